@@ -1,0 +1,327 @@
+"""A procedural world: coloured shapes on a soft background, with the graph of every picture known.
+
+In: (seed, index). Out: a `Scene` (the graph, sizes and places in fractions of the canvas) and its picture.
+
+1. `scene` draws the background, the number of things, their looks and their places from a counter-based
+   generator keyed by (seed, index), so a graph is the same whatever the canvas, the order or the machine.
+2. `arrange` places things so that their boxes keep a gap and stay inside the canvas.
+3. `render` paints the background and then each thing with the coverage of a pixel by the thing, taken from the
+   signed distance to its outline (one pixel of soft edge).
+
+Costs about 0.4 ms a scene and core at 64 pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "heart", "ring")
+COLOURS = {  # sRGB, 0..255
+    "red": (220, 40, 40),
+    "orange": (245, 140, 20),
+    "yellow": (250, 225, 40),
+    "green": (40, 160, 60),
+    "blue": (40, 80, 220),
+    "purple": (130, 50, 170),
+    "pink": (250, 120, 190),
+    "brown": (120, 70, 30),
+    "black": (20, 20, 20),
+    "white": (250, 250, 250),
+}
+SIZES = {"small": 0.25, "medium": 0.33, "large": 0.42}  # width in fractions of the canvas
+GROUNDS = {  # background colours: soft, and far from every colour of a thing
+    "grey": (150, 150, 150),
+    "sand": (205, 180, 140),
+    "sky": (140, 190, 225),
+    "mint": (150, 210, 175),
+    "lavender": (185, 170, 225),
+}
+BACKGROUNDS = ("plain", "graded", "striped")
+DIRECTIONS = ("horizontal", "vertical")  # which way colour changes (graded) or stripes run (striped)
+NUM_STRIPES = 8  # two colours in turn: a period of 16 pixels on a canvas of 64
+MARGIN = 1 / 32  # least distance of a thing from the border, and half the least gap of two things
+CANVASES = (64, 512)  # least and most pixels a side
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One shape; `x` (to the right) and `y` (down) are its box's centre in fractions of the canvas."""
+
+    shape: str
+    colour: str
+    size: str
+    x: float
+    y: float
+
+    @property
+    def width(self) -> float:
+        """Width of the box in fractions of the canvas."""
+        return SIZES[self.size]
+
+
+@dataclass(frozen=True)
+class Background:
+    """`plain` has only `first`; `graded` runs from `first` to `second`; `striped` alternates them."""
+
+    kind: str
+    first: str
+    second: str | None = None
+    direction: str | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A background and things that do not overlap."""
+
+    background: Background
+    things: tuple[Thing, ...]
+
+
+@dataclass(frozen=True)
+class World:
+    """How full scenes are: 1 to `most_things` things."""
+
+    most_things: int
+
+
+SMALL = World(most_things=4)  # canvases of 64 pixels and more
+LARGE = World(most_things=6)  # canvases of 128 pixels and more
+
+
+def generator(seed: int, index: int, part: int = 0) -> np.random.Generator:
+    """The counter-based generator of (seed, index, part), each a non-negative integer."""
+    key = np.array([seed, index], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, part]))
+
+
+@cache
+def is_held_out(first: tuple[str, str], second: tuple[str, str]) -> bool:
+    """True for the fifth of the unordered pairs of (shape, colour) that training never shows together."""
+    i, j = sorted(SHAPES.index(s) * len(COLOURS) + list(COLOURS).index(c) for s, c in (first, second))
+    mixed = (i * 80 + j + 1) * 0x9E3779B97F4A7C15 % 2**64  # Fibonacci hashing: spreads over the pairs
+    return (mixed >> 32) % 5 == 0
+
+
+def has_held_out_pair(things: Sequence[Thing]) -> bool:
+    """True when any two of the things are a held-out pair."""
+    looks = [(thing.shape, thing.colour) for thing in things]
+    return any(is_held_out(a, b) for k, a in enumerate(looks) for b in looks[k + 1 :])
+
+
+def scene(seed: int, index: int, world: World = SMALL, seen_only: bool = False) -> Scene:
+    """The scene of (seed, index): counts, shapes, colours, sizes and backgrounds drawn uniformly.
+
+    `seen_only` draws again every thing that would form a held-out pair (as training must).
+    """
+    rng = generator(seed, index)
+    ground = background(rng)
+    count = int(rng.integers(1, world.most_things + 1))
+    while True:
+        looks: list[tuple[str, str, str]] = []
+        while len(looks) < count:
+            look = random_look(rng)
+            if seen_only and any(is_held_out(look[:2], other[:2]) for other in looks):
+                continue
+            looks.append(look)
+        things = arrange(rng, looks)
+        if things is not None:
+            return Scene(ground, things)
+
+
+def background(rng: np.random.Generator) -> Background:
+    """A background, uniform over kinds, colours and directions."""
+    kind = BACKGROUNDS[rng.integers(3)]
+    first, second = (list(GROUNDS)[k] for k in rng.permutation(len(GROUNDS))[:2])
+    if kind == "plain":
+        return Background(kind, first)
+    return Background(kind, first, second, DIRECTIONS[rng.integers(2)])
+
+
+def random_look(rng: np.random.Generator) -> tuple[str, str, str]:
+    """(shape, colour, size), each uniform."""
+    shape, colour, size = rng.integers((len(SHAPES), len(COLOURS), len(SIZES)))
+    return SHAPES[shape], list(COLOURS)[colour], list(SIZES)[size]
+
+
+def arrange(
+    rng: np.random.Generator,
+    looks: Sequence[tuple[str, str, str]],
+    fixed: Sequence[Thing] = (),
+    num_tries: int = 8,
+) -> tuple[Thing, ...] | None:
+    """Things with these looks in free places beside the `fixed` ones, in the order of `looks`.
+
+    A layout that does not come about in `num_tries` tries is tried once more with its largest things one size
+    smaller, and so on; None when even the smallest do not fit.
+    """
+    current = list(looks)
+    while True:
+        for _ in range(num_tries):
+            things = _place_all(rng, current, fixed)
+            if things is not None:
+                return things
+        names = list(SIZES)
+        largest = max(names.index(size) for _, _, size in current)
+        if largest == 0:
+            return None
+        at = next(k for k, look in enumerate(current) if look[2] == names[largest])
+        current[at] = (*current[at][:2], names[largest - 1])
+
+
+def _place_all(
+    rng: np.random.Generator, looks: Sequence[tuple[str, str, str]], fixed: Sequence[Thing]
+) -> tuple[Thing, ...] | None:
+    order = sorted(range(len(looks)), key=lambda k: -SIZES[looks[k][2]])  # large ones first
+    placed: dict[int, Thing] = {}
+    for k in order:
+        thing = place(rng, looks[k], [*fixed, *placed.values()])
+        if thing is None:
+            return None
+        placed[k] = thing
+    return tuple(placed[k] for k in range(len(looks)))
+
+
+def place(
+    rng: np.random.Generator, look: tuple[str, str, str], others: Sequence[Thing], num_spots: int = 32
+) -> Thing | None:
+    """The first of `num_spots` uniform spots where the thing overlaps no other; None when all are taken."""
+    edge = SIZES[look[2]] / 2 + MARGIN
+    spots_n2 = rng.uniform(edge, 1 - edge, size=(num_spots, 2))
+    free = np.ones(num_spots, dtype=bool)
+    for other in others:
+        apart = np.abs(spots_n2 - (other.x, other.y)).max(axis=1)
+        free &= apart >= (SIZES[look[2]] + other.width) / 2 + 2 * MARGIN
+    if not free.any():
+        return None
+    x, y = spots_n2[free.argmax()]
+    return Thing(*look, float(x), float(y))
+
+
+def fits(thing: Thing, others: Sequence[Thing]) -> bool:
+    """True when the thing is inside the canvas and keeps its gap from the others."""
+    edge = thing.width / 2 + MARGIN
+    if not (edge <= thing.x <= 1 - edge and edge <= thing.y <= 1 - edge):
+        return False
+    return all(
+        max(abs(thing.x - o.x), abs(thing.y - o.y)) >= (thing.width + o.width) / 2 + 2 * MARGIN
+        for o in others
+    )
+
+
+def moved(thing: Thing, x: float, y: float) -> Thing:
+    """The same thing with its centre at (x, y)."""
+    return replace(thing, x=x, y=y)
+
+
+def distance(shape: str, x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
+    """Signed distance to the outline of a shape whose box has half-width `half` (negative inside).
+
+    x, y: offsets from the box's centre (y down), broadcast together, in the unit of `half`. Exact near edges and
+    a bound near corners, which is all that coverage needs.
+    """
+    if shape not in _OUTLINES:
+        raise ValueError(f"unknown shape {shape!r}: one of {', '.join(SHAPES)}")
+    return _OUTLINES[shape](x, y, half)
+
+
+def _circle(x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
+    return np.sqrt(x * x + y * y) - half
+
+
+def _ring(x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
+    return np.abs(np.sqrt(x * x + y * y) - 0.74 * half) - 0.26 * half
+
+
+def _square(x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
+    return np.maximum(np.abs(x), np.abs(y)) - 0.9 * half
+
+
+def _diamond(x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
+    return (np.abs(x) + np.abs(y) - half) * np.sqrt(0.5)
+
+
+def _triangle(x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
+    side = np.sqrt(0.75) * np.abs(x) - 0.5 * y - np.sqrt(0.1875) * half
+    return np.maximum(side, y - np.sqrt(0.75) * half)
+
+
+def _cross(x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
+    ax, ay, arm = np.abs(x), np.abs(y), 0.34 * half
+    return np.minimum(np.maximum(ax - half, ay - arm), np.maximum(ax - arm, ay - half))
+
+
+def _star(x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
+    """A pentagram: the points inside at least four of its five lines' half-planes."""
+    radius = half / np.sin(0.4 * np.pi)
+    y = y - 0.5 * (1 - np.cos(0.2 * np.pi)) * radius  # from the box's centre to the star's
+    angles_5 = np.arange(5) * 0.4 * np.pi
+    lines = [x * np.sin(a) - y * np.cos(a) for a in angles_5]
+    first, second = np.maximum(lines[0], lines[1]), np.minimum(lines[0], lines[1])
+    for line in lines[2:]:
+        second = np.maximum(second, np.minimum(first, line))
+        first = np.maximum(first, line)
+    return second - radius * np.cos(0.4 * np.pi)
+
+
+def _heart(x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
+    """A square on its corner with a half disc on each upper side."""
+    reach = half / (0.5 + np.sqrt(0.5))  # from the square's centre to its corners
+    ax, down = np.abs(x), y - (np.sqrt(0.5) - 0.5) / 2 * reach
+    square = (ax + np.abs(down) - reach) * np.sqrt(0.5)
+    disc = np.hypot(ax - reach / 2, down + reach / 2) - reach * np.sqrt(0.5)
+    return np.minimum(square, disc)
+
+
+_OUTLINES = dict(
+    zip(SHAPES, (_circle, _square, _triangle, _diamond, _star, _cross, _heart, _ring), strict=True)
+)
+
+
+def coverage(shape: str, width: float, x: float, y: float, canvas: int) -> tuple[np.ndarray, slice, slice]:
+    """The part of each pixel that a shape covers: (window float32 in [0, 1], its rows, its columns).
+
+    width, x, y in fractions of the canvas; canvas in pixels.
+    """
+    half, cx, cy = width * canvas / 2, x * canvas, y * canvas
+    rows = slice(max(0, int(cy - half) - 1), min(canvas, int(cy + half) + 2))
+    columns = slice(max(0, int(cx - half) - 1), min(canvas, int(cx + half) + 2))
+    dy_h1 = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] + np.float32(0.5 - cy)
+    dx_1w = np.arange(columns.start, columns.stop, dtype=np.float32)[None, :] + np.float32(0.5 - cx)
+    return (0.5 - distance(shape, dx_1w, dy_h1, half)).clip(0, 1), rows, columns
+
+
+@cache
+def paint(ground: Background, canvas: int) -> np.ndarray:
+    """The background alone, float32 (canvas, canvas, 3) in 0..255, read-only."""
+    first = np.array(GROUNDS[ground.first], dtype=np.float32)
+    second = np.array(GROUNDS[ground.second or ground.first], dtype=np.float32)
+    if ground.kind == "striped":  # the mean of the alternating stripes over each pixel
+        mass = _stripe_mass(np.arange(canvas + 1) * NUM_STRIPES / canvas)
+        mix_n = np.diff(mass) * canvas / NUM_STRIPES
+    else:
+        mix_n = (np.arange(canvas) + 0.5) / canvas
+    line_n3 = first + (second - first) * mix_n[:, None].astype(np.float32)
+    across = ground.direction == ("vertical" if ground.kind == "striped" else "horizontal")
+    picture = np.broadcast_to(line_n3[None] if across else line_n3[:, None], (canvas, canvas, 3))
+    picture.flags.writeable = False
+    return picture
+
+
+def _stripe_mass(at: np.ndarray) -> np.ndarray:
+    """The integral from 0 of the wave that is 0 on even stripes and 1 on odd ones."""
+    return np.floor(at / 2) + np.maximum(at % 2 - 1, 0)
+
+
+def render(picture: Scene, canvas: int = 64) -> np.ndarray:
+    """The picture of a scene, uint8 (canvas, canvas, 3); canvas from 64 to 512 pixels a side."""
+    if not CANVASES[0] <= canvas <= CANVASES[1]:
+        raise ValueError(f"canvas of {canvas} pixels: give {CANVASES[0]} to {CANVASES[1]}")
+    pixels_HW3 = np.array(paint(picture.background, canvas))
+    for thing in picture.things:
+        cover_hw, rows, columns = coverage(thing.shape, thing.width, thing.x, thing.y, canvas)
+        window_hw3 = pixels_HW3[rows, columns]
+        colour_3 = np.array(COLOURS[thing.colour], dtype=np.float32)
+        window_hw3 += cover_hw[:, :, None] * (colour_3 - window_hw3)
+    return (pixels_HW3 + 0.5).astype(np.uint8)
