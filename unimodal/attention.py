@@ -1,0 +1,136 @@
+"""What a layer may attend to: three integers a position (doc, block, private), and their masks.
+
+Query q sees key k when they share `doc`, and (k <= q, or both are in the same bidirectional
+`block`), and (k is not `private`, or they share the block). Block 0 is no block: its positions are
+causal. Every position sees itself, and a padding position (doc == PADDING) sees nothing else.
+
+Letters: B rows, T positions, H query heads, G key-value heads, d head width, L positions of a
+document, N positions of all rows end to end.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PADDING = -1
+"""The `doc` of a position that belongs to no document."""
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(layer, q_BHTd, k_BGTd, v_BGTd) -> out_BHTd; keys come rotated, and G divides H."""
+
+
+def span_mask(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> Tensor:
+    """Who sees whom: bool (B, query T, key T), True where the query sees the key.
+
+    doc_BT: int, equal within a document, PADDING where there is none. block_BT: int, 0 for causal
+    positions, else the number of a bidirectional block. private_BT: bool (or 0/1).
+    """
+    T = doc_BT.shape[-1]
+    itself_TT = torch.eye(T, dtype=torch.bool, device=doc_BT.device)
+    past_TT = torch.ones_like(itself_TT).tril()
+    same_doc_BTT = (doc_BT[:, :, None] == doc_BT[:, None, :]) & (doc_BT != PADDING)[:, :, None]
+    same_block_BTT = (block_BT[:, :, None] == block_BT[:, None, :]) & (block_BT > 0)[:, :, None]
+    public_BTT = ~private_BT.bool()[:, None, :]
+    return itself_TT | same_doc_BTT & (past_TT | same_block_BTT) & (public_BTT | same_block_BTT)
+
+
+class DenseAttention:
+    """Attention under any mask, at a cost of T x T: the oracle of the fast path."""
+
+    def __init__(self, mask_BTT: Tensor) -> None:
+        """mask_BTT: bool (B, query T, key T); every query must see at least one key."""
+        self.mask_B1TT = mask_BTT[:, None]
+
+    def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
+        """Masked softmax attention, out_BHTd."""
+        return _attention(q_BHTd, k_BGTd, v_BGTd, mask=self.mask_B1TT)
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """A run of positions of one document (or of padding) in the flattened rows."""
+
+    length: int
+    padding: bool
+    mask_1LL: Tensor | None
+    """None where the plain causal mask is the rule."""
+
+
+class PackedAttention:
+    """Attention in packed rows, a document at a time: no work is spent between documents.
+
+    The bounds are found once a batch, on the CPU; every layer then reuses them.
+    """
+
+    def __init__(self, doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> None:
+        """Arguments as for `span_mask`; a document lies in one piece in its row.
+
+        Raises ValueError where a document is scattered over a row.
+        """
+        self.segments = _segments(doc_BT, block_BT, private_BT)
+        self.lengths = [segment.length for segment in self.segments]
+
+    def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
+        """Attention within each document, out_BHTd."""
+        B, H, T, d = q_BHTd.shape
+        # One split (and its one concatenation in the backward pass) instead of many slices,
+        # whose gradients would each fill a whole batch with zeros.
+        qkv = (self._split(x) for x in (q_BHTd, k_BGTd, v_BGTd))
+        pieces = zip(self.segments, *qkv, strict=True)
+        out_NHd = torch.cat([_within(segment, q, k, v) for segment, q, k, v in pieces])
+        return out_NHd.view(B, T, H, d).transpose(1, 2)
+
+    def _split(self, x_BHTd: Tensor) -> tuple[Tensor, ...]:
+        """The rows end to end, cut into segments: (L, H, d) each."""
+        return x_BHTd.transpose(1, 2).flatten(0, 1).split(self.lengths)
+
+
+def _within(segment: _Segment, q_LHd: Tensor, k_LGd: Tensor, v_LGd: Tensor) -> Tensor:
+    """Attention inside one segment, out_LHd."""
+    if segment.padding:  # sees itself only: softmax over one key is one
+        return v_LGd.repeat_interleave(q_LHd.shape[1] // v_LGd.shape[1], dim=1)
+    q_1HLd, k_1GLd, v_1GLd = (x.transpose(0, 1)[None] for x in (q_LHd, k_LGd, v_LGd))
+    return _attention(q_1HLd, k_1GLd, v_1GLd, segment.mask_1LL)[0].transpose(0, 1)
+
+
+def _attention(q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax attention scaled by 1 / sqrt(d); causal where mask is None."""
+    return F.scaled_dot_product_attention(
+        q_BHTd,
+        k_BGTd,
+        v_BGTd,
+        attn_mask=mask,
+        is_causal=mask is None,
+        enable_gqa=q_BHTd.shape[1] != k_BGTd.shape[1],
+    )
+
+
+def _segments(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> list[_Segment]:
+    """The segments of the rows end to end; masks lie where doc_BT lies."""
+    docs_BT = doc_BT.cpu()
+    special_BT = (block_BT > 0).cpu() | private_BT.bool().cpu()
+    segments = []
+    for row, docs_T in enumerate(docs_BT):
+        values, lengths = torch.unique_consecutive(docs_T, return_counts=True)
+        _require_whole(values.tolist())
+        stop = 0
+        for doc, length in zip(values.tolist(), lengths.tolist(), strict=True):
+            start, stop = stop, stop + length
+            here = (slice(row, row + 1), slice(start, stop))
+            special = doc != PADDING and bool(special_BT[here].any())
+            mask_1LL = span_mask(doc_BT[here], block_BT[here], private_BT[here]) if special else None
+            segments.append(_Segment(length, doc == PADDING, mask_1LL))
+    return segments
+
+
+def _require_whole(docs: list[int]) -> None:
+    documents = [doc for doc in docs if doc != PADDING]
+    scattered = sorted({doc for doc in documents if documents.count(doc) > 1})
+    if scattered:
+        raise ValueError(
+            f"documents {scattered} lie in several pieces of one row; "
+            "pack a document in one piece, or use DenseAttention(span_mask(...))"
+        )

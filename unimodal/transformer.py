@@ -1,0 +1,219 @@
+"""The decoder-only transformer: RMSNorm, RoPE, grouped-query attention, SwiGLU.
+
+Parameters carry the names that Hugging Face gives those of Llama, Mistral, Qwen2 and Qwen3, so a
+state dictionary goes from one to the other unchanged. The transformer knows no mask and no cache:
+`attend` is handed each layer's queries, keys and values (see attention.py).
+
+Letters: B rows, T positions, D width, H query heads, G key-value heads, d head width, V ids.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import Attend
+
+INIT_STD = 0.02
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The shape of a transformer. Raises ValueError, naming every problem at once."""
+
+    num_ids: int
+    """Rows of the embedding: text, control tokens and image codes together."""
+    width: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    """Heads of keys and values, each shared by num_heads / num_kv_heads query heads."""
+    head_width: int
+    mlp_width: int
+    rope_theta: float = 10000.0
+    """Base of the rotary wavelengths, which go from 2 pi to 2 pi * rope_theta positions."""
+    norm_eps: float = 1e-5
+    qk_norm: bool = False
+    """RMSNorm of each head's queries and keys before the rotation (Qwen3)."""
+    attention_bias: bool = False
+    """Biases of the query, key and value projections, none of the output's (Qwen2)."""
+    tied_head: bool = True
+    """The head is the embedding."""
+    max_positions: int = 2048
+    """The longest sequence the model is meant for, in positions."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} must be above 0, got {value}"
+            for name, value in vars(self).items()
+            if not isinstance(value, bool) and value <= 0
+        ]
+        if not problems and self.num_heads % self.num_kv_heads:
+            problems.append(
+                f"num_kv_heads must divide num_heads, got {self.num_kv_heads} and {self.num_heads}"
+            )
+        if self.head_width % 2:
+            problems.append(f"head_width must be even (RoPE turns pairs), got {self.head_width}")
+        if problems:
+            raise ValueError("transformer: " + "; ".join(problems))
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight over the last axis (arXiv:1910.07467, eq. 4)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., width) -> the same shape and dtype."""
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """The rotary angles of a batch's positions (arXiv:2104.09864), shared by all layers."""
+
+    cos_B1Td: Tensor
+    sin_B1Td: Tensor
+
+    @classmethod
+    def at(cls, positions_BT: Tensor, config: TransformerConfig, dtype: torch.dtype) -> "Rotation":
+        """positions_BT: int, from 0 in each document. Angles are float32 whatever the dtype."""
+        d = config.head_width
+        half = torch.arange(0, d, 2, device=positions_BT.device, dtype=torch.float32)
+        frequency = 1.0 / config.rope_theta ** (half / d)  # radians a position
+        angle_B1Th = positions_BT[:, None, :, None].float() * frequency
+        cos, sin = angle_B1Th.cos().to(dtype), angle_B1Th.sin().to(dtype)
+        # Hugging Face pairs i with i + d/2: (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin).
+        return cls(torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1))
+
+    def __call__(self, x_BHTd: Tensor) -> Tensor:
+        """Queries or keys turned to their positions."""
+        return x_BHTd * self.cos_B1Td + x_BHTd.roll(x_BHTd.shape[-1] // 2, -1) * self.sin_B1Td
+
+
+class Attention(nn.Module):
+    """Grouped-query attention (arXiv:2305.13245) around an `attend` that decides who sees whom."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        D, d, bias = config.width, config.head_width, config.attention_bias
+        self.head_width = d
+        self.q_proj = nn.Linear(D, config.num_heads * d, bias=bias)
+        self.k_proj = nn.Linear(D, config.num_kv_heads * d, bias=bias)
+        self.v_proj = nn.Linear(D, config.num_kv_heads * d, bias=bias)
+        self.o_proj = nn.Linear(config.num_heads * d, D, bias=False)
+        self.q_norm = RMSNorm(d, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(d, config.norm_eps) if config.qk_norm else nn.Identity()
+
+    def forward(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
+        """x_BTD -> the layer's attention output, (B, T, D)."""
+        q_BHTd = rotate(self.q_norm(self._heads(self.q_proj(x_BTD))))
+        k_BGTd = rotate(self.k_norm(self._heads(self.k_proj(x_BTD))))
+        v_BGTd = self._heads(self.v_proj(x_BTD))
+        out_BHTd = attend(layer, q_BHTd, k_BGTd, v_BGTd)
+        return self.o_proj(out_BHTd.transpose(1, 2).flatten(2))
+
+    def _heads(self, x_BTE: Tensor) -> Tensor:
+        return x_BTE.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+
+
+class MLP(nn.Module):
+    """SwiGLU: down(silu(gate(x)) * up(x)) (arXiv:2002.05202, eq. 6)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.width, config.mlp_width, bias=False)
+        self.up_proj = nn.Linear(config.width, config.mlp_width, bias=False)
+        self.down_proj = nn.Linear(config.mlp_width, config.width, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """x_BTD -> (B, T, D)."""
+        return self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+
+
+class Layer(nn.Module):
+    """Attention and MLP, each on a normalised input and added to the residual stream."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = MLP(config)
+        self.input_layernorm = RMSNorm(config.width, config.norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.width, config.norm_eps)
+
+    def forward(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
+        """x_BTD -> (B, T, D), the residual stream after this layer."""
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotate, attend, layer)
+        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+
+
+class Trunk(nn.Module):
+    """Everything but the head; it exists for Hugging Face's prefix `model.`"""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.num_ids, config.width)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.norm = RMSNorm(config.width, config.norm_eps)
+
+
+class Transformer(nn.Module):
+    """ids -> embed -> forward -> logits, in three calls, so that a picture may enter as vectors."""
+
+    def __init__(self, config: TransformerConfig, seed: int = 0) -> None:
+        """Weights are a pure function of (config, seed): see `initial`."""
+        super().__init__()
+        self.config = config
+        self.model = Trunk(config)
+        if not config.tied_head:
+            self.lm_head = nn.Linear(config.width, config.num_ids, bias=False)
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                parameter.copy_(initial(name, tuple(parameter.shape), config.num_layers, seed))
+
+    def embed(self, ids_BT: Tensor) -> Tensor:
+        """ids_BT: int in [0, num_ids) -> x_BTD."""
+        return self.model.embed_tokens(ids_BT)
+
+    def forward(self, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
+        """x_BTD, positions_BT (int, from 0 in each document) -> hidden_BTD after the final norm."""
+        rotate = Rotation.at(positions_BT, self.config, x_BTD.dtype)
+        for number, layer in enumerate(self.model.layers):
+            x_BTD = layer(x_BTD, rotate, attend, number)
+        return self.model.norm(x_BTD)
+
+    def logits(
+        self, hidden_BTD: Tensor, first: int | None = None, last: int | None = None
+    ) -> Tensor:
+        """hidden (..., D) -> logits (..., V) of the ids in [first, last), of all by default."""
+        return F.linear(hidden_BTD, self.head_weight[first:last])
+
+    @property
+    def head_weight(self) -> Tensor:
+        """(num_ids, D): the head's rows, which are the embedding's when tied."""
+        return self.model.embed_tokens.weight if self.config.tied_head else self.lm_head.weight
+
+
+def initial(name: str, shape: tuple[int, ...], num_layers: int, seed: int) -> Tensor:
+    """The float32 tensor a parameter starts from: a pure function of its arguments.
+
+    Norms are one and biases zero. Matrices are normal with std 0.02; those that write to the
+    residual stream are divided by sqrt(2 * num_layers), so that its variance does not grow with
+    depth (GPT-2). The generator counts (Philox), keyed by a hash of seed and name.
+    """
+    if name.endswith("norm.weight"):
+        return torch.ones(shape)
+    if name.endswith(".bias"):
+        return torch.zeros(shape)
+    residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+    std = INIT_STD / math.sqrt(2 * num_layers) if residual else INIT_STD
+    key = hashlib.sha256(f"{seed} {name}".encode()).digest()[:16]
+    generator = np.random.Generator(np.random.Philox(key=np.frombuffer(key, dtype="<u8")))
+    return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32) * np.float32(std))
