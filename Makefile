@@ -1,0 +1,38 @@
+# Every target does all the set-up it needs: Python 3.11 or newer (with venv), make and git suffice.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install chat test test-slow lint speedrun
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP)  ## set up everything that chat and the tests need in .venv
+
+# Redone when what is to be installed has changed. The stamp is written last: an interrupted
+# installation is taken up again by the next make.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: '$(PYTHON)' is not Python 3.11 or newer; call make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+chat: $(STAMP)  ## talk to the default model; make chat ARGS='--prompt "draw a red circle"'
+	@$(BIN)/python -m unimodal chat $(ARGS)
+
+test: $(STAMP)  ## run the tests (minutes); make test ARGS=tests/test_config.py
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(STAMP)  ## run the longer tests only
+	$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
+
+lint: $(STAMP)  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy -p unimodal
+
+speedrun: $(STAMP)  ## from an empty disk to a small model that chats, on two cores
+	$(BIN)/python -m unimodal.train.speedrun $(ARGS)

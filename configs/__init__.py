@@ -1,0 +1,1 @@
+"""One YAML file per recipe; read by all, imported by none."""

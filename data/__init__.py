@@ -1,0 +1,1 @@
+"""Documents on disk, packed into batches, and the procedural scenes."""

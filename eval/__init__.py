@@ -1,0 +1,1 @@
+"""Scores of a model or a tokenizer, every prediction kept."""

@@ -1,0 +1,1 @@
+"""Training of image tokenizers and models, from shards."""

@@ -1,0 +1,47 @@
+"""One decoder-only transformer that reads and writes text and images.
+
+    import unimodal
+
+    chat = unimodal.Chat(unimodal.load())
+    reply = chat("draw two red circles")
+
+The public names below are imported when first used, so that `import unimodal` costs nothing and
+imports no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .bundle import BundleError, Model, load
+    from .chat import Chat
+    from .document import Document, Picture, Text
+    from .generation import Sampling
+
+__all__ = [
+    "BundleError",
+    "Chat",
+    "Document",
+    "Model",
+    "Picture",
+    "Sampling",
+    "Text",
+    "load",
+]
+
+_HOME = {
+    "BundleError": ".bundle",
+    "Chat": ".chat",
+    "Document": ".document",
+    "Model": ".bundle",
+    "Picture": ".document",
+    "Sampling": ".generation",
+    "Text": ".document",
+    "load": ".bundle",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'unimodal' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name], __name__), name)

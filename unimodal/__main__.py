@@ -1,0 +1,6 @@
+"""`python -m unimodal` is the command `unimodal`."""
+
+from .command import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Picture files <-> files of image codes.
+
+A codes file holds the codes of any number of pictures as int32 (rows, columns), under their file
+names, and the hash of the tokenizer that made them: a foreign tokenizer cannot read them.
+
+    .safetensors   one tensor a picture; the hash is in the metadata
+    .json          {"tokenizer": hash, "pictures": {name: [[code, ...], ...]}}
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.pixels import fit, open_picture, to_images, to_tensor
+
+from .bundle import load
+
+
+def encode_files(
+    pictures: Sequence[Path], output: Path, size: tuple[int, int] | None, model: Path | None
+) -> list[str]:
+    """Write the codes of picture files; the conversions made, in words.
+
+    `size` is (width, height) in pixels, both multiples of the tokenizer's patch; None takes the
+    nearest such size for each picture. Raises ValueError for a picture, size or suffix that will
+    not do, before anything is written.
+    """
+    _check_suffix(output)
+    tokenizer = load(model).tokenizer
+    tables: dict[str, np.ndarray] = {}
+    notes: list[str] = []
+    for path in pictures:
+        opened = open_picture(path)
+        notes += [f"{path}: {note}" for note in opened.notes]
+        to = size or _nearest(opened.image.size, tokenizer.patch)
+        if to != opened.image.size:
+            notes.append(f"{path}: resized and cropped to {to[0]} x {to[1]} pixels")
+        codes_1n1, grid = tokenizer.encode(to_tensor([fit(opened.image, to)]))
+        table_hw = codes_1n1.reshape(grid.height, grid.width).numpy().astype(np.int32)
+        tables[_free_name(path.name, tables)] = table_hw
+    write_codes(output, tables, tokenizer.hash)
+    return notes
+
+
+def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]:
+    """Write each picture of a codes file as a PNG into the directory `output`; yields the paths."""
+    tokenizer = load(model).tokenizer
+    for name, table_hw in read_codes(codes, tokenizer).items():
+        grid = Grid(*table_hw.shape)
+        codes_1n1 = torch.from_numpy(table_hw.astype(np.int64)).reshape(1, grid.size, 1)
+        output.mkdir(parents=True, exist_ok=True)
+        path = output / f"{Path(name).stem}.png"
+        to_images(tokenizer.decode(codes_1n1, grid))[0].save(path)
+        yield path
+
+
+def write_codes(path: Path, tables: dict[str, np.ndarray], tokenizer_hash: str) -> None:
+    """Write codes int32 (rows, columns) by picture name, in the format of the suffix of `path`."""
+    if _check_suffix(path) == ".safetensors":
+        save_file(tables, path, metadata={"tokenizer": tokenizer_hash})
+    else:
+        rows = {name: table_hw.tolist() for name, table_hw in tables.items()}
+        path.write_text(json.dumps({"tokenizer": tokenizer_hash, "pictures": rows}))
+
+
+def read_codes(path: Path, tokenizer: ImageTokenizer) -> dict[str, np.ndarray]:
+    """Codes int (rows, columns) by picture name.
+
+    Raises ValueError when the file is damaged, another tokenizer's, or holds what is no code.
+    """
+    try:
+        made_by, tables = (
+            _read_safetensors(path) if _check_suffix(path) == ".safetensors" else _read_json(path)
+        )
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, LookupError) as error:
+        raise ValueError(f"{path} is not a codes file, or damaged: {error}") from error
+    if made_by != tokenizer.hash:
+        raise ValueError(
+            f"{path} was made by tokenizer {made_by[:12]}, but this model's is "
+            f"{tokenizer.hash[:12]}: decode it with --model of the bundle that encoded it"
+        )
+    for name, table in tables.items():
+        if table.ndim != 2 or table.dtype.kind != "i" or not table.size:
+            raise ValueError(f"{path}: {name!r} is not a table of whole numbers (rows, columns)")
+        if table.min() < 0 or table.max() >= tokenizer.num_codes:
+            raise ValueError(
+                f"{path}: {name!r} holds codes {table.min()} to {table.max()}; "
+                f"they are 0 to {tokenizer.num_codes - 1}"
+            )
+    return tables
+
+
+def _read_safetensors(path: Path) -> tuple[str, dict[str, np.ndarray]]:
+    with safe_open(path, "numpy") as file:
+        names = file.keys()
+        return file.metadata()["tokenizer"], {name: file.get_tensor(name) for name in names}
+
+
+def _read_json(path: Path) -> tuple[str, dict[str, np.ndarray]]:
+    content = json.loads(path.read_text())
+    return content["tokenizer"], {name: np.array(t) for name, t in content["pictures"].items()}
+
+
+def _check_suffix(path: Path) -> str:
+    if path.suffix not in (".safetensors", ".json"):
+        raise ValueError(f"{path}: a codes file ends in .safetensors or .json")
+    return path.suffix
+
+
+def _nearest(size: tuple[int, int], patch: int) -> tuple[int, int]:
+    """The nearest (width, height) of whole patches, at least one."""
+    width, height = (max(1, round(side / patch)) * patch for side in size)
+    return width, height
+
+
+def _free_name(name: str, taken: dict[str, np.ndarray]) -> str:
+    """`name`, or with a number when a picture of another directory has it: a-2.png."""
+    path, number = Path(name), 1
+    while name in taken:
+        number += 1
+        name = f"{path.stem}-{number}{path.suffix}"
+    return name

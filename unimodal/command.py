@@ -1,0 +1,161 @@
+"""The command `unimodal`: its own verbs, and one verb for each upper folder.
+
+An upper folder registers its click group as an entry point of the group `unimodal.commands`. It is
+imported only when its verb is used, and nothing here imports torch before a verb runs, so that
+`unimodal --help` is instant.
+"""
+
+import tomllib
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
+from typing import Any
+
+import click
+
+ENTRY_POINTS = "unimodal.commands"
+PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"  # exists in a clone only
+PATH = click.Path(path_type=Path)
+
+
+class UserError(click.ClickException):
+    """What the user can mend: one message, no traceback, exit code 2."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"error: {self.message}", err=True)
+
+
+class Verbs(click.Group):
+    """A group that finds the upper folders' groups and turns errors for users into one message."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_upper()])
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        upper = _upper()
+        return upper[name].load() if name in upper else super().get_command(ctx, name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
+        rows += [(name, _folder_help(entry)) for name, entry in _upper().items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(rows))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click ends quietly when the reader of a pipe has gone
+            raise
+        except (ValueError, OSError) as error:
+            if ctx.params["debug"]:
+                raise
+            raise UserError(str(error)) from error
+
+
+def _project() -> dict[str, Any]:
+    """The clone's [project] table; empty when this is an installed copy without pyproject.toml."""
+    return tomllib.loads(PYPROJECT.read_text())["project"] if PYPROJECT.exists() else {}
+
+
+def _upper() -> dict[str, EntryPoint]:
+    """The upper folders' verbs: a clone's own table, which needs no installation, comes first."""
+    found = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    table = _project().get("entry-points", {}).get(ENTRY_POINTS, {})
+    return found | {name: EntryPoint(name, value, ENTRY_POINTS) for name, value in table.items()}
+
+
+def _folder_help(entry: EntryPoint) -> str:
+    """The docstring of the folder; its command module is not imported."""
+    return import_module(entry.module.rpartition(".")[0]).__doc__ or ""
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(f"unimodal {_project().get('version') or version('unimodal')}")
+        ctx.exit()
+
+
+@click.group(cls=Verbs, name="unimodal", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, envvar="UNIMODAL_DEBUG", help="Show errors with traceback.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
+    help="Show the version and exit.",
+)  # fmt: skip
+def main(debug: bool) -> None:
+    """One transformer that reads and writes text and images.
+
+    \b
+    unimodal chat                                        talk in the terminal
+    unimodal chat --prompt "draw two red circles"        one answer
+    unimodal chat --prompt "what is this?" --image a.png
+    unimodal COMMAND --help                              options and examples
+    """
+
+
+def _model_option(command: Any) -> Any:
+    words = "A bundle's directory [default: the model that is shipped]."
+    return click.option("--model", type=PATH, help=words)(command)
+
+
+@main.command()
+@_model_option
+@click.option("--prompt", help="Answer this one request and exit.")
+@click.option("--image", "images", type=PATH, multiple=True, help="A picture to show; repeatable.")
+@click.option("--output", type=PATH, help="Directory in which drawn pictures are saved.")
+@click.option("--seed", type=click.IntRange(0), help="The same seed gives the same bytes.")
+@click.option("--guidance", type=float, help="How strictly a drawing follows the words; 1 is off.")
+@click.option("--temperature", type=float, help="0 is the likeliest answer, 1 samples as trained.")
+@click.option("--json", "as_json", is_flag=True, help="End with one line of JSON: text and images.")
+def chat(**options: Any) -> None:
+    """Talk with a model: it draws, describes, answers and edits.
+
+    \b
+    unimodal chat
+    unimodal chat --prompt "draw a red circle" --output out
+    unimodal chat --prompt "how many stars?" --image picture.png --json
+    """
+    from .terminal import run
+
+    run(**options)
+
+
+@main.command()
+@click.argument("pictures", type=PATH, nargs=-1, required=True)
+@click.option("--output", type=PATH, required=True, help="Codes file: .safetensors or .json.")
+@click.option(
+    "--size", type=click.IntRange(1), nargs=2, metavar="WIDTH HEIGHT",
+    help="Resize and crop to these pixels [default: the nearest size of whole patches].",
+)  # fmt: skip
+@_model_option
+def encode(
+    pictures: tuple[Path, ...], output: Path, size: tuple[int, int] | None, model: Path | None
+) -> None:
+    """Turn picture files into the codes that the model reads.
+
+    \b
+    unimodal encode a.png b.jpg --output codes.safetensors
+    unimodal encode a.png --size 64 64 --output codes.json
+    """
+    from .codes import encode_files
+
+    for note in encode_files(pictures, output, size, model):
+        click.echo(note, err=True)
+    click.echo(output)
+
+
+@main.command()
+@click.argument("codes", type=PATH)
+@click.option("--output", type=PATH, required=True, help="Directory for the PNG files.")
+@_model_option
+def decode(codes: Path, output: Path, model: Path | None) -> None:
+    """Turn a codes file back into PNG files.
+
+    \b
+    unimodal decode codes.safetensors --output out
+    """
+    from .codes import decode_file
+
+    for path in decode_file(codes, output, model):
+        click.echo(path)

@@ -1,0 +1,276 @@
+"""The one reader of YAML files and command-line overrides.
+
+In: a frozen dataclass, which may hold others, a YAML file, and overrides `key.sub=value`. Out: an
+instance. 1. the dataclass gives the defaults, 2. the file overrides them, 3. the overrides come on
+top. An override's value is read as YAML. None (`null`) means off.
+
+Every problem is found before any is reported: unknown keys (with the nearest name), wrong types,
+missing values, and what a dataclass itself objects to in its method `problems() -> list[str]`.
+"""
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, Field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """Every problem of a configuration, one a line; `problems` holds them as a list."""
+
+    def __init__(self, problems: Sequence[str], path: Path | None = None):
+        self.problems = list(problems)
+        super().__init__("\n  ".join([f"{path or 'configuration'}:", *self.problems]))
+
+
+def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
+    """The dataclass `cls` with a YAML file's values, if there is one, and the overrides on top.
+
+    A section or a dotted key changes only the named fields of a nested dataclass. A mapping field
+    (`dict[str, X]`) is replaced by the file's mapping, while a dotted key changes one entry of it.
+    Raises ConfigError with all problems.
+    """
+    path = Path(path) if path is not None else None
+    tree = _read(path) if path is not None else {}
+    problems: list[str] = []
+    for override in overrides:
+        problems += _put(tree, override)
+    config = _build(cls, tree, MISSING, "", problems)
+    if not problems:
+        problems += _own_problems(config, "")
+    if problems:
+        raise ConfigError(problems, path)
+    return config
+
+
+def save(config: Any, path: str | Path) -> None:
+    """Write every value of a dataclass as YAML that `load` reads back to an equal instance."""
+    text = yaml.dump(_tree(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+# --- YAML ---------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe subset; 1e-4 is a number, and a key given twice is an error."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever text _Loader would read as something else."""
+
+
+# YAML 1.1 wants a point in every float and a sign in every exponent; people write 1e-4 and 3e8.
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
+
+
+class _Entries(dict):
+    """A mapping made of dotted keys alone: it changes entries and never replaces a mapping."""
+
+
+def _read(path: Path) -> dict:
+    try:
+        tree = yaml.load(path.read_bytes(), _Loader)  # a subclass of SafeLoader
+    except OSError as error:
+        raise ConfigError([f"cannot be read: {error.strerror}"], path) from error
+    except yaml.YAMLError as error:
+        raise ConfigError([f"is not YAML: {error}"], path) from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError([f"expected 'key: value' lines, got {_shown(tree)}"], path)
+    return tree
+
+
+def _put(tree: dict, override: str) -> list[str]:
+    """Write one `key.sub=value` into the tree; the problems met."""
+    key, equals, text = override.partition("=")
+    if not key or not equals or not text:
+        return [f"{override!r}: write key=value, or key=null to switch it off"]
+    *sections, last = key.split(".")
+    for section in sections:
+        if tree.get(section) is None:
+            tree[section] = _Entries()
+        tree = tree[section]
+        if not isinstance(tree, dict):
+            return [f"{key}: {section!r} is {_shown(tree)}, it has no keys of its own"]
+    try:
+        tree[last] = yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        return [f"{key}: {text!r} is not YAML; quote it"]
+    return []
+
+
+def _tree(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {field.name: _tree(getattr(value, field.name)) for field in _fields(value)}
+    if isinstance(value, dict):
+        return {key: _tree(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_tree(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+# --- trees to dataclasses -----------------------------------------------------------------------
+
+
+def _build(cls: Any, tree: Any, base: Any, path: str, problems: list[str]) -> Any:
+    """An instance of the dataclass `cls`: the tree's values over those of `base`, if there is one.
+
+    Problems are appended to the list; the instance is only valid when there are none.
+    """
+    if not isinstance(tree, dict):
+        problems.append(f"{path}: expected the keys of {cls.__name__}, got {_shown(tree)}")
+        return MISSING
+    fields = {field.name: field for field in _fields(cls)}
+    hints, num_before, values = typing.get_type_hints(cls), len(problems), {}
+    problems += [_unknown(_join(path, key), key, list(fields)) for key in tree if key not in fields]
+    for name, field in fields.items():
+        default = _default(field) if base is MISSING else getattr(base, name)
+        if name in tree:
+            here = _join(path, name)
+            values[name] = _convert(hints[name], tree[name], default, here, problems)
+        elif default is MISSING:
+            problems.append(f"{_join(path, name)}: a value is needed")
+        else:
+            values[name] = default
+    if len(problems) == num_before:
+        try:
+            return cls(**values)
+        except ValueError as error:  # the dataclass's own __post_init__
+            problems.append(f"{path}: {error}" if path else str(error))
+            return MISSING
+    for name, value in values.items():  # no instance, but what there is can still be checked
+        problems += _own_problems(value, _join(path, name))
+    return MISSING
+
+
+def _convert(hint: Any, value: Any, default: Any, path: str, problems: list[str]) -> Any:
+    """`value` as the annotated type; a problem is appended when it is not one."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _one_of(args, value, default, path, problems)
+    if dataclasses.is_dataclass(hint):
+        base = default if isinstance(default, typing.cast(type, hint)) else MISSING
+        return _build(hint, value, base, path, problems)
+    if origin is tuple and isinstance(value, list):
+        each = [args[0]] * len(value) if args[1:] == (...,) else list(args)
+        if len(each) == len(value):
+            pairs = enumerate(zip(each, value, strict=True))
+            return tuple(_convert(h, v, MISSING, _join(path, i), problems) for i, (h, v) in pairs)
+    if origin is dict and isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        old = default if isinstance(value, _Entries) and isinstance(default, dict) else {}
+        new = {
+            key: _convert(args[1], entry, old.get(key, MISSING), _join(path, key), problems)
+            for key, entry in value.items()
+        }
+        return {**old, **new}
+    if origin is None and (plain := _plain(hint, value)) is not MISSING:
+        return plain
+    if origin is Literal and any(value == a and type(value) is type(a) for a in args):
+        return value
+    problems.append(f"{path}: expected {_named(hint)}, got {_shown(value)}")
+    return MISSING
+
+
+def _plain(hint: Any, value: Any) -> Any:
+    """`value` as None, bool, int, float, str or Path; MISSING when it is not one."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint in (type(None), bool, str) and type(value) is hint:
+        return value
+    if hint is int and number and float(value).is_integer():  # 4e9 tokens is a whole number
+        return int(value)
+    if hint is float and number and math.isfinite(value):
+        return float(value)
+    return Path(value) if hint is Path and isinstance(value, str) else MISSING
+
+
+def _one_of(args: tuple, value: Any, default: Any, path: str, problems: list[str]) -> Any:
+    """The first member of a union that the value fits."""
+    members = [arg for arg in args if arg is not type(None)]
+    if value is None and len(members) < len(args):
+        return None
+    if len(members) == 1:
+        return _convert(members[0], value, default, path, problems)
+    for member in members:
+        met: list[str] = []
+        result = _convert(member, value, default, path, met)
+        if not met:
+            return result
+    problems.append(f"{path}: expected {_named(args)}, got {_shown(value)}")
+    return MISSING
+
+
+def _own_problems(value: Any, path: str) -> Iterator[str]:
+    """What the dataclasses in a value object to in their own `problems()`."""
+    if isinstance(value, tuple):
+        value = dict(enumerate(value))
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _own_problems(entry, _join(path, key))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if hasattr(value, "problems"):
+            yield from (f"{path}: {problem}" if path else problem for problem in value.problems())
+        for field in _fields(value):
+            yield from _own_problems(getattr(value, field.name), _join(path, field.name))
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def _fields(cls: Any) -> list[Field]:
+    return [field for field in dataclasses.fields(cls) if field.init]
+
+
+def _default(field: Field) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _unknown(path: str, key: Any, names: list[str]) -> str:
+    nearest = get_close_matches(str(key), names, n=1, cutoff=0.5)
+    return f"{path}: unknown key; " + (
+        f"did you mean {nearest[0]!r}?" if nearest else f"the keys here are {', '.join(names)}"
+    )
+
+
+def _named(hint: Any) -> str:
+    if isinstance(hint, tuple):
+        return " or ".join("null" if arg is type(None) else _named(arg) for arg in hint)
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(repr(arg) for arg in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return f"a list ({hint})"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
+        hint, getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+    )
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else f"{value!r} ({type(value).__name__})"
