@@ -1,0 +1,132 @@
+"""Scores with 95 % intervals: a value, and how far it can be trusted.
+
+In: counts of right answers, or measured values. Out: `Estimate(value, low, high, n)`. Every
+interval has a closed form, so a report is a pure function of its predictions, and none of them
+shrinks to a point when all or no answers are right:
+
+1. a proportion: Wilson's score interval;
+2. the mean of measured values (PSNR): the normal interval of the sample mean;
+3. a weighted sum of independent estimates (the mean of the task means, a gain over a baseline):
+   MOVER, which recovers each part's variance from its own interval, so that Wilson's limits carry
+   over to the sum;
+4. a ratio of independent estimates (a score divided by the tokenizer's ceiling): MOVER-R.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+Z_95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured value with its 95 % interval [low, high]; n is the number of samples behind it."""
+
+    value: float | None  # None: nothing was measured (n = 0) or a division by zero
+    low: float | None
+    high: float | None
+    n: int
+
+    def json(self) -> dict[str, float | int | None]:
+        """The four fields as a dictionary, as the score files hold them."""
+        return asdict(self)
+
+
+def unmeasured(n: int = 0) -> Estimate:
+    """The estimate of what could not be measured: n samples and no value."""
+    return Estimate(None, None, None, n)
+
+
+def proportion(num_right: int, n: int) -> Estimate:
+    """Share of right answers with its score interval; unmeasured when n = 0.
+
+    Wilson 1927, J. Am. Stat. Assoc. 22, 209-212.
+    """
+    assert 0 <= num_right <= n, f"{num_right} right answers of {n}"
+    if n == 0:
+        return unmeasured()
+    p = num_right / n
+    # (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n)
+    scale = 1 + Z_95**2 / n
+    centre = (p + Z_95**2 / (2 * n)) / scale
+    half = Z_95 * math.sqrt(p * (1 - p) / n + Z_95**2 / (4 * n**2)) / scale
+    low = 0.0 if num_right == 0 else centre - half  # exact at the ends, where rounding leaves 1e-17
+    high = 1.0 if num_right == n else centre + half
+    return Estimate(p, low, high, n)
+
+
+def share(verdicts: Sequence[bool]) -> Estimate:
+    """`proportion` of the verdicts that are True."""
+    return proportion(sum(verdicts), len(verdicts))
+
+
+def mean(values: Sequence[float]) -> Estimate:
+    """Mean of measured values, +- z times its standard error; of one value without an interval.
+
+    The normal quantile serves dozens of values and more; no score here rests on fewer.
+    """
+    n = len(values)
+    if n == 0:
+        return unmeasured()
+    centre = math.fsum(values) / n
+    if n == 1:
+        return Estimate(centre, None, None, 1)
+    variance = math.fsum((value - centre) ** 2 for value in values) / (n - 1)
+    half = Z_95 * math.sqrt(variance / n)
+    return Estimate(centre, centre - half, centre + half, n)
+
+
+def weighted_sum(parts: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
+    """sum_i w_i x_i of independent estimates; an unmeasured part leaves the sum unmeasured.
+
+    MOVER: Zou, Huang & Zhang 2009, Comput. Stat. Data Anal. 53, 1080-1085 (with two parts and the
+    weights 1 and -1 it is Newcombe's hybrid score interval of 1998).
+    """
+    assert len(parts) == len(weights), f"{len(parts)} parts and {len(weights)} weights"
+    n = sum(part.n for part in parts)
+    below, above, value = 0.0, 0.0, 0.0
+    for part, weight in zip(parts, weights, strict=True):
+        if part.value is None or part.low is None or part.high is None:
+            return unmeasured(n)
+        ends = sorted((weight * part.low, weight * part.high))
+        value += weight * part.value
+        below += (weight * part.value - ends[0]) ** 2
+        above += (ends[1] - weight * part.value) ** 2
+    return Estimate(value, value - math.sqrt(below), value + math.sqrt(above), n)
+
+
+def mean_of(parts: Sequence[Estimate]) -> Estimate:
+    """Unweighted mean of the estimates, however many samples each has (GenEval's overall score)."""
+    if not parts:
+        return unmeasured()
+    return weighted_sum(parts, [1 / len(parts)] * len(parts))
+
+
+def gain(score: Estimate, baseline: Estimate) -> Estimate:
+    """score - baseline, as if independent (cautious when they share their samples)."""
+    return weighted_sum([score, baseline], [1.0, -1.0])
+
+
+def ratio(score: Estimate, ceiling: Estimate) -> Estimate:
+    """score / ceiling of two independent estimates; no interval when the ceiling's is too wide.
+
+    MOVER-R: Newcombe 2016, Stat. Methods Med. Res. 25, 1774-1778.
+    """
+    if score.value is None or not ceiling.value:
+        return unmeasured(score.n)
+    value = score.value / ceiling.value
+    if (
+        None in (score.low, score.high, ceiling.low, ceiling.high)
+        or 2 * ceiling.value <= ceiling.high
+    ):
+        return Estimate(value, None, None, score.n)
+    low = _ratio_limit(score.value, score.low, ceiling.value, ceiling.high, -1)
+    high = _ratio_limit(score.value, score.high, ceiling.value, ceiling.low, +1)
+    return Estimate(value, low, high, score.n)
+
+
+def _ratio_limit(x: float, limit_x: float, y: float, limit_y: float, sign: int) -> float:
+    """(xy + sign sqrt(x^2 y^2 - l u (2x - l)(2y - u))) / (u (2y - u)), l, u = limit_x, limit_y."""
+    product, denominator = limit_x * (2 * x - limit_x), limit_y * (2 * y - limit_y)
+    return (x * y + sign * math.sqrt((x * y) ** 2 - product * denominator)) / denominator
