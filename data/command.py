@@ -1,0 +1,177 @@
+"""`unimodal data`: the verbs that write data.
+
+Scenes are made shard by shard; a shard is a pure function of the settings and its number, so its
+bytes do not depend on how many workers share the work, and finished ones need not be made again.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from unimodal.document import Document
+
+KINDS = ("conversations", "pictures")
+SETTINGS = "scenes.json"  # in the folder: what its shards were made with
+PREVIEW_SAMPLES = 24
+
+
+@dataclass(frozen=True)
+class SceneShards:
+    """What the shards of a folder hold."""
+
+    kind: str
+    """conversations (text and pictures) or pictures (for the image tokenizer)."""
+    samples: int
+    seed: int
+    canvas: int
+    """Pixels a side."""
+    shard_samples: int
+    """Samples in a shard; the last one may hold fewer."""
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards hold the samples."""
+        return -(-self.samples // self.shard_samples)
+
+    def indices(self, number: int) -> range:
+        """The samples of shard `number`."""
+        first = number * self.shard_samples
+        return range(first, min(self.samples, first + self.shard_samples))
+
+    def document(self, index: int) -> "Document":
+        """Sample `index`, a pure function of the settings."""
+        from .conversations import conversation
+        from .scenes import LARGE, SMALL, render, scene
+
+        if self.kind == "conversations":
+            return conversation(self.seed, index, canvas=self.canvas)
+        from unimodal.document import Document, Picture
+
+        world = SMALL if self.canvas < 128 else LARGE
+        picture = scene(self.seed, index, world, seen_only=True)
+        return Document((Picture(render(picture, self.canvas)),))
+
+
+@click.group()
+def data() -> None:
+    """Write shards of documents."""
+
+
+@data.command()
+@click.argument("output", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--samples", type=click.IntRange(1), default=100_000, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True)
+@click.option(
+    "--canvas",
+    type=click.IntRange(64, 512),
+    default=64,
+    show_default=True,
+    help="Pixels a side; from 128 on scenes hold up to 6 things, below up to 4.",
+)
+@click.option("--shard-samples", type=click.IntRange(1), default=5000, show_default=True)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Processes. The bytes are the same for any number.",
+)
+@click.option(
+    "--preview",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"Also draw the first {PREVIEW_SAMPLES} samples into this PNG.",
+)
+def scenes(
+    output: Path,
+    samples: int,
+    seed: int,
+    kind: str,
+    canvas: int,
+    shard_samples: int,
+    workers: int,
+    preview: Path | None,
+) -> None:
+    """Write shards of the scenes world into the folder OUTPUT.
+
+    A stopped run goes on where it was: finished shards are kept. Other settings need another
+    folder.
+
+    \b
+    unimodal data scenes shards/train --samples 200000 --seed 1
+    unimodal data scenes shards/pictures --kind pictures --samples 50000 --seed 2
+    unimodal data scenes /tmp/look --samples 100 --preview look.png
+    """
+    settings = SceneShards(kind, samples, seed, canvas, shard_samples)
+    claim(output, settings)
+    todo = unfinished(output, settings)
+    kept = settings.num_shards - len(todo)
+    with click.progressbar(length=settings.num_shards, label="shards") as bar:
+        bar.update(kept)
+        for _ in write_shards(output, settings, todo, workers):
+            bar.update(1)
+    if preview is not None:
+        from .sheet import sheet
+
+        shown = min(samples, PREVIEW_SAMPLES)
+        sheet([settings.document(index) for index in range(shown)]).save(preview, "PNG")
+    click.echo(f"{output}: {samples:,} samples in {settings.num_shards} shards, {kept} kept")
+
+
+def claim(output: Path, settings: SceneShards) -> None:
+    """Note the settings in the folder; ValueError when it holds shards of other settings."""
+    path, wanted = output / SETTINGS, asdict(settings)
+    if path.exists():
+        found = json.loads(path.read_text())
+        differ = [f"{k} {found.get(k)} (now {v})" for k, v in wanted.items() if found.get(k) != v]
+        if differ:
+            raise ValueError(
+                f"{output} holds shards of other settings: {', '.join(differ)}; "
+                "give the same settings or another folder"
+            )
+        return
+    if any(output.glob("*.tar")):
+        raise ValueError(f"{output} holds shards that are not of this command; give another folder")
+    output.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(SETTINGS + ".part")
+    part.write_text(json.dumps(wanted, indent=1) + "\n")
+    os.replace(part, path)
+
+
+def unfinished(output: Path, settings: SceneShards) -> list[int]:
+    """The numbers of the shards that are not there yet."""
+    from .shards import shard_name
+
+    numbers = range(settings.num_shards)
+    return [number for number in numbers if not (output / shard_name(number)).exists()]
+
+
+def write_shards(
+    output: Path, settings: SceneShards, numbers: list[int], workers: int
+) -> Iterator[int]:
+    """Write these shards in `workers` processes; yields the number of each when it is finished."""
+    pool = ProcessPoolExecutor(workers, get_context("spawn"))
+    try:
+        work = [pool.submit(write_shard, output, settings, number) for number in numbers]
+        for future in as_completed(work):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def write_shard(output: Path, settings: SceneShards, number: int) -> int:
+    """Write shard `number` and return it; an error leaves no unfinished file behind."""
+    from .shards import ShardWriter
+
+    with ShardWriter(output, max_samples=settings.shard_samples, first=number) as writer:
+        for index in settings.indices(number):
+            writer.write(f"{index:09d}", settings.document(index))
+    return number
