@@ -9,8 +9,8 @@ missing values, and what a dataclass itself objects to in its method `problems()
 """
 
 import dataclasses
-import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -116,7 +116,7 @@ def _put(tree: dict, override: str) -> list[str]:
             tree[section] = _Entries()
         tree = tree[section]
         if not isinstance(tree, dict):
-            return [f"{key}: {section!r} is {_shown(tree)}, it has no keys of its own"]
+            return [f"{key}: {section!r} is {_shown(tree)}, without keys"]
     try:
         tree[last] = yaml.load(text, _Loader)
     except yaml.YAMLError:
@@ -157,15 +157,14 @@ def _build(cls: Any, tree: Any, base: Any, path: str, problems: list[str]) -> An
             problems.append(f"{_join(path, name)}: a value is needed")
         else:
             values[name] = default
-    if len(problems) == num_before:
-        try:
-            return cls(**values)
-        except ValueError as error:  # the dataclass's own __post_init__
-            problems.append(f"{path}: {error}" if path else str(error))
-            return MISSING
-    for name, value in values.items():  # no instance, but what there is can still be checked
-        problems += _own_problems(value, _join(path, name))
-    return MISSING
+    if len(problems) > num_before:  # no instance, but what there is can still be checked
+        problems += _own_problems(values, path)
+        return MISSING
+    try:
+        return cls(**values)
+    except ValueError as error:  # the dataclass's own __post_init__
+        problems.append(f"{path}: {error}" if path else str(error))
+        return MISSING
 
 
 def _convert(hint: Any, value: Any, default: Any, path: str, problems: list[str]) -> Any:
@@ -174,42 +173,43 @@ def _convert(hint: Any, value: Any, default: Any, path: str, problems: list[str]
     if origin in (typing.Union, types.UnionType):
         return _one_of(args, value, default, path, problems)
     if dataclasses.is_dataclass(hint):
-        base = default if isinstance(default, typing.cast(type, hint)) else MISSING
+        base = default if dataclasses.is_dataclass(default) else MISSING
         return _build(hint, value, base, path, problems)
     if origin is tuple and isinstance(value, list):
-        each = [args[0]] * len(value) if args[1:] == (...,) else list(args)
-        if len(each) == len(value):
-            pairs = enumerate(zip(each, value, strict=True))
-            return tuple(_convert(h, v, MISSING, _join(path, i), problems) for i, (h, v) in pairs)
-    if origin is dict and isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        hints = args[:1] * len(value) if args[1:] == (...,) else args
+        if len(hints) == len(value):
+            trees = enumerate(zip(hints, value, strict=True))
+            return tuple(_convert(h, v, MISSING, _join(path, i), problems) for i, (h, v) in trees)
+    if origin is dict and isinstance(value, dict):
         old = default if isinstance(value, _Entries) and isinstance(default, dict) else {}
         new = {
             key: _convert(args[1], entry, old.get(key, MISSING), _join(path, key), problems)
             for key, entry in value.items()
         }
+        problems += [f"{path}: the key {_shown(key)} is no text" for key in new if key != str(key)]
         return {**old, **new}
-    if origin is None and (plain := _plain(hint, value)) is not MISSING:
-        return plain
-    if origin is Literal and any(value == a and type(value) is type(a) for a in args):
+    if origin is Literal and any(value == arg and type(value) is type(arg) for arg in args):
         return value
-    problems.append(f"{path}: expected {_named(hint)}, got {_shown(value)}")
-    return MISSING
+    plain = _plain(hint, value)
+    if plain is MISSING:
+        problems.append(f"{path}: expected {_named(hint)}, got {_shown(value)}")
+    return plain
 
 
 def _plain(hint: Any, value: Any) -> Any:
-    """`value` as None, bool, int, float, str or Path; MISSING when it is not one."""
+    """`value` as bool, int, float, str or Path; MISSING when it is not one."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if hint in (type(None), bool, str) and type(value) is hint:
+    if hint in (bool, str) and type(value) is hint:
         return value
-    if hint is int and number and float(value).is_integer():  # 4e9 tokens is a whole number
+    if hint is int and number and value == value // 1:  # 4e9 tokens is a whole number
         return int(value)
-    if hint is float and number and math.isfinite(value):
+    if hint is float and number and abs(value) <= sys.float_info.max:
         return float(value)
     return Path(value) if hint is Path and isinstance(value, str) else MISSING
 
 
 def _one_of(args: tuple, value: Any, default: Any, path: str, problems: list[str]) -> Any:
-    """The first member of a union that the value fits."""
+    """The value as the first member of a union that it fits."""
     members = [arg for arg in args if arg is not type(None)]
     if value is None and len(members) < len(args):
         return None
@@ -220,22 +220,21 @@ def _one_of(args: tuple, value: Any, default: Any, path: str, problems: list[str
         result = _convert(member, value, default, path, met)
         if not met:
             return result
-    problems.append(f"{path}: expected {_named(args)}, got {_shown(value)}")
+    problems.append(f"{path}: expected {' or '.join(map(_named, args))}, got {_shown(value)}")
     return MISSING
 
 
 def _own_problems(value: Any, path: str) -> Iterator[str]:
     """What the dataclasses in a value object to in their own `problems()`."""
+    if hasattr(value, "problems"):
+        yield from (f"{path}: {problem}" if path else problem for problem in value.problems())
+    if dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in _fields(value)}
     if isinstance(value, tuple):
         value = dict(enumerate(value))
     if isinstance(value, dict):
         for key, entry in value.items():
             yield from _own_problems(entry, _join(path, key))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        if hasattr(value, "problems"):
-            yield from (f"{path}: {problem}" if path else problem for problem in value.problems())
-        for field in _fields(value):
-            yield from _own_problems(getattr(value, field.name), _join(path, field.name))
 
 
 # --- words --------------------------------------------------------------------------------------
@@ -261,16 +260,16 @@ def _unknown(path: str, key: Any, names: list[str]) -> str:
 
 
 def _named(hint: Any) -> str:
-    if isinstance(hint, tuple):
-        return " or ".join("null" if arg is type(None) else _named(arg) for arg in hint)
-    if typing.get_origin(hint) is Literal:
-        return " or ".join(repr(arg) for arg in typing.get_args(hint))
-    if typing.get_origin(hint) is tuple:
-        return f"a list ({hint})"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
-        hint, getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
-    )
+    """A type in words."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return " or ".join(map(repr, args))
+    if origin is tuple:
+        return "a list" if args[1:] == (...,) else f"a list of {len(args)}"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    words |= {Path: "a path", dict: "keys and values", type(None): "null"}
+    return words.get(origin or hint, str(hint))
 
 
 def _shown(value: Any) -> str:
-    return "nothing" if value is None else f"{value!r} ({type(value).__name__})"
+    return "nothing" if value is None else f"{value!r} ({type(value).__name__.strip('_')})"

@@ -1,0 +1,209 @@
+"""Defaults < YAML < overrides, every problem at once, and save -> load is the identity."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unimodal.config import ConfigError, load, save
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.95)
+    kind: Literal["adamw", "sgd"] = "adamw"
+
+    def problems(self) -> list[str]:
+        return [] if self.rate > 0 else [f"rate {self.rate}: must be above 0"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    num_steps: int
+    name: str = "small"
+    compile: bool = False
+    optimizer: Optimizer = Optimizer(rate=0.5)  # its own default differs from Optimizer's
+    teacher: Optimizer | None = None
+    limit: float | Literal["none"] | None = None
+    mix: dict[str, float] = field(default_factory=lambda: {"captions": 1.0, "edits": 2.0})
+    shards: Path | None = None
+    widths: tuple[int, ...] = ()
+    stages: tuple[Optimizer, ...] = ()
+
+
+def problems(*overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(Recipe, None, ["num_steps=1", *overrides])
+    return caught.value.problems
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_file_over_defaults_and_overrides_on_top(tmp_path: Path):
+    path = written(tmp_path, "num_steps: 10\nname: file\noptimizer: {kind: sgd}\nwidths: [8, 16]\n")
+    recipe = load(Recipe, path, ["name=line", "optimizer.betas=[0, 0.5]", "shards=a/b"])
+    assert recipe == Recipe(
+        num_steps=10,
+        name="line",
+        optimizer=Optimizer(rate=0.5, betas=(0.0, 0.5), kind="sgd"),
+        widths=(8, 16),
+        shards=Path("a/b"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-4", 1e-4), ("3", 3.0), ("2.5E+3", 2500.0), ("-1.e2", -100.0), (".5", 0.5)],
+)
+def test_numbers_as_people_write_them(text: str, value: float):
+    recipe = load(Recipe, None, ["num_steps=1", f"limit={text}"])
+    assert recipe.limit == value and type(recipe.limit) is float
+
+
+def test_whole_numbers():
+    assert load(Recipe, None, ["num_steps=4e9"]).num_steps == 4_000_000_000
+    assert problems("num_steps=1.5") == ["num_steps: expected a whole number, got 1.5 (float)"]
+    assert problems("num_steps=true") == ["num_steps: expected a whole number, got True (bool)"]
+
+
+def test_null_is_off_and_on_again(tmp_path: Path):
+    path = written(tmp_path, "num_steps: 1\nlimit: 3\nteacher:\n")
+    assert load(Recipe, path, ["limit=null"]).limit is None
+    assert load(Recipe, path, ["teacher.rate=2"]).teacher == Optimizer(rate=2.0)
+    assert problems("name=null") == ["name: expected text, got nothing"]
+    assert problems("optimizer=null") == ["optimizer: expected the keys of Optimizer, got nothing"]
+
+
+def test_a_file_replaces_a_mapping_and_a_dotted_key_changes_one_entry(tmp_path: Path):
+    path = written(tmp_path, "num_steps: 1\nmix: {stories: 1}\n")
+    assert load(Recipe, path).mix == {"stories": 1.0}
+    assert load(Recipe, path, ["mix.edits=3"]).mix == {"stories": 1.0, "edits": 3.0}
+    assert load(Recipe, None, ["num_steps=1", "mix.edits=3"]).mix == {"captions": 1.0, "edits": 3.0}
+
+
+def test_every_problem_is_reported_at_once():
+    assert problems(
+        "nam=x",
+        "compile=1",
+        "optimizer.kid=sgd",
+        "optimizer.betas=[1]",
+        "teacher.rate=0",
+        "mix.edits=many",
+        "widths=[1, 2.5]",
+        "stages=[{rate: -1}]",
+        "lonely",
+    ) == [
+        "'lonely': write key=value, or key=null to switch it off",
+        "nam: unknown key; did you mean 'name'?",
+        "compile: expected true or false, got 1 (int)",
+        "optimizer.kid: unknown key; did you mean 'kind'?",
+        "optimizer.betas: expected a list of 2, got [1] (list)",
+        "mix.edits: expected a number, got 'many' (str)",
+        "widths.1: expected a whole number, got 2.5 (float)",
+        "teacher: rate 0.0: must be above 0",
+        "stages.0: rate -1.0: must be above 0",
+    ]
+
+
+def test_an_unknown_key_without_a_neighbour_lists_the_keys():
+    assert problems("optimizer.zzz=1") == [
+        "optimizer.zzz: unknown key; the keys here are rate, betas, kind"
+    ]
+
+
+def test_a_default_must_hold_too():
+    @dataclass(frozen=True)
+    class Broken:
+        optimizer: Optimizer = Optimizer(rate=-1)
+
+    with pytest.raises(ConfigError, match="optimizer: rate -1: must be above 0"):
+        load(Broken)
+
+
+def test_a_value_that_its_class_refuses():
+    @dataclass(frozen=True)
+    class Side:
+        length: int = 1
+
+        def __post_init__(self) -> None:
+            if self.length < 1:
+                raise ValueError(f"length {self.length}: at least 1")
+
+    @dataclass(frozen=True)
+    class Square:
+        side: Side = Side()
+
+    with pytest.raises(ConfigError, match="side: length 0: at least 1"):
+        load(Square, None, ["side.length=0"])
+
+
+def test_a_value_is_needed():
+    with pytest.raises(ConfigError, match="num_steps: a value is needed"):
+        load(Recipe)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("num_steps: 1\nnum_steps: 2\n", "'num_steps' is given twice"),
+        ("num_steps: [1\n", "is not YAML"),
+        ("- 1\n", "expected 'key: value' lines"),
+        ("num_steps: !!python/object/apply:os.getcwd []\n", "is not YAML"),
+    ],
+)
+def test_a_file_that_is_no_recipe(tmp_path: Path, text: str, words: str):
+    path = written(tmp_path, text)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load(Recipe, path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path):
+    with pytest.raises(ConfigError, match="No such file"):
+        load(Recipe, tmp_path / "none.yaml")
+
+
+def test_overrides_that_lead_nowhere():
+    assert problems("name.first=x") == ["name: expected text, got {'first': 'x'} (Entries)"]
+    assert problems("num_steps.a=1") == ["num_steps.a: 'num_steps' is 1 (int), without keys"]
+    assert problems("name=[x") == ["name: '[x' is not YAML; quote it"]
+    assert problems("name=") == ["'name=': write key=value, or key=null to switch it off"]
+
+
+number = st.floats(allow_nan=False, allow_infinity=False)
+word = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+optimizers = st.builds(
+    Optimizer,
+    rate=st.floats(1e-300, 1e300),
+    betas=st.tuples(number, number),
+    kind=st.sampled_from(["adamw", "sgd"]),
+)
+recipes = st.builds(
+    Recipe,
+    num_steps=st.integers(),
+    name=word | st.sampled_from(["1e-4", "3e8", "null", "true", "off", "~", "1", "2024-01-01", ""]),
+    compile=st.booleans(),
+    optimizer=optimizers,
+    teacher=st.none() | optimizers,
+    limit=st.none() | number | st.just("none"),
+    mix=st.dictionaries(word, number, max_size=3),
+    shards=st.none() | st.sampled_from([Path("a/b"), Path("1e5"), Path("null")]),
+    widths=st.lists(st.integers(), max_size=3).map(tuple),
+    stages=st.lists(optimizers, max_size=2).map(tuple),
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(recipe=recipes)
+def test_what_is_saved_loads_back_equal(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe):
+    path = tmp_path_factory.mktemp("saved") / "recipe.yaml"
+    save(recipe, path)
+    assert load(Recipe, path) == recipe

@@ -1,0 +1,211 @@
+"""The house itself: who imports whom, what the wheel holds, and that the command starts at once."""
+
+import ast
+import os
+import subprocess
+import sys
+import tarfile
+import time
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import unimodal
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAIN = ("tokenizer", "unimodal", "data", "eval", "train")  # each may import what is left of it
+FOLDERS = (*CHAIN, "configs")
+SOURCES = [file for folder in CHAIN for file in sorted((ROOT / folder).glob("*.py"))]
+TOP_LEVEL = {folder for folder in FOLDERS if folder != "unimodal"}
+FORBIDDEN = {"torchvision", "pickle", "dill", "cloudpickle", "joblib"}
+# A run's own training state; everything else at rest is safetensors or JSON.
+READS_OWN_PICKLES = {"train/checkpoint.py"}
+HEAVY = {"torch", "transformers", "numpy", "PIL"}
+
+
+def run(*words: str, cwd: Path = ROOT, path: str | None = None) -> str:
+    """Standard output of a command that must succeed."""
+    env = os.environ if path is None else {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+# --- the chain of imports -----------------------------------------------------------------------
+
+
+def imports(source: str, package: str) -> Iterator[str]:
+    """Absolute names of everything a module of `package` imports, also inside functions."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            num_kept = len(package.split(".")) - node.level + 1
+            above = package.split(".")[:num_kept] if node.level else []
+            base = ".".join([*above, node.module] if node.module else above)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            if isinstance(node.args[0], ast.Constant):
+                yield node.args[0].value
+
+
+def folder(name: str) -> str | None:
+    """The folder of the house in which a module lies; None for everybody else's modules."""
+    top, _, rest = name.partition(".")
+    below = rest.partition(".")[0]
+    return (below if below in FOLDERS else "unimodal") if top == "unimodal" else None
+
+
+def wrong_imports(source: str, home: str) -> list[str]:
+    """What a file of the folder `home` must not import."""
+    package = "unimodal" if home == "unimodal" else f"unimodal.{home}"
+    allowed = (None, *CHAIN[: CHAIN.index(home) + 1])
+    banned = FORBIDDEN | TOP_LEVEL
+    return [
+        name
+        for name in imports(source, package)
+        if folder(name) not in allowed or name.split(".")[0] in banned
+    ]
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_folder_imports_only_what_stands_to_its_left(file: Path):
+    assert wrong_imports(file.read_text(), file.parent.name) == []
+
+
+@pytest.mark.parametrize(
+    ("home", "line"),
+    [
+        ("unimodal", "from .train import loop"),
+        ("unimodal", "from . import data"),
+        ("data", "def late():\n    from ..train.loop import run"),
+        ("data", "from .. import eval"),
+        ("eval", "import unimodal.train.loop as loop"),
+        ("eval", "importlib.import_module('unimodal.train.loop')"),
+        ("tokenizer", "from unimodal import load"),
+        ("train", "import data"),
+        ("train", "import pickle"),
+        ("train", "from torchvision.transforms import v2"),
+    ],
+)
+def test_a_wrong_import_is_seen(home: str, line: str):
+    assert wrong_imports(line, home) != []
+
+
+@pytest.mark.parametrize(
+    ("home", "line"),
+    [
+        ("train", "from . import loop, schedule"),
+        ("data", "from ..document import Text"),
+        ("data", "from unimodal.tokenizer.grid import Grid"),
+        ("unimodal", "from .tokenizer.grid import Grid"),
+    ],
+)
+def test_a_right_import_passes(home: str, line: str):
+    assert wrong_imports(line, home) == []
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_nothing_foreign_is_unpickled(file: Path):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+            words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            own = str(file.relative_to(ROOT)) in READS_OWN_PICKLES
+            assert own or words.get("weights_only") == "True", f"{file}:{node.lineno}"
+
+
+def test_the_links_of_a_bare_clone():
+    for name in TOP_LEVEL:
+        link = ROOT / "unimodal" / name
+        assert link.is_symlink() and os.readlink(link) == f"../{name}"
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def test_every_public_name_is_there():
+    for name in unimodal.__all__:
+        assert getattr(unimodal, name).__name__ == name
+    with pytest.raises(AttributeError, match="lod"):
+        unimodal.lod  # noqa: B018
+
+
+@pytest.mark.parametrize("verb", [[], ["chat"], ["encode"], ["data"], ["eval"], ["train"]])
+def test_help_imports_nothing_heavy(verb: list[str]):
+    code = f"""if True:
+        import sys
+        import unimodal.command
+        unimodal.command.main({[*verb, "--help"]!r}, standalone_mode=False)
+        assert not {HEAVY!r} & set(sys.modules), {HEAVY!r} & set(sys.modules)
+    """
+    assert run(sys.executable, "-c", code).startswith("Usage:")
+
+
+def test_help_is_instant():
+    """The fastest of three starts, for the machine may be busy."""
+    times_s = []
+    for _ in range(3):
+        start = time.perf_counter()
+        run(sys.executable, "-m", "unimodal", "--help")
+        times_s.append(time.perf_counter() - start)
+    assert min(times_s) < 1.0
+
+
+# --- the wheel ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """HEAD, exported clean: the checkout's build/ may keep stale files."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("needs the git repository: the wheel is built from an export of HEAD")
+    folder = tmp_path_factory.mktemp("export")
+    run("git", "archive", "--output", str(folder / "head.tar"), "HEAD")
+    with tarfile.open(folder / "head.tar") as tar:
+        tar.extractall(folder / "head", filter="data")
+    return folder / "head"
+
+
+@pytest.fixture(scope="module")
+def wheel(export: Path) -> Path:
+    """Built by way of the sdist, so that both are complete."""
+    out = str(export.parent)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, str(export))
+    (built,) = export.parent.glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_one_name_and_every_file(export: Path, wheel: Path):
+    paths = [file for name in FOLDERS for file in (export / name).rglob("*") if file.is_file()]
+    files = {str(path.relative_to(export)).removeprefix("unimodal/") for path in paths}
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    assert {name.split("/")[0] for name in names} == {"unimodal"}
+    assert {name.removeprefix("unimodal/") for name in names} == files
+
+
+def test_the_wheel_works_where_no_clone_is(wheel: Path, tmp_path: Path):
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+
+    def python(*words: str) -> str:
+        return run(sys.executable, *words, cwd=tmp_path, path=str(site))
+
+    assert python("-c", "import unimodal; print(unimodal.__file__)").startswith(str(site))
+    verbs = ("chat", "decode", "encode", "data", "eval", "train")
+    text = python("-m", "unimodal", "--help")
+    assert [verb for verb in verbs if f"\n  {verb} " not in text] == []
+    number = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert python("-m", "unimodal", "--version") == f"unimodal {number}\n"
+
+
+def test_the_entry_points(wheel: Path):
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
+    lines = archive.read(name).decode().split("\n")
+    assert "unimodal = unimodal.command:main" in lines
+    assert "[unimodal.commands]" in lines
+    for verb, target in (("data", "data"), ("eval", "eval_"), ("train", "train")):
+        assert f"{verb} = unimodal.{verb}.command:{target}" in lines
