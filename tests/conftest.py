@@ -1,0 +1,98 @@
+"""Tiny models that need no training, shared by all tests."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from unimodal.bundle import Model
+from unimodal.generation import Sampling
+from unimodal.sequence import Sequencer
+from unimodal.text import TextTokenizer
+from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.grid import Grid
+from unimodal.transformer import Transformer, TransformerConfig
+from unimodal.vocabulary import Vocabulary
+
+CARD = {
+    "config": "tiny",
+    "commit": "0" * 40,
+    "data_seed": 0,
+    "hardware": "cpu",
+    "hours": 0.0,
+    "scores": {},
+}
+WORDS = ["draw two red circles", "make it blue", "how many stars are there?", "here it is"]
+
+
+def tiny(transformer_config: dict, seed: int = 0) -> Model:
+    """A model of 64 codes on a canvas of 16 x 24 pixels with 512 positions, random weights."""
+    text = TextTokenizer.train(WORDS, 280)
+    torch.manual_seed(seed)
+    tokenizer = ImageTokenizer(
+        TokenizerConfig(
+            levels=(4, 4, 4), encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4
+        )
+    ).eval()
+    vocabulary = Vocabulary(text.num_ids, tokenizer.num_codes)
+    config = TransformerConfig(num_ids=vocabulary.size, max_positions=512, **transformer_config)
+    return Model(
+        transformer=Transformer(config, seed=seed).eval(),
+        vocabulary=vocabulary,
+        text=text,
+        tokenizer=tokenizer,
+        sequencer=Sequencer(vocabulary, text, tokenizer.hash),
+        sampling=Sampling(text_temperature=1.0, max_text_tokens=24),
+        context=512,
+        grid=Grid(3, 2),
+        card=CARD,
+        hash="0" * 64,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Model:
+    """Random weights: it babbles, sometimes draws, and everything it does depends on everything."""
+    return tiny({
+        "width": 32,
+        "num_layers": 2,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "head_width": 8,
+        "mlp_width": 64,
+    })
+
+
+@pytest.fixture(scope="session")
+def drawing_model() -> Model:
+    """Answers anything with 'ok', one picture of random codes, and 'ok' again.
+
+    Embeddings are one-hot and no layer writes, so the head is a table of which id follows which.
+    """
+    base = tiny({
+        "width": 2,
+        "num_layers": 1,
+        "num_heads": 1,
+        "num_kv_heads": 1,
+        "head_width": 2,
+        "mlp_width": 2,
+    })
+    vocabulary, num_ids = base.vocabulary, base.vocabulary.size
+    config = dataclasses.replace(base.transformer.config, width=num_ids, tied_head=False)
+    transformer = Transformer(config).eval()
+    first, second = base.text.encode("o")[0], base.text.encode("k")[0]
+    follows = {
+        vocabulary.control("assistant"): first,
+        first: second,
+        second: vocabulary.control("image"),
+        vocabulary.control("image_end"): vocabulary.control("turn_end"),
+    }
+    with torch.no_grad():
+        transformer.model.embed_tokens.weight.copy_(torch.eye(num_ids))
+        for layer in transformer.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+        transformer.lm_head.weight.zero_()
+        for before, after in follows.items():
+            transformer.lm_head.weight[after, before] = 2.0
+    return dataclasses.replace(base, transformer=transformer)

@@ -1,0 +1,227 @@
+"""A bundle comes back as it went, and every damage is named."""
+
+import hashlib
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import CARD
+from safetensors.torch import load_file
+
+from unimodal import bundle
+from unimodal.bundle import BundleError, load, save_bundle, write_card
+from unimodal.document import Document, Text
+from unimodal.tokenizer.autoencoder import ImageTokenizer
+
+
+def write(model, directory: Path, card: dict = CARD) -> Path:
+    return save_bundle(
+        directory,
+        model.transformer,
+        model.vocabulary,
+        model.text,
+        model.tokenizer,
+        card,
+        context=model.context,
+        grid=model.grid,
+        sampling=model.sampling,
+    )
+
+
+@pytest.fixture
+def saved(tiny_model, tmp_path) -> Path:
+    return write(tiny_model, tmp_path / "model")
+
+
+def snapshot(directory: Path) -> dict[str, bytes]:
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+def test_a_bundle_comes_back_rounded_to_bfloat16_and_otherwise_equal(tiny_model, saved):
+    found = load(saved)
+    for name, tensor in tiny_model.transformer.state_dict().items():
+        torch.testing.assert_close(
+            found.transformer.state_dict()[name], tensor.bfloat16().float(), rtol=0, atol=0
+        )
+        assert load_file(saved / "model.safetensors")[name].dtype == torch.bfloat16
+    assert found.transformer.config == tiny_model.transformer.config
+    assert not found.transformer.training
+    for field in ("vocabulary", "grid", "sampling", "context", "card", "canvas"):
+        assert getattr(found, field) == getattr(tiny_model, field), field
+    assert found.tokenizer.hash == tiny_model.tokenizer.hash
+    assert found.text.encode("draw two") == tiny_model.text.encode("draw two")
+    prompt = Document((Text("make it blue", role="user"),))
+    ids = tiny_model.sequencer.prompt(prompt).ids
+    assert (found.sequencer.prompt(prompt).ids == ids).all()
+
+
+def test_a_second_round_trip_changes_no_byte(saved, tmp_path):
+    again = write(load(saved), tmp_path / "again")
+    assert snapshot(again) == snapshot(saved)
+
+
+def test_untied_heads_come_back(drawing_model, tmp_path):
+    found = load(write(drawing_model, tmp_path / "model"))
+    head = found.transformer.state_dict()["lm_head.weight"]
+    torch.testing.assert_close(head, drawing_model.transformer.lm_head.weight, rtol=0, atol=0)
+
+
+def test_manifest_holds_the_sha256_of_every_file(saved):
+    files = json.loads((saved / "manifest.json").read_text())["files"]
+    assert set(files) == {path.name for path in saved.iterdir()} - {"manifest.json"}
+    for name, listed in files.items():
+        data = (saved / name).read_bytes()
+        assert listed == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+@pytest.mark.parametrize("name", bundle.FILES)
+def test_each_missing_cut_or_altered_file_is_named(saved, name):
+    path = saved / name
+    whole = path.read_bytes()
+    path.unlink()
+    with pytest.raises(BundleError, match=f"{name} is missing.*again"):
+        load(saved)
+    path.write_bytes(whole[:-1])
+    with pytest.raises(BundleError, match=f"{name} has {len(whole) - 1} bytes instead of"):
+        load(saved)
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(BundleError, match=f"{name} is not the file saved here"):
+        load(saved)
+
+
+def test_a_foreign_file_is_named_and_a_hidden_one_ignored(saved):
+    (saved / ".DS_Store").touch()
+    load(saved)
+    (saved / "model.pkl").touch()
+    with pytest.raises(BundleError, match="model.pkl is foreign"):
+        load(saved)
+
+
+def test_paths_that_are_no_bundle(tmp_path, monkeypatch):
+    with pytest.raises(BundleError, match="nowhere is no model: there is no such directory"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match="it has no manifest.json"):
+        load(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(BundleError, match="give the directory"):
+        load(tmp_path / "file")
+    monkeypatch.setattr(bundle, "DEFAULT", tmp_path / "default")
+    with pytest.raises(BundleError, match="no default model is installed"):
+        load()
+
+
+def reseal(directory: Path, name: str, data: bytes) -> None:
+    """Replace a file as a careful forger would: with the manifest to match."""
+    (directory / name).write_bytes(data)
+    manifest = json.loads((directory / "manifest.json").read_text())
+    manifest["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_another_picture_tokenizer_is_refused(saved, tiny_model, tmp_path):
+    torch.manual_seed(9)
+    ImageTokenizer(tiny_model.tokenizer.config).save(tmp_path)
+    reseal(saved, "tokenizer.safetensors", (tmp_path / "tokenizer.safetensors").read_bytes())
+    with pytest.raises(BundleError, match="tokenizer.safetensors is another picture tokenizer"):
+        load(saved)
+
+
+def test_files_that_do_not_fit_each_other_are_refused(saved):
+    config = json.loads((saved / "config.json").read_text())
+    shape, sizes = config["transformer"], config["vocabulary"]
+    changes = {
+        "width": ({**config, "transformer": {**shape, "width": 16}}, "do not fit"),
+        "text": ({**config, "vocabulary": {**sizes, "num_text": 256}}, "text.json has"),
+        "codes": ({**config, "vocabulary": {**sizes, "num_codes": 9}}, "tokenizer.json has"),
+        "unknown": ({**config, "contxt": 1}, "did you mean 'context'"),
+        "format": ({**config, "format": 99}, "format 1: update"),
+        "heads": ({**config, "transformer": {**shape, "num_heads": 3}}, "divide"),
+    }
+    for values, words in changes.values():
+        reseal(saved, "config.json", json.dumps(values).encode())
+        with pytest.raises(BundleError, match=words):
+            load(saved)
+    reseal(saved, "config.json", json.dumps(config).encode())
+    for name in ("text.json", "model.safetensors", "tokenizer.json", "config.json"):
+        whole = (saved / name).read_bytes()
+        reseal(saved, name, b"nonsense")
+        with pytest.raises(BundleError):
+            load(saved)
+        reseal(saved, name, whole)
+    load(saved)
+
+
+def test_damaged_manifests_are_refused(saved):
+    for files in (3, {"../../etc/passwd": {}}, dict.fromkeys(bundle.FILES, 3)):
+        (saved / "manifest.json").write_text(json.dumps({"files": files}))
+        with pytest.raises(BundleError, match="manifest.json does not list"):
+            load(saved)
+    for text in ("", "[]", "{}"):
+        (saved / "manifest.json").write_text(text)
+        with pytest.raises(BundleError, match="manifest.json"):
+            load(saved)
+
+
+def test_the_hash_covers_the_model_and_not_its_card(saved, drawing_model, tmp_path):
+    before = load(saved).hash
+    write_card(saved, {**CARD, "scores": {"drawing": 0.5}})
+    assert load(saved).hash == before
+    assert load(saved).card["scores"] == {"drawing": 0.5}
+    assert "0.5" in (saved / "README.md").read_text()
+    assert load(write(drawing_model, tmp_path / "other")).hash != before
+
+
+def test_an_incomplete_card_is_refused(tiny_model, tmp_path):
+    with pytest.raises(ValueError, match="the card lacks commit, scores"):
+        card = {key: value for key, value in CARD.items() if key not in ("commit", "scores")}
+        write(tiny_model, tmp_path / "model", card)
+    assert not (tmp_path / "model").exists()
+
+
+def test_saving_replaces_a_bundle_but_nothing_else(tiny_model, drawing_model, saved, tmp_path):
+    first = load(saved).hash
+    write(drawing_model, saved)
+    assert load(saved).hash != first
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter").write_text("years of work")
+    with pytest.raises(BundleError, match="holds something that is no bundle"):
+        write(tiny_model, tmp_path / "thesis")
+    with pytest.raises(BundleError, match="is a file"):
+        write(tiny_model, tmp_path / "thesis" / "chapter")
+    assert (tmp_path / "thesis" / "chapter").read_text() == "years of work"
+
+
+def test_a_failed_write_leaves_the_old_bundle(tiny_model, saved, monkeypatch):
+    before = snapshot(saved.parent)
+
+    def full(path, *_):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundle, "_write_weights", full)
+    with pytest.raises(BundleError, match="No space left on device; nothing was changed"):
+        write(tiny_model, saved)
+    assert snapshot(saved.parent) == before
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(path)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_behind(tiny_model, small_disk):
+    with pytest.raises(BundleError, match="[Nn]o space left.*choose another place"):
+        write(tiny_model, small_disk / "model")
+    assert list(small_disk.iterdir()) == []

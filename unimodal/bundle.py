@@ -1,0 +1,333 @@
+"""A trained model as one directory, and back: weights, vocabulary, both tokenizers, provenance.
+
+    model.safetensors       the transformer, bfloat16 at rest, float32 in use
+    tokenizer.safetensors   the image tokenizer, its configuration in tokenizer.json
+    text.json               the text tokenizer
+    config.json             transformer, vocabulary, context, picture grid, sampling defaults
+    card.json, README.md    where it comes from and how well it does
+    manifest.json           size and sha256 of every file above
+
+Loading checks the manifest first, so a missing, cut, altered or foreign file is named before
+anything is built from it. Saving writes a new directory beside the old one, loads it once to prove
+it whole, and only then renames it into place. Nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.grid import Grid
+
+from . import config
+from .generation import Sampling
+from .sequence import Sequencer
+from .text import TextTokenizer
+from .transformer import Transformer, TransformerConfig
+from .vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from .chat import Chat
+
+DEFAULT = Path(__file__).parent / "default"
+FORMAT = 1  # raised when a reader of the old layout would misread the new one
+MANIFEST = "manifest.json"
+PROVENANCE = ("card.json", "README.md")  # about the model: not part of what its hash covers
+FILES = (
+    "model.safetensors",
+    "tokenizer.safetensors",
+    "tokenizer.json",
+    "text.json",
+    "config.json",
+    *PROVENANCE,
+)
+GRID = Grid(8, 8)  # 64 x 64 pixels of patches of 8
+SAMPLING = Sampling()
+CARD_KEYS = ("config", "commit", "data_seed", "hardware", "hours", "scores")
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be read or written; the message names the file and the way out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Everything a conversation, an evaluation or an export needs of a trained model."""
+
+    transformer: Transformer  # float32, in evaluation mode
+    vocabulary: Vocabulary
+    text: TextTokenizer
+    tokenizer: ImageTokenizer
+    sequencer: Sequencer
+    sampling: Sampling  # defaults that its makers chose
+    context: int  # positions a sequence may take
+    grid: Grid  # of the pictures it draws
+    card: dict[str, Any]  # provenance and scores
+    hash: str  # hex sha256 of all files but card and README
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """(width, height) in pixels of the pictures it draws and is given."""
+        return self.grid.width * self.tokenizer.patch, self.grid.height * self.tokenizer.patch
+
+    def chat(self, **changes: Any) -> "Chat":
+        """A new conversation; `changes` replace fields of the sampling defaults, such as seed=1."""
+        from .chat import Chat
+
+        return Chat(self, replace(self.sampling, **changes))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What config.json holds."""
+
+    transformer: TransformerConfig
+    vocabulary: Vocabulary
+    grid: Grid
+    sampling: Sampling
+    context: int
+    tokenizer_hash: str
+    format: int = FORMAT
+
+
+def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> Model:
+    """The model in the directory `path` (None: the one shipped with unimodal), ready on `device`.
+
+    BundleError names the file that is missing, cut, altered, foreign or does not fit the others.
+    """
+    directory = DEFAULT if path is None else Path(path)
+    manifest = _read_manifest(directory)
+    _check_files(directory, manifest)
+    layout = _read_layout(directory / "config.json")
+    try:
+        text = _read_text(directory / "text.json")
+        tokenizer = ImageTokenizer.load(directory).to(device).eval()
+        transformer = _read_transformer(directory, layout.transformer).to(device).eval()
+    except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"{directory}: its files do not fit each other ({error})") from error
+    _check_parts(directory, layout, text, tokenizer)
+    return Model(
+        transformer=transformer,
+        vocabulary=layout.vocabulary,
+        text=text,
+        tokenizer=tokenizer,
+        sequencer=Sequencer(layout.vocabulary, text, tokenizer.hash),
+        sampling=layout.sampling,
+        context=layout.context,
+        grid=layout.grid,
+        card=_read_json(directory / "card.json"),
+        hash=_model_hash(manifest),
+    )
+
+
+def save_bundle(
+    directory: str | Path,
+    transformer: Transformer,
+    vocabulary: Vocabulary,
+    text: TextTokenizer,
+    tokenizer: ImageTokenizer,
+    card: dict[str, Any],
+    *,
+    context: int = 2048,
+    grid: Grid = GRID,
+    sampling: Sampling = SAMPLING,
+) -> Path:
+    """Write a bundle and return its directory; an older bundle there is replaced in one step.
+
+    `card` needs the keys CARD_KEYS. BundleError when the directory holds something else, or when
+    the disk is full; then what was there before is untouched.
+    """
+    directory = Path(directory)
+    _check_card(card)
+    _check_target(directory)
+    layout = _Layout(transformer.config, vocabulary, grid, sampling, context, tokenizer.hash)
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".bundle-") as temporary:
+            fresh = Path(temporary) / "new"
+            fresh.mkdir()
+            _write_weights(fresh / "model.safetensors", transformer)
+            tokenizer.save(fresh)
+            text.save(fresh / "text.json")
+            _write_json(fresh / "config.json", asdict(layout))
+            _write_card(fresh, card)
+            load(fresh)
+            _swap(fresh, directory)
+    except (OSError, SafetensorError) as error:
+        raise BundleError(
+            f"cannot write the bundle {directory}: {error}; nothing was changed there, free some"
+            " space or choose another place"
+        ) from error
+    return directory
+
+
+def write_card(directory: str | Path, card: dict[str, Any]) -> None:
+    """Replace the card of a bundle, for example once its scores are known; its hash stays."""
+    directory = Path(directory)
+    _check_card(card)
+    _check_files(directory, _read_manifest(directory))
+    _write_card(directory, card)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {error}; fetch the bundle again") from error
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _read_manifest(directory: Path) -> dict[str, dict[str, Any]]:
+    """{file name: {"bytes", "sha256"}} of a bundle."""
+    if not (directory / MANIFEST).is_file():
+        if directory == DEFAULT:
+            raise BundleError(f"no default model is installed in {DEFAULT}: name one's directory")
+        what = "it has no manifest.json" if directory.is_dir() else "there is no such directory"
+        raise BundleError(
+            f"{directory} is no model: {what}; give the directory that a training run wrote, or"
+            " no path at all for the default model"
+        )
+    manifest = _read_json(directory / MANIFEST)
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    whole = isinstance(files, dict) and all(isinstance(listed, dict) for listed in files.values())
+    if not whole or set(files) != set(FILES):
+        raise BundleError(f"{directory / MANIFEST} does not list the files of a bundle: {FILES}")
+    return files
+
+
+def _check_files(directory: Path, manifest: dict[str, dict[str, Any]]) -> None:
+    """Every listed file is there and whole, and there is no other (hidden ones do not count)."""
+    again = "fetch the bundle again"
+    for name, listed in manifest.items():
+        path = directory / name
+        if not path.is_file():
+            raise BundleError(f"{path} is missing: {again}")
+        found = _digest(path)
+        if found["bytes"] != listed.get("bytes"):
+            raise BundleError(
+                f"{path} has {found['bytes']} bytes instead of {listed.get('bytes')}: {again}"
+            )
+        if found["sha256"] != listed.get("sha256"):
+            raise BundleError(f"{path} is not the file saved here (its sha256 differs): {again}")
+    for path in sorted(directory.iterdir()):
+        if path.name not in (*FILES, MANIFEST) and not path.name.startswith("."):
+            raise BundleError(f"{path} is foreign to the bundle: move it elsewhere")
+
+
+def _digest(path: Path) -> dict[str, Any]:
+    with path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": sha256}
+
+
+def _model_hash(manifest: dict[str, dict[str, Any]]) -> str:
+    lines = [f"{name} {manifest[name]['sha256']}\n" for name in FILES if name not in PROVENANCE]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _read_layout(path: Path) -> _Layout:
+    stored = _read_json(path)
+    if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+        raise BundleError(f"{path} is not of format {FORMAT}: update unimodal or the bundle")
+    try:
+        return config.load(_Layout, path)
+    except config.ConfigError as error:
+        raise BundleError(f"{error}\nit does not fit this version of unimodal") from error
+
+
+def _read_text(path: Path) -> TextTokenizer:
+    try:
+        return TextTokenizer.load(path)
+    except Exception as error:  # `tokenizers` raises nothing more precise
+        raise BundleError(f"{path} is no text tokenizer: {error}") from error
+
+
+def _read_transformer(directory: Path, config: TransformerConfig) -> Transformer:
+    transformer = Transformer(config)
+    weights = load_file(directory / "model.safetensors")
+    transformer.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    return transformer
+
+
+def _write_weights(path: Path, transformer: Transformer) -> None:
+    state = transformer.state_dict()
+    save_file({name: t.detach().cpu().bfloat16().contiguous() for name, t in state.items()}, path)
+
+
+def _check_parts(
+    directory: Path, layout: _Layout, text: TextTokenizer, tokenizer: ImageTokenizer
+) -> None:
+    """The parts are those that the model was trained with."""
+    if tokenizer.hash != layout.tokenizer_hash:
+        raise BundleError(
+            f"{directory / 'tokenizer.safetensors'} is another picture tokenizer"
+            f" ({tokenizer.hash[:12]}) than the model was trained with"
+            f" ({layout.tokenizer_hash[:12]}): put the right one back"
+        )
+    vocabulary = layout.vocabulary
+    sizes = {
+        "text.json": (text.num_ids, vocabulary.num_text),
+        "tokenizer.json": (tokenizer.num_codes, vocabulary.num_codes),
+        "model.safetensors": (layout.transformer.num_ids, vocabulary.size),
+    }
+    for name, (found, expected) in sizes.items():
+        if found != expected:
+            raise BundleError(
+                f"{directory / name} has {found} ids, the vocabulary in config.json {expected}"
+            )
+
+
+def _check_card(card: dict[str, Any]) -> None:
+    missing = [key for key in CARD_KEYS if key not in card]
+    if missing:
+        raise ValueError(f"the card lacks {', '.join(missing)}: it needs {', '.join(CARD_KEYS)}")
+
+
+def _check_target(directory: Path) -> None:
+    """Only an older bundle, an empty directory or nothing may be written over."""
+    if directory.exists() and not directory.is_dir():
+        raise BundleError(f"{directory} is a file: choose another place for the bundle")
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / MANIFEST).is_file():
+        raise BundleError(f"{directory} holds something that is no bundle: choose another place")
+
+
+def _write_card(directory: Path, card: dict[str, Any]) -> None:
+    """card.json and README.md, and a manifest that counts them in."""
+    _write_json(directory / "card.json", card)
+    (directory / "README.md").write_text(_readme(card), encoding="utf-8")
+    files = {name: _digest(directory / name) for name in FILES}
+    _write_json(directory / MANIFEST, {"format": FORMAT, "files": files})
+
+
+def _readme(card: dict[str, Any]) -> str:
+    """The card for people."""
+    lines = [f"# {card.get('name', 'A unimodal model')}", ""]
+    lines += ["Reads and writes text and pictures. Load it with `unimodal.load(path)`.", ""]
+    lines += ["| | |", "| --- | --- |"]
+    for key, value in card.items():
+        shown = value if isinstance(value, str | int | float) else json.dumps(value)
+        lines.append(f"| {key.replace('_', ' ')} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+def _swap(fresh: Path, directory: Path) -> None:
+    """Put `fresh` where `directory` is; on failure the old one is put back."""
+    old = fresh.parent / "old"
+    if directory.exists():
+        directory.rename(old)
+    try:
+        fresh.rename(directory)
+    except OSError:
+        if old.exists():
+            old.rename(directory)
+        raise
