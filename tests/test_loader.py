@@ -108,9 +108,9 @@ def _encoded(document):
 
 def test_epochs_and_seeds_differ(shards, sequencer):
     loader = Loader(shards, sequencer, encode, CONFIG)
-    first, second = loader.window(0, 0), loader.window(1, 0)
-    other = Loader(shards, sequencer, encode, replace(CONFIG, seed=4)).window(0, 0)
-    texts = [str([s.ids.tolist() for row in rows for s in row]) for rows in (first, second, other)]
+    first, second = loader.windows.rows(0, 0), loader.windows.rows(1, 0)
+    other = Loader(shards, sequencer, encode, replace(CONFIG, seed=4)).windows.rows(0, 0)
+    texts = [str([row.ids.tolist() for row in rows]) for rows in (first, second, other)]
     assert len(set(texts)) == 3
 
 
@@ -124,6 +124,13 @@ def test_ranks_share_the_rows_of_the_same_batches(shards, sequencer):
         for name, tensor in vars(batch).items():
             joined = torch.stack([getattr(part, name) for part, _ in parts], dim=1).flatten(0, 1)
             assert torch.equal(joined, tensor)
+
+
+def test_worker_processes_change_nothing(shards, sequencer):
+    whole = batches(Loader(shards, sequencer, encode, CONFIG), 10)
+    loader = Loader(shards, sequencer, encode, CONFIG, whole[2][1], workers=2)
+    for (batch, state), (other, after) in zip(whole[3:], batches(loader, 7), strict=True):
+        assert equal(batch, other) and state == after
 
 
 def test_rows_are_documents_side_by_side(shards, sequencer):
