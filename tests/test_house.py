@@ -21,8 +21,6 @@ FOLDERS = (*CHAIN, "configs")
 SOURCES = [file for folder in CHAIN for file in sorted((ROOT / folder).glob("*.py"))]
 TOP_LEVEL = {folder for folder in FOLDERS if folder != "unimodal"}
 FORBIDDEN = {"torchvision", "pickle", "dill", "cloudpickle", "joblib"}
-# A run's own training state; everything else at rest is safetensors or JSON.
-READS_OWN_PICKLES = {"train/checkpoint.py"}
 HEAVY = {"torch", "transformers", "numpy", "PIL"}
 
 
@@ -113,8 +111,7 @@ def test_nothing_foreign_is_unpickled(file: Path):
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
             words = {word.arg: ast.unparse(word.value) for word in node.keywords}
-            own = str(file.relative_to(ROOT)) in READS_OWN_PICKLES
-            assert own or words.get("weights_only") == "True", f"{file}:{node.lineno}"
+            assert words.get("weights_only") == "True", f"{file}:{node.lineno}"
 
 
 def test_the_links_of_a_bare_clone():

@@ -20,29 +20,33 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import fit, open_picture, to_images, to_tensor
 
-from .bundle import load
+from . import bundle
 
 
 def encode_files(
     pictures: Sequence[Path], output: Path, size: tuple[int, int] | None, model: Path | None
 ) -> list[str]:
-    """Write the codes of picture files; the conversions made, in words.
+    """Write the codes of picture files with a bundle's tokenizer; the conversions made, in words.
 
-    `size` is (width, height) in pixels, both multiples of the tokenizer's patch; None takes the
-    nearest such size for each picture. Raises ValueError for a picture, size or suffix that will
-    not do, before anything is written.
+    Pictures are resized and cropped to `size`, (width, height) in pixels (None: the size the model
+    draws). Raises ValueError for a picture, size or suffix that will not do, before anything is
+    written.
     """
     _check_suffix(output)
-    tokenizer = load(model).tokenizer
+    loaded = bundle.load(model)
+    tokenizer, (width, height) = loaded.tokenizer, size or loaded.canvas
+    if width % tokenizer.patch or height % tokenizer.patch:
+        raise ValueError(f"size {width} x {height}: both must be multiples of {tokenizer.patch}")
     tables: dict[str, np.ndarray] = {}
     notes: list[str] = []
     for path in pictures:
         opened = open_picture(path)
         notes += [f"{path}: {note}" for note in opened.notes]
-        to = size or _nearest(opened.image.size, tokenizer.patch)
-        if to != opened.image.size:
-            notes.append(f"{path}: resized and cropped to {to[0]} x {to[1]} pixels")
-        codes_1n1, grid = tokenizer.encode(to_tensor([fit(opened.image, to)]))
+        old = opened.image.size
+        if old != (width, height):
+            sizes = f"from {old[0]} x {old[1]} to {width} x {height} pixels"
+            notes.append(f"{path}: resized and cropped {sizes}")
+        codes_1n1, grid = tokenizer.encode(to_tensor([fit(opened.image, (width, height))]))
         table_hw = codes_1n1.reshape(grid.height, grid.width).numpy().astype(np.int32)
         tables[_free_name(path.name, tables)] = table_hw
     write_codes(output, tables, tokenizer.hash)
@@ -51,7 +55,7 @@ def encode_files(
 
 def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]:
     """Write each picture of a codes file as a PNG into the directory `output`; yields the paths."""
-    tokenizer = load(model).tokenizer
+    tokenizer = bundle.load(model).tokenizer
     for name, table_hw in read_codes(codes, tokenizer).items():
         grid = Grid(*table_hw.shape)
         codes_1n1 = torch.from_numpy(table_hw.astype(np.int64)).reshape(1, grid.size, 1)
@@ -75,16 +79,15 @@ def read_codes(path: Path, tokenizer: ImageTokenizer) -> dict[str, np.ndarray]:
 
     Raises ValueError when the file is damaged, another tokenizer's, or holds what is no code.
     """
+    read = _read_safetensors if _check_suffix(path) == ".safetensors" else _read_json
     try:
-        made_by, tables = (
-            _read_safetensors(path) if _check_suffix(path) == ".safetensors" else _read_json(path)
-        )
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, LookupError) as error:
-        raise ValueError(f"{path} is not a codes file, or damaged: {error}") from error
+        made_by, tables = read(path)
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a codes file, or damaged ({error})") from error
     if made_by != tokenizer.hash:
         raise ValueError(
             f"{path} was made by tokenizer {made_by[:12]}, but this model's is "
-            f"{tokenizer.hash[:12]}: decode it with --model of the bundle that encoded it"
+            f"{tokenizer.hash[:12]}: decode it with the --model that encoded it"
         )
     for name, table in tables.items():
         if table.ndim != 2 or table.dtype.kind != "i" or not table.size:
@@ -99,25 +102,20 @@ def read_codes(path: Path, tokenizer: ImageTokenizer) -> dict[str, np.ndarray]:
 
 def _read_safetensors(path: Path) -> tuple[str, dict[str, np.ndarray]]:
     with safe_open(path, "numpy") as file:
-        names = file.keys()
-        return file.metadata()["tokenizer"], {name: file.get_tensor(name) for name in names}
+        tables = {name: file.get_tensor(name) for name in file.keys()}
+        return file.metadata()["tokenizer"], tables
 
 
 def _read_json(path: Path) -> tuple[str, dict[str, np.ndarray]]:
     content = json.loads(path.read_text())
-    return content["tokenizer"], {name: np.array(t) for name, t in content["pictures"].items()}
+    tables = {name: np.array(table) for name, table in content["pictures"].items()}
+    return str(content["tokenizer"]), tables
 
 
 def _check_suffix(path: Path) -> str:
     if path.suffix not in (".safetensors", ".json"):
         raise ValueError(f"{path}: a codes file ends in .safetensors or .json")
     return path.suffix
-
-
-def _nearest(size: tuple[int, int], patch: int) -> tuple[int, int]:
-    """The nearest (width, height) of whole patches, at least one."""
-    width, height = (max(1, round(side / patch)) * patch for side in size)
-    return width, height
 
 
 def _free_name(name: str, taken: dict[str, np.ndarray]) -> str:

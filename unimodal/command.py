@@ -126,7 +126,7 @@ def chat(**options: Any) -> None:
 @click.option("--output", type=PATH, required=True, help="Codes file: .safetensors or .json.")
 @click.option(
     "--size", type=click.IntRange(1), nargs=2, metavar="WIDTH HEIGHT",
-    help="Resize and crop to these pixels [default: the nearest size of whole patches].",
+    help="Resize and crop to these pixels [default: the size that the model draws].",
 )  # fmt: skip
 @_model_option
 def encode(
