@@ -1,5 +1,6 @@
 """The command's own verbs, and errors as a user meets them."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def test_codes_files_that_cannot_be_decoded(model: Model, tmp_path: Path):
         write("list.json", [1]): "is not a codes file",
         plain: "is not a codes file",
         write("foreign.json", {**codes([[1]]), "tokenizer": "f" * 64}): "made by tokenizer ffff",
-        write("ragged.json", codes([[1], [1, 2]])): "is not a table",
+        write("ragged.json", codes([[1], [1, 2]])): "is not a codes file",
         write("half.json", codes([[0.5]])): "is not a table",
         write("empty.json", codes([])): "is not a table",
         write("large.json", codes([[64]])): "holds codes 64 to 64; they are 0 to 63",
@@ -121,11 +122,27 @@ def test_codes_files_that_cannot_be_decoded(model: Model, tmp_path: Path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_failed_write_keeps_the_older_file(
+    model: Model, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(self: Path, content: bytes) -> None:
+        with self.open("wb") as file:
+            file.write(content[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    output = tmp_path / "a.json"
+    output.write_text("older")
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert "No space left" in refused("encode", picture, "--output", output)
+    assert output.read_text() == "older"
+    assert sorted(tmp_path.iterdir()) == [output, picture]
+
+
 def test_a_pictures_name_cannot_leave_the_directory(model: Model, tmp_path: Path):
-    content = {"tokenizer": model.tokenizer.hash, "pictures": {"../../evil.png": [[1]]}}
+    content = {"tokenizer": model.tokenizer.hash, "pictures": {"../../evil.jpg": [[1, 2], [3, 4]]}}
     (tmp_path / "a.json").write_text(json.dumps(content))
     result = invoke("decode", tmp_path / "a.json", "--output", tmp_path / "out" / "in")
-    assert result.output == f"{tmp_path / 'out' / 'in' / 'evil.png'}\n"
+    assert result.output == f"{tmp_path / 'out' / 'in' / 'evil.jpg.png'}\n"
 
 
 def test_errors_are_one_line_unless_debugging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
@@ -60,7 +60,7 @@ def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]
         grid = Grid(*table_hw.shape)
         codes_1n1 = torch.from_numpy(table_hw.astype(np.int64)).reshape(1, grid.size, 1)
         output.mkdir(parents=True, exist_ok=True)
-        path = output / f"{Path(name).stem}.png"
+        path = output / Path(f"{name.removesuffix('.png')}.png").name
         to_images(tokenizer.decode(codes_1n1, grid))[0].save(path)
         yield path
 
@@ -68,10 +68,16 @@ def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]
 def write_codes(path: Path, tables: dict[str, np.ndarray], tokenizer_hash: str) -> None:
     """Write codes int32 (rows, columns) by picture name, in the format of the suffix of `path`."""
     if _check_suffix(path) == ".safetensors":
-        save_file(tables, path, metadata={"tokenizer": tokenizer_hash})
+        content = save(tables, metadata={"tokenizer": tokenizer_hash})
     else:
         rows = {name: table_hw.tolist() for name, table_hw in tables.items()}
-        path.write_text(json.dumps({"tokenizer": tokenizer_hash, "pictures": rows}))
+        content = json.dumps({"tokenizer": tokenizer_hash, "pictures": rows}).encode()
+    part = path.with_name(f"{path.name}.part")
+    try:  # a full disk must not cost an older file
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_codes(path: Path, tokenizer: ImageTokenizer) -> dict[str, np.ndarray]:
