@@ -1,0 +1,380 @@
+"""Replies to conversations: one loop for text and pictures, many requests at once, tokens as they come.
+
+In: documents that end with the user's turn. Out: events while they are answered, then the parts of each reply.
+
+1. Every request is laid out and checked before any work. A request is a branch of the batch; while it draws with
+   guidance it has a second one, whose prompt has the user's text replaced by the null token.
+2. A step feeds each branch the ids it has not read: a prompt at first, then what was sampled and the ids that the
+   grammar forces after it, so that a forced id costs no step of its own.
+3. Requests in the same state of the grammar are sampled together, from the slice of the head that may follow.
+4. The noise of a request is a function of (its seed, its position in the reply): its neighbours do not matter.
+
+Letters: B branches or requests, T fed ids, D width, V ids of a choice.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .cache import Cache
+from .document import Document, Part, Picture, Text
+from .grammar import Choice, Grammar, Reply, picture_length
+from .sampling import Sampling, guide, noise, pick
+from .text import TextTokenizer
+
+if TYPE_CHECKING:
+    from .bundle import Model
+
+MOST_PREFILL_POSITIONS = 8192  # of one forward, so that many long prompts do not need memory at once
+MOST_FED = 3  # ids a branch reads in a step after its prompt: begin and two sizes, or a code and two ends
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """The text of reply `request` goes on with `text`: whole characters only."""
+
+    request: int
+    text: str
+
+
+@dataclass(frozen=True)
+class PictureProgress:
+    """`done` of the `total` codes of the picture that reply `request` is drawing."""
+
+    request: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, eq=False)
+class PictureDone:
+    """Reply `request` has finished a picture (its codes; the image tokenizer makes pixels of them)."""
+
+    request: int
+    picture: Picture
+
+
+@dataclass(frozen=True, eq=False)
+class ReplyDone:
+    """Reply `request` is over: its parts, all of role 'assistant', and its ids with the turn's end."""
+
+    request: int
+    parts: tuple[Part, ...]
+    ids: tuple[int, ...]
+
+
+Event = TextDelta | PictureProgress | PictureDone | ReplyDone
+
+
+def generate(
+    model: "Model",
+    documents: Sequence[Document],
+    sampling: Sampling | Sequence[Sampling] | None = None,
+    force: str | None | Sequence[str | None] = None,
+    on_event: Callable[[Event], None] | None = None,
+    batch: int = 32,
+) -> list[tuple[Part, ...]]:
+    """The reply to each document, in order; arguments as for `stream`, whose events `on_event` is handed."""
+    replies: dict[int, tuple[Part, ...]] = {}
+    for event in stream(model, documents, sampling, force, batch):
+        if on_event is not None:
+            on_event(event)
+        if isinstance(event, ReplyDone):
+            replies[event.request] = event.parts
+    return [replies[request] for request in range(len(documents))]
+
+
+def stream(
+    model: "Model",
+    documents: Sequence[Document],
+    sampling: Sampling | Sequence[Sampling] | None = None,
+    force: str | None | Sequence[str | None] = None,
+    batch: int = 32,
+) -> Iterator[Event]:
+    """Answer documents, at most `batch` at a time, and yield what happens as it happens.
+
+    documents: conversations with encoded pictures, which the assistant answers. sampling and force: one for all, or
+    one for each; sampling None is the model's own. force: 'text' for an answer without pictures, 'picture' for
+    exactly one picture and nothing else, None for what the model chooses. A document too long for the model's
+    context is a ValueError here, before any work.
+    """
+    if batch < 1:
+        raise ValueError(f"batch {batch}: at least 1 request at a time")
+    samplings = _spread(sampling or model.sampling, len(documents), "samplings")
+    forces = _spread(force, len(documents), "forces")
+    grammar = Grammar(model.vocabulary, [model.grid])
+    each = enumerate(zip(documents, samplings, forces, strict=True))
+    requests = [_Request(model, grammar, k, *request) for k, request in each]
+    return _run(model, requests, batch)
+
+
+def _spread(value: object, num: int, name: str) -> list:
+    """One value for all, or as many as there are documents."""
+    if not isinstance(value, list | tuple):
+        return [value] * num
+    if len(value) != num:
+        raise ValueError(f"{len(value)} {name} for {num} documents: give one for all, or one for each")
+    return list(value)
+
+
+def _run(model: "Model", requests: list["_Request"], batch: int) -> Iterator[Event]:
+    """The loop. Rows of the cache and `branches` have the same order; new branches stand behind the fed ones."""
+    if not requests:
+        return
+    branches: list[_Branch] = []
+    cache = _cache(model, requests, batch)
+    waiting = deque(requests)
+    while waiting or branches:
+        while waiting and sum(not branch.blind for branch in branches) < batch:
+            request = waiting.popleft()
+            yield from request.follow()
+            branches += request.open()
+        hidden_BD = _feed(model, cache, branches)
+        active = {branch.request.number: branch.request for branch in branches}
+        tokens = _sample(model, list(active.values()), hidden_BD)
+        for request, token in zip(active.values(), tokens, strict=True):
+            yield from request.take(token)
+        _retire(cache, branches)
+        for request in active.values():
+            branches += request.open()
+
+
+class _Characters:
+    """Ids to text as they come; the bytes of an unfinished character wait for the rest of it."""
+
+    def __init__(self, text: TextTokenizer):
+        self._text = text
+        self._waiting: list[int] = []
+
+    def push(self, token: int) -> str:
+        """The characters that this id completes."""
+        self._waiting.append(token)
+        text = self._text.decode(self._waiting)
+        if text.endswith("\ufffd"):  # unfinished (or no UTF-8 at all: then it is let through with what follows)
+            return ""
+        self._waiting.clear()
+        return text
+
+    def flush(self) -> str:
+        """What waits at the end of a text, without an unfinished character."""
+        text = self._text.decode(self._waiting).rstrip("\ufffd")
+        self._waiting.clear()
+        return text
+
+
+@dataclass(eq=False)
+class _Branch:
+    """A row of the batch: a request as it is, or (`blind`) without the user's text."""
+
+    request: "_Request"
+    blind: bool
+    unread: list[int]
+    row: int = -1
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will be asked of it."""
+        reply = self.request.reply
+        return reply.over or (self.blind and not reply.drawing)
+
+
+class _Request:
+    """One document being answered: its reply so far and the branches that read it."""
+
+    def __init__(
+        self,
+        model: "Model",
+        grammar: Grammar,
+        number: int,
+        document: Document,
+        sampling: Sampling,
+        force: str | None,
+    ):
+        self.number, self.sampling = number, sampling
+        self._model, self._document = model, document
+        self._prompt = model.sequencer.prompt(document).ids.tolist()
+        room = model.context - len(self._prompt)
+        budget = (sampling.max_text_tokens, sampling.max_pictures)
+        self.reply = Reply(grammar, room, *budget, force)
+        least = (grammar.longest_picture if self.reply.max_pictures else 1) + 1
+        if room < least:
+            raise ValueError(
+                f"the conversation takes {len(self._prompt)} of {model.context} positions and its reply needs"
+                f" {least}: start a new one, or leave some of its text and pictures out"
+            )
+        self.parts: list[Part] = []
+        self.branch: _Branch | None = None
+        self.blind: _Branch | None = None
+        self._characters = _Characters(model.text)
+        self._text = ""
+
+    @property
+    def most_positions(self) -> int:
+        """The most positions a branch can take (a null token may stand where the prompt has an empty text)."""
+        return len(self._prompt) + len(self._document.parts) + self.reply.most_ids
+
+    def open(self) -> list[_Branch]:
+        """The branches that it needs from now on and does not have."""
+        new = []
+        if self.branch is None:
+            self.branch = _Branch(self, blind=False, unread=self._prompt + self.reply.ids)
+            new.append(self.branch)
+        if self.blind is None and self.reply.drawing and self.sampling.guided:
+            prompt = self._model.sequencer.prompt(self._document, drop="text").ids.tolist()
+            self.blind = _Branch(self, blind=True, unread=prompt + self.reply.ids)
+            new.append(self.blind)
+        return new
+
+    def take(self, token: int) -> Iterator[Event]:
+        """Go on with a sampled id and the ids that it forces."""
+        yield from self._read(token)
+        yield from self.follow()
+
+    def follow(self) -> Iterator[Event]:
+        """Go on with the ids that must follow, up to where one may be chosen."""
+        while isinstance(token := self.reply.next, int):
+            yield from self._read(token)
+
+    def _read(self, token: int) -> Iterator[Event]:
+        reply, was_drawing = self.reply, self.reply.drawing
+        reply.take(token)
+        for branch in (self.branch, self.blind):
+            if branch is not None:
+                branch.unread.append(token)
+        if reply.drawing:
+            yield from self._drawn(token) if was_drawing else self._end_text()
+        elif was_drawing:
+            yield self._end_picture()
+        elif not reply.over:
+            yield from self._add_text(self._characters.push(token))
+        else:
+            yield from self._end_text()
+            yield ReplyDone(self.number, tuple(self.parts), tuple(reply.ids))
+
+    def _drawn(self, token: int) -> Iterator[Event]:
+        if token >= self._model.vocabulary.first_code:
+            assert self.reply.grid is not None, "a code was drawn before the size of its picture"
+            yield PictureProgress(self.number, len(self.reply.codes), self.reply.grid.size)
+
+    def _add_text(self, text: str) -> Iterator[Event]:
+        self._text += text
+        if text:
+            yield TextDelta(self.number, text)
+
+    def _end_text(self) -> Iterator[Event]:
+        yield from self._add_text(self._characters.flush())
+        if self._text:
+            self.parts.append(Text(self._text, role="assistant"))
+            self._text = ""
+
+    def _end_picture(self) -> Event:
+        assert self.reply.grid is not None, "a picture ended before its size was known"
+        ids = self.reply.ids[-picture_length(self.reply.grid) :]
+        (picture,) = self._model.sequencer.parts(ids, role="assistant")
+        assert isinstance(picture, Picture), "a reply's picture was read back as text"
+        self.parts.append(picture)
+        return PictureDone(self.number, picture)
+
+
+def _cache(model: "Model", requests: list[_Request], batch: int) -> Cache:
+    weight = model.transformer.head_weight
+    branches = 2 if any(request.sampling.guided for request in requests) else 1
+    # A row with less to read than its neighbours is padded, at the very end past its last position.
+    capacity = max(request.most_positions for request in requests) + MOST_FED
+    rows = min(batch, len(requests)) * branches
+    return Cache(model.transformer.config, rows, capacity, weight.dtype, weight.device)
+
+
+def _retire(cache: Cache, branches: list[_Branch]) -> None:
+    """Take branches that are done out of the batch."""
+    for row in reversed(range(len(branches))):
+        branch = branches[row]
+        if branch.done:
+            cache.drop(row)
+            branches[row] = branches[-1]
+            branches.pop()
+            if branch.blind:
+                branch.request.blind = None
+
+
+@torch.inference_mode()
+def _feed(model: "Model", cache: Cache, branches: list[_Branch]) -> Tensor:
+    """Let every branch read its unread ids; returns the vector after the last of them, hidden_BD."""
+    old = cache.num_rows
+    hidden = [_forward(model, cache, branches[:old], slice(0, old))] if old else []
+    while cache.num_rows < len(branches):
+        fresh = branches[cache.num_rows :]
+        longest = max(len(branch.unread) for branch in fresh)
+        fresh = fresh[: max(1, MOST_PREFILL_POSITIONS // longest)]
+        hidden.append(_forward(model, cache, fresh, cache.add(len(fresh))))
+    return torch.cat(hidden)
+
+
+def _forward(model: "Model", cache: Cache, branches: list[_Branch], rows: slice) -> Tensor:
+    """One forward of the unread ids of the branches in `rows` of the cache, padded to the longest: (B, D)."""
+    lengths_B = np.array([len(branch.unread) for branch in branches])
+    longest = int(lengths_B.max())
+    pad = model.vocabulary.control("pad")
+    device = model.transformer.head_weight.device
+    ids_BT = torch.tensor(
+        [branch.unread + [pad] * (longest - len(branch.unread)) for branch in branches], device=device
+    )
+    positions_BT = cache.append(longest, rows)
+    hidden_BTD = model.transformer(model.transformer.embed(ids_BT), positions_BT, cache)
+    cache.commit(lengths_B, rows)
+    cache.rollback(rows=rows)
+    for row, branch in enumerate(branches, start=rows.start):
+        branch.unread, branch.row = [], row
+    return hidden_BTD[torch.arange(len(branches), device=device), torch.from_numpy(lengths_B - 1).to(device)]
+
+
+@torch.inference_mode()
+def _sample(model: "Model", requests: list[_Request], hidden_BD: Tensor) -> list[int]:
+    """The next id of each request."""
+    groups: dict[tuple, list[_Request]] = {}
+    for request in requests:
+        groups.setdefault(_recipe(request), []).append(request)
+    tokens: dict[int, int] = {}
+    for (choice, guided, *settings), members in groups.items():
+        logits_BV = _logits(model, choice, guided, members, hidden_BD)
+        noise_B = [noise(member.sampling.seed, len(member.reply.ids)) for member in members]
+        uniform_B = torch.tensor(noise_B, dtype=torch.float64, device=logits_BV.device)
+        picked_B = pick(logits_BV, uniform_B, *settings).tolist()
+        tokens |= {m.number: choice.first + k for m, k in zip(members, picked_B, strict=True)}
+    return [tokens[request.number] for request in requests]
+
+
+def _recipe(request: _Request) -> tuple:
+    """(choice, guided, temperature, top_k, top_p): requests that agree in it are sampled together."""
+    sampling, choice = request.sampling, request.reply.next
+    assert isinstance(choice, Choice), "a reply without a choice was sampled"
+    if not choice.drawing:
+        return choice, False, sampling.text_temperature, None, None
+    guided = sampling.guided and choice.allowed is None  # sizes are drawn as the request has them
+    return choice, guided, sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
+
+
+def _logits(
+    model: "Model", choice: Choice, guided: bool, members: list[_Request], hidden_BD: Tensor
+) -> Tensor:
+    """Logits of the choice's slice of the head, -inf where not allowed: float32 (B, V)."""
+    branches = [member.branch for member in members]
+    if guided:
+        branches += [member.blind for member in members]
+    rows = [branch.row for branch in branches if branch is not None]
+    assert len(rows) == len(branches), "a request was sampled without its branches"
+    logits_BV = model.transformer.logits(hidden_BD[rows], choice.first, choice.last).float()
+    if not bool(logits_BV.isfinite().all()):
+        raise ValueError("the model's logits are not finite: its weights are damaged")
+    if guided:
+        scale_B1 = logits_BV.new_tensor([[member.sampling.guidance] for member in members])
+        logits_BV = guide(*logits_BV.chunk(2), scale_B1)
+    if choice.allowed is None:
+        return logits_BV
+    forbidden_V = torch.from_numpy(~choice.allowed).to(logits_BV.device)
+    return logits_BV.masked_fill(forbidden_V, -torch.inf)
