@@ -4,9 +4,10 @@ unimodal eval scenes --samples 200 --json scores.json --contact-sheet sheet.png
 unimodal eval tokenizer --tokenizer out/tokenizer --samples 1000 --json ceiling.json
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,49 +15,90 @@ EVAL_SEED = 1_000_003  # training takes its scenes from other seeds
 NUM_SHEET_SCENES = 48
 OUT_FILE = click.Path(dir_okay=False, path_type=Path)
 IN_PATH = click.Path(path_type=Path)
+PARTS = ("drawing", "questions", "captions", "edits")
 
 
-def option(name: str, default: object, words: str, kind: click.ParamType | type | None = None):
+def option(name: str, default: Any, words: str, kind: click.ParamType) -> Callable[..., Any]:
     """A click option that shows its default."""
     return click.option(name, default=default, show_default=True, help=words, type=kind)
 
 
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Show what is the user's to mend (wrong value, missing file, full disk) in one line."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+def outputs(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where results go, and the two that all evaluations share."""
+    for add in (
+        click.option("--contact-sheet", type=OUT_FILE, help="Write a PNG of samples here."),
+        click.option("--markdown", type=OUT_FILE, help="Write the table here."),
+        click.option("--json", type=OUT_FILE, help="Write scores and every prediction here."),
+        option("--batch-size", 32, "Requests or pictures at a time.", click.IntRange(1)),
+        option("--seed", EVAL_SEED, "Of scenes, requests and noise.", click.IntRange(0, 2**40)),
+    ):
+        command = add(command)
+    return command
 
 
 @click.group(name="eval")
 def eval_() -> None:
-    """Measure a model; every prediction is kept."""
+    """Scores of a model or a tokenizer, every prediction kept."""
+
+
+@eval_.command("scenes")
+@click.option("--model", type=IN_PATH, help="A bundle's directory [default: the shipped one].")
+@option("--samples", 100, "Requests of each task and kind.", click.IntRange(1))
+@click.option("--tasks", help=f"Comma-separated, out of {','.join(PARTS)} [default: all].")
+@click.option("--guidance", type=float, help="Of drawing; 1 is off [default: the model's].")
+@click.option("--temperature", type=float, help="Of drawing [default: the model's].")
+@outputs
+def scenes_(
+    model: Path | None,
+    samples: int,
+    tasks: str | None,
+    guidance: float | None,
+    temperature: float | None,
+    seed: int,
+    batch_size: int,
+    json: Path | None,
+    markdown: Path | None,
+    contact_sheet: Path | None,
+) -> None:
+    """How well a model draws, answers, captions and edits in the world of scenes.
+
+    \b
+    unimodal eval scenes --samples 200 --json scores.json
+    unimodal eval scenes --samples 50 --tasks drawing --guidance 3 --contact-sheet sheet.png
+    """
+    parts = _parts(tasks)
+    import unimodal
+
+    from .report import contact_sheet as sheet_of
+    from .report import save_sheet, show
+    from .scenes import evaluate
+
+    loaded = unimodal.load(model)
+    sampling = loaded.sampling
+    if guidance is not None:
+        sampling = replace(sampling, guidance=guidance)
+    if temperature is not None:
+        sampling = replace(sampling, image_temperature=temperature)
+    report, cells = evaluate(loaded, samples, seed, sampling, batch_size, parts)
+    show("scenes", report, json, markdown)
+    if contact_sheet:
+        save_sheet(sheet_of(cells), contact_sheet)
 
 
 @eval_.command("tokenizer")
-@click.option(
-    "--model", type=IN_PATH, help="Measure this bundle's tokenizer [default: the shipped one]."
-)
-@click.option("--tokenizer", "folder", type=IN_PATH, help="Measure the tokenizer in this folder.")
+@click.option("--model", type=IN_PATH, help="Measure this bundle's [default: the shipped one].")
+@click.option("--tokenizer", "folder", type=IN_PATH, help="Measure the one in this directory.")
 @option("--samples", 1000, "Held-out scenes.", click.IntRange(1))
-@option("--seed", EVAL_SEED, "Seed of the scenes.", click.IntRange(0))
 @option("--canvas", 64, "Pixels a side.", click.IntRange(64, 512))
-@option("--batch-size", 32, "Pictures at a time.", click.IntRange(1))
-@click.option("--json", "json_file", type=OUT_FILE, help="Write scores and predictions here.")
-@click.option("--markdown", type=OUT_FILE, help="Write the table here.")
-@click.option(
-    "--contact-sheet", type=OUT_FILE, help="Write a PNG of originals and reconstructions here."
-)
+@outputs
 def tokenizer_(
     model: Path | None,
     folder: Path | None,
     samples: int,
-    seed: int,
     canvas: int,
+    seed: int,
     batch_size: int,
-    json_file: Path | None,
+    json: Path | None,
     markdown: Path | None,
     contact_sheet: Path | None,
 ) -> None:
@@ -66,20 +108,30 @@ def tokenizer_(
     import unimodal
     from unimodal.tokenizer.autoencoder import ImageTokenizer
 
-    from . import report, score
+    from .report import contact_sheet as sheet_of
+    from .report import save_sheet, show
+    from .score import recipe
     from .tokenizer import cells, tokenizer_ceiling
 
-    with user_errors():
-        tokenizer = ImageTokenizer.load(folder) if folder else unimodal.load(model).tokenizer
-        result = tokenizer_ceiling(tokenizer, samples, seed, canvas, batch_size)
-        result["recipe"] = score.recipe(
-            evaluation="tokenizer",
-            tokenizer=tokenizer.hash,
-            seed=seed,
-            samples=samples,
-            resolution=canvas,
-        )
-        report.show("tokenizer", result, json_file, markdown)
-        if contact_sheet:
-            shown = cells(tokenizer, result["predictions"][:NUM_SHEET_SCENES], seed, canvas)
-            report.save_sheet(report.contact_sheet(shown), contact_sheet)
+    measured = ImageTokenizer.load(folder) if folder else unimodal.load(model).tokenizer
+    report = tokenizer_ceiling(measured, samples, seed, canvas, batch_size)
+    report["recipe"] = recipe(
+        evaluation="tokenizer",
+        tokenizer=measured.hash,
+        seed=seed,
+        samples=samples,
+        resolution=canvas,
+    )
+    show("tokenizer", report, json, markdown)
+    if contact_sheet:
+        first = report["predictions"][:NUM_SHEET_SCENES]
+        save_sheet(sheet_of(cells(measured, first, seed, canvas)), contact_sheet)
+
+
+def _parts(tasks: str | None) -> tuple[str, ...]:
+    """The parts named, in the order of PARTS."""
+    named = PARTS if tasks is None else tuple(tasks.split(","))
+    unknown = [name for name in named if name not in PARTS]
+    if unknown:
+        raise click.UsageError(f"no tasks {', '.join(unknown)}: there are {', '.join(PARTS)}")
+    return tuple(name for name in PARTS if name in named)

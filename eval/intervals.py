@@ -116,10 +116,9 @@ def ratio(score: Estimate, ceiling: Estimate) -> Estimate:
     if score.value is None or not ceiling.value:
         return unmeasured(score.n)
     value = score.value / ceiling.value
-    if (
-        None in (score.low, score.high, ceiling.low, ceiling.high)
-        or 2 * ceiling.value <= ceiling.high
-    ):
+    if score.low is None or score.high is None or ceiling.low is None or ceiling.high is None:
+        return Estimate(value, None, None, score.n)
+    if 2 * ceiling.value <= ceiling.high:
         return Estimate(value, None, None, score.n)
     low = _ratio_limit(score.value, score.low, ceiling.value, ceiling.high, -1)
     high = _ratio_limit(score.value, score.high, ceiling.value, ceiling.low, +1)

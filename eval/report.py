@@ -5,7 +5,8 @@ recipe follows.
 """
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 
 from .intervals import Estimate
@@ -38,10 +39,21 @@ class Cell:
     right: bool | None = None  # None: nothing was judged
 
 
-def progress(items: Sequence[Item], words: str) -> Iterator[Item]:
-    """The items, with a progress bar on standard error when that is a terminal."""
+@contextmanager
+def bar(total: int, words: str) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error if that is a terminal; what it yields moves it on by one."""
     console = Console(stderr=True)
-    yield from track(items, words, console=console, transient=True, disable=not console.is_terminal)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as shown:
+        task = shown.add_task(words, total=total)
+        yield lambda: shown.advance(task)
+
+
+def progress(items: Sequence[Item], words: str) -> Iterator[Item]:
+    """The items, with a bar that moves on with each."""
+    with bar(len(items), words) as advance:
+        for item in items:
+            yield item
+            advance()
 
 
 def show(
@@ -99,15 +111,12 @@ def recipe_line(recipe: Mapping[str, Any]) -> str:
 def contact_sheet(cells: Sequence[Cell], columns: int = 8, scale: int = 2) -> Image.Image:
     """The cells in a grid: pictures enlarged `scale` times, below them words and verdict."""
     assert cells, "a contact sheet of no pictures"
-    picture_high = scale * max(picture.shape[0] for cell in cells for picture in cell.pictures)
-    picture_wide = scale * max(picture.shape[1] for cell in cells for picture in cell.pictures)
-    spans = [len(cell.pictures) for cell in cells]
-    wide = picture_wide * max(1, min(spans)) + GAP_PIXELS * 2
-    blocks = [
-        _block(cell, scale, wide * len(cell.pictures) // max(1, min(spans)), picture_high)
-        for cell in cells
-    ]
-    return _grid(blocks, wide * columns)
+    pictures = [picture for cell in cells for picture in cell.pictures]
+    high, wide = (scale * max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+    wide += 2 * GAP_PIXELS
+    return _grid(
+        [_block(cell, scale, wide * len(cell.pictures), high) for cell in cells], wide * columns
+    )
 
 
 def save_sheet(sheet: Image.Image, path: str | Path) -> None:
@@ -195,5 +204,6 @@ def _texts(path: Sequence[str], score: Estimate) -> list[str]:
 
 
 def _short(value: str | int | float) -> str:
-    is_hash = isinstance(value, str) and len(value) >= 40
-    return value[:12] if is_hash else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, str):
+        return value[:12] if len(value) >= 40 else value
+    return f"{value:g}" if isinstance(value, float) else str(value)

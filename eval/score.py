@@ -39,6 +39,7 @@ class Prediction:
     reason: str  # why it is wrong; "" when it is right
     held_out_words: bool  # phrased as training never phrased it
     held_out_pair: bool  # shows two (shape, colour) that training never showed together
+    codes: tuple[tuple[int, ...], ...] = ()  # of the pictures it drew: they can be judged again
 
 
 def by_kind(predictions: Sequence[Prediction], kinds: Iterable[str] = ()) -> dict[str, Estimate]:
@@ -94,6 +95,8 @@ def commit() -> str | None:
 def write(path: str | Path, report: dict[str, Any]) -> None:
     """Write a report (nested `scores` of `Estimate`, `recipe`, `predictions`) as JSON, in one step.
 
+    Each prediction has a line of its own.
+
     What cannot be written (no permission, full disk) is an OSError; an older file stays as it was.
     """
     assert {"scores", "recipe", "predictions"} <= set(report), f"a report of only {sorted(report)}"
@@ -117,6 +120,10 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, default=asdict, indent=indent, allow_nan=False)
 
 
 def _version(name: str) -> str | None:

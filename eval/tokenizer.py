@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from unimodal.data.reading import Unreadable, read_scene, same_scene
-from unimodal.data.scenes import Scene, Thing, render, scene
+from unimodal.data.scenes import LARGE, SMALL, Scene, Thing, World, render, scene
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.pixels import to_images, to_tensor
 
@@ -36,7 +36,7 @@ def tokenizer_ceiling(
     tokenizer: ImageTokenizer, samples: int, seed: int, canvas: int = 64, batch_size: int = 32
 ) -> dict[str, Any]:
     """Scores (nested estimates), code usage and predictions (one a scene) on `samples` scenes."""
-    scenes = [scene(seed, index) for index in range(samples)]
+    scenes = [scene(seed, index, world_of(canvas)) for index in range(samples)]
     originals = [render(truth, canvas) for truth in scenes]
     pictures, codes = reconstruct(tokenizer, originals, batch_size)
     compared = list(zip(range(samples), scenes, originals, pictures, strict=True))
@@ -46,6 +46,11 @@ def tokenizer_ceiling(
         "usage": code_usage(codes, tokenizer.num_codes),
         "predictions": predictions,
     }
+
+
+def world_of(canvas: int) -> World:
+    """The world of a canvas: up to 4 things, from 128 pixels a side up to 6."""
+    return SMALL if canvas < 128 else LARGE
 
 
 @torch.inference_mode()
@@ -107,11 +112,18 @@ def psnr(original: np.ndarray, picture: np.ndarray) -> float:
 def cells(
     tokenizer: ImageTokenizer, predictions: Sequence[dict[str, Any]], seed: int, canvas: int
 ) -> list[Cell]:
-    """A cell for each prediction: original and reconstruction, with PSNR and failures."""
-    originals = [render(scene(seed, p["index"]), canvas) for p in predictions]
+    """A cell for each prediction: original above reconstruction, with PSNR and failures."""
+    scenes = [scene(seed, p["index"], world_of(canvas)) for p in predictions]
+    originals = [render(truth, canvas) for truth in scenes]
     pictures, _ = reconstruct(tokenizer, originals)
+    strip = np.full((4, canvas, 3), 255, dtype=np.uint8)
     return [
-        Cell((original, picture), f"{p['psnr_db']:.1f} dB", ", ".join(p["failures"]), p["right"])
+        Cell(
+            (np.concatenate([original, strip, picture]),),
+            f"{p['psnr_db']:.1f} dB",
+            ", ".join(p["failures"]),
+            p["right"],
+        )
         for original, picture, p in zip(originals, pictures, predictions, strict=True)
     ]
 

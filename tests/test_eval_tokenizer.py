@@ -1,4 +1,4 @@
-"""The tokenizer's ceiling: how failures are named, PSNR and code usage by hand, the command end to end."""
+"""The tokenizer's ceiling: failures by name, PSNR and code usage by hand, the command."""
 
 import json
 from dataclasses import replace
