@@ -6,7 +6,7 @@ bytes do not depend on how many workers share the work, and finished ones need n
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -35,6 +35,8 @@ class SceneShards:
     """Pixels a side."""
     shard_samples: int
     """Samples in a shard; the last one may hold fewer."""
+    mix: dict[str, float]
+    """Every field of the Mix of conversations; empty for pictures."""
 
     @property
     def num_shards(self) -> int:
@@ -48,14 +50,14 @@ class SceneShards:
 
     def document(self, index: int) -> "Document":
         """Sample `index`, a pure function of the settings."""
-        from .conversations import conversation
-        from .scenes import LARGE, SMALL, render, scene
-
-        if self.kind == "conversations":
-            return conversation(self.seed, index, canvas=self.canvas)
         from unimodal.document import Document, Picture
 
+        from .conversations import Mix, conversation
+        from .scenes import LARGE, SMALL, render, scene
+
         world = SMALL if self.canvas < 128 else LARGE
+        if self.kind == "conversations":
+            return conversation(self.seed, index, world, self.canvas, Mix(**self.mix))
         picture = scene(self.seed, index, world, seen_only=True)
         return Document((Picture(render(picture, self.canvas)),))
 
@@ -86,6 +88,12 @@ def data() -> None:
     help="Processes. The bytes are the same for any number.",
 )
 @click.option(
+    "--mix",
+    metavar="NAME=NUMBER",
+    multiple=True,
+    help="A field of the mix of conversations (draw, ask, describe, edit, ...); repeatable.",
+)
+@click.option(
     "--preview",
     type=click.Path(path_type=Path, dir_okay=False),
     help=f"Also draw the first {PREVIEW_SAMPLES} samples into this PNG.",
@@ -98,6 +106,7 @@ def scenes(
     canvas: int,
     shard_samples: int,
     workers: int,
+    mix: tuple[str, ...],
     preview: Path | None,
 ) -> None:
     """Write shards of the scenes world into the folder OUTPUT.
@@ -107,10 +116,11 @@ def scenes(
 
     \b
     unimodal data scenes shards/train --samples 200000 --seed 1
+    unimodal data scenes shards/draw --samples 50000 --mix draw=1 --mix ask=0.2
     unimodal data scenes shards/pictures --kind pictures --samples 50000 --seed 2
     unimodal data scenes /tmp/look --samples 100 --preview look.png
     """
-    settings = SceneShards(kind, samples, seed, canvas, shard_samples)
+    settings = SceneShards(kind, samples, seed, canvas, shard_samples, mix_of(kind, mix))
     claim(output, settings)
     todo = unfinished(output, settings)
     kept = settings.num_shards - len(todo)
@@ -124,6 +134,26 @@ def scenes(
         shown = min(samples, PREVIEW_SAMPLES)
         sheet([settings.document(index) for index in range(shown)]).save(preview, "PNG")
     click.echo(f"{output}: {samples:,} samples in {settings.num_shards} shards, {kept} kept")
+
+
+def mix_of(kind: str, changes: Sequence[str]) -> dict[str, float]:
+    """Every field of the Mix with `name=number` changes; ValueError for what is none."""
+    from .conversations import Mix
+
+    if kind == "pictures":
+        if changes:
+            raise ValueError(f"--mix {changes[0]}: pictures have no mix; leave it out")
+        return {}
+    fields = asdict(Mix())
+    for change in changes:
+        name, _, number = change.partition("=")
+        if name not in fields:
+            raise ValueError(f"--mix {change}: the names are {', '.join(fields)}")
+        try:
+            fields[name] = type(fields[name])(number)
+        except ValueError as error:
+            raise ValueError(f"--mix {change}: {number!r} is no number") from error
+    return asdict(Mix(**fields))
 
 
 def claim(output: Path, settings: SceneShards) -> None:
