@@ -25,19 +25,19 @@ CARD = {
 WORDS = ["draw two red circles", "make it blue", "how many stars are there?", "here it is"]
 
 
-def tiny(transformer_config: dict, seed: int = 0) -> Model:
-    """A model of 64 codes on a canvas of 16 x 24 pixels with 512 positions, random weights."""
+def tiny(**shape: int) -> Model:
+    """A model of random weights: 64 codes, a canvas of 16 x 24 pixels, 512 positions."""
     text = TextTokenizer.train(WORDS, 280)
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     tokenizer = ImageTokenizer(
         TokenizerConfig(
             levels=(4, 4, 4), encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4
         )
     ).eval()
     vocabulary = Vocabulary(text.num_ids, tokenizer.num_codes)
-    config = TransformerConfig(num_ids=vocabulary.size, max_positions=512, **transformer_config)
+    config = TransformerConfig(num_ids=vocabulary.size, max_positions=512, **shape)
     return Model(
-        transformer=Transformer(config, seed=seed).eval(),
+        transformer=Transformer(config).eval(),
         vocabulary=vocabulary,
         text=text,
         tokenizer=tokenizer,
@@ -53,30 +53,16 @@ def tiny(transformer_config: dict, seed: int = 0) -> Model:
 @pytest.fixture(scope="session")
 def tiny_model() -> Model:
     """Random weights: it babbles, sometimes draws, and everything it does depends on everything."""
-    return tiny({
-        "width": 32,
-        "num_layers": 2,
-        "num_heads": 4,
-        "num_kv_heads": 2,
-        "head_width": 8,
-        "mlp_width": 64,
-    })
+    return tiny(width=32, num_layers=2, num_heads=4, num_kv_heads=2, head_width=8, mlp_width=64)
 
 
 @pytest.fixture(scope="session")
 def drawing_model() -> Model:
-    """Answers anything with 'ok', one picture of random codes, and 'ok' again.
+    """Answers anything with 'ok' and one picture of random codes.
 
     Embeddings are one-hot and no layer writes, so the head is a table of which id follows which.
     """
-    base = tiny({
-        "width": 2,
-        "num_layers": 1,
-        "num_heads": 1,
-        "num_kv_heads": 1,
-        "head_width": 2,
-        "mlp_width": 2,
-    })
+    base = tiny(width=2, num_layers=1, num_heads=1, num_kv_heads=1, head_width=2, mlp_width=2)
     vocabulary, num_ids = base.vocabulary, base.vocabulary.size
     config = dataclasses.replace(base.transformer.config, width=num_ids, tied_head=False)
     transformer = Transformer(config).eval()

@@ -1,0 +1,335 @@
+"""`unimodal chat`: a conversation in the terminal, or one request and its answer.
+
+Answers go to standard output; notes, the progress bar and errors to standard error. A terminal with
+colours shows pictures as half blocks, two pixels a character; everywhere else, and with NO_COLOR
+set, a picture is the path it was saved to.
+"""
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from rich.color import Color
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
+from rich.style import Style
+
+from unimodal.tokenizer.pixels import fit, open_picture
+
+from .bundle import load
+from .chat import Chat, Drawn, Event, Note, Reply
+from .generation import PictureProgress, TextDelta
+from .transcript import png_bytes, save_conversation, save_picture
+
+OUTPUT = Path("unimodal-pictures")
+MOST_COLUMNS = 96  # of a shown picture; the saved one keeps all its pixels
+MOST_SLUG = 40  # characters of a request in a file name
+# A model may write any byte; those that steer a terminal are shown as U+FFFD.
+CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def run(
+    model: Path | None = None,
+    prompt: str | None = None,
+    images: Sequence[Path] = (),
+    output: Path | None = None,
+    seed: int | None = None,
+    guidance: float | None = None,
+    temperature: float | None = None,
+    as_json: bool = False,
+) -> None:
+    """Answer `prompt` and return, or hold a conversation when there is none.
+
+    None leaves a choice to the model's defaults; `output` is where pictures are saved. With
+    `as_json` the last line of standard output is {"text", "images": [absolute paths]}. ValueError
+    for everything that the user can mend.
+    """
+    output = OUTPUT if output is None else output
+    if as_json and prompt is None:
+        raise ValueError("--json answers one request: give it with --prompt")
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output} is a file: name a directory for the pictures with --output")
+    chat = load(model).chat(**_changes(seed, guidance, temperature))
+    if prompt is None:
+        Session(chat, output).run(images)
+    else:
+        answer(chat, prompt, images, output, as_json)
+
+
+def _changes(seed: int | None, guidance: float | None, temperature: float | None) -> dict[str, Any]:
+    """The sampling fields that options set."""
+    options = {
+        "seed": seed,
+        "guidance": guidance,
+        "text_temperature": temperature,
+        "image_temperature": temperature,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def answer(
+    chat: Chat, prompt: str, images: Sequence[Path], output: Path, as_json: bool = False
+) -> None:
+    """One request: print the answer and save its pictures under names that (prompt, seed) fix."""
+    screen = Screen(Console(stderr=as_json))
+    reply = screen.play(chat.stream(prompt, images))
+    paths = [output / f"{name}.png" for name in _names(prompt, reply)]
+    for image, path in zip(reply.images, paths, strict=True):
+        save_picture(image, path)
+        screen.say(f"saved {path}")
+    if as_json:
+        print(json.dumps({"text": reply.text, "images": [str(path.resolve()) for path in paths]}))
+
+
+def _names(prompt: str, reply: Reply) -> list[str]:
+    """File names, without suffix, of a reply's pictures."""
+    slug = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:MOST_SLUG].strip("-") or "picture"
+    stem = f"{slug}-seed-{reply.seed}"
+    return [stem if k == 0 else f"{stem}-{k + 1}" for k in range(len(reply.images))]
+
+
+def _free(directory: Path, name: str, image: Image.Image) -> Path:
+    """The first of name.png, name-2.png, ... that is free or holds this very picture."""
+    data = png_bytes(image)
+    names = (f"{name}.png" if n == 1 else f"{name}-{n}.png" for n in count(1))
+    paths = (directory / candidate for candidate in names)
+    return next(path for path in paths if not path.exists() or path.read_bytes() == data)
+
+
+class HalfBlocks:
+    """A picture for rich: the upper half block's two colours are the pixels above and below."""
+
+    def __init__(self, image: Image.Image) -> None:
+        self.image = image
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        image, most = self.image, min(options.max_width, MOST_COLUMNS)
+        if image.width > most:
+            image = image.resize((most, max(1, round(image.height * most / image.width))))
+        for top in range(0, image.height, 2):
+            for x in range(image.width):
+                upper = Color.from_rgb(*image.getpixel((x, top)))
+                below = top + 1 < image.height
+                lower = Color.from_rgb(*image.getpixel((x, top + 1))) if below else None
+                yield Segment("▀", Style(color=upper, bgcolor=lower))
+            yield Segment.line()
+
+
+class Screen:
+    """How events look: text as it comes, pictures in colour, a bar while one is drawn."""
+
+    def __init__(self, out: Console) -> None:
+        self.out, self.log = out, Console(stderr=True)
+        self.shows_pictures = out.is_terminal and not out.no_color and not out.is_dumb_terminal
+        self._in_line = False
+        self._bar: Progress | None = None
+
+    def play(self, events: Iterator[Event]) -> Reply:
+        """Show events as they come; returns the last one, the reply."""
+        try:
+            for event in events:
+                self._show(event)
+        finally:
+            self._close_bar()
+            self._end_line()
+        assert isinstance(event, Reply), f"the last event is a Reply, not {type(event).__name__}"
+        return event
+
+    def say(self, text: str) -> None:
+        """A whole line of standard output."""
+        self.out.out(text.translate(CONTROLS), highlight=False)
+
+    def note(self, text: str, style: str = "dim") -> None:
+        """A line beside the conversation, on standard error."""
+        self.log.out(text.translate(CONTROLS), style=style, highlight=False)
+
+    def picture(self, image: Image.Image) -> None:
+        """Show a picture where there are colours."""
+        if self.shows_pictures:
+            self.out.print(HalfBlocks(image))
+
+    def _show(self, event: Event) -> None:
+        if isinstance(event, Note):
+            self.note(event.text)
+        elif isinstance(event, TextDelta):
+            self._words(event.text)
+        elif isinstance(event, PictureProgress):
+            self._progress(event.done, event.total)
+        elif isinstance(event, Drawn):
+            self._close_bar()
+            self.picture(event.image)
+
+    def _words(self, text: str) -> None:
+        text = text.translate(CONTROLS)
+        self.out.out(text, end="", highlight=False)
+        self._in_line = not text.endswith("\n") if text else self._in_line
+
+    def _end_line(self) -> None:
+        if self._in_line:
+            self.out.out("")
+            self._in_line = False
+
+    def _progress(self, done: int, total: int) -> None:
+        if self._bar is None:
+            self._end_line()
+            columns = (TextColumn("drawing"), BarColumn(), TimeRemainingColumn())
+            hidden = not self.log.is_terminal
+            self._bar = Progress(*columns, console=self.log, transient=True, disable=hidden)
+            self._bar.add_task("drawing", total=total)
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class Session:
+    """The interactive conversation: lines are requests, or commands when they begin with '/'."""
+
+    def __init__(self, chat: Chat, output: Path) -> None:
+        self.chat, self.output = chat, output
+        self.screen = Screen(Console())
+        self.given: list[Image.Image] = []  # pictures for the next request
+        self.commands: dict[str, tuple[str, str, Callable[[str], None]]] = {
+            "image": ("PATH", "show a picture with your next message", self._image),
+            "seed": ("N", "the chance in the next reply; the same seed draws the same", self._seed),
+            "guidance": ("X", "how strictly drawings follow the words; 1 is off", self._guidance),
+            "save": ("PATH", "write the conversation and its pictures to a folder", self._save),
+            "new": ("", "forget the conversation and begin another", self._new),
+            "help": ("", "this list", self._help),
+            "quit": ("", "leave, as Ctrl-D does", self._quit),
+        }
+        self._over = False
+
+    def run(self, images: Sequence[Path] = ()) -> None:
+        """Read lines until /quit or the end of the input; `images` go with the first request."""
+        for path in images:
+            self._image(str(path))
+        width, height = self.chat.model.canvas
+        self.screen.note(
+            f"Ask for a drawing ({width} x {height} pixels), or give a picture with /image PATH and"
+            " ask about it.\n/help lists the commands; Ctrl-C stops a reply, Ctrl-D leaves."
+        )
+        while not self._over:
+            try:
+                line = _read_line()
+            except EOFError:
+                return
+            except KeyboardInterrupt:
+                self.screen.note("\n/quit or Ctrl-D leaves")
+                continue
+            except UnicodeDecodeError:
+                self.screen.note("error: that line is not UTF-8 text", style="red")
+                continue
+            self._step(line)
+
+    def _step(self, line: str) -> None:
+        """One line; whatever goes wrong is said and the conversation goes on."""
+        try:
+            if line.startswith("/"):
+                self._command(line)
+            elif line.strip() or self.given:
+                self._answer(line)
+        except KeyboardInterrupt:
+            self.screen.note("stopped: the unfinished reply is forgotten")
+        except (ValueError, OSError) as error:
+            self.screen.note(f"error: {error}", style="red")
+
+    def _answer(self, line: str) -> None:
+        reply = self.screen.play(self.chat.stream(line, self.given))
+        self.given.clear()
+        for image, name in zip(reply.images, _names(line, reply), strict=True):
+            path = _free(self.output, name, image)
+            save_picture(image, path)
+            self.screen.say(f"saved {path}")
+
+    def _command(self, line: str) -> None:
+        name, _, argument = line[1:].partition(" ")
+        if name in self.commands:
+            self.commands[name][2](argument.strip())
+            return
+        nearest = get_close_matches(name, self.commands, n=1, cutoff=0.4)
+        if Path(line.strip()).is_file():
+            raise ValueError(f"to show a picture, write /image {line.strip()}")
+        hint = f"did you mean /{nearest[0]}?" if nearest else "/help lists the commands"
+        raise ValueError(f"there is no command /{name}: {hint}")
+
+    def _image(self, argument: str) -> None:
+        opened = open_picture(_path(argument, "/image photo.png"))
+        for note in opened.notes:
+            self.screen.note(note)
+        self.screen.picture(fit(opened.image, self.chat.model.canvas))
+        self.given.append(opened.image)
+        self.screen.note(f"{len(self.given)} picture(s) will go with your next message")
+
+    def _seed(self, argument: str) -> None:
+        if argument:
+            self._sample(seed=_number(int, argument, "/seed 7"))
+        self.screen.note(f"seed {self.chat.sampling.seed}")
+
+    def _guidance(self, argument: str) -> None:
+        if argument:
+            self._sample(guidance=_number(float, argument, "/guidance 3"))
+        self.screen.note(f"guidance {self.chat.sampling.guidance or 1}")
+
+    def _sample(self, **changes: Any) -> None:
+        self.chat.sampling = replace(self.chat.sampling, **changes)
+
+    def _save(self, argument: str) -> None:
+        if not self.chat.document.parts:
+            raise ValueError("there is nothing to save yet")
+        path = _path(argument, "/save my-chat")
+        save_conversation(self.chat.document, self.chat.model.hash, path)
+        self.screen.say(f"saved {path}")
+
+    def _new(self, _: str) -> None:
+        self.chat.reset()
+        self.given.clear()
+        self.screen.note("a new conversation")
+
+    def _help(self, _: str) -> None:
+        for name, (usage, words, _function) in self.commands.items():
+            self.screen.note(f"/{name} {usage}".ljust(16) + words, style="")
+
+    def _quit(self, _: str) -> None:
+        self._over = True
+
+
+def _read_line() -> str:
+    """A line from a person, who gets a prompt and line editing, or from a pipe, which gets none."""
+    if not sys.stdin.isatty():
+        return input()
+    try:
+        import readline  # noqa: F401  (its import gives input() editing and history)
+    except ImportError:  # a Python built without it
+        pass
+    return input("> ")
+
+
+def _path(argument: str, example: str) -> Path:
+    """A path as typed, or as a terminal quotes it when a file is dropped on it."""
+    if not argument:
+        raise ValueError(f"name a path, such as {example}")
+    path = Path(argument).expanduser()
+    quoted = argument[0] in "'\"" or "\\" in argument
+    if quoted and not path.exists():
+        return Path(" ".join(shlex.split(argument))).expanduser()
+    return path
+
+
+def _number(kind: Callable[[str], Any], argument: str, example: str) -> Any:
+    try:
+        return kind(argument)
+    except ValueError as error:
+        raise ValueError(f"{argument!r} is no number here: write for example {example}") from error
