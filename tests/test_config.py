@@ -89,6 +89,13 @@ def test_a_file_replaces_a_mapping_and_a_dotted_key_changes_one_entry(tmp_path: 
     assert load(Recipe, None, ["num_steps=1", "mix.edits=3"]).mix == {"captions": 1.0, "edits": 3.0}
 
 
+def test_an_alias_is_a_copy(tmp_path: Path):
+    path = written(tmp_path, "num_steps: 1\noptimizer: &o {kind: sgd}\nteacher: *o\n")
+    recipe = load(Recipe, path, ["optimizer.kind=adamw"])
+    assert recipe.teacher is not None
+    assert (recipe.optimizer.kind, recipe.teacher.kind) == ("adamw", "sgd")
+
+
 def test_every_problem_is_reported_at_once():
     assert problems(
         "nam=x",

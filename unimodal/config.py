@@ -102,7 +102,7 @@ def _read(path: Path) -> dict:
         return {}
     if not isinstance(tree, dict):
         raise ConfigError([f"expected 'key: value' lines, got {_shown(tree)}"], path)
-    return tree
+    return _tree(tree)  # a copy in which aliases (*name) share nothing, for overrides change it
 
 
 def _put(tree: dict, override: str) -> list[str]:
@@ -125,6 +125,7 @@ def _put(tree: dict, override: str) -> list[str]:
 
 
 def _tree(value: Any) -> Any:
+    """A value as plain mappings, lists and scalars."""
     if dataclasses.is_dataclass(value):
         return {field.name: _tree(getattr(value, field.name)) for field in _fields(value)}
     if isinstance(value, dict):
@@ -173,7 +174,7 @@ def _convert(hint: Any, value: Any, default: Any, path: str, problems: list[str]
     if origin in (typing.Union, types.UnionType):
         return _one_of(args, value, default, path, problems)
     if dataclasses.is_dataclass(hint):
-        base = default if dataclasses.is_dataclass(default) else MISSING
+        base = default if type(default) is hint else MISSING
         return _build(hint, value, base, path, problems)
     if origin is tuple and isinstance(value, list):
         hints = args[:1] * len(value) if args[1:] == (...,) else args
