@@ -17,6 +17,7 @@ install: $(STAMP)  ## set up everything that chat and the tests need in .venv
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: '$(PYTHON)' is not Python 3.11 or newer; call make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "setting up .venv: minutes, most of them for downloading torch"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -120,6 +120,19 @@ def test_every_problem_is_reported_at_once():
     ]
 
 
+def test_the_message_is_one_line_for_one_problem():
+    with pytest.raises(ConfigError) as caught:
+        load(Recipe)
+    assert str(caught.value) == "configuration: num_steps: a value is needed"
+    with pytest.raises(ConfigError) as caught:
+        load(Recipe, None, ["nam=x"])
+    assert str(caught.value).splitlines() == [
+        "configuration:",
+        "  nam: unknown key; did you mean 'name'?",
+        "  num_steps: a value is needed",
+    ]
+
+
 def test_an_unknown_key_without_a_neighbour_lists_the_keys():
     assert problems("optimizer.zzz=1") == [
         "optimizer.zzz: unknown key; the keys here are rate, betas, kind"

@@ -29,7 +29,8 @@ class ConfigError(ValueError):
 
     def __init__(self, problems: Sequence[str], path: Path | None = None):
         self.problems = list(problems)
-        super().__init__("\n  ".join([f"{path or 'configuration'}:", *self.problems]))
+        between = " " if len(self.problems) == 1 else "\n  "
+        super().__init__(between.join([f"{path or 'configuration'}:", *self.problems]))
 
 
 def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
