@@ -1,0 +1,180 @@
+"""The image tokenizer: an autoencoder whose latent vectors are rounded to codes.
+
+In: pictures float32 (B, 3, H, W) in [-1, 1], H and W multiples of `patch`. Out: codes int64 (B, n, 1) and their Grid.
+
+1. The encoder sees each patch with a frame of `margin` pixels around it and nothing else, so a code says what is
+   in its place and equal patches have equal codes: that is what makes codes easy to predict.
+2. FSQ rounds the latent vector of each patch to one code.
+3. The decoder mixes neighbouring codes by residual 3 x 3 convolutions, and paints patches of pixels that a last
+   convolution at full resolution joins.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+
+from .grid import Grid
+from .quantizer import FSQ
+
+WEIGHTS, CONFIG = "tokenizer.safetensors", "tokenizer.json"
+MOST_CODES = 2**14
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """The shape of an image tokenizer."""
+
+    patch: int = 8  # pixels a side that one code stands for
+    margin: int = 2  # pixels around a patch that its code may also know of
+    levels: tuple[int, ...] = (8, 8, 8, 8)  # FSQ levels; their product is the number of codes
+    encoder_width: int = 256
+    decoder_width: int = 128
+    num_blocks: int = 4  # residual blocks of the decoder
+    pixel_width: int = 16  # channels at full resolution
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        codes = 1
+        for level in self.levels:
+            codes *= level
+        found = []
+        if codes > MOST_CODES:
+            found.append(f"levels {self.levels} make {codes} codes: at most {MOST_CODES}")
+        if not 0 <= self.margin <= self.patch:
+            found.append(f"margin {self.margin}: from 0 to the patch's {self.patch}")
+        return found
+
+
+class Block(nn.Module):
+    """x + a two-layer 3 x 3 convolution of normalised x."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(8, width)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return x_BCHW + self.second(F.silu(self.first(self.norm(x_BCHW))))
+
+
+class Encoder(nn.Module):
+    """Pictures -> latent vectors (B, d, h, w), one for each patch, from the patch and its margin alone."""
+
+    def __init__(self, config: TokenizerConfig):
+        super().__init__()
+        width = config.encoder_width
+        self.patches = nn.Conv2d(
+            3, width, config.patch + 2 * config.margin, stride=config.patch, padding=config.margin
+        )
+        self.hidden = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(2))
+        self.out = nn.Conv2d(width, len(config.levels), 1)
+
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        x = self.patches(images_BCHW)
+        for layer in self.hidden:
+            x = x + layer(F.silu(x))
+        return self.out(F.silu(x))
+
+
+class Decoder(nn.Module):
+    """Quantized vectors (B, d, h, w) -> pictures, not yet bounded."""
+
+    def __init__(self, config: TokenizerConfig):
+        super().__init__()
+        width, pixels = config.decoder_width, config.pixel_width
+        self.enter = nn.Conv2d(len(config.levels), width, 1)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(config.num_blocks))
+        self.paint = nn.Conv2d(width, pixels * config.patch**2, 1)
+        self.shuffle = nn.PixelShuffle(config.patch)
+        self.join = nn.Conv2d(pixels, pixels, 3, padding=1)
+        self.out = nn.Conv2d(pixels, 3, 3, padding=1)
+
+    def forward(self, z_BDhw: torch.Tensor) -> torch.Tensor:
+        x = self.enter(z_BDhw)
+        for block in self.blocks:
+            x = block(x)
+        x = self.shuffle(self.paint(x))
+        x = x + self.join(F.silu(x))
+        return self.out(F.silu(x))
+
+
+class ImageTokenizer(nn.Module):
+    """Pictures <-> codes."""
+
+    def __init__(self, config: TokenizerConfig):
+        super().__init__()
+        if config.problems():
+            raise ValueError("; ".join(config.problems()))
+        self.config = config
+        self.encoder, self.quantizer, self.decoder = Encoder(config), FSQ(config.levels), Decoder(config)
+
+    @property
+    def patch(self) -> int:
+        """Pixels a side that one code stands for."""
+        return self.config.patch
+
+    @property
+    def num_codes(self) -> int:
+        """The number of different codes."""
+        return self.quantizer.num_codes
+
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """Reconstructions for training: gradients pass the rounding, values are not bounded."""
+        quantized_BhwD, _ = self.quantizer(self.encoder(images_BCHW).movedim(1, -1))
+        return self.decoder(quantized_BhwD.movedim(-1, 1))
+
+    @torch.inference_mode()
+    def encode(self, images_BCHW: torch.Tensor) -> tuple[torch.Tensor, Grid]:
+        """Pictures float32 (B, 3, H, W) in [-1, 1] -> codes int64 (B, n, 1) in reading order, and their grid."""
+        self._check(images_BCHW)
+        _, codes_Bhw = self.quantizer(self.encoder(images_BCHW).movedim(1, -1))
+        grid = Grid(codes_Bhw.shape[1], codes_Bhw.shape[2])
+        return codes_Bhw.reshape(len(images_BCHW), grid.size, 1), grid
+
+    @torch.inference_mode()
+    def decode(self, codes_Bn1: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """Codes int64 (B, n, 1) that fill the grid -> pictures float32 (B, 3, H, W) in [-1, 1]."""
+        if codes_Bn1.shape[1:] != (grid.size, 1):
+            raise ValueError(f"codes of shape {tuple(codes_Bn1.shape)} do not fill {grid}")
+        vectors_BhwD = self.quantizer.decode(codes_Bn1.reshape(-1, grid.height, grid.width))
+        return self.decoder(vectors_BhwD.movedim(-1, 1)).clamp(-1, 1)  # the range of a pixel
+
+    def _check(self, images_BCHW: torch.Tensor) -> None:
+        shape = tuple(images_BCHW.shape)
+        if len(shape) != 4 or shape[1] != 3 or shape[2] % self.patch or shape[3] % self.patch:
+            raise ValueError(f"pictures of shape {shape}: (B, 3, H, W) with sides of whole {self.patch}-pixel patches")
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 (hex) of the config and every weight: what codes carry to say whose they are."""
+        digest = hashlib.sha256(_config_json(self.config).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, directory: Path) -> None:
+        """Write weights (float32 safetensors) and config into a directory."""
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        save_file(weights, str(directory / WEIGHTS))
+        (directory / CONFIG).write_text(_config_json(self.config) + "\n")
+
+    @classmethod
+    def load(cls, directory: Path) -> "ImageTokenizer":
+        """Read what `save` wrote, in evaluation mode."""
+        fields = json.loads((directory / CONFIG).read_text())
+        tokenizer = cls(TokenizerConfig(**{**fields, "levels": tuple(fields["levels"])}))
+        tokenizer.load_state_dict(load_file(str(directory / WEIGHTS)))
+        return tokenizer.eval()
+
+
+def _config_json(config: TokenizerConfig) -> str:
+    return json.dumps(asdict(config), sort_keys=True)

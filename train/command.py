@@ -1,0 +1,42 @@
+"""The verb `unimodal train`."""
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def train() -> None:
+    """Train an image tokenizer or a language model from shards.
+
+    \b
+    Examples:
+      unimodal train tokenizer configs/scenes_tokenizer.yaml
+      unimodal train lm configs/scenes_lm.yaml optimizer.lr=5e-4
+
+    The same command goes on where a run was stopped.
+    """
+
+
+@train.command()
+@click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("overrides", nargs=-1)
+def tokenizer(config: Path, overrides: tuple[str, ...]) -> None:
+    """Train an image tokenizer as CONFIG says, with OVERRIDES such as batch_images=64 on top."""
+    from unimodal.config import load
+
+    from .tokenizer import TokenizerRun, train
+
+    click.echo(train(load(TokenizerRun, config, overrides)))
+
+
+@train.command()
+@click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("overrides", nargs=-1)
+def lm(config: Path, overrides: tuple[str, ...]) -> None:
+    """Train a language model as CONFIG says, with OVERRIDES such as schedule.num_steps=100 on top."""
+    from unimodal.config import load
+
+    from .lm import LmRun, train
+
+    click.echo(train(load(LmRun, config, overrides)))

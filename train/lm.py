@@ -1,0 +1,176 @@
+"""Train a language model that reads and draws: `unimodal train lm CONFIG`."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unimodal.bundle import save_bundle
+from unimodal.data.loader import Loader, LoaderConfig, PictureEncoder, Samples, State
+from unimodal.data.shards import find_shards
+from unimodal.document import Text
+from unimodal.sequence import Batch, Sequencer
+from unimodal.text import TextTokenizer
+from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.transformer import INIT_STD, Transformer, TransformerConfig
+from unimodal.vocabulary import Vocabulary
+
+from .engine import Engine
+from .loop import LoopConfig, prepare, run, set_threads
+from .objectives import LossConfig, language
+from .optimizer import OptimizerConfig, build
+from .schedule import ScheduleConfig
+
+TEXT_SAMPLES = 20_000  # documents whose texts teach the text tokenizer
+
+
+@dataclass(frozen=True)
+class ShapeConfig:
+    """The transformer's shape; its number of ids follows from the tokenizers."""
+
+    width: int = 256
+    num_layers: int = 6
+    num_heads: int = 4
+    num_kv_heads: int = 4
+    head_width: int = 64
+    mlp_width: int = 704
+    rope_theta: float = 10_000.0
+    qk_norm: bool = True
+    tied_head: bool = True
+    max_positions: int = 2048
+
+
+@dataclass(frozen=True)
+class LmRun:
+    """A run of the language model."""
+
+    output: Path
+    """Directory of the run; the trained bundle is written to `output/bundle`."""
+    shards: Path
+    """Directory of shards of documents."""
+    tokenizer: Path
+    """Directory of a trained image tokenizer."""
+    schedule: ScheduleConfig
+    text_ids: int = 1024
+    """Ids of the byte-level BPE, which is trained on the shards' own texts."""
+    seed: int = 0
+    model: ShapeConfig = field(default_factory=ShapeConfig)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    compile: bool = False
+    """Compile each layer with torch.compile (needs a C++ compiler or a GPU)."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        found = [] if self.text_ids >= 256 else [f"text_ids {self.text_ids}: at least 256"]
+        if self.loader.row_length > self.model.max_positions:
+            found.append(
+                f"loader.row_length {self.loader.row_length} exceeds model.max_positions {self.model.max_positions}"
+            )
+        return found
+
+
+def train(config: LmRun) -> Path:
+    """Train (or go on training) and return the directory of the finished bundle."""
+    began = time.time()
+    shards = find_shards(config.shards)
+    image = ImageTokenizer.load(config.tokenizer)
+    state = prepare(config, config.output)
+    set_threads(config.loop)
+    text = _text_tokenizer(config, shards)
+    vocabulary = Vocabulary(text.num_ids, image.num_codes)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = fresh(config, vocabulary, image).to(device)
+    if config.compile:
+        for layer in model.model.layers:
+            layer.compile()
+    optimizers = build(model, config.optimizer, hidden="model.layers.")
+    engine = Engine(model, optimizers, config.schedule, config.optimizer.clip)
+    encode = PictureEncoder(image, device)
+    loader = Loader(
+        shards,
+        Sequencer(vocabulary, text, encode.hash),
+        encode,
+        config.loader,
+        State(**state["data"]["loader"]) if state else None,
+    )
+    before = state["data"]["hours"] if state else 0.0
+    run(
+        config.output,
+        config.loop,
+        engine,
+        _timed(loader, before, began),
+        lambda batch: language(model, vocabulary, batch.to(device), config.loss),
+        state["step"] if state else 0,
+    )
+    hours = before + (time.time() - began) / 3600
+    card = _card(config, device, hours, len(loader.samples))
+    return save_bundle(config.output / "bundle", model.cpu(), vocabulary, text, image.cpu(), card)
+
+
+def fresh(config: LmRun, vocabulary: Vocabulary, image: ImageTokenizer) -> Transformer:
+    """An untrained transformer, a pure function of the config and the image tokenizer."""
+    transformer = Transformer(TransformerConfig(num_ids=vocabulary.size, **asdict(config.model)), config.seed)
+    with torch.no_grad():
+        rows_VD = code_rows(image, config.model.width, config.seed)
+        transformer.model.embed_tokens.weight[vocabulary.first_code :] = rows_VD
+    return transformer
+
+
+def code_rows(image: ImageTokenizer, width: int, seed: int) -> torch.Tensor:
+    """First embedding rows (num_codes, width) of the image codes: alike for codes whose vectors are alike.
+
+    Random Fourier features of a Gaussian kernel (Rahimi and Recht, 2007, alg. 1): sqrt(2) cos(w v + b) with
+    w ~ N(0, I), scaled to the standard deviation of every other row.
+    """
+    vectors_Vd = image.quantizer.decode(torch.arange(image.num_codes)).float()
+    rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    w_dD = torch.from_numpy(rng.standard_normal((vectors_Vd.shape[1], width))).float()
+    b_D = torch.from_numpy(rng.uniform(0, 2 * np.pi, width)).float()
+    return INIT_STD * 2**0.5 * torch.cos(2 * vectors_Vd @ w_dD + b_D)
+
+
+def _timed(loader: Loader, before: float, began: float) -> Iterator[tuple[Batch, dict[str, Any]]]:
+    """The loader's batches, with the hours that the run has taken beside its state."""
+    for batch, state in loader:
+        yield batch, {"loader": asdict(state), "hours": before + (time.time() - began) / 3600}
+
+
+def _text_tokenizer(config: LmRun, shards: list[Path]) -> TextTokenizer:
+    """The run's text tokenizer, trained once from the first documents of the shards."""
+    path = config.output / "text.json"
+    if not path.exists():
+        TextTokenizer.train(_texts(Samples(shards)), config.text_ids).save(path)
+    return TextTokenizer.load(path)
+
+
+def _texts(samples: Samples) -> Iterator[str]:
+    for number in range(min(len(samples), TEXT_SAMPLES)):
+        for part in samples[number].parts:
+            if isinstance(part, Text):
+                yield part.text
+
+
+def _card(config: LmRun, device: str, hours: float, num_documents: int) -> dict[str, Any]:
+    """The provenance of a bundle."""
+    return {
+        "config": {**asdict(config), **{k: str(getattr(config, k)) for k in ("output", "shards", "tokenizer")}},
+        "commit": commit(),
+        "hardware": "gpu" if device == "cuda" else "cpu",
+        "hours": round(hours, 3),
+        "documents": num_documents,
+    }
+
+
+def commit() -> str | None:
+    """The commit of the code that runs, None outside a git checkout."""
+    here = Path(__file__).resolve().parent
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

@@ -1,0 +1,149 @@
+"""The training loop: one for every model.
+
+    take a batch -> loss -> stop if not finite -> update -> log -> checkpoint
+
+The same command goes on where a run was stopped. Ctrl-C and SIGTERM end the step in hand, write a checkpoint and
+stop.
+"""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from unimodal import config as configuration
+
+from . import checkpoint
+from .engine import Engine
+from .objectives import Losses
+
+T = TypeVar("T")
+FREE = ("schedule", "loop")  # sections of a config that a resumed run may change
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How a run is kept."""
+
+    save_every_steps: int = 500
+    keep_checkpoints: int = 2
+    num_threads: int | None = None
+    """CPU threads; None: torch's choice."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        return [f"{name} {value}: at least 1" for name, value in vars(self).items() if value is not None and value < 1]
+
+
+class Stopped(SystemExit):
+    """The run was asked to stop and has written a checkpoint."""
+
+
+def prepare(config: Any, output: Path) -> dict[str, Any] | None:
+    """Open the run's directory; the state of its newest checkpoint, None for a new run.
+
+    ValueError when the directory holds a run of another config: `FREE` sections alone may differ.
+    """
+    saved = output / "config.yaml"
+    if saved.exists():
+        old = configuration.load(type(config), saved)
+        changed = [
+            name for name in vars(config) if name not in FREE and getattr(old, name) != getattr(config, name)
+        ]
+        if changed:
+            raise ValueError(
+                f"{output} holds a run with another {', '.join(changed)}: give another output, or remove it"
+            )
+    output.mkdir(parents=True, exist_ok=True)
+    configuration.save(config, saved)
+    checkpoints = checkpoint.found(output)
+    return checkpoint.read_state(checkpoints[-1]) if checkpoints else None
+
+
+def run(
+    output: Path,
+    config: LoopConfig,
+    engine: Engine,
+    batches: Iterator[tuple[T, dict[str, Any]]],
+    objective: Callable[[T], Losses],
+    start: int,
+) -> None:
+    """Train from step `start` to the schedule's end; `batches` begins at the batch of step `start`."""
+    if start:
+        engine.load(str(checkpoint.found(output)[-1]))
+    num_steps = engine.schedule.num_steps
+    with _metrics(output / "metrics.jsonl", start) as log, _bar() as bar, _stop_request() as asked:
+        task = bar.add_task(output.name, total=num_steps, completed=start, numbers="")
+        for step in range(start, num_steps):
+            began = time.perf_counter()
+            batch, state = next(batches)
+            waited_s = time.perf_counter() - began
+            losses = objective(batch)
+            norm = engine.step(losses.total, step)
+            factor = engine.schedule.factor(step)
+            step_s = time.perf_counter() - began
+            log({"step": step, **losses.reports, "gradient_norm": norm, "lr_factor": factor,
+                 "data_wait_s": waited_s, "step_s": step_s})  # fmt: skip
+            bar.update(task, completed=step + 1, numbers=_numbers(losses.reports))
+            done = step + 1
+            if asked() or done == num_steps or done % config.save_every_steps == 0:
+                checkpoint.save(output, done, {"data": state}, engine.save, config.keep_checkpoints)
+            if asked() and done < num_steps:
+                raise Stopped(f"stopped after step {done} of {num_steps}; the same command goes on from there")
+
+
+@contextmanager
+def _metrics(path: Path, start: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Append one JSON line a step, after dropping lines of steps that are done again."""
+    if path.exists():
+        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] < start]
+        path.write_text("".join(line + "\n" for line in kept))
+    with path.open("a", buffering=1) as file:
+        yield lambda values: print(json.dumps(values), file=file)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[numbers]}"),
+        console=Console(stderr=True),
+    )
+
+
+def _numbers(reports: dict[str, float]) -> str:
+    return " ".join(f"{name} {value:.4g}" for name, value in reports.items() if not name.startswith("targets"))
+
+
+@contextmanager
+def _stop_request() -> Iterator[Callable[[], bool]]:
+    """Tells whether Ctrl-C or SIGTERM came; a second Ctrl-C stops at once."""
+    came: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if came and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def set_threads(config: LoopConfig) -> None:
+    """Apply the number of CPU threads."""
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)

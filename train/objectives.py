@@ -1,0 +1,77 @@
+"""What training minimises: unreduced losses weighed and reduced, one function for each kind of model."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from unimodal.attention import PackedAttention
+from unimodal.sequence import IGNORE, Batch
+from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.transformer import Transformer
+from unimodal.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the modalities' mean losses, so that one answer is not drowned by 64 codes."""
+
+    text: float = 1.0
+    image: float = 1.0
+    z: float = 0.0
+    """Weight of the z-loss: the mean square of log Z, which keeps logits from drifting."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        return [f"{name} {value}: at least 0" for name, value in vars(self).items() if not value >= 0]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The scalar to minimise, and what to report of it."""
+
+    total: torch.Tensor
+    reports: dict[str, float]
+
+
+def language(
+    transformer: Transformer, vocabulary: Vocabulary, batch: Batch, config: LossConfig
+) -> Losses:
+    """Next-token loss of packed rows, each modality's sum divided by its weight in the batch.
+
+    The grammar lets a position hold either a code or anything else, never both. So a code's loss normalises
+    over the codes alone and a text's over text and control ids alone, and only those logits are computed.
+    """
+    attend = PackedAttention(batch.doc, batch.block, batch.private)
+    hidden_BTD = transformer(transformer.embed(batch.ids), batch.positions, attend)
+    first = vocabulary.first_code
+    is_code_BT = batch.labels >= first
+    total = hidden_BTD.new_zeros(())
+    reports: dict[str, float] = {}
+    for name, weight, chosen_BT, start, stop in (
+        ("text", config.text, (batch.labels != IGNORE) & ~is_code_BT, 0, first),
+        ("image", config.image, is_code_BT, first, vocabulary.size),
+    ):
+        weights_N, count = batch.weights[chosen_BT], int(chosen_BT.sum())
+        reports[f"targets_{name}"] = count
+        if count == 0:
+            continue
+        logits_NV = transformer.logits(hidden_BTD[chosen_BT], start, stop)
+        losses_N = F.cross_entropy(logits_NV, batch.labels[chosen_BT] - start, reduction="none")
+        loss = (losses_N * weights_N).sum() / weights_N.sum()
+        total = total + weight * loss
+        reports[f"loss_{name}"] = loss.item()
+        if config.z:
+            # PaLM (arXiv 2204.02311, sec. 5): z * log^2 Z
+            total = total + config.z * (logits_NV.logsumexp(-1).square() * weights_N).sum() / weights_N.sum()
+    return Losses(total, {"loss": total.item(), **reports})
+
+
+def reconstruction(tokenizer: ImageTokenizer, images_BCHW: torch.Tensor) -> Losses:
+    """Mean absolute and mean squared error of pixels in [-1, 1]: the first for sharp edges, the second for PSNR."""
+    error_BCHW = tokenizer(images_BCHW) - images_BCHW
+    absolute, squared = error_BCHW.abs().mean(), error_BCHW.square().mean()
+    total = absolute + squared
+    psnr = 10 * torch.log10(4 / squared)
+    reports = {"loss": total.item(), "absolute": absolute.item(), "psnr_db": psnr.item()}
+    return Losses(total, reports)

@@ -1,0 +1,122 @@
+"""Muon for hidden matrices, AdamW for everything else, each group with its own learning rate.
+
+Muon (Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024) moves a matrix by the
+orthogonalised momentum of its gradient. torch's own multiplies in bfloat16, which a CPU without bfloat16
+arithmetic does hundreds of times slower than float32, so it is written here, in the gradient's dtype.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Learning rates at the plateau; the schedule scales them all."""
+
+    lr: float = 1e-3
+    """AdamW's, for all that Muon does not take."""
+    lr_scale: dict[str, float] = field(default_factory=dict)
+    """Factors on `lr` for parameters whose name begins with the key, the longest key wins."""
+    muon_lr: float | None = None
+    """Muon's for hidden matrices, in units of the update's root mean square; None: AdamW takes them too."""
+    weight_decay: float = 0.0
+    """Shrinks matrices by lr * weight_decay a step."""
+    beta1: float = 0.9
+    beta2: float = 0.95
+    momentum: float = 0.95
+    """Muon's."""
+    clip: float = 1.0
+    """Largest norm of the whole gradient; a larger one is scaled down to it."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        rates = {"lr": self.lr, "clip": self.clip, **{f"lr_scale.{k}": v for k, v in self.lr_scale.items()}}
+        if self.muon_lr is not None:
+            rates["muon_lr"] = self.muon_lr
+        return [f"{name} {value}: above 0" for name, value in rates.items() if not value > 0]
+
+
+def orthogonalised(matrix_BMN: torch.Tensor, num_steps: int = 5) -> torch.Tensor:
+    """The nearest orthogonal matrices, roughly: singular values go to about 0.7 .. 1.2.
+
+    Newton-Schulz: X <- a X + (b X X^T + c (X X^T)^2) X with Jordan's coefficients, from X / |X|_F.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = matrix_BMN.shape[-2] > matrix_BMN.shape[-1]
+    x = matrix_BMN.mT if tall else matrix_BMN
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(num_steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon with Nesterov momentum; matrices of one shape are orthogonalised together."""
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update of every matrix that has a gradient."""
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[nn.Parameter]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    shapes.setdefault(parameter.shape, []).append(parameter)
+            for parameters in shapes.values():
+                self._update(parameters, group)
+
+    def _update(self, parameters: list[nn.Parameter], group: dict) -> None:
+        directions = []
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["momentum"] = torch.zeros_like(parameter)
+            state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+            directions.append(parameter.grad.lerp(state["momentum"], group["momentum"]))
+        updates = orthogonalised(torch.stack(directions))
+        # Moonlight's scale (arXiv 2502.16982, eq. 4): an update's root mean square is lr, as AdamW's about is.
+        scale = max(parameters[0].shape) ** 0.5
+        for parameter, update in zip(parameters, updates, strict=True):
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.add_(update, alpha=-group["lr"] * scale)
+
+
+def build(model: nn.Module, config: OptimizerConfig, hidden: str | None = None) -> list[torch.optim.Optimizer]:
+    """The optimizers of a model; Muon takes the matrices whose name begins with `hidden`.
+
+    Each group notes its plateau learning rate as `initial_lr`. A `lr_scale` that matches no parameter is a
+    ValueError: an ignored setting is a mistake.
+    """
+    named = dict(model.named_parameters())
+    unused = [key for key in config.lr_scale if not any(name.startswith(key) for name in named)]
+    if unused:
+        raise ValueError(f"optimizer.lr_scale {unused}: no parameter's name begins so")
+    matrices = {
+        name: parameter
+        for name, parameter in named.items()
+        if config.muon_lr is not None and hidden is not None and name.startswith(hidden) and parameter.ndim == 2
+    }
+    groups = []
+    for name, parameter in named.items():
+        if name not in matrices:
+            keys = [key for key in config.lr_scale if name.startswith(key)]
+            scale = config.lr_scale[max(keys, key=len)] if keys else 1.0
+            decay = config.weight_decay if parameter.ndim >= 2 else 0.0
+            groups.append({"params": [parameter], "lr": config.lr * scale, "weight_decay": decay})
+    betas = (config.beta1, config.beta2)
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=betas, fused=True)]
+    if matrices:
+        assert config.muon_lr is not None, "there are matrices only with Muon"
+        optimizers.append(
+            Muon(matrices.values(), config.muon_lr, config.momentum, config.weight_decay)
+        )
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return optimizers

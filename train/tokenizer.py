@@ -1,0 +1,93 @@
+"""Train an image tokenizer on the pictures of shards: `unimodal train tokenizer CONFIG`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unimodal.data.loader import Samples, generator
+from unimodal.data.shards import find_shards
+from unimodal.document import Picture
+from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.pixels import to_tensor
+
+from .engine import Engine
+from .loop import LoopConfig, prepare, run, set_threads
+from .objectives import reconstruction
+from .optimizer import OptimizerConfig, build
+from .schedule import ScheduleConfig
+
+
+@dataclass(frozen=True)
+class TokenizerRun:
+    """A run of the image tokenizer."""
+
+    output: Path
+    """Directory of the run; the trained tokenizer is written to `output/tokenizer`."""
+    shards: Path
+    """Directory of shards whose pictures are learned."""
+    schedule: ScheduleConfig
+    batch_images: int = 32
+    seed: int = 0
+    model: TokenizerConfig = field(default_factory=TokenizerConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        return [] if self.batch_images > 0 else [f"batch_images {self.batch_images}: at least 1"]
+
+
+def train(config: TokenizerRun) -> Path:
+    """Train (or go on training) and return the directory of the finished tokenizer."""
+    shards = find_shards(config.shards)
+    state = prepare(config, config.output)
+    set_threads(config.loop)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(config.seed)
+    model = ImageTokenizer(config.model).to(device, memory_format=torch.channels_last)
+    engine = Engine(model, build(model, config.optimizer), config.schedule, config.optimizer.clip)
+    start = state["step"] if state else 0
+    batches = pictures(Samples(shards), config.batch_images, config.seed, start)
+    run(
+        config.output,
+        config.loop,
+        engine,
+        batches,
+        lambda images_BCHW: reconstruction(model, images_BCHW.to(device, memory_format=torch.channels_last)),
+        start,
+    )
+    finished = config.output / "tokenizer"
+    finished.mkdir(exist_ok=True)
+    model.cpu().save(finished)
+    return finished
+
+
+def pictures(
+    samples: Samples, batch_images: int, seed: int, start: int
+) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
+    """Batches of the samples' first pictures (B, 3, H, W) in [-1, 1], from batch `start` on, without end.
+
+    Each pass over the samples has an order of its own, a pure function of (seed, pass).
+    """
+    per_pass = len(samples) // batch_images
+    if per_pass == 0:
+        raise ValueError(f"{len(samples)} samples do not fill a batch of {batch_images} pictures")
+    at = start
+    while True:
+        order = generator(seed, at // per_pass, 0, 0).permutation(len(samples))
+        for batch in range(at % per_pass, per_pass):
+            numbers = order[batch * batch_images : (batch + 1) * batch_images]
+            at += 1
+            yield to_tensor([_first_picture(samples, int(number)) for number in numbers]), {"batch": at}
+
+
+def _first_picture(samples: Samples, number: int) -> np.ndarray:
+    for part in samples[number].parts:
+        if isinstance(part, Picture) and part.pixels is not None:
+            return part.pixels
+    raise ValueError(f"{samples.name(number)} has no picture to learn from")
+

@@ -1,0 +1,273 @@
+"""Document <-> token ids: the only file that knows the token layout.
+
+    document   begin turn* end
+    turn       role part* turn_end        (parts without a role stand bare)
+    text       its byte-level BPE ids
+    picture    image size_h size_w (w codes, row_end) * h image_end
+
+The label of position t is the id at t + 1, weighted by the part it belongs to. Markers that a sampler's grammar
+forces (roles, row_end, image_end) are never learned; turn_end is, with the weight of its turn's last part.
+
+Guidance dropout replaces each of the user's texts, pictures or both by one null token, in training and in the
+unconditional branch of a drawing alike. Text answers of a document with dropped parts are not learned: without
+its question an answer is noise.
+"""
+
+from collections.abc import Sequence as Items
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from unimodal.tokenizer.grid import Grid
+
+from .document import Document, Part, Picture, Text
+from .text import TextTokenizer
+from .vocabulary import Vocabulary
+
+IGNORE = -100  # the label of a position with nothing to predict
+PADDING = -1  # the `doc` of a position that belongs to no document
+DROPS = (None, "text", "pictures", "both")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A picture's codes: positions start .. stop - 1 hold its grid with a row_end after each row."""
+
+    start: int
+    stop: int
+    grid: Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """One document as arrays of n positions.
+
+    ids, labels int64; weights float32; block int32 (0: causal, else the bidirectional block's number);
+    private bool (seen only from inside its block).
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    block: np.ndarray
+    private: np.ndarray
+    pictures: tuple[Span, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """Sequences side by side in exactly T positions, each array (T,); `doc` is -1 on padding."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    doc: np.ndarray
+    block: np.ndarray
+    private: np.ndarray
+    positions: np.ndarray
+
+    @classmethod
+    def pack(cls, sequences: Items[Sequence], length: int, pad: int) -> "Row":
+        """Put sequences side by side and pad to `length`; too many positions are a ValueError."""
+        used = sum(map(len, sequences))
+        if used > length:
+            raise ValueError(f"{used} positions do not fit a row of {length}")
+        gap = length - used
+
+        def join(name: str, fill: int | float | bool) -> np.ndarray:
+            arrays = [getattr(sequence, name) for sequence in sequences]
+            return np.concatenate([*arrays, np.full(gap, fill, dtype=arrays[0].dtype)])
+
+        counts = [len(sequence) for sequence in sequences]
+        doc = np.concatenate([np.repeat(np.arange(len(counts)), counts), np.full(gap, PADDING)])
+        positions = np.concatenate([*map(np.arange, counts), np.arange(gap)])
+        return cls(
+            ids=join("ids", pad),
+            labels=join("labels", IGNORE),
+            weights=join("weights", 0),
+            doc=doc.astype(np.int32),
+            block=join("block", 0),
+            private=join("private", False),
+            positions=positions.astype(np.int64),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows as tensors (B, T): what a training step takes."""
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+    weights: torch.Tensor
+    doc: torch.Tensor
+    block: torch.Tensor
+    private: torch.Tensor
+    positions: torch.Tensor
+
+    @classmethod
+    def stack(cls, rows: Items[Row]) -> "Batch":
+        """Stack rows of equal length."""
+        names = ("ids", "labels", "weights", "doc", "block", "private", "positions")
+        return cls(*(torch.from_numpy(np.stack([getattr(row, name) for row in rows])) for name in names))
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on a device."""
+        return Batch(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
+
+
+class Sequencer:
+    """Turns documents into sequences and back, for training, evaluation and chat alike."""
+
+    def __init__(self, vocabulary: Vocabulary, text: TextTokenizer, tokenizer_hash: str):
+        if text.num_ids != vocabulary.num_text:
+            raise ValueError(f"{text.num_ids} text ids, but the vocabulary holds {vocabulary.num_text}")
+        self.vocabulary, self.text, self.tokenizer_hash = vocabulary, text, tokenizer_hash
+
+    def sequence(self, document: Document, drop: str | None = None) -> Sequence:
+        """The whole document, with the user's `drop` (text, pictures or both) replaced by null tokens."""
+        return self._assemble(document, drop, closed=True)
+
+    def prompt(self, document: Document, drop: str | None = None) -> Sequence:
+        """The document so far, ending with the assistant's marker: what a reply is sampled after."""
+        return self._assemble(document, drop, closed=False)
+
+    def _assemble(self, document: Document, drop: str | None, closed: bool) -> Sequence:
+        if drop not in DROPS:
+            raise ValueError(f"drop {drop!r}: one of {DROPS}")
+        control, layout = self.vocabulary.control, _Layout()
+        layout.add([control("begin")], 0)
+        for role, parts in document.turns():
+            if role is not None:
+                layout.add([control(role)], 0)
+            for part in parts:
+                self._add_part(layout, part, drop)
+            if role is not None:
+                layout.add([control("turn_end")], _weight(parts[-1], drop))
+        last = document.parts[-1] if document.parts else None
+        if closed:
+            layout.add([control("end")], last.weight if last is not None and last.role is None else 0)
+        else:
+            layout.add([control("assistant")], 0)
+        return layout.sequence()
+
+    def _add_part(self, layout: "_Layout", part: Part, drop: str | None) -> None:
+        kind = "text" if isinstance(part, Text) else "pictures"
+        if part.role == "user" and drop in (kind, "both"):
+            layout.add([self.vocabulary.control("null")], 0)
+        elif isinstance(part, Text):
+            layout.add(self.text.encode(part.text), _weight(part, drop))
+        else:
+            self._add_picture(layout, part)
+
+    def _add_picture(self, layout: "_Layout", picture: Picture) -> None:
+        if picture.codes is None or picture.grid is None:
+            raise ValueError("a picture must be encoded before it can enter a sequence")
+        if picture.tokenizer_hash != self.tokenizer_hash:
+            raise ValueError(
+                f"codes of tokenizer {picture.tokenizer_hash}, but the model reads {self.tokenizer_hash}: "
+                "encode the picture again"
+            )
+        grid, weight, vocabulary = picture.grid, picture.weight, self.vocabulary
+        layout.add([vocabulary.control("image")], weight)
+        layout.add([vocabulary.side(grid.height), vocabulary.side(grid.width)], weight)
+        start = len(layout.ids)
+        for row in vocabulary.code_to_id(picture.codes).reshape(grid.height, grid.width).tolist():
+            layout.add(row, weight)
+            layout.add([vocabulary.control("row_end")], 0)
+        layout.pictures.append(Span(start, len(layout.ids), grid))
+        layout.add([vocabulary.control("image_end")], 0)
+
+    def parts(self, ids: Items[int], role: str | None) -> list[Part]:
+        """The texts and pictures that ids between two markers spell; a broken layout is a ValueError."""
+        ids, parts, text = list(ids), [], []
+        at = 0
+        while at < len(ids):
+            if self.vocabulary.is_text(ids[at]):
+                text.append(ids[at])
+                at += 1
+                continue
+            self._flush(parts, text, role)
+            picture, at = self._read_picture(ids, at, role)
+            parts.append(picture)
+        self._flush(parts, text, role)
+        return parts
+
+    def _flush(self, parts: list[Part], text: list[int], role: str | None) -> None:
+        if text:
+            parts.append(Text(self.text.decode(text), role=role))
+            text.clear()
+
+    def _read_picture(self, ids: list[int], at: int, role: str | None) -> tuple[Picture, int]:
+        vocabulary = self.vocabulary
+        if ids[at] != vocabulary.control("image") or at + 2 >= len(ids):
+            raise ValueError(f"id {ids[at]} at {at} begins neither a text nor a picture")
+        grid = Grid(vocabulary.side_length(ids[at + 1]), vocabulary.side_length(ids[at + 2]))
+        start, stop = at + 3, at + 3 + grid.height * (grid.width + 1)
+        if stop >= len(ids) or ids[stop] != vocabulary.control("image_end"):
+            raise ValueError(f"the picture at {at} does not end after {grid.size} codes")
+        rows = np.array(ids[start:stop]).reshape(grid.height, grid.width + 1)
+        if (rows[:, -1] != vocabulary.control("row_end")).any():
+            raise ValueError(f"the picture at {at} lacks a row's end")
+        codes = vocabulary.id_to_code(rows[:, :-1].reshape(-1))
+        picture = Picture(codes=codes, grid=grid, tokenizer_hash=self.tokenizer_hash, role=role)
+        return picture, stop + 1
+
+    def document(self, ids: Items[int]) -> Document:
+        """The document that a whole sequence of ids spells (weights are not kept: all 1)."""
+        control = self.vocabulary.control
+        ids = list(ids)
+        if len(ids) < 2 or ids[0] != control("begin") or ids[-1] != control("end"):
+            raise ValueError("a sequence begins with `begin` and ends with `end`")
+        roles = {control(role): role for role in ("system", "user", "assistant")}
+        parts: list[Part] = []
+        at, stop = 1, len(ids) - 1
+        while at < stop:
+            role = roles.get(ids[at])
+            end = next(
+                (k for k in range(at, stop) if (ids[k] == control("turn_end") if role else ids[k] in roles)),
+                stop,
+            )
+            if role is not None and end == stop:
+                raise ValueError(f"the {role} turn at {at} has no end")
+            parts += self.parts(ids[at + 1 : end] if role else ids[at:end], role)
+            at = end + 1 if role else end
+        return Document(tuple(parts))
+
+
+class _Layout:
+    """Ids in the making, each with the weight with which it is learned."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.weights: list[float] = []
+        self.pictures: list[Span] = []
+
+    def add(self, ids: Items[int], weight: float) -> None:
+        self.ids.extend(ids)
+        self.weights.extend([weight] * len(ids))
+
+    def sequence(self) -> Sequence:
+        ids = np.array(self.ids, dtype=np.int64)
+        weights = np.array([*self.weights[1:], 0], dtype=np.float32)
+        labels = np.where(weights > 0, np.append(ids[1:], IGNORE), IGNORE)
+        zeros = np.zeros(len(ids), dtype=np.int32)
+        return Sequence(ids, labels, weights, zeros, zeros.astype(bool), tuple(self.pictures))
+
+
+def _weight(part: Part, drop: str | None) -> float:
+    """What a part's targets weigh when `drop` is dropped."""
+    return 0.0 if drop is not None and isinstance(part, Text) else part.weight
+
+
+def encoded(document: Document, pictures: Items[Picture]) -> Document:
+    """The document with its pictures replaced, in order, by `pictures` (their roles and weights kept)."""
+    new = iter(pictures)
+    parts = [
+        replace(next(new), role=part.role, weight=part.weight) if isinstance(part, Picture) else part
+        for part in document.parts
+    ]
+    return Document(tuple(parts))

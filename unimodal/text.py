@@ -1,0 +1,54 @@
+"""Text <-> ids: byte-level BPE, which any UTF-8 text passes through unchanged.
+
+The tokenizer holds no control token at all, so no spelling in a text can become one.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+
+class TextTokenizer:
+    """Byte-level BPE over `num_ids` ids, 0 .. num_ids - 1."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self.num_ids: int = tokenizer.get_vocab_size()
+        added = tokenizer.get_added_tokens_decoder()
+        if added:
+            spellings = ", ".join(repr(token.content) for token in added.values())
+            raise ValueError(f"a text tokenizer must hold no added tokens, this one has {spellings}")
+
+    @classmethod
+    def train(cls, texts: Iterable[str], num_ids: int) -> "TextTokenizer":
+        """Learn merges from texts until there are `num_ids` ids (at least the 256 bytes)."""
+        if num_ids < 256:
+            raise ValueError(f"num_ids {num_ids}: byte-level BPE needs at least 256")
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=num_ids,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def load(cls, path: Path) -> "TextTokenizer":
+        """Read a `tokenizers` JSON file."""
+        return cls(Tokenizer.from_file(str(path)))
+
+    def save(self, path: Path) -> None:
+        """Write a `tokenizers` JSON file."""
+        self._tokenizer.save(str(path), pretty=False)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; bytes that are no UTF-8 become U+FFFD."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=False)
