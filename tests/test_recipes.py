@@ -9,7 +9,7 @@ from unimodal.config import load, save
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "configs").glob("*.yaml"))
-HEAD = ("Command", "Hardware", "Cost", "Expected score")
+HEAD = ("command", "hardware", "cost", "expected")
 
 
 def recipe_class(verb: str) -> type:
@@ -25,7 +25,7 @@ def recipe_class(verb: str) -> type:
 
 
 def head(path: Path) -> dict[str, str]:
-    """The head comment's `# Word: text` lines; lines without a word go on with the one before."""
+    """The head comment's `# word: text` lines; lines without a word go on with the one before."""
     entries: dict[str, str] = {}
     word = ""
     for line in path.read_text().splitlines():
@@ -45,12 +45,12 @@ def test_there_are_recipes():
 def test_the_head_says_what_to_expect(path: Path):
     entries = head(path)
     assert [word for word in HEAD if not entries.get(word)] == []
-    assert re.search(rf"unimodal train \w+ configs/{path.name}", entries["Command"])
+    assert re.search(rf"unimodal train \w+ configs/{path.name}", entries["command"])
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_a_recipe_loads_and_comes_back(path: Path, tmp_path: Path):
-    (verb,) = re.findall(rf"unimodal train (\w+) configs/{path.name}", head(path)["Command"])
+    (verb,) = re.findall(rf"unimodal train (\w+) configs/{path.name}", head(path)["command"])
     recipe = load(recipe_class(verb), path)
     save(recipe, tmp_path / path.name)
     assert load(recipe_class(verb), tmp_path / path.name) == recipe
