@@ -95,14 +95,14 @@ def commit() -> str | None:
 def write(path: str | Path, report: dict[str, Any]) -> None:
     """Write a report (nested `scores` of `Estimate`, `recipe`, `predictions`) as JSON, in one step.
 
-    Each prediction has a line of its own.
-
-    What cannot be written (no permission, full disk) is an OSError; an older file stays as it was.
+    Each prediction has a line of its own. What cannot be written (no permission, full disk) is an
+    OSError that names the file, and an older file stays as it was.
     """
     assert {"scores", "recipe", "predictions"} <= set(report), f"a report of only {sorted(report)}"
-    write_bytes(
-        path, (json.dumps(report, default=asdict, indent=1, allow_nan=False) + "\n").encode()
-    )
+    head = {name: value for name, value in report.items() if name != "predictions"}
+    lines = ",\n".join(f"  {_json(prediction)}" for prediction in report["predictions"])
+    text = f'{_json(head, indent=1)[:-2]},\n "predictions": [\n{lines}\n ]\n}}\n'
+    write_bytes(path, text.encode())
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -117,9 +117,10 @@ def write_bytes(path: str | Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's files are private to their owner
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)  # there only when something went wrong
 
 
 def _json(value: Any, indent: int | None = None) -> str:

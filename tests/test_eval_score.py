@@ -1,0 +1,98 @@
+"""The score writer: scores by kind, what is held out, the recipe, files whole or absent."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from unimodal.eval.intervals import proportion
+from unimodal.eval.score import (
+    Prediction,
+    apart,
+    by_kind,
+    commit,
+    digest,
+    recipe,
+    write,
+    write_bytes,
+)
+
+
+def prediction(kind: str, right: bool, held_out: bool = False) -> Prediction:
+    return Prediction(
+        "drawing", kind, "draw it", 1, 2, right, "" if right else "no", held_out, False
+    )
+
+
+FOUND = [
+    prediction("colours", True),
+    prediction("colours", True),
+    prediction("colours", False, held_out=True),
+    prediction("counting", False),
+]
+
+
+def test_overall_is_the_mean_of_kinds():
+    scores = by_kind(FOUND)
+    assert list(scores) == ["overall", "colours", "counting"]
+    assert scores["colours"] == proportion(2, 3) and scores["counting"] == proportion(0, 1)
+    assert scores["overall"].value == pytest.approx(1 / 3)
+    assert scores["overall"].n == 4
+
+
+def test_held_out_is_compared_over_kinds_that_have_both():
+    scores = apart(FOUND, lambda p: p.held_out_words)
+    assert scores["seen"] == by_kind(FOUND[:2])
+    assert scores["held_out"] == by_kind(FOUND[2:3])
+    nothing = apart(FOUND, lambda p: p.held_out_pair)
+    assert nothing["held_out"]["overall"].value is None
+
+
+def test_digest_depends_on_every_prompt_and_their_order():
+    assert digest(["a", "b"]) == digest(["a", "b"])
+    assert len({digest(p) for p in (["a", "b"], ["b", "a"], ["ab"], ["a"], [])}) == 5
+
+
+def test_recipe_tells_where_and_with_what():
+    found = recipe(evaluation="scenes", seed=3)
+    assert found["seed"] == 3 and found["versions"]["torch"] and found["python"]
+    assert found["commit"] == commit()
+
+
+def test_the_file_holds_everything(tmp_path):
+    path = tmp_path / "new" / "scores.json"
+    write(
+        path, {"scores": {"drawing": by_kind(FOUND)}, "recipe": {"seed": 1}, "predictions": FOUND}
+    )
+    report = json.loads(path.read_text())
+    assert set(report["scores"]["drawing"]["colours"]) == {"value", "low", "high", "n"}
+    assert [p["right"] for p in report["predictions"]] == [True, True, False, False]
+    assert report["recipe"] == {"seed": 1}
+    lines = path.read_text().splitlines()
+    assert sum(line.startswith('  {"part"') for line in lines) == len(FOUND)
+
+
+def test_no_predictions_are_json_too(tmp_path):
+    write(tmp_path / "a.json", {"scores": {}, "recipe": {}, "predictions": []})
+    assert json.loads((tmp_path / "a.json").read_text())["predictions"] == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "scores.json"
+    write_bytes(path, b"old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device: .*scores.json"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["scores.json"]
+
+
+def test_values_that_are_no_json_numbers_are_refused(tmp_path):
+    report = {"scores": {}, "recipe": {}, "predictions": [replace(FOUND[0], answer=float("nan"))]}
+    with pytest.raises(ValueError):
+        write(tmp_path / "a.json", report)
+    assert not list(tmp_path.iterdir())
