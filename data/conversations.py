@@ -39,8 +39,8 @@ class Mix:
     most_follows: int = 2
     least_questions: int = 4
     most_questions: int = 6
-    asked_weight: float = 0.0  # loss weight of the user's words
-    seen_weight: float = 0.0  # loss weight of the user's pictures
+    asked_weight: float = 0.1  # loss weight of the user's words
+    seen_weight: float = 0.3  # loss weight of the user's pictures
 
     def __post_init__(self) -> None:
         wrong = [f.name for f in fields(self) if getattr(self, f.name) < 0]
