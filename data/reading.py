@@ -11,11 +11,12 @@ the world is not read, nor what is as near to two.
 4. The median of a component's inner pixels gives its colour. Every pixel around has an alpha: how
    far it lies on the way from the background to that colour.
 5. Alpha's area, centroid and spread propose templates (shape, size, centre), drawn with the
-   renderer's own coverage, in three softnesses. The one with the least squared error wins, if
-   that is small and clearly smaller than the next shape's or size's.
+   renderer's own coverage, in three softnesses. The one with the least error wins, if that is
+   small and clearly smaller than the next shape's or size's.
 
-Squared errors are divided by the length of the template's outline, so they are lengths: about how
-far the outline is off. Costs about 2 ms a scene and core at 64 pixels (tests: data/damage.py).
+An error is the root of the summed squares over the length of the template's outline: a longer
+outline loses more when it is smeared. Costs about 2 ms a scene and core at 64 pixels;
+`damage.py` measures how often it is wrong.
 """
 
 from collections.abc import Sequence
@@ -42,10 +43,11 @@ from .scenes import (
 
 # Distances of colours are Euclidean in sRGB, 0..255; pixels are those of a canvas of 64.
 GROUND_LIMIT = 30.0  # root mean square distance of the frame from the background
-COLOUR_LIMIT = 40.0  # distance from the named colour; any two are at least 87 apart
-LEAST_STRENGTH = 0.75  # of a colour that a soft edge has mixed with the background
-OUTLINE_LIMIT_PX = 0.25  # error of the best template
-RIVAL_RATIO = 1.25  # least error of the next shape or size over that of the best
+COLOUR_LIMIT = 36.0  # distance from the named colour; any two are at least 87 apart
+LEAST_STRENGTH = 0.85  # of a colour that a soft edge has mixed with the background
+ASIDE_LIMIT = 0.1  # summed squares of what is neither background nor that colour, over the area
+ERROR_LIMIT = 0.055  # error of the best template
+RIVAL_RATIO = 1.1  # least error of the next shape or size over that of the best
 LEAST_AREA_PX = 12  # what is smaller is no component; the smallest thing covers 71
 STAIN = 45.0  # distance from the background that counts as a stain where no thing is
 STAINED_LIMIT = 0.01  # part of the canvas that may be stained
@@ -66,7 +68,7 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Moments:
-    """Area, centroid and spread (standard deviation along x and y) of an alpha picture, in pixels."""
+    """Area, centroid and spread (standard deviation) of an alpha picture, in pixels."""
 
     area: float
     x: float
@@ -77,7 +79,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Template:
-    """A shape in one size on one canvas: moments (x, y from the box's centre), outline in pixels."""
+    """A shape in one size on one canvas: moments (x, y from the box's centre), outline (pixels)."""
 
     shape: str
     size: str
@@ -87,9 +89,9 @@ class Template:
 
 @dataclass(frozen=True)
 class Match:
-    """A template at a place (fractions of the canvas) and how far its outline is off."""
+    """A template at a place (fractions of the canvas) and how badly it fits there."""
 
-    error_px: float
+    error: float
     template: Template
     x: float
     y: float
@@ -269,11 +271,12 @@ def _read_thing(
     if isinstance(colour, Unreadable):
         return colour
     alpha_hw, aside = _alpha(pixels_hw3, ground_hw3, seen_3)
-    matches = _match(alpha_hw, aside, window, canvas=len(pixels_HW3))
-    best, rival = matches[0], matches[1]
-    if best.error_px > OUTLINE_LIMIT_PX:
-        return Unreadable(f"no shape fits: a {best} is {best.error_px:.2f} pixels off")
-    if rival.error_px < RIVAL_RATIO * best.error_px:
+    if aside > ASIDE_LIMIT * alpha_hw.sum():
+        return Unreadable(f"something {colour} has other colours in it")
+    best, rival = _match(alpha_hw, window, canvas=len(pixels_HW3))[:2]
+    if best.error > ERROR_LIMIT:
+        return Unreadable(f"no shape fits: the error of a {best} is {best.error:.3f}")
+    if rival.error < RIVAL_RATIO * best.error:
         return Unreadable(f"a {best} or a {rival}")
     return Thing(best.template.shape, colour, best.template.size, best.x, best.y)
 
@@ -345,7 +348,7 @@ def _draw(shape: str, size: str, x: float, y: float, window: Window, canvas: int
     return alpha_HW[window]
 
 
-def _match(alpha_hw: np.ndarray, aside: float, window: Window, canvas: int) -> list[Match]:
+def _match(alpha_hw: np.ndarray, window: Window, canvas: int) -> list[Match]:
     """The likeliest (shape, size) pairs, each in its best softness, best first."""
     seen = moments(alpha_hw)
     templates = sorted(_templates(canvas), key=lambda t: _unlike(seen, t.moments))
@@ -355,9 +358,8 @@ def _match(alpha_hw: np.ndarray, aside: float, window: Window, canvas: int) -> l
         y = (window[0].start + seen.y - template.moments.y) / canvas
         drawn_hw = _draw(template.shape, template.size, x, y, window, canvas)
         square = min(((alpha_hw - smooth(drawn_hw, n)) ** 2).sum() for n in SOFTNESS)
-        error_px = (float(square) + aside) / template.outline * 64 / canvas
-        matches.append(Match(error_px, template, x, y))
-    return sorted(matches, key=lambda match: match.error_px)
+        matches.append(Match(float(square) ** 0.5 / template.outline, template, x, y))
+    return sorted(matches, key=lambda match: match.error)
 
 
 def _unlike(a: Moments, b: Moments) -> float:
