@@ -1,5 +1,6 @@
 """A bundle comes back as it went, and every damage is named."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -12,28 +13,14 @@ from conftest import CARD
 from safetensors.torch import load_file
 
 from unimodal import bundle
-from unimodal.bundle import BundleError, load, save_bundle, write_card
+from unimodal.bundle import BundleError, load
 from unimodal.document import Document, Text
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 
 
-def write(model, directory: Path, card: dict = CARD) -> Path:
-    return save_bundle(
-        directory,
-        model.transformer,
-        model.vocabulary,
-        model.text,
-        model.tokenizer,
-        card,
-        context=model.context,
-        grid=model.grid,
-        sampling=model.sampling,
-    )
-
-
 @pytest.fixture
 def saved(tiny_model, tmp_path) -> Path:
-    return write(tiny_model, tmp_path / "model")
+    return tiny_model.save(tmp_path / "model")
 
 
 def snapshot(directory: Path) -> dict[str, bytes]:
@@ -60,12 +47,12 @@ def test_a_bundle_comes_back_rounded_to_bfloat16_and_otherwise_equal(tiny_model,
 
 
 def test_a_second_round_trip_changes_no_byte(saved, tmp_path):
-    again = write(load(saved), tmp_path / "again")
+    again = load(saved).save(tmp_path / "again")
     assert snapshot(again) == snapshot(saved)
 
 
 def test_untied_heads_come_back(drawing_model, tmp_path):
-    found = load(write(drawing_model, tmp_path / "model"))
+    found = load(drawing_model.save(tmp_path / "model"))
     head = found.transformer.state_dict()["lm_head.weight"]
     torch.testing.assert_close(head, drawing_model.transformer.lm_head.weight, rtol=0, atol=0)
 
@@ -167,32 +154,35 @@ def test_damaged_manifests_are_refused(saved):
 
 
 def test_the_hash_covers_the_model_and_not_its_card(saved, drawing_model, tmp_path):
-    before = load(saved).hash
-    write_card(saved, {**CARD, "scores": {"drawing": 0.5}})
-    assert load(saved).hash == before
-    assert load(saved).card["scores"] == {"drawing": 0.5}
-    assert "0.5" in (saved / "README.md").read_text()
-    assert load(write(drawing_model, tmp_path / "other")).hash != before
+    before = load(saved)
+    scores = {"drawing": {"overall": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 100}}}
+    dataclasses.replace(before, card={**CARD, "scores": scores}).save(saved)
+    assert load(saved).hash == before.hash
+    assert load(saved).card["scores"] == scores
+    assert "| drawing.overall | 0.500 (0.400 to 0.600) |" in (saved / "README.md").read_text()
+    sampling = dataclasses.replace(before.sampling, guidance=2.0)
+    assert load(dataclasses.replace(before, sampling=sampling).save(saved)).hash != before.hash
+    assert load(drawing_model.save(tmp_path / "other")).hash != before.hash
 
 
 def test_an_incomplete_card_is_refused(tiny_model, tmp_path):
-    with pytest.raises(ValueError, match="the card lacks commit, scores"):
-        card = {key: value for key, value in CARD.items() if key not in ("commit", "scores")}
-        write(tiny_model, tmp_path / "model", card)
+    card = {key: value for key, value in CARD.items() if key not in ("commit", "hours")}
+    with pytest.raises(ValueError, match="the card lacks commit, hours"):
+        dataclasses.replace(tiny_model, card=card).save(tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
 def test_saving_replaces_a_bundle_but_nothing_else(tiny_model, drawing_model, saved, tmp_path):
     first = load(saved).hash
-    write(drawing_model, saved)
+    drawing_model.save(saved)
     assert load(saved).hash != first
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter").write_text("years of work")
     with pytest.raises(BundleError, match="holds something that is no bundle"):
-        write(tiny_model, tmp_path / "thesis")
+        tiny_model.save(tmp_path / "thesis")
     with pytest.raises(BundleError, match="is a file"):
-        write(tiny_model, tmp_path / "thesis" / "chapter")
+        tiny_model.save(tmp_path / "thesis" / "chapter")
     assert (tmp_path / "thesis" / "chapter").read_text() == "years of work"
 
 
@@ -205,7 +195,7 @@ def test_a_failed_write_leaves_the_old_bundle(tiny_model, saved, monkeypatch):
 
     monkeypatch.setattr(bundle, "_write_weights", full)
     with pytest.raises(BundleError, match="No space left on device; nothing was changed"):
-        write(tiny_model, saved)
+        tiny_model.save(saved)
     assert snapshot(saved.parent) == before
 
 
@@ -223,5 +213,5 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_said_and_leaves_nothing_behind(tiny_model, small_disk):
     with pytest.raises(BundleError, match="[Nn]o space left.*choose another place"):
-        write(tiny_model, small_disk / "model")
+        tiny_model.save(small_disk / "model")
     assert list(small_disk.iterdir()) == []

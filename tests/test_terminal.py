@@ -15,12 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CARD
 from PIL import Image
 from rich.console import Console
 
 from unimodal import terminal
-from unimodal.bundle import Model, save_bundle
 from unimodal.terminal import HalfBlocks, Screen, Session, run
 from unimodal.tokenizer.grid import Grid
 from unimodal.transcript import save_conversation, save_picture
@@ -33,30 +31,16 @@ def picture(size=(16, 24), seed=0) -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
-def saved(model: Model, directory: Path) -> Path:
-    return save_bundle(
-        directory,
-        model.transformer,
-        model.vocabulary,
-        model.text,
-        model.tokenizer,
-        CARD,
-        context=model.context,
-        grid=model.grid,
-        sampling=model.sampling,
-    )
-
-
 @pytest.fixture(scope="module")
 def drawing_bundle(drawing_model, tmp_path_factory) -> Path:
-    return saved(drawing_model, tmp_path_factory.mktemp("bundles") / "drawing")
+    return drawing_model.save(tmp_path_factory.mktemp("bundles") / "drawing")
 
 
 @pytest.fixture(scope="module")
 def slow_bundle(drawing_model, tmp_path_factory) -> Path:
     """Draws 1,600 codes, which leaves time to press Ctrl-C."""
     slow = dataclasses.replace(drawing_model, grid=Grid(40, 40), context=8192)
-    return saved(slow, tmp_path_factory.mktemp("bundles") / "slow")
+    return slow.save(tmp_path_factory.mktemp("bundles") / "slow")
 
 
 @pytest.fixture

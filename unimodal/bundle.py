@@ -17,7 +17,7 @@ import json
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -50,7 +50,7 @@ FILES = (
 )
 GRID = Grid(8, 8)  # 64 x 64 pixels of patches of 8
 SAMPLING = Sampling()
-CARD_KEYS = ("config", "commit", "data_seed", "hardware", "hours", "scores")
+CARD_KEYS = ("config", "commit", "hardware", "hours")
 
 
 class BundleError(ValueError):
@@ -82,6 +82,20 @@ class Model:
         from .chat import Chat
 
         return Chat(self, replace(self.sampling, **changes))
+
+    def save(self, directory: str | Path) -> Path:
+        """Write it as a bundle: `save_bundle` with all that this model knows of itself."""
+        return save_bundle(
+            directory,
+            self.transformer,
+            self.vocabulary,
+            self.text,
+            self.tokenizer,
+            self.card,
+            context=self.context,
+            grid=self.grid,
+            sampling=self.sampling,
+        )
 
 
 @dataclass(frozen=True)
@@ -168,14 +182,6 @@ def save_bundle(
     return directory
 
 
-def write_card(directory: str | Path, card: dict[str, Any]) -> None:
-    """Replace the card of a bundle, for example once its scores are known; its hash stays."""
-    directory = Path(directory)
-    _check_card(card)
-    _check_files(directory, _read_manifest(directory))
-    _write_card(directory, card)
-
-
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -191,7 +197,9 @@ def _read_manifest(directory: Path) -> dict[str, dict[str, Any]]:
     """{file name: {"bytes", "sha256"}} of a bundle."""
     if not (directory / MANIFEST).is_file():
         if directory == DEFAULT:
-            raise BundleError(f"no default model is installed in {DEFAULT}: name one's directory")
+            raise BundleError(
+                f"no default model is installed in {DEFAULT}: name a bundle's directory"
+            )
         what = "it has no manifest.json" if directory.is_dir() else "there is no such directory"
         raise BundleError(
             f"{directory} is no model: {what}; give the directory that a training run wrote, or"
@@ -199,10 +207,16 @@ def _read_manifest(directory: Path) -> dict[str, dict[str, Any]]:
         )
     manifest = _read_json(directory / MANIFEST)
     files = manifest.get("files") if isinstance(manifest, dict) else None
-    whole = isinstance(files, dict) and all(isinstance(listed, dict) for listed in files.values())
-    if not whole or set(files) != set(FILES):
+    if not _lists_files(files):
         raise BundleError(f"{directory / MANIFEST} does not list the files of a bundle: {FILES}")
-    return files
+    return cast(dict[str, dict[str, Any]], files)
+
+
+def _lists_files(files: Any) -> bool:
+    """Whether a manifest's `files` name exactly the files of a bundle, each with a mapping."""
+    if not isinstance(files, dict) or set(files) != set(FILES):
+        return False
+    return all(isinstance(listed, dict) for listed in files.values())
 
 
 def _check_files(directory: Path, manifest: dict[str, dict[str, Any]]) -> None:
@@ -310,13 +324,47 @@ def _write_card(directory: Path, card: dict[str, Any]) -> None:
 
 
 def _readme(card: dict[str, Any]) -> str:
-    """The card for people."""
-    lines = [f"# {card.get('name', 'A unimodal model')}", ""]
-    lines += ["Reads and writes text and pictures. Load it with `unimodal.load(path)`.", ""]
-    lines += ["| | |", "| --- | --- |"]
-    for key, value in card.items():
-        shown = value if isinstance(value, str | int | float) else json.dumps(value)
-        lines.append(f"| {key.replace('_', ' ')} | {shown} |")
+    """The card for people: facts, scores, configuration."""
+    facts = [(name.replace("_", " "), value) for name, value in card.items()]
+    facts = [(name, value) for name, value in facts if not isinstance(value, dict)]
+    scores = [(name, _score(value)) for name, value in _flat(card.get("scores", {}))]
+    config = json.dumps(card["config"], indent=2)
+    return f"""# A model of unimodal
+
+It reads and writes text and pictures. `unimodal chat --model DIRECTORY` talks with it, and
+`unimodal.load(DIRECTORY)` gives it to Python.
+
+{_table("", facts)}
+## Scores
+
+{_table("scored", scores) if scores else "Not measured yet."}
+
+## Configuration
+
+```json
+{config}
+```
+"""
+
+
+def _flat(scores: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Nested scores as (dotted name, number or {"value", "low", "high", "n"})."""
+    rows: list[tuple[str, Any]] = []
+    for name, score in scores.items():
+        nested = isinstance(score, dict) and "value" not in score
+        rows += _flat(score, f"{before}{name}.") if nested else [(before + name, score)]
+    return rows
+
+
+def _score(score: Any) -> str:
+    if not isinstance(score, dict):
+        return str(score)
+    interval = f" ({score['low']:.3f} to {score['high']:.3f})" if "low" in score else ""
+    return f"{score['value']:.3f}{interval}"
+
+
+def _table(title: str, rows: list[tuple[str, Any]]) -> str:
+    lines = [f"| {title} | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
     return "\n".join(lines) + "\n"
 
 

@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from itertools import count
+from itertools import count, zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from rich.color import Color
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -115,12 +116,10 @@ class HalfBlocks:
         image, most = self.image, min(options.max_width, MOST_COLUMNS)
         if image.width > most:
             image = image.resize((most, max(1, round(image.height * most / image.width))))
-        for top in range(0, image.height, 2):
-            for x in range(image.width):
-                upper = Color.from_rgb(*image.getpixel((x, top)))
-                below = top + 1 < image.height
-                lower = Color.from_rgb(*image.getpixel((x, top + 1))) if below else None
-                yield Segment("▀", Style(color=upper, bgcolor=lower))
+        rows = [[Color.from_rgb(*rgb) for rgb in row] for row in np.asarray(image).tolist()]
+        for upper, lower in zip_longest(rows[::2], rows[1::2], fillvalue=[None] * image.width):
+            for above, below in zip(upper, lower, strict=True):
+                yield Segment("▀", Style(color=above, bgcolor=below))
             yield Segment.line()
 
 
@@ -203,7 +202,11 @@ class Session:
         self.given: list[Image.Image] = []  # pictures for the next request
         self.commands: dict[str, tuple[str, str, Callable[[str], None]]] = {
             "image": ("PATH", "show a picture with your next message", self._image),
-            "seed": ("N", "the chance in the next reply; the same seed draws the same", self._seed),
+            "seed": (
+                "N",
+                "what chance does in the next reply; the same seed draws the same",
+                self._seed,
+            ),
             "guidance": ("X", "how strictly drawings follow the words; 1 is off", self._guidance),
             "save": ("PATH", "write the conversation and its pictures to a folder", self._save),
             "new": ("", "forget the conversation and begin another", self._new),
