@@ -1,15 +1,17 @@
-"""Replies to conversations: one loop for text and pictures, many requests at once, tokens as they come.
+"""Replies to conversations: one loop for text and pictures, many requests at once, as they come.
 
-In: documents that end with the user's turn. Out: events while they are answered, then the parts of each reply.
+In: documents that the assistant is to answer. Out: events while it does, then each reply's parts.
 
-1. Every request is laid out and checked before any work. A request is a branch of the batch; while it draws with
-   guidance it has a second one, whose prompt has the user's text replaced by the null token.
-2. A step feeds each branch the ids it has not read: a prompt at first, then what was sampled and the ids that the
-   grammar forces after it, so that a forced id costs no step of its own.
-3. Requests in the same state of the grammar are sampled together, from the slice of the head that may follow.
-4. The noise of a request is a function of (its seed, its position in the reply): its neighbours do not matter.
+1. Every request is laid out and checked before any work. A request is a branch of the batch; while
+   it draws with guidance it has a second, blind one: its prompt without the user's text.
+2. A step lets each branch read the ids that it has not read: a prompt at first, later what was
+   sampled and the ids that must follow it, so that a forced id costs no step of its own.
+3. Requests in the same state of the grammar are sampled together, from the slice of the head that
+   may follow.
+4. The noise of a request is a function of (its seed, the position in its reply): a neighbour in
+   the batch changes nothing, and one that is done makes room for the next that waits.
 
-Letters: B branches or requests, T fed ids, D width, V ids of a choice.
+Letters: B branches or requests, T read ids, D width, V ids of a choice.
 """
 
 from collections import deque
@@ -23,15 +25,15 @@ from torch import Tensor
 
 from .cache import Cache
 from .document import Document, Part, Picture, Text
-from .grammar import Choice, Grammar, Reply, picture_length
+from .grammar import Choice, Grammar, State, picture_length
 from .sampling import Sampling, guide, noise, pick
 from .text import TextTokenizer
 
 if TYPE_CHECKING:
     from .bundle import Model
 
-MOST_PREFILL_POSITIONS = 8192  # of one forward, so that many long prompts do not need memory at once
-MOST_FED = 3  # ids a branch reads in a step after its prompt: begin and two sizes, or a code and two ends
+MOST_PREFILL_POSITIONS = 8192  # of one forward: many long prompts are read a few at a time
+MOST_READ = 3  # ids of a step after the prompt: begin and two sizes, or a code and two ends
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class PictureProgress:
 
 @dataclass(frozen=True, eq=False)
 class PictureDone:
-    """Reply `request` has finished a picture (its codes; the image tokenizer makes pixels of them)."""
+    """Reply `request` has finished a picture: its codes, of which the tokenizer makes pixels."""
 
     request: int
     picture: Picture
@@ -61,7 +63,7 @@ class PictureDone:
 
 @dataclass(frozen=True, eq=False)
 class ReplyDone:
-    """Reply `request` is over: its parts, all of role 'assistant', and its ids with the turn's end."""
+    """Reply `request` is over: its parts, of role 'assistant', and its ids with the turn's end."""
 
     request: int
     parts: tuple[Part, ...]
@@ -79,7 +81,10 @@ def generate(
     on_event: Callable[[Event], None] | None = None,
     batch: int = 32,
 ) -> list[tuple[Part, ...]]:
-    """The reply to each document, in order; arguments as for `stream`, whose events `on_event` is handed."""
+    """The reply to each document, in order; arguments and errors as those of `stream`.
+
+    on_event is handed every event of all the replies as it happens.
+    """
     replies: dict[int, tuple[Part, ...]] = {}
     for event in stream(model, documents, sampling, force, batch):
         if on_event is not None:
@@ -98,10 +103,12 @@ def stream(
 ) -> Iterator[Event]:
     """Answer documents, at most `batch` at a time, and yield what happens as it happens.
 
-    documents: conversations with encoded pictures, which the assistant answers. sampling and force: one for all, or
-    one for each; sampling None is the model's own. force: 'text' for an answer without pictures, 'picture' for
-    exactly one picture and nothing else, None for what the model chooses. A document too long for the model's
-    context is a ValueError here, before any work.
+    documents: conversations for the assistant to answer, their pictures encoded.
+    sampling: one for all, or one for each; None: the model's own.
+    force: 'text' for an answer without pictures, 'picture' for one picture and nothing else, None
+    for what the model chooses; one for all, or one for each.
+
+    A document that leaves no room in the context for its reply is a ValueError, before any work.
     """
     if batch < 1:
         raise ValueError(f"batch {batch}: at least 1 request at a time")
@@ -118,12 +125,12 @@ def _spread(value: object, num: int, name: str) -> list:
     if not isinstance(value, list | tuple):
         return [value] * num
     if len(value) != num:
-        raise ValueError(f"{len(value)} {name} for {num} documents: give one for all, or one for each")
+        raise ValueError(f"{len(value)} {name} for {num} documents: give one, or one for each")
     return list(value)
 
 
 def _run(model: "Model", requests: list["_Request"], batch: int) -> Iterator[Event]:
-    """The loop. Rows of the cache and `branches` have the same order; new branches stand behind the fed ones."""
+    """The loop. Branches stand in the order of the cache's rows, new ones behind them."""
     if not requests:
         return
     branches: list[_Branch] = []
@@ -145,7 +152,7 @@ def _run(model: "Model", requests: list["_Request"], batch: int) -> Iterator[Eve
 
 
 class _Characters:
-    """Ids to text as they come; the bytes of an unfinished character wait for the rest of it."""
+    """Ids to text as they come; an unfinished character waits for its other bytes."""
 
     def __init__(self, text: TextTokenizer):
         self._text = text
@@ -155,7 +162,7 @@ class _Characters:
         """The characters that this id completes."""
         self._waiting.append(token)
         text = self._text.decode(self._waiting)
-        if text.endswith("\ufffd"):  # unfinished (or no UTF-8 at all: then it is let through with what follows)
+        if text.endswith("\ufffd"):  # unfinished, or not UTF-8 at all: what follows will tell
             return ""
         self._waiting.clear()
         return text
@@ -179,8 +186,8 @@ class _Branch:
     @property
     def done(self) -> bool:
         """Whether nothing more will be asked of it."""
-        reply = self.request.reply
-        return reply.over or (self.blind and not reply.drawing)
+        state = self.request.state
+        return state.over or (self.blind and not state.drawing)
 
 
 class _Request:
@@ -199,13 +206,13 @@ class _Request:
         self._model, self._document = model, document
         self._prompt = model.sequencer.prompt(document).ids.tolist()
         room = model.context - len(self._prompt)
-        budget = (sampling.max_text_tokens, sampling.max_pictures)
-        self.reply = Reply(grammar, room, *budget, force)
-        least = (grammar.longest_picture if self.reply.max_pictures else 1) + 1
+        budget = sampling.max_text_tokens, sampling.max_pictures
+        self.state = State(grammar, room, *budget, force)
+        least = (grammar.longest_picture if self.state.max_pictures else 1) + 1
         if room < least:
             raise ValueError(
-                f"the conversation takes {len(self._prompt)} of {model.context} positions and its reply needs"
-                f" {least}: start a new one, or leave some of its text and pictures out"
+                f"the conversation takes {len(self._prompt)} of {model.context} positions, and its"
+                f" reply needs {least}: start a new one, or leave some of its text and pictures out"
             )
         self.parts: list[Part] = []
         self.branch: _Branch | None = None
@@ -215,18 +222,18 @@ class _Request:
 
     @property
     def most_positions(self) -> int:
-        """The most positions a branch can take (a null token may stand where the prompt has an empty text)."""
-        return len(self._prompt) + len(self._document.parts) + self.reply.most_ids
+        """The most positions that a branch can take: null may stand for a text that is empty."""
+        return len(self._prompt) + len(self._document.parts) + self.state.most_ids
 
     def open(self) -> list[_Branch]:
         """The branches that it needs from now on and does not have."""
         new = []
         if self.branch is None:
-            self.branch = _Branch(self, blind=False, unread=self._prompt + self.reply.ids)
+            self.branch = _Branch(self, blind=False, unread=self._prompt + self.state.ids)
             new.append(self.branch)
-        if self.blind is None and self.reply.drawing and self.sampling.guided:
+        if self.blind is None and self.state.drawing and self.sampling.guided:
             prompt = self._model.sequencer.prompt(self._document, drop="text").ids.tolist()
-            self.blind = _Branch(self, blind=True, unread=prompt + self.reply.ids)
+            self.blind = _Branch(self, blind=True, unread=prompt + self.state.ids)
             new.append(self.blind)
         return new
 
@@ -237,29 +244,29 @@ class _Request:
 
     def follow(self) -> Iterator[Event]:
         """Go on with the ids that must follow, up to where one may be chosen."""
-        while isinstance(token := self.reply.next, int):
+        while isinstance(token := self.state.next, int):
             yield from self._read(token)
 
     def _read(self, token: int) -> Iterator[Event]:
-        reply, was_drawing = self.reply, self.reply.drawing
-        reply.take(token)
+        state, was_drawing = self.state, self.state.drawing
+        state.take(token)
         for branch in (self.branch, self.blind):
             if branch is not None:
                 branch.unread.append(token)
-        if reply.drawing:
+        if state.drawing:
             yield from self._drawn(token) if was_drawing else self._end_text()
         elif was_drawing:
             yield self._end_picture()
-        elif not reply.over:
+        elif not state.over:
             yield from self._add_text(self._characters.push(token))
         else:
             yield from self._end_text()
-            yield ReplyDone(self.number, tuple(self.parts), tuple(reply.ids))
+            yield ReplyDone(self.number, tuple(self.parts), tuple(state.ids))
 
     def _drawn(self, token: int) -> Iterator[Event]:
         if token >= self._model.vocabulary.first_code:
-            assert self.reply.grid is not None, "a code was drawn before the size of its picture"
-            yield PictureProgress(self.number, len(self.reply.codes), self.reply.grid.size)
+            assert self.state.grid is not None, "a code was drawn before the size of its picture"
+            yield PictureProgress(self.number, self.state.num_codes, self.state.grid.size)
 
     def _add_text(self, text: str) -> Iterator[Event]:
         self._text += text
@@ -273,8 +280,8 @@ class _Request:
             self._text = ""
 
     def _end_picture(self) -> Event:
-        assert self.reply.grid is not None, "a picture ended before its size was known"
-        ids = self.reply.ids[-picture_length(self.reply.grid) :]
+        assert self.state.grid is not None, "a picture ended before its size was known"
+        ids = self.state.ids[-picture_length(self.state.grid) :]
         (picture,) = self._model.sequencer.parts(ids, role="assistant")
         assert isinstance(picture, Picture), "a reply's picture was read back as text"
         self.parts.append(picture)
@@ -284,8 +291,8 @@ class _Request:
 def _cache(model: "Model", requests: list[_Request], batch: int) -> Cache:
     weight = model.transformer.head_weight
     branches = 2 if any(request.sampling.guided for request in requests) else 1
-    # A row with less to read than its neighbours is padded, at the very end past its last position.
-    capacity = max(request.most_positions for request in requests) + MOST_FED
+    # A row with less to read than its neighbours is padded, perhaps past its last position.
+    capacity = max(request.most_positions for request in requests) + MOST_READ
     rows = min(batch, len(requests)) * branches
     return Cache(model.transformer.config, rows, capacity, weight.dtype, weight.device)
 
@@ -304,7 +311,7 @@ def _retire(cache: Cache, branches: list[_Branch]) -> None:
 
 @torch.inference_mode()
 def _feed(model: "Model", cache: Cache, branches: list[_Branch]) -> Tensor:
-    """Let every branch read its unread ids; returns the vector after the last of them, hidden_BD."""
+    """Let every branch read its unread ids; returns the vectors of the last ones, hidden_BD."""
     old = cache.num_rows
     hidden = [_forward(model, cache, branches[:old], slice(0, old))] if old else []
     while cache.num_rows < len(branches):
@@ -316,21 +323,21 @@ def _feed(model: "Model", cache: Cache, branches: list[_Branch]) -> Tensor:
 
 
 def _forward(model: "Model", cache: Cache, branches: list[_Branch], rows: slice) -> Tensor:
-    """One forward of the unread ids of the branches in `rows` of the cache, padded to the longest: (B, D)."""
+    """Read the unread ids of the branches in `rows` of the cache in one forward: hidden_BD."""
     lengths_B = np.array([len(branch.unread) for branch in branches])
     longest = int(lengths_B.max())
     pad = model.vocabulary.control("pad")
     device = model.transformer.head_weight.device
-    ids_BT = torch.tensor(
-        [branch.unread + [pad] * (longest - len(branch.unread)) for branch in branches], device=device
-    )
+    padded = [branch.unread + [pad] * (longest - len(branch.unread)) for branch in branches]
+    ids_BT = torch.tensor(padded, device=device)
     positions_BT = cache.append(longest, rows)
     hidden_BTD = model.transformer(model.transformer.embed(ids_BT), positions_BT, cache)
     cache.commit(lengths_B, rows)
     cache.rollback(rows=rows)
     for row, branch in enumerate(branches, start=rows.start):
         branch.unread, branch.row = [], row
-    return hidden_BTD[torch.arange(len(branches), device=device), torch.from_numpy(lengths_B - 1).to(device)]
+    last_B = torch.from_numpy(lengths_B - 1).to(device)
+    return hidden_BTD[torch.arange(len(branches), device=device), last_B]
 
 
 @torch.inference_mode()
@@ -342,7 +349,7 @@ def _sample(model: "Model", requests: list[_Request], hidden_BD: Tensor) -> list
     tokens: dict[int, int] = {}
     for (choice, guided, *settings), members in groups.items():
         logits_BV = _logits(model, choice, guided, members, hidden_BD)
-        noise_B = [noise(member.sampling.seed, len(member.reply.ids)) for member in members]
+        noise_B = [noise(member.sampling.seed, len(member.state.ids)) for member in members]
         uniform_B = torch.tensor(noise_B, dtype=torch.float64, device=logits_BV.device)
         picked_B = pick(logits_BV, uniform_B, *settings).tolist()
         tokens |= {m.number: choice.first + k for m, k in zip(members, picked_B, strict=True)}
@@ -350,8 +357,8 @@ def _sample(model: "Model", requests: list[_Request], hidden_BD: Tensor) -> list
 
 
 def _recipe(request: _Request) -> tuple:
-    """(choice, guided, temperature, top_k, top_p): requests that agree in it are sampled together."""
-    sampling, choice = request.sampling, request.reply.next
+    """(choice, guided, temperature, top_k, top_p); requests that agree are sampled together."""
+    sampling, choice = request.sampling, request.state.next
     assert isinstance(choice, Choice), "a reply without a choice was sampled"
     if not choice.drawing:
         return choice, False, sampling.text_temperature, None, None
@@ -373,7 +380,8 @@ def _logits(
         raise ValueError("the model's logits are not finite: its weights are damaged")
     if guided:
         scale_B1 = logits_BV.new_tensor([[member.sampling.guidance] for member in members])
-        logits_BV = guide(*logits_BV.chunk(2), scale_B1)
+        conditional_BV, unconditional_BV = logits_BV.chunk(2)
+        logits_BV = guide(conditional_BV, unconditional_BV, scale_B1)
     if choice.allowed is None:
         return logits_BV
     forbidden_V = torch.from_numpy(~choice.allowed).to(logits_BV.device)

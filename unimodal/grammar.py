@@ -1,11 +1,12 @@
-"""Which ids a reply may go on with: a state machine that every fed id passes through.
+"""Which ids a reply may go on with: a state machine that every id of a reply passes through.
 
     reply    = ( text | picture )+ turn_end
     picture  = image, size of rows, size of columns, ( code * columns, row_end ) * rows, image_end
 
-In: a vocabulary, the allowed grids, and the budget of one reply. Out, for every next position: the one id that must
-follow (it is fed, not sampled), or a `Choice` to sample from, or None when the reply is over. Choices are built once and
-shared, so that rows in the same state are sampled together and nothing of the vocabulary's size is made in a step.
+In: a vocabulary, the grids that pictures may have, and the budget of one reply. Out, for each next
+position: the one id that must follow (it is read, not sampled), or a `Choice` to sample from, or
+None when the reply is over. Choices are made once and shared, so that replies in the same state
+are sampled together and a step makes nothing of the vocabulary's size.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,12 +23,14 @@ FORCES = (None, "text", "picture")
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Ids that may follow: `first` .. `last` - 1, of these where `allowed` (bool (last - first,); None: all)."""
+    """Ids that may follow: those of `first` .. `last` - 1 that `allowed` says."""
 
     first: int
     last: int
     allowed: np.ndarray | None
+    """bool (last - first,); None: all of them."""
     drawing: bool
+    """Whether it stands inside a picture."""
 
     def __contains__(self, token: int) -> bool:
         inside = self.first <= token < self.last
@@ -35,7 +38,7 @@ class Choice:
 
 
 def picture_length(grid: Grid) -> int:
-    """The positions that a picture of this grid takes: begin, two sizes, codes with a row end each, end."""
+    """The positions of a picture: begin, two sizes, its codes, an end for each row, end."""
     return 3 + grid.height * (grid.width + 1) + 1
 
 
@@ -49,12 +52,11 @@ class Grammar:
         self.grids = tuple(grids)
         self.longest_picture = max(map(picture_length, grids))
         self.codes = Choice(vocabulary.first_code, vocabulary.size, None, drawing=True)
-        self._choices: dict[tuple[int, ...], Choice] = {}
+        self._choices: dict[tuple[bool, tuple[int, ...]], Choice] = {}
 
     def text(self, *controls: str) -> Choice:
         """Any text id, or one of these control tokens."""
-        ids = tuple(self.vocabulary.control(name) for name in controls)
-        return self._choice(ids, with_text=True)
+        return self._choice(True, tuple(map(self.vocabulary.control, controls)))
 
     def rows(self) -> int | Choice:
         """The size tokens of rows."""
@@ -65,26 +67,26 @@ class Grammar:
         return self._sides(grid.width for grid in self.grids if grid.height == height)
 
     def _sides(self, lengths: Iterable[int]) -> int | Choice:
-        ids = tuple(sorted({self.vocabulary.side(length) for length in lengths}))
-        return ids[0] if len(ids) == 1 else self._choice(ids, with_text=False)
+        ids = tuple(sorted(map(self.vocabulary.side, set(lengths))))
+        return ids[0] if len(ids) == 1 else self._choice(False, ids)
 
-    def _choice(self, ids: tuple[int, ...], with_text: bool) -> Choice:
-        key = (int(with_text), *ids)
+    def _choice(self, text: bool, controls: tuple[int, ...]) -> Choice:
+        key = (text, controls)
         if key not in self._choices:
-            # Control tokens follow the text in the head, so one slice of it holds all of these.
-            last = self.vocabulary.first_code
-            allowed = np.zeros(last, dtype=bool)
-            allowed[: self.vocabulary.num_text] = with_text
-            allowed[list(ids)] = True
-            self._choices[key] = Choice(0, last, allowed, drawing=not with_text)
+            # Control tokens follow the text ids, so one slice of the head holds all of these.
+            allowed = np.zeros(self.vocabulary.first_code, dtype=bool)
+            allowed[: self.vocabulary.num_text] = text
+            allowed[list(controls)] = True
+            self._choices[key] = Choice(0, len(allowed), allowed, drawing=not text)
         return self._choices[key]
 
 
-class Reply:
-    """The state of one reply: what may follow, and what it holds so far.
+class State:
+    """Where one reply stands: what it holds so far and what may follow.
 
-    room: positions that the context has left; max_text_tokens and max_pictures: its budget; force: 'text' for
-    text alone, 'picture' for exactly one picture and nothing else, None for what the model chooses.
+    room: positions that the context has left. max_text_tokens, max_pictures: the reply's budget.
+    force: 'text' for text alone, 'picture' for one picture and nothing else, None for what the
+    model chooses.
     """
 
     def __init__(
@@ -97,20 +99,18 @@ class Reply:
     ):
         if force not in FORCES:
             raise ValueError(f"force {force!r}: one of {FORCES}")
-        self.grammar = grammar
-        self.force = force
-        self.room = room
-        self.max_text_tokens = max_text_tokens
-        self.max_pictures = 1 if force == "picture" else 0 if force == "text" else max_pictures
-        self.num_text_tokens = 0
-        self.num_pictures = 0
+        self._grammar, self._vocabulary = grammar, grammar.vocabulary
+        self._force, self._room = force, room
+        self._max_text_tokens = 0 if force == "picture" else max_text_tokens
+        self.max_pictures = {None: max_pictures, "text": 0, "picture": 1}[force]
+        self._num_text_tokens = self._num_pictures = 0
+        self._height: int | None = None
         self.ids: list[int] = []
-        self.codes: list[int] = []
-        self.grid: Grid | None = None
         self.drawing = False  # between a picture's begin and its end
         self.over = False
-        self._height: int | None = None
-        self._next = self._after_text()
+        self.grid: Grid | None = None  # of the latest picture, and how many of its codes are there
+        self.num_codes = 0
+        self._next: int | Choice | None = self._after_part()
 
     @property
     def next(self) -> int | Choice | None:
@@ -119,74 +119,69 @@ class Reply:
 
     @property
     def most_ids(self) -> int:
-        """The most ids that it can still take."""
-        pictures = (self.max_pictures - self.num_pictures) * self.grammar.longest_picture
-        text = 0 if self.force == "picture" else self.max_text_tokens - self.num_text_tokens
-        return min(self.room, text + pictures + 1)
+        """The most ids that the whole reply can have."""
+        pictures = self.max_pictures * self._grammar.longest_picture
+        return min(len(self.ids) + self._room, self._max_text_tokens + pictures + 1)
 
     def take(self, token: int) -> None:
         """Go on with an id; one that may not follow is an error, never replaced by another."""
-        follows = self._next
-        allowed = token == follows if isinstance(follows, int) else follows and token in follows
-        assert allowed, f"id {token} may not follow {self.ids[-3:]} in a reply"
+        expected = self._next
+        fits = token in expected if isinstance(expected, Choice) else token == expected
+        assert fits, f"id {token} may not follow ids {self.ids[-3:]} of a reply"
         self.ids.append(token)
-        self.room -= 1
-        self._next = self._step(token)
+        self._room -= 1
+        self._next = self._after(token)
 
-    def _step(self, token: int) -> int | Choice | None:
-        vocabulary = self.grammar.vocabulary
-        if token < vocabulary.num_text:
-            self.num_text_tokens += 1
-            return self._after_text()
-        if token >= vocabulary.first_code:
-            return self._after_code(token)
-        return self._after_control(vocabulary.name(token), token)
+    def _after(self, token: int) -> int | Choice | None:
+        if token < self._vocabulary.num_text:
+            self._num_text_tokens += 1
+            return self._after_part()
+        if token >= self._vocabulary.first_code:
+            return self._after_code()
+        return self._after_control(token)
 
-    def _after_control(self, name: str, token: int) -> int | Choice | None:
+    def _after_control(self, token: int) -> int | Choice | None:
+        name = self._vocabulary.name(token)
         if name == "turn_end":
             self.over = True
             return None
         if name == "image":
-            self.drawing = True
-            self.codes, self.grid, self._height = [], None, None
-            return self.grammar.rows()
+            self.drawing, self.num_codes, self.grid, self._height = True, 0, None, None
+            return self._grammar.rows()
         if name == "row_end":
             return self._after_row()
         if name == "image_end":
             self.drawing = False
-            self.num_pictures += 1
-            return self._after_text()
-        return self._after_side(self.grammar.vocabulary.side_length(token))
+            self._num_pictures += 1
+            return self._after_part()
+        return self._after_side(self._vocabulary.side_length(token))
 
     def _after_side(self, length: int) -> int | Choice:
         if self._height is None:
             self._height = length
-            return self.grammar.columns(length)
+            return self._grammar.columns(length)
         self.grid = Grid(self._height, length)
-        return self.grammar.codes
+        return self._grammar.codes
 
-    def _after_code(self, token: int) -> int | Choice:
+    def _after_code(self) -> int | Choice:
         assert self.grid is not None, "a code came before the size of its picture"
-        self.codes.append(token)
-        if len(self.codes) % self.grid.width:
-            return self.grammar.codes
-        return self.grammar.vocabulary.control("row_end")
+        self.num_codes += 1
+        row_is_open = self.num_codes % self.grid.width
+        return self._grammar.codes if row_is_open else self._vocabulary.control("row_end")
 
     def _after_row(self) -> int | Choice:
         assert self.grid is not None, "a row ended before the size of its picture"
-        if len(self.codes) < self.grid.size:
-            return self.grammar.codes
-        return self.grammar.vocabulary.control("image_end")
+        is_open = self.num_codes < self.grid.size
+        return self._grammar.codes if is_open else self._vocabulary.control("image_end")
 
-    def _after_text(self) -> int | Choice:
-        """At the start, after a text id or after a picture: the budget decides what is still open."""
-        control = self.grammar.vocabulary.control
-        if self.force == "picture":
-            return control("turn_end" if self.num_pictures else "image")
-        # A picture is begun only when it fits with the turn's end: it is never cut.
-        picture = self.num_pictures < self.max_pictures and self.room > self.grammar.longest_picture
-        text = self.num_text_tokens < self.max_text_tokens and self.room > 1
-        if not text:
-            return control("turn_end")
-        begins = ("image",) if picture else ()
-        return self.grammar.text(*begins, *(("turn_end",) if self.ids else ()))  # never an empty reply
+    def _after_part(self) -> int | Choice:
+        """At the start, after a text id and after a picture: what the budget leaves."""
+        # A picture that would not fit, with the turn's end behind it, is not begun: none is cut.
+        fits = self._room > self._grammar.longest_picture
+        picture = fits and self._num_pictures < self.max_pictures
+        if self._force == "picture":
+            return self._vocabulary.control("image" if picture else "turn_end")
+        if self._num_text_tokens >= self._max_text_tokens or self._room <= 1:
+            return self._vocabulary.control("turn_end")
+        controls = ("image",) * picture + ("turn_end",) * bool(self.ids)  # no reply is empty
+        return self._grammar.text(*controls)

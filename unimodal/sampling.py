@@ -1,4 +1,4 @@
-"""How the next id is picked from logits: settings, distribution, noise, guidance.
+"""How the next id is picked from logits: settings, guidance, distribution, noise.
 
 Letters: B requests, V ids of a choice.
 """
@@ -22,30 +22,40 @@ class Sampling:
     image_top_k: int | None = None
     """Draw from this many likeliest codes; None: from all."""
     image_top_p: float | None = None
-    """Draw from the fewest likeliest codes that hold this share of the probability, in (0, 1]; None: all."""
+    """Draw from the fewest likeliest codes with this share of the probability; None: from all."""
     guidance: float | None = None
-    """Classifier-free guidance of pictures: None or 1 is off, above 1 follows the request more closely."""
+    """Classifier-free guidance of pictures: None or 1 is off, more follows the request closer."""
     seed: int = 0
     """The noise of the reply, 0 .. 2^64 - 1."""
     max_text_tokens: int = 256
-    """The most text tokens of a reply; it ends there."""
+    """The most text tokens of a reply, which ends there."""
     max_pictures: int = 4
     """The most pictures of a reply."""
 
     def __post_init__(self) -> None:
+        number, optional_number = "a number of at least 0", "None or a number of at least 0"
+        checks = {
+            "text_temperature": (_is_number(self.text_temperature), number),
+            "image_temperature": (_is_number(self.image_temperature), number),
+            "image_top_k": (
+                self.image_top_k is None or _is_whole(self.image_top_k, 1),
+                "None or a whole number of at least 1",
+            ),
+            "image_top_p": (
+                self.image_top_p is None
+                or (_is_number(self.image_top_p) and 0 < self.image_top_p <= 1),
+                "None or a number above 0, up to 1",
+            ),
+            "guidance": (self.guidance is None or _is_number(self.guidance), optional_number),
+            "seed": (_is_whole(self.seed, 0) and self.seed < 2**64, "a whole number below 2^64"),
+            "max_text_tokens": (_is_whole(self.max_text_tokens, 1), "a whole number from 1"),
+            "max_pictures": (_is_whole(self.max_pictures, 0), "a whole number from 0"),
+        }
         problems = [
-            f"{name} must be a number of at least 0, got {getattr(self, name)!r}"
-            for name in ("text_temperature", "image_temperature", "guidance")
-            if not (name == "guidance" and self.guidance is None) and not _number(getattr(self, name))
+            f"{name} {getattr(self, name)!r}: {wanted} is wanted"
+            for name, (fine, wanted) in checks.items()
+            if not fine
         ]
-        for name, least in (("image_top_k", 1), ("seed", 0), ("max_text_tokens", 1), ("max_pictures", 0)):
-            value = getattr(self, name)
-            if not (name == "image_top_k" and value is None) and not (type(value) is int and value >= least):
-                problems.append(f"{name} must be a whole number of at least {least}, got {value!r}")
-        if type(self.seed) is int and self.seed >= 2**64:
-            problems.append(f"seed must be below 2^64, got {self.seed}")
-        if self.image_top_p is not None and not (_number(self.image_top_p) and 0 < self.image_top_p <= 1):
-            problems.append(f"image_top_p must be above 0 and at most 1, got {self.image_top_p!r}")
         if problems:
             raise ValueError("sampling: " + "; ".join(problems))
 
@@ -55,17 +65,21 @@ class Sampling:
         return self.guidance is not None and self.guidance != 1
 
 
-def _number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value >= 0  # type: ignore[arg-type, operator]
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value >= 0
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and value >= least
 
 
 def guide(conditional_BV: Tensor, unconditional_BV: Tensor, scale_B1: Tensor) -> Tensor:
-    """Logits pushed away from the unconditional ones (arXiv:2207.12598, eq. 6, with scale = 1 + w)."""
+    """Logits led away from the unconditional ones (arXiv:2207.12598, eq. 6, scale = 1 + w)."""
     return unconditional_BV + scale_B1 * (conditional_BV - unconditional_BV)
 
 
 def noise(seed: int, position: int) -> float:
-    """The number in [0, 1) that picks the id at `position` of a reply: counter-based, so nothing else matters."""
+    """The number in [0, 1) that picks the id at a position of a reply: a counter-based hash."""
     bits = np.random.Philox(key=seed, counter=[position, 0, 0, 0]).random_raw()
     return (int(bits) >> 11) * 2.0**-53
 
@@ -73,9 +87,10 @@ def noise(seed: int, position: int) -> float:
 def pick(
     logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_k: int | None, top_p: float | None
 ) -> Tensor:
-    """Ids, int64 (B,), by the inverse of the cumulative distribution at `uniform_B`; temperature 0: the likeliest.
+    """Ids, int64 (B,): where the cumulative distribution passes uniform_B (float64, [0, 1)).
 
-    An id of probability 0 is never picked: the cumulative distribution does not rise there.
+    Temperature 0 takes the likeliest. An id of probability 0 is never picked: the cumulative
+    distribution does not rise there.
     """
     if temperature == 0:
         return logits_BV.argmax(dim=-1)
@@ -87,12 +102,13 @@ def pick(
 def probabilities(
     logits_BV: Tensor, temperature: float, top_k: int | None = None, top_p: float | None = None
 ) -> Tensor:
-    """What ids are drawn from, float64 (B, V): temperature, then the top k, then the top p of what is left.
+    """What ids are drawn from, float64 (B, V): temperature, then top k, then top p of the rest.
 
-    top_k keeps exactly that many ids (of equals the lower ones); top_p the fewest whose share is at least top_p.
+    top_k keeps exactly that many ids, of equal ones the lower; top_p the fewest whose share is at
+    least top_p.
     """
     logits_BV = logits_BV.double()
-    # Less the maximum, so that no temperature, however small, overflows.
+    # Less the maximum first, so that no temperature, however small, overflows.
     share_BV = ((logits_BV - logits_BV.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
     if top_k is None and top_p is None:
         return share_BV
