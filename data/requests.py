@@ -242,6 +242,8 @@ def _counted_claim(rng: np.random.Generator, pairs: bool | None, has: str | None
     count = int(rng.integers(1, MOST_COUNTED + 1))
     while True:
         claim = random_claim(rng, count, pick(rng, ("shape", "colour shape")) if has is None else has)
+        if _is_crowded([claim] * count):
+            continue
         if count == 1 or pairs is None or claim.colour is None or claim.shape is None:
             return claim
         look = (claim.shape, claim.colour)
@@ -254,8 +256,15 @@ def _several_claims(rng: np.random.Generator, pairs: bool | None) -> tuple[Claim
     number = int(rng.integers(2, MOST_COUNTED + 1))
     while True:
         claims = tuple(random_claim(rng, has=has) for _ in range(number))
+        if _is_crowded(claims):
+            continue
         if pairs is None or _names_held_out_pair(claims) == pairs:
             return claims
+
+
+def _is_crowded(claims: Sequence[Claim]) -> bool:
+    """True for four things with three large ones: they fit, but random places find it in seconds only."""
+    return len(claims) == MOST_COUNTED and sum(claim.size == "large" for claim in claims) > 2
 
 
 def _two_claims(task: str, rng: np.random.Generator, pairs: bool | None) -> tuple[Claim, ...]:
