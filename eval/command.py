@@ -24,11 +24,12 @@ def option(name: str, default: Any, words: str, kind: click.ParamType) -> Callab
 
 
 def outputs(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say where results go, and the two that all evaluations share."""
+    """The options that say where results go, and those that all evaluations share."""
     for add in (
         click.option("--contact-sheet", type=OUT_FILE, help="Write a PNG of samples here."),
         click.option("--markdown", type=OUT_FILE, help="Write the table here."),
         click.option("--json", type=OUT_FILE, help="Write scores and every prediction here."),
+        option("--device", "cpu", "Where it runs: cpu, cuda, cuda:1 ...", click.STRING),
         option("--batch-size", 32, "Requests or pictures at a time.", click.IntRange(1)),
         option("--seed", EVAL_SEED, "Of scenes, requests and noise.", click.IntRange(0, 2**40)),
     ):
@@ -56,6 +57,7 @@ def scenes_(
     temperature: float | None,
     seed: int,
     batch_size: int,
+    device: str,
     json: Path | None,
     markdown: Path | None,
     contact_sheet: Path | None,
@@ -67,13 +69,14 @@ def scenes_(
     unimodal eval scenes --samples 50 --tasks drawing --guidance 3 --contact-sheet sheet.png
     """
     parts = _parts(tasks)
+    _check_device(device)
     import unimodal
 
     from .report import contact_sheet as sheet_of
     from .report import save_sheet, show
     from .scenes import evaluate
 
-    loaded = unimodal.load(model)
+    loaded = unimodal.load(model, device)
     sampling = loaded.sampling
     if guidance is not None:
         sampling = replace(sampling, guidance=guidance)
@@ -98,6 +101,7 @@ def tokenizer_(
     canvas: int,
     seed: int,
     batch_size: int,
+    device: str,
     json: Path | None,
     markdown: Path | None,
     contact_sheet: Path | None,
@@ -105,15 +109,17 @@ def tokenizer_(
     """What an image tokenizer keeps of held-out scenes."""
     if model is not None and folder is not None:
         raise click.UsageError("give --model or --tokenizer, not both")
+    _check_device(device)
     import unimodal
     from unimodal.tokenizer.autoencoder import ImageTokenizer
 
     from .report import contact_sheet as sheet_of
-    from .report import save_sheet, show
+    from .report import recipe_line, save_sheet, show
     from .score import recipe
     from .tokenizer import cells, tokenizer_ceiling
 
     measured = ImageTokenizer.load(folder) if folder else unimodal.load(model).tokenizer
+    measured.to(device)
     report = tokenizer_ceiling(measured, samples, seed, canvas, batch_size)
     report["recipe"] = recipe(
         evaluation="tokenizer",
@@ -123,6 +129,7 @@ def tokenizer_(
         resolution=canvas,
     )
     show("tokenizer", report, json, markdown)
+    click.echo(f"code usage: {recipe_line(report['usage'])}")
     if contact_sheet:
         first = report["predictions"][:NUM_SHEET_SCENES]
         save_sheet(sheet_of(cells(measured, first, seed, canvas)), contact_sheet)
@@ -135,3 +142,16 @@ def _parts(tasks: str | None) -> tuple[str, ...]:
     if unknown:
         raise click.UsageError(f"no tasks {', '.join(unknown)}: there are {', '.join(PARTS)}")
     return tuple(name for name in PARTS if name in named)
+
+
+def _check_device(name: str) -> None:
+    """UsageError unless torch knows the device and it is there."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (
+        RuntimeError,
+        AssertionError,
+    ) as error:  # a wrong name, no such device, no CUDA in torch
+        raise click.UsageError(f"--device {name}: {error}; cpu is always there") from error

@@ -80,13 +80,18 @@ def rows(
             yield from rows(score, (*path, name))
 
 
+def main_rows(scores: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Estimate]]:
+    """The rows of a table: of what lies deeper than the kinds of a part, `overall` alone."""
+    return (row for row in rows(scores) if len(row[0]) <= 2 or row[0][-1] == "overall")
+
+
 def terminal_table(scores: Mapping[str, Any], title: str) -> Table:
     """The scores as a rich table; the `overall` rows are bold."""
     table = Table(title=title)
     table.add_column("score")
     for heading in ("value", "95 % interval", "n"):
         table.add_column(heading, justify="right")
-    for path, score in rows(scores):
+    for path, score in main_rows(scores):
         table.add_row(*_texts(path, score), style="bold" if path[-1] == "overall" else None)
     return table
 
@@ -94,7 +99,7 @@ def terminal_table(scores: Mapping[str, Any], title: str) -> Table:
 def markdown(scores: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     """The scores as a Markdown table, and under it one line of the recipe."""
     lines = ["| score | value | 95 % interval | n |", "| --- | ---: | ---: | ---: |"]
-    for path, score in rows(scores):
+    for path, score in main_rows(scores):
         cells = _texts(path, score)
         if path[-1] == "overall":
             cells = [f"**{cell}**" for cell in cells]

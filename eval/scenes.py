@@ -92,9 +92,12 @@ def evaluate(
     """The report (scores, recipe, predictions) and the cells of the contact sheet.
 
     samples: of each task or kind; sampling: None takes the model's own, its seed is ignored. Raises
-    ValueError when the model's pictures are not square or not of 64 to 512 pixels.
+    ValueError when the model's pictures are not square or not of 64 to 512 pixels, and when it was
+    trained on this seed.
     """
     canvas = _canvas(model)
+    if seed == model.card.get("data_seed"):
+        raise ValueError(f"the model was trained on scenes of seed {seed}: evaluate it on another")
     sampling = sampling or model.sampling
     report: dict[str, Any] = {"scores": {}, "predictions": []}
     asked: list[Trial] = []
@@ -342,7 +345,8 @@ def _cells(
         if not pictures or shown[trial.kind] == NUM_SHOWN[trial.part]:
             continue
         shown[trial.kind] += 1
-        verdict = prediction.reason or ("" if trial.ideal is not None else reply.text)
+        said_words = [reply.text] if trial.part == "captions" or prediction.right else []
+        verdict = "; ".join(words for words in [*said_words, prediction.reason] if words)
         cells.append(Cell(tuple(pictures), trial.prompt, verdict, prediction.right))
     return cells
 
@@ -365,6 +369,7 @@ def _recipe(
         **{name: value for name, value in asdict(sampling).items() if name != "seed"},
         batch_size=batch,
         resolution=_canvas(model),
+        device=next(model.transformer.parameters()).device.type,
         precision=str(next(model.transformer.parameters()).dtype).removeprefix("torch."),
     )
 

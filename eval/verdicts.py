@@ -159,7 +159,7 @@ def _num_pictures(reply: Reply) -> str:
 def _disagreement(claims: Sequence[Claim], things: Sequence[Thing]) -> str:
     told = sum(claim.count for claim in claims)
     if told != len(things):
-        return f"{told} things told of {len(things)}"
+        return f"{told} of {len(things)} things told"
     for claim in claims:
         found = sum(claim.fits(thing) for thing in things)
         if found < claim.count:

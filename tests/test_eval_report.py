@@ -18,7 +18,10 @@ from unimodal.eval.report import (
 )
 
 SCORES = {
-    "drawing": {"overall": proportion(1, 4), "by_words": {"seen": proportion(1, 1)}},
+    "drawing": {
+        "overall": proportion(1, 4),
+        "by_words": {"overall": proportion(1, 1), "seen": proportion(1, 1)},
+    },
     "nothing": Estimate(None, None, None, 0),
     "one": mean([3.0]),
 }
@@ -33,6 +36,7 @@ def picture(value: int) -> np.ndarray:
 def test_rows_are_every_estimate_with_its_path():
     assert [path for path, _ in rows(SCORES)] == [
         ("drawing", "overall"),
+        ("drawing", "by_words", "overall"),
         ("drawing", "by_words", "seen"),
         ("nothing",),
         ("one",),
@@ -42,7 +46,8 @@ def test_rows_are_every_estimate_with_its_path():
 def test_markdown_is_a_table_and_a_recipe():
     text = markdown(SCORES, RECIPE)
     assert "| **drawing / overall** | **0.250** | **0.046 to 0.699** | **4** |" in text
-    assert "| drawing / by words / seen | 1.000 | 0.207 to 1.000 | 1 |" in text
+    assert "| **drawing / by words / overall** | **1.000** | **0.207 to 1.000** | **1** |" in text
+    assert "seen" not in text, "kinds of what is only compared stand in the JSON file alone"
     assert "| nothing | not measured |  | 0 |" in text
     assert "| one | 3.000 |  | 1 |" in text
     assert text.endswith("\nseed 5, guidance 2, model aaaaaaaaaaaa\n")

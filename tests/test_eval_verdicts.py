@@ -193,7 +193,7 @@ SHOWN = Scene(
         ("a blue star and two red circles on a grey background.", ""),
         ("a small red circle, a large red circle and a small blue star", ""),
         ("a red circle in the top left, a red circle and a blue star", ""),
-        ("two red circles", "2 things told of 3"),
+        ("two red circles", "2 of 3 things told"),
         ("two circles and a blue star", "no colour or shape of circle"),
         ("three red circles", "2 of 3 red circle"),
         ("two small red circles and a blue star", "1 of 2 small red circle"),
