@@ -221,7 +221,7 @@ recipes = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(recipe=recipes)
 def test_what_is_saved_loads_back_equal(tmp_path_factory: pytest.TempPathFactory, recipe: Recipe):
     path = tmp_path_factory.mktemp("saved") / "recipe.yaml"
