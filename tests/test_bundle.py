@@ -101,6 +101,15 @@ def test_paths_that_are_no_bundle(tmp_path, monkeypatch):
         load()
 
 
+@pytest.mark.skipif(not bundle.DEFAULT.is_dir(), reason="no default model in this checkout")
+def test_the_default_model_is_whole_small_and_says_where_it_comes_from():
+    model = load()
+    assert sum(path.stat().st_size for path in bundle.DEFAULT.iterdir()) <= 25_000_000
+    assert model.context == 2048
+    for name in ("config", "commit", "data_seed", "hardware", "hours", "scores"):
+        assert model.card.get(name) is not None, name
+
+
 def reseal(directory: Path, name: str, data: bytes) -> None:
     """Replace a file as a careful forger would: with the manifest to match."""
     (directory / name).write_bytes(data)

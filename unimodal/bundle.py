@@ -198,7 +198,8 @@ def _read_manifest(directory: Path) -> dict[str, dict[str, Any]]:
     if not (directory / MANIFEST).is_file():
         if directory == DEFAULT:
             raise BundleError(
-                f"no default model is installed in {DEFAULT}: name a bundle's directory"
+                f"no default model is installed in {DEFAULT}: name a bundle's directory,"
+                " or train one with `make speedrun`"
             )
         what = "it has no manifest.json" if directory.is_dir() else "there is no such directory"
         raise BundleError(
