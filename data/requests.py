@@ -43,6 +43,8 @@ from .wording import (
 TASKS = ("single object", "two objects", "counting", "colours", "position", "attribute binding")
 EXTRAS = ("background", "several", "open")
 MOST_COUNTED = 4
+FULLEST = 0.44  # of the canvas: requests name no sizes whose boxes cover more, as they hardly fit
+NUM_LAYOUTS = 2000  # tried before a request is said not to fit
 
 REQUESTS = (
     "i would love to have {what} on my wall",
@@ -244,6 +246,8 @@ def _counted_claim(rng: np.random.Generator, pairs: bool | None, has: str | None
         claim = random_claim(rng, count, pick(rng, ("shape", "colour shape")) if has is None else has)
         if _is_crowded([claim] * count):
             continue
+        if not _fits_easily((claim,)):
+            continue
         if count == 1 or pairs is None or claim.colour is None or claim.shape is None:
             return claim
         look = (claim.shape, claim.colour)
@@ -258,8 +262,12 @@ def _several_claims(rng: np.random.Generator, pairs: bool | None) -> tuple[Claim
         claims = tuple(random_claim(rng, has=has) for _ in range(number))
         if _is_crowded(claims):
             continue
-        if pairs is None or _names_held_out_pair(claims) == pairs:
+        if _fits_easily(claims) and (pairs is None or _names_held_out_pair(claims) == pairs):
             return claims
+
+
+def _fits_easily(claims: Sequence[Claim]) -> bool:
+    return sum(c.count * SIZES[c.size] ** 2 for c in claims if c.size is not None) <= FULLEST
 
 
 def _is_crowded(claims: Sequence[Claim]) -> bool:
@@ -300,7 +308,7 @@ def granted(
         raise ValueError(f"{wanted.text!r} names a held-out pair: it cannot be granted with seen_only")
     if sum(claim.count for claim in wanted.claims) > world.most_things:
         raise ValueError(f"{wanted.text!r} wants more than {world.most_things} things")
-    while True:
+    for _ in range(NUM_LAYOUTS):
         looks = [_look(claim, rng) for claim in wanted.claims for _ in range(claim.count)]
         things = arrange(rng, looks)
         if things is None or (seen_only and has_held_out_pair(things)):
@@ -312,6 +320,7 @@ def granted(
         drawn = Scene(_ground(wanted.background, rng), things)
         if grants(wanted, drawn):
             return drawn
+    raise ValueError(f"{wanted.text!r} found no room in {NUM_LAYOUTS} layouts: ask for smaller things")
 
 
 def _look(claim: Claim, rng: np.random.Generator) -> tuple[str, str, str]:
