@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -35,7 +35,7 @@ class SceneShards:
     """Pixels a side."""
     shard_samples: int
     """Samples in a shard; the last one may hold fewer."""
-    mix: dict[str, float]
+    mix: dict[str, Any]
     """Every field of the Mix of conversations; empty for pictures."""
 
     @property
@@ -47,6 +47,11 @@ class SceneShards:
         """The samples of shard `number`."""
         first = number * self.shard_samples
         return range(first, min(self.samples, first + self.shard_samples))
+
+    def note(self) -> dict[str, Any]:
+        """Every setting by name, those of the mix as `mix.name`."""
+        mix = {f"mix.{name}": value for name, value in self.mix.items()}
+        return {name: value for name, value in asdict(self).items() if name != "mix"} | mix
 
     def document(self, index: int) -> "Document":
         """Sample `index`, a pure function of the settings."""
@@ -126,8 +131,12 @@ def scenes(
     kept = settings.num_shards - len(todo)
     with click.progressbar(length=settings.num_shards, label="shards") as bar:
         bar.update(kept)
-        for _ in write_shards(output, settings, todo, workers):
-            bar.update(1)
+        try:
+            for _ in write_shards(output, settings, todo, workers):
+                bar.update(1)
+        except OSError as error:
+            again = "finished shards are kept: mend this and run the same command again"
+            raise ValueError(f"{error}; {again}") from error
     if preview is not None:
         from .sheet import sheet
 
@@ -158,10 +167,14 @@ def mix_of(kind: str, changes: Sequence[str]) -> dict[str, float]:
 
 def claim(output: Path, settings: SceneShards) -> None:
     """Note the settings in the folder; ValueError when it holds shards of other settings."""
-    path, wanted = output / SETTINGS, asdict(settings)
+    path, wanted = output / SETTINGS, settings.note()
     if path.exists():
         found = json.loads(path.read_text())
-        differ = [f"{k} {found.get(k)} (now {v})" for k, v in wanted.items() if found.get(k) != v]
+        differ = [
+            f"{name} {found.get(name)} (now {wanted.get(name)})"
+            for name in wanted | found
+            if found.get(name) != wanted.get(name)
+        ]
         if differ:
             raise ValueError(
                 f"{output} holds shards of other settings: {', '.join(differ)}; "
@@ -188,6 +201,9 @@ def write_shards(
     output: Path, settings: SceneShards, numbers: list[int], workers: int
 ) -> Iterator[int]:
     """Write these shards in `workers` processes; yields the number of each when it is finished."""
+    if workers == 1:
+        yield from (write_shard(output, settings, number) for number in numbers)
+        return
     pool = ProcessPoolExecutor(workers, get_context("spawn"))
     try:
         work = [pool.submit(write_shard, output, settings, number) for number in numbers]

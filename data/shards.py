@@ -31,7 +31,6 @@ import numpy as np
 from PIL import Image
 
 from unimodal.document import Document, Part, Picture, Text
-from unimodal.tokenizer.pixels import PictureError, open_picture
 
 BLOCK = 512  # bytes of a tar header, and what contents are padded to
 END = bytes(2 * BLOCK)  # two empty headers close a tar
@@ -75,8 +74,10 @@ class ShardWriter:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind is None:
             self.close()
-        else:
-            self._discard()
+            return
+        self._discard()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(self.path)  # a full disk does not say where
 
     @property
     def path(self) -> Path:
@@ -311,6 +312,8 @@ def _png(pixels_HW3: np.ndarray) -> bytes:
 
 def _unpack(contents: dict[str, bytes], where: str) -> Document:
     """The Document of a sample's members, by extension."""
+    from unimodal.tokenizer.pixels import PictureError  # imports torch, which writers do without
+
     if "json" not in contents:
         raise ShardError(
             f"{where}: the member .json is missing, there is {', '.join(sorted(contents))}"
@@ -325,6 +328,8 @@ def _unpack(contents: dict[str, bytes], where: str) -> Document:
 
 
 def _part_of(part: dict, contents: dict[str, bytes]) -> Part:
+    from unimodal.tokenizer.pixels import open_picture
+
     if ("text" in part) == ("picture" in part):
         raise ValueError(f"a part has either text or picture, not {sorted(part)}")
     role, weight = part.get("role"), part.get("weight", 1.0)
