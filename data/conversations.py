@@ -10,14 +10,15 @@ its arguments, so any worker can make any conversation.
 3. 'it' in a further turn is the thing last spoken of.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from unimodal.document import Document, Part, Picture, Text
 
 from . import edits, questions
-from .requests import EXTRAS, TASKS, Request, granted, request
+from .phrasings import GREETINGS, STORIES
+from .requests import EXTRAS, TASKS, granted, request
 from .scenes import SMALL, Scene, World, generator, render, scene
 from .wording import DESCRIBE, caption, dressed, noun, pick, pick_phrasing
 
@@ -28,14 +29,16 @@ PART = 1  # of the generator: part 0 draws the scenes
 class Mix:
     """How often each kind of conversation comes (weights, any sum) and what its parts weigh in the loss."""
 
-    draw: float = 0.42
-    ask: float = 0.24
-    describe: float = 0.1
-    edit: float = 0.18
+    draw: float = 0.42  # a request, its picture, and what follows
+    ask: float = 0.24  # a picture of the user's and questions about it
+    describe: float = 0.1  # a picture of the user's and its caption
+    edit: float = (
+        0.18  # a picture of the user's, an instruction, the picture after it, and what follows
+    )
     story: float = 0.05
     greet: float = 0.01
     extra: float = 0.2  # share of drawing requests beyond the six tasks
-    follow: float = 0.3  # chance of each further turn after a drawing or an edit
+    follow: float = 0.3  # chance of each further turn, as long as there is one
     most_follows: int = 2
     least_questions: int = 4
     most_questions: int = 6
@@ -101,57 +104,72 @@ class _Talk:
 
 
 def _draw(talk: _Talk) -> None:
-    """A request and its picture, then sometimes edits of it or questions about it."""
-    wanted = request(pick(talk.rng, EXTRAS if talk.chance(talk.mix.extra) else TASKS), talk.rng)
-    talk.user(wanted.text)
-    talk.draw(granted(wanted, talk.rng, talk.world, seen_only=True))
-    talk.subject = _spoken_of(wanted)
+    """A request and its picture, and what follows."""
+    _request_turn(talk)
     _follow(talk)
 
 
-def _spoken_of(wanted: Request) -> int | None:
-    """'it' after a request is its one thing; after several things nothing is."""
-    return 0 if sum(claim.count for claim in wanted.claims) == 1 else None
+def _request_turn(talk: _Talk) -> None:
+    wanted = request(pick(talk.rng, EXTRAS if talk.chance(talk.mix.extra) else TASKS), talk.rng)
+    talk.user(wanted.text)
+    talk.draw(granted(wanted, talk.rng, talk.world, seen_only=True))
+    is_one = sum(claim.count for claim in wanted.claims) == 1
+    talk.subject = 0 if is_one else None  # after several things, 'it' is none of them
 
 
 def _follow(talk: _Talk) -> None:
+    """Further turns: mostly edits, or questions about the last picture, or another request."""
     for _ in range(talk.mix.most_follows):
         if not talk.chance(talk.mix.follow):
             return
-        if talk.chance(0.7):
-            _edit_turn(talk)
-        else:
-            _question_turn(talk, pick(talk.rng, questions.KINDS))
+        turn = pick(talk.rng, (_edit_turn, _edit_turn, _edit_turn, _question_turn, _request_turn))
+        turn(talk)
 
 
-def _question_turn(talk: _Talk, kind: str) -> None:
+def _question_turn(talk: _Talk) -> None:
     assert talk.scene is not None, "questions need a picture"
-    asked = questions.ask(talk.scene, kind, talk.rng)
+    asked = questions.ask(talk.scene, pick(talk.rng, questions.KINDS), talk.rng)
     if asked is not None:
         talk.user(asked.text)
         talk.reply(asked.answer)
 
 
-def _edit_turn(talk: _Talk) -> bool:
-    """One edit of the scene last shown; True when one was possible."""
+def _edit_turn(talk: _Talk) -> None:
     change = _possible_edit(talk, talk.subject if talk.chance(0.7) else None)
     if change is None:
-        return False
+        return
     talk.user(change.instruction)
     talk.draw(change.after)
     talk.subject = change.subject
-    return True
 
 
 def _possible_edit(talk: _Talk, subject: int | None) -> edits.Edit | None:
+    """An edit of the scene last shown, kinds that seldom find room being tried first more often.
+
+    None when nothing can be done, as with four equal things that nothing tells apart.
+    """
     assert talk.scene is not None, "edits need a picture"
-    for k in talk.rng.permutation(len(edits.KINDS)):
+    # Weighted order: sorted by u^(1/w) (Efraimidis and Spirakis 2006)
+    keys = talk.rng.random(len(edits.KINDS)) ** (
+        1 / np.array([_EDIT_WEIGHTS[k] for k in edits.KINDS])
+    )
+    for k in np.argsort(-keys):
         change = edits.edit(
             talk.scene, edits.KINDS[k], talk.rng, seen_only=True, world=talk.world, subject=subject
         )
         if change is not None:
             return change
     return None
+
+
+_EDIT_WEIGHTS = {
+    "recolour": 1.0,
+    "add": 2.0,
+    "remove": 1.4,
+    "move": 1.6,
+    "swap": 2.6,
+    "resize": 1.2,
+}
 
 
 def _ask(talk: _Talk) -> None:
@@ -173,14 +191,16 @@ def _describe(talk: _Talk) -> None:
     assert talk.scene is not None, "a picture was shown"
     talk.reply(caption(talk.scene, talk.rng))
     if talk.chance(0.3):
-        _question_turn(talk, pick(talk.rng, questions.KINDS))
+        _question_turn(talk)
 
 
 def _edit(talk: _Talk) -> None:
     """A picture of the user's, an instruction, the edited picture, and sometimes more edits."""
     talk.scene = scene(talk.seed, talk.index, talk.world, seen_only=True)
-    change = _possible_edit(talk, None)
-    assert change is not None, "every scene allows some edit"
+    is_one = len(talk.scene.things) == 1
+    change = _possible_edit(talk, 0 if is_one and talk.chance(0.5) else None)
+    if change is None:
+        return _describe(talk)
     talk.show(change.instruction)
     talk.draw(change.after)
     talk.subject = change.subject
@@ -189,7 +209,7 @@ def _edit(talk: _Talk) -> None:
 
 def _story(talk: _Talk) -> None:
     """Once there was a thing, and then something happened to it: text and pictures in turn."""
-    wanted = replace(request("colours", talk.rng), relation=None)
+    wanted = request("colours", talk.rng)
     number = int(talk.rng.integers(2, 4))
     hero = noun(wanted.claims[0], talk.rng, vary=False)
     template = pick_phrasing(talk.rng, STORIES, held_out=False)[1]
@@ -217,33 +237,6 @@ def _event(talk: _Talk) -> tuple[str, Scene]:
         if kind == "add":
             return f"a {last.size} {last.colour} {last.shape} came along.", change.after
         return f"it became {hero.size}.", change.after
-
-
-STORIES = (
-    "make up a tale of {one} with {number} pictures",
-    "tell me a story about {one} in {number} pictures",
-    "a story about {one} in {number} pictures",
-    "can you tell a story about {one} in {number} pictures?",
-    "please tell me a story of {one}, with {number} pictures",
-    "i would like to read about the life of {one} in {number} pictures",
-    "write a story about {one} with {number} pictures",
-    "tell a short story about {one} in {number} pictures",
-    "a picture story in {number} pictures about {one}",
-    "show me a story about {one} in {number} pictures",
-)
-
-GREETINGS = (
-    ("good day to you", "hello! tell me what to draw."),
-    ("hello", "hello! tell me what to draw."),
-    ("hi", "hello! tell me what to draw."),
-    ("thanks", "you are welcome."),
-    ("thank you", "you are welcome."),
-    ("what are your skills?", "i draw, describe and edit pictures of coloured shapes."),
-    ("what can you do?", "i draw, describe and edit pictures of coloured shapes."),
-    ("who are you?", "i draw, describe and edit pictures of coloured shapes."),
-    ("help", "i draw, describe and edit pictures of coloured shapes."),
-    ("what can you draw?", "i draw, describe and edit pictures of coloured shapes."),
-)
 
 
 def _greet(talk: _Talk) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .phrasings import EDITS
 from .questions import named, referents
 from .requests import RELATION_WORDS, relations, stands
 from .scenes import (
@@ -48,111 +49,6 @@ LEAST_NUDGE = 0.1  # of the canvas: a thing moved 'to the left' must go at least
 SAME_PLACE = 3 / 64  # of the canvas: an untouched thing's centre may stray so far
 NUM_TRIES = 64  # places tried for one proposal of an edit
 NUM_PROPOSALS = 6
-
-EDITS: dict[str, tuple[str, ...]] = {
-    "recolour": (
-        "let {one} have the colour {colour}",
-        "make {one} {colour}",
-        "change the colour of {one} to {colour}",
-        "paint {one} {colour}",
-        "turn {one} {colour}",
-        "i would rather have {one} in {colour}",
-        "colour {one} {colour}",
-        "please make {one} {colour}",
-        "can you make {one} {colour}?",
-        "could you change {one} to {colour}?",
-        "give {one} a {colour} coat of paint",
-        "recolour {one} to {colour}",
-        "change {one} to {colour}",
-        "now make {one} {colour}",
-        "{one} should be {colour}",
-    ),
-    "add": (
-        "let there also be {new}{spot}",
-        "add {new}{spot}",
-        "draw {new}{spot} too",
-        "put {new}{spot}",
-        "please add {new}{spot}",
-        "a further thing: {new}{spot}",
-        "can you add {new}{spot}?",
-        "also draw {new}{spot}",
-        "place {new}{spot}",
-        "now add {new}{spot}",
-        "i miss {new}{spot}",
-        "could you also put {new}{spot}?",
-        "insert {new}{spot}",
-        "add {new}{spot} to the picture",
-        "there should also be {new}{spot}",
-    ),
-    "remove": (
-        "i do not want to see {one} any more",
-        "remove {one}",
-        "delete {one}",
-        "take away {one}",
-        "erase {one}",
-        "make {one} vanish",
-        "please remove {one}",
-        "can you remove {one}?",
-        "get rid of {one}",
-        "take {one} out of the picture",
-        "let {one} be gone",
-        "could you take {one} away?",
-        "drop {one}",
-        "now remove {one}",
-        "remove {one} from the image",
-    ),
-    "move": (
-        "let {one} change its place {spot}",
-        "move {one} {spot}",
-        "shift {one} {spot}",
-        "please move {one} {spot}",
-        "can you move {one} {spot}?",
-        "transport {one} {spot}",
-        "could you shift {one} {spot}?",
-        "bring {one} {spot}",
-        "now move {one} {spot}",
-        "i want {one} moved {spot}",
-        "take {one} and carry it {spot}",
-        "drag {one} {spot}",
-        "i'd like you to move {one} {spot}",
-        "please shift {one} {spot}",
-        "slide {one} {spot}",
-    ),
-    "swap": (
-        "let {one} and {two} trade positions",
-        "swap {one} and {two}",
-        "exchange {one} and {two}",
-        "swap the places of {one} and {two}",
-        "please swap {one} with {two}",
-        "put {one} where {two} is, and the other way round",
-        "can you swap {one} and {two}?",
-        "switch {one} and {two}",
-        "let {one} and {two} change places",
-        "swap {one} with {two}",
-        "each of {one} and {two} goes to where the other was",
-        "could you exchange {one} with {two}?",
-        "make {one} and {two} trade places",
-        "switch the positions of {one} and {two}",
-        "now swap {one} and {two}",
-    ),
-    "resize": (
-        "let {one} have another size: {size}",
-        "make {one} {size}",
-        "change the size of {one} to {size}",
-        "please make {one} {size}",
-        "can you make {one} {size}?",
-        "i would rather have {one} {size}",
-        "could you make {one} {size}?",
-        "now make {one} {size}",
-        "{one} should be {size}",
-        "resize {one} to be {size}",
-        "redraw {one}, but {size}",
-        "turn {one} {size}",
-        "i want {one} to be {size}",
-        "scale {one} until it is {size}",
-        "draw {one} {size}",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -262,7 +158,11 @@ def _matched(edit: Edit, wanted: list[Thing], found: list[Thing]) -> bool:
 
 
 def _is_same(wanted: Thing, found: Thing) -> bool:
-    same_look = (wanted.shape, wanted.colour, wanted.size) == (found.shape, found.colour, found.size)
+    same_look = (wanted.shape, wanted.colour, wanted.size) == (
+        found.shape,
+        found.colour,
+        found.size,
+    )
     return same_look and _is_near(wanted, found)
 
 
@@ -323,7 +223,7 @@ def _resize(
         return None
     new = pick(rng, free)
     is_bigger = names.index(new) > names.index(old.size)
-    if rng.random() < 0.5 and new != old.size:
+    if rng.random() < 0.5:
         words = pick(rng, ("bigger", "larger") if is_bigger else ("smaller",))
         at = names.index(old.size)
         sizes = tuple(names[at + 1 :] if is_bigger else names[:at])
@@ -374,7 +274,9 @@ def _looks(thing: Thing) -> tuple[str, str, str]:
     return thing.shape, thing.colour, thing.size
 
 
-def _add(scene: Scene, rng: np.random.Generator, subject: int | None, world: World) -> _Change | None:
+def _add(
+    scene: Scene, rng: np.random.Generator, subject: int | None, world: World
+) -> _Change | None:
     if len(scene.things) >= world.most_things:
         return None
     shape, colour, size = (pick(rng, names) for names in (SHAPES, tuple(COLOURS), tuple(SIZES)))
@@ -406,7 +308,9 @@ def _spot_to_add(
 
 def _zone_spot(rng: np.random.Generator, before: Sequence[str]) -> tuple[Spot, str]:
     if rng.random() < 0.25:
-        return Spot(zone="middle"), f"{pick(rng, before)} the {pick(rng, ('middle', 'centre', 'center'))}"
+        return Spot(
+            zone="middle"
+        ), f"{pick(rng, before)} the {pick(rng, ('middle', 'centre', 'center'))}"
     corner = pick(rng, CORNERS)
     return Spot(zone=corner), f"{pick(rng, before)} the {corner}{pick(rng, ('', ' corner'))}"
 
@@ -445,7 +349,9 @@ def _placed(
     return None
 
 
-def _move(scene: Scene, rng: np.random.Generator, subject: int | None, world: World) -> _Change | None:
+def _move(
+    scene: Scene, rng: np.random.Generator, subject: int | None, world: World
+) -> _Change | None:
     chosen = _chosen(scene, rng, subject)
     if chosen is None:
         return None
@@ -458,10 +364,14 @@ def _move(scene: Scene, rng: np.random.Generator, subject: int | None, world: Wo
     spot, words = wanted
     if _is_near_spot(old, spot):
         return None
-    thing = _nudged(old, others, spot, rng) if spot.nudge else _placed(_looks(old), others, spot, rng)
+    thing = (
+        _nudged(old, others, spot, rng) if spot.nudge else _placed(_looks(old), others, spot, rng)
+    )
     if thing is None or _is_near(old, thing):
         return None
-    return _Change(_with(scene.things, index, thing), {"one": one, "spot": words}, index, index, spot)
+    return _Change(
+        _with(scene.things, index, thing), {"one": one, "spot": words}, index, index, spot
+    )
 
 
 def _is_near_spot(old: Thing, spot: Spot) -> bool:
@@ -493,9 +403,7 @@ def _nudged(
     return None
 
 
-_CHANGERS: dict[
-    str, Callable[[Scene, np.random.Generator, int | None, World], _Change | None]
-] = {
+_CHANGERS: dict[str, Callable[[Scene, np.random.Generator, int | None, World], _Change | None]] = {
     "recolour": _recolour,
     "add": _add,
     "remove": _remove,

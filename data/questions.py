@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .phrasings import QUESTIONS
 from .requests import OPPOSITE, RELATION_WORDS, stands
 from .scenes import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scene, Thing
 from .wording import (
@@ -28,170 +29,18 @@ from .wording import (
     with_article,
 )
 
-QUESTIONS: dict[str, tuple[str, ...]] = {
-    "count": (
-        "please count the {many}",
-        "how many {many} are there?",
-        "how many {many} do you see?",
-        "count the {many}",
-        "what is the number of {many}?",
-        "how many {many} does the image contain?",
-        "how many {many} are in the picture?",
-        "number of {many}?",
-        "how many {many}?",
-        "can you count the {many}?",
-    ),
-    "colour": (
-        "name the colour of the {one}",
-        "what colour is the {one}?",
-        "what is the colour of the {one}?",
-        "which colour does the {one} have?",
-        "the {one} is what colour?",
-        "of what colour is the {one}?",
-        "which colour is the {one}?",
-        "what's the colour of the {one}?",
-        "tell me the colour of the {one}",
-        "colour of the {one}?",
-    ),
-    "shape": (
-        "name the shape of the {one}",
-        "what shape is the {one}?",
-        "what is the shape of the {one}?",
-        "which shape does the {one} have?",
-        "the {one} has what shape?",
-        "what form does the {one} have?",
-        "which shape is the {one}?",
-        "what's the shape of the {one}?",
-        "tell me the shape of the {one}",
-        "shape of the {one}?",
-    ),
-    "existence": (
-        "would you say that there is {a}?",
-        "is there {a}?",
-        "is there {a} in the picture?",
-        "do you see {a}?",
-        "can you see {a}?",
-        "is {a} to be seen?",
-        "does the picture have {a}?",
-        "does the image show {a}?",
-        "is {a} in the image?",
-        "does this image contain {a}?",
-    ),
-    "size": (
-        "small, medium or large: which is the {one}?",
-        "what size is the {one}?",
-        "how big is the {one}?",
-        "what is the size of the {one}?",
-        "which size does the {one} have?",
-        "state the size of the {one}",
-        "how large is the {one}?",
-        "is the {one} small, medium or large?",
-        "size of the {one}?",
-        "tell me the size of the {one}",
-    ),
-    "relation": (
-        "on which side of the {two} does one find the {one}?",
-        "where is the {one} relative to the {two}?",
-        "where is the {one}, seen from the {two}?",
-        "is the {one} left, right, above or below the {two}?",
-        "in which direction from the {two} is the {one}?",
-        "how is the {one} placed relative to the {two}?",
-        "where does the {one} lie relative to the {two}?",
-        "on which side of the {two} is the {one}?",
-        "the {one} is on which side of the {two}?",
-        "starting from the {two}, where is the {one}?",
-    ),
-    "neighbour": (
-        "name the shape that lies {relation} the {one}",
-        "what is {relation} the {one}?",
-        "what shape is {relation} the {one}?",
-        "which shape is {relation} the {one}?",
-        "which object is {relation} the {one}?",
-        "{relation} the {one}, what can be seen?",
-        "what do you see {relation} the {one}?",
-        "what object is {relation} the {one}?",
-        "tell me what is {relation} the {one}",
-        "what kind of thing is {relation} the {one}?",
-    ),
-    "more": (
-        "is the number of {many} greater than that of {others}?",
-        "are there more {many} than {others}?",
-        "do you see more {many} than {others}?",
-        "are the {many} more than the {others}?",
-        "does the picture have more {many} than {others}?",
-        "do the {many} outnumber the {others}?",
-        "are there fewer {others} than {many}?",
-        "do you see fewer {others} than {many}?",
-        "does the image show more {many} than {others}?",
-        "are {many} more numerous than {others}?",
-    ),
-    "bigger": (
-        "does the {one} exceed the {two} in size?",
-        "is the {one} bigger than the {two}?",
-        "is the {one} larger than the {two}?",
-        "is the {two} smaller than the {one}?",
-        "is the {one} the bigger one, compared to the {two}?",
-        "has the {one} a greater size than the {two}?",
-        "compared to the {two}, is the {one} bigger?",
-        "is the {one} greater in size than the {two}?",
-        "is the {two} the smaller one, compared to the {one}?",
-        "would you call the {one} bigger than the {two}?",
-    ),
-    "yesno": (
-        "would it be right to call the {one} {what}?",
-        "is the {one} {what}?",
-        "is it true that the {one} is {what}?",
-        "the {one} is {what}, right?",
-        "would you say the {one} is {what}?",
-        "am i right that the {one} is {what}?",
-        "can you confirm that the {one} is {what}?",
-        "is it so that the {one} is {what}?",
-        "is the {one} {what} or not?",
-        "the {one} is {what}, yes or no?",
-    ),
-    "place": (
-        "in which half do you find the {one}: {halves}?",
-        "is the {one} {halves}?",
-        "where is the {one}: {halves}?",
-        "is the {one} in the {halves} half?",
-        "which half is the {one} in, {halves}?",
-        "the {one}, is it {halves}?",
-        "does the {one} lie in the {halves} half?",
-        "is the {one} in the {halves} part of the picture?",
-        "{halves}: where is the {one}?",
-        "tell me where the {one} is: {halves}",
-    ),
-    "pattern": (
-        "what fills the background: is it {patterns}?",
-        "what kind of background is it?",
-        "what is the background like?",
-        "is the background {patterns}?",
-        "what pattern does the background have?",
-        "of what kind is the backdrop?",
-        "which pattern has the background?",
-        "what type of background is there?",
-        "background: {patterns}?",
-        "what does the background look like?",
-    ),
-    "ground": (
-        "name the colour of the background",
-        "what colour is the background?",
-        "what is the background colour?",
-        "which colour does the background have?",
-        "which colour is the background?",
-        "in what colour is the backdrop?",
-        "what's the colour of the background?",
-        "tell me the colour of the background",
-        "what is the colour of the background?",
-        "background colour?",
-    ),
-}
 KINDS = (
     "count", "colour", "shape", "existence", "size", "relation",
     "neighbour", "comparison", "yesno", "place", "background",
 )  # fmt: skip
 ASIDE = 0.1  # a thing is plainly in one half when its centre is so far from the middle
-COUNT_WEIGHTS = (0.5, 0.45, 0.8, 1.6, 2.5)  # of the answers zero to four: makes them about equally frequent
+COUNT_WEIGHTS = (
+    0.5,
+    0.45,
+    0.8,
+    1.6,
+    2.5,
+)  # of the answers zero to four: makes them about equally frequent
 
 
 @dataclass(frozen=True)
@@ -235,34 +84,42 @@ def _plain(text: str) -> str:
     if words[:1] in (["a"], ["an"], ["the"]):
         words = words[1:]
     joined = " ".join(words)
-    for phrase, short in _SHORTER.items():
-        if joined == phrase:
-            return short
-    return NUMBERS[int(joined)] if joined in "0123456" and joined else meanings().get(joined, joined)
+    return _SHORTER.get(joined) or meanings().get(joined, joined)
 
 
-_SHORTER = {"none": "zero", "yeah": "yes", "nope": "no", "over": "above", "under": "below"} | {
-    f"{before}{name}": name
-    for name in ("left", "right", "above", "below", "top", "bottom")
-    for before in ("to the ", "on the ", "at the ", "in the ")
-} | {f"to the {name} of": name for name in ("left", "right")}
+_SHORTER = {"none": "zero", "no one": "zero", "gray": "grey", "over": "above", "under": "below"}
+_SHORTER |= {str(number): word for number, word in enumerate(NUMBERS)}
+_SHORTER |= {f"to the {side} of": side for side in ("left", "right")}
+_SHORTER |= {
+    f"{before} the {side}": side
+    for before in ("to", "on", "at", "in")
+    for side in ("left", "right", "top", "bottom")
+}
 
 
 def referents(scene: Scene, thing: Thing, without: str = "") -> list[Claim]:
     """Descriptions that fit this thing alone; none names the attribute `without`."""
     found = []
-    for has in ("shape", "colour", "colour shape", "size shape", "size colour", "size", "size colour shape"):
+    for has in (
+        "shape",
+        "colour",
+        "colour shape",
+        "size shape",
+        "size colour",
+        "size",
+        "size colour shape",
+    ):
         if without and without in has:
             continue
-        claim = Claim(1, *(getattr(thing, a) if a in has else None for a in ("size", "colour", "shape")))
+        claim = Claim(
+            1, *(getattr(thing, a) if a in has else None for a in ("size", "colour", "shape"))
+        )
         if sum(claim.fits(other) for other in scene.things) == 1:
             found.append(claim)
     return found
 
 
-def named(
-    scene: Scene, thing: Thing, rng: np.random.Generator, without: str = ""
-) -> str | None:
+def named(scene: Scene, thing: Thing, rng: np.random.Generator, without: str = "") -> str | None:
     """The thing in words, to stand behind 'the'; None when no description fits it alone.
 
     Mostly colour and shape, as people say it, where that fits it alone.
@@ -328,14 +185,19 @@ def _ask_existence(scene: Scene, rng: np.random.Generator) -> Answered:
     thing = pick(rng, scene.things)
     has_colour, has_shape = pick(rng, ((True, True), (True, True), (True, False), (False, True)))
     if rng.random() < 0.5:
-        claim = Claim(1, None, thing.colour if has_colour else None, thing.shape if has_shape else None)
+        claim = Claim(
+            1, None, thing.colour if has_colour else None, thing.shape if has_shape else None
+        )
         return "existence", "yes", {"a": with_article(bare_noun(claim, rng))}
     near = rng.random() < 0.7
     colours = [thing.colour for thing in scene.things] if near else list(COLOURS)
     shapes = [thing.shape for thing in scene.things] if near else list(SHAPES)
     for _ in range(8):
         claim = Claim(
-            1, None, pick(rng, colours) if has_colour else None, pick(rng, shapes) if has_shape else None
+            1,
+            None,
+            pick(rng, colours) if has_colour else None,
+            pick(rng, shapes) if has_shape else None,
         )
         if not any(claim.fits(thing) for thing in scene.things):
             return "existence", "no", {"a": with_article(bare_noun(claim, rng))}
@@ -403,7 +265,10 @@ def _ask_more(scene: Scene, rng: np.random.Generator) -> Answered | None:
     more, fewer = pick(rng, unequal)
     answer = pick(rng, ("yes", "no"))
     values = (more, fewer) if answer == "yes" else (fewer, more)
-    claims = [Claim(2, None, v, None) if attribute == "colour" else Claim(2, None, None, v) for v in values]
+    claims = [
+        Claim(2, None, v, None) if attribute == "colour" else Claim(2, None, None, v)
+        for v in values
+    ]
     return "more", answer, {"many": bare_noun(claims[0], rng), "others": bare_noun(claims[1], rng)}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .phrasings import REQUESTS
 from .scenes import (
     COLOURS,
     SHAPES,
@@ -43,56 +44,20 @@ from .wording import (
 TASKS = ("single object", "two objects", "counting", "colours", "position", "attribute binding")
 EXTRAS = ("background", "several", "open")
 MOST_COUNTED = 4
+SEVERAL = (
+    (1, 1),
+    (1, 1, 1),
+    (1, 1, 1),
+    (1, 1, 1, 1),
+    (1, 1, 1, 1),
+    (1, 2),
+    (2, 1),
+    (2, 2),
+    (1, 3),
+    (1, 2, 1),
+)
 FULLEST = 0.44  # of the canvas: requests name no sizes whose boxes cover more, as they hardly fit
 NUM_LAYOUTS = 2000  # tried before a request is said not to fit
-
-REQUESTS = (
-    "i would love to have {what} on my wall",
-    "draw {what}",
-    "{what}",
-    "a picture of {what}",
-    "show me {what}",
-    "let {what} appear on the canvas",
-    "can you paint {what}?",
-    "please draw {what}",
-    "could you draw {what}?",
-    "paint {what}",
-    "produce an illustration that shows {what}",
-    "make a picture of {what}",
-    "an image of {what}",
-    "create an image of {what}",
-    "i want {what}",
-    "would it be possible to get a sketch of {what}?",
-    "generate {what}",
-    "give me {what}",
-    "can you draw {what} for me?",
-    "make {what}",
-    "we need a drawing of {what}",
-    "a photo of {what}",
-    "draw me {what}, please",
-    "i would like to see {what}",
-    "could you make me a drawing of {what}?",
-    "your next picture should contain {what}",
-    "show {what}",
-    "generate an image with {what}",
-    "now draw {what}",
-    "sketch {what}",
-    "how about a painting of {what}?",
-    "a drawing of {what}",
-    "please show me a picture of {what}",
-    "i'd like a picture with {what}",
-    "create {what}",
-    "would you kindly paint me {what}?",
-    "can you make a picture of {what}?",
-    "draw a picture of {what}",
-    "i need an image that has {what}",
-    "can i see {what}?",
-    "let me look at {what}",
-    "please make an image of {what}",
-    "would you draw {what}?",
-    "put {what} in a picture",
-    "hi, can you show me {what}?",
-)
 
 RELATIONS = ("left of", "right of", "above", "below")
 RELATION_WORDS = {
@@ -171,6 +136,8 @@ def worded(wanted: Request, rng: np.random.Generator, held_out: bool = False) ->
     """The same request in fresh words."""
     index, template = pick_phrasing(rng, REQUESTS, held_out)
     text = dressed(template.format(what=what_words(wanted, rng)), rng)
+    if rng.random() < 0.3:
+        text = text.replace("grey", "gray")
     return replace(wanted, text=text, phrasing=index)
 
 
@@ -191,7 +158,9 @@ def what_words(wanted: Request, rng: np.random.Generator) -> str:
 def with_joint(nouns: Sequence[str], rng: np.random.Generator) -> str:
     """The nouns as a list; two are sometimes joined by other words than 'and'."""
     if len(nouns) == 2 and rng.random() < 0.2:
-        return nouns[0] + pick(rng, (" with ", " next to ", " beside ", " together with ")) + nouns[1]
+        return (
+            nouns[0] + pick(rng, (" with ", " next to ", " beside ", " together with ")) + nouns[1]
+        )
     return listed(nouns)
 
 
@@ -243,25 +212,21 @@ def _claims(task: str, rng: np.random.Generator, pairs: bool | None) -> tuple[Cl
 def _counted_claim(rng: np.random.Generator, pairs: bool | None, has: str | None = None) -> Claim:
     count = int(rng.integers(1, MOST_COUNTED + 1))
     while True:
-        claim = random_claim(rng, count, pick(rng, ("shape", "colour shape")) if has is None else has)
-        if _is_crowded([claim] * count):
+        named = pick(rng, ("shape", "colour shape")) if has is None else has
+        claim = random_claim(rng, count, named)
+        is_pair = count > 1 and claim.colour is not None and claim.shape is not None
+        if is_pair and pairs is not None and _names_held_out_pair((claim,)) != pairs:
             continue
-        if not _fits_easily((claim,)):
-            continue
-        if count == 1 or pairs is None or claim.colour is None or claim.shape is None:
-            return claim
-        look = (claim.shape, claim.colour)
-        if is_held_out(look, look) == pairs:
+        if _fits_easily((claim,)):
             return claim
 
 
 def _several_claims(rng: np.random.Generator, pairs: bool | None) -> tuple[Claim, ...]:
+    """2 to 4 things of different looks, or of fewer looks and then more than one of some."""
     has = pick(rng, ("colour shape", "colour shape", "size colour shape"))
-    number = int(rng.integers(2, MOST_COUNTED + 1))
+    counts = pick(rng, SEVERAL)
     while True:
-        claims = tuple(random_claim(rng, has=has) for _ in range(number))
-        if _is_crowded(claims):
-            continue
+        claims = tuple(random_claim(rng, count, has) for count in counts)
         if _fits_easily(claims) and (pairs is None or _names_held_out_pair(claims) == pairs):
             return claims
 
@@ -276,7 +241,11 @@ def _is_crowded(claims: Sequence[Claim]) -> bool:
 
 
 def _two_claims(task: str, rng: np.random.Generator, pairs: bool | None) -> tuple[Claim, ...]:
-    has = "shape" if task == "two objects" or (task == "position" and rng.random() < 0.25) else "colour shape"
+    has = (
+        "shape"
+        if task == "two objects" or (task == "position" and rng.random() < 0.25)
+        else "colour shape"
+    )
     while True:
         first, second = random_claim(rng, has=has), random_claim(rng, has=has)
         if first.shape == second.shape or (has != "shape" and first.colour == second.colour):
@@ -286,7 +255,12 @@ def _two_claims(task: str, rng: np.random.Generator, pairs: bool | None) -> tupl
 
 
 def _names_held_out_pair(claims: Sequence[Claim]) -> bool:
-    looks = [(c.shape, c.colour) for c in claims if c.shape is not None and c.colour is not None]
+    looks = [
+        (claim.shape, claim.colour)
+        for claim in claims
+        for _ in range(claim.count)
+        if claim.shape is not None and claim.colour is not None
+    ]
     return any(is_held_out(a, b) for k, a in enumerate(looks) for b in looks[k + 1 :])
 
 
@@ -302,10 +276,10 @@ def granted(
 
     `seen_only` shows no held-out pair of looks; the request must then not name one (ValueError).
     """
-    if seen_only and _names_held_out_pair(
-        [claim for claim in wanted.claims for _ in range(min(claim.count, 2))]
-    ):
-        raise ValueError(f"{wanted.text!r} names a held-out pair: it cannot be granted with seen_only")
+    if seen_only and _names_held_out_pair(wanted.claims):
+        raise ValueError(
+            f"{wanted.text!r} names a held-out pair: it cannot be granted with seen_only"
+        )
     if sum(claim.count for claim in wanted.claims) > world.most_things:
         raise ValueError(f"{wanted.text!r} wants more than {world.most_things} things")
     for _ in range(NUM_LAYOUTS):
@@ -320,7 +294,9 @@ def granted(
         drawn = Scene(_ground(wanted.background, rng), things)
         if grants(wanted, drawn):
             return drawn
-    raise ValueError(f"{wanted.text!r} found no room in {NUM_LAYOUTS} layouts: ask for smaller things")
+    raise ValueError(
+        f"{wanted.text!r} found no room in {NUM_LAYOUTS} layouts: ask for smaller things"
+    )
 
 
 def _look(claim: Claim, rng: np.random.Generator) -> tuple[str, str, str]:

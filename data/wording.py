@@ -40,8 +40,13 @@ ANY_SHAPE = ("thing", "object", "shape")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 ROWS = ("top", "middle", "bottom")
 COLUMNS = ("left", "middle", "right")
-PLACES = tuple("middle" if r == c else f"{r} {c}" for r in ROWS for c in COLUMNS)  # 3 x 3, row by row
-PLACE_EDGES = (0.42, 0.58)  # where a middle row or column begins and ends, in fractions of the canvas
+PLACES = tuple(
+    "middle" if r == c else f"{r} {c}" for r in ROWS for c in COLUMNS
+)  # 3 x 3, row by row
+PLACE_EDGES = (
+    0.42,
+    0.58,
+)  # where a middle row or column begins and ends, in fractions of the canvas
 PLACE_SLACK = 3 / 64  # a place is not wrong when the centre lies this near to it
 SYNONYM_RATE = 0.2
 
@@ -262,7 +267,9 @@ def caption(
     claims = tuple(claims[k] for k in rng.permutation(len(claims)))
     things = listed([noun(claim, rng) for claim in claims])
     verb = "is" if claims[0].count == 1 else "are"
-    text = CAPTIONS[index].format(things=things, ground=ground_words(scene.background, rng), **{"is": verb})
+    text = CAPTIONS[index].format(
+        things=things, ground=ground_words(scene.background, rng), **{"is": verb}
+    )
     return sentence_case(text) + "." if rng.random() < 0.3 else text
 
 
@@ -418,7 +425,11 @@ def caption_agrees(text: str, scene: Scene) -> bool:
     if parts is None:
         return False
     claims, ground = parts
-    return agrees(claims, scene.things) and (ground is None or ground_agrees(ground, scene.background))
+    return agrees(claims, scene.things) and (
+        ground is None or ground_agrees(ground, scene.background)
+    )
 
 
-assert set(SHAPE_WORDS) == set(SHAPES) and set(SIZE_WORDS) == set(SIZES), "every name needs its words"
+assert set(SHAPE_WORDS) == set(SHAPES) and set(SIZE_WORDS) == set(SIZES), (
+    "every name needs its words"
+)
