@@ -267,13 +267,14 @@ def _read_thing(
     if not core_hw.any():
         return Unreadable(f"a part of {int(part_HW.sum())} pixels is too thin for a thing")
     seen_3 = np.median(pixels_hw3[core_hw], axis=0)
-    colour = _read_colour(seen_3, ground_hw3[core_hw].mean(axis=0))
-    if isinstance(colour, Unreadable):
-        return colour
+    named = _read_colour(seen_3, ground_hw3[core_hw].mean(axis=0))
+    if isinstance(named, Unreadable):
+        return named
+    colour, strength = named
     alpha_hw, aside = _alpha(pixels_hw3, ground_hw3, seen_3)
     if aside > ASIDE_LIMIT * alpha_hw.sum():
         return Unreadable(f"something {colour} has other colours in it")
-    best, rival = _match(alpha_hw, window, canvas=len(pixels_HW3))[:2]
+    best, rival = _match(strength * alpha_hw, window, canvas=len(pixels_HW3))[:2]
     if best.error > ERROR_LIMIT:
         return Unreadable(f"no shape fits: the error of a {best} is {best.error:.3f}")
     if rival.error < RIVAL_RATIO * best.error:
@@ -288,17 +289,18 @@ def _inner(part_hw: np.ndarray) -> np.ndarray:
     return rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]
 
 
-def _read_colour(seen_3: np.ndarray, ground_3: np.ndarray) -> str | Unreadable:
-    """The nearest colour, which may have mixed a little with the background."""
+def _read_colour(seen_3: np.ndarray, ground_3: np.ndarray) -> tuple[str, float] | Unreadable:
+    """The nearest colour, which may have mixed a little with the background, and its part in it."""
     way_K3 = PALETTE_K3 - ground_3
     strength_K = (way_K3 @ (seen_3 - ground_3)) / (way_K3**2).sum(axis=1)
-    mixed_K3 = ground_3 + strength_K.clip(LEAST_STRENGTH, 1)[:, None] * way_K3
+    strength_K = strength_K.clip(LEAST_STRENGTH, 1)
+    mixed_K3 = ground_3 + strength_K[:, None] * way_K3
     off_K = np.sqrt(((mixed_K3 - seen_3) ** 2).sum(axis=1))
     best = int(off_K.argmin())
     if off_K[best] > COLOUR_LIMIT:
         red, green, blue = (int(value) for value in seen_3)
         return Unreadable(f"the nearest colour is {off_K[best]:.0f} from ({red}, {green}, {blue})")
-    return list(COLOURS)[best]
+    return list(COLOURS)[best], float(strength_K[best])
 
 
 def _alpha(
