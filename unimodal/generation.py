@@ -63,7 +63,10 @@ class PictureDone:
 
 @dataclass(frozen=True, eq=False)
 class ReplyDone:
-    """Reply `request` is over: its parts, of role 'assistant', and its ids with the turn's end."""
+    """Reply `request` is over: its parts, of role 'assistant', and its ids with the turn's end.
+
+    There is no part where all that was said is the beginning of a character.
+    """
 
     request: int
     parts: tuple[Part, ...]
