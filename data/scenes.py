@@ -1,12 +1,14 @@
 """A procedural world: coloured shapes on a soft background, with the graph of every picture known.
 
-In: (seed, index). Out: a `Scene` (the graph, sizes and places in fractions of the canvas) and its picture.
+In: (seed, index). Out: a `Scene` (the graph, sizes and places in fractions of the canvas) and its
+picture.
 
-1. `scene` draws the background, the number of things, their looks and their places from a counter-based
-   generator keyed by (seed, index), so a graph is the same whatever the canvas, the order or the machine.
+1. `scene` draws the background, the number of things, their looks and their places from a
+   counter-based generator keyed by (seed, index), so a graph is the same whatever the canvas, the
+   order or the machine.
 2. `arrange` places things so that their boxes keep a gap and stay inside the canvas.
-3. `render` paints the background and then each thing with the coverage of a pixel by the thing, taken from the
-   signed distance to its outline (one pixel of soft edge).
+3. `render` paints the background and then each thing with the coverage of a pixel by the thing,
+   taken from the signed distance to its outline (one pixel of soft edge).
 
 Costs about 0.4 ms a scene and core at 64 pixels.
 """
@@ -39,7 +41,10 @@ GROUNDS = {  # background colours: soft, and far from every colour of a thing
     "lavender": (185, 170, 225),
 }
 BACKGROUNDS = ("plain", "graded", "striped")
-DIRECTIONS = ("horizontal", "vertical")  # which way colour changes (graded) or stripes run (striped)
+DIRECTIONS = (
+    "horizontal",
+    "vertical",
+)  # which way colour changes (graded) or stripes run (striped)
 NUM_STRIPES = 8  # two colours in turn: a period of 16 pixels on a canvas of 64
 MARGIN = 1 / 32  # least distance of a thing from the border, and half the least gap of two things
 CANVASES = (64, 512)  # least and most pixels a side
@@ -47,7 +52,9 @@ CANVASES = (64, 512)  # least and most pixels a side
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape; `x` (to the right) and `y` (down) are its box's centre in fractions of the canvas."""
+    """One shape; `x` (to the right) and `y` (down) are its box's centre in fractions of the
+    canvas.
+    """
 
     shape: str
     colour: str
@@ -63,7 +70,9 @@ class Thing:
 
 @dataclass(frozen=True)
 class Background:
-    """`plain` has only `first`; `graded` runs from `first` to `second`; `striped` alternates them."""
+    """`plain` has only `first`; `graded` runs from `first` to `second`; `striped` alternates
+    them.
+    """
 
     kind: str
     first: str
@@ -98,9 +107,15 @@ def generator(seed: int, index: int, part: int = 0) -> np.random.Generator:
 
 @cache
 def is_held_out(first: tuple[str, str], second: tuple[str, str]) -> bool:
-    """True for the fifth of the unordered pairs of (shape, colour) that training never shows together."""
-    i, j = sorted(SHAPES.index(s) * len(COLOURS) + list(COLOURS).index(c) for s, c in (first, second))
-    mixed = (i * 80 + j + 1) * 0x9E3779B97F4A7C15 % 2**64  # Fibonacci hashing: spreads over the pairs
+    """True for the fifth of the unordered pairs of (shape, colour) that training never shows
+    together.
+    """
+    i, j = sorted(
+        SHAPES.index(s) * len(COLOURS) + list(COLOURS).index(c) for s, c in (first, second)
+    )
+    mixed = (
+        (i * 80 + j + 1) * 0x9E3779B97F4A7C15 % 2**64
+    )  # Fibonacci hashing: spreads over the pairs
     return (mixed >> 32) % 5 == 0
 
 
@@ -153,8 +168,8 @@ def arrange(
 ) -> tuple[Thing, ...] | None:
     """Things with these looks in free places beside the `fixed` ones, in the order of `looks`.
 
-    A layout that does not come about in `num_tries` tries is tried once more with its largest things one size
-    smaller, and so on; None when even the smallest do not fit.
+    A layout that does not come about in `num_tries` tries is tried once more with its largest
+    things one size smaller, and so on; None when even the smallest do not fit.
     """
     current = list(looks)
     while True:
@@ -184,9 +199,14 @@ def _place_all(
 
 
 def place(
-    rng: np.random.Generator, look: tuple[str, str, str], others: Sequence[Thing], num_spots: int = 32
+    rng: np.random.Generator,
+    look: tuple[str, str, str],
+    others: Sequence[Thing],
+    num_spots: int = 32,
 ) -> Thing | None:
-    """The first of `num_spots` uniform spots where the thing overlaps no other; None when all are taken."""
+    """The first of `num_spots` uniform spots where the thing overlaps no other; None when all
+    are taken.
+    """
     edge = SIZES[look[2]] / 2 + MARGIN
     spots_n2 = rng.uniform(edge, 1 - edge, size=(num_spots, 2))
     free = np.ones(num_spots, dtype=bool)
@@ -218,8 +238,8 @@ def moved(thing: Thing, x: float, y: float) -> Thing:
 def distance(shape: str, x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
     """Signed distance to the outline of a shape whose box has half-width `half` (negative inside).
 
-    x, y: offsets from the box's centre (y down), broadcast together, in the unit of `half`. Exact near edges and
-    a bound near corners, which is all that coverage needs.
+    x, y: offsets from the box's centre (y down), broadcast together, in the unit of `half`. Exact
+    near edges and a bound near corners, which is all that coverage needs.
     """
     if shape not in _OUTLINES:
         raise ValueError(f"unknown shape {shape!r}: one of {', '.join(SHAPES)}")
@@ -279,8 +299,11 @@ _OUTLINES = dict(
 )
 
 
-def coverage(shape: str, width: float, x: float, y: float, canvas: int) -> tuple[np.ndarray, slice, slice]:
-    """The part of each pixel that a shape covers: (window float32 in [0, 1], its rows, its columns).
+def coverage(
+    shape: str, width: float, x: float, y: float, canvas: int
+) -> tuple[np.ndarray, slice, slice]:
+    """The part of each pixel that a shape covers: (window float32 in [0, 1], its rows, its
+    columns).
 
     width, x, y in fractions of the canvas; canvas in pixels.
     """

@@ -1,12 +1,14 @@
 """The image tokenizer: an autoencoder whose latent vectors are rounded to codes.
 
-In: pictures float32 (B, 3, H, W) in [-1, 1], H and W multiples of `patch`. Out: codes int64 (B, n, 1) and their Grid.
+In: pictures float32 (B, 3, H, W) in [-1, 1], H and W multiples of `patch`. Out: codes int64 (B, n,
+1) and their Grid.
 
-1. The encoder sees each patch with a frame of `margin` pixels around it and nothing else, so a code says what is
-   in its place and equal patches have equal codes: that is what makes codes easy to predict.
+1. The encoder sees each patch with a frame of `margin` pixels around it and nothing else, so a code
+   says what is in its place and equal patches have equal codes: that is what makes codes easy to
+   predict.
 2. FSQ rounds the latent vector of each patch to one code.
-3. The decoder mixes neighbouring codes by residual 3 x 3 convolutions, and paints patches of pixels that a last
-   convolution at full resolution joins.
+3. The decoder mixes neighbouring codes by residual 3 x 3 convolutions, and paints patches of pixels
+   that a last convolution at full resolution joins.
 """
 
 import hashlib
@@ -66,7 +68,9 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pictures -> latent vectors (B, d, h, w), one for each patch, from the patch and its margin alone."""
+    """Pictures -> latent vectors (B, d, h, w), one for each patch, from the patch and its margin
+    alone.
+    """
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
@@ -114,7 +118,11 @@ class ImageTokenizer(nn.Module):
         if config.problems():
             raise ValueError("; ".join(config.problems()))
         self.config = config
-        self.encoder, self.quantizer, self.decoder = Encoder(config), FSQ(config.levels), Decoder(config)
+        self.encoder, self.quantizer, self.decoder = (
+            Encoder(config),
+            FSQ(config.levels),
+            Decoder(config),
+        )
 
     @property
     def patch(self) -> int:
@@ -133,7 +141,9 @@ class ImageTokenizer(nn.Module):
 
     @torch.inference_mode()
     def encode(self, images_BCHW: torch.Tensor) -> tuple[torch.Tensor, Grid]:
-        """Pictures float32 (B, 3, H, W) in [-1, 1] -> codes int64 (B, n, 1) in reading order, and their grid."""
+        """Pictures float32 (B, 3, H, W) in [-1, 1] -> codes int64 (B, n, 1) in reading order,
+        and their grid.
+        """
         self._check(images_BCHW)
         _, codes_Bhw = self.quantizer(self.encoder(images_BCHW).movedim(1, -1))
         grid = Grid(codes_Bhw.shape[1], codes_Bhw.shape[2])
@@ -150,7 +160,10 @@ class ImageTokenizer(nn.Module):
     def _check(self, images_BCHW: torch.Tensor) -> None:
         shape = tuple(images_BCHW.shape)
         if len(shape) != 4 or shape[1] != 3 or shape[2] % self.patch or shape[3] % self.patch:
-            raise ValueError(f"pictures of shape {shape}: (B, 3, H, W) with sides of whole {self.patch}-pixel patches")
+            raise ValueError(
+                f"pictures of shape {shape}: (B, 3, H, W) with sides of whole "
+                f"{self.patch}-pixel patches"
+            )
 
     @property
     def hash(self) -> str:
@@ -163,7 +176,9 @@ class ImageTokenizer(nn.Module):
 
     def save(self, directory: Path) -> None:
         """Write weights (float32 safetensors) and config into a directory."""
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        weights = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()
+        }
         save_file(weights, str(directory / WEIGHTS))
         (directory / CONFIG).write_text(_config_json(self.config) + "\n")
 

@@ -1,6 +1,6 @@
 """Checkpoints of a run: directories `step_N` that appear whole or not at all, and no pickle.
 
-    step_00001000/weights.safetensors  optimizer.safetensors  state.json
+step_00001000/weights.safetensors  optimizer.safetensors  state.json
 """
 
 import json
@@ -29,7 +29,9 @@ class Names:
             for key, value in state.items()
         }
 
-    def restore(self, optimizers: list[torch.optim.Optimizer], tensors: dict[str, torch.Tensor]) -> None:
+    def restore(
+        self, optimizers: list[torch.optim.Optimizer], tensors: dict[str, torch.Tensor]
+    ) -> None:
         """Put such tensors back; a tensor that belongs to nothing is a ValueError."""
         rest = dict(tensors)
         for optimizer in optimizers:
@@ -37,12 +39,23 @@ class Names:
                 for parameter in group["params"]:
                     prefix = self._name_of[parameter] + "/"
                     keys = [key for key in rest if key.startswith(prefix)]
-                    optimizer.state[parameter] = {key[len(prefix) :]: rest.pop(key) for key in keys}
+                    optimizer.state[parameter] = {
+                        key[len(prefix) :]: _like(parameter, rest.pop(key)) for key in keys
+                    }
         if rest:
             raise ValueError(f"the checkpoint holds state of no parameter here: {sorted(rest)[:3]}")
 
 
-def save(run: Path, step: int, state: dict[str, Any], write: Callable[[str], None], keep: int) -> Path:
+def _like(parameter: nn.Parameter, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor where and how the parameter lies: fused optimizers walk both as flat memory."""
+    if tensor.shape != parameter.shape:
+        return tensor.to(parameter.device)  # the number of steps
+    return torch.empty_like(parameter).copy_(tensor)
+
+
+def save(
+    run: Path, step: int, state: dict[str, Any], write: Callable[[str], None], keep: int
+) -> Path:
     """Write the checkpoint after `step` steps and remove all but the `keep` newest."""
     final, new = run / f"step_{step:08d}", run / f".new_step_{step:08d}"
     shutil.rmtree(new, ignore_errors=True)  # of a save that was cut off

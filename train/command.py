@@ -34,7 +34,9 @@ def tokenizer(config: Path, overrides: tuple[str, ...]) -> None:
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("overrides", nargs=-1)
 def lm(config: Path, overrides: tuple[str, ...]) -> None:
-    """Train a language model as CONFIG says, with OVERRIDES such as schedule.num_steps=100 on top."""
+    """Train a language model as CONFIG says, with OVERRIDES such as schedule.num_steps=100 on
+    top.
+    """
     from unimodal.config import load
 
     from .lm import LmRun, train

@@ -51,9 +51,13 @@ class Engine:
 
     def save(self, directory: str) -> None:
         """Write weights and optimizer state as safetensors."""
-        weights = {name: tensor.detach().contiguous() for name, tensor in self.model.state_dict().items()}
+        weights = {
+            name: tensor.detach().contiguous() for name, tensor in self.model.state_dict().items()
+        }
         save_file(weights, f"{directory}/weights.safetensors")
-        save_file(self._names.optimizer_tensors(self.optimizers), f"{directory}/optimizer.safetensors")
+        save_file(
+            self._names.optimizer_tensors(self.optimizers), f"{directory}/optimizer.safetensors"
+        )
 
     def load(self, directory: str) -> None:
         """Read what `save` wrote, for the same model and optimizers."""

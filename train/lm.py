@@ -1,5 +1,6 @@
 """Train a language model that reads and draws: `unimodal train lm CONFIG`."""
 
+import json
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from unimodal.bundle import save_bundle
+from unimodal.data.command import SETTINGS
 from unimodal.data.loader import Loader, LoaderConfig, PictureEncoder, Samples, State
 from unimodal.data.shards import find_shards
 from unimodal.document import Text
@@ -72,7 +74,8 @@ class LmRun:
         found = [] if self.text_ids >= 256 else [f"text_ids {self.text_ids}: at least 256"]
         if self.loader.row_length > self.model.max_positions:
             found.append(
-                f"loader.row_length {self.loader.row_length} exceeds model.max_positions {self.model.max_positions}"
+                f"loader.row_length {self.loader.row_length} exceeds "
+                f"model.max_positions {self.model.max_positions}"
             )
         return found
 
@@ -111,13 +114,15 @@ def train(config: LmRun) -> Path:
         state["step"] if state else 0,
     )
     hours = before + (time.time() - began) / 3600
-    card = _card(config, device, hours, len(loader.samples))
+    card = _card(config, device, hours, len(Samples(shards)))
     return save_bundle(config.output / "bundle", model.cpu(), vocabulary, text, image.cpu(), card)
 
 
 def fresh(config: LmRun, vocabulary: Vocabulary, image: ImageTokenizer) -> Transformer:
     """An untrained transformer, a pure function of the config and the image tokenizer."""
-    transformer = Transformer(TransformerConfig(num_ids=vocabulary.size, **asdict(config.model)), config.seed)
+    transformer = Transformer(
+        TransformerConfig(num_ids=vocabulary.size, **asdict(config.model)), config.seed
+    )
     with torch.no_grad():
         rows_VD = code_rows(image, config.model.width, config.seed)
         transformer.model.embed_tokens.weight[vocabulary.first_code :] = rows_VD
@@ -125,10 +130,11 @@ def fresh(config: LmRun, vocabulary: Vocabulary, image: ImageTokenizer) -> Trans
 
 
 def code_rows(image: ImageTokenizer, width: int, seed: int) -> torch.Tensor:
-    """First embedding rows (num_codes, width) of the image codes: alike for codes whose vectors are alike.
+    """First embedding rows (num_codes, width) of the image codes: alike for codes whose vectors are
+    alike.
 
-    Random Fourier features of a Gaussian kernel (Rahimi and Recht, 2007, alg. 1): sqrt(2) cos(w v + b) with
-    w ~ N(0, I), scaled to the standard deviation of every other row.
+    Random Fourier features of a Gaussian kernel (Rahimi and Recht, 2007, alg. 1): sqrt(2) cos(w v +
+    b) with w ~ N(0, I), scaled to the standard deviation of every other row.
     """
     vectors_Vd = image.quantizer.decode(torch.arange(image.num_codes)).float()
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
@@ -161,16 +167,28 @@ def _texts(samples: Samples) -> Iterator[str]:
 def _card(config: LmRun, device: str, hours: float, num_documents: int) -> dict[str, Any]:
     """The provenance of a bundle."""
     return {
-        "config": {**asdict(config), **{k: str(getattr(config, k)) for k in ("output", "shards", "tokenizer")}},
+        "config": {
+            **asdict(config),
+            **{k: str(getattr(config, k)) for k in ("output", "shards", "tokenizer")},
+        },
         "commit": commit(),
         "hardware": "gpu" if device == "cuda" else "cpu",
         "hours": round(hours, 3),
         "documents": num_documents,
+        "data_seed": data_seed(config.shards),
     }
+
+
+def data_seed(shards: Path) -> int | None:
+    """The seed of procedural shards, which no evaluation may use again; None for other data."""
+    made_with = shards / SETTINGS
+    return json.loads(made_with.read_text())["seed"] if made_with.exists() else None
 
 
 def commit() -> str | None:
     """The commit of the code that runs, None outside a git checkout."""
     here = Path(__file__).resolve().parent
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
     return done.stdout.strip() or None

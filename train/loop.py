@@ -2,8 +2,8 @@
 
     take a batch -> loss -> stop if not finite -> update -> log -> checkpoint
 
-The same command goes on where a run was stopped. Ctrl-C and SIGTERM end the step in hand, write a checkpoint and
-stop.
+The same command goes on where a run was stopped. Ctrl-C and SIGTERM end the step in hand, write a
+checkpoint and stop.
 """
 
 import json
@@ -40,7 +40,11 @@ class LoopConfig:
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
-        return [f"{name} {value}: at least 1" for name, value in vars(self).items() if value is not None and value < 1]
+        return [
+            f"{name} {value}: at least 1"
+            for name, value in vars(self).items()
+            if value is not None and value < 1
+        ]
 
 
 class Stopped(SystemExit):
@@ -56,11 +60,14 @@ def prepare(config: Any, output: Path) -> dict[str, Any] | None:
     if saved.exists():
         old = configuration.load(type(config), saved)
         changed = [
-            name for name in vars(config) if name not in FREE and getattr(old, name) != getattr(config, name)
+            name
+            for name in vars(config)
+            if name not in FREE and getattr(old, name) != getattr(config, name)
         ]
         if changed:
             raise ValueError(
-                f"{output} holds a run with another {', '.join(changed)}: give another output, or remove it"
+                f"{output} holds a run with another {', '.join(changed)}: "
+                "give another output, or remove it"
             )
     output.mkdir(parents=True, exist_ok=True)
     configuration.save(config, saved)
@@ -76,7 +83,9 @@ def run(
     objective: Callable[[T], Losses],
     start: int,
 ) -> None:
-    """Train from step `start` to the schedule's end; `batches` begins at the batch of step `start`."""
+    """Train from step `start` to the schedule's end; `batches` begins at the batch of step
+    `start`.
+    """
     if start:
         engine.load(str(checkpoint.found(output)[-1]))
     num_steps = engine.schedule.num_steps
@@ -97,7 +106,9 @@ def run(
             if asked() or done == num_steps or done % config.save_every_steps == 0:
                 checkpoint.save(output, done, {"data": state}, engine.save, config.keep_checkpoints)
             if asked() and done < num_steps:
-                raise Stopped(f"stopped after step {done} of {num_steps}; the same command goes on from there")
+                raise Stopped(
+                    f"stopped after step {done} of {num_steps}; the same command goes on from there"
+                )
 
 
 @contextmanager
@@ -122,7 +133,9 @@ def _bar() -> Progress:
 
 
 def _numbers(reports: dict[str, float]) -> str:
-    return " ".join(f"{name} {value:.4g}" for name, value in reports.items() if not name.startswith("targets"))
+    return " ".join(
+        f"{name} {value:.4g}" for name, value in reports.items() if not name.startswith("targets")
+    )
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""What training minimises: unreduced losses weighed and reduced, one function for each kind of model."""
+"""What training minimises: unreduced losses weighed and reduced, one function for each kind of
+model.
+"""
 
 from dataclasses import dataclass
 
@@ -23,7 +25,9 @@ class LossConfig:
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
-        return [f"{name} {value}: at least 0" for name, value in vars(self).items() if not value >= 0]
+        return [
+            f"{name} {value}: at least 0" for name, value in vars(self).items() if not value >= 0
+        ]
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,9 @@ def language(
 ) -> Losses:
     """Next-token loss of packed rows, each modality's sum divided by its weight in the batch.
 
-    The grammar lets a position hold either a code or anything else, never both. So a code's loss normalises
-    over the codes alone and a text's over text and control ids alone, and only those logits are computed.
+    The grammar lets a position hold either a code or anything else, never both. So a code's loss
+    normalises over the codes alone and a text's over text and control ids alone, and only those
+    logits are computed.
     """
     attend = PackedAttention(batch.doc, batch.block, batch.private)
     hidden_BTD = transformer(transformer.embed(batch.ids), batch.positions, attend)
@@ -63,12 +68,17 @@ def language(
         reports[f"loss_{name}"] = loss.item()
         if config.z:
             # PaLM (arXiv 2204.02311, sec. 5): z * log^2 Z
-            total = total + config.z * (logits_NV.logsumexp(-1).square() * weights_N).sum() / weights_N.sum()
+            total = (
+                total
+                + config.z * (logits_NV.logsumexp(-1).square() * weights_N).sum() / weights_N.sum()
+            )
     return Losses(total, {"loss": total.item(), **reports})
 
 
 def reconstruction(tokenizer: ImageTokenizer, images_BCHW: torch.Tensor) -> Losses:
-    """Mean absolute and mean squared error of pixels in [-1, 1]: the first for sharp edges, the second for PSNR."""
+    """Mean absolute and mean squared error of pixels in [-1, 1]: the first for sharp edges, the
+    second for PSNR.
+    """
     error_BCHW = tokenizer(images_BCHW) - images_BCHW
     absolute, squared = error_BCHW.abs().mean(), error_BCHW.square().mean()
     total = absolute + squared

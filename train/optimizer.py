@@ -1,8 +1,9 @@
 """Muon for hidden matrices, AdamW for everything else, each group with its own learning rate.
 
-Muon (Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024) moves a matrix by the
-orthogonalised momentum of its gradient. torch's own multiplies in bfloat16, which a CPU without bfloat16
-arithmetic does hundreds of times slower than float32, so it is written here, in the gradient's dtype.
+Muon (Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024) moves a matrix
+by the orthogonalised momentum of its gradient. torch's own multiplies in bfloat16, which a CPU
+without bfloat16 arithmetic does hundreds of times slower than float32, so it is written here, in
+the gradient's dtype.
 """
 
 from collections.abc import Iterable
@@ -21,7 +22,9 @@ class OptimizerConfig:
     lr_scale: dict[str, float] = field(default_factory=dict)
     """Factors on `lr` for parameters whose name begins with the key, the longest key wins."""
     muon_lr: float | None = None
-    """Muon's for hidden matrices, in units of the update's root mean square; None: AdamW takes them too."""
+    """Muon's for hidden matrices, in units of the update's root mean square; None: AdamW takes
+    them too.
+    """
     weight_decay: float = 0.0
     """Shrinks matrices by lr * weight_decay a step."""
     beta1: float = 0.9
@@ -33,7 +36,11 @@ class OptimizerConfig:
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
-        rates = {"lr": self.lr, "clip": self.clip, **{f"lr_scale.{k}": v for k, v in self.lr_scale.items()}}
+        rates = {
+            "lr": self.lr,
+            "clip": self.clip,
+            **{f"lr_scale.{k}": v for k, v in self.lr_scale.items()},
+        }
         if self.muon_lr is not None:
             rates["muon_lr"] = self.muon_lr
         return [f"{name} {value}: above 0" for name, value in rates.items() if not value > 0]
@@ -57,7 +64,9 @@ def orthogonalised(matrix_BMN: torch.Tensor, num_steps: int = 5) -> torch.Tensor
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum; matrices of one shape are orthogonalised together."""
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float):
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float
+    ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -80,18 +89,21 @@ class Muon(torch.optim.Optimizer):
             state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
             directions.append(parameter.grad.lerp(state["momentum"], group["momentum"]))
         updates = orthogonalised(torch.stack(directions))
-        # Moonlight's scale (arXiv 2502.16982, eq. 4): an update's root mean square is lr, as AdamW's about is.
+        # Moonlight's scale (arXiv 2502.16982, eq. 4): an update's root mean square is lr, as
+        # AdamW's about is.
         scale = max(parameters[0].shape) ** 0.5
         for parameter, update in zip(parameters, updates, strict=True):
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.add_(update, alpha=-group["lr"] * scale)
 
 
-def build(model: nn.Module, config: OptimizerConfig, hidden: str | None = None) -> list[torch.optim.Optimizer]:
+def build(
+    model: nn.Module, config: OptimizerConfig, hidden: str | None = None
+) -> list[torch.optim.Optimizer]:
     """The optimizers of a model; Muon takes the matrices whose name begins with `hidden`.
 
-    Each group notes its plateau learning rate as `initial_lr`. A `lr_scale` that matches no parameter is a
-    ValueError: an ignored setting is a mistake.
+    Each group notes its plateau learning rate as `initial_lr`. A `lr_scale` that matches no
+    parameter is a ValueError: an ignored setting is a mistake.
     """
     named = dict(model.named_parameters())
     unused = [key for key in config.lr_scale if not any(name.startswith(key) for name in named)]
@@ -100,7 +112,10 @@ def build(model: nn.Module, config: OptimizerConfig, hidden: str | None = None) 
     matrices = {
         name: parameter
         for name, parameter in named.items()
-        if config.muon_lr is not None and hidden is not None and name.startswith(hidden) and parameter.ndim == 2
+        if config.muon_lr is not None
+        and hidden is not None
+        and name.startswith(hidden)
+        and parameter.ndim == 2
     }
     groups = []
     for name, parameter in named.items():

@@ -1,6 +1,7 @@
 """The learning rate over a run: a warm-up, a plateau, a decay to zero.
 
-A plateau can be prolonged from any of its checkpoints, because nothing on it depends on the run's length.
+A plateau can be prolonged from any of its checkpoints, because nothing on it depends on the run's
+length.
 """
 
 from dataclasses import dataclass

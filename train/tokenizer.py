@@ -43,7 +43,11 @@ class TokenizerRun:
 
 def train(config: TokenizerRun) -> Path:
     """Train (or go on training) and return the directory of the finished tokenizer."""
-    shards = find_shards(config.shards)
+    samples = Samples(find_shards(config.shards))
+    if len(samples) < config.batch_images:
+        raise ValueError(
+            f"{len(samples)} samples do not fill a batch of {config.batch_images} pictures"
+        )
     state = prepare(config, config.output)
     set_threads(config.loop)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -51,13 +55,15 @@ def train(config: TokenizerRun) -> Path:
     model = ImageTokenizer(config.model).to(device, memory_format=torch.channels_last)
     engine = Engine(model, build(model, config.optimizer), config.schedule, config.optimizer.clip)
     start = state["step"] if state else 0
-    batches = pictures(Samples(shards), config.batch_images, config.seed, start)
+    batches = pictures(samples, config.batch_images, config.seed, start)
     run(
         config.output,
         config.loop,
         engine,
         batches,
-        lambda images_BCHW: reconstruction(model, images_BCHW.to(device, memory_format=torch.channels_last)),
+        lambda images_BCHW: reconstruction(
+            model, images_BCHW.to(device, memory_format=torch.channels_last)
+        ),
         start,
     )
     finished = config.output / "tokenizer"
@@ -69,20 +75,22 @@ def train(config: TokenizerRun) -> Path:
 def pictures(
     samples: Samples, batch_images: int, seed: int, start: int
 ) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
-    """Batches of the samples' first pictures (B, 3, H, W) in [-1, 1], from batch `start` on, without end.
+    """Batches of the samples' first pictures (B, 3, H, W) in [-1, 1], from batch `start` on,
+    without end.
 
     Each pass over the samples has an order of its own, a pure function of (seed, pass).
     """
     per_pass = len(samples) // batch_images
-    if per_pass == 0:
-        raise ValueError(f"{len(samples)} samples do not fill a batch of {batch_images} pictures")
     at = start
     while True:
         order = generator(seed, at // per_pass, 0, 0).permutation(len(samples))
         for batch in range(at % per_pass, per_pass):
             numbers = order[batch * batch_images : (batch + 1) * batch_images]
             at += 1
-            yield to_tensor([_first_picture(samples, int(number)) for number in numbers]), {"batch": at}
+            yield (
+                to_tensor([_first_picture(samples, int(number)) for number in numbers]),
+                {"batch": at},
+            )
 
 
 def _first_picture(samples: Samples, number: int) -> np.ndarray:
@@ -90,4 +98,3 @@ def _first_picture(samples: Samples, number: int) -> np.ndarray:
         if isinstance(part, Picture) and part.pixels is not None:
             return part.pixels
     raise ValueError(f"{samples.name(number)} has no picture to learn from")
-

@@ -1,4 +1,6 @@
-"""What shards hold, the chat speaks and evaluators ask with: an ordered list of texts and pictures."""
+"""What shards hold, the chat speaks and evaluators ask with: an ordered list of texts and
+pictures.
+"""
 
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,7 +14,9 @@ ROLES = (None, "system", "user", "assistant")
 
 @dataclass(frozen=True)
 class Text:
-    """A piece of text; `weight` is the loss weight of its targets (0: context, not learned from)."""
+    """A piece of text; `weight` is the loss weight of its targets (0: context, not learned
+    from).
+    """
 
     text: str
     role: str | None = None
@@ -24,7 +28,9 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture as pixels (uint8 (H, W, 3)), or as codes (int (n,)) with their grid and tokenizer's hash."""
+    """A picture as pixels (uint8 (H, W, 3)), or as codes (int (n,)) with their grid and
+    tokenizer's hash.
+    """
 
     pixels: np.ndarray | None = None
     codes: np.ndarray | None = None
@@ -40,7 +46,9 @@ class Picture:
         if self.pixels is not None and (
             self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3
         ):
-            raise ValueError(f"pixels are uint8 (H, W, 3), not {self.pixels.dtype} {self.pixels.shape}")
+            raise ValueError(
+                f"pixels are uint8 (H, W, 3), not {self.pixels.dtype} {self.pixels.shape}"
+            )
         if self.codes is not None:
             if self.grid is None or self.tokenizer_hash is None:
                 raise ValueError("codes come with their grid and the hash of their tokenizer")
@@ -59,7 +67,9 @@ class Document:
 
     def turns(self) -> list[tuple[str | None, list[Part]]]:
         """(role, parts) of each turn in order."""
-        return [(role, list(parts)) for role, parts in groupby(self.parts, key=lambda part: part.role)]
+        return [
+            (role, list(parts)) for role, parts in groupby(self.parts, key=lambda part: part.role)
+        ]
 
 
 def _check(role: str | None, weight: float) -> None:

@@ -5,12 +5,13 @@
     text       its byte-level BPE ids
     picture    image size_h size_w (w codes, row_end) * h image_end
 
-The label of position t is the id at t + 1, weighted by the part it belongs to. Markers that a sampler's grammar
-forces (roles, row_end, image_end) are never learned; turn_end is, with the weight of its turn's last part.
+The label of position t is the id at t + 1, weighted by the part it belongs to. Markers that a
+sampler's grammar forces (roles, row_end, image_end) are never learned; turn_end is, with the weight
+of its turn's last part.
 
-Guidance dropout replaces each of the user's texts, pictures or both by one null token, in training and in the
-unconditional branch of a drawing alike. Text answers of a document with dropped parts are not learned: without
-its question an answer is noise.
+Guidance dropout replaces each of the user's texts, pictures or both by one null token, in training
+and in the unconditional branch of a drawing alike. Text answers of a document with dropped parts
+are not learned: without its question an answer is noise.
 """
 
 from collections.abc import Sequence as Items
@@ -32,7 +33,9 @@ DROPS = (None, "text", "pictures", "both")
 
 @dataclass(frozen=True)
 class Span:
-    """A picture's codes: positions start .. stop - 1 hold its grid with a row_end after each row."""
+    """A picture's codes: positions start .. stop - 1 hold its grid with a row_end after each
+    row.
+    """
 
     start: int
     stop: int
@@ -43,8 +46,8 @@ class Span:
 class Sequence:
     """One document as arrays of n positions.
 
-    ids, labels int64; weights float32; block int32 (0: causal, else the bidirectional block's number);
-    private bool (seen only from inside its block).
+    ids, labels int64; weights float32; block int32 (0: causal, else the bidirectional block's
+    number); private bool (seen only from inside its block).
     """
 
     ids: np.ndarray
@@ -112,11 +115,15 @@ class Batch:
     def stack(cls, rows: Items[Row]) -> "Batch":
         """Stack rows of equal length."""
         names = ("ids", "labels", "weights", "doc", "block", "private", "positions")
-        return cls(*(torch.from_numpy(np.stack([getattr(row, name) for row in rows])) for name in names))
+        return cls(
+            *(torch.from_numpy(np.stack([getattr(row, name) for row in rows])) for name in names)
+        )
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on a device."""
-        return Batch(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
+        return Batch(
+            **{name: value.to(device, non_blocking=True) for name, value in vars(self).items()}
+        )
 
 
 class Sequencer:
@@ -124,15 +131,21 @@ class Sequencer:
 
     def __init__(self, vocabulary: Vocabulary, text: TextTokenizer, tokenizer_hash: str):
         if text.num_ids != vocabulary.num_text:
-            raise ValueError(f"{text.num_ids} text ids, but the vocabulary holds {vocabulary.num_text}")
+            raise ValueError(
+                f"{text.num_ids} text ids, but the vocabulary holds {vocabulary.num_text}"
+            )
         self.vocabulary, self.text, self.tokenizer_hash = vocabulary, text, tokenizer_hash
 
     def sequence(self, document: Document, drop: str | None = None) -> Sequence:
-        """The whole document, with the user's `drop` (text, pictures or both) replaced by null tokens."""
+        """The whole document, with the user's `drop` (text, pictures or both) replaced by null
+        tokens.
+        """
         return self._assemble(document, drop, closed=True)
 
     def prompt(self, document: Document, drop: str | None = None) -> Sequence:
-        """The document so far, ending with the assistant's marker: what a reply is sampled after."""
+        """The document so far, ending with the assistant's marker: what a reply is sampled
+        after.
+        """
         return self._assemble(document, drop, closed=False)
 
     def _assemble(self, document: Document, drop: str | None, closed: bool) -> Sequence:
@@ -149,7 +162,9 @@ class Sequencer:
                 layout.add([control("turn_end")], _weight(parts[-1], drop))
         last = document.parts[-1] if document.parts else None
         if closed:
-            layout.add([control("end")], last.weight if last is not None and last.role is None else 0)
+            layout.add(
+                [control("end")], last.weight if last is not None and last.role is None else 0
+            )
         else:
             layout.add([control("assistant")], 0)
         return layout.sequence()
@@ -168,8 +183,8 @@ class Sequencer:
             raise ValueError("a picture must be encoded before it can enter a sequence")
         if picture.tokenizer_hash != self.tokenizer_hash:
             raise ValueError(
-                f"codes of tokenizer {picture.tokenizer_hash}, but the model reads {self.tokenizer_hash}: "
-                "encode the picture again"
+                f"codes of tokenizer {picture.tokenizer_hash}, but the model reads "
+                f"{self.tokenizer_hash}: encode the picture again"
             )
         grid, weight, vocabulary = picture.grid, picture.weight, self.vocabulary
         layout.add([vocabulary.control("image")], weight)
@@ -182,7 +197,9 @@ class Sequencer:
         layout.add([vocabulary.control("image_end")], 0)
 
     def parts(self, ids: Items[int], role: str | None) -> list[Part]:
-        """The texts and pictures that ids between two markers spell; a broken layout is a ValueError."""
+        """The texts and pictures that ids between two markers spell; a broken layout is a
+        ValueError.
+        """
         ids, parts, text = list(ids), [], []
         at = 0
         while at < len(ids):
@@ -228,7 +245,11 @@ class Sequencer:
         while at < stop:
             role = roles.get(ids[at])
             end = next(
-                (k for k in range(at, stop) if (ids[k] == control("turn_end") if role else ids[k] in roles)),
+                (
+                    k
+                    for k in range(at, stop)
+                    if (ids[k] == control("turn_end") if role else ids[k] in roles)
+                ),
                 stop,
             )
             if role is not None and end == stop:
@@ -264,10 +285,14 @@ def _weight(part: Part, drop: str | None) -> float:
 
 
 def encoded(document: Document, pictures: Items[Picture]) -> Document:
-    """The document with its pictures replaced, in order, by `pictures` (their roles and weights kept)."""
+    """The document with its pictures replaced, in order, by `pictures` (their roles and weights
+    kept).
+    """
     new = iter(pictures)
     parts = [
-        replace(next(new), role=part.role, weight=part.weight) if isinstance(part, Picture) else part
+        replace(next(new), role=part.role, weight=part.weight)
+        if isinstance(part, Picture)
+        else part
         for part in document.parts
     ]
     return Document(tuple(parts))

@@ -18,7 +18,9 @@ class TextTokenizer:
         added = tokenizer.get_added_tokens_decoder()
         if added:
             spellings = ", ".join(repr(token.content) for token in added.values())
-            raise ValueError(f"a text tokenizer must hold no added tokens, this one has {spellings}")
+            raise ValueError(
+                f"a text tokenizer must hold no added tokens, this one has {spellings}"
+            )
 
     @classmethod
     def train(cls, texts: Iterable[str], num_ids: int) -> "TextTokenizer":

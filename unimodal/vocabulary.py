@@ -1,4 +1,6 @@
-"""The one table of id ranges: text, then control tokens, then image codes. No other file adds an offset."""
+"""The one table of id ranges: text, then control tokens, then image codes. No other file adds an
+offset.
+"""
 
 from dataclasses import dataclass
 
@@ -23,7 +25,9 @@ CONTROL = (
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Ids 0 .. size - 1 of `num_text` text tokens, the control tokens and `num_codes` image codes."""
+    """Ids 0 .. size - 1 of `num_text` text tokens, the control tokens and `num_codes` image
+    codes.
+    """
 
     num_text: int
     num_codes: int
@@ -59,7 +63,9 @@ class Vocabulary:
         """Ids of image codes; a code outside the tokenizer's range is an error."""
         codes = np.asarray(codes)
         if codes.size and not (codes.min() >= 0 and codes.max() < self.num_codes):
-            raise ValueError(f"image codes {codes.min()}..{codes.max()} outside 0..{self.num_codes - 1}")
+            raise ValueError(
+                f"image codes {codes.min()}..{codes.max()} outside 0..{self.num_codes - 1}"
+            )
         return codes + self.first_code
 
     def id_to_code(self, ids: np.ndarray) -> np.ndarray:

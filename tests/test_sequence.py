@@ -1,0 +1,149 @@
+"""Document <-> sequence: layout, labels, round trips, guidance dropout, and text that stays
+text.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unimodal.document import Document, Picture, Text
+from unimodal.sequence import IGNORE, PADDING, Batch, Row, Sequencer, encoded
+from unimodal.text import TextTokenizer
+from unimodal.tokenizer.grid import Grid
+from unimodal.vocabulary import CONTROL, Vocabulary
+
+TEXT = TextTokenizer.train(["draw a red circle", "a blue square is left of it"] * 20, 300)
+VOCABULARY = Vocabulary(TEXT.num_ids, 50)
+SEQUENCER = Sequencer(VOCABULARY, TEXT, "hash")
+C = VOCABULARY.control
+
+
+def picture(role: str | None, weight: float = 1.0, seed: int = 0) -> Picture:
+    codes = np.random.default_rng(seed).integers(0, 50, 6)
+    return Picture(codes=codes, grid=Grid(2, 3), tokenizer_hash="hash", role=role, weight=weight)
+
+
+def test_layout_and_labels_by_hand() -> None:
+    drawn = picture("assistant")
+    document = Document((Text("a", "user", 0), drawn))
+    sequence = SEQUENCER.sequence(document)
+    codes = VOCABULARY.code_to_id(drawn.codes).tolist()
+    head = [C("begin"), C("user"), *TEXT.encode("a"), C("turn_end"), C("assistant")]
+    body = [
+        C("image"),
+        C("size_2"),
+        C("size_3"),
+        *codes[:3],
+        C("row_end"),
+        *codes[3:],
+        C("row_end"),
+    ]
+    ids = [*head, *body, C("image_end"), C("turn_end"), C("end")]
+    assert sequence.ids.tolist() == ids
+    learned = [token if token not in (C("row_end"), C("image_end")) else IGNORE for token in body]
+    labels = [*[IGNORE] * (len(head) - 1), *learned, IGNORE, C("turn_end"), IGNORE, IGNORE]
+    assert sequence.labels.tolist() == labels
+    assert (
+        sequence.pictures[0].start == len(head) + 3 and sequence.pictures[0].stop == len(head) + 11
+    )
+
+
+def test_prompt_is_a_prefix_of_the_sequence() -> None:
+    document = Document((Text("draw", "user"), picture("assistant")))
+    prompt = SEQUENCER.prompt(Document(document.parts[:1]))
+    assert (SEQUENCER.sequence(document).ids[: len(prompt)] == prompt.ids).all()
+    assert prompt.ids[-1] == C("assistant")
+
+
+def test_dropout_replaces_the_users_parts_and_teaches_no_answer() -> None:
+    shown, drawn = picture("user", 0.5), picture("assistant", seed=1)
+    document = Document((shown, Text("recolour", "user"), Text("done", "assistant"), drawn))
+    both = SEQUENCER.sequence(document, "both").ids.tolist()
+    assert both[:5] == [C("begin"), C("user"), C("null"), C("null"), C("turn_end")]
+    text = SEQUENCER.sequence(document, "text")
+    assert text.ids.tolist().count(C("null")) == 1 and text.ids.tolist().count(C("image")) == 2
+    assert not VOCABULARY.is_text(text.labels).any()
+    assert VOCABULARY.is_code(text.labels).sum() == 12
+    with pytest.raises(ValueError, match="drop 'all'"):
+        SEQUENCER.sequence(document, "all")
+
+
+parts = st.lists(
+    st.tuples(
+        st.sampled_from(["user", "assistant", "system"]),
+        st.one_of(st.text(min_size=1), st.integers(0, 9)),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(parts)
+def test_round_trip(items: list[tuple[str, str | int]]) -> None:
+    document = Document(
+        tuple(Text(v, role) if isinstance(v, str) else picture(role, seed=v) for role, v in items)
+    )
+    back = SEQUENCER.document(SEQUENCER.sequence(document).ids.tolist())
+    assert _content(back) == _content(document)
+
+
+def _content(document: Document) -> list[tuple]:
+    """(role, text or codes) with neighbouring texts of a role joined, as ids cannot tell them
+    apart.
+    """
+    found: list[tuple] = []
+    for part in document.parts:
+        if isinstance(part, Picture):
+            found.append((part.role, tuple(part.codes)))
+        elif found and found[-1][0] == part.role and isinstance(found[-1][1], str):
+            found[-1] = (part.role, found[-1][1] + part.text)
+        else:
+            found.append((part.role, part.text))
+    return found
+
+
+@pytest.mark.parametrize("name", CONTROL)
+@pytest.mark.parametrize("form", ["{}", "<{}>", "<|{}|>", "[{}]", "</{}>"])
+def test_no_spelling_becomes_a_control_token(name: str, form: str) -> None:
+    text = form.format(name)
+    ids = SEQUENCER.sequence(Document((Text(text, "user"),))).ids
+    assert VOCABULARY.is_text(ids[2:-2]).all()
+    assert TEXT.decode(ids[2:-2].tolist()) == text
+
+
+def test_codes_of_another_tokenizer_are_refused() -> None:
+    foreign = Picture(codes=np.zeros(6, int), grid=Grid(2, 3), tokenizer_hash="other", role="user")
+    with pytest.raises(ValueError, match="encode the picture again"):
+        SEQUENCER.sequence(Document((foreign,)))
+    with pytest.raises(ValueError, match="must be encoded"):
+        SEQUENCER.sequence(Document((Picture(pixels=np.zeros((16, 24, 3), np.uint8)),)))
+
+
+def test_broken_pictures_are_refused() -> None:
+    ids = SEQUENCER.sequence(Document((picture(None),))).ids.tolist()
+    for at in (2, 6, 7, len(ids) - 2):
+        wrong = ids[:at] + ids[at + 1 :]
+        with pytest.raises(ValueError):
+            SEQUENCER.document(wrong)
+
+
+def test_row_packs_and_pads() -> None:
+    one, two = (SEQUENCER.sequence(Document((Text(t, "user"),))) for t in ("a red", "b"))
+    row = Row.pack([one, two], 40, C("pad"))
+    used = len(one) + len(two)
+    assert row.ids[: len(one)].tolist() == one.ids.tolist() and (row.ids[used:] == C("pad")).all()
+    assert row.doc.tolist() == [0] * len(one) + [1] * len(two) + [PADDING] * (40 - used)
+    assert row.positions[len(one)] == 0 and (row.labels[used:] == IGNORE).all()
+    assert Batch.stack([row, row]).ids.shape == (2, 40)
+    with pytest.raises(ValueError, match="do not fit"):
+        Row.pack([one, two], used - 1, C("pad"))
+
+
+def test_encoded_keeps_roles_and_weights() -> None:
+    document = Document(
+        (Text("x", "user"), Picture(pixels=np.zeros((8, 8, 3), np.uint8), role="user", weight=0.3))
+    )
+    filled = encoded(document, [picture(None)]).parts[1]
+    assert filled.role == "user" and filled.weight == 0.3 and filled.grid == Grid(2, 3)

@@ -1,0 +1,282 @@
+"""Training: overfitting, a golden curve, exact resumption, and stops that lose nothing."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import unimodal
+from unimodal.data.command import SceneShards
+from unimodal.data.conversations import Mix
+from unimodal.data.shards import ShardWriter, find_shards
+from unimodal.sequence import IGNORE, Batch
+from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.train import lm
+from unimodal.train import tokenizer as image
+from unimodal.train.checkpoint import found
+from unimodal.train.engine import Engine, NotFinite
+from unimodal.train.loop import LoopConfig
+from unimodal.train.objectives import LossConfig, language
+from unimodal.train.optimizer import OptimizerConfig, build, orthogonalised
+from unimodal.train.schedule import ScheduleConfig
+from unimodal.transformer import Transformer, TransformerConfig
+from unimodal.vocabulary import Vocabulary
+
+GOLDEN = Path(__file__).parent / "golden" / "lm_losses.json"
+TINY = TokenizerConfig(
+    levels=(4, 4, 4), encoder_width=16, decoder_width=16, num_blocks=1, pixel_width=4
+)
+SHAPE = lm.ShapeConfig(
+    width=32, num_layers=2, num_heads=2, num_kv_heads=1, head_width=16, mlp_width=64
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Sums in one order, whatever the machine's number of cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 conversations."""
+    directory = tmp_path_factory.mktemp("shards")
+    scenes = SceneShards(
+        kind="conversations", samples=60, seed=7, canvas=64, shard_samples=40, mix=asdict(Mix())
+    )
+    with ShardWriter(directory, max_samples=40) as writer:
+        for index in range(scenes.samples):
+            writer.write(f"{index:06d}", scenes.document(index))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained image tokenizer of 64 codes."""
+    directory = tmp_path_factory.mktemp("tokenizer")
+    torch.manual_seed(0)
+    ImageTokenizer(TINY).save(directory)
+    return directory
+
+
+def recipe(output: Path, shards: Path, tokenizer: Path, num_steps: int, **loop: int) -> lm.LmRun:
+    return lm.LmRun(
+        output=output,
+        shards=shards,
+        tokenizer=tokenizer,
+        schedule=ScheduleConfig(num_steps, warmup_steps=1),
+        text_ids=300,
+        model=SHAPE,
+        loader=replace(lm.LoaderConfig(), row_length=1024, batch_rows=1, window_samples=30),
+        optimizer=OptimizerConfig(lr=3e-3, muon_lr=1e-2),
+        loop=LoopConfig(**{"save_every_steps": 1000, **loop}),
+    )
+
+
+def metrics(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def exact(output: Path) -> list[tuple]:
+    """What must be equal bit for bit in two runs that are the same."""
+    return [
+        (m["step"], m["loss"], m["loss_text"], m["loss_image"], m["gradient_norm"])
+        for m in metrics(output)
+    ]
+
+
+def test_golden_losses(tmp_path: Path, shards: Path, tokenizer: Path) -> None:
+    lm.train(recipe(tmp_path / "run", shards, tokenizer, 50))
+    losses = [m["loss"] for m in metrics(tmp_path / "run")]
+    if os.environ.get("UNIMODAL_WRITE_GOLDEN"):
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(json.dumps(losses))
+    np.testing.assert_allclose(losses, json.loads(GOLDEN.read_text()), rtol=2e-3)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_resumed_run_is_the_same_run(tmp_path: Path, shards: Path, tokenizer: Path) -> None:
+    whole = recipe(tmp_path / "whole", shards, tokenizer, 12)
+    lm.train(whole)
+    cut = recipe(tmp_path / "cut", shards, tokenizer, 5)
+    lm.train(cut)
+    lm.train(replace(cut, schedule=whole.schedule))
+    assert exact(tmp_path / "cut") == exact(tmp_path / "whole")
+    weights = [
+        (found(tmp_path / run)[-1] / "weights.safetensors").read_bytes() for run in ("cut", "whole")
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_the_bundle_of_a_run_loads_and_names_its_provenance(
+    tmp_path: Path, shards: Path, tokenizer: Path
+) -> None:
+    model = unimodal.load(lm.train(recipe(tmp_path / "run", shards, tokenizer, 2)))
+    assert model.tokenizer.hash == ImageTokenizer.load(tokenizer).hash
+    assert model.card["hardware"] in ("cpu", "gpu") and model.card["documents"] == 60
+
+
+def test_another_config_in_the_same_directory_is_refused(
+    tmp_path: Path, shards: Path, tokenizer: Path
+) -> None:
+    config = recipe(tmp_path / "run", shards, tokenizer, 1)
+    lm.train(config)
+    with pytest.raises(ValueError, match="another seed, model"):
+        lm.train(replace(config, seed=1, model=replace(SHAPE, width=64)))
+
+
+def test_one_batch_can_be_overfitted() -> None:
+    rng = np.random.default_rng(0)
+    vocabulary = Vocabulary(300, 64)
+    transformer = Transformer(TransformerConfig(vocabulary.size, 64, 2, 2, 2, 32, 128))
+    ids = torch.from_numpy(rng.integers(0, 300, (2, 64)))
+    ids[:, ::2] = torch.from_numpy(vocabulary.code_to_id(rng.integers(0, 64, (2, 32))))
+    batch = whole(ids)
+    config = OptimizerConfig(lr=3e-3, muon_lr=1e-2)
+    optimizers = build(transformer, config, "model.layers.")
+    engine = Engine(transformer, optimizers, ScheduleConfig(60, 5), config.clip)
+    for step in range(60):
+        losses = language(transformer, vocabulary, batch, LossConfig())
+        engine.step(losses.total, step)
+    assert losses.reports["loss_text"] < 0.05 and losses.reports["loss_image"] < 0.05
+
+
+def whole(ids: torch.Tensor) -> Batch:
+    """One document a row, everything learned."""
+    rows, length = ids.shape
+    labels = torch.cat([ids[:, 1:], torch.full((rows, 1), IGNORE)], 1)
+    zeros = torch.zeros(rows, length, dtype=torch.int32)
+    positions = torch.arange(length).expand(rows, length)
+    return Batch(ids, labels, torch.ones(rows, length), zeros, zeros, zeros.bool(), positions)
+
+
+def test_losses_equal_a_masked_float64_oracle() -> None:
+    rng = np.random.default_rng(1)
+    vocabulary = Vocabulary(300, 40)
+    transformer = Transformer(TransformerConfig(vocabulary.size, 32, 1, 2, 2, 16, 64)).double()
+    batch = whole(torch.from_numpy(rng.integers(0, vocabulary.size, (2, 50))))
+    weights = torch.from_numpy(rng.uniform(0, 2, (2, 50)))
+    batch = replace(batch, weights=weights)
+    losses = language(transformer, vocabulary, batch, LossConfig(text=0.7, image=1.3))
+
+    from unimodal.attention import PackedAttention
+
+    attend = PackedAttention(batch.doc, batch.block, batch.private)
+    logits = transformer.logits(transformer(transformer.embed(batch.ids), batch.positions, attend))
+    expected = 0.0
+    for factor, codes in ((0.7, False), (1.3, True)):
+        allowed = torch.arange(vocabulary.size).ge(vocabulary.first_code) == codes
+        log_p = logits.masked_fill(~allowed, -math.inf).log_softmax(-1)
+        chosen = (batch.labels != IGNORE) & (batch.labels.ge(vocabulary.first_code) == codes)
+        nll = -log_p[chosen].gather(-1, batch.labels[chosen][:, None])[:, 0]
+        expected += factor * ((nll * weights[chosen]).sum() / weights[chosen].sum()).item()
+    assert losses.total.item() == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_step_that_is_not_finite_changes_nothing(where: str) -> None:
+    model = torch.nn.Linear(2, 1)
+    config = OptimizerConfig()
+    engine = Engine(model, build(model, config), ScheduleConfig(10), config.clip)
+    before = model.weight.detach().clone()
+    out = model(torch.ones(1, 2)).sum()
+    loss = (
+        out * math.inf if where == "loss" else (out - out).sqrt()
+    )  # d sqrt(0) is infinite, its value 0
+    with pytest.raises(NotFinite, match=f"the {where}"):
+        engine.step(loss, 3)
+    assert torch.equal(model.weight, before)
+
+
+def test_schedule_rises_stays_and_falls_to_almost_nothing() -> None:
+    schedule = ScheduleConfig(10, warmup_steps=3, decay_steps=4)
+    assert [round(schedule.factor(step), 2) for step in range(10)] == [
+        0.25,
+        0.5,
+        0.75,
+        1,
+        1,
+        1,
+        0.8,
+        0.6,
+        0.4,
+        0.2,
+    ]
+    assert ScheduleConfig(5, 4, 4).problems() == [
+        "warmup_steps 4 and decay_steps 4 do not fit in num_steps 5"
+    ]
+
+
+def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
+    matrices = torch.randn(3, 24, 40, generator=torch.Generator().manual_seed(0))
+    for matrix in (matrices, matrices.mT):
+        values = torch.linalg.svdvals(orthogonalised(matrix))
+        assert 0.3 < values.min() and values.max() < 1.3
+
+
+def test_learning_rates_of_groups() -> None:
+    model = Transformer(TransformerConfig(50, 16, 1, 2, 2, 8, 32))
+    adam, muon = build(
+        model,
+        OptimizerConfig(lr=1.0, lr_scale={"model.": 0.5, "model.embed": 3.0}, muon_lr=0.1),
+        "model.layers.",
+    )
+    name_of = {parameter: name for name, parameter in model.named_parameters()}
+    rates = {name_of[p]: group["lr"] for group in adam.param_groups for p in group["params"]}
+    assert rates["model.embed_tokens.weight"] == 3.0 and rates["model.norm.weight"] == 0.5
+    assert len(muon.param_groups[0]["params"]) == 7
+    with pytest.raises(ValueError, match="no parameter's name begins so"):
+        build(model, OptimizerConfig(lr_scale={"modle.": 2.0}))
+
+
+def test_tokenizer_learns_and_resumes(tmp_path: Path, shards: Path) -> None:
+    config = image.TokenizerRun(
+        output=tmp_path / "whole",
+        shards=shards,
+        schedule=ScheduleConfig(40, warmup_steps=2),
+        batch_images=4,
+        model=TINY,
+        optimizer=OptimizerConfig(lr=3e-3),
+    )
+    with pytest.raises(ValueError, match="60 samples do not fill a batch of 100"):
+        image.train(replace(config, batch_images=100))
+    finished = image.train(config)
+    cut = replace(config, output=tmp_path / "cut", schedule=ScheduleConfig(15, warmup_steps=2))
+    image.train(cut)
+    again = image.train(replace(cut, schedule=config.schedule))
+    assert ImageTokenizer.load(again).hash == ImageTokenizer.load(finished).hash
+    losses = [m["loss"] for m in metrics(tmp_path / "whole")]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_has_a_checkpoint_and_goes_on(
+    number: signal.Signals, tmp_path: Path, shards: Path, tokenizer: Path
+) -> None:
+    from unimodal.config import save
+
+    save(recipe(tmp_path / "run", shards, tokenizer, 100_000), tmp_path / "lm.yaml")
+    command = [sys.executable, "-m", "unimodal", "train", "lm", str(tmp_path / "lm.yaml")]
+    log = tmp_path / "run" / "metrics.jsonl"
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 90
+    while time.time() < deadline and not (log.exists() and log.read_text().count("\n") > 3):
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert "the same command goes on from there" in errors and process.returncode == 1
+    (checkpoint,) = found(tmp_path / "run")
+    assert int(checkpoint.name.removeprefix("step_")) == len(metrics(tmp_path / "run")) > 3
+    assert find_shards(shards)

@@ -1,0 +1,82 @@
+"""From an empty disk to a small model that chats: `python -m unimodal.train.speedrun`.
+
+Runs the project's own commands one after another, each printed as a user would type it:
+
+    data scenes (pictures) -> train tokenizer -> data scenes (conversations) -> train lm -> eval
+    scenes -> chat
+
+A stopped speedrun goes on where it was. At most 20 minutes on two CPU cores; `--scale 0.01` is the
+same path in about a minute, for tests.
+"""
+
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+PICTURES, TOKENIZER_STEPS = 20_000, 3_600
+CONVERSATIONS, LM_STEPS = 16_000, 640
+SAMPLES = 40  # of each task and kind of the evaluation
+
+
+def commands(output: Path, scale: float) -> list[list[str]]:
+    """The commands of a speedrun into `output`, with data, steps and samples times `scale`."""
+
+    def times(number: int, least: int) -> str:
+        return str(max(least, round(number * scale)))
+
+    def schedule(num_steps: str) -> list[str]:
+        fall = int(num_steps) // 3
+        return [f"schedule.num_steps={num_steps}", f"schedule.decay_steps={fall}",
+                f"schedule.warmup_steps={min(50, int(num_steps) // 10)}"]  # fmt: skip
+
+    pictures, conversations = str(output / "pictures"), str(output / "conversations")
+    tokenizer, lm = output / "tokenizer", output / "lm"
+    recipe = {name: str(CONFIGS / f"scenes_{name}.yaml") for name in ("tokenizer", "lm")}
+    samples = {
+        "pictures": ["--samples", times(PICTURES, 64)],
+        "conversations": ["--samples", times(CONVERSATIONS, 64)],
+    }
+    steps = {"tokenizer": schedule(times(TOKENIZER_STEPS, 20)), "lm": schedule(times(LM_STEPS, 4))}
+    image = [f"output={tokenizer}", f"shards={pictures}", *steps["tokenizer"]]
+    language = [f"output={lm}", f"shards={conversations}", f"tokenizer={tokenizer / 'tokenizer'}"]
+    files = {"json": "scores.json", "markdown": "scores.md", "contact-sheet": "sheet.png"}
+    reports = [word for kind, name in files.items() for word in (f"--{kind}", str(output / name))]
+    bundle, scored = ["--model", str(lm / "bundle")], ["--samples", times(SAMPLES, 1)]
+    return [
+        ["data", "scenes", pictures, "--kind", "pictures", "--seed", "1", *samples["pictures"]],
+        ["train", "tokenizer", recipe["tokenizer"], *image],
+        ["data", "scenes", conversations, "--seed", "2", *samples["conversations"]],
+        ["train", "lm", recipe["lm"], *language, *steps["lm"]],
+        ["eval", "scenes", *bundle, *scored, *reports],
+        ["chat", *bundle, "--prompt", "draw a red circle", "--output", str(output)],
+    ]
+
+
+@click.command()
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("runs/speedrun"), show_default=True
+)
+@click.option("--scale", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
+              help="Of data, steps and samples.")  # fmt: skip
+def main(output: Path, scale: float) -> None:
+    """Train a small model from nothing and evaluate it."""
+    began = time.monotonic()
+    for arguments in commands(output, scale):
+        click.secho(f"$ unimodal {shlex.join(arguments)}", bold=True)
+        done = subprocess.run([sys.executable, "-m", "unimodal", *arguments], check=False)
+        if done.returncode:
+            raise click.ClickException(
+                f"`unimodal {' '.join(arguments[:2])}` failed; mend it and run this again"
+            )
+    click.echo((output / "scores.md").read_text())
+    click.echo(f"speedrun: {(time.monotonic() - began) / 60:.1f} minutes; chat with it: "
+               f"unimodal chat --model {output / 'lm' / 'bundle'}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
