@@ -1,12 +1,12 @@
 """Training conversations about scenes: drawing, describing, answering, editing and short stories.
 
-In: (seed, index). Out: a `Document` in turns of user and assistant, with rendered pictures. A pure function of
-its arguments, so any worker can make any conversation.
+In: (seed, index). Out: a `Document` in turns of user and assistant, with rendered pictures. A pure
+function of its arguments, so any worker can make any conversation; about 0.8 ms each.
 
-1. A kind is drawn by the weights of the `Mix`; every text comes from the phrasings that are not held out, and
-   no picture shows a held-out pair of looks.
-2. What the assistant says and draws is learned from (weight 1); what the user says and shows has the weights
-   `asked_weight` and `seen_weight` of the Mix.
+1. A kind is drawn by the weights of the `Mix`; every text comes from the phrasings that are not
+   held out, and no picture shows a held-out pair of looks.
+2. What the assistant says and draws is learned from with weight 1; what the user says and shows
+   has the weights `asked_weight` and `seen_weight` of the Mix.
 3. 'it' in a further turn is the thing last spoken of.
 """
 
@@ -27,14 +27,12 @@ PART = 1  # of the generator: part 0 draws the scenes
 
 @dataclass(frozen=True)
 class Mix:
-    """How often each kind of conversation comes (weights, any sum) and what its parts weigh in the loss."""
+    """How often each kind of conversation comes (any sum), and the loss weights of its parts."""
 
     draw: float = 0.42  # a request, its picture, and what follows
     ask: float = 0.24  # a picture of the user's and questions about it
     describe: float = 0.1  # a picture of the user's and its caption
-    edit: float = (
-        0.18  # a picture of the user's, an instruction, the picture after it, and what follows
-    )
+    edit: float = 0.18  # a picture of the user's, an instruction, its result, and what follows
     story: float = 0.05
     greet: float = 0.01
     extra: float = 0.2  # share of drawing requests beyond the six tasks
@@ -70,7 +68,7 @@ def conversation(
 
 
 class _Talk:
-    """A conversation being written: its parts so far, and the scene last shown with the thing spoken of."""
+    """A conversation being written: its parts, the scene last shown and the thing spoken of."""
 
     def __init__(self, seed: int, index: int, world: World, canvas: int, mix: Mix) -> None:
         self.rng = generator(seed, index, PART)
@@ -79,12 +77,17 @@ class _Talk:
         self.scene: Scene | None = None
         self.subject: int | None = None
 
+    def look(self) -> Scene:
+        """The scene of (seed, index), which the user is about to show."""
+        self.scene = scene(self.seed, self.index, self.world, seen_only=True)
+        return self.scene
+
     def user(self, text: str) -> None:
         self.parts.append(Text(text, "user", self.mix.asked_weight))
 
     def show(self, text: str) -> None:
-        """The user shows the scene of (seed, index) and says something, mostly in this order."""
-        self.scene = scene(self.seed, self.index, self.world, seen_only=True)
+        """The user shows the scene and says something, mostly in this order."""
+        assert self.scene is not None, "there is nothing to show"
         picture = self.picture(self.scene, "user", self.mix.seen_weight)
         self.user(text)
         self.parts.insert(len(self.parts) - (self.rng.random() < 0.85), picture)
@@ -175,7 +178,7 @@ _EDIT_WEIGHTS = {
 def _ask(talk: _Talk) -> None:
     """A picture and several questions about it, each of another kind."""
     low, high = talk.mix.least_questions, talk.mix.most_questions
-    drawn = scene(talk.seed, talk.index, talk.world, seen_only=True)
+    drawn = talk.look()
     kinds = [questions.KINDS[k] for k in talk.rng.permutation(len(questions.KINDS))]
     found = [asked for kind in kinds if (asked := questions.ask(drawn, kind, talk.rng)) is not None]
     for k, asked in enumerate(found[: int(talk.rng.integers(low, high + 1))]):
@@ -187,17 +190,16 @@ def _ask(talk: _Talk) -> None:
 
 
 def _describe(talk: _Talk) -> None:
+    shown = talk.look()
     talk.show(dressed(pick_phrasing(talk.rng, DESCRIBE, held_out=False)[1], talk.rng))
-    assert talk.scene is not None, "a picture was shown"
-    talk.reply(caption(talk.scene, talk.rng))
+    talk.reply(caption(shown, talk.rng))
     if talk.chance(0.3):
         _question_turn(talk)
 
 
 def _edit(talk: _Talk) -> None:
     """A picture of the user's, an instruction, the edited picture, and sometimes more edits."""
-    talk.scene = scene(talk.seed, talk.index, talk.world, seen_only=True)
-    is_one = len(talk.scene.things) == 1
+    is_one = len(talk.look().things) == 1
     change = _possible_edit(talk, 0 if is_one and talk.chance(0.5) else None)
     if change is None:
         return _describe(talk)

@@ -1,12 +1,12 @@
-"""Edit instructions with the scene before and after, and the check that an instruction was carried out.
+"""Edit instructions with the scene before and after, and the check that one was carried out.
 
-In: a `Scene`, a kind and a generator. Out: an `Edit`, or None when the scene allows no such edit; `done` says
-whether a scene that was read from a picture satisfies the instruction with nothing else touched.
+In: a `Scene`, a kind and a generator. Out: an `Edit`, or None when the scene allows no such edit;
+`done` says whether a scene read from a picture satisfies it with nothing else touched.
 
-1. The thing to change is named by a description that fits it alone, or by 'it' when it is the subject.
-2. The change is drawn until the result is a valid scene: nothing overlaps, all inside the canvas.
-3. `done` matches things one to one: untouched ones keep their look and their centre (within 3/64 of the
-   canvas); the changed one must look as told and be where the instruction says.
+1. The thing to change is named by a description that fits it alone, or it is 'it' (the subject).
+2. A change is drawn until the result is a valid scene: nothing overlaps, all inside the canvas.
+3. `done` matches things one to one: untouched ones keep their look and their centre (within 3/64
+   of the canvas); the changed one must look as told and be where the instruction says.
 """
 
 from collections.abc import Callable, Sequence
@@ -81,7 +81,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Edit:
-    """An instruction and one right result of it; `changed` is the index in `after` of what it judges freely."""
+    """An instruction, and one right result of it."""
 
     kind: str  # one of KINDS
     instruction: str
@@ -89,14 +89,14 @@ class Edit:
     before: Scene
     after: Scene
     subject: int | None  # index in `after` of the thing last spoken of; None when it is gone
-    changed: int | None = None
+    changed: int | None = None  # index in `after` of a thing that `spot` and `sizes` judge
     spot: Spot = Spot()
-    sizes: tuple[str, ...] = ()  # sizes the changed thing may have; none: the one it has in `after`
+    sizes: tuple[str, ...] = ()  # that the changed thing may have; none: the one in `after`
 
 
 @dataclass(frozen=True)
 class _Change:
-    """What a kind of edit proposes: the things after it, and the words for the slots of the template."""
+    """What a kind of edit proposes: the things after it, and words for the template's slots."""
 
     things: tuple[Thing, ...]
     slots: dict[str, str]
@@ -117,8 +117,9 @@ def edit(
 ) -> Edit | None:
     """An edit of one of KINDS in held-out phrasings or the others; None when the scene allows none.
 
-    `seen_only`: the result shows no held-out pair of looks. `subject`: index of the thing to change (to add
-    beside, for 'add'), which the instruction then calls 'it'. ValueError for an unknown kind.
+    `seen_only`: the result shows no held-out pair of looks. `subject`: index of the thing to change
+    (for 'add': to add beside), which the instruction then calls 'it'. ValueError for an unknown
+    kind.
     """
     if kind not in KINDS:
         raise ValueError(f"no edit kind {kind!r}: one of {', '.join(KINDS)}")
@@ -334,7 +335,7 @@ def _relation_spot(
 def _placed(
     look: tuple[str, str, str], others: Sequence[Thing], spot: Spot, rng: np.random.Generator
 ) -> Thing | None:
-    """The thing at a free place of the spot, plainly where it is wanted; None when none is found."""
+    """The thing at a free place, plainly where it is wanted; None when none is found."""
     edge = SIZES[look[2]] / 2 + MARGIN
     (left, right), (top, bottom) = place_bounds(spot.zone) if spot.zone else ((0, 1), (0, 1))
     low, high = (max(left, edge), max(top, edge)), (min(right, 1 - edge), min(bottom, 1 - edge))

@@ -1,7 +1,8 @@
 """The phrasings of requests, questions, edits, stories and greetings.
 
-A phrasing is known by its place in its table, and every fifth (index % 5 == 0) is held out of training (see
-`pick_phrasing`): add at the end of a table, and move nothing, or what a trained model has seen changes.
+A phrasing is known by its place in its table, and every fifth (index % 5 == 0) is held out of
+training (`wording.pick_phrasing`): add at the end of a table and move nothing, or what a trained
+model has seen changes.
 """
 
 REQUESTS = (

@@ -1,10 +1,10 @@
 """Requests to draw: what is wanted, in words, and a scene that grants it.
 
-In: a task's name and a generator. Out: a `Request` (claims, relation, background, and its text), its scene by
-`granted`, and by `grants` whether any scene grants it.
+In: a task's name and a generator. Out: a `Request` (claims, relation, background, and its text);
+its scene by `granted`, and by `grants` whether any scene grants it.
 
-The six TASKS follow GenEval (Ghosh et al. 2023, arXiv 2310.11513); the EXTRAS go beyond them. What a request
-leaves open, `granted` draws uniformly, and it adds nothing that was not asked for.
+The six TASKS follow GenEval (Ghosh et al. 2023, arXiv 2310.11513); the EXTRAS go beyond them. What
+a request leaves open, `granted` draws uniformly, and it adds nothing that was not asked for.
 """
 
 from collections.abc import Sequence
@@ -72,7 +72,7 @@ POSITION_THRESHOLD = 0.1  # GenEval's: how much of the two boxes an offset must 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be drawn: claims that must hold, the first standing in `relation` to the second."""
+    """What is to be drawn: claims that must hold, the first in `relation` to the second."""
 
     task: str
     claims: tuple[Claim, ...]
@@ -83,7 +83,7 @@ class Request:
 
 
 def relations(first: Thing, second: Thing) -> frozenset[str]:
-    """Those of RELATIONS in which the first thing stands to the second, by GenEval's position rule."""
+    """Those of RELATIONS of the first thing to the second, by GenEval's position rule."""
     sides = first.width + second.width
     return box_relations(first.x - second.x, first.y - second.y, sides, sides)
 
@@ -91,7 +91,8 @@ def relations(first: Thing, second: Thing) -> frozenset[str]:
 def box_relations(dx: float, dy: float, widths: float, heights: float) -> frozenset[str]:
     """GenEval's position rule for two boxes: centres (dx, dy) apart, widths and heights their sums.
 
-    The offset, less 0.1 of the summed sides, over the length of the whole offset; a part beyond 0.5 counts.
+    The offset, less 0.1 of the summed sides, over the length of the whole offset; a part beyond
+    0.5 counts.
     """
     x = max(abs(dx) - POSITION_THRESHOLD * widths, 0) * np.sign(dx)
     y = max(abs(dy) - POSITION_THRESHOLD * heights, 0) * np.sign(dy)
@@ -103,9 +104,10 @@ def box_relations(dx: float, dy: float, widths: float, heights: float) -> frozen
 
 
 def stands(first: Thing, second: Thing) -> str | None:
-    """The one relation of RELATIONS of the first thing to the second; None when it is not plain to see.
+    """The relation of the first thing to the second; None when it is not plain to see.
 
-    Plain: the boxes are apart along that axis, and the centres at least 1.5 times as far as along the other.
+    Plain: the centres are at least 1.5 times as far apart along one axis as along the other. (Boxes
+    of a scene are then apart along that axis.)
     """
     dx, dy = first.x - second.x, first.y - second.y
     if max(abs(dx), abs(dy)) < 1.5 * min(abs(dx), abs(dy)):
@@ -118,10 +120,10 @@ def stands(first: Thing, second: Thing) -> str | None:
 def request(
     task: str, rng: np.random.Generator, held_out: bool = False, pairs: bool | None = False
 ) -> Request:
-    """A request of one of TASKS or EXTRAS, uniform over what it names, worded by held-out phrasings or others.
+    """A request of one of TASKS or EXTRAS, uniform over what it names, in held-out words or others.
 
-    `pairs`: True names two looks that are a held-out pair, False none that is, None either; of use only to
-    the tasks that name two (shape, colour) looks. ValueError for an unknown task.
+    `pairs`: True names looks that are a held-out pair, False none that are, None either; of use
+    only to what names two (shape, colour) looks. ValueError for an unknown task.
     """
     if task not in TASKS + EXTRAS:
         raise ValueError(f"no task {task!r}: one of {', '.join(TASKS + EXTRAS)}")
@@ -235,11 +237,6 @@ def _fits_easily(claims: Sequence[Claim]) -> bool:
     return sum(c.count * SIZES[c.size] ** 2 for c in claims if c.size is not None) <= FULLEST
 
 
-def _is_crowded(claims: Sequence[Claim]) -> bool:
-    """True for four things with three large ones: they fit, but random places find it in seconds only."""
-    return len(claims) == MOST_COUNTED and sum(claim.size == "large" for claim in claims) > 2
-
-
 def _two_claims(task: str, rng: np.random.Generator, pairs: bool | None) -> tuple[Claim, ...]:
     has = (
         "shape"
@@ -314,7 +311,7 @@ def _ground(wanted: Background | None, rng: np.random.Generator) -> Background:
 
 
 def turned(things: Sequence[Thing], relation: str) -> tuple[Thing, ...]:
-    """The layout mirrored so that the first thing stands in `relation` to the second, plainly to see.
+    """The layout mirrored so that the first thing plainly stands in `relation` to the second.
 
     Unchanged when the two stand at a slant.
     """
@@ -332,7 +329,7 @@ def turned(things: Sequence[Thing], relation: str) -> tuple[Thing, ...]:
 def grants(wanted: Request, drawn: Scene) -> bool:
     """True when the scene shows what is wanted, by GenEval's rules.
 
-    More things than were asked for are allowed, but in 'counting' no more of the kind that was counted.
+    More things than were asked for are allowed, but in 'counting' no more of the kind counted.
     """
     if wanted.background is not None and not ground_agrees(wanted.background, drawn.background):
         return False

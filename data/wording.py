@@ -1,13 +1,14 @@
-"""The words of the scenes world: noun phrases, captions, and the parser that recovers what a caption claims.
+"""The words of the scenes world: noun phrases, captions, and the parser of what a caption claims.
 
 In: things of a `Scene` and a generator. Out: text, and from text the claims it makes.
 
-1. A `Claim` says how many things of a stated size, colour, shape and place there are; `noun` puts it in words.
-2. A table of phrasings is a tuple of templates; a template's place in the table is its index, and every
-   fifth (index % 5 == 0) is held out: training never uses it, evaluation scores it apart (`pick_phrasing`).
-3. `caption` groups the things of a scene into claims and puts them into one phrasing of `CAPTIONS`.
-4. `read_caption` undoes it: noun phrases and backgrounds become marks, and what is left must be a known
-   template; anything else is not a caption (None). `caption_agrees` holds a caption against a scene.
+1. A `Claim` says how many things of a stated size, colour, shape and place there are; `noun` puts
+   it in words.
+2. A table of phrasings is a tuple of templates; a template's place in it is its index, and every
+   fifth (index % 5 == 0) is held out: training never uses it, evaluation scores it apart.
+3. `caption` groups the things of a scene into claims and puts them into one of `CAPTIONS`.
+4. `read_caption` undoes it: noun phrases and backgrounds become marks, and what is left must be a
+   known template; anything else is no caption. `caption_agrees` holds a caption against a scene.
 """
 
 import re
@@ -20,7 +21,7 @@ import numpy as np
 
 from .scenes import COLOURS, DIRECTIONS, GROUNDS, SHAPES, SIZES, Background, Scene, Thing
 
-SHAPE_WORDS = {  # the plain word first
+SHAPE_WORDS: dict[str, tuple[str, ...]] = {  # the plain word first
     "circle": ("circle", "ball", "disc", "dot"),
     "square": ("square", "box", "block"),
     "triangle": ("triangle",),
@@ -30,8 +31,10 @@ SHAPE_WORDS = {  # the plain word first
     "heart": ("heart",),
     "ring": ("ring", "hoop", "donut"),
 }
-COLOUR_WORDS = {name: (name,) for name in COLOURS} | {"purple": ("purple", "violet")}
-SIZE_WORDS = {
+COLOUR_WORDS: dict[str, tuple[str, ...]] = {name: (name,) for name in COLOURS} | {
+    "purple": ("purple", "violet")
+}
+SIZE_WORDS: dict[str, tuple[str, ...]] = {
     "small": ("small", "little", "tiny"),
     "medium": ("medium", "medium-sized", "mid-sized"),
     "large": ("large", "big", "huge"),
@@ -172,7 +175,7 @@ def bare_noun(claim: Claim, rng: np.random.Generator) -> str:
 
 
 def noun(claim: Claim, rng: np.random.Generator, vary: bool = True) -> str:
-    """The claim in words: 'a small red circle', 'two circles that are red', 'a red star in the top left'.
+    """The claim in words: 'a small red circle', 'two circles in blue', 'a red star in the middle'.
 
     `vary` sometimes puts the colour behind the noun.
     """
@@ -218,7 +221,7 @@ def listed(items: Sequence[str]) -> str:
 
 
 def ground_words(ground: Background, rng: np.random.Generator) -> str:
-    """A background in words, to stand before 'background': 'grey', 'horizontally striped sky and mint'.
+    """A background in words, to stand before 'background': 'grey', 'striped sky and mint'.
 
     The direction is said half of the time; a background without one says none.
     """
@@ -230,7 +233,7 @@ def ground_words(ground: Background, rng: np.random.Generator) -> str:
 
 
 def ground_agrees(told: Background, actual: Background) -> bool:
-    """True when kind and colours are equal (in any order for stripes), and the direction where told."""
+    """True when kind, colours (of stripes in any order) and, where told, direction are equal."""
     if told.kind != actual.kind or told.direction not in (None, actual.direction):
         return False
     if told.kind == "striped":
@@ -243,7 +246,7 @@ def claims_of(
 ) -> tuple[Claim, ...]:
     """The claims that tell every thing's colour and shape, and its size and place where asked.
 
-    Equal claims are counted together when `grouped`, otherwise only neighbours in the list stay apart.
+    Equal claims are counted together when `grouped`, otherwise each thing is a claim of its own.
     """
     singles = [
         Claim(1, t.size if sized else None, t.colour, t.shape, place_of(t) if placed else None)
@@ -258,7 +261,7 @@ def claims_of(
 def caption(
     scene: Scene, rng: np.random.Generator, held_out: bool = False, index: int | None = None
 ) -> str:
-    """The scene in words, all of its things told; `index` names the phrasing of CAPTIONS, None draws one."""
+    """The scene in words, all things told; `index`: of the phrasing in CAPTIONS, None draws one."""
     index = pick_phrasing(rng, CAPTIONS, held_out)[0] if index is None else index
     sized, placed = (
         (False, False), (True, False), (True, True), (False, True)
@@ -325,8 +328,8 @@ def ground_pattern() -> re.Pattern[str]:
     """The backgrounds that `ground_words` writes."""
     names, ways = "|".join(GROUNDS), "|".join(DIRECTIONS)
     return re.compile(
-        rf"\b(?:(?:(?P<way>{ways})ly )?(?P<kind>striped|graded) (?P<first>{names}) (?P<joint>and|to) "
-        rf"(?P<second>{names})|(?:plain )?(?P<only>{names}))\b"
+        rf"\b(?:(?:(?P<way>{ways})ly )?(?P<kind>striped|graded) (?P<first>{names}) "
+        rf"(?P<joint>and|to) (?P<second>{names})|(?:plain )?(?P<only>{names}))\b"
     )
 
 
@@ -337,7 +340,7 @@ def skeletons() -> frozenset[str]:
 
 
 def read_parts(text: str) -> tuple[tuple[Claim, ...], Background | None] | None:
-    """(claims, background or None when none is told) of a caption; None when the text is no caption."""
+    """(claims, background or None when none is told) of a caption; None when it is no caption."""
     claims: list[Claim] = []
     grounds: list[Background | None] = []
 
@@ -363,7 +366,7 @@ def read_parts(text: str) -> tuple[tuple[Claim, ...], Background | None] | None:
 
 
 def claim_of(match: re.Match[str]) -> Claim:
-    """The claim in a match of `noun_pattern`; its count is 0 when number or colour contradict themselves."""
+    """The claim in a match of `noun_pattern`; its count is 0 when the match contradicts itself."""
     number, words, means = match["number"], match.groupdict(), meanings()
     if number in ("a", "an"):
         count = 1
@@ -383,7 +386,7 @@ def claim_of(match: re.Match[str]) -> Claim:
 
 
 def ground_of(match: re.Match[str]) -> Background | None:
-    """The background in a match of `ground_pattern`; None when its joining word contradicts its kind."""
+    """The background in a match of `ground_pattern`; None when the match contradicts itself."""
     if match["only"]:
         return Background("plain", match["only"])
     if (match["joint"] == "to") != (match["kind"] == "graded"):
@@ -392,19 +395,19 @@ def ground_of(match: re.Match[str]) -> Background | None:
 
 
 def read_caption(text: str) -> tuple[Claim, ...] | None:
-    """The claims of any caption that `caption` can write, synonyms too; None when it is no caption."""
+    """The claims of any caption that `caption` can write; None when the text is no caption."""
     parts = read_parts(text)
     return None if parts is None else parts[0]
 
 
 def agrees(claims: Sequence[Claim], things: Sequence[Thing]) -> bool:
-    """True when the claims tell all of the things: each thing is claimed once, each claim has its count."""
+    """True when the claims tell all things: each is claimed once, and every claim has its count."""
     wanted = [claim for claim in claims for _ in range(claim.count)]
     return len(wanted) == len(things) and _assigned(wanted, list(things))
 
 
 def covers(claims: Sequence[Claim], things: Sequence[Thing]) -> bool:
-    """True when every claim has its count of things, no thing serving twice; more things may be there."""
+    """True when every claim has its count of things, none serving twice; more may be there."""
     wanted = [claim for claim in claims for _ in range(claim.count)]
     return len(wanted) <= len(things) and _assigned(wanted, list(things))
 
@@ -420,7 +423,7 @@ def _assigned(wanted: list[Claim], things: list[Thing]) -> bool:
 
 
 def caption_agrees(text: str, scene: Scene) -> bool:
-    """True when the text is a caption that tells all things of the scene, and nothing that is not so."""
+    """True when the text is a caption that tells all things of the scene, and nothing false."""
     parts = read_parts(text)
     if parts is None:
         return False
