@@ -126,6 +126,7 @@ def test_ranks_share_the_rows_of_the_same_batches(shards, sequencer):
             assert torch.equal(joined, tensor)
 
 
+@pytest.mark.slow
 def test_worker_processes_change_nothing(shards, sequencer):
     whole = batches(Loader(shards, sequencer, encode, CONFIG), 10)
     loader = Loader(shards, sequencer, encode, CONFIG, whole[2][1], workers=2)
