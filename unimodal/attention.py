@@ -5,11 +5,12 @@ Query q sees key k when they share `doc`, and (k <= q, or both are in the same b
 causal. Every position sees itself, and a padding position (doc == PADDING) sees nothing else.
 
 Letters: B rows, T positions, H query heads, G key-value heads, d head width, L positions of a
-document, N positions of all rows end to end.
+document, P the same with padding, N positions of all rows end to end.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,9 @@ from torch import Tensor
 
 PADDING = -1
 """The `doc` of a position that belongs to no document."""
+
+MULTIPLE = 64
+"""Lengths are padded to multiples of this for matrix products that are compiled for each shape."""
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q_BHTd, k_BGTd, v_BGTd) -> out_BHTd; keys come rotated, and G divides H."""
@@ -46,7 +50,7 @@ class DenseAttention:
 
     def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
         """Masked softmax attention, out_BHTd."""
-        return _attention(q_BHTd, k_BGTd, v_BGTd, mask=self.mask_B1TT)
+        return _fused(q_BHTd, k_BGTd, v_BGTd, self.mask_B1TT)
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,18 @@ class _Segment:
 
     length: int
     padding: bool
-    mask_1LL: Tensor | None
+    mask_LL: Tensor | None
     """None where the plain causal mask is the rule."""
+
+    @cached_property
+    def bias_PP(self) -> Tensor:
+        """The mask in bfloat16, to add to scores; a padded query sees keys, or softmax is 0/0."""
+        pad = -self.length % MULTIPLE
+        if self.mask_LL is None:
+            seen_PP = torch.ones(self.length + pad, self.length + pad, dtype=torch.bool).tril()
+        else:
+            seen_PP = F.pad(F.pad(self.mask_LL, (0, pad)), (0, 0, 0, pad), value=True)
+        return torch.zeros_like(seen_PP, dtype=torch.bfloat16).masked_fill(~seen_PP, -torch.inf)
 
 
 class PackedAttention:
@@ -92,12 +106,16 @@ def _within(segment: _Segment, q_LHd: Tensor, k_LGd: Tensor, v_LGd: Tensor) -> T
     """Attention inside one segment, out_LHd."""
     if segment.padding:  # sees itself only: softmax over one key is one
         return v_LGd.repeat_interleave(q_LHd.shape[1] // v_LGd.shape[1], dim=1)
-    q_1HLd, k_1GLd, v_1GLd = (x.transpose(0, 1)[None] for x in (q_LHd, k_LGd, v_LGd))
-    return _attention(q_1HLd, k_1GLd, v_1GLd, segment.mask_1LL)[0].transpose(0, 1)
+    q_HLd, k_GLd, v_GLd = (x_LHd.transpose(0, 1) for x_LHd in (q_LHd, k_LGd, v_LGd))
+    # In bfloat16 torch's fused attention on the CPU takes twice the time of plain matrix products.
+    if q_HLd.dtype == torch.bfloat16 and q_HLd.device.type == "cpu":
+        return _by_products(q_HLd, k_GLd, v_GLd, segment.bias_PP).transpose(0, 1)
+    out_1HLd = _fused(q_HLd[None], k_GLd[None], v_GLd[None], segment.mask_LL)
+    return out_1HLd[0].transpose(0, 1)
 
 
-def _attention(q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax attention scaled by 1 / sqrt(d); causal where mask is None."""
+def _fused(q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q k' / sqrt(d)) v by torch's own kernels; causal where mask is None."""
     return F.scaled_dot_product_attention(
         q_BHTd,
         k_BGTd,
@@ -108,21 +126,31 @@ def _attention(q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor, mask: Tensor | No
     )
 
 
+def _by_products(q_HLd: Tensor, k_GLd: Tensor, v_GLd: Tensor, bias_PP: Tensor) -> Tensor:
+    """softmax(q k' / sqrt(d) + bias) v by two matrix products, out_HLd."""
+    (H, L, d), G, P = q_HLd.shape, len(k_GLd), len(bias_PP)
+    q_HPd, k_GPd, v_GPd = (F.pad(x, (0, 0, 0, P - L)) for x in (q_HLd, k_GLd, v_GLd))
+    q_GRd = (q_HPd * d**-0.5).view(G, -1, d)  # the query heads that share keys, end to end
+    scores_HPP = torch.bmm(q_GRd, k_GPd.mT).view(H, P, P) + bias_PP
+    out_GRd = torch.bmm(scores_HPP.softmax(-1).view(G, -1, P), v_GPd)
+    return out_GRd.view(H, P, d)[:, :L]
+
+
 def _segments(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> list[_Segment]:
     """The segments of the rows end to end; masks lie where doc_BT lies."""
-    docs_BT = doc_BT.cpu()
-    special_BT = (block_BT > 0).cpu() | private_BT.bool().cpu()
+    special_BT = ((block_BT > 0) | private_BT.bool()).cpu()
     segments = []
-    for row, docs_T in enumerate(docs_BT):
-        values, lengths = torch.unique_consecutive(docs_T, return_counts=True)
-        _require_whole(values.tolist())
+    for row, docs_T in enumerate(doc_BT.cpu()):
+        values, lengths = (x.tolist() for x in torch.unique_consecutive(docs_T, return_counts=True))
+        _require_whole(values)
         stop = 0
-        for doc, length in zip(values.tolist(), lengths.tolist(), strict=True):
+        for doc, length in zip(values, lengths, strict=True):
             start, stop = stop, stop + length
             here = (slice(row, row + 1), slice(start, stop))
-            special = doc != PADDING and bool(special_BT[here].any())
-            mask_1LL = span_mask(doc_BT[here], block_BT[here], private_BT[here]) if special else None
-            segments.append(_Segment(length, doc == PADDING, mask_1LL))
+            mask_LL = None
+            if doc != PADDING and special_BT[here].any():
+                mask_LL = span_mask(doc_BT[here], block_BT[here], private_BT[here])[0]
+            segments.append(_Segment(length, doc == PADDING, mask_LL))
     return segments
 
 

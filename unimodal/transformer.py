@@ -52,7 +52,7 @@ class TransformerConfig:
             for name, value in vars(self).items()
             if not isinstance(value, bool) and value <= 0
         ]
-        if not problems and self.num_heads % self.num_kv_heads:
+        if self.num_kv_heads > 0 and self.num_heads % self.num_kv_heads:
             problems.append(
                 f"num_kv_heads must divide num_heads, got {self.num_kv_heads} and {self.num_heads}"
             )
@@ -72,7 +72,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., width) -> the same shape and dtype."""
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,9 @@ class Rotation:
         return cls(torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1))
 
     def __call__(self, x_BHTd: Tensor) -> Tensor:
-        """Queries or keys turned to their positions."""
-        return x_BHTd * self.cos_B1Td + x_BHTd.roll(x_BHTd.shape[-1] // 2, -1) * self.sin_B1Td
+        """Queries or keys turned to their positions, in their own dtype."""
+        swapped_BHTd = x_BHTd.roll(x_BHTd.shape[-1] // 2, -1)
+        return (x_BHTd * self.cos_B1Td + swapped_BHTd * self.sin_B1Td).to(x_BHTd.dtype)
 
 
 class Attention(nn.Module):

@@ -1,0 +1,124 @@
+"""Attention in packed rows: the rule against a loop, the fast path against the dense mask."""
+
+import hypothesis
+import pytest
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from unimodal.attention import PADDING, DenseAttention, PackedAttention, span_mask
+
+Row = list[tuple[int, int, bool]]
+"""(doc, block, private) of each position."""
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> Row:
+    """A row of whole documents, runs of padding among them; blocks and private pieces in some."""
+    row: Row = []
+    for doc in range(draw(st.integers(1, 4))):
+        causal = draw(st.booleans())
+        for piece in range(draw(st.integers(1, 3))):
+            block = 0 if causal else draw(st.sampled_from([0, piece + 1]))
+            private = not causal and draw(st.booleans())
+            row += [(doc, block, private)] * draw(st.integers(1, 5))
+        row += [(PADDING, 0, False)] * draw(st.sampled_from([0, 0, 3]))
+    return row
+
+
+def spans(row: Row) -> tuple[Tensor, Tensor, Tensor]:
+    """doc, block and private of one row, (1, T) each."""
+    doc, block, private = (torch.tensor(column)[None] for column in zip(*row, strict=True))
+    return doc, block, private
+
+
+def sees(row: Row, q: int, k: int) -> bool:
+    """The rule, read aloud."""
+    (q_doc, q_block, _), (k_doc, k_block, k_private) = row[q], row[k]
+    share_block = q_block == k_block and q_block > 0
+    if q == k:
+        return True
+    if q_doc != k_doc or q_doc == PADDING:
+        return False
+    return (k <= q or share_block) and (not k_private or share_block)
+
+
+def qkv(T: int, H: int, G: int, seed: int, B: int = 1, dtype: torch.dtype = torch.float32):
+    """Random queries, keys and values that want gradients."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randn(B, heads, T, 8, generator=generator).to(dtype).requires_grad_()
+        for heads in (H, G, G)
+    ]
+
+
+def out_and_gradients(attend, inputs: list[Tensor]) -> list[Tensor]:
+    """The output of one layer and the gradients of a random functional of it."""
+    out_BHTd = attend(0, *inputs)
+    weights = torch.randn(out_BHTd.shape, generator=torch.Generator().manual_seed(1))
+    return [out_BHTd, *torch.autograd.grad((out_BHTd * weights).sum(), inputs)]
+
+
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@hypothesis.given(rows())
+def test_span_mask_is_the_rule(row: Row) -> None:
+    seen_TT = span_mask(*spans(row))[0]
+    rule = [[sees(row, q, k) for k in range(len(row))] for q in range(len(row))]
+    assert seen_TT.tolist() == rule
+
+
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+@hypothesis.given(rows(), st.sampled_from([(4, 4), (4, 2), (3, 1)]), st.integers(0, 9))
+def test_packed_equals_dense(row: Row, heads: tuple[int, int], seed: int) -> None:
+    inputs = qkv(len(row), *heads, seed)
+    packed = out_and_gradients(PackedAttention(*spans(row)), inputs)
+    dense = out_and_gradients(DenseAttention(span_mask(*spans(row))), inputs)
+    for mine, oracle in zip(packed, dense, strict=True):
+        torch.testing.assert_close(mine, oracle, atol=2e-6, rtol=1e-5)
+
+
+@hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
+@hypothesis.given(rows(), st.sampled_from([(4, 4), (4, 2)]), st.integers(0, 9))
+def test_bfloat16_packed_is_near_dense_in_float32(row: Row, heads: tuple[int, int], seed: int):
+    inputs = qkv(len(row), *heads, seed, dtype=torch.bfloat16)
+    packed = out_and_gradients(PackedAttention(*spans(row)), inputs)
+    exact = [x.detach().float().requires_grad_() for x in inputs]
+    dense = out_and_gradients(DenseAttention(span_mask(*spans(row))), exact)
+    for mine, oracle in zip(packed, dense, strict=True):
+        assert mine.dtype == torch.bfloat16
+        assert (mine.float() - oracle).abs().mean() < 0.01
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-6), (torch.bfloat16, 0.01)])
+def test_rows_of_a_batch_and_long_documents(dtype: torch.dtype, error: float) -> None:
+    doc_BT = torch.tensor([[0] * 150 + [1] * 50, [7] * 60 + [3] * 130 + [PADDING] * 10])
+    block_BT = torch.zeros_like(doc_BT)
+    block_BT[1, 70:140] = 1
+    private_BT = block_BT.bool()
+    inputs = qkv(200, 2, 1, seed=0, B=2, dtype=dtype)
+    packed = out_and_gradients(PackedAttention(doc_BT, block_BT, private_BT), inputs)
+    exact = [x.detach().float().requires_grad_() for x in inputs]
+    dense = out_and_gradients(DenseAttention(span_mask(doc_BT, block_BT, private_BT)), exact)
+    for mine, oracle in zip(packed, dense, strict=True):
+        assert (mine.float() - oracle).norm() < error * oracle.norm()
+
+
+def test_padding_returns_its_own_value_and_takes_nothing_else() -> None:
+    row: Row = [(0, 0, False)] * 3 + [(PADDING, 0, False)] * 4
+    q, k, v = qkv(7, 4, 2, seed=0)
+    out_BHTd = PackedAttention(*spans(row))(0, q, k, v)
+    assert torch.equal(out_BHTd[:, :, 3:], v.repeat_interleave(2, dim=1)[:, :, 3:])
+
+
+def test_no_position_is_dropped_and_none_leaks() -> None:
+    row: Row = [(0, 0, False)] * 20 + [(1, 0, False)] * 30
+    attend = PackedAttention(*spans(row))
+    q, k, v = qkv(50, 2, 2, seed=0)
+    (touched,) = torch.autograd.grad(attend(0, q, k, v)[:, :, 49].sum(), v)
+    assert (touched[0, :, 20:].abs() > 0).all() and not touched[0, :, :20].any()
+
+
+def test_a_scattered_document_is_refused() -> None:
+    row: Row = [(5, 0, False)] * 2 + [(1, 0, False)] * 2 + [(5, 0, False)] * 2
+    with pytest.raises(ValueError, match=r"documents \[5\] lie in several pieces"):
+        PackedAttention(*spans(row))
