@@ -91,11 +91,11 @@ def test_bfloat16_packed_is_near_dense_in_float32(row: Row, heads: tuple[int, in
 
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-6), (torch.bfloat16, 0.01)])
 def test_rows_of_a_batch_and_long_documents(dtype: torch.dtype, error: float) -> None:
-    doc_BT = torch.tensor([[0] * 150 + [1] * 50, [7] * 60 + [3] * 130 + [PADDING] * 10])
+    doc_BT = torch.tensor([[0] * 136 + [1] * 64, [7] * 60 + [3] * 128 + [PADDING] * 12])
     block_BT = torch.zeros_like(doc_BT)
     block_BT[1, 70:140] = 1
     private_BT = block_BT.bool()
-    inputs = qkv(200, 2, 1, seed=0, B=2, dtype=dtype)
+    inputs = qkv(200, 4, 2, seed=0, B=2, dtype=dtype)
     packed = out_and_gradients(PackedAttention(doc_BT, block_BT, private_BT), inputs)
     exact = [x.detach().float().requires_grad_() for x in inputs]
     dense = out_and_gradients(DenseAttention(span_mask(doc_BT, block_BT, private_BT)), exact)

@@ -130,7 +130,7 @@ def _by_products(q_HLd: Tensor, k_GLd: Tensor, v_GLd: Tensor, bias_PP: Tensor) -
     """softmax(q k' / sqrt(d) + bias) v by two matrix products, out_HLd."""
     (H, L, d), G, P = q_HLd.shape, len(k_GLd), len(bias_PP)
     q_HPd, k_GPd, v_GPd = (F.pad(x, (0, 0, 0, P - L)) for x in (q_HLd, k_GLd, v_GLd))
-    q_GRd = (q_HPd * d**-0.5).view(G, -1, d)  # the query heads that share keys, end to end
+    q_GRd = (q_HPd * d**-0.5).reshape(G, -1, d)  # the query heads that share keys, end to end
     scores_HPP = torch.bmm(q_GRd, k_GPd.mT).view(H, P, P) + bias_PP
     out_GRd = torch.bmm(scores_HPP.softmax(-1).view(G, -1, P), v_GPd)
     return out_GRd.view(H, P, d)[:, :L]
