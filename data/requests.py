@@ -57,7 +57,7 @@ SEVERAL = (
     (1, 2, 1),
 )
 FULLEST = 0.44  # of the canvas: requests name no sizes whose boxes cover more, as they hardly fit
-NUM_LAYOUTS = 2000  # tried before a request is said not to fit
+NUM_LAYOUTS = 500  # tried before a request is said not to fit
 
 RELATIONS = ("left of", "right of", "above", "below")
 RELATION_WORDS = {
