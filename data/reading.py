@@ -44,9 +44,9 @@ from .scenes import (
 # Distances of colours are Euclidean in sRGB, 0..255; pixels are those of a canvas of 64.
 GROUND_LIMIT = 30.0  # root mean square distance of the frame from the background
 COLOUR_LIMIT = 36.0  # distance from the named colour; any two are at least 87 apart
-LEAST_STRENGTH = 0.85  # of a colour that a soft edge has mixed with the background
+LEAST_STRENGTH = 0.9  # of a colour that a soft edge has mixed with the background
 ASIDE_LIMIT = 0.1  # summed squares of what is neither background nor that colour, over the area
-ERROR_LIMIT = 0.055  # error of the best template
+ERROR_LIMIT = 0.05  # error of the best template
 RIVAL_RATIO = 1.1  # least error of the next shape or size over that of the best
 LEAST_AREA_PX = 12  # what is smaller is no component; the smallest thing covers 71
 STAIN = 45.0  # distance from the background that counts as a stain where no thing is
