@@ -126,7 +126,7 @@ def test_no_shape_is_read_when_half_erased() -> None:
     assert num_read <= 6
 
 
-@pytest.mark.parametrize("part", [0.25, 0.35])
+@pytest.mark.parametrize("part", [0.15, 0.25, 0.35])
 def test_few_shapes_are_read_with_a_part_erased(part: float) -> None:
     num_read = 0
     for seed in range(120):
