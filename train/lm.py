@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from unimodal.vocabulary import Vocabulary
 
 from .engine import Engine
 from .loop import LoopConfig, prepare, run, set_threads
-from .objectives import LossConfig, language
+from .objectives import LossConfig, Losses, language
 from .optimizer import OptimizerConfig, build
 from .schedule import ScheduleConfig
 
@@ -66,6 +66,9 @@ class LmRun:
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of matrix products; weights, their sums and the loss stay float32. bf16 is for GPUs and for
+    CPUs with bfloat16 arithmetic (avx512_bf16 or amx_bf16): others do it in software."""
     compile: bool = False
     """Compile each layer with torch.compile (needs a C++ compiler or a GPU)."""
 
@@ -94,7 +97,8 @@ def train(config: LmRun) -> Path:
     if config.compile:
         for layer in model.model.layers:
             layer.compile()
-    optimizers = build(model, config.optimizer, hidden="model.layers.")
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    optimizers = build(model, config.optimizer, "model.layers.", dtype)
     engine = Engine(model, optimizers, config.schedule, config.optimizer.clip)
     encode = PictureEncoder(image, device)
     loader = Loader(
@@ -104,13 +108,18 @@ def train(config: LmRun) -> Path:
         config.loader,
         State(**state["data"]["loader"]) if state else None,
     )
+
+    def objective(batch: Batch) -> Losses:
+        with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
+            return language(model, vocabulary, batch.to(device), config.loss)
+
     before = state["data"]["hours"] if state else 0.0
     run(
         config.output,
         config.loop,
         engine,
         _timed(loader, before, began),
-        lambda batch: language(model, vocabulary, batch.to(device), config.loss),
+        objective,
         state["step"] if state else 0,
     )
     hours = before + (time.time() - began) / 3600

@@ -30,6 +30,17 @@ class LossConfig:
         ]
 
 
+class UncompiledAttention(PackedAttention):
+    """Stays outside compiled graphs: its documents' lengths are others in every batch."""
+
+    @torch.compiler.disable
+    def __call__(
+        self, layer: int, q_BHTd: torch.Tensor, k_BGTd: torch.Tensor, v_BGTd: torch.Tensor
+    ) -> torch.Tensor:
+        """Attention within each document, out_BHTd."""
+        return super().__call__(layer, q_BHTd, k_BGTd, v_BGTd)
+
+
 @dataclass(frozen=True)
 class Losses:
     """The scalar to minimise, and what to report of it."""
@@ -47,7 +58,7 @@ def language(
     normalises over the codes alone and a text's over text and control ids alone, and only those
     logits are computed.
     """
-    attend = PackedAttention(batch.doc, batch.block, batch.private)
+    attend = UncompiledAttention(batch.doc, batch.block, batch.private)
     hidden_BTD = transformer(transformer.embed(batch.ids), batch.positions, attend)
     first = vocabulary.first_code
     is_code_BT = batch.labels >= first

@@ -1,9 +1,8 @@
 """Muon for hidden matrices, AdamW for everything else, each group with its own learning rate.
 
 Muon (Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024) moves a matrix
-by the orthogonalised momentum of its gradient. torch's own multiplies in bfloat16, which a CPU
-without bfloat16 arithmetic does hundreds of times slower than float32, so it is written here, in
-the gradient's dtype.
+by the orthogonalised momentum of its gradient. torch's own always multiplies in bfloat16, which a
+CPU without bfloat16 arithmetic does hundreds of times slower than float32; here that is a choice.
 """
 
 from collections.abc import Iterable
@@ -62,11 +61,17 @@ def orthogonalised(matrix_BMN: torch.Tensor, num_steps: int = 5) -> torch.Tensor
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum; matrices of one shape are orthogonalised together."""
+    """Muon with Nesterov momentum; matrices of one shape are orthogonalised together in `dtype`."""
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        dtype: torch.dtype = torch.float32,
     ):
+        self.dtype = dtype
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -88,19 +93,23 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(parameter)
             state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
             directions.append(parameter.grad.lerp(state["momentum"], group["momentum"]))
-        updates = orthogonalised(torch.stack(directions))
+        updates = orthogonalised(torch.stack(directions).to(self.dtype))
         # Moonlight's scale (arXiv 2502.16982, eq. 4): an update's root mean square is lr, as
         # AdamW's about is.
         scale = max(parameters[0].shape) ** 0.5
         for parameter, update in zip(parameters, updates, strict=True):
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(update, alpha=-group["lr"] * scale)
+            parameter.add_(update.to(parameter.dtype), alpha=-group["lr"] * scale)
 
 
 def build(
-    model: nn.Module, config: OptimizerConfig, hidden: str | None = None
+    model: nn.Module,
+    config: OptimizerConfig,
+    hidden: str | None = None,
+    muon_dtype: torch.dtype = torch.float32,
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers of a model; Muon takes the matrices whose name begins with `hidden`.
+    """The optimizers of a model; Muon takes the matrices whose name begins with `hidden`
+    and orthogonalises in `muon_dtype`.
 
     Each group notes its plateau learning rate as `initial_lr`. A `lr_scale` that matches no
     parameter is a ValueError: an ignored setting is a mistake.
@@ -129,7 +138,9 @@ def build(
     if matrices:
         assert config.muon_lr is not None, "there are matrices only with Muon"
         optimizers.append(
-            Muon(matrices.values(), config.muon_lr, config.momentum, config.weight_decay)
+            Muon(
+                matrices.values(), config.muon_lr, config.momentum, config.weight_decay, muon_dtype
+            )
         )
     for optimizer in optimizers:
         for group in optimizer.param_groups:
