@@ -18,6 +18,8 @@ import unimodal
 from unimodal.data.command import SceneShards
 from unimodal.data.conversations import Mix
 from unimodal.data.shards import ShardWriter, find_shards
+from unimodal.drawer import NextCode
+from unimodal.reader import CodeReader
 from unimodal.sequence import IGNORE, Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.train import lm
@@ -148,7 +150,7 @@ def test_one_batch_can_be_overfitted() -> None:
     optimizers = build(transformer, config, "model.layers.")
     engine = Engine(transformer, optimizers, ScheduleConfig(60, 5), config.clip)
     for step in range(60):
-        losses = language(transformer, vocabulary, batch, LossConfig())
+        losses = language(transformer, CodeReader(), NextCode(vocabulary), batch, LossConfig())
         engine.step(losses.total, step)
     assert losses.reports["loss_text"] < 0.05 and losses.reports["loss_image"] < 0.05
 
@@ -169,7 +171,9 @@ def test_losses_equal_a_masked_float64_oracle() -> None:
     batch = whole(torch.from_numpy(rng.integers(0, vocabulary.size, (2, 50))))
     weights = torch.from_numpy(rng.uniform(0, 2, (2, 50)))
     batch = replace(batch, weights=weights)
-    losses = language(transformer, vocabulary, batch, LossConfig(text=0.7, image=1.3))
+    losses = language(
+        transformer, CodeReader(), NextCode(vocabulary), batch, LossConfig(text=0.7, image=1.3)
+    )
 
     from unimodal.attention import PackedAttention
 

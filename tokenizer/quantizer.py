@@ -16,6 +16,9 @@ from torch import nn
 class FSQ(nn.Module):
     """Quantizes the last dimension, one number for each entry of `levels` (each at least 2)."""
 
+    _radix: torch.Tensor
+    _levels: torch.Tensor
+
     def __init__(self, levels: Sequence[int]):
         super().__init__()
         if not levels or min(levels) < 2:

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ class Names:
     def optimizer_tensors(self, optimizers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
         """{parameter name + '/' + state name: tensor} over all optimizers."""
         return {
-            f"{self._name_of[parameter]}/{key}": value.detach().contiguous()
+            f"{self._name_of[cast(nn.Parameter, parameter)]}/{key}": value.detach().contiguous()
             for optimizer in optimizers
             for parameter, state in optimizer.state.items()
             for key, value in state.items()

@@ -16,6 +16,8 @@ from unimodal.data.command import SETTINGS
 from unimodal.data.loader import Loader, LoaderConfig, PictureEncoder, Samples, State
 from unimodal.data.shards import find_shards
 from unimodal.document import Text
+from unimodal.drawer import NextCode
+from unimodal.reader import CodeReader
 from unimodal.sequence import Batch, Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
@@ -109,9 +111,11 @@ def train(config: LmRun) -> Path:
         State(**state["data"]["loader"]) if state else None,
     )
 
+    reader, drawer = CodeReader(), NextCode(vocabulary)
+
     def objective(batch: Batch) -> Losses:
         with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
-            return language(model, vocabulary, batch.to(device), config.loss)
+            return language(model, reader, drawer, batch.to(device), config.loss)
 
     before = state["data"]["hours"] if state else 0.0
     run(

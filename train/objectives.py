@@ -8,10 +8,11 @@ import torch
 from torch.nn import functional as F
 
 from unimodal.attention import PackedAttention
+from unimodal.drawer import Drawer
+from unimodal.reader import Reader
 from unimodal.sequence import IGNORE, Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.transformer import Transformer
-from unimodal.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -50,39 +51,42 @@ class Losses:
 
 
 def language(
-    transformer: Transformer, vocabulary: Vocabulary, batch: Batch, config: LossConfig
+    transformer: Transformer, reader: Reader, drawer: Drawer, batch: Batch, config: LossConfig
 ) -> Losses:
-    """Next-token loss of packed rows, each modality's sum divided by its weight in the batch.
+    """The loss of packed rows, each modality's sum divided by its weight in the batch.
 
-    The grammar lets a position hold either a code or anything else, never both. So a code's loss
-    normalises over the codes alone and a text's over text and control ids alone, and only those
-    logits are computed.
+    The grammar lets a position hold either a code or anything else, never both. So the loss of
+    text normalises over text and control ids alone, that of a picture is its drawer's, and only
+    the logits that they need are computed.
     """
     attend = UncompiledAttention(batch.doc, batch.block, batch.private)
-    hidden_BTD = transformer(transformer.embed(batch.ids), batch.positions, attend)
-    first = vocabulary.first_code
+    hidden_BTD = transformer(reader(transformer, batch.ids), batch.positions, attend)
+    first = drawer.vocabulary.first_code
     is_code_BT = batch.labels >= first
     total = hidden_BTD.new_zeros(())
     reports: dict[str, float] = {}
-    for name, weight, chosen_BT, start, stop in (
-        ("text", config.text, (batch.labels != IGNORE) & ~is_code_BT, 0, first),
-        ("image", config.image, is_code_BT, first, vocabulary.size),
+    for name, weight, chosen_BT in (
+        ("text", config.text, (batch.labels != IGNORE) & ~is_code_BT),
+        ("image", config.image, is_code_BT),
     ):
         weights_N, count = batch.weights[chosen_BT], int(chosen_BT.sum())
         reports[f"targets_{name}"] = count
         if count == 0:
             continue
-        logits_NV = transformer.logits(hidden_BTD[chosen_BT], start, stop)
-        losses_N = F.cross_entropy(logits_NV, batch.labels[chosen_BT] - start, reduction="none")
+        hidden_ND, labels_N = hidden_BTD[chosen_BT], batch.labels[chosen_BT]
+        if name == "image":
+            logits_NV = drawer.logits(transformer, hidden_ND).float()
+            losses_N = drawer.losses(logits_NV, labels_N)
+        else:
+            logits_NV = transformer.logits(hidden_ND, 0, first).float()
+            losses_N = F.cross_entropy(logits_NV, labels_N, reduction="none")
         loss = (losses_N * weights_N).sum() / weights_N.sum()
         total = total + weight * loss
         reports[f"loss_{name}"] = loss.item()
         if config.z:
             # PaLM (arXiv 2204.02311, sec. 5): z * log^2 Z
-            total = (
-                total
-                + config.z * (logits_NV.logsumexp(-1).square() * weights_N).sum() / weights_N.sum()
-            )
+            square_N = logits_NV.logsumexp(-1).square()
+            total = total + config.z * (square_N * weights_N).sum() / weights_N.sum()
     return Losses(total, {"loss": total.item(), **reports})
 
 

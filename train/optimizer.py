@@ -88,6 +88,7 @@ class Muon(torch.optim.Optimizer):
     def _update(self, parameters: list[nn.Parameter], group: dict) -> None:
         directions = []
         for parameter in parameters:
+            assert parameter.grad is not None, "only parameters with a gradient come here"
             state = self.state[parameter]
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)

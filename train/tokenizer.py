@@ -52,7 +52,7 @@ def train(config: TokenizerRun) -> Path:
     set_threads(config.loop)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(config.seed)
-    model = ImageTokenizer(config.model).to(device, memory_format=torch.channels_last)
+    model = ImageTokenizer(config.model).to(device)
     engine = Engine(model, build(model, config.optimizer), config.schedule, config.optimizer.clip)
     start = state["step"] if state else 0
     batches = pictures(samples, config.batch_images, config.seed, start)

@@ -27,7 +27,9 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 
 from . import config
+from .drawer import Drawer, NextCode
 from .generation import Sampling
+from .reader import CodeReader, Reader
 from .sequence import Sequencer
 from .text import TextTokenizer
 from .transformer import Transformer, TransformerConfig
@@ -76,6 +78,16 @@ class Model:
     def canvas(self) -> tuple[int, int]:
         """(width, height) in pixels of the pictures it draws and is given."""
         return self.grid.width * self.tokenizer.patch, self.grid.height * self.tokenizer.patch
+
+    @property
+    def reader(self) -> Reader:
+        """How pictures enter the transformer."""
+        return CodeReader()
+
+    @property
+    def drawer(self) -> Drawer:
+        """How pictures are predicted."""
+        return NextCode(self.vocabulary)
 
     def chat(self, **changes: Any) -> "Chat":
         """A new conversation; `changes` replace fields of the sampling defaults, such as seed=1."""

@@ -24,7 +24,6 @@ from unimodal.tokenizer.pixels import Source, fit, open_picture, to_images, to_t
 from .bundle import Model
 from .document import Document, Part, Picture, Text
 from .generation import PictureDone, PictureProgress, ReplyDone, Sampling, TextDelta, stream
-from .grammar import picture_length
 
 TEXT_ROOM = 32  # positions kept free for the text of a reply, beside those of one picture
 NUM_SEEDS = 2**64
@@ -149,7 +148,7 @@ class Chat:
 
     def _check_room(self, document: Document) -> None:
         used, context = len(self.model.sequencer.prompt(document)), self.model.context
-        needed = picture_length(self.model.grid) + TEXT_ROOM
+        needed = self.model.drawer.positions(self.model.grid) + TEXT_ROOM
         if used + needed <= context:
             return
         way_out = "start a new conversation" if self._parts else "shorten the prompt"

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from .cache import Cache
 from .document import Document, Part, Picture, Text
-from .grammar import Choice, Grammar, State, picture_length
+from .grammar import Choice, Grammar, State
 from .sampling import Sampling, guide, noise, pick
 from .text import TextTokenizer
 
@@ -284,7 +284,7 @@ class _Request:
 
     def _end_picture(self) -> Event:
         assert self.state.grid is not None, "a picture ended before its size was known"
-        ids = self.state.ids[-picture_length(self.state.grid) :]
+        ids = self.state.ids[-self._model.drawer.positions(self.state.grid) :]
         (picture,) = self._model.sequencer.parts(ids, role="assistant")
         assert isinstance(picture, Picture), "a reply's picture was read back as text"
         self.parts.append(picture)
@@ -334,7 +334,7 @@ def _forward(model: "Model", cache: Cache, branches: list[_Branch], rows: slice)
     padded = [branch.unread + [pad] * (longest - len(branch.unread)) for branch in branches]
     ids_BT = torch.tensor(padded, device=device)
     positions_BT = cache.append(longest, rows)
-    hidden_BTD = model.transformer(model.transformer.embed(ids_BT), positions_BT, cache)
+    hidden_BTD = model.transformer(model.reader(model.transformer, ids_BT), positions_BT, cache)
     cache.commit(lengths_B, rows)
     cache.rollback(rows=rows)
     for row, branch in enumerate(branches, start=rows.start):
@@ -352,9 +352,10 @@ def _sample(model: "Model", requests: list[_Request], hidden_BD: Tensor) -> list
     tokens: dict[int, int] = {}
     for (choice, guided, *settings), members in groups.items():
         logits_BV = _logits(model, choice, guided, members, hidden_BD)
+        sample = pick if choice.allowed is not None else model.drawer.sample
         noise_B = [noise(member.sampling.seed, len(member.state.ids)) for member in members]
         uniform_B = torch.tensor(noise_B, dtype=torch.float64, device=logits_BV.device)
-        picked_B = pick(logits_BV, uniform_B, *settings).tolist()
+        picked_B = sample(logits_BV, uniform_B, *settings).tolist()
         tokens |= {m.number: choice.first + k for m, k in zip(members, picked_B, strict=True)}
     return [tokens[request.number] for request in requests]
 
@@ -378,7 +379,11 @@ def _logits(
         branches += [member.blind for member in members]
     rows = [branch.row for branch in branches if branch is not None]
     assert len(rows) == len(branches), "a request was sampled without its branches"
-    logits_BV = model.transformer.logits(hidden_BD[rows], choice.first, choice.last).float()
+    if choice.allowed is None:
+        logits_BV = model.drawer.logits(model.transformer, hidden_BD[rows]).float()
+    else:
+        last = choice.last
+        logits_BV = model.transformer.logits(hidden_BD[rows], choice.first, last).float()
     if not bool(logits_BV.isfinite().all()):
         raise ValueError("the model's logits are not finite: its weights are damaged")
     if guided:

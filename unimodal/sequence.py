@@ -200,7 +200,9 @@ class Sequencer:
         """The texts and pictures that ids between two markers spell; a broken layout is a
         ValueError.
         """
-        ids, parts, text = list(ids), [], []
+        ids = list(ids)
+        parts: list[Part] = []
+        text: list[int] = []
         at = 0
         while at < len(ids):
             if self.vocabulary.is_text(ids[at]):

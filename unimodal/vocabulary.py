@@ -75,11 +75,11 @@ class Vocabulary:
             raise ValueError(f"ids {ids[~self.is_code(ids)][:5].tolist()} are no image codes")
         return ids - self.first_code
 
-    def is_text(self, ids: np.ndarray) -> np.ndarray:
+    def is_text(self, ids: np.ndarray | int) -> np.ndarray:
         """True where an id is a text token."""
         return (np.asarray(ids) >= 0) & (np.asarray(ids) < self.num_text)
 
-    def is_code(self, ids: np.ndarray) -> np.ndarray:
+    def is_code(self, ids: np.ndarray | int) -> np.ndarray:
         """True where an id is an image code."""
         return (np.asarray(ids) >= self.first_code) & (np.asarray(ids) < self.size)
 
