@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import unimodal
+from unimodal.attention import PackedAttention
 from unimodal.data.command import SceneShards
 from unimodal.data.conversations import Mix
 from unimodal.data.shards import ShardWriter, find_shards
@@ -105,7 +106,7 @@ def test_golden_losses(tmp_path: Path, shards: Path, tokenizer: Path) -> None:
     if os.environ.get("UNIMODAL_WRITE_GOLDEN"):
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(json.dumps(losses))
-    np.testing.assert_allclose(losses, json.loads(GOLDEN.read_text()), rtol=2e-3)
+    np.testing.assert_allclose(losses, json.loads(GOLDEN.read_text()), rtol=5e-3)
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -174,9 +175,6 @@ def test_losses_equal_a_masked_float64_oracle() -> None:
     losses = language(
         transformer, CodeReader(), NextCode(vocabulary), batch, LossConfig(text=0.7, image=1.3)
     )
-
-    from unimodal.attention import PackedAttention
-
     attend = PackedAttention(batch.doc, batch.block, batch.private)
     logits = transformer.logits(transformer(transformer.embed(batch.ids), batch.positions, attend))
     expected = 0.0

@@ -75,10 +75,10 @@ def language(
             continue
         hidden_ND, labels_N = hidden_BTD[chosen_BT], batch.labels[chosen_BT]
         if name == "image":
-            logits_NV = drawer.logits(transformer, hidden_ND).float()
+            logits_NV = _full(drawer.logits(transformer, hidden_ND))
             losses_N = drawer.losses(logits_NV, labels_N)
         else:
-            logits_NV = transformer.logits(hidden_ND, 0, first).float()
+            logits_NV = _full(transformer.logits(hidden_ND, 0, first))
             losses_N = F.cross_entropy(logits_NV, labels_N, reduction="none")
         loss = (losses_N * weights_N).sum() / weights_N.sum()
         total = total + weight * loss
@@ -88,6 +88,11 @@ def language(
             square_N = logits_NV.logsumexp(-1).square()
             total = total + config.z * (square_N * weights_N).sum() / weights_N.sum()
     return Losses(total, {"loss": total.item(), **reports})
+
+
+def _full(logits: torch.Tensor) -> torch.Tensor:
+    """Half precision never touches a loss."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def reconstruction(tokenizer: ImageTokenizer, images_BCHW: torch.Tensor) -> Losses:

@@ -32,7 +32,7 @@ class Drawer(Protocol):
         ...
 
     def losses(self, logits_NV: Tensor, labels_N: Tensor) -> Tensor:
-        """The unreduced loss of each position, float32 (N,); labels_N are ids."""
+        """The unreduced loss of each position, (N,) in the logits' dtype; labels_N are ids."""
         ...
 
     def sample(
@@ -69,9 +69,7 @@ class NextCode:
 
     def losses(self, logits_NV: Tensor, labels_N: Tensor) -> Tensor:
         """Cross entropy over the codes."""
-        return F.cross_entropy(
-            logits_NV.float(), labels_N - self.vocabulary.first_code, reduction="none"
-        )
+        return F.cross_entropy(logits_NV, labels_N - self.vocabulary.first_code, reduction="none")
 
     def sample(
         self,
