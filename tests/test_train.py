@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,28 @@ def test_the_bundle_of_a_run_loads_and_names_its_provenance(
     model = unimodal.load(lm.train(recipe(tmp_path / "run", shards, tokenizer, 2)))
     assert model.tokenizer.hash == ImageTokenizer.load(tokenizer).hash
     assert model.card["hardware"] in ("cpu", "gpu") and model.card["documents"] == 60
+
+
+def test_a_full_disk_stops_the_run_and_keeps_its_checkpoints(
+    tmp_path: Path, shards: Path, tokenizer: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1200k", "tmpfs", str(disk)])
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    try:
+        config = recipe(disk / "run", shards, tokenizer, 20, save_every_steps=1, keep_checkpoints=9)
+        with pytest.raises(OSError, match="earlier ones are whole"):
+            lm.train(config)
+        whole = found(disk / "run")
+        assert whole and not list((disk / "run").glob(".new*"))
+        shutil.rmtree(whole[0])
+        lm.train(replace(config, schedule=ScheduleConfig(len(whole), 1), loop=LoopConfig(1, 1)))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_another_config_in_the_same_directory_is_refused(

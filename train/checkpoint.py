@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 
@@ -60,10 +61,17 @@ def save(
     final, new = run / f"step_{step:08d}", run / f".new_step_{step:08d}"
     shutil.rmtree(new, ignore_errors=True)  # of a save that was cut off
     new.mkdir(parents=True)
-    write(str(new))
-    (new / "state.json").write_text(json.dumps({"step": step, **state}))
-    for file in new.iterdir():
-        _flush(file)
+    try:
+        write(str(new))
+        (new / "state.json").write_text(json.dumps({"step": step, **state}))
+        for file in new.iterdir():
+            _flush(file)
+    except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
+        shutil.rmtree(new, ignore_errors=True)
+        raise OSError(
+            f"the checkpoint of step {step} cannot be written to {run}: {error}; "
+            "earlier ones are whole: make room and run the same command again"
+        ) from error
     if final.exists():
         shutil.rmtree(final)
     os.replace(new, final)

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from unimodal.transformer import INIT_STD, Transformer, TransformerConfig
 from unimodal.vocabulary import Vocabulary
 
 from .engine import Engine
-from .loop import LoopConfig, prepare, run, set_threads
+from .loop import LoopConfig, hours, prepare, run, set_threads
 from .objectives import LossConfig, Losses, language
 from .optimizer import OptimizerConfig, build
 from .schedule import ScheduleConfig
@@ -77,6 +76,11 @@ class LmRun:
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
         found = [] if self.text_ids >= 256 else [f"text_ids {self.text_ids}: at least 256"]
+        if self.precision == "bf16" and not has_bf16():
+            found.append(
+                "precision bf16: this processor has no bfloat16 arithmetic and would take hundreds "
+                "of times longer; leave it out"
+            )
         if self.loader.row_length > self.model.max_positions:
             found.append(
                 f"loader.row_length {self.loader.row_length} exceeds "
@@ -85,9 +89,13 @@ class LmRun:
         return found
 
 
+def has_bf16() -> bool:
+    """Whether this machine has a GPU, or a processor with instructions for bfloat16."""
+    return torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
+
+
 def train(config: LmRun) -> Path:
     """Train (or go on training) and return the directory of the finished bundle."""
-    began = time.time()
     shards = find_shards(config.shards)
     image = ImageTokenizer.load(config.tokenizer)
     state = prepare(config, config.output)
@@ -108,7 +116,7 @@ def train(config: LmRun) -> Path:
         Sequencer(vocabulary, text, encode.hash),
         encode,
         config.loader,
-        State(**state["data"]["loader"]) if state else None,
+        State(**state["data"]) if state else None,
     )
 
     reader, drawer = CodeReader(), NextCode(vocabulary)
@@ -117,17 +125,15 @@ def train(config: LmRun) -> Path:
         with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
             return language(model, reader, drawer, batch.to(device), config.loss)
 
-    before = state["data"]["hours"] if state else 0.0
     run(
         config.output,
         config.loop,
         engine,
-        _timed(loader, before, began),
+        ((batch, asdict(place)) for batch, place in loader),
         objective,
         state["step"] if state else 0,
     )
-    hours = before + (time.time() - began) / 3600
-    card = _card(config, device, hours, len(Samples(shards)))
+    card = _card(config, device, len(Samples(shards)))
     return save_bundle(config.output / "bundle", model.cpu(), vocabulary, text, image.cpu(), card)
 
 
@@ -156,12 +162,6 @@ def code_rows(image: ImageTokenizer, width: int, seed: int) -> torch.Tensor:
     return INIT_STD * 2**0.5 * torch.cos(2 * vectors_Vd @ w_dD + b_D)
 
 
-def _timed(loader: Loader, before: float, began: float) -> Iterator[tuple[Batch, dict[str, Any]]]:
-    """The loader's batches, with the hours that the run has taken beside its state."""
-    for batch, state in loader:
-        yield batch, {"loader": asdict(state), "hours": before + (time.time() - began) / 3600}
-
-
 def _text_tokenizer(config: LmRun, shards: list[Path]) -> TextTokenizer:
     """The run's text tokenizer, trained once from the first documents of the shards."""
     path = config.output / "text.json"
@@ -177,16 +177,16 @@ def _texts(samples: Samples) -> Iterator[str]:
                 yield part.text
 
 
-def _card(config: LmRun, device: str, hours: float, num_documents: int) -> dict[str, Any]:
-    """The provenance of a bundle."""
+def _card(config: LmRun, device: str, num_documents: int) -> dict[str, Any]:
+    """The provenance of a bundle; directories of the machine are no part of it."""
+    recipe = asdict(config)
+    for directory in ("output", "shards", "tokenizer"):
+        del recipe[directory]
     return {
-        "config": {
-            **asdict(config),
-            **{k: str(getattr(config, k)) for k in ("output", "shards", "tokenizer")},
-        },
+        "config": recipe,
         "commit": commit(),
         "hardware": "gpu" if device == "cuda" else "cpu",
-        "hours": round(hours, 3),
+        "hours": round(hours(config.output) + hours(config.tokenizer.parent), 4),
         "documents": num_documents,
         "data_seed": data_seed(config.shards),
     }

@@ -111,6 +111,13 @@ def run(
                 )
 
 
+def hours(output: Path) -> float:
+    """What the steps of a run have taken; 0 where there is no run."""
+    path = output / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return sum(json.loads(line)["step_s"] for line in lines) / 3600
+
+
 @contextmanager
 def _metrics(path: Path, start: int) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Append one JSON line a step, after dropping lines of steps that are done again."""

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import click
 
+from .lm import has_bf16
+
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PICTURES, TOKENIZER_STEPS = 20_000, 3_600
 CONVERSATIONS, LM_STEPS = 16_000, 640
@@ -44,6 +46,7 @@ def commands(output: Path, scale: float) -> list[list[str]]:
     steps = {"tokenizer": schedule(times(TOKENIZER_STEPS, 20)), "lm": schedule(times(LM_STEPS, 4))}
     image = [f"output={tokenizer}", f"shards={pictures}", *steps["tokenizer"]]
     language = [f"output={lm}", f"shards={conversations}", f"tokenizer={tokenizer / 'tokenizer'}"]
+    language += ["precision=bf16"] if has_bf16() else []
     files = {"json": "scores.json", "markdown": "scores.md", "contact-sheet": "sheet.png"}
     reports = [word for kind, name in files.items() for word in (f"--{kind}", str(output / name))]
     bundle, scored = ["--model", str(lm / "bundle")], ["--samples", times(SAMPLES, 1)]

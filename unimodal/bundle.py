@@ -184,6 +184,8 @@ def save_bundle(
             text.save(fresh / "text.json")
             _write_json(fresh / "config.json", asdict(layout))
             _write_card(fresh, card)
+            for file in fresh.iterdir():
+                file.chmod(0o644)  # safetensors' are its owner's alone
             load(fresh)
             _swap(fresh, directory)
     except (OSError, SafetensorError) as error:
