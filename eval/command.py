@@ -48,6 +48,7 @@ def eval_() -> None:
 @click.option("--tasks", help=f"Comma-separated, out of {','.join(PARTS)} [default: all].")
 @click.option("--guidance", type=float, help="Of drawing; 1 is off [default: the model's].")
 @click.option("--temperature", type=float, help="Of drawing [default: the model's].")
+@click.option("--card", is_flag=True, help="Also write the scores into the model's card.")
 @outputs
 def scenes_(
     model: Path | None,
@@ -55,6 +56,7 @@ def scenes_(
     tasks: str | None,
     guidance: float | None,
     temperature: float | None,
+    card: bool,
     seed: int,
     batch_size: int,
     device: str,
@@ -71,9 +73,10 @@ def scenes_(
     parts = _parts(tasks)
     _check_device(device)
     import unimodal
+    from unimodal.bundle import DEFAULT
 
+    from .report import card_scores, recipe_line, save_sheet, show
     from .report import contact_sheet as sheet_of
-    from .report import save_sheet, show
     from .scenes import evaluate
 
     loaded = unimodal.load(model, device)
@@ -86,6 +89,12 @@ def scenes_(
     show("scenes", report, json, markdown)
     if contact_sheet:
         save_sheet(sheet_of(cells), contact_sheet)
+    if card:
+        told = {
+            "scores": card_scores(report["scores"]),
+            "scores_recipe": recipe_line(report["recipe"]),
+        }
+        replace(loaded, card=loaded.card | told).save(model or DEFAULT)
 
 
 @eval_.command("tokenizer")

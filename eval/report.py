@@ -80,6 +80,15 @@ def rows(
             yield from rows(score, (*path, name))
 
 
+def card_scores(scores: Mapping[str, Any]) -> dict[str, dict[str, float | int | None]]:
+    """What a model's card tells: each part's overall and kinds, and the blind baseline's."""
+    return {
+        ".".join(path): score.json()
+        for path, score in rows(scores)
+        if len(path) == 2 or path[1:] == ("blind", "overall")
+    }
+
+
 def main_rows(scores: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Estimate]]:
     """The rows of a table: of what lies deeper than the kinds of a part, `overall` alone."""
     return (row for row in rows(scores) if len(row[0]) <= 2 or row[0][-1] == "overall")

@@ -9,6 +9,7 @@ from unimodal.eval.report import (
     GREEN,
     RED,
     Cell,
+    card_scores,
     contact_sheet,
     markdown,
     recipe_line,
@@ -104,3 +105,19 @@ def test_sheet_is_saved_as_png(tmp_path):
     save_sheet(contact_sheet([Cell((picture(90),), "words")]), tmp_path / "new" / "sheet.png")
     with Image.open(tmp_path / "new" / "sheet.png") as image:
         assert image.format == "PNG" and image.mode == "RGB"
+
+
+def test_the_card_tells_overall_kinds_and_the_blind_baseline():
+    half = Estimate(0.5, 0.4, 0.6, 10)
+    scores = {
+        "questions": {"overall": half, "count": half, "blind": {"overall": half, "count": half}},
+        "tokenizer": {"right": half},
+    }
+    told = card_scores(scores)
+    assert list(told) == [
+        "questions.overall",
+        "questions.count",
+        "questions.blind.overall",
+        "tokenizer.right",
+    ]
+    assert told["tokenizer.right"] == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10}

@@ -16,6 +16,7 @@ from unimodal.data.loader import Loader, LoaderConfig, PictureEncoder, Samples, 
 from unimodal.data.shards import find_shards
 from unimodal.document import Text
 from unimodal.drawer import NextCode
+from unimodal.generation import Sampling
 from unimodal.reader import CodeReader
 from unimodal.sequence import Batch, Sequencer
 from unimodal.text import TextTokenizer
@@ -67,6 +68,8 @@ class LmRun:
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
+    sampling: Sampling = field(default_factory=Sampling)
+    """The finished bundle's defaults for replies; training does not depend on them."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of matrix products; weights, their sums and the loss stay float32. bf16 is for GPUs and for
     CPUs with bfloat16 arithmetic (avx512_bf16 or amx_bf16): others do it in software."""
@@ -134,7 +137,8 @@ def train(config: LmRun) -> Path:
         state["step"] if state else 0,
     )
     card = _card(config, device, len(Samples(shards)))
-    return save_bundle(config.output / "bundle", model.cpu(), vocabulary, text, image.cpu(), card)
+    parts = model.cpu(), vocabulary, text, image.cpu()
+    return save_bundle(config.output / "bundle", *parts, card, sampling=config.sampling)
 
 
 def fresh(config: LmRun, vocabulary: Vocabulary, image: ImageTokenizer) -> Transformer:

@@ -26,7 +26,7 @@ from .engine import Engine
 from .objectives import Losses
 
 T = TypeVar("T")
-FREE = ("schedule", "loop")  # sections of a config that a resumed run may change
+FREE = ("schedule", "loop", "sampling")  # sections of a config that a resumed run may change
 
 
 @dataclass(frozen=True)
