@@ -22,12 +22,12 @@ import torch
 
 from unimodal.tokenizer.grid import Grid
 
+from .attention import PADDING
 from .document import Document, Part, Picture, Text
 from .text import TextTokenizer
 from .vocabulary import Vocabulary
 
 IGNORE = -100  # the label of a position with nothing to predict
-PADDING = -1  # the `doc` of a position that belongs to no document
 DROPS = (None, "text", "pictures", "both")
 
 
