@@ -1,5 +1,6 @@
 """Defaults < YAML < overrides, every problem at once, and save -> load is the identity."""
 
+import errno
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -227,3 +228,18 @@ def test_what_is_saved_loads_back_equal(tmp_path_factory: pytest.TempPathFactory
     path = tmp_path_factory.mktemp("saved") / "recipe.yaml"
     save(recipe, path)
     assert load(Recipe, path) == recipe
+
+
+def test_a_failed_save_keeps_the_older_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "recipe.yaml"
+    save(Recipe(1), path)
+
+    def full(self: Path, text: str, **_: str) -> None:
+        with self.open("w") as file:
+            file.write(text[:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(Recipe(2), path)
+    assert load(Recipe, path) == Recipe(1) and list(tmp_path.iterdir()) == [path]

@@ -116,11 +116,13 @@ def test_resumed_run_is_the_same_run(tmp_path: Path, shards: Path, tokenizer: Pa
     lm.train(whole)
     cut = recipe(tmp_path / "cut", shards, tokenizer, 5)
     lm.train(cut)
-    lm.train(replace(cut, schedule=whole.schedule))
-    assert exact(tmp_path / "cut") == exact(tmp_path / "whole")
-    weights = [
-        (found(tmp_path / run)[-1] / "weights.safetensors").read_bytes() for run in ("cut", "whole")
-    ]
+    os.rename(tmp_path / "cut", tmp_path / "moved")
+    with (tmp_path / "moved" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "lo')  # cut off, as by a full disk
+    lm.train(replace(cut, output=tmp_path / "moved", schedule=whole.schedule))
+    assert exact(tmp_path / "moved") == exact(tmp_path / "whole")
+    runs = [tmp_path / "moved", tmp_path / "whole"]
+    weights = [(found(run)[-1] / "weights.safetensors").read_bytes() for run in runs]
     assert weights[0] == weights[1]
 
 

@@ -12,8 +12,10 @@ from torch import nn
 from .checkpoint import Names
 from .schedule import ScheduleConfig
 
+WAY_OUT = "the step was not taken; a lower optimizer.lr in another output may help"
 
-class NotFinite(RuntimeError):
+
+class NotFinite(ValueError):
     """A loss or a gradient that is no finite number; nothing was changed by this step."""
 
 
@@ -36,11 +38,11 @@ class Engine:
         Raises NotFinite before any weight changes when the loss or a gradient is not finite.
         """
         if not math.isfinite(loss.item()):
-            raise NotFinite(f"the loss of step {step} is {loss.item()}")
+            raise NotFinite(f"the loss of step {step} is {loss.item()}: {WAY_OUT}")
         loss.backward()
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip))
         if not math.isfinite(norm):
-            raise NotFinite(f"the gradient's norm of step {step} is {norm}")
+            raise NotFinite(f"the gradient's norm of step {step} is {norm}: {WAY_OUT}")
         factor = self.schedule.factor(step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:

@@ -170,7 +170,9 @@ def _text_tokenizer(config: LmRun, shards: list[Path]) -> TextTokenizer:
     """The run's text tokenizer, trained once from the first documents of the shards."""
     path = config.output / "text.json"
     if not path.exists():
-        TextTokenizer.train(_texts(Samples(shards)), config.text_ids).save(path)
+        part = path.with_name(f"{path.name}.part")  # a cut one would stop every later start
+        TextTokenizer.train(_texts(Samples(shards)), config.text_ids).save(part)
+        part.replace(path)
     return TextTokenizer.load(path)
 
 

@@ -26,7 +26,7 @@ from .engine import Engine
 from .objectives import Losses
 
 T = TypeVar("T")
-FREE = ("schedule", "loop", "sampling")  # sections of a config that a resumed run may change
+FREE = ("output", "schedule", "loop", "sampling")  # what a resumed run may have otherwise
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Stopped(SystemExit):
 def prepare(config: Any, output: Path) -> dict[str, Any] | None:
     """Open the run's directory; the state of its newest checkpoint, None for a new run.
 
-    ValueError when the directory holds a run of another config: `FREE` sections alone may differ.
+    ValueError when the directory holds a run of another config: `FREE` alone may differ.
     """
     saved = output / "config.yaml"
     if saved.exists():
@@ -122,8 +122,11 @@ def hours(output: Path) -> float:
 def _metrics(path: Path, start: int) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Append one JSON line a step, after dropping lines of steps that are done again."""
     if path.exists():
-        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] < start]
-        path.write_text("".join(line + "\n" for line in kept))
+        lines = path.read_text().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]  # a full disk may cut the last one
+        part = path.with_name(path.name + ".part")
+        part.write_text("".join(line for line in whole if json.loads(line)["step"] < start))
+        part.replace(path)
     with path.open("a", buffering=1) as file:
         yield lambda values: print(json.dumps(values), file=file)
 

@@ -56,7 +56,12 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] 
 def save(config: Any, path: str | Path) -> None:
     """Write every value of a dataclass as YAML that `load` reads back to an equal instance."""
     text = yaml.dump(_tree(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-    Path(path).write_text(text, encoding="utf-8")
+    part = Path(f"{path}.part")
+    try:  # a full disk must not cost an older file
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 # --- YAML ---------------------------------------------------------------------------------------

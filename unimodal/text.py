@@ -45,7 +45,7 @@ class TextTokenizer:
 
     def save(self, path: Path) -> None:
         """Write a `tokenizers` JSON file."""
-        self._tokenizer.save(str(path), pretty=False)
+        path.write_text(self._tokenizer.to_str(pretty=False), encoding="utf-8")
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""
