@@ -126,7 +126,10 @@ def scenes(
     unimodal data scenes /tmp/look --samples 100 --preview look.png
     """
     settings = SceneShards(kind, samples, seed, canvas, shard_samples, mix_of(kind, mix))
-    claim(output, settings)
+    try:
+        claim(output, settings)
+    except OSError as error:
+        raise ValueError(f"cannot write to {output}: {error.strerror or error}") from error
     todo = unfinished(output, settings)
     kept = settings.num_shards - len(todo)
     with click.progressbar(length=settings.num_shards, label="shards") as bar:

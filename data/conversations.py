@@ -10,6 +10,7 @@ function of its arguments, so any worker can make any conversation; about 0.8 ms
 3. 'it' in a further turn is the thing last spoken of.
 """
 
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -44,9 +45,14 @@ class Mix:
     seen_weight: float = 0.3  # loss weight of the user's pictures
 
     def __post_init__(self) -> None:
-        wrong = [f.name for f in fields(self) if getattr(self, f.name) < 0]
+        wrong = [f.name for f in fields(self) if not 0 <= getattr(self, f.name) < math.inf]
         if wrong:
-            raise ValueError(f"{', '.join(wrong)}: no field of a Mix may be negative")
+            raise ValueError(f"{', '.join(wrong)}: every field of a Mix is a number of at least 0")
+        if self.least_questions > self.most_questions:
+            raise ValueError(
+                f"least_questions {self.least_questions} exceeds most_questions"
+                f" {self.most_questions}"
+            )
         if sum(self.kinds().values()) <= 0:
             raise ValueError("a Mix needs at least one kind of conversation with a weight above 0")
 

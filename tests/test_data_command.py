@@ -122,7 +122,9 @@ def test_pictures_of_the_larger_world(tmp_path):
         (["--kind=movies"], "movies"),
         (["--mix=drow=1"], "--mix drow=1: the names are draw, "),
         (["--mix=draw=much"], "'much' is no number"),
-        (["--mix=draw=-1"], "no field of a Mix may be negative"),
+        (["--mix=draw=-1"], "draw: every field of a Mix is a number of at least 0"),
+        (["--mix=draw=nan"], "draw: every field of a Mix is a number of at least 0"),
+        (["--mix=least_questions=9"], "least_questions 9 exceeds most_questions 6"),
         (["--kind=pictures", "--mix=draw=1"], "pictures have no mix"),
     ],
 )

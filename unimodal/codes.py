@@ -21,6 +21,7 @@ from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import fit, open_picture, to_images, to_tensor
 
 from . import bundle
+from .transcript import save_picture
 
 
 def encode_files(
@@ -59,9 +60,8 @@ def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]
     for name, table_hw in read_codes(codes, tokenizer).items():
         grid = Grid(*table_hw.shape)
         codes_1n1 = torch.from_numpy(table_hw.astype(np.int64)).reshape(1, grid.size, 1)
-        output.mkdir(parents=True, exist_ok=True)
         path = output / Path(f"{name.removesuffix('.png')}.png").name
-        to_images(tokenizer.decode(codes_1n1, grid))[0].save(path)
+        save_picture(to_images(tokenizer.decode(codes_1n1, grid))[0], path)
         yield path
 
 
@@ -76,6 +76,8 @@ def write_codes(path: Path, tables: dict[str, np.ndarray], tokenizer_hash: str) 
     try:  # a full disk must not cost an older file
         part.write_bytes(content)
         part.replace(path)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
 
