@@ -6,6 +6,7 @@ bytes do not depend on how many workers share the work, and finished ones need n
 
 import json
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -207,13 +208,18 @@ def write_shards(
     if workers == 1:
         yield from (write_shard(output, settings, number) for number in numbers)
         return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _leave_interrupts)
     try:
         work = [pool.submit(write_shard, output, settings, number) for number in numbers]
         for future in as_completed(work):
             yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal: a worker that dies of it makes the pool hang."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def write_shard(output: Path, settings: SceneShards, number: int) -> int:

@@ -1,7 +1,12 @@
 """`unimodal data scenes`: the same bytes for any workers, resumable, clear about what is wrong."""
 
 import json
+import os
 import resource
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -161,3 +166,21 @@ def test_the_settings_are_noted(made):
     found = json.loads((made / "scenes.json").read_text())
     assert found["seed"] == 3 and found["mix.draw"] == 0.42
     assert isinstance(conversation(3, 0), Document)
+
+
+def test_ctrl_c_ends_all_processes_and_keeps_finished_shards(tmp_path):
+    words = ["data", "scenes", str(tmp_path / "new"), "--samples=20000", "--shard-samples=200"]
+    process = subprocess.Popen([sys.executable, "-m", "unimodal", *words], start_new_session=True)
+    try:
+        for _ in range(600):
+            if list((tmp_path / "new").glob("*.tar")):
+                break
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process
+        assert process.wait(60) == 1
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    finished = find_shards(tmp_path / "new")
+    assert 0 < len(finished) < 100 and not list((tmp_path / "new").glob("*.part"))
+    assert all(len(Shard(path)) == 200 for path in finished)
