@@ -60,13 +60,13 @@ def show(
     title: str, report: dict[str, Any], json_file: Path | None, markdown_file: Path | None
 ) -> None:
     """Print the report's table and recipe, and write its JSON and Markdown files if asked to."""
+    console = Console()  # first, so that a full disk does not cost the scores too
+    console.print(terminal_table(report["scores"], title))
+    console.print(recipe_line(report["recipe"]), highlight=False)
     if json_file:
         write(json_file, report)
     if markdown_file:
         write_bytes(markdown_file, markdown(report["scores"], report["recipe"]).encode())
-    console = Console()
-    console.print(terminal_table(report["scores"], title))
-    console.print(recipe_line(report["recipe"]), highlight=False)
 
 
 def rows(
