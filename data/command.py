@@ -213,8 +213,10 @@ def write_shards(
         work = [pool.submit(write_shard, output, settings, number) for number in numbers]
         for future in as_completed(work):
             yield future.result()
-    finally:
+    finally:  # the shards in work are finished; a second Ctrl-C must not break the waiting off
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         pool.shutdown(cancel_futures=True)
+        signal.signal(signal.SIGINT, before)
 
 
 def _leave_interrupts() -> None:

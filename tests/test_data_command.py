@@ -176,7 +176,9 @@ def test_ctrl_c_ends_all_processes_and_keeps_finished_shards(tmp_path):
             if list((tmp_path / "new").glob("*.tar")):
                 break
             time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process
+        for _ in range(3):  # an impatient person
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process
+            time.sleep(0.05)
         assert process.wait(60) == 1
     finally:
         if process.poll() is None:
