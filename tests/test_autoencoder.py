@@ -73,3 +73,14 @@ def test_bad_input_is_refused(tokenizer: ImageTokenizer) -> None:
         tokenizer.decode(torch.zeros(1, 5, 1, dtype=torch.int64), Grid(2, 3))
     with pytest.raises(ValueError, match="at most 16384"):
         ImageTokenizer(TokenizerConfig(levels=(16, 16, 16, 16)))
+
+
+def test_every_problem_of_a_shape_is_told_at_once() -> None:
+    config = TokenizerConfig(levels=(), encoder_width=0, decoder_width=12, num_blocks=-1, margin=9)
+    assert config.problems() == [
+        "encoder_width 0: at least 1",
+        "num_blocks -1: at least 0",
+        "decoder_width 12: a multiple of 8",
+        "levels (): at least one, each of at least 2",
+        "margin 9: from 0 to the patch's 8",
+    ]

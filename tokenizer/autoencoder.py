@@ -14,6 +14,7 @@ In: pictures float32 (B, 3, H, W) in [-1, 1], H and W multiples of `patch`. Out:
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from .quantizer import FSQ
 
 WEIGHTS, CONFIG = "tokenizer.safetensors", "tokenizer.json"
 MOST_CODES = 2**14
+NUM_GROUPS = 8  # of channels that are normalised together
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,24 @@ class TokenizerConfig:
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
-        codes = 1
-        for level in self.levels:
-            codes *= level
-        found = []
-        if codes > MOST_CODES:
+        least = {
+            "patch": 1,
+            "encoder_width": 1,
+            "decoder_width": 8,
+            "num_blocks": 0,
+            "pixel_width": 1,
+        }
+        found = [
+            f"{name} {getattr(self, name)}: at least {bound}"
+            for name, bound in least.items()
+            if getattr(self, name) < bound
+        ]
+        if self.decoder_width % NUM_GROUPS:
+            found.append(f"decoder_width {self.decoder_width}: a multiple of {NUM_GROUPS}")
+        if not self.levels or min(self.levels) < 2:
+            found.append(f"levels {self.levels}: at least one, each of at least 2")
+        elif prod(self.levels) > MOST_CODES:
+            codes = prod(self.levels)
             found.append(f"levels {self.levels} make {codes} codes: at most {MOST_CODES}")
         if not 0 <= self.margin <= self.patch:
             found.append(f"margin {self.margin}: from 0 to the patch's {self.patch}")
@@ -58,7 +73,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.norm = nn.GroupNorm(8, width)
+        self.norm = nn.GroupNorm(NUM_GROUPS, width)
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         nn.init.zeros_(self.second.weight)

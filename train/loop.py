@@ -144,7 +144,9 @@ def _bar() -> Progress:
 
 def _numbers(reports: dict[str, float]) -> str:
     return " ".join(
-        f"{name} {value:.4g}" for name, value in reports.items() if not name.startswith("targets")
+        f"{name} {value:.4g}"
+        for name, value in reports.items()
+        if not name.startswith(("targets", "weight"))
     )
 
 

@@ -71,6 +71,7 @@ def language(
     ):
         weights_N, count = batch.weights[chosen_BT], int(chosen_BT.sum())
         reports[f"targets_{name}"] = count
+        reports[f"weight_{name}"] = float(weights_N.sum())
         if count == 0:
             continue
         hidden_ND, labels_N = hidden_BTD[chosen_BT], batch.labels[chosen_BT]

@@ -38,7 +38,8 @@ class TokenizerRun:
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
-        return [] if self.batch_images > 0 else [f"batch_images {self.batch_images}: at least 1"]
+        found = [] if self.batch_images > 0 else [f"batch_images {self.batch_images}: at least 1"]
+        return found if self.seed >= 0 else [*found, f"seed {self.seed}: at least 0"]
 
 
 def train(config: TokenizerRun) -> Path:
