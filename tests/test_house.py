@@ -140,18 +140,6 @@ def test_help_imports_nothing_heavy(verb: list[str]):
     assert run(sys.executable, "-c", code).startswith("Usage:")
 
 
-def test_help_is_instant():
-    """In processor time, for the machine may be busy; the best of three starts."""
-    times_s = []
-    for _ in range(3):
-        before = os.times()
-        run(sys.executable, "-m", "unimodal", "--help")
-        now = os.times()
-        user_s = now.children_user - before.children_user
-        times_s.append(user_s + now.children_system - before.children_system)
-    assert 0 < min(times_s) < 0.5
-
-
 # --- the wheel ----------------------------------------------------------------------------------
 
 
