@@ -96,7 +96,7 @@ def evaluate(
     trained on this seed.
     """
     canvas = _canvas(model)
-    if seed == model.card.get("data_seed"):
+    if seed in model.card.get("data_seeds", ()):
         raise ValueError(f"the model was trained on scenes of seed {seed}: evaluate it on another")
     sampling = sampling or model.sampling
     report: dict[str, Any] = {"scores": {}, "predictions": []}

@@ -17,7 +17,7 @@ from unimodal.vocabulary import Vocabulary
 CARD = {
     "config": "tiny",
     "commit": "0" * 40,
-    "data_seed": 0,
+    "data_seeds": [0],
     "hardware": "cpu",
     "hours": 0.0,
     "scores": {},

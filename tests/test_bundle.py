@@ -106,7 +106,7 @@ def test_the_default_model_is_whole_small_and_says_where_it_comes_from():
     model = load()
     assert sum(path.stat().st_size for path in bundle.DEFAULT.iterdir()) <= 25_000_000
     assert model.context == 2048
-    for name in ("config", "commit", "data_seed", "hardware", "hours", "scores"):
+    for name in ("config", "commit", "data_seeds", "hardware", "hours", "scores"):
         assert model.card.get(name) is not None, name
 
 

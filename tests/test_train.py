@@ -24,7 +24,7 @@ from unimodal.drawer import NextCode
 from unimodal.reader import CodeReader
 from unimodal.sequence import IGNORE, Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
-from unimodal.train import lm
+from unimodal.train import lm, provenance
 from unimodal.train import tokenizer as image
 from unimodal.train.checkpoint import found
 from unimodal.train.engine import Engine, NotFinite
@@ -132,6 +132,36 @@ def test_the_bundle_of_a_run_loads_and_names_its_provenance(
     model = unimodal.load(lm.train(recipe(tmp_path / "run", shards, tokenizer, 2)))
     assert model.tokenizer.hash == ImageTokenizer.load(tokenizer).hash
     assert model.card["hardware"] in ("cpu", "gpu") and model.card["documents"] == 60
+
+
+def test_a_run_begins_with_the_weights_of_a_bundle(
+    tmp_path: Path, shards: Path, tokenizer: Path
+) -> None:
+    first = lm.train(recipe(tmp_path / "first", shards, tokenizer, 30))
+    config = recipe(tmp_path / "second", shards, tokenizer, 1)
+    second = lm.train(replace(config, weights=first))
+    begin, end = metrics(tmp_path / "first")[0], metrics(tmp_path / "first")[-1]
+    assert begin["loss"] - metrics(tmp_path / "second")[0]["loss"] > 0.5 * (
+        begin["loss"] - end["loss"]
+    )
+    card = unimodal.load(second).card
+    assert card["began_from"]["config"]["schedule"]["num_steps"] == 30
+    assert card["hours"] >= card["began_from"]["hours"]
+    other = replace(config, weights=first, text_ids=400, model=replace(SHAPE, qk_norm=False))
+    with pytest.raises(ValueError, match="qk_norm False is True there; text_ids 400 is 300 there"):
+        lm.train(replace(other, output=tmp_path / "third"))
+    assert not (tmp_path / "third").exists()
+
+
+def test_a_card_counts_in_the_data_of_all_before(tmp_path: Path) -> None:
+    (tmp_path / "scenes.json").write_text('{"seed": 3}')
+    config = recipe(tmp_path, tmp_path, tmp_path, 1)
+    before = {"data_seeds": [1, 5], "hours": 2.0, "scores": {}}
+    (tmp_path / "card.json").write_text(json.dumps(before))
+    found = provenance.card(config, "cpu", provenance.read(tmp_path))
+    assert found["data_seeds"] == [1, 3, 5] and found["hours"] == 2.0
+    assert found["began_from"] == {"data_seeds": [1, 5], "hours": 2.0}
+    assert not {"output", "shards", "tokenizer", "weights"} & set(found["config"])
 
 
 def test_a_full_disk_stops_the_run_and_keeps_its_checkpoints(

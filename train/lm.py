@@ -1,7 +1,5 @@
 """Train a language model that reads and draws: `unimodal train lm CONFIG`."""
 
-import json
-import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,8 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from unimodal.bundle import save_bundle
-from unimodal.data.command import SETTINGS
+from unimodal.bundle import Model, load, save_bundle
 from unimodal.data.loader import Loader, LoaderConfig, PictureEncoder, Samples, State
 from unimodal.data.shards import find_shards
 from unimodal.document import Text
@@ -24,8 +21,9 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.transformer import INIT_STD, Transformer, TransformerConfig
 from unimodal.vocabulary import Vocabulary
 
+from . import provenance
 from .engine import Engine
-from .loop import LoopConfig, hours, prepare, run, set_threads
+from .loop import LoopConfig, prepare, run, set_threads
 from .objectives import LossConfig, Losses, language
 from .optimizer import OptimizerConfig, build
 from .schedule import ScheduleConfig
@@ -60,6 +58,8 @@ class LmRun:
     tokenizer: Path
     """Directory of a trained image tokenizer."""
     schedule: ScheduleConfig
+    weights: Path | None = None
+    """A bundle to begin from: its transformer and its text tokenizer; None begins from nothing."""
     text_ids: int = 1024
     """Ids of the byte-level BPE, which is trained on the shards' own texts."""
     seed: int = 0
@@ -101,12 +101,17 @@ def train(config: LmRun) -> Path:
     """Train (or go on training) and return the directory of the finished bundle."""
     shards = find_shards(config.shards)
     image = ImageTokenizer.load(config.tokenizer)
+    parent = _parent(config, image) if config.weights else None
     state = prepare(config, config.output)
     set_threads(config.loop)
-    text = _text_tokenizer(config, shards)
-    vocabulary = Vocabulary(text.num_ids, image.num_codes)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = fresh(config, vocabulary, image).to(device)
+    if parent is None:
+        text = _text_tokenizer(config, shards)
+        vocabulary = Vocabulary(text.num_ids, image.num_codes)
+        model = fresh(config, vocabulary, image).to(device)
+    else:
+        text, vocabulary = parent.text, parent.vocabulary
+        model = parent.transformer.train().requires_grad_(True).to(device)
     if config.compile:
         for layer in model.model.layers:
             layer.compile()
@@ -136,9 +141,30 @@ def train(config: LmRun) -> Path:
         objective,
         state["step"] if state else 0,
     )
-    card = _card(config, device, len(Samples(shards)))
+    before = provenance.read(config.weights or config.tokenizer)
+    card = provenance.card(config, device, before) | {"documents": len(Samples(shards))}
     parts = model.cpu(), vocabulary, text, image.cpu()
     return save_bundle(config.output / "bundle", *parts, card, sampling=config.sampling)
+
+
+def _parent(config: LmRun, image: ImageTokenizer) -> Model:
+    """The model that the run begins with; ValueError where the config asks for another one."""
+    assert config.weights is not None, "asked for only where there is one"
+    parent = load(config.weights)
+    shape = asdict(parent.transformer.config)
+    wrong = [
+        f"model.{name} {value} is {shape[name]} there"
+        for name, value in asdict(config.model).items()
+        if shape[name] != value
+    ]
+    text_ids = parent.card["config"].get("text_ids")
+    if text_ids != config.text_ids:
+        wrong.append(f"text_ids {config.text_ids} is {text_ids} there")
+    if parent.tokenizer.hash != image.hash:
+        wrong.append(f"tokenizer {config.tokenizer} is another one there")
+    if wrong:
+        raise ValueError(f"weights {config.weights} do not fit: {'; '.join(wrong)}")
+    return parent
 
 
 def fresh(config: LmRun, vocabulary: Vocabulary, image: ImageTokenizer) -> Transformer:
@@ -181,33 +207,3 @@ def _texts(samples: Samples) -> Iterator[str]:
         for part in samples[number].parts:
             if isinstance(part, Text):
                 yield part.text
-
-
-def _card(config: LmRun, device: str, num_documents: int) -> dict[str, Any]:
-    """The provenance of a bundle; directories of the machine are no part of it."""
-    recipe = asdict(config)
-    for directory in ("output", "shards", "tokenizer"):
-        del recipe[directory]
-    return {
-        "config": recipe,
-        "commit": commit(),
-        "hardware": "gpu" if device == "cuda" else "cpu",
-        "hours": round(hours(config.output) + hours(config.tokenizer.parent), 4),
-        "documents": num_documents,
-        "data_seed": data_seed(config.shards),
-    }
-
-
-def data_seed(shards: Path) -> int | None:
-    """The seed of procedural shards, which no evaluation may use again; None for other data."""
-    made_with = shards / SETTINGS
-    return json.loads(made_with.read_text())["seed"] if made_with.exists() else None
-
-
-def commit() -> str | None:
-    """The commit of the code that runs, None outside a git checkout."""
-    here = Path(__file__).resolve().parent
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or None

@@ -1,5 +1,6 @@
 """Train an image tokenizer on the pictures of shards: `unimodal train tokenizer CONFIG`."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from unimodal.document import Picture
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.pixels import to_tensor
 
+from . import provenance
 from .engine import Engine
 from .loop import LoopConfig, prepare, run, set_threads
 from .objectives import reconstruction
@@ -70,6 +72,8 @@ def train(config: TokenizerRun) -> Path:
     finished = config.output / "tokenizer"
     finished.mkdir(exist_ok=True)
     model.cpu().save(finished)
+    card = provenance.card(config, device, before={})
+    (finished / provenance.CARD).write_text(json.dumps(card, indent=2) + "\n")
     return finished
 
 
@@ -88,10 +92,7 @@ def pictures(
         for batch in range(at % per_pass, per_pass):
             numbers = order[batch * batch_images : (batch + 1) * batch_images]
             at += 1
-            yield (
-                to_tensor([_first_picture(samples, int(number)) for number in numbers]),
-                {"batch": at},
-            )
+            yield to_tensor([_first_picture(samples, int(number)) for number in numbers]), {}
 
 
 def _first_picture(samples: Samples, number: int) -> np.ndarray:
