@@ -118,7 +118,7 @@ def markdown(scores: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
 
 def recipe_line(recipe: Mapping[str, Any]) -> str:
     """The recipe in one line: what the numbers depend on, hashes cut to 12 digits."""
-    shown = {name: value for name, value in recipe.items() if isinstance(value, (str, int, float))}
+    shown = {name: value for name, value in recipe.items() if not isinstance(value, Mapping)}
     return ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in shown.items())
 
 
@@ -217,7 +217,9 @@ def _texts(path: Sequence[str], score: Estimate) -> list[str]:
     return [" / ".join(name.replace("_", " ") for name in path), value, interval, str(score.n)]
 
 
-def _short(value: str | int | float) -> str:
+def _short(value: str | int | float | None) -> str:
     if isinstance(value, str):
         return value[:12] if len(value) >= 40 else value
+    if value is None:
+        return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ scores, recipe, every prediction, and cells for a contact sheet.
 3. Each trial judges its reply (`verdicts.py`): pictures by `read_scene` alone, words by parsing.
 4. `evaluate` adds what the numbers are measured against: the same questions without the picture,
    the best constant answer, perfect pictures through the tokenizer, the tokenizer's ceiling on
-   whole scenes and the reader's own error.
+   whole scenes and the reader's own error, on damaged renders too.
 
 A part's `overall` is the unweighted mean of its kinds. A drawing or an edit costs one picture:
 about 64 steps of the model, `batch` requests at a time.
@@ -49,7 +49,14 @@ from unimodal.tokenizer.pixels import to_images, to_tensor
 from .intervals import gain, ratio
 from .report import Cell, bar
 from .score import Prediction, apart, by_kind, digest, recipe
-from .tokenizer import as_json, batches, reconstruct, tokenizer_ceiling, world_of
+from .tokenizer import (
+    as_json,
+    batches,
+    reader_errors,
+    reconstruct,
+    tokenizer_ceiling,
+    world_of,
+)
 from .verdicts import (
     Reply,
     Verdict,
@@ -118,6 +125,7 @@ def evaluate(
         if part in ("drawing", "edits"):
             report["scores"][part] |= _ceilings(model, found, judged, ceiling, canvas, batch)
     report["scores"]["tokenizer"] = ceiling["scores"]
+    report["scores"]["reader_error"] = reader_errors(samples, seed, canvas)
     report["recipe"] = _recipe(model, samples, seed, sampling, batch, asked)
     return report, cells
 

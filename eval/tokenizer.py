@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from unimodal.data.damage import measure
 from unimodal.data.reading import Unreadable, read_scene, same_scene
 from unimodal.data.scenes import LARGE, SMALL, Scene, Thing, World, render, scene
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.pixels import to_images, to_tensor
 
-from .intervals import mean, share
+from .intervals import Estimate, mean, proportion, share
 from .report import Cell, progress
 
 FAILURES = ("unreadable", "count", "shape", "colour", "size", "centre", "background")
@@ -97,6 +98,14 @@ def scores(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
             name: share([name in p["failures"] for p in predictions]) for name in FAILURES
         },
         "reader_error": share([not p["reader_right"] for p in predictions]),
+    }
+
+
+def reader_errors(samples: int, seed: int, canvas: int) -> dict[str, Estimate]:
+    """How often `read_scene` itself is wrong on renders, by what was done to them."""
+    return {
+        row.damage: proportion(row.num_samples - row.num_right, row.num_samples)
+        for row in measure(samples, seed, canvas)
     }
 
 

@@ -6,7 +6,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from unimodal.attention import PADDING, DenseAttention, PackedAttention, span_mask
+from unimodal.attention import DenseAttention, PackedAttention
+from unimodal.sequence import PADDING, span_mask
 
 Row = list[tuple[int, int, bool]]
 """(doc, block, private) of each position."""

@@ -51,7 +51,7 @@ def test_markdown_is_a_table_and_a_recipe():
     assert "seen" not in text, "kinds of what is only compared stand in the JSON file alone"
     assert "| nothing | not measured |  | 0 |" in text
     assert "| one | 3.000 |  | 1 |" in text
-    assert text.endswith("\nseed 5, guidance 2, model aaaaaaaaaaaa\n")
+    assert text.endswith("\nseed 5, guidance 2, model aaaaaaaaaaaa, commit none\n")
 
 
 def test_terminal_table_shows_the_same():
@@ -62,7 +62,7 @@ def test_terminal_table_shows_the_same():
 
 
 def test_recipe_line_cuts_hashes():
-    assert recipe_line(RECIPE) == "seed 5, guidance 2, model aaaaaaaaaaaa"
+    assert recipe_line(RECIPE) == "seed 5, guidance 2, model aaaaaaaaaaaa, commit none"
 
 
 def pixels_of(sheet: Image.Image, colour: tuple[int, int, int]) -> int:

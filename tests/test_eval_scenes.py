@@ -113,7 +113,7 @@ def test_documents_show_the_picture_first(model):
 def test_evaluate_scores_every_part(model):
     report, cells = evaluate(model, samples=1, seed=6, batch=16)
     scores = report["scores"]
-    assert set(scores) == {*PARTS, "tokenizer"}
+    assert set(scores) == {*PARTS, "tokenizer", "reader_error"}
     for task in TASKS:
         assert scores["drawing"][task.replace(" ", "_")].n == 1
     assert scores["questions"]["blind"]["overall"].n == len(QUESTIONS)
@@ -167,7 +167,8 @@ def test_command_writes_everything(model, tmp_path):
     result = CliRunner().invoke(main, [*words.split(), "--contact-sheet", str(paths["png"])])
     assert result.exit_code == 0, result.output
     report = json.loads(paths["json"].read_text())
-    assert set(report["scores"]) == {"drawing", "captions", "tokenizer"}
+    assert set(report["scores"]) == {"drawing", "captions", "tokenizer", "reader_error"}
+    assert report["scores"]["reader_error"]["none"]["n"] == 1
     assert set(report["scores"]["drawing"]["overall"]) == {"value", "low", "high", "n"}
     assert report["recipe"]["guidance"] == 2 and report["recipe"]["image_temperature"] == 0.5
     assert len(report["predictions"]) == 7

@@ -17,6 +17,7 @@ from unimodal.eval.tokenizer import (
     failures,
     judge,
     psnr,
+    reader_errors,
     scores,
     tokenizer_ceiling,
 )
@@ -124,3 +125,9 @@ def test_command_refuses_two_sources(tmp_path):
         eval_, f"tokenizer --tokenizer {tmp_path} --model {tmp_path}".split()
     )
     assert result.exit_code == 2 and "not both" in result.output
+
+
+def test_the_reader_errs_more_on_worse_pictures():
+    errors = reader_errors(samples=40, seed=3, canvas=64)
+    assert errors["none"].value == 0 and errors["none"].n == 40
+    assert errors["JPEG, quality 50"].value > 0

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from unimodal.attention import PADDING
 from unimodal.data.loader import Loader, LoaderConfig, PictureEncoder, State, dropped
 from unimodal.data.shards import Shard, ShardError, ShardWriter, find_shards
 from unimodal.document import Document, Picture, Text
-from unimodal.sequence import Sequencer
+from unimodal.sequence import PADDING, Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.grid import Grid

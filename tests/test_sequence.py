@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unimodal.attention import PADDING
 from unimodal.document import Document, Picture, Text
-from unimodal.sequence import IGNORE, Batch, Row, Sequencer, encoded
+from unimodal.sequence import IGNORE, PADDING, Batch, Row, Sequencer, encoded
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.vocabulary import CONTROL, Vocabulary

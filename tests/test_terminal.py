@@ -19,7 +19,8 @@ from PIL import Image
 from rich.console import Console
 
 from unimodal import terminal
-from unimodal.terminal import HalfBlocks, Screen, Session, run
+from unimodal.chat import Drawn
+from unimodal.terminal import Gallery, HalfBlocks, Screen, Session, answer, run
 from unimodal.tokenizer.grid import Grid
 from unimodal.transcript import save_conversation, save_picture
 
@@ -69,6 +70,41 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(drawing_bundle,
         run(drawing_bundle, "draw", output=tmp_path / str(number), seed=seed)
         made += files(tmp_path / str(number)).values()
     assert made[0] == made[1] != made[2]
+
+
+def test_no_other_picture_is_written_over(drawing_bundle, tmp_path, capsys):
+    for temperature in (1, 0, 1):
+        run(drawing_bundle, "draw", output=tmp_path, temperature=temperature)
+    first, second, third = re.findall(r"saved (.*)", capsys.readouterr().out)
+    assert first == third == str(tmp_path / "draw-seed-0.png")
+    assert second == str(tmp_path / "draw-seed-0-2.png")
+    assert len(set(files(tmp_path).values())) == 2
+
+
+def test_equal_pictures_of_one_reply_are_two_files(tmp_path):
+    for _ in range(2):
+        gallery = Gallery(tmp_path, "twice!", 5)
+        paths = [gallery.add(picture((4, 4))) for _ in range(2)]
+        assert [path.name for path in paths] == ["twice-seed-5.png", "twice-seed-5-2.png"]
+        assert len(files(tmp_path)) == 2
+
+
+def test_ctrl_c_keeps_the_pictures_that_are_finished(drawing_model, tmp_path, monkeypatch):
+    chat = drawing_model.chat()
+    stream = chat.stream
+
+    def interrupted(*request):
+        for event in stream(*request):
+            yield event
+            if isinstance(event, Drawn):
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(chat, "stream", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        answer(chat, "a story", [], tmp_path)
+    with Image.open(tmp_path / "a-story-seed-0.png") as image:
+        assert image.size == (16, 24)
+    assert not chat.document.parts
 
 
 def test_json_is_the_last_line_and_everything_else_goes_to_stderr(drawing_bundle, tmp_path, capsys):

@@ -195,6 +195,25 @@ def test_another_config_in_the_same_directory_is_refused(
         lm.train(replace(config, seed=1, model=replace(SHAPE, width=64)))
 
 
+def test_other_shards_in_the_same_directory_are_refused(
+    tmp_path: Path, shards: Path, tokenizer: Path
+) -> None:
+    mine = tmp_path / "shards"
+    shutil.copytree(shards, mine)
+    config = recipe(tmp_path / "run", mine, tokenizer, 1)
+    lm.train(config)
+    (changed := find_shards(mine)[1]).unlink()
+    with pytest.raises(ValueError, match=f"not what .*run began with .{changed.name}.: put"):
+        lm.train(replace(config, schedule=ScheduleConfig(2)))
+
+
+def test_a_run_names_every_commit_that_made_it(tmp_path: Path, monkeypatch) -> None:
+    for name in ("a", "b+", "b+", None, "c"):
+        monkeypatch.setattr(provenance, "commit", lambda name=name: name)
+        provenance.begin(tmp_path)
+    assert provenance.commits(tmp_path) == ["a", "b+", "c"]
+
+
 def test_one_batch_can_be_overfitted() -> None:
     rng = np.random.default_rng(0)
     vocabulary = Vocabulary(300, 64)

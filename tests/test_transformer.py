@@ -7,7 +7,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from unimodal.attention import DenseAttention, PackedAttention, span_mask
+from unimodal.attention import DenseAttention, PackedAttention
+from unimodal.sequence import span_mask
 from unimodal.transformer import Transformer, TransformerConfig, initial
 
 SMALL = TransformerConfig(

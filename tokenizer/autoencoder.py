@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .grid import Grid
+from .initial import normal
 from .quantizer import FSQ
 
 WEIGHTS, CONFIG = "tokenizer.safetensors", "tokenizer.json"
@@ -76,7 +77,6 @@ class Block(nn.Module):
         self.norm = nn.GroupNorm(NUM_GROUPS, width)
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return x_BCHW + self.second(F.silu(self.first(self.norm(x_BCHW))))
@@ -128,7 +128,8 @@ class Decoder(nn.Module):
 class ImageTokenizer(nn.Module):
     """Pictures <-> codes."""
 
-    def __init__(self, config: TokenizerConfig):
+    def __init__(self, config: TokenizerConfig, seed: int = 0):
+        """Weights are a pure function of (config, seed): see `initial_weight`."""
         super().__init__()
         if config.problems():
             raise ValueError("; ".join(config.problems()))
@@ -138,6 +139,9 @@ class ImageTokenizer(nn.Module):
             FSQ(config.levels),
             Decoder(config),
         )
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                parameter.copy_(initial_weight(name, tuple(parameter.shape), seed))
 
     @property
     def patch(self) -> int:
@@ -204,6 +208,19 @@ class ImageTokenizer(nn.Module):
         tokenizer = cls(TokenizerConfig(**{**fields, "levels": tuple(fields["levels"])}))
         tokenizer.load_state_dict(load_file(str(directory / WEIGHTS)))
         return tokenizer.eval()
+
+
+def initial_weight(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """The float32 tensor a parameter starts from: a pure function of its arguments.
+
+    Scales of norms are one and biases zero. Kernels are normal with variance 1 / inputs, but
+    the last one of each residual block is zero: blocks begin as the identity.
+    """
+    if name.endswith("norm.weight"):
+        return torch.ones(shape)
+    if name.endswith((".bias", ".second.weight")):
+        return torch.zeros(shape)
+    return normal(seed, name, shape, std=prod(shape[1:]) ** -0.5)
 
 
 def _config_json(config: TokenizerConfig) -> str:

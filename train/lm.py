@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -103,6 +103,7 @@ def train(config: LmRun) -> Path:
     image = ImageTokenizer.load(config.tokenizer)
     parent = _parent(config, image) if config.weights else None
     state = prepare(config, config.output)
+    provenance.begin(config.output)
     set_threads(config.loop)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if parent is None:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unimodal import config as configuration
+from unimodal.data.shards import find_shards
 
 from . import checkpoint
 from .engine import Engine
@@ -54,7 +55,8 @@ class Stopped(SystemExit):
 def prepare(config: Any, output: Path) -> dict[str, Any] | None:
     """Open the run's directory; the state of its newest checkpoint, None for a new run.
 
-    ValueError when the directory holds a run of another config: `FREE` alone may differ.
+    ValueError when the directory holds a run of another config, of which `FREE` alone may differ,
+    or when the shards have other names or sizes than they had: the order of samples hangs on them.
     """
     saved = output / "config.yaml"
     if saved.exists():
@@ -70,9 +72,25 @@ def prepare(config: Any, output: Path) -> dict[str, Any] | None:
                 "give another output, or remove it"
             )
     output.mkdir(parents=True, exist_ok=True)
+    _same_shards(output / "shards.txt", config.shards)
     configuration.save(config, saved)
     checkpoints = checkpoint.found(output)
     return checkpoint.read_state(checkpoints[-1]) if checkpoints else None
+
+
+def _same_shards(noted: Path, shards: Path) -> None:
+    """Note the shards of a new run, or compare them with those that it began with."""
+    now = "".join(f"{path.name} {path.stat().st_size}\n" for path in find_shards(shards))
+    if not noted.exists():
+        noted.write_text(now)
+        return
+    changed = set(now.splitlines()) ^ set(noted.read_text().splitlines())
+    if changed:
+        names = ", ".join(sorted({line.split()[0] for line in changed})[:3])
+        raise ValueError(
+            f"{shards} is not what {noted.parent} began with ({names}): "
+            "put the shards back, or give another output"
+        )
 
 
 def run(

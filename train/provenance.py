@@ -5,16 +5,16 @@ its image tokenizer too, and of every run before.
 """
 
 import json
-import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from unimodal.data.command import SETTINGS
+from unimodal.eval.score import commit
 
 from .loop import hours
 
-CARD = "card.json"
+CARD, COMMITS = "card.json", "commits.txt"
 DIRECTORIES = ("output", "shards", "tokenizer", "weights")  # of the machine: no part of a recipe
 
 
@@ -24,7 +24,7 @@ def card(config: Any, device: str, before: dict[str, Any]) -> dict[str, Any]:
     seeds = {*before.get("data_seeds", ()), *data_seeds(config.shards)}
     found = {
         "config": recipe,
-        "commit": commit(),
+        "commit": ", ".join(commits(config.output)) or None,
         "hardware": "gpu" if device == "cuda" else "cpu",
         "hours": round(hours(config.output) + before.get("hours", 0.0), 4),
         "data_seeds": sorted(seeds),
@@ -45,10 +45,16 @@ def data_seeds(shards: Path) -> list[int]:
     return [json.loads(made_with.read_text())["seed"]] if made_with.exists() else []
 
 
-def commit() -> str | None:
-    """The commit of the code that runs, None outside a git checkout."""
-    here = Path(__file__).resolve().parent
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or None
+def begin(output: Path) -> None:
+    """Note the commit whose code goes on with the run in `output`."""
+    done = commits(output)
+    now = commit()
+    if now is not None and now not in done[-1:]:
+        with (output / COMMITS).open("a") as file:
+            print(now, file=file)
+
+
+def commits(output: Path) -> list[str]:
+    """The commits whose code made the run, in order; '+' behind one whose files were changed."""
+    path = output / COMMITS
+    return path.read_text().split() if path.exists() else []

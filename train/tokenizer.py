@@ -52,10 +52,10 @@ def train(config: TokenizerRun) -> Path:
             f"{len(samples)} samples do not fill a batch of {config.batch_images} pictures"
         )
     state = prepare(config, config.output)
+    provenance.begin(config.output)
     set_threads(config.loop)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(config.seed)
-    model = ImageTokenizer(config.model).to(device)
+    model = ImageTokenizer(config.model, config.seed).to(device)
     engine = Engine(model, build(model, config.optimizer), config.schedule, config.optimizer.clip)
     start = state["step"] if state else 0
     batches = pictures(samples, config.batch_images, config.seed, start)

@@ -1,8 +1,4 @@
-"""What a layer may attend to: three integers a position (doc, block, private), and their masks.
-
-Query q sees key k when they share `doc`, and (k <= q, or both are in the same bidirectional
-`block`), and (k is not `private`, or they share the block). Block 0 is no block: its positions are
-causal. Every position sees itself, and a padding position (doc == PADDING) sees nothing else.
+"""Attention within the documents of packed rows, by the rule of `sequence.span_mask`.
 
 Letters: B rows, T positions, H query heads, G key-value heads, d head width, L positions of a
 document, P the same with padding, N positions of all rows end to end.
@@ -16,29 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PADDING = -1
-"""The `doc` of a position that belongs to no document."""
+from .sequence import PADDING, span_mask
 
 MULTIPLE = 64
 """Lengths are padded to multiples of this for matrix products that are compiled for each shape."""
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q_BHTd, k_BGTd, v_BGTd) -> out_BHTd; keys come rotated, and G divides H."""
-
-
-def span_mask(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> Tensor:
-    """Who sees whom: bool (B, query T, key T), True where the query sees the key.
-
-    doc_BT: int, equal within a document, PADDING where there is none. block_BT: int, 0 for causal
-    positions, else the number of a bidirectional block. private_BT: bool (or 0/1).
-    """
-    T = doc_BT.shape[-1]
-    itself_TT = torch.eye(T, dtype=torch.bool, device=doc_BT.device)
-    past_TT = torch.ones_like(itself_TT).tril()
-    same_doc_BTT = (doc_BT[:, :, None] == doc_BT[:, None, :]) & (doc_BT != PADDING)[:, :, None]
-    same_block_BTT = (block_BT[:, :, None] == block_BT[:, None, :]) & (block_BT > 0)[:, :, None]
-    public_BTT = ~private_BT.bool()[:, None, :]
-    return itself_TT | same_doc_BTT & (past_TT | same_block_BTT) & (public_BTT | same_block_BTT)
 
 
 class DenseAttention:

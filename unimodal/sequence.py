@@ -19,15 +19,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unimodal.tokenizer.grid import Grid
 
-from .attention import PADDING
 from .document import Document, Part, Picture, Text
 from .text import TextTokenizer
 from .vocabulary import Vocabulary
 
 IGNORE = -100  # the label of a position with nothing to predict
+PADDING = -1  # the `doc` of a position that belongs to no document
 DROPS = (None, "text", "pictures", "both")
 
 
@@ -124,6 +125,25 @@ class Batch:
         return Batch(
             **{name: value.to(device, non_blocking=True) for name, value in vars(self).items()}
         )
+
+
+def span_mask(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> Tensor:
+    """Who sees whom: bool (B, query T, key T), True where the query sees the key.
+
+    Query q sees key k when they share `doc`, and (k <= q, or both are in the same bidirectional
+    `block`), and (k is not `private`, or they share the block). Block 0 is no block: its positions
+    are causal. Every position sees itself, and a padding position (doc == PADDING) nothing else.
+
+    doc_BT: int, equal within a document, PADDING where there is none. block_BT: int, 0 for causal
+    positions, else the number of a bidirectional block. private_BT: bool (or 0/1).
+    """
+    T = doc_BT.shape[-1]
+    itself_TT = torch.eye(T, dtype=torch.bool, device=doc_BT.device)
+    past_TT = torch.ones_like(itself_TT).tril()
+    same_doc_BTT = (doc_BT[:, :, None] == doc_BT[:, None, :]) & (doc_BT != PADDING)[:, :, None]
+    same_block_BTT = (block_BT[:, :, None] == block_BT[:, None, :]) & (block_BT > 0)[:, :, None]
+    public_BTT = ~private_BT.bool()[:, None, :]
+    return itself_TT | same_doc_BTT & (past_TT | same_block_BTT) & (public_BTT | same_block_BTT)
 
 
 class Sequencer:

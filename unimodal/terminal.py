@@ -82,28 +82,40 @@ def answer(
 ) -> None:
     """One request: print the answer and save its pictures under names that (prompt, seed) fix."""
     screen = Screen(Console(stderr=as_json))
-    reply = screen.play(chat.stream(prompt, images))
-    paths = [output / f"{name}.png" for name in _names(prompt, reply)]
-    for image, path in zip(reply.images, paths, strict=True):
-        save_picture(image, path)
-        screen.say(f"saved {path}")
+    gallery = Gallery(output, prompt, chat.sampling.seed)
+    reply = screen.play(chat.stream(prompt, images), lambda image: screen.saved(gallery.add(image)))
     if as_json:
-        print(json.dumps({"text": reply.text, "images": [str(path.resolve()) for path in paths]}))
+        paths = [str(path.resolve()) for path in gallery.paths]
+        print(json.dumps({"text": reply.text, "images": paths}))
 
 
-def _names(prompt: str, reply: Reply) -> list[str]:
-    """File names, without suffix, of a reply's pictures."""
-    slug = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:MOST_SLUG].strip("-") or "picture"
-    stem = f"{slug}-seed-{reply.seed}"
-    return [stem if k == 0 else f"{stem}-{k + 1}" for k in range(len(reply.images))]
+class Gallery:
+    """Saves the pictures of one reply as they are finished, under names that (request, seed) fix.
 
+    No other picture is written over: one that would be, as with another guidance, is numbered.
+    """
 
-def _free(directory: Path, name: str, image: Image.Image) -> Path:
-    """The first of name.png, name-2.png, ... that is free or holds this very picture."""
-    data = png_bytes(image)
-    names = (f"{name}.png" if n == 1 else f"{name}-{n}.png" for n in count(1))
-    paths = (directory / candidate for candidate in names)
-    return next(path for path in paths if not path.exists() or path.read_bytes() == data)
+    def __init__(self, directory: Path, request: str, seed: int) -> None:
+        slug = re.sub(r"\W+", "-", request.lower()).strip("-")[:MOST_SLUG].strip("-") or "picture"
+        self.directory, self.stem = directory, f"{slug}-seed-{seed}"
+        self.paths: list[Path] = []
+
+    def add(self, image: Image.Image) -> Path:
+        """Save one more picture; ValueError when that cannot be done."""
+        path = self._free(png_bytes(image))
+        save_picture(image, path)
+        self.paths.append(path)
+        return path
+
+    def _free(self, data: bytes) -> Path:
+        """The first of stem.png, stem-2.png, ... that is free or holds this very picture."""
+        names = (f"{self.stem}.png" if n == 1 else f"{self.stem}-{n}.png" for n in count(1))
+        paths = (self.directory / name for name in names)
+        return next(
+            path
+            for path in paths
+            if path not in self.paths and (not path.exists() or path.read_bytes() == data)
+        )
 
 
 class HalfBlocks:
@@ -132,11 +144,13 @@ class Screen:
         self._in_line = False
         self._bar: Progress | None = None
 
-    def play(self, events: Iterator[Event]) -> Reply:
-        """Show events as they come; returns the last one, the reply."""
+    def play(self, events: Iterator[Event], keep: Callable[[Image.Image], None]) -> Reply:
+        """Show events as they come and `keep` each finished picture; returns the reply."""
         try:
             for event in events:
                 self._show(event)
+                if isinstance(event, Drawn):
+                    keep(event.image)
         finally:
             self._close_bar()
             self._end_line()
@@ -145,7 +159,12 @@ class Screen:
 
     def say(self, text: str) -> None:
         """A whole line of standard output."""
+        self._end_line()
         self.out.out(text.translate(CONTROLS), highlight=False)
+
+    def saved(self, path: Path) -> None:
+        """Say where something was saved."""
+        self.say(f"saved {path}")
 
     def note(self, text: str, style: str = "dim") -> None:
         """A line beside the conversation, on standard error."""
@@ -250,12 +269,16 @@ class Session:
             self.screen.note(f"error: {error}", style="red")
 
     def _answer(self, line: str) -> None:
-        reply = self.screen.play(self.chat.stream(line, self.given))
+        gallery = Gallery(self.output, line, self.chat.sampling.seed)
+
+        def keep(image: Image.Image) -> None:
+            try:
+                self.screen.saved(gallery.add(image))
+            except ValueError as error:  # the reply goes on: /save can still write it elsewhere
+                self.screen.note(f"error: {error}", style="red")
+
+        self.screen.play(self.chat.stream(line, self.given), keep)
         self.given.clear()
-        for image, name in zip(reply.images, _names(line, reply), strict=True):
-            path = _free(self.output, name, image)
-            save_picture(image, path)
-            self.screen.say(f"saved {path}")
 
     def _command(self, line: str) -> None:
         name, _, argument = line[1:].partition(" ")
@@ -293,8 +316,7 @@ class Session:
         if not self.chat.document.parts:
             raise ValueError("there is nothing to save yet")
         path = _path(argument, "/save my-chat")
-        save_conversation(self.chat.document, self.chat.model.hash, path)
-        self.screen.say(f"saved {path}")
+        self.screen.saved(save_conversation(self.chat.document, self.chat.model.hash, path))
 
     def _new(self, _: str) -> None:
         self.chat.reset()

@@ -7,14 +7,14 @@ state dictionary goes from one to the other unchanged. The transformer knows no 
 Letters: B rows, T positions, D width, H query heads, G key-value heads, d head width, V ids.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from unimodal.tokenizer.initial import normal
 
 from .attention import Attend
 
@@ -207,7 +207,7 @@ def initial(name: str, shape: tuple[int, ...], num_layers: int, seed: int) -> Te
 
     Norms are one and biases zero. Matrices are normal with std 0.02; those that write to the
     residual stream are divided by sqrt(2 * num_layers), so that its variance does not grow with
-    depth (GPT-2). The generator counts (Philox), keyed by a hash of seed and name.
+    depth (GPT-2).
     """
     if name.endswith("norm.weight"):
         return torch.ones(shape)
@@ -215,6 +215,4 @@ def initial(name: str, shape: tuple[int, ...], num_layers: int, seed: int) -> Te
         return torch.zeros(shape)
     residual = name.endswith(("o_proj.weight", "down_proj.weight"))
     std = INIT_STD / math.sqrt(2 * num_layers) if residual else INIT_STD
-    key = hashlib.sha256(f"{seed} {name}".encode()).digest()[:16]
-    generator = np.random.Generator(np.random.Philox(key=np.frombuffer(key, dtype="<u8")))
-    return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32) * np.float32(std))
+    return normal(seed, name, shape, std)

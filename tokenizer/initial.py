@@ -1,0 +1,20 @@
+"""First weights: numbers that depend on (seed, name) alone.
+
+Neither the order of construction nor what else draws random numbers changes them, so a model that
+is sharded over ranks starts from the same weights as one that is not.
+"""
+
+import hashlib
+
+import numpy as np
+import torch
+
+
+def normal(seed: int, name: str, shape: tuple[int, ...], std: float) -> torch.Tensor:
+    """Float32 normal numbers of standard deviation `std` for the parameter `name`.
+
+    The generator counts (Philox), keyed by a hash of seed and name.
+    """
+    key = hashlib.sha256(f"{seed} {name}".encode()).digest()[:16]
+    generator = np.random.Generator(np.random.Philox(key=np.frombuffer(key, dtype="<u8")))
+    return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32) * np.float32(std))
