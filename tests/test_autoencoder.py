@@ -57,6 +57,34 @@ def test_files_round_trip_with_the_hash(tokenizer: ImageTokenizer, tmp_path: Pat
     )
 
 
+def test_what_is_no_tokenizer_is_named(tokenizer: ImageTokenizer, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere holds no image tokenizer: there is no tok"):
+        ImageTokenizer.load(tmp_path / "nowhere")
+    tokenizer.save(tmp_path)
+    weights, config = tmp_path / "tokenizer.safetensors", tmp_path / "tokenizer.json"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    with pytest.raises(ValueError, match="tokenizer.safetensors is damaged or belongs to another"):
+        ImageTokenizer.load(tmp_path)
+    weights.write_bytes(whole)
+    described = config.read_text()
+    config.write_text(described.replace('"decoder_width": 16', '"decoder_width": 24'))
+    with pytest.raises(ValueError, match="tokenizer.safetensors is damaged or belongs to another"):
+        ImageTokenizer.load(tmp_path)
+    for wrong in ("{", '{"levels": 3}', described.replace('"patch"', '"pitch"'), "[]"):
+        config.write_text(wrong)
+        with pytest.raises(ValueError, match="tokenizer.json describes no image tokenizer"):
+            ImageTokenizer.load(tmp_path)
+
+
+def test_first_weights_depend_on_seed_and_name_alone() -> None:
+    torch.manual_seed(5)
+    one, again, other = (ImageTokenizer(CONFIG, seed) for seed in (3, 3, 4))
+    assert one.hash == again.hash != other.hash
+    assert one.decoder.blocks[0].second.weight.count_nonzero() == 0
+    assert one.encoder.patches.weight.std().item() == pytest.approx((3 * 12 * 12) ** -0.5, rel=0.1)
+
+
 def test_the_hash_sees_every_weight(tokenizer: ImageTokenizer) -> None:
     other = ImageTokenizer(CONFIG)
     other.load_state_dict(tokenizer.state_dict())

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from unimodal import bundle
 from unimodal.bundle import Model
-from unimodal.command import main
+from unimodal.command import _message, main
 from unimodal.tokenizer.pixels import to_tensor
 
 
@@ -156,3 +156,11 @@ def test_errors_are_one_line_unless_debugging(tmp_path: Path, monkeypatch: pytes
 def test_a_verb_that_is_not_there():
     result = invoke("dance")
     assert result.exit_code == 2 and "No such command 'dance'" in result.stderr
+
+
+def test_errors_of_the_system_are_words():
+    full = OSError(errno.ENOSPC, "No space left on device", "/disk/a")
+    again = "; make room and run the same command again"
+    assert _message(full) == f"/disk/a: No space left on device{again}"
+    assert _message(FileNotFoundError(errno.ENOENT, "No such file", "b")) == "b: No such file"
+    assert _message(OSError("as it is")) == "as it is"

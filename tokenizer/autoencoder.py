@@ -18,6 +18,7 @@ from math import prod
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
@@ -203,10 +204,20 @@ class ImageTokenizer(nn.Module):
 
     @classmethod
     def load(cls, directory: Path) -> "ImageTokenizer":
-        """Read what `save` wrote, in evaluation mode."""
-        fields = json.loads((directory / CONFIG).read_text())
-        tokenizer = cls(TokenizerConfig(**{**fields, "levels": tuple(fields["levels"])}))
-        tokenizer.load_state_dict(load_file(str(directory / WEIGHTS)))
+        """Read what `save` wrote, in evaluation mode; ValueError names the file that is amiss."""
+        config, weights = directory / CONFIG, directory / WEIGHTS
+        for file in (config, weights):
+            if not file.is_file():
+                raise ValueError(f"{directory} holds no image tokenizer: there is no {file.name}")
+        try:
+            fields = json.loads(config.read_text())
+            tokenizer = cls(TokenizerConfig(**{**fields, "levels": tuple(fields["levels"])}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{config} describes no image tokenizer: {error}") from error
+        try:
+            tokenizer.load_state_dict(load_file(str(weights)))
+        except (SafetensorError, RuntimeError) as error:  # cut or foreign; of another shape
+            raise ValueError(f"{weights} is damaged or belongs to another: {error}") from error
         return tokenizer.eval()
 
 

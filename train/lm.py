@@ -1,5 +1,6 @@
 """Train a language model that reads and draws: `unimodal train lm CONFIG`."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -198,7 +199,11 @@ def _text_tokenizer(config: LmRun, shards: list[Path]) -> TextTokenizer:
     path = config.output / "text.json"
     if not path.exists():
         part = path.with_name(f"{path.name}.part")  # a cut one would stop every later start
-        TextTokenizer.train(_texts(Samples(shards)), config.text_ids).save(part)
+        trained = TextTokenizer.train(_texts(Samples(shards)), config.text_ids)
+        if trained.num_ids < config.text_ids:
+            note = f"text_ids {config.text_ids:,}: the texts give no more than {trained.num_ids:,}"
+            print(note, file=sys.stderr)
+        trained.save(part)
         part.replace(path)
     return TextTokenizer.load(path)
 

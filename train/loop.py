@@ -107,7 +107,8 @@ def run(
     if start:
         engine.load(str(checkpoint.found(output)[-1]))
     num_steps = engine.schedule.num_steps
-    with _metrics(output / "metrics.jsonl", start) as log, _bar() as bar, _stop_request() as asked:
+    log = _metrics(output / "metrics.jsonl", start)
+    with _bar() as bar, _stop_request() as asked:
         task = bar.add_task(output.name, total=num_steps, completed=start, numbers="")
         for step in range(start, num_steps):
             began = time.perf_counter()
@@ -136,8 +137,7 @@ def hours(output: Path) -> float:
     return sum(json.loads(line)["step_s"] for line in lines) / 3600
 
 
-@contextmanager
-def _metrics(path: Path, start: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+def _metrics(path: Path, start: int) -> Callable[[dict[str, Any]], None]:
     """Append one JSON line a step, after dropping lines of steps that are done again."""
     if path.exists():
         lines = path.read_text().splitlines(keepends=True)
@@ -145,8 +145,15 @@ def _metrics(path: Path, start: int) -> Iterator[Callable[[dict[str, Any]], None
         part = path.with_name(path.name + ".part")
         part.write_text("".join(line for line in whole if json.loads(line)["step"] < start))
         part.replace(path)
-    with path.open("a", buffering=1) as file:
-        yield lambda values: print(json.dumps(values), file=file)
+
+    def log(values: dict[str, Any]) -> None:
+        try:
+            with path.open("a") as file:
+                print(json.dumps(values), file=file)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error  # a write names none
+
+    return log
 
 
 def _bar() -> Progress:

@@ -6,6 +6,7 @@ imported only when its verb is used, and nothing here imports torch before a ver
 """
 
 import tomllib
+from errno import ENOSPC
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
@@ -51,7 +52,16 @@ class Verbs(click.Group):
         except (ValueError, OSError) as error:
             if ctx.params["debug"]:
                 raise
-            raise UserError(str(error)) from error
+            raise UserError(_message(error)) from error
+
+
+def _message(error: Exception) -> str:
+    """An error in words; one of the system's own as 'FILE: No space left on device'."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    name = f"{error.filename}: " if error.filename is not None else ""
+    way_out = "; make room and run the same command again" if error.errno == ENOSPC else ""
+    return f"{name}{error.strerror}{way_out}"
 
 
 def _project() -> dict[str, Any]:
