@@ -71,9 +71,12 @@ def prepare(config: Any, output: Path) -> dict[str, Any] | None:
                 f"{output} holds a run with another {', '.join(changed)}: "
                 "give another output, or remove it"
             )
-    output.mkdir(parents=True, exist_ok=True)
-    _same_shards(output / "shards.txt", config.shards)
-    configuration.save(config, saved)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        _same_shards(output / "shards.txt", config.shards)
+        configuration.save(config, saved)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(output)) from error  # a write names none
     checkpoints = checkpoint.found(output)
     return checkpoint.read_state(checkpoints[-1]) if checkpoints else None
 
@@ -151,7 +154,7 @@ def _metrics(path: Path, start: int) -> Callable[[dict[str, Any]], None]:
             with path.open("a") as file:
                 print(json.dumps(values), file=file)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from error  # a write names none
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
     return log
 
