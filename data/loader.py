@@ -38,7 +38,7 @@ from .shards import Shard, ShardError
 Encode = Callable[[list[np.ndarray]], list[Picture]]
 DOCUMENTS_AT_ONCE = 256  # whose pictures are encoded together: bounds the pixels held
 PICTURES_AT_ONCE = 64  # in one call of the tokenizer; always the same, so codes are reproducible
-ORDER, ROWS, DROP = range(3)  # what a generator is for
+ORDER, ROWS, DROP, FORM = range(4)  # what a generator is for
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class Windows:
         return generator(self.config.seed, epoch, ORDER, 0).permutation(len(self.samples))
 
     def _sequences(self, epoch: int, numbers: list[int]) -> list[Positions]:
-        documents = [self.samples[number] for number in numbers]
+        documents = [self.samples.document(n, self.config.seed, epoch) for n in numbers]
         parts = [part for document in documents for part in document.parts]
         pictures = iter(self.encode([_pixels(part) for part in parts if isinstance(part, Picture)]))
         return [
@@ -264,9 +264,10 @@ class Samples:
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    def __getitem__(self, number: int) -> Document:
+    def document(self, number: int, seed: int = 0, epoch: int = 0) -> Document:
+        """A sample as a Document; (seed, epoch) decide what its form leaves open."""
         shard, index = self._place(number)
-        return shard[index]
+        return shard.document(index, generator(seed, epoch, FORM, number))
 
     def name(self, number: int) -> str:
         """The shard and key of a sample, for messages."""

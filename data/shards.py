@@ -1,9 +1,10 @@
 """Documents in webdataset shards: plain tar files that any webdataset reader understands.
 
-In: Documents whose pictures are pixels. Out: the same Documents, in order or by number.
+In: Documents whose pictures are pixels. Out: the Documents of these shards, or of shards in any
+other of the `forms`, by number.
 
-One sample is `<key>.json`, its parts in reading order, and `<key>.0.png`, `<key>.1.png`, ..., its
-pictures:
+A sample that we write is `<key>.json`, its parts in reading order, and `<key>.0.png`,
+`<key>.1.png`, ..., its pictures:
 
     {"parts": [{"text": "draw a red circle", "role": "user", "weight": 0.0},
                {"picture": 0, "role": "assistant", "weight": 1.0}]}
@@ -30,7 +31,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from unimodal.document import Document, Part, Picture, Text
+from unimodal.document import Document, Text
+
+from . import forms
 
 BLOCK = 512  # bytes of a tar header, and what contents are padded to
 END = bytes(2 * BLOCK)  # two empty headers close a tar
@@ -164,18 +167,26 @@ class Shard:
     def __len__(self) -> int:
         return len(self.starts_n1) - 1
 
-    def __getitem__(self, index: int) -> Document:
-        """Sample `index`, 0 .. len - 1; ShardError names the key and what is wrong with it."""
-        return self.sample(index)[1]
-
-    def sample(self, index: int) -> tuple[str, Document]:
-        """(key, Document) of sample `index`."""
+    def sample(self, index: int) -> forms.Sample:
+        """The files of sample `index`, 0 .. len - 1."""
         members = self._members(index)
         key = _split(members[0].name)[0]
         contents = {
             _split(member.name)[1]: self._bytes[member.start : member.stop] for member in members
         }
-        return key, _unpack(contents, f"{self.path}, key {key}")
+        return forms.Sample(key, contents)
+
+    def document(self, index: int, rng: np.random.Generator, form: str | None = None) -> Document:
+        """Sample `index` as a Document; ShardError names the key and what is wrong with it.
+
+        `form` is one of FORMS, None: the one that the sample shows; `rng` takes what it leaves
+        open.
+        """
+        sample = self.sample(index)
+        try:
+            return forms.document(sample, form or forms.recognised(sample), rng)
+        except forms.SampleError as error:
+            raise ShardError(f"{self.path}, key {sample.key}: {error}") from error
 
     def key(self, index: int) -> str:
         """The key of sample `index`."""
@@ -190,13 +201,6 @@ class Shard:
             raise IndexError(f"{self.path} has no sample {index}: it holds {len(self)}")
         first, end = self.starts_n1[index : index + 2].tolist()
         return list(_members(self._bytes, first, end, self.path))
-
-
-def read_documents(path: str | Path) -> Iterator[tuple[str, Document]]:
-    """(key, Document) of each sample of a shard in order."""
-    shard = Shard(path)
-    for index in range(len(shard)):
-        yield shard.sample(index)
 
 
 @dataclass(frozen=True)
@@ -308,36 +312,3 @@ def _png(pixels_HW3: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels_HW3).save(stream, "PNG", compress_level=PNG_LEVEL)
     return stream.getvalue()
-
-
-def _unpack(contents: dict[str, bytes], where: str) -> Document:
-    """The Document of a sample's members, by extension."""
-    from unimodal.tokenizer.pixels import PictureError  # imports torch, which writers do without
-
-    if "json" not in contents:
-        raise ShardError(
-            f"{where}: the member .json is missing, there is {', '.join(sorted(contents))}"
-        )
-    try:
-        parts = json.loads(contents["json"])["parts"]
-        return Document(tuple(_part_of(part, contents) for part in parts))
-    except (PictureError, ShardError) as error:
-        raise ShardError(f"{where}: {error}") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise ShardError(f"{where}: wrong JSON ({type(error).__name__}: {error})") from error
-
-
-def _part_of(part: dict, contents: dict[str, bytes]) -> Part:
-    from unimodal.tokenizer.pixels import open_picture
-
-    if ("text" in part) == ("picture" in part):
-        raise ValueError(f"a part has either text or picture, not {sorted(part)}")
-    role, weight = part.get("role"), part.get("weight", 1.0)
-    if "text" in part:
-        if not isinstance(part["text"], str):
-            raise ValueError(f"text is a string, not {part['text']!r}")
-        return Text(part["text"], role, weight)
-    name = f"{part['picture']}.png"
-    if name not in contents:
-        raise ShardError(f"the member .{name} is missing")
-    return Picture(np.asarray(open_picture(contents[name]).image), role=role, weight=weight)

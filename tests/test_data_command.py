@@ -44,11 +44,16 @@ def made(tmp_path_factory):
     return directory
 
 
+def read(shard, index):
+    return shard.document(index, np.random.default_rng(0))
+
+
 def test_shards_hold_the_conversations(made):
     shards = [Shard(path) for path in find_shards(made)]
     assert [len(shard) for shard in shards] == [5, 5, 2]
     for index in range(SAMPLES):
-        key, document = shards[index // 5].sample(index % 5)
+        shard = shards[index // 5]
+        key, document = shard.key(index % 5), read(shard, index % 5)
         expected = conversation(3, index)
         assert key == f"{index:09d}"
         for part, wanted in zip(document.parts, expected.parts, strict=True):
@@ -105,7 +110,7 @@ def test_shards_of_something_else_are_left_alone(tmp_path):
 def test_pictures_of_the_larger_world(tmp_path):
     settings = SceneShards("pictures", 30, 3, 128, 30, mix_of("pictures", ()))
     write_shard(tmp_path, settings, 0)
-    documents = [Shard(find_shards(tmp_path)[0])[index] for index in range(30)]
+    documents = [read(Shard(find_shards(tmp_path)[0]), index) for index in range(30)]
     for index, document in enumerate(documents):
         (part,) = document.parts
         assert isinstance(part, Picture) and part.role is None and part.weight == 1

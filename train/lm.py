@@ -210,6 +210,6 @@ def _text_tokenizer(config: LmRun, shards: list[Path]) -> TextTokenizer:
 
 def _texts(samples: Samples) -> Iterator[str]:
     for number in range(min(len(samples), TEXT_SAMPLES)):
-        for part in samples[number].parts:
+        for part in samples.document(number).parts:
             if isinstance(part, Text):
                 yield part.text

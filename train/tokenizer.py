@@ -96,7 +96,7 @@ def pictures(
 
 
 def _first_picture(samples: Samples, number: int) -> np.ndarray:
-    for part in samples[number].parts:
+    for part in samples.document(number).parts:
         if isinstance(part, Picture) and part.pixels is not None:
             return part.pixels
     raise ValueError(f"{samples.name(number)} has no picture to learn from")

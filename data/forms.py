@@ -1,0 +1,280 @@
+"""Stored forms of data, each turned into Documents.
+
+In: a `Sample`, the files of a webdataset sample by extension. Out: a Document whose pictures are
+pixels or codes. `recognised` tells a sample's form by its files and fields alone:
+
+    document   .json {"parts": [{"text": ...}, {"picture": 0}]}    our own, as ShardWriter writes it
+    interleaved .json {"texts": [str or null], "images": [null or name]}                     OBELICS
+    llava      .json {"conversations": [{"from": "human" or "gpt", "value": ...}]}, <image> in place
+    chat       .json {"messages": [{"role": ..., "content": str or [parts]}]}
+    edit       .json {"instruction": ...} (or "edit", "prompt"), pictures .before.* and .after.*
+    question   .json {"question" or "sentence": ..., "answer" or "answers" or "label": ...}
+    caption    a picture and .txt, or .json {"caption" or "captions" or "text" or "name": ...}
+    text       .txt, or .json {"text": ...}, without a picture
+
+1. Text of a file is text: no spelling in it becomes a control token (see unimodal/text.py).
+2. What the user says and shows is context (weight 0), what the assistant says and draws is learned;
+   parts without a role are all learned.
+3. Where a form leaves a choice (the caption among several, the picture before or after its words),
+   the generator of the sample decides.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from unimodal.document import Document, Part, Picture, Text
+
+PICTURES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")
+CAPTIONS = ("caption", "captions", "text", "name")
+QUESTIONS = ("question", "sentence")
+ANSWERS = ("answer", "answers", "label")
+INSTRUCTIONS = ("instruction", "edit", "prompt")
+SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
+            "system": "system"}  # fmt: skip
+PLACEHOLDER = re.compile(r"<image>\n?|\n?<image>")  # of LLaVA: where a picture stands
+
+
+class SampleError(ValueError):
+    """A sample that is no document; the message says why, `reason` in a word that counts use."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The files of one sample: contents by extension ('json', '0.png', 'before.jpg')."""
+
+    key: str
+    files: dict[str, bytes]
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """The object in .json; empty without one. SampleError when it is no JSON object."""
+        if "json" not in self.files:
+            return {}
+        try:
+            value = json.loads(self.files["json"])
+        except (ValueError, RecursionError) as error:
+            raise SampleError("wrong JSON", f".json is no JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise SampleError("wrong JSON", f".json holds a {type(value).__name__}, not an object")
+        return value
+
+    @cached_property
+    def pictures(self) -> list[str]:
+        """The extensions of picture files, sorted."""
+        return sorted(name for name in self.files if _is_picture(name))
+
+    def text(self) -> str:
+        """The contents of .txt; SampleError when they are no UTF-8."""
+        try:
+            return self.files["txt"].decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise SampleError("no UTF-8", f".txt is no UTF-8: {error}") from error
+
+    def field(self, *names: str) -> Any:
+        """The first of these fields that is there and not null, None without."""
+        return next(
+            (self.fields[name] for name in names if self.fields.get(name) is not None), None
+        )
+
+    def picture(self, name: str, role: str | None, weight: float) -> Picture:
+        """The picture in a file, named by extension or in full; SampleError if it is none."""
+        from unimodal.tokenizer.pixels import PictureError, open_picture  # imports torch
+
+        content = self._content(name)
+        try:
+            image = open_picture(content).image
+        except PictureError as error:
+            raise SampleError("bad picture", f".{name}: {error}") from error
+        return Picture(np.asarray(image), role=role, weight=weight)
+
+    def _content(self, name: str) -> bytes:
+        """A file by its extension, or by a whole name that begins with this sample's key."""
+        whole = f"{self.key.rpartition('/')[2]}."
+        extension = name if name in self.files else name.removeprefix(whole)
+        if extension not in self.files:
+            there = ", ".join(sorted(self.files))
+            raise SampleError("missing member", f"there is no file .{extension}, only {there}")
+        return self.files[extension]
+
+
+def _is_picture(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in PICTURES
+
+
+def recognised(sample: Sample) -> str:
+    """The form of a sample; SampleError when it is none of FORMS."""
+    fields = sample.fields
+    for name, field in (
+        ("document", "parts"),
+        ("interleaved", "texts"),
+        ("llava", "conversations"),
+        ("chat", "messages"),
+    ):
+        if field in fields:
+            return name
+    if any(name.startswith("before.") for name in sample.pictures):
+        return "edit"
+    if sample.field(*QUESTIONS) is not None:
+        return "question"
+    has_words = "txt" in sample.files or sample.field(*CAPTIONS) is not None
+    if has_words:
+        return "caption" if sample.pictures else "text"
+    there = ", ".join(sorted([*sample.files, *fields])) or "nothing"
+    raise SampleError("unknown form", f"{there}: files and fields of none of {', '.join(FORMS)}")
+
+
+def document(sample: Sample, form: str, rng: np.random.Generator) -> Document:
+    """The Document of a sample in one of FORMS; SampleError says what is wrong with the sample."""
+    try:
+        parts = tuple(FORMS[form](sample, rng))
+    except SampleError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        message = f"no {form}: {type(error).__name__}: {error}"
+        raise SampleError("wrong fields", message) from error
+    if not parts:
+        raise SampleError("empty", "a document without text and pictures")
+    return Document(parts)
+
+
+def _document(sample: Sample, _: np.random.Generator) -> Iterator[Part]:
+    for part in sample.fields["parts"]:
+        if ("text" in part) == ("picture" in part):
+            raise ValueError(f"a part has either text or picture, not {sorted(part)}")
+        role, weight = part.get("role"), part.get("weight", 1.0)
+        if "text" in part:
+            yield Text(_string(part["text"]), role, weight)
+        else:
+            yield sample.picture(f"{part['picture']}.png", role, weight)
+
+
+def _interleaved(sample: Sample, _: np.random.Generator) -> Iterator[Part]:
+    """Texts and images are aligned lists: at each place one of them is null."""
+    texts, images = sample.fields["texts"], sample.fields["images"]
+    if len(texts) != len(images):
+        raise ValueError(f"{len(texts)} texts and {len(images)} images are not aligned")
+    for at, (text, image) in enumerate(zip(texts, images, strict=True)):
+        if (text is None) == (image is None):
+            raise ValueError(f"place {at} holds {'nothing' if text is None else 'both'}")
+        if text is None:
+            yield sample.picture(_string(image), None, 1.0)
+        elif _string(text).strip():
+            yield Text(text.strip() + "\n")
+
+
+def _llava(sample: Sample, _: np.random.Generator) -> Iterator[Part]:
+    """<image> stands for the next picture; pictures without a place come first."""
+    turns = [(SPEAKERS[t["from"]], _string(t["value"])) for t in sample.fields["conversations"]]
+    places = sum(len(PLACEHOLDER.findall(text)) for _, text in turns)
+    if places > len(sample.pictures):
+        raise SampleError("missing member", f"{places} <image> and {len(sample.pictures)} pictures")
+    unplaced = len(sample.pictures) - places
+    pictures = iter(sample.pictures)
+    for _ in range(unplaced):
+        yield sample.picture(next(pictures), "user", 0.0)
+    for role, text in turns:
+        for at, piece in enumerate(PLACEHOLDER.split(text)):
+            if at:
+                yield sample.picture(next(pictures), role, _weight(role))
+            if piece:
+                yield Text(piece, role, _weight(role))
+
+
+def _chat(sample: Sample, _: np.random.Generator) -> Iterator[Part]:
+    """Contents are strings, or lists of {"type": "text", "text"} and {"type": "image", "image"}."""
+    for message in sample.fields["messages"]:
+        role = SPEAKERS[message["role"]]
+        content = message["content"]
+        for piece in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            if piece["type"] == "text":
+                yield Text(_string(piece["text"]), role, _weight(role))
+            elif piece["type"] == "image":
+                yield sample.picture(_string(piece["image"]), role, _weight(role))
+            else:
+                raise ValueError(f"a piece is text or image, not {piece['type']!r}")
+
+
+def _edit(sample: Sample, rng: np.random.Generator) -> Iterator[Part]:
+    words = sample.field(*INSTRUCTIONS) if "txt" not in sample.files else sample.text()
+    before, after = (
+        next((name for name in sample.pictures if name.startswith(f"{when}.")), f"{when}.png")
+        for when in ("before", "after")
+    )
+    yield sample.picture(before, "user", 0.0)
+    yield Text(_one(words, rng), "user", 0.0)
+    yield sample.picture(after, "assistant", 1.0)
+
+
+def _question(sample: Sample, rng: np.random.Generator) -> Iterator[Part]:
+    """A sentence with a label is a question of true or false."""
+    question, answer = _one(sample.field(*QUESTIONS), rng), _one(sample.field(*ANSWERS), rng)
+    if "question" not in sample.fields:
+        question = f"{question.rstrip('.')}. Is this true or false?"
+    for name in sample.pictures:
+        yield sample.picture(name, "user", 0.0)
+    yield Text(question, "user", 0.0)
+    yield Text(answer, "assistant", 1.0)
+
+
+def _caption(sample: Sample, rng: np.random.Generator) -> Iterator[Part]:
+    """Picture then words, or words then picture: what comes second is learned to follow."""
+    words = sample.text() if "txt" in sample.files else _one(sample.field(*CAPTIONS), rng)
+    if len(sample.pictures) != 1:
+        raise ValueError(f"a caption of {len(sample.pictures)} pictures")
+    picture = sample.picture(sample.pictures[0], None, 1.0)
+    text = Text(_filled(words))
+    yield from (picture, text) if rng.random() < 0.5 else (text, picture)
+
+
+def _text(sample: Sample, rng: np.random.Generator) -> Iterator[Part]:
+    words = sample.text() if "txt" in sample.files else _one(sample.field(*CAPTIONS), rng)
+    yield Text(_filled(words))
+
+
+FORMS: dict[str, Callable[[Sample, np.random.Generator], Iterator[Part]]] = {
+    "document": _document,
+    "interleaved": _interleaved,
+    "llava": _llava,
+    "chat": _chat,
+    "edit": _edit,
+    "question": _question,
+    "caption": _caption,
+    "text": _text,
+}
+
+
+def _weight(role: str) -> float:
+    return 1.0 if role == "assistant" else 0.0
+
+
+def _one(value: Any, rng: np.random.Generator) -> str:
+    """The text of a field, of several one at random; truth as a word, a number in digits."""
+    if isinstance(value, list):
+        value = value[int(rng.integers(len(value)))]
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    return _filled(_string(value))
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"text is a string, not {value!r:.80}")
+    return value
+
+
+def _filled(text: str) -> str:
+    if not text.strip():
+        raise SampleError("empty", "a text without letters")
+    return text
