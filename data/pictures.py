@@ -1,0 +1,100 @@
+"""The size at which a picture is read: aspect-ratio buckets of one area.
+
+In: a picture of any size. Out: the same as RGB pixels of a bucket: sides are multiples of the
+tokenizer's patch, the area is about the rule's, and as little is cropped as the buckets allow.
+
+1. `buckets` are all sizes whose area comes nearest to the rule's for their height, up to its widest
+   aspect ratio.
+2. A picture goes to the bucket whose aspect ratio is nearest to its own (in logarithms: twice as
+   wide is as far as twice as high), is resized (antialiased) to cover it, and cropped.
+3. Where the crop lies and whether the picture is mirrored is decided by the generator of the
+   sample; a picture is never mirrored beside words that tell left from right.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageOps
+
+SIDES = re.compile(r"\b(left|right|clockwise|counterclockwise|anticlockwise)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class PictureRule:
+    """How large pictures are read, and how they are varied."""
+
+    area: int = 64 * 64
+    """Pixels of a picture, about."""
+    multiple: int = 8
+    """Both sides are multiples of it: the tokenizer's patch."""
+    widest: float = 1.0
+    """The largest ratio of the longer to the shorter side; 1: squares alone."""
+    smallest: int = 8
+    """Pixels of the shorter side below which a picture is not used: it would be mostly blur."""
+    random_crop: bool = False
+    """Crop anywhere instead of around the centre."""
+    flip: float = 0.0
+    """Chance of mirroring a picture, where no word beside it tells left from right."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        found = []
+        if self.multiple < 1 or self.area < self.multiple**2:
+            found.append(f"area {self.area}: at least one square of multiple {self.multiple}")
+        if not self.widest >= 1:
+            found.append(f"widest {self.widest}: at least 1")
+        if self.smallest < 1:
+            found.append(f"smallest {self.smallest}: at least 1")
+        if not 0 <= self.flip <= 1:
+            found.append(f"flip {self.flip}: from 0 to 1")
+        return found
+
+
+@lru_cache
+def buckets(rule: PictureRule) -> tuple[tuple[int, int], ...]:
+    """(width, height) of every bucket, widest first."""
+    found = []
+    for rows in range(1, rule.area // rule.multiple**2 + 1):
+        height = rows * rule.multiple
+        width = max(1, round(rule.area / height / rule.multiple)) * rule.multiple
+        if max(width, height) <= rule.widest * min(width, height) + 1e-9:
+            found.append((width, height))
+    return tuple(found) or (_square(rule),)
+
+
+def _square(rule: PictureRule) -> tuple[int, int]:
+    side = max(1, round(math.sqrt(rule.area) / rule.multiple)) * rule.multiple
+    return side, side
+
+
+def bucket(size: tuple[int, int], rule: PictureRule) -> tuple[int, int]:
+    """The bucket of a picture of (width, height)."""
+    ratio = math.log(size[0] / size[1])
+    return min(buckets(rule), key=lambda found: abs(math.log(found[0] / found[1]) - ratio))
+
+
+def tells_sides(text: str) -> bool:
+    """Whether a mirrored picture would make the text wrong."""
+    return SIDES.search(text) is not None
+
+
+def fitted(
+    image: Image.Image, rule: PictureRule, rng: np.random.Generator, may_flip: bool
+) -> np.ndarray:
+    """The RGB picture in its bucket, uint8 (height, width, 3).
+
+    Always takes three numbers of `rng`, so that a rule changes no other choice. ValueError for a
+    picture smaller than the rule allows.
+    """
+    if min(image.size) < rule.smallest:
+        raise ValueError(
+            f"{image.width} x {image.height} pixels: the shorter side needs {rule.smallest}"
+        )
+    x, y, coin = rng.random(3)
+    centre = (float(x), float(y)) if rule.random_crop else (0.5, 0.5)
+    size = bucket(image.size, rule)
+    fit = ImageOps.fit(image, size, method=Image.Resampling.BICUBIC, centering=centre)
+    return np.asarray(ImageOps.mirror(fit) if may_flip and coin < rule.flip else fit)
