@@ -1,7 +1,8 @@
 """Stored forms of data, each turned into Documents.
 
 In: a `Sample`, the files of a webdataset sample by extension. Out: a Document whose pictures are
-pixels or codes. `recognised` tells a sample's form by its files and fields alone:
+pixels, or codes where a codes file (codes.py) stands in a picture's place. `recognised` tells a
+sample's form by its files and fields alone:
 
     document   .json {"parts": [{"text": ...}, {"picture": 0}]}    our own, as ShardWriter writes it
     interleaved .json {"texts": [str or null], "images": [null or name]}                     OBELICS
@@ -30,7 +31,9 @@ import numpy as np
 
 from unimodal.document import Document, Part, Picture, Text
 
-PICTURES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")
+from . import codes
+
+PICTURES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", codes.EXTENSION)
 CAPTIONS = ("caption", "captions", "text", "name")
 QUESTIONS = ("question", "sentence")
 ANSWERS = ("answer", "answers", "label")
@@ -90,21 +93,24 @@ class Sample:
         """The picture in a file, named by extension or in full; SampleError if it is none."""
         from unimodal.tokenizer.pixels import PictureError, open_picture  # imports torch
 
-        content = self._content(name)
+        extension = self._extension(name)
+        content = self.files[extension]
         try:
-            image = open_picture(content).image
-        except PictureError as error:
-            raise SampleError("bad picture", f".{name}: {error}") from error
-        return Picture(np.asarray(image), role=role, weight=weight)
+            if extension.endswith(codes.EXTENSION):
+                return codes.from_bytes(content, role, weight)
+            return Picture(np.asarray(open_picture(content).image), role=role, weight=weight)
+        except (PictureError, ValueError) as error:
+            raise SampleError("bad picture", f".{extension}: {error}") from error
 
-    def _content(self, name: str) -> bytes:
-        """A file by its extension, or by a whole name that begins with this sample's key."""
-        whole = f"{self.key.rpartition('/')[2]}."
-        extension = name if name in self.files else name.removeprefix(whole)
-        if extension not in self.files:
-            there = ", ".join(sorted(self.files))
-            raise SampleError("missing member", f"there is no file .{extension}, only {there}")
-        return self.files[extension]
+    def _extension(self, name: str) -> str:
+        """That of the file named by extension or in full, or of the codes in its place."""
+        short = name.removeprefix(f"{self.key.rpartition('/')[2]}.")
+        encoded = f"{short.rpartition('.')[0]}.{codes.EXTENSION}".removeprefix(".")
+        for extension in (name, short, encoded):
+            if extension in self.files:
+                return extension
+        there = ", ".join(sorted(self.files))
+        raise SampleError("missing member", f"there is no file .{short}, only {there}")
 
 
 def _is_picture(name: str) -> bool:

@@ -222,9 +222,9 @@ class Windows:
     def _sequences(self, epoch: int, numbers: list[int]) -> list[Positions]:
         documents = [self.samples.document(n, self.config.seed, epoch) for n in numbers]
         parts = [part for document in documents for part in document.parts]
-        pictures = iter(self.encode([_pixels(part) for part in parts if isinstance(part, Picture)]))
+        pictures = iter(self.encode([part.pixels for part in parts if _is_raw(part)]))
         return [
-            self._sequence(epoch, number, _with_codes(document, pictures))
+            self._sequence(epoch, number, encoded(document, pictures))
             for number, document in zip(numbers, documents, strict=True)
         ]
 
@@ -302,14 +302,8 @@ def _is_drawn(part: Text | Picture) -> bool:
     return isinstance(part, Picture) and part.role == "assistant" and part.weight > 0
 
 
-def _pixels(picture: Picture) -> np.ndarray:
-    assert picture.pixels is not None, "a shard holds pictures as pixels"
-    return picture.pixels
-
-
-def _with_codes(document: Document, pictures: Iterator[Picture]) -> Document:
-    count = sum(isinstance(part, Picture) for part in document.parts)
-    return encoded(document, [next(pictures) for _ in range(count)])
+def _is_raw(part: Text | Picture) -> bool:
+    return isinstance(part, Picture) and part.codes is None
 
 
 def _same_size(pixels: list[np.ndarray]) -> Iterator[list[int]]:

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from unimodal.data import codes
 from unimodal.data.forms import FORMS, Sample, SampleError, document, recognised
 from unimodal.data.shards import Shard
 from unimodal.document import Document, Picture, Text
+from unimodal.tokenizer.grid import Grid
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -136,6 +138,22 @@ def test_text() -> None:
     assert made(sample({"text": "plain"})) == [("plain", None, 1.0)]
 
 
+def test_codes_stand_where_a_picture_stood() -> None:
+    encoded = Picture(codes=np.arange(6), grid=Grid(2, 3), tokenizer_hash="ab" * 32)
+    content = codes.to_bytes(encoded, 100)
+    fields = {"texts": [None, "a"], "images": ["key.000.jpg", None]}
+    picture, _ = document(
+        sample(fields, **{"000_codes": content}), "interleaved", np.random.default_rng(0)
+    ).parts
+    assert picture.grid == Grid(2, 3) and np.array_equal(picture.codes, np.arange(6))
+    captioned = sample(None, codes=content, txt=b"a cat")
+    assert recognised(captioned) == "caption"
+    assert {type(p) for p in document(captioned, "caption", np.random.default_rng(0)).parts} == {
+        Text,
+        Picture,
+    }
+
+
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
@@ -165,6 +183,7 @@ def test_text() -> None:
         (sample({"caption": "a"}, **{"0_png": png(1), "1_png": png(1)}), "wrong fields"),
         (sample({"caption": "a"}, png=b""), "bad picture"),
         (sample({"caption": "a"}, png=png(1)[:45]), "bad picture"),
+        (sample({"caption": "a"}, codes=b"unimodal codes 2"), "bad picture"),
         (sample({"caption": {"a": 1}}, png=png(1)), "wrong fields"),
     ],
 )

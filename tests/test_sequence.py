@@ -145,5 +145,5 @@ def test_encoded_keeps_roles_and_weights() -> None:
     document = Document(
         (Text("x", "user"), Picture(pixels=np.zeros((8, 8, 3), np.uint8), role="user", weight=0.3))
     )
-    filled = encoded(document, [picture(None)]).parts[1]
+    filled = encoded(document, iter([picture(None)])).parts[1]
     assert filled.role == "user" and filled.weight == 0.3 and filled.grid == Grid(2, 3)

@@ -14,6 +14,7 @@ and in the unconditional branch of a drawing alike. Text answers of a document w
 are not learned: without its question an answer is noise.
 """
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
 
@@ -306,14 +307,13 @@ def _weight(part: Part, drop: str | None) -> float:
     return 0.0 if drop is not None and isinstance(part, Text) else part.weight
 
 
-def encoded(document: Document, pictures: Items[Picture]) -> Document:
-    """The document with its pictures replaced, in order, by `pictures` (their roles and weights
-    kept).
+def encoded(document: Document, pictures: Iterator[Picture]) -> Document:
+    """The document with each picture that has no codes replaced by the next of `pictures`, its role
+    and weight kept.
     """
-    new = iter(pictures)
     parts = [
-        replace(next(new), role=part.role, weight=part.weight)
-        if isinstance(part, Picture)
+        replace(next(pictures), role=part.role, weight=part.weight)
+        if isinstance(part, Picture) and part.codes is None
         else part
         for part in document.parts
     ]
