@@ -186,7 +186,7 @@ def _llava(sample: Sample, _: np.random.Generator) -> Iterator[Part]:
         raise SampleError("missing member", f"{places} <image> and {len(sample.pictures)} pictures")
     unplaced = len(sample.pictures) - places
     pictures = iter(sample.pictures)
-    for _ in range(unplaced):
+    for _place in range(unplaced):
         yield sample.picture(next(pictures), "user", 0.0)
     for role, text in turns:
         for at, piece in enumerate(PLACEHOLDER.split(text)):

@@ -222,7 +222,7 @@ class Windows:
     def _sequences(self, epoch: int, numbers: list[int]) -> list[Positions]:
         documents = [self.samples.document(n, self.config.seed, epoch) for n in numbers]
         parts = [part for document in documents for part in document.parts]
-        pictures = iter(self.encode([part.pixels for part in parts if _is_raw(part)]))
+        pictures = iter(self.encode([pixels for part in parts for pixels in _to_encode(part)]))
         return [
             self._sequence(epoch, number, encoded(document, pictures))
             for number, document in zip(numbers, documents, strict=True)
@@ -302,8 +302,11 @@ def _is_drawn(part: Text | Picture) -> bool:
     return isinstance(part, Picture) and part.role == "assistant" and part.weight > 0
 
 
-def _is_raw(part: Text | Picture) -> bool:
-    return isinstance(part, Picture) and part.codes is None
+def _to_encode(part: Text | Picture) -> list[np.ndarray]:
+    """The pixels of a picture that has no codes yet."""
+    if isinstance(part, Text) or part.codes is not None or part.pixels is None:
+        return []
+    return [part.pixels]
 
 
 def _same_size(pixels: list[np.ndarray]) -> Iterator[list[int]]:
