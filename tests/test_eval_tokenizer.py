@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 
 from unimodal.data.reading import Unreadable
@@ -29,7 +28,6 @@ TRUTH = Scene(Background("plain", "grey"), (CIRCLE, STAR))
 
 
 def tiny_tokenizer() -> ImageTokenizer:
-    torch.manual_seed(0)
     config = TokenizerConfig(encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4)
     return ImageTokenizer(config).eval()
 

@@ -54,11 +54,12 @@ class Stopped(SystemExit):
     """The run was asked to stop and has written a checkpoint."""
 
 
-def prepare(config: Any, output: Path) -> dict[str, Any] | None:
+def prepare(config: Any, output: Path, **inputs: str | None) -> dict[str, Any] | None:
     """Open the run's directory; the state of its newest checkpoint, None for a new run.
 
     ValueError when the directory holds a run of another config, of which `FREE` alone may differ,
-    or when the shards have other names or sizes than they had: the order of samples hangs on them.
+    when the shards have other names or sizes than they had, or another hash stands in `inputs`, and
+    when the run is beyond the schedule's end.
     """
     saved = output / "config.yaml"
     if saved.exists():
@@ -75,27 +76,37 @@ def prepare(config: Any, output: Path) -> dict[str, Any] | None:
             )
     try:
         output.mkdir(parents=True, exist_ok=True)
-        _same_shards(output / "shards.txt", config.shards)
+        _same_inputs(output / "inputs.json", inputs | listing(config.shards))
         configuration.save(config, saved)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(output)) from error  # a write names none
     checkpoints = checkpoint.found(output)
-    return checkpoint.read_state(checkpoints[-1]) if checkpoints else None
-
-
-def _same_shards(noted: Path, shards: Path) -> None:
-    """Note the shards of a new run, or compare them with those that it began with."""
-    now = "".join(f"{path.name} {path.stat().st_size}\n" for path in find_shards(shards))
-    if not noted.exists():
-        noted.write_text(now)
-        return
-    changed = set(now.splitlines()) ^ set(noted.read_text().splitlines())
-    if changed:
-        names = ", ".join(sorted({line.split()[0] for line in changed})[:3])
+    state = checkpoint.read_state(checkpoints[-1]) if checkpoints else None
+    if state is not None and state["step"] > config.schedule.num_steps:
         raise ValueError(
-            f"{shards} is not what {noted.parent} began with ({names}): "
-            "put the shards back, or give another output"
+            f"schedule.num_steps {config.schedule.num_steps}: {output} has taken {state['step']} "
+            "steps; give more, or another output"
         )
+    return state
+
+
+def _same_inputs(noted: Path, now: dict[str, Any]) -> None:
+    """Note what a new run reads, or compare it with what the run in this directory began with."""
+    if not noted.exists():
+        noted.write_text(json.dumps(now, indent=1) + "\n")
+        return
+    before = json.loads(noted.read_text())
+    changed = [name for name in now | before if now.get(name) != before.get(name)]
+    if changed:
+        raise ValueError(
+            f"{', '.join(changed[:3])}: not what {noted.parent} began with; "
+            "put it back, or give another output"
+        )
+
+
+def listing(shards: Path) -> dict[str, int]:
+    """Bytes of each shard, by name: the order of samples hangs on them."""
+    return {path.name: path.stat().st_size for path in find_shards(shards)}
 
 
 def run(
