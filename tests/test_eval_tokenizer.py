@@ -118,6 +118,13 @@ def test_command_writes_everything(tmp_path):
     assert paths["png"].read_bytes().startswith(b"\x89PNG")
 
 
+def test_command_refuses_a_seed_of_training(tmp_path):
+    tiny_tokenizer().save(tmp_path)
+    (tmp_path / "card.json").write_text('{"data_seeds": [1, 7]}')
+    result = CliRunner().invoke(eval_, f"tokenizer --tokenizer {tmp_path} --seed 7".split())
+    assert "trained on scenes of seed 7: evaluate it on another" in str(result.exception)
+
+
 def test_command_refuses_two_sources(tmp_path):
     result = CliRunner().invoke(
         eval_, f"tokenizer --tokenizer {tmp_path} --model {tmp_path}".split()

@@ -194,6 +194,18 @@ def test_another_config_in_the_same_directory_is_refused(
         lm.train(replace(config, seed=1, model=replace(SHAPE, width=64)))
 
 
+def test_a_run_without_a_step_may_be_put_right(
+    tmp_path: Path, shards: Path, tokenizer: Path
+) -> None:
+    config = recipe(tmp_path / "run", shards, tokenizer, 1)
+    with pytest.raises(ValueError, match="num_kv_heads must divide"):
+        lm.train(replace(config, model=replace(SHAPE, num_heads=3, num_kv_heads=2)))
+    assert (tmp_path / "run" / "config.yaml").exists()
+    lm.train(config)
+    with pytest.raises(ValueError, match="another model"):
+        lm.train(replace(config, model=replace(SHAPE, qk_norm=False)))
+
+
 def test_other_shards_in_the_same_directory_are_refused(
     tmp_path: Path, shards: Path, tokenizer: Path
 ) -> None:

@@ -28,6 +28,7 @@ from .engine import Engine
 from .objectives import Losses
 
 T = TypeVar("T")
+METRICS = "metrics.jsonl"
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 FREE = ("output", "schedule", "loop", "sampling")  # what a resumed run may have otherwise
 
@@ -61,8 +62,10 @@ def prepare(config: Any, output: Path, **inputs: str | None) -> dict[str, Any] |
     when the shards have other names or sizes than they had, or another hash stands in `inputs`, and
     when the run is beyond the schedule's end.
     """
-    saved = output / "config.yaml"
-    if saved.exists():
+    saved, noted = output / "config.yaml", output / "inputs.json"
+    if not (output / METRICS).exists():  # no step was taken: a mistake may be put right
+        noted.unlink(missing_ok=True)
+    elif saved.exists():
         old = configuration.load(type(config), saved)
         changed = [
             name
@@ -76,7 +79,7 @@ def prepare(config: Any, output: Path, **inputs: str | None) -> dict[str, Any] |
             )
     try:
         output.mkdir(parents=True, exist_ok=True)
-        _same_inputs(output / "inputs.json", inputs | listing(config.shards))
+        _same_inputs(noted, inputs | listing(config.shards))
         configuration.save(config, saved)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(output)) from error  # a write names none
@@ -123,7 +126,7 @@ def run(
     if start:
         engine.load(str(checkpoint.found(output)[-1]))
     num_steps = engine.schedule.num_steps
-    log = _metrics(output / "metrics.jsonl", start)
+    log = _metrics(output / METRICS, start)
     with _bar() as bar, _stop_request() as asked:
         task = bar.add_task(output.name, total=num_steps, completed=start, numbers="")
         for step in range(start, num_steps):
@@ -148,7 +151,7 @@ def run(
 
 def hours(output: Path) -> float:
     """What the steps of a run have taken; 0 where there is no run."""
-    path = output / "metrics.jsonl"
+    path = output / METRICS
     lines = path.read_text().splitlines() if path.exists() else []
     return sum(json.loads(line)["step_s"] for line in lines) / 3600
 

@@ -223,7 +223,11 @@ class Session:
         self.screen = Screen(Console())
         self.given: list[Image.Image] = []  # pictures for the next request
         self.commands: dict[str, tuple[str, str, Callable[[str], None]]] = {
-            "image": ("PATH", "show a picture with your next message", self._image),
+            "image": (
+                "PATH",
+                "show a picture with your next message; no PATH: none",
+                self._image,
+            ),
             "seed": (
                 "N",
                 "what chance does in the next reply; the same seed draws the same",
@@ -295,6 +299,10 @@ class Session:
         raise ValueError(f"there is no command /{name}: {hint}")
 
     def _image(self, argument: str) -> None:
+        if not argument and self.given:
+            self.given.clear()
+            self.screen.note("no picture will go with your next message")
+            return
         opened = open_picture(_path(argument, "/image photo.png"))
         for note in opened.notes:
             self.screen.note(note)
