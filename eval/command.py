@@ -125,9 +125,14 @@ def tokenizer_(
     from .report import contact_sheet as sheet_of
     from .report import recipe_line, save_sheet, show
     from .score import recipe
-    from .tokenizer import cells, tokenizer_ceiling
+    from .tokenizer import cells, read_card, refuse_training_seed, tokenizer_ceiling
 
-    measured = ImageTokenizer.load(folder) if folder else unimodal.load(model).tokenizer
+    if folder:
+        measured, card = ImageTokenizer.load(folder), read_card(folder)
+    else:
+        loaded = unimodal.load(model)
+        measured, card = loaded.tokenizer, loaded.card
+    refuse_training_seed(card, seed)
     measured.to(device)
     report = tokenizer_ceiling(measured, samples, seed, canvas, batch_size)
     report["recipe"] = recipe(

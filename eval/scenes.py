@@ -54,6 +54,7 @@ from .tokenizer import (
     batches,
     reader_errors,
     reconstruct,
+    refuse_training_seed,
     tokenizer_ceiling,
     world_of,
 )
@@ -103,8 +104,7 @@ def evaluate(
     trained on this seed.
     """
     canvas = _canvas(model)
-    if seed in model.card.get("data_seeds", ()):
-        raise ValueError(f"the model was trained on scenes of seed {seed}: evaluate it on another")
+    refuse_training_seed(model.card, seed)
     sampling = sampling or model.sampling
     report: dict[str, Any] = {"scores": {}, "predictions": []}
     asked: list[Trial] = []

@@ -12,8 +12,10 @@ Costs about a minute for 1,000 scenes on one core.
 """
 
 import itertools
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,18 @@ def tokenizer_ceiling(
         "usage": code_usage(codes, tokenizer.num_codes),
         "predictions": predictions,
     }
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card beside a tokenizer's weights, empty where there is none."""
+    path = folder / "card.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def refuse_training_seed(card: Mapping[str, Any], seed: int) -> None:
+    """ValueError when a card tells that scenes of this seed were trained on."""
+    if seed in card.get("data_seeds", ()):
+        raise ValueError(f"the model was trained on scenes of seed {seed}: evaluate it on another")
 
 
 def world_of(canvas: int) -> World:

@@ -28,7 +28,6 @@ WORDS = ["draw two red circles", "make it blue", "how many stars are there?", "h
 def tiny(**shape: int) -> Model:
     """A model of random weights: 64 codes, a canvas of 16 x 24 pixels, 512 positions."""
     text = TextTokenizer.train(WORDS, 280)
-    torch.manual_seed(0)
     tokenizer = ImageTokenizer(
         TokenizerConfig(
             levels=(4, 4, 4), encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4

@@ -15,7 +15,6 @@ CONFIG = TokenizerConfig(
 
 @pytest.fixture(scope="module")
 def tokenizer() -> ImageTokenizer:
-    torch.manual_seed(0)
     return ImageTokenizer(CONFIG).eval()
 
 
@@ -86,7 +85,7 @@ def test_first_weights_depend_on_seed_and_name_alone() -> None:
 
 
 def test_the_hash_sees_every_weight(tokenizer: ImageTokenizer) -> None:
-    other = ImageTokenizer(CONFIG)
+    other = ImageTokenizer(CONFIG, seed=1)
     other.load_state_dict(tokenizer.state_dict())
     assert other.hash == tokenizer.hash
     with torch.no_grad():

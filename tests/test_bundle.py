@@ -119,8 +119,7 @@ def reseal(directory: Path, name: str, data: bytes) -> None:
 
 
 def test_another_picture_tokenizer_is_refused(saved, tiny_model, tmp_path):
-    torch.manual_seed(9)
-    ImageTokenizer(tiny_model.tokenizer.config).save(tmp_path)
+    ImageTokenizer(tiny_model.tokenizer.config, seed=9).save(tmp_path)
     reseal(saved, "tokenizer.safetensors", (tmp_path / "tokenizer.safetensors").read_bytes())
     with pytest.raises(BundleError, match="tokenizer.safetensors is another picture tokenizer"):
         load(saved)

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from click.testing import CliRunner
 
 from unimodal.data.reading import Unreadable
@@ -29,7 +28,6 @@ TRUTH = Scene(Background("plain", "grey"), (CIRCLE, STAR))
 
 
 def tiny_tokenizer() -> ImageTokenizer:
-    torch.manual_seed(0)
     config = TokenizerConfig(encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4)
     return ImageTokenizer(config).eval()
 
@@ -118,6 +116,13 @@ def test_command_writes_everything(tmp_path):
     assert len(report["predictions"]) == 3
     assert paths["md"].read_text().startswith("| score | value |")
     assert paths["png"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_command_refuses_a_seed_of_training(tmp_path):
+    tiny_tokenizer().save(tmp_path)
+    (tmp_path / "card.json").write_text('{"data_seeds": [1, 7]}')
+    result = CliRunner().invoke(eval_, f"tokenizer --tokenizer {tmp_path} --seed 7".split())
+    assert "trained on scenes of seed 7: evaluate it on another" in str(result.exception)
 
 
 def test_command_refuses_two_sources(tmp_path):

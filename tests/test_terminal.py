@@ -296,6 +296,23 @@ def test_a_saved_conversation_has_everything(session, tmp_path, capsys):
     assert files(folder) == before
 
 
+def test_image_without_a_path_forgets_the_pictures(session, tmp_path, capsys):
+    picture((100, 50)).save(tmp_path / "a.png")
+    feed(session, f"/image {tmp_path / 'a.png'}", "/image", "/image")
+    assert session.given == []
+    errors = capsys.readouterr().err
+    assert "no picture will go with your next message" in errors and "name a path" in errors
+
+
+def test_paths_that_are_none_lose_nothing(session, tmp_path, capsys):
+    (session.output / "draw-seed-0.png").mkdir(parents=True)
+    feed(session, "draw", "/save ~nosuchuser/x", '/image "abc', "/guidance 1e38", "/guidance 0")
+    errors = capsys.readouterr().err
+    assert errors.count("is no path") == 2 and "guidance 1e+38" in errors
+    assert "guidance 0" in errors
+    assert len(session.chat.document.turns()) == 2
+
+
 def test_a_script_on_standard_input_is_a_conversation(
     drawing_bundle, tmp_path, monkeypatch, capsys
 ):

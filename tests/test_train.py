@@ -70,7 +70,6 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained image tokenizer of 64 codes."""
     directory = tmp_path_factory.mktemp("tokenizer")
-    torch.manual_seed(0)
     ImageTokenizer(TINY).save(directory)
     return directory
 
@@ -195,6 +194,18 @@ def test_another_config_in_the_same_directory_is_refused(
         lm.train(replace(config, seed=1, model=replace(SHAPE, width=64)))
 
 
+def test_a_run_without_a_step_may_be_put_right(
+    tmp_path: Path, shards: Path, tokenizer: Path
+) -> None:
+    config = recipe(tmp_path / "run", shards, tokenizer, 1)
+    with pytest.raises(ValueError, match="num_kv_heads must divide"):
+        lm.train(replace(config, model=replace(SHAPE, num_heads=3, num_kv_heads=2)))
+    assert (tmp_path / "run" / "config.yaml").exists()
+    lm.train(config)
+    with pytest.raises(ValueError, match="another model"):
+        lm.train(replace(config, model=replace(SHAPE, qk_norm=False)))
+
+
 def test_other_shards_in_the_same_directory_are_refused(
     tmp_path: Path, shards: Path, tokenizer: Path
 ) -> None:
@@ -203,8 +214,22 @@ def test_other_shards_in_the_same_directory_are_refused(
     config = recipe(tmp_path / "run", mine, tokenizer, 1)
     lm.train(config)
     (changed := find_shards(mine)[1]).unlink()
-    with pytest.raises(ValueError, match=f"not what .*run began with .{changed.name}.: put"):
+    with pytest.raises(ValueError, match=f"{changed.name}: not what .*run began with; put"):
         lm.train(replace(config, schedule=ScheduleConfig(2)))
+
+
+def test_another_tokenizer_in_the_same_place_is_refused(
+    tmp_path: Path, shards: Path, tokenizer: Path
+) -> None:
+    mine = tmp_path / "tokenizer"
+    shutil.copytree(tokenizer, mine)
+    config = recipe(tmp_path / "run", shards, mine, 2)
+    lm.train(config)
+    with pytest.raises(ValueError, match="num_steps 1: .* has taken 2 steps"):
+        lm.train(replace(config, schedule=ScheduleConfig(1, 0)))
+    ImageTokenizer(TINY, seed=1).save(mine)
+    with pytest.raises(ValueError, match="tokenizer: not what .*run began with"):
+        lm.train(replace(config, schedule=ScheduleConfig(3)))
 
 
 def test_a_run_names_every_commit_that_made_it(tmp_path: Path, monkeypatch) -> None:

@@ -9,16 +9,17 @@ from typing import Literal
 import numpy as np
 import torch
 
-from unimodal.bundle import Model, load, save_bundle
+from unimodal.bundle import GRID, Model, load, save_bundle
 from unimodal.data.loader import Loader, LoaderConfig, PictureEncoder, Samples, State
 from unimodal.data.shards import find_shards
-from unimodal.document import Text
+from unimodal.document import Picture, Text
 from unimodal.drawer import NextCode
 from unimodal.generation import Sampling
 from unimodal.reader import CodeReader
 from unimodal.sequence import Batch, Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.grid import Grid
 from unimodal.transformer import INIT_STD, Transformer, TransformerConfig
 from unimodal.vocabulary import Vocabulary
 
@@ -80,6 +81,8 @@ class LmRun:
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
         found = [] if self.text_ids >= 256 else [f"text_ids {self.text_ids}: at least 256"]
+        if self.seed < 0:
+            found.append(f"seed {self.seed}: at least 0")
         if self.precision == "bf16" and not has_bf16():
             found.append(
                 "precision bf16: this processor has no bfloat16 arithmetic and would take hundreds "
@@ -102,8 +105,12 @@ def train(config: LmRun) -> Path:
     """Train (or go on training) and return the directory of the finished bundle."""
     shards = find_shards(config.shards)
     image = ImageTokenizer.load(config.tokenizer)
+    grid = _grid(Samples(shards), image.patch)
+    provenance.data_seeds(config.shards)  # a damaged note of them stops here, not at the end
     parent = _parent(config, image) if config.weights else None
-    state = prepare(config, config.output)
+    state = prepare(
+        config, config.output, tokenizer=image.hash, weights=parent.hash if parent else None
+    )
     provenance.begin(config.output)
     set_threads(config.loop)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -146,7 +153,29 @@ def train(config: LmRun) -> Path:
     before = provenance.read(config.weights or config.tokenizer)
     card = provenance.card(config, device, before) | {"documents": len(Samples(shards))}
     parts = model.cpu(), vocabulary, text, image.cpu()
-    return save_bundle(config.output / "bundle", *parts, card, sampling=config.sampling)
+    return save_bundle(
+        config.output / "bundle",
+        *parts,
+        card,
+        context=config.model.max_positions,
+        grid=grid,
+        sampling=config.sampling,
+    )
+
+
+def _grid(samples: Samples, patch: int) -> Grid:
+    """The grid of the pictures in the shards, by the first one: what the bundle shall draw."""
+    for number in range(min(len(samples), TEXT_SAMPLES)):
+        for part in samples[number].parts:
+            if isinstance(part, Picture) and part.pixels is not None:
+                height, width = part.pixels.shape[:2]
+                if height % patch or width % patch:
+                    raise ValueError(
+                        f"{samples.name(number)}: a picture of {width} x {height} pixels; the "
+                        f"tokenizer takes sides of whole {patch}-pixel patches"
+                    )
+                return Grid(height // patch, width // patch)
+    return GRID
 
 
 def _parent(config: LmRun, image: ImageTokenizer) -> Model:

@@ -26,9 +26,12 @@ class LossConfig:
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
-        return [
+        found = [
             f"{name} {value}: at least 0" for name, value in vars(self).items() if not value >= 0
         ]
+        if self.text == self.image == 0:
+            found.append("text and image are both 0: nothing would be learned")
+        return found
 
 
 class UncompiledAttention(PackedAttention):

@@ -42,7 +42,14 @@ class OptimizerConfig:
         }
         if self.muon_lr is not None:
             rates["muon_lr"] = self.muon_lr
-        return [f"{name} {value}: above 0" for name, value in rates.items() if not value > 0]
+        found = [f"{name} {value}: above 0" for name, value in rates.items() if not value > 0]
+        if not self.weight_decay >= 0:
+            found.append(f"weight_decay {self.weight_decay}: at least 0")
+        return found + [
+            f"{name} {value}: from 0 to below 1"
+            for name in ("beta1", "beta2", "momentum")
+            if not 0 <= (value := getattr(self, name)) < 1
+        ]
 
 
 def orthogonalised(matrix_BMN: torch.Tensor, num_steps: int = 5) -> torch.Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 from unimodal.data.command import SETTINGS
 from unimodal.eval.score import commit
+from unimodal.eval.tokenizer import read_card
 
 from .loop import hours
 
@@ -34,15 +35,18 @@ def card(config: Any, device: str, before: dict[str, Any]) -> dict[str, Any]:
 
 def read(directory: Path) -> dict[str, Any]:
     """The card in a directory of weights, without scores; empty where there is none."""
-    path = directory / CARD
-    found = json.loads(path.read_text()) if path.exists() else {}
-    return {name: value for name, value in found.items() if name != "scores"}
+    return {
+        name: value for name, value in read_card(directory).items() if not name.startswith("scores")
+    }
 
 
 def data_seeds(shards: Path) -> list[int]:
     """The seed of procedural shards, which no evaluation may use again; none for other data."""
     made_with = shards / SETTINGS
-    return [json.loads(made_with.read_text())["seed"]] if made_with.exists() else []
+    try:
+        return [json.loads(made_with.read_text())["seed"]] if made_with.exists() else []
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{made_with} is damaged ({error}): write the shards again") from error
 
 
 def begin(output: Path) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+MOST_GUIDANCE = 1000  # far beyond any use, and far from numbers that overflow
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -33,7 +35,7 @@ class Sampling:
     """The most pictures of a reply."""
 
     def __post_init__(self) -> None:
-        number, optional_number = "a number of at least 0", "None or a number of at least 0"
+        number = "a number of at least 0"
         checks = {
             "text_temperature": (_is_number(self.text_temperature), number),
             "image_temperature": (_is_number(self.image_temperature), number),
@@ -46,7 +48,11 @@ class Sampling:
                 or (_is_number(self.image_top_p) and 0 < self.image_top_p <= 1),
                 "None or a number above 0, up to 1",
             ),
-            "guidance": (self.guidance is None or _is_number(self.guidance), optional_number),
+            "guidance": (
+                self.guidance is None
+                or (_is_number(self.guidance) and self.guidance <= MOST_GUIDANCE),
+                f"None or a number from 0 to {MOST_GUIDANCE}",
+            ),
             "seed": (_is_whole(self.seed, 0) and self.seed < 2**64, "a whole number below 2^64"),
             "max_text_tokens": (_is_whole(self.max_text_tokens, 1), "a whole number from 1"),
             "max_pictures": (_is_whole(self.max_pictures, 0), "a whole number from 0"),

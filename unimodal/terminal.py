@@ -102,7 +102,10 @@ class Gallery:
 
     def add(self, image: Image.Image) -> Path:
         """Save one more picture; ValueError when that cannot be done."""
-        path = self._free(png_bytes(image))
+        try:
+            path = self._free(png_bytes(image))
+        except OSError as error:  # a folder of that name, or a file that nobody may read
+            raise ValueError(f"cannot save the picture: {error}") from error
         save_picture(image, path)
         self.paths.append(path)
         return path
@@ -220,7 +223,11 @@ class Session:
         self.screen = Screen(Console())
         self.given: list[Image.Image] = []  # pictures for the next request
         self.commands: dict[str, tuple[str, str, Callable[[str], None]]] = {
-            "image": ("PATH", "show a picture with your next message", self._image),
+            "image": (
+                "PATH",
+                "show a picture with your next message; no PATH: none",
+                self._image,
+            ),
             "seed": (
                 "N",
                 "what chance does in the next reply; the same seed draws the same",
@@ -281,7 +288,7 @@ class Session:
         self.given.clear()
 
     def _command(self, line: str) -> None:
-        name, _, argument = line[1:].partition(" ")
+        name, argument = (*line[1:].split(maxsplit=1), "", "")[:2]
         if name in self.commands:
             self.commands[name][2](argument.strip())
             return
@@ -292,6 +299,10 @@ class Session:
         raise ValueError(f"there is no command /{name}: {hint}")
 
     def _image(self, argument: str) -> None:
+        if not argument and self.given:
+            self.given.clear()
+            self.screen.note("no picture will go with your next message")
+            return
         opened = open_picture(_path(argument, "/image photo.png"))
         for note in opened.notes:
             self.screen.note(note)
@@ -307,7 +318,8 @@ class Session:
     def _guidance(self, argument: str) -> None:
         if argument:
             self._sample(guidance=_number(float, argument, "/guidance 3"))
-        self.screen.note(f"guidance {self.chat.sampling.guidance or 1}")
+        guidance = self.chat.sampling.guidance
+        self.screen.note(f"guidance {1 if guidance is None else guidance}")
 
     def _sample(self, **changes: Any) -> None:
         self.chat.sampling = replace(self.chat.sampling, **changes)
@@ -346,10 +358,13 @@ def _path(argument: str, example: str) -> Path:
     """A path as typed, or as a terminal quotes it when a file is dropped on it."""
     if not argument:
         raise ValueError(f"name a path, such as {example}")
-    path = Path(argument).expanduser()
-    quoted = argument[0] in "'\"" or "\\" in argument
-    if quoted and not path.exists():
-        return Path(" ".join(shlex.split(argument))).expanduser()
+    try:
+        path = Path(argument).expanduser()
+        quoted = argument[0] in "'\"" or "\\" in argument
+        if quoted and not path.exists():
+            return Path(" ".join(shlex.split(argument))).expanduser()
+    except (RuntimeError, ValueError) as error:  # no such user; an open quotation mark
+        raise ValueError(f"{argument!r} is no path: {error}") from error
     return path
 
 
