@@ -105,7 +105,8 @@ def train(config: LmRun) -> Path:
     """Train (or go on training) and return the directory of the finished bundle."""
     shards = find_shards(config.shards)
     image = ImageTokenizer.load(config.tokenizer)
-    grid = _grid(Samples(shards), image.patch)
+    samples = Samples(shards)
+    grid = _grid(samples, image.patch)
     provenance.data_seeds(config.shards)  # a damaged note of them stops here, not at the end
     parent = _parent(config, image) if config.weights else None
     state = prepare(
@@ -115,7 +116,7 @@ def train(config: LmRun) -> Path:
     set_threads(config.loop)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if parent is None:
-        text = _text_tokenizer(config, shards)
+        text = _text_tokenizer(config, samples)
         vocabulary = Vocabulary(text.num_ids, image.num_codes)
         model = fresh(config, vocabulary, image).to(device)
     else:
@@ -151,7 +152,7 @@ def train(config: LmRun) -> Path:
         state["step"] if state else 0,
     )
     before = provenance.read(config.weights or config.tokenizer)
-    card = provenance.card(config, device, before) | {"documents": len(Samples(shards))}
+    card = provenance.card(config, device, before) | {"documents": len(samples)}
     parts = model.cpu(), vocabulary, text, image.cpu()
     return save_bundle(
         config.output / "bundle",
@@ -166,7 +167,9 @@ def train(config: LmRun) -> Path:
 def _grid(samples: Samples, patch: int) -> Grid:
     """The grid of the pictures in the shards, by the first one: what the bundle shall draw."""
     for number in range(min(len(samples), TEXT_SAMPLES)):
-        for part in samples[number].parts:
+        for part in samples.document(number).parts:
+            if isinstance(part, Picture) and part.grid is not None:
+                return part.grid
             if isinstance(part, Picture) and part.pixels is not None:
                 height, width = part.pixels.shape[:2]
                 if height % patch or width % patch:
@@ -223,12 +226,12 @@ def code_rows(image: ImageTokenizer, width: int, seed: int) -> torch.Tensor:
     return INIT_STD * 2**0.5 * torch.cos(2 * vectors_Vd @ w_dD + b_D)
 
 
-def _text_tokenizer(config: LmRun, shards: list[Path]) -> TextTokenizer:
+def _text_tokenizer(config: LmRun, samples: Samples) -> TextTokenizer:
     """The run's text tokenizer, trained once from the first documents of the shards."""
     path = config.output / "text.json"
     if not path.exists():
         part = path.with_name(f"{path.name}.part")  # a cut one would stop every later start
-        trained = TextTokenizer.train(_texts(Samples(shards)), config.text_ids)
+        trained = TextTokenizer.train(_texts(samples), config.text_ids)
         if trained.num_ids < config.text_ids:
             note = f"text_ids {config.text_ids:,}: the texts give no more than {trained.num_ids:,}"
             print(note, file=sys.stderr)
