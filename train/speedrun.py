@@ -20,8 +20,8 @@ import click
 from .lm import has_bf16
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-PICTURES, TOKENIZER_STEPS = 20_000, 2_800
-CONVERSATIONS, LM_STEPS = 16_000, 480
+PICTURES, TOKENIZER_STEPS = 20_000, 2_400
+CONVERSATIONS, LM_STEPS = 16_000, 340
 # Three quarters of the default model's width: at this length the steps are worth more.
 SMALLER = ("model.width=192", "model.num_heads=3", "model.num_kv_heads=3", "model.mlp_width=528")
 SAMPLES = 40  # of each task and kind of the evaluation
