@@ -5,8 +5,8 @@ Runs the project's own commands one after another, each printed as a user would 
     data scenes (pictures) -> train tokenizer -> data scenes (conversations) -> train lm -> eval
     scenes -> chat
 
-A stopped speedrun goes on where it was. At most 20 minutes on two CPU cores; `--scale 0.01` is the
-same path in about a minute, for tests.
+A stopped speedrun goes on where it was. Lengths are chosen for 20 minutes on two CPU cores;
+`--scale 0.01` is the same path in about a minute, for tests.
 """
 
 import shlex
