@@ -1,8 +1,8 @@
 """Stored forms of data, each turned into Documents.
 
 In: a `Sample`, the files of a webdataset sample by extension. Out: a Document whose pictures are
-pixels, or codes where a codes file (codes.py) stands in a picture's place. `recognised` tells a
-sample's form by its files and fields alone:
+`Stored`: files that nobody has opened yet, so that lengths and cuts are found without decoding a
+pixel; `opened` opens them. `recognised` tells a sample's form by its files and fields alone:
 
     document   .json {"parts": [{"text": ...}, {"picture": 0}]}    our own, as ShardWriter writes it
     interleaved .json {"texts": [str or null], "images": [null or name]}                     OBELICS
@@ -17,19 +17,19 @@ sample's form by its files and fields alone:
 2. What the user says and shows is context (weight 0), what the assistant says and draws is learned;
    parts without a role are all learned.
 3. Where a form leaves a choice (the caption among several, the picture before or after its words),
-   the generator of the sample decides.
+   each way to choose is a variant: 0 .. `variants` - 1.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from unimodal.document import Document, Part, Picture, Text
+from unimodal.document import Document, Part, Picture, Text, check
 
 from . import codes
 
@@ -40,6 +40,7 @@ ANSWERS = ("answer", "answers", "label")
 INSTRUCTIONS = ("instruction", "edit", "prompt")
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
             "system": "system"}  # fmt: skip
+EMPTY = "empty"  # the reason of a sample that is sound and holds nothing
 PLACEHOLDER = re.compile(r"<image>\n?|\n?<image>")  # of LLaVA: where a picture stands
 
 
@@ -49,6 +50,37 @@ class SampleError(ValueError):
     def __init__(self, reason: str, message: str):
         super().__init__(message)
         self.reason = reason
+
+
+@dataclass(frozen=True, eq=False)
+class Stored(Picture):
+    """A picture that nobody has opened yet: a file of a sample."""
+
+    content: bytes = b""
+    name: str = ""
+    """Its extension in the sample."""
+
+    def __post_init__(self) -> None:
+        check(self.role, self.weight)
+
+    @property
+    def is_codes(self) -> bool:
+        """Whether it is a codes file (codes.py) and not a picture file."""
+        return self.name.endswith(codes.EXTENSION)
+
+
+class Choices:
+    """The choices that a variant stands for, asked for one after the other."""
+
+    def __init__(self, variant: int) -> None:
+        self.count = 1  # variants there are, by the choices asked for so far
+        self._left = variant
+
+    def of(self, options: int) -> int:
+        """Which of these options (0 .. options - 1) the variant takes."""
+        self.count *= options
+        self._left, chosen = divmod(self._left, options)
+        return chosen
 
 
 @dataclass(frozen=True)
@@ -89,18 +121,10 @@ class Sample:
             (self.fields[name] for name in names if self.fields.get(name) is not None), None
         )
 
-    def picture(self, name: str, role: str | None, weight: float) -> Picture:
-        """The picture in a file, named by extension or in full; SampleError if it is none."""
-        from unimodal.tokenizer.pixels import PictureError, open_picture  # imports torch
-
+    def picture(self, name: str, role: str | None, weight: float) -> Stored:
+        """The picture in a file, named by extension or in full; SampleError if there is none."""
         extension = self._extension(name)
-        content = self.files[extension]
-        try:
-            if extension.endswith(codes.EXTENSION):
-                return codes.from_bytes(content, role, weight)
-            return Picture(np.asarray(open_picture(content).image), role=role, weight=weight)
-        except (PictureError, ValueError) as error:
-            raise SampleError("bad picture", f".{extension}: {error}") from error
+        return Stored(role=role, weight=weight, content=self.files[extension], name=extension)
 
     def _extension(self, name: str) -> str:
         """That of the file named by extension or in full, or of the codes in its place."""
@@ -139,21 +163,73 @@ def recognised(sample: Sample) -> str:
     raise SampleError("unknown form", f"{there}: files and fields of none of {', '.join(FORMS)}")
 
 
-def document(sample: Sample, form: str, rng: np.random.Generator) -> Document:
+def document(sample: Sample, form: str, variant: int = 0) -> Document:
     """The Document of a sample in one of FORMS; SampleError says what is wrong with the sample."""
+    return _made(sample, form, Choices(variant))
+
+
+def variants(sample: Sample, form: str) -> int:
+    """How many Documents a sample in one of FORMS can be; SampleError as for `document`."""
+    choices = Choices(0)
+    _made(sample, form, choices)
+    return choices.count
+
+
+def _made(sample: Sample, form: str, choices: Choices) -> Document:
     try:
-        parts = tuple(FORMS[form](sample, rng))
+        parts = tuple(FORMS[form](sample, choices))
     except SampleError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
         message = f"no {form}: {type(error).__name__}: {error}"
         raise SampleError("wrong fields", message) from error
     if not parts:
-        raise SampleError("empty", "a document without text and pictures")
+        raise SampleError(EMPTY, "a document without text and pictures")
     return Document(parts)
 
 
-def _document(sample: Sample, _: np.random.Generator) -> Iterator[Part]:
+def opened(document: Document, open_stored: Callable[[Stored], Picture]) -> Document:
+    """The document with each stored picture opened by `open_stored`, its role and weight kept."""
+    return Document(
+        tuple(
+            replace(open_stored(part), role=part.role, weight=part.weight)
+            if isinstance(part, Stored)
+            else part
+            for part in document.parts
+        )
+    )
+
+
+def as_it_is(stored: Stored) -> Picture:
+    """A stored picture as its file has it: pixels, or codes; SampleError when it is damaged."""
+    from unimodal.tokenizer.pixels import PictureError, open_picture  # imports torch
+
+    try:
+        if stored.is_codes:
+            return codes.from_bytes(stored.content)
+        return Picture(np.asarray(open_picture(stored.content).image))
+    except (PictureError, ValueError) as error:
+        raise SampleError("bad picture", f".{stored.name}: {error}") from error
+
+
+def pair(before: Sample, after: Sample) -> Sample:
+    """Two samples with a picture and a caption each as one edit: from the first to the second.
+
+    SampleError when one has not exactly one picture, or the second no caption.
+    """
+    files = {}
+    for name, sample in (("before", before), ("after", after)):
+        if len(sample.pictures) != 1:
+            raise SampleError("wrong fields", f"{sample.key}: an edit of {sample.pictures}")
+        (extension,) = sample.pictures
+        files[f"{name}.{extension.rpartition('.')[2]}"] = sample.files[extension]
+    words = after.text() if "txt" in after.files else after.field(*CAPTIONS)
+    instructions = [f"make it: {text}" for text in (words if isinstance(words, list) else [words])]
+    files["json"] = json.dumps({"instruction": instructions}).encode()
+    return Sample(after.key, files)
+
+
+def _document(sample: Sample, _: Choices) -> Iterator[Part]:
     for part in sample.fields["parts"]:
         if ("text" in part) == ("picture" in part):
             raise ValueError(f"a part has either text or picture, not {sorted(part)}")
@@ -164,7 +240,7 @@ def _document(sample: Sample, _: np.random.Generator) -> Iterator[Part]:
             yield sample.picture(f"{part['picture']}.png", role, weight)
 
 
-def _interleaved(sample: Sample, _: np.random.Generator) -> Iterator[Part]:
+def _interleaved(sample: Sample, _: Choices) -> Iterator[Part]:
     """Texts and images are aligned lists: at each place one of them is null."""
     texts, images = sample.fields["texts"], sample.fields["images"]
     if len(texts) != len(images):
@@ -178,7 +254,7 @@ def _interleaved(sample: Sample, _: np.random.Generator) -> Iterator[Part]:
             yield Text(text.strip() + "\n")
 
 
-def _llava(sample: Sample, _: np.random.Generator) -> Iterator[Part]:
+def _llava(sample: Sample, _: Choices) -> Iterator[Part]:
     """<image> stands for the next picture; pictures without a place come first."""
     turns = [(SPEAKERS[t["from"]], _string(t["value"])) for t in sample.fields["conversations"]]
     places = sum(len(PLACEHOLDER.findall(text)) for _, text in turns)
@@ -196,7 +272,7 @@ def _llava(sample: Sample, _: np.random.Generator) -> Iterator[Part]:
                 yield Text(piece, role, _weight(role))
 
 
-def _chat(sample: Sample, _: np.random.Generator) -> Iterator[Part]:
+def _chat(sample: Sample, _: Choices) -> Iterator[Part]:
     """Contents are strings, or lists of {"type": "text", "text"} and {"type": "image", "image"}."""
     for message in sample.fields["messages"]:
         role = SPEAKERS[message["role"]]
@@ -210,20 +286,21 @@ def _chat(sample: Sample, _: np.random.Generator) -> Iterator[Part]:
                 raise ValueError(f"a piece is text or image, not {piece['type']!r}")
 
 
-def _edit(sample: Sample, rng: np.random.Generator) -> Iterator[Part]:
+def _edit(sample: Sample, choices: Choices) -> Iterator[Part]:
     words = sample.field(*INSTRUCTIONS) if "txt" not in sample.files else sample.text()
     before, after = (
         next((name for name in sample.pictures if name.startswith(f"{when}.")), f"{when}.png")
         for when in ("before", "after")
     )
     yield sample.picture(before, "user", 0.0)
-    yield Text(_one(words, rng), "user", 0.0)
+    yield Text(_one(words, choices), "user", 0.0)
     yield sample.picture(after, "assistant", 1.0)
 
 
-def _question(sample: Sample, rng: np.random.Generator) -> Iterator[Part]:
+def _question(sample: Sample, choices: Choices) -> Iterator[Part]:
     """A sentence with a label is a question of true or false."""
-    question, answer = _one(sample.field(*QUESTIONS), rng), _one(sample.field(*ANSWERS), rng)
+    question = _one(sample.field(*QUESTIONS), choices)
+    answer = _one(sample.field(*ANSWERS), choices)
     if "question" not in sample.fields:
         question = f"{question.rstrip('.')}. Is this true or false?"
     for name in sample.pictures:
@@ -232,22 +309,22 @@ def _question(sample: Sample, rng: np.random.Generator) -> Iterator[Part]:
     yield Text(answer, "assistant", 1.0)
 
 
-def _caption(sample: Sample, rng: np.random.Generator) -> Iterator[Part]:
+def _caption(sample: Sample, choices: Choices) -> Iterator[Part]:
     """Picture then words, or words then picture: what comes second is learned to follow."""
-    words = sample.text() if "txt" in sample.files else _one(sample.field(*CAPTIONS), rng)
+    words = sample.text() if "txt" in sample.files else _one(sample.field(*CAPTIONS), choices)
     if len(sample.pictures) != 1:
         raise ValueError(f"a caption of {len(sample.pictures)} pictures")
     picture = sample.picture(sample.pictures[0], None, 1.0)
     text = Text(_filled(words))
-    yield from (picture, text) if rng.random() < 0.5 else (text, picture)
+    yield from (picture, text) if choices.of(2) else (text, picture)
 
 
-def _text(sample: Sample, rng: np.random.Generator) -> Iterator[Part]:
-    words = sample.text() if "txt" in sample.files else _one(sample.field(*CAPTIONS), rng)
+def _text(sample: Sample, choices: Choices) -> Iterator[Part]:
+    words = sample.text() if "txt" in sample.files else _one(sample.field(*CAPTIONS), choices)
     yield Text(_filled(words))
 
 
-FORMS: dict[str, Callable[[Sample, np.random.Generator], Iterator[Part]]] = {
+FORMS: dict[str, Callable[[Sample, Choices], Iterator[Part]]] = {
     "document": _document,
     "interleaved": _interleaved,
     "llava": _llava,
@@ -263,10 +340,12 @@ def _weight(role: str) -> float:
     return 1.0 if role == "assistant" else 0.0
 
 
-def _one(value: Any, rng: np.random.Generator) -> str:
-    """The text of a field, of several one at random; truth as a word, a number in digits."""
+def _one(value: Any, choices: Choices) -> str:
+    """The text of a field, of several the one chosen; truth as a word, a number in digits."""
     if isinstance(value, list):
-        value = value[int(rng.integers(len(value)))]
+        if not value:
+            raise SampleError("no text", "a list without texts")
+        value = value[choices.of(len(value))]
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -282,5 +361,5 @@ def _string(value: Any) -> str:
 
 def _filled(text: str) -> str:
     if not text.strip():
-        raise SampleError("empty", "a text without letters")
+        raise SampleError("no text", "a text without letters")
     return text

@@ -1,44 +1,36 @@
 """Shards -> packed batches, in an order that can be taken up again anywhere, bit for bit.
 
-In: shards, a Sequencer, and what turns pixels into codes. Out: (Batch, State), without end.
+In: sources of shards, a Sequencer, and what turns pixels into codes. Out: (Batch, State), without
+end.
 
-1. An epoch is one random order of all samples of all shards, keyed by (seed, epoch).
-2. It is cut into windows of `window_samples`. A window's pictures are encoded, its documents laid
-   out (some with their prompt dropped, for guidance), packed into rows, and the rows shuffled.
-3. The rows of all windows in turn are one endless sequence, a pure function of (seed, row); a
-   batch is its next `batch_rows` rows, so none is lost where a window or an epoch ends. A rank
-   takes every `world_size`-th of them.
+1. Rows are planned from an index of lengths (plan.py): a pure function of (settings, seed, number
+   of the row), whatever the ranks and workers.
+2. Each rank makes its own rows only: their samples are read, their pictures brought to size and
+   encoded, row by row, and laid out where the plan has them.
+3. A sample that turns out to be bad becomes masked padding in its place, and is noted.
 
-The next windows are prepared while the current one is trained on: by a thread, or by processes.
-Costs 1.3 ms a 64-pixel picture and core, most of it the tokenizer's. Memory: 16 bytes a sample for
-order and places, and the windows at work (one more than workers).
+The next rows are made while the current ones are trained on: by a thread, or by processes. Costs
+1.3 ms a 64-pixel picture and core, most of it the tokenizer's; nothing of it for code shards.
+Memory of a worker: two windows' plans and the rows in work; the index is mapped, never loaded.
 """
 
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import accumulate
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from unimodal.document import Document, Picture, Text
-from unimodal.sequence import Batch, Row, Sequencer, encoded
-from unimodal.sequence import Sequence as Positions
-from unimodal.tokenizer.autoencoder import ImageTokenizer
-from unimodal.tokenizer.pixels import to_tensor
+from unimodal.sequence import Batch, Row, Sequencer
 
-from .packing import pack
-from .shards import Shard, ShardError
-
-Encode = Callable[[list[np.ndarray]], list[Picture]]
-DOCUMENTS_AT_ONCE = 256  # whose pictures are encoded together: bounds the pixels held
-PICTURES_AT_ONCE = 64  # in one call of the tokenizer; always the same, so codes are reproducible
-ORDER, ROWS, DROP, FORM = range(4)  # what a generator is for
+from .pictures import PictureRule
+from .plan import GROUP, Place, Planner, State, rows
+from .quarantine import Quarantine
+from .rows import Encode, Made, Rows
+from .sources import SourceConfig, Stage, mixtures, streams
 
 
 @dataclass(frozen=True)
@@ -48,61 +40,45 @@ class LoaderConfig:
     row_length: int = 1024
     """Positions in a row."""
     batch_rows: int = 8
-    """Rows in a batch, over all ranks."""
-    window_samples: int = 2048
-    """Samples that are shuffled into rows together."""
+    """Rows in a batch, over all ranks: 1, 2, 4 or a multiple of 8, which cost the same."""
+    window_rows: int = 1024
+    """Rows that are planned together; a multiple of 8."""
     seed: int = 0
-    """Decides the order and the dropped prompts."""
+    """Decides the order, the choices and the dropped prompts."""
     caption_dropout: float = 0.1
     """Share of documents with a learned picture whose prompt is dropped (0 to 1)."""
+    pictures: PictureRule | None = None
+    """How large pictures are read; None: as they are, of whole patches of the tokenizer."""
+    stages: tuple[Stage, ...] = ()
+    """From a step on, another mixture or other pictures."""
+    bad_share: float = 0.01
+    """Share of samples that cannot be used (0 to 1) above which the run stops."""
 
     def problems(self) -> list[str]:
         """What is wrong with these settings, in words."""
-        least = {"row_length": 2, "batch_rows": 1, "window_samples": 1, "seed": 0}
+        least = {"row_length": 16, "batch_rows": 1, "window_rows": GROUP, "seed": 0}
         found = [
             f"{name} {getattr(self, name)}: at least {bound}"
             for name, bound in least.items()
             if getattr(self, name) < bound
         ]
-        if not 0 <= self.caption_dropout <= 1:
-            found.append(f"caption_dropout {self.caption_dropout}: from 0 to 1")
+        if self.window_rows % GROUP:
+            found.append(f"window_rows {self.window_rows}: a multiple of {GROUP}")
+        if self.batch_rows > 0 and self.batch_rows % GROUP and GROUP % self.batch_rows:
+            found.append(f"batch_rows {self.batch_rows}: 1, 2, 4 or a multiple of {GROUP}")
+        for name in ("caption_dropout", "bad_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                found.append(f"{name} {getattr(self, name)}: from 0 to 1")
         return found
 
 
-@dataclass(frozen=True)
-class State:
-    """Where the next batch begins: row `row` of window `window` of epoch `epoch`."""
+@dataclass
+class Seen:
+    """What a loader has met so far, for metrics."""
 
-    seed: int = 0
-    epoch: int = 0
-    window: int = 0
-    row: int = 0
-
-
-def generator(seed: int, epoch: int, purpose: int, index: int) -> np.random.Generator:
-    """The counter-based generator of these four non-negative integers."""
-    key = np.array([seed, epoch], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, purpose, index]))
-
-
-class PictureEncoder:
-    """A frozen image tokenizer as pixels -> Pictures with codes."""
-
-    def __init__(self, tokenizer: ImageTokenizer, device: torch.device | str = "cpu") -> None:
-        self.tokenizer = tokenizer.to(device).eval().requires_grad_(False)
-        self.device = device
-        self.hash = tokenizer.hash
-
-    @torch.no_grad()
-    def __call__(self, pixels: list[np.ndarray]) -> list[Picture]:
-        """Pixels, uint8 (H, W, 3) of any mix of sizes -> Pictures with codes, in that order."""
-        pictures: dict[int, Picture] = {}
-        for numbers in _same_size(pixels):
-            images_BCHW = to_tensor([pixels[number] for number in numbers]).to(self.device)
-            codes_Bn1, grid = self.tokenizer.encode(images_BCHW)
-            for number, codes_n in zip(numbers, codes_Bn1[:, :, 0].cpu().numpy(), strict=True):
-                pictures[number] = Picture(codes=codes_n, grid=grid, tokenizer_hash=self.hash)
-        return [pictures[number] for number in range(len(pixels))]
+    documents: int = 0
+    bad: dict[str, int] = field(default_factory=dict)
+    """Documents that became masked padding, by reason."""
 
 
 class Loader:
@@ -113,7 +89,7 @@ class Loader:
 
     def __init__(
         self,
-        shards: Sequence[str | Path],
+        sources: Mapping[str, SourceConfig],
         sequencer: Sequencer,
         encode: Encode,
         config: LoaderConfig,
@@ -121,11 +97,16 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         workers: int = 0,
+        pair_cost: float = 0.0,
+        quarantine: Path | None = None,
+        measurers: int = 1,
     ) -> None:
         """ValueError for bad settings or a State of another seed; ShardError for bad shards.
 
-        `workers` processes prepare windows ahead; with 0 a thread does. With processes, `encode`
-        is sent to each of them, so it must not live on a GPU.
+        `workers` processes make rows ahead; with 0 a thread does. With processes, `encode` is sent
+        to each of them, so it must not live on a GPU. `pair_cost`: FLOPs of a pair of positions
+        that see each other over those of a position; `quarantine`: the file of bad samples;
+        `measurers`: processes that measure shards which are not in the cache.
         """
         problems = config.problems()
         if config.batch_rows % world_size or not 0 <= rank < world_size:
@@ -134,186 +115,106 @@ class Loader:
             )
         if state is not None and state.seed != config.seed:
             problems.append(f"the state is of seed {state.seed}, the settings of {config.seed}")
+        if config.pictures is not None and config.pictures.multiple % encode.patch:
+            problems.append(
+                f"pictures.multiple {config.pictures.multiple}: a multiple of the tokenizer's "
+                f"patch, {encode.patch}"
+            )
         if problems:
             raise ValueError("; ".join(problems))
-        self.windows = Windows(shards, sequencer, encode, config)
-        self.config, self.state = config, state or State(config.seed)
+        mixed = mixtures(sources, config.stages, config.pictures)
+        found = streams(sources, mixed, sequencer, config.row_length, encode.patch, measurers)
+        if state is not None and len(state.taken) not in (0, len(found)):
+            raise ValueError(
+                f"the state is of {len(state.taken)} streams, the settings make {len(found)}"
+            )
+        self.quarantine = Quarantine(quarantine, config.bad_share)
+        for stream in found:
+            notes = stream.lengths.notes
+            self.quarantine.measured(stream.lengths.bad(), notes["samples"])
+        self.planner = Planner(
+            found, mixed, config.seed, config.row_length, config.window_rows, config.batch_rows,
+            config.caption_dropout, pair_cost,
+        )  # fmt: skip
+        self.rows = Rows(found, sequencer, encode, config.row_length, config.seed)
+        self.config, self.state = config, self.planner.begin()
+        if state is not None and state.taken:
+            self.state = replace(state, taken=tuple(state.taken))  # JSON makes it a list
         self.rank, self.world_size, self.workers = rank, world_size, workers
+        self.seen = Seen()
 
     @property
-    def samples(self) -> "Samples":
-        """All samples, by number."""
-        return self.windows.samples
+    def documents(self) -> int:
+        """Units of all streams: documents, or pieces of over-long ones."""
+        return sum(len(stream.lengths) for stream in self.planner.streams)
+
+    def summary(self) -> list[str]:
+        """What each stream holds, a line each, and what of it cannot be used."""
+        return [
+            f"{stream.name}: {len(stream.lengths):,} documents of {notes.pop('samples'):,} samples"
+            + "".join(f", {count:,} {what}" for what, count in sorted(notes.items()) if count)
+            for stream in self.planner.streams
+            for notes in [dict(stream.lengths.notes)]
+        ]
 
     def __iter__(self) -> Iterator[tuple[Batch, State]]:
-        batch_rows = self.config.batch_rows
-        rows: list[Row] = []
-        for row, state in self._rows():
-            rows.append(row)
-            if len(rows) == batch_rows:
-                yield Batch.stack(rows[self.rank :: self.world_size]), state
-                rows = []
+        mine: list[Row] = []
+        for number, (row, state) in enumerate(self._rows(), start=1):
+            if row is not None:
+                mine.append(row)
+            if number % self.config.batch_rows == 0:
+                yield Batch.stack(mine), state
+                mine = []
 
-    def _rows(self) -> Iterator[tuple[Row, State]]:
-        """Each row from `state` on, with the State behind it."""
+    def _rows(self) -> Iterator[tuple[Row | None, State]]:
+        """Each row from `state` on, with the State behind it; None for the other ranks' rows."""
+        planned = self._planned()
+        ahead = 2 * self.config.batch_rows + self.world_size * self.workers
         with self._pool() as pool:
-            state, last = self.state, self.state
-            coming = deque([self._submit(pool, last)])
+            coming = deque(self._submit(pool, one) for one in islice(planned, ahead))
             while True:
-                while len(coming) <= max(1, self.workers):
-                    last = self._after(last)
-                    coming.append(self._submit(pool, last))
-                window, after = coming.popleft().result(), self._after(state)
-                for number in range(state.row, len(window)):
-                    behind = replace(state, row=number + 1)
-                    yield window[number], after if behind.row == len(window) else behind
-                state = after
+                future, state = coming.popleft()
+                coming.append(self._submit(pool, next(planned)))
+                yield self._made(future), state
+
+    def _planned(self) -> Iterator[tuple[list[Place] | None, State]]:
+        for number, (places, behind) in enumerate(rows(self.planner, self.state)):
+            is_mine = number % self.config.batch_rows % self.world_size == self.rank
+            yield places if is_mine else None, behind
+
+    def _made(self, future: Future[Made] | None) -> Row | None:
+        if future is None:
+            return None
+        made = future.result()
+        self.seen.documents += made.documents
+        self.quarantine.made(made.bad, self.seen.documents)
+        for bad in made.bad:
+            self.seen.bad[bad.reason] = self.seen.bad.get(bad.reason, 0) + 1
+        return made.row
 
     def _pool(self) -> Executor:
         if self.workers == 0:
             return ThreadPoolExecutor(1, thread_name_prefix="loader")
         spawn = get_context("spawn")  # a forked copy of a process with threads may hang
-        return ProcessPoolExecutor(self.workers, spawn, _begin_worker, (self.windows,))
+        return ProcessPoolExecutor(self.workers, spawn, _begin_worker, (self.rows,))
 
-    def _submit(self, pool: Executor, state: State) -> Future[list[Row]]:
-        rows = self.windows.rows if self.workers == 0 else _rows_of_worker
-        return pool.submit(rows, state.epoch, state.window)
-
-    def _after(self, state: State) -> State:
-        """The begin of the next window."""
-        if state.window + 1 < self.windows.num_windows:
-            return State(state.seed, state.epoch, state.window + 1)
-        return State(state.seed, state.epoch + 1)
-
-
-class Windows:
-    """The rows of each window of each epoch: a pure function of (settings, epoch, window)."""
-
-    def __init__(
-        self,
-        shards: Sequence[str | Path],
-        sequencer: Sequencer,
-        encode: Encode,
-        config: LoaderConfig,
-    ) -> None:
-        self.samples = Samples(shards)
-        self.sequencer, self.encode, self.config = sequencer, encode, config
-
-    @property
-    def num_windows(self) -> int:
-        """Windows in an epoch; the last one may be short."""
-        return -(-len(self.samples) // self.config.window_samples)
-
-    def rows(self, epoch: int, window: int) -> list[Row]:
-        """The shuffled rows of a window; ShardError for a bad sample or one longer than a row."""
-        first = window * self.config.window_samples
-        numbers = self._order(epoch)[first : first + self.config.window_samples].tolist()
-        sequences: list[Positions] = []
-        for at in range(0, len(numbers), DOCUMENTS_AT_ONCE):
-            sequences += self._sequences(epoch, numbers[at : at + DOCUMENTS_AT_ONCE])
-        length, pad = self.config.row_length, self.sequencer.vocabulary.control("pad")
-        rows = pack(np.array([len(sequence) for sequence in sequences]), length)
-        order = generator(self.config.seed, epoch, ROWS, window).permutation(len(rows))
-        return [Row.pack([sequences[k] for k in rows[row]], length, pad) for row in order]
-
-    def _order(self, epoch: int) -> np.ndarray:
-        return generator(self.config.seed, epoch, ORDER, 0).permutation(len(self.samples))
-
-    def _sequences(self, epoch: int, numbers: list[int]) -> list[Positions]:
-        documents = [self.samples.document(n, self.config.seed, epoch) for n in numbers]
-        parts = [part for document in documents for part in document.parts]
-        pictures = iter(self.encode([pixels for part in parts for pixels in _to_encode(part)]))
-        return [
-            self._sequence(epoch, number, encoded(document, pictures))
-            for number, document in zip(numbers, documents, strict=True)
-        ]
-
-    def _sequence(self, epoch: int, number: int, document: Document) -> Positions:
-        drop = dropped(document, self.config, epoch, number)
-        sequence = self.sequencer.sequence(document, drop)
-        if len(sequence) > self.config.row_length:
-            raise ShardError(
-                f"{self.samples.name(number)}: {len(sequence)} positions do not fit a row of "
-                f"{self.config.row_length}; give a larger row_length"
-            )
-        return sequence
+    def _submit(
+        self, pool: Executor, planned: tuple[list[Place] | None, State]
+    ) -> tuple[Future[Made] | None, State]:
+        places, state = planned
+        if places is None:
+            return None, state
+        make = self.rows.make if self.workers == 0 else _make_in_worker
+        return pool.submit(make, places), state
 
 
-_worker: list[Windows] = []  # in a worker process: what it makes rows of
+_worker: list[Rows] = []  # in a worker process: what makes its rows
 
 
-def _begin_worker(windows: Windows) -> None:
+def _begin_worker(made: Rows) -> None:
     torch.set_num_threads(1)  # the processes share the cores between them
-    _worker.append(windows)
+    _worker.append(made)
 
 
-def _rows_of_worker(epoch: int, window: int) -> list[Row]:
-    return _worker[0].rows(epoch, window)
-
-
-class Samples:
-    """The samples of several shards under one running number."""
-
-    def __init__(self, paths: Sequence[str | Path]) -> None:
-        """Index the shards; ShardError when one is damaged or all are empty."""
-        self.shards = [Shard(path) for path in paths]
-        self._ends = list(accumulate(len(shard) for shard in self.shards))
-        if not len(self):
-            raise ShardError(f"no samples in the {len(self.shards)} shards given")
-
-    def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    def document(self, number: int, seed: int = 0, epoch: int = 0) -> Document:
-        """A sample as a Document; (seed, epoch) decide what its form leaves open."""
-        shard, index = self._place(number)
-        return shard.document(index, generator(seed, epoch, FORM, number))
-
-    def name(self, number: int) -> str:
-        """The shard and key of a sample, for messages."""
-        shard, index = self._place(number)
-        return f"{shard.path}, key {shard.key(index)}"
-
-    def _place(self, number: int) -> tuple[Shard, int]:
-        at = bisect_right(self._ends, number)
-        return self.shards[at], number - (self._ends[at - 1] if at else 0)
-
-
-def dropped(document: Document, config: LoaderConfig, epoch: int, number: int) -> str | None:
-    """What of the user's parts is dropped: None, "text", "pictures" or "both".
-
-    Only documents with a learned picture of the assistant are touched, as guidance serves nothing
-    else. Of the drops that change such a document one is taken uniformly.
-    """
-    if not any(_is_drawn(part) for part in document.parts):
-        return None
-    rng = generator(config.seed, epoch, DROP, number)
-    if rng.random() >= config.caption_dropout:
-        return None
-    user = [part for part in document.parts if part.role == "user"]
-    has_text = any(isinstance(part, Text) for part in user)
-    has_pictures = any(isinstance(part, Picture) for part in user)
-    if has_text and has_pictures:
-        return ("text", "pictures", "both")[rng.integers(3)]
-    return "text" if has_text else "pictures" if has_pictures else None
-
-
-def _is_drawn(part: Text | Picture) -> bool:
-    return isinstance(part, Picture) and part.role == "assistant" and part.weight > 0
-
-
-def _to_encode(part: Text | Picture) -> list[np.ndarray]:
-    """The pixels of a picture that has no codes yet."""
-    if isinstance(part, Text) or part.codes is not None or part.pixels is None:
-        return []
-    return [part.pixels]
-
-
-def _same_size(pixels: list[np.ndarray]) -> Iterator[list[int]]:
-    """Numbers of pictures of equal size, at most PICTURES_AT_ONCE together."""
-    by_size: dict[tuple[int, ...], list[int]] = {}
-    for number, array in enumerate(pixels):
-        by_size.setdefault(array.shape, []).append(number)
-    for numbers in by_size.values():
-        for at in range(0, len(numbers), PICTURES_AT_ONCE):
-            yield numbers[at : at + PICTURES_AT_ONCE]
+def _make_in_worker(places: list[Place]) -> Made:
+    return _worker[0].make(places)

@@ -12,7 +12,8 @@ after the other leaves the same gap in each. Costs 2 us a sequence at 2,048 sequ
 1,024; grows with the row length and the number of different lengths.
 """
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -30,14 +31,12 @@ def pack(lengths_n: np.ndarray, row_length: int) -> list[list[int]]:
             f"sequence {first} has {lengths_n[first]} positions: a row holds 1 to {row_length}; "
             "give a larger row length or a shorter document"
         )
-    left: dict[int, list[int]] = {}  # numbers by length, longest length first, lowest number last
-    for number in np.lexsort((-np.arange(len(lengths_n)), -lengths_n)).tolist():
-        left.setdefault(int(lengths_n[number]), []).append(number)
+    left = _Left(lengths_n)
     rows: list[list[int]] = []
-    while left:
-        longest = next(iter(left))
-        row = [_take(left, longest)]
-        row += [_take(left, length) for length in _beside(left, row_length - longest)]
+    while left.lengths:
+        longest = left.lengths[-1]
+        row = [left.take(longest)]
+        row += [left.take(length) for length in left.beside(row_length - longest)]
         rows.append(row)
     return rows
 
@@ -47,23 +46,47 @@ def fill(lengths_n: np.ndarray, rows: Sequence[Sequence[int]], row_length: int) 
     return float(np.sum(lengths_n)) / (len(rows) * row_length) if rows else 1.0
 
 
-def _take(left: dict[int, list[int]], length: int) -> int:
-    number = left[length].pop()
-    if not left[length]:
-        del left[length]
-    return number
+class _Left:
+    """The sequences that have no row yet."""
+
+    def __init__(self, lengths_n: np.ndarray) -> None:
+        self.numbers: dict[int, list[int]] = {}  # by length, the lowest number last
+        for number in range(len(lengths_n) - 1, -1, -1):
+            self.numbers.setdefault(int(lengths_n[number]), []).append(number)
+        self.lengths = sorted(self.numbers)  # each once, ascending
+
+    def take(self, length: int) -> int:
+        """The first sequence of this length; it is no longer left."""
+        numbers = self.numbers[length]
+        number = numbers.pop()
+        if not numbers:
+            del self.numbers[length]
+            del self.lengths[bisect_left(self.lengths, length)]
+        return number
+
+    def beside(self, room: int) -> list[int]:
+        """The lengths among those left whose sum comes nearest to `room` from below.
+
+        Bit s of `reached`: the sum s can be made. Any number of copies of a length is a sum of
+        lots of 1, 2, 4, ... copies.
+        """
+        reached, below, full = 1, (2 << room) - 1, 1 << room
+        steps: list[tuple[int, int, int]] = []  # (length, copies, what was reached without them)
+        for at in range(bisect_right(self.lengths, room) - 1, -1, -1):
+            length, copies = self.lengths[at], 1
+            more = min(len(self.numbers[length]), room // length)
+            while more > 0 and not reached & full:
+                copies = min(copies, more)
+                steps.append((length, copies, reached))
+                reached |= (reached << length * copies) & below
+                more, copies = more - copies, 2 * copies
+            if reached & full:
+                break
+        return _chosen(steps, reached.bit_length() - 1)
 
 
-def _beside(left: dict[int, list[int]], room: int) -> list[int]:
-    """The lengths among those left whose sum comes nearest to `room` from below."""
-    reached, below = 1, (2 << room) - 1
-    steps: list[tuple[int, int, int]] = []  # (length, copies, what was reached without them)
-    for length, copies in _pieces(left, room):
-        steps.append((length, copies, reached))
-        reached |= (reached << (length * copies)) & below
-        if reached >> room:
-            break
-    total = reached.bit_length() - 1
+def _chosen(steps: list[tuple[int, int, int]], total: int) -> list[int]:
+    """The lengths that were summed up to `total`."""
     chosen: list[int] = []
     for length, copies, before in reversed(steps):
         if not before >> total & 1:
@@ -71,13 +94,3 @@ def _beside(left: dict[int, list[int]], room: int) -> list[int]:
             total -= length * copies
     assert total == 0, "a reached sum is made of the steps that reached it"
     return chosen
-
-
-def _pieces(left: dict[int, list[int]], room: int) -> Iterator[tuple[int, int]]:
-    """(length, copies): each length that fits in lots of 1, 2, 4, ...: any number of copies."""
-    for length, numbers in left.items():
-        more, copies = min(len(numbers), room // length), 1
-        while more > 0:
-            copies = min(copies, more)
-            yield length, copies
-            more, copies = more - copies, 2 * copies

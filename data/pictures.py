@@ -7,8 +7,8 @@ tokenizer's patch, the area is about the rule's, and as little is cropped as the
    aspect ratio.
 2. A picture goes to the bucket whose aspect ratio is nearest to its own (in logarithms: twice as
    wide is as far as twice as high), is resized (antialiased) to cover it, and cropped.
-3. Where the crop lies and whether the picture is mirrored is decided by the generator of the
-   sample; a picture is never mirrored beside words that tell left from right.
+3. Where the crop lies and whether the pictures are mirrored is decided by chance, keyed by the
+   sample; pictures are never mirrored beside words that tell left from right.
 """
 
 import math
@@ -18,6 +18,8 @@ from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from unimodal.document import Document, Text
 
 SIDES = re.compile(r"\b(left|right|clockwise|counterclockwise|anticlockwise)\b", re.IGNORECASE)
 
@@ -71,7 +73,11 @@ def _square(rule: PictureRule) -> tuple[int, int]:
 
 
 def bucket(size: tuple[int, int], rule: PictureRule) -> tuple[int, int]:
-    """The bucket of a picture of (width, height)."""
+    """The bucket of a picture of (width, height); ValueError when it is smaller than the rule
+    allows.
+    """
+    if min(size) < rule.smallest:
+        raise ValueError(f"{size[0]} x {size[1]} pixels: the shorter side needs {rule.smallest}")
     ratio = math.log(size[0] / size[1])
     return min(buckets(rule), key=lambda found: abs(math.log(found[0] / found[1]) - ratio))
 
@@ -81,20 +87,15 @@ def tells_sides(text: str) -> bool:
     return SIDES.search(text) is not None
 
 
-def fitted(
-    image: Image.Image, rule: PictureRule, rng: np.random.Generator, may_flip: bool
-) -> np.ndarray:
-    """The RGB picture in its bucket, uint8 (height, width, 3).
+def may_mirror(document: Document) -> bool:
+    """Whether no text of the document tells left from right."""
+    return not any(isinstance(part, Text) and tells_sides(part.text) for part in document.parts)
 
-    Always takes three numbers of `rng`, so that a rule changes no other choice. ValueError for a
-    picture smaller than the rule allows.
+
+def fitted(
+    image: Image.Image, size: tuple[int, int], at: tuple[float, float] = (0.5, 0.5)
+) -> np.ndarray:
+    """The RGB picture resized (antialiased) to cover (width, height) and cropped, uint8 (height,
+    width, 3); `at`: which part a crop keeps, 0 to 1 from left to right and from top to bottom.
     """
-    if min(image.size) < rule.smallest:
-        raise ValueError(
-            f"{image.width} x {image.height} pixels: the shorter side needs {rule.smallest}"
-        )
-    x, y, coin = rng.random(3)
-    centre = (float(x), float(y)) if rule.random_crop else (0.5, 0.5)
-    size = bucket(image.size, rule)
-    fit = ImageOps.fit(image, size, method=Image.Resampling.BICUBIC, centering=centre)
-    return np.asarray(ImageOps.mirror(fit) if may_flip and coin < rule.flip else fit)
+    return np.asarray(ImageOps.fit(image, size, method=Image.Resampling.BICUBIC, centering=at))

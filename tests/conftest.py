@@ -1,6 +1,9 @@
 """Tiny models that need no training, shared by all tests."""
 
 import dataclasses
+import os
+import signal
+import tempfile
 
 import pytest
 import torch
@@ -13,6 +16,11 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.grid import Grid
 from unimodal.transformer import Transformer, TransformerConfig
 from unimodal.vocabulary import Vocabulary
+
+# A shell starts background jobs with Ctrl-C ignored; processes that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+# Nothing that a test measures is kept for the user, or found by another run.
+os.environ["UNIMODAL_CACHE"] = tempfile.mkdtemp(prefix="unimodal-tests-")
 
 CARD = {
     "config": "tiny",

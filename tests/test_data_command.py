@@ -45,7 +45,7 @@ def made(tmp_path_factory):
 
 
 def read(shard, index):
-    return shard.document(index, np.random.default_rng(0))
+    return shard.document(index)
 
 
 def test_shards_hold_the_conversations(made):

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unimodal.data import codes
-from unimodal.data.forms import FORMS, Sample, SampleError, document, recognised
+from unimodal.data.forms import (
+    FORMS,
+    Sample,
+    SampleError,
+    Stored,
+    as_it_is,
+    document,
+    opened,
+    pair,
+    recognised,
+    variants,
+)
 from unimodal.data.shards import Shard
 from unimodal.document import Document, Picture, Text
 from unimodal.tokenizer.grid import Grid
@@ -32,12 +43,20 @@ def sample(fields: object = None, **files: bytes) -> Sample:
     return Sample("folder/key", named)
 
 
-def made(found: Sample, seed: int = 0) -> list[tuple]:
+def made(found: Sample, variant: int = 0) -> list[tuple]:
     """(text or shade, role, weight) of each part."""
-    parts = document(found, recognised(found), np.random.default_rng(seed)).parts
+    parts = opened(document(found, recognised(found), variant), as_it_is).parts
     return [
         (p.text if isinstance(p, Text) else int(p.pixels[0, 0, 0]), p.role, p.weight) for p in parts
     ]
+
+
+def test_nothing_is_opened_before_it_is_asked_for() -> None:
+    found = sample({"caption": "a cat"}, png=b"no picture at all")
+    picture, text = document(found, "caption", 1).parts
+    assert isinstance(picture, Stored) and picture.content == b"no picture at all"
+    with pytest.raises(SampleError, match=r"\.png: .* not a picture of a known format"):
+        made(found)
 
 
 def test_interleaved() -> None:
@@ -121,16 +140,37 @@ def test_question(fields: dict, question: str, answer: str) -> None:
 def test_caption_goes_both_ways(found: Sample) -> None:
     assert recognised(found) == "caption"
     parts = [(5, None, 1.0), ("a cat", None, 1.0)]
-    ways = [made(found, seed) for seed in range(40)]
+    count = variants(found, "caption")
+    ways = [made(found, variant) for variant in range(count)]
+    assert count == 2 * len(found.fields.get("captions", [0]))
     assert all(way in (parts, parts[::-1]) for way in ways)
-    assert 8 < sum(way == parts for way in ways) < 32
-    assert made(found, 3) == made(found, 3)
+    assert 2 * sum(way == parts for way in ways) == count
 
 
-def test_one_of_several_captions() -> None:
-    found = sample({"captions": ["one", "two"]}, png=png(5))
-    said = {text for seed in range(20) for text, *_ in made(found, seed)}
-    assert said == {5, "one", "two"}
+def test_each_of_several_captions() -> None:
+    found = sample({"captions": ["one", "two", "three"]}, png=png(5))
+    assert variants(found, "caption") == 6
+    said = [text for variant in range(6) for text, *_ in made(found, variant)]
+    assert {text: said.count(text) for text in said} == {5: 6, "one": 2, "two": 2, "three": 2}
+
+
+def test_each_answer_to_each_question() -> None:
+    found = sample({"question": ["a?", "b?"], "answers": ["1", "2", "3"]}, png=png(5))
+    assert variants(found, "question") == 6
+    pairs = {tuple(part[0] for part in made(found, variant)) for variant in range(6)}
+    assert pairs == {(5, q, a) for q in ("a?", "b?") for a in "123"}
+
+
+def test_two_samples_make_an_edit() -> None:
+    first = sample({"name": "thumbs up", "base": "1f44d"}, png=png(1))
+    second = sample({"name": "thumbs up: dark"}, png=png(9))
+    assert made(pair(first, second)) == [
+        (1, "user", 0.0),
+        ("make it: thumbs up: dark", "user", 0.0),
+        (9, "assistant", 1.0),
+    ]
+    with pytest.raises(SampleError, match="an edit of "):
+        pair(first, sample({"name": "none"}))
 
 
 def test_text() -> None:
@@ -142,16 +182,16 @@ def test_codes_stand_where_a_picture_stood() -> None:
     encoded = Picture(codes=np.arange(6), grid=Grid(2, 3), tokenizer_hash="ab" * 32)
     content = codes.to_bytes(encoded, 100)
     fields = {"texts": [None, "a"], "images": ["key.000.jpg", None]}
-    picture, _ = document(
-        sample(fields, **{"000_codes": content}), "interleaved", np.random.default_rng(0)
-    ).parts
+    stored = document(sample(fields, **{"000_codes": content}), "interleaved")
+    picture, _ = opened(stored, as_it_is).parts
     assert picture.grid == Grid(2, 3) and np.array_equal(picture.codes, np.arange(6))
     captioned = sample(None, codes=content, txt=b"a cat")
     assert recognised(captioned) == "caption"
-    assert {type(p) for p in document(captioned, "caption", np.random.default_rng(0)).parts} == {
-        Text,
-        Picture,
-    }
+    assert {type(part) for part in made_of(captioned)} == {Text, Picture}
+
+
+def made_of(found: Sample) -> tuple:
+    return opened(document(found, recognised(found)), as_it_is).parts
 
 
 @pytest.mark.parametrize(
@@ -164,7 +204,7 @@ def test_codes_stand_where_a_picture_stood() -> None:
         (sample({}), "unknown form"),
         (sample(png=png(1)), "unknown form"),
         (sample(txt=b"\xff\xfe"), "no UTF-8"),
-        (sample(txt=b" \n"), "empty"),
+        (sample(txt=b" \n"), "no text"),
         (sample({"parts": []}), "empty"),
         (sample({"parts": [{"picture": 0}]}), "missing member"),
         (sample({"parts": 3}), "wrong fields"),
@@ -178,7 +218,7 @@ def test_codes_stand_where_a_picture_stood() -> None:
         (sample({"conversations": [{"from": "dog", "value": "woof"}]}), "wrong fields"),
         (sample({"messages": [{"role": "user", "content": [{"type": "x"}]}]}), "wrong fields"),
         (sample({"question": "why?"}), "wrong fields"),
-        (sample({"question": "why?", "answers": []}), "wrong fields"),
+        (sample({"question": "why?", "answers": []}), "no text"),
         (sample({"edit": "red"}, before_png=png(1)), "missing member"),
         (sample({"caption": "a"}, **{"0_png": png(1), "1_png": png(1)}), "wrong fields"),
         (sample({"caption": "a"}, png=b""), "bad picture"),
@@ -189,8 +229,7 @@ def test_codes_stand_where_a_picture_stood() -> None:
 )
 def test_what_is_wrong_is_said_in_a_word(found: Sample, reason: str) -> None:
     with pytest.raises(SampleError) as error:
-        for seed in range(2):
-            document(found, recognised(found), np.random.default_rng(seed))
+        made_of(found)
     assert error.value.reason == reason
 
 
@@ -218,7 +257,9 @@ def test_anything_is_a_document_or_a_sample_error(fields: object, files: dict) -
     found = Sample("k", {**files, "json": json.dumps(fields).encode()})
     for form in (None, *FORMS):
         try:
-            made = document(found, form or recognised(found), np.random.default_rng(0))
+            name = form or recognised(found)
+            count = variants(found, name)
+            made = opened(document(found, name, count - 1), as_it_is)
         except SampleError:
             continue
         assert isinstance(made, Document) and made.parts
@@ -239,7 +280,7 @@ def test_real_sets_are_recognised_as_they_are(name: str, form: str, sizes: set |
     pictures = 0
     for index in range(0, len(shard), max(1, len(shard) // 40)):
         assert recognised(shard.sample(index)) == form
-        for part in shard.document(index, np.random.default_rng(index)).parts:
+        for part in shard.document(index).parts:
             if isinstance(part, Picture):
                 pictures += 1
                 assert sizes is None or part.pixels.shape[:2] in sizes

@@ -1,5 +1,6 @@
-"""The loader: the same batches however it is stopped, every document once an epoch, nothing cut."""
+"""The loader: the same rows however it is stopped or shared out, every document once a pass."""
 
+import json
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
@@ -8,8 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from unimodal.data.loader import Loader, LoaderConfig, PictureEncoder, State, dropped
-from unimodal.data.shards import Shard, ShardError, ShardWriter, find_shards
+from unimodal.data.loader import Loader, LoaderConfig
+from unimodal.data.pictures import PictureRule
+from unimodal.data.plan import State
+from unimodal.data.rows import PictureEncoder
+from unimodal.data.shards import ShardError, ShardWriter
+from unimodal.data.sources import SourceConfig, Stage
 from unimodal.document import Document, Picture, Text
 from unimodal.sequence import PADDING, Sequencer
 from unimodal.text import TextTokenizer
@@ -18,16 +23,23 @@ from unimodal.tokenizer.grid import Grid
 from unimodal.vocabulary import Vocabulary
 
 NUM_SAMPLES = 60
-CONFIG = LoaderConfig(row_length=128, batch_rows=4, window_samples=23, seed=3, caption_dropout=0.5)
+HASH = "ab" * 32
+CONFIG = LoaderConfig(row_length=128, batch_rows=4, window_rows=8, seed=3, caption_dropout=0.5)
 
 
-def encode(pixels):
-    """A stand-in for an image tokenizer: a 2 x 2 grid of means of the quarters."""
-    pictures = []
-    for array in pixels:
-        codes = array.reshape(2, 8, 2, 8, 3).mean(axis=(1, 3, 4)).astype(int).reshape(-1)
-        pictures.append(Picture(codes=codes, grid=Grid(2, 2), tokenizer_hash="fake"))
-    return pictures
+class Means:
+    """A stand-in for an image tokenizer: an 8-pixel patch is the mean of its red."""
+
+    hash, patch = HASH, 8
+
+    def __call__(self, pixels):
+        pictures = []
+        for array in pixels:
+            rows, columns = array.shape[0] // 8, array.shape[1] // 8
+            means = array[:, :, 0].reshape(rows, 8, columns, 8).mean(axis=(1, 3)).astype(int)
+            grid = Grid(rows, columns)
+            pictures.append(Picture(codes=means.reshape(-1), grid=grid, tokenizer_hash=HASH))
+        return pictures
 
 
 def sample(index):
@@ -40,19 +52,27 @@ def sample(index):
     return Document((*asked, Text(f"#{index};{words}", "assistant")))
 
 
+def write(directory, documents, **settings):
+    with ShardWriter(directory, **settings) as writer:
+        for index, document in enumerate(documents):
+            writer.write(str(index), document)
+    return {"all": SourceConfig(str(directory))}
+
+
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("shards")
-    with ShardWriter(directory, max_samples=17) as writer:
-        for index in range(NUM_SAMPLES):
-            writer.write(str(index), sample(index))
-    return find_shards(directory)
+def sources(tmp_path_factory):
+    documents = [sample(index) for index in range(NUM_SAMPLES)]
+    return write(tmp_path_factory.mktemp("shards"), documents, max_samples=17)
 
 
 @pytest.fixture(scope="module")
 def sequencer():
     text = TextTokenizer.train(["draw which"], 256)
-    return Sequencer(Vocabulary(text.num_ids, 256), text, "fake")
+    return Sequencer(Vocabulary(text.num_ids, 256), text, HASH)
+
+
+def made(sources, sequencer, config=CONFIG, **more):
+    return Loader(sources, sequencer, Means(), config, **more)
 
 
 def equal(first, second):
@@ -64,60 +84,86 @@ def batches(loader, count):
 
 
 def documents(batch):
-    """The ids of each document in a batch, and whether a row was padded before its end."""
+    """The ids of each document in a batch."""
     for ids_T, doc_T in zip(batch.ids, batch.doc, strict=True):
         for doc in doc_T.unique():
             if doc != PADDING:
                 yield tuple(ids_T[doc_T == doc].tolist())
 
 
-def test_a_loader_taken_up_anywhere_gives_the_same_batches(shards, sequencer):
-    whole = batches(Loader(shards, sequencer, encode, CONFIG), 20)
-    assert whole[-1][1].epoch >= 2, "the test should pass an epoch's end"
-    for stop in (0, 1, 4, 7, 13):
-        state = whole[stop][1]
-        again = batches(Loader(shards, sequencer, encode, CONFIG, state), 19 - stop)
-        for (batch, after), (other, other_after) in zip(whole[stop + 1 :], again, strict=True):
+def spelt(sequencer, ids):
+    """The index that a document's text spells."""
+    text = [i for i in ids if sequencer.vocabulary.is_text(i)]
+    return int(sequencer.text.decode(text).partition("#")[2].partition(";")[0])
+
+
+def test_a_loader_taken_up_anywhere_gives_the_same_batches(sources, sequencer):
+    whole = batches(made(sources, sequencer), 45)
+    rng = np.random.default_rng(0)
+    at, state, loader = 0, None, None
+    for _stop in range(20):  # stops at random, each one after the last
+        more = int(rng.integers(0, 3))
+        loader = made(sources, sequencer, state=state)
+        for (batch, after), (other, other_after) in zip(
+            whole[at : at + more], batches(loader, more), strict=False
+        ):
             assert equal(batch, other) and after == other_after
+            at, state = at + 1, after
+    assert at > 10
+    state = State(**json.loads(json.dumps(vars(state))))  # as a checkpoint keeps it
+    assert equal(batches(made(sources, sequencer, state=state), 1)[0][0], whole[at][0])
 
 
-def test_every_document_once_an_epoch_whole(shards, sequencer):
-    """Without dropout, the sequences of an epoch's rows are those of the documents, uncut."""
-    config = replace(CONFIG, caption_dropout=0.0, batch_rows=1)
-    seen, loader = Counter(), Loader(shards, sequencer, encode, config)
-    previous = loader.state
-    for batch, state in loader:
-        if previous.epoch == 1:
-            seen.update(documents(batch))
-        if state.epoch == 2:
-            break
-        previous = state
-    coded = [sequencer.sequence(_encoded(sample(index))) for index in range(NUM_SAMPLES)]
-    assert seen == Counter(tuple(sequence.ids.tolist()) for sequence in coded)
+@pytest.mark.parametrize(("world", "batch_rows"), [(1, 1), (2, 8), (4, 4)])
+def test_every_document_once_a_pass_whole(sources, sequencer, world, batch_rows):
+    """Whatever the ranks: between the states at which passes are complete, each comes once."""
+    config = replace(CONFIG, caption_dropout=0.0, batch_rows=batch_rows)
+    ranks = [
+        iter(made(sources, sequencer, config, rank=rank, world_size=world)) for rank in range(world)
+    ]
+    seen, windows = [], []
+    while not windows or windows[-1][1] < 4 * NUM_SAMPLES:
+        parts = [next(rank) for rank in ranks]
+        assert len({state for _, state in parts}) == 1
+        seen += [ids for batch, _ in parts for ids in documents(batch)]
+        state = parts[0][1]
+        if state.row == 0:
+            windows.append((len(seen), state.taken[0]))
+    assert all(count == taken for count, taken in windows), "a unit is neither lost nor doubled"
+    coded = [
+        tuple(sequencer.sequence(_encoded(sample(i))).ids.tolist()) for i in range(NUM_SAMPLES)
+    ]
+    counts = Counter(seen)
+    assert set(counts) == set(coded)
+    assert max(counts.values()) - min(counts.values()) <= 1, "passes follow each other"
 
 
 def _encoded(document):
     parts = []
     for part in document.parts:
         if isinstance(part, Picture):
-            (picture,) = encode([part.pixels])
+            (picture,) = Means()([part.pixels])
             part = replace(picture, role=part.role, weight=part.weight)
         parts.append(part)
     return Document(tuple(parts))
 
 
-def test_epochs_and_seeds_differ(shards, sequencer):
-    loader = Loader(shards, sequencer, encode, CONFIG)
-    first, second = loader.windows.rows(0, 0), loader.windows.rows(1, 0)
-    other = Loader(shards, sequencer, encode, replace(CONFIG, seed=4)).windows.rows(0, 0)
-    texts = [str([row.ids.tolist() for row in rows]) for rows in (first, second, other)]
-    assert len(set(texts)) == 3
+def test_passes_and_seeds_differ(sources, sequencer):
+    def order(seed):
+        loader = made(sources, sequencer, replace(CONFIG, seed=seed, caption_dropout=0.0))
+        stream = loader.planner.streams[0]
+        return stream.units(0, 2 * NUM_SAMPLES, seed, 0.0).numbers.tolist()
+
+    first = order(3)
+    assert sorted(first[:NUM_SAMPLES]) == sorted(first[NUM_SAMPLES:]) == list(range(NUM_SAMPLES))
+    assert first[:NUM_SAMPLES] != first[NUM_SAMPLES:] and first != order(4)
 
 
-def test_ranks_share_the_rows_of_the_same_batches(shards, sequencer):
-    whole = batches(Loader(shards, sequencer, encode, CONFIG), 6)
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_share_the_rows_of_the_same_batches(sources, sequencer, world):
+    whole = batches(made(sources, sequencer), 6)
     ranks = [
-        batches(Loader(shards, sequencer, encode, CONFIG, None, rank, 2), 6) for rank in range(2)
+        batches(made(sources, sequencer, rank=rank, world_size=world), 6) for rank in range(world)
     ]
     for (batch, state), *parts in zip(whole, *ranks, strict=True):
         assert all(after == state for _, after in parts)
@@ -126,16 +172,25 @@ def test_ranks_share_the_rows_of_the_same_batches(shards, sequencer):
             assert torch.equal(joined, tensor)
 
 
+def test_the_rows_do_not_depend_on_the_batch(sources, sequencer):
+    small = batches(made(sources, sequencer, replace(CONFIG, batch_rows=1)), 16)
+    large = batches(made(sources, sequencer, replace(CONFIG, batch_rows=8)), 2)
+    for name in vars(small[0][0]):
+        joined = torch.cat([getattr(batch, name) for batch, _ in small])
+        assert torch.equal(joined, torch.cat([getattr(batch, name) for batch, _ in large]))
+
+
 @pytest.mark.slow
-def test_worker_processes_change_nothing(shards, sequencer):
-    whole = batches(Loader(shards, sequencer, encode, CONFIG), 10)
-    loader = Loader(shards, sequencer, encode, CONFIG, whole[2][1], workers=2)
-    for (batch, state), (other, after) in zip(whole[3:], batches(loader, 7), strict=True):
-        assert equal(batch, other) and state == after
+def test_worker_processes_change_nothing(sources, sequencer):
+    whole = batches(made(sources, sequencer), 10)
+    for workers in (1, 3):
+        loader = made(sources, sequencer, state=whole[2][1], workers=workers)
+        for (batch, state), (other, after) in zip(whole[3:], batches(loader, 7), strict=True):
+            assert equal(batch, other) and state == after
 
 
-def test_rows_are_documents_side_by_side(shards, sequencer):
-    batch, _ = next(iter(Loader(shards, sequencer, encode, CONFIG)))
+def test_rows_are_documents_side_by_side(sources, sequencer):
+    batch, _ = next(iter(made(sources, sequencer)))
     assert batch.ids.shape == (4, 128) and batch.positions.dtype == torch.int64
     begin = sequencer.vocabulary.control("begin")
     starts = batch.positions == 0
@@ -143,20 +198,27 @@ def test_rows_are_documents_side_by_side(shards, sequencer):
     assert (batch.weights[batch.doc == PADDING] == 0).all()
 
 
-def test_dropout_is_decided_by_seed_epoch_and_sample():
-    drawing, question = sample(1), sample(2)
+def test_dropout_is_decided_by_seed_pass_and_sample(sources, sequencer):
+    stream = made(sources, sequencer).planner.streams[0]
+    units = stream.units(0, 100 * NUM_SAMPLES, 3, 0.5)
+    again = stream.units(NUM_SAMPLES, NUM_SAMPLES, 3, 0.5)
+    assert again.drops.tolist() == units.drops[NUM_SAMPLES : 2 * NUM_SAMPLES].tolist()
+    drawn = units.numbers % 2 == 1
+    assert set(units.drops[drawn].tolist()) == {0, 1}  # None, "text"
+    assert 0.47 < (units.drops[drawn] == 1).mean() < 0.53  # 3.3 standard deviations of 0.5
+    assert set(units.drops[~drawn].tolist()) == {0}
+    assert not stream.units(0, 500, 3, 0.0).drops.any()
+    always = stream.units(0, 500, 3, 1.0)
+    assert (always.drops == always.numbers % 2).all()
+
+
+def test_each_drop_of_an_edit_is_as_likely(tmp_path, sequencer):
     pixels = np.zeros((16, 16, 3), np.uint8)
-    edit = Document((Picture(pixels, role="user"), *drawing.parts))
-    decide = [dropped(drawing, CONFIG, 0, number) for number in range(2000)]
-    assert decide == [dropped(drawing, CONFIG, 0, number) for number in range(2000)]
-    assert decide != [dropped(drawing, CONFIG, 1, number) for number in range(2000)]
-    assert set(decide) == {None, "text"}
-    assert 0.45 < decide.count("text") / 2000 < 0.55  # 4.5 standard deviations of 0.5
-    assert {dropped(question, CONFIG, 0, number) for number in range(100)} == {None}
-    kinds = {dropped(edit, CONFIG, 0, number) for number in range(100)}
-    assert kinds == {None, "text", "pictures", "both"}
-    always, never = replace(CONFIG, caption_dropout=1.0), replace(CONFIG, caption_dropout=0.0)
-    assert dropped(drawing, always, 0, 0) == "text" and dropped(drawing, never, 0, 0) is None
+    shown, drawn = Picture(pixels, role="user"), Picture(pixels, role="assistant")
+    edit = Document((shown, Text("edit", "user", 0), drawn))
+    loader = made(write(tmp_path, [edit]), sequencer)
+    drops = loader.planner.streams[0].units(0, 6000, 0, 0.75).drops
+    assert np.abs(np.bincount(drops, minlength=4) / 6000 - 0.25).max() < 0.025
 
 
 def test_the_real_tokenizer_encodes_mixed_sizes_in_order():
@@ -174,26 +236,78 @@ def test_the_real_tokenizer_encodes_mixed_sizes_in_order():
     assert encode_real([]) == []
 
 
-def test_errors_name_the_shard_and_key(shards, sequencer, tmp_path):
-    short = replace(CONFIG, row_length=40)
-    with pytest.raises(ShardError, match=r"shard-\d+.tar, key \d+: \d+ positions .* row of 40"):
-        next(iter(Loader(shards, sequencer, encode, short)))
-    with ShardWriter(tmp_path) as writer:
-        writer.write("a", sample(1))
-    (path,) = find_shards(tmp_path)
-    path.write_bytes(path.read_bytes().replace(b'"parts"', b'"party"'))
-    assert len(Shard(path)) == 1
-    with pytest.raises(ShardError, match="shard-000000.tar, key a: .*files and fields of none"):
-        next(iter(Loader([path], sequencer, encode, CONFIG)))
+def test_pictures_are_brought_to_size_and_varied(tmp_path, sequencer):
+    """A picture that grows to the right: its codes tell where it was cropped, and mirrors."""
+    ramp = np.repeat(np.arange(64, dtype=np.uint8)[None, :, None] * 4, 16, axis=0)
+    page = Document((Picture(np.repeat(ramp, 3, axis=2)), Text("a ramp")))
+    sides = Document((Picture(np.repeat(ramp, 3, axis=2)), Text("dark on the left")))
+    rule = PictureRule(area=16 * 16, multiple=8, random_crop=True, flip=0.5)
+    config = replace(CONFIG, pictures=rule)
+    loader = made(write(tmp_path, [page, sides]), sequencer, config)
+    rows = {True: set(), False: set()}
+    for batch, _ in batches(loader, 8):
+        for ids in documents(batch):
+            codes = [sequencer.vocabulary.id_to_code(np.array([i]))[0]
+                     for i in ids if i >= sequencer.vocabulary.first_code]  # fmt: skip
+            assert len(codes) == 4
+            says = "left" in sequencer.text.decode(
+                [i for i in ids if sequencer.vocabulary.is_text(i)]
+            )
+            rows[says].add((codes[0], codes[1]))
+    assert all(left < right for left, right in rows[True])
+    assert any(left > right for left, right in rows[False])
+    assert any(left < right for left, right in rows[False])
+    assert len(rows[True]) > 10, "crops lie anywhere"
 
 
-def test_bad_settings_are_reported_together(shards, sequencer):
-    bad = LoaderConfig(row_length=1, batch_rows=3, window_samples=0, seed=-1, caption_dropout=2)
+def test_weights_of_a_source_weigh_its_parts(sources, sequencer):
+    config = replace(CONFIG, caption_dropout=0.0)
+    plain, _ = next(iter(made(sources, sequencer, config)))
+    heavy = {"all": replace(sources["all"], text_weight=2.0, picture_weight=0.5)}
+    weighed, _ = next(iter(made(heavy, sequencer, config)))
+    text = plain.labels < sequencer.vocabulary.num_text
+    code = plain.labels >= sequencer.vocabulary.first_code
+    learned = plain.weights > 0
+    assert torch.equal(plain.ids, weighed.ids)
+    assert torch.equal(weighed.weights[learned & text], 2 * plain.weights[learned & text])
+    assert torch.equal(weighed.weights[learned & code], plain.weights[learned & code] / 2)
+
+
+def test_stages_change_mixture_and_pictures_at_their_step(tmp_path, sequencer):
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    first = write(tmp_path / "a", [Document((Picture(pixels), Text(f"a{k}"))) for k in range(9)])
+    second = write(tmp_path / "b", [Document((Text(f"b{k}"),)) for k in range(9)])
+    sources = {"a": first["all"], "b": replace(second["all"], weight=0)}
+    stages = (Stage(4, {"a": 1, "b": 1}), Stage(8, area=32 * 32))
+    rule = PictureRule(area=16 * 16)
+    config = replace(CONFIG, pictures=rule, stages=stages, batch_rows=4)
+    found = []
+    for batch, _ in batches(made(sources, sequencer, config), 12):
+        ids = batch.ids[batch.doc != PADDING]
+        picture = (ids >= sequencer.vocabulary.first_code).sum().item()
+        places = (ids == sequencer.vocabulary.control("image")).sum().item()
+        texts = int((batch.ids == sequencer.text.encode("b")[0]).sum())
+        found.append((picture // places, texts > 0))
+    assert found == [(4, False)] * 4 + [(4, True)] * 4 + [(16, True)] * 4
+    whole = batches(made(sources, sequencer, config), 12)
+    (batch, _), *_ = batches(made(sources, sequencer, config, state=whole[8][1]), 1)
+    assert equal(batch, whole[9][0])
+
+
+def test_bad_settings_are_reported_together(sources, sequencer):
+    bad = LoaderConfig(row_length=1, batch_rows=3, window_rows=9, seed=-1, caption_dropout=2)
     with pytest.raises(ValueError) as error:
-        Loader(shards, sequencer, encode, bad, State(7), rank=0, world_size=2)
-    for words in ("row_length 1", "window_samples 0", "seed -1", "caption_dropout 2", "3 rows"):
+        made(sources, sequencer, bad, state=State(7), rank=0, world_size=2)
+    for words in ("row_length 1", "window_rows 9", "seed -1", "caption_dropout 2", "3 rows"):
         assert words in str(error.value)
+    assert "batch_rows 3: 1, 2, 4 or a multiple of 8" in str(error.value)
     with pytest.raises(ValueError, match="state is of seed 7"):
-        Loader(shards, sequencer, encode, CONFIG, State(7))
-    with pytest.raises(ShardError, match="no samples"):
-        Loader([], sequencer, encode, CONFIG)
+        made(sources, sequencer, state=State(7))
+    with pytest.raises(ValueError, match="state is of 2 streams, the settings make 1"):
+        made(sources, sequencer, state=State(3, taken=(0, 0)))
+    with pytest.raises(ValueError, match="multiple 12: a multiple of the tokenizer's patch, 8"):
+        made(sources, sequencer, replace(CONFIG, pictures=PictureRule(multiple=12)))
+    with pytest.raises(ValueError, match="stages name more: sources are all"):
+        made(sources, sequencer, replace(CONFIG, stages=(Stage(3, {"more": 1}),)))
+    with pytest.raises(ShardError, match="holds no .tar shard"):
+        made({"all": SourceConfig("/")}, sequencer)

@@ -8,11 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from unimodal.data.pictures import PictureRule, bucket, buckets, fitted, tells_sides
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
+from unimodal.data.pictures import PictureRule, bucket, buckets, fitted, may_mirror, tells_sides
+from unimodal.document import Document, Picture, Text
 
 
 def gradient(width: int, height: int) -> Image.Image:
@@ -53,26 +50,24 @@ def test_the_bucket_is_the_nearest_in_ratio(width: int, height: int) -> None:
 
 def test_a_picture_is_fitted_around_its_centre() -> None:
     rule = PictureRule(area=64 * 64, multiple=8, widest=4)
-    pixels = fitted(gradient(400, 100), rule, rng(), may_flip=False)
+    pixels = fitted(gradient(400, 100), bucket((400, 100), rule))
     assert pixels.shape == (32, 128, 3) and pixels.dtype == np.uint8
-    square = fitted(gradient(400, 100), PictureRule(), rng(), may_flip=False)
+    square = fitted(gradient(400, 100), (64, 64))
     assert square.shape == (64, 64, 3)
     assert square[:, :, 0].mean() == pytest.approx(127, abs=2)
     assert square[:, :, 0].max() - square[:, :, 0].min() < 70  # a quarter of the width is left
 
 
-def test_crops_and_mirrors_are_the_generators() -> None:
-    rule = PictureRule(random_crop=True, flip=0.5)
+def test_a_crop_lies_where_it_is_asked_for() -> None:
     image = gradient(400, 100)
-    made = [fitted(image, rule, rng(seed), may_flip=True) for seed in range(60)]
-    assert np.array_equal(made[7], fitted(image, rule, rng(7), may_flip=True))
-    means = [pixels[:, :, 0].mean() for pixels in made]
-    assert min(means) < 60 and max(means) > 190
-    mirrored = [pixels[0, 0, 0] > pixels[0, -1, 0] for pixels in made]
-    assert 15 < sum(mirrored) < 45
-    assert not any(
-        p[0, 0, 0] > p[0, -1, 0] for p in (fitted(image, rule, rng(s), False) for s in range(20))
-    )
+    means = [fitted(image, (64, 64), (x, 0.5))[:, :, 0].mean() for x in (0.0, 0.25, 0.5, 1.0)]
+    assert means == pytest.approx([255 * (x * 300 + 50) / 400 for x in (0, 0.25, 0.5, 1)], abs=2)
+
+
+def test_a_picture_beside_words_that_tell_sides_is_not_mirrored() -> None:
+    picture = Picture(np.zeros((8, 8, 3), np.uint8))
+    assert may_mirror(Document((picture, Text("a dog"))))
+    assert not may_mirror(Document((Text("a dog"), picture, Text("on the right"))))
 
 
 def test_words_that_tell_sides() -> None:
@@ -84,4 +79,4 @@ def test_bad_rules_and_pictures() -> None:
     problems = PictureRule(area=10, widest=0.5, smallest=0, flip=2).problems()
     assert [words.split()[0] for words in problems] == ["area", "widest", "smallest", "flip"]
     with pytest.raises(ValueError, match="20 x 12 pixels: the shorter side needs 16"):
-        fitted(gradient(20, 12), PictureRule(smallest=16), rng(), may_flip=False)
+        bucket((20, 12), PictureRule(smallest=16))

@@ -264,3 +264,27 @@ def test_fit_averages_what_it_shrinks():
     checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
     fitted = np.asarray(fit(Image.fromarray(checks).convert("RGB"), (8, 8))).astype(float)
     assert np.abs(fitted - 127.5).max() < 3
+
+
+@pytest.mark.parametrize("turned", [1, 6])
+def test_a_jpeg_is_decoded_no_larger_than_it_must_be(turned):
+    """Smaller by powers of two, at least twice as large as asked for, nearly the same picture."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    stream = io.BytesIO()
+    coarse.resize((1600, 1200), Image.Resampling.BICUBIC).save(
+        stream, "JPEG", quality=95, exif=exif
+    )
+    whole = open_picture(stream.getvalue()).image
+    size = (64, 64)
+    expected = np.asarray(fit(whole, size)).astype(float)
+    small = open_picture(stream.getvalue(), cover=size).image
+    assert whole.width / small.width == whole.height / small.height == 8
+    error = ((np.asarray(fit(small, size)) - expected) ** 2).mean()
+    assert 10 * np.log10(255**2 / error) > 40
+    assert open_picture(stream.getvalue(), cover=(500, 500)).image.size == whole.size
+    stream = io.BytesIO()
+    coarse.save(stream, "PNG")
+    assert open_picture(stream.getvalue(), cover=(8, 8)).image.size == coarse.size

@@ -44,7 +44,7 @@ def same(first, second):
 
 
 def read(shard, index):
-    return shard.document(index, np.random.default_rng(0))
+    return shard.document(index)
 
 
 def write(directory, documents, **settings):

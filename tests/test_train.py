@@ -20,6 +20,7 @@ from unimodal.attention import PackedAttention
 from unimodal.data.command import SceneShards
 from unimodal.data.conversations import Mix
 from unimodal.data.shards import ShardWriter, find_shards
+from unimodal.data.sources import SourceConfig
 from unimodal.drawer import NextCode
 from unimodal.reader import CodeReader
 from unimodal.sequence import IGNORE, Batch
@@ -77,12 +78,12 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe(output: Path, shards: Path, tokenizer: Path, num_steps: int, **loop: int) -> lm.LmRun:
     return lm.LmRun(
         output=output,
-        shards=shards,
+        sources={"scenes": SourceConfig(str(shards))},
         tokenizer=tokenizer,
         schedule=ScheduleConfig(num_steps, warmup_steps=1),
         text_ids=300,
         model=SHAPE,
-        loader=replace(lm.LoaderConfig(), row_length=1024, batch_rows=1, window_samples=30),
+        loader=replace(lm.LoaderConfig(), row_length=1024, batch_rows=1, window_rows=8),
         optimizer=OptimizerConfig(lr=3e-3, muon_lr=1e-2),
         loop=LoopConfig(**{"save_every_steps": 1000, **loop}),
     )
@@ -157,10 +158,11 @@ def test_a_card_counts_in_the_data_of_all_before(tmp_path: Path) -> None:
     config = recipe(tmp_path, tmp_path, tmp_path, 1)
     before = {"data_seeds": [1, 5], "hours": 2.0, "scores": {}}
     (tmp_path / "card.json").write_text(json.dumps(before))
-    found = provenance.card(config, "cpu", provenance.read(tmp_path))
+    found = provenance.card(config, "cpu", [tmp_path], provenance.read(tmp_path))
     assert found["data_seeds"] == [1, 3, 5] and found["hours"] == 2.0
     assert found["began_from"] == {"data_seeds": [1, 5], "hours": 2.0}
-    assert not {"output", "shards", "tokenizer", "weights"} & set(found["config"])
+    assert not {"output", "tokenizer", "weights"} & set(found["config"])
+    assert "shards" not in found["config"]["sources"]["scenes"]
 
 
 def test_a_full_disk_stops_the_run_and_keeps_its_checkpoints(
@@ -213,8 +215,8 @@ def test_other_shards_in_the_same_directory_are_refused(
     shutil.copytree(shards, mine)
     config = recipe(tmp_path / "run", mine, tokenizer, 1)
     lm.train(config)
-    (changed := find_shards(mine)[1]).unlink()
-    with pytest.raises(ValueError, match=f"{changed.name}: not what .*run began with; put"):
+    find_shards(mine)[1].unlink()
+    with pytest.raises(ValueError, match="shards of scenes: not what .*run began with; put"):
         lm.train(replace(config, schedule=ScheduleConfig(2)))
 
 

@@ -10,6 +10,7 @@ Shapes: B pictures, C = 3 channels, H rows, W columns.
 """
 
 import io
+import math
 import os
 import struct
 import zlib
@@ -35,6 +36,7 @@ DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, struct.error, zlib.error
 )  # fmt: skip
 ORIENTATION_TAG = 0x0112  # EXIF; 1 is upright, 2 to 8 are turned or mirrored
+PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"Raw profile type APP1", b"com.adobe.xmp")
 MODE_WORDS = {"1": "black and white", "L": "grey", "P": "palette"}
 
 Source = str | os.PathLike | bytes | BinaryIO | Image.Image
@@ -52,15 +54,36 @@ class Opened:
     notes: tuple[str, ...]  # the conversions made, in words; empty when none was needed
 
 
-def open_picture(source: Source) -> Opened:
-    """Open and convert one picture; PictureError when missing, damaged, too small or too large."""
+def open_picture(source: Source, cover: tuple[int, int] | None = None) -> Opened:
+    """Open and convert one picture; PictureError when missing, damaged, too small or too large.
+
+    With `cover` (width, height) a JPEG that is to be made so small may come back smaller than it
+    is, but at least twice as large as to cover that: it is decoded at 1/2, 1/4 or 1/8 of its size.
+    """
     if isinstance(source, Image.Image):
         return _convert(source, "the picture")
     if isinstance(source, bytes):
-        return _open_stream(io.BytesIO(source), "the picture")
+        return _open_stream(io.BytesIO(source), "the picture", cover)
     if isinstance(source, str | os.PathLike):
         return _open_path(Path(source))
     return _open_stream(source, str(getattr(source, "name", "the picture")))
+
+
+def picture_size(content: bytes) -> tuple[int, int]:
+    """(width, height) of a picture file as open_picture will give it, from its header alone.
+
+    PictureError for what the header already shows; damage behind it is found by open_picture.
+    """
+    image = _header(io.BytesIO(content), "the picture")
+    with image:
+        _check_size(image.size, "the picture")
+        # Pillow decodes a whole PNG to look for EXIF behind its pixels.
+        may_be_turned = image.format != "PNG" or any(mark in content for mark in PNG_EXIF)
+        try:
+            sideways = may_be_turned and image.getexif().get(ORIENTATION_TAG, 1) in range(5, 9)
+        except DAMAGE:  # open_picture ignores it too
+            sideways = False
+        return (image.height, image.width) if sideways else (image.width, image.height)
 
 
 def to_tensor(pictures: list[Image.Image] | list[np.ndarray]) -> Tensor:
@@ -116,13 +139,34 @@ def _check_file(path: Path) -> None:
         raise PictureError(f"{path} is empty (0 bytes): save or download the picture again")
 
 
-def _open_stream(stream: BinaryIO, name: str) -> Opened:
+def _open_stream(stream: BinaryIO, name: str, cover: tuple[int, int] | None = None) -> Opened:
     """Open from a binary stream that can seek; name is used in messages only."""
+    with _header(stream, name) as image:
+        _check_size(image.size, name)
+        if cover is not None and image.format == "JPEG":
+            _draft(image, cover)
+        return _convert(image, name)
+
+
+def _draft(image: Image.Image, cover: tuple[int, int]) -> None:
+    """Let the JPEG decoder scale down by a power of two, which costs it less than decoding all.
+
+    The resize that follows still halves each side, or the result would differ visibly: 48 dB and
+    more to a full decode on textbook figures, against 40 dB without that margin.
+    """
+    scale = 2 * max(cover) / min(image.size)  # whichever way EXIF will turn it
+    if scale < 1:
+        size = (math.ceil(image.width * scale), math.ceil(image.height * scale))
+        image.draft(image.mode, size)
+
+
+def _header(stream: BinaryIO, name: str) -> Image.Image:
+    """The picture with its header read and nothing decoded."""
     start = stream.tell()
     head = stream.read(16)
     stream.seek(start)
     try:
-        image = Image.open(stream, formats=FORMATS)
+        return Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError as error:
         if head.startswith(SIGNATURES):
             raise _damaged(name, "its header cannot be read") from error
@@ -132,8 +176,6 @@ def _open_stream(stream: BinaryIO, name: str) -> Opened:
         raise _too_large(name, "has far too many pixels") from error
     except DAMAGE as error:
         raise _damaged(name, error) from error
-    with image:
-        return _convert(image, name)
 
 
 def _convert(image: Image.Image, name: str) -> Opened:

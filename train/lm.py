@@ -1,25 +1,27 @@
 """Train a language model that reads and draws: `unimodal train lm CONFIG`."""
 
+import os
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from unimodal.bundle import GRID, Model, load, save_bundle
-from unimodal.data.loader import Loader, LoaderConfig, PictureEncoder, Samples, State
-from unimodal.data.shards import find_shards
-from unimodal.document import Picture, Text
+from unimodal.data.lengths import shards_hash
+from unimodal.data.loader import Loader, LoaderConfig
+from unimodal.data.plan import State
+from unimodal.data.remote import local_shards
+from unimodal.data.rows import PictureEncoder
+from unimodal.data.sources import SourceConfig, texts
 from unimodal.drawer import NextCode
 from unimodal.generation import Sampling
 from unimodal.reader import CodeReader
 from unimodal.sequence import Batch, Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
-from unimodal.tokenizer.grid import Grid
 from unimodal.transformer import INIT_STD, Transformer, TransformerConfig
 from unimodal.vocabulary import Vocabulary
 
@@ -55,15 +57,15 @@ class LmRun:
 
     output: Path
     """Directory of the run; the trained bundle is written to `output/bundle`."""
-    shards: Path
-    """Directory of shards of documents."""
+    sources: dict[str, SourceConfig]
+    """What is learned from, by name."""
     tokenizer: Path
     """Directory of a trained image tokenizer."""
     schedule: ScheduleConfig
     weights: Path | None = None
     """A bundle to begin from: its transformer and its text tokenizer; None begins from nothing."""
     text_ids: int = 1024
-    """Ids of the byte-level BPE, which is trained on the shards' own texts."""
+    """Ids of the byte-level BPE, which is trained on the sources' own texts."""
     seed: int = 0
     model: ShapeConfig = field(default_factory=ShapeConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
@@ -88,6 +90,8 @@ class LmRun:
                 "precision bf16: this processor has no bfloat16 arithmetic and would take hundreds "
                 "of times longer; leave it out"
             )
+        if not self.sources:
+            found.append("sources: name at least one, as sources.NAME.shards=FOLDER")
         if self.loader.row_length > self.model.max_positions:
             found.append(
                 f"loader.row_length {self.loader.row_length} exceeds "
@@ -103,20 +107,19 @@ def has_bf16() -> bool:
 
 def train(config: LmRun) -> Path:
     """Train (or go on training) and return the directory of the finished bundle."""
-    shards = find_shards(config.shards)
+    paths = {name: local_shards(source.shards) for name, source in config.sources.items()}
     image = ImageTokenizer.load(config.tokenizer)
-    samples = Samples(shards)
-    grid = _grid(samples, image.patch)
-    provenance.data_seeds(config.shards)  # a damaged note of them stops here, not at the end
+    for folder in _folders(config):
+        provenance.data_seeds(folder)  # a damaged note of them stops here, not at the end
     parent = _parent(config, image) if config.weights else None
-    state = prepare(
-        config, config.output, tokenizer=image.hash, weights=parent.hash if parent else None
-    )
+    inputs: dict[str, Any] = {f"shards of {name}": shards_hash(paths[name]) for name in paths}
+    inputs |= {"tokenizer": image.hash, "weights": parent.hash if parent else None}
+    state = prepare(config, config.output, inputs)
     provenance.begin(config.output)
     set_threads(config.loop)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if parent is None:
-        text = _text_tokenizer(config, samples)
+        text = _text_tokenizer(config)
         vocabulary = Vocabulary(text.num_ids, image.num_codes)
         model = fresh(config, vocabulary, image).to(device)
     else:
@@ -130,12 +133,17 @@ def train(config: LmRun) -> Path:
     engine = Engine(model, optimizers, config.schedule, config.optimizer.clip)
     encode = PictureEncoder(image, device)
     loader = Loader(
-        shards,
+        config.sources,
         Sequencer(vocabulary, text, encode.hash),
         encode,
         config.loader,
         State(**state["data"]) if state else None,
+        pair_cost=pair_cost(model.config),
+        quarantine=config.output / "quarantine.jsonl",
+        measurers=os.cpu_count() or 1,
     )
+    for line in loader.summary():
+        print(line, file=sys.stderr)
 
     reader, drawer = CodeReader(), NextCode(vocabulary)
 
@@ -152,33 +160,34 @@ def train(config: LmRun) -> Path:
         state["step"] if state else 0,
     )
     before = provenance.read(config.weights or config.tokenizer)
-    card = provenance.card(config, device, before) | {"documents": len(samples)}
+    card = provenance.card(config, device, _folders(config), before)
+    card["documents"] = loader.documents
     parts = model.cpu(), vocabulary, text, image.cpu()
     return save_bundle(
         config.output / "bundle",
         *parts,
         card,
         context=config.model.max_positions,
-        grid=grid,
+        grid=loader.rows.grid() or GRID,
         sampling=config.sampling,
     )
 
 
-def _grid(samples: Samples, patch: int) -> Grid:
-    """The grid of the pictures in the shards, by the first one: what the bundle shall draw."""
-    for number in range(min(len(samples), TEXT_SAMPLES)):
-        for part in samples.document(number).parts:
-            if isinstance(part, Picture) and part.grid is not None:
-                return part.grid
-            if isinstance(part, Picture) and part.pixels is not None:
-                height, width = part.pixels.shape[:2]
-                if height % patch or width % patch:
-                    raise ValueError(
-                        f"{samples.name(number)}: a picture of {width} x {height} pixels; the "
-                        f"tokenizer takes sides of whole {patch}-pixel patches"
-                    )
-                return Grid(height // patch, width // patch)
-    return GRID
+def pair_cost(shape: TransformerConfig) -> float:
+    """FLOPs of a pair of positions of one document over those of a position.
+
+    A position costs 2 FLOPs a weight of the layers and the head. A pair costs 4 FLOPs a channel of
+    every head and layer (its score, and its part of the sum) and half of the pairs are in the past.
+    """
+    heads = shape.num_heads * shape.head_width
+    projections = 2 * shape.width * (heads + shape.num_kv_heads * shape.head_width)
+    layer = projections + 3 * shape.width * shape.mlp_width
+    weights = shape.num_layers * layer + shape.width * shape.num_ids
+    return 2 * heads * shape.num_layers / (2 * weights)
+
+
+def _folders(config: LmRun) -> list[Path]:
+    return [Path(source.shards) for source in config.sources.values()]
 
 
 def _parent(config: LmRun, image: ImageTokenizer) -> Model:
@@ -226,22 +235,15 @@ def code_rows(image: ImageTokenizer, width: int, seed: int) -> torch.Tensor:
     return INIT_STD * 2**0.5 * torch.cos(2 * vectors_Vd @ w_dD + b_D)
 
 
-def _text_tokenizer(config: LmRun, samples: Samples) -> TextTokenizer:
-    """The run's text tokenizer, trained once from the first documents of the shards."""
+def _text_tokenizer(config: LmRun) -> TextTokenizer:
+    """The run's text tokenizer, trained once from the first documents of each source."""
     path = config.output / "text.json"
     if not path.exists():
         part = path.with_name(f"{path.name}.part")  # a cut one would stop every later start
-        trained = TextTokenizer.train(_texts(samples), config.text_ids)
+        trained = TextTokenizer.train(texts(config.sources, TEXT_SAMPLES), config.text_ids)
         if trained.num_ids < config.text_ids:
             note = f"text_ids {config.text_ids:,}: the texts give no more than {trained.num_ids:,}"
             print(note, file=sys.stderr)
         trained.save(part)
         part.replace(path)
     return TextTokenizer.load(path)
-
-
-def _texts(samples: Samples) -> Iterator[str]:
-    for number in range(min(len(samples), TEXT_SAMPLES)):
-        for part in samples.document(number).parts:
-            if isinstance(part, Text):
-                yield part.text

@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unimodal import config as configuration
-from unimodal.data.shards import find_shards
 
 from . import checkpoint
 from .engine import Engine
@@ -55,12 +54,12 @@ class Stopped(SystemExit):
     """The run was asked to stop and has written a checkpoint."""
 
 
-def prepare(config: Any, output: Path, **inputs: str | None) -> dict[str, Any] | None:
+def prepare(config: Any, output: Path, inputs: dict[str, Any]) -> dict[str, Any] | None:
     """Open the run's directory; the state of its newest checkpoint, None for a new run.
 
     ValueError when the directory holds a run of another config, of which `FREE` alone may differ,
-    when the shards have other names or sizes than they had, or another hash stands in `inputs`, and
-    when the run is beyond the schedule's end.
+    when `inputs` (hashes of what the run reads, by name) are not those that it began with, and when
+    the run is beyond the schedule's end.
     """
     saved, noted = output / "config.yaml", output / "inputs.json"
     if not (output / METRICS).exists():  # no step was taken: a mistake may be put right
@@ -79,7 +78,7 @@ def prepare(config: Any, output: Path, **inputs: str | None) -> dict[str, Any] |
             )
     try:
         output.mkdir(parents=True, exist_ok=True)
-        _same_inputs(noted, inputs | listing(config.shards))
+        _same_inputs(noted, inputs)
         configuration.save(config, saved)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(output)) from error  # a write names none
@@ -105,11 +104,6 @@ def _same_inputs(noted: Path, now: dict[str, Any]) -> None:
             f"{', '.join(changed[:3])}: not what {noted.parent} began with; "
             "put it back, or give another output"
         )
-
-
-def listing(shards: Path) -> dict[str, int]:
-    """Bytes of each shard, by name: the order of samples hangs on them."""
-    return {path.name: path.stat().st_size for path in find_shards(shards)}
 
 
 def run(

@@ -19,10 +19,12 @@ CARD, COMMITS = "card.json", "commits.txt"
 DIRECTORIES = ("output", "shards", "tokenizer", "weights")  # of the machine: no part of a recipe
 
 
-def card(config: Any, device: str, before: dict[str, Any]) -> dict[str, Any]:
-    """The card of a finished run; `before` is that of what it began from, empty for nothing."""
-    recipe = {name: value for name, value in asdict(config).items() if name not in DIRECTORIES}
-    seeds = {*before.get("data_seeds", ()), *data_seeds(config.shards)}
+def card(config: Any, device: str, shards: list[Path], before: dict[str, Any]) -> dict[str, Any]:
+    """The card of a finished run on the `shards` of these folders; `before` is that of what it
+    began from, empty for nothing.
+    """
+    recipe = _portable(asdict(config))
+    seeds = {*before.get("data_seeds", ()), *(seed for one in shards for seed in data_seeds(one))}
     found = {
         "config": recipe,
         "commit": ", ".join(commits(config.output)) or None,
@@ -31,6 +33,15 @@ def card(config: Any, device: str, before: dict[str, Any]) -> dict[str, Any]:
         "data_seeds": sorted(seeds),
     }
     return found | ({"began_from": before} if before else {})
+
+
+def _portable(tree: dict[str, Any]) -> dict[str, Any]:
+    """A config without the directories of this machine."""
+    return {
+        name: _portable(value) if isinstance(value, dict) else value
+        for name, value in tree.items()
+        if name not in DIRECTORIES
+    }
 
 
 def read(directory: Path) -> dict[str, Any]:

@@ -47,7 +47,8 @@ def commands(output: Path, scale: float) -> list[list[str]]:
     }
     steps = {"tokenizer": schedule(times(TOKENIZER_STEPS, 20)), "lm": schedule(times(LM_STEPS, 4))}
     image = [f"output={tokenizer}", f"shards={pictures}", *steps["tokenizer"]]
-    language = [f"output={lm}", f"shards={conversations}", f"tokenizer={tokenizer / 'tokenizer'}"]
+    language = [f"output={lm}", f"sources.scenes.shards={conversations}"]
+    language += [f"tokenizer={tokenizer / 'tokenizer'}"]
     language += SMALLER
     language += ["precision=bf16"] if has_bf16() else []
     files = {"json": "scores.json", "markdown": "scores.md", "contact-sheet": "sheet.png"}

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from unimodal.data.loader import Samples, generator
-from unimodal.data.shards import find_shards
+from unimodal.data.lengths import shards_hash
+from unimodal.data.order import generator
+from unimodal.data.shards import Samples, find_shards
 from unimodal.document import Picture
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.pixels import to_tensor
@@ -46,12 +47,13 @@ class TokenizerRun:
 
 def train(config: TokenizerRun) -> Path:
     """Train (or go on training) and return the directory of the finished tokenizer."""
-    samples = Samples(find_shards(config.shards))
+    paths = find_shards(config.shards)
+    samples = Samples(paths)
     if len(samples) < config.batch_images:
         raise ValueError(
             f"{len(samples)} samples do not fill a batch of {config.batch_images} pictures"
         )
-    state = prepare(config, config.output)
+    state = prepare(config, config.output, {"shards": shards_hash(paths)})
     provenance.begin(config.output)
     set_threads(config.loop)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -72,7 +74,7 @@ def train(config: TokenizerRun) -> Path:
     finished = config.output / "tokenizer"
     finished.mkdir(exist_ok=True)
     model.cpu().save(finished)
-    card = provenance.card(config, device, before={})
+    card = provenance.card(config, device, [config.shards], before={})
     (finished / provenance.CARD).write_text(json.dumps(card, indent=2) + "\n")
     return finished
 
@@ -88,7 +90,7 @@ def pictures(
     per_pass = len(samples) // batch_images
     at = start
     while True:
-        order = generator(seed, at // per_pass, 0, 0).permutation(len(samples))
+        order = generator(seed, at // per_pass).permutation(len(samples))
         for batch in range(at % per_pass, per_pass):
             numbers = order[batch * batch_images : (batch + 1) * batch_images]
             at += 1

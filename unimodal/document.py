@@ -23,7 +23,7 @@ class Text:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self.role, self.weight)
+        check(self.role, self.weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Picture:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self.role, self.weight)
+        check(self.role, self.weight)
         if self.pixels is None and self.codes is None:
             raise ValueError("a Picture needs pixels or codes")
         if self.pixels is not None and (
@@ -72,7 +72,8 @@ class Document:
         ]
 
 
-def _check(role: str | None, weight: float) -> None:
+def check(role: str | None, weight: float) -> None:
+    """ValueError for a role that is none, or a weight that is no finite number of at least 0."""
     if role not in ROLES:
         raise ValueError(f"role {role!r}: one of {ROLES}")
     if not 0 <= weight < float("inf"):

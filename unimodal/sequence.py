@@ -17,6 +17,7 @@ are not learned: without its question an answer is noise.
 from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -25,11 +26,13 @@ from torch import Tensor
 from unimodal.tokenizer.grid import Grid
 
 from .document import Document, Part, Picture, Text
+from .grammar import picture_length
 from .text import TextTokenizer
 from .vocabulary import Vocabulary
 
 IGNORE = -100  # the label of a position with nothing to predict
 PADDING = -1  # the `doc` of a position that belongs to no document
+LAYOUT = 1  # of ids, as described above; lengths that were measured of another one are void
 DROPS = (None, "text", "pictures", "both")
 
 
@@ -76,29 +79,38 @@ class Row:
     positions: np.ndarray
 
     @classmethod
-    def pack(cls, sequences: Items[Sequence], length: int, pad: int) -> "Row":
-        """Put sequences side by side and pad to `length`; too many positions are a ValueError."""
-        used = sum(map(len, sequences))
+    def pack(cls, sequences: Items[Sequence | int], length: int, pad: int) -> "Row":
+        """Put sequences side by side and pad to `length`; too many positions are a ValueError.
+
+        A number in a sequence's place is that many positions of padding.
+        """
+        placed = [_blank(one, pad) if isinstance(one, int) else one for one in sequences]
+        counts = [len(sequence) for sequence in placed]
+        used = sum(counts)
         if used > length:
             raise ValueError(f"{used} positions do not fit a row of {length}")
-        gap = length - used
+        docs = [PADDING if isinstance(one, int) else at for at, one in enumerate(sequences)]
+        gap = _blank(length - used, pad)
 
-        def join(name: str, fill: int | float | bool) -> np.ndarray:
-            arrays = [getattr(sequence, name) for sequence in sequences]
-            return np.concatenate([*arrays, np.full(gap, fill, dtype=arrays[0].dtype)])
+        def join(name: str) -> np.ndarray:
+            return np.concatenate([getattr(sequence, name) for sequence in [*placed, gap]])
 
-        counts = [len(sequence) for sequence in sequences]
-        doc = np.concatenate([np.repeat(np.arange(len(counts)), counts), np.full(gap, PADDING)])
-        positions = np.concatenate([*map(np.arange, counts), np.arange(gap)])
         return cls(
-            ids=join("ids", pad),
-            labels=join("labels", IGNORE),
-            weights=join("weights", 0),
-            doc=doc.astype(np.int32),
-            block=join("block", 0),
-            private=join("private", False),
-            positions=positions.astype(np.int64),
+            ids=join("ids"),
+            labels=join("labels"),
+            weights=join("weights"),
+            doc=np.repeat(np.array([*docs, PADDING], np.int32), [*counts, len(gap)]),
+            block=join("block"),
+            private=join("private"),
+            positions=np.concatenate([np.arange(n, dtype=np.int64) for n in [*counts, len(gap)]]),
         )
+
+
+def _blank(length: int, pad: int) -> Sequence:
+    """Positions that nobody sees or learns."""
+    zeros = np.zeros(length, np.int32)
+    ids, labels = (np.full(length, value, np.int64) for value in (pad, IGNORE))
+    return Sequence(ids, labels, zeros.astype(np.float32), zeros, zeros.astype(bool), ())
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +181,29 @@ class Sequencer:
         """
         return self._assemble(document, drop, closed=False)
 
+    def measure(self, document: Document) -> dict[str | None, int]:
+        """Positions of `sequence(document, drop)` for each of DROPS, without making one.
+
+        Pictures need their grid alone.
+        """
+        sizes = [self.part_length(part) for part in document.parts]
+        turns = sum(1 for role, _ in groupby(part.role for part in document.parts) if role)
+        return {
+            drop: 2 + 2 * turns + sum(
+                1 if _is_dropped(part, drop) else size
+                for part, size in zip(document.parts, sizes, strict=True)
+            )
+            for drop in DROPS
+        }  # fmt: skip
+
+    def part_length(self, part: Part) -> int:
+        """The positions of a part that is not dropped."""
+        if isinstance(part, Text):
+            return len(self.text.encode(part.text))
+        if part.grid is None:
+            raise ValueError("a picture without a grid has no length")
+        return picture_length(part.grid)
+
     def _assemble(self, document: Document, drop: str | None, closed: bool) -> Sequence:
         if drop not in DROPS:
             raise ValueError(f"drop {drop!r}: one of {DROPS}")
@@ -191,8 +226,7 @@ class Sequencer:
         return layout.sequence()
 
     def _add_part(self, layout: "_Layout", part: Part, drop: str | None) -> None:
-        kind = "text" if isinstance(part, Text) else "pictures"
-        if part.role == "user" and drop in (kind, "both"):
+        if _is_dropped(part, drop):
             layout.add([self.vocabulary.control("null")], 0)
         elif isinstance(part, Text):
             layout.add(self.text.encode(part.text), _weight(part, drop))
@@ -300,6 +334,11 @@ class _Layout:
         labels = np.where(weights > 0, np.append(ids[1:], IGNORE), IGNORE)
         zeros = np.zeros(len(ids), dtype=np.int32)
         return Sequence(ids, labels, weights, zeros, zeros.astype(bool), tuple(self.pictures))
+
+
+def _is_dropped(part: Part, drop: str | None) -> bool:
+    kind = "text" if isinstance(part, Text) else "pictures"
+    return part.role == "user" and drop in (kind, "both")
 
 
 def _weight(part: Part, drop: str | None) -> float:

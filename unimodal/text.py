@@ -3,7 +3,9 @@
 The tokenizer holds no control token at all, so no spelling in a text can become one.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -46,6 +48,11 @@ class TextTokenizer:
     def save(self, path: Path) -> None:
         """Write a `tokenizers` JSON file."""
         path.write_text(self._tokenizer.to_str(pretty=False), encoding="utf-8")
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the file that `save` writes: tells tokenizers apart."""
+        return hashlib.sha256(self._tokenizer.to_str(pretty=False).encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text."""

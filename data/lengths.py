@@ -1,0 +1,249 @@
+"""The index of lengths: measured once, kept in a cache, read through the page cache.
+
+In: shards and a Ruler. Out: `Lengths`: units and records of all shards as memory-mapped tables, so
+that a process needs no memory for them, however many shards there are.
+
+1. Each shard is measured once for its contents and the Ruler (SHA-256 of both), by several
+   processes. Its hash is kept by path, size and time of change, so that an unchanged shard is not
+   read again.
+2. The tables of a list of shards are their shards' tables, one after another.
+
+The cache is the folder $UNIMODAL_CACHE, or ~/.cache/unimodal. Every file in it is written under
+another name and renamed when whole, and can be removed at any time.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from .ruler import RECORD, UNIT, Measured, Ruler, measure_shard
+from .tar import ShardError
+
+SMALL_BYTES = 50_000_000  # of shards to measure: fewer are done before other processes have begun
+READ_BYTES = 1 << 22
+
+
+def cache() -> Path:
+    """The folder of everything that can be made again."""
+    return Path(os.environ.get("UNIMODAL_CACHE") or Path.home() / ".cache" / "unimodal")
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A sample that cannot be used."""
+
+    shard: str
+    key: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The tables of a list of shards, in a folder of the cache."""
+
+    folder: Path
+
+    def __len__(self) -> int:
+        return len(self.units) - 1
+
+    @cached_property
+    def units(self) -> np.ndarray:
+        """UNIT (n + 1,), mapped; the last one closes the list."""
+        return np.load(self.folder / "units.npy", mmap_mode="r", allow_pickle=False)
+
+    @cached_property
+    def records(self) -> np.ndarray:
+        """RECORD (m,), mapped."""
+        return np.load(self.folder / "records.npy", mmap_mode="r", allow_pickle=False)
+
+    @cached_property
+    def shards(self) -> np.ndarray:
+        """The paths of the shards, bytes, mapped."""
+        return np.load(self.folder / "shards.npy", mmap_mode="r", allow_pickle=False)
+
+    @cached_property
+    def notes(self) -> dict[str, int]:
+        """Counts of what became of the samples (see Measured)."""
+        return json.loads((self.folder / "notes.json").read_text())
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the shards' contents and of the Ruler."""
+        return self.folder.name
+
+    def bad(self) -> Iterator[Bad]:
+        """The samples that are no documents."""
+        for line in (self.folder / "bad.jsonl").read_text(encoding="utf-8").splitlines():
+            yield Bad(**json.loads(line))
+
+    def __reduce__(self) -> tuple[type["Lengths"], tuple[Path]]:
+        """Sent to another process by its folder."""
+        return Lengths, (self.folder,)
+
+
+def measure(paths: Sequence[Path], ruler: Ruler, workers: int = 1) -> Lengths:
+    """The index of these shards, from the cache as far as it is there.
+
+    `workers` processes measure what is not; with more than one, a script that calls this needs the
+    usual `if __name__ == "__main__":`.
+    """
+    if not paths:
+        raise ShardError("no shards were given")
+    paths = [path.absolute() for path in paths]
+    keys = [_digest(file_hash(path), ruler.key) for path in paths]
+    name = _digest(*keys, *map(str, paths))
+    folder = cache() / "lengths" / name
+    if not folder.exists():
+        _measure_missing(paths, keys, ruler, workers)
+        _join(folder, paths, keys)
+    return Lengths(folder)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's contents; read again only when its size or time of change is another."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ShardError(f"{path} cannot be read: {error.strerror}") from error
+    state = _digest(str(path.absolute()), str(status.st_size), str(status.st_mtime_ns))
+    noted = cache() / "hashes" / state
+    if not noted.exists():
+        found = hashlib.sha256()
+        with path.open("rb") as stream:
+            while block := stream.read(READ_BYTES):
+                found.update(block)
+        _write(noted, found.hexdigest().encode())
+    return noted.read_text()
+
+
+def shards_hash(paths: Sequence[Path]) -> str:
+    """SHA-256 of the contents of shards, in order."""
+    return _digest(*map(file_hash, paths))
+
+
+def _measure_missing(
+    paths: Sequence[Path], keys: Sequence[str], ruler: Ruler, workers: int
+) -> None:
+    """Measure the shards that the cache does not know, with a progress bar."""
+    missing = {key: path for key, path in zip(keys, paths, strict=True) if not _file(key).exists()}
+    if not missing:
+        return
+    size_bytes = sum(path.stat().st_size for path in missing.values())
+    workers = min(workers, len(missing))
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("measuring shards", total=len(missing))
+        for _key in _measured(missing, ruler, 1 if size_bytes < SMALL_BYTES else workers):
+            bar.advance(task)
+
+
+def _measured(missing: dict[str, Path], ruler: Ruler, workers: int) -> Iterator[str]:
+    """Measure these shards; yields the key of each when it is done."""
+    if workers == 1:
+        yield from (_measure(key, path, ruler) for key, path in missing.items())
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        rulers = [ruler] * len(missing)
+        yield from pool.map(_measure, missing.keys(), missing.values(), rulers)
+
+
+def _measure(key: str, path: Path, ruler: Ruler) -> str:
+    found = measure_shard(path, ruler)
+    about = json.dumps({"bad": found.bad, "notes": found.notes}).encode()
+    with new(_file(key)) as part, part.open("wb") as stream:
+        arrays = (found.units, found.records, np.frombuffer(about, np.uint8))
+        for array in arrays:
+            np.save(stream, array, allow_pickle=False)
+    return key
+
+
+def _read(key: str) -> Measured:
+    with _file(key).open("rb") as stream:
+        units, records, about = (np.load(stream, allow_pickle=False) for _ in range(3))
+    return Measured(units, records, **json.loads(about.tobytes()))
+
+
+def _join(folder: Path, paths: Sequence[Path], keys: Sequence[str]) -> None:
+    """Write the tables of all shards, one shard in memory at a time."""
+    sizes = [(len(found.units) - 1, len(found.records)) for found in map(_read, keys)]
+    num_units, num_records = (sum(column) for column in zip(*sizes, strict=True))
+    if not num_units:
+        raise ShardError(_nothing_whole(paths, map(_read, keys)))
+    notes: Counter = Counter()
+    with new(folder) as part:
+        part.mkdir()
+        units = _table(part / "units.npy", UNIT, num_units + 1)
+        records = _table(part / "records.npy", RECORD, num_records)
+        at = record = 0
+        with (part / "bad.jsonl").open("w", encoding="utf-8") as bad:
+            for number, key in enumerate(keys):
+                found = _read(key)
+                found.units["shard"] = number
+                found.units["record"] += record
+                units[at : at + len(found.units)] = found.units  # the next overwrites the last
+                records[record : record + len(found.records)] = found.records
+                at, record = at + len(found.units) - 1, record + len(found.records)
+                notes.update(found.notes | {"bad": len(found.bad)})
+                for entry in found.bad:
+                    print(json.dumps({"shard": str(paths[number]), **entry}), file=bad)
+        np.save(part / "shards.npy", np.array([os.fsencode(path) for path in paths]))
+        (part / "notes.json").write_text(json.dumps(notes, sort_keys=True))
+
+
+def _nothing_whole(paths: Sequence[Path], found: Iterable[Measured]) -> str:
+    """Why no shard gave a document."""
+    first = next((entry for measured in found for entry in measured.bad), None)
+    why = f"; the first bad one: key {first['key']}: {first['message']}" if first else ""
+    return f"no samples to learn from in {paths[0]} and {len(paths) - 1} other shards{why}"
+
+
+def _table(path: Path, dtype: np.dtype, length: int) -> np.ndarray:
+    if not length:  # nothing can be mapped
+        np.save(path, np.empty(0, dtype))
+        return np.empty(0, dtype)
+    return np.lib.format.open_memmap(path, "w+", dtype, (length,))  # written when it is let go
+
+
+def _file(key: str) -> Path:
+    return cache() / "lengths" / "shards" / key
+
+
+def _digest(*words: str) -> str:
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with new(path) as part:
+        part.write_bytes(content)
+
+
+@contextmanager
+def new(path: Path) -> Iterator[Path]:
+    """A path to write a file or folder at, which gets its name when it is whole; processes that
+    write the same one do not disturb each other.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".part-", dir=path.parent))
+    try:
+        yield folder / "it"
+        try:
+            os.replace(folder / "it", path)
+        except OSError:
+            if not path.is_dir():  # else another process was faster
+                raise
+    finally:
+        shutil.rmtree(folder)

@@ -1,0 +1,74 @@
+"""Samples that cannot be used: counted, written down, and never in anybody's way.
+
+In: bad samples as they are met. Out: a JSONL file, one {"shard", "key", "reason", "message"} each,
+and a stop, with the list, when they are more than a share of the samples.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from .lengths import Bad
+from .tar import ShardError
+
+LEAST_SEEN = 1000  # samples: a share of fewer says little
+SHOWN = 10
+
+
+class Quarantine:
+    """The bad samples of a run, each once."""
+
+    def __init__(self, path: Path | None, share: float) -> None:
+        """`path`: the JSONL file, gone on with if it is there; None: only counted.
+
+        `share`: the part of the samples, 0 to 1, above which the run stops.
+        """
+        self.path, self.share = path, share
+        self.reasons: Counter[str] = Counter()
+        self._known: set[tuple[str, str]] = set()
+        self._made: set[tuple[str, str]] = set()  # those that were found while rows were made
+        if path is not None and path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            for bad in (Bad(**json.loads(line)) for line in lines if line.endswith("\n")):
+                self._known.add((bad.shard, bad.key))
+
+    def measured(self, found: Iterable[Bad], samples: int) -> None:
+        """Note the bad ones of a source's `samples`; ShardError when they are too many of these."""
+        found = list(found)
+        for bad in found:
+            self._note(bad)
+        if len(found) > self.share * samples:
+            self._stop(found, len(found), samples)
+
+    def made(self, found: Iterable[Bad], documents: int) -> None:
+        """Note samples that were found to be bad in the making of `documents` in all so far;
+        ShardError when they are too many. One that is met again is counted once.
+        """
+        found = list(found)
+        for bad in found:
+            self._note(bad)
+            self._made.add((bad.shard, bad.key))
+        if len(self._made) > self.share * max(documents, LEAST_SEEN):
+            self._stop(found, len(self._made), documents)
+
+    def _note(self, bad: Bad) -> None:
+        if (bad.shard, bad.key) in self._known and bad.key:
+            return
+        self._known.add((bad.shard, bad.key))
+        self.reasons[bad.reason] += 1
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                print(json.dumps(asdict(bad), ensure_ascii=False), file=file)
+
+    def _stop(self, found: list[Bad], count: int, samples: int) -> None:
+        shown = found[:SHOWN]
+        listed = "\n".join(f"  {b.shard}, key {b.key}: {b.message}" for b in shown)
+        more = f"\n  and {count - len(shown)} more" if count > len(shown) else ""
+        where = f" (all are in {self.path})" if self.path else ""
+        raise ShardError(
+            f"{count} of {samples} samples cannot be used, more than the share of "
+            f"{self.share:.2%} that is let pass{where}; mend or remove them, or raise "
+            f"bad_share:\n{listed}{more}"
+        )

@@ -1,0 +1,78 @@
+"""Shards that lie elsewhere: a place as the user wrote it -> files on this machine.
+
+In: a folder, one .tar file, a URL that fsspec opens (s3://, gs://, https://, ...), or `pipe:` and a
+shell command whose output is a shard; {000..123} stands for that many numbers. Out: local paths.
+
+What is not local is copied into the cache once, whole, before it is read: a shard is then indexed
+and read at any place, as a local one. A copy that breaks is tried again, then stops the run: a
+network error is never a bad sample. A command runs only because it stands in the user's own
+configuration; nothing that was read from a shard ever reaches this file.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from braceexpand import braceexpand
+
+from .lengths import cache, new
+from .shards import find_shards
+from .tar import ShardError
+
+PIPE = "pipe:"
+WAITS_S = (1.0, 5.0, 20.0)  # before each further try
+
+
+def local_shards(place: str) -> list[Path]:
+    """The shards of a place, in order; ShardError when there are none or one cannot be had."""
+    return [path for one in braceexpand(place, escape=False) for path in _local(one)]
+
+
+def _local(place: str) -> list[Path]:
+    if place.startswith(PIPE):
+        return [_copied(place, lambda part: _run(place.removeprefix(PIPE), part))]
+    if "://" in place:
+        return [_copied(place, lambda part: _download(place, part))]
+    path = Path(place)
+    return [path] if path.is_file() else find_shards(path)
+
+
+def _copied(place: str, copy: Callable[[Path], None]) -> Path:
+    """The file in the cache that holds what is at `place`."""
+    path = cache() / "shards" / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.tar"
+    for wait_s in (*WAITS_S, None):
+        if path.exists():
+            break
+        try:
+            with new(path) as part:
+                copy(part)
+        except OSError as error:
+            if wait_s is None:
+                raise ShardError(f"{place} cannot be copied: {error}") from error
+            time.sleep(wait_s)
+    return path
+
+
+def _download(url: str, part: Path) -> None:
+    import fsspec
+
+    try:
+        with fsspec.open(url, "rb") as source, part.open("wb") as target:
+            shutil.copyfileobj(source, target)
+    except (ImportError, ValueError) as error:  # a protocol that fsspec or its extras do not know
+        raise ShardError(f"{url}: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:  # what HTTP and cloud libraries raise has no common class
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def _run(command: str, part: Path) -> None:
+    with part.open("wb") as target:
+        done = subprocess.run(command, shell=True, stdout=target, stderr=subprocess.PIPE)
+    if done.returncode:
+        words = done.stderr.decode(errors="replace").strip()[-500:]
+        raise OSError(f"the command ended with {done.returncode}: {words}")

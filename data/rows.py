@@ -1,0 +1,252 @@
+"""A planned row made real: samples read, pictures sized and encoded, everything laid out.
+
+In: the places of a row (plan.py). Out: the Row, and the samples that turned out to be bad: each
+became masked padding in its place. A row is a pure function of its places: its pictures are encoded
+together, with no other row's, so that the same codes come out on any rank.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from unimodal.document import Document, Part, Picture, Text
+from unimodal.sequence import DROPS, Row, Sequencer, encoded
+from unimodal.sequence import Sequence as Positions
+from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.pixels import PictureError, open_picture, picture_size, to_tensor
+
+from . import forms, order
+from .forms import Sample, SampleError, Stored
+from .lengths import Bad
+from .pictures import PictureRule, bucket, fitted, may_mirror
+from .plan import Place
+from .shards import sample_of
+from .sources import PICTURES, SourceConfig, Stream
+from .splitting import Cut, piece
+
+PICTURES_AT_ONCE = 64  # in one call of the tokenizer
+FIRST_UNITS = 1000  # of each stream, among which a picture is looked for
+OPEN_FILES = 64  # shards that a process keeps open
+
+
+class Encode(Protocol):
+    """Pixels -> codes: an image tokenizer as the loader needs it."""
+
+    hash: str
+    patch: int
+    """Pixels that a code stands for, along each side."""
+
+    def __call__(self, pixels: list[np.ndarray]) -> list[Picture]:
+        """uint8 (H, W, 3) each, of any mix of sizes -> Pictures with codes, in that order."""
+        ...
+
+
+class PictureEncoder:
+    """A frozen image tokenizer as pixels -> Pictures with codes."""
+
+    def __init__(self, tokenizer: ImageTokenizer, device: torch.device | str = "cpu") -> None:
+        self.tokenizer = tokenizer.to(device).eval().requires_grad_(False)
+        self.device = device
+        self.hash, self.patch = tokenizer.hash, tokenizer.patch
+
+    @torch.no_grad()
+    def __call__(self, pixels: list[np.ndarray]) -> list[Picture]:
+        """Pixels, uint8 (H, W, 3) of any mix of sizes -> Pictures with codes, in that order."""
+        pictures: dict[int, Picture] = {}
+        for numbers in _same_size(pixels):
+            images_BCHW = to_tensor([pixels[number] for number in numbers]).to(self.device)
+            codes_Bn1, grid = self.tokenizer.encode(images_BCHW)
+            for number, codes_n in zip(numbers, codes_Bn1[:, :, 0].cpu().numpy(), strict=True):
+                pictures[number] = Picture(codes=codes_n, grid=grid, tokenizer_hash=self.hash)
+        return [pictures[number] for number in range(len(pixels))]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A row, and what was met while it was made."""
+
+    row: Row
+    documents: int
+    bad: tuple[Bad, ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Makes planned rows; can be sent to another process."""
+
+    streams: Sequence[Stream]
+    sequencer: Sequencer
+    encode: Encode
+    row_length: int
+    seed: int
+
+    def make(self, places: Sequence[Place]) -> Made:
+        """The row of these places; ShardError where a shard is not what was measured."""
+        documents: list[Document | None] = []
+        bad: list[Bad] = []
+        for place in places:
+            try:
+                documents.append(self._document(place))
+            except SampleError as error:
+                documents.append(None)
+                bad.append(self._bad(place, error))
+        whole = [document for document in documents if document is not None]
+        pictures = iter(self.encode([pixels for one in whole for pixels in _pixels(one)]))
+        sequences: list[Positions | int] = []
+        for place, document in zip(places, documents, strict=True):
+            if document is None:
+                sequences.append(place.length)
+                continue
+            sequence = self.sequencer.sequence(encoded(document, pictures), DROPS[place.drop])
+            if len(sequence) != place.length:
+                raise ValueError(
+                    f"{self._shard(place)}, unit {place.unit}: {len(sequence)} positions, but "
+                    f"{place.length} were measured: was the shard changed under way?"
+                )
+            sequences.append(sequence)
+        pad = self.sequencer.vocabulary.control("pad")
+        return Made(Row.pack(sequences, self.row_length, pad), len(places), tuple(bad))
+
+    def _document(self, place: Place) -> Document:
+        """The document of a unit, its pictures at their size, or with codes."""
+        stream = self.streams[place.stream]
+        record = stream.lengths.records[place.record]
+        sample, form = self._sample(place)
+        stored = forms.document(sample, form, int(record["variant"]))
+        stored = piece(stored, Cut(*record["cut"].tolist()))
+        opener = partial(sized, rule=stream.rule, at=self._crop(place), mirror=False)
+        if stream.rule is not None and self._is_mirrored(place, stream.rule, stored):
+            opener = partial(opener, mirror=True)
+        return _weighted(forms.opened(stored, opener), stream.source)
+
+    def _sample(self, place: Place) -> tuple[Sample, str]:
+        """The sample of a unit, and the form in which it is read."""
+        stream = self.streams[place.stream]
+        unit, record = stream.lengths.units[place.unit], stream.lengths.records[place.record]
+        path = bytes(stream.lengths.shards[unit["shard"]])
+        sample = _read(path, int(unit["start"]), int(unit["stop"]))
+        if record["other"][1]:
+            begin, end = record["other"].tolist()
+            return forms.pair(sample, _read(path, begin, end)), "edit"
+        return sample, stream.source.form or forms.recognised(sample)
+
+    def _shard(self, place: Place) -> str:
+        lengths = self.streams[place.stream].lengths
+        return os.fsdecode(bytes(lengths.shards[lengths.units[place.unit]["shard"]]))
+
+    def _bad(self, place: Place, error: SampleError) -> Bad:
+        return Bad(self._shard(place), self._sample(place)[0].key, error.reason, str(error))
+
+    def _chance(self, place: Place, purpose: int) -> float:
+        word = self.streams[place.stream].word
+        return float(order.uniform(self.seed, PICTURES, purpose, word, place.epoch, place.unit)[0])
+
+    def _crop(self, place: Place) -> tuple[float, float]:
+        rule = self.streams[place.stream].rule
+        if rule is None or not rule.random_crop:
+            return 0.5, 0.5
+        return self._chance(place, 0), self._chance(place, 1)
+
+    def _is_mirrored(self, place: Place, rule: PictureRule, document: Document) -> bool:
+        return rule.flip > self._chance(place, 2) and may_mirror(document)
+
+    def grid(self) -> Grid | None:
+        """The grid of the first picture among the first units of the streams."""
+        for number, stream in enumerate(self.streams):
+            for unit in range(min(len(stream.lengths), FIRST_UNITS)):
+                record = int(stream.lengths.units["record"][unit])
+                with suppress(SampleError):
+                    for part in self._document(Place(number, 0, unit, record, 0, 0)).parts:
+                        if isinstance(part, Picture):
+                            return part.grid or self._grid_of(part)
+        return None
+
+    def _grid_of(self, picture: Picture) -> Grid:
+        assert picture.pixels is not None, "a picture without codes has pixels"
+        height, width = picture.pixels.shape[:2]
+        return Grid(height // self.encode.patch, width // self.encode.patch)
+
+    def varied(self, place: Place) -> tuple[float, float, bool]:
+        """How the pictures of a unit are cropped and whether they are mirrored, for digests."""
+        rule = self.streams[place.stream].rule
+        mirrored = False
+        if rule is not None and rule.flip:
+            sample, form = self._sample(place)
+            record = self.streams[place.stream].lengths.records[place.record]
+            document = forms.document(sample, form, int(record["variant"]))
+            document = piece(document, Cut(*record["cut"].tolist()))
+            mirrored = self._is_mirrored(place, rule, document)
+        return *self._crop(place), mirrored
+
+
+def sized(
+    stored: Stored, rule: PictureRule | None, at: tuple[float, float], mirror: bool
+) -> Picture:
+    """A stored picture as the rule wants it; SampleError when it is damaged."""
+    if stored.is_codes or rule is None:
+        return forms.as_it_is(stored)
+    try:
+        size = bucket(picture_size(stored.content), rule)
+        pixels = fitted(open_picture(stored.content, cover=size).image, size, at)
+    except (PictureError, ValueError) as error:
+        raise SampleError("bad picture", f".{stored.name}: {error}") from error
+    return Picture(np.ascontiguousarray(pixels[:, ::-1]) if mirror else pixels)
+
+
+def _read(path: bytes, start: int, stop: int) -> Sample:
+    content = os.pread(_opened(path), stop - start, start)
+    return sample_of(content, 0, len(content))
+
+
+@lru_cache(OPEN_FILES)
+def _opened(path: bytes) -> "_File":
+    return _File(path)
+
+
+class _File(int):
+    """An open file's number; closed when nobody holds it any more."""
+
+    def __new__(cls, path: bytes) -> "_File":
+        """Open the file."""
+        return super().__new__(cls, os.open(path, os.O_RDONLY))
+
+    def __del__(self) -> None:
+        os.close(self)
+
+
+def _weighted(document: Document, source: SourceConfig) -> Document:
+    """The document with the weights of its source."""
+    if source.text_weight == source.picture_weight == 1.0:
+        return document
+
+    def weighted(part: Part) -> Part:
+        by = source.text_weight if isinstance(part, Text) else source.picture_weight
+        return replace(part, weight=part.weight * by)
+
+    return Document(tuple(map(weighted, document.parts)))
+
+
+def _pixels(document: Document) -> list[np.ndarray]:
+    """The pixels of each picture that has no codes yet."""
+    return [
+        part.pixels
+        for part in document.parts
+        if isinstance(part, Picture) and part.codes is None and part.pixels is not None
+    ]
+
+
+def _same_size(pixels: list[np.ndarray]) -> Iterator[list[int]]:
+    """Numbers of pictures of equal size, at most PICTURES_AT_ONCE together."""
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for number, array in enumerate(pixels):
+        by_size.setdefault(array.shape, []).append(number)
+    for numbers in by_size.values():
+        for at in range(0, len(numbers), PICTURES_AT_ONCE):
+            yield numbers[at : at + PICTURES_AT_ONCE]

@@ -1,0 +1,199 @@
+"""What a run learns from: weighted sources, and how their mixture changes over a run.
+
+In: for each source a place with shards, its weight and form; stages of the run. Out: `Stream`s: a
+source read at one size of pictures, with its index of lengths.
+
+A source's passes over its units are random orders, each keyed by (seed, stream, epoch) and never
+written down (see order.py).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import islice
+
+import numpy as np
+
+from unimodal.document import Text
+from unimodal.sequence import DROPS, Sequencer
+
+from . import forms, order
+from .forms import SampleError
+from .lengths import Lengths, measure
+from .pictures import PictureRule
+from .remote import local_shards
+from .ruler import Ruler
+from .shards import Shard
+
+ORDER, VARIANT, DROP, PICTURES, PHASE, GROUPS = range(6)  # what a hash decides
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """One source of documents."""
+
+    shards: str
+    """A folder of .tar files, one .tar file, a URL that fsspec opens, or `pipe:` and a command;
+    {000..123} stands for that many numbers."""
+    weight: float = 1.0
+    """Its share of positions, beside the other sources' weights; 0: not read."""
+    form: str | None = None
+    """How its samples are stored (see forms.py); None: as each sample shows."""
+    pairs: str | None = None
+    """A field of .json: samples of a shard that share its value are made into edits."""
+    text_weight: float = 1.0
+    """The loss of learned text of this source is multiplied by it."""
+    picture_weight: float = 1.0
+    """The loss of learned pictures of this source is multiplied by it."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        found = [
+            f"{name} {value}: a finite number of at least 0"
+            for name, value in vars(self).items()
+            if name.endswith("weight") and not 0 <= value < float("inf")
+        ]
+        if self.form is not None and self.form not in forms.FORMS:
+            found.append(f"form {self.form!r}: one of {', '.join(forms.FORMS)}")
+        if self.pairs is not None and self.form is not None:
+            found.append("form: leave it out beside pairs, which makes edits")
+        return found
+
+
+@dataclass(frozen=True)
+class Stage:
+    """From a step on, another mixture or other pictures."""
+
+    from_step: int
+    weights: dict[str, float] = field(default_factory=dict)
+    """By source; those that are not named keep their weight."""
+    area: int | None = None
+    """Pixels of a picture; None: as before."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        found = [f"weights.{n} {w}: at least 0" for n, w in self.weights.items() if not w >= 0]
+        return found if self.from_step > 0 else [f"from_step {self.from_step}: at least 1", *found]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What holds from a step on: the weight of each source, and the rule of pictures."""
+
+    from_step: int
+    weights: dict[str, float]
+    rule: PictureRule | None
+
+
+def mixtures(
+    sources: Mapping[str, SourceConfig], stages: Sequence[Stage], rule: PictureRule | None
+) -> list[Mixture]:
+    """The mixture of each stage in turn; ValueError for stages that cannot be."""
+    found = [Mixture(0, {name: source.weight for name, source in sources.items()}, rule)]
+    for stage in stages:
+        last = found[-1]
+        unknown = [name for name in stage.weights if name not in sources]
+        if unknown:
+            raise ValueError(f"stages name {', '.join(unknown)}: sources are {', '.join(sources)}")
+        if stage.from_step <= last.from_step:
+            raise ValueError(f"a stage from step {stage.from_step} after one from {last.from_step}")
+        if stage.area is not None and last.rule is None:
+            raise ValueError("a stage has an area, but `pictures` is not set")
+        rule = replace(last.rule, area=stage.area) if stage.area and last.rule else last.rule
+        found.append(Mixture(stage.from_step, last.weights | stage.weights, rule))
+    for mixture in found:
+        if not any(mixture.weights.values()):
+            raise ValueError(f"from step {mixture.from_step} on no source has a weight")
+    return found
+
+
+@dataclass(frozen=True)
+class Units:
+    """Units of a stream as they come in its order: what planning needs, arrays (n,)."""
+
+    epochs: np.ndarray
+    numbers: np.ndarray
+    records: np.ndarray
+    """Which of the unit's Documents it is this time."""
+    drops: np.ndarray
+    """Index in DROPS of what is dropped for guidance."""
+    lengths: np.ndarray
+    """Positions."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A source, read at one size of pictures."""
+
+    name: str
+    source: SourceConfig
+    rule: PictureRule | None
+    lengths: Lengths
+
+    @cached_property
+    def word(self) -> int:
+        """What keys its chances."""
+        return order.word(f"{self.name} {self.rule.area if self.rule else ''}")
+
+    def units(self, first: int, count: int, seed: int, dropout: float) -> Units:
+        """Units `first` .. `first + count - 1` of its endless sequence of passes."""
+        size = len(self.lengths)
+        epochs, at = np.divmod(np.arange(first, first + count), size)
+        numbers = order.permuted(at, size, seed, ORDER, self.word, epochs)
+        begins = self.lengths.units["record"][numbers].astype(np.int64)
+        counts = self.lengths.units["record"][numbers + 1].astype(np.int64) - begins
+        chance = order.uniform(seed, VARIANT, self.word, epochs, numbers)
+        records = begins + (chance * counts).astype(np.int64)
+        table = self.lengths.records[records]
+        hashes = order.hashed(seed, DROP, self.word, epochs, numbers)
+        drops = _drops(table["drops"], hashes, dropout)
+        lengths = table["lengths"][np.arange(count), drops].astype(np.int64)
+        return Units(epochs, numbers, records, drops, lengths)
+
+
+def _drops(allowed_n: np.ndarray, hashes_n: np.ndarray, dropout: float) -> np.ndarray:
+    """Which drop each document has: one of those allowed (bits), with the chance `dropout`."""
+    dropped_n = (order.uniform(hashes_n, 0) < dropout) & (allowed_n > 0)
+    options = np.stack([allowed_n >> bit & 1 for bit in range(len(DROPS) - 1)], axis=1)
+    taken_n = (order.uniform(hashes_n, 1) * options.sum(axis=1)).astype(np.int64)
+    chosen_n = (options.cumsum(axis=1) > taken_n[:, None]).argmax(axis=1) + 1
+    return np.where(dropped_n, chosen_n, 0)
+
+
+def streams(
+    sources: Mapping[str, SourceConfig],
+    mixed: Sequence[Mixture],
+    sequencer: Sequencer,
+    row_length: int,
+    patch: int,
+    workers: int = 1,
+) -> list[Stream]:
+    """Every source at every size of pictures that it is read at, measured by `workers`
+    processes.
+    """
+    found: dict[tuple[str, PictureRule | None], Stream] = {}
+    for mixture in mixed:
+        for name, source in sources.items():
+            if mixture.weights[name] and (name, mixture.rule) not in found:
+                ruler = Ruler(sequencer, row_length, patch, mixture.rule, source.form, source.pairs)
+                lengths = measure(local_shards(source.shards), ruler, workers)
+                found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths)
+    return list(found.values())
+
+
+def texts(sources: Mapping[str, SourceConfig], samples: int) -> Iterator[str]:
+    """The texts of the first `samples` samples of each source, those that are no document left
+    out: what a text tokenizer learns from.
+    """
+    for source in sources.values():
+        stored = (
+            (shard.sample(number), source.form)
+            for path in local_shards(source.shards)
+            for shard in [Shard(path, [])]
+            for number in range(len(shard))
+        )
+        for sample, form in islice(stored, samples):
+            with suppress(SampleError):
+                document = forms.document(sample, form or forms.recognised(sample))
+                yield from (part.text for part in document.parts if isinstance(part, Text))

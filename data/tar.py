@@ -1,0 +1,219 @@
+"""Where samples lie in a tar file, found from its headers alone.
+
+In: the bytes of a tar, mapped or read. Out: byte ranges of samples: neighbouring plain files that
+share a key, as webdataset has it.
+
+Damage costs the samples that it touches and nothing else: with a list for `faults`, what is lost is
+noted there and the walk goes on at the next sound header. Where a header is unreadable, its
+neighbours are kept if they have the files that most samples have. Costs 6 us a
+file and core.
+"""
+
+import mmap
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+BLOCK = 512  # bytes of a header, and what contents are padded to
+END = bytes(2 * BLOCK)  # two empty headers close a tar
+REGULAR = (b"0", b"\0")  # type flags of a plain file, new and old
+EXTENDED = (b"x", b"g")  # type flags of pax records about the member that follows
+FOLDER = b"5"
+MAGIC, MAGIC_AT, CHECKSUM = b"ustar", 257, slice(148, 156)
+
+Bytes = bytes | mmap.mmap
+
+
+class ShardError(ValueError):
+    """A shard that cannot be read or written: the message names the shard, the key and why."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A place where a tar is damaged, and the sample that it costs."""
+
+    key: str | None
+    """None where not even a name can be read."""
+    message: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """One plain file of a tar: header, contents, and where the next header begins."""
+
+    name: str
+    header: int
+    start: int
+    stop: int
+
+    @property
+    def after(self) -> int:
+        """The byte behind the contents and their padding."""
+        return self.start + padded(self.stop - self.start)
+
+
+class _Damaged(ValueError):
+    """A header that cannot be followed."""
+
+    def __init__(self, offset: int, name: str | None, message: str):
+        super().__init__(message)
+        self.offset, self.name = offset, name
+
+
+@lru_cache
+def _shared(extensions: tuple[str, ...]) -> tuple[str, ...]:
+    """One object for equal tuples: most samples have the same."""
+    return extensions
+
+
+def padded(size: int) -> int:
+    """Bytes that contents of this size take in a tar."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def key_and_extension(name: str) -> tuple[str, str]:
+    """Those of a member: cut at the first dot of the file name, as webdataset does."""
+    folder, slash, file = name.rpartition("/")
+    stem, _, extension = file.partition(".")
+    return f"{folder}{slash}{stem}", extension
+
+
+def sample_ranges(source: Bytes, path: Path, faults: list[Fault] | None = None) -> np.ndarray:
+    """int64 (n, 2): the first byte of each sample and the byte behind it.
+
+    Without `faults` any damage is a ShardError; with it, what is lost is noted there.
+    """
+    found = _Found()
+    at: int | None = 0
+    while at is not None:
+        try:
+            for member in members(source, at, len(source)):
+                found.add(member)
+                at = member.after
+            _check_end(source, at or 0)
+            break
+        except _Damaged as damage:
+            if faults is None:
+                where = damage.name or f"byte {damage.offset}"
+                raise ShardError(f"{path}, {where}: {damage}") from damage
+            faults.append(found.damage(damage))
+            at = _next_header(source, damage.offset + BLOCK)
+    if faults is not None:
+        faults += found.incomplete()
+    return np.array(found.ranges, dtype=np.int64).reshape(-1, 2)
+
+
+class _Found:
+    """The samples of a walk so far."""
+
+    def __init__(self) -> None:
+        self.ranges: list[list[int]] = []
+        self.keys: list[str] = []
+        self.extensions: list[tuple[str, ...]] = []
+        self.suspects: set[int] = set()  # beside damage: they may lack a file
+        self.lost: str | None = None  # the key of a damaged file; the rest of its sample goes too
+        self.is_after_damage = False
+
+    def add(self, member: Member) -> None:
+        """One more file."""
+        key, extension = key_and_extension(member.name)
+        if key == self.lost:
+            return
+        if not self.keys or key != self.keys[-1]:
+            self.ranges.append([member.header, member.header])
+            self.keys.append(key)
+            self.extensions.append(())
+        self.ranges[-1][1] = member.after
+        self.extensions[-1] = _shared((*self.extensions[-1], extension))
+        if self.is_after_damage:
+            self.suspects.add(len(self.keys) - 1)
+        self.is_after_damage, self.lost = False, None
+
+    def damage(self, damage: _Damaged) -> Fault:
+        """Note a file that cannot be read: its sample is lost; without a name, any neighbour's."""
+        message = f"byte {damage.offset}: {damage}"
+        if damage.name is None:
+            if self.keys:
+                self.suspects.add(len(self.keys) - 1)
+            self.is_after_damage = True
+            return Fault(None, message)
+        self.lost = key_and_extension(damage.name)[0]
+        if self.keys and self.keys[-1] == self.lost:
+            self._drop(len(self.keys) - 1)
+        return Fault(self.lost, message)
+
+    def incomplete(self) -> list[Fault]:
+        """Drop those beside damage whose files are not what most samples have."""
+        if not self.suspects:
+            return []
+        usual = Counter(self.extensions).most_common(1)[0][0]
+        wrong = sorted(at for at in self.suspects if self.extensions[at] != usual)
+        faults = [
+            Fault(self.keys[at], f"only {', '.join(self.extensions[at])} beside damage in the tar")
+            for at in wrong
+        ]
+        for at in reversed(wrong):
+            self._drop(at)
+        return faults
+
+    def _drop(self, at: int) -> None:
+        del self.ranges[at], self.keys[at], self.extensions[at]
+
+
+def members(source: Bytes, offset: int, end: int) -> Iterator[Member]:
+    """The plain files whose headers lie from byte `offset` to `end`, checked to be whole."""
+    while offset < end:
+        head = source[offset : offset + BLOCK]
+        if not head.strip(b"\0"):
+            return
+        kind, name = head[156:157], _name(head)
+        start = offset + BLOCK
+        member = Member(name, offset, start, start + _size_bytes(head, offset))
+        if member.after > len(source):
+            raise _Damaged(offset, name, "the tar is truncated; write or copy it again")
+        if kind in REGULAR:
+            yield member
+        elif kind in EXTENDED:
+            if any(word in source[start : member.stop] for word in (b" path=", b" size=")):
+                limits = "member names are at most 100 characters, sizes under 8 GB"
+                raise _Damaged(offset, None, limits)
+        elif kind != FOLDER:
+            raise _Damaged(offset, name, f"is no plain file (tar type {kind!r})")
+        offset = member.after
+
+
+def _check_end(source: Bytes, end: int) -> None:
+    if source[end : end + BLOCK] != bytes(BLOCK):
+        raise _Damaged(end, None, "the tar is truncated here; write or copy it again")
+
+
+def _next_header(source: Bytes, offset: int) -> int | None:
+    """The next block that is a sound header; contents that only look like one lack its checksum."""
+    for at in range(offset, len(source) - BLOCK + 1, BLOCK):
+        if source[at + MAGIC_AT : at + MAGIC_AT + 5] == MAGIC:
+            head = source[at : at + BLOCK]
+            total = sum(head) - sum(head[CHECKSUM]) + 8 * ord(" ")
+            digits = head[CHECKSUM].strip(b" \0")
+            if digits.isdigit() and int(digits, 8) == total:
+                return at
+    return None
+
+
+def _size_bytes(head: bytes, offset: int) -> int:
+    digits = head[124:136].strip(b" \0")
+    if head[MAGIC_AT : MAGIC_AT + 5] != MAGIC or not digits.isdigit():
+        raise _Damaged(offset, None, "no tar header here; the file is damaged or no tar")
+    try:
+        return int(digits, 8)
+    except ValueError as error:
+        raise _Damaged(offset, None, "the header's size is no number") from error
+
+
+def _name(head: bytes) -> str:
+    name = head[:100].rstrip(b"\0").decode(errors="replace")
+    prefix = head[345:500].rstrip(b"\0").decode(errors="replace") if head[262:263] == b"\0" else ""
+    return f"{prefix}/{name}" if prefix else name

@@ -1,0 +1,187 @@
+"""Damaged data: every fault is met, counted and written down, and costs no other sample."""
+
+import io
+import json
+import shutil
+import tarfile
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.faults import (
+    SOUND,
+    TAR_FAULTS,
+    Means,
+    caption,
+    damaged,
+    key_of,
+    one_pass,
+    picture,
+    samples,
+    sequencer,
+    table,
+    write,
+)
+
+from unimodal.data.lengths import Bad
+from unimodal.data.loader import Loader, LoaderConfig
+from unimodal.data.quarantine import Quarantine
+from unimodal.data.sources import SourceConfig
+from unimodal.data.tar import ShardError
+from unimodal.sequence import PADDING
+
+CONFIG = LoaderConfig(row_length=256, batch_rows=8, window_rows=64)
+
+
+def test_every_fault_costs_its_own_sample_alone(tmp_path: Path) -> None:
+    rows = {name: (met, reason, lost) for name, met, reason, lost in table(tmp_path)}
+    assert len(rows) == len(samples()) + len(TAR_FAULTS)
+    assert all(lost == 0 for _, _, lost in rows.values())
+    harmless = ("text with control spellings", "animated picture")
+    assert [name for name, (met, *_) in rows.items() if met == "none"] == list(harmless)
+    assert rows["corrupt picture"][:2] == ("making", "bad picture")
+    for line in (tmp_path / "quarantine.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        assert Path(entry["shard"]).exists() and entry["reason"] and entry["message"]
+
+
+def test_a_bad_sample_is_masked_padding_in_its_place(tmp_path: Path) -> None:
+    """Beside the same data without damage, every other position is the same."""
+    faults = {f"twin{k}": caption(f"#{k + 5000};", picture()) for k in range(12)}
+    sound, bad = tmp_path / "sound", tmp_path / "bad"
+    for folder in (sound, bad):
+        folder.mkdir()
+    write(sound, faults, ())
+    broken = {name: {**files, "png": damaged(files["png"])} for name, files in faults.items()}
+    write(bad, broken, ())
+    loaders = [
+        Loader({"all": SourceConfig(str(folder))}, sequencer(), Means(), CONFIG)
+        for folder in (sound, bad)
+    ]
+    blanks = 0
+    for (whole, state), (holed, same) in islice(zip(*loaders, strict=True), 24):
+        assert state == same
+        blank = (holed.doc == PADDING) & (whole.doc != PADDING)
+        assert (holed.weights[blank] == 0).all() and (holed.labels[blank] < 0).all()
+        for name, tensor in vars(whole).items():
+            if name != "positions":  # those of padding mean nothing
+                assert torch.equal(tensor[~blank], vars(holed)[name][~blank]), name
+        starts = blank & (whole.positions == 0)
+        blanks += int(starts.sum())
+    assert blanks == sum(loaders[1].seen.bad.values()) > 5
+    assert set(loaders[1].seen.bad) == {"bad picture"}
+
+
+@pytest.mark.parametrize(
+    "number", [1000, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
+def test_fuzzed_samples_never_break_a_run(tmp_path: Path, number: int) -> None:
+    rng = np.random.default_rng(number)
+    kinds = [caption("fuzzed", picture()), *samples().values()]
+    fuzzed = {f"fuzz{k}": _fuzzed(kinds[k % len(kinds)], rng) for k in range(number)}
+    _write(tmp_path / "fuzzed.tar", fuzzed)
+    _write(tmp_path / "sound.tar", {f"s{k}": caption(f"#{k};", picture()) for k in range(50)})
+    found = one_pass(tmp_path, share=1.0, row_length=512)
+    assert all(found.spelt[f"#{k};"] >= 1 for k in range(50))
+    noted = set(found.measured) | set(found.made)
+    assert noted <= set(fuzzed), "sound samples are never blamed"
+    assert number / 4 < len(noted) < number
+    with pytest.raises(ShardError, match=rf"of {number + 50} samples cannot be used, .*1.00%"):
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        one_pass(tmp_path, share=0.01, row_length=512)
+
+
+def _write(path: Path, files_by_key: dict[str, dict[str, bytes]]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for key, files in files_by_key.items():
+            for extension, content in files.items():
+                info = tarfile.TarInfo(f"{key}.{extension}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+
+
+def _fuzzed(files: dict[str, bytes], rng: np.random.Generator) -> dict[str, bytes]:
+    """Bytes changed, cut, doubled; files taken away, renamed."""
+    changed = {}
+    for extension, content in files.items():
+        array = bytearray(content)
+        for _ in range(int(rng.integers(0, 4))):
+            if array:
+                array[int(rng.integers(len(array)))] = int(rng.integers(256))
+        match rng.integers(8):
+            case 0:
+                array = array[: int(rng.integers(len(array) + 1))]
+            case 1:
+                array = array * 2
+            case 2:
+                extension = str(rng.choice(["png", "json", "txt", "jpg", "0.png", "codes", "x"]))
+        changed[extension] = bytes(array)
+    return changed
+
+
+def test_too_many_bad_samples_stop_a_run_with_the_list(tmp_path: Path) -> None:
+    faults = {f"bad{k}": caption("x", b"") for k in range(20)}
+    write(tmp_path, faults, ())
+    one_pass(tmp_path, share=20 / (SOUND + 20))
+    with pytest.raises(ShardError) as error:
+        one_pass(tmp_path, share=19 / (SOUND + 20))
+    message = str(error.value)
+    assert message.startswith("20 of 2020 samples cannot be used")
+    assert "shard-0.tar, key bad0: .png: the picture" in message and "and 10 more" in message
+    assert "raise bad_share" in message and "quarantine.jsonl" in message
+
+
+def test_pictures_that_break_while_rows_are_made_stop_a_run_too(tmp_path: Path) -> None:
+    broken = {f"bad{k}": caption("x", damaged(picture())) for k in range(19)}
+    write(tmp_path, broken, ())
+    loader = Loader(
+        {"all": SourceConfig(str(tmp_path))},
+        sequencer(),
+        Means(),
+        replace(CONFIG, bad_share=0.0),
+        quarantine=tmp_path / "q.jsonl",
+    )
+    with pytest.raises(
+        ShardError, match=r"[1-9] of .* cannot be used, more than the share of 0.00%"
+    ):
+        for _ in islice(loader, 60):
+            pass
+    assert 1 <= len((tmp_path / "q.jsonl").read_text().splitlines()) < 10
+
+
+def test_a_sample_is_counted_once(tmp_path: Path) -> None:
+    first = Bad("a.tar", "k", "bad picture", "why")
+    path = tmp_path / "q.jsonl"
+    quarantine = Quarantine(path, 0.01)
+    for documents in (10, 20, 5000):
+        quarantine.made([first], documents)
+    assert dict(quarantine.reasons) == {"bad picture": 1}
+    again = Quarantine(path, 0.01)
+    again.measured([first], 100)
+    assert not again.reasons and len(path.read_text().splitlines()) == 1
+
+
+def test_a_shard_that_goes_away_is_no_bad_sample(tmp_path: Path) -> None:
+    write(tmp_path, {}, ())
+    loader = Loader({"all": SourceConfig(str(tmp_path))}, sequencer(), Means(), CONFIG)
+    for path in tmp_path.glob("*.tar"):
+        path.unlink()
+    with pytest.raises(OSError, match="No such file"):
+        next(iter(loader))
+
+
+def test_spellings_of_control_tokens_are_text(tmp_path: Path) -> None:
+    made_of = sequencer()
+    names = [name for name in vars(made_of.vocabulary) if not name.startswith("_")]
+    spelt = " ".join(f"<|{name}|> <{name}> [{name.upper()}]" for name in (*names, "begin", "image"))
+    _write(tmp_path / "a.tar", {"k": {"txt": spelt.encode()}})
+    batch, _ = next(iter(Loader({"all": SourceConfig(str(tmp_path))}, made_of, Means(), CONFIG)))
+    ids = batch.ids[0][batch.doc[0] == 0].tolist()
+    begin, end = (made_of.vocabulary.control(name) for name in ("begin", "end"))
+    assert ids[0] == begin and ids[-1] == end
+    assert all(made_of.vocabulary.is_text(i) for i in ids[1:-1])
+    assert made_of.text.decode(ids[1:-1]) == spelt
+    assert key_of("a b.c") == "a-bc"
