@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from rich.console import Console
 
 from unimodal import terminal
 from unimodal.chat import Drawn
+from unimodal.generation import PictureProgress
 from unimodal.terminal import Gallery, HalfBlocks, Screen, Session, answer, run
 from unimodal.tokenizer.grid import Grid
 from unimodal.transcript import save_conversation, save_picture
@@ -105,6 +107,24 @@ def test_ctrl_c_keeps_the_pictures_that_are_finished(drawing_model, tmp_path, mo
     with Image.open(tmp_path / "a-story-seed-0.png") as image:
         assert image.size == (16, 24)
     assert not chat.document.parts
+
+
+def test_a_ctrl_c_that_python_drops_still_stops_the_reply():
+    def events():
+        yield PictureProgress(0, 1, 4)
+        with suppress(KeyboardInterrupt):  # as a destructor does
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.01)
+        yield PictureProgress(0, 2, 4)
+        pytest.fail("the reply went on")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Screen(Console(file=io.StringIO())).play(events(), lambda image: None)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_json_is_the_last_line_and_everything_else_goes_to_stderr(drawing_bundle, tmp_path, capsys):
@@ -444,6 +464,7 @@ def test_ctrl_c_while_drawing_stops_the_reply_only(slow_bundle, tmp_path, starte
     chat.type("\x03")
     chat.expect("stopped: the unfinished reply is forgotten")
     assert not (tmp_path / "out").exists()
+    chat.expect("> ")
     chat.type("\x03")
     chat.expect("/quit or Ctrl-D leaves")
     chat.type("/save x\n")

@@ -8,8 +8,11 @@ set, a picture is the path it was saved to.
 import json
 import re
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import count, zip_longest
@@ -150,10 +153,13 @@ class Screen:
     def play(self, events: Iterator[Event], keep: Callable[[Image.Image], None]) -> Reply:
         """Show events as they come and `keep` each finished picture; returns the reply."""
         try:
-            for event in events:
-                self._show(event)
-                if isinstance(event, Drawn):
-                    keep(event.image)
+            with _interrupts() as stop_if_asked:
+                for event in events:
+                    self._show(event)
+                    if isinstance(event, Drawn):
+                        keep(event.image)
+                    if not isinstance(event, Reply):  # that one has joined the conversation
+                        stop_if_asked()
         finally:
             self._close_bar()
             self._end_line()
@@ -213,6 +219,34 @@ class Screen:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], None]]:
+    """Gives a function that raises KeyboardInterrupt once Ctrl-C has come.
+
+    Python drops an exception raised inside a destructor or some callbacks, which a signal can
+    happen to meet: one Ctrl-C in ten was lost while drawing. So it is noted as well.
+    """
+    came: list[int] = []
+
+    def stop_if_asked() -> None:
+        if came:
+            raise KeyboardInterrupt
+
+    def note(number: int, frame: object) -> None:
+        came.append(number)
+        stop_if_asked()
+
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield stop_if_asked  # only the main thread has handlers; another handler is its owner's
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield stop_if_asked
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Session:
