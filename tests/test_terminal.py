@@ -22,9 +22,9 @@ from rich.console import Console
 from unimodal import terminal
 from unimodal.chat import Drawn
 from unimodal.generation import PictureProgress
-from unimodal.terminal import Gallery, HalfBlocks, Screen, Session, answer, run
+from unimodal.terminal import HalfBlocks, Screen, Session, answer, run
 from unimodal.tokenizer.grid import Grid
-from unimodal.transcript import save_conversation, save_picture
+from unimodal.transcript import Gallery, save_conversation, save_picture
 
 ROOT = Path(__file__).parents[1]
 

@@ -6,7 +6,6 @@ set, a picture is the path it was saved to.
 """
 
 import json
-import re
 import shlex
 import signal
 import sys
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
-from itertools import count, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,10 @@ from unimodal.tokenizer.pixels import fit, open_picture
 from .bundle import load
 from .chat import Chat, Drawn, Event, Note, Reply
 from .generation import PictureProgress, TextDelta
-from .transcript import png_bytes, save_conversation, save_picture
+from .transcript import Gallery, save_conversation
 
 OUTPUT = Path("unimodal-pictures")
 MOST_COLUMNS = 96  # of a shown picture; the saved one keeps all its pixels
-MOST_SLUG = 40  # characters of a request in a file name
 # A model may write any byte; those that steer a terminal are shown as U+FFFD.
 CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
@@ -90,38 +88,6 @@ def answer(
     if as_json:
         paths = [str(path.resolve()) for path in gallery.paths]
         print(json.dumps({"text": reply.text, "images": paths}))
-
-
-class Gallery:
-    """Saves the pictures of one reply as they are finished, under names that (request, seed) fix.
-
-    No other picture is written over: one that would be, as with another guidance, is numbered.
-    """
-
-    def __init__(self, directory: Path, request: str, seed: int) -> None:
-        slug = re.sub(r"\W+", "-", request.lower()).strip("-")[:MOST_SLUG].strip("-") or "picture"
-        self.directory, self.stem = directory, f"{slug}-seed-{seed}"
-        self.paths: list[Path] = []
-
-    def add(self, image: Image.Image) -> Path:
-        """Save one more picture; ValueError when that cannot be done."""
-        try:
-            path = self._free(png_bytes(image))
-        except OSError as error:  # a folder of that name, or a file that nobody may read
-            raise ValueError(f"cannot save the picture: {error}") from error
-        save_picture(image, path)
-        self.paths.append(path)
-        return path
-
-    def _free(self, data: bytes) -> Path:
-        """The first of stem.png, stem-2.png, ... that is free or holds this very picture."""
-        names = (f"{self.stem}.png" if n == 1 else f"{self.stem}-{n}.png" for n in count(1))
-        paths = (self.directory / name for name in names)
-        return next(
-            path
-            for path in paths
-            if path not in self.paths and (not path.exists() or path.read_bytes() == data)
-        )
 
 
 class HalfBlocks:

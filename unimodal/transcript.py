@@ -8,8 +8,10 @@ and then renamed, so a full disk or a crash never leaves a half-written one.
 import io
 import json
 import os
+import re
 import tempfile
 from html import escape
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from PIL import Image
 
 from .document import Document, Text
 
+MOST_SLUG = 40  # characters of a request in a file name
 PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>A conversation with unimodal</title>
@@ -36,6 +39,38 @@ def png_bytes(image: Image.Image) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "PNG")
     return stream.getvalue()
+
+
+class Gallery:
+    """Saves the pictures of one reply as they are finished, under names that (request, seed) fix.
+
+    No other picture is written over: one that would be, as with another guidance, is numbered.
+    """
+
+    def __init__(self, directory: Path, request: str, seed: int) -> None:
+        slug = re.sub(r"\W+", "-", request.lower()).strip("-")[:MOST_SLUG].strip("-") or "picture"
+        self.directory, self.stem = directory, f"{slug}-seed-{seed}"
+        self.paths: list[Path] = []
+
+    def add(self, image: Image.Image) -> Path:
+        """Save one more picture; ValueError when that cannot be done."""
+        try:
+            path = self._free(png_bytes(image))
+        except OSError as error:  # a folder of that name, or a file that nobody may read
+            raise ValueError(f"cannot save the picture: {error}") from error
+        save_picture(image, path)
+        self.paths.append(path)
+        return path
+
+    def _free(self, data: bytes) -> Path:
+        """The first of stem.png, stem-2.png, ... that is free or holds this very picture."""
+        names = (f"{self.stem}.png" if n == 1 else f"{self.stem}-{n}.png" for n in count(1))
+        paths = (self.directory / name for name in names)
+        return next(
+            path
+            for path in paths
+            if path not in self.paths and (not path.exists() or path.read_bytes() == data)
+        )
 
 
 def save_picture(image: Image.Image, path: Path) -> None:
