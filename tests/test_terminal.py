@@ -21,6 +21,7 @@ from rich.console import Console
 
 from unimodal import terminal
 from unimodal.chat import Drawn
+from unimodal.document import Document
 from unimodal.generation import PictureProgress
 from unimodal.terminal import HalfBlocks, Screen, Session, answer, run
 from unimodal.tokenizer.grid import Grid
@@ -167,6 +168,27 @@ def test_bad_requests_are_value_errors(drawing_bundle, tmp_path):
         with pytest.raises(ValueError, match=words):
             run(**{"model": drawing_bundle, "output": tmp_path / "out", **options})
     assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_made_is_said_before_the_model_is_loaded(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(terminal, "load", lambda path: pytest.fail("loaded the model"))
+    cases = [
+        (tmp_path / "file" / "x" / "y", "file is a file"),
+        (Path("/proc/x/y"), "write to /proc"),
+    ]
+    for output, words in cases:
+        with pytest.raises(ValueError, match=words) as caught:
+            run(prompt="draw", output=output)
+        assert "--output" in str(caught.value) and "space" not in str(caught.value)
+
+
+def test_space_is_asked_for_only_where_it_lacks(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="a.png: [^;]*; choose another place"):
+        save_picture(picture(), tmp_path / "file" / "a.png")
+    with pytest.raises(ValueError, match="chat: [^;]*; choose another place"):
+        save_conversation(Document(()), "0", tmp_path / "file" / "chat")
 
 
 def test_the_command_answers_in_json(drawing_bundle, tmp_path):

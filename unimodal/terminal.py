@@ -31,7 +31,7 @@ from unimodal.tokenizer.pixels import fit, open_picture
 from .bundle import load
 from .chat import Chat, Drawn, Event, Note, Reply
 from .generation import PictureProgress, TextDelta
-from .transcript import Gallery, save_conversation
+from .transcript import Gallery, check_directory, save_conversation
 
 OUTPUT = Path("unimodal-pictures")
 MOST_COLUMNS = 96  # of a shown picture; the saved one keeps all its pixels
@@ -55,11 +55,11 @@ def run(
     `as_json` the last line of standard output is {"text", "images": [absolute paths]}. ValueError
     for everything that the user can mend.
     """
-    output = OUTPUT if output is None else output
     if as_json and prompt is None:
         raise ValueError("--json answers one request: give it with --prompt")
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"{output} is a file: name a directory for the pictures with --output")
+    if output is not None or OUTPUT.is_file():  # no directory is needed where none is drawn
+        check_directory(output or OUTPUT)
+    output = output or OUTPUT
     chat = load(model).chat(**_changes(seed, guidance, temperature))
     if prompt is None:
         Session(chat, output).run(images)

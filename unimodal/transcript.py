@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tempfile
+from errno import EDQUOT, ENOSPC
 from html import escape
 from itertools import count
 from pathlib import Path
@@ -39,6 +40,24 @@ def png_bytes(image: Image.Image) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "PNG")
     return stream.getvalue()
+
+
+def check_directory(directory: Path) -> None:
+    """ValueError where pictures cannot be saved in `directory`, which need not exist yet."""
+    nearest = next(p for p in (directory, *directory.absolute().parents) if os.path.exists(p))
+    if not nearest.is_dir():
+        raise ValueError(f"{nearest} is a file: name a directory for the pictures with --output")
+    try:
+        tempfile.TemporaryDirectory(dir=nearest, prefix=".picture-").cleanup()
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to {nearest}: {error.strerror}; {_way_out(error)} with --output"
+        ) from error
+
+
+def _way_out(error: OSError) -> str:
+    full = error.errno in (ENOSPC, EDQUOT)
+    return "free some space or choose another place" if full else "choose another place"
 
 
 class Gallery:
@@ -83,8 +102,7 @@ def save_picture(image: Image.Image, path: Path) -> None:
             fresh.replace(path)
     except OSError as error:
         raise ValueError(
-            f"cannot save the picture {path}: {error.strerror or error}; free some space or choose"
-            " another place"
+            f"cannot save the picture {path}: {error.strerror or error}; {_way_out(error)}"
         ) from error
 
 
@@ -104,8 +122,8 @@ def save_conversation(document: Document, model_hash: str, directory: Path) -> P
             os.replace(fresh, directory)
     except OSError as error:
         raise ValueError(
-            f"cannot save the conversation {directory}: {error.strerror or error}; free some space"
-            " or choose another place"
+            f"cannot save the conversation {directory}: {error.strerror or error};"
+            f" {_way_out(error)}"
         ) from error
     return directory
 
