@@ -239,6 +239,18 @@ def test_without_colours_only_paths_are_shown(monkeypatch):
     assert stream.getvalue() == ""
 
 
+@pytest.mark.parametrize("term", ["xterm", "xterm-256color", "screen", "dumb"])
+def test_pictures_are_in_true_colour_wherever_there_are_colours(monkeypatch, term):
+    monkeypatch.setenv("TERM", term)
+    for name in ("COLORTERM", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    stream = io.StringIO()
+    Screen(Console(file=stream, force_terminal=True, width=80)).picture(picture((4, 4)))
+    r, g, b = picture((4, 4)).getpixel((0, 0))
+    assert stream.getvalue().startswith("" if term == "dumb" else f"\x1b[38;2;{r};{g};{b};48;2;")
+    assert bool(stream.getvalue()) == (term != "dumb")
+
+
 def test_text_cannot_steer_the_terminal():
     stream = io.StringIO()
     Screen(Console(file=stream)).say("a\x1b[2Jb\x07\x9bc\nd")

@@ -146,9 +146,14 @@ class Screen:
         self.log.out(text.translate(CONTROLS), style=style, highlight=False)
 
     def picture(self, image: Image.Image) -> None:
-        """Show a picture where there are colours."""
+        """Show a picture where there are colours, in true ones.
+
+        By TERM and COLORTERM alone most terminals seem to have 16, in which no picture can be told.
+        """
         if self.shows_pictures:
-            self.out.print(HalfBlocks(image))
+            file, width = self.out.file, self.out.width
+            true = Console(file=file, force_terminal=True, color_system="truecolor", width=width)
+            true.print(HalfBlocks(image))
 
     def _show(self, event: Event) -> None:
         if isinstance(event, Note):
