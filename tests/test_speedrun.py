@@ -8,8 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+from click.testing import CliRunner
+
 import unimodal
-from unimodal.train.speedrun import commands
+from unimodal.train.speedrun import commands, main
 
 PERFORM = """
 import signal, sys
@@ -46,6 +48,11 @@ def test_shrunk_speedrun(tmp_path: Path) -> None:
         [*command, "--output", str(tmp_path)], capture_output=True, text=True, timeout=300
     )
     assert again.returncode == 0, again.stderr
+
+
+def test_help() -> None:
+    done = CliRunner().invoke(main, ["-h"])
+    assert done.exit_code == 0 and "--scale" in done.output
 
 
 def test_whole_speedrun_trains_what_its_recipes_say(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def _stopped(child: subprocess.Popen[bytes]) -> int:
         return child.wait()
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--output", type=click.Path(path_type=Path), default=Path("runs/speedrun"), show_default=True
 )
