@@ -499,6 +499,7 @@ def test_ctrl_c_while_drawing_stops_the_reply_only(slow_bundle, tmp_path, starte
     chat.expect("stopped: the unfinished reply is forgotten")
     assert not (tmp_path / "out").exists()
     chat.expect("> ")
+    time.sleep(1)  # Python's input() overlooks a signal between its prompt and its waiting
     chat.type("\x03")
     chat.expect("/quit or Ctrl-D leaves")
     chat.type("/save x\n")
