@@ -100,11 +100,11 @@ def measure(num_samples: int, seed: int, canvas: int = 64) -> Iterator[Errors]:
 def main() -> None:
     """Print the table of `measure`."""
     parser = argparse.ArgumentParser(prog="python -m unimodal.data.damage")
-    parser.add_argument("--samples", type=int, default=1000, help="scenes of each kind")
+    parser.add_argument("--samples", type=int, default=1000, help="scenes for each damage")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--canvas", type=int, default=64, help="pixels a side")
     options = parser.parse_args()
-    print(f"seed {options.seed}, canvas {options.canvas}, {options.samples} scenes a row")
+    print(f"seed {options.seed}, canvas {options.canvas}, {options.samples} scenes for each damage")
     print(f"{'damage':20} {'right':>8} {'unreadable':>11} {'misread':>8} {'scenes/s':>9}")
     for row in measure(options.samples, options.seed, options.canvas):
         counts = (row.num_right, row.num_unreadable, row.num_misread)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,11 @@ from rich.console import Console
 
 from unimodal import terminal
 from unimodal.chat import Drawn
-from unimodal.terminal import Gallery, HalfBlocks, Screen, Session, answer, run
+from unimodal.document import Document
+from unimodal.generation import PictureProgress
+from unimodal.terminal import HalfBlocks, Screen, Session, answer, run
 from unimodal.tokenizer.grid import Grid
-from unimodal.transcript import save_conversation, save_picture
+from unimodal.transcript import Gallery, save_conversation, save_picture
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,6 +110,24 @@ def test_ctrl_c_keeps_the_pictures_that_are_finished(drawing_model, tmp_path, mo
     assert not chat.document.parts
 
 
+def test_a_ctrl_c_that_python_drops_still_stops_the_reply():
+    def events():
+        yield PictureProgress(0, 1, 4)
+        with suppress(KeyboardInterrupt):  # as a destructor does
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.01)
+        yield PictureProgress(0, 2, 4)
+        pytest.fail("the reply went on")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Screen(Console(file=io.StringIO())).play(events(), lambda image: None)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_json_is_the_last_line_and_everything_else_goes_to_stderr(drawing_bundle, tmp_path, capsys):
     picture((100, 50)).save(tmp_path / "given.png")
     given = [tmp_path / "given.png"]
@@ -147,6 +168,27 @@ def test_bad_requests_are_value_errors(drawing_bundle, tmp_path):
         with pytest.raises(ValueError, match=words):
             run(**{"model": drawing_bundle, "output": tmp_path / "out", **options})
     assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_made_is_said_before_the_model_is_loaded(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(terminal, "load", lambda path: pytest.fail("loaded the model"))
+    cases = [
+        (tmp_path / "file" / "x" / "y", "file is a file"),
+        (Path("/proc/x/y"), "write to /proc"),
+    ]
+    for output, words in cases:
+        with pytest.raises(ValueError, match=words) as caught:
+            run(prompt="draw", output=output)
+        assert "--output" in str(caught.value) and "space" not in str(caught.value)
+
+
+def test_space_is_asked_for_only_where_it_lacks(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="a.png: [^;]*; choose another place"):
+        save_picture(picture(), tmp_path / "file" / "a.png")
+    with pytest.raises(ValueError, match="chat: [^;]*; choose another place"):
+        save_conversation(Document(()), "0", tmp_path / "file" / "chat")
 
 
 def test_the_command_answers_in_json(drawing_bundle, tmp_path):
@@ -195,6 +237,18 @@ def test_without_colours_only_paths_are_shown(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     Screen(Console(file=stream, force_terminal=True)).picture(picture())
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("term", ["xterm", "xterm-256color", "screen", "dumb"])
+def test_pictures_are_in_true_colour_wherever_there_are_colours(monkeypatch, term):
+    monkeypatch.setenv("TERM", term)
+    for name in ("COLORTERM", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    stream = io.StringIO()
+    Screen(Console(file=stream, force_terminal=True, width=80)).picture(picture((4, 4)))
+    r, g, b = picture((4, 4)).getpixel((0, 0))
+    assert stream.getvalue().startswith("" if term == "dumb" else f"\x1b[38;2;{r};{g};{b};48;2;")
+    assert bool(stream.getvalue()) == (term != "dumb")
 
 
 def test_text_cannot_steer_the_terminal():
@@ -444,6 +498,8 @@ def test_ctrl_c_while_drawing_stops_the_reply_only(slow_bundle, tmp_path, starte
     chat.type("\x03")
     chat.expect("stopped: the unfinished reply is forgotten")
     assert not (tmp_path / "out").exists()
+    chat.expect("> ")
+    time.sleep(1)  # Python's input() overlooks a signal between its prompt and its waiting
     chat.type("\x03")
     chat.expect("/quit or Ctrl-D leaves")
     chat.type("/save x\n")

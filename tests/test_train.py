@@ -29,7 +29,7 @@ from unimodal.train import lm, provenance
 from unimodal.train import tokenizer as image
 from unimodal.train.checkpoint import found
 from unimodal.train.engine import Engine, NotFinite
-from unimodal.train.loop import LoopConfig
+from unimodal.train.loop import LoopConfig, prepare
 from unimodal.train.objectives import LossConfig, language
 from unimodal.train.optimizer import OptimizerConfig, build, orthogonalised
 from unimodal.train.schedule import ScheduleConfig
@@ -197,15 +197,25 @@ def test_another_config_in_the_same_directory_is_refused(
 
 
 def test_a_run_without_a_step_may_be_put_right(
-    tmp_path: Path, shards: Path, tokenizer: Path
+    tmp_path: Path, shards: Path, tokenizer: Path, monkeypatch
 ) -> None:
     config = recipe(tmp_path / "run", shards, tokenizer, 1)
+    wrong = replace(config, model=replace(SHAPE, num_heads=3, num_kv_heads=2), text_ids=320)
+    monkeypatch.setattr(provenance, "commit", lambda: "a")
     with pytest.raises(ValueError, match="num_kv_heads must divide"):
-        lm.train(replace(config, model=replace(SHAPE, num_heads=3, num_kv_heads=2)))
+        lm.train(wrong)
     assert (tmp_path / "run" / "config.yaml").exists()
-    lm.train(config)
+    monkeypatch.setattr(provenance, "commit", lambda: "b")
+    model = unimodal.load(lm.train(config))
+    assert model.text.num_ids == 300 and model.card["commit"] == "b"
     with pytest.raises(ValueError, match="another model"):
         lm.train(replace(config, model=replace(SHAPE, qk_norm=False)))
+
+
+def test_another_directorys_files_stay(tmp_path: Path, shards: Path, tokenizer: Path) -> None:
+    (tmp_path / "text.json").write_text("mine")  # as when a bundle is named as the output
+    prepare(recipe(tmp_path, shards, tokenizer, 1), tmp_path)
+    assert (tmp_path / "text.json").read_text() == "mine"
 
 
 def test_other_shards_in_the_same_directory_are_refused(

@@ -28,6 +28,7 @@ from .objectives import Losses
 
 T = TypeVar("T")
 METRICS = "metrics.jsonl"
+BEGUN = ("text.json", "commits.txt", "inputs.json")  # what a run writes before its first step
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 FREE = ("output", "schedule", "loop", "sampling")  # what a resumed run may have otherwise
 
@@ -63,7 +64,8 @@ def prepare(config: Any, output: Path, inputs: dict[str, Any]) -> dict[str, Any]
     """
     saved, noted = output / "config.yaml", output / "inputs.json"
     if not (output / METRICS).exists():  # no step was taken: a mistake may be put right
-        noted.unlink(missing_ok=True)
+        for name in BEGUN if noted.exists() else ():  # nothing of a directory that is no run's
+            (output / name).unlink(missing_ok=True)
     elif saved.exists():
         old = configuration.load(type(config), saved)
         changed = [

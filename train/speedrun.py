@@ -10,6 +10,7 @@ A stopped speedrun goes on where it was. Lengths are chosen for 20 minutes on tw
 """
 
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ CONVERSATIONS, LM_STEPS = 16_000, 340
 # Three quarters of the default model's width: at this length the steps are worth more.
 SMALLER = ("model.width=192", "model.num_heads=3", "model.num_kv_heads=3", "model.mlp_width=528")
 SAMPLES = 40  # of each task and kind of the evaluation
+INTERRUPTED = 128 + signal.SIGINT  # as shells say it
 
 
 def commands(output: Path, scale: float) -> list[list[str]]:
@@ -64,7 +66,31 @@ def commands(output: Path, scale: float) -> list[list[str]]:
     ]
 
 
-@click.command()
+def perform(command: list[str]) -> int:
+    """Run one command to its end and return its exit code.
+
+    A terminal sends Ctrl-C to the command too, which then stops in its own time, as with a
+    checkpoint: it is waited for, and SystemExit leaves with its code. A second Ctrl-C kills it.
+    """
+    child = subprocess.Popen(command)
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        code = _stopped(child)
+    click.echo("stopped; run this again to go on", err=True)
+    raise SystemExit(code if code > 0 else INTERRUPTED)
+
+
+def _stopped(child: subprocess.Popen[bytes]) -> int:
+    try:
+        click.echo("stopping; Ctrl-C once more kills it", err=True)
+        return child.wait()
+    except KeyboardInterrupt:
+        child.kill()
+        return child.wait()
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--output", type=click.Path(path_type=Path), default=Path("runs/speedrun"), show_default=True
 )
@@ -75,8 +101,7 @@ def main(output: Path, scale: float) -> None:
     began = time.monotonic()
     for arguments in commands(output, scale):
         click.secho(f"$ unimodal {shlex.join(arguments)}", bold=True)
-        done = subprocess.run([sys.executable, "-m", "unimodal", *arguments], check=False)
-        if done.returncode:
+        if perform([sys.executable, "-m", "unimodal", *arguments]):
             raise click.ClickException(
                 f"`unimodal {' '.join(arguments[:2])}` failed; mend it and run this again"
             )

@@ -6,13 +6,15 @@ set, a picture is the path it was saved to.
 """
 
 import json
-import re
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
-from itertools import count, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,10 @@ from unimodal.tokenizer.pixels import fit, open_picture
 from .bundle import load
 from .chat import Chat, Drawn, Event, Note, Reply
 from .generation import PictureProgress, TextDelta
-from .transcript import png_bytes, save_conversation, save_picture
+from .transcript import Gallery, check_directory, save_conversation
 
 OUTPUT = Path("unimodal-pictures")
 MOST_COLUMNS = 96  # of a shown picture; the saved one keeps all its pixels
-MOST_SLUG = 40  # characters of a request in a file name
 # A model may write any byte; those that steer a terminal are shown as U+FFFD.
 CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
@@ -54,11 +55,11 @@ def run(
     `as_json` the last line of standard output is {"text", "images": [absolute paths]}. ValueError
     for everything that the user can mend.
     """
-    output = OUTPUT if output is None else output
     if as_json and prompt is None:
         raise ValueError("--json answers one request: give it with --prompt")
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"{output} is a file: name a directory for the pictures with --output")
+    if output is not None or OUTPUT.is_file():  # no directory is needed where none is drawn
+        check_directory(output or OUTPUT)
+    output = output or OUTPUT
     chat = load(model).chat(**_changes(seed, guidance, temperature))
     if prompt is None:
         Session(chat, output).run(images)
@@ -87,38 +88,6 @@ def answer(
     if as_json:
         paths = [str(path.resolve()) for path in gallery.paths]
         print(json.dumps({"text": reply.text, "images": paths}))
-
-
-class Gallery:
-    """Saves the pictures of one reply as they are finished, under names that (request, seed) fix.
-
-    No other picture is written over: one that would be, as with another guidance, is numbered.
-    """
-
-    def __init__(self, directory: Path, request: str, seed: int) -> None:
-        slug = re.sub(r"\W+", "-", request.lower()).strip("-")[:MOST_SLUG].strip("-") or "picture"
-        self.directory, self.stem = directory, f"{slug}-seed-{seed}"
-        self.paths: list[Path] = []
-
-    def add(self, image: Image.Image) -> Path:
-        """Save one more picture; ValueError when that cannot be done."""
-        try:
-            path = self._free(png_bytes(image))
-        except OSError as error:  # a folder of that name, or a file that nobody may read
-            raise ValueError(f"cannot save the picture: {error}") from error
-        save_picture(image, path)
-        self.paths.append(path)
-        return path
-
-    def _free(self, data: bytes) -> Path:
-        """The first of stem.png, stem-2.png, ... that is free or holds this very picture."""
-        names = (f"{self.stem}.png" if n == 1 else f"{self.stem}-{n}.png" for n in count(1))
-        paths = (self.directory / name for name in names)
-        return next(
-            path
-            for path in paths
-            if path not in self.paths and (not path.exists() or path.read_bytes() == data)
-        )
 
 
 class HalfBlocks:
@@ -150,10 +119,13 @@ class Screen:
     def play(self, events: Iterator[Event], keep: Callable[[Image.Image], None]) -> Reply:
         """Show events as they come and `keep` each finished picture; returns the reply."""
         try:
-            for event in events:
-                self._show(event)
-                if isinstance(event, Drawn):
-                    keep(event.image)
+            with _interrupts() as stop_if_asked:
+                for event in events:
+                    self._show(event)
+                    if isinstance(event, Drawn):
+                        keep(event.image)
+                    if not isinstance(event, Reply):  # that one has joined the conversation
+                        stop_if_asked()
         finally:
             self._close_bar()
             self._end_line()
@@ -174,9 +146,14 @@ class Screen:
         self.log.out(text.translate(CONTROLS), style=style, highlight=False)
 
     def picture(self, image: Image.Image) -> None:
-        """Show a picture where there are colours."""
+        """Show a picture where there are colours, in true ones.
+
+        By TERM and COLORTERM alone most terminals seem to have 16, in which no picture can be told.
+        """
         if self.shows_pictures:
-            self.out.print(HalfBlocks(image))
+            file, width = self.out.file, self.out.width
+            true = Console(file=file, force_terminal=True, color_system="truecolor", width=width)
+            true.print(HalfBlocks(image))
 
     def _show(self, event: Event) -> None:
         if isinstance(event, Note):
@@ -213,6 +190,34 @@ class Screen:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], None]]:
+    """Gives a function that raises KeyboardInterrupt once Ctrl-C has come.
+
+    Python drops an exception raised inside a destructor or some callbacks, which a signal can
+    happen to meet: one Ctrl-C in ten was lost while drawing. So it is noted as well.
+    """
+    came: list[int] = []
+
+    def stop_if_asked() -> None:
+        if came:
+            raise KeyboardInterrupt
+
+    def note(number: int, frame: object) -> None:
+        came.append(number)
+        stop_if_asked()
+
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield stop_if_asked  # only the main thread has handlers; another handler is its owner's
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield stop_if_asked
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Session:

@@ -8,8 +8,11 @@ and then renamed, so a full disk or a crash never leaves a half-written one.
 import io
 import json
 import os
+import re
 import tempfile
+from errno import EDQUOT, ENOSPC
 from html import escape
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from PIL import Image
 
 from .document import Document, Text
 
+MOST_SLUG = 40  # characters of a request in a file name
 PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>A conversation with unimodal</title>
@@ -38,6 +42,56 @@ def png_bytes(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
+def check_directory(directory: Path) -> None:
+    """ValueError where pictures cannot be saved in `directory`, which need not exist yet."""
+    nearest = next(p for p in (directory, *directory.absolute().parents) if os.path.exists(p))
+    if not nearest.is_dir():
+        raise ValueError(f"{nearest} is a file: name a directory for the pictures with --output")
+    try:
+        tempfile.TemporaryDirectory(dir=nearest, prefix=".picture-").cleanup()
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to {nearest}: {error.strerror}; {_way_out(error)} with --output"
+        ) from error
+
+
+def _way_out(error: OSError) -> str:
+    full = error.errno in (ENOSPC, EDQUOT)
+    return "free some space or choose another place" if full else "choose another place"
+
+
+class Gallery:
+    """Saves the pictures of one reply as they are finished, under names that (request, seed) fix.
+
+    No other picture is written over: one that would be, as with another guidance, is numbered.
+    """
+
+    def __init__(self, directory: Path, request: str, seed: int) -> None:
+        slug = re.sub(r"\W+", "-", request.lower()).strip("-")[:MOST_SLUG].strip("-") or "picture"
+        self.directory, self.stem = directory, f"{slug}-seed-{seed}"
+        self.paths: list[Path] = []
+
+    def add(self, image: Image.Image) -> Path:
+        """Save one more picture; ValueError when that cannot be done."""
+        try:
+            path = self._free(png_bytes(image))
+        except OSError as error:  # a folder of that name, or a file that nobody may read
+            raise ValueError(f"cannot save the picture: {error}") from error
+        save_picture(image, path)
+        self.paths.append(path)
+        return path
+
+    def _free(self, data: bytes) -> Path:
+        """The first of stem.png, stem-2.png, ... that is free or holds this very picture."""
+        names = (f"{self.stem}.png" if n == 1 else f"{self.stem}-{n}.png" for n in count(1))
+        paths = (self.directory / name for name in names)
+        return next(
+            path
+            for path in paths
+            if path not in self.paths and (not path.exists() or path.read_bytes() == data)
+        )
+
+
 def save_picture(image: Image.Image, path: Path) -> None:
     """Write a PNG whole or not at all; ValueError says why not, as when the disk is full."""
     try:
@@ -48,8 +102,7 @@ def save_picture(image: Image.Image, path: Path) -> None:
             fresh.replace(path)
     except OSError as error:
         raise ValueError(
-            f"cannot save the picture {path}: {error.strerror or error}; free some space or choose"
-            " another place"
+            f"cannot save the picture {path}: {error.strerror or error}; {_way_out(error)}"
         ) from error
 
 
@@ -69,8 +122,8 @@ def save_conversation(document: Document, model_hash: str, directory: Path) -> P
             os.replace(fresh, directory)
     except OSError as error:
         raise ValueError(
-            f"cannot save the conversation {directory}: {error.strerror or error}; free some space"
-            " or choose another place"
+            f"cannot save the conversation {directory}: {error.strerror or error};"
+            f" {_way_out(error)}"
         ) from error
     return directory
 
