@@ -4,17 +4,17 @@ Scenes are made shard by shard; a shard is a pure function of the settings and i
 bytes do not depend on how many workers share the work, and finished ones need not be made again.
 """
 
-import json
-import os
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from .digest_command import digest
+from .encode_command import encode
+from .folder import claim, shared
 
 if TYPE_CHECKING:
     from unimodal.document import Document
@@ -70,7 +70,11 @@ class SceneShards:
 
 @click.group()
 def data() -> None:
-    """Write shards of documents."""
+    """Write shards of documents, encode them, and compare what training sees of them."""
+
+
+data.add_command(encode)
+data.add_command(digest)
 
 
 @data.command()
@@ -127,10 +131,7 @@ def scenes(
     unimodal data scenes /tmp/look --samples 100 --preview look.png
     """
     settings = SceneShards(kind, samples, seed, canvas, shard_samples, mix_of(kind, mix))
-    try:
-        claim(output, settings)
-    except OSError as error:
-        raise ValueError(f"cannot write to {output}: {error.strerror or error}") from error
+    claim(output, SETTINGS, settings.note())
     todo = unfinished(output, settings)
     kept = settings.num_shards - len(todo)
     with click.progressbar(length=settings.num_shards, label="shards") as bar:
@@ -169,30 +170,6 @@ def mix_of(kind: str, changes: Sequence[str]) -> dict[str, float]:
     return asdict(Mix(**fields))
 
 
-def claim(output: Path, settings: SceneShards) -> None:
-    """Note the settings in the folder; ValueError when it holds shards of other settings."""
-    path, wanted = output / SETTINGS, settings.note()
-    if path.exists():
-        found = json.loads(path.read_text())
-        differ = [
-            f"{name} {found.get(name)} (now {wanted.get(name)})"
-            for name in wanted | found
-            if found.get(name) != wanted.get(name)
-        ]
-        if differ:
-            raise ValueError(
-                f"{output} holds shards of other settings: {', '.join(differ)}; "
-                "give the same settings or another folder"
-            )
-        return
-    if any(output.glob("*.tar")):
-        raise ValueError(f"{output} holds shards that are not of this command; give another folder")
-    output.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(SETTINGS + ".part")
-    part.write_text(json.dumps(wanted, indent=1) + "\n")
-    os.replace(part, path)
-
-
 def unfinished(output: Path, settings: SceneShards) -> list[int]:
     """The numbers of the shards that are not there yet."""
     from .shards import shard_name
@@ -205,23 +182,7 @@ def write_shards(
     output: Path, settings: SceneShards, numbers: list[int], workers: int
 ) -> Iterator[int]:
     """Write these shards in `workers` processes; yields the number of each when it is finished."""
-    if workers == 1:
-        yield from (write_shard(output, settings, number) for number in numbers)
-        return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _leave_interrupts)
-    try:
-        work = [pool.submit(write_shard, output, settings, number) for number in numbers]
-        for future in as_completed(work):
-            yield future.result()
-    finally:  # the shards in work are finished; a second Ctrl-C must not break the waiting off
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        pool.shutdown(cancel_futures=True)
-        signal.signal(signal.SIGINT, before)
-
-
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal: a worker that dies of it makes the pool hang."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield from shared(partial(write_shard, output, settings), numbers, workers)
 
 
 def write_shard(output: Path, settings: SceneShards, number: int) -> int:

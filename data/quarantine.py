@@ -20,19 +20,19 @@ SHOWN = 10
 class Quarantine:
     """The bad samples of a run, each once."""
 
-    def __init__(self, path: Path | None, share: float) -> None:
+    def __init__(self, path: Path | None, share: float, setting: str = "bad_share") -> None:
         """`path`: the JSONL file, gone on with if it is there; None: only counted.
 
-        `share`: the part of the samples, 0 to 1, above which the run stops.
+        `share`: the part of the samples, 0 to 1, above which the run stops; `setting`: its name.
         """
-        self.path, self.share = path, share
+        self.path, self.share, self.setting = path, share, setting
         self.reasons: Counter[str] = Counter()
         self._known: set[tuple[str, str]] = set()
         self._made: set[tuple[str, str]] = set()  # those that were found while rows were made
         if path is not None and path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             for bad in (Bad(**json.loads(line)) for line in lines if line.endswith("\n")):
-                self._known.add((bad.shard, bad.key))
+                self._known.add(_name(bad))
 
     def measured(self, found: Iterable[Bad], samples: int) -> None:
         """Note the bad ones of a source's `samples`; ShardError when they are too many of these."""
@@ -49,14 +49,14 @@ class Quarantine:
         found = list(found)
         for bad in found:
             self._note(bad)
-            self._made.add((bad.shard, bad.key))
+            self._made.add(_name(bad))
         if len(self._made) > self.share * max(documents, LEAST_SEEN):
             self._stop(found, len(self._made), documents)
 
     def _note(self, bad: Bad) -> None:
-        if (bad.shard, bad.key) in self._known and bad.key:
+        if _name(bad) in self._known:
             return
-        self._known.add((bad.shard, bad.key))
+        self._known.add(_name(bad))
         self.reasons[bad.reason] += 1
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as file:
@@ -70,5 +70,10 @@ class Quarantine:
         raise ShardError(
             f"{count} of {samples} samples cannot be used, more than the share of "
             f"{self.share:.2%} that is let pass{where}; mend or remove them, or raise "
-            f"bad_share:\n{listed}{more}"
+            f"{self.setting}:\n{listed}{more}"
         )
+
+
+def _name(bad: Bad) -> tuple[str, str]:
+    """What tells bad samples apart: where not even a key can be read, the message says the byte."""
+    return bad.shard, bad.key or bad.message

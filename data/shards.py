@@ -83,11 +83,30 @@ class ShardWriter:
 
     def write(self, key: str, document: Document) -> None:
         """Append one sample; ShardError for a bad key or a picture without pixels."""
+        self._append(key, _pack(key, document, self.path))
+
+    def write_files(self, key: str, files: dict[str, bytes]) -> None:
+        """Append one sample of these files, by extension, in their order.
+
+        ShardError for names that a reader would not split into this key and these extensions.
+        """
+        for extension in files:
+            if key_and_extension(f"{key}.{extension}") != (key, extension) or not extension:
+                raise ShardError(
+                    f"{self.path}: {f'{key}.{extension}'!r} is not read as key {key!r}: no dot in "
+                    "its file name, no slash in an extension"
+                )
+        try:
+            members = [_member(f"{key}.{name}", content) for name, content in files.items()]
+        except ValueError as error:  # longer than a header has room for
+            raise ShardError(f"{self.path}, key {key}: {error}; shorten its name") from error
+        self._append(key, b"".join(members))
+
+    def _append(self, key: str, sample: bytes) -> None:
         if key == self._last_key:
             raise ShardError(
                 f"{self.path}: key {key!r} is written twice in a row; keys tell samples apart"
             )
-        sample = _pack(key, document, self.path)
         if self._stream is not None and self._is_full(len(sample)):
             self.close()
         if self._stream is None:

@@ -33,15 +33,24 @@ class ConfigError(ValueError):
         super().__init__(between.join([f"{path or 'configuration'}:", *self.problems]))
 
 
-def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
+def load(
+    cls: type[T],
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    partial: bool = False,
+) -> T:
     """The dataclass `cls` with a YAML file's values, if there is one, and the overrides on top.
 
     A section or a dotted key changes only the named fields of a nested dataclass. A mapping field
     (`dict[str, X]`) is replaced by the file's mapping, while a dotted key changes one entry of it.
+    With `partial` the file's sections that `cls` does not know are somebody else's, and no problem.
     Raises ConfigError with all problems.
     """
     path = Path(path) if path is not None else None
     tree = _read(path) if path is not None else {}
+    if partial:
+        known = {field.name for field in _fields(cls)}
+        tree = {key: value for key, value in tree.items() if key in known}
     problems: list[str] = []
     for override in overrides:
         problems += _put(tree, override)

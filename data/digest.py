@@ -1,0 +1,153 @@
+"""One number for what training sees: SHA-256 over the rows that any number of ranks produce.
+
+In: sources, settings, W ranks, and which rows of the run. Out: 64 hex digits, equal wherever the
+same rows come out: on any number of ranks, whatever row they begin at.
+
+1. A Loader is made for each rank, and their rows are put back into the order of the run: rank r
+   makes rows r, r + W, ... of each batch.
+2. To begin at row A the windows before it are planned, without opening a sample.
+3. The hash is over the rows' bytes in order. Those of a row are its arrays (ARRAYS, little-endian),
+   how many units it was planned with, and how each unit's pictures are cropped and mirrored. Pixels
+   are not in it; codes are, as ids.
+"""
+
+import hashlib
+import os
+import struct
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
+from math import lcm
+from pathlib import Path
+
+from unimodal import bundle, config
+from unimodal.sequence import Batch, Sequencer
+from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.vocabulary import Vocabulary
+
+from .loader import Loader, LoaderConfig
+from .plan import GROUP, Planner, State, rows
+from .rows import Encode, PictureEncoder
+from .sources import SourceConfig
+
+ARRAYS = {"ids": "<i8", "labels": "<i8", "weights": "<f4", "doc": "<i4", "block": "<i4",
+          "private": "u1", "positions": "<i8"}  # fmt: skip
+UNITS, VARIED = struct.Struct("<I"), struct.Struct("<dd?")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The part of a recipe of `train lm` that decides its rows."""
+
+    sources: dict[str, SourceConfig]
+    tokenizer: Path | None = None
+    """Directory of the image tokenizer; None: the bundle's."""
+    weights: Path | None = None
+    """The bundle whose text tokenizer is used; None: the one that is shipped."""
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """All that rows are made of."""
+
+    sources: Mapping[str, SourceConfig]
+    sequencer: Sequencer
+    encode: Encode
+    loader: LoaderConfig
+
+
+def feed(shards: str | None, path: Path | None) -> Feed:
+    """What rows are made of: of these shards by the default settings, or as a recipe says.
+
+    With both, `shards` takes the place of those of the recipe's only source.
+    """
+    recipe = _recipe(shards, path)
+    model = bundle.load(recipe.weights)
+    image = ImageTokenizer.load(recipe.tokenizer) if recipe.tokenizer else model.tokenizer
+    vocabulary = Vocabulary(model.text.num_ids, image.num_codes)
+    sequencer = Sequencer(vocabulary, model.text, image.hash)
+    return Feed(recipe.sources, sequencer, PictureEncoder(image), recipe.loader)
+
+
+def _recipe(shards: str | None, path: Path | None) -> DataConfig:
+    if path is None:
+        if shards is None:
+            raise ValueError("nothing to read: name SHARDS, or a recipe with --config")
+        return DataConfig({"shards": SourceConfig(shards)})
+    recipe = config.load(DataConfig, path, partial=True)
+    if shards is None:
+        return recipe
+    if len(recipe.sources) != 1:
+        raise ValueError(
+            f"{path} names the sources {', '.join(recipe.sources)}, so SHARDS {shards} could stand "
+            "for any of them: leave SHARDS out"
+        )
+    ((name, source),) = recipe.sources.items()
+    return replace(recipe, sources={name: replace(source, shards=shards)})
+
+
+def batch_rows(settings: LoaderConfig, world_size: int) -> int:
+    """Rows of a batch that `world_size` ranks can share: the fewest, as rows do not depend on it.
+
+    Only stages count in batches: with them it is what the settings say, and ValueError for ranks
+    that do not divide it.
+    """
+    if settings.stages:
+        if settings.batch_rows % world_size:
+            raise ValueError(
+                f"{world_size} ranks do not divide the {settings.batch_rows} rows of a batch, by "
+                "which the stages are counted: give a divisor"
+            )
+        return settings.batch_rows
+    return world_size if GROUP % world_size == 0 else lcm(GROUP, world_size)
+
+
+def digest(feed: Feed, world_size: int, first: int, count: int) -> str:
+    """SHA-256 (hex) of the rows `first` .. `first + count - 1` of a run on `world_size` ranks."""
+    found = hashlib.sha256()
+    with closing(rows_bytes(feed, world_size, first)) as produced:
+        for content in islice(produced, count):
+            found.update(content)
+    return found.hexdigest()
+
+
+def rows_bytes(feed: Feed, world_size: int, first: int = 0) -> Generator[bytes, None, None]:
+    """The bytes of each row from row `first` on, as `world_size` ranks produce them, without
+    end.
+    """
+    settings = replace(feed.loader, batch_rows=batch_rows(feed.loader, world_size))
+    parts = feed.sources, feed.sequencer, feed.encode, settings
+    planner = Loader(*parts, measurers=os.cpu_count() or 1).planner
+    state = state_at(planner, first)
+    loaders = [Loader(*parts, state, rank, world_size) for rank in range(world_size)]
+    with ExitStack() as stack:
+        ranks = [stack.enter_context(closing(_rank_rows(loader))) for loader in loaders]
+        for rank in cycle(ranks):  # they divide a batch, so their turns go on across its end
+            yield next(rank)
+
+
+def state_at(planner: Planner, row: int) -> State:
+    """Where row `row` of the run begins, found by planning alone."""
+    state = planner.begin()
+    while row >= planner.window_rows:
+        state = planner.after(state, planner.window(state))
+        row -= planner.window_rows
+    return replace(state, row=row)
+
+
+def _rank_rows(loader: Loader) -> Generator[bytes, None, None]:
+    """The bytes of each row that a rank produces."""
+    mine = islice(rows(loader.planner, loader.state), loader.rank, None, loader.world_size)
+    for batch, _ in loader:
+        for at in range(len(batch.ids)):
+            places, _ = next(mine)
+            yield row_bytes(batch, at, map(loader.rows.varied, places))
+
+
+def row_bytes(batch: Batch, at: int, varied: Iterable[tuple[float, float, bool]]) -> bytes:
+    """The bytes that are hashed of row `at` of a batch, whose units are `varied` like this."""
+    arrays = [getattr(batch, name)[at].numpy().astype(kind) for name, kind in ARRAYS.items()]
+    units = [VARIED.pack(*one) for one in varied]
+    return b"".join([*(array.tobytes() for array in arrays), UNITS.pack(len(units)), *units])

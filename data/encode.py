@@ -1,0 +1,284 @@
+"""Picture shards -> code shards: each picture of a sample becomes its codes, nothing else changes.
+
+In: picture shards, an image tokenizer, and the size at which pictures are read. Out: as many shards
+in the same order, `shard-000000.tar`, ...: samples with the same keys in the same order, a `.codes`
+file (codes.py) where a picture stood, all other files byte for byte.
+
+1. A shard is a pure function of its source and the settings. Pictures are encoded by one thread and
+   in batches of neighbours of one shard, however many processes share the shards.
+2. Samples are worked on a few at a time, as many as MOST_SAMPLES and MOST_PIXELS allow, so memory
+   does not grow with a shard.
+3. A sample that cannot be encoded is left out and noted.
+4. `shard-000000.json` is written behind its shard: what that was made of, and what became of it. A
+   shard with its note is finished, and a later run keeps it.
+
+Costs 1.5 ms a 64-pixel picture and core, most of it the tokenizer's.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unimodal.document import Picture
+from unimodal.tokenizer.autoencoder import ImageTokenizer
+
+from . import codes
+from .folder import shared, write_json
+from .forms import Sample, SampleError, Stored
+from .lengths import Bad, file_hash
+from .pictures import PictureRule
+from .quarantine import Quarantine
+from .rows import PICTURES_AT_ONCE, Encode, PictureEncoder, sized
+from .shards import Shard, ShardWriter, shard_name
+from .tar import Fault, ShardError
+
+SETTINGS = "encode.json"  # in the folder: what its shards were made with
+QUARANTINE = "quarantine.jsonl"
+MOST_SAMPLES = PICTURES_AT_ONCE  # in work together
+MOST_PIXELS = 2**22  # of them, in all; a single larger sample is worked on alone
+CENTRE = (0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    """What decides the bytes of code shards, beside their sources."""
+
+    tokenizer: Path
+    """Directory of the image tokenizer."""
+    tokenizer_hash: str
+    rule: PictureRule | None
+    """The size at which pictures are read; None: as they are, of whole patches."""
+
+    def note(self) -> dict[str, Any]:
+        """By name, without directories: they may be other ones the next time."""
+        return {
+            "tokenizer": self.tokenizer_hash,
+            "area": self.rule.area if self.rule else None,
+            "widest": self.rule.widest if self.rule else None,
+        }
+
+
+@dataclass(frozen=True)
+class Note:
+    """A finished shard: what it was made of, and what became of it."""
+
+    source: str
+    """SHA-256 of the picture shard."""
+    samples: int
+    """Of the picture shard, the bad ones included."""
+    pictures: int
+    picture_bytes: int
+    code_bytes: int
+    bad: list[dict[str, str]]
+    """Of each sample that was left out: key, reason and message."""
+
+
+def encode_shards(
+    paths: Sequence[Path],
+    output: Path,
+    config: EncodeConfig,
+    workers: int = 1,
+    bad_share: float = 0.01,
+) -> Iterator[Note]:
+    """Make the code shards of these shards; yields the Note of each in order, finished ones' too.
+
+    ShardError before any work when the folder holds shards of other sources, and in the course of
+    it when more than `bad_share` of the samples cannot be encoded.
+    """
+    notes = [_finished(output, number, path) for number, path in enumerate(paths)]
+    (output / QUARANTINE).unlink(missing_ok=True)  # written anew, from the notes
+    quarantine = Quarantine(output / QUARANTINE, bad_share, "--bad-share")
+    left = [number for number, note in enumerate(notes) if note is None]
+    found: list[Bad] = []
+    samples = 0
+    with closing(shared(partial(_encode_shard, paths, output, config), left, workers)) as made:
+        for path, kept in zip(paths, notes, strict=True):
+            note = kept or next(made)
+            bad = [Bad(str(path), **entry) for entry in note.bad]
+            found += bad
+            samples += note.samples
+            quarantine.made(bad, samples)
+            yield note
+    quarantine.measured(found, samples)
+
+
+def _finished(output: Path, number: int, source: Path) -> Note | None:
+    """The note of a finished shard; ShardError when it was made of another source."""
+    path = output / shard_name(number)
+    try:
+        note = Note(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # none, or a damaged one: the shard is made again
+        return None
+    if note.source != file_hash(source):
+        raise ShardError(
+            f"{path} was made of another shard than {source}: give the same shards in the same "
+            "order, more of them behind these, or another folder"
+        )
+    return note if path.exists() or len(note.bad) == note.samples else None
+
+
+def _encode_shard(paths: Sequence[Path], output: Path, config: EncodeConfig, number: int) -> Note:
+    """Make one shard in the folder, and its note."""
+    faults: list[Fault] = []
+    shard = Shard(paths[number], faults)
+    encoder = _encoder(config.tokenizer, config.tokenizer_hash)
+    with ShardWriter(output, max_samples=max(1, len(shard)), first=number) as writer, one_thread():
+        work = _Work(encoder, encoder.tokenizer.num_codes, config.rule, writer)
+        for group in work.groups(shard):
+            work.write(group)
+    damaged = [
+        {"key": fault.key or "", "reason": "damaged tar", "message": fault.message}
+        for fault in faults
+    ]
+    note = Note(
+        file_hash(paths[number]), len(shard) + len(faults), work.pictures, work.picture_bytes,
+        work.code_bytes, [*damaged, *work.bad],
+    )  # fmt: skip
+    write_json((output / shard_name(number)).with_suffix(".json"), asdict(note))
+    return note
+
+
+@lru_cache(1)
+def _encoder(directory: Path, tokenizer_hash: str) -> PictureEncoder:
+    """The tokenizer of this process, read once."""
+    encoder = PictureEncoder(ImageTokenizer.load(directory))
+    if encoder.hash != tokenizer_hash:
+        raise ValueError(f"{directory} was changed under way: run the same command again")
+    return encoder
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes with one thread: sums do not depend on how many cores there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+Opened = tuple[Sample, dict[str, Picture]]  # a sample, and its pictures by extension
+
+
+class _Work:
+    """A shard in work, and what is counted of it."""
+
+    def __init__(
+        self, encode: Encode, num_codes: int, rule: PictureRule | None, writer: ShardWriter
+    ) -> None:
+        self.encode, self.num_codes, self.rule, self.writer = encode, num_codes, rule, writer
+        self.pictures = self.picture_bytes = self.code_bytes = 0
+        self.bad: list[dict[str, str]] = []
+
+    def groups(self, shard: Shard) -> Iterator[list[Opened]]:
+        """Neighbouring samples that are worked on together, their pictures opened."""
+        group: list[Opened] = []
+        group_pixels = 0
+        for sample in map(shard.sample, range(len(shard))):
+            try:
+                pictures = opened(sample, self.rule, self.encode)
+            except SampleError as error:
+                self._leave_out(sample, error.reason, error)
+                continue
+            num_pixels = sum(p.pixels.size // 3 for p in pictures.values() if p.pixels is not None)
+            if group and group_pixels + num_pixels > MOST_PIXELS:
+                yield group
+                group, group_pixels = [], 0
+            group.append((sample, pictures))
+            group_pixels += num_pixels
+            if len(group) == MOST_SAMPLES:
+                yield group
+                group, group_pixels = [], 0
+        if group:
+            yield group
+
+    def write(self, group: list[Opened]) -> None:
+        """Encode the pictures of these samples and write the samples."""
+        encoded = iter(self.encode(_pixels(group)))
+        for sample, pictures in group:
+            whole = {
+                name: next(encoded) if picture.codes is None else picture
+                for name, picture in pictures.items()
+            }
+            files = with_codes(sample, whole, self.num_codes)
+            try:
+                self.writer.write_files(sample.key, files)
+            except ShardError as error:
+                self._leave_out(sample, "wrong name", error)
+                continue
+            self.pictures += len(whole)
+            self.picture_bytes += sum(len(sample.files[name]) for name in whole)
+            self.code_bytes += sum(len(files[codes_name(name)]) for name in whole)
+
+    def _leave_out(self, sample: Sample, reason: str, error: Exception) -> None:
+        self.bad.append({"key": sample.key, "reason": reason, "message": str(error)})
+
+
+def _pixels(group: list[Opened]) -> list[np.ndarray]:
+    """Those of each picture that has no codes yet."""
+    return [
+        picture.pixels
+        for _, pictures in group
+        for picture in pictures.values()
+        if picture.pixels is not None
+    ]
+
+
+def opened(sample: Sample, rule: PictureRule | None, encode: Encode) -> dict[str, Picture]:
+    """The pictures of a sample at their size, by extension; SampleError when one cannot be encoded.
+
+    Codes that are there already must be the tokenizer's.
+    """
+    _check_names(sample)
+    found = {}
+    for name in sample.pictures:
+        stored = Stored(content=sample.files[name], name=name)
+        picture = found[name] = sized(stored, rule, CENTRE, mirror=False)
+        if picture.pixels is None:
+            if picture.tokenizer_hash != encode.hash:
+                raise SampleError(
+                    "foreign codes", f".{name}: codes of tokenizer {picture.tokenizer_hash}"
+                )
+            continue
+        height, width = picture.pixels.shape[:2]
+        if height % encode.patch or width % encode.patch:
+            raise SampleError(
+                "bad picture",
+                f".{name}: {width} x {height} pixels are no whole {encode.patch}-pixel patches; "
+                "give --area",
+            )
+    return found
+
+
+def _check_names(sample: Sample) -> None:
+    """Forms take pictures in the order of their names, which the codes must keep."""
+    names = list(map(codes_name, sample.pictures))
+    if names != sorted(set(names)):
+        pictures = ", ".join(sample.pictures)
+        raise SampleError(
+            "ambiguous names",
+            f"{pictures}: their codes would share a name or stand in another order; rename them",
+        )
+
+
+def codes_name(name: str) -> str:
+    """The extension of the codes that stand for a picture: '0.png' -> '0.codes'."""
+    return f"{name.rpartition('.')[0]}.{codes.EXTENSION}".removeprefix(".")
+
+
+def with_codes(sample: Sample, pictures: dict[str, Picture], num_codes: int) -> dict[str, bytes]:
+    """The sample's files in their order, each of these pictures replaced by its codes."""
+    return {
+        codes_name(name) if name in pictures else name: (
+            codes.to_bytes(pictures[name], num_codes) if name in pictures else content
+        )
+        for name, content in sample.files.items()
+    }

@@ -1,0 +1,125 @@
+"""The verb `unimodal data encode`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .folder import claim
+
+if TYPE_CHECKING:
+    from .encode import EncodeConfig, Note
+
+
+@click.command()
+@click.argument("shards")
+@click.argument("output", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--tokenizer",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory of an image tokenizer or a bundle [default: the model that is shipped].",
+)
+@click.option(
+    "--area",
+    type=click.IntRange(1),
+    help="Resize and crop pictures to about so many pixels in all [default: as they are].",
+)
+@click.option(
+    "--widest",
+    type=click.FloatRange(1),
+    help="With --area: the largest ratio of the sides [default: 1, squares alone].",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes. The bytes are the same for any number.",
+)
+@click.option(
+    "--bad-share",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Share of samples that may be left out before the command stops.",
+)
+def encode(
+    shards: str,
+    output: Path,
+    tokenizer: Path | None,
+    area: int | None,
+    widest: float | None,
+    workers: int,
+    bad_share: float,
+) -> None:
+    """Turn the pictures in SHARDS into codes, once and for all: training then encodes none.
+
+    SHARDS is a folder, one .tar file, a URL, or `pipe:` and a command; {000..123} stands for that
+    many numbers. OUTPUT gets as many shards in the same order. Samples that cannot be encoded are
+    left out and listed in OUTPUT/quarantine.jsonl. A stopped run goes on where it was: finished
+    shards are kept. Another tokenizer or other settings need another folder.
+
+    \b
+    unimodal data encode shards/train shards/train-codes --workers 8
+    unimodal data encode shards/photos shards/photos-codes --area 65536 --widest 2
+    unimodal data encode 'https://host/{0000..0099}.tar' codes --tokenizer runs/tokenizer/tokenizer
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from .encode import SETTINGS, encode_shards
+    from .remote import local_shards
+
+    config = _config(tokenizer, area, widest)
+    paths = local_shards(shards)
+    claim(output, SETTINGS, config.note())
+    notes = []
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("encoding shards", total=len(paths))
+        try:
+            for note in encode_shards(paths, output, config, workers, bad_share):
+                notes.append(note)
+                bar.advance(task)
+        except OSError as error:
+            again = "finished shards are kept: mend this and run the same command again"
+            raise ValueError(f"{error}; {again}") from error
+    click.echo(_summary(output, notes))
+
+
+def _config(tokenizer: Path | None, area: int | None, widest: float | None) -> "EncodeConfig":
+    """The settings; ValueError for those that cannot be."""
+    from unimodal.bundle import DEFAULT
+    from unimodal.tokenizer.autoencoder import ImageTokenizer
+
+    from .encode import EncodeConfig
+    from .pictures import PictureRule
+
+    if area is None and widest is not None:
+        raise ValueError(f"--widest {widest:g} shapes pictures of a given area: add --area PIXELS")
+    directory = tokenizer or DEFAULT
+    image = ImageTokenizer.load(directory)
+    rule = None
+    if area is not None:
+        rule = PictureRule(area, image.patch, widest or 1.0)
+        if rule.problems():
+            raise ValueError("; ".join(f"--{problem}" for problem in rule.problems()))
+    return EncodeConfig(directory.absolute(), image.hash, rule)
+
+
+def _summary(output: Path, notes: Sequence["Note"]) -> str:
+    pictures, before, after, samples, bad = (
+        sum(column)
+        for column in zip(
+            *(
+                (n.pictures, n.picture_bytes, n.code_bytes, n.samples, len(n.bad))
+                for n in notes
+            ),
+            strict=True,
+        )
+    )  # fmt: skip
+    left_out = f", {bad:,} left out: see quarantine.jsonl" if bad else ""
+    return (
+        f"{output}: {pictures:,} pictures in {len(notes):,} shards, {before:,} bytes before and "
+        f"{after:,} after; {samples:,} samples{left_out}"
+    )

@@ -1,0 +1,77 @@
+"""A folder of shards that one command fills: its settings noted, its shards made by processes.
+
+A stopped command goes on where it was, so what a folder's shards were made with stands in it as
+JSON, and other settings are refused.
+"""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def claim(output: Path, name: str, wanted: Mapping[str, Any]) -> None:
+    """Note the settings in the folder's file `name`; ValueError when it holds shards of others."""
+    path = output / name
+    try:
+        if path.exists():
+            _check(output, json.loads(path.read_text()), wanted)
+            return
+        if any(output.glob("*.tar")):
+            raise ValueError(
+                f"{output} holds shards that are not of this command; give another folder"
+            )
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(path, wanted)
+    except OSError as error:
+        raise ValueError(f"cannot write to {output}: {error.strerror or error}") from error
+
+
+def _check(output: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    differ = [
+        f"{name} {found.get(name)} (now {wanted.get(name)})"
+        for name in {**wanted, **found}
+        if found.get(name) != wanted.get(name)
+    ]
+    if differ:
+        raise ValueError(
+            f"{output} holds shards of other settings: {', '.join(differ)}; "
+            "give the same settings or another folder"
+        )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, which gets its name when it is whole."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def shared(make: Callable[[T], R], work: Sequence[T], workers: int) -> Generator[R, None, None]:
+    """`make` of each piece of work, in order, by as many processes; by this one when 1.
+
+    When it is closed, what is in work is finished and the rest is not begun.
+    """
+    if workers == 1:
+        yield from map(make, work)
+        return
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _leave_interrupts)
+    try:
+        for future in [pool.submit(make, piece) for piece in work]:
+            yield future.result()
+    finally:  # the shards in work are finished; a second Ctrl-C must not break the waiting off
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        pool.shutdown(cancel_futures=True)
+        signal.signal(signal.SIGINT, before)
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal: a worker that dies of it makes the pool hang."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
