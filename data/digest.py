@@ -21,8 +21,10 @@ from itertools import cycle, islice
 from math import lcm
 from pathlib import Path
 
+import numpy as np
+
 from unimodal import bundle, config
-from unimodal.sequence import Batch, Sequencer
+from unimodal.sequence import Sequencer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.vocabulary import Vocabulary
 
@@ -33,6 +35,7 @@ from .sources import SourceConfig
 
 ARRAYS = {"ids": "<i8", "labels": "<i8", "weights": "<f4", "doc": "<i4", "block": "<i4",
           "private": "u1", "positions": "<i8"}  # fmt: skip
+Arrays = dict[str, np.ndarray]
 UNITS, VARIED = struct.Struct("<I"), struct.Struct("<dd?")
 
 
@@ -122,10 +125,12 @@ def rows_bytes(feed: Feed, world_size: int, first: int = 0) -> Generator[bytes, 
     planner = Loader(*parts, measurers=os.cpu_count() or 1).planner
     state = state_at(planner, first)
     loaders = [Loader(*parts, state, rank, world_size) for rank in range(world_size)]
+    planned = rows(planner, state)
     with ExitStack() as stack:
         ranks = [stack.enter_context(closing(_rank_rows(loader))) for loader in loaders]
-        for rank in cycle(ranks):  # they divide a batch, so their turns go on across its end
-            yield next(rank)
+        turns = cycle(zip(loaders, ranks, strict=True))  # in order, for they divide a batch
+        for (places, _), (loader, rank) in zip(planned, turns, strict=False):
+            yield row_bytes(next(rank), map(loader.rows.varied, places))
 
 
 def state_at(planner: Planner, row: int) -> State:
@@ -137,17 +142,15 @@ def state_at(planner: Planner, row: int) -> State:
     return replace(state, row=row)
 
 
-def _rank_rows(loader: Loader) -> Generator[bytes, None, None]:
-    """The bytes of each row that a rank produces."""
-    mine = islice(rows(loader.planner, loader.state), loader.rank, None, loader.world_size)
+def _rank_rows(loader: Loader) -> Generator[Arrays, None, None]:
+    """The arrays of each row that a rank produces."""
     for batch, _ in loader:
         for at in range(len(batch.ids)):
-            places, _ = next(mine)
-            yield row_bytes(batch, at, map(loader.rows.varied, places))
+            yield {name: tensor[at].numpy() for name, tensor in vars(batch).items()}
 
 
-def row_bytes(batch: Batch, at: int, varied: Iterable[tuple[float, float, bool]]) -> bytes:
-    """The bytes that are hashed of row `at` of a batch, whose units are `varied` like this."""
-    arrays = [getattr(batch, name)[at].numpy().astype(kind) for name, kind in ARRAYS.items()]
+def row_bytes(row: Arrays, varied: Iterable[tuple[float, float, bool]]) -> bytes:
+    """The bytes that are hashed of a row, whose units are varied like this."""
+    arrays = [row[name].astype(kind).tobytes() for name, kind in ARRAYS.items()]
     units = [VARIED.pack(*one) for one in varied]
-    return b"".join([*(array.tobytes() for array in arrays), UNITS.pack(len(units)), *units])
+    return b"".join([*arrays, UNITS.pack(len(units)), *units])

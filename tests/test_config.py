@@ -243,3 +243,22 @@ def test_a_failed_save_keeps_the_older_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="No space left"):
         save(Recipe(2), path)
     assert load(Recipe, path) == Recipe(1) and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_partial_load_passes_over_other_sections_but_no_misspelt_key(tmp_path):
+    @dataclass(frozen=True)
+    class Part:
+        seed: int = 0
+
+    @dataclass(frozen=True)
+    class Mine:
+        part: Part = field(default_factory=Part)
+
+    path = tmp_path / "recipe.yaml"
+    path.write_text("output: elsewhere\npart: {seed: 3}\n")
+    assert load(Mine, path, partial=True) == Mine(Part(3))
+    with pytest.raises(ConfigError, match="output: unknown key"):
+        load(Mine, path)
+    path.write_text("part: {sed: 3}\n")
+    with pytest.raises(ConfigError, match="part.sed: unknown key"):
+        load(Mine, path, partial=True)
