@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .convert_command import convert
 from .digest_command import digest
 from .encode_command import encode
 from .folder import claim, shared
@@ -73,6 +74,7 @@ def data() -> None:
     """Write shards of documents, encode them, and compare what training sees of them."""
 
 
+data.add_command(convert)
 data.add_command(encode)
 data.add_command(digest)
 

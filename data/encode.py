@@ -96,17 +96,15 @@ def encode_shards(
     (output / QUARANTINE).unlink(missing_ok=True)  # written anew, from the notes
     quarantine = Quarantine(output / QUARANTINE, bad_share, "--bad-share")
     left = [number for number, note in enumerate(notes) if note is None]
-    found: list[Bad] = []
     samples = 0
     with closing(shared(partial(_encode_shard, paths, output, config), left, workers)) as made:
         for path, kept in zip(paths, notes, strict=True):
             note = kept or next(made)
             bad = [Bad(str(path), **entry) for entry in note.bad]
-            found += bad
             samples += note.samples
             quarantine.made(bad, samples)
             yield note
-    quarantine.measured(found, samples)
+    quarantine.settle(samples)
 
 
 def _finished(output: Path, number: int, source: Path) -> Note | None:

@@ -121,6 +121,10 @@ class Sample:
             (self.fields[name] for name in names if self.fields.get(name) is not None), None
         )
 
+    def begins(self, stem: str) -> str:
+        """The extension of the picture `<key>.<stem>.*`; that of a PNG if there is none."""
+        return next((name for name in self.pictures if name.startswith(f"{stem}.")), f"{stem}.png")
+
     def picture(self, name: str, role: str | None, weight: float) -> Stored:
         """The picture in a file, named by extension or in full; SampleError if there is none."""
         extension = self._extension(name)
@@ -237,7 +241,7 @@ def _document(sample: Sample, _: Choices) -> Iterator[Part]:
         if "text" in part:
             yield Text(_string(part["text"]), role, weight)
         else:
-            yield sample.picture(f"{part['picture']}.png", role, weight)
+            yield sample.picture(sample.begins(str(part["picture"])), role, weight)
 
 
 def _interleaved(sample: Sample, _: Choices) -> Iterator[Part]:
@@ -288,13 +292,9 @@ def _chat(sample: Sample, _: Choices) -> Iterator[Part]:
 
 def _edit(sample: Sample, choices: Choices) -> Iterator[Part]:
     words = sample.field(*INSTRUCTIONS) if "txt" not in sample.files else sample.text()
-    before, after = (
-        next((name for name in sample.pictures if name.startswith(f"{when}.")), f"{when}.png")
-        for when in ("before", "after")
-    )
-    yield sample.picture(before, "user", 0.0)
+    yield sample.picture(sample.begins("before"), "user", 0.0)
     yield Text(_one(words, choices), "user", 0.0)
-    yield sample.picture(after, "assistant", 1.0)
+    yield sample.picture(sample.begins("after"), "assistant", 1.0)
 
 
 def _question(sample: Sample, choices: Choices) -> Iterator[Part]:

@@ -28,11 +28,15 @@ class Quarantine:
         self.path, self.share, self.setting = path, share, setting
         self.reasons: Counter[str] = Counter()
         self._known: set[tuple[str, str]] = set()
-        self._made: set[tuple[str, str]] = set()  # those that were found while rows were made
+        self._made: set[tuple[str, str]] = set()  # those that were found in the making
+        self._first: list[Bad] = []  # of these
         if path is not None and path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             for bad in (Bad(**json.loads(line)) for line in lines if line.endswith("\n")):
                 self._known.add(_name(bad))
+
+    def __len__(self) -> int:
+        return sum(self.reasons.values())
 
     def measured(self, found: Iterable[Bad], samples: int) -> None:
         """Note the bad ones of a source's `samples`; ShardError when they are too many of these."""
@@ -42,16 +46,21 @@ class Quarantine:
         if len(found) > self.share * samples:
             self._stop(found, len(found), samples)
 
-    def made(self, found: Iterable[Bad], documents: int) -> None:
-        """Note samples that were found to be bad in the making of `documents` in all so far;
+    def made(self, found: Iterable[Bad], samples: int) -> None:
+        """Note samples that were found to be bad in the making of `samples` in all so far;
         ShardError when they are too many. One that is met again is counted once.
         """
-        found = list(found)
         for bad in found:
             self._note(bad)
+            if _name(bad) not in self._made and len(self._first) < SHOWN:
+                self._first.append(bad)
             self._made.add(_name(bad))
-        if len(self._made) > self.share * max(documents, LEAST_SEEN):
-            self._stop(found, len(self._made), documents)
+        self.settle(max(samples, LEAST_SEEN))
+
+    def settle(self, samples: int) -> None:
+        """At the end of all samples: ShardError when too many were bad, however few there are."""
+        if len(self._made) > self.share * samples:
+            self._stop(self._first, len(self._made), samples)
 
     def _note(self, bad: Bad) -> None:
         if _name(bad) in self._known:

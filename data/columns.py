@@ -1,0 +1,109 @@
+"""Which columns of a table say what.
+
+In: the names of a table's columns, and those that the user named. Out: the stored form (forms.py)
+that the rows have, and the columns that fill its roles.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+# The usual names of a role, the likeliest first. They are compared in small letters.
+NAMES = {
+    "parts": ("parts",),
+    "texts": ("texts",),
+    "images": ("images",),
+    "conversations": ("conversations",),
+    "messages": ("messages",),
+    "picture": (
+        "image", "images", "picture", "pictures", "image_path", "image_file", "file_name",
+        "filename", "img", "img_path", "photo", "filepath", "file", "path",
+    ),
+    "before": ("before", "source_image", "source_img", "original_image", "input_image"),
+    "after": ("after", "target_image", "target_img", "edited_image", "output_image"),
+    "instruction": ("instruction", "edit", "prompt", "edit_prompt", "edit_instruction"),
+    "question": ("question", "sentence", "query"),
+    "answer": ("answer", "answers", "label", "response"),
+    "caption": ("caption", "captions", "text", "description", "prompt", "name"),
+    "text": ("text", "content", "document"),
+}  # fmt: skip
+
+# The roles that a form needs, in the order in which forms are looked for.
+NEEDED = {
+    "document": ("parts",),
+    "interleaved": ("texts", "images"),
+    "llava": ("conversations",),
+    "chat": ("messages",),
+    "edit": ("before", "after", "instruction"),
+    "question": ("question", "answer"),
+    "caption": ("picture", "caption"),
+    "text": ("text",),
+}
+MAY_HAVE_PICTURES = ("document", "llava", "chat", "question")
+# The roles that a user can name, and what stands in their columns.
+ASKED = {
+    "picture": "the picture's path; repeatable, for several pictures",
+    "caption": "what is said of the picture",
+    "question": "what is asked, about the picture if there is one",
+    "answer": "its answer",
+    "before": "the picture before an edit",
+    "after": "the picture after it",
+    "instruction": "what was to be changed",
+    "text": "plain text, of rows without pictures",
+}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The form of rows, and the columns of each of its roles."""
+
+    form: str
+    roles: tuple[tuple[str, tuple[str, ...]], ...]
+
+    def __getitem__(self, role: str) -> tuple[str, ...]:
+        """The columns of a role, none if it has none."""
+        return dict(self.roles).get(role, ())
+
+    def __str__(self) -> str:
+        filled = [f"{role} = {' + '.join(names)}" for role, names in self.roles if names]
+        return f"{self.form}: {', '.join(filled)}"
+
+
+def recognised(
+    names: Collection[str],
+    asked: Mapping[str, tuple[str, ...]],
+    typed: Collection[str] = (),
+    form: str | None = None,
+) -> Columns:
+    """What the columns of these names are; ValueError when they are nothing known.
+
+    `asked`: the columns that the user named, by role. `typed`: those that are pictures by their
+    type, whatever their name. `form` None: the first form whose roles are all there.
+    """
+    for role, columns in asked.items():
+        for column in columns:
+            if column not in names:
+                raise ValueError(f"--{role} {column}: {_listed(names)}")
+    for kind in NEEDED if form is None else (form,):
+        needed = NEEDED[kind]
+        wanted = (*needed, "picture") if kind in MAY_HAVE_PICTURES else needed
+        if not set(asked) <= set(wanted):
+            continue
+        roles = {role: asked.get(role) or _found(role, names, typed) for role in wanted}
+        if all(roles[role] for role in needed):
+            return Columns(kind, tuple(roles.items()))
+    wanted_form = f"the form {form}" if form else f"one of {', '.join(NEEDED)}"
+    way_out = " ".join(f"--{role} COLUMN" for role in ASKED if form is None or role in NEEDED[form])
+    raise ValueError(f"no columns of {wanted_form}: {_listed(names)}; name them by {way_out}")
+
+
+def _found(role: str, names: Collection[str], typed: Collection[str]) -> tuple[str, ...]:
+    """The columns that fill a role by name; of pictures else those that are so by type."""
+    small = {name.lower().strip(): name for name in reversed(list(names))}
+    first = next((small[name] for name in NAMES[role] if name in small), None)
+    if first is not None:
+        return (first,)
+    return tuple(typed) if role == "picture" else ()
+
+
+def _listed(names: Collection[str]) -> str:
+    return f"the columns are {', '.join(map(repr, names)):.500}" if names else "there is no column"
