@@ -67,7 +67,7 @@ def _sample(key: str, row: Fields, columns: Columns, enclosure: Enclosure) -> Sa
         sample = Sample(key, MAKERS[columns.form](row, columns, enclosure))
     except SampleError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         message = f"no {columns.form}: {type(error).__name__}: {error}"
         raise SampleError("wrong fields", message) from error
     found = forms.recognised(sample)
@@ -80,14 +80,17 @@ def _document(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, 
     """A part's picture is a path, or the number of one among the row's pictures."""
     given = _pictures(row, columns, enclosure)
     stored: Pictures = []
-    parts = []
+    parts, placed = [], set()
     for part in _value(row, columns, "parts"):
         about = {name: part[name] for name in ("text", "role", "weight") if name in part}
         if "picture" in part:
             about["picture"] = len(stored)
             named = part["picture"]
+            if isinstance(named, int):
+                placed.add(range(len(given))[named])
             stored.append(given[named] if isinstance(named, int) else enclosure.picture(named))
         parts.append(about)
+    _check_all_placed(len(given) - len(placed))
     numbered = {f"{number}.{extension}": file for number, (extension, file) in enumerate(stored)}
     return _json({"parts": parts}) | numbered
 
@@ -120,14 +123,18 @@ def _chat(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, byte
             found.append(given.pop())
         else:
             raise SampleError("missing file", "more pictures have a place than the row has")
-    if given:
-        raise SampleError("wrong fields", f"{len(given)} of the row's pictures have no place")
+    _check_all_placed(len(given))
     stored = _named(found)
     names = iter(stored)
     told = [
         {"role": turn["role"], "content": _content(turn["content"], names)} for turn in messages
     ]
     return _json({"messages": told}) | stored
+
+
+def _check_all_placed(left: int) -> None:
+    if left:
+        raise SampleError("wrong fields", f"{left} of the row's pictures have no place in it")
 
 
 def _image_pieces(content: Any) -> list[Fields]:

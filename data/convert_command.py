@@ -91,7 +91,7 @@ def convert(
     quarantine = Quarantine(output / QUARANTINE, bad_share, "--bad-share")
     with ShardWriter(output, shard_samples) as writer:
         read = _write(converted(table, asked, form), table, writer, quarantine)
-    for found, count in read.items():
+    for found, count in read.items() if table.names is None else ():
         click.echo(f"read {count:,} rows as {found}", err=True)
     if table.note:
         click.echo(table.note, err=True)

@@ -9,6 +9,8 @@ A sample that we write is `<key>.json`, its parts in reading order, and `<key>.0
     {"parts": [{"text": "draw a red circle", "role": "user", "weight": 0.0},
                {"picture": 0, "role": "assistant", "weight": 1.0}]}
 
+`write_files` writes samples of any other form as they are.
+
 1. `ShardWriter` fills `<name>.tar.part`, then renames it: a file that ends in .tar is whole.
    Nothing but the documents and their keys decides its bytes (time 0, owner 0).
 2. `Shard` walks over the headers once and keeps 16 bytes a sample: where it begins and ends (see
