@@ -83,17 +83,23 @@ def recognised(
         for column in columns:
             if column not in names:
                 raise ValueError(f"--{role} {column}: {_listed(names)}")
-    for kind in NEEDED if form is None else (form,):
-        needed = NEEDED[kind]
-        wanted = (*needed, "picture") if kind in MAY_HAVE_PICTURES else needed
-        if not set(asked) <= set(wanted):
-            continue
-        roles = {role: asked.get(role) or _found(role, names, typed) for role in wanted}
-        if all(roles[role] for role in needed):
+    kinds = [kind for kind in NEEDED if form in (None, kind) and set(asked) <= set(_roles(kind))]
+    if not kinds:
+        together = " and ".join(f"--{role}" for role in asked)
+        whose = f"the form {form} does not have" if form else "no form has"
+        raise ValueError(f"{whose} {together}{'' if form else ' together'}: leave one out")
+    for kind in kinds:
+        roles = {role: asked.get(role) or _found(role, names, typed) for role in _roles(kind)}
+        if all(roles[role] for role in NEEDED[kind]):
             return Columns(kind, tuple(roles.items()))
     wanted_form = f"the form {form}" if form else f"one of {', '.join(NEEDED)}"
     way_out = " ".join(f"--{role} COLUMN" for role in ASKED if form is None or role in NEEDED[form])
     raise ValueError(f"no columns of {wanted_form}: {_listed(names)}; name them by {way_out}")
+
+
+def _roles(form: str) -> tuple[str, ...]:
+    """The roles of a form, those that may be empty included."""
+    return NEEDED[form] + (("picture",) if form in MAY_HAVE_PICTURES else ())
 
 
 def _found(role: str, names: Collection[str], typed: Collection[str]) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def convert(
     }
     _claim(output)
     table = open_table(source, pictures)
-    if table.names is not None:  # or else no row is read
+    if table.names is not None:  # what lacks is told before a row is read
         click.echo(f"reading {recognised(table.names, asked, table.typed, form)}", err=True)
     output.mkdir(parents=True, exist_ok=True)
     (output / QUARANTINE).unlink(missing_ok=True)  # of a run that wrote no shard
