@@ -55,7 +55,8 @@ class Quarantine:
             if _name(bad) not in self._made and len(self._first) < SHOWN:
                 self._first.append(bad)
             self._made.add(_name(bad))
-        self.settle(max(samples, LEAST_SEEN))
+        if len(self._made) > self.share * max(samples, LEAST_SEEN):
+            self._stop(self._first, len(self._made), samples)
 
     def settle(self, samples: int) -> None:
         """At the end of all samples: ShardError when too many were bad, however few there are."""

@@ -25,10 +25,9 @@ import io
 import json
 import mmap
 import os
-import re
 import tarfile
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -40,8 +39,6 @@ from unimodal.document import Document, Text
 from . import forms
 from .tar import END, Bytes, Fault, ShardError, key_and_extension, members, padded, sample_ranges
 
-# webdataset makes extensions small, and a member's name has 100 characters, 80 of them for the key.
-EXTENSIONS = re.compile(r"(?=.{1,19}$)[a-z0-9_]+(\.[a-z0-9_]+)*")
 PNG_LEVEL = 1  # of zlib: a tenth larger than the default and four times as fast
 
 
@@ -95,6 +92,8 @@ class ShardWriter:
 
         ShardError for names that a reader would not split into this key and these extensions.
         """
+        if not files:
+            raise ShardError(f"{self.path}, key {key}: a sample without files")
         for extension in files:
             if key_and_extension(f"{key}.{extension}") != (key, extension) or not extension:
                 raise ShardError(
@@ -257,6 +256,8 @@ def _part(path: Path) -> Path:
 
 def _pack(key: str, document: Document, path: Path) -> bytes:
     """The tar members of one sample."""
+    if not key or "." in key or "/" in key or len(key) > 80:
+        raise ShardError(f"{path}: key {key!r}: 1 to 80 characters without dots and slashes")
     parts: list[dict] = []
     pictures: list[bytes] = []
     for part in document.parts:

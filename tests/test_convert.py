@@ -466,19 +466,14 @@ def test_the_same_input_gives_the_same_bytes(two):
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_files_are_written_in_one_order_and_checked(tmp_path):
-    for name, files in (("a", {"b": b"1", "a": b"2"}), ("b", {"a": b"2", "b": b"1"})):
-        with ShardWriter(tmp_path / name) as writer:
-            writer.write_files("k", files)
-    (first,), (second,) = find_shards(tmp_path / "a"), find_shards(tmp_path / "b")
-    assert first.read_bytes() == second.read_bytes()
-    with ShardWriter(tmp_path / "c") as writer:
-        for wrong in ("PNG", "a/b", "", ".png", "a..b", "x" * 20, "a b"):
-            with pytest.raises(ShardError, match="is no extension"):
+def test_names_of_files_are_checked(tmp_path):
+    with ShardWriter(tmp_path) as writer:
+        for wrong in ("a/b", ""):
+            with pytest.raises(ShardError, match="is not read as key"):
                 writer.write_files("k", {wrong: b""})
         with pytest.raises(ShardError, match="without files"):
             writer.write_files("k", {})
-        with pytest.raises(ShardError, match="1 to 80 characters"):
+        with pytest.raises(ShardError, match="is not read as key"):
             writer.write_files("a.b", {"txt": b""})
 
 

@@ -23,7 +23,7 @@ from unimodal.data import codes
 from unimodal.data.encode import _Work, codes_name
 from unimodal.data.forms import Sample
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.pictures import PictureRule, fitted
+from unimodal.data.pictures import fitted
 from unimodal.data.rows import PictureEncoder
 from unimodal.data.shards import Shard, ShardWriter, find_shards
 from unimodal.data.sources import SourceConfig
@@ -237,7 +237,7 @@ def test_an_area_gives_buckets(tokenizer, tiny_model, tmp_path):
     words = ("--tokenizer", tokenizer, "--area=512", "--widest=2")
     assert run(tmp_path / "in", tmp_path / "out", *words).exit_code == 0
     (sample,) = samples(tmp_path / "out")
-    pixels = fitted(Image.fromarray(wide), PictureRule(512, 8, 2.0), (0.5, 0.5))
+    pixels = fitted(Image.fromarray(wide), (32, 16))
     (wanted,) = PictureEncoder(tiny_model.tokenizer)([pixels])
     found = codes.from_bytes(sample.files["codes"])
     assert found.grid == wanted.grid == Grid(2, 4)
