@@ -48,8 +48,11 @@ class SampleError(ValueError):
     """A sample that is no document; the message says why, `reason` in a word that counts use."""
 
     def __init__(self, reason: str, message: str):
-        super().__init__(message)
+        super().__init__(reason, message)  # both, or else it could not leave a process
         self.reason = reason
+
+    def __str__(self) -> str:
+        return self.args[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +69,7 @@ class Stored(Picture):
     @property
     def is_codes(self) -> bool:
         """Whether it is a codes file (codes.py) and not a picture file."""
-        return self.name.endswith(codes.EXTENSION)
+        return self.name.lower().endswith(codes.EXTENSION)
 
 
 class Choices:

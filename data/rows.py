@@ -128,21 +128,24 @@ class Rows:
 
     def _sample(self, place: Place) -> tuple[Sample, str]:
         """The sample of a unit, and the form in which it is read."""
-        stream = self.streams[place.stream]
-        unit, record = stream.lengths.units[place.unit], stream.lengths.records[place.record]
-        path = bytes(stream.lengths.shards[unit["shard"]])
-        sample = _read(path, int(unit["start"]), int(unit["stop"]))
-        if record["other"][1]:
-            begin, end = record["other"].tolist()
+        stream, sample = self.streams[place.stream], self._read(place)
+        begin, end = stream.lengths.records[place.record]["other"].tolist()
+        if end:
+            path = os.fsencode(self._shard(place))
             return forms.pair(sample, _read(path, begin, end)), "edit"
         return sample, stream.source.form or forms.recognised(sample)
+
+    def _read(self, place: Place) -> Sample:
+        lengths = self.streams[place.stream].lengths
+        unit = lengths.units[place.unit]
+        return _read(bytes(lengths.shards[unit["shard"]]), int(unit["start"]), int(unit["stop"]))
 
     def _shard(self, place: Place) -> str:
         lengths = self.streams[place.stream].lengths
         return os.fsdecode(bytes(lengths.shards[lengths.units[place.unit]["shard"]]))
 
     def _bad(self, place: Place, error: SampleError) -> Bad:
-        return Bad(self._shard(place), self._sample(place)[0].key, error.reason, str(error))
+        return Bad(self._shard(place), self._read(place).key, error.reason, str(error))
 
     def _chance(self, place: Place, purpose: int) -> float:
         word = self.streams[place.stream].word

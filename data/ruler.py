@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from unimodal.sequence import DROPS, LAYOUT, Sequencer
 from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import PictureError, picture_size
 
-from . import codes, forms
+from . import codes, forms, order
 from .forms import Sample, SampleError, Stored
 from .pictures import PictureRule, bucket
 from .shards import Shard
@@ -64,6 +65,10 @@ class Ruler:
     """None: what each sample shows."""
     pairs: str | None = None
     """A field of .json: samples that share its value are pairs for edits."""
+    part: tuple[float, float] = (0.0, 1.0)
+    """Only samples whose hash, as a number in [0, 1), lies from the first to before the second."""
+    part_by: str | None = None
+    """A field of .json whose value is hashed for that; None: the key."""
 
     @property
     def key(self) -> str:
@@ -78,6 +83,7 @@ class Ruler:
             "pictures": asdict(self.pictures) if self.pictures else None,
             "form": self.form,
             "pairs": self.pairs,
+            "part": [*self.part, self.part_by],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -137,6 +143,19 @@ class _Lists:
     notes: Counter = field(default_factory=Counter)
 
 
+def in_part(sample: Sample, part: tuple[float, float], part_by: str | None) -> bool:
+    """Whether a sample's number in [0, 1), the hash of its key or of its field `part_by`, lies in
+    the part; SampleError when it lacks the field.
+    """
+    if part == (0.0, 1.0):
+        return True
+    value: Any = sample.key
+    if part_by is not None and (value := sample.field(part_by)) is None:
+        raise SampleError("missing field", f".json has no {part_by!r} to divide by")
+    words = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return part[0] <= float(order.uniform(order.word(words))[0]) < part[1]
+
+
 def measure_shard(path: Path, ruler: Ruler) -> Measured:
     """Measure every sample; ShardError when the shard cannot be read at all."""
     faults: list[Fault] = []
@@ -147,10 +166,13 @@ def measure_shard(path: Path, ruler: Ruler) -> Measured:
     ]
     lists = _Lists()
     lists.notes["samples"] = len(shard) + len(faults)
-    partners, sized = _partners(shard, ruler.pairs), _once(ruler.sized)
+    partners, sized = _partners(shard, ruler), _once(ruler.sized)
     for number in range(len(shard)):
         sample = shard.sample(number)
         try:
+            if not in_part(sample, ruler.part, ruler.part_by):
+                lists.notes["in another part"] += 1
+                continue
             if ruler.pairs is None:
                 documents = list(_documents(sample, ruler, ruler.sized))
             else:
@@ -203,14 +225,17 @@ def _once(sized: Opener) -> Opener:
     return seen_before
 
 
-def _partners(shard: Shard, pairs: str | None) -> list[list[int]]:
-    """For each sample the others that have the same value in the field `pairs`."""
-    if pairs is None:
+def _partners(shard: Shard, ruler: Ruler) -> list[list[int]]:
+    """For each sample the others of the part that have the same value in the field `pairs`."""
+    if ruler.pairs is None:
         return []
     values: list[str | None] = []
     for number in range(len(shard)):
+        sample = shard.sample(number)
         try:
-            value = shard.sample(number).field(pairs)
+            value = (
+                sample.field(ruler.pairs) if in_part(sample, ruler.part, ruler.part_by) else None
+            )
         except SampleError:  # counted when its turn comes
             value = None
         values.append(None if value is None else json.dumps(value, sort_keys=True))

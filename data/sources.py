@@ -23,7 +23,7 @@ from .forms import SampleError
 from .lengths import Lengths, measure
 from .pictures import PictureRule
 from .remote import local_shards
-from .ruler import Ruler
+from .ruler import Ruler, in_part
 from .shards import Shard
 
 ORDER, VARIANT, DROP, PICTURES, PHASE, GROUPS = range(6)  # what a hash decides
@@ -42,6 +42,11 @@ class SourceConfig:
     """How its samples are stored (see forms.py); None: as each sample shows."""
     pairs: str | None = None
     """A field of .json: samples of a shard that share its value are made into edits."""
+    part: tuple[float, float] = (0.0, 1.0)
+    """Which samples are read: each has a number in [0, 1), the hash of its key, and those from the
+    first to before the second are; (0, 0.95) learns and (0.95, 1) is held out."""
+    part_by: str | None = None
+    """A field of .json to hash instead, so that samples which share its value stay together."""
     text_weight: float = 1.0
     """The loss of learned text of this source is multiplied by it."""
     picture_weight: float = 1.0
@@ -56,6 +61,10 @@ class SourceConfig:
         ]
         if self.form is not None and self.form not in forms.FORMS:
             found.append(f"form {self.form!r}: one of {', '.join(forms.FORMS)}")
+        if not 0 <= self.part[0] < self.part[1] <= 1:
+            found.append(f"part {list(self.part)}: two numbers from 0 to 1, the first the smaller")
+        if self.part_by is not None and self.part == (0.0, 1.0):
+            found.append("part_by: says nothing without a part")
         if self.pairs is not None and self.form is not None:
             found.append("form: leave it out beside pairs, which makes edits")
         return found
@@ -188,12 +197,13 @@ def texts(sources: Mapping[str, SourceConfig], samples: int) -> Iterator[str]:
     """
     for source in sources.values():
         stored = (
-            (shard.sample(number), source.form)
+            shard.sample(number)
             for path in local_shards(source.shards)
             for shard in [Shard(path, [])]
             for number in range(len(shard))
         )
-        for sample, form in islice(stored, samples):
+        for sample in islice(stored, samples):
             with suppress(SampleError):
-                document = forms.document(sample, form or forms.recognised(sample))
-                yield from (part.text for part in document.parts if isinstance(part, Text))
+                if in_part(sample, source.part, source.part_by):
+                    document = forms.document(sample, source.form or forms.recognised(sample))
+                    yield from (part.text for part in document.parts if isinstance(part, Text))

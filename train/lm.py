@@ -27,6 +27,7 @@ from unimodal.vocabulary import Vocabulary
 
 from . import provenance
 from .engine import Engine
+from .heldout import HeldOut, HeldOutConfig
 from .loop import LoopConfig, prepare, run, set_threads
 from .objectives import LossConfig, Losses, language
 from .optimizer import OptimizerConfig, build
@@ -69,6 +70,7 @@ class LmRun:
     seed: int = 0
     model: ShapeConfig = field(default_factory=ShapeConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
+    held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
@@ -132,9 +134,11 @@ def train(config: LmRun) -> Path:
     optimizers = build(model, config.optimizer, "model.layers.", dtype)
     engine = Engine(model, optimizers, config.schedule, config.optimizer.clip)
     encode = PictureEncoder(image, device)
+    sequencer = Sequencer(vocabulary, text, encode.hash)
+    held_out = HeldOut(config.held_out, sequencer, encode, config.loader)
     loader = Loader(
         config.sources,
-        Sequencer(vocabulary, text, encode.hash),
+        sequencer,
         encode,
         config.loader,
         State(**state["data"]) if state else None,
@@ -151,6 +155,10 @@ def train(config: LmRun) -> Path:
         with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
             return language(model, reader, drawer, batch.to(device), config.loss)
 
+    def measure(done: int) -> dict[str, float]:
+        due = done % config.held_out.every_steps == 0 or done == config.schedule.num_steps
+        return held_out(objective) if due else {}
+
     run(
         config.output,
         config.loop,
@@ -158,6 +166,7 @@ def train(config: LmRun) -> Path:
         ((batch, asdict(place)) for batch, place in loader),
         objective,
         state["step"] if state else 0,
+        measure,
     )
     before = provenance.read(config.weights or config.tokenizer)
     card = provenance.card(config, device, _folders(config), before)

@@ -115,9 +115,10 @@ def run(
     batches: Iterator[tuple[T, dict[str, Any]]],
     objective: Callable[[T], Losses],
     start: int,
+    measure: Callable[[int], dict[str, float]] = lambda done: {},
 ) -> None:
     """Train from step `start` to the schedule's end; `batches` begins at the batch of step
-    `start`.
+    `start`. What `measure` gives after so many steps is logged with the step.
     """
     if start:
         engine.load(str(checkpoint.found(output)[-1]))
@@ -134,7 +135,7 @@ def run(
             factor = engine.schedule.factor(step)
             step_s = time.perf_counter() - began
             log({"step": step, **losses.reports, "gradient_norm": norm, "lr_factor": factor,
-                 "data_wait_s": waited_s, "step_s": step_s})  # fmt: skip
+                 "data_wait_s": waited_s, "step_s": step_s, **measure(step + 1)})  # fmt: skip
             bar.update(task, completed=step + 1, numbers=_numbers(losses.reports))
             done = step + 1
             if asked() or done == num_steps or done % config.save_every_steps == 0:
