@@ -113,8 +113,6 @@ class Loader:
             problems.append(
                 f"{config.batch_rows} rows on rank {rank} of {world_size}: do not divide"
             )
-        if state is not None and state.seed != config.seed:
-            problems.append(f"the state is of seed {state.seed}, the settings of {config.seed}")
         if config.pictures is not None and config.pictures.multiple % encode.patch:
             problems.append(
                 f"pictures.multiple {config.pictures.multiple}: a multiple of the tokenizer's "
@@ -124,10 +122,6 @@ class Loader:
             raise ValueError("; ".join(problems))
         mixed = mixtures(sources, config.stages, config.pictures)
         found = streams(sources, mixed, sequencer, config.row_length, encode.patch, measurers)
-        if state is not None and len(state.taken) not in (0, len(found)):
-            raise ValueError(
-                f"the state is of {len(state.taken)} streams, the settings make {len(found)}"
-            )
         self.quarantine = Quarantine(quarantine, config.bad_share)
         for stream in found:
             notes = stream.lengths.notes
@@ -137,11 +131,23 @@ class Loader:
             config.caption_dropout, pair_cost,
         )  # fmt: skip
         self.rows = Rows(found, sequencer, encode, config.row_length, config.seed)
-        self.config, self.state = config, self.planner.begin()
-        if state is not None and state.taken:
-            self.state = replace(state, taken=tuple(state.taken))  # JSON makes it a list
+        self.config = config
+        self.go_to(state or self.planner.begin())
         self.rank, self.world_size, self.workers = rank, world_size, workers
         self.seen = Seen()
+
+    def go_to(self, state: State) -> None:
+        """Let the next iteration begin at a State; ValueError for one of other settings."""
+        if state.seed != self.config.seed:
+            raise ValueError(
+                f"the state is of seed {state.seed}, the settings of {self.config.seed}"
+            )
+        if len(state.taken) != len(self.planner.streams):
+            raise ValueError(
+                f"the state is of {len(state.taken)} streams, the settings make "
+                f"{len(self.planner.streams)}"
+            )
+        self.state = replace(state, taken=tuple(state.taken))  # JSON makes it a list
 
     @property
     def documents(self) -> int:

@@ -185,7 +185,10 @@ def streams(
     for mixture in mixed:
         for name, source in sources.items():
             if mixture.weights[name] and (name, mixture.rule) not in found:
-                ruler = Ruler(sequencer, row_length, patch, mixture.rule, source.form, source.pairs)
+                ruler = Ruler(
+                    sequencer, row_length, patch, mixture.rule, source.form, source.pairs,
+                    source.part, source.part_by,
+                )  # fmt: skip
                 lengths = measure(local_shards(source.shards), ruler, workers)
                 found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths)
     return list(found.values())

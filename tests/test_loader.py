@@ -15,6 +15,7 @@ from unimodal.data.plan import State
 from unimodal.data.rows import PictureEncoder
 from unimodal.data.shards import ShardError, ShardWriter
 from unimodal.data.sources import SourceConfig, Stage
+from unimodal.data.stateful import StatefulBatches
 from unimodal.document import Document, Picture, Text
 from unimodal.sequence import PADDING, Sequencer
 from unimodal.text import TextTokenizer
@@ -294,6 +295,53 @@ def test_stages_change_mixture_and_pictures_at_their_step(tmp_path, sequencer):
     assert equal(batch, whole[9][0])
 
 
+def test_a_stateful_dataset_goes_on_from_its_state(sources, sequencer):
+    whole = [batch for batch, _ in batches(made(sources, sequencer), 9)]
+    first = StatefulBatches(made(sources, sequencer))
+    for batch, other in zip(batches(first, 4), whole, strict=False):
+        assert equal(batch, other)
+    state = json.loads(json.dumps(first.state_dict()))
+    again = StatefulBatches(made(sources, sequencer))
+    again.load_state_dict(state)
+    for batch, other in zip(batches(again, 5), whole[4:], strict=True):
+        assert equal(batch, other)
+    with pytest.raises(ValueError, match="state is of seed 9"):
+        again.load_state_dict({**state, "seed": 9})
+    workers = torch.utils.data.DataLoader(again, batch_size=None, num_workers=1)
+    with pytest.raises(ValueError, match="num_workers must be 0"):
+        next(iter(workers))
+
+
+def test_torchdata_takes_it(sources, sequencer):
+    stateful_dataloader = pytest.importorskip("torchdata.stateful_dataloader")
+
+    def loaded():
+        dataset = StatefulBatches(made(sources, sequencer))
+        return stateful_dataloader.StatefulDataLoader(dataset, batch_size=None, num_workers=0)
+
+    whole = batches(loaded(), 8)
+    first = loaded()
+    iterator = iter(first)
+    for _ in range(3):
+        next(iterator)
+    again = loaded()
+    again.load_state_dict(first.state_dict())
+    for batch, other in zip(batches(again, 5), whole[3:], strict=True):
+        assert equal(batch, other)
+
+
+def test_parts_of_a_source_are_apart_and_whole(sources, sequencer):
+    def keys(part):
+        source = {"all": replace(sources["all"], part=part)}
+        loader = made(source, sequencer, replace(CONFIG, caption_dropout=0.0))
+        units = loader.planner.streams[0].lengths.units[:-1]
+        return {(int(unit["shard"]), int(unit["sample"])) for unit in units}
+
+    first, second, whole = keys((0.0, 0.7)), keys((0.7, 1.0)), keys((0.0, 1.0))
+    assert not first & second and first | second == whole and len(whole) == NUM_SAMPLES
+    assert 30 < len(first) < 52
+
+
 def test_bad_settings_are_reported_together(sources, sequencer):
     bad = LoaderConfig(row_length=1, batch_rows=3, window_rows=9, seed=-1, caption_dropout=2)
     with pytest.raises(ValueError) as error:
@@ -302,7 +350,7 @@ def test_bad_settings_are_reported_together(sources, sequencer):
         assert words in str(error.value)
     assert "batch_rows 3: 1, 2, 4 or a multiple of 8" in str(error.value)
     with pytest.raises(ValueError, match="state is of seed 7"):
-        made(sources, sequencer, state=State(7))
+        made(sources, sequencer, state=State(7, taken=(0,)))
     with pytest.raises(ValueError, match="state is of 2 streams, the settings make 1"):
         made(sources, sequencer, state=State(3, taken=(0, 0)))
     with pytest.raises(ValueError, match="multiple 12: a multiple of the tokenizer's patch, 8"):
