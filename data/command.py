@@ -15,13 +15,12 @@ import click
 from .convert_command import convert
 from .digest_command import digest
 from .encode_command import encode
-from .folder import claim, shared
+from .folder import SCENES, claim, shared
 
 if TYPE_CHECKING:
     from unimodal.document import Document
 
 KINDS = ("conversations", "pictures")
-SETTINGS = "scenes.json"  # in the folder: what its shards were made with
 PREVIEW_SAMPLES = 24
 
 
@@ -133,7 +132,7 @@ def scenes(
     unimodal data scenes /tmp/look --samples 100 --preview look.png
     """
     settings = SceneShards(kind, samples, seed, canvas, shard_samples, mix_of(kind, mix))
-    claim(output, SETTINGS, settings.note())
+    claim(output, SCENES, settings.note())
     todo = unfinished(output, settings)
     kept = settings.num_shards - len(todo)
     with click.progressbar(length=settings.num_shards, label="shards") as bar:

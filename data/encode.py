@@ -39,7 +39,6 @@ from .rows import PICTURES_AT_ONCE, Encode, PictureEncoder, sized
 from .shards import Shard, ShardWriter, shard_name
 from .tar import Fault, ShardError
 
-SETTINGS = "encode.json"  # in the folder: what its shards were made with
 QUARANTINE = "quarantine.jsonl"
 MOST_SAMPLES = PICTURES_AT_ONCE  # in work together
 MOST_PIXELS = 2**22  # of them, in all; a single larger sample is worked on alone

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .folder import claim
+from .folder import ENCODED, claim, data_seeds
 
 if TYPE_CHECKING:
     from .encode import EncodeConfig, Note
@@ -68,12 +68,12 @@ def encode(
     from rich.console import Console
     from rich.progress import Progress
 
-    from .encode import SETTINGS, encode_shards
+    from .encode import encode_shards
     from .remote import local_shards
 
     config = _config(tokenizer, area, widest)
     paths = local_shards(shards)
-    claim(output, SETTINGS, config.note())
+    claim(output, ENCODED, config.note() | {"data_seeds": data_seeds(Path(shards))})
     notes = []
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("encoding shards", total=len(paths))

@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
+SCENES, ENCODED = "scenes.json", "encode.json"  # in a folder: what its shards were made with
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -45,6 +46,21 @@ def _check(output: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) ->
             f"{output} holds shards of other settings: {', '.join(differ)}; "
             "give the same settings or another folder"
         )
+
+
+def data_seeds(folder: Path) -> list[int]:
+    """The seeds of procedural shards in a folder, encoded or not, which no evaluation may use
+    again; none for other data.
+    """
+    found: list[int] = []
+    for name, key in ((SCENES, "seed"), (ENCODED, "data_seeds")):
+        path = folder / name
+        try:
+            value = json.loads(path.read_text())[key] if path.exists() else []
+            found += map(int, value if isinstance(value, list) else [value])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged ({error}): write the shards again") from error
+    return found
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -21,6 +21,7 @@ from PIL import Image
 from unimodal.command import main
 from unimodal.data import codes
 from unimodal.data.encode import _Work, codes_name
+from unimodal.data.folder import data_seeds
 from unimodal.data.forms import Sample
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.pictures import fitted
@@ -367,3 +368,15 @@ def test_the_threads_of_the_caller_come_back(shards, tokenizer, tmp_path):
     before = torch.get_num_threads()
     assert run(find_shards(shards)[0], tmp_path, "--tokenizer", tokenizer).exit_code == 0
     assert torch.get_num_threads() == before
+
+
+def test_code_shards_remember_the_seeds_of_their_scenes(tokenizer, tmp_path):
+    made = ["data", "scenes", str(tmp_path / "in"), "--samples", "3", "--seed", "41"]
+    assert CliRunner().invoke(main, made).exit_code == 0
+    result = run(tmp_path / "in", tmp_path / "out", "--tokenizer", tokenizer)
+    assert result.exit_code == 0, result.output
+    assert data_seeds(tmp_path / "in") == data_seeds(tmp_path / "out") == [41]
+    assert data_seeds(tmp_path) == []
+    (tmp_path / "in" / "scenes.json").write_text("{")
+    with pytest.raises(ValueError, match="scenes.json is damaged"):
+        data_seeds(tmp_path / "in")

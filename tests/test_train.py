@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,18 +20,20 @@ import unimodal
 from unimodal.attention import PackedAttention
 from unimodal.data.command import SceneShards
 from unimodal.data.conversations import Mix
+from unimodal.data.rows import PictureEncoder
 from unimodal.data.shards import ShardWriter, find_shards
 from unimodal.data.sources import SourceConfig
 from unimodal.drawer import NextCode
 from unimodal.reader import CodeReader
-from unimodal.sequence import IGNORE, Batch
+from unimodal.sequence import IGNORE, Batch, Sequencer
+from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
-from unimodal.train import lm, provenance
+from unimodal.train import heldout, lm, provenance
 from unimodal.train import tokenizer as image
 from unimodal.train.checkpoint import found
 from unimodal.train.engine import Engine, NotFinite
 from unimodal.train.loop import LoopConfig, prepare
-from unimodal.train.objectives import LossConfig, language
+from unimodal.train.objectives import LossConfig, Losses, language
 from unimodal.train.optimizer import OptimizerConfig, build, orthogonalised
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.transformer import Transformer, TransformerConfig
@@ -109,6 +112,54 @@ def test_golden_losses(tmp_path: Path, shards: Path, tokenizer: Path) -> None:
         GOLDEN.write_text(json.dumps(losses))
     np.testing.assert_allclose(losses, json.loads(GOLDEN.read_text()), rtol=5e-3)
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_held_out_losses_stand_beside_the_unigram_entropy(
+    tmp_path: Path, shards: Path, tokenizer: Path
+) -> None:
+    """Of a model that predicts every id alike the loss is log V; entropies are counted by hand."""
+    image = ImageTokenizer.load(tokenizer)
+    text = TextTokenizer.train(["a red circle"], 300)
+    vocabulary = Vocabulary(text.num_ids, image.num_codes)
+    sequencer = Sequencer(vocabulary, text, image.hash)
+    config = heldout.HeldOutConfig({"scenes": SourceConfig(str(shards))}, rows=5)
+    settings = replace(lm.LoaderConfig(), window_rows=8, caption_dropout=0.9)
+    measured = heldout.HeldOut(config, sequencer, PictureEncoder(image), settings)
+    model = Transformer(TransformerConfig(num_ids=vocabulary.size, **vars(SHAPE)))
+    torch.nn.init.zeros_(model.model.embed_tokens.weight)
+
+    def objective(batch: Batch) -> Losses:
+        return language(model, CodeReader(), NextCode(vocabulary), batch, LossConfig())
+
+    found = measured(objective)
+    uniform = {"text": vocabulary.first_code, "image": image.num_codes}
+    for modality, size in uniform.items():
+        assert found[f"held_out.scenes.{modality}"] == pytest.approx(math.log(size), abs=1e-5)
+        counts: Counter[int] = Counter()
+        for batch in measured.batches["scenes"]:
+            for label, weight in zip(
+                batch.labels[0].tolist(), batch.weights[0].tolist(), strict=True
+            ):
+                if label >= 0 and (label >= vocabulary.first_code) == (modality == "image"):
+                    counts[label] += weight
+        total = sum(counts.values())
+        entropy = -sum(n / total * math.log(n / total) for n in counts.values())
+        assert found[f"held_out.scenes.{modality}_unigram"] == pytest.approx(entropy, rel=1e-6)
+    null = vocabulary.control("null")
+    assert not any((batch.ids == null).any() for batch in measured.batches["scenes"])
+
+
+def test_a_run_measures_held_out_data_as_it_goes(
+    tmp_path: Path, shards: Path, tokenizer: Path
+) -> None:
+    config = recipe(tmp_path / "run", shards, tokenizer, 5)
+    source = SourceConfig(str(shards))
+    parts = {"learned": replace(source, part=(0.0, 0.8)), "other": replace(source, part=(0.8, 1.0))}
+    held_out = heldout.HeldOutConfig({"other": parts["other"]}, rows=2, every_steps=2)
+    lm.train(replace(config, sources={"learned": parts["learned"]}, held_out=held_out))
+    logged = [m.get("held_out.other.image") for m in metrics(tmp_path / "run")]
+    assert [value is not None for value in logged] == [False, True, False, True, True]
+    assert logged[-1] < logged[1]
 
 
 def test_resumed_run_is_the_same_run(tmp_path: Path, shards: Path, tokenizer: Path) -> None:
@@ -214,7 +265,7 @@ def test_a_run_without_a_step_may_be_put_right(
 
 def test_another_directorys_files_stay(tmp_path: Path, shards: Path, tokenizer: Path) -> None:
     (tmp_path / "text.json").write_text("mine")  # as when a bundle is named as the output
-    prepare(recipe(tmp_path, shards, tokenizer, 1), tmp_path)
+    prepare(recipe(tmp_path, shards, tokenizer, 1), tmp_path, {})
     assert (tmp_path / "text.json").read_text() == "mine"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from unimodal.bundle import GRID, Model, load, save_bundle
+from unimodal.data.folder import data_seeds
 from unimodal.data.lengths import shards_hash
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.plan import State
@@ -112,7 +113,7 @@ def train(config: LmRun) -> Path:
     paths = {name: local_shards(source.shards) for name, source in config.sources.items()}
     image = ImageTokenizer.load(config.tokenizer)
     for folder in _folders(config):
-        provenance.data_seeds(folder)  # a damaged note of them stops here, not at the end
+        data_seeds(folder)  # a damaged note of them stops here, not at the end
     parent = _parent(config, image) if config.weights else None
     inputs: dict[str, Any] = {f"shards of {name}": shards_hash(paths[name]) for name in paths}
     inputs |= {"tokenizer": image.hash, "weights": parent.hash if parent else None}
@@ -196,7 +197,8 @@ def pair_cost(shape: TransformerConfig) -> float:
 
 
 def _folders(config: LmRun) -> list[Path]:
-    return [Path(source.shards) for source in config.sources.values()]
+    places = [Path(source.shards) for source in config.sources.values()]
+    return [place.parent if place.suffix == ".tar" else place for place in places]
 
 
 def _parent(config: LmRun, image: ImageTokenizer) -> Model:

@@ -4,12 +4,11 @@ A card counts in what the run began from, so the hours and the data seeds of a b
 its image tokenizer too, and of every run before.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from unimodal.data.command import SETTINGS
+from unimodal.data.folder import data_seeds
 from unimodal.eval.score import commit
 from unimodal.eval.tokenizer import read_card
 
@@ -49,15 +48,6 @@ def read(directory: Path) -> dict[str, Any]:
     return {
         name: value for name, value in read_card(directory).items() if not name.startswith("scores")
     }
-
-
-def data_seeds(shards: Path) -> list[int]:
-    """The seed of procedural shards, which no evaluation may use again; none for other data."""
-    made_with = shards / SETTINGS
-    try:
-        return [json.loads(made_with.read_text())["seed"]] if made_with.exists() else []
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{made_with} is damaged ({error}): write the shards again") from error
 
 
 def begin(output: Path) -> None:
