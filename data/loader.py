@@ -154,13 +154,18 @@ class Loader:
         """Units of all streams: documents, or pieces of over-long ones."""
         return sum(len(stream.lengths) for stream in self.planner.streams)
 
-    def summary(self) -> list[str]:
-        """What each stream holds, a line each, and what of it cannot be used."""
-        return [
-            f"{stream.name}: {len(stream.lengths):,} documents of {notes.pop('samples'):,} samples"
-            + "".join(f", {count:,} {what}" for what, count in sorted(notes.items()) if count)
+    def notes(self) -> dict[str, dict[str, int]]:
+        """For each stream what became of its samples: documents, and counts by what happened."""
+        return {
+            stream.title: {"documents": len(stream.lengths), **stream.lengths.notes}
             for stream in self.planner.streams
-            for notes in [dict(stream.lengths.notes)]
+        }
+
+    def summary(self) -> list[str]:
+        """The notes, a line for each stream."""
+        return [
+            f"{name}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+            for name, counts in self.notes().items()
         ]
 
     def __iter__(self) -> Iterator[tuple[Batch, State]]:

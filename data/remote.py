@@ -63,7 +63,8 @@ def _download(url: str, part: Path) -> None:
         with fsspec.open(url, "rb") as source, part.open("wb") as target:
             shutil.copyfileobj(source, target)
     except (ImportError, ValueError) as error:  # a protocol that fsspec or its extras do not know
-        raise ShardError(f"{url}: {error}") from error
+        known = "https:// needs pip install 'unimodal[remote]', s3:// s3fs, gs:// gcsfs"
+        raise ShardError(f"{url}: {error}; {known}") from error
     except OSError:
         raise
     except Exception as error:  # what HTTP and cloud libraries raise has no common class

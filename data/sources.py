@@ -140,10 +140,15 @@ class Stream:
     rule: PictureRule | None
     lengths: Lengths
 
+    @property
+    def title(self) -> str:
+        """Its name, and the area of its pictures where a rule sets it."""
+        return f"{self.name} at {self.rule.area} pixels" if self.rule else self.name
+
     @cached_property
     def word(self) -> int:
         """What keys its chances."""
-        return order.word(f"{self.name} {self.rule.area if self.rule else ''}")
+        return order.word(self.title)
 
     def units(self, first: int, count: int, seed: int, dropout: float) -> Units:
         """Units `first` .. `first + count - 1` of its endless sequence of passes."""

@@ -14,6 +14,10 @@ from typing import NamedTuple
 
 import pytest
 
+from unimodal import config
+from unimodal.data.sources import mixtures
+from unimodal.train.lm import LmRun
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -25,13 +29,13 @@ FENCE = re.compile(
 
 
 class Block(NamedTuple):
-    language: str  # sh, python, or text (not code)
+    language: str  # sh, python, yaml (a recipe of `train lm`), or text (not code)
     code: str
     target: str | None  # of make, when the block is too long for the suite
 
 
 BLOCKS = [Block(m["language"], m["code"], m["target"]) for m in FENCE.finditer(README)]
-RUN = [block for block in BLOCKS if block.language != "text" and block.target is None]
+RUN = [block for block in BLOCKS if block.language in ("sh", "python") and not block.target]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_block_is_of_a_known_language():
-    assert {block.language for block in BLOCKS} == {"sh", "python", "text"}
+    assert {block.language for block in BLOCKS} == {"sh", "python", "yaml", "text"}
     assert README.count("```") == 2 * len(BLOCKS)
 
 
@@ -57,6 +61,13 @@ def test_the_first_commands():
         "make test",
         "make install",
     ]
+
+
+def test_recipes_load(tmp_path: Path):
+    (recipe,) = [block.code for block in BLOCKS if block.language == "yaml"]
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    loaded = config.load(LmRun, tmp_path / "recipe.yaml")
+    mixtures(loaded.sources, loaded.loader.stages, loaded.loader.pictures)
 
 
 def test_make_targets_exist():

@@ -1,5 +1,6 @@
 """Train a language model that reads and draws: `unimodal train lm CONFIG`."""
 
+import json
 import os
 import sys
 from dataclasses import asdict, dataclass, field
@@ -147,6 +148,7 @@ def train(config: LmRun) -> Path:
         quarantine=config.output / "quarantine.jsonl",
         measurers=os.cpu_count() or 1,
     )
+    (config.output / "sources.json").write_text(json.dumps(loader.notes(), indent=1) + "\n")
     for line in loader.summary():
         print(line, file=sys.stderr)
 
@@ -158,7 +160,8 @@ def train(config: LmRun) -> Path:
 
     def measure(done: int) -> dict[str, float]:
         due = done % config.held_out.every_steps == 0 or done == config.schedule.num_steps
-        return held_out(objective) if due else {}
+        seen = {"documents": loader.seen.documents, "bad_documents": sum(loader.seen.bad.values())}
+        return seen | (held_out(objective) if due else {})
 
     run(
         config.output,
