@@ -1,9 +1,7 @@
 """Damaged data: every fault is met, counted and written down, and costs no other sample."""
 
-import io
 import json
 import shutil
-import tarfile
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -24,6 +22,7 @@ from benchmarks.faults import (
     sequencer,
     table,
     write,
+    write_tar,
 )
 
 from unimodal.data.lengths import Bad
@@ -82,8 +81,8 @@ def test_fuzzed_samples_never_break_a_run(tmp_path: Path, number: int) -> None:
     rng = np.random.default_rng(number)
     kinds = [caption("fuzzed", picture()), *samples().values()]
     fuzzed = {f"fuzz{k}": _fuzzed(kinds[k % len(kinds)], rng) for k in range(number)}
-    _write(tmp_path / "fuzzed.tar", fuzzed)
-    _write(tmp_path / "sound.tar", {f"s{k}": caption(f"#{k};", picture()) for k in range(50)})
+    write_tar(tmp_path / "fuzzed.tar", fuzzed)
+    write_tar(tmp_path / "sound.tar", {f"s{k}": caption(f"#{k};", picture()) for k in range(50)})
     found = one_pass(tmp_path, share=1.0, row_length=512)
     assert all(found.spelt[f"#{k};"] >= 1 for k in range(50))
     noted = set(found.measured) | set(found.made)
@@ -92,15 +91,6 @@ def test_fuzzed_samples_never_break_a_run(tmp_path: Path, number: int) -> None:
     with pytest.raises(ShardError, match=rf"of {number + 50} samples cannot be used, .*1.00%"):
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)
         one_pass(tmp_path, share=0.01, row_length=512)
-
-
-def _write(path: Path, files_by_key: dict[str, dict[str, bytes]]) -> None:
-    with tarfile.open(path, "w") as tar:
-        for key, files in files_by_key.items():
-            for extension, content in files.items():
-                info = tarfile.TarInfo(f"{key}.{extension}")
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
 
 
 def _fuzzed(files: dict[str, bytes], rng: np.random.Generator) -> dict[str, bytes]:
@@ -177,7 +167,7 @@ def test_spellings_of_control_tokens_are_text(tmp_path: Path) -> None:
     made_of = sequencer()
     names = [name for name in vars(made_of.vocabulary) if not name.startswith("_")]
     spelt = " ".join(f"<|{name}|> <{name}> [{name.upper()}]" for name in (*names, "begin", "image"))
-    _write(tmp_path / "a.tar", {"k": {"txt": spelt.encode()}})
+    write_tar(tmp_path / "a.tar", {"k": {"txt": spelt.encode()}})
     batch, _ = next(iter(Loader({"all": SourceConfig(str(tmp_path))}, made_of, Means(), CONFIG)))
     ids = batch.ids[0][batch.doc[0] == 0].tolist()
     begin, end = (made_of.vocabulary.control(name) for name in ("begin", "end"))

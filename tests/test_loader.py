@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from benchmarks.faults import HASH, Means
 
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.pictures import PictureRule
@@ -24,23 +25,7 @@ from unimodal.tokenizer.grid import Grid
 from unimodal.vocabulary import Vocabulary
 
 NUM_SAMPLES = 60
-HASH = "ab" * 32
 CONFIG = LoaderConfig(row_length=128, batch_rows=4, window_rows=8, seed=3, caption_dropout=0.5)
-
-
-class Means:
-    """A stand-in for an image tokenizer: an 8-pixel patch is the mean of its red."""
-
-    hash, patch = HASH, 8
-
-    def __call__(self, pixels):
-        pictures = []
-        for array in pixels:
-            rows, columns = array.shape[0] // 8, array.shape[1] // 8
-            means = array[:, :, 0].reshape(rows, 8, columns, 8).mean(axis=(1, 3)).astype(int)
-            grid = Grid(rows, columns)
-            pictures.append(Picture(codes=means.reshape(-1), grid=grid, tokenizer_hash=HASH))
-        return pictures
 
 
 def sample(index):

@@ -2,11 +2,11 @@
 
 import io
 import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.faults import HASH, write_tar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,7 +22,6 @@ from unimodal.text import TextTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.vocabulary import Vocabulary
 
-HASH = "ab" * 32
 TEXT = TextTokenizer.train(["draw which colour is it"], 280)
 SEQUENCER = Sequencer(Vocabulary(TEXT.num_ids, 256), TEXT, HASH)
 
@@ -31,16 +30,6 @@ def png(width: int, height: int, shade: int = 0, kind: str = "PNG") -> bytes:
     stream = io.BytesIO()
     Image.new("RGB", (width, height), (shade, 0, 0)).save(stream, kind)
     return stream.getvalue()
-
-
-def write(path: Path, samples: dict[str, dict[str, bytes]]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for key, files in samples.items():
-            for extension, content in files.items():
-                info = tarfile.TarInfo(f"{key}.{extension}")
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-    return path
 
 
 def fields(**values: object) -> bytes:
@@ -79,7 +68,7 @@ def test_measured_lengths_are_those_of_sequences(parts: list) -> None:
 
 def test_a_shard_of_every_kind(tmp_path: Path) -> None:
     encoded = Picture(None, np.arange(6), Grid(2, 3), HASH)
-    path = write(
+    path = write_tar(
         tmp_path / "a.tar",
         {
             "caption": {"png": png(32, 16), "json": fields(captions=["a", "bb"])},
@@ -116,7 +105,7 @@ def test_a_shard_of_every_kind(tmp_path: Path) -> None:
 
 def test_a_rule_decides_the_size(tmp_path: Path) -> None:
     sizes = {"wide": (64, 20), "high": (10, 40), "small": (9, 8), "square": (100, 90)}
-    path = write(
+    path = write_tar(
         tmp_path / "a.tar",
         {key: {"png": png(*size), "txt": b"c"} for key, size in sizes.items()},
     )
@@ -143,7 +132,7 @@ def test_pairs_are_edits_between_samples_that_share_a_field(tmp_path: Path) -> N
     def emoji(name: str, base: str, shade: int) -> dict[str, bytes]:
         return {"png": png(16, 16, shade), "json": fields(name=name, base=base)}
 
-    path = write(
+    path = write_tar(
         tmp_path / "a.tar",
         {
             "x0": emoji("thumb", "x", 1),
@@ -170,7 +159,9 @@ def test_pairs_are_edits_between_samples_that_share_a_field(tmp_path: Path) -> N
 
 def test_codes_of_another_tokenizer_stop_everything(tmp_path: Path) -> None:
     foreign = Picture(None, np.arange(6), Grid(2, 3), "cd" * 32)
-    path = write(tmp_path / "a.tar", {"k": {"codes": codes.to_bytes(foreign, 256), "txt": b"c"}})
+    path = write_tar(
+        tmp_path / "a.tar", {"k": {"codes": codes.to_bytes(foreign, 256), "txt": b"c"}}
+    )
     with pytest.raises(ShardError, match="a.tar, key k: codes of tokenizer cdcd.*model reads abab"):
         measure_shard(path, Ruler(SEQUENCER, 40, 8))
 
@@ -182,7 +173,9 @@ def test_codes_of_another_tokenizer_stop_everything(tmp_path: Path) -> None:
 def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     monkeypatch.setenv("UNIMODAL_CACHE", str(tmp_path / "cache"))
     return [
-        write(tmp_path / f"{name}.tar", {f"{name}{k}": {"txt": b"a" * (k + 1)} for k in range(n)})
+        write_tar(
+            tmp_path / f"{name}.tar", {f"{name}{k}": {"txt": b"a" * (k + 1)} for k in range(n)}
+        )
         for name, n in (("a", 3), ("b", 5))
     ]
 
@@ -250,14 +243,14 @@ def test_what_cannot_be_measured(shards: list[Path], tmp_path: Path) -> None:
         measure([tmp_path / "missing.tar"], ruler)
     with pytest.raises(ShardError, match="no shards were given"):
         measure([], ruler)
-    bad = write(tmp_path / "bad.tar", {"k": {"json": b"{"}})
+    bad = write_tar(tmp_path / "bad.tar", {"k": {"json": b"{"}})
     with pytest.raises(ShardError, match="no samples to learn from .*key k: .json is no JSON"):
         measure([bad], ruler)
     assert shards_hash(shards) != shards_hash(shards[::-1])
 
 
 def test_a_form_may_be_forced(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.tar", {"k": {"txt": b"a cat", "json": fields(question="?")}})
+    path = write_tar(tmp_path / "a.tar", {"k": {"txt": b"a cat", "json": fields(question="?")}})
     found = measure_shard(path, Ruler(SEQUENCER, 40, 8, form="text"))
     assert found.notes["form text"] == 1
     assert measure_shard(path, Ruler(SEQUENCER, 40, 8)).bad[0]["reason"] == "wrong fields"

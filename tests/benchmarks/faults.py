@@ -140,6 +140,14 @@ def write(folder: Path, faults: dict[str, Files], tar_faults: tuple[str, ...] = 
     assert next(names, None) is None, "every fault has a place"
 
 
+def write_tar(path: Path, files_by_key: dict[str, Files]) -> Path:
+    """A shard of these samples: files by extension."""
+    with tarfile.open(path, "w") as tar:
+        for key, files in files_by_key.items():
+            _add(tar, key, files)
+    return path
+
+
 def _add(tar: tarfile.TarFile, key: str, files: Files) -> None:
     for extension, content in files.items():
         info = tarfile.TarInfo(f"{key}.{extension}")
