@@ -37,6 +37,8 @@ def _local(place: str) -> list[Path]:
     if "://" in place:
         return [_copied(place, lambda part: _download(place, part))]
     path = Path(place)
+    if path.suffix == ".tar" and not path.exists():
+        raise ShardError(f"there is no shard {path}: check the path")
     return [path] if path.is_file() else find_shards(path)
 
 

@@ -33,6 +33,8 @@ def test_local_places(folder: Path) -> None:
     assert keys(local_shards(f"{folder}/shard-{{000002..000000}}.tar")) == list("452301")
     with pytest.raises(ShardError, match="holds no .tar shard"):
         local_shards(str(folder / "missing"))
+    with pytest.raises(ShardError, match="there is no shard .*missing.tar: check the path"):
+        local_shards(str(folder / "missing.tar"))
 
 
 def test_urls_are_copied_once(folder: Path) -> None:

@@ -17,7 +17,7 @@ from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.plan import State
 from unimodal.data.remote import local_shards
 from unimodal.data.rows import PictureEncoder
-from unimodal.data.sources import SourceConfig, texts
+from unimodal.data.sources import SourceConfig, mixtures, texts
 from unimodal.drawer import NextCode
 from unimodal.generation import Sampling
 from unimodal.reader import CodeReader
@@ -96,6 +96,11 @@ class LmRun:
             )
         if not self.sources:
             found.append("sources: name at least one, as sources.NAME.shards=FOLDER")
+        else:
+            try:
+                mixtures(self.sources, self.loader.stages, self.loader.pictures)
+            except ValueError as error:
+                found.append(f"loader: {error}")
         if self.loader.row_length > self.model.max_positions:
             found.append(
                 f"loader.row_length {self.loader.row_length} exceeds "
