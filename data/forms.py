@@ -359,6 +359,8 @@ def _one(value: Any, choices: Choices) -> str:
 def _string(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"text is a string, not {value!r:.80}")
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise SampleError("no UTF-8", f"half a surrogate pair in {value!r:.80}")
     return value
 
 

@@ -91,6 +91,8 @@ class Ruler:
         """A stand-in with the grid that the picture will have, read from its header."""
         try:
             grid = self._grid(stored)
+            for side in (grid.height, grid.width):
+                self.sequencer.vocabulary.side(side)
         except ShardError:
             raise
         except (PictureError, ValueError) as error:
@@ -102,7 +104,8 @@ class Ruler:
         if stored.is_codes:
             picture = codes.from_bytes(stored.content)
             self.check_hash(picture)
-            assert picture.grid is not None, "codes come with their grid"
+            assert picture.grid is not None and picture.codes is not None, "codes come with a grid"
+            self.sequencer.vocabulary.code_to_id(picture.codes)  # a code that is none is an error
             return picture.grid
         width, height = picture_size(stored.content)
         if self.pictures is not None:

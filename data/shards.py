@@ -161,8 +161,8 @@ def find_shards(directory: str | Path) -> list[Path]:
     paths = sorted(Path(directory).glob("*.tar"))
     if not paths:
         raise ShardError(
-            f"{directory} holds no .tar shard: write some with `unimodal data scenes {directory}` or "
-            "`unimodal data convert`"
+            f"{directory} holds no .tar shard: write some with `unimodal data scenes {directory}` "
+            "or `unimodal data convert`"
         )
     return paths
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from unimodal.data import codes
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.sources import SourceConfig
 from unimodal.document import Picture
@@ -53,11 +54,14 @@ def sequencer() -> Sequencer:
     return Sequencer(Vocabulary(text.num_ids, 256), text, HASH)
 
 
-def picture(kind: str = "PNG", frames: int = 1, shade: int = 100) -> bytes:
-    """A 16-pixel picture of noise, so that damage is somewhere in its pixels."""
+def picture(
+    kind: str = "PNG", frames: int = 1, shade: int = 100, size: tuple[int, int] = (16, 16)
+) -> bytes:
+    """A picture of noise, so that damage is somewhere in its pixels; `size`: width, height."""
     rng = np.random.default_rng(shade)
     images = [
-        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)) for _ in range(frames)
+        Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+        for _ in range(frames)
     ]
     stream = io.BytesIO()
     more = {"save_all": True, "append_images": images[1:]} if frames > 1 else {}
@@ -94,12 +98,16 @@ def samples() -> dict[str, Files]:
     """A sample of each fault, by what it is called."""
     spellings = "<|begin|> <image> <|endoftext|> \x00 </s> [INST]"
     parts = [{"text": "t", "weight": float("nan")}]
+    foreign = codes.to_bytes(Picture(None, np.array([999]), Grid(1, 1), HASH), 1000)
     pages = {"texts": [None, "words"], "images": ["k.000.jpg", None]}
     return {
         "missing member": {"json": json.dumps(pages).encode()},
         "wrong JSON": {"json": b'{"texts": ['},
         "JSON of other fields": {"json": b'{"parts": [{"text": 3}]}'},
         "text that is no UTF-8": {"png": picture(), "txt": b"\xff\xfe\x00"},
+        "half a surrogate pair": {"json": b'{"text": "\\ud800"}'},
+        "picture of too many codes": caption("wide", picture(size=(1024, 8))),
+        "code that does not exist": {"codes": foreign, "txt": b"x"},
         "weight that is not a number": {"json": json.dumps({"parts": parts}).encode()},
         "text with control spellings": caption(spellings, picture()),
         "corrupt picture": caption("corrupt", damaged(picture())),
