@@ -16,6 +16,7 @@ from .convert_command import convert
 from .digest_command import digest
 from .encode_command import encode
 from .folder import claim, shared
+from .inspect_command import inspect
 
 if TYPE_CHECKING:
     from unimodal.document import Document
@@ -76,6 +77,7 @@ def data() -> None:
 
 data.add_command(convert)
 data.add_command(encode)
+data.add_command(inspect)
 data.add_command(digest)
 
 
