@@ -72,7 +72,7 @@ class SceneShards:
 
 @click.group()
 def data() -> None:
-    """Write shards of documents, encode them, and compare what training sees of them."""
+    """Write shards of documents, look at them, encode them, and compare what training sees."""
 
 
 data.add_command(convert)

@@ -1,7 +1,7 @@
 """Numbers as pictures: histograms, bars and a scatter of sizes, drawn with Pillow alone.
 
-Every chart is SIZE pixels large, has a title, named axes with round numbers on them, and says so
-where there is nothing to show.
+Every chart has a title and says so where there is nothing to show. Charts are SIZE pixels large,
+with named axes and round numbers on them; bars are as wide, and as high as they need.
 """
 
 import math
@@ -24,8 +24,8 @@ SMOOTH = 4  # dots are drawn so many times larger, then reduced
 class Chart:
     """A page with a title, and axes from 0 or `first` to where their last round number lies."""
 
-    def __init__(self, title: str) -> None:
-        self.image = Image.new("RGB", SIZE, "white")
+    def __init__(self, title: str, height: int = SIZE[1]) -> None:
+        self.image = Image.new("RGB", (SIZE[0], height), "white")
         self.draw = ImageDraw.Draw(self.image)
         self.text((LEFT, 18), title, INK, 18)
 
@@ -59,7 +59,7 @@ class Chart:
 
     def nothing(self) -> Image.Image:
         """The page of a chart without data."""
-        self.text((SIZE[0] / 2, SIZE[1] / 2), "nothing to show", GREY, 18, "mm")
+        self.text((SIZE[0] / 2, self.image.height / 2), "none", GREY, 18, "mm")
         return self.image
 
 
@@ -119,7 +119,7 @@ def _round_up(most: int, parts: int) -> int:
 
 def bars(counts: Mapping[str, int], title: str) -> Image.Image:
     """A bar for each name, the longest first, with its name and count."""
-    chart = Chart(title)
+    chart = Chart(title, TOP + BAR_HEIGHT * min(len(counts) + 1, MOST_BARS + 1))
     if not counts:
         return chart.nothing()
     ordered = sorted(counts.items(), key=lambda item: -item[1])

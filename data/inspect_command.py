@@ -83,6 +83,8 @@ def inspect(
 
         for path in write_views(found, model.tokenizer, output, samples):
             click.echo(path)
+    if area is None and "bad picture" in numbers["bad"]:
+        click.echo("--area PIXELS measures pictures as a run with `pictures` reads them", err=True)
     if as_json:
         click.echo(json.dumps(numbers))
 
@@ -105,7 +107,7 @@ def _print(numbers: dict[str, Any]) -> None:
     """The numbers as tables for people."""
     from rich.console import Console
 
-    console = Console(soft_wrap=False, highlight=False)
+    console = Console(highlight=False)
     for table in (_counts(numbers), _spreads(numbers), _bad(numbers["bad"])):
         if table.row_count:
             console.print(table)
@@ -124,6 +126,7 @@ def _table(title: str, *columns: str) -> Any:
 def _counts(numbers: dict[str, Any]) -> Any:
     """What there is of everything."""
     table = _table("what there is", "", "")
+    table.show_header = False
     bad = sum(reason["count"] for reason in numbers["bad"].values())
     lines = {
         "shards": f"{numbers['shards']:,}, {numbers['bytes']:,} bytes",
@@ -168,8 +171,8 @@ def _rows(rows: dict[str, Any] | None) -> str:
     if rows is None:
         return "none"
     return (
-        f"{rows['packed']:,} of {rows['length']:,}, filled to {rows['packed_fill']:.1%} when packed "
-        f"and {rows['padded_fill']:.1%} when padded to the longest document: "
+        f"{rows['packed']:,} of {rows['length']:,}; {rows['packed_fill']:.1%} full when packed, "
+        f"{rows['padded_fill']:.1%} when each document is padded to the longest: "
         f"{rows['packed_over_padded']:.2f} times as many useful tokens a slot"
     )
 
@@ -189,8 +192,12 @@ def _spreads(numbers: dict[str, Any]) -> Any:
     }
     for name, spread in lines.items():
         if spread is not None:
-            table.add_row(name, *(f"{value:,.1f}".removesuffix(".0") for value in spread.values()))
+            table.add_row(name, *map(_number, spread.values()))
     return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}".removesuffix(".0")
 
 
 def _bad(reasons: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ In: shards and a Ruler. Out: an `Inspection`; `summary` puts all of it into one 
 
 A document is what takes a place in a row: a sample, or a piece of one that is longer than a row.
 Where a sample can be read in several ways (captions), it counts as it first of all is. Whatever is
-wrong with a shard is no error here: it is what this is to show. Costs 0.1 ms a sample and core,
+wrong with a shard is no error here: it is what this is to show. Costs 0.2 ms a sample and core,
 beside the index.
 """
 

@@ -6,6 +6,7 @@ out to be damaged is shown with the reason in their place.
 
 from collections.abc import Iterator
 from pathlib import Path
+from unicodedata import combining, normalize
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from .shards import Shard
 from .sheet import sheet
 
 VIEWS = ("samples.png", "positions.png", "text_tokens.png", "picture_sizes.png", "bad.png")
-MOST_CHARACTERS = 300  # of a text on the contact sheet
+MOST_CHARACTERS = 500  # of a sample on the contact sheet
 MOST_PARTS = 8  # of a sample on it
 DRAWN_FORM = "caption"  # whose picture stands above its words, though they may come first
 
@@ -33,10 +34,10 @@ def write_views(
 ) -> list[Path]:
     """Write all of VIEWS into the folder; `samples` of them are on the contact sheet."""
     folder.mkdir(parents=True, exist_ok=True)
-    documents = list(_documents(found, tokenizer, samples))
+    shown = list(documents(found, tokenizer, samples))
     by_shard = {Path(shard).name: count for shard, count in found.bad_shards.items()}
     images = (
-        sheet(documents) if documents else histogram([], "Samples", ""),
+        sheet(shown) if shown else histogram([], "Samples", ""),
         histogram(found.positions_n, "Positions per document", "positions"),
         histogram(found.text_n[found.text_n > 0], "Text tokens per document with text", "tokens"),
         scatter(found.sizes, "Picture sizes"),
@@ -51,9 +52,9 @@ def write_views(
 
 
 def _stacked(first: Image.Image, second: Image.Image) -> Image.Image:
-    page = Image.new("RGB", (SIZE[0], 2 * SIZE[1]), "white")
+    page = Image.new("RGB", (SIZE[0], first.height + second.height), "white")
     page.paste(first)
-    page.paste(second, (0, SIZE[1]))
+    page.paste(second, (0, first.height))
     return page
 
 
@@ -67,7 +68,7 @@ def chosen(found: Inspection, count: int) -> Iterator[tuple[Path, int]]:
         yield found.paths[shard], numbers[shard][at - int(ends[shard])]
 
 
-def _documents(found: Inspection, tokenizer: ImageTokenizer, count: int) -> Iterator[Document]:
+def documents(found: Inspection, tokenizer: ImageTokenizer, count: int) -> Iterator[Document]:
     """What the contact sheet shows of each chosen sample."""
     for path, number in chosen(found, count):
         sample = Shard(path, []).sample(number)
@@ -80,21 +81,34 @@ def _shown(sample: Sample, form: str, path: Path, tokenizer: ImageTokenizer) -> 
     parts = list(forms.document(sample, form).parts)
     if form == DRAWN_FORM:
         parts.sort(key=lambda part: isinstance(part, Text))
-    shown = [_part(part, tokenizer) for part in parts[:MOST_PARTS]]
-    more = [Text(f"and {len(parts) - len(shown)} more parts")] if len(parts) > len(shown) else []
-    return Document((Text(f"[{form}] {path.stem}, {sample.key}"), *shown, *more))
+    shown: list[Part] = []
+    room = MOST_CHARACTERS
+    for part in parts[:MOST_PARTS]:
+        if room > 0:
+            shown.append(_part(part, room, tokenizer))
+        room -= len(part.text) if isinstance(part, Text) else 0
+    more = [Text(f"({len(parts) - len(shown)} more)")] if len(parts) > len(shown) else []
+    name = _drawable(f"[{form}] {path.stem}, {sample.key}")
+    return Document((Text(name), *shown, *more))
 
 
-def _part(part: Part, tokenizer: ImageTokenizer) -> Part:
+def _part(part: Part, room: int, tokenizer: ImageTokenizer) -> Part:
+    """A part as it is shown: at most `room` characters of a text, a picture's pixels."""
     if isinstance(part, Text):
-        cut = part.text[:MOST_CHARACTERS]
-        return Text(cut if cut == part.text else f"{cut.rstrip()} …", part.role)
+        cut = part.text if len(part.text) <= room else f"{part.text[:room].rstrip()} …"
+        return Text(_drawable(cut), part.role)
     assert isinstance(part, Stored), "nobody has opened the pictures of a sample yet"
     try:
         picture = forms.as_it_is(part)
         return picture if picture.codes is None else _decoded(picture, tokenizer)
     except SampleError as error:
         return Text(f"[{error}]")
+
+
+def _drawable(text: str) -> str:
+    """The text in letters that Pillow's own font has: no accents, plain dashes and spaces."""
+    plain = "".join(c for c in normalize("NFKD", text) if not combining(c))
+    return plain.replace("\N{EM DASH}", " - ").replace("\N{EN DASH}", "-")
 
 
 @torch.no_grad()
