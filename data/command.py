@@ -16,6 +16,7 @@ from .convert_command import convert
 from .digest_command import digest
 from .encode_command import encode
 from .folder import SCENES, claim, shared
+from .inspect_command import inspect
 
 if TYPE_CHECKING:
     from unimodal.document import Document
@@ -70,11 +71,12 @@ class SceneShards:
 
 @click.group()
 def data() -> None:
-    """Write shards of documents, encode them, and compare what training sees of them."""
+    """Write shards of documents, look at them, encode them, and compare what training sees."""
 
 
 data.add_command(convert)
 data.add_command(encode)
+data.add_command(inspect)
 data.add_command(digest)
 
 
