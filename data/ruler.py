@@ -31,7 +31,7 @@ from .forms import Sample, SampleError, Stored
 from .pictures import PictureRule, bucket
 from .shards import Shard
 from .splitting import WHOLE, Cut, piece, split
-from .tar import Fault, ShardError
+from .tar import Fault
 
 Opener = Callable[[Stored], Picture]
 VERSION = 1  # of what is written below
@@ -93,7 +93,7 @@ class Ruler:
             grid = self._grid(stored)
             for side in (grid.height, grid.width):
                 self.sequencer.vocabulary.side(side)
-        except ShardError:
+        except SampleError:
             raise
         except (PictureError, ValueError) as error:
             raise SampleError("bad picture", f".{stored.name}: {error}") from error
@@ -102,11 +102,7 @@ class Ruler:
 
     def _grid(self, stored: Stored) -> Grid:
         if stored.is_codes:
-            picture = codes.from_bytes(stored.content)
-            self.check_hash(picture)
-            assert picture.grid is not None and picture.codes is not None, "codes come with a grid"
-            self.sequencer.vocabulary.code_to_id(picture.codes)  # a code that is none is an error
-            return picture.grid
+            return self._grid_of_codes(stored)
         width, height = picture_size(stored.content)
         if self.pictures is not None:
             width, height = bucket((width, height), self.pictures)
@@ -116,13 +112,15 @@ class Ruler:
             )
         return Grid(height // self.patch, width // self.patch)
 
-    def check_hash(self, picture: Picture) -> None:
-        """ShardError for codes of another tokenizer: no accident of one sample."""
-        if picture.tokenizer_hash != self.sequencer.tokenizer_hash:
-            raise ShardError(
-                f"codes of tokenizer {str(picture.tokenizer_hash)[:12]}, but the model reads "
-                f"{self.sequencer.tokenizer_hash[:12]}: encode the pictures again"
-            )
+    def _grid_of_codes(self, stored: Stored) -> Grid:
+        picture, mine = codes.from_bytes(stored.content), self.sequencer.tokenizer_hash
+        if picture.tokenizer_hash != mine:
+            other = f".{stored.name}: codes of tokenizer {str(picture.tokenizer_hash)[:12]}"
+            message = f"{other}, but the model reads {mine[:12]}: encode the pictures again"
+            raise SampleError("foreign codes", message)
+        assert picture.grid is not None and picture.codes is not None, "codes come with a grid"
+        self.sequencer.vocabulary.code_to_id(picture.codes)  # a code that is none is an error
+        return picture.grid
 
 
 @dataclass
@@ -186,8 +184,6 @@ def measure_shard(path: Path, ruler: Ruler) -> Measured:
                 lists.notes["empty"] += 1
                 continue
             bad.append({"key": sample.key, "reason": error.reason, "message": str(error)})
-        except ShardError as error:
-            raise ShardError(f"{path}, key {sample.key}: {error}") from error
     return Measured(
         np.array([*lists.units, (0, 0, 0, 0, len(lists.records))], dtype=UNIT),
         np.array(lists.records, dtype=RECORD),

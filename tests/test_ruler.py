@@ -157,13 +157,14 @@ def test_pairs_are_edits_between_samples_that_share_a_field(tmp_path: Path) -> N
     assert partners == {tuple(map(int, place)) for place in places.tolist()}
 
 
-def test_codes_of_another_tokenizer_stop_everything(tmp_path: Path) -> None:
-    foreign = Picture(None, np.arange(6), Grid(2, 3), "cd" * 32)
-    path = write_tar(
-        tmp_path / "a.tar", {"k": {"codes": codes.to_bytes(foreign, 256), "txt": b"c"}}
-    )
-    with pytest.raises(ShardError, match="a.tar, key k: codes of tokenizer cdcd.*model reads abab"):
-        measure_shard(path, Ruler(SEQUENCER, 40, 8))
+def test_codes_of_another_tokenizer_are_never_used(tmp_path: Path) -> None:
+    foreign = codes.to_bytes(Picture(None, np.arange(6), Grid(2, 3), "cd" * 32), 256)
+    path = write_tar(tmp_path / "a.tar", {"k": {"codes": foreign, "txt": b"c"}})
+    ruler = Ruler(SEQUENCER, 40, 8)
+    assert [bad["reason"] for bad in measure_shard(path, ruler).bad] == ["foreign codes"]
+    words = "no samples to learn from .*key k: .codes: codes of tokenizer cdcd.*model reads abab"
+    with pytest.raises(ShardError, match=words):
+        measure([path], ruler)
 
 
 # --- the cache ----------------------------------------------------------------------------------
