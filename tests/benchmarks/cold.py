@@ -78,14 +78,16 @@ def memory(folder: str, rows: int, window_rows: int) -> dict[str, Any]:
                 (worker,) = active_children()
                 found = {
                     "half_bytes": found.get("worker_bytes"),
-                    "worker_bytes": private_bytes(worker.pid),
-                    "planner_bytes": private_bytes(os.getpid()),
+                    "worker_bytes": private_bytes(worker.pid or 0),
+                    "planner_bytes": private_bytes("self"),
                 }
     return {**found, "digest": hashes.hexdigest()}
 
 
-def private_bytes(process: int | None) -> int:
-    """Memory that a process alone has written: neither the page cache's nor anybody else's."""
+def private_bytes(process: int | str) -> int:
+    """Memory that a process (its number, or "self") alone has written: neither the page cache's nor
+    anybody else's.
+    """
     text = Path(f"/proc/{process}/smaps_rollup").read_text()
     found = re.search(r"^Private_Dirty:\s+(\d+) kB", text, re.MULTILINE)
     assert found, "Linux lists it"
