@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import jpegs, plans, processes, readers
+from benchmarks import cold, jpegs, plans, processes, readers
 from benchmarks.cold import call, first_batch, private_bytes
 from benchmarks.inputs import QUICK, loader, real, scenes, write_scenes
 from benchmarks.measured import Line, interleaved, spread, table
@@ -108,12 +108,13 @@ def test_a_cold_start_gives_the_rows_of_an_uninterrupted_plan(folder: Path) -> N
 
 
 def test_lines_of_resuming(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def here(_: str, *arguments: Any) -> dict[str, Any]:
-        return {**first_batch(*arguments), "whole_s": 9.0}
+    def here(function: str, *arguments: Any) -> dict[str, Any]:
+        return {**getattr(cold, function)(*arguments), "whole_s": 9.0}
 
     monkeypatch.setattr(processes, "call", here)
-    after, whole = processes.resume(folder, SIZES)
-    assert not after.wrong and whole.met is None and "extrapolated" in after.peer
+    lines = processes.resume(folder, SIZES)
+    assert len(lines) == 3 and not any(line.wrong for line in lines)
+    assert "extrapolated from 100 samples" in lines[0].peer
 
 
 def test_recut_shards_hold_the_same_samples(folder: Path, tmp_path: Path) -> None:

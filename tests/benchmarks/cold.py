@@ -64,6 +64,19 @@ def first_batch(folder: str, state: dict[str, Any], window_rows: int) -> dict[st
     }
 
 
+def reach(folder: str, state: dict[str, Any], window_rows: int) -> dict[str, Any]:
+    """Plan from a State and read the samples of its first row, as they are stored: seconds."""
+    tokenizers()  # the peer needs none to be where it is
+    began = time.perf_counter()
+    made = loader(scenes(folder), LoaderConfig(window_rows=window_rows), State(**state))
+    indexed_s = time.perf_counter() - began
+    row = made.planner.window(made.state).row(made.state.row)
+    planned_s = time.perf_counter() - began
+    keys = [made.rows._sample(place)[0].key for place in row]
+    reach_s = time.perf_counter() - began
+    return {"index_s": indexed_s, "plan_s": planned_s - indexed_s, "reach_s": reach_s, "keys": keys}
+
+
 def memory(folder: str, rows: int, window_rows: int) -> dict[str, Any]:
     """Private bytes of this process, which plans, and of its worker, which makes rows: after half
     of so many rows, and after all.

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import webdataset
 
@@ -37,27 +38,38 @@ def resume(folder: Path, sizes: Sizes) -> list[Line]:
     again = call("first_batch", str(folder), asdict(state), sizes.window_rows)
     units = max(1, state.taken[0] // state.window) if state.window else sizes.compared
     far = State(0, sizes.resume // units, 0, (sizes.resume,))
-    peer_s, found = [], []
+    peer_s: list[float] = []
+    reached: list[dict[str, Any]] = []
+    begun: list[dict[str, Any]] = []
     for _ in range(sizes.repeats):
         peer_s.append(fast_forward_s(folder, sizes.streamed) * sizes.resume / sizes.streamed)
-        found.append(call("first_batch", str(folder), asdict(far), sizes.window_rows))
+        reached.append(call("reach", str(folder), asdict(far), sizes.window_rows))
+        begun.append(call("first_batch", str(folder), asdict(far), sizes.window_rows))
     wrong = () if again["digest"] == rows_there else ("the rows are not those of one plan",)
     check = f"rows at document {sizes.compared:,} equal those of a plan from the start"
     peer = f"webdataset {spread(peer_s, ' s')}, extrapolated from {sizes.streamed:,} samples"
-    within = "".join(
-        f", {name} {median(one[f'{name}_s'] for one in found):.2f}"
-        for name in ("tokenizers", "index", "rows")
-    )
-    timed = {name: [one[f"{name}_s"] for one in found] for name in ("batch", "whole")}
-    faster = {name: ratios(peer_s, seconds) for name, seconds in timed.items()}
-    where = f"first batch at document {sizes.resume:,}"
+
+    def line(what: str, found: list[dict[str, Any]], field: str, *stages: str) -> Line:
+        seconds = [one[f"{field}_s"] for one in found]
+        within = (f", {name} {median(one[f'{name}_s'] for one in found):.3f}" for name in stages)
+        faster = ratios(peer_s, seconds)
+        return Line(
+            f"document {sizes.resume:,}: {what}", spread(seconds, " s") + "".join(within), peer,
+            spread(faster), f">= {FASTER:,}" if stages else "",
+            median(faster) >= FASTER if stages else None, check, wrong,
+        )  # fmt: skip
+
     return [
-        Line(f"{where}, after imports", spread(timed["batch"], " s") + within, peer,
-             spread(faster["batch"]), f">= {FASTER:,}", median(faster["batch"]) >= FASTER,
-             check, wrong),
-        Line(f"{where}, whole process", spread(timed["whole"], " s"), peer,
-             spread(faster["whole"]), check=check, wrong=wrong),
-    ]  # fmt: skip
+        line(
+            "its row planned and read, after imports and tokenizers",
+            reached,
+            "reach",
+            "index",
+            "plan",
+        ),
+        line("first batch, after imports", begun, "batch", "tokenizers", "index", "rows"),
+        line("first batch, whole process", begun, "whole"),
+    ]
 
 
 def uninterrupted(folder: Path, sizes: Sizes) -> tuple[State, str]:
@@ -93,7 +105,9 @@ def memory(folder: Path, scratch: Path, sizes: Sizes) -> list[Line]:
     wrong = () if few["digest"] == many["digest"] else ("the rows differ",)
     check = f"{sizes.rows} rows equal"
 
-    def line(what: str, field: str, before: dict, after: dict, was: str, now: str) -> Line:
+    def line(
+        what: str, field: str, before: dict[str, Any], after: dict[str, Any], was: str, now: str
+    ) -> Line:
         growth = after[now] / before[was] - 1
         return Line(
             what, _mb(after[now]), f"{field} {_mb(before[was])}", f"{growth:+.1%}",
