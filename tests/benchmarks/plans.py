@@ -1,0 +1,133 @@
+"""How full planned rows are, how even their costs, and how long planning takes.
+
+Peers: every document padded to the longest; first-fit decreasing over the units of all windows at
+once, which may put a document anywhere and so can never begin.
+"""
+
+from functools import partial
+from statistics import median
+
+import numpy as np
+
+from unimodal.data.loader import LoaderConfig
+from unimodal.data.pictures import PictureRule
+from unimodal.data.plan import GROUP, Planner, Window
+from unimodal.data.sources import SourceConfig
+from unimodal.train.lm import ShapeConfig, pair_cost
+from unimodal.transformer import TransformerConfig
+
+from .inputs import Sizes, loader, tokenizers
+from .measured import Line, interleaved, spread
+
+FILL, GOAL, USEFUL, EVEN = 0.995, 0.999, 2.7, 0.03  # the bars
+
+
+def lines(
+    name: str,
+    sources: dict[str, SourceConfig],
+    rule: PictureRule | None,
+    row_length: int,
+    sizes: Sizes,
+) -> list[Line]:
+    """What is found for these sources and this length of rows."""
+    config = LoaderConfig(row_length=row_length, window_rows=sizes.window_rows, pictures=rule)
+    planner = loader(sources, config, pair_cost=_pair_cost()).planner
+    windows = planned(planner, sizes.windows)
+    lengths_n = np.concatenate([window.lengths_n for window in windows])
+    plan_s, peer_s = interleaved(
+        min(sizes.repeats, 3),
+        partial(planned, planner, sizes.windows),
+        partial(first_fit_decreasing, lengths_n, row_length),
+    )
+    fill = float(lengths_n.sum()) / (len(windows) * sizes.window_rows * row_length)
+    rows = first_fit_decreasing(lengths_n, row_length)
+    peer_fill = float(lengths_n.sum()) / (len(rows) * row_length)
+    padded = float(lengths_n.mean() / lengths_n.max())
+    uneven = unevenness(planner, windows)
+    worst, most = float(uneven.max()), float(np.quantile(uneven, 0.99))
+    micro, where = 1e6 / len(lengths_n), f"{name}, T {row_length:,}"
+    wrong = tuple(misplaced(planner, windows))
+    check = f"{len(lengths_n):,} units in {len(windows)} windows, each once a pass"
+    return [
+        Line(f"fill, {where}", f"{fill:.5f}", f"first-fit decreasing {peer_fill:.5f}", "",
+             f">= {FILL}, goal {GOAL}", fill >= FILL, check, wrong),
+        Line(f"useful tokens a slot, {where}", f"{fill:.3f}", f"padded to longest {padded:.3f}",
+             f"{fill / padded:.2f}", f">= {USEFUL}", fill / padded >= USEFUL, check, wrong),
+        Line(f"costs in groups of {GROUP}, {where}", f"worst {worst:.2%}, 99 % under {most:.2%}",
+             bar=f"<= {EVEN:.0%}", met=worst <= EVEN),
+        Line(f"planning a document, {where}", spread(plan_s, " us", micro),
+             f"first-fit decreasing {spread(peer_s, ' us', micro)}",
+             f"{median(peer_s) / median(plan_s):.2f}"),
+    ]  # fmt: skip
+
+
+def planned(planner: Planner, least: int) -> list[Window]:
+    """Windows from the start on until every stream has ended a pass; at least so many."""
+    state, windows = planner.begin(), []
+    sizes = [len(stream.lengths) for stream in planner.streams]
+    while len(windows) < least or any(np.array(state.taken) < sizes):
+        windows.append(planner.window(state))
+        state = planner.after(state, windows[-1])
+    return windows
+
+
+def misplaced(planner: Planner, windows: list[Window]) -> list[str]:
+    """What is wrong with where units stand; empty where every row holds what it can, and each pass
+    of a stream gives every unit once, as long as the index has it.
+    """
+    wrong = []
+    for number, window in enumerate(windows):
+        placed = sorted(item for row in window.rows for item in row)
+        if placed != list(range(len(window.lengths_n))):
+            wrong.append(f"window {number}: units are placed twice or not at all")
+        if max(int(window.lengths_n[row].sum()) for row in window.rows) > planner.row_length:
+            wrong.append(f"window {number}: a row is too full")
+    items_n5 = np.concatenate([window.items_n5 for window in windows])
+    lengths_n = np.concatenate([window.lengths_n for window in windows])
+    for number, stream in enumerate(planner.streams):
+        mine = items_n5[:, 0] == number
+        wrong += _wrong_passes(stream.name, items_n5[mine], len(stream.lengths))
+        records, drops = items_n5[mine, 3], items_n5[mine, 4]
+        if (stream.lengths.records["lengths"][records, drops] != lengths_n[mine]).any():
+            wrong.append(f"{stream.name}: lengths are not those of the index")
+    return wrong
+
+
+def _wrong_passes(name: str, items_n5: np.ndarray, size: int) -> list[str]:
+    """Passes but the last that lack a unit, and units that a pass gives twice."""
+    epochs, units = items_n5[:, 1], items_n5[:, 2]
+    wrong = []
+    for epoch in range(int(epochs.max(initial=-1)) + 1):
+        counts = np.bincount(units[epochs == epoch], minlength=size)
+        if counts.max() > 1:
+            wrong.append(f"{name}: pass {epoch} gives unit {counts.argmax()} twice")
+        if counts.min() < 1 and (epoch + 1) * size <= len(units):
+            wrong.append(f"{name}: pass {epoch} lacks unit {counts.argmin()}")
+    return wrong
+
+
+def unevenness(planner: Planner, windows: list[Window]) -> np.ndarray:
+    """By how much the dearest row of each group costs more than its cheapest, as a share."""
+    costs = [planner.cost(window.lengths_n[row]) for window in windows for row in window.rows]
+    groups = np.array(costs).reshape(-1, GROUP)
+    return groups.max(axis=1) / groups.min(axis=1) - 1
+
+
+def first_fit_decreasing(lengths_n: np.ndarray, row_length: int) -> list[list[int]]:
+    """Each sequence, the longest first, into the first row that has room for it."""
+    rooms_n = np.full(len(lengths_n), row_length)
+    rows: list[list[int]] = []
+    for number in np.argsort(-lengths_n, kind="stable").tolist():
+        at = int(np.argmax(rooms_n[: len(rows) + 1] >= lengths_n[number]))
+        if at == len(rows):
+            rows.append([])
+        rows[at].append(number)
+        rooms_n[at] -= lengths_n[number]
+    return rows
+
+
+def _pair_cost() -> float:
+    """That of the default model's shape."""
+    num_ids = tokenizers()[0].vocabulary.size
+    shape = {name: value for name, value in vars(ShapeConfig()).items()}
+    return pair_cost(TransformerConfig(num_ids=num_ids, **shape))
