@@ -74,9 +74,12 @@ class _Left:
         steps: list[tuple[int, int, int]] = []  # (length, copies, what was reached without them)
         for at in range(bisect_right(self.lengths, room) - 1, -1, -1):
             length, copies = self.lengths[at], 1
-            more = min(len(self.numbers[length]), room // length)
+            more = len(self.numbers[length])
+            if more * length > room:
+                more = room // length
             while more > 0 and not reached & full:
-                copies = min(copies, more)
+                if copies > more:
+                    copies = more
                 steps.append((length, copies, reached))
                 reached |= (reached << length * copies) & below
                 more, copies = more - copies, 2 * copies

@@ -25,8 +25,11 @@ from .packing import pack
 from .sources import GROUPS, PHASE, Mixture, Stream
 
 GROUP = 8  # rows that cost the same: a micro-step takes whole groups
-ENOUGH = 1000  # a window's units are as many as can be, to one part in this
+ENOUGH = 1000
+NEARLY = 1 - 1 / ENOUGH  # of the positions that can be packed, a window has as many as this
 AT_ONCE = 256  # units that a stream is asked for, at first
+MORE = 1.05  # and then as many as fill the window by the lengths of these, and some more
+LATER = 32  # rows of a window are taken before the next one is planned: the first are waited for
 
 
 @dataclass(frozen=True)
@@ -140,31 +143,36 @@ class Planner:
         share, and one more.
         """
         stream, before = self.streams[number], state.taken[number]
+        phase = float(order.uniform(self.seed, PHASE, stream.word, state.window)[0])
         count = AT_ONCE
         while True:
             units = stream.units(before, count, self.seed, self.dropout)
-            phase = float(order.uniform(self.seed, PHASE, stream.word, state.window)[0])
             times = (units.lengths.cumsum() - (1 - phase) * units.lengths) / share
             if times[-1] > budget:
                 break
-            count *= 2
+            count = 1 + int(MORE * max(count, count * budget / times[-1]))
         streams = np.full(count, number)
         columns = (streams, units.epochs, units.numbers, units.records, units.drops)
         return times, np.stack(columns, axis=1), units.lengths
 
     def _packed(self, lengths_n: np.ndarray) -> tuple[int, list[list[int]]]:
         """(count, rows): about the largest number of first units that fits `window_rows` rows."""
-        fits, too_many, count = 0, len(lengths_n) + 1, len(lengths_n)
+        positions_n = np.concatenate([[0], lengths_n.cumsum()])
+        slots = self.window_rows * self.row_length
+        fits, too_many, fill = 0, len(lengths_n) + 1, 1.0  # `fill`: what these lengths allow
+        count = max(1, too_many - 1 - too_many // (2 * ENOUGH))
         best: list[list[int]] = []
-        while not best or too_many - fits > max(1, count // ENOUGH):
+        while not best or too_many - fits > 1 and positions_n[fits] < fill * slots * NEARLY:
             rows = pack(lengths_n[:count], self.row_length)
             if len(rows) <= self.window_rows:
                 fits, best = count, rows
                 count = (fits + too_many) // 2
-            else:
-                too_many = count
-                less = count * self.window_rows // len(rows)
-                count = max(fits + 1, less if not best else (fits + too_many) // 2)
+                continue
+            too_many = count
+            whole = positions_n[count] - lengths_n[rows[-1]].sum()
+            fill = min(fill, whole / ((len(rows) - 1) * self.row_length))
+            likely = int(np.searchsorted(positions_n, fill * slots, side="right")) - 2
+            count = (fits + too_many) // 2 if best else max(1, min(likely, too_many - 1))
         return fits, self._spread(best)
 
     def _spread(self, rows: list[list[int]]) -> list[list[int]]:
@@ -196,12 +204,13 @@ def rows(planner: Planner, state: State) -> Iterator[tuple[list[Place], State]]:
     The next window is planned by a thread while this one's rows are taken.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="plan") as thread:
-        coming = thread.submit(planner.window, state)
+        window = planner.window(state)
         while True:
-            window = coming.result()
-            after = planner.after(state, window)
-            coming = thread.submit(planner.window, after)
+            after, coming = planner.after(state, window), None
             for row in range(state.row, len(window.rows)):
+                if row == min(state.row + LATER, len(window.rows) - 1):
+                    coming = thread.submit(planner.window, after)
                 behind = replace(state, row=row + 1)
                 yield window.row(row), after if row + 1 == len(window.rows) else behind
-            state = after
+            assert coming is not None, "every window has a last row"
+            state, window = after, coming.result()

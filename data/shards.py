@@ -37,7 +37,16 @@ from PIL import Image
 from unimodal.document import Document, Text
 
 from . import forms
-from .tar import END, Bytes, Fault, ShardError, key_and_extension, members, padded, sample_ranges
+from .tar import (
+    END,
+    Bytes,
+    Fault,
+    ShardError,
+    key_and_extension,
+    padded,
+    sample_files,
+    sample_ranges,
+)
 
 PNG_LEVEL = 1  # of zlib: a tenth larger than the default and four times as fast
 
@@ -244,11 +253,8 @@ class Samples:
 
 
 def sample_of(source: Bytes, begin: int, end: int) -> forms.Sample:
-    """The sample whose files lie from byte `begin` to `end`."""
-    files = list(members(source, begin, end))
-    key = key_and_extension(files[0].name)[0]
-    contents = {key_and_extension(file.name)[1]: source[file.start : file.stop] for file in files}
-    return forms.Sample(key, contents)
+    """The sample whose files lie from byte `begin` to `end`, as sample_ranges found them."""
+    return forms.Sample(*sample_files(source, begin, end))
 
 
 def _part(path: Path) -> Path:

@@ -67,7 +67,7 @@ def test_windows_have_their_rows_full_and_nothing_twice(tmp_path: Path) -> None:
 
 
 def test_rows_of_a_group_cost_the_same(tmp_path: Path) -> None:
-    found = planner(tmp_path, {"a": 1.0}, a=MIXED)
+    found = planner(tmp_path, {"a": 1.0}, window_rows=256, a=MIXED)
     for window in windows(found, 8):
         costs = np.array([found.cost(window.lengths_n[row]) for row in window.rows])
         groups = costs.reshape(-1, GROUP)
