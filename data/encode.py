@@ -92,6 +92,11 @@ def encode_shards(
     it when more than `bad_share` of the samples cannot be encoded.
     """
     notes = [_finished(output, number, path) for number, path in enumerate(paths)]
+    if (output / shard_name(len(paths))).exists():
+        raise ShardError(
+            f"{output} holds more than {len(paths)} shards, of sources that are not given now; "
+            "give them too, or another folder"
+        )
     (output / QUARANTINE).unlink(missing_ok=True)  # written anew, from the notes
     quarantine = Quarantine(output / QUARANTINE, bad_share, "--bad-share")
     left = [number for number, note in enumerate(notes) if note is None]

@@ -135,7 +135,7 @@ class Sample:
 
     def _extension(self, name: str) -> str:
         """That of the file named by extension or in full, or of the codes in its place."""
-        short = name.removeprefix(f"{self.key.rpartition('/')[2]}.")
+        short = name.removeprefix(f"{self.key.rpartition('/')[2]}.").lower()
         encoded = f"{short.rpartition('.')[0]}.{codes.EXTENSION}".removeprefix(".")
         for extension in (name, short, encoded):
             if extension in self.files:
@@ -157,7 +157,7 @@ def recognised(sample: Sample) -> str:
         ("llava", "conversations"),
         ("chat", "messages"),
     ):
-        if field in fields:
+        if fields.get(field) is not None:
             return name
     if any(name.startswith("before.") for name in sample.pictures):
         return "edit"
@@ -231,7 +231,10 @@ def pair(before: Sample, after: Sample) -> Sample:
         (extension,) = sample.pictures
         files[f"{name}.{extension.rpartition('.')[2]}"] = sample.files[extension]
     words = after.text() if "txt" in after.files else after.field(*CAPTIONS)
-    instructions = [f"make it: {text}" for text in (words if isinstance(words, list) else [words])]
+    texts = words if isinstance(words, list) else [words]
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise SampleError("no text", f"{after.key}: an edit needs its caption, not {words!r:.80}")
+    instructions = [f"make it: {text}" for text in texts]
     files["json"] = json.dumps({"instruction": instructions}).encode()
     return Sample(after.key, files)
 

@@ -12,6 +12,7 @@ The cache is the folder $UNIMODAL_CACHE, or ~/.cache/unimodal. Every file in it 
 another name and renamed when whole, and can be removed at any time.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -88,7 +89,7 @@ class Lengths:
 
     def bad(self) -> Iterator[Bad]:
         """The samples that are no documents."""
-        for line in (self.folder / "bad.jsonl").read_text(encoding="utf-8").splitlines():
+        for line in (self.folder / "bad.jsonl").read_text(encoding="utf-8").split("\n")[:-1]:
             yield Bad(**json.loads(line))
 
     def __reduce__(self) -> tuple[type["Lengths"], tuple[Path]]:
@@ -109,8 +110,13 @@ def measure(paths: Sequence[Path], ruler: Ruler, workers: int = 1) -> Lengths:
     name = _digest(*keys, *map(str, paths))
     folder = cache() / "lengths" / name
     if not folder.exists():
-        _measure_missing(paths, keys, ruler, workers)
-        _join(folder, paths, keys)
+        try:
+            _measure_missing(paths, keys, ruler, workers)
+            _join(folder, paths, keys)
+        except OSError as error:
+            if error.errno is None:  # numpy's, for a file that it could write in part only
+                raise _unwritable(error) from error
+            raise
     return Lengths(folder)
 
 
@@ -206,16 +212,27 @@ def _join(folder: Path, paths: Sequence[Path], keys: Sequence[str]) -> None:
 
 def _nothing_whole(paths: Sequence[Path], found: Iterable[Measured]) -> str:
     """Why no shard gave a document."""
-    first = next((entry for measured in found for entry in measured.bad), None)
-    why = f"; the first bad one: key {first['key']}: {first['message']}" if first else ""
-    return f"no samples to learn from in {paths[0]} and {len(paths) - 1} other shards{why}"
+    notes: Counter = Counter()
+    first = ""
+    for measured in found:
+        notes.update(measured.notes)
+        if measured.bad and not first:
+            first = (
+                f"; the first bad one: key {measured.bad[0]['key']}: {measured.bad[0]['message']}"
+            )
+    counts = ", ".join(f"{count:,} {what}" for what, count in notes.items() if count)
+    where = f"{paths[0]}" + (f" and {len(paths) - 1} other shards" if len(paths) > 1 else "")
+    return f"no samples to learn from in {where} ({counts}){first}"
 
 
 def _table(path: Path, dtype: np.dtype, length: int) -> np.ndarray:
     if not length:  # nothing can be mapped
         np.save(path, np.empty(0, dtype))
         return np.empty(0, dtype)
-    return np.lib.format.open_memmap(path, "w+", dtype, (length,))  # written when it is let go
+    table = np.lib.format.open_memmap(path, "w+", dtype, (length,))  # written when it is let go
+    with path.open("r+b") as stream:  # a full disk is an error here, and no bus error later
+        os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return table
 
 
 def _file(key: str) -> Path:
@@ -231,15 +248,30 @@ def _write(path: Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
+def _unwritable(error: OSError) -> ShardError:
+    return ShardError(
+        f"the cache {cache()} cannot be written: {error.strerror or error}; free some space, or "
+        "set UNIMODAL_CACHE to another folder"
+    )
+
+
 @contextmanager
 def new(path: Path) -> Iterator[Path]:
     """A path to write a file or folder at, which gets its name when it is whole; processes that
     write the same one do not disturb each other.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".part-", dir=path.parent))
     try:
-        yield folder / "it"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".part-", dir=path.parent))
+    except OSError as error:
+        raise _unwritable(error) from error
+    try:
+        try:
+            yield folder / "it"
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _unwritable(error) from error
+            raise
         try:
             os.replace(folder / "it", path)
         except OSError:

@@ -125,7 +125,8 @@ class Loader:
         self.quarantine = Quarantine(quarantine, config.bad_share)
         for stream in found:
             notes = stream.lengths.notes
-            self.quarantine.measured(stream.lengths.bad(), notes["samples"])
+            samples = notes["samples"] - notes.get("in another part", 0)
+            self.quarantine.measured(stream.lengths.bad(), samples)
         self.planner = Planner(
             found, mixed, config.seed, config.row_length, config.window_rows, config.batch_rows,
             config.caption_dropout, pair_cost,

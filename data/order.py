@@ -40,7 +40,9 @@ def uniform(*words: Words) -> np.ndarray:
 
 def word(name: str) -> int:
     """A name as a word: the first 8 bytes of its SHA-256."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    return int.from_bytes(
+        hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "little"
+    )
 
 
 def permuted(positions_n: np.ndarray, size: int, *key: Words) -> np.ndarray:

@@ -31,9 +31,10 @@ class Quarantine:
         self._made: set[tuple[str, str]] = set()  # those that were found in the making
         self._first: list[Bad] = []  # of these
         if path is not None and path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            for bad in (Bad(**json.loads(line)) for line in lines if line.endswith("\n")):
-                self._known.add(_name(bad))
+            *lines, cut = path.read_text(encoding="utf-8").split("\n")
+            self._known = {_name(Bad(**json.loads(line))) for line in lines}
+            if cut:  # by a full disk or a crash: written again when it is met again
+                path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def __len__(self) -> int:
         return sum(self.reasons.values())
@@ -70,7 +71,7 @@ class Quarantine:
         self.reasons[bad.reason] += 1
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as file:
-                print(json.dumps(asdict(bad), ensure_ascii=False), file=file)
+                print(json.dumps(asdict(bad)), file=file)
 
     def _stop(self, found: list[Bad], count: int, samples: int) -> None:
         shown = found[:SHOWN]

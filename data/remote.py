@@ -10,25 +10,37 @@ configuration; nothing that was read from a shard ever reaches this file.
 """
 
 import hashlib
+import re
 import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from braceexpand import braceexpand
-
 from .lengths import cache, new
 from .shards import find_shards
-from .tar import ShardError
+from .tar import BLOCK, MAGIC, MAGIC_AT, ShardError
 
 PIPE = "pipe:"
+RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 WAITS_S = (1.0, 5.0, 20.0)  # before each further try
 
 
 def local_shards(place: str) -> list[Path]:
     """The shards of a place, in order; ShardError when there are none or one cannot be had."""
-    return [path for one in braceexpand(place, escape=False) for path in _local(one)]
+    return [path for one in _expanded(place) for path in _local(one)]
+
+
+def _expanded(place: str) -> list[str]:
+    """The places that a range of numbers stands for; other braces mean nothing."""
+    found = RANGE.search(place)
+    if found is None:
+        return [place]
+    first, last = int(found[1]), int(found[2])
+    step = 1 if first <= last else -1
+    before, behind = place[: found.start()], place[found.end() :]
+    numbers = (f"{number:0{len(found[1])}d}" for number in range(first, last + step, step))
+    return [one for number in numbers for one in _expanded(f"{before}{number}{behind}")]
 
 
 def _local(place: str) -> list[Path]:
@@ -51,11 +63,20 @@ def _copied(place: str, copy: Callable[[Path], None]) -> Path:
         try:
             with new(path) as part:
                 copy(part)
+                _check(part)
         except OSError as error:
             if wait_s is None:
                 raise ShardError(f"{place} cannot be copied: {error}") from error
             time.sleep(wait_s)
     return path
+
+
+def _check(part: Path) -> None:
+    """OSError for what is no tar: a command may end well and give nothing."""
+    with part.open("rb") as stream:
+        head = stream.read(BLOCK)
+    if head[MAGIC_AT : MAGIC_AT + len(MAGIC)] != MAGIC:
+        raise OSError(f"{part.stat().st_size} bytes came, which are no tar")
 
 
 def _download(url: str, part: Path) -> None:
@@ -75,7 +96,9 @@ def _download(url: str, part: Path) -> None:
 
 def _run(command: str, part: Path) -> None:
     with part.open("wb") as target:
-        done = subprocess.run(command, shell=True, stdout=target, stderr=subprocess.PIPE)
+        shell = shutil.which("bash")  # where any command of a pipeline may fail it
+        words = [shell, "-o", "pipefail", "-c", command] if shell else ["sh", "-c", command]
+        done = subprocess.run(words, stdout=target, stderr=subprocess.PIPE)
     if done.returncode:
-        words = done.stderr.decode(errors="replace").strip()[-500:]
-        raise OSError(f"the command ended with {done.returncode}: {words}")
+        said = done.stderr.decode(errors="replace").strip()[-500:]
+        raise OSError(f"the command ended with {done.returncode}: {said}")

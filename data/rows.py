@@ -30,6 +30,7 @@ from .plan import Place
 from .shards import sample_of
 from .sources import PICTURES, SourceConfig, Stream
 from .splitting import Cut, piece
+from .tar import ShardError
 
 PICTURES_AT_ONCE = 64  # in one call of the tokenizer
 FIRST_UNITS = 1000  # of each stream, among which a picture is looked for
@@ -106,9 +107,10 @@ class Rows:
                 continue
             sequence = self.sequencer.sequence(encoded(document, pictures), DROPS[place.drop])
             if len(sequence) != place.length:
-                raise ValueError(
-                    f"{self._shard(place)}, unit {place.unit}: {len(sequence)} positions, but "
-                    f"{place.length} were measured: was the shard changed under way?"
+                name = f"{self._shard(place)}, key {self._read(place).key}"
+                raise ShardError(
+                    f"{name}: {len(sequence)} positions, but {place.length} were measured: was the "
+                    "shard changed under way?"
                 )
             sequences.append(sequence)
         pad = self.sequencer.vocabulary.control("pad")
@@ -205,6 +207,8 @@ def sized(
 
 def _read(path: bytes, start: int, stop: int) -> Sample:
     content = os.pread(_opened(path), stop - start, start)
+    if len(content) < stop - start:
+        raise ShardError(f"{os.fsdecode(path)} was cut under way: put it back and go on")
     return sample_of(content, 0, len(content))
 
 

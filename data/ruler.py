@@ -33,8 +33,10 @@ from .shards import Shard
 from .splitting import WHOLE, Cut, piece, split
 from .tar import Fault
 
+MOST_VARIANTS = 64  # of one sample; of more, these are used
+MOST_PARTNERS = 32  # of one sample, for edits
 Opener = Callable[[Stored], Picture]
-VERSION = 1  # of what is written below
+VERSION = 2  # of what is written below
 UNIT = np.dtype(
     [("shard", "<u4"), ("sample", "<u4"), ("start", "<u8"), ("stop", "<u8"), ("record", "<u8")]
 )
@@ -206,7 +208,7 @@ def _documents(
     sample: Sample, ruler: Ruler, sized: Opener, form: str | None = None
 ) -> Iterator[_Choice]:
     form = form or ruler.form or forms.recognised(sample)
-    for variant in range(forms.variants(sample, form)):
+    for variant in range(min(forms.variants(sample, form), MOST_VARIANTS)):
         stored = forms.document(sample, form, variant)
         yield _Choice(variant, forms.opened(stored, sized), form)
 
@@ -243,9 +245,17 @@ def _partners(shard: Shard, ruler: Ruler) -> list[list[int]]:
         if value is not None:
             groups.setdefault(value, []).append(number)
     return [
-        [other for other in groups[value] if other != number] if value is not None else []
+        _some([other for other in groups[value] if other != number], number) if value else []
         for number, value in enumerate(values)
     ]
+
+
+def _some(others: list[int], number: int) -> list[int]:
+    """At most MOST_PARTNERS of them, chosen by a hash that differs between samples."""
+    if len(others) <= MOST_PARTNERS:
+        return others
+    chance = order.hashed(number, np.array(others))
+    return [others[at] for at in sorted(np.argsort(chance)[:MOST_PARTNERS].tolist())]
 
 
 def _edits(

@@ -15,7 +15,7 @@ from itertools import islice
 
 import numpy as np
 
-from unimodal.document import Text
+from unimodal.document import MOST_WEIGHT, Text
 from unimodal.sequence import DROPS, Sequencer
 
 from . import forms, order
@@ -55,9 +55,9 @@ class SourceConfig:
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
         found = [
-            f"{name} {value}: a finite number of at least 0"
+            f"{name} {value}: a number from 0 to {MOST_WEIGHT:,.0f}"
             for name, value in vars(self).items()
-            if name.endswith("weight") and not 0 <= value < float("inf")
+            if name.endswith("weight") and not 0 <= value <= MOST_WEIGHT
         ]
         if self.form is not None and self.form not in forms.FORMS:
             found.append(f"form {self.form!r}: one of {', '.join(forms.FORMS)}")
@@ -82,7 +82,11 @@ class Stage:
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
-        found = [f"weights.{n} {w}: at least 0" for n, w in self.weights.items() if not w >= 0]
+        found = [
+            f"weights.{n} {w}: from 0 to {MOST_WEIGHT:,.0f}"
+            for n, w in self.weights.items()
+            if not 0 <= w <= MOST_WEIGHT
+        ]
         return found if self.from_step > 0 else [f"from_step {self.from_step}: at least 1", *found]
 
 

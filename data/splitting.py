@@ -5,7 +5,7 @@ the document; `piece` makes the Document of one. Pieces cover the document in it
 is longer than a row.
 
 1. A document is cut between its parts; a conversation only before a user's turn, so that no answer
-   loses its question.
+   loses its question. Only its first piece has the system's words.
 2. A text that alone is longer than a row is cut inside: after a line's end, else after a space,
    else anywhere. A picture is never cut.
 3. What fits no row even so, a picture or an exchange of turns, is left out and counted.
@@ -131,31 +131,50 @@ def _exchanges(document: Document, length: Callable[[Part], int]) -> Iterator[tu
 def _fragments(
     text: Text, length: Callable[[Part], int], room: int
 ) -> Iterator[tuple[int, int, int]]:
-    """(begin, end, positions) of fragments of a text that each fit."""
-    begin = end = size = 0
-    for stop in _stops(text.text, room, lambda words: length(replace(text, text=words))):
-        longer = length(replace(text, text=text.text[begin:stop]))
-        if longer > room:
-            yield begin, end, size
-            begin, longer = end, length(replace(text, text=text.text[end:stop]))
-        end, size = stop, longer
-    yield begin, end, size
+    """(begin, end, positions) of fragments of a text that each fit.
+
+    The lengths of what lies between stops are added up, for the whole is seldom longer than its
+    pieces; each fragment is then measured, and shortened by a stop where it is.
+    """
+
+    def size(begin: int, end: int) -> int:
+        return length(replace(text, text=text.text[begin:end]))
+
+    begin = used = 0
+    ends: list[int] = []  # of what goes into the fragment at hand
+    for stop, more in _stops(text.text, room, lambda words: length(replace(text, text=words))):
+        if ends and used + more > room:
+            while len(ends) > 1 and size(begin, ends[-1]) > room:
+                ends.pop()
+            yield begin, ends[-1], size(begin, ends[-1])
+            begin, used, ends = ends[-1], 0, []
+        ends.append(stop)
+        used += more
+    while ends and begin < ends[-1]:
+        last = next((at for at in reversed(ends) if size(begin, at) <= room), ends[0])
+        yield begin, last, size(begin, last)
+        begin, ends = last, [at for at in ends if at > last]
 
 
-def _stops(text: str, room: int, length: Callable[[str], int]) -> Iterator[int]:
-    """Ascending places where a text may be cut, the last one at its end: none is farther from the
-    one before than a row.
+def _stops(text: str, room: int, length: Callable[[str], int]) -> Iterator[tuple[int, int]]:
+    """(place, positions since the place before) of ascending places where a text may be cut, the
+    last one at its end; none is farther from the one before than a row.
     """
     for line in LINES.finditer(text):
-        if length(line.group()) <= room:
-            yield line.end()
+        size = length(line.group())
+        if size <= room:
+            yield line.end(), size
             continue
         for words in WORDS.finditer(line.group()):
             first, last = line.start() + words.start(), line.start() + words.end()
-            if length(words.group()) > room:
-                step = max(1, room // BYTES_A_CHARACTER)
-                yield from range(first + step, last, step)
-            yield last
+            size = length(words.group())
+            if size <= room:
+                yield last, size
+                continue
+            step = max(1, room // BYTES_A_CHARACTER)
+            for begin in range(first, last, step):
+                end = min(begin + step, last)
+                yield end, length(text[begin:end])
 
 
 def _named(document: Document, unit: Cut) -> str:

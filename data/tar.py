@@ -5,7 +5,7 @@ share a key, as webdataset has it.
 
 Damage costs the samples that it touches and nothing else: with a list for `faults`, what is lost is
 noted there and the walk goes on at the next sound header. Where a header is unreadable, its
-neighbours are kept if they have the files that most samples have. Costs 6 us a
+neighbours are kept if they have the files that most samples have. Costs 10 us a
 file and core.
 """
 
@@ -73,10 +73,12 @@ def padded(size: int) -> int:
 
 
 def key_and_extension(name: str) -> tuple[str, str]:
-    """Those of a member: cut at the first dot of the file name, as webdataset does."""
+    """Those of a member: cut at the first dot of the file name, the extension in small letters, as
+    webdataset does.
+    """
     folder, slash, file = name.rpartition("/")
     stem, _, extension = file.partition(".")
-    return f"{folder}{slash}{stem}", extension
+    return f"{folder}{slash}{stem}", extension.lower()
 
 
 def sample_ranges(source: Bytes, path: Path, faults: list[Fault] | None = None) -> np.ndarray:
@@ -170,6 +172,8 @@ def members(source: Bytes, offset: int, end: int) -> Iterator[Member]:
             return
         start = offset + BLOCK
         stop = start + _size_bytes(head, offset)
+        if not _is_sound(head):
+            raise _Damaged(offset, None, "the header's checksum is wrong")
         after, kind = start + padded(stop - start), head[156:157]
         if after > most:
             raise _Damaged(offset, _name(head), "the tar is truncated; write or copy it again")
@@ -204,18 +208,25 @@ def sample_files(source: Bytes, offset: int, end: int) -> tuple[str, dict[str, b
 def _check_end(source: Bytes, end: int) -> None:
     if source[end : end + BLOCK] != bytes(BLOCK):
         raise _Damaged(end, None, "the tar is truncated here; write or copy it again")
+    if _next_header(source, end + BLOCK) is not None:
+        raise _Damaged(end, None, "zeros where a header should be: a hole in the file")
 
 
 def _next_header(source: Bytes, offset: int) -> int | None:
     """The next block that is a sound header; contents that only look like one lack its checksum."""
-    for at in range(offset, len(source) - BLOCK + 1, BLOCK):
-        if source[at + MAGIC_AT : at + MAGIC_AT + 5] == MAGIC:
-            head = source[at : at + BLOCK]
-            total = sum(head) - sum(head[CHECKSUM]) + 8 * ord(" ")
-            digits = head[CHECKSUM].strip(b" \0")
-            if digits.isdigit() and int(digits, 8) == total:
-                return at
+    at = source.find(MAGIC, offset)
+    while at >= 0:
+        begin = at - MAGIC_AT
+        if begin >= offset and begin % BLOCK == 0 and _is_sound(source[begin : begin + BLOCK]):
+            return begin
+        at = source.find(MAGIC, at + 1)
     return None
+
+
+def _is_sound(head: bytes) -> bool:
+    """Whether the checksum of a header is right: the sum of its bytes, its own being spaces."""
+    digits = head[CHECKSUM].strip(b" \0")
+    return digits.isdigit() and int(digits, 8) == sum(head) - sum(head[CHECKSUM]) + 8 * ord(" ")
 
 
 def _size_bytes(head: bytes, offset: int) -> int:

@@ -311,8 +311,19 @@ def test_encoding_codes_again_changes_nothing(encoded, tokenizer, tmp_path):
     assert tars(tmp_path) == tars(encoded)
 
 
+def test_shards_of_sources_that_went_away_are_refused(tokenizer, tmp_path):
+    for name in "ab":
+        write(tmp_path / "in" / name, (name, {"png": png(noise(0)), "txt": b"x"}))
+        (tmp_path / "in" / name / "shard-000000.tar").rename(tmp_path / "in" / f"{name}.tar")
+    words = (tmp_path / "in", tmp_path / "out", "--tokenizer", tokenizer)
+    assert run(*words).exit_code == 0
+    (tmp_path / "in" / "b.tar").unlink()
+    result = run(*words)
+    assert result.exit_code != 0 and "holds more than 1 shards" in result.output
+
+
 def test_folders_in_keys_are_kept(tokenizer, tmp_path):
-    made = ("some/folder/x", {"json": b'{"a": 1}', "PNG": png(noise(0)), "cls": b"\xff\0"})
+    made = ("some/folder/x", {"json": b'{"a": 1}', "png": png(noise(0)), "cls": b"\xff\0"})
     assert (
         run(write(tmp_path / "in", made), tmp_path / "out", "--tokenizer", tokenizer).exit_code == 0
     )

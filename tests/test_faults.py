@@ -154,6 +154,22 @@ def test_a_sample_is_counted_once(tmp_path: Path) -> None:
     assert not again.reasons and len(path.read_text().splitlines()) == 1
 
 
+def test_a_quarantine_file_is_read_again_whatever_stands_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    odd = [
+        Bad("a.tar", f"k{end}", "why", f"half \ud800 of {end}") for end in ("\u2028", "\x85", "\n")
+    ]
+    Quarantine(path, 1.0).made(odd, 100)
+    with path.open("a") as file:
+        file.write('{"shard": "a.tar", "key')  # as a full disk leaves it
+    again = Quarantine(path, 1.0)
+    again.made(odd, 100)
+    assert len(again) == 0
+    again.made([Bad("a.tar", "new", "why", "else")], 100)
+    assert len(again) == 1 and len(path.read_text().split("\n")) == 5
+    assert len(Quarantine(path, 1.0)._known) == 4
+
+
 def test_a_shard_that_goes_away_is_no_bad_sample(tmp_path: Path) -> None:
     write(tmp_path, {}, ())
     loader = Loader({"all": SourceConfig(str(tmp_path))}, sequencer(), Means(), CONFIG)

@@ -62,6 +62,10 @@ def test_a_copy_that_breaks_is_tried_again(folder: Path, tmp_path: Path) -> None
 def test_what_cannot_be_copied_stops_with_the_reason(folder: Path) -> None:
     with pytest.raises(ShardError, match="the command ended with 7: no such bucket"):
         local_shards("pipe:echo no such bucket >&2; exit 7")
+    with pytest.raises(ShardError, match="command ended with 1: cat"):
+        local_shards("pipe:cat /nowhere/a.tar | cat")
+    with pytest.raises(ShardError, match="0 bytes came, which are no tar"):
+        local_shards("pipe:true {a,b}")
     with pytest.raises(ShardError, match=r"file:///nowhere/a.tar cannot be copied: .*nowhere"):
         local_shards("file:///nowhere/a.tar")
     with pytest.raises(ShardError, match="nonsense://a.tar: Protocol not known: nonsense"):

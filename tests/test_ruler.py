@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from unimodal.document import Document, Picture, Text
 from unimodal.sequence import DROPS, Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.pixels import open_picture, picture_size
 from unimodal.vocabulary import Vocabulary
 
 TEXT = TextTokenizer.train(["draw which colour is it"], 280)
@@ -119,11 +122,9 @@ def test_a_rule_decides_the_size(tmp_path: Path) -> None:
 def test_a_turned_picture_is_measured_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
-    for kind in ("JPEG", "PNG", "WEBP"):
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
         stream = io.BytesIO()
         Image.new("RGB", (32, 16)).save(stream, kind, exif=exif)
-        from unimodal.tokenizer.pixels import open_picture, picture_size
-
         assert picture_size(stream.getvalue()) == (16, 32)
         assert open_picture(stream.getvalue()).image.size == (16, 32)
 
@@ -230,7 +231,7 @@ def test_processes_measure_the_same(
 
 
 def test_nothing_half_written_is_left(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lengths, "_join", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+    monkeypatch.setattr(lengths, "_join", lambda *_: (_ for _ in ()).throw(OSError(5, "disk")))
     with pytest.raises(OSError, match="disk"):
         measure(shards, Ruler(SEQUENCER, 40, 8))
     monkeypatch.undo()
@@ -248,6 +249,35 @@ def test_what_cannot_be_measured(shards: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ShardError, match="no samples to learn from .*key k: .json is no JSON"):
         measure([bad], ruler)
     assert shards_hash(shards) != shards_hash(shards[::-1])
+
+
+def test_choices_without_end_are_limited(tmp_path: Path) -> None:
+    many = fields(question=["?"] * 300, answers=["a"] * 300)
+    path = write_tar(tmp_path / "a.tar", {"k": {"png": png(16, 16), "json": many}})
+    assert len(measure_shard(path, Ruler(SEQUENCER, 40, 8)).records) == 64
+    same = {f"k{n}": {"png": png(16, 16, n), "json": fields(name="x", base=1)} for n in range(50)}
+    found = measure_shard(
+        write_tar(tmp_path / "b.tar", same), Ruler(SEQUENCER, 60, 8, pairs="base")
+    )
+    assert len(found.records) == 50 * 32 and len({str(r) for r in found.records["other"]}) == 50
+
+
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    samples = {f"k{n:04}": {"txt": b"words"} for n in range(3000)}
+    path = write_tar(tmp_path / "a.tar", samples)
+    for size in ("100k", "400k"):
+        disk = tmp_path / size
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk]).returncode:
+            pytest.skip("this machine lets nobody mount a tmpfs")
+        try:
+            monkeypatch.setenv("UNIMODAL_CACHE", str(disk))
+            with pytest.raises(ShardError, match=f"cache {disk} cannot be written: .*free some"):
+                measure([path], Ruler(SEQUENCER, 40, 8))
+        finally:
+            subprocess.run(["umount", disk])
 
 
 def test_a_form_may_be_forced(tmp_path: Path) -> None:

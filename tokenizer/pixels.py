@@ -77,6 +77,8 @@ def picture_size(content: bytes) -> tuple[int, int]:
     image = _header(io.BytesIO(content), "the picture")
     with image:
         _check_size(image.size, "the picture")
+        if image.format == "TIFF":  # which Pillow turns by itself, but only when it decodes
+            return open_picture(content).image.size
         # Pillow decodes a whole PNG to look for EXIF behind its pixels.
         may_be_turned = image.format != "PNG" or any(mark in content for mark in PNG_EXIF)
         try:

@@ -18,6 +18,7 @@ from unimodal.data.plan import State
 from unimodal.data.remote import local_shards
 from unimodal.data.rows import PictureEncoder
 from unimodal.data.sources import SourceConfig, mixtures, texts
+from unimodal.data.tar import ShardError
 from unimodal.drawer import NextCode
 from unimodal.generation import Sampling
 from unimodal.reader import CodeReader
@@ -116,8 +117,14 @@ def has_bf16() -> bool:
 
 def train(config: LmRun) -> Path:
     """Train (or go on training) and return the directory of the finished bundle."""
-    paths = {name: local_shards(source.shards) for name, source in config.sources.items()}
+    paths, _ = _shards(config.sources), _shards(config.held_out.sources)
     image = ImageTokenizer.load(config.tokenizer)
+    rule = config.loader.pictures
+    if rule is not None and rule.multiple % image.patch:
+        raise ValueError(
+            f"loader.pictures.multiple {rule.multiple}: a multiple of the tokenizer's patch, "
+            f"{image.patch}"
+        )
     for folder in _folders(config):
         data_seeds(folder)  # a damaged note of them stops here, not at the end
     parent = _parent(config, image) if config.weights else None
@@ -202,6 +209,19 @@ def pair_cost(shape: TransformerConfig) -> float:
     layer = projections + 3 * shape.width * shape.mlp_width
     weights = shape.num_layers * layer + shape.width * shape.num_ids
     return 2 * heads * shape.num_layers / (2 * weights)
+
+
+def _shards(sources: dict[str, SourceConfig]) -> dict[str, list[Path]]:
+    """The shards of each source; ValueError with everything that is missing."""
+    found, problems = {}, []
+    for name, source in sources.items():
+        try:
+            found[name] = local_shards(source.shards)
+        except ShardError as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise ValueError("\n  ".join(problems))
+    return found
 
 
 def _folders(config: LmRun) -> list[Path]:

@@ -28,7 +28,8 @@ from .objectives import Losses
 
 T = TypeVar("T")
 METRICS = "metrics.jsonl"
-BEGUN = ("text.json", "commits.txt", "inputs.json")  # what a run writes before its first step
+# What a run writes before its first step.
+BEGUN = ("text.json", "commits.txt", "sources.json", "quarantine.jsonl", "inputs.json")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 FREE = ("output", "schedule", "loop", "sampling")  # what a resumed run may have otherwise
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from unimodal.tokenizer.grid import Grid
 
+MOST_WEIGHT = 1e6  # sums of more would lose the others, and soon be infinite
 ROLES = (None, "system", "user", "assistant")
 
 
@@ -73,8 +74,8 @@ class Document:
 
 
 def check(role: str | None, weight: float) -> None:
-    """ValueError for a role that is none, or a weight that is no finite number of at least 0."""
+    """ValueError for a role that is none, or a weight that is not from 0 to MOST_WEIGHT."""
     if role not in ROLES:
         raise ValueError(f"role {role!r}: one of {ROLES}")
-    if not 0 <= weight < float("inf"):
-        raise ValueError(f"weight {weight}: a finite number of at least 0")
+    if not 0 <= weight <= MOST_WEIGHT:
+        raise ValueError(f"weight {weight}: a number from 0 to {MOST_WEIGHT:,.0f}")
