@@ -65,17 +65,17 @@ class Lengths:
     @cached_property
     def units(self) -> np.ndarray:
         """UNIT (n + 1,), mapped; the last one closes the list."""
-        return np.load(self.folder / "units.npy", mmap_mode="r", allow_pickle=False)
+        return _mapped(self.folder / "units.npy")
 
     @cached_property
     def records(self) -> np.ndarray:
         """RECORD (m,), mapped."""
-        return np.load(self.folder / "records.npy", mmap_mode="r", allow_pickle=False)
+        return _mapped(self.folder / "records.npy")
 
     @cached_property
     def shards(self) -> np.ndarray:
         """The paths of the shards, bytes, mapped."""
-        return np.load(self.folder / "shards.npy", mmap_mode="r", allow_pickle=False)
+        return _mapped(self.folder / "shards.npy")
 
     @cached_property
     def notes(self) -> dict[str, int]:
@@ -87,6 +87,11 @@ class Lengths:
         """SHA-256 of the shards' contents and of the Ruler."""
         return self.folder.name
 
+    def place(self, unit: int) -> tuple[bytes, int, int]:
+        """The path of a unit's shard, and its first byte and the byte behind it."""
+        shard, _, start, stop, _ = self.units[unit].item()
+        return self.shards[shard], start, stop
+
     def bad(self) -> Iterator[Bad]:
         """The samples that are no documents."""
         for line in (self.folder / "bad.jsonl").read_text(encoding="utf-8").split("\n")[:-1]:
@@ -95,6 +100,11 @@ class Lengths:
     def __reduce__(self) -> tuple[type["Lengths"], tuple[Path]]:
         """Sent to another process by its folder."""
         return Lengths, (self.folder,)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """A table in a mapped file, as a plain array: numpy's own class for it is slow to index."""
+    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
 def measure(paths: Sequence[Path], ruler: Ruler, workers: int = 1) -> Lengths:

@@ -134,17 +134,14 @@ class Rows:
         begin, end = stream.lengths.records[place.record]["other"].tolist()
         if end:
             path = os.fsencode(self._shard(place))
-            return forms.pair(sample, _read(path, begin, end)), "edit"
+            return forms.pair(sample, read(path, begin, end)), "edit"
         return sample, stream.source.form or forms.recognised(sample)
 
     def _read(self, place: Place) -> Sample:
-        lengths = self.streams[place.stream].lengths
-        unit = lengths.units[place.unit]
-        return _read(bytes(lengths.shards[unit["shard"]]), int(unit["start"]), int(unit["stop"]))
+        return read(*self.streams[place.stream].lengths.place(place.unit))
 
     def _shard(self, place: Place) -> str:
-        lengths = self.streams[place.stream].lengths
-        return os.fsdecode(bytes(lengths.shards[lengths.units[place.unit]["shard"]]))
+        return os.fsdecode(self.streams[place.stream].lengths.place(place.unit)[0])
 
     def _bad(self, place: Place, error: SampleError) -> Bad:
         return Bad(self._shard(place), self._read(place).key, error.reason, str(error))
@@ -205,7 +202,8 @@ def sized(
     return Picture(np.ascontiguousarray(pixels[:, ::-1]) if mirror else pixels)
 
 
-def _read(path: bytes, start: int, stop: int) -> Sample:
+def read(path: bytes, start: int, stop: int) -> Sample:
+    """The sample at these bytes of a shard; ShardError when they are not there any more."""
     content = os.pread(_opened(path), stop - start, start)
     if len(content) < stop - start:
         raise ShardError(f"{os.fsdecode(path)} was cut under way: put it back and go on")

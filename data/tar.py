@@ -10,6 +10,7 @@ file and core.
 """
 
 import mmap
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ REGULAR = (b"0", b"\0")  # type flags of a plain file, new and old
 EXTENDED = (b"x", b"g")  # type flags of pax records about the member that follows
 FOLDER = b"5"
 NUL = b"\0"
+ADLER = 65_521
 MAGIC, MAGIC_AT, CHECKSUM = b"ustar", 257, slice(148, 156)
 
 Bytes = bytes | mmap.mmap
@@ -76,9 +78,8 @@ def key_and_extension(name: str) -> tuple[str, str]:
     """Those of a member: cut at the first dot of the file name, the extension in small letters, as
     webdataset does.
     """
-    folder, slash, file = name.rpartition("/")
-    stem, _, extension = file.partition(".")
-    return f"{folder}{slash}{stem}", extension.lower()
+    dot = name.find(".", name.rfind("/") + 1)
+    return (name[:dot], name[dot + 1 :].lower()) if dot >= 0 else (name, "")
 
 
 def sample_ranges(source: Bytes, path: Path, faults: list[Fault] | None = None) -> np.ndarray:
@@ -195,13 +196,16 @@ def sample_files(source: Bytes, offset: int, end: int) -> tuple[str, dict[str, b
     """
     key, files = "", {}
     while offset < end:
-        head = source[offset : offset + BLOCK]
         start = offset + BLOCK
-        size = int(head[124:136].strip(b" \0"), 8)
-        if head[156:157] in REGULAR:
-            key, extension = key_and_extension(_name(head))
+        size = int(source[offset + 124 : offset + 136].strip(b" \0"), 8)
+        if source[offset + 156] in (0, ord("0")):  # as in REGULAR
+            if source[offset + 345]:  # a prefix, or something else in other kinds of tar
+                name = _name(source[offset:start])
+            else:
+                name = source[offset : offset + 100].rstrip(NUL).decode(errors="replace")
+            key, extension = key_and_extension(name)
             files[extension] = source[start : start + size]
-        offset = start + padded(size)
+        offset = start + -(-size // BLOCK) * BLOCK
     return key, files
 
 
@@ -224,17 +228,23 @@ def _next_header(source: Bytes, offset: int) -> int | None:
 
 
 def _is_sound(head: bytes) -> bool:
-    """Whether the checksum of a header is right: the sum of its bytes, its own being spaces."""
-    digits = head[CHECKSUM].strip(b" \0")
-    return digits.isdigit() and int(digits, 8) == sum(head) - sum(head[CHECKSUM]) + 8 * ord(" ")
+    """Whether the checksum of a header is right: the sum of its bytes, its own being spaces.
+
+    The low half of Adler-32 is that sum and one, modulo 65,521 (RFC 1950, sec. 9).
+    """
+    own = head[CHECKSUM]
+    digits = own.strip(b" \0")
+    if not digits.isdigit():
+        return False
+    total = int(digits, 8) - len(own) * ord(" ") + sum(own)
+    return zlib.adler32(head) & 0xFFFF == (total + 1) % ADLER
 
 
 def _size_bytes(head: bytes, offset: int) -> int:
-    digits = head[124:136].strip(b" \0")
-    if head[MAGIC_AT : MAGIC_AT + 5] != MAGIC or not digits.isdigit():
+    if head[MAGIC_AT : MAGIC_AT + 5] != MAGIC:
         raise _Damaged(offset, None, "no tar header here; the file is damaged or no tar")
     try:
-        return int(digits, 8)
+        return int(head[124:136].strip(b" \0"), 8)
     except ValueError as error:
         raise _Damaged(offset, None, "the header's size is no number") from error
 

@@ -20,7 +20,7 @@ from unimodal.data import order
 from unimodal.data.lengths import Lengths, measure
 from unimodal.data.loader import LoaderConfig
 from unimodal.data.pictures import PictureRule
-from unimodal.data.rows import _read as read
+from unimodal.data.rows import read
 from unimodal.data.ruler import Ruler
 from unimodal.data.shards import Shard, find_shards
 
@@ -97,8 +97,7 @@ def parsed(paths: list[Path]) -> Iterator[Read]:
 def ranges(table: Lengths, numbers_n: np.ndarray) -> Iterator[Read]:
     """Ours with the index, as rows are made: samples of any order by their byte ranges."""
     for number in numbers_n.tolist():
-        unit = table.units[number]
-        sample = read(bytes(table.shards[unit["shard"]]), int(unit["start"]), int(unit["stop"]))
+        sample = read(*table.place(number))
         yield sample.key, sample.files
 
 
