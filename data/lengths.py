@@ -9,7 +9,7 @@ that a process needs no memory for them, however many shards there are.
 2. The tables of a list of shards are their shards' tables, one after another.
 
 The cache is the folder $UNIMODAL_CACHE, or ~/.cache/unimodal. Every file in it is written under
-another name and renamed when whole, and can be removed at any time.
+another name and renamed when whole, and can be removed while nothing runs.
 """
 
 import errno
