@@ -6,7 +6,7 @@ is longer than a row.
 
 1. A document is cut between its parts; a conversation only before a user's turn, so that no answer
    loses its question. Only its first piece has the system's words.
-2. A text that alone is longer than a row is cut inside: after a line's end, else after a space,
+2. A text that alone is longer than a row is cut inside: after a line's end, else before a space,
    else anywhere. A picture is never cut.
 3. What fits no row even so, a picture or an exchange of turns, is left out and counted.
 """
@@ -19,7 +19,7 @@ from itertools import groupby
 from unimodal.document import Document, Part, Picture, Text
 
 ENDS = 2  # positions of a document's begin and end
-LINES, WORDS = re.compile(r"[^\n]*\n|[^\n]+"), re.compile(r"\s*\S+\s?|\s+")
+LINES, WORDS = re.compile(r"[^\n]*\n|[^\n]+"), re.compile(r"\s*\S+|\s+")
 BYTES_A_CHARACTER = 4  # at most, in UTF-8; an id is at least one byte
 
 

@@ -78,7 +78,7 @@ def test_a_long_text_is_cut_at_lines_then_words_then_anywhere() -> None:
         return ["".join(part.text for part in piece(document, cut).parts) for cut in cuts]
 
     assert texts("one\ntwo\nthree\nfour") == ["one\ntwo\n", "three\nfour"]
-    assert texts("one two three four") == ["one two ", "three four"]
+    assert texts("one two three four") == ["one two", " three", " four"]
     assert texts("abcdefghijklmnop") == ["abcdefghij", "klmnop"]
 
 
