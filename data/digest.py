@@ -29,6 +29,7 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.vocabulary import Vocabulary
 
 from .loader import Loader, LoaderConfig
+from .pictures import of_canvas
 from .plan import GROUP, Planner, State, rows
 from .rows import Encode, PictureEncoder
 from .sources import SourceConfig
@@ -68,6 +69,9 @@ def feed(shards: str | None, path: Path | None) -> Feed:
     """
     recipe = _recipe(shards, path)
     model = bundle.load(recipe.weights)
+    if path is None:
+        rule = of_canvas(model.canvas, model.tokenizer.patch)
+        recipe = replace(recipe, loader=replace(recipe.loader, pictures=rule))
     image = ImageTokenizer.load(recipe.tokenizer) if recipe.tokenizer else model.tokenizer
     vocabulary = Vocabulary(model.text.num_ids, image.num_codes)
     sequencer = Sequencer(vocabulary, model.text, image.hash)

@@ -34,8 +34,9 @@ def digest(
     crops and mirrors of some rows, as so many ranks produce them.
 
     Equal digests mean equal data: compare them across machines, versions and numbers of ranks.
-    Without a recipe, rows have 1,024 positions, the seed is 0, and the tokenizers are those of the
-    model that is shipped. With a recipe SHARDS may be left out. The digest is the last line of
+    Without a recipe, rows have 1,024 positions, the seed is 0, the tokenizers are those of the
+    model that is shipped, and pictures are read at about the size of its drawings. With a recipe
+    SHARDS may be left out. The digest is the last line of
     standard output; notes go to standard error.
 
     \b

@@ -32,12 +32,14 @@ SHOWN_SIZES = 8  # of pictures in the table; the JSON has more
 @click.option(
     "--area",
     type=click.IntRange(1),
-    help="Measure pictures as resized and cropped to about so many pixels [default: as they are].",
+    help="Pixels to about which pictures are resized and cropped [default: the model's drawings].",
 )
 @click.option(
     "--widest",
     type=click.FloatRange(1),
-    help="With --area: the largest ratio of the sides [default: 1, squares alone].",
+    default=4.0,
+    show_default=True,
+    help="The largest ratio of a picture's sides; 1: squares alone.",
 )
 @click.option(
     "--row-length",
@@ -52,7 +54,7 @@ def inspect(
     output: Path | None,
     samples: int,
     area: int | None,
-    widest: float | None,
+    widest: float,
     row_length: int,
 ) -> None:
     """Say what SHARDS hold, before anything is trained on them: forms, bad samples, sizes of
@@ -83,22 +85,18 @@ def inspect(
 
         for path in write_views(found, model.tokenizer, output, samples):
             click.echo(path)
-    if area is None and "bad picture" in numbers["bad"]:
-        click.echo("--area PIXELS measures pictures as a run with `pictures` reads them", err=True)
     if as_json:
         click.echo(json.dumps(numbers))
 
 
-def _ruler(model: "Model", area: int | None, widest: float | None, row_length: int) -> "Ruler":
+def _ruler(model: "Model", area: int | None, widest: float, row_length: int) -> "Ruler":
     """How documents are measured; ValueError for settings that cannot be."""
-    from .pictures import PictureRule
+    from .pictures import of_canvas
     from .ruler import Ruler
 
-    if area is None and widest is not None:
-        raise ValueError(f"--widest {widest:g} shapes pictures of a given area: add --area PIXELS")
     patch = model.tokenizer.patch
-    rule = None if area is None else PictureRule(area, patch, widest or 1.0)
-    if rule is not None and rule.problems():
+    rule = of_canvas(model.canvas, patch, area, widest)
+    if rule.problems():
         raise ValueError("; ".join(f"--{problem}" for problem in rule.problems()))
     return Ruler(model.sequencer, row_length, patch, rule)
 

@@ -55,6 +55,15 @@ class PictureRule:
         return found
 
 
+def of_canvas(
+    canvas: tuple[int, int], patch: int, area: int | None = None, widest: float = 4.0
+) -> PictureRule:
+    """The rule that reads any picture at about the area of a model's canvas (width, height), or at
+    another one.
+    """
+    return PictureRule(area or canvas[0] * canvas[1], patch, widest)
+
+
 @lru_cache
 def buckets(rule: PictureRule) -> tuple[tuple[int, int], ...]:
     """(width, height) of every bucket, widest first."""

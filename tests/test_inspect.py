@@ -247,11 +247,6 @@ def test_an_empty_folder_is_an_error(tmp_path: Path):
     assert done.exit_code == 2 and "holds no .tar shard" in done.stderr
 
 
-def test_widest_needs_area(shards: list[Path]):
-    done = run(shards[0], "--widest", 2)
-    assert done.exit_code == 2 and "add --area PIXELS" in done.stderr
-
-
 # --- what is shown ------------------------------------------------------------------------------
 
 
@@ -262,14 +257,14 @@ def test_the_table_and_the_json_agree(shards: list[Path]):
     numbers = json.loads(last)
     words = " ".join(" ".join(table).replace("│", " ").split())
     assert f"{numbers['shards']:,}, {numbers['bytes']:,} bytes" in words
-    assert f"{numbers['samples']:,}, 5 bad, 1 empty" in words
+    bad = sum(entry["count"] for entry in numbers["bad"].values())
+    assert f"{numbers['samples']:,}, {bad} bad, 1 empty" in words
     for count in (numbers["tokens"]["total"], numbers["tokens"]["text"]):
         assert f"{count:,}" in words
     assert f"{numbers['rows']['packed']:,} of 256; {numbers['rows']['packed_fill']:.1%}" in words
     assert all(f"{count} {form}" in words for form, count in numbers["forms"].items())
     assert all(reason in words for reason in numbers["bad"])
-    assert numbers["settings"]["row_length"] == 256 and numbers["settings"]["area"] is None
-    assert "--area" in done.stderr, "how to measure what is no whole patches"
+    assert numbers["settings"]["row_length"] == 256 and numbers["settings"]["area"] == 64 * 64
 
 
 def test_nothing_of_a_shard_reaches_the_terminal_as_a_command(tmp_path: Path):
