@@ -26,7 +26,7 @@ import torch
 
 from unimodal.sequence import Batch, Row, Sequencer
 
-from .pictures import PictureRule
+from .pictures import PictureRule, patch_problems
 from .plan import GROUP, Place, Planner, State, rows
 from .quarantine import Quarantine
 from .rows import Encode, Made, Rows
@@ -113,11 +113,7 @@ class Loader:
             problems.append(
                 f"{config.batch_rows} rows on rank {rank} of {world_size}: do not divide"
             )
-        if config.pictures is not None and config.pictures.multiple % encode.patch:
-            problems.append(
-                f"pictures.multiple {config.pictures.multiple}: a multiple of the tokenizer's "
-                f"patch, {encode.patch}"
-            )
+        problems += patch_problems(config.pictures, encode.patch)
         if problems:
             raise ValueError("; ".join(problems))
         mixed = mixtures(sources, config.stages, config.pictures)

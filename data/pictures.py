@@ -64,6 +64,13 @@ def of_canvas(
     return PictureRule(area or canvas[0] * canvas[1], patch, widest)
 
 
+def patch_problems(rule: PictureRule | None, patch: int) -> list[str]:
+    """What is wrong with a rule for pictures of a tokenizer with this patch, in words."""
+    if rule is None or rule.multiple % patch == 0:
+        return []
+    return [f"pictures.multiple {rule.multiple}: a multiple of the tokenizer's patch, {patch}"]
+
+
 @lru_cache
 def buckets(rule: PictureRule) -> tuple[tuple[int, int], ...]:
     """(width, height) of every bucket, widest first."""

@@ -67,7 +67,11 @@ def test_recipes_load(tmp_path: Path):
     (recipe,) = [block.code for block in BLOCKS if block.language == "yaml"]
     (tmp_path / "recipe.yaml").write_text(recipe)
     loaded = config.load(LmRun, tmp_path / "recipe.yaml")
-    mixtures(loaded.sources, loaded.loader.stages, loaded.loader.pictures)
+    found = mixtures(loaded.sources, loaded.loader.stages, loaded.loader.pictures)
+    assert [mixture.weights for mixture in found] == [
+        {"photos": 3.0, "books": 1.0},
+        {"photos": 3.0, "books": 0.0},
+    ]
 
 
 def test_make_targets_exist():

@@ -14,6 +14,7 @@ from unimodal.bundle import GRID, Model, load, save_bundle
 from unimodal.data.folder import data_seeds
 from unimodal.data.lengths import shards_hash
 from unimodal.data.loader import Loader, LoaderConfig
+from unimodal.data.pictures import patch_problems
 from unimodal.data.plan import State
 from unimodal.data.remote import local_shards
 from unimodal.data.rows import PictureEncoder
@@ -119,12 +120,8 @@ def train(config: LmRun) -> Path:
     """Train (or go on training) and return the directory of the finished bundle."""
     paths, _ = _shards(config.sources), _shards(config.held_out.sources)
     image = ImageTokenizer.load(config.tokenizer)
-    rule = config.loader.pictures
-    if rule is not None and rule.multiple % image.patch:
-        raise ValueError(
-            f"loader.pictures.multiple {rule.multiple}: a multiple of the tokenizer's patch, "
-            f"{image.patch}"
-        )
+    if problems := patch_problems(config.loader.pictures, image.patch):
+        raise ValueError(f"loader.{problems[0]}")
     for folder in _folders(config):
         data_seeds(folder)  # a damaged note of them stops here, not at the end
     parent = _parent(config, image) if config.weights else None
@@ -134,16 +131,8 @@ def train(config: LmRun) -> Path:
     provenance.begin(config.output)
     set_threads(config.loop)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if parent is None:
-        text = _text_tokenizer(config)
-        vocabulary = Vocabulary(text.num_ids, image.num_codes)
-        model = fresh(config, vocabulary, image).to(device)
-    else:
-        text, vocabulary = parent.text, parent.vocabulary
-        model = parent.transformer.train().requires_grad_(True).to(device)
-    if config.compile:
-        for layer in model.model.layers:
-            layer.compile()
+    model, text, vocabulary = _beginning(config, image, parent)
+    model.to(device)
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     optimizers = build(model, config.optimizer, "model.layers.", dtype)
     engine = Engine(model, optimizers, config.schedule, config.optimizer.clip)
@@ -196,6 +185,23 @@ def train(config: LmRun) -> Path:
         grid=loader.rows.grid() or GRID,
         sampling=config.sampling,
     )
+
+
+def _beginning(
+    config: LmRun, image: ImageTokenizer, parent: Model | None
+) -> tuple[Transformer, TextTokenizer, Vocabulary]:
+    """What is trained: an untrained transformer with a text tokenizer of its own, or the parent."""
+    if parent is None:
+        text = _text_tokenizer(config)
+        vocabulary = Vocabulary(text.num_ids, image.num_codes)
+        model = fresh(config, vocabulary, image)
+    else:
+        text, vocabulary = parent.text, parent.vocabulary
+        model = parent.transformer.train().requires_grad_(True)
+    if config.compile:
+        for layer in model.model.layers:
+            layer.compile()
+    return model, text, vocabulary
 
 
 def pair_cost(shape: TransformerConfig) -> float:
