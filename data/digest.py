@@ -141,7 +141,7 @@ def state_at(planner: Planner, row: int) -> State:
     """Where row `row` of the run begins, found by planning alone."""
     state = planner.begin()
     while row >= planner.window_rows:
-        state = planner.after(state, planner.window(state))
+        state = planner.window(state).after
         row -= planner.window_rows
     return replace(state, row=row)
 

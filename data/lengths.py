@@ -6,7 +6,8 @@ that a process needs no memory for them, however many shards there are.
 1. Each shard is measured once for its contents and the Ruler (SHA-256 of both), by several
    processes. Its hash is kept by path, size and time of change, so that an unchanged shard is not
    read again.
-2. The tables of a list of shards are their shards' tables, one after another.
+2. The tables of a list of shards are their shards' tables, one after another, and which of their
+   long documents are taken together (cohorts.py).
 
 The cache is the folder $UNIMODAL_CACHE, or ~/.cache/unimodal. Every file in it is written under
 another name and renamed when whole, and can be removed while nothing runs.
@@ -31,11 +32,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from .cohorts import cohorts
 from .ruler import RECORD, UNIT, Measured, Ruler, measure_shard
 from .tar import ShardError
 
 SMALL_BYTES = 50_000_000  # of shards to measure: fewer are done before other processes have begun
 READ_BYTES = 1 << 22
+COHORTS = "cohorts of long documents"
+VERSION = 3  # of what is made of the shards' tables
 
 
 def cache() -> Path:
@@ -71,6 +75,16 @@ class Lengths:
     def records(self) -> np.ndarray:
         """RECORD (m,), mapped."""
         return _mapped(self.folder / "records.npy")
+
+    @cached_property
+    def members(self) -> np.ndarray:
+        """The units, cohort by cohort (see `cohorts`): uint32 (n,), mapped."""
+        return _mapped(self.folder / "members.npy")
+
+    @property
+    def num_cohorts(self) -> int:
+        """How many cohorts `members` begins with; the units behind them are items alone."""
+        return self.notes[COHORTS]
 
     @cached_property
     def shards(self) -> np.ndarray:
@@ -117,12 +131,12 @@ def measure(paths: Sequence[Path], ruler: Ruler, workers: int = 1) -> Lengths:
         raise ShardError("no shards were given")
     paths = [path.absolute() for path in paths]
     keys = [_digest(file_hash(path), ruler.key) for path in paths]
-    name = _digest(*keys, *map(str, paths))
+    name = _digest(f"joined {VERSION}", *keys, *map(str, paths))
     folder = cache() / "lengths" / name
     if not folder.exists():
         try:
             _measure_missing(paths, keys, ruler, workers)
-            _join(folder, paths, keys)
+            _join(folder, paths, keys, ruler.row_length)
         except OSError as error:
             if error.errno is None:  # numpy's, for a file that it could write in part only
                 raise _unwritable(error) from error
@@ -193,7 +207,7 @@ def _read(key: str) -> Measured:
     return Measured(units, records, **json.loads(about.tobytes()))
 
 
-def _join(folder: Path, paths: Sequence[Path], keys: Sequence[str]) -> None:
+def _join(folder: Path, paths: Sequence[Path], keys: Sequence[str], row_length: int) -> None:
     """Write the tables of all shards, one shard in memory at a time."""
     sizes = [(len(found.units) - 1, len(found.records)) for found in map(_read, keys)]
     num_units, num_records = (sum(column) for column in zip(*sizes, strict=True))
@@ -216,6 +230,8 @@ def _join(folder: Path, paths: Sequence[Path], keys: Sequence[str]) -> None:
                 notes.update(found.notes | {"bad": len(found.bad)})
                 for entry in found.bad:
                     print(json.dumps({"shard": str(paths[number]), **entry}), file=bad)
+        members_n, notes[COHORTS] = cohorts(records["lengths"][units["record"][:-1], 0], row_length)
+        np.save(part / "members.npy", members_n)
         np.save(part / "shards.npy", np.array([os.fsencode(path) for path in paths]))
         (part / "notes.json").write_text(json.dumps(notes, sort_keys=True))
 

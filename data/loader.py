@@ -26,8 +26,9 @@ import torch
 
 from unimodal.sequence import Batch, Row, Sequencer
 
+from .cohorts import GROUP
 from .pictures import PictureRule, patch_problems
-from .plan import GROUP, Place, Planner, State, rows
+from .plan import Place, Planner, State, rows
 from .quarantine import Quarantine
 from .rows import Encode, Made, Rows
 from .sources import SourceConfig, Stage, mixtures, streams
@@ -97,15 +98,13 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         workers: int = 0,
-        pair_cost: float = 0.0,
         quarantine: Path | None = None,
         measurers: int = 1,
     ) -> None:
         """ValueError for bad settings or a State of another seed; ShardError for bad shards.
 
         `workers` processes make rows ahead; with 0 a thread does. With processes, `encode` is sent
-        to each of them, so it must not live on a GPU. `pair_cost`: FLOPs of a pair of positions
-        that see each other over those of a position; `quarantine`: the file of bad samples;
+        to each of them, so it must not live on a GPU. `quarantine`: the file of bad samples;
         `measurers`: processes that measure shards which are not in the cache.
         """
         problems = config.problems()
@@ -125,7 +124,7 @@ class Loader:
             self.quarantine.measured(stream.lengths.bad(), samples)
         self.planner = Planner(
             found, mixed, config.seed, config.row_length, config.window_rows, config.batch_rows,
-            config.caption_dropout, pair_cost,
+            config.caption_dropout,
         )  # fmt: skip
         self.rows = Rows(found, sequencer, encode, config.row_length, config.seed)
         self.config = config
@@ -144,7 +143,8 @@ class Loader:
                 f"the state is of {len(state.taken)} streams, the settings make "
                 f"{len(self.planner.streams)}"
             )
-        self.state = replace(state, taken=tuple(state.taken))  # JSON makes it a list
+        taken = tuple((cohorts, alone) for cohorts, alone in state.taken)  # JSON makes lists
+        self.state = replace(state, taken=taken, owed=tuple(state.owed))
 
     @property
     def documents(self) -> int:

@@ -13,15 +13,19 @@ of 1,024; grows with the row length and the number of different lengths.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 
-def pack(lengths_n: np.ndarray, row_length: int) -> list[list[int]]:
+def pack(
+    lengths_n: np.ndarray, row_length: int, cohorts_kG: Sequence[Sequence[int]] = ()
+) -> list[list[int]]:
     """Rows of numbers 0 .. n - 1; lengths_n: int (n,), each 1 .. row_length positions.
 
-    A pure function: of equally long sequences the one with the lower number goes first.
+    Cohorts are sequences of about equal lengths, one for each of G rows: rows with cohorts come
+    first, G by G. A pure function: of equally long sequences the one with the lower number goes
+    first.
     """
     lengths_n = np.asarray(lengths_n, dtype=np.int64)
     outside = np.flatnonzero((lengths_n < 1) | (lengths_n > row_length))
@@ -31,14 +35,39 @@ def pack(lengths_n: np.ndarray, row_length: int) -> list[list[int]]:
             f"sequence {first} has {lengths_n[first]} positions: a row holds 1 to {row_length}; "
             "give a larger row length or a shorter document"
         )
-    left = _Left(lengths_n)
-    rows: list[list[int]] = []
+    rows = _side_by_side(lengths_n, row_length, cohorts_kG)
+    left = _Left(lengths_n, {number for row in rows for number in row})
+    for row in rows:
+        room = row_length - sum(int(lengths_n[number]) for number in row)
+        row += [left.take(length) for length in left.beside(room)]
     while left.lengths:
         longest = left.lengths[-1]
         row = [left.take(longest)]
         row += [left.take(length) for length in left.beside(row_length - longest)]
         rows.append(row)
     return rows
+
+
+def _side_by_side(
+    lengths_n: np.ndarray, row_length: int, cohorts_kG: Sequence[Sequence[int]]
+) -> list[list[int]]:
+    """Rows of whole cohorts alone: each goes, the longest first, where it leaves the least room."""
+    longest_k = [max(int(lengths_n[number]) for number in cohort) for cohort in cohorts_kG]
+    groups: list[list[list[int]]] = []  # of rows of sequences
+    rooms: list[int] = []
+    for k in sorted(range(len(longest_k)), key=lambda k: (-longest_k[k], k)):
+        fitting = [(room, at) for at, room in enumerate(rooms) if room >= longest_k[k]]
+        if not fitting:
+            groups.append([[] for _ in cohorts_kG[k]])
+            rooms.append(row_length)
+        at = min(fitting)[1] if fitting else -1
+        # The longest of one beside the shortest of the other.
+        shortest_first = sorted(cohorts_kG[k], key=lambda number: (int(lengths_n[number]), number))
+        groups[at].sort(key=lambda row: -sum(int(lengths_n[number]) for number in row))
+        for row, number in zip(groups[at], shortest_first, strict=True):
+            row.append(number)
+        rooms[at] = row_length - max(int(lengths_n[row].sum()) for row in groups[at])
+    return [row for group in groups for row in group]
 
 
 def fill(lengths_n: np.ndarray, rows: Sequence[Sequence[int]], row_length: int) -> float:
@@ -49,10 +78,11 @@ def fill(lengths_n: np.ndarray, rows: Sequence[Sequence[int]], row_length: int) 
 class _Left:
     """The sequences that have no row yet."""
 
-    def __init__(self, lengths_n: np.ndarray) -> None:
+    def __init__(self, lengths_n: np.ndarray, placed: Collection[int]) -> None:
         self.numbers: dict[int, list[int]] = {}  # by length, the lowest number last
         for number in range(len(lengths_n) - 1, -1, -1):
-            self.numbers.setdefault(int(lengths_n[number]), []).append(number)
+            if number not in placed:
+                self.numbers.setdefault(int(lengths_n[number]), []).append(number)
         self.lengths = sorted(self.numbers)  # each once, ascending
 
     def take(self, length: int) -> int:

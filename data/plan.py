@@ -3,15 +3,15 @@
 In: streams with their index of lengths, and settings. Out: `Window`s of `window_rows` planned rows
 each, one after another: a pure function of (settings, seed, number of the window).
 
-1. Each stream offers its next units. They are taken in the order of (positions of the stream
-   before a unit) / (weight of the stream), so every stream has its share of positions; a hashed
-   phase for each window keeps the shares of rare streams unbiased.
-2. As many are taken as pack into exactly `window_rows` rows (see packing.py).
-3. The rows are sorted by predicted cost and cut into groups of GROUP, whose rows cost the same;
-   groups are shuffled, and the rows inside each.
+1. Each stream offers its next units, each due when the positions of the stream before it are its
+   share of the window's. What a window gives too little or too much, the next one makes up for.
+2. As many are taken as pack into exactly `window_rows` rows (see packing.py). Long documents come in
+   cohorts (cohorts.py), whose rows are a group; a window ends with units alone, which fill it best.
+3. The other rows are sorted by predicted cost and cut into groups of GROUP, whose rows cost the
+   same; groups are shuffled, and the rows inside each.
 
-The State is where the next row is, and how many units each stream has given before its window: from
-it planning goes on at once, on any number of ranks. Costs about 30 us a document and core.
+The State is where the next row is, and what each stream has given before its window: from it
+planning goes on at once, on any number of ranks. Costs about 20 us a document and core.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,27 +21,35 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import order
+from .cohorts import GROUP
 from .packing import pack
-from .sources import GROUPS, PHASE, Mixture, Stream
+from .sources import GROUPS, Mixture, Stream, Taken, Units
 
-GROUP = 8  # rows that cost the same: a micro-step takes whole groups
 ENOUGH = 1000
 NEARLY = 1 - 1 / ENOUGH  # of the positions that can be packed, a window has as many as this
 AT_ONCE = 256  # units that a stream is asked for, at first
 MORE = 1.05  # and then as many as fill the window by the lengths of these, and some more
+AHEAD = 1.05  # of the window is offered: what fills its end instead of cohorts
+TAIL_ROWS = 2 * GROUP  # at the end of a window, where no cohort begins
 LATER = 32  # rows of a window are taken before the next one is planned: the first are waited for
 
 
 @dataclass(frozen=True)
 class State:
-    """Where the next row is: row `row` of window `window`; `taken`: the units that each stream has
-    given before this window.
+    """Where the next row is: row `row` of window `window`; `taken`: what each stream has given
+    before this window; `owed`: the positions by which that is less than its share.
     """
 
     seed: int = 0
     window: int = 0
     row: int = 0
-    taken: tuple[int, ...] = ()
+    taken: tuple[Taken, ...] = ()
+    owed: tuple[float, ...] = ()
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """How many units each stream has given before the window."""
+        return tuple(GROUP * cohorts + alone for cohorts, alone in self.taken)
 
 
 @dataclass(frozen=True)
@@ -58,20 +66,52 @@ class Place:
 
 @dataclass(frozen=True)
 class Window:
-    """Planned rows; `taken` is what the streams have given when it ends."""
+    """Planned rows."""
 
     items_n5: np.ndarray
     """(stream, epoch, unit, record, drop) of each unit in it."""
     lengths_n: np.ndarray
     rows: list[list[int]]
     """For each row the numbers of its units, in order."""
-    taken: tuple[int, ...]
+    after: State
+    """The begin of the window that follows."""
 
     def row(self, number: int) -> list[Place]:
         """The units of a row, in order."""
         items = self.rows[number]
         places = zip(self.items_n5[items].tolist(), self.lengths_n[items].tolist(), strict=True)
         return [Place(*[*item, length]) for item, length in places]
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Units that a window may take, from the first on: columns (n,)."""
+
+    num_streams: int
+    items: np.ndarray
+    lengths: np.ndarray
+    first: np.ndarray
+    """True where an item begins, (n + 1,): the last one says it of the unit behind."""
+    together: np.ndarray
+    """True for the units of cohorts."""
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Behind which units an item ends."""
+        return np.flatnonzero(self.first)[1:]
+
+    def cohorts(self, count: int) -> list[list[int]]:
+        """The GROUP units of each cohort among the first `count` units."""
+        return np.flatnonzero(self.together[:count]).reshape(-1, GROUP).tolist()
+
+    def given(self, count: int) -> list[Taken]:
+        """The items of each stream among the first `count` units."""
+        first = self.first[:count]  # one for each item
+        streams, together = self.items[:count, 0][first], self.together[:count][first]
+        n = self.num_streams
+        cohorts = np.bincount(streams[together], minlength=n).tolist()
+        alone = np.bincount(streams[~together], minlength=n).tolist()
+        return list(zip(cohorts, alone, strict=True))
 
 
 @dataclass(frozen=True)
@@ -86,114 +126,125 @@ class Planner:
     batch_rows: int
     """Rows of a step, over all ranks: says at which step a window begins."""
     dropout: float
-    pair_cost: float
-    """FLOPs of a pair of positions that see each other, over those of a position."""
 
     def begin(self) -> State:
         """Before the first row."""
-        return State(self.seed, taken=(0,) * len(self.streams))
-
-    def after(self, state: State, window: Window) -> State:
-        """The begin of the window that follows."""
-        return State(self.seed, state.window + 1, 0, window.taken)
+        num = len(self.streams)
+        return State(self.seed, taken=((0, 0),) * num, owed=(0.0,) * num)
 
     def mixture(self, window: int) -> Mixture:
         """What holds in a window: that of the step which its first row belongs to."""
         step = window * self.window_rows // self.batch_rows
         return [mixture for mixture in self.mixtures if mixture.from_step <= step][-1]
 
-    def window(self, state: State) -> Window:
-        """The rows of the window that a State lies in."""
-        items_n5, lengths_n = self._candidates(state)
-        count, rows = self._packed(lengths_n)
-        items_n5, lengths_n = items_n5[:count], lengths_n[:count]
-        given = np.bincount(items_n5[:, 0], minlength=len(self.streams))
-        taken = tuple(int(before + more) for before, more in zip(state.taken, given, strict=True))
-        ordered = self._grouped(rows, lengths_n, state.window)
-        return Window(items_n5, lengths_n, ordered, taken)
-
-    def cost(self, lengths_n: np.ndarray) -> float:
-        """What a row of documents of these lengths costs, in FLOPs over those of a position."""
-        lengths_n = lengths_n.astype(np.float64)
-        return self.row_length + self.pair_cost * float(lengths_n @ lengths_n)
-
-    def _candidates(self, state: State) -> tuple[np.ndarray, np.ndarray]:
-        """Units in the order in which they are taken, enough to fill the window."""
-        mixture = self.mixture(state.window)
-        shares = [
+    def shares(self, window: int) -> np.ndarray:
+        """Of the positions of a window, each stream's share."""
+        mixture = self.mixture(window)
+        weights = np.array([
             mixture.weights[stream.name] if stream.rule == mixture.rule else 0.0
             for stream in self.streams
-        ]
+        ])  # fmt: skip
+        return weights / weights.sum()
+
+    def window(self, state: State) -> Window:
+        """The rows of the window that a State lies in."""
+        found = self._candidates(state)
+        count, rows = self._packed(found)
+        ordered = self._grouped(rows, found, state.window)
+        items, lengths = found.items[:count], found.lengths[:count]
+        taken = tuple(
+            (before[0] + cohorts, before[1] + alone)
+            for before, (cohorts, alone) in zip(state.taken, found.given(count), strict=True)
+        )
+        given = np.bincount(items[:, 0], lengths, minlength=len(self.streams))
+        owed = np.array(state.owed) + self.shares(state.window) * given.sum() - given
+        after = State(self.seed, state.window + 1, 0, taken, tuple(owed.tolist()))
+        return Window(items, lengths, ordered, after)
+
+    def _candidates(self, state: State) -> "_Candidates":
+        """Units in the order in which they are taken, enough to fill the window."""
         budget = self.window_rows * self.row_length
         offers = [
-            self._offer(number, state, share / sum(shares), budget)
-            for number, share in enumerate(shares)
+            self._offer(number, state, share, budget)
+            for number, share in enumerate(self.shares(state.window).tolist())
             if share > 0
         ]
-        times, items, lengths = (np.concatenate(column) for column in zip(*offers, strict=True))
-        first = np.argsort(times, kind="stable")
-        lengths = lengths[first]
-        fits = int(np.searchsorted(lengths.cumsum(), budget, side="right"))
-        return items[first][:fits], lengths[:fits]
+        columns = zip(*offers, strict=True)
+        late, times, items, lengths, first, together = (np.concatenate(c) for c in columns)
+        in_order = np.lexsort((times, late))  # stable
+        fits = int(np.searchsorted(lengths[in_order].cumsum(), budget, side="right"))
+        taken, begins = in_order[:fits], first[in_order[: fits + 1]]
+        n = len(self.streams)
+        return _Candidates(n, items[taken], lengths[taken], begins, together[taken])
 
-    def _offer(
-        self, number: int, state: State, share: float, budget: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A stream's next units: times, items (n, 5), lengths; enough for the whole budget at its
-        share, and one more.
+    def _offer(self, number: int, state: State, share: float, budget: int) -> tuple:
+        """A stream's next units, more than the whole budget at its share: how late, times, items
+        (n, 5), lengths, which begin an item, which are of a cohort.
         """
-        stream, before = self.streams[number], state.taken[number]
-        phase = float(order.uniform(self.seed, PHASE, stream.word, state.window)[0])
+        stream, taken, owed = self.streams[number], state.taken[number], state.owed[number]
         count = AT_ONCE
         while True:
-            units = stream.units(before, count, self.seed, self.dropout)
-            times = (units.lengths.cumsum() - (1 - phase) * units.lengths) / share
-            if times[-1] > budget:
+            units = stream.units(taken, count, self.seed, self.dropout)
+            begins = np.flatnonzero(units.first)
+            sizes = np.diff(begins, append=len(units.lengths))
+            totals = np.add.reduceat(units.lengths, begins)
+            times = np.repeat((totals.cumsum() - totals / 2 - owed) / share, sizes)
+            if times[-1] > AHEAD * budget:
                 break
-            count = 1 + int(MORE * max(count, count * budget / times[-1]))
-        streams = np.full(count, number)
+            count = 1 + int(MORE * max(count, AHEAD * count * budget / max(times[-1], 1)))
+        streams = np.full(len(times), number)
         columns = (streams, units.epochs, units.numbers, units.records, units.drops)
-        return times, np.stack(columns, axis=1), units.lengths
+        late = self._late(units, times, budget)
+        items = np.stack(columns, axis=1)
+        return late, times, items, units.lengths, units.first, units.together
 
-    def _packed(self, lengths_n: np.ndarray) -> tuple[int, list[list[int]]]:
-        """(count, rows): about the largest number of first units that fits `window_rows` rows."""
-        positions_n = np.concatenate([[0], lengths_n.cumsum()])
+    def _late(self, units: Units, times: np.ndarray, budget: int) -> np.ndarray:
+        """1 for cohorts that would end the window, where units alone fill it better, and for what
+        would come before its pass that way; 2 for what is not yet due.
+        """
+        tail = min(TAIL_ROWS, self.window_rows // 4) * self.row_length
+        late = units.together & (times > budget - tail)
+        late |= units.epochs > units.epochs[late].min(initial=units.epochs[-1])
+        return np.where(times > AHEAD * budget, 2, late)
+
+    def _packed(self, found: "_Candidates") -> tuple[int, list[list[int]]]:
+        """(count, rows): about the largest number of first units, of whole items, that fits
+        `window_rows` rows.
+        """
+        ends_k, lengths_n = found.ends, found.lengths  # item k ends with unit ends_k[k] - 1
+        positions_k = lengths_n.cumsum()[ends_k - 1]
         slots = self.window_rows * self.row_length
-        fits, too_many, fill = 0, len(lengths_n) + 1, 1.0  # `fill`: what these lengths allow
-        count = max(1, too_many - 1 - too_many // (2 * ENOUGH))
+        fits, too_many, fill = 0, len(ends_k) + 1, 1.0  # `fill`: what these lengths allow
+        items = max(1, too_many - 1 - too_many // (2 * ENOUGH))
         best: list[list[int]] = []
-        while not best or too_many - fits > 1 and positions_n[fits] < fill * slots * NEARLY:
-            rows = pack(lengths_n[:count], self.row_length)
+        while not best or too_many - fits > 1 and positions_k[fits - 1] < fill * slots * NEARLY:
+            count = ends_k[items - 1]
+            rows = pack(lengths_n[:count], self.row_length, found.cohorts(count))
             if len(rows) <= self.window_rows:
-                fits, best = count, rows
-                count = (fits + too_many) // 2
+                fits, best = items, rows
+                items = (fits + too_many) // 2
                 continue
-            too_many = count
-            whole = positions_n[count] - lengths_n[rows[-1]].sum()
+            too_many = items
+            whole = positions_k[items - 1] - lengths_n[rows[-1]].sum()
             fill = min(fill, whole / ((len(rows) - 1) * self.row_length))
-            likely = int(np.searchsorted(positions_n, fill * slots, side="right")) - 2
-            count = (fits + too_many) // 2 if best else max(1, min(likely, too_many - 1))
-        return fits, self._spread(best)
+            likely = int(np.searchsorted(positions_k, fill * slots, side="right")) - 1
+            items = (fits + too_many) // 2 if best else max(1, min(likely, too_many - 1))
+        return int(ends_k[fits - 1]), best
 
-    def _spread(self, rows: list[list[int]]) -> list[list[int]]:
-        """Exactly `window_rows` rows: rows of several documents are halved while some are empty."""
-        while len(rows) < self.window_rows:
-            longest = max(rows, key=len)
+    def _grouped(self, rows: list[list[int]], found: "_Candidates", window: int) -> list[list[int]]:
+        """Exactly `window_rows` rows in groups of GROUP of equal cost, in random order."""
+        grouped = sum(bool(found.together[row[0]]) for row in rows)
+        rest = rows[grouped:]
+        while grouped + len(rest) < self.window_rows:  # one of many documents is halved
+            longest = max(rest, key=len)
             half = len(longest) // 2
-            rows = [*(row for row in rows if row is not longest), longest[:half], longest[half:]]
-        return rows
-
-    def _grouped(
-        self, rows: list[list[int]], lengths_n: np.ndarray, window: int
-    ) -> list[list[int]]:
-        """Rows of equal cost side by side, in groups of GROUP, in random order."""
-        squares_n = lengths_n**2  # what costs differ by: all rows have as many positions
-        costs = np.array([squares_n[row].sum() for row in rows])
-        by_cost = np.argsort(costs, kind="stable")
+            rest = [*(row for row in rest if row is not longest), longest[:half], longest[half:]]
+        squares_n = found.lengths**2  # what costs differ by: all rows have as many positions
+        rest = sorted(rest, key=lambda row: int(squares_n[row].sum()))
+        rows = rows[:grouped] + rest
         chance = order.hashed(self.seed, GROUPS, window, np.arange(len(rows)))
-        groups = by_cost.reshape(-1, GROUP)
         inside = np.argsort(chance.reshape(-1, GROUP), axis=1, kind="stable")
-        groups = np.take_along_axis(groups, inside, axis=1)
+        groups = inside + GROUP * np.arange(len(inside))[:, None]
         groups = groups[np.argsort(chance[: len(groups)], kind="stable")]
         return [rows[number] for number in groups.reshape(-1).tolist()]
 
@@ -206,7 +257,7 @@ def rows(planner: Planner, state: State) -> Iterator[tuple[list[Place], State]]:
     with ThreadPoolExecutor(1, thread_name_prefix="plan") as thread:
         window = planner.window(state)
         while True:
-            after, coming = planner.after(state, window), None
+            after, coming = window.after, None
             for row in range(state.row, len(window.rows)):
                 if row == min(state.row + LATER, len(window.rows) - 1):
                     coming = thread.submit(planner.window, after)

@@ -19,6 +19,7 @@ from unimodal.document import MOST_WEIGHT, Text
 from unimodal.sequence import DROPS, Sequencer
 
 from . import forms, order
+from .cohorts import GROUP
 from .forms import SampleError
 from .lengths import Lengths, measure
 from .pictures import PictureRule
@@ -26,7 +27,7 @@ from .remote import local_shards
 from .ruler import Ruler, in_part
 from .shards import Shard
 
-ORDER, VARIANT, DROP, PICTURES, PHASE, GROUPS = range(6)  # what a hash decides
+ORDER, VARIANT, DROP, PICTURES, GROUPS = range(5)  # what a hash decides
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,10 @@ def mixtures(
     return found
 
 
+Taken = tuple[int, int]
+"""How many cohorts, and how many units alone, a stream has given."""
+
+
 @dataclass(frozen=True)
 class Units:
     """Units of a stream as they come in its order: what planning needs, arrays (n,)."""
@@ -133,6 +138,10 @@ class Units:
     """Index in DROPS of what is dropped for guidance."""
     lengths: np.ndarray
     """Positions."""
+    first: np.ndarray
+    """True for the first unit of an item: of a cohort, which is taken whole, or of itself."""
+    together: np.ndarray
+    """True for the units of cohorts."""
 
 
 @dataclass(frozen=True)
@@ -154,11 +163,50 @@ class Stream:
         """What keys its chances."""
         return order.word(self.title)
 
-    def units(self, first: int, count: int, seed: int, dropout: float) -> Units:
-        """Units `first` .. `first + count - 1` of its endless sequence of passes."""
-        size = len(self.lengths)
-        epochs, at = np.divmod(np.arange(first, first + count), size)
-        numbers = order.permuted(at, size, seed, ORDER, self.word, epochs)
+    @cached_property
+    def sizes(self) -> tuple[int, int]:
+        """How many cohorts, and how many units alone, a pass gives."""
+        cohorts = self.lengths.num_cohorts
+        return cohorts, len(self.lengths) - GROUP * cohorts
+
+    def units(self, taken: Taken, count: int, seed: int, dropout: float) -> Units:
+        """At least `count` units that follow what was taken, in the order of its endless passes.
+
+        Cohorts and units alone are each in a random order, and both are spread evenly over a pass.
+        """
+        kinds, epochs, at = self._items(taken, count)
+        numbers = np.empty(len(at), np.int64)
+        for kind, size in enumerate(self.sizes):
+            mine = kinds == kind
+            key = (seed, ORDER, self.word, kind, epochs[mine])
+            numbers[mine] = order.permuted(at[mine], size, *key)
+        is_cohort = kinds == 0
+        sizes = np.where(is_cohort, GROUP, 1)
+        begins = np.where(is_cohort, GROUP * numbers, GROUP * self.sizes[0] + numbers)
+        inside = np.arange(sizes.sum()) - np.repeat(sizes.cumsum() - sizes, sizes)
+        units = self.lengths.members[np.repeat(begins, sizes) + inside].astype(np.int64)
+        together = np.repeat(is_cohort, sizes)
+        return self._drawn(units, np.repeat(epochs, sizes), inside == 0, together, seed, dropout)
+
+    def _items(self, taken: Taken, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The items that follow: their kind (0: cohort), epoch, and number in the epoch."""
+        columns = []
+        now = min((t + 0.5) / n for t, n in zip(taken, self.sizes, strict=True) if n)
+        until = now + count / len(self.lengths)
+        for kind, (first, size) in enumerate(zip(taken, self.sizes, strict=True)):
+            numbers = np.arange(first, max(first, int(np.ceil(until * size - 0.5))))
+            columns.append((np.full(len(numbers), kind), numbers, (numbers + 0.5) / max(size, 1)))
+        kinds, numbers, times = (np.concatenate(column) for column in zip(*columns, strict=True))
+        in_time = np.argsort(times, kind="stable")
+        kinds, numbers = kinds[in_time], numbers[in_time]
+        epochs, at = np.divmod(numbers, np.array(self.sizes)[kinds])
+        return kinds, epochs, at
+
+    def _drawn(
+        self, numbers: np.ndarray, epochs: np.ndarray, first: np.ndarray, together: np.ndarray,
+        seed: int, dropout: float,
+    ) -> Units:  # fmt: skip
+        """These units, with the chances of their epoch."""
         begins = self.lengths.units["record"][numbers].astype(np.int64)
         counts = self.lengths.units["record"][numbers + 1].astype(np.int64) - begins
         chance = order.uniform(seed, VARIANT, self.word, epochs, numbers)
@@ -166,8 +214,8 @@ class Stream:
         table = self.lengths.records[records]
         hashes = order.hashed(seed, DROP, self.word, epochs, numbers)
         drops = _drops(table["drops"], hashes, dropout)
-        lengths = table["lengths"][np.arange(count), drops].astype(np.int64)
-        return Units(epochs, numbers, records, drops, lengths)
+        lengths = table["lengths"][np.arange(len(numbers)), drops].astype(np.int64)
+        return Units(epochs, numbers, records, drops, lengths, first, together)
 
 
 def _drops(allowed_n: np.ndarray, hashes_n: np.ndarray, dropout: float) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from benchmarks.faults import HASH, Means
 
+from unimodal.data.cohorts import GROUP
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.pictures import PictureRule
 from unimodal.data.plan import State
@@ -108,14 +109,15 @@ def test_every_document_once_a_pass_whole(sources, sequencer, world, batch_rows)
         iter(made(sources, sequencer, config, rank=rank, world_size=world)) for rank in range(world)
     ]
     seen, windows = [], []
-    while not windows or windows[-1][1] < 4 * NUM_SAMPLES:
+    while not windows or sum(windows[-1][1]) < 4 * NUM_SAMPLES:
         parts = [next(rank) for rank in ranks]
         assert len({state for _, state in parts}) == 1
         seen += [ids for batch, _ in parts for ids in documents(batch)]
         state = parts[0][1]
         if state.row == 0:
             windows.append((len(seen), state.taken[0]))
-    assert all(count == taken for count, taken in windows), "a unit is neither lost nor doubled"
+    for count, (cohorts, alone) in windows:
+        assert count == GROUP * cohorts + alone, "a unit is neither lost nor doubled"
     coded = [
         tuple(sequencer.sequence(_encoded(sample(i))).ids.tolist()) for i in range(NUM_SAMPLES)
     ]
@@ -138,7 +140,7 @@ def test_passes_and_seeds_differ(sources, sequencer):
     def order(seed):
         loader = made(sources, sequencer, replace(CONFIG, seed=seed, caption_dropout=0.0))
         stream = loader.planner.streams[0]
-        return stream.units(0, 2 * NUM_SAMPLES, seed, 0.0).numbers.tolist()
+        return stream.units((0, 0), 2 * NUM_SAMPLES, seed, 0.0).numbers.tolist()
 
     first = order(3)
     assert sorted(first[:NUM_SAMPLES]) == sorted(first[NUM_SAMPLES:]) == list(range(NUM_SAMPLES))
@@ -186,15 +188,15 @@ def test_rows_are_documents_side_by_side(sources, sequencer):
 
 def test_dropout_is_decided_by_seed_pass_and_sample(sources, sequencer):
     stream = made(sources, sequencer).planner.streams[0]
-    units = stream.units(0, 100 * NUM_SAMPLES, 3, 0.5)
-    again = stream.units(NUM_SAMPLES, NUM_SAMPLES, 3, 0.5)
+    units = stream.units((0, 0), 100 * NUM_SAMPLES, 3, 0.5)
+    again = stream.units(stream.sizes, NUM_SAMPLES, 3, 0.5)
     assert again.drops.tolist() == units.drops[NUM_SAMPLES : 2 * NUM_SAMPLES].tolist()
     drawn = units.numbers % 2 == 1
     assert set(units.drops[drawn].tolist()) == {0, 1}  # None, "text"
     assert 0.47 < (units.drops[drawn] == 1).mean() < 0.53  # 3.3 standard deviations of 0.5
     assert set(units.drops[~drawn].tolist()) == {0}
-    assert not stream.units(0, 500, 3, 0.0).drops.any()
-    always = stream.units(0, 500, 3, 1.0)
+    assert not stream.units((0, 0), 500, 3, 0.0).drops.any()
+    always = stream.units((0, 0), 500, 3, 1.0)
     assert (always.drops == always.numbers % 2).all()
 
 
@@ -203,7 +205,7 @@ def test_each_drop_of_an_edit_is_as_likely(tmp_path, sequencer):
     shown, drawn = Picture(pixels, role="user"), Picture(pixels, role="assistant")
     edit = Document((shown, Text("edit", "user", 0), drawn))
     loader = made(write(tmp_path, [edit]), sequencer)
-    drops = loader.planner.streams[0].units(0, 6000, 0, 0.75).drops
+    drops = loader.planner.streams[0].units((0, 0), 6000, 0, 0.75).drops
     assert np.abs(np.bincount(drops, minlength=4) / 6000 - 0.25).max() < 0.025
 
 

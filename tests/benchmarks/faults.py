@@ -198,7 +198,7 @@ def one_pass(folder: Path, share: float = 0.01, row_length: int = 256) -> Pass:
             is_text_T = (ids_T < made_of.vocabulary.num_text) & (doc_T != PADDING)
             for doc in np.unique(doc_T[is_text_T]):
                 spelt[made_of.text.decode(ids_T[is_text_T & (doc_T == doc)].tolist())] += 1
-        if state.row == 0 and state.taken[0] >= loader.documents:
+        if state.row == 0 and state.units[0] >= loader.documents:
             break
     made = {key: reason for key, reason in _noted(path).items() if key not in measured}
     return Pass(measured, made, spelt)

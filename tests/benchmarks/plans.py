@@ -9,11 +9,13 @@ from statistics import median
 
 import numpy as np
 
+from unimodal.data.cohorts import GROUP
 from unimodal.data.loader import LoaderConfig
 from unimodal.data.pictures import PictureRule
-from unimodal.data.plan import GROUP, Planner, Window
+from unimodal.data.plan import Planner, Window
 from unimodal.data.sources import SourceConfig
-from unimodal.train.lm import ShapeConfig, pair_cost
+from unimodal.train.flops import pair_cost
+from unimodal.train.lm import ShapeConfig
 from unimodal.transformer import TransformerConfig
 
 from .inputs import Sizes, loader, tokenizers
@@ -31,7 +33,7 @@ def lines(
 ) -> list[Line]:
     """What is found for these sources and this length of rows."""
     config = LoaderConfig(row_length=row_length, window_rows=sizes.window_rows, pictures=rule)
-    planner = loader(sources, config, pair_cost=_pair_cost()).planner
+    planner = loader(sources, config).planner
     windows = planned(planner, sizes.windows)
     lengths_n = np.concatenate([window.lengths_n for window in windows])
     plan_s, peer_s = interleaved(
@@ -43,7 +45,7 @@ def lines(
     rows = first_fit_decreasing(lengths_n, row_length)
     peer_fill = float(lengths_n.sum()) / (len(rows) * row_length)
     padded = float(lengths_n.mean() / lengths_n.max())
-    uneven = unevenness(planner, windows)
+    uneven = unevenness(windows, row_length)
     worst, most = float(uneven.max()), float(np.quantile(uneven, 0.99))
     micro, where = 1e6 / len(lengths_n), f"{name}, T {row_length:,}"
     wrong = tuple(misplaced(planner, windows))
@@ -64,10 +66,10 @@ def lines(
 def planned(planner: Planner, least: int) -> list[Window]:
     """Windows from the start on until every stream has ended a pass; at least so many."""
     state, windows = planner.begin(), []
-    sizes = [len(stream.lengths) for stream in planner.streams]
-    while len(windows) < least or any(np.array(state.taken) < sizes):
+    sizes = [stream.sizes for stream in planner.streams]
+    while len(windows) < least or np.any(np.array(state.taken) < sizes):
         windows.append(planner.window(state))
-        state = planner.after(state, windows[-1])
+        state = windows[-1].after
     return windows
 
 
@@ -106,9 +108,16 @@ def _wrong_passes(name: str, items_n5: np.ndarray, size: int) -> list[str]:
     return wrong
 
 
-def unevenness(planner: Planner, windows: list[Window]) -> np.ndarray:
-    """By how much the dearest row of each group costs more than its cheapest, as a share."""
-    costs = [planner.cost(window.lengths_n[row]) for window in windows for row in window.rows]
+def unevenness(windows: list[Window], row_length: int) -> np.ndarray:
+    """By how much the dearest row of each group costs more than its cheapest, as a share: a row
+    costs its positions and the pairs in it that see each other.
+    """
+    pair, squares = _pair_cost(), [window.lengths_n.astype(np.float64) ** 2 for window in windows]
+    costs = [
+        row_length + pair * float(squares_n[row].sum())
+        for window, squares_n in zip(windows, squares, strict=True)
+        for row in window.rows
+    ]
     groups = np.array(costs).reshape(-1, GROUP)
     return groups.max(axis=1) / groups.min(axis=1) - 1
 

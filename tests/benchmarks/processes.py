@@ -36,8 +36,10 @@ def resume(folder: Path, sizes: Sizes) -> list[Line]:
     """A cold process at a far document against fast-forwarding, repeat by repeat."""
     state, rows_there = uninterrupted(folder, sizes)
     again = call("first_batch", str(folder), asdict(state), sizes.window_rows)
-    units = max(1, state.taken[0] // state.window) if state.window else sizes.compared
-    far = State(0, sizes.resume // units, 0, (sizes.resume,))
+    times = sizes.resume / max(1, state.units[0])
+    ((cohorts, alone),) = state.taken
+    taken = ((int(times * cohorts), int(times * alone)),)
+    far = State(0, int(times * state.window), 0, taken, state.owed)
     peer_s: list[float] = []
     reached: list[dict[str, Any]] = []
     begun: list[dict[str, Any]] = []
