@@ -5,7 +5,7 @@ each, one after another: a pure function of (settings, seed, number of the windo
 
 1. Each stream offers its next units, each due when the positions of the stream before it are its
    share of the window's. What a window gives too little or too much, the next one makes up for.
-2. As many are taken as pack into exactly `window_rows` rows (see packing.py). Long documents come in
+2. As many are taken as pack into exactly `window_rows` rows (packing.py). Long documents come in
    cohorts (cohorts.py), whose rows are a group; a window ends with units alone, which fill it best.
 3. The other rows are sorted by predicted cost and cut into groups of GROUP, whose rows cost the
    same; groups are shuffled, and the rows inside each.
