@@ -9,8 +9,9 @@ Out: the weighted sum of their losses, which can be differentiated once, and eac
 3. The backward pass only hands these out.
 
 So no logit is multiplied twice, and beside the two gradients there is one chunk of logits:
-CHUNK_LOGITS numbers (33 MB in float32 on a CPU). Losses, gradients of logits and the sum of the
-weight's gradient are float32 at least, also under autocast.
+CHUNK_LOGITS numbers (67 MB in float32 on a CPU). Losses, gradients of logits and the sum of the
+weight's gradient are float32 at least, also under autocast. On a GPU with liger-kernel its kernels
+do steps 1 and 2.
 
 Letters: N positions, D width, V rows of the head; M positions of a `Targets`, R the rows that they
 may be, C positions of a chunk.
@@ -18,13 +19,15 @@ may be, C positions of a chunk.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**26}
+CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**26}
+HAS_LIGER = find_spec("liger_kernel") is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +123,8 @@ class _Pass:
 
     def losses(self, targets: Targets) -> Tensor:
         """The loss of each target, (M,); the sum and the gradients take them in."""
+        if HAS_LIGER and self.hidden_ND.is_cuda and len(targets.at_M):
+            return self._by_liger(targets)
         losses_M = self.total.new_zeros(len(targets.at_M))
         num_rows = targets.last - targets.first
         most = max(1, CHUNK_LOGITS[self.hidden_ND.device.type] // num_rows)
@@ -147,7 +152,7 @@ class _Pass:
             # d/dx w (log Z - x_label + z log^2 Z) = w ((1 + 2 z log Z) softmax(x) - [label])
             x_CR.mul_(weight_C1 * (1 + 2 * self.z * log_z_C1) / sum_C1)
             x_CR.scatter_add_(-1, label_C1, -weight_C1)
-            self._spread(x_CR.to(logits_CR.dtype), at_C, hidden_CD, rows)
+            self._spread(logits_CR.copy_(x_CR), at_C, hidden_CD, rows)
         return loss_C1[:, 0]
 
     def _spread(self, d_logits_CR: Tensor, at_C: Tensor, hidden_CD: Tensor, rows: slice) -> None:
@@ -161,6 +166,32 @@ class _Pass:
             d_rows_RD.addmm_(d_logits_CR.T, hidden_CD)
         else:
             d_rows_RD += d_logits_CR.T @ hidden_CD
+
+    def _by_liger(self, targets: Targets) -> Tensor:
+        """As `losses`: liger-kernel's chunks, on the rows in question."""
+        from liger_kernel.ops.fused_linear_cross_entropy import fused_linear_cross_entropy_forward
+
+        rows, weights_M = slice(targets.first, targets.last), targets.weights_M.float()
+        # It rounds them to the logits' dtype: most are equal, and 1 is not rounded.
+        most = weights_M.max().clamp(min=torch.finfo(torch.float32).tiny)
+        losses_M, squares_M, _, _, d_hidden_MD, d_rows_RD, _ = fused_linear_cross_entropy_forward(
+            self.hidden_ND[targets.at_M],
+            self.head_VD[rows],
+            targets.ids_M - targets.first,
+            lse_square_scale=self.z,
+            reduction="none",
+            return_z_loss=True,
+            accum_dtype=self.total.dtype,
+            token_grad_output=weights_M / most,
+            compute_gradients=self.d_hidden_ND is not None or self.d_head_VD is not None,
+            weight_requires_grad=self.d_head_VD is not None,
+        )
+        self.total += (weights_M * losses_M).sum()
+        if self.d_hidden_ND is not None:
+            self.d_hidden_ND[targets.at_M] = d_hidden_MD.mul_(most)
+        if self.d_head_VD is not None:
+            self.d_head_VD[rows] += d_rows_RD.mul_(most)
+        return losses_M - squares_M
 
     def _space(self, num_positions: int, num_rows: int) -> Tensor:
         """(C, R) numbers, in the same memory each time: that of a CPU is slow when it is fresh."""
