@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -88,6 +88,13 @@ class Rows:
     row_length: int
     seed: int
 
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """The names of the sources; a row's `source` has the number of each position's. One that is
+        read at two sizes is two streams.
+        """
+        return tuple(dict.fromkeys(stream.name for stream in self.streams))
+
     def make(self, places: Sequence[Place]) -> Made:
         """The row of these places; ShardError where a shard is not what was measured."""
         documents: list[Document | None] = []
@@ -114,7 +121,9 @@ class Rows:
                 )
             sequences.append(sequence)
         pad = self.sequencer.vocabulary.control("pad")
-        return Made(Row.pack(sequences, self.row_length, pad), len(places), tuple(bad))
+        sources = [self.sources.index(self.streams[place.stream].name) for place in places]
+        row = Row.pack(sequences, self.row_length, pad, sources)
+        return Made(row, len(places), tuple(bad))
 
     def _document(self, place: Place) -> Document:
         """The document of a unit, its pictures at their size, or with codes."""

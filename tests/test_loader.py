@@ -277,7 +277,14 @@ def test_stages_change_mixture_and_pictures_at_their_step(tmp_path, sequencer):
         texts = int((batch.ids == sequencer.text.encode("b")[0]).sum())
         found.append((picture // places, texts > 0))
     assert found == [(4, False)] * 4 + [(4, True)] * 4 + [(16, True)] * 4
-    whole = batches(made(sources, sequencer, config), 12)
+    loader = made(sources, sequencer, config)
+    assert loader.rows.sources == ("a", "b") and len(loader.rows.streams) == 4
+    whole = batches(loader, 12)
+    for batch, _ in whole:
+        assert torch.equal(batch.source == PADDING, batch.doc == PADDING)
+        for letter, number in (("a", 0), ("b", 1)):
+            spells = batch.ids == sequencer.text.encode(letter)[0]
+            assert (batch.source[spells] == number).all()
     (batch, _), *_ = batches(made(sources, sequencer, config, state=whole[8][1]), 1)
     assert equal(batch, whole[9][0])
 

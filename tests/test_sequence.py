@@ -131,11 +131,13 @@ def test_broken_pictures_are_refused() -> None:
 
 def test_row_packs_and_pads() -> None:
     one, two = (SEQUENCER.sequence(Document((Text(t, "user"),))) for t in ("a red", "b"))
-    row = Row.pack([one, two], 40, C("pad"))
+    row = Row.pack([one, two, 3], 40, C("pad"), sources=[2, 0, 1])
     used = len(one) + len(two)
     assert row.ids[: len(one)].tolist() == one.ids.tolist() and (row.ids[used:] == C("pad")).all()
     assert row.doc.tolist() == [0] * len(one) + [1] * len(two) + [PADDING] * (40 - used)
     assert row.positions[len(one)] == 0 and (row.labels[used:] == IGNORE).all()
+    sources = [2] * len(one) + [0] * len(two) + [PADDING] * (40 - used)
+    assert row.source.dtype == np.int16 and row.source.tolist() == sources
     assert Batch.stack([row, row]).ids.shape == (2, 40)
     with pytest.raises(ValueError, match="do not fit"):
         Row.pack([one, two], used - 1, C("pad"))

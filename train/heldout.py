@@ -15,9 +15,9 @@ import torch
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.rows import Encode
 from unimodal.data.sources import SourceConfig
-from unimodal.sequence import IGNORE, Batch, Sequencer
+from unimodal.sequence import Batch, Sequencer
 
-from .objectives import Losses
+from .objectives import Losses, modalities
 
 MODALITIES = ("text", "image")
 
@@ -87,6 +87,5 @@ class HeldOut:
         self, batches: list[Batch], modality: str
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for batch in batches:
-            is_code = batch.labels >= self.first_code
-            chosen = is_code if modality == "image" else (batch.labels != IGNORE) & ~is_code
+            chosen = modalities(batch.labels, self.first_code)[modality]
             yield batch.labels[chosen], batch.weights[chosen]

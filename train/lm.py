@@ -152,11 +152,12 @@ def train(config: LmRun) -> Path:
     for line in loader.summary():
         print(line, file=sys.stderr)
 
-    reader, drawer = CodeReader(), NextCode(vocabulary)
+    reader, drawer, sources = CodeReader(), NextCode(vocabulary), loader.rows.sources
 
     def objective(batch: Batch) -> Losses:
         with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
-            return language(model, reader, drawer, batch.to(device), config.loss)
+            moved = batch.to(device)
+            return language(model, reader, drawer, moved, config.loss, sources=sources)
 
     def measure(done: int) -> dict[str, float]:
         due = done % config.held_out.every_steps == 0 or done == config.schedule.num_steps

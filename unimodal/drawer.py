@@ -6,7 +6,6 @@ Letters: N positions that predict a code, D width, V image codes.
 from typing import Protocol
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from unimodal.tokenizer.grid import Grid
 
@@ -27,12 +26,15 @@ class Drawer(Protocol):
         """Positions that a picture takes in a sequence, its markers included."""
         ...
 
-    def logits(self, transformer: Transformer, hidden_ND: Tensor) -> Tensor:
-        """Scores of the codes that may come at N positions, (N, V)."""
+    @property
+    def ids(self) -> tuple[int, int]:
+        """The first id that a position of a picture may hold, and the one after the last: its loss
+        normalises over them.
+        """
         ...
 
-    def losses(self, logits_NV: Tensor, labels_N: Tensor) -> Tensor:
-        """The unreduced loss of each position, (N,) in the logits' dtype; labels_N are ids."""
+    def logits(self, transformer: Transformer, hidden_ND: Tensor) -> Tensor:
+        """Scores of the codes that may come at N positions, (N, V)."""
         ...
 
     def sample(
@@ -63,13 +65,14 @@ class NextCode:
         """As the layout has it: each code once, with its markers."""
         return picture_length(grid)
 
+    @property
+    def ids(self) -> tuple[int, int]:
+        """Those of the codes."""
+        return self.vocabulary.first_code, self.vocabulary.size
+
     def logits(self, transformer: Transformer, hidden_ND: Tensor) -> Tensor:
         """(N, V) by the codes' slice of the head."""
-        return transformer.logits(hidden_ND, self.vocabulary.first_code, self.vocabulary.size)
-
-    def losses(self, logits_NV: Tensor, labels_N: Tensor) -> Tensor:
-        """Cross entropy over the codes."""
-        return F.cross_entropy(logits_NV, labels_N - self.vocabulary.first_code, reduction="none")
+        return transformer.logits(hidden_ND, *self.ids)
 
     def sample(
         self,

@@ -16,7 +16,7 @@ are not learned: without its question an answer is noise.
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Items
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 
 import numpy as np
@@ -31,7 +31,7 @@ from .text import TextTokenizer
 from .vocabulary import Vocabulary
 
 IGNORE = -100  # the label of a position with nothing to predict
-PADDING = -1  # the `doc` of a position that belongs to no document
+PADDING = -1  # the `doc` and `source` of a position that belongs to no document
 LAYOUT = 1  # of ids, as described above; lengths that were measured of another one are void
 DROPS = (None, "text", "pictures", "both")
 
@@ -68,7 +68,10 @@ class Sequence:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Sequences side by side in exactly T positions, each array (T,); `doc` is -1 on padding."""
+    """Sequences side by side in exactly T positions, each array (T,); `doc` is -1 on padding.
+
+    source int16: the number of the source that a position comes from, -1 on padding.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
@@ -77,12 +80,20 @@ class Row:
     block: np.ndarray
     private: np.ndarray
     positions: np.ndarray
+    source: np.ndarray
 
     @classmethod
-    def pack(cls, sequences: Items[Sequence | int], length: int, pad: int) -> "Row":
+    def pack(
+        cls,
+        sequences: Items[Sequence | int],
+        length: int,
+        pad: int,
+        sources: Items[int] | None = None,
+    ) -> "Row":
         """Put sequences side by side and pad to `length`; too many positions are a ValueError.
 
-        A number in a sequence's place is that many positions of padding.
+        A number in a sequence's place is that many positions of padding. `sources` has the number
+        of each sequence's source; None: all are of source 0.
         """
         placed = [_blank(one, pad) if isinstance(one, int) else one for one in sequences]
         counts = [len(sequence) for sequence in placed]
@@ -90,6 +101,8 @@ class Row:
         if used > length:
             raise ValueError(f"{used} positions do not fit a row of {length}")
         docs = [PADDING if isinstance(one, int) else at for at, one in enumerate(sequences)]
+        of = [0] * len(docs) if sources is None else sources
+        origins = [PADDING if doc == PADDING else one for doc, one in zip(docs, of, strict=True)]
         gap = _blank(length - used, pad)
 
         def join(name: str) -> np.ndarray:
@@ -103,6 +116,7 @@ class Row:
             block=join("block"),
             private=join("private"),
             positions=np.concatenate([np.arange(n, dtype=np.int64) for n in [*counts, len(gap)]]),
+            source=np.repeat(np.array([*origins, PADDING], np.int16), [*counts, len(gap)]),
         )
 
 
@@ -124,11 +138,12 @@ class Batch:
     block: torch.Tensor
     private: torch.Tensor
     positions: torch.Tensor
+    source: torch.Tensor
 
     @classmethod
     def stack(cls, rows: Items[Row]) -> "Batch":
         """Stack rows of equal length."""
-        names = ("ids", "labels", "weights", "doc", "block", "private", "positions")
+        names = [field.name for field in fields(cls)]
         return cls(
             *(torch.from_numpy(np.stack([getattr(row, name) for row in rows])) for name in names)
         )

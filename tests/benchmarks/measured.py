@@ -1,13 +1,16 @@
 """Two contenders timed side by side, and the table that says what came of it.
 
 In: functions that do the same work. Out: seconds of each, taken in turns so that a busy moment of
-the machine meets all of them, and `Line`s of a Markdown table.
+the machine meets all of them, the memory that each takes, and `Line`s of a Markdown table.
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from statistics import median
+
+from torch.profiler import ProfilerActivity, profile
 
 HEAD = ("what", "unimodal", "peer", "ratio", "bar", "met", "exact")
 
@@ -55,6 +58,17 @@ def interleaved(repeats: int, *contenders: Callable[[], object]) -> list[list[fl
             if repeat:
                 seconds[number].append(time.perf_counter() - began)
     return seconds
+
+
+def peak_bytes(work: Callable[[], object]) -> tuple[int, int]:
+    """The most bytes that torch held on the CPU during the work beyond what it held before, and
+    those that it still holds after it.
+    """
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        work()
+    events = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = list(accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())))
+    return max(held, default=0), held[-1] if held else 0
 
 
 def ratios(slower: Sequence[float], faster: Sequence[float]) -> list[float]:

@@ -1,0 +1,209 @@
+"""Cross entropy of a linear head whose logits are never whole: a chunk of positions at a time.
+
+In: hidden vectors, the head's weight, and positions whose targets lie among some rows of the head.
+Out: the weighted sum of their losses, which can be differentiated once, and each one's loss.
+
+1. The logits of a chunk of positions are multiplied, and their losses taken.
+2. The logits become their own gradient in place, and add to the gradients of the hidden vectors and
+   of the weight at once.
+3. The backward pass only hands these out.
+
+So no logit is multiplied twice, and beside the two gradients there is one chunk of logits:
+CHUNK_LOGITS numbers (67 MB in float32 on a CPU). Losses, gradients of logits and the sum of the
+weight's gradient are float32 at least, also under autocast. On a GPU with liger-kernel its kernels
+do steps 1 and 2.
+
+Letters: N positions, D width, V rows of the head; M positions of a `Targets`, R the rows that they
+may be, C positions of a chunk.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**26}
+HAS_LIGER = find_spec("liger_kernel") is not None
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """M positions whose targets are among the rows `first` .. `last - 1` of the head.
+
+    at_M: int64, in 0 .. N - 1; ids_M: int64, rows of the head; weights_M: what each loss is
+    multiplied by.
+    """
+
+    at_M: Tensor
+    ids_M: Tensor
+    weights_M: Tensor
+    first: int
+    last: int
+
+
+def linear_cross_entropy(
+    hidden_ND: Tensor, head_VD: Tensor, targets: Sequence[Targets], z: float = 0.0
+) -> tuple[Tensor, list[Tensor]]:
+    """sum_m weight_m * (log Z_m - logit_m + z * log^2 Z_m) over all targets, where Z_m sums over
+    the rows that m may be; and log Z_m - logit_m of each, (M,) without a gradient.
+
+    z is the weight of the z-loss (PaLM, arXiv 2204.02311, sec. 5). The sum depends on both tensors
+    even where there is no target: their gradients are zeros then, never None.
+    """
+    dtype = _product_dtype(hidden_ND)
+    wanted = torch.is_grad_enabled()
+    with torch.autocast(hidden_ND.device.type, enabled=False):
+        total, *losses = _Loss.apply(hidden_ND, head_VD, tuple(targets), z, dtype, wanted)
+    return total, losses
+
+
+def _product_dtype(hidden_ND: Tensor) -> torch.dtype:
+    """In which matrices are multiplied."""
+    device = hidden_ND.device.type
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return hidden_ND.dtype
+
+
+class _Loss(torch.autograd.Function):
+    """The sum of the losses, with its gradients made in the same pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: Tensor,
+        head_VD: Tensor,
+        targets: tuple[Targets, ...],
+        z: float,
+        dtype: torch.dtype,
+        wanted: bool,
+    ) -> tuple[Tensor, ...]:
+        """The sum, and each Targets' losses."""
+        needs = [needed and wanted for needed in ctx.needs_input_grad[:2]]
+        made = _Pass(hidden_ND, head_VD, dtype, z, *needs)
+        losses = [made.losses(one) for one in targets]
+        ctx.mark_non_differentiable(*losses)
+        ctx.save_for_backward(*made.gradients())
+        return made.total, *losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients that were made, times that of the sum."""
+        made = ctx.saved_tensors
+        if d_total != 1:  # in place, for that of the weight may be gigabytes
+            made = [one if one is None else one.mul_(d_total) for one in made]
+        return *made, None, None, None, None
+
+
+class _Pass:
+    """One pass over the targets: their sum and its gradients, as far as they have come."""
+
+    def __init__(
+        self,
+        hidden_ND: Tensor,
+        head_VD: Tensor,
+        dtype: torch.dtype,
+        z: float,
+        needs_hidden: bool,
+        needs_head: bool,
+    ) -> None:
+        """Matrices are multiplied in `dtype`."""
+        full = torch.promote_types(dtype, torch.float32)
+        self.dtypes = hidden_ND.dtype, head_VD.dtype
+        self.hidden_ND, self.head_VD, self.z = hidden_ND.to(dtype), head_VD.to(dtype), z
+        self.total = hidden_ND.new_zeros((), dtype=full)
+        self.d_hidden_ND = torch.zeros_like(self.hidden_ND) if needs_hidden else None
+        self.d_head_VD = torch.zeros_like(head_VD, dtype=full) if needs_head else None
+        self.buffer = self.hidden_ND.new_empty(0)
+
+    def losses(self, targets: Targets) -> Tensor:
+        """The loss of each target, (M,); the sum and the gradients take them in."""
+        if HAS_LIGER and self.hidden_ND.is_cuda and len(targets.at_M):
+            return self._by_liger(targets)
+        losses_M = self.total.new_zeros(len(targets.at_M))
+        num_rows = targets.last - targets.first
+        most = max(1, CHUNK_LOGITS[self.hidden_ND.device.type] // num_rows)
+        for start in range(0, len(losses_M), most):
+            chunk = slice(start, start + most)
+            at_C, weights_C = targets.at_M[chunk], targets.weights_M[chunk].to(losses_M.dtype)
+            label_C1 = (targets.ids_M[chunk] - targets.first)[:, None]
+            losses_M[chunk] = self._chunk(
+                at_C, label_C1, weights_C[:, None], slice(targets.first, targets.last)
+            )
+        return losses_M
+
+    def _chunk(self, at_C: Tensor, label_C1: Tensor, weight_C1: Tensor, rows: slice) -> Tensor:
+        hidden_CD, head_RD = self.hidden_ND[at_C], self.head_VD[rows]
+        logits_CR = self._space(len(at_C), len(head_RD))
+        torch.mm(hidden_CD, head_RD.T, out=logits_CR)
+        x_CR = logits_CR.to(self.total.dtype)
+        peak_C1, label_logit_C1 = x_CR.amax(-1, keepdim=True), x_CR.gather(-1, label_C1)
+        x_CR.sub_(peak_C1).exp_()
+        sum_C1 = x_CR.sum(-1, keepdim=True)
+        log_z_C1 = peak_C1 + sum_C1.log()
+        loss_C1 = log_z_C1 - label_logit_C1
+        self.total += (weight_C1 * (loss_C1 + self.z * log_z_C1.square())).sum()
+        if self.d_hidden_ND is not None or self.d_head_VD is not None:
+            # d/dx w (log Z - x_label + z log^2 Z) = w ((1 + 2 z log Z) softmax(x) - [label])
+            x_CR.mul_(weight_C1 * (1 + 2 * self.z * log_z_C1) / sum_C1)
+            x_CR.scatter_add_(-1, label_C1, -weight_C1)
+            self._spread(logits_CR.copy_(x_CR), at_C, hidden_CD, rows)
+        return loss_C1[:, 0]
+
+    def _spread(self, d_logits_CR: Tensor, at_C: Tensor, hidden_CD: Tensor, rows: slice) -> None:
+        """Add to the gradients."""
+        if self.d_hidden_ND is not None:
+            self.d_hidden_ND[at_C] = d_logits_CR @ self.head_VD[rows]
+        if self.d_head_VD is None:
+            return
+        d_rows_RD = self.d_head_VD[rows]
+        if d_rows_RD.dtype == d_logits_CR.dtype:
+            d_rows_RD.addmm_(d_logits_CR.T, hidden_CD)
+        else:
+            d_rows_RD += d_logits_CR.T @ hidden_CD
+
+    def _by_liger(self, targets: Targets) -> Tensor:
+        """As `losses`: liger-kernel's chunks, on the rows in question."""
+        from liger_kernel.ops.fused_linear_cross_entropy import fused_linear_cross_entropy_forward
+
+        rows, weights_M = slice(targets.first, targets.last), targets.weights_M.float()
+        # It rounds them to the logits' dtype: most are equal, and 1 is not rounded.
+        most = weights_M.max().clamp(min=torch.finfo(torch.float32).tiny)
+        losses_M, squares_M, _, _, d_hidden_MD, d_rows_RD, _ = fused_linear_cross_entropy_forward(
+            self.hidden_ND[targets.at_M],
+            self.head_VD[rows],
+            targets.ids_M - targets.first,
+            lse_square_scale=self.z,
+            reduction="none",
+            return_z_loss=True,
+            accum_dtype=self.total.dtype,
+            token_grad_output=weights_M / most,
+            compute_gradients=self.d_hidden_ND is not None or self.d_head_VD is not None,
+            weight_requires_grad=self.d_head_VD is not None,
+        )
+        self.total += (weights_M * losses_M).sum()
+        if self.d_hidden_ND is not None:
+            self.d_hidden_ND[targets.at_M] = d_hidden_MD.mul_(most)
+        if self.d_head_VD is not None:
+            self.d_head_VD[rows] += d_rows_RD.mul_(most)
+        return losses_M - squares_M
+
+    def _space(self, num_positions: int, num_rows: int) -> Tensor:
+        """(C, R) numbers, in the same memory each time: that of a CPU is slow when it is fresh."""
+        if self.buffer.numel() < num_positions * num_rows:
+            self.buffer = self.hidden_ND.new_empty(num_positions * num_rows)
+        return self.buffer[: num_positions * num_rows].view(num_positions, num_rows)
+
+    def gradients(self) -> tuple[Tensor | None, Tensor | None]:
+        """Of the sum by the hidden vectors and by the head's weight, in their dtypes."""
+        made = (self.d_hidden_ND, self.d_head_VD)
+        hidden, head = (
+            one if one is None else one.to(dtype)
+            for one, dtype in zip(made, self.dtypes, strict=True)
+        )
+        return hidden, head
