@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 DEFAULT = Path(__file__).parent / "default"
 FORMAT = 1  # raised when a reader of the old layout would misread the new one
 MANIFEST = "manifest.json"
+PARTS = ("config.json", "tokenizer.json", "tokenizer.safetensors", "card.json")
 PROVENANCE = ("card.json", "README.md")  # about the model: not part of what its hash covers
 FILES = (
     "model.safetensors",
@@ -145,7 +146,8 @@ def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> 
         transformer = _read_transformer(directory, parts.layout.transformer).to(device).eval()
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{directory}: its files do not fit each other ({error})") from error
-    layout = parts.layout
+    layout, hash = parts.layout, parts.hash
+    assert hash is not None, "a bundle that was checked has a hash"
     return Model(
         transformer=transformer,
         vocabulary=layout.vocabulary,
@@ -156,7 +158,7 @@ def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> 
         context=layout.context,
         grid=layout.grid,
         card=parts.card,
-        hash=parts.hash,
+        hash=hash,
     )
 
 
@@ -168,7 +170,7 @@ class Parts:
     text: TextTokenizer
     tokenizer: ImageTokenizer
     card: dict[str, Any]
-    hash: str  # as Model's
+    hash: str | None = None  # as Model's; None where the weights are elsewhere
 
 
 def read_parts(directory: Path) -> Parts:
@@ -177,15 +179,19 @@ def read_parts(directory: Path) -> Parts:
     """
     manifest = _read_manifest(directory)
     _check_files(directory, manifest)
+    return replace(read_loose_parts(directory), hash=_model_hash(manifest))
+
+
+def read_loose_parts(directory: Path) -> Parts:
+    """What lies in a directory of a bundle's files, PARTS and a text tokenizer, unchecked."""
     layout = _read_layout(directory / "config.json")
-    text = _read_text(directory, manifest, layout.vocabulary.num_text)
+    text = _read_text(directory, layout.vocabulary.num_text)
     try:
         tokenizer = ImageTokenizer.load(directory).eval()
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{directory}: its files do not fit each other ({error})") from error
     _check_parts(directory, layout, text, tokenizer)
-    card = _read_json(directory / "card.json")
-    return Parts(layout, text, tokenizer, card, _model_hash(manifest))
+    return Parts(layout, text, tokenizer, _read_json(directory / "card.json"))
 
 
 def save_bundle(
@@ -301,7 +307,9 @@ def _read_manifest(directory: Path) -> dict[str, dict[str, Any]]:
 
 def _lists_files(files: Any) -> bool:
     """Whether a manifest's `files` name exactly the files of a bundle, each with a mapping."""
-    if not isinstance(files, dict) or not all(isinstance(listed, dict) for listed in files.values()):
+    if not isinstance(files, dict) or not all(
+        isinstance(listed, dict) for listed in files.values()
+    ):
         return False
     weights = [name for name in files if name in (SINGLE, INDEX) or SHARD.fullmatch(name)]
     whole = weights == [SINGLE] or (INDEX in weights and SINGLE not in weights and len(weights) > 2)
@@ -357,8 +365,11 @@ def _read_layout(path: Path) -> Layout:
         raise BundleError(f"{error}\nit does not fit this version of unimodal") from error
 
 
-def _read_text(directory: Path, manifest: dict[str, Any], num_ids: int) -> TextTokenizer:
-    (name,) = [name for name in manifest if name in TEXT_FAMILIES]
+def _read_text(directory: Path, num_ids: int) -> TextTokenizer:
+    names = [name for name in TEXT_FAMILIES if (directory / name).is_file()]
+    if len(names) != 1:
+        raise BundleError(f"{directory} holds {len(names)} text tokenizers instead of one")
+    (name,) = names
     try:
         return TEXT_FAMILIES[name].load(directory / name, num_ids)
     except Exception as error:  # `tokenizers` raises nothing more precise

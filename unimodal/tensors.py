@@ -142,7 +142,10 @@ def _header(path: Path) -> dict[str, Stored]:
     begin = 8 + length
     return {
         name: Stored(
-            path, entry["dtype"], tuple(entry["shape"]), *(begin + at for at in entry["data_offsets"])
+            path,
+            entry["dtype"],
+            tuple(entry["shape"]),
+            *(begin + at for at in entry["data_offsets"]),
         )
         for name, entry in header.items()
     }
