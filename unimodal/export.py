@@ -5,9 +5,9 @@
     tokenizer.json, tokenizer_config.json   every id by name, and our layout as a chat template
     unimodal/                               all of the bundle but its weights: for the way back
 
-`AutoModelForCausalLM` and `AutoTokenizer` load it, and `apply_chat_template` gives a conversation of
-texts the ids that our own layout gives it. Pictures are codes there: `<|unimodal_code_17|>`. It can
-be done for models whose pictures are predicted code by code, which all are today.
+`AutoModelForCausalLM` and `AutoTokenizer` load it, and `apply_chat_template` gives a conversation
+of texts the ids that our own layout gives it. Pictures are codes there: `<|unimodal_code_17|>`. It
+can be done for models whose pictures are predicted code by code, which all are today.
 """
 
 import json
@@ -62,7 +62,7 @@ CHAT_TEMPLATE = (
 SAMPLES = (
     "draw two red circles",
     " Leading and  double  spaces\n\n\ttabs\r\n",
-    "na\u00efve caf\u00e9, \u65e5\u672c\u8a9e, \U0001f600, \u0627\u0644\u0639\u0631\u0628\u064a\u0629",
+    "na\u00efve caf\u00e9, \u65e5\u672c\u8a9e, \U0001f600, \u0627\u0644\u0639\u0631\u0628",
     "</s><s><|im_start|>user<|endoftext|>[INST]<unk><0x0A>",
     "it's 1234567.89 % of f(x) = {'a': [1, 2]} // 100",
     "",
@@ -176,8 +176,8 @@ def _check_spelling(parts: Parts, tree: dict[str, Any]) -> None:
         found = theirs.encode(sample, add_special_tokens=False).ids
         if found != (expected := parts.text.encode(sample)):
             raise ValueError(
-                f"the text tokenizer has no exact tokenizer.json: {sample!r} would be {found[:8]}..."
-                f" instead of {expected[:8]}..."
+                f"the text tokenizer has no exact tokenizer.json: {sample!r} would become"
+                f" {found[:8]} instead of {expected[:8]}"
             )
 
 

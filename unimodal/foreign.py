@@ -179,7 +179,10 @@ class PieceTokenizer(TextTokenizer):
 
 _EMPTY = '{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{},"merges":[]}}'
 
-FAMILIES = {"tokenizer.json": JsonTokenizer, "tokenizer.model": PieceTokenizer}
+FAMILIES: dict[str, type[TextTokenizer]] = {
+    "tokenizer.json": JsonTokenizer,
+    "tokenizer.model": PieceTokenizer,
+}
 
 
 def read_foreign(directory: Path, num_ids: int) -> TextTokenizer:
@@ -240,7 +243,12 @@ def _unmarked(tree: dict[str, Any]) -> dict[str, Any]:
         if "".join(pair) not in unmade and not any(half in marks for half in pair)
     ]
     vocab = {piece: token for piece, token in model["vocab"].items() if piece not in marks}
-    bare = {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    bare: dict[str, Any] = {
+        "added_tokens": [],
+        "post_processor": None,
+        "truncation": None,
+        "padding": None,
+    }
     return tree | bare | {"model": model | {"vocab": vocab, "merges": kept, "unk_token": None}}
 
 

@@ -2,10 +2,10 @@
 
     old ids 0 .. V - 1 (the embedding's rows, padded ones included), control tokens, image codes
 
-In: a checkpoint of Llama, Mistral, Qwen2 or Qwen3, and an image tokenizer. Out: a bundle. Weights go
-from file to file a few megabytes at a time, bytes unchanged; only the new rows of the embedding (and
-of a head of its own) are computed, from the statistics of the old ones. So logits of old ids stay
-what they were. Everything that can be refused is refused before anything is written.
+In: a checkpoint of Llama, Mistral, Qwen2 or Qwen3, and an image tokenizer. Out: a bundle. Weights
+go from file to file a few megabytes at a time, bytes unchanged; only the new rows of the embedding
+(and of a head of its own) are computed, from the statistics of the old ones. So logits of old ids
+stay what they were. Everything that can be refused is refused before anything is written.
 """
 
 import shutil
@@ -128,7 +128,7 @@ def counted(planned: list[Planned], on_progress: Progress) -> Callable[[int], No
 
 
 def check_space(output: Path, num_bytes: int) -> None:
-    """ValueError where the disk has no room for so many bytes of weights and what goes with them."""
+    """ValueError where the disk has no room for weights of so many bytes and what goes with them."""
     place = next(folder for folder in output.resolve().parents if folder.exists())
     free, needed = shutil.disk_usage(place).free, num_bytes + ROOM_BYTES
     if free < needed:

@@ -14,7 +14,6 @@ from unimodal.tokenizer.grid import Grid
 
 from . import grow
 from .export import export, is_export, restore
-from .huggingface import fetch
 
 
 def run_grow(checkpoint: str, tokenizer: Path | None, output: Path, **options: Any) -> Path:

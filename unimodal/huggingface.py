@@ -206,7 +206,7 @@ def _rope(rope: dict[str, Any], max_positions: int) -> RopeScaling | None:
     kind = rope.get("rope_type", "default")
     if kind == "default":
         return None
-    values = {
+    values: dict[str, Any] = {
         "factor": float(rope["factor"]),
         "original_positions": int(rope.get("original_max_position_embeddings", max_positions)),
     }

@@ -9,6 +9,7 @@ Letters: V ids, D width, d numbers of a code's vector.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -37,23 +38,20 @@ class Statistics:
 
         Sums are taken about the first block's mean: rows far from zero lose no digits.
         """
-        num, origin_D, sum_D, square_DD = 0, None, None, None
-        for block_nD in blocks:
-            if not len(block_nD):
-                continue
-            block_nD = block_nD.double()
+        full = (block_nD.double() for block_nD in blocks if len(block_nD))
+        first_nD = next(full, None)
+        if first_nD is None:
+            raise ValueError("an embedding without a row has no mean")
+        num, width, origin_D = 0, first_nD.shape[1], first_nD.mean(0)
+        sum_D = torch.zeros(width, dtype=torch.float64)
+        square_DD = torch.zeros(width, width, dtype=torch.float64)
+        for block_nD in chain([first_nD], full):
             if not bool(block_nD.isfinite().all()):
                 raise ValueError("the embedding holds numbers that are not finite: it is damaged")
-            if origin_D is None:
-                origin_D = block_nD.mean(0)
-                sum_D = torch.zeros_like(origin_D)
-                square_DD = torch.zeros(len(origin_D), len(origin_D), dtype=torch.float64)
             moved_nD = block_nD - origin_D
             num += len(moved_nD)
             sum_D += moved_nD.sum(0)
             square_DD.addmm_(moved_nD.T, moved_nD)
-        if origin_D is None or sum_D is None or square_DD is None:
-            raise ValueError("an embedding without a row has no mean")
         shift_D = sum_D / num
         return cls(origin_D + shift_D, square_DD / num - torch.outer(shift_D, shift_D))
 
@@ -88,9 +86,10 @@ def matched_code_rows(statistics: Statistics, image: ImageTokenizer, seed: int) 
             codes = range(first, min(first + BLOCK_ROWS, image.num_codes))
             yield code_rows(image, width, seed, 1.0, codes).double()
 
-    mean_D = sum(block_nD.sum(0) for block_nD in plain()) / image.num_codes
-    square_D = sum((block_nD - mean_D).square().sum(0) for block_nD in plain())
-    scale_D = statistics.std_D / (square_D / image.num_codes).sqrt()
+    mean_D = sum((block_nD.sum(0) for block_nD in plain()), torch.zeros(width)) / image.num_codes
+    squares = ((block_nD - mean_D).square().sum(0) for block_nD in plain())
+    variance_D = sum(squares, torch.zeros(width)) / image.num_codes
+    scale_D = statistics.std_D / variance_D.sqrt()
     for block_nD in plain():
         yield statistics.mean_D + (block_nD - mean_D) * scale_D
 

@@ -168,7 +168,7 @@ def write(
     shards = _shards(list(tensors), most_bytes)
     if len(shards) == 1:
         return _write_file(directory / SINGLE, shards[0], metadata, on_bytes)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         _write_file(directory / name, shard, metadata, on_bytes)
