@@ -128,7 +128,7 @@ def counted(planned: list[Planned], on_progress: Progress) -> Callable[[int], No
 
 
 def check_space(output: Path, num_bytes: int) -> None:
-    """ValueError where the disk has no room for weights of so many bytes and what goes with them."""
+    """ValueError where the disk has no room for so many bytes of weights and a bundle's rest."""
     place = next(folder for folder in output.resolve().parents if folder.exists())
     free, needed = shutil.disk_usage(place).free, num_bytes + ROOM_BYTES
     if free < needed:
