@@ -11,10 +11,12 @@ import torch
 
 
 def normal(seed: int, name: str, shape: tuple[int, ...], std: float) -> torch.Tensor:
-    """Float32 normal numbers of standard deviation `std` for the parameter `name`.
+    """Float32 normal numbers of standard deviation `std` for the parameter `name`."""
+    drawn = generator(seed, name).standard_normal(shape, dtype=np.float32)
+    return torch.from_numpy(drawn * np.float32(std))
 
-    The generator counts (Philox), keyed by a hash of seed and name.
-    """
+
+def generator(seed: int, name: str) -> np.random.Generator:
+    """A generator that counts (Philox), keyed by a hash of seed and name."""
     key = hashlib.sha256(f"{seed} {name}".encode()).digest()[:16]
-    generator = np.random.Generator(np.random.Philox(key=np.frombuffer(key, dtype="<u8")))
-    return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32) * np.float32(std))
+    return np.random.Generator(np.random.Philox(key=np.frombuffer(key, dtype="<u8")))

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from unimodal.bundle import GRID, Model, load, save_bundle
@@ -23,6 +22,7 @@ from unimodal.data.tar import ShardError
 from unimodal.drawer import NextCode
 from unimodal.generation import Sampling
 from unimodal.reader import CodeReader
+from unimodal.rows import code_rows
 from unimodal.sequence import Batch, Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
@@ -248,23 +248,9 @@ def fresh(config: LmRun, vocabulary: Vocabulary, image: ImageTokenizer) -> Trans
         TransformerConfig(num_ids=vocabulary.size, **asdict(config.model)), config.seed
     )
     with torch.no_grad():
-        rows_VD = code_rows(image, config.model.width, config.seed)
+        rows_VD = code_rows(image, config.model.width, config.seed, INIT_STD)
         transformer.model.embed_tokens.weight[vocabulary.first_code :] = rows_VD
     return transformer
-
-
-def code_rows(image: ImageTokenizer, width: int, seed: int) -> torch.Tensor:
-    """First embedding rows (num_codes, width) of the image codes: alike for codes whose vectors are
-    alike.
-
-    Random Fourier features of a Gaussian kernel (Rahimi and Recht, 2007, alg. 1): sqrt(2) cos(w v +
-    b) with w ~ N(0, I), scaled to the standard deviation of every other row.
-    """
-    vectors_Vd = image.quantizer.decode(torch.arange(image.num_codes)).float()
-    rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
-    w_dD = torch.from_numpy(rng.standard_normal((vectors_Vd.shape[1], width))).float()
-    b_D = torch.from_numpy(rng.uniform(0, 2 * np.pi, width)).float()
-    return INIT_STD * 2**0.5 * torch.cos(2 * vectors_Vd @ w_dD + b_D)
 
 
 def _text_tokenizer(config: LmRun) -> TextTokenizer:

@@ -1,8 +1,10 @@
 """A trained model as one directory, and back: weights, vocabulary, both tokenizers, provenance.
 
-    model.safetensors       the transformer, bfloat16 at rest, float32 in use
+    model.safetensors       the transformer, bfloat16 at rest, float32 in use; a grown model has
+                            the dtype that it came with, and perhaps several files with an index
     tokenizer.safetensors   the image tokenizer, its configuration in tokenizer.json
-    text.json               the text tokenizer
+    text.json               the text tokenizer; a grown model has text.tokenizer.json or
+                            text.tokenizer.model, its family's own
     config.json             transformer, vocabulary, context, picture grid, sampling defaults
     card.json, README.md    where it comes from and how well it does
     manifest.json           size and sha256 of every file above
@@ -14,7 +16,9 @@ it whole, and only then renames it into place. Nothing is ever unpickled.
 
 import hashlib
 import json
+import re
 import tempfile
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,15 +26,19 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 
 from . import config
+from .card import check_card, readme
 from .drawer import Drawer, NextCode
+from .foreign import JsonTokenizer, PieceTokenizer
 from .generation import Sampling
 from .reader import CodeReader, Reader
 from .sequence import Sequencer
+from .tensors import INDEX, SINGLE, weight_files
 from .text import TextTokenizer
 from .transformer import Transformer, TransformerConfig
 from .vocabulary import Vocabulary
@@ -41,6 +49,7 @@ if TYPE_CHECKING:
 DEFAULT = Path(__file__).parent / "default"
 FORMAT = 1  # raised when a reader of the old layout would misread the new one
 MANIFEST = "manifest.json"
+PARTS = ("config.json", "tokenizer.json", "tokenizer.safetensors", "card.json")
 PROVENANCE = ("card.json", "README.md")  # about the model: not part of what its hash covers
 FILES = (
     "model.safetensors",
@@ -49,10 +58,13 @@ FILES = (
     "text.json",
     "config.json",
     *PROVENANCE,
-)
+)  # of a model trained here; one that was grown may hold the following in place of two of them
+TEXT_FAMILIES: dict[str, type[TextTokenizer]] = {
+    family.FILE: family for family in (TextTokenizer, JsonTokenizer, PieceTokenizer)
+}
+SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 GRID = Grid(8, 8)  # 64 x 64 pixels of patches of 8
 SAMPLING = Sampling()
-CARD_KEYS = ("config", "commit", "hardware", "hours")
 
 
 class BundleError(ValueError):
@@ -111,7 +123,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """What config.json holds."""
 
     transformer: TransformerConfig
@@ -129,28 +141,57 @@ def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> 
     BundleError names the file that is missing, cut, altered, foreign or does not fit the others.
     """
     directory = DEFAULT if path is None else Path(path)
-    manifest = _read_manifest(directory)
-    _check_files(directory, manifest)
-    layout = _read_layout(directory / "config.json")
+    parts = read_parts(directory)
     try:
-        text = _read_text(directory / "text.json")
-        tokenizer = ImageTokenizer.load(directory).to(device).eval()
-        transformer = _read_transformer(directory, layout.transformer).to(device).eval()
+        transformer = _read_transformer(directory, parts.layout.transformer).to(device).eval()
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{directory}: its files do not fit each other ({error})") from error
-    _check_parts(directory, layout, text, tokenizer)
+    layout, hash = parts.layout, parts.hash
+    assert hash is not None, "a bundle that was checked has a hash"
     return Model(
         transformer=transformer,
         vocabulary=layout.vocabulary,
-        text=text,
-        tokenizer=tokenizer,
-        sequencer=Sequencer(layout.vocabulary, text, tokenizer.hash),
+        text=parts.text,
+        tokenizer=parts.tokenizer.to(device),
+        sequencer=Sequencer(layout.vocabulary, parts.text, parts.tokenizer.hash),
         sampling=layout.sampling,
         context=layout.context,
         grid=layout.grid,
-        card=_read_json(directory / "card.json"),
-        hash=_model_hash(manifest),
+        card=parts.card,
+        hash=hash,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """All of a bundle but its weights, which may be larger than memory."""
+
+    layout: Layout
+    text: TextTokenizer
+    tokenizer: ImageTokenizer
+    card: dict[str, Any]
+    hash: str | None = None  # as Model's; None where the weights are elsewhere
+
+
+def read_parts(directory: Path) -> Parts:
+    """What a bundle holds beside its weights, after checking every file; errors as those of
+    `load`.
+    """
+    manifest = _read_manifest(directory)
+    _check_files(directory, manifest)
+    return replace(read_loose_parts(directory), hash=_model_hash(manifest))
+
+
+def read_loose_parts(directory: Path) -> Parts:
+    """What lies in a directory of a bundle's files, PARTS and a text tokenizer, unchecked."""
+    layout = _read_layout(directory / "config.json")
+    text = _read_text(directory, layout.vocabulary.num_text)
+    try:
+        tokenizer = ImageTokenizer.load(directory).eval()
+    except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"{directory}: its files do not fit each other ({error})") from error
+    _check_parts(directory, layout, text, tokenizer)
+    return Parts(layout, text, tokenizer, _read_json(directory / "card.json"))
 
 
 def save_bundle(
@@ -167,33 +208,70 @@ def save_bundle(
 ) -> Path:
     """Write a bundle and return its directory; an older bundle there is replaced in one step.
 
-    `card` needs the keys CARD_KEYS. BundleError when the directory holds something else, or when
+    `card` needs the keys card.KEYS. BundleError when the directory holds something else, or when
     the disk is full; then what was there before is untouched.
     """
     directory = Path(directory)
-    _check_card(card)
+    check_card(card)
     _check_target(directory)
-    layout = _Layout(transformer.config, vocabulary, grid, sampling, context, tokenizer.hash)
+    layout = Layout(transformer.config, vocabulary, grid, sampling, context, tokenizer.hash)
+
+    def fill(fresh: Path) -> None:
+        _write_weights(fresh / SINGLE, transformer)
+        write_parts(fresh, layout, text, tokenizer, card)
+        load(fresh)
+
+    publish(directory, fill)
+    return directory
+
+
+def write_parts(
+    fresh: Path,
+    layout: Layout,
+    text: TextTokenizer,
+    tokenizer: ImageTokenizer,
+    card: dict[str, Any],
+) -> None:
+    """Write into a directory that holds the weights all else that makes it a bundle."""
+    tokenizer.save(fresh)
+    text.save(fresh / text.FILE)
+    _write_json(fresh / "config.json", _stored(layout))
+    _write_json(fresh / "card.json", card)
+    (fresh / "README.md").write_text(readme(card), encoding="utf-8")
+    names = [path.name for path in fresh.iterdir()]
+    names = [*_model_files(names), *PROVENANCE]
+    files = {name: _digest(fresh / name) for name in names}
+    _write_json(fresh / MANIFEST, {"format": FORMAT, "files": files})
+
+
+def publish(directory: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write a new directory beside `directory`, and rename it there once it is whole.
+
+    BundleError when it cannot be written; then nothing has changed.
+    """
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".bundle-") as temporary:
             fresh = Path(temporary) / "new"
             fresh.mkdir()
-            _write_weights(fresh / "model.safetensors", transformer)
-            tokenizer.save(fresh)
-            text.save(fresh / "text.json")
-            _write_json(fresh / "config.json", asdict(layout))
-            _write_card(fresh, card)
-            for file in fresh.iterdir():
-                file.chmod(0o644)  # safetensors' are its owner's alone
-            load(fresh)
+            fill(fresh)
+            for file in fresh.rglob("*"):
+                if file.is_file():
+                    file.chmod(0o644)  # safetensors' are its owner's alone
             _swap(fresh, directory)
     except (OSError, SafetensorError) as error:
         raise BundleError(
-            f"cannot write the bundle {directory}: {error}; nothing was changed there, free some"
+            f"cannot write {directory}: {error}; nothing was changed there, free some"
             " space or choose another place"
         ) from error
-    return directory
+
+
+def _stored(layout: Layout) -> dict[str, Any]:
+    """A layout as config.json has it: a setting that came later is not named where it is off."""
+    values = asdict(layout)
+    if layout.transformer.rope is None:
+        del values["transformer"]["rope"]
+    return values
 
 
 def _read_json(path: Path) -> Any:
@@ -229,9 +307,22 @@ def _read_manifest(directory: Path) -> dict[str, dict[str, Any]]:
 
 def _lists_files(files: Any) -> bool:
     """Whether a manifest's `files` name exactly the files of a bundle, each with a mapping."""
-    if not isinstance(files, dict) or set(files) != set(FILES):
+    if not isinstance(files, dict) or not all(
+        isinstance(listed, dict) for listed in files.values()
+    ):
         return False
-    return all(isinstance(listed, dict) for listed in files.values())
+    weights = [name for name in files if name in (SINGLE, INDEX) or SHARD.fullmatch(name)]
+    whole = weights == [SINGLE] or (INDEX in weights and SINGLE not in weights and len(weights) > 2)
+    texts = [name for name in files if name in TEXT_FAMILIES]
+    rest = {name for name in FILES if name not in (SINGLE, TextTokenizer.FILE)}
+    return whole and len(texts) == 1 and set(files) == {*weights, *texts, *rest}
+
+
+def _model_files(names: Iterable[str]) -> list[str]:
+    """Those of a bundle's files that make the model, in the order in which its hash covers them."""
+    names = set(names) - {MANIFEST, *PROVENANCE}
+    last = ["tokenizer.safetensors", "tokenizer.json", *(names & set(TEXT_FAMILIES)), "config.json"]
+    return [*sorted(names - set(last)), *last]
 
 
 def _check_files(directory: Path, manifest: dict[str, dict[str, Any]]) -> None:
@@ -249,7 +340,7 @@ def _check_files(directory: Path, manifest: dict[str, dict[str, Any]]) -> None:
         if found["sha256"] != listed.get("sha256"):
             raise BundleError(f"{path} is not the file saved here (its sha256 differs): {again}")
     for path in sorted(directory.iterdir()):
-        if path.name not in (*FILES, MANIFEST) and not path.name.startswith("."):
+        if path.name not in (*manifest, MANIFEST) and not path.name.startswith("."):
             raise BundleError(f"{path} is foreign to the bundle: move it elsewhere")
 
 
@@ -260,31 +351,38 @@ def _digest(path: Path) -> dict[str, Any]:
 
 
 def _model_hash(manifest: dict[str, dict[str, Any]]) -> str:
-    lines = [f"{name} {manifest[name]['sha256']}\n" for name in FILES if name not in PROVENANCE]
+    lines = [f"{name} {manifest[name]['sha256']}\n" for name in _model_files(manifest)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _read_layout(path: Path) -> _Layout:
+def _read_layout(path: Path) -> Layout:
     stored = _read_json(path)
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
         raise BundleError(f"{path} is not of format {FORMAT}: update unimodal or the bundle")
     try:
-        return config.load(_Layout, path)
+        return config.load(Layout, path)
     except config.ConfigError as error:
         raise BundleError(f"{error}\nit does not fit this version of unimodal") from error
 
 
-def _read_text(path: Path) -> TextTokenizer:
+def _read_text(directory: Path, num_ids: int) -> TextTokenizer:
+    names = [name for name in TEXT_FAMILIES if (directory / name).is_file()]
+    if len(names) != 1:
+        raise BundleError(f"{directory} holds {len(names)} text tokenizers instead of one")
+    (name,) = names
     try:
-        return TextTokenizer.load(path)
+        return TEXT_FAMILIES[name].load(directory / name, num_ids)
     except Exception as error:  # `tokenizers` raises nothing more precise
-        raise BundleError(f"{path} is no text tokenizer: {error}") from error
+        raise BundleError(f"{directory / name} is no text tokenizer: {error}") from error
 
 
 def _read_transformer(directory: Path, config: TransformerConfig) -> Transformer:
-    transformer = Transformer(config)
-    weights = load_file(directory / "model.safetensors")
-    transformer.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    with torch.device("meta"):  # nothing is drawn that the file's weights would replace
+        transformer = Transformer(config)
+    weights: dict[str, Tensor] = {}
+    for path in weight_files(directory):
+        weights |= {name: tensor.float() for name, tensor in load_file(path).items()}
+    transformer.load_state_dict(weights, assign=True)
     return transformer
 
 
@@ -294,7 +392,7 @@ def _write_weights(path: Path, transformer: Transformer) -> None:
 
 
 def _check_parts(
-    directory: Path, layout: _Layout, text: TextTokenizer, tokenizer: ImageTokenizer
+    directory: Path, layout: Layout, text: TextTokenizer, tokenizer: ImageTokenizer
 ) -> None:
     """The parts are those that the model was trained with."""
     if tokenizer.hash != layout.tokenizer_hash:
@@ -305,7 +403,7 @@ def _check_parts(
         )
     vocabulary = layout.vocabulary
     sizes = {
-        "text.json": (text.num_ids, vocabulary.num_text),
+        text.FILE: (text.num_ids, vocabulary.num_text),
         "tokenizer.json": (tokenizer.num_codes, vocabulary.num_codes),
         "model.safetensors": (layout.transformer.num_ids, vocabulary.size),
     }
@@ -316,71 +414,12 @@ def _check_parts(
             )
 
 
-def _check_card(card: dict[str, Any]) -> None:
-    missing = [key for key in CARD_KEYS if key not in card]
-    if missing:
-        raise ValueError(f"the card lacks {', '.join(missing)}: it needs {', '.join(CARD_KEYS)}")
-
-
 def _check_target(directory: Path) -> None:
     """Only an older bundle, an empty directory or nothing may be written over."""
     if directory.exists() and not directory.is_dir():
         raise BundleError(f"{directory} is a file: choose another place for the bundle")
     if directory.is_dir() and any(directory.iterdir()) and not (directory / MANIFEST).is_file():
         raise BundleError(f"{directory} holds something that is no bundle: choose another place")
-
-
-def _write_card(directory: Path, card: dict[str, Any]) -> None:
-    """card.json and README.md, and a manifest that counts them in."""
-    _write_json(directory / "card.json", card)
-    (directory / "README.md").write_text(_readme(card), encoding="utf-8")
-    files = {name: _digest(directory / name) for name in FILES}
-    _write_json(directory / MANIFEST, {"format": FORMAT, "files": files})
-
-
-def _readme(card: dict[str, Any]) -> str:
-    """The card for people: facts, scores, configuration."""
-    facts = [(name.replace("_", " "), value) for name, value in card.items()]
-    facts = [(name, value) for name, value in facts if not isinstance(value, dict)]
-    scores = [(name, _score(value)) for name, value in _flat(card.get("scores", {}))]
-    config = json.dumps(card["config"], indent=2)
-    return f"""# A model of unimodal
-
-It reads and writes text and pictures. `unimodal chat --model DIRECTORY` talks with it, and
-`unimodal.load(DIRECTORY)` gives it to Python.
-
-{_table("", facts)}
-## Scores
-
-{_table("scored", scores) if scores else "Not measured yet."}
-
-## Configuration
-
-```json
-{config}
-```
-"""
-
-
-def _flat(scores: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    """Nested scores as (dotted name, number or {"value", "low", "high", "n"})."""
-    rows: list[tuple[str, Any]] = []
-    for name, score in scores.items():
-        nested = isinstance(score, dict) and "value" not in score
-        rows += _flat(score, f"{before}{name}.") if nested else [(before + name, score)]
-    return rows
-
-
-def _score(score: Any) -> str:
-    if not isinstance(score, dict):
-        return str(score)
-    interval = f" ({score['low']:.3f} to {score['high']:.3f})" if "low" in score else ""
-    return f"{score['value']:.3f}{interval}"
-
-
-def _table(title: str, rows: list[tuple[str, Any]]) -> str:
-    lines = [f"| {title} | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
-    return "\n".join(lines) + "\n"
 
 
 def _swap(fresh: Path, directory: Path) -> None:

@@ -169,3 +169,48 @@ def decode(codes: Path, output: Path, model: Path | None) -> None:
 
     for path in decode_file(codes, output, model):
         click.echo(path)
+
+
+@main.command()
+@click.argument("checkpoint")
+@click.option("--tokenizer", type=PATH, help="Directory of a trained image tokenizer.")
+@click.option("--output", type=PATH, required=True, help="Directory of the bundle to be written.")
+@click.option(
+    "--rows",
+    type=click.Choice(["gaussian", "codes"]),
+    help="New rows: about the mean of the old, or alike for codes that are alike"
+    " [default: gaussian].",
+)
+@click.option("--seed", type=click.IntRange(0), help="Of the new rows [default: 0].")
+@click.option("--grid", metavar="ROWSxCOLUMNS", help="Of drawn pictures [default: 8x8].")
+@click.option("--context", type=click.IntRange(1), help="Positions [default: the checkpoint's].")
+def grow(**options: Any) -> None:
+    """Give a language model the ids that pictures need; the result is to be trained.
+
+    CHECKPOINT is a Llama, Mistral, Qwen2 or Qwen3 in Hugging Face's format: a directory, or an id
+    of the hub. One that `unimodal export` wrote becomes the bundle again that it was.
+
+    \b
+    unimodal grow Qwen/Qwen3-0.6B --tokenizer runs/tokenizer --output grown
+    unimodal grow ./llama --tokenizer unimodal/default --output grown --rows codes --grid 16x16
+    unimodal grow exported --output bundle
+    """
+    from .growing import run_grow
+
+    click.echo(run_grow(**options))
+
+
+@main.command()
+@click.argument("bundle", type=PATH, required=False)
+@click.option("--format", "form", type=click.Choice(["hf"]), required=True, help="Hugging Face's.")
+@click.option("--output", type=PATH, required=True, help="Directory to be written.")
+def export(bundle: Path | None, form: str, output: Path) -> None:
+    """Write a bundle [default: the one shipped] as a checkpoint that transformers loads.
+
+    \b
+    unimodal export --format hf --output exported
+    unimodal export runs/mine/bundle --format hf --output exported
+    """
+    from .growing import run_export
+
+    click.echo(run_export(bundle, output))

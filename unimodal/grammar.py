@@ -45,17 +45,20 @@ def picture_length(grid: Grid) -> int:
 class Grammar:
     """The choices of one vocabulary and the grids that pictures may have."""
 
-    def __init__(self, vocabulary: Vocabulary, grids: Sequence[Grid]):
+    def __init__(
+        self, vocabulary: Vocabulary, grids: Sequence[Grid], spelled: np.ndarray | None = None
+    ):
+        """spelled: which text ids a text can hold, bool (num_text,); None: all of them."""
         if not grids:
             raise ValueError("a grammar needs at least one grid that pictures may have")
-        self.vocabulary = vocabulary
+        self.vocabulary, self.spelled = vocabulary, spelled
         self.grids = tuple(grids)
         self.longest_picture = max(map(picture_length, grids))
         self.codes = Choice(vocabulary.first_code, vocabulary.size, None, drawing=True)
         self._choices: dict[tuple[bool, tuple[int, ...]], Choice] = {}
 
     def text(self, *controls: str) -> Choice:
-        """Any text id, or one of these control tokens."""
+        """Any id that a text can hold, or one of these control tokens."""
         return self._choice(True, tuple(map(self.vocabulary.control, controls)))
 
     def rows(self) -> int | Choice:
@@ -75,7 +78,8 @@ class Grammar:
         if key not in self._choices:
             # Control tokens follow the text ids, so one slice of the head holds all of these.
             allowed = np.zeros(self.vocabulary.first_code, dtype=bool)
-            allowed[: self.vocabulary.num_text] = text
+            every = self.spelled is None or not text
+            allowed[: self.vocabulary.num_text] = text if every else self.spelled
             allowed[list(controls)] = True
             self._choices[key] = Choice(0, len(allowed), allowed, drawing=not text)
         return self._choices[key]

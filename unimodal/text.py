@@ -1,18 +1,24 @@
 """Text <-> ids: byte-level BPE, which any UTF-8 text passes through unchanged.
 
-The tokenizer holds no control token at all, so no spelling in a text can become one.
+The tokenizer holds no control token at all, so no spelling in a text can become one. Tokenizers of
+other families have the same face (see foreign.py).
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 
 class TextTokenizer:
     """Byte-level BPE over `num_ids` ids, 0 .. num_ids - 1."""
+
+    FILE = "text.json"  # its name in a bundle
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
@@ -40,9 +46,25 @@ class TextTokenizer:
         tokenizer.train_from_iterator(texts, trainer)
         return cls(tokenizer)
 
+    @property
+    def spelled(self) -> np.ndarray:
+        """Which ids a text can hold, bool (num_ids,): here all of them."""
+        return np.ones(self.num_ids, bool)
+
+    @property
+    def marks(self) -> dict[int, str]:
+        """Names of ids that no text can hold: none here."""
+        return {}
+
+    def tree(self) -> dict[str, Any]:
+        """The content of a `tokenizers` JSON file that spells every text as this one does."""
+        return json.loads(self._tokenizer.to_str(pretty=False))
+
     @classmethod
-    def load(cls, path: Path) -> "TextTokenizer":
-        """Read a `tokenizers` JSON file."""
+    def load(cls, path: Path, num_ids: int | None = None) -> "TextTokenizer":
+        """Read what `save` wrote. num_ids: rows of the embedding, where other families' tokenizers
+        know of fewer; this one always knows all.
+        """
         return cls(Tokenizer.from_file(str(path)))
 
     def save(self, path: Path) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from unimodal.tokenizer.initial import normal
 
 from .attention import Attend
+from .rope import RopeScaling, frequencies
 
 INIT_STD = 0.02
 
@@ -45,13 +46,17 @@ class TransformerConfig:
     """The head is the embedding."""
     max_positions: int = 2048
     """The longest sequence the model is meant for, in positions."""
+    rope: RopeScaling | None = None
+    """How rotary frequencies were stretched for a longer context; None: not at all."""
 
     def __post_init__(self) -> None:
         problems = [
             f"{name} must be above 0, got {value}"
             for name, value in vars(self).items()
-            if not isinstance(value, bool) and value <= 0
+            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0
         ]
+        if self.rope is not None:
+            problems += [f"rope.{problem}" for problem in self.rope.problems()]
         if self.num_kv_heads > 0 and self.num_heads % self.num_kv_heads:
             problems.append(
                 f"num_kv_heads must divide num_heads, got {self.num_kv_heads} and {self.num_heads}"
@@ -85,11 +90,11 @@ class Rotation:
     @classmethod
     def at(cls, positions_BT: Tensor, config: TransformerConfig, dtype: torch.dtype) -> "Rotation":
         """positions_BT: int, from 0 in each document. Angles are float32 whatever the dtype."""
-        d = config.head_width
-        half = torch.arange(0, d, 2, device=positions_BT.device, dtype=torch.float32)
-        frequency = 1.0 / config.rope_theta ** (half / d)  # radians a position
-        angle_B1Th = positions_BT[:, None, :, None].float() * frequency
-        cos, sin = angle_B1Th.cos().to(dtype), angle_B1Th.sin().to(dtype)
+        frequency_h, factor = frequencies(
+            config.head_width, config.rope_theta, config.rope, positions_BT.device
+        )
+        angle_B1Th = positions_BT[:, None, :, None].float() * frequency_h
+        cos, sin = (angle_B1Th.cos() * factor).to(dtype), (angle_B1Th.sin() * factor).to(dtype)
         # Hugging Face pairs i with i + d/2: (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin).
         return cls(torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1))
 
@@ -169,7 +174,10 @@ class Transformer(nn.Module):
     """ids -> embed -> forward -> logits, in three calls, so that a picture may enter as vectors."""
 
     def __init__(self, config: TransformerConfig, seed: int = 0) -> None:
-        """Weights are a pure function of (config, seed): see `initial`."""
+        """Weights are a pure function of (config, seed): see `initial`.
+
+        On the meta device there are none yet: they are to be loaded.
+        """
         super().__init__()
         self.config = config
         self.model = Trunk(config)
@@ -177,6 +185,8 @@ class Transformer(nn.Module):
             self.lm_head = nn.Linear(config.width, config.num_ids, bias=False)
         with torch.no_grad():
             for name, parameter in self.named_parameters():
+                if parameter.is_meta:
+                    continue
                 parameter.copy_(initial(name, tuple(parameter.shape), config.num_layers, seed))
 
     def embed(self, ids_BT: Tensor) -> Tensor:

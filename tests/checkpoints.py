@@ -1,0 +1,102 @@
+"""Small checkpoints of other families, made with their own libraries: what the tests grow."""
+
+import io
+import json
+from pathlib import Path
+
+import sentencepiece
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+FAMILIES = {
+    "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
+    "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
+    "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
+    "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
+}
+MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]  # special
+UNSPECIAL = ["<think>", "</think>"]  # added, and yet not special
+NUM_ROWS = 328  # of the embedding; the last ones are padding that no tokenizer knows
+TEXTS = [
+    "draw two red circles and a blue star",
+    "how many stars are there? there are three",
+    "it's the end of the line, and the start of another one\n",
+    "def f(x):\n    return {'a': [1, 2], 'b': x}",
+]
+
+
+def save(
+    directory: Path,
+    family: str = "qwen3",
+    tied: bool = True,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    shard: str = "5GB",
+    tokenizer: str = "json",
+    **values: object,
+) -> transformers.PreTrainedModel:
+    """Write a checkpoint, every parameter random, and return the model it holds."""
+    make_config, make_model = FAMILIES[family]
+    extra = {"sliding_window": None} if family == "mistral" else {}
+    shape = dict(
+        vocab_size=NUM_ROWS,
+        hidden_size=48 if family == "qwen3" else 32,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=tied,
+        max_position_embeddings=256,
+    )
+    shape |= {"head_dim": 16} if family == "qwen3" else {}
+    model = make_model(make_config(**(shape | extra | values)))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator) * 0.15
+            parameter.copy_(1 + noise if name.endswith("norm.weight") else noise)
+    model.to(dtype).save_pretrained(directory, max_shard_size=shard)
+    if tokenizer == "json":
+        bpe().save(str(directory / "tokenizer.json"))
+    else:
+        (directory / "tokenizer.model").write_bytes(pieces())
+    return model.eval()
+
+
+def bpe() -> Tokenizer:
+    """A byte-level BPE of 300 ids with marks behind them, as Qwen's."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.add_special_tokens(MARKS)
+    tokenizer.add_tokens(UNSPECIAL)
+    return tokenizer
+
+
+def pieces() -> bytes:
+    """A sentencepiece model of 320 pieces as Llama's: BPE, bytes, a space before the first word."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS * 20),
+        model_writer=model,
+        vocab_size=320,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        character_coverage=1.0,
+        user_defined_symbols=["<|im_start|>"],
+        minloglevel=2,
+    )
+    return model.getvalue()
+
+
+def change(directory: Path, **values: object) -> None:
+    """Change values of a checkpoint's config.json."""
+    path = directory / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))

@@ -1,0 +1,58 @@
+"""A bundle's card: where the model comes from and how well it does, for programs and for people."""
+
+import json
+from typing import Any
+
+KEYS = ("config", "commit", "hardware", "hours")
+
+
+def check_card(card: dict[str, Any]) -> None:
+    """ValueError for a card that lacks one of KEYS."""
+    missing = [key for key in KEYS if key not in card]
+    if missing:
+        raise ValueError(f"the card lacks {', '.join(missing)}: it needs {', '.join(KEYS)}")
+
+
+def readme(card: dict[str, Any]) -> str:
+    """README.md of a bundle with this card: facts, scores, configuration."""
+    facts = [(name.replace("_", " "), value) for name, value in card.items()]
+    facts = [(name, value) for name, value in facts if not isinstance(value, dict)]
+    scores = [(name, _score(value)) for name, value in _flat(card.get("scores", {}))]
+    config = json.dumps(card["config"], indent=2)
+    return f"""# A model of unimodal
+
+It reads and writes text and pictures. `unimodal chat --model DIRECTORY` talks with it, and
+`unimodal.load(DIRECTORY)` gives it to Python.
+
+{_table("", facts)}
+## Scores
+
+{_table("scored", scores) if scores else "Not measured yet."}
+
+## Configuration
+
+```json
+{config}
+```
+"""
+
+
+def _flat(scores: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """Nested scores as (dotted name, number or {"value", "low", "high", "n"})."""
+    rows: list[tuple[str, Any]] = []
+    for name, score in scores.items():
+        nested = isinstance(score, dict) and "value" not in score
+        rows += _flat(score, f"{before}{name}.") if nested else [(before + name, score)]
+    return rows
+
+
+def _score(score: Any) -> str:
+    if not isinstance(score, dict):
+        return str(score)
+    interval = f" ({score['low']:.3f} to {score['high']:.3f})" if "low" in score else ""
+    return f"{score['value']:.3f}{interval}"
+
+
+def _table(title: str, rows: list[tuple[str, Any]]) -> str:
+    lines = [f"| {title} | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
+    return "\n".join(lines) + "\n"

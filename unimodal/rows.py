@@ -1,0 +1,111 @@
+"""First rows of ids that join a trained embedding, and those of image codes.
+
+`gaussian` draws from the normal distribution of the old rows, shrunk towards their mean. `codes`
+gives codes whose vectors are alike rows that are alike, with the old rows' mean and spread in every
+channel. Both put new ids about the middle of the old ones, so that their logits are ordinary.
+
+Letters: V ids, D width, d numbers of a code's vector.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.initial import generator
+
+# J. Hewitt, "Initializing New Word Embeddings for Pretrained Language Models" (2021), draws from
+# N(mean, 1e-5 * covariance) in the code it gives: near the mean, each new id takes no more of the
+# probability than an average one, and yet no two rows are equal.
+SHRINK = 1e-5
+BLOCK_ROWS = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Mean (D,) and covariance (D, D) of rows, float64."""
+
+    mean_D: Tensor
+    covariance_DD: Tensor
+
+    @classmethod
+    def of(cls, blocks: Iterable[Tensor]) -> "Statistics":
+        """Those of blocks of rows (n, D), in one pass and float64.
+
+        Sums are taken about the first block's mean: rows far from zero lose no digits.
+        """
+        full = (block_nD.double() for block_nD in blocks if len(block_nD))
+        first_nD = next(full, None)
+        if first_nD is None:
+            raise ValueError("an embedding without a row has no mean")
+        num, width, origin_D = 0, first_nD.shape[1], first_nD.mean(0)
+        sum_D = torch.zeros(width, dtype=torch.float64)
+        square_DD = torch.zeros(width, width, dtype=torch.float64)
+        for block_nD in chain([first_nD], full):
+            if not bool(block_nD.isfinite().all()):
+                raise ValueError("the embedding holds numbers that are not finite: it is damaged")
+            moved_nD = block_nD - origin_D
+            num += len(moved_nD)
+            sum_D += moved_nD.sum(0)
+            square_DD.addmm_(moved_nD.T, moved_nD)
+        shift_D = sum_D / num
+        return cls(origin_D + shift_D, square_DD / num - torch.outer(shift_D, shift_D))
+
+    @property
+    def std_D(self) -> Tensor:
+        """The standard deviation of each channel (D,)."""
+        return self.covariance_DD.diagonal().clamp(min=0).sqrt()  # a constant channel rounds
+
+
+def gaussian_rows(statistics: Statistics, num: int, seed: int, name: str) -> Iterator[Tensor]:
+    """`num` rows of N(mean, SHRINK * covariance), float64 blocks (n, D).
+
+    A pure function of (statistics, seed, name): a row does not depend on how many follow.
+    """
+    values_D, vectors_DD = torch.linalg.eigh(SHRINK * statistics.covariance_DD)
+    # Rounding leaves eigenvalues just below zero where rows do not fill the space.
+    factor_DD = vectors_DD * values_D.clamp(min=0).sqrt()
+    drawn = generator(seed, name)
+    for first in range(0, num, BLOCK_ROWS):
+        shape = (min(BLOCK_ROWS, num - first), len(values_D))
+        yield statistics.mean_D + torch.from_numpy(drawn.standard_normal(shape)) @ factor_DD.T
+
+
+def matched_code_rows(statistics: Statistics, image: ImageTokenizer, seed: int) -> Iterator[Tensor]:
+    """Rows of all image codes, float64 blocks (n, D), with the mean and standard deviation of the
+    old rows in each channel.
+    """
+    width = len(statistics.mean_D)
+
+    def plain() -> Iterator[Tensor]:
+        for first in range(0, image.num_codes, BLOCK_ROWS):
+            codes = range(first, min(first + BLOCK_ROWS, image.num_codes))
+            yield code_rows(image, width, seed, 1.0, codes).double()
+
+    mean_D = sum((block_nD.sum(0) for block_nD in plain()), torch.zeros(width)) / image.num_codes
+    squares = ((block_nD - mean_D).square().sum(0) for block_nD in plain())
+    variance_D = sum(squares, torch.zeros(width)) / image.num_codes
+    scale_D = statistics.std_D / variance_D.sqrt()
+    for block_nD in plain():
+        yield statistics.mean_D + (block_nD - mean_D) * scale_D
+
+
+def code_rows(
+    image: ImageTokenizer, width: int, seed: int, std: float, codes: range | None = None
+) -> Tensor:
+    """First embedding rows (V, width) of image codes, float32: alike for codes whose vectors are
+    alike.
+
+    Random Fourier features of a Gaussian kernel (Rahimi and Recht, 2007, alg. 1): sqrt(2) cos(w v +
+    b) with w ~ N(0, I), of mean 0 and standard deviation `std`. codes: which ones; None: all.
+    """
+    codes = range(image.num_codes) if codes is None else codes
+    vectors_Vd = image.quantizer.decode(torch.arange(codes.start, codes.stop)).float()
+    rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    w_dD = torch.from_numpy(rng.standard_normal((vectors_Vd.shape[1], width))).float()
+    b_D = torch.from_numpy(rng.uniform(0, 2 * np.pi, width)).float()
+    return std * 2**0.5 * torch.cos(2 * vectors_Vd @ w_dD + b_D)

@@ -1,0 +1,222 @@
+"""Safetensors files read and written in pieces, so that a model of any size takes little memory.
+
+A file is 8 bytes of length (little endian), a JSON header of that length, {name: {dtype, shape,
+data_offsets}}, and the tensors' bytes. A model in several files has an index, {"weight_map": {name:
+file}}. Bytes are copied as they are, whatever their dtype; only what is computed with is read as
+numbers.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+CHUNK_BYTES = 2**23
+MOST_HEADER_BYTES = 10**8  # as the safetensors library has it
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+
+
+class WeightsError(ValueError):
+    """Weights that are missing, damaged or of a kind that cannot be read; names the file."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a tensor lies: its bytes are start .. stop - 1 of the file."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    def chunks(self) -> Iterator[bytes]:
+        """The tensor's bytes in order, some megabytes at a time."""
+        with self.path.open("rb") as stream:
+            stream.seek(self.start)
+            left = self.stop - self.start
+            while left:
+                chunk = stream.read(min(left, CHUNK_BYTES))
+                if not chunk:
+                    raise WeightsError(f"{self.path} is cut: fetch it again")
+                left -= len(chunk)
+                yield chunk
+
+    def rows(self) -> Iterator[Tensor]:
+        """The tensor as float64 blocks of whole rows (n, width), in order."""
+        width = prod(self.shape[1:])
+        row_bytes = width * BYTES[self.dtype]
+        block_bytes = max(1, CHUNK_BYTES // row_bytes) * row_bytes
+        with self.path.open("rb") as stream:
+            stream.seek(self.start)
+            for at in range(self.start, self.stop, block_bytes):
+                data = bytearray(stream.read(min(block_bytes, self.stop - at)))
+                block = torch.frombuffer(data, dtype=DTYPES[self.dtype])
+                yield block.reshape(-1, width).double()
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A tensor to be written: its bytes come from `chunks` when its turn has come."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    chunks: Callable[[], Iterable[bytes]]
+
+    @property
+    def num_bytes(self) -> int:
+        """How long it is."""
+        return prod(self.shape) * BYTES[self.dtype]
+
+
+def as_bytes(block: Tensor, dtype: str) -> bytes:
+    """A tensor's bytes in one of DTYPES, rounded to the nearest where that is narrower."""
+    return block.to(DTYPES[dtype]).contiguous().view(torch.uint8).numpy().tobytes()
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a directory's model, one or those that its index names."""
+    if not (directory / INDEX).is_file():
+        if (directory / SINGLE).is_file():
+            return [directory / SINGLE]
+        raise WeightsError(f"{directory} holds neither {SINGLE} nor {INDEX}")
+    names = sorted(set(_weight_map(directory).values()))
+    missing = [name for name in names if not (directory / name).is_file()]
+    if missing:
+        raise WeightsError(f"{directory} lacks {', '.join(missing)}: fetch it again")
+    return [directory / name for name in names]
+
+
+def stored(directory: Path) -> dict[str, Stored]:
+    """{name: where it lies} of every tensor of a directory's model."""
+    found: dict[str, Stored] = {}
+    for path in weight_files(directory):
+        for name, tensor in _header(path).items():
+            if name in found:
+                raise WeightsError(f"{name} is in {found[name].path.name} and in {path.name}")
+            found[name] = tensor
+    if (directory / INDEX).is_file():
+        missing = sorted(set(_weight_map(directory)) - set(found))
+        if missing:
+            raise WeightsError(f"{directory / INDEX} names tensors that are in no file: {missing}")
+    return found
+
+
+def _weight_map(directory: Path) -> dict[str, str]:
+    try:
+        names = json.loads((directory / INDEX).read_text(encoding="utf-8"))["weight_map"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{directory / INDEX} is damaged: {error!r}") from error
+    fine = isinstance(names, dict) and all(
+        isinstance(name, str) and Path(name).name == name for name in names.values()
+    )
+    if not fine or not names:
+        raise WeightsError(f"{directory / INDEX} does not say which file holds which tensor")
+    return names
+
+
+def _header(path: Path) -> dict[str, Stored]:
+    try:
+        with safe_open(path, "np"):  # checks the header against the file's length; reads no tensor
+            pass
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is no whole safetensors file ({error}): fetch it again") from (
+            error
+        )
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    begin = 8 + length
+    return {
+        name: Stored(
+            path,
+            entry["dtype"],
+            tuple(entry["shape"]),
+            *(begin + at for at in entry["data_offsets"]),
+        )
+        for name, entry in header.items()
+    }
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def write(
+    directory: Path,
+    tensors: Iterable[Planned],
+    most_bytes: int,
+    metadata: dict[str, str] | None = None,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Write tensors into `directory`: one file of at most `most_bytes`, or several with an index.
+
+    A tensor is never cut, so a file may be longer by one. `on_bytes` is told of each piece.
+    """
+    shards = _shards(list(tensors), most_bytes)
+    if len(shards) == 1:
+        return _write_file(directory / SINGLE, shards[0], metadata, on_bytes)
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        _write_file(directory / name, shard, metadata, on_bytes)
+        weight_map |= {tensor.name: name for tensor in shard}
+    total = sum(tensor.num_bytes for shard in shards for tensor in shard)
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _shards(tensors: list[Planned], most_bytes: int) -> list[list[Planned]]:
+    """The tensors in order, a new shard begun where the next one would pass `most_bytes`."""
+    shards: list[list[Planned]] = [[]]
+    used = 0
+    for tensor in tensors:
+        if shards[-1] and used + tensor.num_bytes > most_bytes:
+            shards.append([])
+            used = 0
+        shards[-1].append(tensor)
+        used += tensor.num_bytes
+    return shards
+
+
+def _write_file(
+    path: Path,
+    tensors: list[Planned],
+    metadata: dict[str, str] | None,
+    on_bytes: Callable[[int], None],
+) -> None:
+    # The library's own order (wide dtypes first, then by name), so that equal tensors make equal
+    # files, whoever writes them.
+    tensors = sorted(tensors, key=lambda tensor: (-BYTES[tensor.dtype], tensor.name))
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    at = 0
+    for tensor in tensors:
+        offsets = [at, at + tensor.num_bytes]
+        header[tensor.name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": offsets,
+        }
+        at = offsets[1]
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors:
+            written = 0
+            for chunk in tensor.chunks():
+                written += stream.write(chunk)
+                on_bytes(len(chunk))
+            assert written == tensor.num_bytes, f"{tensor.name} came to {written} bytes"
