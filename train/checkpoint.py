@@ -1,94 +1,246 @@
 """Checkpoints of a run: directories `step_N` that appear whole or not at all, and no pickle.
 
-step_00001000/weights.safetensors  optimizer.safetensors  state.json
+    step_00001000/rank_00000_of_00002.safetensors  rank_00001_of_00002.safetensors  state.json
+
+A rank writes the flat ranges of the master weights, of the optimizer's state and of the averaged
+weights that it holds, each under the parameter's name. So any number of ranks can read what any
+other number wrote: a range is joined and cut by name.
+
+Training waits only while its state is copied; a thread writes the copy. The ranks' files meet in a
+directory `.new_step_N` of a file system that all ranks see, which rank 0 renames when all are
+there. A process that is killed at any instant leaves the checkpoints that were whole.
 """
 
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .ranks import Ranks
+
+STATE = "state.json"
+MASTER, AVERAGE = "master", "average"  # of a piece's tensors: float32 weights, and their average
+FORMAT = 2
+POLL_S = 0.05
 
 
-class Names:
-    """Optimizer state by the names of the parameters that it belongs to."""
+@dataclass(frozen=True)
+class Piece:
+    """What a rank holds of one parameter: a range of each of its tensors, laid out flat."""
 
-    def __init__(self, model: nn.Module):
-        self._name_of = {parameter: name for name, parameter in model.named_parameters()}
+    shape: tuple[int, ...]
+    """Of the whole parameter."""
+    start: int
+    """Where the range begins in the flat parameter."""
+    tensors: dict[str, Tensor]
+    """By what they are: MASTER, AVERAGE, names of the optimizer's state; of equal length."""
 
-    def optimizer_tensors(self, optimizers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
-        """{parameter name + '/' + state name: tensor} over all optimizers."""
-        return {
-            f"{self._name_of[cast(nn.Parameter, parameter)]}/{key}": value.detach().contiguous()
-            for optimizer in optimizers
-            for parameter, state in optimizer.state.items()
-            for key, value in state.items()
-        }
 
-    def restore(
-        self, optimizers: list[torch.optim.Optimizer], tensors: dict[str, torch.Tensor]
+@dataclass(frozen=True)
+class _Range:
+    start: int
+    stop: int
+    path: Path
+
+
+class Checkpoint:
+    """A whole checkpoint on disk; what is asked of it is read then."""
+
+    def __init__(self, directory: Path) -> None:
+        """ValueError where a file is missing or damaged."""
+        self.directory = directory
+        try:
+            self.state: dict[str, Any] = json.loads((directory / STATE).read_text())
+            if self.state.get("format") != FORMAT:
+                raise ValueError(f"it is of format {self.state.get('format')}, not {FORMAT}")
+            self._index()
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise ValueError(
+                f"{directory} cannot be read ({error}); remove it to go on from the checkpoint "
+                "before it"
+            ) from error
+
+    @property
+    def step(self) -> int:
+        """How many steps were taken."""
+        return self.state["step"]
+
+    def _index(self) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.kinds: dict[str, set[str]] = {}  # of the tensors of each parameter
+        self._ranges: dict[str, list[_Range]] = {}
+        for path in _rank_files(self.directory, self.state):
+            with safe_open(path, "pt") as file:
+                self._add(path, file)
+        for name, ranges in self._ranges.items():
+            ranges.sort(key=lambda one: one.start)
+            stops = [0, *(one.stop for one in ranges)]
+            if [one.start for one in ranges] != stops[:-1] or stops[-1] != prod(self.shapes[name]):
+                raise ValueError(f"{name} is not whole")
+
+    def _add(self, path: Path, file: Any) -> None:
+        pieces = json.loads(file.metadata()["pieces"])
+        for key in file.keys():
+            name, kind = key.rsplit("/", 1)
+            start, shape = pieces[name]
+            self.shapes[name] = tuple(shape)
+            self.kinds.setdefault(name, set()).add(kind)
+            if kind == MASTER:
+                (length,) = file.get_slice(key).get_shape()
+                found = _Range(start, start + length, path)
+                self._ranges.setdefault(name, []).append(found)
+
+    def read(self, name: str, kind: str, start: int = 0, stop: int | None = None) -> Tensor:
+        """Positions start .. stop - 1 of a flat tensor, float32."""
+        stop = prod(self.shapes[name]) if stop is None else stop
+        parts = []
+        for one in self._ranges[name]:
+            if one.start < stop and start < one.stop:
+                with safe_open(one.path, "pt") as file:
+                    flat = file.get_slice(f"{name}/{kind}")
+                    parts.append(flat[max(start - one.start, 0) : min(stop, one.stop) - one.start])
+        return torch.cat(parts)
+
+    def whole(self, name: str, kind: str = MASTER) -> Tensor:
+        """A tensor in its own shape."""
+        return self.read(name, kind).view(self.shapes[name])
+
+
+class Saver:
+    """Writes a run's checkpoints beside its training."""
+
+    def __init__(
+        self, run: Path, ranks: Ranks, keep: int, keep_every: int | None, timeout_s: float | None
     ) -> None:
-        """Put such tensors back; a tensor that belongs to nothing is a ValueError."""
-        rest = dict(tensors)
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    prefix = self._name_of[parameter] + "/"
-                    keys = [key for key in rest if key.startswith(prefix)]
-                    optimizer.state[parameter] = {
-                        key[len(prefix) :]: _like(parameter, rest.pop(key)) for key in keys
-                    }
-        if rest:
-            raise ValueError(f"the checkpoint holds state of no parameter here: {sorted(rest)[:3]}")
+        """Keeps the `keep` newest checkpoints and those of whole multiples of `keep_every` steps.
+
+        Rank 0 waits `timeout_s` seconds for the files of the other ranks; None: for ever.
+        """
+        self.run, self.ranks, self.timeout_s = run, ranks, timeout_s
+        self.keep, self.keep_every = keep, keep_every
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._saving: Future[None] | None = None
+
+    def save(self, step: int, state: Mapping[str, Any], pieces: Mapping[str, Piece]) -> None:
+        """Copy the pieces of this rank and begin to write them; waits for the save before.
+
+        OSError, with the way out, when an earlier save failed.
+        """
+        self.wait()
+        copies = {
+            f"{name}/{kind}": tensor.detach().to("cpu", copy=True)
+            for name, piece in pieces.items()
+            for kind, tensor in piece.tensors.items()
+        }
+        about = {name: [piece.start, piece.shape] for name, piece in pieces.items()}
+        world_size = self.ranks.world_size
+        whole = {"format": FORMAT, "step": step, "world_size": world_size, **state}
+        self._saving = self._thread.submit(self._write, whole, copies, json.dumps(about))
+
+    def check(self) -> None:
+        """OSError when the last save has failed by now."""
+        if self._saving is not None and self._saving.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Until the last save is on disk as far as this rank has a hand in it."""
+        if self._saving is not None:
+            saving, self._saving = self._saving, None
+            saving.result()
+
+    def _write(self, state: dict[str, Any], copies: dict[str, Tensor], about: str) -> None:
+        step: int = state["step"]
+        new = self.run / f".new_step_{step:08d}"
+        mine = _rank_files(new, state)[self.ranks.rank]
+        try:
+            new.mkdir(parents=True, exist_ok=True)
+            part = mine.with_suffix(".part")
+            save_file(copies, part, {"pieces": about})  # one entry: several come in any order
+            _flush(part)
+            part.replace(mine)
+            if self.ranks.is_first:
+                self._publish(new, state)
+        except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
+            if self.ranks.is_first:
+                shutil.rmtree(new, ignore_errors=True)
+            raise OSError(
+                f"the checkpoint of step {step} cannot be written to {self.run}: {error}; "
+                "earlier ones are whole: make room and run the same command again"
+            ) from error
+
+    def _publish(self, new: Path, state: dict[str, Any]) -> None:
+        """Rename the directory once every rank's file is there, and remove what is not kept."""
+        until = math.inf if self.timeout_s is None else time.monotonic() + self.timeout_s
+        while missing := [path.name for path in _rank_files(new, state) if not path.exists()]:
+            if time.monotonic() > until:
+                raise OSError(
+                    f"{', '.join(missing)} did not appear in {self.timeout_s:.0f} s; all ranks "
+                    "must see one file system"
+                )
+            time.sleep(POLL_S)
+        (new / STATE).write_text(json.dumps(state))
+        _flush(new / STATE)
+        _flush(new)
+        os.replace(new, new.with_name(new.name.removeprefix(".new_")))
+        _flush(self.run)
+        for old in found(self.run)[: -self.keep]:
+            if self.keep_every is None or _step(old) % self.keep_every:
+                gone = old.with_name(f".old_{old.name}")
+                os.replace(old, gone)  # a directory that is half removed is no checkpoint
+                shutil.rmtree(gone)
 
 
-def _like(parameter: nn.Parameter, tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor where and how the parameter lies: fused optimizers walk both as flat memory."""
-    if tensor.shape != parameter.shape:
-        return tensor.to(parameter.device)  # the number of steps
-    return torch.empty_like(parameter).copy_(tensor)
-
-
-def save(
-    run: Path, step: int, state: dict[str, Any], write: Callable[[str], None], keep: int
-) -> Path:
-    """Write the checkpoint after `step` steps and remove all but the `keep` newest."""
-    final, new = run / f"step_{step:08d}", run / f".new_step_{step:08d}"
-    shutil.rmtree(new, ignore_errors=True)  # of a save that was cut off
-    new.mkdir(parents=True)
-    try:
-        write(str(new))
-        (new / "state.json").write_text(json.dumps({"step": step, **state}))
-        for file in new.iterdir():
-            _flush(file)
-    except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
-        shutil.rmtree(new, ignore_errors=True)
+def check_room(run: Path, pieces: Mapping[str, Piece], keep: int) -> None:
+    """OSError where the disk has no room for this rank's part of `keep` checkpoints and of the one
+    that is being written: of each weight the master, two moments and perhaps an average.
+    """
+    kinds = 4 if any(AVERAGE in piece.tensors for piece in pieces.values()) else 3
+    one_bytes = kinds * sum(4 * piece.tensors[MASTER].numel() for piece in pieces.values())
+    needed = one_bytes * max(1, keep + 1 - len(found(run)))
+    free = shutil.disk_usage(run).free
+    if free < needed:
         raise OSError(
-            f"the checkpoint of step {step} cannot be written to {run}: {error}; "
-            "earlier ones are whole: make room and run the same command again"
-        ) from error
-    if final.exists():
-        shutil.rmtree(final)
-    os.replace(new, final)
-    _flush(run)
-    for old in found(run)[:-keep]:
-        shutil.rmtree(old)
-    return final
+            f"{run}: the checkpoints need {needed / 1e9:.2g} GB for this rank alone, and the disk "
+            f"has {free / 1e9:.2g} GB; make room, or give another output"
+        )
 
 
 def found(run: Path) -> list[Path]:
     """Whole checkpoints of a run, oldest first."""
-    return sorted(run.glob("step_*"))
+    return sorted((path for path in run.glob("step_*") if path.is_dir()), key=_step)
 
 
-def read_state(checkpoint: Path) -> dict[str, Any]:
-    """What `save` was given beside the step, with the step."""
-    return json.loads((checkpoint / "state.json").read_text())
+def newest(run: Path) -> Checkpoint | None:
+    """The checkpoint that a run goes on from; None where there is none."""
+    whole = found(run)
+    return Checkpoint(whole[-1]) if whole else None
+
+
+def sweep(run: Path) -> None:
+    """Remove what saves that were cut off have left."""
+    for left in [*run.glob(".new_step_*"), *run.glob(".old_step_*")]:
+        shutil.rmtree(left)
+
+
+def _step(directory: Path) -> int:
+    return int(directory.name.removeprefix("step_"))
+
+
+def _rank_files(directory: Path, state: Mapping[str, Any]) -> list[Path]:
+    of = state["world_size"]
+    return [directory / f"rank_{rank:05d}_of_{of:05d}.safetensors" for rank in range(of)]
 
 
 def _flush(path: Path) -> None:

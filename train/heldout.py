@@ -17,7 +17,7 @@ from unimodal.data.rows import Encode
 from unimodal.data.sources import SourceConfig
 from unimodal.sequence import Batch, Sequencer
 
-from .objectives import Losses, modalities
+from .objectives import modalities
 
 MODALITIES = ("text", "image")
 
@@ -58,11 +58,14 @@ class HeldOut:
             self.batches[name] = [batch for batch, _ in islice(rows, config.rows)]
 
     @torch.no_grad()
-    def __call__(self, objective: Callable[[Batch], Losses]) -> dict[str, float]:
-        """held_out.NAME.text and .image: mean losses in nats; with _unigram behind: entropies."""
+    def __call__(self, measure: Callable[[Batch], dict[str, float]]) -> dict[str, float]:
+        """held_out.NAME.text and .image: mean losses in nats; with _unigram behind: entropies.
+
+        `measure` gives the reports of a batch (see `reported`).
+        """
         found: dict[str, float] = {}
         for name, batches in self.batches.items():
-            losses = [objective(batch).reports for batch in batches]
+            losses = [measure(batch) for batch in batches]
             for modality in MODALITIES:
                 weight = sum(one[f"weight_{modality}"] for one in losses)
                 if not weight:

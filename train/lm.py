@@ -2,14 +2,16 @@
 
 import json
 import os
+import resource
 import sys
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from unimodal.bundle import GRID, Model, load, save_bundle
+from unimodal.bundle import GRID, Layout, Parts
 from unimodal.data.folder import data_seeds
 from unimodal.data.lengths import shards_hash
 from unimodal.data.loader import Loader, LoaderConfig
@@ -17,43 +19,27 @@ from unimodal.data.pictures import patch_problems
 from unimodal.data.plan import State
 from unimodal.data.remote import local_shards
 from unimodal.data.rows import PictureEncoder
-from unimodal.data.sources import SourceConfig, mixtures, texts
+from unimodal.data.sources import SourceConfig, mixtures
 from unimodal.data.tar import ShardError
 from unimodal.drawer import NextCode
 from unimodal.generation import Sampling
 from unimodal.reader import CodeReader
-from unimodal.rows import code_rows
-from unimodal.sequence import Batch, Sequencer
-from unimodal.text import TextTokenizer
+from unimodal.sequence import Sequencer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
-from unimodal.transformer import INIT_STD, Transformer, TransformerConfig
-from unimodal.vocabulary import Vocabulary
+from unimodal.transformer import Transformer
 
-from . import provenance
-from .engine import Engine
+from . import beginning, checkpoint, flops, provenance
+from .beginning import TEXT_IDS, Beginning, ShapeConfig
+from .checkpoint import Checkpoint
+from .engine import Build, Engine, EngineConfig, engine, sharded
+from .finish import finish
 from .heldout import HeldOut, HeldOutConfig
+from .learner import LanguageLearner
 from .loop import LoopConfig, prepare, run, set_threads
-from .objectives import LossConfig, Losses, language
-from .optimizer import OptimizerConfig, build
+from .objectives import LossConfig
+from .optimizer import OptimizerConfig
+from .ranks import Ranks, connect
 from .schedule import ScheduleConfig
-
-TEXT_SAMPLES = 20_000  # documents whose texts teach the text tokenizer
-
-
-@dataclass(frozen=True)
-class ShapeConfig:
-    """The transformer's shape; its number of ids follows from the tokenizers."""
-
-    width: int = 256
-    num_layers: int = 6
-    num_heads: int = 4
-    num_kv_heads: int = 4
-    head_width: int = 64
-    mlp_width: int = 704
-    rope_theta: float = 10_000.0
-    qk_norm: bool = True
-    tied_head: bool = True
-    max_positions: int = 2048
 
 
 @dataclass(frozen=True)
@@ -68,27 +54,30 @@ class LmRun:
     """Directory of a trained image tokenizer."""
     schedule: ScheduleConfig
     weights: Path | None = None
-    """A bundle to begin from: its transformer and its text tokenizer; None begins from nothing."""
-    text_ids: int = 1024
-    """Ids of the byte-level BPE, which is trained on the sources' own texts."""
+    """A bundle to begin from, trained or grown: its transformer and its text tokenizer; None
+    begins from nothing."""
+    text_ids: int | None = None
+    """Ids of the byte-level BPE, which is trained on the sources' own texts (None: 1,024); with
+    `weights`, those of the bundle."""
     seed: int = 0
-    model: ShapeConfig = field(default_factory=ShapeConfig)
+    model: ShapeConfig | None = None
+    """None: the bundle's with `weights`, or else the default shape."""
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     sampling: Sampling = field(default_factory=Sampling)
     """The finished bundle's defaults for replies; training does not depend on them."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of matrix products; weights, their sums and the loss stay float32. bf16 is for GPUs and for
     CPUs with bfloat16 arithmetic (avx512_bf16 or amx_bf16): others do it in software."""
-    compile: bool = False
-    """Compile each layer with torch.compile (needs a C++ compiler or a GPU)."""
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
-        found = [] if self.text_ids >= 256 else [f"text_ids {self.text_ids}: at least 256"]
+        few = self.text_ids is not None and self.text_ids < 256
+        found = [f"text_ids {self.text_ids}: at least 256"] if few else []
         if self.seed < 0:
             found.append(f"seed {self.seed}: at least 0")
         if self.precision == "bf16" and not has_bf16():
@@ -103,11 +92,6 @@ class LmRun:
                 mixtures(self.sources, self.loader.stages, self.loader.pictures)
             except ValueError as error:
                 found.append(f"loader: {error}")
-        if self.loader.row_length > self.model.max_positions:
-            found.append(
-                f"loader.row_length {self.loader.row_length} exceeds "
-                f"model.max_positions {self.model.max_positions}"
-            )
         return found
 
 
@@ -118,90 +102,165 @@ def has_bf16() -> bool:
 
 def train(config: LmRun) -> Path:
     """Train (or go on training) and return the directory of the finished bundle."""
+    ranks = connect(config.engine.timeout_s)
+    given = ranks.together(lambda: _given(config))
+    newest = ranks.together(lambda: _opened(config, given) if ranks.is_first else None)
+    newest = newest or checkpoint.newest(config.output)
+    set_threads(config.loop)
+    begin = _beginning(config, given, newest)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encode = PictureEncoder(given.image, device)
+    sequencer = Sequencer(begin.vocabulary, begin.text, encode.hash)
+    loader = _loader(config, sequencer, encode, newest, ranks)
+    held_out = HeldOut(config.held_out, sequencer, encode, config.loader)
+    trained = _engine(config, begin, loader.rows.sources, device, ranks)
+    if newest is not None:
+        trained.restore(newest)
+
+    def measure(done: int, step_s: float, counts: Mapping[str, float]) -> dict[str, float]:
+        due = done % config.held_out.every_steps == 0 or done == config.schedule.num_steps
+        seen = {"documents": loader.seen.documents, "bad_documents": sum(loader.seen.bad.values())}
+        found = held_out(lambda batch: trained.measure(batch, None)) if due else {}
+        return seen | found | _speed(begin, counts, step_s, ranks)
+
+    run(
+        config.output,
+        config.loop,
+        trained,
+        ((batch, asdict(place)) for batch, place in loader),
+        newest.step if newest else 0,
+        measure,
+        config.engine.micro_rows,
+    )
+    ranks.together(
+        lambda: _finish(config, given, begin, loader, device) if ranks.is_first else None
+    )
+    return config.output / "bundle"
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What a run is given, read and found to fit together."""
+
+    image: ImageTokenizer
+    parent: Parts | None
+    inputs: dict[str, Any]
+
+
+def _given(config: LmRun) -> _Given:
+    """ValueError with what does not fit, before anything is written."""
     paths, _ = _shards(config.sources), _shards(config.held_out.sources)
     image = ImageTokenizer.load(config.tokenizer)
     if problems := patch_problems(config.loader.pictures, image.patch):
         raise ValueError(f"loader.{problems[0]}")
     for folder in _folders(config):
         data_seeds(folder)  # a damaged note of them stops here, not at the end
-    parent = _parent(config, image) if config.weights else None
+    parent = None
+    if config.weights is not None:
+        parent = beginning.parent_of(config.weights, config.model, config.text_ids, image)
     inputs: dict[str, Any] = {f"shards of {name}": shards_hash(paths[name]) for name in paths}
     inputs |= {"tokenizer": image.hash, "weights": parent.hash if parent else None}
-    state = prepare(config, config.output, inputs)
+    shape = parent.layout.transformer if parent else config.model or ShapeConfig()
+    if config.loader.row_length > shape.max_positions:
+        raise ValueError(
+            f"loader.row_length {config.loader.row_length} exceeds the model's max_positions "
+            f"{shape.max_positions}"
+        )
+    return _Given(image, parent, inputs)
+
+
+def _opened(config: LmRun, given: _Given) -> Checkpoint | None:
+    """The run's directory, ready for all ranks."""
+    newest = prepare(config, config.output, given.inputs)
     provenance.begin(config.output)
-    set_threads(config.loop)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, text, vocabulary = _beginning(config, image, parent)
-    model.to(device)
-    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-    optimizers = build(model, config.optimizer, "model.layers.", dtype)
-    engine = Engine(model, optimizers, config.schedule, config.optimizer.clip)
-    encode = PictureEncoder(image, device)
-    sequencer = Sequencer(vocabulary, text, encode.hash)
-    held_out = HeldOut(config.held_out, sequencer, encode, config.loader)
-    loader = Loader(
-        config.sources,
-        sequencer,
-        encode,
-        config.loader,
-        State(**state["data"]) if state else None,
-        quarantine=config.output / "quarantine.jsonl",
-        measurers=os.cpu_count() or 1,
+    if given.parent is None:
+        beginning.learn_text(config.output, config.sources, config.text_ids or TEXT_IDS)
+    return newest
+
+
+def _beginning(config: LmRun, given: _Given, newest: Checkpoint | None) -> Beginning:
+    if given.parent is not None and config.weights is not None:
+        begin = beginning.from_bundle(config.weights, given.parent)
+    else:
+        shape = config.model or ShapeConfig()
+        begin = beginning.from_nothing(config.output, shape, given.image, config.seed)
+    if newest is not None:
+        begin = replace(begin, fill=beginning.from_checkpoint(newest, begin.fill))
+    return begin
+
+
+def _loader(
+    config: LmRun, sequencer: Sequencer, encode: PictureEncoder, newest: Checkpoint | None,
+    ranks: Ranks,
+) -> Loader:  # fmt: skip
+    """This rank's rows; rank 0 measures the shards first, and the others find what it wrote."""
+    name = "quarantine.jsonl" if ranks.is_first else f"quarantine_{ranks.rank}.jsonl"
+
+    def made() -> Loader:
+        return Loader(
+            config.sources, sequencer, encode, config.loader,
+            State(**newest.state["data"]) if newest else None, ranks.rank, ranks.world_size,
+            quarantine=config.output / name, measurers=os.cpu_count() or 1,
+        )  # fmt: skip
+
+    first = ranks.together(lambda: made() if ranks.is_first else None)
+    loader = first or made()
+    if ranks.is_first:
+        (config.output / "sources.json").write_text(json.dumps(loader.notes(), indent=1) + "\n")
+        for line in loader.summary():
+            print(line, file=sys.stderr)
+    return loader
+
+
+def _engine(
+    config: LmRun, begin: Beginning, sources: tuple[str, ...], device: str, ranks: Ranks
+) -> Engine:
+    """The model on its device, or in parts on those of all ranks, with its optimizer."""
+    bf16 = config.precision == "bf16"
+    rows = config.loader.batch_rows // ranks.world_size
+    settings = config.engine.zero(rows, config.optimizer.clip, bf16)
+    build: Build[Transformer] = Build(
+        lambda: Transformer(begin.shape, recompute=config.engine.recompute), begin.fill
     )
-    (config.output / "sources.json").write_text(json.dumps(loader.notes(), indent=1) + "\n")
-    for line in loader.summary():
-        print(line, file=sys.stderr)
+    model = sharded(build, settings, device, ranks)
+    learner = LanguageLearner(
+        model, CodeReader(), NextCode(begin.vocabulary), config.loss, sources, device,
+        autocast=bf16 and settings is None,
+    )  # fmt: skip
+    return engine(learner, config.optimizer, config.schedule, ranks, settings, config.engine, bf16)
 
-    reader, drawer, sources = CodeReader(), NextCode(vocabulary), loader.rows.sources
 
-    def objective(batch: Batch) -> Losses:
-        with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
-            moved = batch.to(device)
-            return language(model, reader, drawer, moved, config.loss, sources=sources)
+def _speed(
+    begin: Beginning, counts: Mapping[str, float], step_s: float, ranks: Ranks
+) -> dict[str, float]:
+    """Positions of documents a second, FLOPs a second and memory, of one rank."""
+    head_ids = {"text": begin.vocabulary.first_code, "image": begin.vocabulary.num_codes}
+    per_s = flops.step_flops(begin.shape, counts, head_ids) / step_s / ranks.world_size
+    peak = flops.peak_flops()
+    if torch.cuda.is_available():
+        memory_bytes = torch.cuda.max_memory_allocated()
+    else:
+        memory_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "tokens_per_s": counts["positions"] / step_s,
+        "flops_per_s": per_s,
+        "memory_gb": memory_bytes / 1e9,
+        **({"mfu": per_s / peak} if peak else {}),
+    }
 
-    def measure(done: int) -> dict[str, float]:
-        due = done % config.held_out.every_steps == 0 or done == config.schedule.num_steps
-        seen = {"documents": loader.seen.documents, "bad_documents": sum(loader.seen.bad.values())}
-        return seen | (held_out(objective) if due else {})
 
-    run(
-        config.output,
-        config.loop,
-        engine,
-        ((batch, asdict(place)) for batch, place in loader),
-        objective,
-        state["step"] if state else 0,
-        measure,
-    )
+def _finish(config: LmRun, given: _Given, begin: Beginning, loader: Loader, device: str) -> None:
+    """The bundle of the last checkpoint."""
+    last = checkpoint.newest(config.output)
+    assert last is not None, "the last step was saved"
     before = provenance.read(config.weights or config.tokenizer)
     card = provenance.card(config, device, _folders(config), before)
     card["documents"] = loader.documents
-    parts = model.cpu(), vocabulary, text, image.cpu()
-    return save_bundle(
-        config.output / "bundle",
-        *parts,
-        card,
-        context=config.model.max_positions,
-        grid=loader.rows.grid() or GRID,
-        sampling=config.sampling,
-    )
-
-
-def _beginning(
-    config: LmRun, image: ImageTokenizer, parent: Model | None
-) -> tuple[Transformer, TextTokenizer, Vocabulary]:
-    """What is trained: an untrained transformer with a text tokenizer of its own, or the parent."""
-    if parent is None:
-        text = _text_tokenizer(config)
-        vocabulary = Vocabulary(text.num_ids, image.num_codes)
-        model = fresh(config, vocabulary, image)
-    else:
-        text, vocabulary = parent.text, parent.vocabulary
-        model = parent.transformer.train().requires_grad_(True)
-    if config.compile:
-        for layer in model.model.layers:
-            layer.compile()
-    return model, text, vocabulary
+    layout = Layout(
+        begin.shape, begin.vocabulary, loader.rows.grid() or GRID, config.sampling,
+        begin.shape.max_positions, given.image.hash,
+    )  # fmt: skip
+    finish(config.output / "bundle", last, Parts(layout, begin.text, given.image.cpu(), card))
 
 
 def _shards(sources: dict[str, SourceConfig]) -> dict[str, list[Path]]:
@@ -220,48 +279,3 @@ def _shards(sources: dict[str, SourceConfig]) -> dict[str, list[Path]]:
 def _folders(config: LmRun) -> list[Path]:
     places = [Path(source.shards) for source in config.sources.values()]
     return [place.parent if place.suffix == ".tar" else place for place in places]
-
-
-def _parent(config: LmRun, image: ImageTokenizer) -> Model:
-    """The model that the run begins with; ValueError where the config asks for another one."""
-    assert config.weights is not None, "asked for only where there is one"
-    parent = load(config.weights)
-    shape = asdict(parent.transformer.config)
-    wrong = [
-        f"model.{name} {value} is {shape[name]} there"
-        for name, value in asdict(config.model).items()
-        if shape[name] != value
-    ]
-    text_ids = parent.card["config"].get("text_ids")
-    if text_ids != config.text_ids:
-        wrong.append(f"text_ids {config.text_ids} is {text_ids} there")
-    if parent.tokenizer.hash != image.hash:
-        wrong.append(f"tokenizer {config.tokenizer} is another one there")
-    if wrong:
-        raise ValueError(f"weights {config.weights} do not fit: {'; '.join(wrong)}")
-    return parent
-
-
-def fresh(config: LmRun, vocabulary: Vocabulary, image: ImageTokenizer) -> Transformer:
-    """An untrained transformer, a pure function of the config and the image tokenizer."""
-    transformer = Transformer(
-        TransformerConfig(num_ids=vocabulary.size, **asdict(config.model)), config.seed
-    )
-    with torch.no_grad():
-        rows_VD = code_rows(image, config.model.width, config.seed, INIT_STD)
-        transformer.model.embed_tokens.weight[vocabulary.first_code :] = rows_VD
-    return transformer
-
-
-def _text_tokenizer(config: LmRun) -> TextTokenizer:
-    """The run's text tokenizer, trained once from the first documents of each source."""
-    path = config.output / "text.json"
-    if not path.exists():
-        part = path.with_name(f"{path.name}.part")  # a cut one would stop every later start
-        trained = TextTokenizer.train(texts(config.sources, TEXT_SAMPLES), config.text_ids)
-        if trained.num_ids < config.text_ids:
-            note = f"text_ids {config.text_ids:,}: the texts give no more than {trained.num_ids:,}"
-            print(note, file=sys.stderr)
-        trained.save(part)
-        part.replace(path)
-    return TextTokenizer.load(path)

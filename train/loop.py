@@ -1,17 +1,19 @@
-"""The training loop: one for every model.
+"""The training loop: one for every model, on one rank or many.
 
-    take a batch -> loss -> stop if not finite -> update -> log -> checkpoint
+    take a batch -> agree on norms and stops -> losses and update -> log -> checkpoint
 
-The same command goes on where a run was stopped. Ctrl-C and SIGTERM end the step in hand, write a
-checkpoint and stop.
+The same command goes on where a run was stopped. Ctrl-C and SIGTERM on any rank end the step in
+hand on all of them, write a checkpoint and exit with STOPPED.
 """
 
 import ctypes
+import faulthandler
 import json
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,15 +25,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from unimodal import config as configuration
 
 from . import checkpoint
-from .engine import Engine
-from .objectives import Losses
+from .checkpoint import Checkpoint, Saver, check_room
+from .engine import Engine, NotFinite
+from .metrics import METRICS, metrics
+from .ranks import Ranks
 
 T = TypeVar("T")
-METRICS = "metrics.jsonl"
 # What a run writes before its first step.
 BEGUN = ("text.json", "commits.txt", "sources.json", "quarantine.jsonl", "inputs.json")
+STOPPED = (
+    75  # exit status of a run that was asked to stop: run the same command again (EX_TEMPFAIL)
+)
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-FREE = ("output", "schedule", "loop", "sampling")  # what a resumed run may have otherwise
+FREE = ("output", "schedule", "loop", "sampling", "engine")  # what a resumed run may have otherwise
+Measure = Callable[[int, float, Mapping[str, float]], Mapping[str, float]]
+"""(steps done, seconds of the last one, its reports and norms) -> what else is logged."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,14 @@ class LoopConfig:
 
     save_every_steps: int = 500
     keep_checkpoints: int = 2
+    """So many of the newest."""
+    keep_every_steps: int | None = None
+    """Beside those, the checkpoints of whole multiples of so many steps; None: no others."""
+    hang_s: int | None = 1800
+    """A step that takes longer ends the run, with the stacks of all threads in `stacks_R.txt` of
+    rank R; None: never."""
+    wandb: str | None = None
+    """A project of Weights & Biases to log to as well (WANDB_MODE=offline needs no account)."""
     num_threads: int | None = None
     """CPU threads; None: torch's choice."""
 
@@ -48,16 +64,19 @@ class LoopConfig:
         return [
             f"{name} {value}: at least 1"
             for name, value in vars(self).items()
-            if value is not None and value < 1
+            if isinstance(value, int) and value < 1
         ]
 
 
 class Stopped(SystemExit):
     """The run was asked to stop and has written a checkpoint."""
 
+    def __init__(self) -> None:
+        super().__init__(STOPPED)
 
-def prepare(config: Any, output: Path, inputs: dict[str, Any]) -> dict[str, Any] | None:
-    """Open the run's directory; the state of its newest checkpoint, None for a new run.
+
+def prepare(config: Any, output: Path, inputs: dict[str, Any]) -> Checkpoint | None:
+    """Open the run's directory; its newest checkpoint, None for a new run.
 
     ValueError when the directory holds a run of another config, of which `FREE` alone may differ,
     when `inputs` (hashes of what the run reads, by name) are not those that it began with, and when
@@ -85,14 +104,14 @@ def prepare(config: Any, output: Path, inputs: dict[str, Any]) -> dict[str, Any]
         configuration.save(config, saved)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(output)) from error  # a write names none
-    checkpoints = checkpoint.found(output)
-    state = checkpoint.read_state(checkpoints[-1]) if checkpoints else None
-    if state is not None and state["step"] > config.schedule.num_steps:
+    checkpoint.sweep(output)
+    newest = checkpoint.newest(output)
+    if newest is not None and newest.step > config.schedule.num_steps:
         raise ValueError(
-            f"schedule.num_steps {config.schedule.num_steps}: {output} has taken {state['step']} "
+            f"schedule.num_steps {config.schedule.num_steps}: {output} has taken {newest.step} "
             "steps; give more, or another output"
         )
-    return state
+    return newest
 
 
 def _same_inputs(noted: Path, now: dict[str, Any]) -> None:
@@ -114,66 +133,81 @@ def run(
     config: LoopConfig,
     engine: Engine,
     batches: Iterator[tuple[T, dict[str, Any]]],
-    objective: Callable[[T], Losses],
     start: int,
-    measure: Callable[[int], dict[str, float]] = lambda done: {},
+    measure: Measure = lambda done, step_s, counts: {},
+    micro_rows: int | None = None,
 ) -> None:
-    """Train from step `start` to the schedule's end; `batches` begins at the batch of step
-    `start`. What `measure` gives after so many steps is logged with the step.
+    """Train from step `start` to the schedule's end; `batches` begins at the batch of step `start`
+    with this rank's rows, of which `micro_rows` (None: all) go through the model at once.
     """
-    if start:
-        engine.load(str(checkpoint.found(output)[-1]))
-    num_steps = engine.schedule.num_steps
-    log = _metrics(output / METRICS, start)
-    with _bar() as bar, _stop_request() as asked:
+    ranks, learner, num_steps = engine.ranks, engine.learner, engine.schedule.num_steps
+    ranks.together(lambda: check_room(output, engine.pieces(), config.keep_checkpoints))
+    saver = Saver(output, ranks, config.keep_checkpoints, config.keep_every_steps, config.hang_s)
+    done, stop = start, False
+    watched = _watch(config.hang_s, output / f"stacks_{ranks.rank}.txt")
+    logging = metrics(output, start, config.wandb) if ranks.is_first else nullcontext(_nowhere)
+    with _bar(ranks) as bar, _stop_request() as asked, watched as alive, logging as log:
         task = bar.add_task(output.name, total=num_steps, completed=start, numbers="")
         for step in range(start, num_steps):
+            alive()
             began = time.perf_counter()
             batch, state = next(batches)
             waited_s = time.perf_counter() - began
-            losses = objective(batch)
-            norm = engine.step(losses.total, step)
-            factor = engine.schedule.factor(step)
-            step_s = time.perf_counter() - began
-            log({"step": step, **losses.reports, "gradient_norm": norm, "lr_factor": factor,
-                 "data_wait_s": waited_s, "step_s": step_s, **measure(step + 1)})  # fmt: skip
-            bar.update(task, completed=step + 1, numbers=_numbers(losses.reports))
+            norms, stop = _agreed(ranks, learner.norms(batch), asked())
+            try:
+                parts = learner.parts(batch, micro_rows or sys.maxsize)
+                reports, norm = engine.step(step, parts, norms)
+            except NotFinite as error:
+                rows = " ".join(ranks.collected(" ".join(learner.digests(batch))))
+                raise NotFinite(f"{error}\nits rows: {rows}\nits data: {state}") from error
+            factor, step_s = engine.schedule.factor(step), time.perf_counter() - began
+            log({"step": step, **reports, "gradient_norm": norm, "lr_factor": factor,
+                 "data_wait_s": waited_s, "step_s": step_s,
+                 **measure(step + 1, step_s, reports | norms)})  # fmt: skip
+            bar.update(task, completed=step + 1, numbers=_numbers(reports))
+            saver.check()
             done = step + 1
-            if asked() or done == num_steps or done % config.save_every_steps == 0:
-                checkpoint.save(output, done, {"data": state}, engine.save, config.keep_checkpoints)
-            if asked() and done < num_steps:
-                raise Stopped(
-                    f"stopped after step {done} of {num_steps}; the same command goes on from there"
-                )
+            if stop or done == num_steps or done % config.save_every_steps == 0:
+                saver.save(done, {"data": state}, engine.pieces())
+            if stop and done < num_steps:
+                break
+        saver.wait()
+        ranks.together(lambda: None)  # rank 0 has named the last checkpoint
+    if stop and done < num_steps:
+        if ranks.is_first:
+            print(f"stopped after step {done} of {num_steps}; the same command goes on from there",
+                  file=sys.stderr)  # fmt: skip
+        raise Stopped
 
 
-def hours(output: Path) -> float:
-    """What the steps of a run have taken; 0 where there is no run."""
-    path = output / METRICS
-    lines = path.read_text().splitlines() if path.exists() else []
-    return sum(json.loads(line)["step_s"] for line in lines) / 3600
+def _nowhere(values: Mapping[str, Any]) -> None:
+    """Rank 0 logs for all."""
 
 
-def _metrics(path: Path, start: int) -> Callable[[dict[str, Any]], None]:
-    """Append one JSON line a step, after dropping lines of steps that are done again."""
-    if path.exists():
-        lines = path.read_text().splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]  # a full disk may cut the last one
-        part = path.with_name(path.name + ".part")
-        part.write_text("".join(line for line in whole if json.loads(line)["step"] < start))
-        part.replace(path)
+def _agreed(ranks: Ranks, norms: dict[str, float], stop: bool) -> tuple[dict[str, float], bool]:
+    """The norms of the global batch, and whether any rank was asked to stop."""
+    values = torch.tensor([float(stop), *norms.values()], dtype=torch.float64)
+    stops, *summed = ranks.total(values).tolist()
+    return dict(zip(norms, summed, strict=True)), stops > 0
 
-    def log(values: dict[str, Any]) -> None:
+
+@contextmanager
+def _watch(hang_s: int | None, path: Path) -> Iterator[Callable[[], None]]:
+    """Call what is given at least every `hang_s` seconds, or the process ends with its stacks in
+    a file. It is a C thread that looks, so a process that waits for another rank is caught too.
+    """
+    if hang_s is None:
+        yield lambda: None
+        return
+    with path.open("w") as file:
         try:
-            with path.open("a") as file:
-                print(json.dumps(values), file=file)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-
-    return log
+            yield lambda: faulthandler.dump_traceback_later(hang_s, exit=True, file=file)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    path.unlink()
 
 
-def _bar() -> Progress:
+def _bar(ranks: Ranks) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -181,6 +215,7 @@ def _bar() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[numbers]}"),
         console=Console(stderr=True),
+        disable=not ranks.is_first,
     )
 
 

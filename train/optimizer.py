@@ -32,6 +32,9 @@ class OptimizerConfig:
     """Muon's."""
     clip: float = 1.0
     """Largest norm of the whole gradient; a larger one is scaled down to it."""
+    average: float | None = None
+    """How much of the averaged weights (EMA) a step keeps, such as 0.999; the bundle then has
+    these. None: no average."""
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
@@ -43,6 +46,8 @@ class OptimizerConfig:
         if self.muon_lr is not None:
             rates["muon_lr"] = self.muon_lr
         found = [f"{name} {value}: above 0" for name, value in rates.items() if not value > 0]
+        if self.average is not None and not 0 < self.average < 1:
+            found.append(f"average {self.average}: above 0 and below 1")
         if not self.weight_decay >= 0:
             found.append(f"weight_decay {self.weight_decay}: at least 0")
         return found + [
@@ -134,13 +139,17 @@ def build(
         and name.startswith(hidden)
         and parameter.ndim == 2
     }
-    groups = []
+    alike: dict[tuple[float, float], list[nn.Parameter]] = {}  # by rate and decay
     for name, parameter in named.items():
         if name not in matrices:
             keys = [key for key in config.lr_scale if name.startswith(key)]
             scale = config.lr_scale[max(keys, key=len)] if keys else 1.0
             decay = config.weight_decay if parameter.ndim >= 2 else 0.0
-            groups.append({"params": [parameter], "lr": config.lr * scale, "weight_decay": decay})
+            alike.setdefault((config.lr * scale, decay), []).append(parameter)
+    groups = [
+        {"params": parameters, "lr": lr, "weight_decay": decay}
+        for (lr, decay), parameters in alike.items()
+    ]
     betas = (config.beta1, config.beta2)
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=betas, fused=True)]
     if matrices:

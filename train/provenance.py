@@ -12,7 +12,7 @@ from unimodal.data.folder import data_seeds
 from unimodal.eval.score import commit
 from unimodal.eval.tokenizer import read_card
 
-from .loop import hours
+from .metrics import hours
 
 CARD, COMMITS = "card.json", "commits.txt"
 DIRECTORIES = ("output", "shards", "tokenizer", "weights")  # of the machine: no part of a recipe

@@ -18,8 +18,8 @@ from unimodal.tokenizer.pixels import to_tensor
 
 from . import provenance
 from .engine import Engine
+from .learner import TokenizerLearner
 from .loop import LoopConfig, prepare, run, set_threads
-from .objectives import reconstruction
 from .optimizer import OptimizerConfig, build
 from .schedule import ScheduleConfig
 
@@ -53,24 +53,18 @@ def train(config: TokenizerRun) -> Path:
         raise ValueError(
             f"{len(samples)} samples do not fill a batch of {config.batch_images} pictures"
         )
-    state = prepare(config, config.output, {"shards": shards_hash(paths)})
+    newest = prepare(config, config.output, {"shards": shards_hash(paths)})
     provenance.begin(config.output)
     set_threads(config.loop)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = ImageTokenizer(config.model, config.seed).to(device)
-    engine = Engine(model, build(model, config.optimizer), config.schedule, config.optimizer.clip)
-    start = state["step"] if state else 0
+    learner = TokenizerLearner(model, device)
+    engine = Engine(learner, build(model, config.optimizer), config.schedule, config.optimizer.clip)
+    if newest is not None:
+        engine.restore(newest)
+    start = newest.step if newest else 0
     batches = pictures(samples, config.batch_images, config.seed, start)
-    run(
-        config.output,
-        config.loop,
-        engine,
-        batches,
-        lambda images_BCHW: reconstruction(
-            model, images_BCHW.to(device, memory_format=torch.channels_last)
-        ),
-        start,
-    )
+    run(config.output, config.loop, engine, batches, start)
     finished = config.output / "tokenizer"
     finished.mkdir(exist_ok=True)
     model.cpu().save(finished)

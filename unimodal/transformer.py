@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from unimodal.tokenizer.initial import normal
 
@@ -173,13 +174,15 @@ class Trunk(nn.Module):
 class Transformer(nn.Module):
     """ids -> embed -> forward -> logits, in three calls, so that a picture may enter as vectors."""
 
-    def __init__(self, config: TransformerConfig, seed: int = 0) -> None:
-        """Weights are a pure function of (config, seed): see `initial`.
+    def __init__(self, config: TransformerConfig, seed: int = 0, recompute: bool = False) -> None:
+        """Weights are a pure function of (config, seed): see `initial`. With `recompute`, training
+        keeps no activations inside a layer and computes them again for the backward pass.
 
         On the meta device there are none yet: they are to be loaded.
         """
         super().__init__()
         self.config = config
+        self.recompute = recompute
         self.model = Trunk(config)
         if not config.tied_head:
             self.lm_head = nn.Linear(config.width, config.num_ids, bias=False)
@@ -197,7 +200,10 @@ class Transformer(nn.Module):
         """x_BTD, positions_BT (int, from 0 in each document) -> hidden_BTD after the final norm."""
         rotate = Rotation.at(positions_BT, self.config, x_BTD.dtype)
         for number, layer in enumerate(self.model.layers):
-            x_BTD = layer(x_BTD, rotate, attend, number)
+            if self.recompute and torch.is_grad_enabled():
+                x_BTD = checkpoint(layer, x_BTD, rotate, attend, number, use_reentrant=False)
+            else:
+                x_BTD = layer(x_BTD, rotate, attend, number)
         return self.model.norm(x_BTD)
 
     def logits(

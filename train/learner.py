@@ -1,0 +1,130 @@
+"""What an engine trains: a model and its objective as one module, whose forward gives the loss.
+
+One module, because a sharded engine gathers weights where modules are called: whatever the loss
+touches is touched inside `forward`, in the same order on every rank, whatever is in its batch.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from unimodal.drawer import Drawer
+from unimodal.reader import Reader
+from unimodal.sequence import Batch
+from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.transformer import Transformer
+
+from .flops import document_counts
+from .objectives import LossConfig, language, reconstruction, target_weights
+
+T = TypeVar("T")
+TOTAL = "total"  # of what a forward gives: the scalar to minimise; the others are to report
+
+
+class Learner(nn.Module, Generic[T]):
+    """A `model`, and how a batch of T becomes a loss."""
+
+    model: Any
+    outside: list[nn.Parameter]
+    """Parameters that `forward` uses outside of the modules that they belong to."""
+
+    def norms(self, batch: T) -> dict[str, float]:
+        """What the batch adds to the sums that losses are divided by, known before any forward."""
+        raise NotImplementedError
+
+    def forward(self, part: T, norms: Mapping[str, float]) -> dict[str, Tensor]:
+        """TOTAL, and scalars that add up over the parts of a global batch with these norms."""
+        raise NotImplementedError
+
+    def parts(self, batch: T, rows: int) -> list[T]:
+        """The batch in micro-batches of so many rows."""
+        raise NotImplementedError
+
+    def digests(self, batch: T) -> list[str]:
+        """What tells each row from every other: the first 16 hex digits of a SHA-256."""
+        raise NotImplementedError
+
+
+class LanguageLearner(Learner[Batch]):
+    """A transformer and the loss of packed rows."""
+
+    def __init__(
+        self,
+        transformer: Transformer,
+        reader: Reader,
+        drawer: Drawer,
+        config: LossConfig,
+        sources: Sequence[str],
+        device: str = "cpu",
+        autocast: bool = False,
+    ) -> None:
+        """`autocast`: matrix products in bfloat16 while weights are float32."""
+        super().__init__()
+        self.model = transformer
+        self.reader, self.drawer, self.config, self.sources = reader, drawer, config, sources
+        self.device, self.autocast = device, autocast
+        tied = transformer.config.tied_head
+        head: Any = transformer.model.embed_tokens if tied else transformer.lm_head
+        self.outside = [head.weight]
+
+    def norms(self, batch: Batch) -> dict[str, float]:
+        """The sum of the targets' weights for each modality; and, to log, the counts of
+        `document_counts`.
+        """
+        weights = target_weights(batch, self.drawer.vocabulary.first_code)
+        return weights | document_counts(batch)
+
+    def forward(self, part: Batch, norms: Mapping[str, float] | None = None) -> dict[str, Tensor]:
+        """See `language`; norms None: the part is all of its batch."""
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
+            moved = part.to(self.device)
+            losses = language(
+                self.model, self.reader, self.drawer, moved, self.config, norms, self.sources
+            )
+        return {TOTAL: losses.total, **losses.sums}
+
+    def parts(self, batch: Batch, rows: int) -> list[Batch]:
+        """Neighbours stay together: the rows of a group cost the same."""
+        split = {name: value.split(rows) for name, value in vars(batch).items()}
+        columns = zip(*split.values(), strict=True)
+        return [Batch(**dict(zip(split, values, strict=True))) for values in columns]
+
+    def digests(self, batch: Batch) -> list[str]:
+        """Of each row's ids, labels and weights."""
+        return [_digest(row) for row in zip(batch.ids, batch.labels, batch.weights, strict=True)]
+
+
+class TokenizerLearner(Learner[Tensor]):
+    """An image tokenizer and the error of its reconstructions."""
+
+    def __init__(self, tokenizer: ImageTokenizer, device: str = "cpu") -> None:
+        super().__init__()
+        self.model, self.device, self.outside = tokenizer, device, []
+
+    def norms(self, batch: Tensor) -> dict[str, float]:
+        """Nothing: an error is a mean over its own batch, which is never cut."""
+        return {}
+
+    def forward(self, part: Tensor, norms: Mapping[str, float]) -> dict[str, Tensor]:
+        """See `reconstruction`; part: (B, 3, H, W) in [-1, 1]."""
+        moved = part.to(self.device, memory_format=torch.channels_last)
+        losses = reconstruction(self.model, moved)
+        return {TOTAL: losses.total, **losses.sums}
+
+    def parts(self, batch: Tensor, rows: int) -> list[Tensor]:
+        """The batch as it is."""
+        return [batch]
+
+    def digests(self, batch: Tensor) -> list[str]:
+        """Of each picture."""
+        return [_digest([picture]) for picture in batch]
+
+
+def _digest(tensors: Sequence[Tensor]) -> str:
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.cpu().numpy().tobytes())
+    return found.hexdigest()[:16]

@@ -1,0 +1,73 @@
+"""What a run logs: one JSON line a step, and the same to Weights & Biases where asked for."""
+
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+METRICS = "metrics.jsonl"
+WANDB_ID = "wandb_id.txt"  # so that a resumed run goes on in the same curves
+
+
+@contextmanager
+def metrics(output: Path, start: int, project: str | None) -> Iterator[Callable[[Mapping], None]]:
+    """Gives what logs the values of a step, the first one of `start`.
+
+    Lines of steps that are done again are dropped. ValueError when wandb is asked for and not
+    installed.
+    """
+    path = output / METRICS
+    _drop(path, start)
+    curves = _wandb(output, project) if project is not None else None
+
+    def log(values: Mapping[str, Any]) -> None:
+        try:
+            with path.open("a") as file:
+                print(json.dumps(values), file=file)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        if curves is not None:
+            curves.log({k: v for k, v in values.items() if k != "step"}, step=values["step"])
+
+    try:
+        yield log
+    finally:
+        if curves is not None:
+            curves.finish()
+
+
+def hours(output: Path) -> float:
+    """What the steps of a run have taken; 0 where there is no run."""
+    return sum(line["step_s"] for line in read(output)) / 3600
+
+
+def read(output: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log, one a step."""
+    path = output / METRICS
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _drop(path: Path, start: int) -> None:
+    if path.exists():
+        lines = path.read_text().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]  # a full disk may cut the last one
+        part = path.with_name(path.name + ".part")
+        part.write_text("".join(line for line in whole if json.loads(line)["step"] < start))
+        part.replace(path)
+
+
+def _wandb(output: Path, project: str) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise ValueError(
+            "loop.wandb: wandb is not installed; pip install 'unimodal[train]', or leave it out"
+        ) from error
+    noted = output / WANDB_ID
+    if not noted.exists():
+        noted.write_text(secrets.token_hex(4))
+    return wandb.init(
+        project=project, name=output.name, id=noted.read_text(), dir=output, resume="allow"
+    )

@@ -1,0 +1,101 @@
+"""The processes of a run: who this one is, and what they find out together.
+
+`torchrun` and `deepspeed` start the processes and say who each is by RANK, WORLD_SIZE and
+LOCAL_RANK. What they tell each other here is small and goes by the CPU.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+T = TypeVar("T")
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+
+
+class Elsewhere(SystemExit):
+    """Another rank failed, and says why itself."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One process of `world_size`; rank 0 writes what is written once."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    """The process on its own machine, and the GPU that it takes."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that writes."""
+        return self.rank == 0
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over all ranks of a float64 tensor on the CPU."""
+        if self.world_size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def collected(self, text: str) -> list[str]:
+        """The text of each rank, in order."""
+        if self.world_size == 1:
+            return [text]
+        data = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
+        dist.all_gather(sizes, torch.tensor([len(data)]))
+        longest = max(int(size) for size in sizes)
+        padded = torch.zeros(longest, dtype=torch.uint8)
+        padded[: len(data)] = data
+        found = [torch.zeros_like(padded) for _ in range(self.world_size)]
+        dist.all_gather(found, padded)
+        return [
+            bytes(one[: int(size)].tolist()).decode()
+            for one, size in zip(found, sizes, strict=True)
+        ]
+
+    def together(self, work: Callable[[], T]) -> T:
+        """What `work` gives. Where it fails on any rank, every rank stops: the first one that
+        failed with its own error, the others by Elsewhere.
+        """
+        problem: Exception | None = None
+        try:
+            result = work()
+        except (ValueError, OSError) as error:
+            problem = error
+        failed = [bool(text) for text in self.collected("failed" if problem else "")]
+        if problem is not None and failed.index(True) == self.rank:
+            raise problem
+        if any(failed):
+            raise Elsewhere(2)
+        return result
+
+
+def connect(timeout_s: float) -> Ranks:
+    """This process among those that were launched with it; alone where it was not.
+
+    Waits `timeout_s` seconds for the others, and as long for any answer later on.
+    """
+    if "RANK" not in os.environ:
+        return Ranks()
+    rank, world_size, local_rank = (int(os.environ[name]) for name in LAUNCHED)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank)
+    if world_size > 1 and not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        began = time.monotonic()
+        try:
+            dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"rank {rank} of {world_size} did not meet the others at "
+                f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} within "
+                f"{time.monotonic() - began:.0f} s: {error}"
+            ) from error
+    return Ranks(rank, world_size, local_rank)
