@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from math import prod
 from pathlib import Path
 
 import checkpoints
@@ -278,32 +279,41 @@ def test_a_full_disk_is_seen_before_and_while_writing(tokenizer, tmp_path, monke
 # --- memory -------------------------------------------------------------------------------------
 
 PEAK = """
-import resource, sys
+import sys
+from math import prod
 from pathlib import Path
+import torch, transformers
+from unimodal.export import export
 from unimodal.grow import Growth, grow
 from unimodal.huggingface import read_config, shapes
 from unimodal.tokenizer.grid import Grid
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-import transformers, unimodal.export
-transformers.AutoConfig.for_model("qwen3")
-import torch
-torch.linalg.eigh(torch.eye(64).double() + 1e-3)
+
+def memory(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
+
 source, tokenizer, output = sys.argv[1:]
-before = peak()
-grow(source, Path(tokenizer), Path(output), Growth(grid=Grid(3, 2)))
-unimodal.export.export(Path(output), Path(output + "-exported"))
-print(peak() - before)
+transformers.AutoTokenizer, shapes(read_config(Path(source))[1])  # libraries, read at first use
+torch.linalg.eigh(torch.eye(64).double() + 1e-3)
+for work in (
+    lambda: grow(source, Path(tokenizer), Path(output), Growth(grid=Grid(3, 2))),
+    lambda: export(Path(output), Path(output + "-exported")),
+):
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = memory("VmRSS")
+    work()
+    print(memory("VmHWM") - before)
 """
 
 
-def test_growth_takes_far_less_memory_than_the_model(tokenizer, tmp_path):
-    """A model of 300 MB, two thirds of it one embedding, in 60 MB."""
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+def test_growth_and_export_take_far_less_memory_than_the_model(tokenizer, tmp_path):
     checkpoints.save(tmp_path / "old")
-    shape = {"vocab_size": 400_000, "hidden_size": 256, "intermediate_size": 64_000}
+    shape = {"vocab_size": 60_000, "hidden_size": 256, "intermediate_size": 90_000}
     checkpoints.change(tmp_path / "old", **shape)
     _, grown = read_config(tmp_path / "old")
     weights = {
-        name: torch.randint(-9, 9, shape, dtype=torch.int8).bfloat16()
+        name: (torch.arange(prod(shape)) % 251).bfloat16().reshape(shape)
         for name, shape in shapes(grown).items()
     }
     save_file(weights, tmp_path / "old" / "model.safetensors")
@@ -312,4 +322,6 @@ def test_growth_takes_far_less_memory_than_the_model(tokenizer, tmp_path):
     words = [str(tmp_path / "old"), str(tokenizer), str(tmp_path / "new")]
     done = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) * 1024 < 0.35 * size, f"{int(done.stdout) / 1024:.0f} MiB"
+    peaks = [int(line) for line in done.stdout.split()]
+    print([f"{peak / 1e6:.0f} MB of {size / 1e6:.0f}" for peak in peaks])
+    assert max(peaks) < 0.25 * size, peaks

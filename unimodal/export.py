@@ -99,6 +99,7 @@ def export(
         for name, content in files.items():
             text = json.dumps(content, indent=2, ensure_ascii=False)
             (fresh / name).write_text(text + "\n", encoding="utf-8")
+        _check_loaded(fresh, parts)
         (fresh / OWN).mkdir()
         for name in (*PARTS, parts.text.FILE):
             shutil.copyfile(directory / name, fresh / OWN / name)
@@ -181,6 +182,19 @@ def _check_spelling(parts: Parts, tree: dict[str, Any]) -> None:
             )
 
 
+def _check_loaded(directory: Path, parts: Parts) -> None:
+    """`AutoTokenizer` reads some difficult texts as ours does."""
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(directory)
+    for sample in SAMPLES:
+        if theirs(sample)["input_ids"] != parts.text.encode(sample):
+            raise ValueError(
+                f"AutoTokenizer reads {sample!r} otherwise than this model's text tokenizer: of a"
+                " checkpoint with the biases of Qwen2 it takes the tokenizer to be Qwen2's"
+            )
+
+
 def _special_ids(parts: Parts) -> dict[str, int]:
     control = parts.layout.vocabulary.control
     return {"bos": control("begin"), "eos": control("turn_end"), "pad": control("pad")}
@@ -203,6 +217,7 @@ def _tokenizer_config(parts: Parts) -> dict[str, Any]:
         "bos_token": spelling("begin"),
         "eos_token": spelling("turn_end"),
         "pad_token": spelling("pad"),
+        "unk_token": spelling("pad"),  # nothing is unknown; else Qwen2's class makes a mark of text
         "padding_side": "left",
         "clean_up_tokenization_spaces": False,
         "model_max_length": parts.layout.context,

@@ -19,6 +19,7 @@ from torch import Tensor
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CHUNK_BYTES = 2**23
+ROWS_BYTES = 2**20  # of rows at once, which become several times that in float64
 MOST_HEADER_BYTES = 10**8  # as the safetensors library has it
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 BYTES = {"F32": 4, "F16": 2, "BF16": 2}
@@ -54,7 +55,7 @@ class Stored:
         """The tensor as float64 blocks of whole rows (n, width), in order."""
         width = prod(self.shape[1:])
         row_bytes = width * BYTES[self.dtype]
-        block_bytes = max(1, CHUNK_BYTES // row_bytes) * row_bytes
+        block_bytes = max(1, ROWS_BYTES // row_bytes) * row_bytes
         with self.path.open("rb") as stream:
             stream.seek(self.start)
             for at in range(self.start, self.stop, block_bytes):
