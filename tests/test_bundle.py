@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from unimodal import bundle
 from unimodal.bundle import BundleError, load
 from unimodal.document import Document, Text
+from unimodal.manifest import FILES
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 
 
@@ -65,7 +66,7 @@ def test_manifest_holds_the_sha256_of_every_file(saved):
         assert listed == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-@pytest.mark.parametrize("name", bundle.FILES)
+@pytest.mark.parametrize("name", FILES)
 def test_each_missing_cut_or_altered_file_is_named(saved, name):
     path = saved / name
     whole = path.read_bytes()
@@ -151,7 +152,7 @@ def test_files_that_do_not_fit_each_other_are_refused(saved):
 
 
 def test_damaged_manifests_are_refused(saved):
-    for files in (3, {"../../etc/passwd": {}}, dict.fromkeys(bundle.FILES, 3)):
+    for files in (3, {"../../etc/passwd": {}}, dict.fromkeys(FILES, 3)):
         (saved / "manifest.json").write_text(json.dumps({"files": files}))
         with pytest.raises(BundleError, match="manifest.json does not list"):
             load(saved)

@@ -1,5 +1,6 @@
 """Other families' text tokenizers: the ids of their own libraries, and no text becomes a mark."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 
 from unimodal.foreign import JsonTokenizer, PieceTokenizer, read_foreign
-from unimodal.generation import _Characters
+from unimodal.text import Characters
 
 PLAIN = [
     "draw two red circles",
@@ -131,10 +132,17 @@ def test_saved_files_are_the_same_and_hashes_tell_tokenizers_apart(kind, everyon
 
 
 @pytest.mark.parametrize("kind", ["json", "pieces", "llama"])
+def test_a_tokenizer_goes_to_another_process(kind, everyone):
+    again = copy.deepcopy(everyone[kind])  # by the same protocol as to a worker of the loader
+    assert again.encode(SPELLED[3]) == everyone[kind].encode(SPELLED[3])
+    assert again.hash == everyone[kind].hash
+
+
+@pytest.mark.parametrize("kind", ["json", "pieces", "llama"])
 @pytest.mark.parametrize("text", [text for text in PLAIN if text])
 def test_a_text_that_is_read_id_by_id_keeps_its_spaces(kind, text, everyone):
     tokenizer = everyone[kind]
-    characters = _Characters(tokenizer)
+    characters = Characters(tokenizer)
     pieces = [characters.push(token) for token in tokenizer.encode(text)]
     assert "".join(pieces) + characters.flush() == kept(text, kind)
     assert len([piece for piece in pieces if piece]) > len(text) / 20  # not all at the end
@@ -142,7 +150,7 @@ def test_a_text_that_is_read_id_by_id_keeps_its_spaces(kind, text, everyone):
 
 def test_an_unfinished_character_is_not_said(everyone):
     for tokenizer in everyone.values():
-        characters = _Characters(tokenizer)
+        characters = Characters(tokenizer)
         ids = tokenizer.encode("é😀")[:-1]
         assert "".join(map(characters.push, ids)) + characters.flush() == "é"
 

@@ -24,7 +24,7 @@ from unimodal.generation import (
 )
 from unimodal.grammar import Choice, Grammar, State
 from unimodal.sampling import guide
-from unimodal.text import TextTokenizer
+from unimodal.text import Characters, TextTokenizer
 
 Logits = dict[tuple[int, int], torch.Tensor]  # by (request, position in its reply)
 
@@ -266,7 +266,7 @@ class Spelled:
 
 def test_characters_are_never_cut() -> None:
     text = "naïve 画 🟥 e\u0301 ok"
-    characters = generation._Characters(Spelled())  # type: ignore[arg-type]
+    characters = Characters(Spelled())  # type: ignore[arg-type]
     pushed = [characters.push(byte) for byte in text.encode()]
     assert "".join(pushed) == text and characters.flush() == ""
     assert set(pushed) - {""} == set(text)
@@ -280,7 +280,7 @@ def test_characters_are_never_cut() -> None:
 def test_streamed_text_of_a_real_tokenizer_is_whole() -> None:
     text = "größer, 红色的圆 🟥🟥"
     tokenizer = TextTokenizer.train(["red circle größer"], 270)
-    characters = generation._Characters(tokenizer)
+    characters = Characters(tokenizer)
     pushed = [characters.push(token) for token in tokenizer.encode(text)]
     assert "".join(pushed) == text and not any("\ufffd" in delta for delta in pushed)
 

@@ -1,5 +1,6 @@
 """Growth: a bundle whose old ids are what they were, and whose new ones are ordinary."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -255,6 +256,21 @@ def test_damaged_numbers_are_seen_and_leave_nothing(tokenizer, tmp_path):
     save_file(weights, tmp_path / "old" / "model.safetensors")
     with pytest.raises(ValueError, match="not finite: it is damaged"):
         grow(str(tmp_path / "old"), tokenizer, tmp_path / "new", GROWTH)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_an_interruption_leaves_nothing(tokenizer, tmp_path):
+    checkpoints.save(tmp_path / "old")
+    seen = []
+
+    def stop(done: int, total: int) -> None:
+        seen.append((done, total))
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        grow(str(tmp_path / "old"), tokenizer, tmp_path / "new", GROWTH, on_progress=stop)
+    assert len(seen) > 3 and all(a < b for (a, _), (b, _) in itertools.pairwise(seen))
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 

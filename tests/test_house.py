@@ -129,7 +129,9 @@ def test_every_public_name_is_there():
         unimodal.lod  # noqa: B018
 
 
-@pytest.mark.parametrize("verb", [[], ["chat"], ["encode"], ["data"], ["eval"], ["train"]])
+@pytest.mark.parametrize(
+    "verb", [[], ["chat"], ["encode"], ["grow"], ["export"], ["data"], ["eval"], ["train"]]
+)
 def test_help_imports_nothing_heavy(verb: list[str]):
     code = f"""if True:
         import sys
@@ -180,7 +182,7 @@ def test_the_wheel_works_where_no_clone_is(wheel: Path, tmp_path: Path):
         return run(sys.executable, *words, cwd=tmp_path, path=str(site))
 
     assert python("-c", "import unimodal; print(unimodal.__file__)").startswith(str(site))
-    verbs = ("chat", "decode", "encode", "data", "eval", "train")
+    verbs = ("chat", "decode", "encode", "export", "grow", "data", "eval", "train")
     text = python("-m", "unimodal", "--help")
     assert [verb for verb in verbs if f"\n  {verb} " not in text] == []
     number = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]

@@ -171,6 +171,15 @@ def test_what_cannot_be_read_is_refused_in_words(case, tmp_path):
         read(tmp_path)
 
 
+def test_a_window_that_config_json_does_not_name_is_as_mistral_has_it(tmp_path):
+    checkpoints.save(tmp_path, "mistral")
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["sliding_window"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="sliding_window 4096: our attention sees"):
+        read(tmp_path)
+
+
 def test_all_problems_come_at_once(tmp_path):
     checkpoints.save(tmp_path, "mistral")
     dynamic = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
@@ -217,6 +226,19 @@ def test_what_is_neither_a_directory_nor_on_the_hub(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match="nobody/nothing is no directory, and the hub did not"):
         fetch("nobody/nothing")
+
+
+def test_a_checkpoint_of_the_hub_is_taken_from_its_cache(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    home = tmp_path / "models--somebody--small"
+    checkpoints.save(home / "snapshots" / ("0" * 40), "llama")
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("0" * 40)
+    assert read(fetch("somebody/small")).family == "llama"
+    checkpoints.change(home / "snapshots" / ("0" * 40), hidden_act="gelu")
+    with pytest.raises(CheckpointError, match="hidden_act 'gelu'"):
+        fetch("somebody/small")
 
 
 SHAPES = [

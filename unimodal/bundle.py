@@ -14,14 +14,11 @@ anything is built from it. Saving writes a new directory beside the old one, loa
 it whole, and only then renames it into place. Nothing is ever unpickled.
 """
 
-import hashlib
-import json
-import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -31,14 +28,14 @@ from torch import Tensor
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 
-from . import config
+from . import config, manifest
 from .card import check_card, readme
 from .drawer import Drawer, NextCode
-from .foreign import JsonTokenizer, PieceTokenizer
 from .generation import Sampling
+from .manifest import FORMAT, MANIFEST, TEXT_FAMILIES, BundleError, read_json, write_json
 from .reader import CodeReader, Reader
 from .sequence import Sequencer
-from .tensors import INDEX, SINGLE, weight_files
+from .tensors import SINGLE, weight_files
 from .text import TextTokenizer
 from .transformer import Transformer, TransformerConfig
 from .vocabulary import Vocabulary
@@ -46,29 +43,10 @@ from .vocabulary import Vocabulary
 if TYPE_CHECKING:
     from .chat import Chat
 
-DEFAULT = Path(__file__).parent / "default"
-FORMAT = 1  # raised when a reader of the old layout would misread the new one
-MANIFEST = "manifest.json"
 PARTS = ("config.json", "tokenizer.json", "tokenizer.safetensors", "card.json")
-PROVENANCE = ("card.json", "README.md")  # about the model: not part of what its hash covers
-FILES = (
-    "model.safetensors",
-    "tokenizer.safetensors",
-    "tokenizer.json",
-    "text.json",
-    "config.json",
-    *PROVENANCE,
-)  # of a model trained here; one that was grown may hold the following in place of two of them
-TEXT_FAMILIES: dict[str, type[TextTokenizer]] = {
-    family.FILE: family for family in (TextTokenizer, JsonTokenizer, PieceTokenizer)
-}
-SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
+DEFAULT = Path(__file__).parent / "default"
 GRID = Grid(8, 8)  # 64 x 64 pixels of patches of 8
 SAMPLING = Sampling()
-
-
-class BundleError(ValueError):
-    """A bundle that cannot be read or written; the message names the file and the way out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,9 +155,9 @@ def read_parts(directory: Path) -> Parts:
     """What a bundle holds beside its weights, after checking every file; errors as those of
     `load`.
     """
-    manifest = _read_manifest(directory)
-    _check_files(directory, manifest)
-    return replace(read_loose_parts(directory), hash=_model_hash(manifest))
+    files = _read_manifest(directory)
+    manifest.check(directory, files)
+    return replace(read_loose_parts(directory), hash=manifest.model_hash(files))
 
 
 def read_loose_parts(directory: Path) -> Parts:
@@ -191,7 +169,7 @@ def read_loose_parts(directory: Path) -> Parts:
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{directory}: its files do not fit each other ({error})") from error
     _check_parts(directory, layout, text, tokenizer)
-    return Parts(layout, text, tokenizer, _read_json(directory / "card.json"))
+    return Parts(layout, text, tokenizer, read_json(directory / "card.json"))
 
 
 def save_bundle(
@@ -235,13 +213,10 @@ def write_parts(
     """Write into a directory that holds the weights all else that makes it a bundle."""
     tokenizer.save(fresh)
     text.save(fresh / text.FILE)
-    _write_json(fresh / "config.json", _stored(layout))
-    _write_json(fresh / "card.json", card)
+    write_json(fresh / "config.json", _stored(layout))
+    write_json(fresh / "card.json", card)
     (fresh / "README.md").write_text(readme(card), encoding="utf-8")
-    names = [path.name for path in fresh.iterdir()]
-    names = [*_model_files(names), *PROVENANCE]
-    files = {name: _digest(fresh / name) for name in names}
-    _write_json(fresh / MANIFEST, {"format": FORMAT, "files": files})
+    manifest.write(fresh)
 
 
 def publish(directory: Path, fill: Callable[[Path], None]) -> None:
@@ -274,19 +249,8 @@ def _stored(layout: Layout) -> dict[str, Any]:
     return values
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: {error}; fetch the bundle again") from error
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _read_manifest(directory: Path) -> dict[str, dict[str, Any]]:
-    """{file name: {"bytes", "sha256"}} of a bundle."""
+def _read_manifest(directory: Path) -> manifest.Files:
+    """The manifest of a bundle, which must be there."""
     if not (directory / MANIFEST).is_file():
         if directory == DEFAULT:
             raise BundleError(
@@ -298,65 +262,11 @@ def _read_manifest(directory: Path) -> dict[str, dict[str, Any]]:
             f"{directory} is no model: {what}; give the directory that a training run wrote, or"
             " no path at all for the default model"
         )
-    manifest = _read_json(directory / MANIFEST)
-    files = manifest.get("files") if isinstance(manifest, dict) else None
-    if not _lists_files(files):
-        raise BundleError(f"{directory / MANIFEST} does not list the files of a bundle: {FILES}")
-    return cast(dict[str, dict[str, Any]], files)
-
-
-def _lists_files(files: Any) -> bool:
-    """Whether a manifest's `files` name exactly the files of a bundle, each with a mapping."""
-    if not isinstance(files, dict) or not all(
-        isinstance(listed, dict) for listed in files.values()
-    ):
-        return False
-    weights = [name for name in files if name in (SINGLE, INDEX) or SHARD.fullmatch(name)]
-    whole = weights == [SINGLE] or (INDEX in weights and SINGLE not in weights and len(weights) > 2)
-    texts = [name for name in files if name in TEXT_FAMILIES]
-    rest = {name for name in FILES if name not in (SINGLE, TextTokenizer.FILE)}
-    return whole and len(texts) == 1 and set(files) == {*weights, *texts, *rest}
-
-
-def _model_files(names: Iterable[str]) -> list[str]:
-    """Those of a bundle's files that make the model, in the order in which its hash covers them."""
-    names = set(names) - {MANIFEST, *PROVENANCE}
-    last = ["tokenizer.safetensors", "tokenizer.json", *(names & set(TEXT_FAMILIES)), "config.json"]
-    return [*sorted(names - set(last)), *last]
-
-
-def _check_files(directory: Path, manifest: dict[str, dict[str, Any]]) -> None:
-    """Every listed file is there and whole, and there is no other (hidden ones do not count)."""
-    again = "fetch the bundle again"
-    for name, listed in manifest.items():
-        path = directory / name
-        if not path.is_file():
-            raise BundleError(f"{path} is missing: {again}")
-        found = _digest(path)
-        if found["bytes"] != listed.get("bytes"):
-            raise BundleError(
-                f"{path} has {found['bytes']} bytes instead of {listed.get('bytes')}: {again}"
-            )
-        if found["sha256"] != listed.get("sha256"):
-            raise BundleError(f"{path} is not the file saved here (its sha256 differs): {again}")
-    for path in sorted(directory.iterdir()):
-        if path.name not in (*manifest, MANIFEST) and not path.name.startswith("."):
-            raise BundleError(f"{path} is foreign to the bundle: move it elsewhere")
-
-
-def _digest(path: Path) -> dict[str, Any]:
-    with path.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": sha256}
-
-
-def _model_hash(manifest: dict[str, dict[str, Any]]) -> str:
-    lines = [f"{name} {manifest[name]['sha256']}\n" for name in _model_files(manifest)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return manifest.read(directory)
 
 
 def _read_layout(path: Path) -> Layout:
-    stored = _read_json(path)
+    stored = read_json(path)
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
         raise BundleError(f"{path} is not of format {FORMAT}: update unimodal or the bundle")
     try:

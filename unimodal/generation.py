@@ -27,7 +27,7 @@ from .cache import Cache
 from .document import Document, Part, Picture, Text
 from .grammar import Choice, Grammar, State
 from .sampling import Sampling, guide, noise, pick
-from .text import TextTokenizer
+from .text import Characters
 
 if TYPE_CHECKING:
     from .bundle import Model
@@ -154,42 +154,6 @@ def _run(model: "Model", requests: list["_Request"], batch: int) -> Iterator[Eve
             branches += request.open()
 
 
-class _Characters:
-    """Ids to text as they come; an unfinished character waits for its other bytes.
-
-    What is new is read behind what was read last: some tokenizers drop the space before a text's
-    first word, and only there.
-    """
-
-    def __init__(self, text: TextTokenizer):
-        self._text = text
-        self._last: list[int] = []
-        self._waiting: list[int] = []
-
-    def push(self, token: int) -> str:
-        """The characters that this id completes."""
-        self._waiting.append(token)
-        text = self._read()
-        if text.endswith("\ufffd"):  # unfinished, or not UTF-8 at all: what follows will tell
-            return ""
-        self._last, self._waiting = self._waiting, []
-        return text
-
-    def flush(self) -> str:
-        """What waits at the end of a text, without an unfinished character."""
-        text = self._read().rstrip("\ufffd")
-        self._last, self._waiting = [], []
-        return text
-
-    def _read(self) -> str:
-        """The text of the waiting ids."""
-        before = self._text.decode(self._last)
-        whole = self._text.decode(self._last + self._waiting)
-        # Bytes that are no UTF-8 may spoil the run of bytes before them too; they stand alone then.
-        fits = whole.startswith(before)
-        return whole[len(before) :] if fits else self._text.decode(self._waiting)
-
-
 @dataclass(eq=False)
 class _Branch:
     """A row of the batch: a request as it is, or (`blind`) without the user's text."""
@@ -233,7 +197,7 @@ class _Request:
         self.parts: list[Part] = []
         self.branch: _Branch | None = None
         self.blind: _Branch | None = None
-        self._characters = _Characters(model.text)
+        self._characters = Characters(model.text)
         self._text = ""
 
     @property
