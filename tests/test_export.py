@@ -9,7 +9,7 @@ import checkpoints
 import pytest
 import torch
 from click.testing import CliRunner
-from test_grow import GROWTH, tokenizer  # noqa: F401  (a fixture)
+from test_grow import GROWTH, image, tokenizer  # noqa: F401  (fixtures)
 from test_transformer import logits
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -45,14 +45,14 @@ KINDS = {
 
 
 @pytest.fixture(scope="module", params=[*KINDS, "default"])
-def bundle(request, tokenizer, tmp_path_factory) -> Path:  # noqa: F811
+def bundle(request, image, tmp_path_factory) -> Path:  # noqa: F811
     if request.param == "default":
         return DEFAULT
     family, tied, kind, dtype, values = KINDS[request.param]
     folder = tmp_path_factory.mktemp("grown")
     checkpoints.save(folder / "old", family, tied, dtype=dtype, tokenizer=kind, **values)
     growth = replace(GROWTH, rows="codes")
-    return grow(str(folder / "old"), tokenizer, folder / "new", growth, most_shard_bytes=40_000)
+    return grow(folder / "old", image, folder / "new", growth, most_shard_bytes=40_000)
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +125,9 @@ def test_every_id_has_one_name(model, exported):
     assert tokenizer.decode(ids) == model.text.decode(ids) == said
 
 
-def test_a_qwen2_with_a_tokenizer_of_another_kind_is_refused(tokenizer, tmp_path):  # noqa: F811
+def test_a_qwen2_with_a_tokenizer_of_another_kind_is_refused(image, tmp_path):  # noqa: F811
     checkpoints.save(tmp_path / "old", "qwen2", tokenizer="pieces")
-    bundle = grow(str(tmp_path / "old"), tokenizer, tmp_path / "new", GROWTH)
+    bundle = grow(tmp_path / "old", image, tmp_path / "new", GROWTH)
     with pytest.raises(ValueError, match="AutoTokenizer reads .* takes the tokenizer to be Qwen2"):
         export(bundle, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
@@ -194,6 +194,11 @@ def test_weights_that_were_trained_elsewhere_come_back(bundle, exported, theirs,
     assert torch.equal(back.transformer.state_dict()[name], 2 * old)
     with torch.no_grad():
         theirs.model.layers[0].mlp.down_proj.weight.div_(2)
+
+
+def test_an_export_does_not_grow_again(exported, image, tmp_path):  # noqa: F811
+    with pytest.raises(ValueError, match="exported from a bundle: its vocabulary has grown alrea"):
+        grow(exported, image, tmp_path / "new")
 
 
 def test_the_commands(tmp_path, tokenizer):  # noqa: F811

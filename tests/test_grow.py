@@ -26,6 +26,7 @@ from unimodal.grow import Growth, grow
 from unimodal.huggingface import read_config, shapes
 from unimodal.rows import SHRINK, Statistics, code_rows, gaussian_rows
 from unimodal.tensors import weight_files
+from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.vocabulary import CONTROL
 
@@ -40,6 +41,11 @@ def tokenizer(tiny_model, tmp_path_factory) -> Path:
     return directory
 
 
+@pytest.fixture(scope="module")
+def image(tiny_model) -> ImageTokenizer:
+    return tiny_model.tokenizer
+
+
 def tensors(directory: Path) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
     for path in weight_files(directory):
@@ -50,10 +56,10 @@ def tensors(directory: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("rows", ["gaussian", "codes"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("family", checkpoints.FAMILIES)
-def test_old_logits_are_the_same_bits(family, tied, rows, tokenizer, tmp_path):
+def test_old_logits_are_the_same_bits(family, tied, rows, image, tmp_path):
     kind = "pieces" if family in ("llama", "mistral") else "json"
     checkpoints.save(tmp_path / "old", family, tied, tokenizer=kind, shard="20KB")
-    grow(str(tmp_path / "old"), tokenizer, tmp_path / "new", Growth(rows=rows, grid=Grid(3, 2)))
+    grow(tmp_path / "old", image, tmp_path / "new", Growth(rows=rows, grid=Grid(3, 2)))
     before, after = ours(tmp_path / "old"), load(tmp_path / "new").transformer
     ids_BT = torch.randint(0, NUM_OLD, (2, 50), generator=torch.Generator().manual_seed(1))
     positions_BT = torch.arange(50).expand(2, 50)
@@ -74,10 +80,10 @@ def attend():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)
-def test_bytes_of_old_weights_and_their_dtype_stay(dtype, tokenizer, tmp_path):
+def test_bytes_of_old_weights_and_their_dtype_stay(dtype, image, tmp_path):
     checkpoints.save(tmp_path / "old", "qwen3", tied=False, dtype=dtype)
     directory = tmp_path / "new"
-    grow(str(tmp_path / "old"), tokenizer, directory, GROWTH, most_shard_bytes=30_000)
+    grow(tmp_path / "old", image, directory, GROWTH, most_shard_bytes=30_000)
     assert len(weight_files(directory)) > 2
     assert max(path.stat().st_size for path in weight_files(directory)) < 95_000  # one table
     before, after = tensors(tmp_path / "old"), tensors(directory)
@@ -91,12 +97,12 @@ def test_bytes_of_old_weights_and_their_dtype_stay(dtype, tokenizer, tmp_path):
     assert model.card["config"]["family"] == "qwen3"
 
 
-def test_growth_is_a_function_of_its_seed(tokenizer, tmp_path):
+def test_growth_is_a_function_of_its_seed(image, tmp_path):
     checkpoints.save(tmp_path / "old")
     hashes = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         growth = Growth(grid=Grid(3, 2), seed=seed)
-        grow(str(tmp_path / "old"), tokenizer, tmp_path / name, growth)
+        grow(tmp_path / "old", image, tmp_path / name, growth)
         hashes.append(read_parts(tmp_path / name).hash)
     assert hashes[0] == hashes[1] != hashes[2]
 
@@ -140,11 +146,11 @@ def test_fewer_rows_than_channels_have_a_covariance_too():
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_rows_of_codes_have_the_old_mean_and_spread_and_are_alike_for_like_codes(
-    tied, tokenizer, tiny_model, tmp_path
+    tied, image, tiny_model, tmp_path
 ):
     checkpoints.save(tmp_path / "old", tied=tied)
     growth = Growth(rows="codes", grid=Grid(3, 2))
-    grow(str(tmp_path / "old"), tokenizer, tmp_path / "new", growth)
+    grow(tmp_path / "old", image, tmp_path / "new", growth)
     before, after = tensors(tmp_path / "old"), tensors(tmp_path / "new")
     text = read_parts(tmp_path / "new").text
     names = ["model.embed_tokens.weight"] + ["lm_head.weight"] * (not tied)
@@ -165,9 +171,9 @@ def test_rows_of_codes_have_the_old_mean_and_spread_and_are_alike_for_like_codes
 
 
 @pytest.mark.parametrize("kind", ["json", "pieces"])
-def test_a_grown_model_talks_and_draws_and_never_says_a_mark(kind, tokenizer, tmp_path):
+def test_a_grown_model_talks_and_draws_and_never_says_a_mark(kind, image, tmp_path):
     checkpoints.save(tmp_path / "old", "llama", tokenizer=kind)
-    model = load(grow(str(tmp_path / "old"), tokenizer, tmp_path / "new", GROWTH))
+    model = load(grow(tmp_path / "old", image, tmp_path / "new", GROWTH))
     said = Text("<|im_start|>system</s> draw a red star<|im_end|>", role="user")
     ids = model.sequencer.prompt(Document((said,))).ids
     assert (ids < NUM_OLD).sum() == len(model.text.encode(said.text))
@@ -188,10 +194,10 @@ def test_a_grown_model_talks_and_draws_and_never_says_a_mark(kind, tokenizer, tm
     assert drawn[0].grid == Grid(3, 2)
 
 
-def test_a_saved_grown_model_comes_back(tokenizer, tmp_path):
+def test_a_saved_grown_model_comes_back(image, tmp_path):
     rope = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
     checkpoints.save(tmp_path / "old", "llama", dtype=torch.bfloat16, rope_parameters=rope)
-    model = load(grow(str(tmp_path / "old"), tokenizer, tmp_path / "new", GROWTH))
+    model = load(grow(tmp_path / "old", image, tmp_path / "new", GROWTH))
     again = load(model.save(tmp_path / "again"))
     assert again.hash == model.hash  # the same files
     assert again.transformer.config.rope.factor == 2.0
@@ -249,17 +255,39 @@ def test_what_is_missing_is_named(tokenizer, tmp_path):
     assert "holds neither tokenizer.json nor tokenizer.model" in done.output
 
 
-def test_damaged_numbers_are_seen_and_leave_nothing(tokenizer, tmp_path):
+def test_the_hub_is_asked_for_weights_only_when_all_else_is_right(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    home = tmp_path / "models--somebody--small"
+    folder = home / "snapshots" / ("0" * 40)
+    checkpoints.save(folder, "llama")
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("0" * 40)
+    words = "grow", "somebody/small", "--output", tmp_path / "new", "--grid", "3x2"
+    done = invoke(*words, "--tokenizer", tokenizer)
+    assert done.exit_code == 0, done.output
+    assert load(tmp_path / "new").card["config"]["family"] == "llama"
+    words = "grow", "somebody/small", "--output", tmp_path / "other"
+    (folder / "model.safetensors").unlink()
+    assert "name the image tokenizer" in invoke(*words).output
+    done = invoke(*words, "--tokenizer", tokenizer)
+    assert "there is neither model.safetensors nor" in done.output
+    checkpoints.change(folder, hidden_act="gelu")
+    done = invoke(*words, "--tokenizer", tokenizer)
+    assert "hidden_act 'gelu': only 'silu'" in done.output and "neither" not in done.output
+
+
+def test_damaged_numbers_are_seen_and_leave_nothing(image, tmp_path):
     checkpoints.save(tmp_path / "old")
     weights = tensors(tmp_path / "old")
     weights["model.embed_tokens.weight"][7, 3] = float("nan")
     save_file(weights, tmp_path / "old" / "model.safetensors")
     with pytest.raises(ValueError, match="not finite: it is damaged"):
-        grow(str(tmp_path / "old"), tokenizer, tmp_path / "new", GROWTH)
+        grow(tmp_path / "old", image, tmp_path / "new", GROWTH)
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
-def test_an_interruption_leaves_nothing(tokenizer, tmp_path):
+def test_an_interruption_leaves_nothing(image, tmp_path):
     checkpoints.save(tmp_path / "old")
     seen = []
 
@@ -269,12 +297,12 @@ def test_an_interruption_leaves_nothing(tokenizer, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        grow(str(tmp_path / "old"), tokenizer, tmp_path / "new", GROWTH, on_progress=stop)
+        grow(tmp_path / "old", image, tmp_path / "new", GROWTH, on_progress=stop)
     assert len(seen) > 3 and all(a < b for (a, _), (b, _) in itertools.pairwise(seen))
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
-def test_a_full_disk_is_seen_before_and_while_writing(tokenizer, tmp_path, monkeypatch):
+def test_a_full_disk_is_seen_before_and_while_writing(image, tmp_path, monkeypatch):
     checkpoints.save(tmp_path / "old")
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -283,10 +311,10 @@ def test_a_full_disk_is_seen_before_and_while_writing(tokenizer, tmp_path, monke
         pytest.skip("needs the right to mount a tmpfs")
     try:
         with pytest.raises(ValueError, match="needs 0.07 GB, the disk has 0.00 GB: make room"):
-            grow(str(tmp_path / "old"), tokenizer, disk / "new", GROWTH)
+            grow(tmp_path / "old", image, disk / "new", GROWTH)
         monkeypatch.setattr("unimodal.grow.ROOM_BYTES", -(10**9))
         with pytest.raises(BundleError, match="[Nn]o space left.*choose another place"):
-            grow(str(tmp_path / "old"), tokenizer, disk / "new", GROWTH)
+            grow(tmp_path / "old", image, disk / "new", GROWTH)
         assert list(disk.iterdir()) == []
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -302,6 +330,7 @@ import torch, transformers
 from unimodal.export import export
 from unimodal.grow import Growth, grow
 from unimodal.huggingface import read_config, shapes
+from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 
 def memory(name):
@@ -311,8 +340,9 @@ def memory(name):
 source, tokenizer, output = sys.argv[1:]
 transformers.AutoTokenizer, shapes(read_config(Path(source))[1])  # libraries, read at first use
 torch.linalg.eigh(torch.eye(64).double() + 1e-3)
+image = ImageTokenizer.load(Path(tokenizer))
 for work in (
-    lambda: grow(source, Path(tokenizer), Path(output), Growth(grid=Grid(3, 2))),
+    lambda: grow(Path(source), image, Path(output), Growth(grid=Grid(3, 2))),
     lambda: export(Path(output), Path(output + "-exported")),
 ):
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
@@ -322,6 +352,7 @@ for work in (
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 def test_growth_and_export_take_far_less_memory_than_the_model(tokenizer, tmp_path):
     checkpoints.save(tmp_path / "old")

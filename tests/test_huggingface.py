@@ -236,9 +236,6 @@ def test_a_checkpoint_of_the_hub_is_taken_from_its_cache(monkeypatch, tmp_path):
     (home / "refs").mkdir()
     (home / "refs" / "main").write_text("0" * 40)
     assert read(fetch("somebody/small")).family == "llama"
-    checkpoints.change(home / "snapshots" / ("0" * 40), hidden_act="gelu")
-    with pytest.raises(CheckpointError, match="hidden_act 'gelu'"):
-        fetch("somebody/small")
 
 
 SHAPES = [

@@ -291,7 +291,9 @@ def _read_transformer(directory: Path, config: TransformerConfig) -> Transformer
         transformer = Transformer(config)
     weights: dict[str, Tensor] = {}
     for path in weight_files(directory):
-        weights |= {name: tensor.float() for name, tensor in load_file(path).items()}
+        # Copies: what load_file gives may still be the file, at an odd address.
+        files = load_file(path).items()
+        weights |= {name: tensor.to(torch.float32, copy=True) for name, tensor in files}
     transformer.load_state_dict(weights, assign=True)
     return transformer
 

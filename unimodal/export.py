@@ -29,11 +29,10 @@ from .grow import (
     counted,
     write_bundle,
 )
-from .huggingface import CheckpointError, config_json, read, shapes
+from .huggingface import OWN, CheckpointError, config_json, read, shapes
 from .tensors import DTYPES, stored
 from .vocabulary import CONTROL
 
-OWN = "unimodal"  # the folder for the way back
 CHAT_ROLES = [role for role in ROLES if role is not None]
 MARK = "<|unimodal_"  # what all our names begin with
 
@@ -106,11 +105,6 @@ def export(
 
     publish(output, fill)
     return output
-
-
-def is_export(directory: Path) -> bool:
-    """Whether `export` wrote this checkpoint."""
-    return (directory / OWN / "config.json").is_file()
 
 
 def restore(

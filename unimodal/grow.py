@@ -22,7 +22,7 @@ from . import tensors
 from .bundle import GRID, SAMPLING, Layout, Parts, publish, read_parts, write_parts
 from .foreign import read_foreign
 from .grammar import picture_length
-from .huggingface import Checkpoint, fetch, read, shapes
+from .huggingface import Checkpoint, is_export, read, shapes
 from .rows import Statistics, gaussian_rows, matched_code_rows
 from .tensors import Planned, Stored
 from .text import TextTokenizer
@@ -67,8 +67,8 @@ class Growth:
 
 
 def grow(
-    source: str,
-    tokenizer: Path,
+    source: Path,
+    image: ImageTokenizer,
     output: Path,
     growth: Growth | None = None,
     on_progress: Progress = lambda done, total: None,
@@ -76,17 +76,18 @@ def grow(
 ) -> Path:
     """Write the grown checkpoint as a bundle and return its directory.
 
-    source: a checkpoint's directory or hub id. tokenizer: an image tokenizer's directory.
+    source: a checkpoint's directory (see huggingface.fetch). image: whose codes join.
     ValueError names everything that stands in the way, before anything is written.
     """
     growth = growth or Growth()
     check_output(output)
-    image = ImageTokenizer.load(tokenizer)
-    checkpoint = read(fetch(source))
+    if is_export(source):
+        raise ValueError(f"{source} was exported from a bundle: its vocabulary has grown already")
+    checkpoint = read(source)
     text = read_foreign(checkpoint.directory, checkpoint.config.num_ids)
     layout = _layout(checkpoint, image, growth)
     planned = list(_planned(checkpoint, layout, text, image, growth))
-    parts = Parts(layout, text, image, _card(source, checkpoint, growth))
+    parts = Parts(layout, text, image, _card(checkpoint, growth))
     write_bundle(output, parts, planned, on_progress, most_shard_bytes)
     return output
 
@@ -199,10 +200,14 @@ def _new_rows(
         yield from matched_code_rows(statistics, image, growth.seed)
 
 
-def _card(source: str, checkpoint: Checkpoint, growth: Growth) -> dict:
+def _card(checkpoint: Checkpoint, growth: Growth) -> dict:
     """Where the bundle comes from."""
     return {
-        "config": {"grown_from": source, "family": checkpoint.family, **asdict(growth)},
+        "config": {
+            "grown_from": str(checkpoint.directory),
+            "family": checkpoint.family,
+            **asdict(growth),
+        },
         "commit": "none: grown, not trained",
         "hardware": "none: grown, not trained",
         "hours": 0.0,

@@ -10,16 +10,25 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 
 from . import grow
-from .export import export, is_export, restore
+from .export import export, restore
+from .huggingface import CONFIGS, fetch, is_export, read_config
 
 
 def run_grow(checkpoint: str, tokenizer: Path | None, output: Path, **options: Any) -> Path:
     """Grow a checkpoint, or put an exported bundle together again."""
     given = {name: value for name, value in options.items() if value is not None}
-    if Path(checkpoint).is_dir() and is_export(Path(checkpoint)):
+    if "grid" in given:
+        given["grid"] = _grid(given["grid"])
+    growth = grow.Growth(**given)
+    if problems := growth.problems():
+        raise ValueError("; ".join(problems))
+    grow.check_output(output)
+    configs = fetch(checkpoint, CONFIGS)  # what these can refuse is refused before the rest comes
+    if is_export(configs):
         ignored = [*(["tokenizer"] if tokenizer else []), *given]
         if ignored:
             raise ValueError(
@@ -27,16 +36,13 @@ def run_grow(checkpoint: str, tokenizer: Path | None, output: Path, **options: A
                 f" twice, so leave out --{', --'.join(ignored)}"
             )
         with _bar("restoring") as advance:
-            return restore(Path(checkpoint), output, advance)
+            return restore(fetch(checkpoint), output, advance)
     if tokenizer is None:
         raise ValueError("name the image tokenizer whose codes join: --tokenizer DIRECTORY")
-    if "grid" in given:
-        given["grid"] = _grid(given["grid"])
-    growth = grow.Growth(**given)
-    if problems := growth.problems():
-        raise ValueError("; ".join(problems))
+    image = ImageTokenizer.load(tokenizer)
+    read_config(configs)
     with _bar("growing") as advance:
-        return grow.grow(checkpoint, tokenizer, output, growth, advance)
+        return grow.grow(fetch(checkpoint), image, output, growth, advance)
 
 
 def run_export(bundle: Path | None, output: Path) -> Path:

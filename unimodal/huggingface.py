@@ -7,7 +7,7 @@ config.json that stands for a configuration of ours. Weights carry the same name
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from .transformer import Transformer, TransformerConfig
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-WANTED = ["*.json", "*.safetensors", "tokenizer.model"]  # never a pickle, never code
+OWN = "unimodal"  # the folder that an export keeps for the way back
+CONFIGS = ("config.json", f"{OWN}/config.json")
+WANTED = ("*.json", "*.safetensors", "tokenizer.model", f"{OWN}/*")  # never a pickle, never code
 OLD_BUFFER = re.compile(r"(.*\.)?rotary_emb\.inv_freq")  # older checkpoints keep what is computed
 ROPE_KEYS = {
     "default": set(),
@@ -65,9 +67,9 @@ class Checkpoint:
     """Exactly the parameters of a `Transformer` of `config`."""
 
 
-def fetch(source: str) -> Path:
-    """The directory of a checkpoint: `source` itself, or the hub's files of that id, kept in its
-    cache. What config.json alone can refuse is refused before weights are fetched.
+def fetch(source: str, wanted: Sequence[str] = WANTED) -> Path:
+    """The directory of a checkpoint: `source` itself, or the `wanted` of the hub's files of that
+    id, kept in its cache.
     """
     if Path(source).is_dir():
         return Path(source)
@@ -77,13 +79,16 @@ def fetch(source: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        config = Path(snapshot_download(source, allow_patterns=["config.json"]))
-        read_config(config)
-        return Path(snapshot_download(source, allow_patterns=WANTED))
+        return Path(snapshot_download(source, allow_patterns=list(wanted)))
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise ValueError(
             f"{source} is no directory, and the hub did not give it: {error}"
         ) from error
+
+
+def is_export(directory: Path) -> bool:
+    """Whether this checkpoint was exported from a bundle of ours."""
+    return (directory / OWN / "config.json").is_file()
 
 
 def read(directory: Path) -> Checkpoint:
@@ -235,7 +240,7 @@ def _no_weights(pickled: list[str]) -> str:
             f"its weights are pickled ({pickled[0]}), and no pickle is ever read: take a revision"
             " with safetensors, or convert it with transformers' save_pretrained"
         )
-    return f"there is neither {SINGLE} nor {INDEX}"
+    return f"there is neither {SINGLE} nor {INDEX}; pickled weights (.bin) are never read"
 
 
 def _weight_problems(config: TransformerConfig, weights: dict[str, Stored]) -> Iterator[str]:
