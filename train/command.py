@@ -1,5 +1,6 @@
 """The verb `unimodal train`."""
 
+import os
 from pathlib import Path
 
 import click
@@ -41,4 +42,6 @@ def lm(config: Path, overrides: tuple[str, ...]) -> None:
 
     from .lm import LmRun, train
 
-    click.echo(train(load(LmRun, config, overrides)))
+    finished = train(load(LmRun, config, overrides))
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(finished)

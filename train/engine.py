@@ -432,6 +432,7 @@ def zero_settings(
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": clip,
         "bf16": {"enabled": bf16},
+        "data_types": {"grad_accum_dtype": "fp32", **given.get("data_types", {})},
         "zero_allow_untested_optimizer": True,  # AdamW works on flat ranges as on tensors
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 2**31,
@@ -448,7 +449,8 @@ def _deepspeed() -> Any:
             "engine.deepspeed: deepspeed is not installed; pip install 'unimodal[train]'"
         ) from error
     deepspeed.utils.logger.setLevel("WARNING")
-    if not dist.is_initialized():  # one process that nobody launched
+    if not dist.is_initialized():  # one process alone, launched or not
+        os.environ.setdefault("LOCAL_RANK", "0")  # is asked for
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(dist_init_required=False)
@@ -459,8 +461,8 @@ def _deepspeed() -> Any:
 def _partitioning(settings: dict[str, Any] | None) -> Iterator[None]:
     """Modules that are made in here keep a part of each parameter only."""
     deepspeed = _deepspeed()
-    dtype = torch.bfloat16 if settings and settings["bf16"]["enabled"] else torch.float32
-    with deepspeed.zero.Init(config_dict_or_path=settings, dtype=dtype, mem_efficient_linear=False):
+    # The dtype is left to the settings: one that is given is misread where there is no float16.
+    with deepspeed.zero.Init(config_dict_or_path=settings, mem_efficient_linear=False):
         yield
 
 

@@ -15,7 +15,13 @@ from unimodal.eval.tokenizer import read_card
 from .metrics import hours
 
 CARD, COMMITS = "card.json", "commits.txt"
-DIRECTORIES = ("output", "shards", "tokenizer", "weights")  # of the machine: no part of a recipe
+DIRECTORIES = (
+    "output",
+    "shards",
+    "tokenizer",
+    "weights",
+    "deepspeed",
+)  # of the machine: no part of a recipe
 
 
 def card(config: Any, device: str, shards: list[Path], before: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +41,7 @@ def card(config: Any, device: str, shards: list[Path], before: dict[str, Any]) -
 
 
 def _portable(tree: dict[str, Any]) -> dict[str, Any]:
-    """A config without the directories of this machine."""
+    """A config without the directories and files of this machine."""
     return {
         name: _portable(value) if isinstance(value, dict) else value
         for name, value in tree.items()
