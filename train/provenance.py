@@ -15,7 +15,8 @@ from unimodal.eval.tokenizer import read_card
 from .metrics import hours
 
 CARD, COMMITS = "card.json", "commits.txt"
-DIRECTORIES = (
+# Places on a machine: no part of a recipe.
+DIRECTORIES = ("output", "shards", "tokenizer", "weights", "deepspeed")
     "output",
     "shards",
     "tokenizer",
