@@ -17,12 +17,6 @@ from .metrics import hours
 CARD, COMMITS = "card.json", "commits.txt"
 # Places on a machine: no part of a recipe.
 DIRECTORIES = ("output", "shards", "tokenizer", "weights", "deepspeed")
-    "output",
-    "shards",
-    "tokenizer",
-    "weights",
-    "deepspeed",
-)  # of the machine: no part of a recipe
 
 
 def card(config: Any, device: str, shards: list[Path], before: dict[str, Any]) -> dict[str, Any]:
