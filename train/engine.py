@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .checkpoint import AVERAGE, MASTER, Checkpoint, Piece
 from .learner import TOTAL, Learner
 from .objectives import reported
-from .optimizer import OptimizerConfig, build
+from .optimizer import OptimizerConfig, build, whole_shape
 from .ranks import Ranks
 from .schedule import ScheduleConfig
 
@@ -218,7 +218,7 @@ class Engine:
 
     def _check(self, checkpoint: Checkpoint) -> None:
         """Before anything is changed: the checkpoint has these parameters and no others."""
-        shapes = {name: _shape(parameter) for name, parameter in self.named.items()}
+        shapes = {name: whole_shape(parameter) for name, parameter in self.named.items()}
         odd = sorted(name for name in shapes | checkpoint.shapes
                      if shapes.get(name) != checkpoint.shapes.get(name))  # fmt: skip
         if odd:
@@ -273,7 +273,7 @@ class ZeroEngine(Engine):
             tensors = self._local(parameter, where)
             if self.averages:
                 tensors[AVERAGE] = self.averages[name]
-            found[name] = Piece(_shape(parameter), where[0], tensors)
+            found[name] = Piece(whole_shape(parameter), where[0], tensors)
         return found
 
     @torch.no_grad()
@@ -283,8 +283,6 @@ class ZeroEngine(Engine):
         for flat in self._flats():
             state = {moment: torch.zeros_like(flat) for moment in MOMENTS}
             self.zero.optimizer.state[flat] = {"step": _steps(checkpoint), **state}
-        if self.stage < 3:
-            self.zero._lazy_init_hp_params_optimizer_state()
         for name, parameter in self.named.items():
             if (where := self._where(parameter)) is None:
                 continue
@@ -340,8 +338,10 @@ class ZeroEngine(Engine):
             found |= {kind: safe_get_local_optimizer_state(parameter, kind) for kind in kinds}
             return {kind: tensor[:length] for kind, tensor in found.items()}
         mapping = parameter._hp_mapping
+        state = self.zero.optimizer.state[self._flats()[mapping.param_group_index]]
+        address = mapping.hp_fragment_address
         found = {MASTER: mapping.get_hp_fragment()}
-        return found | {kind: mapping.get_hp_fragment(kind) for kind in kinds}
+        return found | {k: state[k].narrow(0, address.start, address.numel) for k in kinds}
 
     def _flats(self) -> list[Tensor]:
         """The flat master weights that the optimizer steps."""
@@ -468,10 +468,6 @@ def _partitioning(settings: dict[str, Any] | None) -> Iterator[None]:
 
 def _gathered(parameter: nn.Parameter) -> Any:
     return _deepspeed().zero.GatheredParameters([parameter], modifier_rank=0)
-
-
-def _shape(parameter: nn.Parameter) -> tuple[int, ...]:
-    return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def _steps(checkpoint: Checkpoint) -> Tensor:

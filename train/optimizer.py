@@ -115,6 +115,11 @@ class Muon(torch.optim.Optimizer):
             parameter.add_(update.to(parameter.dtype), alpha=-group["lr"] * scale)
 
 
+def whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:
+    """A parameter's shape; of one that ZeRO-3 keeps in parts, which looks empty, that of all."""
+    return tuple(getattr(parameter, "ds_shape", parameter.shape))
+
+
 def build(
     model: nn.Module,
     config: OptimizerConfig,
@@ -137,14 +142,14 @@ def build(
         if config.muon_lr is not None
         and hidden is not None
         and name.startswith(hidden)
-        and parameter.ndim == 2
+        and len(whole_shape(parameter)) == 2
     }
     alike: dict[tuple[float, float], list[nn.Parameter]] = {}  # by rate and decay
     for name, parameter in named.items():
         if name not in matrices:
             keys = [key for key in config.lr_scale if name.startswith(key)]
             scale = config.lr_scale[max(keys, key=len)] if keys else 1.0
-            decay = config.weight_decay if parameter.ndim >= 2 else 0.0
+            decay = config.weight_decay if len(whole_shape(parameter)) >= 2 else 0.0
             alike.setdefault((config.lr * scale, decay), []).append(parameter)
     groups = [
         {"params": parameters, "lr": lr, "weight_decay": decay}

@@ -1,0 +1,138 @@
+"""Small runs that one process and two ranks must agree on.
+
+On ranks: `torchrun --nproc-per-node 2 tests/zero_cases.py OUT CASE...`.
+
+Of every global batch the first half of the rows is text alone and the second half image codes
+alone, with unequal numbers of targets, so that rank 0 never sees what rank 1 learns from.
+"""
+
+import faulthandler
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unimodal.drawer import NextCode
+from unimodal.reader import CodeReader
+from unimodal.sequence import IGNORE, PADDING, Batch
+from unimodal.tensors import stored
+from unimodal.train.beginning import fill_from
+from unimodal.train.engine import Build, Engine, EngineConfig, engine, sharded
+from unimodal.train.learner import LanguageLearner
+from unimodal.train.objectives import LossConfig
+from unimodal.train.optimizer import OptimizerConfig
+from unimodal.train.ranks import Ranks, connect
+from unimodal.train.schedule import ScheduleConfig
+from unimodal.transformer import Transformer, TransformerConfig, initial
+from unimodal.vocabulary import Vocabulary
+
+NUM_STEPS, ROWS, T = 4, 8, 48
+VOCABULARY = Vocabulary(96, 64)
+LIMIT_S = 120  # of a case; a rank that hangs ends with its stacks
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What differs between the runs."""
+
+    stage: int | None = None
+    """Of ZeRO; None: one process without DeepSpeed."""
+    accumulation: int = 1
+    tied: bool = True
+    compile: bool = False
+    recompute: bool = False
+    average: float | None = None
+    weights: str | None = None
+    """A folder of safetensors to begin from, such as a grown bundle's."""
+
+
+def shape(case: Case) -> TransformerConfig:
+    return TransformerConfig(
+        VOCABULARY.size, 32, 2, 2, 1, 16, 64, tied_head=case.tied, qk_norm=True
+    )
+
+
+def batch(step: int) -> Batch:
+    """Half of the rows are text, half are image codes; the last quarter of the codes is padding."""
+    rng = torch.Generator().manual_seed(step)
+    text = torch.randint(0, VOCABULARY.num_text, (ROWS // 2, T), generator=rng)
+    codes = torch.randint(VOCABULARY.first_code, VOCABULARY.size, (ROWS // 2, T), generator=rng)
+    ids = torch.cat([text, codes])
+    labels = torch.cat([ids[:, 1:], torch.full((ROWS, 1), IGNORE)], 1)
+    doc = (torch.arange(T) // 20).expand(ROWS, T).to(torch.int32).clone()
+    doc[ROWS // 2 :, 3 * T // 4 :] = PADDING
+    labels[(doc == PADDING) | (torch.rand(ROWS, T, generator=rng) < 0.2)] = IGNORE
+    positions = torch.arange(T) % 20
+    zeros = torch.zeros(ROWS, T, dtype=torch.int32)
+    weights = torch.rand(ROWS, T, generator=rng) * (labels != IGNORE)
+    return Batch(
+        ids, labels, weights, doc, zeros, zeros.bool(), positions.expand(ROWS, T),
+        zeros.to(torch.int16),
+    )  # fmt: skip
+
+
+def rows_of(whole: Batch, ranks: Ranks) -> Batch:
+    each = ROWS // ranks.world_size
+    mine = slice(ranks.rank * each, (ranks.rank + 1) * each)
+    return Batch(**{name: value[mine] for name, value in vars(whole).items()})
+
+
+def made(case: Case, ranks: Ranks) -> Engine:
+    """The engine of a case."""
+    config, each = shape(case), ROWS // ranks.world_size
+    micro_rows = max(1, each // case.accumulation)
+    settings = EngineConfig(
+        None if case.stage is None else CONFIGS / f"zero{case.stage}.json",
+        micro_rows, case.recompute, case.compile,
+    )  # fmt: skip
+    zero = settings.zero(each, 0.5, bf16=False)
+
+    def drawn(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        return initial(name, shape, config.num_layers, seed=3)
+
+    fill = fill_from(stored(Path(case.weights))) if case.weights else drawn
+    build = Build(lambda: Transformer(config, recompute=case.recompute), fill)
+    model = sharded(build, zero, "cpu", ranks)
+    learner = LanguageLearner(
+        model, CodeReader(), NextCode(VOCABULARY), LossConfig(z=1e-3), ("only",)
+    )
+    optimizer = OptimizerConfig(lr=1e-2, weight_decay=0.1, clip=0.5, average=case.average)
+    schedule = ScheduleConfig(NUM_STEPS, warmup_steps=1)
+    return engine(learner, optimizer, schedule, ranks, zero, settings, bf16=False)
+
+
+def steps(found: Engine, case: Case, first: int = 0, last: int = NUM_STEPS) -> list[dict]:
+    """Reports and the gradient's norm of each step."""
+    ranks, reports = found.ranks, []
+    for step in range(first, last):
+        mine = rows_of(batch(step), ranks)
+        norms = found.learner.norms(mine)
+        summed = ranks.total(torch.tensor(list(norms.values()), dtype=torch.float64)).tolist()
+        rows = max(1, len(mine.ids) // case.accumulation)
+        parts = found.learner.parts(mine, rows)
+        losses, norm = found.step(step, parts, dict(zip(norms, summed, strict=True)))
+        reports.append({**losses, "norm": norm})
+    return reports
+
+
+def main(out: Path, cases: list[str]) -> None:
+    """Run each case and write {case: its steps} as rank 0."""
+    ranks = connect(60)
+    found = {}
+    for text in cases:
+        faulthandler.dump_traceback_later(LIMIT_S, exit=True)
+        case = Case(**json.loads(text))
+        found[text] = steps(made(case, ranks), case)
+        print(f"rank {ranks.rank}: {text}", file=sys.stderr)
+    faulthandler.cancel_dump_traceback_later()
+    if ranks.is_first:
+        out.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    main(Path(sys.argv[1]), sys.argv[2:])
