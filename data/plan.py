@@ -14,9 +14,10 @@ The State is where the next row is, and what each stream has given before its wi
 planning goes on at once, on any number of ranks. Costs about 20 us a document and core.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,17 @@ class State:
     row: int = 0
     taken: tuple[Taken, ...] = ()
     owed: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, noted: Mapping[str, Any]) -> "State":
+        """The State that was noted as plain numbers; ValueError for one of another version."""
+        names = [one.name for one in fields(cls)]
+        if sorted(noted) != sorted(names):
+            raise ValueError(
+                f"the state has {', '.join(sorted(noted))} and not {', '.join(names)}: it is of "
+                "another version of the loader; go on with that version, or begin anew"
+            )
+        return cls(**noted)
 
     @property
     def units(self) -> tuple[int, ...]:
