@@ -138,10 +138,15 @@ class Loader:
             raise ValueError(
                 f"the state is of seed {state.seed}, the settings of {self.config.seed}"
             )
-        if len(state.taken) != len(self.planner.streams):
+        if not len(state.taken) == len(state.owed) == len(self.planner.streams):
             raise ValueError(
                 f"the state is of {len(state.taken)} streams, the settings make "
                 f"{len(self.planner.streams)}"
+            )
+        if not 0 <= state.row < self.config.window_rows or state.window < 0:
+            raise ValueError(
+                f"the state is at row {state.row} of window {state.window}, and windows have "
+                f"{self.config.window_rows} rows"
             )
         taken = tuple((cohorts, alone) for cohorts, alone in state.taken)  # JSON makes lists
         self.state = replace(state, taken=taken, owed=tuple(state.owed))

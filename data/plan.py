@@ -14,9 +14,10 @@ The State is where the next row is, and what each stream has given before its wi
 planning goes on at once, on any number of ranks. Costs about 20 us a document and core.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ ENOUGH = 1000
 NEARLY = 1 - 1 / ENOUGH  # of the positions that can be packed, a window has as many as this
 AT_ONCE = 256  # units that a stream is asked for, at first
 MORE = 1.05  # and then as many as fill the window by the lengths of these, and some more
-AHEAD = 1.05  # of the window is offered: what fills its end instead of cohorts
+AHEAD = 2.0  # of the window is offered: what fills its end instead of cohorts
 TAIL_ROWS = 2 * GROUP  # at the end of a window, where no cohort begins
 LATER = 32  # rows of a window are taken before the next one is planned: the first are waited for
 
@@ -45,6 +46,17 @@ class State:
     row: int = 0
     taken: tuple[Taken, ...] = ()
     owed: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, noted: Mapping[str, Any]) -> "State":
+        """The State that was noted as plain numbers; ValueError for one of another version."""
+        names = [one.name for one in fields(cls)]
+        if sorted(noted) != sorted(names):
+            raise ValueError(
+                f"the state has {', '.join(sorted(noted))} and not {', '.join(names)}: it is of "
+                "another version of the loader; go on with that version, or begin anew"
+            )
+        return cls(**noted)
 
     @property
     def units(self) -> tuple[int, ...]:
@@ -182,7 +194,7 @@ class Planner:
         (n, 5), lengths, which begin an item, which are of a cohort.
         """
         stream, taken, owed = self.streams[number], state.taken[number], state.owed[number]
-        count = AT_ONCE
+        count, wanted = AT_ONCE, AHEAD * budget * share + owed  # positions
         while True:
             units = stream.units(taken, count, self.seed, self.dropout)
             begins = np.flatnonzero(units.first)
@@ -191,7 +203,7 @@ class Planner:
             times = np.repeat((totals.cumsum() - totals / 2 - owed) / share, sizes)
             if times[-1] > AHEAD * budget:
                 break
-            count = 1 + int(MORE * max(count, AHEAD * count * budget / max(times[-1], 1)))
+            count = 1 + int(MORE * count * max(1, wanted / totals.sum()))
         streams = np.full(len(times), number)
         columns = (streams, units.epochs, units.numbers, units.records, units.drops)
         late = self._late(units, times, budget)
@@ -199,13 +211,13 @@ class Planner:
         return late, times, items, units.lengths, units.first, units.together
 
     def _late(self, units: Units, times: np.ndarray, budget: int) -> np.ndarray:
-        """1 for cohorts that would end the window, where units alone fill it better, and for what
-        would come before its pass that way; 2 for what is not yet due.
+        """1 for units alone that are not yet due, and fill the end of the window; 2 for cohorts,
+        which would not, and for what would come before its pass that way.
         """
         tail = min(TAIL_ROWS, self.window_rows // 4) * self.row_length
         late = units.together & (times > budget - tail)
         late |= units.epochs > units.epochs[late].min(initial=units.epochs[-1])
-        return np.where(times > AHEAD * budget, 2, late)
+        return np.where(late, 2, times > budget)
 
     def _packed(self, found: "_Candidates") -> tuple[int, list[list[int]]]:
         """(count, rows): about the largest number of first units, of whole items, that fits
@@ -235,10 +247,14 @@ class Planner:
         """Exactly `window_rows` rows in groups of GROUP of equal cost, in random order."""
         grouped = sum(bool(found.together[row[0]]) for row in rows)
         rest = rows[grouped:]
-        while grouped + len(rest) < self.window_rows:  # one of many documents is halved
-            longest = max(rest, key=len)
-            half = len(longest) // 2
-            rest = [*(row for row in rest if row is not longest), longest[:half], longest[half:]]
+        while grouped + len(rest) < self.window_rows:
+            longest = max(rest, key=len, default=[])
+            if len(longest) > 1 or grouped + len(rest) + GROUP > self.window_rows or not grouped:
+                half = len(longest) // 2
+                rest = [*(r for r in rest if r is not longest), longest[:half], longest[half:]]
+            else:
+                rows = _with_a_group_halved(rows[:grouped])
+                grouped = len(rows)
         squares_n = found.lengths**2  # what costs differ by: all rows have as many positions
         rest = sorted(rest, key=lambda row: int(squares_n[row].sum()))
         rows = rows[:grouped] + rest
@@ -247,6 +263,15 @@ class Planner:
         groups = inside + GROUP * np.arange(len(inside))[:, None]
         groups = groups[np.argsort(chance[: len(groups)], kind="stable")]
         return [rows[number] for number in groups.reshape(-1).tolist()]
+
+
+def _with_a_group_halved(rows: list[list[int]]) -> list[list[int]]:
+    """Rows of cohorts, of which a group of many documents is two: the first ones, and the rest."""
+    groups = [rows[at : at + GROUP] for at in range(0, len(rows), GROUP)]
+    many = max(range(len(groups)), key=lambda at: min(map(len, groups[at])))
+    group = groups.pop(many)
+    groups += [[row[:1] for row in group], [row[1:] for row in group]]
+    return [row for group in groups for row in group]
 
 
 def rows(planner: Planner, state: State) -> Iterator[tuple[list[Place], State]]:

@@ -43,4 +43,4 @@ class StatefulBatches(IterableDataset):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there; ValueError for a state of other settings."""
-        self.loader.go_to(State(**state))
+        self.loader.go_to(State.of(state))

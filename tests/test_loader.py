@@ -101,6 +101,20 @@ def test_a_loader_taken_up_anywhere_gives_the_same_batches(sources, sequencer):
     assert equal(batches(made(sources, sequencer, state=state), 1)[0][0], whole[at][0])
 
 
+def test_a_state_of_another_version_or_of_other_windows_is_an_error(sources, sequencer):
+    loader = made(sources, sequencer)
+    dataset, whole = StatefulBatches(loader), vars(State(3, taken=((0, 5),), owed=(0.0,)))
+    older = {"seed": 3, "window": 1, "row": 0, "units": [5]}
+    for wrong, words in (
+        (older, "another version of the loader"),
+        (whole | {"row": CONFIG.window_rows}, "windows have 8 rows"),
+        (whole | {"row": -1}, "windows have 8 rows"),
+        (whole | {"owed": []}, "streams"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            dataset.load_state_dict(wrong)
+
+
 @pytest.mark.parametrize(("world", "batch_rows"), [(1, 1), (2, 8), (4, 4)])
 def test_every_document_once_a_pass_whole(sources, sequencer, world, batch_rows):
     """Whatever the ranks: between the states at which passes are complete, each comes once."""

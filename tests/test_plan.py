@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 from unimodal.data.cohorts import GROUP, cohorts
 from unimodal.data.lengths import COHORTS, Lengths
 from unimodal.data.pictures import PictureRule
-from unimodal.data.plan import Planner, rows
+from unimodal.data.plan import AHEAD, Planner, rows
 from unimodal.data.ruler import RECORD, UNIT
-from unimodal.data.sources import Mixture, SourceConfig, Stage, Stream, mixtures
+from unimodal.data.sources import Mixture, SourceConfig, Stage, Stream, Units, mixtures
 
 T = 512
 PAIR_COST = 2.6e-4  # FLOPs of a pair of positions over those of a position
@@ -106,6 +107,47 @@ def test_documents_of_one_length_leave_what_they_must(tmp_path: Path) -> None:
         found = planner(tmp_path / str(length), {"a": 1.0}, a=np.full(40, length))
         (window,) = windows(found, 1)
         assert [len(row) for row in window.rows] == [in_a_row] * 64
+
+
+def test_a_window_that_cohorts_do_not_fill_has_a_group_halved(tmp_path: Path) -> None:
+    """Many long documents and few short ones: cohorts alone may leave a group of rows over."""
+    rng = np.random.default_rng(1)
+    lengths = np.concatenate([rng.integers(257, T + 1, 2000), rng.integers(1, 257, 60)])
+    found = planner(tmp_path, {"a": 1.0}, window_rows=256, a=lengths)
+    taken: Counter = Counter()
+    for window in windows(found, 12):
+        assert len(window.rows) == 256
+        placed = sorted(item for row in window.rows for item in row)
+        assert placed == list(range(len(window.lengths_n)))
+        taken.update(map(tuple, window.items_n5[:, 1:3].tolist()))
+    assert set(taken.values()) == {1}
+
+
+@pytest.mark.parametrize("window_rows", [64, 256])
+def test_short_documents_fill_the_end_of_a_window(tmp_path: Path, window_rows: int) -> None:
+    found = planner(
+        tmp_path, {"long": 1.0, "short": 1.0}, window_rows, long=np.full(800, T),
+        short=RNG.integers(5, 50, 4000),
+    )  # fmt: skip
+    for window in windows(found, 20):
+        assert window.lengths_n.sum() / (window_rows * T) > 0.995
+        assert np.abs(window.after.owed).max() < 3 * GROUP * T, "what is owed does not grow"
+
+
+def test_what_is_owed_is_not_taken_for_the_length_of_units(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    units = Stream.units
+
+    def counted(self: Stream, taken: tuple, count: int, *more: float) -> Units:
+        asked.append(count)
+        return units(self, taken, count, *more)
+
+    monkeypatch.setattr(Stream, "units", counted)
+    found = planner(tmp_path, {"a": 1.0, "b": 1.0}, 8, a=np.full(96, T), b=np.full(99, 2))
+    found.window(replace(found.begin(), owed=(-600.0, 600.0)))
+    assert max(asked) < 2 * AHEAD * 8 * T, "no more units than positions"
 
 
 def test_planned_rows_go_on_from_any_state(tmp_path: Path) -> None:

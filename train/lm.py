@@ -199,7 +199,7 @@ def _loader(
     def made() -> Loader:
         return Loader(
             config.sources, sequencer, encode, config.loader,
-            State(**newest.state["data"]) if newest else None, ranks.rank, ranks.world_size,
+            State.of(newest.state["data"]) if newest else None, ranks.rank, ranks.world_size,
             quarantine=config.output / name, measurers=os.cpu_count() or 1,
         )  # fmt: skip
 
