@@ -51,12 +51,20 @@ def pack(
 def _side_by_side(
     lengths_n: np.ndarray, row_length: int, cohorts_kG: Sequence[Sequence[int]]
 ) -> list[list[int]]:
-    """Rows of whole cohorts alone: each goes, the longest first, where it leaves the least room."""
+    """Rows of whole cohorts alone: each goes, the longest first, where it leaves the least room, but
+    not where it leaves some that is less than any other sequence needs.
+    """
+    alone = np.delete(lengths_n, np.ravel(cohorts_kG).astype(np.int64))
+    least, little = int(alone.min(initial=row_length)), row_length // 100
     longest_k = [max(int(lengths_n[number]) for number in cohort) for cohort in cohorts_kG]
     groups: list[list[list[int]]] = []  # of rows of sequences
     rooms: list[int] = []
     for k in sorted(range(len(longest_k)), key=lambda k: (-longest_k[k], k)):
-        fitting = [(room, at) for at, room in enumerate(rooms) if room >= longest_k[k]]
+        fitting = [
+            (room, at)
+            for at, room in enumerate(rooms)
+            if 0 <= room - longest_k[k] <= little or room - longest_k[k] >= least
+        ]
         if not fitting:
             groups.append([[] for _ in cohorts_kG[k]])
             rooms.append(row_length)

@@ -36,7 +36,7 @@ from .tar import Fault
 MOST_VARIANTS = 64  # of one sample; of more, these are used
 MOST_PARTNERS = 32  # of one sample, for edits
 Opener = Callable[[Stored], Picture]
-VERSION = 4  # of what is written below
+VERSION = 3  # of what is written below
 UNIT = np.dtype(
     [("shard", "<u4"), ("sample", "<u4"), ("start", "<u8"), ("stop", "<u8"), ("record", "<u8")]
 )

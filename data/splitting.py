@@ -48,21 +48,17 @@ class Split:
 def split(document: Document, length: Callable[[Part], int], row_length: int) -> Split:
     """Cut a document into pieces of at most `row_length` positions.
 
-    `length` gives the positions of a part alone. Pieces are about equally long, and no more than
-    they must be.
+    `length` gives the positions of a part alone. A piece is as long as the next whole unit allows.
     """
     cuts: list[Cut] = []
     left_out: list[str] = []
     room = row_length - ENDS
-    units = list(_units(document, length, room))
-    total = sum(size for _, size in units if size <= room)
-    equal = total / max(1, -(-total // room))
     piece: list[Cut] = []  # units that go into the piece at hand
     used = 0
-    for unit, size in units:
+    for unit, size in _units(document, length, room):
         if size > room:
             left_out.append(f"{_named(document, unit)} of {size} positions")
-        if size > room or used + size > room or used + size / 2 > equal:
+        if size > room or used + size > room:
             cuts += _joined(piece)
             piece, used = [], 0
         if size <= room:
