@@ -51,8 +51,8 @@ def pack(
 def _side_by_side(
     lengths_n: np.ndarray, row_length: int, cohorts_kG: Sequence[Sequence[int]]
 ) -> list[list[int]]:
-    """Rows of whole cohorts alone: each goes, the longest first, where it leaves the least room, but
-    not where it leaves some that is less than any other sequence needs.
+    """Rows of whole cohorts alone: each goes, the longest first, where it leaves the least room,
+    but not where it leaves some that is less than any other sequence needs.
     """
     alone = np.delete(lengths_n, np.ravel(cohorts_kG).astype(np.int64))
     least, little = int(alone.min(initial=row_length)), row_length // 100

@@ -4,19 +4,20 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
+from unimodal.train.checkpoint import AVERAGE, MASTER, Checkpoint
 from unimodal.train.ranks import Ranks
 
 if find_spec("deepspeed") is None:  # importing it takes seconds
     pytest.skip("deepspeed is not installed: the extra `train`", allow_module_level=True)
 
-from zero_cases import Case, made, steps
+from zero_cases import HALF, Case, made, steps
 
 HERE = Path(__file__).resolve().parent
 LIMIT_S = 240
@@ -45,24 +46,56 @@ def launched(script: Path, arguments: list[str], ranks: int = 2) -> subprocess.C
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
 
 
-def compared(tmp_path: Path, cases: list[Case]) -> None:
-    """Each case on two ranks gives the reports that one process gives."""
+def on_two_ranks(tmp_path: Path, cases: list[Case]) -> list[list[dict]]:
+    """The reports of each step of each case."""
     out = tmp_path / "reports.json"
     texts = [json.dumps(asdict(case)) for case in cases]
     done = launched(HERE / "zero_cases.py", [str(out), *texts])
     assert done.returncode == 0, done.stderr[-5000:]
     found = json.loads(out.read_text())
-    for case, text in zip(cases, texts, strict=True):
-        twin = Case(**{**asdict(case), "stage": None, "compile": False})
-        expected = steps(made(twin, Ranks()), twin)
-        for step, (ours, single) in enumerate(zip(found[text], expected, strict=True)):
-            assert ours.keys() == single.keys()
-            for name in ours:
-                assert ours[name] == pytest.approx(single[name], rel=1e-5, abs=1e-5), (
-                    f"{name} of step {step} in {text}"
-                )
+    return [found[text] for text in texts]
+
+
+def alone(case: Case) -> list[dict]:
+    """The same in one process."""
+    twin = replace(case, stage=None, compile=False)
+    return steps(made(twin, Ranks()), twin)
+
+
+def same(ours: list[dict], expected: list[dict]) -> None:
+    assert len(ours) == len(expected) > 0
+    for step, (one, other) in enumerate(zip(ours, expected, strict=True)):
+        assert one.keys() == other.keys()
+        for name in one:
+            close = pytest.approx(other[name], rel=1e-5, abs=1e-5)
+            assert one[name] == close, f"{name} of step {step}"
 
 
 def test_two_ranks_take_the_steps_of_one_process(tmp_path: Path) -> None:
+    for case, found in zip(CASES, on_two_ranks(tmp_path, CASES), strict=True):
+        same(found, alone(case))
+
+
+def test_a_checkpoint_goes_on_on_any_number_of_ranks(tmp_path: Path) -> None:
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    first = Case(stage=3, tied=False, average=0.5, save=two)
+    whole = alone(replace(first, save=one))
+    again = replace(first, save=None, resume=one)
+    cases = [first, replace(again, resume=two), again, replace(again, stage=2)]
+    found = on_two_ranks(tmp_path, cases)
+    assert found[1] == found[0][HALF:], "the same ranks go on bit by bit"
+    same(found[2], whole[HALF:])
+    same(found[3], whole[HALF:])
+    same(alone(replace(again, resume=two)), whole[HALF:])
+    averages = [Checkpoint(Path(run) / "step_00000002") for run in (one, two)]
+    for name in averages[0].shapes:
+        for kind in (MASTER, AVERAGE, "exp_avg", "exp_avg_sq"):
+            torch.testing.assert_close(*(saved.whole(name, kind) for saved in averages))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    compared(tmp_path, CASES)
+    yield
+    torch.set_num_threads(before)

@@ -19,7 +19,8 @@ from unimodal.drawer import NextCode
 from unimodal.reader import CodeReader
 from unimodal.sequence import IGNORE, PADDING, Batch
 from unimodal.tensors import stored
-from unimodal.train.beginning import fill_from
+from unimodal.train.beginning import fill_from, from_checkpoint
+from unimodal.train.checkpoint import Saver, newest
 from unimodal.train.engine import Build, Engine, EngineConfig, engine, sharded
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.objectives import LossConfig
@@ -29,7 +30,7 @@ from unimodal.train.schedule import ScheduleConfig
 from unimodal.transformer import Transformer, TransformerConfig, initial
 from unimodal.vocabulary import Vocabulary
 
-NUM_STEPS, ROWS, T = 4, 8, 48
+NUM_STEPS, HALF, ROWS, T = 4, 2, 8, 48
 VOCABULARY = Vocabulary(96, 64)
 LIMIT_S = 120  # of a case; a rank that hangs ends with its stacks
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -48,6 +49,10 @@ class Case:
     average: float | None = None
     weights: str | None = None
     """A folder of safetensors to begin from, such as a grown bundle's."""
+    resume: str | None = None
+    """A run's folder, whose newest checkpoint is gone on from."""
+    save: str | None = None
+    """A folder for a checkpoint after HALF of the steps."""
 
 
 def shape(case: Case) -> TransformerConfig:
@@ -95,6 +100,8 @@ def made(case: Case, ranks: Ranks) -> Engine:
         return initial(name, shape, config.num_layers, seed=3)
 
     fill = fill_from(stored(Path(case.weights))) if case.weights else drawn
+    saved = newest(Path(case.resume)) if case.resume else None
+    fill = from_checkpoint(saved, fill) if saved else fill
     build = Build(lambda: Transformer(config, recompute=case.recompute), fill)
     model = sharded(build, zero, "cpu", ranks)
     learner = LanguageLearner(
@@ -102,13 +109,21 @@ def made(case: Case, ranks: Ranks) -> Engine:
     )
     optimizer = OptimizerConfig(lr=1e-2, weight_decay=0.1, clip=0.5, average=case.average)
     schedule = ScheduleConfig(NUM_STEPS, warmup_steps=1)
-    return engine(learner, optimizer, schedule, ranks, zero, settings, bf16=False)
+    found = engine(learner, optimizer, schedule, ranks, zero, settings, bf16=False)
+    if saved is not None:
+        found.restore(saved)
+    return found
 
 
-def steps(found: Engine, case: Case, first: int = 0, last: int = NUM_STEPS) -> list[dict]:
+def steps(found: Engine, case: Case) -> list[dict]:
     """Reports and the gradient's norm of each step."""
     ranks, reports = found.ranks, []
-    for step in range(first, last):
+    for step in range(HALF if case.resume else 0, NUM_STEPS):
+        if case.save and step == HALF:
+            saver = Saver(Path(case.save), ranks, keep=1, keep_every=None, timeout_s=60)
+            saver.save(step, {"data": None}, found.pieces())
+            saver.wait()
+            ranks.together(lambda: None)
         mine = rows_of(batch(step), ranks)
         norms = found.learner.norms(mine)
         summed = ranks.total(torch.tensor(list(norms.values()), dtype=torch.float64)).tolist()
