@@ -26,7 +26,8 @@ from unimodal.vocabulary import Vocabulary
 from .measured import Line, interleaved, ratios, spread
 
 FASTER, SAME = 1.2, 1e-5  # the bars
-TEXT_LENGTHS, SIDES = (20, 186), (8, 12, 16)  # of a document: 60 % of its positions are codes
+SIDES = (8, 12, 16)  # codes of a picture
+TEXT_SHARES = (0.3, 1.03)  # a text has as many ids for each code: 60 % of positions are codes
 LR = 1e-5
 
 
@@ -42,7 +43,7 @@ class Scale:
     loss_positions: int = 8192
     checked_positions: int = 512
     """Of the loss, in float64."""
-    repeats: int = 5
+    repeats: int = 3
 
     @property
     def shape(self) -> TransformerConfig:
@@ -73,8 +74,8 @@ def packed(vocabulary: Vocabulary, rows: int, row_length: int, seed: int = 0) ->
 
 def document(vocabulary: Vocabulary, rng: np.random.Generator, most: int) -> Sequence:
     """A text, then a picture, cut to `most` positions; everything is learned."""
-    text = rng.integers(0, vocabulary.num_text, rng.integers(*TEXT_LENGTHS))
     codes = rng.integers(0, vocabulary.num_codes, rng.choice(SIDES) ** 2)
+    text = rng.integers(0, vocabulary.num_text, round(len(codes) * rng.uniform(*TEXT_SHARES)))
     ids = np.concatenate([text, vocabulary.code_to_id(codes)])[:most]
     weights = np.append(np.ones(len(ids) - 1, np.float32), np.float32(0))
     zeros = np.zeros(len(ids), np.int32)
