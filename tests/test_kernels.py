@@ -13,6 +13,7 @@ from unimodal import kernels
 from unimodal.attention import DenseAttention
 from unimodal.kernels import FlexAttention, UncompiledAttention, attention, tiles
 from unimodal.sequence import PADDING, span_mask
+from unimodal.transformer import Transformer, TransformerConfig
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 needs_flash = pytest.mark.skipif(
@@ -74,7 +75,7 @@ def test_tiles_that_nobody_sees_are_left_out() -> None:
 @hypothesis.given(rows(), st.sampled_from(HEADS), st.integers(0, 9))
 def test_flex_forward_equals_dense(row: Row, heads: tuple[int, int], seed: int) -> None:
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(kernels, "_compiled", lambda: flex_attention)
+        patch.setattr(kernels, "COMPILED", flex_attention)
         inputs = [x.detach() for x in qkv(len(row), *heads, seed)]
         mine = attention(*spans(row), kind="flex")(0, *inputs)
         dense = DenseAttention(span_mask(*spans(row)))(0, *inputs)
@@ -82,15 +83,19 @@ def test_flex_forward_equals_dense(row: Row, heads: tuple[int, int], seed: int) 
 
 
 @pytest.mark.slow  # a C++ compiler takes its time
-def test_compiled_flex_forward_equals_dense_and_is_compiled_once() -> None:
+@torch.no_grad()
+def test_compiled_layers_take_flex_into_one_graph_for_all_batches() -> None:
+    shape = TransformerConfig(50, 64, 2, 4, 2, 16, 128)
+    model, oracle = (Transformer(shape).requires_grad_(False) for _ in range(2))
+    for layer in model.model.layers:
+        layer.compile(fullgraph=True)
     row = long_row()
-    with torch.no_grad(), torch._dynamo.config.patch(error_on_recompile=True):
-        for seed in range(3):
-            order = [row, row[::-1], row[295:] + row[:295]][seed]
-            inputs = [x.detach() for x in qkv(len(row), 4, 2, seed)]
-            mine = attention(*spans(order), kind="flex")(0, *inputs)
-            dense = DenseAttention(span_mask(*spans(order)))(0, *inputs)
-            torch.testing.assert_close(mine, dense, atol=2e-6, rtol=1e-5)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for order in (row, row[::-1], row[295:] + row[:295]):
+            x_BTD, positions_BT = torch.randn(1, len(row), 64), torch.arange(len(row))[None]
+            mine = model(x_BTD, positions_BT, attention(*spans(order), kind="flex"))
+            dense = oracle(x_BTD, positions_BT, DenseAttention(span_mask(*spans(order))))
+            torch.testing.assert_close(mine, dense, atol=2e-5, rtol=1e-4)
 
 
 @needs_gpu

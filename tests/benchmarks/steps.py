@@ -73,10 +73,11 @@ def packed(vocabulary: Vocabulary, rows: int, row_length: int, seed: int = 0) ->
 
 
 def document(vocabulary: Vocabulary, rng: np.random.Generator, most: int) -> Sequence:
-    """A text, then a picture, cut to `most` positions; everything is learned."""
+    """A text and a picture in either order, cut to `most` positions; everything is learned."""
     codes = rng.integers(0, vocabulary.num_codes, rng.choice(SIDES) ** 2)
     text = rng.integers(0, vocabulary.num_text, round(len(codes) * rng.uniform(*TEXT_SHARES)))
-    ids = np.concatenate([text, vocabulary.code_to_id(codes)])[:most]
+    parts = [text, vocabulary.code_to_id(codes)]
+    ids = np.concatenate(parts if rng.random() < 0.5 else parts[::-1])[:most]
     weights = np.append(np.ones(len(ids) - 1, np.float32), np.float32(0))
     zeros = np.zeros(len(ids), np.int32)
     labels = np.append(ids[1:], IGNORE)
