@@ -10,7 +10,7 @@ from benchmarks.steps import QUICK, packed, theirs, twin
 from unimodal.sequence import IGNORE, PADDING
 from unimodal.train import cross_entropy
 from unimodal.train.objectives import modalities
-from unimodal.transformer import Transformer, TransformerConfig
+from unimodal.transformer import Transformer
 from unimodal.vocabulary import Vocabulary
 
 SCALE = replace(QUICK, row_length=256, loss_positions=64, checked_positions=64)
@@ -47,22 +47,6 @@ def test_lines_of_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not time.wrong and memory.met, "a chunk is small beside 64 x 775 logits, thrice"
     monkeypatch.setattr(heads, "SAME", 0)
     assert heads.lines(SCALE)[0].wrong
-
-
-def test_flops_are_those_of_the_matrices() -> None:
-    """6 for each weight and position; pairs by hand: a document of 2 and one of 3."""
-    shape = TransformerConfig(gpus.VOCABULARY.size, 8, 3, 2, 1, 4, 16)
-    batch = packed(gpus.VOCABULARY, 1, 5)
-    doc_BT = torch.tensor([[0, 0, 1, 1, 1]])
-    positions_BT = torch.tensor([[0, 1, 0, 1, 2]])
-    labels_BT = torch.tensor([[7, IGNORE, gpus.VOCABULARY.first_code, 9, IGNORE]])
-    batch = replace(batch, doc=doc_BT, positions=positions_BT, labels=labels_BT)
-    model = Transformer(replace(shape, num_ids=10))
-    weights = sum(p.numel() for p in model.model.layers.parameters() if p.dim() == 2)
-    pairs, heads_width = (1 + 2) + (1 + 2 + 3), 2 * 4
-    head = 8 * (2 * gpus.VOCABULARY.first_code + gpus.VOCABULARY.num_codes)
-    expected = 6 * 5 * weights + 12 * 3 * heads_width * pairs + 6 * head
-    assert gpus.flops(shape, batch) == expected
 
 
 def test_without_a_gpu_lines_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,6 @@
 """What needs a GPU: utilisation of a training step, and memory of the loss.
 
-FLOPs are those that must be done: 6 for each weight of the layers and position, 6 for each weight
-of the head's rows that a target's loss normalises over, and 12 for each channel of the query heads
-and pair of positions that see each other. Nothing that is done twice is counted.
+FLOPs are counted as train/flops.py does.
 """
 
 import time
@@ -14,8 +12,9 @@ import torch
 
 from unimodal.drawer import NextCode
 from unimodal.reader import CodeReader
-from unimodal.sequence import PADDING, Batch
+from unimodal.sequence import Batch
 from unimodal.train.cross_entropy import linear_cross_entropy
+from unimodal.train.flops import document_counts, step_flops
 from unimodal.train.objectives import LossConfig, language, modalities
 from unimodal.train.optimizer import OptimizerConfig, build
 from unimodal.transformer import Transformer, TransformerConfig
@@ -45,13 +44,17 @@ def lines(scale: Scale) -> list[Line]:
         ]
     batch = packed(VOCABULARY, 1, ROW_LENGTH).to("cuda")
     seconds = timed(training(batch), scale.repeats)
-    rates = [flops(SHAPE, batch) / s / 1e12 for s in seconds]
-    used = int((batch.doc != PADDING).sum())
+    chosen = modalities(batch.labels, VOCABULARY.first_code)
+    counts = document_counts(batch) | {f"targets_{m}": float(chosen[m].sum()) for m in chosen}
+    head_ids = {"text": VOCABULARY.first_code, "image": VOCABULARY.num_codes}
+    rates = [step_flops(SHAPE, counts, head_ids) / s / 1e12 for s in seconds]
+    speed = counts["positions"] / median(seconds)
+    held = torch.cuda.max_memory_allocated() / 1e9
     gigabytes = loss_gigabytes()
     return [
         Line(
-            step, spread(rates, " TFLOP/s"), f"{used / median(seconds):,.0f} positions/s",
-            f"{torch.cuda.max_memory_allocated() / 1e9:.0f} GB held",
+            step, spread(rates, " TFLOP/s"), f"{speed:,.0f} positions/s",
+            f"{held:.0f} GB held",
             f">= {TFLOPS} TFLOP/s", median(rates) >= TFLOPS,
         ),
         Line(
@@ -93,22 +96,6 @@ def timed(work: Callable[[], None], repeats: int) -> list[float]:
         torch.cuda.synchronize()
         found.append(time.perf_counter() - began)
     return found[3:]
-
-
-def flops(shape: TransformerConfig, batch: Batch) -> float:
-    """That a forward and a backward pass must do on causal rows."""
-    heads = shape.num_heads * shape.head_width
-    projections = 2 * shape.width * (heads + shape.num_kv_heads * shape.head_width)
-    layer = projections + 3 * shape.width * shape.mlp_width
-    used = int((batch.doc != PADDING).sum())
-    chosen = modalities(batch.labels, VOCABULARY.first_code)
-    rows = {"text": VOCABULARY.first_code, "image": VOCABULARY.num_codes}
-    multiplied = sum(int(chosen[name].sum()) * rows[name] for name in rows)
-    # The position of a token is how many it sees before itself.
-    pairs = int((batch.positions[batch.doc != PADDING] + 1).sum())
-    return shape.num_layers * (6 * used * layer + 12 * pairs * heads) + (
-        6 * multiplied * shape.width
-    )
 
 
 def loss_gigabytes() -> float:
