@@ -54,19 +54,19 @@ def linear_cross_entropy(
     z is the weight of the z-loss (PaLM, arXiv 2204.02311, sec. 5). The sum depends on both tensors
     even where there is no target: their gradients are zeros then, never None.
     """
-    dtype = _product_dtype(hidden_ND)
+    dtype = product_dtype(hidden_ND)
     wanted = torch.is_grad_enabled()
     with torch.autocast(hidden_ND.device.type, enabled=False):
         total, *losses = _Loss.apply(hidden_ND, head_VD, tuple(targets), z, dtype, wanted)
     return total, losses
 
 
-def _product_dtype(hidden_ND: Tensor) -> torch.dtype:
-    """In which matrices are multiplied."""
-    device = hidden_ND.device.type
+def product_dtype(factor: Tensor) -> torch.dtype:
+    """In which matrices are multiplied where one of them is `factor`."""
+    device = factor.device.type
     if torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
-    return hidden_ND.dtype
+    return factor.dtype
 
 
 class _Loss(torch.autograd.Function):

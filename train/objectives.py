@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unimodal.attention import PackedAttention
 from unimodal.drawer import Drawer
+from unimodal.kernels import Kind, attention
 from unimodal.reader import Reader
 from unimodal.sequence import IGNORE, Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.transformer import Transformer
 
-from .cross_entropy import Targets, linear_cross_entropy
+from .cross_entropy import Targets, linear_cross_entropy, product_dtype
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,6 @@ class LossConfig:
         if self.text == self.image == 0:
             found.append("text and image are both 0: nothing would be learned")
         return found
-
-
-class UncompiledAttention(PackedAttention):
-    """Stays outside compiled graphs: its documents' lengths are others in every batch."""
-
-    @torch.compiler.disable
-    def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
-        """Attention within each document, out_BHTd."""
-        return super().__call__(layer, q_BHTd, k_BGTd, v_BGTd)
 
 
 @dataclass(frozen=True)
@@ -109,6 +100,7 @@ def language(
     config: LossConfig,
     norms: Mapping[str, float] | None = None,
     sources: Sequence[str] = (),
+    kind: Kind = "auto",
 ) -> Losses:
     """The loss of packed rows: sum over modalities m of config.m * sum_m / norms[m].
 
@@ -117,9 +109,11 @@ def language(
     the totals of its parts add up to its loss. A modality of which the global batch has no target
     adds nothing; one of which this part has none adds zero, with gradients of zero.
 
-    With the names of `sources` (two or more), the losses are also reported for each.
+    With the names of `sources` (two or more), the losses are also reported for each. `kind` says
+    which kernels compute attention.
     """
-    attend = UncompiledAttention(batch.doc, batch.block, batch.private)
+    dtype = product_dtype(transformer.head_weight)
+    attend = attention(batch.doc, batch.block, batch.private, kind, dtype)
     hidden_BTD = transformer(reader(transformer, batch.ids), batch.positions, attend)
     chosen = modalities(batch.labels, drawer.vocabulary.first_code)
     if norms is None:

@@ -1,0 +1,112 @@
+"""What needs a GPU: utilisation of a training step, and memory of the loss.
+
+FLOPs are counted as train/flops.py does.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import median
+
+import torch
+
+from unimodal.drawer import NextCode
+from unimodal.reader import CodeReader
+from unimodal.sequence import Batch
+from unimodal.train.cross_entropy import linear_cross_entropy
+from unimodal.train.flops import document_counts, step_flops
+from unimodal.train.objectives import LossConfig, language, modalities
+from unimodal.train.optimizer import OptimizerConfig, build
+from unimodal.transformer import Transformer, TransformerConfig
+from unimodal.vocabulary import Vocabulary
+
+from .heads import inputs
+from .measured import Line, spread
+from .steps import Scale, packed
+
+TFLOPS, LOSS_GB = 500, 2.5  # the bars
+VOCABULARY = Vocabulary(151_936, 64_000)
+SHAPE = TransformerConfig(
+    VOCABULARY.size, 2048, 28, 16, 8, 128, 6144, rope_theta=1e6, qk_norm=True, max_positions=8192
+)  # Qwen3-1.7B's
+ROW_LENGTH, LOSS_POSITIONS = 8192, 65_536
+NEEDS = "needs a GPU"
+
+
+def lines(scale: Scale) -> list[Line]:
+    """Empty where there is no GPU."""
+    step = f"step at Qwen3-1.7B's shape, {VOCABULARY.size:,} ids, rows of {ROW_LENGTH:,}, bf16"
+    loss = f"memory of the loss, {LOSS_POSITIONS:,} positions, {VOCABULARY.size:,} ids, bf16"
+    if not torch.cuda.is_available():
+        return [
+            Line(step, NEEDS, bar=f">= {TFLOPS} TFLOP/s"),
+            Line(loss, NEEDS, bar=f"<= {LOSS_GB} GB"),
+        ]
+    batch = packed(VOCABULARY, 1, ROW_LENGTH).to("cuda")
+    seconds = timed(training(batch), scale.repeats)
+    chosen = modalities(batch.labels, VOCABULARY.first_code)
+    counts = document_counts(batch) | {f"targets_{m}": float(chosen[m].sum()) for m in chosen}
+    head_ids = {"text": VOCABULARY.first_code, "image": VOCABULARY.num_codes}
+    rates = [step_flops(SHAPE, counts, head_ids) / s / 1e12 for s in seconds]
+    speed = counts["positions"] / median(seconds)
+    held = torch.cuda.max_memory_allocated() / 1e9
+    gigabytes = loss_gigabytes()
+    return [
+        Line(
+            step, spread(rates, " TFLOP/s"), f"{speed:,.0f} positions/s",
+            f"{held:.0f} GB held",
+            f">= {TFLOPS} TFLOP/s", median(rates) >= TFLOPS,
+        ),
+        Line(
+            loss, f"{gigabytes:.2f} GB, both gradients included", bar=f"<= {LOSS_GB} GB",
+            met=gigabytes <= LOSS_GB,
+        ),
+    ]  # fmt: skip
+
+
+def training(batch: Batch) -> Callable[[], None]:
+    """A whole step as `train lm` takes it with precision bf16 and compile."""
+    torch.set_float32_matmul_precision("high")
+    with torch.device("cuda"):
+        model = Transformer(SHAPE)
+    for layer in model.model.layers:
+        layer.compile()
+    optimizers = build(model, OptimizerConfig(), "model.layers.", torch.bfloat16)
+    reader, drawer = CodeReader(), NextCode(VOCABULARY)
+
+    def step() -> None:
+        with torch.autocast("cuda", torch.bfloat16):
+            losses = language(model, reader, drawer, batch, LossConfig())
+        losses.total.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def timed(work: Callable[[], None], repeats: int) -> list[float]:
+    """Seconds of each of `repeats` runs after three that warm up."""
+    found = []
+    for _ in range(3 + repeats):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        found.append(time.perf_counter() - began)
+    return found[3:]
+
+
+def loss_gigabytes() -> float:
+    """What the loss holds at most beyond its inputs, gradients included."""
+    hidden_ND, head_VD, targets = inputs(VOCABULARY, SHAPE.width, LOSS_POSITIONS)
+    moved = [x.detach().to("cuda", torch.bfloat16).requires_grad_() for x in (hidden_ND, head_VD)]
+    placed = [
+        replace(one, at_M=one.at_M.cuda(), ids_M=one.ids_M.cuda(), weights_M=one.weights_M.cuda())
+        for one in targets
+    ]
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    linear_cross_entropy(*moved, placed)[0].backward()
+    return (torch.cuda.max_memory_allocated() - before) / 1e9

@@ -1,0 +1,208 @@
+"""Which kernels compute attention in packed rows, by the rule of `sequence.span_mask`.
+
+In: the three integers of each position of a batch. Out: an `Attend` for all layers, whose bounds or
+masks are made once.
+
+    flash   flash-attn's variable-length kernels: causal rows on a GPU, in half precision
+    flex    torch's FlexAttention: any rows on a GPU
+    sdpa    torch's scaled_dot_product_attention, a document at a time: any rows, anywhere
+
+Letters: B rows, T positions, H query heads, G key-value heads, d head width, N positions of all
+rows end to end; I tiles of TILE queries or keys in a row.
+"""
+
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+from .attention import Attend, PackedAttention
+from .sequence import PADDING
+
+Kind = Literal["auto", "flash", "flex", "sdpa"]
+TILE = 128
+COMPILED = torch.compile(flex_attention, dynamic=False)  # as it is, it writes all scores
+HALF = (torch.float16, torch.bfloat16)
+
+
+def attention(
+    doc_BT: Tensor,
+    block_BT: Tensor,
+    private_BT: Tensor,
+    kind: Kind = "auto",
+    dtype: torch.dtype = torch.float32,
+) -> Attend:
+    """Attention in these rows (arguments as for `span_mask`) on the device where they lie.
+
+    dtype is that of queries and keys. "auto" takes the first kind of the list above that can be;
+    another kind that cannot be is a ValueError.
+    """
+    causal = not bool(((block_BT > 0) | private_BT.bool()).any())
+    if kind == "auto":
+        kind = next(one for one in ("flash", "flex", "sdpa")
+                    if obstacle(one, doc_BT.device, dtype, causal) is None)  # fmt: skip
+    if problem := obstacle(kind, doc_BT.device, dtype, causal):
+        raise ValueError(f"attention {kind}: {problem}")
+    if kind == "flash":
+        return FlashAttention(doc_BT)
+    if kind == "flex":
+        return FlexAttention(doc_BT, block_BT, private_BT)
+    return UncompiledAttention(doc_BT, block_BT, private_BT)
+
+
+def obstacle(
+    kind: Kind, device: torch.device, dtype: torch.dtype, causal: bool = True
+) -> str | None:
+    """Why a kind cannot be used, and the way out; None where it can."""
+    if kind == "flash":
+        if find_spec("flash_attn") is None:
+            return "flash-attn is not installed; pip install flash-attn, or take auto"
+        if device.type != "cuda":
+            return f"needs a GPU, and the rows lie on {device}; take auto"
+        if dtype not in HALF:
+            return f"has no {dtype}; train in bf16, or take auto"
+        if not causal:
+            return "causal rows only, and these have bidirectional or private spans; take auto"
+    if kind == "flex" and device.type != "cuda" and torch.is_grad_enabled():
+        return f"has no backward pass without a GPU, and the rows lie on {device}; take auto"
+    return None
+
+
+class UncompiledAttention(PackedAttention):
+    """Stays outside compiled graphs: its documents' lengths are others in every batch."""
+
+    @torch.compiler.disable
+    def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
+        """Attention within each document, out_BHTd."""
+        return super().__call__(layer, q_BHTd, k_BGTd, v_BGTd)
+
+
+class FlashAttention:
+    """flash-attn over all rows end to end, cut into documents."""
+
+    def __init__(self, doc_BT: Tensor) -> None:
+        """Causal documents, each in one piece; ValueError where one is not."""
+        begins_N = _begins(doc_BT).flatten()
+        ends = torch.tensor([begins_N.numel()], device=doc_BT.device)
+        self.bounds = torch.cat([begins_N.nonzero()[:, 0], ends]).to(torch.int32)
+        self.longest = int(self.bounds.diff().max())
+
+    @torch.compiler.disable
+    def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
+        """Attention within each document, out_BHTd."""
+        from flash_attn import flash_attn_varlen_func
+
+        B, _, T, _ = q_BHTd.shape
+        q_NHd, k_NGd, v_NGd = (x.transpose(1, 2).flatten(0, 1) for x in (q_BHTd, k_BGTd, v_BGTd))
+        bounds, longest = self.bounds, self.longest
+        out_NHd = flash_attn_varlen_func(
+            q_NHd, k_NGd, v_NGd, bounds, bounds, longest, longest, causal=True
+        )
+        return out_NHd.unflatten(0, (B, T)).transpose(1, 2)
+
+
+class FlexAttention:
+    """FlexAttention under the rule, with tiles that nobody sees left out."""
+
+    def __init__(self, doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> None:
+        """Arguments as for `span_mask`; a document in several pieces is a ValueError."""
+        self.mask = tiles(doc_BT, block_BT, private_BT)
+
+    def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
+        """Attention under the mask, out_BHTd."""
+        gqa = q_BHTd.shape[1] != k_BGTd.shape[1]
+        return COMPILED(q_BHTd, k_BGTd, v_BGTd, block_mask=self.mask, enable_gqa=gqa)
+
+
+def tiles(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> BlockMask:
+    """The rule as a BlockMask, from the bounds of each tile alone: T x T pairs are never looked at.
+
+    A tile of queries sees keys from where its first document begins to as far as its last query, or
+    a bidirectional block of its queries, reaches.
+    """
+    begins_BT = _begins(doc_BT)
+    run_BT = begins_BT.cumsum(-1)  # of the document; a position of padding is one of its own
+    block_BT, private_BT = block_BT.long(), private_BT.bool()
+
+    def sees(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        shared = (block_BT[b, q] == block_BT[b, k]) & (block_BT[b, q] > 0)
+        rule = ((k <= q) | shared) & (~private_BT[b, k] | shared)
+        return (run_BT[b, q] == run_BT[b, k]) & (rule | (q == k))
+
+    T = doc_BT.shape[1]
+    at_T = torch.arange(T, device=doc_BT.device)
+    start_BT = torch.where(begins_BT, at_T, 0).cummax(-1).values
+    lowest_BI = -_largest(-start_BT) // TILE
+    highest_BI = _largest(_reach(run_BT, block_BT)) // TILE
+    number_I = torch.arange(lowest_BI.shape[1], device=doc_BT.device)
+    seen_BII = (number_I >= lowest_BI[..., None]) & (number_I <= highest_BI[..., None])
+    one_run_BI, run_BI = _constant(run_BT)
+    one_block_BI, block_BI = _constant(block_BT)
+    plain_BI = _largest(private_BT.long()) == 0
+    same_run_BII = _equal(one_run_BI, run_BI)
+    past_BII = (number_I < number_I[:, None]) & plain_BI[:, None, :]
+    shared_BII = _equal(one_block_BI & (block_BI > 0), block_BI)
+    full_BII = same_run_BII & (past_BII | shared_BII)
+    return BlockMask.from_kv_blocks(
+        *_listed(seen_BII & ~full_BII), *_listed(full_BII), TILE, sees, (T, T)
+    )
+
+
+def _begins(doc_BT: Tensor) -> Tensor:
+    """Where a document begins, or a position of padding stands, bool; each row begins with one."""
+    changes_BT = F.pad(doc_BT[:, 1:] != doc_BT[:, :-1], (1, 0), value=True)
+    sorted_BT = doc_BT.sort(-1).values
+    distinct_B = (sorted_BT[:, 1:] != sorted_BT[:, :-1]).sum(-1) + 1
+    pieces_B = (changes_BT & (doc_BT != PADDING)).sum(-1)
+    if bool((pieces_B > distinct_B - (doc_BT == PADDING).any(-1).long()).any()):
+        raise ValueError("a document lies in several pieces of one row; pack it in one piece")
+    return changes_BT | (doc_BT == PADDING)
+
+
+def _reach(run_BT: Tensor, block_BT: Tensor) -> Tensor:
+    """The last position that each one may see: itself, or the last of its bidirectional block."""
+    B, T = run_BT.shape
+    at_BT = torch.arange(T, device=run_BT.device).expand(B, T)
+    most = int(block_BT.max()) + 1 if block_BT.numel() else 1
+    if most == 1:
+        return at_BT
+    span_BT = run_BT * most + block_BT
+    _, name_BT = torch.unique(
+        span_BT + torch.arange(B, device=run_BT.device)[:, None] * (T + 1) * most,
+        return_inverse=True,
+    )
+    last = at_BT.new_zeros(int(name_BT.max()) + 1)
+    last.scatter_reduce_(0, name_BT.flatten(), at_BT.flatten(), "amax")
+    return torch.where(block_BT > 0, last[name_BT], at_BT)
+
+
+def _tiled(x_BT: Tensor) -> Tensor:
+    """(B, I, TILE); the last tile may be filled up with the smallest number."""
+    low = torch.iinfo(x_BT.dtype).min
+    return F.pad(x_BT, (0, -x_BT.shape[1] % TILE), value=low).unflatten(-1, (-1, TILE))
+
+
+def _largest(x_BT: Tensor) -> Tensor:
+    """The largest of each tile, (B, I)."""
+    return _tiled(x_BT).amax(-1)
+
+
+def _constant(x_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether a tile is whole and holds one value only, and the largest, (B, I) each."""
+    largest_BI = _largest(x_BT)
+    return _tiled(x_BT).amin(-1) == largest_BI, largest_BI
+
+
+def _equal(one_BI: Tensor, value_BI: Tensor) -> Tensor:
+    """Whether two tiles hold one value only, and the same: (B, query, key)."""
+    both_BII = one_BI[:, :, None] & one_BI[:, None, :]
+    return both_BII & (value_BI[:, :, None] == value_BI[:, None, :])
+
+
+def _listed(chosen_BII: Tensor) -> tuple[Tensor, Tensor]:
+    """How many tiles of keys each tile of queries has, and their numbers, these first."""
+    numbers_BII = chosen_BII.to(torch.int8).argsort(stable=True, descending=True)
+    return chosen_BII.sum(-1)[:, None].int(), numbers_BII[:, None].int()
