@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from unimodal.grow import Growth, grow
+from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.grid import Grid
 from unimodal.train.checkpoint import AVERAGE, MASTER, Checkpoint
 from unimodal.train.ranks import Ranks
 
 if find_spec("deepspeed") is None:  # importing it takes seconds
     pytest.skip("deepspeed is not installed: the extra `train`", allow_module_level=True)
 
+from checkpoints import save
 from zero_cases import HALF, Case, made, steps
 
 HERE = Path(__file__).resolve().parent
@@ -27,6 +31,8 @@ CASES = [
     Case(stage=3, accumulation=4),
     Case(stage=3, tied=False, accumulation=4, recompute=True, average=0.5),
     Case(stage=3, recompute=True),
+    Case(stage=3, compile=True, tied=False),
+    Case(stage=3, compile=True, accumulation=4, recompute=True),
     Case(stage=2, accumulation=4),
     Case(stage=1, tied=False, average=0.5),
 ]
@@ -91,6 +97,24 @@ def test_a_checkpoint_goes_on_on_any_number_of_ranks(tmp_path: Path) -> None:
     for name in averages[0].shapes:
         for kind in (MASTER, AVERAGE, "exp_avg", "exp_avg_sq"):
             torch.testing.assert_close(*(saved.whole(name, kind) for saved in averages))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_grown_vocabulary_trains_on_two_ranks(tmp_path: Path, tied: bool) -> None:
+    save(tmp_path / "old", "qwen3", tied)
+    image = ImageTokenizer(TokenizerConfig(levels=(4, 4, 4), encoder_width=8, decoder_width=8))
+    grow(tmp_path / "old", image, tmp_path / "grown", Growth(grid=Grid(3, 2)))
+    cases = [Case(stage=3, tied=tied, weights=str(tmp_path / "grown"), accumulation=2)]
+    for case, found in zip(cases, on_two_ranks(tmp_path, cases), strict=True):
+        same(found, alone(case))
+
+
+def test_an_infinite_gradient_stops_every_engine_before_its_step(tmp_path: Path) -> None:
+    cases = [Case(stage=3, spoil=2), Case(stage=2, spoil=2)]
+    for found in [*on_two_ranks(tmp_path, cases), alone(cases[0])]:
+        assert len(found) == 3
+        assert "the gradient's norm of step 2 is" in found[-1]["stopped"]
+        assert found[-1]["unchanged"]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,16 +15,17 @@ from pathlib import Path
 
 import torch
 
+from unimodal.bundle import read_parts
 from unimodal.drawer import NextCode
 from unimodal.reader import CodeReader
 from unimodal.sequence import IGNORE, PADDING, Batch
 from unimodal.tensors import stored
 from unimodal.train.beginning import fill_from, from_checkpoint
-from unimodal.train.checkpoint import Saver, newest
-from unimodal.train.engine import Build, Engine, EngineConfig, engine, sharded
+from unimodal.train.checkpoint import MASTER, Saver, newest
+from unimodal.train.engine import Build, Engine, EngineConfig, NotFinite, engine, sharded
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.objectives import LossConfig
-from unimodal.train.optimizer import OptimizerConfig
+from unimodal.train.optimizer import OptimizerConfig, whole_shape
 from unimodal.train.ranks import Ranks, connect
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.transformer import Transformer, TransformerConfig, initial
@@ -48,24 +49,28 @@ class Case:
     recompute: bool = False
     average: float | None = None
     weights: str | None = None
-    """A folder of safetensors to begin from, such as a grown bundle's."""
+    """A grown bundle to begin from, with its shape and vocabulary."""
+    spoil: int | None = None
+    """A step before which a weight becomes infinite on every rank."""
     resume: str | None = None
     """A run's folder, whose newest checkpoint is gone on from."""
     save: str | None = None
     """A folder for a checkpoint after HALF of the steps."""
 
 
-def shape(case: Case) -> TransformerConfig:
-    return TransformerConfig(
-        VOCABULARY.size, 32, 2, 2, 1, 16, 64, tied_head=case.tied, qk_norm=True
-    )
+def shapes(case: Case) -> tuple[TransformerConfig, Vocabulary]:
+    if case.weights:
+        layout = read_parts(Path(case.weights)).layout
+        return layout.transformer, layout.vocabulary
+    sizes = VOCABULARY.size, 32, 2, 2, 1, 16, 64
+    return TransformerConfig(*sizes, tied_head=case.tied, qk_norm=True), VOCABULARY
 
 
-def batch(step: int) -> Batch:
+def batch(step: int, vocabulary: Vocabulary) -> Batch:
     """Half of the rows are text, half are image codes; the last quarter of the codes is padding."""
     rng = torch.Generator().manual_seed(step)
-    text = torch.randint(0, VOCABULARY.num_text, (ROWS // 2, T), generator=rng)
-    codes = torch.randint(VOCABULARY.first_code, VOCABULARY.size, (ROWS // 2, T), generator=rng)
+    text = torch.randint(0, vocabulary.num_text, (ROWS // 2, T), generator=rng)
+    codes = torch.randint(vocabulary.first_code, vocabulary.size, (ROWS // 2, T), generator=rng)
     ids = torch.cat([text, codes])
     labels = torch.cat([ids[:, 1:], torch.full((ROWS, 1), IGNORE)], 1)
     doc = (torch.arange(T) // 20).expand(ROWS, T).to(torch.int32).clone()
@@ -88,7 +93,7 @@ def rows_of(whole: Batch, ranks: Ranks) -> Batch:
 
 def made(case: Case, ranks: Ranks) -> Engine:
     """The engine of a case."""
-    config, each = shape(case), ROWS // ranks.world_size
+    (config, vocabulary), each = shapes(case), ROWS // ranks.world_size
     micro_rows = max(1, each // case.accumulation)
     settings = EngineConfig(
         None if case.stage is None else CONFIGS / f"zero{case.stage}.json",
@@ -105,7 +110,7 @@ def made(case: Case, ranks: Ranks) -> Engine:
     build = Build(lambda: Transformer(config, recompute=case.recompute), fill)
     model = sharded(build, zero, "cpu", ranks)
     learner = LanguageLearner(
-        model, CodeReader(), NextCode(VOCABULARY), LossConfig(z=1e-3), ("only",)
+        model, CodeReader(), NextCode(vocabulary), LossConfig(z=1e-3), ("only",)
     )
     optimizer = OptimizerConfig(lr=1e-2, weight_decay=0.1, clip=0.5, average=case.average)
     schedule = ScheduleConfig(NUM_STEPS, warmup_steps=1)
@@ -117,21 +122,38 @@ def made(case: Case, ranks: Ranks) -> Engine:
 
 def steps(found: Engine, case: Case) -> list[dict]:
     """Reports and the gradient's norm of each step."""
-    ranks, reports = found.ranks, []
+    ranks, reports, vocabulary = found.ranks, [], shapes(case)[1]
     for step in range(HALF if case.resume else 0, NUM_STEPS):
         if case.save and step == HALF:
             saver = Saver(Path(case.save), ranks, keep=1, keep_every=None, timeout_s=60)
             saver.save(step, {"data": None}, found.pieces())
             saver.wait()
             ranks.together(lambda: None)
-        mine = rows_of(batch(step), ranks)
+        mine = rows_of(batch(step, vocabulary), ranks)
         norms = found.learner.norms(mine)
         summed = ranks.total(torch.tensor(list(norms.values()), dtype=torch.float64)).tolist()
         rows = max(1, len(mine.ids) // case.accumulation)
         parts = found.learner.parts(mine, rows)
-        losses, norm = found.step(step, parts, dict(zip(norms, summed, strict=True)))
+        if step == case.spoil:
+            spoil(found)
+        try:
+            losses, norm = found.step(step, parts, dict(zip(norms, summed, strict=True)))
+        except NotFinite as error:
+            return [*reports, {"stopped": str(error), "unchanged": unchanged(found)}]
         reports.append({**losses, "norm": norm})
     return reports
+
+
+def spoil(found: Engine) -> None:
+    """From here on gradients of the first matrix are infinite, and losses are not."""
+    weight = next(one for one in found.named.values() if len(whole_shape(one)) == 2)
+    weight.register_hook(lambda gradient: gradient * torch.inf)
+    found.before = {name: piece.tensors[MASTER].clone() for name, piece in found.pieces().items()}
+
+
+def unchanged(found: Engine) -> bool:
+    now = {name: piece.tensors[MASTER] for name, piece in found.pieces().items()}
+    return all(torch.equal(now[name], before) for name, before in found.before.items())
 
 
 def main(out: Path, cases: list[str]) -> None:

@@ -19,6 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from unimodal.kernels import Kind, obstacle
+
 from .checkpoint import AVERAGE, MASTER, Checkpoint, Piece
 from .learner import TOTAL, Learner
 from .objectives import reported
@@ -56,6 +58,9 @@ class EngineConfig:
     more work, a fraction of the memory."""
     compile: bool = False
     """Compile each layer with torch.compile (needs a C++ compiler or a GPU)."""
+    attention: Kind = "auto"
+    """Kernels: flash (flash-attn), flex (FlexAttention), sdpa (a document at a time), or the first
+    of them that can be."""
     timeout_s: float = 1800
     """Ranks wait so long for one another, at the start and later."""
 
@@ -64,6 +69,9 @@ class EngineConfig:
         found = [] if self.timeout_s > 0 else [f"timeout_s {self.timeout_s}: above 0"]
         if self.micro_rows is not None and self.micro_rows < 1:
             found.append(f"micro_rows {self.micro_rows}: at least 1")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if problem := obstacle(self.attention, device, torch.bfloat16):
+            found.append(f"attention {self.attention}: {problem}")
         return found
 
     def zero(self, rows: int, clip: float, bf16: bool) -> dict[str, Any] | None:

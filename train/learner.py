@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unimodal.drawer import Drawer
+from unimodal.kernels import Kind
 from unimodal.reader import Reader
 from unimodal.sequence import Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer
@@ -60,12 +61,15 @@ class LanguageLearner(Learner[Batch]):
         sources: Sequence[str],
         device: str = "cpu",
         autocast: bool = False,
+        attention: Kind = "auto",
     ) -> None:
-        """`autocast`: matrix products in bfloat16 while weights are float32."""
+        """`autocast`: matrix products in bfloat16 while weights are float32. `attention`: which
+        kernels compute it.
+        """
         super().__init__()
         self.model = transformer
         self.reader, self.drawer, self.config, self.sources = reader, drawer, config, sources
-        self.device, self.autocast = device, autocast
+        self.device, self.autocast, self.attention = device, autocast, attention
         tied = transformer.config.tied_head
         head: Any = transformer.model.embed_tokens if tied else transformer.lm_head
         self.outside = [head.weight]
@@ -82,8 +86,9 @@ class LanguageLearner(Learner[Batch]):
         with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
             moved = part.to(self.device)
             losses = language(
-                self.model, self.reader, self.drawer, moved, self.config, norms, self.sources
-            )
+                self.model, self.reader, self.drawer, moved, self.config, norms, self.sources,
+                self.attention,
+            )  # fmt: skip
         return {TOTAL: losses.total, **losses.sums}
 
     def parts(self, batch: Batch, rows: int) -> list[Batch]:

@@ -225,7 +225,7 @@ def _engine(
     model = sharded(build, settings, device, ranks)
     learner = LanguageLearner(
         model, CodeReader(), NextCode(begin.vocabulary), config.loss, sources, device,
-        autocast=bf16 and settings is None,
+        autocast=bf16 and settings is None, attention=config.engine.attention,
     )  # fmt: skip
     return engine(learner, config.optimizer, config.schedule, ranks, settings, config.engine, bf16)
 

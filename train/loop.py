@@ -223,7 +223,7 @@ def _numbers(reports: dict[str, float]) -> str:
     return " ".join(
         f"{name} {value:.4g}"
         for name, value in reports.items()
-        if not name.startswith(("targets", "weight"))
+        if not name.startswith(("targets", "weight")) and "/" not in name
     )
 
 
