@@ -29,7 +29,7 @@ from unimodal.tensors import stored
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.transformer import Transformer
 
-from . import beginning, checkpoint, flops, lora, provenance
+from . import beginning, checkpoint, flops, heldout, lora, provenance
 from .beginning import TEXT_IDS, Beginning, ShapeConfig
 from .checkpoint import Checkpoint
 from .engine import Build, Engine, EngineConfig, engine, sharded
@@ -38,6 +38,7 @@ from .heldout import HeldOut, HeldOutConfig
 from .learner import LanguageLearner
 from .loop import LoopConfig, prepare, run, set_threads
 from .lora import LoraConfig
+from .metrics import read
 from .objectives import LossConfig
 from .optimizer import OptimizerConfig
 from .ranks import Ranks, connect
@@ -124,6 +125,9 @@ def train(config: LmRun) -> Path:
     trained = _engine(config, begin, loader.rows.sources, device, ranks)
     if newest is not None:
         trained.restore(newest)
+    elif config.held_out.sources:
+        found = held_out(lambda batch: trained.measure(batch, None))
+        ranks.together(lambda: heldout.note(config.output, found) if ranks.is_first else None)
 
     def measure(done: int, step_s: float, counts: Mapping[str, float]) -> dict[str, float]:
         due = done % config.held_out.every_steps == 0 or done == config.schedule.num_steps
@@ -143,6 +147,8 @@ def train(config: LmRun) -> Path:
     ranks.together(
         lambda: _finish(config, given, begin, loader, device) if ranks.is_first else None
     )
+    if ranks.is_first:
+        print(*heldout.compared(config.output, read(config.output)[-1]), sep="\n", file=sys.stderr)
     return config.output / "bundle"
 
 
