@@ -19,11 +19,13 @@ import pytest
 import torch
 
 import unimodal
+from unimodal.config import load, save
 from unimodal.data.command import SceneShards
 from unimodal.data.conversations import Mix
 from unimodal.data.rows import PictureEncoder
 from unimodal.data.shards import ShardWriter, find_shards
 from unimodal.data.sources import SourceConfig
+from unimodal.document import Document, Text
 from unimodal.drawer import NextCode
 from unimodal.reader import CodeReader
 from unimodal.sequence import IGNORE, Batch, Sequencer
@@ -37,7 +39,7 @@ from unimodal.train.learner import LanguageLearner, Learner
 from unimodal.train.loop import LoopConfig, prepare
 from unimodal.train.objectives import LossConfig, language
 from unimodal.train.optimizer import OptimizerConfig, build, orthogonalised
-from unimodal.train.schedule import ScheduleConfig
+from unimodal.train.schedule import Rate, ScheduleConfig
 from unimodal.transformer import Transformer, TransformerConfig
 from unimodal.vocabulary import Vocabulary
 
@@ -149,6 +151,74 @@ def test_held_out_losses_stand_beside_the_unigram_entropy(
         assert found[f"held_out.scenes.{modality}_unigram"] == pytest.approx(entropy, rel=1e-6)
     null = vocabulary.control("null")
     assert not any((batch.ids == null).any() for batch in measured.batches["scenes"])
+
+
+WORDS = [
+    "A na\u00efve caf\u00e9.\n",
+    "\u65e5\u672c\u8a9e and \U0001f600",
+    "the end of the line " * 90,
+]
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three plain texts, the last one longer than a row, and a conversation without a picture."""
+    directory = tmp_path_factory.mktemp("texts")
+    talk = (Text("not learned", "user", 0.0), Text("learned", "assistant", 1.0))
+    with ShardWriter(directory) as writer:
+        for number, parts in enumerate([*((Text(text),) for text in WORDS), talk]):
+            writer.write(f"{number}", Document(parts))
+    return directory
+
+
+def test_bits_per_byte_of_plain_text(texts: Path, shards: Path, tokenizer: Path) -> None:
+    """A model that predicts every id alike takes log2 V bits for each id of each text."""
+    image = ImageTokenizer.load(tokenizer)
+    text = TextTokenizer.train(WORDS, 300)
+    vocabulary = Vocabulary(text.num_ids, image.num_codes)
+    sequencer = Sequencer(vocabulary, text, image.hash)
+    sources = {
+        "texts": SourceConfig(str(texts), text_weight=0.5),
+        "scenes": SourceConfig(str(shards)),
+    }
+    settings = replace(lm.LoaderConfig(), row_length=256, window_rows=8)
+    config = heldout.HeldOutConfig(sources, rows=4)
+    measured = heldout.HeldOut(config, sequencer, PictureEncoder(image), settings)
+    model = Transformer(TransformerConfig(num_ids=vocabulary.size, **vars(SHAPE)))
+    torch.nn.init.zeros_(model.model.embed_tokens.weight)
+
+    def objective(batch: Batch) -> dict[str, float]:
+        config = LossConfig(text=0.3, z=1e-3)
+        return language(model, CodeReader(), NextCode(vocabulary), batch, config).reports
+
+    found = measured(objective)
+    assert "held_out.scenes.text" in found and "held_out.scenes.bits_per_byte" not in found
+    ids, text_bytes = [], 0
+    for batch in measured.batches["texts"]:
+        labels = batch.labels[batch.labels >= 0].tolist()
+        ids += [label for label in labels if label < text.num_ids]
+        for doc in batch.doc.unique().tolist():
+            inside = batch.ids[0][batch.doc[0] == doc].tolist()
+            if doc >= 0:
+                parts = sequencer.document(inside).parts
+                text_bytes += sum(len(p.text.encode()) for p in parts if p.role != "user")
+    expected = math.log2(vocabulary.first_code) * len(ids) / text_bytes
+    assert found["held_out.texts.bits_per_byte"] == pytest.approx(expected, rel=1e-6)
+    assert measured.plain["texts"].num_bytes == text_bytes > 300
+
+
+def test_a_run_tells_what_it_did_to_text(
+    tmp_path: Path, texts: Path, shards: Path, tokenizer: Path, capsys
+) -> None:
+    first = lm.train(recipe(tmp_path / "first", shards, tokenizer, 2))
+    held_out = heldout.HeldOutConfig({"texts": SourceConfig(str(texts))}, rows=2)
+    config = replace(recipe(tmp_path / "run", shards, tokenizer, 3), held_out=held_out)
+    lm.train(replace(config, weights=first, optimizer=OptimizerConfig(lr=1e-12)))
+    name = "held_out.texts.bits_per_byte"
+    before = json.loads((tmp_path / "run" / "before.json").read_text())[name]
+    after = metrics(tmp_path / "run")[-1][name]
+    assert 0 < before == pytest.approx(after, rel=1e-5)
+    assert f"{name} {before:.4f} -> {after:.4f}\n" in capsys.readouterr().err
 
 
 def test_a_run_measures_held_out_data_as_it_goes(
@@ -390,6 +460,29 @@ def test_schedule_rises_stays_and_falls_to_almost_nothing() -> None:
     ]
 
 
+def test_stages_scale_the_learning_rate() -> None:
+    stages = (Rate(4, 0.5), Rate(6, 2.0))
+    plain, staged = (ScheduleConfig(10, 3, 4, stages=given) for given in ((), stages))
+    factors = [1, 1, 1, 1, 0.5, 0.5, 2, 2, 2, 2]
+    assert [staged.factor(step) for step in range(10)] == [
+        plain.factor(step) * factor for step, factor in enumerate(factors)
+    ]
+    assert Rate(0, 0.0).problems() == ["from_step 0: at least 1", "lr 0.0: above 0"]
+    for wrong in ((Rate(6, 1.0), Rate(4, 1.0)), (Rate(4, 1.0), Rate(4, 2.0)), (Rate(10, 1.0),)):
+        (problem,) = ScheduleConfig(10, stages=wrong, warmup_steps=3).problems()
+        assert problem.endswith("rising, and below num_steps 10")
+
+
+def test_a_run_takes_its_stages_rates(tmp_path: Path, shards: Path, tokenizer: Path) -> None:
+    config = recipe(tmp_path / "run", shards, tokenizer, 4)
+    save(
+        replace(config, schedule=ScheduleConfig(4, 0, stages=(Rate(2, 0.25),))),
+        tmp_path / "lm.yaml",
+    )
+    lm.train(load(lm.LmRun, tmp_path / "lm.yaml"))
+    assert [m["lr_factor"] for m in metrics(tmp_path / "run")] == [1, 1, 0.25, 0.25]
+
+
 def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
     matrices = torch.randn(3, 24, 40, generator=torch.Generator().manual_seed(0))
     for matrix in (matrices, matrices.mT):
@@ -436,8 +529,6 @@ def test_tokenizer_learns_and_resumes(tmp_path: Path, shards: Path) -> None:
 def test_a_stopped_run_has_a_checkpoint_and_goes_on(
     number: signal.Signals, tmp_path: Path, shards: Path, tokenizer: Path
 ) -> None:
-    from unimodal.config import save
-
     save(recipe(tmp_path / "run", shards, tokenizer, 100_000), tmp_path / "lm.yaml")
     command = [sys.executable, "-m", "unimodal", "train", "lm", str(tmp_path / "lm.yaml")]
     log = tmp_path / "run" / "metrics.jsonl"

@@ -396,7 +396,7 @@ def engine(
     if config.compile:
         _compile(learner.model.model.layers, settings)
     dtype = torch.bfloat16 if bf16 else torch.float32
-    optimizers = build(learner.model, optimizer, "model.layers.", dtype)
+    optimizers = build(learner.model, optimizer, "model.layers.", dtype, learner.undecayed)
     common = learner, optimizers, schedule, optimizer.clip, optimizer.average, ranks
     return Engine(*common) if settings is None else ZeroEngine(*common, settings)
 

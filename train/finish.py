@@ -13,25 +13,36 @@ import torch
 
 from unimodal.bundle import Parts
 from unimodal.grow import MOST_SHARD_BYTES, write_bundle
+from unimodal.huggingface import shapes
 from unimodal.tensors import CHUNK_BYTES, Planned, as_bytes
 
-from .checkpoint import AVERAGE, MASTER, Checkpoint
+from .checkpoint import Checkpoint
+from .lora import Merge, kept
 
 DTYPE = "BF16"  # of weights at rest
 
 
-def finish(output: Path, checkpoint: Checkpoint, parts: Parts) -> Path:
-    """Write the bundle of a checkpoint: its averaged weights where it has some."""
+def finish(output: Path, checkpoint: Checkpoint, parts: Parts, merge: Merge | None = None) -> Path:
+    """Write the bundle of a checkpoint: its averaged weights where it has some.
+
+    `merge` has the weights that the run did not train; None: it trained all.
+    """
     planned = [
-        Planned(name, DTYPE, shape, partial(_chunks, checkpoint, name))
-        for name, shape in checkpoint.shapes.items()
+        Planned(name, DTYPE, shape, partial(_chunks, checkpoint, name, merge))
+        for name, shape in shapes(parts.layout.transformer).items()
     ]
     write_bundle(output, parts, planned, lambda done, total: None, MOST_SHARD_BYTES)
     return output
 
 
-def _chunks(checkpoint: Checkpoint, name: str) -> Iterator[bytes]:
-    kind = AVERAGE if AVERAGE in checkpoint.kinds[name] else MASTER
-    numel, block = prod(checkpoint.shapes[name]), CHUNK_BYTES // torch.float32.itemsize
-    for start in range(0, numel, block):
-        yield as_bytes(checkpoint.read(name, kind, start, min(start + block, numel)), DTYPE)
+def _chunks(checkpoint: Checkpoint, name: str, merge: Merge | None) -> Iterator[bytes]:
+    if name not in checkpoint.shapes:
+        assert merge is not None, f"the run trains {name}"
+        for block in merge.blocks(checkpoint, name):
+            yield as_bytes(block, DTYPE)
+        return
+    kind = kept(checkpoint, name)
+    numel, block_numel = prod(checkpoint.shapes[name]), CHUNK_BYTES // torch.float32.itemsize
+    for start in range(0, numel, block_numel):
+        stop = min(start + block_numel, numel)
+        yield as_bytes(checkpoint.read(name, kind, start, stop), DTYPE)

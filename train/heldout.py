@@ -4,22 +4,32 @@ In: held-out sources, read as training reads its own. Out, for each source and m
 loss in nats and the unigram entropy of the same targets: the loss of the best model that always
 predicts the same distribution, even one that knew these very targets. Below it, something of the
 context was learned.
+
+A source without pictures is plain text, and gets its bits per byte too: the nats of the learned
+text ids (of control tokens none) by ln 2 and by the bytes of UTF-8 that these ids decode to. Models
+with other text tokenizers compare by it, and a model with itself: what is measured before the first
+step is kept in before.json, so that a run tells what it did to the text ability it began with.
 """
 
-from collections.abc import Callable, Iterator
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import groupby, islice
+from pathlib import Path
 
 import torch
 
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.rows import Encode
 from unimodal.data.sources import SourceConfig
-from unimodal.sequence import Batch, Sequencer
+from unimodal.sequence import IGNORE, PADDING, Batch, Sequencer
 
 from .objectives import modalities
 
 MODALITIES = ("text", "image")
+BITS = "bits_per_byte"
+BEFORE = "before.json"
 
 
 @dataclass(frozen=True)
@@ -53,13 +63,18 @@ class HeldOut:
         settings = replace(loader, batch_rows=1, caption_dropout=0.0, pictures=plain, stages=())
         self.first_code = sequencer.vocabulary.first_code
         self.batches: dict[str, list[Batch]] = {}
+        self.plain: dict[str, Plain] = {}
         for name, source in config.sources.items():
             rows = iter(Loader({name: source}, sequencer, encode, settings))
             self.batches[name] = [batch for batch, _ in islice(rows, config.rows)]
+            only = Plain.of(self.batches[name], sequencer)
+            if only is not None:
+                self.plain[name] = only
 
     @torch.no_grad()
     def __call__(self, measure: Callable[[Batch], dict[str, float]]) -> dict[str, float]:
-        """held_out.NAME.text and .image: mean losses in nats; with _unigram behind: entropies.
+        """held_out.NAME.text and .image: mean losses in nats; with _unigram behind: entropies;
+        .bits_per_byte of plain text.
 
         `measure` gives the reports of a batch (see `reported`).
         """
@@ -77,6 +92,8 @@ class HeldOut:
                 )
                 found[f"held_out.{name}.{modality}"] = total / weight
                 found[f"held_out.{name}.{modality}_unigram"] = self._unigram(batches, modality)
+            if name in self.plain:
+                found[f"held_out.{name}.{BITS}"] = self.plain[name].bits_per_byte(measure)
         return found
 
     def _unigram(self, batches: list[Batch], modality: str) -> float:
@@ -92,3 +109,59 @@ class HeldOut:
         for batch in batches:
             chosen = modalities(batch.labels, self.first_code)[modality]
             yield batch.labels[chosen], batch.weights[chosen]
+
+
+@dataclass(frozen=True, eq=False)
+class Plain:
+    """Rows of which only text is a target, each id with the weight 1, and the text's bytes."""
+
+    batches: list[Batch]
+    num_bytes: int
+
+    @classmethod
+    def of(cls, batches: list[Batch], sequencer: Sequencer) -> "Plain | None":
+        """The same rows without the targets that are control tokens; None where they have a
+        picture, or nothing is learned.
+        """
+        if any((batch.ids >= sequencer.vocabulary.first_code).any() for batch in batches):
+            return None
+        only, num_bytes = [], 0
+        for batch in batches:
+            is_text = (batch.labels >= 0) & (batch.labels < sequencer.vocabulary.num_text)
+            labels = batch.labels.where(is_text, IGNORE)
+            only.append(replace(batch, labels=labels, weights=is_text.float()))
+            for labels_T, doc_T in zip(labels, batch.doc, strict=True):
+                texts = _texts(labels_T.tolist(), doc_T.tolist())
+                num_bytes += sum(len(sequencer.text.decode(ids).encode()) for ids in texts)
+        return cls(only, num_bytes) if num_bytes else None
+
+    def bits_per_byte(self, measure: Callable[[Batch], dict[str, float]]) -> float:
+        """The information of a byte of these texts to the model that is measured."""
+        reports = [measure(batch) for batch in self.batches]
+        nats = sum(one["loss_text"] * one["weight_text"] for one in reports if one["weight_text"])
+        return nats / math.log(2) / self.num_bytes
+
+
+def _texts(labels: list[int], docs: list[int]) -> Iterator[list[int]]:
+    """The ids of neighbouring targets of one document, text by text."""
+    for (doc, is_target), places in groupby(
+        range(len(labels)), lambda at: (docs[at], labels[at] != IGNORE)
+    ):
+        if is_target and doc != PADDING:
+            yield [labels[at] for at in places]
+
+
+def note(output: Path, found: Mapping[str, float]) -> None:
+    """Keep what was measured before the first step of the run in `output`."""
+    (output / BEFORE).write_text(json.dumps(found, indent=1) + "\n")
+
+
+def compared(output: Path, last: Mapping[str, float]) -> list[str]:
+    """Lines "NAME before -> after" of what was noted and what the last step's log has."""
+    path = output / BEFORE
+    before = json.loads(path.read_text()) if path.exists() else {}
+    return [
+        f"{name} {value:.4f} -> {last[name]:.4f}"
+        for name, value in before.items()
+        if name in last and not name.endswith("_unigram")
+    ]

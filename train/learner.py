@@ -6,12 +6,14 @@ touches is touched inside `forward`, in the same order on every rank, whatever i
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from unimodal.drawer import Drawer
+from unimodal.grow import TABLES
 from unimodal.kernels import Kind
 from unimodal.reader import Reader
 from unimodal.sequence import Batch
@@ -31,6 +33,8 @@ class Learner(nn.Module, Generic[T]):
     model: Any
     outside: list[nn.Parameter]
     """Parameters that `forward` uses outside of the modules that they belong to."""
+    undecayed: frozenset[str] = frozenset()
+    """Names of the model's parameters that weight decay leaves alone."""
 
     def norms(self, batch: T) -> dict[str, float]:
         """What the batch adds to the sums that losses are divided by, known before any forward."""
@@ -62,9 +66,11 @@ class LanguageLearner(Learner[Batch]):
         device: str = "cpu",
         autocast: bool = False,
         attention: Kind = "auto",
+        frozen_rows: int = 0,
     ) -> None:
         """`autocast`: matrix products in bfloat16 while weights are float32. `attention`: which
-        kernels compute it.
+        kernels compute it. `frozen_rows`: so many rows of the embedding and of the head, the first
+        ones, stay what they are.
         """
         super().__init__()
         self.model = transformer
@@ -73,6 +79,17 @@ class LanguageLearner(Learner[Batch]):
         tied = transformer.config.tied_head
         head: Any = transformer.model.embed_tokens if tied else transformer.lm_head
         self.outside = [head.weight]
+        if frozen_rows:
+            self._freeze(frozen_rows)
+
+    def _freeze(self, rows: int) -> None:
+        """A row without gradient and decay is the same bits after a step of AdamW: its moments are
+        zero. The hook sees the whole gradient, before a sharded engine cuts it.
+        """
+        named = dict(self.model.named_parameters())
+        self.undecayed = frozenset(name for name in TABLES if name in named)
+        for name in self.undecayed:
+            named[name].register_hook(partial(_without_rows, rows))
 
     def norms(self, batch: Batch) -> dict[str, float]:
         """The sum of the targets' weights for each modality; and, to log, the counts of
@@ -126,6 +143,12 @@ class TokenizerLearner(Learner[Tensor]):
     def digests(self, batch: Tensor) -> list[str]:
         """Of each picture."""
         return [_digest([picture]) for picture in batch]
+
+
+def _without_rows(rows: int, gradient_VD: Tensor) -> Tensor:
+    left_VD = gradient_VD.clone()  # a hook may not change what it is given
+    left_VD[:rows] = 0
+    return left_VD
 
 
 def _digest(tensors: Sequence[Tensor]) -> str:

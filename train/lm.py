@@ -25,10 +25,11 @@ from unimodal.drawer import NextCode
 from unimodal.generation import Sampling
 from unimodal.reader import CodeReader
 from unimodal.sequence import Sequencer
+from unimodal.tensors import stored
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.transformer import Transformer
 
-from . import beginning, checkpoint, flops, provenance
+from . import beginning, checkpoint, flops, heldout, lora, provenance
 from .beginning import TEXT_IDS, Beginning, ShapeConfig
 from .checkpoint import Checkpoint
 from .engine import Build, Engine, EngineConfig, engine, sharded
@@ -36,6 +37,8 @@ from .finish import finish
 from .heldout import HeldOut, HeldOutConfig
 from .learner import LanguageLearner
 from .loop import LoopConfig, prepare, run, set_threads
+from .lora import LoraConfig
+from .metrics import read
 from .objectives import LossConfig
 from .optimizer import OptimizerConfig
 from .ranks import Ranks, connect
@@ -47,7 +50,8 @@ class LmRun:
     """A run of the language model."""
 
     output: Path
-    """Directory of the run; the trained bundle is written to `output/bundle`."""
+    """Directory of the run; the trained bundle is written to `output/bundle`, adapters beside it to
+    `output/adapter`."""
     sources: dict[str, SourceConfig]
     """What is learned from, by name."""
     tokenizer: Path
@@ -59,6 +63,9 @@ class LmRun:
     text_ids: int | None = None
     """Ids of the byte-level BPE, which is trained on the sources' own texts (None: 1,024); with
     `weights`, those of the bundle."""
+    lora: LoraConfig | None = None
+    """Train adapters beside the frozen weights of `weights`, and the rows of control tokens and
+    image codes; None: all weights."""
     seed: int = 0
     model: ShapeConfig | None = None
     """None: the bundle's with `weights`, or else the default shape."""
@@ -80,6 +87,8 @@ class LmRun:
         found = [f"text_ids {self.text_ids}: at least 256"] if few else []
         if self.seed < 0:
             found.append(f"seed {self.seed}: at least 0")
+        if self.lora is not None and self.weights is None:
+            found.append("lora: it needs `weights`, a bundle whose weights stay as they are")
         if self.precision == "bf16" and not has_bf16():
             found.append(
                 "precision bf16: this processor has no bfloat16 arithmetic and would take hundreds "
@@ -116,6 +125,9 @@ def train(config: LmRun) -> Path:
     trained = _engine(config, begin, loader.rows.sources, device, ranks)
     if newest is not None:
         trained.restore(newest)
+    elif config.held_out.sources:
+        found = held_out(lambda batch: trained.measure(batch, None))
+        ranks.together(lambda: heldout.note(config.output, found) if ranks.is_first else None)
 
     def measure(done: int, step_s: float, counts: Mapping[str, float]) -> dict[str, float]:
         due = done % config.held_out.every_steps == 0 or done == config.schedule.num_steps
@@ -135,6 +147,8 @@ def train(config: LmRun) -> Path:
     ranks.together(
         lambda: _finish(config, given, begin, loader, device) if ranks.is_first else None
     )
+    if ranks.is_first:
+        print(*heldout.compared(config.output, read(config.output)[-1]), sep="\n", file=sys.stderr)
     return config.output / "bundle"
 
 
@@ -149,6 +163,8 @@ class _Given:
 
 def _given(config: LmRun) -> _Given:
     """ValueError with what does not fit, before anything is written."""
+    if problems := config.problems():
+        raise ValueError("; ".join(problems))
     paths, _ = _shards(config.sources), _shards(config.held_out.sources)
     image = ImageTokenizer.load(config.tokenizer)
     if problems := patch_problems(config.loader.pictures, image.patch):
@@ -184,6 +200,8 @@ def _beginning(config: LmRun, given: _Given, newest: Checkpoint | None) -> Begin
     else:
         shape = config.model or ShapeConfig()
         begin = beginning.from_nothing(config.output, shape, given.image, config.seed)
+    if config.lora is not None:
+        begin = replace(begin, fill=lora.fill_beside(begin.fill, config.seed))
     if newest is not None:
         begin = replace(begin, fill=beginning.from_checkpoint(newest, begin.fill))
     return begin
@@ -219,13 +237,16 @@ def _engine(
     bf16 = config.precision == "bf16"
     rows = config.loader.batch_rows // ranks.world_size
     settings = config.engine.zero(rows, config.optimizer.clip, bf16)
-    build: Build[Transformer] = Build(
-        lambda: Transformer(begin.shape, recompute=config.engine.recompute), begin.fill
-    )
-    model = sharded(build, settings, device, ranks)
+
+    def make() -> Transformer:
+        bare = Transformer(begin.shape, recompute=config.engine.recompute)
+        return bare if config.lora is None else lora.adapted(bare, config.lora)
+
+    model = sharded(Build(make, begin.fill), settings, device, ranks)
     learner = LanguageLearner(
         model, CodeReader(), NextCode(begin.vocabulary), config.loss, sources, device,
         autocast=bf16 and settings is None, attention=config.engine.attention,
+        frozen_rows=0 if config.lora is None else begin.vocabulary.num_text,
     )  # fmt: skip
     return engine(learner, config.optimizer, config.schedule, ranks, settings, config.engine, bf16)
 
@@ -260,7 +281,12 @@ def _finish(config: LmRun, given: _Given, begin: Beginning, loader: Loader, devi
         begin.shape, begin.vocabulary, loader.rows.grid() or GRID, config.sampling,
         begin.shape.max_positions, given.image.hash,
     )  # fmt: skip
-    finish(config.output / "bundle", last, Parts(layout, begin.text, given.image.cpu(), card))
+    parts = Parts(layout, begin.text, given.image.cpu(), card)
+    merge = None
+    if config.lora is not None and config.weights is not None:
+        merge = lora.Merge(stored(config.weights), config.lora)
+        lora.write_adapter(config.output / "adapter", last, config.lora, layout)
+    finish(config.output / "bundle", last, parts, merge)
 
 
 def _shards(sources: dict[str, SourceConfig]) -> dict[str, list[Path]]:

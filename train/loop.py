@@ -32,7 +32,9 @@ from .ranks import Ranks
 
 T = TypeVar("T")
 # What a run writes before its first step.
-BEGUN = ("text.json", "commits.txt", "sources.json", "quarantine.jsonl", "inputs.json")
+BEGUN = (
+    "text.json", "commits.txt", "sources.json", "quarantine.jsonl", "before.json", "inputs.json"
+)  # fmt: skip
 STOPPED = (
     75  # exit status of a run that was asked to stop: run the same command again (EX_TEMPFAIL)
 )

@@ -5,7 +5,7 @@ by the orthogonalised momentum of its gradient. torch's own always multiplies in
 CPU without bfloat16 arithmetic does hundreds of times slower than float32; here that is a choice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -125,14 +125,15 @@ def build(
     config: OptimizerConfig,
     hidden: str | None = None,
     muon_dtype: torch.dtype = torch.float32,
+    undecayed: Collection[str] = (),
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers of a model; Muon takes the matrices whose name begins with `hidden`
-    and orthogonalises in `muon_dtype`.
+    """The optimizers of what trains of a model; Muon takes the matrices whose name begins with
+    `hidden` and orthogonalises in `muon_dtype`. The `undecayed` are spared by weight decay.
 
     Each group notes its plateau learning rate as `initial_lr`. A `lr_scale` that matches no
     parameter is a ValueError: an ignored setting is a mistake.
     """
-    named = dict(model.named_parameters())
+    named = {name: one for name, one in model.named_parameters() if one.requires_grad}
     unused = [key for key in config.lr_scale if not any(name.startswith(key) for name in named)]
     if unused:
         raise ValueError(f"optimizer.lr_scale {unused}: no parameter's name begins so")
@@ -149,7 +150,8 @@ def build(
         if name not in matrices:
             keys = [key for key in config.lr_scale if name.startswith(key)]
             scale = config.lr_scale[max(keys, key=len)] if keys else 1.0
-            decay = config.weight_decay if len(whole_shape(parameter)) >= 2 else 0.0
+            decays = len(whole_shape(parameter)) >= 2 and name not in undecayed
+            decay = config.weight_decay if decays else 0.0
             alike.setdefault((config.lr * scale, decay), []).append(parameter)
     groups = [
         {"params": parameters, "lr": lr, "weight_decay": decay}

@@ -1,10 +1,25 @@
-"""The learning rate over a run: a warm-up, a plateau, a decay to zero.
+"""The learning rate over a run: a warm-up, a plateau, a decay to zero; and factors on it by stage.
 
 A plateau can be prolonged from any of its checkpoints, because nothing on it depends on the run's
 length.
 """
 
+import math
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Rate:
+    """From a step on, another learning rate."""
+
+    from_step: int
+    lr: float
+    """A factor on every learning rate, until the next one's step."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        found = [] if self.from_step > 0 else [f"from_step {self.from_step}: at least 1"]
+        return found if 0 < self.lr < math.inf else [*found, f"lr {self.lr}: above 0"]
 
 
 @dataclass(frozen=True)
@@ -15,6 +30,8 @@ class ScheduleConfig:
     warmup_steps: int = 100
     decay_steps: int = 0
     """Steps of the linear decay to zero at the end."""
+    stages: tuple[Rate, ...] = ()
+    """Factors on the learning rate, as where the loader's stages change what is learned."""
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
@@ -28,10 +45,18 @@ class ScheduleConfig:
                 f"warmup_steps {self.warmup_steps} and decay_steps {self.decay_steps} "
                 f"do not fit in num_steps {self.num_steps}"
             )
+        begins = [stage.from_step for stage in self.stages]
+        if begins != sorted(set(begins)) or max(begins, default=0) >= self.num_steps:
+            found.append(
+                f"stages from steps {begins}: rising, and below num_steps {self.num_steps}"
+            )
         return found
 
     def factor(self, step: int) -> float:
-        """What to multiply every learning rate by in step 0 .. num_steps - 1, in (0, 1]."""
+        """What to multiply every learning rate by in step 0 .. num_steps - 1: in (0, 1], times the
+        factor of the stage.
+        """
         rise = (step + 1) / (self.warmup_steps + 1)
         fall = (self.num_steps - step) / (self.decay_steps + 1)
-        return min(1.0, rise, fall)
+        begun = [stage.lr for stage in self.stages if stage.from_step <= step]
+        return min(1.0, rise, fall) * (begun[-1] if begun else 1.0)

@@ -1,0 +1,154 @@
+"""Low-rank adapters (LoRA): of a large model few numbers train, and no old weight changes.
+
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (2021), eq. 3: W x becomes
+W x + (alpha / rank) B A x, where A (rank, in) begins at random, B (out, rank) at zero, and W is
+frozen. What growth brought trains whole: the rows of control tokens and image codes in the
+embedding and in a head of its own (see `LanguageLearner`).
+
+peft makes the layers. It names them so, and the weights beside them stay what they are:
+
+    ...q_proj.base_layer.weight  ...q_proj.lora_A.default.weight  ...q_proj.lora_B.default.weight
+"""
+
+import importlib.util
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from unimodal.bundle import Layout
+from unimodal.grow import TABLES
+from unimodal.tensors import ROWS_BYTES, Stored
+from unimodal.tokenizer.initial import normal
+from unimodal.transformer import Transformer
+
+from .beginning import Fill
+from .checkpoint import AVERAGE, MASTER, Checkpoint
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+BASE, A, B = ".base_layer.", ".lora_A.default.", ".lora_B.default."
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Adapters beside frozen weights."""
+
+    rank: int = 16
+    alpha: int = 32
+    """What the adapters add is multiplied by alpha / rank."""
+    targets: tuple[str, ...] = TARGETS
+    """The matrices of every layer that get one."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        found = [
+            f"{name} {getattr(self, name)}: at least 1"
+            for name in ("rank", "alpha")
+            if getattr(self, name) < 1
+        ]
+        unknown = [name for name in self.targets if name not in TARGETS]
+        if unknown or not self.targets:
+            found.append(f"targets {list(self.targets)}: some of {', '.join(TARGETS)}")
+        if importlib.util.find_spec("peft") is None:
+            found.append("peft is not installed; pip install 'unimodal[train]'")
+        return found
+
+
+def adapted(transformer: Transformer, config: LoraConfig) -> Transformer:
+    """The same transformer with adapters: these and the tables of ids train, nothing else does."""
+    from peft import inject_adapter_in_model
+
+    inject_adapter_in_model(_peft(config, init_lora_weights=False), transformer)
+    for name, parameter in transformer.named_parameters():
+        parameter.requires_grad_(name in TABLES or A in name or B in name)
+    return transformer
+
+
+def fill_beside(fill: Fill, seed: int) -> Fill:
+    """Weights of an adapted transformer, those of `fill` and adapters that add nothing yet: a pure
+    function of (seed, name).
+    """
+
+    def filled(name: str, shape: tuple[int, ...]) -> Tensor:
+        if A in name:  # the variance that nn.Linear begins with, as in the authors' own code
+            return normal(seed, name, shape, 1 / math.sqrt(3 * shape[1]))
+        return torch.zeros(shape) if B in name else fill(_plain(name), shape)
+
+    return filled
+
+
+@dataclass(frozen=True, eq=False)
+class Merge:
+    """The weights of a checkpoint with its adapters added to what they were beside."""
+
+    stored: Mapping[str, Stored]
+    """Where the frozen weights lie, by plain names."""
+    config: LoraConfig
+
+    def blocks(self, checkpoint: Checkpoint, name: str) -> Iterator[Tensor]:
+        """The weight of a plain name that the run has not trained itself, float32, some rows at a
+        time.
+        """
+        stem, leaf = name.rpartition(".")[::2]
+        name_a, name_b = f"{stem}{A}{leaf}", f"{stem}{B}{leaf}"
+        rank, place = self.config.rank, self.stored[name]
+        is_adapted = name_a in checkpoint.shapes
+        a_rI = checkpoint.whole(name_a, kept(checkpoint, name_a)) if is_adapted else None
+        height = max(1, ROWS_BYTES // (4 * math.prod(place.shape[1:])))
+        with safe_open(place.path, "pt") as file:
+            weight = file.get_slice(name)
+            for start in range(0, place.shape[0], height):
+                stop = min(start + height, place.shape[0])
+                block_nI = weight[start:stop].float()
+                if a_rI is not None:
+                    kind = kept(checkpoint, name_b)
+                    flat = checkpoint.read(name_b, kind, start * rank, stop * rank)
+                    block_nI += self.config.alpha / rank * (flat.view(-1, rank) @ a_rI)
+                yield block_nI
+
+
+def kept(checkpoint: Checkpoint, name: str) -> str:
+    """Which weights of a parameter a run hands on: the averaged ones where it has some."""
+    return AVERAGE if AVERAGE in checkpoint.kinds[name] else MASTER
+
+
+def write_adapter(output: Path, checkpoint: Checkpoint, config: LoraConfig, layout: Layout) -> None:
+    """Write what a checkpoint trained as peft has it: `PeftModel.from_pretrained` puts it on the
+    Hugging Face export of the bundle that the run began from.
+    """
+    first = layout.vocabulary.num_text
+    tensors, new_rows = {}, {}
+    for name, shape in checkpoint.shapes.items():
+        kind = kept(checkpoint, name)
+        if name in TABLES:
+            module = name.removesuffix(".weight")
+            flat = checkpoint.read(name, kind, first * shape[1])
+            tensors[f"{module}.token_adapter.trainable_tokens_delta"] = flat.view(-1, shape[1])
+            new_rows[module.rpartition(".")[2]] = list(range(first, shape[0]))
+        else:
+            tensors[name.replace(".default.", ".")] = checkpoint.whole(name, kind)
+    output.mkdir(exist_ok=True)
+    named = {f"base_model.model.{name}": tensor for name, tensor in tensors.items()}
+    part = output / "adapter_model.safetensors.part"
+    save_file(named, part, {"format": "pt"})
+    part.replace(part.with_suffix(""))
+    _peft(
+        config, trainable_token_indices=new_rows, task_type="CAUSAL_LM", inference_mode=True
+    ).save_pretrained(output)
+
+
+def _peft(config: LoraConfig, **values: Any) -> Any:
+    from peft import LoraConfig as Theirs
+
+    targets = list(config.targets)
+    return Theirs(r=config.rank, lora_alpha=config.alpha, target_modules=targets, **values)
+
+
+def _plain(name: str) -> str:
+    return name.replace(BASE, ".")
