@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from .plan_command import plan
+
 
 @click.group()
 def train() -> None:
@@ -14,6 +16,7 @@ def train() -> None:
     Examples:
       unimodal train tokenizer configs/scenes_tokenizer.yaml
       unimodal train lm configs/scenes_lm.yaml optimizer.lr=5e-4
+      unimodal train plan configs/lm_1.7b.yaml --gpus 8 --memory-gb 80
 
     The same command goes on where a run was stopped.
     """
@@ -45,3 +48,6 @@ def lm(config: Path, overrides: tuple[str, ...]) -> None:
     finished = train(load(LmRun, config, overrides))
     if os.environ.get("RANK", "0") == "0":
         click.echo(finished)
+
+
+train.add_command(plan)
