@@ -101,7 +101,7 @@ class Rows:
         bad: list[Bad] = []
         for place in places:
             try:
-                documents.append(self._document(place))
+                documents.append(self.document(place))
             except SampleError as error:
                 documents.append(None)
                 bad.append(self._bad(place, error))
@@ -125,7 +125,7 @@ class Rows:
         row = Row.pack(sequences, self.row_length, pad, sources)
         return Made(row, len(places), tuple(bad))
 
-    def _document(self, place: Place) -> Document:
+    def document(self, place: Place) -> Document:
         """The document of a unit, its pictures at their size, or with codes."""
         stream = self.streams[place.stream]
         record = stream.lengths.records[place.record]
@@ -174,7 +174,7 @@ class Rows:
             for unit in range(min(len(stream.lengths), FIRST_UNITS)):
                 record = int(stream.lengths.units["record"][unit])
                 with suppress(SampleError):
-                    for part in self._document(Place(number, 0, unit, record, 0, 0)).parts:
+                    for part in self.document(Place(number, 0, unit, record, 0, 0)).parts:
                         if isinstance(part, Picture):
                             return part.grid or self._grid_of(part)
         return None

@@ -51,3 +51,21 @@ def lm(config: Path, overrides: tuple[str, ...]) -> None:
 
 
 train.add_command(plan)
+
+
+@train.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--count", type=click.IntRange(1), default=12, show_default=True, help="Answers.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def sample(run: Path, count: int, seed: int) -> None:
+    """Let the newest checkpoint of RUN answer conversations of its data, beside its training.
+
+    \b
+    unimodal train sample runs/scenes_lm
+    watch -n 600 unimodal train sample runs/scenes_lm --count 24
+
+    Writes RUN/samples/step_N.png and .json: question, reply, and the answer that the data has.
+    """
+    from .sample import sample as answered
+
+    click.echo(answered(run, count, seed))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from unimodal.bundle import GRID, Layout, Parts
+from unimodal.bundle import GRID, Layout, Parts, read_parts
 from unimodal.data.folder import data_seeds
 from unimodal.data.lengths import shards_hash
 from unimodal.data.loader import Loader, LoaderConfig
@@ -270,10 +270,35 @@ def _speed(
     }
 
 
+def snapshot(config: LmRun, output: Path) -> Path:
+    """The newest checkpoint of a run as a bundle, whether the run goes on or not; ValueError where
+    there is none.
+    """
+    last = checkpoint.newest(config.output)
+    if last is None:
+        raise ValueError(f"{config.output} has no checkpoint yet")
+    given = _given(config)
+    begin = _beginning(config, given, None)
+    encode = PictureEncoder(given.image)
+    sequencer = Sequencer(begin.vocabulary, begin.text, encode.hash)
+    loader = Loader(config.sources, sequencer, encode, config.loader)
+    return _bundle(config, given, begin, loader, last, output, "cpu")
+
+
 def _finish(config: LmRun, given: _Given, begin: Beginning, loader: Loader, device: str) -> None:
-    """The bundle of the last checkpoint."""
+    """The bundle of the last checkpoint, and the adapter beside it."""
     last = checkpoint.newest(config.output)
     assert last is not None, "the last step was saved"
+    bundle = _bundle(config, given, begin, loader, last, config.output / "bundle", device)
+    if config.lora is not None:
+        lora.write_adapter(config.output / "adapter", last, config.lora, read_parts(bundle).layout)
+
+
+def _bundle(
+    config: LmRun, given: _Given, begin: Beginning, loader: Loader, last: Checkpoint,
+    output: Path, device: str,
+) -> Path:  # fmt: skip
+    """A checkpoint with all that makes it a model."""
     before = provenance.read(config.weights or config.tokenizer)
     card = provenance.card(config, device, _folders(config), before)
     card["documents"] = loader.documents
@@ -285,8 +310,7 @@ def _finish(config: LmRun, given: _Given, begin: Beginning, loader: Loader, devi
     merge = None
     if config.lora is not None and config.weights is not None:
         merge = lora.Merge(stored(config.weights), config.lora)
-        lora.write_adapter(config.output / "adapter", last, config.lora, layout)
-    finish(config.output / "bundle", last, parts, merge)
+    return finish(output, last, parts, merge)
 
 
 def _shards(sources: dict[str, SourceConfig]) -> dict[str, list[Path]]:

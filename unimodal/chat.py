@@ -108,7 +108,7 @@ class Chat:
         sampling = self.sampling
         for event in stream(self.model, [document], sampling):
             if isinstance(event, PictureDone):
-                drawn.append(self._painted(event.picture))
+                drawn.append(painted(self.model, event.picture))
                 yield Drawn(_image(drawn[-1]))
             elif isinstance(event, ReplyDone):
                 reply = _whole(event.parts, drawn, notes, sampling.seed)
@@ -135,13 +135,6 @@ class Chat:
         name = source if isinstance(source, str) else getattr(source, "name", "the picture")
         return picture, [f"{name}: {note}" for note in notes]
 
-    def _painted(self, picture: Picture) -> Picture:
-        """A drawn picture with its pixels beside its codes."""
-        assert picture.codes is not None and picture.grid is not None, "a drawn picture has codes"
-        codes_1n1 = torch.from_numpy(picture.codes.astype(np.int64)).reshape(1, -1, 1)
-        images = self.model.tokenizer.decode(codes_1n1.to(self._device), picture.grid)
-        return replace(picture, pixels=np.asarray(to_images(images)[0]))
-
     @property
     def _device(self) -> torch.device:
         return next(self.model.tokenizer.parameters()).device
@@ -156,6 +149,15 @@ class Chat:
             f"the conversation would take {used:,} of the model's {context:,} positions, and a"
             f" reply needs up to {needed}: {way_out}"
         )
+
+
+def painted(model: Model, picture: Picture) -> Picture:
+    """A picture of codes with its pixels beside them."""
+    assert picture.codes is not None and picture.grid is not None, "a drawn picture has codes"
+    codes_1n1 = torch.from_numpy(picture.codes.astype(np.int64)).reshape(1, -1, 1)
+    device = next(model.tokenizer.parameters()).device
+    images = model.tokenizer.decode(codes_1n1.to(device), picture.grid)
+    return replace(picture, pixels=np.asarray(to_images(images)[0]))
 
 
 def _check_text(text: str, images: Sequence[Source]) -> None:

@@ -1,0 +1,118 @@
+"""What a run's model says and draws so far, beside the training: `unimodal train sample RUN`.
+
+In: a run's directory. Out: a page of conversations from its data, each answered by the newest
+checkpoint (its averaged weights where it keeps them) beside the answer that the data has, and the
+same as JSON. Training is not touched: this process reads the checkpoint's files and no more.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from unimodal import bundle, config
+from unimodal.chat import painted
+from unimodal.data.loader import Loader
+from unimodal.data.plan import rows
+from unimodal.data.rows import PictureEncoder
+from unimodal.data.sheet import sheet
+from unimodal.document import Document, Part, Picture, Text
+from unimodal.generation import generate
+from unimodal.sequence import encoded
+
+from . import checkpoint
+from .lm import LmRun, snapshot
+
+LOOKED_THROUGH = 2000  # documents of a source, among which conversations are looked for
+
+
+def sample(run: Path, count: int, seed: int) -> Path:
+    """Answer `count` conversations and return the page, RUN/samples/step_N.png.
+
+    They are the first of the run's held-out sources, or else of its sources. ValueError where the
+    run has no checkpoint yet, or its data no answered conversation.
+    """
+    if not (run / "config.yaml").exists():
+        raise ValueError(f"{run} is no run of `unimodal train lm`: it has no config.yaml")
+    recipe = replace(config.load(LmRun, run / "config.yaml"), output=run)
+    newest = checkpoint.newest(run)
+    if newest is None:
+        raise ValueError(f"{run} has no checkpoint yet; they come every "
+                         f"{recipe.loop.save_every_steps} steps")  # fmt: skip
+    with tempfile.TemporaryDirectory(dir=run, prefix=".sample-") as folder:
+        model = bundle.load(snapshot(recipe, Path(folder) / "bundle"))
+    asked, answers = zip(*islice(_conversations(recipe, model), count), strict=True)
+    settings = [replace(model.sampling, seed=seed + number) for number in range(len(asked))]
+    replies = generate(model, asked, settings)
+    page = run / "samples" / f"step_{newest.step:08d}.png"
+    page.parent.mkdir(exist_ok=True)
+    shown = [
+        _shown(model, question, reply, answer)
+        for question, reply, answer in zip(asked, replies, answers, strict=True)
+    ]
+    sheet(shown).save(page)
+    lines = [_spoken(*one) for one in zip(asked, replies, answers, strict=True)]
+    page.with_suffix(".json").write_text(json.dumps(lines, indent=1, ensure_ascii=False) + "\n")
+    return page
+
+
+def _conversations(
+    recipe: LmRun, model: bundle.Model
+) -> Iterator[tuple[Document, tuple[Part, ...]]]:
+    """(what comes before the last answer, that answer) of documents that end with one."""
+    sources = recipe.held_out.sources or recipe.sources
+    settings = replace(recipe.loader, caption_dropout=0.0, stages=())
+    encode = PictureEncoder(model.tokenizer)
+    loader = Loader(sources, model.sequencer, encode, settings)
+    found = 0
+    places = (place for row, _ in rows(loader.planner, loader.state) for place in row)
+    for place in islice(places, LOOKED_THROUGH):
+        document = loader.rows.document(place)
+        question, answer = _cut(document)
+        if question is None:
+            continue
+        pixels = [p.pixels for p in question.parts if isinstance(p, Picture) and p.codes is None]
+        found += 1
+        pictures = iter(encode([one for one in pixels if one is not None]))
+        yield encoded(question, pictures), answer
+    if not found:
+        raise ValueError("the run's data has no conversation that ends with an answer")
+
+
+def _cut(document: Document) -> tuple[Document | None, tuple[Part, ...]]:
+    parts = document.parts
+    begin = len(parts)
+    while begin and parts[begin - 1].role == "assistant":
+        begin -= 1
+    if begin in (0, len(parts)):
+        return None, ()
+    return Document(parts[:begin]), parts[begin:]
+
+
+def _shown(
+    model: bundle.Model, question: Document, reply: Sequence[Part], answer: Sequence[Part]
+) -> Document:
+    """The question, what the model answers, and the data's own answer in black."""
+    truth = [replace(part, role=None) for part in answer]
+    said = [*reply] or [Text("(nothing)", role="assistant")]
+    parts = [_painted(model, part) for part in [*question.parts, *said, *truth]]
+    return Document(tuple(parts))
+
+
+def _painted(model: bundle.Model, part: Part) -> Part:
+    bare = isinstance(part, Picture) and part.pixels is None
+    return painted(model, part) if bare and isinstance(part, Picture) else part
+
+
+def _spoken(question: Document, reply: Sequence[Part], answer: Sequence[Part]) -> dict[str, Any]:
+    def words(parts: Sequence[Part]) -> str:
+        return " ".join(p.text if isinstance(p, Text) else "(picture)" for p in parts)
+
+    return {
+        "question": words(question.parts),
+        "reply": words(reply),
+        "answer": words(answer),
+    }
