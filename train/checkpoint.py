@@ -6,9 +6,10 @@ A rank writes the flat ranges of the master weights, of the optimizer's state an
 weights that it holds, each under the parameter's name. So any number of ranks can read what any
 other number wrote: a range is joined and cut by name.
 
-Training waits only while its state is copied; a thread writes the copy. The ranks' files meet in a
-directory `.new_step_N` of a file system that all ranks see, which rank 0 renames when all are
-there. A process that is killed at any instant leaves the checkpoints that were whole.
+Training waits only while its state is copied, to memory that holds it once more; a thread writes
+the copy. The ranks' files meet in a directory `.new_step_N` of a file system that all ranks see,
+which rank 0 renames when all are there. A process that is killed at any instant leaves the
+checkpoints that were whole.
 """
 
 import json
@@ -130,6 +131,7 @@ class Saver:
         """
         self.run, self.ranks, self.timeout_s = run, ranks, timeout_s
         self.keep, self.keep_every = keep, keep_every
+        self._copies: dict[str, Tensor] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._saving: Future[None] | None = None
 
@@ -139,15 +141,15 @@ class Saver:
         OSError, with the way out, when an earlier save failed.
         """
         self.wait()
-        copies = {
-            f"{name}/{kind}": tensor.detach().to("cpu", copy=True)
-            for name, piece in pieces.items()
-            for kind, tensor in piece.tensors.items()
-        }
+        for name, piece in pieces.items():
+            for kind, tensor in piece.tensors.items():
+                self._copy(f"{name}/{kind}", tensor.detach())
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         about = {name: [piece.start, piece.shape] for name, piece in pieces.items()}
         world_size = self.ranks.world_size
         whole = {"format": FORMAT, "step": step, "world_size": world_size, **state}
-        self._saving = self._thread.submit(self._write, whole, copies, json.dumps(about))
+        self._saving = self._thread.submit(self._write, whole, json.dumps(about))
 
     def check(self) -> None:
         """OSError when the last save has failed by now."""
@@ -160,14 +162,21 @@ class Saver:
             saving, self._saving = self._saving, None
             saving.result()
 
-    def _write(self, state: dict[str, Any], copies: dict[str, Tensor], about: str) -> None:
+    def _copy(self, key: str, tensor: Tensor) -> None:
+        """Into memory that is kept from save to save: fresh pages cost more than the copy."""
+        if key not in self._copies:
+            pinned = tensor.is_cuda  # a GPU copies into it at once
+            self._copies[key] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
+        self._copies[key].copy_(tensor, non_blocking=True)
+
+    def _write(self, state: dict[str, Any], about: str) -> None:
         step: int = state["step"]
         new = self.run / f".new_step_{step:08d}"
         mine = _rank_files(new, state)[self.ranks.rank]
         try:
             new.mkdir(parents=True, exist_ok=True)
             part = mine.with_suffix(".part")
-            save_file(copies, part, {"pieces": about})  # one entry: several come in any order
+            save_file(self._copies, part, {"pieces": about})  # one entry: several come in any order
             _flush(part)
             part.replace(mine)
             if self.ranks.is_first:

@@ -64,7 +64,8 @@ def sample(run: Path, count: int, seed: int) -> None:
     unimodal train sample runs/scenes_lm
     watch -n 600 unimodal train sample runs/scenes_lm --count 24
 
-    Writes RUN/samples/step_N.png and .json: question, reply, and the answer that the data has.
+    Writes RUN/samples/step_N.png and .json: the question in blue, the reply in green, and the
+    answer that the data has in black.
     """
     from .sample import sample as answered
 

@@ -26,7 +26,8 @@ from unimodal.sequence import encoded
 from . import checkpoint
 from .lm import LmRun, snapshot
 
-LOOKED_THROUGH = 2000  # documents of a source, among which conversations are looked for
+LOOKED_THROUGH = 500  # documents, among which conversations are looked for
+APART = 5  # rows from one to the next
 
 
 def sample(run: Path, count: int, seed: int) -> Path:
@@ -68,7 +69,9 @@ def _conversations(
     encode = PictureEncoder(model.tokenizer)
     loader = Loader(sources, model.sequencer, encode, settings)
     found = 0
-    places = (place for row, _ in rows(loader.planner, loader.state) for place in row)
+    # Neighbours are alike, for they cost the same.
+    apart = islice(rows(loader.planner, loader.state), 0, None, APART)
+    places = (row[0] for row, _ in apart if row)
     for place in islice(places, LOOKED_THROUGH):
         document = loader.rows.document(place)
         question, answer = _cut(document)

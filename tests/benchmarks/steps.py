@@ -45,6 +45,10 @@ class Scale:
     checked_positions: int = 512
     """Of the loss, in float64."""
     repeats: int = 3
+    saved: int = 50_000_000
+    """Weights of a state that is saved, each with two moments,"""
+    matrices: int = 50
+    """in so many matrices."""
 
     @property
     def shape(self) -> TransformerConfig:
@@ -56,7 +60,7 @@ class Scale:
         )  # fmt: skip
 
 
-QUICK = Scale(Vocabulary(300, 400), 64, 2, 1, 512, 512, 256, 1)
+QUICK = Scale(Vocabulary(300, 400), 64, 2, 1, 512, 512, 256, 1, 100_000, 10)
 
 
 def packed(vocabulary: Vocabulary, rows: int, row_length: int, seed: int = SEED) -> Batch:

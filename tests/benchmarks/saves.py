@@ -1,0 +1,74 @@
+"""How long training stands still while its state is saved, against torch.save of the same state.
+
+Ours copies the state and writes it behind training's back; before each repeat the write of the one
+before has ended, as it has in a run.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from unimodal.train.checkpoint import MASTER, Checkpoint, Piece, Saver
+from unimodal.train.ranks import Ranks
+
+from .measured import Line, ratios, spread
+from .steps import Scale
+
+KINDS = (MASTER, "exp_avg", "exp_avg_sq")
+GOAL = 0.1
+
+
+def lines(scale: Scale) -> list[Line]:
+    """One line: the stall of a save."""
+    state = _state(scale)
+    pieces = {name: Piece(tuple(one[MASTER].shape), 0, one) for name, one in state.items()}
+    size = sum(tensor.nbytes for one in state.values() for tensor in one.values())
+    ours: list[float] = []
+    whole: list[float] = []
+    peer: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        saver = Saver(Path(folder), Ranks(), keep=1, keep_every=None, timeout_s=60)
+        for repeat in range(scale.repeats + 1):  # the first one is not counted
+            began = time.perf_counter()
+            saver.save(repeat + 1, {"data": None}, pieces)
+            stalled = time.perf_counter()
+            saver.wait()
+            written = time.perf_counter()
+            torch.save(state, Path(folder) / "peer.pt")
+            if repeat:
+                ours.append(stalled - began)
+                whole.append(written - began)
+                peer.append(time.perf_counter() - written)
+        found = Checkpoint(Path(folder) / f"step_{scale.repeats + 1:08d}")
+        wrong = tuple(
+            f"{name} {kind}"
+            for name, one in state.items()
+            for kind, tensor in one.items()
+            if not torch.equal(found.whole(name, kind), tensor)
+        )
+    faster = ratios(ours, peer)
+    return [
+        Line(
+            f"stall of a save of {size / 1e9:.2g} GB",
+            f"{spread(ours, ' s')}; on disk, flushed, after {median(whole):.2f} s",
+            f"torch.save {spread(peer, ' s')}",
+            spread(faster),
+            f"goal <= {GOAL}",
+            median(faster) <= GOAL,
+            "read back, bit by bit",
+            wrong,
+        )
+    ]
+
+
+def _state(scale: Scale) -> dict[str, dict[str, torch.Tensor]]:
+    """Random weights and moments by name."""
+    generator = torch.Generator().manual_seed(0)
+    size = scale.saved // scale.matrices
+    return {
+        f"layer.{number}.weight": {kind: torch.randn(size, generator=generator) for kind in KINDS}
+        for number in range(scale.matrices)
+    }
