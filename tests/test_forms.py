@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from unimodal.bundle import Model
 from unimodal.data import codes
 from unimodal.data.forms import (
     FORMS,
@@ -25,6 +26,7 @@ from unimodal.data.forms import (
 )
 from unimodal.data.shards import Shard
 from unimodal.document import Document, Picture, Text
+from unimodal.sequence import IGNORE, encoded
 from unimodal.tokenizer.grid import Grid
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -99,6 +101,29 @@ def test_chat() -> None:
     assert recognised(found) == "chat"
     expected = [("draw", "system", 0.0), (1, "user", 0.0), ("redder", "user", 0.0)]
     assert made(found) == [*expected, (200, "assistant", 1.0)]
+
+
+def test_of_a_chat_answers_and_drawn_pictures_alone_are_learned(tiny_model: Model) -> None:
+    shown = [{"type": "image", "image": "0.png"}, {"type": "text", "text": "redder"}]
+    drawn = [{"type": "text", "text": "here"}, {"type": "image", "image": "1.png"}]
+    messages = [
+        {"role": "system", "content": "draw"},
+        {"role": "user", "content": shown},
+        {"role": "assistant", "content": drawn},
+        {"role": "user", "content": "thanks"},
+    ]
+    found = sample({"messages": messages}, **{"0_png": png(1), "1_png": png(200)})
+    hash, names = tiny_model.tokenizer.hash, tiny_model.vocabulary.control
+    pictures = [
+        Picture(codes=np.array(codes), grid=Grid(1, 2), tokenizer_hash=hash)
+        for codes in ([1, 2], [3, 4])
+    ]
+    whole = tiny_model.sequencer.sequence(encoded(document(found, "chat"), iter(pictures)))
+    learned = whole.labels[whole.labels != IGNORE].tolist()
+    size = [tiny_model.vocabulary.side(1), tiny_model.vocabulary.side(2)]
+    codes = (tiny_model.vocabulary.first_code + np.array([3, 4])).tolist()
+    words = tiny_model.text.encode("here")
+    assert learned == [*words, names("image"), *size, *codes, names("turn_end")]
 
 
 @pytest.mark.parametrize("name", ["instruction", "edit", "prompt", "txt"])

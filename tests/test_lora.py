@@ -203,10 +203,16 @@ def test_two_ranks_of_zero_3_train_the_same_adapters(
     assert (tmp_path / "two" / "adapter" / "adapter_config.json").exists()
 
 
-def test_what_cannot_be_is_said_before_work(shards: Path, tokenizer: Path, tmp_path: Path):
+def test_what_cannot_be_is_said_before_work(
+    shards: Path, tokenizer: Path, tmp_path: Path, monkeypatch
+):
     config = replace(recipe(tmp_path / "run", shards, tokenizer, 1), lora=LORA)
     with pytest.raises(ValueError, match="lora: it needs `weights`"):
         lm.train(config)
+    with pytest.raises(ValueError, match=r"peft is not installed; pip install 'unimodal\[train\]'"):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        lm.train(replace(config, weights=tmp_path))
+    monkeypatch.undo()
     assert not (tmp_path / "run").exists()
     save(replace(config, lora=LoraConfig(rank=0, targets=("qproj",))), tmp_path / "lm.yaml")
     with pytest.raises(ConfigError) as caught:

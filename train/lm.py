@@ -165,6 +165,8 @@ def _given(config: LmRun) -> _Given:
     """ValueError with what does not fit, before anything is written."""
     if problems := config.problems():
         raise ValueError("; ".join(problems))
+    if config.lora is not None:
+        lora.check_installed()
     paths, _ = _shards(config.sources), _shards(config.held_out.sources)
     image = ImageTokenizer.load(config.tokenizer)
     if problems := patch_problems(config.loader.pictures, image.patch):

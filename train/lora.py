@@ -55,9 +55,13 @@ class LoraConfig:
         unknown = [name for name in self.targets if name not in TARGETS]
         if unknown or not self.targets:
             found.append(f"targets {list(self.targets)}: some of {', '.join(TARGETS)}")
-        if importlib.util.find_spec("peft") is None:
-            found.append("peft is not installed; pip install 'unimodal[train]'")
         return found
+
+
+def check_installed() -> None:
+    """ValueError without peft."""
+    if importlib.util.find_spec("peft") is None:
+        raise ValueError("lora: peft is not installed; pip install 'unimodal[train]'")
 
 
 def adapted(transformer: Transformer, config: LoraConfig) -> Transformer:
