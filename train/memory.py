@@ -20,7 +20,7 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.transformer import TransformerConfig
 
 from .cross_entropy import CHUNK_LOGITS
-from .gathers import Gathers, gathers, modules
+from .gathers import Gathers, Rules, gathers
 from .lm import LmRun
 
 FP32 = 4
@@ -101,14 +101,14 @@ class Work:
     @cached_property
     def gathers(self) -> Gathers:
         """Of a micro-step under ZeRO-3."""
-        head = "model.embed_tokens.weight" if self.shape.tied_head else "lm_head.weight"
-        return gathers(
-            modules(self.sizes, self.shape.num_layers, self.config.engine.compile),
-            {head: self.sizes[head]},
-            self.config.engine.recompute,
-            self.setting("stage3_max_reuse_distance"),
+        engine = self.config.engine
+        rules = Rules(
             self.setting("stage3_param_persistence_threshold"),
+            self.setting("stage3_max_reuse_distance"),
+            self.setting("stage3_prefetch_bucket_size"),
         )
+        layers = self.shape.num_layers
+        return gathers(self.sizes, layers, engine.recompute, engine.compile, rules)
 
     def setting(self, name: str) -> int:
         """Of DeepSpeed, in elements."""
@@ -169,7 +169,7 @@ def _buffers(run: Work) -> list[Part]:
             Part("gradient buckets", held * run.low_bytes, "pass"),
             Part("weights under way", whole * run.low_bytes, "update"),
         ]
-    live = run.gathers.most_live + min(run.setting("stage3_prefetch_bucket_size"), run.parameters)
+    live = run.gathers.most_live
     under_way = max(largest, min(run.setting("stage3_prefetch_bucket_size"), run.parameters))
     buckets = bucket if run.zero.get("contiguous_gradients", True) else 0
     scattered = max(largest, min(bucket, run.parameters))
