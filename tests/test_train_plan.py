@@ -19,6 +19,7 @@ from unimodal.train.command import train
 from unimodal.train.engine import EngineConfig
 from unimodal.train.flops import step_flops
 from unimodal.train.lm import LmRun
+from unimodal.train.lora import LoraConfig
 from unimodal.train.memory import layer_activations
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.plan import plan, shape_of
@@ -198,6 +199,25 @@ def test_one_process_and_offload(config: LmRun, tmp_path: Path):
     on_host = {part.name: part.host_bytes for part in made.parts if part.host_bytes}
     assert on_host.keys() == {"gradients", "master weights", "moments"}
     assert made.host_bytes > sum(on_host.values())
+
+
+def test_only_what_trains_has_state(config: LmRun):
+    """With adapters masters and moments are those of the trained tables and the adapters."""
+    if find_spec("peft") is None:
+        pytest.skip("peft is not installed: the extra `train`")
+    base = replace(config, weights=config.output)
+    whole, lora = plan(base, 2, 80), plan(replace(base, lora=LoraConfig(rank=2)), 2, 80)
+    heads, kv_heads, width, mlp = 64, 32, SHAPE.width, SHAPE.mlp_width
+    ends = [(heads, width), (kv_heads, width), (kv_heads, width), (width, heads)]
+    ends += [(mlp, width), (mlp, width), (width, mlp)]
+    adapters = SHAPE.num_layers * sum(2 * (rows + columns) for rows, columns in ends)
+    assert lora.trained == adapters + lora.shape.num_ids * width
+    assert lora.parameters == whole.parameters + adapters
+    told = {part.name: part.gpu_bytes for part in lora.parts}
+    assert told["moments"] == pytest.approx(8 * lora.trained / 2, rel=0.01)
+    assert told["weights"] == pytest.approx(4 * lora.parameters / 2, rel=0.01)
+    assert lora.sent_bytes["reduce_scatter"] < whole.sent_bytes["reduce_scatter"]
+    assert lora.sent_bytes["all_gather"] > whole.sent_bytes["all_gather"]
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def _uses(
 ) -> list[_Use]:
     by_name: dict[str, dict[str, int]] = {}
     for name, size in sizes.items():
-        by_name.setdefault(name.rpartition(".")[0], {})[name] = size
+        by_name.setdefault(_module(name), {})[name] = size
     head = by_name.get("lm_head", by_name[EMBEDDING])
 
     def use(name: str, is_done: bool = True) -> _Use:
@@ -100,6 +100,12 @@ def _uses(
         backward += [use(name) for name in back]
     ends = _Use(by_name[LAST], frozenset(by_name[LAST]) | frozenset(head))
     return [_Use(head), *forward, ends, _Use(head), *backward, use(EMBEDDING)]
+
+
+def _module(parameter: str) -> str:
+    """The module that a parameter belongs to; adapters belong to what they are beside."""
+    stem = parameter.partition(".base_layer.")[0].partition(".lora_")[0]
+    return stem.rpartition(".")[0] if stem == parameter else stem
 
 
 class _Pass:
