@@ -1,156 +1,136 @@
 """One rank of a real run that counts its own bytes: what `unimodal train plan` must foretell.
 
-    torchrun --nproc-per-node 2 -m tests.counting SETTINGS.json OUTPUT.json
-
-SETTINGS: `shape` of a TransformerConfig, `num_text`, `zero` (a DeepSpeed file), `micro_rows`,
-`accumulation`, `row_length`, `average`, `recompute`. OUTPUT: bytes of tensors by part, and bytes
-that the last of four steps sent, of rank 0. Collectives are counted where torch.distributed has
-them, before DeepSpeed takes hold of them.
+On ranks: `torchrun --nproc-per-node 2 tests/counting.py OUT CONFIG...`. OUT gets, for each config,
+the bytes of rank 0's tensors by part, and the bytes that its last step sent by collective. These
+are counted where torch.distributed has them, before DeepSpeed takes hold of them.
 """
 
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from unimodal import config as configuration
 from unimodal.drawer import NextCode
 from unimodal.reader import CodeReader
 from unimodal.sequence import Batch
-from unimodal.train.engine import Build, EngineConfig, ZeroEngine, engine, sharded, zero_settings
+from unimodal.train.engine import Build, ZeroEngine, sharded
 from unimodal.train.learner import LanguageLearner
-from unimodal.train.objectives import LossConfig
-from unimodal.train.optimizer import OptimizerConfig
-from unimodal.train.ranks import connect
-from unimodal.train.schedule import ScheduleConfig
-from unimodal.transformer import Transformer, TransformerConfig, initial
+from unimodal.train.lm import LmRun
+from unimodal.train.optimizer import build
+from unimodal.train.plan import shape_of
+from unimodal.train.ranks import Ranks, connect
+from unimodal.transformer import Transformer, initial
 from unimodal.vocabulary import Vocabulary
 
-STEPS = 4  # DeepSpeed learns the order of layers in the first ones
-# Of a collective over W ranks, each sends so many times (W - 1) / W of the whole tensor.
-SHARES = {
-    "all_gather_into_tensor": 1,
-    "_all_gather_base": 1,
-    "reduce_scatter_tensor": 1,
-    "_reduce_scatter_base": 1,
-    "all_reduce": 2,
+STEPS = 3  # DeepSpeed learns the order of the layers in the first ones
+# What a plan calls a collective, and how often each of W ranks sends (W - 1) / W of the tensor.
+COLLECTIVES = {
+    "all_gather_into_tensor": ("all_gather", 1),
+    "reduce_scatter_tensor": ("reduce_scatter", 1),
+    "all_reduce": ("all_reduce", 2),
 }
 sent: Counter[str] = Counter()
-calls: list[tuple[str, int]] = []
 
 
 def count(name: str) -> None:
     """Wrap a collective of torch.distributed."""
-    real = getattr(dist, name)
+    real, (kind, times) = getattr(dist, name), COLLECTIVES[name]
 
     def counted(*words: Any, **named: Any) -> Any:
         tensors = [one for one in (*words, *named.values()) if isinstance(one, torch.Tensor)]
         whole = max(one.numel() * one.element_size() for one in tensors)
-        world = dist.get_world_size()
-        sent[name] += SHARES[name] * whole * (world - 1) // world
-        calls.append((name, whole))
+        sent[kind] += times * whole * (dist.get_world_size() - 1) // dist.get_world_size()
         return real(*words, **named)
 
     setattr(dist, name, counted)
 
 
-def batch(rows: int, length: int, vocabulary: Vocabulary) -> Batch:
-    """Random rows of one document, half of whose targets are codes."""
-    shape = rows, length
-    ids = torch.randint(vocabulary.size, shape)
-    labels = torch.randint(vocabulary.size, shape)
-    zeros = torch.zeros(shape, dtype=torch.int64)
-    positions = torch.arange(length).expand(shape).contiguous()
-    ones = torch.ones(shape)
-    return Batch(ids, labels, ones, zeros, zeros, zeros.bool(), positions, zeros)
-
-
-def held(run: ZeroEngine) -> dict[str, int]:
-    """Bytes of the tensors that stay from step to step."""
-    zero = run.zero
-    flats = run._flats()
-    states = [zero.optimizer.state[flat] for flat in flats]
-    weights = [p.ds_tensor for p in run.named.values()] if run.stage == 3 else run.named.values()
-    return {
-        "weights": size(weights),
-        "master weights": size(flats),
-        "moments": size(one for state in states for key, one in state.items() if key != "step"),
-        "average": size(run.averages.values()),
-    }
-
-
-def gradients(run: ZeroEngine) -> int:
-    """Bytes of gradients before an update."""
-    zero = run.zero
-    if run.stage == 3:
-        return size([zero.grad_partitions_flat_buffer])
-    kept = [p.grad for p in run.named.values()]
-    kept += [getattr(p, "grad_accum", None) for p in run.named.values()]
-    kept += getattr(zero, "fp32_groups_gradients_flat", [])
-    for many in getattr(zero, "averaged_gradients", {}).values():
-        kept += many or []
-    stores = {
-        one.untyped_storage().data_ptr(): one.untyped_storage() for one in kept if one is not None
-    }
-    return sum(store.nbytes() for store in stores.values())
+def size(tensors: Iterable[torch.Tensor | None]) -> int:
+    """Bytes of the memory that these tensors lie in."""
+    stores = [one.untyped_storage() for one in tensors if one is not None]
+    return sum({store.data_ptr(): store.nbytes() for store in stores}.values())
 
 
 class Counted(ZeroEngine):
-    """Notes what its gradients take."""
+    """Notes what its gradients take before each update."""
 
     gradient_bytes = 0
 
     def _update(self, factor: float) -> float:
-        self.gradient_bytes = gradients(self)
+        if self.stage == 3:
+            kept = [self.zero.grad_partitions_flat_buffer]
+        else:
+            averaged = getattr(self.zero, "averaged_gradients", {}).values()
+            kept = [one for many in averaged for one in many or []]
+            kept += getattr(self.zero, "fp32_groups_gradients_flat", [])
+            kept += [parameter.grad for parameter in self.named.values()]
+        self.gradient_bytes = size(kept)
         return super()._update(factor)
 
+    def held(self) -> dict[str, int]:
+        """Bytes of what stays from step to step."""
+        states = [self.zero.optimizer.state[flat] for flat in self._flats()]
+        named = self.named.values()
+        return {
+            "weights": size(p.ds_tensor if self.stage == 3 else p for p in named),
+            "gradients": self.gradient_bytes,
+            "master weights": size(self._flats()),
+            "moments": size(one for state in states for key, one in state.items() if key != "step"),
+            "average": size(self.averages.values()),
+        }
 
-def size(tensors: Any) -> int:
-    """Bytes of tensors."""
-    return sum(one.numel() * one.element_size() for one in tensors)
+
+def random_rows(config: LmRun, rows: int, vocabulary: Vocabulary) -> Batch:
+    """Each row one document, with targets of both kinds."""
+    shape = rows, config.loader.row_length
+    ids, labels = torch.randint(vocabulary.size, (2, *shape))
+    zeros = torch.zeros(shape, dtype=torch.int64)
+    positions = torch.arange(shape[1]).expand(shape).contiguous()
+    return Batch(ids, labels, torch.ones(shape), zeros, zeros, zeros.bool(), positions, zeros)
 
 
-def main(settings: dict[str, Any]) -> dict[str, Any]:
-    """Train STEPS steps."""
-    shape = TransformerConfig(**settings["shape"])
-    vocabulary = Vocabulary(
-        settings["num_text"], shape.num_ids - Vocabulary(settings["num_text"], 0).size
-    )
-    ranks = connect(60)
-    rows, accumulation = settings["micro_rows"], settings["accumulation"]
-    zero = zero_settings(
-        Path(settings["zero"]), rows, accumulation, 1.0, settings.get("bf16", False)
-    )
-    build = Build(
-        lambda: Transformer(shape, recompute=settings["recompute"]),
+def counts(path: Path, ranks: Ranks) -> Mapping[str, Any]:
+    """Of a config's model, trained for STEPS steps."""
+    config = configuration.load(LmRun, path)
+    shape, rows = shape_of(config), config.loader.batch_rows // ranks.world_size
+    num_text = config.text_ids or 0
+    vocabulary = Vocabulary(num_text, shape.num_ids - Vocabulary(num_text, 0).size)
+    bf16 = config.precision == "bf16"
+    settings = config.engine.zero(rows, config.optimizer.clip, bf16)
+    assert settings is not None, "the bytes of ZeRO are counted"
+    fill = Build(
+        lambda: Transformer(shape, recompute=config.engine.recompute),
         lambda name, of: initial(name, of, shape.num_layers, 0),
     )
-    model = sharded(build, zero, "cpu", ranks)
-    learner = LanguageLearner(model, CodeReader(), NextCode(vocabulary), LossConfig(), ())
-    optimizer = OptimizerConfig(average=settings["average"])
-    run = engine(learner, optimizer, ScheduleConfig(9, 1), ranks, zero, EngineConfig(), False)
-    assert isinstance(run, ZeroEngine)
-    run.__class__ = Counted
-    torch.manual_seed(ranks.rank)
+    model = sharded(fill, settings, "cpu", ranks)
+    learner = LanguageLearner(model, CodeReader(), NextCode(vocabulary), config.loss, ())
+    run = Counted(
+        learner, build(model, config.optimizer), config.schedule, config.optimizer.clip,
+        config.optimizer.average, ranks, settings,
+    )  # fmt: skip
     for step in range(STEPS):
-        one = batch(rows * accumulation, settings["row_length"], vocabulary)
-        norms = {name: 2 * value for name, value in learner.norms(one).items()}
+        batch = random_rows(config, rows, vocabulary)
+        norms = {name: ranks.world_size * value for name, value in learner.norms(batch).items()}
         sent.clear()
-        calls.clear()
-        run.step(step, learner.parts(one, rows), norms)
-    return {
-        "bytes": {**held(run), "gradients": run.gradient_bytes},
-        "sent": dict(sent),
-        "calls": calls,
-    }
+        run.step(step, learner.parts(batch, config.engine.micro_rows or rows), norms)
+    return {"bytes": run.held(), "sent": dict(sent)}
+
+
+def main(out: Path, paths: list[str]) -> None:
+    """Write what each config's run counts."""
+    for name in COLLECTIVES:
+        count(name)
+    ranks = connect(60)
+    found = {path: counts(Path(path), ranks) for path in paths}
+    if ranks.is_first:
+        out.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
-    for name in SHARES:
-        count(name)
-    found = main(json.loads(Path(sys.argv[1]).read_text()))
-    if dist.get_rank() == 0:
-        Path(sys.argv[2]).write_text(json.dumps(found))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -89,11 +89,6 @@ class LmRun:
             found.append(f"seed {self.seed}: at least 0")
         if self.lora is not None and self.weights is None:
             found.append("lora: it needs `weights`, a bundle whose weights stay as they are")
-        if self.precision == "bf16" and not has_bf16():
-            found.append(
-                "precision bf16: this processor has no bfloat16 arithmetic and would take hundreds "
-                "of times longer; leave it out"
-            )
         if not self.sources:
             found.append("sources: name at least one, as sources.NAME.shards=FOLDER")
         else:
@@ -111,6 +106,11 @@ def has_bf16() -> bool:
 
 def train(config: LmRun) -> Path:
     """Train (or go on training) and return the directory of the finished bundle."""
+    if config.precision == "bf16" and not has_bf16():  # a plan may be made anywhere
+        raise ValueError(
+            "precision bf16: this processor has no bfloat16 arithmetic and would take hundreds of "
+            "times longer; leave it out"
+        )
     ranks = connect(config.engine.timeout_s)
     given = ranks.together(lambda: _given(config))
     newest = ranks.together(lambda: _opened(config, given) if ranks.is_first else None)

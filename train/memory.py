@@ -20,7 +20,7 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.transformer import TransformerConfig
 
 from .cross_entropy import CHUNK_LOGITS
-from .gathers import Gathers, gathers, modules
+from .gathers import Gathers, Rules, gathers
 from .lm import LmRun
 
 FP32 = 4
@@ -62,6 +62,8 @@ class Work:
     """The image tokenizer's; None: it is not there yet."""
     sizes: dict[str, int]
     """Elements of each parameter."""
+    trained: frozenset[str]
+    """Names of the parameters that change: all but with LoRA."""
     ranks: int
     micro_rows: int
     accumulation: int
@@ -72,6 +74,11 @@ class Work:
     def parameters(self) -> int:
         """Elements of all of them."""
         return sum(self.sizes.values())
+
+    @property
+    def num_trained(self) -> int:
+        """Elements that change."""
+        return sum(self.sizes[name] for name in self.trained)
 
     @property
     def stage(self) -> int:
@@ -85,8 +92,10 @@ class Work:
 
     @property
     def share(self) -> int:
-        """Elements of the flat parameters that one rank steps; the last ones are padded."""
-        return sum(math.ceil(size / self.ranks) for size in self.sizes.values())
+        """Elements that one rank steps: under ZeRO-3 of each parameter, with padding."""
+        if self.stage < 3:
+            return math.ceil(self.num_trained / self.ranks)
+        return sum(math.ceil(self.sizes[name] / self.ranks) for name in self.trained)
 
     @property
     def positions(self) -> int:
@@ -101,14 +110,14 @@ class Work:
     @cached_property
     def gathers(self) -> Gathers:
         """Of a micro-step under ZeRO-3."""
-        head = "model.embed_tokens.weight" if self.shape.tied_head else "lm_head.weight"
-        return gathers(
-            modules(self.sizes, self.shape.num_layers, self.config.engine.compile),
-            {head: self.sizes[head]},
-            self.config.engine.recompute,
-            self.setting("stage3_max_reuse_distance"),
+        engine = self.config.engine
+        rules = Rules(
             self.setting("stage3_param_persistence_threshold"),
+            self.setting("stage3_max_reuse_distance"),
+            self.setting("stage3_prefetch_bucket_size"),
         )
+        layers = self.shape.num_layers
+        return gathers(self.sizes, layers, engine.recompute, engine.compile, rules)
 
     def setting(self, name: str) -> int:
         """Of DeepSpeed, in elements."""
@@ -130,15 +139,16 @@ def parts(run: Work) -> list[Part]:
 
 def _state(run: Work) -> list[Part]:
     """What stays from step to step."""
-    share = run.share if run.stage == 3 else math.ceil(run.parameters / run.ranks)
-    optimizer, weights = run.offloads("optimizer"), run.offloads("param")
-    held = share if run.stage == 3 else run.parameters
+    share, optimizer, weights = run.share, run.offloads("optimizer"), run.offloads("param")
+    held, whole = run.num_trained, run.parameters
+    if run.stage == 3:
+        held, whole = share, sum(math.ceil(size / run.ranks) for size in run.sizes.values())
     gradient_bytes = {0: held * FP32, 1: held * FP32, 2: share * FP32, 3: share * FP32}[run.stage]
     if run.stage == 1 and run.low_bytes < FP32:
         gradient_bytes += held * run.low_bytes  # both are kept
     masters = 0 if run.zero is None else share * FP32
     parts = [
-        _part("weights", held * (run.low_bytes if run.zero is not None else FP32), weights),
+        _part("weights", whole * (run.low_bytes if run.zero is not None else FP32), weights),
         _part("gradients", gradient_bytes, optimizer),
         _part("master weights", masters, optimizer),
         _part("moments", MOMENTS * share * FP32, optimizer),
@@ -163,13 +173,13 @@ def _buffers(run: Work) -> list[Part]:
     bucket = run.setting("reduce_bucket_size")
     if run.stage < 3:
         num_buckets = 2 if run.zero.get("overlap_comm") else 1
-        held = num_buckets * min(bucket, run.parameters) + largest
+        held = num_buckets * min(bucket, run.num_trained) + largest
         whole = min(run.setting("allgather_bucket_size"), run.parameters)
         return [
             Part("gradient buckets", held * run.low_bytes, "pass"),
             Part("weights under way", whole * run.low_bytes, "update"),
         ]
-    live = run.gathers.most_live + min(run.setting("stage3_prefetch_bucket_size"), run.parameters)
+    live = run.gathers.most_live
     under_way = max(largest, min(run.setting("stage3_prefetch_bucket_size"), run.parameters))
     buckets = bucket if run.zero.get("contiguous_gradients", True) else 0
     scattered = max(largest, min(bucket, run.parameters))

@@ -23,6 +23,7 @@ from unimodal.vocabulary import Vocabulary
 from .beginning import TEXT_IDS, ShapeConfig
 from .flops import step_flops
 from .lm import LmRun
+from .lora import adapted
 from .memory import FP32, MOMENTS, Part, Work, parts
 
 GB = 1e9
@@ -60,6 +61,8 @@ class Plan:
     """The forecast for one GPU of a run."""
 
     parameters: int
+    trained: int
+    """Parameters that change."""
     shape: TransformerConfig
     num_gpus: int
     gpu: str
@@ -160,12 +163,13 @@ def _plan(
     sent = traffic(run)
     flops = _flops(run)
     kinds = 1 + MOMENTS + (config.optimizer.average is not None)
-    checkpoint = FP32 * kinds * run.parameters
+    checkpoint = FP32 * kinds * run.num_trained
     copies = config.loop.keep_checkpoints + 1
     host = sum(part.host_bytes for part in found) + checkpoint // num_gpus
     limit_s, likely_s = _times(run, flops, sum(sent.values()), GPUS[gpu])
     return Plan(
         parameters=run.parameters,
+        trained=run.num_trained,
         shape=shape,
         num_gpus=num_gpus,
         gpu=gpu,
@@ -205,10 +209,16 @@ def _run(config: LmRun, shape: TransformerConfig, num_gpus: int) -> Work:
         raise ValueError("optimizer.muon_lr: not with engine.deepspeed; leave it out")
     micro_rows = min(config.engine.micro_rows or rows, rows)
     with torch.device("meta"):
-        sizes = {name: p.numel() for name, p in Transformer(shape).named_parameters()}
+        model = Transformer(shape)
+        if config.lora is not None:
+            adapted(model, config.lora)
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    trained = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
     zero = settings["zero_optimization"] if settings is not None else None
     accumulation = math.ceil(rows / micro_rows)
-    return Work(config, shape, _tokenizer(config), sizes, num_gpus, micro_rows, accumulation, zero)
+    return Work(
+        config, shape, _tokenizer(config), sizes, trained, num_gpus, micro_rows,
+        accumulation, zero)  # fmt: skip
 
 
 def traffic(run: Work) -> dict[str, int]:
@@ -220,8 +230,7 @@ def traffic(run: Work) -> dict[str, int]:
     sent = run.low_bytes * (run.ranks - 1)  # for each element of a rank's share
     if run.stage < 3:
         times = run.accumulation if run.stage == 2 else 1
-        share = math.ceil(run.parameters / run.ranks)
-        return {"all_reduce": 2 * times * sent * share, "all_gather": sent * share}
+        return {"all_reduce": 2 * times * sent * run.share, "all_gather": sent * run.share}
     gathered = 0
     for name, times in run.gathers.times.items():
         # What stays is gathered once, after the update.

@@ -98,8 +98,11 @@ def _numbers(made: "Plan") -> list[tuple[str, str]]:
     rows = f"{made.accumulation} x {made.micro_rows} rows of each GPU"
     sent = ", ".join(f"{_gb(size)} GB {name}" for name, size in made.sent_bytes.items())
     reached = made.flops / made.num_gpus / made.likely_s / 1e12
+    model = f"{made.parameters / 1e9:.3g} billion parameters, {made.shape.num_ids:,} ids"
+    if made.trained < made.parameters:
+        model += f"; {made.trained / 1e9:.3g} billion train"
     return [
-        ("model", f"{made.parameters / 1e9:.3g} billion parameters, {made.shape.num_ids:,} ids"),
+        ("model", model),
         ("GPUs", f"{made.num_gpus} x {made.gpu}, {zero}"),
         ("a step", f"{rows}: {made.positions:,} positions"),
         ("sent by a GPU in a step", sent or "nothing"),
