@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -69,9 +70,21 @@ class EngineConfig:
         found = [] if self.timeout_s > 0 else [f"timeout_s {self.timeout_s}: above 0"]
         if self.micro_rows is not None and self.micro_rows < 1:
             found.append(f"micro_rows {self.micro_rows}: at least 1")
+        if self.deepspeed is not None:
+            try:
+                zero_settings(self.deepspeed, 1, 1, 1.0, False)
+            except ValueError as error:
+                found.append(str(error).removeprefix("engine."))
+        return found
+
+    def obstacles(self) -> list[str]:
+        """What this machine lacks, one sentence each; a plan may be made without it."""
+        found = []
+        if self.deepspeed is not None and find_spec("deepspeed") is None:
+            found.append("engine.deepspeed: not installed; pip install 'unimodal[train]'")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if problem := obstacle(self.attention, device, torch.bfloat16):
-            found.append(f"attention {self.attention}: {problem}")
+            found.append(f"engine.attention {self.attention}: {problem}")
         return found
 
     def zero(self, rows: int, clip: float, bf16: bool) -> dict[str, Any] | None:
@@ -251,16 +264,11 @@ class ZeroEngine(Engine):
         ranks: Ranks,
         settings: dict[str, Any],
     ):
-        """`settings`: see `zero_settings`; the learner comes from `sharded` with the same ones.
-
-        ValueError for optimizers that need whole matrices.
+        """`settings`: see `zero_settings`; the learner comes from `sharded` with the same ones, and
+        its one optimizer works on each weight alone.
         """
         super().__init__(learner, optimizers, schedule, clip, average, ranks)
-        if len(optimizers) != 1:
-            raise ValueError(
-                "optimizer.muon_lr: Muon needs whole matrices, which ZeRO keeps in parts; leave it "
-                "out with engine.deepspeed"
-            )
+        assert len(optimizers) == 1, "Muon is refused beside ZeRO"
         deepspeed = _deepspeed()
         self.stage = settings["zero_optimization"]["stage"]
         if self.stage == 3:
@@ -450,12 +458,8 @@ def zero_settings(
 def _deepspeed() -> Any:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    try:
-        import deepspeed
-    except ImportError as error:
-        raise ValueError(
-            "engine.deepspeed: deepspeed is not installed; pip install 'unimodal[train]'"
-        ) from error
+    import deepspeed  # seconds
+
     deepspeed.utils.logger.setLevel("WARNING")
     if not dist.is_initialized():  # one process alone, launched or not
         os.environ.setdefault("LOCAL_RANK", "0")  # is asked for

@@ -89,6 +89,11 @@ class LmRun:
             found.append(f"seed {self.seed}: at least 0")
         if self.lora is not None and self.weights is None:
             found.append("lora: it needs `weights`, a bundle whose weights stay as they are")
+        if self.engine.deepspeed is not None and self.optimizer.muon_lr is not None:
+            found.append(
+                "optimizer.muon_lr: Muon needs whole matrices, which ZeRO keeps in parts; leave it "
+                "out with engine.deepspeed"
+            )
         if not self.sources:
             found.append("sources: name at least one, as sources.NAME.shards=FOLDER")
         else:
@@ -106,13 +111,8 @@ def has_bf16() -> bool:
 
 def train(config: LmRun) -> Path:
     """Train (or go on training) and return the directory of the finished bundle."""
-    if config.precision == "bf16" and not has_bf16():  # a plan may be made anywhere
-        raise ValueError(
-            "precision bf16: this processor has no bfloat16 arithmetic and would take hundreds of "
-            "times longer; leave it out"
-        )
     ranks = connect(config.engine.timeout_s)
-    given = ranks.together(lambda: _given(config))
+    given = ranks.together(lambda: _given(config, ranks.world_size))
     newest = ranks.together(lambda: _opened(config, given) if ranks.is_first else None)
     newest = newest or checkpoint.newest(config.output)
     set_threads(config.loop)
@@ -161,8 +161,26 @@ class _Given:
     inputs: dict[str, Any]
 
 
-def _given(config: LmRun) -> _Given:
+def _given(config: LmRun, world_size: int) -> _Given:
     """ValueError with what does not fit, before anything is written."""
+    lacking = [*config.engine.obstacles(), *config.loop.obstacles()]
+    if config.precision == "bf16" and not has_bf16():
+        lacking.append(
+            "precision bf16: this processor has no bfloat16 arithmetic and would take hundreds of "
+            "times longer; leave it out"
+        )
+    if lacking:
+        raise ValueError("\n  ".join(lacking))
+    if world_size > 1 and config.engine.deepspeed is None:
+        raise ValueError(
+            f"{world_size} ranks were launched, and engine.deepspeed does not say how they share "
+            "the model: set it, such as engine.deepspeed=configs/zero3.json"
+        )
+    if config.loader.batch_rows % world_size:
+        raise ValueError(
+            f"loader.batch_rows {config.loader.batch_rows} does not divide among {world_size} ranks"
+        )
+    config.engine.zero(config.loader.batch_rows // world_size, config.optimizer.clip, False)
     if problems := config.problems():
         raise ValueError("; ".join(problems))
     if config.lora is not None:
@@ -279,7 +297,7 @@ def snapshot(config: LmRun, output: Path) -> Path:
     last = checkpoint.newest(config.output)
     if last is None:
         raise ValueError(f"{config.output} has no checkpoint yet")
-    given = _given(config)
+    given = _given(config, 1)
     begin = _beginning(config, given, None)
     encode = PictureEncoder(given.image)
     sequencer = Sequencer(begin.vocabulary, begin.text, encode.hash)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,6 +69,12 @@ class LoopConfig:
             for name, value in vars(self).items()
             if isinstance(value, int) and value < 1
         ]
+
+    def obstacles(self) -> list[str]:
+        """What this machine lacks, one sentence each."""
+        if self.wandb is not None and find_spec("wandb") is None:
+            return ["loop.wandb: not installed; pip install 'unimodal[train]'"]
+        return []
 
 
 class Stopped(SystemExit):

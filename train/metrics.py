@@ -15,8 +15,7 @@ WANDB_ID = "wandb_id.txt"  # so that a resumed run goes on in the same curves
 def metrics(output: Path, start: int, project: str | None) -> Iterator[Callable[[Mapping], None]]:
     """Gives what logs the values of a step, the first one of `start`.
 
-    Lines of steps that are done again are dropped. ValueError when wandb is asked for and not
-    installed.
+    Lines of steps that are done again are dropped.
     """
     path = output / METRICS
     _drop(path, start)
@@ -59,12 +58,8 @@ def _drop(path: Path, start: int) -> None:
 
 
 def _wandb(output: Path, project: str) -> Any:
-    try:
-        import wandb
-    except ImportError as error:
-        raise ValueError(
-            "loop.wandb: wandb is not installed; pip install 'unimodal[train]', or leave it out"
-        ) from error
+    import wandb
+
     noted = output / WANDB_ID
     if not noted.exists():
         noted.write_text(secrets.token_hex(4))

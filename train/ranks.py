@@ -86,6 +86,11 @@ def connect(timeout_s: float) -> Ranks:
         return Ranks()
     rank, world_size, local_rank = (int(os.environ[name]) for name in LAUNCHED)
     if torch.cuda.is_available():
+        gpus = torch.cuda.device_count()
+        if local_rank >= gpus:
+            raise ValueError(
+                f"process {local_rank + 1} of a machine with {gpus} GPUs: launch {gpus}"
+            )
         torch.cuda.set_device(local_rank)
     if world_size > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
