@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "error: '$(PYTHON)' is not Python 3.11 or newer; call make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "setting up .venv: minutes, most of them for downloading torch"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,train]'
 	@touch $@
 
 chat: $(STAMP)  ## talk to the default model; make chat ARGS='--prompt "draw a red circle"'

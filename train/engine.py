@@ -460,6 +460,8 @@ def _deepspeed() -> Any:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed  # seconds
 
+    # Compiled for minutes on a CPU, and used by inference alone.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.utils.logger.setLevel("WARNING")
     if not dist.is_initialized():  # one process alone, launched or not
         os.environ.setdefault("LOCAL_RANK", "0")  # is asked for
