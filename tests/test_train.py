@@ -34,11 +34,11 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.train import heldout, lm, provenance
 from unimodal.train import tokenizer as image
 from unimodal.train.checkpoint import found
-from unimodal.train.engine import Engine, NotFinite
 from unimodal.train.learner import LanguageLearner, Learner
 from unimodal.train.loop import LoopConfig, prepare
 from unimodal.train.objectives import LossConfig, language
 from unimodal.train.optimizer import OptimizerConfig, build, orthogonalised
+from unimodal.train.process import Engine, NotFinite
 from unimodal.train.schedule import Rate, ScheduleConfig
 from unimodal.transformer import Transformer, TransformerConfig
 from unimodal.vocabulary import Vocabulary

@@ -22,10 +22,11 @@ from unimodal.sequence import IGNORE, PADDING, Batch
 from unimodal.tensors import stored
 from unimodal.train.beginning import fill_from, from_checkpoint
 from unimodal.train.checkpoint import MASTER, Saver, newest
-from unimodal.train.engine import Build, Engine, EngineConfig, NotFinite, engine, sharded
+from unimodal.train.engine import Build, EngineConfig, engine, sharded
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.objectives import LossConfig
 from unimodal.train.optimizer import OptimizerConfig, whole_shape
+from unimodal.train.process import Engine, NotFinite
 from unimodal.train.ranks import Ranks, connect
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.transformer import Transformer, TransformerConfig, initial

@@ -1,7 +1,7 @@
-"""One learner and its optimizer behind the few methods that the loop needs.
+"""The engine of a run: a process alone, or many, with weights and their state in parts on all.
 
-`Engine` is a single process; `ZeroEngine` the same over many, whose weights, gradients and
-optimizer state DeepSpeed's ZeRO keeps in parts (Rajbhandari et al., 2020). No other file knows
+`Engine` (process.py) is a single process; `ZeroEngine` the same over many, whose weights, gradients
+and optimizer state DeepSpeed's ZeRO keeps in parts (Rajbhandari et al., 2020). No other file knows
 DeepSpeed. Both take the same steps: the gradient is that of the global batch's loss, whatever the
 ranks and micro-batches.
 """
@@ -9,7 +9,7 @@ ranks and micro-batches.
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,14 +23,13 @@ from torch import Tensor, nn
 from unimodal.kernels import Kind, obstacle
 
 from .checkpoint import AVERAGE, MASTER, Checkpoint, Piece
-from .learner import TOTAL, Learner
-from .objectives import reported
+from .learner import Learner
 from .optimizer import OptimizerConfig, build, whole_shape
+from .process import Engine, adam_steps, set_rates
 from .ranks import Ranks
 from .schedule import ScheduleConfig
 
 M = TypeVar("M", bound=nn.Module)
-WAY_OUT = "the step was not taken; a lower optimizer.lr in another output may help"
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 # What the run's own settings decide, so that a DeepSpeed file must not.
 OURS = (
@@ -99,158 +98,6 @@ class EngineConfig:
         return None
 
 
-class NotFinite(ValueError):
-    """A loss or a gradient that is no finite number; nothing was changed by this step."""
-
-
-class Engine:
-    """Takes batches, changes weights, and gives and takes the state of both."""
-
-    def __init__(
-        self,
-        learner: Learner,
-        optimizers: list[torch.optim.Optimizer],
-        schedule: ScheduleConfig,
-        clip: float,
-        average: float | None = None,
-        ranks: Ranks | None = None,
-    ):
-        """`average`: how much of the averaged weights a step keeps (0 to 1); None: none are
-        kept.
-        """
-        self.learner, self.optimizers, self.schedule, self.clip = (
-            learner,
-            optimizers,
-            schedule,
-            clip,
-        )
-        self.ranks = ranks or Ranks()
-        self.named = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
-        self.average = average
-        self.averages: dict[str, Tensor] = {}
-
-    def step(
-        self, step: int, parts: Sequence[Any], norms: Mapping[str, float]
-    ) -> tuple[dict[str, float], float]:
-        """Forward and backward of each micro-batch, then one update; (reports of the global batch,
-        the gradient's norm before clipping).
-
-        Raises NotFinite before any weight changes when the loss or a gradient is not finite.
-        """
-        values = None
-        for number, part in enumerate(parts):
-            losses = self._forward(part, norms)
-            self._backward(losses.pop(TOTAL), is_last=number + 1 == len(parts))
-            one = torch.stack([value.detach().double() for value in losses.values()])
-            values = one if values is None else values + one
-        assert values is not None, "a batch has a part"
-        summed = self.ranks.total(values.cpu()).tolist()
-        reports = reported(dict(zip(losses, summed, strict=True)))
-        if not math.isfinite(reports["loss"]):
-            self._forget()
-            raise NotFinite(f"the loss of step {step} is {reports['loss']}: {WAY_OUT}")
-        norm = self._update(self.schedule.factor(step))
-        if not math.isfinite(norm):
-            raise NotFinite(f"the gradient's norm of step {step} is {norm}: {WAY_OUT}")
-        self._follow()
-        return reports, norm
-
-    @torch.no_grad()
-    def measure(self, part: Any, norms: Mapping[str, float] | None) -> dict[str, float]:
-        """What a forward reports, of this rank's part alone."""
-        losses = self._forward(part, norms)
-        losses.pop(TOTAL)
-        return reported({name: float(value) for name, value in losses.items()})
-
-    @torch.no_grad()
-    def pieces(self) -> dict[str, Piece]:
-        """The training state of each parameter, as far as this rank holds it; live tensors."""
-        found = {}
-        for name, parameter in self.named.items():
-            tensors = {MASTER: parameter, **self._moments(parameter)}
-            if self.averages:
-                tensors[AVERAGE] = self.averages[name]
-            flat = {kind: tensor.detach().reshape(-1) for kind, tensor in tensors.items()}
-            found[name] = Piece(tuple(parameter.shape), 0, flat)
-        return found
-
-    @torch.no_grad()
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of the same model and optimizer; ValueError for another's."""
-        self._check(checkpoint)
-        for name, parameter in self.named.items():
-            parameter.copy_(checkpoint.whole(name))
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    optimizer.state[parameter] = self._stored(checkpoint, parameter)
-        for name in self.named if self.average is not None else ():
-            average = torch.empty_like(self.named[name], dtype=torch.float32)
-            self.averages[name] = average.copy_(checkpoint.whole(name, AVERAGE))
-
-    def _forward(self, part: Any, norms: Mapping[str, float] | None) -> dict[str, Tensor]:
-        return self.learner(part, norms)
-
-    def _backward(self, total: Tensor, is_last: bool) -> None:
-        total.backward()
-
-    def _forget(self) -> None:
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-
-    def _update(self, factor: float) -> float:
-        """Clip and update unless the gradient's norm is not finite; the norm before clipping."""
-        norm = float(torch.nn.utils.clip_grad_norm_(self.named.values(), self.clip))
-        for optimizer in self.optimizers if math.isfinite(norm) else ():
-            _set_rates(optimizer, factor)
-            optimizer.step()
-        self._forget()
-        return norm
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """a <- d a + (1 - d) w: the average of weights that a step leaves behind."""
-        if self.average is None:
-            return
-        masters = self._masters()
-        if not self.averages:
-            self.averages = {name: master.clone() for name, master in masters.items()}
-            return
-        averages = [self.averages[name] for name in masters]
-        torch._foreach_lerp_(averages, list(masters.values()), 1 - self.average)
-
-    def _masters(self) -> dict[str, Tensor]:
-        return {name: parameter.detach().float() for name, parameter in self.named.items()}
-
-    def _moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        for optimizer in self.optimizers:
-            if state := optimizer.state.get(parameter):
-                return {kind: value for kind, value in state.items() if kind != "step"}
-        return {}
-
-    def _stored(self, checkpoint: Checkpoint, parameter: nn.Parameter) -> dict[str, Tensor]:
-        """An optimizer's state of a parameter, laid out in memory as the parameter is: fused
-        optimizers walk both as flat memory.
-        """
-        name = next(name for name, one in self.named.items() if one is parameter)
-        kinds = sorted(checkpoint.kinds[name] - {MASTER, AVERAGE})
-        found = {k: torch.empty_like(parameter).copy_(checkpoint.whole(name, k)) for k in kinds}
-        return found if "exp_avg" not in found else {"step": _steps(checkpoint), **found}
-
-    def _check(self, checkpoint: Checkpoint) -> None:
-        """Before anything is changed: the checkpoint has these parameters and no others."""
-        shapes = {name: whole_shape(parameter) for name, parameter in self.named.items()}
-        odd = sorted(name for name in shapes | checkpoint.shapes
-                     if shapes.get(name) != checkpoint.shapes.get(name))  # fmt: skip
-        if odd:
-            raise ValueError(
-                f"{checkpoint.directory} is of another model: {', '.join(odd[:3])}"
-                f"{f' and {len(odd) - 3} more' if len(odd) > 3 else ''} differ"
-            )
-        if self.average is not None and any(AVERAGE not in k for k in checkpoint.kinds.values()):
-            raise ValueError(f"{checkpoint.directory} holds no averaged weights")
-
-
 class ZeroEngine(Engine):
     """Over many ranks, or one: weights and their state lie in parts on all of them."""
 
@@ -298,7 +145,7 @@ class ZeroEngine(Engine):
         self._check(checkpoint)
         for flat in self._flats():
             state = {moment: torch.zeros_like(flat) for moment in MOMENTS}
-            self.zero.optimizer.state[flat] = {"step": _steps(checkpoint), **state}
+            self.zero.optimizer.state[flat] = {"step": adam_steps(checkpoint), **state}
         for name, parameter in self.named.items():
             if (where := self._where(parameter)) is None:
                 continue
@@ -321,7 +168,7 @@ class ZeroEngine(Engine):
         pass  # the run stops: what was gathered goes with it
 
     def _update(self, factor: float) -> float:
-        _set_rates(self.zero, factor)
+        set_rates(self.zero, factor)
         self.engine.step()
         if not self.engine.was_step_applied():  # it is left out without a word
             return math.nan
@@ -482,13 +329,3 @@ def _partitioning(settings: dict[str, Any] | None) -> Iterator[None]:
 
 def _gathered(parameter: nn.Parameter) -> Any:
     return _deepspeed().zero.GatheredParameters([parameter], modifier_rank=0)
-
-
-def _steps(checkpoint: Checkpoint) -> Tensor:
-    """AdamW counts its own steps, for the bias of its moments."""
-    return torch.tensor(float(checkpoint.step))
-
-
-def _set_rates(optimizer: Any, factor: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * factor

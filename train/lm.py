@@ -32,7 +32,7 @@ from unimodal.transformer import Transformer
 from . import beginning, checkpoint, flops, heldout, lora, provenance
 from .beginning import TEXT_IDS, Beginning, ShapeConfig
 from .checkpoint import Checkpoint
-from .engine import Build, Engine, EngineConfig, engine, sharded
+from .engine import Build, EngineConfig, engine, sharded
 from .finish import finish
 from .heldout import HeldOut, HeldOutConfig
 from .learner import LanguageLearner
@@ -41,6 +41,7 @@ from .lora import LoraConfig
 from .metrics import read
 from .objectives import LossConfig
 from .optimizer import OptimizerConfig
+from .process import Engine
 from .ranks import Ranks, connect
 from .schedule import ScheduleConfig
 

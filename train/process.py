@@ -1,0 +1,184 @@
+"""One learner and its optimizers in one process, behind the few methods that the loop needs.
+
+    forward and backward of each micro-batch -> stop if not finite -> clip and update -> average
+
+`ZeroEngine` (engine.py) takes the same steps over many processes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoint import AVERAGE, MASTER, Checkpoint, Piece
+from .learner import TOTAL, Learner
+from .objectives import reported
+from .optimizer import whole_shape
+from .ranks import Ranks
+from .schedule import ScheduleConfig
+
+WAY_OUT = "the step was not taken; a lower optimizer.lr in another output may help"
+
+
+class NotFinite(ValueError):
+    """A loss or a gradient that is no finite number; nothing was changed by this step."""
+
+
+class Engine:
+    """Takes batches, changes weights, and gives and takes the state of both."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        optimizers: list[torch.optim.Optimizer],
+        schedule: ScheduleConfig,
+        clip: float,
+        average: float | None = None,
+        ranks: Ranks | None = None,
+    ):
+        """`average`: how much of the averaged weights a step keeps (0 to 1); None: none are
+        kept.
+        """
+        self.learner, self.optimizers, self.schedule, self.clip = (
+            learner,
+            optimizers,
+            schedule,
+            clip,
+        )
+        self.ranks = ranks or Ranks()
+        self.named = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
+        self.average = average
+        self.averages: dict[str, Tensor] = {}
+
+    def step(
+        self, step: int, parts: Sequence[Any], norms: Mapping[str, float]
+    ) -> tuple[dict[str, float], float]:
+        """Forward and backward of each micro-batch, then one update; (reports of the global batch,
+        the gradient's norm before clipping).
+
+        Raises NotFinite before any weight changes when the loss or a gradient is not finite.
+        """
+        values = None
+        for number, part in enumerate(parts):
+            losses = self._forward(part, norms)
+            self._backward(losses.pop(TOTAL), is_last=number + 1 == len(parts))
+            one = torch.stack([value.detach().double() for value in losses.values()])
+            values = one if values is None else values + one
+        assert values is not None, "a batch has a part"
+        summed = self.ranks.total(values.cpu()).tolist()
+        reports = reported(dict(zip(losses, summed, strict=True)))
+        if not math.isfinite(reports["loss"]):
+            self._forget()
+            raise NotFinite(f"the loss of step {step} is {reports['loss']}: {WAY_OUT}")
+        norm = self._update(self.schedule.factor(step))
+        if not math.isfinite(norm):
+            raise NotFinite(f"the gradient's norm of step {step} is {norm}: {WAY_OUT}")
+        self._follow()
+        return reports, norm
+
+    @torch.no_grad()
+    def measure(self, part: Any, norms: Mapping[str, float] | None) -> dict[str, float]:
+        """What a forward reports, of this rank's part alone."""
+        losses = self._forward(part, norms)
+        losses.pop(TOTAL)
+        return reported({name: float(value) for name, value in losses.items()})
+
+    @torch.no_grad()
+    def pieces(self) -> dict[str, Piece]:
+        """The training state of each parameter, as far as this rank holds it; live tensors."""
+        found = {}
+        for name, parameter in self.named.items():
+            tensors = {MASTER: parameter, **self._moments(parameter)}
+            if self.averages:
+                tensors[AVERAGE] = self.averages[name]
+            flat = {kind: tensor.detach().reshape(-1) for kind, tensor in tensors.items()}
+            found[name] = Piece(tuple(parameter.shape), 0, flat)
+        return found
+
+    @torch.no_grad()
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of the same model and optimizer; ValueError for another's."""
+        self._check(checkpoint)
+        for name, parameter in self.named.items():
+            parameter.copy_(checkpoint.whole(name))
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    optimizer.state[parameter] = self._stored(checkpoint, parameter)
+        for name in self.named if self.average is not None else ():
+            average = torch.empty_like(self.named[name], dtype=torch.float32)
+            self.averages[name] = average.copy_(checkpoint.whole(name, AVERAGE))
+
+    def _forward(self, part: Any, norms: Mapping[str, float] | None) -> dict[str, Tensor]:
+        return self.learner(part, norms)
+
+    def _backward(self, total: Tensor, is_last: bool) -> None:
+        total.backward()
+
+    def _forget(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def _update(self, factor: float) -> float:
+        """Clip and update unless the gradient's norm is not finite; the norm before clipping."""
+        norm = float(torch.nn.utils.clip_grad_norm_(self.named.values(), self.clip))
+        for optimizer in self.optimizers if math.isfinite(norm) else ():
+            set_rates(optimizer, factor)
+            optimizer.step()
+        self._forget()
+        return norm
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """a <- d a + (1 - d) w: the average of weights that a step leaves behind."""
+        if self.average is None:
+            return
+        masters = self._masters()
+        if not self.averages:
+            self.averages = {name: master.clone() for name, master in masters.items()}
+            return
+        averages = [self.averages[name] for name in masters]
+        torch._foreach_lerp_(averages, list(masters.values()), 1 - self.average)
+
+    def _masters(self) -> dict[str, Tensor]:
+        return {name: parameter.detach().float() for name, parameter in self.named.items()}
+
+    def _moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        for optimizer in self.optimizers:
+            if state := optimizer.state.get(parameter):
+                return {kind: value for kind, value in state.items() if kind != "step"}
+        return {}
+
+    def _stored(self, checkpoint: Checkpoint, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """An optimizer's state of a parameter, laid out in memory as the parameter is: fused
+        optimizers walk both as flat memory.
+        """
+        name = next(name for name, one in self.named.items() if one is parameter)
+        kinds = sorted(checkpoint.kinds[name] - {MASTER, AVERAGE})
+        found = {k: torch.empty_like(parameter).copy_(checkpoint.whole(name, k)) for k in kinds}
+        return found if "exp_avg" not in found else {"step": adam_steps(checkpoint), **found}
+
+    def _check(self, checkpoint: Checkpoint) -> None:
+        """Before anything is changed: the checkpoint has these parameters and no others."""
+        shapes = {name: whole_shape(parameter) for name, parameter in self.named.items()}
+        odd = sorted(name for name in shapes | checkpoint.shapes
+                     if shapes.get(name) != checkpoint.shapes.get(name))  # fmt: skip
+        if odd:
+            raise ValueError(
+                f"{checkpoint.directory} is of another model: {', '.join(odd[:3])}"
+                f"{f' and {len(odd) - 3} more' if len(odd) > 3 else ''} differ"
+            )
+        if self.average is not None and any(AVERAGE not in k for k in checkpoint.kinds.values()):
+            raise ValueError(f"{checkpoint.directory} holds no averaged weights")
+
+
+def adam_steps(checkpoint: Checkpoint) -> Tensor:
+    """AdamW counts its own steps, for the bias of its moments."""
+    return torch.tensor(float(checkpoint.step))
+
+
+def set_rates(optimizer: Any, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
