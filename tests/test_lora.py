@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811 (fixtures of test_train)
 
+import json
 import os
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from transformers import AutoModelForCausalLM
 import unimodal
 from unimodal.bundle import read_parts
 from unimodal.config import ConfigError, load, save
+from unimodal.data.sources import SourceConfig
 from unimodal.export import export
 from unimodal.grow import TABLES, Growth, grow
 from unimodal.tokenizer.autoencoder import ImageTokenizer
@@ -27,6 +29,7 @@ from unimodal.tokenizer.grid import Grid
 from unimodal.train import lm
 from unimodal.train.checkpoint import Checkpoint, newest
 from unimodal.train.engine import EngineConfig
+from unimodal.train.heldout import HeldOutConfig
 from unimodal.train.lora import LoraConfig
 from unimodal.train.optimizer import OptimizerConfig
 
@@ -54,6 +57,7 @@ def run(output: Path, shards: Path, tokenizer: Path, grown: Path, steps: int) ->
         text_ids=None,
         model=None,
         loader=replace(config.loader, row_length=256, batch_rows=2),
+        held_out=HeldOutConfig({"scenes": SourceConfig(str(shards))}, rows=2, every_steps=8),
         optimizer=OptimizerConfig(lr=1e-2, weight_decay=0.1, average=0.5),
     )
 
@@ -193,6 +197,10 @@ def test_two_ranks_of_zero_3_train_the_same_adapters(
         [one["loss"] for one in metrics(finished)],
         atol=1e-5,
     )
+    measured = [
+        json.loads((path / "before.json").read_text()) for path in (finished, tmp_path / "two")
+    ]
+    assert measured[0] == pytest.approx(measured[1], abs=1e-5) and len(measured[0]) == 4
     alone, two, before = last(finished), last(tmp_path / "two"), base(grown)
     assert alone.shapes == two.shapes
     for name in alone.shapes:
