@@ -11,6 +11,8 @@ Letters: B rows, T positions, H query heads, G key-value heads, d head width, N 
 rows end to end; I tiles of TILE queries or keys in a row.
 """
 
+from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from typing import Literal
 
@@ -24,7 +26,6 @@ from .sequence import PADDING
 
 Kind = Literal["auto", "flash", "flex", "sdpa"]
 TILE = 128
-COMPILED = torch.compile(flex_attention, dynamic=False)  # as it is, it writes all scores
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -114,7 +115,15 @@ class FlexAttention:
     def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
         """Attention under the mask, out_BHTd."""
         gqa = q_BHTd.shape[1] != k_BGTd.shape[1]
-        return COMPILED(q_BHTd, k_BGTd, v_BGTd, block_mask=self.mask, enable_gqa=gqa)
+        return _compiled()(q_BHTd, k_BGTd, v_BGTd, block_mask=self.mask, enable_gqa=gqa)
+
+
+@cache
+def _compiled() -> Callable[..., Tensor]:
+    """As it is, FlexAttention writes all scores. Made when used: importing the compiler takes
+    seconds.
+    """
+    return torch.compile(flex_attention, dynamic=False)
 
 
 def tiles(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> BlockMask:
