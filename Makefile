@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install chat test test-slow lint speedrun
+.PHONY: help install chat test test-slow lint speedrun two-hosts
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,3 +37,6 @@ lint: $(STAMP)  ## check style and types
 
 speedrun: $(STAMP)  ## from an empty disk to a small model that chats, on two cores
 	$(BIN)/python -m unimodal.train.speedrun $(ARGS)
+
+two-hosts: $(STAMP)  ## a run over two hosts: network namespaces of this machine; needs root
+	@$(BIN)/python tests/two_hosts.py

@@ -143,3 +143,46 @@ def test_a_launcher(tmp_path: Path, launcher: list[str]):
     assert [line["step"] for line in metrics(tmp_path)] == [0, 1, 2]
     assert len(list((tmp_path / "run").glob("step_*/rank_*_of_00002.safetensors"))) == 2
     assert str(tmp_path / "run" / "bundle") in done.stdout
+
+
+@pytest.mark.slow
+def test_two_hosts():
+    """Namespaces of this machine; needs root."""
+    script = ROOT / "tests" / "two_hosts.py"
+    done = subprocess.run(
+        [sys.executable, script], env=environment(), capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    if done.stdout.startswith("skipped"):
+        pytest.skip(done.stdout)
+    assert "4 steps over two hosts" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_rank_that_waits_for_another_for_ever_ends(tmp_path: Path):
+    """Rank 1 is frozen in the middle: rank 0 ends by itself, and its stacks say where it waited."""
+    hang_s = 20
+    config = tiny_run(tmp_path, num_steps=5000)
+    ranks = []
+    for rank in range(2):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000)}
+        words = ["-m", "unimodal.train", "lm", str(config), f"loop.hang_s={hang_s}"]
+        ranks.append(subprocess.Popen(
+            [sys.executable, *words], env=environment(**place), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ))  # fmt: skip
+    first, second = ranks
+    try:
+        until(lambda: len(metrics(tmp_path)) >= 3, first)
+        second.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        first.communicate(timeout=LIMIT_S)
+        assert time.monotonic() - stopped < 2 * hang_s
+    finally:
+        for one in ranks:
+            one.kill()
+            one.communicate()
+    assert first.returncode == 1
+    stacks = (tmp_path / "run" / "stacks_0.txt").read_text()
+    assert stacks.startswith("Timeout") and "distributed" in stacks and "loop.py" in stacks
