@@ -1,6 +1,7 @@
 """The ways to launch a run of several ranks, each for real, with two ranks on the CPU."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -120,6 +121,16 @@ def test_the_script_is_sound():
     if shutil.which("shellcheck"):
         done = subprocess.run(["shellcheck", script], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
+
+
+def test_the_container_file_copies_what_is_there():
+    """And names no registry: its base is an official image."""
+    text = (ROOT / "configs" / "Containerfile").read_text()
+    copied = [
+        word for line in re.findall(r"^COPY (.*) ", text, re.MULTILINE) for word in line.split()
+    ]
+    assert len(copied) >= 10 and [name for name in copied if not (ROOT / name).exists()] == []
+    assert re.findall(r"^FROM (.*)$", text, re.MULTILINE) == ["python:3.11-slim"]
 
 
 @pytest.mark.slow
