@@ -76,6 +76,7 @@ def slurm(tmp_path: Path) -> Callable[..., subprocess.Popen]:
     return start
 
 
+@pytest.mark.slow
 def test_a_job_that_is_stopped_goes_on(tmp_path: Path, slurm: Callable[..., subprocess.Popen]):
     """SIGTERM: both tasks save, 75 puts the job back into the queue, and the next one finishes."""
     config = tiny_run(tmp_path, num_steps=5000)
