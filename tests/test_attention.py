@@ -111,6 +111,13 @@ def test_padding_returns_its_own_value_and_takes_nothing_else() -> None:
     assert torch.equal(out_BHTd[:, :, 3:], v.repeat_interleave(2, dim=1)[:, :, 3:])
 
 
+def test_rows_of_padding_alone_have_every_gradient() -> None:
+    """A rank of a sharded run that has such rows must take part in the sums of all gradients."""
+    row: Row = [(PADDING, 0, False)] * 7
+    _, d_q, d_k, d_v = out_and_gradients(PackedAttention(*spans(row)), qkv(7, 4, 2, seed=0))
+    assert not d_q.any() and not d_k.any() and d_v.any()
+
+
 def test_no_position_is_dropped_and_none_leaks() -> None:
     row: Row = [(0, 0, False)] * 20 + [(1, 0, False)] * 30
     attend = PackedAttention(*spans(row))

@@ -33,6 +33,7 @@ from unimodal.transformer import Transformer, TransformerConfig, initial
 from unimodal.vocabulary import Vocabulary
 
 NUM_STEPS, HALF, ROWS, T = 4, 2, 8, 48
+EMPTY = 1  # a step whose second half of the rows is padding alone, as where an epoch ends
 VOCABULARY = Vocabulary(96, 64)
 LIMIT_S = 120  # of a case; a rank that hangs ends with its stacks
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -68,14 +69,16 @@ def shapes(case: Case) -> tuple[TransformerConfig, Vocabulary]:
 
 
 def batch(step: int, vocabulary: Vocabulary) -> Batch:
-    """Half of the rows are text, half are image codes; the last quarter of the codes is padding."""
+    """Half of the rows are text, half are image codes; the last quarter of the codes is padding,
+    in step EMPTY all of them.
+    """
     rng = torch.Generator().manual_seed(step)
     text = torch.randint(0, vocabulary.num_text, (ROWS // 2, T), generator=rng)
     codes = torch.randint(vocabulary.first_code, vocabulary.size, (ROWS // 2, T), generator=rng)
     ids = torch.cat([text, codes])
     labels = torch.cat([ids[:, 1:], torch.full((ROWS, 1), IGNORE)], 1)
     doc = (torch.arange(T) // 20).expand(ROWS, T).to(torch.int32).clone()
-    doc[ROWS // 2 :, 3 * T // 4 :] = PADDING
+    doc[ROWS // 2 :, 0 if step == EMPTY else 3 * T // 4 :] = PADDING
     labels[(doc == PADDING) | (torch.rand(ROWS, T, generator=rng) < 0.2)] = IGNORE
     positions = torch.arange(T) % 20
     zeros = torch.zeros(ROWS, T, dtype=torch.int32)

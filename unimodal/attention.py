@@ -75,6 +75,9 @@ class PackedAttention:
         qkv = (self._split(x) for x in (q_BHTd, k_BGTd, v_BGTd))
         pieces = zip(self.segments, *qkv, strict=True)
         out_NHd = torch.cat([_within(segment, q, k, v) for segment, q, k, v in pieces])
+        if all(segment.padding for segment in self.segments):
+            # A rank without documents must have gradients too, of zero, or the others wait for it.
+            out_NHd = out_NHd + (q_BHTd[:0].sum() + k_BGTd[:0].sum())
         return out_NHd.view(B, T, H, d).transpose(1, 2)
 
     def _split(self, x_BHTd: Tensor) -> tuple[Tensor, ...]:
