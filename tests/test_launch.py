@@ -198,3 +198,20 @@ def test_a_rank_that_waits_for_another_for_ever_ends(tmp_path: Path):
     assert first.returncode == 1
     stacks = (tmp_path / "run" / "stacks_0.txt").read_text()
     assert stacks.startswith("Timeout") and "distributed" in stacks and "loop.py" in stacks
+
+
+@pytest.mark.slow
+def test_one_rank_that_cannot_save_ends_all_with_one_message(tmp_path: Path):
+    config = tiny_run(tmp_path, num_steps=30)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "step_00000002").touch()  # rank 0 cannot name its directory so
+    command = [
+        BIN / "torchrun", "--nproc-per-node", "2", "--standalone",
+        "-m", "unimodal.train", "lm", config, "loop.save_every_steps=2",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=LIMIT_S
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("the checkpoint of step 2 cannot be written") == 1, done.stderr
+    assert "[rank1]" not in done.stderr, "no traceback of the other"

@@ -33,7 +33,7 @@ from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.train import heldout, lm, provenance
 from unimodal.train import tokenizer as image
-from unimodal.train.checkpoint import found
+from unimodal.train.checkpoint import MASTER, Piece, check_room, found
 from unimodal.train.learner import LanguageLearner, Learner
 from unimodal.train.loop import LoopConfig, prepare
 from unimodal.train.objectives import LossConfig, language
@@ -542,3 +542,15 @@ def test_a_stopped_run_has_a_checkpoint_and_goes_on(
     (checkpoint,) = found(tmp_path / "run")
     assert int(checkpoint.name.removeprefix("step_")) == len(metrics(tmp_path / "run")) > 3
     assert find_shards(shards)
+
+
+def test_room_is_asked_for_averaged_weights_that_are_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a new run: master, two moments and an average of 10 weights, in 2 + 1 checkpoints."""
+    pieces = {"one": Piece((10,), 0, {MASTER: torch.zeros(10)})}
+    usage = shutil.disk_usage(tmp_path)._replace(free=4 * 10 * 3 * 3)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    check_room(tmp_path, pieces, 2, averaged=False)
+    with pytest.raises(OSError, match="make room"):
+        check_room(tmp_path, pieces, 2, averaged=True)

@@ -17,11 +17,13 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -133,13 +135,11 @@ class Saver:
         self.keep, self.keep_every = keep, keep_every
         self._copies: dict[str, Tensor] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._saving: Future[None] | None = None
+        self._saving: list[Future[None]] = []
+        self._hopeless = Event()
 
     def save(self, step: int, state: Mapping[str, Any], pieces: Mapping[str, Piece]) -> None:
-        """Copy the pieces of this rank and begin to write them; waits for the save before.
-
-        OSError, with the way out, when an earlier save failed.
-        """
+        """Copy the pieces of this rank and begin to write them; waits for the save before."""
         self.wait()
         for name, piece in pieces.items():
             for kind, tensor in piece.tensors.items():
@@ -149,18 +149,25 @@ class Saver:
         about = {name: [piece.start, piece.shape] for name, piece in pieces.items()}
         world_size = self.ranks.world_size
         whole = {"format": FORMAT, "step": step, "world_size": world_size, **state}
-        self._saving = self._thread.submit(self._write, whole, json.dumps(about))
+        jobs = [partial(self._write, whole, json.dumps(about)), partial(self._publish, whole)]
+        self._saving = [self._thread.submit(self._tried, step, job) for job in jobs]
 
-    def check(self) -> None:
-        """OSError when the last save has failed by now."""
-        if self._saving is not None and self._saving.done():
-            self.wait()
+    @property
+    def has_failed(self) -> bool:
+        """Whether this rank's part of the last save has failed by now."""
+        return any(job.done() and job.exception() for job in self._saving)
 
     def wait(self) -> None:
-        """Until the last save is on disk as far as this rank has a hand in it."""
-        if self._saving is not None:
-            saving, self._saving = self._saving, None
-            saving.result()
+        """Until the last save is whole; all ranks call it. Where one has failed all of them stop,
+        as `Ranks.together` does it, by an OSError with the way out.
+        """
+        saving, self._saving = self._saving, []
+        try:
+            for job in saving:
+                self.ranks.together(job.result)
+        except BaseException:
+            self._hopeless.set()
+            raise
 
     def _copy(self, key: str, tensor: Tensor) -> None:
         """Into memory that is kept from save to save: fresh pages cost more than the copy."""
@@ -169,28 +176,34 @@ class Saver:
             self._copies[key] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
         self._copies[key].copy_(tensor, non_blocking=True)
 
-    def _write(self, state: dict[str, Any], about: str) -> None:
-        step: int = state["step"]
-        new = self.run / f".new_step_{step:08d}"
-        mine = _rank_files(new, state)[self.ranks.rank]
+    def _tried(self, step: int, job: Callable[[], None]) -> None:
         try:
-            new.mkdir(parents=True, exist_ok=True)
-            part = mine.with_suffix(".part")
-            save_file(self._copies, part, {"pieces": about})  # one entry: several come in any order
-            _flush(part)
-            part.replace(mine)
-            if self.ranks.is_first:
-                self._publish(new, state)
+            job()
         except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
             if self.ranks.is_first:
-                shutil.rmtree(new, ignore_errors=True)
+                shutil.rmtree(self._new(step), ignore_errors=True)
             raise OSError(
                 f"the checkpoint of step {step} cannot be written to {self.run}: {error}; "
                 "earlier ones are whole: make room and run the same command again"
             ) from error
 
-    def _publish(self, new: Path, state: dict[str, Any]) -> None:
+    def _new(self, step: int) -> Path:
+        return self.run / f".new_step_{step:08d}"
+
+    def _write(self, state: dict[str, Any], about: str) -> None:
+        new = self._new(state["step"])
+        mine = _rank_files(new, state)[self.ranks.rank]
+        new.mkdir(parents=True, exist_ok=True)
+        part = mine.with_suffix(".part")
+        save_file(self._copies, part, {"pieces": about})  # one entry: several come in any order
+        _flush(part)
+        part.replace(mine)
+
+    def _publish(self, state: dict[str, Any]) -> None:
         """Rename the directory once every rank's file is there, and remove what is not kept."""
+        new = self._new(state["step"])
+        if not self.ranks.is_first or not _rank_files(new, state)[0].exists():
+            return  # of another rank, or not written
         until = math.inf if self.timeout_s is None else time.monotonic() + self.timeout_s
         while missing := [path.name for path in _rank_files(new, state) if not path.exists()]:
             if time.monotonic() > until:
@@ -198,7 +211,8 @@ class Saver:
                     f"{', '.join(missing)} did not appear in {self.timeout_s:.0f} s; all ranks "
                     "must see one file system"
                 )
-            time.sleep(POLL_S)
+            if self._hopeless.wait(POLL_S):
+                return
         (new / STATE).write_text(json.dumps(state))
         _flush(new / STATE)
         _flush(new)
@@ -211,11 +225,11 @@ class Saver:
                 shutil.rmtree(gone)
 
 
-def check_room(run: Path, pieces: Mapping[str, Piece], keep: int) -> None:
+def check_room(run: Path, pieces: Mapping[str, Piece], keep: int, averaged: bool) -> None:
     """OSError where the disk has no room for this rank's part of `keep` checkpoints and of the one
-    that is being written: of each weight the master, two moments and perhaps an average.
+    that is being written: of each weight the master, two moments and, where `averaged`, an average.
     """
-    kinds = 4 if any(AVERAGE in piece.tensors for piece in pieces.values()) else 3
+    kinds = 4 if averaged else 3
     one_bytes = kinds * sum(4 * piece.tensors[MASTER].numel() for piece in pieces.values())
     needed = one_bytes * max(1, keep + 1 - len(found(run)))
     free = shutil.disk_usage(run).free

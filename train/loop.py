@@ -150,7 +150,11 @@ def run(
     with this rank's rows, of which `micro_rows` (None: all) go through the model at once.
     """
     ranks, learner, num_steps = engine.ranks, engine.learner, engine.schedule.num_steps
-    ranks.together(lambda: check_room(output, engine.pieces(), config.keep_checkpoints))
+    ranks.together(
+        lambda: check_room(
+            output, engine.pieces(), config.keep_checkpoints, engine.average is not None
+        )
+    )
     saver = Saver(output, ranks, config.keep_checkpoints, config.keep_every_steps, config.hang_s)
     done, stop = start, False
     watched = _watch(config.hang_s, output / f"stacks_{ranks.rank}.txt")
@@ -162,7 +166,9 @@ def run(
             began = time.perf_counter()
             batch, state = next(batches)
             waited_s = time.perf_counter() - began
-            norms, stop = _agreed(ranks, learner.norms(batch), asked())
+            norms, stop, failed = _agreed(ranks, learner.norms(batch), asked(), saver.has_failed)
+            if failed:
+                saver.wait()
             try:
                 parts = learner.parts(batch, micro_rows or sys.maxsize)
                 reports, norm = engine.step(step, parts, norms)
@@ -174,14 +180,12 @@ def run(
                  "data_wait_s": waited_s, "step_s": step_s,
                  **measure(step + 1, step_s, reports | norms)})  # fmt: skip
             bar.update(task, completed=step + 1, numbers=_numbers(reports))
-            saver.check()
             done = step + 1
             if stop or done == num_steps or done % config.save_every_steps == 0:
                 saver.save(done, {"data": state}, engine.pieces())
             if stop and done < num_steps:
                 break
         saver.wait()
-        ranks.together(lambda: None)  # rank 0 has named the last checkpoint
     if stop and done < num_steps:
         if ranks.is_first:
             print(f"stopped after step {done} of {num_steps}; the same command goes on from there",
@@ -193,11 +197,13 @@ def _nowhere(values: Mapping[str, Any]) -> None:
     """Rank 0 logs for all."""
 
 
-def _agreed(ranks: Ranks, norms: dict[str, float], stop: bool) -> tuple[dict[str, float], bool]:
-    """The norms of the global batch, and whether any rank was asked to stop."""
-    values = torch.tensor([float(stop), *norms.values()], dtype=torch.float64)
-    stops, *summed = ranks.total(values).tolist()
-    return dict(zip(norms, summed, strict=True)), stops > 0
+def _agreed(
+    ranks: Ranks, norms: dict[str, float], stop: bool, failed: bool
+) -> tuple[dict[str, float], bool, bool]:
+    """The norms of the global batch, and whether any rank was asked to stop, or failed to save."""
+    values = torch.tensor([float(stop), float(failed), *norms.values()], dtype=torch.float64)
+    stops, failures, *summed = ranks.total(values).tolist()
+    return dict(zip(norms, summed, strict=True)), stops > 0, failures > 0
 
 
 @contextmanager
@@ -213,7 +219,7 @@ def _watch(hang_s: int | None, path: Path) -> Iterator[Callable[[], None]]:
             yield lambda: faulthandler.dump_traceback_later(hang_s, exit=True, file=file)
         finally:
             faulthandler.cancel_dump_traceback_later()
-    path.unlink()
+            path.unlink()
 
 
 def _bar(ranks: Ranks) -> Progress:
