@@ -9,6 +9,7 @@ ranks and micro-batches.
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -307,6 +308,8 @@ def _deepspeed() -> Any:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     import deepspeed  # seconds
 
+    # What DeepSpeed calls has a new name in torch: nothing that a user could change.
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.", FutureWarning)
     # Compiled for minutes on a CPU, and used by inference alone.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.utils.logger.setLevel("WARNING")

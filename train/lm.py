@@ -29,7 +29,7 @@ from unimodal.tensors import stored
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.transformer import Transformer
 
-from . import beginning, checkpoint, flops, heldout, lora, provenance
+from . import beginning, checkpoint, flops, heldout, lora, metrics, provenance
 from .beginning import TEXT_IDS, Beginning, ShapeConfig
 from .checkpoint import Checkpoint
 from .engine import Build, EngineConfig, engine, sharded
@@ -130,9 +130,11 @@ def train(config: LmRun) -> Path:
         found = held_out(lambda batch: trained.measure(batch, None))
         ranks.together(lambda: heldout.note(config.output, found) if ranks.is_first else None)
 
+    before = metrics.read(config.output)[newest.step - 1] if newest else {}
+
     def measure(done: int, step_s: float, counts: Mapping[str, float]) -> dict[str, float]:
         due = done % config.held_out.every_steps == 0 or done == config.schedule.num_steps
-        seen = {"documents": loader.seen.documents, "bad_documents": sum(loader.seen.bad.values())}
+        seen = _seen(loader, before, ranks)
         found = held_out(lambda batch: trained.measure(batch, None)) if due else {}
         return seen | found | _speed(begin, counts, step_s, ranks)
 
@@ -272,10 +274,18 @@ def _engine(
     return engine(learner, config.optimizer, config.schedule, ranks, settings, config.engine, bf16)
 
 
+def _seen(loader: Loader, before: Mapping[str, int], ranks: Ranks) -> dict[str, int]:
+    """Documents that the run has met, on all ranks and before it was resumed."""
+    mine = [loader.seen.documents, sum(loader.seen.bad.values())]
+    names = "documents", "bad_documents"
+    summed = ranks.total(torch.tensor(mine, dtype=torch.float64)).tolist()
+    return {n: before.get(n, 0) + int(more) for n, more in zip(names, summed, strict=True)}
+
+
 def _speed(
     begin: Beginning, counts: Mapping[str, float], step_s: float, ranks: Ranks
 ) -> dict[str, float]:
-    """Positions of documents a second, FLOPs a second and memory, of one rank."""
+    """Positions of documents a second of all ranks; FLOPs a second and memory of this one."""
     head_ids = {"text": begin.vocabulary.first_code, "image": begin.vocabulary.num_codes}
     per_s = flops.step_flops(begin.shape, counts, head_ids) / step_s / ranks.world_size
     peak = flops.peak_flops()

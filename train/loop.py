@@ -29,7 +29,7 @@ from . import checkpoint
 from .checkpoint import Checkpoint, Saver, check_room
 from .metrics import METRICS, metrics
 from .process import Engine, NotFinite
-from .ranks import Ranks
+from .ranks import Elsewhere, Ranks
 
 T = TypeVar("T")
 # What a run writes before its first step.
@@ -92,7 +92,8 @@ def prepare(config: Any, output: Path, inputs: dict[str, Any]) -> Checkpoint | N
     the run is beyond the schedule's end.
     """
     saved, noted = output / "config.yaml", output / "inputs.json"
-    if not (output / METRICS).exists():  # no step was taken: a mistake may be put right
+    if not (output / METRICS).exists() and not checkpoint.found(output):
+        # No step was taken: a mistake may be put right.
         for name in BEGUN if noted.exists() else ():  # nothing of a directory that is no run's
             (output / name).unlink(missing_ok=True)
     elif saved.exists():
@@ -174,6 +175,9 @@ def run(
                 reports, norm = engine.step(step, parts, norms)
             except NotFinite as error:
                 rows = " ".join(ranks.collected(" ".join(learner.digests(batch))))
+                saver.wait()
+                if not ranks.is_first:
+                    raise Elsewhere(2) from error  # every rank knows, and one says it
                 raise NotFinite(f"{error}\nits rows: {rows}\nits data: {state}") from error
             factor, step_s = engine.schedule.factor(step), time.perf_counter() - began
             log({"step": step, **reports, "gradient_norm": norm, "lr_factor": factor,

@@ -43,17 +43,21 @@ def hours(output: Path) -> float:
 
 
 def read(output: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log, one a step."""
+    """The whole lines of a run's log, one a step."""
     path = output / METRICS
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in _whole(path)] if path.exists() else []
+
+
+def _whole(path: Path) -> list[str]:
+    """A full disk, or a kill, may have cut the last line."""
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def _drop(path: Path, start: int) -> None:
     if path.exists():
-        lines = path.read_text().splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]  # a full disk may cut the last one
         part = path.with_name(path.name + ".part")
-        part.write_text("".join(line for line in whole if json.loads(line)["step"] < start))
+        kept = [line for line in _whole(path) if json.loads(line)["step"] < start]
+        part.write_text("".join(kept))
         part.replace(path)
 
 
