@@ -27,10 +27,10 @@ from .packing import pack
 from .sources import GROUPS, Mixture, Stream, Taken, Units
 
 ENOUGH = 1000
+USUAL = 0.998  # of the positions are filled where many lengths meet: tried first
 NEARLY = 1 - 1 / ENOUGH  # of the positions that can be packed, a window has as many as this
 AT_ONCE = 256  # units that a stream is asked for, at first
 MORE = 1.05  # and then as many as fill the window by the lengths of these, and some more
-AHEAD = 2.0  # of the window is offered: what fills its end instead of cohorts
 TAIL_ROWS = 2 * GROUP  # at the end of a window, where no cohort begins
 LATER = 32  # rows of a window are taken before the next one is planned: the first are waited for
 
@@ -139,6 +139,16 @@ class Planner:
     """Rows of a step, over all ranks: says at which step a window begins."""
     dropout: float
 
+    @property
+    def _tail(self) -> int:
+        """Rows at the end of a window, where no cohort begins."""
+        return min(TAIL_ROWS, self.window_rows // 4)
+
+    @property
+    def _ahead(self) -> float:
+        """How much of a window is offered: what fills its end though a quarter alone is short."""
+        return 1 + 4 * self._tail / self.window_rows
+
     def begin(self) -> State:
         """Before the first row."""
         num = len(self.streams)
@@ -194,14 +204,14 @@ class Planner:
         (n, 5), lengths, which begin an item, which are of a cohort.
         """
         stream, taken, owed = self.streams[number], state.taken[number], state.owed[number]
-        count, wanted = AT_ONCE, AHEAD * budget * share + owed  # positions
+        count, wanted = AT_ONCE, self._ahead * budget * share + owed  # positions
         while True:
             units = stream.units(taken, count, self.seed, self.dropout)
             begins = np.flatnonzero(units.first)
             sizes = np.diff(begins, append=len(units.lengths))
             totals = np.add.reduceat(units.lengths, begins)
             times = np.repeat((totals.cumsum() - totals / 2 - owed) / share, sizes)
-            if times[-1] > AHEAD * budget:
+            if times[-1] > self._ahead * budget:
                 break
             count = 1 + int(MORE * count * max(1, wanted / totals.sum()))
         streams = np.full(len(times), number)
@@ -214,7 +224,7 @@ class Planner:
         """1 for units alone that are not yet due, and fill the end of the window; 2 for cohorts,
         which would not, and for what would come before its pass that way.
         """
-        tail = min(TAIL_ROWS, self.window_rows // 4) * self.row_length
+        tail = self._tail * self.row_length
         late = units.together & (times > budget - tail)
         late |= units.epochs > units.epochs[late].min(initial=units.epochs[-1])
         return np.where(late, 2, times > budget)
@@ -227,18 +237,19 @@ class Planner:
         positions_k = lengths_n.cumsum()[ends_k - 1]
         slots = self.window_rows * self.row_length
         fits, too_many, fill = 0, len(ends_k) + 1, 1.0  # `fill`: what these lengths allow
-        items = max(1, too_many - 1 - too_many // (2 * ENOUGH))
+        items = max(1, int(np.searchsorted(positions_k, USUAL * slots)))
         best: list[list[int]] = []
         while not best or too_many - fits > 1 and positions_k[fits - 1] < fill * slots * NEARLY:
             count = ends_k[items - 1]
             rows = pack(lengths_n[:count], self.row_length, found.cohorts(count))
+            if len(rows) >= self.window_rows > 1:  # the last row may have room by chance
+                whole = positions_k[items - 1] - lengths_n[rows[-1]].sum()
+                fill = min(fill, whole / ((len(rows) - 1) * self.row_length))
             if len(rows) <= self.window_rows:
                 fits, best = items, rows
                 items = (fits + too_many) // 2
                 continue
             too_many = items
-            whole = positions_k[items - 1] - lengths_n[rows[-1]].sum()
-            fill = min(fill, whole / ((len(rows) - 1) * self.row_length))
             likely = int(np.searchsorted(positions_k, fill * slots, side="right")) - 1
             items = (fits + too_many) // 2 if best else max(1, min(likely, too_many - 1))
         return int(ends_k[fits - 1]), best

@@ -25,15 +25,18 @@ from zero_cases import HALF, Case, made, steps
 
 HERE = Path(__file__).resolve().parent
 LIMIT_S = 240
+QUICK = [
+    Case(stage=3, tied=False, accumulation=4, recompute=True, average=0.5),
+    Case(stage=3, compile=True),
+    Case(stage=2, accumulation=4),
+]
 CASES = [
     Case(stage=3),
     Case(stage=3, tied=False),
     Case(stage=3, accumulation=4),
-    Case(stage=3, tied=False, accumulation=4, recompute=True, average=0.5),
     Case(stage=3, recompute=True),
     Case(stage=3, compile=True, tied=False),
     Case(stage=3, compile=True, accumulation=4, recompute=True),
-    Case(stage=2, accumulation=4),
     Case(stage=1, tied=False, average=0.5),
 ]
 
@@ -77,8 +80,9 @@ def same(ours: list[dict], expected: list[dict]) -> None:
             assert one[name] == close, f"{name} of step {step}"
 
 
-def test_two_ranks_take_the_steps_of_one_process(tmp_path: Path) -> None:
-    for case, found in zip(CASES, on_two_ranks(tmp_path, CASES), strict=True):
+@pytest.mark.parametrize("cases", [QUICK, pytest.param(CASES, marks=pytest.mark.slow)])
+def test_two_ranks_take_the_steps_of_one_process(tmp_path: Path, cases: list[Case]) -> None:
+    for case, found in zip(cases, on_two_ranks(tmp_path, cases), strict=True):
         same(found, alone(case))
 
 
