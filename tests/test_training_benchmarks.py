@@ -1,6 +1,10 @@
 """The benchmarks of training run on tiny inputs, and their checks see what is not exact."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,3 +56,14 @@ def test_lines_of_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_gpu_lines_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert all(line.ours == "needs a GPU" and line.met is None for line in gpus.lines(SCALE))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
+def test_the_line_of_zero_3_at_one_rank() -> None:
+    """In a process of its own, which it makes a rank."""
+    script = Path(__file__).parent / "benchmarks" / "training.py"
+    command = [sys.executable, str(script), "--only", "zero", "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "step under ZeRO-3 at one rank" in done.stdout

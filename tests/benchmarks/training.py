@@ -2,7 +2,8 @@
 
     python tests/benchmarks/training.py [--only NAME]... [--threads N] [--quick]
 
-The parts are `step`, `loss` and `save`, on CPUs, and `gpu`, whose lines are empty without one.
+The parts are `step`, `loss` and `save`, on CPUs, `zero`, whose bar holds on a GPU, and `gpu`, whose
+lines are empty without one.
 Contenders run in one process over the same inputs, in turns; a value is a median, with its range
 in brackets. Timings mean something on a quiet machine only. The exit status is 1 when something is
 not exact; a bar that is missed is said in the table.
@@ -17,13 +18,19 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # launched by its path
 
-from benchmarks import gpus, heads, saves, steps
+from benchmarks import gpus, heads, saves, steps, zeros
 from benchmarks.measured import table
 from benchmarks.steps import QUICK, Scale
 
 from unimodal.train.loop import LoopConfig, set_threads
 
-PARTS = {"step": steps.lines, "loss": heads.lines, "save": saves.lines, "gpu": gpus.lines}
+PARTS = {
+    "step": steps.lines,
+    "loss": heads.lines,
+    "save": saves.lines,
+    "zero": zeros.lines,
+    "gpu": gpus.lines,
+}
 
 
 @click.command()
