@@ -1,4 +1,4 @@
-"""Arithmetic of a step, for utilisation and for comparing rows: attention counted per document.
+"""Arithmetic of a step, for utilisation: attention counted per document.
 
 A multiplication and an addition are two FLOPs. A backward pass costs twice its forward pass;
 activations that are computed again are no useful work and are not counted.
@@ -54,13 +54,3 @@ def layer_weights(shape: TransformerConfig) -> int:
     heads = shape.num_heads * shape.head_width
     projections = 2 * shape.width * (heads + shape.num_kv_heads * shape.head_width)
     return projections + 3 * shape.width * shape.mlp_width
-
-
-def pair_cost(shape: TransformerConfig) -> float:
-    """FLOPs of a pair of positions of one document over those of a position.
-
-    A position costs 2 FLOPs a weight of the layers and the head. A pair costs 4 FLOPs a channel of
-    every head and layer (its score, and its part of the sum) and half of the pairs are in the past.
-    """
-    weights = shape.num_layers * layer_weights(shape) + shape.width * shape.num_ids
-    return 2 * shape.num_heads * shape.head_width * shape.num_layers / (2 * weights)

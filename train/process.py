@@ -41,12 +41,8 @@ class Engine:
         """`average`: how much of the averaged weights a step keeps (0 to 1); None: none are
         kept.
         """
-        self.learner, self.optimizers, self.schedule, self.clip = (
-            learner,
-            optimizers,
-            schedule,
-            clip,
-        )
+        self.learner, self.optimizers = learner, optimizers
+        self.schedule, self.clip = schedule, clip
         self.ranks = ranks or Ranks()
         self.named = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
         self.average = average

@@ -14,7 +14,7 @@ from unimodal.data.loader import LoaderConfig
 from unimodal.data.pictures import PictureRule
 from unimodal.data.plan import Planner, Window
 from unimodal.data.sources import SourceConfig
-from unimodal.train.flops import pair_cost
+from unimodal.train.flops import layer_weights
 from unimodal.train.lm import ShapeConfig
 from unimodal.transformer import TransformerConfig
 
@@ -136,7 +136,12 @@ def first_fit_decreasing(lengths_n: np.ndarray, row_length: int) -> list[list[in
 
 
 def _pair_cost() -> float:
-    """That of the default model's shape."""
+    """FLOPs of a pair of positions of one document over those of a position, in the default model.
+
+    A position costs 2 FLOPs a weight of the layers and the head. A pair costs 4 FLOPs a channel of
+    every head and layer (its score, and its part of the sum) and half of the pairs are in the past.
+    """
     num_ids = tokenizers()[0].vocabulary.size
-    shape = {name: value for name, value in vars(ShapeConfig()).items()}
-    return pair_cost(TransformerConfig(num_ids=num_ids, **shape))
+    shape = TransformerConfig(num_ids=num_ids, **vars(ShapeConfig()))
+    weights = shape.num_layers * layer_weights(shape) + shape.width * shape.num_ids
+    return 2 * shape.num_heads * shape.head_width * shape.num_layers / (2 * weights)
