@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .convert_command import convert
+from .convert.command import convert
 from .digest_command import digest
 from .encode_command import encode
 from .folder import SCENES, claim, shared
-from .inspect_command import inspect
+from .inspect.command import inspect
 
 if TYPE_CHECKING:
     from unimodal.document import Document
@@ -59,8 +59,8 @@ class SceneShards:
         """Sample `index`, a pure function of the settings."""
         from unimodal.document import Document, Picture
 
-        from .conversations import Mix, conversation
-        from .scenes import LARGE, SMALL, render, scene
+        from .scenes.conversations import Mix, conversation
+        from .scenes.world import LARGE, SMALL, render, scene
 
         world = SMALL if self.canvas < 128 else LARGE
         if self.kind == "conversations":
@@ -155,7 +155,7 @@ def scenes(
 
 def mix_of(kind: str, changes: Sequence[str]) -> dict[str, float]:
     """Every field of the Mix with `name=number` changes; ValueError for what is none."""
-    from .conversations import Mix
+    from .scenes.conversations import Mix
 
     if kind == "pictures":
         if changes:

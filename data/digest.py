@@ -29,10 +29,10 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.vocabulary import Vocabulary
 
 from .loader import Loader, LoaderConfig
-from .pictures import of_canvas
-from .plan import GROUP, Planner, State, rows
 from .rows import Encode, PictureEncoder
+from .sizes import of_canvas
 from .sources import SourceConfig
+from .windows import GROUP, Planner, State, rows
 
 ARRAYS = {"ids": "<i8", "labels": "<i8", "weights": "<f4", "doc": "<i4", "block": "<i4",
           "private": "u1", "positions": "<i8"}  # fmt: skip

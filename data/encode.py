@@ -29,14 +29,14 @@ import torch
 from unimodal.document import Picture
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 
-from . import codes
+from . import codes_member as codes
 from .folder import shared, write_json
-from .forms import Sample, SampleError, Stored
+from .formats import Sample, SampleError, Stored
 from .lengths import Bad, file_hash
-from .pictures import PictureRule
 from .quarantine import Quarantine
 from .rows import PICTURES_AT_ONCE, Encode, PictureEncoder, sized
 from .shards import Shard, ShardWriter, shard_name
+from .sizes import PictureRule
 from .tar import Fault, ShardError
 
 QUARANTINE = "quarantine.jsonl"

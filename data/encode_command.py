@@ -93,7 +93,7 @@ def _config(tokenizer: Path | None, area: int | None, widest: float | None) -> "
     from unimodal.tokenizer.autoencoder import ImageTokenizer
 
     from .encode import EncodeConfig
-    from .pictures import PictureRule
+    from .sizes import PictureRule
 
     if area is None and widest is not None:
         raise ValueError(f"--widest {widest:g} shapes pictures of a given area: add --area PIXELS")

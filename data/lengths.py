@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from .cohorts import cohorts
-from .ruler import RECORD, UNIT, Measured, Ruler, measure_shard
+from .estimator import RECORD, UNIT, Measured, Ruler, measure_shard
 from .tar import ShardError
 
 SMALL_BYTES = 50_000_000  # of shards to measure: fewer are done before other processes have begun

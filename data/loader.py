@@ -27,11 +27,11 @@ import torch
 from unimodal.sequence import Batch, Row, Sequencer
 
 from .cohorts import GROUP
-from .pictures import PictureRule, patch_problems
-from .plan import Place, Planner, State, rows
 from .quarantine import Quarantine
 from .rows import Encode, Made, Rows
+from .sizes import PictureRule, patch_problems
 from .sources import SourceConfig, Stage, mixtures, streams
+from .windows import Place, Planner, State, rows
 
 
 @dataclass(frozen=True)

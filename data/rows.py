@@ -22,15 +22,16 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import PictureError, open_picture, picture_size, to_tensor
 
-from . import forms, order
-from .forms import Sample, SampleError, Stored
+from . import formats as forms
+from . import order
+from .formats import Sample, SampleError, Stored
 from .lengths import Bad
-from .pictures import PictureRule, bucket, fitted, may_mirror
-from .plan import Place
 from .shards import sample_of
+from .sizes import PictureRule, bucket, fitted, may_mirror
 from .sources import PICTURES, SourceConfig, Stream
 from .splitting import Cut, piece
 from .tar import ShardError
+from .windows import Place
 
 PICTURES_AT_ONCE = 64  # in one call of the tokenizer
 FIRST_UNITS = 1000  # of each stream, among which a picture is looked for

@@ -36,7 +36,7 @@ from PIL import Image
 
 from unimodal.document import Document, Text
 
-from . import forms
+from . import formats as forms
 from .tar import (
     END,
     Bytes,

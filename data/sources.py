@@ -18,14 +18,15 @@ import numpy as np
 from unimodal.document import MOST_WEIGHT, Text
 from unimodal.sequence import DROPS, Sequencer
 
-from . import forms, order
+from . import formats as forms
+from . import order
 from .cohorts import GROUP
-from .forms import SampleError
+from .estimator import Ruler, in_part
+from .formats import SampleError
 from .lengths import Lengths, measure
-from .pictures import PictureRule
 from .remote import local_shards
-from .ruler import Ruler, in_part
 from .shards import Shard
+from .sizes import PictureRule
 
 ORDER, VARIANT, DROP, PICTURES, GROUPS = range(5)  # what a hash decides
 

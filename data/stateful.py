@@ -19,7 +19,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from unimodal.sequence import Batch
 
 from .loader import Loader
-from .plan import State
+from .windows import State
 
 
 class StatefulBatches(IterableDataset):

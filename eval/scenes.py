@@ -26,12 +26,13 @@ import numpy as np
 import torch
 
 from unimodal.bundle import Model
-from unimodal.data.edits import KINDS as EDITS
-from unimodal.data.edits import edit
-from unimodal.data.questions import KINDS as QUESTIONS
-from unimodal.data.questions import ask
-from unimodal.data.requests import TASKS, granted, request
-from unimodal.data.scenes import (
+from unimodal.data.scenes.edits import KINDS as EDITS
+from unimodal.data.scenes.edits import edit
+from unimodal.data.scenes.questions import KINDS as QUESTIONS
+from unimodal.data.scenes.questions import ask
+from unimodal.data.scenes.requests import TASKS, granted, request
+from unimodal.data.scenes.wording import DESCRIBE, dressed, pick_phrasing
+from unimodal.data.scenes.world import (
     CANVASES,
     SMALL,
     Scene,
@@ -41,7 +42,6 @@ from unimodal.data.scenes import (
     render,
     scene,
 )
-from unimodal.data.wording import DESCRIBE, dressed, pick_phrasing
 from unimodal.document import Document, Part, Picture, Text
 from unimodal.generation import Event, ReplyDone, Sampling, generate
 from unimodal.tokenizer.pixels import to_images, to_tensor

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from unimodal.data.damage import measure
-from unimodal.data.reading import Unreadable, read_scene, same_scene
-from unimodal.data.scenes import LARGE, SMALL, Scene, Thing, World, render, scene
+from unimodal.data.scenes.damage import measure
+from unimodal.data.scenes.reading import Unreadable, read_scene, same_scene
+from unimodal.data.scenes.world import LARGE, SMALL, Scene, Thing, World, render, scene
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.pixels import to_images, to_tensor
 

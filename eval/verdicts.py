@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from unimodal.data.edits import Edit, done
-from unimodal.data.questions import Question, accept
-from unimodal.data.reading import Unreadable, read_scene
-from unimodal.data.requests import Request, grants
-from unimodal.data.scenes import Scene, Thing, is_held_out
-from unimodal.data.wording import Claim, agrees, ground_agrees, read_parts
+from unimodal.data.scenes.edits import Edit, done
+from unimodal.data.scenes.questions import Question, accept
+from unimodal.data.scenes.reading import Unreadable, read_scene
+from unimodal.data.scenes.requests import Request, grants
+from unimodal.data.scenes.wording import Claim, agrees, ground_agrees, read_parts
+from unimodal.data.scenes.world import Scene, Thing, is_held_out
 
 from .tokenizer import as_json
 

@@ -8,7 +8,11 @@ import sentencepiece
 import torch
 import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+from unimodal.attention import PackedAttention
+from unimodal.transformer import Transformer
 
 FAMILIES = {
     "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
@@ -103,3 +107,12 @@ def change(directory: Path, **values: object) -> None:
     """Change values of a checkpoint's config.json."""
     path = directory / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def logits(model: Transformer, ids_BT: Tensor, doc_BT: Tensor | None = None) -> Tensor:
+    """Logits of causal rows, each one document unless doc_BT says otherwise."""
+    doc_BT = torch.zeros_like(ids_BT) if doc_BT is None else doc_BT
+    none_BT = torch.zeros_like(ids_BT)
+    positions_BT = torch.arange(ids_BT.shape[1]).expand_as(ids_BT)
+    attend = PackedAttention(doc_BT, none_BT, none_BT)
+    return model.logits(model(model.embed(ids_BT), positions_BT, attend))

@@ -16,15 +16,15 @@ import torch
 import torch.distributed as dist
 
 from unimodal import config as configuration
-from unimodal.drawer import NextCode
-from unimodal.reader import CodeReader
+from unimodal.embedder import CodeReader
+from unimodal.heads.next_code import NextCode
 from unimodal.sequence import Batch
-from unimodal.train.engine import Build, ZeroEngine, sharded
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.lm import LmRun
 from unimodal.train.optimizer import build
-from unimodal.train.plan import shape_of
+from unimodal.train.plan.plan import shape_of
 from unimodal.train.ranks import Ranks, connect
+from unimodal.train.zero import Build, ZeroEngine, sharded
 from unimodal.transformer import Transformer, initial
 from unimodal.vocabulary import Vocabulary
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from unimodal.config import save
 from unimodal.data.command import SceneShards
-from unimodal.data.conversations import Mix
 from unimodal.data.loader import LoaderConfig
+from unimodal.data.scenes.conversations import Mix
 from unimodal.data.shards import ShardWriter
 from unimodal.data.sources import SourceConfig
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
-from unimodal.train.beginning import ShapeConfig
-from unimodal.train.engine import EngineConfig
+from unimodal.train.initial import ShapeConfig
 from unimodal.train.lm import LmRun
 from unimodal.train.loop import LoopConfig
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.schedule import ScheduleConfig
+from unimodal.train.zero import EngineConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -16,19 +16,19 @@ from pathlib import Path
 import torch
 
 from unimodal.bundle import read_parts
-from unimodal.drawer import NextCode
-from unimodal.reader import CodeReader
+from unimodal.embedder import CodeReader
+from unimodal.heads.next_code import NextCode
 from unimodal.sequence import IGNORE, PADDING, Batch
 from unimodal.tensors import stored
-from unimodal.train.beginning import fill_from, from_checkpoint
 from unimodal.train.checkpoint import MASTER, Saver, newest
-from unimodal.train.engine import Build, EngineConfig, engine, sharded
+from unimodal.train.engine import Engine, NotFinite
+from unimodal.train.initial import fill_from, from_checkpoint
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.objectives import LossConfig
 from unimodal.train.optimizer import OptimizerConfig, whole_shape
-from unimodal.train.process import Engine, NotFinite
 from unimodal.train.ranks import Ranks, connect
 from unimodal.train.schedule import ScheduleConfig
+from unimodal.train.zero import Build, EngineConfig, engine, sharded
 from unimodal.transformer import Transformer, TransformerConfig, initial
 from unimodal.vocabulary import Vocabulary
 

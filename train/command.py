@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from .plan_command import plan
+from .plan.command import plan
 
 
 @click.group()

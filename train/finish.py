@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from unimodal.bundle import Parts
-from unimodal.grow import MOST_SHARD_BYTES, write_bundle
-from unimodal.huggingface import shapes
+from unimodal.hub.checkpoint import shapes
+from unimodal.hub.grow import MOST_SHARD_BYTES, write_bundle
 from unimodal.tensors import CHUNK_BYTES, Planned, as_bytes
 
 from .checkpoint import Checkpoint

@@ -12,10 +12,10 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from unimodal.drawer import Drawer
-from unimodal.grow import TABLES
+from unimodal.embedder import Reader
+from unimodal.heads.next_code import Drawer
+from unimodal.hub.grow import TABLES
 from unimodal.kernels import Kind
-from unimodal.reader import Reader
 from unimodal.sequence import Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.transformer import Transformer

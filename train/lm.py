@@ -15,35 +15,36 @@ from unimodal.bundle import GRID, Layout, Parts, read_parts
 from unimodal.data.folder import data_seeds
 from unimodal.data.lengths import shards_hash
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.pictures import patch_problems
-from unimodal.data.plan import State
 from unimodal.data.remote import local_shards
 from unimodal.data.rows import PictureEncoder
+from unimodal.data.sizes import patch_problems
 from unimodal.data.sources import SourceConfig, mixtures
 from unimodal.data.tar import ShardError
-from unimodal.drawer import NextCode
+from unimodal.data.windows import State
+from unimodal.embedder import CodeReader
 from unimodal.generation import Sampling
-from unimodal.reader import CodeReader
+from unimodal.heads.next_code import NextCode
 from unimodal.sequence import Sequencer
 from unimodal.tensors import stored
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.transformer import Transformer
 
-from . import beginning, checkpoint, flops, heldout, lora, metrics, provenance
-from .beginning import TEXT_IDS, Beginning, ShapeConfig
+from . import checkpoint, flops, heldout, lora, metrics, provenance
+from . import initial as beginning
 from .checkpoint import Checkpoint
-from .engine import Build, EngineConfig, engine, sharded
+from .engine import Engine
 from .finish import finish
 from .heldout import HeldOut, HeldOutConfig
+from .initial import TEXT_IDS, Beginning, ShapeConfig
 from .learner import LanguageLearner
 from .loop import LoopConfig, prepare, run, set_threads
 from .lora import LoraConfig
 from .metrics import read
 from .objectives import LossConfig
 from .optimizer import OptimizerConfig
-from .process import Engine
 from .ranks import Ranks, connect
 from .schedule import ScheduleConfig
+from .zero import Build, EngineConfig, engine, sharded
 
 
 @dataclass(frozen=True)

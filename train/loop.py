@@ -27,8 +27,8 @@ from unimodal import config as configuration
 
 from . import checkpoint
 from .checkpoint import Checkpoint, Saver, check_room
+from .engine import Engine, NotFinite
 from .metrics import METRICS, metrics
-from .process import Engine, NotFinite
 from .ranks import Elsewhere, Ranks
 
 T = TypeVar("T")

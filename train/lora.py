@@ -23,13 +23,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unimodal.bundle import Layout
-from unimodal.grow import TABLES
+from unimodal.hub.grow import TABLES
 from unimodal.tensors import ROWS_BYTES, Stored
 from unimodal.tokenizer.initial import normal
 from unimodal.transformer import Transformer
 
-from .beginning import Fill
 from .checkpoint import AVERAGE, MASTER, Checkpoint
+from .initial import Fill
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 BASE, A, B = ".base_layer.", ".lora_A.default.", ".lora_B.default."

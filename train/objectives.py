@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unimodal.drawer import Drawer
+from unimodal.cross_entropy import Targets, linear_cross_entropy, product_dtype
+from unimodal.embedder import Reader
+from unimodal.heads.next_code import Drawer
 from unimodal.kernels import Kind, attention
-from unimodal.reader import Reader
 from unimodal.sequence import IGNORE, Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.transformer import Transformer
-
-from .cross_entropy import Targets, linear_cross_entropy, product_dtype
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from typing import Any
 from unimodal import bundle, config
 from unimodal.chat import painted
 from unimodal.data.loader import Loader
-from unimodal.data.plan import rows
 from unimodal.data.rows import PictureEncoder
 from unimodal.data.sheet import sheet
+from unimodal.data.windows import rows
 from unimodal.document import Document, Part, Picture, Text
 from unimodal.generation import generate
 from unimodal.sequence import encoded

@@ -17,10 +17,10 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.pixels import to_tensor
 
 from . import provenance
+from .engine import Engine
 from .learner import TokenizerLearner
 from .loop import LoopConfig, prepare, run, set_threads
 from .optimizer import OptimizerConfig, build
-from .process import Engine
 from .schedule import ScheduleConfig
 
 

@@ -30,10 +30,10 @@ from unimodal.tokenizer.grid import Grid
 
 from . import config, manifest
 from .card import check_card, readme
-from .drawer import Drawer, NextCode
+from .embedder import CodeReader, Reader
 from .generation import Sampling
+from .heads.next_code import Drawer, NextCode
 from .manifest import FORMAT, MANIFEST, TEXT_FAMILIES, BundleError, read_json, write_json
-from .reader import CodeReader, Reader
 from .sequence import Sequencer
 from .tensors import SINGLE, weight_files
 from .text import TextTokenizer

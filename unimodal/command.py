@@ -148,7 +148,7 @@ def encode(
     unimodal encode a.png b.jpg --output codes.safetensors
     unimodal encode a.png --size 64 64 --output codes.json
     """
-    from .codes import encode_files
+    from .codes_file import encode_files
 
     for note in encode_files(pictures, output, size, model):
         click.echo(note, err=True)
@@ -165,7 +165,7 @@ def decode(codes: Path, output: Path, model: Path | None) -> None:
     \b
     unimodal decode codes.safetensors --output out
     """
-    from .codes import decode_file
+    from .codes_file import decode_file
 
     for path in decode_file(codes, output, model):
         click.echo(path)
@@ -195,7 +195,7 @@ def grow(**options: Any) -> None:
     unimodal grow ./llama --tokenizer unimodal/default --output grown --rows codes --grid 16x16
     unimodal grow exported --output bundle
     """
-    from .growing import run_grow
+    from .hub.command import run_grow
 
     click.echo(run_grow(**options))
 
@@ -211,6 +211,6 @@ def export(bundle: Path | None, form: str, output: Path) -> None:
     unimodal export --format hf --output exported
     unimodal export runs/mine/bundle --format hf --output exported
     """
-    from .growing import run_export
+    from .hub.command import run_export
 
     click.echo(run_export(bundle, output))

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
-from .foreign import JsonTokenizer, PieceTokenizer
+from .pretrained_text import JsonTokenizer, PieceTokenizer
 from .tensors import INDEX, SINGLE
 from .text import TextTokenizer
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from unimodal.data.loader import LoaderConfig
-from unimodal.data.plan import State
+from unimodal.data.windows import State
 from unimodal.sequence import Batch
 
 from .inputs import loader, scenes, tokenizers

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from unimodal.data import codes
+from unimodal.data import codes_member as codes
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.sources import SourceConfig
 from unimodal.document import Picture

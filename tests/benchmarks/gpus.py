@@ -10,10 +10,10 @@ from statistics import median
 
 import torch
 
-from unimodal.drawer import NextCode
-from unimodal.reader import CodeReader
+from unimodal.cross_entropy import linear_cross_entropy
+from unimodal.embedder import CodeReader
+from unimodal.heads.next_code import NextCode
 from unimodal.sequence import Batch
-from unimodal.train.cross_entropy import linear_cross_entropy
 from unimodal.train.flops import document_counts, step_flops
 from unimodal.train.objectives import LossConfig, language, modalities
 from unimodal.train.optimizer import OptimizerConfig, build

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unimodal.train.cross_entropy import Targets, linear_cross_entropy
+from unimodal.cross_entropy import Targets, linear_cross_entropy
 from unimodal.vocabulary import Vocabulary
 
 from .measured import Line, interleaved, peak_bytes, ratios, spread

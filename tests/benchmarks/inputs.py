@@ -13,10 +13,10 @@ from typing import Any
 from unimodal.bundle import DEFAULT
 from unimodal.data.command import SceneShards, mix_of, write_shards
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.pictures import PictureRule
-from unimodal.data.plan import State
 from unimodal.data.rows import PictureEncoder
+from unimodal.data.sizes import PictureRule
 from unimodal.data.sources import SourceConfig
+from unimodal.data.windows import State
 from unimodal.sequence import Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer

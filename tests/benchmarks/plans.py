@@ -11,9 +11,9 @@ import numpy as np
 
 from unimodal.data.cohorts import GROUP
 from unimodal.data.loader import LoaderConfig
-from unimodal.data.pictures import PictureRule
-from unimodal.data.plan import Planner, Window
+from unimodal.data.sizes import PictureRule
 from unimodal.data.sources import SourceConfig
+from unimodal.data.windows import Planner, Window
 from unimodal.train.flops import layer_weights
 from unimodal.train.lm import ShapeConfig
 from unimodal.transformer import TransformerConfig

@@ -19,8 +19,8 @@ import webdataset
 
 from unimodal.bundle import DEFAULT
 from unimodal.data.loader import LoaderConfig
-from unimodal.data.plan import State, rows
 from unimodal.data.shards import Shard, ShardWriter, find_shards
+from unimodal.data.windows import State, rows
 from unimodal.sequence import Batch
 
 from .cold import call, digest

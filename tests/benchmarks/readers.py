@@ -17,12 +17,12 @@ import numpy as np
 import webdataset
 
 from unimodal.data import order
+from unimodal.data.estimator import Ruler
 from unimodal.data.lengths import Lengths, measure
 from unimodal.data.loader import LoaderConfig
-from unimodal.data.pictures import PictureRule
 from unimodal.data.rows import read
-from unimodal.data.ruler import Ruler
 from unimodal.data.shards import Shard, find_shards
+from unimodal.data.sizes import PictureRule
 
 from .inputs import Sizes, tokenizers
 from .measured import Line, interleaved, ratios, spread

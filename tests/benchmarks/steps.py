@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from unimodal.drawer import NextCode
-from unimodal.reader import CodeReader
+from unimodal.embedder import CodeReader
+from unimodal.heads.next_code import NextCode
 from unimodal.sequence import IGNORE, PADDING, Batch, Row, Sequence, span_mask
 from unimodal.train.objectives import LossConfig, language, modalities
 from unimodal.transformer import Transformer, TransformerConfig

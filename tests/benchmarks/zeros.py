@@ -10,14 +10,14 @@ from statistics import median
 
 import torch
 
-from unimodal.drawer import NextCode
-from unimodal.reader import CodeReader
-from unimodal.train.engine import Build, EngineConfig, engine, sharded
+from unimodal.embedder import CodeReader
+from unimodal.heads.next_code import NextCode
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.objectives import LossConfig
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.ranks import Ranks
 from unimodal.train.schedule import ScheduleConfig
+from unimodal.train.zero import Build, EngineConfig, engine, sharded
 from unimodal.transformer import Transformer, initial
 
 from .gpus import ROW_LENGTH, SHAPE, VOCABULARY

@@ -30,9 +30,9 @@ import unimodal
 from unimodal.bundle import Model
 from unimodal.chat import Chat
 from unimodal.chat import Reply as Said
-from unimodal.data.questions import Question
-from unimodal.data.requests import Request
-from unimodal.data.wording import Claim, read_caption
+from unimodal.data.scenes.questions import Question
+from unimodal.data.scenes.requests import Request
+from unimodal.data.scenes.wording import Claim, read_caption
 from unimodal.eval.intervals import share
 from unimodal.eval.report import Cell, contact_sheet, progress, recipe_line, save_sheet
 from unimodal.eval.score import write_bytes

@@ -1,0 +1,121 @@
+"""Tables of Arrow: parquet files, folders of `save_to_disk`, and datasets of the Hugging Face hub.
+
+In: a path, or hf:NAME[:SPLIT]. Out: a `Table` whose pictures are bytes, as they are stored: nothing
+is decoded. No code of a dataset is ever run.
+
+The library `datasets` is optional: the extra `hf`.
+"""
+
+import json
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from .files import HUB, Fields, Rows, Table
+
+BATCH_ROWS = 64  # in memory at once
+SPLIT = "train"
+
+
+def is_arrow(path: Path) -> bool:
+    """Whether it is a parquet file, a folder of them, or a folder of `save_to_disk`."""
+    saved = any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
+    return path.suffix.lower() == ".parquet" or saved or bool(_parquets(path))
+
+
+def arrow_table(source: str, pictures: Path | None) -> Table:
+    """The table of a path for which `is_arrow`, or of hf:NAME; ValueError when it cannot be had."""
+    path = Path(source)
+    if source.startswith(HUB):
+        dataset, home = _from_hub(source.removeprefix(HUB))
+        schema, length, rows = _of_dataset(dataset)
+    elif files := [path] if path.is_file() else _parquets(path):
+        schema, length, rows, home = *_of_parquet(files), files[0].parent
+    else:
+        schema, length, rows = _of_dataset(_from_disk(path))
+        home = path
+    typed = tuple(name for name in schema.names if _is_picture(schema.field(name).type))
+    named = _counted(_with_names(rows, _labels(schema)))
+    return Table(source, named, length, tuple(schema.names), pictures or home, typed)
+
+
+def _library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        way_out = "pip install 'unimodal[hf]'"
+        raise ValueError(f"this source needs the library {name}: {way_out} ({error})") from error
+
+
+def _parquets(path: Path) -> list[Path]:
+    return sorted(path.glob("*.parquet")) if path.is_dir() else []
+
+
+def _from_hub(name: str) -> tuple[Any, Path]:
+    """A split, and the folder where its library keeps the files that it fetched."""
+    datasets = _library("datasets")
+    name, _, split = name.partition(":")
+    return datasets.load_dataset(name, split=split or SPLIT), Path(datasets.config.HF_CACHE_HOME)
+
+
+def _from_disk(path: Path) -> Any:
+    if (path / "dataset_dict.json").is_file():
+        splits = sorted(below.name for below in path.iterdir() if below.is_dir())
+        raise ValueError(f"{path} holds the splits {', '.join(splits)}: give one, {path}/NAME")
+    return _library("datasets").load_from_disk(str(path))
+
+
+def _of_dataset(dataset: Any) -> tuple[Any, int, Iterator[Fields]]:
+    batches = dataset.with_format("arrow").iter(batch_size=BATCH_ROWS)
+    rows = (row for batch in batches for row in batch.to_pylist())
+    return dataset.features.arrow_schema, len(dataset), rows
+
+
+def _of_parquet(files: list[Path]) -> tuple[Any, int, Iterator[Fields]]:
+    parquet = _library("pyarrow.parquet")
+    try:
+        opened = [parquet.ParquetFile(file) for file in files]
+    except (ValueError, OSError) as error:
+        names = ", ".join(str(file) for file in files)
+        raise ValueError(f"{names:.200}: no parquet: {error}") from error
+    rows = (
+        row
+        for file in opened
+        for batch in file.iter_batches(batch_size=BATCH_ROWS)
+        for row in batch.to_pylist()
+    )
+    length = sum(file.metadata.num_rows for file in opened)
+    return opened[0].schema_arrow, length, rows
+
+
+def _is_picture(kind: Any) -> bool:
+    """Whether it is what `datasets` stores of an Image, or a list of them."""
+    types = _library("pyarrow.types")
+    if types.is_list(kind) or types.is_large_list(kind):
+        return _is_picture(kind.value_type)
+    fields = {field.name for field in kind} if types.is_struct(kind) else set()
+    return fields == {"bytes", "path"}
+
+
+def _labels(schema: Any) -> dict[str, list[str]]:
+    """The names of the classes of columns that store a class as its number."""
+    note = (schema.metadata or {}).get(b"huggingface", b"{}")
+    features = json.loads(note).get("info", {}).get("features", {})
+    return {
+        column: feature["names"]
+        for column, feature in features.items()
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+    }
+
+
+def _with_names(rows: Iterator[Fields], labels: dict[str, list[str]]) -> Iterator[Fields]:
+    for row in rows:
+        for column, names in labels.items():
+            if row[column] is not None and 0 <= row[column] < len(names):  # -1: not known
+                row[column] = names[row[column]]
+        yield row
+
+
+def _counted(rows: Iterator[Fields]) -> Rows:
+    yield from enumerate(rows, 1)

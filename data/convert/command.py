@@ -1,0 +1,138 @@
+"""`unimodal data convert`: a table of one's own as shards."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .columns import ASKED, NEEDED, Columns, recognised
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..quarantine import Quarantine
+    from ..shards import ShardWriter
+    from .convert import Outcome
+    from .files import Table
+
+QUARANTINE = "quarantine.jsonl"  # in the folder: the rows that have no sample
+
+
+def _column_options(command: Any) -> Any:
+    """--picture, --caption, ...: the column of each role."""
+    for role in reversed(tuple(ASKED)):
+        words = f"The column of {ASKED[role]}."
+        command = click.option(
+            f"--{role}", metavar="COLUMN", multiple=role == "picture", help=words
+        )(command)
+    return command
+
+
+@click.command()
+@click.argument("source")
+@click.argument("output", type=click.Path(path_type=Path, file_okay=False))
+@_column_options
+@click.option(
+    "--pictures",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="The folder that paths of pictures are relative to and may not leave "
+    "[default: the folder of SOURCE].",
+)
+@click.option("--form", type=click.Choice(tuple(NEEDED)), help="Read every row as this form.")
+@click.option("--shard-samples", type=click.IntRange(1), default=5000, show_default=True)
+@click.option(
+    "--bad-share",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help=f"The share of rows that may be unusable; they are listed in OUTPUT/{QUARANTINE}.",
+)
+def convert(
+    source: str,
+    output: Path,
+    pictures: Path | None,
+    form: str | None,
+    shard_samples: int,
+    bad_share: float,
+    **columns: str | tuple[str, ...] | None,
+) -> None:
+    """Write the table SOURCE as shards into the folder OUTPUT.
+
+    SOURCE is a folder of pictures with a .txt or .json of the same name beside each, a folder of
+    texts, .csv, .tsv, .jsonl, .json (a list), .parquet, a folder of `save_to_disk`, or
+    hf:NAME[:SPLIT] of the Hugging Face hub. Columns of usual names (image, caption, question,
+    answer, conversations, ...) are found by themselves.
+
+    \b
+    unimodal data convert photos shards/photos
+    unimodal data convert table.csv shards/table --picture file --caption title
+    unimodal data convert llava.json shards/llava --pictures coco/train2017
+    unimodal data convert edits.jsonl shards/edits --before old --after new --instruction words
+    unimodal data convert hf:lambdalabs/naruto-blip-captions shards/naruto
+    """
+    from ..quarantine import Quarantine
+    from ..shards import ShardWriter
+    from .convert import converted
+    from .files import open_table
+
+    asked = {
+        role: (named,) if isinstance(named, str) else named
+        for role, named in columns.items()
+        if named
+    }
+    _claim(output)
+    table = open_table(source, pictures)
+    if table.names is not None:  # what lacks is told before a row is read
+        click.echo(f"reading {recognised(table.names, asked, table.typed, form)}", err=True)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / QUARANTINE).unlink(missing_ok=True)  # of a run that wrote no shard
+    quarantine = Quarantine(output / QUARANTINE, bad_share, "--bad-share")
+    with ShardWriter(output, shard_samples) as writer:
+        read = _write(converted(table, asked, form), table, writer, quarantine)
+    for found, count in read.items() if table.names is None else ():
+        click.echo(f"read {count:,} rows as {found}", err=True)
+    if table.note:
+        click.echo(table.note, err=True)
+    where = f" (see {output / QUARANTINE})" if len(quarantine) else ""
+    click.echo(
+        f"{output}: {read.total():,} samples in {writer.number} shards "
+        f"({_by_form(read)}), {len(quarantine):,} bad{where}"
+    )
+
+
+def _by_form(read: "Counter[Columns]") -> str:
+    forms: Counter[str] = Counter()
+    for columns, count in read.items():
+        forms[columns.form] += count
+    return ", ".join(f"{count:,} {form}" for form, count in sorted(forms.items())) or "nothing"
+
+
+def _claim(output: Path) -> None:
+    if any(output.glob("*.tar")):
+        raise ValueError(f"{output} holds shards already: give another folder, or remove it")
+
+
+def _write(
+    outcomes: "Iterable[Outcome]", table: "Table", writer: "ShardWriter", quarantine: "Quarantine"
+) -> "Counter[Columns]":
+    """Write every row that has a sample; how often each sort of rows. ShardError: too many bad."""
+    from ..lengths import Bad
+
+    read: Counter[Columns] = Counter()
+    rows = 0
+    with click.progressbar(length=table.length, label="rows", file=sys.stderr) as bar:
+        for outcome in outcomes:
+            rows += 1
+            if isinstance(outcome.sample, Bad):
+                quarantine.made([outcome.sample], rows)
+            else:
+                assert outcome.columns is not None, "a sample was read from columns"
+                writer.write_files(outcome.sample.key, outcome.sample.files)
+                read[outcome.columns] += 1
+            bar.update(outcome.position - bar.pos)
+    if not rows:
+        raise ValueError(f"{table.source} holds no rows")
+    quarantine.settle(rows)
+    return read

@@ -1,0 +1,235 @@
+"""Rows of a table as samples of shards.
+
+In: a `Table` (tables.py). Out: for each row the files of a sample in one of the stored forms of
+forms.py, or a `Bad` that says why it has none.
+
+1. Only what the form reads is stored: its fields in .json, and its pictures, byte for byte. What
+   else a row says (ids, paths, scores) is left out.
+2. A key is the number of the row in 9 digits, so that a bad row shifts no other.
+3. A sample is checked to be a document before it is written.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import formats as forms
+from ..formats import Sample, SampleError
+from ..lengths import Bad
+from .columns import Columns, recognised
+from .files import Fields, Table
+from .sandbox import Enclosure
+
+Pictures = list[tuple[str, bytes]]  # extension and contents
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row."""
+
+    position: int
+    """Behind the row, of `table.length`."""
+    columns: Columns | None
+    """How it was read; None if nothing was recognised in it."""
+    sample: Sample | Bad
+
+
+def converted(
+    table: Table, asked: Mapping[str, tuple[str, ...]], form: str | None = None
+) -> Iterator[Outcome]:
+    """What becomes of each row; `asked` and `form` as in `columns.recognised`."""
+    enclosure = Enclosure(table.pictures)
+    for number, (position, row) in enumerate(table.rows):
+        key, columns = f"{number:09d}", None
+        try:
+            if isinstance(row, SampleError):
+                raise row
+            columns = _columns(row, table, asked, form)
+            yield Outcome(position, columns, _sample(key, row, columns, enclosure))
+        except SampleError as error:
+            words = str(error).encode(errors="backslashreplace").decode()  # it may quote anything
+            yield Outcome(position, columns, Bad(table.source, key, error.reason, words))
+
+
+def _columns(
+    row: Fields, table: Table, asked: Mapping[str, tuple[str, ...]], form: str | None
+) -> Columns:
+    try:
+        return recognised(row, asked, table.typed, form)
+    except ValueError as error:
+        raise SampleError("unknown form", str(error)) from error
+
+
+def _sample(key: str, row: Fields, columns: Columns, enclosure: Enclosure) -> Sample:
+    """The sample of a row, checked to be a document."""
+    try:
+        sample = Sample(key, MAKERS[columns.form](row, columns, enclosure))
+    except SampleError:
+        raise
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        message = f"no {columns.form}: {type(error).__name__}: {error}"
+        raise SampleError("wrong fields", message) from error
+    found = forms.recognised(sample)
+    assert found == columns.form, f"a sample of {columns.form} reads as {found}"
+    forms.document(sample, found)
+    return sample
+
+
+def _document(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
+    """A part's picture is a path, or the number of one among the row's pictures."""
+    given = _pictures(row, columns, enclosure)
+    stored: Pictures = []
+    parts, placed = [], set()
+    for part in _value(row, columns, "parts"):
+        about = {name: part[name] for name in ("text", "role", "weight") if name in part}
+        if "picture" in part:
+            about["picture"] = len(stored)
+            named = part["picture"]
+            if isinstance(named, int):
+                placed.add(range(len(given))[named])
+            stored.append(given[named] if isinstance(named, int) else enclosure.picture(named))
+        parts.append(about)
+    _check_all_placed(len(given) - len(placed))
+    numbered = {f"{number}.{extension}": file for number, (extension, file) in enumerate(stored)}
+    return _json({"parts": parts}) | numbered
+
+
+def _interleaved(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
+    images = _value(row, columns, "images")
+    stored = _named([enclosure.picture(image) for image in images if image is not None])
+    names = iter(stored)
+    aligned = [None if image is None else next(names) for image in images]
+    return _json({"texts": _value(row, columns, "texts"), "images": aligned}) | stored
+
+
+def _llava(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
+    turns = [
+        {"from": turn["from"], "value": turn["value"]}
+        for turn in _value(row, columns, "conversations")
+    ]
+    return _json({"conversations": turns}) | _named(_pictures(row, columns, enclosure))
+
+
+def _chat(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
+    """A piece {"type": "image"} without a path is the next of the row's pictures."""
+    given = _pictures(row, columns, enclosure)[::-1]
+    found: Pictures = []
+    messages = _value(row, columns, "messages")
+    for piece in (piece for message in messages for piece in _image_pieces(message["content"])):
+        if piece.get("image") is not None:
+            found.append(enclosure.picture(piece["image"]))
+        elif given:
+            found.append(given.pop())
+        else:
+            raise SampleError("missing file", "more pictures have a place than the row has")
+    _check_all_placed(len(given))
+    stored = _named(found)
+    names = iter(stored)
+    told = [
+        {"role": turn["role"], "content": _content(turn["content"], names)} for turn in messages
+    ]
+    return _json({"messages": told}) | stored
+
+
+def _check_all_placed(left: int) -> None:
+    if left:
+        raise SampleError("wrong fields", f"{left} of the row's pictures have no place in it")
+
+
+def _image_pieces(content: Any) -> list[Fields]:
+    pieces = content if isinstance(content, list) else []
+    return [piece for piece in pieces if piece["type"] == "image"]
+
+
+def _content(content: Any, names: Iterator[str]) -> Any:
+    if not isinstance(content, list):
+        return content
+    return [
+        {"type": "image", "image": next(names)}
+        if piece["type"] == "image"
+        else {"type": piece["type"], "text": piece["text"]}
+        for piece in content
+    ]
+
+
+def _edit(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
+    files = _json({"instruction": _words(row, columns, "instruction")})
+    for when in ("before", "after"):
+        extension, content = enclosure.picture(_value(row, columns, when))
+        files[f"{when}.{extension}"] = content
+    return files
+
+
+def _question(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
+    """A column `sentence` stays one: forms.py asks whether it is true."""
+    name = "sentence" if columns["question"] == ("sentence",) else "question"
+    words = {
+        name: _words(row, columns, "question"),
+        "answer": _words(row, columns, "answer"),
+    }
+    return _json(words) | _named(_pictures(row, columns, enclosure))
+
+
+def _caption(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
+    pictures = _pictures(row, columns, enclosure)
+    if len(pictures) != 1:
+        raise SampleError("wrong fields", f"a caption of {len(pictures)} pictures")
+    return _json({"caption": _words(row, columns, "caption")}) | _named(pictures)
+
+
+def _text(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
+    return _json({"text": _words(row, columns, "text")})
+
+
+MAKERS: dict[str, Callable[[Fields, Columns, Enclosure], dict[str, bytes]]] = {
+    "document": _document,
+    "interleaved": _interleaved,
+    "llava": _llava,
+    "chat": _chat,
+    "edit": _edit,
+    "question": _question,
+    "caption": _caption,
+    "text": _text,
+}
+
+
+def _value(row: Fields, columns: Columns, role: str) -> Any:
+    """What stands in the one column of a role; SampleError when it is empty."""
+    if len(columns[role]) != 1:
+        raise SampleError("wrong fields", f"{len(columns[role])} columns of {role}: one is read")
+    (column,) = columns[role]
+    if row[column] is None or row[column] == "":
+        raise SampleError("empty field", f"{column} ({role}) is empty")
+    return row[column]
+
+
+def _words(row: Fields, columns: Columns, role: str) -> Any:
+    """A text, number or truth, or a list of them: each is one way to say it, so none is empty."""
+    value = _value(row, columns, role)
+    several = value if isinstance(value, list) else [value]
+    for one in several:
+        if not isinstance(one, str | int | float):
+            raise SampleError("no text", f"{columns[role][0]} ({role}) holds {one!r:.80}")
+        if isinstance(one, str) and not one.strip():
+            raise SampleError("no text", f"{columns[role][0]} ({role}) holds a text without words")
+    return value
+
+
+def _pictures(row: Fields, columns: Columns, enclosure: Enclosure) -> Pictures:
+    """All pictures of the row's picture columns, in order; an empty cell holds none."""
+    cells = [row[column] for column in columns["picture"]]
+    flat = [one for cell in cells for one in (cell if isinstance(cell, list) else [cell])]
+    return [enclosure.picture(one) for one in flat if one is not None and one != ""]
+
+
+def _named(pictures: Pictures) -> dict[str, bytes]:
+    """Pictures by extension, so that their order is that of their names."""
+    if len(pictures) == 1:
+        return dict(pictures)
+    digits = len(str(len(pictures)))
+    return {f"{n:0{digits}d}.{extension}": file for n, (extension, file) in enumerate(pictures)}
+
+
+def _json(fields: dict[str, Any]) -> dict[str, bytes]:
+    return {"json": json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()}

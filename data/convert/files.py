@@ -1,0 +1,238 @@
+"""Tables of a stranger: folders, CSV, JSONL and JSON lists, row by row.
+
+In: a path, or hf:NAME. Out: a `Table` of rows, each its fields by name, or the error that it is.
+
+    folder    files of one stem are a row: a picture and its words, caption.txt or fields.json.
+              `a.before.png`, `a.after.png` and `a.txt` are an edit; `a.0.png`, `a.1.png` and
+              `a.json` several pictures. A folder without pictures: each .txt and .md is a text
+    CSV, TSV  UTF-8, the first line names the columns
+    JSON      an object a line, or one list of objects
+    Arrow     parquet, a folder of `save_to_disk`, hf:NAME: see arrow.py
+
+Nothing is opened here but the table itself: pictures are paths, and texts beside pictures are read
+through an `Enclosure`.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..formats import PICTURES, SampleError
+from .sandbox import Enclosure
+
+Fields = dict[str, Any]
+Rows = Iterator[tuple[int, Fields | SampleError]]  # with the position behind each
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+JSONS = (".jsonl", ".ndjson", ".json")
+TEXTS = (".txt", ".md")
+HUB = "hf:"
+KINDS = (
+    "a folder of pictures or texts, .csv, .tsv, .jsonl, .json, .parquet, "
+    f"a folder of save_to_disk, or {HUB}NAME[:SPLIT]"
+)
+LONGEST_CELL = 1 << 28  # characters; the csv module's own limit is 131,072
+UNDECODED = re.compile("[\udc80-\udcff]")
+ROLE = re.compile(r"\.(before|after|\d+)$")  # behind the stem of one of several pictures
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a source, to be walked through once."""
+
+    source: str
+    rows: Rows
+    length: int
+    """What the positions run up to: rows, files or bytes."""
+    names: tuple[str, ...] | None
+    """The columns; None where each row has its own."""
+    pictures: Path
+    """The folder to which paths of pictures are relative, and which they must not leave."""
+    typed: tuple[str, ...] = ()
+    """The columns that are pictures by their type."""
+    note: str = ""
+    """What of the source is no row, in words."""
+
+
+def open_table(source: str, pictures: Path | None = None) -> Table:
+    """The table in a file or folder; ValueError when it is none.
+
+    `pictures` None: paths are relative to the file's folder.
+    """
+    from .arrow import arrow_table, is_arrow
+
+    path = Path(source)
+    if source.startswith(HUB) or is_arrow(path):
+        return arrow_table(source, pictures)
+    if path.is_dir():
+        return _folder(source, pictures or path)
+    if not path.is_file():
+        raise ValueError(f"there is no {source}: give {KINDS}")
+    folder, suffix = pictures or path.parent, path.suffix.lower()
+    if suffix in DELIMITERS:
+        return _delimited(source, folder, DELIMITERS[suffix])
+    if suffix in JSONS:
+        return Table(source, _objects(path), path.stat().st_size, None, folder)
+    raise ValueError(f"{source} is of no known kind: give {KINDS}")
+
+
+def _delimited(source: str, folder: Path, delimiter: str) -> Table:
+    csv.field_size_limit(LONGEST_CELL)
+    lines = _lines(source, delimiter)
+    _, names = next(lines, (0, []))
+    if not names or len(set(names)) < len(names) or not all(name.strip() for name in names):
+        raise ValueError(f"{source}: its first line names the columns, each differently: {names}")
+    length = Path(source).stat().st_size
+    return Table(source, _cells(lines, names), length, tuple(names), folder)
+
+
+def _lines(source: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Cells of each line that is not empty; bytes that are no UTF-8 become lone surrogates."""
+    with open(source, "rb") as raw:
+        file = io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline="")
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            for cells in reader:
+                if cells:
+                    yield raw.tell(), cells
+        except csv.Error as error:
+            where = f"{source}, line {reader.line_num}"
+            raise ValueError(f"{where}: {error}; mend the quotes there and run again") from error
+
+
+def _cells(lines: Iterator[tuple[int, list[str]]], names: list[str]) -> Rows:
+    for position, cells in lines:
+        if len(cells) != len(names):
+            words = f"{len(cells)} cells under {len(names)} columns"
+            yield position, SampleError("wrong cells", words)
+        elif any(map(UNDECODED.search, cells)):
+            yield position, SampleError("no UTF-8", f"bytes that are no UTF-8: {cells!r:.80}")
+        else:
+            yield position, dict(zip(names, cells, strict=True))
+
+
+def _objects(path: Path) -> Rows:
+    """The objects of a JSON list, which is read as a whole, or of lines."""
+    with path.open("rb") as file:
+        head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+        file.seek(0)
+        if head.startswith(b"["):
+            yield from _listed(path, file.read())
+            return
+        position = 0
+        for line in file:
+            position += len(line)
+            if line.strip():
+                yield position, _object(line)
+
+
+def _listed(path: Path, content: bytes) -> Rows:
+    try:
+        values = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} begins as a JSON list and is none: {error}") from error
+    for number, value in enumerate(values, 1):
+        yield number * len(content) // len(values), _fields(value)
+
+
+def _object(line: bytes) -> Fields | SampleError:
+    try:
+        return _fields(json.loads(line.decode("utf-8-sig")))
+    except UnicodeDecodeError as error:
+        return SampleError("no UTF-8", f"the line is no UTF-8: {error}")
+    except (ValueError, RecursionError) as error:
+        return SampleError("wrong JSON", f"the line is no JSON: {error}")
+
+
+def _fields(value: Any) -> Fields | SampleError:
+    if isinstance(value, dict):
+        return value
+    return SampleError("wrong JSON", f"a row is an object, not {type(value).__name__}")
+
+
+def _folder(source: str, folder: Path) -> Table:
+    """Pictures with their words, else texts."""
+    enclosure = Enclosure(Path(source))
+    files = _files(Path(source))
+    words = {file for file in files if Path(file).suffix.lower() in (".json", *TEXTS)}
+    groups: dict[str, list[str]] = {}
+    for file in files:
+        if Path(file).suffix.lower().removeprefix(".") in PICTURES[:-1]:  # the last: codes
+            groups.setdefault(_stem(file, words), []).append(file)
+    if groups:
+        rows = (_pair(stem, group, words, enclosure) for stem, group in groups.items())
+        used = {f"{stem}{suffix}" for stem in groups for suffix in (".txt", ".json")}
+        lone = len(words - used)
+        note = f"{lone} files of text without a picture are left out" if lone else ""
+        return Table(source, _counted(rows), len(groups), None, folder, note=note)
+    texts = [file for file in files if Path(file).suffix.lower() in TEXTS]
+    if not texts:
+        raise ValueError(f"{source} holds no pictures and no texts ({', '.join(TEXTS)}): {KINDS}")
+    return Table(
+        source, _counted(_text(file, enclosure) for file in texts), len(texts), None, folder
+    )
+
+
+def _files(folder: Path) -> list[str]:
+    """Paths of files inside a folder that are not hidden, sorted; links to folders stay shut."""
+    found = []
+    for home, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = Path(home).relative_to(folder)
+        found += [(below / name).as_posix() for name in files if not name.startswith(".")]
+    return sorted(found)
+
+
+def _stem(picture: str, words: Collection[str]) -> str:
+    """What a picture's words are named: its own stem, or that without .before, .after or .0."""
+    own = picture.rpartition(".")[0]
+    if f"{own}.txt" in words or f"{own}.json" in words:
+        return own
+    return ROLE.sub("", own)
+
+
+def _pair(
+    stem: str, pictures: list[str], words: Collection[str], enclosure: Enclosure
+) -> Fields | SampleError:
+    """The row of pictures with their words: the fields of .json, and .txt as the caption."""
+    try:
+        fields: Fields = {}
+        if f"{stem}.json" in words:
+            read = _object(enclosure.read(f"{stem}.json"))
+            if isinstance(read, SampleError):
+                return read
+            fields = read
+        parts = {
+            picture.rpartition(".")[0].removeprefix(f"{stem}."): picture for picture in pictures
+        }
+        is_edit = {"before", "after"} <= set(parts)
+        if f"{stem}.txt" in words:
+            fields["instruction" if is_edit else "caption"] = enclosure.text(f"{stem}.txt").strip()
+        if not fields:
+            return SampleError("no words", f"{pictures[0]}: no {stem}.txt or .json lies beside it")
+        shown = {"before": parts["before"], "after": parts["after"]} if is_edit else {}
+        return {**fields, **(shown or {"image": sorted(pictures, key=_order)})}
+    except SampleError as error:
+        return error
+
+
+def _order(picture: str) -> tuple[int, str]:
+    number = re.search(r"\.(\d+)\.\w+$", picture)
+    return int(number.group(1)) if number else -1, picture
+
+
+def _text(file: str, enclosure: Enclosure) -> Fields | SampleError:
+    try:
+        return {"text": enclosure.text(file)}
+    except SampleError as error:
+        return error
+
+
+def _counted(rows: Iterator[Fields | SampleError]) -> Rows:
+    yield from enumerate(rows, 1)

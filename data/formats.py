@@ -1,0 +1,373 @@
+"""Stored forms of data, each turned into Documents.
+
+In: a `Sample`, the files of a webdataset sample by extension. Out: a Document whose pictures are
+`Stored`: files that nobody has opened yet, so that lengths and cuts are found without decoding a
+pixel; `opened` opens them. `recognised` tells a sample's form by its files and fields alone:
+
+    document   .json {"parts": [{"text": ...}, {"picture": 0}]}    our own, as ShardWriter writes it
+    interleaved .json {"texts": [str or null], "images": [null or name]}                     OBELICS
+    llava      .json {"conversations": [{"from": "human" or "gpt", "value": ...}]}, <image> in place
+    chat       .json {"messages": [{"role": ..., "content": str or [parts]}]}
+    edit       .json {"instruction": ...} (or "edit", "prompt"), pictures .before.* and .after.*
+    question   .json {"question" or "sentence": ..., "answer" or "answers" or "label": ...}
+    caption    a picture and .txt, or .json {"caption" or "captions" or "text" or "name": ...}
+    text       .txt, or .json {"text": ...}, without a picture
+
+1. Text of a file is text: no spelling in it becomes a control token (see unimodal/text.py).
+2. What the user says and shows is context (weight 0), what the assistant says and draws is learned;
+   parts without a role are all learned.
+3. Where a form leaves a choice (the caption among several, the picture before or after its words),
+   each way to choose is a variant: 0 .. `variants` - 1.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from unimodal.document import Document, Part, Picture, Text, check
+
+from . import codes_member as codes
+
+PICTURES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", codes.EXTENSION)
+CAPTIONS = ("caption", "captions", "text", "name")
+QUESTIONS = ("question", "sentence")
+ANSWERS = ("answer", "answers", "label")
+INSTRUCTIONS = ("instruction", "edit", "prompt")
+SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
+            "system": "system"}  # fmt: skip
+EMPTY = "empty"  # the reason of a sample that is sound and holds nothing
+PLACEHOLDER = re.compile(r"<image>\n?|\n?<image>")  # of LLaVA: where a picture stands
+
+
+class SampleError(ValueError):
+    """A sample that is no document; the message says why, `reason` in a word that counts use."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(reason, message)  # both, or else it could not leave a process
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.args[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Stored(Picture):
+    """A picture that nobody has opened yet: a file of a sample."""
+
+    content: bytes = b""
+    name: str = ""
+    """Its extension in the sample."""
+
+    def __post_init__(self) -> None:
+        check(self.role, self.weight)
+
+    @property
+    def is_codes(self) -> bool:
+        """Whether it is a codes file (codes.py) and not a picture file."""
+        return self.name.lower().endswith(codes.EXTENSION)
+
+
+class Choices:
+    """The choices that a variant stands for, asked for one after the other."""
+
+    def __init__(self, variant: int) -> None:
+        self.count = 1  # variants there are, by the choices asked for so far
+        self._left = variant
+
+    def of(self, options: int) -> int:
+        """Which of these options (0 .. options - 1) the variant takes."""
+        self.count *= options
+        self._left, chosen = divmod(self._left, options)
+        return chosen
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The files of one sample: contents by extension ('json', '0.png', 'before.jpg')."""
+
+    key: str
+    files: dict[str, bytes]
+
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """The object in .json; empty without one. SampleError when it is no JSON object."""
+        if "json" not in self.files:
+            return {}
+        try:
+            value = json.loads(self.files["json"])
+        except (ValueError, RecursionError) as error:
+            raise SampleError("wrong JSON", f".json is no JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise SampleError("wrong JSON", f".json holds a {type(value).__name__}, not an object")
+        return value
+
+    @cached_property
+    def pictures(self) -> list[str]:
+        """The extensions of picture files, sorted."""
+        return sorted(name for name in self.files if _is_picture(name))
+
+    def text(self) -> str:
+        """The contents of .txt; SampleError when they are no UTF-8."""
+        try:
+            return self.files["txt"].decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise SampleError("no UTF-8", f".txt is no UTF-8: {error}") from error
+
+    def field(self, *names: str) -> Any:
+        """The first of these fields that is there and not null, None without."""
+        return next(
+            (self.fields[name] for name in names if self.fields.get(name) is not None), None
+        )
+
+    def begins(self, stem: str) -> str:
+        """The extension of the picture `<key>.<stem>.*`; that of a PNG if there is none."""
+        return next((name for name in self.pictures if name.startswith(f"{stem}.")), f"{stem}.png")
+
+    def picture(self, name: str, role: str | None, weight: float) -> Stored:
+        """The picture in a file, named by extension or in full; SampleError if there is none."""
+        extension = self._extension(name)
+        return Stored(role=role, weight=weight, content=self.files[extension], name=extension)
+
+    def _extension(self, name: str) -> str:
+        """That of the file named by extension or in full, or of the codes in its place."""
+        short = name.removeprefix(f"{self.key.rpartition('/')[2]}.").lower()
+        encoded = f"{short.rpartition('.')[0]}.{codes.EXTENSION}".removeprefix(".")
+        for extension in (name, short, encoded):
+            if extension in self.files:
+                return extension
+        there = ", ".join(sorted(self.files))
+        raise SampleError("missing member", f"there is no file .{short}, only {there}")
+
+
+def _is_picture(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in PICTURES
+
+
+def recognised(sample: Sample) -> str:
+    """The form of a sample; SampleError when it is none of FORMS."""
+    fields = sample.fields
+    for name, field in (
+        ("document", "parts"),
+        ("interleaved", "texts"),
+        ("llava", "conversations"),
+        ("chat", "messages"),
+    ):
+        if fields.get(field) is not None:
+            return name
+    if any(name.startswith("before.") for name in sample.pictures):
+        return "edit"
+    if sample.field(*QUESTIONS) is not None:
+        return "question"
+    has_words = "txt" in sample.files or sample.field(*CAPTIONS) is not None
+    if has_words:
+        return "caption" if sample.pictures else "text"
+    there = ", ".join(sorted([*sample.files, *fields])) or "nothing"
+    raise SampleError("unknown form", f"{there}: files and fields of none of {', '.join(FORMS)}")
+
+
+def document(sample: Sample, form: str, variant: int = 0) -> Document:
+    """The Document of a sample in one of FORMS; SampleError says what is wrong with the sample."""
+    return _made(sample, form, Choices(variant))
+
+
+def variants(sample: Sample, form: str) -> int:
+    """How many Documents a sample in one of FORMS can be; SampleError as for `document`."""
+    choices = Choices(0)
+    _made(sample, form, choices)
+    return choices.count
+
+
+def _made(sample: Sample, form: str, choices: Choices) -> Document:
+    try:
+        parts = tuple(FORMS[form](sample, choices))
+    except SampleError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
+        message = f"no {form}: {type(error).__name__}: {error}"
+        raise SampleError("wrong fields", message) from error
+    if not parts:
+        raise SampleError(EMPTY, "a document without text and pictures")
+    return Document(parts)
+
+
+def opened(document: Document, open_stored: Callable[[Stored], Picture]) -> Document:
+    """The document with each stored picture opened by `open_stored`, its role and weight kept."""
+    return Document(
+        tuple(
+            replace(open_stored(part), role=part.role, weight=part.weight)
+            if isinstance(part, Stored)
+            else part
+            for part in document.parts
+        )
+    )
+
+
+def as_it_is(stored: Stored) -> Picture:
+    """A stored picture as its file has it: pixels, or codes; SampleError when it is damaged."""
+    from unimodal.tokenizer.pixels import PictureError, open_picture
+
+    try:
+        if stored.is_codes:
+            return codes.from_bytes(stored.content)
+        return Picture(np.asarray(open_picture(stored.content).image))
+    except (PictureError, ValueError) as error:
+        raise SampleError("bad picture", f".{stored.name}: {error}") from error
+
+
+def pair(before: Sample, after: Sample) -> Sample:
+    """Two samples with a picture and a caption each as one edit: from the first to the second.
+
+    SampleError when one has not exactly one picture, or the second no caption.
+    """
+    files = {}
+    for name, sample in (("before", before), ("after", after)):
+        if len(sample.pictures) != 1:
+            raise SampleError("wrong fields", f"{sample.key}: an edit of {sample.pictures}")
+        (extension,) = sample.pictures
+        files[f"{name}.{extension.rpartition('.')[2]}"] = sample.files[extension]
+    words = after.text() if "txt" in after.files else after.field(*CAPTIONS)
+    texts = words if isinstance(words, list) else [words]
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise SampleError("no text", f"{after.key}: an edit needs its caption, not {words!r:.80}")
+    instructions = [f"make it: {text}" for text in texts]
+    files["json"] = json.dumps({"instruction": instructions}).encode()
+    return Sample(after.key, files)
+
+
+def _document(sample: Sample, _: Choices) -> Iterator[Part]:
+    for part in sample.fields["parts"]:
+        if ("text" in part) == ("picture" in part):
+            raise ValueError(f"a part has either text or picture, not {sorted(part)}")
+        role, weight = part.get("role"), part.get("weight", 1.0)
+        if "text" in part:
+            yield Text(_string(part["text"]), role, weight)
+        else:
+            yield sample.picture(sample.begins(str(part["picture"])), role, weight)
+
+
+def _interleaved(sample: Sample, _: Choices) -> Iterator[Part]:
+    """Texts and images are aligned lists: at each place one of them is null."""
+    texts, images = sample.fields["texts"], sample.fields["images"]
+    if len(texts) != len(images):
+        raise ValueError(f"{len(texts)} texts and {len(images)} images are not aligned")
+    for at, (text, image) in enumerate(zip(texts, images, strict=True)):
+        if (text is None) == (image is None):
+            raise ValueError(f"place {at} holds {'nothing' if text is None else 'both'}")
+        if text is None:
+            yield sample.picture(_string(image), None, 1.0)
+        elif _string(text).strip():
+            yield Text(text.strip() + "\n")
+
+
+def _llava(sample: Sample, _: Choices) -> Iterator[Part]:
+    """<image> stands for the next picture; pictures without a place come first."""
+    turns = [(SPEAKERS[t["from"]], _string(t["value"])) for t in sample.fields["conversations"]]
+    places = sum(len(PLACEHOLDER.findall(text)) for _, text in turns)
+    if places > len(sample.pictures):
+        raise SampleError("missing member", f"{places} <image> and {len(sample.pictures)} pictures")
+    unplaced = len(sample.pictures) - places
+    pictures = iter(sample.pictures)
+    for _place in range(unplaced):
+        yield sample.picture(next(pictures), "user", 0.0)
+    for role, text in turns:
+        for at, piece in enumerate(PLACEHOLDER.split(text)):
+            if at:
+                yield sample.picture(next(pictures), role, _weight(role))
+            if piece:
+                yield Text(piece, role, _weight(role))
+
+
+def _chat(sample: Sample, _: Choices) -> Iterator[Part]:
+    """Contents are strings, or lists of {"type": "text", "text"} and {"type": "image", "image"}."""
+    for message in sample.fields["messages"]:
+        role = SPEAKERS[message["role"]]
+        content = message["content"]
+        for piece in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            if piece["type"] == "text":
+                yield Text(_string(piece["text"]), role, _weight(role))
+            elif piece["type"] == "image":
+                yield sample.picture(_string(piece["image"]), role, _weight(role))
+            else:
+                raise ValueError(f"a piece is text or image, not {piece['type']!r}")
+
+
+def _edit(sample: Sample, choices: Choices) -> Iterator[Part]:
+    words = sample.field(*INSTRUCTIONS) if "txt" not in sample.files else sample.text()
+    yield sample.picture(sample.begins("before"), "user", 0.0)
+    yield Text(_one(words, choices), "user", 0.0)
+    yield sample.picture(sample.begins("after"), "assistant", 1.0)
+
+
+def _question(sample: Sample, choices: Choices) -> Iterator[Part]:
+    """A sentence with a label is a question of true or false."""
+    question = _one(sample.field(*QUESTIONS), choices)
+    answer = _one(sample.field(*ANSWERS), choices)
+    if "question" not in sample.fields:
+        question = f"{question.rstrip('.')}. Is this true or false?"
+    for name in sample.pictures:
+        yield sample.picture(name, "user", 0.0)
+    yield Text(question, "user", 0.0)
+    yield Text(answer, "assistant", 1.0)
+
+
+def _caption(sample: Sample, choices: Choices) -> Iterator[Part]:
+    """Picture then words, or words then picture: what comes second is learned to follow."""
+    words = sample.text() if "txt" in sample.files else _one(sample.field(*CAPTIONS), choices)
+    if len(sample.pictures) != 1:
+        raise ValueError(f"a caption of {len(sample.pictures)} pictures")
+    picture = sample.picture(sample.pictures[0], None, 1.0)
+    text = Text(_filled(words))
+    yield from (picture, text) if choices.of(2) else (text, picture)
+
+
+def _text(sample: Sample, choices: Choices) -> Iterator[Part]:
+    words = sample.text() if "txt" in sample.files else _one(sample.field(*CAPTIONS), choices)
+    yield Text(_filled(words))
+
+
+FORMS: dict[str, Callable[[Sample, Choices], Iterator[Part]]] = {
+    "document": _document,
+    "interleaved": _interleaved,
+    "llava": _llava,
+    "chat": _chat,
+    "edit": _edit,
+    "question": _question,
+    "caption": _caption,
+    "text": _text,
+}
+
+
+def _weight(role: str) -> float:
+    return 1.0 if role == "assistant" else 0.0
+
+
+def _one(value: Any, choices: Choices) -> str:
+    """The text of a field, of several the one chosen; truth as a word, a number in digits."""
+    if isinstance(value, list):
+        if not value:
+            raise SampleError("no text", "a list without texts")
+        value = value[choices.of(len(value))]
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    return _filled(_string(value))
+
+
+def _string(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"text is a string, not {value!r:.80}")
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise SampleError("no UTF-8", f"half a surrogate pair in {value!r:.80}")
+    return value
+
+
+def _filled(text: str) -> str:
+    if not text.strip():
+        raise SampleError("no text", "a text without letters")
+    return text

@@ -1,0 +1,1 @@
+"""What shards hold, in numbers and pictures."""

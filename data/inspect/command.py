@@ -1,0 +1,216 @@
+"""The verb `unimodal data inspect`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from unimodal.bundle import Model
+
+    from ..estimator import Ruler
+
+SHOWN_SIZES = 8  # of pictures in the table; the JSON has more
+
+
+@click.command()
+@click.argument("shards")
+@click.option("--json", "as_json", is_flag=True, help="End with one line of JSON: all numbers.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write a contact sheet and charts as PNG files into this folder.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(1),
+    default=24,
+    show_default=True,
+    help="On the contact sheet of --output.",
+)
+@click.option(
+    "--area",
+    type=click.IntRange(1),
+    help="Pixels to about which pictures are resized and cropped [default: the model's drawings].",
+)
+@click.option(
+    "--widest",
+    type=click.FloatRange(1),
+    default=4.0,
+    show_default=True,
+    help="The largest ratio of a picture's sides; 1: squares alone.",
+)
+@click.option(
+    "--row-length",
+    type=click.IntRange(16),
+    default=1024,
+    show_default=True,
+    help="Positions of a packed row; longer documents are split.",
+)
+def inspect(
+    shards: str,
+    as_json: bool,
+    output: Path | None,
+    samples: int,
+    area: int | None,
+    widest: float,
+    row_length: int,
+) -> None:
+    """Say what SHARDS hold, before anything is trained on them: forms, bad samples, sizes of
+    pictures, lengths of texts, tokens, and how full packed rows are.
+
+    SHARDS is a folder, one .tar file, a URL, or `pipe:` and a command; {000..123} stands for that
+    many numbers. A document is a sample, or a piece of one that is longer than a row. Tokens are
+    those of the model that is shipped. Bad samples are told of, never an error.
+
+    \b
+    unimodal data inspect shards/train
+    unimodal data inspect shards/photos --area 65536 --widest 2 --output look
+    unimodal data inspect 'shards/{000..015}.tar' --row-length 4096 --json | tail -n 1 > data.json
+    """
+    from unimodal import bundle
+
+    from ..remote import local_shards
+    from .inspect import inspect as inspected
+    from .inspect import summary
+
+    paths = local_shards(shards)
+    model = bundle.load()
+    found = inspected(paths, _ruler(model, area, widest, row_length))
+    numbers = summary(found)
+    _print(numbers)
+    if output is not None:
+        from .views import write_views
+
+        for path in write_views(found, model.tokenizer, output, samples):
+            click.echo(path)
+    if as_json:
+        click.echo(json.dumps(numbers))
+
+
+def _ruler(model: "Model", area: int | None, widest: float, row_length: int) -> "Ruler":
+    """How documents are measured; ValueError for settings that cannot be."""
+    from ..estimator import Ruler
+    from ..sizes import of_canvas
+
+    patch = model.tokenizer.patch
+    rule = of_canvas(model.canvas, patch, area, widest)
+    if rule.problems():
+        raise ValueError("; ".join(f"--{problem}" for problem in rule.problems()))
+    return Ruler(model.sequencer, row_length, patch, rule)
+
+
+def _print(numbers: dict[str, Any]) -> None:
+    """The numbers as tables for people."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for table in (_counts(numbers), _spreads(numbers), _bad(numbers["bad"])):
+        if table.row_count:
+            console.print(table)
+
+
+def _table(title: str, *columns: str) -> Any:
+    """A table whose first column is a name."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=number == 0)
+    return table
+
+
+def _counts(numbers: dict[str, Any]) -> Any:
+    """What there is of everything."""
+    table = _table("what there is", "", "")
+    table.show_header = False
+    bad = sum(reason["count"] for reason in numbers["bad"].values())
+    lines = {
+        "shards": f"{numbers['shards']:,}, {numbers['bytes']:,} bytes",
+        "samples": f"{numbers['samples']:,}, {bad:,} bad, {numbers['empty']:,} empty",
+        "documents": f"{numbers['documents']:,}, {numbers['split']:,} samples in several pieces",
+        "left out": _listed(numbers["left_out"]),
+        "forms": _listed(numbers["forms"]),
+        "pictures": _pictures(numbers["pictures"]),
+        "sizes": _sizes(numbers["pictures"]),
+        "tokens": _tokens(numbers["tokens"]),
+        "rows": _rows(numbers["rows"]),
+    }
+    for name, words in lines.items():
+        table.add_row(name, _plain(words))
+    return table
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"
+
+
+def _pictures(pictures: dict[str, Any]) -> str:
+    return (
+        f"{pictures['count']:,}, {pictures['codes']:,} as codes, "
+        f"{pictures['unreadable']:,} unreadable"
+    )
+
+
+def _sizes(pictures: dict[str, Any]) -> str:
+    shown = pictures["sizes"][:SHOWN_SIZES]
+    words = [f"{width} x {height}: {count:,}" for width, height, count in shown]
+    others = pictures["different_sizes"] - len(shown)
+    return ", ".join([*words, *([f"{others:,} other sizes"] if others else [])]) or "none"
+
+
+def _tokens(tokens: dict[str, Any]) -> str:
+    shares = [f"{tokens[name]:,} {name} ({share:.1%})" for name, share in tokens["shares"].items()]
+    return f"{tokens['total']:,}: {', '.join(shares)}"
+
+
+def _rows(rows: dict[str, Any] | None) -> str:
+    if rows is None:
+        return "none"
+    return (
+        f"{rows['packed']:,} of {rows['length']:,}; {rows['packed_fill']:.1%} full when packed, "
+        f"{rows['padded_fill']:.1%} when each document is padded to the longest: "
+        f"{rows['packed_over_padded']:.2f} times as many useful tokens a slot"
+    )
+
+
+def _spreads(numbers: dict[str, Any]) -> Any:
+    """Smallest, usual and largest of what has a size."""
+    table = _table("how long and large", "", "min", "mean", "median", "95 %", "max")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    lines = {
+        "positions a document": numbers["positions"],
+        "text tokens a document": numbers["text"]["tokens"],
+        "characters a document": numbers["text"]["characters"],
+        "picture width": numbers["pictures"]["width"],
+        "picture height": numbers["pictures"]["height"],
+        "picture pixels": numbers["pictures"]["pixels"],
+    }
+    for name, spread in lines.items():
+        if spread is not None:
+            table.add_row(name, *map(_number, spread.values()))
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}".removesuffix(".0")
+
+
+def _bad(reasons: dict[str, Any]) -> Any:
+    """How many are bad for each reason, and the first of them."""
+    table = _table("bad samples, and the first of each reason", "reason", "count", "sample", "why")
+    for reason, about in reasons.items():
+        for number, bad in enumerate(about["first"]):
+            head = ("", "") if number else (_plain(reason), f"{about['count']:,}")
+            where = f"{Path(bad['shard']).name}, {bad['key'] or 'no key'}"
+            table.add_row(*head, _plain(where), _plain(bad["message"]))
+    return table
+
+
+def _plain(words: str) -> Any:
+    """Words that may come from a stranger's file: no markup, nothing that a terminal obeys."""
+    from rich.text import Text
+
+    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words))

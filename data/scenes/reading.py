@@ -1,0 +1,395 @@
+"""Reads the scene graph back from the pixels of a picture, or says that it cannot.
+
+In: a uint8 picture, from the renderer or from a model; nothing of what was asked. Out: a `Scene`,
+or `Unreadable` with the reason. Nothing is snapped: what is near no background, colour or shape of
+the world is not read, nor what is as near to two.
+
+1. Pool the picture to 64 to 127 pixels a side where its side allows, and smooth it a little.
+2. Take the background nearest to the frame, where no thing can be, of all that the world has.
+3. A pixel belongs to a thing when it is nearer to some colour of things than to its background;
+   connected components of such pixels are the things.
+4. The median of a component's inner pixels gives its colour. Every pixel around has an alpha: how
+   far it lies on the way from the background to that colour.
+5. Alpha's area, centroid and spread propose templates (shape, size, centre), drawn with the
+   renderer's own coverage, in three softnesses. The one with the least error wins, if that is
+   small and clearly smaller than the next shape's or size's.
+
+An error is the root of the summed squares over the length of the template's outline: a longer
+outline loses more when it is smeared. Costs about 2 ms a scene and core at 64 pixels;
+`damage.py` measures how often it is wrong.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from .world import (
+    BACKGROUNDS,
+    CANVASES,
+    COLOURS,
+    DIRECTIONS,
+    GROUNDS,
+    MARGIN,
+    SHAPES,
+    SIZES,
+    Background,
+    Scene,
+    Thing,
+    coverage,
+    paint,
+)
+
+# Distances of colours are Euclidean in sRGB, 0..255; pixels are those of a canvas of 64.
+GROUND_LIMIT = 30.0  # root mean square distance of the frame from the background
+COLOUR_LIMIT = 36.0  # distance from the named colour; any two are at least 87 apart
+LEAST_STRENGTH = 0.9  # of a colour that a soft edge has mixed with the background
+ASIDE_LIMIT = 0.1  # summed squares of what is neither background nor that colour, over the area
+ERROR_LIMIT = 0.05  # error of the best template
+RIVAL_RATIO = 1.1  # least error of the next shape or size over that of the best
+LEAST_AREA_PX = 12  # what is smaller is no component; the smallest thing covers 80
+STAIN = 45.0  # distance from the background that counts as a stain where no thing is
+STAINED_LIMIT = 0.01  # part of the canvas that may be stained
+NUM_CANDIDATES = 6  # (shape, size) pairs compared in full
+SOFTNESS = (1, 2, 4)  # passes of smoothing; the picture has had the first of them
+PAD = 3  # pixels looked at around a component
+PALETTE_K3 = np.array(list(COLOURS.values()), dtype=np.float32)
+
+Window = tuple[slice, slice]  # rows and columns of the working canvas
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A picture that shows no scene of the world, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Area, centroid and spread (standard deviation) of an alpha picture, in pixels."""
+
+    area: float
+    x: float
+    y: float
+    spread_x: float
+    spread_y: float
+
+
+@dataclass(frozen=True)
+class Template:
+    """A shape in one size on one canvas: moments (x, y from the box's centre), outline (pixels)."""
+
+    shape: str
+    size: str
+    moments: Moments
+    outline: float
+
+
+@dataclass(frozen=True)
+class Match:
+    """A template at a place (fractions of the canvas) and how badly it fits there."""
+
+    error: float
+    template: Template
+    x: float
+    y: float
+
+    def __str__(self) -> str:
+        return f"{self.template.size} {self.template.shape} at ({self.x:.2f}, {self.y:.2f})"
+
+
+def read_scene(image_HW3: np.ndarray) -> Scene | Unreadable:
+    """The scene that the pixels show, or why it cannot be read.
+
+    image_HW3: uint8; another type is a ValueError. A picture that is not square, or not 64 to 512
+    pixels a side, is Unreadable. A picture of background alone is a scene without things.
+    """
+    if image_HW3.dtype != np.uint8 or image_HW3.ndim != 3 or image_HW3.shape[2] != 3:
+        raise ValueError(f"picture of {image_HW3.dtype} {image_HW3.shape}: give uint8 (H, W, 3)")
+    height, width = image_HW3.shape[:2]
+    least, most = CANVASES
+    if height != width or not least <= width <= most:
+        return Unreadable(f"{width}x{height} pixels: scenes are square, {least} to {most} a side")
+    pixels_HW3 = smooth(_pool(image_HW3))
+    ground = _read_background(pixels_HW3)
+    return ground if isinstance(ground, Unreadable) else _read_things(pixels_HW3, ground)
+
+
+def _pool(image_HW3: np.ndarray) -> np.ndarray:
+    """Means over k x k pixels, float32, with the largest k that divides the side and leaves 64."""
+    side = len(image_HW3)
+    k = next(k for k in range(side // CANVASES[0], 0, -1) if side % k == 0)
+    if k == 1:
+        return image_HW3.astype(np.float32)
+    blocks = image_HW3.reshape(side // k, k, side // k, k, 3)
+    return blocks.mean(axis=(1, 3), dtype=np.float32)
+
+
+def smooth(pixels_HWx: np.ndarray, num_passes: int = 1) -> np.ndarray:
+    """Weights 1/4, 1/2, 1/4 along rows and columns, `num_passes` times; the border is repeated."""
+    height, width = pixels_HWx.shape[:2]
+    rows_HW = _smoother(height, num_passes) @ pixels_HWx.reshape(height, -1)
+    if pixels_HWx.ndim == 2:
+        return rows_HW @ _smoother(width, num_passes).T
+    return _smoother(width, num_passes) @ rows_HW.reshape(pixels_HWx.shape)
+
+
+@cache
+def _smoother(size: int, num_passes: int) -> np.ndarray:
+    """The matrix (size, size) that smooths a column of pixels."""
+    once = 0.5 * np.eye(size) + 0.25 * (np.eye(size, k=1) + np.eye(size, k=-1))
+    once[0, 0] = once[-1, -1] = 0.75
+    return np.linalg.matrix_power(once, num_passes).astype(np.float32)
+
+
+@cache
+def _backgrounds() -> tuple[Background, ...]:
+    """Every background of the world."""
+    plain = tuple(Background("plain", first) for first in GROUNDS)
+    return plain + tuple(
+        Background(kind, first, second, direction)
+        for kind in BACKGROUNDS
+        for first in GROUNDS
+        for second in GROUNDS
+        for direction in DIRECTIONS
+        if kind != "plain" and first != second
+    )
+
+
+@cache
+def _ground(background: Background, canvas: int) -> np.ndarray:
+    """A background as it looks after smoothing, float32 (canvas, canvas, 3)."""
+    return smooth(paint(background, canvas))
+
+
+@cache
+def _frame(canvas: int) -> np.ndarray:
+    """Flat indices of the pixels in the margin, where no thing can be."""
+    inside = np.zeros((canvas, canvas), dtype=bool)
+    depth = int(MARGIN * canvas)
+    inside[depth:-depth, depth:-depth] = True
+    return np.flatnonzero(~inside)
+
+
+@cache
+def _frames(canvas: int) -> np.ndarray:
+    """The frames of all backgrounds, float32 (backgrounds, pixels of the frame, 3)."""
+    flat = [smooth(paint(ground, canvas)).reshape(-1, 3) for ground in _backgrounds()]
+    return np.stack([pixels[_frame(canvas)] for pixels in flat])
+
+
+def _read_background(pixels_HW3: np.ndarray) -> Background | Unreadable:
+    canvas = len(pixels_HW3)
+    frame_F3 = pixels_HW3.reshape(-1, 3)[_frame(canvas)]
+    off_B = np.sqrt(((_frames(canvas) - frame_F3) ** 2).mean(axis=1).sum(axis=1))
+    best = int(off_B.argmin())
+    if off_B[best] > GROUND_LIMIT:
+        return Unreadable(f"the nearest background is {off_B[best]:.0f} levels away")
+    return _backgrounds()[best]
+
+
+def _read_things(pixels_HW3: np.ndarray, background: Background) -> Scene | Unreadable:
+    canvas = len(pixels_HW3)
+    ground_HW3 = _ground(background, canvas)
+    from_ground_HW = ((pixels_HW3 - ground_HW3) ** 2).sum(axis=2)
+    labels_HW, count = label(_from_palette(pixels_HW3) < from_ground_HW)
+    areas = np.bincount(labels_HW.ravel(), minlength=count + 1) * (64 / canvas) ** 2
+    things = []
+    for name in np.flatnonzero(areas >= LEAST_AREA_PX):
+        if name == 0:  # the background
+            continue
+        part_HW = labels_HW == name
+        window = _window(part_HW)
+        found = _read_thing(pixels_HW3, ground_HW3, part_HW, window)
+        if isinstance(found, Unreadable):
+            return found
+        things.append(found)
+        from_ground_HW[window] = 0
+    stained = float((from_ground_HW > STAIN**2).mean())
+    if stained > STAINED_LIMIT:
+        return Unreadable(f"{stained:.1%} of the canvas is neither background nor thing")
+    return Scene(background, tuple(things))
+
+
+def _from_palette(pixels_HW3: np.ndarray) -> np.ndarray:
+    """Squared distance (H, W) from the nearest colour of things, by |p|^2 - 2 p.c + |c|^2."""
+    cross_HWK = pixels_HW3 @ (-2 * PALETTE_K3.T) + (PALETTE_K3**2).sum(axis=1)
+    return (pixels_HW3**2).sum(axis=2) + cross_HWK.min(axis=2)
+
+
+def label(mask_HW: np.ndarray) -> tuple[np.ndarray, int]:
+    """Connected components of a bool mask, neighbours across corners included.
+
+    Out: labels int (H, W), 0 outside and 1, 2, ... inside, and their count. Rows are cut into
+    runs, and runs that touch one in the row above are united.
+    """
+    padded = np.pad(mask_HW, ((0, 0), (1, 1)))
+    width = padded.shape[1]
+    edges = np.flatnonzero(np.diff(padded.ravel())) + 1
+    starts, ends = edges[::2], edges[1::2]  # flat places; a run is [start, end)
+    first = np.searchsorted(ends, starts - width, side="left").tolist()
+    last = np.searchsorted(starts, ends - width, side="right").tolist()
+    parents = list(range(len(starts)))
+
+    def root(run: int) -> int:
+        while parents[run] != run:
+            run = parents[run]
+        return run
+
+    for run in range(len(starts)):
+        for above in range(first[run], last[run]):
+            low, high = sorted((root(run), root(above)))
+            parents[high] = low
+    roots = np.array([root(run) for run in range(len(starts))], dtype=int)
+    distinct, names = np.unique(roots, return_inverse=True)
+    labels_HW = np.zeros(mask_HW.shape, dtype=int)
+    labels_HW[mask_HW] = np.repeat(names + 1, ends - starts)
+    return labels_HW, len(distinct)
+
+
+def _window(part_HW: np.ndarray) -> Window:
+    """The rows and columns of a component and `PAD` pixels around it."""
+    rows, columns = np.flatnonzero(part_HW.any(axis=1)), np.flatnonzero(part_HW.any(axis=0))
+    height, width = part_HW.shape
+    return (
+        slice(max(0, int(rows[0]) - PAD), min(height, int(rows[-1]) + 1 + PAD)),
+        slice(max(0, int(columns[0]) - PAD), min(width, int(columns[-1]) + 1 + PAD)),
+    )
+
+
+def _read_thing(
+    pixels_HW3: np.ndarray, ground_HW3: np.ndarray, part_HW: np.ndarray, window: Window
+) -> Thing | Unreadable:
+    pixels_hw3, ground_hw3 = pixels_HW3[window], ground_HW3[window]
+    core_hw = _inner(part_HW[window])
+    if not core_hw.any():
+        return Unreadable(f"a part of {int(part_HW.sum())} pixels is too thin for a thing")
+    seen_3 = np.median(pixels_hw3[core_hw], axis=0)
+    named = _read_colour(seen_3, ground_hw3[core_hw].mean(axis=0))
+    if isinstance(named, Unreadable):
+        return named
+    colour, strength = named
+    alpha_hw, aside = _alpha(pixels_hw3, ground_hw3, seen_3)
+    if aside > ASIDE_LIMIT * alpha_hw.sum():
+        return Unreadable(f"something {colour} has other colours in it")
+    best, rival = _match(strength * alpha_hw, window, canvas=len(pixels_HW3))[:2]
+    if best.error > ERROR_LIMIT:
+        return Unreadable(f"no shape fits: the error of a {best} is {best.error:.3f}")
+    if rival.error < RIVAL_RATIO * best.error:
+        return Unreadable(f"a {best} or a {rival}")
+    return Thing(best.template.shape, colour, best.template.size, best.x, best.y)
+
+
+def _inner(part_hw: np.ndarray) -> np.ndarray:
+    """The pixels whose eight neighbours all belong to the component too."""
+    p = np.pad(part_hw, 1)
+    rows = p[:-2] & p[1:-1] & p[2:]
+    return rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]
+
+
+def _read_colour(seen_3: np.ndarray, ground_3: np.ndarray) -> tuple[str, float] | Unreadable:
+    """The nearest colour, which may have mixed a little with the background, and its part in it."""
+    way_K3 = PALETTE_K3 - ground_3
+    strength_K = (way_K3 @ (seen_3 - ground_3)) / (way_K3**2).sum(axis=1)
+    strength_K = strength_K.clip(LEAST_STRENGTH, 1)
+    mixed_K3 = ground_3 + strength_K[:, None] * way_K3
+    off_K = np.sqrt(((mixed_K3 - seen_3) ** 2).sum(axis=1))
+    best = int(off_K.argmin())
+    if off_K[best] > COLOUR_LIMIT:
+        red, green, blue = (int(value) for value in seen_3)
+        return Unreadable(f"the nearest colour is {off_K[best]:.0f} from ({red}, {green}, {blue})")
+    return list(COLOURS)[best], float(strength_K[best])
+
+
+def _alpha(
+    pixels_hw3: np.ndarray, ground_hw3: np.ndarray, colour_3: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """How far each pixel is on the way from ground to colour; squared sum of what lies aside."""
+    way_hw3, gone_hw3 = colour_3 - ground_hw3, pixels_hw3 - ground_hw3
+    length_hw = (way_hw3**2).sum(axis=2)
+    alpha_hw = (gone_hw3 * way_hw3).sum(axis=2) / length_hw
+    aside_hw = (gone_hw3**2).sum(axis=2) / length_hw - alpha_hw**2
+    return alpha_hw, float(aside_hw.sum())
+
+
+def moments(alpha_hw: np.ndarray) -> Moments:
+    """The moments of an alpha picture; x, y from the window's corner, pixel (0, 0) at 0.5."""
+    area = float(alpha_hw.sum())
+    x, spread_x = _mean_and_spread(alpha_hw.sum(axis=0) / area)
+    y, spread_y = _mean_and_spread(alpha_hw.sum(axis=1) / area)
+    return Moments(area, x, y, spread_x, spread_y)
+
+
+def _mean_and_spread(mass_n: np.ndarray) -> tuple[float, float]:
+    at_n = np.arange(len(mass_n)) + 0.5
+    mean = float(mass_n @ at_n)
+    return mean, max(0.0, float(mass_n @ (at_n - mean) ** 2)) ** 0.5
+
+
+@cache
+def _templates(canvas: int) -> tuple[Template, ...]:
+    """Every shape in every size."""
+    return tuple(_template(shape, size, canvas) for shape in SHAPES for size in SIZES)
+
+
+def _template(shape: str, size: str, canvas: int) -> Template:
+    whole = (slice(0, canvas), slice(0, canvas))
+    alpha_HW = smooth(_draw(shape, size, 0.5, 0.5, whole, canvas))
+    m = moments(alpha_HW)
+    centred = Moments(m.area, m.x - canvas / 2, m.y - canvas / 2, m.spread_x, m.spread_y)
+    return Template(shape, size, centred, outline=float(np.hypot(*np.gradient(alpha_HW)).sum()))
+
+
+def _draw(shape: str, size: str, x: float, y: float, window: Window, canvas: int) -> np.ndarray:
+    """The coverage of the pixels of a window by a shape, float32."""
+    alpha_HW = np.zeros((canvas, canvas), dtype=np.float32)
+    cover_hw, rows, columns = coverage(shape, SIZES[size], x, y, canvas)
+    alpha_HW[rows, columns] = cover_hw
+    return alpha_HW[window]
+
+
+def _match(alpha_hw: np.ndarray, window: Window, canvas: int) -> list[Match]:
+    """The likeliest (shape, size) pairs, each in its best softness, best first."""
+    seen = moments(alpha_hw)
+    templates = sorted(_templates(canvas), key=lambda t: _unlike(seen, t.moments))
+    matches = []
+    for template in templates[:NUM_CANDIDATES]:
+        x = (window[1].start + seen.x - template.moments.x) / canvas
+        y = (window[0].start + seen.y - template.moments.y) / canvas
+        drawn_hw = _draw(template.shape, template.size, x, y, window, canvas)
+        square = min(((alpha_hw - smooth(drawn_hw, n)) ** 2).sum() for n in SOFTNESS)
+        matches.append(Match(float(square) ** 0.5 / template.outline, template, x, y))
+    return sorted(matches, key=lambda match: match.error)
+
+
+def _unlike(a: Moments, b: Moments) -> float:
+    """How far two moments are apart, their places aside."""
+    if min(a.area, a.spread_x, a.spread_y) <= 0:
+        return np.inf
+    return float(
+        np.log(a.area / b.area) ** 2
+        + 4 * np.log(a.spread_x / b.spread_x) ** 2
+        + 4 * np.log(a.spread_y / b.spread_y) ** 2
+    )
+
+
+def same_scene(a: Scene, b: Scene, tolerance_px: float = 2.0, canvas: int = 64) -> bool:
+    """True when background and looks agree and centres pair up to within `tolerance_px`.
+
+    The order of things does not matter; distances are Euclidean, in pixels of `canvas`.
+    """
+    return a.background == b.background and _pair_up(a.things, b.things, tolerance_px / canvas)
+
+
+def _pair_up(a: Sequence[Thing], b: Sequence[Thing], tolerance: float) -> bool:
+    """True when some assignment gives each thing of a its like in b at most `tolerance` away."""
+    if not a or not b:
+        return len(a) == len(b)
+    return any(
+        (other.shape, other.colour, other.size) == (a[0].shape, a[0].colour, a[0].size)
+        and np.hypot(other.x - a[0].x, other.y - a[0].y) <= tolerance
+        and _pair_up(a[1:], [*b[:k], *b[k + 1 :]], tolerance)
+        for k, other in enumerate(b)
+    )

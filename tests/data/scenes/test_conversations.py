@@ -1,0 +1,133 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from unimodal.data.scenes.conversations import GREETINGS, Mix, conversation
+from unimodal.data.scenes.phrasings import STORIES
+from unimodal.data.scenes.reading import Unreadable, read_scene
+from unimodal.data.scenes.wording import caption_agrees, phrasings
+from unimodal.data.scenes.world import LARGE, has_held_out_pair
+from unimodal.document import Picture, Text
+
+ONLY = dict.fromkeys(("draw", "ask", "describe", "edit", "story", "greet"), 0.0)
+
+
+def only(kind, **fields):
+    return Mix(**{**ONLY, kind: 1.0}, **fields)
+
+
+def same(first, second):
+    def bare(part):
+        return part.text if isinstance(part, Text) else part.pixels.tobytes()
+
+    def all_of(document):
+        return [(type(p), p.role, p.weight, bare(p)) for p in document.parts]
+
+    return all_of(first) == all_of(second)
+
+
+def test_a_conversation_is_a_pure_function_of_seed_and_index():
+    for index in range(30):
+        assert same(conversation(1, index), conversation(1, index))
+    assert not same(conversation(1, 0), conversation(2, 0))
+    assert not same(conversation(1, 0), conversation(1, 1))
+
+
+def test_turns_begin_with_the_user_alternate_and_end_with_the_assistant():
+    for index in range(300):
+        roles = [role for role, _ in conversation(2, index).turns()]
+        assert roles == ["user", "assistant"] * (len(roles) // 2), index
+
+
+def test_only_what_the_assistant_says_has_full_weight():
+    mix = Mix(asked_weight=0.25, seen_weight=0.5)
+    for index in range(100):
+        for part in conversation(3, index, mix=mix).parts:
+            expected = {"assistant": 1.0}.get(part.role, 0.25 if isinstance(part, Text) else 0.5)
+            assert part.weight == expected
+
+
+def test_pictures_are_rendered_scenes_without_held_out_pairs():
+    num_pictures = 0
+    for index in range(60):
+        for part in conversation(4, index).parts:
+            if isinstance(part, Picture):
+                assert part.pixels.shape == (64, 64, 3) and part.pixels.dtype == np.uint8
+                read = read_scene(part.pixels)
+                assert not isinstance(read, Unreadable)
+                assert not has_held_out_pair(read.things)
+                num_pictures += 1
+    assert num_pictures > 60
+
+
+def test_captions_tell_the_picture():
+    for index in range(40):
+        picture, asked, told = conversation(5, index, mix=only("describe")).parts[:3]
+        if isinstance(asked, Picture):
+            picture = asked
+        assert caption_agrees(told.text, read_scene(picture.pixels)), told.text
+
+
+def test_a_picture_is_asked_about_in_several_turns():
+    mix = only("ask", least_questions=3, most_questions=5)
+    counts = Counter()
+    for index in range(100):
+        parts = conversation(6, index, mix=mix).parts
+        counts[sum(part.role == "assistant" for part in parts)] += 1
+        assert sum(isinstance(part, Picture) for part in parts) == 1
+        assert all(len(part.text.split()) == 1 for part in parts if part.role == "assistant")
+    assert set(counts) == {3, 4, 5}
+
+
+def test_stories_have_as_many_pictures_as_told():
+    for index in range(40):
+        turns = conversation(7, index, mix=only("story")).turns()
+        assert len(turns) == 2
+        number = 2 if "two" in turns[0][1][0].text else 3
+        kinds = [type(part) for part in turns[1][1]]
+        assert kinds == [Text, Picture] * number + [Text]
+
+
+def test_further_turns_follow_as_often_as_the_mix_says():
+    never = [len(conversation(8, k, mix=only("draw", follow=0.0)).turns()) for k in range(50)]
+    assert set(never) == {2}
+    always = [
+        len(conversation(8, k, mix=only("draw", follow=1.0, most_follows=3)).turns())
+        for k in range(100)
+    ]
+    assert max(always) == 8 and np.mean(always) > 6.5
+
+
+def test_every_kind_comes_about_as_often_as_its_weight():
+    num_drawn_first = 0
+    for index in range(600):
+        parts = conversation(9, index).parts
+        is_story = sum(isinstance(p, Text) and p.role == "assistant" for p in parts[:5]) > 1
+        if isinstance(parts[0], Text) and isinstance(parts[1], Picture) and not is_story:
+            num_drawn_first += parts[1].role == "assistant"
+    assert 0.36 < num_drawn_first / 600 < 0.48
+
+
+def test_held_out_phrasings_do_not_occur():
+    held = {STORIES[k].split("{")[0].strip() for k in phrasings(STORIES, True)}
+    said = {said for k, (said, _) in enumerate(GREETINGS) if k % 5 == 0}
+    for index in range(150):
+        told = conversation(10, index, mix=only("story")).parts[0].text.lower()
+        assert not any(told.startswith(start) for start in held)
+        assert (
+            conversation(10, index, mix=only("greet")).parts[0].text.lower().rstrip(".") not in said
+        )
+
+
+def test_large_canvases_have_large_pictures():
+    for index in range(3):
+        for part in conversation(11, index, LARGE, 128).parts:
+            assert isinstance(part, Text) or part.pixels.shape == (128, 128, 3)
+
+
+def test_a_mix_without_sense_is_refused():
+    with pytest.raises(ValueError, match="seen_weight"):
+        Mix(seen_weight=-1)
+    with pytest.raises(ValueError, match="at least one kind"):
+        Mix(**ONLY)

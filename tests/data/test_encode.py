@@ -1,0 +1,393 @@
+"""`unimodal data encode`: codes in the place of pictures, all else as it was, however it is run."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import webdataset
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from unimodal.command import main
+from unimodal.data import codes_member as codes
+from unimodal.data.encode import _Work, codes_name
+from unimodal.data.folder import data_seeds
+from unimodal.data.formats import Sample
+from unimodal.data.loader import Loader, LoaderConfig
+from unimodal.data.rows import PictureEncoder
+from unimodal.data.shards import Shard, ShardWriter, find_shards
+from unimodal.data.sizes import fitted
+from unimodal.data.sources import SourceConfig
+from unimodal.data.tar import ShardError
+from unimodal.document import Document, Picture, Text
+from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.grid import Grid
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["data", "encode", *map(str, arguments)])
+
+
+def png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def noise(seed: int, height: int = 16, width: int = 24) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tiny_model.tokenizer.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    """Three shards of documents of none to two pictures, of two sizes."""
+    folder = tmp_path_factory.mktemp("pictures")
+    with ShardWriter(folder, max_samples=30) as writer:
+        for index in range(75):
+            size = (8, 8) if index % 3 else (16, 24)
+            pictures = [Picture(noise(9 * index + k, *size)) for k in range(index % 4 % 3)]
+            writer.write(f"{index:04d}", Document((Text(f"number {index}"), *pictures)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoded(shards, tokenizer, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("codes")
+    result = run(shards, folder, "--tokenizer", tokenizer)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def tars(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in find_shards(folder)}
+
+
+def samples(folder: Path) -> list[Sample]:
+    opened = map(Shard, find_shards(folder))
+    return [shard.sample(number) for shard in opened for number in range(len(shard))]
+
+
+def write(folder: Path, *made: tuple[str, dict[str, bytes]]) -> Path:
+    with ShardWriter(folder) as writer:
+        for key, files in made:
+            writer.write_files(key, files)
+    return folder
+
+
+def test_codes_are_the_encoders_and_all_else_is_copied(shards, encoded, tiny_model):
+    encoder = PictureEncoder(tiny_model.tokenizer)
+    for before, after in zip(samples(shards), samples(encoded), strict=True):
+        assert before.key == after.key
+        assert [codes_name(n) if n.endswith("png") else n for n in before.files] == [*after.files]
+        assert before.files["json"] == after.files["json"]
+        for name in before.pictures:
+            (wanted,) = encoder([np.asarray(Image.open(io.BytesIO(before.files[name])))])
+            found = codes.from_bytes(after.files[codes_name(name)])
+            assert np.array_equal(found.codes, wanted.codes)
+            assert (found.grid, found.tokenizer_hash) == (wanted.grid, wanted.tokenizer_hash)
+
+
+def test_the_summary_counts(shards, encoded, tokenizer):
+    files = [(s.files[name], name) for s in samples(shards) for name in s.pictures]
+    before = sum(len(content) for content, _ in files)
+    after = sum(len(s.files[name]) for s in samples(encoded) for name in s.pictures)
+    result = run(shards, encoded, "--tokenizer", tokenizer)
+    words = f"{len(files)} pictures in 3 shards, {before:,} bytes before and {after:,} after"
+    assert words in result.stdout and "75 samples\n" in result.stdout
+
+
+def test_rows_of_code_shards_are_those_of_picture_shards(shards, encoded, tiny_model):
+    settings = LoaderConfig(row_length=128, batch_rows=4, window_rows=8, seed=3)
+    loaders = [
+        Loader({"one": SourceConfig(str(folder))}, tiny_model.sequencer, encoder, settings)
+        for folder in (shards, encoded)
+        for encoder in [PictureEncoder(tiny_model.tokenizer)]
+    ]
+    for (first, state), (second, other) in islice(zip(*loaders, strict=True), 10):
+        assert state == other
+        for name, tensor in vars(first).items():
+            assert torch.equal(tensor, getattr(second, name)), name
+
+
+def test_webdataset_reads_them(encoded):
+    paths = [str(path) for path in find_shards(encoded)]
+    dataset = webdataset.WebDataset(paths, shardshuffle=False, empty_check=False)
+    read = {sample["__key__"]: sample for sample in dataset}
+    for sample in samples(encoded):
+        found = {name: value for name, value in read[sample.key].items() if name[0] != "_"}
+        assert found == {name.lower(): content for name, content in sample.files.items()}
+
+
+def test_members_are_without_time_and_owner(encoded):
+    for path in find_shards(encoded):
+        with tarfile.open(path) as tar:
+            assert {(m.mtime, m.uid, m.gid, m.uname, m.mode) for m in tar} == {(0, 0, 0, "", 0o644)}
+
+
+def test_a_stopped_run_goes_on(shards, encoded, tokenizer, tmp_path):
+    config_words = ("--tokenizer", tokenizer)
+    assert run(find_shards(shards)[0], tmp_path, *config_words).exit_code == 0
+    kept = (tmp_path / "shard-000000.tar").stat()
+    (tmp_path / "shard-000001.tar.part").write_bytes(b"left over")
+    assert run(shards, tmp_path, *config_words).exit_code == 0
+    assert tars(tmp_path) == tars(encoded) and not list(tmp_path.glob("*.part"))
+    assert (tmp_path / "shard-000000.tar").stat().st_mtime_ns == kept.st_mtime_ns
+    (tmp_path / "shard-000001.tar").unlink()
+    (tmp_path / "shard-000002.json").write_text("cut")
+    assert run(shards, tmp_path, *config_words).exit_code == 0
+    assert tars(tmp_path) == tars(encoded)
+
+
+def test_a_shard_is_the_same_alone(shards, encoded, tokenizer, tmp_path):
+    last = find_shards(shards)[-1]
+    assert run(last, tmp_path, "--tokenizer", tokenizer).exit_code == 0
+    (found,) = tars(tmp_path).values()
+    assert found == tars(encoded)[last.name]
+
+
+@pytest.mark.slow
+def test_workers_change_nothing(shards, encoded, tokenizer, tmp_path):
+    assert run(shards, tmp_path, "--tokenizer", tokenizer, "--workers=2").exit_code == 0
+    for path in sorted(encoded.iterdir()):
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_finished_shards(tmp_path):
+    pictures = tmp_path / "pictures"
+    words = [sys.executable, "-m", "unimodal", "data"]
+    scenes = ["scenes", str(pictures), "--kind=pictures", "--samples=4000", "--shard-samples=50"]
+    subprocess.run([*words, *scenes], check=True, stdout=subprocess.DEVNULL)
+    command = [*words, "encode", str(pictures), str(tmp_path / "codes"), "--workers=2"]
+    process = subprocess.Popen(command, start_new_session=True)
+    try:
+        for _ in range(1200):
+            if list((tmp_path / "codes").glob("*.tar")):
+                break
+            time.sleep(0.1)
+        for _ in range(3):  # an impatient person
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.05)
+        assert process.wait(60) == 1
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    stopped = tars(tmp_path / "codes")
+    assert 0 < len(stopped) < 80 and not list((tmp_path / "codes").glob("*.part"))
+    subprocess.run(command, check=True)
+    whole = tars(tmp_path / "codes")
+    assert len(whole) == 80 and whole | stopped == whole
+
+
+def test_other_settings_and_sources_are_refused(shards, encoded, tokenizer, tmp_path):
+    other = tmp_path / "tokenizer"
+    other.mkdir()
+    shape = TokenizerConfig(levels=(3, 3), encoder_width=8, decoder_width=8, num_blocks=0)
+    ImageTokenizer(shape).save(other)
+    before = {path: path.stat().st_mtime_ns for path in encoded.iterdir()}
+    first, *_, last = find_shards(shards)
+    for words, message in [
+        ((shards, encoded, "--tokenizer", other), "shards of other settings: tokenizer "),
+        ((shards, encoded, "--tokenizer", tokenizer, "--area=64"), "area None (now 64)"),
+        ((last, encoded, "--tokenizer", tokenizer), "made of another shard than"),
+        ((shards, shards, "--tokenizer", tokenizer), "not of this command"),
+    ]:
+        result = run(*words)
+        assert result.exit_code == 2 and message in result.output, result.output
+    assert {path: path.stat().st_mtime_ns for path in encoded.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--widest=2"], "--widest 2 shapes pictures of a given area: add --area"),
+        (["--area=63"], "--area 63: at least one square of multiple 8"),
+        (["--workers=0"], "workers"),
+        (["--bad-share=2"], "bad-share"),
+        (["--tokenizer=/nowhere"], "/nowhere holds no image tokenizer"),
+    ],
+)
+def test_bad_arguments_write_nothing(shards, tokenizer, tmp_path, words, message):
+    if not words[0].startswith("--tokenizer"):
+        words = ["--tokenizer", tokenizer, *words]
+    result = run(shards, tmp_path / "new", *words)
+    assert result.exit_code == 2 and message in result.output
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_area_gives_buckets(tokenizer, tiny_model, tmp_path):
+    wide = noise(1, 40, 100)
+    write(tmp_path / "in", ("a", {"jpg": png(wide), "txt": b"words"}))
+    words = ("--tokenizer", tokenizer, "--area=512", "--widest=2")
+    assert run(tmp_path / "in", tmp_path / "out", *words).exit_code == 0
+    (sample,) = samples(tmp_path / "out")
+    pixels = fitted(Image.fromarray(wide), (32, 16))
+    (wanted,) = PictureEncoder(tiny_model.tokenizer)([pixels])
+    found = codes.from_bytes(sample.files["codes"])
+    assert found.grid == wanted.grid == Grid(2, 4)
+    assert np.array_equal(found.codes, wanted.codes)
+
+
+def test_bad_samples_are_left_out_and_listed(tokenizer, tmp_path):
+    good = png(noise(0))
+    foreign = codes.to_bytes(Picture(None, np.array([1]), Grid(1, 1), "ab" * 32), 9)
+    bad = {
+        "cut": ({"png": good[:200]}, "bad picture"),
+        "text": ({"png": b"no picture"}, "bad picture"),
+        "part": ({"png": png(noise(0, 12, 16))}, "bad picture"),
+        "twice": ({"jpg": good, "png": good}, "ambiguous names"),
+        "order": ({"d.png": good, "jpg": good}, "ambiguous names"),
+        "codes": ({"codes": foreign}, "foreign codes"),
+    }
+    made = [(key, files) for key, (files, _) in bad.items()]
+    pictures = write(tmp_path / "in", ("a", {"png": good}), *made, ("z", {"txt": b"no picture"}))
+    out = tmp_path / "out"
+    result = run(pictures, out, "--tokenizer", tokenizer)
+    assert result.exit_code == 2 and "6 of 8 samples cannot be used" in result.output
+    assert "raise --bad-share" in result.output and "12" in result.output
+    shard = (out / "shard-000000.tar").read_bytes()
+    for _ in range(2):
+        result = run(pictures, out, "--tokenizer", tokenizer, "--bad-share=0.8")
+        assert result.exit_code == 0 and "6 left out: see quarantine.jsonl" in result.output
+        lines = map(json.loads, (out / "quarantine.jsonl").read_text().splitlines())
+        found = {(line["key"], line["reason"], line["shard"]) for line in lines}
+        path = str(pictures / "shard-000000.tar")
+        assert found == {(key, reason, path) for key, (_, reason) in bad.items()}
+    assert [sample.key for sample in samples(out)] == ["a", "z"]
+    assert (out / "shard-000000.tar").read_bytes() == shard
+
+
+def test_a_share_of_bad_ones_is_not_let_pass_the_second_time(tokenizer, tmp_path):
+    pictures = write(tmp_path / "in", ("a", {"png": b""}), ("b", {"txt": b"words"}))
+    for _ in range(2):
+        result = run(pictures, tmp_path / "out", "--tokenizer", tokenizer)
+        assert result.exit_code == 2 and "1 of 2 samples" in result.output
+
+
+def test_a_damaged_tar_and_a_shard_of_nothing_good(tokenizer, tmp_path):
+    pictures = write(tmp_path / "in", ("a", {"txt": b"a" * 600}), ("b", {"png": png(noise(0))}))
+    path = pictures / "shard-000000.tar"
+    path.write_bytes(path.read_bytes()[:2200])
+    write(tmp_path / "more", ("c", {"png": b""}))
+    (tmp_path / "more" / "shard-000000.tar").rename(pictures / "shard-000001.tar")
+    words = (pictures, tmp_path / "out", "--tokenizer", tokenizer, "--bad-share=1")
+    for _ in range(2):
+        result = run(*words)
+        assert result.exit_code == 0 and "3 samples, 2 left out" in result.output
+        lines = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
+        reasons = [json.loads(line)["reason"] for line in lines]
+        assert reasons == ["damaged tar", "bad picture"]
+    assert [sample.key for sample in samples(tmp_path / "out")] == ["a"]
+
+
+def test_neighbours_that_would_become_one_sample_stay_apart(tokenizer, tmp_path):
+    """Two samples of one key with a bad one between them."""
+    made = [("a", {"txt": b"1"}), ("b", {"png": b""}), ("a", {"json": b"{}"})]
+    words = (write(tmp_path / "in", *made), tmp_path / "out", "--tokenizer", tokenizer)
+    assert run(*words, "--bad-share=1").exit_code == 0
+    (sample,) = samples(tmp_path / "out")
+    assert sample.files == {"txt": b"1"}
+
+
+def test_encoding_codes_again_changes_nothing(encoded, tokenizer, tmp_path):
+    assert run(encoded, tmp_path, "--tokenizer", tokenizer).exit_code == 0
+    assert tars(tmp_path) == tars(encoded)
+
+
+def test_shards_of_sources_that_went_away_are_refused(tokenizer, tmp_path):
+    for name in "ab":
+        write(tmp_path / "in" / name, (name, {"png": png(noise(0)), "txt": b"x"}))
+        (tmp_path / "in" / name / "shard-000000.tar").rename(tmp_path / "in" / f"{name}.tar")
+    words = (tmp_path / "in", tmp_path / "out", "--tokenizer", tokenizer)
+    assert run(*words).exit_code == 0
+    (tmp_path / "in" / "b.tar").unlink()
+    result = run(*words)
+    assert result.exit_code != 0 and "holds more than 1 shards" in result.output
+
+
+def test_folders_in_keys_are_kept(tokenizer, tmp_path):
+    made = ("some/folder/x", {"json": b'{"a": 1}', "png": png(noise(0)), "cls": b"\xff\0"})
+    assert (
+        run(write(tmp_path / "in", made), tmp_path / "out", "--tokenizer", tokenizer).exit_code == 0
+    )
+    (sample,) = samples(tmp_path / "out")
+    assert sample.key == "some/folder/x" and [*sample.files] == ["json", "codes", "cls"]
+
+
+@pytest.mark.parametrize(
+    ("key", "extension"), [("a.b", "txt"), ("a", ""), ("a", "b/c"), ("a" * 99, "txt")]
+)
+def test_names_that_cannot_be_read_back_are_refused(tmp_path, key, extension):
+    with pytest.raises(ShardError, match="key|name"), ShardWriter(tmp_path) as writer:
+        writer.write_files(key, {extension: b""})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("num_codes", "width"), [(2**16, 2), (2**16 + 1, 4)])
+def test_the_smaller_integers_that_hold_every_code(tmp_path, num_codes, width):
+    pictures = write(tmp_path / "in", ("a", {"png": png(noise(0))}))
+
+    class Fake:
+        hash, patch = "ab" * 32, 8
+
+        def __call__(self, pixels):
+            grid = Grid(2, 3)
+            last = np.full(6, num_codes - 1)
+            return [Picture(codes=last, grid=grid, tokenizer_hash=self.hash) for _ in pixels]
+
+    with ShardWriter(tmp_path) as writer:
+        work = _Work(Fake(), num_codes, None, writer)
+        for group in work.groups(Shard(find_shards(pictures)[0])):
+            work.write(group)
+    (sample,) = samples(tmp_path)
+    content = sample.files["codes"]
+    assert len(content) == codes.HEAD.size + 6 * width
+    assert set(codes.from_bytes(content).codes.tolist()) == {num_codes - 1}
+
+
+def test_few_samples_are_in_work_at_once(tmp_path, tiny_model, monkeypatch):
+    made = [(f"{k:03d}", {"png": png(noise(k, 8, 8))}) for k in range(150)]
+    large = ("large", {"png": png(noise(0, 64, 64))})
+    pictures = write(tmp_path / "in", *made[:100], large, *made[100:])
+    monkeypatch.setattr("unimodal.data.encode.MOST_PIXELS", 50 * 64)
+    work = _Work(PictureEncoder(tiny_model.tokenizer), 64, None, ShardWriter(tmp_path))
+    groups = list(work.groups(Shard(find_shards(pictures)[0])))
+    assert [len(group) for group in groups] == [50, 50, 1, 50]
+    monkeypatch.setattr("unimodal.data.encode.MOST_PIXELS", 2**22)
+    groups = list(work.groups(Shard(find_shards(pictures)[0])))
+    assert [len(group) for group in groups] == [64, 64, 23]
+
+
+def test_the_threads_of_the_caller_come_back(shards, tokenizer, tmp_path):
+    before = torch.get_num_threads()
+    assert run(find_shards(shards)[0], tmp_path, "--tokenizer", tokenizer).exit_code == 0
+    assert torch.get_num_threads() == before
+
+
+def test_code_shards_remember_the_seeds_of_their_scenes(tokenizer, tmp_path):
+    made = ["data", "scenes", str(tmp_path / "in"), "--samples", "3", "--seed", "41"]
+    assert CliRunner().invoke(main, made).exit_code == 0
+    result = run(tmp_path / "in", tmp_path / "out", "--tokenizer", tokenizer)
+    assert result.exit_code == 0, result.output
+    assert data_seeds(tmp_path / "in") == data_seeds(tmp_path / "out") == [41]
+    assert data_seeds(tmp_path) == []
+    (tmp_path / "in" / "scenes.json").write_text("{")
+    with pytest.raises(ValueError, match="scenes.json is damaged"):
+        data_seeds(tmp_path / "in")

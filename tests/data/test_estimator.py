@@ -1,0 +1,290 @@
+"""Measured lengths are those of the sequences that are made, for every way to make them."""
+
+import io
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.faults import HASH, write_tar
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from unimodal.data import codes_member as codes
+from unimodal.data import formats as forms
+from unimodal.data import lengths
+from unimodal.data.estimator import RECORD, Ruler, droppable, measure_shard
+from unimodal.data.lengths import measure, shards_hash
+from unimodal.data.sizes import PictureRule
+from unimodal.data.tar import ShardError
+from unimodal.document import Document, Picture, Text
+from unimodal.sequence import DROPS, Sequencer
+from unimodal.text import TextTokenizer
+from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.pixels import open_picture, picture_size
+from unimodal.vocabulary import Vocabulary
+
+TEXT = TextTokenizer.train(["draw which colour is it"], 280)
+SEQUENCER = Sequencer(Vocabulary(TEXT.num_ids, 256), TEXT, HASH)
+
+
+def png(width: int, height: int, shade: int = 0, kind: str = "PNG") -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (width, height), (shade, 0, 0)).save(stream, kind)
+    return stream.getvalue()
+
+
+def fields(**values: object) -> bytes:
+    return json.dumps(values).encode()
+
+
+PARTS = st.lists(
+    st.tuples(
+        st.sampled_from([None, "system", "user", "assistant"]),
+        st.text(max_size=6) | st.tuples(st.integers(1, 4), st.integers(1, 4)),
+        st.sampled_from([0.0, 1.0, 0.5]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(PARTS)
+def test_measured_lengths_are_those_of_sequences(parts: list) -> None:
+    made = []
+    for role, what, weight in parts:
+        if isinstance(what, str):
+            made.append(Text(what, role, weight))
+            continue
+        grid = Grid(*what)
+        made.append(Picture(None, np.zeros(grid.size, int), grid, HASH, role, weight))
+    document = Document(tuple(made))
+    lengths_by_drop = SEQUENCER.measure(document)
+    assert lengths_by_drop == {d: len(SEQUENCER.sequence(document, d)) for d in DROPS}
+    for drop in droppable(document):
+        assert SEQUENCER.sequence(document, drop).ids.tolist() != SEQUENCER.sequence(
+            document
+        ).ids.tolist() or any(part == Text("", "user", part.weight) for part in document.parts)
+
+
+def test_a_shard_of_every_kind(tmp_path: Path) -> None:
+    encoded = Picture(None, np.arange(6), Grid(2, 3), HASH)
+    path = write_tar(
+        tmp_path / "a.tar",
+        {
+            "caption": {"png": png(32, 16), "json": fields(captions=["a", "bb"])},
+            "codes": {"codes": codes.to_bytes(encoded, 256), "txt": b"c"},
+            "edit": {
+                "before.png": png(16, 16),
+                "after.png": png(16, 16),
+                "json": fields(edit="redder"),
+            },
+            "long": {"txt": b"word " * 100},
+            "bad": {"png": b"no picture", "txt": b"c"},
+            "odd": {"png": png(30, 16), "txt": b"c"},
+            "nothing": {"json": fields(texts=[], images=[])},
+        },
+    )
+    found = measure_shard(path, Ruler(SEQUENCER, row_length=40, patch=8))
+    assert {bad["key"]: bad["reason"] for bad in found.bad} == {
+        "bad": "bad picture",
+        "odd": "bad picture",
+    }
+    assert "no whole 8-pixel patches" in found.bad[1]["message"]
+    assert found.notes["samples"] == 7 and found.notes["empty"] == 1 and found.notes["split"] == 1
+    assert found.notes["form caption"] == 2 and found.notes["form edit"] == 1
+    samples = found.units["sample"][:-1].tolist()
+    assert samples[:3] == [0, 1, 2] and set(samples[3:]) == {3} and len(samples) > 5
+    caption = found.records[: found.units["record"][1]]
+    assert caption["variant"].tolist() == [0, 1, 2, 3]  # two captions, before and after
+    plain = 2 + 4 + 2 * 5  # begin, end, picture
+    assert caption["lengths"][:, 0].tolist() == [plain + 1, plain + 2, plain + 1, plain + 2]
+    edit = found.records[found.units["record"][2]]
+    assert edit["drops"] == 0b111 and len(set(edit["lengths"].tolist())) == 4
+    assert (found.records["lengths"][:, 0] <= 40).all()
+
+
+def test_a_rule_decides_the_size(tmp_path: Path) -> None:
+    sizes = {"wide": (64, 20), "high": (10, 40), "small": (9, 8), "square": (100, 90)}
+    path = write_tar(
+        tmp_path / "a.tar",
+        {key: {"png": png(*size), "txt": b"c"} for key, size in sizes.items()},
+    )
+    rule = PictureRule(area=32 * 32, multiple=8, widest=4, smallest=10)
+    found = measure_shard(path, Ruler(SEQUENCER, 200, 8, rule))
+    assert [(bad["key"], bad["reason"]) for bad in found.bad] == [("small", "bad picture")]
+    picture = found.records["pictures"][::2].tolist()
+    assert picture == [4 + 2 * 9, 4 + 8 * 3, 4 + 4 * 5]  # 2 x 8, 8 x 2 and 4 x 4 codes
+
+
+def test_a_turned_picture_is_measured_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
+        stream = io.BytesIO()
+        Image.new("RGB", (32, 16)).save(stream, kind, exif=exif)
+        assert picture_size(stream.getvalue()) == (16, 32)
+        assert open_picture(stream.getvalue()).image.size == (16, 32)
+
+
+def test_pairs_are_edits_between_samples_that_share_a_field(tmp_path: Path) -> None:
+    def emoji(name: str, base: str, shade: int) -> dict[str, bytes]:
+        return {"png": png(16, 16, shade), "json": fields(name=name, base=base)}
+
+    path = write_tar(
+        tmp_path / "a.tar",
+        {
+            "x0": emoji("thumb", "x", 1),
+            "x1": emoji("thumb: dark", "x", 2),
+            "y": emoji("cat", "y", 3),
+            "x2": emoji("thumb: light", "x", 4),
+            "none": {"png": png(16, 16), "json": fields(name="none")},
+            "bad": {"png": b"", "json": fields(name="bad", base="x")},
+        },
+    )
+    found = measure_shard(path, Ruler(SEQUENCER, 100, 8, pairs="base"))
+    assert found.units["sample"][:-1].tolist() == [0, 1, 3]
+    assert found.notes["without a partner"] == 1
+    assert {bad["key"]: bad["reason"] for bad in found.bad} == {
+        "none": "missing field",
+        "bad": "bad picture",
+    }
+    begins = found.units["record"].tolist()
+    assert begins == [0, 2, 4, 6]
+    partners = {tuple(other) for other in found.records["other"].tolist()}
+    places = found.units[["start", "stop"]][:-1]
+    assert partners == {tuple(map(int, place)) for place in places.tolist()}
+
+
+def test_codes_of_another_tokenizer_are_never_used(tmp_path: Path) -> None:
+    foreign = codes.to_bytes(Picture(None, np.arange(6), Grid(2, 3), "cd" * 32), 256)
+    path = write_tar(tmp_path / "a.tar", {"k": {"codes": foreign, "txt": b"c"}})
+    ruler = Ruler(SEQUENCER, 40, 8)
+    assert [bad["reason"] for bad in measure_shard(path, ruler).bad] == ["foreign codes"]
+    words = "no samples to learn from .*key k: .codes: codes of tokenizer cdcd.*model reads abab"
+    with pytest.raises(ShardError, match=words):
+        measure([path], ruler)
+
+
+# --- the cache ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    monkeypatch.setenv("UNIMODAL_CACHE", str(tmp_path / "cache"))
+    return [
+        write_tar(
+            tmp_path / f"{name}.tar", {f"{name}{k}": {"txt": b"a" * (k + 1)} for k in range(n)}
+        )
+        for name, n in (("a", 3), ("b", 5))
+    ]
+
+
+def test_tables_are_those_of_the_shards_in_order(shards: list[Path]) -> None:
+    index = measure(shards, Ruler(SEQUENCER, 40, 8))
+    assert len(index) == 8 and index.notes["samples"] == 8
+    assert index.units["shard"][:-1].tolist() == [0] * 3 + [1] * 5
+    assert index.units["record"].tolist() == list(range(9))
+    assert index.records.dtype == RECORD
+    assert index.records["lengths"][:, 0].tolist() == [3, 4, 5, 3, 4, 5, 6, 7]
+    for unit, shard in zip(index.units[:-1], [0] * 3 + [1] * 5, strict=True):
+        assert bytes(index.shards[shard]).decode() == str(shards[shard])
+        content = shards[shard].read_bytes()[unit["start"] : unit["stop"]]
+        assert content[:1].decode() in "ab"
+
+
+def test_a_shard_is_measured_once(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+    real = lengths.measure_shard
+    monkeypatch.setattr(
+        lengths,
+        "measure_shard",
+        lambda path, ruler: measured.append(path.name) or real(path, ruler),
+    )
+    ruler = Ruler(SEQUENCER, 40, 8)
+    first = measure(shards[:1], ruler)
+    both = measure(shards, ruler)
+    assert measured == ["a.tar", "b.tar"] and first.hash != both.hash
+    assert measure(shards, ruler).hash == both.hash and len(measured) == 2
+    measure(shards, Ruler(SEQUENCER, 41, 8))
+    assert len(measured) == 4
+    content = shards[0].read_bytes()
+    shards[0].write_bytes(content.replace(b"aaa", b"aba"))  # the same size
+    changed = measure(shards, ruler)
+    assert measured[4:] == ["a.tar"] and changed.hash != both.hash
+    shards[0].write_bytes(content)
+    assert measure(shards, ruler).hash == both.hash and len(measured) == 5
+
+
+def test_processes_measure_the_same(
+    shards: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(lengths, "SMALL_BYTES", 0)
+    alone = measure(shards, Ruler(SEQUENCER, 40, 8))
+    monkeypatch.setenv("UNIMODAL_CACHE", str(tmp_path / "other"))
+    together = measure(shards, Ruler(SEQUENCER, 40, 8), workers=2)
+    assert alone.folder != together.folder and alone.hash == together.hash
+    for name in ("units.npy", "records.npy", "shards.npy", "bad.jsonl", "notes.json"):
+        assert (alone.folder / name).read_bytes() == (together.folder / name).read_bytes()
+
+
+def test_nothing_half_written_is_left(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lengths, "_join", lambda *_: (_ for _ in ()).throw(OSError(5, "disk")))
+    with pytest.raises(OSError, match="disk"):
+        measure(shards, Ruler(SEQUENCER, 40, 8))
+    monkeypatch.undo()
+    left = [path.name for path in lengths.cache().rglob("*") if ".part" in path.name]
+    assert left == []
+
+
+def test_what_cannot_be_measured(shards: list[Path], tmp_path: Path) -> None:
+    ruler = Ruler(SEQUENCER, 40, 8)
+    with pytest.raises(ShardError, match="missing.tar cannot be read: No such file"):
+        measure([tmp_path / "missing.tar"], ruler)
+    with pytest.raises(ShardError, match="no shards were given"):
+        measure([], ruler)
+    bad = write_tar(tmp_path / "bad.tar", {"k": {"json": b"{"}})
+    with pytest.raises(ShardError, match="no samples to learn from .*key k: .json is no JSON"):
+        measure([bad], ruler)
+    assert shards_hash(shards) != shards_hash(shards[::-1])
+
+
+def test_choices_without_end_are_limited(tmp_path: Path) -> None:
+    many = fields(question=["?"] * 300, answers=["a"] * 300)
+    path = write_tar(tmp_path / "a.tar", {"k": {"png": png(16, 16), "json": many}})
+    assert len(measure_shard(path, Ruler(SEQUENCER, 40, 8)).records) == 64
+    same = {f"k{n}": {"png": png(16, 16, n), "json": fields(name="x", base=1)} for n in range(50)}
+    found = measure_shard(
+        write_tar(tmp_path / "b.tar", same), Ruler(SEQUENCER, 60, 8, pairs="base")
+    )
+    assert len(found.records) == 50 * 32 and len({str(r) for r in found.records["other"]}) == 50
+
+
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    samples = {f"k{n:04}": {"txt": b"words"} for n in range(3000)}
+    path = write_tar(tmp_path / "a.tar", samples)
+    for size in ("100k", "400k"):
+        disk = tmp_path / size
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk]).returncode:
+            pytest.skip("this machine lets nobody mount a tmpfs")
+        try:
+            monkeypatch.setenv("UNIMODAL_CACHE", str(disk))
+            with pytest.raises(ShardError, match=f"cache {disk} cannot be written: .*free some"):
+                measure([path], Ruler(SEQUENCER, 40, 8))
+        finally:
+            subprocess.run(["umount", disk])
+
+
+def test_a_form_may_be_forced(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", {"k": {"txt": b"a cat", "json": fields(question="?")}})
+    found = measure_shard(path, Ruler(SEQUENCER, 40, 8, form="text"))
+    assert found.notes["form text"] == 1
+    assert measure_shard(path, Ruler(SEQUENCER, 40, 8)).bad[0]["reason"] == "wrong fields"
+    assert forms.FORMS.keys() >= {"text"}

@@ -1,0 +1,229 @@
+"""Adapters: old weights stay, new rows train, and what comes out is what peft would make of it."""
+
+# ruff: noqa: F811 (fixtures of test_train)
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import checkpoints
+import numpy as np
+import pytest
+import torch
+from checkpoints import logits
+from test_train import exact, metrics, one_thread, recipe, shards, tokenizer  # noqa: F401
+from transformers import AutoModelForCausalLM
+
+import unimodal
+from unimodal.bundle import read_parts
+from unimodal.config import ConfigError, load, save
+from unimodal.data.sources import SourceConfig
+from unimodal.hub.export import export
+from unimodal.hub.grow import TABLES, Growth, grow
+from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.grid import Grid
+from unimodal.train import lm
+from unimodal.train.checkpoint import Checkpoint, newest
+from unimodal.train.heldout import HeldOutConfig
+from unimodal.train.lora import LoraConfig
+from unimodal.train.optimizer import OptimizerConfig
+from unimodal.train.zero import EngineConfig
+
+PeftModel = pytest.importorskip("peft", reason="needs the extra `train`: peft").PeftModel
+ROOT = Path(__file__).resolve().parents[2]
+NUM_OLD = checkpoints.NUM_ROWS
+LORA = LoraConfig(rank=4, alpha=6, targets=("q_proj", "v_proj", "down_proj"))
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def grown(request, tokenizer: Path, tmp_path_factory) -> Path:
+    """A Qwen3 in bfloat16 with a vocabulary that has grown."""
+    folder = tmp_path_factory.mktemp("grown")
+    checkpoints.save(folder / "old", tied=request.param, dtype=torch.bfloat16)
+    image = ImageTokenizer.load(tokenizer)
+    return grow(folder / "old", image, folder / "new", Growth(grid=Grid(3, 2)))
+
+
+def run(output: Path, shards: Path, tokenizer: Path, grown: Path, steps: int) -> lm.LmRun:
+    config = recipe(output, shards, tokenizer, steps)
+    return replace(
+        config,
+        weights=grown,
+        lora=LORA,
+        text_ids=None,
+        model=None,
+        loader=replace(config.loader, row_length=256, batch_rows=2),
+        held_out=HeldOutConfig({"scenes": SourceConfig(str(shards))}, rows=2, every_steps=8),
+        optimizer=OptimizerConfig(lr=1e-2, weight_decay=0.1, average=0.5),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(grown: Path, shards: Path, tokenizer: Path, tmp_path_factory) -> Path:
+    """The directory of a run of eight steps."""
+    output = tmp_path_factory.mktemp("run") / "whole"
+    lm.train(run(output, shards, tokenizer, grown, 8))
+    return output
+
+
+def last(output: Path) -> Checkpoint:
+    found = newest(output)
+    assert found is not None
+    return found
+
+
+def base(grown: Path) -> dict[str, torch.Tensor]:
+    return unimodal.load(grown).transformer.state_dict()
+
+
+def test_adapters_and_new_rows_train_and_nothing_else(finished: Path, grown: Path):
+    before, checkpoint = base(grown), last(finished)
+    tables = [name for name in TABLES if name in before]
+    adapters = {name for name in checkpoint.shapes if ".lora_" in name}
+    assert set(checkpoint.shapes) == {*tables, *adapters} and len(adapters) == 2 * 3 * 2
+    for name in tables:
+        after = checkpoint.whole(name)
+        assert torch.equal(after[:NUM_OLD], before[name][:NUM_OLD])
+        assert torch.equal(checkpoint.whole(name, "average")[:NUM_OLD], before[name][:NUM_OLD])
+        assert (after[NUM_OLD:] != before[name][NUM_OLD:]).any(
+            1
+        ).sum() > 30  # those of rows that the texts hold
+    assert all(checkpoint.whole(name).any() for name in adapters)
+    losses = [one["loss"] for one in metrics(finished)]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+
+
+def merged(finished: Path, grown: Path) -> dict[str, torch.Tensor]:
+    """What the bundle has in float32, computed here again."""
+    weights, checkpoint = base(grown), last(finished)
+    for name in weights:
+        stem = name.removesuffix(".weight")
+        if name in checkpoint.shapes:
+            weights[name] = checkpoint.whole(name, "average")
+        elif f"{stem}.lora_A.default.weight" in checkpoint.shapes:
+            a, b = (checkpoint.whole(f"{stem}.lora_{x}.default.weight", "average") for x in "AB")
+            weights[name] = weights[name] + LORA.alpha / LORA.rank * b @ a
+    return weights
+
+
+def test_the_bundle_has_the_adapters_added(finished: Path, grown: Path):
+    found, expected = base(finished / "bundle"), merged(finished, grown)
+    assert list(found) == list(expected)
+    for name, tensor in expected.items():
+        # Sums of another order may round to the neighbouring bfloat16.
+        torch.testing.assert_close(found[name], tensor.bfloat16().float(), rtol=2**-7, atol=1e-6)
+    assert unimodal.load(finished / "bundle").card["config"]["lora"]["rank"] == 4
+
+
+@torch.inference_mode()
+def test_peft_puts_the_adapter_on_the_export(finished: Path, grown: Path, tmp_path: Path):
+    exported = AutoModelForCausalLM.from_pretrained(
+        export(grown, tmp_path / "hf"), dtype=torch.float32
+    )
+    ids_BT = torch.randint(
+        0,
+        read_parts(grown).layout.vocabulary.size,
+        (2, 60),
+        generator=torch.Generator().manual_seed(0),
+    )
+    bare = exported.eval()(ids_BT).logits
+    theirs = PeftModel.from_pretrained(exported, finished / "adapter").eval()
+    model = unimodal.load(grown).transformer
+    model.load_state_dict(merged(finished, grown))
+    ours = logits(model, ids_BT)
+    assert (theirs(ids_BT).logits - ours).abs().max() <= 1e-5
+    assert (bare - ours).abs().max() > 1e-2
+
+
+def test_a_resumed_run_is_the_same_run(
+    finished: Path,
+    grown: Path,
+    shards: Path,
+    tokenizer: Path,
+    tmp_path: Path,
+):
+    whole = run(tmp_path / "cut", shards, tokenizer, grown, 8)
+    cut = replace(whole, schedule=replace(whole.schedule, num_steps=3))
+    lm.train(cut)
+    lm.train(whole)
+    assert exact(tmp_path / "cut") == exact(finished)
+    for name in ("bundle/model.safetensors", "adapter/adapter_model.safetensors"):
+        assert (tmp_path / "cut" / name).read_bytes() == (finished / name).read_bytes()
+    with pytest.raises(ValueError, match="holds a run with another lora"):
+        lm.train(replace(whole, lora=replace(LORA, rank=2)))
+
+
+def launched(config: lm.LmRun, folder: Path, world_size: int) -> None:
+    """`torchrun` of a config."""
+    save(config, folder / "lm.yaml")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world_size)}
+    command = [sys.executable, "-m", "unimodal.train", "lm", str(folder / "lm.yaml")]
+    processes = []
+    for rank in range(world_size):
+        mine = {**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        mine |= {"OMP_NUM_THREADS": "1"}
+        processes.append(
+            subprocess.Popen(command, env=mine, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        )
+    for process in processes:
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+
+
+@pytest.mark.parametrize(
+    "grown", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tied", "untied"],
+    indirect=True,
+)  # fmt: skip
+def test_two_ranks_of_zero_3_train_the_same_adapters(
+    finished: Path,
+    grown: Path,
+    shards: Path,
+    tokenizer: Path,
+    tmp_path: Path,
+):
+    pytest.importorskip("deepspeed", reason="needs the extra `train`: deepspeed")
+    engine = EngineConfig(deepspeed=ROOT / "configs" / "zero3.json", timeout_s=100)
+    config = replace(run(tmp_path / "two", shards, tokenizer, grown, 8), engine=engine)
+    launched(config, tmp_path, 2)
+    np.testing.assert_allclose(
+        [one["loss"] for one in metrics(tmp_path / "two")],
+        [one["loss"] for one in metrics(finished)],
+        atol=1e-5,
+    )
+    measured = [
+        json.loads((path / "before.json").read_text()) for path in (finished, tmp_path / "two")
+    ]
+    assert measured[0] == pytest.approx(measured[1], abs=1e-5) and len(measured[0]) == 4
+    alone, two, before = last(finished), last(tmp_path / "two"), base(grown)
+    assert alone.shapes == two.shapes
+    for name in alone.shapes:
+        # Adam divides rounding errors by their own size: a small gradient's sign may differ.
+        assert (alone.whole(name) - two.whole(name)).abs().median() < 1e-5
+        if name in TABLES:
+            assert torch.equal(two.whole(name)[:NUM_OLD], before[name][:NUM_OLD])
+    assert (tmp_path / "two" / "adapter" / "adapter_config.json").exists()
+
+
+def test_what_cannot_be_is_said_before_work(
+    shards: Path, tokenizer: Path, tmp_path: Path, monkeypatch
+):
+    config = replace(recipe(tmp_path / "run", shards, tokenizer, 1), lora=LORA)
+    with pytest.raises(ValueError, match="lora: it needs `weights`"):
+        lm.train(config)
+    with pytest.raises(ValueError, match=r"peft is not installed; pip install 'unimodal\[train\]'"):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        lm.train(replace(config, weights=tmp_path))
+    monkeypatch.undo()
+    assert not (tmp_path / "run").exists()
+    save(replace(config, lora=LoraConfig(rank=0, targets=("qproj",))), tmp_path / "lm.yaml")
+    with pytest.raises(ConfigError) as caught:
+        load(lm.LmRun, tmp_path / "lm.yaml")
+    for words in ("lora: it needs `weights`", "rank 0: at least 1", "targets ['qproj']: some of q"):
+        assert words in str(caught.value)

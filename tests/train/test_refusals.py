@@ -1,0 +1,122 @@
+"""What cannot be trained is refused in one message, before any work is done."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from unimodal.config import ConfigError, load, save
+from unimodal.data.sources import SourceConfig
+from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.train import lm, loop
+from unimodal.train import zero as engine
+from unimodal.train.loop import LoopConfig
+from unimodal.train.optimizer import OptimizerConfig
+from unimodal.train.schedule import ScheduleConfig
+from unimodal.train.zero import EngineConfig
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> lm.LmRun:
+    (tmp_path / "tokenizer").mkdir()
+    tiny = TokenizerConfig(levels=(4, 4, 4), encoder_width=8, decoder_width=8)
+    ImageTokenizer(tiny).save(tmp_path / "tokenizer")
+    (tmp_path / "shards").mkdir()
+    return lm.LmRun(
+        output=tmp_path / "run",
+        sources={"one": SourceConfig(str(tmp_path / "shards"))},
+        tokenizer=tmp_path / "tokenizer",
+        schedule=ScheduleConfig(2, 1),
+    )
+
+
+def refused(config: lm.LmRun, words: str) -> None:
+    with pytest.raises((ValueError, OSError), match=words) as found:
+        lm.train(config)
+    assert "Traceback" not in str(found.value) and not config.output.exists()
+
+
+def test_missing_shards(config: lm.LmRun) -> None:
+    refused(config, "one: .*shards")
+
+
+def test_ranks_without_a_way_to_share(config: lm.LmRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="2 ranks were launched, and engine.deepspeed does not"):
+        lm._given(config, 2)
+    shared = replace(config, engine=EngineConfig(CONFIGS / "zero3.json"))
+    with pytest.raises(ValueError, match="batch_rows 8 does not divide among 3 ranks"):
+        lm._given(shared, 3)
+    uneven = replace(shared, engine=replace(shared.engine, micro_rows=3))
+    with pytest.raises(ValueError, match="micro_rows 3 does not divide 4 rows of a rank"):
+        lm._given(uneven, 2)
+
+
+def test_packages_that_are_not_there(config: lm.LmRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (engine, loop):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    lacking = replace(
+        config, engine=EngineConfig(CONFIGS / "zero3.json"), loop=LoopConfig(wandb="project")
+    )
+    refused(
+        lacking, "engine.deepspeed: not installed; pip install[^\n]*\n *loop.wandb: not installed"
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_kernels_without_a_gpu(config: lm.LmRun) -> None:
+    refused(replace(config, engine=EngineConfig(attention="flex")), "engine.attention flex: .*GPU")
+
+
+def test_deepspeed_files_that_cannot_be(tmp_path: Path, config: lm.LmRun) -> None:
+    path, yaml = tmp_path / "zero.json", tmp_path / "lm.yaml"
+    save(config, yaml)
+    for text, words in (
+        ("{", "no JSON with zero_optimization.stage"),
+        ('{"zero_optimization": {"stage": 4}}', "stage 4: 1, 2 or 3"),
+        ('{"zero_optimization": {"stage": 3}, "bf16": {}}', "bf16: the run's own settings"),
+        ('{"zero_optimization": {"stage": 3, "offload_param": {"device": "nvme"}}}', "not to nvme"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=words):
+            load(lm.LmRun, yaml, [f"engine.deepspeed={path}"])
+    with pytest.raises(ConfigError, match="no JSON"):
+        load(lm.LmRun, yaml, [f"engine.deepspeed={tmp_path / 'none.json'}"])
+
+
+def test_muon_needs_whole_matrices(tmp_path: Path, config: lm.LmRun) -> None:
+    save(config, tmp_path / "lm.yaml")
+    words = [f"engine.deepspeed={CONFIGS / 'zero3.json'}", "optimizer.muon_lr=0.01"]
+    with pytest.raises(ConfigError, match="Muon needs whole matrices"):
+        load(lm.LmRun, tmp_path / "lm.yaml", words)
+
+
+def test_a_checkpoint_of_another_model_or_a_damaged_one(tmp_path: Path) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from zero_cases import Case, made, steps
+
+    from unimodal.train.checkpoint import Checkpoint
+    from unimodal.train.ranks import Ranks
+
+    case = Case(save=str(tmp_path / "run"))
+    steps(made(case, Ranks()), case)
+    saved = tmp_path / "run" / "step_00000002"
+    untied = made(Case(tied=False), Ranks())
+    with pytest.raises(ValueError, match="is of another model: lm_head.weight differ"):
+        untied.restore(Checkpoint(saved))
+    with pytest.raises(ValueError, match="holds no averaged weights"):
+        made(Case(average=0.5), Ranks()).restore(Checkpoint(saved))
+    (file,) = saved.glob("rank_*")
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="step_00000002 cannot be read .*remove it to go on from"):
+        Checkpoint(saved)
+    file.unlink()
+    with pytest.raises(ValueError, match="step_00000002 cannot be read"):
+        Checkpoint(saved)
+
+
+def test_optimizer_problems() -> None:
+    assert OptimizerConfig(average=1.0).problems() == ["average 1.0: above 0 and below 1"]

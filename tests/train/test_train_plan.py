@@ -1,0 +1,257 @@
+"""What `unimodal train plan` foretells, against bytes that are counted."""
+
+import json
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from unimodal.attention import PackedAttention
+from unimodal.config import save
+from unimodal.data.loader import LoaderConfig
+from unimodal.data.sources import SourceConfig
+from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.train.command import train
+from unimodal.train.flops import step_flops
+from unimodal.train.initial import ShapeConfig
+from unimodal.train.lm import LmRun
+from unimodal.train.lora import LoraConfig
+from unimodal.train.optimizer import OptimizerConfig
+from unimodal.train.plan.memory import layer_activations
+from unimodal.train.plan.plan import plan, shape_of
+from unimodal.train.schedule import ScheduleConfig
+from unimodal.train.zero import EngineConfig
+from unimodal.transformer import Transformer
+
+HERE = Path(__file__).resolve().parents[1]
+TINY = TokenizerConfig(
+    levels=(4, 4, 4), encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4
+)
+# An odd width: partitions are padded.
+SHAPE = ShapeConfig(
+    width=33, num_layers=3, num_heads=4, num_kv_heads=2, head_width=16, mlp_width=120
+)
+LARGE = ShapeConfig(
+    width=2048, num_layers=28, num_heads=16, num_kv_heads=8, head_width=128, mlp_width=6144,
+    max_positions=8192,
+)  # fmt: skip
+FILES = {
+    "near": {"stage": 3, "stage3_param_persistence_threshold": 100},
+    "far": {
+        "stage": 3,
+        "stage3_param_persistence_threshold": 100,
+        "stage3_max_reuse_distance": 20_000,
+        "stage3_prefetch_bucket_size": 5_000,
+    },
+    "never": {
+        "stage": 3,
+        "stage3_param_persistence_threshold": 0,
+        "stage3_max_reuse_distance": 0,
+        "stage3_prefetch_bucket_size": 0,
+    },
+    "two": {"stage": 2},
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> LmRun:
+    """Of a tiny model under ZeRO-3."""
+    (tmp_path / "tokenizer").mkdir()
+    ImageTokenizer(TINY).save(tmp_path / "tokenizer")
+    for name, section in FILES.items():
+        zero = {"reduce_bucket_size": 50_000, "allgather_bucket_size": 50_000, **section}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"zero_optimization": zero}))
+    return LmRun(
+        output=tmp_path / "run",
+        sources={"some": SourceConfig("shards")},
+        tokenizer=tmp_path / "tokenizer",
+        schedule=ScheduleConfig(10, 1),
+        text_ids=301,
+        model=SHAPE,
+        loader=LoaderConfig(row_length=64, batch_rows=8),
+        engine=EngineConfig(deepspeed=tmp_path / "near.json", micro_rows=2),
+    )
+
+
+def changed(
+    config: LmRun, file: str, tied: bool = True, average: float | None = None, **engine: bool | int
+) -> LmRun:
+    path = config.tokenizer.with_name(f"{file}.json")
+    return replace(
+        config,
+        model=replace(SHAPE, tied_head=tied),
+        optimizer=OptimizerConfig(average=average),
+        engine=replace(config.engine, deepspeed=path, **engine),
+    )
+
+
+def test_bytes_of_two_ranks(config: LmRun, tmp_path: Path):
+    """State within 10 %, and what ZeRO-3 sends to the byte."""
+    if find_spec("deepspeed") is None:
+        pytest.skip("deepspeed is not installed: the extra `train`")
+    from test_zero import launched
+
+    cases = [
+        changed(config, "near", tied=False, average=0.9, recompute=True),
+        changed(config, "far", tied=False, micro_rows=4),
+        changed(config, "far", recompute=True, average=0.9),
+        changed(config, "never", recompute=True),
+        changed(config, "two", average=0.9),
+    ]
+    paths = [str(tmp_path / f"case_{number}.yaml") for number in range(len(cases))]
+    for path, case in zip(paths, cases, strict=True):
+        save(case, path)
+    done = launched(HERE / "counting.py", [str(tmp_path / "counts.json"), *paths])
+    assert done.returncode == 0, done.stderr[-5000:]
+    counted = json.loads((tmp_path / "counts.json").read_text())
+    for number, (path, case) in enumerate(zip(paths, cases, strict=True)):
+        made = plan(case, 2, 80)
+        told = {part.name: part.gpu_bytes for part in made.parts}
+        for name, size in counted[path]["bytes"].items():
+            assert told.get(name, 0) == pytest.approx(size, rel=0.1), f"{name} of case {number}"
+        for name, size in made.sent_bytes.items():  # norms and counts are sent beside all this
+            sent = pytest.approx(counted[path]["sent"][name], abs=200 if made.stage == 2 else 0)
+            assert size == sent, f"{name} of case {number}"
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_activations_are_what_a_forward_pass_keeps(config: LmRun, recompute: bool, qk_norm: bool):
+    shape = ShapeConfig(64, 6, 4, 2, 16, 176, qk_norm=qk_norm)
+    engine = replace(config.engine, recompute=recompute, micro_rows=2)
+    config = replace(config, model=shape, engine=engine)
+    model = Transformer(shape_of(config), recompute=recompute)
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        store = tensor.untyped_storage()
+        if store.data_ptr() not in own:
+            kept[store.data_ptr()] = store.nbytes()
+        return tensor
+
+    rows, length = 2, config.loader.row_length
+    zeros = torch.zeros(rows, length, dtype=torch.int64)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        x_BTD = model.embed(zeros)
+        hidden = model(x_BTD, zeros, PackedAttention(zeros, zeros, zeros.bool()))
+    low, full = layer_activations(shape_of(config))
+    layer = 4 * rows * length * (low + full)
+    stream = 4 * rows * length * shape.width
+    expected = shape.num_layers * (stream if recompute else layer) + 2 * stream
+    # A CPU's norms keep their normalised input beside, which a GPU's fused ones do not.
+    width = shape.num_heads * shape.head_width + shape.num_kv_heads * shape.head_width
+    normed = 0 if recompute else shape.num_layers * (2 * shape.width + width * qk_norm)
+    beside = 4 * rows * length * normed
+    assert sum(kept.values()) == pytest.approx(expected + beside, rel=0.02)
+    (told,) = [part.gpu_bytes for part in plan(config, 2, 80).parts if part.name == "activations"]
+    assert told == expected + stream + (layer if recompute else 0)
+    del hidden
+
+
+def large(config: LmRun, **engine: object) -> LmRun:
+    """A model of 1.7 billion parameters."""
+    return replace(
+        config,
+        model=LARGE,
+        text_ids=151_936,
+        precision="bf16",
+        loader=LoaderConfig(row_length=8192, batch_rows=64),
+        engine=replace(config.engine, **engine),  # type: ignore[arg-type]
+    )
+
+
+def test_a_plan_says_what_to_change(config: LmRun):
+    """What it says is true: the changed config fits, the first one does not."""
+    tight = large(config, micro_rows=4)
+    made = plan(tight, 8, 80)
+    assert not made.fits and made.change
+    named = {name.removeprefix("engine."): value for name, value in made.change.items()}
+    assert plan(large(config, **({"micro_rows": 4} | named)), 8, 80).fits
+    assert plan(tight, 8, 80).total_bytes > plan(tight, 16, 80).total_bytes
+    assert not plan(large(config), 8, 5).change, "nothing makes it fit into 5 GB"
+
+
+def test_flops_and_time_are_of_the_whole_step(config: LmRun):
+    made = plan(large(config, micro_rows=1), 8, 80)
+    counts = {"positions": 64 * 8192, "pairs": 64 * 8192 * 8193 / 2}
+    counts |= {"targets_text": 32 * 8192, "targets_image": 32 * 8192}
+    expected = step_flops(made.shape, counts, {"text": made.shape.num_ids - 64, "image": 64})
+    assert made.flops == pytest.approx(expected)
+    assert made.positions == 64 * 8192
+    assert 0 < made.limit_s < made.likely_s
+    assert made.limit_s > expected / 8 / 657e12
+    assert made.checkpoint_bytes == 12 * made.parameters
+
+
+def test_one_process_and_offload(config: LmRun, tmp_path: Path):
+    """Without DeepSpeed masters are the weights; offloaded state lies on the host."""
+    alone = plan(replace(config, engine=EngineConfig()), 1, 80)
+    told = {part.name: part.gpu_bytes for part in alone.parts}
+    assert told["weights"] == 4 * alone.parameters and told["master weights"] == 0
+    assert not alone.sent_bytes
+    section = {"stage": 3, "offload_optimizer": {"device": "cpu"}}
+    (tmp_path / "offload.json").write_text(json.dumps({"zero_optimization": section}))
+    made = plan(large(config, deepspeed=tmp_path / "offload.json"), 8, 80)
+    on_host = {part.name: part.host_bytes for part in made.parts if part.host_bytes}
+    assert on_host.keys() == {"gradients", "master weights", "moments"}
+    assert made.host_bytes > sum(on_host.values())
+
+
+def test_only_what_trains_has_state(config: LmRun):
+    """With adapters masters and moments are those of the trained tables and the adapters."""
+    if find_spec("peft") is None:
+        pytest.skip("peft is not installed: the extra `train`")
+    base = replace(config, weights=config.output)
+    whole, lora = plan(base, 2, 80), plan(replace(base, lora=LoraConfig(rank=2)), 2, 80)
+    heads, kv_heads, width, mlp = 64, 32, SHAPE.width, SHAPE.mlp_width
+    ends = [(heads, width), (kv_heads, width), (kv_heads, width), (width, heads)]
+    ends += [(mlp, width), (mlp, width), (width, mlp)]
+    adapters = SHAPE.num_layers * sum(2 * (rows + columns) for rows, columns in ends)
+    assert lora.trained == adapters + lora.shape.num_ids * width
+    assert lora.parameters == whole.parameters + adapters
+    told = {part.name: part.gpu_bytes for part in lora.parts}
+    assert told["moments"] == pytest.approx(8 * lora.trained / 2, rel=0.01)
+    assert told["weights"] == pytest.approx(4 * lora.parameters / 2, rel=0.01)
+    assert lora.sent_bytes["reduce_scatter"] < whole.sent_bytes["reduce_scatter"]
+    assert lora.sent_bytes["all_gather"] > whole.sent_bytes["all_gather"]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "words", "said"),
+    [
+        (3, [], "batch_rows 8: not a multiple of 3 GPUs"),
+        (2, ["engine.deepspeed=null"], "2 GPUs need engine.deepspeed"),
+        (2, ["optimizer.muon_lr=1e-3"], "muon_lr"),
+        (2, ["loader.row_length=4096"], "max_positions 2048"),
+        (2, ["tokenizer=nowhere"], "--num-ids"),
+        (2, ["weights=nowhere", "model=null"], "no bundle is there yet"),
+        (2, ["engine.micro_rows=3"], "micro_rows 3 does not divide 4 rows"),
+    ],
+)
+def test_what_cannot_run_is_refused(
+    config: LmRun, tmp_path: Path, gpus: int, words: list[str], said: str
+):
+    save(config, tmp_path / "config.yaml")
+    line = ["plan", str(tmp_path / "config.yaml"), *words, "--gpus", str(gpus), "--memory-gb", "80"]
+    done = CliRunner().invoke(train, line)
+    assert isinstance(done.exception, ValueError) and said in str(done.exception)
+
+
+def test_the_command(config: LmRun, tmp_path: Path):
+    """A table and a verdict, or JSON; the exit status says whether it fits."""
+    save(large(config, micro_rows=4), tmp_path / "config.yaml")
+    line = ["plan", str(tmp_path / "config.yaml"), "--gpus", "8", "--memory-gb"]
+    fits = CliRunner().invoke(train, [*line, "400"])
+    assert fits.exit_code == 0 and fits.output.endswith("\nfits\n")
+    assert "moments" in fits.output and "predicted" in fits.output
+    tight = CliRunner().invoke(train, [*line, "80"])
+    assert tight.exit_code == 1 and "does not fit" in tight.output
+    found = json.loads(CliRunner().invoke(train, [*line, "80", "--json"]).output)
+    assert found["fits"] is False and found["predicted"] is True
+    assert found["change"] and found["total_bytes"] > 80e9
+    known = CliRunner().invoke(train, [*line, "400", "--num-ids", "1000", "--json"])
+    assert json.loads(known.output)["shape"]["num_ids"] == 1000

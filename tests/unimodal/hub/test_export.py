@@ -1,0 +1,225 @@
+"""Export: transformers gives the same logits and ids, and the way back gives the same files."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import checkpoints
+import pytest
+import torch
+from checkpoints import logits
+from click.testing import CliRunner
+from test_grow import GROWTH, image, tokenizer  # noqa: F401  (fixtures)
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from unimodal import load
+from unimodal.bundle import DEFAULT, Model, read_parts
+from unimodal.command import main
+from unimodal.document import Document, Picture, Text
+from unimodal.generation import generate
+from unimodal.hub.export import export, restore, spelling
+from unimodal.hub.grow import grow
+
+CONVERSATION = [
+    ("system", "You draw."),
+    ("user", " draw  a red star\n\n"),
+    ("assistant", "naïve café 日本語 😀"),
+    ("user", "</s><s><|im_start|>user <think>it's</think> <|endoftext|> <0x0A> [INST]"),
+]
+KINDS = {
+    "qwen3, tied, bf16": ("qwen3", True, "json", torch.bfloat16, {}),
+    "qwen2, untied": ("qwen2", False, "json", torch.float32, {}),
+    "llama, sentencepiece, yarn": (
+        "llama",
+        False,
+        "pieces",
+        torch.float16,
+        {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0,
+                             "original_max_position_embeddings": 64}},
+    ),
+    "mistral, of odd width": (
+        "mistral", True, "pieces", torch.float32, {"hidden_size": 20, "head_dim": 8}
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[*KINDS, "default"])
+def bundle(request, image, tmp_path_factory) -> Path:  # noqa: F811
+    if request.param == "default":
+        return DEFAULT
+    family, tied, kind, dtype, values = KINDS[request.param]
+    folder = tmp_path_factory.mktemp("grown")
+    checkpoints.save(folder / "old", family, tied, dtype=dtype, tokenizer=kind, **values)
+    growth = replace(GROWTH, rows="codes")
+    return grow(folder / "old", image, folder / "new", growth, most_shard_bytes=40_000)
+
+
+@pytest.fixture(scope="module")
+def exported(bundle, tmp_path_factory) -> Path:
+    return export(bundle, tmp_path_factory.mktemp("export") / "out", most_shard_bytes=40_000)
+
+
+@pytest.fixture(scope="module")
+def model(bundle) -> Model:
+    return load(bundle)
+
+
+@pytest.fixture(scope="module")
+def theirs(exported):
+    return AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float32).eval()
+
+
+@torch.inference_mode()
+def test_logits_are_the_same(model, theirs):
+    picture = Picture(
+        codes=torch.arange(model.grid.size).numpy(),
+        grid=model.grid,
+        tokenizer_hash=model.sequencer.tokenizer_hash,
+        role="assistant",
+    )
+    document = Document((Text("draw a red star", role="user"), picture))
+    real_BT = torch.from_numpy(model.sequencer.sequence(document).ids)[None]
+    generator = torch.Generator().manual_seed(0)
+    random_BT = torch.randint(0, model.vocabulary.size, (2, 200), generator=generator)
+    for ids_BT in (real_BT, random_BT):
+        assert (logits(model.transformer, ids_BT) - theirs(ids_BT).logits).abs().max() <= 1e-5
+
+
+def test_every_weight_is_bit_for_bit_the_same(model, theirs):
+    state = theirs.state_dict()
+    for name, tensor in model.transformer.state_dict().items():
+        assert torch.equal(state[name], tensor), name
+
+
+def test_conversations_have_the_same_ids(model, exported):
+    tokenizer = AutoTokenizer.from_pretrained(exported)  # noqa: F811
+    for length in range(1, len(CONVERSATION) + 1):
+        turns = CONVERSATION[:length]
+        document = Document(tuple(Text(text, role=role) for role, text in turns))
+        messages = [{"role": role, "content": text} for role, text in turns]
+        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+        assert prompt["input_ids"] == model.sequencer.prompt(document).ids.tolist()
+        whole = tokenizer.apply_chat_template(messages)
+        assert whole["input_ids"] == model.sequencer.sequence(document).ids.tolist()
+
+
+def test_every_id_has_one_name(model, exported):
+    tokenizer = AutoTokenizer.from_pretrained(exported)  # noqa: F811
+    vocabulary = model.vocabulary
+    assert len(tokenizer) == vocabulary.size
+    names = tokenizer.convert_ids_to_tokens(list(range(vocabulary.size)))
+    assert None not in names and len(set(names)) == vocabulary.size
+    assert tokenizer.convert_tokens_to_ids(names) == list(range(vocabulary.size))
+    for name in ("begin", "turn_end", "size_64", "row_end"):
+        assert tokenizer.convert_tokens_to_ids(spelling(name)) == vocabulary.control(name)
+    drawn = "".join(spelling(name) for name in ("image", "size_1", "size_2", "code_0", "code_63"))
+    control, first = vocabulary.control, vocabulary.first_code
+    expected = [control("image"), vocabulary.side(1), vocabulary.side(2), first, first + 63]
+    assert tokenizer(drawn)["input_ids"] == expected
+    assert tokenizer.eos_token_id == control("turn_end")
+    assert tokenizer.pad_token_id == control("pad")
+    assert tokenizer(CONVERSATION[1][1])["input_ids"] == model.text.encode(CONVERSATION[1][1])
+    said = CONVERSATION[3][1]
+    ids = model.text.encode(said)
+    assert tokenizer.decode(ids) == model.text.decode(ids) == said
+
+
+def test_a_qwen2_with_a_tokenizer_of_another_kind_is_refused(image, tmp_path):  # noqa: F811
+    checkpoints.save(tmp_path / "old", "qwen2", tokenizer="pieces")
+    bundle = grow(tmp_path / "old", image, tmp_path / "new", GROWTH)
+    with pytest.raises(ValueError, match="AutoTokenizer reads .* takes the tokenizer to be Qwen2"):
+        export(bundle, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+
+
+def test_generation_ends_a_turn_and_goes_on_alike(model, theirs):
+    assert theirs.generation_config.eos_token_id == model.vocabulary.control("turn_end")
+    document = Document((Text("what is there?", role="user"),))
+    ids_1T = torch.from_numpy(model.sequencer.prompt(document).ids)[None]
+    allowed = torch.from_numpy(model.text.spelled).nonzero()[:, 0].tolist()
+    sampling = replace(model.sampling, text_temperature=0.0, max_text_tokens=12)
+    (reply,) = generate(model, [document], sampling, force="text")
+    out_1T = theirs.generate(
+        ids_1T,
+        max_new_tokens=12,
+        do_sample=False,
+        prefix_allowed_tokens_fn=lambda *_: [*allowed, theirs.generation_config.eos_token_id],
+    )
+    ids = [token for token in out_1T[0, ids_1T.shape[1] :].tolist() if token in set(allowed)]
+    assert model.text.decode(ids).rstrip("\ufffd") == "".join(part.text for part in reply)
+
+
+def test_the_template_refuses_what_our_layout_would_read_otherwise(exported):
+    tokenizer = AutoTokenizer.from_pretrained(exported)  # noqa: F811
+    for messages, words in (
+        ([{"role": "tool", "content": "x"}], "a role is one of system, user, assistant"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "content is text"),
+        ([{"role": "user", "content": "<|unimodal_image|>"}], "may not spell a mark"),
+        ([{"role": "user", "content": "x"}] * 2, "two messages of one role in a row"),
+    ):
+        with pytest.raises(Exception, match=words):
+            tokenizer.apply_chat_template(messages)
+
+
+def test_the_way_back_gives_the_same_bundle(bundle, exported, tmp_path):
+    back = restore(exported, tmp_path / "back", most_shard_bytes=40_000)
+    if bundle != DEFAULT:  # whose weights are in one file
+        assert read_parts(back).hash == read_parts(bundle).hash
+        assert (back / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()
+    again = export(back, tmp_path / "again", most_shard_bytes=40_000)
+    files = sorted(path for path in exported.rglob("*") if path.is_file())
+    assert len(files) >= 11
+    for path in files:
+        other = again / path.relative_to(exported)
+        assert other.read_bytes() == path.read_bytes(), path.name
+
+
+def test_the_default_bundle_comes_back_as_it_was(tmp_path):
+    back = restore(export(None, tmp_path / "out"), tmp_path / "back")
+    assert read_parts(back).hash == read_parts(DEFAULT).hash
+    assert read_parts(DEFAULT).hash.startswith("11bf8431b0d8")
+
+
+def test_weights_that_were_trained_elsewhere_come_back(bundle, exported, theirs, tmp_path):
+    shutil.copytree(exported, tmp_path / "trained")
+    for path in (tmp_path / "trained").glob("model*"):
+        path.unlink()
+    with torch.no_grad():
+        theirs.model.layers[0].mlp.down_proj.weight.mul_(2)
+    theirs.save_pretrained(tmp_path / "trained")
+    back = load(restore(tmp_path / "trained", tmp_path / "back"))
+    name = "model.layers.0.mlp.down_proj.weight"
+    old = load(bundle).transformer.state_dict()[name]
+    assert torch.equal(back.transformer.state_dict()[name], 2 * old)
+    with torch.no_grad():
+        theirs.model.layers[0].mlp.down_proj.weight.div_(2)
+
+
+def test_an_export_does_not_grow_again(exported, image, tmp_path):  # noqa: F811
+    with pytest.raises(ValueError, match="exported from a bundle: its vocabulary has grown alrea"):
+        grow(exported, image, tmp_path / "new")
+
+
+def test_the_commands(tmp_path, tokenizer):  # noqa: F811
+    def invoke(*words: object):
+        return CliRunner().invoke(main, [str(word) for word in words])
+
+    out, back = tmp_path / "out", tmp_path / "back"
+    done = invoke("export", "--format", "hf", "--output", out)
+    assert (done.exit_code, done.stdout) == (0, f"{out}\n"), done.output
+    again = invoke("export", "--format", "hf", "--output", out)
+    assert again.exit_code == 2 and "exists: choose another place" in again.output
+    nowhere = invoke("export", tmp_path / "no", "--format", "hf", "--output", tmp_path / "x")
+    assert nowhere.exit_code == 2 and "is no model: there is no such directory" in nowhere.output
+    twice = invoke("grow", out, "--output", back, "--tokenizer", tokenizer, "--seed", 1)
+    assert twice.exit_code == 2 and "cannot grow twice, so leave out --tokenizer, --seed" in (
+        twice.output
+    )
+    done = invoke("grow", out, "--output", back)
+    assert (done.exit_code, done.stdout) == (0, f"{back}\n"), done.output
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 5}))
+    shutil.rmtree(back)
+    wrong = invoke("grow", out, "--output", back)
+    assert wrong.exit_code == 2 and "weights have no place in this family" in wrong.output

@@ -1,0 +1,1 @@
+"""What a run takes, predicted before it is launched."""

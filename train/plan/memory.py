@@ -1,0 +1,241 @@
+"""The memory of one GPU of a run, by part, from what is known before anything is allocated.
+
+weights, their float32 masters, moments, average    counted from the model's parameters
+gathered parameters, buckets                        DeepSpeed's rules (see gathers.py)
+activations, loss                                   tensors that transformer.py and
+                                                    cross_entropy.py keep for their backward
+image tokenizer, reserve                            the latter a guess
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any, Literal
+
+import torch
+
+from unimodal.cross_entropy import CHUNK_LOGITS
+from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.transformer import TransformerConfig
+
+from ..lm import LmRun
+from .gathers import Gathers, Rules, gathers
+
+FP32 = 4
+MOMENTS = 2  # of AdamW
+CONTEXT_BYTES = 2.5e9  # a guess: CUDA's context, NCCL's buffers, kernels' workspaces
+FRAGMENTS = 0.05  # a guess: share of the rest that the allocator cannot use
+# DeepSpeed's defaults, in elements
+DEFAULTS = {
+    "reduce_bucket_size": 500_000_000,
+    "allgather_bucket_size": 500_000_000,
+    "stage3_prefetch_bucket_size": 50_000_000,
+    "stage3_param_persistence_threshold": 100_000,
+    "stage3_max_reuse_distance": 1_000_000_000,
+    "sub_group_size": 1_000_000_000,
+}
+When = Literal["always", "pass", "update"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bytes of one GPU."""
+
+    name: str
+    gpu_bytes: int
+    when: When = "always"
+    """There during the whole run, only while a pass is computed, or only while weights change."""
+    host_bytes: int = 0
+    """What lies in the host's memory instead."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a rank of a run does in a step."""
+
+    config: LmRun
+    shape: TransformerConfig
+    tokenizer: TokenizerConfig | None
+    """The image tokenizer's; None: it is not there yet."""
+    sizes: dict[str, int]
+    """Elements of each parameter."""
+    trained: frozenset[str]
+    """Names of the parameters that change: all but with LoRA."""
+    ranks: int
+    micro_rows: int
+    accumulation: int
+    zero: Mapping[str, Any] | None
+    """DeepSpeed's section zero_optimization; None: one process alone."""
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all of them."""
+        return sum(self.sizes.values())
+
+    @property
+    def num_trained(self) -> int:
+        """Elements that change."""
+        return sum(self.sizes[name] for name in self.trained)
+
+    @property
+    def stage(self) -> int:
+        """Of ZeRO; 0: one process alone."""
+        return self.zero["stage"] if self.zero is not None else 0
+
+    @property
+    def low_bytes(self) -> int:
+        """Of a number in matrix products."""
+        return 2 if self.config.precision == "bf16" else FP32
+
+    @property
+    def share(self) -> int:
+        """Elements that one rank steps: under ZeRO-3 of each parameter, with padding."""
+        if self.stage < 3:
+            return math.ceil(self.num_trained / self.ranks)
+        return sum(math.ceil(self.sizes[name] / self.ranks) for name in self.trained)
+
+    @property
+    def positions(self) -> int:
+        """Of a micro-step."""
+        return self.micro_rows * self.config.loader.row_length
+
+    @property
+    def num_codes(self) -> int:
+        """Ids of pictures; 0: unknown."""
+        return prod(self.tokenizer.levels) if self.tokenizer is not None else 0
+
+    @cached_property
+    def gathers(self) -> Gathers:
+        """Of a micro-step under ZeRO-3."""
+        engine = self.config.engine
+        rules = Rules(
+            self.setting("stage3_param_persistence_threshold"),
+            self.setting("stage3_max_reuse_distance"),
+            self.setting("stage3_prefetch_bucket_size"),
+        )
+        layers = self.shape.num_layers
+        return gathers(self.sizes, layers, engine.recompute, engine.compile, rules)
+
+    def setting(self, name: str) -> int:
+        """Of DeepSpeed, in elements."""
+        assert self.zero is not None, "only DeepSpeed has settings"
+        return int(self.zero.get(name, DEFAULTS[name]))
+
+    def offloads(self, what: Literal["optimizer", "param"]) -> bool:
+        """Whether it lies in the host's memory."""
+        there = (self.zero or {}).get(f"offload_{what}") or {}
+        return there.get("device", "none") != "none"
+
+
+def parts(run: Work) -> list[Part]:
+    """All of them."""
+    found = [*_state(run), *_buffers(run), *_activations(run), _loss(run), _pictures(run)]
+    some = sum(part.gpu_bytes for part in found if part.when != "update")
+    return [*found, Part("reserve", int(CONTEXT_BYTES + FRAGMENTS * some), note="a guess")]
+
+
+def _state(run: Work) -> list[Part]:
+    """What stays from step to step."""
+    share, optimizer, weights = run.share, run.offloads("optimizer"), run.offloads("param")
+    held, whole = run.num_trained, run.parameters
+    if run.stage == 3:
+        held, whole = share, sum(math.ceil(size / run.ranks) for size in run.sizes.values())
+    gradient_bytes = {0: held * FP32, 1: held * FP32, 2: share * FP32, 3: share * FP32}[run.stage]
+    if run.stage == 1 and run.low_bytes < FP32:
+        gradient_bytes += held * run.low_bytes  # both are kept
+    masters = 0 if run.zero is None else share * FP32
+    parts = [
+        _part("weights", whole * (run.low_bytes if run.zero is not None else FP32), weights),
+        _part("gradients", gradient_bytes, optimizer),
+        _part("master weights", masters, optimizer),
+        _part("moments", MOMENTS * share * FP32, optimizer),
+    ]
+    if run.config.optimizer.average is not None:
+        parts.append(_part("average", share * FP32, optimizer))
+    return parts
+
+
+def _part(name: str, size: int, is_offloaded: bool) -> Part:
+    if is_offloaded:
+        return Part(name, 0, host_bytes=size, note="on the host")
+    return Part(name, size)
+
+
+def _buffers(run: Work) -> list[Part]:
+    """What communication and the update need for a while."""
+    largest = max(run.sizes.values())
+    if run.zero is None:
+        casts = run.parameters * run.low_bytes if run.low_bytes < FP32 else 0
+        return [Part("weights in bf16", casts, "pass")]
+    bucket = run.setting("reduce_bucket_size")
+    if run.stage < 3:
+        num_buckets = 2 if run.zero.get("overlap_comm") else 1
+        held = num_buckets * min(bucket, run.num_trained) + largest
+        whole = min(run.setting("allgather_bucket_size"), run.parameters)
+        return [
+            Part("gradient buckets", held * run.low_bytes, "pass"),
+            Part("weights under way", whole * run.low_bytes, "update"),
+        ]
+    live = run.gathers.most_live
+    under_way = max(largest, min(run.setting("stage3_prefetch_bucket_size"), run.parameters))
+    buckets = bucket if run.zero.get("contiguous_gradients", True) else 0
+    scattered = max(largest, min(bucket, run.parameters))
+    parts = [
+        Part("gathered parameters", (live + under_way) * run.low_bytes, "pass"),
+        Part("gradient bucket", buckets * run.low_bytes),
+        Part("gradients under way", (largest + scattered) * run.low_bytes, "pass"),
+    ]
+    if not run.offloads("optimizer"):
+        copied = min(run.setting("sub_group_size"), run.share)
+        parts.append(Part("gradients of the update", copied * FP32, "update"))
+    return parts
+
+
+def layer_activations(shape: TransformerConfig) -> tuple[int, int]:
+    """Numbers of one position that a layer keeps for its backward pass: in the dtype of matrix
+    products, and float32.
+    """
+    heads, kv_heads = shape.num_heads * shape.head_width, shape.num_kv_heads * shape.head_width
+    residual = 4 * shape.width  # two inputs of norms, two outputs
+    attention = heads + 2 * kv_heads + 2 * heads  # q k v, what comes out, and its copy by position
+    normed = heads + kv_heads if shape.qk_norm else 0
+    mlp = 4 * shape.mlp_width  # gate, its silu, up, their product
+    return residual + attention + normed + mlp, shape.num_heads  # and each row's log-sum of scores
+
+
+def _activations(run: Work) -> list[Part]:
+    low, full = layer_activations(run.shape)
+    layer = run.positions * (low * run.low_bytes + full * FP32)
+    stream = run.positions * run.shape.width * run.low_bytes
+    layers = run.shape.num_layers
+    recompute = run.config.engine.recompute
+    kept = layers * stream + layer if recompute else layers * layer
+    widest = 3 * run.shape.mlp_width + 2 * run.shape.width
+    return [
+        Part("activations", kept + 3 * stream, "pass",
+             note="computed again" if recompute else "kept"),
+        Part("their gradients", run.positions * widest * run.low_bytes, "pass"),
+    ]  # fmt: skip
+
+
+def _loss(run: Work) -> Part:
+    """The head's gradient, that of the hidden vectors, and a chunk of logits (cross_entropy.py)."""
+    head = run.shape.num_ids * run.shape.width
+    gradient = head * FP32 + (head * run.low_bytes if run.low_bytes < FP32 else 0)
+    hidden = run.positions * run.shape.width * run.low_bytes
+    chunk = CHUNK_LOGITS["cuda"] * (2 * FP32 + run.low_bytes)
+    return Part("loss", gradient + hidden + chunk, "pass", note="no whole logits")
+
+
+def _pictures(run: Work) -> Part:
+    """The tokenizer's weights, and a row of pictures that it encodes."""
+    shape = run.tokenizer
+    if shape is None:
+        return Part("image tokenizer", 0, note="unknown: it is not there yet")
+    with torch.device("meta"):
+        weights = sum(p.numel() for p in ImageTokenizer(shape).parameters())
+    numbers = 3 * shape.encoder_width + 3 * (shape.patch + 2 * shape.margin) ** 2
+    return Part("image tokenizer", FP32 * (weights + run.config.loader.row_length * numbers))

@@ -1,0 +1,304 @@
+"""What a run will take, before it is launched: memory, traffic, arithmetic and time of each GPU.
+
+In: a run's config and the GPUs. Out: bytes by part (see memory.py), whether they fit, and if not
+what to change. Nothing is allocated, nothing downloaded, and no GPU is needed.
+
+Letters: W ranks.
+"""
+
+import math
+from dataclasses import asdict, dataclass, field, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unimodal import config as configuration
+from unimodal.bundle import Layout
+from unimodal.tokenizer.autoencoder import CONFIG, TokenizerConfig
+from unimodal.transformer import Transformer, TransformerConfig
+from unimodal.vocabulary import Vocabulary
+
+from ..flops import step_flops
+from ..initial import TEXT_IDS, ShapeConfig
+from ..lm import LmRun
+from ..lora import adapted
+from .memory import FP32, MOMENTS, Part, Work, parts
+
+GB = 1e9
+FP32_SPEED = 67 / 989  # of an H100 or H200 in float32 over that in bfloat16
+GPUS_A_NODE = 8
+STAGES = ("zero3.json", "zero3_offload.json")  # in configs/; the second needs less memory
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What a GPU can do a second."""
+
+    limit_flops: float
+    """Of packed rows when nothing but matrix products and attention takes time."""
+    likely_flops: float
+    """As the best runs of comparable models reach."""
+    memory_bytes: float
+    """Read or written."""
+    node_bytes: float
+    """Sent to the GPUs of the same node (NVLink)."""
+    network_bytes: float = 50e9
+    """Sent to other nodes (400 Gb/s for each GPU)."""
+    host_bytes: float = 50e9
+    """To or from the host's memory (PCIe 5)."""
+
+
+GPUS = {
+    "H200": Gpu(657e12, 459e12, 4.3e12, 450e9),
+    "H100": Gpu(657e12, 459e12, 3.0e12, 450e9),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The forecast for one GPU of a run."""
+
+    parameters: int
+    trained: int
+    """Parameters that change."""
+    shape: TransformerConfig
+    num_gpus: int
+    gpu: str
+    memory_gb: float
+    stage: int
+    """Of ZeRO; 0: one process alone."""
+    micro_rows: int
+    accumulation: int
+    positions: int
+    """Of a step, over all GPUs."""
+    parts: list[Part]
+    sent_bytes: dict[str, int]
+    """In a step, by collective."""
+    flops: float
+    """Useful ones of a step, over all GPUs; each row one document, half of whose targets are
+    codes."""
+    limit_s: float
+    likely_s: float
+    """Of a step."""
+    checkpoint_bytes: int
+    """Of all ranks together."""
+    disk_bytes: int
+    """Of the checkpoints that are kept and the one that is being written."""
+    host_bytes: int
+    """Of one rank: what is offloaded, and the copy of a checkpoint that is being written."""
+    change: dict[str, Any] = field(default_factory=dict)
+    """Settings with which it fits; empty where it fits, or where none was found."""
+
+    @property
+    def total_bytes(self) -> int:
+        """The most that is there at once."""
+        by_when = {when: 0 for when in ("always", "pass", "update")}
+        for part in self.parts:
+            by_when[part.when] += part.gpu_bytes
+        return by_when["always"] + max(by_when["pass"], by_when["update"])
+
+    @property
+    def fits(self) -> bool:
+        """Whether the GPU's memory holds it."""
+        return self.total_bytes <= self.memory_gb * GB
+
+    @property
+    def positions_per_s(self) -> float:
+        """Over all GPUs, at the likely pace."""
+        return self.positions / self.likely_s
+
+    def as_json(self) -> dict[str, Any]:
+        """All numbers, by name."""
+        found = asdict(self)
+        more = ("total_bytes", "fits", "positions_per_s")
+        return found | {name: getattr(self, name) for name in more} | {"predicted": True}
+
+
+def plan(
+    config: LmRun, num_gpus: int, memory_gb: float, gpu: str = "H100", num_ids: int | None = None
+) -> Plan:
+    """The forecast, with the changes that make it fit where it does not.
+
+    ValueError for a config that cannot run on so many GPUs, or whose model cannot be known.
+    """
+    shape = shape_of(config, num_ids)
+    made = _plan(config, shape, num_gpus, memory_gb, gpu)
+    return made if made.fits else replace(made, change=_change(config, shape, made))
+
+
+def shape_of(config: LmRun, num_ids: int | None = None) -> TransformerConfig:
+    """The model of a run: its bundle's, or else its `model` section with `num_ids` ids (None: those
+    of its tokenizers).
+    """
+    if config.weights is not None and (config.weights / "config.json").exists():
+        return configuration.load(Layout, config.weights / "config.json").transformer
+    if config.weights is not None and config.model is None:
+        raise ValueError(
+            f"weights {config.weights}: no bundle is there yet; give the model section of the "
+            "config, so that its shape is known"
+        )
+    if num_ids is None:
+        tokenizer = _tokenizer(config)
+        if tokenizer is None:
+            raise ValueError(
+                f"tokenizer {config.tokenizer}: no image tokenizer is there, so the number of ids "
+                "is unknown; train it first, or say --num-ids"
+            )
+        num_ids = Vocabulary(config.text_ids or TEXT_IDS, prod(tokenizer.levels)).size
+    return TransformerConfig(num_ids=num_ids, **asdict(config.model or ShapeConfig()))
+
+
+def _tokenizer(config: LmRun) -> TokenizerConfig | None:
+    path = config.tokenizer / CONFIG
+    return configuration.load(TokenizerConfig, path) if path.exists() else None
+
+
+def _plan(
+    config: LmRun, shape: TransformerConfig, num_gpus: int, memory_gb: float, gpu: str
+) -> Plan:
+    run = _run(config, shape, num_gpus)
+    found = parts(run)
+    sent = traffic(run)
+    flops = _flops(run)
+    kinds = 1 + MOMENTS + (config.optimizer.average is not None)
+    checkpoint = FP32 * kinds * run.num_trained
+    copies = config.loop.keep_checkpoints + 1
+    host = sum(part.host_bytes for part in found) + checkpoint // num_gpus
+    limit_s, likely_s = _times(run, flops, sum(sent.values()), GPUS[gpu])
+    return Plan(
+        parameters=run.parameters,
+        trained=run.num_trained,
+        shape=shape,
+        num_gpus=num_gpus,
+        gpu=gpu,
+        memory_gb=memory_gb,
+        stage=run.stage,
+        micro_rows=run.micro_rows,
+        accumulation=run.accumulation,
+        positions=config.loader.batch_rows * config.loader.row_length,
+        parts=found,
+        sent_bytes=sent,
+        flops=flops,
+        limit_s=limit_s,
+        likely_s=likely_s,
+        checkpoint_bytes=checkpoint,
+        disk_bytes=checkpoint * copies,
+        host_bytes=host,
+    )
+
+
+def _run(config: LmRun, shape: TransformerConfig, num_gpus: int) -> Work:
+    rows, left = divmod(config.loader.batch_rows, num_gpus)
+    if left or not rows:
+        raise ValueError(
+            f"loader.batch_rows {config.loader.batch_rows}: not a multiple of {num_gpus} GPUs"
+        )
+    if config.engine.deepspeed is None and num_gpus > 1:
+        raise ValueError(
+            f"{num_gpus} GPUs need engine.deepspeed, such as engine.deepspeed=configs/zero3.json"
+        )
+    if config.loader.row_length > shape.max_positions:
+        raise ValueError(
+            f"loader.row_length {config.loader.row_length} exceeds the model's max_positions "
+            f"{shape.max_positions}"
+        )
+    settings = config.engine.zero(rows, config.optimizer.clip, config.precision == "bf16")
+    if settings is not None and config.optimizer.muon_lr is not None:
+        raise ValueError("optimizer.muon_lr: not with engine.deepspeed; leave it out")
+    micro_rows = min(config.engine.micro_rows or rows, rows)
+    with torch.device("meta"):
+        model = Transformer(shape)
+        if config.lora is not None:
+            adapted(model, config.lora)
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    trained = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
+    zero = settings["zero_optimization"] if settings is not None else None
+    accumulation = math.ceil(rows / micro_rows)
+    return Work(
+        config, shape, _tokenizer(config), sizes, trained, num_gpus, micro_rows,
+        accumulation, zero)  # fmt: skip
+
+
+def traffic(run: Work) -> dict[str, int]:
+    """Bytes that one rank sends in a step, by collective, as rings do it: of a tensor that is
+    gathered or scattered (W - 1) / W, of one that is summed twice that.
+    """
+    if run.zero is None or run.ranks == 1:
+        return {}
+    sent = run.low_bytes * (run.ranks - 1)  # for each element of a rank's share
+    if run.stage < 3:
+        times = run.accumulation if run.stage == 2 else 1
+        return {"all_reduce": 2 * times * sent * run.share, "all_gather": sent * run.share}
+    gathered = 0
+    for name, times in run.gathers.times.items():
+        # What stays is gathered once, after the update.
+        gathered += math.ceil(run.sizes[name] / run.ranks) * (times * run.accumulation or 1)
+    return {"all_gather": sent * gathered, "reduce_scatter": sent * run.share * run.accumulation}
+
+
+def _flops(run: Work) -> float:
+    rows, length = run.config.loader.batch_rows, run.config.loader.row_length
+    positions = rows * length
+    counts = {
+        "positions": positions,
+        "pairs": rows * length * (length + 1) / 2,
+        "targets_text": positions / 2,
+        "targets_image": positions / 2,
+    }
+    codes = run.num_codes
+    return step_flops(run.shape, counts, {"text": run.shape.num_ids - codes, "image": codes})
+
+
+def _times(run: Work, flops: float, sent_bytes: int, gpu: Gpu) -> tuple[float, float]:
+    """(at the GPU's limit, likely) seconds of a step. Traffic hides behind arithmetic as far as it
+    can; the update hides behind nothing.
+    """
+    done = flops / run.ranks * (4 / 3 if run.config.engine.recompute else 1)
+    if run.low_bytes == FP32:
+        done /= FP32_SPEED
+    link = gpu.node_bytes if run.ranks <= GPUS_A_NODE else gpu.network_bytes
+    masters = 2 * FP32 * (1 + MOMENTS) + 3 * FP32  # read and written; and the gradient, twice read
+    update_s = run.share * masters / gpu.memory_bytes
+    if run.offloads("optimizer"):
+        update_s = run.share * (FP32 + run.low_bytes + masters) / gpu.host_bytes
+    sent_s = sent_bytes / link
+    limit_s, likely_s = (
+        max(done / speed, sent_s) + update_s for speed in (gpu.limit_flops, gpu.likely_flops)
+    )
+    return limit_s, likely_s
+
+
+def _change(config: LmRun, shape: TransformerConfig, tight: Plan) -> dict[str, Any]:
+    """The first of these changes with which it fits: each alone, then all up to each."""
+    folder = (config.engine.deepspeed or Path("configs/zero3.json")).parent
+    halves = tight.micro_rows
+    single: list[dict[str, Any]] = [] if config.engine.recompute else [{"engine.recompute": True}]
+    while halves % 2 == 0:
+        halves //= 2
+        single.append({"engine.micro_rows": halves})
+    later = STAGES[STAGES.index("zero3.json") :] if tight.stage < 3 else STAGES[-1:]
+    single += [
+        {"engine.deepspeed": str(folder / name)} for name in later if (folder / name).exists()
+    ]
+    single += [{"gpus": tight.num_gpus * times} for times in (2, 4, 8, 16)]
+    together: list[dict[str, Any]] = [{}]
+    for one in single:
+        together.append(together[-1] | one)
+    for change in [*single, *together[1:]]:
+        if _fits(config, shape, tight, change):
+            return change
+    return {}
+
+
+def _fits(config: LmRun, shape: TransformerConfig, tight: Plan, change: dict[str, Any]) -> bool:
+    named = {name.removeprefix("engine."): value for name, value in change.items() if "." in name}
+    if "deepspeed" in named:
+        named["deepspeed"] = Path(named["deepspeed"])
+    changed = replace(config, engine=replace(config.engine, **named))
+    try:
+        gpus = change.get("gpus", tight.num_gpus)
+        return _plan(changed, shape, gpus, tight.memory_gb, tight.gpu).fits
+    except ValueError:  # rows that do not divide
+        return False

@@ -1,0 +1,334 @@
+"""The engine of a run: a process alone, or many, with weights and their state in parts on all.
+
+`Engine` (process.py) is a single process; `ZeroEngine` the same over many, whose weights, gradients
+and optimizer state DeepSpeed's ZeRO keeps in parts (Rajbhandari et al., 2020). No other file knows
+DeepSpeed. Both take the same steps: the gradient is that of the global batch's loss, whatever the
+ranks and micro-batches.
+"""
+
+import json
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from unimodal.kernels import Kind, obstacle
+
+from .checkpoint import AVERAGE, MASTER, Checkpoint, Piece
+from .engine import Engine, adam_steps, set_rates
+from .learner import Learner
+from .optimizer import OptimizerConfig, build, whole_shape
+from .ranks import Ranks
+from .schedule import ScheduleConfig
+
+M = TypeVar("M", bound=nn.Module)
+MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
+# What the run's own settings decide, so that a DeepSpeed file must not.
+OURS = (
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "optimizer",
+    "scheduler",
+    "bf16",
+    "fp16",
+    "torch_autocast",
+)
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How the work of a step is done; no setting here changes what is learned."""
+
+    deepspeed: Path | None = None
+    """A DeepSpeed JSON file, such as configs/zero3.json; None: one process alone."""
+    micro_rows: int | None = None
+    """Rows of a rank that go through the model at once; None: all of a step's."""
+    recompute: bool = False
+    """Keep no activations inside a layer and compute them again for the backward pass: a third
+    more work, a fraction of the memory."""
+    compile: bool = False
+    """Compile each layer with torch.compile (needs a C++ compiler or a GPU)."""
+    attention: Kind = "auto"
+    """Kernels: flash (flash-attn), flex (FlexAttention), sdpa (a document at a time), or the first
+    of them that can be."""
+    timeout_s: float = 1800
+    """Ranks wait so long for one another, at the start and later."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        found = [] if self.timeout_s > 0 else [f"timeout_s {self.timeout_s}: above 0"]
+        if self.micro_rows is not None and self.micro_rows < 1:
+            found.append(f"micro_rows {self.micro_rows}: at least 1")
+        if self.deepspeed is not None:
+            try:
+                zero_settings(self.deepspeed, 1, 1, 1.0, False)
+            except ValueError as error:
+                found.append(str(error).removeprefix("engine."))
+        return found
+
+    def obstacles(self) -> list[str]:
+        """What this machine lacks, one sentence each; a plan may be made without it."""
+        found = []
+        if self.deepspeed is not None and find_spec("deepspeed") is None:
+            found.append("engine.deepspeed: not installed; pip install 'unimodal[train]'")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if problem := obstacle(self.attention, device, torch.bfloat16):
+            found.append(f"engine.attention {self.attention}: {problem}")
+        return found
+
+    def zero(self, rows: int, clip: float, bf16: bool) -> dict[str, Any] | None:
+        """DeepSpeed's settings for so many rows of a rank; None without DeepSpeed."""
+        micro_rows = self.micro_rows or rows
+        if rows % micro_rows:
+            raise ValueError(
+                f"engine.micro_rows {micro_rows} does not divide {rows} rows of a rank"
+            )
+        if self.deepspeed is not None:
+            return zero_settings(self.deepspeed, micro_rows, rows // micro_rows, clip, bf16)
+        return None
+
+
+class ZeroEngine(Engine):
+    """Over many ranks, or one: weights and their state lie in parts on all of them."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        optimizers: list[torch.optim.Optimizer],
+        schedule: ScheduleConfig,
+        clip: float,
+        average: float | None,
+        ranks: Ranks,
+        settings: dict[str, Any],
+    ):
+        """`settings`: see `zero_settings`; the learner comes from `sharded` with the same ones, and
+        its one optimizer works on each weight alone.
+        """
+        super().__init__(learner, optimizers, schedule, clip, average, ranks)
+        assert len(optimizers) == 1, "Muon is refused beside ZeRO"
+        deepspeed = _deepspeed()
+        self.stage = settings["zero_optimization"]["stage"]
+        if self.stage == 3:
+            for parameter in learner.outside:
+                deepspeed.zero.register_external_parameter(learner, parameter)
+        self.engine, self.zero, *_ = deepspeed.initialize(
+            model=learner, optimizer=optimizers[0], config=settings, dist_init_required=False
+        )
+
+    @torch.no_grad()
+    def pieces(self) -> dict[str, Piece]:
+        """As Engine's: the range of each parameter that lies on this rank."""
+        found = {}
+        for name, parameter in self.named.items():
+            where = self._where(parameter)
+            if where is None:
+                continue
+            tensors = self._local(parameter, where)
+            if self.averages:
+                tensors[AVERAGE] = self.averages[name]
+            found[name] = Piece(whole_shape(parameter), where[0], tensors)
+        return found
+
+    @torch.no_grad()
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """As Engine's. The learner's weights must already be the checkpoint's (see `sharded`)."""
+        self._check(checkpoint)
+        for flat in self._flats():
+            state = {moment: torch.zeros_like(flat) for moment in MOMENTS}
+            self.zero.optimizer.state[flat] = {"step": adam_steps(checkpoint), **state}
+        for name, parameter in self.named.items():
+            if (where := self._where(parameter)) is None:
+                continue
+            for kind, tensor in self._local(parameter, where).items():
+                tensor.copy_(checkpoint.read(name, kind, *where))
+            if self.average is not None:
+                average = checkpoint.read(name, AVERAGE, *where)
+                self.averages[name] = average.to(self.engine.device)
+
+    def _forward(self, part: Any, norms: Mapping[str, float] | None) -> dict[str, Tensor]:
+        return self.engine(part, norms)
+
+    def _backward(self, total: Tensor, is_last: bool) -> None:
+        # ZeRO takes the mean over ranks of what is the sum here.
+        self.engine.backward(total * self.ranks.world_size, scale_wrt_gas=False)
+        if not is_last:
+            self.engine.step()  # counts the micro-batch, and no more
+
+    def _forget(self) -> None:
+        pass  # the run stops: what was gathered goes with it
+
+    def _update(self, factor: float) -> float:
+        set_rates(self.zero, factor)
+        self.engine.step()
+        if not self.engine.was_step_applied():  # it is left out without a word
+            return math.nan
+        return float(self.engine.get_global_grad_norm())
+
+    def _masters(self) -> dict[str, Tensor]:
+        return {name: piece.tensors[MASTER] for name, piece in self.pieces().items()}
+
+    def _where(self, parameter: Any) -> tuple[int, int] | None:
+        """Which range of the flat parameter lies here; None: nothing of it."""
+        if self.stage == 3:
+            length = parameter.ds_tensor.ds_numel
+            start = dist.get_rank() * length if dist.is_initialized() else 0
+            stop = min(start + length, parameter.ds_numel)
+            return (start, stop) if start < stop else None
+        if parameter._hp_mapping is None:
+            return None
+        address = parameter._hp_mapping.lp_fragment_address
+        return address.start, address.start + address.numel
+
+    def _local(self, parameter: Any, where: tuple[int, int]) -> dict[str, Tensor]:
+        """The tensors of that range, live; moments once there are some."""
+        from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
+
+        length = where[1] - where[0]
+        has_state = all(self.zero.optimizer.state.get(flat) for flat in self._flats())
+        kinds = MOMENTS if has_state else ()
+        if self.stage == 3:  # the last range is filled up to the length of the others
+            found = {MASTER: safe_get_local_fp32_param(parameter)}
+            found |= {kind: safe_get_local_optimizer_state(parameter, kind) for kind in kinds}
+            return {kind: tensor[:length] for kind, tensor in found.items()}
+        mapping = parameter._hp_mapping
+        state = self.zero.optimizer.state[self._flats()[mapping.param_group_index]]
+        address = mapping.hp_fragment_address
+        found = {MASTER: mapping.get_hp_fragment()}
+        return found | {k: state[k].narrow(0, address.start, address.numel) for k in kinds}
+
+    def _flats(self) -> list[Tensor]:
+        """The flat master weights that the optimizer steps."""
+        if self.stage == 3:
+            return self.zero.fp32_partitioned_groups_flat
+        for name in ("single_partition_of_fp32_groups", "fp32_groups_flat_partition"):
+            if hasattr(self.zero, name):
+                return getattr(self.zero, name)
+        raise AssertionError("ZeRO keeps flat master weights")
+
+
+@dataclass(frozen=True)
+class Build(Generic[M]):
+    """How a model's weights come to be: made by `make`, each parameter filled by name and shape."""
+
+    make: Callable[[], M]
+    fill: Callable[[str, tuple[int, ...]], Tensor]
+
+
+def sharded(build: Build[M], settings: dict[str, Any] | None, device: str, ranks: Ranks) -> M:
+    """The model of a Build on the device. Under ZeRO-3 no rank ever holds more of it than one
+    parameter, which rank 0 fills; with other settings, or None, each holds all of it.
+    """
+    parts = settings is not None and settings["zero_optimization"]["stage"] == 3
+    if settings is not None and parts:
+        with _partitioning(settings):
+            model = build.make()
+    else:
+        with torch.device("meta"):
+            model = build.make()
+        model.to_empty(device=device)
+    for name, parameter in model.named_parameters():
+        with _gathered(parameter) if parts else nullcontext(), torch.no_grad():
+            if not parts or ranks.is_first:
+                parameter.copy_(build.fill(name, tuple(parameter.shape)))
+    return model
+
+
+def engine(
+    learner: Learner, optimizer: OptimizerConfig, schedule: ScheduleConfig, ranks: Ranks,
+    settings: dict[str, Any] | None, config: EngineConfig, bf16: bool,
+) -> Engine:  # fmt: skip
+    """The engine of a learner whose model comes from `sharded` with the same settings."""
+    if config.compile:
+        _compile(learner.model.model.layers, settings)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    optimizers = build(learner.model, optimizer, "model.layers.", dtype, learner.undecayed)
+    common = learner, optimizers, schedule, optimizer.clip, optimizer.average, ranks
+    return Engine(*common) if settings is None else ZeroEngine(*common, settings)
+
+
+def _compile(layers: nn.ModuleList, settings: dict[str, Any] | None) -> None:
+    """Compile the layers' forward passes. ZeRO-3 must gather a whole layer around its compiled
+    forward, or its hooks break the graph at every projection.
+    """
+    if settings is not None and settings["zero_optimization"]["stage"] == 3:
+        _deepspeed().utils.set_z3_leaf_modules(layers, [type(layers[0])])
+    for layer in layers:
+        layer.forward = torch.compile(layer.forward)
+
+
+def zero_settings(
+    path: Path, micro_rows: int, accumulation: int, clip: float, bf16: bool
+) -> dict[str, Any]:
+    """DeepSpeed's settings: those of a JSON file, and those that the run decides.
+
+    ValueError where the file has one of the latter, or something that cannot be done.
+    """
+    try:
+        given = json.loads(path.read_text())
+        stage = given["zero_optimization"]["stage"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"engine.deepspeed {path}: no JSON with zero_optimization.stage ({error!r})"
+        ) from error
+    zero = given["zero_optimization"]
+    problems = [f"{name}: the run's own settings decide it" for name in OURS if name in given]
+    if stage not in (1, 2, 3):
+        problems.append(f"zero_optimization.stage {stage}: 1, 2 or 3")
+    for name in ("offload_optimizer", "offload_param"):
+        if zero.get(name, {}).get("device") == "nvme":
+            problems.append(f"zero_optimization.{name}: to cpu, not to nvme")
+    if problems:
+        raise ValueError(f"engine.deepspeed {path}: " + "; ".join(problems))
+    return {
+        **given,
+        "train_micro_batch_size_per_gpu": micro_rows,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": clip,
+        "bf16": {"enabled": bf16},
+        "data_types": {"grad_accum_dtype": "fp32", **given.get("data_types", {})},
+        "zero_allow_untested_optimizer": True,  # AdamW works on flat ranges as on tensors
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 2**31,
+    }
+
+
+def _deepspeed() -> Any:
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    import deepspeed  # seconds
+
+    # What DeepSpeed calls has a new name in torch: nothing that a user could change.
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.", FutureWarning)
+    # Compiled for minutes on a CPU, and used by inference alone.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.utils.logger.setLevel("WARNING")
+    if not dist.is_initialized():  # one process alone, launched or not
+        os.environ.setdefault("LOCAL_RANK", "0")  # is asked for
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    deepspeed.init_distributed(dist_init_required=False)
+    return deepspeed
+
+
+@contextmanager
+def _partitioning(settings: dict[str, Any] | None) -> Iterator[None]:
+    """Modules that are made in here keep a part of each parameter only."""
+    deepspeed = _deepspeed()
+    # The dtype is left to the settings: one that is given is misread where there is no float16.
+    with deepspeed.zero.Init(config_dict_or_path=settings, mem_efficient_linear=False):
+        yield
+
+
+def _gathered(parameter: nn.Parameter) -> Any:
+    return _deepspeed().zero.GatheredParameters([parameter], modifier_rank=0)

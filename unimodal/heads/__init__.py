@@ -1,0 +1,1 @@
+"""Image heads: how an image is predicted, learned and drawn."""

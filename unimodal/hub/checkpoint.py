@@ -1,0 +1,350 @@
+"""Checkpoints of the Llama, Mistral, Qwen2 and Qwen3 families, as Hugging Face lays them out.
+
+In: a directory or a hub id. Out: the configuration as ours, and where each weight lies; or one
+ValueError with everything that stands in the way, before any work. And the other way: the
+config.json that stands for a configuration of ours. Weights carry the same names on both sides.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..rope import KINDS, RopeScaling, attention_factor
+from ..tensors import DTYPES, INDEX, SINGLE, Stored, WeightsError, stored
+from ..transformer import Transformer, TransformerConfig
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+OWN = "unimodal"  # the folder that an export keeps for the way back
+CONFIGS = ("config.json", f"{OWN}/config.json")
+WANTED = ("*.json", "*.safetensors", "tokenizer.model", f"{OWN}/*")  # never a pickle, never code
+OLD_BUFFER = re.compile(r"(.*\.)?rotary_emb\.inv_freq")  # older checkpoints keep what is computed
+ROPE_KEYS = {
+    "default": set(),
+    "linear": {"factor"},
+    "llama3": {
+        "factor",
+        "low_freq_factor",
+        "high_freq_factor",
+        "original_max_position_embeddings",
+    },
+    "yarn": {
+        "factor",
+        "original_max_position_embeddings",
+        "beta_fast",
+        "beta_slow",
+        "truncate",
+        "attention_factor",
+        "mscale",
+        "mscale_all_dim",
+    },
+}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used: every problem, one a line."""
+
+    def __init__(self, place: Path | str, problems: list[str]):
+        self.problems = problems
+        between = " " if len(problems) == 1 else "\n  "
+        super().__init__(between.join([f"{place}:", *problems]))
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A checkpoint that can be used."""
+
+    directory: Path
+    family: str
+    config: TransformerConfig
+    """num_ids is the number of the embedding's rows, padded ones included."""
+    weights: dict[str, Stored]
+    """Exactly the parameters of a `Transformer` of `config`."""
+
+
+def fetch(source: str, wanted: Sequence[str] = WANTED) -> Path:
+    """The directory of a checkpoint: `source` itself, or the `wanted` of the hub's files of that
+    id, kept in its cache.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    if not HUB_ID.fullmatch(source) or source.startswith((".", "~")):
+        raise ValueError(f"{source} is no directory, nor an id of the hub (OWNER/NAME)")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(source, allow_patterns=list(wanted)))
+    except (HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise ValueError(
+            f"{source} is no directory, and the hub did not give it: {error}"
+        ) from error
+
+
+def is_export(directory: Path) -> bool:
+    """Whether this checkpoint was exported from a bundle of ours."""
+    return (directory / OWN / "config.json").is_file()
+
+
+def read(directory: Path) -> Checkpoint:
+    """The checkpoint in a directory; CheckpointError names all that stands in the way."""
+    family, config = read_config(directory)
+    if not (directory / SINGLE).is_file() and not (directory / INDEX).is_file():
+        pickled = sorted(path.name for path in directory.glob("*.bin"))
+        raise CheckpointError(directory, [_no_weights(pickled)])
+    try:
+        weights = stored(directory)
+    except WeightsError as error:
+        raise CheckpointError(directory, [str(error)]) from error
+    weights = {name: place for name, place in weights.items() if not OLD_BUFFER.fullmatch(name)}
+    if config.tied_head:
+        weights.pop("lm_head.weight", None)  # the embedding once more
+    if problems := list(_weight_problems(config, weights)):
+        raise CheckpointError(directory, problems)
+    return Checkpoint(directory, family, config, weights)
+
+
+def read_config(directory: Path) -> tuple[str, TransformerConfig]:
+    """(family, configuration) of a checkpoint's config.json."""
+    raw = _raw(directory / "config.json")
+    if raw.get("model_type") not in FAMILIES:
+        supported = ", ".join(FAMILIES)
+        problem = f"model_type {raw.get('model_type')!r} is not supported: one of {supported}"
+        raise CheckpointError(directory / "config.json", [problem])
+    theirs = _understood(directory / "config.json", raw)
+    problems = [*_problems(raw, theirs), *_rope_problems(theirs)]
+    if not problems:
+        try:
+            return raw["model_type"], _ours(theirs)
+        except ValueError as error:
+            problems = [str(error)]
+    raise CheckpointError(directory / "config.json", problems)
+
+
+def _raw(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(path.parent, ["there is no config.json: no checkpoint"]) from error
+    except ValueError as error:
+        raise CheckpointError(path, [f"it is no JSON: {error}"]) from error
+    if not isinstance(raw, dict):
+        raise CheckpointError(path, ["it is no configuration"])
+    return raw
+
+
+def _understood(path: Path, raw: dict[str, Any]) -> Any:
+    """The configuration with all that the family fills in by default."""
+    from transformers import AutoConfig
+
+    values = {key: value for key, value in raw.items() if key != "auto_map"}
+    try:
+        return AutoConfig.for_model(**values)
+    except Exception as error:  # its checks raise whatever they like
+        raise CheckpointError(path, [f"transformers does not understand it: {error}"]) from error
+
+
+def _problems(raw: dict[str, Any], theirs: Any) -> Iterator[str]:
+    """Why our transformer cannot be this one, one sentence each."""
+    if raw.get("quantization_config"):
+        yield "quantization_config: quantized weights cannot grow; take the unquantized checkpoint"
+    if theirs.hidden_act != "silu":
+        yield f"hidden_act {theirs.hidden_act!r}: only 'silu' is supported"
+    for name in ("attention_bias", "mlp_bias"):
+        if getattr(theirs, name, False):
+            yield f"{name}: only Qwen2's biases (of queries, keys and values) are supported"
+    sliding = [kind for kind in raw.get("layer_types") or () if kind != "full_attention"]
+    window = getattr(theirs, "sliding_window", None)
+    if window is not None:
+        yield (
+            f"sliding_window {window}: our attention sees everything; where no sequence will be"
+            " longer than the window, set it to null in config.json"
+        )
+    elif sliding:
+        yield f"layer_types {', '.join(sorted(set(sliding)))}: only full_attention is supported"
+
+
+def _rope_problems(theirs: Any) -> Iterator[str]:
+    rope = theirs.rope_parameters
+    kind = rope.get("rope_type", "default")
+    if kind not in ROPE_KEYS:
+        supported = ", ".join(("default", *KINDS))
+        yield f"rope_scaling of kind {kind!r} is not supported: one of {supported}"
+        return
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        yield f"partial_rotary_factor {rope['partial_rotary_factor']}: only 1 is supported"
+    known = {"rope_type", "type", "rope_theta", "partial_rotary_factor"} | ROPE_KEYS[kind]
+    # Not asked for by `linear` and the default, but some files name it.
+    known |= {"original_max_position_embeddings"}
+    if unknown := sorted(set(rope) - known):
+        yield f"rope_scaling of kind {kind!r} with {', '.join(unknown)} is not supported"
+    needed = {"factor"} & ROPE_KEYS[kind]
+    yield from (f"rope_scaling: {name} is missing" for name in needed if rope.get(name) is None)
+
+
+def _ours(theirs: Any) -> TransformerConfig:
+    heads = theirs.num_attention_heads
+    return TransformerConfig(
+        num_ids=theirs.vocab_size,
+        width=theirs.hidden_size,
+        num_layers=theirs.num_hidden_layers,
+        num_heads=heads,
+        num_kv_heads=theirs.num_key_value_heads,
+        head_width=getattr(theirs, "head_dim", None) or theirs.hidden_size // heads,
+        mlp_width=theirs.intermediate_size,
+        rope_theta=float(theirs.rope_parameters["rope_theta"]),
+        norm_eps=theirs.rms_norm_eps,
+        qk_norm=theirs.model_type == "qwen3",
+        attention_bias=theirs.model_type == "qwen2",
+        tied_head=bool(theirs.tie_word_embeddings),
+        max_positions=theirs.max_position_embeddings,
+        rope=_rope(theirs.rope_parameters, theirs.max_position_embeddings),
+    )
+
+
+def _rope(rope: dict[str, Any], max_positions: int) -> RopeScaling | None:
+    kind = rope.get("rope_type", "default")
+    if kind == "default":
+        return None
+    values: dict[str, Any] = {
+        "factor": float(rope["factor"]),
+        "original_positions": int(rope.get("original_max_position_embeddings", max_positions)),
+    }
+    names = {"low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow"} & ROPE_KEYS[kind]
+    values |= {name: float(rope[name]) for name in names if rope.get(name) is not None}
+    if kind == "yarn":
+        values |= {"truncate": rope.get("truncate", True), "attention_factor": _mscale(rope)}
+    return RopeScaling(kind=kind, **values)
+
+
+def _mscale(rope: dict[str, Any]) -> float | None:
+    """yarn's attention factor; DeepSeek's two `mscale` give it as a ratio."""
+    if rope.get("attention_factor") is not None:
+        return float(rope["attention_factor"])
+    above, below = rope.get("mscale"), rope.get("mscale_all_dim")
+    if not above or not below:
+        return None
+    plain = RopeScaling("yarn", float(rope["factor"]), 1)
+    grown = attention_factor(plain) - 1.0  # 0.1 ln(factor)
+    return (grown * above + 1.0) / (grown * below + 1.0)
+
+
+def _no_weights(pickled: list[str]) -> str:
+    if pickled:
+        return (
+            f"its weights are pickled ({pickled[0]}), and no pickle is ever read: take a revision"
+            " with safetensors, or convert it with transformers' save_pretrained"
+        )
+    return f"there is neither {SINGLE} nor {INDEX}; pickled weights (.bin) are never read"
+
+
+def _weight_problems(config: TransformerConfig, weights: dict[str, Stored]) -> Iterator[str]:
+    """Where the weights are not those of the configuration, one sentence each."""
+    expected = shapes(config)
+    if missing := sorted(set(expected) - set(weights)):
+        yield f"weights are missing: {_few(missing)}"
+    if foreign := sorted(set(weights) - set(expected)):
+        yield f"weights have no place in this family: {_few(foreign)}"
+    for name in expected.keys() & weights.keys():
+        found = weights[name]
+        if found.shape != expected[name]:
+            yield f"{name} has shape {found.shape}, config.json says {expected[name]}"
+        if found.dtype not in DTYPES:
+            yield f"{name} is {found.dtype}: only {', '.join(DTYPES)} are supported"
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
+
+
+def shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    """{name: shape} of every parameter, in the order of the model."""
+    with torch.device("meta"):
+        parameters = Transformer(config).named_parameters()
+    return {name: tuple(parameter.shape) for name, parameter in parameters}
+
+
+# --- the other way ------------------------------------------------------------------------------
+
+
+def config_json(config: TransformerConfig, dtype: str, ids: dict[str, int]) -> dict[str, Any]:
+    """The config.json of a configuration. dtype: 'bfloat16' and its like. ids: bos, eos and pad.
+
+    ValueError for one that no family has.
+    """
+    if config.qk_norm and config.attention_bias:
+        raise ValueError(
+            "no family of Hugging Face has both the norms of Qwen3 (qk_norm) and the biases of"
+            " Qwen2 (attention_bias)"
+        )
+    family = _family(config)
+    extra: dict[str, Any] = {
+        "llama": {"attention_bias": False, "mlp_bias": False},
+        "mistral": {"sliding_window": None},
+        "qwen2": {"use_sliding_window": False},
+        "qwen3": {"attention_bias": False, "use_sliding_window": False},
+    }
+    return {
+        "architectures": [f"{family.capitalize()}ForCausalLM"],
+        "model_type": family,
+        "vocab_size": config.num_ids,
+        "hidden_size": config.width,
+        "intermediate_size": config.mlp_width,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_width,
+        "hidden_act": "silu",
+        "max_position_embeddings": config.max_positions,
+        "rms_norm_eps": config.norm_eps,
+        "tie_word_embeddings": config.tied_head,
+        **_rope_json(config),
+        **extra[family],
+        "attention_dropout": 0.0,
+        "use_cache": True,
+        "dtype": dtype,
+        **{f"{name}_token_id": token for name, token in ids.items()},
+    }
+
+
+def _family(config: TransformerConfig) -> str:
+    """The family that has just these parts."""
+    if config.qk_norm:
+        return "qwen3"
+    if config.attention_bias:
+        return "qwen2"
+    # Llama's configuration wants heads to divide the width, Mistral's is the same without that.
+    return "mistral" if config.width % config.num_heads else "llama"
+
+
+def _rope_json(config: TransformerConfig) -> dict[str, Any]:
+    """Rotary settings as transformers has them since version 5, and as before."""
+    rope = config.rope
+    values: dict[str, Any] = {"rope_type": "default"}
+    if rope is not None:
+        given = {
+            "factor": rope.factor,
+            "original_max_position_embeddings": rope.original_positions,
+            "low_freq_factor": rope.low_freq_factor,
+            "high_freq_factor": rope.high_freq_factor,
+            "beta_fast": rope.beta_fast,
+            "beta_slow": rope.beta_slow,
+            "truncate": rope.truncate,
+            "attention_factor": rope.attention_factor,
+        }
+        values = {"rope_type": rope.kind} | {
+            name: value
+            for name, value in given.items()
+            if name in ROPE_KEYS[rope.kind] and value is not None
+        }
+    return {
+        "rope_theta": config.rope_theta,
+        "rope_scaling": None if rope is None else values,
+        "rope_parameters": values | {"rope_theta": config.rope_theta},
+    }

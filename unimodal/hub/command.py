@@ -1,0 +1,68 @@
+"""`unimodal grow` and `unimodal export` behind their options, with a progress bar."""
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.grid import Grid
+
+from . import grow
+from .checkpoint import CONFIGS, fetch, is_export, read_config
+from .export import export, restore
+
+
+def run_grow(checkpoint: str, tokenizer: Path | None, output: Path, **options: Any) -> Path:
+    """Grow a checkpoint, or put an exported bundle together again."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if "grid" in given:
+        given["grid"] = _grid(given["grid"])
+    growth = grow.Growth(**given)
+    if problems := growth.problems():
+        raise ValueError("; ".join(problems))
+    grow.check_output(output)
+    configs = fetch(checkpoint, CONFIGS)  # what these can refuse is refused before the rest comes
+    if is_export(configs):
+        ignored = [*(["tokenizer"] if tokenizer else []), *given]
+        if ignored:
+            raise ValueError(
+                f"{checkpoint} was exported from a bundle, which it becomes again: it cannot grow"
+                f" twice, so leave out --{', --'.join(ignored)}"
+            )
+        with _bar("restoring") as advance:
+            return restore(fetch(checkpoint), output, advance)
+    if tokenizer is None:
+        raise ValueError("name the image tokenizer whose codes join: --tokenizer DIRECTORY")
+    image = ImageTokenizer.load(tokenizer)
+    read_config(configs)
+    with _bar("growing") as advance:
+        return grow.grow(fetch(checkpoint), image, output, growth, advance)
+
+
+def run_export(bundle: Path | None, output: Path) -> Path:
+    """Export a bundle as Hugging Face's checkpoint."""
+    with _bar("exporting") as advance:
+        return export(bundle, output, advance)
+
+
+def _grid(words: str) -> Grid:
+    match = re.fullmatch(r"(\d+)x(\d+)", words)
+    if match is None:
+        raise ValueError(f"grid {words!r}: rows and columns, as in 16x16")
+    return Grid(int(match[1]), int(match[2]))
+
+
+@contextmanager
+def _bar(words: str) -> Iterator[grow.Progress]:
+    """A bar of bytes on standard error, where that is a terminal."""
+    columns = TextColumn(words), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(words, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

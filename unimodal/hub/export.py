@@ -1,0 +1,219 @@
+"""A bundle as a plain Hugging Face checkpoint, and back.
+
+    config.json, generation_config.json     a Llama, Mistral, Qwen2 or Qwen3
+    model*.safetensors                      the weights, bytes unchanged
+    tokenizer.json, tokenizer_config.json   every id by name, and our layout as a chat template
+    unimodal/                               all of the bundle but its weights: for the way back
+
+`AutoModelForCausalLM` and `AutoTokenizer` load it, and `apply_chat_template` gives a conversation
+of texts the ids that our own layout gives it. Pictures are codes there: `<|unimodal_code_17|>`. It
+can be done for models whose pictures are predicted code by code, which all are today.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from .. import tensors
+from ..bundle import DEFAULT, PARTS, Parts, publish, read_loose_parts, read_parts
+from ..document import ROLES
+from ..tensors import DTYPES, stored
+from ..vocabulary import CONTROL
+from .checkpoint import OWN, CheckpointError, config_json, read, shapes
+from .grow import (
+    MOST_SHARD_BYTES,
+    Progress,
+    check_output,
+    check_space,
+    copied,
+    counted,
+    write_bundle,
+)
+
+CHAT_ROLES = [role for role in ROLES if role is not None]
+MARK = "<|unimodal_"  # what all our names begin with
+
+# As Sequencer: begin (role text turn_end)*, then the assistant's marker or the end. What a person
+# says can be none of our marks; neighbours of one role would be one turn, spelled apart.
+CHAT_TEMPLATE = (
+    "{{ '<|unimodal_begin|>' }}"
+    "{% for message in messages %}"
+    "{% if message.role not in ROLES %}"
+    "{{ raise_exception('a role is one of ' + ROLES | join(', ')) }}"
+    "{% endif %}"
+    "{% if message.content is not string %}"
+    "{{ raise_exception('content is text; pictures are for unimodal itself') }}"
+    "{% endif %}"
+    "{% if '<|unimodal_' in message.content %}"
+    "{{ raise_exception('a text may not spell a mark, <|unimodal_...|>') }}"
+    "{% endif %}"
+    "{% if not loop.first and loop.previtem.role == message.role %}"
+    "{{ raise_exception('two messages of one role in a row: join them') }}"
+    "{% endif %}"
+    "{{ '<|unimodal_' + message.role + '|>' + message.content + '<|unimodal_turn_end|>' }}"
+    "{% endfor %}"
+    "{{ '<|unimodal_assistant|>' if add_generation_prompt else '<|unimodal_end|>' }}"
+).replace("ROLES", repr(CHAT_ROLES))
+
+SAMPLES = (
+    "draw two red circles",
+    " Leading and  double  spaces\n\n\ttabs\r\n",
+    "na\u00efve caf\u00e9, \u65e5\u672c\u8a9e, \U0001f600, \u0627\u0644\u0639\u0631\u0628",
+    "</s><s><|im_start|>user<|endoftext|>[INST]<unk><0x0A>",
+    "it's 1234567.89 % of f(x) = {'a': [1, 2]} // 100",
+    "",
+)
+
+
+def export(
+    model: Path | None,
+    output: Path,
+    on_progress: Progress = lambda done, total: None,
+    most_shard_bytes: int = MOST_SHARD_BYTES,
+) -> Path:
+    """Write the bundle in the directory `model` (None: the one shipped) as a checkpoint.
+
+    ValueError names what stands in the way, before anything is written.
+    """
+    directory = DEFAULT if model is None else model
+    check_output(output)
+    parts = read_parts(directory)
+    places = stored(directory)
+    names = list(shapes(parts.layout.transformer))
+    planned = [copied(name, places[name]) for name in names]
+    files = {
+        "config.json": _config(parts, places[names[0]].dtype),
+        "generation_config.json": _generation(parts),
+        "tokenizer.json": tokenizer_json(parts),
+        "tokenizer_config.json": _tokenizer_config(parts),
+    }
+    check_space(output, sum(tensor.num_bytes for tensor in planned))
+
+    def fill(fresh: Path) -> None:
+        count = counted(planned, on_progress)
+        tensors.write(fresh, planned, most_shard_bytes, {"format": "pt"}, count)
+        for name, content in files.items():
+            text = json.dumps(content, indent=2, ensure_ascii=False)
+            (fresh / name).write_text(text + "\n", encoding="utf-8")
+        _check_loaded(fresh, parts)
+        (fresh / OWN).mkdir()
+        for name in (*PARTS, parts.text.FILE):
+            shutil.copyfile(directory / name, fresh / OWN / name)
+
+    publish(output, fill)
+    return output
+
+
+def restore(
+    directory: Path,
+    output: Path,
+    on_progress: Progress = lambda done, total: None,
+    most_shard_bytes: int = MOST_SHARD_BYTES,
+) -> Path:
+    """Write the bundle that an exported checkpoint was, with the weights that it has now."""
+    check_output(output)
+    parts = read_loose_parts(directory / OWN)
+    weights = read(directory).weights
+    expected = shapes(parts.layout.transformer)
+    wrong = [name for name in expected if weights[name].shape != expected[name]]
+    if wrong or len(weights) != len(expected):
+        problem = f"its weights are no longer those of {directory / OWN / 'config.json'}"
+        raise CheckpointError(directory, [problem])
+    planned = [copied(name, weights[name]) for name in expected]
+    write_bundle(output, parts, planned, on_progress, most_shard_bytes)
+    return output
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def spelling(name: str) -> str:
+    """How a control token of this name is spelled."""
+    return f"{MARK}{name}|>"
+
+
+def tokenizer_json(parts: Parts) -> dict[str, Any]:
+    """A tokenizer.json that knows every id of the vocabulary; those of no text are special."""
+    text, vocabulary = parts.text, parts.layout.vocabulary
+    marks = {token: name for token, name in text.marks.items()}
+    named = text.spelled.copy()
+    named[list(marks)] = True
+    marks |= {token: spelling(f"unused_{token}") for token in (~named).nonzero()[0].tolist()}
+    special = {vocabulary.control(name): spelling(name) for name in CONTROL}
+    first = vocabulary.first_code
+    special |= {first + code: spelling(f"code_{code}") for code in range(vocabulary.num_codes)}
+    tree = text.tree()
+    spelled = tree["model"]["vocab"]
+    new = {name: token for token, name in sorted((marks | special).items())}
+    if len(spelled) + len(new) != vocabulary.size or spelled.keys() & new.keys():
+        raise ValueError(
+            f"the text tokenizer has {len(spelled)} pieces and {len(marks)} marks for"
+            f" {vocabulary.num_text} ids, some of them twice or spelled as ours ({MARK}...|>):"
+            " it has no tokenizer.json"
+        )
+    _check_spelling(parts, tree)
+    model = tree["model"] | {"vocab": spelled | new}
+    return tree | {"model": model, "added_tokens": [_added(*one) for one in special.items()]}
+
+
+def _added(token: int, content: str) -> dict[str, Any]:
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {"id": token, "content": content, **flags, "special": True}
+
+
+def _check_spelling(parts: Parts, tree: dict[str, Any]) -> None:
+    """The exported tokenizer reads some difficult texts as ours does."""
+    theirs = Tokenizer.from_str(json.dumps(tree))
+    for sample in SAMPLES:
+        found = theirs.encode(sample, add_special_tokens=False).ids
+        if found != (expected := parts.text.encode(sample)):
+            raise ValueError(
+                f"the text tokenizer has no exact tokenizer.json: {sample!r} would become"
+                f" {found[:8]} instead of {expected[:8]}"
+            )
+
+
+def _check_loaded(directory: Path, parts: Parts) -> None:
+    """`AutoTokenizer` reads some difficult texts as ours does."""
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(directory)
+    for sample in SAMPLES:
+        if theirs(sample)["input_ids"] != parts.text.encode(sample):
+            raise ValueError(
+                f"AutoTokenizer reads {sample!r} otherwise than this model's text tokenizer: of a"
+                " checkpoint with the biases of Qwen2 it takes the tokenizer to be Qwen2's"
+            )
+
+
+def _special_ids(parts: Parts) -> dict[str, int]:
+    control = parts.layout.vocabulary.control
+    return {"bos": control("begin"), "eos": control("turn_end"), "pad": control("pad")}
+
+
+def _config(parts: Parts, dtype: str) -> dict[str, Any]:
+    name = str(DTYPES[dtype]).removeprefix("torch.")
+    return config_json(parts.layout.transformer, name, _special_ids(parts))
+
+
+def _generation(parts: Parts) -> dict[str, Any]:
+    temperature = parts.layout.sampling.text_temperature
+    how = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    return {f"{name}_token_id": token for name, token in _special_ids(parts).items()} | how
+
+
+def _tokenizer_config(parts: Parts) -> dict[str, Any]:
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": spelling("begin"),
+        "eos_token": spelling("turn_end"),
+        "pad_token": spelling("pad"),
+        "unk_token": spelling("pad"),  # nothing is unknown; else Qwen2's class makes a mark of text
+        "padding_side": "left",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": parts.layout.context,
+        "chat_template": CHAT_TEMPLATE,
+    }

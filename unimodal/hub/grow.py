@@ -1,0 +1,214 @@
+"""A language model that learns to see and draw begins here: a checkpoint's vocabulary is grown.
+
+    old ids 0 .. V - 1 (the embedding's rows, padded ones included), control tokens, image codes
+
+In: a checkpoint of Llama, Mistral, Qwen2 or Qwen3, and an image tokenizer. Out: a bundle. Weights
+go from file to file a few megabytes at a time, bytes unchanged; only the new rows of the embedding
+(and of a head of its own) are computed, from the statistics of the old ones. So logits of old ids
+stay what they were. Everything that can be refused is refused before anything is written.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.grid import Grid
+
+from .. import tensors
+from ..bundle import GRID, SAMPLING, Layout, Parts, publish, read_parts, write_parts
+from ..grammar import picture_length
+from ..pretrained_text import read_foreign
+from ..tensors import Planned, Stored
+from ..text import TextTokenizer
+from ..vocabulary import CONTROL, MOST_CODES_A_SIDE, Vocabulary
+from .checkpoint import Checkpoint, is_export, read, shapes
+from .new_rows import Statistics, gaussian_rows, matched_code_rows
+
+ROWS = ("gaussian", "codes")
+TABLES = ("model.embed_tokens.weight", "lm_head.weight")  # what has a row for each id
+MOST_SHARD_BYTES = 5 * 10**9
+TEXT_ROOM = 32  # positions that a context has at least beside those of one picture
+ROOM_BYTES = 2**26  # for all of a bundle's files but the weights
+
+Progress = Callable[[int, int], None]
+"""Told of (bytes done, bytes in all)."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a vocabulary grows."""
+
+    rows: str = "gaussian"
+    """New rows: 'gaussian' about the mean of the old, or 'codes' alike for codes that are alike."""
+    seed: int = 0
+    grid: Grid = GRID
+    """Of the pictures that the model will draw."""
+    context: int | None = None
+    """Positions of a conversation; None: as many as the checkpoint is meant for."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        found = []
+        if self.rows not in ROWS:
+            found.append(f"rows {self.rows!r}: one of {', '.join(ROWS)}")
+        if self.seed < 0:
+            found.append(f"seed {self.seed}: at least 0")
+        sides = self.grid.height, self.grid.width
+        if not all(1 <= side <= MOST_CODES_A_SIDE for side in sides):
+            found.append(f"grid {sides[0]}x{sides[1]}: sides from 1 to {MOST_CODES_A_SIDE}")
+        elif self.context is not None and self.context < picture_length(self.grid) + TEXT_ROOM:
+            least = picture_length(self.grid) + TEXT_ROOM
+            found.append(f"context {self.context}: a picture and some text take {least} positions")
+        return found
+
+
+def grow(
+    source: Path,
+    image: ImageTokenizer,
+    output: Path,
+    growth: Growth | None = None,
+    on_progress: Progress = lambda done, total: None,
+    most_shard_bytes: int = MOST_SHARD_BYTES,
+) -> Path:
+    """Write the grown checkpoint as a bundle and return its directory.
+
+    source: a checkpoint's directory (see huggingface.fetch). image: whose codes join.
+    ValueError names everything that stands in the way, before anything is written.
+    """
+    growth = growth or Growth()
+    check_output(output)
+    if is_export(source):
+        raise ValueError(f"{source} was exported from a bundle: its vocabulary has grown already")
+    checkpoint = read(source)
+    text = read_foreign(checkpoint.directory, checkpoint.config.num_ids)
+    layout = _layout(checkpoint, image, growth)
+    planned = list(_planned(checkpoint, layout, text, image, growth))
+    parts = Parts(layout, text, image, _card(checkpoint, growth))
+    write_bundle(output, parts, planned, on_progress, most_shard_bytes)
+    return output
+
+
+def check_output(output: Path) -> None:
+    """ValueError where something is already: what grew or was exported is never written over."""
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise ValueError(f"{output} exists: choose another place, or remove it first")
+
+
+def write_bundle(
+    output: Path,
+    parts: Parts,
+    planned: list[Planned],
+    on_progress: Progress,
+    most_shard_bytes: int,
+) -> None:
+    """A bundle whose weights are written as they come."""
+    check_space(output, sum(tensor.num_bytes for tensor in planned))
+
+    def fill(fresh: Path) -> None:
+        tensors.write(fresh, planned, most_shard_bytes, on_bytes=counted(planned, on_progress))
+        write_parts(fresh, parts.layout, parts.text, parts.tokenizer, parts.card)
+        read_parts(fresh)
+
+    publish(output, fill)
+
+
+def counted(planned: list[Planned], on_progress: Progress) -> Callable[[int], None]:
+    """Tells `on_progress` how far the writing of tensors is."""
+    total, done = sum(tensor.num_bytes for tensor in planned), 0
+
+    def count(num_bytes: int) -> None:
+        nonlocal done
+        done += num_bytes
+        on_progress(done, total)
+
+    return count
+
+
+def check_space(output: Path, num_bytes: int) -> None:
+    """ValueError where the disk has no room for so many bytes of weights and a bundle's rest."""
+    place = next(folder for folder in output.resolve().parents if folder.exists())
+    free, needed = shutil.disk_usage(place).free, num_bytes + ROOM_BYTES
+    if free < needed:
+        raise ValueError(
+            f"{output} needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB: make room, or"
+            " choose another place"
+        )
+
+
+def copied(name: str, place: Stored) -> Planned:
+    """A tensor written as it lies."""
+    return Planned(name, place.dtype, place.shape, place.chunks)
+
+
+def _layout(checkpoint: Checkpoint, image: ImageTokenizer, growth: Growth) -> Layout:
+    """What the bundle's config.json will hold; ValueError with all that does not fit."""
+    old = checkpoint.config
+    context = old.max_positions if growth.context is None else growth.context
+    problems = replace(growth, context=context).problems()
+    if context > old.max_positions:
+        problems.append(f"context {context}: the checkpoint is meant for {old.max_positions}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    vocabulary = Vocabulary(old.num_ids, image.num_codes)
+    config = replace(old, num_ids=vocabulary.size)
+    return Layout(config, vocabulary, growth.grid, SAMPLING, context, image.hash)
+
+
+def _planned(
+    checkpoint: Checkpoint,
+    layout: Layout,
+    text: TextTokenizer,
+    image: ImageTokenizer,
+    growth: Growth,
+) -> Iterator[Planned]:
+    """Every tensor of the grown model, in its order."""
+    for name, shape in shapes(layout.transformer).items():
+        old = checkpoint.weights[name]
+        if name not in TABLES:
+            yield copied(name, old)
+            continue
+
+        def chunks(name: str = name, old: Stored = old) -> Iterator[bytes]:
+            yield from old.chunks()
+            statistics = Statistics.of(_spelled(old, text))
+            for block_nD in _new_rows(name, statistics, image, growth):
+                yield tensors.as_bytes(block_nD, old.dtype)
+
+        yield Planned(name, old.dtype, shape, chunks)
+
+
+def _spelled(old: Stored, text: TextTokenizer) -> Iterator[Tensor]:
+    """The rows of ids that texts hold: those of others are often untrained."""
+    first = 0
+    for block_nD in old.rows():
+        yield block_nD[text.spelled[first : first + len(block_nD)]]
+        first += len(block_nD)
+
+
+def _new_rows(
+    name: str, statistics: Statistics, image: ImageTokenizer, growth: Growth
+) -> Iterable[Tensor]:
+    """Rows of the control tokens, then of the codes."""
+    if growth.rows == "gaussian":
+        yield from gaussian_rows(statistics, len(CONTROL) + image.num_codes, growth.seed, name)
+    else:
+        yield from gaussian_rows(statistics, len(CONTROL), growth.seed, name)
+        yield from matched_code_rows(statistics, image, growth.seed)
+
+
+def _card(checkpoint: Checkpoint, growth: Growth) -> dict:
+    """Where the bundle comes from."""
+    return {
+        "config": {
+            "grown_from": str(checkpoint.directory),
+            "family": checkpoint.family,
+            **asdict(growth),
+        },
+        "commit": "none: grown, not trained",
+        "hardware": "none: grown, not trained",
+        "hours": 0.0,
+    }
