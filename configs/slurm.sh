@@ -24,7 +24,7 @@
 set -euo pipefail
 
 GO_ON=75  # of a run that was asked to stop and has saved
-MOST_RESTARTS=${MOST_RESTARTS:-100}
+MAX_RESTARTS=${MAX_RESTARTS:-100}
 PYTHON=${PYTHON:-.venv/bin/python}
 
 if [ $# -lt 2 ]; then
@@ -92,8 +92,8 @@ done
 wait "$tasks" && status=0 || status=$?
 
 if [ "$status" -eq "$GO_ON" ]; then
-  if [ "${SLURM_RESTART_COUNT:-0}" -ge "$MOST_RESTARTS" ]; then
-    echo "stopped, and restarted $MOST_RESTARTS times before: not once more" >&2
+  if [ "${SLURM_RESTART_COUNT:-0}" -ge "$MAX_RESTARTS" ]; then
+    echo "stopped, and restarted $MAX_RESTARTS times before: not once more" >&2
   else
     echo "stopped and saved: back into the queue" >&2
     scontrol requeue "$SLURM_JOB_ID"

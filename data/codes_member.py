@@ -1,4 +1,4 @@
-"""A picture's codes as one file of a sample: what stands in a code shard where the picture stood.
+"""A image's codes as one file of a sample: what stands in a code shard where the image stood.
 
     bytes 0 to 15    "unimodal codes 1"
     bytes 16 to 47   SHA-256 of the tokenizer that made them
@@ -13,38 +13,38 @@ import struct
 
 import numpy as np
 
-from unimodal.document import Picture
+from unimodal.document import Image
 from unimodal.tokenizer.grid import Grid
 
 EXTENSION = "codes"
 MAGIC = b"unimodal codes 1"
 HEAD = struct.Struct("<16s32sII")
-MOST_CODES = 2**28  # in one picture: a damaged head must not ask for all memory
+MAX_CODES = 2**28  # in one image: a damaged head must not ask for all memory
 
 
-def to_bytes(picture: Picture, num_codes: int) -> bytes:
-    """The file of an encoded picture; `num_codes` is how many different codes its tokenizer has."""
-    if picture.codes is None or picture.grid is None or picture.tokenizer_hash is None:
-        raise ValueError("a picture must be encoded before its codes can be written")
-    largest = int(picture.codes.max(initial=0))
-    if picture.codes.min(initial=0) < 0 or largest >= num_codes:
+def to_bytes(image: Image, num_codes: int) -> bytes:
+    """The file of an encoded image; `num_codes` is how many different codes its tokenizer has."""
+    if image.codes is None or image.grid is None or image.tokenizer_hash is None:
+        raise ValueError("a image must be encoded before its codes can be written")
+    largest = int(image.codes.max(initial=0))
+    if image.codes.min(initial=0) < 0 or largest >= num_codes:
         raise ValueError(f"code {largest} of a tokenizer of {num_codes}")
-    digest = bytes.fromhex(picture.tokenizer_hash)
+    digest = bytes.fromhex(image.tokenizer_hash)
     dtype = np.dtype("<u2" if num_codes <= 2**16 else "<u4")
-    head = HEAD.pack(MAGIC, digest, picture.grid.height, picture.grid.width)
-    return head + picture.codes.astype(dtype).tobytes()
+    head = HEAD.pack(MAGIC, digest, image.grid.height, image.grid.width)
+    return head + image.codes.astype(dtype).tobytes()
 
 
-def from_bytes(content: bytes, role: str | None = None, weight: float = 1.0) -> Picture:
-    """The picture of a codes file; ValueError when it is none."""
+def from_bytes(content: bytes, role: str | None = None, weight: float = 1.0) -> Image:
+    """The image of a codes file; ValueError when it is none."""
     if len(content) < HEAD.size:
         raise ValueError(f"{len(content)} bytes: a codes file has at least {HEAD.size}")
     magic, digest, rows, columns = HEAD.unpack_from(content)
     if magic != MAGIC:
         raise ValueError(f"it begins with {magic!r}, not {MAGIC!r}: no codes file of this version")
     count, body = rows * columns, content[HEAD.size :]
-    if not 0 < count <= MOST_CODES or len(body) not in (2 * count, 4 * count):
+    if not 0 < count <= MAX_CODES or len(body) not in (2 * count, 4 * count):
         raise ValueError(f"{len(body)} bytes of codes for {rows} x {columns}: damaged")
     dtype = "<u2" if len(body) == 2 * count else "<u4"
     codes = np.frombuffer(body, dtype=dtype).astype(np.int64)
-    return Picture(None, codes, Grid(rows, columns), digest.hex(), role, weight)
+    return Image(None, codes, Grid(rows, columns), digest.hex(), role, weight)

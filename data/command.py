@@ -21,7 +21,7 @@ from .inspect.command import inspect
 if TYPE_CHECKING:
     from unimodal.document import Document
 
-KINDS = ("conversations", "pictures")
+KINDS = ("conversations", "images")
 PREVIEW_SAMPLES = 24
 
 
@@ -30,7 +30,7 @@ class SceneShards:
     """What the shards of a folder hold."""
 
     kind: str
-    """conversations (text and pictures) or pictures (for the image tokenizer)."""
+    """conversations (text and images) or images (for the image tokenizer)."""
     samples: int
     seed: int
     canvas: int
@@ -38,7 +38,7 @@ class SceneShards:
     shard_samples: int
     """Samples in a shard; the last one may hold fewer."""
     mix: dict[str, Any]
-    """Every field of the Mix of conversations; empty for pictures."""
+    """Every field of the Mix of conversations; empty for images."""
 
     @property
     def num_shards(self) -> int:
@@ -57,7 +57,7 @@ class SceneShards:
 
     def document(self, index: int) -> "Document":
         """Sample `index`, a pure function of the settings."""
-        from unimodal.document import Document, Picture
+        from unimodal.document import Document, Image
 
         from .scenes.conversations import Mix, conversation
         from .scenes.world import LARGE, SMALL, render, scene
@@ -65,8 +65,8 @@ class SceneShards:
         world = SMALL if self.canvas < 128 else LARGE
         if self.kind == "conversations":
             return conversation(self.seed, index, world, self.canvas, Mix(**self.mix))
-        picture = scene(self.seed, index, world, seen_only=True)
-        return Document((Picture(render(picture, self.canvas)),))
+        image = scene(self.seed, index, world, seen_only=True)
+        return Document((Image(render(image, self.canvas)),))
 
 
 @click.group()
@@ -90,7 +90,7 @@ data.add_command(digest)
     type=click.IntRange(64, 512),
     default=64,
     show_default=True,
-    help="Pixels a side; from 128 on scenes hold up to 6 things, below up to 4.",
+    help="Pixels a side; from 128 on scenes hold up to 6 objects, below up to 4.",
 )
 @click.option("--shard-samples", type=click.IntRange(1), default=5000, show_default=True)
 @click.option(
@@ -130,7 +130,7 @@ def scenes(
     \b
     unimodal data scenes shards/train --samples 200000 --seed 1
     unimodal data scenes shards/draw --samples 50000 --mix draw=1 --mix ask=0.2
-    unimodal data scenes shards/pictures --kind pictures --samples 50000 --seed 2
+    unimodal data scenes shards/images --kind images --samples 50000 --seed 2
     unimodal data scenes /tmp/look --samples 100 --preview look.png
     """
     settings = SceneShards(kind, samples, seed, canvas, shard_samples, mix_of(kind, mix))
@@ -143,7 +143,7 @@ def scenes(
             for _ in write_shards(output, settings, todo, workers):
                 bar.update(1)
         except OSError as error:
-            again = "finished shards are kept: mend this and run the same command again"
+            again = "finished shards are kept: fix this and run the same command again"
             raise ValueError(f"{error}; {again}") from error
     if preview is not None:
         from .sheet import sheet
@@ -157,9 +157,9 @@ def mix_of(kind: str, changes: Sequence[str]) -> dict[str, float]:
     """Every field of the Mix with `name=number` changes; ValueError for what is none."""
     from .scenes.conversations import Mix
 
-    if kind == "pictures":
+    if kind == "images":
         if changes:
-            raise ValueError(f"--mix {changes[0]}: pictures have no mix; leave it out")
+            raise ValueError(f"--mix {changes[0]}: images have no mix; leave it out")
         return {}
     fields = asdict(Mix())
     for change in changes:

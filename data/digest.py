@@ -7,7 +7,7 @@ same rows come out: on any number of ranks, whatever row they begin at.
    makes rows r, r + W, ... of each batch.
 2. To begin at row A the windows before it are planned, without opening a sample.
 3. The hash is over the rows' bytes in order. Those of a row are its arrays (ARRAYS, little-endian),
-   how many units it was planned with, and how each unit's pictures are cropped and mirrored. Pixels
+   how many units it was planned with, and how each unit's images are cropped and mirrored. Pixels
    are not in it; codes are, as ids.
 """
 
@@ -29,7 +29,7 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.vocabulary import Vocabulary
 
 from .loader import Loader, LoaderConfig
-from .rows import Encode, PictureEncoder
+from .rows import Encode, ImageEncoder
 from .sizes import of_canvas
 from .sources import SourceConfig
 from .windows import GROUP, Planner, State, rows
@@ -71,11 +71,11 @@ def feed(shards: str | None, path: Path | None) -> Feed:
     model = bundle.load(recipe.weights)
     if path is None:
         rule = of_canvas(model.canvas, model.tokenizer.patch)
-        recipe = replace(recipe, loader=replace(recipe.loader, pictures=rule))
+        recipe = replace(recipe, loader=replace(recipe.loader, images=rule))
     image = ImageTokenizer.load(recipe.tokenizer) if recipe.tokenizer else model.tokenizer
     vocabulary = Vocabulary(model.text.num_ids, image.num_codes)
     sequencer = Sequencer(vocabulary, model.text, image.hash)
-    return Feed(recipe.sources, sequencer, PictureEncoder(image), recipe.loader)
+    return Feed(recipe.sources, sequencer, ImageEncoder(image), recipe.loader)
 
 
 def _recipe(shards: str | None, path: Path | None) -> DataConfig:

@@ -35,7 +35,7 @@ def digest(
 
     Equal digests mean equal data: compare them across machines, versions and numbers of ranks.
     Without a recipe, rows have 1,024 positions, the seed is 0, the tokenizers are those of the
-    model that is shipped, and pictures are read at about the size of its drawings. With a recipe
+    model that is shipped, and images are read at about the size of its drawings. With a recipe
     SHARDS may be left out. The digest is the last line of
     standard output; notes go to standard error.
 
@@ -54,6 +54,8 @@ def digest(
     per_batch = batch_rows(made.loader, world_size)
     last = from_row + rows - 1
     words = f"rows {from_row} to {last} by {world_size} ranks in batches of {per_batch}"
-    click.echo(f"{words}, row_length {made.loader.row_length}, seed {made.loader.seed}", err=True)
+    click.echo(
+        f"{words}, sequence_length {made.loader.sequence_length}, seed {made.loader.seed}", err=True
+    )
     with one_thread():
         click.echo(digest_of(made, world_size, from_row, rows))

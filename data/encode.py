@@ -1,18 +1,18 @@
-"""Picture shards -> code shards: each picture of a sample becomes its codes, nothing else changes.
+"""Image shards -> code shards: each image of a sample becomes its codes, nothing else changes.
 
-In: picture shards, an image tokenizer, and the size at which pictures are read. Out: as many shards
+In: image shards, an image tokenizer, and the size at which images are read. Out: as many shards
 in the same order, `shard-000000.tar`, ...: samples with the same keys in the same order, a `.codes`
-file (codes.py) where a picture stood, all other files byte for byte.
+file (codes.py) where a image stood, all other files byte for byte.
 
-1. A shard is a pure function of its source and the settings. Pictures are encoded by one thread and
+1. A shard is a pure function of its source and the settings. Images are encoded by one thread and
    in batches of neighbours of one shard, however many processes share the shards.
-2. Samples are worked on a few at a time, as many as MOST_SAMPLES and MOST_PIXELS allow, so memory
+2. Samples are worked on a few at a time, as many as MAX_SAMPLES and MAX_PIXELS allow, so memory
    does not grow with a shard.
 3. A sample that cannot be encoded is left out and noted.
 4. `shard-000000.json` is written behind its shard: what that was made of, and what became of it. A
    shard with its note is finished, and a later run keeps it.
 
-Costs 1.5 ms a 64-pixel picture and core, most of it the tokenizer's.
+Costs 1.5 ms a 64-pixel image and core, most of it the tokenizer's.
 """
 
 import json
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from unimodal.document import Picture
+from unimodal.document import Image
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 
 from . import codes_member as codes
@@ -34,14 +34,14 @@ from .folder import shared, write_json
 from .formats import Sample, SampleError, Stored
 from .lengths import Bad, file_hash
 from .quarantine import Quarantine
-from .rows import PICTURES_AT_ONCE, Encode, PictureEncoder, sized
+from .rows import IMAGES_AT_ONCE, Encode, ImageEncoder, sized
 from .shards import Shard, ShardWriter, shard_name
-from .sizes import PictureRule
+from .sizes import ImageRule
 from .tar import Fault, ShardError
 
 QUARANTINE = "quarantine.jsonl"
-MOST_SAMPLES = PICTURES_AT_ONCE  # in work together
-MOST_PIXELS = 2**22  # of them, in all; a single larger sample is worked on alone
+MAX_SAMPLES = IMAGES_AT_ONCE  # in work together
+MAX_PIXELS = 2**22  # of them, in all; a single larger sample is worked on alone
 CENTRE = (0.5, 0.5)
 
 
@@ -52,15 +52,15 @@ class EncodeConfig:
     tokenizer: Path
     """Directory of the image tokenizer."""
     tokenizer_hash: str
-    rule: PictureRule | None
-    """The size at which pictures are read; None: as they are, of whole patches."""
+    rule: ImageRule | None
+    """The size at which images are read; None: as they are, of whole patches."""
 
     def note(self) -> dict[str, Any]:
         """By name, without directories: they may be other ones the next time."""
         return {
             "tokenizer": self.tokenizer_hash,
-            "area": self.rule.area if self.rule else None,
-            "widest": self.rule.widest if self.rule else None,
+            "target_pixels": self.rule.target_pixels if self.rule else None,
+            "max_aspect_ratio": self.rule.max_aspect_ratio if self.rule else None,
         }
 
 
@@ -69,11 +69,11 @@ class Note:
     """A finished shard: what it was made of, and what became of it."""
 
     source: str
-    """SHA-256 of the picture shard."""
+    """SHA-256 of the image shard."""
     samples: int
-    """Of the picture shard, the bad ones included."""
-    pictures: int
-    picture_bytes: int
+    """Of the image shard, the bad ones included."""
+    images: int
+    image_bytes: int
     code_bytes: int
     bad: list[dict[str, str]]
     """Of each sample that was left out: key, reason and message."""
@@ -140,7 +140,7 @@ def _encode_shard(paths: Sequence[Path], output: Path, config: EncodeConfig, num
         for fault in faults
     ]
     note = Note(
-        file_hash(paths[number]), len(shard) + len(faults), work.pictures, work.picture_bytes,
+        file_hash(paths[number]), len(shard) + len(faults), work.images, work.image_bytes,
         work.code_bytes, [*damaged, *work.bad],
     )  # fmt: skip
     write_json((output / shard_name(number)).with_suffix(".json"), asdict(note))
@@ -148,9 +148,9 @@ def _encode_shard(paths: Sequence[Path], output: Path, config: EncodeConfig, num
 
 
 @lru_cache(1)
-def _encoder(directory: Path, tokenizer_hash: str) -> PictureEncoder:
+def _encoder(directory: Path, tokenizer_hash: str) -> ImageEncoder:
     """The tokenizer of this process, read once."""
-    encoder = PictureEncoder(ImageTokenizer.load(directory))
+    encoder = ImageEncoder(ImageTokenizer.load(directory))
     if encoder.hash != tokenizer_hash:
         raise ValueError(f"{directory} was changed under way: run the same command again")
     return encoder
@@ -167,48 +167,48 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-Opened = tuple[Sample, dict[str, Picture]]  # a sample, and its pictures by extension
+Opened = tuple[Sample, dict[str, Image]]  # a sample, and its images by extension
 
 
 class _Work:
     """A shard in work, and what is counted of it."""
 
     def __init__(
-        self, encode: Encode, num_codes: int, rule: PictureRule | None, writer: ShardWriter
+        self, encode: Encode, num_codes: int, rule: ImageRule | None, writer: ShardWriter
     ) -> None:
         self.encode, self.num_codes, self.rule, self.writer = encode, num_codes, rule, writer
-        self.pictures = self.picture_bytes = self.code_bytes = 0
+        self.images = self.image_bytes = self.code_bytes = 0
         self.bad: list[dict[str, str]] = []
 
     def groups(self, shard: Shard) -> Iterator[list[Opened]]:
-        """Neighbouring samples that are worked on together, their pictures opened."""
+        """Neighbouring samples that are worked on together, their images opened."""
         group: list[Opened] = []
         group_pixels = 0
         for sample in map(shard.sample, range(len(shard))):
             try:
-                pictures = opened(sample, self.rule, self.encode)
+                images = opened(sample, self.rule, self.encode)
             except SampleError as error:
                 self._leave_out(sample, error.reason, error)
                 continue
-            num_pixels = sum(p.pixels.size // 3 for p in pictures.values() if p.pixels is not None)
-            if group and group_pixels + num_pixels > MOST_PIXELS:
+            num_pixels = sum(p.pixels.size // 3 for p in images.values() if p.pixels is not None)
+            if group and group_pixels + num_pixels > MAX_PIXELS:
                 yield group
                 group, group_pixels = [], 0
-            group.append((sample, pictures))
+            group.append((sample, images))
             group_pixels += num_pixels
-            if len(group) == MOST_SAMPLES:
+            if len(group) == MAX_SAMPLES:
                 yield group
                 group, group_pixels = [], 0
         if group:
             yield group
 
     def write(self, group: list[Opened]) -> None:
-        """Encode the pictures of these samples and write the samples."""
+        """Encode the images of these samples and write the samples."""
         encoded = iter(self.encode(_pixels(group)))
-        for sample, pictures in group:
+        for sample, images in group:
             whole = {
-                name: next(encoded) if picture.codes is None else picture
-                for name, picture in pictures.items()
+                name: next(encoded) if image.codes is None else image
+                for name, image in images.items()
             }
             files = with_codes(sample, whole, self.num_codes)
             try:
@@ -216,8 +216,8 @@ class _Work:
             except ShardError as error:
                 self._leave_out(sample, "wrong name", error)
                 continue
-            self.pictures += len(whole)
-            self.picture_bytes += sum(len(sample.files[name]) for name in whole)
+            self.images += len(whole)
+            self.image_bytes += sum(len(sample.files[name]) for name in whole)
             self.code_bytes += sum(len(files[codes_name(name)]) for name in whole)
 
     def _leave_out(self, sample: Sample, reason: str, error: Exception) -> None:
@@ -225,62 +225,59 @@ class _Work:
 
 
 def _pixels(group: list[Opened]) -> list[np.ndarray]:
-    """Those of each picture that has no codes yet."""
+    """Those of each image that has no codes yet."""
     return [
-        picture.pixels
-        for _, pictures in group
-        for picture in pictures.values()
-        if picture.pixels is not None
+        image.pixels for _, images in group for image in images.values() if image.pixels is not None
     ]
 
 
-def opened(sample: Sample, rule: PictureRule | None, encode: Encode) -> dict[str, Picture]:
-    """The pictures of a sample at their size, by extension; SampleError when one cannot be encoded.
+def opened(sample: Sample, rule: ImageRule | None, encode: Encode) -> dict[str, Image]:
+    """The images of a sample at their size, by extension; SampleError when one cannot be encoded.
 
     Codes that are there already must be the tokenizer's.
     """
     _check_names(sample)
     found = {}
-    for name in sample.pictures:
+    for name in sample.images:
         stored = Stored(content=sample.files[name], name=name)
-        picture = found[name] = sized(stored, rule, CENTRE, mirror=False)
-        if picture.pixels is None:
-            if picture.tokenizer_hash != encode.hash:
+        image = found[name] = sized(stored, rule, CENTRE, mirror=False)
+        if image.pixels is None:
+            if image.tokenizer_hash != encode.hash:
                 raise SampleError(
-                    "foreign codes", f".{name}: codes of tokenizer {picture.tokenizer_hash}"
+                    "foreign codes", f".{name}: codes of tokenizer {image.tokenizer_hash}"
                 )
             continue
-        height, width = picture.pixels.shape[:2]
+        height, width = image.pixels.shape[:2]
         if height % encode.patch or width % encode.patch:
             raise SampleError(
-                "bad picture",
+                "bad image",
                 f".{name}: {width} x {height} pixels are no whole {encode.patch}-pixel patches; "
-                "give --area",
+                "give --target-pixels",
             )
     return found
 
 
 def _check_names(sample: Sample) -> None:
-    """Forms take pictures in the order of their names, which the codes must keep."""
-    names = list(map(codes_name, sample.pictures))
+    """Forms take images in the order of their names, which the codes must keep."""
+    names = list(map(codes_name, sample.images))
     if names != sorted(set(names)):
-        pictures = ", ".join(sample.pictures)
+        images = ", ".join(sample.images)
         raise SampleError(
             "ambiguous names",
-            f"{pictures}: their codes would share a name or stand in another order; rename them",
+            f"{images}: their codes would share a name or stand in another order; rename them",
         )
 
 
 def codes_name(name: str) -> str:
-    """The extension of the codes that stand for a picture: '0.png' -> '0.codes'."""
+    """The extension of the codes that stand for a image: '0.png' -> '0.codes'."""
     return f"{name.rpartition('.')[0]}.{codes.EXTENSION}".removeprefix(".")
 
 
-def with_codes(sample: Sample, pictures: dict[str, Picture], num_codes: int) -> dict[str, bytes]:
-    """The sample's files in their order, each of these pictures replaced by its codes."""
+def with_codes(sample: Sample, images: dict[str, Image], num_codes: int) -> dict[str, bytes]:
+    """The sample's files in their order, each of these images replaced by its codes."""
     return {
-        codes_name(name) if name in pictures else name: (
-            codes.to_bytes(pictures[name], num_codes) if name in pictures else content
+        codes_name(name) if name in images else name: (
+            codes.to_bytes(images[name], num_codes) if name in images else content
         )
         for name, content in sample.files.items()
     }

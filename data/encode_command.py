@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     help="Directory of an image tokenizer or a bundle [default: the model that is shipped].",
 )
 @click.option(
-    "--area",
+    "--target-pixels",
     type=click.IntRange(1),
-    help="Resize and crop pictures to about so many pixels in all [default: as they are].",
+    help="Resize and crop images to about so many pixels in all [default: as they are].",
 )
 @click.option(
-    "--widest",
+    "--max-aspect-ratio",
     type=click.FloatRange(1),
-    help="With --area: the largest ratio of the sides [default: 1, squares alone].",
+    help="With --target-pixels: the largest ratio of the sides [default: 1, squares alone].",
 )
 @click.option(
     "--workers",
@@ -48,12 +48,12 @@ def encode(
     shards: str,
     output: Path,
     tokenizer: Path | None,
-    area: int | None,
-    widest: float | None,
+    target_pixels: int | None,
+    max_aspect_ratio: float | None,
     workers: int,
     bad_share: float,
 ) -> None:
-    """Turn the pictures in SHARDS into codes, once and for all: training then encodes none.
+    """Turn the images in SHARDS into codes, once and for all: training then encodes none.
 
     SHARDS is a folder, one .tar file, a URL, or `pipe:` and a command; {000..123} stands for that
     many numbers. OUTPUT gets as many shards in the same order. Samples that cannot be encoded are
@@ -62,8 +62,9 @@ def encode(
 
     \b
     unimodal data encode shards/train shards/train-codes --workers 8
-    unimodal data encode shards/photos shards/photos-codes --area 65536 --widest 2
-    unimodal data encode 'https://host/{0000..0099}.tar' codes --tokenizer runs/tokenizer/tokenizer
+    unimodal data encode shards/photos shards/photos-codes --target-pixels 65536 --max-aspect-ratio
+    2 unimodal data encode 'https://host/{0000..0099}.tar' codes --tokenizer
+    runs/tokenizer/tokenizer
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -71,7 +72,7 @@ def encode(
     from .encode import encode_shards
     from .remote import local_shards
 
-    config = _config(tokenizer, area, widest)
+    config = _config(tokenizer, target_pixels, max_aspect_ratio)
     paths = local_shards(shards)
     claim(output, ENCODED, config.note() | {"data_seeds": data_seeds(Path(shards))})
     notes = []
@@ -82,37 +83,42 @@ def encode(
                 notes.append(note)
                 bar.advance(task)
         except OSError as error:
-            again = "finished shards are kept: mend this and run the same command again"
+            again = "finished shards are kept: fix this and run the same command again"
             raise ValueError(f"{error}; {again}") from error
     click.echo(_summary(output, notes))
 
 
-def _config(tokenizer: Path | None, area: int | None, widest: float | None) -> "EncodeConfig":
+def _config(
+    tokenizer: Path | None, target_pixels: int | None, max_aspect_ratio: float | None
+) -> "EncodeConfig":
     """The settings; ValueError for those that cannot be."""
     from unimodal.bundle import DEFAULT
     from unimodal.tokenizer.autoencoder import ImageTokenizer
 
     from .encode import EncodeConfig
-    from .sizes import PictureRule
+    from .sizes import ImageRule
 
-    if area is None and widest is not None:
-        raise ValueError(f"--widest {widest:g} shapes pictures of a given area: add --area PIXELS")
+    if target_pixels is None and max_aspect_ratio is not None:
+        raise ValueError(
+            f"--max-aspect-ratio {max_aspect_ratio:g} shapes images of a given size: add "
+            "--target-pixels PIXELS"
+        )
     directory = tokenizer or DEFAULT
     image = ImageTokenizer.load(directory)
     rule = None
-    if area is not None:
-        rule = PictureRule(area, image.patch, widest or 1.0)
+    if target_pixels is not None:
+        rule = ImageRule(target_pixels, image.patch, max_aspect_ratio or 1.0)
         if rule.problems():
             raise ValueError("; ".join(f"--{problem}" for problem in rule.problems()))
     return EncodeConfig(directory.absolute(), image.hash, rule)
 
 
 def _summary(output: Path, notes: Sequence["Note"]) -> str:
-    pictures, before, after, samples, bad = (
+    images, before, after, samples, bad = (
         sum(column)
         for column in zip(
             *(
-                (n.pictures, n.picture_bytes, n.code_bytes, n.samples, len(n.bad))
+                (n.images, n.image_bytes, n.code_bytes, n.samples, len(n.bad))
                 for n in notes
             ),
             strict=True,
@@ -120,6 +126,6 @@ def _summary(output: Path, notes: Sequence["Note"]) -> str:
     )  # fmt: skip
     left_out = f", {bad:,} left out: see quarantine.jsonl" if bad else ""
     return (
-        f"{output}: {pictures:,} pictures in {len(notes):,} shards, {before:,} bytes before and "
+        f"{output}: {images:,} images in {len(notes):,} shards, {before:,} bytes before and "
         f"{after:,} after; {samples:,} samples{left_out}"
     )

@@ -1,22 +1,22 @@
-"""Stored forms of data, each turned into Documents.
+"""Stored formats of data, each turned into Documents.
 
-In: a `Sample`, the files of a webdataset sample by extension. Out: a Document whose pictures are
+In: a `Sample`, the files of a webdataset sample by extension. Out: a Document whose images are
 `Stored`: files that nobody has opened yet, so that lengths and cuts are found without decoding a
-pixel; `opened` opens them. `recognised` tells a sample's form by its files and fields alone:
+pixel; `opened` opens them. `detect_format` tells a sample's format by its files and fields alone:
 
-    document   .json {"parts": [{"text": ...}, {"picture": 0}]}    our own, as ShardWriter writes it
+    document   .json {"parts": [{"text": ...}, {"image": 0}]}    our own, as ShardWriter writes it
     interleaved .json {"texts": [str or null], "images": [null or name]}                     OBELICS
     llava      .json {"conversations": [{"from": "human" or "gpt", "value": ...}]}, <image> in place
     chat       .json {"messages": [{"role": ..., "content": str or [parts]}]}
-    edit       .json {"instruction": ...} (or "edit", "prompt"), pictures .before.* and .after.*
+    edit       .json {"instruction": ...} (or "edit", "prompt"), images .before.* and .after.*
     question   .json {"question" or "sentence": ..., "answer" or "answers" or "label": ...}
-    caption    a picture and .txt, or .json {"caption" or "captions" or "text" or "name": ...}
-    text       .txt, or .json {"text": ...}, without a picture
+    caption    a image and .txt, or .json {"caption" or "captions" or "text" or "name": ...}
+    text       .txt, or .json {"text": ...}, without a image
 
-1. Text of a file is text: no spelling in it becomes a control token (see unimodal/text.py).
+1. Text of a file is text: no spelling in it becomes a special token (see unimodal/text.py).
 2. What the user says and shows is context (weight 0), what the assistant says and draws is learned;
    parts without a role are all learned.
-3. Where a form leaves a choice (the caption among several, the picture before or after its words),
+3. Where a format leaves a choice (the caption among several, the image before or after its words),
    each way to choose is a variant: 0 .. `variants` - 1.
 """
 
@@ -29,11 +29,11 @@ from typing import Any
 
 import numpy as np
 
-from unimodal.document import Document, Part, Picture, Text, check
+from unimodal.document import Document, Image, Part, Text, check
 
 from . import codes_member as codes
 
-PICTURES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", codes.EXTENSION)
+IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", codes.EXTENSION)
 CAPTIONS = ("caption", "captions", "text", "name")
 QUESTIONS = ("question", "sentence")
 ANSWERS = ("answer", "answers", "label")
@@ -41,7 +41,7 @@ INSTRUCTIONS = ("instruction", "edit", "prompt")
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
             "system": "system"}  # fmt: skip
 EMPTY = "empty"  # the reason of a sample that is sound and holds nothing
-PLACEHOLDER = re.compile(r"<image>\n?|\n?<image>")  # of LLaVA: where a picture stands
+PLACEHOLDER = re.compile(r"<image>\n?|\n?<image>")  # of LLaVA: where a image stands
 
 
 class SampleError(ValueError):
@@ -56,8 +56,8 @@ class SampleError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Stored(Picture):
-    """A picture that nobody has opened yet: a file of a sample."""
+class Stored(Image):
+    """A image that nobody has opened yet: a file of a sample."""
 
     content: bytes = b""
     name: str = ""
@@ -68,7 +68,7 @@ class Stored(Picture):
 
     @property
     def is_codes(self) -> bool:
-        """Whether it is a codes file (codes.py) and not a picture file."""
+        """Whether it is a codes file (codes.py) and not a image file."""
         return self.name.lower().endswith(codes.EXTENSION)
 
 
@@ -107,9 +107,9 @@ class Sample:
         return value
 
     @cached_property
-    def pictures(self) -> list[str]:
-        """The extensions of picture files, sorted."""
-        return sorted(name for name in self.files if _is_picture(name))
+    def images(self) -> list[str]:
+        """The extensions of image files, sorted."""
+        return sorted(name for name in self.files if _is_image(name))
 
     def text(self) -> str:
         """The contents of .txt; SampleError when they are no UTF-8."""
@@ -125,11 +125,11 @@ class Sample:
         )
 
     def begins(self, stem: str) -> str:
-        """The extension of the picture `<key>.<stem>.*`; that of a PNG if there is none."""
-        return next((name for name in self.pictures if name.startswith(f"{stem}.")), f"{stem}.png")
+        """The extension of the image `<key>.<stem>.*`; that of a PNG if there is none."""
+        return next((name for name in self.images if name.startswith(f"{stem}.")), f"{stem}.png")
 
-    def picture(self, name: str, role: str | None, weight: float) -> Stored:
-        """The picture in a file, named by extension or in full; SampleError if there is none."""
+    def image(self, name: str, role: str | None, weight: float) -> Stored:
+        """The image in a file, named by extension or in full; SampleError if there is none."""
         extension = self._extension(name)
         return Stored(role=role, weight=weight, content=self.files[extension], name=extension)
 
@@ -144,12 +144,12 @@ class Sample:
         raise SampleError("missing member", f"there is no file .{short}, only {there}")
 
 
-def _is_picture(name: str) -> bool:
-    return name.rpartition(".")[2].lower() in PICTURES
+def _is_image(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in IMAGES
 
 
-def recognised(sample: Sample) -> str:
-    """The form of a sample; SampleError when it is none of FORMS."""
+def detect_format(sample: Sample) -> str:
+    """The form of a sample; SampleError when it is none of FORMATS."""
     fields = sample.fields
     for name, field in (
         ("document", "parts"),
@@ -159,44 +159,48 @@ def recognised(sample: Sample) -> str:
     ):
         if fields.get(field) is not None:
             return name
-    if any(name.startswith("before.") for name in sample.pictures):
+    if any(name.startswith("before.") for name in sample.images):
         return "edit"
     if sample.field(*QUESTIONS) is not None:
         return "question"
     has_words = "txt" in sample.files or sample.field(*CAPTIONS) is not None
     if has_words:
-        return "caption" if sample.pictures else "text"
+        return "caption" if sample.images else "text"
     there = ", ".join(sorted([*sample.files, *fields])) or "nothing"
-    raise SampleError("unknown form", f"{there}: files and fields of none of {', '.join(FORMS)}")
+    raise SampleError(
+        "unknown format", f"{there}: files and fields of none of {', '.join(FORMATS)}"
+    )
 
 
-def document(sample: Sample, form: str, variant: int = 0) -> Document:
-    """The Document of a sample in one of FORMS; SampleError says what is wrong with the sample."""
-    return _made(sample, form, Choices(variant))
+def document(sample: Sample, format: str, variant: int = 0) -> Document:
+    """The Document of a sample in one of FORMATS; SampleError says what is wrong with the
+    sample.
+    """
+    return _made(sample, format, Choices(variant))
 
 
-def variants(sample: Sample, form: str) -> int:
-    """How many Documents a sample in one of FORMS can be; SampleError as for `document`."""
+def variants(sample: Sample, format: str) -> int:
+    """How many Documents a sample in one of FORMATS can be; SampleError as for `document`."""
     choices = Choices(0)
-    _made(sample, form, choices)
+    _made(sample, format, choices)
     return choices.count
 
 
-def _made(sample: Sample, form: str, choices: Choices) -> Document:
+def _made(sample: Sample, format: str, choices: Choices) -> Document:
     try:
-        parts = tuple(FORMS[form](sample, choices))
+        parts = tuple(FORMATS[format](sample, choices))
     except SampleError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
-        message = f"no {form}: {type(error).__name__}: {error}"
+        message = f"no {format}: {type(error).__name__}: {error}"
         raise SampleError("wrong fields", message) from error
     if not parts:
-        raise SampleError(EMPTY, "a document without text and pictures")
+        raise SampleError(EMPTY, "a document without text and images")
     return Document(parts)
 
 
-def opened(document: Document, open_stored: Callable[[Stored], Picture]) -> Document:
-    """The document with each stored picture opened by `open_stored`, its role and weight kept."""
+def opened(document: Document, open_stored: Callable[[Stored], Image]) -> Document:
+    """The document with each stored image opened by `open_stored`, its role and weight kept."""
     return Document(
         tuple(
             replace(open_stored(part), role=part.role, weight=part.weight)
@@ -207,28 +211,28 @@ def opened(document: Document, open_stored: Callable[[Stored], Picture]) -> Docu
     )
 
 
-def as_it_is(stored: Stored) -> Picture:
-    """A stored picture as its file has it: pixels, or codes; SampleError when it is damaged."""
-    from unimodal.tokenizer.pixels import PictureError, open_picture
+def as_it_is(stored: Stored) -> Image:
+    """A stored image as its file has it: pixels, or codes; SampleError when it is damaged."""
+    from unimodal.tokenizer.pixels import ImageError, open_image
 
     try:
         if stored.is_codes:
             return codes.from_bytes(stored.content)
-        return Picture(np.asarray(open_picture(stored.content).image))
-    except (PictureError, ValueError) as error:
-        raise SampleError("bad picture", f".{stored.name}: {error}") from error
+        return Image(np.asarray(open_image(stored.content).image))
+    except (ImageError, ValueError) as error:
+        raise SampleError("bad image", f".{stored.name}: {error}") from error
 
 
 def pair(before: Sample, after: Sample) -> Sample:
-    """Two samples with a picture and a caption each as one edit: from the first to the second.
+    """Two samples with a image and a caption each as one edit: from the first to the second.
 
-    SampleError when one has not exactly one picture, or the second no caption.
+    SampleError when one has not exactly one image, or the second no caption.
     """
     files = {}
     for name, sample in (("before", before), ("after", after)):
-        if len(sample.pictures) != 1:
-            raise SampleError("wrong fields", f"{sample.key}: an edit of {sample.pictures}")
-        (extension,) = sample.pictures
+        if len(sample.images) != 1:
+            raise SampleError("wrong fields", f"{sample.key}: an edit of {sample.images}")
+        (extension,) = sample.images
         files[f"{name}.{extension.rpartition('.')[2]}"] = sample.files[extension]
     words = after.text() if "txt" in after.files else after.field(*CAPTIONS)
     texts = words if isinstance(words, list) else [words]
@@ -241,13 +245,13 @@ def pair(before: Sample, after: Sample) -> Sample:
 
 def _document(sample: Sample, _: Choices) -> Iterator[Part]:
     for part in sample.fields["parts"]:
-        if ("text" in part) == ("picture" in part):
-            raise ValueError(f"a part has either text or picture, not {sorted(part)}")
+        if ("text" in part) == ("image" in part):
+            raise ValueError(f"a part has either text or image, not {sorted(part)}")
         role, weight = part.get("role"), part.get("weight", 1.0)
         if "text" in part:
             yield Text(_string(part["text"]), role, weight)
         else:
-            yield sample.picture(sample.begins(str(part["picture"])), role, weight)
+            yield sample.image(sample.begins(str(part["image"])), role, weight)
 
 
 def _interleaved(sample: Sample, _: Choices) -> Iterator[Part]:
@@ -259,25 +263,25 @@ def _interleaved(sample: Sample, _: Choices) -> Iterator[Part]:
         if (text is None) == (image is None):
             raise ValueError(f"place {at} holds {'nothing' if text is None else 'both'}")
         if text is None:
-            yield sample.picture(_string(image), None, 1.0)
+            yield sample.image(_string(image), None, 1.0)
         elif _string(text).strip():
             yield Text(text.strip() + "\n")
 
 
 def _llava(sample: Sample, _: Choices) -> Iterator[Part]:
-    """<image> stands for the next picture; pictures without a place come first."""
+    """<image> stands for the next image; images without a place come first."""
     turns = [(SPEAKERS[t["from"]], _string(t["value"])) for t in sample.fields["conversations"]]
     places = sum(len(PLACEHOLDER.findall(text)) for _, text in turns)
-    if places > len(sample.pictures):
-        raise SampleError("missing member", f"{places} <image> and {len(sample.pictures)} pictures")
-    unplaced = len(sample.pictures) - places
-    pictures = iter(sample.pictures)
+    if places > len(sample.images):
+        raise SampleError("missing member", f"{places} <image> and {len(sample.images)} images")
+    unplaced = len(sample.images) - places
+    images = iter(sample.images)
     for _place in range(unplaced):
-        yield sample.picture(next(pictures), "user", 0.0)
+        yield sample.image(next(images), "user", 0.0)
     for role, text in turns:
         for at, piece in enumerate(PLACEHOLDER.split(text)):
             if at:
-                yield sample.picture(next(pictures), role, _weight(role))
+                yield sample.image(next(images), role, _weight(role))
             if piece:
                 yield Text(piece, role, _weight(role))
 
@@ -291,16 +295,16 @@ def _chat(sample: Sample, _: Choices) -> Iterator[Part]:
             if piece["type"] == "text":
                 yield Text(_string(piece["text"]), role, _weight(role))
             elif piece["type"] == "image":
-                yield sample.picture(_string(piece["image"]), role, _weight(role))
+                yield sample.image(_string(piece["image"]), role, _weight(role))
             else:
                 raise ValueError(f"a piece is text or image, not {piece['type']!r}")
 
 
 def _edit(sample: Sample, choices: Choices) -> Iterator[Part]:
     words = sample.field(*INSTRUCTIONS) if "txt" not in sample.files else sample.text()
-    yield sample.picture(sample.begins("before"), "user", 0.0)
+    yield sample.image(sample.begins("before"), "user", 0.0)
     yield Text(_one(words, choices), "user", 0.0)
-    yield sample.picture(sample.begins("after"), "assistant", 1.0)
+    yield sample.image(sample.begins("after"), "assistant", 1.0)
 
 
 def _question(sample: Sample, choices: Choices) -> Iterator[Part]:
@@ -309,20 +313,20 @@ def _question(sample: Sample, choices: Choices) -> Iterator[Part]:
     answer = _one(sample.field(*ANSWERS), choices)
     if "question" not in sample.fields:
         question = f"{question.rstrip('.')}. Is this true or false?"
-    for name in sample.pictures:
-        yield sample.picture(name, "user", 0.0)
+    for name in sample.images:
+        yield sample.image(name, "user", 0.0)
     yield Text(question, "user", 0.0)
     yield Text(answer, "assistant", 1.0)
 
 
 def _caption(sample: Sample, choices: Choices) -> Iterator[Part]:
-    """Picture then words, or words then picture: what comes second is learned to follow."""
+    """Image then words, or words then image: what comes second is learned to follow."""
     words = sample.text() if "txt" in sample.files else _one(sample.field(*CAPTIONS), choices)
-    if len(sample.pictures) != 1:
-        raise ValueError(f"a caption of {len(sample.pictures)} pictures")
-    picture = sample.picture(sample.pictures[0], None, 1.0)
+    if len(sample.images) != 1:
+        raise ValueError(f"a caption of {len(sample.images)} images")
+    image = sample.image(sample.images[0], None, 1.0)
     text = Text(_filled(words))
-    yield from (picture, text) if choices.of(2) else (text, picture)
+    yield from (image, text) if choices.of(2) else (text, image)
 
 
 def _text(sample: Sample, choices: Choices) -> Iterator[Part]:
@@ -330,7 +334,7 @@ def _text(sample: Sample, choices: Choices) -> Iterator[Part]:
     yield Text(_filled(words))
 
 
-FORMS: dict[str, Callable[[Sample, Choices], Iterator[Part]]] = {
+FORMATS: dict[str, Callable[[Sample, Choices], Iterator[Part]]] = {
     "document": _document,
     "interleaved": _interleaved,
     "llava": _llava,

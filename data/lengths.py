@@ -1,13 +1,14 @@
 """The index of lengths: measured once, kept in a cache, read through the page cache.
 
-In: shards and a Ruler. Out: `Lengths`: units and records of all shards as memory-mapped tables, so
-that a process needs no memory for them, however many shards there are.
+In: shards and a LengthEstimator. Out: `Lengths`: units and records of all shards as memory-mapped
+tables, so that a process needs no memory for them, however many shards there are.
 
-1. Each shard is measured once for its contents and the Ruler (SHA-256 of both), by several
+1. Each shard is measured once for its contents and the LengthEstimator (SHA-256 of both), by
+several
    processes. Its hash is kept by path, size and time of change, so that an unchanged shard is not
    read again.
 2. The tables of a list of shards are their shards' tables, one after another, and which of their
-   long documents are taken together (cohorts.py).
+   long documents are taken together (length_groups.py).
 
 The cache is the folder $UNIMODAL_CACHE, or ~/.cache/unimodal. Every file in it is written under
 another name and renamed when whole, and can be removed while nothing runs.
@@ -32,13 +33,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from .cohorts import cohorts
-from .estimator import RECORD, UNIT, Measured, Ruler, measure_shard
+from .estimator import RECORD, UNIT, LengthEstimator, Measured, measure_shard
+from .groups import length_groups
 from .tar import ShardError
 
 SMALL_BYTES = 50_000_000  # of shards to measure: fewer are done before other processes have begun
 READ_BYTES = 1 << 22
-COHORTS = "cohorts of long documents"
+LENGTH_GROUPS = "length_groups of long documents"
 VERSION = 3  # of what is made of the shards' tables
 
 
@@ -78,13 +79,13 @@ class Lengths:
 
     @cached_property
     def members(self) -> np.ndarray:
-        """The units, cohort by cohort (see `cohorts`): uint32 (n,), mapped."""
+        """The units, length_group by length_group (see `length_groups`): uint32 (n,), mapped."""
         return _mapped(self.folder / "members.npy")
 
     @property
-    def num_cohorts(self) -> int:
-        """How many cohorts `members` begins with; the units behind them are items alone."""
-        return self.notes[COHORTS]
+    def num_length_groups(self) -> int:
+        """How many length_groups `members` begins with; the units behind them are items alone."""
+        return self.notes[LENGTH_GROUPS]
 
     @cached_property
     def shards(self) -> np.ndarray:
@@ -98,7 +99,7 @@ class Lengths:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the shards' contents and of the Ruler."""
+        """SHA-256 of the shards' contents and of the LengthEstimator."""
         return self.folder.name
 
     def place(self, unit: int) -> tuple[bytes, int, int]:
@@ -121,7 +122,7 @@ def _mapped(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
-def measure(paths: Sequence[Path], ruler: Ruler, workers: int = 1) -> Lengths:
+def measure(paths: Sequence[Path], estimator: LengthEstimator, workers: int = 1) -> Lengths:
     """The index of these shards, from the cache as far as it is there.
 
     `workers` processes measure what is not; with more than one, a script that calls this needs the
@@ -130,13 +131,13 @@ def measure(paths: Sequence[Path], ruler: Ruler, workers: int = 1) -> Lengths:
     if not paths:
         raise ShardError("no shards were given")
     paths = [path.absolute() for path in paths]
-    keys = [_digest(file_hash(path), ruler.key) for path in paths]
+    keys = [_digest(file_hash(path), estimator.key) for path in paths]
     name = _digest(f"joined {VERSION}", *keys, *map(str, paths))
     folder = cache() / "lengths" / name
     if not folder.exists():
         try:
-            _measure_missing(paths, keys, ruler, workers)
-            _join(folder, paths, keys, ruler.row_length)
+            _measure_missing(paths, keys, estimator, workers)
+            _join(folder, paths, keys, estimator.sequence_length)
         except OSError as error:
             if error.errno is None:  # numpy's, for a file that it could write in part only
                 raise _unwritable(error) from error
@@ -167,7 +168,7 @@ def shards_hash(paths: Sequence[Path]) -> str:
 
 
 def _measure_missing(
-    paths: Sequence[Path], keys: Sequence[str], ruler: Ruler, workers: int
+    paths: Sequence[Path], keys: Sequence[str], estimator: LengthEstimator, workers: int
 ) -> None:
     """Measure the shards that the cache does not know, with a progress bar."""
     missing = {key: path for key, path in zip(keys, paths, strict=True) if not _file(key).exists()}
@@ -177,22 +178,22 @@ def _measure_missing(
     workers = min(workers, len(missing))
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("measuring shards", total=len(missing))
-        for _key in _measured(missing, ruler, 1 if size_bytes < SMALL_BYTES else workers):
+        for _key in _measured(missing, estimator, 1 if size_bytes < SMALL_BYTES else workers):
             bar.advance(task)
 
 
-def _measured(missing: dict[str, Path], ruler: Ruler, workers: int) -> Iterator[str]:
+def _measured(missing: dict[str, Path], estimator: LengthEstimator, workers: int) -> Iterator[str]:
     """Measure these shards; yields the key of each when it is done."""
     if workers == 1:
-        yield from (_measure(key, path, ruler) for key, path in missing.items())
+        yield from (_measure(key, path, estimator) for key, path in missing.items())
         return
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        rulers = [ruler] * len(missing)
-        yield from pool.map(_measure, missing.keys(), missing.values(), rulers)
+        estimators = [estimator] * len(missing)
+        yield from pool.map(_measure, missing.keys(), missing.values(), estimators)
 
 
-def _measure(key: str, path: Path, ruler: Ruler) -> str:
-    found = measure_shard(path, ruler)
+def _measure(key: str, path: Path, estimator: LengthEstimator) -> str:
+    found = measure_shard(path, estimator)
     about = json.dumps({"bad": found.bad, "notes": found.notes}).encode()
     with new(_file(key)) as part, part.open("wb") as stream:
         arrays = (found.units, found.records, np.frombuffer(about, np.uint8))
@@ -207,7 +208,7 @@ def _read(key: str) -> Measured:
     return Measured(units, records, **json.loads(about.tobytes()))
 
 
-def _join(folder: Path, paths: Sequence[Path], keys: Sequence[str], row_length: int) -> None:
+def _join(folder: Path, paths: Sequence[Path], keys: Sequence[str], sequence_length: int) -> None:
     """Write the tables of all shards, one shard in memory at a time."""
     sizes = [(len(found.units) - 1, len(found.records)) for found in map(_read, keys)]
     num_units, num_records = (sum(column) for column in zip(*sizes, strict=True))
@@ -230,7 +231,9 @@ def _join(folder: Path, paths: Sequence[Path], keys: Sequence[str], row_length: 
                 notes.update(found.notes | {"bad": len(found.bad)})
                 for entry in found.bad:
                     print(json.dumps({"shard": str(paths[number]), **entry}), file=bad)
-        members_n, notes[COHORTS] = cohorts(records["lengths"][units["record"][:-1], 0], row_length)
+        members_n, notes[LENGTH_GROUPS] = length_groups(
+            records["lengths"][units["record"][:-1], 0], sequence_length
+        )
         np.save(part / "members.npy", members_n)
         np.save(part / "shards.npy", np.array([os.fsencode(path) for path in paths]))
         (part / "notes.json").write_text(json.dumps(notes, sort_keys=True))

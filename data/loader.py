@@ -5,12 +5,12 @@ end.
 
 1. Rows are planned from an index of lengths (plan.py): a pure function of (settings, seed, number
    of the row), whatever the ranks and workers.
-2. Each rank makes its own rows only: their samples are read, their pictures brought to size and
+2. Each rank makes its own rows only: their samples are read, their images brought to size and
    encoded, row by row, and laid out where the plan has them.
 3. A sample that turns out to be bad becomes masked padding in its place, and is noted.
 
 The next rows are made while the current ones are trained on: by a thread, or by processes. Costs
-1.3 ms a 64-pixel picture and core, most of it the tokenizer's; nothing of it for code shards.
+1.3 ms a 64-pixel image and core, most of it the tokenizer's; nothing of it for code shards.
 Memory of a worker: two windows' plans and the rows in work; the index is mapped, never loaded.
 """
 
@@ -26,10 +26,10 @@ import torch
 
 from unimodal.sequence import Batch, Row, Sequencer
 
-from .cohorts import GROUP
+from .groups import GROUP
 from .quarantine import Quarantine
 from .rows import Encode, Made, Rows
-from .sizes import PictureRule, patch_problems
+from .sizes import ImageRule, patch_problems
 from .sources import SourceConfig, Stage, mixtures, streams
 from .windows import Place, Planner, State, rows
 
@@ -38,7 +38,7 @@ from .windows import Place, Planner, State, rows
 class LoaderConfig:
     """How documents become batches."""
 
-    row_length: int = 1024
+    sequence_length: int = 1024
     """Positions in a row."""
     batch_rows: int = 8
     """Rows in a batch, over all ranks: 1, 2, 4 or a multiple of 8, which cost the same."""
@@ -47,17 +47,17 @@ class LoaderConfig:
     seed: int = 0
     """Decides the order, the choices and the dropped prompts."""
     caption_dropout: float = 0.1
-    """Share of documents with a learned picture whose prompt is dropped (0 to 1)."""
-    pictures: PictureRule | None = None
-    """How large pictures are read; None: as they are, of whole patches of the tokenizer."""
+    """Share of documents with a learned image whose prompt is dropped (0 to 1)."""
+    images: ImageRule | None = None
+    """How large images are read; None: as they are, of whole patches of the tokenizer."""
     stages: tuple[Stage, ...] = ()
-    """From a step on, another mixture or other pictures."""
+    """From a step on, another mixture or other images."""
     bad_share: float = 0.01
     """Share of samples that cannot be used (0 to 1) above which the run stops."""
 
     def problems(self) -> list[str]:
         """What is wrong with these settings, in words."""
-        least = {"row_length": 16, "batch_rows": 1, "window_rows": GROUP, "seed": 0}
+        least = {"sequence_length": 16, "batch_rows": 1, "window_rows": GROUP, "seed": 0}
         found = [
             f"{name} {getattr(self, name)}: at least {bound}"
             for name, bound in least.items()
@@ -112,21 +112,21 @@ class Loader:
             problems.append(
                 f"{config.batch_rows} rows on rank {rank} of {world_size}: do not divide"
             )
-        problems += patch_problems(config.pictures, encode.patch)
+        problems += patch_problems(config.images, encode.patch)
         if problems:
             raise ValueError("; ".join(problems))
-        mixed = mixtures(sources, config.stages, config.pictures)
-        found = streams(sources, mixed, sequencer, config.row_length, encode.patch, measurers)
+        mixed = mixtures(sources, config.stages, config.images)
+        found = streams(sources, mixed, sequencer, config.sequence_length, encode.patch, measurers)
         self.quarantine = Quarantine(quarantine, config.bad_share)
         for stream in found:
             notes = stream.lengths.notes
-            samples = notes["samples"] - notes.get("in another part", 0)
+            samples = notes["samples"] - notes.get("in another split", 0)
             self.quarantine.measured(stream.lengths.bad(), samples)
         self.planner = Planner(
-            found, mixed, config.seed, config.row_length, config.window_rows, config.batch_rows,
-            config.caption_dropout,
+            found, mixed, config.seed, config.sequence_length, config.window_rows,
+            config.batch_rows, config.caption_dropout,
         )  # fmt: skip
-        self.rows = Rows(found, sequencer, encode, config.row_length, config.seed)
+        self.rows = Rows(found, sequencer, encode, config.sequence_length, config.seed)
         self.config = config
         self.go_to(state or self.planner.begin())
         self.rank, self.world_size, self.workers = rank, world_size, workers
@@ -148,7 +148,9 @@ class Loader:
                 f"the state is at row {state.row} of window {state.window}, and windows have "
                 f"{self.config.window_rows} rows"
             )
-        taken = tuple((cohorts, alone) for cohorts, alone in state.taken)  # JSON makes lists
+        taken = tuple(
+            (length_groups, alone) for length_groups, alone in state.taken
+        )  # JSON makes lists
         self.state = replace(state, taken=taken, owed=tuple(state.owed))
 
     @property

@@ -19,44 +19,46 @@ import numpy as np
 
 
 def pack(
-    lengths_n: np.ndarray, row_length: int, cohorts_kG: Sequence[Sequence[int]] = ()
+    lengths_n: np.ndarray, sequence_length: int, groups_kG: Sequence[Sequence[int]] = ()
 ) -> list[list[int]]:
-    """Rows of numbers 0 .. n - 1; lengths_n: int (n,), each 1 .. row_length positions.
+    """Rows of numbers 0 .. n - 1; lengths_n: int (n,), each 1 .. sequence_length positions.
 
-    Cohorts are sequences of about equal lengths, one for each of G rows: rows with cohorts come
-    first, G by G. A pure function: of equally long sequences the one with the lower number goes
-    first.
+    Length groups are sequences of about equal lengths, one for each of G rows: rows with
+    length_groups come first, G by G. A pure function: of equally long sequences the one with the
+    lower number goes first.
     """
     lengths_n = np.asarray(lengths_n, dtype=np.int64)
-    outside = np.flatnonzero((lengths_n < 1) | (lengths_n > row_length))
+    outside = np.flatnonzero((lengths_n < 1) | (lengths_n > sequence_length))
     if outside.size:
         first = int(outside[0])
         raise ValueError(
-            f"sequence {first} has {lengths_n[first]} positions: a row holds 1 to {row_length}; "
+            f"sequence {first} has {lengths_n[first]} tokens: a row holds 1 to {sequence_length}; "
             "give a larger row length or a shorter document"
         )
-    rows = _side_by_side(lengths_n, row_length, cohorts_kG)
+    rows = _side_by_side(lengths_n, sequence_length, groups_kG)
     left = _Left(lengths_n, {number for row in rows for number in row})
     for row in rows:
-        room = row_length - sum(int(lengths_n[number]) for number in row)
+        room = sequence_length - sum(int(lengths_n[number]) for number in row)
         row += [left.take(length) for length in left.beside(room)]
     while left.lengths:
         longest = left.lengths[-1]
         row = [left.take(longest)]
-        row += [left.take(length) for length in left.beside(row_length - longest)]
+        row += [left.take(length) for length in left.beside(sequence_length - longest)]
         rows.append(row)
     return rows
 
 
 def _side_by_side(
-    lengths_n: np.ndarray, row_length: int, cohorts_kG: Sequence[Sequence[int]]
+    lengths_n: np.ndarray, sequence_length: int, groups_kG: Sequence[Sequence[int]]
 ) -> list[list[int]]:
-    """Rows of whole cohorts alone: each goes, the longest first, where it leaves the least room,
-    but not where it leaves some that is less than any other sequence needs.
+    """Rows of whole length_groups alone: each goes, the longest first, where it leaves the least
+    room, but not where it leaves some that is less than any other sequence needs.
     """
-    alone = np.delete(lengths_n, np.ravel(cohorts_kG).astype(np.int64))
-    least, little = int(alone.min(initial=row_length)), row_length // 100
-    longest_k = [max(int(lengths_n[number]) for number in cohort) for cohort in cohorts_kG]
+    alone = np.delete(lengths_n, np.ravel(groups_kG).astype(np.int64))
+    least, little = int(alone.min(initial=sequence_length)), sequence_length // 100
+    longest_k = [
+        max(int(lengths_n[number]) for number in length_group) for length_group in groups_kG
+    ]
     groups: list[list[list[int]]] = []  # of rows of sequences
     rooms: list[int] = []
     for k in sorted(range(len(longest_k)), key=lambda k: (-longest_k[k], k)):
@@ -66,21 +68,21 @@ def _side_by_side(
             if 0 <= room - longest_k[k] <= little or room - longest_k[k] >= least
         ]
         if not fitting:
-            groups.append([[] for _ in cohorts_kG[k]])
-            rooms.append(row_length)
+            groups.append([[] for _ in groups_kG[k]])
+            rooms.append(sequence_length)
         at = min(fitting)[1] if fitting else -1
         # The longest of one beside the shortest of the other.
-        shortest_first = sorted(cohorts_kG[k], key=lambda number: (int(lengths_n[number]), number))
+        shortest_first = sorted(groups_kG[k], key=lambda number: (int(lengths_n[number]), number))
         groups[at].sort(key=lambda row: -sum(int(lengths_n[number]) for number in row))
         for row, number in zip(groups[at], shortest_first, strict=True):
             row.append(number)
-        rooms[at] = row_length - max(int(lengths_n[row].sum()) for row in groups[at])
+        rooms[at] = sequence_length - max(int(lengths_n[row].sum()) for row in groups[at])
     return [row for group in groups for row in group]
 
 
-def fill(lengths_n: np.ndarray, rows: Sequence[Sequence[int]], row_length: int) -> float:
+def fill(lengths_n: np.ndarray, rows: Sequence[Sequence[int]], sequence_length: int) -> float:
     """The fraction of positions in use, 0 to 1."""
-    return float(np.sum(lengths_n)) / (len(rows) * row_length) if rows else 1.0
+    return float(np.sum(lengths_n)) / (len(rows) * sequence_length) if rows else 1.0
 
 
 class _Left:

@@ -80,7 +80,7 @@ class Quarantine:
         where = f" (all are in {self.path})" if self.path else ""
         raise ShardError(
             f"{count} of {samples} samples cannot be used, more than the share of "
-            f"{self.share:.2%} that is let pass{where}; mend or remove them, or raise "
+            f"{self.share:.2%} that is let pass{where}; fix or remove them, or raise "
             f"{self.setting}:\n{listed}{more}"
         )
 

@@ -1,7 +1,7 @@
-"""A planned row made real: samples read, pictures sized and encoded, everything laid out.
+"""A planned row made real: samples read, images sized and encoded, everything laid out.
 
 In: the places of a row (plan.py). Out: the Row, and the samples that turned out to be bad: each
-became masked padding in its place. A row is a pure function of its places: its pictures are encoded
+became masked padding in its place. A row is a pure function of its places: its images are encoded
 together, with no other row's, so that the same codes come out on any rank.
 """
 
@@ -15,26 +15,25 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from unimodal.document import Document, Part, Picture, Text
+from unimodal.document import Document, Image, Part, Text
 from unimodal.sequence import DROPS, Row, Sequencer, encoded
 from unimodal.sequence import Sequence as Positions
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
-from unimodal.tokenizer.pixels import PictureError, open_picture, picture_size, to_tensor
+from unimodal.tokenizer.pixels import ImageError, image_size, open_image, to_tensor
 
-from . import formats as forms
-from . import order
+from . import formats, order
+from .cutting import Cut, piece
 from .formats import Sample, SampleError, Stored
 from .lengths import Bad
 from .shards import sample_of
-from .sizes import PictureRule, bucket, fitted, may_mirror
-from .sources import PICTURES, SourceConfig, Stream
-from .splitting import Cut, piece
+from .sizes import ImageRule, bucket, fitted, may_mirror
+from .sources import IMAGES, SourceConfig, Stream
 from .tar import ShardError
 from .windows import Place
 
-PICTURES_AT_ONCE = 64  # in one call of the tokenizer
-FIRST_UNITS = 1000  # of each stream, among which a picture is looked for
+IMAGES_AT_ONCE = 64  # in one call of the tokenizer
+FIRST_UNITS = 1000  # of each stream, among which a image is looked for
 OPEN_FILES = 64  # shards that a process keeps open
 
 
@@ -45,13 +44,13 @@ class Encode(Protocol):
     patch: int
     """Pixels that a code stands for, along each side."""
 
-    def __call__(self, pixels: list[np.ndarray]) -> list[Picture]:
-        """uint8 (H, W, 3) each, of any mix of sizes -> Pictures with codes, in that order."""
+    def __call__(self, pixels: list[np.ndarray]) -> list[Image]:
+        """uint8 (H, W, 3) each, of any mix of sizes -> Images with codes, in that order."""
         ...
 
 
-class PictureEncoder:
-    """A frozen image tokenizer as pixels -> Pictures with codes."""
+class ImageEncoder:
+    """A frozen image tokenizer as pixels -> Images with codes."""
 
     def __init__(self, tokenizer: ImageTokenizer, device: torch.device | str = "cpu") -> None:
         self.tokenizer = tokenizer.to(device).eval().requires_grad_(False)
@@ -59,15 +58,15 @@ class PictureEncoder:
         self.hash, self.patch = tokenizer.hash, tokenizer.patch
 
     @torch.no_grad()
-    def __call__(self, pixels: list[np.ndarray]) -> list[Picture]:
-        """Pixels, uint8 (H, W, 3) of any mix of sizes -> Pictures with codes, in that order."""
-        pictures: dict[int, Picture] = {}
+    def __call__(self, pixels: list[np.ndarray]) -> list[Image]:
+        """Pixels, uint8 (H, W, 3) of any mix of sizes -> Images with codes, in that order."""
+        images: dict[int, Image] = {}
         for numbers in _same_size(pixels):
             images_BCHW = to_tensor([pixels[number] for number in numbers]).to(self.device)
             codes_Bn1, grid = self.tokenizer.encode(images_BCHW)
             for number, codes_n in zip(numbers, codes_Bn1[:, :, 0].cpu().numpy(), strict=True):
-                pictures[number] = Picture(codes=codes_n, grid=grid, tokenizer_hash=self.hash)
-        return [pictures[number] for number in range(len(pixels))]
+                images[number] = Image(codes=codes_n, grid=grid, tokenizer_hash=self.hash)
+        return [images[number] for number in range(len(pixels))]
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Rows:
     streams: Sequence[Stream]
     sequencer: Sequencer
     encode: Encode
-    row_length: int
+    sequence_length: int
     seed: int
 
     @cached_property
@@ -107,13 +106,13 @@ class Rows:
                 documents.append(None)
                 bad.append(self._bad(place, error))
         whole = [document for document in documents if document is not None]
-        pictures = iter(self.encode([pixels for one in whole for pixels in _pixels(one)]))
+        images = iter(self.encode([pixels for one in whole for pixels in _pixels(one)]))
         sequences: list[Positions | int] = []
         for place, document in zip(places, documents, strict=True):
             if document is None:
                 sequences.append(place.length)
                 continue
-            sequence = self.sequencer.sequence(encoded(document, pictures), DROPS[place.drop])
+            sequence = self.sequencer.sequence(encoded(document, images), DROPS[place.drop])
             if len(sequence) != place.length:
                 name = f"{self._shard(place)}, key {self._read(place).key}"
                 raise ShardError(
@@ -123,20 +122,20 @@ class Rows:
             sequences.append(sequence)
         pad = self.sequencer.vocabulary.control("pad")
         sources = [self.sources.index(self.streams[place.stream].name) for place in places]
-        row = Row.pack(sequences, self.row_length, pad, sources)
+        row = Row.pack(sequences, self.sequence_length, pad, sources)
         return Made(row, len(places), tuple(bad))
 
     def document(self, place: Place) -> Document:
-        """The document of a unit, its pictures at their size, or with codes."""
+        """The document of a unit, its images at their size, or with codes."""
         stream = self.streams[place.stream]
         record = stream.lengths.records[place.record]
-        sample, form = self._sample(place)
-        stored = forms.document(sample, form, int(record["variant"]))
+        sample, format = self._sample(place)
+        stored = formats.document(sample, format, int(record["variant"]))
         stored = piece(stored, Cut(*record["cut"].tolist()))
         opener = partial(sized, rule=stream.rule, at=self._crop(place), mirror=False)
         if stream.rule is not None and self._is_mirrored(place, stream.rule, stored):
             opener = partial(opener, mirror=True)
-        return _weighted(forms.opened(stored, opener), stream.source)
+        return _weighted(formats.opened(stored, opener), stream.source)
 
     def _sample(self, place: Place) -> tuple[Sample, str]:
         """The sample of a unit, and the form in which it is read."""
@@ -144,8 +143,8 @@ class Rows:
         begin, end = stream.lengths.records[place.record]["other"].tolist()
         if end:
             path = os.fsencode(self._shard(place))
-            return forms.pair(sample, read(path, begin, end)), "edit"
-        return sample, stream.source.form or forms.recognised(sample)
+            return formats.pair(sample, read(path, begin, end)), "edit"
+        return sample, stream.source.format or formats.detect_format(sample)
 
     def _read(self, place: Place) -> Sample:
         return read(*self.streams[place.stream].lengths.place(place.unit))
@@ -158,7 +157,7 @@ class Rows:
 
     def _chance(self, place: Place, purpose: int) -> float:
         word = self.streams[place.stream].word
-        return float(order.uniform(self.seed, PICTURES, purpose, word, place.epoch, place.unit)[0])
+        return float(order.uniform(self.seed, IMAGES, purpose, word, place.epoch, place.unit)[0])
 
     def _crop(self, place: Place) -> tuple[float, float]:
         rule = self.streams[place.stream].rule
@@ -166,50 +165,48 @@ class Rows:
             return 0.5, 0.5
         return self._chance(place, 0), self._chance(place, 1)
 
-    def _is_mirrored(self, place: Place, rule: PictureRule, document: Document) -> bool:
+    def _is_mirrored(self, place: Place, rule: ImageRule, document: Document) -> bool:
         return rule.flip > self._chance(place, 2) and may_mirror(document)
 
     def grid(self) -> Grid | None:
-        """The grid of the first picture among the first units of the streams."""
+        """The grid of the first image among the first units of the streams."""
         for number, stream in enumerate(self.streams):
             for unit in range(min(len(stream.lengths), FIRST_UNITS)):
                 record = int(stream.lengths.units["record"][unit])
                 with suppress(SampleError):
                     for part in self.document(Place(number, 0, unit, record, 0, 0)).parts:
-                        if isinstance(part, Picture):
+                        if isinstance(part, Image):
                             return part.grid or self._grid_of(part)
         return None
 
-    def _grid_of(self, picture: Picture) -> Grid:
-        assert picture.pixels is not None, "a picture without codes has pixels"
-        height, width = picture.pixels.shape[:2]
+    def _grid_of(self, image: Image) -> Grid:
+        assert image.pixels is not None, "a image without codes has pixels"
+        height, width = image.pixels.shape[:2]
         return Grid(height // self.encode.patch, width // self.encode.patch)
 
     def varied(self, place: Place) -> tuple[float, float, bool]:
-        """How the pictures of a unit are cropped and whether they are mirrored, for digests."""
+        """How the images of a unit are cropped and whether they are mirrored, for digests."""
         rule = self.streams[place.stream].rule
         mirrored = False
         if rule is not None and rule.flip:
-            sample, form = self._sample(place)
+            sample, format = self._sample(place)
             record = self.streams[place.stream].lengths.records[place.record]
-            document = forms.document(sample, form, int(record["variant"]))
+            document = formats.document(sample, format, int(record["variant"]))
             document = piece(document, Cut(*record["cut"].tolist()))
             mirrored = self._is_mirrored(place, rule, document)
         return *self._crop(place), mirrored
 
 
-def sized(
-    stored: Stored, rule: PictureRule | None, at: tuple[float, float], mirror: bool
-) -> Picture:
-    """A stored picture as the rule wants it; SampleError when it is damaged."""
+def sized(stored: Stored, rule: ImageRule | None, at: tuple[float, float], mirror: bool) -> Image:
+    """A stored image as the rule wants it; SampleError when it is damaged."""
     if stored.is_codes or rule is None:
-        return forms.as_it_is(stored)
+        return formats.as_it_is(stored)
     try:
-        size = bucket(picture_size(stored.content), rule)
-        pixels = fitted(open_picture(stored.content, cover=size).image, size, at)
-    except (PictureError, ValueError) as error:
-        raise SampleError("bad picture", f".{stored.name}: {error}") from error
-    return Picture(np.ascontiguousarray(pixels[:, ::-1]) if mirror else pixels)
+        size = bucket(image_size(stored.content), rule)
+        pixels = fitted(open_image(stored.content, cover=size).image, size, at)
+    except (ImageError, ValueError) as error:
+        raise SampleError("bad image", f".{stored.name}: {error}") from error
+    return Image(np.ascontiguousarray(pixels[:, ::-1]) if mirror else pixels)
 
 
 def read(path: bytes, start: int, stop: int) -> Sample:
@@ -238,30 +235,30 @@ class _File(int):
 
 def _weighted(document: Document, source: SourceConfig) -> Document:
     """The document with the weights of its source."""
-    if source.text_weight == source.picture_weight == 1.0:
+    if source.text_weight == source.image_weight == 1.0:
         return document
 
     def weighted(part: Part) -> Part:
-        by = source.text_weight if isinstance(part, Text) else source.picture_weight
+        by = source.text_weight if isinstance(part, Text) else source.image_weight
         return replace(part, weight=part.weight * by)
 
     return Document(tuple(map(weighted, document.parts)))
 
 
 def _pixels(document: Document) -> list[np.ndarray]:
-    """The pixels of each picture that has no codes yet."""
+    """The pixels of each image that has no codes yet."""
     return [
         part.pixels
         for part in document.parts
-        if isinstance(part, Picture) and part.codes is None and part.pixels is not None
+        if isinstance(part, Image) and part.codes is None and part.pixels is not None
     ]
 
 
 def _same_size(pixels: list[np.ndarray]) -> Iterator[list[int]]:
-    """Numbers of pictures of equal size, at most PICTURES_AT_ONCE together."""
+    """Numbers of images of equal size, at most IMAGES_AT_ONCE together."""
     by_size: dict[tuple[int, ...], list[int]] = {}
     for number, array in enumerate(pixels):
         by_size.setdefault(array.shape, []).append(number)
     for numbers in by_size.values():
-        for at in range(0, len(numbers), PICTURES_AT_ONCE):
-            yield numbers[at : at + PICTURES_AT_ONCE]
+        for at in range(0, len(numbers), IMAGES_AT_ONCE):
+            yield numbers[at : at + IMAGES_AT_ONCE]

@@ -1,15 +1,15 @@
 """Documents in webdataset shards: plain tar files that any webdataset reader understands.
 
-In: Documents whose pictures are pixels. Out: the Documents of these shards, or of shards in any
-other of the `forms`, by number.
+In: Documents whose images are pixels. Out: the Documents of these shards, or of shards in any
+other of the `formats`, by number.
 
 A sample that we write is `<key>.json`, its parts in reading order, and `<key>.0.png`,
-`<key>.1.png`, ..., its pictures:
+`<key>.1.png`, ..., its images:
 
     {"parts": [{"text": "draw a red circle", "role": "user", "weight": 0.0},
-               {"picture": 0, "role": "assistant", "weight": 1.0}]}
+               {"image": 0, "role": "assistant", "weight": 1.0}]}
 
-`write_files` writes samples of any other form as they are.
+`write_files` writes samples of any other format as they are.
 
 1. `ShardWriter` fills `<name>.tar.part`, then renames it: a file that ends in .tar is whole.
    Nothing but the documents and their keys decides its bytes (time 0, owner 0).
@@ -36,7 +36,7 @@ from PIL import Image
 
 from unimodal.document import Document, Text
 
-from . import formats as forms
+from . import formats
 from .tar import (
     END,
     Bytes,
@@ -93,7 +93,7 @@ class ShardWriter:
         return self.directory / shard_name(self.number)
 
     def write(self, key: str, document: Document) -> None:
-        """Append one sample; ShardError for a bad key or a picture without pixels."""
+        """Append one sample; ShardError for a bad key or a image without pixels."""
         self._append(key, _pack(key, document, self.path))
 
     def write_files(self, key: str, files: dict[str, bytes]) -> None:
@@ -196,7 +196,7 @@ class Shard:
     def __len__(self) -> int:
         return len(self.ranges_n2)
 
-    def sample(self, index: int) -> forms.Sample:
+    def sample(self, index: int) -> formats.Sample:
         """The files of sample `index`, 0 .. len - 1."""
         if not 0 <= index < len(self):
             raise IndexError(f"{self.path} has no sample {index}: it holds {len(self)}")
@@ -204,15 +204,15 @@ class Shard:
         return sample_of(self._bytes, begin, end)
 
     def document(self, index: int) -> Document:
-        """Sample `index` as the Document that it first of all is, its pictures opened.
+        """Sample `index` as the Document that it first of all is, its images opened.
 
         ShardError names the key and what is wrong with it.
         """
         sample = self.sample(index)
         try:
-            stored = forms.document(sample, forms.recognised(sample))
-            return forms.opened(stored, forms.as_it_is)
-        except forms.SampleError as error:
+            stored = formats.document(sample, formats.detect_format(sample))
+            return formats.opened(stored, formats.as_it_is)
+        except formats.SampleError as error:
             raise ShardError(f"{self.path}, key {sample.key}: {error}") from error
 
     def key(self, index: int) -> str:
@@ -238,7 +238,7 @@ class Samples:
         return self._ends[-1] if self._ends else 0
 
     def document(self, number: int) -> Document:
-        """A sample as the Document that it first of all is, its pictures opened."""
+        """A sample as the Document that it first of all is, its images opened."""
         shard, index = self._place(number)
         return shard.document(index)
 
@@ -252,9 +252,9 @@ class Samples:
         return self.shards[at], number - (self._ends[at - 1] if at else 0)
 
 
-def sample_of(source: Bytes, begin: int, end: int) -> forms.Sample:
+def sample_of(source: Bytes, begin: int, end: int) -> formats.Sample:
     """The sample whose files lie from byte `begin` to `end`, as sample_ranges found them."""
-    return forms.Sample(*sample_files(source, begin, end))
+    return formats.Sample(*sample_files(source, begin, end))
 
 
 def _part(path: Path) -> Path:
@@ -266,20 +266,18 @@ def _pack(key: str, document: Document, path: Path) -> bytes:
     if not key or "." in key or "/" in key or len(key) > 80:
         raise ShardError(f"{path}: key {key!r}: 1 to 80 characters without dots and slashes")
     parts: list[dict] = []
-    pictures: list[bytes] = []
+    images: list[bytes] = []
     for part in document.parts:
         about = {"role": part.role, "weight": part.weight}
         if isinstance(part, Text):
             parts.append({"text": part.text, **about})
         elif part.pixels is None:
-            raise ShardError(
-                f"{path}, key {key}: a picture without pixels; picture shards hold pixels"
-            )
+            raise ShardError(f"{path}, key {key}: a image without pixels; image shards hold pixels")
         else:
-            parts.append({"picture": len(pictures), **about})
-            pictures.append(_member(f"{key}.{len(pictures)}.png", _png(part.pixels)))
+            parts.append({"image": len(images), **about})
+            images.append(_member(f"{key}.{len(images)}.png", _png(part.pixels)))
     text = json.dumps({"parts": parts}, ensure_ascii=False)
-    return b"".join([_member(f"{key}.json", text.encode()), *pictures])
+    return b"".join([_member(f"{key}.json", text.encode()), *images])
 
 
 def _member(name: str, content: bytes) -> bytes:

@@ -1,11 +1,12 @@
-"""Contact sheets: documents side by side in one picture, for people to look at."""
+"""Contact sheets: documents side by side in one image, for people to look at."""
 
 from collections.abc import Sequence
 from textwrap import wrap
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image as PILImage
+from PIL import ImageDraw, ImageFont
 
-from unimodal.document import Document, Picture
+from unimodal.document import Document, Image
 
 CELL_WIDTH = 208  # pixels
 MARGIN = 8  # pixels around a cell and between its parts
@@ -14,12 +15,12 @@ LINE_CHARACTERS = 34
 ROLE_COLOURS = {"user": (30, 60, 160), "assistant": (20, 110, 40)}
 
 
-def sheet(documents: Sequence[Document], columns: int = 6) -> Image.Image:
-    """The documents in reading order, `columns` a row: texts by colour of their role, pictures."""
+def sheet(documents: Sequence[Document], columns: int = 6) -> PILImage.Image:
+    """The documents in reading order, `columns` a row: texts by colour of their role, images."""
     cells = [_cell(document) for document in documents]
     rows = [cells[at : at + columns] for at in range(0, len(cells), columns)]
     heights = [max(cell.height for cell in row) for row in rows]
-    page = Image.new("RGB", (columns * CELL_WIDTH, sum(heights)), "white")
+    page = PILImage.new("RGB", (columns * CELL_WIDTH, sum(heights)), "white")
     top = 0
     for row, height in zip(rows, heights, strict=True):
         for column, cell in enumerate(row):
@@ -28,11 +29,11 @@ def sheet(documents: Sequence[Document], columns: int = 6) -> Image.Image:
     return page
 
 
-def _cell(document: Document) -> Image.Image:
-    blocks = [_picture(part) if isinstance(part, Picture) else _text(part.text, part.role)
+def _cell(document: Document) -> PILImage.Image:
+    blocks = [_image(part) if isinstance(part, Image) else _text(part.text, part.role)
               for part in document.parts]  # fmt: skip
     height = sum(block.height + MARGIN for block in blocks) + 2 * MARGIN
-    cell = Image.new("RGB", (CELL_WIDTH, height), "white")
+    cell = PILImage.new("RGB", (CELL_WIDTH, height), "white")
     top = MARGIN
     for block in blocks:
         cell.paste(block, (MARGIN, top))
@@ -41,9 +42,9 @@ def _cell(document: Document) -> Image.Image:
     return cell
 
 
-def _text(text: str, role: str | None) -> Image.Image:
+def _text(text: str, role: str | None) -> PILImage.Image:
     lines = wrap(text, LINE_CHARACTERS) or [""]
-    block = Image.new("RGB", (CELL_WIDTH - MARGIN, LINE_HEIGHT * len(lines)), "white")
+    block = PILImage.new("RGB", (CELL_WIDTH - MARGIN, LINE_HEIGHT * len(lines)), "white")
     draw, font = ImageDraw.Draw(block), ImageFont.load_default(size=10)
     for number, line in enumerate(lines):
         at = (0, number * LINE_HEIGHT)
@@ -51,9 +52,9 @@ def _text(text: str, role: str | None) -> Image.Image:
     return block
 
 
-def _picture(picture: Picture) -> Image.Image:
-    if picture.pixels is None:
-        raise ValueError("a contact sheet shows pictures as pixels; decode codes first")
-    image = Image.fromarray(picture.pixels)
-    image.thumbnail((CELL_WIDTH - 2 * MARGIN, CELL_WIDTH - 2 * MARGIN))
-    return image
+def _image(image: Image) -> PILImage.Image:
+    if image.pixels is None:
+        raise ValueError("a contact sheet shows images as pixels; decode codes first")
+    thumbnail = PILImage.fromarray(image.pixels)
+    thumbnail.thumbnail((CELL_WIDTH - 2 * MARGIN, CELL_WIDTH - 2 * MARGIN))
+    return thumbnail

@@ -1,7 +1,7 @@
 """What a run learns from: weighted sources, and how their mixture changes over a run.
 
-In: for each source a place with shards, its weight and form; stages of the run. Out: `Stream`s: a
-source read at one size of pictures, with its index of lengths.
+In: for each source a place with shards, its weight and format; stages of the run. Out: `Stream`s: a
+source read at one size of images, with its index of lengths.
 
 A source's passes over its units are random orders, each keyed by (seed, stream, epoch) and never
 written down (see order.py).
@@ -15,20 +15,19 @@ from itertools import islice
 
 import numpy as np
 
-from unimodal.document import MOST_WEIGHT, Text
+from unimodal.document import MAX_WEIGHT, Text
 from unimodal.sequence import DROPS, Sequencer
 
-from . import formats as forms
-from . import order
-from .cohorts import GROUP
-from .estimator import Ruler, in_part
+from . import formats, order
+from .estimator import LengthEstimator, in_split
 from .formats import SampleError
+from .groups import GROUP
 from .lengths import Lengths, measure
 from .remote import local_shards
 from .shards import Shard
-from .sizes import PictureRule
+from .sizes import ImageRule
 
-ORDER, VARIANT, DROP, PICTURES, GROUPS = range(5)  # what a hash decides
+ORDER, VARIANT, DROP, IMAGES, GROUPS = range(5)  # what a hash decides
 
 
 @dataclass(frozen=True)
@@ -40,69 +39,71 @@ class SourceConfig:
     {000..123} stands for that many numbers."""
     weight: float = 1.0
     """Its share of positions, beside the other sources' weights; 0: not read."""
-    form: str | None = None
-    """How its samples are stored (see forms.py); None: as each sample shows."""
+    format: str | None = None
+    """How its samples are stored (see formats.py); None: as each sample shows."""
     pairs: str | None = None
     """A field of .json: samples of a shard that share its value are made into edits."""
-    part: tuple[float, float] = (0.0, 1.0)
+    split: tuple[float, float] = (0.0, 1.0)
     """Which samples are read: each has a number in [0, 1), the hash of its key, and those from the
     first to before the second are; (0, 0.95) learns and (0.95, 1) is held out."""
-    part_by: str | None = None
+    split_by: str | None = None
     """A field of .json to hash instead, so that samples which share its value stay together."""
     text_weight: float = 1.0
     """The loss of learned text of this source is multiplied by it."""
-    picture_weight: float = 1.0
-    """The loss of learned pictures of this source is multiplied by it."""
+    image_weight: float = 1.0
+    """The loss of learned images of this source is multiplied by it."""
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
         found = [
-            f"{name} {value}: a number from 0 to {MOST_WEIGHT:,.0f}"
+            f"{name} {value}: a number from 0 to {MAX_WEIGHT:,.0f}"
             for name, value in vars(self).items()
-            if name.endswith("weight") and not 0 <= value <= MOST_WEIGHT
+            if name.endswith("weight") and not 0 <= value <= MAX_WEIGHT
         ]
-        if self.form is not None and self.form not in forms.FORMS:
-            found.append(f"form {self.form!r}: one of {', '.join(forms.FORMS)}")
-        if not 0 <= self.part[0] < self.part[1] <= 1:
-            found.append(f"part {list(self.part)}: two numbers from 0 to 1, the first the smaller")
-        if self.part_by is not None and self.part == (0.0, 1.0):
-            found.append("part_by: says nothing without a part")
-        if self.pairs is not None and self.form is not None:
-            found.append("form: leave it out beside pairs, which makes edits")
+        if self.format is not None and self.format not in formats.FORMATS:
+            found.append(f"format {self.format!r}: one of {', '.join(formats.FORMATS)}")
+        if not 0 <= self.split[0] < self.split[1] <= 1:
+            found.append(
+                f"split {list(self.split)}: two numbers from 0 to 1, the first the smaller"
+            )
+        if self.split_by is not None and self.split == (0.0, 1.0):
+            found.append("split_by: says nothing without a split")
+        if self.pairs is not None and self.format is not None:
+            found.append("format: leave it out beside pairs, which makes edits")
         return found
 
 
 @dataclass(frozen=True)
 class Stage:
-    """From a step on, another mixture or other pictures."""
+    """From a step on, another mixture or other images."""
 
     from_step: int
     weights: dict[str, float] = field(default_factory=dict)
     """By source; those that are not named keep their weight."""
-    area: int | None = None
-    """Pixels of a picture; None: as before."""
+    target_pixels: int | None = None
+    """Pixels of a image; None: as before."""
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
         found = [
-            f"weights.{n} {w}: from 0 to {MOST_WEIGHT:,.0f}"
+            f"weights.{n} {w}: from 0 to {MAX_WEIGHT:,.0f}"
             for n, w in self.weights.items()
-            if not 0 <= w <= MOST_WEIGHT
+            if not 0 <= w <= MAX_WEIGHT
         ]
         return found if self.from_step > 0 else [f"from_step {self.from_step}: at least 1", *found]
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """What holds from a step on: the weight of each source, and the rule of pictures."""
+    """What holds from a step on: the weight of each source, and the rule of images."""
 
     from_step: int
     weights: dict[str, float]
-    rule: PictureRule | None
+    rule: ImageRule | None
 
 
 def mixtures(
-    sources: Mapping[str, SourceConfig], stages: Sequence[Stage], rule: PictureRule | None
+    sources: Mapping[str, SourceConfig], stages: Sequence[Stage], rule: ImageRule | None
 ) -> list[Mixture]:
     """The mixture of each stage in turn; ValueError for stages that cannot be."""
     found = [Mixture(0, {name: source.weight for name, source in sources.items()}, rule)]
@@ -113,9 +114,13 @@ def mixtures(
             raise ValueError(f"stages name {', '.join(unknown)}: sources are {', '.join(sources)}")
         if stage.from_step <= last.from_step:
             raise ValueError(f"a stage from step {stage.from_step} after one from {last.from_step}")
-        if stage.area is not None and last.rule is None:
-            raise ValueError("a stage has an area, but `pictures` is not set")
-        rule = replace(last.rule, area=stage.area) if stage.area and last.rule else last.rule
+        if stage.target_pixels is not None and last.rule is None:
+            raise ValueError("a stage has an target_pixels, but `images` is not set")
+        rule = (
+            replace(last.rule, target_pixels=stage.target_pixels)
+            if stage.target_pixels and last.rule
+            else last.rule
+        )
         found.append(Mixture(stage.from_step, last.weights | stage.weights, rule))
     for mixture in found:
         if not any(mixture.weights.values()):
@@ -124,7 +129,7 @@ def mixtures(
 
 
 Taken = tuple[int, int]
-"""How many cohorts, and how many units alone, a stream has given."""
+"""How many length_groups, and how many units alone, a stream has given."""
 
 
 @dataclass(frozen=True)
@@ -140,24 +145,24 @@ class Units:
     lengths: np.ndarray
     """Positions."""
     first: np.ndarray
-    """True for the first unit of an item: of a cohort, which is taken whole, or of itself."""
+    """True for the first unit of an item: of a length_group, which is taken whole, or of itself."""
     together: np.ndarray
-    """True for the units of cohorts."""
+    """True for the units of length_groups."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A source, read at one size of pictures."""
+    """A source, read at one size of images."""
 
     name: str
     source: SourceConfig
-    rule: PictureRule | None
+    rule: ImageRule | None
     lengths: Lengths
 
     @property
     def title(self) -> str:
-        """Its name, and the area of its pictures where a rule sets it."""
-        return f"{self.name} at {self.rule.area} pixels" if self.rule else self.name
+        """Its name, and the area of its images where a rule sets it."""
+        return f"{self.name} at {self.rule.target_pixels} pixels" if self.rule else self.name
 
     @cached_property
     def word(self) -> int:
@@ -166,14 +171,15 @@ class Stream:
 
     @cached_property
     def sizes(self) -> tuple[int, int]:
-        """How many cohorts, and how many units alone, a pass gives."""
-        cohorts = self.lengths.num_cohorts
-        return cohorts, len(self.lengths) - GROUP * cohorts
+        """How many length_groups, and how many units alone, a pass gives."""
+        length_groups = self.lengths.num_length_groups
+        return length_groups, len(self.lengths) - GROUP * length_groups
 
     def units(self, taken: Taken, count: int, seed: int, dropout: float) -> Units:
         """At least `count` units that follow what was taken, in the order of its endless passes.
 
-        Cohorts and units alone are each in a random order, and both are spread evenly over a pass.
+        Length groups and units alone are each in a random order, and both are spread evenly over a
+        pass.
         """
         kinds, epochs, at = self._items(taken, count)
         numbers = np.empty(len(at), np.int64)
@@ -190,7 +196,7 @@ class Stream:
         return self._drawn(units, np.repeat(epochs, sizes), inside == 0, together, seed, dropout)
 
     def _items(self, taken: Taken, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The items that follow: their kind (0: cohort), epoch, and number in the epoch."""
+        """The items that follow: their kind (0: length_group), epoch, and number in the epoch."""
         columns = []
         now = min((t + 0.5) / n for t, n in zip(taken, self.sizes, strict=True) if n)
         until = now + count / len(self.lengths)
@@ -232,22 +238,22 @@ def streams(
     sources: Mapping[str, SourceConfig],
     mixed: Sequence[Mixture],
     sequencer: Sequencer,
-    row_length: int,
+    sequence_length: int,
     patch: int,
     workers: int = 1,
 ) -> list[Stream]:
-    """Every source at every size of pictures that it is read at, measured by `workers`
+    """Every source at every size of images that it is read at, measured by `workers`
     processes.
     """
-    found: dict[tuple[str, PictureRule | None], Stream] = {}
+    found: dict[tuple[str, ImageRule | None], Stream] = {}
     for mixture in mixed:
         for name, source in sources.items():
             if mixture.weights[name] and (name, mixture.rule) not in found:
-                ruler = Ruler(
-                    sequencer, row_length, patch, mixture.rule, source.form, source.pairs,
-                    source.part, source.part_by,
+                estimator = LengthEstimator(
+                    sequencer, sequence_length, patch, mixture.rule, source.format, source.pairs,
+                    source.split, source.split_by,
                 )  # fmt: skip
-                lengths = measure(local_shards(source.shards), ruler, workers)
+                lengths = measure(local_shards(source.shards), estimator, workers)
                 found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths)
     return list(found.values())
 
@@ -265,6 +271,8 @@ def texts(sources: Mapping[str, SourceConfig], samples: int) -> Iterator[str]:
         )
         for sample in islice(stored, samples):
             with suppress(SampleError):
-                if in_part(sample, source.part, source.part_by):
-                    document = forms.document(sample, source.form or forms.recognised(sample))
+                if in_split(sample, source.split, source.split_by):
+                    document = formats.document(
+                        sample, source.format or formats.detect_format(sample)
+                    )
                     yield from (part.text for part in document.parts if isinstance(part, Text))

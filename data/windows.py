@@ -6,7 +6,8 @@ each, one after another: a pure function of (settings, seed, number of the windo
 1. Each stream offers its next units, each due when the positions of the stream before it are its
    share of the window's. What a window gives too little or too much, the next one makes up for.
 2. As many are taken as pack into exactly `window_rows` rows (packing.py). Long documents come in
-   cohorts (cohorts.py), whose rows are a group; a window ends with units alone, which fill it best.
+   length_groups (length_groups.py), whose rows are a group; a window ends with units alone, which
+   fill it best.
 3. The other rows are sorted by predicted cost and cut into groups of GROUP, whose rows cost the
    same; groups are shuffled, and the rows inside each.
 
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from . import order
-from .cohorts import GROUP
+from .groups import GROUP
 from .packing import pack
 from .sources import GROUPS, Mixture, Stream, Taken, Units
 
@@ -31,7 +32,7 @@ USUAL = 0.998  # of the positions are filled where many lengths meet: tried firs
 NEARLY = 1 - 1 / ENOUGH  # of the positions that can be packed, a window has as many as this
 AT_ONCE = 256  # units that a stream is asked for, at first
 MORE = 1.05  # and then as many as fill the window by the lengths of these, and some more
-TAIL_ROWS = 2 * GROUP  # at the end of a window, where no cohort begins
+TAIL_ROWS = 2 * GROUP  # at the end of a window, where no length_group begins
 LATER = 32  # rows of a window are taken before the next one is planned: the first are waited for
 
 
@@ -61,7 +62,7 @@ class State:
     @property
     def units(self) -> tuple[int, ...]:
         """How many units each stream has given before the window."""
-        return tuple(GROUP * cohorts + alone for cohorts, alone in self.taken)
+        return tuple(GROUP * length_groups + alone for length_groups, alone in self.taken)
 
 
 @dataclass(frozen=True)
@@ -105,15 +106,15 @@ class _Candidates:
     first: np.ndarray
     """True where an item begins, (n + 1,): the last one says it of the unit behind."""
     together: np.ndarray
-    """True for the units of cohorts."""
+    """True for the units of length_groups."""
 
     @property
     def ends(self) -> np.ndarray:
         """Behind which units an item ends."""
         return np.flatnonzero(self.first)[1:]
 
-    def cohorts(self, count: int) -> list[list[int]]:
-        """The GROUP units of each cohort among the first `count` units."""
+    def length_groups(self, count: int) -> list[list[int]]:
+        """The GROUP units of each length_group among the first `count` units."""
         return np.flatnonzero(self.together[:count]).reshape(-1, GROUP).tolist()
 
     def given(self, count: int) -> list[Taken]:
@@ -121,9 +122,9 @@ class _Candidates:
         first = self.first[:count]  # one for each item
         streams, together = self.items[:count, 0][first], self.together[:count][first]
         n = self.num_streams
-        cohorts = np.bincount(streams[together], minlength=n).tolist()
+        length_groups = np.bincount(streams[together], minlength=n).tolist()
         alone = np.bincount(streams[~together], minlength=n).tolist()
-        return list(zip(cohorts, alone, strict=True))
+        return list(zip(length_groups, alone, strict=True))
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Planner:
     streams: Sequence[Stream]
     mixtures: Sequence[Mixture]
     seed: int
-    row_length: int
+    sequence_length: int
     window_rows: int
     batch_rows: int
     """Rows of a step, over all ranks: says at which step a window begins."""
@@ -141,7 +142,7 @@ class Planner:
 
     @property
     def _tail(self) -> int:
-        """Rows at the end of a window, where no cohort begins."""
+        """Rows at the end of a window, where no length_group begins."""
         return min(TAIL_ROWS, self.window_rows // 4)
 
     @property
@@ -175,8 +176,8 @@ class Planner:
         ordered = self._grouped(rows, found, state.window)
         items, lengths = found.items[:count], found.lengths[:count]
         taken = tuple(
-            (before[0] + cohorts, before[1] + alone)
-            for before, (cohorts, alone) in zip(state.taken, found.given(count), strict=True)
+            (before[0] + length_groups, before[1] + alone)
+            for before, (length_groups, alone) in zip(state.taken, found.given(count), strict=True)
         )
         given = np.bincount(items[:, 0], lengths, minlength=len(self.streams))
         owed = np.array(state.owed) + self.shares(state.window) * given.sum() - given
@@ -185,7 +186,7 @@ class Planner:
 
     def _candidates(self, state: State) -> "_Candidates":
         """Units in the order in which they are taken, enough to fill the window."""
-        budget = self.window_rows * self.row_length
+        budget = self.window_rows * self.sequence_length
         offers = [
             self._offer(number, state, share, budget)
             for number, share in enumerate(self.shares(state.window).tolist())
@@ -201,7 +202,7 @@ class Planner:
 
     def _offer(self, number: int, state: State, share: float, budget: int) -> tuple:
         """A stream's next units, more than the whole budget at its share: how late, times, items
-        (n, 5), lengths, which begin an item, which are of a cohort.
+        (n, 5), lengths, which begin an item, which are of a length_group.
         """
         stream, taken, owed = self.streams[number], state.taken[number], state.owed[number]
         count, wanted = AT_ONCE, self._ahead * budget * share + owed  # positions
@@ -221,10 +222,10 @@ class Planner:
         return late, times, items, units.lengths, units.first, units.together
 
     def _late(self, units: Units, times: np.ndarray, budget: int) -> np.ndarray:
-        """1 for units alone that are not yet due, and fill the end of the window; 2 for cohorts,
-        which would not, and for what would come before its pass that way.
+        """1 for units alone that are not yet due, and fill the end of the window; 2 for
+        length_groups, which would not, and for what would come before its pass that way.
         """
-        tail = self._tail * self.row_length
+        tail = self._tail * self.sequence_length
         late = units.together & (times > budget - tail)
         late |= units.epochs > units.epochs[late].min(initial=units.epochs[-1])
         return np.where(late, 2, times > budget)
@@ -235,16 +236,16 @@ class Planner:
         """
         ends_k, lengths_n = found.ends, found.lengths  # item k ends with unit ends_k[k] - 1
         positions_k = lengths_n.cumsum()[ends_k - 1]
-        slots = self.window_rows * self.row_length
+        slots = self.window_rows * self.sequence_length
         fits, too_many, fill = 0, len(ends_k) + 1, 1.0  # `fill`: what these lengths allow
         items = max(1, int(np.searchsorted(positions_k, USUAL * slots)))
         best: list[list[int]] = []
         while not best or too_many - fits > 1 and positions_k[fits - 1] < fill * slots * NEARLY:
             count = ends_k[items - 1]
-            rows = pack(lengths_n[:count], self.row_length, found.cohorts(count))
+            rows = pack(lengths_n[:count], self.sequence_length, found.length_groups(count))
             if len(rows) >= self.window_rows > 1:  # the last row may have room by chance
                 whole = positions_k[items - 1] - lengths_n[rows[-1]].sum()
-                fill = min(fill, whole / ((len(rows) - 1) * self.row_length))
+                fill = min(fill, whole / ((len(rows) - 1) * self.sequence_length))
             if len(rows) <= self.window_rows:
                 fits, best = items, rows
                 items = (fits + too_many) // 2
@@ -277,7 +278,9 @@ class Planner:
 
 
 def _with_a_group_halved(rows: list[list[int]]) -> list[list[int]]:
-    """Rows of cohorts, of which a group of many documents is two: the first ones, and the rest."""
+    """Rows of length_groups, of which a group of many documents is two: the first ones, and the
+    rest.
+    """
     groups = [rows[at : at + GROUP] for at in range(0, len(rows), GROUP)]
     many = max(range(len(groups)), key=lambda at: min(map(len, groups[at])))
     group = groups.pop(many)

@@ -30,7 +30,7 @@ def outputs(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--markdown", type=OUT_FILE, help="Write the table here."),
         click.option("--json", type=OUT_FILE, help="Write scores and every prediction here."),
         option("--device", "cpu", "Where it runs: cpu, cuda, cuda:1 ...", click.STRING),
-        option("--batch-size", 32, "Requests or pictures at a time.", click.IntRange(1)),
+        option("--batch-size", 32, "Requests or images at a time.", click.IntRange(1)),
         option("--seed", EVAL_SEED, "Of scenes, requests and noise.", click.IntRange(0, 2**40)),
     ):
         command = add(command)

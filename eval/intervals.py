@@ -1,7 +1,7 @@
 """Scores with 95 % intervals: a value, and how far it can be trusted.
 
 In: counts of right answers, or measured values. Out: `Estimate(value, low, high, n)`. Every
-interval has a closed form, so a report is a pure function of its predictions, and none of them
+interval has a closed format, so a report is a pure function of its predictions, and none of them
 shrinks to a point when all or no answers are right:
 
 1. a proportion: Wilson's score interval;

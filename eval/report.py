@@ -1,4 +1,4 @@
-"""What people look at: a table on the terminal or in Markdown, and a contact sheet of pictures.
+"""What people look at: a table on the terminal or in Markdown, and a contact sheet of images.
 
 A score is never shown alone: each row has its 95 % interval and the number of its samples, and the
 recipe follows.
@@ -31,9 +31,9 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a contact sheet: pictures from left to right, under them words and verdict."""
+    """One place of a contact sheet: images from left to right, under them words and verdict."""
 
-    pictures: tuple[np.ndarray, ...]  # uint8 (H, W, 3); two of them stand for before -> after
+    images: tuple[np.ndarray, ...]  # uint8 (H, W, 3); two of them stand for before -> after
     words: str
     verdict: str = ""  # the answer, or why it is wrong
     right: bool | None = None  # None: nothing was judged
@@ -123,13 +123,13 @@ def recipe_line(recipe: Mapping[str, Any]) -> str:
 
 
 def contact_sheet(cells: Sequence[Cell], columns: int = 8, scale: int = 2) -> Image.Image:
-    """The cells in a grid: pictures enlarged `scale` times, below them words and verdict."""
-    assert cells, "a contact sheet of no pictures"
-    pictures = [picture for cell in cells for picture in cell.pictures]
-    high, wide = (scale * max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+    """The cells in a grid: images enlarged `scale` times, below them words and verdict."""
+    assert cells, "a contact sheet of no images"
+    images = [image for cell in cells for image in cell.images]
+    high, wide = (scale * max(image.shape[axis] for image in images) for axis in (0, 1))
     wide += 2 * GAP_PIXELS
     return _grid(
-        [_block(cell, scale, wide * len(cell.pictures), high) for cell in cells], wide * columns
+        [_block(cell, scale, wide * len(cell.images), high) for cell in cells], wide * columns
     )
 
 
@@ -159,22 +159,22 @@ def _grid(blocks: Sequence[Image.Image], width: int) -> Image.Image:
     return sheet
 
 
-def _block(cell: Cell, scale: int, width: int, picture_high: int) -> Image.Image:
-    """One cell: its pictures in a frame of the verdict's colour, its words, its verdict."""
+def _block(cell: Cell, scale: int, width: int, image_high: int) -> Image.Image:
+    """One cell: its images in a frame of the verdict's colour, its words, its verdict."""
     colour = {True: GREEN, False: RED, None: FAINT}[cell.right]
     mark = {True: "right", False: "wrong", None: ""}[cell.right]
     verdict = ": ".join(text for text in (mark, cell.verdict) if text)
     lines = [(line, INK) for line in _wrap(cell.words, width - 2 * GAP_PIXELS)]
     lines += [(line, colour) for line in _wrap(verdict, width - 2 * GAP_PIXELS)]
     line_high = FONT_PIXELS + 3
-    block = Image.new("RGB", (width, GAP_PIXELS * 2 + picture_high + line_high * len(lines)), PAPER)
+    block = Image.new("RGB", (width, GAP_PIXELS * 2 + image_high + line_high * len(lines)), PAPER)
     draw = ImageDraw.Draw(block)
     left = GAP_PIXELS
-    for k, picture in enumerate(cell.pictures):
-        shown = Image.fromarray(picture).resize(
-            (picture.shape[1] * scale, picture.shape[0] * scale), Image.Resampling.NEAREST
+    for k, image in enumerate(cell.images):
+        shown = Image.fromarray(image).resize(
+            (image.shape[1] * scale, image.shape[0] * scale), Image.Resampling.NEAREST
         )
-        last = k == len(cell.pictures) - 1
+        last = k == len(cell.images) - 1
         edge = colour if last else FAINT
         draw.rectangle(
             (left - 3, GAP_PIXELS - 3, left + shown.width + 2, GAP_PIXELS + shown.height + 2), edge
@@ -187,7 +187,7 @@ def _block(cell: Cell, scale: int, width: int, picture_high: int) -> Image.Image
         left += shown.width + 2 * GAP_PIXELS
     for k, (line, ink) in enumerate(lines):
         draw.text(
-            (GAP_PIXELS, GAP_PIXELS + picture_high + 4 + k * line_high), line, ink, font=_font()
+            (GAP_PIXELS, GAP_PIXELS + image_high + 4 + k * line_high), line, ink, font=_font()
         )
     return block
 

@@ -6,13 +6,13 @@ scores, recipe, every prediction, and cells for a contact sheet.
 1. `trials` makes the requests of a part: uniform over looks, counts, sizes and backgrounds; a
    fifth in phrasings that training held out, and with a fifth of pairs of (shape, colour) held out.
 2. `replies` puts them to the model as the chat would, each with its own noise, and takes what
-   comes: one sample, the model alone choosing between words and a picture.
-3. Each trial judges its reply (`verdicts.py`): pictures by `read_scene` alone, words by parsing.
-4. `evaluate` adds what the numbers are measured against: the same questions without the picture,
-   the best constant answer, perfect pictures through the tokenizer, the tokenizer's ceiling on
+   comes: one sample, the model alone choosing between words and a image.
+3. Each trial judges its reply (`verdicts.py`): images by `read_scene` alone, words by parsing.
+4. `evaluate` adds what the numbers are measured against: the same questions without the image,
+   the best constant answer, perfect images through the tokenizer, the tokenizer's ceiling on
    whole scenes and the reader's own error, on damaged renders too.
 
-A part's `overall` is the unweighted mean of its kinds. A drawing or an edit costs one picture:
+A part's `overall` is the unweighted mean of its kinds. A drawing or an edit costs one image:
 about 64 steps of the model, `batch` requests at a time.
 """
 
@@ -42,7 +42,7 @@ from unimodal.data.scenes.world import (
     render,
     scene,
 )
-from unimodal.document import Document, Part, Picture, Text
+from unimodal.document import Document, Image, Part, Text
 from unimodal.generation import Event, ReplyDone, Sampling, generate
 from unimodal.tokenizer.pixels import to_images, to_tensor
 
@@ -81,8 +81,8 @@ class Trial:
     part: str  # one of PARTS
     kind: str
     prompt: str
-    shown: Scene | None  # the picture that comes before the prompt
-    ideal: Scene | None  # a scene that a perfect picture would show; None: words are wanted
+    shown: Scene | None  # the image that comes before the prompt
+    ideal: Scene | None  # a scene that a perfect image would show; None: words are wanted
     expected: Any
     judge: Callable[[Reply], Verdict]
     held_out_words: bool
@@ -100,7 +100,7 @@ def evaluate(
     """The report (scores, recipe, predictions) and the cells of the contact sheet.
 
     samples: of each task or kind; sampling: None takes the model's own, its seed is ignored. Raises
-    ValueError when the model's pictures are not square or not of 64 to 512 pixels, and when it was
+    ValueError when the model's images are not square or not of 64 to 512 pixels, and when it was
     trained on this seed.
     """
     canvas = _canvas(model)
@@ -182,7 +182,7 @@ def _question(kind: str, world: World, seed: int, index: int) -> Trial | None:
         return None
     return Trial(
         "questions", kind, asked.text, shown, None, asked.answer,
-        partial(judge_question, asked), held_out, has_held_out_pair(shown.things),
+        partial(judge_question, asked), held_out, has_held_out_pair(shown.objects),
     )  # fmt: skip
 
 
@@ -192,7 +192,7 @@ def _caption(kind: str, world: World, seed: int, index: int) -> Trial | None:
     prompt = dressed(pick_phrasing(rng, DESCRIBE, held_out)[1], rng)
     return Trial(
         "captions", kind, prompt, shown, None, as_json(shown),
-        partial(judge_caption, shown), held_out, has_held_out_pair(shown.things),
+        partial(judge_caption, shown), held_out, has_held_out_pair(shown.objects),
     )  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def _edit(kind: str, world: World, seed: int, index: int) -> Trial | None:
     wanted = edit(shown, kind, rng, held_out, world=world)
     if wanted is None:
         return None
-    pair = has_held_out_pair(wanted.before.things) or has_held_out_pair(wanted.after.things)
+    pair = has_held_out_pair(wanted.before.objects) or has_held_out_pair(wanted.after.objects)
     return Trial(
         "edits", kind, wanted.instruction, shown, wanted.after, as_json(wanted.after),
         partial(judge_edit, wanted), held_out, pair,
@@ -212,7 +212,7 @@ def _edit(kind: str, world: World, seed: int, index: int) -> Trial | None:
 def replies(
     model: Model, trials: Sequence[Trial], sampling: Sampling, seed: int, batch: int, words: str
 ) -> list[Reply]:
-    """What the model replies to each trial: its words, and its pictures decoded.
+    """What the model replies to each trial: its words, and its images decoded.
 
     The noise of trial k is that of seed * 2^20 + k, whatever stands beside it in a batch.
     """
@@ -246,37 +246,37 @@ def predict(trial: Trial, reply: Reply) -> Prediction:
 
 
 def _documents(model: Model, trials: Sequence[Trial], batch: int) -> list[Document]:
-    """What the model is given: the picture, encoded, and then the prompt."""
+    """What the model is given: the image, encoded, and then the prompt."""
     canvas, device = _canvas(model), next(model.tokenizer.parameters()).device
-    pictures: dict[int, Picture] = {}
+    images: dict[int, Image] = {}
     shown = [(k, trial.shown) for k, trial in enumerate(trials) if trial.shown is not None]
     for some in batches(shown, batch):
         pixels = [render(before, canvas) for _, before in some]
         codes_Bn1, grid = model.tokenizer.encode(to_tensor(pixels).to(device))
         for (k, _), codes_n1 in zip(some, codes_Bn1.cpu().numpy(), strict=True):
-            pictures[k] = Picture(
+            images[k] = Image(
                 codes=codes_n1[:, 0],
                 grid=grid,
                 tokenizer_hash=model.sequencer.tokenizer_hash,
                 role="user",
             )
     return [
-        Document((*([pictures[k]] if k in pictures else []), Text(trial.prompt, role="user")))
+        Document((*([images[k]] if k in images else []), Text(trial.prompt, role="user")))
         for k, trial in enumerate(trials)
     ]
 
 
 def _reply(model: Model, parts: Sequence[Part]) -> Reply:
     text = " ".join(part.text.strip() for part in parts if isinstance(part, Text)).strip()
-    drawn = [part for part in parts if isinstance(part, Picture)]
+    drawn = [part for part in parts if isinstance(part, Image)]
     device = next(model.tokenizer.parameters()).device
-    pictures, codes = [], []
+    images, codes = [], []
     for part in drawn:
-        assert part.codes is not None and part.grid is not None, "a drawn picture has codes"
+        assert part.codes is not None and part.grid is not None, "a drawn image has codes"
         codes_1n1 = torch.from_numpy(part.codes.astype(np.int64)).reshape(1, -1, 1).to(device)
-        pictures.append(np.asarray(to_images(model.tokenizer.decode(codes_1n1, part.grid))[0]))
+        images.append(np.asarray(to_images(model.tokenizer.decode(codes_1n1, part.grid))[0]))
         codes.append(tuple(part.codes.tolist()))
-    return Reply(text, tuple(pictures), tuple(codes))
+    return Reply(text, tuple(images), tuple(codes))
 
 
 def _scores(predictions: Sequence[Prediction]) -> dict[str, Any]:
@@ -291,14 +291,14 @@ def _scores(predictions: Sequence[Prediction]) -> dict[str, Any]:
 def _blind(
     model: Model, trials: Sequence[Trial], sampling: Sampling, seed: int, batch: int
 ) -> list[Prediction]:
-    """The predictions of the same questions asked without their pictures."""
+    """The predictions of the same questions asked without their images."""
     hidden = [replace(trial, part="blind", shown=None) for trial in trials]
-    said = replies(model, hidden, sampling, seed, batch, "questions without pictures")
+    said = replies(model, hidden, sampling, seed, batch, "questions without images")
     return [predict(*pair) for pair in zip(hidden, said, strict=True)]
 
 
 def _baselines(seen: Sequence[Prediction], blind: Sequence[Prediction]) -> dict[str, Any]:
-    """The scores of no picture and of the best constant answer, and the gain over no picture."""
+    """The scores of no image and of the best constant answer, and the gain over no image."""
     scores = by_kind(blind)
     return {
         "blind": scores,
@@ -327,15 +327,14 @@ def _ceilings(
     canvas: int,
     batch: int,
 ) -> dict[str, Any]:
-    """The scores of perfect pictures after the tokenizer, and the score over its ceiling."""
+    """The scores of perfect images after the tokenizer, and the score over its ceiling."""
     ideals = [render(trial.ideal, canvas) for trial in trials if trial.ideal is not None]
-    pictures, _ = reconstruct(model.tokenizer, ideals, batch)
+    images, _ = reconstruct(model.tokenizer, ideals, batch)
     best = [
-        predict(trial, Reply("", (picture,)))
-        for trial, picture in zip(trials, pictures, strict=True)
+        predict(trial, Reply("", (image,))) for trial, image in zip(trials, images, strict=True)
     ]
     return {
-        "perfect_pictures": by_kind(best),
+        "perfect_images": by_kind(best),
         "over_ceiling": ratio(by_kind(judged)["overall"], ceiling["scores"]["right"]),
     }
 
@@ -347,15 +346,15 @@ def _cells(
     shown: Counter[str] = Counter()
     cells = []
     for trial, reply, prediction in zip(trials, said, judged, strict=True):
-        pictures = [render(trial.shown, canvas)] if trial.shown is not None else []
+        images = [render(trial.shown, canvas)] if trial.shown is not None else []
         if trial.ideal is not None:
-            pictures += reply.pictures[:1]
-        if not pictures or shown[trial.kind] == NUM_SHOWN[trial.part]:
+            images += reply.images[:1]
+        if not images or shown[trial.kind] == NUM_SHOWN[trial.part]:
             continue
         shown[trial.kind] += 1
         said_words = [reply.text] if trial.part == "captions" or prediction.right else []
         verdict = "; ".join(words for words in [*said_words, prediction.reason] if words)
-        cells.append(Cell(tuple(pictures), trial.prompt, verdict, prediction.right))
+        cells.append(Cell(tuple(images), trial.prompt, verdict, prediction.right))
     return cells
 
 

@@ -28,18 +28,18 @@ PACKAGES = ("unimodal", "torch", "numpy", "pillow", "tokenizers", "safetensors")
 
 @dataclass(frozen=True)
 class Prediction:
-    """One thing asked of a model, what it did and whether that is right. Every field is JSON."""
+    """One object asked of a model, what it did and whether that is right. Every field is JSON."""
 
     part: str  # what is scored: drawing, questions, captions, edits
     kind: str  # the task or the kind of question within the part
     prompt: str
     expected: Any  # the right answer, or what the judge looks for
-    answer: Any  # the model's words, or the scene read in its picture; None: unreadable
+    answer: Any  # the model's words, or the scene read in its image; None: unreadable
     right: bool
     reason: str  # why it is wrong; "" when it is right
     held_out_words: bool  # phrased as training never phrased it
     held_out_pair: bool  # shows two (shape, colour) that training never showed together
-    codes: tuple[tuple[int, ...], ...] = ()  # of the pictures it drew: they can be judged again
+    codes: tuple[tuple[int, ...], ...] = ()  # of the images it drew: they can be judged again
 
 
 def by_kind(predictions: Sequence[Prediction], kinds: Iterable[str] = ()) -> dict[str, Estimate]:

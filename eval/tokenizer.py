@@ -1,4 +1,4 @@
-"""What an image tokenizer keeps of a picture: the ceiling of every drawing made of its codes.
+"""What an image tokenizer keeps of a image: the ceiling of every drawing made of its codes.
 
 In: a tokenizer and held-out scenes. Out: scores and one prediction a scene.
 
@@ -23,7 +23,7 @@ import torch
 
 from unimodal.data.scenes.damage import measure
 from unimodal.data.scenes.reading import Unreadable, read_scene, same_scene
-from unimodal.data.scenes.world import LARGE, SMALL, Scene, Thing, World, render, scene
+from unimodal.data.scenes.world import LARGE, SMALL, Scene, SceneObject, World, render, scene
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.pixels import to_images, to_tensor
 
@@ -41,8 +41,8 @@ def tokenizer_ceiling(
     """Scores (nested estimates), code usage and predictions (one a scene) on `samples` scenes."""
     scenes = [scene(seed, index, world_of(canvas)) for index in range(samples)]
     originals = [render(truth, canvas) for truth in scenes]
-    pictures, codes = reconstruct(tokenizer, originals, batch_size)
-    compared = list(zip(range(samples), scenes, originals, pictures, strict=True))
+    images, codes = reconstruct(tokenizer, originals, batch_size)
+    compared = list(zip(range(samples), scenes, originals, images, strict=True))
     predictions = [judge(*one) for one in progress(compared, "reading")]
     return {
         "scores": scores(predictions),
@@ -64,7 +64,7 @@ def refuse_training_seed(card: Mapping[str, Any], seed: int) -> None:
 
 
 def world_of(canvas: int) -> World:
-    """The world of a canvas: up to 4 things, from 128 pixels a side up to 6."""
+    """The world of a canvas: up to 4 objects, from 128 pixels a side up to 6."""
     return SMALL if canvas < 128 else LARGE
 
 
@@ -72,20 +72,20 @@ def world_of(canvas: int) -> World:
 def reconstruct(
     tokenizer: ImageTokenizer, originals: Sequence[np.ndarray], batch_size: int = 32
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """uint8 (H, W, 3) pictures -> the same, encoded and decoded, and their codes int64 (N, n)."""
+    """uint8 (H, W, 3) images -> the same, encoded and decoded, and their codes int64 (N, n)."""
     device = next(tokenizer.parameters()).device
-    pictures: list[np.ndarray] = []
+    images: list[np.ndarray] = []
     codes = []
     for batch in progress(batches(originals, batch_size), "encoding and decoding"):
         codes_Bn1, grid = tokenizer.encode(to_tensor(batch).to(device))
-        pictures += [np.asarray(image) for image in to_images(tokenizer.decode(codes_Bn1, grid))]
+        images += [np.asarray(image) for image in to_images(tokenizer.decode(codes_Bn1, grid))]
         codes.append(codes_Bn1[:, :, 0].cpu().numpy())
-    return pictures, np.concatenate(codes)
+    return images, np.concatenate(codes)
 
 
-def judge(index: int, truth: Scene, original: np.ndarray, picture: np.ndarray) -> dict[str, Any]:
+def judge(index: int, truth: Scene, original: np.ndarray, image: np.ndarray) -> dict[str, Any]:
     """The prediction of one scene: PSNR, what was read in the reconstruction, and what failed."""
-    read, read_render = read_scene(picture), read_scene(original)
+    read, read_render = read_scene(image), read_scene(original)
     return {
         "index": index,
         "expected": as_json(truth),
@@ -94,7 +94,7 @@ def judge(index: int, truth: Scene, original: np.ndarray, picture: np.ndarray) -
         "reason": read.reason if isinstance(read, Unreadable) else "",
         "reader_right": reads_as(read_render, truth),
         "failures": failures(truth, read),
-        "psnr_db": psnr(original, picture),
+        "psnr_db": psnr(original, image),
     }
 
 
@@ -123,12 +123,12 @@ def reader_errors(samples: int, seed: int, canvas: int) -> dict[str, Estimate]:
     }
 
 
-def psnr(original: np.ndarray, picture: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of uint8 pictures in dB: 10 log10(255^2 / mse).
+def psnr(original: np.ndarray, image: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of uint8 images in dB: 10 log10(255^2 / mse).
 
-    The mse is at least that of rounding to 8 bits (1/12): equal pictures have 58.9 dB.
+    The mse is at least that of rounding to 8 bits (1/12): equal images have 58.9 dB.
     """
-    mse = float(np.mean((original.astype(np.float64) - picture.astype(np.float64)) ** 2))
+    mse = float(np.mean((original.astype(np.float64) - image.astype(np.float64)) ** 2))
     return 10 * math.log10(255**2 / max(mse, ROUNDING_ERROR))
 
 
@@ -138,16 +138,16 @@ def cells(
     """A cell for each prediction: original above reconstruction, with PSNR and failures."""
     scenes = [scene(seed, p["index"], world_of(canvas)) for p in predictions]
     originals = [render(truth, canvas) for truth in scenes]
-    pictures, _ = reconstruct(tokenizer, originals)
+    images, _ = reconstruct(tokenizer, originals)
     strip = np.full((4, canvas, 3), 255, dtype=np.uint8)
     return [
         Cell(
-            (np.concatenate([original, strip, picture]),),
+            (np.concatenate([original, strip, image]),),
             f"{p['psnr_db']:.1f} dB",
             ", ".join(p["failures"]),
             p["right"],
         )
-        for original, picture, p in zip(originals, pictures, predictions, strict=True)
+        for original, image, p in zip(originals, images, predictions, strict=True)
     ]
 
 
@@ -167,14 +167,14 @@ def code_usage(codes: np.ndarray, num_codes: int) -> dict[str, float | int]:
 def failures(truth: Scene, read: Scene | Unreadable) -> list[str]:
     """Which of FAILURES tell how the scene read differs from the true one; empty when none do.
 
-    Things are compared with the nearest ones (least sum of distances), unless their counts differ.
+    Objects are compared with the nearest ones (least sum of distances), unless their counts differ.
     """
     if isinstance(read, Unreadable):
         return ["unreadable"]
     found = [] if read.background == truth.background else ["background"]
-    if len(read.things) != len(truth.things):
+    if len(read.objects) != len(truth.objects):
         return ["count", *found]
-    pairs = list(zip(truth.things, _nearest(truth.things, read.things), strict=True))
+    pairs = list(zip(truth.objects, _nearest(truth.objects, read.objects), strict=True))
     found += [
         name for name in ("shape", "colour", "size") if any(_differ(a, b, name) for a, b in pairs)
     ]
@@ -183,11 +183,11 @@ def failures(truth: Scene, read: Scene | Unreadable) -> list[str]:
     return sorted(found, key=FAILURES.index)
 
 
-def as_json(picture: Scene | Unreadable) -> dict[str, Any] | None:
+def as_json(image: Scene | Unreadable) -> dict[str, Any] | None:
     """A scene as JSON, coordinates to 4 digits; None when unreadable."""
-    if isinstance(picture, Unreadable):
+    if isinstance(image, Unreadable):
         return None
-    things = [
+    objects = [
         {
             "shape": t.shape,
             "colour": t.colour,
@@ -195,11 +195,11 @@ def as_json(picture: Scene | Unreadable) -> dict[str, Any] | None:
             "x": round(t.x, 4),
             "y": round(t.y, 4),
         }
-        for t in picture.things
+        for t in image.objects
     ]
-    ground = picture.background
+    ground = image.background
     words = [word for word in (ground.kind, ground.first, ground.second, ground.direction) if word]
-    return {"background": words, "things": things}
+    return {"background": words, "objects": objects}
 
 
 def batches(items: Sequence[Any], size: int) -> list[list[Any]]:
@@ -207,15 +207,17 @@ def batches(items: Sequence[Any], size: int) -> list[list[Any]]:
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
 
-def _nearest(things: Sequence[Thing], others: Sequence[Thing]) -> tuple[Thing, ...]:
-    """The order of `others` with the least sum of distances to `things`."""
+def _nearest(
+    objects: Sequence[SceneObject], others: Sequence[SceneObject]
+) -> tuple[SceneObject, ...]:
+    """The order of `others` with the least sum of distances to `objects`."""
     return min(
         itertools.permutations(others),
         key=lambda order: sum(
-            math.dist((a.x, a.y), (b.x, b.y)) for a, b in zip(things, order, strict=True)
+            math.dist((a.x, a.y), (b.x, b.y)) for a, b in zip(objects, order, strict=True)
         ),
     )
 
 
-def _differ(first: Thing, second: Thing, name: str) -> bool:
+def _differ(first: SceneObject, second: SceneObject, name: str) -> bool:
     return getattr(first, name) != getattr(second, name)

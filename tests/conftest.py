@@ -65,7 +65,7 @@ def tiny_model() -> Model:
 
 @pytest.fixture(scope="session")
 def drawing_model() -> Model:
-    """Answers anything with 'ok' and one picture of random codes.
+    """Answers anything with 'ok' and one image of random codes.
 
     Embeddings are one-hot and no layer writes, so the head is a table of which id follows which.
     """

@@ -88,7 +88,7 @@ class Counted(ZeroEngine):
 
 def random_rows(config: LmRun, rows: int, vocabulary: Vocabulary) -> Batch:
     """Each row one document, with targets of both kinds."""
-    shape = rows, config.loader.row_length
+    shape = rows, config.loader.sequence_length
     ids, labels = torch.randint(vocabulary.size, (2, *shape))
     zeros = torch.zeros(shape, dtype=torch.int64)
     positions = torch.arange(shape[1]).expand(shape).contiguous()
@@ -118,7 +118,7 @@ def counts(path: Path, ranks: Ranks) -> Mapping[str, Any]:
         batch = random_rows(config, rows, vocabulary)
         norms = {name: ranks.world_size * value for name, value in learner.norms(batch).items()}
         sent.clear()
-        run.step(step, learner.parts(batch, config.engine.micro_rows or rows), norms)
+        run.step(step, learner.parts(batch, config.engine.micro_batch_rows or rows), norms)
     return {"bytes": run.held(), "sent": dict(sent)}
 
 

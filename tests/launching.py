@@ -43,7 +43,7 @@ def tiny_run(folder: Path, num_steps: int) -> Path:
         schedule=ScheduleConfig(num_steps, warmup_steps=1),
         text_ids=300,
         model=ShapeConfig(32, 2, 2, 1, 16, 64),
-        loader=LoaderConfig(row_length=512, batch_rows=2, window_rows=8),
+        loader=LoaderConfig(sequence_length=512, batch_rows=2, window_rows=8),
         optimizer=OptimizerConfig(lr=3e-3),
         engine=EngineConfig(deepspeed=ROOT / "configs" / "zero3.json", timeout_s=120),
         loop=LoopConfig(save_every_steps=1000, num_threads=1),

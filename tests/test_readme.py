@@ -67,7 +67,7 @@ def test_recipes_load(tmp_path: Path):
     (recipe,) = [block.code for block in BLOCKS if block.language == "yaml"]
     (tmp_path / "recipe.yaml").write_text(recipe)
     loaded = config.load(LmRun, tmp_path / "recipe.yaml")
-    found = mixtures(loaded.sources, loaded.loader.stages, loaded.loader.pictures)
+    found = mixtures(loaded.sources, loaded.loader.stages, loaded.loader.images)
     assert [mixture.weights for mixture in found] == [
         {"photos": 3.0, "books": 1.0},
         {"photos": 3.0, "books": 0.0},

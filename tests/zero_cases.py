@@ -98,10 +98,10 @@ def rows_of(whole: Batch, ranks: Ranks) -> Batch:
 def made(case: Case, ranks: Ranks) -> Engine:
     """The engine of a case."""
     (config, vocabulary), each = shapes(case), ROWS // ranks.world_size
-    micro_rows = max(1, each // case.accumulation)
+    micro_batch_rows = max(1, each // case.accumulation)
     settings = EngineConfig(
         None if case.stage is None else CONFIGS / f"zero{case.stage}.json",
-        micro_rows, case.recompute, case.compile,
+        micro_batch_rows, case.recompute, case.compile,
     )  # fmt: skip
     zero = settings.zero(each, 0.5, bf16=False)
 
@@ -130,12 +130,14 @@ def steps(found: Engine, case: Case) -> list[dict]:
     for step in range(HALF if case.resume else 0, NUM_STEPS):
         if case.save and step == HALF:
             saver = Saver(Path(case.save), ranks, keep=1, keep_every=None, timeout_s=60)
-            saver.save(step, {"data": None}, found.pieces())
+            saver.save(step, {"data": None}, found.parameter_shards())
             saver.wait()
             ranks.together(lambda: None)
         mine = rows_of(batch(step, vocabulary), ranks)
         norms = found.learner.norms(mine)
-        summed = ranks.total(torch.tensor(list(norms.values()), dtype=torch.float64)).tolist()
+        summed = ranks.all_reduce_sum(
+            torch.tensor(list(norms.values()), dtype=torch.float64)
+        ).tolist()
         rows = max(1, len(mine.ids) // case.accumulation)
         parts = found.learner.parts(mine, rows)
         if step == case.spoil:
@@ -152,11 +154,13 @@ def spoil(found: Engine) -> None:
     """From here on gradients of the first matrix are infinite, and losses are not."""
     weight = next(one for one in found.named.values() if len(whole_shape(one)) == 2)
     weight.register_hook(lambda gradient: gradient * torch.inf)
-    found.before = {name: piece.tensors[MASTER].clone() for name, piece in found.pieces().items()}
+    found.before = {
+        name: piece.tensors[MASTER].clone() for name, piece in found.parameter_shards().items()
+    }
 
 
 def unchanged(found: Engine) -> bool:
-    now = {name: piece.tensors[MASTER] for name, piece in found.pieces().items()}
+    now = {name: piece.tensors[MASTER] for name, piece in found.parameter_shards().items()}
     return all(torch.equal(now[name], before) for name, before in found.before.items())
 
 

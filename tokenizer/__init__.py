@@ -1,1 +1,1 @@
-"""Pictures to discrete codes and back."""
+"""Images to discrete codes and back."""

@@ -1,6 +1,6 @@
 """The image tokenizer: an autoencoder whose latent vectors are rounded to codes.
 
-In: pictures float32 (B, 3, H, W) in [-1, 1], H and W multiples of `patch`. Out: codes int64 (B, n,
+In: images float32 (B, 3, H, W) in [-1, 1], H and W multiples of `patch`. Out: codes int64 (B, n,
 1) and their Grid.
 
 1. The encoder sees each patch with a frame of `margin` pixels around it and nothing else, so a code
@@ -28,7 +28,7 @@ from .initial import normal
 from .quantizer import FSQ
 
 WEIGHTS, CONFIG = "tokenizer.safetensors", "tokenizer.json"
-MOST_CODES = 2**14
+MAX_CODES = 2**14
 NUM_GROUPS = 8  # of channels that are normalised together
 
 
@@ -62,9 +62,9 @@ class TokenizerConfig:
             found.append(f"decoder_width {self.decoder_width}: a multiple of {NUM_GROUPS}")
         if not self.levels or min(self.levels) < 2:
             found.append(f"levels {self.levels}: at least one, each of at least 2")
-        elif prod(self.levels) > MOST_CODES:
+        elif prod(self.levels) > MAX_CODES:
             codes = prod(self.levels)
-            found.append(f"levels {self.levels} make {codes} codes: at most {MOST_CODES}")
+            found.append(f"levels {self.levels} make {codes} codes: at most {MAX_CODES}")
         if not 0 <= self.margin <= self.patch:
             found.append(f"margin {self.margin}: from 0 to the patch's {self.patch}")
         return found
@@ -84,7 +84,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pictures -> latent vectors (B, d, h, w), one for each patch, from the patch and its margin
+    """Images -> latent vectors (B, d, h, w), one for each patch, from the patch and its margin
     alone.
     """
 
@@ -105,7 +105,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Quantized vectors (B, d, h, w) -> pictures, not yet bounded."""
+    """Quantized vectors (B, d, h, w) -> images, not yet bounded."""
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
@@ -127,7 +127,7 @@ class Decoder(nn.Module):
 
 
 class ImageTokenizer(nn.Module):
-    """Pictures <-> codes."""
+    """Images <-> codes."""
 
     def __init__(self, config: TokenizerConfig, seed: int = 0):
         """Weights are a pure function of (config, seed): see `initial_weight`."""
@@ -161,7 +161,7 @@ class ImageTokenizer(nn.Module):
 
     @torch.inference_mode()
     def encode(self, images_BCHW: torch.Tensor) -> tuple[torch.Tensor, Grid]:
-        """Pictures float32 (B, 3, H, W) in [-1, 1] -> codes int64 (B, n, 1) in reading order,
+        """Images float32 (B, 3, H, W) in [-1, 1] -> codes int64 (B, n, 1) in reading order,
         and their grid.
         """
         self._check(images_BCHW)
@@ -171,7 +171,7 @@ class ImageTokenizer(nn.Module):
 
     @torch.inference_mode()
     def decode(self, codes_Bn1: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """Codes int64 (B, n, 1) that fill the grid -> pictures float32 (B, 3, H, W) in [-1, 1]."""
+        """Codes int64 (B, n, 1) that fill the grid -> images float32 (B, 3, H, W) in [-1, 1]."""
         if codes_Bn1.shape[1:] != (grid.size, 1):
             raise ValueError(f"codes of shape {tuple(codes_Bn1.shape)} do not fill {grid}")
         vectors_BhwD = self.quantizer.decode(codes_Bn1.reshape(-1, grid.height, grid.width))
@@ -181,7 +181,7 @@ class ImageTokenizer(nn.Module):
         shape = tuple(images_BCHW.shape)
         if len(shape) != 4 or shape[1] != 3 or shape[2] % self.patch or shape[3] % self.patch:
             raise ValueError(
-                f"pictures of shape {shape}: (B, 3, H, W) with sides of whole "
+                f"images of shape {shape}: (B, 3, H, W) with sides of whole "
                 f"{self.patch}-pixel patches"
             )
 

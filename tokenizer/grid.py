@@ -1,4 +1,4 @@
-"""How the codes of a picture are laid out: what a tokenizer returns beside them."""
+"""How the codes of a image are laid out: what a tokenizer returns beside them."""
 
 from dataclasses import dataclass
 

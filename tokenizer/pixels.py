@@ -1,12 +1,12 @@
-"""Picture files in, RGB pixels out: the one place that opens, checks and converts pictures.
+"""Image files in, RGB pixels out: the one place that opens, checks and converts images.
 
-In: a path, bytes, a binary file or a PIL picture. Out: an RGB picture and, in words, what was
+In: a path, bytes, a binary file or a PIL image. Out: an RGB image and, in words, what was
 changed to get it.
 1. Only named formats are tried (FORMATS), so no obscure decoder ever sees a stranger's file.
 2. Size limits are checked from the header, before a pixel is decoded.
 3. First frame, upright (EXIF), 8 bits a channel, transparency laid on white, RGB.
 
-Shapes: B pictures, C = 3 channels, H rows, W columns.
+Shapes: B images, C = 3 channels, H rows, W columns.
 """
 
 import io
@@ -20,7 +20,8 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image as PILImage
+from PIL import ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -28,9 +29,9 @@ MIN_SIDE = 8
 MAX_SIDE = 16_384
 MAX_PIXELS = 64_000_000
 
-# How files of the known formats begin: tells a damaged picture from a file that is no picture.
+# How files of the known formats begin: tells a damaged image from a file that is no image.
 SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
-TOO_MANY_PIXELS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+TOO_MANY_PIXELS = (PILImage.DecompressionBombError, PILImage.DecompressionBombWarning)
 # What Pillow's decoders raise on damaged data.
 DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, struct.error, zlib.error
@@ -39,83 +40,83 @@ ORIENTATION_TAG = 0x0112  # EXIF; 1 is upright, 2 to 8 are turned or mirrored
 PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"Raw profile type APP1", b"com.adobe.xmp")
 MODE_WORDS = {"1": "black and white", "L": "grey", "P": "palette"}
 
-Source = str | os.PathLike | bytes | BinaryIO | Image.Image
+Source = str | os.PathLike | bytes | BinaryIO | PILImage.Image
 
 
-class PictureError(ValueError):
-    """A picture that cannot be used; the message names it, says why and what would work."""
+class ImageError(ValueError):
+    """A image that cannot be used; the message names it, says why and what would work."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A picture ready for use."""
+    """A image ready for use."""
 
-    image: Image.Image  # mode RGB
+    image: PILImage.Image  # mode RGB
     notes: tuple[str, ...]  # the conversions made, in words; empty when none was needed
 
 
-def open_picture(source: Source, cover: tuple[int, int] | None = None) -> Opened:
-    """Open and convert one picture; PictureError when missing, damaged, too small or too large.
+def open_image(source: Source, cover: tuple[int, int] | None = None) -> Opened:
+    """Open and convert one image; ImageError when missing, damaged, too small or too large.
 
     With `cover` (width, height) a JPEG that is to be made so small may come back smaller than it
     is, but at least twice as large as to cover that: it is decoded at 1/2, 1/4 or 1/8 of its size.
     """
-    if isinstance(source, Image.Image):
-        return _convert(source, "the picture")
+    if isinstance(source, PILImage.Image):
+        return _convert(source, "the image")
     if isinstance(source, bytes):
-        return _open_stream(io.BytesIO(source), "the picture", cover)
+        return _open_stream(io.BytesIO(source), "the image", cover)
     if isinstance(source, str | os.PathLike):
         return _open_path(Path(source))
-    return _open_stream(source, str(getattr(source, "name", "the picture")))
+    return _open_stream(source, str(getattr(source, "name", "the image")))
 
 
-def picture_size(content: bytes) -> tuple[int, int]:
-    """(width, height) of a picture file as open_picture will give it, from its header alone.
+def image_size(content: bytes) -> tuple[int, int]:
+    """(width, height) of a image file as open_image will give it, from its header alone.
 
-    PictureError for what the header already shows; damage behind it is found by open_picture.
+    ImageError for what the header already shows; damage behind it is found by open_image.
     """
-    image = _header(io.BytesIO(content), "the picture")
+    image = _header(io.BytesIO(content), "the image")
     with image:
-        _check_size(image.size, "the picture")
+        _check_size(image.size, "the image")
         if image.format == "TIFF":  # which Pillow turns by itself, but only when it decodes
-            return open_picture(content).image.size
+            return open_image(content).image.size
         # Pillow decodes a whole PNG to look for EXIF behind its pixels.
         may_be_turned = image.format != "PNG" or any(mark in content for mark in PNG_EXIF)
         try:
             sideways = may_be_turned and image.getexif().get(ORIENTATION_TAG, 1) in range(5, 9)
-        except DAMAGE:  # open_picture ignores it too
+        except DAMAGE:  # open_image ignores it too
             sideways = False
         return (image.height, image.width) if sideways else (image.width, image.height)
 
 
-def to_tensor(pictures: list[Image.Image] | list[np.ndarray]) -> Tensor:
-    """RGB pictures (PIL, or uint8 (H, W, 3)) of one size -> images_BCHW, float32 in [-1, 1]."""
-    if not pictures:
-        raise ValueError("no pictures given: to_tensor needs at least one")
-    arrays = [np.asarray(picture) for picture in pictures]
+def to_tensor(images: list[PILImage.Image] | list[np.ndarray]) -> Tensor:
+    """RGB images (PIL, or uint8 (H, W, 3)) of one size -> images_BCHW, float32 in [-1, 1]."""
+    if not images:
+        raise ValueError("no images given: to_tensor needs at least one")
+    arrays = [np.asarray(image) for image in images]
     for array in arrays:
         found = f"{array.dtype} {array.shape}"
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
-            raise ValueError(f"expected an RGB picture, uint8 (H, W, 3), not {found}")
+            raise ValueError(f"expected an RGB image, uint8 (H, W, 3), not {found}")
         if array.shape != arrays[0].shape:
             raise ValueError(f"sizes differ: {array.shape}, {arrays[0].shape}; fit them first")
     images_BHWC = torch.from_numpy(np.stack(arrays)).float()
     return (images_BHWC / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
 
 
-def to_images(images_BCHW: Tensor) -> list[Image.Image]:
-    """images_BCHW, float in [-1, 1] -> RGB pictures; the exact inverse of to_tensor."""
+def to_images(images_BCHW: Tensor) -> list[PILImage.Image]:
+    """images_BCHW, float in [-1, 1] -> RGB images; the exact inverse of to_tensor."""
     images_BHWC = images_BCHW.detach().float().permute(0, 2, 3, 1).cpu()
     if not torch.isfinite(images_BHWC).all():
         raise ValueError("images hold values that are not finite: the decoder or its input broke")
     # A decoder may overshoot white or black a little; a screen saturates there, and so do we.
     pixels_BHWC = ((images_BHWC + 1) * 127.5).round().clip(0, 255).to(torch.uint8).numpy()
-    return [Image.fromarray(pixels_HWC) for pixels_HWC in pixels_BHWC]
+    return [PILImage.fromarray(pixels_HWC) for pixels_HWC in pixels_BHWC]
 
 
-def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """An RGB picture, resized (antialiased) and cropped around its centre to (width, height)."""
-    return ImageOps.fit(image, size, method=Image.Resampling.BICUBIC)
+def fit(image: PILImage.Image, size: tuple[int, int]) -> PILImage.Image:
+    """An RGB image, resized (antialiased) and cropped around its centre to (width, height)."""
+    return ImageOps.fit(image, size, method=PILImage.Resampling.BICUBIC)
 
 
 def _open_path(path: Path) -> Opened:
@@ -123,22 +124,22 @@ def _open_path(path: Path) -> Opened:
         _check_file(path)
         with path.open("rb") as stream:
             return _open_stream(stream, str(path))
-    except PictureError:
+    except ImageError:
         raise
     except (OSError, ValueError) as error:  # no permission, a name too long, a null byte in it
-        raise PictureError(f"{str(path)!r} cannot be read: {error}") from error
+        raise ImageError(f"{str(path)!r} cannot be read: {error}") from error
 
 
 def _check_file(path: Path) -> None:
-    """PictureError unless path is a regular file with something in it."""
+    """ImageError unless path is a regular file with something in it."""
     if not path.exists():
-        raise PictureError(f"there is no file {path}: check the path")
+        raise ImageError(f"there is no file {path}: check the path")
     if path.is_dir():
-        raise PictureError(f"{path} is a folder: give the path of one picture file")
+        raise ImageError(f"{path} is a folder: give the path of one image file")
     if not path.is_file():
-        raise PictureError(f"{path} is not a regular file: give the path of one picture file")
+        raise ImageError(f"{path} is not a regular file: give the path of one image file")
     if path.stat().st_size == 0:
-        raise PictureError(f"{path} is empty (0 bytes): save or download the picture again")
+        raise ImageError(f"{path} is empty (0 bytes): save or download the image again")
 
 
 def _open_stream(stream: BinaryIO, name: str, cover: tuple[int, int] | None = None) -> Opened:
@@ -150,7 +151,7 @@ def _open_stream(stream: BinaryIO, name: str, cover: tuple[int, int] | None = No
         return _convert(image, name)
 
 
-def _draft(image: Image.Image, cover: tuple[int, int]) -> None:
+def _draft(image: PILImage.Image, cover: tuple[int, int]) -> None:
     """Let the JPEG decoder scale down by a power of two, which costs it less than decoding all.
 
     The resize that follows still halves each side, or the result would differ visibly: 48 dB and
@@ -162,32 +163,32 @@ def _draft(image: Image.Image, cover: tuple[int, int]) -> None:
         image.draft(image.mode, size)
 
 
-def _header(stream: BinaryIO, name: str) -> Image.Image:
-    """The picture with its header read and nothing decoded."""
+def _header(stream: BinaryIO, name: str) -> PILImage.Image:
+    """The image with its header read and nothing decoded."""
     start = stream.tell()
     head = stream.read(16)
     stream.seek(start)
     try:
-        return Image.open(stream, formats=FORMATS)
+        return PILImage.open(stream, formats=FORMATS)
     except UnidentifiedImageError as error:
         if head.startswith(SIGNATURES):
             raise _damaged(name, "its header cannot be read") from error
         known = ", ".join(FORMATS)
-        raise PictureError(f"{name} is not a picture of a known format ({known})") from error
+        raise ImageError(f"{name} is not a image of a known format ({known})") from error
     except TOO_MANY_PIXELS as error:
         raise _too_large(name, "has far too many pixels") from error
     except DAMAGE as error:
         raise _damaged(name, error) from error
 
 
-def _convert(image: Image.Image, name: str) -> Opened:
-    """Check an opened, not yet decoded picture, then decode it and bring it to RGB."""
+def _convert(image: PILImage.Image, name: str) -> Opened:
+    """Check an opened, not yet decoded image, then decode it and bring it to RGB."""
     _check_size(image.size, name)
     try:
         notes = [*_frame_notes(image), *_depth_notes(image)]
         image.load()
         rgb = _to_rgb(_eight_bits(_upright(image, notes), name), notes)
-    except PictureError:
+    except ImageError:
         raise
     except TOO_MANY_PIXELS as error:
         raise _too_large(name, "has a frame with far too many pixels") from error
@@ -199,35 +200,35 @@ def _convert(image: Image.Image, name: str) -> Opened:
 def _check_size(size: tuple[int, int], name: str) -> None:
     width, height = size
     if min(size) < MIN_SIDE:
-        raise PictureError(
+        raise ImageError(
             f"{name} is too small: {width} x {height} pixels; each side needs at least {MIN_SIDE}"
         )
     if max(size) > MAX_SIDE or width * height > MAX_PIXELS:
         raise _too_large(name, f"has {width} x {height} pixels")
 
 
-def _too_large(name: str, what: str) -> PictureError:
+def _too_large(name: str, what: str) -> ImageError:
     limits = f"{MAX_SIDE:,} pixels a side and {MAX_PIXELS // 10**6} million pixels in all"
-    return PictureError(f"{name} is too large, it {what}: the limits are {limits}; shrink it first")
+    return ImageError(f"{name} is too large, it {what}: the limits are {limits}; shrink it first")
 
 
-def _damaged(name: str, reason: Exception | str) -> PictureError:
-    return PictureError(f"{name} is damaged or truncated ({reason}): save or download it again")
+def _damaged(name: str, reason: Exception | str) -> ImageError:
+    return ImageError(f"{name} is damaged or truncated ({reason}): save or download it again")
 
 
-def _frame_notes(image: Image.Image) -> list[str]:
+def _frame_notes(image: PILImage.Image) -> list[str]:
     num_frames = getattr(image, "n_frames", 1)
     return [f"only the first of its {num_frames} frames is used"] if num_frames > 1 else []
 
 
-def _depth_notes(image: Image.Image) -> list[str]:
+def _depth_notes(image: PILImage.Image) -> list[str]:
     """Pillow cuts 16-bit colour to 8 while decoding; the raw mode of a tile is the only trace."""
     deep = image.mode.startswith("I;16") or ";16" in str(getattr(image, "tile", ""))
     return ["16 bits a channel reduced to 8"] if deep else []
 
 
-def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Turn the picture as its EXIF asks; damaged EXIF loses the turn, not the picture."""
+def _upright(image: PILImage.Image, notes: list[str]) -> PILImage.Image:
+    """Turn the image as its EXIF asks; damaged EXIF loses the turn, not the image."""
     try:
         turned = image.getexif().get(ORIENTATION_TAG, 1) in range(2, 9)
         image = ImageOps.exif_transpose(image)
@@ -239,27 +240,31 @@ def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
     return image
 
 
-def _eight_bits(image: Image.Image, name: str) -> Image.Image:
+def _eight_bits(image: PILImage.Image, name: str) -> PILImage.Image:
     """16-bit grey -> 8-bit grey, its transparent value as alpha; 32-bit pixels are refused."""
     if image.mode in ("I", "F"):
-        raise PictureError(
+        raise ImageError(
             f"{name} has 32-bit pixels, whose white is not defined: save it with 8 or 16 bits"
         )
     if not image.mode.startswith("I;16"):
         return image
     values_HW = np.asarray(image).astype(np.uint32)
-    grey = Image.fromarray(((values_HW * 255 + 32767) // 65535).astype(np.uint8))
+    grey = PILImage.fromarray(((values_HW * 255 + 32767) // 65535).astype(np.uint8))
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
-        grey.putalpha(Image.fromarray(np.where(values_HW == transparent, 0, 255).astype(np.uint8)))
+        grey.putalpha(
+            PILImage.fromarray(np.where(values_HW == transparent, 0, 255).astype(np.uint8))
+        )
     return grey
 
 
-def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
+def _to_rgb(image: PILImage.Image, notes: list[str]) -> PILImage.Image:
     if image.has_transparency_data:
         notes.append("transparency laid on white")
         rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        return PILImage.alpha_composite(PILImage.new("RGBA", rgba.size, "white"), rgba).convert(
+            "RGB"
+        )
     if image.mode != "RGB":
         notes.append(f"{MODE_WORDS.get(image.mode, image.mode)} converted to RGB")
     return image.convert("RGB")

@@ -40,7 +40,7 @@ POLL_S = 0.05
 
 
 @dataclass(frozen=True)
-class Piece:
+class ParameterShard:
     """What a rank holds of one parameter: a range of each of its tensors, laid out flat."""
 
     shape: tuple[int, ...]
@@ -138,7 +138,9 @@ class Saver:
         self._saving: list[Future[None]] = []
         self._hopeless = Event()
 
-    def save(self, step: int, state: Mapping[str, Any], pieces: Mapping[str, Piece]) -> None:
+    def save(
+        self, step: int, state: Mapping[str, Any], pieces: Mapping[str, ParameterShard]
+    ) -> None:
         """Copy the pieces of this rank and begin to write them; waits for the save before."""
         self.wait()
         for name, piece in pieces.items():
@@ -225,7 +227,7 @@ class Saver:
                 shutil.rmtree(gone)
 
 
-def check_room(run: Path, pieces: Mapping[str, Piece], keep: int, averaged: bool) -> None:
+def check_room(run: Path, pieces: Mapping[str, ParameterShard], keep: int, averaged: bool) -> None:
     """OSError where the disk has no room for this rank's part of `keep` checkpoints and of the one
     that is being written: of each weight the master, two moments and, where `averaged`, an average.
     """

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import AVERAGE, MASTER, Checkpoint, Piece
+from .checkpoint import AVERAGE, MASTER, Checkpoint, ParameterShard
 from .learner import TOTAL, Learner
 from .objectives import reported
 from .optimizer import whole_shape
@@ -63,7 +63,7 @@ class Engine:
             one = torch.stack([value.detach().double() for value in losses.values()])
             values = one if values is None else values + one
         assert values is not None, "a batch has a part"
-        summed = self.ranks.total(values.cpu()).tolist()
+        summed = self.ranks.all_reduce_sum(values.cpu()).tolist()
         reports = reported(dict(zip(losses, summed, strict=True)))
         if not math.isfinite(reports["loss"]):
             self._forget()
@@ -82,7 +82,7 @@ class Engine:
         return reported({name: float(value) for name, value in losses.items()})
 
     @torch.no_grad()
-    def pieces(self) -> dict[str, Piece]:
+    def parameter_shards(self) -> dict[str, ParameterShard]:
         """The training state of each parameter, as far as this rank holds it; live tensors."""
         found = {}
         for name, parameter in self.named.items():
@@ -90,7 +90,7 @@ class Engine:
             if self.averages:
                 tensors[AVERAGE] = self.averages[name]
             flat = {kind: tensor.detach().reshape(-1) for kind, tensor in tensors.items()}
-            found[name] = Piece(tuple(parameter.shape), 0, flat)
+            found[name] = ParameterShard(tuple(parameter.shape), 0, flat)
         return found
 
     @torch.no_grad()

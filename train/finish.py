@@ -13,7 +13,7 @@ import torch
 
 from unimodal.bundle import Parts
 from unimodal.hub.checkpoint import shapes
-from unimodal.hub.grow import MOST_SHARD_BYTES, write_bundle
+from unimodal.hub.grow import MAX_SHARD_BYTES, write_bundle
 from unimodal.tensors import CHUNK_BYTES, Planned, as_bytes
 
 from .checkpoint import Checkpoint
@@ -31,7 +31,7 @@ def finish(output: Path, checkpoint: Checkpoint, parts: Parts, merge: Merge | No
         Planned(name, DTYPE, shape, partial(_chunks, checkpoint, name, merge))
         for name, shape in shapes(parts.layout.transformer).items()
     ]
-    write_bundle(output, parts, planned, lambda done, total: None, MOST_SHARD_BYTES)
+    write_bundle(output, parts, planned, lambda done, total: None, MAX_SHARD_BYTES)
     return output
 
 

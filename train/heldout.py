@@ -5,8 +5,8 @@ loss in nats and the unigram entropy of the same targets: the loss of the best m
 predicts the same distribution, even one that knew these very targets. Below it, something of the
 context was learned.
 
-A source without pictures is plain text, and gets its bits per byte too: the nats of the learned
-text ids (of control tokens none) by ln 2 and by the bytes of UTF-8 that these ids decode to. Models
+A source without images is plain text, and gets its bits per byte too: the nats of the learned
+text ids (of special tokens none) by ln 2 and by the bytes of UTF-8 that these ids decode to. Models
 with other text tokenizers compare by it, and a model with itself: what is measured before the first
 step is kept in before.json, so that a run tells what it did to the text ability it began with.
 """
@@ -58,9 +58,9 @@ class HeldOut:
         self, config: HeldOutConfig, sequencer: Sequencer, encode: Encode, loader: LoaderConfig
     ) -> None:
         """Read the rows; errors are the Loader's. Nothing is dropped or varied by chance."""
-        rule = loader.pictures
+        rule = loader.images
         plain = replace(rule, random_crop=False, flip=0.0) if rule is not None else None
-        settings = replace(loader, batch_rows=1, caption_dropout=0.0, pictures=plain, stages=())
+        settings = replace(loader, batch_rows=1, caption_dropout=0.0, images=plain, stages=())
         self.first_code = sequencer.vocabulary.first_code
         self.batches: dict[str, list[Batch]] = {}
         self.plain: dict[str, Plain] = {}
@@ -120,8 +120,8 @@ class Plain:
 
     @classmethod
     def of(cls, batches: list[Batch], sequencer: Sequencer) -> "Plain | None":
-        """The same rows without the targets that are control tokens; None where they have a
-        picture, or nothing is learned.
+        """The same rows without the targets that are special tokens; None where they have a
+        image, or nothing is learned.
         """
         if any((batch.ids >= sequencer.vocabulary.first_code).any() for batch in batches):
             return None

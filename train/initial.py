@@ -48,7 +48,7 @@ class ShapeConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Beginning:
+class InitialState:
     """A model before its first step."""
 
     text: TextTokenizer
@@ -77,10 +77,12 @@ def parent_of(
     return parent
 
 
-def from_bundle(weights: Path, parent: Parts) -> Beginning:
+def from_bundle(weights: Path, parent: Parts) -> InitialState:
     """A bundle's transformer and tokenizers."""
     layout = parent.layout
-    return Beginning(parent.text, layout.vocabulary, layout.transformer, fill_from(stored(weights)))
+    return InitialState(
+        parent.text, layout.vocabulary, layout.transformer, fill_from(stored(weights))
+    )
 
 
 def fill_from(tensors: Mapping[str, Stored]) -> Fill:
@@ -93,7 +95,9 @@ def fill_from(tensors: Mapping[str, Stored]) -> Fill:
     return fill
 
 
-def from_nothing(folder: Path, shape: ShapeConfig, image: ImageTokenizer, seed: int) -> Beginning:
+def from_scratch(
+    folder: Path, shape: ShapeConfig, image: ImageTokenizer, seed: int
+) -> InitialState:
     """An untrained transformer, a pure function of its arguments; the run's folder has the text
     tokenizer (see `learn_text`).
     """
@@ -107,7 +111,7 @@ def from_nothing(folder: Path, shape: ShapeConfig, image: ImageTokenizer, seed: 
             tensor[vocabulary.first_code :] = code_rows(image, config.width, seed, INIT_STD)
         return tensor
 
-    return Beginning(text, vocabulary, config, fill)
+    return InitialState(text, vocabulary, config, fill)
 
 
 def from_checkpoint(checkpoint: Checkpoint, fill: Fill) -> Fill:

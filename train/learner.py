@@ -33,7 +33,7 @@ class Learner(nn.Module, Generic[T]):
     model: Any
     outside: list[nn.Parameter]
     """Parameters that `forward` uses outside of the modules that they belong to."""
-    undecayed: frozenset[str] = frozenset()
+    no_decay: frozenset[str] = frozenset()
     """Names of the model's parameters that weight decay leaves alone."""
 
     def norms(self, batch: T) -> dict[str, float]:
@@ -87,8 +87,8 @@ class LanguageLearner(Learner[Batch]):
         zero. The hook sees the whole gradient, before a sharded engine cuts it.
         """
         named = dict(self.model.named_parameters())
-        self.undecayed = frozenset(name for name in TABLES if name in named)
-        for name in self.undecayed:
+        self.no_decay = frozenset(name for name in TABLES if name in named)
+        for name in self.no_decay:
             named[name].register_hook(partial(_without_rows, rows))
 
     def norms(self, batch: Batch) -> dict[str, float]:
@@ -141,8 +141,8 @@ class TokenizerLearner(Learner[Tensor]):
         return [batch]
 
     def digests(self, batch: Tensor) -> list[str]:
-        """Of each picture."""
-        return [_digest([picture]) for picture in batch]
+        """Of each image."""
+        return [_digest([image]) for image in batch]
 
 
 def _without_rows(rows: int, gradient_VD: Tensor) -> Tensor:

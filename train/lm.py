@@ -16,7 +16,7 @@ from unimodal.data.folder import data_seeds
 from unimodal.data.lengths import shards_hash
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.remote import local_shards
-from unimodal.data.rows import PictureEncoder
+from unimodal.data.rows import ImageEncoder
 from unimodal.data.sizes import patch_problems
 from unimodal.data.sources import SourceConfig, mixtures
 from unimodal.data.tar import ShardError
@@ -35,7 +35,7 @@ from .checkpoint import Checkpoint
 from .engine import Engine
 from .finish import finish
 from .heldout import HeldOut, HeldOutConfig
-from .initial import TEXT_IDS, Beginning, ShapeConfig
+from .initial import TEXT_IDS, InitialState, ShapeConfig
 from .learner import LanguageLearner
 from .loop import LoopConfig, prepare, run, set_threads
 from .lora import LoraConfig
@@ -66,7 +66,7 @@ class LmRun:
     """Ids of the byte-level BPE, which is trained on the sources' own texts (None: 1,024); with
     `weights`, those of the bundle."""
     lora: LoraConfig | None = None
-    """Train adapters beside the frozen weights of `weights`, and the rows of control tokens and
+    """Train adapters beside the frozen weights of `weights`, and the rows of special tokens and
     image codes; None: all weights."""
     seed: int = 0
     model: ShapeConfig | None = None
@@ -100,7 +100,7 @@ class LmRun:
             found.append("sources: name at least one, as sources.NAME.shards=FOLDER")
         else:
             try:
-                mixtures(self.sources, self.loader.stages, self.loader.pictures)
+                mixtures(self.sources, self.loader.stages, self.loader.images)
             except ValueError as error:
                 found.append(f"loader: {error}")
         return found
@@ -120,7 +120,7 @@ def train(config: LmRun) -> Path:
     set_threads(config.loop)
     begin = _beginning(config, given, newest)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    encode = PictureEncoder(given.image, device)
+    encode = ImageEncoder(given.image, device)
     sequencer = Sequencer(begin.vocabulary, begin.text, encode.hash)
     loader = _loader(config, sequencer, encode, newest, ranks)
     held_out = HeldOut(config.held_out, sequencer, encode, config.loader)
@@ -146,7 +146,7 @@ def train(config: LmRun) -> Path:
         ((batch, asdict(place)) for batch, place in loader),
         newest.step if newest else 0,
         measure,
-        config.engine.micro_rows,
+        config.engine.micro_batch_rows,
     )
     ranks.together(
         lambda: _finish(config, given, begin, loader, device) if ranks.is_first else None
@@ -191,7 +191,7 @@ def _given(config: LmRun, world_size: int) -> _Given:
         lora.check_installed()
     paths, _ = _shards(config.sources), _shards(config.held_out.sources)
     image = ImageTokenizer.load(config.tokenizer)
-    if problems := patch_problems(config.loader.pictures, image.patch):
+    if problems := patch_problems(config.loader.images, image.patch):
         raise ValueError(f"loader.{problems[0]}")
     for folder in _folders(config):
         data_seeds(folder)  # a damaged note of them stops here, not at the end
@@ -201,10 +201,10 @@ def _given(config: LmRun, world_size: int) -> _Given:
     inputs: dict[str, Any] = {f"shards of {name}": shards_hash(paths[name]) for name in paths}
     inputs |= {"tokenizer": image.hash, "weights": parent.hash if parent else None}
     shape = parent.layout.transformer if parent else config.model or ShapeConfig()
-    if config.loader.row_length > shape.max_positions:
+    if config.loader.sequence_length > shape.max_positions:
         raise ValueError(
-            f"loader.row_length {config.loader.row_length} exceeds the model's max_positions "
-            f"{shape.max_positions}"
+            f"loader.sequence_length {config.loader.sequence_length} exceeds the model's "
+            f"max_positions {shape.max_positions}"
         )
     return _Given(image, parent, inputs)
 
@@ -218,21 +218,21 @@ def _opened(config: LmRun, given: _Given) -> Checkpoint | None:
     return newest
 
 
-def _beginning(config: LmRun, given: _Given, newest: Checkpoint | None) -> Beginning:
+def _beginning(config: LmRun, given: _Given, newest: Checkpoint | None) -> InitialState:
     if given.parent is not None and config.weights is not None:
         begin = beginning.from_bundle(config.weights, given.parent)
     else:
         shape = config.model or ShapeConfig()
-        begin = beginning.from_nothing(config.output, shape, given.image, config.seed)
+        begin = beginning.from_scratch(config.output, shape, given.image, config.seed)
     if config.lora is not None:
-        begin = replace(begin, fill=lora.fill_beside(begin.fill, config.seed))
+        begin = replace(begin, fill=lora.fill_adapters(begin.fill, config.seed))
     if newest is not None:
         begin = replace(begin, fill=beginning.from_checkpoint(newest, begin.fill))
     return begin
 
 
 def _loader(
-    config: LmRun, sequencer: Sequencer, encode: PictureEncoder, newest: Checkpoint | None,
+    config: LmRun, sequencer: Sequencer, encode: ImageEncoder, newest: Checkpoint | None,
     ranks: Ranks,
 ) -> Loader:  # fmt: skip
     """This rank's rows; rank 0 measures the shards first, and the others find what it wrote."""
@@ -255,7 +255,7 @@ def _loader(
 
 
 def _engine(
-    config: LmRun, begin: Beginning, sources: tuple[str, ...], device: str, ranks: Ranks
+    config: LmRun, begin: InitialState, sources: tuple[str, ...], device: str, ranks: Ranks
 ) -> Engine:
     """The model on its device, or in parts on those of all ranks, with its optimizer."""
     bf16 = config.precision == "bf16"
@@ -279,12 +279,12 @@ def _seen(loader: Loader, before: Mapping[str, int], ranks: Ranks) -> dict[str, 
     """Documents that the run has met, on all ranks and before it was resumed."""
     mine = [loader.seen.documents, sum(loader.seen.bad.values())]
     names = "documents", "bad_documents"
-    summed = ranks.total(torch.tensor(mine, dtype=torch.float64)).tolist()
+    summed = ranks.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
     return {n: before.get(n, 0) + int(more) for n, more in zip(names, summed, strict=True)}
 
 
 def _speed(
-    begin: Beginning, counts: Mapping[str, float], step_s: float, ranks: Ranks
+    begin: InitialState, counts: Mapping[str, float], step_s: float, ranks: Ranks
 ) -> dict[str, float]:
     """Positions of documents a second of all ranks; FLOPs a second and memory of this one."""
     head_ids = {"text": begin.vocabulary.first_code, "image": begin.vocabulary.num_codes}
@@ -311,13 +311,13 @@ def snapshot(config: LmRun, output: Path) -> Path:
         raise ValueError(f"{config.output} has no checkpoint yet")
     given = _given(config, 1)
     begin = _beginning(config, given, None)
-    encode = PictureEncoder(given.image)
+    encode = ImageEncoder(given.image)
     sequencer = Sequencer(begin.vocabulary, begin.text, encode.hash)
     loader = Loader(config.sources, sequencer, encode, config.loader)
     return _bundle(config, given, begin, loader, last, output, "cpu")
 
 
-def _finish(config: LmRun, given: _Given, begin: Beginning, loader: Loader, device: str) -> None:
+def _finish(config: LmRun, given: _Given, begin: InitialState, loader: Loader, device: str) -> None:
     """The bundle of the last checkpoint, and the adapter beside it."""
     last = checkpoint.newest(config.output)
     assert last is not None, "the last step was saved"
@@ -327,7 +327,7 @@ def _finish(config: LmRun, given: _Given, begin: Beginning, loader: Loader, devi
 
 
 def _bundle(
-    config: LmRun, given: _Given, begin: Beginning, loader: Loader, last: Checkpoint,
+    config: LmRun, given: _Given, begin: InitialState, loader: Loader, last: Checkpoint,
     output: Path, device: str,
 ) -> Path:  # fmt: skip
     """A checkpoint with all that makes it a model."""

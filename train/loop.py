@@ -29,7 +29,7 @@ from . import checkpoint
 from .checkpoint import Checkpoint, Saver, check_room
 from .engine import Engine, NotFinite
 from .metrics import METRICS, metrics
-from .ranks import Elsewhere, Ranks
+from .ranks import PeerFailure, Ranks
 
 T = TypeVar("T")
 # What a run writes before its first step.
@@ -145,15 +145,15 @@ def run(
     batches: Iterator[tuple[T, dict[str, Any]]],
     start: int,
     measure: Measure = lambda done, step_s, counts: {},
-    micro_rows: int | None = None,
+    micro_batch_rows: int | None = None,
 ) -> None:
     """Train from step `start` to the schedule's end; `batches` begins at the batch of step `start`
-    with this rank's rows, of which `micro_rows` (None: all) go through the model at once.
+    with this rank's rows, of which `micro_batch_rows` (None: all) go through the model at once.
     """
     ranks, learner, num_steps = engine.ranks, engine.learner, engine.schedule.num_steps
     ranks.together(
         lambda: check_room(
-            output, engine.pieces(), config.keep_checkpoints, engine.average is not None
+            output, engine.parameter_shards(), config.keep_checkpoints, engine.average is not None
         )
     )
     saver = Saver(output, ranks, config.keep_checkpoints, config.keep_every_steps, config.hang_s)
@@ -171,13 +171,13 @@ def run(
             if failed:
                 saver.wait()
             try:
-                parts = learner.parts(batch, micro_rows or sys.maxsize)
+                parts = learner.parts(batch, micro_batch_rows or sys.maxsize)
                 reports, norm = engine.step(step, parts, norms)
             except NotFinite as error:
-                rows = " ".join(ranks.collected(" ".join(learner.digests(batch))))
+                rows = " ".join(ranks.all_gather(" ".join(learner.digests(batch))))
                 saver.wait()
                 if not ranks.is_first:
-                    raise Elsewhere(2) from error  # every rank knows, and one says it
+                    raise PeerFailure(2) from error  # every rank knows, and one says it
                 raise NotFinite(f"{error}\nits rows: {rows}\nits data: {state}") from error
             factor, step_s = engine.schedule.factor(step), time.perf_counter() - began
             log({"step": step, **reports, "gradient_norm": norm, "lr_factor": factor,
@@ -186,7 +186,7 @@ def run(
             bar.update(task, completed=step + 1, numbers=_numbers(reports))
             done = step + 1
             if stop or done == num_steps or done % config.save_every_steps == 0:
-                saver.save(done, {"data": state}, engine.pieces())
+                saver.save(done, {"data": state}, engine.parameter_shards())
             if stop and done < num_steps:
                 break
         saver.wait()
@@ -206,7 +206,7 @@ def _agreed(
 ) -> tuple[dict[str, float], bool, bool]:
     """The norms of the global batch, and whether any rank was asked to stop, or failed to save."""
     values = torch.tensor([float(stop), float(failed), *norms.values()], dtype=torch.float64)
-    stops, failures, *summed = ranks.total(values).tolist()
+    stops, failures, *summed = ranks.all_reduce_sum(values).tolist()
     return dict(zip(norms, summed, strict=True)), stops > 0, failures > 0
 
 

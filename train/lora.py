@@ -2,7 +2,7 @@
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (2021), eq. 3: W x becomes
 W x + (alpha / rank) B A x, where A (rank, in) begins at random, B (out, rank) at zero, and W is
-frozen. What growth brought trains whole: the rows of control tokens and image codes in the
+frozen. What growth brought trains whole: the rows of special tokens and image codes in the
 embedding and in a head of its own (see `LanguageLearner`).
 
 peft makes the layers. It names them so, and the weights beside them stay what they are:
@@ -74,7 +74,7 @@ def adapted(transformer: Transformer, config: LoraConfig) -> Transformer:
     return transformer
 
 
-def fill_beside(fill: Fill, seed: int) -> Fill:
+def fill_adapters(fill: Fill, seed: int) -> Fill:
     """Weights of an adapted transformer, those of `fill` and adapters that add nothing yet: a pure
     function of (seed, name).
     """

@@ -75,7 +75,7 @@ def reported(sums: dict[str, float]) -> dict[str, float]:
 
 
 def modalities(labels_BT: Tensor, first_code: int) -> dict[str, Tensor]:
-    """Which positions have a text's or a control token's id to predict, and which an image code:
+    """Which positions have a text's or a special token's id to predict, and which an image code:
     bool, as labels_BT.
     """
     is_code_BT = labels_BT >= first_code

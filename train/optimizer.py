@@ -125,10 +125,10 @@ def build(
     config: OptimizerConfig,
     hidden: str | None = None,
     muon_dtype: torch.dtype = torch.float32,
-    undecayed: Collection[str] = (),
+    no_decay: Collection[str] = (),
 ) -> list[torch.optim.Optimizer]:
     """The optimizers of what trains of a model; Muon takes the matrices whose name begins with
-    `hidden` and orthogonalises in `muon_dtype`. The `undecayed` are spared by weight decay.
+    `hidden` and orthogonalises in `muon_dtype`. The `no_decay` are spared by weight decay.
 
     Each group notes its plateau learning rate as `initial_lr`. A `lr_scale` that matches no
     parameter is a ValueError: an ignored setting is a mistake.
@@ -150,7 +150,7 @@ def build(
         if name not in matrices:
             keys = [key for key in config.lr_scale if name.startswith(key)]
             scale = config.lr_scale[max(keys, key=len)] if keys else 1.0
-            decays = len(whole_shape(parameter)) >= 2 and name not in undecayed
+            decays = len(whole_shape(parameter)) >= 2 and name not in no_decay
             decay = config.weight_decay if decays else 0.0
             alike.setdefault((config.lr * scale, decay), []).append(parameter)
     groups = [

@@ -18,7 +18,7 @@ T = TypeVar("T")
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
-class Elsewhere(SystemExit):
+class PeerFailure(SystemExit):
     """Another rank failed, and says why itself."""
 
 
@@ -36,14 +36,14 @@ class Ranks:
         """Whether this is the rank that writes."""
         return self.rank == 0
 
-    def total(self, values: torch.Tensor) -> torch.Tensor:
+    def all_reduce_sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all ranks of a float64 tensor on the CPU."""
         if self.world_size > 1:
             values = values.clone()
             dist.all_reduce(values)
         return values
 
-    def collected(self, text: str) -> list[str]:
+    def all_gather(self, text: str) -> list[str]:
         """The text of each rank, in order."""
         if self.world_size == 1:
             return [text]
@@ -62,18 +62,18 @@ class Ranks:
 
     def together(self, work: Callable[[], T]) -> T:
         """What `work` gives. Where it fails on any rank, every rank stops: the first one that
-        failed with its own error, the others by Elsewhere.
+        failed with its own error, the others by PeerFailure.
         """
         problem: Exception | None = None
         try:
             result = work()
         except (ValueError, OSError) as error:
             problem = error
-        failed = [bool(text) for text in self.collected("failed" if problem else "")]
+        failed = [bool(text) for text in self.all_gather("failed" if problem else "")]
         if problem is not None and failed.index(True) == self.rank:
             raise problem
         if any(failed):
-            raise Elsewhere(2)
+            raise PeerFailure(2)
         return result
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from unimodal import bundle, config
-from unimodal.chat import painted
+from unimodal.chat import decoded
 from unimodal.data.loader import Loader
-from unimodal.data.rows import PictureEncoder
+from unimodal.data.rows import ImageEncoder
 from unimodal.data.sheet import sheet
 from unimodal.data.windows import rows
-from unimodal.document import Document, Part, Picture, Text
+from unimodal.document import Document, Image, Part, Text
 from unimodal.generation import generate
 from unimodal.sequence import encoded
 
@@ -66,7 +66,7 @@ def _conversations(
     """(what comes before the last answer, that answer) of documents that end with one."""
     sources = recipe.held_out.sources or recipe.sources
     settings = replace(recipe.loader, caption_dropout=0.0, stages=())
-    encode = PictureEncoder(model.tokenizer)
+    encode = ImageEncoder(model.tokenizer)
     loader = Loader(sources, model.sequencer, encode, settings)
     found = 0
     # Neighbours are alike, for they cost the same.
@@ -77,10 +77,10 @@ def _conversations(
         question, answer = _cut(document)
         if question is None:
             continue
-        pixels = [p.pixels for p in question.parts if isinstance(p, Picture) and p.codes is None]
+        pixels = [p.pixels for p in question.parts if isinstance(p, Image) and p.codes is None]
         found += 1
-        pictures = iter(encode([one for one in pixels if one is not None]))
-        yield encoded(question, pictures), answer
+        images = iter(encode([one for one in pixels if one is not None]))
+        yield encoded(question, images), answer
     if not found:
         raise ValueError("the run's data has no conversation that ends with an answer")
 
@@ -101,18 +101,18 @@ def _shown(
     """The question, what the model answers, and the data's own answer in black."""
     truth = [replace(part, role=None) for part in answer]
     said = [*reply] or [Text("(nothing)", role="assistant")]
-    parts = [_painted(model, part) for part in [*question.parts, *said, *truth]]
+    parts = [_decoded(model, part) for part in [*question.parts, *said, *truth]]
     return Document(tuple(parts))
 
 
-def _painted(model: bundle.Model, part: Part) -> Part:
-    bare = isinstance(part, Picture) and part.pixels is None
-    return painted(model, part) if bare and isinstance(part, Picture) else part
+def _decoded(model: bundle.Model, part: Part) -> Part:
+    bare = isinstance(part, Image) and part.pixels is None
+    return decoded(model, part) if bare and isinstance(part, Image) else part
 
 
 def _spoken(question: Document, reply: Sequence[Part], answer: Sequence[Part]) -> dict[str, Any]:
     def words(parts: Sequence[Part]) -> str:
-        return " ".join(p.text if isinstance(p, Text) else "(picture)" for p in parts)
+        return " ".join(p.text if isinstance(p, Text) else "(image)" for p in parts)
 
     return {
         "question": words(question.parts),

@@ -2,7 +2,7 @@
 
 Runs the project's own commands one after another, each printed as a user would type it:
 
-    data scenes (pictures) -> train tokenizer -> data scenes (conversations) -> train lm -> eval
+    data scenes (images) -> train tokenizer -> data scenes (conversations) -> train lm -> eval
     scenes -> chat
 
 A stopped speedrun goes on where it was. Lengths are chosen for 20 minutes on two CPU cores;
@@ -21,7 +21,7 @@ import click
 from .lm import has_bf16
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-PICTURES, TOKENIZER_STEPS = 20_000, 2_400
+IMAGES, TOKENIZER_STEPS = 20_000, 2_400
 CONVERSATIONS, LM_STEPS = 16_000, 340
 # Three quarters of the default model's width: at this length the steps are worth more.
 SMALLER = ("model.width=192", "model.num_heads=3", "model.num_kv_heads=3", "model.mlp_width=528")
@@ -40,15 +40,15 @@ def commands(output: Path, scale: float) -> list[list[str]]:
         return [f"schedule.num_steps={num_steps}", f"schedule.decay_steps={fall}",
                 f"schedule.warmup_steps={min(50, int(num_steps) // 10)}"]  # fmt: skip
 
-    pictures, conversations = str(output / "pictures"), str(output / "conversations")
+    images, conversations = str(output / "images"), str(output / "conversations")
     tokenizer, lm = output / "tokenizer", output / "lm"
     recipe = {name: str(CONFIGS / f"scenes_{name}.yaml") for name in ("tokenizer", "lm")}
     samples = {
-        "pictures": ["--samples", times(PICTURES, 64)],
+        "images": ["--samples", times(IMAGES, 64)],
         "conversations": ["--samples", times(CONVERSATIONS, 64)],
     }
     steps = {"tokenizer": schedule(times(TOKENIZER_STEPS, 20)), "lm": schedule(times(LM_STEPS, 4))}
-    image = [f"output={tokenizer}", f"shards={pictures}", *steps["tokenizer"]]
+    image = [f"output={tokenizer}", f"shards={images}", *steps["tokenizer"]]
     language = [f"output={lm}", f"sources.scenes.shards={conversations}"]
     language += [f"tokenizer={tokenizer / 'tokenizer'}"]
     language += SMALLER
@@ -57,7 +57,7 @@ def commands(output: Path, scale: float) -> list[list[str]]:
     reports = [word for kind, name in files.items() for word in (f"--{kind}", str(output / name))]
     bundle, scored = ["--model", str(lm / "bundle")], ["--samples", times(SAMPLES, 1)]
     return [
-        ["data", "scenes", pictures, "--kind", "pictures", "--seed", "1", *samples["pictures"]],
+        ["data", "scenes", images, "--kind", "images", "--seed", "1", *samples["images"]],
         ["train", "tokenizer", recipe["tokenizer"], *image],
         ["data", "scenes", conversations, "--seed", "2", *samples["conversations"]],
         ["train", "lm", recipe["lm"], *language, *steps["lm"]],
@@ -103,7 +103,7 @@ def main(output: Path, scale: float) -> None:
         click.secho(f"$ unimodal {shlex.join(arguments)}", bold=True)
         if perform([sys.executable, "-m", "unimodal", *arguments]):
             raise click.ClickException(
-                f"`unimodal {' '.join(arguments[:2])}` failed; mend it and run this again"
+                f"`unimodal {' '.join(arguments[:2])}` failed; fix it and run this again"
             )
     click.echo((output / "scores.md").read_text())
     click.echo(f"speedrun: {(time.monotonic() - began) / 60:.1f} minutes; chat with it: "

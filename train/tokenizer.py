@@ -1,4 +1,4 @@
-"""Train an image tokenizer on the pictures of shards: `unimodal train tokenizer CONFIG`."""
+"""Train an image tokenizer on the images of shards: `unimodal train tokenizer CONFIG`."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import torch
 from unimodal.data.lengths import shards_hash
 from unimodal.data.order import generator
 from unimodal.data.shards import Samples, find_shards
-from unimodal.document import Picture
+from unimodal.document import Image
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.pixels import to_tensor
 
@@ -31,7 +31,7 @@ class TokenizerRun:
     output: Path
     """Directory of the run; the trained tokenizer is written to `output/tokenizer`."""
     shards: Path
-    """Directory of shards whose pictures are learned."""
+    """Directory of shards whose images are learned."""
     schedule: ScheduleConfig
     batch_images: int = 32
     seed: int = 0
@@ -51,7 +51,7 @@ def train(config: TokenizerRun) -> Path:
     samples = Samples(paths)
     if len(samples) < config.batch_images:
         raise ValueError(
-            f"{len(samples)} samples do not fill a batch of {config.batch_images} pictures"
+            f"{len(samples)} samples do not fill a batch of {config.batch_images} images"
         )
     newest = prepare(config, config.output, {"shards": shards_hash(paths)})
     provenance.begin(config.output)
@@ -63,7 +63,7 @@ def train(config: TokenizerRun) -> Path:
     if newest is not None:
         engine.restore(newest)
     start = newest.step if newest else 0
-    batches = pictures(samples, config.batch_images, config.seed, start)
+    batches = images(samples, config.batch_images, config.seed, start)
     run(config.output, config.loop, engine, batches, start)
     finished = config.output / "tokenizer"
     finished.mkdir(exist_ok=True)
@@ -73,10 +73,10 @@ def train(config: TokenizerRun) -> Path:
     return finished
 
 
-def pictures(
+def images(
     samples: Samples, batch_images: int, seed: int, start: int
 ) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
-    """Batches of the samples' first pictures (B, 3, H, W) in [-1, 1], from batch `start` on,
+    """Batches of the samples' first images (B, 3, H, W) in [-1, 1], from batch `start` on,
     without end.
 
     Each pass over the samples has an order of its own, a pure function of (seed, pass).
@@ -88,11 +88,11 @@ def pictures(
         for batch in range(at % per_pass, per_pass):
             numbers = order[batch * batch_images : (batch + 1) * batch_images]
             at += 1
-            yield to_tensor([_first_picture(samples, int(number)) for number in numbers]), {}
+            yield to_tensor([_first_image(samples, int(number)) for number in numbers]), {}
 
 
-def _first_picture(samples: Samples, number: int) -> np.ndarray:
+def _first_image(samples: Samples, number: int) -> np.ndarray:
     for part in samples.document(number).parts:
-        if isinstance(part, Picture) and part.pixels is not None:
+        if isinstance(part, Image) and part.pixels is not None:
             return part.pixels
-    raise ValueError(f"{samples.name(number)} has no picture to learn from")
+    raise ValueError(f"{samples.name(number)} has no image to learn from")

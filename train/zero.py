@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from unimodal.kernels import Kind, obstacle
 
-from .checkpoint import AVERAGE, MASTER, Checkpoint, Piece
+from .checkpoint import AVERAGE, MASTER, Checkpoint, ParameterShard
 from .engine import Engine, adam_steps, set_rates
 from .learner import Learner
 from .optimizer import OptimizerConfig, build, whole_shape
@@ -52,7 +52,7 @@ class EngineConfig:
 
     deepspeed: Path | None = None
     """A DeepSpeed JSON file, such as configs/zero3.json; None: one process alone."""
-    micro_rows: int | None = None
+    micro_batch_rows: int | None = None
     """Rows of a rank that go through the model at once; None: all of a step's."""
     recompute: bool = False
     """Keep no activations inside a layer and compute them again for the backward pass: a third
@@ -68,8 +68,8 @@ class EngineConfig:
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
         found = [] if self.timeout_s > 0 else [f"timeout_s {self.timeout_s}: above 0"]
-        if self.micro_rows is not None and self.micro_rows < 1:
-            found.append(f"micro_rows {self.micro_rows}: at least 1")
+        if self.micro_batch_rows is not None and self.micro_batch_rows < 1:
+            found.append(f"micro_batch_rows {self.micro_batch_rows}: at least 1")
         if self.deepspeed is not None:
             try:
                 zero_settings(self.deepspeed, 1, 1, 1.0, False)
@@ -89,13 +89,15 @@ class EngineConfig:
 
     def zero(self, rows: int, clip: float, bf16: bool) -> dict[str, Any] | None:
         """DeepSpeed's settings for so many rows of a rank; None without DeepSpeed."""
-        micro_rows = self.micro_rows or rows
-        if rows % micro_rows:
+        micro_batch_rows = self.micro_batch_rows or rows
+        if rows % micro_batch_rows:
             raise ValueError(
-                f"engine.micro_rows {micro_rows} does not divide {rows} rows of a rank"
+                f"engine.micro_batch_rows {micro_batch_rows} does not divide {rows} rows of a rank"
             )
         if self.deepspeed is not None:
-            return zero_settings(self.deepspeed, micro_rows, rows // micro_rows, clip, bf16)
+            return zero_settings(
+                self.deepspeed, micro_batch_rows, rows // micro_batch_rows, clip, bf16
+            )
         return None
 
 
@@ -127,7 +129,7 @@ class ZeroEngine(Engine):
         )
 
     @torch.no_grad()
-    def pieces(self) -> dict[str, Piece]:
+    def parameter_shards(self) -> dict[str, ParameterShard]:
         """As Engine's: the range of each parameter that lies on this rank."""
         found = {}
         for name, parameter in self.named.items():
@@ -137,7 +139,7 @@ class ZeroEngine(Engine):
             tensors = self._local(parameter, where)
             if self.averages:
                 tensors[AVERAGE] = self.averages[name]
-            found[name] = Piece(whole_shape(parameter), where[0], tensors)
+            found[name] = ParameterShard(whole_shape(parameter), where[0], tensors)
         return found
 
     @torch.no_grad()
@@ -176,7 +178,7 @@ class ZeroEngine(Engine):
         return float(self.engine.get_global_grad_norm())
 
     def _masters(self) -> dict[str, Tensor]:
-        return {name: piece.tensors[MASTER] for name, piece in self.pieces().items()}
+        return {name: piece.tensors[MASTER] for name, piece in self.parameter_shards().items()}
 
     def _where(self, parameter: Any) -> tuple[int, int] | None:
         """Which range of the flat parameter lies here; None: nothing of it."""
@@ -252,7 +254,7 @@ def engine(
     if config.compile:
         _compile(learner.model.model.layers, settings)
     dtype = torch.bfloat16 if bf16 else torch.float32
-    optimizers = build(learner.model, optimizer, "model.layers.", dtype, learner.undecayed)
+    optimizers = build(learner.model, optimizer, "model.layers.", dtype, learner.no_decay)
     common = learner, optimizers, schedule, optimizer.clip, optimizer.average, ranks
     return Engine(*common) if settings is None else ZeroEngine(*common, settings)
 
@@ -268,7 +270,7 @@ def _compile(layers: nn.ModuleList, settings: dict[str, Any] | None) -> None:
 
 
 def zero_settings(
-    path: Path, micro_rows: int, accumulation: int, clip: float, bf16: bool
+    path: Path, micro_batch_rows: int, accumulation: int, clip: float, bf16: bool
 ) -> dict[str, Any]:
     """DeepSpeed's settings: those of a JSON file, and those that the run decides.
 
@@ -292,7 +294,7 @@ def zero_settings(
         raise ValueError(f"engine.deepspeed {path}: " + "; ".join(problems))
     return {
         **given,
-        "train_micro_batch_size_per_gpu": micro_rows,
+        "train_micro_batch_size_per_gpu": micro_batch_rows,
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": clip,
         "bf16": {"enabled": bf16},

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .bundle import BundleError, Model, load
     from .chat import Chat
-    from .document import Document, Picture, Text
+    from .document import Document, Image, Text
     from .generation import Sampling
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "Chat",
     "Document",
     "Model",
-    "Picture",
+    "Image",
     "Sampling",
     "Text",
     "load",
@@ -34,7 +34,7 @@ _HOME = {
     "Chat": ".chat",
     "Document": ".document",
     "Model": ".bundle",
-    "Picture": ".document",
+    "Image": ".document",
     "Sampling": ".generation",
     "Text": ".document",
     "load": ".bundle",

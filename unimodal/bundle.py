@@ -5,7 +5,7 @@
     tokenizer.safetensors   the image tokenizer, its configuration in tokenizer.json
     text.json               the text tokenizer; a grown model has text.tokenizer.json or
                             text.tokenizer.model, its family's own
-    config.json             transformer, vocabulary, context, picture grid, sampling defaults
+    config.json             transformer, vocabulary, context, image grid, sampling defaults
     card.json, README.md    where it comes from and how well it does
     manifest.json           size and sha256 of every file above
 
@@ -60,23 +60,23 @@ class Model:
     sequencer: Sequencer
     sampling: Sampling  # defaults that its makers chose
     context: int  # positions a sequence may take
-    grid: Grid  # of the pictures it draws
+    grid: Grid  # of the images it draws
     card: dict[str, Any]  # provenance and scores
     hash: str  # hex sha256 of all files but card and README
 
     @property
     def canvas(self) -> tuple[int, int]:
-        """(width, height) in pixels of the pictures it draws and is given."""
+        """(width, height) in pixels of the images it draws and is given."""
         return self.grid.width * self.tokenizer.patch, self.grid.height * self.tokenizer.patch
 
     @property
     def reader(self) -> Reader:
-        """How pictures enter the transformer."""
+        """How images enter the transformer."""
         return CodeReader()
 
     @property
     def drawer(self) -> Drawer:
-        """How pictures are predicted."""
+        """How images are predicted."""
         return NextCode(self.vocabulary)
 
     def chat(self, **changes: Any) -> "Chat":
@@ -309,7 +309,7 @@ def _check_parts(
     """The parts are those that the model was trained with."""
     if tokenizer.hash != layout.tokenizer_hash:
         raise BundleError(
-            f"{directory / 'tokenizer.safetensors'} is another picture tokenizer"
+            f"{directory / 'tokenizer.safetensors'} is another image tokenizer"
             f" ({tokenizer.hash[:12]}) than the model was trained with"
             f" ({layout.tokenizer_hash[:12]}): put the right one back"
         )

@@ -21,7 +21,7 @@ def readme(card: dict[str, Any]) -> str:
     config = json.dumps(card["config"], indent=2)
     return f"""# A model of unimodal
 
-It reads and writes text and pictures. `unimodal chat --model DIRECTORY` talks with it, and
+It reads and writes text and images. `unimodal chat --model DIRECTORY` talks with it, and
 `unimodal.load(DIRECTORY)` gives it to Python.
 
 {_table("", facts)}

@@ -1,11 +1,11 @@
-"""A conversation: text and pictures in, text and pictures out, all of it staying in context.
+"""A conversation: text and images in, text and images out, all of it staying in context.
 
     chat = unimodal.load().chat(seed=1)
     reply = chat("draw two red circles")      # reply.text, reply.images
     chat("make it blue")                      # the drawing is still there
     chat("what is this?", images=["a.png"])
 
-1. Pictures are opened, fitted to the model's canvas and encoded; what was done is said in notes.
+1. Images are opened, fitted to the model's canvas and encoded; what was done is said in notes.
 2. The turn is laid after the conversation; one that leaves no room for a reply is a ValueError.
 3. The reply is streamed; drawn codes become pixels.
 4. Only a finished reply joins the conversation: a refused, failed or interrupted one leaves no
@@ -17,30 +17,30 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image as PILImage
 
-from unimodal.tokenizer.pixels import Source, fit, open_picture, to_images, to_tensor
+from unimodal.tokenizer.pixels import Source, fit, open_image, to_images, to_tensor
 
 from .bundle import Model
-from .document import Document, Part, Picture, Text
-from .generation import PictureDone, PictureProgress, ReplyDone, Sampling, TextDelta, stream
+from .document import Document, Image, Part, Text
+from .generation import ImageDone, ImageProgress, ReplyDone, Sampling, TextDelta, stream
 
-TEXT_ROOM = 32  # positions kept free for the text of a reply, beside those of one picture
+TEXT_ROOM = 32  # positions kept free for the text of a reply, beside those of one image
 NUM_SEEDS = 2**64
 
 
 @dataclass(frozen=True)
 class Note:
-    """What was done to a picture before the model saw it, in words."""
+    """What was done to a image before the model saw it, in words."""
 
     text: str
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A finished picture of the reply, mode RGB."""
+    """A finished image of the reply, mode RGB."""
 
-    image: Image.Image
+    image: PILImage.Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +48,13 @@ class Reply:
     """A whole reply."""
 
     text: str  # all its texts, joined by spaces
-    images: list[Image.Image]  # all its pictures, mode RGB
-    notes: tuple[str, ...]  # on the pictures that were given
+    images: list[PILImage.Image]  # all its images, mode RGB
+    notes: tuple[str, ...]  # on the images that were given
     seed: int  # that it was sampled with
-    parts: tuple[Part, ...]  # its texts and pictures in order, as the conversation keeps them
+    parts: tuple[Part, ...]  # its texts and images in order, as the conversation keeps them
 
 
-Event = Note | TextDelta | PictureProgress | Drawn | Reply
+Event = Note | TextDelta | ImageProgress | Drawn | Reply
 
 
 class Chat:
@@ -68,13 +68,13 @@ class Chat:
 
     @property
     def document(self) -> Document:
-        """The conversation so far; its pictures hold both pixels and codes."""
+        """The conversation so far; its images hold both pixels and codes."""
         return Document(self._parts)
 
     def __call__(self, text: str, images: Sequence[Source] = ()) -> Reply:
-        """Say something, with pictures or without, and return the whole reply.
+        """Say something, with images or without, and return the whole reply.
 
-        ValueError for an empty prompt, a picture that cannot be used (PictureError) or a
+        ValueError for an empty prompt, a image that cannot be used (ImageError) or a
         conversation that no longer fits the model's context.
         """
         *_, reply = self.stream(text, images)
@@ -88,13 +88,13 @@ class Chat:
         leaves the conversation as it was.
         """
         _check_text(text, images)
-        notes, pictures = [], []
-        for image in images:
-            picture, said = self._see(image)
-            pictures.append(picture)
+        notes, seen = [], []
+        for source in images:
+            part, said = self._see(source)
+            seen.append(part)
             notes += said
         words = (Text(text, role="user"),) if text.strip() else ()
-        document = Document((*self._parts, *pictures, *words))
+        document = Document((*self._parts, *seen, *words))
         self._check_room(document)
         return self._reply(document, tuple(notes))
 
@@ -104,11 +104,11 @@ class Chat:
 
     def _reply(self, document: Document, notes: tuple[str, ...]) -> Iterator[Event]:
         yield from map(Note, notes)
-        drawn: list[Picture] = []
+        drawn: list[Image] = []
         sampling = self.sampling
         for event in stream(self.model, [document], sampling):
-            if isinstance(event, PictureDone):
-                drawn.append(painted(self.model, event.picture))
+            if isinstance(event, ImageDone):
+                drawn.append(decoded(self.model, event.image))
                 yield Drawn(_image(drawn[-1]))
             elif isinstance(event, ReplyDone):
                 reply = _whole(event.parts, drawn, notes, sampling.seed)
@@ -118,9 +118,9 @@ class Chat:
             else:
                 yield event
 
-    def _see(self, source: Source) -> tuple[Picture, list[str]]:
-        """A picture as the model reads it, and what was done to it."""
-        opened, canvas = open_picture(source), self.model.canvas
+    def _see(self, source: Source) -> tuple[Image, list[str]]:
+        """A image as the model reads it, and what was done to it."""
+        opened, canvas = open_image(source), self.model.canvas
         notes, old = list(opened.notes), opened.image.size
         if old != canvas:
             size = f"{old[0]} x {old[1]} to {canvas[0]} x {canvas[1]} pixels"
@@ -131,9 +131,9 @@ class Chat:
         codes_1n1, grid = tokenizer.encode(to_tensor([fitted]).to(self._device))
         codes = codes_1n1.reshape(-1).cpu().numpy()
         pixels = np.asarray(fitted)
-        picture = Picture(pixels, codes, grid, self.model.sequencer.tokenizer_hash, role="user")
-        name = source if isinstance(source, str) else getattr(source, "name", "the picture")
-        return picture, [f"{name}: {note}" for note in notes]
+        image = Image(pixels, codes, grid, self.model.sequencer.tokenizer_hash, role="user")
+        name = source if isinstance(source, str) else getattr(source, "name", "the image")
+        return image, [f"{name}: {note}" for note in notes]
 
     @property
     def _device(self) -> torch.device:
@@ -151,39 +151,37 @@ class Chat:
         )
 
 
-def painted(model: Model, picture: Picture) -> Picture:
-    """A picture of codes with its pixels beside them."""
-    assert picture.codes is not None and picture.grid is not None, "a drawn picture has codes"
-    codes_1n1 = torch.from_numpy(picture.codes.astype(np.int64)).reshape(1, -1, 1)
+def decoded(model: Model, image: Image) -> Image:
+    """A image of codes with its pixels beside them."""
+    assert image.codes is not None and image.grid is not None, "a drawn image has codes"
+    codes_1n1 = torch.from_numpy(image.codes.astype(np.int64)).reshape(1, -1, 1)
     device = next(model.tokenizer.parameters()).device
-    images = model.tokenizer.decode(codes_1n1.to(device), picture.grid)
-    return replace(picture, pixels=np.asarray(to_images(images)[0]))
+    images = model.tokenizer.decode(codes_1n1.to(device), image.grid)
+    return replace(image, pixels=np.asarray(to_images(images)[0]))
 
 
 def _check_text(text: str, images: Sequence[Source]) -> None:
     if not text.strip() and not images:
-        raise ValueError("the prompt is empty: write what to draw or ask, or give a picture")
+        raise ValueError("the prompt is empty: write what to draw or ask, or give a image")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:  # bytes that a terminal passed on as they were
         raise ValueError(f"the prompt is not UTF-8 text: {text!r}") from error
 
 
-def _image(picture: Picture) -> Image.Image:
-    assert picture.pixels is not None, "pictures of a conversation have pixels"
-    return Image.fromarray(picture.pixels)
+def _image(image: Image) -> PILImage.Image:
+    assert image.pixels is not None, "images of a conversation have pixels"
+    return PILImage.fromarray(image.pixels)
 
 
-def _whole(
-    parts: tuple[Part, ...], drawn: list[Picture], notes: tuple[str, ...], seed: int
-) -> Reply:
-    """The reply of these parts, its pictures taken from `drawn`, which have pixels too."""
-    painted = iter(drawn)
-    parts = tuple(next(painted) if isinstance(part, Picture) else part for part in parts)
+def _whole(parts: tuple[Part, ...], drawn: list[Image], notes: tuple[str, ...], seed: int) -> Reply:
+    """The reply of these parts, its images taken from `drawn`, which have pixels too."""
+    decoded = iter(drawn)
+    parts = tuple(next(decoded) if isinstance(part, Image) else part for part in parts)
     texts = [part.text.strip() for part in parts if isinstance(part, Text)]
     return Reply(
         text=" ".join(text for text in texts if text),
-        images=[_image(picture) for picture in drawn],
+        images=[_image(image) for image in drawn],
         notes=notes,
         seed=seed,
         parts=parts,

@@ -1,10 +1,10 @@
-"""Picture files <-> files of image codes.
+"""Image files <-> files of image codes.
 
-A codes file holds the codes of any number of pictures as int32 (rows, columns), under their file
+A codes file holds the codes of any number of images as int32 (rows, columns), under their file
 names, and the hash of the tokenizer that made them: a foreign tokenizer cannot read them.
 
-    .safetensors   one tensor a picture; the hash is in the metadata
-    .json          {"tokenizer": hash, "pictures": {name: [[code, ...], ...]}}
+    .safetensors   one tensor a image; the hash is in the metadata
+    .json          {"tokenizer": hash, "images": {name: [[code, ...], ...]}}
 """
 
 import json
@@ -18,19 +18,19 @@ from safetensors.numpy import save
 
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
-from unimodal.tokenizer.pixels import fit, open_picture, to_images, to_tensor
+from unimodal.tokenizer.pixels import fit, open_image, to_images, to_tensor
 
 from . import bundle
-from .transcript import save_picture
+from .transcript import save_image
 
 
 def encode_files(
-    pictures: Sequence[Path], output: Path, size: tuple[int, int] | None, model: Path | None
+    images: Sequence[Path], output: Path, size: tuple[int, int] | None, model: Path | None
 ) -> list[str]:
-    """Write the codes of picture files with a bundle's tokenizer; the conversions made, in words.
+    """Write the codes of image files with a bundle's tokenizer; the conversions made, in words.
 
-    Pictures are resized and cropped to `size`, (width, height) in pixels (None: the size the model
-    draws). Raises ValueError for a picture, size or suffix that will not do, before anything is
+    Images are resized and cropped to `size`, (width, height) in pixels (None: the size the model
+    draws). Raises ValueError for a image, size or suffix that will not do, before anything is
     written.
     """
     _check_suffix(output)
@@ -40,8 +40,8 @@ def encode_files(
         raise ValueError(f"size {width} x {height}: both must be multiples of {tokenizer.patch}")
     tables: dict[str, np.ndarray] = {}
     notes: list[str] = []
-    for path in pictures:
-        opened = open_picture(path)
+    for path in images:
+        opened = open_image(path)
         notes += [f"{path}: {note}" for note in opened.notes]
         old = opened.image.size
         if old != (width, height):
@@ -55,23 +55,23 @@ def encode_files(
 
 
 def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]:
-    """Write each picture of a codes file as a PNG into the directory `output`; yields the paths."""
+    """Write each image of a codes file as a PNG into the directory `output`; yields the paths."""
     tokenizer = bundle.load(model).tokenizer
     for name, table_hw in read_codes(codes, tokenizer).items():
         grid = Grid(*table_hw.shape)
         codes_1n1 = torch.from_numpy(table_hw.astype(np.int64)).reshape(1, grid.size, 1)
         path = output / Path(f"{name.removesuffix('.png')}.png").name
-        save_picture(to_images(tokenizer.decode(codes_1n1, grid))[0], path)
+        save_image(to_images(tokenizer.decode(codes_1n1, grid))[0], path)
         yield path
 
 
 def write_codes(path: Path, tables: dict[str, np.ndarray], tokenizer_hash: str) -> None:
-    """Write codes int32 (rows, columns) by picture name, in the format of the suffix of `path`."""
+    """Write codes int32 (rows, columns) by image name, in the format of the suffix of `path`."""
     if _check_suffix(path) == ".safetensors":
         content = save(tables, metadata={"tokenizer": tokenizer_hash})
     else:
         rows = {name: table_hw.tolist() for name, table_hw in tables.items()}
-        content = json.dumps({"tokenizer": tokenizer_hash, "pictures": rows}).encode()
+        content = json.dumps({"tokenizer": tokenizer_hash, "images": rows}).encode()
     part = path.with_name(f"{path.name}.part")
     try:  # a full disk must not cost an older file
         part.write_bytes(content)
@@ -83,7 +83,7 @@ def write_codes(path: Path, tables: dict[str, np.ndarray], tokenizer_hash: str) 
 
 
 def read_codes(path: Path, tokenizer: ImageTokenizer) -> dict[str, np.ndarray]:
-    """Codes int (rows, columns) by picture name.
+    """Codes int (rows, columns) by image name.
 
     Raises ValueError when the file is damaged, another tokenizer's, or holds what is no code.
     """
@@ -116,7 +116,7 @@ def _read_safetensors(path: Path) -> tuple[str, dict[str, np.ndarray]]:
 
 def _read_json(path: Path) -> tuple[str, dict[str, np.ndarray]]:
     content = json.loads(path.read_text())
-    tables = {name: np.array(table) for name, table in content["pictures"].items()}
+    tables = {name: np.array(table) for name, table in content["images"].items()}
     return str(content["tokenizer"]), tables
 
 
@@ -127,7 +127,7 @@ def _check_suffix(path: Path) -> str:
 
 
 def _free_name(name: str, taken: dict[str, np.ndarray]) -> str:
-    """`name`, or with a number when a picture of another directory has it: a-2.png."""
+    """`name`, or with a number when a image of another directory has it: a-2.png."""
     path, number = Path(name), 1
     while name in taken:
         number += 1

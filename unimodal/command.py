@@ -20,7 +20,7 @@ PATH = click.Path(path_type=Path)
 
 
 class UserError(click.ClickException):
-    """What the user can mend: one message, no traceback, exit code 2."""
+    """What the user can fix: one message, no traceback, exit code 2."""
 
     exit_code = 2
 
@@ -112,8 +112,8 @@ def _model_option(command: Any) -> Any:
 @main.command()
 @_model_option
 @click.option("--prompt", help="Answer this one request and exit.")
-@click.option("--image", "images", type=PATH, multiple=True, help="A picture to show; repeatable.")
-@click.option("--output", type=PATH, help="Directory in which drawn pictures are saved.")
+@click.option("--image", "images", type=PATH, multiple=True, help="A image to show; repeatable.")
+@click.option("--output", type=PATH, help="Directory in which drawn images are saved.")
 @click.option("--seed", type=click.IntRange(0), help="The same seed gives the same bytes.")
 @click.option("--guidance", type=float, help="How strictly a drawing follows the words; 1 is off.")
 @click.option("--temperature", type=float, help="0 is the likeliest answer, 1 samples as trained.")
@@ -124,7 +124,7 @@ def chat(**options: Any) -> None:
     \b
     unimodal chat
     unimodal chat --prompt "draw a red circle" --output out
-    unimodal chat --prompt "how many stars?" --image picture.png --json
+    unimodal chat --prompt "how many stars?" --image image.png --json
     """
     from .terminal import run
 
@@ -132,7 +132,7 @@ def chat(**options: Any) -> None:
 
 
 @main.command()
-@click.argument("pictures", type=PATH, nargs=-1, required=True)
+@click.argument("images", type=PATH, nargs=-1, required=True)
 @click.option("--output", type=PATH, required=True, help="Codes file: .safetensors or .json.")
 @click.option(
     "--size", type=click.IntRange(1), nargs=2, metavar="WIDTH HEIGHT",
@@ -140,9 +140,9 @@ def chat(**options: Any) -> None:
 )  # fmt: skip
 @_model_option
 def encode(
-    pictures: tuple[Path, ...], output: Path, size: tuple[int, int] | None, model: Path | None
+    images: tuple[Path, ...], output: Path, size: tuple[int, int] | None, model: Path | None
 ) -> None:
-    """Turn picture files into the codes that the model reads.
+    """Turn image files into the codes that the model reads.
 
     \b
     unimodal encode a.png b.jpg --output codes.safetensors
@@ -150,7 +150,7 @@ def encode(
     """
     from .codes_file import encode_files
 
-    for note in encode_files(pictures, output, size, model):
+    for note in encode_files(images, output, size, model):
         click.echo(note, err=True)
     click.echo(output)
 
@@ -182,10 +182,10 @@ def decode(codes: Path, output: Path, model: Path | None) -> None:
     " [default: gaussian].",
 )
 @click.option("--seed", type=click.IntRange(0), help="Of the new rows [default: 0].")
-@click.option("--grid", metavar="ROWSxCOLUMNS", help="Of drawn pictures [default: 8x8].")
+@click.option("--grid", metavar="ROWSxCOLUMNS", help="Of drawn images [default: 8x8].")
 @click.option("--context", type=click.IntRange(1), help="Positions [default: the checkpoint's].")
 def grow(**options: Any) -> None:
-    """Give a language model the ids that pictures need; the result is to be trained.
+    """Give a language model the ids that images need; the result is to be trained.
 
     CHECKPOINT is a Llama, Mistral, Qwen2 or Qwen3 in Hugging Face's format: a directory, or an id
     of the hub. One that `unimodal export` wrote becomes the bundle again that it was.
@@ -202,9 +202,11 @@ def grow(**options: Any) -> None:
 
 @main.command()
 @click.argument("bundle", type=PATH, required=False)
-@click.option("--format", "form", type=click.Choice(["hf"]), required=True, help="Hugging Face's.")
+@click.option(
+    "--format", "format", type=click.Choice(["hf"]), required=True, help="Hugging Face's."
+)
 @click.option("--output", type=PATH, required=True, help="Directory to be written.")
-def export(bundle: Path | None, form: str, output: Path) -> None:
+def export(bundle: Path | None, format: str, output: Path) -> None:
     """Write a bundle [default: the one shipped] as a checkpoint that transformers loads.
 
     \b

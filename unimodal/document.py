@@ -1,5 +1,5 @@
 """What shards hold, the chat speaks and evaluators ask with: an ordered list of texts and
-pictures.
+images.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 
 from unimodal.tokenizer.grid import Grid
 
-MOST_WEIGHT = 1e6  # sums of more would lose the others, and soon be infinite
+MAX_WEIGHT = 1e6  # sums of more would lose the others, and soon be infinite
 ROLES = (None, "system", "user", "assistant")
 
 
@@ -28,8 +28,8 @@ class Text:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """A picture as pixels (uint8 (H, W, 3)), or as codes (int (n,)) with their grid and
+class Image:
+    """A image as pixels (uint8 (H, W, 3)), or as codes (int (n,)) with their grid and
     tokenizer's hash.
     """
 
@@ -43,7 +43,7 @@ class Picture:
     def __post_init__(self) -> None:
         check(self.role, self.weight)
         if self.pixels is None and self.codes is None:
-            raise ValueError("a Picture needs pixels or codes")
+            raise ValueError("a Image needs pixels or codes")
         if self.pixels is not None and (
             self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3
         ):
@@ -57,7 +57,7 @@ class Picture:
                 raise ValueError(f"{self.codes.shape} codes do not fill a grid of {self.grid}")
 
 
-Part = Text | Picture
+Part = Text | Image
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Document:
 
 
 def check(role: str | None, weight: float) -> None:
-    """ValueError for a role that is none, or a weight that is not from 0 to MOST_WEIGHT."""
+    """ValueError for a role that is none, or a weight that is not from 0 to MAX_WEIGHT."""
     if role not in ROLES:
         raise ValueError(f"role {role!r}: one of {ROLES}")
-    if not 0 <= weight <= MOST_WEIGHT:
-        raise ValueError(f"weight {weight}: a number from 0 to {MOST_WEIGHT:,.0f}")
+    if not 0 <= weight <= MAX_WEIGHT:
+        raise ValueError(f"weight {weight}: a number from 0 to {MAX_WEIGHT:,.0f}")

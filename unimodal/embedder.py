@@ -1,4 +1,4 @@
-"""How a clean picture enters the transformer: the vectors that stand at its positions."""
+"""How a clean image enters the transformer: the vectors that stand at its positions."""
 
 from typing import Protocol
 
@@ -16,7 +16,7 @@ class Reader(Protocol):
 
 
 class CodeReader:
-    """A picture enters as the embeddings of its codes, rows of the same table as text."""
+    """A image enters as the embeddings of its codes, rows of the same table as text."""
 
     def __call__(self, transformer: Transformer, ids_BT: Tensor) -> Tensor:
         """ids_BT int64 -> x_BTD."""

@@ -1,4 +1,4 @@
-"""Replies to conversations: one loop for text and pictures, many requests at once, as they come.
+"""Replies to conversations: one loop for text and images, many requests at once, as they come.
 
 In: documents that the assistant is to answer. Out: events while it does, then each reply's parts.
 
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .cache import Cache
-from .document import Document, Part, Picture, Text
+from .document import Document, Image, Part, Text
 from .grammar import Choice, Grammar, State
 from .sampling import Sampling, guide, noise, pick
 from .text import Characters
@@ -32,8 +32,8 @@ from .text import Characters
 if TYPE_CHECKING:
     from .bundle import Model
 
-MOST_PREFILL_POSITIONS = 8192  # of one forward: many long prompts are read a few at a time
-MOST_READ = 3  # ids of a step after the prompt: begin and two sizes, or a code and two ends
+MAX_PREFILL_POSITIONS = 8192  # of one forward: many long prompts are read a few at a time
+MAX_READ = 3  # ids of a step after the prompt: begin and two sizes, or a code and two ends
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class TextDelta:
 
 
 @dataclass(frozen=True)
-class PictureProgress:
-    """`done` of the `total` codes of the picture that reply `request` is drawing."""
+class ImageProgress:
+    """`done` of the `total` codes of the image that reply `request` is drawing."""
 
     request: int
     done: int
@@ -54,11 +54,11 @@ class PictureProgress:
 
 
 @dataclass(frozen=True, eq=False)
-class PictureDone:
-    """Reply `request` has finished a picture: its codes, of which the tokenizer makes pixels."""
+class ImageDone:
+    """Reply `request` has finished a image: its codes, of which the tokenizer makes pixels."""
 
     request: int
-    picture: Picture
+    image: Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ class ReplyDone:
     ids: tuple[int, ...]
 
 
-Event = TextDelta | PictureProgress | PictureDone | ReplyDone
+Event = TextDelta | ImageProgress | ImageDone | ReplyDone
 
 
 def generate(
@@ -106,9 +106,9 @@ def stream(
 ) -> Iterator[Event]:
     """Answer documents, at most `batch` at a time, and yield what happens as it happens.
 
-    documents: conversations for the assistant to answer, their pictures encoded.
+    documents: conversations for the assistant to answer, their images encoded.
     sampling: one for all, or one for each; None: the model's own.
-    force: 'text' for an answer without pictures, 'picture' for one picture and nothing else, None
+    force: 'text' for an answer without images, 'image' for one image and nothing else, None
     for what the model chooses; one for all, or one for each.
 
     A document that leaves no room in the context for its reply is a ValueError, before any work.
@@ -186,13 +186,13 @@ class _Request:
         self._model, self._document = model, document
         self._prompt = model.sequencer.prompt(document).ids.tolist()
         room = model.context - len(self._prompt)
-        budget = sampling.max_text_tokens, sampling.max_pictures
+        budget = sampling.max_text_tokens, sampling.max_images
         self.state = State(grammar, room, *budget, force)
-        least = (grammar.longest_picture if self.state.max_pictures else 1) + 1
+        least = (grammar.longest_image if self.state.max_images else 1) + 1
         if room < least:
             raise ValueError(
                 f"the conversation takes {len(self._prompt)} of {model.context} positions, and its"
-                f" reply needs {least}: start a new one, or leave some of its text and pictures out"
+                f" reply needs {least}: start a new one, or leave some of its text and images out"
             )
         self.parts: list[Part] = []
         self.branch: _Branch | None = None
@@ -201,9 +201,9 @@ class _Request:
         self._text = ""
 
     @property
-    def most_positions(self) -> int:
+    def max_positions(self) -> int:
         """The most positions that a branch can take: null may stand for a text that is empty."""
-        return len(self._prompt) + len(self._document.parts) + self.state.most_ids
+        return len(self._prompt) + len(self._document.parts) + self.state.max_ids
 
     def open(self) -> list[_Branch]:
         """The branches that it needs from now on and does not have."""
@@ -236,7 +236,7 @@ class _Request:
         if state.drawing:
             yield from self._drawn(token) if was_drawing else self._end_text()
         elif was_drawing:
-            yield self._end_picture()
+            yield self._end_image()
         elif not state.over:
             yield from self._add_text(self._characters.push(token))
         else:
@@ -245,8 +245,8 @@ class _Request:
 
     def _drawn(self, token: int) -> Iterator[Event]:
         if token >= self._model.vocabulary.first_code:
-            assert self.state.grid is not None, "a code was drawn before the size of its picture"
-            yield PictureProgress(self.number, self.state.num_codes, self.state.grid.size)
+            assert self.state.grid is not None, "a code was drawn before the size of its image"
+            yield ImageProgress(self.number, self.state.num_codes, self.state.grid.size)
 
     def _add_text(self, text: str) -> Iterator[Event]:
         self._text += text
@@ -259,20 +259,20 @@ class _Request:
             self.parts.append(Text(self._text, role="assistant"))
             self._text = ""
 
-    def _end_picture(self) -> Event:
-        assert self.state.grid is not None, "a picture ended before its size was known"
+    def _end_image(self) -> Event:
+        assert self.state.grid is not None, "a image ended before its size was known"
         ids = self.state.ids[-self._model.drawer.positions(self.state.grid) :]
-        (picture,) = self._model.sequencer.parts(ids, role="assistant")
-        assert isinstance(picture, Picture), "a reply's picture was read back as text"
-        self.parts.append(picture)
-        return PictureDone(self.number, picture)
+        (image,) = self._model.sequencer.parts(ids, role="assistant")
+        assert isinstance(image, Image), "a reply's image was read back as text"
+        self.parts.append(image)
+        return ImageDone(self.number, image)
 
 
 def _cache(model: "Model", requests: list[_Request], batch: int) -> Cache:
     weight = model.transformer.head_weight
     branches = 2 if any(request.sampling.guided for request in requests) else 1
     # A row with less to read than its neighbours is padded, perhaps past its last position.
-    capacity = max(request.most_positions for request in requests) + MOST_READ
+    capacity = max(request.max_positions for request in requests) + MAX_READ
     rows = min(batch, len(requests)) * branches
     return Cache(model.transformer.config, rows, capacity, weight.dtype, weight.device)
 
@@ -297,7 +297,7 @@ def _feed(model: "Model", cache: Cache, branches: list[_Branch]) -> Tensor:
     while cache.num_rows < len(branches):
         fresh = branches[cache.num_rows :]
         longest = max(len(branch.unread) for branch in fresh)
-        fresh = fresh[: max(1, MOST_PREFILL_POSITIONS // longest)]
+        fresh = fresh[: max(1, MAX_PREFILL_POSITIONS // longest)]
         hidden.append(_forward(model, cache, fresh, cache.add(len(fresh))))
     return torch.cat(hidden)
 

@@ -1,9 +1,9 @@
 """Which ids a reply may go on with: a state machine that every id of a reply passes through.
 
-    reply    = ( text | picture )+ turn_end
-    picture  = image, size of rows, size of columns, ( code * columns, row_end ) * rows, image_end
+    reply    = ( text | image )+ turn_end
+    image  = image, size of rows, size of columns, ( code * columns, row_end ) * rows, image_end
 
-In: a vocabulary, the grids that pictures may have, and the budget of one reply. Out, for each next
+In: a vocabulary, the grids that images may have, and the budget of one reply. Out, for each next
 position: the one id that must follow (it is read, not sampled), or a `Choice` to sample from, or
 None when the reply is over. Choices are made once and shared, so that replies in the same state
 are sampled together and a step makes nothing of the vocabulary's size.
@@ -18,7 +18,7 @@ from unimodal.tokenizer.grid import Grid
 
 from .vocabulary import Vocabulary
 
-FORCES = (None, "text", "picture")
+FORCES = (None, "text", "image")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,35 +30,35 @@ class Choice:
     allowed: np.ndarray | None
     """bool (last - first,); None: all of them."""
     drawing: bool
-    """Whether it stands inside a picture."""
+    """Whether it stands inside a image."""
 
     def __contains__(self, token: int) -> bool:
         inside = self.first <= token < self.last
         return inside and (self.allowed is None or bool(self.allowed[token - self.first]))
 
 
-def picture_length(grid: Grid) -> int:
-    """The positions of a picture: begin, two sizes, its codes, an end for each row, end."""
+def image_length(grid: Grid) -> int:
+    """The positions of a image: begin, two sizes, its codes, an end for each row, end."""
     return 3 + grid.height * (grid.width + 1) + 1
 
 
 class Grammar:
-    """The choices of one vocabulary and the grids that pictures may have."""
+    """The choices of one vocabulary and the grids that images may have."""
 
     def __init__(
         self, vocabulary: Vocabulary, grids: Sequence[Grid], spelled: np.ndarray | None = None
     ):
         """spelled: which text ids a text can hold, bool (num_text,); None: all of them."""
         if not grids:
-            raise ValueError("a grammar needs at least one grid that pictures may have")
+            raise ValueError("a grammar needs at least one grid that images may have")
         self.vocabulary, self.spelled = vocabulary, spelled
         self.grids = tuple(grids)
-        self.longest_picture = max(map(picture_length, grids))
+        self.longest_image = max(map(image_length, grids))
         self.codes = Choice(vocabulary.first_code, vocabulary.size, None, drawing=True)
         self._choices: dict[tuple[bool, tuple[int, ...]], Choice] = {}
 
     def text(self, *controls: str) -> Choice:
-        """Any id that a text can hold, or one of these control tokens."""
+        """Any id that a text can hold, or one of these special tokens."""
         return self._choice(True, tuple(map(self.vocabulary.control, controls)))
 
     def rows(self) -> int | Choice:
@@ -88,8 +88,8 @@ class Grammar:
 class State:
     """Where one reply stands: what it holds so far and what may follow.
 
-    room: positions that the context has left. max_text_tokens, max_pictures: the reply's budget.
-    force: 'text' for text alone, 'picture' for one picture and nothing else, None for what the
+    room: positions that the context has left. max_text_tokens, max_images: the reply's budget.
+    force: 'text' for text alone, 'image' for one image and nothing else, None for what the
     model chooses.
     """
 
@@ -98,21 +98,21 @@ class State:
         grammar: Grammar,
         room: int,
         max_text_tokens: int = 256,
-        max_pictures: int = 4,
+        max_images: int = 4,
         force: str | None = None,
     ):
         if force not in FORCES:
             raise ValueError(f"force {force!r}: one of {FORCES}")
         self._grammar, self._vocabulary = grammar, grammar.vocabulary
         self._force, self._room = force, room
-        self._max_text_tokens = 0 if force == "picture" else max_text_tokens
-        self.max_pictures = {None: max_pictures, "text": 0, "picture": 1}[force]
-        self._num_text_tokens = self._num_pictures = 0
+        self._max_text_tokens = 0 if force == "image" else max_text_tokens
+        self.max_images = {None: max_images, "text": 0, "image": 1}[force]
+        self._num_text_tokens = self._num_images = 0
         self._height: int | None = None
         self.ids: list[int] = []
-        self.drawing = False  # between a picture's begin and its end
+        self.drawing = False  # between a image's begin and its end
         self.over = False
-        self.grid: Grid | None = None  # of the latest picture, and how many of its codes are there
+        self.grid: Grid | None = None  # of the latest image, and how many of its codes are there
         self.num_codes = 0
         self._next: int | Choice | None = self._after_part()
 
@@ -122,10 +122,10 @@ class State:
         return self._next
 
     @property
-    def most_ids(self) -> int:
+    def max_ids(self) -> int:
         """The most ids that the whole reply can have."""
-        pictures = self.max_pictures * self._grammar.longest_picture
-        return min(len(self.ids) + self._room, self._max_text_tokens + pictures + 1)
+        images = self.max_images * self._grammar.longest_image
+        return min(len(self.ids) + self._room, self._max_text_tokens + images + 1)
 
     def take(self, token: int) -> None:
         """Go on with an id; one that may not follow is an error, never replaced by another."""
@@ -156,7 +156,7 @@ class State:
             return self._after_row()
         if name == "image_end":
             self.drawing = False
-            self._num_pictures += 1
+            self._num_images += 1
             return self._after_part()
         return self._after_side(self._vocabulary.side_length(token))
 
@@ -168,24 +168,24 @@ class State:
         return self._grammar.codes
 
     def _after_code(self) -> int | Choice:
-        assert self.grid is not None, "a code came before the size of its picture"
+        assert self.grid is not None, "a code came before the size of its image"
         self.num_codes += 1
         row_is_open = self.num_codes % self.grid.width
         return self._grammar.codes if row_is_open else self._vocabulary.control("row_end")
 
     def _after_row(self) -> int | Choice:
-        assert self.grid is not None, "a row ended before the size of its picture"
+        assert self.grid is not None, "a row ended before the size of its image"
         is_open = self.num_codes < self.grid.size
         return self._grammar.codes if is_open else self._vocabulary.control("image_end")
 
     def _after_part(self) -> int | Choice:
-        """At the start, after a text id and after a picture: what the budget leaves."""
-        # A picture that would not fit, with the turn's end behind it, is not begun: none is cut.
-        fits = self._room > self._grammar.longest_picture
-        picture = fits and self._num_pictures < self.max_pictures
-        if self._force == "picture":
-            return self._vocabulary.control("image" if picture else "turn_end")
+        """At the start, after a text id and after a image: what the budget leaves."""
+        # A image that would not fit, with the turn's end behind it, is not begun: none is cut.
+        fits = self._room > self._grammar.longest_image
+        image = fits and self._num_images < self.max_images
+        if self._force == "image":
+            return self._vocabulary.control("image" if image else "turn_end")
         if self._num_text_tokens >= self._max_text_tokens or self._room <= 1:
             return self._vocabulary.control("turn_end")
-        controls = ("image",) * picture + ("turn_end",) * bool(self.ids)  # no reply is empty
+        controls = ("image",) * image + ("turn_end",) * bool(self.ids)  # no reply is empty
         return self._grammar.text(*controls)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MOST_GUIDANCE = 1000  # far beyond any use, and far from numbers that overflow
+MAX_GUIDANCE = 1000  # far beyond any use, and far from numbers that overflow
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Sampling:
     image_top_p: float | None = None
     """Draw from the fewest likeliest codes with this share of the probability; None: from all."""
     guidance: float | None = None
-    """Classifier-free guidance of pictures: None or 1 is off, more follows the request closer."""
+    """Classifier-free guidance of images: None or 1 is off, more follows the request closer."""
     seed: int = 0
     """The noise of the reply, 0 .. 2^64 - 1."""
     max_text_tokens: int = 256
     """The most text tokens of a reply, which ends there."""
-    max_pictures: int = 4
-    """The most pictures of a reply."""
+    max_images: int = 4
+    """The most images of a reply."""
 
     def __post_init__(self) -> None:
         number = "a number of at least 0"
@@ -50,12 +50,12 @@ class Sampling:
             ),
             "guidance": (
                 self.guidance is None
-                or (_is_number(self.guidance) and self.guidance <= MOST_GUIDANCE),
-                f"None or a number from 0 to {MOST_GUIDANCE}",
+                or (_is_number(self.guidance) and self.guidance <= MAX_GUIDANCE),
+                f"None or a number from 0 to {MAX_GUIDANCE}",
             ),
             "seed": (_is_whole(self.seed, 0) and self.seed < 2**64, "a whole number below 2^64"),
             "max_text_tokens": (_is_whole(self.max_text_tokens, 1), "a whole number from 1"),
-            "max_pictures": (_is_whole(self.max_pictures, 0), "a whole number from 0"),
+            "max_images": (_is_whole(self.max_images, 0), "a whole number from 0"),
         }
         problems = [
             f"{name} {getattr(self, name)!r}: {wanted} is wanted"

@@ -3,13 +3,13 @@
     document   begin turn* end
     turn       role part* turn_end        (parts without a role stand bare)
     text       its byte-level BPE ids
-    picture    image size_h size_w (w codes, row_end) * h image_end
+    image    image size_h size_w (w codes, row_end) * h image_end
 
 The label of position t is the id at t + 1, weighted by the part it belongs to. Markers that a
 sampler's grammar forces (roles, row_end, image_end) are never learned; turn_end is, with the weight
 of its turn's last part.
 
-Guidance dropout replaces each of the user's texts, pictures or both by one null token, in training
+Guidance dropout replaces each of the user's texts, images or both by one null token, in training
 and in the unconditional branch of a drawing alike. Text answers of a document with dropped parts
 are not learned: without its question an answer is noise.
 """
@@ -25,20 +25,20 @@ from torch import Tensor
 
 from unimodal.tokenizer.grid import Grid
 
-from .document import Document, Part, Picture, Text
-from .grammar import picture_length
+from .document import Document, Image, Part, Text
+from .grammar import image_length
 from .text import TextTokenizer
 from .vocabulary import Vocabulary
 
 IGNORE = -100  # the label of a position with nothing to predict
 PADDING = -1  # the `doc` and `source` of a position that belongs to no document
 LAYOUT = 1  # of ids, as described above; lengths that were measured of another one are void
-DROPS = (None, "text", "pictures", "both")
+DROPS = (None, "text", "images", "both")
 
 
 @dataclass(frozen=True)
 class Span:
-    """A picture's codes: positions start .. stop - 1 hold its grid with a row_end after each
+    """A image's codes: positions start .. stop - 1 hold its grid with a row_end after each
     row.
     """
 
@@ -60,7 +60,7 @@ class Sequence:
     weights: np.ndarray
     block: np.ndarray
     private: np.ndarray
-    pictures: tuple[Span, ...]
+    images: tuple[Span, ...]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -185,7 +185,7 @@ class Sequencer:
         self.vocabulary, self.text, self.tokenizer_hash = vocabulary, text, tokenizer_hash
 
     def sequence(self, document: Document, drop: str | None = None) -> Sequence:
-        """The whole document, with the user's `drop` (text, pictures or both) replaced by null
+        """The whole document, with the user's `drop` (text, images or both) replaced by null
         tokens.
         """
         return self._assemble(document, drop, closed=True)
@@ -199,7 +199,7 @@ class Sequencer:
     def measure(self, document: Document) -> dict[str | None, int]:
         """Positions of `sequence(document, drop)` for each of DROPS, without making one.
 
-        Pictures need their grid alone.
+        Images need their grid alone.
         """
         sizes = [self.part_length(part) for part in document.parts]
         turns = sum(1 for role, _ in groupby(part.role for part in document.parts) if role)
@@ -216,8 +216,8 @@ class Sequencer:
         if isinstance(part, Text):
             return len(self.text.encode(part.text))
         if part.grid is None:
-            raise ValueError("a picture without a grid has no length")
-        return picture_length(part.grid)
+            raise ValueError("a image without a grid has no length")
+        return image_length(part.grid)
 
     def _assemble(self, document: Document, drop: str | None, closed: bool) -> Sequence:
         if drop not in DROPS:
@@ -246,28 +246,28 @@ class Sequencer:
         elif isinstance(part, Text):
             layout.add(self.text.encode(part.text), _weight(part, drop))
         else:
-            self._add_picture(layout, part)
+            self._add_image(layout, part)
 
-    def _add_picture(self, layout: "_Layout", picture: Picture) -> None:
-        if picture.codes is None or picture.grid is None:
-            raise ValueError("a picture must be encoded before it can enter a sequence")
-        if picture.tokenizer_hash != self.tokenizer_hash:
+    def _add_image(self, layout: "_Layout", image: Image) -> None:
+        if image.codes is None or image.grid is None:
+            raise ValueError("a image must be encoded before it can enter a sequence")
+        if image.tokenizer_hash != self.tokenizer_hash:
             raise ValueError(
-                f"codes of tokenizer {picture.tokenizer_hash}, but the model reads "
-                f"{self.tokenizer_hash}: encode the picture again"
+                f"codes of tokenizer {image.tokenizer_hash}, but the model reads "
+                f"{self.tokenizer_hash}: encode the image again"
             )
-        grid, weight, vocabulary = picture.grid, picture.weight, self.vocabulary
+        grid, weight, vocabulary = image.grid, image.weight, self.vocabulary
         layout.add([vocabulary.control("image")], weight)
         layout.add([vocabulary.side(grid.height), vocabulary.side(grid.width)], weight)
         start = len(layout.ids)
-        for row in vocabulary.code_to_id(picture.codes).reshape(grid.height, grid.width).tolist():
+        for row in vocabulary.code_to_id(image.codes).reshape(grid.height, grid.width).tolist():
             layout.add(row, weight)
             layout.add([vocabulary.control("row_end")], 0)
-        layout.pictures.append(Span(start, len(layout.ids), grid))
+        layout.images.append(Span(start, len(layout.ids), grid))
         layout.add([vocabulary.control("image_end")], 0)
 
     def parts(self, ids: Items[int], role: str | None) -> list[Part]:
-        """The texts and pictures that ids between two markers spell; a broken layout is a
+        """The texts and images that ids between two markers spell; a broken layout is a
         ValueError.
         """
         ids = list(ids)
@@ -280,8 +280,8 @@ class Sequencer:
                 at += 1
                 continue
             self._flush(parts, text, role)
-            picture, at = self._read_picture(ids, at, role)
-            parts.append(picture)
+            image, at = self._read_image(ids, at, role)
+            parts.append(image)
         self._flush(parts, text, role)
         return parts
 
@@ -290,20 +290,20 @@ class Sequencer:
             parts.append(Text(self.text.decode(text), role=role))
             text.clear()
 
-    def _read_picture(self, ids: list[int], at: int, role: str | None) -> tuple[Picture, int]:
+    def _read_image(self, ids: list[int], at: int, role: str | None) -> tuple[Image, int]:
         vocabulary = self.vocabulary
         if ids[at] != vocabulary.control("image") or at + 2 >= len(ids):
-            raise ValueError(f"id {ids[at]} at {at} begins neither a text nor a picture")
+            raise ValueError(f"id {ids[at]} at {at} begins neither a text nor a image")
         grid = Grid(vocabulary.side_length(ids[at + 1]), vocabulary.side_length(ids[at + 2]))
         start, stop = at + 3, at + 3 + grid.height * (grid.width + 1)
         if stop >= len(ids) or ids[stop] != vocabulary.control("image_end"):
-            raise ValueError(f"the picture at {at} does not end after {grid.size} codes")
+            raise ValueError(f"the image at {at} does not end after {grid.size} codes")
         rows = np.array(ids[start:stop]).reshape(grid.height, grid.width + 1)
         if (rows[:, -1] != vocabulary.control("row_end")).any():
-            raise ValueError(f"the picture at {at} lacks a row's end")
+            raise ValueError(f"the image at {at} lacks a row's end")
         codes = vocabulary.id_to_code(rows[:, :-1].reshape(-1))
-        picture = Picture(codes=codes, grid=grid, tokenizer_hash=self.tokenizer_hash, role=role)
-        return picture, stop + 1
+        image = Image(codes=codes, grid=grid, tokenizer_hash=self.tokenizer_hash, role=role)
+        return image, stop + 1
 
     def document(self, ids: Items[int]) -> Document:
         """The document that a whole sequence of ids spells (weights are not kept: all 1)."""
@@ -337,7 +337,7 @@ class _Layout:
     def __init__(self) -> None:
         self.ids: list[int] = []
         self.weights: list[float] = []
-        self.pictures: list[Span] = []
+        self.images: list[Span] = []
 
     def add(self, ids: Items[int], weight: float) -> None:
         self.ids.extend(ids)
@@ -348,11 +348,11 @@ class _Layout:
         weights = np.array([*self.weights[1:], 0], dtype=np.float32)
         labels = np.where(weights > 0, np.append(ids[1:], IGNORE), IGNORE)
         zeros = np.zeros(len(ids), dtype=np.int32)
-        return Sequence(ids, labels, weights, zeros, zeros.astype(bool), tuple(self.pictures))
+        return Sequence(ids, labels, weights, zeros, zeros.astype(bool), tuple(self.images))
 
 
 def _is_dropped(part: Part, drop: str | None) -> bool:
-    kind = "text" if isinstance(part, Text) else "pictures"
+    kind = "text" if isinstance(part, Text) else "images"
     return part.role == "user" and drop in (kind, "both")
 
 
@@ -361,13 +361,13 @@ def _weight(part: Part, drop: str | None) -> float:
     return 0.0 if drop is not None and isinstance(part, Text) else part.weight
 
 
-def encoded(document: Document, pictures: Iterator[Picture]) -> Document:
-    """The document with each picture that has no codes replaced by the next of `pictures`, its role
+def encoded(document: Document, images: Iterator[Image]) -> Document:
+    """The document with each image that has no codes replaced by the next of `images`, its role
     and weight kept.
     """
     parts = [
-        replace(next(pictures), role=part.role, weight=part.weight)
-        if isinstance(part, Picture) and part.codes is None
+        replace(next(images), role=part.role, weight=part.weight)
+        if isinstance(part, Image) and part.codes is None
         else part
         for part in document.parts
     ]

@@ -20,7 +20,7 @@ from torch import Tensor
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CHUNK_BYTES = 2**23
 ROWS_BYTES = 2**20  # of rows at once, which become several times that in float64
-MOST_HEADER_BYTES = 10**8  # as the safetensors library has it
+MAX_HEADER_BYTES = 10**8  # as the safetensors library has it
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
@@ -158,15 +158,15 @@ def _header(path: Path) -> dict[str, Stored]:
 def write(
     directory: Path,
     tensors: Iterable[Planned],
-    most_bytes: int,
+    max_bytes: int,
     metadata: dict[str, str] | None = None,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Write tensors into `directory`: one file of at most `most_bytes`, or several with an index.
+    """Write tensors into `directory`: one file of at most `max_bytes`, or several with an index.
 
     A tensor is never cut, so a file may be longer by one. `on_bytes` is told of each piece.
     """
-    shards = _shards(list(tensors), most_bytes)
+    shards = _shards(list(tensors), max_bytes)
     if len(shards) == 1:
         return _write_file(directory / SINGLE, shards[0], metadata, on_bytes)
     weight_map: dict[str, str] = {}
@@ -179,12 +179,12 @@ def write(
     (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _shards(tensors: list[Planned], most_bytes: int) -> list[list[Planned]]:
-    """The tensors in order, a new shard begun where the next one would pass `most_bytes`."""
+def _shards(tensors: list[Planned], max_bytes: int) -> list[list[Planned]]:
+    """The tensors in order, a new shard begun where the next one would pass `max_bytes`."""
     shards: list[list[Planned]] = [[]]
     used = 0
     for tensor in tensors:
-        if shards[-1] and used + tensor.num_bytes > most_bytes:
+        if shards[-1] and used + tensor.num_bytes > max_bytes:
             shards.append([])
             used = 0
         shards[-1].append(tensor)

@@ -1,8 +1,8 @@
 """`unimodal chat`: a conversation in the terminal, or one request and its answer.
 
 Answers go to standard output; notes, the progress bar and errors to standard error. A terminal with
-colours shows pictures as half blocks, two pixels a character; everywhere else, and with NO_COLOR
-set, a picture is the path it was saved to.
+colours shows images as half blocks, two pixels a character; everywhere else, and with NO_COLOR
+set, a image is the path it was saved to.
 """
 
 import json
@@ -26,15 +26,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.style import Style
 
-from unimodal.tokenizer.pixels import fit, open_picture
+from unimodal.tokenizer.pixels import fit, open_image
 
 from .bundle import load
 from .chat import Chat, Drawn, Event, Note, Reply
-from .generation import PictureProgress, TextDelta
+from .generation import ImageProgress, TextDelta
 from .transcript import Gallery, check_directory, save_conversation
 
-OUTPUT = Path("unimodal-pictures")
-MOST_COLUMNS = 96  # of a shown picture; the saved one keeps all its pixels
+OUTPUT = Path("unimodal-images")
+MAX_COLUMNS = 96  # of a shown image; the saved one keeps all its pixels
 # A model may write any byte; those that steer a terminal are shown as U+FFFD.
 CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
@@ -51,9 +51,9 @@ def run(
 ) -> None:
     """Answer `prompt` and return, or hold a conversation when there is none.
 
-    None leaves a choice to the model's defaults; `output` is where pictures are saved. With
+    None leaves a choice to the model's defaults; `output` is where images are saved. With
     `as_json` the last line of standard output is {"text", "images": [absolute paths]}. ValueError
-    for everything that the user can mend.
+    for everything that the user can fix.
     """
     if as_json and prompt is None:
         raise ValueError("--json answers one request: give it with --prompt")
@@ -81,7 +81,7 @@ def _changes(seed: int | None, guidance: float | None, temperature: float | None
 def answer(
     chat: Chat, prompt: str, images: Sequence[Path], output: Path, as_json: bool = False
 ) -> None:
-    """One request: print the answer and save its pictures under names that (prompt, seed) fix."""
+    """One request: print the answer and save its images under names that (prompt, seed) fix."""
     screen = Screen(Console(stderr=as_json))
     gallery = Gallery(output, prompt, chat.sampling.seed)
     reply = screen.play(chat.stream(prompt, images), lambda image: screen.saved(gallery.add(image)))
@@ -91,13 +91,13 @@ def answer(
 
 
 class HalfBlocks:
-    """A picture for rich: the upper half block's two colours are the pixels above and below."""
+    """A image for rich: the upper half block's two colours are the pixels above and below."""
 
     def __init__(self, image: Image.Image) -> None:
         self.image = image
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        image, most = self.image, min(options.max_width, MOST_COLUMNS)
+        image, most = self.image, min(options.max_width, MAX_COLUMNS)
         if image.width > most:
             image = image.resize((most, max(1, round(image.height * most / image.width))))
         rows = [[Color.from_rgb(*rgb) for rgb in row] for row in np.asarray(image).tolist()]
@@ -108,16 +108,16 @@ class HalfBlocks:
 
 
 class Screen:
-    """How events look: text as it comes, pictures in colour, a bar while one is drawn."""
+    """How events look: text as it comes, images in colour, a bar while one is drawn."""
 
     def __init__(self, out: Console) -> None:
         self.out, self.log = out, Console(stderr=True)
-        self.shows_pictures = out.is_terminal and not out.no_color and not out.is_dumb_terminal
+        self.shows_images = out.is_terminal and not out.no_color and not out.is_dumb_terminal
         self._in_line = False
         self._bar: Progress | None = None
 
     def play(self, events: Iterator[Event], keep: Callable[[Image.Image], None]) -> Reply:
-        """Show events as they come and `keep` each finished picture; returns the reply."""
+        """Show events as they come and `keep` each finished image; returns the reply."""
         try:
             with _interrupts() as stop_if_asked:
                 for event in events:
@@ -145,12 +145,12 @@ class Screen:
         """A line beside the conversation, on standard error."""
         self.log.out(text.translate(CONTROLS), style=style, highlight=False)
 
-    def picture(self, image: Image.Image) -> None:
-        """Show a picture where there are colours, in true ones.
+    def show(self, image: Image.Image) -> None:
+        """Show a image where there are colours, in true ones.
 
-        By TERM and COLORTERM alone most terminals seem to have 16, in which no picture can be told.
+        By TERM and COLORTERM alone most terminals seem to have 16, in which no image can be told.
         """
-        if self.shows_pictures:
+        if self.shows_images:
             file, width = self.out.file, self.out.width
             true = Console(file=file, force_terminal=True, color_system="truecolor", width=width)
             true.print(HalfBlocks(image))
@@ -160,11 +160,11 @@ class Screen:
             self.note(event.text)
         elif isinstance(event, TextDelta):
             self._words(event.text)
-        elif isinstance(event, PictureProgress):
+        elif isinstance(event, ImageProgress):
             self._progress(event.done, event.total)
         elif isinstance(event, Drawn):
             self._close_bar()
-            self.picture(event.image)
+            self.show(event.image)
 
     def _words(self, text: str) -> None:
         text = text.translate(CONTROLS)
@@ -226,11 +226,11 @@ class Session:
     def __init__(self, chat: Chat, output: Path) -> None:
         self.chat, self.output = chat, output
         self.screen = Screen(Console())
-        self.given: list[Image.Image] = []  # pictures for the next request
+        self.given: list[Image.Image] = []  # images for the next request
         self.commands: dict[str, tuple[str, str, Callable[[str], None]]] = {
             "image": (
                 "PATH",
-                "show a picture with your next message; no PATH: none",
+                "show a image with your next message; no PATH: none",
                 self._image,
             ),
             "seed": (
@@ -239,7 +239,7 @@ class Session:
                 self._seed,
             ),
             "guidance": ("X", "how strictly drawings follow the words; 1 is off", self._guidance),
-            "save": ("PATH", "write the conversation and its pictures to a folder", self._save),
+            "save": ("PATH", "write the conversation and its images to a folder", self._save),
             "new": ("", "forget the conversation and begin another", self._new),
             "help": ("", "this list", self._help),
             "quit": ("", "leave, as Ctrl-D does", self._quit),
@@ -252,7 +252,7 @@ class Session:
             self._image(str(path))
         width, height = self.chat.model.canvas
         self.screen.note(
-            f"Ask for a drawing ({width} x {height} pixels), or give a picture with /image PATH and"
+            f"Ask for a drawing ({width} x {height} pixels), or give a image with /image PATH and"
             " ask about it.\n/help lists the commands; Ctrl-C stops a reply, Ctrl-D leaves."
         )
         while not self._over:
@@ -299,21 +299,21 @@ class Session:
             return
         nearest = get_close_matches(name, self.commands, n=1, cutoff=0.4)
         if Path(line.strip()).is_file():
-            raise ValueError(f"to show a picture, write /image {line.strip()}")
+            raise ValueError(f"to show a image, write /image {line.strip()}")
         hint = f"did you mean /{nearest[0]}?" if nearest else "/help lists the commands"
         raise ValueError(f"there is no command /{name}: {hint}")
 
     def _image(self, argument: str) -> None:
         if not argument and self.given:
             self.given.clear()
-            self.screen.note("no picture will go with your next message")
+            self.screen.note("no image will go with your next message")
             return
-        opened = open_picture(_path(argument, "/image photo.png"))
+        opened = open_image(_path(argument, "/image photo.png"))
         for note in opened.notes:
             self.screen.note(note)
-        self.screen.picture(fit(opened.image, self.chat.model.canvas))
+        self.screen.show(fit(opened.image, self.chat.model.canvas))
         self.given.append(opened.image)
-        self.screen.note(f"{len(self.given)} picture(s) will go with your next message")
+        self.screen.note(f"{len(self.given)} image(s) will go with your next message")
 
     def _seed(self, argument: str) -> None:
         if argument:

@@ -1,6 +1,6 @@
 """Text <-> ids: byte-level BPE, which any UTF-8 text passes through unchanged.
 
-The tokenizer holds no control token at all, so no spelling in a text can become one. Tokenizers of
+The tokenizer holds no special token at all, so no spelling in a text can become one. Tokenizers of
 other families have the same face (see foreign.py).
 """
 

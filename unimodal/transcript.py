@@ -1,6 +1,6 @@
-"""Pictures and conversations as files.
+"""Images and conversations as files.
 
-A conversation becomes a new directory: `conversation.json` (who said what, in order), its pictures
+A conversation becomes a new directory: `conversation.json` (who said what, in order), its images
 as PNGs, and `index.html`, which shows it in a browser. Files are written under another name first
 and then renamed, so a full disk or a crash never leaves a half-written one.
 """
@@ -20,7 +20,7 @@ from PIL import Image
 
 from .document import Document, Text
 
-MOST_SLUG = 40  # characters of a request in a file name
+MAX_SLUG = 40  # characters of a request in a file name
 PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>A conversation with unimodal</title>
@@ -36,19 +36,19 @@ PAGE = """<!doctype html>
 
 
 def png_bytes(image: Image.Image) -> bytes:
-    """The picture as a PNG file; equal pixels give equal bytes."""
+    """The image as a PNG file; equal pixels give equal bytes."""
     stream = io.BytesIO()
     image.save(stream, "PNG")
     return stream.getvalue()
 
 
 def check_directory(directory: Path) -> None:
-    """ValueError where pictures cannot be saved in `directory`, which need not exist yet."""
+    """ValueError where images cannot be saved in `directory`, which need not exist yet."""
     nearest = next(p for p in (directory, *directory.absolute().parents) if os.path.exists(p))
     if not nearest.is_dir():
-        raise ValueError(f"{nearest} is a file: name a directory for the pictures with --output")
+        raise ValueError(f"{nearest} is a file: name a directory for the images with --output")
     try:
-        tempfile.TemporaryDirectory(dir=nearest, prefix=".picture-").cleanup()
+        tempfile.TemporaryDirectory(dir=nearest, prefix=".image-").cleanup()
     except OSError as error:
         raise ValueError(
             f"cannot write to {nearest}: {error.strerror}; {_way_out(error)} with --output"
@@ -61,28 +61,28 @@ def _way_out(error: OSError) -> str:
 
 
 class Gallery:
-    """Saves the pictures of one reply as they are finished, under names that (request, seed) fix.
+    """Saves the images of one reply as they are finished, under names that (request, seed) fix.
 
-    No other picture is written over: one that would be, as with another guidance, is numbered.
+    No other image is written over: one that would be, as with another guidance, is numbered.
     """
 
     def __init__(self, directory: Path, request: str, seed: int) -> None:
-        slug = re.sub(r"\W+", "-", request.lower()).strip("-")[:MOST_SLUG].strip("-") or "picture"
+        slug = re.sub(r"\W+", "-", request.lower()).strip("-")[:MAX_SLUG].strip("-") or "image"
         self.directory, self.stem = directory, f"{slug}-seed-{seed}"
         self.paths: list[Path] = []
 
     def add(self, image: Image.Image) -> Path:
-        """Save one more picture; ValueError when that cannot be done."""
+        """Save one more image; ValueError when that cannot be done."""
         try:
             path = self._free(png_bytes(image))
         except OSError as error:  # a folder of that name, or a file that nobody may read
-            raise ValueError(f"cannot save the picture: {error}") from error
-        save_picture(image, path)
+            raise ValueError(f"cannot save the image: {error}") from error
+        save_image(image, path)
         self.paths.append(path)
         return path
 
     def _free(self, data: bytes) -> Path:
-        """The first of stem.png, stem-2.png, ... that is free or holds this very picture."""
+        """The first of stem.png, stem-2.png, ... that is free or holds this very image."""
         names = (f"{self.stem}.png" if n == 1 else f"{self.stem}-{n}.png" for n in count(1))
         paths = (self.directory / name for name in names)
         return next(
@@ -92,22 +92,22 @@ class Gallery:
         )
 
 
-def save_picture(image: Image.Image, path: Path) -> None:
+def save_image(image: Image.Image, path: Path) -> None:
     """Write a PNG whole or not at all; ValueError says why not, as when the disk is full."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".picture-") as temporary:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".image-") as temporary:
             fresh = Path(temporary) / path.name
             fresh.write_bytes(png_bytes(image))
             fresh.replace(path)
     except OSError as error:
         raise ValueError(
-            f"cannot save the picture {path}: {error.strerror or error}; {_way_out(error)}"
+            f"cannot save the image {path}: {error.strerror or error}; {_way_out(error)}"
         ) from error
 
 
 def save_conversation(document: Document, model_hash: str, directory: Path) -> Path:
-    """Write a conversation, whose pictures have pixels, into a new directory and return it.
+    """Write a conversation, whose images have pixels, into a new directory and return it.
 
     ValueError when the directory holds anything already or cannot be written.
     """
@@ -130,16 +130,16 @@ def save_conversation(document: Document, model_hash: str, directory: Path) -> P
 
 def _write(document: Document, model_hash: str, directory: Path) -> None:
     turns: list[dict[str, Any]] = []
-    num_pictures = 0
+    num_images = 0
     for role, parts in document.turns():
         shown: list[dict[str, str]] = []
         for part in parts:
             if isinstance(part, Text):
                 shown.append({"text": part.text})
                 continue
-            assert part.pixels is not None, "pictures of a conversation have pixels"
-            num_pictures += 1
-            name = f"picture-{num_pictures}.png"
+            assert part.pixels is not None, "images of a conversation have pixels"
+            num_images += 1
+            name = f"image-{num_images}.png"
             (directory / name).write_bytes(png_bytes(Image.fromarray(part.pixels)))
             shown.append({"image": name})
         turns.append({"role": role, "parts": shown})

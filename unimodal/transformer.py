@@ -28,7 +28,7 @@ class TransformerConfig:
     """The shape of a transformer. Raises ValueError, naming every problem at once."""
 
     num_ids: int
-    """Rows of the embedding: text, control tokens and image codes together."""
+    """Rows of the embedding: text, special tokens and image codes together."""
     width: int
     num_layers: int
     num_heads: int
@@ -172,7 +172,7 @@ class Trunk(nn.Module):
 
 
 class Transformer(nn.Module):
-    """ids -> embed -> forward -> logits, in three calls, so that a picture may enter as vectors."""
+    """ids -> embed -> forward -> logits, in three calls, so that a image may enter as vectors."""
 
     def __init__(self, config: TransformerConfig, seed: int = 0, recompute: bool = False) -> None:
         """Weights are a pure function of (config, seed): see `initial`. With `recompute`, training

@@ -1,4 +1,4 @@
-"""The one table of id ranges: text, then control tokens, then image codes. No other file adds an
+"""The one table of id ranges: text, then special tokens, then image codes. No other file adds an
 offset.
 """
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MOST_CODES_A_SIDE = 64
-CONTROL = (
+MAX_CODES_A_SIDE = 64
+SPECIAL_TOKENS = (
     "pad",
     "begin",
     "end",
@@ -19,13 +19,13 @@ CONTROL = (
     "image_end",
     "row_end",
     "null",
-    *(f"size_{side}" for side in range(1, MOST_CODES_A_SIDE + 1)),
+    *(f"size_{side}" for side in range(1, MAX_CODES_A_SIDE + 1)),
 )
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Ids 0 .. size - 1 of `num_text` text tokens, the control tokens and `num_codes` image
+    """Ids 0 .. size - 1 of `num_text` text tokens, the special tokens and `num_codes` image
     codes.
     """
 
@@ -35,7 +35,7 @@ class Vocabulary:
     @property
     def first_code(self) -> int:
         """The id of image code 0."""
-        return self.num_text + len(CONTROL)
+        return self.num_text + len(SPECIAL_TOKENS)
 
     @property
     def size(self) -> int:
@@ -43,19 +43,19 @@ class Vocabulary:
         return self.first_code + self.num_codes
 
     def control(self, name: str) -> int:
-        """The id of a control token by its name in `CONTROL`."""
-        return self.num_text + CONTROL.index(name)
+        """The id of a special token by its name in `SPECIAL_TOKENS`."""
+        return self.num_text + SPECIAL_TOKENS.index(name)
 
     def side(self, length: int) -> int:
         """The id of the size token for `length` rows or columns (1 .. 64)."""
-        if not 1 <= length <= MOST_CODES_A_SIDE:
-            raise ValueError(f"a side of {length} codes: from 1 to {MOST_CODES_A_SIDE}")
+        if not 1 <= length <= MAX_CODES_A_SIDE:
+            raise ValueError(f"a side of {length} codes: from 1 to {MAX_CODES_A_SIDE}")
         return self.control("size_1") + length - 1
 
     def side_length(self, token: int) -> int:
         """Rows or columns that a size token stands for."""
         length = token - self.control("size_1") + 1
-        if not 1 <= length <= MOST_CODES_A_SIDE:
+        if not 1 <= length <= MAX_CODES_A_SIDE:
             raise ValueError(f"id {token} is no size token")
         return length
 
@@ -84,7 +84,7 @@ class Vocabulary:
         return (np.asarray(ids) >= self.first_code) & (np.asarray(ids) < self.size)
 
     def name(self, token: int) -> str:
-        """A control token's name."""
+        """A special token's name."""
         if not self.num_text <= token < self.first_code:
-            raise ValueError(f"id {token} is no control token")
-        return CONTROL[token - self.num_text]
+            raise ValueError(f"id {token} is no special token")
+        return SPECIAL_TOKENS[token - self.num_text]

@@ -1,6 +1,6 @@
 """Tables of Arrow: parquet files, folders of `save_to_disk`, and datasets of the Hugging Face hub.
 
-In: a path, or hf:NAME[:SPLIT]. Out: a `Table` whose pictures are bytes, as they are stored: nothing
+In: a path, or hf:NAME[:SPLIT]. Out: a `Table` whose images are bytes, as they are stored: nothing
 is decoded. No code of a dataset is ever run.
 
 The library `datasets` is optional: the extra `hf`.
@@ -24,7 +24,7 @@ def is_arrow(path: Path) -> bool:
     return path.suffix.lower() == ".parquet" or saved or bool(_parquets(path))
 
 
-def arrow_table(source: str, pictures: Path | None) -> Table:
+def arrow_table(source: str, images: Path | None) -> Table:
     """The table of a path for which `is_arrow`, or of hf:NAME; ValueError when it cannot be had."""
     path = Path(source)
     if source.startswith(HUB):
@@ -35,9 +35,9 @@ def arrow_table(source: str, pictures: Path | None) -> Table:
     else:
         schema, length, rows = _of_dataset(_from_disk(path))
         home = path
-    typed = tuple(name for name in schema.names if _is_picture(schema.field(name).type))
+    typed = tuple(name for name in schema.names if _is_image(schema.field(name).type))
     named = _counted(_with_names(rows, _labels(schema)))
-    return Table(source, named, length, tuple(schema.names), pictures or home, typed)
+    return Table(source, named, length, tuple(schema.names), images or home, typed)
 
 
 def _library(name: str) -> Any:
@@ -89,11 +89,11 @@ def _of_parquet(files: list[Path]) -> tuple[Any, int, Iterator[Fields]]:
     return opened[0].schema_arrow, length, rows
 
 
-def _is_picture(kind: Any) -> bool:
+def _is_image(kind: Any) -> bool:
     """Whether it is what `datasets` stores of an Image, or a list of them."""
     types = _library("pyarrow.types")
     if types.is_list(kind) or types.is_large_list(kind):
-        return _is_picture(kind.value_type)
+        return _is_image(kind.value_type)
     fields = {field.name for field in kind} if types.is_struct(kind) else set()
     return fields == {"bytes", "path"}
 

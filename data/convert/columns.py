@@ -1,7 +1,7 @@
 """Which columns of a table say what.
 
-In: the names of a table's columns, and those that the user named. Out: the stored form (forms.py)
-that the rows have, and the columns that fill its roles.
+In: the names of a table's columns, and those that the user named. Out: the stored format
+(formats.py) that the rows have, and the columns that fill its roles.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,8 +14,8 @@ NAMES = {
     "images": ("images",),
     "conversations": ("conversations",),
     "messages": ("messages",),
-    "picture": (
-        "image", "images", "picture", "pictures", "image_path", "image_file", "file_name",
+    "image": (
+        "image", "images", "image", "images", "image_path", "image_file", "file_name",
         "filename", "img", "img_path", "photo", "filepath", "file", "path",
     ),
     "before": ("before", "source_image", "source_img", "original_image", "input_image"),
@@ -27,7 +27,7 @@ NAMES = {
     "text": ("text", "content", "document"),
 }  # fmt: skip
 
-# The roles that a form needs, in the order in which forms are looked for.
+# The roles that a format needs, in the order in which formats are looked for.
 NEEDED = {
     "document": ("parts",),
     "interleaved": ("texts", "images"),
@@ -35,20 +35,20 @@ NEEDED = {
     "chat": ("messages",),
     "edit": ("before", "after", "instruction"),
     "question": ("question", "answer"),
-    "caption": ("picture", "caption"),
+    "caption": ("image", "caption"),
     "text": ("text",),
 }
-MAY_HAVE_PICTURES = ("document", "llava", "chat", "question")
+MAY_HAVE_IMAGES = ("document", "llava", "chat", "question")
 # The roles that a user can name, and what stands in their columns.
 ASKED = {
-    "picture": "the picture's path; repeatable, for several pictures",
-    "caption": "what is said of the picture",
-    "question": "what is asked, about the picture if there is one",
+    "image": "the image's path; repeatable, for several images",
+    "caption": "what is said of the image",
+    "question": "what is asked, about the image if there is one",
     "answer": "its answer",
-    "before": "the picture before an edit",
-    "after": "the picture after it",
+    "before": "the image before an edit",
+    "after": "the image after it",
     "instruction": "what was to be changed",
-    "text": "plain text, of rows without pictures",
+    "text": "plain text, of rows without images",
 }
 
 
@@ -56,7 +56,7 @@ ASKED = {
 class Columns:
     """The form of rows, and the columns of each of its roles."""
 
-    form: str
+    format: str
     roles: tuple[tuple[str, tuple[str, ...]], ...]
 
     def __getitem__(self, role: str) -> tuple[str, ...]:
@@ -65,50 +65,52 @@ class Columns:
 
     def __str__(self) -> str:
         filled = [f"{role} = {' + '.join(names)}" for role, names in self.roles if names]
-        return f"{self.form}: {', '.join(filled)}"
+        return f"{self.format}: {', '.join(filled)}"
 
 
-def recognised(
+def detect_columns(
     names: Collection[str],
     asked: Mapping[str, tuple[str, ...]],
     typed: Collection[str] = (),
-    form: str | None = None,
+    format: str | None = None,
 ) -> Columns:
     """What the columns of these names are; ValueError when they are nothing known.
 
-    `asked`: the columns that the user named, by role. `typed`: those that are pictures by their
-    type, whatever their name. `form` None: the first form whose roles are all there.
+    `asked`: the columns that the user named, by role. `typed`: those that are images by their
+    type, whatever their name. `format` None: the first format whose roles are all there.
     """
     for role, columns in asked.items():
         for column in columns:
             if column not in names:
                 raise ValueError(f"--{role} {column}: {_listed(names)}")
-    kinds = [kind for kind in NEEDED if form in (None, kind) and set(asked) <= set(_roles(kind))]
+    kinds = [kind for kind in NEEDED if format in (None, kind) and set(asked) <= set(_roles(kind))]
     if not kinds:
         together = " and ".join(f"--{role}" for role in asked)
-        whose = f"the form {form} does not have" if form else "no form has"
-        raise ValueError(f"{whose} {together}{'' if form else ' together'}: leave one out")
+        whose = f"the format {format} does not have" if format else "no format has"
+        raise ValueError(f"{whose} {together}{'' if format else ' together'}: leave one out")
     for kind in kinds:
         roles = {role: asked.get(role) or _found(role, names, typed) for role in _roles(kind)}
         if all(roles[role] for role in NEEDED[kind]):
             return Columns(kind, tuple(roles.items()))
-    wanted_form = f"the form {form}" if form else f"one of {', '.join(NEEDED)}"
-    way_out = " ".join(f"--{role} COLUMN" for role in ASKED if form is None or role in NEEDED[form])
-    raise ValueError(f"no columns of {wanted_form}: {_listed(names)}; name them by {way_out}")
+    wanted = f"the format {format}" if format else f"one of {', '.join(NEEDED)}"
+    way_out = " ".join(
+        f"--{role} COLUMN" for role in ASKED if format is None or role in NEEDED[format]
+    )
+    raise ValueError(f"no columns of {wanted}: {_listed(names)}; name them by {way_out}")
 
 
-def _roles(form: str) -> tuple[str, ...]:
-    """The roles of a form, those that may be empty included."""
-    return NEEDED[form] + (("picture",) if form in MAY_HAVE_PICTURES else ())
+def _roles(format: str) -> tuple[str, ...]:
+    """The roles of a format, those that may be empty included."""
+    return NEEDED[format] + (("image",) if format in MAY_HAVE_IMAGES else ())
 
 
 def _found(role: str, names: Collection[str], typed: Collection[str]) -> tuple[str, ...]:
-    """The columns that fill a role by name; of pictures else those that are so by type."""
+    """The columns that fill a role by name; of images else those that are so by type."""
     small = {name.lower().strip(): name for name in reversed(list(names))}
     first = next((small[name] for name in NAMES[role] if name in small), None)
     if first is not None:
         return (first,)
-    return tuple(typed) if role == "picture" else ()
+    return tuple(typed) if role == "image" else ()
 
 
 def _listed(names: Collection[str]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .columns import ASKED, NEEDED, Columns, recognised
+from .columns import ASKED, NEEDED, Columns, detect_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,12 +21,12 @@ QUARANTINE = "quarantine.jsonl"  # in the folder: the rows that have no sample
 
 
 def _column_options(command: Any) -> Any:
-    """--picture, --caption, ...: the column of each role."""
+    """--image, --caption, ...: the column of each role."""
     for role in reversed(tuple(ASKED)):
         words = f"The column of {ASKED[role]}."
-        command = click.option(
-            f"--{role}", metavar="COLUMN", multiple=role == "picture", help=words
-        )(command)
+        command = click.option(f"--{role}", metavar="COLUMN", multiple=role == "image", help=words)(
+            command
+        )
     return command
 
 
@@ -35,12 +35,12 @@ def _column_options(command: Any) -> Any:
 @click.argument("output", type=click.Path(path_type=Path, file_okay=False))
 @_column_options
 @click.option(
-    "--pictures",
+    "--images",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="The folder that paths of pictures are relative to and may not leave "
+    help="The folder that paths of images are relative to and may not leave "
     "[default: the folder of SOURCE].",
 )
-@click.option("--form", type=click.Choice(tuple(NEEDED)), help="Read every row as this form.")
+@click.option("--format", type=click.Choice(tuple(NEEDED)), help="Read every row as this format.")
 @click.option("--shard-samples", type=click.IntRange(1), default=5000, show_default=True)
 @click.option(
     "--bad-share",
@@ -52,23 +52,23 @@ def _column_options(command: Any) -> Any:
 def convert(
     source: str,
     output: Path,
-    pictures: Path | None,
-    form: str | None,
+    images: Path | None,
+    format: str | None,
     shard_samples: int,
     bad_share: float,
     **columns: str | tuple[str, ...] | None,
 ) -> None:
     """Write the table SOURCE as shards into the folder OUTPUT.
 
-    SOURCE is a folder of pictures with a .txt or .json of the same name beside each, a folder of
+    SOURCE is a folder of images with a .txt or .json of the same name beside each, a folder of
     texts, .csv, .tsv, .jsonl, .json (a list), .parquet, a folder of `save_to_disk`, or
     hf:NAME[:SPLIT] of the Hugging Face hub. Columns of usual names (image, caption, question,
     answer, conversations, ...) are found by themselves.
 
     \b
     unimodal data convert photos shards/photos
-    unimodal data convert table.csv shards/table --picture file --caption title
-    unimodal data convert llava.json shards/llava --pictures coco/train2017
+    unimodal data convert table.csv shards/table --image file --caption title
+    unimodal data convert llava.json shards/llava --images coco/train2017
     unimodal data convert edits.jsonl shards/edits --before old --after new --instruction words
     unimodal data convert hf:lambdalabs/naruto-blip-captions shards/naruto
     """
@@ -83,14 +83,14 @@ def convert(
         if named
     }
     _claim(output)
-    table = open_table(source, pictures)
+    table = open_table(source, images)
     if table.names is not None:  # what lacks is told before a row is read
-        click.echo(f"reading {recognised(table.names, asked, table.typed, form)}", err=True)
+        click.echo(f"reading {detect_columns(table.names, asked, table.typed, format)}", err=True)
     output.mkdir(parents=True, exist_ok=True)
     (output / QUARANTINE).unlink(missing_ok=True)  # of a run that wrote no shard
     quarantine = Quarantine(output / QUARANTINE, bad_share, "--bad-share")
     with ShardWriter(output, shard_samples) as writer:
-        read = _write(converted(table, asked, form), table, writer, quarantine)
+        read = _write(converted(table, asked, format), table, writer, quarantine)
     for found, count in read.items() if table.names is None else ():
         click.echo(f"read {count:,} rows as {found}", err=True)
     if table.note:
@@ -98,15 +98,17 @@ def convert(
     where = f" (see {output / QUARANTINE})" if len(quarantine) else ""
     click.echo(
         f"{output}: {read.total():,} samples in {writer.number} shards "
-        f"({_by_form(read)}), {len(quarantine):,} bad{where}"
+        f"({_by_format(read)}), {len(quarantine):,} bad{where}"
     )
 
 
-def _by_form(read: "Counter[Columns]") -> str:
-    forms: Counter[str] = Counter()
+def _by_format(read: "Counter[Columns]") -> str:
+    formats: Counter[str] = Counter()
     for columns, count in read.items():
-        forms[columns.form] += count
-    return ", ".join(f"{count:,} {form}" for form, count in sorted(forms.items())) or "nothing"
+        formats[columns.format] += count
+    return (
+        ", ".join(f"{count:,} {format}" for format, count in sorted(formats.items())) or "nothing"
+    )
 
 
 def _claim(output: Path) -> None:

@@ -1,9 +1,9 @@
 """Rows of a table as samples of shards.
 
-In: a `Table` (tables.py). Out: for each row the files of a sample in one of the stored forms of
-forms.py, or a `Bad` that says why it has none.
+In: a `Table` (tables.py). Out: for each row the files of a sample in one of the stored formats of
+formats.py, or a `Bad` that says why it has none.
 
-1. Only what the form reads is stored: its fields in .json, and its pictures, byte for byte. What
+1. Only what the format reads is stored: its fields in .json, and its images, byte for byte. What
    else a row says (ids, paths, scores) is left out.
 2. A key is the number of the row in 9 digits, so that a bad row shifts no other.
 3. A sample is checked to be a document before it is written.
@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .. import formats as forms
+from .. import formats
 from ..formats import Sample, SampleError
 from ..lengths import Bad
-from .columns import Columns, recognised
+from .columns import Columns, detect_columns
 from .files import Fields, Table
-from .sandbox import Enclosure
+from .sandbox import Sandbox
 
-Pictures = list[tuple[str, bytes]]  # extension and contents
+Images = list[tuple[str, bytes]]  # extension and contents
 
 
 @dataclass(frozen=True)
@@ -31,98 +31,98 @@ class Outcome:
     position: int
     """Behind the row, of `table.length`."""
     columns: Columns | None
-    """How it was read; None if nothing was recognised in it."""
+    """How it was read; None if nothing was detect_format in it."""
     sample: Sample | Bad
 
 
 def converted(
-    table: Table, asked: Mapping[str, tuple[str, ...]], form: str | None = None
+    table: Table, asked: Mapping[str, tuple[str, ...]], format: str | None = None
 ) -> Iterator[Outcome]:
-    """What becomes of each row; `asked` and `form` as in `columns.recognised`."""
-    enclosure = Enclosure(table.pictures)
+    """What becomes of each row; `asked` and `format` as in `columns.detect_columns`."""
+    sandbox = Sandbox(table.images)
     for number, (position, row) in enumerate(table.rows):
         key, columns = f"{number:09d}", None
         try:
             if isinstance(row, SampleError):
                 raise row
-            columns = _columns(row, table, asked, form)
-            yield Outcome(position, columns, _sample(key, row, columns, enclosure))
+            columns = _columns(row, table, asked, format)
+            yield Outcome(position, columns, _sample(key, row, columns, sandbox))
         except SampleError as error:
             words = str(error).encode(errors="backslashreplace").decode()  # it may quote anything
             yield Outcome(position, columns, Bad(table.source, key, error.reason, words))
 
 
 def _columns(
-    row: Fields, table: Table, asked: Mapping[str, tuple[str, ...]], form: str | None
+    row: Fields, table: Table, asked: Mapping[str, tuple[str, ...]], format: str | None
 ) -> Columns:
     try:
-        return recognised(row, asked, table.typed, form)
+        return detect_columns(row, asked, table.typed, format)
     except ValueError as error:
-        raise SampleError("unknown form", str(error)) from error
+        raise SampleError("unknown format", str(error)) from error
 
 
-def _sample(key: str, row: Fields, columns: Columns, enclosure: Enclosure) -> Sample:
+def _sample(key: str, row: Fields, columns: Columns, sandbox: Sandbox) -> Sample:
     """The sample of a row, checked to be a document."""
     try:
-        sample = Sample(key, MAKERS[columns.form](row, columns, enclosure))
+        sample = Sample(key, MAKERS[columns.format](row, columns, sandbox))
     except SampleError:
         raise
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
-        message = f"no {columns.form}: {type(error).__name__}: {error}"
+        message = f"no {columns.format}: {type(error).__name__}: {error}"
         raise SampleError("wrong fields", message) from error
-    found = forms.recognised(sample)
-    assert found == columns.form, f"a sample of {columns.form} reads as {found}"
-    forms.document(sample, found)
+    found = formats.detect_format(sample)
+    assert found == columns.format, f"a sample of {columns.format} reads as {found}"
+    formats.document(sample, found)
     return sample
 
 
-def _document(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
-    """A part's picture is a path, or the number of one among the row's pictures."""
-    given = _pictures(row, columns, enclosure)
-    stored: Pictures = []
+def _document(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
+    """A part's image is a path, or the number of one among the row's images."""
+    given = _images(row, columns, sandbox)
+    stored: Images = []
     parts, placed = [], set()
     for part in _value(row, columns, "parts"):
         about = {name: part[name] for name in ("text", "role", "weight") if name in part}
-        if "picture" in part:
-            about["picture"] = len(stored)
-            named = part["picture"]
+        if "image" in part:
+            about["image"] = len(stored)
+            named = part["image"]
             if isinstance(named, int):
                 placed.add(range(len(given))[named])
-            stored.append(given[named] if isinstance(named, int) else enclosure.picture(named))
+            stored.append(given[named] if isinstance(named, int) else sandbox.image(named))
         parts.append(about)
     _check_all_placed(len(given) - len(placed))
     numbered = {f"{number}.{extension}": file for number, (extension, file) in enumerate(stored)}
     return _json({"parts": parts}) | numbered
 
 
-def _interleaved(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
+def _interleaved(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
     images = _value(row, columns, "images")
-    stored = _named([enclosure.picture(image) for image in images if image is not None])
+    stored = _named([sandbox.image(image) for image in images if image is not None])
     names = iter(stored)
     aligned = [None if image is None else next(names) for image in images]
     return _json({"texts": _value(row, columns, "texts"), "images": aligned}) | stored
 
 
-def _llava(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
+def _llava(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
     turns = [
         {"from": turn["from"], "value": turn["value"]}
         for turn in _value(row, columns, "conversations")
     ]
-    return _json({"conversations": turns}) | _named(_pictures(row, columns, enclosure))
+    return _json({"conversations": turns}) | _named(_images(row, columns, sandbox))
 
 
-def _chat(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
-    """A piece {"type": "image"} without a path is the next of the row's pictures."""
-    given = _pictures(row, columns, enclosure)[::-1]
-    found: Pictures = []
+def _chat(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
+    """A piece {"type": "image"} without a path is the next of the row's images."""
+    given = _images(row, columns, sandbox)[::-1]
+    found: Images = []
     messages = _value(row, columns, "messages")
     for piece in (piece for message in messages for piece in _image_pieces(message["content"])):
         if piece.get("image") is not None:
-            found.append(enclosure.picture(piece["image"]))
+            found.append(sandbox.image(piece["image"]))
         elif given:
             found.append(given.pop())
         else:
-            raise SampleError("missing file", "more pictures have a place than the row has")
+            raise SampleError("missing file", "more images have a place than the row has")
     _check_all_placed(len(given))
     stored = _named(found)
     names = iter(stored)
@@ -134,7 +134,7 @@ def _chat(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, byte
 
 def _check_all_placed(left: int) -> None:
     if left:
-        raise SampleError("wrong fields", f"{left} of the row's pictures have no place in it")
+        raise SampleError("wrong fields", f"{left} of the row's images have no place in it")
 
 
 def _image_pieces(content: Any) -> list[Fields]:
@@ -153,36 +153,36 @@ def _content(content: Any, names: Iterator[str]) -> Any:
     ]
 
 
-def _edit(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
+def _edit(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
     files = _json({"instruction": _words(row, columns, "instruction")})
     for when in ("before", "after"):
-        extension, content = enclosure.picture(_value(row, columns, when))
+        extension, content = sandbox.image(_value(row, columns, when))
         files[f"{when}.{extension}"] = content
     return files
 
 
-def _question(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
-    """A column `sentence` stays one: forms.py asks whether it is true."""
+def _question(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
+    """A column `sentence` stays one: formats.py asks whether it is true."""
     name = "sentence" if columns["question"] == ("sentence",) else "question"
     words = {
         name: _words(row, columns, "question"),
         "answer": _words(row, columns, "answer"),
     }
-    return _json(words) | _named(_pictures(row, columns, enclosure))
+    return _json(words) | _named(_images(row, columns, sandbox))
 
 
-def _caption(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
-    pictures = _pictures(row, columns, enclosure)
-    if len(pictures) != 1:
-        raise SampleError("wrong fields", f"a caption of {len(pictures)} pictures")
-    return _json({"caption": _words(row, columns, "caption")}) | _named(pictures)
+def _caption(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
+    images = _images(row, columns, sandbox)
+    if len(images) != 1:
+        raise SampleError("wrong fields", f"a caption of {len(images)} images")
+    return _json({"caption": _words(row, columns, "caption")}) | _named(images)
 
 
-def _text(row: Fields, columns: Columns, enclosure: Enclosure) -> dict[str, bytes]:
+def _text(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
     return _json({"text": _words(row, columns, "text")})
 
 
-MAKERS: dict[str, Callable[[Fields, Columns, Enclosure], dict[str, bytes]]] = {
+MAKERS: dict[str, Callable[[Fields, Columns, Sandbox], dict[str, bytes]]] = {
     "document": _document,
     "interleaved": _interleaved,
     "llava": _llava,
@@ -216,19 +216,19 @@ def _words(row: Fields, columns: Columns, role: str) -> Any:
     return value
 
 
-def _pictures(row: Fields, columns: Columns, enclosure: Enclosure) -> Pictures:
-    """All pictures of the row's picture columns, in order; an empty cell holds none."""
-    cells = [row[column] for column in columns["picture"]]
+def _images(row: Fields, columns: Columns, sandbox: Sandbox) -> Images:
+    """All images of the row's image columns, in order; an empty cell holds none."""
+    cells = [row[column] for column in columns["image"]]
     flat = [one for cell in cells for one in (cell if isinstance(cell, list) else [cell])]
-    return [enclosure.picture(one) for one in flat if one is not None and one != ""]
+    return [sandbox.image(one) for one in flat if one is not None and one != ""]
 
 
-def _named(pictures: Pictures) -> dict[str, bytes]:
-    """Pictures by extension, so that their order is that of their names."""
-    if len(pictures) == 1:
-        return dict(pictures)
-    digits = len(str(len(pictures)))
-    return {f"{n:0{digits}d}.{extension}": file for n, (extension, file) in enumerate(pictures)}
+def _named(images: Images) -> dict[str, bytes]:
+    """Images by extension, so that their order is that of their names."""
+    if len(images) == 1:
+        return dict(images)
+    digits = len(str(len(images)))
+    return {f"{n:0{digits}d}.{extension}": file for n, (extension, file) in enumerate(images)}
 
 
 def _json(fields: dict[str, Any]) -> dict[str, bytes]:

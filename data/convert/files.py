@@ -2,15 +2,15 @@
 
 In: a path, or hf:NAME. Out: a `Table` of rows, each its fields by name, or the error that it is.
 
-    folder    files of one stem are a row: a picture and its words, caption.txt or fields.json.
+    folder    files of one stem are a row: a image and its words, caption.txt or fields.json.
               `a.before.png`, `a.after.png` and `a.txt` are an edit; `a.0.png`, `a.1.png` and
-              `a.json` several pictures. A folder without pictures: each .txt and .md is a text
+              `a.json` several images. A folder without images: each .txt and .md is a text
     CSV, TSV  UTF-8, the first line names the columns
     JSON      an object a line, or one list of objects
     Arrow     parquet, a folder of `save_to_disk`, hf:NAME: see arrow.py
 
-Nothing is opened here but the table itself: pictures are paths, and texts beside pictures are read
-through an `Enclosure`.
+Nothing is opened here but the table itself: images are paths, and texts beside images are read
+through an `Sandbox`.
 """
 
 import csv
@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..formats import PICTURES, SampleError
-from .sandbox import Enclosure
+from ..formats import IMAGES, SampleError
+from .sandbox import Sandbox
 
 Fields = dict[str, Any]
 Rows = Iterator[tuple[int, Fields | SampleError]]  # with the position behind each
@@ -34,12 +34,12 @@ JSONS = (".jsonl", ".ndjson", ".json")
 TEXTS = (".txt", ".md")
 HUB = "hf:"
 KINDS = (
-    "a folder of pictures or texts, .csv, .tsv, .jsonl, .json, .parquet, "
+    "a folder of images or texts, .csv, .tsv, .jsonl, .json, .parquet, "
     f"a folder of save_to_disk, or {HUB}NAME[:SPLIT]"
 )
 LONGEST_CELL = 1 << 28  # characters; the csv module's own limit is 131,072
 UNDECODED = re.compile("[\udc80-\udcff]")
-ROLE = re.compile(r"\.(before|after|\d+)$")  # behind the stem of one of several pictures
+ROLE = re.compile(r"\.(before|after|\d+)$")  # behind the stem of one of several images
 
 
 @dataclass(frozen=True)
@@ -52,29 +52,29 @@ class Table:
     """What the positions run up to: rows, files or bytes."""
     names: tuple[str, ...] | None
     """The columns; None where each row has its own."""
-    pictures: Path
-    """The folder to which paths of pictures are relative, and which they must not leave."""
+    images: Path
+    """The folder to which paths of images are relative, and which they must not leave."""
     typed: tuple[str, ...] = ()
-    """The columns that are pictures by their type."""
+    """The columns that are images by their type."""
     note: str = ""
     """What of the source is no row, in words."""
 
 
-def open_table(source: str, pictures: Path | None = None) -> Table:
+def open_table(source: str, images: Path | None = None) -> Table:
     """The table in a file or folder; ValueError when it is none.
 
-    `pictures` None: paths are relative to the file's folder.
+    `images` None: paths are relative to the file's folder.
     """
     from .arrow import arrow_table, is_arrow
 
     path = Path(source)
     if source.startswith(HUB) or is_arrow(path):
-        return arrow_table(source, pictures)
+        return arrow_table(source, images)
     if path.is_dir():
-        return _folder(source, pictures or path)
+        return _folder(source, images or path)
     if not path.is_file():
         raise ValueError(f"there is no {source}: give {KINDS}")
-    folder, suffix = pictures or path.parent, path.suffix.lower()
+    folder, suffix = images or path.parent, path.suffix.lower()
     if suffix in DELIMITERS:
         return _delimited(source, folder, DELIMITERS[suffix])
     if suffix in JSONS:
@@ -103,7 +103,7 @@ def _lines(source: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
                     yield raw.tell(), cells
         except csv.Error as error:
             where = f"{source}, line {reader.line_num}"
-            raise ValueError(f"{where}: {error}; mend the quotes there and run again") from error
+            raise ValueError(f"{where}: {error}; fix the quotes there and run again") from error
 
 
 def _cells(lines: Iterator[tuple[int, list[str]]], names: list[str]) -> Rows:
@@ -157,26 +157,24 @@ def _fields(value: Any) -> Fields | SampleError:
 
 
 def _folder(source: str, folder: Path) -> Table:
-    """Pictures with their words, else texts."""
-    enclosure = Enclosure(Path(source))
+    """Images with their words, else texts."""
+    sandbox = Sandbox(Path(source))
     files = _files(Path(source))
     words = {file for file in files if Path(file).suffix.lower() in (".json", *TEXTS)}
     groups: dict[str, list[str]] = {}
     for file in files:
-        if Path(file).suffix.lower().removeprefix(".") in PICTURES[:-1]:  # the last: codes
+        if Path(file).suffix.lower().removeprefix(".") in IMAGES[:-1]:  # the last: codes
             groups.setdefault(_stem(file, words), []).append(file)
     if groups:
-        rows = (_pair(stem, group, words, enclosure) for stem, group in groups.items())
+        rows = (_pair(stem, group, words, sandbox) for stem, group in groups.items())
         used = {f"{stem}{suffix}" for stem in groups for suffix in (".txt", ".json")}
         lone = len(words - used)
-        note = f"{lone} files of text without a picture are left out" if lone else ""
+        note = f"{lone} files of text without a image are left out" if lone else ""
         return Table(source, _counted(rows), len(groups), None, folder, note=note)
     texts = [file for file in files if Path(file).suffix.lower() in TEXTS]
     if not texts:
-        raise ValueError(f"{source} holds no pictures and no texts ({', '.join(TEXTS)}): {KINDS}")
-    return Table(
-        source, _counted(_text(file, enclosure) for file in texts), len(texts), None, folder
-    )
+        raise ValueError(f"{source} holds no images and no texts ({', '.join(TEXTS)}): {KINDS}")
+    return Table(source, _counted(_text(file, sandbox) for file in texts), len(texts), None, folder)
 
 
 def _files(folder: Path) -> list[str]:
@@ -189,47 +187,45 @@ def _files(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def _stem(picture: str, words: Collection[str]) -> str:
-    """What a picture's words are named: its own stem, or that without .before, .after or .0."""
-    own = picture.rpartition(".")[0]
+def _stem(image: str, words: Collection[str]) -> str:
+    """What a image's words are named: its own stem, or that without .before, .after or .0."""
+    own = image.rpartition(".")[0]
     if f"{own}.txt" in words or f"{own}.json" in words:
         return own
     return ROLE.sub("", own)
 
 
 def _pair(
-    stem: str, pictures: list[str], words: Collection[str], enclosure: Enclosure
+    stem: str, images: list[str], words: Collection[str], sandbox: Sandbox
 ) -> Fields | SampleError:
-    """The row of pictures with their words: the fields of .json, and .txt as the caption."""
+    """The row of images with their words: the fields of .json, and .txt as the caption."""
     try:
         fields: Fields = {}
         if f"{stem}.json" in words:
-            read = _object(enclosure.read(f"{stem}.json"))
+            read = _object(sandbox.read(f"{stem}.json"))
             if isinstance(read, SampleError):
                 return read
             fields = read
-        parts = {
-            picture.rpartition(".")[0].removeprefix(f"{stem}."): picture for picture in pictures
-        }
+        parts = {image.rpartition(".")[0].removeprefix(f"{stem}."): image for image in images}
         is_edit = {"before", "after"} <= set(parts)
         if f"{stem}.txt" in words:
-            fields["instruction" if is_edit else "caption"] = enclosure.text(f"{stem}.txt").strip()
+            fields["instruction" if is_edit else "caption"] = sandbox.text(f"{stem}.txt").strip()
         if not fields:
-            return SampleError("no words", f"{pictures[0]}: no {stem}.txt or .json lies beside it")
+            return SampleError("no words", f"{images[0]}: no {stem}.txt or .json lies beside it")
         shown = {"before": parts["before"], "after": parts["after"]} if is_edit else {}
-        return {**fields, **(shown or {"image": sorted(pictures, key=_order)})}
+        return {**fields, **(shown or {"image": sorted(images, key=_order)})}
     except SampleError as error:
         return error
 
 
-def _order(picture: str) -> tuple[int, str]:
-    number = re.search(r"\.(\d+)\.\w+$", picture)
-    return int(number.group(1)) if number else -1, picture
+def _order(image: str) -> tuple[int, str]:
+    number = re.search(r"\.(\d+)\.\w+$", image)
+    return int(number.group(1)) if number else -1, image
 
 
-def _text(file: str, enclosure: Enclosure) -> Fields | SampleError:
+def _text(file: str, sandbox: Sandbox) -> Fields | SampleError:
     try:
-        return {"text": enclosure.text(file)}
+        return {"text": sandbox.text(file)}
     except SampleError as error:
         return error
 

@@ -1,7 +1,7 @@
 """The files that a stranger's data may name: those inside one folder.
 
-In: a picture or a text as a row names it: a path, or its bytes. Out: its contents, the header of a
-picture checked. A URL, and a path that leads out of the folder (absolute, by `..` or by a link), is
+In: a image or a text as a row names it: a path, or its bytes. Out: its contents, the header of a
+image checked. A URL, and a path that leads out of the folder (absolute, by `..` or by a link), is
 refused: or else a downloaded table could put any file of this machine into the training data.
 """
 
@@ -9,19 +9,19 @@ import re
 from pathlib import Path
 from typing import Any
 
-from unimodal.tokenizer.pixels import PictureError, picture_size
+from unimodal.tokenizer.pixels import ImageError, image_size
 
 from ..formats import SampleError
 
 URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*://|data:|//)")
-MOST_BYTES = 1 << 28  # of one file; 64 million pixels of three bytes are fewer
+MAX_BYTES = 1 << 28  # of one file; 64 million pixels of three bytes are fewer
 EXTENSIONS = {
     b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp",
     b"II*\0": "tif", b"MM\0*": "tif",
 }  # fmt: skip
 
 
-class Enclosure:
+class Sandbox:
     """Reads files inside a folder, and no others."""
 
     def __init__(self, folder: Path) -> None:
@@ -33,8 +33,8 @@ class Enclosure:
         try:
             if not path.is_file():
                 raise SampleError("missing file", f"{name}: there is no such file in {self.folder}")
-            if path.stat().st_size > MOST_BYTES:
-                raise SampleError("too large", f"{name}: more than {MOST_BYTES >> 20} MiB")
+            if path.stat().st_size > MAX_BYTES:
+                raise SampleError("too large", f"{name}: more than {MAX_BYTES >> 20} MiB")
         except OSError as error:
             raise SampleError("missing file", f"{name!r:.80}: {error.strerror}") from error
         try:
@@ -49,17 +49,17 @@ class Enclosure:
         except UnicodeDecodeError as error:
             raise SampleError("no UTF-8", f"{name} is no UTF-8: {error}") from error
 
-    def picture(self, value: Any) -> tuple[str, bytes]:
-        """(extension, contents) of a picture, unchanged: of a path, bytes, or {"bytes", "path"}.
+    def image(self, value: Any) -> tuple[str, bytes]:
+        """(extension, contents) of a image, unchanged: of a path, bytes, or {"bytes", "path"}.
 
         The extension says what the file is, whatever its name says.
         """
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if isinstance(value, bytes):
-            return _checked("the picture", value)
+            return _checked("the image", value)
         if not isinstance(value, str):
-            raise SampleError("bad picture", f"a picture is a path or bytes, not {value!r:.80}")
+            raise SampleError("bad image", f"a image is a path or bytes, not {value!r:.80}")
         return _checked(value, self.read(value))
 
     def _inside(self, name: str) -> Path:
@@ -72,14 +72,14 @@ class Enclosure:
         except (OSError, ValueError, RuntimeError) as error:  # a null byte, a loop of links
             raise SampleError("missing file", f"{name!r:.80} is no path: {error}") from error
         if not path.is_relative_to(self.folder):
-            allowed = f"only files inside {self.folder} are read (see --pictures)"
+            allowed = f"only files inside {self.folder} are read (see --images)"
             raise SampleError("outside", f"{name!r:.200} leads out of the folder: {allowed}")
         return path
 
 
 def _checked(name: str, content: bytes) -> tuple[str, bytes]:
     try:
-        picture_size(content)
-    except PictureError as error:
-        raise SampleError("bad picture", f"{name}: {error}") from error
+        image_size(content)
+    except ImageError as error:
+        raise SampleError("bad image", f"{name}: {error}") from error
     return next(word for head, word in EXTENSIONS.items() if content.startswith(head)), content

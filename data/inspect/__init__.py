@@ -1,1 +1,1 @@
-"""What shards hold, in numbers and pictures."""
+"""What shards hold, in numbers and images."""

@@ -1,4 +1,4 @@
-"""Numbers as pictures: histograms, bars and a scatter of sizes, drawn with Pillow alone.
+"""Numbers as images: histograms, bars and a scatter of sizes, drawn with Pillow alone.
 
 Every chart has a title and says so where there is nothing to show. Charts are SIZE pixels large,
 with named axes and round numbers on them; bars are as wide, and as high as they need.
@@ -14,7 +14,7 @@ SIZE = (800, 480)  # pixels
 LEFT, TOP, RIGHT, BOTTOM = 80, 92, 770, 410  # of the area inside the axes
 LEGEND = 190  # pixels beside a scatter
 BINS = 80  # at most
-MOST_BARS, BAR_HEIGHT = 12, 30
+MAX_BARS, BAR_HEIGHT = 12, 30
 INK, GREY, GRID = (30, 30, 30), (110, 110, 110), (225, 225, 225)
 BAR, MARK = (66, 110, 180), (200, 80, 30)
 LEAST_BINS = 11
@@ -119,11 +119,11 @@ def _round_up(most: int, parts: int) -> int:
 
 def bars(counts: Mapping[str, int], title: str) -> Image.Image:
     """A bar for each name, the longest first, with its name and count."""
-    chart = Chart(title, TOP + BAR_HEIGHT * min(len(counts) + 1, MOST_BARS + 1))
+    chart = Chart(title, TOP + BAR_HEIGHT * min(len(counts) + 1, MAX_BARS + 1))
     if not counts:
         return chart.nothing()
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    shown = [(_short(name), count) for name, count in ordered[:MOST_BARS]]
+    shown = [(_short(name), count) for name, count in ordered[:MAX_BARS]]
     most = max(shown[0][1], 1)
     begin = LEFT / 2 + max(chart.width(name) for name, _ in shown) + 10
     room = RIGHT - begin - chart.width(f"{most:,}") - 6
@@ -133,9 +133,9 @@ def bars(counts: Mapping[str, int], title: str) -> Image.Image:
         chart.draw.rectangle((begin, top + 4, end, top + BAR_HEIGHT - 4), BAR)
         chart.text((begin - 10, middle), name, anchor="rm")
         chart.text((end + 6, middle), f"{count:,}", anchor="lm")
-    if rest := ordered[MOST_BARS:]:
+    if rest := ordered[MAX_BARS:]:
         words = f"and {len(rest):,} more, {sum(count for _, count in rest):,} in all"
-        chart.text((begin, TOP - 32 + MOST_BARS * BAR_HEIGHT + 12), words, GREY)
+        chart.text((begin, TOP - 32 + MAX_BARS * BAR_HEIGHT + 12), words, GREY)
     return chart.image
 
 
@@ -145,7 +145,7 @@ def _short(name: str, most: int = 40) -> str:
 
 
 def scatter(sizes: Mapping[tuple[int, int], int], title: str) -> Image.Image:
-    """Pictures by width and height: the larger a dot, the more; the most frequent are listed."""
+    """Images by width and height: the larger a dot, the more; the most frequent are listed."""
     chart = Chart(title)
     if not sizes:
         return chart.nothing()
@@ -168,10 +168,10 @@ def scatter(sizes: Mapping[tuple[int, int], int], title: str) -> Image.Image:
 
 def _list(chart: Chart, sizes: Mapping[tuple[int, int], int], x: float) -> None:
     ordered = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
-    lines = [f"{width} x {height}: {count:,}" for (width, height), count in ordered[:MOST_BARS]]
-    if len(ordered) > MOST_BARS:
-        rest = sum(count for _, count in ordered[MOST_BARS:])
-        lines.append(f"{len(ordered) - MOST_BARS:,} other sizes: {rest:,}")
-    chart.text((x, TOP), "pictures by size")
+    lines = [f"{width} x {height}: {count:,}" for (width, height), count in ordered[:MAX_BARS]]
+    if len(ordered) > MAX_BARS:
+        rest = sum(count for _, count in ordered[MAX_BARS:])
+        lines.append(f"{len(ordered) - MAX_BARS:,} other sizes: {rest:,}")
+    chart.text((x, TOP), "images by size")
     for number, line in enumerate(lines, start=1):
         chart.text((x, TOP + 8 + 20 * number), line, GREY)

@@ -9,9 +9,9 @@ import click
 if TYPE_CHECKING:
     from unimodal.bundle import Model
 
-    from ..estimator import Ruler
+    from ..estimator import LengthEstimator
 
-SHOWN_SIZES = 8  # of pictures in the table; the JSON has more
+SHOWN_SIZES = 8  # of images in the table; the JSON has more
 
 
 @click.command()
@@ -30,35 +30,35 @@ SHOWN_SIZES = 8  # of pictures in the table; the JSON has more
     help="On the contact sheet of --output.",
 )
 @click.option(
-    "--area",
+    "--target-pixels",
     type=click.IntRange(1),
-    help="Pixels to about which pictures are resized and cropped [default: the model's drawings].",
+    help="Pixels to about which images are resized and cropped [default: the model's drawings].",
 )
 @click.option(
-    "--widest",
+    "--max-aspect-ratio",
     type=click.FloatRange(1),
     default=4.0,
     show_default=True,
-    help="The largest ratio of a picture's sides; 1: squares alone.",
+    help="The largest ratio of a image's sides; 1: squares alone.",
 )
 @click.option(
-    "--row-length",
+    "--sequence-length",
     type=click.IntRange(16),
     default=1024,
     show_default=True,
-    help="Positions of a packed row; longer documents are split.",
+    help="Positions of a packed row; longer documents are cut.",
 )
 def inspect(
     shards: str,
     as_json: bool,
     output: Path | None,
     samples: int,
-    area: int | None,
-    widest: float,
-    row_length: int,
+    target_pixels: int | None,
+    max_aspect_ratio: float,
+    sequence_length: int,
 ) -> None:
-    """Say what SHARDS hold, before anything is trained on them: forms, bad samples, sizes of
-    pictures, lengths of texts, tokens, and how full packed rows are.
+    """Say what SHARDS hold, before anything is trained on them: formats, bad samples, sizes of
+    images, lengths of texts, tokens, and how full packed rows are.
 
     SHARDS is a folder, one .tar file, a URL, or `pipe:` and a command; {000..123} stands for that
     many numbers. A document is a sample, or a piece of one that is longer than a row. Tokens are
@@ -66,8 +66,8 @@ def inspect(
 
     \b
     unimodal data inspect shards/train
-    unimodal data inspect shards/photos --area 65536 --widest 2 --output look
-    unimodal data inspect 'shards/{000..015}.tar' --row-length 4096 --json | tail -n 1 > data.json
+    unimodal data inspect shards/photos --target-pixels 65536 --max-aspect-ratio 2 --output look
+    unimodal data inspect 'shards/{000..015}.tar' --sequence-length 4096 --json | tail -n 1 > data.json
     """
     from unimodal import bundle
 
@@ -77,7 +77,7 @@ def inspect(
 
     paths = local_shards(shards)
     model = bundle.load()
-    found = inspected(paths, _ruler(model, area, widest, row_length))
+    found = inspected(paths, _ruler(model, target_pixels, max_aspect_ratio, sequence_length))
     numbers = summary(found)
     _print(numbers)
     if output is not None:
@@ -89,16 +89,18 @@ def inspect(
         click.echo(json.dumps(numbers))
 
 
-def _ruler(model: "Model", area: int | None, widest: float, row_length: int) -> "Ruler":
+def _ruler(
+    model: "Model", target_pixels: int | None, max_aspect_ratio: float, sequence_length: int
+) -> "LengthEstimator":
     """How documents are measured; ValueError for settings that cannot be."""
-    from ..estimator import Ruler
+    from ..estimator import LengthEstimator
     from ..sizes import of_canvas
 
     patch = model.tokenizer.patch
-    rule = of_canvas(model.canvas, patch, area, widest)
+    rule = of_canvas(model.canvas, patch, target_pixels, max_aspect_ratio)
     if rule.problems():
         raise ValueError("; ".join(f"--{problem}" for problem in rule.problems()))
-    return Ruler(model.sequencer, row_length, patch, rule)
+    return LengthEstimator(model.sequencer, sequence_length, patch, rule)
 
 
 def _print(numbers: dict[str, Any]) -> None:
@@ -129,11 +131,11 @@ def _counts(numbers: dict[str, Any]) -> Any:
     lines = {
         "shards": f"{numbers['shards']:,}, {numbers['bytes']:,} bytes",
         "samples": f"{numbers['samples']:,}, {bad:,} bad, {numbers['empty']:,} empty",
-        "documents": f"{numbers['documents']:,}, {numbers['split']:,} samples in several pieces",
+        "documents": f"{numbers['documents']:,}, {numbers['cut']:,} samples in several pieces",
         "left out": _listed(numbers["left_out"]),
-        "forms": _listed(numbers["forms"]),
-        "pictures": _pictures(numbers["pictures"]),
-        "sizes": _sizes(numbers["pictures"]),
+        "formats": _listed(numbers["formats"]),
+        "images": _images(numbers["images"]),
+        "sizes": _sizes(numbers["images"]),
         "tokens": _tokens(numbers["tokens"]),
         "rows": _rows(numbers["rows"]),
     }
@@ -146,17 +148,14 @@ def _listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"
 
 
-def _pictures(pictures: dict[str, Any]) -> str:
-    return (
-        f"{pictures['count']:,}, {pictures['codes']:,} as codes, "
-        f"{pictures['unreadable']:,} unreadable"
-    )
+def _images(images: dict[str, Any]) -> str:
+    return f"{images['count']:,}, {images['codes']:,} as codes, {images['unreadable']:,} unreadable"
 
 
-def _sizes(pictures: dict[str, Any]) -> str:
-    shown = pictures["sizes"][:SHOWN_SIZES]
+def _sizes(images: dict[str, Any]) -> str:
+    shown = images["sizes"][:SHOWN_SIZES]
     words = [f"{width} x {height}: {count:,}" for width, height, count in shown]
-    others = pictures["different_sizes"] - len(shown)
+    others = images["different_sizes"] - len(shown)
     return ", ".join([*words, *([f"{others:,} other sizes"] if others else [])]) or "none"
 
 
@@ -184,9 +183,9 @@ def _spreads(numbers: dict[str, Any]) -> Any:
         "positions a document": numbers["positions"],
         "text tokens a document": numbers["text"]["tokens"],
         "characters a document": numbers["text"]["characters"],
-        "picture width": numbers["pictures"]["width"],
-        "picture height": numbers["pictures"]["height"],
-        "picture pixels": numbers["pictures"]["pixels"],
+        "image width": numbers["images"]["width"],
+        "image height": numbers["images"]["height"],
+        "image pixels": numbers["images"]["pixels"],
     }
     for name, spread in lines.items():
         if spread is not None:

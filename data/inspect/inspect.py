@@ -1,10 +1,11 @@
 """What shards hold, in numbers: to be looked at before anything is trained on them.
 
-In: shards and a Ruler. Out: an `Inspection`; `summary` puts all of it into one JSON object.
+In: shards and a LengthEstimator. Out: an `Inspection`; `summary` puts all of it into one JSON
+object.
 
 1. The index of lengths (lengths.py) says what became of each sample and how many positions it
    takes. It is the one that training reads, so what is measured here is not measured again there.
-2. One pass over the samples adds what the index does not know: the sizes of pictures, from their
+2. One pass over the samples adds what the index does not know: the sizes of images, from their
    headers, and the characters and markers of texts. No pixel is decoded, no text tokenized.
 
 A document is what takes a place in a row: a sample, or a piece of one that is longer than a row.
@@ -25,20 +26,19 @@ from rich.console import Console
 from rich.progress import Progress
 
 from unimodal.document import Document, Text
-from unimodal.tokenizer.pixels import PictureError, picture_size
+from unimodal.tokenizer.pixels import ImageError, image_size
 
 from .. import codes_member as codes
-from .. import formats as forms
-from .. import order
-from ..estimator import RECORD, Ruler, measure_shard
+from .. import formats, order
+from ..cutting import Cut, piece
+from ..estimator import RECORD, LengthEstimator, measure_shard
 from ..formats import Sample
 from ..lengths import Bad, Lengths, measure
 from ..packing import pack
 from ..shards import Shard
-from ..splitting import Cut, piece
 
 EXAMPLES = 3  # bad samples of each reason that are named
-MOST_SIZES = 50  # of pictures that are listed; the others are counted
+MAX_SIZES = 50  # of images that are listed; the others are counted
 WINDOW_ROWS = 1024  # about as many are packed together, as in training
 UNUSABLE = "unusable shard"  # the reason of a shard that gives no samples at all
 LEFT_OUT = "left out: "  # how notes of the index begin that tell what fits no row
@@ -57,7 +57,7 @@ class Inspection:
     """What was found in shards."""
 
     paths: Sequence[Path]
-    ruler: Ruler
+    estimator: LengthEstimator
     held: list[Held] = field(default_factory=list)
     """Of each shard, in order."""
     notes: Counter[str] = field(default_factory=Counter)
@@ -69,15 +69,15 @@ class Inspection:
     examples: dict[str, list[Bad]] = field(default_factory=dict)
     """The first bad samples of each reason."""
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    """Pictures by (width, height), those of bad samples too."""
+    """Images by (width, height), those of bad samples too."""
     codes: int = 0
-    """Pictures that are codes."""
+    """Images that are codes."""
     unreadable: int = 0
-    """Pictures whose header gives no size that can be used."""
+    """Images whose header gives no size that can be used."""
     characters: list[int] = field(default_factory=list)
     """Of the texts of each document."""
     markers: list[int] = field(default_factory=list)
-    """Positions of each document that are neither text nor picture."""
+    """Positions of each document that are neither text nor image."""
 
     @property
     def positions_n(self) -> np.ndarray:
@@ -85,14 +85,14 @@ class Inspection:
         return self._records()["lengths"][:, 0].astype(np.int64)
 
     @property
-    def pictures_n(self) -> np.ndarray:
-        """Positions of pictures in each document."""
-        return self._records()["pictures"].astype(np.int64)
+    def images_n(self) -> np.ndarray:
+        """Positions of images in each document."""
+        return self._records()["images"].astype(np.int64)
 
     @property
     def text_n(self) -> np.ndarray:
-        """Text tokens of each document: all that is neither picture nor marker."""
-        return self.positions_n - self.pictures_n - np.array(self.markers, np.int64)
+        """Text tokens of each document: all that is neither image nor marker."""
+        return self.positions_n - self.images_n - np.array(self.markers, np.int64)
 
     def _records(self) -> np.ndarray:
         return np.concatenate([np.empty(0, RECORD), *(held.records_n for held in self.held)])
@@ -107,11 +107,11 @@ class Inspection:
                 examples.append(bad)
 
 
-def inspect(paths: Sequence[Path], ruler: Ruler) -> Inspection:
+def inspect(paths: Sequence[Path], estimator: LengthEstimator) -> Inspection:
     """Look at every sample of these shards, with a progress bar on standard error."""
-    found = Inspection(paths, ruler)
+    found = Inspection(paths, estimator)
     try:
-        lengths = measure(paths, ruler, os.cpu_count() or 1)
+        lengths = measure(paths, estimator, os.cpu_count() or 1)
     except Exception:  # one shard is enough to break it: each is measured alone, and told of
         for path in _progress(paths, "measuring shards"):
             _take_alone(found, path)
@@ -141,7 +141,7 @@ def _take(found: Inspection, lengths: Lengths) -> None:
 def _take_alone(found: Inspection, path: Path) -> None:
     """Take what can be measured of one shard; of one that breaks it, why."""
     try:
-        measured = measure_shard(path, found.ruler)
+        measured = measure_shard(path, found.estimator)
     except Exception as error:  # nothing is hidden: it becomes a line of the report
         message = (
             str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
@@ -164,7 +164,7 @@ def _read(found: Inspection, path: Path, held: Held) -> None:
     at = 0
     for number in range(len(shard)):
         sample = shard.sample(number)
-        _count_pictures(found, sample)
+        _count_images(found, sample)
         begin = at
         while at < len(held.samples_n) and held.samples_n[at] == number:
             at += 1
@@ -172,20 +172,20 @@ def _read(found: Inspection, path: Path, held: Held) -> None:
             _count_texts(found, sample, held.records_n[begin:at]["cut"].tolist())
 
 
-def _count_pictures(found: Inspection, sample: Sample) -> None:
-    for name in sample.pictures:
+def _count_images(found: Inspection, sample: Sample) -> None:
+    for name in sample.images:
         if name.endswith(codes.EXTENSION):
             found.codes += 1
             continue
         try:
-            found.sizes[picture_size(sample.files[name])] += 1
-        except PictureError:
+            found.sizes[image_size(sample.files[name])] += 1
+        except ImageError:
             found.unreadable += 1
 
 
 def _count_texts(found: Inspection, sample: Sample, cuts: list[list[int]]) -> None:
     """Characters and markers of the documents that these cuts make of a sample."""
-    document = forms.document(sample, found.ruler.form or forms.recognised(sample))
+    document = formats.document(sample, found.estimator.format or formats.detect_format(sample))
     for cut in cuts:
         part = piece(document, Cut(*cut))
         found.characters.append(sum(len(p.text) for p in part.parts if isinstance(p, Text)))
@@ -193,7 +193,7 @@ def _count_texts(found: Inspection, sample: Sample, cuts: list[list[int]]) -> No
 
 
 def markers(document: Document) -> int:
-    """Positions of a document that are neither text nor picture: its ends and those of turns."""
+    """Positions of a document that are neither text nor image: its ends and those of turns."""
     return 2 + 2 * sum(1 for role, _ in document.turns() if role is not None)
 
 
@@ -203,20 +203,20 @@ def summary(found: Inspection) -> dict[str, Any]:
     has_text_n = text_n > 0
     characters_n = np.array(found.characters, np.int64)
     return {
-        "settings": _settings(found.ruler),
+        "settings": _settings(found.estimator),
         "shards": len(found.paths),
         "bytes": sum(path.stat().st_size for path in found.paths if path.exists()),
         "samples": found.notes["samples"],
         "documents": len(positions_n),
-        "forms": _named(found.notes, "form "),
+        "formats": _named(found.notes, "format "),
         "empty": found.notes["empty"],
-        "split": found.notes["split"],
+        "cut": found.notes["cut"],
         "left_out": _named(found.notes, LEFT_OUT),
         "bad": {
             reason: {"count": count, "first": [asdict(bad) for bad in found.examples[reason]]}
             for reason, count in found.reasons.most_common()
         },
-        "pictures": _pictures(found),
+        "images": _images(found),
         "text": {
             "documents": int(has_text_n.sum()),
             "characters": _spread(characters_n[has_text_n]),
@@ -224,17 +224,17 @@ def summary(found: Inspection) -> dict[str, Any]:
         },
         "tokens": _tokens(found),
         "positions": _spread(positions_n),
-        "rows": _rows(positions_n, found.ruler.row_length),
+        "rows": _rows(positions_n, found.estimator.sequence_length),
     }
 
 
-def _settings(ruler: Ruler) -> dict[str, Any]:
+def _settings(estimator: LengthEstimator) -> dict[str, Any]:
     return {
-        "row_length": ruler.row_length,
-        "area": ruler.pictures.area if ruler.pictures else None,
-        "widest": ruler.pictures.widest if ruler.pictures else None,
-        "text_tokenizer": ruler.sequencer.text.hash,
-        "image_tokenizer": ruler.sequencer.tokenizer_hash,
+        "sequence_length": estimator.sequence_length,
+        "target_pixels": estimator.images.target_pixels if estimator.images else None,
+        "max_aspect_ratio": estimator.images.max_aspect_ratio if estimator.images else None,
+        "text_tokenizer": estimator.sequencer.text.hash,
+        "image_tokenizer": estimator.sequencer.tokenizer_hash,
     }
 
 
@@ -247,7 +247,7 @@ def _named(notes: Counter[str], prefix: str) -> dict[str, int]:
     }
 
 
-def _pictures(found: Inspection) -> dict[str, Any]:
+def _images(found: Inspection) -> dict[str, Any]:
     sizes = sorted(found.sizes.items(), key=lambda item: (-item[1], item[0]))
     counts_n = np.array([count for _, count in sizes], np.int64)
     sides_n2 = np.array([size for size, _ in sizes], np.int64).reshape(-1, 2)
@@ -257,7 +257,7 @@ def _pictures(found: Inspection) -> dict[str, Any]:
         "codes": found.codes,
         "unreadable": found.unreadable,
         "different_sizes": len(sizes),
-        "sizes": [[width, height, count] for (width, height), count in sizes[:MOST_SIZES]],
+        "sizes": [[width, height, count] for (width, height), count in sizes[:MAX_SIZES]],
         "width": _spread(width_n),
         "height": _spread(height_n),
         "pixels": _spread(width_n * height_n),
@@ -281,7 +281,7 @@ def _tokens(found: Inspection) -> dict[str, Any]:
     """Positions by modality, and their shares."""
     counts = {
         "text": int(found.text_n.sum()),
-        "pictures": int(found.pictures_n.sum()),
+        "images": int(found.images_n.sum()),
         "markers": sum(found.markers),
     }
     total = sum(counts.values())
@@ -289,15 +289,17 @@ def _tokens(found: Inspection) -> dict[str, Any]:
     return {**counts, "total": total, "shares": shares}
 
 
-def _rows(positions_n: np.ndarray, row_length: int) -> dict[str, Any] | None:
+def _rows(positions_n: np.ndarray, sequence_length: int) -> dict[str, Any] | None:
     """How much of each slot is used, each document once: packed, and padded to the longest."""
     if not len(positions_n):
         return None
-    count = sum(len(pack(window, row_length)) for window in _windows(positions_n, row_length))
-    packed = float(positions_n.sum() / (count * row_length))
+    count = sum(
+        len(pack(window, sequence_length)) for window in _windows(positions_n, sequence_length)
+    )
+    packed = float(positions_n.sum() / (count * sequence_length))
     padded = float(positions_n.mean() / positions_n.max())
     return {
-        "length": row_length,
+        "length": sequence_length,
         "packed": count,
         "packed_fill": packed,
         "padded_fill": padded,
@@ -305,9 +307,9 @@ def _rows(positions_n: np.ndarray, row_length: int) -> dict[str, Any] | None:
     }
 
 
-def _windows(positions_n: np.ndarray, row_length: int) -> list[np.ndarray]:
+def _windows(positions_n: np.ndarray, sequence_length: int) -> list[np.ndarray]:
     """The documents in a random order, in windows that fill about WINDOW_ROWS rows each."""
     size = len(positions_n)
     shuffled_n = positions_n[order.permuted(np.arange(size), size, 0)]
-    starts_n = (shuffled_n.cumsum() - shuffled_n) // (WINDOW_ROWS * row_length)
+    starts_n = (shuffled_n.cumsum() - shuffled_n) // (WINDOW_ROWS * sequence_length)
     return np.split(shuffled_n, np.flatnonzero(np.diff(starts_n)) + 1)

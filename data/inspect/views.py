@@ -1,6 +1,6 @@
 """What an inspection shows to the eye: a contact sheet of samples, and charts of its numbers.
 
-In: an `Inspection`. Out: PNG files in a folder, by the names in VIEWS. A sample whose pictures turn
+In: an `Inspection`. Out: PNG files in a folder, by the names in VIEWS. A sample whose images turn
 out to be damaged is shown with the reason in their place.
 """
 
@@ -10,23 +10,23 @@ from unicodedata import combining, normalize
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image as PILImage
 
-from unimodal.document import Document, Part, Picture, Text
+from unimodal.document import Document, Image, Part, Text
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.pixels import to_images
 
-from .. import formats as forms
+from .. import formats
 from ..formats import Sample, SampleError, Stored
 from ..shards import Shard
 from ..sheet import sheet
 from .charts import SIZE, bars, histogram, scatter
 from .inspect import Inspection
 
-VIEWS = ("samples.png", "positions.png", "text_tokens.png", "picture_sizes.png", "bad.png")
-MOST_CHARACTERS = 500  # of a sample on the contact sheet
-MOST_PARTS = 8  # of a sample on it
-DRAWN_FORM = "caption"  # whose picture stands above its words, though they may come first
+VIEWS = ("samples.png", "positions.png", "text_tokens.png", "image_sizes.png", "bad.png")
+MAX_CHARACTERS = 500  # of a sample on the contact sheet
+MAX_PARTS = 8  # of a sample on it
+DRAWN_FORMAT = "caption"  # whose image stands above its words, though they may come first
 
 
 def write_views(
@@ -40,7 +40,7 @@ def write_views(
         sheet(shown) if shown else histogram([], "Samples", ""),
         histogram(found.positions_n, "Positions per document", "positions"),
         histogram(found.text_n[found.text_n > 0], "Text tokens per document with text", "tokens"),
-        scatter(found.sizes, "Picture sizes"),
+        scatter(found.sizes, "Image sizes"),
         _stacked(
             bars(found.reasons, "Bad samples by reason"), bars(by_shard, "Bad samples by shard")
         ),
@@ -51,8 +51,8 @@ def write_views(
     return paths
 
 
-def _stacked(first: Image.Image, second: Image.Image) -> Image.Image:
-    page = Image.new("RGB", (SIZE[0], first.height + second.height), "white")
+def _stacked(first: PILImage.Image, second: PILImage.Image) -> PILImage.Image:
+    page = PILImage.new("RGB", (SIZE[0], first.height + second.height), "white")
     page.paste(first)
     page.paste(second, (0, first.height))
     return page
@@ -72,35 +72,35 @@ def documents(found: Inspection, tokenizer: ImageTokenizer, count: int) -> Itera
     """What the contact sheet shows of each chosen sample."""
     for path, number in chosen(found, count):
         sample = Shard(path, []).sample(number)
-        form = found.ruler.form or forms.recognised(sample)
-        yield _shown(sample, form, path, tokenizer)
+        format = found.estimator.format or formats.detect_format(sample)
+        yield _shown(sample, format, path, tokenizer)
 
 
-def _shown(sample: Sample, form: str, path: Path, tokenizer: ImageTokenizer) -> Document:
-    """A sample's name, form and first parts, pictures opened and long texts cut."""
-    parts = list(forms.document(sample, form).parts)
-    if form == DRAWN_FORM:
+def _shown(sample: Sample, format: str, path: Path, tokenizer: ImageTokenizer) -> Document:
+    """A sample's name, format and first parts, images opened and long texts cut."""
+    parts = list(formats.document(sample, format).parts)
+    if format == DRAWN_FORMAT:
         parts.sort(key=lambda part: isinstance(part, Text))
     shown: list[Part] = []
-    room = MOST_CHARACTERS
-    for part in parts[:MOST_PARTS]:
+    room = MAX_CHARACTERS
+    for part in parts[:MAX_PARTS]:
         if room > 0:
             shown.append(_part(part, room, tokenizer))
         room -= len(part.text) if isinstance(part, Text) else 0
     more = [Text(f"({len(parts) - len(shown)} more)")] if len(parts) > len(shown) else []
-    name = _drawable(f"[{form}] {path.stem}, {sample.key}")
+    name = _drawable(f"[{format}] {path.stem}, {sample.key}")
     return Document((Text(name), *shown, *more))
 
 
 def _part(part: Part, room: int, tokenizer: ImageTokenizer) -> Part:
-    """A part as it is shown: at most `room` characters of a text, a picture's pixels."""
+    """A part as it is shown: at most `room` characters of a text, a image's pixels."""
     if isinstance(part, Text):
         cut = part.text if len(part.text) <= room else f"{part.text[:room].rstrip()} …"
         return Text(_drawable(cut), part.role)
-    assert isinstance(part, Stored), "nobody has opened the pictures of a sample yet"
+    assert isinstance(part, Stored), "nobody has opened the images of a sample yet"
     try:
-        picture = forms.as_it_is(part)
-        return picture if picture.codes is None else _decoded(picture, tokenizer)
+        image = formats.as_it_is(part)
+        return image if image.codes is None else _decoded(image, tokenizer)
     except SampleError as error:
         return Text(f"[{error}]")
 
@@ -112,8 +112,8 @@ def _drawable(text: str) -> str:
 
 
 @torch.no_grad()
-def _decoded(picture: Picture, tokenizer: ImageTokenizer) -> Picture:
+def _decoded(image: Image, tokenizer: ImageTokenizer) -> Image:
     """Codes as the pixels that they stand for."""
-    assert picture.codes is not None and picture.grid is not None
-    codes_1n1 = torch.from_numpy(picture.codes)[None, :, None]
-    return Picture(np.asarray(to_images(tokenizer.decode(codes_1n1, picture.grid))[0]))
+    assert image.codes is not None and image.grid is not None
+    codes_1n1 = torch.from_numpy(image.codes)[None, :, None]
+    return Image(np.asarray(to_images(tokenizer.decode(codes_1n1, image.grid))[0]))

@@ -1,13 +1,13 @@
 """Training conversations about scenes: drawing, describing, answering, editing and short stories.
 
-In: (seed, index). Out: a `Document` in turns of user and assistant, with rendered pictures. A pure
+In: (seed, index). Out: a `Document` in turns of user and assistant, with rendered images. A pure
 function of its arguments, so any worker can make any conversation; about 0.8 ms each.
 
 1. A kind is drawn by the weights of the `Mix`; every text comes from the phrasings that are not
-   held out, and no picture shows a held-out pair of looks.
+   held out, and no image shows a held-out pair of attributes.
 2. What the assistant says and draws is learned from with weight 1; what the user says and shows
    has the weights `asked_weight` and `seen_weight` of the Mix.
-3. 'it' in a further turn is the thing last spoken of.
+3. 'it' in a further turn is the object last spoken of.
 """
 
 import math
@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from unimodal.document import Document, Part, Picture, Text
+from unimodal.document import Document, Image, Part, Text
 
 from . import edits, questions
 from .phrasings import GREETINGS, STORIES
@@ -30,28 +30,28 @@ PART = 1  # of the generator: part 0 draws the scenes
 class Mix:
     """How often each kind of conversation comes (any sum), and the loss weights of its parts."""
 
-    draw: float = 0.42  # a request, its picture, and what follows
-    ask: float = 0.24  # a picture of the user's and questions about it
-    describe: float = 0.1  # a picture of the user's and its caption
-    edit: float = 0.18  # a picture of the user's, an instruction, its result, and what follows
+    draw: float = 0.42  # a request, its image, and what follows
+    ask: float = 0.24  # a image of the user's and questions about it
+    describe: float = 0.1  # a image of the user's and its caption
+    edit: float = 0.18  # a image of the user's, an instruction, its result, and what follows
     story: float = 0.05
     greet: float = 0.01
     extra: float = 0.2  # share of drawing requests beyond the six tasks
     follow: float = 0.3  # chance of each further turn, as long as there is one
-    most_follows: int = 2
+    max_follows: int = 2
     least_questions: int = 4
-    most_questions: int = 6
+    max_questions: int = 6
     asked_weight: float = 0.1  # loss weight of the user's words
-    seen_weight: float = 0.3  # loss weight of the user's pictures
+    seen_weight: float = 0.3  # loss weight of the user's images
 
     def __post_init__(self) -> None:
         wrong = [f.name for f in fields(self) if not 0 <= getattr(self, f.name) < math.inf]
         if wrong:
             raise ValueError(f"{', '.join(wrong)}: every field of a Mix is a number of at least 0")
-        if self.least_questions > self.most_questions:
+        if self.least_questions > self.max_questions:
             raise ValueError(
-                f"least_questions {self.least_questions} exceeds most_questions"
-                f" {self.most_questions}"
+                f"least_questions {self.least_questions} exceeds max_questions"
+                f" {self.max_questions}"
             )
         if sum(self.kinds().values()) <= 0:
             raise ValueError("a Mix needs at least one kind of conversation with a weight above 0")
@@ -64,7 +64,7 @@ class Mix:
 def conversation(
     seed: int, index: int, world: World = SMALL, canvas: int = 64, mix: Mix | None = None
 ) -> Document:
-    """The training conversation of (seed, index); pictures are uint8 (canvas, canvas, 3)."""
+    """The training conversation of (seed, index); images are uint8 (canvas, canvas, 3)."""
     talk = _Talk(seed, index, world, canvas, mix or Mix())
     weights = talk.mix.kinds()
     edges = np.cumsum(list(weights.values()))
@@ -74,7 +74,7 @@ def conversation(
 
 
 class _Talk:
-    """A conversation being written: its parts, the scene last shown and the thing spoken of."""
+    """A conversation being written: its parts, the scene last shown and the object spoken of."""
 
     def __init__(self, seed: int, index: int, world: World, canvas: int, mix: Mix) -> None:
         self.rng = generator(seed, index, PART)
@@ -83,7 +83,7 @@ class _Talk:
         self.scene: Scene | None = None
         self.subject: int | None = None
 
-    def look(self) -> Scene:
+    def attributes(self) -> Scene:
         """The scene of (seed, index), which the user is about to show."""
         self.scene = scene(self.seed, self.index, self.world, seen_only=True)
         return self.scene
@@ -94,26 +94,26 @@ class _Talk:
     def show(self, text: str) -> None:
         """The user shows the scene and says something, mostly in this order."""
         assert self.scene is not None, "there is nothing to show"
-        picture = self.picture(self.scene, "user", self.mix.seen_weight)
+        image = self.image(self.scene, "user", self.mix.seen_weight)
         self.user(text)
-        self.parts.insert(len(self.parts) - (self.rng.random() < 0.85), picture)
+        self.parts.insert(len(self.parts) - (self.rng.random() < 0.85), image)
 
     def reply(self, text: str) -> None:
         self.parts.append(Text(text, "assistant"))
 
     def draw(self, drawn: Scene) -> None:
         self.scene = drawn
-        self.parts.append(self.picture(drawn, "assistant", 1.0))
+        self.parts.append(self.image(drawn, "assistant", 1.0))
 
-    def picture(self, drawn: Scene, role: str, weight: float) -> Picture:
-        return Picture(pixels=render(drawn, self.canvas), role=role, weight=weight)
+    def image(self, drawn: Scene, role: str, weight: float) -> Image:
+        return Image(pixels=render(drawn, self.canvas), role=role, weight=weight)
 
     def chance(self, probability: float) -> bool:
         return bool(self.rng.random() < probability)
 
 
 def _draw(talk: _Talk) -> None:
-    """A request and its picture, and what follows."""
+    """A request and its image, and what follows."""
     _request_turn(talk)
     _follow(talk)
 
@@ -123,12 +123,12 @@ def _request_turn(talk: _Talk) -> None:
     talk.user(wanted.text)
     talk.draw(granted(wanted, talk.rng, talk.world, seen_only=True))
     is_one = sum(claim.count for claim in wanted.claims) == 1
-    talk.subject = 0 if is_one else None  # after several things, 'it' is none of them
+    talk.subject = 0 if is_one else None  # after several objects, 'it' is none of them
 
 
 def _follow(talk: _Talk) -> None:
-    """Further turns: mostly edits, or questions about the last picture, or another request."""
-    for _ in range(talk.mix.most_follows):
+    """Further turns: mostly edits, or questions about the last image, or another request."""
+    for _ in range(talk.mix.max_follows):
         if not talk.chance(talk.mix.follow):
             return
         turn = pick(talk.rng, (_edit_turn, _edit_turn, _edit_turn, _question_turn, _request_turn))
@@ -155,7 +155,7 @@ def _edit_turn(talk: _Talk) -> None:
 def _possible_edit(talk: _Talk, subject: int | None) -> edits.Edit | None:
     """An edit of the scene last shown, kinds that seldom find room being tried first more often.
 
-    None when nothing can be done, as with four equal things that nothing tells apart.
+    None when nothing can be done, as with four equal objects that nothing tells apart.
     """
     assert talk.scene is not None, "edits need a picture"
     # Weighted order: sorted by u^(1/w) (Efraimidis and Spirakis 2006)
@@ -182,9 +182,9 @@ _EDIT_WEIGHTS = {
 
 
 def _ask(talk: _Talk) -> None:
-    """A picture and several questions about it, each of another kind."""
-    low, high = talk.mix.least_questions, talk.mix.most_questions
-    drawn = talk.look()
+    """A image and several questions about it, each of another kind."""
+    low, high = talk.mix.least_questions, talk.mix.max_questions
+    drawn = talk.attributes()
     kinds = [questions.KINDS[k] for k in talk.rng.permutation(len(questions.KINDS))]
     found = [asked for kind in kinds if (asked := questions.ask(drawn, kind, talk.rng)) is not None]
     for k, asked in enumerate(found[: int(talk.rng.integers(low, high + 1))]):
@@ -196,7 +196,7 @@ def _ask(talk: _Talk) -> None:
 
 
 def _describe(talk: _Talk) -> None:
-    shown = talk.look()
+    shown = talk.attributes()
     talk.show(dressed(pick_phrasing(talk.rng, DESCRIBE, held_out=False)[1], talk.rng))
     talk.reply(caption(shown, talk.rng))
     if talk.chance(0.3):
@@ -204,8 +204,8 @@ def _describe(talk: _Talk) -> None:
 
 
 def _edit(talk: _Talk) -> None:
-    """A picture of the user's, an instruction, the edited picture, and sometimes more edits."""
-    is_one = len(talk.look().things) == 1
+    """A image of the user's, an instruction, the edited image, and sometimes more edits."""
+    is_one = len(talk.attributes().objects) == 1
     change = _possible_edit(talk, 0 if is_one and talk.chance(0.5) else None)
     if change is None:
         return _describe(talk)
@@ -216,7 +216,7 @@ def _edit(talk: _Talk) -> None:
 
 
 def _story(talk: _Talk) -> None:
-    """Once there was a thing, and then something happened to it: text and pictures in turn."""
+    """Once there was a object, and then something happened to it: text and images in turn."""
     wanted = request("colours", talk.rng)
     number = int(talk.rng.integers(2, 4))
     hero = noun(wanted.claims[0], talk.rng, vary=False)
@@ -232,14 +232,14 @@ def _story(talk: _Talk) -> None:
 
 
 def _event(talk: _Talk) -> tuple[str, Scene]:
-    """(text, scene): the first thing changes, or a friend comes."""
+    """(text, scene): the first object changes, or a friend comes."""
     assert talk.scene is not None, "a story begins with a picture"
     while True:
         kind = pick(talk.rng, ("recolour", "add", "resize"))
         change = edits.edit(talk.scene, kind, talk.rng, seen_only=True, world=talk.world, subject=0)
         if change is None:
             continue
-        hero, last = change.after.things[0], change.after.things[-1]
+        hero, last = change.after.objects[0], change.after.objects[-1]
         if kind == "recolour":
             return f"one day it turned {hero.colour}.", change.after
         if kind == "add":

@@ -2,7 +2,7 @@
 
 In: a seed, a number of scenes, a canvas. Out: one `Errors` for each kind of damage (blur, noise,
 JPEG); `python -m unimodal.data.damage --samples 1000` prints them as a table.
-Costs about 4 ms a picture and core at 64 pixels.
+Costs about 4 ms a image and core at 64 pixels.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from .world import LARGE, SMALL, Scene, generator, render, scene
 
 @dataclass(frozen=True)
 class Errors:
-    """How often the reader was right on `num_samples` pictures; unreadable counts as wrong."""
+    """How often the reader was right on `num_samples` images; unreadable counts as wrong."""
 
     damage: str
     num_samples: int
@@ -30,12 +30,12 @@ class Errors:
 
     @property
     def num_misread(self) -> int:
-        """Pictures read as another scene."""
+        """Images read as another scene."""
         return self.num_samples - self.num_right - self.num_unreadable
 
 
 def blurred(image_HW3: np.ndarray, sigma_px: float) -> np.ndarray:
-    """The picture (uint8) after a Gaussian blur; the border is repeated."""
+    """The image (uint8) after a Gaussian blur; the border is repeated."""
     reach = int(np.ceil(4 * sigma_px))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_px) ** 2)
     weights /= weights.sum()
@@ -47,22 +47,22 @@ def blurred(image_HW3: np.ndarray, sigma_px: float) -> np.ndarray:
 
 
 def noisy(image_HW3: np.ndarray, sigma: float, seed: int, index: int) -> np.ndarray:
-    """The picture (uint8) with normal noise of `sigma` levels of 255 on every value."""
+    """The image (uint8) with normal noise of `sigma` levels of 255 on every value."""
     noise_HW3 = sigma * generator(seed, index, part=1).standard_normal(image_HW3.shape)
     return (image_HW3 + noise_HW3 + 0.5).clip(0, 255).astype(np.uint8)
 
 
 def compressed(image_HW3: np.ndarray, quality: int) -> np.ndarray:
-    """The picture (uint8) after JPEG compression with chroma at half resolution."""
-    from unimodal.tokenizer.pixels import open_picture
+    """The image (uint8) after JPEG compression with chroma at half resolution."""
+    from unimodal.tokenizer.pixels import open_image
 
     file = BytesIO()
     Image.fromarray(image_HW3).save(file, "JPEG", quality=quality, subsampling="4:2:0")
-    return np.array(open_picture(file.getvalue()).image)
+    return np.array(open_image(file.getvalue()).image)
 
 
 def damages(seed: int) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
-    """Every damage measured: name -> function of (picture, index); the first is none."""
+    """Every damage measured: name -> function of (image, index); the first is none."""
     return {
         "none": lambda image, index: image,
         "blur, sigma 0.5 px": lambda image, index: blurred(image, 0.5),
@@ -88,9 +88,9 @@ def measure(num_samples: int, seed: int, canvas: int = 64) -> Iterator[Errors]:
         spent_s = 0.0
         for index in range(num_samples):
             truth = scene(seed, index, world)
-            picture = damage(render(truth, canvas), index)
+            image = damage(render(truth, canvas), index)
             start_s = process_time()
-            found = read_scene(picture)
+            found = read_scene(image)
             spent_s += process_time() - start_s
             num_unreadable += isinstance(found, Unreadable)
             num_right += isinstance(found, Scene) and same_scene(truth, found)

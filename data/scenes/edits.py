@@ -1,11 +1,11 @@
 """Edit instructions with the scene before and after, and the check that one was carried out.
 
 In: a `Scene`, a kind and a generator. Out: an `Edit`, or None when the scene allows no such edit;
-`done` says whether a scene read from a picture satisfies it with nothing else touched.
+`done` says whether a scene read from a image satisfies it with nothing else touched.
 
-1. The thing to change is named by a description that fits it alone, or it is 'it' (the subject).
+1. The object to change is named by a description that fits it alone, or it is 'it' (the subject).
 2. A change is drawn until the result is a valid scene: nothing overlaps, all inside the canvas.
-3. `done` matches things one to one: untouched ones keep their look and their centre (within 3/64
+3. `done` matches objects one to one: untouched ones keep their look and their centre (within 3/64
    of the canvas); the changed one must look as told and be where the instruction says.
 """
 
@@ -36,7 +36,7 @@ from .world import (
     SIZES,
     SMALL,
     Scene,
-    Thing,
+    SceneObject,
     World,
     fits,
     has_held_out_pair,
@@ -45,34 +45,34 @@ from .world import (
 KINDS = ("recolour", "add", "remove", "move", "swap", "resize")
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
 NUDGES = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-LEAST_NUDGE = 0.1  # of the canvas: a thing moved 'to the left' must go at least so far
-SAME_PLACE = 3 / 64  # of the canvas: an untouched thing's centre may stray so far
+LEAST_NUDGE = 0.1  # of the canvas: a object moved 'to the left' must go at least so far
+SAME_PLACE = 3 / 64  # of the canvas: an untouched object's centre may stray so far
 NUM_TRIES = 64  # places tried for one proposal of an edit
 NUM_PROPOSALS = 6
 
 
 @dataclass(frozen=True)
 class Spot:
-    """Where an instruction wants a thing; at most one of the fields is set, none means anywhere.
+    """Where an instruction wants a object; at most one of the fields is set, none means anywhere.
 
-    `zone`: one of PLACES; `relation` to the thing `anchor`; `nudge`: one of NUDGES, a
+    `zone`: one of PLACES; `relation` to the object `anchor`; `nudge`: one of NUDGES, a
     step away from `start`.
     """
 
     zone: str | None = None
     relation: str | None = None
-    anchor: Thing | None = None
+    anchor: SceneObject | None = None
     nudge: str | None = None
-    start: Thing | None = None
+    start: SceneObject | None = None
 
-    def holds(self, thing: Thing) -> bool:
-        """True when the thing is where it is wanted."""
+    def holds(self, obj: SceneObject) -> bool:
+        """True when the object is where it is wanted."""
         if self.zone is not None:
-            return is_in_place(thing, self.zone)
+            return is_in_place(obj, self.zone)
         if self.anchor is not None:
-            return self.relation in relations(thing, self.anchor)
+            return self.relation in relations(obj, self.anchor)
         if self.start is not None and self.nudge is not None:
-            dx, dy = thing.x - self.start.x, thing.y - self.start.y
+            dx, dy = obj.x - self.start.x, obj.y - self.start.y
             right, down = NUDGES[self.nudge]
             along, across = dx * right + dy * down, abs(dx * down) + abs(dy * right)
             return along >= LEAST_NUDGE - SAME_PLACE and across <= along
@@ -88,17 +88,17 @@ class Edit:
     phrasing: int  # index in EDITS[kind]
     before: Scene
     after: Scene
-    subject: int | None  # index in `after` of the thing last spoken of; None when it is gone
-    changed: int | None = None  # index in `after` of a thing that `spot` and `sizes` judge
+    subject: int | None  # index in `after` of the object last spoken of; None when it is gone
+    changed: int | None = None  # index in `after` of a object that `spot` and `sizes` judge
     spot: Spot = Spot()
-    sizes: tuple[str, ...] = ()  # that the changed thing may have; none: the one in `after`
+    sizes: tuple[str, ...] = ()  # that the changed object may have; none: the one in `after`
 
 
 @dataclass(frozen=True)
 class _Change:
-    """What a kind of edit proposes: the things after it, and words for the template's slots."""
+    """What a kind of edit proposes: the objects after it, and words for the template's slots."""
 
-    things: tuple[Thing, ...]
+    objects: tuple[SceneObject, ...]
     slots: dict[str, str]
     subject: int | None
     changed: int | None = None
@@ -117,15 +117,15 @@ def edit(
 ) -> Edit | None:
     """An edit of one of KINDS in held-out phrasings or the others; None when the scene allows none.
 
-    `seen_only`: the result shows no held-out pair of looks. `subject`: index of the thing to change
-    (for 'add': to add beside), which the instruction then calls 'it'. ValueError for an unknown
-    kind.
+    `seen_only`: the result shows no held-out pair of attributes. `subject`: index of the object to
+    change (for 'add': to add beside), which the instruction then calls 'it'. ValueError for an
+    unknown kind.
     """
     if kind not in KINDS:
         raise ValueError(f"no edit kind {kind!r}: one of {', '.join(KINDS)}")
     for _ in range(NUM_PROPOSALS):
         change = _CHANGERS[kind](scene, rng, subject, world)
-        if change is not None and not (seen_only and has_held_out_pair(change.things)):
+        if change is not None and not (seen_only and has_held_out_pair(change.objects)):
             break
     else:
         return None
@@ -133,7 +133,7 @@ def edit(
     instruction = template.format(**change.slots)
     if rng.random() < 0.5:
         instruction = instruction.replace("colour", "color")
-    after = Scene(scene.background, change.things)
+    after = Scene(scene.background, change.objects)
     return Edit(
         kind, dressed(instruction, rng), index, scene, after,
         change.subject, change.changed, change.spot, change.sizes,
@@ -142,36 +142,36 @@ def edit(
 
 def done(edit: Edit, read: Scene) -> bool:
     """True when the scene shows the instruction carried out and everything else left as it was."""
-    if read.background != edit.before.background or len(read.things) != len(edit.after.things):
+    if read.background != edit.before.background or len(read.objects) != len(edit.after.objects):
         return False
-    return _matched(edit, list(edit.after.things), list(read.things))
+    return _matched(edit, list(edit.after.objects), list(read.objects))
 
 
-def _matched(edit: Edit, wanted: list[Thing], found: list[Thing]) -> bool:
+def _matched(edit: Edit, wanted: list[SceneObject], found: list[SceneObject]) -> bool:
     if not wanted:
         return True
-    is_changed = edit.changed is not None and wanted[0] is edit.after.things[edit.changed]
+    is_changed = edit.changed is not None and wanted[0] is edit.after.objects[edit.changed]
     return any(
         _matched(edit, wanted[1:], found[:k] + found[k + 1 :])
-        for k, thing in enumerate(found)
-        if (_is_changed(edit, wanted[0], thing) if is_changed else _is_same(wanted[0], thing))
+        for k, obj in enumerate(found)
+        if (_is_changed(edit, wanted[0], obj) if is_changed else _is_same(wanted[0], obj))
     )
 
 
-def _is_same(wanted: Thing, found: Thing) -> bool:
-    same_look = (wanted.shape, wanted.colour, wanted.size) == (
+def _is_same(wanted: SceneObject, found: SceneObject) -> bool:
+    same_attributes = (wanted.shape, wanted.colour, wanted.size) == (
         found.shape,
         found.colour,
         found.size,
     )
-    return same_look and _is_near(wanted, found)
+    return same_attributes and _is_near(wanted, found)
 
 
-def _is_near(wanted: Thing, found: Thing) -> bool:
+def _is_near(wanted: SceneObject, found: SceneObject) -> bool:
     return bool(np.hypot(wanted.x - found.x, wanted.y - found.y) <= SAME_PLACE)
 
 
-def _is_changed(edit: Edit, wanted: Thing, found: Thing) -> bool:
+def _is_changed(edit: Edit, wanted: SceneObject, found: SceneObject) -> bool:
     if (wanted.shape, wanted.colour) != (found.shape, found.colour):
         return False
     if found.size not in (edit.sizes or (wanted.size,)):
@@ -182,18 +182,18 @@ def _is_changed(edit: Edit, wanted: Thing, found: Thing) -> bool:
 def _chosen(
     scene: Scene, rng: np.random.Generator, subject: int | None, without: str = ""
 ) -> tuple[int, str] | None:
-    """(index, words) of the thing to change: the subject as 'it', or any that can be named."""
+    """(index, words) of the object to change: the subject as 'it', or any that can be named."""
     if subject is not None:
         return subject, "it"
-    able = [k for k, thing in enumerate(scene.things) if referents(scene, thing, without)]
+    able = [k for k, obj in enumerate(scene.objects) if referents(scene, obj, without)]
     if not able:
         return None
     index = pick(rng, able)
-    return index, f"the {named(scene, scene.things[index], rng, without)}"
+    return index, f"the {named(scene, scene.objects[index], rng, without)}"
 
 
-def _with(things: Sequence[Thing], index: int, thing: Thing) -> tuple[Thing, ...]:
-    return (*things[:index], thing, *things[index + 1 :])
+def _with(objects: Sequence[SceneObject], index: int, obj: SceneObject) -> tuple[SceneObject, ...]:
+    return (*objects[:index], obj, *objects[index + 1 :])
 
 
 def _recolour(
@@ -203,10 +203,10 @@ def _recolour(
     if chosen is None:
         return None
     index, one = chosen
-    old = scene.things[index]
+    old = scene.objects[index]
     colour = pick(rng, [name for name in COLOURS if name != old.colour])
     slots = {"one": one, "colour": word_for(rng, COLOUR_WORDS[colour])}
-    return _Change(_with(scene.things, index, replace(old, colour=colour)), slots, index)
+    return _Change(_with(scene.objects, index, replace(old, colour=colour)), slots, index)
 
 
 def _resize(
@@ -217,8 +217,8 @@ def _resize(
     if chosen is None:
         return None
     index, one = chosen
-    old, names = scene.things[index], list(SIZES)
-    others = [*scene.things[:index], *scene.things[index + 1 :]]
+    old, names = scene.objects[index], list(SIZES)
+    others = [*scene.objects[:index], *scene.objects[index + 1 :]]
     free = [s for s in names if s != old.size and fits(replace(old, size=s), others)]
     if not free:
         return None
@@ -230,18 +230,18 @@ def _resize(
         sizes = tuple(names[at + 1 :] if is_bigger else names[:at])
     else:
         words, sizes = word_for(rng, SIZE_WORDS[new]), (new,)
-    things = _with(scene.things, index, replace(old, size=new))
-    return _Change(things, {"one": one, "size": words}, index, index, sizes=sizes)
+    objects = _with(scene.objects, index, replace(old, size=new))
+    return _Change(objects, {"one": one, "size": words}, index, index, sizes=sizes)
 
 
 def _remove(
     scene: Scene, rng: np.random.Generator, subject: int | None, world: World
 ) -> _Change | None:
     chosen = _chosen(scene, rng, subject)
-    if chosen is None or len(scene.things) < 2:
+    if chosen is None or len(scene.objects) < 2:
         return None
     index, one = chosen
-    return _Change((*scene.things[:index], *scene.things[index + 1 :]), {"one": one}, None)
+    return _Change((*scene.objects[:index], *scene.objects[index + 1 :]), {"one": one}, None)
 
 
 def _swap(
@@ -251,34 +251,36 @@ def _swap(
     if chosen is None:
         return None
     index, one = chosen
-    first = scene.things[index]
+    first = scene.objects[index]
     able = [
         k
-        for k, second in enumerate(scene.things)
-        if k != index and referents(scene, second) and _looks(second) != _looks(first)
+        for k, second in enumerate(scene.objects)
+        if k != index
+        and referents(scene, second)
+        and _attribute_sets(second) != _attribute_sets(first)
     ]
     if not able:
         return None
     other = pick(rng, able)
-    second = scene.things[other]
-    things = _with(scene.things, index, replace(first, x=second.x, y=second.y))
-    things = _with(things, other, replace(second, x=first.x, y=first.y))
-    if not all(fits(t, [o for o in things if o is not t]) for t in things):
+    second = scene.objects[other]
+    objects = _with(scene.objects, index, replace(first, x=second.x, y=second.y))
+    objects = _with(objects, other, replace(second, x=first.x, y=first.y))
+    if not all(fits(t, [o for o in objects if o is not t]) for t in objects):
         return None
     two = f"the {named(scene, second, rng)}"
     if subject is None and rng.random() < 0.5:
         one, two = two, one
-    return _Change(things, {"one": one, "two": two}, index)
+    return _Change(objects, {"one": one, "two": two}, index)
 
 
-def _looks(thing: Thing) -> tuple[str, str, str]:
-    return thing.shape, thing.colour, thing.size
+def _attribute_sets(obj: SceneObject) -> tuple[str, str, str]:
+    return obj.shape, obj.colour, obj.size
 
 
 def _add(
     scene: Scene, rng: np.random.Generator, subject: int | None, world: World
 ) -> _Change | None:
-    if len(scene.things) >= world.most_things:
+    if len(scene.objects) >= world.max_objects:
         return None
     shape, colour, size = (pick(rng, names) for names in (SHAPES, tuple(COLOURS), tuple(SIZES)))
     says_size = rng.random() < 0.4
@@ -286,14 +288,14 @@ def _add(
     if wanted is None:
         return None
     spot, words = wanted
-    thing = _placed((shape, colour, size), scene.things, spot, rng)
-    if thing is None:
+    obj = _placed((shape, colour, size), scene.objects, spot, rng)
+    if obj is None:
         return None
     sizes = (size,) if says_size else tuple(SIZES)
     new = noun(Claim(1, size if says_size else None, colour, shape), rng, vary=False)
-    index = len(scene.things)
+    index = len(scene.objects)
     slots = {"new": new, "spot": words and f" {words}"}
-    return _Change((*scene.things, thing), slots, index, index, spot, sizes)
+    return _Change((*scene.objects, obj), slots, index, index, spot, sizes)
 
 
 def _spot_to_add(
@@ -319,34 +321,37 @@ def _zone_spot(rng: np.random.Generator, before: Sequence[str]) -> tuple[Spot, s
 def _relation_spot(
     scene: Scene, rng: np.random.Generator, subject: int | None, moving: int | None = None
 ) -> tuple[Spot, str] | None:
-    """Beside the subject ('it'), or beside any thing that can be named and does not move."""
+    """Beside the subject ('it'), or beside any object that can be named and does not move."""
     chosen = (subject, "it") if subject is not None else None
     if chosen is None:
-        able = [k for k, t in enumerate(scene.things) if k != moving and referents(scene, t)]
+        able = [k for k, t in enumerate(scene.objects) if k != moving and referents(scene, t)]
         if not able:
             return None
         index = pick(rng, able)
-        chosen = index, f"the {named(scene, scene.things[index], rng)}"
+        chosen = index, f"the {named(scene, scene.objects[index], rng)}"
     relation = pick(rng, tuple(RELATION_WORDS))
     words = f"{pick(rng, RELATION_WORDS[relation])} {chosen[1]}"
-    return Spot(relation=relation, anchor=scene.things[chosen[0]]), words
+    return Spot(relation=relation, anchor=scene.objects[chosen[0]]), words
 
 
 def _placed(
-    look: tuple[str, str, str], others: Sequence[Thing], spot: Spot, rng: np.random.Generator
-) -> Thing | None:
-    """The thing at a free place, plainly where it is wanted; None when none is found."""
-    edge = SIZES[look[2]] / 2 + MARGIN
+    attributes: tuple[str, str, str],
+    others: Sequence[SceneObject],
+    spot: Spot,
+    rng: np.random.Generator,
+) -> SceneObject | None:
+    """The object at a free place, plainly where it is wanted; None when none is found."""
+    edge = SIZES[attributes[2]] / 2 + MARGIN
     (left, right), (top, bottom) = place_bounds(spot.zone) if spot.zone else ((0, 1), (0, 1))
     low, high = (max(left, edge), max(top, edge)), (min(right, 1 - edge), min(bottom, 1 - edge))
     if low[0] > high[0] or low[1] > high[1]:
         return None
     for x, y in rng.uniform(low, high, size=(NUM_TRIES, 2)).tolist():
-        thing = Thing(*look, x, y)
-        if spot.anchor is not None and stands(thing, spot.anchor) != spot.relation:
+        obj = SceneObject(*attributes, x, y)
+        if spot.anchor is not None and stands(obj, spot.anchor) != spot.relation:
             continue
-        if fits(thing, others) and spot.holds(thing):
-            return thing
+        if fits(obj, others) and spot.holds(obj):
+            return obj
     return None
 
 
@@ -357,26 +362,28 @@ def _move(
     if chosen is None:
         return None
     index, one = chosen
-    old = scene.things[index]
-    others = [*scene.things[:index], *scene.things[index + 1 :]]
+    old = scene.objects[index]
+    others = [*scene.objects[:index], *scene.objects[index + 1 :]]
     wanted = _spot_to_move(scene, rng, index)
     if wanted is None:
         return None
     spot, words = wanted
     if _is_near_spot(old, spot):
         return None
-    thing = (
-        _nudged(old, others, spot, rng) if spot.nudge else _placed(_looks(old), others, spot, rng)
+    obj = (
+        _nudged(old, others, spot, rng)
+        if spot.nudge
+        else _placed(_attribute_sets(old), others, spot, rng)
     )
-    if thing is None or _is_near(old, thing):
+    if obj is None or _is_near(old, obj):
         return None
     return _Change(
-        _with(scene.things, index, thing), {"one": one, "spot": words}, index, index, spot
+        _with(scene.objects, index, obj), {"one": one, "spot": words}, index, index, spot
     )
 
 
-def _is_near_spot(old: Thing, spot: Spot) -> bool:
-    """True when the thing is already where it is wanted."""
+def _is_near_spot(old: SceneObject, spot: Spot) -> bool:
+    """True when the object is already where it is wanted."""
     return spot.nudge is None and spot.holds(old)
 
 
@@ -385,22 +392,22 @@ def _spot_to_move(scene: Scene, rng: np.random.Generator, index: int) -> tuple[S
     if chance < 0.35:
         nudge = pick(rng, tuple(NUDGES))
         words = nudge if nudge in ("up", "down") else f"to the {nudge}"
-        return Spot(nudge=nudge, start=scene.things[index]), words
-    if chance < 0.7 or len(scene.things) < 2:
+        return Spot(nudge=nudge, start=scene.objects[index]), words
+    if chance < 0.7 or len(scene.objects) < 2:
         return _zone_spot(rng, ("to", "to", "into"))
     return _relation_spot(scene, rng, None, moving=index)
 
 
 def _nudged(
-    old: Thing, others: Sequence[Thing], spot: Spot, rng: np.random.Generator
-) -> Thing | None:
-    """The thing a random way along the nudge's direction, where it is free."""
+    old: SceneObject, others: Sequence[SceneObject], spot: Spot, rng: np.random.Generator
+) -> SceneObject | None:
+    """The object a random way along the nudge's direction, where it is free."""
     assert spot.nudge is not None, "only a nudge has a direction"
     right, down = NUDGES[spot.nudge]
     for step in rng.uniform(LEAST_NUDGE + SAME_PLACE, 0.6, size=NUM_TRIES):
-        thing = replace(old, x=old.x + right * float(step), y=old.y + down * float(step))
-        if fits(thing, others):
-            return thing
+        obj = replace(old, x=old.x + right * float(step), y=old.y + down * float(step))
+        if fits(obj, others):
+            return obj
     return None
 
 

@@ -3,11 +3,11 @@
 In: a `Scene`, a kind and a generator. Out: a `Question` with one right, short answer, or None when
 the scene offers no such question; `accept` scores a reply.
 
-1. Things are named by a description that fits exactly one of them (`referents`).
+1. Objects are named by a description that fits exactly one of them (`referents`).
 2. Where a question has a yes and a no, it is asked only of scenes that allow both, and a fair coin
    picks the side; other kinds pick among the answers that the scene allows. Who guesses without
-   the picture gains little: the commonest answer is right 0.31 of the time (mean of KINDS).
-3. A no is mostly a near miss: an attribute of another thing of the same scene.
+   the image gains little: the commonest answer is right 0.31 of the time (mean of KINDS).
+3. A no is mostly a near miss: an attribute of another object of the same scene.
 """
 
 import re
@@ -19,13 +19,13 @@ import numpy as np
 from .phrasings import QUESTIONS
 from .requests import OPPOSITE, RELATION_WORDS, stands
 from .wording import NUMBERS, Claim, bare_noun, dressed, meanings, pick, pick_phrasing, with_article
-from .world import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scene, Thing
+from .world import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scene, SceneObject
 
 KINDS = (
     "count", "colour", "shape", "existence", "size", "relation",
     "neighbour", "comparison", "yesno", "place", "background",
 )  # fmt: skip
-ASIDE = 0.1  # a thing is plainly in one half when its centre is so far from the middle
+ASIDE = 0.1  # a object is plainly in one half when its centre is so far from the middle
 COUNT_WEIGHTS = (
     0.5,
     0.45,
@@ -37,16 +37,18 @@ COUNT_WEIGHTS = (
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its one answer in lower case; `phrasing` is its index in QUESTIONS[form]."""
+    """A question with its one answer in lower case; `phrasing` is its index in
+    QUESTIONS[format].
+    """
 
     kind: str  # one of KINDS
-    form: str  # key of QUESTIONS
+    format: str  # key of QUESTIONS
     text: str
     answer: str
     phrasing: int
 
 
-Answered = tuple[str, str, dict[str, str]]  # form, answer, words for the slots of the template
+Answered = tuple[str, str, dict[str, str]]  # format, answer, words for the slots of the template
 
 
 def ask(
@@ -58,12 +60,12 @@ def ask(
     answered = _ASKERS[kind](scene, rng)
     if answered is None:
         return None
-    form, answer, slots = answered
-    index, template = pick_phrasing(rng, QUESTIONS[form], held_out)
+    format, answer, slots = answered
+    index, template = pick_phrasing(rng, QUESTIONS[format], held_out)
     text = template.format(**slots)
     if rng.random() < 0.5:
         text = text.replace("colour", "color")
-    return Question(kind, form, dressed(text, rng), answer, index)
+    return Question(kind, format, dressed(text, rng), answer, index)
 
 
 def accept(question: Question, text: str) -> bool:
@@ -89,8 +91,8 @@ _SHORTER |= {
 }
 
 
-def referents(scene: Scene, thing: Thing, without: str = "") -> list[Claim]:
-    """Descriptions that fit this thing alone; none names the attribute `without`."""
+def referents(scene: Scene, obj: SceneObject, without: str = "") -> list[Claim]:
+    """Descriptions that fit this object alone; none names the attribute `without`."""
     found = []
     for has in (
         "shape",
@@ -104,31 +106,33 @@ def referents(scene: Scene, thing: Thing, without: str = "") -> list[Claim]:
         if without and without in has:
             continue
         claim = Claim(
-            1, *(getattr(thing, a) if a in has else None for a in ("size", "colour", "shape"))
+            1, *(getattr(obj, a) if a in has else None for a in ("size", "colour", "shape"))
         )
-        if sum(claim.fits(other) for other in scene.things) == 1:
+        if sum(claim.fits(other) for other in scene.objects) == 1:
             found.append(claim)
     return found
 
 
-def named(scene: Scene, thing: Thing, rng: np.random.Generator, without: str = "") -> str | None:
-    """The thing in words, to stand behind 'the'; None when no description fits it alone.
+def named(
+    scene: Scene, obj: SceneObject, rng: np.random.Generator, without: str = ""
+) -> str | None:
+    """The object in words, to stand behind 'the'; None when no description fits it alone.
 
     Mostly colour and shape, as people say it, where that fits it alone.
     """
-    claims = referents(scene, thing, without)
+    claims = referents(scene, obj, without)
     if not claims:
         return None
     usual = [c for c in claims if c.shape is not None]
     return bare_noun(pick(rng, usual if usual and rng.random() < 0.75 else claims), rng)
 
 
-def _nameable(scene: Scene, without: str = "") -> list[Thing]:
-    return [thing for thing in scene.things if referents(scene, thing, without)]
+def _nameable(scene: Scene, without: str = "") -> list[SceneObject]:
+    return [obj for obj in scene.objects if referents(scene, obj, without)]
 
 
-def _names(scene: Scene, rng: np.random.Generator, *things: Thing) -> list[str]:
-    names = [named(scene, thing, rng) for thing in things]
+def _names(scene: Scene, rng: np.random.Generator, *objects: SceneObject) -> list[str]:
+    names = [named(scene, obj, rng) for obj in objects]
     return [name for name in names if name is not None]
 
 
@@ -139,14 +143,14 @@ def _pick_weighted(rng: np.random.Generator, options: list, weights: list[float]
 
 def _ask_count(scene: Scene, rng: np.random.Generator) -> Answered:
     """Whatever can be counted, by answer; the answer is picked first, rarer ones more often."""
-    by_answer: dict[int, list[Claim]] = {len(scene.things): [Claim(2, None, None, None)]}
-    looks: list[tuple[str | None, str | None]] = [(None, shape) for shape in SHAPES] + [
+    by_answer: dict[int, list[Claim]] = {len(scene.objects): [Claim(2, None, None, None)]}
+    attribute_sets: list[tuple[str | None, str | None]] = [(None, shape) for shape in SHAPES] + [
         (colour, None) for colour in COLOURS
     ]
-    looks += [(thing.colour, thing.shape) for thing in scene.things]
-    for colour, shape in looks:
+    attribute_sets += [(obj.colour, obj.shape) for obj in scene.objects]
+    for colour, shape in attribute_sets:
         claim = Claim(2, None, colour, shape)
-        by_answer.setdefault(sum(claim.fits(t) for t in scene.things), []).append(claim)
+        by_answer.setdefault(sum(claim.fits(t) for t in scene.objects), []).append(claim)
     answers = sorted(by_answer)
     answer = _pick_weighted(rng, answers, [COUNT_WEIGHTS[min(n, 4)] for n in answers])
     return "count", NUMBERS[answer], {"many": bare_noun(pick(rng, by_answer[answer]), rng)}
@@ -154,38 +158,36 @@ def _ask_count(scene: Scene, rng: np.random.Generator) -> Answered:
 
 def _ask_attribute(attribute: str) -> Callable[[Scene, np.random.Generator], Answered | None]:
     def asker(scene: Scene, rng: np.random.Generator) -> Answered | None:
-        things = _nameable(scene, without=attribute)
-        if not things:
+        objects = _nameable(scene, without=attribute)
+        if not objects:
             return None
-        thing = pick(rng, things)
-        name = named(scene, thing, rng, without=attribute)
+        obj = pick(rng, objects)
+        name = named(scene, obj, rng, without=attribute)
         assert name is not None, "a nameable thing has a name"
-        return attribute, getattr(thing, attribute), {"one": name}
+        return attribute, getattr(obj, attribute), {"one": name}
 
     return asker
 
 
 def _ask_size(scene: Scene, rng: np.random.Generator) -> Answered | None:
-    things = _nameable(scene, without="size")
-    if not things:
+    objects = _nameable(scene, without="size")
+    if not objects:
         return None
-    weights = {"small": 0.8, "medium": 1.0, "large": 1.3}  # full scenes have fewer large things
-    thing = _pick_weighted(rng, things, [weights[t.size] for t in things])
-    return "size", thing.size, {"one": named(scene, thing, rng, without="size") or ""}
+    weights = {"small": 0.8, "medium": 1.0, "large": 1.3}  # full scenes have fewer large objects
+    obj = _pick_weighted(rng, objects, [weights[t.size] for t in objects])
+    return "size", obj.size, {"one": named(scene, obj, rng, without="size") or ""}
 
 
 def _ask_existence(scene: Scene, rng: np.random.Generator) -> Answered:
-    """What is not there mostly has the shape of one thing and the colour of another."""
-    thing = pick(rng, scene.things)
+    """What is not there mostly has the shape of one object and the colour of another."""
+    obj = pick(rng, scene.objects)
     has_colour, has_shape = pick(rng, ((True, True), (True, True), (True, False), (False, True)))
     if rng.random() < 0.5:
-        claim = Claim(
-            1, None, thing.colour if has_colour else None, thing.shape if has_shape else None
-        )
+        claim = Claim(1, None, obj.colour if has_colour else None, obj.shape if has_shape else None)
         return "existence", "yes", {"a": with_article(bare_noun(claim, rng))}
     near = rng.random() < 0.7
-    colours = [thing.colour for thing in scene.things] if near else list(COLOURS)
-    shapes = [thing.shape for thing in scene.things] if near else list(SHAPES)
+    colours = [obj.colour for obj in scene.objects] if near else list(COLOURS)
+    shapes = [obj.shape for obj in scene.objects] if near else list(SHAPES)
     for _ in range(8):
         claim = Claim(
             1,
@@ -193,20 +195,20 @@ def _ask_existence(scene: Scene, rng: np.random.Generator) -> Answered:
             pick(rng, colours) if has_colour else None,
             pick(rng, shapes) if has_shape else None,
         )
-        if not any(claim.fits(thing) for thing in scene.things):
+        if not any(claim.fits(obj) for obj in scene.objects):
             return "existence", "no", {"a": with_article(bare_noun(claim, rng))}
         colours, shapes = (list(COLOURS), shapes) if rng.random() < 0.5 else (colours, list(SHAPES))
-    absent = [c for c in COLOURS if all(thing.colour != c for thing in scene.things)]
-    claim = Claim(1, None, pick(rng, absent), thing.shape if has_shape else None)
+    absent = [c for c in COLOURS if all(obj.colour != c for obj in scene.objects)]
+    claim = Claim(1, None, pick(rng, absent), obj.shape if has_shape else None)
     return "existence", "no", {"a": with_article(bare_noun(claim, rng))}
 
 
-def _related_pairs(scene: Scene) -> list[tuple[Thing, str, Thing]]:
-    things = _nameable(scene)
+def _related_pairs(scene: Scene) -> list[tuple[SceneObject, str, SceneObject]]:
+    objects = _nameable(scene)
     return [
         (first, relation, second)
-        for first in things
-        for second in things
+        for first in objects
+        for second in objects
         if first is not second and (relation := stands(first, second)) is not None
     ]
 
@@ -221,12 +223,12 @@ def _ask_relation(scene: Scene, rng: np.random.Generator) -> Answered | None:
 
 
 def _ask_neighbour(scene: Scene, rng: np.random.Generator) -> Answered | None:
-    """What stands in a relation to a thing: exactly one does plainly, and no other does half."""
+    """What stands in a relation to a object: exactly one does plainly, and no other does half."""
     found = []
     for second in _nameable(scene):
-        others = [thing for thing in scene.things if thing is not second]
+        others = [obj for obj in scene.objects if obj is not second]
         for relation in RELATION_WORDS:
-            plain = [thing for thing in others if stands(thing, second) == relation]
+            plain = [obj for obj in others if stands(obj, second) == relation]
             if len(plain) == 1 and sum(_partly(t, relation, second) for t in others) == 1:
                 found.append((plain[0], relation, second))
     if not found:
@@ -236,7 +238,7 @@ def _ask_neighbour(scene: Scene, rng: np.random.Generator) -> Answered | None:
     return "neighbour", first.shape, slots
 
 
-def _partly(first: Thing, relation: str, second: Thing) -> bool:
+def _partly(first: SceneObject, relation: str, second: SceneObject) -> bool:
     dx, dy = first.x - second.x, first.y - second.y
     return {"left of": dx < 0, "right of": dx > 0, "above": dy < 0, "below": dy > 0}[relation]
 
@@ -250,8 +252,8 @@ def _ask_more(scene: Scene, rng: np.random.Generator) -> Answered | None:
     """More of one shape (or colour) than of another, or the same words turned round for a no."""
     attribute = pick(rng, ("shape", "colour"))
     counts: dict[str, int] = {}
-    for thing in scene.things:
-        value = getattr(thing, attribute)
+    for obj in scene.objects:
+        value = getattr(obj, attribute)
         counts[value] = counts.get(value, 0) + 1
     unequal = [(a, b) for a in counts for b in counts if counts[a] > counts[b]]
     if not unequal:
@@ -267,20 +269,20 @@ def _ask_more(scene: Scene, rng: np.random.Generator) -> Answered | None:
 
 
 def _ask_bigger(scene: Scene, rng: np.random.Generator) -> Answered | None:
-    things = [t for t in scene.things if any(c.size is None for c in referents(scene, t))]
-    pairs = [(a, b) for a in things for b in things if SIZES[a.size] > SIZES[b.size]]
+    objects = [t for t in scene.objects if any(c.size is None for c in referents(scene, t))]
+    pairs = [(a, b) for a in objects for b in objects if SIZES[a.size] > SIZES[b.size]]
     if not pairs:
         return None
     bigger, smaller = pick(rng, pairs)
     answer = pick(rng, ("yes", "no"))
     first, second = (bigger, smaller) if answer == "yes" else (smaller, bigger)
-    one, two = (named(scene, thing, rng, without="size") for thing in (first, second))
+    one, two = (named(scene, obj, rng, without="size") for obj in (first, second))
     assert one is not None and two is not None, "both can be named without their size"
     return "bigger", answer, {"one": one, "two": two}
 
 
 def _ask_yesno(scene: Scene, rng: np.random.Generator) -> Answered | None:
-    """Is this thing so? A no takes another thing's attribute, or the opposite relation."""
+    """Is this object so? A no takes another object's attribute, or the opposite relation."""
     attributes = [pick(rng, ("colour", "shape", "size", "relation"))]
     attributes += [a for a in ("colour", "shape", "size", "relation") if a not in attributes]
     for attribute in attributes:
@@ -293,20 +295,20 @@ def _ask_yesno(scene: Scene, rng: np.random.Generator) -> Answered | None:
 
 
 def _near(scene: Scene, rng: np.random.Generator, attribute: str) -> Answered | None:
-    things = [
-        thing
-        for thing in _nameable(scene, without=attribute)
-        if any(getattr(thing, attribute) != getattr(other, attribute) for other in scene.things)
+    objects = [
+        obj
+        for obj in _nameable(scene, without=attribute)
+        if any(getattr(obj, attribute) != getattr(other, attribute) for other in scene.objects)
     ]
-    if not things:
+    if not objects:
         return None
-    thing = pick(rng, things)
-    true = getattr(thing, attribute)
-    others = [v for t in scene.things if (v := getattr(t, attribute)) != true]
+    obj = pick(rng, objects)
+    true = getattr(obj, attribute)
+    others = [v for t in scene.objects if (v := getattr(t, attribute)) != true]
     answer = pick(rng, ("yes", "no"))
     value = true if answer == "yes" else pick(rng, others)
     what = with_article(value) if attribute == "shape" else value
-    return "yesno", answer, {"one": named(scene, thing, rng, without=attribute) or "", "what": what}
+    return "yesno", answer, {"one": named(scene, obj, rng, without=attribute) or "", "what": what}
 
 
 def _near_relation(scene: Scene, rng: np.random.Generator) -> Answered | None:
@@ -322,16 +324,16 @@ def _near_relation(scene: Scene, rng: np.random.Generator) -> Answered | None:
 
 def _ask_place(scene: Scene, rng: np.random.Generator) -> Answered | None:
     found = [
-        (thing, names[0] if value < 0.5 else names[1], names)
-        for thing in _nameable(scene)
-        for value, names in ((thing.x, ("left", "right")), (thing.y, ("top", "bottom")))
+        (obj, names[0] if value < 0.5 else names[1], names)
+        for obj in _nameable(scene)
+        for value, names in ((obj.x, ("left", "right")), (obj.y, ("top", "bottom")))
         if abs(value - 0.5) >= ASIDE
     ]
     if not found:
         return None
-    thing, answer, names = pick(rng, found)
+    obj, answer, names = pick(rng, found)
     halves = f"{names[0]} or {names[1]}" if rng.random() < 0.5 else f"{names[1]} or {names[0]}"
-    return "place", answer, {"one": _names(scene, rng, thing)[0], "halves": halves}
+    return "place", answer, {"one": _names(scene, rng, obj)[0], "halves": halves}
 
 
 def _ask_background(scene: Scene, rng: np.random.Generator) -> Answered:

@@ -1,13 +1,13 @@
-"""Reads the scene graph back from the pixels of a picture, or says that it cannot.
+"""Reads the scene graph back from the pixels of a image, or says that it cannot.
 
-In: a uint8 picture, from the renderer or from a model; nothing of what was asked. Out: a `Scene`,
+In: a uint8 image, from the renderer or from a model; nothing of what was asked. Out: a `Scene`,
 or `Unreadable` with the reason. Nothing is snapped: what is near no background, colour or shape of
 the world is not read, nor what is as near to two.
 
-1. Pool the picture to 64 to 127 pixels a side where its side allows, and smooth it a little.
-2. Take the background nearest to the frame, where no thing can be, of all that the world has.
-3. A pixel belongs to a thing when it is nearer to some colour of things than to its background;
-   connected components of such pixels are the things.
+1. Pool the image to 64 to 127 pixels a side where its side allows, and smooth it a little.
+2. Take the background nearest to the frame, where no object can be, of all that the world has.
+3. A pixel belongs to a object when it is nearer to some colour of objects than to its background;
+   connected components of such pixels are the objects.
 4. The median of a component's inner pixels gives its colour. Every pixel around has an alpha: how
    far it lies on the way from the background to that colour.
 5. Alpha's area, centroid and spread propose templates (shape, size, centre), drawn with the
@@ -36,7 +36,7 @@ from .world import (
     SIZES,
     Background,
     Scene,
-    Thing,
+    SceneObject,
     coverage,
     paint,
 )
@@ -48,11 +48,11 @@ LEAST_STRENGTH = 0.9  # of a colour that a soft edge has mixed with the backgrou
 ASIDE_LIMIT = 0.1  # summed squares of what is neither background nor that colour, over the area
 ERROR_LIMIT = 0.05  # error of the best template
 RIVAL_RATIO = 1.1  # least error of the next shape or size over that of the best
-LEAST_AREA_PX = 12  # what is smaller is no component; the smallest thing covers 80
-STAIN = 45.0  # distance from the background that counts as a stain where no thing is
+LEAST_AREA_PX = 12  # what is smaller is no component; the smallest object covers 80
+STAIN = 45.0  # distance from the background that counts as a stain where no object is
 STAINED_LIMIT = 0.01  # part of the canvas that may be stained
 NUM_CANDIDATES = 6  # (shape, size) pairs compared in full
-SOFTNESS = (1, 2, 4)  # passes of smoothing; the picture has had the first of them
+SOFTNESS = (1, 2, 4)  # passes of smoothing; the image has had the first of them
 PAD = 3  # pixels looked at around a component
 PALETTE_K3 = np.array(list(COLOURS.values()), dtype=np.float32)
 
@@ -61,14 +61,14 @@ Window = tuple[slice, slice]  # rows and columns of the working canvas
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A picture that shows no scene of the world, and why."""
+    """A image that shows no scene of the world, and why."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Area, centroid and spread (standard deviation) of an alpha picture, in pixels."""
+    """Area, centroid and spread (standard deviation) of an alpha image, in pixels."""
 
     area: float
     x: float
@@ -103,18 +103,18 @@ class Match:
 def read_scene(image_HW3: np.ndarray) -> Scene | Unreadable:
     """The scene that the pixels show, or why it cannot be read.
 
-    image_HW3: uint8; another type is a ValueError. A picture that is not square, or not 64 to 512
-    pixels a side, is Unreadable. A picture of background alone is a scene without things.
+    image_HW3: uint8; another type is a ValueError. A image that is not square, or not 64 to 512
+    pixels a side, is Unreadable. A image of background alone is a scene without objects.
     """
     if image_HW3.dtype != np.uint8 or image_HW3.ndim != 3 or image_HW3.shape[2] != 3:
-        raise ValueError(f"picture of {image_HW3.dtype} {image_HW3.shape}: give uint8 (H, W, 3)")
+        raise ValueError(f"image of {image_HW3.dtype} {image_HW3.shape}: give uint8 (H, W, 3)")
     height, width = image_HW3.shape[:2]
     least, most = CANVASES
     if height != width or not least <= width <= most:
         return Unreadable(f"{width}x{height} pixels: scenes are square, {least} to {most} a side")
     pixels_HW3 = smooth(_pool(image_HW3))
     ground = _read_background(pixels_HW3)
-    return ground if isinstance(ground, Unreadable) else _read_things(pixels_HW3, ground)
+    return ground if isinstance(ground, Unreadable) else _read_objects(pixels_HW3, ground)
 
 
 def _pool(image_HW3: np.ndarray) -> np.ndarray:
@@ -166,7 +166,7 @@ def _ground(background: Background, canvas: int) -> np.ndarray:
 
 @cache
 def _frame(canvas: int) -> np.ndarray:
-    """Flat indices of the pixels in the margin, where no thing can be."""
+    """Flat indices of the pixels in the margin, where no object can be."""
     inside = np.zeros((canvas, canvas), dtype=bool)
     depth = int(MARGIN * canvas)
     inside[depth:-depth, depth:-depth] = True
@@ -190,31 +190,31 @@ def _read_background(pixels_HW3: np.ndarray) -> Background | Unreadable:
     return _backgrounds()[best]
 
 
-def _read_things(pixels_HW3: np.ndarray, background: Background) -> Scene | Unreadable:
+def _read_objects(pixels_HW3: np.ndarray, background: Background) -> Scene | Unreadable:
     canvas = len(pixels_HW3)
     ground_HW3 = _ground(background, canvas)
     from_ground_HW = ((pixels_HW3 - ground_HW3) ** 2).sum(axis=2)
     labels_HW, count = label(_from_palette(pixels_HW3) < from_ground_HW)
     areas = np.bincount(labels_HW.ravel(), minlength=count + 1) * (64 / canvas) ** 2
-    things = []
+    objects = []
     for name in np.flatnonzero(areas >= LEAST_AREA_PX):
         if name == 0:  # the background
             continue
         part_HW = labels_HW == name
         window = _window(part_HW)
-        found = _read_thing(pixels_HW3, ground_HW3, part_HW, window)
+        found = _read_object(pixels_HW3, ground_HW3, part_HW, window)
         if isinstance(found, Unreadable):
             return found
-        things.append(found)
+        objects.append(found)
         from_ground_HW[window] = 0
     stained = float((from_ground_HW > STAIN**2).mean())
     if stained > STAINED_LIMIT:
-        return Unreadable(f"{stained:.1%} of the canvas is neither background nor thing")
-    return Scene(background, tuple(things))
+        return Unreadable(f"{stained:.1%} of the canvas is neither background nor object")
+    return Scene(background, tuple(objects))
 
 
 def _from_palette(pixels_HW3: np.ndarray) -> np.ndarray:
-    """Squared distance (H, W) from the nearest colour of things, by |p|^2 - 2 p.c + |c|^2."""
+    """Squared distance (H, W) from the nearest colour of objects, by |p|^2 - 2 p.c + |c|^2."""
     cross_HWK = pixels_HW3 @ (-2 * PALETTE_K3.T) + (PALETTE_K3**2).sum(axis=1)
     return (pixels_HW3**2).sum(axis=2) + cross_HWK.min(axis=2)
 
@@ -259,13 +259,13 @@ def _window(part_HW: np.ndarray) -> Window:
     )
 
 
-def _read_thing(
+def _read_object(
     pixels_HW3: np.ndarray, ground_HW3: np.ndarray, part_HW: np.ndarray, window: Window
-) -> Thing | Unreadable:
+) -> SceneObject | Unreadable:
     pixels_hw3, ground_hw3 = pixels_HW3[window], ground_HW3[window]
     core_hw = _inner(part_HW[window])
     if not core_hw.any():
-        return Unreadable(f"a part of {int(part_HW.sum())} pixels is too thin for a thing")
+        return Unreadable(f"a part of {int(part_HW.sum())} pixels is too thin for an object")
     seen_3 = np.median(pixels_hw3[core_hw], axis=0)
     named = _read_colour(seen_3, ground_hw3[core_hw].mean(axis=0))
     if isinstance(named, Unreadable):
@@ -279,7 +279,7 @@ def _read_thing(
         return Unreadable(f"no shape fits: the error of a {best} is {best.error:.3f}")
     if rival.error < RIVAL_RATIO * best.error:
         return Unreadable(f"a {best} or a {rival}")
-    return Thing(best.template.shape, colour, best.template.size, best.x, best.y)
+    return SceneObject(best.template.shape, colour, best.template.size, best.x, best.y)
 
 
 def _inner(part_hw: np.ndarray) -> np.ndarray:
@@ -315,7 +315,7 @@ def _alpha(
 
 
 def moments(alpha_hw: np.ndarray) -> Moments:
-    """The moments of an alpha picture; x, y from the window's corner, pixel (0, 0) at 0.5."""
+    """The moments of an alpha image; x, y from the window's corner, pixel (0, 0) at 0.5."""
     area = float(alpha_hw.sum())
     x, spread_x = _mean_and_spread(alpha_hw.sum(axis=0) / area)
     y, spread_y = _mean_and_spread(alpha_hw.sum(axis=1) / area)
@@ -378,13 +378,13 @@ def _unlike(a: Moments, b: Moments) -> float:
 def same_scene(a: Scene, b: Scene, tolerance_px: float = 2.0, canvas: int = 64) -> bool:
     """True when background and looks agree and centres pair up to within `tolerance_px`.
 
-    The order of things does not matter; distances are Euclidean, in pixels of `canvas`.
+    The order of objects does not matter; distances are Euclidean, in pixels of `canvas`.
     """
-    return a.background == b.background and _pair_up(a.things, b.things, tolerance_px / canvas)
+    return a.background == b.background and _pair_up(a.objects, b.objects, tolerance_px / canvas)
 
 
-def _pair_up(a: Sequence[Thing], b: Sequence[Thing], tolerance: float) -> bool:
-    """True when some assignment gives each thing of a its like in b at most `tolerance` away."""
+def _pair_up(a: Sequence[SceneObject], b: Sequence[SceneObject], tolerance: float) -> bool:
+    """True when some assignment gives each object of a its like in b at most `tolerance` away."""
     if not a or not b:
         return len(a) == len(b)
     return any(

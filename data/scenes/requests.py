@@ -33,7 +33,7 @@ from .world import (
     SMALL,
     Background,
     Scene,
-    Thing,
+    SceneObject,
     World,
     arrange,
     background,
@@ -43,7 +43,7 @@ from .world import (
 
 TASKS = ("single object", "two objects", "counting", "colours", "position", "attribute binding")
 EXTRAS = ("background", "several", "open")
-MOST_COUNTED = 4
+MAX_COUNTED = 4
 SEVERAL = (
     (1, 1),
     (1, 1, 1),
@@ -82,8 +82,8 @@ class Request:
     phrasing: int  # index in REQUESTS
 
 
-def relations(first: Thing, second: Thing) -> frozenset[str]:
-    """Those of RELATIONS of the first thing to the second, by GenEval's position rule."""
+def relations(first: SceneObject, second: SceneObject) -> frozenset[str]:
+    """Those of RELATIONS of the first object to the second, by GenEval's position rule."""
     sides = first.width + second.width
     return box_relations(first.x - second.x, first.y - second.y, sides, sides)
 
@@ -103,8 +103,8 @@ def box_relations(dx: float, dy: float, widths: float, heights: float) -> frozen
     return frozenset(name for name, is_so in holds.items() if is_so)
 
 
-def stands(first: Thing, second: Thing) -> str | None:
-    """The relation of the first thing to the second; None when it is not plain to see.
+def stands(first: SceneObject, second: SceneObject) -> str | None:
+    """The relation of the first object to the second; None when it is not plain to see.
 
     Plain: the centres are at least 1.5 times as far apart along one axis as along the other. (Boxes
     of a scene are then apart along that axis.)
@@ -212,7 +212,7 @@ def _claims(task: str, rng: np.random.Generator, pairs: bool | None) -> tuple[Cl
 
 
 def _counted_claim(rng: np.random.Generator, pairs: bool | None, has: str | None = None) -> Claim:
-    count = int(rng.integers(1, MOST_COUNTED + 1))
+    count = int(rng.integers(1, MAX_COUNTED + 1))
     while True:
         named = pick(rng, ("shape", "colour shape")) if has is None else has
         claim = random_claim(rng, count, named)
@@ -224,7 +224,9 @@ def _counted_claim(rng: np.random.Generator, pairs: bool | None, has: str | None
 
 
 def _several_claims(rng: np.random.Generator, pairs: bool | None) -> tuple[Claim, ...]:
-    """2 to 4 things of different looks, or of fewer looks and then more than one of some."""
+    """2 to 4 objects of different attributes, or of fewer attributes and then more than one of
+    some.
+    """
     has = pick(rng, ("colour shape", "colour shape", "size colour shape"))
     counts = pick(rng, SEVERAL)
     while True:
@@ -252,13 +254,15 @@ def _two_claims(task: str, rng: np.random.Generator, pairs: bool | None) -> tupl
 
 
 def _names_held_out_pair(claims: Sequence[Claim]) -> bool:
-    looks = [
+    attribute_sets = [
         (claim.shape, claim.colour)
         for claim in claims
         for _ in range(claim.count)
         if claim.shape is not None and claim.colour is not None
     ]
-    return any(is_held_out(a, b) for k, a in enumerate(looks) for b in looks[k + 1 :])
+    return any(
+        is_held_out(a, b) for k, a in enumerate(attribute_sets) for b in attribute_sets[k + 1 :]
+    )
 
 
 def _wanted_background(rng: np.random.Generator) -> Background:
@@ -269,34 +273,37 @@ def _wanted_background(rng: np.random.Generator) -> Background:
 def granted(
     wanted: Request, rng: np.random.Generator, world: World = SMALL, seen_only: bool = False
 ) -> Scene:
-    """A scene that shows what is wanted and no other things; what is open is drawn uniformly.
+    """A scene that shows what is wanted and no other objects; what is open is drawn uniformly.
 
-    `seen_only` shows no held-out pair of looks; the request must then not name one (ValueError).
+    `seen_only` shows no held-out pair of attributes; the request must then not name one
+    (ValueError).
     """
     if seen_only and _names_held_out_pair(wanted.claims):
         raise ValueError(
             f"{wanted.text!r} names a held-out pair: it cannot be granted with seen_only"
         )
-    if sum(claim.count for claim in wanted.claims) > world.most_things:
-        raise ValueError(f"{wanted.text!r} wants more than {world.most_things} things")
+    if sum(claim.count for claim in wanted.claims) > world.max_objects:
+        raise ValueError(f"{wanted.text!r} wants more than {world.max_objects} objects")
     for _ in range(NUM_LAYOUTS):
-        looks = [_look(claim, rng) for claim in wanted.claims for _ in range(claim.count)]
-        things = arrange(rng, looks)
-        if things is None or (seen_only and has_held_out_pair(things)):
+        attribute_sets = [
+            _attributes(claim, rng) for claim in wanted.claims for _ in range(claim.count)
+        ]
+        objects = arrange(rng, attribute_sets)
+        if objects is None or (seen_only and has_held_out_pair(objects)):
             continue
         if wanted.relation is not None:
-            things = turned(things, wanted.relation)
-            if stands(things[0], things[1]) is None:
+            objects = turned(objects, wanted.relation)
+            if stands(objects[0], objects[1]) is None:
                 continue
-        drawn = Scene(_ground(wanted.background, rng), things)
+        drawn = Scene(_ground(wanted.background, rng), objects)
         if grants(wanted, drawn):
             return drawn
     raise ValueError(
-        f"{wanted.text!r} found no room in {NUM_LAYOUTS} layouts: ask for smaller things"
+        f"{wanted.text!r} found no room in {NUM_LAYOUTS} layouts: ask for smaller objects"
     )
 
 
-def _look(claim: Claim, rng: np.random.Generator) -> tuple[str, str, str]:
+def _attributes(claim: Claim, rng: np.random.Generator) -> tuple[str, str, str]:
     size, colour, shape = (pick(rng, names) for names in (tuple(SIZES), tuple(COLOURS), SHAPES))
     return claim.shape or shape, claim.colour or colour, claim.size or size
 
@@ -310,43 +317,43 @@ def _ground(wanted: Background | None, rng: np.random.Generator) -> Background:
     return replace(wanted, direction=pick(rng, ("horizontal", "vertical")))
 
 
-def turned(things: Sequence[Thing], relation: str) -> tuple[Thing, ...]:
-    """The layout mirrored so that the first thing plainly stands in `relation` to the second.
+def turned(objects: Sequence[SceneObject], relation: str) -> tuple[SceneObject, ...]:
+    """The layout mirrored so that the first object plainly stands in `relation` to the second.
 
     Unchanged when the two stand at a slant.
     """
-    first, second = things[:2]
+    first, second = objects[:2]
     if stands(first, second) is None:
-        return tuple(things)
+        return tuple(objects)
     if (stands(first, second) in ("above", "below")) != (relation in ("above", "below")):
-        things = [replace(t, x=t.y, y=t.x) for t in things]
-    if stands(things[0], things[1]) != relation:
+        objects = [replace(t, x=t.y, y=t.x) for t in objects]
+    if stands(objects[0], objects[1]) != relation:
         along = "y" if relation in ("above", "below") else "x"
-        things = [replace(t, **{along: 1 - getattr(t, along)}) for t in things]
-    return tuple(things)
+        objects = [replace(t, **{along: 1 - getattr(t, along)}) for t in objects]
+    return tuple(objects)
 
 
 def grants(wanted: Request, drawn: Scene) -> bool:
     """True when the scene shows what is wanted, by GenEval's rules.
 
-    More things than were asked for are allowed, but in 'counting' no more of the kind counted.
+    More objects than were asked for are allowed, but in 'counting' no more of the kind counted.
     """
     if wanted.background is not None and not ground_agrees(wanted.background, drawn.background):
         return False
     if wanted.relation is not None:
-        return _has_related(wanted, drawn.things)
+        return _has_related(wanted, drawn.objects)
     if wanted.task == "counting":
         claim = wanted.claims[0]
-        return sum(claim.fits(thing) for thing in drawn.things) == claim.count
-    return covers(wanted.claims, drawn.things)
+        return sum(claim.fits(obj) for obj in drawn.objects) == claim.count
+    return covers(wanted.claims, drawn.objects)
 
 
-def _has_related(wanted: Request, things: Sequence[Thing]) -> bool:
+def _has_related(wanted: Request, objects: Sequence[SceneObject]) -> bool:
     first, second = wanted.claims
     return any(
         wanted.relation in relations(a, b)
-        for a in things
+        for a in objects
         if first.fits(a)
-        for b in things
+        for b in objects
         if b is not a and second.fits(b)
     )

@@ -1,12 +1,12 @@
 """The words of the scenes world: noun phrases, captions, and the parser of what a caption claims.
 
-In: things of a `Scene` and a generator. Out: text, and from text the claims it makes.
+In: objects of a `Scene` and a generator. Out: text, and from text the claims it makes.
 
-1. A `Claim` says how many things of a stated size, colour, shape and place there are; `noun` puts
+1. A `Claim` says how many objects of a stated size, colour, shape and place there are; `noun` puts
    it in words.
 2. A table of phrasings is a tuple of templates; a template's place in it is its index, and every
    fifth (index % 5 == 0) is held out: training never uses it, evaluation scores it apart.
-3. `caption` groups the things of a scene into claims and puts them into one of `CAPTIONS`.
+3. `caption` groups the objects of a scene into claims and puts them into one of `CAPTIONS`.
 4. `read_caption` undoes it: noun phrases and backgrounds become marks, and what is left must be a
    known template; anything else is no caption. `caption_agrees` holds a caption against a scene.
 """
@@ -19,7 +19,7 @@ from functools import cache
 
 import numpy as np
 
-from .world import COLOURS, DIRECTIONS, GROUNDS, SHAPES, SIZES, Background, Scene, Thing
+from .world import COLOURS, DIRECTIONS, GROUNDS, SHAPES, SIZES, Background, Scene, SceneObject
 
 SHAPE_WORDS: dict[str, tuple[str, ...]] = {  # the plain word first
     "circle": ("circle", "ball", "disc", "dot"),
@@ -102,7 +102,7 @@ DESCRIBE = (
 
 @dataclass(frozen=True)
 class Claim:
-    """`count` things that have every attribute stated; None leaves an attribute open."""
+    """`count` objects that have every attribute stated; None leaves an attribute open."""
 
     count: int
     size: str | None
@@ -110,13 +110,15 @@ class Claim:
     shape: str | None
     place: str | None = None  # one of PLACES
 
-    def fits(self, thing: Thing) -> bool:
-        """True when one thing has the stated size, colour, shape and (within PLACE_SLACK) place."""
+    def fits(self, obj: SceneObject) -> bool:
+        """True when one object has the stated size, colour, shape and (within PLACE_SLACK)
+        place.
+        """
         return (
-            self.size in (None, thing.size)
-            and self.colour in (None, thing.colour)
-            and self.shape in (None, thing.shape)
-            and (self.place is None or is_in_place(thing, self.place))
+            self.size in (None, obj.size)
+            and self.colour in (None, obj.colour)
+            and self.shape in (None, obj.shape)
+            and (self.place is None or is_in_place(obj, self.place))
         )
 
 
@@ -193,10 +195,10 @@ def noun(claim: Claim, rng: np.random.Generator, vary: bool = True) -> str:
     return words
 
 
-def place_of(thing: Thing) -> str:
-    """Which of the 3 x 3 PLACES the thing's centre lies in."""
+def place_of(obj: SceneObject) -> str:
+    """Which of the 3 x 3 PLACES the object's centre lies in."""
     low, high = PLACE_EDGES
-    row, column = ((v >= low) + (v > high) for v in (thing.y, thing.x))
+    row, column = ((v >= low) + (v > high) for v in (obj.y, obj.x))
     return PLACES[row * 3 + column]
 
 
@@ -207,11 +209,11 @@ def place_bounds(place: str) -> tuple[tuple[float, float], tuple[float, float]]:
     return (edges[column], edges[column + 1]), (edges[row], edges[row + 1])
 
 
-def is_in_place(thing: Thing, place: str) -> bool:
+def is_in_place(obj: SceneObject, place: str) -> bool:
     """True when the centre lies in the place or within PLACE_SLACK of it."""
     return all(
         low - PLACE_SLACK <= value <= high + PLACE_SLACK
-        for value, (low, high) in zip((thing.x, thing.y), place_bounds(place), strict=True)
+        for value, (low, high) in zip((obj.x, obj.y), place_bounds(place), strict=True)
     )
 
 
@@ -244,13 +246,13 @@ def ground_agrees(told: Background, actual: Background) -> bool:
 def claims_of(
     scene: Scene, sized: bool = False, placed: bool = False, grouped: bool = True
 ) -> tuple[Claim, ...]:
-    """The claims that tell every thing's colour and shape, and its size and place where asked.
+    """The claims that tell every object's colour and shape, and its size and place where asked.
 
-    Equal claims are counted together when `grouped`, otherwise each thing is a claim of its own.
+    Equal claims are counted together when `grouped`, otherwise each object is a claim of its own.
     """
     singles = [
         Claim(1, t.size if sized else None, t.colour, t.shape, place_of(t) if placed else None)
-        for t in scene.things
+        for t in scene.objects
     ]
     if not grouped:
         return tuple(singles)
@@ -261,17 +263,19 @@ def claims_of(
 def caption(
     scene: Scene, rng: np.random.Generator, held_out: bool = False, index: int | None = None
 ) -> str:
-    """The scene in words, all things told; `index`: of the phrasing in CAPTIONS, None draws one."""
+    """The scene in words, all objects told; `index`: of the phrasing in CAPTIONS, None draws
+    one.
+    """
     index = pick_phrasing(rng, CAPTIONS, held_out)[0] if index is None else index
     sized, placed = (
         (False, False), (True, False), (True, True), (False, True)
     )[int(rng.choice(4, p=(0.4, 0.3, 0.2, 0.1)))]  # fmt: skip
     claims = claims_of(scene, sized, placed, grouped=bool(rng.random() < 0.9))
     claims = tuple(claims[k] for k in rng.permutation(len(claims)))
-    things = listed([noun(claim, rng) for claim in claims])
+    objects = listed([noun(claim, rng) for claim in claims])
     verb = "is" if claims[0].count == 1 else "are"
     text = CAPTIONS[index].format(
-        things=things, ground=ground_words(scene.background, rng), **{"is": verb}
+        things=objects, ground=ground_words(scene.background, rng), **{"is": verb}
     )
     return sentence_case(text) + "." if rng.random() < 0.3 else text
 
@@ -400,35 +404,37 @@ def read_caption(text: str) -> tuple[Claim, ...] | None:
     return None if parts is None else parts[0]
 
 
-def agrees(claims: Sequence[Claim], things: Sequence[Thing]) -> bool:
-    """True when the claims tell all things: each is claimed once, and every claim has its count."""
+def agrees(claims: Sequence[Claim], objects: Sequence[SceneObject]) -> bool:
+    """True when the claims tell all objects: each is claimed once, and every claim has its
+    count.
+    """
     wanted = [claim for claim in claims for _ in range(claim.count)]
-    return len(wanted) == len(things) and _assigned(wanted, list(things))
+    return len(wanted) == len(objects) and _assigned(wanted, list(objects))
 
 
-def covers(claims: Sequence[Claim], things: Sequence[Thing]) -> bool:
-    """True when every claim has its count of things, none serving twice; more may be there."""
+def covers(claims: Sequence[Claim], objects: Sequence[SceneObject]) -> bool:
+    """True when every claim has its count of objects, none serving twice; more may be there."""
     wanted = [claim for claim in claims for _ in range(claim.count)]
-    return len(wanted) <= len(things) and _assigned(wanted, list(things))
+    return len(wanted) <= len(objects) and _assigned(wanted, list(objects))
 
 
-def _assigned(wanted: list[Claim], things: list[Thing]) -> bool:
+def _assigned(wanted: list[Claim], objects: list[SceneObject]) -> bool:
     if not wanted:
         return True
     return any(
-        _assigned(wanted[1:], things[:k] + things[k + 1 :])
-        for k, thing in enumerate(things)
-        if wanted[0].fits(thing)
+        _assigned(wanted[1:], objects[:k] + objects[k + 1 :])
+        for k, obj in enumerate(objects)
+        if wanted[0].fits(obj)
     )
 
 
 def caption_agrees(text: str, scene: Scene) -> bool:
-    """True when the text is a caption that tells all things of the scene, and nothing false."""
+    """True when the text is a caption that tells all objects of the scene, and nothing false."""
     parts = read_parts(text)
     if parts is None:
         return False
     claims, ground = parts
-    return agrees(claims, scene.things) and (
+    return agrees(claims, scene.objects) and (
         ground is None or ground_agrees(ground, scene.background)
     )
 

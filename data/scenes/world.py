@@ -1,13 +1,13 @@
-"""A procedural world: coloured shapes on a soft background, with the graph of every picture known.
+"""A procedural world: coloured shapes on a soft background, with the graph of every image known.
 
 In: (seed, index). Out: a `Scene` (the graph, sizes and places in fractions of the canvas) and its
-picture.
+image.
 
-1. `scene` draws the background, the number of things, their looks and their places from a
+1. `scene` draws the background, the number of objects, their attributes and their places from a
    counter-based generator keyed by (seed, index), so a graph is the same whatever the canvas, the
    order or the machine.
-2. `arrange` places things so that their boxes keep a gap and stay inside the canvas.
-3. `render` paints the background and then each thing with the coverage of a pixel by the thing,
+2. `arrange` places objects so that their boxes keep a gap and stay inside the canvas.
+3. `render` paints the background and then each object with the coverage of a pixel by the object,
    taken from the signed distance to its outline (one pixel of soft edge).
 
 Costs about 0.4 ms a scene and core at 64 pixels.
@@ -33,7 +33,7 @@ COLOURS = {  # sRGB, 0..255
     "white": (250, 250, 250),
 }
 SIZES = {"small": 0.25, "medium": 0.33, "large": 0.42}  # width in fractions of the canvas
-GROUNDS = {  # background colours: soft, and far from every colour of a thing
+GROUNDS = {  # background colours: soft, and far from every colour of a object
     "grey": (150, 150, 150),
     "sand": (205, 180, 140),
     "sky": (140, 190, 225),
@@ -46,12 +46,12 @@ DIRECTIONS = (
     "vertical",
 )  # which way colour changes (graded) or stripes run (striped)
 NUM_STRIPES = 8  # two colours in turn: a period of 16 pixels on a canvas of 64
-MARGIN = 1 / 32  # least distance of a thing from the border, and half the least gap of two things
+MARGIN = 1 / 32  # least distance of a object from the border, and half the least gap of two objects
 CANVASES = (64, 512)  # least and most pixels a side
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """One shape; `x` (to the right) and `y` (down) are its box's centre in fractions of the
     canvas.
     """
@@ -82,21 +82,21 @@ class Background:
 
 @dataclass(frozen=True)
 class Scene:
-    """A background and things that do not overlap."""
+    """A background and objects that do not overlap."""
 
     background: Background
-    things: tuple[Thing, ...]
+    objects: tuple[SceneObject, ...]
 
 
 @dataclass(frozen=True)
 class World:
-    """How full scenes are: 1 to `most_things` things."""
+    """How full scenes are: 1 to `max_objects` objects."""
 
-    most_things: int
+    max_objects: int
 
 
-SMALL = World(most_things=4)  # canvases of 64 pixels and more
-LARGE = World(most_things=6)  # canvases of 128 pixels and more
+SMALL = World(max_objects=4)  # canvases of 64 pixels and more
+LARGE = World(max_objects=6)  # canvases of 128 pixels and more
 
 
 def generator(seed: int, index: int, part: int = 0) -> np.random.Generator:
@@ -119,30 +119,34 @@ def is_held_out(first: tuple[str, str], second: tuple[str, str]) -> bool:
     return (mixed >> 32) % 5 == 0
 
 
-def has_held_out_pair(things: Sequence[Thing]) -> bool:
-    """True when any two of the things are a held-out pair."""
-    looks = [(thing.shape, thing.colour) for thing in things]
-    return any(is_held_out(a, b) for k, a in enumerate(looks) for b in looks[k + 1 :])
+def has_held_out_pair(objects: Sequence[SceneObject]) -> bool:
+    """True when any two of the objects are a held-out pair."""
+    attribute_sets = [(obj.shape, obj.colour) for obj in objects]
+    return any(
+        is_held_out(a, b) for k, a in enumerate(attribute_sets) for b in attribute_sets[k + 1 :]
+    )
 
 
 def scene(seed: int, index: int, world: World = SMALL, seen_only: bool = False) -> Scene:
     """The scene of (seed, index): counts, shapes, colours, sizes and backgrounds drawn uniformly.
 
-    `seen_only` draws again every thing that would form a held-out pair (as training must).
+    `seen_only` draws again every object that would format a held-out pair (as training must).
     """
     rng = generator(seed, index)
     ground = background(rng)
-    count = int(rng.integers(1, world.most_things + 1))
+    count = int(rng.integers(1, world.max_objects + 1))
     while True:
-        looks: list[tuple[str, str, str]] = []
-        while len(looks) < count:
-            look = random_look(rng)
-            if seen_only and any(is_held_out(look[:2], other[:2]) for other in looks):
+        attribute_sets: list[tuple[str, str, str]] = []
+        while len(attribute_sets) < count:
+            attributes = random_attributes(rng)
+            if seen_only and any(
+                is_held_out(attributes[:2], other[:2]) for other in attribute_sets
+            ):
                 continue
-            looks.append(look)
-        things = arrange(rng, looks)
-        if things is not None:
-            return Scene(ground, things)
+            attribute_sets.append(attributes)
+        objects = arrange(rng, attribute_sets)
+        if objects is not None:
+            return Scene(ground, objects)
 
 
 def background(rng: np.random.Generator) -> Background:
@@ -154,7 +158,7 @@ def background(rng: np.random.Generator) -> Background:
     return Background(kind, first, second, DIRECTIONS[rng.integers(2)])
 
 
-def random_look(rng: np.random.Generator) -> tuple[str, str, str]:
+def random_attributes(rng: np.random.Generator) -> tuple[str, str, str]:
     """(shape, colour, size), each uniform."""
     shape, colour, size = rng.integers((len(SHAPES), len(COLOURS), len(SIZES)))
     return SHAPES[shape], list(COLOURS)[colour], list(SIZES)[size]
@@ -162,77 +166,82 @@ def random_look(rng: np.random.Generator) -> tuple[str, str, str]:
 
 def arrange(
     rng: np.random.Generator,
-    looks: Sequence[tuple[str, str, str]],
-    fixed: Sequence[Thing] = (),
+    attribute_sets: Sequence[tuple[str, str, str]],
+    fixed: Sequence[SceneObject] = (),
     num_tries: int = 8,
-) -> tuple[Thing, ...] | None:
-    """Things with these looks in free places beside the `fixed` ones, in the order of `looks`.
+) -> tuple[SceneObject, ...] | None:
+    """Objects with these attributes in free places beside the `fixed` ones, in the order of
+    `attribute_sets`.
 
     A layout that does not come about in `num_tries` tries is tried once more with its largest
-    things one size smaller, and so on; None when even the smallest do not fit.
+    objects one size smaller, and so on; None when even the smallest do not fit.
     """
-    current = list(looks)
+    current = list(attribute_sets)
     while True:
         for _ in range(num_tries):
-            things = _place_all(rng, current, fixed)
-            if things is not None:
-                return things
+            objects = _place_all(rng, current, fixed)
+            if objects is not None:
+                return objects
         names = list(SIZES)
         largest = max(names.index(size) for _, _, size in current)
         if largest == 0:
             return None
-        at = next(k for k, look in enumerate(current) if look[2] == names[largest])
+        at = next(k for k, attributes in enumerate(current) if attributes[2] == names[largest])
         current[at] = (*current[at][:2], names[largest - 1])
 
 
 def _place_all(
-    rng: np.random.Generator, looks: Sequence[tuple[str, str, str]], fixed: Sequence[Thing]
-) -> tuple[Thing, ...] | None:
-    order = sorted(range(len(looks)), key=lambda k: -SIZES[looks[k][2]])  # large ones first
-    placed: dict[int, Thing] = {}
+    rng: np.random.Generator,
+    attribute_sets: Sequence[tuple[str, str, str]],
+    fixed: Sequence[SceneObject],
+) -> tuple[SceneObject, ...] | None:
+    order = sorted(
+        range(len(attribute_sets)), key=lambda k: -SIZES[attribute_sets[k][2]]
+    )  # large ones first
+    placed: dict[int, SceneObject] = {}
     for k in order:
-        thing = place(rng, looks[k], [*fixed, *placed.values()])
-        if thing is None:
+        obj = place(rng, attribute_sets[k], [*fixed, *placed.values()])
+        if obj is None:
             return None
-        placed[k] = thing
-    return tuple(placed[k] for k in range(len(looks)))
+        placed[k] = obj
+    return tuple(placed[k] for k in range(len(attribute_sets)))
 
 
 def place(
     rng: np.random.Generator,
-    look: tuple[str, str, str],
-    others: Sequence[Thing],
+    attributes: tuple[str, str, str],
+    others: Sequence[SceneObject],
     num_spots: int = 32,
-) -> Thing | None:
-    """The first of `num_spots` uniform spots where the thing overlaps no other; None when all
+) -> SceneObject | None:
+    """The first of `num_spots` uniform spots where the object overlaps no other; None when all
     are taken.
     """
-    edge = SIZES[look[2]] / 2 + MARGIN
+    edge = SIZES[attributes[2]] / 2 + MARGIN
     spots_n2 = rng.uniform(edge, 1 - edge, size=(num_spots, 2))
     free = np.ones(num_spots, dtype=bool)
     for other in others:
         apart = np.abs(spots_n2 - (other.x, other.y)).max(axis=1)
-        free &= apart >= (SIZES[look[2]] + other.width) / 2 + 2 * MARGIN
+        free &= apart >= (SIZES[attributes[2]] + other.width) / 2 + 2 * MARGIN
     if not free.any():
         return None
     x, y = spots_n2[free.argmax()]
-    return Thing(*look, float(x), float(y))
+    return SceneObject(*attributes, float(x), float(y))
 
 
-def fits(thing: Thing, others: Sequence[Thing]) -> bool:
-    """True when the thing is inside the canvas and keeps its gap from the others."""
-    edge = thing.width / 2 + MARGIN
-    if not (edge <= thing.x <= 1 - edge and edge <= thing.y <= 1 - edge):
+def fits(obj: SceneObject, others: Sequence[SceneObject]) -> bool:
+    """True when the object is inside the canvas and keeps its gap from the others."""
+    edge = obj.width / 2 + MARGIN
+    if not (edge <= obj.x <= 1 - edge and edge <= obj.y <= 1 - edge):
         return False
     return all(
-        max(abs(thing.x - o.x), abs(thing.y - o.y)) >= (thing.width + o.width) / 2 + 2 * MARGIN
+        max(abs(obj.x - o.x), abs(obj.y - o.y)) >= (obj.width + o.width) / 2 + 2 * MARGIN
         for o in others
     )
 
 
-def moved(thing: Thing, x: float, y: float) -> Thing:
-    """The same thing with its centre at (x, y)."""
-    return replace(thing, x=x, y=y)
+def moved(obj: SceneObject, x: float, y: float) -> SceneObject:
+    """The same object with its centre at (x, y)."""
+    return replace(obj, x=x, y=y)
 
 
 def distance(shape: str, x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
@@ -327,9 +336,9 @@ def paint(ground: Background, canvas: int) -> np.ndarray:
         mix_n = (np.arange(canvas) + 0.5) / canvas
     line_n3 = first + (second - first) * mix_n[:, None].astype(np.float32)
     across = ground.direction == ("vertical" if ground.kind == "striped" else "horizontal")
-    picture = np.broadcast_to(line_n3[None] if across else line_n3[:, None], (canvas, canvas, 3))
-    picture.flags.writeable = False
-    return picture
+    image = np.broadcast_to(line_n3[None] if across else line_n3[:, None], (canvas, canvas, 3))
+    image.flags.writeable = False
+    return image
 
 
 def _stripe_mass(at: np.ndarray) -> np.ndarray:
@@ -337,14 +346,14 @@ def _stripe_mass(at: np.ndarray) -> np.ndarray:
     return np.floor(at / 2) + np.maximum(at % 2 - 1, 0)
 
 
-def render(picture: Scene, canvas: int = 64) -> np.ndarray:
-    """The picture of a scene, uint8 (canvas, canvas, 3); canvas from 64 to 512 pixels a side."""
+def render(image: Scene, canvas: int = 64) -> np.ndarray:
+    """The image of a scene, uint8 (canvas, canvas, 3); canvas from 64 to 512 pixels a side."""
     if not CANVASES[0] <= canvas <= CANVASES[1]:
         raise ValueError(f"canvas of {canvas} pixels: give {CANVASES[0]} to {CANVASES[1]}")
-    pixels_HW3 = np.array(paint(picture.background, canvas))
-    for thing in picture.things:
-        cover_hw, rows, columns = coverage(thing.shape, thing.width, thing.x, thing.y, canvas)
+    pixels_HW3 = np.array(paint(image.background, canvas))
+    for obj in image.objects:
+        cover_hw, rows, columns = coverage(obj.shape, obj.width, obj.x, obj.y, canvas)
         window_hw3 = pixels_HW3[rows, columns]
-        colour_3 = np.array(COLOURS[thing.colour], dtype=np.float32)
+        colour_3 = np.array(COLOURS[obj.colour], dtype=np.float32)
         window_hw3 += cover_hw[:, :, None] * (colour_3 - window_hw3)
     return (pixels_HW3 + 0.5).astype(np.uint8)

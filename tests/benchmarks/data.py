@@ -76,7 +76,7 @@ def packing(scenes: Path, sizes: Sizes, real: Path) -> Iterator[Line]:
 
 
 def reading(scenes: Path, sizes: Sizes, real: Path) -> Iterator[Line]:
-    """Scenes, and real questions about pictures."""
+    """Scenes, and real questions about images."""
     yield from readers.lines("scenes", scenes, None, sizes)
     try:
         inputs.real(real)

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image as PILImage
 
 from unimodal.data import codes_member as codes
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.sources import SourceConfig
-from unimodal.document import Picture
+from unimodal.document import Image
 from unimodal.sequence import PADDING, Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.grid import Grid
@@ -38,14 +38,14 @@ class Means:
 
     hash, patch = HASH, 8
 
-    def __call__(self, pixels: list[np.ndarray]) -> list[Picture]:
-        """Pixels -> Pictures with codes."""
-        pictures = []
+    def __call__(self, pixels: list[np.ndarray]) -> list[Image]:
+        """Pixels -> Images with codes."""
+        images = []
         for array in pixels:
             rows, columns = array.shape[0] // 8, array.shape[1] // 8
             means = array[:, :, 0].reshape(rows, 8, columns, 8).mean(axis=(1, 3)).astype(int)
-            pictures.append(Picture(None, means.reshape(-1), Grid(rows, columns), HASH))
-        return pictures
+            images.append(Image(None, means.reshape(-1), Grid(rows, columns), HASH))
+        return images
 
 
 def sequencer() -> Sequencer:
@@ -54,13 +54,13 @@ def sequencer() -> Sequencer:
     return Sequencer(Vocabulary(text.num_ids, 256), text, HASH)
 
 
-def picture(
+def image(
     kind: str = "PNG", frames: int = 1, shade: int = 100, size: tuple[int, int] = (16, 16)
 ) -> bytes:
-    """A picture of noise, so that damage is somewhere in its pixels; `size`: width, height."""
+    """A image of noise, so that damage is somewhere in its pixels; `size`: width, height."""
     rng = np.random.default_rng(shade)
     images = [
-        Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+        PILImage.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
         for _ in range(frames)
     ]
     stream = io.BytesIO()
@@ -90,7 +90,7 @@ def damaged(content: bytes) -> bytes:
 
 
 def caption(words: str, content: bytes, extension: str = "png") -> Files:
-    """A picture with its words."""
+    """A image with its words."""
     return {extension: content, "txt": words.encode()}
 
 
@@ -98,26 +98,26 @@ def samples() -> dict[str, Files]:
     """A sample of each fault, by what it is called."""
     spellings = "<|begin|> <image> <|endoftext|> \x00 </s> [INST]"
     parts = [{"text": "t", "weight": float("nan")}]
-    foreign = codes.to_bytes(Picture(None, np.array([999]), Grid(1, 1), HASH), 1000)
+    foreign = codes.to_bytes(Image(None, np.array([999]), Grid(1, 1), HASH), 1000)
     pages = {"texts": [None, "words"], "images": ["k.000.jpg", None]}
     return {
         "missing member": {"json": json.dumps(pages).encode()},
         "wrong JSON": {"json": b'{"texts": ['},
         "JSON of other fields": {"json": b'{"parts": [{"text": 3}]}'},
-        "text that is no UTF-8": {"png": picture(), "txt": b"\xff\xfe\x00"},
+        "text that is no UTF-8": {"png": image(), "txt": b"\xff\xfe\x00"},
         "half a surrogate pair": {"json": b'{"text": "\\ud800"}'},
-        "picture of too many codes": caption("wide", picture(size=(1024, 8))),
+        "image of too many codes": caption("wide", image(size=(1024, 8))),
         "code that does not exist": {"codes": foreign, "txt": b"x"},
         "weight that is not a number": {"json": json.dumps({"parts": parts}).encode()},
-        "text with control spellings": caption(spellings, picture()),
-        "corrupt picture": caption("corrupt", damaged(picture())),
-        "truncated JPEG": caption("cut", picture("JPEG")[:-200], "jpg"),
-        "zero-byte picture": caption("zero", b""),
-        "text file named .png": caption("text", b"I am a text file, not a picture"),
-        "huge picture": caption("huge", header(20_000, 20_000)),
-        "picture bomb": caption("bomb", header(60_000, 60_000)),
-        "1 x 1 picture": caption("dot", header(1, 1)),
-        "animated picture": caption("moves", picture("GIF", frames=3), "gif"),
+        "text with control spellings": caption(spellings, image()),
+        "corrupt image": caption("corrupt", damaged(image())),
+        "truncated JPEG": caption("cut", image("JPEG")[:-200], "jpg"),
+        "zero-byte image": caption("zero", b""),
+        "text file named .png": caption("text", b"I am a text file, not a image"),
+        "huge image": caption("huge", header(20_000, 20_000)),
+        "image bomb": caption("bomb", header(60_000, 60_000)),
+        "1 x 1 image": caption("dot", header(1, 1)),
+        "animated image": caption("moves", image("GIF", frames=3), "gif"),
     }
 
 
@@ -131,13 +131,13 @@ def write(folder: Path, faults: dict[str, Files], tar_faults: tuple[str, ...] = 
         path = folder / f"shard-{number}.tar"
         with tarfile.open(path, "w") as tar:
             for index in range(number, SOUND, SHARDS):
-                _add(tar, f"s{index}", caption(f"#{index};", picture(shade=index)))
+                _add(tar, f"s{index}", caption(f"#{index};", image(shade=index)))
                 if index % 1000 == number and (name := next(names, None)):
                     _add(tar, key_of(name), faults[name])
             if number < len(tar_faults):
-                _add(tar, key_of(tar_faults[number]), caption("x", picture() * 3))
+                _add(tar, key_of(tar_faults[number]), caption("x", image() * 3))
                 if number > 0:
-                    _add(tar, "after", caption("#-1;", picture()))
+                    _add(tar, "after", caption("#-1;", image()))
     if tar_faults:
         _damage(folder)
     assert next(names, None) is None, "every fault has a place"
@@ -185,10 +185,12 @@ class Pass:
     """How often each text was learned."""
 
 
-def one_pass(folder: Path, share: float = 0.01, row_length: int = 256) -> Pass:
+def one_pass(folder: Path, share: float = 0.01, sequence_length: int = 256) -> Pass:
     """Read everything once or a little more, as training would."""
     made_of = sequencer()
-    config = LoaderConfig(row_length=row_length, batch_rows=8, window_rows=64, bad_share=share)
+    config = LoaderConfig(
+        sequence_length=sequence_length, batch_rows=8, window_rows=64, bad_share=share
+    )
     path = folder / "quarantine.jsonl"
     loader = Loader({"all": SourceConfig(str(folder))}, made_of, Means(), config, quarantine=path)
     measured = _noted(path)

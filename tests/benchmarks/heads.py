@@ -26,7 +26,7 @@ CODES = 0.6  # share of the targets
 def inputs(
     vocabulary: Vocabulary, width: int, positions: int
 ) -> tuple[Tensor, Tensor, list[Targets]]:
-    """hidden_ND, head_VD, and the targets of text and of pictures."""
+    """hidden_ND, head_VD, and the targets of text and of images."""
     generator = torch.Generator().manual_seed(0)
     hidden_ND = torch.randn(positions, width, generator=generator).requires_grad_()
     head_VD = (0.02 * torch.randn(vocabulary.size, width, generator=generator)).requires_grad_()

@@ -13,8 +13,8 @@ from typing import Any
 from unimodal.bundle import DEFAULT
 from unimodal.data.command import SceneShards, mix_of, write_shards
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.rows import PictureEncoder
-from unimodal.data.sizes import PictureRule
+from unimodal.data.rows import ImageEncoder
+from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig
 from unimodal.data.windows import State
 from unimodal.sequence import Sequencer
@@ -23,7 +23,7 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.vocabulary import Vocabulary
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
-RULE = PictureRule(area=64 * 64, multiple=8, widest=4)
+RULE = ImageRule(target_pixels=64 * 64, multiple=8, max_aspect_ratio=4)
 SEED = 7
 
 
@@ -45,7 +45,7 @@ class Sizes:
     """The document at which resumed rows are compared with those of a plan from the start."""
     rows: int = 200
     """Made before memory is read."""
-    pictures: int = 24
+    images: int = 24
     """Of one megapixel."""
     steps: int = 12
     """Of training."""
@@ -53,7 +53,7 @@ class Sizes:
 
 QUICK = Sizes(
     samples=1000, repeats=2, windows=1, window_rows=128, streamed=2000, compared=2000, rows=48,
-    pictures=6, steps=5,
+    images=6, steps=5,
 )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def scenes(folder: str | Path) -> dict[str, SourceConfig]:
 
 
 def real(folder: Path) -> dict[str, SourceConfig]:
-    """The three real sets in four forms, of equal weights; FileNotFoundError without them."""
+    """The three real sets in four formats, of equal weights; FileNotFoundError without them."""
     for name in ("nlvr", "noto_emoji", "openstax"):
         if not (folder / name).exists():
             raise FileNotFoundError(f"no {name} in shared/data beside the repository")
@@ -86,11 +86,11 @@ def real(folder: Path) -> dict[str, SourceConfig]:
 
 
 @cache
-def tokenizers() -> tuple[Sequencer, PictureEncoder]:
+def tokenizers() -> tuple[Sequencer, ImageEncoder]:
     """Those of the default bundle, read as training reads them: without its transformer."""
     text, image = TextTokenizer.load(DEFAULT / "text.json"), ImageTokenizer.load(DEFAULT)
     vocabulary = Vocabulary(text.num_ids, image.num_codes)
-    return Sequencer(vocabulary, text, image.hash), PictureEncoder(image)
+    return Sequencer(vocabulary, text, image.hash), ImageEncoder(image)
 
 
 def loader(

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from unimodal.data.shards import Shard, find_shards
-from unimodal.tokenizer.pixels import fit, open_picture
+from unimodal.tokenizer.pixels import fit, open_image
 
 from .inputs import Sizes
 from .measured import Line, interleaved, ratios, spread
@@ -25,8 +25,8 @@ def lines(folder: Path, sizes: Sizes) -> list[Line]:
     have detail in every pixel.
     """
     found = [figure for _, figure in zip(range(TILES**2 * 8), figures(folder), strict=False)]
-    step = max(1, len(found) // sizes.pictures)
-    enlarged = [fit(figure, (SIDE, SIDE)) for figure in found[::step][: sizes.pictures]]
+    step = max(1, len(found) // sizes.images)
+    enlarged = [fit(figure, (SIDE, SIDE)) for figure in found[::step][: sizes.images]]
     mosaics = [mosaic(found[at:]) for at in range(0, len(found) - TILES**2 + 1, TILES**2)]
     return [
         compared("figures enlarged", [jpeg(image) for image in enlarged], sizes.repeats),
@@ -66,7 +66,7 @@ def figures(folder: Path) -> Iterator[Image.Image]:
 
 
 def mosaic(images: list[Image.Image]) -> Image.Image:
-    """Nine pictures side by side, cropped and not resized."""
+    """Nine images side by side, cropped and not resized."""
     side = -(-SIDE // TILES)
     whole = Image.new("RGB", (SIDE, SIDE))
     for number in range(TILES**2):
@@ -78,7 +78,7 @@ def mosaic(images: list[Image.Image]) -> Image.Image:
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """A picture as a JPEG file."""
+    """A image as a JPEG file."""
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=QUALITY)
     return stream.getvalue()
@@ -86,7 +86,7 @@ def jpeg(image: Image.Image) -> bytes:
 
 def scaled(content: bytes) -> Image.Image:
     """As rows are made."""
-    return fit(open_picture(content, cover=TARGET).image, TARGET)
+    return fit(open_image(content, cover=TARGET).image, TARGET)
 
 
 def full(content: bytes) -> Image.Image:
@@ -95,7 +95,7 @@ def full(content: bytes) -> Image.Image:
 
 
 def psnr_db(first: Image.Image, second: Image.Image) -> float:
-    """Peak signal-to-noise ratio; infinite for equal pictures."""
+    """Peak signal-to-noise ratio; infinite for equal images."""
     error = np.asarray(first).astype(np.float64) - np.asarray(second)
     mean = float((error**2).mean())
     return 10 * math.log10(255**2 / mean) if mean else math.inf

@@ -9,9 +9,9 @@ from statistics import median
 
 import numpy as np
 
-from unimodal.data.cohorts import GROUP
+from unimodal.data.groups import GROUP
 from unimodal.data.loader import LoaderConfig
-from unimodal.data.sizes import PictureRule
+from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig
 from unimodal.data.windows import Planner, Window
 from unimodal.train.flops import layer_weights
@@ -27,27 +27,29 @@ FILL, GOAL, USEFUL, EVEN = 0.995, 0.999, 2.7, 0.03  # the bars
 def lines(
     name: str,
     sources: dict[str, SourceConfig],
-    rule: PictureRule | None,
-    row_length: int,
+    rule: ImageRule | None,
+    sequence_length: int,
     sizes: Sizes,
 ) -> list[Line]:
     """What is found for these sources and this length of rows."""
-    config = LoaderConfig(row_length=row_length, window_rows=sizes.window_rows, pictures=rule)
+    config = LoaderConfig(
+        sequence_length=sequence_length, window_rows=sizes.window_rows, images=rule
+    )
     planner = loader(sources, config).planner
     windows = planned(planner, sizes.windows)
     lengths_n = np.concatenate([window.lengths_n for window in windows])
     plan_s, peer_s = interleaved(
         min(sizes.repeats, 3),
         partial(planned, planner, sizes.windows),
-        partial(first_fit_decreasing, lengths_n, row_length),
+        partial(first_fit_decreasing, lengths_n, sequence_length),
     )
-    fill = float(lengths_n.sum()) / (len(windows) * sizes.window_rows * row_length)
-    rows = first_fit_decreasing(lengths_n, row_length)
-    peer_fill = float(lengths_n.sum()) / (len(rows) * row_length)
+    fill = float(lengths_n.sum()) / (len(windows) * sizes.window_rows * sequence_length)
+    rows = first_fit_decreasing(lengths_n, sequence_length)
+    peer_fill = float(lengths_n.sum()) / (len(rows) * sequence_length)
     padded = float(lengths_n.mean() / lengths_n.max())
-    uneven = unevenness(windows, row_length)
+    uneven = unevenness(windows, sequence_length)
     worst, most = float(uneven.max()), float(np.quantile(uneven, 0.99))
-    micro, where = 1e6 / len(lengths_n), f"{name}, T {row_length:,}"
+    micro, where = 1e6 / len(lengths_n), f"{name}, T {sequence_length:,}"
     wrong = tuple(misplaced(planner, windows))
     check = f"{len(lengths_n):,} units in {len(windows)} windows, each once a pass"
     return [
@@ -82,7 +84,7 @@ def misplaced(planner: Planner, windows: list[Window]) -> list[str]:
         placed = sorted(item for row in window.rows for item in row)
         if placed != list(range(len(window.lengths_n))):
             wrong.append(f"window {number}: units are placed twice or not at all")
-        if max(int(window.lengths_n[row].sum()) for row in window.rows) > planner.row_length:
+        if max(int(window.lengths_n[row].sum()) for row in window.rows) > planner.sequence_length:
             wrong.append(f"window {number}: a row is too full")
     items_n5 = np.concatenate([window.items_n5 for window in windows])
     lengths_n = np.concatenate([window.lengths_n for window in windows])
@@ -108,13 +110,13 @@ def _wrong_passes(name: str, items_n5: np.ndarray, size: int) -> list[str]:
     return wrong
 
 
-def unevenness(windows: list[Window], row_length: int) -> np.ndarray:
+def unevenness(windows: list[Window], sequence_length: int) -> np.ndarray:
     """By how much the dearest row of each group costs more than its cheapest, as a share: a row
     costs its positions and the pairs in it that see each other.
     """
     pair, squares = _pair_cost(), [window.lengths_n.astype(np.float64) ** 2 for window in windows]
     costs = [
-        row_length + pair * float(squares_n[row].sum())
+        sequence_length + pair * float(squares_n[row].sum())
         for window, squares_n in zip(windows, squares, strict=True)
         for row in window.rows
     ]
@@ -122,9 +124,9 @@ def unevenness(windows: list[Window], row_length: int) -> np.ndarray:
     return groups.max(axis=1) / groups.min(axis=1) - 1
 
 
-def first_fit_decreasing(lengths_n: np.ndarray, row_length: int) -> list[list[int]]:
+def first_fit_decreasing(lengths_n: np.ndarray, sequence_length: int) -> list[list[int]]:
     """Each sequence, the longest first, into the first row that has room for it."""
-    rooms_n = np.full(len(lengths_n), row_length)
+    rooms_n = np.full(len(lengths_n), sequence_length)
     rows: list[list[int]] = []
     for number in np.argsort(-lengths_n, kind="stable").tolist():
         at = int(np.argmax(rooms_n[: len(rows) + 1] >= lengths_n[number]))

@@ -37,8 +37,8 @@ def resume(folder: Path, sizes: Sizes) -> list[Line]:
     state, rows_there = uninterrupted(folder, sizes)
     again = call("first_batch", str(folder), asdict(state), sizes.window_rows)
     times = sizes.resume / max(1, state.units[0])
-    ((cohorts, alone),) = state.taken
-    taken = ((int(times * cohorts), int(times * alone)),)
+    ((length_groups, alone),) = state.taken
+    taken = ((int(times * length_groups), int(times * alone)),)
     far = State(0, int(times * state.window), 0, taken, state.owed)
     peer_s: list[float] = []
     reached: list[dict[str, Any]] = []

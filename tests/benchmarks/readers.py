@@ -17,12 +17,12 @@ import numpy as np
 import webdataset
 
 from unimodal.data import order
-from unimodal.data.estimator import Ruler
+from unimodal.data.estimator import LengthEstimator
 from unimodal.data.lengths import Lengths, measure
 from unimodal.data.loader import LoaderConfig
 from unimodal.data.rows import read
 from unimodal.data.shards import Shard, find_shards
-from unimodal.data.sizes import PictureRule
+from unimodal.data.sizes import ImageRule
 
 from .inputs import Sizes, tokenizers
 from .measured import Line, interleaved, ratios, spread
@@ -31,7 +31,7 @@ STREAMED, INDEXED = 10, 30  # times as many samples a second: the bar, and the g
 Read = tuple[str, dict[str, bytes]]  # key, and content by extension
 
 
-def lines(name: str, folder: Path, rule: PictureRule | None, sizes: Sizes) -> list[Line]:
+def lines(name: str, folder: Path, rule: ImageRule | None, sizes: Sizes) -> list[Line]:
     """What is found for the shards of a folder."""
     paths = find_shards(folder)
     headers_s, index_s, table = indexed(paths, rule)
@@ -63,19 +63,19 @@ def lines(name: str, folder: Path, rule: PictureRule | None, sizes: Sizes) -> li
     ]  # fmt: skip
 
 
-def indexed(paths: list[Path], rule: PictureRule | None) -> tuple[float, float, Lengths]:
+def indexed(paths: list[Path], rule: ImageRule | None) -> tuple[float, float, Lengths]:
     """Seconds to parse all headers, seconds to measure all lengths in one process, the index."""
     began = time.perf_counter()
     for path in paths:
         Shard(path)
     headers_s = time.perf_counter() - began
     sequencer, encode = tokenizers()
-    ruler = Ruler(sequencer, LoaderConfig.row_length, encode.patch, rule)
+    estimator = LengthEstimator(sequencer, LoaderConfig.sequence_length, encode.patch, rule)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as empty, patch.dict(os.environ, UNIMODAL_CACHE=empty):
-        measure(paths, ruler)
+        measure(paths, estimator)
         index_s = time.perf_counter() - began
-    return headers_s, index_s, measure(paths, ruler)
+    return headers_s, index_s, measure(paths, estimator)
 
 
 def streamed(paths: list[Path]) -> Iterator[Read]:

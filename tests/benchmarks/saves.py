@@ -11,7 +11,7 @@ from statistics import median
 
 import torch
 
-from unimodal.train.checkpoint import MASTER, Checkpoint, Piece, Saver
+from unimodal.train.checkpoint import MASTER, Checkpoint, ParameterShard, Saver
 from unimodal.train.ranks import Ranks
 
 from .measured import Line, ratios, spread
@@ -24,7 +24,7 @@ GOAL = 0.1
 def lines(scale: Scale) -> list[Line]:
     """One line: the stall of a save."""
     state = _state(scale)
-    pieces = {name: Piece(tuple(one[MASTER].shape), 0, one) for name, one in state.items()}
+    pieces = {name: ParameterShard(tuple(one[MASTER].shape), 0, one) for name, one in state.items()}
     size = sum(tensor.nbytes for one in state.values() for tensor in one.values())
     ours: list[float] = []
     whole: list[float] = []

@@ -1,4 +1,4 @@
-"""A training step on packed rows of text and pictures, against transformers' Llama of the same
+"""A training step on packed rows of text and images, against transformers' Llama of the same
 shape, weights and rows.
 
 The peer is what its user would write: position_ids, a block-diagonal mask for SDPA (made before the
@@ -26,7 +26,7 @@ from unimodal.vocabulary import Vocabulary
 from .measured import Line, interleaved, ratios, spread
 
 FASTER, SAME = 1.2, 1e-5  # the bars
-SIDES = (8, 12, 16)  # codes of a picture
+SIDES = (8, 12, 16)  # codes of a image
 TEXT_SHARES = (0.3, 1.03)  # a text has as many ids for each code: 60 % of positions are codes
 LR = 1e-5
 SEED = 6  # of rows whose share of codes is 60 % at the default size
@@ -40,7 +40,7 @@ class Scale:
     width: int = 512
     num_layers: int = 8
     rows: int = 2
-    row_length: int = 1024
+    sequence_length: int = 1024
     loss_positions: int = 8192
     checked_positions: int = 512
     """Of the loss, in float64."""
@@ -63,22 +63,22 @@ class Scale:
 QUICK = Scale(Vocabulary(300, 400), 64, 2, 1, 512, 512, 256, 1, 100_000, 10)
 
 
-def packed(vocabulary: Vocabulary, rows: int, row_length: int, seed: int = SEED) -> Batch:
-    """Full rows of documents, each a text of random ids and a picture of random codes."""
+def packed(vocabulary: Vocabulary, rows: int, sequence_length: int, seed: int = SEED) -> Batch:
+    """Full rows of documents, each a text of random ids and a image of random codes."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(rows):
         documents: list[Sequence] = []
-        free = row_length
+        free = sequence_length
         while free:
             documents.append(document(vocabulary, rng, free))
             free -= len(documents[-1])
-        found.append(Row.pack(documents, row_length, vocabulary.control("pad")))
+        found.append(Row.pack(documents, sequence_length, vocabulary.control("pad")))
     return Batch.stack(found)
 
 
 def document(vocabulary: Vocabulary, rng: np.random.Generator, most: int) -> Sequence:
-    """A text and a picture in either order, cut to `most` positions; everything is learned."""
+    """A text and a image in either order, cut to `most` positions; everything is learned."""
     codes = rng.integers(0, vocabulary.num_codes, rng.choice(SIDES) ** 2)
     text = rng.integers(0, vocabulary.num_text, round(len(codes) * rng.uniform(*TEXT_SHARES)))
     parts = [text, vocabulary.code_to_id(codes)]
@@ -160,7 +160,7 @@ def difference(model: nn.Module, loss: Tensor, peer: nn.Module, other: Tensor) -
 
 def lines(scale: Scale) -> list[Line]:
     """With the sliced loss, and with the whole vocabulary's."""
-    batch = packed(scale.vocabulary, scale.rows, scale.row_length)
+    batch = packed(scale.vocabulary, scale.rows, scale.sequence_length)
     model = Transformer(scale.shape).train()
     peer = twin(model)
     their_loss = theirs(peer, batch)

@@ -53,7 +53,7 @@ def measured(scale: Scale, deepspeed: Path | None, device: str) -> tuple[list[fl
     """Seconds of each step after two that warm up, and the loss of the first."""
     on_gpu = device == "cuda"
     shape, vocabulary = (SHAPE, VOCABULARY) if on_gpu else (scale.shape, scale.vocabulary)
-    rows, row_length = (1, ROW_LENGTH) if on_gpu else (scale.rows, scale.row_length)
+    rows, sequence_length = (1, ROW_LENGTH) if on_gpu else (scale.rows, scale.sequence_length)
     config = EngineConfig(deepspeed, compile=on_gpu)
     settings = config.zero(rows, 1.0, bf16=on_gpu)
 
@@ -67,7 +67,7 @@ def measured(scale: Scale, deepspeed: Path | None, device: str) -> tuple[list[fl
     )  # fmt: skip
     schedule = ScheduleConfig(scale.repeats + 2)
     made = engine(learner, OptimizerConfig(), schedule, Ranks(), settings, config, on_gpu)
-    batch = packed(vocabulary, rows, row_length)
+    batch = packed(vocabulary, rows, sequence_length)
     norms, seconds, losses = learner.norms(batch), [], []
     for step in range(scale.repeats + 2):
         began = time.perf_counter()

@@ -104,8 +104,8 @@ def test_a_cold_start_gives_the_rows_of_an_uninterrupted_plan(folder: Path) -> N
     assert state.units[0] + state.row > 100
     found = call("first_batch", str(folder), asdict(state), 8)
     assert found["digest"] == digest and found["whole_s"] > found["batch_s"] > 0
-    ((cohorts, alone),) = state.taken
-    other = replace(state, taken=((cohorts, alone + 1),))
+    ((length_groups, alone),) = state.taken
+    other = replace(state, taken=((length_groups, alone + 1),))
     assert first_batch(str(folder), asdict(other), 8)["digest"] != digest
 
 
@@ -134,7 +134,7 @@ def test_private_memory_is_that_which_is_written() -> None:
         assert private_bytes("self") - before > 0.9 * size
 
 
-def test_alike_pictures_and_others() -> None:
+def test_alike_images_and_others() -> None:
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 256, (400, 400, 3), dtype=np.uint8))
     assert jpegs.psnr_db(noise, noise) == float("inf")

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from PIL import Image
+from PIL import Image as PILImage
 
 from unimodal.command import main
 from unimodal.data.command import SceneShards, mix_of, write_shard
 from unimodal.data.scenes.conversations import conversation
 from unimodal.data.scenes.world import render, scene
 from unimodal.data.shards import Shard, find_shards
-from unimodal.document import Document, Picture, Text
+from unimodal.document import Document, Image, Text
 
 SAMPLES = 12
 
@@ -72,7 +72,7 @@ def test_the_bytes_do_not_depend_on_the_workers(made, tmp_path):
 
 
 def test_a_preview_shows_the_first_samples(made):
-    image = Image.open(made / "look.png")
+    image = PILImage.open(made / "look.png")
     assert image.mode == "RGB" and image.width == 6 * 208 and image.height > 128
     assert len(image.getcolors(2**24)) > 50
 
@@ -107,17 +107,17 @@ def test_shards_of_something_else_are_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["shard-000000.tar"]
 
 
-def test_pictures_of_the_larger_world(tmp_path):
-    settings = SceneShards("pictures", 30, 3, 128, 30, mix_of("pictures", ()))
+def test_images_of_the_larger_world(tmp_path):
+    settings = SceneShards("images", 30, 3, 128, 30, mix_of("images", ()))
     write_shard(tmp_path, settings, 0)
     documents = [read(Shard(find_shards(tmp_path)[0]), index) for index in range(30)]
     for index, document in enumerate(documents):
         (part,) = document.parts
-        assert isinstance(part, Picture) and part.role is None and part.weight == 1
+        assert isinstance(part, Image) and part.role is None and part.weight == 1
         assert part.pixels.shape == (128, 128, 3)
         drawn = settings.document(index)
         assert np.array_equal(part.pixels, drawn.parts[0].pixels)
-    small = SceneShards("pictures", 1, 3, 64, 1, {}).document(0)
+    small = SceneShards("images", 1, 3, 64, 1, {}).document(0)
     assert np.array_equal(small.parts[0].pixels, render(scene(3, 0, seen_only=True)))
 
 
@@ -134,8 +134,8 @@ def test_pictures_of_the_larger_world(tmp_path):
         (["--mix=draw=much"], "'much' is no number"),
         (["--mix=draw=-1"], "draw: every field of a Mix is a number of at least 0"),
         (["--mix=draw=nan"], "draw: every field of a Mix is a number of at least 0"),
-        (["--mix=least_questions=9"], "least_questions 9 exceeds most_questions 6"),
-        (["--kind=pictures", "--mix=draw=1"], "pictures have no mix"),
+        (["--mix=least_questions=9"], "least_questions 9 exceeds max_questions 6"),
+        (["--kind=images", "--mix=draw=1"], "images have no mix"),
     ],
 )
 def test_bad_arguments_write_nothing(tmp_path, arguments, words):

@@ -14,13 +14,13 @@ from click.testing import CliRunner, Result
 from unimodal.command import main
 from unimodal.data.digest import ARRAYS, Feed, batch_rows, digest, feed, rows_bytes
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.rows import PictureEncoder
+from unimodal.data.rows import ImageEncoder
 from unimodal.data.shards import ShardWriter
-from unimodal.data.sizes import PictureRule
+from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig, Stage
-from unimodal.document import Document, Picture, Text
+from unimodal.document import Document, Image, Text
 
-SETTINGS = LoaderConfig(row_length=128, window_rows=8, seed=3, caption_dropout=0.5)
+SETTINGS = LoaderConfig(sequence_length=128, window_rows=8, seed=3, caption_dropout=0.5)
 
 
 def run(*arguments: object) -> Result:
@@ -28,9 +28,9 @@ def run(*arguments: object) -> Result:
 
 
 def document(index: int, words: str = "draw") -> Document:
-    """A drawing; its picture is of one colour, so that it is the same however it is cropped."""
+    """A drawing; its image is of one colour, so that it is the same however it is cropped."""
     pixels = np.full((16, 24, 3), 3 * index % 256, np.uint8)
-    return Document((Text(f"{words} {index}", "user", 0), Picture(pixels, role="assistant")))
+    return Document((Text(f"{words} {index}", "user", 0), Image(pixels, role="assistant")))
 
 
 def write(folder: Path, words: str = "draw") -> Path:
@@ -48,7 +48,7 @@ def shards(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def made(shards, tiny_model) -> Feed:
     sources = {"one": SourceConfig(str(shards))}
-    return Feed(sources, tiny_model.sequencer, PictureEncoder(tiny_model.tokenizer), SETTINGS)
+    return Feed(sources, tiny_model.sequencer, ImageEncoder(tiny_model.tokenizer), SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_rows_can_be_begun_anywhere(made, whole, first, count, world_size):
 
 
 def test_rows_are_the_loaders(made, whole):
-    """The first row of a plain Loader, byte for byte, and what was done to its pictures."""
+    """The first row of a plain Loader, byte for byte, and what was done to its images."""
     loader = Loader(made.sources, made.sequencer, made.encode, replace(SETTINGS, batch_rows=1))
     batch, _ = next(iter(loader))
     arrays = b"".join(
@@ -90,7 +90,7 @@ def test_rows_are_the_loaders(made, whole):
 def test_another_text_seed_dropout_or_order_is_another_digest(made, tmp_path, shards):
     settings = {
         "seed": replace(SETTINGS, seed=4),
-        "length": replace(SETTINGS, row_length=130),
+        "length": replace(SETTINGS, sequence_length=130),
         "dropout": replace(SETTINGS, caption_dropout=0.0),
         "window": replace(SETTINGS, window_rows=16),
     }
@@ -98,20 +98,20 @@ def test_another_text_seed_dropout_or_order_is_another_digest(made, tmp_path, sh
     text = write(tmp_path / "text", "drew")
     feeds["text"] = replace(made, sources={"one": SourceConfig(str(text))})
     feeds["order"] = replace(made, sources={"two": SourceConfig(str(shards))})
-    feeds["weights"] = replace(made, sources={"one": SourceConfig(str(shards), picture_weight=0.5)})
+    feeds["weights"] = replace(made, sources={"one": SourceConfig(str(shards), image_weight=0.5)})
     found = {name: digest(changed, 1, 0, 20) for name, changed in feeds.items()}
     found["as it was"] = digest(made, 1, 0, 20)
     assert len(set(found.values())) == len(found)
 
 
 def test_crops_and_mirrors_are_in_it_and_nothing_else_is_changed_by_them(made):
-    plain = PictureRule(area=16 * 24, multiple=8, widest=1.5)
+    plain = ImageRule(target_pixels=16 * 24, multiple=8, max_aspect_ratio=1.5)
     varied = replace(plain, random_crop=True, flip=0.5)
     rows = [
-        produced(replace(made, loader=replace(SETTINGS, pictures=rule)), 2, 0, 8)
+        produced(replace(made, loader=replace(SETTINGS, images=rule)), 2, 0, 8)
         for rule in (plain, varied)
     ]
-    size = sum(np.dtype(kind).itemsize for kind in ARRAYS.values()) * SETTINGS.row_length
+    size = sum(np.dtype(kind).itemsize for kind in ARRAYS.values()) * SETTINGS.sequence_length
     for before, after in zip(*rows, strict=True):
         assert before != after and before[: size + 4] == after[: size + 4]
     flips = {row[at] for row in rows[1] for at in range(size + 4 + 16, len(row), 17)}
@@ -124,12 +124,12 @@ def test_a_batch_is_the_smallest_that_the_ranks_divide():
 
 
 def test_stages_count_in_the_recipes_batches(made):
-    staged = replace(SETTINGS, batch_rows=4, stages=(Stage(2, area=64),))
+    staged = replace(SETTINGS, batch_rows=4, stages=(Stage(2, target_pixels=64),))
     assert batch_rows(staged, 2) == 4
     with pytest.raises(ValueError, match="8 ranks do not divide the 4 rows of a batch"):
         batch_rows(staged, 8)
-    rule = PictureRule(area=16 * 16, multiple=8)
-    changed = replace(made, loader=replace(staged, pictures=rule))
+    rule = ImageRule(target_pixels=16 * 16, multiple=8)
+    changed = replace(made, loader=replace(staged, images=rule))
     first = produced(changed, 1, 0, 20)
     assert produced(changed, 4, 0, 20) == first
     assert produced(changed, 2, 11, 4) == first[11:15]
@@ -150,7 +150,7 @@ def recipe(shards, tmp_path) -> Path:
         "output": "runs/one",
         "sources": {"one": {"shards": str(shards)}},
         "schedule": {"num_steps": 3},
-        "loader": {"row_length": 256, "seed": 5},
+        "loader": {"sequence_length": 256, "seed": 5},
     }
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(tree))
@@ -159,7 +159,7 @@ def recipe(shards, tmp_path) -> Path:
 
 def test_a_recipe_gives_sources_and_loader(recipe, shards, tmp_path, tiny_model):
     found = feed(None, recipe)
-    assert found.loader == LoaderConfig(row_length=256, seed=5)
+    assert found.loader == LoaderConfig(sequence_length=256, seed=5)
     assert found.sources == {"one": SourceConfig(str(shards))}
     plain = run("--config", recipe, "--rows=2").stdout
     assert plain == run(shards, "--config", recipe, "--rows=2").stdout

@@ -1,4 +1,4 @@
-"""`unimodal data encode`: codes in the place of pictures, all else as it was, however it is run."""
+"""`unimodal data encode`: codes in the place of images, all else as it was, however it is run."""
 
 import io
 import json
@@ -16,7 +16,7 @@ import pytest
 import torch
 import webdataset
 from click.testing import CliRunner, Result
-from PIL import Image
+from PIL import Image as PILImage
 
 from unimodal.command import main
 from unimodal.data import codes_member as codes
@@ -24,12 +24,12 @@ from unimodal.data.encode import _Work, codes_name
 from unimodal.data.folder import data_seeds
 from unimodal.data.formats import Sample
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.rows import PictureEncoder
+from unimodal.data.rows import ImageEncoder
 from unimodal.data.shards import Shard, ShardWriter, find_shards
 from unimodal.data.sizes import fitted
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
-from unimodal.document import Document, Picture, Text
+from unimodal.document import Document, Image, Text
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.grid import Grid
 
@@ -40,7 +40,7 @@ def run(*arguments: object) -> Result:
 
 def png(pixels: np.ndarray) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
+    PILImage.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -57,13 +57,13 @@ def tokenizer(tiny_model, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory) -> Path:
-    """Three shards of documents of none to two pictures, of two sizes."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """Three shards of documents of none to two images, of two sizes."""
+    folder = tmp_path_factory.mktemp("images")
     with ShardWriter(folder, max_samples=30) as writer:
         for index in range(75):
             size = (8, 8) if index % 3 else (16, 24)
-            pictures = [Picture(noise(9 * index + k, *size)) for k in range(index % 4 % 3)]
-            writer.write(f"{index:04d}", Document((Text(f"number {index}"), *pictures)))
+            images = [Image(noise(9 * index + k, *size)) for k in range(index % 4 % 3)]
+            writer.write(f"{index:04d}", Document((Text(f"number {index}"), *images)))
     return folder
 
 
@@ -92,33 +92,33 @@ def write(folder: Path, *made: tuple[str, dict[str, bytes]]) -> Path:
 
 
 def test_codes_are_the_encoders_and_all_else_is_copied(shards, encoded, tiny_model):
-    encoder = PictureEncoder(tiny_model.tokenizer)
+    encoder = ImageEncoder(tiny_model.tokenizer)
     for before, after in zip(samples(shards), samples(encoded), strict=True):
         assert before.key == after.key
         assert [codes_name(n) if n.endswith("png") else n for n in before.files] == [*after.files]
         assert before.files["json"] == after.files["json"]
-        for name in before.pictures:
-            (wanted,) = encoder([np.asarray(Image.open(io.BytesIO(before.files[name])))])
+        for name in before.images:
+            (wanted,) = encoder([np.asarray(PILImage.open(io.BytesIO(before.files[name])))])
             found = codes.from_bytes(after.files[codes_name(name)])
             assert np.array_equal(found.codes, wanted.codes)
             assert (found.grid, found.tokenizer_hash) == (wanted.grid, wanted.tokenizer_hash)
 
 
 def test_the_summary_counts(shards, encoded, tokenizer):
-    files = [(s.files[name], name) for s in samples(shards) for name in s.pictures]
+    files = [(s.files[name], name) for s in samples(shards) for name in s.images]
     before = sum(len(content) for content, _ in files)
-    after = sum(len(s.files[name]) for s in samples(encoded) for name in s.pictures)
+    after = sum(len(s.files[name]) for s in samples(encoded) for name in s.images)
     result = run(shards, encoded, "--tokenizer", tokenizer)
-    words = f"{len(files)} pictures in 3 shards, {before:,} bytes before and {after:,} after"
+    words = f"{len(files)} images in 3 shards, {before:,} bytes before and {after:,} after"
     assert words in result.stdout and "75 samples\n" in result.stdout
 
 
-def test_rows_of_code_shards_are_those_of_picture_shards(shards, encoded, tiny_model):
-    settings = LoaderConfig(row_length=128, batch_rows=4, window_rows=8, seed=3)
+def test_rows_of_code_shards_are_those_of_image_shards(shards, encoded, tiny_model):
+    settings = LoaderConfig(sequence_length=128, batch_rows=4, window_rows=8, seed=3)
     loaders = [
         Loader({"one": SourceConfig(str(folder))}, tiny_model.sequencer, encoder, settings)
         for folder in (shards, encoded)
-        for encoder in [PictureEncoder(tiny_model.tokenizer)]
+        for encoder in [ImageEncoder(tiny_model.tokenizer)]
     ]
     for (first, state), (second, other) in islice(zip(*loaders, strict=True), 10):
         assert state == other
@@ -171,11 +171,11 @@ def test_workers_change_nothing(shards, encoded, tokenizer, tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_finished_shards(tmp_path):
-    pictures = tmp_path / "pictures"
+    images = tmp_path / "images"
     words = [sys.executable, "-m", "unimodal", "data"]
-    scenes = ["scenes", str(pictures), "--kind=pictures", "--samples=4000", "--shard-samples=50"]
+    scenes = ["scenes", str(images), "--kind=images", "--samples=4000", "--shard-samples=50"]
     subprocess.run([*words, *scenes], check=True, stdout=subprocess.DEVNULL)
-    command = [*words, "encode", str(pictures), str(tmp_path / "codes"), "--workers=2"]
+    command = [*words, "encode", str(images), str(tmp_path / "codes"), "--workers=2"]
     process = subprocess.Popen(command, start_new_session=True)
     try:
         for _ in range(1200):
@@ -205,7 +205,10 @@ def test_other_settings_and_sources_are_refused(shards, encoded, tokenizer, tmp_
     first, *_, last = find_shards(shards)
     for words, message in [
         ((shards, encoded, "--tokenizer", other), "shards of other settings: tokenizer "),
-        ((shards, encoded, "--tokenizer", tokenizer, "--area=64"), "area None (now 64)"),
+        (
+            (shards, encoded, "--tokenizer", tokenizer, "--target-pixels=64"),
+            "target_pixels None (now 64)",
+        ),
         ((last, encoded, "--tokenizer", tokenizer), "made of another shard than"),
         ((shards, shards, "--tokenizer", tokenizer), "not of this command"),
     ]:
@@ -217,8 +220,11 @@ def test_other_settings_and_sources_are_refused(shards, encoded, tokenizer, tmp_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--widest=2"], "--widest 2 shapes pictures of a given area: add --area"),
-        (["--area=63"], "--area 63: at least one square of multiple 8"),
+        (
+            ["--max-aspect-ratio=2"],
+            "--max-aspect-ratio 2 shapes images of a given size: add --target-pixels",
+        ),
+        (["--target-pixels=63"], "--target-pixels 63: one square of 8 a side"),
         (["--workers=0"], "workers"),
         (["--bad-share=2"], "bad-share"),
         (["--tokenizer=/nowhere"], "/nowhere holds no image tokenizer"),
@@ -235,11 +241,11 @@ def test_bad_arguments_write_nothing(shards, tokenizer, tmp_path, words, message
 def test_an_area_gives_buckets(tokenizer, tiny_model, tmp_path):
     wide = noise(1, 40, 100)
     write(tmp_path / "in", ("a", {"jpg": png(wide), "txt": b"words"}))
-    words = ("--tokenizer", tokenizer, "--area=512", "--widest=2")
+    words = ("--tokenizer", tokenizer, "--target-pixels=512", "--max-aspect-ratio=2")
     assert run(tmp_path / "in", tmp_path / "out", *words).exit_code == 0
     (sample,) = samples(tmp_path / "out")
-    pixels = fitted(Image.fromarray(wide), (32, 16))
-    (wanted,) = PictureEncoder(tiny_model.tokenizer)([pixels])
+    pixels = fitted(PILImage.fromarray(wide), (32, 16))
+    (wanted,) = ImageEncoder(tiny_model.tokenizer)([pixels])
     found = codes.from_bytes(sample.files["codes"])
     assert found.grid == wanted.grid == Grid(2, 4)
     assert np.array_equal(found.codes, wanted.codes)
@@ -247,53 +253,53 @@ def test_an_area_gives_buckets(tokenizer, tiny_model, tmp_path):
 
 def test_bad_samples_are_left_out_and_listed(tokenizer, tmp_path):
     good = png(noise(0))
-    foreign = codes.to_bytes(Picture(None, np.array([1]), Grid(1, 1), "ab" * 32), 9)
+    foreign = codes.to_bytes(Image(None, np.array([1]), Grid(1, 1), "ab" * 32), 9)
     bad = {
-        "cut": ({"png": good[:200]}, "bad picture"),
-        "text": ({"png": b"no picture"}, "bad picture"),
-        "part": ({"png": png(noise(0, 12, 16))}, "bad picture"),
+        "cut": ({"png": good[:200]}, "bad image"),
+        "text": ({"png": b"no image"}, "bad image"),
+        "part": ({"png": png(noise(0, 12, 16))}, "bad image"),
         "twice": ({"jpg": good, "png": good}, "ambiguous names"),
         "order": ({"d.png": good, "jpg": good}, "ambiguous names"),
         "codes": ({"codes": foreign}, "foreign codes"),
     }
     made = [(key, files) for key, (files, _) in bad.items()]
-    pictures = write(tmp_path / "in", ("a", {"png": good}), *made, ("z", {"txt": b"no picture"}))
+    images = write(tmp_path / "in", ("a", {"png": good}), *made, ("z", {"txt": b"no image"}))
     out = tmp_path / "out"
-    result = run(pictures, out, "--tokenizer", tokenizer)
+    result = run(images, out, "--tokenizer", tokenizer)
     assert result.exit_code == 2 and "6 of 8 samples cannot be used" in result.output
     assert "raise --bad-share" in result.output and "12" in result.output
     shard = (out / "shard-000000.tar").read_bytes()
     for _ in range(2):
-        result = run(pictures, out, "--tokenizer", tokenizer, "--bad-share=0.8")
+        result = run(images, out, "--tokenizer", tokenizer, "--bad-share=0.8")
         assert result.exit_code == 0 and "6 left out: see quarantine.jsonl" in result.output
         lines = map(json.loads, (out / "quarantine.jsonl").read_text().splitlines())
         found = {(line["key"], line["reason"], line["shard"]) for line in lines}
-        path = str(pictures / "shard-000000.tar")
+        path = str(images / "shard-000000.tar")
         assert found == {(key, reason, path) for key, (_, reason) in bad.items()}
     assert [sample.key for sample in samples(out)] == ["a", "z"]
     assert (out / "shard-000000.tar").read_bytes() == shard
 
 
 def test_a_share_of_bad_ones_is_not_let_pass_the_second_time(tokenizer, tmp_path):
-    pictures = write(tmp_path / "in", ("a", {"png": b""}), ("b", {"txt": b"words"}))
+    images = write(tmp_path / "in", ("a", {"png": b""}), ("b", {"txt": b"words"}))
     for _ in range(2):
-        result = run(pictures, tmp_path / "out", "--tokenizer", tokenizer)
+        result = run(images, tmp_path / "out", "--tokenizer", tokenizer)
         assert result.exit_code == 2 and "1 of 2 samples" in result.output
 
 
 def test_a_damaged_tar_and_a_shard_of_nothing_good(tokenizer, tmp_path):
-    pictures = write(tmp_path / "in", ("a", {"txt": b"a" * 600}), ("b", {"png": png(noise(0))}))
-    path = pictures / "shard-000000.tar"
+    images = write(tmp_path / "in", ("a", {"txt": b"a" * 600}), ("b", {"png": png(noise(0))}))
+    path = images / "shard-000000.tar"
     path.write_bytes(path.read_bytes()[:2200])
     write(tmp_path / "more", ("c", {"png": b""}))
-    (tmp_path / "more" / "shard-000000.tar").rename(pictures / "shard-000001.tar")
-    words = (pictures, tmp_path / "out", "--tokenizer", tokenizer, "--bad-share=1")
+    (tmp_path / "more" / "shard-000000.tar").rename(images / "shard-000001.tar")
+    words = (images, tmp_path / "out", "--tokenizer", tokenizer, "--bad-share=1")
     for _ in range(2):
         result = run(*words)
         assert result.exit_code == 0 and "3 samples, 2 left out" in result.output
         lines = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
         reasons = [json.loads(line)["reason"] for line in lines]
-        assert reasons == ["damaged tar", "bad picture"]
+        assert reasons == ["damaged tar", "bad image"]
     assert [sample.key for sample in samples(tmp_path / "out")] == ["a"]
 
 
@@ -342,7 +348,7 @@ def test_names_that_cannot_be_read_back_are_refused(tmp_path, key, extension):
 
 @pytest.mark.parametrize(("num_codes", "width"), [(2**16, 2), (2**16 + 1, 4)])
 def test_the_smaller_integers_that_hold_every_code(tmp_path, num_codes, width):
-    pictures = write(tmp_path / "in", ("a", {"png": png(noise(0))}))
+    images = write(tmp_path / "in", ("a", {"png": png(noise(0))}))
 
     class Fake:
         hash, patch = "ab" * 32, 8
@@ -350,11 +356,11 @@ def test_the_smaller_integers_that_hold_every_code(tmp_path, num_codes, width):
         def __call__(self, pixels):
             grid = Grid(2, 3)
             last = np.full(6, num_codes - 1)
-            return [Picture(codes=last, grid=grid, tokenizer_hash=self.hash) for _ in pixels]
+            return [Image(codes=last, grid=grid, tokenizer_hash=self.hash) for _ in pixels]
 
     with ShardWriter(tmp_path) as writer:
         work = _Work(Fake(), num_codes, None, writer)
-        for group in work.groups(Shard(find_shards(pictures)[0])):
+        for group in work.groups(Shard(find_shards(images)[0])):
             work.write(group)
     (sample,) = samples(tmp_path)
     content = sample.files["codes"]
@@ -365,13 +371,13 @@ def test_the_smaller_integers_that_hold_every_code(tmp_path, num_codes, width):
 def test_few_samples_are_in_work_at_once(tmp_path, tiny_model, monkeypatch):
     made = [(f"{k:03d}", {"png": png(noise(k, 8, 8))}) for k in range(150)]
     large = ("large", {"png": png(noise(0, 64, 64))})
-    pictures = write(tmp_path / "in", *made[:100], large, *made[100:])
-    monkeypatch.setattr("unimodal.data.encode.MOST_PIXELS", 50 * 64)
-    work = _Work(PictureEncoder(tiny_model.tokenizer), 64, None, ShardWriter(tmp_path))
-    groups = list(work.groups(Shard(find_shards(pictures)[0])))
+    images = write(tmp_path / "in", *made[:100], large, *made[100:])
+    monkeypatch.setattr("unimodal.data.encode.MAX_PIXELS", 50 * 64)
+    work = _Work(ImageEncoder(tiny_model.tokenizer), 64, None, ShardWriter(tmp_path))
+    groups = list(work.groups(Shard(find_shards(images)[0])))
     assert [len(group) for group in groups] == [50, 50, 1, 50]
-    monkeypatch.setattr("unimodal.data.encode.MOST_PIXELS", 2**22)
-    groups = list(work.groups(Shard(find_shards(pictures)[0])))
+    monkeypatch.setattr("unimodal.data.encode.MAX_PIXELS", 2**22)
+    groups = list(work.groups(Shard(find_shards(images)[0])))
     assert [len(group) for group in groups] == [64, 64, 23]
 
 

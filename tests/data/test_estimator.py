@@ -11,20 +11,20 @@ import pytest
 from benchmarks.faults import HASH, write_tar
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image as PILImage
 
 from unimodal.data import codes_member as codes
-from unimodal.data import formats as forms
+from unimodal.data import formats as formats
 from unimodal.data import lengths
-from unimodal.data.estimator import RECORD, Ruler, droppable, measure_shard
+from unimodal.data.estimator import RECORD, LengthEstimator, droppable, measure_shard
 from unimodal.data.lengths import measure, shards_hash
-from unimodal.data.sizes import PictureRule
+from unimodal.data.sizes import ImageRule
 from unimodal.data.tar import ShardError
-from unimodal.document import Document, Picture, Text
+from unimodal.document import Document, Image, Text
 from unimodal.sequence import DROPS, Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.grid import Grid
-from unimodal.tokenizer.pixels import open_picture, picture_size
+from unimodal.tokenizer.pixels import image_size, open_image
 from unimodal.vocabulary import Vocabulary
 
 TEXT = TextTokenizer.train(["draw which colour is it"], 280)
@@ -33,7 +33,7 @@ SEQUENCER = Sequencer(Vocabulary(TEXT.num_ids, 256), TEXT, HASH)
 
 def png(width: int, height: int, shade: int = 0, kind: str = "PNG") -> bytes:
     stream = io.BytesIO()
-    Image.new("RGB", (width, height), (shade, 0, 0)).save(stream, kind)
+    PILImage.new("RGB", (width, height), (shade, 0, 0)).save(stream, kind)
     return stream.getvalue()
 
 
@@ -61,7 +61,7 @@ def test_measured_lengths_are_those_of_sequences(parts: list) -> None:
             made.append(Text(what, role, weight))
             continue
         grid = Grid(*what)
-        made.append(Picture(None, np.zeros(grid.size, int), grid, HASH, role, weight))
+        made.append(Image(None, np.zeros(grid.size, int), grid, HASH, role, weight))
     document = Document(tuple(made))
     lengths_by_drop = SEQUENCER.measure(document)
     assert lengths_by_drop == {d: len(SEQUENCER.sequence(document, d)) for d in DROPS}
@@ -72,7 +72,7 @@ def test_measured_lengths_are_those_of_sequences(parts: list) -> None:
 
 
 def test_a_shard_of_every_kind(tmp_path: Path) -> None:
-    encoded = Picture(None, np.arange(6), Grid(2, 3), HASH)
+    encoded = Image(None, np.arange(6), Grid(2, 3), HASH)
     path = write_tar(
         tmp_path / "a.tar",
         {
@@ -84,24 +84,24 @@ def test_a_shard_of_every_kind(tmp_path: Path) -> None:
                 "json": fields(edit="redder"),
             },
             "long": {"txt": b"word " * 100},
-            "bad": {"png": b"no picture", "txt": b"c"},
+            "bad": {"png": b"no image", "txt": b"c"},
             "odd": {"png": png(30, 16), "txt": b"c"},
             "nothing": {"json": fields(texts=[], images=[])},
         },
     )
-    found = measure_shard(path, Ruler(SEQUENCER, row_length=40, patch=8))
+    found = measure_shard(path, LengthEstimator(SEQUENCER, sequence_length=40, patch=8))
     assert {bad["key"]: bad["reason"] for bad in found.bad} == {
-        "bad": "bad picture",
-        "odd": "bad picture",
+        "bad": "bad image",
+        "odd": "bad image",
     }
     assert "no whole 8-pixel patches" in found.bad[1]["message"]
-    assert found.notes["samples"] == 7 and found.notes["empty"] == 1 and found.notes["split"] == 1
-    assert found.notes["form caption"] == 2 and found.notes["form edit"] == 1
+    assert found.notes["samples"] == 7 and found.notes["empty"] == 1 and found.notes["cut"] == 1
+    assert found.notes["format caption"] == 2 and found.notes["format edit"] == 1
     samples = found.units["sample"][:-1].tolist()
     assert samples[:3] == [0, 1, 2] and set(samples[3:]) == {3} and len(samples) > 5
     caption = found.records[: found.units["record"][1]]
     assert caption["variant"].tolist() == [0, 1, 2, 3]  # two captions, before and after
-    plain = 2 + 4 + 2 * 5  # begin, end, picture
+    plain = 2 + 4 + 2 * 5  # begin, end, image
     assert caption["lengths"][:, 0].tolist() == [plain + 1, plain + 2, plain + 1, plain + 2]
     edit = found.records[found.units["record"][2]]
     assert edit["drops"] == 0b111 and len(set(edit["lengths"].tolist())) == 4
@@ -114,21 +114,21 @@ def test_a_rule_decides_the_size(tmp_path: Path) -> None:
         tmp_path / "a.tar",
         {key: {"png": png(*size), "txt": b"c"} for key, size in sizes.items()},
     )
-    rule = PictureRule(area=32 * 32, multiple=8, widest=4, smallest=10)
-    found = measure_shard(path, Ruler(SEQUENCER, 200, 8, rule))
-    assert [(bad["key"], bad["reason"]) for bad in found.bad] == [("small", "bad picture")]
-    picture = found.records["pictures"][::2].tolist()
-    assert picture == [4 + 2 * 9, 4 + 8 * 3, 4 + 4 * 5]  # 2 x 8, 8 x 2 and 4 x 4 codes
+    rule = ImageRule(target_pixels=32 * 32, multiple=8, max_aspect_ratio=4, min_side=10)
+    found = measure_shard(path, LengthEstimator(SEQUENCER, 200, 8, rule))
+    assert [(bad["key"], bad["reason"]) for bad in found.bad] == [("small", "bad image")]
+    image = found.records["images"][::2].tolist()
+    assert image == [4 + 2 * 9, 4 + 8 * 3, 4 + 4 * 5]  # 2 x 8, 8 x 2 and 4 x 4 codes
 
 
-def test_a_turned_picture_is_measured_upright(tmp_path: Path) -> None:
-    exif = Image.Exif()
+def test_a_turned_image_is_measured_upright(tmp_path: Path) -> None:
+    exif = PILImage.Exif()
     exif[0x0112] = 6  # turned by a quarter
     for kind in ("JPEG", "PNG", "WEBP", "TIFF"):
         stream = io.BytesIO()
-        Image.new("RGB", (32, 16)).save(stream, kind, exif=exif)
-        assert picture_size(stream.getvalue()) == (16, 32)
-        assert open_picture(stream.getvalue()).image.size == (16, 32)
+        PILImage.new("RGB", (32, 16)).save(stream, kind, exif=exif)
+        assert image_size(stream.getvalue()) == (16, 32)
+        assert open_image(stream.getvalue()).image.size == (16, 32)
 
 
 def test_pairs_are_edits_between_samples_that_share_a_field(tmp_path: Path) -> None:
@@ -146,12 +146,12 @@ def test_pairs_are_edits_between_samples_that_share_a_field(tmp_path: Path) -> N
             "bad": {"png": b"", "json": fields(name="bad", base="x")},
         },
     )
-    found = measure_shard(path, Ruler(SEQUENCER, 100, 8, pairs="base"))
+    found = measure_shard(path, LengthEstimator(SEQUENCER, 100, 8, pairs="base"))
     assert found.units["sample"][:-1].tolist() == [0, 1, 3]
     assert found.notes["without a partner"] == 1
     assert {bad["key"]: bad["reason"] for bad in found.bad} == {
         "none": "missing field",
-        "bad": "bad picture",
+        "bad": "bad image",
     }
     begins = found.units["record"].tolist()
     assert begins == [0, 2, 4, 6]
@@ -161,13 +161,13 @@ def test_pairs_are_edits_between_samples_that_share_a_field(tmp_path: Path) -> N
 
 
 def test_codes_of_another_tokenizer_are_never_used(tmp_path: Path) -> None:
-    foreign = codes.to_bytes(Picture(None, np.arange(6), Grid(2, 3), "cd" * 32), 256)
+    foreign = codes.to_bytes(Image(None, np.arange(6), Grid(2, 3), "cd" * 32), 256)
     path = write_tar(tmp_path / "a.tar", {"k": {"codes": foreign, "txt": b"c"}})
-    ruler = Ruler(SEQUENCER, 40, 8)
-    assert [bad["reason"] for bad in measure_shard(path, ruler).bad] == ["foreign codes"]
+    estimator = LengthEstimator(SEQUENCER, 40, 8)
+    assert [bad["reason"] for bad in measure_shard(path, estimator).bad] == ["foreign codes"]
     words = "no samples to learn from .*key k: .codes: codes of tokenizer cdcd.*model reads abab"
     with pytest.raises(ShardError, match=words):
-        measure([path], ruler)
+        measure([path], estimator)
 
 
 # --- the cache ----------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_tables_are_those_of_the_shards_in_order(shards: list[Path]) -> None:
-    index = measure(shards, Ruler(SEQUENCER, 40, 8))
+    index = measure(shards, LengthEstimator(SEQUENCER, 40, 8))
     assert len(index) == 8 and index.notes["samples"] == 8
     assert index.units["shard"][:-1].tolist() == [0] * 3 + [1] * 5
     assert index.units["record"].tolist() == list(range(9))
@@ -203,30 +203,30 @@ def test_a_shard_is_measured_once(shards: list[Path], monkeypatch: pytest.Monkey
     monkeypatch.setattr(
         lengths,
         "measure_shard",
-        lambda path, ruler: measured.append(path.name) or real(path, ruler),
+        lambda path, estimator: measured.append(path.name) or real(path, estimator),
     )
-    ruler = Ruler(SEQUENCER, 40, 8)
-    first = measure(shards[:1], ruler)
-    both = measure(shards, ruler)
+    estimator = LengthEstimator(SEQUENCER, 40, 8)
+    first = measure(shards[:1], estimator)
+    both = measure(shards, estimator)
     assert measured == ["a.tar", "b.tar"] and first.hash != both.hash
-    assert measure(shards, ruler).hash == both.hash and len(measured) == 2
-    measure(shards, Ruler(SEQUENCER, 41, 8))
+    assert measure(shards, estimator).hash == both.hash and len(measured) == 2
+    measure(shards, LengthEstimator(SEQUENCER, 41, 8))
     assert len(measured) == 4
     content = shards[0].read_bytes()
     shards[0].write_bytes(content.replace(b"aaa", b"aba"))  # the same size
-    changed = measure(shards, ruler)
+    changed = measure(shards, estimator)
     assert measured[4:] == ["a.tar"] and changed.hash != both.hash
     shards[0].write_bytes(content)
-    assert measure(shards, ruler).hash == both.hash and len(measured) == 5
+    assert measure(shards, estimator).hash == both.hash and len(measured) == 5
 
 
 def test_processes_measure_the_same(
     shards: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(lengths, "SMALL_BYTES", 0)
-    alone = measure(shards, Ruler(SEQUENCER, 40, 8))
+    alone = measure(shards, LengthEstimator(SEQUENCER, 40, 8))
     monkeypatch.setenv("UNIMODAL_CACHE", str(tmp_path / "other"))
-    together = measure(shards, Ruler(SEQUENCER, 40, 8), workers=2)
+    together = measure(shards, LengthEstimator(SEQUENCER, 40, 8), workers=2)
     assert alone.folder != together.folder and alone.hash == together.hash
     for name in ("units.npy", "records.npy", "shards.npy", "bad.jsonl", "notes.json"):
         assert (alone.folder / name).read_bytes() == (together.folder / name).read_bytes()
@@ -235,31 +235,31 @@ def test_processes_measure_the_same(
 def test_nothing_half_written_is_left(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lengths, "_join", lambda *_: (_ for _ in ()).throw(OSError(5, "disk")))
     with pytest.raises(OSError, match="disk"):
-        measure(shards, Ruler(SEQUENCER, 40, 8))
+        measure(shards, LengthEstimator(SEQUENCER, 40, 8))
     monkeypatch.undo()
     left = [path.name for path in lengths.cache().rglob("*") if ".part" in path.name]
     assert left == []
 
 
 def test_what_cannot_be_measured(shards: list[Path], tmp_path: Path) -> None:
-    ruler = Ruler(SEQUENCER, 40, 8)
+    estimator = LengthEstimator(SEQUENCER, 40, 8)
     with pytest.raises(ShardError, match="missing.tar cannot be read: No such file"):
-        measure([tmp_path / "missing.tar"], ruler)
+        measure([tmp_path / "missing.tar"], estimator)
     with pytest.raises(ShardError, match="no shards were given"):
-        measure([], ruler)
+        measure([], estimator)
     bad = write_tar(tmp_path / "bad.tar", {"k": {"json": b"{"}})
     with pytest.raises(ShardError, match="no samples to learn from .*key k: .json is no JSON"):
-        measure([bad], ruler)
+        measure([bad], estimator)
     assert shards_hash(shards) != shards_hash(shards[::-1])
 
 
 def test_choices_without_end_are_limited(tmp_path: Path) -> None:
     many = fields(question=["?"] * 300, answers=["a"] * 300)
     path = write_tar(tmp_path / "a.tar", {"k": {"png": png(16, 16), "json": many}})
-    assert len(measure_shard(path, Ruler(SEQUENCER, 40, 8)).records) == 64
+    assert len(measure_shard(path, LengthEstimator(SEQUENCER, 40, 8)).records) == 64
     same = {f"k{n}": {"png": png(16, 16, n), "json": fields(name="x", base=1)} for n in range(50)}
     found = measure_shard(
-        write_tar(tmp_path / "b.tar", same), Ruler(SEQUENCER, 60, 8, pairs="base")
+        write_tar(tmp_path / "b.tar", same), LengthEstimator(SEQUENCER, 60, 8, pairs="base")
     )
     assert len(found.records) == 50 * 32 and len({str(r) for r in found.records["other"]}) == 50
 
@@ -277,14 +277,14 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         try:
             monkeypatch.setenv("UNIMODAL_CACHE", str(disk))
             with pytest.raises(ShardError, match=f"cache {disk} cannot be written: .*free some"):
-                measure([path], Ruler(SEQUENCER, 40, 8))
+                measure([path], LengthEstimator(SEQUENCER, 40, 8))
         finally:
             subprocess.run(["umount", disk])
 
 
 def test_a_form_may_be_forced(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", {"k": {"txt": b"a cat", "json": fields(question="?")}})
-    found = measure_shard(path, Ruler(SEQUENCER, 40, 8, form="text"))
-    assert found.notes["form text"] == 1
-    assert measure_shard(path, Ruler(SEQUENCER, 40, 8)).bad[0]["reason"] == "wrong fields"
-    assert forms.FORMS.keys() >= {"text"}
+    found = measure_shard(path, LengthEstimator(SEQUENCER, 40, 8, format="text"))
+    assert found.notes["format text"] == 1
+    assert measure_shard(path, LengthEstimator(SEQUENCER, 40, 8)).bad[0]["reason"] == "wrong fields"
+    assert formats.FORMATS.keys() >= {"text"}

@@ -15,9 +15,9 @@ from benchmarks.faults import (
     Means,
     caption,
     damaged,
+    image,
     key_of,
     one_pass,
-    picture,
     samples,
     sequencer,
     table,
@@ -32,16 +32,16 @@ from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
 from unimodal.sequence import PADDING
 
-CONFIG = LoaderConfig(row_length=256, batch_rows=8, window_rows=64)
+CONFIG = LoaderConfig(sequence_length=256, batch_rows=8, window_rows=64)
 
 
 def test_every_fault_costs_its_own_sample_alone(tmp_path: Path) -> None:
     rows = {name: (met, reason, lost) for name, met, reason, lost in table(tmp_path)}
     assert len(rows) == len(samples()) + len(TAR_FAULTS)
     assert all(lost == 0 for _, _, lost in rows.values())
-    harmless = ("text with control spellings", "animated picture")
+    harmless = ("text with control spellings", "animated image")
     assert [name for name, (met, *_) in rows.items() if met == "none"] == list(harmless)
-    assert rows["corrupt picture"][:2] == ("making", "bad picture")
+    assert rows["corrupt image"][:2] == ("making", "bad image")
     for line in (tmp_path / "quarantine.jsonl").read_text().splitlines():
         entry = json.loads(line)
         assert Path(entry["shard"]).exists() and entry["reason"] and entry["message"]
@@ -49,7 +49,7 @@ def test_every_fault_costs_its_own_sample_alone(tmp_path: Path) -> None:
 
 def test_a_bad_sample_is_masked_padding_in_its_place(tmp_path: Path) -> None:
     """Beside the same data without damage, every other position is the same."""
-    faults = {f"twin{k}": caption(f"#{k + 5000};", picture()) for k in range(12)}
+    faults = {f"twin{k}": caption(f"#{k + 5000};", image()) for k in range(12)}
     sound, bad = tmp_path / "sound", tmp_path / "bad"
     for folder in (sound, bad):
         folder.mkdir()
@@ -71,7 +71,7 @@ def test_a_bad_sample_is_masked_padding_in_its_place(tmp_path: Path) -> None:
         starts = blank & (whole.positions == 0)
         blanks += int(starts.sum())
     assert blanks == sum(loaders[1].seen.bad.values()) > 5
-    assert set(loaders[1].seen.bad) == {"bad picture"}
+    assert set(loaders[1].seen.bad) == {"bad image"}
 
 
 @pytest.mark.parametrize(
@@ -79,18 +79,18 @@ def test_a_bad_sample_is_masked_padding_in_its_place(tmp_path: Path) -> None:
 )
 def test_fuzzed_samples_never_break_a_run(tmp_path: Path, number: int) -> None:
     rng = np.random.default_rng(number)
-    kinds = [caption("fuzzed", picture()), *samples().values()]
+    kinds = [caption("fuzzed", image()), *samples().values()]
     fuzzed = {f"fuzz{k}": _fuzzed(kinds[k % len(kinds)], rng) for k in range(number)}
     write_tar(tmp_path / "fuzzed.tar", fuzzed)
-    write_tar(tmp_path / "sound.tar", {f"s{k}": caption(f"#{k};", picture()) for k in range(50)})
-    found = one_pass(tmp_path, share=1.0, row_length=512)
+    write_tar(tmp_path / "sound.tar", {f"s{k}": caption(f"#{k};", image()) for k in range(50)})
+    found = one_pass(tmp_path, share=1.0, sequence_length=512)
     assert all(found.spelt[f"#{k};"] >= 1 for k in range(50))
     noted = set(found.measured) | set(found.made)
     assert noted <= set(fuzzed), "sound samples are never blamed"
     assert number / 4 < len(noted) < number
     with pytest.raises(ShardError, match=rf"of {number + 50} samples cannot be used, .*1.00%"):
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)
-        one_pass(tmp_path, share=0.01, row_length=512)
+        one_pass(tmp_path, share=0.01, sequence_length=512)
 
 
 def _fuzzed(files: dict[str, bytes], rng: np.random.Generator) -> dict[str, bytes]:
@@ -120,12 +120,12 @@ def test_too_many_bad_samples_stop_a_run_with_the_list(tmp_path: Path) -> None:
         one_pass(tmp_path, share=19 / (SOUND + 20))
     message = str(error.value)
     assert message.startswith("20 of 2020 samples cannot be used")
-    assert "shard-0.tar, key bad0: .png: the picture" in message and "and 10 more" in message
+    assert "shard-0.tar, key bad0: .png: the image" in message and "and 10 more" in message
     assert "raise bad_share" in message and "quarantine.jsonl" in message
 
 
-def test_pictures_that_break_while_rows_are_made_stop_a_run_too(tmp_path: Path) -> None:
-    broken = {f"bad{k}": caption("x", damaged(picture())) for k in range(19)}
+def test_images_that_break_while_rows_are_made_stop_a_run_too(tmp_path: Path) -> None:
+    broken = {f"bad{k}": caption("x", damaged(image())) for k in range(19)}
     write(tmp_path, broken, ())
     loader = Loader(
         {"all": SourceConfig(str(tmp_path))},
@@ -143,12 +143,12 @@ def test_pictures_that_break_while_rows_are_made_stop_a_run_too(tmp_path: Path) 
 
 
 def test_a_sample_is_counted_once(tmp_path: Path) -> None:
-    first = Bad("a.tar", "k", "bad picture", "why")
+    first = Bad("a.tar", "k", "bad image", "why")
     path = tmp_path / "q.jsonl"
     quarantine = Quarantine(path, 0.01)
     for documents in (10, 20, 5000):
         quarantine.made([first], documents)
-    assert dict(quarantine.reasons) == {"bad picture": 1}
+    assert dict(quarantine.reasons) == {"bad image": 1}
     again = Quarantine(path, 0.01)
     again.measured([first], 100)
     assert not again.reasons and len(path.read_text().splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Stored forms: what each becomes, what is recognised, and what is wrong said in a word."""
+"""Stored formats: what each becomes, what is detect_format, and what is wrong said in a word."""
 
 import io
 import json
@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image as PILImage
 
 from unimodal.bundle import Model
 from unimodal.data import codes_member as codes
 from unimodal.data.formats import (
-    FORMS,
+    FORMATS,
     Sample,
     SampleError,
     Stored,
     as_it_is,
+    detect_format,
     document,
     opened,
     pair,
-    recognised,
     variants,
 )
 from unimodal.data.shards import Shard
-from unimodal.document import Document, Picture, Text
+from unimodal.document import Document, Image, Text
 from unimodal.sequence import IGNORE, encoded
 from unimodal.tokenizer.grid import Grid
 
@@ -34,7 +34,7 @@ REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 def png(shade: int) -> bytes:
     stream = io.BytesIO()
-    Image.new("RGB", (16, 8), (shade, 0, 0)).save(stream, "PNG")
+    PILImage.new("RGB", (16, 8), (shade, 0, 0)).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -47,24 +47,24 @@ def sample(fields: object = None, **files: bytes) -> Sample:
 
 def made(found: Sample, variant: int = 0) -> list[tuple]:
     """(text or shade, role, weight) of each part."""
-    parts = opened(document(found, recognised(found), variant), as_it_is).parts
+    parts = opened(document(found, detect_format(found), variant), as_it_is).parts
     return [
         (p.text if isinstance(p, Text) else int(p.pixels[0, 0, 0]), p.role, p.weight) for p in parts
     ]
 
 
 def test_nothing_is_opened_before_it_is_asked_for() -> None:
-    found = sample({"caption": "a cat"}, png=b"no picture at all")
-    picture, text = document(found, "caption", 1).parts
-    assert isinstance(picture, Stored) and picture.content == b"no picture at all"
-    with pytest.raises(SampleError, match=r"\.png: .* not a picture of a known format"):
+    found = sample({"caption": "a cat"}, png=b"no image at all")
+    image, text = document(found, "caption", 1).parts
+    assert isinstance(image, Stored) and image.content == b"no image at all"
+    with pytest.raises(SampleError, match=r"\.png: .* not a image of a known format"):
         made(found)
 
 
 def test_interleaved() -> None:
     fields = {"texts": ["one", None, " ", "two "], "images": [None, "key.001.png", None, None]}
     found = sample(fields, **{"001_png": png(7)})
-    assert recognised(found) == "interleaved"
+    assert detect_format(found) == "interleaved"
     assert made(found) == [("one\n", None, 1.0), (7, None, 1.0), ("two\n", None, 1.0)]
 
 
@@ -76,7 +76,7 @@ def test_llava() -> None:
         {"from": "gpt", "value": "Red."},
     ]
     found = sample({"conversations": talk}, **{"0_png": png(1), "1_png": png(2), "2_png": png(3)})
-    assert recognised(found) == "llava"
+    assert detect_format(found) == "llava"
     assert made(found) == [
         (1, "user", 0.0),
         (2, "user", 0.0),
@@ -98,12 +98,12 @@ def test_chat() -> None:
         {"role": "assistant", "content": drawn},
     ]
     found = sample({"messages": messages}, **{"0_png": png(1), "1_png": png(200)})
-    assert recognised(found) == "chat"
+    assert detect_format(found) == "chat"
     expected = [("draw", "system", 0.0), (1, "user", 0.0), ("redder", "user", 0.0)]
     assert made(found) == [*expected, (200, "assistant", 1.0)]
 
 
-def test_of_a_chat_answers_and_drawn_pictures_alone_are_learned(tiny_model: Model) -> None:
+def test_of_a_chat_answers_and_drawn_images_alone_are_learned(tiny_model: Model) -> None:
     shown = [{"type": "image", "image": "0.png"}, {"type": "text", "text": "redder"}]
     drawn = [{"type": "text", "text": "here"}, {"type": "image", "image": "1.png"}]
     messages = [
@@ -114,11 +114,11 @@ def test_of_a_chat_answers_and_drawn_pictures_alone_are_learned(tiny_model: Mode
     ]
     found = sample({"messages": messages}, **{"0_png": png(1), "1_png": png(200)})
     hash, names = tiny_model.tokenizer.hash, tiny_model.vocabulary.control
-    pictures = [
-        Picture(codes=np.array(codes), grid=Grid(1, 2), tokenizer_hash=hash)
+    images = [
+        Image(codes=np.array(codes), grid=Grid(1, 2), tokenizer_hash=hash)
         for codes in ([1, 2], [3, 4])
     ]
-    whole = tiny_model.sequencer.sequence(encoded(document(found, "chat"), iter(pictures)))
+    whole = tiny_model.sequencer.sequence(encoded(document(found, "chat"), iter(images)))
     learned = whole.labels[whole.labels != IGNORE].tolist()
     size = [tiny_model.vocabulary.side(1), tiny_model.vocabulary.side(2)]
     codes = (tiny_model.vocabulary.first_code + np.array([3, 4])).tolist()
@@ -128,10 +128,10 @@ def test_of_a_chat_answers_and_drawn_pictures_alone_are_learned(tiny_model: Mode
 
 @pytest.mark.parametrize("name", ["instruction", "edit", "prompt", "txt"])
 def test_edit(name: str) -> None:
-    pictures = {"after_png": png(9), "before_png": png(1)}
+    images = {"after_png": png(9), "before_png": png(1)}
     words = {"txt": b"brighter\n"} if name == "txt" else {}
-    found = sample(None if words else {name: "brighter"}, **pictures, **words)
-    assert recognised(found) == "edit"
+    found = sample(None if words else {name: "brighter"}, **images, **words)
+    assert detect_format(found) == "edit"
     assert made(found) == [(1, "user", 0.0), ("brighter", "user", 0.0), (9, "assistant", 1.0)]
 
 
@@ -149,7 +149,7 @@ def test_edit(name: str) -> None:
 )
 def test_question(fields: dict, question: str, answer: str) -> None:
     found = sample(fields, png=png(5))
-    assert recognised(found) == "question"
+    assert detect_format(found) == "question"
     expected = [(5, "user", 0.0), (question, "user", 0.0), (answer, "assistant", 1.0)]
     assert made(found) == expected
 
@@ -163,7 +163,7 @@ def test_question(fields: dict, question: str, answer: str) -> None:
     ],
 )
 def test_caption_goes_both_ways(found: Sample) -> None:
-    assert recognised(found) == "caption"
+    assert detect_format(found) == "caption"
     parts = [(5, None, 1.0), ("a cat", None, 1.0)]
     count = variants(found, "caption")
     ways = [made(found, variant) for variant in range(count)]
@@ -203,20 +203,20 @@ def test_text() -> None:
     assert made(sample({"text": "plain"})) == [("plain", None, 1.0)]
 
 
-def test_codes_stand_where_a_picture_stood() -> None:
-    encoded = Picture(codes=np.arange(6), grid=Grid(2, 3), tokenizer_hash="ab" * 32)
+def test_codes_stand_where_a_image_stood() -> None:
+    encoded = Image(codes=np.arange(6), grid=Grid(2, 3), tokenizer_hash="ab" * 32)
     content = codes.to_bytes(encoded, 100)
     fields = {"texts": [None, "a"], "images": ["key.000.jpg", None]}
     stored = document(sample(fields, **{"000_codes": content}), "interleaved")
-    picture, _ = opened(stored, as_it_is).parts
-    assert picture.grid == Grid(2, 3) and np.array_equal(picture.codes, np.arange(6))
+    image, _ = opened(stored, as_it_is).parts
+    assert image.grid == Grid(2, 3) and np.array_equal(image.codes, np.arange(6))
     captioned = sample(None, codes=content, txt=b"a cat")
-    assert recognised(captioned) == "caption"
-    assert {type(part) for part in made_of(captioned)} == {Text, Picture}
+    assert detect_format(captioned) == "caption"
+    assert {type(part) for part in made_of(captioned)} == {Text, Image}
 
 
 def made_of(found: Sample) -> tuple:
-    return opened(document(found, recognised(found)), as_it_is).parts
+    return opened(document(found, detect_format(found)), as_it_is).parts
 
 
 @pytest.mark.parametrize(
@@ -226,12 +226,12 @@ def made_of(found: Sample) -> tuple:
         (sample(json=b"[" * 100_000), "wrong JSON"),
         (sample(json=b"\xff"), "wrong JSON"),
         (sample([1]), "wrong JSON"),
-        (sample({}), "unknown form"),
-        (sample(png=png(1)), "unknown form"),
+        (sample({}), "unknown format"),
+        (sample(png=png(1)), "unknown format"),
         (sample(txt=b"\xff\xfe"), "no UTF-8"),
         (sample(txt=b" \n"), "no text"),
         (sample({"parts": []}), "empty"),
-        (sample({"parts": [{"picture": 0}]}), "missing member"),
+        (sample({"parts": [{"image": 0}]}), "missing member"),
         (sample({"parts": 3}), "wrong fields"),
         (sample({"parts": [3]}), "wrong fields"),
         (sample({"parts": [{"text": "a", "weight": "b"}]}), "wrong fields"),
@@ -246,9 +246,9 @@ def made_of(found: Sample) -> tuple:
         (sample({"question": "why?", "answers": []}), "no text"),
         (sample({"edit": "red"}, before_png=png(1)), "missing member"),
         (sample({"caption": "a"}, **{"0_png": png(1), "1_png": png(1)}), "wrong fields"),
-        (sample({"caption": "a"}, png=b""), "bad picture"),
-        (sample({"caption": "a"}, png=png(1)[:45]), "bad picture"),
-        (sample({"caption": "a"}, codes=b"unimodal codes 2"), "bad picture"),
+        (sample({"caption": "a"}, png=b""), "bad image"),
+        (sample({"caption": "a"}, png=png(1)[:45]), "bad image"),
+        (sample({"caption": "a"}, codes=b"unimodal codes 2"), "bad image"),
         (sample({"caption": {"a": 1}}, png=png(1)), "wrong fields"),
     ],
 )
@@ -265,7 +265,7 @@ JSON = st.recursive(
         | st.dictionaries(
             st.sampled_from(
                 "parts texts images conversations messages question answer label caption text role "
-                "weight picture from value content type image prompt".split()
+                "weight image from value content type image prompt".split()
             ),
             inner,
             max_size=4,
@@ -280,9 +280,9 @@ NAMES = st.sampled_from("png 0.png before.png after.png txt jpg 1.png".split())
 @given(JSON, st.dictionaries(NAMES, st.binary(max_size=8) | st.just(png(4)), max_size=3))
 def test_anything_is_a_document_or_a_sample_error(fields: object, files: dict) -> None:
     found = Sample("k", {**files, "json": json.dumps(fields).encode()})
-    for form in (None, *FORMS):
+    for format in (None, *FORMATS):
         try:
-            name = form or recognised(found)
+            name = format or detect_format(found)
             count = variants(found, name)
             made = opened(document(found, name, count - 1), as_it_is)
         except SampleError:
@@ -291,22 +291,22 @@ def test_anything_is_a_document_or_a_sample_error(fields: object, files: dict) -
 
 
 @pytest.mark.parametrize(
-    ("name", "form", "sizes"),
+    ("name", "format", "sizes"),
     [
         ("nlvr/nlvr-dev.tar", "question", {(100, 400)}),
         ("noto_emoji/noto-emoji-128.tar", "caption", {(128, 128)}),
         ("openstax/openstax-psychology-2e.tar", "interleaved", None),
     ],
 )
-def test_real_sets_are_recognised_as_they_are(name: str, form: str, sizes: set | None) -> None:
+def test_real_sets_are_recognised_as_they_are(name: str, format: str, sizes: set | None) -> None:
     if not (REAL / name).exists():
         pytest.skip(f"{name} is not on this machine")
     shard = Shard(REAL / name)
-    pictures = 0
+    images = 0
     for index in range(0, len(shard), max(1, len(shard) // 40)):
-        assert recognised(shard.sample(index)) == form
+        assert detect_format(shard.sample(index)) == format
         for part in shard.document(index).parts:
-            if isinstance(part, Picture):
-                pictures += 1
+            if isinstance(part, Image):
+                images += 1
                 assert sizes is None or part.pixels.shape[:2] in sizes
-    assert pictures > 0
+    assert images > 0

@@ -10,15 +10,15 @@ import pytest
 import torch
 from benchmarks.faults import HASH, Means
 
-from unimodal.data.cohorts import GROUP
+from unimodal.data.groups import GROUP
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.rows import PictureEncoder
+from unimodal.data.rows import ImageEncoder
 from unimodal.data.shards import ShardError, ShardWriter
-from unimodal.data.sizes import PictureRule
+from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig, Stage
 from unimodal.data.stateful import StatefulBatches
 from unimodal.data.windows import State
-from unimodal.document import Document, Picture, Text
+from unimodal.document import Document, Image, Text
 from unimodal.sequence import PADDING, Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
@@ -26,16 +26,16 @@ from unimodal.tokenizer.grid import Grid
 from unimodal.vocabulary import Vocabulary
 
 NUM_SAMPLES = 60
-CONFIG = LoaderConfig(row_length=128, batch_rows=4, window_rows=8, seed=3, caption_dropout=0.5)
+CONFIG = LoaderConfig(sequence_length=128, batch_rows=4, window_rows=8, seed=3, caption_dropout=0.5)
 
 
 def sample(index):
     """A drawing or a question, whose text spells the index."""
     pixels = np.full((16, 16, 3), index, dtype=np.uint8)
     if index % 2:
-        return Document((Text(f"draw #{index};", "user", 0), Picture(pixels, role="assistant")))
+        return Document((Text(f"draw #{index};", "user", 0), Image(pixels, role="assistant")))
     words = "word " * (index % 13)
-    asked = (Picture(pixels, role="user", weight=0), Text("which?", "user", 0))
+    asked = (Image(pixels, role="user", weight=0), Text("which?", "user", 0))
     return Document((*asked, Text(f"#{index};{words}", "assistant")))
 
 
@@ -130,8 +130,8 @@ def test_every_document_once_a_pass_whole(sources, sequencer, world, batch_rows)
         state = parts[0][1]
         if state.row == 0:
             windows.append((len(seen), state.taken[0]))
-    for count, (cohorts, alone) in windows:
-        assert count == GROUP * cohorts + alone, "a unit is neither lost nor doubled"
+    for count, (length_groups, alone) in windows:
+        assert count == GROUP * length_groups + alone, "a unit is neither lost nor doubled"
     coded = [
         tuple(sequencer.sequence(_encoded(sample(i))).ids.tolist()) for i in range(NUM_SAMPLES)
     ]
@@ -143,9 +143,9 @@ def test_every_document_once_a_pass_whole(sources, sequencer, world, batch_rows)
 def _encoded(document):
     parts = []
     for part in document.parts:
-        if isinstance(part, Picture):
-            (picture,) = Means()([part.pixels])
-            part = replace(picture, role=part.role, weight=part.weight)
+        if isinstance(part, Image):
+            (image,) = Means()([part.pixels])
+            part = replace(image, role=part.role, weight=part.weight)
         parts.append(part)
     return Document(tuple(parts))
 
@@ -216,7 +216,7 @@ def test_dropout_is_decided_by_seed_pass_and_sample(sources, sequencer):
 
 def test_each_drop_of_an_edit_is_as_likely(tmp_path, sequencer):
     pixels = np.zeros((16, 16, 3), np.uint8)
-    shown, drawn = Picture(pixels, role="user"), Picture(pixels, role="assistant")
+    shown, drawn = Image(pixels, role="user"), Image(pixels, role="assistant")
     edit = Document((shown, Text("edit", "user", 0), drawn))
     loader = made(write(tmp_path, [edit]), sequencer)
     drops = loader.planner.streams[0].units((0, 0), 6000, 0, 0.75).drops
@@ -228,23 +228,23 @@ def test_the_real_tokenizer_encodes_mixed_sizes_in_order():
     rng = np.random.default_rng(0)
     sizes = [(64, 64), (64, 128), (64, 64)]
     pixels = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
-    encode_real = PictureEncoder(tokenizer)
-    pictures = encode_real(pixels)
-    for array, picture in zip(pixels, pictures, strict=True):
+    encode_real = ImageEncoder(tokenizer)
+    images = encode_real(pixels)
+    for array, image in zip(pixels, images, strict=True):
         (alone,) = encode_real([array])
-        assert picture.grid == Grid(array.shape[0] // 8, array.shape[1] // 8)
-        assert picture.tokenizer_hash == tokenizer.hash
-        assert np.array_equal(picture.codes, alone.codes)
+        assert image.grid == Grid(array.shape[0] // 8, array.shape[1] // 8)
+        assert image.tokenizer_hash == tokenizer.hash
+        assert np.array_equal(image.codes, alone.codes)
     assert encode_real([]) == []
 
 
-def test_pictures_are_brought_to_size_and_varied(tmp_path, sequencer):
-    """A picture that grows to the right: its codes tell where it was cropped, and mirrors."""
+def test_images_are_brought_to_size_and_varied(tmp_path, sequencer):
+    """A image that grows to the right: its codes tell where it was cropped, and mirrors."""
     ramp = np.repeat(np.arange(64, dtype=np.uint8)[None, :, None] * 4, 16, axis=0)
-    page = Document((Picture(np.repeat(ramp, 3, axis=2)), Text("a ramp")))
-    sides = Document((Picture(np.repeat(ramp, 3, axis=2)), Text("dark on the left")))
-    rule = PictureRule(area=16 * 16, multiple=8, random_crop=True, flip=0.5)
-    config = replace(CONFIG, pictures=rule)
+    page = Document((Image(np.repeat(ramp, 3, axis=2)), Text("a ramp")))
+    sides = Document((Image(np.repeat(ramp, 3, axis=2)), Text("dark on the left")))
+    rule = ImageRule(target_pixels=16 * 16, multiple=8, random_crop=True, flip=0.5)
+    config = replace(CONFIG, images=rule)
     loader = made(write(tmp_path, [page, sides]), sequencer, config)
     rows = {True: set(), False: set()}
     for batch, _ in batches(loader, 8):
@@ -265,7 +265,7 @@ def test_pictures_are_brought_to_size_and_varied(tmp_path, sequencer):
 def test_weights_of_a_source_weigh_its_parts(sources, sequencer):
     config = replace(CONFIG, caption_dropout=0.0)
     plain, _ = next(iter(made(sources, sequencer, config)))
-    heavy = {"all": replace(sources["all"], text_weight=2.0, picture_weight=0.5)}
+    heavy = {"all": replace(sources["all"], text_weight=2.0, image_weight=0.5)}
     weighed, _ = next(iter(made(heavy, sequencer, config)))
     text = plain.labels < sequencer.vocabulary.num_text
     code = plain.labels >= sequencer.vocabulary.first_code
@@ -275,21 +275,21 @@ def test_weights_of_a_source_weigh_its_parts(sources, sequencer):
     assert torch.equal(weighed.weights[learned & code], plain.weights[learned & code] / 2)
 
 
-def test_stages_change_mixture_and_pictures_at_their_step(tmp_path, sequencer):
+def test_stages_change_mixture_and_images_at_their_step(tmp_path, sequencer):
     pixels = np.zeros((32, 32, 3), np.uint8)
-    first = write(tmp_path / "a", [Document((Picture(pixels), Text(f"a{k}"))) for k in range(9)])
+    first = write(tmp_path / "a", [Document((Image(pixels), Text(f"a{k}"))) for k in range(9)])
     second = write(tmp_path / "b", [Document((Text(f"b{k}"),)) for k in range(9)])
     sources = {"a": first["all"], "b": replace(second["all"], weight=0)}
-    stages = (Stage(4, {"a": 1, "b": 1}), Stage(8, area=32 * 32))
-    rule = PictureRule(area=16 * 16)
-    config = replace(CONFIG, pictures=rule, stages=stages, batch_rows=4)
+    stages = (Stage(4, {"a": 1, "b": 1}), Stage(8, target_pixels=32 * 32))
+    rule = ImageRule(target_pixels=16 * 16)
+    config = replace(CONFIG, images=rule, stages=stages, batch_rows=4)
     found = []
     for batch, _ in batches(made(sources, sequencer, config), 12):
         ids = batch.ids[batch.doc != PADDING]
-        picture = (ids >= sequencer.vocabulary.first_code).sum().item()
+        image = (ids >= sequencer.vocabulary.first_code).sum().item()
         places = (ids == sequencer.vocabulary.control("image")).sum().item()
         texts = int((batch.ids == sequencer.text.encode("b")[0]).sum())
-        found.append((picture // places, texts > 0))
+        found.append((image // places, texts > 0))
     assert found == [(4, False)] * 4 + [(4, True)] * 4 + [(16, True)] * 4
     loader = made(sources, sequencer, config)
     assert loader.rows.sources == ("a", "b") and len(loader.rows.streams) == 4
@@ -339,8 +339,8 @@ def test_torchdata_takes_it(sources, sequencer):
 
 
 def test_parts_of_a_source_are_apart_and_whole(sources, sequencer):
-    def keys(part):
-        source = {"all": replace(sources["all"], part=part)}
+    def keys(split):
+        source = {"all": replace(sources["all"], split=split)}
         loader = made(source, sequencer, replace(CONFIG, caption_dropout=0.0))
         units = loader.planner.streams[0].lengths.units[:-1]
         return {(int(unit["shard"]), int(unit["sample"])) for unit in units}
@@ -351,10 +351,10 @@ def test_parts_of_a_source_are_apart_and_whole(sources, sequencer):
 
 
 def test_bad_settings_are_reported_together(sources, sequencer):
-    bad = LoaderConfig(row_length=1, batch_rows=3, window_rows=9, seed=-1, caption_dropout=2)
+    bad = LoaderConfig(sequence_length=1, batch_rows=3, window_rows=9, seed=-1, caption_dropout=2)
     with pytest.raises(ValueError) as error:
         made(sources, sequencer, bad, state=State(7), rank=0, world_size=2)
-    for words in ("row_length 1", "window_rows 9", "seed -1", "caption_dropout 2", "3 rows"):
+    for words in ("sequence_length 1", "window_rows 9", "seed -1", "caption_dropout 2", "3 rows"):
         assert words in str(error.value)
     assert "batch_rows 3: 1, 2, 4 or a multiple of 8" in str(error.value)
     with pytest.raises(ValueError, match="state is of seed 7"):
@@ -362,7 +362,7 @@ def test_bad_settings_are_reported_together(sources, sequencer):
     with pytest.raises(ValueError, match="state is of 2 streams, the settings make 1"):
         made(sources, sequencer, state=State(3, taken=(0, 0)))
     with pytest.raises(ValueError, match="multiple 12: a multiple of the tokenizer's patch, 8"):
-        made(sources, sequencer, replace(CONFIG, pictures=PictureRule(multiple=12)))
+        made(sources, sequencer, replace(CONFIG, images=ImageRule(multiple=12)))
     with pytest.raises(ValueError, match="stages name more: sources are all"):
         made(sources, sequencer, replace(CONFIG, stages=(Stage(3, {"more": 1}),)))
     with pytest.raises(ShardError, match="holds no .tar shard"):

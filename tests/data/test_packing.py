@@ -50,16 +50,16 @@ def test_by_hand():
 
 @pytest.mark.parametrize("lengths", [[3, 11], [3, 0]])
 def test_what_fits_no_row_is_an_error(lengths):
-    with pytest.raises(ValueError, match=f"sequence 1 has {lengths[1]} positions: .* 1 to 10"):
+    with pytest.raises(ValueError, match=f"sequence 1 has {lengths[1]} tokens: .* 1 to 10"):
         pack(np.array(lengths), 10)
 
 
-@pytest.mark.parametrize("row_length, least", [(512, 0.98), (1024, 0.99), (2048, 0.99)])
-def test_rows_of_realistic_windows_are_nearly_full(row_length, least):
-    """Lengths as of conversations about 64-code pictures: one to three pictures, and words."""
+@pytest.mark.parametrize("sequence_length, least", [(512, 0.98), (1024, 0.99), (2048, 0.99)])
+def test_rows_of_realistic_windows_are_nearly_full(sequence_length, least):
+    """Lengths as of conversations about 64-code images: one to three images, and words."""
     rng = np.random.default_rng(0)
-    pictures = rng.choice([1, 2, 3], 2048, p=[0.8, 0.15, 0.05])
-    lengths = 76 * pictures + rng.integers(8, 70, 2048)
-    rows = pack(lengths, row_length)
-    assert fill(lengths, rows, row_length) >= least
-    assert fill(lengths, rows, row_length) == lengths.sum() / (len(rows) * row_length)
+    images = rng.choice([1, 2, 3], 2048, p=[0.8, 0.15, 0.05])
+    lengths = 76 * images + rng.integers(8, 70, 2048)
+    rows = pack(lengths, sequence_length)
+    assert fill(lengths, rows, sequence_length) >= least
+    assert fill(lengths, rows, sequence_length) == lengths.sum() / (len(rows) * sequence_length)

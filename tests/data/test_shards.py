@@ -10,22 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unimodal.data.shards import Shard, ShardError, ShardWriter, find_shards
-from unimodal.document import Document, Picture, Text
+from unimodal.document import Document, Image, Text
 from unimodal.tokenizer.grid import Grid
 
 
-def picture(seed, role=None, weight=1.0, height=16, width=24):
+def image(seed, role=None, weight=1.0, height=16, width=24):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Picture(pixels, role=role, weight=weight)
+    return Image(pixels, role=role, weight=weight)
 
 
 def conversation(seed):
     return Document(
         (
             Text(f"draw number {seed}", "user", 0.0),
-            picture(seed, "user", 0.0),
+            image(seed, "user", 0.0),
             Text("é <image> \U0001f600", "assistant", 1.0),
-            picture(seed + 1000, "assistant", 0.25),
+            image(seed + 1000, "assistant", 0.25),
         )
     )
 
@@ -38,7 +38,7 @@ def same(first, second):
             return False
         if isinstance(a, Text) and a.text != b.text:
             return False
-        if isinstance(a, Picture) and not np.array_equal(a.pixels, b.pixels):
+        if isinstance(a, Image) and not np.array_equal(a.pixels, b.pixels):
             return False
     return True
 
@@ -83,20 +83,20 @@ def test_plain_webdataset_reads_ours(tmp_path):
         parts = sample["json"]["parts"]
         assert [part["role"] for part in parts] == [part.role for part in document.parts]
         assert parts[0]["text"] == document.parts[0].text
-        assert np.array_equal(sample[f"{parts[1]['picture']}.png"], document.parts[1].pixels)
-        assert np.array_equal(sample[f"{parts[3]['picture']}.png"], document.parts[3].pixels)
+        assert np.array_equal(sample[f"{parts[1]['image']}.png"], document.parts[1].pixels)
+        assert np.array_equal(sample[f"{parts[3]['image']}.png"], document.parts[3].pixels)
 
 
 def test_reads_what_webdataset_writes(tmp_path):
     path = tmp_path / "theirs.tar"
     with webdataset.TarWriter(str(path)) as writer:
         for k in range(3):
-            parts = [{"picture": 0}, {"text": f"caption {k}"}]
+            parts = [{"image": 0}, {"text": f"caption {k}"}]
             writer.write(
-                {"__key__": f"folder/{k}", "json": {"parts": parts}, "0.png": picture(k).pixels}
+                {"__key__": f"folder/{k}", "json": {"parts": parts}, "0.png": image(k).pixels}
             )
     shard = Shard(path)
-    expected = Document((picture(2), Text("caption 2")))
+    expected = Document((image(2), Text("caption 2")))
     assert (len(shard), shard.key(2)) == (3, "folder/2")
     assert same(read(shard, 2), expected)
 
@@ -171,13 +171,13 @@ def add(tar, name, content):
         ({"k.json": b"{"}, "k: .json is no JSON"),
         ({"k.json": b"[]"}, "k: .json holds a list"),
         ({"k.json": b"{}"}, "k: json: files and fields of none of document, "),
-        ({"k.json": b'{"parts": [{"role": "user"}]}'}, "k: no document: .*either text or picture"),
+        ({"k.json": b'{"parts": [{"role": "user"}]}'}, "k: no document: .*either text or image"),
         ({"k.json": b'{"parts": [{"text": 3}]}'}, "k: no document: .*string"),
         ({"k.json": b'{"parts": [{"text": "a", "role": "robot"}]}'}, "k: no document: .*robot"),
         ({"k.json": b'{"parts": [{"text": "a", "weight": NaN}]}'}, "k: no document: .*nan"),
-        ({"k.json": b'{"parts": [{"picture": 1}]}'}, "k: there is no file .1.png, only json"),
-        ({"k.json": b'{"parts": [{"picture": 0}]}', "k.0.png": b""}, "k: .*picture"),
-        ({"k.json": b'{"parts": [{"picture": 0}]}', "k.0.png": b"\x89PNG\r\n"}, "k: .*damaged"),
+        ({"k.json": b'{"parts": [{"image": 1}]}'}, "k: there is no file .1.png, only json"),
+        ({"k.json": b'{"parts": [{"image": 0}]}', "k.0.png": b""}, "k: .*image"),
+        ({"k.json": b'{"parts": [{"image": 0}]}', "k.0.png": b"\x89PNG\r\n"}, "k: .*damaged"),
     ],
 )
 def test_a_bad_sample_is_named_and_loses_nothing_else(tmp_path, members, reason):
@@ -193,7 +193,7 @@ def test_a_bad_sample_is_named_and_loses_nothing_else(tmp_path, members, reason)
 
 
 def test_keys_and_codes_are_checked(tmp_path):
-    codes = Picture(codes=np.zeros(1, int), grid=Grid(1, 1), tokenizer_hash="x")
+    codes = Image(codes=np.zeros(1, int), grid=Grid(1, 1), tokenizer_hash="x")
     with ShardWriter(tmp_path) as writer:
         for key in ("", "a.b", "a/b", "a" * 81):
             with pytest.raises(ShardError, match="1 to 80 characters"):

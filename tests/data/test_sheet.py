@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from unimodal.data.sheet import CELL_WIDTH, sheet
-from unimodal.document import Document, Picture, Text
+from unimodal.document import Document, Image, Text
 from unimodal.tokenizer.grid import Grid
 
 
 def flat(colour):
-    return Picture(np.full((64, 64, 3), colour, dtype=np.uint8), role="assistant")
+    return Image(np.full((64, 64, 3), colour, dtype=np.uint8), role="assistant")
 
 
 def test_documents_stand_in_columns_with_all_their_parts():
@@ -25,9 +25,9 @@ def test_documents_stand_in_columns_with_all_their_parts():
     assert blue_HW.any(), "the words of the user are blue"
 
 
-def test_large_pictures_are_scaled_and_codes_refused():
-    large = Picture(np.zeros((512, 512, 3), dtype=np.uint8))
+def test_large_images_are_scaled_and_codes_refused():
+    large = Image(np.zeros((512, 512, 3), dtype=np.uint8))
     assert sheet([Document((large,))]).height < CELL_WIDTH + 24
-    codes = Picture(codes=np.zeros(1, int), grid=Grid(1, 1), tokenizer_hash="x")
+    codes = Image(codes=np.zeros(1, int), grid=Grid(1, 1), tokenizer_hash="x")
     with pytest.raises(ValueError, match="decode codes first"):
         sheet([Document((codes,))])

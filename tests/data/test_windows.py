@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unimodal.data.cohorts import GROUP, cohorts
 from unimodal.data.estimator import RECORD, UNIT
-from unimodal.data.lengths import COHORTS, Lengths
-from unimodal.data.sizes import PictureRule
+from unimodal.data.groups import GROUP, length_groups
+from unimodal.data.lengths import LENGTH_GROUPS, Lengths
+from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import Mixture, SourceConfig, Stage, Stream, Units, mixtures
 from unimodal.data.windows import Planner, rows
 
@@ -34,9 +34,9 @@ class Table(Lengths):
         records["lengths"] = lengths[:, None]
         np.save(folder / "units.npy", units)
         np.save(folder / "records.npy", records)
-        members, num_cohorts = cohorts(lengths, T)
+        members, num_length_groups = length_groups(lengths, T)
         np.save(folder / "members.npy", members)
-        (folder / "notes.json").write_text(json.dumps({COHORTS: num_cohorts}))
+        (folder / "notes.json").write_text(json.dumps({LENGTH_GROUPS: num_length_groups}))
 
 
 def planner(
@@ -110,7 +110,9 @@ def test_documents_of_one_length_leave_what_they_must(tmp_path: Path) -> None:
 
 
 def test_a_window_that_cohorts_do_not_fill_has_a_group_halved(tmp_path: Path) -> None:
-    """Many long documents and few short ones: cohorts alone may leave a group of rows over."""
+    """Many long documents and few short ones: length_groups alone may leave a group of rows
+    over.
+    """
     rng = np.random.default_rng(1)
     lengths = np.concatenate([rng.integers(257, T + 1, 2000), rng.integers(1, 257, 60)])
     found = planner(tmp_path, {"a": 1.0}, window_rows=256, a=lengths)
@@ -174,10 +176,10 @@ def test_any_lengths_make_windows(lengths: list, seed: int) -> None:
 
 def test_mixtures_of_stages() -> None:
     sources = {"a": SourceConfig("x"), "b": SourceConfig("y", weight=0)}
-    rule = PictureRule(area=64)
-    stages = (Stage(10, {"b": 2}), Stage(20, area=256), Stage(30, {"a": 0}))
+    rule = ImageRule(target_pixels=64)
+    stages = (Stage(10, {"b": 2}), Stage(20, target_pixels=256), Stage(30, {"a": 0}))
     found = mixtures(sources, stages, rule)
-    assert [(m.from_step, m.weights, m.rule.area) for m in found] == [
+    assert [(m.from_step, m.weights, m.rule.target_pixels) for m in found] == [
         (0, {"a": 1.0, "b": 0}, 64),
         (10, {"a": 1.0, "b": 2}, 64),
         (20, {"a": 1.0, "b": 2}, 256),
@@ -189,5 +191,5 @@ def test_mixtures_of_stages() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             mixtures(sources, wrong, rule)
-    with pytest.raises(ValueError, match="a stage has an area, but `pictures` is not set"):
-        mixtures(sources, (Stage(10, area=64),), None)
+    with pytest.raises(ValueError, match="a stage has an target_pixels, but `images` is not set"):
+        mixtures(sources, (Stage(10, target_pixels=64),), None)

@@ -1,4 +1,4 @@
-"""Tables and contact sheets: every number with its interval, every picture with its verdict."""
+"""Tables and contact sheets: every number with its interval, every image with its verdict."""
 
 import numpy as np
 from PIL import Image
@@ -29,7 +29,7 @@ SCORES = {
 RECIPE = {"seed": 5, "guidance": 2.0, "model": "a" * 64, "versions": {"torch": "2"}, "commit": None}
 
 
-def picture(value: int) -> np.ndarray:
+def image(value: int) -> np.ndarray:
     """A colour that antialiased letters do not have."""
     return np.full((64, 64, 3), (value, 0, 200), dtype=np.uint8)
 
@@ -70,25 +70,25 @@ def pixels_of(sheet: Image.Image, colour: tuple[int, int, int]) -> int:
 
 
 def test_the_frame_and_the_words_tell_the_verdict():
-    right = contact_sheet([Cell((picture(90),), "a red circle", "", True)])
-    wrong = contact_sheet([Cell((picture(90),), "a red circle", "2 of 1 circle", False)])
+    right = contact_sheet([Cell((image(90),), "a red circle", "", True)])
+    wrong = contact_sheet([Cell((image(90),), "a red circle", "2 of 1 circle", False)])
     assert pixels_of(right, GREEN) > 500 and pixels_of(right, RED) == 0
     assert pixels_of(wrong, RED) > 500 and pixels_of(wrong, GREEN) == 0
     assert wrong.height > 64 * 2 + 30  # words and verdict have lines of their own
 
 
-def test_pictures_are_enlarged_and_whole():
-    sheet = contact_sheet([Cell((picture(90),), "words", "", True)], scale=3)
+def test_images_are_enlarged_and_whole():
+    sheet = contact_sheet([Cell((image(90),), "words", "", True)], scale=3)
     assert pixels_of(sheet, (90, 0, 200)) == (3 * 64) ** 2
 
 
 def test_before_and_after_stand_side_by_side():
-    sheet = contact_sheet([Cell((picture(90), picture(125)), "make it blue", "", False)])
+    sheet = contact_sheet([Cell((image(90), image(125)), "make it blue", "", False)])
     assert pixels_of(sheet, (90, 0, 200)) == pixels_of(sheet, (125, 0, 200)) == 128**2
 
 
 def test_the_grid_has_its_columns_and_loses_no_cell():
-    cells = [Cell((picture(90),), f"cell {k}", "", True) for k in range(10)]
+    cells = [Cell((image(90),), f"cell {k}", "", True) for k in range(10)]
     sheet = contact_sheet(cells, columns=4)
     one = contact_sheet(cells[:1])
     assert sheet.width == 4 * one.width and sheet.height == 3 * one.height
@@ -97,14 +97,14 @@ def test_the_grid_has_its_columns_and_loses_no_cell():
 
 def test_long_words_are_wrapped_inside_the_cell():
     words = "a very small purple triangle to the left of a very large yellow star, please"
-    short, long = (contact_sheet([Cell((picture(90),), w, "", True)]) for w in ("star", words))
+    short, long = (contact_sheet([Cell((image(90),), w, "", True)]) for w in ("star", words))
     assert long.width == short.width and long.height > short.height + 40
 
 
 def test_sheet_is_saved_as_png(tmp_path):
-    save_sheet(contact_sheet([Cell((picture(90),), "words")]), tmp_path / "new" / "sheet.png")
-    with Image.open(tmp_path / "new" / "sheet.png") as image:
-        assert image.format == "PNG" and image.mode == "RGB"
+    save_sheet(contact_sheet([Cell((image(90),), "words")]), tmp_path / "new" / "sheet.png")
+    with Image.open(tmp_path / "new" / "sheet.png") as opened:
+        assert opened.format == "PNG" and opened.mode == "RGB"
 
 
 def test_the_card_tells_overall_kinds_and_the_blind_baseline():

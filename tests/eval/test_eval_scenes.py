@@ -14,7 +14,7 @@ from unimodal.data.scenes.edits import KINDS as EDITS
 from unimodal.data.scenes.questions import KINDS as QUESTIONS
 from unimodal.data.scenes.requests import TASKS
 from unimodal.data.scenes.world import COLOURS, SHAPES, render
-from unimodal.document import Picture, Text
+from unimodal.document import Image, Text
 from unimodal.eval.scenes import PARTS, evaluate, majority, predict, replies, trials
 from unimodal.eval.score import Prediction
 from unimodal.eval.verdicts import Reply
@@ -23,14 +23,14 @@ from unimodal.tokenizer.grid import Grid
 
 @pytest.fixture(scope="module")
 def model(tiny_model):
-    """Babbles; its pictures have 64 x 64 pixels."""
-    sampling = replace(tiny_model.sampling, max_text_tokens=8, max_pictures=1)
+    """Babbles; its images have 64 x 64 pixels."""
+    sampling = replace(tiny_model.sampling, max_text_tokens=8, max_images=1)
     return replace(tiny_model, grid=Grid(8, 8), sampling=sampling)
 
 
 @pytest.fixture(scope="module")
 def painter(drawing_model):
-    """Answers everything with 'ok', a picture of random codes, and 'ok'."""
+    """Answers everything with 'ok', a image of random codes, and 'ok'."""
     return replace(drawing_model, grid=Grid(8, 8))
 
 
@@ -96,15 +96,15 @@ def test_a_reply_does_not_depend_on_its_batch(painter):
     apart = replies(painter, found, painter.sampling, seed=4, batch=1, words="")
     assert [(r.text, r.codes) for r in together] == [(r.text, r.codes) for r in apart]
     assert len({r.codes for r in together}) == 4, "each request has its own noise"
-    assert all(r.pictures[0].shape == (64, 64, 3) for r in together)
+    assert all(r.images[0].shape == (64, 64, 3) for r in together)
 
 
-def test_documents_show_the_picture_first(model):
+def test_documents_show_the_image_first(model):
     from unimodal.eval.scenes import _documents
 
     (trial,) = trials("captions", 1, seed=5)
-    picture, text = _documents(model, [trial], batch=8)[0].parts
-    assert isinstance(picture, Picture) and picture.grid == Grid(8, 8)
+    image, text = _documents(model, [trial], batch=8)[0].parts
+    assert isinstance(image, Image) and image.grid == Grid(8, 8)
     assert text == Text(trial.prompt, role="user")
     (hidden,) = _documents(model, [replace(trial, shown=None)], batch=8)
     assert hidden.parts == (text,)
@@ -117,7 +117,7 @@ def test_evaluate_scores_every_part(model):
     for task in TASKS:
         assert scores["drawing"][task.replace(" ", "_")].n == 1
     assert scores["questions"]["blind"]["overall"].n == len(QUESTIONS)
-    assert scores["drawing"]["overall"].n == scores["drawing"]["perfect_pictures"]["overall"].n == 6
+    assert scores["drawing"]["overall"].n == scores["drawing"]["perfect_images"]["overall"].n == 6
     parts = Counter(p.part for p in report["predictions"])
     assert parts == {
         "drawing": 6, "questions": len(QUESTIONS), "blind": len(QUESTIONS),
@@ -131,17 +131,17 @@ def test_evaluate_scores_every_part(model):
     assert len(recipe["prompts"]) == 64
 
 
-def test_pictures_are_judged_by_what_is_in_them(painter):
+def test_images_are_judged_by_what_is_in_them(painter):
     report, cells = evaluate(painter, samples=1, seed=6, parts=("drawing", "questions"))
     drawn = [p for p in report["predictions"] if p.part == "drawing"]
     assert all(p.reason.startswith("unreadable: ") and len(p.codes[0]) == 64 for p in drawn)
     assert report["scores"]["drawing"]["overall"].value == 0
     asked = [p for p in report["predictions"] if p.part in ("questions", "blind")]
-    assert all(p.reason == "1 picture" for p in asked)
+    assert all(p.reason == "1 image" for p in asked)
     again, _ = evaluate(painter, samples=1, seed=6, parts=("drawing",))
     assert again["predictions"] == drawn
     assert again["scores"]["drawing"] == report["scores"]["drawing"]
-    assert len(cells[0].pictures) == 1 and not cells[0].right
+    assert len(cells[0].images) == 1 and not cells[0].right
 
 
 def test_a_model_of_other_canvases_is_refused(tiny_model):

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from unimodal.data.scenes.reading import Unreadable
-from unimodal.data.scenes.world import Background, Scene, Thing, render, scene
+from unimodal.data.scenes.world import Background, Scene, SceneObject, render, scene
 from unimodal.eval.command import eval_
 from unimodal.eval.tokenizer import (
     FAILURES,
@@ -22,8 +22,8 @@ from unimodal.eval.tokenizer import (
 )
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 
-CIRCLE = Thing("circle", "red", "small", 0.3, 0.3)
-STAR = Thing("star", "blue", "large", 0.7, 0.7)
+CIRCLE = SceneObject("circle", "red", "small", 0.3, 0.3)
+STAR = SceneObject("star", "blue", "large", 0.7, 0.7)
 TRUTH = Scene(Background("plain", "grey"), (CIRCLE, STAR))
 
 
@@ -33,16 +33,16 @@ def tiny_tokenizer() -> ImageTokenizer:
 
 
 def with_first(**changes) -> Scene:
-    return replace(TRUTH, things=(replace(CIRCLE, **changes), STAR))
+    return replace(TRUTH, objects=(replace(CIRCLE, **changes), STAR))
 
 
 @pytest.mark.parametrize(
     ("read", "expected"),
     [
         (TRUTH, []),
-        (replace(TRUTH, things=(STAR, CIRCLE)), []),
+        (replace(TRUTH, objects=(STAR, CIRCLE)), []),
         (Unreadable("noise"), ["unreadable"]),
-        (replace(TRUTH, things=(STAR,)), ["count"]),
+        (replace(TRUTH, objects=(STAR,)), ["count"]),
         (with_first(shape="ring"), ["shape"]),
         (with_first(colour="pink"), ["colour"]),
         (with_first(size="medium"), ["size"]),
@@ -58,8 +58,8 @@ def test_failures_are_named(read, expected):
 
 def test_a_perfect_reconstruction_has_no_failures():
     truth = scene(seed=5, index=3)
-    picture = render(truth)
-    found = judge(3, truth, picture, picture)
+    image = render(truth)
+    found = judge(3, truth, image, image)
     assert found["right"] and found["reader_right"] and found["failures"] == []
     assert found["answer"]["background"] == found["expected"]["background"]
 
@@ -132,7 +132,7 @@ def test_command_refuses_two_sources(tmp_path):
     assert result.exit_code == 2 and "not both" in result.output
 
 
-def test_the_reader_errs_more_on_worse_pictures():
+def test_the_reader_errs_more_on_worse_images():
     errors = reader_errors(samples=40, seed=3, canvas=64)
     assert errors["none"].value == 0 and errors["none"].n == 40
     assert errors["JPEG, quality 50"].value > 0

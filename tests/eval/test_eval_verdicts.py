@@ -1,4 +1,4 @@
-"""Verdicts on pictures rendered as a perfect or a wrong model would draw them, rule by rule."""
+"""Verdicts on images rendered as a perfect or a wrong model would draw them, rule by rule."""
 
 import json
 from dataclasses import replace
@@ -13,7 +13,7 @@ from unimodal.data.scenes.questions import KINDS as QUESTIONS
 from unimodal.data.scenes.questions import ask
 from unimodal.data.scenes.requests import RELATIONS, TASKS, Request, box_relations, granted, request
 from unimodal.data.scenes.wording import Claim, caption
-from unimodal.data.scenes.world import Background, Scene, Thing, generator, render, scene
+from unimodal.data.scenes.world import Background, Scene, SceneObject, generator, render, scene
 from unimodal.eval.verdicts import (
     Reply,
     judge_caption,
@@ -28,9 +28,9 @@ GREY = Background("plain", "grey")
 RED, BLUE = Claim(1, None, "red", "circle"), Claim(1, None, "blue", "square")
 
 
-def drawn(*things: tuple[str, str, float, float], ground: Background = GREY) -> Reply:
-    """A reply with the picture of small things (colour, shape, x, y)."""
-    found = tuple(Thing(shape, colour, "small", x, y) for colour, shape, x, y in things)
+def drawn(*objects: tuple[str, str, float, float], ground: Background = GREY) -> Reply:
+    """A reply with the image of small objects (colour, shape, x, y)."""
+    found = tuple(SceneObject(shape, colour, "small", x, y) for colour, shape, x, y in objects)
     return Reply("", (render(Scene(ground, found)),))
 
 
@@ -47,7 +47,7 @@ def test_perfect_drawings_are_right(task):
         assert judge_drawing(asked, reply).reason == "", asked.text
 
 
-def test_more_things_may_be_there_but_not_when_counting():
+def test_more_objects_may_be_there_but_not_when_counting():
     extra = drawn(
         ("red", "circle", 0.2, 0.2), ("blue", "square", 0.7, 0.7), ("pink", "star", 0.7, 0.2)
     )
@@ -71,7 +71,7 @@ def test_swapped_colours_are_not_bound():
     )
 
 
-def test_one_thing_does_not_serve_twice():
+def test_one_object_does_not_serve_twice():
     reply = drawn(("red", "circle", 0.2, 0.2), ("blue", "square", 0.7, 0.7))
     both = wanted("two objects", Claim(1, None, None, "circle"), Claim(1, None, "red", None))
     assert "twice" in judge_drawing(both, reply).reason
@@ -88,7 +88,7 @@ def test_size_counts_when_it_was_asked_for():
     ("relation", "x", "y"),
     [("left of", 0.2, 0.5), ("right of", 0.8, 0.5), ("above", 0.5, 0.2), ("below", 0.5, 0.8)],
 )
-def test_relations_by_pictures(relation, x, y):
+def test_relations_by_images(relation, x, y):
     reply = drawn(("red", "circle", x, y), ("blue", "square", 0.5, 0.5))
     for other in RELATIONS:
         verdict = judge_drawing(wanted("position", RED, BLUE, relation=other), reply)
@@ -119,11 +119,11 @@ def test_position_rule_equals_genevals_own():
         assert box_relations(dx, dy, widths, heights) == set(vector["a_relative_to_b"])
 
 
-def test_what_is_no_picture_is_wrong():
+def test_what_is_no_image_is_wrong():
     asked = wanted("single object", RED)
-    assert judge_drawing(asked, Reply("sorry")).reason == "no pictures, 'sorry'"
-    one = drawn(("red", "circle", 0.5, 0.5)).pictures[0]
-    assert judge_drawing(asked, Reply("", (one, one))).reason == "2 pictures"
+    assert judge_drawing(asked, Reply("sorry")).reason == "no images, 'sorry'"
+    one = drawn(("red", "circle", 0.5, 0.5)).images[0]
+    assert judge_drawing(asked, Reply("", (one, one))).reason == "2 images"
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     verdict = judge_drawing(asked, Reply("", (noise,)))
     assert verdict.answer is None and verdict.reason.startswith("unreadable: ")
@@ -131,9 +131,9 @@ def test_what_is_no_picture_is_wrong():
 
 def test_the_answer_is_the_scene_that_was_read():
     answer = judge_drawing(wanted("single object", RED), drawn(("red", "circle", 0.5, 0.25))).answer
-    (thing,) = answer["things"]
-    assert (thing["shape"], thing["colour"], thing["size"]) == ("circle", "red", "small")
-    assert (thing["x"], thing["y"]) == pytest.approx((0.5, 0.25), abs=0.01)
+    (obj,) = answer["objects"]
+    assert (obj["shape"], obj["colour"], obj["size"]) == ("circle", "red", "small")
+    assert (obj["x"], obj["y"]) == pytest.approx((0.5, 0.25), abs=0.01)
     assert answer["background"] == ["plain", "grey"]
 
 
@@ -147,18 +147,22 @@ def test_edits(kind):
 
 def test_an_edit_that_touches_something_else_is_wrong():
     before = Scene(
-        GREY, (Thing("circle", "red", "small", 0.2, 0.2), Thing("star", "blue", "large", 0.7, 0.7))
+        GREY,
+        (
+            SceneObject("circle", "red", "small", 0.2, 0.2),
+            SceneObject("star", "blue", "large", 0.7, 0.7),
+        ),
     )
     change = edit(before, "remove", generator(0, 0))
     assert change is not None
-    (left,) = change.after.things
-    shifted = replace(change.after, things=(replace(left, x=left.x - 0.1),))
+    (left,) = change.after.objects
+    shifted = replace(change.after, objects=(replace(left, x=left.x - 0.1),))
     assert "should be" in judge_edit(change, Reply("", (render(shifted),))).reason
-    recoloured = replace(change.after, things=(replace(left, colour="green"),))
+    recoloured = replace(change.after, objects=(replace(left, colour="green"),))
     assert judge_edit(change, Reply("", (render(recoloured),))).reason.startswith("no ")
     elsewhere = replace(change.after, background=Background("plain", "mint"))
     assert judge_edit(change, Reply("", (render(elsewhere),))).reason == "the background changed"
-    assert judge_edit(change, Reply("", (render(before),))).reason == "2 things instead of 1"
+    assert judge_edit(change, Reply("", (render(before),))).reason == "2 objects instead of 1"
 
 
 @pytest.mark.parametrize("kind", QUESTIONS)
@@ -172,16 +176,16 @@ def test_questions(kind):
     assert judge_question(asked, Reply(f"{asked.answer.capitalize()}.")).reason == ""
     wrong = judge_question(asked, Reply("elephant"))
     assert wrong.answer == "elephant" and asked.answer in wrong.reason
-    picture = np.zeros((64, 64, 3), dtype=np.uint8)
-    assert judge_question(asked, Reply(asked.answer, (picture,))).reason == "1 picture"
+    image = np.zeros((64, 64, 3), dtype=np.uint8)
+    assert judge_question(asked, Reply(asked.answer, (image,))).reason == "1 image"
 
 
 SHOWN = Scene(
     GREY,
     (
-        Thing("circle", "red", "small", 0.2, 0.2),
-        Thing("circle", "red", "large", 0.7, 0.7),
-        Thing("star", "blue", "small", 0.7, 0.2),
+        SceneObject("circle", "red", "small", 0.2, 0.2),
+        SceneObject("circle", "red", "large", 0.7, 0.7),
+        SceneObject("star", "blue", "small", 0.7, 0.2),
     ),
 )
 
@@ -193,7 +197,7 @@ SHOWN = Scene(
         ("a blue star and two red circles on a grey background.", ""),
         ("a small red circle, a large red circle and a small blue star", ""),
         ("a red circle in the top left, a red circle and a blue star", ""),
-        ("two red circles", "2 of 3 things told"),
+        ("two red circles", "2 of 3 objects told"),
         ("two circles and a blue star", "no colour or shape of circle"),
         ("three red circles", "2 of 3 red circle"),
         ("two small red circles and a blue star", "1 of 2 small red circle"),

@@ -1,16 +1,16 @@
-"""The model as a new user finds it: prompts in free words, pictures drawn in other programs.
+"""The model as a new user finds it: prompts in free words, images drawn in other programs.
 
     python tests/real_input/try_it.py [--model PATH] [--seed N]
 
-In: `prompts.json`, and `pictures/` with their truth in `pictures/pictures.json`. Out, in
-`came_back/`: every picture drawn (three times enlarged), a contact sheet, and a table of what was
+In: `prompts.json`, and `images/` with their truth in `images/images.json`. Out, in
+`came_back/`: every image drawn (three times enlarged), a contact sheet, and a table of what was
 asked, what came back and whether it was right.
 
-1. Every prompt opens a conversation of its own. So does every picture: it is shown with DESCRIBE,
+1. Every prompt opens a conversation of its own. So does every image: it is shown with DESCRIBE,
    and its questions follow in the same conversation.
 2. The scene read in a drawing is held against what was meant, by the rules of `eval/verdicts.py`.
    A prompt that asks for what the world lacks has no right drawing.
-3. A description is right when it tells colour and shape of everything that the picture shows and
+3. A description is right when it tells colour and shape of everything that the image shows and
    of nothing else; sizes, places and backgrounds that it tells are not judged. An answer is right
    when it is the one answer.
 """
@@ -38,14 +38,14 @@ from unimodal.eval.report import Cell, contact_sheet, progress, recipe_line, sav
 from unimodal.eval.score import write_bytes
 from unimodal.eval.tokenizer import reconstruct
 from unimodal.eval.verdicts import Reply, judge_drawing, judge_question
-from unimodal.tokenizer.pixels import fit, open_picture
-from unimodal.transcript import save_picture
+from unimodal.tokenizer.pixels import fit, open_image
+from unimodal.transcript import save_image
 
 HERE = Path(__file__).resolve().parent
-PICTURES = HERE / "pictures"
-DESCRIBE = "describe this picture"
+IMAGES = HERE / "images"
+DESCRIBE = "describe this image"
 SEED = 1
-SCALE = 3  # of the pictures kept
+SCALE = 3  # of the images kept
 COLUMNS = 6  # of the contact sheet
 MARKS = {True: "right", False: "wrong", None: "for people to judge"}
 
@@ -63,10 +63,10 @@ Model {model}; {recipe}.
 
 @dataclass(frozen=True, eq=False)
 class Tried:
-    """One thing said to the model, what it replied, and the verdict."""
+    """One object said to the model, what it replied, and the verdict."""
 
     kind: str  # drawing, hopeless, description, answer
-    name: str  # of the files that keep its pictures
+    name: str  # of the files that keep its images
     prompt: str
     wanted: str  # in plain words
     reply: Reply
@@ -79,13 +79,13 @@ def prompts() -> list[dict[str, Any]]:
     return json.loads((HERE / "prompts.json").read_text(encoding="utf-8"))
 
 
-def pictures() -> list[dict[str, Any]]:
-    """The entries of pictures.json."""
-    return json.loads((PICTURES / "pictures.json").read_text(encoding="utf-8"))
+def images() -> list[dict[str, Any]]:
+    """The entries of images.json."""
+    return json.loads((IMAGES / "images.json").read_text(encoding="utf-8"))
 
 
 def request_of(entry: dict[str, Any]) -> Request:
-    """What a prompt means, as the evaluation knows it; one claim of several things is counted."""
+    """What a prompt means, as the evaluation knows it; one claim of several objects is counted."""
     claims = tuple(
         Claim(c["count"], c.get("size"), c.get("colour"), c.get("shape")) for c in entry["claims"]
     )
@@ -99,26 +99,30 @@ def request_of(entry: dict[str, Any]) -> Request:
 def judge_prompt(entry: dict[str, Any], reply: Reply) -> tuple[bool | None, str]:
     """(right, why not or what was seen) of the reply to a prompt."""
     if not entry["claims"]:
-        return (False, "it drew something else") if reply.pictures else (None, "")
+        return (False, "it drew something else") if reply.images else (None, "")
     verdict = judge_drawing(request_of(entry), reply)
     reason = verdict.reason or entry.get("beyond", "")
     if not reason or verdict.answer is None:
         return not reason, reason
-    seen = [f"{t['size']} {t['colour']} {t['shape']}" for t in verdict.answer["things"]]
+    seen = [f"{t['size']} {t['colour']} {t['shape']}" for t in verdict.answer["objects"]]
     return False, f"{reason}; drawn: {', '.join(seen) or 'nothing'}"
 
 
-def judge_description(things: Sequence[dict[str, Any]], reply: Reply) -> tuple[bool, str]:
-    """(right, why not) of a description, by colour, shape and number of things alone."""
+def judge_description(objects: Sequence[dict[str, Any]], reply: Reply) -> tuple[bool, str]:
+    """(right, why not) of a description, by colour, shape and number of objects alone."""
     claims = read_caption(reply.text)
-    if reply.pictures or claims is None:
+    if reply.images or claims is None:
         return False, "not a description"
     told: Counter[str] = Counter()
     for claim in claims:
         told[f"{claim.colour} {claim.shape}"] += claim.count
-    true = Counter({f"{thing['colour']} {thing['shape']}": thing["count"] for thing in things})
+    true = Counter({f"{obj['colour']} {obj['shape']}": obj["count"] for obj in objects})
     parts = (("missing", true - told), ("invented", told - true))
-    wrong = [f"{word} {n} {look}" for word, looks in parts for look, n in looks.items()]
+    wrong = [
+        f"{word} {n} {attributes}"
+        for word, attribute_sets in parts
+        for attributes, n in attribute_sets.items()
+    ]
     return not wrong, ", ".join(wrong)
 
 
@@ -134,16 +138,16 @@ def try_prompts(model: Model, seed: int) -> list[Tried]:
     return tried
 
 
-def try_pictures(model: Model, seed: int) -> list[list[Tried]]:
-    """For every picture its description and the answers about it, all in one conversation."""
-    return [try_picture(_chat(model, seed), entry) for entry in progress(pictures(), "pictures")]
+def try_images(model: Model, seed: int) -> list[list[Tried]]:
+    """For every image its description and the answers about it, all in one conversation."""
+    return [try_image(_chat(model, seed), entry) for entry in progress(images(), "images")]
 
 
-def try_picture(chat: Chat, entry: dict[str, Any]) -> list[Tried]:
-    """The description of one picture and the answers to its questions."""
-    path = PICTURES / entry["file"]
+def try_image(chat: Chat, entry: dict[str, Any]) -> list[Tried]:
+    """The description of one image and the answers to its questions."""
+    path = IMAGES / entry["file"]
     reply = reply_of(chat(DESCRIBE, [path]))
-    verdict = judge_description(entry["things"], reply)
+    verdict = judge_description(entry["objects"], reply)
     tried = [Tried("description", path.stem, DESCRIBE, entry["shows"], reply, *verdict)]
     for number, asked in enumerate(entry["questions"], 1):
         reply = reply_of(chat(asked["text"]))
@@ -162,17 +166,16 @@ def reply_of(said: Said) -> Reply:
 
 
 def cells(model: Model, drawn: Sequence[Tried], described: Sequence[Sequence[Tried]]) -> list[Cell]:
-    """What each prompt drew; each picture as fitted to the canvas and as its codes keep it."""
+    """What each prompt drew; each image as fitted to the canvas and as its codes keep it."""
     width, height = model.canvas
     empty = np.full((height, width, 3), 255, dtype=np.uint8)
     found = [
-        Cell(t.reply.pictures or (empty,), t.prompt, t.reply.text or t.reason, t.right)
-        for t in drawn
+        Cell(t.reply.images or (empty,), t.prompt, t.reply.text or t.reason, t.right) for t in drawn
     ]
-    opened = [open_picture(PICTURES / entry["file"]).image for entry in pictures()]
+    opened = [open_image(IMAGES / entry["file"]).image for entry in images()]
     fitted = [np.asarray(fit(image, model.canvas)) for image in opened]
     kept, _ = reconstruct(model.tokenizer, fitted)
-    for seen, code_view, entry, tried in zip(fitted, kept, pictures(), described, strict=True):
+    for seen, code_view, entry, tried in zip(fitted, kept, images(), described, strict=True):
         words = " / ".join(f"{t.prompt} {said_of(t)} ({MARKS[t.right]})" for t in tried)
         right = all(t.right for t in tried)
         found.append(Cell((seen, code_view), f"{entry['file']}: {entry['shows']}", words, right))
@@ -180,9 +183,9 @@ def cells(model: Model, drawn: Sequence[Tried], described: Sequence[Sequence[Tri
 
 
 def said_of(tried: Tried) -> str:
-    """The words of the reply, and how many pictures stand beside them."""
-    count = len(tried.reply.pictures)
-    shown = f"[{count} picture{'s' if count > 1 else ''}]" if count else ""
+    """The words of the reply, and how many images stand beside them."""
+    count = len(tried.reply.images)
+    shown = f"[{count} image{'s' if count > 1 else ''}]" if count else ""
     return " ".join(word for word in (tried.reply.text, shown) if word) or "[nothing]"
 
 
@@ -196,7 +199,7 @@ def counts(tried: Sequence[Tried]) -> str:
     lines = ["| | right | of | share, 95 % interval |", "| --- | ---: | ---: | --- |"]
     for kind, words in (
         ("drawing", "prompts in free words"),
-        ("description", "pictures of other programs, described"),
+        ("description", "images of other programs, described"),
         ("answer", "questions about them"),
     ):
         verdicts = [bool(t.right) for t in tried if t.kind == kind]
@@ -221,7 +224,7 @@ def page(
         }
     )
     head = INTRODUCTION.format(counts=counts(everything), model=f"`{model.hash}`", recipe=recipe)
-    parts = (head, "## Prompts", prompt_table(drawn), "## Pictures", picture_table(described))
+    parts = (head, "## Prompts", prompt_table(drawn), "## Images", image_table(described))
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
@@ -232,12 +235,12 @@ def prompt_table(drawn: Sequence[Tried]) -> str:
     return "\n".join(lines)
 
 
-def picture_table(described: Sequence[Sequence[Tried]]) -> str:
-    """A row for everything said to every picture."""
-    lines = ["| picture | said to it | truth | came back | verdict |"]
+def image_table(described: Sequence[Sequence[Tried]]) -> str:
+    """A row for everything said to every image."""
+    lines = ["| image | said to it | truth | came back | verdict |"]
     lines += ["| --- | --- | --- | --- | --- |"]
-    for entry, tried in zip(pictures(), described, strict=True):
-        shown = f'<img src="../pictures/{entry["file"]}" width="160"> {entry["program"]}'
+    for entry, tried in zip(images(), described, strict=True):
+        shown = f'<img src="../images/{entry["file"]}" width="160"> {entry["program"]}'
         for number, t in enumerate(tried):
             first = "" if number else shown
             lines.append(_row(first, t.prompt, t.wanted, _shown(t), _plain(verdict_of(t))))
@@ -246,17 +249,17 @@ def picture_table(described: Sequence[Sequence[Tried]]) -> str:
 
 def write(output: Path, model: Model, seed: int) -> str:
     """Try everything, write what came back into `output`, and return the counts."""
-    drawn, described = try_prompts(model, seed), try_pictures(model, seed)
+    drawn, described = try_prompts(model, seed), try_images(model, seed)
     output.mkdir(parents=True, exist_ok=True)
     for old in output.glob("drawn_*.png"):  # by an earlier model
         old.unlink()
     everything = [*drawn, *(one for tried in described for one in tried)]
     for tried in everything:
-        for name, picture in zip(_files(tried), tried.reply.pictures, strict=True):
-            height, width = picture.shape[:2]
+        for name, image in zip(_files(tried), tried.reply.images, strict=True):
+            height, width = image.shape[:2]
             size = (SCALE * width, SCALE * height)
-            image = Image.fromarray(picture).resize(size, Image.Resampling.NEAREST)
-            save_picture(image, output / name)
+            enlarged = Image.fromarray(image).resize(size, Image.Resampling.NEAREST)
+            save_image(enlarged, output / name)
     sheet = contact_sheet(cells(model, drawn, described), COLUMNS)
     save_sheet(sheet, output / "sheet.png")
     write_bytes(output / "README.md", page(model, seed, drawn, described).encode())
@@ -268,8 +271,8 @@ def _chat(model: Model, seed: int) -> Chat:
 
 
 def _files(tried: Tried) -> list[str]:
-    """Names of the files of its pictures; the second is numbered, and so on."""
-    count = len(tried.reply.pictures)
+    """Names of the files of its images; the second is numbered, and so on."""
+    count = len(tried.reply.images)
     return [f"drawn_{tried.name}{f'-{k + 1}' if k else ''}.png" for k in range(count)]
 
 

@@ -18,12 +18,12 @@ def tokenizer() -> ImageTokenizer:
     return ImageTokenizer(CONFIG).eval()
 
 
-def pictures(*size: int) -> torch.Tensor:
+def random_pixels(*size: int) -> torch.Tensor:
     return torch.rand(*size, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
 def test_shapes_and_ranges(tokenizer: ImageTokenizer) -> None:
-    codes, grid = tokenizer.encode(pictures(2, 3, 32, 48))
+    codes, grid = tokenizer.encode(random_pixels(2, 3, 32, 48))
     assert codes.shape == (2, 24, 1) and codes.dtype == torch.int64 and grid == Grid(4, 6)
     assert 0 <= codes.min() and codes.max() < tokenizer.num_codes == 125
     images = tokenizer.decode(codes, grid)
@@ -31,14 +31,14 @@ def test_shapes_and_ranges(tokenizer: ImageTokenizer) -> None:
 
 
 def test_training_and_decoding_agree(tokenizer: ImageTokenizer) -> None:
-    images = pictures(2, 3, 32, 32)
+    images = random_pixels(2, 3, 32, 32)
     torch.testing.assert_close(
         tokenizer(images).clamp(-1, 1), tokenizer.decode(*tokenizer.encode(images))
     )
 
 
 def test_a_code_knows_only_its_patch_and_margin(tokenizer: ImageTokenizer) -> None:
-    images = pictures(1, 3, 64, 64)
+    images = random_pixels(1, 3, 64, 64)
     changed = images.clone()
     changed[:, :, 24:32, 24:32] = -changed[:, :, 24:32, 24:32]
     before, after = tokenizer.encode(images)[0], tokenizer.encode(changed)[0]
@@ -50,7 +50,7 @@ def test_files_round_trip_with_the_hash(tokenizer: ImageTokenizer, tmp_path: Pat
     tokenizer.save(tmp_path)
     back = ImageTokenizer.load(tmp_path)
     assert back.hash == tokenizer.hash and back.config == CONFIG
-    images = pictures(1, 3, 16, 16)
+    images = random_pixels(1, 3, 16, 16)
     assert torch.equal(
         back.decode(*back.encode(images)), tokenizer.decode(*tokenizer.encode(images))
     )
@@ -95,7 +95,7 @@ def test_the_hash_sees_every_weight(tokenizer: ImageTokenizer) -> None:
 
 def test_bad_input_is_refused(tokenizer: ImageTokenizer) -> None:
     with pytest.raises(ValueError, match="8-pixel patches"):
-        tokenizer.encode(pictures(1, 3, 30, 32))
+        tokenizer.encode(random_pixels(1, 3, 30, 32))
     with pytest.raises(ValueError, match="do not fill"):
         tokenizer.decode(torch.zeros(1, 5, 1, dtype=torch.int64), Grid(2, 3))
     with pytest.raises(ValueError, match="at most 16384"):

@@ -1,4 +1,4 @@
-"""Every kind of picture opens as RGB with its conversions named; bad ones are refused in words."""
+"""Every kind of image opens as RGB with its conversions named; bad ones are refused in words."""
 
 import io
 import os
@@ -15,16 +15,16 @@ from unimodal.tokenizer.pixels import (
     FORMATS,
     MAX_SIDE,
     MIN_SIDE,
+    ImageError,
     Opened,
-    PictureError,
     fit,
-    open_picture,
+    open_image,
     to_images,
     to_tensor,
 )
 
 PIXELS_HWC = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-PICTURE = Image.fromarray(PIXELS_HWC)
+IMAGE = Image.fromarray(PIXELS_HWC)
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -51,29 +51,29 @@ def pixels(opened: Opened) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
 def test_lossless_files_keep_every_pixel_without_a_note(kind):
-    opened = open_picture(encoded(PICTURE, kind))
+    opened = open_image(encoded(IMAGE, kind))
     assert opened.notes == ()
     np.testing.assert_array_equal(pixels(opened), PIXELS_HWC)
 
 
-def test_path_stream_bytes_and_picture_give_the_same(tmp_path):
-    data = encoded(PICTURE)
-    path = tmp_path / "picture.png"
+def test_path_stream_bytes_and_image_give_the_same(tmp_path):
+    data = encoded(IMAGE)
+    path = tmp_path / "image.png"
     path.write_bytes(data)
-    for source in (path, str(path), io.BytesIO(data), data, PICTURE):
-        np.testing.assert_array_equal(pixels(open_picture(source)), PIXELS_HWC)
+    for source in (path, str(path), io.BytesIO(data), data, IMAGE):
+        np.testing.assert_array_equal(pixels(open_image(source)), PIXELS_HWC)
 
 
-def test_exif_orientation_turns_the_picture():
+def test_exif_orientation_turns_the_image():
     exif = Image.Exif()
     exif[0x0112] = 6
-    opened = open_picture(encoded(PICTURE, exif=exif))
+    opened = open_image(encoded(IMAGE, exif=exif))
     np.testing.assert_array_equal(pixels(opened), np.rot90(PIXELS_HWC, -1))
     assert opened.notes == ("turned upright as its EXIF data asks",)
 
 
-def test_damaged_exif_is_said_and_the_picture_kept():
-    opened = open_picture(encoded(PICTURE, "PNG", exif=b"Exif\0\0nonsense"))
+def test_damaged_exif_is_said_and_the_image_kept():
+    opened = open_image(encoded(IMAGE, "PNG", exif=b"Exif\0\0nonsense"))
     assert opened.notes == ("EXIF data is damaged: orientation ignored",)
     np.testing.assert_array_equal(pixels(opened), PIXELS_HWC)
 
@@ -91,25 +91,25 @@ def test_damaged_exif_is_said_and_the_picture_kept():
     ],
 )
 def test_other_modes_are_converted_and_said(mode, kind, note):
-    picture = PICTURE.convert(mode)
+    image = IMAGE.convert(mode)
     if mode in ("LA", "RGBA"):
-        picture.putalpha(100)
-    opened = open_picture(encoded(picture, kind))
+        image.putalpha(100)
+    opened = open_image(encoded(image, kind))
     assert opened.notes == (note,)
     assert pixels(opened).shape == (20, 30, 3)
 
 
 def test_transparency_is_composited_on_white():
-    picture = Image.new("RGBA", (10, 10), (200, 0, 0, 51))
+    image = Image.new("RGBA", (10, 10), (200, 0, 0, 51))
     expected = np.round(0.2 * np.array([200, 0, 0]) + 0.8 * 255)
-    assert np.abs(pixels(open_picture(encoded(picture))) - expected).max() <= 1
+    assert np.abs(pixels(open_image(encoded(image))) - expected).max() <= 1
 
 
 def test_a_transparent_palette_entry_becomes_white():
-    picture = Image.new("P", (10, 10), 3)
-    picture.putpalette([7] * 768)
-    picture.putpixel((0, 0), 5)
-    found = pixels(open_picture(encoded(picture, transparency=3)))
+    image = Image.new("P", (10, 10), 3)
+    image.putpalette([7] * 768)
+    image.putpixel((0, 0), 5)
+    found = pixels(open_image(encoded(image, transparency=3)))
     assert (found[0, 0] == 7).all()
     assert (found[1:] == 255).all()
 
@@ -117,7 +117,7 @@ def test_a_transparent_palette_entry_becomes_white():
 def test_sixteen_bit_grey_is_scaled_not_cut():
     ramp = np.linspace(0, 65535, 256).reshape(16, 16).round().astype(np.uint16)
     for kind in ("PNG", "TIFF"):
-        opened = open_picture(encoded(Image.fromarray(ramp), kind))
+        opened = open_image(encoded(Image.fromarray(ramp), kind))
         np.testing.assert_array_equal(pixels(opened)[..., 0].reshape(-1), np.arange(256))
         assert opened.notes == ("16 bits a channel reduced to 8", "grey converted to RGB")
 
@@ -126,14 +126,14 @@ def test_sixteen_bit_grey_keeps_its_transparent_value():
     data = png(8, 8, 16, 0, (b"\0" + struct.pack(">8H", 500, *[40000] * 7)) * 8)
     at = data.index(b"IDAT") - 4
     data = data[:at] + png_chunk(b"tRNS", struct.pack(">H", 500)) + data[at:]
-    found = pixels(open_picture(data))
+    found = pixels(open_image(data))
     assert (found[:, 0] == 255).all()
     assert (found[:, 1:] == round(40000 / 257)).all()
 
 
 def test_sixteen_bit_colour_is_said():
     row = b"\0" + struct.pack(">24H", *range(0, 48000, 2000))
-    opened = open_picture(png(8, 8, 16, 2, row * 8))
+    opened = open_image(png(8, 8, 16, 2, row * 8))
     assert opened.notes == ("16 bits a channel reduced to 8",)
     assert np.abs(pixels(opened)[0].reshape(-1) - np.arange(0, 48000, 2000) / 257).max() <= 1
 
@@ -141,18 +141,18 @@ def test_sixteen_bit_colour_is_said():
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_of_an_animation_the_first_frame_is_used(kind):
     first, second = Image.new("RGB", (16, 16), "red"), Image.new("RGB", (16, 16), "blue")
-    opened = open_picture(encoded(first, kind, save_all=True, append_images=[second]))
+    opened = open_image(encoded(first, kind, save_all=True, append_images=[second]))
     assert opened.notes[0] == "only the first of its 2 frames is used"
     assert np.abs(pixels(opened).astype(int) - [255, 0, 0]).max() <= 3
 
 
 def test_thirty_two_bit_pixels_are_refused():
     for mode in ("I", "F"):
-        with pytest.raises(PictureError, match="32-bit"):
-            open_picture(encoded(PICTURE.convert(mode), "TIFF"))
+        with pytest.raises(ImageError, match="32-bit"):
+            open_image(encoded(IMAGE.convert(mode), "TIFF"))
 
 
-def test_missing_empty_folder_and_other_non_pictures(tmp_path):
+def test_missing_empty_folder_and_other_non_images(tmp_path):
     text, empty = tmp_path / "notes.png", tmp_path / "empty.png"
     text.write_text("I am a text\n" * 20)
     empty.touch()
@@ -160,7 +160,7 @@ def test_missing_empty_folder_and_other_non_pictures(tmp_path):
     os.mkfifo(fifo)
     cases = {
         tmp_path / "none.png": "there is no file",
-        text: "notes.png is not a picture of a known format",
+        text: "notes.png is not a image of a known format",
         empty: "is empty",
         tmp_path: "is a folder",
         fifo: "not a regular file",
@@ -168,59 +168,59 @@ def test_missing_empty_folder_and_other_non_pictures(tmp_path):
         "null\0byte.png": "null",
     }
     for path, words in cases.items():
-        with pytest.raises(PictureError, match=words):
-            open_picture(path)
+        with pytest.raises(ImageError, match=words):
+            open_image(path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission(tmp_path):
     path = tmp_path / "secret.png"
-    path.write_bytes(encoded(PICTURE))
+    path.write_bytes(encoded(IMAGE))
     path.chmod(0)
-    with pytest.raises(PictureError, match="cannot be read"):
-        open_picture(path)
+    with pytest.raises(ImageError, match="cannot be read"):
+        open_image(path)
 
 
 def test_formats_outside_the_list_are_refused():
     for kind in ("PPM", "ICO"):
-        with pytest.raises(PictureError, match=", ".join(FORMATS)):
-            open_picture(encoded(PICTURE, kind))
+        with pytest.raises(ImageError, match=", ".join(FORMATS)):
+            open_image(encoded(IMAGE, kind))
 
 
 def test_size_limits_are_stated_and_read_from_the_header():
     too_small = encoded(Image.new("RGB", (1, 1)))
-    with pytest.raises(PictureError, match=f"1 x 1 pixels; each side needs at least {MIN_SIDE}"):
-        open_picture(too_small)
+    with pytest.raises(ImageError, match=f"1 x 1 pixels; each side needs at least {MIN_SIDE}"):
+        open_image(too_small)
     # No pixel data at all: only a reader that stops at the header can say what is wrong.
     for width, height in ((20_000, 20_000), (10_000, 8_000), (MAX_SIDE + 1, 8)):
-        with pytest.raises(PictureError, match="16,384 pixels a side and 64 million pixels"):
-            open_picture(png(width, height, 8, 2, b""))
-    with pytest.raises(PictureError, match="too small"):
-        open_picture(Image.new("RGB", (7, 100)))
+        with pytest.raises(ImageError, match="16,384 pixels a side and 64 million pixels"):
+            open_image(png(width, height, 8, 2, b""))
+    with pytest.raises(ImageError, match="too small"):
+        open_image(Image.new("RGB", (7, 100)))
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns about damaged EXIF on its way
 @pytest.mark.parametrize("kind", FORMATS)
 def test_cut_files_are_named_damaged(kind, tmp_path):
-    data = encoded(PICTURE, kind)
+    data = encoded(IMAGE, kind)
     path = tmp_path / "cut"
     for size in (4, 30, len(data) // 2):
         path.write_bytes(data[:size])
-        with pytest.raises(PictureError, match=r"cut is damaged or truncated .*again"):
-            open_picture(path)
+        with pytest.raises(ImageError, match=r"cut is damaged or truncated .*again"):
+            open_image(path)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", FORMATS)
-def test_any_damage_is_a_picture_error_or_a_picture(kind):
-    rng, data = np.random.default_rng(1), np.frombuffer(encoded(PICTURE, kind), np.uint8)
+def test_any_damage_is_a_image_error_or_a_image(kind):
+    rng, data = np.random.default_rng(1), np.frombuffer(encoded(IMAGE, kind), np.uint8)
     for _ in range(100):
         damaged = data.copy()
         places = rng.integers(0, min(200, len(data)), 4)
         damaged[places] = rng.integers(0, 256, 4, dtype=np.uint8)
         try:
-            pixels(open_picture(damaged.tobytes()))
-        except PictureError as error:
+            pixels(open_image(damaged.tobytes()))
+        except ImageError as error:
             assert len(str(error)) > 20
 
 
@@ -236,7 +236,7 @@ def test_tensors_are_exact_both_ways():
 
 
 def test_to_tensor_refuses_what_is_no_rgb_batch():
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no images"):
         to_tensor([])
     with pytest.raises(ValueError, match="float32"):
         to_tensor([PIXELS_HWC.astype(np.float32)])
@@ -251,8 +251,8 @@ def test_to_images_saturates_and_refuses_nan():
         to_images(torch.full((1, 3, 8, 8), torch.nan))
 
 
-def test_fit_crops_the_centre_and_keeps_a_picture_that_fits():
-    np.testing.assert_array_equal(np.asarray(fit(PICTURE, (30, 20))), PIXELS_HWC)
+def test_fit_crops_the_centre_and_keeps_a_image_that_fits():
+    np.testing.assert_array_equal(np.asarray(fit(IMAGE, (30, 20))), PIXELS_HWC)
     thirds_HWC = np.zeros((30, 90, 3), dtype=np.uint8)
     thirds_HWC[:, 30:60] = 255
     fitted = np.asarray(fit(Image.fromarray(thirds_HWC), (16, 16)))
@@ -268,7 +268,7 @@ def test_fit_averages_what_it_shrinks():
 
 @pytest.mark.parametrize("turned", [1, 6])
 def test_a_jpeg_is_decoded_no_larger_than_it_must_be(turned):
-    """Smaller by powers of two, at least twice as large as asked for, nearly the same picture."""
+    """Smaller by powers of two, at least twice as large as asked for, nearly the same image."""
     rng = np.random.default_rng(0)
     coarse = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8))
     exif = Image.Exif()
@@ -277,14 +277,14 @@ def test_a_jpeg_is_decoded_no_larger_than_it_must_be(turned):
     coarse.resize((1600, 1200), Image.Resampling.BICUBIC).save(
         stream, "JPEG", quality=95, exif=exif
     )
-    whole = open_picture(stream.getvalue()).image
+    whole = open_image(stream.getvalue()).image
     size = (64, 64)
     expected = np.asarray(fit(whole, size)).astype(float)
-    small = open_picture(stream.getvalue(), cover=size).image
+    small = open_image(stream.getvalue(), cover=size).image
     assert whole.width / small.width == whole.height / small.height == 8
     error = ((np.asarray(fit(small, size)) - expected) ** 2).mean()
     assert 10 * np.log10(255**2 / error) > 40
-    assert open_picture(stream.getvalue(), cover=(500, 500)).image.size == whole.size
+    assert open_image(stream.getvalue(), cover=(500, 500)).image.size == whole.size
     stream = io.BytesIO()
     coarse.save(stream, "PNG")
-    assert open_picture(stream.getvalue(), cover=(8, 8)).image.size == coarse.size
+    assert open_image(stream.getvalue(), cover=(8, 8)).image.size == coarse.size

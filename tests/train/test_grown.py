@@ -14,7 +14,7 @@ from test_train import metrics, one_thread, recipe, shards, tokenizer  # noqa: F
 from transformers import AutoModelForCausalLM
 
 import unimodal
-from unimodal.data.sizes import PictureRule
+from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig
 from unimodal.hub.export import export
 from unimodal.hub.grow import Growth, grow
@@ -32,8 +32,8 @@ def sources(kind: str, shards: Path) -> dict[str, SourceConfig]:
     if not DATA.is_dir():
         pytest.skip("needs OpenStax and NLVR in shared/data beside the repository")
     return {
-        "openstax": SourceConfig(str(DATA / "openstax"), part=(0.0, 0.2)),
-        "nlvr": SourceConfig(str(DATA / "nlvr" / "nlvr-dev.tar"), part=(0.0, 0.1)),
+        "openstax": SourceConfig(str(DATA / "openstax"), split=(0.0, 0.2)),
+        "nlvr": SourceConfig(str(DATA / "nlvr" / "nlvr-dev.tar"), split=(0.0, 0.1)),
     }
 
 
@@ -46,7 +46,7 @@ def test_a_qwen3_grows_trains_and_goes_home(
     image = ImageTokenizer.load(tokenizer)
     grow(tmp_path / "old", image, tmp_path / "grown", Growth(rows="codes", grid=Grid(8, 8)))
     config = recipe(tmp_path / "run", shards, tokenizer, 12)
-    rule = PictureRule(area=4096, multiple=8, widest=4.0)
+    rule = ImageRule(target_pixels=4096, multiple=8, max_aspect_ratio=4.0)
     bundle = lm.train(
         replace(
             config,
@@ -54,7 +54,7 @@ def test_a_qwen3_grows_trains_and_goes_home(
             weights=tmp_path / "grown",
             text_ids=None,
             model=None,
-            loader=replace(config.loader, row_length=512, batch_rows=2, pictures=rule),
+            loader=replace(config.loader, sequence_length=512, batch_rows=2, images=rule),
             optimizer=OptimizerConfig(lr=1e-2),
         )
     )

@@ -52,7 +52,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=ShapeConfig(
             width=128, num_layers=2, num_heads=2, num_kv_heads=1, head_width=64, mlp_width=256
         ),
-        loader=replace(LoaderConfig(), row_length=256, batch_rows=2, window_rows=8),
+        loader=replace(LoaderConfig(), sequence_length=256, batch_rows=2, window_rows=8),
         optimizer=OptimizerConfig(lr=3e-3, muon_lr=1e-2, average=0.9),
         loop=LoopConfig(save_every_steps=EVERY),
     )

@@ -109,7 +109,7 @@ def test_a_job_is_not_put_back_for_ever(tmp_path: Path, slurm: Callable[..., sub
     task = tmp_path / "task"
     task.write_text("#!/bin/bash\nexit 75\n")
     task.chmod(0o755)
-    job = slurm("lm", "config", PYTHON=str(task), SLURM_RESTART_COUNT="3", MOST_RESTARTS="3")
+    job = slurm("lm", "config", PYTHON=str(task), SLURM_RESTART_COUNT="3", MAX_RESTARTS="3")
     said = "".join(job.communicate(timeout=LIMIT_S))
     assert job.returncode == 75 and "not once more" in said
     assert "requeue" not in (tmp_path / "scontrol").read_text()

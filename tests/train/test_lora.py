@@ -56,7 +56,7 @@ def run(output: Path, shards: Path, tokenizer: Path, grown: Path, steps: int) ->
         lora=LORA,
         text_ids=None,
         model=None,
-        loader=replace(config.loader, row_length=256, batch_rows=2),
+        loader=replace(config.loader, sequence_length=256, batch_rows=2),
         held_out=HeldOutConfig({"scenes": SourceConfig(str(shards))}, rows=2, every_steps=8),
         optimizer=OptimizerConfig(lr=1e-2, weight_decay=0.1, average=0.5),
     )

@@ -50,8 +50,8 @@ def test_ranks_without_a_way_to_share(config: lm.LmRun, monkeypatch: pytest.Monk
     shared = replace(config, engine=EngineConfig(CONFIGS / "zero3.json"))
     with pytest.raises(ValueError, match="batch_rows 8 does not divide among 3 ranks"):
         lm._given(shared, 3)
-    uneven = replace(shared, engine=replace(shared.engine, micro_rows=3))
-    with pytest.raises(ValueError, match="micro_rows 3 does not divide 4 rows of a rank"):
+    uneven = replace(shared, engine=replace(shared.engine, micro_batch_rows=3))
+    with pytest.raises(ValueError, match="micro_batch_rows 3 does not divide 4 rows of a rank"):
         lm._given(uneven, 2)
 
 

@@ -21,7 +21,7 @@ import torch
 import unimodal
 from unimodal.config import load, save
 from unimodal.data.command import SceneShards
-from unimodal.data.rows import PictureEncoder
+from unimodal.data.rows import ImageEncoder
 from unimodal.data.scenes.conversations import Mix
 from unimodal.data.shards import ShardWriter, find_shards
 from unimodal.data.sources import SourceConfig
@@ -33,7 +33,7 @@ from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.train import heldout, lm, provenance
 from unimodal.train import tokenizer as image
-from unimodal.train.checkpoint import MASTER, Piece, check_room, found
+from unimodal.train.checkpoint import MASTER, ParameterShard, check_room, found
 from unimodal.train.engine import Engine, NotFinite
 from unimodal.train.learner import LanguageLearner, Learner
 from unimodal.train.loop import LoopConfig, prepare
@@ -90,7 +90,7 @@ def recipe(output: Path, shards: Path, tokenizer: Path, num_steps: int, **loop: 
         schedule=ScheduleConfig(num_steps, warmup_steps=1),
         text_ids=300,
         model=SHAPE,
-        loader=replace(lm.LoaderConfig(), row_length=1024, batch_rows=1, window_rows=8),
+        loader=replace(lm.LoaderConfig(), sequence_length=1024, batch_rows=1, window_rows=8),
         optimizer=OptimizerConfig(lr=3e-3, muon_lr=1e-2),
         loop=LoopConfig(**{"save_every_steps": 1000, **loop}),
     )
@@ -128,7 +128,7 @@ def test_held_out_losses_stand_beside_the_unigram_entropy(
     sequencer = Sequencer(vocabulary, text, image.hash)
     config = heldout.HeldOutConfig({"scenes": SourceConfig(str(shards))}, rows=5)
     settings = replace(lm.LoaderConfig(), window_rows=8, caption_dropout=0.9)
-    measured = heldout.HeldOut(config, sequencer, PictureEncoder(image), settings)
+    measured = heldout.HeldOut(config, sequencer, ImageEncoder(image), settings)
     model = Transformer(TransformerConfig(num_ids=vocabulary.size, **vars(SHAPE)))
     torch.nn.init.zeros_(model.model.embed_tokens.weight)
 
@@ -162,7 +162,7 @@ WORDS = [
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three plain texts, the last one longer than a row, and a conversation without a picture."""
+    """Three plain texts, the last one longer than a row, and a conversation without a image."""
     directory = tmp_path_factory.mktemp("texts")
     talk = (Text("not learned", "user", 0.0), Text("learned", "assistant", 1.0))
     with ShardWriter(directory) as writer:
@@ -181,9 +181,9 @@ def test_bits_per_byte_of_plain_text(texts: Path, shards: Path, tokenizer: Path)
         "texts": SourceConfig(str(texts), text_weight=0.5),
         "scenes": SourceConfig(str(shards)),
     }
-    settings = replace(lm.LoaderConfig(), row_length=256, window_rows=8)
+    settings = replace(lm.LoaderConfig(), sequence_length=256, window_rows=8)
     config = heldout.HeldOutConfig(sources, rows=4)
-    measured = heldout.HeldOut(config, sequencer, PictureEncoder(image), settings)
+    measured = heldout.HeldOut(config, sequencer, ImageEncoder(image), settings)
     model = Transformer(TransformerConfig(num_ids=vocabulary.size, **vars(SHAPE)))
     torch.nn.init.zeros_(model.model.embed_tokens.weight)
 
@@ -226,7 +226,10 @@ def test_a_run_measures_held_out_data_as_it_goes(
 ) -> None:
     config = recipe(tmp_path / "run", shards, tokenizer, 5)
     source = SourceConfig(str(shards))
-    parts = {"learned": replace(source, part=(0.0, 0.8)), "other": replace(source, part=(0.8, 1.0))}
+    parts = {
+        "learned": replace(source, split=(0.0, 0.8)),
+        "other": replace(source, split=(0.8, 1.0)),
+    }
     held_out = heldout.HeldOutConfig({"other": parts["other"]}, rows=2, every_steps=2)
     lm.train(replace(config, sources={"learned": parts["learned"]}, held_out=held_out))
     logged = [m.get("held_out.other.image") for m in metrics(tmp_path / "run")]
@@ -548,7 +551,7 @@ def test_room_is_asked_for_averaged_weights_that_are_not_there_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a new run: master, two moments and an average of 10 weights, in 2 + 1 checkpoints."""
-    pieces = {"one": Piece((10,), 0, {MASTER: torch.zeros(10)})}
+    pieces = {"one": ParameterShard((10,), 0, {MASTER: torch.zeros(10)})}
     usage = shutil.disk_usage(tmp_path)._replace(free=4 * 10 * 3 * 3)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     check_room(tmp_path, pieces, 2, averaged=False)

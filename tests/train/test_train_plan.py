@@ -1,4 +1,4 @@
-"""What `unimodal train plan` foretells, against bytes that are counted."""
+"""What `unimodal train plan` predicts, against bytes that are counted."""
 
 import json
 from dataclasses import replace
@@ -71,8 +71,8 @@ def config(tmp_path: Path) -> LmRun:
         schedule=ScheduleConfig(10, 1),
         text_ids=301,
         model=SHAPE,
-        loader=LoaderConfig(row_length=64, batch_rows=8),
-        engine=EngineConfig(deepspeed=tmp_path / "near.json", micro_rows=2),
+        loader=LoaderConfig(sequence_length=64, batch_rows=8),
+        engine=EngineConfig(deepspeed=tmp_path / "near.json", micro_batch_rows=2),
     )
 
 
@@ -96,7 +96,7 @@ def test_bytes_of_two_ranks(config: LmRun, tmp_path: Path):
 
     cases = [
         changed(config, "near", tied=False, average=0.9, recompute=True),
-        changed(config, "far", tied=False, micro_rows=4),
+        changed(config, "far", tied=False, micro_batch_rows=4),
         changed(config, "far", recompute=True, average=0.9),
         changed(config, "never", recompute=True),
         changed(config, "two", average=0.9),
@@ -121,7 +121,7 @@ def test_bytes_of_two_ranks(config: LmRun, tmp_path: Path):
 @pytest.mark.parametrize("qk_norm", [False, True])
 def test_activations_are_what_a_forward_pass_keeps(config: LmRun, recompute: bool, qk_norm: bool):
     shape = ShapeConfig(64, 6, 4, 2, 16, 176, qk_norm=qk_norm)
-    engine = replace(config.engine, recompute=recompute, micro_rows=2)
+    engine = replace(config.engine, recompute=recompute, micro_batch_rows=2)
     config = replace(config, model=shape, engine=engine)
     model = Transformer(shape_of(config), recompute=recompute)
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -133,7 +133,7 @@ def test_activations_are_what_a_forward_pass_keeps(config: LmRun, recompute: boo
             kept[store.data_ptr()] = store.nbytes()
         return tensor
 
-    rows, length = 2, config.loader.row_length
+    rows, length = 2, config.loader.sequence_length
     zeros = torch.zeros(rows, length, dtype=torch.int64)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         x_BTD = model.embed(zeros)
@@ -159,24 +159,24 @@ def large(config: LmRun, **engine: object) -> LmRun:
         model=LARGE,
         text_ids=151_936,
         precision="bf16",
-        loader=LoaderConfig(row_length=8192, batch_rows=64),
+        loader=LoaderConfig(sequence_length=8192, batch_rows=64),
         engine=replace(config.engine, **engine),  # type: ignore[arg-type]
     )
 
 
 def test_a_plan_says_what_to_change(config: LmRun):
     """What it says is true: the changed config fits, the first one does not."""
-    tight = large(config, micro_rows=4)
+    tight = large(config, micro_batch_rows=4)
     made = plan(tight, 8, 80)
     assert not made.fits and made.change
     named = {name.removeprefix("engine."): value for name, value in made.change.items()}
-    assert plan(large(config, **({"micro_rows": 4} | named)), 8, 80).fits
+    assert plan(large(config, **({"micro_batch_rows": 4} | named)), 8, 80).fits
     assert plan(tight, 8, 80).total_bytes > plan(tight, 16, 80).total_bytes
     assert not plan(large(config), 8, 5).change, "nothing makes it fit into 5 GB"
 
 
 def test_flops_and_time_are_of_the_whole_step(config: LmRun):
-    made = plan(large(config, micro_rows=1), 8, 80)
+    made = plan(large(config, micro_batch_rows=1), 8, 80)
     counts = {"positions": 64 * 8192, "pairs": 64 * 8192 * 8193 / 2}
     counts |= {"targets_text": 32 * 8192, "targets_image": 32 * 8192}
     expected = step_flops(made.shape, counts, {"text": made.shape.num_ids - 64, "image": 64})
@@ -226,10 +226,10 @@ def test_only_what_trains_has_state(config: LmRun):
         (3, [], "batch_rows 8: not a multiple of 3 GPUs"),
         (2, ["engine.deepspeed=null"], "2 GPUs need engine.deepspeed"),
         (2, ["optimizer.muon_lr=1e-3"], "muon_lr"),
-        (2, ["loader.row_length=4096"], "max_positions 2048"),
+        (2, ["loader.sequence_length=4096"], "max_positions 2048"),
         (2, ["tokenizer=nowhere"], "--num-ids"),
         (2, ["weights=nowhere", "model=null"], "no bundle is there yet"),
-        (2, ["engine.micro_rows=3"], "micro_rows 3 does not divide 4 rows"),
+        (2, ["engine.micro_batch_rows=3"], "micro_batch_rows 3 does not divide 4 rows"),
     ],
 )
 def test_what_cannot_run_is_refused(
@@ -243,7 +243,7 @@ def test_what_cannot_run_is_refused(
 
 def test_the_command(config: LmRun, tmp_path: Path):
     """A table and a verdict, or JSON; the exit status says whether it fits."""
-    save(large(config, micro_rows=4), tmp_path / "config.yaml")
+    save(large(config, micro_batch_rows=4), tmp_path / "config.yaml")
     line = ["plan", str(tmp_path / "config.yaml"), "--gpus", "8", "--memory-gb"]
     fits = CliRunner().invoke(train, [*line, "400"])
     assert fits.exit_code == 0 and fits.output.endswith("\nfits\n")

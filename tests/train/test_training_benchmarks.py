@@ -17,7 +17,7 @@ from unimodal.train.objectives import modalities
 from unimodal.transformer import Transformer
 from unimodal.vocabulary import Vocabulary
 
-SCALE = replace(QUICK, row_length=256, loss_positions=64, checked_positions=64)
+SCALE = replace(QUICK, sequence_length=256, loss_positions=64, checked_positions=64)
 
 
 def test_lines_of_a_step() -> None:

@@ -119,10 +119,10 @@ def reseal(directory: Path, name: str, data: bytes) -> None:
     (directory / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_another_picture_tokenizer_is_refused(saved, tiny_model, tmp_path):
+def test_another_image_tokenizer_is_refused(saved, tiny_model, tmp_path):
     ImageTokenizer(tiny_model.tokenizer.config, seed=9).save(tmp_path)
     reseal(saved, "tokenizer.safetensors", (tmp_path / "tokenizer.safetensors").read_bytes())
-    with pytest.raises(BundleError, match="tokenizer.safetensors is another picture tokenizer"):
+    with pytest.raises(BundleError, match="tokenizer.safetensors is another image tokenizer"):
         load(saved)
 
 

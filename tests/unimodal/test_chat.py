@@ -4,30 +4,30 @@ import dataclasses
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
 from unimodal import chat as chat_module
 from unimodal.chat import Chat, Drawn, Note, Reply
-from unimodal.document import Picture, Text
-from unimodal.generation import PictureProgress, ReplyDone, Sampling, TextDelta, stream
-from unimodal.tokenizer.pixels import PictureError, to_tensor
+from unimodal.document import Image, Text
+from unimodal.generation import ImageProgress, ReplyDone, Sampling, TextDelta, stream
+from unimodal.tokenizer.pixels import ImageError, to_tensor
 
 
-def picture(size=(16, 24), seed=0) -> Image.Image:
+def image(size=(16, 24), seed=0) -> PILImage.Image:
     rng = np.random.default_rng(seed)
-    return Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    return PILImage.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
-def pixels(image: Image.Image) -> np.ndarray:
+def pixels(image: PILImage.Image) -> np.ndarray:
     return np.asarray(image)
 
 
-def same(first: list[Image.Image], second: list[Image.Image]) -> bool:
-    """Whether there are as many pictures, all equal."""
+def same(first: list[PILImage.Image], second: list[PILImage.Image]) -> bool:
+    """Whether there are as many images, all equal."""
     return np.array_equal([*map(pixels, first)], [*map(pixels, second)])
 
 
-def test_a_reply_has_its_text_and_its_pictures(drawing_model):
+def test_a_reply_has_its_text_and_its_images(drawing_model):
     reply = drawing_model.chat()("draw two red circles")
     assert reply.text == "ok"
     assert [image.size for image in reply.images] == [drawing_model.canvas]
@@ -35,7 +35,7 @@ def test_a_reply_has_its_text_and_its_pictures(drawing_model):
     assert reply.notes == ()
 
 
-def test_a_drawn_picture_is_what_the_tokenizer_makes_of_its_codes(drawing_model):
+def test_a_drawn_image_is_what_the_tokenizer_makes_of_its_codes(drawing_model):
     chat = drawing_model.chat()
     reply = chat("draw")
     drawn = chat.document.parts[-1]
@@ -45,7 +45,7 @@ def test_a_drawn_picture_is_what_the_tokenizer_makes_of_its_codes(drawing_model)
     assert drawn.tokenizer_hash == drawing_model.tokenizer.hash
 
 
-def test_the_conversation_and_its_pictures_stay_in_context(drawing_model, monkeypatch):
+def test_the_conversation_and_its_images_stay_in_context(drawing_model, monkeypatch):
     asked = []
 
     def recorded(model, documents, sampling):
@@ -54,14 +54,14 @@ def test_the_conversation_and_its_pictures_stay_in_context(drawing_model, monkey
 
     monkeypatch.setattr(chat_module, "stream", recorded)
     chat = drawing_model.chat()
-    chat("draw a circle", images=[picture()])
+    chat("draw a circle", images=[image()])
     chat("make it blue")
     kinds = [(part.role, type(part).__name__) for part in asked[1].parts]
     assert kinds == [
-        ("user", "Picture"),
+        ("user", "Image"),
         ("user", "Text"),
         ("assistant", "Text"),
-        ("assistant", "Picture"),
+        ("assistant", "Image"),
         ("user", "Text"),
     ]
     sequencer = drawing_model.sequencer
@@ -87,7 +87,7 @@ def test_the_same_seed_gives_the_same_conversation(tiny_model, drawing_model):
     for model in (tiny_model, drawing_model):
         one, two = (model.chat(seed=5) for _ in range(2))
         for words in ("draw", "make it blue"):
-            first, second = one(words, [picture()]), two(words, [picture()])
+            first, second = one(words, [image()]), two(words, [image()])
             assert first.text == second.text
             assert first.seed == second.seed
             assert same(first.images, second.images)
@@ -103,37 +103,37 @@ def test_each_reply_moves_the_seed_on(drawing_model):
 
 
 def test_streamed_events_add_up_to_the_reply(drawing_model):
-    events = list(drawing_model.chat().stream("draw", [picture((30, 30))]))
+    events = list(drawing_model.chat().stream("draw", [image((30, 30))]))
     reply = events[-1]
     assert isinstance(reply, Reply)
     assert isinstance(events[0], Note)
     assert "".join(e.text for e in events if isinstance(e, TextDelta)).strip() == reply.text
     drawn = [event.image for event in events if isinstance(event, Drawn)]
     assert same(drawn, reply.images)
-    progress = [(e.done, e.total) for e in events if isinstance(e, PictureProgress)]
+    progress = [(e.done, e.total) for e in events if isinstance(e, ImageProgress)]
     assert progress[-1] == (6, 6)
     assert progress == sorted(progress)
 
 
-def test_given_pictures_are_fitted_and_what_was_done_is_said(tiny_model, tmp_path):
+def test_given_images_are_fitted_and_what_was_done_is_said(tiny_model, tmp_path):
     path = tmp_path / "grey.png"
-    picture((100, 50)).convert("L").save(path)
+    image((100, 50)).convert("L").save(path)
     chat = tiny_model.chat()
-    notes = chat("what is this?", [str(path), picture((32, 48)), picture()]).notes
+    notes = chat("what is this?", [str(path), image((32, 48)), image()]).notes
     assert notes == (
         f"{path}: grey converted to RGB",
         f"{path}: resized and cropped from 100 x 50 to 16 x 24 pixels",
-        "the picture: resized from 32 x 48 to 16 x 24 pixels",
+        "the image: resized from 32 x 48 to 16 x 24 pixels",
     )
-    given = [part for part in chat.document.parts if isinstance(part, Picture)][:3]
+    given = [part for part in chat.document.parts if isinstance(part, Image)][:3]
     assert {part.pixels.shape for part in given} == {(24, 16, 3)}
-    codes_1n1 = tiny_model.tokenizer.encode(to_tensor([picture()]))[0]
+    codes_1n1 = tiny_model.tokenizer.encode(to_tensor([image()]))[0]
     np.testing.assert_array_equal(given[2].codes, codes_1n1.reshape(-1).numpy())
 
 
-def test_a_picture_needs_no_words(tiny_model):
+def test_a_image_needs_no_words(tiny_model):
     chat = tiny_model.chat()
-    chat("  ", [picture()])
+    chat("  ", [image()])
     assert not any(isinstance(part, Text) and part.role == "user" for part in chat.document.parts)
 
 
@@ -145,7 +145,7 @@ def test_bad_prompts_are_refused_and_leave_no_trace(tiny_model, tmp_path):
         (("",), ValueError, "the prompt is empty"),
         ((" \n",), ValueError, "the prompt is empty"),
         (("caf\udce9",), ValueError, "not UTF-8"),
-        (("what?", [tmp_path / "none.png"]), PictureError, "there is no file"),
+        (("what?", [tmp_path / "none.png"]), ImageError, "there is no file"),
         (("word " * 2000,), ValueError, r"512 positions.*start a new conversation"),
     ]
     for arguments, kind, words in cases:
@@ -177,7 +177,7 @@ def test_an_interrupted_reply_leaves_no_trace(drawing_model):
     before = chat.document.parts
     events = chat.stream("make it blue")
     for event in events:
-        if isinstance(event, PictureProgress):
+        if isinstance(event, ImageProgress):
             break
     events.close()
     assert chat.document.parts is before

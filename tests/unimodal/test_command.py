@@ -25,8 +25,8 @@ def model(tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> Model:
 
 
 @pytest.fixture
-def picture(tmp_path: Path, model: Model) -> Path:
-    """A picture of the model's own size."""
+def image(tmp_path: Path, model: Model) -> Path:
+    """A image of the model's own size."""
     width, height = model.canvas
     pixels_HWC = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     Image.fromarray(pixels_HWC).save(tmp_path / "noise.png")
@@ -46,50 +46,50 @@ def refused(*words: object) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".json"])
-def test_encode_and_decode(model: Model, picture: Path, tmp_path: Path, suffix: str):
+def test_encode_and_decode(model: Model, image: Path, tmp_path: Path, suffix: str):
     codes = tmp_path / f"codes{suffix}"
-    assert invoke("encode", picture, "--output", codes).output == f"{codes}\n"
+    assert invoke("encode", image, "--output", codes).output == f"{codes}\n"
     result = invoke("decode", codes, "--output", tmp_path / "out")
     assert result.output == f"{tmp_path / 'out' / 'noise.png'}\n"
-    image_BCHW = to_tensor([Image.open(picture)])
+    image_BCHW = to_tensor([Image.open(image)])
     expected_BCHW = model.tokenizer.decode(*model.tokenizer.encode(image_BCHW))
     decoded_BCHW = to_tensor([Image.open(tmp_path / "out" / "noise.png")])
     assert torch.allclose(decoded_BCHW, expected_BCHW, atol=0.5 / 127.5 + 1e-6)
 
 
-def test_the_codes_are_the_tokenizers(model: Model, picture: Path, tmp_path: Path):
-    invoke("encode", picture, "--output", tmp_path / "a.safetensors")
-    invoke("encode", picture, "--output", tmp_path / "a.json")
-    codes_1n1, grid = model.tokenizer.encode(to_tensor([Image.open(picture)]))
+def test_the_codes_are_the_tokenizers(model: Model, image: Path, tmp_path: Path):
+    invoke("encode", image, "--output", tmp_path / "a.safetensors")
+    invoke("encode", image, "--output", tmp_path / "a.json")
+    codes_1n1, grid = model.tokenizer.encode(to_tensor([Image.open(image)]))
     expected_hw = codes_1n1.reshape(grid.height, grid.width).numpy()
     table_hw = load_file(tmp_path / "a.safetensors")["noise.png"]
     assert table_hw.dtype == np.int32 and (table_hw == expected_hw).all()
     content = json.loads((tmp_path / "a.json").read_text())
     assert content == {
         "tokenizer": model.tokenizer.hash,
-        "pictures": {"noise.png": expected_hw.tolist()},
+        "images": {"noise.png": expected_hw.tolist()},
     }
 
 
-def test_a_size_and_pictures_of_one_name(model: Model, picture: Path, tmp_path: Path):
+def test_a_size_and_images_of_one_name(model: Model, image: Path, tmp_path: Path):
     (tmp_path / "other").mkdir()
     Image.new("L", (50, 50), 128).save(tmp_path / "other" / "noise.png")
-    pictures = [picture, tmp_path / "other" / "noise.png"]
-    result = invoke("encode", *pictures, "--output", tmp_path / "a.json", "--size", 32, 16)
+    images = [image, tmp_path / "other" / "noise.png"]
+    result = invoke("encode", *images, "--output", tmp_path / "a.json", "--size", 32, 16)
     assert "other/noise.png: grey converted to RGB" in result.stderr.replace(str(tmp_path), "")
     assert "resized and cropped from 50 x 50 to 32 x 16 pixels" in result.stderr
-    tables = json.loads((tmp_path / "a.json").read_text())["pictures"]
+    tables = json.loads((tmp_path / "a.json").read_text())["images"]
     assert {name: np.shape(table) for name, table in tables.items()} == {
         "noise.png": (2, 4),
         "noise-2.png": (2, 4),
     }
 
 
-def test_pictures_that_cannot_be_encoded(model: Model, picture: Path, tmp_path: Path):
+def test_images_that_cannot_be_encoded(model: Model, image: Path, tmp_path: Path):
     output = tmp_path / "a.json"
     assert "there is no file" in refused("encode", tmp_path / "none.png", "--output", output)
-    assert "ends in .safetensors or .json" in refused("encode", picture, "--output", "a.png")
-    message = refused("encode", picture, "--output", output, "--size", 30, 16)
+    assert "ends in .safetensors or .json" in refused("encode", image, "--output", "a.png")
+    message = refused("encode", image, "--output", output, "--size", 30, 16)
     assert "30 x 16" in message and "multiples of 8" in message
     assert not output.exists()
 
@@ -100,7 +100,7 @@ def test_codes_files_that_cannot_be_decoded(model: Model, tmp_path: Path):
         return tmp_path / name
 
     def codes(table: object) -> dict:
-        return {"tokenizer": model.tokenizer.hash, "pictures": {"a.png": table}}
+        return {"tokenizer": model.tokenizer.hash, "images": {"a.png": table}}
 
     plain = tmp_path / "plain.safetensors"
     save_file({"a.png": np.zeros((2, 2), np.int32)}, plain)  # no hash
@@ -123,7 +123,7 @@ def test_codes_files_that_cannot_be_decoded(model: Model, tmp_path: Path):
 
 
 def test_a_failed_write_keeps_the_older_file(
-    model: Model, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def full(self: Path, content: bytes) -> None:
         with self.open("wb") as file:
@@ -133,13 +133,13 @@ def test_a_failed_write_keeps_the_older_file(
     output = tmp_path / "a.json"
     output.write_text("older")
     monkeypatch.setattr(Path, "write_bytes", full)
-    assert "No space left" in refused("encode", picture, "--output", output)
+    assert "No space left" in refused("encode", image, "--output", output)
     assert output.read_text() == "older"
-    assert sorted(tmp_path.iterdir()) == [output, picture]
+    assert sorted(tmp_path.iterdir()) == [output, image]
 
 
-def test_a_pictures_name_cannot_leave_the_directory(model: Model, tmp_path: Path):
-    content = {"tokenizer": model.tokenizer.hash, "pictures": {"../../evil.jpg": [[1, 2], [3, 4]]}}
+def test_a_images_name_cannot_leave_the_directory(model: Model, tmp_path: Path):
+    content = {"tokenizer": model.tokenizer.hash, "images": {"../../evil.jpg": [[1, 2], [3, 4]]}}
     (tmp_path / "a.json").write_text(json.dumps(content))
     result = invoke("decode", tmp_path / "a.json", "--output", tmp_path / "out" / "in")
     assert result.output == f"{tmp_path / 'out' / 'in' / 'evil.jpg.png'}\n"

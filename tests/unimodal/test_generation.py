@@ -11,11 +11,11 @@ import torch
 from unimodal import generation
 from unimodal.attention import DenseAttention
 from unimodal.bundle import Model
-from unimodal.document import Document, Picture, Text
+from unimodal.document import Document, Image, Text
 from unimodal.generation import (
     Event,
-    PictureDone,
-    PictureProgress,
+    ImageDone,
+    ImageProgress,
     ReplyDone,
     Sampling,
     TextDelta,
@@ -31,7 +31,7 @@ Logits = dict[tuple[int, int], torch.Tensor]  # by (request, position in its rep
 
 @pytest.fixture(scope="module")
 def lively(tiny_model: Model) -> Model:
-    """Attention far from uniform, and control tokens likely: texts and pictures mix."""
+    """Attention far from uniform, and special tokens likely: texts and images mix."""
     transformer = copy.deepcopy(tiny_model.transformer)
     control = tiny_model.vocabulary.control
     with torch.no_grad():
@@ -45,7 +45,7 @@ def lively(tiny_model: Model) -> Model:
 
 @pytest.fixture(scope="module")
 def storyteller(drawing_model: Model) -> Model:
-    """Answers anything with 'ok', one picture of random codes, and 'h'."""
+    """Answers anything with 'ok', one image of random codes, and 'h'."""
     transformer = copy.deepcopy(drawing_model.transformer)
     control, letter = drawing_model.vocabulary.control, drawing_model.text.encode("h")[0]
     with torch.no_grad():
@@ -72,13 +72,13 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Logits:
     return logits
 
 
-def question(text: str, *pictures: Picture) -> Document:
-    return Document((*pictures, Text(text, role="user")))
+def question(text: str, *images: Image) -> Document:
+    return Document((*images, Text(text, role="user")))
 
 
-def picture(model: Model, seed: int) -> Picture:
+def image(model: Model, seed: int) -> Image:
     codes = np.random.default_rng(seed).integers(0, model.vocabulary.num_codes, model.grid.size)
-    return Picture(
+    return Image(
         codes=codes, grid=model.grid, tokenizer_hash=model.sequencer.tokenizer_hash, role="user"
     )
 
@@ -107,7 +107,7 @@ def teacher_forced(
     )
     grammar = Grammar(model.vocabulary, [model.grid])
     room = model.context - len(prompts[0])
-    state = State(grammar, room, sampling.max_text_tokens, sampling.max_pictures, force)
+    state = State(grammar, room, sampling.max_text_tokens, sampling.max_images, force)
     expected = {}
     for at, token in enumerate(ids):
         choice = state.next
@@ -136,18 +136,18 @@ def test_cached_steps_equal_teacher_forcing(
 ) -> None:
     documents = [
         question("draw a red circle"),
-        question("make it blue", picture(lively, 0)),
-        question("what?", picture(lively, 1), picture(lively, 2)),
+        question("make it blue", image(lively, 0)),
+        question("what?", image(lively, 1), image(lively, 2)),
         question("a much longer question, so that rows have quite different lengths"),
     ] * 3
-    forces = ["picture", None, None, None] * 3
+    forces = ["image", None, None, None] * 3
     samplings = [
         Sampling(text_temperature=1.0, guidance=guidance, seed=seed, max_text_tokens=20)
         for seed in range(12)
     ]
     done = replies(stream(lively, documents, samplings, forces))
     kinds = ["".join(type(part).__name__[0] for part in reply.parts) for reply in done.values()]
-    assert any(kind.count("P") > 1 for kind in kinds) and any("PT" in kind for kind in kinds), kinds
+    assert any(kind.count("I") > 1 for kind in kinds) and any("IT" in kind for kind in kinds), kinds
     for k, document in enumerate(documents):
         actual = {at: logits for (number, at), logits in seen.items() if number == k}
         ids = list(done[k].ids)
@@ -158,9 +158,9 @@ def test_cached_steps_equal_teacher_forcing(
 @pytest.mark.parametrize("batch", [2, 32])
 def test_a_batch_equals_the_same_requests_alone(lively: Model, seen: Logits, batch: int) -> None:
     documents = [
-        question("draw " + "a red circle " * k, *[picture(lively, k)] * (k % 3)) for k in range(7)
+        question("draw " + "a red circle " * k, *[image(lively, k)] * (k % 3)) for k in range(7)
     ]
-    forces = [None, "picture", "text", None, None, "picture", None]
+    forces = [None, "image", "text", None, None, "image", None]
     samplings = [
         Sampling(
             text_temperature=float(k % 2),
@@ -182,11 +182,11 @@ def test_a_batch_equals_the_same_requests_alone(lively: Model, seen: Logits, bat
 
 
 @pytest.mark.parametrize("guidance", [None, 2.0])
-def test_text_picture_and_text_again(storyteller: Model, guidance: float | None) -> None:
+def test_text_image_and_text_again(storyteller: Model, guidance: float | None) -> None:
     (parts,) = generate(storyteller, [question("draw")], Sampling(guidance=guidance))
     first, drawn, last = parts
     assert isinstance(first, Text) and first.text == "ok" and first.role == "assistant"
-    assert isinstance(drawn, Picture) and drawn.role == "assistant"
+    assert isinstance(drawn, Image) and drawn.role == "assistant"
     assert drawn.grid == storyteller.grid and drawn.codes is not None
     assert isinstance(last, Text) and last.text == "h"
 
@@ -196,13 +196,13 @@ def test_events_tell_the_whole_reply(storyteller: Model) -> None:
     size = storyteller.grid.size
     done = events[-1]
     assert isinstance(done, ReplyDone)
-    progress = [event for event in events if isinstance(event, PictureProgress)]
-    pictures = [event.picture for event in events if isinstance(event, PictureDone)]
+    progress = [event for event in events if isinstance(event, ImageProgress)]
+    images = [event.image for event in events if isinstance(event, ImageDone)]
     texts = [event.text for event in events if isinstance(event, TextDelta)]
     assert [(event.done, event.total) for event in progress] == [
-        (k + 1, size) for _ in pictures for k in range(size)
+        (k + 1, size) for _ in images for k in range(size)
     ]
-    assert pictures == [part for part in done.parts if isinstance(part, Picture)]
+    assert images == [part for part in done.parts if isinstance(part, Image)]
     assert "".join(texts) == "".join(part.text for part in done.parts if isinstance(part, Text))
     heard: list[Event] = []
     (parts,) = generate(storyteller, [question("draw")], Sampling(seed=3), on_event=heard.append)
@@ -212,9 +212,9 @@ def test_events_tell_the_whole_reply(storyteller: Model) -> None:
 
 def test_replies_read_back_as_they_were_sampled(lively: Model) -> None:
     """The layout of a reply is that of training: the sequencer spells the same ids again."""
-    documents = [question("draw"), question("what is this", picture(lively, 5))] * 3
+    documents = [question("draw"), question("what is this", image(lively, 5))] * 3
     samplings = [Sampling(seed=seed, guidance=2.0) for seed in range(6)]
-    for k, reply in replies(stream(lively, documents, samplings, "picture")).items():
+    for k, reply in replies(stream(lively, documents, samplings, "image")).items():
         prompt = lively.sequencer.prompt(documents[k]).ids.tolist()
         whole = lively.sequencer.sequence(Document((*documents[k].parts, *reply.parts)))
         assert whole.ids.tolist() == [*prompt, *reply.ids, lively.vocabulary.control("end")]
@@ -222,8 +222,8 @@ def test_replies_read_back_as_they_were_sampled(lively: Model) -> None:
 
 def test_a_seed_is_a_reply(lively: Model) -> None:
     def drawn(seed: int) -> list[int]:
-        (parts,) = generate(lively, [question("draw")], Sampling(seed=seed), "picture")
-        assert isinstance(parts[0], Picture) and parts[0].codes is not None
+        (parts,) = generate(lively, [question("draw")], Sampling(seed=seed), "image")
+        assert isinstance(parts[0], Image) and parts[0].codes is not None
         return parts[0].codes.tolist()
 
     assert drawn(7) == drawn(7)
@@ -231,20 +231,20 @@ def test_a_seed_is_a_reply(lively: Model) -> None:
 
 
 def test_guidance_of_one_is_off(lively: Model, seen: Logits) -> None:
-    off = replies(stream(lively, [question("draw")], Sampling(guidance=None), "picture"))[0]
+    off = replies(stream(lively, [question("draw")], Sampling(guidance=None), "image"))[0]
     without = dict(seen)
     seen.clear()
-    one = replies(stream(lively, [question("draw")], Sampling(guidance=1.0), "picture"))[0]
+    one = replies(stream(lively, [question("draw")], Sampling(guidance=1.0), "image"))[0]
     assert one.ids == off.ids
     assert all(torch.equal(without[key], seen[key]) for key in without)
 
 
 def test_temperature_zero_takes_the_likeliest(lively: Model, seen: Logits) -> None:
     sampling = Sampling(image_temperature=0.0, guidance=2.0, max_text_tokens=9)
-    forces = ["picture", "text"]
+    forces = ["image", "text"]
     for number, reply in replies(stream(lively, [question("go")] * 2, sampling, forces)).items():
         mine = {at: logits for (k, at), logits in seen.items() if k == number}
-        first = [lively.vocabulary.first_code if forces[number] == "picture" else 0] * len(mine)
+        first = [lively.vocabulary.first_code if forces[number] == "image" else 0] * len(mine)
         best = [start + int(mine[at].argmax()) for start, at in zip(first, mine, strict=True)]
         assert [reply.ids[at] for at in mine] == best
 
@@ -253,7 +253,7 @@ def test_forced_ids_cost_no_step(lively: Model, monkeypatch: pytest.MonkeyPatch)
     forwards = []
     original = generation._forward
     monkeypatch.setattr(generation, "_forward", lambda *args: forwards.append(1) or original(*args))
-    generate(lively, [question("draw")], Sampling(guidance=2.0), "picture")
+    generate(lively, [question("draw")], Sampling(guidance=2.0), "image")
     assert len(forwards) == lively.grid.size, "one for each code: the prompt's gives the first"
 
 
@@ -289,15 +289,15 @@ def test_a_conversation_that_does_not_fit_is_refused_before_any_work(lively: Mod
     long = question("word " * lively.context)
     with pytest.raises(ValueError, match=r"takes \d+ of 512 positions, and its reply needs"):
         stream(lively, [question("fits"), long])
-    # One id less than what a picture needs is refused, and just enough is answered.
-    needed = Grammar(lively.vocabulary, [lively.grid]).longest_picture + 1
+    # One id less than what a image needs is refused, and just enough is answered.
+    needed = Grammar(lively.vocabulary, [lively.grid]).longest_image + 1
     prompt = len(lively.sequencer.prompt(question("draw")))
     short = dataclasses.replace(lively, context=prompt + needed - 1)
     with pytest.raises(ValueError, match=f"takes {prompt} of {short.context} positions"):
-        generate(short, [question("draw")], force="picture")
+        generate(short, [question("draw")], force="image")
     enough = dataclasses.replace(lively, context=prompt + needed)
-    (parts,) = generate(enough, [question("draw")], Sampling(guidance=2.0), "picture")
-    assert isinstance(parts[0], Picture)
+    (parts,) = generate(enough, [question("draw")], Sampling(guidance=2.0), "image")
+    assert isinstance(parts[0], Image)
 
 
 def test_a_reply_ends_at_its_budget(lively: Model) -> None:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unimodal.document import Picture
-from unimodal.grammar import Choice, Grammar, State, picture_length
+from unimodal.document import Image
+from unimodal.grammar import Choice, Grammar, State, image_length
 from unimodal.sequence import Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.grid import Grid
@@ -19,7 +19,7 @@ ONE, SEVERAL = [Grid(2, 3)], [Grid(1, 2), Grid(1, 4), Grid(3, 2)]
 
 
 def sampled(state: State, random: np.random.Generator, control_share: float = 0.3) -> list[int]:
-    """A whole reply of random ids, control tokens more often than their number would have it."""
+    """A whole reply of random ids, special tokens more often than their number would have it."""
     while (following := state.next) is not None:
         if isinstance(following, Choice):
             allowed = following.allowed
@@ -40,37 +40,37 @@ def sampled(state: State, random: np.random.Generator, control_share: float = 0.
     grids=st.sampled_from([ONE, SEVERAL]),
     room=st.integers(20, 90),
     max_text_tokens=st.integers(1, 30),
-    max_pictures=st.integers(0, 3),
-    force=st.sampled_from([None, "text", "picture"]),
+    max_images=st.integers(0, 3),
+    force=st.sampled_from([None, "text", "image"]),
 )
 def test_every_reply_parses(
     seed: int,
     grids: list[Grid],
     room: int,
     max_text_tokens: int,
-    max_pictures: int,
+    max_images: int,
     force: str | None,
 ) -> None:
-    state = State(Grammar(VOCABULARY, grids), room, max_text_tokens, max_pictures, force)
-    most = state.most_ids
+    state = State(Grammar(VOCABULARY, grids), room, max_text_tokens, max_images, force)
+    most = state.max_ids
     ids = sampled(state, np.random.default_rng(seed))
     assert state.over and 2 <= len(ids) <= most <= room
     assert ids[-1] == VOCABULARY.control("turn_end")
     parts = SEQUENCER.parts(ids[:-1], role="assistant")
-    pictures = [part for part in parts if isinstance(part, Picture)]
-    assert all(picture.grid in grids for picture in pictures)
+    images = [part for part in parts if isinstance(part, Image)]
+    assert all(image.grid in grids for image in images)
     assert VOCABULARY.is_text(np.array(ids)).sum() <= max_text_tokens
-    if force == "picture":
-        assert len(parts) == len(pictures) == 1
+    if force == "image":
+        assert len(parts) == len(images) == 1
     else:
-        assert len(pictures) <= (0 if force == "text" else max_pictures)
+        assert len(images) <= (0 if force == "text" else max_images)
 
 
-def test_a_picture_is_exactly_its_codes() -> None:
-    state = State(Grammar(VOCABULARY, ONE), room=100, force="picture")
+def test_a_image_is_exactly_its_codes() -> None:
+    state = State(Grammar(VOCABULARY, ONE), room=100, force="image")
     control, code = VOCABULARY.control, VOCABULARY.first_code + 7
     ids = sampled(state, np.random.default_rng(0))
-    assert len(ids) == picture_length(ONE[0]) + 1 == 13
+    assert len(ids) == image_length(ONE[0]) + 1 == 13
     names = [VOCABULARY.name(k) if k < VOCABULARY.first_code else "code" for k in ids]
     row = ["code", "code", "code", "row_end"]
     assert names == ["image", "size_2", "size_3", *row, *row, "image_end", "turn_end"]
@@ -82,7 +82,7 @@ def test_a_picture_is_exactly_its_codes() -> None:
 
 
 def test_columns_go_with_the_rows_chosen() -> None:
-    state = State(Grammar(VOCABULARY, SEVERAL), room=100, force="picture")
+    state = State(Grammar(VOCABULARY, SEVERAL), room=100, force="image")
     state.take(VOCABULARY.control("image"))
     rows = state.next
     assert isinstance(rows, Choice) and VOCABULARY.side(1) in rows and VOCABULARY.side(3) in rows
@@ -101,7 +101,7 @@ def test_an_id_that_may_not_follow_is_an_error(name: str) -> None:
     assert state.ids == []
 
 
-def test_codes_stand_in_pictures_only() -> None:
+def test_codes_stand_in_images_only() -> None:
     state = State(Grammar(VOCABULARY, ONE), room=100)
     with pytest.raises(AssertionError, match="may not follow"):
         state.take(VOCABULARY.first_code)
@@ -111,7 +111,7 @@ def test_codes_stand_in_pictures_only() -> None:
         state.take(0)
 
 
-def test_no_picture_is_begun_that_does_not_fit() -> None:
+def test_no_image_is_begun_that_does_not_fit() -> None:
     grammar, image = Grammar(VOCABULARY, ONE), VOCABULARY.control("image")
     for room, fits in ((12, False), (13, True)):
         following = State(grammar, room).next

@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 from real_input.try_it import (
     HERE,
-    PICTURES,
+    IMAGES,
     SCALE,
+    images,
     judge_description,
     judge_prompt,
-    pictures,
     prompts,
     request_of,
     write,
@@ -25,9 +25,9 @@ from unimodal.data.scenes.requests import EXTRAS, TASKS, granted, request
 from unimodal.data.scenes.wording import CAPTIONS, DESCRIBE, caption
 from unimodal.data.scenes.world import COLOURS, SHAPES, SIZES, generator, render, scene
 from unimodal.eval.verdicts import Reply
-from unimodal.tokenizer.pixels import open_picture
+from unimodal.tokenizer.pixels import open_image
 
-MOST_BYTES = 600_000  # of all pictures together
+MAX_BYTES = 600_000  # of all images together
 NUM_TEXTS = 4000  # of each sort, from which the grammar's words are gathered
 DRAWN = [entry for entry in prompts() if entry["claims"]]
 
@@ -53,7 +53,7 @@ def known_words() -> set[str]:
     """Every word that the phrasing tables and what fills their slots can bring."""
     templates = [*tables.REQUESTS, *tables.STORIES, *CAPTIONS, *DESCRIBE]
     templates += [
-        text for forms in (tables.QUESTIONS, tables.EDITS) for t in forms.values() for text in t
+        text for formats in (tables.QUESTIONS, tables.EDITS) for t in formats.values() for text in t
     ]
     templates += [said for said, _ in tables.GREETINGS]
     return {
@@ -77,21 +77,21 @@ def test_the_grammar_was_gathered_whole(known_words):
 
 def test_there_are_a_dozen_of_each():
     assert len(DRAWN) == 12 and len(prompts()) == 14
-    assert len(pictures()) == 12
+    assert len(images()) == 12
     assert len({entry["prompt"] for entry in prompts()}) == 14
-    assert len({entry["program"].split()[0] for entry in pictures()}) == 12
+    assert len({entry["program"].split()[0] for entry in images()}) == 12
 
 
-def test_every_picture_opens_and_its_truth_is_of_the_world():
-    for entry in pictures():
-        assert open_picture(PICTURES / entry["file"]).image.mode == "RGB"
+def test_every_image_opens_and_its_truth_is_of_the_world():
+    for entry in images():
+        assert open_image(IMAGES / entry["file"]).image.mode == "RGB"
         assert 1 <= len(entry["questions"]) <= 2 and entry["shows"]
         assert 1 <= sum(thing["count"] for thing in entry["things"]) <= 4
         for thing in entry["things"]:
             assert thing["shape"] in SHAPES and thing["colour"] in COLOURS
-    files = {path.name for path in PICTURES.iterdir()} - {"pictures.json"}
-    assert files == {entry["file"] for entry in pictures()}
-    assert sum((PICTURES / name).stat().st_size for name in files) < MOST_BYTES
+    files = {path.name for path in IMAGES.iterdir()} - {"images.json"}
+    assert files == {entry["file"] for entry in images()}
+    assert sum((IMAGES / name).stat().st_size for name in files) < MAX_BYTES
 
 
 def test_what_prompts_mean_is_of_the_world():
@@ -109,7 +109,7 @@ def test_a_perfect_drawing_is_right_and_another_is_wrong(entry):
     other = next(e for e in DRAWN if e["claims"][0]["colour"] != entry["claims"][0]["colour"])
     strange = granted(request_of(other), generator(5, 1))
     assert judge_prompt(entry, Reply("", (render(strange),)))[0] is False
-    assert judge_prompt(entry, Reply("i draw pictures"))[0] is False
+    assert judge_prompt(entry, Reply("i draw images"))[0] is False
 
 
 def test_a_hopeless_prompt_is_wrong_when_drawn_and_else_for_people():
@@ -162,5 +162,5 @@ def test_what_came_back_is_of_the_model_that_ships():
     linked = set(re.findall(r'src="(\S+?)"', text))
     assert all((came_back / name).is_file() for name in linked)
     assert {path.name for path in came_back.glob("drawn_*.png")} <= linked
-    assert text.count("\n| <img") == len(pictures())
+    assert text.count("\n| <img") == len(images())
     assert all(entry["prompt"] in text for entry in prompts())

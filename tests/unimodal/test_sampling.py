@@ -104,7 +104,7 @@ def test_noise_depends_on_seed_and_position_alone() -> None:
         ({"seed": -1}, "seed -1: a whole number"),
         ({"seed": 2**64}, "seed 18446744073709551616"),
         ({"max_text_tokens": 0}, "max_text_tokens 0"),
-        ({"max_pictures": 1.5}, "max_pictures 1.5"),
+        ({"max_images": 1.5}, "max_images 1.5"),
         ({"seed": -1, "guidance": -1}, "guidance -1: .*; seed -1"),
     ],
 )

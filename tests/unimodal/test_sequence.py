@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unimodal.document import Document, Picture, Text
+from unimodal.document import Document, Image, Text
 from unimodal.sequence import IGNORE, PADDING, Batch, Row, Sequencer, encoded
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.grid import Grid
-from unimodal.vocabulary import CONTROL, Vocabulary
+from unimodal.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 TEXT = TextTokenizer.train(["draw a red circle", "a blue square is left of it"] * 20, 300)
 VOCABULARY = Vocabulary(TEXT.num_ids, 50)
@@ -19,13 +19,13 @@ SEQUENCER = Sequencer(VOCABULARY, TEXT, "hash")
 C = VOCABULARY.control
 
 
-def picture(role: str | None, weight: float = 1.0, seed: int = 0) -> Picture:
+def image(role: str | None, weight: float = 1.0, seed: int = 0) -> Image:
     codes = np.random.default_rng(seed).integers(0, 50, 6)
-    return Picture(codes=codes, grid=Grid(2, 3), tokenizer_hash="hash", role=role, weight=weight)
+    return Image(codes=codes, grid=Grid(2, 3), tokenizer_hash="hash", role=role, weight=weight)
 
 
 def test_layout_and_labels_by_hand() -> None:
-    drawn = picture("assistant")
+    drawn = image("assistant")
     document = Document((Text("a", "user", 0), drawn))
     sequence = SEQUENCER.sequence(document)
     codes = VOCABULARY.code_to_id(drawn.codes).tolist()
@@ -44,20 +44,18 @@ def test_layout_and_labels_by_hand() -> None:
     learned = [token if token not in (C("row_end"), C("image_end")) else IGNORE for token in body]
     labels = [*[IGNORE] * (len(head) - 1), *learned, IGNORE, C("turn_end"), IGNORE, IGNORE]
     assert sequence.labels.tolist() == labels
-    assert (
-        sequence.pictures[0].start == len(head) + 3 and sequence.pictures[0].stop == len(head) + 11
-    )
+    assert sequence.images[0].start == len(head) + 3 and sequence.images[0].stop == len(head) + 11
 
 
 def test_prompt_is_a_prefix_of_the_sequence() -> None:
-    document = Document((Text("draw", "user"), picture("assistant")))
+    document = Document((Text("draw", "user"), image("assistant")))
     prompt = SEQUENCER.prompt(Document(document.parts[:1]))
     assert (SEQUENCER.sequence(document).ids[: len(prompt)] == prompt.ids).all()
     assert prompt.ids[-1] == C("assistant")
 
 
 def test_dropout_replaces_the_users_parts_and_teaches_no_answer() -> None:
-    shown, drawn = picture("user", 0.5), picture("assistant", seed=1)
+    shown, drawn = image("user", 0.5), image("assistant", seed=1)
     document = Document((shown, Text("recolour", "user"), Text("done", "assistant"), drawn))
     both = SEQUENCER.sequence(document, "both").ids.tolist()
     assert both[:5] == [C("begin"), C("user"), C("null"), C("null"), C("turn_end")]
@@ -83,7 +81,7 @@ parts = st.lists(
 @given(parts)
 def test_round_trip(items: list[tuple[str, str | int]]) -> None:
     document = Document(
-        tuple(Text(v, role) if isinstance(v, str) else picture(role, seed=v) for role, v in items)
+        tuple(Text(v, role) if isinstance(v, str) else image(role, seed=v) for role, v in items)
     )
     back = SEQUENCER.document(SEQUENCER.sequence(document).ids.tolist())
     assert _content(back) == _content(document)
@@ -95,7 +93,7 @@ def _content(document: Document) -> list[tuple]:
     """
     found: list[tuple] = []
     for part in document.parts:
-        if isinstance(part, Picture):
+        if isinstance(part, Image):
             found.append((part.role, tuple(part.codes)))
         elif found and found[-1][0] == part.role and isinstance(found[-1][1], str):
             found[-1] = (part.role, found[-1][1] + part.text)
@@ -104,25 +102,25 @@ def _content(document: Document) -> list[tuple]:
     return found
 
 
-@pytest.mark.parametrize("name", CONTROL)
-@pytest.mark.parametrize("form", ["{}", "<{}>", "<|{}|>", "[{}]", "</{}>"])
-def test_no_spelling_becomes_a_control_token(name: str, form: str) -> None:
-    text = form.format(name)
+@pytest.mark.parametrize("name", SPECIAL_TOKENS)
+@pytest.mark.parametrize("format", ["{}", "<{}>", "<|{}|>", "[{}]", "</{}>"])
+def test_no_spelling_becomes_a_control_token(name: str, format: str) -> None:
+    text = format.format(name)
     ids = SEQUENCER.sequence(Document((Text(text, "user"),))).ids
     assert VOCABULARY.is_text(ids[2:-2]).all()
     assert TEXT.decode(ids[2:-2].tolist()) == text
 
 
 def test_codes_of_another_tokenizer_are_refused() -> None:
-    foreign = Picture(codes=np.zeros(6, int), grid=Grid(2, 3), tokenizer_hash="other", role="user")
-    with pytest.raises(ValueError, match="encode the picture again"):
+    foreign = Image(codes=np.zeros(6, int), grid=Grid(2, 3), tokenizer_hash="other", role="user")
+    with pytest.raises(ValueError, match="encode the image again"):
         SEQUENCER.sequence(Document((foreign,)))
     with pytest.raises(ValueError, match="must be encoded"):
-        SEQUENCER.sequence(Document((Picture(pixels=np.zeros((16, 24, 3), np.uint8)),)))
+        SEQUENCER.sequence(Document((Image(pixels=np.zeros((16, 24, 3), np.uint8)),)))
 
 
-def test_broken_pictures_are_refused() -> None:
-    ids = SEQUENCER.sequence(Document((picture(None),))).ids.tolist()
+def test_broken_images_are_refused() -> None:
+    ids = SEQUENCER.sequence(Document((image(None),))).ids.tolist()
     for at in (2, 6, 7, len(ids) - 2):
         wrong = ids[:at] + ids[at + 1 :]
         with pytest.raises(ValueError):
@@ -145,7 +143,7 @@ def test_row_packs_and_pads() -> None:
 
 def test_encoded_keeps_roles_and_weights() -> None:
     document = Document(
-        (Text("x", "user"), Picture(pixels=np.zeros((8, 8, 3), np.uint8), role="user", weight=0.3))
+        (Text("x", "user"), Image(pixels=np.zeros((8, 8, 3), np.uint8), role="user", weight=0.3))
     )
-    filled = encoded(document, iter([picture(None)])).parts[1]
+    filled = encoded(document, iter([image(None)])).parts[1]
     assert filled.role == "user" and filled.weight == 0.3 and filled.grid == Grid(2, 3)

@@ -16,23 +16,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 from rich.console import Console
 
 from unimodal import terminal
 from unimodal.chat import Drawn
 from unimodal.document import Document
-from unimodal.generation import PictureProgress
+from unimodal.generation import ImageProgress
 from unimodal.terminal import HalfBlocks, Screen, Session, answer, run
 from unimodal.tokenizer.grid import Grid
-from unimodal.transcript import Gallery, save_conversation, save_picture
+from unimodal.transcript import Gallery, save_conversation, save_image
 
 ROOT = Path(__file__).parents[2]
 
 
-def picture(size=(16, 24), seed=0) -> Image.Image:
+def sample_image(size=(16, 24), seed=0) -> PILImage.Image:
     rng = np.random.default_rng(seed)
-    return Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    return PILImage.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_one_request_prints_its_text_and_its_path(drawing_bundle, tmp_path, caps
     run(drawing_bundle, "Draw a red circle!", output=tmp_path / "out", seed=7)
     path = tmp_path / "out" / "draw-a-red-circle-seed-7.png"
     assert capsys.readouterr().out == f"ok\nsaved {path}\n"
-    with Image.open(path) as image:
+    with PILImage.open(path) as image:
         assert (image.format, image.mode, image.size) == ("PNG", "RGB", (16, 24))
 
 
@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(drawing_bundle,
     assert made[0] == made[1] != made[2]
 
 
-def test_no_other_picture_is_written_over(drawing_bundle, tmp_path, capsys):
+def test_no_other_image_is_written_over(drawing_bundle, tmp_path, capsys):
     for temperature in (1, 0, 1):
         run(drawing_bundle, "draw", output=tmp_path, temperature=temperature)
     first, second, third = re.findall(r"saved (.*)", capsys.readouterr().out)
@@ -84,15 +84,15 @@ def test_no_other_picture_is_written_over(drawing_bundle, tmp_path, capsys):
     assert len(set(files(tmp_path).values())) == 2
 
 
-def test_equal_pictures_of_one_reply_are_two_files(tmp_path):
+def test_equal_images_of_one_reply_are_two_files(tmp_path):
     for _ in range(2):
         gallery = Gallery(tmp_path, "twice!", 5)
-        paths = [gallery.add(picture((4, 4))) for _ in range(2)]
+        paths = [gallery.add(sample_image((4, 4))) for _ in range(2)]
         assert [path.name for path in paths] == ["twice-seed-5.png", "twice-seed-5-2.png"]
         assert len(files(tmp_path)) == 2
 
 
-def test_ctrl_c_keeps_the_pictures_that_are_finished(drawing_model, tmp_path, monkeypatch):
+def test_ctrl_c_keeps_the_images_that_are_finished(drawing_model, tmp_path, monkeypatch):
     chat = drawing_model.chat()
     stream = chat.stream
 
@@ -105,18 +105,18 @@ def test_ctrl_c_keeps_the_pictures_that_are_finished(drawing_model, tmp_path, mo
     monkeypatch.setattr(chat, "stream", interrupted)
     with pytest.raises(KeyboardInterrupt):
         answer(chat, "a story", [], tmp_path)
-    with Image.open(tmp_path / "a-story-seed-0.png") as image:
+    with PILImage.open(tmp_path / "a-story-seed-0.png") as image:
         assert image.size == (16, 24)
     assert not chat.document.parts
 
 
 def test_a_ctrl_c_that_python_drops_still_stops_the_reply():
     def events():
-        yield PictureProgress(0, 1, 4)
+        yield ImageProgress(0, 1, 4)
         with suppress(KeyboardInterrupt):  # as a destructor does
             signal.raise_signal(signal.SIGINT)
             time.sleep(0.01)
-        yield PictureProgress(0, 2, 4)
+        yield ImageProgress(0, 2, 4)
         pytest.fail("the reply went on")
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -129,7 +129,7 @@ def test_a_ctrl_c_that_python_drops_still_stops_the_reply():
 
 
 def test_json_is_the_last_line_and_everything_else_goes_to_stderr(drawing_bundle, tmp_path, capsys):
-    picture((100, 50)).save(tmp_path / "given.png")
+    sample_image((100, 50)).save(tmp_path / "given.png")
     given = [tmp_path / "given.png"]
     run(drawing_bundle, "draw", given, output=tmp_path / "out", as_json=True)
     captured = capsys.readouterr()
@@ -154,12 +154,12 @@ def test_options_reach_the_sampling(drawing_bundle, tmp_path, monkeypatch):
 
 def test_bad_requests_are_value_errors(drawing_bundle, tmp_path):
     (tmp_path / "file").touch()
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not a image")
     cases = [
         ({"prompt": " "}, "the prompt is empty"),
         ({"as_json": True}, "give it with --prompt"),
         ({"prompt": "draw", "output": tmp_path / "file"}, "is a file"),
-        ({"prompt": "what?", "images": [tmp_path / "text.png"]}, "text.png is not a picture"),
+        ({"prompt": "what?", "images": [tmp_path / "text.png"]}, "text.png is not a image"),
         ({"prompt": "draw", "seed": -1}, "seed .*-1"),
         ({"prompt": "word " * 2000}, "shorten the prompt"),
         ({"prompt": "draw", "model": tmp_path / "nowhere"}, "nowhere is no model"),
@@ -186,7 +186,7 @@ def test_an_output_that_cannot_be_made_is_said_before_the_model_is_loaded(tmp_pa
 def test_space_is_asked_for_only_where_it_lacks(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="a.png: [^;]*; choose another place"):
-        save_picture(picture(), tmp_path / "file" / "a.png")
+        save_image(sample_image(), tmp_path / "file" / "a.png")
     with pytest.raises(ValueError, match="chat: [^;]*; choose another place"):
         save_conversation(Document(()), "0", tmp_path / "file" / "chat")
 
@@ -202,10 +202,10 @@ def test_the_command_answers_in_json(drawing_bundle, tmp_path):
     assert (tmp_path / "out" / "draw-seed-0.png").is_file()
 
 
-# --- pictures in characters ---------------------------------------------------------------------
+# --- images in characters ---------------------------------------------------------------------
 
 
-def shown(image: Image.Image, width: int) -> np.ndarray:
+def shown(image: PILImage.Image, width: int) -> np.ndarray:
     """The pixels that a true-colour terminal of `width` columns shows, (H, W, 3)."""
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, color_system="truecolor", width=width)
@@ -219,34 +219,34 @@ def shown(image: Image.Image, width: int) -> np.ndarray:
 
 
 def test_half_blocks_show_every_pixel():
-    image = picture((20, 10))
+    image = sample_image((20, 10))
     np.testing.assert_array_equal(shown(image, 80), np.asarray(image))
-    odd = picture((20, 9))
+    odd = sample_image((20, 9))
     np.testing.assert_array_equal(shown(odd, 80)[:9], np.asarray(odd))
     assert (shown(odd, 80)[9] == -1).all()
 
 
 def test_half_blocks_shrink_to_the_terminal():
-    assert shown(picture((64, 64)), 40).shape == (40, 40, 3)
-    assert shown(picture((512, 256)), 500).shape == (48, 96, 3)
+    assert shown(sample_image((64, 64)), 40).shape == (40, 40, 3)
+    assert shown(sample_image((512, 256)), 500).shape == (48, 96, 3)
 
 
 def test_without_colours_only_paths_are_shown(monkeypatch):
     stream = io.StringIO()
-    Screen(Console(file=stream)).picture(picture())
+    Screen(Console(file=stream)).show(sample_image())
     monkeypatch.setenv("NO_COLOR", "1")
-    Screen(Console(file=stream, force_terminal=True)).picture(picture())
+    Screen(Console(file=stream, force_terminal=True)).show(sample_image())
     assert stream.getvalue() == ""
 
 
 @pytest.mark.parametrize("term", ["xterm", "xterm-256color", "screen", "dumb"])
-def test_pictures_are_in_true_colour_wherever_there_are_colours(monkeypatch, term):
+def test_images_are_in_true_colour_wherever_there_are_colours(monkeypatch, term):
     monkeypatch.setenv("TERM", term)
     for name in ("COLORTERM", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     stream = io.StringIO()
-    Screen(Console(file=stream, force_terminal=True, width=80)).picture(picture((4, 4)))
-    r, g, b = picture((4, 4)).getpixel((0, 0))
+    Screen(Console(file=stream, force_terminal=True, width=80)).show(sample_image((4, 4)))
+    r, g, b = sample_image((4, 4)).getpixel((0, 0))
     assert stream.getvalue().startswith("" if term == "dumb" else f"\x1b[38;2;{r};{g};{b};48;2;")
     assert bool(stream.getvalue()) == (term != "dumb")
 
@@ -287,9 +287,9 @@ def test_seed_and_guidance(session, capsys):
     assert session.chat.sampling.seed == 12
 
 
-def test_a_given_picture_goes_with_the_next_message(session, tmp_path, capsys):
-    path = tmp_path / "my picture.png"
-    picture().convert("L").save(path)
+def test_a_given_image_goes_with_the_next_message(session, tmp_path, capsys):
+    path = tmp_path / "my image.png"
+    sample_image().convert("L").save(path)
     quoted = str(path).replace(" ", "\\ ")
     feed(session, f"/image {path}", f"/image '{path}'", f"/image {quoted}")
     assert len(session.given) == 3
@@ -297,16 +297,16 @@ def test_a_given_picture_goes_with_the_next_message(session, tmp_path, capsys):
     feed(session, "what is this?")
     assert session.given == []
     roles = [(part.role, type(part).__name__) for part in session.chat.document.parts[:4]]
-    assert roles == [("user", "Picture")] * 3 + [("user", "Text")]
+    assert roles == [("user", "Image")] * 3 + [("user", "Text")]
 
 
 def test_mistakes_are_answered_with_the_way_out(session, tmp_path, capsys):
     path = tmp_path / "a.png"
-    picture().save(path)
+    sample_image().save(path)
     cases = {
         "/imgae x.png": "there is no command /imgae: did you mean /image?",
         "/zzzz": "there is no command /zzzz: /help lists the commands",
-        str(path): f"to show a picture, write /image {path}",
+        str(path): f"to show a image, write /image {path}",
         "/image": "name a path, such as /image photo.png",
         "/image none.png": "there is no file none.png",
         "/save": "there is nothing to save yet",
@@ -318,15 +318,15 @@ def test_mistakes_are_answered_with_the_way_out(session, tmp_path, capsys):
     assert session.chat.document.parts == ()
 
 
-def test_new_forgets_the_conversation_and_waiting_pictures(session, tmp_path):
-    picture().save(tmp_path / "a.png")
+def test_new_forgets_the_conversation_and_waiting_images(session, tmp_path):
+    sample_image().save(tmp_path / "a.png")
     feed(session, "draw", f"/image {tmp_path / 'a.png'}", "/new")
     assert session.chat.document.parts == ()
     assert session.given == []
 
 
 def test_a_saved_conversation_has_everything(session, tmp_path, capsys):
-    picture().save(tmp_path / "a.png")
+    sample_image().save(tmp_path / "a.png")
     folder = tmp_path / "my chat"
     feed(session, f"/image {tmp_path / 'a.png'}", "what <b>is</b> this?", f"/save {folder}")
     conversation = json.loads((folder / "conversation.json").read_text())
@@ -335,12 +335,12 @@ def test_a_saved_conversation_has_everything(session, tmp_path, capsys):
         "turns": [
             {
                 "role": "user",
-                "parts": [{"image": "picture-1.png"}, {"text": "what <b>is</b> this?"}],
+                "parts": [{"image": "image-1.png"}, {"text": "what <b>is</b> this?"}],
             },
-            {"role": "assistant", "parts": [{"text": "ok"}, {"image": "picture-2.png"}]},
+            {"role": "assistant", "parts": [{"text": "ok"}, {"image": "image-2.png"}]},
         ],
     }
-    np.testing.assert_array_equal(np.asarray(Image.open(folder / "picture-1.png")), picture())
+    np.testing.assert_array_equal(np.asarray(PILImage.open(folder / "image-1.png")), sample_image())
     page = (folder / "index.html").read_text()
     assert "what &lt;b&gt;is&lt;/b&gt; this?" in page
     assert page.count("<img") == 2
@@ -350,12 +350,12 @@ def test_a_saved_conversation_has_everything(session, tmp_path, capsys):
     assert files(folder) == before
 
 
-def test_image_without_a_path_forgets_the_pictures(session, tmp_path, capsys):
-    picture((100, 50)).save(tmp_path / "a.png")
+def test_image_without_a_path_forgets_the_images(session, tmp_path, capsys):
+    sample_image((100, 50)).save(tmp_path / "a.png")
     feed(session, f"/image {tmp_path / 'a.png'}", "/image", "/image")
     assert session.given == []
     errors = capsys.readouterr().err
-    assert "no picture will go with your next message" in errors and "name a path" in errors
+    assert "no image will go with your next message" in errors and "name a path" in errors
 
 
 def test_paths_that_are_none_lose_nothing(session, tmp_path, capsys):
@@ -393,8 +393,8 @@ def full_disk(tmp_path):
 
 def test_a_full_disk_is_said_and_nothing_half_written_stays(drawing_model, full_disk):
     before = files(full_disk)
-    with pytest.raises(ValueError, match="cannot save the picture .*No space left.*another place"):
-        save_picture(picture((300, 300)), full_disk / "a.png")
+    with pytest.raises(ValueError, match="cannot save the image .*No space left.*another place"):
+        save_image(sample_image((300, 300)), full_disk / "a.png")
     chat = drawing_model.chat()
     chat("draw")
     with pytest.raises(ValueError, match="cannot save the conversation .*No space left"):

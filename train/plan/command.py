@@ -95,7 +95,7 @@ def _shown(made: "Plan") -> "RenderableType":
 
 def _numbers(made: "Plan") -> list[tuple[str, str]]:
     zero = f"ZeRO-{made.stage}" if made.stage else "one process, no ZeRO"
-    rows = f"{made.accumulation} x {made.micro_rows} rows of each GPU"
+    rows = f"{made.accumulation} x {made.micro_batch_rows} rows of each GPU"
     sent = ", ".join(f"{_gb(size)} GB {name}" for name, size in made.sent_bytes.items())
     reached = made.flops / made.num_gpus / made.likely_s / 1e12
     model = f"{made.parameters / 1e9:.3g} billion parameters, {made.shape.num_ids:,} ids"

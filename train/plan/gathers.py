@@ -1,4 +1,4 @@
-"""What ZeRO-3 gathers in a pass, foretold by DeepSpeed's own rules.
+"""What ZeRO-3 gathers in a pass, predicted by DeepSpeed's own rules.
 
 1. A module gathers its parameters before it works, and lets them go after it.
 2. At each module, one without parameters too, those are gathered that are needed next: `prefetch`
@@ -34,7 +34,7 @@ class Gathers:
 
     times: dict[str, int]
     """How often each parameter is gathered; 0: it stays."""
-    most_live: int
+    max_live: int
     """Elements that are there at once, those that stay among them."""
 
 
@@ -65,7 +65,7 @@ def gathers(
     for at, use in enumerate(run.uses):
         run.fetch(at)
         run.release(at, use.done)
-    return Gathers(run.times, run.most_live + run.stays)
+    return Gathers(run.times, run.max_live + run.stays)
 
 
 def _uses(
@@ -117,7 +117,7 @@ class _Pass:
         self.stays = sum(size for size in sizes.values() if size <= rules.threshold)
         self.times = dict.fromkeys(sizes, 0)
         self.live: dict[str, int] = {}
-        self.most_live = 0
+        self.max_live = 0
         self.queue = deque((name, size, at) for at, use in enumerate(uses)
                            for name, size in use.needs.items())  # fmt: skip
         self.looked_at = dict.fromkeys(sizes, -1)  # the use for which each was looked at last
@@ -135,7 +135,7 @@ class _Pass:
             name, size, use = self.queue.popleft()
             ahead += self._gather(name, size)
             self.looked_at[name] = max(self.looked_at[name], use)
-        self.most_live = max(self.most_live, sum(self.live.values()))
+        self.max_live = max(self.max_live, sum(self.live.values()))
 
     def release(self, at: int, names: Set[str]) -> None:
         """Let go what use number `at` was the last to need, but for what stays."""

@@ -65,7 +65,7 @@ class Work:
     trained: frozenset[str]
     """Names of the parameters that change: all but with LoRA."""
     ranks: int
-    micro_rows: int
+    micro_batch_rows: int
     accumulation: int
     zero: Mapping[str, Any] | None
     """DeepSpeed's section zero_optimization; None: one process alone."""
@@ -100,11 +100,11 @@ class Work:
     @property
     def positions(self) -> int:
         """Of a micro-step."""
-        return self.micro_rows * self.config.loader.row_length
+        return self.micro_batch_rows * self.config.loader.sequence_length
 
     @property
     def num_codes(self) -> int:
-        """Ids of pictures; 0: unknown."""
+        """Ids of images; 0: unknown."""
         return prod(self.tokenizer.levels) if self.tokenizer is not None else 0
 
     @cached_property
@@ -132,7 +132,7 @@ class Work:
 
 def parts(run: Work) -> list[Part]:
     """All of them."""
-    found = [*_state(run), *_buffers(run), *_activations(run), _loss(run), _pictures(run)]
+    found = [*_state(run), *_buffers(run), *_activations(run), _loss(run), _images(run)]
     some = sum(part.gpu_bytes for part in found if part.when != "update")
     return [*found, Part("reserve", int(CONTEXT_BYTES + FRAGMENTS * some), note="a guess")]
 
@@ -179,7 +179,7 @@ def _buffers(run: Work) -> list[Part]:
             Part("gradient buckets", held * run.low_bytes, "pass"),
             Part("weights under way", whole * run.low_bytes, "update"),
         ]
-    live = run.gathers.most_live
+    live = run.gathers.max_live
     under_way = max(largest, min(run.setting("stage3_prefetch_bucket_size"), run.parameters))
     buckets = bucket if run.zero.get("contiguous_gradients", True) else 0
     scattered = max(largest, min(bucket, run.parameters))
@@ -230,12 +230,12 @@ def _loss(run: Work) -> Part:
     return Part("loss", gradient + hidden + chunk, "pass", note="no whole logits")
 
 
-def _pictures(run: Work) -> Part:
-    """The tokenizer's weights, and a row of pictures that it encodes."""
+def _images(run: Work) -> Part:
+    """The tokenizer's weights, and a row of images that it encodes."""
     shape = run.tokenizer
     if shape is None:
         return Part("image tokenizer", 0, note="unknown: it is not there yet")
     with torch.device("meta"):
         weights = sum(p.numel() for p in ImageTokenizer(shape).parameters())
     numbers = 3 * shape.encoder_width + 3 * (shape.patch + 2 * shape.margin) ** 2
-    return Part("image tokenizer", FP32 * (weights + run.config.loader.row_length * numbers))
+    return Part("image tokenizer", FP32 * (weights + run.config.loader.sequence_length * numbers))

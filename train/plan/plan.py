@@ -69,7 +69,7 @@ class Plan:
     memory_gb: float
     stage: int
     """Of ZeRO; 0: one process alone."""
-    micro_rows: int
+    micro_batch_rows: int
     accumulation: int
     positions: int
     """Of a step, over all GPUs."""
@@ -175,9 +175,9 @@ def _plan(
         gpu=gpu,
         memory_gb=memory_gb,
         stage=run.stage,
-        micro_rows=run.micro_rows,
+        micro_batch_rows=run.micro_batch_rows,
         accumulation=run.accumulation,
-        positions=config.loader.batch_rows * config.loader.row_length,
+        positions=config.loader.batch_rows * config.loader.sequence_length,
         parts=found,
         sent_bytes=sent,
         flops=flops,
@@ -199,15 +199,15 @@ def _run(config: LmRun, shape: TransformerConfig, num_gpus: int) -> Work:
         raise ValueError(
             f"{num_gpus} GPUs need engine.deepspeed, such as engine.deepspeed=configs/zero3.json"
         )
-    if config.loader.row_length > shape.max_positions:
+    if config.loader.sequence_length > shape.max_positions:
         raise ValueError(
-            f"loader.row_length {config.loader.row_length} exceeds the model's max_positions "
-            f"{shape.max_positions}"
+            f"loader.sequence_length {config.loader.sequence_length} exceeds the model's "
+            f"max_positions {shape.max_positions}"
         )
     settings = config.engine.zero(rows, config.optimizer.clip, config.precision == "bf16")
     if settings is not None and config.optimizer.muon_lr is not None:
         raise ValueError("optimizer.muon_lr: not with engine.deepspeed; leave it out")
-    micro_rows = min(config.engine.micro_rows or rows, rows)
+    micro_batch_rows = min(config.engine.micro_batch_rows or rows, rows)
     with torch.device("meta"):
         model = Transformer(shape)
         if config.lora is not None:
@@ -215,9 +215,9 @@ def _run(config: LmRun, shape: TransformerConfig, num_gpus: int) -> Work:
     sizes = {name: p.numel() for name, p in model.named_parameters()}
     trained = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
     zero = settings["zero_optimization"] if settings is not None else None
-    accumulation = math.ceil(rows / micro_rows)
+    accumulation = math.ceil(rows / micro_batch_rows)
     return Work(
-        config, shape, _tokenizer(config), sizes, trained, num_gpus, micro_rows,
+        config, shape, _tokenizer(config), sizes, trained, num_gpus, micro_batch_rows,
         accumulation, zero)  # fmt: skip
 
 
@@ -239,7 +239,7 @@ def traffic(run: Work) -> dict[str, int]:
 
 
 def _flops(run: Work) -> float:
-    rows, length = run.config.loader.batch_rows, run.config.loader.row_length
+    rows, length = run.config.loader.batch_rows, run.config.loader.sequence_length
     positions = rows * length
     counts = {
         "positions": positions,
@@ -273,11 +273,11 @@ def _times(run: Work, flops: float, sent_bytes: int, gpu: Gpu) -> tuple[float, f
 def _change(config: LmRun, shape: TransformerConfig, tight: Plan) -> dict[str, Any]:
     """The first of these changes with which it fits: each alone, then all up to each."""
     folder = (config.engine.deepspeed or Path("configs/zero3.json")).parent
-    halves = tight.micro_rows
+    halves = tight.micro_batch_rows
     single: list[dict[str, Any]] = [] if config.engine.recompute else [{"engine.recompute": True}]
     while halves % 2 == 0:
         halves //= 2
-        single.append({"engine.micro_rows": halves})
+        single.append({"engine.micro_batch_rows": halves})
     later = STAGES[STAGES.index("zero3.json") :] if tight.stage < 3 else STAGES[-1:]
     single += [
         {"engine.deepspeed": str(folder / name)} for name in later if (folder / name).exists()

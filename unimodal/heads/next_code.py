@@ -1,4 +1,4 @@
-"""How a picture is predicted: what it takes in a sequence, what is lost on it, how it is sampled.
+"""How a image is predicted: what it takes in a sequence, what is lost on it, how it is sampled.
 
 Letters: N positions that predict a code, D width, V image codes.
 """
@@ -9,26 +9,26 @@ from torch import Tensor
 
 from unimodal.tokenizer.grid import Grid
 
-from ..grammar import picture_length
+from ..grammar import image_length
 from ..sampling import pick
 from ..transformer import Transformer
 from ..vocabulary import Vocabulary
 
 
 class Drawer(Protocol):
-    """One way to predict pictures; everything else is shared."""
+    """One way to predict images; everything else is shared."""
 
     vocabulary: Vocabulary
     bidirectional: bool
-    """Whether the positions of a picture that is being learned see each other both ways."""
+    """Whether the positions of a image that is being learned see each other both ways."""
 
     def positions(self, grid: Grid) -> int:
-        """Positions that a picture takes in a sequence, its markers included."""
+        """Positions that a image takes in a sequence, its markers included."""
         ...
 
     @property
     def ids(self) -> tuple[int, int]:
-        """The first id that a position of a picture may hold, and the one after the last: its loss
+        """The first id that a position of a image may hold, and the one after the last: its loss
         normalises over them.
         """
         ...
@@ -52,7 +52,7 @@ class Drawer(Protocol):
 class NextCode:
     """The `ar` drawer: each code from the ones before it, in reading order.
 
-    A position of a picture can hold nothing but a code, so its distribution is over the codes
+    A position of a image can hold nothing but a code, so its distribution is over the codes
     alone, in training as in sampling, and only their slice of the head is multiplied.
     """
 
@@ -63,7 +63,7 @@ class NextCode:
 
     def positions(self, grid: Grid) -> int:
         """As the layout has it: each code once, with its markers."""
-        return picture_length(grid)
+        return image_length(grid)
 
     @property
     def ids(self) -> tuple[int, int]:

@@ -6,8 +6,8 @@
     unimodal/                               all of the bundle but its weights: for the way back
 
 `AutoModelForCausalLM` and `AutoTokenizer` load it, and `apply_chat_template` gives a conversation
-of texts the ids that our own layout gives it. Pictures are codes there: `<|unimodal_code_17|>`. It
-can be done for models whose pictures are predicted code by code, which all are today.
+of texts the ids that our own layout gives it. Images are codes there: `<|unimodal_code_17|>`. It
+can be done for models whose images are predicted code by code, which all are today.
 """
 
 import json
@@ -21,10 +21,10 @@ from .. import tensors
 from ..bundle import DEFAULT, PARTS, Parts, publish, read_loose_parts, read_parts
 from ..document import ROLES
 from ..tensors import DTYPES, stored
-from ..vocabulary import CONTROL
+from ..vocabulary import SPECIAL_TOKENS
 from .checkpoint import OWN, CheckpointError, config_json, read, shapes
 from .grow import (
-    MOST_SHARD_BYTES,
+    MAX_SHARD_BYTES,
     Progress,
     check_output,
     check_space,
@@ -45,7 +45,7 @@ CHAT_TEMPLATE = (
     "{{ raise_exception('a role is one of ' + ROLES | join(', ')) }}"
     "{% endif %}"
     "{% if message.content is not string %}"
-    "{{ raise_exception('content is text; pictures are for unimodal itself') }}"
+    "{{ raise_exception('content is text; images are for unimodal itself') }}"
     "{% endif %}"
     "{% if '<|unimodal_' in message.content %}"
     "{{ raise_exception('a text may not spell a mark, <|unimodal_...|>') }}"
@@ -72,7 +72,7 @@ def export(
     model: Path | None,
     output: Path,
     on_progress: Progress = lambda done, total: None,
-    most_shard_bytes: int = MOST_SHARD_BYTES,
+    most_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
     """Write the bundle in the directory `model` (None: the one shipped) as a checkpoint.
 
@@ -111,7 +111,7 @@ def restore(
     directory: Path,
     output: Path,
     on_progress: Progress = lambda done, total: None,
-    most_shard_bytes: int = MOST_SHARD_BYTES,
+    most_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
     """Write the bundle that an exported checkpoint was, with the weights that it has now."""
     check_output(output)
@@ -131,7 +131,7 @@ def restore(
 
 
 def spelling(name: str) -> str:
-    """How a control token of this name is spelled."""
+    """How a special token of this name is spelled."""
     return f"{MARK}{name}|>"
 
 
@@ -142,7 +142,7 @@ def tokenizer_json(parts: Parts) -> dict[str, Any]:
     named = text.spelled.copy()
     named[list(marks)] = True
     marks |= {token: spelling(f"unused_{token}") for token in (~named).nonzero()[0].tolist()}
-    special = {vocabulary.control(name): spelling(name) for name in CONTROL}
+    special = {vocabulary.control(name): spelling(name) for name in SPECIAL_TOKENS}
     first = vocabulary.first_code
     special |= {first + code: spelling(f"code_{code}") for code in range(vocabulary.num_codes)}
     tree = text.tree()

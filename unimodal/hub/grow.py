@@ -1,6 +1,6 @@
 """A language model that learns to see and draw begins here: a checkpoint's vocabulary is grown.
 
-    old ids 0 .. V - 1 (the embedding's rows, padded ones included), control tokens, image codes
+    old ids 0 .. V - 1 (the embedding's rows, padded ones included), special tokens, image codes
 
 In: a checkpoint of Llama, Mistral, Qwen2 or Qwen3, and an image tokenizer. Out: a bundle. Weights
 go from file to file a few megabytes at a time, bytes unchanged; only the new rows of the embedding
@@ -20,18 +20,18 @@ from unimodal.tokenizer.grid import Grid
 
 from .. import tensors
 from ..bundle import GRID, SAMPLING, Layout, Parts, publish, read_parts, write_parts
-from ..grammar import picture_length
+from ..grammar import image_length
 from ..pretrained_text import read_foreign
 from ..tensors import Planned, Stored
 from ..text import TextTokenizer
-from ..vocabulary import CONTROL, MOST_CODES_A_SIDE, Vocabulary
+from ..vocabulary import MAX_CODES_A_SIDE, SPECIAL_TOKENS, Vocabulary
 from .checkpoint import Checkpoint, is_export, read, shapes
 from .new_rows import Statistics, gaussian_rows, matched_code_rows
 
 ROWS = ("gaussian", "codes")
 TABLES = ("model.embed_tokens.weight", "lm_head.weight")  # what has a row for each id
-MOST_SHARD_BYTES = 5 * 10**9
-TEXT_ROOM = 32  # positions that a context has at least beside those of one picture
+MAX_SHARD_BYTES = 5 * 10**9
+TEXT_ROOM = 32  # positions that a context has at least beside those of one image
 ROOM_BYTES = 2**26  # for all of a bundle's files but the weights
 
 Progress = Callable[[int, int], None]
@@ -46,7 +46,7 @@ class Growth:
     """New rows: 'gaussian' about the mean of the old, or 'codes' alike for codes that are alike."""
     seed: int = 0
     grid: Grid = GRID
-    """Of the pictures that the model will draw."""
+    """Of the images that the model will draw."""
     context: int | None = None
     """Positions of a conversation; None: as many as the checkpoint is meant for."""
 
@@ -58,11 +58,11 @@ class Growth:
         if self.seed < 0:
             found.append(f"seed {self.seed}: at least 0")
         sides = self.grid.height, self.grid.width
-        if not all(1 <= side <= MOST_CODES_A_SIDE for side in sides):
-            found.append(f"grid {sides[0]}x{sides[1]}: sides from 1 to {MOST_CODES_A_SIDE}")
-        elif self.context is not None and self.context < picture_length(self.grid) + TEXT_ROOM:
-            least = picture_length(self.grid) + TEXT_ROOM
-            found.append(f"context {self.context}: a picture and some text take {least} positions")
+        if not all(1 <= side <= MAX_CODES_A_SIDE for side in sides):
+            found.append(f"grid {sides[0]}x{sides[1]}: sides from 1 to {MAX_CODES_A_SIDE}")
+        elif self.context is not None and self.context < image_length(self.grid) + TEXT_ROOM:
+            least = image_length(self.grid) + TEXT_ROOM
+            found.append(f"context {self.context}: a image and some text take {least} positions")
         return found
 
 
@@ -72,7 +72,7 @@ def grow(
     output: Path,
     growth: Growth | None = None,
     on_progress: Progress = lambda done, total: None,
-    most_shard_bytes: int = MOST_SHARD_BYTES,
+    most_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
     """Write the grown checkpoint as a bundle and return its directory.
 
@@ -192,11 +192,13 @@ def _spelled(old: Stored, text: TextTokenizer) -> Iterator[Tensor]:
 def _new_rows(
     name: str, statistics: Statistics, image: ImageTokenizer, growth: Growth
 ) -> Iterable[Tensor]:
-    """Rows of the control tokens, then of the codes."""
+    """Rows of the special tokens, then of the codes."""
     if growth.rows == "gaussian":
-        yield from gaussian_rows(statistics, len(CONTROL) + image.num_codes, growth.seed, name)
+        yield from gaussian_rows(
+            statistics, len(SPECIAL_TOKENS) + image.num_codes, growth.seed, name
+        )
     else:
-        yield from gaussian_rows(statistics, len(CONTROL), growth.seed, name)
+        yield from gaussian_rows(statistics, len(SPECIAL_TOKENS), growth.seed, name)
         yield from matched_code_rows(statistics, image, growth.seed)
 
 

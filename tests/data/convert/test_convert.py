@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unimodal.command import main
-from unimodal.data import formats as forms
+from unimodal.data import formats as formats
 from unimodal.data.convert import columns
-from unimodal.data.convert.columns import ASKED, NAMES, NEEDED, recognised
+from unimodal.data.convert.columns import ASKED, NAMES, NEEDED, detect_columns
 from unimodal.data.convert.convert import MAKERS, converted
 from unimodal.data.convert.files import open_table
 from unimodal.data.lengths import Bad
@@ -34,7 +34,7 @@ def run(*arguments):
 
 
 def encoded(number, kind="PNG"):
-    """A picture file; each number another colour."""
+    """A image file; each number another colour."""
     stream = io.BytesIO()
     Image.fromarray(np.full((16, 24, 3), number, dtype=np.uint8)).save(stream, kind)
     return stream.getvalue()
@@ -61,7 +61,7 @@ def put_csv(path, rows, delimiter=","):
 
 
 def written(source, output, *options):
-    """Convert without an error; the documents, with pictures as (role, grey of the first pixel)."""
+    """Convert without an error; the documents, with images as (role, grey of the first pixel)."""
     result = run(source, output, *options)
     assert result.exit_code == 0, result.output
     return [
@@ -78,15 +78,13 @@ def said(document: Document):
     ]
 
 
-def outcomes(source, pictures=None, form=None, **asked):
-    table = open_table(str(source), pictures)
-    return [outcome.sample for outcome in converted(table, asked, form)]
+def outcomes(source, images=None, format=None, **asked):
+    table = open_table(str(source), images)
+    return [outcome.sample for outcome in converted(table, asked, format)]
 
 
-def reasons(source, pictures=None, **asked):
-    return [
-        one.reason if isinstance(one, Bad) else "" for one in outcomes(source, pictures, **asked)
-    ]
+def reasons(source, images=None, **asked):
+    return [one.reason if isinstance(one, Bad) else "" for one in outcomes(source, images, **asked)]
 
 
 # --- folders ------------------------------------------------------------------------------------
@@ -108,12 +106,12 @@ def test_a_folder_of_pairs_at_any_depth(tmp_path):
         e__1__png=encoded(70),
         e__json='{"conversations": [{"from": "human", "value": "<image>to<image>?"}, '
         '{"from": "gpt", "value": "ten"}]}',
-        LICENSE__txt="of no picture",
+        LICENSE__txt="of no image",
     )
     put(source, **{"__hidden__png": b"nothing"})
     result = run(source, tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert "1 files of text without a picture are left out" in result.output
+    assert "1 files of text without a image are left out" in result.output
     assert "5 samples in 1 shards (2 caption, 1 edit, 1 llava, 1 question), 0 bad" in result.output
     (path,) = find_shards(tmp_path / "out")
     assert [said(Shard(path).document(k)) for k in range(5)] == [
@@ -125,14 +123,14 @@ def test_a_folder_of_pairs_at_any_depth(tmp_path):
     ]
 
 
-def test_pictures_are_stored_byte_for_byte_under_what_they_are(tmp_path):
+def test_images_are_stored_byte_for_byte_under_what_they_are(tmp_path):
     jpeg = encoded(10, "JPEG")
     source = put(tmp_path / "in", a__PNG=jpeg, a__txt="called a PNG")
     (sample,) = outcomes(source)
     assert sample.files == {"jpg": jpeg, "json": b'{"caption": "called a PNG"}'}
 
 
-def test_more_than_ten_pictures_keep_their_order(tmp_path):
+def test_more_than_ten_images_keep_their_order(tmp_path):
     files = {f"a__{n}__png": encoded(10 + n) for n in range(12)}
     talk = [{"from": "human", "value": "<image>" * 12}, {"from": "gpt", "value": "many"}]
     source = put(tmp_path / "in", a__json=json.dumps({"conversations": talk}), **files)
@@ -145,7 +143,7 @@ def test_a_folder_of_texts(tmp_path):
     assert written(source, tmp_path / "out") == [[(None, "one\r\n <image>")], [(None, "# Two")]]
 
 
-def test_a_picture_without_words_and_words_that_are_none_are_bad(tmp_path):
+def test_a_image_without_words_and_words_that_are_none_are_bad(tmp_path):
     source = put(
         tmp_path / "in",
         a__png=encoded(1),
@@ -158,7 +156,7 @@ def test_a_picture_without_words_and_words_that_are_none_are_bad(tmp_path):
         e__png=encoded(4),
         e__json="{",
     )
-    assert reasons(source) == ["no words", "empty field", "no UTF-8", "bad picture", "wrong JSON"]
+    assert reasons(source) == ["no words", "empty field", "no UTF-8", "bad image", "wrong JSON"]
 
 
 # --- CSV ----------------------------------------------------------------------------------------
@@ -169,7 +167,7 @@ def test_a_table_with_usual_names(tmp_path):
     rows = [["id", "Image_Path", "caption"], [7, "a.png", 'a "b",\nc'], [8, "b/c.png", "d"]]
     source = put_csv(tmp_path / "t.csv", rows)
     result = run(source, tmp_path / "out")
-    assert "reading caption: picture = Image_Path, caption = caption" in result.output
+    assert "reading caption: image = Image_Path, caption = caption" in result.output
     assert written(source, tmp_path / "again") == [
         [(None, 'a "b",\nc'), (None, 10)],
         [(None, "d"), (None, 20)],
@@ -180,16 +178,16 @@ def test_a_table_with_usual_names(tmp_path):
     "names, options, expected",
     [
         ("file,said", ["--caption", "said"], [(None, "x"), (None, 10)]),
-        ("p,text", ["--picture", "p"], [(None, "x"), (None, 10)]),
+        ("p,text", ["--image", "p"], [(None, "x"), (None, 10)]),
         ("image,text", ["--text", "text"], [(None, "x")]),
         ("image,text,question,answer", [], [("user", 10), ("user", "q"), ("assistant", "5")]),
-        ("image,text,question,answer", ["--form", "caption"], [(None, "x"), (None, 10)]),
+        ("image,text,question,answer", ["--format", "caption"], [(None, "x"), (None, 10)]),
         ("image,text,question,answer", ["--caption", "answer"], [(None, "5"), (None, 10)]),
         ("image,sentence,label", [],
          [("user", 10), ("user", "x. Is this true or false?"), ("assistant", "q")]),
         ("before,words,x,after", ["--instruction", "words"],
          [("user", 10), ("user", "x"), ("assistant", 20)]),
-        ("a,question,answer,b", ["--picture", "a", "--picture", "b"],
+        ("a,question,answer,b", ["--image", "a", "--image", "b"],
          [("user", 10), ("user", 20), ("user", "x"), ("assistant", "q")]),
     ],
 )  # fmt: skip
@@ -201,14 +199,14 @@ def test_columns_named_and_recognised(tmp_path, names, options, expected):
     assert written(tmp_path / "t.csv", tmp_path / "out", *options) == [expected]
 
 
-def test_tsv_and_pictures_elsewhere(tmp_path):
+def test_tsv_and_images_elsewhere(tmp_path):
     put(tmp_path / "far", a__png=encoded(10))
     source = put_csv(tmp_path / "t.tsv", [["image", "text"], ["a.png", "a, b"]], "\t")
-    documents = written(source, tmp_path / "out", "--pictures", tmp_path / "far")
+    documents = written(source, tmp_path / "out", "--images", tmp_path / "far")
     assert documents == [[(None, "a, b"), (None, 10)]]
 
 
-def test_an_empty_picture_is_none(tmp_path):
+def test_an_empty_image_is_none(tmp_path):
     rows = [["image", "question", "answer"], ["", "why?", "so"]]
     assert written(put_csv(tmp_path / "t.csv", rows), tmp_path / "out") == [
         [("user", "why?"), ("assistant", "so")]
@@ -228,7 +226,7 @@ def test_bad_cells_cost_their_row(tmp_path):
         ("", "t.csv: its first line names the columns"),
         ("text,text\na,b\n", "names the columns, each differently: .'text', 'text'"),
         ("text\n", "t.csv holds no rows"),
-        ('text\nfine\n"open\nend\n', "t.csv, line 4: unexpected end of data; mend the quotes"),
+        ('text\nfine\n"open\nend\n', "t.csv, line 4: unexpected end of data; fix the quotes"),
         ("a,b\n1,2\n", "no columns of one of document, .*: the columns are 'a', 'b'; name them by"),
     ],
 )
@@ -277,9 +275,9 @@ ROWS = [
     ({"texts": ["one", None, None, "two"], "images": [None, "b.jpg", "a.png", None]},
      [(None, "one\n"), (None, 20), (None, 10), (None, "two\n")]),
     ({"parts": [{"text": "draw", "role": "user", "weight": 0},
-                {"picture": "b.jpg", "role": "assistant"}]},
+                {"image": "b.jpg", "role": "assistant"}]},
      [("user", "draw"), ("assistant", 20)]),
-    ({"images": ["b.jpg", "a.png"], "parts": [{"picture": 1}, {"picture": 0}, {"text": "x"}]},
+    ({"images": ["b.jpg", "a.png"], "parts": [{"image": 1}, {"image": 0}, {"text": "x"}]},
      [(None, 10), (None, 20), (None, "x")]),
     ({"image": "a.png", "captions": ["first", "second"]}, [(None, "first"), (None, 10)]),
     ({"before": "a.png", "after": "b.jpg", "edit": "lighter"},
@@ -291,7 +289,7 @@ ROWS = [
 
 @pytest.fixture
 def two(tmp_path):
-    """A folder of two pictures, of levels 10 and 20."""
+    """A folder of two images, of levels 10 and 20."""
     return put(tmp_path, a__png=encoded(10), b__jpg=encoded(20, "JPEG"))
 
 
@@ -309,27 +307,27 @@ def test_every_form_of_json(two, as_list):
         ("{", "wrong JSON", "no JSON"),
         ('{"text": "\\ud800"}', "wrong fields", "surrogates"),
         ('["text"]', "wrong JSON", "an object, not str"),
-        ({}, "unknown form", "there is no column"),
+        ({}, "unknown format", "there is no column"),
         ({"text": ""}, "empty field", "text .text. is empty"),
         ({"text": " "}, "no text", "without words"),
         ({"text": {"a": 1}}, "no text", "holds {'a': 1}"),
         ({"text": float("nan")}, "wrong fields", "JSON compliant"),
-        ({"caption": "x", "image": None}, "wrong fields", "a caption of 0 pictures"),
-        ({"caption": "x", "image": 3}, "bad picture", "not 3"),
+        ({"caption": "x", "image": None}, "wrong fields", "a caption of 0 images"),
+        ({"caption": "x", "image": 3}, "bad image", "not 3"),
         ({"caption": "x", "image": "gone.png"}, "missing file", "gone.png: there is no such file"),
         ({"caption": "x", "image": "."}, "missing file", "no such file"),
-        ({"caption": "x", "image": "t.jsonl"}, "bad picture", "t.jsonl: .*not a picture"),
+        ({"caption": "x", "image": "t.jsonl"}, "bad image", "t.jsonl: .*not a image"),
         ({"caption": ["x", ""], "image": "a.png"}, "no text", "without words"),
-        ({"conversations": TALK}, "missing member", "1 <image> and 0 pictures"),
+        ({"conversations": TALK}, "missing member", "1 <image> and 0 images"),
         ({"conversations": [{"from": "robot", "value": "x"}]}, "wrong fields", "robot"),
         ({"conversations": "x"}, "wrong fields", "no llava: TypeError"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "missing file", "more"),
         ({"image": "a.png", "messages": [{"role": "user", "content": "x"}]}, "wrong fields",
-         "1 of the row's pictures have no place"),
+         "1 of the row's images have no place"),
         ({"image": "a.png", "parts": [{"text": "x"}]}, "wrong fields", "no place"),
         ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "wrong fields",
          "KeyError"),
-        ({"parts": [{"picture": 4}]}, "wrong fields", "IndexError"),
+        ({"parts": [{"image": 4}]}, "wrong fields", "IndexError"),
         ({"texts": ["a"], "images": []}, "wrong fields", "not aligned"),
     ],
 )  # fmt: skip
@@ -352,7 +350,7 @@ JSON = st.recursive(
     | st.sampled_from(["a.png", "<image>", "user", "image", "text", "\ud800", "../a.png"]),
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
-        st.sampled_from(["from", "value", "role", "content", "type", "text", "image", "picture",
+        st.sampled_from(["from", "value", "role", "content", "type", "text", "image", "image",
                          "bytes", "path", "weight"]),
         inner, max_size=4,
     ),
@@ -370,7 +368,7 @@ def test_any_row_is_a_sample_or_bad(tmp_path_factory, row):
         found.message.encode()
         assert found.reason
     else:
-        assert forms.document(found, forms.recognised(found)).parts
+        assert formats.document(found, formats.detect_format(found)).parts
 
 
 # --- what a stranger's file may name ------------------------------------------------------------
@@ -416,13 +414,13 @@ def test_no_path_leads_out_and_nothing_is_fetched(tmp_path, path, reason, field)
         "conversations": {"image": path, "conversations": TALK},
         "messages": {"messages": [{"role": "user", "content": [{"type": "image", "image": path}]}]},
         "images": {"texts": [None], "images": [path]},
-        "parts": {"parts": [{"picture": path}]},
+        "parts": {"parts": [{"image": path}]},
     }[field]
     source = put_lines(folder / "t.jsonl", [row])
     assert reasons(source) == [reason]
 
 
-def test_words_beside_a_picture_lead_nowhere_either(tmp_path):
+def test_words_beside_a_image_lead_nowhere_either(tmp_path):
     put(tmp_path, secret__txt="secret")
     folder = put(tmp_path / "in", a__png=encoded(10), b__png=encoded(20))
     (folder / "a.txt").symlink_to(tmp_path / "secret.txt")
@@ -534,9 +532,9 @@ def test_a_folder_with_shards_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("gone.csv", "there is no .*gone.csv: give a folder of pictures or texts, .csv"),
+        ("gone.csv", "there is no .*gone.csv: give a folder of images or texts, .csv"),
         ("t.xlsx", "t.xlsx is of no known kind: give a folder"),
-        ("empty", "empty holds no pictures and no texts"),
+        ("empty", "empty holds no images and no texts"),
     ],
 )
 def test_what_is_no_source_is_named(tmp_path, name, message):
@@ -553,23 +551,23 @@ def test_a_column_that_is_not_there_is_named(tmp_path):
     result = run(source, tmp_path / "out", "--caption", "title")
     assert "--caption title: the columns are 'image', 'text'" in result.output
     result = run(source, tmp_path / "out", "--caption", "text", "--before", "image")
-    assert "no form has --caption and --before together: leave one out" in result.output
-    result = run(source, tmp_path / "out", "--caption", "text", "--form", "edit")
-    assert "the form edit does not have --caption: leave one out" in result.output
+    assert "no format has --caption and --before together: leave one out" in result.output
+    result = run(source, tmp_path / "out", "--caption", "text", "--format", "edit")
+    assert "the format edit does not have --caption: leave one out" in result.output
 
 
 def test_the_tables_of_names_agree_with_the_forms():
-    assert set(NEEDED) == set(MAKERS) == set(forms.FORMS)
+    assert set(NEEDED) == set(MAKERS) == set(formats.FORMATS)
     assert set(ASKED) <= set(NAMES) and set(NAMES) == {r for n in NEEDED.values() for r in n}
     for role, names in (
-        ("caption", forms.CAPTIONS),
-        ("question", forms.QUESTIONS),
-        ("answer", forms.ANSWERS),
-        ("instruction", forms.INSTRUCTIONS),
+        ("caption", formats.CAPTIONS),
+        ("question", formats.QUESTIONS),
+        ("answer", formats.ANSWERS),
+        ("instruction", formats.INSTRUCTIONS),
     ):
         assert set(names) <= set(columns.NAMES[role])
-    with pytest.raises(ValueError, match="no columns of the form edit: .* --before COLUMN"):
-        recognised(["image", "text"], {}, form="edit")
+    with pytest.raises(ValueError, match="no columns of the format edit: .* --before COLUMN"):
+        detect_columns(["image", "text"], {}, format="edit")
 
 
 # --- Arrow --------------------------------------------------------------------------------------
@@ -633,7 +631,7 @@ def test_a_dataset_by_its_name(tmp_path, dataset, monkeypatch):
     assert [document[0][1] for document in documents] == ["one", "two", "three"]
 
 
-def test_pictures_of_the_hub_lie_in_its_cache_or_nowhere(tmp_path, dataset, monkeypatch):
+def test_images_of_the_hub_lie_in_its_cache_or_nowhere(tmp_path, dataset, monkeypatch):
     import datasets
 
     put(tmp_path, secret__png=encoded(30), cache___a__png=encoded(10))
@@ -665,4 +663,4 @@ def test_paths_in_a_dataset_lead_nowhere(tmp_path, dataset):
     (tmp_path / "in").mkdir()
     datasets.Dataset.from_dict(rows, features).to_parquet(tmp_path / "in/plain.parquet")
     found = reasons(tmp_path / "in/plain.parquet")
-    assert found in (["outside"], [""])  # some versions put the picture's bytes into the file
+    assert found in (["outside"], [""])  # some versions put the image's bytes into the file

@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from PIL import Image
+from PIL import Image as PILImage
 
 from unimodal.bundle import Model
 from unimodal.command import main
 from unimodal.data import codes_member as codes
-from unimodal.data.estimator import Ruler
+from unimodal.data.estimator import LengthEstimator
 from unimodal.data.inspect.charts import SIZE, bars, histogram, scatter, ticks
 from unimodal.data.inspect.inspect import UNUSABLE, Inspection, inspect, summary
 from unimodal.data.inspect.views import VIEWS, chosen, documents, write_views
 from unimodal.data.packing import pack
-from unimodal.data.rows import PictureEncoder
+from unimodal.data.rows import ImageEncoder
 from unimodal.data.shards import Shard
 from unimodal.data.sheet import CELL_WIDTH
-from unimodal.data.sizes import PictureRule
-from unimodal.document import Picture, Text
+from unimodal.data.sizes import ImageRule
+from unimodal.document import Image, Text
 from unimodal.sequence import Sequence, encoded
 
 ROW = 64  # positions
@@ -35,7 +35,7 @@ def run(*arguments: object) -> Result:
 
 def png(width: int, height: int, shade: int = 0) -> bytes:
     stream = io.BytesIO()
-    Image.new("RGB", (width, height), (shade, 90, 160)).save(stream, "PNG")
+    PILImage.new("RGB", (width, height), (shade, 90, 160)).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -66,7 +66,7 @@ SECOND = {
     "f": {"before.png": png(16, 16), "after.png": png(16, 16), "json": fields(edit="paint it")},
     "broken": {"json": b"{"},
     "odd": {"png": png(17, 16), "txt": b"no whole patches"},
-    "no": {"png": b"no picture", "txt": b"at all"},
+    "no": {"png": b"no image", "txt": b"at all"},
     "bare": {"json": fields(a=1)},
     "barer": {"json": fields(b=1)},
     "empty": {"json": fields(parts=[])},
@@ -79,23 +79,23 @@ def shards(tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture
-def ruler(tiny_model: Model) -> Ruler:
-    return Ruler(tiny_model.sequencer, ROW, PATCH)
+def estimator(tiny_model: Model) -> LengthEstimator:
+    return LengthEstimator(tiny_model.sequencer, ROW, PATCH)
 
 
 @pytest.fixture
-def found(shards: list[Path], ruler: Ruler) -> Inspection:
-    return inspect(shards, ruler)
+def found(shards: list[Path], estimator: LengthEstimator) -> Inspection:
+    return inspect(shards, estimator)
 
 
 def sequences(model: Model, path: Path) -> list[Sequence]:
-    """Those of the sound samples of a shard, with their pictures encoded."""
-    encode, made = PictureEncoder(model.tokenizer), []
+    """Those of the sound samples of a shard, with their images encoded."""
+    encode, made = ImageEncoder(model.tokenizer), []
     shard = Shard(path)
     for number in range(len(shard)):
         if shard.key(number) in ("a", "b", "c", "d", "e", "f"):
             document = shard.document(number)
-            pixels = [p.pixels for p in document.parts if isinstance(p, Picture)]
+            pixels = [p.pixels for p in document.parts if isinstance(p, Image)]
             made.append(model.sequencer.sequence(encoded(document, iter(encode(pixels)))))
     return made
 
@@ -108,26 +108,26 @@ def test_samples_are_counted_by_form_and_by_what_is_wrong(found: Inspection, sha
     assert numbers["shards"] == 2 and numbers["documents"] == 6
     assert numbers["bytes"] == sum(path.stat().st_size for path in shards)
     assert numbers["samples"] == len(FIRST) + len(SECOND)
-    assert numbers["forms"] == {"caption": 2, "question": 1, "text": 1, "llava": 1, "edit": 1}
-    assert numbers["empty"] == 1 and numbers["split"] == 0 and numbers["left_out"] == {}
+    assert numbers["formats"] == {"caption": 2, "question": 1, "text": 1, "llava": 1, "edit": 1}
+    assert numbers["empty"] == 1 and numbers["cut"] == 0 and numbers["left_out"] == {}
     bad = numbers["bad"]
     assert {reason: it["count"] for reason, it in bad.items()} == {
-        "bad picture": 2,
-        "unknown form": 2,
+        "bad image": 2,
+        "unknown format": 2,
         "wrong JSON": 1,
     }
-    assert [entry["key"] for entry in bad["unknown form"]["first"]] == ["bare", "barer"]
+    assert [entry["key"] for entry in bad["unknown format"]["first"]] == ["bare", "barer"]
     assert bad["wrong JSON"]["first"][0]["shard"] == str(shards[1])
-    assert "17 x 16 pixels" in bad["bad picture"]["first"][0]["message"]
+    assert "17 x 16 pixels" in bad["bad image"]["first"][0]["message"]
 
 
-def test_sizes_of_pictures_are_those_of_the_files(found: Inspection):
-    pictures = summary(found)["pictures"]
-    assert pictures["sizes"] == [[16, 16, 4], [16, 24, 1], [17, 16, 1], [24, 16, 1]]
-    assert (pictures["count"], pictures["codes"], pictures["unreadable"]) == (8, 0, 1)
-    assert pictures["different_sizes"] == 4
-    assert (pictures["width"]["min"], pictures["width"]["max"]) == (16, 24)
-    assert pictures["pixels"]["median"] == 256 and pictures["pixels"]["max"] == 384
+def test_sizes_of_images_are_those_of_the_files(found: Inspection):
+    images = summary(found)["images"]
+    assert images["sizes"] == [[16, 16, 4], [16, 24, 1], [17, 16, 1], [24, 16, 1]]
+    assert (images["count"], images["codes"], images["unreadable"]) == (8, 0, 1)
+    assert images["different_sizes"] == 4
+    assert (images["width"]["min"], images["width"]["max"]) == (16, 24)
+    assert images["pixels"]["median"] == 256 and images["pixels"]["max"] == 384
 
 
 def test_characters_are_those_of_the_texts(found: Inspection):
@@ -147,13 +147,13 @@ def test_tokens_are_those_of_the_sequences(
     vocabulary = tiny_model.vocabulary
     text = [int(vocabulary.is_text(one.ids).sum()) for one in made]
     # beside its codes and ends of rows: begin, two sizes, end
-    pictures = [sum(span.stop - span.start + 4 for span in one.pictures) for one in made]
+    images = [sum(span.stop - span.start + 4 for span in one.images) for one in made]
     assert found.text_n.tolist() == text
-    assert found.pictures_n.tolist() == pictures
+    assert found.images_n.tolist() == images
     assert found.positions_n.tolist() == [len(one) for one in made]
     tokens = summary(found)["tokens"]
     assert tokens["total"] == sum(len(one) for one in made)
-    assert tokens["markers"] == tokens["total"] - sum(text) - sum(pictures)
+    assert tokens["markers"] == tokens["total"] - sum(text) - sum(images)
     assert tokens["shares"]["text"] == sum(text) / tokens["total"]
     assert sum(tokens["shares"].values()) == pytest.approx(1)
 
@@ -167,48 +167,50 @@ def test_fill_of_rows_packed_and_padded(found: Inspection):
     assert rows["packed_over_padded"] == rows["packed_fill"] / rows["padded_fill"]
 
 
-def test_pieces_of_long_samples_are_documents(tmp_path: Path, ruler: Ruler):
+def test_pieces_of_long_samples_are_documents(tmp_path: Path, estimator: LengthEstimator):
     text = "a wall and a door\n" * 20
     large = {"png": png(80, 80), "json": fields(texts=["hi", None], images=[None, "png"])}
     path = write(tmp_path / "long.tar", {"a": {"txt": text.encode()}, "b": large})
-    found = inspect([path], ruler)
+    found = inspect([path], estimator)
     numbers = summary(found)
-    assert numbers["split"] == 1 and numbers["samples"] == 2
-    assert numbers["left_out"] == {"a picture longer than a row": 1}
+    assert numbers["cut"] == 1 and numbers["samples"] == 2
+    assert numbers["left_out"] == {"a image longer than a row": 1}
     assert numbers["positions"]["max"] <= ROW
     assert sum(found.characters) == len(text.strip()) + len("hi\n")
-    assert (found.text_n + found.pictures_n + 2 == found.positions_n).all()
+    assert (found.text_n + found.images_n + 2 == found.positions_n).all()
 
 
-def test_a_rule_measures_pictures_as_they_will_be_read(tmp_path: Path, tiny_model: Model):
+def test_a_rule_measures_images_as_they_will_be_read(tmp_path: Path, tiny_model: Model):
     path = write(tmp_path / "odd.tar", {"a": {"png": png(400, 100), "txt": b"wide"}})
-    found = inspect([path], Ruler(tiny_model.sequencer, ROW, PATCH, PictureRule(256, PATCH, 4.0)))
+    found = inspect(
+        [path], LengthEstimator(tiny_model.sequencer, ROW, PATCH, ImageRule(256, PATCH, 4.0))
+    )
     assert found.sizes == {(400, 100): 1}, "sizes are those of the files"
-    assert found.pictures_n.tolist() == [4 + (4 + 1)], "one row of four codes"
+    assert found.images_n.tolist() == [4 + (4 + 1)], "one row of four codes"
 
 
-def test_codes_are_counted_and_shown(tmp_path: Path, tiny_model: Model, ruler: Ruler):
-    encoder = PictureEncoder(tiny_model.tokenizer)
-    (picture,) = encoder([np.full((16, 16, 3), 200, np.uint8)])
-    content = codes.to_bytes(picture, tiny_model.tokenizer.num_codes)
+def test_codes_are_counted_and_shown(tmp_path: Path, tiny_model: Model, estimator: LengthEstimator):
+    encoder = ImageEncoder(tiny_model.tokenizer)
+    (image,) = encoder([np.full((16, 16, 3), 200, np.uint8)])
+    content = codes.to_bytes(image, tiny_model.tokenizer.num_codes)
     path = write(tmp_path / "c.tar", {"a": {"codes": content, "txt": b"a wall"}})
-    found = inspect([path], ruler)
+    found = inspect([path], estimator)
     assert found.codes == 1 and not found.sizes
     (sheet, *_) = write_views(found, tiny_model.tokenizer, tmp_path / "look", 4)
-    decoded = np.asarray(Image.open(sheet))
+    decoded = np.asarray(PILImage.open(sheet))
     assert (decoded < 250).all(axis=2).sum() >= 16 * 16 * 0.5
 
 
 # --- damage -------------------------------------------------------------------------------------
 
 
-def test_damaged_shards_are_told_of(tmp_path: Path, shards: list[Path], ruler: Ruler):
+def test_damaged_shards_are_told_of(tmp_path: Path, shards: list[Path], estimator: LengthEstimator):
     cut = tmp_path / "s" / "cut.tar"
     cut.write_bytes(shards[0].read_bytes()[:5000])
     (tmp_path / "s" / "nothing.tar").touch()
     (tmp_path / "s" / "text.tar").write_text("this is no tar at all" * 100)
     write(tmp_path / "s" / "hopeless.tar", {"x": {"json": b"["}, "y": {"json": b"["}})
-    found = inspect(sorted((tmp_path / "s").glob("*.tar")), ruler)
+    found = inspect(sorted((tmp_path / "s").glob("*.tar")), estimator)
     numbers = summary(found)
     assert numbers["documents"] > 6
     assert numbers["bad"][UNUSABLE]["count"] == 1
@@ -217,25 +219,27 @@ def test_damaged_shards_are_told_of(tmp_path: Path, shards: list[Path], ruler: R
     assert numbers["bad"]["damaged tar"]["count"] >= 2
 
 
-def test_a_whole_set_without_a_sound_sample(tmp_path: Path, tiny_model: Model, ruler: Ruler):
+def test_a_whole_set_without_a_sound_sample(
+    tmp_path: Path, tiny_model: Model, estimator: LengthEstimator
+):
     path = write(tmp_path / "bad.tar", {"x": {"json": b"["}})
-    found = inspect([path], ruler)
+    found = inspect([path], estimator)
     numbers = summary(found)
     assert numbers["documents"] == 0 and numbers["positions"] is None and numbers["rows"] is None
     assert numbers["bad"]["wrong JSON"]["count"] == 1
     for view in write_views(found, tiny_model.tokenizer, tmp_path / "look", 4):
-        assert Image.open(view).width == SIZE[0]
+        assert PILImage.open(view).width == SIZE[0]
     assert run(path).exit_code == 0
 
 
-def test_a_picture_that_is_damaged_behind_its_header_is_said_to_be(
-    tmp_path: Path, tiny_model: Model, ruler: Ruler
+def test_a_image_that_is_damaged_behind_its_header_is_said_to_be(
+    tmp_path: Path, tiny_model: Model, estimator: LengthEstimator
 ):
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     stream = io.BytesIO()
-    Image.fromarray(noise).save(stream, "PNG")
+    PILImage.fromarray(noise).save(stream, "PNG")
     path = write(tmp_path / "a.tar", {"a": {"png": stream.getvalue()[:300], "txt": b"a wall"}})
-    found = inspect([path], ruler)
+    found = inspect([path], estimator)
     assert found.sizes == {(16, 16): 1}
     (shown,) = documents(found, tiny_model.tokenizer, 4)
     name, instead, words = (part.text for part in shown.parts if isinstance(part, Text))
@@ -251,7 +255,7 @@ def test_an_empty_folder_is_an_error(tmp_path: Path):
 
 
 def test_the_table_and_the_json_agree(shards: list[Path]):
-    done = run(shards[0].parent, "--json", "--row-length", 256)
+    done = run(shards[0].parent, "--json", "--sequence-length", 256)
     assert done.exit_code == 0, done.output
     *table, last = done.stdout.splitlines()
     numbers = json.loads(last)
@@ -262,9 +266,12 @@ def test_the_table_and_the_json_agree(shards: list[Path]):
     for count in (numbers["tokens"]["total"], numbers["tokens"]["text"]):
         assert f"{count:,}" in words
     assert f"{numbers['rows']['packed']:,} of 256; {numbers['rows']['packed_fill']:.1%}" in words
-    assert all(f"{count} {form}" in words for form, count in numbers["forms"].items())
+    assert all(f"{count} {format}" in words for format, count in numbers["formats"].items())
     assert all(reason in words for reason in numbers["bad"])
-    assert numbers["settings"]["row_length"] == 256 and numbers["settings"]["area"] == 64 * 64
+    assert (
+        numbers["settings"]["sequence_length"] == 256
+        and numbers["settings"]["target_pixels"] == 64 * 64
+    )
 
 
 def test_nothing_of_a_shard_reaches_the_terminal_as_a_command(tmp_path: Path):
@@ -273,20 +280,20 @@ def test_nothing_of_a_shard_reaches_the_terminal_as_a_command(tmp_path: Path):
     assert done.exit_code == 0 and "\x1b" not in done.stdout and "[red]" in done.stdout
 
 
-def test_pictures_are_written(shards: list[Path], tmp_path: Path):
+def test_images_are_written(shards: list[Path], tmp_path: Path):
     folder = tmp_path / "look"
     done = run(shards[0].parent, "--output", folder, "--samples", 4)
     assert done.exit_code == 0, done.output
     assert sorted(path.name for path in folder.iterdir()) == sorted(VIEWS)
     for name in VIEWS:
-        image = Image.open(folder / name)
+        image = PILImage.open(folder / name)
         assert len(np.unique(np.asarray(image).reshape(-1, 3), axis=0)) > 2, f"{name} is blank"
         assert str(folder / name) in done.stdout.replace("\n", "")
-    sizes = {name: Image.open(folder / name).size for name in VIEWS}
-    assert sizes["positions.png"] == sizes["text_tokens.png"] == sizes["picture_sizes.png"] == SIZE
+    sizes = {name: PILImage.open(folder / name).size for name in VIEWS}
+    assert sizes["positions.png"] == sizes["text_tokens.png"] == sizes["image_sizes.png"] == SIZE
     assert sizes["samples.png"][0] == 6 * CELL_WIDTH
-    shown = np.asarray(Image.open(folder / "samples.png"))
-    assert (shown == (0, 90, 160)).all(axis=2).any(), "the pictures of the samples"
+    shown = np.asarray(PILImage.open(folder / "samples.png"))
+    assert (shown == (0, 90, 160)).all(axis=2).any(), "the images of the samples"
 
 
 def test_shown_samples_are_spread_over_all_shards(found: Inspection):

@@ -8,7 +8,7 @@ from unimodal.data.scenes.phrasings import STORIES
 from unimodal.data.scenes.reading import Unreadable, read_scene
 from unimodal.data.scenes.wording import caption_agrees, phrasings
 from unimodal.data.scenes.world import LARGE, has_held_out_pair
-from unimodal.document import Picture, Text
+from unimodal.document import Image, Text
 
 ONLY = dict.fromkeys(("draw", "ask", "describe", "edit", "story", "greet"), 0.0)
 
@@ -48,52 +48,52 @@ def test_only_what_the_assistant_says_has_full_weight():
             assert part.weight == expected
 
 
-def test_pictures_are_rendered_scenes_without_held_out_pairs():
-    num_pictures = 0
+def test_images_are_rendered_scenes_without_held_out_pairs():
+    num_images = 0
     for index in range(60):
         for part in conversation(4, index).parts:
-            if isinstance(part, Picture):
+            if isinstance(part, Image):
                 assert part.pixels.shape == (64, 64, 3) and part.pixels.dtype == np.uint8
                 read = read_scene(part.pixels)
                 assert not isinstance(read, Unreadable)
-                assert not has_held_out_pair(read.things)
-                num_pictures += 1
-    assert num_pictures > 60
+                assert not has_held_out_pair(read.objects)
+                num_images += 1
+    assert num_images > 60
 
 
-def test_captions_tell_the_picture():
+def test_captions_tell_the_image():
     for index in range(40):
-        picture, asked, told = conversation(5, index, mix=only("describe")).parts[:3]
-        if isinstance(asked, Picture):
-            picture = asked
-        assert caption_agrees(told.text, read_scene(picture.pixels)), told.text
+        image, asked, told = conversation(5, index, mix=only("describe")).parts[:3]
+        if isinstance(asked, Image):
+            image = asked
+        assert caption_agrees(told.text, read_scene(image.pixels)), told.text
 
 
-def test_a_picture_is_asked_about_in_several_turns():
-    mix = only("ask", least_questions=3, most_questions=5)
+def test_a_image_is_asked_about_in_several_turns():
+    mix = only("ask", least_questions=3, max_questions=5)
     counts = Counter()
     for index in range(100):
         parts = conversation(6, index, mix=mix).parts
         counts[sum(part.role == "assistant" for part in parts)] += 1
-        assert sum(isinstance(part, Picture) for part in parts) == 1
+        assert sum(isinstance(part, Image) for part in parts) == 1
         assert all(len(part.text.split()) == 1 for part in parts if part.role == "assistant")
     assert set(counts) == {3, 4, 5}
 
 
-def test_stories_have_as_many_pictures_as_told():
+def test_stories_have_as_many_images_as_told():
     for index in range(40):
         turns = conversation(7, index, mix=only("story")).turns()
         assert len(turns) == 2
         number = 2 if "two" in turns[0][1][0].text else 3
         kinds = [type(part) for part in turns[1][1]]
-        assert kinds == [Text, Picture] * number + [Text]
+        assert kinds == [Text, Image] * number + [Text]
 
 
 def test_further_turns_follow_as_often_as_the_mix_says():
     never = [len(conversation(8, k, mix=only("draw", follow=0.0)).turns()) for k in range(50)]
     assert set(never) == {2}
     always = [
-        len(conversation(8, k, mix=only("draw", follow=1.0, most_follows=3)).turns())
+        len(conversation(8, k, mix=only("draw", follow=1.0, max_follows=3)).turns())
         for k in range(100)
     ]
     assert max(always) == 8 and np.mean(always) > 6.5
@@ -104,7 +104,7 @@ def test_every_kind_comes_about_as_often_as_its_weight():
     for index in range(600):
         parts = conversation(9, index).parts
         is_story = sum(isinstance(p, Text) and p.role == "assistant" for p in parts[:5]) > 1
-        if isinstance(parts[0], Text) and isinstance(parts[1], Picture) and not is_story:
+        if isinstance(parts[0], Text) and isinstance(parts[1], Image) and not is_story:
             num_drawn_first += parts[1].role == "assistant"
     assert 0.36 < num_drawn_first / 600 < 0.48
 
@@ -120,7 +120,7 @@ def test_held_out_phrasings_do_not_occur():
         )
 
 
-def test_large_canvases_have_large_pictures():
+def test_large_canvases_have_large_images():
     for index in range(3):
         for part in conversation(11, index, LARGE, 128).parts:
             assert isinstance(part, Text) or part.pixels.shape == (128, 128, 3)

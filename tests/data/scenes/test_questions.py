@@ -6,10 +6,10 @@ import pytest
 from unimodal.data.scenes.phrasings import QUESTIONS
 from unimodal.data.scenes.questions import KINDS, Question, accept, ask, named, referents
 from unimodal.data.scenes.wording import NUMBERS, phrasings
-from unimodal.data.scenes.world import Background, Scene, Thing, generator, scene
+from unimodal.data.scenes.world import Background, Scene, SceneObject, generator, scene
 
-RED_CIRCLE = Thing("circle", "red", "small", 0.2, 0.5)
-BLUE_SQUARE = Thing("square", "blue", "large", 0.7, 0.5)
+RED_CIRCLE = SceneObject("circle", "red", "small", 0.2, 0.5)
+BLUE_SQUARE = SceneObject("square", "blue", "large", 0.7, 0.5)
 PAIR = Scene(Background("plain", "grey"), (RED_CIRCLE, BLUE_SQUARE))
 SYNONYMS = {"grey": "gray", "purple": "violet", "circle": "a ball", "left": "To the left."}
 
@@ -58,26 +58,26 @@ def test_texts_and_answers_go_together():
         assert not (is_mixed and question.answer == "yes"), question
 
 
-def test_descriptions_fit_exactly_one_thing():
+def test_descriptions_fit_exactly_one_object():
     rng = generator(3, 0, 11)
     for index in range(300):
         drawn = scene(10, index)
-        for thing in drawn.things:
+        for obj in drawn.objects:
             for without in ("", "colour", "shape", "size"):
-                claims = referents(drawn, thing, without)
+                claims = referents(drawn, obj, without)
                 for claim in claims:
-                    assert [t for t in drawn.things if claim.fits(t)] == [thing]
+                    assert [t for t in drawn.objects if claim.fits(t)] == [obj]
                     assert not without or getattr(claim, without) is None
-                assert (named(drawn, thing, rng, without) is None) == (not claims)
+                assert (named(drawn, obj, rng, without) is None) == (not claims)
 
 
-def test_things_that_nothing_tells_apart_are_not_asked_about():
-    twins = Scene(PAIR.background, (RED_CIRCLE, Thing("circle", "red", "small", 0.8, 0.2)))
+def test_objects_that_nothing_tells_apart_are_not_asked_about():
+    twins = Scene(PAIR.background, (RED_CIRCLE, SceneObject("circle", "red", "small", 0.8, 0.2)))
     for kind in ("colour", "shape", "size", "relation", "neighbour", "yesno", "comparison"):
         assert asked_of(twins, kind) == []
 
 
-def test_guessing_without_the_picture_gains_little():
+def test_guessing_without_the_image_gains_little():
     rates = {}
     for kind in KINDS:
         answers = Counter(question.answer for question in asked_about_many(kind, 1500))
@@ -91,7 +91,7 @@ def test_no_form_of_a_yes_no_question_gives_its_answer_away():
     answers = defaultdict(Counter)
     for kind in ("existence", "yesno", "comparison"):
         for question in asked_about_many(kind, 3000):
-            answers[question.form, question.phrasing][question.answer] += 1
+            answers[question.format, question.phrasing][question.answer] += 1
     for key, counts in answers.items():
         spread = 4 * 0.5 / counts.total() ** 0.5  # four standard errors of a fair coin
         assert abs(counts["yes"] / counts.total() - 0.5) < spread, (key, counts)
@@ -101,7 +101,7 @@ def test_phrasings_are_held_out_as_asked():
     for held_out in (True, False):
         for kind in KINDS:
             for question in asked_of(scene(11, 3), kind, 20, held_out=held_out):
-                assert question.phrasing in phrasings(QUESTIONS[question.form], held_out)
+                assert question.phrasing in phrasings(QUESTIONS[question.format], held_out)
 
 
 def test_both_spellings_occur():

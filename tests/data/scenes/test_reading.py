@@ -14,7 +14,7 @@ from unimodal.data.scenes.world import (
     SIZES,
     Background,
     Scene,
-    Thing,
+    SceneObject,
     coverage,
     moved,
     paint,
@@ -27,7 +27,7 @@ LOOKS = [(shape, size) for shape in SHAPES for size in SIZES]
 
 
 def alone(seed: int, shape: str = "circle", size: str = "medium") -> tuple[Scene, np.ndarray]:
-    """A scene of one thing and what it covers of each pixel, float (64, 64)."""
+    """A scene of one object and what it covers of each pixel, float (64, 64)."""
     rng = np.random.default_rng(seed)
     x, y = rng.uniform(0.3, 0.7, size=2)
     colour = list(COLOURS)[rng.integers(len(COLOURS))]
@@ -35,11 +35,11 @@ def alone(seed: int, shape: str = "circle", size: str = "medium") -> tuple[Scene
     cover_HW = np.zeros((64, 64), dtype=np.float32)
     cover_hw, rows, columns = coverage(shape, SIZES[size], x, y, 64)
     cover_HW[rows, columns] = cover_hw
-    return Scene(background, (Thing(shape, colour, size, x, y),)), cover_HW
+    return Scene(background, (SceneObject(shape, colour, size, x, y),)), cover_HW
 
 
-def painted(background: Background, cover_HW: np.ndarray, colour: str | tuple) -> np.ndarray:
-    """A picture of 64 pixels: a background and, where covered, a colour."""
+def decoded(background: Background, cover_HW: np.ndarray, colour: str | tuple) -> np.ndarray:
+    """A image of 64 pixels: a background and, where covered, a colour."""
     ground_HW3 = paint(background, 64)
     rgb_3 = np.array(COLOURS[colour] if isinstance(colour, str) else colour)
     mixed_HW3 = ground_HW3 + cover_HW[:, :, None] * (rgb_3 - ground_HW3)
@@ -113,16 +113,16 @@ def test_reads_the_background_alone() -> None:
 
 
 def test_no_shape_is_read_when_half_erased() -> None:
-    """Half a thing is never the whole; half a triangle may be a smaller triangle."""
+    """Half a object is never the whole; half a triangle may be a smaller triangle."""
     num_read = 0
     for seed in range(120):
         shape, size = LOOKS[seed % len(LOOKS)]
         truth, cover_HW = alone(seed, shape, size)
         left_HW = cut(cover_HW, 0.5, angle=0.7 * seed)
-        found = read_scene(painted(truth.background, left_HW, truth.things[0].colour))
+        found = read_scene(decoded(truth.background, left_HW, truth.objects[0].colour))
         if isinstance(found, Scene):
             num_read += 1
-            assert (found.things[0].shape, found.things[0].size) != (shape, size)
+            assert (found.objects[0].shape, found.objects[0].size) != (shape, size)
     assert num_read <= 6
 
 
@@ -132,8 +132,8 @@ def test_few_shapes_are_read_with_a_part_erased(part: float) -> None:
     for seed in range(120):
         truth, cover_HW = alone(seed, *LOOKS[seed % len(LOOKS)])
         left_HW = cut(cover_HW, part, angle=0.7 * seed)
-        picture = painted(truth.background, left_HW, truth.things[0].colour)
-        num_read += isinstance(read_scene(picture), Scene)
+        image = decoded(truth.background, left_HW, truth.objects[0].colour)
+        num_read += isinstance(read_scene(image), Scene)
     assert num_read <= 6
 
 
@@ -141,23 +141,23 @@ def test_few_shapes_are_read_with_a_part_erased(part: float) -> None:
 def test_other_colours_are_unreadable(rgb: tuple[int, int, int]) -> None:
     for shape in SHAPES:
         _, cover_HW = alone(7, shape)
-        found = read_scene(painted(GREY, cover_HW, rgb))
+        found = read_scene(decoded(GREY, cover_HW, rgb))
         assert isinstance(found, Unreadable), found
 
 
-def test_two_colours_in_one_thing_are_unreadable() -> None:
+def test_two_colours_in_one_object_are_unreadable() -> None:
     for seed, shape in enumerate(SHAPES):
         truth, cover_HW = alone(seed, shape)
-        middle = round(truth.things[0].x * 64)
-        picture = painted(GREY, cover_HW, "red")
-        picture[:, :middle] = painted(GREY, cover_HW, "blue")[:, :middle]
-        assert isinstance(read_scene(picture), Unreadable)
+        middle = round(truth.objects[0].x * 64)
+        image = decoded(GREY, cover_HW, "red")
+        image[:, :middle] = decoded(GREY, cover_HW, "blue")[:, :middle]
+        assert isinstance(read_scene(image), Unreadable)
 
 
-def test_faded_things_are_unreadable() -> None:
+def test_faded_objects_are_unreadable() -> None:
     for seed, shape in enumerate(SHAPES):
         _, cover_HW = alone(seed, shape)
-        assert isinstance(read_scene(painted(GREY, 0.5 * cover_HW, "blue")), Unreadable)
+        assert isinstance(read_scene(decoded(GREY, 0.5 * cover_HW, "blue")), Unreadable)
 
 
 def test_other_shapes_are_unreadable() -> None:
@@ -167,19 +167,19 @@ def test_other_shapes_are_unreadable() -> None:
     angles = np.arange(6) * np.pi / 3
     hexagon_HW = np.max([x * np.cos(a) + y * np.sin(a) for a in angles], axis=0) - 9
     for outline_HW in (ellipse_HW, hexagon_HW):
-        found = read_scene(painted(GREY, np.clip(0.5 - outline_HW, 0, 1), "green"))
+        found = read_scene(decoded(GREY, np.clip(0.5 - outline_HW, 0, 1), "green"))
         assert isinstance(found, Unreadable), found
     _, cover_HW = alone(3, "heart")
-    assert isinstance(read_scene(painted(GREY, cover_HW[::-1], "red")), Unreadable)
+    assert isinstance(read_scene(decoded(GREY, cover_HW[::-1], "red")), Unreadable)
 
 
-def test_merged_things_are_unreadable() -> None:
+def test_merged_objects_are_unreadable() -> None:
     for seed, (shape, size) in enumerate(LOOKS):
         truth, _ = alone(seed, shape, size)
-        first = truth.things[0]
+        first = truth.objects[0]
         second = moved(first, first.x + 0.7 * first.width, first.y)
-        picture = render(Scene(truth.background, (first, second)))
-        assert isinstance(read_scene(picture), Unreadable)
+        image = render(Scene(truth.background, (first, second)))
+        assert isinstance(read_scene(image), Unreadable)
 
 
 def test_noise_and_stains_are_unreadable() -> None:
@@ -199,24 +199,24 @@ def test_sizes_out_of_range_are_unreadable_and_other_types_refused() -> None:
 
 
 def test_same_scene_ignores_order_and_sees_every_difference() -> None:
-    truth = next(s for s in (scene(107, k, LARGE) for k in range(99)) if len(s.things) == 4)
-    assert same_scene(truth, replace(truth, things=truth.things[::-1]))
-    assert not same_scene(truth, replace(truth, things=truth.things[1:]))
-    assert not same_scene(truth, replace(truth, things=truth.things + truth.things[:1]))
+    truth = next(s for s in (scene(107, k, LARGE) for k in range(99)) if len(s.objects) == 4)
+    assert same_scene(truth, replace(truth, objects=truth.objects[::-1]))
+    assert not same_scene(truth, replace(truth, objects=truth.objects[1:]))
+    assert not same_scene(truth, replace(truth, objects=truth.objects + truth.objects[:1]))
     assert not same_scene(truth, replace(truth, background=Background("plain", "grey", "sky")))
-    first, *rest = truth.things
+    first, *rest = truth.objects
     for other in (
         replace(first, shape=next(s for s in SHAPES if s != first.shape)),
         replace(first, colour=next(c for c in COLOURS if c != first.colour)),
         replace(first, size=next(s for s in SIZES if s != first.size)),
     ):
-        assert not same_scene(truth, replace(truth, things=(other, *rest)))
+        assert not same_scene(truth, replace(truth, objects=(other, *rest)))
 
 
-def test_same_scene_pairs_things_within_the_tolerance() -> None:
-    """Two like things, each near both others: only one assignment works."""
+def test_same_scene_pairs_objects_within_the_tolerance() -> None:
+    """Two like objects, each near both others: only one assignment works."""
     a, b = (
-        Scene(GREY, tuple(Thing("star", "red", "small", x, 0.5) for x in places))
+        Scene(GREY, tuple(SceneObject("star", "red", "small", x, 0.5) for x in places))
         for places in [(0.50, 0.53), (0.52, 0.48)]
     )
     assert same_scene(a, b, tolerance_px=1.5, canvas=64)
@@ -235,7 +235,7 @@ def test_label_matches_a_flood_fill() -> None:
 
 
 def parts(labels_HW: np.ndarray) -> set[frozenset]:
-    """The components of a label picture as sets of flat places."""
+    """The components of a label image as sets of flat places."""
     names = range(1, labels_HW.max() + 1)
     return {frozenset(np.flatnonzero(labels_HW == name).tolist()) for name in names}
 

@@ -25,7 +25,7 @@ from unimodal.data.scenes.world import (
     SHAPES,
     Background,
     Scene,
-    Thing,
+    SceneObject,
     fits,
     generator,
     has_held_out_pair,
@@ -47,10 +47,10 @@ def test_what_is_granted_is_what_was_wanted_and_nothing_more(task):
     for wanted in made(task, 150):
         drawn = granted(wanted, rng, seen_only=True)
         assert grants(wanted, drawn), wanted
-        assert len(drawn.things) == sum(claim.count for claim in wanted.claims)
-        assert not has_held_out_pair(drawn.things)
-        for thing in drawn.things:
-            assert fits(thing, [other for other in drawn.things if other is not thing])
+        assert len(drawn.objects) == sum(claim.count for claim in wanted.claims)
+        assert not has_held_out_pair(drawn.objects)
+        for obj in drawn.objects:
+            assert fits(obj, [other for other in drawn.objects if other is not obj])
 
 
 @pytest.mark.parametrize("task", ["two objects", "several", "attribute binding", "colours"])
@@ -79,10 +79,13 @@ def test_requests_are_uniform_over_what_they_name():
 @pytest.mark.parametrize("pairs", [True, False])
 def test_pairs_of_looks_are_held_out_as_asked(task, pairs):
     for wanted in made(task, 200, pairs=pairs):
-        looks = [(claim.shape, claim.colour) for claim in wanted.claims]
-        if looks[0][1] is not None:
-            assert is_held_out(*looks) == pairs
-            assert looks[0][0] != looks[1][0] and looks[0][1] != looks[1][1]
+        attribute_sets = [(claim.shape, claim.colour) for claim in wanted.claims]
+        if attribute_sets[0][1] is not None:
+            assert is_held_out(*attribute_sets) == pairs
+            assert (
+                attribute_sets[0][0] != attribute_sets[1][0]
+                and attribute_sets[0][1] != attribute_sets[1][1]
+            )
 
 
 def test_phrasings_are_held_out_as_asked():
@@ -100,7 +103,7 @@ def test_a_held_out_pair_cannot_be_granted_to_training():
 
 def test_impossible_requests_are_refused(monkeypatch):
     many = Request("counting", (Claim(7, None, None, "star"),), None, None, "seven stars", 0)
-    with pytest.raises(ValueError, match="more than 6 things"):
+    with pytest.raises(ValueError, match="more than 6 objects"):
         granted(many, generator(1, 1), LARGE)
     monkeypatch.setattr(requests, "NUM_LAYOUTS", 3)
     large = Request("counting", (Claim(6, "large", None, "star"),), None, None, "6 large stars", 0)
@@ -111,8 +114,8 @@ def test_impossible_requests_are_refused(monkeypatch):
 
 
 def test_relations_follow_the_rule_of_positions():
-    first = Thing("circle", "red", "small", 0.2, 0.5)
-    second = Thing("square", "blue", "small", 0.8, 0.5)
+    first = SceneObject("circle", "red", "small", 0.2, 0.5)
+    second = SceneObject("square", "blue", "small", 0.8, 0.5)
     assert relations(first, second) == {"left of"} and stands(first, second) == "left of"
     assert relations(second, first) == {"right of"} and stands(second, first) == "right of"
     above = replace(second, x=0.2, y=0.9)
@@ -123,17 +126,17 @@ def test_relations_follow_the_rule_of_positions():
 
 def test_plain_relations_are_relations_and_turn_round():
     for index in range(500):
-        things = scene(8, index).things
-        for a in things:
-            for b in things:
+        objects = scene(8, index).objects
+        for a in objects:
+            for b in objects:
                 if a is not b and (relation := stands(a, b)) is not None:
                     assert relation in relations(a, b)
                     assert stands(b, a) == OPPOSITE[relation]
 
 
 def test_verdicts_by_hand():
-    circle = Thing("circle", "red", "small", 0.2, 0.2)
-    square = Thing("square", "blue", "small", 0.8, 0.3)
+    circle = SceneObject("circle", "red", "small", 0.2, 0.2)
+    square = SceneObject("square", "blue", "small", 0.8, 0.3)
     drawn = Scene(GREY, (circle, square))
     red, blue = Claim(1, None, "red", "circle"), Claim(1, None, "blue", "square")
     binding = Request("attribute binding", (red, blue), None, None, "", 0)
@@ -147,4 +150,4 @@ def test_verdicts_by_hand():
     assert not grants(one, Scene(GREY, (circle, replace(circle, x=0.8))))
     ground = Request("background", (red,), None, Background("plain", "mint"), "", 0)
     assert not grants(ground, drawn)
-    assert grants(ground, Scene(Background("plain", "mint"), drawn.things))
+    assert grants(ground, Scene(Background("plain", "mint"), drawn.objects))

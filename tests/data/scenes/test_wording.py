@@ -18,11 +18,19 @@ from unimodal.data.scenes.wording import (
     read_caption,
     read_parts,
 )
-from unimodal.data.scenes.world import LARGE, SMALL, Background, Scene, Thing, generator, scene
+from unimodal.data.scenes.world import (
+    LARGE,
+    SMALL,
+    Background,
+    Scene,
+    SceneObject,
+    generator,
+    scene,
+)
 
 GREY = Background("plain", "grey")
-RED_CIRCLE = Thing("circle", "red", "small", 0.2, 0.2)
-BLUE_SQUARE = Thing("square", "blue", "large", 0.7, 0.7)
+RED_CIRCLE = SceneObject("circle", "red", "small", 0.2, 0.2)
+BLUE_SQUARE = SceneObject("square", "blue", "large", 0.7, 0.7)
 PAIR = Scene(GREY, (RED_CIRCLE, BLUE_SQUARE))
 
 
@@ -41,7 +49,7 @@ def test_every_phrasing_of_a_caption_is_read_back_as_the_scene(world, count):
         text = caption(drawn, rng, index=index % len(CAPTIONS))
         claims = read_caption(text)
         assert claims is not None, text
-        assert agrees(claims, drawn.things), text
+        assert agrees(claims, drawn.objects), text
         assert caption_agrees(text, drawn), text
 
 
@@ -51,16 +59,16 @@ def test_a_caption_of_one_scene_does_not_agree_with_another():
     for index in range(500):
         drawn, other = scene(4, index), scene(5, index)
         fooled += caption_agrees(caption(drawn, rng), other)
-    assert fooled <= 2  # one thing, of the same look by chance (1 in 4 * 4 * 80)
+    assert fooled <= 2  # one object, of the same look by chance (1 in 4 * 4 * 80)
 
 
 def test_one_wrong_attribute_is_noticed():
     rng = generator(3, 0, 7)
     for index in range(300):
         drawn = scene(6, index)
-        thing = drawn.things[0]
-        changed = replace(thing, colour="red" if thing.colour != "red" else "blue")
-        altered = Scene(drawn.background, (changed, *drawn.things[1:]))
+        obj = drawn.objects[0]
+        changed = replace(obj, colour="red" if obj.colour != "red" else "blue")
+        altered = Scene(drawn.background, (changed, *drawn.objects[1:]))
         text = caption(altered, rng)
         assert not caption_agrees(text, drawn), text
 
@@ -72,11 +80,11 @@ def test_sizes_places_and_backgrounds_that_are_told_must_be_so():
     assert not caption_agrees("a red circle in the top right and a blue square", PAIR)
     assert caption_agrees("a red circle and a blue square on a grey background", PAIR)
     assert not caption_agrees("a red circle and a blue square on a mint background", PAIR)
-    striped = Scene(Background("striped", "sky", "mint", "vertical"), PAIR.things)
+    striped = Scene(Background("striped", "sky", "mint", "vertical"), PAIR.objects)
     text = "a red circle and a blue square on a vertically striped mint and sky background"
     assert caption_agrees(text, striped)
     assert not caption_agrees(text.replace("vertical", "horizontal"), striped)
-    graded = Scene(Background("graded", "sky", "mint", "vertical"), PAIR.things)
+    graded = Scene(Background("graded", "sky", "mint", "vertical"), PAIR.objects)
     assert not caption_agrees("A red dot and a blue box on a graded mint to sky background", graded)
 
 
@@ -110,7 +118,7 @@ def test_synonyms_plurals_and_digits_are_read():
         "a red circle on a background",
         "a red circle on a graded sky and mint background",
         "zero red circles",
-        "{things}",
+        "{objects}",
         "# and #",
         "a red circles and a blue square there are",
     ],
@@ -121,20 +129,20 @@ def test_what_is_no_caption_is_not_read(text):
     assert not caption_agrees(text, PAIR)
 
 
-def test_agreement_counts_every_thing_once():
+def test_agreement_counts_every_object_once():
     circle, two = Claim(1, None, "red", "circle"), Claim(2, None, "red", "circle")
     square = Claim(1, None, "blue", "square")
-    assert agrees((circle, square), PAIR.things)
-    assert not agrees((circle,), PAIR.things)
-    assert not agrees((two,), PAIR.things)
-    assert not agrees((circle, circle), PAIR.things)
-    assert covers((circle,), PAIR.things)
-    assert not covers((two,), PAIR.things)
-    # A vague claim must not take the only thing that an exact one can have.
-    assert agrees((Claim(1, None, None, None), circle), PAIR.things)
+    assert agrees((circle, square), PAIR.objects)
+    assert not agrees((circle,), PAIR.objects)
+    assert not agrees((two,), PAIR.objects)
+    assert not agrees((circle, circle), PAIR.objects)
+    assert covers((circle,), PAIR.objects)
+    assert not covers((two,), PAIR.objects)
+    # A vague claim must not take the only object that an exact one can have.
+    assert agrees((Claim(1, None, None, None), circle), PAIR.objects)
 
 
-def test_claims_group_equal_things():
+def test_claims_group_equal_objects():
     twins = Scene(GREY, (RED_CIRCLE, replace(RED_CIRCLE, x=0.7, y=0.6)))
     assert claims_of(twins) == (Claim(2, None, "red", "circle"),)
     assert len(claims_of(twins, placed=True)) == 2

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from unimodal import load
 from unimodal.bundle import DEFAULT, Model, read_parts
 from unimodal.command import main
-from unimodal.document import Document, Picture, Text
+from unimodal.document import Document, Image, Text
 from unimodal.generation import generate
 from unimodal.hub.export import export, restore, spelling
 from unimodal.hub.grow import grow
@@ -72,13 +72,13 @@ def theirs(exported):
 
 @torch.inference_mode()
 def test_logits_are_the_same(model, theirs):
-    picture = Picture(
+    drawn = Image(
         codes=torch.arange(model.grid.size).numpy(),
         grid=model.grid,
         tokenizer_hash=model.sequencer.tokenizer_hash,
         role="assistant",
     )
-    document = Document((Text("draw a red star", role="user"), picture))
+    document = Document((Text("draw a red star", role="user"), drawn))
     real_BT = torch.from_numpy(model.sequencer.sequence(document).ids)[None]
     generator = torch.Generator().manual_seed(0)
     random_BT = torch.randint(0, model.vocabulary.size, (2, 200), generator=generator)

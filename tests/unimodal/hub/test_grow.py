@@ -28,7 +28,7 @@ from unimodal.hub.new_rows import SHRINK, Statistics, code_rows, gaussian_rows
 from unimodal.tensors import weight_files
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
-from unimodal.vocabulary import CONTROL
+from unimodal.vocabulary import SPECIAL_TOKENS
 
 GROWTH = Growth(grid=Grid(3, 2))
 NUM_OLD = checkpoints.NUM_ROWS
@@ -65,7 +65,7 @@ def test_old_logits_are_the_same_bits(family, tied, rows, image, tmp_path):
     positions_BT = torch.arange(50).expand(2, 50)
     with torch.inference_mode():
         whole = logits(after, ids_BT)
-        assert whole.shape[-1] == NUM_OLD + len(CONTROL) + 64
+        assert whole.shape[-1] == NUM_OLD + len(SPECIAL_TOKENS) + 64
         torch.testing.assert_close(whole[..., :NUM_OLD], logits(before, ids_BT), rtol=0, atol=1e-6)
         hidden = [model(model.embed(ids_BT), positions_BT, attend()) for model in (before, after)]
         assert torch.equal(*hidden)
@@ -157,15 +157,15 @@ def test_rows_of_codes_have_the_old_mean_and_spread_and_are_alike_for_like_codes
     for name in names:
         mean, covariance = oracle(before[name], text.spelled)
         rows = after[name].double().numpy()
-        codes = rows[NUM_OLD + len(CONTROL) :]
+        codes = rows[NUM_OLD + len(SPECIAL_TOKENS) :]
         np.testing.assert_allclose(codes.mean(0), mean, atol=1e-6)
         np.testing.assert_allclose(codes.std(0), np.sqrt(covariance.diagonal()), rtol=1e-5)
         plain = code_rows(tiny_model.tokenizer, codes.shape[1], 0, 1.0).double().numpy()
         for k in range(codes.shape[1]):  # the same numbers, moved and scaled channel by channel
             assert np.corrcoef(plain[:, k], codes[:, k])[0, 1] == pytest.approx(1, abs=1e-6)
-        control = rows[NUM_OLD : NUM_OLD + len(CONTROL)]
-        np.testing.assert_allclose(control, np.tile(mean, (len(CONTROL), 1)), atol=0.01)
-        assert len(np.unique(rows[NUM_OLD:], axis=0)) == len(CONTROL) + 64
+        control = rows[NUM_OLD : NUM_OLD + len(SPECIAL_TOKENS)]
+        np.testing.assert_allclose(control, np.tile(mean, (len(SPECIAL_TOKENS), 1)), atol=0.01)
+        assert len(np.unique(rows[NUM_OLD:], axis=0)) == len(SPECIAL_TOKENS) + 64
     if not tied:
         assert not torch.equal(*(after[name][NUM_OLD:] for name in names))
 
@@ -190,7 +190,7 @@ def test_a_grown_model_talks_and_draws_and_never_says_a_mark(kind, image, tmp_pa
     allowed = Grammar(model.vocabulary, [model.grid], model.text.spelled).text("turn_end").allowed
     assert np.array_equal(allowed[:NUM_OLD], model.text.spelled)
     assert not allowed[list(model.text.marks)].any()
-    (drawn,) = generate(model, [Document((said,))], sampling, force="picture")
+    (drawn,) = generate(model, [Document((said,))], sampling, force="image")
     assert drawn[0].grid == Grid(3, 2)
 
 
@@ -228,8 +228,8 @@ def test_the_command(tokenizer, tmp_path):
     [
         (("--grid", "8"), "grid '8': rows and columns, as in 16x16"),
         (("--grid", "8x65"), "grid 8x65: sides from 1 to 64"),
-        (("--grid", "16x16"), "context 256: a picture and some text take 308 positions"),
-        (("--context", "40", "--grid", "3x2"), "context 40: a picture and some text take 45"),
+        (("--grid", "16x16"), "context 256: a image and some text take 308 positions"),
+        (("--context", "40", "--grid", "3x2"), "context 40: a image and some text take 45"),
         (("--context", "300", "--grid", "3x2"), "context 300: the checkpoint is meant for 256"),
     ],
 )

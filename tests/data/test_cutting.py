@@ -1,4 +1,4 @@
-"""Over-long documents: pieces cover everything in order, fit a row, and cut no picture."""
+"""Over-long documents: pieces cover everything in order, fit a row, and cut no image."""
 
 from dataclasses import replace
 
@@ -6,19 +6,19 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unimodal.data.splitting import WHOLE, Cut, piece, split
-from unimodal.document import Document, Picture, Text
+from unimodal.data.cutting import WHOLE, Cut, cut_document, piece
+from unimodal.document import Document, Image, Text
 from unimodal.tokenizer.grid import Grid
 
 WORDS = st.text(st.sampled_from("ab \né\t"), max_size=60)
 TEXTS = st.builds(Text, WORDS)
-PICTURES = st.integers(1, 30).map(
-    lambda n: Picture(codes=np.full(n, n), grid=Grid(1, n), tokenizer_hash="x")
+IMAGES = st.integers(1, 30).map(
+    lambda n: Image(codes=np.full(n, n), grid=Grid(1, n), tokenizer_hash="x")
 )
 
 
-def length(part: Text | Picture) -> int:
-    """A byte is a position; a picture takes its codes and two more."""
+def length(part: Text | Image) -> int:
+    """A byte is a position; a image takes its codes and two more."""
     return len(part.text.encode()) if isinstance(part, Text) else part.grid.size + 2
 
 
@@ -27,36 +27,36 @@ def total(document: Document) -> int:
 
 
 def flat(parts) -> list:
-    """Characters and pictures in order."""
+    """Characters and images in order."""
     return [
         one for part in parts for one in (part.text if isinstance(part, Text) else [id(part.codes)])
     ]
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(st.lists(TEXTS | PICTURES, min_size=1, max_size=8), st.integers(10, 40))
-def test_pieces_of_a_page_are_the_page(parts: list, row_length: int) -> None:
+@given(st.lists(TEXTS | IMAGES, min_size=1, max_size=8), st.integers(10, 40))
+def test_pieces_of_a_page_are_the_page(parts: list, sequence_length: int) -> None:
     document = Document(tuple(parts))
-    found = split(document, length, row_length)
+    found = cut_document(document, length, sequence_length)
     pieces = [piece(document, cut) for cut in found.cuts]
-    assert all(total(one) <= row_length for one in pieces)
-    kept = [part for part in parts if isinstance(part, Text) or length(part) + 2 <= row_length]
+    assert all(total(one) <= sequence_length for one in pieces)
+    kept = [part for part in parts if isinstance(part, Text) or length(part) + 2 <= sequence_length]
     assert [one for each in pieces for one in flat(each.parts)] == flat(kept)
     assert len(found.left_out) == len(parts) - len(kept)
-    assert all("a picture of" in words for words in found.left_out)
+    assert all("a image of" in words for words in found.left_out)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["system", "user", "assistant"]), TEXTS | PICTURES), min_size=1,
+        st.tuples(st.sampled_from(["system", "user", "assistant"]), TEXTS | IMAGES), min_size=1,
         max_size=8,
     ),
     st.integers(12, 60),
 )  # fmt: skip
-def test_conversations_are_cut_before_a_user_alone(turns: list, row_length: int) -> None:
+def test_conversations_are_cut_before_a_user_alone(turns: list, sequence_length: int) -> None:
     document = Document(tuple(replace(part, role=role) for role, part in turns))
-    found = split(document, length, row_length)
+    found = cut_document(document, length, sequence_length)
     cut_before = 0
     for cut in found.cuts:
         assert (cut.begin_char, cut.end_char) == (0, 0) and cut.begin_part >= cut_before
@@ -65,7 +65,7 @@ def test_conversations_are_cut_before_a_user_alone(turns: list, row_length: int)
         assert cut.end_part == len(turns) or document.parts[cut.end_part].role == "user"
         one = piece(document, cut)
         markers = 2 * len([role for role, _ in one.turns()])
-        assert total(one) + markers <= row_length
+        assert total(one) + markers <= sequence_length
     if not found.left_out:
         pieces = [piece(document, cut) for cut in found.cuts]
         assert [one for each in pieces for one in flat(each.parts)] == flat(document.parts)
@@ -74,7 +74,7 @@ def test_conversations_are_cut_before_a_user_alone(turns: list, row_length: int)
 def test_a_long_text_is_cut_at_lines_then_words_then_anywhere() -> None:
     def texts(text: str) -> list[str]:
         document = Document((Text(text),))
-        cuts = split(document, length, 12).cuts
+        cuts = cut_document(document, length, 12).cuts
         return ["".join(part.text for part in piece(document, cut).parts) for cut in cuts]
 
     assert texts("one\ntwo\nthree\nfour") == ["one\ntwo\n", "three\nfour"]
@@ -84,7 +84,7 @@ def test_a_long_text_is_cut_at_lines_then_words_then_anywhere() -> None:
 
 def test_paragraphs_stay_whole_where_they_fit() -> None:
     parts = tuple(Text(word) for word in ("aaaa", "bbbb", "cccc", "dddddddddd", "e"))
-    cuts = split(Document(parts), length, 12).cuts
+    cuts = cut_document(Document(parts), length, 12).cuts
     assert [(cut.begin_part, cut.end_part) for cut in cuts] == [(0, 2), (2, 3), (3, 4), (4, 5)]
 
 

@@ -1,14 +1,14 @@
 """Over-long documents in pieces that each fit a row.
 
-In: a Document whose pictures have grids, and the row length. Out: `Cut`s, from place to place of
+In: a Document whose images have grids, and the row length. Out: `Cut`s, from place to place of
 the document; `piece` makes the Document of one. Pieces cover the document in its order, and none
 is longer than a row.
 
 1. A document is cut between its parts; a conversation only before a user's turn, so that no answer
    loses its question. Only its first piece has the system's words.
 2. A text that alone is longer than a row is cut inside: after a line's end, else before a space,
-   else anywhere. A picture is never cut.
-3. What fits no row even so, a picture or an exchange of turns, is left out and counted.
+   else anywhere. A image is never cut.
+3. What fits no row even so, a image or an exchange of turns, is left out and counted.
 """
 
 import re
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from unimodal.document import Document, Part, Picture, Text
+from unimodal.document import Document, Image, Part, Text
 
 ENDS = 2  # positions of a document's begin and end
 LINES, WORDS = re.compile(r"[^\n]*\n|[^\n]+"), re.compile(r"\s*\S+|\s+")
@@ -37,7 +37,7 @@ WHOLE = Cut()  # no piece: the whole document
 
 
 @dataclass(frozen=True)
-class Split:
+class Cuts:
     """What an over-long document came to."""
 
     cuts: tuple[Cut, ...]
@@ -45,14 +45,14 @@ class Split:
     """For each thing that fits no row, what it is."""
 
 
-def split(document: Document, length: Callable[[Part], int], row_length: int) -> Split:
-    """Cut a document into pieces of at most `row_length` positions.
+def cut_document(document: Document, length: Callable[[Part], int], sequence_length: int) -> Cuts:
+    """Cut a document into pieces of at most `sequence_length` positions.
 
     `length` gives the positions of a part alone. A piece is as long as the next whole unit allows.
     """
     cuts: list[Cut] = []
     left_out: list[str] = []
-    room = row_length - ENDS
+    room = sequence_length - ENDS
     piece: list[Cut] = []  # units that go into the piece at hand
     used = 0
     for unit, size in _units(document, length, room):
@@ -64,7 +64,7 @@ def split(document: Document, length: Callable[[Part], int], row_length: int) ->
         if size <= room:
             piece.append(unit)
             used += size
-    return Split(tuple(cuts + _joined(piece)), tuple(left_out))
+    return Cuts(tuple(cuts + _joined(piece)), tuple(left_out))
 
 
 def piece(document: Document, cut: Cut) -> Document:
@@ -106,7 +106,7 @@ def _units(
         return
     for number, part in enumerate(document.parts):
         size = length(part)
-        if size <= room or isinstance(part, Picture):
+        if size <= room or isinstance(part, Image):
             yield Cut(number, 0, number + 1, 0), size
             continue
         for begin, end, fragment_size in _fragments(part, length, room):
@@ -180,4 +180,4 @@ def _stops(text: str, room: int, length: Callable[[str], int]) -> Iterator[tuple
 def _named(document: Document, unit: Cut) -> str:
     if unit.end_part - unit.begin_part > 1 or document.parts[unit.begin_part].role is not None:
         return "an exchange"
-    return "a picture" if isinstance(document.parts[unit.begin_part], Picture) else "a text"
+    return "a image" if isinstance(document.parts[unit.begin_part], Image) else "a text"
