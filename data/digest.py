@@ -32,7 +32,7 @@ from .loader import Loader, LoaderConfig
 from .rows import Encode, ImageEncoder
 from .sizes import of_canvas
 from .sources import SourceConfig
-from .windows import GROUP, Planner, State, rows
+from .windows import GROUP, LoaderState, Planner, rows
 
 ARRAYS = {"ids": "<i8", "labels": "<i8", "weights": "<f4", "doc": "<i4", "block": "<i4",
           "private": "u1", "positions": "<i8"}  # fmt: skip
@@ -137,7 +137,7 @@ def rows_bytes(feed: Feed, world_size: int, first: int = 0) -> Generator[bytes, 
             yield row_bytes(next(rank), map(loader.rows.varied, places))
 
 
-def state_at(planner: Planner, row: int) -> State:
+def state_at(planner: Planner, row: int) -> LoaderState:
     """Where row `row` of the run begins, found by planning alone."""
     state = planner.begin()
     while row >= planner.window_rows:

@@ -65,7 +65,7 @@ class EncodeConfig:
 
 
 @dataclass(frozen=True)
-class Note:
+class EncodedShard:
     """A finished shard: what it was made of, and what became of it."""
 
     source: str
@@ -85,8 +85,8 @@ def encode_shards(
     config: EncodeConfig,
     workers: int = 1,
     bad_share: float = 0.01,
-) -> Iterator[Note]:
-    """Make the code shards of these shards; yields the Note of each in order, finished ones' too.
+) -> Iterator[EncodedShard]:
+    """Make the code shards of these shards; yields the EncodedShard of each in order, finished ones' too.
 
     ShardError before any work when the folder holds shards of other sources, and in the course of
     it when more than `bad_share` of the samples cannot be encoded.
@@ -111,11 +111,11 @@ def encode_shards(
     quarantine.settle(samples)
 
 
-def _finished(output: Path, number: int, source: Path) -> Note | None:
+def _finished(output: Path, number: int, source: Path) -> EncodedShard | None:
     """The note of a finished shard; ShardError when it was made of another source."""
     path = output / shard_name(number)
     try:
-        note = Note(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+        note = EncodedShard(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):  # none, or a damaged one: the shard is made again
         return None
     if note.source != file_hash(source):
@@ -126,7 +126,9 @@ def _finished(output: Path, number: int, source: Path) -> Note | None:
     return note if path.exists() or len(note.bad) == note.samples else None
 
 
-def _encode_shard(paths: Sequence[Path], output: Path, config: EncodeConfig, number: int) -> Note:
+def _encode_shard(
+    paths: Sequence[Path], output: Path, config: EncodeConfig, number: int
+) -> EncodedShard:
     """Make one shard in the folder, and its note."""
     faults: list[Fault] = []
     shard = Shard(paths[number], faults)
@@ -139,7 +141,7 @@ def _encode_shard(paths: Sequence[Path], output: Path, config: EncodeConfig, num
         {"key": fault.key or "", "reason": "damaged tar", "message": fault.message}
         for fault in faults
     ]
-    note = Note(
+    note = EncodedShard(
         file_hash(paths[number]), len(shard) + len(faults), work.images, work.image_bytes,
         work.code_bytes, [*damaged, *work.bad],
     )  # fmt: skip

@@ -9,7 +9,7 @@ import click
 from .folder import ENCODED, claim, data_seeds
 
 if TYPE_CHECKING:
-    from .encode import EncodeConfig, Note
+    from .encode import EncodeConfig, EncodedShard
 
 
 @click.command()
@@ -113,7 +113,7 @@ def _config(
     return EncodeConfig(directory.absolute(), image.hash, rule)
 
 
-def _summary(output: Path, notes: Sequence["Note"]) -> str:
+def _summary(output: Path, notes: Sequence["EncodedShard"]) -> str:
     images, before, after, samples, bad = (
         sum(column)
         for column in zip(

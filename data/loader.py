@@ -1,6 +1,6 @@
 """Shards -> packed batches, in an order that can be taken up again anywhere, bit for bit.
 
-In: sources of shards, a Sequencer, and what turns pixels into codes. Out: (Batch, State), without
+In: sources of shards, a Sequencer, and what turns pixels into codes. Out: (Batch, LoaderState), without
 end.
 
 1. Rows are planned from an index of lengths (plan.py): a pure function of (settings, seed, number
@@ -31,7 +31,7 @@ from .quarantine import Quarantine
 from .rows import Encode, Made, Rows
 from .sizes import ImageRule, patch_problems
 from .sources import SourceConfig, Stage, mixtures, streams
-from .windows import Place, Planner, State, rows
+from .windows import LoaderState, Place, Planner, rows
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ class Seen:
 
 
 class Loader:
-    """Iterates over (Batch, State) without end; the State is where the next batch begins.
+    """Iterates over (Batch, LoaderState) without end; the LoaderState is where the next batch begins.
 
-    `Loader(..., state=state)` goes on from a State as if it had never stopped.
+    `Loader(..., state=state)` goes on from a LoaderState as if it had never stopped.
     """
 
     def __init__(
@@ -94,14 +94,14 @@ class Loader:
         sequencer: Sequencer,
         encode: Encode,
         config: LoaderConfig,
-        state: State | None = None,
+        state: LoaderState | None = None,
         rank: int = 0,
         world_size: int = 1,
         workers: int = 0,
         quarantine: Path | None = None,
         measurers: int = 1,
     ) -> None:
-        """ValueError for bad settings or a State of another seed; ShardError for bad shards.
+        """ValueError for bad settings or a LoaderState of another seed; ShardError for bad shards.
 
         `workers` processes make rows ahead; with 0 a thread does. With processes, `encode` is sent
         to each of them, so it must not live on a GPU. `quarantine`: the file of bad samples;
@@ -132,8 +132,8 @@ class Loader:
         self.rank, self.world_size, self.workers = rank, world_size, workers
         self.seen = Seen()
 
-    def go_to(self, state: State) -> None:
-        """Let the next iteration begin at a State; ValueError for one of other settings."""
+    def go_to(self, state: LoaderState) -> None:
+        """Let the next iteration begin at a LoaderState; ValueError for one of other settings."""
         if state.seed != self.config.seed:
             raise ValueError(
                 f"the state is of seed {state.seed}, the settings of {self.config.seed}"
@@ -172,7 +172,7 @@ class Loader:
             for name, counts in self.notes().items()
         ]
 
-    def __iter__(self) -> Iterator[tuple[Batch, State]]:
+    def __iter__(self) -> Iterator[tuple[Batch, LoaderState]]:
         mine: list[Row] = []
         for number, (row, state) in enumerate(self._rows(), start=1):
             if row is not None:
@@ -181,8 +181,8 @@ class Loader:
                 yield Batch.stack(mine), state
                 mine = []
 
-    def _rows(self) -> Iterator[tuple[Row | None, State]]:
-        """Each row from `state` on, with the State behind it; None for the other ranks' rows."""
+    def _rows(self) -> Iterator[tuple[Row | None, LoaderState]]:
+        """Each row from `state` on, with the LoaderState behind it; None for the other ranks' rows."""
         planned = self._planned()
         ahead = 2 * self.config.batch_rows + self.world_size * self.workers
         with self._pool() as pool:
@@ -192,7 +192,7 @@ class Loader:
                 coming.append(self._submit(pool, next(planned)))
                 yield self._made(future), state
 
-    def _planned(self) -> Iterator[tuple[list[Place] | None, State]]:
+    def _planned(self) -> Iterator[tuple[list[Place] | None, LoaderState]]:
         for number, (places, behind) in enumerate(rows(self.planner, self.state)):
             is_mine = number % self.config.batch_rows % self.world_size == self.rank
             yield places if is_mine else None, behind
@@ -214,8 +214,8 @@ class Loader:
         return ProcessPoolExecutor(self.workers, spawn, _begin_worker, (self.rows,))
 
     def _submit(
-        self, pool: Executor, planned: tuple[list[Place] | None, State]
-    ) -> tuple[Future[Made] | None, State]:
+        self, pool: Executor, planned: tuple[list[Place] | None, LoaderState]
+    ) -> tuple[Future[Made] | None, LoaderState]:
         places, state = planned
         if places is None:
             return None, state

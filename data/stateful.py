@@ -1,6 +1,6 @@
 """The Loader as a dataset of `torchdata.stateful_dataloader`, for loops that expect its interface.
 
-In: a Loader. Out: its batches, with `state_dict` and `load_state_dict`: the State as plain numbers,
+In: a Loader. Out: its batches, with `state_dict` and `load_state_dict`: the LoaderState as plain numbers,
 which any number of ranks and workers goes on from.
 
     dataset = StatefulBatches(Loader(sources, sequencer, encode, config, rank=rank, ...))
@@ -19,7 +19,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from unimodal.sequence import Batch
 
 from .loader import Loader
-from .windows import State
+from .windows import LoaderState
 
 
 class StatefulBatches(IterableDataset):
@@ -43,4 +43,4 @@ class StatefulBatches(IterableDataset):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there; ValueError for a state of other settings."""
-        self.loader.go_to(State.of(state))
+        self.loader.go_to(LoaderState.of(state))

@@ -11,7 +11,7 @@ each, one after another: a pure function of (settings, seed, number of the windo
 3. The other rows are sorted by predicted cost and cut into groups of GROUP, whose rows cost the
    same; groups are shuffled, and the rows inside each.
 
-The State is where the next row is, and what each stream has given before its window: from it
+The LoaderState is where the next row is, and what each stream has given before its window: from it
 planning goes on at once, on any number of ranks. Costs about 20 us a document and core.
 """
 
@@ -37,7 +37,7 @@ LATER = 32  # rows of a window are taken before the next one is planned: the fir
 
 
 @dataclass(frozen=True)
-class State:
+class LoaderState:
     """Where the next row is: row `row` of window `window`; `taken`: what each stream has given
     before this window; `owed`: the positions by which that is less than its share.
     """
@@ -49,8 +49,8 @@ class State:
     owed: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, noted: Mapping[str, Any]) -> "State":
-        """The State that was noted as plain numbers; ValueError for one of another version."""
+    def of(cls, noted: Mapping[str, Any]) -> "LoaderState":
+        """The LoaderState that was noted as plain numbers; ValueError for one of another version."""
         names = [one.name for one in fields(cls)]
         if sorted(noted) != sorted(names):
             raise ValueError(
@@ -86,7 +86,7 @@ class Window:
     lengths_n: np.ndarray
     rows: list[list[int]]
     """For each row the numbers of its units, in order."""
-    after: State
+    after: LoaderState
     """The begin of the window that follows."""
 
     def row(self, number: int) -> list[Place]:
@@ -150,10 +150,10 @@ class Planner:
         """How much of a window is offered: what fills its end though a quarter alone is short."""
         return 1 + 4 * self._tail / self.window_rows
 
-    def begin(self) -> State:
+    def begin(self) -> LoaderState:
         """Before the first row."""
         num = len(self.streams)
-        return State(self.seed, taken=((0, 0),) * num, owed=(0.0,) * num)
+        return LoaderState(self.seed, taken=((0, 0),) * num, owed=(0.0,) * num)
 
     def mixture(self, window: int) -> Mixture:
         """What holds in a window: that of the step which its first row belongs to."""
@@ -169,8 +169,8 @@ class Planner:
         ])  # fmt: skip
         return weights / weights.sum()
 
-    def window(self, state: State) -> Window:
-        """The rows of the window that a State lies in."""
+    def window(self, state: LoaderState) -> Window:
+        """The rows of the window that a LoaderState lies in."""
         found = self._candidates(state)
         count, rows = self._packed(found)
         ordered = self._grouped(rows, found, state.window)
@@ -181,10 +181,10 @@ class Planner:
         )
         given = np.bincount(items[:, 0], lengths, minlength=len(self.streams))
         owed = np.array(state.owed) + self.shares(state.window) * given.sum() - given
-        after = State(self.seed, state.window + 1, 0, taken, tuple(owed.tolist()))
+        after = LoaderState(self.seed, state.window + 1, 0, taken, tuple(owed.tolist()))
         return Window(items, lengths, ordered, after)
 
-    def _candidates(self, state: State) -> "_Candidates":
+    def _candidates(self, state: LoaderState) -> "_Candidates":
         """Units in the order in which they are taken, enough to fill the window."""
         budget = self.window_rows * self.sequence_length
         offers = [
@@ -200,7 +200,7 @@ class Planner:
         n = len(self.streams)
         return _Candidates(n, items[taken], lengths[taken], begins, together[taken])
 
-    def _offer(self, number: int, state: State, share: float, budget: int) -> tuple:
+    def _offer(self, number: int, state: LoaderState, share: float, budget: int) -> tuple:
         """A stream's next units, more than the whole budget at its share: how late, times, items
         (n, 5), lengths, which begin an item, which are of a length_group.
         """
@@ -288,8 +288,8 @@ def _with_a_group_halved(rows: list[list[int]]) -> list[list[int]]:
     return [row for group in groups for row in group]
 
 
-def rows(planner: Planner, state: State) -> Iterator[tuple[list[Place], State]]:
-    """Each planned row from a State on, with the State behind it, without end.
+def rows(planner: Planner, state: LoaderState) -> Iterator[tuple[list[Place], LoaderState]]:
+    """Each planned row from a LoaderState on, with the LoaderState behind it, without end.
 
     The next window is planned by a thread while this one's rows are taken.
     """

@@ -59,7 +59,7 @@ from .tokenizer import (
     world_of,
 )
 from .verdicts import (
-    Reply,
+    Answer,
     Verdict,
     expected_of,
     judge_caption,
@@ -84,7 +84,7 @@ class Trial:
     shown: Scene | None  # the image that comes before the prompt
     ideal: Scene | None  # a scene that a perfect image would show; None: words are wanted
     expected: Any
-    judge: Callable[[Reply], Verdict]
+    judge: Callable[[Answer], Verdict]
     held_out_words: bool
     held_out_pair: bool
 
@@ -211,7 +211,7 @@ def _edit(kind: str, world: World, seed: int, index: int) -> Trial | None:
 
 def replies(
     model: Model, trials: Sequence[Trial], sampling: Sampling, seed: int, batch: int, words: str
-) -> list[Reply]:
+) -> list[Answer]:
     """What the model replies to each trial: its words, and its images decoded.
 
     The noise of trial k is that of seed * 2^20 + k, whatever stands beside it in a batch.
@@ -228,7 +228,7 @@ def replies(
     return [_reply(model, parts) for parts in answers]
 
 
-def predict(trial: Trial, reply: Reply) -> Prediction:
+def predict(trial: Trial, reply: Answer) -> Prediction:
     """The verdict on a reply, as it is kept."""
     verdict = trial.judge(reply)
     return Prediction(
@@ -266,7 +266,7 @@ def _documents(model: Model, trials: Sequence[Trial], batch: int) -> list[Docume
     ]
 
 
-def _reply(model: Model, parts: Sequence[Part]) -> Reply:
+def _reply(model: Model, parts: Sequence[Part]) -> Answer:
     text = " ".join(part.text.strip() for part in parts if isinstance(part, Text)).strip()
     drawn = [part for part in parts if isinstance(part, Image)]
     device = next(model.tokenizer.parameters()).device
@@ -276,7 +276,7 @@ def _reply(model: Model, parts: Sequence[Part]) -> Reply:
         codes_1n1 = torch.from_numpy(part.codes.astype(np.int64)).reshape(1, -1, 1).to(device)
         images.append(np.asarray(to_images(model.tokenizer.decode(codes_1n1, part.grid))[0]))
         codes.append(tuple(part.codes.tolist()))
-    return Reply(text, tuple(images), tuple(codes))
+    return Answer(text, tuple(images), tuple(codes))
 
 
 def _scores(predictions: Sequence[Prediction]) -> dict[str, Any]:
@@ -331,7 +331,7 @@ def _ceilings(
     ideals = [render(trial.ideal, canvas) for trial in trials if trial.ideal is not None]
     images, _ = reconstruct(model.tokenizer, ideals, batch)
     best = [
-        predict(trial, Reply("", (image,))) for trial, image in zip(trials, images, strict=True)
+        predict(trial, Answer("", (image,))) for trial, image in zip(trials, images, strict=True)
     ]
     return {
         "perfect_images": by_kind(best),
@@ -340,7 +340,7 @@ def _ceilings(
 
 
 def _cells(
-    trials: Sequence[Trial], said: Sequence[Reply], judged: Sequence[Prediction], canvas: int
+    trials: Sequence[Trial], said: Sequence[Answer], judged: Sequence[Prediction], canvas: int
 ) -> list[Cell]:
     """Cells of the first trials of each kind, as they came."""
     shown: Counter[str] = Counter()

@@ -32,7 +32,7 @@ from .tokenizer import as_json
 
 
 @dataclass(frozen=True, eq=False)
-class Reply:
+class Answer:
     """What a model replied: words, images uint8 (H, W, 3) as decoded, and their codes."""
 
     text: str
@@ -48,17 +48,17 @@ class Verdict:
     reason: str
 
 
-def judge_drawing(wanted: Request, reply: Reply) -> Verdict:
+def judge_drawing(wanted: Request, reply: Answer) -> Verdict:
     """Whether the one image of the reply shows what was asked for."""
     return _judge_image(reply, lambda read: why_not_granted(wanted, read))
 
 
-def judge_edit(wanted: Edit, reply: Reply) -> Verdict:
+def judge_edit(wanted: Edit, reply: Answer) -> Verdict:
     """Whether the one image of the reply shows the edit done and nothing else touched."""
     return _judge_image(reply, lambda read: why_not_done(wanted, read))
 
 
-def judge_question(asked: Question, reply: Reply) -> Verdict:
+def judge_question(asked: Question, reply: Answer) -> Verdict:
     """Whether the reply is the answer, in words alone."""
     if reply.images:
         return Verdict(reply.text, _num_images(reply))
@@ -66,14 +66,14 @@ def judge_question(asked: Question, reply: Reply) -> Verdict:
     return Verdict(reply.text, "" if right else f"{reply.text!r} instead of {asked.answer!r}")
 
 
-def judge_caption(shown: Scene, reply: Reply) -> Verdict:
+def judge_caption(shown: Scene, reply: Answer) -> Verdict:
     """Whether the reply tells all objects of the scene and nothing false, in words alone."""
     if reply.images:
         return Verdict(reply.text, _num_images(reply))
     return Verdict(reply.text, why_not_told(reply.text, shown))
 
 
-def _judge_image(reply: Reply, why: Callable[[Scene], str]) -> Verdict:
+def _judge_image(reply: Answer, why: Callable[[Scene], str]) -> Verdict:
     if len(reply.images) != 1:
         return Verdict(None, _num_images(reply) + (f", {reply.text!r}" if reply.text else ""))
     read = read_scene(reply.images[0])
@@ -153,7 +153,7 @@ def names_held_out_pair(wanted: Request) -> bool:
     )
 
 
-def _num_images(reply: Reply) -> str:
+def _num_images(reply: Answer) -> str:
     count = len(reply.images)
     return f"{count or 'no'} image{'s' if count != 1 else ''}"
 

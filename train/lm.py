@@ -20,7 +20,7 @@ from unimodal.data.rows import ImageEncoder
 from unimodal.data.sizes import patch_problems
 from unimodal.data.sources import SourceConfig, mixtures
 from unimodal.data.tar import ShardError
-from unimodal.data.windows import State
+from unimodal.data.windows import LoaderState
 from unimodal.embedder import CodeReader
 from unimodal.generation import Sampling
 from unimodal.heads.next_code import NextCode
@@ -241,7 +241,7 @@ def _loader(
     def made() -> Loader:
         return Loader(
             config.sources, sequencer, encode, config.loader,
-            State.of(newest.state["data"]) if newest else None, ranks.rank, ranks.world_size,
+            LoaderState.of(newest.state["data"]) if newest else None, ranks.rank, ranks.world_size,
             quarantine=config.output / name, measurers=os.cpu_count() or 1,
         )  # fmt: skip
 

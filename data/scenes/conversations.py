@@ -50,8 +50,7 @@ class Mix:
             raise ValueError(f"{', '.join(wrong)}: every field of a Mix is a number of at least 0")
         if self.least_questions > self.max_questions:
             raise ValueError(
-                f"least_questions {self.least_questions} exceeds max_questions"
-                f" {self.max_questions}"
+                f"least_questions {self.least_questions} exceeds max_questions {self.max_questions}"
             )
         if sum(self.kinds().values()) <= 0:
             raise ValueError("a Mix needs at least one kind of conversation with a weight above 0")

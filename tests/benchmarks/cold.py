@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from unimodal.data.loader import LoaderConfig
-from unimodal.data.windows import State
+from unimodal.data.windows import LoaderState
 from unimodal.sequence import Batch
 
 from .inputs import loader, scenes, tokenizers
@@ -46,11 +46,11 @@ def call(function: str, *arguments: Any) -> dict[str, Any]:
 
 
 def first_batch(folder: str, state: dict[str, Any], window_rows: int) -> dict[str, Any]:
-    """Make the first batch from a State: seconds to each of its stages, and its digest."""
+    """Make the first batch from a LoaderState: seconds to each of its stages, and its digest."""
     began = time.perf_counter()
     tokenizers()
     read_s = time.perf_counter() - began
-    made = loader(scenes(folder), LoaderConfig(window_rows=window_rows), State(**state))
+    made = loader(scenes(folder), LoaderConfig(window_rows=window_rows), LoaderState(**state))
     indexed_s = time.perf_counter() - began
     with closing(iter(made)) as batches:
         batch, _ = next(batches)
@@ -65,10 +65,10 @@ def first_batch(folder: str, state: dict[str, Any], window_rows: int) -> dict[st
 
 
 def reach(folder: str, state: dict[str, Any], window_rows: int) -> dict[str, Any]:
-    """Plan from a State and read the samples of its first row, as they are stored: seconds."""
+    """Plan from a LoaderState and read the samples of its first row, as they are stored: seconds."""
     tokenizers()  # the peer needs none to be where it is
     began = time.perf_counter()
-    made = loader(scenes(folder), LoaderConfig(window_rows=window_rows), State(**state))
+    made = loader(scenes(folder), LoaderConfig(window_rows=window_rows), LoaderState(**state))
     indexed_s = time.perf_counter() - began
     row = made.planner.window(made.state).row(made.state.row)
     planned_s = time.perf_counter() - began

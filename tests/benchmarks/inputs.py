@@ -16,7 +16,7 @@ from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.rows import ImageEncoder
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig
-from unimodal.data.windows import State
+from unimodal.data.windows import LoaderState
 from unimodal.sequence import Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
@@ -96,7 +96,7 @@ def tokenizers() -> tuple[Sequencer, ImageEncoder]:
 def loader(
     sources: dict[str, SourceConfig],
     config: LoaderConfig,
-    state: State | None = None,
+    state: LoaderState | None = None,
     **more: Any,
 ) -> Loader:
     """A Loader with the tokenizers of the default bundle."""

@@ -20,7 +20,7 @@ import webdataset
 from unimodal.bundle import DEFAULT
 from unimodal.data.loader import LoaderConfig
 from unimodal.data.shards import Shard, ShardWriter, find_shards
-from unimodal.data.windows import State, rows
+from unimodal.data.windows import LoaderState, rows
 from unimodal.sequence import Batch
 
 from .cold import call, digest
@@ -39,7 +39,7 @@ def resume(folder: Path, sizes: Sizes) -> list[Line]:
     times = sizes.resume / max(1, state.units[0])
     ((length_groups, alone),) = state.taken
     taken = ((int(times * length_groups), int(times * alone)),)
-    far = State(0, int(times * state.window), 0, taken, state.owed)
+    far = LoaderState(0, int(times * state.window), 0, taken, state.owed)
     peer_s: list[float] = []
     reached: list[dict[str, Any]] = []
     begun: list[dict[str, Any]] = []
@@ -74,7 +74,7 @@ def resume(folder: Path, sizes: Sizes) -> list[Line]:
     ]
 
 
-def uninterrupted(folder: Path, sizes: Sizes) -> tuple[State, str]:
+def uninterrupted(folder: Path, sizes: Sizes) -> tuple[LoaderState, str]:
     """Plan from the start; where a batch begins behind so many documents, and its digest."""
     made = loader(scenes(folder), LoaderConfig(window_rows=sizes.window_rows))
     places, documents, state = rows(made.planner, made.planner.begin()), 0, made.state

@@ -17,7 +17,7 @@ from unimodal.data.shards import ShardError, ShardWriter
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig, Stage
 from unimodal.data.stateful import StatefulBatches
-from unimodal.data.windows import State
+from unimodal.data.windows import LoaderState
 from unimodal.document import Document, Image, Text
 from unimodal.sequence import PADDING, Sequencer
 from unimodal.text import TextTokenizer
@@ -97,13 +97,13 @@ def test_a_loader_taken_up_anywhere_gives_the_same_batches(sources, sequencer):
             assert equal(batch, other) and after == other_after
             at, state = at + 1, after
     assert at > 10
-    state = State(**json.loads(json.dumps(vars(state))))  # as a checkpoint keeps it
+    state = LoaderState(**json.loads(json.dumps(vars(state))))  # as a checkpoint keeps it
     assert equal(batches(made(sources, sequencer, state=state), 1)[0][0], whole[at][0])
 
 
 def test_a_state_of_another_version_or_of_other_windows_is_an_error(sources, sequencer):
     loader = made(sources, sequencer)
-    dataset, whole = StatefulBatches(loader), vars(State(3, taken=((0, 5),), owed=(0.0,)))
+    dataset, whole = StatefulBatches(loader), vars(LoaderState(3, taken=((0, 5),), owed=(0.0,)))
     older = {"seed": 3, "window": 1, "row": 0, "units": [5]}
     for wrong, words in (
         (older, "another version of the loader"),
@@ -353,14 +353,14 @@ def test_parts_of_a_source_are_apart_and_whole(sources, sequencer):
 def test_bad_settings_are_reported_together(sources, sequencer):
     bad = LoaderConfig(sequence_length=1, batch_rows=3, window_rows=9, seed=-1, caption_dropout=2)
     with pytest.raises(ValueError) as error:
-        made(sources, sequencer, bad, state=State(7), rank=0, world_size=2)
+        made(sources, sequencer, bad, state=LoaderState(7), rank=0, world_size=2)
     for words in ("sequence_length 1", "window_rows 9", "seed -1", "caption_dropout 2", "3 rows"):
         assert words in str(error.value)
     assert "batch_rows 3: 1, 2, 4 or a multiple of 8" in str(error.value)
     with pytest.raises(ValueError, match="state is of seed 7"):
-        made(sources, sequencer, state=State(7, taken=(0,)))
+        made(sources, sequencer, state=LoaderState(7, taken=(0,)))
     with pytest.raises(ValueError, match="state is of 2 streams, the settings make 1"):
-        made(sources, sequencer, state=State(3, taken=(0, 0)))
+        made(sources, sequencer, state=LoaderState(3, taken=(0, 0)))
     with pytest.raises(ValueError, match="multiple 12: a multiple of the tokenizer's patch, 8"):
         made(sources, sequencer, replace(CONFIG, images=ImageRule(multiple=12)))
     with pytest.raises(ValueError, match="stages name more: sources are all"):

@@ -17,7 +17,7 @@ from unimodal.data.scenes.world import COLOURS, SHAPES, render
 from unimodal.document import Image, Text
 from unimodal.eval.scenes import PARTS, evaluate, majority, predict, replies, trials
 from unimodal.eval.score import Prediction
-from unimodal.eval.verdicts import Reply
+from unimodal.eval.verdicts import Answer
 from unimodal.tokenizer.grid import Grid
 
 
@@ -72,11 +72,11 @@ def test_a_fifth_is_held_out():
 def test_perfect_replies_are_right_and_empty_ones_wrong():
     for part in ("drawing", "edits"):
         for trial in trials(part, 4, seed=3):
-            assert predict(trial, Reply("", (render(trial.ideal),))).right, trial.prompt
-            assert not predict(trial, Reply("")).right
+            assert predict(trial, Answer("", (render(trial.ideal),))).right, trial.prompt
+            assert not predict(trial, Answer("")).right
     for trial in trials("questions", 4, seed=3):
-        assert predict(trial, Reply(trial.expected)).right
-        assert not predict(trial, Reply("")).right
+        assert predict(trial, Answer(trial.expected)).right
+        assert not predict(trial, Answer("")).right
 
 
 def test_majority_is_the_best_constant():

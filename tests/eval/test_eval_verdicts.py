@@ -15,7 +15,7 @@ from unimodal.data.scenes.requests import RELATIONS, TASKS, Request, box_relatio
 from unimodal.data.scenes.wording import Claim, caption
 from unimodal.data.scenes.world import Background, Scene, SceneObject, generator, render, scene
 from unimodal.eval.verdicts import (
-    Reply,
+    Answer,
     judge_caption,
     judge_drawing,
     judge_edit,
@@ -28,10 +28,10 @@ GREY = Background("plain", "grey")
 RED, BLUE = Claim(1, None, "red", "circle"), Claim(1, None, "blue", "square")
 
 
-def drawn(*objects: tuple[str, str, float, float], ground: Background = GREY) -> Reply:
+def drawn(*objects: tuple[str, str, float, float], ground: Background = GREY) -> Answer:
     """A reply with the image of small objects (colour, shape, x, y)."""
     found = tuple(SceneObject(shape, colour, "small", x, y) for colour, shape, x, y in objects)
-    return Reply("", (render(Scene(ground, found)),))
+    return Answer("", (render(Scene(ground, found)),))
 
 
 def wanted(task: str, *claims: Claim, relation: str | None = None) -> Request:
@@ -43,7 +43,7 @@ def test_perfect_drawings_are_right(task):
     for index in range(10):
         rng = generator(7, index, part=1)
         asked = request(task, rng, held_out=False, pairs=None)
-        reply = Reply("", (render(granted(asked, rng)),))
+        reply = Answer("", (render(granted(asked, rng)),))
         assert judge_drawing(asked, reply).reason == "", asked.text
 
 
@@ -121,11 +121,11 @@ def test_position_rule_equals_genevals_own():
 
 def test_what_is_no_image_is_wrong():
     asked = wanted("single object", RED)
-    assert judge_drawing(asked, Reply("sorry")).reason == "no images, 'sorry'"
+    assert judge_drawing(asked, Answer("sorry")).reason == "no images, 'sorry'"
     one = drawn(("red", "circle", 0.5, 0.5)).images[0]
-    assert judge_drawing(asked, Reply("", (one, one))).reason == "2 images"
+    assert judge_drawing(asked, Answer("", (one, one))).reason == "2 images"
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    verdict = judge_drawing(asked, Reply("", (noise,)))
+    verdict = judge_drawing(asked, Answer("", (noise,)))
     assert verdict.answer is None and verdict.reason.startswith("unreadable: ")
 
 
@@ -141,8 +141,8 @@ def test_the_answer_is_the_scene_that_was_read():
 def test_edits(kind):
     changes = [edit(scene(3, index), kind, generator(3, index, part=1)) for index in range(30)]
     for change in [change for change in changes if change is not None][:8]:
-        assert judge_edit(change, Reply("", (render(change.after),))).reason == ""
-        assert judge_edit(change, Reply("", (render(change.before),))).reason != ""
+        assert judge_edit(change, Answer("", (render(change.after),))).reason == ""
+        assert judge_edit(change, Answer("", (render(change.before),))).reason != ""
 
 
 def test_an_edit_that_touches_something_else_is_wrong():
@@ -157,12 +157,12 @@ def test_an_edit_that_touches_something_else_is_wrong():
     assert change is not None
     (left,) = change.after.objects
     shifted = replace(change.after, objects=(replace(left, x=left.x - 0.1),))
-    assert "should be" in judge_edit(change, Reply("", (render(shifted),))).reason
+    assert "should be" in judge_edit(change, Answer("", (render(shifted),))).reason
     recoloured = replace(change.after, objects=(replace(left, colour="green"),))
-    assert judge_edit(change, Reply("", (render(recoloured),))).reason.startswith("no ")
+    assert judge_edit(change, Answer("", (render(recoloured),))).reason.startswith("no ")
     elsewhere = replace(change.after, background=Background("plain", "mint"))
-    assert judge_edit(change, Reply("", (render(elsewhere),))).reason == "the background changed"
-    assert judge_edit(change, Reply("", (render(before),))).reason == "2 objects instead of 1"
+    assert judge_edit(change, Answer("", (render(elsewhere),))).reason == "the background changed"
+    assert judge_edit(change, Answer("", (render(before),))).reason == "2 objects instead of 1"
 
 
 @pytest.mark.parametrize("kind", QUESTIONS)
@@ -172,12 +172,12 @@ def test_questions(kind):
         for index in range(100)
         if (found := ask(scene(4, index), kind, generator(4, index, part=1))) is not None
     )
-    assert judge_question(asked, Reply(asked.answer)).reason == ""
-    assert judge_question(asked, Reply(f"{asked.answer.capitalize()}.")).reason == ""
-    wrong = judge_question(asked, Reply("elephant"))
+    assert judge_question(asked, Answer(asked.answer)).reason == ""
+    assert judge_question(asked, Answer(f"{asked.answer.capitalize()}.")).reason == ""
+    wrong = judge_question(asked, Answer("elephant"))
     assert wrong.answer == "elephant" and asked.answer in wrong.reason
     image = np.zeros((64, 64, 3), dtype=np.uint8)
-    assert judge_question(asked, Reply(asked.answer, (image,))).reason == "1 image"
+    assert judge_question(asked, Answer(asked.answer, (image,))).reason == "1 image"
 
 
 SHOWN = Scene(
@@ -207,14 +207,14 @@ SHOWN = Scene(
     ],
 )
 def test_captions(text, reason):
-    assert judge_caption(SHOWN, Reply(text)).reason == reason
+    assert judge_caption(SHOWN, Answer(text)).reason == reason
 
 
 def test_captions_that_the_world_writes_are_right():
     for index in range(100):
         shown = scene(6, index)
         text = caption(shown, generator(6, index, part=1), held_out=index % 2 == 0)
-        assert judge_caption(shown, Reply(text)).reason == "", text
+        assert judge_caption(shown, Answer(text)).reason == "", text
 
 
 def test_held_out_pairs_are_those_named():

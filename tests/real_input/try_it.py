@@ -28,8 +28,8 @@ from PIL import Image
 
 import unimodal
 from unimodal.bundle import Model
+from unimodal.chat import Answer as Said
 from unimodal.chat import Chat
-from unimodal.chat import Reply as Said
 from unimodal.data.scenes.questions import Question
 from unimodal.data.scenes.requests import Request
 from unimodal.data.scenes.wording import Claim, read_caption
@@ -37,7 +37,7 @@ from unimodal.eval.intervals import share
 from unimodal.eval.report import Cell, contact_sheet, progress, recipe_line, save_sheet
 from unimodal.eval.score import write_bytes
 from unimodal.eval.tokenizer import reconstruct
-from unimodal.eval.verdicts import Reply, judge_drawing, judge_question
+from unimodal.eval.verdicts import Answer, judge_drawing, judge_question
 from unimodal.tokenizer.pixels import fit, open_image
 from unimodal.transcript import save_image
 
@@ -69,7 +69,7 @@ class Tried:
     name: str  # of the files that keep its images
     prompt: str
     wanted: str  # in plain words
-    reply: Reply
+    reply: Answer
     right: bool | None  # None: for people to judge
     reason: str
 
@@ -96,7 +96,7 @@ def request_of(entry: dict[str, Any]) -> Request:
     return Request(task, claims, relation, None, entry["prompt"], 0)
 
 
-def judge_prompt(entry: dict[str, Any], reply: Reply) -> tuple[bool | None, str]:
+def judge_prompt(entry: dict[str, Any], reply: Answer) -> tuple[bool | None, str]:
     """(right, why not or what was seen) of the reply to a prompt."""
     if not entry["claims"]:
         return (False, "it drew something else") if reply.images else (None, "")
@@ -108,7 +108,7 @@ def judge_prompt(entry: dict[str, Any], reply: Reply) -> tuple[bool | None, str]
     return False, f"{reason}; drawn: {', '.join(seen) or 'nothing'}"
 
 
-def judge_description(objects: Sequence[dict[str, Any]], reply: Reply) -> tuple[bool, str]:
+def judge_description(objects: Sequence[dict[str, Any]], reply: Answer) -> tuple[bool, str]:
     """(right, why not) of a description, by colour, shape and number of objects alone."""
     claims = read_caption(reply.text)
     if reply.images or claims is None:
@@ -160,9 +160,9 @@ def try_image(chat: Chat, entry: dict[str, Any]) -> list[Tried]:
     return tried
 
 
-def reply_of(said: Said) -> Reply:
+def reply_of(said: Said) -> Answer:
     """A reply of the chat as the verdicts take it."""
-    return Reply(said.text, tuple(np.asarray(image) for image in said.images))
+    return Answer(said.text, tuple(np.asarray(image) for image in said.images))
 
 
 def cells(model: Model, drawn: Sequence[Tried], described: Sequence[Sequence[Tried]]) -> list[Cell]:

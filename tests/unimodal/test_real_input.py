@@ -24,7 +24,7 @@ from unimodal.data.scenes import phrasings as tables
 from unimodal.data.scenes.requests import EXTRAS, TASKS, granted, request
 from unimodal.data.scenes.wording import CAPTIONS, DESCRIBE, caption
 from unimodal.data.scenes.world import COLOURS, SHAPES, SIZES, generator, render, scene
-from unimodal.eval.verdicts import Reply
+from unimodal.eval.verdicts import Answer
 from unimodal.tokenizer.pixels import open_image
 
 MAX_BYTES = 600_000  # of all images together
@@ -104,19 +104,19 @@ def test_what_prompts_mean_is_of_the_world():
 @pytest.mark.parametrize("entry", DRAWN, ids=lambda entry: entry["prompt"][:30])
 def test_a_perfect_drawing_is_right_and_another_is_wrong(entry):
     drawn = granted(request_of(entry), generator(5, 0))
-    right, reason = judge_prompt(entry, Reply("", (render(drawn),)))
+    right, reason = judge_prompt(entry, Answer("", (render(drawn),)))
     assert right == ("beyond" not in entry), reason
     other = next(e for e in DRAWN if e["claims"][0]["colour"] != entry["claims"][0]["colour"])
     strange = granted(request_of(other), generator(5, 1))
-    assert judge_prompt(entry, Reply("", (render(strange),)))[0] is False
-    assert judge_prompt(entry, Reply("i draw images"))[0] is False
+    assert judge_prompt(entry, Answer("", (render(strange),)))[0] is False
+    assert judge_prompt(entry, Answer("i draw images"))[0] is False
 
 
 def test_a_hopeless_prompt_is_wrong_when_drawn_and_else_for_people():
     hopeless = prompts()[-1]
     blank = np.full((64, 64, 3), 150, dtype=np.uint8)
-    assert judge_prompt(hopeless, Reply("", (blank,)))[0] is False
-    assert judge_prompt(hopeless, Reply("i draw shapes"))[0] is None
+    assert judge_prompt(hopeless, Answer("", (blank,)))[0] is False
+    assert judge_prompt(hopeless, Answer("i draw shapes"))[0] is None
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_hopeless_prompt_is_wrong_when_drawn_and_else_for_people():
 )
 def test_a_description_is_judged_by_what_it_tells(text: str, right: bool):
     things = [{"count": 2, "colour": "blue", "shape": "circle"}]
-    found, reason = judge_description(things, Reply(text))
+    found, reason = judge_description(things, Answer(text))
     assert found == right and (reason == "") == right
 
 

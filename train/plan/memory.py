@@ -40,7 +40,7 @@ When = Literal["always", "pass", "update"]
 
 
 @dataclass(frozen=True)
-class Part:
+class MemoryItem:
     """Bytes of one GPU."""
 
     name: str
@@ -130,14 +130,14 @@ class Work:
         return there.get("device", "none") != "none"
 
 
-def parts(run: Work) -> list[Part]:
+def parts(run: Work) -> list[MemoryItem]:
     """All of them."""
     found = [*_state(run), *_buffers(run), *_activations(run), _loss(run), _images(run)]
     some = sum(part.gpu_bytes for part in found if part.when != "update")
-    return [*found, Part("reserve", int(CONTEXT_BYTES + FRAGMENTS * some), note="a guess")]
+    return [*found, MemoryItem("reserve", int(CONTEXT_BYTES + FRAGMENTS * some), note="a guess")]
 
 
-def _state(run: Work) -> list[Part]:
+def _state(run: Work) -> list[MemoryItem]:
     """What stays from step to step."""
     share, optimizer, weights = run.share, run.offloads("optimizer"), run.offloads("param")
     held, whole = run.num_trained, run.parameters
@@ -158,39 +158,39 @@ def _state(run: Work) -> list[Part]:
     return parts
 
 
-def _part(name: str, size: int, is_offloaded: bool) -> Part:
+def _part(name: str, size: int, is_offloaded: bool) -> MemoryItem:
     if is_offloaded:
-        return Part(name, 0, host_bytes=size, note="on the host")
-    return Part(name, size)
+        return MemoryItem(name, 0, host_bytes=size, note="on the host")
+    return MemoryItem(name, size)
 
 
-def _buffers(run: Work) -> list[Part]:
+def _buffers(run: Work) -> list[MemoryItem]:
     """What communication and the update need for a while."""
     largest = max(run.sizes.values())
     if run.zero is None:
         casts = run.parameters * run.low_bytes if run.low_bytes < FP32 else 0
-        return [Part("weights in bf16", casts, "pass")]
+        return [MemoryItem("weights in bf16", casts, "pass")]
     bucket = run.setting("reduce_bucket_size")
     if run.stage < 3:
         num_buckets = 2 if run.zero.get("overlap_comm") else 1
         held = num_buckets * min(bucket, run.num_trained) + largest
         whole = min(run.setting("allgather_bucket_size"), run.parameters)
         return [
-            Part("gradient buckets", held * run.low_bytes, "pass"),
-            Part("weights under way", whole * run.low_bytes, "update"),
+            MemoryItem("gradient buckets", held * run.low_bytes, "pass"),
+            MemoryItem("weights under way", whole * run.low_bytes, "update"),
         ]
     live = run.gathers.max_live
     under_way = max(largest, min(run.setting("stage3_prefetch_bucket_size"), run.parameters))
     buckets = bucket if run.zero.get("contiguous_gradients", True) else 0
     scattered = max(largest, min(bucket, run.parameters))
     parts = [
-        Part("gathered parameters", (live + under_way) * run.low_bytes, "pass"),
-        Part("gradient bucket", buckets * run.low_bytes),
-        Part("gradients under way", (largest + scattered) * run.low_bytes, "pass"),
+        MemoryItem("gathered parameters", (live + under_way) * run.low_bytes, "pass"),
+        MemoryItem("gradient bucket", buckets * run.low_bytes),
+        MemoryItem("gradients under way", (largest + scattered) * run.low_bytes, "pass"),
     ]
     if not run.offloads("optimizer"):
         copied = min(run.setting("sub_group_size"), run.share)
-        parts.append(Part("gradients of the update", copied * FP32, "update"))
+        parts.append(MemoryItem("gradients of the update", copied * FP32, "update"))
     return parts
 
 
@@ -206,7 +206,7 @@ def layer_activations(shape: TransformerConfig) -> tuple[int, int]:
     return residual + attention + normed + mlp, shape.num_heads  # and each row's log-sum of scores
 
 
-def _activations(run: Work) -> list[Part]:
+def _activations(run: Work) -> list[MemoryItem]:
     low, full = layer_activations(run.shape)
     layer = run.positions * (low * run.low_bytes + full * FP32)
     stream = run.positions * run.shape.width * run.low_bytes
@@ -215,27 +215,29 @@ def _activations(run: Work) -> list[Part]:
     kept = layers * stream + layer if recompute else layers * layer
     widest = 3 * run.shape.mlp_width + 2 * run.shape.width
     return [
-        Part("activations", kept + 3 * stream, "pass",
+        MemoryItem("activations", kept + 3 * stream, "pass",
              note="computed again" if recompute else "kept"),
-        Part("their gradients", run.positions * widest * run.low_bytes, "pass"),
+        MemoryItem("their gradients", run.positions * widest * run.low_bytes, "pass"),
     ]  # fmt: skip
 
 
-def _loss(run: Work) -> Part:
+def _loss(run: Work) -> MemoryItem:
     """The head's gradient, that of the hidden vectors, and a chunk of logits (cross_entropy.py)."""
     head = run.shape.num_ids * run.shape.width
     gradient = head * FP32 + (head * run.low_bytes if run.low_bytes < FP32 else 0)
     hidden = run.positions * run.shape.width * run.low_bytes
     chunk = CHUNK_LOGITS["cuda"] * (2 * FP32 + run.low_bytes)
-    return Part("loss", gradient + hidden + chunk, "pass", note="no whole logits")
+    return MemoryItem("loss", gradient + hidden + chunk, "pass", note="no whole logits")
 
 
-def _images(run: Work) -> Part:
+def _images(run: Work) -> MemoryItem:
     """The tokenizer's weights, and a row of images that it encodes."""
     shape = run.tokenizer
     if shape is None:
-        return Part("image tokenizer", 0, note="unknown: it is not there yet")
+        return MemoryItem("image tokenizer", 0, note="unknown: it is not there yet")
     with torch.device("meta"):
         weights = sum(p.numel() for p in ImageTokenizer(shape).parameters())
     numbers = 3 * shape.encoder_width + 3 * (shape.patch + 2 * shape.margin) ** 2
-    return Part("image tokenizer", FP32 * (weights + run.config.loader.sequence_length * numbers))
+    return MemoryItem(
+        "image tokenizer", FP32 * (weights + run.config.loader.sequence_length * numbers)
+    )

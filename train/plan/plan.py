@@ -24,7 +24,7 @@ from ..flops import step_flops
 from ..initial import TEXT_IDS, ShapeConfig
 from ..lm import LmRun
 from ..lora import adapted
-from .memory import FP32, MOMENTS, Part, Work, parts
+from .memory import FP32, MOMENTS, MemoryItem, Work, parts
 
 GB = 1e9
 FP32_SPEED = 67 / 989  # of an H100 or H200 in float32 over that in bfloat16
@@ -73,7 +73,7 @@ class Plan:
     accumulation: int
     positions: int
     """Of a step, over all GPUs."""
-    parts: list[Part]
+    parts: list[MemoryItem]
     sent_bytes: dict[str, int]
     """In a step, by collective."""
     flops: float
