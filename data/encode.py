@@ -86,7 +86,8 @@ def encode_shards(
     workers: int = 1,
     bad_share: float = 0.01,
 ) -> Iterator[EncodedShard]:
-    """Make the code shards of these shards; yields the EncodedShard of each in order, finished ones' too.
+    """Make the code shards of these shards; yields the EncodedShard of each in order, finished
+    ones' too.
 
     ShardError before any work when the folder holds shards of other sources, and in the course of
     it when more than `bad_share` of the samples cannot be encoded.

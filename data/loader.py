@@ -1,7 +1,7 @@
 """Shards -> packed batches, in an order that can be taken up again anywhere, bit for bit.
 
-In: sources of shards, a Sequencer, and what turns pixels into codes. Out: (Batch, LoaderState), without
-end.
+In: sources of shards, a Sequencer, and what turns pixels into codes. Out: (Batch, LoaderState),
+without end.
 
 1. Rows are planned from an index of lengths (plan.py): a pure function of (settings, seed, number
    of the row), whatever the ranks and workers.
@@ -83,7 +83,8 @@ class Seen:
 
 
 class Loader:
-    """Iterates over (Batch, LoaderState) without end; the LoaderState is where the next batch begins.
+    """Iterates over (Batch, LoaderState) without end; the LoaderState is where the next batch
+    begins.
 
     `Loader(..., state=state)` goes on from a LoaderState as if it had never stopped.
     """
@@ -182,7 +183,9 @@ class Loader:
                 mine = []
 
     def _rows(self) -> Iterator[tuple[Row | None, LoaderState]]:
-        """Each row from `state` on, with the LoaderState behind it; None for the other ranks' rows."""
+        """Each row from `state` on, with the LoaderState behind it; None for the other ranks'
+        rows.
+        """
         planned = self._planned()
         ahead = 2 * self.config.batch_rows + self.world_size * self.workers
         with self._pool() as pool:

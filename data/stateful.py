@@ -1,7 +1,7 @@
 """The Loader as a dataset of `torchdata.stateful_dataloader`, for loops that expect its interface.
 
-In: a Loader. Out: its batches, with `state_dict` and `load_state_dict`: the LoaderState as plain numbers,
-which any number of ranks and workers goes on from.
+In: a Loader. Out: its batches, with `state_dict` and `load_state_dict`: the LoaderState as plain
+numbers, which any number of ranks and workers goes on from.
 
     dataset = StatefulBatches(Loader(sources, sequencer, encode, config, rank=rank, ...))
     batches = StatefulDataLoader(dataset, batch_size=None, num_workers=0)

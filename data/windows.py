@@ -50,7 +50,9 @@ class LoaderState:
 
     @classmethod
     def of(cls, noted: Mapping[str, Any]) -> "LoaderState":
-        """The LoaderState that was noted as plain numbers; ValueError for one of another version."""
+        """The LoaderState that was noted as plain numbers; ValueError for one of another
+        version.
+        """
         names = [one.name for one in fields(cls)]
         if sorted(noted) != sorted(names):
             raise ValueError(

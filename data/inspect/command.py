@@ -67,7 +67,7 @@ def inspect(
     \b
     unimodal data inspect shards/train
     unimodal data inspect shards/photos --target-pixels 65536 --max-aspect-ratio 2 --output look
-    unimodal data inspect 'shards/{000..015}.tar' --sequence-length 4096 --json | tail -n 1 > data.json
+    unimodal data inspect shards --sequence-length 4096 --json | tail -n 1 > data.json
     """
     from unimodal import bundle
 

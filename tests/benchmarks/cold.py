@@ -65,7 +65,9 @@ def first_batch(folder: str, state: dict[str, Any], window_rows: int) -> dict[st
 
 
 def reach(folder: str, state: dict[str, Any], window_rows: int) -> dict[str, Any]:
-    """Plan from a LoaderState and read the samples of its first row, as they are stored: seconds."""
+    """Plan from a LoaderState and read the samples of its first row, as they are stored:
+    seconds.
+    """
     tokenizers()  # the peer needs none to be where it is
     began = time.perf_counter()
     made = loader(scenes(folder), LoaderConfig(window_rows=window_rows), LoaderState(**state))

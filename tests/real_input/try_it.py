@@ -28,7 +28,7 @@ from PIL import Image
 
 import unimodal
 from unimodal.bundle import Model
-from unimodal.chat import Answer as Said
+from unimodal.chat import Reply as Said
 from unimodal.chat import Chat
 from unimodal.data.scenes.questions import Question
 from unimodal.data.scenes.requests import Request
