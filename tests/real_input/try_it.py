@@ -28,8 +28,8 @@ from PIL import Image
 
 import unimodal
 from unimodal.bundle import Model
-from unimodal.chat import Reply as Said
 from unimodal.chat import Chat
+from unimodal.chat import Reply as Said
 from unimodal.data.scenes.questions import Question
 from unimodal.data.scenes.requests import Request
 from unimodal.data.scenes.wording import Claim, read_caption
