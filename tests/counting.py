@@ -1,4 +1,4 @@
-"""One rank of a real run that counts its own bytes: what `unimodal train plan` must foretell.
+"""One rank of a real run that counts its own bytes: what `unimodal train plan` must predict.
 
 On ranks: `torchrun --nproc-per-node 2 tests/counting.py OUT CONFIG...`. OUT gets, for each config,
 the bytes of rank 0's tensors by part, and the bytes that its last step sent by collective. These
@@ -20,10 +20,10 @@ from unimodal.embedder import CodeReader
 from unimodal.heads.next_code import NextCode
 from unimodal.sequence import Batch
 from unimodal.train.learner import LanguageLearner
-from unimodal.train.lm import LmRun
 from unimodal.train.optimizer import build
 from unimodal.train.plan.plan import shape_of
 from unimodal.train.ranks import Ranks, connect
+from unimodal.train.run import LmRun
 from unimodal.train.zero import Build, ZeroEngine, sharded
 from unimodal.transformer import Transformer, initial
 from unimodal.vocabulary import Vocabulary
@@ -82,7 +82,7 @@ class Counted(ZeroEngine):
             "gradients": self.gradient_bytes,
             "master weights": size(self._flats()),
             "moments": size(one for state in states for key, one in state.items() if key != "step"),
-            "average": size(self.averages.values()),
+            "EMA": size(self.ema.values()),
         }
 
 
@@ -112,13 +112,13 @@ def counts(path: Path, ranks: Ranks) -> Mapping[str, Any]:
     learner = LanguageLearner(model, CodeReader(), NextCode(vocabulary), config.loss, ())
     run = Counted(
         learner, build(model, config.optimizer), config.schedule, config.optimizer.clip,
-        config.optimizer.average, ranks, settings,
+        config.optimizer.ema_decay, ranks, settings,
     )  # fmt: skip
     for step in range(STEPS):
         batch = random_rows(config, rows, vocabulary)
         norms = {name: ranks.world_size * value for name, value in learner.norms(batch).items()}
         sent.clear()
-        run.step(step, learner.parts(batch, config.engine.micro_batch_rows or rows), norms)
+        run.step(step, learner.micro_batches(batch, config.engine.micro_batch_rows or rows), norms)
     return {"bytes": run.held(), "sent": dict(sent)}
 
 

@@ -13,9 +13,9 @@ from unimodal.data.shards import ShardWriter
 from unimodal.data.sources import SourceConfig
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.train.initial import ShapeConfig
-from unimodal.train.lm import LmRun
 from unimodal.train.loop import LoopConfig
 from unimodal.train.optimizer import OptimizerConfig
+from unimodal.train.run import LmRun
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.zero import EngineConfig
 

@@ -16,7 +16,7 @@ import pytest
 
 from unimodal import config
 from unimodal.data.sources import mixtures
-from unimodal.train.lm import LmRun
+from unimodal.train.run import LmRun
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -49,7 +49,7 @@ class Case:
     tied: bool = True
     compile: bool = False
     recompute: bool = False
-    average: float | None = None
+    ema_decay: float | None = None
     weights: str | None = None
     """A grown bundle to begin from, with its shape and vocabulary."""
     spoil: int | None = None
@@ -116,7 +116,7 @@ def made(case: Case, ranks: Ranks) -> Engine:
     learner = LanguageLearner(
         model, CodeReader(), NextCode(vocabulary), LossConfig(z=1e-3), ("only",)
     )
-    optimizer = OptimizerConfig(lr=1e-2, weight_decay=0.1, clip=0.5, average=case.average)
+    optimizer = OptimizerConfig(lr=1e-2, weight_decay=0.1, clip=0.5, ema_decay=case.ema_decay)
     schedule = ScheduleConfig(NUM_STEPS, warmup_steps=1)
     found = engine(learner, optimizer, schedule, ranks, zero, settings, bf16=False)
     if saved is not None:
@@ -139,11 +139,11 @@ def steps(found: Engine, case: Case) -> list[dict]:
             torch.tensor(list(norms.values()), dtype=torch.float64)
         ).tolist()
         rows = max(1, len(mine.ids) // case.accumulation)
-        parts = found.learner.parts(mine, rows)
+        micro_batches = found.learner.micro_batches(mine, rows)
         if step == case.spoil:
             spoil(found)
         try:
-            losses, norm = found.step(step, parts, dict(zip(norms, summed, strict=True)))
+            losses, norm = found.step(step, micro_batches, dict(zip(norms, summed, strict=True)))
         except NotFinite as error:
             return [*reports, {"stopped": str(error), "unchanged": unchanged(found)}]
         reports.append({**losses, "norm": norm})
@@ -155,12 +155,12 @@ def spoil(found: Engine) -> None:
     weight = next(one for one in found.named.values() if len(whole_shape(one)) == 2)
     weight.register_hook(lambda gradient: gradient * torch.inf)
     found.before = {
-        name: piece.tensors[MASTER].clone() for name, piece in found.parameter_shards().items()
+        name: shard.tensors[MASTER].clone() for name, shard in found.parameter_shards().items()
     }
 
 
 def unchanged(found: Engine) -> bool:
-    now = {name: piece.tensors[MASTER] for name, piece in found.parameter_shards().items()}
+    now = {name: shard.tensors[MASTER] for name, shard in found.parameter_shards().items()}
     return all(torch.equal(now[name], before) for name, before in found.before.items())
 
 

@@ -34,7 +34,9 @@ from torch import Tensor
 from .ranks import Ranks
 
 STATE = "state.json"
-MASTER, AVERAGE = "master", "average"  # of a piece's tensors: float32 weights, and their average
+# Of a shard's tensors: float32 weights and their moving average. What is written in files keeps its
+# first names, "average" and "pieces", so that runs go on from the checkpoints that they have.
+MASTER, EMA, SHARDS = "master", "average", "pieces"
 FORMAT = 2
 POLL_S = 0.05
 
@@ -48,7 +50,7 @@ class ParameterShard:
     start: int
     """Where the range begins in the flat parameter."""
     tensors: dict[str, Tensor]
-    """By what they are: MASTER, AVERAGE, names of the optimizer's state; of equal length."""
+    """By what they are: MASTER, EMA, names of the optimizer's state; of equal length."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,10 @@ class Checkpoint:
                 raise ValueError(f"{name} is not whole")
 
     def _add(self, path: Path, file: Any) -> None:
-        pieces = json.loads(file.metadata()["pieces"])
+        shards = json.loads(file.metadata()[SHARDS])
         for key in file.keys():
             name, kind = key.rsplit("/", 1)
-            start, shape = pieces[name]
+            start, shape = shards[name]
             self.shapes[name] = tuple(shape)
             self.kinds.setdefault(name, set()).add(kind)
             if kind == MASTER:
@@ -139,16 +141,16 @@ class Saver:
         self._hopeless = Event()
 
     def save(
-        self, step: int, state: Mapping[str, Any], pieces: Mapping[str, ParameterShard]
+        self, step: int, state: Mapping[str, Any], shards: Mapping[str, ParameterShard]
     ) -> None:
-        """Copy the pieces of this rank and begin to write them; waits for the save before."""
+        """Copy the shards of this rank and begin to write them; waits for the save before."""
         self.wait()
-        for name, piece in pieces.items():
-            for kind, tensor in piece.tensors.items():
+        for name, shard in shards.items():
+            for kind, tensor in shard.tensors.items():
                 self._copy(f"{name}/{kind}", tensor.detach())
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        about = {name: [piece.start, piece.shape] for name, piece in pieces.items()}
+        about = {name: [shard.start, shard.shape] for name, shard in shards.items()}
         world_size = self.ranks.world_size
         whole = {"format": FORMAT, "step": step, "world_size": world_size, **state}
         jobs = [partial(self._write, whole, json.dumps(about)), partial(self._publish, whole)]
@@ -197,7 +199,7 @@ class Saver:
         mine = _rank_files(new, state)[self.ranks.rank]
         new.mkdir(parents=True, exist_ok=True)
         part = mine.with_suffix(".part")
-        save_file(self._copies, part, {"pieces": about})  # one entry: several come in any order
+        save_file(self._copies, part, {SHARDS: about})  # one entry: several come in any order
         _flush(part)
         part.replace(mine)
 
@@ -227,12 +229,12 @@ class Saver:
                 shutil.rmtree(gone)
 
 
-def check_room(run: Path, pieces: Mapping[str, ParameterShard], keep: int, averaged: bool) -> None:
+def check_room(run: Path, shards: Mapping[str, ParameterShard], keep: int, averaged: bool) -> None:
     """OSError where the disk has no room for this rank's part of `keep` checkpoints and of the one
-    that is being written: of each weight the master, two moments and, where `averaged`, an average.
+    that is being written: of each weight the master, two moments and, where `averaged`, an EMA.
     """
     kinds = 4 if averaged else 3
-    one_bytes = kinds * sum(4 * piece.tensors[MASTER].numel() for piece in pieces.values())
+    one_bytes = kinds * sum(4 * shard.tensors[MASTER].numel() for shard in shards.values())
     needed = one_bytes * max(1, keep + 1 - len(found(run)))
     free = shutil.disk_usage(run).free
     if free < needed:

@@ -43,7 +43,8 @@ def lm(config: Path, overrides: tuple[str, ...]) -> None:
     """
     from unimodal.config import load
 
-    from .lm import LmRun, train
+    from .lm import train
+    from .run import LmRun
 
     finished = train(load(LmRun, config, overrides))
     if os.environ.get("RANK", "0") == "0":

@@ -1,8 +1,8 @@
 """One learner and its optimizers in one process, behind the few methods that the loop needs.
 
-    forward and backward of each micro-batch -> stop if not finite -> clip and update -> average
+    forward and backward of each micro-batch -> stop if not finite -> clip and update -> EMA
 
-`ZeroEngine` (engine.py) takes the same steps over many processes.
+`ZeroEngine` (zero.py) takes the same steps over many processes.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import AVERAGE, MASTER, Checkpoint, ParameterShard
+from .checkpoint import EMA, MASTER, Checkpoint, ParameterShard
 from .learner import TOTAL, Learner
 from .objectives import reported
 from .optimizer import whole_shape
@@ -35,21 +35,21 @@ class Engine:
         optimizers: list[torch.optim.Optimizer],
         schedule: ScheduleConfig,
         clip: float,
-        average: float | None = None,
+        ema_decay: float | None = None,
         ranks: Ranks | None = None,
     ):
-        """`average`: how much of the averaged weights a step keeps (0 to 1); None: none are
+        """`ema_decay`: how much of the averaged weights a step keeps (0 to 1); None: none are
         kept.
         """
         self.learner, self.optimizers = learner, optimizers
         self.schedule, self.clip = schedule, clip
         self.ranks = ranks or Ranks()
         self.named = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
-        self.average = average
-        self.averages: dict[str, Tensor] = {}
+        self.ema_decay = ema_decay
+        self.ema: dict[str, Tensor] = {}
 
     def step(
-        self, step: int, parts: Sequence[Any], norms: Mapping[str, float]
+        self, step: int, micro_batches: Sequence[Any], norms: Mapping[str, float]
     ) -> tuple[dict[str, float], float]:
         """Forward and backward of each micro-batch, then one update; (reports of the global batch,
         the gradient's norm before clipping).
@@ -57,12 +57,12 @@ class Engine:
         Raises NotFinite before any weight changes when the loss or a gradient is not finite.
         """
         values = None
-        for number, part in enumerate(parts):
-            losses = self._forward(part, norms)
-            self._backward(losses.pop(TOTAL), is_last=number + 1 == len(parts))
+        for number, micro_batch in enumerate(micro_batches):
+            losses = self._forward(micro_batch, norms)
+            self._backward(losses.pop(TOTAL), is_last=number + 1 == len(micro_batches))
             one = torch.stack([value.detach().double() for value in losses.values()])
             values = one if values is None else values + one
-        assert values is not None, "a batch has a part"
+        assert values is not None, "a batch has a micro-batch"
         summed = self.ranks.all_reduce_sum(values.cpu()).tolist()
         reports = reported(dict(zip(losses, summed, strict=True)))
         if not math.isfinite(reports["loss"]):
@@ -71,13 +71,13 @@ class Engine:
         norm = self._update(self.schedule.factor(step))
         if not math.isfinite(norm):
             raise NotFinite(f"the gradient's norm of step {step} is {norm}: {WAY_OUT}")
-        self._follow()
+        self.update_ema()
         return reports, norm
 
     @torch.no_grad()
-    def measure(self, part: Any, norms: Mapping[str, float] | None) -> dict[str, float]:
-        """What a forward reports, of this rank's part alone."""
-        losses = self._forward(part, norms)
+    def measure(self, micro_batch: Any, norms: Mapping[str, float] | None) -> dict[str, float]:
+        """What a forward reports, of this rank's micro-batch alone."""
+        losses = self._forward(micro_batch, norms)
         losses.pop(TOTAL)
         return reported({name: float(value) for name, value in losses.items()})
 
@@ -87,8 +87,8 @@ class Engine:
         found = {}
         for name, parameter in self.named.items():
             tensors = {MASTER: parameter, **self._moments(parameter)}
-            if self.averages:
-                tensors[AVERAGE] = self.averages[name]
+            if self.ema:
+                tensors[EMA] = self.ema[name]
             flat = {kind: tensor.detach().reshape(-1) for kind, tensor in tensors.items()}
             found[name] = ParameterShard(tuple(parameter.shape), 0, flat)
         return found
@@ -103,12 +103,12 @@ class Engine:
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     optimizer.state[parameter] = self._stored(checkpoint, parameter)
-        for name in self.named if self.average is not None else ():
-            average = torch.empty_like(self.named[name], dtype=torch.float32)
-            self.averages[name] = average.copy_(checkpoint.whole(name, AVERAGE))
+        for name in self.named if self.ema_decay is not None else ():
+            ema = torch.empty_like(self.named[name], dtype=torch.float32)
+            self.ema[name] = ema.copy_(checkpoint.whole(name, EMA))
 
-    def _forward(self, part: Any, norms: Mapping[str, float] | None) -> dict[str, Tensor]:
-        return self.learner(part, norms)
+    def _forward(self, micro_batch: Any, norms: Mapping[str, float] | None) -> dict[str, Tensor]:
+        return self.learner(micro_batch, norms)
 
     def _backward(self, total: Tensor, is_last: bool) -> None:
         total.backward()
@@ -127,16 +127,16 @@ class Engine:
         return norm
 
     @torch.no_grad()
-    def _follow(self) -> None:
+    def update_ema(self) -> None:
         """a <- d a + (1 - d) w: the average of weights that a step leaves behind."""
-        if self.average is None:
+        if self.ema_decay is None:
             return
         masters = self._masters()
-        if not self.averages:
-            self.averages = {name: master.clone() for name, master in masters.items()}
+        if not self.ema:
+            self.ema = {name: master.clone() for name, master in masters.items()}
             return
-        averages = [self.averages[name] for name in masters]
-        torch._foreach_lerp_(averages, list(masters.values()), 1 - self.average)
+        ema = [self.ema[name] for name in masters]
+        torch._foreach_lerp_(ema, list(masters.values()), 1 - self.ema_decay)
 
     def _masters(self) -> dict[str, Tensor]:
         return {name: parameter.detach().float() for name, parameter in self.named.items()}
@@ -152,7 +152,7 @@ class Engine:
         optimizers walk both as flat memory.
         """
         name = next(name for name, one in self.named.items() if one is parameter)
-        kinds = sorted(checkpoint.kinds[name] - {MASTER, AVERAGE})
+        kinds = sorted(checkpoint.kinds[name] - {EMA, MASTER})
         found = {k: torch.empty_like(parameter).copy_(checkpoint.whole(name, k)) for k in kinds}
         return found if "exp_avg" not in found else {"step": adam_steps(checkpoint), **found}
 
@@ -166,7 +166,7 @@ class Engine:
                 f"{checkpoint.directory} is of another model: {', '.join(odd[:3])}"
                 f"{f' and {len(odd) - 3} more' if len(odd) > 3 else ''} differ"
             )
-        if self.average is not None and any(AVERAGE not in k for k in checkpoint.kinds.values()):
+        if self.ema_decay is not None and any(EMA not in k for k in checkpoint.kinds.values()):
             raise ValueError(f"{checkpoint.directory} holds no averaged weights")
 
 

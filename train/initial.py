@@ -1,4 +1,4 @@
-"""What a run of the language model begins from: nothing, a bundle, or its own newest checkpoint.
+"""The initial state of a run: a model from scratch, from a bundle, or from its newest checkpoint.
 
 Weights are asked for one parameter at a time, by name, so that a model which fits no single process
 can be filled in parts.

@@ -40,11 +40,13 @@ class Learner(nn.Module, Generic[T]):
         """What the batch adds to the sums that losses are divided by, known before any forward."""
         raise NotImplementedError
 
-    def forward(self, part: T, norms: Mapping[str, float]) -> dict[str, Tensor]:
-        """TOTAL, and scalars that add up over the parts of a global batch with these norms."""
+    def forward(self, micro_batch: T, norms: Mapping[str, float]) -> dict[str, Tensor]:
+        """TOTAL, and scalars that add up over the micro-batches of a global batch with these
+        norms.
+        """
         raise NotImplementedError
 
-    def parts(self, batch: T, rows: int) -> list[T]:
+    def micro_batches(self, batch: T, rows: int) -> list[T]:
         """The batch in micro-batches of so many rows."""
         raise NotImplementedError
 
@@ -98,17 +100,19 @@ class LanguageLearner(Learner[Batch]):
         weights = target_weights(batch, self.drawer.vocabulary.first_code)
         return weights | document_counts(batch)
 
-    def forward(self, part: Batch, norms: Mapping[str, float] | None = None) -> dict[str, Tensor]:
-        """See `language`; norms None: the part is all of its batch."""
+    def forward(
+        self, micro_batch: Batch, norms: Mapping[str, float] | None = None
+    ) -> dict[str, Tensor]:
+        """See `language`; norms None: the micro-batch is all of its batch."""
         with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
-            moved = part.to(self.device)
+            moved = micro_batch.to(self.device)
             losses = language(
                 self.model, self.reader, self.drawer, moved, self.config, norms, self.sources,
                 self.attention,
             )  # fmt: skip
         return {TOTAL: losses.total, **losses.sums}
 
-    def parts(self, batch: Batch, rows: int) -> list[Batch]:
+    def micro_batches(self, batch: Batch, rows: int) -> list[Batch]:
         """Neighbours stay together: the rows of a group cost the same."""
         split = {name: value.split(rows) for name, value in vars(batch).items()}
         columns = zip(*split.values(), strict=True)
@@ -130,13 +134,13 @@ class TokenizerLearner(Learner[Tensor]):
         """Nothing: an error is a mean over its own batch, which is never cut."""
         return {}
 
-    def forward(self, part: Tensor, norms: Mapping[str, float]) -> dict[str, Tensor]:
-        """See `reconstruction`; part: (B, 3, H, W) in [-1, 1]."""
-        moved = part.to(self.device, memory_format=torch.channels_last)
+    def forward(self, micro_batch: Tensor, norms: Mapping[str, float]) -> dict[str, Tensor]:
+        """See `reconstruction`; micro_batch: (B, 3, H, W) in [-1, 1]."""
+        moved = micro_batch.to(self.device, memory_format=torch.channels_last)
         losses = reconstruction(self.model, moved)
         return {TOTAL: losses.total, **losses.sums}
 
-    def parts(self, batch: Tensor, rows: int) -> list[Tensor]:
+    def micro_batches(self, batch: Tensor, rows: int) -> list[Tensor]:
         """The batch as it is."""
         return [batch]
 

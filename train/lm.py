@@ -5,24 +5,23 @@ import os
 import resource
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from unimodal.bundle import GRID, Layout, Parts, read_parts
 from unimodal.data.folder import data_seeds
 from unimodal.data.lengths import shards_hash
-from unimodal.data.loader import Loader, LoaderConfig
+from unimodal.data.loader import Loader
 from unimodal.data.remote import local_shards
 from unimodal.data.rows import ImageEncoder
 from unimodal.data.sizes import patch_problems
-from unimodal.data.sources import SourceConfig, mixtures
+from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
 from unimodal.data.windows import LoaderState
 from unimodal.embedder import CodeReader
-from unimodal.generation import Sampling
 from unimodal.heads.next_code import NextCode
 from unimodal.sequence import Sequencer
 from unimodal.tensors import stored
@@ -30,80 +29,26 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.transformer import Transformer
 
 from . import checkpoint, flops, heldout, lora, metrics, provenance
-from . import initial as beginning
 from .checkpoint import Checkpoint
 from .engine import Engine
 from .finish import finish
-from .heldout import HeldOut, HeldOutConfig
-from .initial import TEXT_IDS, InitialState, ShapeConfig
+from .heldout import HeldOut
+from .initial import (
+    TEXT_IDS,
+    InitialState,
+    ShapeConfig,
+    from_bundle,
+    from_checkpoint,
+    from_scratch,
+    learn_text,
+    parent_of,
+)
 from .learner import LanguageLearner
-from .loop import LoopConfig, prepare, run, set_threads
-from .lora import LoraConfig
+from .loop import prepare, run, set_threads
 from .metrics import read
-from .objectives import LossConfig
-from .optimizer import OptimizerConfig
 from .ranks import Ranks, connect
-from .schedule import ScheduleConfig
-from .zero import Build, EngineConfig, engine, sharded
-
-
-@dataclass(frozen=True)
-class LmRun:
-    """A run of the language model."""
-
-    output: Path
-    """Directory of the run; the trained bundle is written to `output/bundle`, adapters beside it to
-    `output/adapter`."""
-    sources: dict[str, SourceConfig]
-    """What is learned from, by name."""
-    tokenizer: Path
-    """Directory of a trained image tokenizer."""
-    schedule: ScheduleConfig
-    weights: Path | None = None
-    """A bundle to begin from, trained or grown: its transformer and its text tokenizer; None
-    begins from nothing."""
-    text_ids: int | None = None
-    """Ids of the byte-level BPE, which is trained on the sources' own texts (None: 1,024); with
-    `weights`, those of the bundle."""
-    lora: LoraConfig | None = None
-    """Train adapters beside the frozen weights of `weights`, and the rows of special tokens and
-    image codes; None: all weights."""
-    seed: int = 0
-    model: ShapeConfig | None = None
-    """None: the bundle's with `weights`, or else the default shape."""
-    loader: LoaderConfig = field(default_factory=LoaderConfig)
-    held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    engine: EngineConfig = field(default_factory=EngineConfig)
-    loop: LoopConfig = field(default_factory=LoopConfig)
-    sampling: Sampling = field(default_factory=Sampling)
-    """The finished bundle's defaults for replies; training does not depend on them."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of matrix products; weights, their sums and the loss stay float32. bf16 is for GPUs and for
-    CPUs with bfloat16 arithmetic (avx512_bf16 or amx_bf16): others do it in software."""
-
-    def problems(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
-        few = self.text_ids is not None and self.text_ids < 256
-        found = [f"text_ids {self.text_ids}: at least 256"] if few else []
-        if self.seed < 0:
-            found.append(f"seed {self.seed}: at least 0")
-        if self.lora is not None and self.weights is None:
-            found.append("lora: it needs `weights`, a bundle whose weights stay as they are")
-        if self.engine.deepspeed is not None and self.optimizer.muon_lr is not None:
-            found.append(
-                "optimizer.muon_lr: Muon needs whole matrices, which ZeRO keeps in parts; leave it "
-                "out with engine.deepspeed"
-            )
-        if not self.sources:
-            found.append("sources: name at least one, as sources.NAME.shards=FOLDER")
-        else:
-            try:
-                mixtures(self.sources, self.loader.stages, self.loader.images)
-            except ValueError as error:
-                found.append(f"loader: {error}")
-        return found
+from .run import LmRun
+from .zero import Build, engine, sharded
 
 
 def has_bf16() -> bool:
@@ -118,13 +63,13 @@ def train(config: LmRun) -> Path:
     newest = ranks.together(lambda: _opened(config, given) if ranks.is_first else None)
     newest = newest or checkpoint.newest(config.output)
     set_threads(config.loop)
-    begin = _beginning(config, given, newest)
+    initial = _initial(config, given, newest)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encode = ImageEncoder(given.image, device)
-    sequencer = Sequencer(begin.vocabulary, begin.text, encode.hash)
+    sequencer = Sequencer(initial.vocabulary, initial.text, encode.hash)
     loader = _loader(config, sequencer, encode, newest, ranks)
     held_out = HeldOut(config.held_out, sequencer, encode, config.loader)
-    trained = _engine(config, begin, loader.rows.sources, device, ranks)
+    trained = _engine(config, initial, loader.rows.sources, device, ranks)
     if newest is not None:
         trained.restore(newest)
     elif config.held_out.sources:
@@ -137,7 +82,7 @@ def train(config: LmRun) -> Path:
         due = done % config.held_out.every_steps == 0 or done == config.schedule.num_steps
         seen = _seen(loader, before, ranks)
         found = held_out(lambda batch: trained.measure(batch, None)) if due else {}
-        return seen | found | _speed(begin, counts, step_s, ranks)
+        return seen | found | _speed(initial, counts, step_s, ranks)
 
     run(
         config.output,
@@ -149,7 +94,7 @@ def train(config: LmRun) -> Path:
         config.engine.micro_batch_rows,
     )
     ranks.together(
-        lambda: _finish(config, given, begin, loader, device) if ranks.is_first else None
+        lambda: _finish(config, given, initial, loader, device) if ranks.is_first else None
     )
     if ranks.is_first:
         print(*heldout.compared(config.output, read(config.output)[-1]), sep="\n", file=sys.stderr)
@@ -197,7 +142,7 @@ def _given(config: LmRun, world_size: int) -> _Given:
         data_seeds(folder)  # a damaged note of them stops here, not at the end
     parent = None
     if config.weights is not None:
-        parent = beginning.parent_of(config.weights, config.model, config.text_ids, image)
+        parent = parent_of(config.weights, config.model, config.text_ids, image)
     inputs: dict[str, Any] = {f"shards of {name}": shards_hash(paths[name]) for name in paths}
     inputs |= {"tokenizer": image.hash, "weights": parent.hash if parent else None}
     shape = parent.layout.transformer if parent else config.model or ShapeConfig()
@@ -214,21 +159,21 @@ def _opened(config: LmRun, given: _Given) -> Checkpoint | None:
     newest = prepare(config, config.output, given.inputs)
     provenance.begin(config.output)
     if given.parent is None:
-        beginning.learn_text(config.output, config.sources, config.text_ids or TEXT_IDS)
+        learn_text(config.output, config.sources, config.text_ids or TEXT_IDS)
     return newest
 
 
-def _beginning(config: LmRun, given: _Given, newest: Checkpoint | None) -> InitialState:
+def _initial(config: LmRun, given: _Given, newest: Checkpoint | None) -> InitialState:
     if given.parent is not None and config.weights is not None:
-        begin = beginning.from_bundle(config.weights, given.parent)
+        initial = from_bundle(config.weights, given.parent)
     else:
         shape = config.model or ShapeConfig()
-        begin = beginning.from_scratch(config.output, shape, given.image, config.seed)
+        initial = from_scratch(config.output, shape, given.image, config.seed)
     if config.lora is not None:
-        begin = replace(begin, fill=lora.fill_adapters(begin.fill, config.seed))
+        initial = replace(initial, fill=lora.fill_adapters(initial.fill, config.seed))
     if newest is not None:
-        begin = replace(begin, fill=beginning.from_checkpoint(newest, begin.fill))
-    return begin
+        initial = replace(initial, fill=from_checkpoint(newest, initial.fill))
+    return initial
 
 
 def _loader(
@@ -255,7 +200,7 @@ def _loader(
 
 
 def _engine(
-    config: LmRun, begin: InitialState, sources: tuple[str, ...], device: str, ranks: Ranks
+    config: LmRun, initial: InitialState, sources: tuple[str, ...], device: str, ranks: Ranks
 ) -> Engine:
     """The model on its device, or in parts on those of all ranks, with its optimizer."""
     bf16 = config.precision == "bf16"
@@ -263,14 +208,14 @@ def _engine(
     settings = config.engine.zero(rows, config.optimizer.clip, bf16)
 
     def make() -> Transformer:
-        bare = Transformer(begin.shape, recompute=config.engine.recompute)
+        bare = Transformer(initial.shape, recompute=config.engine.recompute)
         return bare if config.lora is None else lora.adapted(bare, config.lora)
 
-    model = sharded(Build(make, begin.fill), settings, device, ranks)
+    model = sharded(Build(make, initial.fill), settings, device, ranks)
     learner = LanguageLearner(
-        model, CodeReader(), NextCode(begin.vocabulary), config.loss, sources, device,
+        model, CodeReader(), NextCode(initial.vocabulary), config.loss, sources, device,
         autocast=bf16 and settings is None, attention=config.engine.attention,
-        frozen_rows=0 if config.lora is None else begin.vocabulary.num_text,
+        frozen_rows=0 if config.lora is None else initial.vocabulary.num_text,
     )  # fmt: skip
     return engine(learner, config.optimizer, config.schedule, ranks, settings, config.engine, bf16)
 
@@ -284,11 +229,11 @@ def _seen(loader: Loader, before: Mapping[str, int], ranks: Ranks) -> dict[str, 
 
 
 def _speed(
-    begin: InitialState, counts: Mapping[str, float], step_s: float, ranks: Ranks
+    initial: InitialState, counts: Mapping[str, float], step_s: float, ranks: Ranks
 ) -> dict[str, float]:
     """Positions of documents a second of all ranks; FLOPs a second and memory of this one."""
-    head_ids = {"text": begin.vocabulary.first_code, "image": begin.vocabulary.num_codes}
-    per_s = flops.step_flops(begin.shape, counts, head_ids) / step_s / ranks.world_size
+    head_ids = {"text": initial.vocabulary.first_code, "image": initial.vocabulary.num_codes}
+    per_s = flops.step_flops(initial.shape, counts, head_ids) / step_s / ranks.world_size
     peak = flops.peak_flops()
     if torch.cuda.is_available():
         memory_bytes = torch.cuda.max_memory_allocated()
@@ -310,24 +255,26 @@ def snapshot(config: LmRun, output: Path) -> Path:
     if last is None:
         raise ValueError(f"{config.output} has no checkpoint yet")
     given = _given(config, 1)
-    begin = _beginning(config, given, None)
+    initial = _initial(config, given, None)
     encode = ImageEncoder(given.image)
-    sequencer = Sequencer(begin.vocabulary, begin.text, encode.hash)
+    sequencer = Sequencer(initial.vocabulary, initial.text, encode.hash)
     loader = Loader(config.sources, sequencer, encode, config.loader)
-    return _bundle(config, given, begin, loader, last, output, "cpu")
+    return _bundle(config, given, initial, loader, last, output, "cpu")
 
 
-def _finish(config: LmRun, given: _Given, begin: InitialState, loader: Loader, device: str) -> None:
+def _finish(
+    config: LmRun, given: _Given, initial: InitialState, loader: Loader, device: str
+) -> None:
     """The bundle of the last checkpoint, and the adapter beside it."""
     last = checkpoint.newest(config.output)
     assert last is not None, "the last step was saved"
-    bundle = _bundle(config, given, begin, loader, last, config.output / "bundle", device)
+    bundle = _bundle(config, given, initial, loader, last, config.output / "bundle", device)
     if config.lora is not None:
         lora.write_adapter(config.output / "adapter", last, config.lora, read_parts(bundle).layout)
 
 
 def _bundle(
-    config: LmRun, given: _Given, begin: InitialState, loader: Loader, last: Checkpoint,
+    config: LmRun, given: _Given, initial: InitialState, loader: Loader, last: Checkpoint,
     output: Path, device: str,
 ) -> Path:  # fmt: skip
     """A checkpoint with all that makes it a model."""
@@ -335,10 +282,10 @@ def _bundle(
     card = provenance.card(config, device, _folders(config), before)
     card["documents"] = loader.documents
     layout = Layout(
-        begin.shape, begin.vocabulary, loader.rows.grid() or GRID, config.sampling,
-        begin.shape.max_positions, given.image.hash,
+        initial.shape, initial.vocabulary, loader.rows.grid() or GRID, config.sampling,
+        initial.shape.max_positions, given.image.hash,
     )  # fmt: skip
-    parts = Parts(layout, begin.text, given.image.cpu(), card)
+    parts = Parts(layout, initial.text, given.image.cpu(), card)
     merge = None
     if config.lora is not None and config.weights is not None:
         merge = lora.Merge(stored(config.weights), config.lora)

@@ -153,7 +153,7 @@ def run(
     ranks, learner, num_steps = engine.ranks, engine.learner, engine.schedule.num_steps
     ranks.together(
         lambda: check_room(
-            output, engine.parameter_shards(), config.keep_checkpoints, engine.average is not None
+            output, engine.parameter_shards(), config.keep_checkpoints, engine.ema_decay is not None
         )
     )
     saver = Saver(output, ranks, config.keep_checkpoints, config.keep_every_steps, config.hang_s)
@@ -171,8 +171,8 @@ def run(
             if failed:
                 saver.wait()
             try:
-                parts = learner.parts(batch, micro_batch_rows or sys.maxsize)
-                reports, norm = engine.step(step, parts, norms)
+                micro_batches = learner.micro_batches(batch, micro_batch_rows or sys.maxsize)
+                reports, norm = engine.step(step, micro_batches, norms)
             except NotFinite as error:
                 rows = " ".join(ranks.all_gather(" ".join(learner.digests(batch))))
                 saver.wait()

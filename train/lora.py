@@ -28,7 +28,7 @@ from unimodal.tensors import ROWS_BYTES, Stored
 from unimodal.tokenizer.initial import normal
 from unimodal.transformer import Transformer
 
-from .checkpoint import AVERAGE, MASTER, Checkpoint
+from .checkpoint import EMA, MASTER, Checkpoint
 from .initial import Fill
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -119,7 +119,7 @@ class Merge:
 
 def kept(checkpoint: Checkpoint, name: str) -> str:
     """Which weights of a parameter a run hands on: the averaged ones where it has some."""
-    return AVERAGE if AVERAGE in checkpoint.kinds[name] else MASTER
+    return EMA if EMA in checkpoint.kinds[name] else MASTER
 
 
 def write_adapter(output: Path, checkpoint: Checkpoint, config: LoraConfig, layout: Layout) -> None:

@@ -104,9 +104,10 @@ def language(
     """The loss of packed rows: sum over modalities m of config.m * sum_m / norms[m].
 
     sum_m is the weighted sum of the losses of the batch's targets. `norms` are the sums of the
-    target weights of the global batch that this is a part of (None: the batch is all of it), so
-    the totals of its parts add up to its loss. A modality of which the global batch has no target
-    adds nothing; one of which this part has none adds zero, with gradients of zero.
+    target weights of the global batch that this is a micro-batch of (None: the batch is all of it),
+    so the totals of its micro-batches add up to its loss. A modality of which the global batch has
+    no target adds nothing; one of which this micro-batch has none adds zero, with gradients of
+    zero.
 
     With the names of `sources` (two or more), the losses are also reported for each. `kind` says
     which kernels compute attention.

@@ -32,9 +32,9 @@ class OptimizerConfig:
     """Muon's."""
     clip: float = 1.0
     """Largest norm of the whole gradient; a larger one is scaled down to it."""
-    average: float | None = None
+    ema_decay: float | None = None
     """How much of the averaged weights (EMA) a step keeps, such as 0.999; the bundle then has
-    these. None: no average."""
+    these. None: none."""
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
@@ -46,8 +46,8 @@ class OptimizerConfig:
         if self.muon_lr is not None:
             rates["muon_lr"] = self.muon_lr
         found = [f"{name} {value}: above 0" for name, value in rates.items() if not value > 0]
-        if self.average is not None and not 0 < self.average < 1:
-            found.append(f"average {self.average}: above 0 and below 1")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            found.append(f"ema_decay {self.ema_decay}: above 0 and below 1")
         if not self.weight_decay >= 0:
             found.append(f"weight_decay {self.weight_decay}: at least 0")
         return found + [

@@ -24,7 +24,8 @@ from unimodal.generation import generate
 from unimodal.sequence import encoded
 
 from . import checkpoint
-from .lm import LmRun, snapshot
+from .lm import snapshot
+from .run import LmRun
 
 LOOKED_THROUGH = 500  # documents, among which conversations are looked for
 APART = 5  # rows from one to the next

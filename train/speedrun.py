@@ -97,7 +97,7 @@ def _stopped(child: subprocess.Popen[bytes]) -> int:
 @click.option("--scale", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
               help="Of data, steps and samples.")  # fmt: skip
 def main(output: Path, scale: float) -> None:
-    """Train a small model from nothing and evaluate it."""
+    """Train a small model from scratch and evaluate it."""
     began = time.monotonic()
     for arguments in commands(output, scale):
         click.secho(f"$ unimodal {shlex.join(arguments)}", bold=True)

@@ -1,6 +1,6 @@
 """The engine of a run: a process alone, or many, with weights and their state in parts on all.
 
-`Engine` (process.py) is a single process; `ZeroEngine` the same over many, whose weights, gradients
+`Engine` (engine.py) is a single process; `ZeroEngine` the same over many, whose weights, gradients
 and optimizer state DeepSpeed's ZeRO keeps in parts (Rajbhandari et al., 2020). No other file knows
 DeepSpeed. Both take the same steps: the gradient is that of the global batch's loss, whatever the
 ranks and micro-batches.
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from unimodal.kernels import Kind, obstacle
 
-from .checkpoint import AVERAGE, MASTER, Checkpoint, ParameterShard
+from .checkpoint import EMA, MASTER, Checkpoint, ParameterShard
 from .engine import Engine, adam_steps, set_rates
 from .learner import Learner
 from .optimizer import OptimizerConfig, build, whole_shape
@@ -110,14 +110,14 @@ class ZeroEngine(Engine):
         optimizers: list[torch.optim.Optimizer],
         schedule: ScheduleConfig,
         clip: float,
-        average: float | None,
+        ema_decay: float | None,
         ranks: Ranks,
         settings: dict[str, Any],
     ):
         """`settings`: see `zero_settings`; the learner comes from `sharded` with the same ones, and
         its one optimizer works on each weight alone.
         """
-        super().__init__(learner, optimizers, schedule, clip, average, ranks)
+        super().__init__(learner, optimizers, schedule, clip, ema_decay, ranks)
         assert len(optimizers) == 1, "Muon is refused beside ZeRO"
         deepspeed = _deepspeed()
         self.stage = settings["zero_optimization"]["stage"]
@@ -137,8 +137,8 @@ class ZeroEngine(Engine):
             if where is None:
                 continue
             tensors = self._local(parameter, where)
-            if self.averages:
-                tensors[AVERAGE] = self.averages[name]
+            if self.ema:
+                tensors[EMA] = self.ema[name]
             found[name] = ParameterShard(whole_shape(parameter), where[0], tensors)
         return found
 
@@ -154,12 +154,12 @@ class ZeroEngine(Engine):
                 continue
             for kind, tensor in self._local(parameter, where).items():
                 tensor.copy_(checkpoint.read(name, kind, *where))
-            if self.average is not None:
-                average = checkpoint.read(name, AVERAGE, *where)
-                self.averages[name] = average.to(self.engine.device)
+            if self.ema_decay is not None:
+                ema = checkpoint.read(name, EMA, *where)
+                self.ema[name] = ema.to(self.engine.device)
 
-    def _forward(self, part: Any, norms: Mapping[str, float] | None) -> dict[str, Tensor]:
-        return self.engine(part, norms)
+    def _forward(self, micro_batch: Any, norms: Mapping[str, float] | None) -> dict[str, Tensor]:
+        return self.engine(micro_batch, norms)
 
     def _backward(self, total: Tensor, is_last: bool) -> None:
         # ZeRO takes the mean over ranks of what is the sum here.
@@ -178,7 +178,7 @@ class ZeroEngine(Engine):
         return float(self.engine.get_global_grad_norm())
 
     def _masters(self) -> dict[str, Tensor]:
-        return {name: piece.tensors[MASTER] for name, piece in self.parameter_shards().items()}
+        return {name: shard.tensors[MASTER] for name, shard in self.parameter_shards().items()}
 
     def _where(self, parameter: Any) -> tuple[int, int] | None:
         """Which range of the flat parameter lies here; None: nothing of it."""
@@ -255,7 +255,7 @@ def engine(
         _compile(learner.model.model.layers, settings)
     dtype = torch.bfloat16 if bf16 else torch.float32
     optimizers = build(learner.model, optimizer, "model.layers.", dtype, learner.no_decay)
-    common = learner, optimizers, schedule, optimizer.clip, optimizer.average, ranks
+    common = learner, optimizers, schedule, optimizer.clip, optimizer.ema_decay, ranks
     return Engine(*common) if settings is None else ZeroEngine(*common, settings)
 
 

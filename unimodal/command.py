@@ -49,10 +49,25 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:  # click ends quietly when the reader of a pipe has gone
             raise
+        except click.NoSuchOption as error:
+            raise _renamed(error) from error
         except (ValueError, OSError) as error:
             if ctx.params["debug"]:
                 raise
             raise UserError(_message(error)) from error
+
+
+def _renamed(error: click.NoSuchOption) -> click.NoSuchOption:
+    """The same error, with the option's name of today where it has one."""
+    from .config import RENAMED  # PyYAML, which the help does without
+
+    old = error.option_name.lstrip("-").replace("-", "_")
+    new = f"--{RENAMED.get(old, old).replace('_', '-')}"
+    here = error.ctx.command.params if error.ctx is not None else []
+    if not any(new in parameter.opts for parameter in here):
+        return error
+    said = f"{error.option_name}: it is called {new} now"
+    return click.NoSuchOption(error.option_name, said, ctx=error.ctx)
 
 
 def _message(error: Exception) -> str:

@@ -13,7 +13,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import MISSING, Field
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,6 +22,24 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 T = TypeVar("T")
+
+
+# What was once called otherwise, in every dataclass that has the new name. Options of commands are
+# called as the keys are, with hyphens.
+RENAMED = {
+    "area": "target_pixels",
+    "average": "ema_decay",
+    "form": "format",
+    "max_pictures": "max_images",
+    "micro_rows": "micro_batch_rows",
+    "part": "split",
+    "part_by": "split_by",
+    "picture_weight": "image_weight",
+    "pictures": "images",
+    "row_length": "sequence_length",
+    "smallest": "min_side",
+    "widest": "max_aspect_ratio",
+}
 
 
 class ConfigError(ValueError):
@@ -163,6 +181,7 @@ def _build(cls: Any, tree: Any, base: Any, path: str, problems: list[str]) -> An
         return MISSING
     fields = {field.name: field for field in _fields(cls)}
     hints, num_before, values = typing.get_type_hints(cls), len(problems), {}
+    tree = {_renamed(key, fields, path, problems): value for key, value in tree.items()}
     problems += [_unknown(_join(path, key), key, list(fields)) for key in tree if key not in fields]
     for name, field in fields.items():
         default = _default(field) if base is MISSING else getattr(base, name)
@@ -266,6 +285,15 @@ def _default(field: Field) -> Any:
 
 def _join(path: str, key: Any) -> str:
     return f"{path}.{key}" if path else str(key)
+
+
+def _renamed(key: Any, names: Collection[str], path: str, problems: list[str]) -> Any:
+    """The name that a key has now; a problem is appended when it is another one."""
+    new = RENAMED.get(key) if key not in names else None
+    if new not in names:
+        return key
+    problems.append(f"{_join(path, key)}: it is called {_join(path, new)} now")
+    return new
 
 
 def _unknown(path: str, key: Any, names: list[str]) -> str:

@@ -15,7 +15,7 @@ from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig
 from unimodal.data.windows import Planner, Window
 from unimodal.train.flops import layer_weights
-from unimodal.train.lm import ShapeConfig
+from unimodal.train.initial import ShapeConfig
 from unimodal.transformer import TransformerConfig
 
 from .inputs import Sizes, loader, tokenizers

@@ -15,14 +15,15 @@ import pytest
 
 from unimodal.config import save
 from unimodal.data.command import SceneShards
+from unimodal.data.loader import LoaderConfig
 from unimodal.data.scenes.conversations import Mix
 from unimodal.data.shards import ShardWriter
 from unimodal.data.sources import SourceConfig
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.train.initial import ShapeConfig
-from unimodal.train.lm import LmRun, LoaderConfig
 from unimodal.train.loop import LoopConfig
 from unimodal.train.optimizer import OptimizerConfig
+from unimodal.train.run import LmRun
 from unimodal.train.schedule import ScheduleConfig
 
 RUNS, IN_A_SAVE, STEPS, EVERY = 20, 8, 40, 2
@@ -32,7 +33,7 @@ COUNTS = ("documents", "bad_documents")  # of a process, not of a run
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A config file of a small run with an average and Muon."""
+    """A config file of a small run with averaged weights and Muon."""
     folder = tmp_path_factory.mktemp("kill")
     scenes = SceneShards("conversations", 60, 7, 64, 40, asdict(Mix()))
     with ShardWriter(folder / "shards", max_samples=40) as writer:
@@ -53,7 +54,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             width=128, num_layers=2, num_heads=2, num_kv_heads=1, head_width=64, mlp_width=256
         ),
         loader=replace(LoaderConfig(), sequence_length=256, batch_rows=2, window_rows=8),
-        optimizer=OptimizerConfig(lr=3e-3, muon_lr=1e-2, average=0.9),
+        optimizer=OptimizerConfig(lr=3e-3, muon_lr=1e-2, ema_decay=0.9),
         loop=LoopConfig(save_every_steps=EVERY),
     )
     save(config, folder / "lm.yaml")

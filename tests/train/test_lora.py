@@ -27,10 +27,11 @@ from unimodal.hub.grow import TABLES, Growth, grow
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.train import lm
-from unimodal.train.checkpoint import Checkpoint, newest
+from unimodal.train.checkpoint import EMA, Checkpoint, newest
 from unimodal.train.heldout import HeldOutConfig
 from unimodal.train.lora import LoraConfig
 from unimodal.train.optimizer import OptimizerConfig
+from unimodal.train.run import LmRun
 from unimodal.train.zero import EngineConfig
 
 PeftModel = pytest.importorskip("peft", reason="needs the extra `train`: peft").PeftModel
@@ -48,7 +49,7 @@ def grown(request, tokenizer: Path, tmp_path_factory) -> Path:
     return grow(folder / "old", image, folder / "new", Growth(grid=Grid(3, 2)))
 
 
-def run(output: Path, shards: Path, tokenizer: Path, grown: Path, steps: int) -> lm.LmRun:
+def run(output: Path, shards: Path, tokenizer: Path, grown: Path, steps: int) -> LmRun:
     config = recipe(output, shards, tokenizer, steps)
     return replace(
         config,
@@ -58,7 +59,7 @@ def run(output: Path, shards: Path, tokenizer: Path, grown: Path, steps: int) ->
         model=None,
         loader=replace(config.loader, sequence_length=256, batch_rows=2),
         held_out=HeldOutConfig({"scenes": SourceConfig(str(shards))}, rows=2, every_steps=8),
-        optimizer=OptimizerConfig(lr=1e-2, weight_decay=0.1, average=0.5),
+        optimizer=OptimizerConfig(lr=1e-2, weight_decay=0.1, ema_decay=0.5),
     )
 
 
@@ -88,7 +89,7 @@ def test_adapters_and_new_rows_train_and_nothing_else(finished: Path, grown: Pat
     for name in tables:
         after = checkpoint.whole(name)
         assert torch.equal(after[:NUM_OLD], before[name][:NUM_OLD])
-        assert torch.equal(checkpoint.whole(name, "average")[:NUM_OLD], before[name][:NUM_OLD])
+        assert torch.equal(checkpoint.whole(name, EMA)[:NUM_OLD], before[name][:NUM_OLD])
         assert (after[NUM_OLD:] != before[name][NUM_OLD:]).any(
             1
         ).sum() > 30  # those of rows that the texts hold
@@ -103,9 +104,9 @@ def merged(finished: Path, grown: Path) -> dict[str, torch.Tensor]:
     for name in weights:
         stem = name.removesuffix(".weight")
         if name in checkpoint.shapes:
-            weights[name] = checkpoint.whole(name, "average")
+            weights[name] = checkpoint.whole(name, EMA)
         elif f"{stem}.lora_A.default.weight" in checkpoint.shapes:
-            a, b = (checkpoint.whole(f"{stem}.lora_{x}.default.weight", "average") for x in "AB")
+            a, b = (checkpoint.whole(f"{stem}.lora_{x}.default.weight", EMA) for x in "AB")
             weights[name] = weights[name] + LORA.alpha / LORA.rank * b @ a
     return weights
 
@@ -157,7 +158,7 @@ def test_a_resumed_run_is_the_same_run(
         lm.train(replace(whole, lora=replace(LORA, rank=2)))
 
 
-def launched(config: lm.LmRun, folder: Path, world_size: int) -> None:
+def launched(config: LmRun, folder: Path, world_size: int) -> None:
     """`torchrun` of a config."""
     save(config, folder / "lm.yaml")
     with socket.socket() as free:
@@ -224,6 +225,6 @@ def test_what_cannot_be_is_said_before_work(
     assert not (tmp_path / "run").exists()
     save(replace(config, lora=LoraConfig(rank=0, targets=("qproj",))), tmp_path / "lm.yaml")
     with pytest.raises(ConfigError) as caught:
-        load(lm.LmRun, tmp_path / "lm.yaml")
+        load(LmRun, tmp_path / "lm.yaml")
     for words in ("lora: it needs `weights`", "rank 0: at least 1", "targets ['qproj']: some of q"):
         assert words in str(caught.value)

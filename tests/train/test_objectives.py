@@ -1,4 +1,4 @@
-"""The loss of packed rows against masked logits in float64, in parts and by source."""
+"""The loss of packed rows against masked logits in float64, in micro-batches and by source."""
 
 import math
 from dataclasses import fields, replace
@@ -90,15 +90,15 @@ def test_float32_is_near_masked_logits_in_float64(sliced: bool) -> None:
 def test_parts_add_up_to_the_whole() -> None:
     """Three micro-batches with unequal shares of the modalities, one of them without text."""
     first = VOCABULARY.first_code
-    parts = [batch(1), batch(2, low=first), batch(3, high=320)]
-    whole = Batch(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Batch)))
+    micro_batches = [batch(1), batch(2, low=first), batch(3, high=320)]
+    whole = Batch(*(torch.cat([getattr(p, f.name) for p in micro_batches]) for f in fields(Batch)))
     model = transformer()
-    weights = [target_weights(part, first) for part in parts]
+    weights = [target_weights(part, first) for part in micro_batches]
     assert weights[1]["text"] == 0 and weights[2]["image"] == 0
     norms = {name: sum(one[name] for one in weights) for name in ("text", "image")}
     assert norms == pytest.approx(target_weights(whole, first))
     names = ("a", "b", "c")
-    losses = [loss(model, part, norms=norms, sources=names) for part in parts]
+    losses = [loss(model, part, norms=norms, sources=names) for part in micro_batches]
     expected = loss(model, whole, sources=names)
     sums = {n: sum(one.sums[n].item() for one in losses) for n in losses[0].sums}
     assert reported(sums) == pytest.approx(expected.reports, rel=1e-12)

@@ -21,7 +21,7 @@ def recipe_class(verb: str) -> type:
         from unimodal.train.tokenizer import TokenizerRun
 
         return TokenizerRun
-    from unimodal.train.lm import LmRun
+    from unimodal.train.run import LmRun
 
     assert verb == "lm", f"no verb of `unimodal train`: {verb}"
     return LmRun
@@ -68,8 +68,8 @@ def test_a_recipe_loads_and_comes_back(path: Path, tmp_path: Path):
 @pytest.mark.parametrize("path", CLUSTER, ids=lambda path: path.name)
 def test_a_plan_says_what_the_head_of_a_recipe_says(path: Path, monkeypatch: pytest.MonkeyPatch):
     """It fits its hardware, and pace and hours are those of the forecast, to two digits."""
-    from unimodal.train.lm import LmRun
     from unimodal.train.plan.plan import plan
+    from unimodal.train.run import LmRun
 
     monkeypatch.chdir(ROOT)
     entries, recipe = head(path), load(LmRun, path)

@@ -14,6 +14,7 @@ from unimodal.train import lm, loop
 from unimodal.train import zero as engine
 from unimodal.train.loop import LoopConfig
 from unimodal.train.optimizer import OptimizerConfig
+from unimodal.train.run import LmRun
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.zero import EngineConfig
 
@@ -21,12 +22,12 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> lm.LmRun:
+def config(tmp_path: Path) -> LmRun:
     (tmp_path / "tokenizer").mkdir()
     tiny = TokenizerConfig(levels=(4, 4, 4), encoder_width=8, decoder_width=8)
     ImageTokenizer(tiny).save(tmp_path / "tokenizer")
     (tmp_path / "shards").mkdir()
-    return lm.LmRun(
+    return LmRun(
         output=tmp_path / "run",
         sources={"one": SourceConfig(str(tmp_path / "shards"))},
         tokenizer=tmp_path / "tokenizer",
@@ -34,17 +35,17 @@ def config(tmp_path: Path) -> lm.LmRun:
     )
 
 
-def refused(config: lm.LmRun, words: str) -> None:
+def refused(config: LmRun, words: str) -> None:
     with pytest.raises((ValueError, OSError), match=words) as found:
         lm.train(config)
     assert "Traceback" not in str(found.value) and not config.output.exists()
 
 
-def test_missing_shards(config: lm.LmRun) -> None:
+def test_missing_shards(config: LmRun) -> None:
     refused(config, "one: .*shards")
 
 
-def test_ranks_without_a_way_to_share(config: lm.LmRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_without_a_way_to_share(config: LmRun, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="2 ranks were launched, and engine.deepspeed does not"):
         lm._given(config, 2)
     shared = replace(config, engine=EngineConfig(CONFIGS / "zero3.json"))
@@ -55,7 +56,7 @@ def test_ranks_without_a_way_to_share(config: lm.LmRun, monkeypatch: pytest.Monk
         lm._given(uneven, 2)
 
 
-def test_packages_that_are_not_there(config: lm.LmRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_that_are_not_there(config: LmRun, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (engine, loop):
         monkeypatch.setattr(module, "find_spec", lambda name: None)
     lacking = replace(
@@ -67,11 +68,11 @@ def test_packages_that_are_not_there(config: lm.LmRun, monkeypatch: pytest.Monke
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_kernels_without_a_gpu(config: lm.LmRun) -> None:
+def test_kernels_without_a_gpu(config: LmRun) -> None:
     refused(replace(config, engine=EngineConfig(attention="flex")), "engine.attention flex: .*GPU")
 
 
-def test_deepspeed_files_that_cannot_be(tmp_path: Path, config: lm.LmRun) -> None:
+def test_deepspeed_files_that_cannot_be(tmp_path: Path, config: LmRun) -> None:
     path, yaml = tmp_path / "zero.json", tmp_path / "lm.yaml"
     save(config, yaml)
     for text, words in (
@@ -82,16 +83,16 @@ def test_deepspeed_files_that_cannot_be(tmp_path: Path, config: lm.LmRun) -> Non
     ):
         path.write_text(text)
         with pytest.raises(ConfigError, match=words):
-            load(lm.LmRun, yaml, [f"engine.deepspeed={path}"])
+            load(LmRun, yaml, [f"engine.deepspeed={path}"])
     with pytest.raises(ConfigError, match="no JSON"):
-        load(lm.LmRun, yaml, [f"engine.deepspeed={tmp_path / 'none.json'}"])
+        load(LmRun, yaml, [f"engine.deepspeed={tmp_path / 'none.json'}"])
 
 
-def test_muon_needs_whole_matrices(tmp_path: Path, config: lm.LmRun) -> None:
+def test_muon_needs_whole_matrices(tmp_path: Path, config: LmRun) -> None:
     save(config, tmp_path / "lm.yaml")
     words = [f"engine.deepspeed={CONFIGS / 'zero3.json'}", "optimizer.muon_lr=0.01"]
     with pytest.raises(ConfigError, match="Muon needs whole matrices"):
-        load(lm.LmRun, tmp_path / "lm.yaml", words)
+        load(LmRun, tmp_path / "lm.yaml", words)
 
 
 def test_a_checkpoint_of_another_model_or_a_damaged_one(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_a_checkpoint_of_another_model_or_a_damaged_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is of another model: lm_head.weight differ"):
         untied.restore(Checkpoint(saved))
     with pytest.raises(ValueError, match="holds no averaged weights"):
-        made(Case(average=0.5), Ranks()).restore(Checkpoint(saved))
+        made(Case(ema_decay=0.5), Ranks()).restore(Checkpoint(saved))
     (file,) = saved.glob("rank_*")
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ValueError, match="step_00000002 cannot be read .*remove it to go on from"):
@@ -119,4 +120,26 @@ def test_a_checkpoint_of_another_model_or_a_damaged_one(tmp_path: Path) -> None:
 
 
 def test_optimizer_problems() -> None:
-    assert OptimizerConfig(average=1.0).problems() == ["average 1.0: above 0 and below 1"]
+    assert OptimizerConfig(ema_decay=1.0).problems() == ["ema_decay 1.0: above 0 and below 1"]
+
+
+def test_old_names_of_a_run() -> None:
+    """Each key is told by the name it has now, wherever a run has it."""
+    renamed = {
+        "loader.row_length": "loader.sequence_length",
+        "loader.pictures": "loader.images",
+        "loader.images.area": "loader.images.target_pixels",
+        "loader.images.widest": "loader.images.max_aspect_ratio",
+        "loader.images.smallest": "loader.images.min_side",
+        "engine.micro_rows": "engine.micro_batch_rows",
+        "sources.one.form": "sources.one.format",
+        "sources.one.part": "sources.one.split",
+        "held_out.sources.one.part_by": "held_out.sources.one.split_by",
+        "held_out.sources.one.picture_weight": "held_out.sources.one.image_weight",
+        "sampling.max_pictures": "sampling.max_images",
+        "optimizer.average": "optimizer.ema_decay",
+    }
+    with pytest.raises(ConfigError) as caught:
+        load(LmRun, None, [f"{old}=null" for old in renamed] + ["loader.stages=[{area: 1}]"])
+    for old, new in (renamed | {"loader.stages.0.area": "loader.stages.0.target_pixels"}).items():
+        assert f"{old}: it is called {new} now" in caught.value.problems

@@ -21,6 +21,7 @@ import torch
 import unimodal
 from unimodal.config import load, save
 from unimodal.data.command import SceneShards
+from unimodal.data.loader import LoaderConfig
 from unimodal.data.rows import ImageEncoder
 from unimodal.data.scenes.conversations import Mix
 from unimodal.data.shards import ShardWriter, find_shards
@@ -35,10 +36,12 @@ from unimodal.train import heldout, lm, provenance
 from unimodal.train import tokenizer as image
 from unimodal.train.checkpoint import MASTER, ParameterShard, check_room, found
 from unimodal.train.engine import Engine, NotFinite
+from unimodal.train.initial import ShapeConfig
 from unimodal.train.learner import LanguageLearner, Learner
 from unimodal.train.loop import LoopConfig, prepare
 from unimodal.train.objectives import LossConfig, language
 from unimodal.train.optimizer import OptimizerConfig, build, orthogonalised
+from unimodal.train.run import LmRun
 from unimodal.train.schedule import Rate, ScheduleConfig
 from unimodal.transformer import Transformer, TransformerConfig
 from unimodal.vocabulary import Vocabulary
@@ -47,7 +50,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "lm_losses.json"
 TINY = TokenizerConfig(
     levels=(4, 4, 4), encoder_width=16, decoder_width=16, num_blocks=1, pixel_width=4
 )
-SHAPE = lm.ShapeConfig(
+SHAPE = ShapeConfig(
     width=32, num_layers=2, num_heads=2, num_kv_heads=1, head_width=16, mlp_width=64
 )
 
@@ -82,15 +85,15 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def recipe(output: Path, shards: Path, tokenizer: Path, num_steps: int, **loop: int) -> lm.LmRun:
-    return lm.LmRun(
+def recipe(output: Path, shards: Path, tokenizer: Path, num_steps: int, **loop: int) -> LmRun:
+    return LmRun(
         output=output,
         sources={"scenes": SourceConfig(str(shards))},
         tokenizer=tokenizer,
         schedule=ScheduleConfig(num_steps, warmup_steps=1),
         text_ids=300,
         model=SHAPE,
-        loader=replace(lm.LoaderConfig(), sequence_length=1024, batch_rows=1, window_rows=8),
+        loader=replace(LoaderConfig(), sequence_length=1024, batch_rows=1, window_rows=8),
         optimizer=OptimizerConfig(lr=3e-3, muon_lr=1e-2),
         loop=LoopConfig(**{"save_every_steps": 1000, **loop}),
     )
@@ -127,7 +130,7 @@ def test_held_out_losses_stand_beside_the_unigram_entropy(
     vocabulary = Vocabulary(text.num_ids, image.num_codes)
     sequencer = Sequencer(vocabulary, text, image.hash)
     config = heldout.HeldOutConfig({"scenes": SourceConfig(str(shards))}, rows=5)
-    settings = replace(lm.LoaderConfig(), window_rows=8, caption_dropout=0.9)
+    settings = replace(LoaderConfig(), window_rows=8, caption_dropout=0.9)
     measured = heldout.HeldOut(config, sequencer, ImageEncoder(image), settings)
     model = Transformer(TransformerConfig(num_ids=vocabulary.size, **vars(SHAPE)))
     torch.nn.init.zeros_(model.model.embed_tokens.weight)
@@ -181,7 +184,7 @@ def test_bits_per_byte_of_plain_text(texts: Path, shards: Path, tokenizer: Path)
         "texts": SourceConfig(str(texts), text_weight=0.5),
         "scenes": SourceConfig(str(shards)),
     }
-    settings = replace(lm.LoaderConfig(), sequence_length=256, window_rows=8)
+    settings = replace(LoaderConfig(), sequence_length=256, window_rows=8)
     config = heldout.HeldOutConfig(sources, rows=4)
     measured = heldout.HeldOut(config, sequencer, ImageEncoder(image), settings)
     model = Transformer(TransformerConfig(num_ids=vocabulary.size, **vars(SHAPE)))
@@ -427,8 +430,10 @@ class Odd(Learner[torch.Tensor]):
         super().__init__()
         self.model, self.outside, self.where = torch.nn.Linear(2, 1), [], where
 
-    def forward(self, part: torch.Tensor, norms: dict[str, float]) -> dict[str, torch.Tensor]:
-        out = self.model(part).sum()
+    def forward(
+        self, micro_batch: torch.Tensor, norms: dict[str, float]
+    ) -> dict[str, torch.Tensor]:
+        out = self.model(micro_batch).sum()
         # d sqrt(0) is infinite, its value 0
         loss = out * math.inf if self.where == "loss" else (out - out).sqrt()
         return {"total": loss, "loss": loss}
@@ -482,7 +487,7 @@ def test_a_run_takes_its_stages_rates(tmp_path: Path, shards: Path, tokenizer: P
         replace(config, schedule=ScheduleConfig(4, 0, stages=(Rate(2, 0.25),))),
         tmp_path / "lm.yaml",
     )
-    lm.train(load(lm.LmRun, tmp_path / "lm.yaml"))
+    lm.train(load(LmRun, tmp_path / "lm.yaml"))
     assert [m["lr_factor"] for m in metrics(tmp_path / "run")] == [1, 1, 0.25, 0.25]
 
 
@@ -550,10 +555,10 @@ def test_a_stopped_run_has_a_checkpoint_and_goes_on(
 def test_room_is_asked_for_averaged_weights_that_are_not_there_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a new run: master, two moments and an average of 10 weights, in 2 + 1 checkpoints."""
-    pieces = {"one": ParameterShard((10,), 0, {MASTER: torch.zeros(10)})}
+    """Of a new run: master, two moments and an EMA of 10 weights, in 2 + 1 checkpoints."""
+    shards = {"one": ParameterShard((10,), 0, {MASTER: torch.zeros(10)})}
     usage = shutil.disk_usage(tmp_path)._replace(free=4 * 10 * 3 * 3)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    check_room(tmp_path, pieces, 2, averaged=False)
+    check_room(tmp_path, shards, 2, averaged=False)
     with pytest.raises(OSError, match="make room"):
-        check_room(tmp_path, pieces, 2, averaged=True)
+        check_room(tmp_path, shards, 2, averaged=True)

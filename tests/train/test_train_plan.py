@@ -17,11 +17,11 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.train.command import train
 from unimodal.train.flops import step_flops
 from unimodal.train.initial import ShapeConfig
-from unimodal.train.lm import LmRun
 from unimodal.train.lora import LoraConfig
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.plan.memory import layer_activations
 from unimodal.train.plan.plan import plan, shape_of
+from unimodal.train.run import LmRun
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.zero import EngineConfig
 from unimodal.transformer import Transformer
@@ -77,13 +77,17 @@ def config(tmp_path: Path) -> LmRun:
 
 
 def changed(
-    config: LmRun, file: str, tied: bool = True, average: float | None = None, **engine: bool | int
+    config: LmRun,
+    file: str,
+    tied: bool = True,
+    ema_decay: float | None = None,
+    **engine: bool | int,
 ) -> LmRun:
     path = config.tokenizer.with_name(f"{file}.json")
     return replace(
         config,
         model=replace(SHAPE, tied_head=tied),
-        optimizer=OptimizerConfig(average=average),
+        optimizer=OptimizerConfig(ema_decay=ema_decay),
         engine=replace(config.engine, deepspeed=path, **engine),
     )
 
@@ -95,11 +99,11 @@ def test_bytes_of_two_ranks(config: LmRun, tmp_path: Path):
     from test_zero import launched
 
     cases = [
-        changed(config, "near", tied=False, average=0.9, recompute=True),
+        changed(config, "near", tied=False, ema_decay=0.9, recompute=True),
         changed(config, "far", tied=False, micro_batch_rows=4),
-        changed(config, "far", recompute=True, average=0.9),
+        changed(config, "far", recompute=True, ema_decay=0.9),
         changed(config, "never", recompute=True),
-        changed(config, "two", average=0.9),
+        changed(config, "two", ema_decay=0.9),
     ]
     paths = [str(tmp_path / f"case_{number}.yaml") for number in range(len(cases))]
     for path, case in zip(paths, cases, strict=True):

@@ -14,7 +14,7 @@ import torch
 from unimodal.hub.grow import Growth, grow
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.grid import Grid
-from unimodal.train.checkpoint import AVERAGE, MASTER, Checkpoint
+from unimodal.train.checkpoint import EMA, MASTER, Checkpoint
 from unimodal.train.ranks import Ranks
 
 if find_spec("deepspeed") is None:  # importing it takes seconds
@@ -26,7 +26,7 @@ from zero_cases import HALF, Case, made, steps
 HERE = Path(__file__).resolve().parents[1]
 LIMIT_S = 240
 QUICK = [
-    Case(stage=3, tied=False, accumulation=4, recompute=True, average=0.5),
+    Case(stage=3, tied=False, accumulation=4, recompute=True, ema_decay=0.5),
     Case(stage=3, compile=True),
     Case(stage=2, accumulation=4),
 ]
@@ -37,7 +37,7 @@ CASES = [
     Case(stage=3, recompute=True),
     Case(stage=3, compile=True, tied=False),
     Case(stage=3, compile=True, accumulation=4, recompute=True),
-    Case(stage=1, tied=False, average=0.5),
+    Case(stage=1, tied=False, ema_decay=0.5),
 ]
 
 
@@ -88,7 +88,7 @@ def test_two_ranks_take_the_steps_of_one_process(tmp_path: Path, cases: list[Cas
 
 def test_a_checkpoint_goes_on_on_any_number_of_ranks(tmp_path: Path) -> None:
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
-    first = Case(stage=3, tied=False, average=0.5, save=two)
+    first = Case(stage=3, tied=False, ema_decay=0.5, save=two)
     whole = alone(replace(first, save=one))
     again = replace(first, save=None, resume=one)
     cases = [first, replace(again, resume=two), again, replace(again, stage=2)]
@@ -97,10 +97,10 @@ def test_a_checkpoint_goes_on_on_any_number_of_ranks(tmp_path: Path) -> None:
     same(found[2], whole[HALF:])
     same(found[3], whole[HALF:])
     same(alone(replace(again, resume=two)), whole[HALF:])
-    averages = [Checkpoint(Path(run) / "step_00000002") for run in (one, two)]
-    for name in averages[0].shapes:
-        for kind in (MASTER, AVERAGE, "exp_avg", "exp_avg_sq"):
-            torch.testing.assert_close(*(saved.whole(name, kind) for saved in averages))
+    saves = [Checkpoint(Path(run) / "step_00000002") for run in (one, two)]
+    for name in saves[0].shapes:
+        for kind in (MASTER, EMA, "exp_avg", "exp_avg_sq"):
+            torch.testing.assert_close(*(saved.whole(name, kind) for saved in saves))
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -158,6 +158,14 @@ def test_a_verb_that_is_not_there():
     assert result.exit_code == 2 and "No such command 'dance'" in result.stderr
 
 
+def test_an_option_that_is_called_otherwise_now():
+    done = CliRunner().invoke(main, ["data", "inspect", "shards", "--row-length", "8"])
+    assert done.exit_code == 2
+    assert "--row-length: it is called --sequence-length now" in done.output
+    done = CliRunner().invoke(main, ["chat", "--area", "8"])
+    assert "No such option" in done.output and "is called" not in done.output
+
+
 def test_errors_of_the_system_are_words():
     full = OSError(errno.ENOSPC, "No space left on device", "/disk/a")
     again = "; make room and run the same command again"

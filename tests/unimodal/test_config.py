@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unimodal.config import ConfigError, load, save
+from unimodal.config import RENAMED, ConfigError, load, save
 
 
 @dataclass(frozen=True)
@@ -262,3 +262,44 @@ def test_a_partial_load_passes_over_other_sections_but_no_misspelt_key(tmp_path)
     path.write_text("part: {sed: 3}\n")
     with pytest.raises(ConfigError, match="part.sed: unknown key"):
         load(Mine, path, partial=True)
+
+
+@dataclass(frozen=True)
+class Inner:
+    target_pixels: int = 1
+    ema_decay: float | None = None
+    format: str | None = None
+    max_images: int = 1
+    micro_batch_rows: int = 1
+    split: tuple[float, float] = (0.0, 1.0)
+    split_by: str | None = None
+    image_weight: float = 1.0
+    sequence_length: int = 1
+    min_side: int = 1
+    max_aspect_ratio: float = 1.0
+
+
+@dataclass(frozen=True)
+class Outer:
+    images: Inner | None = None
+    sources: dict[str, Inner] = field(default_factory=dict)
+    stages: tuple[Inner, ...] = ()
+    part: int = 0  # has that name still
+
+
+def test_every_renamed_key_is_refused_with_its_new_name(tmp_path: Path):
+    """In files and overrides, in sections, mappings and lists; what lies below it is read too."""
+    for old, new in RENAMED.items():
+        if old == "pictures":
+            continue
+        path = written(tmp_path, f"sources: {{a: {{{old}: null}}}}\nstages: [{{{old}: null}}]\n")
+        with pytest.raises(ConfigError) as caught:
+            load(Outer, path, [f"pictures.{old}=null"])
+        told = [one for one in caught.value.problems if "it is called" in one]
+        assert told == [
+            "pictures: it is called images now",
+            f"images.{old}: it is called images.{new} now",
+            f"sources.a.{old}: it is called sources.a.{new} now",
+            f"stages.0.{old}: it is called stages.0.{new} now",
+        ]
+    assert load(Outer, None, ["part=2"]).part == 2

@@ -58,7 +58,7 @@ def plan(
     """
     from unimodal.config import load
 
-    from ..lm import LmRun
+    from ..run import LmRun
     from . import plan as plans
 
     made = plans.plan(load(LmRun, config, overrides), gpus, memory_gb, gpu, num_ids)

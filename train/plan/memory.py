@@ -1,6 +1,6 @@
 """The memory of one GPU of a run, by part, from what is known before anything is allocated.
 
-weights, their float32 masters, moments, average    counted from the model's parameters
+weights, their float32 masters, moments, EMA        counted from the model's parameters
 gathered parameters, buckets                        DeepSpeed's rules (see gathers.py)
 activations, loss                                   tensors that transformer.py and
                                                     cross_entropy.py keep for their backward
@@ -20,7 +20,7 @@ from unimodal.cross_entropy import CHUNK_LOGITS
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.transformer import TransformerConfig
 
-from ..lm import LmRun
+from ..run import LmRun
 from .gathers import Gathers, Rules, gathers
 
 FP32 = 4
@@ -99,7 +99,7 @@ class Work:
 
     @property
     def positions(self) -> int:
-        """Of a micro-step."""
+        """Of a micro-batch."""
         return self.micro_batch_rows * self.config.loader.sequence_length
 
     @property
@@ -109,7 +109,7 @@ class Work:
 
     @cached_property
     def gathers(self) -> Gathers:
-        """Of a micro-step under ZeRO-3."""
+        """Of a micro-batch under ZeRO-3."""
         engine = self.config.engine
         rules = Rules(
             self.setting("stage3_param_persistence_threshold"),
@@ -153,8 +153,8 @@ def _state(run: Work) -> list[MemoryItem]:
         _part("master weights", masters, optimizer),
         _part("moments", MOMENTS * share * FP32, optimizer),
     ]
-    if run.config.optimizer.average is not None:
-        parts.append(_part("average", share * FP32, optimizer))
+    if run.config.optimizer.ema_decay is not None:
+        parts.append(_part("EMA", share * FP32, optimizer))
     return parts
 
 

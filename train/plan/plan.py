@@ -22,8 +22,8 @@ from unimodal.vocabulary import Vocabulary
 
 from ..flops import step_flops
 from ..initial import TEXT_IDS, ShapeConfig
-from ..lm import LmRun
 from ..lora import adapted
+from ..run import LmRun
 from .memory import FP32, MOMENTS, MemoryItem, Work, parts
 
 GB = 1e9
@@ -162,7 +162,7 @@ def _plan(
     found = parts(run)
     sent = traffic(run)
     flops = _flops(run)
-    kinds = 1 + MOMENTS + (config.optimizer.average is not None)
+    kinds = 1 + MOMENTS + (config.optimizer.ema_decay is not None)
     checkpoint = FP32 * kinds * run.num_trained
     copies = config.loop.keep_checkpoints + 1
     host = sum(part.host_bytes for part in found) + checkpoint // num_gpus

@@ -1,0 +1,77 @@
+"""What a run of the language model is told: its data, its model and how it learns."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from unimodal.data.loader import LoaderConfig
+from unimodal.data.sources import SourceConfig, mixtures
+from unimodal.generation import Sampling
+
+from .heldout import HeldOutConfig
+from .initial import ShapeConfig
+from .loop import LoopConfig
+from .lora import LoraConfig
+from .objectives import LossConfig
+from .optimizer import OptimizerConfig
+from .schedule import ScheduleConfig
+from .zero import EngineConfig
+
+
+@dataclass(frozen=True)
+class LmRun:
+    """A run of the language model."""
+
+    output: Path
+    """Directory of the run; the trained bundle is written to `output/bundle`, adapters beside it to
+    `output/adapter`."""
+    sources: dict[str, SourceConfig]
+    """What is learned from, by name."""
+    tokenizer: Path
+    """Directory of a trained image tokenizer."""
+    schedule: ScheduleConfig
+    weights: Path | None = None
+    """A bundle to begin from, trained or grown: its transformer and its text tokenizer; None
+    begins from scratch."""
+    text_ids: int | None = None
+    """Ids of the byte-level BPE, which is trained on the sources' own texts (None: 1,024); with
+    `weights`, those of the bundle."""
+    lora: LoraConfig | None = None
+    """Train adapters beside the frozen weights of `weights`, and the rows of special tokens and
+    image codes; None: all weights."""
+    seed: int = 0
+    model: ShapeConfig | None = None
+    """None: the bundle's with `weights`, or else the default shape."""
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    sampling: Sampling = field(default_factory=Sampling)
+    """The finished bundle's defaults for replies; training does not depend on them."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of matrix products; weights, their sums and the loss stay float32. bf16 is for GPUs and for
+    CPUs with bfloat16 arithmetic (avx512_bf16 or amx_bf16): others do it in software."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        few = self.text_ids is not None and self.text_ids < 256
+        found = [f"text_ids {self.text_ids}: at least 256"] if few else []
+        if self.seed < 0:
+            found.append(f"seed {self.seed}: at least 0")
+        if self.lora is not None and self.weights is None:
+            found.append("lora: it needs `weights`, a bundle whose weights stay as they are")
+        if self.engine.deepspeed is not None and self.optimizer.muon_lr is not None:
+            found.append(
+                "optimizer.muon_lr: Muon needs whole matrices, which ZeRO keeps in parts; leave it "
+                "out with engine.deepspeed"
+            )
+        if not self.sources:
+            found.append("sources: name at least one, as sources.NAME.shards=FOLDER")
+        else:
+            try:
+                mixtures(self.sources, self.loader.stages, self.loader.images)
+            except ValueError as error:
+                found.append(f"loader: {error}")
+        return found
