@@ -154,6 +154,20 @@ class ImageTokenizer(nn.Module):
         """The number of different codes."""
         return self.quantizer.num_codes
 
+    num_groups = 1
+
+    def grid_of(self, height: int, width: int) -> Grid:
+        """Return the grid of an image of so many pixels; ValueError for sides that are no whole
+        patches.
+        """
+        if height % self.patch or width % self.patch or height < 1 or width < 1:
+            raise ValueError(f"{width} x {height} pixels are no whole {self.patch}-pixel patches")
+        return Grid(height // self.patch, width // self.patch)
+
+    def size_of(self, grid: Grid) -> tuple[int, int]:
+        """Return (height, width) in pixels of what the codes of a grid stand for."""
+        return grid.height * self.patch, grid.width * self.patch
+
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Reconstructions for training: gradients pass the rounding, values are not bounded."""
         quantized_BhwD, _ = self.quantizer(self.encoder(images_BCHW).movedim(1, -1))

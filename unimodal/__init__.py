@@ -13,31 +13,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .bundle import BundleError, Model, load
+    from .bundle import BundleError, load, save_bundle
     from .chat import Chat
     from .document import Document, Image, Text
-    from .generation import Sampling
+    from .generation import Generation
+    from .model import Model
+    from .sampling import Sampling
 
 __all__ = [
     "BundleError",
     "Chat",
     "Document",
-    "Model",
+    "Generation",
     "Image",
+    "Model",
     "Sampling",
     "Text",
     "load",
+    "save_bundle",
 ]
 
 _HOME = {
     "BundleError": ".bundle",
     "Chat": ".chat",
     "Document": ".document",
-    "Model": ".bundle",
+    "Generation": ".generation",
     "Image": ".document",
-    "Sampling": ".generation",
+    "Model": ".model",
+    "Sampling": ".sampling",
     "Text": ".document",
     "load": ".bundle",
+    "save_bundle": ".bundle",
 }
 
 

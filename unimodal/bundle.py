@@ -14,11 +14,12 @@ anything is built from it. Saving writes a new directory beside the old one, loa
 it whole, and only then renames it into place. Nothing is ever unpickled.
 """
 
+import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -28,80 +29,30 @@ from torch import Tensor
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 
-from . import config, manifest
+from . import config, manifest, tensors
 from .card import check_card, readme
-from .embedder import CodeReader, Reader
-from .generation import Sampling
-from .heads.next_code import Drawer, NextCode
 from .manifest import FORMAT, MANIFEST, TEXT_FAMILIES, BundleError, read_json, write_json
-from .sequence import Sequencer
-from .tensors import SINGLE, weight_files
+from .model import Model
+from .sampling import Sampling
+from .shape import ImageConfig, ModelShape
+from .tensors import SINGLE, Planned, Stored, weight_files
 from .text import TextTokenizer
 from .transformer import Transformer, TransformerConfig
+from .unified import UnifiedModel
 from .vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from .chat import Chat
 
 PARTS = ("config.json", "tokenizer.json", "tokenizer.safetensors", "card.json")
 DEFAULT = Path(__file__).parent / "default"
 GRID = Grid(8, 8)  # 64 x 64 pixels of patches of 8
 SAMPLING = Sampling()
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """Everything a conversation, an evaluation or an export needs of a trained model."""
-
-    transformer: Transformer  # float32, in evaluation mode
-    vocabulary: Vocabulary
-    text: TextTokenizer
-    tokenizer: ImageTokenizer
-    sequencer: Sequencer
-    sampling: Sampling  # defaults that its makers chose
-    context: int  # positions a sequence may take
-    grid: Grid  # of the images it draws
-    card: dict[str, Any]  # provenance and scores
-    hash: str  # hex sha256 of all files but card and README
-
-    @property
-    def canvas(self) -> tuple[int, int]:
-        """(width, height) in pixels of the images it draws and is given."""
-        return self.grid.width * self.tokenizer.patch, self.grid.height * self.tokenizer.patch
-
-    @property
-    def reader(self) -> Reader:
-        """How images enter the transformer."""
-        return CodeReader()
-
-    @property
-    def drawer(self) -> Drawer:
-        """How images are predicted."""
-        return NextCode(self.vocabulary)
-
-    def chat(self, **changes: Any) -> "Chat":
-        """A new conversation; `changes` replace fields of the sampling defaults, such as seed=1."""
-        from .chat import Chat
-
-        return Chat(self, replace(self.sampling, **changes))
-
-    def save(self, directory: str | Path) -> Path:
-        """Write it as a bundle: `save_bundle` with all that this model knows of itself."""
-        return save_bundle(
-            directory,
-            self.transformer,
-            self.vocabulary,
-            self.text,
-            self.tokenizer,
-            self.card,
-            context=self.context,
-            grid=self.grid,
-            sampling=self.sampling,
-        )
+ROOM_BYTES = 2**26  # for all of a bundle's files but the weights
+MAX_SHARD_BYTES = 5 * 10**9
+Progress = Callable[[int, int], None]
+"""Told of (bytes done, bytes in all)."""
 
 
 @dataclass(frozen=True)
-class Layout:
+class BundleConfig:
     """What config.json holds."""
 
     transformer: TransformerConfig
@@ -110,7 +61,13 @@ class Layout:
     sampling: Sampling
     context: int
     tokenizer_hash: str
+    image: ImageConfig = field(default_factory=ImageConfig)
     format: int = FORMAT
+
+    @property
+    def shape(self) -> ModelShape:
+        """Return what its parameters follow from."""
+        return ModelShape(self.transformer, self.vocabulary, self.image)
 
 
 def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> Model:
@@ -121,22 +78,19 @@ def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> 
     directory = DEFAULT if path is None else Path(path)
     parts = read_parts(directory)
     try:
-        transformer = _read_transformer(directory, parts.layout.transformer).to(device).eval()
+        transformer = _read_transformer(directory, parts.config.shape).to(device).eval()
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{directory}: its files do not fit each other ({error})") from error
-    layout, hash = parts.layout, parts.hash
-    assert hash is not None, "a bundle that was checked has a hash"
+    assert parts.hash is not None, "a bundle that was checked has a hash"
     return Model(
         transformer=transformer,
-        vocabulary=layout.vocabulary,
         text=parts.text,
         tokenizer=parts.tokenizer.to(device),
-        sequencer=Sequencer(layout.vocabulary, parts.text, parts.tokenizer.hash),
-        sampling=layout.sampling,
-        context=layout.context,
-        grid=layout.grid,
+        sampling=parts.config.sampling,
+        context=parts.config.context,
+        grid=parts.config.grid,
         card=parts.card,
-        hash=hash,
+        hash=parts.hash,
     )
 
 
@@ -144,7 +98,7 @@ def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> 
 class Parts:
     """All of a bundle but its weights, which may be larger than memory."""
 
-    layout: Layout
+    config: BundleConfig
     text: TextTokenizer
     tokenizer: ImageTokenizer
     card: dict[str, Any]
@@ -162,61 +116,101 @@ def read_parts(directory: Path) -> Parts:
 
 def read_loose_parts(directory: Path) -> Parts:
     """What lies in a directory of a bundle's files, PARTS and a text tokenizer, unchecked."""
-    layout = _read_layout(directory / "config.json")
-    text = _read_text(directory, layout.vocabulary.num_text)
+    config = _read_config(directory / "config.json")
+    text = _read_text(directory, config.vocabulary.num_text)
     try:
         tokenizer = ImageTokenizer.load(directory).eval()
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{directory}: its files do not fit each other ({error})") from error
-    _check_parts(directory, layout, text, tokenizer)
-    return Parts(layout, text, tokenizer, read_json(directory / "card.json"))
+    _check_parts(directory, config, text, tokenizer)
+    return Parts(config, text, tokenizer, read_json(directory / "card.json"))
 
 
-def save_bundle(
-    directory: str | Path,
-    transformer: Transformer,
-    vocabulary: Vocabulary,
-    text: TextTokenizer,
-    tokenizer: ImageTokenizer,
-    card: dict[str, Any],
-    *,
-    context: int = 2048,
-    grid: Grid = GRID,
-    sampling: Sampling = SAMPLING,
-) -> Path:
-    """Write a bundle and return its directory; an older bundle there is replaced in one step.
+def save_bundle(directory: str | Path, model: Model) -> Path:
+    """Write a model as a bundle and return its directory; an older bundle there is replaced in one
+    step.
 
-    `card` needs the keys card.KEYS. BundleError when the directory holds something else, or when
+    Its card needs the keys card.KEYS. BundleError when the directory holds something else, or when
     the disk is full; then what was there before is untouched.
     """
     directory = Path(directory)
-    check_card(card)
+    check_card(model.card)
     _check_target(directory)
-    layout = Layout(transformer.config, vocabulary, grid, sampling, context, tokenizer.hash)
+    shape = model.transformer.shape
+    config = BundleConfig(
+        shape.transformer, shape.vocabulary, model.grid, model.sampling, model.context,
+        model.tokenizer.hash, shape.image,
+    )  # fmt: skip
 
     def fill(fresh: Path) -> None:
-        _write_weights(fresh / SINGLE, transformer)
-        write_parts(fresh, layout, text, tokenizer, card)
+        _write_weights(fresh / SINGLE, model.transformer)
+        write_parts(fresh, Parts(config, model.text, model.tokenizer, model.card))
         load(fresh)
 
     publish(directory, fill)
     return directory
 
 
-def write_parts(
-    fresh: Path,
-    layout: Layout,
-    text: TextTokenizer,
-    tokenizer: ImageTokenizer,
-    card: dict[str, Any],
+def write_bundle(
+    output: Path, parts: Parts, planned: list[Planned], on_progress: Progress, max_shard_bytes: int
 ) -> None:
+    """Write a bundle whose weights come as they are written, a piece at a time."""
+    check_space(output, sum(tensor.num_bytes for tensor in planned))
+
+    def fill(fresh: Path) -> None:
+        tensors.write(fresh, planned, max_shard_bytes, on_bytes=counted(planned, on_progress))
+        write_parts(fresh, parts)
+        read_parts(fresh)
+
+    publish(output, fill)
+
+
+def write_parts(fresh: Path, parts: Parts) -> None:
     """Write into a directory that holds the weights all else that makes it a bundle."""
-    tokenizer.save(fresh)
-    text.save(fresh / text.FILE)
-    write_json(fresh / "config.json", _stored(layout))
-    write_json(fresh / "card.json", card)
-    (fresh / "README.md").write_text(readme(card), encoding="utf-8")
+    parts.tokenizer.save(fresh)
+    parts.text.save(fresh / parts.text.FILE)
+    write_json(fresh / "config.json", _stored(parts.config))
+    write_json(fresh / "card.json", parts.card)
+    (fresh / "README.md").write_text(readme(parts.card), encoding="utf-8")
     manifest.write(fresh)
+
+
+def check_output(output: Path) -> None:
+    """Raise ValueError where something is already: what grew or was exported is never written
+    over.
+    """
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise ValueError(f"{output} exists: choose another place, or remove it first")
+
+
+def check_space(output: Path, num_bytes: int) -> None:
+    """Raise ValueError where the disk has no room for so many bytes of weights and a bundle's
+    rest.
+    """
+    place = next(folder for folder in output.resolve().parents if folder.exists())
+    free, needed = shutil.disk_usage(place).free, num_bytes + ROOM_BYTES
+    if free < needed:
+        raise ValueError(
+            f"{output} needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB: make room, or"
+            " choose another place"
+        )
+
+
+def counted(planned: list[Planned], on_progress: Progress) -> Callable[[int], None]:
+    """Return what tells `on_progress` how far the writing of tensors is."""
+    total, done = sum(tensor.num_bytes for tensor in planned), 0
+
+    def count(num_bytes: int) -> None:
+        nonlocal done
+        done += num_bytes
+        on_progress(done, total)
+
+    return count
+
+
+def copied(name: str, place: Stored) -> Planned:
+    """Return a tensor that is written as it lies."""
+    return Planned(name, place.dtype, place.shape, place.chunks)
 
 
 def publish(directory: Path, fill: Callable[[Path], None]) -> None:
@@ -241,10 +235,10 @@ def publish(directory: Path, fill: Callable[[Path], None]) -> None:
         ) from error
 
 
-def _stored(layout: Layout) -> dict[str, Any]:
-    """A layout as config.json has it: a setting that came later is not named where it is off."""
-    values = asdict(layout)
-    if layout.transformer.rope is None:
+def _stored(stored: BundleConfig) -> dict[str, Any]:
+    """Return a configuration as config.json has it: what came later is not named where it is off."""
+    values = asdict(stored)
+    if stored.transformer.rope is None:
         del values["transformer"]["rope"]
     return values
 
@@ -265,14 +259,29 @@ def _read_manifest(directory: Path) -> manifest.Files:
     return manifest.read(directory)
 
 
-def _read_layout(path: Path) -> Layout:
+def _read_config(path: Path) -> BundleConfig:
     stored = read_json(path)
+    if isinstance(stored, dict) and stored.get("format") == 1:
+        stored = _of_format_1(stored)
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
         raise BundleError(f"{path} is not of format {FORMAT}: update unimodal or the bundle")
     try:
-        return config.load(Layout, path)
+        return config.of_tree(BundleConfig, stored)
     except config.ConfigError as error:
-        raise BundleError(f"{error}\nit does not fit this version of unimodal") from error
+        raise BundleError(f"{path}: {error}\nit does not fit this version of unimodal") from error
+
+
+def _of_format_1(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a bundle from before special tokens had a table of their own:
+    the codes followed the text and 75 special tokens.
+    """
+    try:
+        sizes, sampling = stored["vocabulary"], dict(stored["sampling"])
+        vocabulary = Vocabulary.new(sizes["num_text"], sizes["num_codes"])
+        sampling["max_images"] = sampling.pop("max_pictures")
+    except (KeyError, TypeError) as error:
+        raise BundleError(f"a bundle of format 1 lacks {error}: fetch it again") from error
+    return {**stored, "vocabulary": asdict(vocabulary), "sampling": sampling, "format": FORMAT}
 
 
 def _read_text(directory: Path, num_ids: int) -> TextTokenizer:
@@ -286,9 +295,9 @@ def _read_text(directory: Path, num_ids: int) -> TextTokenizer:
         raise BundleError(f"{directory / name} is no text tokenizer: {error}") from error
 
 
-def _read_transformer(directory: Path, config: TransformerConfig) -> Transformer:
+def _read_transformer(directory: Path, shape: ModelShape) -> UnifiedModel:
     with torch.device("meta"):  # nothing is drawn that the file's weights would replace
-        transformer = Transformer(config)
+        transformer = UnifiedModel(shape)
     weights: dict[str, Tensor] = {}
     for path in weight_files(directory):
         # Copies: what load_file gives may still be the file, at an odd address.
@@ -304,20 +313,20 @@ def _write_weights(path: Path, transformer: Transformer) -> None:
 
 
 def _check_parts(
-    directory: Path, layout: Layout, text: TextTokenizer, tokenizer: ImageTokenizer
+    directory: Path, stored: BundleConfig, text: TextTokenizer, tokenizer: ImageTokenizer
 ) -> None:
     """The parts are those that the model was trained with."""
-    if tokenizer.hash != layout.tokenizer_hash:
+    if tokenizer.hash != stored.tokenizer_hash:
         raise BundleError(
             f"{directory / 'tokenizer.safetensors'} is another image tokenizer"
             f" ({tokenizer.hash[:12]}) than the model was trained with"
-            f" ({layout.tokenizer_hash[:12]}): put the right one back"
+            f" ({stored.tokenizer_hash[:12]}): put the right one back"
         )
-    vocabulary = layout.vocabulary
+    vocabulary = stored.vocabulary
     sizes = {
         text.FILE: (text.num_ids, vocabulary.num_text),
         "tokenizer.json": (tokenizer.num_codes, vocabulary.num_codes),
-        "model.safetensors": (layout.transformer.num_ids, vocabulary.size),
+        "model.safetensors": (stored.transformer.num_ids, vocabulary.size),
     }
     for name, (found, expected) in sizes.items():
         if found != expected:

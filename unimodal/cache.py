@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .sequence import may_see, same_block
 from .transformer import TransformerConfig
 
 
@@ -50,6 +51,9 @@ class Cache:
         self._rows_B1 = torch.arange(batch, device=device)[:, None]
         self._slots_BT = torch.zeros(0, 0, dtype=torch.int64, device=device)
         self._mask_B1TS: Tensor | None = None
+        # What `sequence.span_mask` asks of each slot, once a block or private number came.
+        self._block_BS: Tensor | None = None
+        self._private_BS: Tensor | None = None
 
     @property
     def batch(self) -> int:
@@ -72,26 +76,68 @@ class Cache:
         if last > self.batch:
             raise ValueError(f"{last} rows do not fit into a cache of {self.batch}")
         self._committed_B[first:last] = self._appended_B[first:last] = 0
+        self._forget_marks(slice(first, last))
         self.num_rows = last
         return slice(first, last)
+
+    def grow(self, batch: int, capacity: int) -> None:
+        """Make room for at least so many rows and tokens; what is held is copied where there was
+        less.
+        """
+        old = self._keys_LBGSd.shape
+        if batch <= old[1] and capacity <= old[3]:
+            return
+        if capacity > old[3]:  # by more than asked for, or every step would copy
+            capacity = max(capacity, old[3] + old[3] // 4)
+        shape = (old[0], max(batch, old[1]), old[2], max(capacity, old[3]), old[4])
+        device = self._keys_LBGSd.device
+        self._keys_LBGSd, self._values_LBGSd = (
+            _enlarged(stored, shape) for stored in (self._keys_LBGSd, self._values_LBGSd)
+        )
+        if self._block_BS is not None and self._private_BS is not None:
+            sides = (shape[1], shape[3])
+            self._block_BS = _enlarged(self._block_BS, sides)
+            self._private_BS = _enlarged(self._private_BS, sides)
+        more = shape[1] - old[1]
+        self._committed_B = np.pad(self._committed_B, (0, more))
+        self._appended_B = np.pad(self._appended_B, (0, more))
+        self._rows_B1 = torch.arange(shape[1], device=device)[:, None]
+
+    def copy(self, source: int, row: int) -> None:
+        """Let a row that is in use hold what another one holds."""
+        length = int(self._committed_B[source])
+        for stored_LBGSd in (self._keys_LBGSd, self._values_LBGSd):
+            stored_LBGSd[:, row, :, :length] = stored_LBGSd[:, source, :, :length]
+        for stored_BS in (self._block_BS, self._private_BS):
+            if stored_BS is not None:
+                stored_BS[row] = stored_BS[source]
+        self._committed_B[row] = length
+
+    def truncate(self, row: int, num: int) -> None:
+        """Forget the last `num` committed tokens of a row."""
+        assert not self._appended_B[row], "a row was cut between append and commit"
+        if not 0 <= num <= self._committed_B[row]:
+            raise ValueError(f"{num} of {self._committed_B[row]} tokens cannot be forgotten")
+        self._committed_B[row] -= num
+        self._forget_marks(slice(row, row + 1))
 
     def drop(self, row: int) -> None:
         """Give a row back; the last row in use moves into its place. Nothing may be uncommitted."""
         assert 0 <= row < self.num_rows, f"row {row} of {self.num_rows} was dropped"
         assert not self._appended_B.any(), "a row was dropped between append and commit"
         last = self.num_rows - 1
-        length = int(self._committed_B[last])
         if row != last:
-            for stored_LBGSd in (self._keys_LBGSd, self._values_LBGSd):
-                stored_LBGSd[:, row, :, :length] = stored_LBGSd[:, last, :, :length]
-            self._committed_B[row] = length
+            self.copy(last, row)
         self.num_rows = last
 
-    def append(self, num: int, rows: slice | None = None) -> Tensor:
-        """Reserve the next `num` positions of `rows` (None: all in use) for the next forward.
+    def append(
+        self, num: int, rows: slice | None = None, masks: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Reserve the next `num` slots of `rows` (None: all in use) for the next forward.
 
-        Returns these positions, int64 (B, T): what the transformer wants beside the embedded ids.
-        More than the capacity is a ValueError.
+        masks: the block and the private number of each token, int64 (B, T), as in a Row; None: all
+        are causal and public. Returns the slots, int64 (B, T). ValueError for more than the
+        capacity.
         """
         first, last, _ = (rows or slice(None)).indices(self.num_rows)
         assert num > 0 and last > first, f"{num} positions of rows {first} .. {last} were appended"
@@ -103,16 +149,45 @@ class Cache:
         self._rows, self._end = slice(first, last), end
         device = self._keys_LBGSd.device
         self._slots_BT = (torch.from_numpy(starts_B)[:, None] + torch.arange(num)).to(device)
-        # One mask for all layers; rows that start empty are plainly causal and need none.
-        self._mask_B1TS = self._past_mask() if starts_B.any() else None
+        self._mark(masks)
+        # One mask for all layers; rows that start empty and causal need none.
+        plain = self._block_BS is None and not starts_B.any()
+        self._mask_B1TS = None if plain else self._mask(masks)
         return self._slots_BT
 
-    def _past_mask(self) -> Tensor:
-        """Added to scores: slot s is seen from position p when s <= p."""
+    def _mark(self, masks: tuple[Tensor, Tensor] | None) -> None:
+        """Note the blocks and private numbers of the appended tokens."""
+        if masks is None and self._block_BS is None:
+            return
+        if self._block_BS is None or self._private_BS is None:
+            sides = (self.batch, self.capacity)
+            self._block_BS, self._private_BS = (
+                torch.zeros(sides, dtype=torch.int64, device=self._slots_BT.device)
+                for _ in range(2)
+            )
+        at = (self._rows_B1[self._rows], self._slots_BT)
+        block_BT, private_BT = masks or (torch.zeros_like(self._slots_BT),) * 2
+        self._block_BS.index_put_(at, block_BT)
+        self._private_BS.index_put_(at, private_BT)
+
+    def _mask(self, masks: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Return what is added to scores: 0 where `sequence.span_mask` lets a query see a slot."""
         slots_S = torch.arange(self._end, device=self._slots_BT.device)
-        future_BTS = slots_S > self._slots_BT[..., None]
-        mask_BTS = torch.zeros_like(future_BTS, dtype=self._keys_LBGSd.dtype)
-        return mask_BTS.masked_fill_(future_BTS, -torch.inf)[:, None]
+        seen_BTS = slots_S <= self._slots_BT[..., None]
+        if self._block_BS is not None and self._private_BS is not None:
+            block_BT, private_BT = masks or (torch.zeros_like(self._slots_BT),) * 2
+            seen_BTS = seen_BTS | same_block(block_BT, self._block_BS[self._rows, : self._end])
+            seen_BTS = seen_BTS & may_see(private_BT, self._private_BS[self._rows, : self._end])
+        mask_BTS = torch.zeros_like(seen_BTS, dtype=self._keys_LBGSd.dtype)
+        return mask_BTS.masked_fill_(~seen_BTS, -torch.inf)[:, None]
+
+    def _forget_marks(self, rows: slice) -> None:
+        """Clear what was noted of tokens that are not held: a later block could have their number."""
+        for stored_BS in (self._block_BS, self._private_BS):
+            if stored_BS is not None:
+                held_B = torch.from_numpy(self._committed_B[rows]).to(stored_BS.device)
+                slots_S = torch.arange(self.capacity, device=stored_BS.device)
+                stored_BS[rows] *= slots_S < held_B[:, None]
 
     def commit(self, num: int | np.ndarray, rows: slice | None = None) -> None:
         """Make the first `num` (one number, or one a row) appended positions permanent."""
@@ -124,6 +199,8 @@ class Cache:
         """Forget the last `num` appended positions (None: all); what was committed stays."""
         rows = rows or slice(0, self.num_rows)
         self._settle(self._appended_B[rows].copy() if num is None else num, rows)
+        if not self._appended_B[rows].any():
+            self._forget_marks(rows)
 
     def _settle(self, num: int | np.ndarray, rows: slice) -> None:
         """Count `num` positions as no longer waiting for commit or rollback."""
@@ -147,3 +224,10 @@ class Cache:
             is_causal=self._mask_B1TS is None,
             enable_gqa=q_BHTd.shape[1] != k_BGTd.shape[1],
         )
+
+
+def _enlarged(stored: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return zeros of a shape that begin with what was stored."""
+    larger = torch.zeros(shape, dtype=stored.dtype, device=stored.device)
+    larger[tuple(map(slice, stored.shape))] = stored
+    return larger

@@ -80,6 +80,17 @@ def load(
     return config
 
 
+def of_tree(cls: type[T], tree: dict) -> T:
+    """Return the dataclass `cls` of plain values, as of JSON; ConfigError with all problems."""
+    problems: list[str] = []
+    config = _build(cls, tree, MISSING, "", problems)
+    if not problems:
+        problems += _own_problems(config, "")
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
 def save(config: Any, path: str | Path) -> None:
     """Write every value of a dataclass as YAML that `load` reads back to an equal instance."""
     text = yaml.dump(_tree(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)

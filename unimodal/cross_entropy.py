@@ -35,7 +35,7 @@ class Targets:
     """M positions whose targets are among the rows `first` .. `last - 1` of the head.
 
     at_M: int64, in 0 .. N - 1; ids_M: int64, rows of the head; weights_M: what each loss is
-    multiplied by.
+    multiplied by. allowed_R: bool, which of those rows they may be; None: all.
     """
 
     at_M: Tensor
@@ -43,6 +43,7 @@ class Targets:
     weights_M: Tensor
     first: int
     last: int
+    allowed_R: Tensor | None = None
 
 
 def linear_cross_entropy(
@@ -123,7 +124,8 @@ class _Pass:
 
     def losses(self, targets: Targets) -> Tensor:
         """The loss of each target, (M,); the sum and the gradients take them in."""
-        if HAS_LIGER and self.hidden_ND.is_cuda and len(targets.at_M):
+        masked = targets.allowed_R is not None  # liger's kernel knows no mask
+        if HAS_LIGER and self.hidden_ND.is_cuda and len(targets.at_M) and not masked:
             return self._by_liger(targets)
         losses_M = self.total.new_zeros(len(targets.at_M))
         num_rows = targets.last - targets.first
@@ -132,16 +134,26 @@ class _Pass:
             chunk = slice(start, start + most)
             at_C, weights_C = targets.at_M[chunk], targets.weights_M[chunk].to(losses_M.dtype)
             label_C1 = (targets.ids_M[chunk] - targets.first)[:, None]
+            rows = slice(targets.first, targets.last)
             losses_M[chunk] = self._chunk(
-                at_C, label_C1, weights_C[:, None], slice(targets.first, targets.last)
+                at_C, label_C1, weights_C[:, None], rows, targets.allowed_R
             )
         return losses_M
 
-    def _chunk(self, at_C: Tensor, label_C1: Tensor, weight_C1: Tensor, rows: slice) -> Tensor:
+    def _chunk(
+        self,
+        at_C: Tensor,
+        label_C1: Tensor,
+        weight_C1: Tensor,
+        rows: slice,
+        allowed_R: Tensor | None,
+    ) -> Tensor:
         hidden_CD, head_RD = self.hidden_ND[at_C], self.head_VD[rows]
         logits_CR = self._space(len(at_C), len(head_RD))
         torch.mm(hidden_CD, head_RD.T, out=logits_CR)
         x_CR = logits_CR.to(self.total.dtype)
+        if allowed_R is not None:
+            x_CR.masked_fill_(~allowed_R.to(x_CR.device), -torch.inf)
         peak_C1, label_logit_C1 = x_CR.amax(-1, keepdim=True), x_CR.gather(-1, label_C1)
         x_CR.sub_(peak_C1).exp_()
         sum_C1 = x_CR.sum(-1, keepdim=True)

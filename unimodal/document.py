@@ -1,6 +1,4 @@
-"""What shards hold, the chat speaks and evaluators ask with: an ordered list of texts and
-images.
-"""
+"""What shards hold, the chat speaks and evaluators ask with: an ordered list of texts and images."""
 
 from dataclasses import dataclass
 from itertools import groupby
@@ -24,37 +22,57 @@ class Text:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check(self.role, self.weight)
+        _check(self.role, self.weight)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """An image file, or a file of codes, that nobody has opened yet."""
+
+    content: bytes
+    name: str
+    """Its file name, or its extension in the sample that it comes from."""
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A image as pixels (uint8 (H, W, 3)), or as codes (int (n,)) with their grid and
-    tokenizer's hash.
+    """An image as one or more of pixels, codes, latents and a stored file.
+
+    A codec (codec.py) turns one into another. Codes and latents are those of the codec whose hash
+    they carry, and fill `grid`; of a stored file `grid` says what it will fill, where that is known.
+
+    pixels: uint8 (H, W, 3). codes: int (n, groups). latents: float32 (n, d).
     """
 
     pixels: np.ndarray | None = None
     codes: np.ndarray | None = None
+    latents: np.ndarray | None = None
+    stored: StoredFile | None = None
     grid: Grid | None = None
-    tokenizer_hash: str | None = None
+    codec_hash: str | None = None
     role: str | None = None
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check(self.role, self.weight)
-        if self.pixels is None and self.codes is None:
-            raise ValueError("a Image needs pixels or codes")
+        _check(self.role, self.weight)
+        if all(one is None for one in (self.pixels, self.codes, self.latents, self.stored)):
+            raise ValueError("an Image needs pixels, codes, latents or a stored file")
         if self.pixels is not None and (
             self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3
         ):
             raise ValueError(
                 f"pixels are uint8 (H, W, 3), not {self.pixels.dtype} {self.pixels.shape}"
             )
-        if self.codes is not None:
-            if self.grid is None or self.tokenizer_hash is None:
-                raise ValueError("codes come with their grid and the hash of their tokenizer")
-            if self.codes.shape != (self.grid.size,):
-                raise ValueError(f"{self.codes.shape} codes do not fill a grid of {self.grid}")
+        for name in ("codes", "latents"):
+            self._check_grid(name, getattr(self, name))
+
+    def _check_grid(self, name: str, content: np.ndarray | None) -> None:
+        if content is None:
+            return
+        if self.grid is None or self.codec_hash is None:
+            raise ValueError(f"{name} come with their grid and the hash of their codec")
+        if content.ndim != 2 or len(content) != self.grid.size:
+            raise ValueError(f"{name} of shape {content.shape} do not fill a grid of {self.grid}")
 
 
 Part = Text | Image
@@ -67,14 +85,14 @@ class Document:
     parts: tuple[Part, ...]
 
     def turns(self) -> list[tuple[str | None, list[Part]]]:
-        """(role, parts) of each turn in order."""
+        """Return the (role, parts) of each turn in order."""
         return [
             (role, list(parts)) for role, parts in groupby(self.parts, key=lambda part: part.role)
         ]
 
 
-def check(role: str | None, weight: float) -> None:
-    """ValueError for a role that is none, or a weight that is not from 0 to MAX_WEIGHT."""
+def _check(role: str | None, weight: float) -> None:
+    """Raise ValueError for a role that is none, or a weight that is not from 0 to MAX_WEIGHT."""
     if role not in ROLES:
         raise ValueError(f"role {role!r}: one of {ROLES}")
     if not 0 <= weight <= MAX_WEIGHT:

@@ -1,39 +1,44 @@
 """Replies to conversations: one loop for text and images, many requests at once, as they come.
 
-In: documents that the assistant is to answer. Out: events while it does, then each reply's parts.
+In: documents that the assistant is to answer, at any time (`Generation.submit`). Out, step by step:
+events, then each reply's parts.
 
-1. Every request is laid out and checked before any work. A request is a branch of the batch; while
-   it draws with guidance it has a second, blind one: its prompt without the user's text.
-2. A step lets each branch read the ids that it has not read: a prompt at first, later what was
-   sampled and the ids that must follow it, so that a forced id costs no step of its own.
-3. Requests in the same state of the grammar are sampled together, from the slice of the head that
-   may follow.
-4. The noise of a request is a function of (its seed, the position in its reply): a neighbour in
-   the batch changes nothing, and one that is done makes room for the next that waits.
+1. Every request is laid out and checked when it comes. A request is a branch of the batch; while it
+   draws with guidance it has a second, unconditional one: its prompt without the user's text.
+2. A step lets each branch read what it has not read: a prompt at first, later what was sampled and
+   the ids that must follow it, so that a forced id costs no step of its own. Equal prompts are
+   read once.
+3. Requests in the same state of the grammar are sampled together, from the slice of the output
+   table that may follow. Inside an image its head draws (heads/head.py): what it asks for is read,
+   and it looks at the hidden vectors of all requests that wait with the same question at once.
+4. The noise of a request is a function of (its seed, the token of its reply): a neighbour in the
+   batch changes nothing, and one that is done makes room for the next that waits.
 
-Letters: B branches or requests, T read ids, D width, V ids of a choice.
+Letters: B branches or requests, T tokens, D width, V ids of a choice.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .cache import Cache
+from unimodal.tokenizer.grid import Grid
+
+from .branches import Branch, Branches
 from .document import Document, Image, Part, Text
-from .grammar import Choice, Grammar, State
-from .sampling import Sampling, guide, noise, pick
+from .grammar import Choice, Grammar, Modality, ReplyState
+from .heads.head import Ask, Draw, Drawing, ImageTokens
+from .sampling import Sampling, noise, pick
 from .text import Characters
 
 if TYPE_CHECKING:
-    from .bundle import Model
+    from .model import Model
 
-MAX_PREFILL_POSITIONS = 8192  # of one forward: many long prompts are read a few at a time
-MAX_READ = 3  # ids of a step after the prompt: begin and two sizes, or a code and two ends
+SPARE_TOKENS = 4  # of a branch: one with less to read than its neighbours is padded
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class ImageProgress:
 
 @dataclass(frozen=True, eq=False)
 class ImageDone:
-    """Reply `request` has finished a image: its codes, of which the tokenizer makes pixels."""
+    """Reply `request` has finished an image: its codes or latents, of which a codec makes pixels."""
 
     request: int
     image: Image
@@ -80,16 +85,16 @@ def generate(
     model: "Model",
     documents: Sequence[Document],
     sampling: Sampling | Sequence[Sampling] | None = None,
-    force: str | None | Sequence[str | None] = None,
+    modality: Modality | None | Sequence[Modality | None] = None,
     on_event: Callable[[Event], None] | None = None,
     batch: int = 32,
 ) -> list[tuple[Part, ...]]:
-    """The reply to each document, in order; arguments and errors as those of `stream`.
+    """Return the reply to each document, in order; arguments and errors as those of `stream`.
 
     on_event is handed every event of all the replies as it happens.
     """
     replies: dict[int, tuple[Part, ...]] = {}
-    for event in stream(model, documents, sampling, force, batch):
+    for event in stream(model, documents, sampling, modality, batch):
         if on_event is not None:
             on_event(event)
         if isinstance(event, ReplyDone):
@@ -101,30 +106,28 @@ def stream(
     model: "Model",
     documents: Sequence[Document],
     sampling: Sampling | Sequence[Sampling] | None = None,
-    force: str | None | Sequence[str | None] = None,
+    modality: Modality | None | Sequence[Modality | None] = None,
     batch: int = 32,
 ) -> Iterator[Event]:
     """Answer documents, at most `batch` at a time, and yield what happens as it happens.
 
     documents: conversations for the assistant to answer, their images encoded.
     sampling: one for all, or one for each; None: the model's own.
-    force: 'text' for an answer without images, 'image' for one image and nothing else, None
+    modality: 'text' for an answer without images, 'image' for one image and nothing else, None
     for what the model chooses; one for all, or one for each.
 
     A document that leaves no room in the context for its reply is a ValueError, before any work.
     """
-    if batch < 1:
-        raise ValueError(f"batch {batch}: at least 1 request at a time")
-    samplings = _spread(sampling or model.sampling, len(documents), "samplings")
-    forces = _spread(force, len(documents), "forces")
-    grammar = Grammar(model.vocabulary, [model.grid], model.text.spelled)
-    each = enumerate(zip(documents, samplings, forces, strict=True))
-    requests = [_Request(model, grammar, k, *request) for k, request in each]
-    return _run(model, requests, batch)
+    generation = Generation(model, batch)
+    samplings = _spread(sampling, len(documents), "samplings")
+    modalities = _spread(modality, len(documents), "modalities")
+    for request in zip(documents, samplings, modalities, strict=True):
+        generation.submit(*request)
+    return generation.run()
 
 
 def _spread(value: object, num: int, name: str) -> list:
-    """One value for all, or as many as there are documents."""
+    """Return one value for all, or as many as there are documents."""
     if not isinstance(value, list | tuple):
         return [value] * num
     if len(value) != num:
@@ -132,42 +135,137 @@ def _spread(value: object, num: int, name: str) -> list:
     return list(value)
 
 
-def _run(model: "Model", requests: list["_Request"], batch: int) -> Iterator[Event]:
-    """The loop. Branches stand in the order of the cache's rows, new ones behind them."""
-    if not requests:
-        return
-    branches: list[_Branch] = []
-    cache = _cache(model, requests, batch)
-    waiting = deque(requests)
-    while waiting or branches:
-        while waiting and sum(not branch.blind for branch in branches) < batch:
-            request = waiting.popleft()
-            yield from request.follow()
-            branches += request.open()
-        hidden_BD = _feed(model, cache, branches)
-        active = {branch.request.number: branch.request for branch in branches}
-        tokens = _sample(model, list(active.values()), hidden_BD)
-        for request, token in zip(active.values(), tokens, strict=True):
-            yield from request.take(token)
-        _retire(cache, branches)
-        for request in active.values():
-            branches += request.open()
+class Generation:
+    """Requests being answered; they come by `submit` and go when done or by `cancel`, at any step."""
 
+    def __init__(self, model: "Model", batch: int = 32) -> None:
+        """batch: the most requests that are in work at once; the others wait in order."""
+        if batch < 1:
+            raise ValueError(f"batch {batch}: at least 1 request at a time")
+        self._model, self._batch = model, batch
+        self._grammar = Grammar(model.sequencer.layout, [model.grid], model.text.spelled)
+        self._waiting: deque[_Request] = deque()
+        self._active: dict[int, _Request] = {}
+        self._branches = Branches(model)
+        self._count = 0
 
-@dataclass(eq=False)
-class _Branch:
-    """A row of the batch: a request as it is, or (`blind`) without the user's text."""
+    def submit(
+        self,
+        document: Document,
+        sampling: Sampling | None = None,
+        modality: Modality | None = None,
+    ) -> int:
+        """Add a conversation to answer and return its number, which its events carry.
 
-    request: "_Request"
-    blind: bool
-    unread: list[int]
-    row: int = -1
+        ValueError when it leaves no room in the context for its reply.
+        """
+        number, self._count = self._count, self._count + 1
+        sampling = sampling or self._model.sampling
+        request = _Request(self._model, self._grammar, number, document, sampling, modality)
+        self._waiting.append(request)
+        return number
+
+    def cancel(self, number: int) -> None:
+        """Forget a request, waiting or in work; nothing more is heard of it, nor of one that is
+        done.
+        """
+        self._waiting = deque(one for one in self._waiting if one.number != number)
+        request = self._active.pop(number, None)
+        if request is not None:
+            self._branches.drop(request.branches.values())
 
     @property
-    def done(self) -> bool:
-        """Whether nothing more will be asked of it."""
-        state = self.request.state
-        return state.over or (self.blind and not state.drawing)
+    def idle(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self._waiting and not self._active
+
+    def run(self) -> Iterator[Event]:
+        """Step until nothing is left to do, and yield all events."""
+        while not self.idle:
+            yield from self.step()
+
+    def step(self) -> list[Event]:
+        """Let every request in work read, choose and go on once; return what happened, request by
+        request.
+        """
+        events = self._admit()
+        requests = list(self._active.values())
+        if not requests:
+            return events
+        self._branches.read([branch for one in requests for branch in one.branches.values()])
+        found = self._chosen(requests) | self._looked(requests)
+        for request in requests:
+            events += request.go_on(found[request.number])
+        self._branches.drop([branch for one in requests for branch in one.unwanted()])
+        for request in requests:
+            if request.state.over:
+                del self._active[request.number]
+        return events
+
+    def _admit(self) -> list[Event]:
+        """Take waiting requests into work as far as there is room."""
+        if not self._waiting or len(self._active) == self._batch:
+            return []
+        known = [*self._active.values(), *self._waiting]
+        branches = 2 if any(one.guided for one in known) else 1
+        rows = min(self._batch, len(known)) * branches
+        self._branches.reserve(rows, SPARE_TOKENS + max(one.max_tokens for one in known))
+        events: list[Event] = []
+        while self._waiting and len(self._active) < self._batch:
+            request = self._waiting.popleft()
+            self._active[request.number] = request
+            events += request.begin()
+        return events
+
+    @torch.inference_mode()
+    def _chosen(self, requests: Sequence["_Request"]) -> dict[int, int]:
+        """Return the next id of each request that has a choice; those alike are sampled together."""
+        groups: dict[tuple[Choice, float], list[_Request]] = {}
+        for request in requests:
+            if isinstance(choice := request.state.next, Choice):
+                sampling = request.sampling
+                drawing = sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
+                settings = drawing if choice.drawing else (sampling.text_temperature, None, None)
+                groups.setdefault((choice, *settings), []).append(request)
+        tokens: dict[int, int] = {}
+        for (choice, *settings), members in groups.items():
+            logits_BV = self._logits(choice, members)
+            noise_B = [member.noise(len(member.state.ids)) for member in members]
+            uniform_B = torch.tensor(noise_B, dtype=torch.float64, device=logits_BV.device)
+            picked_B = pick(logits_BV, uniform_B, *settings).tolist()
+            tokens |= {m.number: choice.first + k for m, k in zip(members, picked_B, strict=True)}
+        return tokens
+
+    def _logits(self, choice: Choice, members: Sequence["_Request"]) -> Tensor:
+        """Return logits of the choice's slice, -inf where not allowed: float32 (B, V)."""
+        hidden_BD = self._branches.last([member.branches[None] for member in members])[:, 0]
+        table_VD = self._model.transformer.output_table()[choice.first : choice.last]
+        logits_BV = F.linear(hidden_BD, table_VD).float()
+        if not bool(logits_BV.isfinite().all()):
+            raise ValueError("the model's logits are not finite: its weights are damaged")
+        forbidden_V = torch.from_numpy(~choice.allowed).to(logits_BV.device)
+        return logits_BV.masked_fill(forbidden_V, -torch.inf)
+
+    @torch.inference_mode()
+    def _looked(self, requests: Sequence["_Request"]) -> dict[int, Any]:
+        """Return what the head sees for each request that draws; those alike are looked at at once.
+        """
+        groups: dict[Hashable, list[tuple[_Request, Ask]]] = {}
+        for request in requests:
+            if request.asked is not None:
+                groups.setdefault(request.asked.kind, []).append((request, request.asked))
+        found: dict[int, Any] = {}
+        head, table_VD = self._model.transformer.head, self._model.transformer.output_table()
+        for members in groups.values():
+            ask = members[0][1]
+            hidden = [
+                self._branches.last([one.branches[name] for one, _ in members], ask.num_hidden)
+                for name in ask.reads
+            ]
+            assert ask.look is not None, "a drawing that waits has a question"
+            seen = ask.look(head, table_VD, hidden, ask.settings, [one.arg for _, one in members])
+            found |= {one.number: result for (one, _), result in zip(members, seen, strict=True)}
+        return found
 
 
 class _Request:
@@ -180,73 +278,145 @@ class _Request:
         number: int,
         document: Document,
         sampling: Sampling,
-        force: str | None,
+        modality: Modality | None,
     ):
         self.number, self.sampling = number, sampling
         self._model, self._document = model, document
-        self._prompt = model.sequencer.prompt(document).ids.tolist()
-        room = model.context - len(self._prompt)
+        prompt = model.sequencer.prompt(document)
+        room = model.context - len(prompt)
         budget = sampling.max_text_tokens, sampling.max_images
-        self.state = State(grammar, room, *budget, force)
+        self.state = ReplyState(grammar, room, *budget, modality)
         least = (grammar.longest_image if self.state.max_images else 1) + 1
         if room < least:
             raise ValueError(
-                f"the conversation takes {len(self._prompt)} of {model.context} positions, and its"
+                f"the conversation takes {len(prompt)} of {model.context} tokens, and its"
                 f" reply needs {least}: start a new one, or leave some of its text and images out"
             )
+        self.branches: dict[str | None, Branch] = {None: Branch(prompt)}
+        # Null may stand for a text that is empty.
+        self.max_tokens = len(prompt) + len(document.parts) + self.state.max_ids
         self.parts: list[Part] = []
-        self.branch: _Branch | None = None
-        self.blind: _Branch | None = None
+        self.asked: Ask | None = None  # what the drawing waits for
+        self._draw: Draw | None = None
+        self._image: Image | None = None  # that was drawn, and is not yet closed
+        self._said: list[list[int] | ImageTokens] = []  # of the reply, what a new branch must read
+        self._begun = 0  # where the latest image begins in it
         self._characters = Characters(model.text)
         self._text = ""
 
     @property
-    def max_positions(self) -> int:
-        """The most positions that a branch can take: null may stand for a text that is empty."""
-        return len(self._prompt) + len(self._document.parts) + self.state.max_ids
+    def guided(self) -> bool:
+        """Whether its drawings have an unconditional branch."""
+        return self.sampling.guided and self.state.max_images > 0
 
-    def open(self) -> list[_Branch]:
-        """The branches that it needs from now on and does not have."""
-        new = []
-        if self.branch is None:
-            self.branch = _Branch(self, blind=False, unread=self._prompt + self.state.ids)
-            new.append(self.branch)
-        if self.blind is None and self.state.drawing and self.sampling.guided:
-            prompt = self._model.sequencer.prompt(self._document, drop="text").ids.tolist()
-            self.blind = _Branch(self, blind=True, unread=prompt + self.state.ids)
-            new.append(self.blind)
-        return new
+    def noise(self, at: int) -> float:
+        """Return the number in [0, 1) that picks token `at` of the reply."""
+        return noise(self.sampling.seed, at)
 
-    def take(self, token: int) -> Iterator[Event]:
-        """Go on with a sampled id and the ids that it forces."""
-        yield from self._read(token)
-        yield from self.follow()
+    def begin(self) -> Iterator[Event]:
+        """Go on up to where something is to be chosen or looked at."""
+        yield from self._follow()
 
-    def follow(self) -> Iterator[Event]:
-        """Go on with the ids that must follow, up to where one may be chosen."""
-        while isinstance(token := self.state.next, int):
-            yield from self._read(token)
-
-    def _read(self, token: int) -> Iterator[Event]:
-        state, was_drawing = self.state, self.state.drawing
-        state.take(token)
-        for branch in (self.branch, self.blind):
-            if branch is not None:
-                branch.unread.append(token)
-        if state.drawing:
-            yield from self._drawn(token) if was_drawing else self._end_text()
-        elif was_drawing:
-            yield self._end_image()
-        elif not state.over:
-            yield from self._add_text(self._characters.push(token))
+    def go_on(self, found: Any) -> Iterator[Event]:
+        """Go on with a sampled id, or with what the head has seen, and all that must follow."""
+        if self.asked is not None:
+            yield from self._go_on_drawing(found)
         else:
-            yield from self._end_text()
-            yield ReplyDone(self.number, tuple(self.parts), tuple(state.ids))
+            yield from self._take(found)
+        yield from self._follow()
 
-    def _drawn(self, token: int) -> Iterator[Event]:
-        if token >= self._model.vocabulary.first_code:
-            assert self.state.grid is not None, "a code was drawn before the size of its image"
-            yield ImageProgress(self.number, self.state.num_codes, self.state.grid.size)
+    def _follow(self) -> Iterator[Event]:
+        """Go on with what must follow, up to where something is to be chosen or looked at."""
+        while self.asked is None:
+            following = self.state.next
+            if isinstance(following, Grid):
+                yield from self._begin_drawing(following)
+            elif isinstance(following, int):
+                yield from self._take(following)
+            else:
+                return
+
+    def _take(self, token: int) -> Iterator[Event]:
+        state, was_drawing, said = self.state, self.state.drawing, len(self._said)
+        state.take(token)
+        if not isinstance(state.next, Grid):  # the id before an image's content is the head's to read
+            self._give([token])
+        if state.drawing and not was_drawing:
+            self._begun = said
+            yield from self._end_text()
+        elif was_drawing and not state.drawing:
+            yield self._end_image()
+        elif not state.drawing and not state.over:
+            yield from self._add_text(self._characters.push(token))
+        if state.over:
+            yield from self._end()
+
+    def _give(self, ids: list[int]) -> None:
+        """Let all branches read ids."""
+        self._said.append(ids)
+        for branch in self.branches.values():
+            branch.add(ids)
+
+    def _begin_drawing(self, grid: Grid) -> Iterator[Event]:
+        first, sequencer = len(self.state.ids), self._model.sequencer
+        drawing = Drawing(
+            sequencer.layout, grid, self.sampling, self.state.ids[-1],
+            lambda at: self.noise(first + at), sequencer.codec_hash,
+        )  # fmt: skip
+        self._draw = self._model.transformer.head.draw(drawing)
+        yield from self._go_on_drawing(None)
+
+    def _go_on_drawing(self, found: Any) -> Iterator[Event]:
+        """Let the head go on to its next question, or to the image's end."""
+        assert self._draw is not None and isinstance(self.state.next, Grid), "nothing is drawn"
+        total, was_asked, self.asked = self.state.next.size, self.asked is not None, None
+        try:
+            while self.asked is None:
+                ask, found = self._draw.send(found), None
+                for name, read in ask.reads.items():
+                    self._branch(name).add_read(read)
+                if was_asked:
+                    yield ImageProgress(self.number, ask.done, total)
+                was_asked = False
+                self.asked = ask if ask.look is not None else None
+        except StopIteration as end:
+            yield from self._take_image(end.value)
+
+    def _branch(self, name: str | None) -> Branch:
+        """Return a branch, which begins now where it is new."""
+        if name not in self.branches:
+            prompt = self._model.sequencer.prompt(self._document, drop=name)
+            self.branches[name] = Branch(prompt, self._said)
+        return self.branches[name]
+
+    def _take_image(self, image: Image) -> Iterator[Event]:
+        """Go on with a drawn image, which the branches have been given."""
+        layout = self._model.sequencer.layout
+        self._image = replace(image, role="assistant")
+        tokens = self._model.sequencer.image(image)
+        assert image.grid is not None, "a drawn image has a grid"
+        opening = len(layout.opening(image.grid))
+        self.state.take_image(tokens.ids[opening : len(tokens.ids) - len(layout.closing)].tolist())
+        if not self.state.drawing:
+            yield self._end_image()
+        if self.state.over:
+            yield from self._end()
+
+    def _end_image(self) -> Event:
+        """Add the whole image to the reply, and to what a new branch would have to read."""
+        assert self._image is not None, "an image that ends was drawn"
+        image, self._image, self._draw = self._image, None, None
+        self._said[self._begun :] = [self._model.sequencer.image(image)]
+        self.parts.append(image)
+        return ImageDone(self.number, image)
+
+    def unwanted(self) -> list[Branch]:
+        """Take out the branches that are no longer needed, and return them."""
+        if self.state.over:
+            gone = [*self.branches]
+        else:
+            gone = [] if self.state.drawing else [name for name in self.branches if name]
+        return [self.branches.pop(name) for name in gone]
 
     def _add_text(self, text: str) -> Iterator[Event]:
         self._text += text
@@ -259,115 +429,6 @@ class _Request:
             self.parts.append(Text(self._text, role="assistant"))
             self._text = ""
 
-    def _end_image(self) -> Event:
-        assert self.state.grid is not None, "a image ended before its size was known"
-        ids = self.state.ids[-self._model.drawer.positions(self.state.grid) :]
-        (image,) = self._model.sequencer.parts(ids, role="assistant")
-        assert isinstance(image, Image), "a reply's image was read back as text"
-        self.parts.append(image)
-        return ImageDone(self.number, image)
-
-
-def _cache(model: "Model", requests: list[_Request], batch: int) -> Cache:
-    weight = model.transformer.head_weight
-    branches = 2 if any(request.sampling.guided for request in requests) else 1
-    # A row with less to read than its neighbours is padded, perhaps past its last position.
-    capacity = max(request.max_positions for request in requests) + MAX_READ
-    rows = min(batch, len(requests)) * branches
-    return Cache(model.transformer.config, rows, capacity, weight.dtype, weight.device)
-
-
-def _retire(cache: Cache, branches: list[_Branch]) -> None:
-    """Take branches that are done out of the batch."""
-    for row in reversed(range(len(branches))):
-        branch = branches[row]
-        if branch.done:
-            cache.drop(row)
-            branches[row] = branches[-1]
-            branches.pop()
-            if branch.blind:
-                branch.request.blind = None
-
-
-@torch.inference_mode()
-def _feed(model: "Model", cache: Cache, branches: list[_Branch]) -> Tensor:
-    """Let every branch read its unread ids; returns the vectors of the last ones, hidden_BD."""
-    old = cache.num_rows
-    hidden = [_forward(model, cache, branches[:old], slice(0, old))] if old else []
-    while cache.num_rows < len(branches):
-        fresh = branches[cache.num_rows :]
-        longest = max(len(branch.unread) for branch in fresh)
-        fresh = fresh[: max(1, MAX_PREFILL_POSITIONS // longest)]
-        hidden.append(_forward(model, cache, fresh, cache.add(len(fresh))))
-    return torch.cat(hidden)
-
-
-def _forward(model: "Model", cache: Cache, branches: list[_Branch], rows: slice) -> Tensor:
-    """Read the unread ids of the branches in `rows` of the cache in one forward: hidden_BD."""
-    lengths_B = np.array([len(branch.unread) for branch in branches])
-    longest = int(lengths_B.max())
-    pad = model.vocabulary.control("pad")
-    device = model.transformer.head_weight.device
-    padded = [branch.unread + [pad] * (longest - len(branch.unread)) for branch in branches]
-    ids_BT = torch.tensor(padded, device=device)
-    positions_BT = cache.append(longest, rows)
-    hidden_BTD = model.transformer(model.reader(model.transformer, ids_BT), positions_BT, cache)
-    cache.commit(lengths_B, rows)
-    cache.rollback(rows=rows)
-    for row, branch in enumerate(branches, start=rows.start):
-        branch.unread, branch.row = [], row
-    last_B = torch.from_numpy(lengths_B - 1).to(device)
-    return hidden_BTD[torch.arange(len(branches), device=device), last_B]
-
-
-@torch.inference_mode()
-def _sample(model: "Model", requests: list[_Request], hidden_BD: Tensor) -> list[int]:
-    """The next id of each request."""
-    groups: dict[tuple, list[_Request]] = {}
-    for request in requests:
-        groups.setdefault(_recipe(request), []).append(request)
-    tokens: dict[int, int] = {}
-    for (choice, guided, *settings), members in groups.items():
-        logits_BV = _logits(model, choice, guided, members, hidden_BD)
-        sample = pick if choice.allowed is not None else model.drawer.sample
-        noise_B = [noise(member.sampling.seed, len(member.state.ids)) for member in members]
-        uniform_B = torch.tensor(noise_B, dtype=torch.float64, device=logits_BV.device)
-        picked_B = sample(logits_BV, uniform_B, *settings).tolist()
-        tokens |= {m.number: choice.first + k for m, k in zip(members, picked_B, strict=True)}
-    return [tokens[request.number] for request in requests]
-
-
-def _recipe(request: _Request) -> tuple:
-    """(choice, guided, temperature, top_k, top_p); requests that agree are sampled together."""
-    sampling, choice = request.sampling, request.state.next
-    assert isinstance(choice, Choice), "a reply without a choice was sampled"
-    if not choice.drawing:
-        return choice, False, sampling.text_temperature, None, None
-    guided = sampling.guided and choice.allowed is None  # sizes are drawn as the request has them
-    return choice, guided, sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
-
-
-def _logits(
-    model: "Model", choice: Choice, guided: bool, members: list[_Request], hidden_BD: Tensor
-) -> Tensor:
-    """Logits of the choice's slice of the head, -inf where not allowed: float32 (B, V)."""
-    branches = [member.branch for member in members]
-    if guided:
-        branches += [member.blind for member in members]
-    rows = [branch.row for branch in branches if branch is not None]
-    assert len(rows) == len(branches), "a request was sampled without its branches"
-    if choice.allowed is None:
-        logits_BV = model.drawer.logits(model.transformer, hidden_BD[rows]).float()
-    else:
-        last = choice.last
-        logits_BV = model.transformer.logits(hidden_BD[rows], choice.first, last).float()
-    if not bool(logits_BV.isfinite().all()):
-        raise ValueError("the model's logits are not finite: its weights are damaged")
-    if guided:
-        scale_B1 = logits_BV.new_tensor([[member.sampling.guidance] for member in members])
-        conditional_BV, unconditional_BV = logits_BV.chunk(2)
-        logits_BV = guide(conditional_BV, unconditional_BV, scale_B1)
-    if choice.allowed is None:
-        return logits_BV
-    forbidden_V = torch.from_numpy(~choice.allowed).to(logits_BV.device)
-    return logits_BV.masked_fill(forbidden_V, -torch.inf)
+    def _end(self) -> Iterator[Event]:
+        yield from self._end_text()
+        yield ReplyDone(self.number, tuple(self.parts), tuple(self.state.ids))

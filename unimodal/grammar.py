@@ -1,124 +1,139 @@
 """Which ids a reply may go on with: a state machine that every id of a reply passes through.
 
-    reply    = ( text | image )+ turn_end
-    image  = image, size of rows, size of columns, ( code * columns, row_end ) * rows, image_end
+    reply    = ( text | image )+ stop
+    image    = opening, content, closing
 
-In: a vocabulary, the grids that images may have, and the budget of one reply. Out, for each next
-position: the one id that must follow (it is read, not sampled), or a `Choice` to sample from, or
-None when the reply is over. Choices are made once and shared, so that replies in the same state
-are sampled together and a step makes nothing of the vocabulary's size.
+In: a layout in ids, the grids that images may have, and the budget of one reply. Out, for what comes
+next: the one id that must follow (it is read, not sampled), a `Choice` to sample from, the `Grid`
+of an image that the head is to draw, or None when the reply is over. The state goes by where it
+stands, never by the range of an id: an opening may be spelled in text, and codes may lie anywhere.
+Choices are made once and shared, so that replies in the same state are sampled together and a step
+makes nothing of the vocabulary's size.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from unimodal.tokenizer.grid import Grid
 
-from .vocabulary import Vocabulary
+from .layout import BoundLayout
 
-FORCES = (None, "text", "image")
+Modality = Literal["text", "image"]
+CONSTRAINTS: tuple[Modality | None, ...] = (None, "text", "image")
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Ids that may follow: those of `first` .. `last` - 1 that `allowed` says."""
+    """Ids that may follow: those of `first` .. `last` - 1 that `allowed`, bool (last - first,),
+    says.
+    """
 
     first: int
     last: int
-    allowed: np.ndarray | None
-    """bool (last - first,); None: all of them."""
+    allowed: np.ndarray
     drawing: bool
-    """Whether it stands inside a image."""
+    """Whether it stands inside an image."""
 
     def __contains__(self, token: int) -> bool:
-        inside = self.first <= token < self.last
-        return inside and (self.allowed is None or bool(self.allowed[token - self.first]))
+        return self.first <= token < self.last and bool(self.allowed[token - self.first])
 
 
-def image_length(grid: Grid) -> int:
-    """The positions of a image: begin, two sizes, its codes, an end for each row, end."""
-    return 3 + grid.height * (grid.width + 1) + 1
+@dataclass
+class _Node:
+    """A place in the openings of all grids: the ids that lead on, or the grid that is said."""
+
+    after: "dict[int, _Node]" = field(default_factory=dict)
+    grid: Grid | None = None
+    choice: Choice | None = None
 
 
 class Grammar:
-    """The choices of one vocabulary and the grids that images may have."""
+    """The choices of one layout and the grids that images may have."""
 
     def __init__(
-        self, vocabulary: Vocabulary, grids: Sequence[Grid], spelled: np.ndarray | None = None
+        self, layout: BoundLayout, grids: Sequence[Grid], spelled: np.ndarray | None = None
     ):
         """spelled: which text ids a text can hold, bool (num_text,); None: all of them."""
         if not grids:
             raise ValueError("a grammar needs at least one grid that images may have")
-        self.vocabulary, self.spelled = vocabulary, spelled
-        self.grids = tuple(grids)
-        self.longest_image = max(map(image_length, grids))
-        self.codes = Choice(vocabulary.first_code, vocabulary.size, None, drawing=True)
-        self._choices: dict[tuple[bool, tuple[int, ...]], Choice] = {}
+        self.layout, self.grids = layout, tuple(grids)
+        self.longest_image = max(map(layout.length, grids))
+        # One slice of the output table holds whatever is no code and may be chosen.
+        special = max(layout.vocabulary.special_tokens.values(), default=-1)
+        self._spelled = layout.vocabulary.text_mask[: max(layout.vocabulary.num_text, special + 1)]
+        self._spelled = self._spelled.copy()
+        if spelled is not None:
+            self._spelled[: len(spelled)] &= spelled
+        self._choices: dict[tuple[int, ...], Choice] = {}
+        self.root = _Node()
+        for grid in grids:
+            self._add(grid)
+        self.begins = list(self.root.after)
 
-    def text(self, *controls: str) -> Choice:
-        """Any id that a text can hold, or one of these special tokens."""
-        return self._choice(True, tuple(map(self.vocabulary.control, controls)))
+    def _add(self, grid: Grid) -> None:
+        node = self.root
+        for token in self.layout.opening(grid):
+            node = node.after.setdefault(token, _Node())
+        node.grid = grid
 
-    def rows(self) -> int | Choice:
-        """The size tokens of rows."""
-        return self._sides(grid.height for grid in self.grids)
+    def text(self, *ids: int) -> Choice:
+        """Return any id that a text can hold, or one of these."""
+        if ids not in self._choices:
+            self._choices[ids] = _choice(self._spelled, ids, drawing=False)
+        return self._choices[ids]
 
-    def columns(self, height: int) -> int | Choice:
-        """The size tokens of columns that go with `height` rows."""
-        return self._sides(grid.width for grid in self.grids if grid.height == height)
-
-    def _sides(self, lengths: Iterable[int]) -> int | Choice:
-        ids = tuple(sorted(map(self.vocabulary.side, set(lengths))))
-        return ids[0] if len(ids) == 1 else self._choice(False, ids)
-
-    def _choice(self, text: bool, controls: tuple[int, ...]) -> Choice:
-        key = (text, controls)
-        if key not in self._choices:
-            # Control tokens follow the text ids, so one slice of the head holds all of these.
-            allowed = np.zeros(self.vocabulary.first_code, dtype=bool)
-            every = self.spelled is None or not text
-            allowed[: self.vocabulary.num_text] = text if every else self.spelled
-            allowed[list(controls)] = True
-            self._choices[key] = Choice(0, len(allowed), allowed, drawing=not text)
-        return self._choices[key]
+    def next(self, node: _Node) -> int | Choice:
+        """Return what may follow in an image's opening."""
+        ids = sorted(node.after)
+        if len(ids) == 1:
+            return ids[0]
+        if node.choice is None:
+            node.choice = _choice(np.zeros_like(self._spelled), ids, drawing=True)
+        return node.choice
 
 
-class State:
-    """Where one reply stands: what it holds so far and what may follow.
+def _choice(allowed: np.ndarray, ids: Sequence[int], drawing: bool) -> Choice:
+    """Return the choice of what is allowed and of these ids."""
+    allowed = allowed.copy()
+    allowed[list(ids)] = True
+    return Choice(0, len(allowed), allowed, drawing)
 
-    room: positions that the context has left. max_text_tokens, max_images: the reply's budget.
-    force: 'text' for text alone, 'image' for one image and nothing else, None for what the
-    model chooses.
-    """
+
+class ReplyState:
+    """Where one reply stands: what it holds so far and what may follow."""
 
     def __init__(
         self,
         grammar: Grammar,
         room: int,
-        max_text_tokens: int = 256,
-        max_images: int = 4,
-        force: str | None = None,
+        max_text_tokens: int,
+        max_images: int,
+        modality: Modality | None = None,
     ):
-        if force not in FORCES:
-            raise ValueError(f"force {force!r}: one of {FORCES}")
-        self._grammar, self._vocabulary = grammar, grammar.vocabulary
-        self._force, self._room = force, room
-        self._max_text_tokens = 0 if force == "image" else max_text_tokens
-        self.max_images = {None: max_images, "text": 0, "image": 1}[force]
+        """room: tokens that the context has left. modality: 'text' for no images, 'image' for one
+        image and nothing else, None for what the model chooses.
+        """
+        if modality not in CONSTRAINTS:
+            raise ValueError(f"modality {modality!r}: one of {CONSTRAINTS}")
+        self._grammar, self._layout = grammar, grammar.layout
+        self._modality, self._room = modality, room
+        self._max_text_tokens = 0 if modality == "image" else max_text_tokens
+        self.max_images = {None: max_images, "text": 0, "image": 1}[modality]
         self._num_text_tokens = self._num_images = 0
-        self._height: int | None = None
+        self._node: _Node | None = None  # in an opening
+        self._forced: list[int] = []  # of a closing, what is left
         self.ids: list[int] = []
-        self.drawing = False  # between a image's begin and its end
+        self.drawing = False  # between an image's first id and its last
         self.over = False
-        self.grid: Grid | None = None  # of the latest image, and how many of its codes are there
-        self.num_codes = 0
-        self._next: int | Choice | None = self._after_part()
+        self.grid: Grid | None = None  # of the latest image
+        self._next: int | Choice | Grid | None = self._after_part()
 
     @property
-    def next(self) -> int | Choice | None:
-        """The id that must follow, the ids that may, or None when the reply is over."""
+    def next(self) -> int | Choice | Grid | None:
+        """The id that must follow, the ids that may, the grid to draw, or None when it is over."""
         return self._next
 
     @property
@@ -132,60 +147,58 @@ class State:
         expected = self._next
         fits = token in expected if isinstance(expected, Choice) else token == expected
         assert fits, f"id {token} may not follow ids {self.ids[-3:]} of a reply"
-        self.ids.append(token)
-        self._room -= 1
+        self._add([token])
         self._next = self._after(token)
 
-    def _after(self, token: int) -> int | Choice | None:
-        if token < self._vocabulary.num_text:
-            self._num_text_tokens += 1
-            return self._after_part()
-        if token >= self._vocabulary.first_code:
-            return self._after_code()
-        return self._after_control(token)
+    def take_image(self, ids: Sequence[int]) -> None:
+        """Go on with the drawn image's ids, without what opens and closes it."""
+        assert isinstance(self._next, Grid), "an image came where none was asked for"
+        length = self._layout.content_length(self._next)
+        assert len(ids) == length, f"an image of {len(ids)} tokens instead of {length}"
+        self._add(ids)
+        self._forced = list(self._layout.closing)
+        self._next = self._after_content()
 
-    def _after_control(self, token: int) -> int | Choice | None:
-        name = self._vocabulary.name(token)
-        if name == "turn_end":
+    def _add(self, ids: Sequence[int]) -> None:
+        self.ids.extend(ids)
+        self._room -= len(ids)
+
+    def _after(self, token: int) -> int | Choice | Grid | None:
+        if self._forced:
+            self._forced.pop(0)
+            return self._after_content()
+        if self._node is None and token in self._layout.stops:
             self.over = True
             return None
-        if name == "image":
-            self.drawing, self.num_codes, self.grid, self._height = True, 0, None, None
-            return self._grammar.rows()
-        if name == "row_end":
-            return self._after_row()
-        if name == "image_end":
-            self.drawing = False
-            self._num_images += 1
+        if self._node is None and token not in self._grammar.root.after:
+            self._num_text_tokens += 1
             return self._after_part()
-        return self._after_side(self._vocabulary.side_length(token))
+        node = (self._node or self._grammar.root).after[token]
+        self._node, self.drawing, self.grid = node, True, node.grid
+        if node.grid is None:
+            return self._grammar.next(node)
+        self._node = None
+        return node.grid
 
-    def _after_side(self, length: int) -> int | Choice:
-        if self._height is None:
-            self._height = length
-            return self._grammar.columns(length)
-        self.grid = Grid(self._height, length)
-        return self._grammar.codes
+    def _after_content(self) -> int | Choice | None:
+        """After an image's content and within its closing."""
+        if self._forced:
+            return self._forced[0]
+        self.drawing = False
+        self._num_images += 1
+        if self._layout.layout.image.ends_reply:
+            self.over = True
+            return None
+        return self._after_part()
 
-    def _after_code(self) -> int | Choice:
-        assert self.grid is not None, "a code came before the size of its image"
-        self.num_codes += 1
-        row_is_open = self.num_codes % self.grid.width
-        return self._grammar.codes if row_is_open else self._vocabulary.control("row_end")
-
-    def _after_row(self) -> int | Choice:
-        assert self.grid is not None, "a row ended before the size of its image"
-        is_open = self.num_codes < self.grid.size
-        return self._grammar.codes if is_open else self._vocabulary.control("image_end")
-
-    def _after_part(self) -> int | Choice:
-        """At the start, after a text id and after a image: what the budget leaves."""
-        # A image that would not fit, with the turn's end behind it, is not begun: none is cut.
+    def _after_part(self) -> int | Choice | None:
+        """At the start, after a text id and after an image: what the budget leaves."""
+        # An image that would not fit, with the turn's end behind it, is not begun: none is cut.
         fits = self._room > self._grammar.longest_image
         image = fits and self._num_images < self.max_images
-        if self._force == "image":
-            return self._vocabulary.control("image" if image else "turn_end")
+        begins, stops = self._grammar.begins * image, self._layout.stops
+        if self._modality == "image":
+            return begins[0] if image else stops[0]
         if self._num_text_tokens >= self._max_text_tokens or self._room <= 1:
-            return self._vocabulary.control("turn_end")
-        controls = ("image",) * image + ("turn_end",) * bool(self.ids)  # no reply is empty
-        return self._grammar.text(*controls)
+            return stops[0]
+        return self._grammar.text(*begins, *(stops if self.ids else ()))  # no reply is empty

@@ -15,7 +15,7 @@ from .pretrained_text import JsonTokenizer, PieceTokenizer
 from .tensors import INDEX, SINGLE
 from .text import TextTokenizer
 
-FORMAT = 1  # raised when a reader of the old layout would misread the new one
+FORMAT = 2  # raised when a reader of the old layout would misread the new one
 MANIFEST = "manifest.json"
 PROVENANCE = ("card.json", "README.md")  # about the model: not part of what its hash covers
 FILES = (

@@ -1,12 +1,16 @@
-"""The one table of id ranges: text, then special tokens, then image codes. No other file adds an
-offset.
+"""The one table of ids: text tokens, special tokens, image codes. No other file adds an offset.
+
+A bundle stores its own table, so a special token that joins SPECIAL_TOKENS later shifts no id of a
+model that was trained before it. Ids of special tokens and codes may lie anywhere: a published
+model may have its codes below its text, or in any order.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-MAX_CODES_A_SIDE = 64
+MAX_SIDE = 64
 SPECIAL_TOKENS = (
     "pad",
     "begin",
@@ -19,72 +23,102 @@ SPECIAL_TOKENS = (
     "image_end",
     "row_end",
     "null",
-    *(f"size_{side}" for side in range(1, MAX_CODES_A_SIDE + 1)),
+    *(f"size_{side}" for side in range(1, MAX_SIDE + 1)),
 )
+"""What a new vocabulary of ours holds beside text and codes, in the order of its ids."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Ids 0 .. size - 1 of `num_text` text tokens, the special tokens and `num_codes` image
+    """Ids of `num_text` text tokens (0 .. num_text - 1), of special tokens by name, and of image
     codes.
+
+    Raises ValueError where two special tokens or codes share an id.
     """
 
     num_text: int
-    num_codes: int
+    special_tokens: dict[str, int]
+    code_runs: tuple[tuple[int, int], ...]
+    """(first id, count) of each run of codes whose ids ascend by one; code 0 is the first run's
+    first."""
+
+    def __post_init__(self) -> None:
+        ids = np.concatenate([self.code_ids, np.array([*self.special_tokens.values()], np.int64)])
+        if ids.size and (ids.min() < 0 or len(np.unique(ids)) < len(ids)):
+            raise ValueError("a vocabulary whose special tokens and codes share ids, or are below 0")
+
+    @classmethod
+    def new(cls, num_text: int, num_codes: int) -> "Vocabulary":
+        """Number text tokens first, then SPECIAL_TOKENS, then image codes."""
+        special = {name: num_text + at for at, name in enumerate(SPECIAL_TOKENS)}
+        runs = ((num_text + len(special), num_codes),) if num_codes else ()
+        return cls(num_text, special, runs)
+
+    @cached_property
+    def code_ids(self) -> np.ndarray:
+        """The id of each image code, int64 (num_codes,)."""
+        runs = [np.arange(first, first + count) for first, count in self.code_runs]
+        return np.concatenate([np.zeros(0, np.int64), *runs])
+
+    @cached_property
+    def code_of_id(self) -> np.ndarray:
+        """The image code of each id, int64 (size,); -1 where an id is no code."""
+        table = np.full(self.size, -1, np.int64)
+        table[self.code_ids] = np.arange(self.num_codes)
+        return table
 
     @property
-    def first_code(self) -> int:
-        """The id of image code 0."""
-        return self.num_text + len(SPECIAL_TOKENS)
+    def num_codes(self) -> int:
+        """The number of image codes."""
+        return sum(count for _, count in self.code_runs)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The number of ids."""
-        return self.first_code + self.num_codes
+        last = [first + count for first, count in self.code_runs]
+        return max([self.num_text, *(token + 1 for token in self.special_tokens.values()), *last])
 
-    def control(self, name: str) -> int:
-        """The id of a special token by its name in `SPECIAL_TOKENS`."""
-        return self.num_text + SPECIAL_TOKENS.index(name)
+    @cached_property
+    def code_slice(self) -> tuple[int, int]:
+        """The smallest id of a code, and the one after the largest."""
+        return int(self.code_ids.min()), int(self.code_ids.max()) + 1
 
-    def side(self, length: int) -> int:
-        """The id of the size token for `length` rows or columns (1 .. 64)."""
-        if not 1 <= length <= MAX_CODES_A_SIDE:
-            raise ValueError(f"a side of {length} codes: from 1 to {MAX_CODES_A_SIDE}")
-        return self.control("size_1") + length - 1
+    @cached_property
+    def text_mask(self) -> np.ndarray:
+        """Which ids are text tokens, bool (size,)."""
+        mask = np.arange(self.size) < self.num_text
+        mask[self.code_ids] = False
+        mask[list(self.special_tokens.values())] = False
+        return mask
 
-    def side_length(self, token: int) -> int:
-        """Rows or columns that a size token stands for."""
-        length = token - self.control("size_1") + 1
-        if not 1 <= length <= MAX_CODES_A_SIDE:
-            raise ValueError(f"id {token} is no size token")
-        return length
+    def special(self, name: str) -> int:
+        """Return the id of a special token; ValueError where this vocabulary has none."""
+        if name not in self.special_tokens:
+            raise ValueError(f"this vocabulary has no special token {name!r}: grow it anew")
+        return self.special_tokens[name]
 
     def code_to_id(self, codes: np.ndarray) -> np.ndarray:
-        """Ids of image codes; a code outside the tokenizer's range is an error."""
+        """Return the ids of image codes; ValueError for a code outside 0 .. num_codes - 1."""
         codes = np.asarray(codes)
         if codes.size and not (codes.min() >= 0 and codes.max() < self.num_codes):
             raise ValueError(
                 f"image codes {codes.min()}..{codes.max()} outside 0..{self.num_codes - 1}"
             )
-        return codes + self.first_code
+        return self.code_ids[codes]
 
     def id_to_code(self, ids: np.ndarray) -> np.ndarray:
-        """Image codes of ids; an id that is no image code is an error."""
+        """Return the image codes of ids; ValueError for an id that is no image code."""
         ids = np.asarray(ids)
         if not self.is_code(ids).all():
             raise ValueError(f"ids {ids[~self.is_code(ids)][:5].tolist()} are no image codes")
-        return ids - self.first_code
+        return self.code_of_id[ids]
 
     def is_text(self, ids: np.ndarray | int) -> np.ndarray:
-        """True where an id is a text token."""
-        return (np.asarray(ids) >= 0) & (np.asarray(ids) < self.num_text)
+        """Tell where ids, of 0 .. size - 1 or below 0, are text tokens: bool of their shape."""
+        ids = np.asarray(ids)
+        return (ids >= 0) & self.text_mask[np.maximum(ids, 0)]
 
     def is_code(self, ids: np.ndarray | int) -> np.ndarray:
-        """True where an id is an image code."""
-        return (np.asarray(ids) >= self.first_code) & (np.asarray(ids) < self.size)
-
-    def name(self, token: int) -> str:
-        """A special token's name."""
-        if not self.num_text <= token < self.first_code:
-            raise ValueError(f"id {token} is no special token")
-        return SPECIAL_TOKENS[token - self.num_text]
+        """Tell where ids, of 0 .. size - 1 or below 0, are image codes: bool of their shape."""
+        ids = np.asarray(ids)
+        return (ids >= 0) & (self.code_of_id[np.maximum(ids, 0)] >= 0)

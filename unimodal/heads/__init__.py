@@ -1,1 +1,32 @@
-"""Image heads: how an image is predicted, learned and drawn."""
+"""Image heads: how an image is predicted, learned and drawn; one file each, found by its name."""
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .head import ImageHead
+
+
+def head_class(name: str, trusted: bool = False) -> "type[ImageHead]":
+    """Return the class of an image head: `next_code` is NextCode of next_code.py, and
+    `module:Class` one of somebody else's.
+
+    A foreign module is imported only where the name comes from the user (`trusted`); where it
+    comes from a file, the user must have imported it before. ValueError where there is none.
+    """
+    from .head import ImageHead
+
+    module, _, wanted = name.partition(":")
+    if not wanted:
+        wanted = "".join(word.capitalize() for word in module.split("_"))
+        module = f"{__name__}.{module}" if module.isidentifier() else ""
+    elif not trusted and module not in sys.modules:
+        raise ValueError(f"image head {name!r}: import {module} first, if you trust it")
+    try:
+        found = getattr(import_module(module), wanted) if module else None
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"image head {name!r}: there is none of that name ({error})") from error
+    if not (isinstance(found, type) and issubclass(found, ImageHead)):
+        raise ValueError(f"image head {name!r}: a name in unimodal/heads, or module:Class of one")
+    return found

@@ -1,86 +1,152 @@
-"""How a image is predicted: what it takes in a sequence, what is lost on it, how it is sampled.
+"""The `next_code` head: each code from the ones before it, in reading order.
 
-Letters: N positions that predict a code, D width, V image codes.
+A token of an image can hold nothing but a code, so its distribution is over the codes alone, in
+training as in drawing, and only their slice of the output table is multiplied.
+
+Letters: N hidden vectors, M targets, R requests, D width, V rows of the table, C those of codes.
 """
 
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from unimodal.tokenizer.grid import Grid
 
-from ..grammar import image_length
-from ..sampling import pick
-from ..transformer import Transformer
-from ..vocabulary import Vocabulary
+from ..cross_entropy import Targets, linear_cross_entropy
+from ..document import Image
+from ..layout import OWN, BoundLayout, Layout
+from ..sampling import guide, pick
+from ..sequence import IMAGE, Batch, Span
+from ..shape import ModelShape
+from .head import Ask, Draw, Drawing, ImageHead, ImageTokens, Read, image_targets
 
 
-class Drawer(Protocol):
-    """One way to predict images; everything else is shared."""
+@dataclass(frozen=True)
+class NextCodeInputs:
+    """Lays an image out as its codes, once, causal."""
 
-    vocabulary: Vocabulary
-    bidirectional: bool
-    """Whether the positions of a image that is being learned see each other both ways."""
+    layout: Layout = OWN
+    key: str = ""
 
-    def positions(self, grid: Grid) -> int:
-        """Positions that a image takes in a sequence, its markers included."""
-        ...
+    def extra_length(self, grid: Grid, learned: bool) -> int:
+        """Return 0: an image that is learned takes as many tokens as any."""
+        return 0
 
-    @property
-    def ids(self) -> tuple[int, int]:
-        """The first id that a position of a image may hold, and the one after the last: its loss
-        normalises over them.
-        """
-        ...
-
-    def logits(self, transformer: Transformer, hidden_ND: Tensor) -> Tensor:
-        """Scores of the codes that may come at N positions, (N, V)."""
-        ...
-
-    def sample(
-        self,
-        logits_NV: Tensor,
-        uniform_N: Tensor,
-        temperature: float,
-        top_k: int | None,
-        top_p: float | None,
-    ) -> Tensor:
-        """Codes, int64 (N,), drawn with the noise uniform_N (float64 in [0, 1))."""
-        ...
+    def __call__(
+        self, layout: BoundLayout, image: Image, learned: bool, key: tuple[int, ...]
+    ) -> ImageTokens:
+        """Return what opens the image, its codes with its rows' ends, and what closes it."""
+        assert image.grid is not None, "an encoded image has a grid"
+        if image.codes is None or image.codes.shape[1] != 1:
+            raise ValueError("the head next_code reads one code for each place of an image")
+        opening, closing = layout.opening(image.grid), layout.closing
+        content, is_code = layout.content(image.codes[:, 0], image.grid)
+        is_image = np.concatenate([[False] * len(opening), is_code, [False] * len(closing)])
+        forced = np.concatenate([[False] * len(opening), ~is_code, [True] * len(closing)])
+        weight = image.weight if learned else 0.0
+        span = Span(len(opening), len(opening) + len(content), image.grid)
+        return ImageTokens.causal(
+            np.concatenate([opening, content, closing]),
+            np.where(forced, 0, weight),
+            is_image.astype(bool),
+            address_ahead(is_image.astype(bool), image.grid),
+            (span,),
+        )
 
 
-class NextCode:
-    """The `ar` drawer: each code from the ones before it, in reading order.
-
-    A position of a image can hold nothing but a code, so its distribution is over the codes
-    alone, in training as in sampling, and only their slice of the head is multiplied.
+def address_ahead(is_code_n: np.ndarray, grid: Grid) -> np.ndarray:
+    """Return for each token the row and column, from 1, of the code that it predicts, int16 (n, 2);
+    0 where the next token is no code.
     """
+    own = np.zeros((len(is_code_n), 2), np.int16)
+    own[is_code_n] = grid.addresses + 1
+    return np.concatenate([own[1:], np.zeros((1, 2), np.int16)])
 
-    bidirectional = False
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.vocabulary = vocabulary
+class NextCode(ImageHead):
+    """Scores codes by their rows of the language model's output table; holds no weights."""
 
-    def positions(self, grid: Grid) -> int:
-        """As the layout has it: each code once, with its markers."""
-        return image_length(grid)
+    exports = True
 
-    @property
-    def ids(self) -> tuple[int, int]:
-        """Those of the codes."""
-        return self.vocabulary.first_code, self.vocabulary.size
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__(shape)
+        vocabulary = shape.vocabulary
+        self.inputs = NextCodeInputs()
+        self.code_of_id = vocabulary.code_of_id
+        self.first, self.last = vocabulary.code_slice
+        self.num_targets = self.last - self.first
+        # Where other ids lie between the codes, they are left out of every distribution.
+        allowed = self.code_of_id[self.first : self.last] >= 0
+        self.allowed = None if allowed.all() else torch.from_numpy(allowed)
 
-    def logits(self, transformer: Transformer, hidden_ND: Tensor) -> Tensor:
-        """(N, V) by the codes' slice of the head."""
-        return transformer.logits(hidden_ND, *self.ids)
-
-    def sample(
+    def forward(
         self,
-        logits_NV: Tensor,
-        uniform_N: Tensor,
-        temperature: float,
-        top_k: int | None = None,
-        top_p: float | None = None,
-    ) -> Tensor:
-        """By the inverse of the cumulative distribution."""
-        return pick(logits_NV, uniform_N, temperature, top_k, top_p)
+        hidden_ND: Tensor,
+        table_VD: Tensor,
+        batch: Batch,
+        scale: float,
+        z: float = 0.0,
+        sliced: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the cross entropy of the batch's codes; arguments as ImageHead.forward."""
+        at_M, weights_M = image_targets(batch, IMAGE)
+        first, last = (self.first, self.last) if sliced else (0, len(table_VD))
+        labels_M = batch.labels.flatten()[at_M]
+        allowed = self.allowed if sliced else None
+        targets = Targets(at_M, labels_M, scale * weights_M, first, last, allowed)
+        total, (losses_M,) = linear_cross_entropy(hidden_ND, table_VD, [targets], z)
+        return total, losses_M
+
+    def draw(self, drawing: Drawing) -> Draw:
+        """Draw code by code; rows end as the layout has it."""
+        branches = (None, "text") if drawing.sampling.guided else (None,)
+        layout, grid, sampling = drawing.layout, drawing.grid, drawing.sampling
+        settings = sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
+        row_end = layout.layout.image.row_end
+        ids, codes, place = [drawing.opened], [], 0
+        for number, (row, column) in enumerate(grid.addresses.tolist()):
+            address = [(0, 0)] * (len(ids) - 1) + [(row + 1, column + 1)]
+            read = Read(ids, address=address)
+            arg = drawing.noise(place), sampling.guidance
+            code = yield Ask(dict.fromkeys(branches, read), pick_codes, settings, arg, number)
+            codes.append(code)
+            ids, place = layout.vocabulary.code_to_id(np.array([code])).tolist(), place + 1
+            is_last = number + 1 == grid.size
+            if row_end and column + 1 == grid.width and (
+                layout.layout.image.last_row_ends or not is_last
+            ):
+                ids, place = [*ids, layout.vocabulary.special(row_end.name)], place + 1
+        yield Ask(dict.fromkeys(branches, Read(ids)), done=grid.size)
+        return Image(
+            codes=np.array(codes, np.int64)[:, None], grid=grid, codec_hash=drawing.codec_hash
+        )
+
+
+def pick_codes(
+    head: NextCode,
+    table_VD: Tensor,
+    hidden: Sequence[Tensor],
+    settings: tuple[float, int | None, float | None],
+    args: Sequence[tuple[float, float | None]],
+) -> list[int]:
+    """Return the next code of each request, by the inverse of the cumulative distribution.
+
+    hidden: (R, 1, D) of each branch; with two, the second is the unconditional one. args: the number
+    in [0, 1) that picks, and the scale of guidance.
+    """
+    last_D = torch.cat([branch_R1D[:, -1] for branch_R1D in hidden])
+    logits_RC = F.linear(last_D, table_VD[head.first : head.last]).float()
+    if not bool(logits_RC.isfinite().all()):
+        raise ValueError("the model's logits are not finite: its weights are damaged")
+    if len(hidden) == 2:
+        scale_R1 = logits_RC.new_tensor([[guidance] for _, guidance in args])
+        logits_RC = guide(*logits_RC.chunk(2), scale_R1)
+    if head.allowed is not None:
+        logits_RC = logits_RC.masked_fill(~head.allowed.to(logits_RC.device), -torch.inf)
+    uniform_R = torch.tensor([u for u, _ in args], dtype=torch.float64, device=logits_RC.device)
+    picked_R = head.first + pick(logits_RC, uniform_R, *settings).cpu().numpy()
+    return head.code_of_id[picked_R].tolist()

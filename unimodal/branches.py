@@ -1,0 +1,229 @@
+"""The branches that a batch of requests reads by: what each has yet to read, and its keys and values.
+
+A branch is a request as it is, or as guidance wants it (without the user's words). `Branches.read`
+lets all of them read in one forward, whatever they read: ids, latents, blocks that see both ways.
+
+Letters: B branches, T tokens of a forward, D width.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .cache import Cache
+from .heads.head import ImageTokens, Read
+from .sequence import Sequence as Prompt
+from .sequence import Span
+
+if TYPE_CHECKING:
+    from .model import Model
+
+MAX_PREFILL_TOKENS = 8192  # of one forward: many long prompts are read a few at a time
+
+
+class Branch:
+    """One reader of a request: the tokens that it has yet to read, and where it stands."""
+
+    def __init__(self, prompt: Prompt, said: "Iterable[list[int] | ImageTokens]" = ()) -> None:
+        """said: what the reply has so far."""
+        self.row: int | None = None
+        self._position = self._blocks = self._privates = 0  # what is taken
+        self._clear()
+        self._add_tokens(prompt, int(prompt.positions.max(initial=-1)) + 1)
+        for tokens in said:
+            self.add(tokens)
+
+    def _clear(self) -> None:
+        self.ids: list[int] = []
+        self.positions: list[int] = []
+        self.block: list[int] = []
+        self.private: list[int] = []
+        self.address: list[tuple[int, int]] = []
+        self.spans: list[Span] = []
+        self.passing = 0  # of the tokens to read, the last ones, which are not kept
+        self.forgotten = 0  # of the tokens that were read, the last ones, before the next are
+
+    def add(self, tokens: list[int] | ImageTokens) -> None:
+        """Add causal ids, or an image's tokens, to what is to be read."""
+        if isinstance(tokens, ImageTokens):
+            self._add_tokens(tokens.numbered(self._blocks, self._privates), tokens.num_positions)
+        else:
+            self._add_ids(tokens, None)
+
+    def add_read(self, read: Read) -> None:
+        """Add what a head wants to be read."""
+        assert not self.passing, "what is not kept must be seen before more is read"
+        if read.forget:
+            assert not self.ids, "what has not been read cannot be forgotten"
+            self.forgotten += read.forget
+            self._position -= read.forget
+        start = len(self.ids)
+        self._add_ids(read.ids, read.address)
+        if read.bidirectional:
+            self._blocks += 1
+            self.block[start:] = [self._blocks] * len(read.ids)
+        if read.span is not None:
+            self.spans.append(read.span.moved(start))
+        if not read.keep:
+            self.passing = len(read.ids)
+            self._position -= self.passing
+
+    def _add_ids(self, ids: list[int], address: list[tuple[int, int]] | None) -> None:
+        n = len(ids)
+        self.ids += ids
+        self.positions += range(self._position, self._position + n)
+        self.block += [0] * n
+        self.private += [0] * n
+        self.address += address or [(0, 0)] * n
+        self._position += n
+
+    def _add_tokens(self, tokens: Prompt | ImageTokens, num_positions: int) -> None:
+        self.spans += [span.moved(len(self.ids)) for span in tokens.spans]
+        self.ids += tokens.ids.tolist()
+        self.positions += (tokens.positions + self._position).tolist()
+        self.block += tokens.block.tolist()
+        self.private += tokens.private.tolist()
+        self.address += map(tuple, tokens.address.tolist())
+        self._position += num_positions
+        self._blocks = max(self._blocks, int(tokens.block.max(initial=0)))
+        self._privates = max(self._privates, int(tokens.private.max(initial=0)))
+
+    def has_read(self, row: int) -> None:
+        """Note that all of it was read, in this row of the cache."""
+        self._clear()
+        self.row = row
+
+    @property
+    def shareable(self) -> bool:
+        """Whether its ids alone say what it is about to read."""
+        return not any(span.has_content for span in self.spans) and not any(self.block)
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What branches read in one forward, as an embedder takes it."""
+
+    ids: Tensor
+    address: Tensor
+    spans: Sequence[Sequence[Span]]
+
+
+class Branches:
+    """All branches in work; their rows in the cache are 0 .. number - 1."""
+
+    def __init__(self, model: "Model") -> None:
+        config, weight = model.transformer.config, model.transformer.head_weight
+        self._model, self._device = model, weight.device
+        self._cache = Cache(config, 1, 1, weight.dtype, weight.device)
+        self._rows: list[Branch] = []
+        self._seen: list[tuple[Tensor, np.ndarray]] = []  # hidden_BTD, lengths_B of each forward
+        self._last_BD = torch.empty(0)  # the last hidden vectors of all forwards
+        self._place: list[int] = []  # of each row's in it
+
+    def reserve(self, rows: int, tokens: int) -> None:
+        """Make room for so many branches of so many tokens."""
+        self._cache.grow(rows, tokens)
+
+    def drop(self, branches: Iterable[Branch]) -> None:
+        """Forget branches; the last rows move into the gaps."""
+        rows = [branch.row for branch in branches if branch.row is not None]
+        for row in sorted(rows, reverse=True):
+            self._cache.drop(row)
+            self._rows[row].row = None
+            last = self._rows.pop()
+            if row < len(self._rows):
+                self._rows[row], last.row = last, row
+
+    @torch.inference_mode()
+    def read(self, branches: Sequence[Branch]) -> None:
+        """Let every branch read what it has to; new ones are read behind those that have a row."""
+        fresh = [branch for branch in branches if branch.row is None]
+        longest = max((len(branch.ids) for branch in branches), default=0)
+        held = int(self._cache.lengths.max(initial=0))
+        self.reserve(len(self._rows) + len(fresh), held + longest)
+        self._seen = [self._forward(self._rows, slice(0, len(self._rows)))] if self._rows else []
+        first_of = _firsts(fresh)
+        distinct = [branch for branch in fresh if first_of[branch] is branch]
+        while distinct:
+            longest = max(len(branch.ids) for branch in distinct)
+            some = distinct[: max(1, MAX_PREFILL_TOKENS // longest)]
+            distinct = distinct[len(some) :]
+            self._rows += some
+            self._seen.append(self._forward(some, self._cache.add(len(some))))
+        self._last_BD = torch.cat([_last_of_each(*one) for one in self._seen])
+        self._place = list(range(len(self._rows)))
+        for branch in fresh:
+            if branch.row is None:
+                self._copy(first_of[branch], branch)
+
+    def _copy(self, source: Branch, branch: Branch) -> None:
+        """Give a branch what another has read of the same prompt."""
+        assert source.row is not None, "the first one was read"
+        row = self._cache.add().start
+        self._cache.copy(source.row, row)
+        self._rows.append(branch)
+        self._place.append(source.row)
+        branch.has_read(row)
+
+    def _forward(self, branches: Sequence[Branch], rows: slice) -> tuple[Tensor, np.ndarray]:
+        """Read what these branches, of these rows, have to, in one forward."""
+        lengths_B = np.array([len(branch.ids) for branch in branches])
+        longest = int(lengths_B.max())
+        assert lengths_B.min() > 0, "a branch without anything to read"
+
+        def padded(name: str) -> Tensor:
+            values = [getattr(branch, name) for branch in branches]
+            none = (0, 0) if name == "address" else 0
+            filled = [one + [none] * (longest - len(one)) for one in values]
+            return torch.tensor(filled, device=self._device)
+
+        for row, branch in enumerate(branches, start=rows.start):
+            self._cache.truncate(row, branch.forgotten)
+        has_blocks = any(any(branch.block) or any(branch.private) for branch in branches)
+        masks = (padded("block"), padded("private")) if has_blocks else None
+        self._cache.append(longest, rows, masks)
+        addressed = self._model.transformer.embedder.addressed
+        address = padded("address") if addressed else torch.empty(0, device=self._device)
+        reading = Reading(padded("ids"), address, [branch.spans for branch in branches])
+        hidden_BTD = self._model.transformer.read(reading, padded("positions"), self._cache)
+        self._cache.commit(lengths_B - [branch.passing for branch in branches], rows)
+        self._cache.rollback(rows=rows)
+        for row, branch in enumerate(branches, start=rows.start):
+            branch.has_read(row)
+        return hidden_BTD, lengths_B
+
+    def last(self, branches: Sequence[Branch], num: int = 1) -> Tensor:
+        """Return the last `num` hidden vectors that each of these branches has seen, (B, num, D)."""
+        places = [self._place[branch.row] for branch in branches if branch.row is not None]
+        assert len(places) == len(branches), "a branch that has read has a row"
+        if num == 1:
+            return self._last_BD[places][:, None]
+        return torch.stack([self._last_of(place, num) for place in places])
+
+    def _last_of(self, place: int, num: int) -> Tensor:
+        for hidden_BTD, lengths_B in self._seen:
+            if place < len(lengths_B):
+                stop = int(lengths_B[place])
+                assert num <= stop, f"{num} hidden vectors of {stop} tokens that were read"
+                return hidden_BTD[place, stop - num : stop]
+            place -= len(lengths_B)
+        raise AssertionError("a place is that of a row that was read")
+
+
+def _firsts(branches: Sequence[Branch]) -> dict[Branch, Branch]:
+    """Return for each branch the first one that is about to read the same."""
+    by_ids: dict[tuple[int, ...], Branch] = {}
+    return {
+        branch: by_ids.setdefault(tuple(branch.ids), branch) if branch.shareable else branch
+        for branch in branches
+    }
+
+
+def _last_of_each(hidden_BTD: Tensor, lengths_B: np.ndarray) -> Tensor:
+    """Return the last hidden vector of each row, hidden_BD."""
+    last_B = torch.from_numpy(lengths_B - 1).to(hidden_BTD.device)
+    return hidden_BTD[torch.arange(len(last_B), device=hidden_BTD.device), last_B]

@@ -1,0 +1,94 @@
+"""Images of documents from one content to another: pixels -> codes, and codes -> pixels.
+
+The one place where it is done: chat, loader, evaluation, inspection and the commands come here.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from unimodal.tokenizer.codec import Codec
+from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.pixels import to_images, to_tensor
+
+from .document import Image
+
+IMAGES_AT_ONCE = 64  # in one call of the tokenizer
+
+
+class ImageCodec:
+    """A frozen image tokenizer, on a device, for images of documents."""
+
+    def __init__(self, tokenizer: Codec, device: torch.device | str = "cpu") -> None:
+        """The tokenizer is moved to the device and no longer trains."""
+        if isinstance(tokenizer, torch.nn.Module):
+            tokenizer.to(device).eval().requires_grad_(False)
+        self.tokenizer, self.device = tokenizer, torch.device(device)
+        self.hash, self.patch = tokenizer.hash, tokenizer.patch
+        self.num_codes = tokenizer.num_codes
+
+    def grid_of(self, height: int, width: int) -> Grid:
+        """Return the grid of an image of so many pixels; ValueError for sides that will not do."""
+        return self.tokenizer.grid_of(height, width)
+
+    def size_of(self, grid: Grid) -> tuple[int, int]:
+        """Return (height, width) in pixels of what the codes of a grid stand for."""
+        return self.tokenizer.size_of(grid)
+
+    @torch.no_grad()
+    def encode(self, images: Sequence[Image]) -> list[Image]:
+        """Return the images, of any mix of sizes, with codes beside their pixels; those that have
+        codes stay as they are.
+        """
+        encoded = list(images)
+        missing = [at for at, image in enumerate(images) if image.codes is None]
+        for numbers in _alike(missing, lambda at: _pixels(images[at]).shape):
+            images_BCHW = to_tensor([_pixels(images[at]) for at in numbers]).to(self.device)
+            codes_BnG, grid = self.tokenizer.encode(images_BCHW)
+            for at, codes_nG in zip(numbers, codes_BnG.cpu().numpy(), strict=True):
+                encoded[at] = replace(
+                    images[at], codes=codes_nG, grid=grid, codec_hash=self.hash, stored=None
+                )
+        return encoded
+
+    @torch.no_grad()
+    def decode(self, images: Sequence[Image]) -> list[Image]:
+        """Return the images with pixels beside their codes; those that have pixels stay as they
+        are. ValueError for codes of another tokenizer.
+        """
+        decoded = list(images)
+        missing = [at for at, image in enumerate(images) if image.pixels is None]
+        for numbers in _alike(missing, lambda at: images[at].grid):
+            codes_BnG = torch.from_numpy(np.stack([self._codes(images[at]) for at in numbers]))
+            grid = images[numbers[0]].grid
+            assert grid is not None, "codes have a grid"
+            pixels = to_images(self.tokenizer.decode(codes_BnG.to(self.device), grid))
+            for at, image in zip(numbers, pixels, strict=True):
+                decoded[at] = replace(images[at], pixels=np.asarray(image))
+        return decoded
+
+    def _codes(self, image: Image) -> np.ndarray:
+        if image.codes is None or image.codec_hash != self.hash:
+            raise ValueError(
+                f"codes of tokenizer {image.codec_hash}, but this one is {self.hash}: encode the "
+                "image again"
+            )
+        return image.codes.astype(np.int64)
+
+
+def _pixels(image: Image) -> np.ndarray:
+    if image.pixels is None:
+        raise ValueError("an image needs pixels before it can be encoded")
+    return image.pixels
+
+
+def _alike(numbers: Sequence[int], kind: Callable[[int], Hashable]) -> Iterator[list[int]]:
+    """Return the numbers in groups of one kind, at most IMAGES_AT_ONCE together."""
+    groups: dict[Hashable, list[int]] = {}
+    for number in numbers:
+        groups.setdefault(kind(number), []).append(number)
+    for members in groups.values():
+        for start in range(0, len(members), IMAGES_AT_ONCE):
+            yield members[start : start + IMAGES_AT_ONCE]
