@@ -32,7 +32,7 @@ from .loader import Loader, LoaderConfig
 from .rows import Encode, ImageEncoder
 from .sizes import of_canvas
 from .sources import SourceConfig
-from .windows import GROUP, LoaderState, Planner, rows
+from .windows import GROUP_ROWS, LoaderState, WindowPlanner, planned_rows
 
 ARRAYS = {"ids": "<i8", "labels": "<i8", "weights": "<f4", "doc": "<i4", "block": "<i4",
           "private": "u1", "positions": "<i8"}  # fmt: skip
@@ -108,7 +108,7 @@ def batch_rows(settings: LoaderConfig, world_size: int) -> int:
                 "which the stages are counted: give a divisor"
             )
         return settings.batch_rows
-    return world_size if GROUP % world_size == 0 else lcm(GROUP, world_size)
+    return world_size if GROUP_ROWS % world_size == 0 else lcm(GROUP_ROWS, world_size)
 
 
 def digest(feed: Feed, world_size: int, first: int, count: int) -> str:
@@ -129,15 +129,15 @@ def rows_bytes(feed: Feed, world_size: int, first: int = 0) -> Generator[bytes, 
     planner = Loader(*parts, measurers=os.cpu_count() or 1).planner
     state = state_at(planner, first)
     loaders = [Loader(*parts, state, rank, world_size) for rank in range(world_size)]
-    planned = rows(planner, state)
+    planned = planned_rows(planner, state)
     with ExitStack() as stack:
         ranks = [stack.enter_context(closing(_rank_rows(loader))) for loader in loaders]
         turns = cycle(zip(loaders, ranks, strict=True))  # in order, for they divide a batch
         for (places, _), (loader, rank) in zip(planned, turns, strict=False):
-            yield row_bytes(next(rank), map(loader.rows.varied, places))
+            yield row_bytes(next(rank), map(loader.row_builder.varied, places))
 
 
-def state_at(planner: Planner, row: int) -> LoaderState:
+def state_at(planner: WindowPlanner, row: int) -> LoaderState:
     """Where row `row` of the run begins, found by planning alone."""
     state = planner.begin()
     while row >= planner.window_rows:

@@ -108,8 +108,8 @@ def _config(
     rule = None
     if target_pixels is not None:
         rule = ImageRule(target_pixels, image.patch, max_aspect_ratio or 1.0)
-        if rule.problems():
-            raise ValueError("; ".join(f"--{problem}" for problem in rule.problems()))
+        if problems := rule.problems():
+            raise ValueError("; ".join(f"--{problem.replace('_', '-')}" for problem in problems))
     return EncodeConfig(directory.absolute(), image.hash, rule)
 
 

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from .estimator import RECORD, UNIT, LengthEstimator, Measured, measure_shard
-from .groups import length_groups
+from .packing import length_groups
 from .tar import ShardError
 
 SMALL_BYTES = 50_000_000  # of shards to measure: fewer are done before other processes have begun
@@ -102,7 +102,7 @@ class Lengths:
         """SHA-256 of the shards' contents and of the LengthEstimator."""
         return self.folder.name
 
-    def place(self, unit: int) -> tuple[bytes, int, int]:
+    def locate(self, unit: int) -> tuple[bytes, int, int]:
         """The path of a unit's shard, and its first byte and the byte behind it."""
         shard, _, start, stop, _ = self.units[unit].item()
         return self.shards[shard], start, stop

@@ -39,7 +39,7 @@ class Quarantine:
     def __len__(self) -> int:
         return sum(self.reasons.values())
 
-    def measured(self, found: Iterable[Bad], samples: int) -> None:
+    def add_measured(self, found: Iterable[Bad], samples: int) -> None:
         """Note the bad ones of a source's `samples`; ShardError when they are too many of these."""
         found = list(found)
         for bad in found:
@@ -47,7 +47,7 @@ class Quarantine:
         if len(found) > self.share * samples:
             self._stop(found, len(found), samples)
 
-    def made(self, found: Iterable[Bad], samples: int) -> None:
+    def add_read(self, found: Iterable[Bad], samples: int) -> None:
         """Note samples that were found to be bad in the making of `samples` in all so far;
         ShardError when they are too many. One that is met again is counted once.
         """

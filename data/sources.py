@@ -21,8 +21,8 @@ from unimodal.sequence import DROPS, Sequencer
 from . import formats, order
 from .estimator import LengthEstimator, in_split
 from .formats import SampleError
-from .groups import GROUP
 from .lengths import Lengths, measure
+from .packing import GROUP_ROWS
 from .remote import local_shards
 from .shards import Shard
 from .sizes import ImageRule
@@ -173,7 +173,7 @@ class Stream:
     def sizes(self) -> tuple[int, int]:
         """How many length_groups, and how many units alone, a pass gives."""
         length_groups = self.lengths.num_length_groups
-        return length_groups, len(self.lengths) - GROUP * length_groups
+        return length_groups, len(self.lengths) - GROUP_ROWS * length_groups
 
     def units(self, taken: Taken, count: int, seed: int, dropout: float) -> Units:
         """At least `count` units that follow what was taken, in the order of its endless passes.
@@ -187,12 +187,12 @@ class Stream:
             mine = kinds == kind
             key = (seed, ORDER, self.word, kind, epochs[mine])
             numbers[mine] = order.permuted(at[mine], size, *key)
-        is_cohort = kinds == 0
-        sizes = np.where(is_cohort, GROUP, 1)
-        begins = np.where(is_cohort, GROUP * numbers, GROUP * self.sizes[0] + numbers)
+        is_group = kinds == 0
+        sizes = np.where(is_group, GROUP_ROWS, 1)
+        begins = np.where(is_group, GROUP_ROWS * numbers, GROUP_ROWS * self.sizes[0] + numbers)
         inside = np.arange(sizes.sum()) - np.repeat(sizes.cumsum() - sizes, sizes)
         units = self.lengths.members[np.repeat(begins, sizes) + inside].astype(np.int64)
-        together = np.repeat(is_cohort, sizes)
+        together = np.repeat(is_group, sizes)
         return self._drawn(units, np.repeat(epochs, sizes), inside == 0, together, seed, dropout)
 
     def _items(self, taken: Taken, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,10 +6,10 @@ each, one after another: a pure function of (settings, seed, number of the windo
 1. Each stream offers its next units, each due when the positions of the stream before it are its
    share of the window's. What a window gives too little or too much, the next one makes up for.
 2. As many are taken as pack into exactly `window_rows` rows (packing.py). Long documents come in
-   length_groups (length_groups.py), whose rows are a group; a window ends with units alone, which
+   length groups, whose rows are a group; a window ends with units alone, which
    fill it best.
-3. The other rows are sorted by predicted cost and cut into groups of GROUP, whose rows cost the
-   same; groups are shuffled, and the rows inside each.
+3. The other rows are sorted by predicted cost and cut into groups of GROUP_ROWS, whose rows cost
+   the same; groups are shuffled, and the rows inside each.
 
 The LoaderState is where the next row is, and what each stream has given before its window: from it
 planning goes on at once, on any number of ranks. Costs about 20 us a document and core.
@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 
 from . import order
-from .groups import GROUP
-from .packing import pack
+from .packing import GROUP_ROWS, pack
 from .sources import GROUPS, Mixture, Stream, Taken, Units
 
 ENOUGH = 1000
@@ -32,7 +31,7 @@ USUAL = 0.998  # of the positions are filled where many lengths meet: tried firs
 NEARLY = 1 - 1 / ENOUGH  # of the positions that can be packed, a window has as many as this
 AT_ONCE = 256  # units that a stream is asked for, at first
 MORE = 1.05  # and then as many as fill the window by the lengths of these, and some more
-TAIL_ROWS = 2 * GROUP  # at the end of a window, where no length_group begins
+TAIL_ROWS = 2 * GROUP_ROWS  # at the end of a window, where no length_group begins
 LATER = 32  # rows of a window are taken before the next one is planned: the first are waited for
 
 
@@ -64,11 +63,11 @@ class LoaderState:
     @property
     def units(self) -> tuple[int, ...]:
         """How many units each stream has given before the window."""
-        return tuple(GROUP * length_groups + alone for length_groups, alone in self.taken)
+        return tuple(GROUP_ROWS * length_groups + alone for length_groups, alone in self.taken)
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """A unit in a row: which, as which of its Documents, and how many positions it takes."""
 
     stream: int
@@ -91,11 +90,11 @@ class Window:
     after: LoaderState
     """The begin of the window that follows."""
 
-    def row(self, number: int) -> list[Place]:
+    def row(self, number: int) -> list[Placement]:
         """The units of a row, in order."""
         items = self.rows[number]
         places = zip(self.items_n5[items].tolist(), self.lengths_n[items].tolist(), strict=True)
-        return [Place(*[*item, length]) for item, length in places]
+        return [Placement(*[*item, length]) for item, length in places]
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,8 @@ class _Candidates:
         return np.flatnonzero(self.first)[1:]
 
     def length_groups(self, count: int) -> list[list[int]]:
-        """The GROUP units of each length_group among the first `count` units."""
-        return np.flatnonzero(self.together[:count]).reshape(-1, GROUP).tolist()
+        """The GROUP_ROWS units of each length_group among the first `count` units."""
+        return np.flatnonzero(self.together[:count]).reshape(-1, GROUP_ROWS).tolist()
 
     def given(self, count: int) -> list[Taken]:
         """The items of each stream among the first `count` units."""
@@ -130,7 +129,7 @@ class _Candidates:
 
 
 @dataclass(frozen=True)
-class Planner:
+class WindowPlanner:
     """Plans windows; everything that decides them."""
 
     streams: Sequence[Stream]
@@ -258,12 +257,16 @@ class Planner:
         return int(ends_k[fits - 1]), best
 
     def _grouped(self, rows: list[list[int]], found: "_Candidates", window: int) -> list[list[int]]:
-        """Exactly `window_rows` rows in groups of GROUP of equal cost, in random order."""
+        """Exactly `window_rows` rows in groups of GROUP_ROWS of equal cost, in random order."""
         grouped = sum(bool(found.together[row[0]]) for row in rows)
         rest = rows[grouped:]
         while grouped + len(rest) < self.window_rows:
             longest = max(rest, key=len, default=[])
-            if len(longest) > 1 or grouped + len(rest) + GROUP > self.window_rows or not grouped:
+            if (
+                len(longest) > 1
+                or grouped + len(rest) + GROUP_ROWS > self.window_rows
+                or not grouped
+            ):
                 half = len(longest) // 2
                 rest = [*(r for r in rest if r is not longest), longest[:half], longest[half:]]
             else:
@@ -273,8 +276,8 @@ class Planner:
         rest = sorted(rest, key=lambda row: int(squares_n[row].sum()))
         rows = rows[:grouped] + rest
         chance = order.hashed(self.seed, GROUPS, window, np.arange(len(rows)))
-        inside = np.argsort(chance.reshape(-1, GROUP), axis=1, kind="stable")
-        groups = inside + GROUP * np.arange(len(inside))[:, None]
+        inside = np.argsort(chance.reshape(-1, GROUP_ROWS), axis=1, kind="stable")
+        groups = inside + GROUP_ROWS * np.arange(len(inside))[:, None]
         groups = groups[np.argsort(chance[: len(groups)], kind="stable")]
         return [rows[number] for number in groups.reshape(-1).tolist()]
 
@@ -283,14 +286,16 @@ def _with_a_group_halved(rows: list[list[int]]) -> list[list[int]]:
     """Rows of length_groups, of which a group of many documents is two: the first ones, and the
     rest.
     """
-    groups = [rows[at : at + GROUP] for at in range(0, len(rows), GROUP)]
+    groups = [rows[at : at + GROUP_ROWS] for at in range(0, len(rows), GROUP_ROWS)]
     many = max(range(len(groups)), key=lambda at: min(map(len, groups[at])))
     group = groups.pop(many)
     groups += [[row[:1] for row in group], [row[1:] for row in group]]
     return [row for group in groups for row in group]
 
 
-def rows(planner: Planner, state: LoaderState) -> Iterator[tuple[list[Place], LoaderState]]:
+def planned_rows(
+    planner: WindowPlanner, state: LoaderState
+) -> Iterator[tuple[list[Placement], LoaderState]]:
     """Each planned row from a LoaderState on, with the LoaderState behind it, without end.
 
     The next window is planned by a thread while this one's rows are taken.

@@ -124,7 +124,7 @@ def train(config: LmRun) -> Path:
     sequencer = Sequencer(begin.vocabulary, begin.text, encode.hash)
     loader = _loader(config, sequencer, encode, newest, ranks)
     held_out = HeldOut(config.held_out, sequencer, encode, config.loader)
-    trained = _engine(config, begin, loader.rows.sources, device, ranks)
+    trained = _engine(config, begin, loader.row_builder.sources, device, ranks)
     if newest is not None:
         trained.restore(newest)
     elif config.held_out.sources:
@@ -335,7 +335,7 @@ def _bundle(
     card = provenance.card(config, device, _folders(config), before)
     card["documents"] = loader.documents
     layout = Layout(
-        begin.shape, begin.vocabulary, loader.rows.grid() or GRID, config.sampling,
+        begin.shape, begin.vocabulary, loader.row_builder.grid() or GRID, config.sampling,
         begin.shape.max_positions, given.image.hash,
     )  # fmt: skip
     parts = Parts(layout, begin.text, given.image.cpu(), card)
