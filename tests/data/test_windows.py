@@ -19,7 +19,7 @@ from unimodal.data.sources import Mixture, SourceConfig, Stage, Stream, Units, m
 from unimodal.data.windows import WindowPlanner, planned_rows
 
 T = 512
-PAIR_COST = 2.6e-4  # FLOPs of a pair of positions over those of a position
+PAIR_COST = 2.6e-4  # FLOPs of a pair of tokens over those of a token
 
 
 class Table(Lengths):
@@ -87,7 +87,7 @@ def test_rows_of_a_group_cost_the_same(tmp_path: Path) -> None:
         assert len({tuple(order) for order in by_place.tolist()}) > 1, "no place is always cheap"
 
 
-def test_sources_have_their_share_of_positions(tmp_path: Path) -> None:
+def test_sources_have_their_share_of_tokens(tmp_path: Path) -> None:
     weights = {"long": 3.0, "short": 1.0, "rare": 0.004}
     found = planner(
         tmp_path, weights, long=RNG.integers(300, T, 700), short=RNG.integers(10, 60, 900),
@@ -98,7 +98,7 @@ def test_sources_have_their_share_of_positions(tmp_path: Path) -> None:
         given_n += np.bincount(window.items_n5[:, 0], window.lengths_n, minlength=3)
     shares = given_n / given_n.sum()
     assert shares[:2] == pytest.approx([3 / 4.004, 1 / 4.004], rel=0.01)
-    # 0.004 / 4.004 of 150 windows is 49 documents of 100 positions, drawn one by one
+    # 0.004 / 4.004 of 150 windows is 49 documents of 100 tokens, drawn one by one
     assert shares[2] == pytest.approx(0.004 / 4.004, rel=0.35)
 
 
@@ -149,7 +149,7 @@ def test_what_is_owed_is_not_taken_for_the_length_of_units(
     monkeypatch.setattr(Stream, "units", counted)
     found = planner(tmp_path, {"a": 1.0, "b": 1.0}, 8, a=np.full(96, T), b=np.full(99, 2))
     found.window(replace(found.begin(), owed=(-600.0, 600.0)))
-    assert max(asked) < 4 * 8 * T, "no more units than positions"
+    assert max(asked) < 4 * 8 * T, "no more units than tokens"
 
 
 def test_planned_rows_go_on_from_any_state(tmp_path: Path) -> None:
@@ -191,5 +191,5 @@ def test_mixtures_of_stages() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             mixtures(sources, wrong, rule)
-    with pytest.raises(ValueError, match="a stage has an target_pixels, but `images` is not set"):
+    with pytest.raises(ValueError, match="a stage sets target_pixels, but `images` is not set"):
         mixtures(sources, (Stage(10, target_pixels=64),), None)
