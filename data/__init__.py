@@ -1,1 +1,1 @@
-"""Documents on disk, packed into batches, and the procedural scenes."""
+"""From documents on disk to packed batches, and the procedural scenes."""

@@ -1,12 +1,12 @@
-"""A image's codes as one file of a sample: what stands in a code shard where the image stood.
+"""Files of image codes: a member of a code shard stands where the image stood in its source.
 
     bytes 0 to 15    "unimodal codes 1"
-    bytes 16 to 47   SHA-256 of the tokenizer that made them
+    bytes 16 to 47   SHA-256 of the image tokenizer that made them
     bytes 48 to 55   rows, columns (uint32, little-endian)
     then             rows * columns codes in reading order, uint16 or uint32 (little-endian): the
                      smaller that holds every code of the tokenizer
 
-A file without the right length or with another beginning is no codes file: nothing is guessed.
+A file of another length or with another beginning is refused: nothing is guessed.
 """
 
 import struct
@@ -23,9 +23,13 @@ MAX_CODES = 2**28  # in one image: a damaged head must not ask for all memory
 
 
 def to_bytes(image: Image, num_codes: int) -> bytes:
-    """The file of an encoded image; `num_codes` is how many different codes its tokenizer has."""
+    """Return the bytes of a codes file for an encoded image.
+
+    `num_codes` is the size of its tokenizer's codebook. ValueError for an image without codes or
+    with a code outside 0 .. num_codes - 1.
+    """
     if image.codes is None or image.grid is None or image.tokenizer_hash is None:
-        raise ValueError("a image must be encoded before its codes can be written")
+        raise ValueError("an image must be encoded before its codes can be written")
     largest = int(image.codes.max(initial=0))
     if image.codes.min(initial=0) < 0 or largest >= num_codes:
         raise ValueError(f"code {largest} of a tokenizer of {num_codes}")
@@ -36,7 +40,7 @@ def to_bytes(image: Image, num_codes: int) -> bytes:
 
 
 def from_bytes(content: bytes, role: str | None = None, weight: float = 1.0) -> Image:
-    """The image of a codes file; ValueError when it is none."""
+    """Return the image of a codes file: codes int64 (n,); ValueError for any other content."""
     if len(content) < HEAD.size:
         raise ValueError(f"{len(content)} bytes: a codes file has at least {HEAD.size}")
     magic, digest, rows, columns = HEAD.unpack_from(content)

@@ -1,6 +1,6 @@
 """`unimodal data`: the verbs that write data.
 
-Scenes are made shard by shard; a shard is a pure function of the settings and its number, so its
+Scenes are written shard by shard; a shard is a pure function of the settings and its number, so its
 bytes do not depend on how many workers share the work, and finished ones need not be made again.
 """
 
@@ -27,7 +27,7 @@ PREVIEW_SAMPLES = 24
 
 @dataclass(frozen=True)
 class SceneShards:
-    """What the shards of a folder hold."""
+    """The settings of a folder of scenes shards, and what sample each index is."""
 
     kind: str
     """conversations (text and images) or images (for the image tokenizer)."""
@@ -42,21 +42,21 @@ class SceneShards:
 
     @property
     def num_shards(self) -> int:
-        """How many shards hold the samples."""
+        """Return how many shards hold the samples."""
         return -(-self.samples // self.shard_samples)
 
     def indices(self, number: int) -> range:
-        """The samples of shard `number`."""
+        """Return the samples of shard `number`."""
         first = number * self.shard_samples
         return range(first, min(self.samples, first + self.shard_samples))
 
     def note(self) -> dict[str, Any]:
-        """Every setting by name, those of the mix as `mix.name`."""
+        """Return every setting by name, those of the mix as `mix.name`."""
         mix = {f"mix.{name}": value for name, value in self.mix.items()}
         return {name: value for name, value in asdict(self).items() if name != "mix"} | mix
 
     def document(self, index: int) -> "Document":
-        """Sample `index`, a pure function of the settings."""
+        """Return sample `index`, a pure function of the settings and the index."""
         from unimodal.document import Document, Image
 
         from .scenes.conversations import Mix, conversation
@@ -154,7 +154,7 @@ def scenes(
 
 
 def mix_of(kind: str, changes: Sequence[str]) -> dict[str, float]:
-    """Every field of the Mix with `name=number` changes; ValueError for what is none."""
+    """Return every field of the Mix with these `name=number` changes; ValueError for others."""
     from .scenes.conversations import Mix
 
     if kind == "images":
@@ -174,7 +174,7 @@ def mix_of(kind: str, changes: Sequence[str]) -> dict[str, float]:
 
 
 def unfinished(output: Path, settings: SceneShards) -> list[int]:
-    """The numbers of the shards that are not there yet."""
+    """Return the numbers of the shards that are not there yet."""
     from .shards import shard_name
 
     numbers = range(settings.num_shards)
@@ -184,7 +184,7 @@ def unfinished(output: Path, settings: SceneShards) -> list[int]:
 def write_shards(
     output: Path, settings: SceneShards, numbers: list[int], workers: int
 ) -> Iterator[int]:
-    """Write these shards in `workers` processes; yields the number of each when it is finished."""
+    """Write these shards in `workers` processes; yield the number of each when it is finished."""
     yield from shared(partial(write_shard, output, settings), numbers, workers)
 
 

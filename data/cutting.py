@@ -1,14 +1,14 @@
-"""Over-long documents in pieces that each fit a row.
+"""Cut over-long documents into pieces that each fit the sequence length.
 
-In: a Document whose images have grids, and the row length. Out: `Cut`s, from place to place of
-the document; `piece` makes the Document of one. Pieces cover the document in its order, and none
-is longer than a row.
+In: a Document whose images have grids, and the sequence length. Out: `Cut`s, from place to place
+of the document; `piece` returns the Document of one. Pieces cover the document in its order, and
+none is longer than the sequence length.
 
 1. A document is cut between its parts; a conversation only before a user's turn, so that no answer
    loses its question. Only its first piece has the system's words.
-2. A text that alone is longer than a row is cut inside: after a line's end, else before a space,
-   else anywhere. A image is never cut.
-3. What fits no row even so, a image or an exchange of turns, is left out and counted.
+2. A text that alone is too long is cut inside: after a line's end, else before a space, else
+   anywhere. An image is never cut.
+3. What is too long even so, an image or an exchange of turns, is left out and counted.
 """
 
 import re
@@ -18,14 +18,14 @@ from itertools import groupby
 
 from unimodal.document import Document, Image, Part, Text
 
-ENDS = 2  # positions of a document's begin and end
+ENDS = 2  # tokens of a document's begin and end
 LINES, WORDS = re.compile(r"[^\n]*\n|[^\n]+"), re.compile(r"\s*\S+|\s+")
-BYTES_A_CHARACTER = 4  # at most, in UTF-8; an id is at least one byte
+BYTES_A_CHARACTER = 4  # at most, in UTF-8; a token is at least one byte
 
 
 @dataclass(frozen=True, order=True)
 class Cut:
-    """From character `begin_char` of part `begin_part` to before `end_char` of part `end_part`."""
+    """A piece: from character `begin_char` of `begin_part` to before `end_char` of `end_part`."""
 
     begin_part: int = 0
     begin_char: int = 0
@@ -33,42 +33,42 @@ class Cut:
     end_char: int = 0
 
 
-WHOLE = Cut()  # no piece: the whole document
+WHOLE = Cut()  # stands for the whole document
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """What an over-long document came to."""
+    """The pieces of an over-long document, and what is in none of them."""
 
     cuts: tuple[Cut, ...]
     left_out: tuple[str, ...]
-    """For each thing that fits no row, what it is."""
+    """What each left-out image or exchange is, and how long."""
 
 
 def cut_document(document: Document, length: Callable[[Part], int], sequence_length: int) -> Cuts:
-    """Cut a document into pieces of at most `sequence_length` positions.
+    """Cut a document into pieces of at most `sequence_length` tokens.
 
-    `length` gives the positions of a part alone. A piece is as long as the next whole unit allows.
+    `length` gives the tokens of a part alone. A piece takes whole fragments as long as they fit.
     """
     cuts: list[Cut] = []
     left_out: list[str] = []
     room = sequence_length - ENDS
-    piece: list[Cut] = []  # units that go into the piece at hand
+    at_hand: list[Cut] = []  # fragments of the piece that is being filled
     used = 0
-    for unit, size in _units(document, length, room):
+    for fragment, size in _fragments(document, length, room):
         if size > room:
-            left_out.append(f"{_named(document, unit)} of {size} positions")
+            left_out.append(f"{_named(document, fragment)} of {size} tokens")
         if size > room or used + size > room:
-            cuts += _joined(piece)
-            piece, used = [], 0
+            cuts += _joined(at_hand)
+            at_hand, used = [], 0
         if size <= room:
-            piece.append(unit)
+            at_hand.append(fragment)
             used += size
-    return Cuts(tuple(cuts + _joined(piece)), tuple(left_out))
+    return Cuts(tuple(cuts + _joined(at_hand)), tuple(left_out))
 
 
 def piece(document: Document, cut: Cut) -> Document:
-    """The part of a document between two places."""
+    """Return the piece of a document that a cut stands for."""
     if cut == WHOLE:
         return document
     parts = list(document.parts[cut.begin_part : cut.end_part])
@@ -89,18 +89,18 @@ def _text_from(part: Part, begin: int) -> Text:
     return replace(part, text=part.text[begin:])
 
 
-def _joined(units: list[Cut]) -> list[Cut]:
-    """The one piece from the first unit to the last; none of no units."""
-    if not units:
+def _joined(fragments: list[Cut]) -> list[Cut]:
+    """Join neighbouring fragments into the one piece that they are; none without any."""
+    if not fragments:
         return []
-    first, last = units[0], units[-1]
+    first, last = fragments[0], fragments[-1]
     return [Cut(first.begin_part, first.begin_char, last.end_part, last.end_char)]
 
 
-def _units(
+def _fragments(
     document: Document, length: Callable[[Part], int], room: int
 ) -> Iterator[tuple[Cut, int]]:
-    """What is never torn apart, with its positions, in order."""
+    """Yield what is never cut further, with its tokens, in order."""
     if any(part.role is not None for part in document.parts):
         yield from _exchanges(document, length)
         return
@@ -109,14 +109,17 @@ def _units(
         if size <= room or isinstance(part, Image):
             yield Cut(number, 0, number + 1, 0), size
             continue
-        for begin, end, fragment_size in _fragments(part, length, room):
+        for begin, end, fragment_size in _text_fragments(part, length, room):
             last = end == len(part.text)
             to = (number + 1, 0) if last else (number, end)
             yield Cut(number, begin, *to), fragment_size
 
 
 def _exchanges(document: Document, length: Callable[[Part], int]) -> Iterator[tuple[Cut, int]]:
-    """From each user's turn to before the next one; a turn has two markers."""
+    """Yield the exchanges: from each user's turn to before the next one.
+
+    The two special tokens of a turn are counted.
+    """
     begin = size = at = 0
     for role, turn in groupby(document.parts, key=lambda part: part.role):
         parts = list(turn)
@@ -128,13 +131,14 @@ def _exchanges(document: Document, length: Callable[[Part], int]) -> Iterator[tu
     yield Cut(begin, 0, at, 0), size
 
 
-def _fragments(
+def _text_fragments(
     text: Text, length: Callable[[Part], int], room: int
 ) -> Iterator[tuple[int, int, int]]:
-    """(begin, end, positions) of fragments of a text that each fit.
+    """Yield (begin, end, tokens) of fragments of a text that each fit.
 
-    The lengths of what lies between stops are added up, for the whole is seldom longer than its
-    pieces; each fragment is then measured, and shortened by a stop where it is.
+    To tokenize each candidate would be quadratic. So the tokens between stops are added up, for a
+    whole is seldom longer than the sum of its parts; each fragment is then measured once, and
+    shortened by a stop where it is longer.
     """
 
     def size(begin: int, end: int) -> int:
@@ -157,8 +161,10 @@ def _fragments(
 
 
 def _stops(text: str, room: int, length: Callable[[str], int]) -> Iterator[tuple[int, int]]:
-    """(place, positions since the place before) of ascending places where a text may be cut, the
-    last one at its end; none is farther from the one before than a row.
+    """Yield (character, tokens since the stop before) of the stops, where a text may be cut.
+
+    They ascend, the last one is the text's end, and none is more than `room` tokens from the one
+    before: after lines, within long lines after words, within long words anywhere.
     """
     for line in LINES.finditer(text):
         size = length(line.group())
@@ -177,7 +183,8 @@ def _stops(text: str, room: int, length: Callable[[str], int]) -> Iterator[tuple
                 yield end, length(text[begin:end])
 
 
-def _named(document: Document, unit: Cut) -> str:
-    if unit.end_part - unit.begin_part > 1 or document.parts[unit.begin_part].role is not None:
+def _named(document: Document, fragment: Cut) -> str:
+    first = document.parts[fragment.begin_part]
+    if fragment.end_part - fragment.begin_part > 1 or first.role is not None:
         return "an exchange"
-    return "a image" if isinstance(document.parts[unit.begin_part], Image) else "a text"
+    return "an image" if isinstance(first, Image) else "a text"

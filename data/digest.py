@@ -1,14 +1,14 @@
-"""One number for what training sees: SHA-256 over the rows that any number of ranks produce.
+"""Digest what training sees: one SHA-256 over the rows that any number of ranks produce.
 
 In: sources, settings, W ranks, and which rows of the run. Out: 64 hex digits, equal wherever the
 same rows come out: on any number of ranks, whatever row they begin at.
 
-1. A Loader is made for each rank, and their rows are put back into the order of the run: rank r
-   makes rows r, r + W, ... of each batch.
+1. Each rank has a Loader, and their rows are put back into the order of the run: rank r builds rows
+   r, r + W, ... of each batch.
 2. To begin at row A the windows before it are planned, without opening a sample.
 3. The hash is over the rows' bytes in order. Those of a row are its arrays (ARRAYS, little-endian),
    how many units it was planned with, and how each unit's images are cropped and mirrored. Pixels
-   are not in it; codes are, as ids.
+   are not in it; codes are, as token ids.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from .loader import Loader, LoaderConfig
 from .rows import Encode, ImageEncoder
 from .sizes import of_canvas
 from .sources import SourceConfig
-from .windows import GROUP, LoaderState, Planner, rows
+from .windows import GROUP_ROWS, LoaderState, WindowPlanner, planned_rows
 
 ARRAYS = {"ids": "<i8", "labels": "<i8", "weights": "<f4", "doc": "<i4", "block": "<i4",
           "private": "u1", "positions": "<i8"}  # fmt: skip
@@ -42,7 +42,7 @@ UNITS, VARIED = struct.Struct("<I"), struct.Struct("<dd?")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The part of a recipe of `train lm` that decides its rows."""
+    """The part of a `train lm` recipe that decides its rows."""
 
     sources: dict[str, SourceConfig]
     tokenizer: Path | None = None
@@ -54,7 +54,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class Feed:
-    """All that rows are made of."""
+    """All that rows are built from."""
 
     sources: Mapping[str, SourceConfig]
     sequencer: Sequencer
@@ -63,9 +63,10 @@ class Feed:
 
 
 def feed(shards: str | None, path: Path | None) -> Feed:
-    """What rows are made of: of these shards by the default settings, or as a recipe says.
+    """Return what rows are built from: these shards by the default settings, or a recipe's.
 
-    With both, `shards` takes the place of those of the recipe's only source.
+    With both, `shards` takes the place of those of the recipe's only source. ValueError without
+    any, or when the recipe has several sources.
     """
     recipe = _recipe(shards, path)
     model = bundle.load(recipe.weights)
@@ -96,10 +97,10 @@ def _recipe(shards: str | None, path: Path | None) -> DataConfig:
 
 
 def batch_rows(settings: LoaderConfig, world_size: int) -> int:
-    """Rows of a batch that `world_size` ranks can share: the fewest, as rows do not depend on it.
+    """Return the rows of a batch that `world_size` ranks can share.
 
-    Only stages count in batches: with them it is what the settings say, and ValueError for ranks
-    that do not divide it.
+    It is the fewest, as rows do not depend on it. Only stages count in batches: with them it is
+    what the settings say, and ValueError for ranks that do not divide it.
     """
     if settings.stages:
         if settings.batch_rows % world_size:
@@ -108,11 +109,11 @@ def batch_rows(settings: LoaderConfig, world_size: int) -> int:
                 "which the stages are counted: give a divisor"
             )
         return settings.batch_rows
-    return world_size if GROUP % world_size == 0 else lcm(GROUP, world_size)
+    return world_size if GROUP_ROWS % world_size == 0 else lcm(GROUP_ROWS, world_size)
 
 
 def digest(feed: Feed, world_size: int, first: int, count: int) -> str:
-    """SHA-256 (hex) of the rows `first` .. `first + count - 1` of a run on `world_size` ranks."""
+    """Return the SHA-256 (hex) of rows `first` .. `first + count - 1` on `world_size` ranks."""
     found = hashlib.sha256()
     with closing(rows_bytes(feed, world_size, first)) as produced:
         for content in islice(produced, count):
@@ -121,24 +122,22 @@ def digest(feed: Feed, world_size: int, first: int, count: int) -> str:
 
 
 def rows_bytes(feed: Feed, world_size: int, first: int = 0) -> Generator[bytes, None, None]:
-    """The bytes of each row from row `first` on, as `world_size` ranks produce them, without
-    end.
-    """
+    """Yield the bytes of each row from `first` on, as `world_size` ranks build them."""
     settings = replace(feed.loader, batch_rows=batch_rows(feed.loader, world_size))
     parts = feed.sources, feed.sequencer, feed.encode, settings
     planner = Loader(*parts, measurers=os.cpu_count() or 1).planner
     state = state_at(planner, first)
     loaders = [Loader(*parts, state, rank, world_size) for rank in range(world_size)]
-    planned = rows(planner, state)
+    planned = planned_rows(planner, state)
     with ExitStack() as stack:
         ranks = [stack.enter_context(closing(_rank_rows(loader))) for loader in loaders]
         turns = cycle(zip(loaders, ranks, strict=True))  # in order, for they divide a batch
-        for (places, _), (loader, rank) in zip(planned, turns, strict=False):
-            yield row_bytes(next(rank), map(loader.rows.varied, places))
+        for (placements, _), (loader, rank) in zip(planned, turns, strict=False):
+            yield row_bytes(next(rank), map(loader.row_builder.varied, placements))
 
 
-def state_at(planner: Planner, row: int) -> LoaderState:
-    """Where row `row` of the run begins, found by planning alone."""
+def state_at(planner: WindowPlanner, row: int) -> LoaderState:
+    """Return where row `row` of the run begins, found by planning alone."""
     state = planner.begin()
     while row >= planner.window_rows:
         state = planner.window(state).after
@@ -147,14 +146,14 @@ def state_at(planner: Planner, row: int) -> LoaderState:
 
 
 def _rank_rows(loader: Loader) -> Generator[Arrays, None, None]:
-    """The arrays of each row that a rank produces."""
+    """Yield the arrays of each row that a rank builds."""
     for batch, _ in loader:
         for at in range(len(batch.ids)):
             yield {name: tensor[at].numpy() for name, tensor in vars(batch).items()}
 
 
 def row_bytes(row: Arrays, varied: Iterable[tuple[float, float, bool]]) -> bytes:
-    """The bytes that are hashed of a row, whose units are varied like this."""
+    """Return the bytes that are hashed of a row, whose units are augmented like this."""
     arrays = [row[name].astype(kind).tobytes() for name, kind in ARRAYS.items()]
     units = [VARIED.pack(*one) for one in varied]
     return b"".join([*arrays, UNITS.pack(len(units)), *units])

@@ -19,7 +19,7 @@ import click
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="The first row, counted over all ranks from the begin of the run.",
+    help="The first row, counted over all ranks from the start of the run.",
 )
 @click.option("--rows", type=click.IntRange(1), required=True, help="How many rows.")
 @click.option(
@@ -33,11 +33,11 @@ def digest(
     """Print one SHA-256 of what training sees of SHARDS: ids, labels, spans, positions, weights,
     crops and mirrors of some rows, as so many ranks produce them.
 
-    Equal digests mean equal data: compare them across machines, versions and numbers of ranks.
-    Without a recipe, rows have 1,024 positions, the seed is 0, the tokenizers are those of the
-    model that is shipped, and images are read at about the size of its drawings. With a recipe
-    SHARDS may be left out. The digest is the last line of
-    standard output; notes go to standard error.
+    A row is a packed sequence. Equal digests mean equal data: compare them across machines,
+    versions and numbers of ranks. Without a recipe the sequence length is 1,024 tokens, the seed is
+    0, the tokenizers are those of the model that is shipped, and images are read at about the size
+    of its drawings. With a recipe SHARDS may be left out. The digest is the last line of standard
+    output; notes go to standard error.
 
     \b
     unimodal data digest shards/train --rows 64

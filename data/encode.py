@@ -1,16 +1,16 @@
-"""Image shards -> code shards: each image of a sample becomes its codes, nothing else changes.
+"""Encode image shards into code shards: each image becomes its codes, nothing else changes.
 
 In: image shards, an image tokenizer, and the size at which images are read. Out: as many shards
 in the same order, `shard-000000.tar`, ...: samples with the same keys in the same order, a `.codes`
-file (codes.py) where a image stood, all other files byte for byte.
+file (codes_member.py) where an image stood, all other files byte for byte.
 
 1. A shard is a pure function of its source and the settings. Images are encoded by one thread and
    in batches of neighbours of one shard, however many processes share the shards.
 2. Samples are worked on a few at a time, as many as MAX_SAMPLES and MAX_PIXELS allow, so memory
    does not grow with a shard.
 3. A sample that cannot be encoded is left out and noted.
-4. `shard-000000.json` is written behind its shard: what that was made of, and what became of it. A
-   shard with its note is finished, and a later run keeps it.
+4. `shard-000000.json`, the shard's note, is written after it: what it was made of, and what came of
+   that. A shard with its note is finished, and a later run keeps it.
 
 Costs 1.5 ms a 64-pixel image and core, most of it the tokenizer's.
 """
@@ -47,16 +47,16 @@ CENTRE = (0.5, 0.5)
 
 @dataclass(frozen=True)
 class EncodeConfig:
-    """What decides the bytes of code shards, beside their sources."""
+    """All that decides the bytes of code shards, beside their sources."""
 
     tokenizer: Path
     """Directory of the image tokenizer."""
     tokenizer_hash: str
     rule: ImageRule | None
-    """The size at which images are read; None: as they are, of whole patches."""
+    """How images are resized; None: not at all, and their sides are multiples of the patch."""
 
     def note(self) -> dict[str, Any]:
-        """By name, without directories: they may be other ones the next time."""
+        """Return the settings by name, without directories: those may be others the next time."""
         return {
             "tokenizer": self.tokenizer_hash,
             "target_pixels": self.rule.target_pixels if self.rule else None,
@@ -66,17 +66,17 @@ class EncodeConfig:
 
 @dataclass(frozen=True)
 class EncodedShard:
-    """A finished shard: what it was made of, and what became of it."""
+    """The note of a finished shard: what it was made of, and what came of that."""
 
     source: str
     """SHA-256 of the image shard."""
     samples: int
-    """Of the image shard, the bad ones included."""
+    """Samples of the image shard, the bad ones included."""
     images: int
     image_bytes: int
     code_bytes: int
     bad: list[dict[str, str]]
-    """Of each sample that was left out: key, reason and message."""
+    """Key, reason and message of each sample that was left out."""
 
 
 def encode_shards(
@@ -86,8 +86,7 @@ def encode_shards(
     workers: int = 1,
     bad_share: float = 0.01,
 ) -> Iterator[EncodedShard]:
-    """Make the code shards of these shards; yields the EncodedShard of each in order, finished
-    ones' too.
+    """Encode these shards; yield the note of each in order, finished ones included.
 
     ShardError before any work when the folder holds shards of other sources, and in the course of
     it when more than `bad_share` of the samples cannot be encoded.
@@ -107,13 +106,13 @@ def encode_shards(
             note = kept or next(made)
             bad = [Bad(str(path), **entry) for entry in note.bad]
             samples += note.samples
-            quarantine.made(bad, samples)
+            quarantine.add_read(bad, samples)
             yield note
     quarantine.settle(samples)
 
 
 def _finished(output: Path, number: int, source: Path) -> EncodedShard | None:
-    """The note of a finished shard; ShardError when it was made of another source."""
+    """Return the note of a finished shard, else None; ShardError when its source was another."""
     path = output / shard_name(number)
     try:
         note = EncodedShard(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
@@ -130,7 +129,7 @@ def _finished(output: Path, number: int, source: Path) -> EncodedShard | None:
 def _encode_shard(
     paths: Sequence[Path], output: Path, config: EncodeConfig, number: int
 ) -> EncodedShard:
-    """Make one shard in the folder, and its note."""
+    """Write one shard into the folder, then its note."""
     faults: list[Fault] = []
     shard = Shard(paths[number], faults)
     encoder = _encoder(config.tokenizer, config.tokenizer_hash)
@@ -152,7 +151,7 @@ def _encode_shard(
 
 @lru_cache(1)
 def _encoder(directory: Path, tokenizer_hash: str) -> ImageEncoder:
-    """The tokenizer of this process, read once."""
+    """Load the image tokenizer of this process, once."""
     encoder = ImageEncoder(ImageTokenizer.load(directory))
     if encoder.hash != tokenizer_hash:
         raise ValueError(f"{directory} was changed under way: run the same command again")
@@ -161,7 +160,7 @@ def _encoder(directory: Path, tokenizer_hash: str) -> ImageEncoder:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch computes with one thread: sums do not depend on how many cores there are."""
+    """Let torch compute with one thread, so that sums do not depend on the number of cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -174,7 +173,7 @@ Opened = tuple[Sample, dict[str, Image]]  # a sample, and its images by extensio
 
 
 class _Work:
-    """A shard in work, and what is counted of it."""
+    """A shard being encoded, and what is counted of it."""
 
     def __init__(
         self, encode: Encode, num_codes: int, rule: ImageRule | None, writer: ShardWriter
@@ -184,7 +183,7 @@ class _Work:
         self.bad: list[dict[str, str]] = []
 
     def groups(self, shard: Shard) -> Iterator[list[Opened]]:
-        """Neighbouring samples that are worked on together, their images opened."""
+        """Yield neighbouring samples that are encoded together, their images opened."""
         group: list[Opened] = []
         group_pixels = 0
         for sample in map(shard.sample, range(len(shard))):
@@ -228,16 +227,16 @@ class _Work:
 
 
 def _pixels(group: list[Opened]) -> list[np.ndarray]:
-    """Those of each image that has no codes yet."""
+    """Return the pixels of each image that has no codes yet."""
     return [
         image.pixels for _, images in group for image in images.values() if image.pixels is not None
     ]
 
 
 def opened(sample: Sample, rule: ImageRule | None, encode: Encode) -> dict[str, Image]:
-    """The images of a sample at their size, by extension; SampleError when one cannot be encoded.
+    """Return the images of a sample, resized, by extension.
 
-    Codes that are there already must be the tokenizer's.
+    SampleError when one cannot be encoded, or holds codes of another tokenizer.
     """
     _check_names(sample)
     found = {}
@@ -261,7 +260,7 @@ def opened(sample: Sample, rule: ImageRule | None, encode: Encode) -> dict[str, 
 
 
 def _check_names(sample: Sample) -> None:
-    """Forms take images in the order of their names, which the codes must keep."""
+    """Check that codes keep the order of names, in which sample formats take images."""
     names = list(map(codes_name, sample.images))
     if names != sorted(set(names)):
         images = ", ".join(sample.images)
@@ -272,12 +271,12 @@ def _check_names(sample: Sample) -> None:
 
 
 def codes_name(name: str) -> str:
-    """The extension of the codes that stand for a image: '0.png' -> '0.codes'."""
+    """Return the extension of the codes that replace an image: '0.png' -> '0.codes'."""
     return f"{name.rpartition('.')[0]}.{codes.EXTENSION}".removeprefix(".")
 
 
 def with_codes(sample: Sample, images: dict[str, Image], num_codes: int) -> dict[str, bytes]:
-    """The sample's files in their order, each of these images replaced by its codes."""
+    """Return the sample's files in their order, each of these images replaced by its codes."""
     return {
         codes_name(name) if name in images else name: (
             codes.to_bytes(images[name], num_codes) if name in images else content

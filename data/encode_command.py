@@ -53,7 +53,7 @@ def encode(
     workers: int,
     bad_share: float,
 ) -> None:
-    """Turn the images in SHARDS into codes, once and for all: training then encodes none.
+    """Encode the images in SHARDS into codes, once and for all: training then encodes none.
 
     SHARDS is a folder, one .tar file, a URL, or `pipe:` and a command; {000..123} stands for that
     many numbers. OUTPUT gets as many shards in the same order. Samples that cannot be encoded are
@@ -62,9 +62,8 @@ def encode(
 
     \b
     unimodal data encode shards/train shards/train-codes --workers 8
-    unimodal data encode shards/photos shards/photos-codes --target-pixels 65536 --max-aspect-ratio
-    2 unimodal data encode 'https://host/{0000..0099}.tar' codes --tokenizer
-    runs/tokenizer/tokenizer
+    unimodal data encode shards/photos shards/codes --target-pixels 65536 --max-aspect-ratio 2
+    unimodal data encode 'https://host/{0000..0099}.tar' codes --tokenizer runs/tokenizer/tokenizer
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -91,7 +90,7 @@ def encode(
 def _config(
     tokenizer: Path | None, target_pixels: int | None, max_aspect_ratio: float | None
 ) -> "EncodeConfig":
-    """The settings; ValueError for those that cannot be."""
+    """Return the settings; ValueError for impossible ones."""
     from unimodal.bundle import DEFAULT
     from unimodal.tokenizer.autoencoder import ImageTokenizer
 
@@ -108,8 +107,8 @@ def _config(
     rule = None
     if target_pixels is not None:
         rule = ImageRule(target_pixels, image.patch, max_aspect_ratio or 1.0)
-        if rule.problems():
-            raise ValueError("; ".join(f"--{problem}" for problem in rule.problems()))
+        if problems := rule.problems():
+            raise ValueError("; ".join(f"--{problem.replace('_', '-')}" for problem in problems))
     return EncodeConfig(directory.absolute(), image.hash, rule)
 
 

@@ -1,12 +1,12 @@
-"""How long the documents of a shard are, without making one sequence or decoding one pixel.
+"""Measure how long the documents of a shard are, without building a sequence or decoding a pixel.
 
-In: a shard and a LengthEstimator: all that lengths depend on. Out: `Measured`: units, records and
-notes.
+In: a shard and a LengthEstimator, which holds all that lengths depend on. Out: `Measured`: units,
+records and notes.
 
-- A unit is what is shuffled and packed: a sample, or a piece of one that is longer than a row. It
-  knows the bytes of its shard, so that it is read without the shard's headers.
+- A unit is what is shuffled and packed: a sample, or a piece of one that is longer than a packed
+  sequence. It knows its bytes in the shard, so that it is read without the shard's headers.
 - A record is one Document that a unit can be: a variant (which caption, which order), its cut, and
-  its positions whole and with each guidance dropout.
+  its tokens whole and with each guidance dropout.
 
 Costs 0.2 to 0.5 ms a sample and core, most of it for tokenizing text.
 """
@@ -42,31 +42,36 @@ VERSION = 3  # of what is written below
 UNIT = np.dtype(
     [("shard", "<u4"), ("sample", "<u4"), ("start", "<u8"), ("stop", "<u8"), ("record", "<u8")]
 )
-"""`record`: its first one; the next unit's is behind its last. One more unit closes the list."""
+"""`record` is the unit's first one; its last stands before the next unit's first. One more unit
+closes the list."""
 RECORD = np.dtype(
     [
         ("variant", "<u4"),
         ("drops", "u1"),  # which of DROPS[1:] may be dropped, as bits
         ("cut", "<u4", 4),
-        ("lengths", "<u4", 4),  # positions, for each of DROPS
-        ("images", "<u4"),  # positions of images among them
-        ("other", "<u8", 2),  # bytes of the sample after this one, for an edit made of a pair
+        ("lengths", "<u4", 4),  # tokens, for each of DROPS
+        ("images", "<u4"),  # tokens of images among them
+        (
+            "other",
+            "<u8",
+            2,
+        ),  # bytes in the shard of the sample that an edit made of a pair leads to
     ]
 )
 
 
 @dataclass(frozen=True)
 class LengthEstimator:
-    """What lengths depend on."""
+    """All that the lengths of a shard's documents depend on."""
 
     sequencer: Sequencer
     sequence_length: int
     patch: int
-    """Pixels a code stands for, along each side."""
+    """Pixels along each side that a code stands for."""
     images: ImageRule | None = None
-    """None: images as they are, of whole patches."""
+    """How images are resized; None: not at all, and their sides are multiples of the patch."""
     format: str | None = None
-    """None: what each sample shows."""
+    """One of `formats.FORMATS`; None: detect it for each sample."""
     pairs: str | None = None
     """A field of .json: samples that share its value are pairs for edits."""
     split: tuple[float, float] = (0.0, 1.0)
@@ -76,7 +81,7 @@ class LengthEstimator:
 
     @property
     def key(self) -> str:
-        """SHA-256 of everything here and of how it is applied."""
+        """Return the SHA-256 (hex) of these settings and of how they are applied."""
         content = {
             "version": VERSION,
             "layout": LAYOUT,
@@ -92,7 +97,10 @@ class LengthEstimator:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def sized(self, stored: Stored) -> Image:
-        """A stand-in with the grid that the image will have, read from its header."""
+        """Return a stand-in of zeros with the grid that the image will have, read from its header.
+
+        SampleError when the image cannot be read or its grid cannot be told in size tokens.
+        """
         try:
             grid = self._grid(stored)
             for side in (grid.height, grid.width):
@@ -129,40 +137,41 @@ class LengthEstimator:
 
 @dataclass
 class Measured:
-    """The units and records of a shard, and what became of its samples."""
+    """The units and records of a shard, and what happened to its samples."""
 
     units: np.ndarray
     records: np.ndarray
     bad: list[dict[str, str]]
-    """Of each sample that is no document: key, reason and message."""
+    """Key, reason and message of each sample that is no document."""
     notes: dict[str, int]
-    """Counts: samples, each format, split, left out for each reason."""
+    """Counts of samples: all, of each format, of another split, cut, left out for each reason."""
 
 
 @dataclass
 class _Lists:
-    """What is found of a shard, sample by sample."""
+    """What has been found of a shard so far, sample by sample."""
 
     units: list[tuple] = field(default_factory=list)
     records: list[tuple] = field(default_factory=list)
     notes: Counter = field(default_factory=Counter)
 
 
-def in_split(sample: Sample, part: tuple[float, float], split_by: str | None) -> bool:
-    """Whether a sample's number in [0, 1), the hash of its key or of its field `split_by`, lies in
-    the part; SampleError when it lacks the field.
+def in_split(sample: Sample, split: tuple[float, float], split_by: str | None) -> bool:
+    """Return whether a sample's hash, as a number in [0, 1), lies in the split.
+
+    Its key is hashed, or the value of its field `split_by`; SampleError when it lacks the field.
     """
-    if part == (0.0, 1.0):
+    if split == (0.0, 1.0):
         return True
     value: Any = sample.key
     if split_by is not None and (value := sample.field(split_by)) is None:
         raise SampleError("missing field", f".json has no {split_by!r} to divide by")
     words = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    return part[0] <= float(order.uniform(order.word(words))[0]) < part[1]
+    return split[0] <= float(order.uniform(order.word(words))[0]) < split[1]
 
 
 def measure_shard(path: Path, estimator: LengthEstimator) -> Measured:
-    """Measure every sample; ShardError when the shard cannot be read at all."""
+    """Measure every sample of a shard; ShardError when the shard cannot be read at all."""
     faults: list[Fault] = []
     shard = Shard(path, faults)
     bad = [
@@ -198,7 +207,7 @@ def measure_shard(path: Path, estimator: LengthEstimator) -> Measured:
 
 @dataclass(frozen=True)
 class _Choice:
-    """A Document that a sample can be; its images have grids and no codes yet."""
+    """A Document that a sample can be; its images are stand-ins that only have grids."""
 
     variant: int
     document: Document
@@ -216,7 +225,7 @@ def _documents(
 
 
 def _once(sized: Opener) -> Opener:
-    """Measures each image once, and not once for each partner."""
+    """Return an opener that measures each image once, and not once for each partner."""
     seen: dict[int, Image] = {}
 
     def seen_before(stored: Stored) -> Image:
@@ -229,7 +238,7 @@ def _once(sized: Opener) -> Opener:
 
 
 def _partners(shard: Shard, estimator: LengthEstimator) -> list[list[int]]:
-    """For each sample the others of the part that have the same value in the field `pairs`."""
+    """Return for each sample the others of the split with the same value in the field `pairs`."""
     if estimator.pairs is None:
         return []
     values: list[str | None] = []
@@ -255,7 +264,7 @@ def _partners(shard: Shard, estimator: LengthEstimator) -> list[list[int]]:
 
 
 def _some(others: list[int], number: int) -> list[int]:
-    """At most MAX_PARTNERS of them, chosen by a hash that differs between samples."""
+    """Choose at most MAX_PARTNERS of them by a hash that differs between samples."""
     if len(others) <= MAX_PARTNERS:
         return others
     chance = order.hashed(number, np.array(others))
@@ -265,7 +274,7 @@ def _some(others: list[int], number: int) -> list[int]:
 def _edits(
     shard: Shard, sample: Sample, others: list[int], estimator: LengthEstimator, sized: Opener
 ) -> Iterator[_Choice]:
-    """The edits from a sample to each of its partners."""
+    """Yield the edits from a sample to each of its partners."""
     if sample.field(estimator.pairs or "") is None:
         raise SampleError("missing field", f".json has no {estimator.pairs!r} to pair it by")
     list(
@@ -283,8 +292,9 @@ def _edits(
 def _add(
     lists: _Lists, estimator: LengthEstimator, number: int, place: list[int], choices: list[_Choice]
 ) -> None:
-    """Add a sample's units and records; one that can be too long for a row is split as it first
-    of all is.
+    """Add a sample's units and records.
+
+    A sample of which any Document exceeds the sequence length is cut, as its first variant.
     """
     notes = lists.notes
     if not choices:
@@ -323,7 +333,7 @@ def _record(choice: _Choice, cut: Cut, estimator: LengthEstimator) -> tuple:
 
 
 def droppable(document: Document) -> tuple[str, ...]:
-    """What guidance dropout may take from a document: what the user wrote, showed, or both.
+    """Return what guidance dropout may take from a document: the user's text, images, or both.
 
     Only documents with a learned image of the assistant are touched, as guidance serves nothing
     else; each drop must change the document.

@@ -1,4 +1,4 @@
-"""A folder of shards that one command fills: its settings noted, its shards made by processes.
+"""Fill a folder of shards by one command: note its settings, share its shards among processes.
 
 A stopped command goes on where it was, so what a folder's shards were made with stands in it as
 JSON, and other settings are refused.
@@ -19,7 +19,10 @@ R = TypeVar("R")
 
 
 def claim(output: Path, name: str, wanted: Mapping[str, Any]) -> None:
-    """Note the settings in the folder's file `name`; ValueError when it holds shards of others."""
+    """Note the settings in the folder's file `name`.
+
+    ValueError when the folder holds shards of other settings or cannot be written.
+    """
     path = output / name
     try:
         if path.exists():
@@ -49,8 +52,9 @@ def _check(output: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) ->
 
 
 def data_seeds(folder: Path) -> list[int]:
-    """The seeds of procedural shards in a folder, encoded or not, which no evaluation may use
-    again; none for other data.
+    """Return the seeds of the scenes shards in a folder, encoded or not; [] for other data.
+
+    No evaluation may use them again. ValueError when the folder's notes are damaged.
     """
     found: list[int] = []
     for name, key in ((SCENES, "seed"), (ENCODED, "data_seeds")):
@@ -71,16 +75,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def shared(make: Callable[[T], R], work: Sequence[T], workers: int) -> Generator[R, None, None]:
-    """`make` of each piece of work, in order, by as many processes; by this one when 1.
+    """Yield `make` of each item of work, in order, by `workers` processes; by this one when 1.
 
-    When it is closed, what is in work is finished and the rest is not begun.
+    When the generator is closed, items in work are finished and the rest is not begun.
     """
     if workers == 1:
         yield from map(make, work)
         return
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _leave_interrupts)
     try:
-        for future in [pool.submit(make, piece) for piece in work]:
+        for future in [pool.submit(make, item) for item in work]:
             yield future.result()
     finally:  # the shards in work are finished; a second Ctrl-C must not break the waiting off
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -89,5 +93,5 @@ def shared(make: Callable[[T], R], work: Sequence[T], workers: int) -> Generator
 
 
 def _leave_interrupts() -> None:
-    """Ctrl-C reaches every process of a terminal: a worker that dies of it makes the pool hang."""
+    """Ignore Ctrl-C, which reaches all processes of a terminal: a dead worker makes a pool hang."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,17 +1,17 @@
-"""Stored formats of data, each turned into Documents.
+"""Sample formats: each turns the files of a stored sample into a Document.
 
 In: a `Sample`, the files of a webdataset sample by extension. Out: a Document whose images are
 `Stored`: files that nobody has opened yet, so that lengths and cuts are found without decoding a
 pixel; `opened` opens them. `detect_format` tells a sample's format by its files and fields alone:
 
-    document   .json {"parts": [{"text": ...}, {"image": 0}]}    our own, as ShardWriter writes it
+    document    .json {"parts": [{"text": ...}, {"image": 0}]}   our own, as ShardWriter writes it
     interleaved .json {"texts": [str or null], "images": [null or name]}                     OBELICS
-    llava      .json {"conversations": [{"from": "human" or "gpt", "value": ...}]}, <image> in place
-    chat       .json {"messages": [{"role": ..., "content": str or [parts]}]}
-    edit       .json {"instruction": ...} (or "edit", "prompt"), images .before.* and .after.*
-    question   .json {"question" or "sentence": ..., "answer" or "answers" or "label": ...}
-    caption    a image and .txt, or .json {"caption" or "captions" or "text" or "name": ...}
-    text       .txt, or .json {"text": ...}, without a image
+    llava       .json {"conversations": [{"from": "human" or "gpt", "value": ...}]}, with <image>s
+    chat        .json {"messages": [{"role": ..., "content": str or [parts]}]}
+    edit        .json {"instruction": ...} (or "edit", "prompt"), images .before.* and .after.*
+    question    .json {"question" or "sentence": ..., "answer" or "answers" or "label": ...}
+    caption     an image and .txt, or .json {"caption" or "captions" or "text" or "name": ...}
+    text        .txt, or .json {"text": ...}, without an image
 
 1. Text of a file is text: no spelling in it becomes a special token (see unimodal/text.py).
 2. What the user says and shows is context (weight 0), what the assistant says and draws is learned;
@@ -41,11 +41,11 @@ INSTRUCTIONS = ("instruction", "edit", "prompt")
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
             "system": "system"}  # fmt: skip
 EMPTY = "empty"  # the reason of a sample that is sound and holds nothing
-PLACEHOLDER = re.compile(r"<image>\n?|\n?<image>")  # of LLaVA: where a image stands
+PLACEHOLDER = re.compile(r"<image>\n?|\n?<image>")  # of LLaVA: where an image stands
 
 
 class SampleError(ValueError):
-    """A sample that is no document; the message says why, `reason` in a word that counts use."""
+    """A sample is no document: the message says why, `reason` says it in a few words for counts."""
 
     def __init__(self, reason: str, message: str):
         super().__init__(reason, message)  # both, or else it could not leave a process
@@ -57,7 +57,7 @@ class SampleError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Stored(Image):
-    """A image that nobody has opened yet: a file of a sample."""
+    """An image that nobody has opened yet: a file of a sample."""
 
     content: bytes = b""
     name: str = ""
@@ -68,19 +68,19 @@ class Stored(Image):
 
     @property
     def is_codes(self) -> bool:
-        """Whether it is a codes file (codes.py) and not a image file."""
+        """Return whether it is a codes file (codes_member.py) and not an image file."""
         return self.name.lower().endswith(codes.EXTENSION)
 
 
 class Choices:
-    """The choices that a variant stands for, asked for one after the other."""
+    """Splits the number of a variant into the choices it stands for, asked for one by one."""
 
     def __init__(self, variant: int) -> None:
-        self.count = 1  # variants there are, by the choices asked for so far
+        self.count = 1  # how many variants there are, by the choices asked for so far
         self._left = variant
 
     def of(self, options: int) -> int:
-        """Which of these options (0 .. options - 1) the variant takes."""
+        """Return which of these options (0 .. options - 1) the variant takes."""
         self.count *= options
         self._left, chosen = divmod(self._left, options)
         return chosen
@@ -95,7 +95,7 @@ class Sample:
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """The object in .json; empty without one. SampleError when it is no JSON object."""
+        """Return the object in .json, {} without one; SampleError when it is no JSON object."""
         if "json" not in self.files:
             return {}
         try:
@@ -108,33 +108,33 @@ class Sample:
 
     @cached_property
     def images(self) -> list[str]:
-        """The extensions of image files, sorted."""
+        """Return the extensions of the image files, sorted."""
         return sorted(name for name in self.files if _is_image(name))
 
     def text(self) -> str:
-        """The contents of .txt; SampleError when they are no UTF-8."""
+        """Return the contents of .txt, stripped; SampleError when they are not UTF-8."""
         try:
             return self.files["txt"].decode("utf-8").strip()
         except UnicodeDecodeError as error:
             raise SampleError("no UTF-8", f".txt is no UTF-8: {error}") from error
 
     def field(self, *names: str) -> Any:
-        """The first of these fields that is there and not null, None without."""
+        """Return the value of the first of these fields that is there and not null, else None."""
         return next(
             (self.fields[name] for name in names if self.fields.get(name) is not None), None
         )
 
     def begins(self, stem: str) -> str:
-        """The extension of the image `<key>.<stem>.*`; that of a PNG if there is none."""
+        """Return the extension of the image `<key>.<stem>.*`, `<stem>.png` if there is none."""
         return next((name for name in self.images if name.startswith(f"{stem}.")), f"{stem}.png")
 
     def image(self, name: str, role: str | None, weight: float) -> Stored:
-        """The image in a file, named by extension or in full; SampleError if there is none."""
+        """Return the image in a file, named by extension or in full; SampleError without it."""
         extension = self._extension(name)
         return Stored(role=role, weight=weight, content=self.files[extension], name=extension)
 
     def _extension(self, name: str) -> str:
-        """That of the file named by extension or in full, or of the codes in its place."""
+        """Return the extension of the file with this name, or of the codes that replace it."""
         short = name.removeprefix(f"{self.key.rpartition('/')[2]}.").lower()
         encoded = f"{short.rpartition('.')[0]}.{codes.EXTENSION}".removeprefix(".")
         for extension in (name, short, encoded):
@@ -149,7 +149,7 @@ def _is_image(name: str) -> bool:
 
 
 def detect_format(sample: Sample) -> str:
-    """The form of a sample; SampleError when it is none of FORMATS."""
+    """Return the format of a sample, a key of FORMATS; SampleError when it has none of them."""
     fields = sample.fields
     for name, field in (
         ("document", "parts"),
@@ -173,14 +173,15 @@ def detect_format(sample: Sample) -> str:
 
 
 def document(sample: Sample, format: str, variant: int = 0) -> Document:
-    """The Document of a sample in one of FORMATS; SampleError says what is wrong with the
-    sample.
+    """Return the Document that a sample of this format is, its images `Stored`.
+
+    `variant` is 0 .. `variants` - 1. SampleError says what is wrong with the sample.
     """
     return _made(sample, format, Choices(variant))
 
 
 def variants(sample: Sample, format: str) -> int:
-    """How many Documents a sample in one of FORMATS can be; SampleError as for `document`."""
+    """Return how many Documents a sample of this format can be; SampleError as for `document`."""
     choices = Choices(0)
     _made(sample, format, choices)
     return choices.count
@@ -200,7 +201,7 @@ def _made(sample: Sample, format: str, choices: Choices) -> Document:
 
 
 def opened(document: Document, open_stored: Callable[[Stored], Image]) -> Document:
-    """The document with each stored image opened by `open_stored`, its role and weight kept."""
+    """Return the document with each `Stored` image opened; roles and loss weights are kept."""
     return Document(
         tuple(
             replace(open_stored(part), role=part.role, weight=part.weight)
@@ -212,7 +213,7 @@ def opened(document: Document, open_stored: Callable[[Stored], Image]) -> Docume
 
 
 def as_it_is(stored: Stored) -> Image:
-    """A stored image as its file has it: pixels, or codes; SampleError when it is damaged."""
+    """Open a stored image as its file has it, pixels or codes; SampleError when it is damaged."""
     from unimodal.tokenizer.pixels import ImageError, open_image
 
     try:
@@ -224,9 +225,9 @@ def as_it_is(stored: Stored) -> Image:
 
 
 def pair(before: Sample, after: Sample) -> Sample:
-    """Two samples with a image and a caption each as one edit: from the first to the second.
+    """Return the edit sample that leads from one captioned image to another.
 
-    SampleError when one has not exactly one image, or the second no caption.
+    SampleError when one of them has not exactly one image, or the second has no caption.
     """
     files = {}
     for name, sample in (("before", before), ("after", after)):
@@ -255,13 +256,13 @@ def _document(sample: Sample, _: Choices) -> Iterator[Part]:
 
 
 def _interleaved(sample: Sample, _: Choices) -> Iterator[Part]:
-    """Texts and images are aligned lists: at each place one of them is null."""
+    """Texts and images are aligned lists: at each index one of them is null."""
     texts, images = sample.fields["texts"], sample.fields["images"]
     if len(texts) != len(images):
         raise ValueError(f"{len(texts)} texts and {len(images)} images are not aligned")
     for at, (text, image) in enumerate(zip(texts, images, strict=True)):
         if (text is None) == (image is None):
-            raise ValueError(f"place {at} holds {'nothing' if text is None else 'both'}")
+            raise ValueError(f"index {at} holds {'nothing' if text is None else 'both'}")
         if text is None:
             yield sample.image(_string(image), None, 1.0)
         elif _string(text).strip():
@@ -269,7 +270,7 @@ def _interleaved(sample: Sample, _: Choices) -> Iterator[Part]:
 
 
 def _llava(sample: Sample, _: Choices) -> Iterator[Part]:
-    """<image> stands for the next image; images without a place come first."""
+    """<image> stands for the next image; images without a placeholder come first."""
     turns = [(SPEAKERS[t["from"]], _string(t["value"])) for t in sample.fields["conversations"]]
     places = sum(len(PLACEHOLDER.findall(text)) for _, text in turns)
     if places > len(sample.images):
@@ -287,7 +288,7 @@ def _llava(sample: Sample, _: Choices) -> Iterator[Part]:
 
 
 def _chat(sample: Sample, _: Choices) -> Iterator[Part]:
-    """Contents are strings, or lists of {"type": "text", "text"} and {"type": "image", "image"}."""
+    """A content is a string or a list of {"type": "text", "text"}, {"type": "image", "image"}."""
     for message in sample.fields["messages"]:
         role = SPEAKERS[message["role"]]
         content = message["content"]
@@ -308,7 +309,7 @@ def _edit(sample: Sample, choices: Choices) -> Iterator[Part]:
 
 
 def _question(sample: Sample, choices: Choices) -> Iterator[Part]:
-    """A sentence with a label is a question of true or false."""
+    """A sentence with a label becomes a question of true or false."""
     question = _one(sample.field(*QUESTIONS), choices)
     answer = _one(sample.field(*ANSWERS), choices)
     if "question" not in sample.fields:
@@ -320,7 +321,7 @@ def _question(sample: Sample, choices: Choices) -> Iterator[Part]:
 
 
 def _caption(sample: Sample, choices: Choices) -> Iterator[Part]:
-    """Image then words, or words then image: what comes second is learned to follow."""
+    """Two variants: the image then its words, or the words then their image."""
     words = sample.text() if "txt" in sample.files else _one(sample.field(*CAPTIONS), choices)
     if len(sample.images) != 1:
         raise ValueError(f"a caption of {len(sample.images)} images")
@@ -351,7 +352,7 @@ def _weight(role: str) -> float:
 
 
 def _one(value: Any, choices: Choices) -> str:
-    """The text of a field, of several the one chosen; truth as a word, a number in digits."""
+    """Return the text of a field: of a list the one chosen; bools and numbers as text."""
     if isinstance(value, list):
         if not value:
             raise SampleError("no text", "a list without texts")

@@ -4,11 +4,10 @@ In: shards and a LengthEstimator. Out: `Lengths`: units and records of all shard
 tables, so that a process needs no memory for them, however many shards there are.
 
 1. Each shard is measured once for its contents and the LengthEstimator (SHA-256 of both), by
-several
-   processes. Its hash is kept by path, size and time of change, so that an unchanged shard is not
-   read again.
-2. The tables of a list of shards are their shards' tables, one after another, and which of their
-   long documents are taken together (length_groups.py).
+   several processes. Its hash is kept by path, size and time of change, so that an unchanged shard
+   is not read again.
+2. The tables of a list of shards are their shards' tables, one after another, and the length groups
+   of their long documents (packing.py).
 
 The cache is the folder $UNIMODAL_CACHE, or ~/.cache/unimodal. Every file in it is written under
 another name and renamed when whole, and can be removed while nothing runs.
@@ -34,23 +33,23 @@ from rich.console import Console
 from rich.progress import Progress
 
 from .estimator import RECORD, UNIT, LengthEstimator, Measured, measure_shard
-from .groups import length_groups
+from .packing import length_groups
 from .tar import ShardError
 
-SMALL_BYTES = 50_000_000  # of shards to measure: fewer are done before other processes have begun
+SMALL_BYTES = 50_000_000  # of shards to measure: fewer are done before other processes start
 READ_BYTES = 1 << 22
-LENGTH_GROUPS = "length_groups of long documents"
-VERSION = 3  # of what is made of the shards' tables
+LENGTH_GROUPS = "length groups of long documents"
+VERSION = 4  # of what is made of the shards' tables
 
 
 def cache() -> Path:
-    """The folder of everything that can be made again."""
+    """Return the folder of everything that can be made again."""
     return Path(os.environ.get("UNIMODAL_CACHE") or Path.home() / ".cache" / "unimodal")
 
 
 @dataclass(frozen=True)
 class Bad:
-    """A sample that cannot be used."""
+    """A sample that cannot be used, and why."""
 
     shard: str
     key: str
@@ -69,64 +68,60 @@ class Lengths:
 
     @cached_property
     def units(self) -> np.ndarray:
-        """UNIT (n + 1,), mapped; the last one closes the list."""
+        """Return the units: dtype UNIT (n + 1,), mapped; the last one closes the list."""
         return _mapped(self.folder / "units.npy")
 
     @cached_property
     def records(self) -> np.ndarray:
-        """RECORD (m,), mapped."""
+        """Return the records: dtype RECORD (m,), mapped."""
         return _mapped(self.folder / "records.npy")
 
     @cached_property
     def members(self) -> np.ndarray:
-        """The units, length_group by length_group (see `length_groups`): uint32 (n,), mapped."""
+        """Return the units, length group by length group, then the rest: uint32 (n,), mapped."""
         return _mapped(self.folder / "members.npy")
 
     @property
     def num_length_groups(self) -> int:
-        """How many length_groups `members` begins with; the units behind them are items alone."""
+        """Count the length groups that `members` begins with; the units behind them stand alone."""
         return self.notes[LENGTH_GROUPS]
 
     @cached_property
     def shards(self) -> np.ndarray:
-        """The paths of the shards, bytes, mapped."""
+        """Return the paths of the shards, bytes, mapped."""
         return _mapped(self.folder / "shards.npy")
 
     @cached_property
     def notes(self) -> dict[str, int]:
-        """Counts of what became of the samples (see Measured)."""
+        """Return counts of what happened to the samples (see Measured)."""
         return json.loads((self.folder / "notes.json").read_text())
 
-    @property
-    def hash(self) -> str:
-        """SHA-256 of the shards' contents and of the LengthEstimator."""
-        return self.folder.name
-
-    def place(self, unit: int) -> tuple[bytes, int, int]:
-        """The path of a unit's shard, and its first byte and the byte behind it."""
+    def locate(self, unit: int) -> tuple[bytes, int, int]:
+        """Return the path of a unit's shard, its first byte there and the byte behind it."""
         shard, _, start, stop, _ = self.units[unit].item()
         return self.shards[shard], start, stop
 
     def bad(self) -> Iterator[Bad]:
-        """The samples that are no documents."""
+        """Yield the samples that are no documents."""
         for line in (self.folder / "bad.jsonl").read_text(encoding="utf-8").split("\n")[:-1]:
             yield Bad(**json.loads(line))
 
     def __reduce__(self) -> tuple[type["Lengths"], tuple[Path]]:
-        """Sent to another process by its folder."""
+        """Send only the folder to another process, which maps the tables again."""
         return Lengths, (self.folder,)
 
 
 def _mapped(path: Path) -> np.ndarray:
-    """A table in a mapped file, as a plain array: numpy's own class for it is slow to index."""
+    """Map the table in a file as a plain array: numpy's own class for it is slow to index."""
     return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
 def measure(paths: Sequence[Path], estimator: LengthEstimator, workers: int = 1) -> Lengths:
-    """The index of these shards, from the cache as far as it is there.
+    """Return the index of these shards, from the cache as far as it is there.
 
     `workers` processes measure what is not; with more than one, a script that calls this needs the
-    usual `if __name__ == "__main__":`.
+    usual `if __name__ == "__main__":`. ShardError when a shard cannot be read, when none holds a
+    document, or when the cache cannot be written.
     """
     if not paths:
         raise ShardError("no shards were given")
@@ -146,7 +141,7 @@ def measure(paths: Sequence[Path], estimator: LengthEstimator, workers: int = 1)
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's contents; read again only when its size or time of change is another."""
+    """Return the SHA-256 of a file, which is read again only when its size or time changed."""
     try:
         status = path.stat()
     except OSError as error:
@@ -163,7 +158,7 @@ def file_hash(path: Path) -> str:
 
 
 def shards_hash(paths: Sequence[Path]) -> str:
-    """SHA-256 of the contents of shards, in order."""
+    """Return the SHA-256 of the contents of shards, in order."""
     return _digest(*map(file_hash, paths))
 
 
@@ -183,7 +178,7 @@ def _measure_missing(
 
 
 def _measured(missing: dict[str, Path], estimator: LengthEstimator, workers: int) -> Iterator[str]:
-    """Measure these shards; yields the key of each when it is done."""
+    """Measure these shards; yield the key of each when it is done."""
     if workers == 1:
         yield from (_measure(key, path, estimator) for key, path in missing.items())
         return
@@ -240,7 +235,7 @@ def _join(folder: Path, paths: Sequence[Path], keys: Sequence[str], sequence_len
 
 
 def _nothing_whole(paths: Sequence[Path], found: Iterable[Measured]) -> str:
-    """Why no shard gave a document."""
+    """Say why no shard gave a document."""
     notes: Counter = Counter()
     first = ""
     for measured in found:
@@ -286,8 +281,9 @@ def _unwritable(error: OSError) -> ShardError:
 
 @contextmanager
 def new(path: Path) -> Iterator[Path]:
-    """A path to write a file or folder at, which gets its name when it is whole; processes that
-    write the same one do not disturb each other.
+    """Give a path to write a file or folder at, which gets its own name when it is whole.
+
+    Processes that write the same one do not disturb each other.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,22 @@
-"""Which sequences share a row, inside one window.
+"""Decide which sequences share a row, inside one window.
 
-In: the lengths of a window's sequences. Out: rows, each a list of numbers of sequences whose
-lengths sum to at most the row length. Every sequence is in exactly one row and is never cut.
+In: the lengths of a window's sequences, in tokens. Out: packed rows, each a list of numbers of
+sequences whose lengths sum to at most the sequence length. Every sequence is in exactly one row and
+is never cut.
 
-1. A row begins with the longest sequence left.
-2. Beside it comes the set of others that leaves the least room: a subset sum, exact, over bits
-   (bit s of an integer: the sum s can be reached).
+1. A row's attention costs the sum of its documents' squared lengths. Rows with a long document are
+   rare in a window, and eight neighbours in cost among them may differ by a tenth. So long
+   documents come in length groups (`length_groups`): GROUP_ROWS documents of about equal lengths,
+   one for each row of a group of rows.
+2. The rows of length groups come first, each filled up; every other row begins with the longest
+   sequence left.
+3. Beside what a row has comes the set of others that leaves the least room: a subset sum, exact,
+   over bits (bit s of an integer: the sum s can be reached).
+4. `pack_prefix` packs as many of an endless order's first sequences as a window's rows hold.
 
 Lengths that hardly differ, as of one kind of document, still fill rows, where placing one sequence
 after the other leaves the same gap in each. Costs 5 to 15 us a sequence at 8,000 sequences and rows
-of 1,024; grows with the row length and the number of different lengths.
+of 1,024; grows with the sequence length and the number of different lengths.
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,15 +24,37 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from . import order
+
+GROUP_ROWS = 8  # rows that cost the same: a micro-batch takes whole groups
+SHORT = 8  # documents of which so many fit into a row are short,
+FILLER = 256  # and so are those of at most so many tokens: without them rows could not be filled
+USUAL_FILL = 0.998  # of a window's token slots are in use where many lengths meet: tried first
+FULL_ENOUGH = 0.999  # of the slots that can be filled: a window that fills them is taken
+
+
+def length_groups(lengths_n: np.ndarray, sequence_length: int) -> tuple[np.ndarray, int]:
+    """Group long units by length; return (members uint32 (n,), k), a permutation of 0 .. n - 1.
+
+    members[: GROUP_ROWS * k] are k length groups, one after another; the units behind them stand
+    alone. lengths_n: int (n,), each 1 .. sequence_length tokens. Among units of one length chance
+    decides, equally for every pass, which stand together: neighbours in a shard need not be.
+    """
+    lengths_n = np.asarray(lengths_n).astype(np.uint64)
+    chance_n = order.hashed(np.arange(len(lengths_n))) >> np.uint64(32)
+    longest_first = np.argsort(lengths_n << np.uint64(32) | chance_n)[::-1]
+    num_long = int((lengths_n > max(sequence_length // SHORT, FILLER)).sum())
+    return longest_first.astype(np.uint32), num_long // GROUP_ROWS
+
 
 def pack(
     lengths_n: np.ndarray, sequence_length: int, groups_kG: Sequence[Sequence[int]] = ()
 ) -> list[list[int]]:
-    """Rows of numbers 0 .. n - 1; lengths_n: int (n,), each 1 .. sequence_length positions.
+    """Pack the sequences 0 .. n - 1 into rows; return the numbers of the sequences in each row.
 
-    Length groups are sequences of about equal lengths, one for each of G rows: rows with
-    length_groups come first, G by G. A pure function: of equally long sequences the one with the
-    lower number goes first.
+    lengths_n: int (n,), each 1 .. sequence_length tokens, else ValueError. groups_kG: the sequences
+    of k length groups, G each; each takes G rows, one sequence a row, and their rows come first, G
+    by G. A pure function: of equally long sequences the one with the lower number goes first.
     """
     lengths_n = np.asarray(lengths_n, dtype=np.int64)
     outside = np.flatnonzero((lengths_n < 1) | (lengths_n > sequence_length))
@@ -33,7 +62,7 @@ def pack(
         first = int(outside[0])
         raise ValueError(
             f"sequence {first} has {lengths_n[first]} tokens: a row holds 1 to {sequence_length}; "
-            "give a larger row length or a shorter document"
+            "give a larger sequence_length or a shorter document"
         )
     rows = _side_by_side(lengths_n, sequence_length, groups_kG)
     left = _Left(lengths_n, {number for row in rows for number in row})
@@ -48,19 +77,97 @@ def pack(
     return rows
 
 
+def pack_prefix(
+    lengths_n: np.ndarray, ends_k: np.ndarray, in_group_n: np.ndarray, sequence_length: int,
+    num_rows: int,
+) -> tuple[int, list[list[int]]]:  # fmt: skip
+    """Pack about as many of the first sequences, of whole items, as `num_rows` rows hold.
+
+    Item k ends before sequence ends_k[k]; it is one sequence, or the GROUP_ROWS of a length group,
+    for which in_group_n (bool) is True. Return (count, rows): the sequences 0 .. count - 1 in at
+    most `num_rows` rows; `num_rows` is at least GROUP_ROWS.
+    """
+    search = _PrefixSearch(lengths_n.cumsum()[ends_k - 1], num_rows * sequence_length)
+    best: list[list[int]] = []
+    while not search.is_over:
+        count = ends_k[search.items - 1]
+        groups_kG = np.flatnonzero(in_group_n[:count]).reshape(-1, GROUP_ROWS).tolist()
+        rows = pack(lengths_n[:count], sequence_length, groups_kG)
+        if len(rows) >= num_rows:
+            search.note_fill(_fill(lengths_n[:count], rows, sequence_length))
+        if len(rows) <= num_rows:
+            best = rows
+            search.note_fit()
+        else:
+            search.note_overflow()
+    return int(ends_k[search.fits - 1]), best
+
+
+class _PrefixSearch:
+    """Searches how many first items fit a window, each trial being a packing.
+
+    Packing is dear, so trials are few. The first guess takes the usual fill. While none has fitted,
+    each overflow tells how full rows of these very lengths get, and the next guess interpolates by
+    that. Then bisection closes the bracket, but only until the window is as good as full.
+    """
+
+    def __init__(self, tokens_k: np.ndarray, num_slots: int) -> None:
+        """`tokens_k`: the tokens of items 0 .. k together; `num_slots`: those a window holds."""
+        self.tokens_k, self.num_slots = tokens_k, num_slots
+        self.fits, self.too_many = 0, len(tokens_k) + 1  # the bracket, in items
+        self.fill = 1.0  # the share of slots that these lengths can fill, as far as is known
+        self.items = max(1, int(np.searchsorted(tokens_k, USUAL_FILL * num_slots)))  # to try next
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether some number fits, and no larger one is worth a trial."""
+        if not self.fits:
+            return False
+        is_full = self.tokens_k[self.fits - 1] >= self.fill * self.num_slots * FULL_ENOUGH
+        return bool(is_full) or self.too_many - self.fits <= 1
+
+    def note_fill(self, fill: float) -> None:
+        """Note how full the rows of a trial were, 0 to 1."""
+        self.fill = min(self.fill, fill)
+
+    def note_fit(self) -> None:
+        """Note that `items` fit, and choose the next trial."""
+        self.fits = self.items
+        self.items = self._middle()
+
+    def note_overflow(self) -> None:
+        """Note that `items` do not fit, and choose the next trial."""
+        self.too_many = self.items
+        self.items = self._middle() if self.fits else self._interpolated()
+
+    def _middle(self) -> int:
+        return (self.fits + self.too_many) // 2
+
+    def _interpolated(self) -> int:
+        """Return as many items as the slots that these lengths can fill have room for, less one."""
+        likely = int(np.searchsorted(self.tokens_k, self.fill * self.num_slots, side="right")) - 1
+        return max(1, min(likely, self.too_many - 1))
+
+
+def _fill(lengths_n: np.ndarray, rows: list[list[int]], sequence_length: int) -> float:
+    """Return the share of slots in use in all rows but the last, which has room by chance."""
+    used = lengths_n.sum() - lengths_n[rows[-1]].sum()
+    return float(used / ((len(rows) - 1) * sequence_length))
+
+
 def _side_by_side(
     lengths_n: np.ndarray, sequence_length: int, groups_kG: Sequence[Sequence[int]]
 ) -> list[list[int]]:
-    """Rows of whole length_groups alone: each goes, the longest first, where it leaves the least
-    room, but not where it leaves some that is less than any other sequence needs.
+    """Place whole length groups into groups of rows, nothing else beside them yet.
+
+    Best fit, the longest first: each goes where it leaves the least room, but not where it leaves
+    a gap that no other sequence is short enough for, unless that gap is under 1 % of the row.
     """
     alone = np.delete(lengths_n, np.ravel(groups_kG).astype(np.int64))
     least, little = int(alone.min(initial=sequence_length)), sequence_length // 100
-    longest_k = [
-        max(int(lengths_n[number]) for number in length_group) for length_group in groups_kG
-    ]
-    groups: list[list[list[int]]] = []  # of rows of sequences
-    rooms: list[int] = []
+    longest_k = [max(int(lengths_n[number]) for number in group) for group in groups_kG]
+    row_groups: list[list[list[int]]] = []  # of rows of sequences
+    rooms: list[int] = []  # tokens that the fullest row of each has left
     for k in sorted(range(len(longest_k)), key=lambda k: (-longest_k[k], k)):
         fitting = [
             (room, at)
@@ -68,21 +175,16 @@ def _side_by_side(
             if 0 <= room - longest_k[k] <= little or room - longest_k[k] >= least
         ]
         if not fitting:
-            groups.append([[] for _ in groups_kG[k]])
+            row_groups.append([[] for _ in groups_kG[k]])
             rooms.append(sequence_length)
         at = min(fitting)[1] if fitting else -1
-        # The longest of one beside the shortest of the other.
+        # The longest of one beside the shortest of the other keeps the rows about equally full.
         shortest_first = sorted(groups_kG[k], key=lambda number: (int(lengths_n[number]), number))
-        groups[at].sort(key=lambda row: -sum(int(lengths_n[number]) for number in row))
-        for row, number in zip(groups[at], shortest_first, strict=True):
+        row_groups[at].sort(key=lambda row: -sum(int(lengths_n[number]) for number in row))
+        for row, number in zip(row_groups[at], shortest_first, strict=True):
             row.append(number)
-        rooms[at] = sequence_length - max(int(lengths_n[row].sum()) for row in groups[at])
-    return [row for group in groups for row in group]
-
-
-def fill(lengths_n: np.ndarray, rows: Sequence[Sequence[int]], sequence_length: int) -> float:
-    """The fraction of positions in use, 0 to 1."""
-    return float(np.sum(lengths_n)) / (len(rows) * sequence_length) if rows else 1.0
+        rooms[at] = sequence_length - max(int(lengths_n[row].sum()) for row in row_groups[at])
+    return [row for rows in row_groups for row in rows]
 
 
 class _Left:
@@ -96,7 +198,7 @@ class _Left:
         self.lengths = sorted(self.numbers)  # each once, ascending
 
     def take(self, length: int) -> int:
-        """The first sequence of this length; it is no longer left."""
+        """Remove and return the first sequence of this length."""
         numbers = self.numbers[length]
         number = numbers.pop()
         if not numbers:
@@ -105,10 +207,11 @@ class _Left:
         return number
 
     def beside(self, room: int) -> list[int]:
-        """The lengths among those left whose sum comes nearest to `room` from below.
+        """Return the lengths among those left whose sum comes nearest to `room` from below.
 
-        Bit s of `reached`: the sum s can be made. Any number of copies of a length is a sum of
-        lots of 1, 2, 4, ... copies.
+        Subset sum over bits: bit s of `reached` says that the sum s can be made. Any number of
+        copies of a length is a sum of lots of 1, 2, 4, ... copies, so that a length costs as many
+        shifts as the logarithm of its copies.
         """
         reached, below, full = 1, (2 << room) - 1, 1 << room
         steps: list[tuple[int, int, int]] = []  # (length, copies, what was reached without them)
@@ -129,7 +232,7 @@ class _Left:
 
 
 def _chosen(steps: list[tuple[int, int, int]], total: int) -> list[int]:
-    """The lengths that were summed up to `total`."""
+    """Walk the steps back and return the lengths that were summed up to `total`."""
     chosen: list[int] = []
     for length, copies, before in reversed(steps):
         if not before >> total & 1:

@@ -1,7 +1,7 @@
-"""Samples that cannot be used: counted, written down, and never in anybody's way.
+"""Keep account of samples that cannot be used: count them, write them down, stop at too many.
 
 In: bad samples as they are met. Out: a JSONL file, one {"shard", "key", "reason", "message"} each,
-and a stop, with the list, when they are more than a share of the samples.
+and a ShardError, with the list, when they are more than a share of the samples.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from .lengths import Bad
 from .tar import ShardError
 
-LEAST_SEEN = 1000  # samples: a share of fewer says little
+MIN_SAMPLES = 1000  # a share of fewer says little
 SHOWN = 10
 
 
@@ -21,14 +21,15 @@ class Quarantine:
     """The bad samples of a run, each once."""
 
     def __init__(self, path: Path | None, share: float, setting: str = "bad_share") -> None:
-        """`path`: the JSONL file, gone on with if it is there; None: only counted.
+        """Go on with the JSONL file at `path` if it is there; None means only to count.
 
-        `share`: the part of the samples, 0 to 1, above which the run stops; `setting`: its name.
+        `share` is the share of bad samples, 0 to 1, above which the run stops; `setting` is its
+        name in messages.
         """
         self.path, self.share, self.setting = path, share, setting
         self.reasons: Counter[str] = Counter()
         self._known: set[tuple[str, str]] = set()
-        self._made: set[tuple[str, str]] = set()  # those that were found in the making
+        self._read: set[tuple[str, str]] = set()  # those that were found when read
         self._first: list[Bad] = []  # of these
         if path is not None and path.exists():
             *lines, cut = path.read_text(encoding="utf-8").split("\n")
@@ -39,30 +40,31 @@ class Quarantine:
     def __len__(self) -> int:
         return sum(self.reasons.values())
 
-    def measured(self, found: Iterable[Bad], samples: int) -> None:
-        """Note the bad ones of a source's `samples`; ShardError when they are too many of these."""
+    def add_measured(self, found: Iterable[Bad], samples: int) -> None:
+        """Note the bad ones of a source's `samples`; ShardError when they are too many."""
         found = list(found)
         for bad in found:
             self._note(bad)
         if len(found) > self.share * samples:
             self._stop(found, len(found), samples)
 
-    def made(self, found: Iterable[Bad], samples: int) -> None:
-        """Note samples that were found to be bad in the making of `samples` in all so far;
-        ShardError when they are too many. One that is met again is counted once.
+    def add_read(self, found: Iterable[Bad], samples: int) -> None:
+        """Note samples that turned out to be bad when read, of `samples` read so far.
+
+        One that is met again is counted once. ShardError when they are too many.
         """
         for bad in found:
             self._note(bad)
-            if _name(bad) not in self._made and len(self._first) < SHOWN:
+            if _name(bad) not in self._read and len(self._first) < SHOWN:
                 self._first.append(bad)
-            self._made.add(_name(bad))
-        if len(self._made) > self.share * max(samples, LEAST_SEEN):
-            self._stop(self._first, len(self._made), samples)
+            self._read.add(_name(bad))
+        if len(self._read) > self.share * max(samples, MIN_SAMPLES):
+            self._stop(self._first, len(self._read), samples)
 
     def settle(self, samples: int) -> None:
-        """At the end of all samples: ShardError when too many were bad, however few there are."""
-        if len(self._made) > self.share * samples:
-            self._stop(self._first, len(self._made), samples)
+        """Check the share at the end, however few samples there are; ShardError for too many."""
+        if len(self._read) > self.share * samples:
+            self._stop(self._first, len(self._read), samples)
 
     def _note(self, bad: Bad) -> None:
         if _name(bad) in self._known:
@@ -86,5 +88,5 @@ class Quarantine:
 
 
 def _name(bad: Bad) -> tuple[str, str]:
-    """What tells bad samples apart: where not even a key can be read, the message says the byte."""
+    """Return what tells bad samples apart; without a key, the message, which names the byte."""
     return bad.shard, bad.key or bad.message

@@ -1,10 +1,10 @@
-"""Shards that lie elsewhere: a place as the user wrote it -> files on this machine.
+"""Fetch shards that lie elsewhere: a location as the user wrote it -> files on this machine.
 
 In: a folder, one .tar file, a URL that fsspec opens (s3://, gs://, https://, ...), or `pipe:` and a
 shell command whose output is a shard; {000..123} stands for that many numbers. Out: local paths.
 
 What is not local is copied into the cache once, whole, before it is read: a shard is then indexed
-and read at any place, as a local one. A copy that breaks is tried again, then stops the run: a
+and read at any offset, as a local one. A copy that breaks is tried again, then stops the run: a
 network error is never a bad sample. A command runs only because it stands in the user's own
 configuration; nothing that was read from a shard ever reaches this file.
 """
@@ -26,37 +26,37 @@ RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 WAITS_S = (1.0, 5.0, 20.0)  # before each further try
 
 
-def local_shards(place: str) -> list[Path]:
-    """The shards of a place, in order; ShardError when there are none or one cannot be had."""
-    return [path for one in _expanded(place) for path in _local(one)]
+def local_shards(location: str) -> list[Path]:
+    """Return the shards of a location, in order; ShardError without any or when one fails."""
+    return [path for one in _expanded(location) for path in _local(one)]
 
 
-def _expanded(place: str) -> list[str]:
-    """The places that a range of numbers stands for; other braces mean nothing."""
-    found = RANGE.search(place)
+def _expanded(location: str) -> list[str]:
+    """Return the locations that a range of numbers stands for; other braces mean nothing."""
+    found = RANGE.search(location)
     if found is None:
-        return [place]
+        return [location]
     first, last = int(found[1]), int(found[2])
     step = 1 if first <= last else -1
-    before, behind = place[: found.start()], place[found.end() :]
+    before, behind = location[: found.start()], location[found.end() :]
     numbers = (f"{number:0{len(found[1])}d}" for number in range(first, last + step, step))
     return [one for number in numbers for one in _expanded(f"{before}{number}{behind}")]
 
 
-def _local(place: str) -> list[Path]:
-    if place.startswith(PIPE):
-        return [_copied(place, lambda part: _run(place.removeprefix(PIPE), part))]
-    if "://" in place:
-        return [_copied(place, lambda part: _download(place, part))]
-    path = Path(place)
+def _local(location: str) -> list[Path]:
+    if location.startswith(PIPE):
+        return [_copied(location, lambda part: _run(location.removeprefix(PIPE), part))]
+    if "://" in location:
+        return [_copied(location, lambda part: _download(location, part))]
+    path = Path(location)
     if path.suffix == ".tar" and not path.exists():
         raise ShardError(f"there is no shard {path}: check the path")
     return [path] if path.is_file() else find_shards(path)
 
 
-def _copied(place: str, copy: Callable[[Path], None]) -> Path:
-    """The file in the cache that holds what is at `place`."""
-    path = cache() / "shards" / f"{hashlib.sha256(place.encode()).hexdigest()[:32]}.tar"
+def _copied(location: str, copy: Callable[[Path], None]) -> Path:
+    """Return the file in the cache that holds what is at `location`, copied if need be."""
+    path = cache() / "shards" / f"{hashlib.sha256(location.encode()).hexdigest()[:32]}.tar"
     for wait_s in (*WAITS_S, None):
         if path.exists():
             break
@@ -66,13 +66,13 @@ def _copied(place: str, copy: Callable[[Path], None]) -> Path:
                 _check(part)
         except OSError as error:
             if wait_s is None:
-                raise ShardError(f"{place} cannot be copied: {error}") from error
+                raise ShardError(f"{location} cannot be copied: {error}") from error
             time.sleep(wait_s)
     return path
 
 
 def _check(part: Path) -> None:
-    """OSError for what is no tar: a command may end well and give nothing."""
+    """Check that a file is a tar, else OSError: a command may end well and give nothing."""
     with part.open("rb") as stream:
         head = stream.read(BLOCK)
     if head[MAGIC_AT : MAGIC_AT + len(MAGIC)] != MAGIC:

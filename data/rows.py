@@ -1,8 +1,8 @@
-"""A planned row made real: samples read, images sized and encoded, everything laid out.
+"""Build planned rows: read the samples, resize and encode their images, lay out the tokens.
 
-In: the places of a row (plan.py). Out: the Row, and the samples that turned out to be bad: each
-became masked padding in its place. A row is a pure function of its places: its images are encoded
-together, with no other row's, so that the same codes come out on any rank.
+In: the placements of a row (windows.py). Out: the Row, and the samples that turned out to be bad:
+each became masked padding in its place. A row is a pure function of its placements: its images are
+encoded together, with no other row's, so that the same codes come out on any rank.
 """
 
 import os
@@ -17,7 +17,7 @@ import torch
 
 from unimodal.document import Document, Image, Part, Text
 from unimodal.sequence import DROPS, Row, Sequencer, encoded
-from unimodal.sequence import Sequence as Positions
+from unimodal.sequence import Sequence as TokenSequence
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import ImageError, image_size, open_image, to_tensor
@@ -30,27 +30,27 @@ from .shards import sample_of
 from .sizes import ImageRule, bucket, fitted, may_mirror
 from .sources import IMAGES, SourceConfig, Stream
 from .tar import ShardError
-from .windows import Place
+from .windows import Placement
 
 IMAGES_AT_ONCE = 64  # in one call of the tokenizer
-FIRST_UNITS = 1000  # of each stream, among which a image is looked for
+FIRST_UNITS = 1000  # of each stream, among which an image is looked for
 OPEN_FILES = 64  # shards that a process keeps open
 
 
 class Encode(Protocol):
-    """Pixels -> codes: an image tokenizer as the loader needs it."""
+    """What the loader needs of an image tokenizer: pixels -> codes."""
 
     hash: str
     patch: int
-    """Pixels that a code stands for, along each side."""
+    """Pixels along each side that a code stands for."""
 
     def __call__(self, pixels: list[np.ndarray]) -> list[Image]:
-        """uint8 (H, W, 3) each, of any mix of sizes -> Images with codes, in that order."""
+        """Encode pixels, uint8 (H, W, 3) of any mix of sizes, into Images with codes, in order."""
         ...
 
 
 class ImageEncoder:
-    """A frozen image tokenizer as pixels -> Images with codes."""
+    """Encodes pixels into Images with codes by a frozen image tokenizer."""
 
     def __init__(self, tokenizer: ImageTokenizer, device: torch.device | str = "cpu") -> None:
         self.tokenizer = tokenizer.to(device).eval().requires_grad_(False)
@@ -59,7 +59,7 @@ class ImageEncoder:
 
     @torch.no_grad()
     def __call__(self, pixels: list[np.ndarray]) -> list[Image]:
-        """Pixels, uint8 (H, W, 3) of any mix of sizes -> Images with codes, in that order."""
+        """Encode pixels, uint8 (H, W, 3) of any mix of sizes, into Images with codes, in order."""
         images: dict[int, Image] = {}
         for numbers in _same_size(pixels):
             images_BCHW = to_tensor([pixels[number] for number in numbers]).to(self.device)
@@ -70,8 +70,8 @@ class ImageEncoder:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A row, and what was met while it was made."""
+class BuiltRow:
+    """A packed row, how many units it was planned with, and the bad samples among them."""
 
     row: Row
     documents: int
@@ -79,8 +79,8 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Makes planned rows; can be sent to another process."""
+class RowBuilder:
+    """Builds planned rows; can be sent to another process."""
 
     streams: Sequence[Stream]
     sequencer: Sequencer
@@ -90,13 +90,14 @@ class Rows:
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
-        """The names of the sources; a row's `source` has the number of each position's. One that is
-        read at two sizes is two streams.
+        """Return the names of the sources, in the order of a row's `source` numbers.
+
+        A source that is read at two image sizes is two streams and one name.
         """
         return tuple(dict.fromkeys(stream.name for stream in self.streams))
 
-    def make(self, places: Sequence[Place]) -> Made:
-        """The row of these places; ShardError where a shard is not what was measured."""
+    def build(self, places: Sequence[Placement]) -> BuiltRow:
+        """Build the row of these placements; ShardError where a shard is not what was measured."""
         documents: list[Document | None] = []
         bad: list[Bad] = []
         for place in places:
@@ -107,7 +108,7 @@ class Rows:
                 bad.append(self._bad(place, error))
         whole = [document for document in documents if document is not None]
         images = iter(self.encode([pixels for one in whole for pixels in _pixels(one)]))
-        sequences: list[Positions | int] = []
+        sequences: list[TokenSequence | int] = []
         for place, document in zip(places, documents, strict=True):
             if document is None:
                 sequences.append(place.length)
@@ -116,17 +117,17 @@ class Rows:
             if len(sequence) != place.length:
                 name = f"{self._shard(place)}, key {self._read(place).key}"
                 raise ShardError(
-                    f"{name}: {len(sequence)} positions, but {place.length} were measured: was the "
+                    f"{name}: {len(sequence)} tokens, but {place.length} were measured: was the "
                     "shard changed under way?"
                 )
             sequences.append(sequence)
         pad = self.sequencer.vocabulary.control("pad")
         sources = [self.sources.index(self.streams[place.stream].name) for place in places]
         row = Row.pack(sequences, self.sequence_length, pad, sources)
-        return Made(row, len(places), tuple(bad))
+        return BuiltRow(row, len(places), tuple(bad))
 
-    def document(self, place: Place) -> Document:
-        """The document of a unit, its images at their size, or with codes."""
+    def document(self, place: Placement) -> Document:
+        """Return the document of a unit, its images resized to the rule, or with stored codes."""
         stream = self.streams[place.stream]
         record = stream.lengths.records[place.record]
         sample, format = self._sample(place)
@@ -137,8 +138,8 @@ class Rows:
             opener = partial(opener, mirror=True)
         return _weighted(formats.opened(stored, opener), stream.source)
 
-    def _sample(self, place: Place) -> tuple[Sample, str]:
-        """The sample of a unit, and the form in which it is read."""
+    def _sample(self, place: Placement) -> tuple[Sample, str]:
+        """Return the sample of a unit, and the format in which it is read."""
         stream, sample = self.streams[place.stream], self._read(place)
         begin, end = stream.lengths.records[place.record]["other"].tolist()
         if end:
@@ -146,46 +147,46 @@ class Rows:
             return formats.pair(sample, read(path, begin, end)), "edit"
         return sample, stream.source.format or formats.detect_format(sample)
 
-    def _read(self, place: Place) -> Sample:
-        return read(*self.streams[place.stream].lengths.place(place.unit))
+    def _read(self, place: Placement) -> Sample:
+        return read(*self.streams[place.stream].lengths.locate(place.unit))
 
-    def _shard(self, place: Place) -> str:
-        return os.fsdecode(self.streams[place.stream].lengths.place(place.unit)[0])
+    def _shard(self, place: Placement) -> str:
+        return os.fsdecode(self.streams[place.stream].lengths.locate(place.unit)[0])
 
-    def _bad(self, place: Place, error: SampleError) -> Bad:
+    def _bad(self, place: Placement, error: SampleError) -> Bad:
         return Bad(self._shard(place), self._read(place).key, error.reason, str(error))
 
-    def _chance(self, place: Place, purpose: int) -> float:
+    def _chance(self, place: Placement, purpose: int) -> float:
         word = self.streams[place.stream].word
         return float(order.uniform(self.seed, IMAGES, purpose, word, place.epoch, place.unit)[0])
 
-    def _crop(self, place: Place) -> tuple[float, float]:
+    def _crop(self, place: Placement) -> tuple[float, float]:
         rule = self.streams[place.stream].rule
         if rule is None or not rule.random_crop:
             return 0.5, 0.5
         return self._chance(place, 0), self._chance(place, 1)
 
-    def _is_mirrored(self, place: Place, rule: ImageRule, document: Document) -> bool:
+    def _is_mirrored(self, place: Placement, rule: ImageRule, document: Document) -> bool:
         return rule.flip > self._chance(place, 2) and may_mirror(document)
 
     def grid(self) -> Grid | None:
-        """The grid of the first image among the first units of the streams."""
+        """Return the grid of the first image among each stream's FIRST_UNITS units, else None."""
         for number, stream in enumerate(self.streams):
             for unit in range(min(len(stream.lengths), FIRST_UNITS)):
                 record = int(stream.lengths.units["record"][unit])
                 with suppress(SampleError):
-                    for part in self.document(Place(number, 0, unit, record, 0, 0)).parts:
+                    for part in self.document(Placement(number, 0, unit, record, 0, 0)).parts:
                         if isinstance(part, Image):
                             return part.grid or self._grid_of(part)
         return None
 
     def _grid_of(self, image: Image) -> Grid:
-        assert image.pixels is not None, "a image without codes has pixels"
+        assert image.pixels is not None, "an image without codes has pixels"
         height, width = image.pixels.shape[:2]
         return Grid(height // self.encode.patch, width // self.encode.patch)
 
-    def varied(self, place: Place) -> tuple[float, float, bool]:
-        """How the images of a unit are cropped and whether they are mirrored, for digests."""
+    def varied(self, place: Placement) -> tuple[float, float, bool]:
+        """Return how a unit's images are augmented, for digests: (crop x, crop y, mirrored)."""
         rule = self.streams[place.stream].rule
         mirrored = False
         if rule is not None and rule.flip:
@@ -198,7 +199,7 @@ class Rows:
 
 
 def sized(stored: Stored, rule: ImageRule | None, at: tuple[float, float], mirror: bool) -> Image:
-    """A stored image as the rule wants it; SampleError when it is damaged."""
+    """Open a stored image and resize it by the rule; SampleError when it is damaged."""
     if stored.is_codes or rule is None:
         return formats.as_it_is(stored)
     try:
@@ -210,7 +211,7 @@ def sized(stored: Stored, rule: ImageRule | None, at: tuple[float, float], mirro
 
 
 def read(path: bytes, start: int, stop: int) -> Sample:
-    """The sample at these bytes of a shard; ShardError when they are not there any more."""
+    """Read the sample at these bytes of a shard; ShardError when they are not there any more."""
     content = os.pread(_opened(path), stop - start, start)
     if len(content) < stop - start:
         raise ShardError(f"{os.fsdecode(path)} was cut under way: put it back and go on")
@@ -223,7 +224,7 @@ def _opened(path: bytes) -> "_File":
 
 
 class _File(int):
-    """An open file's number; closed when nobody holds it any more."""
+    """The descriptor of an open file, which is closed when nobody holds it any more."""
 
     def __new__(cls, path: bytes) -> "_File":
         """Open the file."""
@@ -234,7 +235,7 @@ class _File(int):
 
 
 def _weighted(document: Document, source: SourceConfig) -> Document:
-    """The document with the weights of its source."""
+    """Return the document with its loss weights multiplied by those of its source."""
     if source.text_weight == source.image_weight == 1.0:
         return document
 
@@ -246,7 +247,7 @@ def _weighted(document: Document, source: SourceConfig) -> Document:
 
 
 def _pixels(document: Document) -> list[np.ndarray]:
-    """The pixels of each image that has no codes yet."""
+    """Return the pixels of each image that has no codes yet."""
     return [
         part.pixels
         for part in document.parts
@@ -255,7 +256,7 @@ def _pixels(document: Document) -> list[np.ndarray]:
 
 
 def _same_size(pixels: list[np.ndarray]) -> Iterator[list[int]]:
-    """Numbers of images of equal size, at most IMAGES_AT_ONCE together."""
+    """Yield the numbers of images of equal size, at most IMAGES_AT_ONCE together."""
     by_size: dict[tuple[int, ...], list[int]] = {}
     for number, array in enumerate(pixels):
         by_size.setdefault(array.shape, []).append(number)

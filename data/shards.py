@@ -1,7 +1,7 @@
-"""Documents in webdataset shards: plain tar files that any webdataset reader understands.
+"""Write and read webdataset shards: plain tar files that any webdataset reader understands.
 
-In: Documents whose images are pixels. Out: the Documents of these shards, or of shards in any
-other of the `formats`, by number.
+In: Documents whose images are pixels. Out: shards; and by number the Documents of these shards, or
+of shards in any other of the sample formats (formats.py).
 
 A sample that we write is `<key>.json`, its parts in reading order, and `<key>.0.png`,
 `<key>.1.png`, ..., its images:
@@ -66,7 +66,7 @@ class ShardWriter:
         max_bytes: int | None = None,
         first: int = 0,
     ) -> None:
-        """`max_bytes` None: no limit; `first`: the number of the first shard."""
+        """`max_bytes` None means no limit; `first` is the number of the first shard."""
         if max_samples < 1 or (max_bytes is not None and max_bytes < 1):
             raise ValueError(f"max_samples {max_samples} and max_bytes {max_bytes} are at least 1")
         self.directory = Path(directory)
@@ -89,15 +89,15 @@ class ShardWriter:
 
     @property
     def path(self) -> Path:
-        """The shard in work, or the next one, by its final name."""
+        """Return the final name of the shard in work, or of the next one."""
         return self.directory / shard_name(self.number)
 
     def write(self, key: str, document: Document) -> None:
-        """Append one sample; ShardError for a bad key or a image without pixels."""
+        """Append one sample; ShardError for a bad key or an image without pixels."""
         self._append(key, _pack(key, document, self.path))
 
     def write_files(self, key: str, files: dict[str, bytes]) -> None:
-        """Append one sample of these files, by extension, in their order.
+        """Append one sample of these files (contents by extension), in their order.
 
         ShardError for names that a reader would not split into this key and these extensions.
         """
@@ -161,12 +161,12 @@ class ShardWriter:
 
 
 def shard_name(number: int) -> str:
-    """The file name of a shard."""
+    """Return the file name of a shard."""
     return f"shard-{number:06d}.tar"
 
 
 def find_shards(directory: str | Path) -> list[Path]:
-    """The finished shards in a folder, by name; ShardError when there are none."""
+    """Return the finished shards in a folder, by name; ShardError when there are none."""
     paths = sorted(Path(directory).glob("*.tar"))
     if not paths:
         raise ShardError(
@@ -182,8 +182,8 @@ class Shard:
     def __init__(self, path: str | Path, faults: list[Fault] | None = None) -> None:
         """Index the file; ShardError when it is missing, truncated or no tar.
 
-        With a list for `faults` a damaged file gives what is whole of it, and what is not is noted
-        there.
+        With a list for `faults`, a damaged file gives what is whole of it, and what is lost is
+        appended to the list.
         """
         self.path = Path(path)
         try:
@@ -197,14 +197,14 @@ class Shard:
         return len(self.ranges_n2)
 
     def sample(self, index: int) -> formats.Sample:
-        """The files of sample `index`, 0 .. len - 1."""
+        """Return the files of sample `index`; IndexError outside 0 .. len - 1."""
         if not 0 <= index < len(self):
             raise IndexError(f"{self.path} has no sample {index}: it holds {len(self)}")
         begin, end = self.ranges_n2[index].tolist()
         return sample_of(self._bytes, begin, end)
 
     def document(self, index: int) -> Document:
-        """Sample `index` as the Document that it first of all is, its images opened.
+        """Return sample `index` as its first variant, the images opened.
 
         ShardError names the key and what is wrong with it.
         """
@@ -216,11 +216,11 @@ class Shard:
             raise ShardError(f"{self.path}, key {sample.key}: {error}") from error
 
     def key(self, index: int) -> str:
-        """The key of sample `index`."""
+        """Return the key of sample `index`."""
         return self.sample(index).key
 
     def __reduce__(self) -> tuple[type["Shard"], tuple[Path]]:
-        """Sent to another process by its path: that process opens the file again."""
+        """Send only the path to another process, which opens the file again."""
         return Shard, (self.path,)
 
 
@@ -238,22 +238,22 @@ class Samples:
         return self._ends[-1] if self._ends else 0
 
     def document(self, number: int) -> Document:
-        """A sample as the Document that it first of all is, its images opened."""
-        shard, index = self._place(number)
+        """Return a sample as its first variant, the images opened."""
+        shard, index = self._locate(number)
         return shard.document(index)
 
     def name(self, number: int) -> str:
-        """The shard and key of a sample, for messages."""
-        shard, index = self._place(number)
+        """Return the shard and key of a sample, for messages."""
+        shard, index = self._locate(number)
         return f"{shard.path}, key {shard.key(index)}"
 
-    def _place(self, number: int) -> tuple[Shard, int]:
+    def _locate(self, number: int) -> tuple[Shard, int]:
         at = bisect_right(self._ends, number)
         return self.shards[at], number - (self._ends[at - 1] if at else 0)
 
 
 def sample_of(source: Bytes, begin: int, end: int) -> formats.Sample:
-    """The sample whose files lie from byte `begin` to `end`, as sample_ranges found them."""
+    """Return the sample whose files lie from byte `begin` to `end`, as sample_ranges found them."""
     return formats.Sample(*sample_files(source, begin, end))
 
 
@@ -262,7 +262,7 @@ def _part(path: Path) -> Path:
 
 
 def _pack(key: str, document: Document, path: Path) -> bytes:
-    """The tar members of one sample."""
+    """Return the tar members of one sample, header and contents of each."""
     if not key or "." in key or "/" in key or len(key) > 80:
         raise ShardError(f"{path}: key {key!r}: 1 to 80 characters without dots and slashes")
     parts: list[dict] = []
@@ -272,7 +272,9 @@ def _pack(key: str, document: Document, path: Path) -> bytes:
         if isinstance(part, Text):
             parts.append({"text": part.text, **about})
         elif part.pixels is None:
-            raise ShardError(f"{path}, key {key}: a image without pixels; image shards hold pixels")
+            raise ShardError(
+                f"{path}, key {key}: an image without pixels; image shards hold pixels"
+            )
         else:
             parts.append({"image": len(images), **about})
             images.append(_member(f"{key}.{len(images)}.png", _png(part.pixels)))

@@ -1,4 +1,4 @@
-"""Contact sheets: documents side by side in one image, for people to look at."""
+"""Draw contact sheets: documents side by side in one image, for people to look at."""
 
 from collections.abc import Sequence
 from textwrap import wrap
@@ -16,7 +16,10 @@ ROLE_COLOURS = {"user": (30, 60, 160), "assistant": (20, 110, 40)}
 
 
 def sheet(documents: Sequence[Document], columns: int = 6) -> PILImage.Image:
-    """The documents in reading order, `columns` a row: texts by colour of their role, images."""
+    """Draw documents in reading order, `columns` a row; texts have the colour of their role.
+
+    ValueError for an image without pixels.
+    """
     cells = [_cell(document) for document in documents]
     rows = [cells[at : at + columns] for at in range(0, len(cells), columns)]
     heights = [max(cell.height for cell in row) for row in rows]

@@ -1,12 +1,12 @@
-"""The size at which a image is read: aspect-ratio buckets of one area.
+"""Choose the size at which an image is read: aspect-ratio buckets of equally many pixels.
 
-In: a image of any size. Out: the same as RGB pixels of a bucket: sides are multiples of the
-tokenizer's patch, the area is about the rule's, and as little is cropped as the buckets allow.
+In: an image of any size. Out: the same as RGB pixels of a bucket: its sides are multiples of the
+tokenizer's patch, its pixels are about `target_pixels`, and as little is cropped as the buckets
+allow.
 
-1. `buckets` are all sizes whose area comes nearest to the rule's for their height, up to its
-max_aspect_ratio
-   aspect ratio.
-2. A image goes to the bucket whose aspect ratio is nearest to its own (in logarithms: twice as
+1. `buckets` are all sizes whose pixels come nearest to `target_pixels` for their height, up to
+   `max_aspect_ratio`.
+2. An image goes to the bucket whose aspect ratio is nearest to its own (in logarithms: twice as
    wide is as far as twice as high), is resized (antialiased) to cover it, and cropped.
 3. Where the crop lies and whether the images are mirrored is decided by chance, keyed by the
    sample; images are never mirrored beside words that tell left from right.
@@ -27,27 +27,27 @@ SIDES = re.compile(r"\b(left|right|clockwise|counterclockwise|anticlockwise)\b",
 
 @dataclass(frozen=True)
 class ImageRule:
-    """How large images are read, and how they are varied."""
+    """How images are resized and augmented."""
 
     target_pixels: int = 64 * 64
-    """Pixels of a image, about."""
+    """Pixels of an image (width times height), about."""
     multiple: int = 8
-    """Both sides are multiples of it: the tokenizer's patch."""
+    """Both sides, in pixels, are multiples of it: the tokenizer's patch or a multiple of that."""
     max_aspect_ratio: float = 1.0
-    """The largest ratio of the longer to the shorter side; 1: squares alone."""
+    """Largest ratio of the longer to the shorter side; 1: only squares."""
     min_side: int = 8
-    """Pixels of the shorter side below which a image is not used: it would be mostly blur."""
+    """Pixels of the shorter side below which an image is bad: enlarged it would be mostly blur."""
     random_crop: bool = False
-    """Crop anywhere instead of around the centre."""
+    """Whether to crop anywhere instead of around the centre."""
     flip: float = 0.0
-    """Chance of mirroring a image, where no word beside it tells left from right."""
+    """Chance, 0 to 1, of mirroring images, where no word beside them tells left from right."""
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
+        """List what is wrong with the values, one sentence each."""
         found = []
         if self.multiple < 1 or self.target_pixels < self.multiple**2:
             found.append(
-                f"target_pixels {self.target_pixels}: one square of {self.multiple} a side"
+                f"target_pixels {self.target_pixels}: at least one square of {self.multiple} a side"
             )
         if not self.max_aspect_ratio >= 1:
             found.append(f"max_aspect_ratio {self.max_aspect_ratio}: at least 1")
@@ -64,14 +64,15 @@ def of_canvas(
     target_pixels: int | None = None,
     max_aspect_ratio: float = 4.0,
 ) -> ImageRule:
-    """The rule that reads any image at about the area of a model's canvas (width, height), or at
-    another one.
+    """Return the rule that resizes any image to the pixels of a model's canvas (width, height).
+
+    `target_pixels` takes the place of the canvas' pixels; `patch` is the tokenizer's.
     """
     return ImageRule(target_pixels or canvas[0] * canvas[1], patch, max_aspect_ratio)
 
 
 def patch_problems(rule: ImageRule | None, patch: int) -> list[str]:
-    """What is wrong with a rule for images of a tokenizer with this patch, in words."""
+    """List what is wrong with a rule for a tokenizer with this patch, one sentence each."""
     if rule is None or rule.multiple % patch == 0:
         return []
     return [f"images.multiple {rule.multiple}: a multiple of the tokenizer's patch, {patch}"]
@@ -79,7 +80,7 @@ def patch_problems(rule: ImageRule | None, patch: int) -> list[str]:
 
 @lru_cache
 def buckets(rule: ImageRule) -> tuple[tuple[int, int], ...]:
-    """(width, height) of every bucket, max_aspect_ratio first."""
+    """Return (width, height) of every bucket, the widest first; one square if there is none."""
     found = []
     for rows in range(1, rule.target_pixels // rule.multiple**2 + 1):
         height = rows * rule.multiple
@@ -95,8 +96,9 @@ def _square(rule: ImageRule) -> tuple[int, int]:
 
 
 def bucket(size: tuple[int, int], rule: ImageRule) -> tuple[int, int]:
-    """The bucket of a image of (width, height); ValueError when it is smaller than the rule
-    allows.
+    """Return the bucket (width, height) of an image of this size, in pixels.
+
+    ValueError when its shorter side is below `min_side`.
     """
     if min(size) < rule.min_side:
         raise ValueError(f"{size[0]} x {size[1]} pixels: the shorter side needs {rule.min_side}")
@@ -105,19 +107,21 @@ def bucket(size: tuple[int, int], rule: ImageRule) -> tuple[int, int]:
 
 
 def tells_sides(text: str) -> bool:
-    """Whether a mirrored image would make the text wrong."""
+    """Return whether the text tells left from right, so that a mirrored image makes it wrong."""
     return SIDES.search(text) is not None
 
 
 def may_mirror(document: Document) -> bool:
-    """Whether no text of the document tells left from right."""
+    """Return whether no text of the document tells left from right."""
     return not any(isinstance(part, Text) and tells_sides(part.text) for part in document.parts)
 
 
 def fitted(
     image: Image.Image, size: tuple[int, int], at: tuple[float, float] = (0.5, 0.5)
 ) -> np.ndarray:
-    """The RGB image resized (antialiased) to cover (width, height) and cropped, uint8 (height,
-    width, 3); `at`: which part a crop keeps, 0 to 1 from left to right and from top to bottom.
+    """Resize an RGB image (bicubic, antialiased) to cover (width, height), and crop it.
+
+    Return uint8 (height, width, 3). `at` says what a crop keeps: 0 to 1 from left to right and from
+    top to bottom.
     """
     return np.asarray(ImageOps.fit(image, size, method=Image.Resampling.BICUBIC, centering=at))

@@ -1,10 +1,11 @@
-"""What a run learns from: weighted sources, and how their mixture changes over a run.
+"""The data mixture: weighted sources, and how their weights change over a run.
 
-In: for each source a place with shards, its weight and format; stages of the run. Out: `Stream`s: a
-source read at one size of images, with its index of lengths.
+In: for each source the location of its shards, its weight and format; stages of the run. Out:
+`Stream`s: a source read at one size of images, with its index of lengths.
 
 A source's passes over its units are random orders, each keyed by (seed, stream, epoch) and never
-written down (see order.py).
+written down (see order.py). What is shuffled are items: a length group (packing.py), which is taken
+whole, or a unit that stands alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +22,8 @@ from unimodal.sequence import DROPS, Sequencer
 from . import formats, order
 from .estimator import LengthEstimator, in_split
 from .formats import SampleError
-from .groups import GROUP
 from .lengths import Lengths, measure
+from .packing import GROUP_ROWS
 from .remote import local_shards
 from .shards import Shard
 from .sizes import ImageRule
@@ -32,29 +33,30 @@ ORDER, VARIANT, DROP, IMAGES, GROUPS = range(5)  # what a hash decides
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """One source of documents."""
+    """A source of documents: where its shards are, how they are read, how much they count."""
 
     shards: str
     """A folder of .tar files, one .tar file, a URL that fsspec opens, or `pipe:` and a command;
     {000..123} stands for that many numbers."""
     weight: float = 1.0
-    """Its share of positions, beside the other sources' weights; 0: not read."""
+    """Its share of tokens, relative to the other sources' weights; 0: not read."""
     format: str | None = None
-    """How its samples are stored (see formats.py); None: as each sample shows."""
+    """The format of its samples, a key of formats.FORMATS; None: detect it for each sample."""
     pairs: str | None = None
-    """A field of .json: samples of a shard that share its value are made into edits."""
+    """A field of .json: samples of a shard that share its value are paired into edits."""
     split: tuple[float, float] = (0.0, 1.0)
-    """Which samples are read: each has a number in [0, 1), the hash of its key, and those from the
-    first to before the second are; (0, 0.95) learns and (0.95, 1) is held out."""
+    """Which samples are read: those whose hash, a number in [0, 1), lies from the first to before
+    the second; (0, 0.95) is for training and (0.95, 1) is held out."""
     split_by: str | None = None
-    """A field of .json to hash instead, so that samples which share its value stay together."""
+    """A field of .json whose value is hashed, so that samples which share it stay together; None:
+    the key is hashed."""
     text_weight: float = 1.0
-    """The loss of learned text of this source is multiplied by it."""
+    """Multiplies the loss weight of learned text of this source."""
     image_weight: float = 1.0
-    """The loss of learned images of this source is multiplied by it."""
+    """Multiplies the loss weight of learned images of this source."""
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
+        """List what is wrong with the values, one sentence each."""
         found = [
             f"{name} {value}: a number from 0 to {MAX_WEIGHT:,.0f}"
             for name, value in vars(self).items()
@@ -75,16 +77,16 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """From a step on, another mixture or other images."""
+    """A change, from a step on, of the mixture or of the size of images."""
 
     from_step: int
     weights: dict[str, float] = field(default_factory=dict)
-    """By source; those that are not named keep their weight."""
+    """New weights by source; those that are not named keep theirs."""
     target_pixels: int | None = None
-    """Pixels of a image; None: as before."""
+    """Pixels of an image (width times height), about; None: as before."""
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
+        """List what is wrong with the values, one sentence each."""
         found = [
             f"weights.{n} {w}: from 0 to {MAX_WEIGHT:,.0f}"
             for n, w in self.weights.items()
@@ -95,7 +97,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Mixture:
-    """What holds from a step on: the weight of each source, and the rule of images."""
+    """What holds from a step on: the weight of each source, and the size of images."""
 
     from_step: int
     weights: dict[str, float]
@@ -105,7 +107,7 @@ class Mixture:
 def mixtures(
     sources: Mapping[str, SourceConfig], stages: Sequence[Stage], rule: ImageRule | None
 ) -> list[Mixture]:
-    """The mixture of each stage in turn; ValueError for stages that cannot be."""
+    """Return the mixture of the run's begin and of each stage; ValueError for impossible stages."""
     found = [Mixture(0, {name: source.weight for name, source in sources.items()}, rule)]
     for stage in stages:
         last = found[-1]
@@ -115,7 +117,7 @@ def mixtures(
         if stage.from_step <= last.from_step:
             raise ValueError(f"a stage from step {stage.from_step} after one from {last.from_step}")
         if stage.target_pixels is not None and last.rule is None:
-            raise ValueError("a stage has an target_pixels, but `images` is not set")
+            raise ValueError("a stage sets target_pixels, but `images` is not set")
         rule = (
             replace(last.rule, target_pixels=stage.target_pixels)
             if stage.target_pixels and last.rule
@@ -129,30 +131,30 @@ def mixtures(
 
 
 Taken = tuple[int, int]
-"""How many length_groups, and how many units alone, a stream has given."""
+"""How many length groups, and how many units that stand alone, a stream has given."""
 
 
 @dataclass(frozen=True)
 class Units:
-    """Units of a stream as they come in its order: what planning needs, arrays (n,)."""
+    """Units of a stream in its order, by what planning needs of them: arrays (n,)."""
 
     epochs: np.ndarray
     numbers: np.ndarray
     records: np.ndarray
-    """Which of the unit's Documents it is this time."""
+    """Index of the Document that each unit is this time, among all records."""
     drops: np.ndarray
-    """Index in DROPS of what is dropped for guidance."""
+    """Index in DROPS of what guidance dropout takes from it."""
     lengths: np.ndarray
-    """Positions."""
-    first: np.ndarray
-    """True for the first unit of an item: of a length_group, which is taken whole, or of itself."""
-    together: np.ndarray
-    """True for the units of length_groups."""
+    """Tokens."""
+    begins_item: np.ndarray
+    """True for the first unit of an item."""
+    in_group: np.ndarray
+    """True for the units of length groups."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A source, read at one size of images."""
+    """A source read at one size of images, with its index of lengths."""
 
     name: str
     source: SourceConfig
@@ -161,25 +163,25 @@ class Stream:
 
     @property
     def title(self) -> str:
-        """Its name, and the area of its images where a rule sets it."""
+        """Return its name, with the pixels of its images where a rule sets them."""
         return f"{self.name} at {self.rule.target_pixels} pixels" if self.rule else self.name
 
     @cached_property
     def word(self) -> int:
-        """What keys its chances."""
+        """Return the number that keys its random draws."""
         return order.word(self.title)
 
     @cached_property
     def sizes(self) -> tuple[int, int]:
-        """How many length_groups, and how many units alone, a pass gives."""
-        length_groups = self.lengths.num_length_groups
-        return length_groups, len(self.lengths) - GROUP * length_groups
+        """Count the length groups and the units that stand alone of a pass."""
+        num_groups = self.lengths.num_length_groups
+        return num_groups, len(self.lengths) - GROUP_ROWS * num_groups
 
     def units(self, taken: Taken, count: int, seed: int, dropout: float) -> Units:
-        """At least `count` units that follow what was taken, in the order of its endless passes.
+        """Return at least `count` units that follow what was taken, of endless passes.
 
-        Length groups and units alone are each in a random order, and both are spread evenly over a
-        pass.
+        Length groups and units that stand alone are each in a random order, and both are spread
+        evenly over a pass. `dropout`: the chance of guidance dropout, 0 to 1.
         """
         kinds, epochs, at = self._items(taken, count)
         numbers = np.empty(len(at), np.int64)
@@ -187,16 +189,21 @@ class Stream:
             mine = kinds == kind
             key = (seed, ORDER, self.word, kind, epochs[mine])
             numbers[mine] = order.permuted(at[mine], size, *key)
-        is_cohort = kinds == 0
-        sizes = np.where(is_cohort, GROUP, 1)
-        begins = np.where(is_cohort, GROUP * numbers, GROUP * self.sizes[0] + numbers)
+        is_group = kinds == 0
+        sizes = np.where(is_group, GROUP_ROWS, 1)
+        # `members` has the units of all groups first, group by group, then those that stand alone.
+        begins = np.where(is_group, GROUP_ROWS * numbers, GROUP_ROWS * self.sizes[0] + numbers)
         inside = np.arange(sizes.sum()) - np.repeat(sizes.cumsum() - sizes, sizes)
         units = self.lengths.members[np.repeat(begins, sizes) + inside].astype(np.int64)
-        together = np.repeat(is_cohort, sizes)
-        return self._drawn(units, np.repeat(epochs, sizes), inside == 0, together, seed, dropout)
+        in_group = np.repeat(is_group, sizes)
+        return self._drawn(units, np.repeat(epochs, sizes), inside == 0, in_group, seed, dropout)
 
     def _items(self, taken: Taken, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The items that follow: their kind (0: length_group), epoch, and number in the epoch."""
+        """Return the items that follow: kind (0: length group), epoch, and number in the epoch.
+
+        Item i of n of a kind comes at time (i + 1/2) / n of a pass, so both kinds are merged by
+        time.
+        """
         columns = []
         now = min((t + 0.5) / n for t, n in zip(taken, self.sizes, strict=True) if n)
         until = now + count / len(self.lengths)
@@ -210,10 +217,10 @@ class Stream:
         return kinds, epochs, at
 
     def _drawn(
-        self, numbers: np.ndarray, epochs: np.ndarray, first: np.ndarray, together: np.ndarray,
-        seed: int, dropout: float,
+        self, numbers: np.ndarray, epochs: np.ndarray, begins_item: np.ndarray,
+        in_group: np.ndarray, seed: int, dropout: float,
     ) -> Units:  # fmt: skip
-        """These units, with the chances of their epoch."""
+        """Draw for each unit which of its Documents it is in its epoch, and what is dropped."""
         begins = self.lengths.units["record"][numbers].astype(np.int64)
         counts = self.lengths.units["record"][numbers + 1].astype(np.int64) - begins
         chance = order.uniform(seed, VARIANT, self.word, epochs, numbers)
@@ -222,11 +229,11 @@ class Stream:
         hashes = order.hashed(seed, DROP, self.word, epochs, numbers)
         drops = _drops(table["drops"], hashes, dropout)
         lengths = table["lengths"][np.arange(len(numbers)), drops].astype(np.int64)
-        return Units(epochs, numbers, records, drops, lengths, first, together)
+        return Units(epochs, numbers, records, drops, lengths, begins_item, in_group)
 
 
 def _drops(allowed_n: np.ndarray, hashes_n: np.ndarray, dropout: float) -> np.ndarray:
-    """Which drop each document has: one of those allowed (bits), with the chance `dropout`."""
+    """Draw the drop of each document: one of those allowed (bits), with the chance `dropout`."""
     dropped_n = (order.uniform(hashes_n, 0) < dropout) & (allowed_n > 0)
     options = np.stack([allowed_n >> bit & 1 for bit in range(len(DROPS) - 1)], axis=1)
     taken_n = (order.uniform(hashes_n, 1) * options.sum(axis=1)).astype(np.int64)
@@ -242,8 +249,9 @@ def streams(
     patch: int,
     workers: int = 1,
 ) -> list[Stream]:
-    """Every source at every size of images that it is read at, measured by `workers`
-    processes.
+    """Return every source at every image size that it is read at, with its lengths.
+
+    `workers` processes measure shards that are not in the cache. ShardError for bad shards.
     """
     found: dict[tuple[str, ImageRule | None], Stream] = {}
     for mixture in mixed:
@@ -259,8 +267,9 @@ def streams(
 
 
 def texts(sources: Mapping[str, SourceConfig], samples: int) -> Iterator[str]:
-    """The texts of the first `samples` samples of each source, those that are no document left
-    out: what a text tokenizer learns from.
+    """Yield the texts of the first `samples` samples of each source, for a text tokenizer.
+
+    Samples that are no document, or not of the split, give none.
     """
     for source in sources.values():
         stored = (

@@ -1,4 +1,4 @@
-"""The Loader as a dataset of `torchdata.stateful_dataloader`, for loops that expect its interface.
+"""Wrap the Loader as a dataset of `torchdata.stateful_dataloader`, for loops that expect that.
 
 In: a Loader. Out: its batches, with `state_dict` and `load_state_dict`: the LoaderState as plain
 numbers, which any number of ranks and workers goes on from.
@@ -23,7 +23,7 @@ from .windows import LoaderState
 
 
 class StatefulBatches(IterableDataset):
-    """Batches without end; every iteration goes on where the last one was."""
+    """Yields batches without end; every iteration goes on where the last one stopped."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
@@ -38,7 +38,7 @@ class StatefulBatches(IterableDataset):
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the next batch begins."""
+        """Return where the next batch begins."""
         return asdict(self.loader.state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,15 +1,15 @@
-"""Which document stands where in which row, planned from lengths alone.
+"""Plan which document stands where in which row, from lengths alone.
 
 In: streams with their index of lengths, and settings. Out: `Window`s of `window_rows` planned rows
 each, one after another: a pure function of (settings, seed, number of the window).
 
-1. Each stream offers its next units, each due when the positions of the stream before it are its
-   share of the window's. What a window gives too little or too much, the next one makes up for.
+1. Each stream offers its next units, each due when the tokens of the stream before it are its share
+   of the window's. What a window gives too little or too much, the next one makes up for.
 2. As many are taken as pack into exactly `window_rows` rows (packing.py). Long documents come in
-   length_groups (length_groups.py), whose rows are a group; a window ends with units alone, which
-   fill it best.
-3. The other rows are sorted by predicted cost and cut into groups of GROUP, whose rows cost the
-   same; groups are shuffled, and the rows inside each.
+   length groups, whose rows are a group; a window ends with units that stand alone, which fill it
+   best.
+3. The other rows are sorted by predicted cost and cut into groups of GROUP_ROWS, whose rows cost
+   the same; groups are shuffled, and the rows inside each.
 
 The LoaderState is where the next row is, and what each stream has given before its window: from it
 planning goes on at once, on any number of ranks. Costs about 20 us a document and core.
@@ -23,36 +23,30 @@ from typing import Any
 import numpy as np
 
 from . import order
-from .groups import GROUP
-from .packing import pack
+from .packing import GROUP_ROWS, pack_prefix
 from .sources import GROUPS, Mixture, Stream, Taken, Units
 
-ENOUGH = 1000
-USUAL = 0.998  # of the positions are filled where many lengths meet: tried first
-NEARLY = 1 - 1 / ENOUGH  # of the positions that can be packed, a window has as many as this
-AT_ONCE = 256  # units that a stream is asked for, at first
-MORE = 1.05  # and then as many as fill the window by the lengths of these, and some more
-TAIL_ROWS = 2 * GROUP  # at the end of a window, where no length_group begins
-LATER = 32  # rows of a window are taken before the next one is planned: the first are waited for
+OFFER_UNITS = 256  # that a stream is asked for, at first,
+OFFER_MARGIN = 1.05  # and then so many times what fills the window by the lengths of these
+TAIL_ROWS = 2 * GROUP_ROWS  # at the end of a window, where no length group begins
+ROWS_BEFORE_NEXT = 32  # of a window are taken before the next one is planned beside them
 
 
 @dataclass(frozen=True)
 class LoaderState:
-    """Where the next row is: row `row` of window `window`; `taken`: what each stream has given
-    before this window; `owed`: the positions by which that is less than its share.
-    """
+    """Where the next row is: row `row` of window `window`."""
 
     seed: int = 0
     window: int = 0
     row: int = 0
     taken: tuple[Taken, ...] = ()
+    """What each stream has given before this window."""
     owed: tuple[float, ...] = ()
+    """Tokens by which that is less than the stream's share."""
 
     @classmethod
     def of(cls, noted: Mapping[str, Any]) -> "LoaderState":
-        """The LoaderState that was noted as plain numbers; ValueError for one of another
-        version.
-        """
+        """Return the state that was noted as plain values; ValueError for another version's."""
         names = [one.name for one in fields(cls)]
         if sorted(noted) != sorted(names):
             raise ValueError(
@@ -63,13 +57,13 @@ class LoaderState:
 
     @property
     def units(self) -> tuple[int, ...]:
-        """How many units each stream has given before the window."""
-        return tuple(GROUP * length_groups + alone for length_groups, alone in self.taken)
+        """Count the units that each stream has given before the window."""
+        return tuple(GROUP_ROWS * groups + alone for groups, alone in self.taken)
 
 
 @dataclass(frozen=True)
-class Place:
-    """A unit in a row: which, as which of its Documents, and how many positions it takes."""
+class Placement:
+    """A unit in a row: its stream, pass and number, which of its Documents it is, its tokens."""
 
     stream: int
     epoch: int
@@ -84,18 +78,172 @@ class Window:
     """Planned rows."""
 
     items_n5: np.ndarray
-    """(stream, epoch, unit, record, drop) of each unit in it."""
+    """(stream, epoch, unit, record, drop) of each unit in the window, int64."""
     lengths_n: np.ndarray
+    """Tokens of each unit, int64."""
     rows: list[list[int]]
-    """For each row the numbers of its units, in order."""
+    """For each row the indices of its units, in order."""
     after: LoaderState
     """The begin of the window that follows."""
 
-    def row(self, number: int) -> list[Place]:
-        """The units of a row, in order."""
+    def row(self, number: int) -> list[Placement]:
+        """Return the units of a row, in order."""
         items = self.rows[number]
-        places = zip(self.items_n5[items].tolist(), self.lengths_n[items].tolist(), strict=True)
-        return [Place(*[*item, length]) for item, length in places]
+        columns = zip(self.items_n5[items].tolist(), self.lengths_n[items].tolist(), strict=True)
+        return [Placement(*[*item, length]) for item, length in columns]
+
+
+@dataclass(frozen=True)
+class WindowPlanner:
+    """Plans windows; its fields are all that decides them."""
+
+    streams: Sequence[Stream]
+    mixtures: Sequence[Mixture]
+    seed: int
+    sequence_length: int
+    window_rows: int
+    """A multiple of GROUP_ROWS."""
+    batch_rows: int
+    """Rows of a step, over all ranks: tells at which step a window begins."""
+    dropout: float
+
+    @property
+    def _window_tokens(self) -> int:
+        """Token slots of a window."""
+        return self.window_rows * self.sequence_length
+
+    @property
+    def _tail(self) -> int:
+        """Rows at the end of a window, where no length group begins."""
+        return min(TAIL_ROWS, self.window_rows // 4)
+
+    @property
+    def _ahead(self) -> float:
+        """Windows that are offered: enough to fill the tail though only a quarter is short."""
+        return 1 + 4 * self._tail / self.window_rows
+
+    def begin(self) -> LoaderState:
+        """Return the state before the first row."""
+        num = len(self.streams)
+        return LoaderState(self.seed, taken=((0, 0),) * num, owed=(0.0,) * num)
+
+    def mixture(self, window: int) -> Mixture:
+        """Return the mixture of a window: that of the step which its first row belongs to."""
+        step = window * self.window_rows // self.batch_rows
+        return [mixture for mixture in self.mixtures if mixture.from_step <= step][-1]
+
+    def shares(self, window: int) -> np.ndarray:
+        """Return each stream's share of the tokens of a window, float64, summing to 1."""
+        mixture = self.mixture(window)
+        weights = np.array([
+            mixture.weights[stream.name] if stream.rule == mixture.rule else 0.0
+            for stream in self.streams
+        ])  # fmt: skip
+        return weights / weights.sum()
+
+    def window(self, state: LoaderState) -> Window:
+        """Plan the window that a LoaderState lies in, from its first row on."""
+        offered = self._candidates(state)
+        count, rows = pack_prefix(
+            offered.lengths, offered.ends, offered.in_group, self.sequence_length, self.window_rows
+        )
+        ordered = self._ordered(rows, offered, state.window)
+        items, lengths = offered.items[:count], offered.lengths[:count]
+        taken = tuple(
+            (groups + more_groups, alone + more_alone)
+            for (groups, alone), (more_groups, more_alone) in zip(
+                state.taken, offered.given(count), strict=True
+            )
+        )
+        given = np.bincount(items[:, 0], lengths, minlength=len(self.streams))
+        owed = np.array(state.owed) + self.shares(state.window) * given.sum() - given
+        after = LoaderState(self.seed, state.window + 1, 0, taken, tuple(owed.tolist()))
+        return Window(items, lengths, ordered, after)
+
+    def _candidates(self, state: LoaderState) -> "_Candidates":
+        """Return units in the order in which they are taken, enough to fill the window."""
+        offers = [
+            self._offer(number, state, share)
+            for number, share in enumerate(self.shares(state.window).tolist())
+            if share > 0
+        ]
+        columns = zip(*offers, strict=True)
+        late, times, items, lengths, begins, in_group = (np.concatenate(c) for c in columns)
+        in_order = np.lexsort((times, late))  # stable
+        tokens = lengths[in_order].cumsum()
+        fits = int(np.searchsorted(tokens, self._window_tokens, side="right"))  # at the very most
+        taken = in_order[:fits]
+        return _Candidates(
+            len(self.streams), items[taken], lengths[taken], begins[in_order[: fits + 1]],
+            in_group[taken],
+        )  # fmt: skip
+
+    def _offer(self, number: int, state: LoaderState, share: float) -> tuple[np.ndarray, ...]:
+        """Return a stream's next units, more than the whole window at its share.
+
+        Columns: how late each is, when it is due, items (n, 5), lengths, whether it begins an item,
+        whether it is of a length group.
+        """
+        stream, taken, owed = self.streams[number], state.taken[number], state.owed[number]
+        offered = self._ahead * self._window_tokens
+        count, wanted = OFFER_UNITS, offered * share + owed  # units, tokens
+        while True:
+            units = stream.units(taken, count, self.seed, self.dropout)
+            begins = np.flatnonzero(units.begins_item)
+            sizes = np.diff(begins, append=len(units.lengths))
+            totals = np.add.reduceat(units.lengths, begins)
+            # An item is due when the window's tokens reach the middle of it in its stream.
+            times = np.repeat((totals.cumsum() - totals / 2 - owed) / share, sizes)
+            if times[-1] > offered:
+                break
+            count = 1 + int(OFFER_MARGIN * count * max(1, wanted / totals.sum()))
+        streams = np.full(len(times), number)
+        columns = (streams, units.epochs, units.numbers, units.records, units.drops)
+        items = np.stack(columns, axis=1)
+        late = self._late(units, times)
+        return late, times, items, units.lengths, units.begins_item, units.in_group
+
+    def _late(self, units: Units, times: np.ndarray) -> np.ndarray:
+        """Return the order of classes in which units are taken.
+
+        0 for what is due in this window; 1 for units alone that are due later, and fill its end; 2
+        for length groups that would begin in the tail, where nothing fills the rows they open, and
+        for whatever would overtake a pass that they are of.
+        """
+        tail = self._tail * self.sequence_length
+        late = units.in_group & (times > self._window_tokens - tail)
+        late |= units.epochs > units.epochs[late].min(initial=units.epochs[-1])
+        return np.where(late, 2, times > self._window_tokens)
+
+    def _ordered(
+        self, rows: list[list[int]], offered: "_Candidates", window: int
+    ) -> list[list[int]]:
+        """Return exactly `window_rows` rows: groups of GROUP_ROWS of equal cost, shuffled."""
+        num_grouped = sum(bool(offered.in_group[row[0]]) for row in rows)  # these come first
+        grouped, rest = self._halved(rows[:num_grouped], rows[num_grouped:])
+        squares_n = offered.lengths**2  # what costs differ by: all rows have as many tokens
+        rows = grouped + sorted(rest, key=lambda row: int(squares_n[row].sum()))
+        chance = order.hashed(self.seed, GROUPS, window, np.arange(len(rows)))
+        inside = np.argsort(chance.reshape(-1, GROUP_ROWS), axis=1, kind="stable")
+        groups = inside + GROUP_ROWS * np.arange(len(inside))[:, None]
+        groups = groups[np.argsort(chance[: len(groups)], kind="stable")]
+        return [rows[number] for number in groups.reshape(-1).tolist()]
+
+    def _halved(
+        self, grouped: list[list[int]], rest: list[list[int]]
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Halve rows of several documents until there are `window_rows` of them.
+
+        Rows of length groups are halved by whole groups, and only where no other can be.
+        """
+        while (missing := self.window_rows - len(grouped) - len(rest)) > 0:
+            longest = max(rest, key=len, default=[])
+            if len(longest) > 1 or missing < GROUP_ROWS or not grouped:
+                half = len(longest) // 2
+                rest = [*(r for r in rest if r is not longest), longest[:half], longest[half:]]
+            else:
+                grouped = _with_a_group_halved(grouped)
+        return grouped, rest
 
 
 @dataclass(frozen=True)
@@ -105,202 +253,49 @@ class _Candidates:
     num_streams: int
     items: np.ndarray
     lengths: np.ndarray
-    first: np.ndarray
+    begins_item: np.ndarray
     """True where an item begins, (n + 1,): the last one says it of the unit behind."""
-    together: np.ndarray
-    """True for the units of length_groups."""
+    in_group: np.ndarray
+    """True for the units of length groups."""
 
     @property
     def ends(self) -> np.ndarray:
-        """Behind which units an item ends."""
-        return np.flatnonzero(self.first)[1:]
-
-    def length_groups(self, count: int) -> list[list[int]]:
-        """The GROUP units of each length_group among the first `count` units."""
-        return np.flatnonzero(self.together[:count]).reshape(-1, GROUP).tolist()
+        """Return how many units stand before the end of each whole item."""
+        return np.flatnonzero(self.begins_item)[1:]
 
     def given(self, count: int) -> list[Taken]:
-        """The items of each stream among the first `count` units."""
-        first = self.first[:count]  # one for each item
-        streams, together = self.items[:count, 0][first], self.together[:count][first]
+        """Count the items of each stream among the first `count` units."""
+        begins = self.begins_item[:count]  # one for each item
+        streams, in_group = self.items[:count, 0][begins], self.in_group[:count][begins]
         n = self.num_streams
-        length_groups = np.bincount(streams[together], minlength=n).tolist()
-        alone = np.bincount(streams[~together], minlength=n).tolist()
-        return list(zip(length_groups, alone, strict=True))
-
-
-@dataclass(frozen=True)
-class Planner:
-    """Plans windows; everything that decides them."""
-
-    streams: Sequence[Stream]
-    mixtures: Sequence[Mixture]
-    seed: int
-    sequence_length: int
-    window_rows: int
-    batch_rows: int
-    """Rows of a step, over all ranks: says at which step a window begins."""
-    dropout: float
-
-    @property
-    def _tail(self) -> int:
-        """Rows at the end of a window, where no length_group begins."""
-        return min(TAIL_ROWS, self.window_rows // 4)
-
-    @property
-    def _ahead(self) -> float:
-        """How much of a window is offered: what fills its end though a quarter alone is short."""
-        return 1 + 4 * self._tail / self.window_rows
-
-    def begin(self) -> LoaderState:
-        """Before the first row."""
-        num = len(self.streams)
-        return LoaderState(self.seed, taken=((0, 0),) * num, owed=(0.0,) * num)
-
-    def mixture(self, window: int) -> Mixture:
-        """What holds in a window: that of the step which its first row belongs to."""
-        step = window * self.window_rows // self.batch_rows
-        return [mixture for mixture in self.mixtures if mixture.from_step <= step][-1]
-
-    def shares(self, window: int) -> np.ndarray:
-        """Of the positions of a window, each stream's share."""
-        mixture = self.mixture(window)
-        weights = np.array([
-            mixture.weights[stream.name] if stream.rule == mixture.rule else 0.0
-            for stream in self.streams
-        ])  # fmt: skip
-        return weights / weights.sum()
-
-    def window(self, state: LoaderState) -> Window:
-        """The rows of the window that a LoaderState lies in."""
-        found = self._candidates(state)
-        count, rows = self._packed(found)
-        ordered = self._grouped(rows, found, state.window)
-        items, lengths = found.items[:count], found.lengths[:count]
-        taken = tuple(
-            (before[0] + length_groups, before[1] + alone)
-            for before, (length_groups, alone) in zip(state.taken, found.given(count), strict=True)
-        )
-        given = np.bincount(items[:, 0], lengths, minlength=len(self.streams))
-        owed = np.array(state.owed) + self.shares(state.window) * given.sum() - given
-        after = LoaderState(self.seed, state.window + 1, 0, taken, tuple(owed.tolist()))
-        return Window(items, lengths, ordered, after)
-
-    def _candidates(self, state: LoaderState) -> "_Candidates":
-        """Units in the order in which they are taken, enough to fill the window."""
-        budget = self.window_rows * self.sequence_length
-        offers = [
-            self._offer(number, state, share, budget)
-            for number, share in enumerate(self.shares(state.window).tolist())
-            if share > 0
-        ]
-        columns = zip(*offers, strict=True)
-        late, times, items, lengths, first, together = (np.concatenate(c) for c in columns)
-        in_order = np.lexsort((times, late))  # stable
-        fits = int(np.searchsorted(lengths[in_order].cumsum(), budget, side="right"))
-        taken, begins = in_order[:fits], first[in_order[: fits + 1]]
-        n = len(self.streams)
-        return _Candidates(n, items[taken], lengths[taken], begins, together[taken])
-
-    def _offer(self, number: int, state: LoaderState, share: float, budget: int) -> tuple:
-        """A stream's next units, more than the whole budget at its share: how late, times, items
-        (n, 5), lengths, which begin an item, which are of a length_group.
-        """
-        stream, taken, owed = self.streams[number], state.taken[number], state.owed[number]
-        count, wanted = AT_ONCE, self._ahead * budget * share + owed  # positions
-        while True:
-            units = stream.units(taken, count, self.seed, self.dropout)
-            begins = np.flatnonzero(units.first)
-            sizes = np.diff(begins, append=len(units.lengths))
-            totals = np.add.reduceat(units.lengths, begins)
-            times = np.repeat((totals.cumsum() - totals / 2 - owed) / share, sizes)
-            if times[-1] > self._ahead * budget:
-                break
-            count = 1 + int(MORE * count * max(1, wanted / totals.sum()))
-        streams = np.full(len(times), number)
-        columns = (streams, units.epochs, units.numbers, units.records, units.drops)
-        late = self._late(units, times, budget)
-        items = np.stack(columns, axis=1)
-        return late, times, items, units.lengths, units.first, units.together
-
-    def _late(self, units: Units, times: np.ndarray, budget: int) -> np.ndarray:
-        """1 for units alone that are not yet due, and fill the end of the window; 2 for
-        length_groups, which would not, and for what would come before its pass that way.
-        """
-        tail = self._tail * self.sequence_length
-        late = units.together & (times > budget - tail)
-        late |= units.epochs > units.epochs[late].min(initial=units.epochs[-1])
-        return np.where(late, 2, times > budget)
-
-    def _packed(self, found: "_Candidates") -> tuple[int, list[list[int]]]:
-        """(count, rows): about the largest number of first units, of whole items, that fits
-        `window_rows` rows.
-        """
-        ends_k, lengths_n = found.ends, found.lengths  # item k ends with unit ends_k[k] - 1
-        positions_k = lengths_n.cumsum()[ends_k - 1]
-        slots = self.window_rows * self.sequence_length
-        fits, too_many, fill = 0, len(ends_k) + 1, 1.0  # `fill`: what these lengths allow
-        items = max(1, int(np.searchsorted(positions_k, USUAL * slots)))
-        best: list[list[int]] = []
-        while not best or too_many - fits > 1 and positions_k[fits - 1] < fill * slots * NEARLY:
-            count = ends_k[items - 1]
-            rows = pack(lengths_n[:count], self.sequence_length, found.length_groups(count))
-            if len(rows) >= self.window_rows > 1:  # the last row may have room by chance
-                whole = positions_k[items - 1] - lengths_n[rows[-1]].sum()
-                fill = min(fill, whole / ((len(rows) - 1) * self.sequence_length))
-            if len(rows) <= self.window_rows:
-                fits, best = items, rows
-                items = (fits + too_many) // 2
-                continue
-            too_many = items
-            likely = int(np.searchsorted(positions_k, fill * slots, side="right")) - 1
-            items = (fits + too_many) // 2 if best else max(1, min(likely, too_many - 1))
-        return int(ends_k[fits - 1]), best
-
-    def _grouped(self, rows: list[list[int]], found: "_Candidates", window: int) -> list[list[int]]:
-        """Exactly `window_rows` rows in groups of GROUP of equal cost, in random order."""
-        grouped = sum(bool(found.together[row[0]]) for row in rows)
-        rest = rows[grouped:]
-        while grouped + len(rest) < self.window_rows:
-            longest = max(rest, key=len, default=[])
-            if len(longest) > 1 or grouped + len(rest) + GROUP > self.window_rows or not grouped:
-                half = len(longest) // 2
-                rest = [*(r for r in rest if r is not longest), longest[:half], longest[half:]]
-            else:
-                rows = _with_a_group_halved(rows[:grouped])
-                grouped = len(rows)
-        squares_n = found.lengths**2  # what costs differ by: all rows have as many positions
-        rest = sorted(rest, key=lambda row: int(squares_n[row].sum()))
-        rows = rows[:grouped] + rest
-        chance = order.hashed(self.seed, GROUPS, window, np.arange(len(rows)))
-        inside = np.argsort(chance.reshape(-1, GROUP), axis=1, kind="stable")
-        groups = inside + GROUP * np.arange(len(inside))[:, None]
-        groups = groups[np.argsort(chance[: len(groups)], kind="stable")]
-        return [rows[number] for number in groups.reshape(-1).tolist()]
+        groups = np.bincount(streams[in_group], minlength=n).tolist()
+        alone = np.bincount(streams[~in_group], minlength=n).tolist()
+        return list(zip(groups, alone, strict=True))
 
 
 def _with_a_group_halved(rows: list[list[int]]) -> list[list[int]]:
-    """Rows of length_groups, of which a group of many documents is two: the first ones, and the
-    rest.
-    """
-    groups = [rows[at : at + GROUP] for at in range(0, len(rows), GROUP)]
+    """Split the group of rows with the most documents into two: the first of each row, the rest."""
+    groups = [rows[at : at + GROUP_ROWS] for at in range(0, len(rows), GROUP_ROWS)]
     many = max(range(len(groups)), key=lambda at: min(map(len, groups[at])))
     group = groups.pop(many)
     groups += [[row[:1] for row in group], [row[1:] for row in group]]
     return [row for group in groups for row in group]
 
 
-def rows(planner: Planner, state: LoaderState) -> Iterator[tuple[list[Place], LoaderState]]:
-    """Each planned row from a LoaderState on, with the LoaderState behind it, without end.
+def planned_rows(
+    planner: WindowPlanner, state: LoaderState
+) -> Iterator[tuple[list[Placement], LoaderState]]:
+    """Yield each planned row from a LoaderState on, with the LoaderState behind it, without end.
 
-    The next window is planned by a thread while this one's rows are taken.
+    A thread plans the next window while this one's rows are taken: not at once, for the first rows
+    are waited for and want the core for themselves.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="plan") as thread:
         window = planner.window(state)
         while True:
             after, coming = window.after, None
             for row in range(state.row, len(window.rows)):
-                if row == min(state.row + LATER, len(window.rows) - 1):
+                if row == min(state.row + ROWS_BEFORE_NEXT, len(window.rows) - 1):
                     coming = thread.submit(planner.window, after)
                 behind = replace(state, row=row + 1)
                 yield window.row(row), after if row + 1 == len(window.rows) else behind

@@ -69,7 +69,7 @@ def train(config: LmRun) -> Path:
     sequencer = Sequencer(initial.vocabulary, initial.text, encode.hash)
     loader = _loader(config, sequencer, encode, newest, ranks)
     held_out = HeldOut(config.held_out, sequencer, encode, config.loader)
-    trained = _engine(config, initial, loader.rows.sources, device, ranks)
+    trained = _engine(config, initial, loader.row_builder.sources, device, ranks)
     if newest is not None:
         trained.restore(newest)
     elif config.held_out.sources:
@@ -282,7 +282,7 @@ def _bundle(
     card = provenance.card(config, device, _folders(config), before)
     card["documents"] = loader.documents
     layout = Layout(
-        initial.shape, initial.vocabulary, loader.rows.grid() or GRID, config.sampling,
+        initial.shape, initial.vocabulary, loader.row_builder.grid() or GRID, config.sampling,
         initial.shape.max_positions, given.image.hash,
     )  # fmt: skip
     parts = Parts(layout, initial.text, given.image.cpu(), card)

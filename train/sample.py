@@ -18,7 +18,7 @@ from unimodal.chat import decoded
 from unimodal.data.loader import Loader
 from unimodal.data.rows import ImageEncoder
 from unimodal.data.sheet import sheet
-from unimodal.data.windows import rows
+from unimodal.data.windows import planned_rows
 from unimodal.document import Document, Image, Part, Text
 from unimodal.generation import generate
 from unimodal.sequence import encoded
@@ -71,10 +71,10 @@ def _conversations(
     loader = Loader(sources, model.sequencer, encode, settings)
     found = 0
     # Neighbours are alike, for they cost the same.
-    apart = islice(rows(loader.planner, loader.state), 0, None, APART)
+    apart = islice(planned_rows(loader.planner, loader.state), 0, None, APART)
     places = (row[0] for row, _ in apart if row)
     for place in islice(places, LOOKED_THROUGH):
-        document = loader.rows.document(place)
+        document = loader.row_builder.document(place)
         question, answer = _cut(document)
         if question is None:
             continue

@@ -128,7 +128,7 @@ def _write(
         for outcome in outcomes:
             rows += 1
             if isinstance(outcome.sample, Bad):
-                quarantine.made([outcome.sample], rows)
+                quarantine.add_read([outcome.sample], rows)
             else:
                 assert outcome.columns is not None, "a sample was read from columns"
                 writer.write_files(outcome.sample.key, outcome.sample.files)

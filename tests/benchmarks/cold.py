@@ -74,7 +74,7 @@ def reach(folder: str, state: dict[str, Any], window_rows: int) -> dict[str, Any
     indexed_s = time.perf_counter() - began
     row = made.planner.window(made.state).row(made.state.row)
     planned_s = time.perf_counter() - began
-    keys = [made.rows._sample(place)[0].key for place in row]
+    keys = [made.row_builder._sample(place)[0].key for place in row]
     reach_s = time.perf_counter() - began
     return {"index_s": indexed_s, "plan_s": planned_s - indexed_s, "reach_s": reach_s, "keys": keys}
 

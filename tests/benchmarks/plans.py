@@ -9,11 +9,11 @@ from statistics import median
 
 import numpy as np
 
-from unimodal.data.groups import GROUP
 from unimodal.data.loader import LoaderConfig
+from unimodal.data.packing import GROUP_ROWS
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig
-from unimodal.data.windows import Planner, Window
+from unimodal.data.windows import Window, WindowPlanner
 from unimodal.train.flops import layer_weights
 from unimodal.train.initial import ShapeConfig
 from unimodal.transformer import TransformerConfig
@@ -57,7 +57,8 @@ def lines(
              f">= {FILL}, goal {GOAL}", fill >= FILL, check, wrong),
         Line(f"useful tokens a slot, {where}", f"{fill:.3f}", f"padded to longest {padded:.3f}",
              f"{fill / padded:.2f}", f">= {USEFUL}", fill / padded >= USEFUL, check, wrong),
-        Line(f"costs in groups of {GROUP}, {where}", f"worst {worst:.2%}, 99 % under {most:.2%}",
+        Line(f"costs in groups of {GROUP_ROWS}, {where}",
+             f"worst {worst:.2%}, 99 % under {most:.2%}",
              bar=f"<= {EVEN:.0%}", met=worst <= EVEN),
         Line(f"planning a document, {where}", spread(plan_s, " us", micro),
              f"first-fit decreasing {spread(peer_s, ' us', micro)}",
@@ -65,7 +66,7 @@ def lines(
     ]  # fmt: skip
 
 
-def planned(planner: Planner, least: int) -> list[Window]:
+def planned(planner: WindowPlanner, least: int) -> list[Window]:
     """Windows from the start on until every stream has ended a pass; at least so many."""
     state, windows = planner.begin(), []
     sizes = [stream.sizes for stream in planner.streams]
@@ -75,7 +76,7 @@ def planned(planner: Planner, least: int) -> list[Window]:
     return windows
 
 
-def misplaced(planner: Planner, windows: list[Window]) -> list[str]:
+def misplaced(planner: WindowPlanner, windows: list[Window]) -> list[str]:
     """What is wrong with where units stand; empty where every row holds what it can, and each pass
     of a stream gives every unit once, as long as the index has it.
     """
@@ -120,7 +121,7 @@ def unevenness(windows: list[Window], sequence_length: int) -> np.ndarray:
         for window, squares_n in zip(windows, squares, strict=True)
         for row in window.rows
     ]
-    groups = np.array(costs).reshape(-1, GROUP)
+    groups = np.array(costs).reshape(-1, GROUP_ROWS)
     return groups.max(axis=1) / groups.min(axis=1) - 1
 
 

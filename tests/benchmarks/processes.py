@@ -20,7 +20,7 @@ import webdataset
 from unimodal.bundle import DEFAULT
 from unimodal.data.loader import LoaderConfig
 from unimodal.data.shards import Shard, ShardWriter, find_shards
-from unimodal.data.windows import LoaderState, rows
+from unimodal.data.windows import LoaderState, planned_rows
 from unimodal.sequence import Batch
 
 from .cold import call, digest
@@ -77,11 +77,11 @@ def resume(folder: Path, sizes: Sizes) -> list[Line]:
 def uninterrupted(folder: Path, sizes: Sizes) -> tuple[LoaderState, str]:
     """Plan from the start; where a batch begins behind so many documents, and its digest."""
     made = loader(scenes(folder), LoaderConfig(window_rows=sizes.window_rows))
-    places, documents, state = rows(made.planner, made.planner.begin()), 0, made.state
+    places, documents, state = planned_rows(made.planner, made.planner.begin()), 0, made.state
     while documents < sizes.compared or state.row % made.config.batch_rows:
         row, state = next(places)
         documents += len(row)
-    batch = [made.rows.make(row).row for row, _ in islice(places, made.config.batch_rows)]
+    batch = [made.row_builder.build(row).row for row, _ in islice(places, made.config.batch_rows)]
     places.close()
     return state, digest(Batch.stack(batch))
 

@@ -97,7 +97,7 @@ def parsed(paths: list[Path]) -> Iterator[Read]:
 def ranges(table: Lengths, numbers_n: np.ndarray) -> Iterator[Read]:
     """Ours with the index, as rows are made: samples of any order by their byte ranges."""
     for number in numbers_n.tolist():
-        sample = read(*table.place(number))
+        sample = read(*table.locate(number))
         yield sample.key, sample.files
 
 

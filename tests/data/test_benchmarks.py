@@ -16,7 +16,7 @@ from PIL import Image
 from unimodal.data.loader import LoaderConfig
 from unimodal.data.packing import pack
 from unimodal.data.shards import Shard, find_shards
-from unimodal.data.windows import Planner, Window
+from unimodal.data.windows import Window, WindowPlanner
 
 SAMPLES = 60
 SIZES = replace(
@@ -37,13 +37,13 @@ def test_lines_of_packing(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def planned(folder: Path) -> tuple[Planner, list[Window]]:
+def planned(folder: Path) -> tuple[WindowPlanner, list[Window]]:
     planner = loader(scenes(folder), LoaderConfig(window_rows=8)).planner
     return planner, plans.planned(planner, 3)
 
 
 def test_units_that_stand_twice_or_nowhere_are_seen(
-    planned: tuple[Planner, list[Window]],
+    planned: tuple[WindowPlanner, list[Window]],
 ) -> None:
     planner, (first, *others) = planned
     assert plans.misplaced(planner, [first, *others]) == []
@@ -58,7 +58,7 @@ def test_units_that_stand_twice_or_nowhere_are_seen(
 
 
 def test_units_that_a_pass_gives_twice_and_wrong_lengths_are_seen(
-    planned: tuple[Planner, list[Window]],
+    planned: tuple[WindowPlanner, list[Window]],
 ) -> None:
     planner, (first, *others) = planned
     items_n5 = first.items_n5.copy()

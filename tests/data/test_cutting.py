@@ -18,7 +18,7 @@ IMAGES = st.integers(1, 30).map(
 
 
 def length(part: Text | Image) -> int:
-    """A byte is a position; a image takes its codes and two more."""
+    """A byte is a token; an image takes its codes and two more."""
     return len(part.text.encode()) if isinstance(part, Text) else part.grid.size + 2
 
 
@@ -43,7 +43,7 @@ def test_pieces_of_a_page_are_the_page(parts: list, sequence_length: int) -> Non
     kept = [part for part in parts if isinstance(part, Text) or length(part) + 2 <= sequence_length]
     assert [one for each in pieces for one in flat(each.parts)] == flat(kept)
     assert len(found.left_out) == len(parts) - len(kept)
-    assert all("a image of" in words for words in found.left_out)
+    assert all("an image of" in words for words in found.left_out)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

@@ -224,7 +224,7 @@ def test_other_settings_and_sources_are_refused(shards, encoded, tokenizer, tmp_
             ["--max-aspect-ratio=2"],
             "--max-aspect-ratio 2 shapes images of a given size: add --target-pixels",
         ),
-        (["--target-pixels=63"], "--target-pixels 63: one square of 8 a side"),
+        (["--target-pixels=63"], "--target-pixels 63: at least one square of 8 a side"),
         (["--workers=0"], "workers"),
         (["--bad-share=2"], "bad-share"),
         (["--tokenizer=/nowhere"], "/nowhere holds no image tokenizer"),

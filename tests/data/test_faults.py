@@ -147,10 +147,10 @@ def test_a_sample_is_counted_once(tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
     quarantine = Quarantine(path, 0.01)
     for documents in (10, 20, 5000):
-        quarantine.made([first], documents)
+        quarantine.add_read([first], documents)
     assert dict(quarantine.reasons) == {"bad image": 1}
     again = Quarantine(path, 0.01)
-    again.measured([first], 100)
+    again.add_measured([first], 100)
     assert not again.reasons and len(path.read_text().splitlines()) == 1
 
 
@@ -159,13 +159,13 @@ def test_a_quarantine_file_is_read_again_whatever_stands_in_it(tmp_path: Path) -
     odd = [
         Bad("a.tar", f"k{end}", "why", f"half \ud800 of {end}") for end in ("\u2028", "\x85", "\n")
     ]
-    Quarantine(path, 1.0).made(odd, 100)
+    Quarantine(path, 1.0).add_read(odd, 100)
     with path.open("a") as file:
         file.write('{"shard": "a.tar", "key')  # as a full disk leaves it
     again = Quarantine(path, 1.0)
-    again.made(odd, 100)
+    again.add_read(odd, 100)
     assert len(again) == 0
-    again.made([Bad("a.tar", "new", "why", "else")], 100)
+    again.add_read([Bad("a.tar", "new", "why", "else")], 100)
     assert len(again) == 1 and len(path.read_text().split("\n")) == 5
     assert len(Quarantine(path, 1.0)._known) == 4
 

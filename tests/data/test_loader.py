@@ -10,8 +10,8 @@ import pytest
 import torch
 from benchmarks.faults import HASH, Means
 
-from unimodal.data.groups import GROUP
 from unimodal.data.loader import Loader, LoaderConfig
+from unimodal.data.packing import GROUP_ROWS
 from unimodal.data.rows import ImageEncoder
 from unimodal.data.shards import ShardError, ShardWriter
 from unimodal.data.sizes import ImageRule
@@ -131,7 +131,7 @@ def test_every_document_once_a_pass_whole(sources, sequencer, world, batch_rows)
         if state.row == 0:
             windows.append((len(seen), state.taken[0]))
     for count, (length_groups, alone) in windows:
-        assert count == GROUP * length_groups + alone, "a unit is neither lost nor doubled"
+        assert count == GROUP_ROWS * length_groups + alone, "a unit is neither lost nor doubled"
     coded = [
         tuple(sequencer.sequence(_encoded(sample(i))).ids.tolist()) for i in range(NUM_SAMPLES)
     ]
@@ -292,7 +292,7 @@ def test_stages_change_mixture_and_images_at_their_step(tmp_path, sequencer):
         found.append((image // places, texts > 0))
     assert found == [(4, False)] * 4 + [(4, True)] * 4 + [(16, True)] * 4
     loader = made(sources, sequencer, config)
-    assert loader.rows.sources == ("a", "b") and len(loader.rows.streams) == 4
+    assert loader.row_builder.sources == ("a", "b") and len(loader.row_builder.streams) == 4
     whole = batches(loader, 12)
     for batch, _ in whole:
         assert torch.equal(batch.source == PADDING, batch.doc == PADDING)

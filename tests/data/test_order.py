@@ -15,7 +15,7 @@ def test_an_order_holds_everything_once(size: int, seed: int, epoch: int) -> Non
     assert np.array_equal(np.sort(order), np.arange(size))
 
 
-def test_any_position_is_found_alone() -> None:
+def test_any_index_is_found_alone() -> None:
     size = 10**12 + 39
     at = np.array([0, 1, 10**6, size - 1])
     order = permuted(at, size, 7)
@@ -23,7 +23,7 @@ def test_any_position_is_found_alone() -> None:
     assert len(set(order.tolist())) == 4 and (order >= 0).all() and (order < size).all()
 
 
-def test_keys_of_arrays_are_an_order_for_each_position() -> None:
+def test_keys_of_arrays_are_an_order_for_each_index() -> None:
     at, epochs = np.array([3, 3, 9]), np.array([0, 1, 1])
     mixed = permuted(at, 100, 5, epochs)
     alone = [permuted(at[k : k + 1], 100, 5, int(epochs[k]))[0] for k in range(3)]
@@ -65,6 +65,6 @@ def test_generators_are_keyed() -> None:
     assert len({generator(*key).random() for key in keys}) == len(keys)
 
 
-def test_positions_outside_are_an_error() -> None:
-    with pytest.raises(ValueError, match="positions 0 to 5 of 5"):
+def test_indices_outside_are_an_error() -> None:
+    with pytest.raises(ValueError, match="indices 0 to 5 of an order of 5"):
         permuted(np.array([0, 5]), 5, 1)

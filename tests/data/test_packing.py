@@ -1,11 +1,14 @@
-"""Packing: every sequence once, never cut, rows nearly full."""
+"""Packing: every sequence once, never cut, rows nearly full, long documents in groups of equals."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unimodal.data.packing import fill, pack
+from unimodal.data.packing import FILLER, GROUP_ROWS, length_groups, pack
+
+LONG = 2048  # the sequence length of the tests of length groups
+RNG = np.random.default_rng(3)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -61,5 +64,39 @@ def test_rows_of_realistic_windows_are_nearly_full(sequence_length, least):
     images = rng.choice([1, 2, 3], 2048, p=[0.8, 0.15, 0.05])
     lengths = 76 * images + rng.integers(8, 70, 2048)
     rows = pack(lengths, sequence_length)
-    assert fill(lengths, rows, sequence_length) >= least
-    assert fill(lengths, rows, sequence_length) == lengths.sum() / (len(rows) * sequence_length)
+    assert lengths.sum() / (len(rows) * sequence_length) >= least
+
+
+def test_length_groups_are_of_equal_lengths_and_hold_every_long_unit_but_a_few() -> None:
+    lengths = np.concatenate(
+        [RNG.integers(1, FILLER + 1, 5000), RNG.integers(FILLER + 1, LONG, 803)]
+    )
+    members, num = length_groups(lengths, LONG)
+    assert np.array_equal(np.sort(members), np.arange(len(lengths)))
+    assert num == 803 // GROUP_ROWS
+    groups = lengths[members[: GROUP_ROWS * num]].reshape(num, GROUP_ROWS)
+    assert (groups > FILLER).all()
+    rest = lengths[members[GROUP_ROWS * num :]]
+    assert (rest > FILLER).sum() == 803 % GROUP_ROWS
+    assert rest.max() <= groups.min(), "what is left over is the shortest of the long"
+    # Neighbours in a sorted list: all spreads together are no more than the range of lengths.
+    assert (groups.max(1) - groups.min(1)).sum() <= LONG - FILLER
+
+
+def test_units_of_one_length_are_mixed() -> None:
+    members, num = length_groups(np.full(8000, 1000), LONG)
+    assert num == 1000
+    groups = np.sort(members.reshape(num, GROUP_ROWS).astype(int), axis=1)
+    assert np.median(np.diff(groups, axis=1)) > 400, "neighbours in a shard do not stay together"
+
+
+@pytest.mark.parametrize("lengths", [[5], [FILLER] * 20, [LONG] * 7])
+def test_without_a_whole_group_every_unit_is_an_item(lengths: list) -> None:
+    members, num = length_groups(np.array(lengths), LONG)
+    assert num == 0 and sorted(members.tolist()) == list(range(len(lengths)))
+
+
+def test_rows_shorter_than_eight_fillers_have_groups_of_the_longer_ones() -> None:
+    lengths = np.repeat([200, 300, 1000], 8)
+    members, num = length_groups(lengths, 1024)
+    assert num == 2 and set(lengths[members[:8]]) == {1000} and set(lengths[members[8:16]]) == {300}

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unimodal.data.estimator import RECORD, UNIT
-from unimodal.data.groups import GROUP, length_groups
 from unimodal.data.lengths import LENGTH_GROUPS, Lengths
+from unimodal.data.packing import GROUP_ROWS, length_groups
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import Mixture, SourceConfig, Stage, Stream, Units, mixtures
-from unimodal.data.windows import Planner, rows
+from unimodal.data.windows import WindowPlanner, planned_rows
 
 T = 512
-PAIR_COST = 2.6e-4  # FLOPs of a pair of positions over those of a position
+PAIR_COST = 2.6e-4  # FLOPs of a pair of tokens over those of a token
 
 
 class Table(Lengths):
@@ -41,15 +41,15 @@ class Table(Lengths):
 
 def planner(
     tmp_path: Path, weights: dict[str, float], window_rows: int = 64, **lengths: np.ndarray
-) -> Planner:
+) -> WindowPlanner:
     streams = [
         Stream(name, SourceConfig("nowhere", weights[name]), None, Table(tmp_path / name, array))
         for name, array in lengths.items()
     ]
-    return Planner(streams, [Mixture(0, weights, None)], 5, T, window_rows, 8, 0.0)
+    return WindowPlanner(streams, [Mixture(0, weights, None)], 5, T, window_rows, 8, 0.0)
 
 
-def windows(found: Planner, count: int) -> list:
+def windows(found: WindowPlanner, count: int) -> list:
     state, made = found.begin(), []
     for _ in range(count):
         made.append(found.window(state))
@@ -79,7 +79,7 @@ def test_rows_of_a_group_cost_the_same(tmp_path: Path) -> None:
     for window in windows(found, 8):
         squares_n = window.lengths_n.astype(float) ** 2
         costs = np.array([T + PAIR_COST * squares_n[row].sum() for row in window.rows])
-        groups = costs.reshape(-1, GROUP)
+        groups = costs.reshape(-1, GROUP_ROWS)
         assert (groups.max(1) / groups.min(1)).max() < 1.03
         means = groups.mean(1)
         assert not (np.diff(means) >= 0).all(), "groups are shuffled"
@@ -87,7 +87,7 @@ def test_rows_of_a_group_cost_the_same(tmp_path: Path) -> None:
         assert len({tuple(order) for order in by_place.tolist()}) > 1, "no place is always cheap"
 
 
-def test_sources_have_their_share_of_positions(tmp_path: Path) -> None:
+def test_sources_have_their_share_of_tokens(tmp_path: Path) -> None:
     weights = {"long": 3.0, "short": 1.0, "rare": 0.004}
     found = planner(
         tmp_path, weights, long=RNG.integers(300, T, 700), short=RNG.integers(10, 60, 900),
@@ -98,7 +98,7 @@ def test_sources_have_their_share_of_positions(tmp_path: Path) -> None:
         given_n += np.bincount(window.items_n5[:, 0], window.lengths_n, minlength=3)
     shares = given_n / given_n.sum()
     assert shares[:2] == pytest.approx([3 / 4.004, 1 / 4.004], rel=0.01)
-    # 0.004 / 4.004 of 150 windows is 49 documents of 100 positions, drawn one by one
+    # 0.004 / 4.004 of 150 windows is 49 documents of 100 tokens, drawn one by one
     assert shares[2] == pytest.approx(0.004 / 4.004, rel=0.35)
 
 
@@ -109,9 +109,9 @@ def test_documents_of_one_length_leave_what_they_must(tmp_path: Path) -> None:
         assert [len(row) for row in window.rows] == [in_a_row] * 64
 
 
-def test_a_window_that_cohorts_do_not_fill_has_a_group_halved(tmp_path: Path) -> None:
-    """Many long documents and few short ones: length_groups alone may leave a group of rows
-    over.
+def test_a_window_that_length_groups_do_not_fill_has_a_group_halved(tmp_path: Path) -> None:
+    """Many long documents and few short ones: length groups alone may leave a group of
+    rows over.
     """
     rng = np.random.default_rng(1)
     lengths = np.concatenate([rng.integers(257, T + 1, 2000), rng.integers(1, 257, 60)])
@@ -133,7 +133,7 @@ def test_short_documents_fill_the_end_of_a_window(tmp_path: Path, window_rows: i
     )  # fmt: skip
     for window in windows(found, 20):
         assert window.lengths_n.sum() / (window_rows * T) > 0.995
-        assert np.abs(window.after.owed).max() < 3 * GROUP * T, "what is owed does not grow"
+        assert np.abs(window.after.owed).max() < 3 * GROUP_ROWS * T, "what is owed does not grow"
 
 
 def test_what_is_owed_is_not_taken_for_the_length_of_units(
@@ -149,16 +149,16 @@ def test_what_is_owed_is_not_taken_for_the_length_of_units(
     monkeypatch.setattr(Stream, "units", counted)
     found = planner(tmp_path, {"a": 1.0, "b": 1.0}, 8, a=np.full(96, T), b=np.full(99, 2))
     found.window(replace(found.begin(), owed=(-600.0, 600.0)))
-    assert max(asked) < 4 * 8 * T, "no more units than positions"
+    assert max(asked) < 4 * 8 * T, "no more units than tokens"
 
 
 def test_planned_rows_go_on_from_any_state(tmp_path: Path) -> None:
     found = planner(tmp_path, {"a": 2.0, "b": 1.0}, a=MIXED, b=RNG.integers(5, 50, 60))
-    taken = rows(found, found.begin())
+    taken = planned_rows(found, found.begin())
     whole = [next(taken) for _ in range(150)]
     taken.close()
     for stop in (0, 1, 62, 63, 64, 100):
-        again = rows(found, whole[stop][1])
+        again = planned_rows(found, whole[stop][1])
         assert [next(again) for _ in range(20)] == whole[stop + 1 : stop + 21]
         again.close()
     assert whole[63][1] == replace(whole[63][1], window=1, row=0)
@@ -191,5 +191,5 @@ def test_mixtures_of_stages() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             mixtures(sources, wrong, rule)
-    with pytest.raises(ValueError, match="a stage has an target_pixels, but `images` is not set"):
+    with pytest.raises(ValueError, match="a stage sets target_pixels, but `images` is not set"):
         mixtures(sources, (Stage(10, target_pixels=64),), None)

@@ -174,7 +174,7 @@ def test_pieces_of_long_samples_are_documents(tmp_path: Path, estimator: LengthE
     found = inspect([path], estimator)
     numbers = summary(found)
     assert numbers["cut"] == 1 and numbers["samples"] == 2
-    assert numbers["left_out"] == {"a image longer than a row": 1}
+    assert numbers["left_out"] == {"an image longer than a row": 1}
     assert numbers["positions"]["max"] <= ROW
     assert sum(found.characters) == len(text.strip()) + len("hi\n")
     assert (found.text_n + found.images_n + 2 == found.positions_n).all()
