@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 
 from unimodal import bundle, config
-from unimodal.sequence import Sequencer
+from unimodal.codec import ImageCodec
+from unimodal.sequencer import Sequencer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.vocabulary import Vocabulary
 
 from .loader import Loader, LoaderConfig
-from .rows import Encode, ImageEncoder
 from .sizes import of_canvas
 from .sources import SourceConfig
 from .windows import GROUP_ROWS, LoaderState, WindowPlanner, planned_rows
@@ -58,7 +58,7 @@ class Feed:
 
     sources: Mapping[str, SourceConfig]
     sequencer: Sequencer
-    encode: Encode
+    codec: ImageCodec
     loader: LoaderConfig
 
 
@@ -71,12 +71,12 @@ def feed(shards: str | None, path: Path | None) -> Feed:
     recipe = _recipe(shards, path)
     model = bundle.load(recipe.weights)
     if path is None:
-        rule = of_canvas(model.canvas, model.tokenizer.patch)
+        rule = of_canvas(model.canvas, model.tokenizer.geometry.patch)
         recipe = replace(recipe, loader=replace(recipe.loader, images=rule))
     image = ImageTokenizer.load(recipe.tokenizer) if recipe.tokenizer else model.tokenizer
-    vocabulary = Vocabulary(model.text.num_ids, image.num_codes)
-    sequencer = Sequencer(vocabulary, model.text, image.hash)
-    return Feed(recipe.sources, sequencer, ImageEncoder(image), recipe.loader)
+    vocabulary = Vocabulary.new(model.text.num_ids, image.num_codes)
+    sequencer = Sequencer(vocabulary, model.text, image.hash, model.sequencer.inputs)
+    return Feed(recipe.sources, sequencer, ImageCodec(image), recipe.loader)
 
 
 def _recipe(shards: str | None, path: Path | None) -> DataConfig:
@@ -124,7 +124,7 @@ def digest(feed: Feed, world_size: int, first: int, count: int) -> str:
 def rows_bytes(feed: Feed, world_size: int, first: int = 0) -> Generator[bytes, None, None]:
     """Yield the bytes of each row from `first` on, as `world_size` ranks build them."""
     settings = replace(feed.loader, batch_rows=batch_rows(feed.loader, world_size))
-    parts = feed.sources, feed.sequencer, feed.encode, settings
+    parts = feed.sources, feed.sequencer, feed.codec, settings
     planner = Loader(*parts, measurers=os.cpu_count() or 1).planner
     state = state_at(planner, first)
     loaders = [Loader(*parts, state, rank, world_size) for rank in range(world_size)]

@@ -50,7 +50,7 @@ def digest(
 
     made = feed(shards, config)
     click.echo(f"text tokenizer {made.sequencer.text.hash}", err=True)
-    click.echo(f"image tokenizer {made.encode.hash}", err=True)
+    click.echo(f"image tokenizer {made.codec.hash}", err=True)
     per_batch = batch_rows(made.loader, world_size)
     last = from_row + rows - 1
     words = f"rows {from_row} to {last} by {world_size} ranks in batches of {per_batch}"

@@ -23,18 +23,18 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from unimodal.document import Image
+from unimodal.codec import IMAGES_AT_ONCE, ImageCodec
+from unimodal.document import Image, StoredFile
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 
 from . import codes_member as codes
 from .folder import shared, write_json
-from .formats import Sample, SampleError, Stored
+from .formats import Sample, SampleError
 from .lengths import Bad, file_hash
 from .quarantine import Quarantine
-from .rows import IMAGES_AT_ONCE, Encode, ImageEncoder, sized
+from .rows import sized
 from .shards import Shard, ShardWriter, shard_name
 from .sizes import ImageRule
 from .tar import Fault, ShardError
@@ -132,9 +132,9 @@ def _encode_shard(
     """Write one shard into the folder, then its note."""
     faults: list[Fault] = []
     shard = Shard(paths[number], faults)
-    encoder = _encoder(config.tokenizer, config.tokenizer_hash)
+    codec = _codec(config.tokenizer, config.tokenizer_hash)
     with ShardWriter(output, max_samples=max(1, len(shard)), first=number) as writer, one_thread():
-        work = _Work(encoder, encoder.tokenizer.num_codes, config.rule, writer)
+        work = _Work(codec, config.rule, writer)
         for group in work.groups(shard):
             work.write(group)
     damaged = [
@@ -150,12 +150,12 @@ def _encode_shard(
 
 
 @lru_cache(1)
-def _encoder(directory: Path, tokenizer_hash: str) -> ImageEncoder:
+def _codec(directory: Path, tokenizer_hash: str) -> ImageCodec:
     """Load the image tokenizer of this process, once."""
-    encoder = ImageEncoder(ImageTokenizer.load(directory))
-    if encoder.hash != tokenizer_hash:
+    codec = ImageCodec(ImageTokenizer.load(directory))
+    if codec.hash != tokenizer_hash:
         raise ValueError(f"{directory} was changed under way: run the same command again")
-    return encoder
+    return codec
 
 
 @contextmanager
@@ -175,10 +175,8 @@ Opened = tuple[Sample, dict[str, Image]]  # a sample, and its images by extensio
 class _Work:
     """A shard being encoded, and what is counted of it."""
 
-    def __init__(
-        self, encode: Encode, num_codes: int, rule: ImageRule | None, writer: ShardWriter
-    ) -> None:
-        self.encode, self.num_codes, self.rule, self.writer = encode, num_codes, rule, writer
+    def __init__(self, codec: ImageCodec, rule: ImageRule | None, writer: ShardWriter) -> None:
+        self.codec, self.rule, self.writer = codec, rule, writer
         self.images = self.image_bytes = self.code_bytes = 0
         self.bad: list[dict[str, str]] = []
 
@@ -188,7 +186,7 @@ class _Work:
         group_pixels = 0
         for sample in map(shard.sample, range(len(shard))):
             try:
-                images = opened(sample, self.rule, self.encode)
+                images = opened(sample, self.rule, self.codec)
             except SampleError as error:
                 self._leave_out(sample, error.reason, error)
                 continue
@@ -206,13 +204,10 @@ class _Work:
 
     def write(self, group: list[Opened]) -> None:
         """Encode the images of these samples and write the samples."""
-        encoded = iter(self.encode(_pixels(group)))
+        encoded = iter(self.codec.encode([one for _, images in group for one in images.values()]))
         for sample, images in group:
-            whole = {
-                name: next(encoded) if image.codes is None else image
-                for name, image in images.items()
-            }
-            files = with_codes(sample, whole, self.num_codes)
+            whole = {name: next(encoded) for name in images}
+            files = with_codes(sample, whole, self.codec.num_codes)
             try:
                 self.writer.write_files(sample.key, files)
             except ShardError as error:
@@ -226,14 +221,7 @@ class _Work:
         self.bad.append({"key": sample.key, "reason": reason, "message": str(error)})
 
 
-def _pixels(group: list[Opened]) -> list[np.ndarray]:
-    """Return the pixels of each image that has no codes yet."""
-    return [
-        image.pixels for _, images in group for image in images.values() if image.pixels is not None
-    ]
-
-
-def opened(sample: Sample, rule: ImageRule | None, encode: Encode) -> dict[str, Image]:
+def opened(sample: Sample, rule: ImageRule | None, codec: ImageCodec) -> dict[str, Image]:
     """Return the images of a sample, resized, by extension.
 
     SampleError when one cannot be encoded, or holds codes of another tokenizer.
@@ -241,21 +229,18 @@ def opened(sample: Sample, rule: ImageRule | None, encode: Encode) -> dict[str, 
     _check_names(sample)
     found = {}
     for name in sample.images:
-        stored = Stored(content=sample.files[name], name=name)
+        stored = StoredFile(sample.files[name], name)
         image = found[name] = sized(stored, rule, CENTRE, mirror=False)
         if image.pixels is None:
-            if image.tokenizer_hash != encode.hash:
+            if image.codec_hash != codec.hash:
                 raise SampleError(
-                    "foreign codes", f".{name}: codes of tokenizer {image.tokenizer_hash}"
+                    "foreign codes", f".{name}: codes of tokenizer {image.codec_hash}"
                 )
             continue
-        height, width = image.pixels.shape[:2]
-        if height % encode.patch or width % encode.patch:
-            raise SampleError(
-                "bad image",
-                f".{name}: {width} x {height} pixels are no whole {encode.patch}-pixel patches; "
-                "give --target-pixels",
-            )
+        try:
+            codec.geometry.grid_of(*image.pixels.shape[:2])
+        except ValueError as error:
+            raise SampleError("bad image", f".{name}: {error}; give --target-pixels") from error
     return found
 
 

@@ -106,7 +106,7 @@ def _config(
     image = ImageTokenizer.load(directory)
     rule = None
     if target_pixels is not None:
-        rule = ImageRule(target_pixels, image.patch, max_aspect_ratio or 1.0)
+        rule = ImageRule(target_pixels, image.geometry.patch, max_aspect_ratio or 1.0)
         if problems := rule.problems():
             raise ValueError("; ".join(f"--{problem.replace('_', '-')}" for problem in problems))
     return EncodeConfig(directory.absolute(), image.hash, rule)

@@ -22,22 +22,23 @@ from typing import Any
 
 import numpy as np
 
-from unimodal.document import Document, Image, Part, Text
-from unimodal.sequence import DROPS, LAYOUT, Sequencer
+from unimodal.document import Document, Image, Part, StoredFile, Text
+from unimodal.sequencer import DROPS, Sequencer
+from unimodal.tokenizer.codec import Geometry
 from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import ImageError, image_size
 
 from . import codes_member as codes
 from . import formats, order
 from .cutting import WHOLE, Cut, cut_document, piece
-from .formats import Sample, SampleError, Stored
+from .formats import Sample, SampleError
 from .shards import Shard
 from .sizes import ImageRule, bucket
 from .tar import Fault
 
 MAX_VARIANTS = 64  # of one sample; of more, these are used
 MAX_PARTNERS = 32  # of one sample, for edits
-Opener = Callable[[Stored], Image]
+Opener = Callable[[StoredFile], Image]
 VERSION = 3  # of what is written below
 UNIT = np.dtype(
     [("shard", "<u4"), ("sample", "<u4"), ("start", "<u8"), ("stop", "<u8"), ("record", "<u8")]
@@ -66,8 +67,8 @@ class LengthEstimator:
 
     sequencer: Sequencer
     sequence_length: int
-    patch: int
-    """Pixels along each side that a code stands for."""
+    geometry: Geometry
+    """The codec's: which grid of codes an image of which size has."""
     images: ImageRule | None = None
     """How images are resized; None: not at all, and their sides are multiples of the patch."""
     format: str | None = None
@@ -84,11 +85,11 @@ class LengthEstimator:
         """Return the SHA-256 (hex) of these settings and of how they are applied."""
         content = {
             "version": VERSION,
-            "layout": LAYOUT,
+            "layout": self.sequencer.key,
             "text": self.sequencer.text.hash,
-            "image": self.sequencer.tokenizer_hash,
+            "image": self.sequencer.codec_hash,
             "sequence_length": self.sequence_length,
-            "patch": self.patch,
+            "patch": self.geometry.patch,
             "images": asdict(self.images) if self.images else None,
             "format": self.format,
             "pairs": self.pairs,
@@ -96,38 +97,36 @@ class LengthEstimator:
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def sized(self, stored: Stored) -> Image:
-        """Return a stand-in of zeros with the grid that the image will have, read from its header.
+    def sized(self, stored: StoredFile) -> Image:
+        """Return the stored image with the grid that it will have, read from its header.
 
-        SampleError when the image cannot be read or its grid cannot be told in size tokens.
+        SampleError when the image cannot be read or the layout has no name for its grid.
         """
         try:
             grid = self._grid(stored)
-            for side in (grid.height, grid.width):
-                self.sequencer.vocabulary.side(side)
+            self.sequencer.layout.opening(grid)
         except SampleError:
             raise
         except (ImageError, ValueError) as error:
             raise SampleError("bad image", f".{stored.name}: {error}") from error
-        nothing = np.zeros(grid.size, np.int64)
-        return Image(None, nothing, grid, self.sequencer.tokenizer_hash)
+        return Image(stored=stored, grid=grid, codec_hash=self.sequencer.codec_hash)
 
-    def _grid(self, stored: Stored) -> Grid:
-        if stored.is_codes:
+    def _grid(self, stored: StoredFile) -> Grid:
+        if codes.is_codes(stored.name):
             return self._grid_of_codes(stored)
         width, height = image_size(stored.content)
         if self.images is not None:
             width, height = bucket((width, height), self.images)
-        elif width % self.patch or height % self.patch:
-            raise ValueError(
-                f"{width} x {height} pixels are no whole {self.patch}-pixel patches; set `images`"
-            )
-        return Grid(height // self.patch, width // self.patch)
+            return self.geometry.grid_of(height, width)
+        try:
+            return self.geometry.grid_of(height, width)
+        except ValueError as error:
+            raise ValueError(f"{error}; set `images`") from error
 
-    def _grid_of_codes(self, stored: Stored) -> Grid:
-        image, mine = codes.from_bytes(stored.content), self.sequencer.tokenizer_hash
-        if image.tokenizer_hash != mine:
-            other = f".{stored.name}: codes of tokenizer {str(image.tokenizer_hash)[:12]}"
+    def _grid_of_codes(self, stored: StoredFile) -> Grid:
+        image, mine = codes.from_bytes(stored.content), self.sequencer.codec_hash
+        if image.codec_hash != mine:
+            other = f".{stored.name}: codes of tokenizer {str(image.codec_hash)[:12]}"
             message = f"{other}, but the model reads {mine[:12]}: encode the images again"
             raise SampleError("foreign codes", message)
         assert image.grid is not None and image.codes is not None, "codes come with a grid"
@@ -228,7 +227,7 @@ def _once(sized: Opener) -> Opener:
     """Return an opener that measures each image once, and not once for each partner."""
     seen: dict[int, Image] = {}
 
-    def seen_before(stored: Stored) -> Image:
+    def seen_before(stored: StoredFile) -> Image:
         known = hash(stored.content)
         if known not in seen:
             seen[known] = sized(stored)

@@ -1,7 +1,7 @@
 """Sample formats: each turns the files of a stored sample into a Document.
 
 In: a `Sample`, the files of a webdataset sample by extension. Out: a Document whose images are
-`Stored`: files that nobody has opened yet, so that lengths and cuts are found without decoding a
+stored files: files that nobody has opened yet, so that lengths and cuts are found without decoding a
 pixel; `opened` opens them. `detect_format` tells a sample's format by its files and fields alone:
 
     document    .json {"parts": [{"text": ...}, {"image": 0}]}   our own, as ShardWriter writes it
@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from unimodal.document import Document, Image, Part, Text, check
+from unimodal.document import Document, Image, Part, StoredFile, Text
 
 from . import codes_member as codes
 
@@ -53,23 +53,6 @@ class SampleError(ValueError):
 
     def __str__(self) -> str:
         return self.args[1]
-
-
-@dataclass(frozen=True, eq=False)
-class Stored(Image):
-    """An image that nobody has opened yet: a file of a sample."""
-
-    content: bytes = b""
-    name: str = ""
-    """Its extension in the sample."""
-
-    def __post_init__(self) -> None:
-        check(self.role, self.weight)
-
-    @property
-    def is_codes(self) -> bool:
-        """Return whether it is a codes file (codes_member.py) and not an image file."""
-        return self.name.lower().endswith(codes.EXTENSION)
 
 
 class Choices:
@@ -128,10 +111,11 @@ class Sample:
         """Return the extension of the image `<key>.<stem>.*`, `<stem>.png` if there is none."""
         return next((name for name in self.images if name.startswith(f"{stem}.")), f"{stem}.png")
 
-    def image(self, name: str, role: str | None, weight: float) -> Stored:
+    def image(self, name: str, role: str | None, weight: float) -> Image:
         """Return the image in a file, named by extension or in full; SampleError without it."""
         extension = self._extension(name)
-        return Stored(role=role, weight=weight, content=self.files[extension], name=extension)
+        stored = StoredFile(self.files[extension], extension)
+        return Image(stored=stored, role=role, weight=weight)
 
     def _extension(self, name: str) -> str:
         """Return the extension of the file with this name, or of the codes that replace it."""
@@ -173,7 +157,7 @@ def detect_format(sample: Sample) -> str:
 
 
 def document(sample: Sample, format: str, variant: int = 0) -> Document:
-    """Return the Document that a sample of this format is, its images `Stored`.
+    """Return the Document that a sample of this format is, its images stored files.
 
     `variant` is 0 .. `variants` - 1. SampleError says what is wrong with the sample.
     """
@@ -200,24 +184,24 @@ def _made(sample: Sample, format: str, choices: Choices) -> Document:
     return Document(parts)
 
 
-def opened(document: Document, open_stored: Callable[[Stored], Image]) -> Document:
-    """Return the document with each `Stored` image opened; roles and loss weights are kept."""
+def opened(document: Document, open_stored: Callable[[StoredFile], Image]) -> Document:
+    """Return the document with each stored image opened; roles and loss weights are kept."""
     return Document(
         tuple(
-            replace(open_stored(part), role=part.role, weight=part.weight)
-            if isinstance(part, Stored)
+            replace(open_stored(part.stored), role=part.role, weight=part.weight)
+            if isinstance(part, Image) and part.stored is not None
             else part
             for part in document.parts
         )
     )
 
 
-def as_it_is(stored: Stored) -> Image:
+def as_it_is(stored: StoredFile) -> Image:
     """Open a stored image as its file has it, pixels or codes; SampleError when it is damaged."""
     from unimodal.tokenizer.pixels import ImageError, open_image
 
     try:
-        if stored.is_codes:
+        if codes.is_codes(stored.name):
             return codes.from_bytes(stored.content)
         return Image(np.asarray(open_image(stored.content).image))
     except (ImageError, ValueError) as error:
@@ -246,6 +230,8 @@ def pair(before: Sample, after: Sample) -> Sample:
 
 def _document(sample: Sample, _: Choices) -> Iterator[Part]:
     for part in sample.fields["parts"]:
+        if "picture" in part:  # as shards that were written before have it
+            part = {"image": part["picture"], **part}
         if ("text" in part) == ("image" in part):
             raise ValueError(f"a part has either text or image, not {sorted(part)}")
         role, weight = part.get("role"), part.get("weight", 1.0)

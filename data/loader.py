@@ -24,11 +24,13 @@ from pathlib import Path
 
 import torch
 
-from unimodal.sequence import Batch, Row, Sequencer
+from unimodal.codec import ImageCodec
+from unimodal.sequence import Batch, Row
+from unimodal.sequencer import Sequencer
 
 from .packing import GROUP_ROWS
 from .quarantine import Quarantine
-from .rows import BuiltRow, Encode, RowBuilder
+from .rows import BuiltRow, RowBuilder
 from .sizes import ImageRule, patch_problems
 from .sources import SourceConfig, Stage, mixtures, streams
 from .windows import LoaderState, Placement, WindowPlanner, planned_rows
@@ -92,7 +94,7 @@ class Loader:
         self,
         sources: Mapping[str, SourceConfig],
         sequencer: Sequencer,
-        encode: Encode,
+        codec: ImageCodec,
         config: LoaderConfig,
         state: LoaderState | None = None,
         rank: int = 0,
@@ -103,7 +105,7 @@ class Loader:
     ) -> None:
         """Measure the shards that the cache does not know, and stand at `state`.
 
-        `workers` processes build rows ahead; with 0 a thread does. With processes, `encode` is sent
+        `workers` processes build rows ahead; with 0 a thread does. With processes, `codec` is sent
         to each of them, so it must not live on a GPU. `quarantine`: the file of bad samples;
         `measurers`: processes that measure shards. ValueError for bad settings or a state of other
         settings; ShardError for bad shards.
@@ -113,11 +115,13 @@ class Loader:
             problems.append(
                 f"{config.batch_rows} rows on rank {rank} of {world_size}: do not divide"
             )
-        problems += patch_problems(config.images, encode.patch)
+        problems += patch_problems(config.images, codec.geometry.patch)
         if problems:
             raise ValueError("; ".join(problems))
         mixed = mixtures(sources, config.stages, config.images)
-        found = streams(sources, mixed, sequencer, config.sequence_length, encode.patch, measurers)
+        found = streams(
+            sources, mixed, sequencer, config.sequence_length, codec.geometry, measurers
+        )
         self.quarantine = Quarantine(quarantine, config.bad_share)
         for stream in found:
             notes = stream.lengths.notes
@@ -127,7 +131,7 @@ class Loader:
             found, mixed, config.seed, config.sequence_length, config.window_rows,
             config.batch_rows, config.caption_dropout,
         )  # fmt: skip
-        self.row_builder = RowBuilder(found, sequencer, encode, config.sequence_length, config.seed)
+        self.row_builder = RowBuilder(found, sequencer, codec, config.sequence_length, config.seed)
         self.config = config
         self.go_to(state or self.planner.begin())
         self.rank, self.world_size, self.workers = rank, world_size, workers

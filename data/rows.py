@@ -6,25 +6,25 @@ encoded together, with no other row's, so that the same codes come out on any ra
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
-from typing import Protocol
 
 import numpy as np
-import torch
 
-from unimodal.document import Document, Image, Part, Text
-from unimodal.sequence import DROPS, Row, Sequencer, encoded
+from unimodal.codec import ImageCodec
+from unimodal.document import Document, Image, Part, StoredFile, Text
+from unimodal.sequence import Row
 from unimodal.sequence import Sequence as TokenSequence
-from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.sequencer import DROPS, Sequencer, encoded, needs_codec
 from unimodal.tokenizer.grid import Grid
-from unimodal.tokenizer.pixels import ImageError, image_size, open_image, to_tensor
+from unimodal.tokenizer.pixels import ImageError, image_size, open_image
 
+from . import codes_member as codes
 from . import formats, order
 from .cutting import Cut, piece
-from .formats import Sample, SampleError, Stored
+from .formats import Sample, SampleError
 from .lengths import Bad
 from .shards import sample_of
 from .sizes import ImageRule, bucket, fitted, may_mirror
@@ -32,41 +32,8 @@ from .sources import IMAGES, SourceConfig, Stream
 from .tar import ShardError
 from .windows import Placement
 
-IMAGES_AT_ONCE = 64  # in one call of the tokenizer
 FIRST_UNITS = 1000  # of each stream, among which an image is looked for
 OPEN_FILES = 64  # shards that a process keeps open
-
-
-class Encode(Protocol):
-    """What the loader needs of an image tokenizer: pixels -> codes."""
-
-    hash: str
-    patch: int
-    """Pixels along each side that a code stands for."""
-
-    def __call__(self, pixels: list[np.ndarray]) -> list[Image]:
-        """Encode pixels, uint8 (H, W, 3) of any mix of sizes, into Images with codes, in order."""
-        ...
-
-
-class ImageEncoder:
-    """Encodes pixels into Images with codes by a frozen image tokenizer."""
-
-    def __init__(self, tokenizer: ImageTokenizer, device: torch.device | str = "cpu") -> None:
-        self.tokenizer = tokenizer.to(device).eval().requires_grad_(False)
-        self.device = device
-        self.hash, self.patch = tokenizer.hash, tokenizer.patch
-
-    @torch.no_grad()
-    def __call__(self, pixels: list[np.ndarray]) -> list[Image]:
-        """Encode pixels, uint8 (H, W, 3) of any mix of sizes, into Images with codes, in order."""
-        images: dict[int, Image] = {}
-        for numbers in _same_size(pixels):
-            images_BCHW = to_tensor([pixels[number] for number in numbers]).to(self.device)
-            codes_Bn1, grid = self.tokenizer.encode(images_BCHW)
-            for number, codes_n in zip(numbers, codes_Bn1[:, :, 0].cpu().numpy(), strict=True):
-                images[number] = Image(codes=codes_n, grid=grid, tokenizer_hash=self.hash)
-        return [images[number] for number in range(len(pixels))]
 
 
 @dataclass(frozen=True)
@@ -84,7 +51,7 @@ class RowBuilder:
 
     streams: Sequence[Stream]
     sequencer: Sequencer
-    encode: Encode
+    codec: ImageCodec
     sequence_length: int
     seed: int
 
@@ -107,13 +74,17 @@ class RowBuilder:
                 documents.append(None)
                 bad.append(self._bad(place, error))
         whole = [document for document in documents if document is not None]
-        images = iter(self.encode([pixels for one in whole for pixels in _pixels(one)]))
+        parts = (part for one in whole for part in one.parts)
+        unencoded = [part for part in parts if isinstance(part, Image) and needs_codec(part)]
+        images = iter(self.codec.encode(unencoded))
         sequences: list[TokenSequence | int] = []
         for place, document in zip(places, documents, strict=True):
             if document is None:
                 sequences.append(place.length)
                 continue
-            sequence = self.sequencer.sequence(encoded(document, images), DROPS[place.drop])
+            key = (self.seed, self.streams[place.stream].word, place.epoch, place.unit)
+            drop = DROPS[place.drop]
+            sequence = self.sequencer.sequence(encoded(document, images), drop, key)
             if len(sequence) != place.length:
                 name = f"{self._shard(place)}, key {self._read(place).key}"
                 raise ShardError(
@@ -121,7 +92,7 @@ class RowBuilder:
                     "shard changed under way?"
                 )
             sequences.append(sequence)
-        pad = self.sequencer.vocabulary.control("pad")
+        pad = self.sequencer.vocabulary.special("pad")
         sources = [self.sources.index(self.streams[place.stream].name) for place in places]
         row = Row.pack(sequences, self.sequence_length, pad, sources)
         return BuiltRow(row, len(places), tuple(bad))
@@ -183,7 +154,7 @@ class RowBuilder:
     def _grid_of(self, image: Image) -> Grid:
         assert image.pixels is not None, "an image without codes has pixels"
         height, width = image.pixels.shape[:2]
-        return Grid(height // self.encode.patch, width // self.encode.patch)
+        return self.codec.geometry.grid_of(height, width)
 
     def varied(self, place: Placement) -> tuple[float, float, bool]:
         """Return how a unit's images are augmented, for digests: (crop x, crop y, mirrored)."""
@@ -198,9 +169,11 @@ class RowBuilder:
         return *self._crop(place), mirrored
 
 
-def sized(stored: Stored, rule: ImageRule | None, at: tuple[float, float], mirror: bool) -> Image:
+def sized(
+    stored: StoredFile, rule: ImageRule | None, at: tuple[float, float], mirror: bool
+) -> Image:
     """Open a stored image and resize it by the rule; SampleError when it is damaged."""
-    if stored.is_codes or rule is None:
+    if codes.is_codes(stored.name) or rule is None:
         return formats.as_it_is(stored)
     try:
         size = bucket(image_size(stored.content), rule)
@@ -244,22 +217,3 @@ def _weighted(document: Document, source: SourceConfig) -> Document:
         return replace(part, weight=part.weight * by)
 
     return Document(tuple(map(weighted, document.parts)))
-
-
-def _pixels(document: Document) -> list[np.ndarray]:
-    """Return the pixels of each image that has no codes yet."""
-    return [
-        part.pixels
-        for part in document.parts
-        if isinstance(part, Image) and part.codes is None and part.pixels is not None
-    ]
-
-
-def _same_size(pixels: list[np.ndarray]) -> Iterator[list[int]]:
-    """Yield the numbers of images of equal size, at most IMAGES_AT_ONCE together."""
-    by_size: dict[tuple[int, ...], list[int]] = {}
-    for number, array in enumerate(pixels):
-        by_size.setdefault(array.shape, []).append(number)
-    for numbers in by_size.values():
-        for at in range(0, len(numbers), IMAGES_AT_ONCE):
-            yield numbers[at : at + IMAGES_AT_ONCE]

@@ -17,7 +17,8 @@ from itertools import islice
 import numpy as np
 
 from unimodal.document import MAX_WEIGHT, Text
-from unimodal.sequence import DROPS, Sequencer
+from unimodal.sequencer import DROPS, Sequencer
+from unimodal.tokenizer.codec import Geometry
 
 from . import formats, order
 from .estimator import LengthEstimator, in_split
@@ -246,7 +247,7 @@ def streams(
     mixed: Sequence[Mixture],
     sequencer: Sequencer,
     sequence_length: int,
-    patch: int,
+    geometry: Geometry,
     workers: int = 1,
 ) -> list[Stream]:
     """Return every source at every image size that it is read at, with its lengths.
@@ -258,7 +259,7 @@ def streams(
         for name, source in sources.items():
             if mixture.weights[name] and (name, mixture.rule) not in found:
                 estimator = LengthEstimator(
-                    sequencer, sequence_length, patch, mixture.rule, source.format, source.pairs,
+                    sequencer, sequence_length, geometry, mixture.rule, source.format, source.pairs,
                     source.split, source.split_by,
                 )  # fmt: skip
                 lengths = measure(local_shards(source.shards), estimator, workers)

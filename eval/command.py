@@ -94,7 +94,7 @@ def scenes_(
             "scores": card_scores(report["scores"]),
             "scores_recipe": recipe_line(report["recipe"]),
         }
-        replace(loaded, card=loaded.card | told).save(model or DEFAULT)
+        save_bundle(model or DEFAULT, replace(loaded, card=loaded.card | told))
 
 
 @eval_.command("tokenizer")

@@ -257,7 +257,7 @@ def _documents(model: Model, trials: Sequence[Trial], batch: int) -> list[Docume
             images[k] = Image(
                 codes=codes_n1[:, 0],
                 grid=grid,
-                tokenizer_hash=model.sequencer.tokenizer_hash,
+                tokenizer_hash=model.sequencer.codec_hash,
                 role="user",
             )
     return [
@@ -369,7 +369,7 @@ def _recipe(
     return recipe(
         evaluation="scenes",
         model=model.hash,
-        tokenizer=model.sequencer.tokenizer_hash,
+        tokenizer=model.sequencer.codec_hash,
         prompts=digest([t.part, t.kind, t.prompt, t.expected] for t in asked),
         samples_per_kind=samples,
         seed=seed,

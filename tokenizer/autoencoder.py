@@ -44,6 +44,18 @@ class TokenizerConfig:
     num_blocks: int = 4  # residual blocks of the decoder
     pixel_width: int = 16  # channels at full resolution
 
+    def grid_of(self, height: int, width: int) -> Grid:
+        """Return the grid of an image of so many pixels; ValueError for sides that are no whole
+        patches.
+        """
+        if height % self.patch or width % self.patch or height < 1 or width < 1:
+            raise ValueError(f"{width} x {height} pixels are no whole {self.patch}-pixel patches")
+        return Grid(height // self.patch, width // self.patch)
+
+    def size_of(self, grid: Grid) -> tuple[int, int]:
+        """Return (height, width) in pixels of what the codes of a grid stand for."""
+        return grid.height * self.patch, grid.width * self.patch
+
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
         least = {
@@ -156,17 +168,10 @@ class ImageTokenizer(nn.Module):
 
     num_groups = 1
 
-    def grid_of(self, height: int, width: int) -> Grid:
-        """Return the grid of an image of so many pixels; ValueError for sides that are no whole
-        patches.
-        """
-        if height % self.patch or width % self.patch or height < 1 or width < 1:
-            raise ValueError(f"{width} x {height} pixels are no whole {self.patch}-pixel patches")
-        return Grid(height // self.patch, width // self.patch)
-
-    def size_of(self, grid: Grid) -> tuple[int, int]:
-        """Return (height, width) in pixels of what the codes of a grid stand for."""
-        return grid.height * self.patch, grid.width * self.patch
+    @property
+    def geometry(self) -> TokenizerConfig:
+        """Return which grid belongs to which size of image."""
+        return self.config
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Reconstructions for training: gradients pass the rounding, values are not bounded."""

@@ -7,22 +7,14 @@ import torch
 from .grid import Grid
 
 
-class Codec(Protocol):
-    """Pixels <-> codes of an image; it alone knows which grid belongs to which size."""
-
-    num_codes: int
-    """The number of different codes."""
-    num_groups: int
-    """Codes at each place of the grid."""
+class Geometry(Protocol):
+    """Which grid of codes belongs to which size of image: the codec alone knows it. Holds no
+    weights.
+    """
 
     @property
     def patch(self) -> int:
         """Both sides of an image are multiples of it, in pixels."""
-        ...
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 (hex) of configuration and weights: what codes carry to say whose they are."""
         ...
 
     def grid_of(self, height: int, width: int) -> Grid:
@@ -31,6 +23,30 @@ class Codec(Protocol):
 
     def size_of(self, grid: Grid) -> tuple[int, int]:
         """Return (height, width) in pixels of what the codes of a grid stand for."""
+        ...
+
+
+class Codec(Protocol):
+    """Pixels <-> codes of an image."""
+
+    @property
+    def num_codes(self) -> int:
+        """The number of different codes."""
+        ...
+
+    @property
+    def num_groups(self) -> int:
+        """How many codes stand at each place of the grid."""
+        ...
+
+    @property
+    def geometry(self) -> Geometry:
+        """Return which grid belongs to which size."""
+        ...
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 (hex) of configuration and weights: what codes carry to say whose they are."""
         ...
 
     def encode(self, images_BCHW: torch.Tensor) -> tuple[torch.Tensor, Grid]:

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import torch
 
-from unimodal.bundle import Parts
-from unimodal.hub.checkpoint import shapes
-from unimodal.hub.grow import MAX_SHARD_BYTES, write_bundle
+from unimodal.bundle import MAX_SHARD_BYTES, Parts, write_bundle
 from unimodal.tensors import CHUNK_BYTES, Planned, as_bytes
+from unimodal.unified import parameter_shapes
 
 from .checkpoint import Checkpoint
 from .lora import Merge, kept
@@ -29,7 +28,7 @@ def finish(output: Path, checkpoint: Checkpoint, parts: Parts, merge: Merge | No
     """
     planned = [
         Planned(name, DTYPE, shape, partial(_chunks, checkpoint, name, merge))
-        for name, shape in shapes(parts.layout.transformer).items()
+        for name, shape in parameter_shapes(parts.config.shape).items()
     ]
     write_bundle(output, parts, planned, lambda done, total: None, MAX_SHARD_BYTES)
     return output

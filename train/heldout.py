@@ -20,14 +20,12 @@ from pathlib import Path
 
 import torch
 
+from unimodal.codec import ImageCodec
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.rows import Encode
 from unimodal.data.sources import SourceConfig
-from unimodal.sequence import IGNORE, PADDING, Batch, Sequencer
+from unimodal.sequence import IGNORE, MODALITIES, PADDING, Batch
+from unimodal.sequencer import Sequencer
 
-from .objectives import modalities
-
-MODALITIES = ("text", "image")
 BITS = "bits_per_byte"
 BEFORE = "before.json"
 
@@ -55,17 +53,16 @@ class HeldOut:
     """Held-out rows in memory, and the measure of a model on them."""
 
     def __init__(
-        self, config: HeldOutConfig, sequencer: Sequencer, encode: Encode, loader: LoaderConfig
+        self, config: HeldOutConfig, sequencer: Sequencer, codec: ImageCodec, loader: LoaderConfig
     ) -> None:
         """Read the rows; errors are the Loader's. Nothing is dropped or varied by chance."""
         rule = loader.images
         plain = replace(rule, random_crop=False, flip=0.0) if rule is not None else None
         settings = replace(loader, batch_rows=1, caption_dropout=0.0, images=plain, stages=())
-        self.first_code = sequencer.vocabulary.first_code
         self.batches: dict[str, list[Batch]] = {}
         self.plain: dict[str, Plain] = {}
         for name, source in config.sources.items():
-            rows = iter(Loader({name: source}, sequencer, encode, settings))
+            rows = iter(Loader({name: source}, sequencer, codec, settings))
             self.batches[name] = [batch for batch, _ in islice(rows, config.rows)]
             only = Plain.of(self.batches[name], sequencer)
             if only is not None:
@@ -107,7 +104,7 @@ class HeldOut:
         self, batches: list[Batch], modality: str
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for batch in batches:
-            chosen = modalities(batch.labels, self.first_code)[modality]
+            chosen = batch.modality == 1 + MODALITIES.index(modality)
             yield batch.labels[chosen], batch.weights[chosen]
 
 
@@ -123,13 +120,14 @@ class Plain:
         """The same rows without the targets that are special tokens; None where they have a
         image, or nothing is learned.
         """
-        if any((batch.ids >= sequencer.vocabulary.first_code).any() for batch in batches):
+        if any(any(batch.spans) for batch in batches):
             return None
         only, num_bytes = [], 0
         for batch in batches:
-            is_text = (batch.labels >= 0) & (batch.labels < sequencer.vocabulary.num_text)
+            is_text = torch.from_numpy(sequencer.vocabulary.is_text(batch.labels.numpy()))
             labels = batch.labels.where(is_text, IGNORE)
-            only.append(replace(batch, labels=labels, weights=is_text.float()))
+            modality = batch.modality * is_text
+            only.append(replace(batch, labels=labels, weights=is_text.float(), modality=modality))
             for labels_T, doc_T in zip(labels, batch.doc, strict=True):
                 texts = _texts(labels_T.tolist(), doc_T.tolist())
                 num_bytes += sum(len(sequencer.text.decode(ids).encode()) for ids in texts)

@@ -6,19 +6,22 @@ can be filled in parts.
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from unimodal.bundle import Parts, read_parts
 from unimodal.data.sources import SourceConfig, texts
 from unimodal.hub.new_rows import code_rows
+from unimodal.shape import ImageConfig, ModelShape
 from unimodal.tensors import Stored, stored
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
-from unimodal.transformer import INIT_STD, TransformerConfig, initial
+from unimodal.transformer import INIT_STD, TransformerConfig
+from unimodal.unified import ZEROS, initial_weight, parameter_shapes
 from unimodal.vocabulary import Vocabulary
 
 from .checkpoint import Checkpoint
@@ -45,6 +48,24 @@ class ShapeConfig:
     qk_norm: bool = True
     tied_head: bool = True
     max_positions: int = 2048
+    head: str = "next_code"
+    """How images are predicted: a file of unimodal/heads, or `module:Class` of one's own."""
+    factorised: bool = False
+    """Codes enter, and are scored, by the sum of their quantizer levels' embeddings beside their
+    own rows; an export adds them up."""
+    addresses: bool = False
+    """Learned embeddings of row and column are added at the tokens of an image."""
+
+    def transformer(self, num_ids: int) -> TransformerConfig:
+        """Return the transformer's shape with so many ids."""
+        values = {k: v for k, v in asdict(self).items() if k not in asdict(ImageConfig())}
+        del values["factorised"]
+        return TransformerConfig(num_ids=num_ids, **values)
+
+    def of(self, vocabulary: Vocabulary, levels: tuple[int, ...]) -> ModelShape:
+        """Return the whole model's shape; levels: those of the image tokenizer."""
+        image = ImageConfig(self.head, levels if self.factorised else (), self.addresses)
+        return ModelShape(self.transformer(vocabulary.size), vocabulary, image)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +73,13 @@ class InitialState:
     """A model before its first step."""
 
     text: TextTokenizer
-    vocabulary: Vocabulary
-    shape: TransformerConfig
+    shape: ModelShape
     fill: Fill
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Return the table of its ids."""
+        return self.shape.vocabulary
 
 
 def parent_of(
@@ -62,14 +87,26 @@ def parent_of(
 ) -> Parts:
     """The bundle that a run begins with; ValueError where the config asks for another one."""
     parent = read_parts(weights)
-    there = asdict(parent.layout.transformer)
-    wrong = [
-        f"model.{name} {value} is {there[name]} there"
-        for name, value in (asdict(shape) if shape else {}).items()
-        if there[name] != value
-    ]
-    if text_ids is not None and text_ids != parent.layout.vocabulary.num_text:
-        wrong.append(f"text_ids {text_ids} is {parent.layout.vocabulary.num_text} there")
+    old = parent.config.shape
+    wrong = []
+    if shape is not None:
+        new = shape.of(old.vocabulary, image.config.levels)
+        there = asdict(old.transformer)
+        wrong = [
+            f"model.{name} {value} is {there[name]} there"
+            for name, value in asdict(new.transformer).items()
+            if name in asdict(shape) and there[name] != value
+        ]
+        if new.image.head != old.image.head:
+            wrong.append(f"model.head {new.image.head} is {old.image.head} there")
+        for name, before, now in (
+            ("factorised", old.image.levels, new.image.levels),
+            ("addresses", old.image.addresses, new.image.addresses),
+        ):
+            if before and not now:
+                wrong.append(f"model.{name} false is true there")
+    if text_ids is not None and text_ids != old.vocabulary.num_text:
+        wrong.append(f"text_ids {text_ids} is {old.vocabulary.num_text} there")
     if parent.tokenizer.hash != image.hash:
         wrong.append("tokenizer is another one there")
     if wrong:
@@ -77,12 +114,20 @@ def parent_of(
     return parent
 
 
-def from_bundle(weights: Path, parent: Parts) -> InitialState:
-    """A bundle's transformer and tokenizers."""
-    layout = parent.layout
-    return InitialState(
-        parent.text, layout.vocabulary, layout.transformer, fill_from(stored(weights))
-    )
+def from_bundle(weights: Path, parent: Parts, shape: ShapeConfig | None) -> InitialState:
+    """Begin with a bundle's model and text tokenizer; what `shape` has beyond it begins at zero."""
+    whole = parent.config.shape
+    if shape is not None:
+        image = shape.of(whole.vocabulary, parent.tokenizer.config.levels).image
+        whole = replace(whole, image=image)
+    old = fill_from(stored(weights))
+    known = parameter_shapes(parent.config.shape)
+
+    def fill(name: str, size: tuple[int, ...]) -> Tensor:
+        plain = name if name in known or not name.startswith(ZEROS) else None
+        return torch.zeros(size) if plain is None else old(plain, size)
+
+    return InitialState(parent.text, whole, fill)
 
 
 def fill_from(tensors: Mapping[str, Stored]) -> Fill:
@@ -102,16 +147,16 @@ def from_scratch(
     tokenizer (see `learn_text`).
     """
     text = TextTokenizer.load(folder / TEXT)
-    vocabulary = Vocabulary(text.num_ids, image.num_codes)
-    config = TransformerConfig(num_ids=vocabulary.size, **asdict(shape))
+    whole = shape.of(Vocabulary.new(text.num_ids, image.num_codes), image.config.levels)
+    width = whole.transformer.width
 
-    def fill(name: str, shape: tuple[int, ...]) -> Tensor:
-        tensor = initial(name, shape, config.num_layers, seed)
+    def fill(name: str, size: tuple[int, ...]) -> Tensor:
+        tensor = initial_weight(name, size, whole.transformer, seed)
         if name == EMBEDDING:
-            tensor[vocabulary.first_code :] = code_rows(image, config.width, seed, INIT_STD)
+            tensor[whole.vocabulary.code_ids] = code_rows(image, width, seed, INIT_STD)
         return tensor
 
-    return InitialState(text, vocabulary, config, fill)
+    return InitialState(text, whole, fill)
 
 
 def from_checkpoint(checkpoint: Checkpoint, fill: Fill) -> Fill:

@@ -12,13 +12,11 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from unimodal.embedder import Reader
-from unimodal.heads.next_code import Drawer
 from unimodal.hub.grow import TABLES
 from unimodal.kernels import Kind
 from unimodal.sequence import Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer
-from unimodal.transformer import Transformer
+from unimodal.unified import UnifiedModel
 
 from .flops import document_counts
 from .objectives import LossConfig, language, reconstruction, target_weights
@@ -56,13 +54,11 @@ class Learner(nn.Module, Generic[T]):
 
 
 class LanguageLearner(Learner[Batch]):
-    """A transformer and the loss of packed rows."""
+    """A model that reads and draws, and the loss of packed rows."""
 
     def __init__(
         self,
-        transformer: Transformer,
-        reader: Reader,
-        drawer: Drawer,
+        model: UnifiedModel,
         config: LossConfig,
         sources: Sequence[str],
         device: str = "cpu",
@@ -75,12 +71,11 @@ class LanguageLearner(Learner[Batch]):
         ones, stay what they are.
         """
         super().__init__()
-        self.model = transformer
-        self.reader, self.drawer, self.config, self.sources = reader, drawer, config, sources
+        self.model = model
+        self.config, self.sources = config, sources
         self.device, self.autocast, self.attention = device, autocast, attention
-        tied = transformer.config.tied_head
-        head: Any = transformer.model.embed_tokens if tied else transformer.lm_head
-        self.outside = [head.weight]
+        table: Any = model.model.embed_tokens if model.config.tied_head else model.lm_head
+        self.outside = [table.weight]
         if frozen_rows:
             self._freeze(frozen_rows)
 
@@ -97,8 +92,7 @@ class LanguageLearner(Learner[Batch]):
         """The sum of the targets' weights for each modality; and, to log, the counts of
         `document_counts`.
         """
-        weights = target_weights(batch, self.drawer.vocabulary.first_code)
-        return weights | document_counts(batch)
+        return target_weights(batch) | document_counts(batch)
 
     def forward(
         self, micro_batch: Batch, norms: Mapping[str, float] | None = None
@@ -106,17 +100,12 @@ class LanguageLearner(Learner[Batch]):
         """See `language`; norms None: the micro-batch is all of its batch."""
         with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
             moved = micro_batch.to(self.device)
-            losses = language(
-                self.model, self.reader, self.drawer, moved, self.config, norms, self.sources,
-                self.attention,
-            )  # fmt: skip
+            losses = language(self.model, moved, self.config, norms, self.sources, self.attention)
         return {TOTAL: losses.total, **losses.sums}
 
     def micro_batches(self, batch: Batch, rows: int) -> list[Batch]:
         """Neighbours stay together: the rows of a group cost the same."""
-        split = {name: value.split(rows) for name, value in vars(batch).items()}
-        columns = zip(*split.values(), strict=True)
-        return [Batch(**dict(zip(split, values, strict=True))) for values in columns]
+        return batch.split(rows)
 
     def digests(self, batch: Batch) -> list[str]:
         """Of each row's ids, labels and weights."""

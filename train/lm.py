@@ -11,22 +11,21 @@ from typing import Any
 
 import torch
 
-from unimodal.bundle import GRID, Layout, Parts, read_parts
+from unimodal.bundle import GRID, BundleConfig, Parts, read_parts
+from unimodal.codec import ImageCodec
 from unimodal.data.folder import data_seeds
 from unimodal.data.lengths import shards_hash
 from unimodal.data.loader import Loader
 from unimodal.data.remote import local_shards
-from unimodal.data.rows import ImageEncoder
 from unimodal.data.sizes import patch_problems
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
 from unimodal.data.windows import LoaderState
-from unimodal.embedder import CodeReader
-from unimodal.heads.next_code import NextCode
-from unimodal.sequence import Sequencer
+from unimodal.heads import head_class
+from unimodal.sequencer import Sequencer
 from unimodal.tensors import stored
 from unimodal.tokenizer.autoencoder import ImageTokenizer
-from unimodal.transformer import Transformer
+from unimodal.unified import UnifiedModel
 
 from . import checkpoint, flops, heldout, lora, metrics, provenance
 from .checkpoint import Checkpoint
@@ -65,10 +64,10 @@ def train(config: LmRun) -> Path:
     set_threads(config.loop)
     initial = _initial(config, given, newest)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    encode = ImageEncoder(given.image, device)
-    sequencer = Sequencer(initial.vocabulary, initial.text, encode.hash)
-    loader = _loader(config, sequencer, encode, newest, ranks)
-    held_out = HeldOut(config.held_out, sequencer, encode, config.loader)
+    codec = ImageCodec(given.image, device)
+    sequencer = _sequencer(config, initial, codec)
+    loader = _loader(config, sequencer, codec, newest, ranks)
+    held_out = HeldOut(config.held_out, sequencer, codec, config.loader)
     trained = _engine(config, initial, loader.row_builder.sources, device, ranks)
     if newest is not None:
         trained.restore(newest)
@@ -82,7 +81,7 @@ def train(config: LmRun) -> Path:
         due = done % config.held_out.every_steps == 0 or done == config.schedule.num_steps
         seen = _seen(loader, before, ranks)
         found = held_out(lambda batch: trained.measure(batch, None)) if due else {}
-        return seen | found | _speed(initial, counts, step_s, ranks)
+        return seen | found | _speed(trained.learner.model, counts, step_s, ranks)
 
     run(
         config.output,
@@ -145,7 +144,7 @@ def _given(config: LmRun, world_size: int) -> _Given:
         parent = parent_of(config.weights, config.model, config.text_ids, image)
     inputs: dict[str, Any] = {f"shards of {name}": shards_hash(paths[name]) for name in paths}
     inputs |= {"tokenizer": image.hash, "weights": parent.hash if parent else None}
-    shape = parent.layout.transformer if parent else config.model or ShapeConfig()
+    shape = parent.config.transformer if parent else config.model or ShapeConfig()
     if config.loader.sequence_length > shape.max_positions:
         raise ValueError(
             f"loader.sequence_length {config.loader.sequence_length} exceeds the model's "
@@ -165,7 +164,7 @@ def _opened(config: LmRun, given: _Given) -> Checkpoint | None:
 
 def _initial(config: LmRun, given: _Given, newest: Checkpoint | None) -> InitialState:
     if given.parent is not None and config.weights is not None:
-        initial = from_bundle(config.weights, given.parent)
+        initial = from_bundle(config.weights, given.parent, config.model)
     else:
         shape = config.model or ShapeConfig()
         initial = from_scratch(config.output, shape, given.image, config.seed)
@@ -176,8 +175,20 @@ def _initial(config: LmRun, given: _Given, newest: Checkpoint | None) -> Initial
     return initial
 
 
+def _sequencer(config: LmRun, initial: InitialState, codec: ImageCodec) -> Sequencer:
+    kind = head_class(initial.shape.image.head, _trusts(config))
+    with torch.device("meta"):
+        inputs = kind(initial.shape).inputs
+    return Sequencer(initial.vocabulary, initial.text, codec.hash, inputs)
+
+
+def _trusts(config: LmRun) -> bool:
+    """Return whether the user's own config names the image head, and no stranger's bundle alone."""
+    return config.model is not None
+
+
 def _loader(
-    config: LmRun, sequencer: Sequencer, encode: ImageEncoder, newest: Checkpoint | None,
+    config: LmRun, sequencer: Sequencer, codec: ImageCodec, newest: Checkpoint | None,
     ranks: Ranks,
 ) -> Loader:  # fmt: skip
     """This rank's rows; rank 0 measures the shards first, and the others find what it wrote."""
@@ -185,7 +196,7 @@ def _loader(
 
     def made() -> Loader:
         return Loader(
-            config.sources, sequencer, encode, config.loader,
+            config.sources, sequencer, codec, config.loader,
             LoaderState.of(newest.state["data"]) if newest else None, ranks.rank, ranks.world_size,
             quarantine=config.output / name, measurers=os.cpu_count() or 1,
         )  # fmt: skip
@@ -207,13 +218,13 @@ def _engine(
     rows = config.loader.batch_rows // ranks.world_size
     settings = config.engine.zero(rows, config.optimizer.clip, bf16)
 
-    def make() -> Transformer:
-        bare = Transformer(initial.shape, recompute=config.engine.recompute)
+    def make() -> UnifiedModel:
+        bare = UnifiedModel(initial.shape, 0, config.engine.recompute, _trusts(config))
         return bare if config.lora is None else lora.adapted(bare, config.lora)
 
     model = sharded(Build(make, initial.fill), settings, device, ranks)
     learner = LanguageLearner(
-        model, CodeReader(), NextCode(initial.vocabulary), config.loss, sources, device,
+        model, config.loss, sources, device,
         autocast=bf16 and settings is None, attention=config.engine.attention,
         frozen_rows=0 if config.lora is None else initial.vocabulary.num_text,
     )  # fmt: skip
@@ -229,11 +240,11 @@ def _seen(loader: Loader, before: Mapping[str, int], ranks: Ranks) -> dict[str, 
 
 
 def _speed(
-    initial: InitialState, counts: Mapping[str, float], step_s: float, ranks: Ranks
+    model: UnifiedModel, counts: Mapping[str, float], step_s: float, ranks: Ranks
 ) -> dict[str, float]:
-    """Positions of documents a second of all ranks; FLOPs a second and memory of this one."""
-    head_ids = {"text": initial.vocabulary.first_code, "image": initial.vocabulary.num_codes}
-    per_s = flops.step_flops(initial.shape, counts, head_ids) / step_s / ranks.world_size
+    """Tokens of documents a second of all ranks; FLOPs a second and memory of this one."""
+    head_ids = {"text": model.shape.vocabulary.num_words, "image": model.head.num_targets}
+    per_s = flops.step_flops(model.config, counts, head_ids) / step_s / ranks.world_size
     peak = flops.peak_flops()
     if torch.cuda.is_available():
         memory_bytes = torch.cuda.max_memory_allocated()
@@ -256,9 +267,9 @@ def snapshot(config: LmRun, output: Path) -> Path:
         raise ValueError(f"{config.output} has no checkpoint yet")
     given = _given(config, 1)
     initial = _initial(config, given, None)
-    encode = ImageEncoder(given.image)
-    sequencer = Sequencer(initial.vocabulary, initial.text, encode.hash)
-    loader = Loader(config.sources, sequencer, encode, config.loader)
+    codec = ImageCodec(given.image)
+    sequencer = _sequencer(config, initial, codec)
+    loader = Loader(config.sources, sequencer, codec, config.loader)
     return _bundle(config, given, initial, loader, last, output, "cpu")
 
 
@@ -270,7 +281,7 @@ def _finish(
     assert last is not None, "the last step was saved"
     bundle = _bundle(config, given, initial, loader, last, config.output / "bundle", device)
     if config.lora is not None:
-        lora.write_adapter(config.output / "adapter", last, config.lora, read_parts(bundle).layout)
+        lora.write_adapter(config.output / "adapter", last, config.lora, read_parts(bundle).config)
 
 
 def _bundle(
@@ -281,11 +292,12 @@ def _bundle(
     before = provenance.read(config.weights or config.tokenizer)
     card = provenance.card(config, device, _folders(config), before)
     card["documents"] = loader.documents
-    layout = Layout(
-        initial.shape, initial.vocabulary, loader.row_builder.grid() or GRID, config.sampling,
-        initial.shape.max_positions, given.image.hash,
+    shape = initial.shape
+    stored_config = BundleConfig(
+        shape.transformer, shape.vocabulary, loader.row_builder.grid() or GRID, config.sampling,
+        shape.transformer.max_positions, given.image.hash, shape.image,
     )  # fmt: skip
-    parts = Parts(layout, initial.text, given.image.cpu(), card)
+    parts = Parts(stored_config, initial.text, given.image.cpu(), card)
     merge = None
     if config.lora is not None and config.weights is not None:
         merge = lora.Merge(stored(config.weights), config.lora)

@@ -15,22 +15,24 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from unimodal.bundle import Layout
+from unimodal.bundle import BundleConfig
 from unimodal.hub.grow import TABLES
 from unimodal.tensors import ROWS_BYTES, Stored
 from unimodal.tokenizer.initial import normal
 from unimodal.transformer import Transformer
+from unimodal.unified import TRANSFORMER
 
 from .checkpoint import EMA, MASTER, Checkpoint
 from .initial import Fill
 
+T = TypeVar("T", bound=Transformer)
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 BASE, A, B = ".base_layer.", ".lora_A.default.", ".lora_B.default."
 
@@ -64,13 +66,14 @@ def check_installed() -> None:
         raise ValueError("lora: peft is not installed; pip install 'unimodal[train]'")
 
 
-def adapted(transformer: Transformer, config: LoraConfig) -> Transformer:
+def adapted(transformer: T, config: LoraConfig) -> T:
     """The same transformer with adapters: these and the tables of ids train, nothing else does."""
     from peft import inject_adapter_in_model
 
     inject_adapter_in_model(_peft(config, init_lora_weights=False), transformer)
     for name, parameter in transformer.named_parameters():
-        parameter.requires_grad_(name in TABLES or A in name or B in name)
+        is_new = name in TABLES or not name.startswith(TRANSFORMER)
+        parameter.requires_grad_(is_new or A in name or B in name)
     return transformer
 
 
@@ -122,11 +125,13 @@ def kept(checkpoint: Checkpoint, name: str) -> str:
     return EMA if EMA in checkpoint.kinds[name] else MASTER
 
 
-def write_adapter(output: Path, checkpoint: Checkpoint, config: LoraConfig, layout: Layout) -> None:
+def write_adapter(
+    output: Path, checkpoint: Checkpoint, config: LoraConfig, of: BundleConfig
+) -> None:
     """Write what a checkpoint trained as peft has it: `PeftModel.from_pretrained` puts it on the
     Hugging Face export of the bundle that the run began from.
     """
-    first = layout.vocabulary.num_text
+    first = of.vocabulary.num_text
     tensors, new_rows = {}, {}
     for name, shape in checkpoint.shapes.items():
         kind = kept(checkpoint, name)

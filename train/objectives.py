@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from unimodal.cross_entropy import Targets, linear_cross_entropy, product_dtype
-from unimodal.embedder import Reader
-from unimodal.heads.next_code import Drawer
+from unimodal.heads.head import targets_of
 from unimodal.kernels import Kind, attention
-from unimodal.sequence import IGNORE, Batch
+from unimodal.sequence import MODALITIES, TEXT, Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer
-from unimodal.transformer import Transformer
+from unimodal.unified import UnifiedModel
 
 
 @dataclass(frozen=True)
@@ -74,81 +73,83 @@ def reported(sums: dict[str, float]) -> dict[str, float]:
     return found
 
 
-def modalities(labels_BT: Tensor, first_code: int) -> dict[str, Tensor]:
-    """Which positions have a text's or a special token's id to predict, and which an image code:
-    bool, as labels_BT.
-    """
-    is_code_BT = labels_BT >= first_code
-    return {"text": (labels_BT != IGNORE) & ~is_code_BT, "image": is_code_BT}
-
-
-def target_weights(batch: Batch, first_code: int) -> dict[str, float]:
-    """The sum of the targets' weights for each modality.
+def target_weights(batch: Batch) -> dict[str, float]:
+    """Return the sum of the targets' weights for each modality.
 
     Added up over the micro-batches and ranks of a global batch, they are the `norms` of `language`.
     """
-    chosen = modalities(batch.labels, first_code)
-    return {name: float(batch.weights[chosen_BT].sum()) for name, chosen_BT in chosen.items()}
+    return {
+        name: float(batch.weights[batch.modality == number].sum())
+        for number, name in enumerate(MODALITIES, start=1)
+    }
 
 
 def language(
-    transformer: Transformer,
-    reader: Reader,
-    drawer: Drawer,
+    model: UnifiedModel,
     batch: Batch,
     config: LossConfig,
     norms: Mapping[str, float] | None = None,
     sources: Sequence[str] = (),
     kind: Kind = "auto",
 ) -> Losses:
-    """The loss of packed rows: sum over modalities m of config.m * sum_m / norms[m].
+    """Return the loss of packed rows: the sum over modalities m of config.m * sum_m / norms[m].
 
     sum_m is the weighted sum of the losses of the batch's targets. `norms` are the sums of the
-    target weights of the global batch that this is a micro-batch of (None: the batch is all of it),
-    so the totals of its micro-batches add up to its loss. A modality of which the global batch has
-    no target adds nothing; one of which this micro-batch has none adds zero, with gradients of
-    zero.
+    target weights of the global batch that this is a part of (None: the batch is all of it), so
+    the totals of its parts add up to its loss. A modality of which the global batch has no target
+    adds nothing; one of which this part has none adds zero, with gradients of zero.
 
     With the names of `sources` (two or more), the losses are also reported for each. `kind` says
     which kernels compute attention.
     """
-    dtype = product_dtype(transformer.head_weight)
-    attend = attention(batch.doc, batch.block, batch.private, kind, dtype)
-    hidden_BTD = transformer(reader(transformer, batch.ids), batch.positions, attend)
-    chosen = modalities(batch.labels, drawer.vocabulary.first_code)
-    if norms is None:
-        norms = target_weights(batch, drawer.vocabulary.first_code)
-    targets = []
-    for modality, chosen_BT in chosen.items():
-        scale = getattr(config, modality) / norms[modality] if norms[modality] else 0.0
-        one = _targets(batch, chosen_BT, scale, _ids(modality, drawer, config.sliced))
-        assert norms[modality] or not len(one.at_M), f"{modality} targets, but a norm of 0"
-        targets.append(one)
-    total, losses = linear_cross_entropy(
-        hidden_BTD.flatten(0, 1), transformer.head_weight, targets, config.z
+    norms = target_weights(batch) if norms is None else norms
+    attend = attention(
+        batch.doc, batch.block, batch.private, kind, product_dtype(model.head_weight)
     )
+    hidden_ND = model.read(batch, batch.positions, attend).flatten(0, 1)
+    table_VD = model.output_table()
+    scales = {
+        name: getattr(config, name) / norms[name] if norms[name] else 0.0 for name in MODALITIES
+    }
+    total, text_M = _text_loss(model, hidden_ND, table_VD, batch, scales["text"], config)
+    image_total, image_M = model.head(
+        hidden_ND, table_VD, batch, scales["image"], config.z, config.sliced
+    )
+    total = total + image_total
     sums: dict[str, Tensor] = {"loss": total}
-    for (modality, chosen_BT), losses_M in zip(chosen.items(), losses, strict=True):
-        sums[f"targets_{modality}"] = chosen_BT.sum()
-        sums |= _sums(modality, losses_M, batch.weights[chosen_BT])
+    for number, (name, losses_M) in enumerate(
+        zip(MODALITIES, (text_M, image_M), strict=True), start=1
+    ):
+        assert norms[name] or not len(losses_M), f"{name} targets, but a norm of 0"
+        chosen_BT = batch.modality == number
+        sums[f"targets_{name}"] = chosen_BT.sum()
+        sums |= _sums(name, losses_M, batch.weights[chosen_BT])
         if len(sources) > 1:
             source_M = batch.source[chosen_BT]
-            for number, name in enumerate(sources):
-                here_M = batch.weights[chosen_BT] * (source_M == number)
-                sums |= _sums(f"{modality}/{name}", losses_M, here_M)
+            for at, source in enumerate(sources):
+                here_M = batch.weights[chosen_BT] * (source_M == at)
+                sums |= _sums(f"{name}/{source}", losses_M, here_M)
     return Losses(total, {name: value.detach() for name, value in sums.items()})
 
 
-def _ids(modality: str, drawer: Drawer, sliced: bool) -> tuple[int, int]:
-    """Over which ids a target's loss normalises."""
-    if not sliced:
-        return 0, drawer.vocabulary.size
-    return drawer.ids if modality == "image" else (0, drawer.vocabulary.first_code)
-
-
-def _targets(batch: Batch, chosen_BT: Tensor, scale: float, ids: tuple[int, int]) -> Targets:
-    (at_M,) = chosen_BT.flatten().nonzero(as_tuple=True)
-    return Targets(at_M, batch.labels[chosen_BT], scale * batch.weights[chosen_BT], *ids)
+def _text_loss(
+    model: UnifiedModel,
+    hidden_ND: Tensor,
+    table_VD: Tensor,
+    batch: Batch,
+    scale: float,
+    config: LossConfig,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of text and special tokens, and each target's, (M,)."""
+    at_M, weights_M = targets_of(batch, TEXT)
+    vocabulary = model.shape.vocabulary
+    last = vocabulary.num_words if config.sliced else len(table_VD)
+    mask = vocabulary.word_mask if config.sliced else None
+    allowed = None if mask is None else torch.from_numpy(mask)
+    labels_M = batch.labels.flatten()[at_M]
+    targets = Targets(at_M, labels_M, scale * weights_M, 0, last, allowed)
+    total, (losses_M,) = linear_cross_entropy(hidden_ND, table_VD, [targets], config.z)
+    return total, losses_M
 
 
 def _sums(what: str, losses_M: Tensor, weights_M: Tensor) -> dict[str, Tensor]:

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from unimodal import bundle, config
-from unimodal.chat import decoded
 from unimodal.data.loader import Loader
-from unimodal.data.rows import ImageEncoder
 from unimodal.data.sheet import sheet
 from unimodal.data.windows import planned_rows
-from unimodal.document import Document, Image, Part, Text
+from unimodal.document import Document, Part, Text
 from unimodal.generation import generate
-from unimodal.sequence import encoded
+from unimodal.model import Model
 
 from . import checkpoint
 from .lm import snapshot
@@ -61,14 +59,11 @@ def sample(run: Path, count: int, seed: int) -> Path:
     return page
 
 
-def _conversations(
-    recipe: LmRun, model: bundle.Model
-) -> Iterator[tuple[Document, tuple[Part, ...]]]:
+def _conversations(recipe: LmRun, model: Model) -> Iterator[tuple[Document, tuple[Part, ...]]]:
     """(what comes before the last answer, that answer) of documents that end with one."""
     sources = recipe.held_out.sources or recipe.sources
     settings = replace(recipe.loader, caption_dropout=0.0, stages=())
-    encode = ImageEncoder(model.tokenizer)
-    loader = Loader(sources, model.sequencer, encode, settings)
+    loader = Loader(sources, model.sequencer, model.codec, settings)
     found = 0
     # Neighbours are alike, for they cost the same.
     apart = islice(planned_rows(loader.planner, loader.state), 0, None, APART)
@@ -78,10 +73,8 @@ def _conversations(
         question, answer = _cut(document)
         if question is None:
             continue
-        pixels = [p.pixels for p in question.parts if isinstance(p, Image) and p.codes is None]
         found += 1
-        images = iter(encode([one for one in pixels if one is not None]))
-        yield encoded(question, images), answer
+        yield model.codec.encode_document(question), answer
     if not found:
         raise ValueError("the run's data has no conversation that ends with an answer")
 
@@ -97,18 +90,12 @@ def _cut(document: Document) -> tuple[Document | None, tuple[Part, ...]]:
 
 
 def _shown(
-    model: bundle.Model, question: Document, reply: Sequence[Part], answer: Sequence[Part]
+    model: Model, question: Document, reply: Sequence[Part], answer: Sequence[Part]
 ) -> Document:
     """The question, what the model answers, and the data's own answer in black."""
     truth = [replace(part, role=None) for part in answer]
     said = [*reply] or [Text("(nothing)", role="assistant")]
-    parts = [_decoded(model, part) for part in [*question.parts, *said, *truth]]
-    return Document(tuple(parts))
-
-
-def _decoded(model: bundle.Model, part: Part) -> Part:
-    bare = isinstance(part, Image) and part.pixels is None
-    return decoded(model, part) if bare and isinstance(part, Image) else part
+    return model.codec.decode_document(Document((*question.parts, *said, *truth)))
 
 
 def _spoken(question: Document, reply: Sequence[Part], answer: Sequence[Part]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def read_parts(directory: Path) -> Parts:
 
 def read_loose_parts(directory: Path) -> Parts:
     """What lies in a directory of a bundle's files, PARTS and a text tokenizer, unchecked."""
-    config = _read_config(directory / "config.json")
+    config = read_config(directory / "config.json")
     text = _read_text(directory, config.vocabulary.num_text)
     try:
         tokenizer = ImageTokenizer.load(directory).eval()
@@ -169,7 +169,7 @@ def write_parts(fresh: Path, parts: Parts) -> None:
     """Write into a directory that holds the weights all else that makes it a bundle."""
     parts.tokenizer.save(fresh)
     parts.text.save(fresh / parts.text.FILE)
-    write_json(fresh / "config.json", _stored(parts.config))
+    write_config(fresh / "config.json", parts.config)
     write_json(fresh / "card.json", parts.card)
     (fresh / "README.md").write_text(readme(parts.card), encoding="utf-8")
     manifest.write(fresh)
@@ -235,12 +235,12 @@ def publish(directory: Path, fill: Callable[[Path], None]) -> None:
         ) from error
 
 
-def _stored(stored: BundleConfig) -> dict[str, Any]:
-    """Return a configuration as config.json has it: what came later is not named where it is off."""
+def write_config(path: Path, stored: BundleConfig) -> None:
+    """Write a config.json; what came later is not named where it is off."""
     values = asdict(stored)
     if stored.transformer.rope is None:
         del values["transformer"]["rope"]
-    return values
+    write_json(path, values)
 
 
 def _read_manifest(directory: Path) -> manifest.Files:
@@ -259,7 +259,8 @@ def _read_manifest(directory: Path) -> manifest.Files:
     return manifest.read(directory)
 
 
-def _read_config(path: Path) -> BundleConfig:
+def read_config(path: Path) -> BundleConfig:
+    """Return what a config.json holds; BundleError for one that is damaged or of another version."""
     stored = read_json(path)
     if isinstance(stored, dict) and stored.get("format") == 1:
         stored = _of_format_1(stored)

@@ -1,6 +1,6 @@
 """A conversation: text and images in, text and images out, all of it staying in context.
 
-    chat = unimodal.load().chat(seed=1)
+    chat = unimodal.Chat(unimodal.load(), seed=1)
     reply = chat("draw two red circles")      # reply.text, reply.images
     chat("make it blue")                      # the drawing is still there
     chat("what is this?", images=["a.png"])
@@ -14,18 +14,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image as PILImage
 
-from unimodal.tokenizer.pixels import Source, fit, open_image, to_images, to_tensor
+from unimodal.tokenizer.pixels import Source, fit, open_image
 
-from .bundle import Model
 from .document import Document, Image, Part, Text
-from .generation import ImageDone, ImageProgress, ReplyDone, Sampling, TextDelta, stream
+from .generation import ImageDone, ImageProgress, ReplyDone, TextDelta, stream
+from .model import Model
+from .sampling import Sampling
 
-TEXT_ROOM = 32  # positions kept free for the text of a reply, beside those of one image
+TEXT_ROOM = 32  # tokens kept free for the text of a reply, beside those of one image
 NUM_SEEDS = 2**64
 
 
@@ -60,10 +61,12 @@ Event = Note | TextDelta | ImageProgress | Drawn | Reply
 class Chat:
     """One conversation with a model. `sampling` may be replaced between replies."""
 
-    def __init__(self, model: Model, sampling: Sampling | None = None) -> None:
-        """`sampling` None: the model's own defaults."""
+    def __init__(self, model: Model, sampling: Sampling | None = None, **changes: Any) -> None:
+        """`sampling` None: the model's own defaults; `changes` replace fields of it, such as
+        seed=1.
+        """
         self.model = model
-        self.sampling = sampling or model.sampling
+        self.sampling = replace(sampling or model.sampling, **changes)
         self._parts: tuple[Part, ...] = ()
 
     @property
@@ -108,7 +111,7 @@ class Chat:
         sampling = self.sampling
         for event in stream(self.model, [document], sampling):
             if isinstance(event, ImageDone):
-                drawn.append(decoded(self.model, event.image))
+                drawn += self.model.codec.decode([event.image])
                 yield Drawn(_image(drawn[-1]))
             elif isinstance(event, ReplyDone):
                 reply = _whole(event.parts, drawn, notes, sampling.seed)
@@ -126,38 +129,21 @@ class Chat:
             size = f"{old[0]} x {old[1]} to {canvas[0]} x {canvas[1]} pixels"
             cropped = " and cropped" if old[0] * canvas[1] != old[1] * canvas[0] else ""
             notes.append(f"resized{cropped} from {size}")
-        fitted = fit(opened.image, canvas)
-        tokenizer = self.model.tokenizer
-        codes_1n1, grid = tokenizer.encode(to_tensor([fitted]).to(self._device))
-        codes = codes_1n1.reshape(-1).cpu().numpy()
-        pixels = np.asarray(fitted)
-        image = Image(pixels, codes, grid, self.model.sequencer.tokenizer_hash, role="user")
+        pixels = np.asarray(fit(opened.image, canvas))
+        (image,) = self.model.codec.encode([Image(pixels, role="user")])
         name = source if isinstance(source, str) else getattr(source, "name", "the image")
         return image, [f"{name}: {note}" for note in notes]
 
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model.tokenizer.parameters()).device
-
     def _check_room(self, document: Document) -> None:
         used, context = len(self.model.sequencer.prompt(document)), self.model.context
-        needed = self.model.drawer.positions(self.model.grid) + TEXT_ROOM
+        needed = self.model.sequencer.layout.length(self.model.grid) + TEXT_ROOM
         if used + needed <= context:
             return
         way_out = "start a new conversation" if self._parts else "shorten the prompt"
         raise ValueError(
-            f"the conversation would take {used:,} of the model's {context:,} positions, and a"
+            f"the conversation would take {used:,} of the model's {context:,} tokens, and a"
             f" reply needs up to {needed}: {way_out}"
         )
-
-
-def decoded(model: Model, image: Image) -> Image:
-    """A image of codes with its pixels beside them."""
-    assert image.codes is not None and image.grid is not None, "a drawn image has codes"
-    codes_1n1 = torch.from_numpy(image.codes.astype(np.int64)).reshape(1, -1, 1)
-    device = next(model.tokenizer.parameters()).device
-    images = model.tokenizer.decode(codes_1n1.to(device), image.grid)
-    return replace(image, pixels=np.asarray(to_images(images)[0]))
 
 
 def _check_text(text: str, images: Sequence[Source]) -> None:
@@ -176,8 +162,8 @@ def _image(image: Image) -> PILImage.Image:
 
 def _whole(parts: tuple[Part, ...], drawn: list[Image], notes: tuple[str, ...], seed: int) -> Reply:
     """The reply of these parts, its images taken from `drawn`, which have pixels too."""
-    decoded = iter(drawn)
-    parts = tuple(next(decoded) if isinstance(part, Image) else part for part in parts)
+    with_pixels = iter(drawn)
+    parts = tuple(next(with_pixels) if isinstance(part, Image) else part for part in parts)
     texts = [part.text.strip() for part in parts if isinstance(part, Text)]
     return Reply(
         text=" ".join(text for text in texts if text),

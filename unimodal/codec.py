@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from unimodal.tokenizer.codec import Codec
-from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import to_images, to_tensor
 
-from .document import Image
+from .document import Document, Image
 
 IMAGES_AT_ONCE = 64  # in one call of the tokenizer
 
@@ -26,16 +25,8 @@ class ImageCodec:
         if isinstance(tokenizer, torch.nn.Module):
             tokenizer.to(device).eval().requires_grad_(False)
         self.tokenizer, self.device = tokenizer, torch.device(device)
-        self.hash, self.patch = tokenizer.hash, tokenizer.patch
+        self.hash, self.geometry = tokenizer.hash, tokenizer.geometry
         self.num_codes = tokenizer.num_codes
-
-    def grid_of(self, height: int, width: int) -> Grid:
-        """Return the grid of an image of so many pixels; ValueError for sides that will not do."""
-        return self.tokenizer.grid_of(height, width)
-
-    def size_of(self, grid: Grid) -> tuple[int, int]:
-        """Return (height, width) in pixels of what the codes of a grid stand for."""
-        return self.tokenizer.size_of(grid)
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image]) -> list[Image]:
@@ -69,6 +60,14 @@ class ImageCodec:
                 decoded[at] = replace(images[at], pixels=np.asarray(image))
         return decoded
 
+    def encode_document(self, document: Document) -> Document:
+        """Return the document with codes beside the pixels of all its images."""
+        return _with_images(document, self.encode)
+
+    def decode_document(self, document: Document) -> Document:
+        """Return the document with pixels beside the codes of all its images."""
+        return _with_images(document, self.decode)
+
     def _codes(self, image: Image) -> np.ndarray:
         if image.codes is None or image.codec_hash != self.hash:
             raise ValueError(
@@ -76,6 +75,12 @@ class ImageCodec:
                 "image again"
             )
         return image.codes.astype(np.int64)
+
+
+def _with_images(document: Document, turn: Callable[[list[Image]], list[Image]]) -> Document:
+    turned = iter(turn([part for part in document.parts if isinstance(part, Image)]))
+    parts = (next(turned) if isinstance(part, Image) else part for part in document.parts)
+    return Document(tuple(parts))
 
 
 def _pixels(image: Image) -> np.ndarray:

@@ -12,15 +12,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
+from PIL import Image as PILImage
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.codec import Codec
 from unimodal.tokenizer.grid import Grid
-from unimodal.tokenizer.pixels import fit, open_image, to_images, to_tensor
+from unimodal.tokenizer.pixels import fit, open_image
 
 from . import bundle
+from .document import Image
 from .transcript import save_image
 
 
@@ -35,9 +36,11 @@ def encode_files(
     """
     _check_suffix(output)
     loaded = bundle.load(model)
-    tokenizer, (width, height) = loaded.tokenizer, size or loaded.canvas
-    if width % tokenizer.patch or height % tokenizer.patch:
-        raise ValueError(f"size {width} x {height}: both must be multiples of {tokenizer.patch}")
+    width, height = size or loaded.canvas
+    try:
+        loaded.tokenizer.geometry.grid_of(height, width)
+    except ValueError as error:
+        raise ValueError(f"size {width} x {height}: {error}") from error
     tables: dict[str, np.ndarray] = {}
     notes: list[str] = []
     for path in images:
@@ -47,21 +50,25 @@ def encode_files(
         if old != (width, height):
             sizes = f"from {old[0]} x {old[1]} to {width} x {height} pixels"
             notes.append(f"{path}: resized and cropped {sizes}")
-        codes_1n1, grid = tokenizer.encode(to_tensor([fit(opened.image, (width, height))]))
-        table_hw = codes_1n1.reshape(grid.height, grid.width).numpy().astype(np.int32)
+        pixels = np.asarray(fit(opened.image, (width, height)))
+        (image,) = loaded.codec.encode([Image(pixels)])
+        assert image.codes is not None and image.grid is not None, "it was encoded"
+        table_hw = image.codes.reshape(image.grid.height, image.grid.width).astype(np.int32)
         tables[_free_name(path.name, tables)] = table_hw
-    write_codes(output, tables, tokenizer.hash)
+    write_codes(output, tables, loaded.codec.hash)
     return notes
 
 
 def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]:
     """Write each image of a codes file as a PNG into the directory `output`; yields the paths."""
-    tokenizer = bundle.load(model).tokenizer
-    for name, table_hw in read_codes(codes, tokenizer).items():
+    codec = bundle.load(model).codec
+    for name, table_hw in read_codes(codes, codec.tokenizer).items():
         grid = Grid(*table_hw.shape)
-        codes_1n1 = torch.from_numpy(table_hw.astype(np.int64)).reshape(1, grid.size, 1)
+        image = Image(codes=table_hw.reshape(-1, 1), grid=grid, codec_hash=codec.hash)
+        (decoded,) = codec.decode([image])
+        assert decoded.pixels is not None, "it was decoded"
         path = output / Path(f"{name.removesuffix('.png')}.png").name
-        save_image(to_images(tokenizer.decode(codes_1n1, grid))[0], path)
+        save_image(PILImage.fromarray(decoded.pixels), path)
         yield path
 
 
@@ -82,7 +89,7 @@ def write_codes(path: Path, tables: dict[str, np.ndarray], tokenizer_hash: str) 
         part.unlink(missing_ok=True)
 
 
-def read_codes(path: Path, tokenizer: ImageTokenizer) -> dict[str, np.ndarray]:
+def read_codes(path: Path, tokenizer: Codec) -> dict[str, np.ndarray]:
     """Codes int (rows, columns) by image name.
 
     Raises ValueError when the file is damaged, another tokenizer's, or holds what is no code.

@@ -38,6 +38,7 @@ from .text import Characters
 if TYPE_CHECKING:
     from .model import Model
 
+Settings = tuple[float, int | None, float | None]  # temperature, top k, top p
 SPARE_TOKENS = 4  # of a branch: one with less to read than its neighbours is padded
 
 
@@ -220,15 +221,12 @@ class Generation:
     @torch.inference_mode()
     def _chosen(self, requests: Sequence["_Request"]) -> dict[int, int]:
         """Return the next id of each request that has a choice; those alike are sampled together."""
-        groups: dict[tuple[Choice, float], list[_Request]] = {}
+        groups: dict[tuple[Choice, Settings], list[_Request]] = {}
         for request in requests:
             if isinstance(choice := request.state.next, Choice):
-                sampling = request.sampling
-                drawing = sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
-                settings = drawing if choice.drawing else (sampling.text_temperature, None, None)
-                groups.setdefault((choice, *settings), []).append(request)
+                groups.setdefault((choice, request.settings(choice)), []).append(request)
         tokens: dict[int, int] = {}
-        for (choice, *settings), members in groups.items():
+        for (choice, settings), members in groups.items():
             logits_BV = self._logits(choice, members)
             noise_B = [member.noise(len(member.state.ids)) for member in members]
             uniform_B = torch.tensor(noise_B, dtype=torch.float64, device=logits_BV.device)
@@ -248,8 +246,7 @@ class Generation:
 
     @torch.inference_mode()
     def _looked(self, requests: Sequence["_Request"]) -> dict[int, Any]:
-        """Return what the head sees for each request that draws; those alike are looked at at once.
-        """
+        """Return what the head sees for each request that draws; those alike are looked at at once."""
         groups: dict[Hashable, list[tuple[_Request, Ask]]] = {}
         for request in requests:
             if request.asked is not None:
@@ -309,6 +306,13 @@ class _Request:
         """Whether its drawings have an unconditional branch."""
         return self.sampling.guided and self.state.max_images > 0
 
+    def settings(self, choice: Choice) -> "Settings":
+        """Return temperature, top k and top p of a choice: text, or the size of an image."""
+        sampling = self.sampling
+        if not choice.drawing:
+            return sampling.text_temperature, None, None
+        return sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
+
     def noise(self, at: int) -> float:
         """Return the number in [0, 1) that picks token `at` of the reply."""
         return noise(self.sampling.seed, at)
@@ -339,7 +343,9 @@ class _Request:
     def _take(self, token: int) -> Iterator[Event]:
         state, was_drawing, said = self.state, self.state.drawing, len(self._said)
         state.take(token)
-        if not isinstance(state.next, Grid):  # the id before an image's content is the head's to read
+        if not isinstance(
+            state.next, Grid
+        ):  # the id before an image's content is the head's to read
             self._give([token])
         if state.drawing and not was_drawing:
             self._begun = said

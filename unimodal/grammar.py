@@ -62,9 +62,7 @@ class Grammar:
         self.layout, self.grids = layout, tuple(grids)
         self.longest_image = max(map(layout.length, grids))
         # One slice of the output table holds whatever is no code and may be chosen.
-        special = max(layout.vocabulary.special_tokens.values(), default=-1)
-        self._spelled = layout.vocabulary.text_mask[: max(layout.vocabulary.num_text, special + 1)]
-        self._spelled = self._spelled.copy()
+        self._spelled = layout.vocabulary.text_mask[: layout.vocabulary.num_words].copy()
         if spelled is not None:
             self._spelled[: len(spelled)] &= spelled
         self._choices: dict[tuple[int, ...], Choice] = {}

@@ -64,6 +64,18 @@ class ImageLayout:
     ends_reply: bool = False
     """Whether nothing of the assistant's turn follows an image."""
 
+    def content_length(self, grid: Grid) -> int:
+        """Return how many tokens an image's codes and its rows' ends take."""
+        if self.row_end is None:
+            return grid.size
+        return grid.size + grid.height - (not self.last_row_ends)
+
+    def length(self, grid: Grid) -> int:
+        """Return how many tokens an image takes, where all that opens and closes it is special
+        tokens.
+        """
+        return len(self.opening) + self.content_length(grid) + len(self.closing)
+
 
 @dataclass(frozen=True)
 class Unconditional:
@@ -177,10 +189,7 @@ class BoundLayout:
 
     def content_length(self, grid: Grid) -> int:
         """Return how many tokens an image's codes and its rows' ends take."""
-        image = self.layout.image
-        if image.row_end is None:
-            return grid.size
-        return grid.size + grid.height - (not image.last_row_ends)
+        return self.layout.image.content_length(grid)
 
     def length(self, grid: Grid) -> int:
         """Return how many tokens an image takes, with what opens and closes it."""

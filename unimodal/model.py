@@ -47,5 +47,5 @@ class Model:
     @property
     def canvas(self) -> tuple[int, int]:
         """Return (width, height) in pixels of the images it draws and is given."""
-        height, width = self.codec.size_of(self.grid)
+        height, width = self.tokenizer.geometry.size_of(self.grid)
         return width, height

@@ -200,9 +200,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the same batch on a device."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=True) for name in self.tensors()
-        }
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in self.tensors()}
         return replace(self, **moved)
 
     def split(self, rows: int) -> "list[Batch]":

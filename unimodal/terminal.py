@@ -60,7 +60,7 @@ def run(
     if output is not None or OUTPUT.is_file():  # no directory is needed where none is drawn
         check_directory(output or OUTPUT)
     output = output or OUTPUT
-    chat = load(model).chat(**_changes(seed, guidance, temperature))
+    chat = Chat(load(model), **_changes(seed, guidance, temperature))
     if prompt is None:
         Session(chat, output).run(images)
     else:

@@ -16,7 +16,6 @@ from .heads import head_class
 from .shape import ModelShape
 from .transformer import Transformer, TransformerConfig, initial
 
-
 TRANSFORMER = ("model.", "lm_head.")  # how the names of its parameters begin
 ZEROS = ("embedder.rows.", "embedder.columns.", "code_factors.", "head_factors.")
 

@@ -45,7 +45,9 @@ class Vocabulary:
     def __post_init__(self) -> None:
         ids = np.concatenate([self.code_ids, np.array([*self.special_tokens.values()], np.int64)])
         if ids.size and (ids.min() < 0 or len(np.unique(ids)) < len(ids)):
-            raise ValueError("a vocabulary whose special tokens and codes share ids, or are below 0")
+            raise ValueError(
+                "a vocabulary whose special tokens and codes share ids, or are below 0"
+            )
 
     @classmethod
     def new(cls, num_text: int, num_codes: int) -> "Vocabulary":
@@ -90,6 +92,17 @@ class Vocabulary:
         mask[self.code_ids] = False
         mask[list(self.special_tokens.values())] = False
         return mask
+
+    @cached_property
+    def num_words(self) -> int:
+        """All text and special tokens have ids below it."""
+        return max(self.num_text, *(token + 1 for token in self.special_tokens.values()), 0)
+
+    @cached_property
+    def word_mask(self) -> np.ndarray | None:
+        """Which of the ids below num_words are text or special tokens, bool; None: all of them."""
+        mask = self.code_of_id[: self.num_words] < 0
+        return None if mask.all() else mask
 
     def special(self, name: str) -> int:
         """Return the id of a special token; ValueError where this vocabulary has none."""

@@ -77,30 +77,30 @@ def inspect(
 
     paths = local_shards(shards)
     model = bundle.load()
-    found = inspected(paths, _ruler(model, target_pixels, max_aspect_ratio, sequence_length))
+    found = inspected(paths, _estimator(model, target_pixels, max_aspect_ratio, sequence_length))
     numbers = summary(found)
     _print(numbers)
     if output is not None:
         from .views import write_views
 
-        for path in write_views(found, model.tokenizer, output, samples):
+        for path in write_views(found, model.codec, output, samples):
             click.echo(path)
     if as_json:
         click.echo(json.dumps(numbers))
 
 
-def _ruler(
+def _estimator(
     model: "Model", target_pixels: int | None, max_aspect_ratio: float, sequence_length: int
 ) -> "LengthEstimator":
     """How documents are measured; ValueError for settings that cannot be."""
     from ..estimator import LengthEstimator
     from ..sizes import of_canvas
 
-    patch = model.tokenizer.patch
-    rule = of_canvas(model.canvas, patch, target_pixels, max_aspect_ratio)
+    geometry = model.tokenizer.geometry
+    rule = of_canvas(model.canvas, geometry.patch, target_pixels, max_aspect_ratio)
     if rule.problems():
         raise ValueError("; ".join(f"--{problem}" for problem in rule.problems()))
-    return LengthEstimator(model.sequencer, sequence_length, patch, rule)
+    return LengthEstimator(model.sequencer, sequence_length, geometry, rule)
 
 
 def _print(numbers: dict[str, Any]) -> None:

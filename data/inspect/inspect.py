@@ -234,7 +234,7 @@ def _settings(estimator: LengthEstimator) -> dict[str, Any]:
         "target_pixels": estimator.images.target_pixels if estimator.images else None,
         "max_aspect_ratio": estimator.images.max_aspect_ratio if estimator.images else None,
         "text_tokenizer": estimator.sequencer.text.hash,
-        "image_tokenizer": estimator.sequencer.tokenizer_hash,
+        "image_tokenizer": estimator.sequencer.codec_hash,
     }
 
 

@@ -9,15 +9,13 @@ from pathlib import Path
 from unicodedata import combining, normalize
 
 import numpy as np
-import torch
 from PIL import Image as PILImage
 
-from unimodal.document import Document, Image, Part, Text
-from unimodal.tokenizer.autoencoder import ImageTokenizer
-from unimodal.tokenizer.pixels import to_images
+from unimodal.codec import ImageCodec
+from unimodal.document import Document, Part, Text
 
 from .. import formats
-from ..formats import Sample, SampleError, Stored
+from ..formats import Sample, SampleError
 from ..shards import Shard
 from ..sheet import sheet
 from .charts import SIZE, bars, histogram, scatter
@@ -29,15 +27,13 @@ MAX_PARTS = 8  # of a sample on it
 DRAWN_FORMAT = "caption"  # whose image stands above its words, though they may come first
 
 
-def write_views(
-    found: Inspection, tokenizer: ImageTokenizer, folder: Path, samples: int
-) -> list[Path]:
+def write_views(found: Inspection, codec: ImageCodec, folder: Path, samples: int) -> list[Path]:
     """Write all of VIEWS into the folder and return their paths.
 
     `samples` samples are shown on the contact sheet.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shown = list(documents(found, tokenizer, samples))
+    shown = list(documents(found, codec, samples))
     by_shard = {Path(shard).name: count for shard, count in found.bad_shards.items()}
     images = (
         sheet(shown) if shown else histogram([], "Samples", ""),
@@ -71,15 +67,15 @@ def chosen(found: Inspection, count: int) -> Iterator[tuple[Path, int]]:
         yield found.paths[shard], numbers[shard][at - int(ends[shard])]
 
 
-def documents(found: Inspection, tokenizer: ImageTokenizer, count: int) -> Iterator[Document]:
+def documents(found: Inspection, codec: ImageCodec, count: int) -> Iterator[Document]:
     """Yield what the contact sheet shows of each chosen sample."""
     for path, number in chosen(found, count):
         sample = Shard(path, []).sample(number)
         format = found.estimator.format or formats.detect_format(sample)
-        yield _shown(sample, format, path, tokenizer)
+        yield _shown(sample, format, path, codec)
 
 
-def _shown(sample: Sample, format: str, path: Path, tokenizer: ImageTokenizer) -> Document:
+def _shown(sample: Sample, format: str, path: Path, codec: ImageCodec) -> Document:
     """Return a sample's name, format and first parts, images opened and long texts cut."""
     parts = list(formats.document(sample, format).parts)
     if format == DRAWN_FORMAT:
@@ -88,22 +84,21 @@ def _shown(sample: Sample, format: str, path: Path, tokenizer: ImageTokenizer) -
     room = MAX_CHARACTERS
     for part in parts[:MAX_PARTS]:
         if room > 0:
-            shown.append(_part(part, room, tokenizer))
+            shown.append(_part(part, room, codec))
         room -= len(part.text) if isinstance(part, Text) else 0
     more = [Text(f"({len(parts) - len(shown)} more)")] if len(parts) > len(shown) else []
     name = _drawable(f"[{format}] {path.stem}, {sample.key}")
     return Document((Text(name), *shown, *more))
 
 
-def _part(part: Part, room: int, tokenizer: ImageTokenizer) -> Part:
+def _part(part: Part, room: int, codec: ImageCodec) -> Part:
     """Return a part as it is shown: an image as pixels, a text cut at `room` characters."""
     if isinstance(part, Text):
         cut = part.text if len(part.text) <= room else f"{part.text[:room].rstrip()} …"
         return Text(_drawable(cut), part.role)
-    assert isinstance(part, Stored), "nobody has opened the images of a sample yet"
+    assert part.stored is not None, "nobody has opened the images of a sample yet"
     try:
-        image = formats.as_it_is(part)
-        return image if image.codes is None else _decoded(image, tokenizer)
+        return codec.decode([formats.as_it_is(part.stored)])[0]
     except SampleError as error:
         return Text(f"[{error}]")
 
@@ -112,11 +107,3 @@ def _drawable(text: str) -> str:
     """Return the text in letters that Pillow's own font has: no accents, plain dashes."""
     plain = "".join(c for c in normalize("NFKD", text) if not combining(c))
     return plain.replace("\N{EM DASH}", " - ").replace("\N{EN DASH}", "-")
-
-
-@torch.no_grad()
-def _decoded(image: Image, tokenizer: ImageTokenizer) -> Image:
-    """Decode an image's codes into pixels."""
-    assert image.codes is not None and image.grid is not None
-    codes_1n1 = torch.from_numpy(image.codes)[None, :, None]
-    return Image(np.asarray(to_images(tokenizer.decode(codes_1n1, image.grid))[0]))

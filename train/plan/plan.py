@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from unimodal import config as configuration
-from unimodal.bundle import Layout
+from unimodal.bundle import read_config
 from unimodal.tokenizer.autoencoder import CONFIG, TokenizerConfig
 from unimodal.transformer import Transformer, TransformerConfig
 from unimodal.vocabulary import Vocabulary
@@ -133,7 +133,7 @@ def shape_of(config: LmRun, num_ids: int | None = None) -> TransformerConfig:
     of its tokenizers).
     """
     if config.weights is not None and (config.weights / "config.json").exists():
-        return configuration.load(Layout, config.weights / "config.json").transformer
+        return read_config(config.weights / "config.json").transformer
     if config.weights is not None and config.model is None:
         raise ValueError(
             f"weights {config.weights}: no bundle is there yet; give the model section of the "
@@ -146,8 +146,8 @@ def shape_of(config: LmRun, num_ids: int | None = None) -> TransformerConfig:
                 f"tokenizer {config.tokenizer}: no image tokenizer is there, so the number of ids "
                 "is unknown; train it first, or say --num-ids"
             )
-        num_ids = Vocabulary(config.text_ids or TEXT_IDS, prod(tokenizer.levels)).size
-    return TransformerConfig(num_ids=num_ids, **asdict(config.model or ShapeConfig()))
+        num_ids = Vocabulary.new(config.text_ids or TEXT_IDS, prod(tokenizer.levels)).size
+    return (config.model or ShapeConfig()).transformer(num_ids)
 
 
 def _tokenizer(config: LmRun) -> TokenizerConfig | None:

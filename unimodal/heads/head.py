@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from unimodal.tokenizer.grid import Grid
@@ -89,9 +88,15 @@ class ImageTokens:
 class ImageInputs(Protocol):
     """An image head's side of a sequence; holds no weights and can be sent to another process."""
 
-    layout: Layout
-    key: str
-    """What the number of an image's tokens depends on, beside the layout's version."""
+    @property
+    def layout(self) -> Layout:
+        """The spelling of documents."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """What the number of an image's tokens depends on, beside the layout's version."""
+        ...
 
     def extra_length(self, grid: Grid, learned: bool) -> int:
         """Return how many tokens more an image takes than its layout alone says."""
@@ -215,7 +220,7 @@ class ImageHead(nn.Module):
         raise NotImplementedError
 
 
-def image_targets(batch: Batch, modality: int) -> tuple[Tensor, Tensor]:
+def targets_of(batch: Batch, modality: int) -> tuple[Tensor, Tensor]:
     """Return where the batch's targets of a modality are, int64 (M,) in its flattened tokens, and
     their weights (M,).
     """

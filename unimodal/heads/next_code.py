@@ -22,7 +22,7 @@ from ..layout import OWN, BoundLayout, Layout
 from ..sampling import guide, pick
 from ..sequence import IMAGE, Batch, Span
 from ..shape import ModelShape
-from .head import Ask, Draw, Drawing, ImageHead, ImageTokens, Read, image_targets
+from .head import Ask, Draw, Drawing, ImageHead, ImageTokens, Read, targets_of
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class NextCode(ImageHead):
         sliced: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """Return the cross entropy of the batch's codes; arguments as ImageHead.forward."""
-        at_M, weights_M = image_targets(batch, IMAGE)
+        at_M, weights_M = targets_of(batch, IMAGE)
         first, last = (self.first, self.last) if sliced else (0, len(table_VD))
         labels_M = batch.labels.flatten()[at_M]
         allowed = self.allowed if sliced else None
@@ -116,8 +116,10 @@ class NextCode(ImageHead):
             codes.append(code)
             ids, place = layout.vocabulary.code_to_id(np.array([code])).tolist(), place + 1
             is_last = number + 1 == grid.size
-            if row_end and column + 1 == grid.width and (
-                layout.layout.image.last_row_ends or not is_last
+            if (
+                row_end
+                and column + 1 == grid.width
+                and (layout.layout.image.last_row_ends or not is_last)
             ):
                 ids, place = [*ids, layout.vocabulary.special(row_end.name)], place + 1
         yield Ask(dict.fromkeys(branches, Read(ids)), done=grid.size)
@@ -144,7 +146,8 @@ def pick_codes(
         raise ValueError("the model's logits are not finite: its weights are damaged")
     if len(hidden) == 2:
         scale_R1 = logits_RC.new_tensor([[guidance] for _, guidance in args])
-        logits_RC = guide(*logits_RC.chunk(2), scale_R1)
+        conditional_RC, unconditional_RC = logits_RC.chunk(2)
+        logits_RC = guide(conditional_RC, unconditional_RC, scale_R1)
     if head.allowed is not None:
         logits_RC = logits_RC.masked_fill(~head.allowed.to(logits_RC.device), -torch.inf)
     uniform_R = torch.tensor([u for u, _ in args], dtype=torch.float64, device=logits_RC.device)

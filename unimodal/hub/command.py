@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich import progress
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 
+from ..bundle import Progress, check_output
 from . import grow
 from .checkpoint import CONFIGS, fetch, is_export, read_config
 from .export import export, restore
@@ -26,7 +27,7 @@ def run_grow(checkpoint: str, tokenizer: Path | None, output: Path, **options: A
     growth = grow.Growth(**given)
     if problems := growth.problems():
         raise ValueError("; ".join(problems))
-    grow.check_output(output)
+    check_output(output)
     configs = fetch(checkpoint, CONFIGS)  # what these can refuse is refused before the rest comes
     if is_export(configs):
         ignored = [*(["tokenizer"] if tokenizer else []), *given]
@@ -59,10 +60,15 @@ def _grid(words: str) -> Grid:
 
 
 @contextmanager
-def _bar(words: str) -> Iterator[grow.Progress]:
+def _bar(words: str) -> Iterator[Progress]:
     """A bar of bytes on standard error, where that is a terminal."""
-    columns = TextColumn(words), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    columns = (
+        progress.TextColumn(words),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TimeRemainingColumn(),
+    )
     console = Console(file=sys.stderr)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(words, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    with progress.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(words, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -12,26 +12,40 @@ can be done for models whose images are predicted code by code, which all are to
 
 import json
 import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from .. import tensors
-from ..bundle import DEFAULT, PARTS, Parts, publish, read_loose_parts, read_parts
-from ..document import ROLES
-from ..tensors import DTYPES, stored
-from ..vocabulary import SPECIAL_TOKENS
-from .checkpoint import OWN, CheckpointError, config_json, read, shapes
-from .grow import (
+from ..bundle import (
+    DEFAULT,
     MAX_SHARD_BYTES,
+    PARTS,
+    BundleConfig,
+    Parts,
     Progress,
     check_output,
     check_space,
     copied,
     counted,
+    publish,
+    read_loose_parts,
+    read_parts,
     write_bundle,
+    write_config,
 )
+from ..document import ROLES
+from ..embedder import FactorisedCodes
+from ..heads import head_class
+from ..shape import ModelShape
+from ..tensors import DTYPES, Planned, Stored, as_bytes, stored
+from .checkpoint import OWN, CheckpointError, config_json, read, shapes
+from .grow import TABLES
 
 CHAT_ROLES = [role for role in ROLES if role is not None]
 MARK = "<|unimodal_"  # what all our names begin with
@@ -72,7 +86,7 @@ def export(
     model: Path | None,
     output: Path,
     on_progress: Progress = lambda done, total: None,
-    most_shard_bytes: int = MAX_SHARD_BYTES,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
     """Write the bundle in the directory `model` (None: the one shipped) as a checkpoint.
 
@@ -81,11 +95,12 @@ def export(
     directory = DEFAULT if model is None else model
     check_output(output)
     parts = read_parts(directory)
+    _check_exports(directory, parts.config)
     places = stored(directory)
-    names = list(shapes(parts.layout.transformer))
-    planned = [copied(name, places[name]) for name in names]
+    names = list(shapes(parts.config.transformer))
+    planned = [_planned(name, places, parts.config.shape) for name in names]
     files = {
-        "config.json": _config(parts, places[names[0]].dtype),
+        "config.json": _config(parts, planned[0].dtype),
         "generation_config.json": _generation(parts),
         "tokenizer.json": tokenizer_json(parts),
         "tokenizer_config.json": _tokenizer_config(parts),
@@ -94,7 +109,7 @@ def export(
 
     def fill(fresh: Path) -> None:
         count = counted(planned, on_progress)
-        tensors.write(fresh, planned, most_shard_bytes, {"format": "pt"}, count)
+        tensors.write(fresh, planned, max_shard_bytes, {"format": "pt"}, count)
         for name, content in files.items():
             text = json.dumps(content, indent=2, ensure_ascii=False)
             (fresh / name).write_text(text + "\n", encoding="utf-8")
@@ -102,28 +117,73 @@ def export(
         (fresh / OWN).mkdir()
         for name in (*PARTS, parts.text.FILE):
             shutil.copyfile(directory / name, fresh / OWN / name)
+        if parts.config.image.levels:  # what was added up is plain rows from now on
+            plain = replace(parts.config, image=replace(parts.config.image, levels=()))
+            write_config(fresh / OWN / "config.json", plain)
 
     publish(output, fill)
     return output
+
+
+def _check_exports(directory: Path, config: BundleConfig) -> None:
+    """Raise ValueError where no plain language model can stand for this one."""
+    if not head_class(config.image.head).exports:
+        raise ValueError(
+            f"{directory} draws by the image head {config.image.head}, which no model of"
+            " transformers has: only next_code has an export"
+        )
+    if config.image.addresses:
+        raise ValueError(
+            f"{directory} adds the row and column of image tokens to their embeddings, which no"
+            " model of transformers does: only one trained without model.addresses has an export"
+        )
+
+
+def _planned(name: str, places: Mapping[str, Stored], shape: ModelShape) -> Planned:
+    """Return a tensor as it lies; a table of ids with what factorised codes add to it, in float32,
+    for the sums need its digits.
+    """
+    place = places[name]
+    if not shape.image.levels or name not in TABLES:
+        return copied(name, place)
+
+    def chunks() -> Iterator[bytes]:
+        added_VD, row = _factors(name, places, shape), 0
+        for block_nD in place.rows():
+            summed_nD = block_nD.float() + added_VD[row : row + len(block_nD)]
+            row += len(block_nD)
+            yield as_bytes(summed_nD, "F32")
+
+    return Planned(name, "F32", place.shape, chunks)
+
+
+@torch.no_grad()
+def _factors(name: str, places: Mapping[str, Stored], shape: ModelShape) -> Tensor:
+    """Return what factorised codes add to the rows of a table, float32 (V, D)."""
+    factors = FactorisedCodes(shape.image.levels, shape.vocabulary, shape.transformer.width)
+    source = "head_factors" if name == "lm_head.weight" else "code_factors"
+    rows = torch.cat(list(places[f"{source}.table.weight"].rows()))
+    factors.table.weight.copy_(rows)
+    return factors()
 
 
 def restore(
     directory: Path,
     output: Path,
     on_progress: Progress = lambda done, total: None,
-    most_shard_bytes: int = MAX_SHARD_BYTES,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
     """Write the bundle that an exported checkpoint was, with the weights that it has now."""
     check_output(output)
     parts = read_loose_parts(directory / OWN)
     weights = read(directory).weights
-    expected = shapes(parts.layout.transformer)
+    expected = shapes(parts.config.transformer)
     wrong = [name for name in expected if weights[name].shape != expected[name]]
     if wrong or len(weights) != len(expected):
         problem = f"its weights are no longer those of {directory / OWN / 'config.json'}"
         raise CheckpointError(directory, [problem])
     planned = [copied(name, weights[name]) for name in expected]
-    write_bundle(output, parts, planned, on_progress, most_shard_bytes)
+    write_bundle(output, parts, planned, on_progress, max_shard_bytes)
     return output
 
 
@@ -137,14 +197,14 @@ def spelling(name: str) -> str:
 
 def tokenizer_json(parts: Parts) -> dict[str, Any]:
     """A tokenizer.json that knows every id of the vocabulary; those of no text are special."""
-    text, vocabulary = parts.text, parts.layout.vocabulary
+    text, vocabulary = parts.text, parts.config.vocabulary
     marks = {token: name for token, name in text.marks.items()}
     named = text.spelled.copy()
     named[list(marks)] = True
     marks |= {token: spelling(f"unused_{token}") for token in (~named).nonzero()[0].tolist()}
-    special = {vocabulary.control(name): spelling(name) for name in SPECIAL_TOKENS}
-    first = vocabulary.first_code
-    special |= {first + code: spelling(f"code_{code}") for code in range(vocabulary.num_codes)}
+    special = {token: spelling(name) for name, token in vocabulary.special_tokens.items()}
+    codes = enumerate(vocabulary.code_ids.tolist())
+    special |= {token: spelling(f"code_{code}") for code, token in codes}
     tree = text.tree()
     spelled = tree["model"]["vocab"]
     new = {name: token for token, name in sorted((marks | special).items())}
@@ -190,17 +250,17 @@ def _check_loaded(directory: Path, parts: Parts) -> None:
 
 
 def _special_ids(parts: Parts) -> dict[str, int]:
-    control = parts.layout.vocabulary.control
-    return {"bos": control("begin"), "eos": control("turn_end"), "pad": control("pad")}
+    special = parts.config.vocabulary.special
+    return {"bos": special("begin"), "eos": special("turn_end"), "pad": special("pad")}
 
 
 def _config(parts: Parts, dtype: str) -> dict[str, Any]:
     name = str(DTYPES[dtype]).removeprefix("torch.")
-    return config_json(parts.layout.transformer, name, _special_ids(parts))
+    return config_json(parts.config.transformer, name, _special_ids(parts))
 
 
 def _generation(parts: Parts) -> dict[str, Any]:
-    temperature = parts.layout.sampling.text_temperature
+    temperature = parts.config.sampling.text_temperature
     how = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
     return {f"{name}_token_id": token for name, token in _special_ids(parts).items()} | how
 
@@ -214,6 +274,6 @@ def _tokenizer_config(parts: Parts) -> dict[str, Any]:
         "unk_token": spelling("pad"),  # nothing is unknown; else Qwen2's class makes a mark of text
         "padding_side": "left",
         "clean_up_tokenization_spaces": False,
-        "model_max_length": parts.layout.context,
+        "model_max_length": parts.config.context,
         "chat_template": CHAT_TEMPLATE,
     }

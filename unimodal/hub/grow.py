@@ -8,8 +8,7 @@ go from file to file a few megabytes at a time, bytes unchanged; only the new ro
 stay what they were. Everything that can be refused is refused before anything is written.
 """
 
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,23 +18,28 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 
 from .. import tensors
-from ..bundle import GRID, SAMPLING, Layout, Parts, publish, read_parts, write_parts
-from ..grammar import image_length
+from ..bundle import (
+    GRID,
+    MAX_SHARD_BYTES,
+    SAMPLING,
+    BundleConfig,
+    Parts,
+    Progress,
+    check_output,
+    copied,
+    write_bundle,
+)
+from ..layout import OWN
 from ..pretrained_text import read_foreign
 from ..tensors import Planned, Stored
 from ..text import TextTokenizer
-from ..vocabulary import MAX_CODES_A_SIDE, SPECIAL_TOKENS, Vocabulary
+from ..vocabulary import MAX_SIDE, SPECIAL_TOKENS, Vocabulary
 from .checkpoint import Checkpoint, is_export, read, shapes
 from .new_rows import Statistics, gaussian_rows, matched_code_rows
 
 ROWS = ("gaussian", "codes")
 TABLES = ("model.embed_tokens.weight", "lm_head.weight")  # what has a row for each id
-MAX_SHARD_BYTES = 5 * 10**9
-TEXT_ROOM = 32  # positions that a context has at least beside those of one image
-ROOM_BYTES = 2**26  # for all of a bundle's files but the weights
-
-Progress = Callable[[int, int], None]
-"""Told of (bytes done, bytes in all)."""
+TEXT_ROOM = 32  # tokens that a context has at least beside those of one image
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Growth:
     grid: Grid = GRID
     """Of the images that the model will draw."""
     context: int | None = None
-    """Positions of a conversation; None: as many as the checkpoint is meant for."""
+    """Tokens of a conversation; None: as many as the checkpoint is meant for."""
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
@@ -58,11 +62,11 @@ class Growth:
         if self.seed < 0:
             found.append(f"seed {self.seed}: at least 0")
         sides = self.grid.height, self.grid.width
-        if not all(1 <= side <= MAX_CODES_A_SIDE for side in sides):
-            found.append(f"grid {sides[0]}x{sides[1]}: sides from 1 to {MAX_CODES_A_SIDE}")
-        elif self.context is not None and self.context < image_length(self.grid) + TEXT_ROOM:
-            least = image_length(self.grid) + TEXT_ROOM
-            found.append(f"context {self.context}: a image and some text take {least} positions")
+        least = OWN.image.length(self.grid) + TEXT_ROOM
+        if not all(1 <= side <= MAX_SIDE for side in sides):
+            found.append(f"grid {sides[0]}x{sides[1]}: sides from 1 to {MAX_SIDE}")
+        elif self.context is not None and self.context < least:
+            found.append(f"context {self.context}: an image and some text take {least} tokens")
         return found
 
 
@@ -72,7 +76,7 @@ def grow(
     output: Path,
     growth: Growth | None = None,
     on_progress: Progress = lambda done, total: None,
-    most_shard_bytes: int = MAX_SHARD_BYTES,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
     """Write the grown checkpoint as a bundle and return its directory.
 
@@ -85,66 +89,14 @@ def grow(
         raise ValueError(f"{source} was exported from a bundle: its vocabulary has grown already")
     checkpoint = read(source)
     text = read_foreign(checkpoint.directory, checkpoint.config.num_ids)
-    layout = _layout(checkpoint, image, growth)
-    planned = list(_planned(checkpoint, layout, text, image, growth))
-    parts = Parts(layout, text, image, _card(checkpoint, growth))
-    write_bundle(output, parts, planned, on_progress, most_shard_bytes)
+    config = _config(checkpoint, image, growth)
+    planned = list(_planned(checkpoint, config, text, image, growth))
+    parts = Parts(config, text, image, _card(checkpoint, growth))
+    write_bundle(output, parts, planned, on_progress, max_shard_bytes)
     return output
 
 
-def check_output(output: Path) -> None:
-    """ValueError where something is already: what grew or was exported is never written over."""
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise ValueError(f"{output} exists: choose another place, or remove it first")
-
-
-def write_bundle(
-    output: Path,
-    parts: Parts,
-    planned: list[Planned],
-    on_progress: Progress,
-    most_shard_bytes: int,
-) -> None:
-    """A bundle whose weights are written as they come."""
-    check_space(output, sum(tensor.num_bytes for tensor in planned))
-
-    def fill(fresh: Path) -> None:
-        tensors.write(fresh, planned, most_shard_bytes, on_bytes=counted(planned, on_progress))
-        write_parts(fresh, parts.layout, parts.text, parts.tokenizer, parts.card)
-        read_parts(fresh)
-
-    publish(output, fill)
-
-
-def counted(planned: list[Planned], on_progress: Progress) -> Callable[[int], None]:
-    """Tells `on_progress` how far the writing of tensors is."""
-    total, done = sum(tensor.num_bytes for tensor in planned), 0
-
-    def count(num_bytes: int) -> None:
-        nonlocal done
-        done += num_bytes
-        on_progress(done, total)
-
-    return count
-
-
-def check_space(output: Path, num_bytes: int) -> None:
-    """ValueError where the disk has no room for so many bytes of weights and a bundle's rest."""
-    place = next(folder for folder in output.resolve().parents if folder.exists())
-    free, needed = shutil.disk_usage(place).free, num_bytes + ROOM_BYTES
-    if free < needed:
-        raise ValueError(
-            f"{output} needs {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB: make room, or"
-            " choose another place"
-        )
-
-
-def copied(name: str, place: Stored) -> Planned:
-    """A tensor written as it lies."""
-    return Planned(name, place.dtype, place.shape, place.chunks)
-
-
-def _layout(checkpoint: Checkpoint, image: ImageTokenizer, growth: Growth) -> Layout:
+def _config(checkpoint: Checkpoint, image: ImageTokenizer, growth: Growth) -> BundleConfig:
     """What the bundle's config.json will hold; ValueError with all that does not fit."""
     old = checkpoint.config
     context = old.max_positions if growth.context is None else growth.context
@@ -153,20 +105,20 @@ def _layout(checkpoint: Checkpoint, image: ImageTokenizer, growth: Growth) -> La
         problems.append(f"context {context}: the checkpoint is meant for {old.max_positions}")
     if problems:
         raise ValueError("; ".join(problems))
-    vocabulary = Vocabulary(old.num_ids, image.num_codes)
-    config = replace(old, num_ids=vocabulary.size)
-    return Layout(config, vocabulary, growth.grid, SAMPLING, context, image.hash)
+    vocabulary = Vocabulary.new(old.num_ids, image.num_codes)
+    grown = replace(old, num_ids=vocabulary.size)
+    return BundleConfig(grown, vocabulary, growth.grid, SAMPLING, context, image.hash)
 
 
 def _planned(
     checkpoint: Checkpoint,
-    layout: Layout,
+    config: BundleConfig,
     text: TextTokenizer,
     image: ImageTokenizer,
     growth: Growth,
 ) -> Iterator[Planned]:
     """Every tensor of the grown model, in its order."""
-    for name, shape in shapes(layout.transformer).items():
+    for name, shape in shapes(config.transformer).items():
         old = checkpoint.weights[name]
         if name not in TABLES:
             yield copied(name, old)
