@@ -120,12 +120,13 @@ def tokenizer_(
         raise click.UsageError("give --model or --tokenizer, not both")
     _check_device(device)
     import unimodal
+    from unimodal.card import read_card
     from unimodal.tokenizer.autoencoder import ImageTokenizer
 
     from .report import contact_sheet as sheet_of
     from .report import recipe_line, save_sheet, show
     from .score import recipe
-    from .tokenizer import cells, read_card, refuse_training_seed, tokenizer_ceiling
+    from .tokenizer import cells, refuse_training_seed, tokenizer_ceiling
 
     if folder:
         measured, card = ImageTokenizer.load(folder), read_card(folder)

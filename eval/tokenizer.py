@@ -12,10 +12,8 @@ Costs about a minute for 1,000 scenes on one core.
 """
 
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,12 +47,6 @@ def tokenizer_ceiling(
         "usage": code_usage(codes, tokenizer.num_codes),
         "predictions": predictions,
     }
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    """The card beside a tokenizer's weights, empty where there is none."""
-    path = folder / "card.json"
-    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def refuse_training_seed(card: Mapping[str, Any], seed: int) -> None:
