@@ -24,7 +24,7 @@ from unimodal.data.scenes import phrasings as tables
 from unimodal.data.scenes.requests import EXTRAS, TASKS, granted, request
 from unimodal.data.scenes.wording import CAPTIONS, DESCRIBE, caption
 from unimodal.data.scenes.world import COLOURS, SHAPES, SIZES, generator, render, scene
-from unimodal.eval.verdicts import Answer
+from unimodal.eval.answer import Answer
 from unimodal.tokenizer.pixels import open_image
 
 MAX_BYTES = 600_000  # of all images together
