@@ -1,1 +1,1 @@
-"""Scores of a model or a tokenizer, every prediction kept."""
+"""Evaluators: what a model or a tokenizer is asked, how it is judged and summed up."""

@@ -1,4 +1,4 @@
-"""`unimodal eval`: the scores of a model, with every prediction kept.
+"""`unimodal eval`: measures a model or a tokenizer and keeps every prediction.
 
 unimodal eval scenes --samples 200 --json scores.json --contact-sheet sheet.png
 unimodal eval tokenizer --tokenizer out/tokenizer --samples 1000 --json ceiling.json
@@ -19,12 +19,12 @@ PARTS = ("drawing", "questions", "captions", "edits")
 
 
 def option(name: str, default: Any, words: str, kind: click.ParamType) -> Callable[..., Any]:
-    """A click option that shows its default."""
+    """Return a click option that shows its default."""
     return click.option(name, default=default, show_default=True, help=words, type=kind)
 
 
 def outputs(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say where results go, and those that all evaluations share."""
+    """Add the options that say where results go, and those that all evaluations share."""
     for add in (
         click.option("--contact-sheet", type=OUT_FILE, help="Write a PNG of samples here."),
         click.option("--markdown", type=OUT_FILE, help="Write the table here."),
@@ -39,7 +39,7 @@ def outputs(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group(name="eval")
 def eval_() -> None:
-    """Scores of a model or a tokenizer, every prediction kept."""
+    """Measure a model or a tokenizer, and keep every prediction."""
 
 
 @eval_.command("scenes")
@@ -48,6 +48,7 @@ def eval_() -> None:
 @click.option("--tasks", help=f"Comma-separated, out of {','.join(PARTS)} [default: all].")
 @click.option("--guidance", type=float, help="Of drawing; 1 is off [default: the model's].")
 @click.option("--temperature", type=float, help="Of drawing [default: the model's].")
+@click.option("--predictions", type=OUT_FILE, help="Keep predictions here as they come; resume.")
 @click.option("--card", is_flag=True, help="Also write the scores into the model's card.")
 @outputs
 def scenes_(
@@ -56,6 +57,7 @@ def scenes_(
     tasks: str | None,
     guidance: float | None,
     temperature: float | None,
+    predictions: Path | None,
     card: bool,
     seed: int,
     batch_size: int,
@@ -64,16 +66,17 @@ def scenes_(
     markdown: Path | None,
     contact_sheet: Path | None,
 ) -> None:
-    """How well a model draws, answers, captions and edits in the world of scenes.
+    """Measure how well a model draws, answers, captions and edits in the world of scenes.
 
     \b
     unimodal eval scenes --samples 200 --json scores.json
     unimodal eval scenes --samples 50 --tasks drawing --guidance 3 --contact-sheet sheet.png
+    unimodal eval scenes --samples 1000 --predictions predictions.jsonl
     """
     parts = _parts(tasks)
     _check_device(device)
     import unimodal
-    from unimodal.bundle import DEFAULT
+    from unimodal.bundle import DEFAULT, save_bundle
 
     from .report import card_scores, recipe_line, save_sheet, show
     from .report import contact_sheet as sheet_of
@@ -85,7 +88,7 @@ def scenes_(
         sampling = replace(sampling, guidance=guidance)
     if temperature is not None:
         sampling = replace(sampling, image_temperature=temperature)
-    report, cells = evaluate(loaded, samples, seed, sampling, batch_size, parts)
+    report, cells = evaluate(loaded, samples, seed, sampling, batch_size, parts, predictions)
     show("scenes", report, json, markdown)
     if contact_sheet:
         save_sheet(sheet_of(cells), contact_sheet)
@@ -115,17 +118,18 @@ def tokenizer_(
     markdown: Path | None,
     contact_sheet: Path | None,
 ) -> None:
-    """What an image tokenizer keeps of held-out scenes."""
+    """Measure what an image tokenizer keeps of held-out scenes."""
     if model is not None and folder is not None:
         raise click.UsageError("give --model or --tokenizer, not both")
     _check_device(device)
     import unimodal
+    from unimodal.card import read_card
     from unimodal.tokenizer.autoencoder import ImageTokenizer
 
     from .report import contact_sheet as sheet_of
     from .report import recipe_line, save_sheet, show
     from .score import recipe
-    from .tokenizer import cells, read_card, refuse_training_seed, tokenizer_ceiling
+    from .tokenizer import cells, refuse_training_seed, tokenizer_ceiling
 
     if folder:
         measured, card = ImageTokenizer.load(folder), read_card(folder)
@@ -150,7 +154,7 @@ def tokenizer_(
 
 
 def _parts(tasks: str | None) -> tuple[str, ...]:
-    """The parts named, in the order of PARTS."""
+    """Return the parts named, in the order of PARTS; UsageError for others."""
     named = PARTS if tasks is None else tuple(tasks.split(","))
     unknown = [name for name in named if name not in PARTS]
     if unknown:
@@ -159,7 +163,7 @@ def _parts(tasks: str | None) -> tuple[str, ...]:
 
 
 def _check_device(name: str) -> None:
-    """UsageError unless torch knows the device and it is there."""
+    """Raise UsageError unless torch knows the device and it is there."""
     import torch
 
     try:

@@ -1,7 +1,7 @@
 """Scores with 95 % intervals: a value, and how far it can be trusted.
 
 In: counts of right answers, or measured values. Out: `Estimate(value, low, high, n)`. Every
-interval has a closed format, so a report is a pure function of its predictions, and none of them
+interval has a closed form, so a report is a pure function of its predictions, and none of them
 shrinks to a point when all or no answers are right:
 
 1. a proportion: Wilson's score interval;
@@ -21,7 +21,7 @@ Z_95 = 1.959963984540054  # two-sided 95 % quantile of the standard normal
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured value with its 95 % interval [low, high]; n is the number of samples behind it."""
+    """Holds a measured value and its 95 % interval [low, high]; n is the number of samples."""
 
     value: float | None  # None: nothing was measured (n = 0) or a division by zero
     low: float | None
@@ -29,17 +29,17 @@ class Estimate:
     n: int
 
     def json(self) -> dict[str, float | int | None]:
-        """The four fields as a dictionary, as the score files hold them."""
+        """Return the four fields as a dictionary, as the score files hold them."""
         return asdict(self)
 
 
 def unmeasured(n: int = 0) -> Estimate:
-    """The estimate of what could not be measured: n samples and no value."""
+    """Return the estimate of what could not be measured: n samples and no value."""
     return Estimate(None, None, None, n)
 
 
 def proportion(num_right: int, n: int) -> Estimate:
-    """Share of right answers with its score interval; unmeasured when n = 0.
+    """Return the share of right answers with its score interval; unmeasured when n = 0.
 
     Wilson 1927, J. Am. Stat. Assoc. 22, 209-212.
     """
@@ -57,12 +57,12 @@ def proportion(num_right: int, n: int) -> Estimate:
 
 
 def share(verdicts: Sequence[bool]) -> Estimate:
-    """`proportion` of the verdicts that are True."""
+    """Return the `proportion` of the verdicts that are True."""
     return proportion(sum(verdicts), len(verdicts))
 
 
 def mean(values: Sequence[float]) -> Estimate:
-    """Mean of measured values, +- z times its standard error; of one value without an interval.
+    """Return the mean of values, +- z times its standard error; of one value without an interval.
 
     The normal quantile serves dozens of values and more; no score here rests on fewer.
     """
@@ -78,7 +78,7 @@ def mean(values: Sequence[float]) -> Estimate:
 
 
 def weighted_sum(parts: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
-    """sum_i w_i x_i of independent estimates; an unmeasured part leaves the sum unmeasured.
+    """Return sum_i w_i x_i of independent estimates; unmeasured when one of them is.
 
     MOVER: Zou, Huang & Zhang 2009, Comput. Stat. Data Anal. 53, 1080-1085 (with two parts and the
     weights 1 and -1 it is Newcombe's hybrid score interval of 1998).
@@ -97,19 +97,19 @@ def weighted_sum(parts: Sequence[Estimate], weights: Sequence[float]) -> Estimat
 
 
 def mean_of(parts: Sequence[Estimate]) -> Estimate:
-    """Unweighted mean of the estimates, however many samples each has (GenEval's overall score)."""
+    """Return the unweighted mean of estimates, however many samples each has (as GenEval does)."""
     if not parts:
         return unmeasured()
     return weighted_sum(parts, [1 / len(parts)] * len(parts))
 
 
 def gain(score: Estimate, baseline: Estimate) -> Estimate:
-    """score - baseline, as if independent (cautious when they share their samples)."""
+    """Return score - baseline, as if independent (cautious when they share their samples)."""
     return weighted_sum([score, baseline], [1.0, -1.0])
 
 
 def ratio(score: Estimate, ceiling: Estimate) -> Estimate:
-    """score / ceiling of two independent estimates; no interval when the ceiling's is too wide.
+    """Return score / ceiling, independent estimates; no interval when the ceiling's is too wide.
 
     MOVER-R: Newcombe 2016, Stat. Methods Med. Res. 25, 1774-1778.
     """
@@ -126,6 +126,6 @@ def ratio(score: Estimate, ceiling: Estimate) -> Estimate:
 
 
 def _ratio_limit(x: float, limit_x: float, y: float, limit_y: float, sign: int) -> float:
-    """(xy + sign sqrt(x^2 y^2 - l u (2x - l)(2y - u))) / (u (2y - u)), l, u = limit_x, limit_y."""
+    # (xy + sign sqrt(x^2 y^2 - l u (2x - l)(2y - u))) / (u (2y - u)), l, u = limit_x, limit_y
     product, denominator = limit_x * (2 * x - limit_x), limit_y * (2 * y - limit_y)
     return (x * y + sign * math.sqrt((x * y) ** 2 - product * denominator)) / denominator

@@ -1,4 +1,4 @@
-"""What people look at: a table on the terminal or in Markdown, and a contact sheet of images.
+"""Tables on the terminal or in Markdown and contact sheets of images, for people to look at.
 
 A score is never shown alone: each row has its 95 % interval and the number of its samples, and the
 recipe follows.
@@ -31,7 +31,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a contact sheet: images from left to right, under them words and verdict."""
+    """Holds one place of a contact sheet: images from left to right, under them words, verdict."""
 
     images: tuple[np.ndarray, ...]  # uint8 (H, W, 3); two of them stand for before -> after
     words: str
@@ -41,7 +41,7 @@ class Cell:
 
 @contextmanager
 def bar(total: int, words: str) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error if that is a terminal; what it yields moves it on by one."""
+    """Show a progress bar on standard error if that is a terminal; yield a call to move it on."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as shown:
         task = shown.add_task(words, total=total)
@@ -49,7 +49,7 @@ def bar(total: int, words: str) -> Iterator[Callable[[], None]]:
 
 
 def progress(items: Sequence[Item], words: str) -> Iterator[Item]:
-    """The items, with a bar that moves on with each."""
+    """Yield the items, with a bar that moves on with each."""
     with bar(len(items), words) as advance:
         for item in items:
             yield item
@@ -72,7 +72,7 @@ def show(
 def rows(
     scores: Mapping[str, Any], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Estimate]]:
-    """Every estimate in the nested scores with its path, in the order of the file."""
+    """Yield every estimate in the nested scores with its path, in the order of the file."""
     for name, score in scores.items():
         if isinstance(score, Estimate):
             yield (*path, name), score
@@ -81,7 +81,7 @@ def rows(
 
 
 def card_scores(scores: Mapping[str, Any]) -> dict[str, dict[str, float | int | None]]:
-    """What a model's card tells: each part's overall and kinds, and the blind baseline's."""
+    """Return what a model's card tells: each part's overall and kinds, and the blind overall."""
     return {
         ".".join(path): score.json()
         for path, score in rows(scores)
@@ -90,12 +90,12 @@ def card_scores(scores: Mapping[str, Any]) -> dict[str, dict[str, float | int | 
 
 
 def main_rows(scores: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Estimate]]:
-    """The rows of a table: of what lies deeper than the kinds of a part, `overall` alone."""
+    """Yield the rows of a table: of what lies deeper than the kinds of a part, `overall` alone."""
     return (row for row in rows(scores) if len(row[0]) <= 2 or row[0][-1] == "overall")
 
 
 def terminal_table(scores: Mapping[str, Any], title: str) -> Table:
-    """The scores as a rich table; the `overall` rows are bold."""
+    """Return the scores as a rich table; the `overall` rows are bold."""
     table = Table(title=title)
     table.add_column("score")
     for heading in ("value", "95 % interval", "n"):
@@ -106,7 +106,7 @@ def terminal_table(scores: Mapping[str, Any], title: str) -> Table:
 
 
 def markdown(scores: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
-    """The scores as a Markdown table, and under it one line of the recipe."""
+    """Return the scores as a Markdown table, and under it one line of the recipe."""
     lines = ["| score | value | 95 % interval | n |", "| --- | ---: | ---: | ---: |"]
     for path, score in main_rows(scores):
         cells = _texts(path, score)
@@ -117,13 +117,13 @@ def markdown(scores: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
 
 
 def recipe_line(recipe: Mapping[str, Any]) -> str:
-    """The recipe in one line: what the numbers depend on, hashes cut to 12 digits."""
+    """Return the recipe in one line: what the numbers depend on, hashes cut to 12 digits."""
     shown = {name: value for name, value in recipe.items() if not isinstance(value, Mapping)}
     return ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in shown.items())
 
 
 def contact_sheet(cells: Sequence[Cell], columns: int = 8, scale: int = 2) -> Image.Image:
-    """The cells in a grid: images enlarged `scale` times, below them words and verdict."""
+    """Return the cells in a grid: images enlarged `scale` times, under them words and verdict."""
     assert cells, "a contact sheet of no images"
     images = [image for cell in cells for image in cell.images]
     high, wide = (scale * max(image.shape[axis] for image in images) for axis in (0, 1))
@@ -141,7 +141,7 @@ def save_sheet(sheet: Image.Image, path: str | Path) -> None:
 
 
 def _grid(blocks: Sequence[Image.Image], width: int) -> Image.Image:
-    """Blocks from left to right and top to bottom, each row as high as its highest block."""
+    """Lay blocks from left to right and top to bottom, each row as high as its highest block."""
     lines: list[list[Image.Image]] = [[]]
     for block in blocks:
         if lines[-1] and sum(b.width for b in lines[-1]) + block.width > width:
@@ -160,7 +160,7 @@ def _grid(blocks: Sequence[Image.Image], width: int) -> Image.Image:
 
 
 def _block(cell: Cell, scale: int, width: int, image_high: int) -> Image.Image:
-    """One cell: its images in a frame of the verdict's colour, its words, its verdict."""
+    """Draw one cell: its images in a frame of the verdict's colour, its words, its verdict."""
     colour = {True: GREEN, False: RED, None: FAINT}[cell.right]
     mark = {True: "right", False: "wrong", None: ""}[cell.right]
     verdict = ": ".join(text for text in (mark, cell.verdict) if text)
@@ -193,7 +193,7 @@ def _block(cell: Cell, scale: int, width: int, image_high: int) -> Image.Image:
 
 
 def _wrap(text: str, width: int) -> list[str]:
-    """The text in lines no wider than `width` pixels; a longer word stands alone on its line."""
+    """Return the text in lines of at most `width` pixels; a longer word has a line of its own."""
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word

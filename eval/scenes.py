@@ -3,11 +3,10 @@
 In: a model, a seed that training never used, and how many samples each kind of request gets. Out:
 scores, recipe, every prediction, and cells for a contact sheet.
 
-1. `trials` makes the requests of a part: uniform over looks, counts, sizes and backgrounds; a
-   fifth in phrasings that training held out, and with a fifth of pairs of (shape, colour) held out.
-2. `replies` puts them to the model as the chat would, each with its own noise, and takes what
-   comes: one sample, the model alone choosing between words and a image.
-3. Each trial judges its reply (`verdicts.py`): images by `read_scene` alone, words by parsing.
+1. `scene_requests.py` makes the requests of a part.
+2. A `SceneEvaluator` asks them as the chat would, each with its own noise, and takes what comes:
+   one sample, the model alone choosing between words and an image.
+3. Each request judges its answer (`verdicts.py`): images by `read_scene` alone, words by parsing.
 4. `evaluate` adds what the numbers are measured against: the same questions without the image,
    the best constant answer, perfect images through the tokenizer, the tokenizer's ceiling on
    whole scenes and the reader's own error, on damaged renders too.
@@ -17,76 +16,92 @@ about 64 steps of the model, `batch` requests at a time.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from unimodal.bundle import Model
-from unimodal.data.scenes.edits import KINDS as EDITS
-from unimodal.data.scenes.edits import edit
-from unimodal.data.scenes.questions import KINDS as QUESTIONS
-from unimodal.data.scenes.questions import ask
-from unimodal.data.scenes.requests import TASKS, granted, request
-from unimodal.data.scenes.wording import DESCRIBE, dressed, pick_phrasing
-from unimodal.data.scenes.world import (
-    CANVASES,
-    SMALL,
-    Scene,
-    World,
-    generator,
-    has_held_out_pair,
-    render,
-    scene,
-)
-from unimodal.document import Document, Image, Part, Text
-from unimodal.generation import Event, ReplyDone, Sampling, generate
-from unimodal.tokenizer.pixels import to_images, to_tensor
+from unimodal.data.scenes.requests import TASKS
+from unimodal.data.scenes.world import CANVASES, render
+from unimodal.document import Document, Image, Text
+from unimodal.model import Model
+from unimodal.sampling import Sampling
 
+from .answer import Answer
 from .intervals import gain, ratio
-from .report import Cell, bar
+from .predictions import PredictionsFile
+from .report import Cell
+from .run import Evaluator, Turn, Turns, run
+from .scene_requests import BLIND, PARTS, SceneRequest, make_requests
 from .score import Prediction, apart, by_kind, digest, recipe
 from .tokenizer import (
-    as_json,
-    batches,
     reader_errors,
     reconstruct,
     refuse_training_seed,
     tokenizer_ceiling,
     world_of,
 )
-from .verdicts import (
-    Answer,
-    Verdict,
-    expected_of,
-    judge_caption,
-    judge_drawing,
-    judge_edit,
-    judge_question,
-    names_held_out_pair,
-)
 
-PARTS = ("drawing", "questions", "captions", "edits")
-HELD_OUT_RATE = 0.2  # of the requests are in held-out phrasings: a fifth of the phrasings are
 NUM_SHOWN = {"drawing": 4, "questions": 1, "captions": 5, "edits": 2}  # of each kind, on the sheet
 
 
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """One request with what tells whether its reply is right."""
+class SceneEvaluator(Evaluator[SceneRequest]):
+    """Asks the requests of one part, with images of `canvas` pixels a side."""
 
-    part: str  # one of PARTS
-    kind: str
-    prompt: str
-    shown: Scene | None  # the image that comes before the prompt
-    ideal: Scene | None  # a scene that a perfect image would show; None: words are wanted
-    expected: Any
-    judge: Callable[[Answer], Verdict]
-    held_out_words: bool
-    held_out_pair: bool
+    def __init__(
+        self, requests: Sequence[SceneRequest], sampling: Sampling, seed: int, canvas: int
+    ) -> None:
+        self.name = requests[0].part
+        self.canvas = canvas
+        self._requests, self._sampling, self._seed = requests, sampling, seed
+
+    def requests(self) -> Sequence[SceneRequest]:
+        """Return the requests of the part in order."""
+        return self._requests
+
+    def blind(self) -> "SceneEvaluator":
+        """Return the evaluator that asks the same with the same noise, and shows no images."""
+        hidden = [request.blind() for request in self._requests]
+        return SceneEvaluator(hidden, self._sampling, self._seed, self.canvas)
+
+    def turns(self, request: SceneRequest) -> Turns:
+        """Show the image, say the prompt; the noise is that of seed * 2^20 + the number."""
+        words = Text(request.prompt, role="user")
+        noise = (self._seed * 2**20 + request.number) % 2**64
+        document = Document((*self._shown(request), words))
+        yield Turn(document, replace(self._sampling, seed=noise))
+
+    def score(self, request: SceneRequest, answer: Answer) -> Prediction:
+        """Return the verdict, with the codes of images: they can be judged again."""
+        verdict = request.judge(answer)
+        return {
+            "part": request.part,
+            "kind": request.kind.replace(" ", "_"),
+            "prompt": request.prompt,
+            "expected": request.expected,
+            "answer": verdict.answer,  # words, or the scene read in an image; None: unreadable
+            "right": not verdict.reason,
+            "reason": verdict.reason,
+            "held_out_words": request.held_out_words,  # phrased as training never phrased it
+            "held_out_pair": request.held_out_pair,  # two (shape, colour) never shown together
+            "codes": [list(codes) for codes in answer.codes],
+        }
+
+    def summary(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        """Return the kinds' scores; phrasings and pairs held out of training beside the others."""
+        return {
+            **by_kind(predictions),
+            "by_words": apart(predictions, "held_out_words"),
+            "by_pair": apart(predictions, "held_out_pair"),
+        }
+
+    def _shown(self, request: SceneRequest) -> list[Image]:
+        if request.shown is None:
+            return []
+        return [Image(pixels=render(request.shown, self.canvas), role="user")]
 
 
 def evaluate(
@@ -96,209 +111,68 @@ def evaluate(
     sampling: Sampling | None = None,
     batch: int = 32,
     parts: Sequence[str] = PARTS,
+    file: Path | None = None,
 ) -> tuple[dict[str, Any], list[Cell]]:
-    """The report (scores, recipe, predictions) and the cells of the contact sheet.
+    """Return the report (scores, recipe, predictions) and the cells of the contact sheet.
 
-    samples: of each task or kind; sampling: None takes the model's own, its seed is ignored. Raises
-    ValueError when the model's images are not square or not of 64 to 512 pixels, and when it was
-    trained on this seed.
+    samples: of each task or kind; sampling: None takes the model's own, its seed is ignored; file:
+    where predictions are kept as they come, and taken from when it is there.
+
+    Raises ValueError when the model's images are not square or not of 64 to 512 pixels, when it was
+    trained on this seed, and when the file holds something else.
     """
-    canvas = _canvas(model)
+    canvas, sampling = _canvas(model), sampling or model.sampling
     refuse_training_seed(model.card, seed)
-    sampling = sampling or model.sampling
-    report: dict[str, Any] = {"scores": {}, "predictions": []}
-    asked: list[Trial] = []
-    cells: list[Cell] = []
+    evaluators = _evaluators(parts, samples, seed, sampling, canvas)
+    settings = _settings(model, samples, seed, sampling, batch, evaluators)
+    with _kept(file, settings) as kept:
+        found = {name: run(model, one, kept, batch) for name, one in evaluators.items()}
     ceiling = tokenizer_ceiling(model.tokenizer, samples * len(TASKS), seed, canvas, batch)
+    scores = _scores(model, evaluators, found, ceiling, batch)
+    scores["reader_error"] = reader_errors(samples, seed, canvas)
+    report = {
+        "scores": scores,
+        "predictions": [prediction for part in found.values() for prediction in part],
+        "recipe": recipe(**settings),
+    }
+    cells = [_cells(model, one, found[name]) for name, one in evaluators.items() if name != BLIND]
+    return report, [cell for of_part in cells for cell in of_part]
+
+
+def _evaluators(
+    parts: Sequence[str], samples: int, seed: int, sampling: Sampling, canvas: int
+) -> dict[str, SceneEvaluator]:
+    """Return the evaluator of each part in order; questions are followed by blind ones."""
+    found: dict[str, SceneEvaluator] = {}
     for part in parts:
-        found = trials(part, samples, seed, world_of(canvas))
-        said = replies(model, found, sampling, seed, batch, part)
-        judged = [predict(*pair) for pair in zip(found, said, strict=True)]
-        report["predictions"] += judged
-        report["scores"][part] = _scores(judged)
-        cells += _cells(found, said, judged, canvas)
-        asked += found
+        requests = make_requests(part, samples, seed, world_of(canvas))
+        found[part] = SceneEvaluator(requests, sampling, seed, canvas)
         if part == "questions":
-            blind = _blind(model, found, sampling, seed, batch)
-            report["predictions"] += blind
-            report["scores"][part] |= _baselines(judged, blind)
-        if part in ("drawing", "edits"):
-            report["scores"][part] |= _ceilings(model, found, judged, ceiling, canvas, batch)
-    report["scores"]["tokenizer"] = ceiling["scores"]
-    report["scores"]["reader_error"] = reader_errors(samples, seed, canvas)
-    report["recipe"] = _recipe(model, samples, seed, sampling, batch, asked)
-    return report, cells
+            found[BLIND] = found[part].blind()
+    return found
 
 
-def trials(part: str, samples: int, seed: int, world: World = SMALL) -> list[Trial]:
-    """`samples` trials of each kind of a part; a pure function of its arguments."""
-    makers: dict[str, tuple[Sequence[str], Callable[..., Trial | None]]] = {
-        "drawing": (TASKS, _drawing),
-        "questions": (QUESTIONS, _question),
-        "captions": (("caption",), _caption),
-        "edits": (EDITS, _edit),
-    }
-    kinds, make = makers[part]
-    first = PARTS.index(part) << 40  # scenes of parts and kinds never meet
-    return [
-        trial
-        for number, kind in enumerate(kinds)
-        for trial in _some(partial(make, kind, world), samples, seed, first + (number << 32))
-    ]
-
-
-def _some(
-    make: Callable[[int, int], Trial | None],
-    samples: int,
-    seed: int,
-    index: int,
-) -> Iterator[Trial]:
-    """`samples` trials from scenes of `index` on, passing over those that offer no such trial."""
-    while samples:
-        trial = make(seed, index)
-        index += 1
-        if trial is not None:
-            samples -= 1
-            yield trial
-
-
-def _drawing(kind: str, world: World, seed: int, index: int) -> Trial | None:
-    rng = generator(seed, index, part=1)
-    held_out = bool(rng.random() < HELD_OUT_RATE)
-    wanted = request(kind, rng, held_out, pairs=None)
-    if kind == "counting" and wanted.claims[0].count < 2:
-        return None  # GenEval counts two and more
-    return Trial(
-        "drawing", kind, wanted.text, None, granted(wanted, rng, world), expected_of(wanted),
-        partial(judge_drawing, wanted), held_out, names_held_out_pair(wanted),
-    )  # fmt: skip
-
-
-def _question(kind: str, world: World, seed: int, index: int) -> Trial | None:
-    rng, shown = generator(seed, index, part=1), scene(seed, index, world)
-    held_out = bool(rng.random() < HELD_OUT_RATE)
-    asked = ask(shown, kind, rng, held_out)
-    if asked is None:
-        return None
-    return Trial(
-        "questions", kind, asked.text, shown, None, asked.answer,
-        partial(judge_question, asked), held_out, has_held_out_pair(shown.objects),
-    )  # fmt: skip
-
-
-def _caption(kind: str, world: World, seed: int, index: int) -> Trial | None:
-    rng, shown = generator(seed, index, part=1), scene(seed, index, world)
-    held_out = bool(rng.random() < HELD_OUT_RATE)
-    prompt = dressed(pick_phrasing(rng, DESCRIBE, held_out)[1], rng)
-    return Trial(
-        "captions", kind, prompt, shown, None, as_json(shown),
-        partial(judge_caption, shown), held_out, has_held_out_pair(shown.objects),
-    )  # fmt: skip
-
-
-def _edit(kind: str, world: World, seed: int, index: int) -> Trial | None:
-    rng, shown = generator(seed, index, part=1), scene(seed, index, world)
-    held_out = bool(rng.random() < HELD_OUT_RATE)
-    wanted = edit(shown, kind, rng, held_out, world=world)
-    if wanted is None:
-        return None
-    pair = has_held_out_pair(wanted.before.objects) or has_held_out_pair(wanted.after.objects)
-    return Trial(
-        "edits", kind, wanted.instruction, shown, wanted.after, as_json(wanted.after),
-        partial(judge_edit, wanted), held_out, pair,
-    )  # fmt: skip
-
-
-def replies(
-    model: Model, trials: Sequence[Trial], sampling: Sampling, seed: int, batch: int, words: str
-) -> list[Answer]:
-    """What the model replies to each trial: its words, and its images decoded.
-
-    The noise of trial k is that of seed * 2^20 + k, whatever stands beside it in a batch.
-    """
-    documents = _documents(model, trials, batch)
-    samplings = [replace(sampling, seed=(seed * 2**20 + k) % 2**64) for k in range(len(trials))]
-    with bar(len(trials), words) as advance:
-
-        def on_event(event: Event) -> None:
-            if isinstance(event, ReplyDone):
-                advance()
-
-        answers = generate(model, documents, samplings, on_event=on_event, batch=batch)
-    return [_reply(model, parts) for parts in answers]
-
-
-def predict(trial: Trial, reply: Answer) -> Prediction:
-    """The verdict on a reply, as it is kept."""
-    verdict = trial.judge(reply)
-    return Prediction(
-        part=trial.part,
-        kind=trial.kind.replace(" ", "_"),
-        prompt=trial.prompt,
-        expected=trial.expected,
-        answer=verdict.answer,
-        right=not verdict.reason,
-        reason=verdict.reason,
-        held_out_words=trial.held_out_words,
-        held_out_pair=trial.held_out_pair,
-        codes=reply.codes,
-    )
-
-
-def _documents(model: Model, trials: Sequence[Trial], batch: int) -> list[Document]:
-    """What the model is given: the image, encoded, and then the prompt."""
-    canvas, device = _canvas(model), next(model.tokenizer.parameters()).device
-    images: dict[int, Image] = {}
-    shown = [(k, trial.shown) for k, trial in enumerate(trials) if trial.shown is not None]
-    for some in batches(shown, batch):
-        pixels = [render(before, canvas) for _, before in some]
-        codes_Bn1, grid = model.tokenizer.encode(to_tensor(pixels).to(device))
-        for (k, _), codes_n1 in zip(some, codes_Bn1.cpu().numpy(), strict=True):
-            images[k] = Image(
-                codes=codes_n1[:, 0],
-                grid=grid,
-                tokenizer_hash=model.sequencer.codec_hash,
-                role="user",
-            )
-    return [
-        Document((*([images[k]] if k in images else []), Text(trial.prompt, role="user")))
-        for k, trial in enumerate(trials)
-    ]
-
-
-def _reply(model: Model, parts: Sequence[Part]) -> Answer:
-    text = " ".join(part.text.strip() for part in parts if isinstance(part, Text)).strip()
-    drawn = [part for part in parts if isinstance(part, Image)]
-    device = next(model.tokenizer.parameters()).device
-    images, codes = [], []
-    for part in drawn:
-        assert part.codes is not None and part.grid is not None, "a drawn image has codes"
-        codes_1n1 = torch.from_numpy(part.codes.astype(np.int64)).reshape(1, -1, 1).to(device)
-        images.append(np.asarray(to_images(model.tokenizer.decode(codes_1n1, part.grid))[0]))
-        codes.append(tuple(part.codes.tolist()))
-    return Answer(text, tuple(images), tuple(codes))
-
-
-def _scores(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """Overall and kinds of a part; phrasings and pairs held out of training beside the others."""
-    return {
-        **by_kind(predictions),
-        "by_words": apart(predictions, lambda p: p.held_out_words),
-        "by_pair": apart(predictions, lambda p: p.held_out_pair),
-    }
-
-
-def _blind(
-    model: Model, trials: Sequence[Trial], sampling: Sampling, seed: int, batch: int
-) -> list[Prediction]:
-    """The predictions of the same questions asked without their images."""
-    hidden = [replace(trial, part="blind", shown=None) for trial in trials]
-    said = replies(model, hidden, sampling, seed, batch, "questions without images")
-    return [predict(*pair) for pair in zip(hidden, said, strict=True)]
+def _scores(
+    model: Model,
+    evaluators: Mapping[str, SceneEvaluator],
+    found: Mapping[str, Sequence[Prediction]],
+    ceiling: dict[str, Any],
+    batch: int,
+) -> dict[str, Any]:
+    """Return the scores of each part beside what they are measured against."""
+    scores: dict[str, Any] = {}
+    for name, evaluator in evaluators.items():
+        if name == BLIND:
+            scores["questions"] |= _baselines(found["questions"], found[BLIND])
+            continue
+        scores[name] = evaluator.summary(found[name])
+        if name in ("drawing", "edits"):
+            scores[name] |= _ceilings(model, evaluator, found[name], ceiling, batch)
+    return scores | {"tokenizer": ceiling["scores"]}
 
 
 def _baselines(seen: Sequence[Prediction], blind: Sequence[Prediction]) -> dict[str, Any]:
-    """The scores of no image and of the best constant answer, and the gain over no image."""
+    """Return the scores of no image and of the best constant answer, and the gain over no image."""
     scores = by_kind(blind)
     return {
         "blind": scores,
@@ -308,77 +182,115 @@ def _baselines(seen: Sequence[Prediction], blind: Sequence[Prediction]) -> dict[
 
 
 def majority(predictions: Sequence[Prediction]) -> list[Prediction]:
-    """Predictions of the constant answer that, in hindsight, is right most often in each kind."""
+    """Return predictions of the answer that, in hindsight, is right most often in each kind."""
     answers: dict[str, Counter[str]] = {}
     for p in predictions:
-        answers.setdefault(p.kind, Counter())[p.expected] += 1
+        answers.setdefault(p["kind"], Counter())[p["expected"]] += 1
     best = {kind: counts.most_common(1)[0][0] for kind, counts in answers.items()}
     return [
-        replace(p, part="majority", answer=best[p.kind], right=p.expected == best[p.kind])
+        {
+            **p,
+            "part": "majority",
+            "answer": best[p["kind"]],
+            "right": p["expected"] == best[p["kind"]],
+        }
         for p in predictions
     ]
 
 
 def _ceilings(
     model: Model,
-    trials: Sequence[Trial],
-    judged: Sequence[Prediction],
+    evaluator: SceneEvaluator,
+    seen: Sequence[Prediction],
     ceiling: dict[str, Any],
-    canvas: int,
     batch: int,
 ) -> dict[str, Any]:
-    """The scores of perfect images after the tokenizer, and the score over its ceiling."""
-    ideals = [render(trial.ideal, canvas) for trial in trials if trial.ideal is not None]
+    """Return the scores of perfect images after the tokenizer, and the score over its ceiling."""
+    ideals = [
+        render(request.ideal, evaluator.canvas)
+        for request in evaluator.requests()
+        if request.ideal is not None
+    ]
     images, _ = reconstruct(model.tokenizer, ideals, batch)
     best = [
-        predict(trial, Answer("", (image,))) for trial, image in zip(trials, images, strict=True)
+        evaluator.score(request, Answer("", (image,)))
+        for request, image in zip(evaluator.requests(), images, strict=True)
     ]
     return {
         "perfect_images": by_kind(best),
-        "over_ceiling": ratio(by_kind(judged)["overall"], ceiling["scores"]["right"]),
+        "over_ceiling": ratio(by_kind(seen)["overall"], ceiling["scores"]["right"]),
     }
 
 
 def _cells(
-    trials: Sequence[Trial], said: Sequence[Answer], judged: Sequence[Prediction], canvas: int
+    model: Model, evaluator: SceneEvaluator, predictions: Sequence[Prediction]
 ) -> list[Cell]:
-    """Cells of the first trials of each kind, as they came."""
+    """Return cells of the first requests of each kind, as they came."""
     shown: Counter[str] = Counter()
     cells = []
-    for trial, reply, prediction in zip(trials, said, judged, strict=True):
-        images = [render(trial.shown, canvas)] if trial.shown is not None else []
-        if trial.ideal is not None:
-            images += reply.images[:1]
-        if not images or shown[trial.kind] == NUM_SHOWN[trial.part]:
+    for request, prediction in zip(evaluator.requests(), predictions, strict=True):
+        if shown[request.kind] == NUM_SHOWN[request.part]:
             continue
-        shown[trial.kind] += 1
-        said_words = [reply.text] if trial.part == "captions" or prediction.right else []
-        verdict = "; ".join(words for words in [*said_words, prediction.reason] if words)
-        cells.append(Cell(tuple(images), trial.prompt, verdict, prediction.right))
+        images = [] if request.shown is None else [render(request.shown, evaluator.canvas)]
+        if request.ideal is not None and prediction["codes"]:
+            images.append(_drawn(model, prediction["codes"][0]))
+        if images:
+            shown[request.kind] += 1
+            cells.append(
+                Cell(tuple(images), request.prompt, _told(prediction), prediction["right"])
+            )
     return cells
 
 
-def _recipe(
+def _drawn(model: Model, codes: Sequence[int]) -> np.ndarray:
+    """Return the image uint8 (H, W, 3) of codes that the model drew."""
+    image = Image(codes=np.array(codes)[:, None], grid=model.grid, codec_hash=model.codec.hash)
+    (decoded,) = model.codec.decode([image])
+    assert decoded.pixels is not None
+    return decoded.pixels
+
+
+def _told(prediction: Prediction) -> str:
+    """Return the words of an answer that has any worth reading, and why it is wrong."""
+    said = isinstance(prediction["answer"], str)
+    told = said and (prediction["part"] == "captions" or prediction["right"])
+    words = [prediction["answer"]] if told else []
+    return "; ".join(text for text in [*words, prediction["reason"]] if text)
+
+
+def _kept(
+    file: Path | None, settings: dict[str, Any]
+) -> AbstractContextManager[MutableMapping[str, Prediction]]:
+    """Return where predictions are kept: in the file, where answers depend on no batch size."""
+    if file is None:
+        return nullcontext({})
+    return PredictionsFile(
+        file, {name: value for name, value in settings.items() if name != "batch_size"}
+    )
+
+
+def _settings(
     model: Model,
     samples: int,
     seed: int,
     sampling: Sampling,
     batch: int,
-    asked: Sequence[Trial],
+    evaluators: Mapping[str, SceneEvaluator],
 ) -> dict[str, Any]:
-    return recipe(
-        evaluation="scenes",
-        model=model.hash,
-        tokenizer=model.sequencer.codec_hash,
-        prompts=digest([t.part, t.kind, t.prompt, t.expected] for t in asked),
-        samples_per_kind=samples,
-        seed=seed,
+    asked = [r for name, one in evaluators.items() if name != BLIND for r in one.requests()]
+    return {
+        "evaluation": "scenes",
+        "model": model.hash,
+        "tokenizer": model.sequencer.codec_hash,
+        "prompts": digest([r.part, r.kind, r.prompt, r.expected] for r in asked),
+        "samples_per_kind": samples,
+        "seed": seed,
         **{name: value for name, value in asdict(sampling).items() if name != "seed"},
-        batch_size=batch,
-        resolution=_canvas(model),
-        device=next(model.transformer.parameters()).device.type,
-        precision=str(next(model.transformer.parameters()).dtype).removeprefix("torch."),
-    )
+        "batch_size": batch,
+        "resolution": _canvas(model),
+        "device": next(model.transformer.parameters()).device.type,
+        "precision": str(next(model.transformer.parameters()).dtype).removeprefix("torch."),
+    }
 
 
 def _canvas(model: Model) -> int:

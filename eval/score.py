@@ -1,9 +1,9 @@
 """The one score writer: predictions -> scores with intervals, and one JSON file with all of it.
 
-In: `Prediction`s, one for every question put to a model. Out: `{"scores": ..., "recipe": ...,
+In: `Prediction`s, one for every request put to a model. Out: `{"scores": ..., "recipe": ...,
 "predictions": [...]}`.
 
-1. `by_kind` gives each kind its share of right answers, and `overall`: the mean of the kinds.
+1. `by_kind` gives each kind its mean, and `overall`: the mean of the kinds.
 2. `apart` scores what training held out beside what it showed, over the kinds that have both.
 3. `recipe` says what the numbers depend on: hashes, seed, precision, versions, commit.
 4. `write` writes the file in one step: a reader sees the old file or the new one, never a part.
@@ -15,61 +15,62 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .intervals import Estimate, mean_of, share
+from .intervals import Estimate, mean, mean_of, share
 
 PACKAGES = ("unimodal", "torch", "numpy", "pillow", "tokenizers", "safetensors")
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """One object asked of a model, what it did and whether that is right. Every field is JSON."""
+Prediction = dict[str, Any]
+"""What a request asked, what the model answered and what that is worth; every value is JSON.
 
-    part: str  # what is scored: drawing, questions, captions, edits
-    kind: str  # the task or the kind of question within the part
-    prompt: str
-    expected: Any  # the right answer, or what the judge looks for
-    answer: Any  # the model's words, or the scene read in its image; None: unreadable
-    right: bool
-    reason: str  # why it is wrong; "" when it is right
-    held_out_words: bool  # phrased as training never phrased it
-    held_out_pair: bool  # shows two (shape, colour) that training never showed together
-    codes: tuple[tuple[int, ...], ...] = ()  # of the images it drew: they can be judged again
+By convention `prompt`, `expected`, `answer`, `reason` (why it is wrong, or ""), `kind` (the tag by
+which scores are averaged) and either `right` (a verdict) or `value` (a measured number).
+"""
 
 
-def by_kind(predictions: Sequence[Prediction], kinds: Iterable[str] = ()) -> dict[str, Estimate]:
-    """`overall`, the unweighted mean of the kinds measured, and each kind (`kinds` first)."""
-    names = [*dict.fromkeys([*kinds, *(p.kind for p in predictions)])]
-    scores = {name: share([p.right for p in predictions if p.kind == name]) for name in names}
-    return {"overall": mean_of([score for score in scores.values() if score.n]), **scores}
+def by_kind(predictions: Sequence[Prediction]) -> dict[str, Estimate]:
+    """Return `overall`, the unweighted mean of the kinds, and the mean of each kind."""
+    kinds: dict[str, list[Prediction]] = {}
+    for prediction in predictions:
+        kinds.setdefault(prediction["kind"], []).append(prediction)
+    scores = {kind: average(members) for kind, members in kinds.items()}
+    return {"overall": mean_of(list(scores.values())), **scores}
 
 
-def apart(
-    predictions: Sequence[Prediction], held_out: Callable[[Prediction], bool]
-) -> dict[str, dict[str, Estimate]]:
-    """`by_kind` of the seen and of the held-out predictions, each over the kinds that have both."""
-    out = [p for p in predictions if held_out(p)]
-    seen = [p for p in predictions if not held_out(p)]
-    both = {p.kind for p in out} & {p.kind for p in seen}
+def average(predictions: Sequence[Prediction]) -> Estimate:
+    """Return the mean of the predictions' values, or the share that is right if none has one."""
+    values = [prediction["value"] for prediction in predictions if "value" in prediction]
+    return mean(values) if values else share([prediction["right"] for prediction in predictions])
+
+
+def apart(predictions: Sequence[Prediction], held_out: str) -> dict[str, dict[str, Estimate]]:
+    """Return `by_kind` of the seen and of the held-out predictions, over kinds that have both.
+
+    held_out: the name of the predictions' entry that is True where something was held out.
+    """
+    out = [p for p in predictions if p[held_out]]
+    seen = [p for p in predictions if not p[held_out]]
+    both = {p["kind"] for p in out} & {p["kind"] for p in seen}
     return {
-        "seen": by_kind([p for p in seen if p.kind in both]),
-        "held_out": by_kind([p for p in out if p.kind in both]),
+        "seen": by_kind([p for p in seen if p["kind"] in both]),
+        "held_out": by_kind([p for p in out if p["kind"] in both]),
     }
 
 
 def digest(prompts: Iterable[Any]) -> str:
-    """sha256 (hex) of a set of prompts: of their canonical JSON, in order."""
+    """Return the SHA-256 (hex) of a set of prompts: of their canonical JSON, in order."""
     text = json.dumps(list(prompts), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def recipe(**settings: Any) -> dict[str, Any]:
-    """The settings of an evaluation, with the commit, the machine and the versions of packages."""
+    """Return the settings with the commit, the machine and the versions of packages."""
     versions = {name: _version(name) for name in PACKAGES}
     place = {
         "machine": platform.machine(),
@@ -80,7 +81,7 @@ def recipe(**settings: Any) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that runs, followed by '+' when files differ; None elsewhere."""
+    """Return the commit of the running checkout, with a '+' when files differ; None elsewhere."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""What an image tokenizer keeps of a image: the ceiling of every drawing made of its codes.
+"""What an image tokenizer keeps of an image: the ceiling of every drawing made of its codes.
 
 In: a tokenizer and held-out scenes. Out: scores and one prediction a scene.
 
@@ -12,20 +12,19 @@ Costs about a minute for 1,000 scenes on one core.
 """
 
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
+from unimodal.codec import ImageCodec
 from unimodal.data.scenes.damage import measure
 from unimodal.data.scenes.reading import Unreadable, read_scene, same_scene
 from unimodal.data.scenes.world import LARGE, SMALL, Scene, SceneObject, World, render, scene
+from unimodal.document import Image
 from unimodal.tokenizer.autoencoder import ImageTokenizer
-from unimodal.tokenizer.pixels import to_images, to_tensor
 
 from .intervals import Estimate, mean, proportion, share
 from .report import Cell, progress
@@ -38,7 +37,7 @@ ROUNDING_ERROR = 1 / 12  # mean squared error of rounding to whole pixel values
 def tokenizer_ceiling(
     tokenizer: ImageTokenizer, samples: int, seed: int, canvas: int = 64, batch_size: int = 32
 ) -> dict[str, Any]:
-    """Scores (nested estimates), code usage and predictions (one a scene) on `samples` scenes."""
+    """Return scores (nested estimates), code usage and predictions on `samples` held-out scenes."""
     scenes = [scene(seed, index, world_of(canvas)) for index in range(samples)]
     originals = [render(truth, canvas) for truth in scenes]
     images, codes = reconstruct(tokenizer, originals, batch_size)
@@ -51,40 +50,33 @@ def tokenizer_ceiling(
     }
 
 
-def read_card(folder: Path) -> dict[str, Any]:
-    """The card beside a tokenizer's weights, empty where there is none."""
-    path = folder / "card.json"
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
 def refuse_training_seed(card: Mapping[str, Any], seed: int) -> None:
-    """ValueError when a card tells that scenes of this seed were trained on."""
+    """Raise ValueError when a card tells that scenes of this seed were trained on."""
     if seed in card.get("data_seeds", ()):
         raise ValueError(f"the model was trained on scenes of seed {seed}: evaluate it on another")
 
 
 def world_of(canvas: int) -> World:
-    """The world of a canvas: up to 4 objects, from 128 pixels a side up to 6."""
+    """Return the world of a canvas: up to 4 objects, from 128 pixels a side up to 6."""
     return SMALL if canvas < 128 else LARGE
 
 
-@torch.inference_mode()
 def reconstruct(
     tokenizer: ImageTokenizer, originals: Sequence[np.ndarray], batch_size: int = 32
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """uint8 (H, W, 3) images -> the same, encoded and decoded, and their codes int64 (N, n)."""
+    """Return images uint8 (H, W, 3) as they come back from codes, and the codes int64 (N, n)."""
     device = next(tokenizer.parameters()).device
-    images: list[np.ndarray] = []
-    codes = []
+    codec = ImageCodec(tokenizer, device)
+    decoded: list[Image] = []
     for batch in progress(batches(originals, batch_size), "encoding and decoding"):
-        codes_Bn1, grid = tokenizer.encode(to_tensor(batch).to(device))
-        images += [np.asarray(image) for image in to_images(tokenizer.decode(codes_Bn1, grid))]
-        codes.append(codes_Bn1[:, :, 0].cpu().numpy())
-    return images, np.concatenate(codes)
+        codes = codec.encode([Image(pixels=pixels) for pixels in batch])
+        decoded += codec.decode([replace(image, pixels=None) for image in codes])
+    images = [image.pixels for image in decoded if image.pixels is not None]
+    return images, np.stack([image.codes[:, 0] for image in decoded if image.codes is not None])
 
 
 def judge(index: int, truth: Scene, original: np.ndarray, image: np.ndarray) -> dict[str, Any]:
-    """The prediction of one scene: PSNR, what was read in the reconstruction, and what failed."""
+    """Return the prediction of a scene: PSNR, what the reconstruction reads as, what failed."""
     read, read_render = read_scene(image), read_scene(original)
     return {
         "index": index,
@@ -99,12 +91,12 @@ def judge(index: int, truth: Scene, original: np.ndarray, image: np.ndarray) -> 
 
 
 def reads_as(read: Scene | Unreadable, truth: Scene) -> bool:
-    """True when what was read is the scene, its centres within 2 pixels of 64."""
+    """Return whether what was read is the scene, its centres within 2 pixels of 64."""
     return isinstance(read, Scene) and same_scene(truth, read, TOLERANCE_PX, canvas=64)
 
 
 def scores(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """right, mean psnr_db, the share of scenes with each kind of failure, the reader's error."""
+    """Return the shares of scenes: right, failed in each way, misread as renders; and mean PSNR."""
     return {
         "right": share([p["right"] for p in predictions]),
         "psnr_db": mean([p["psnr_db"] for p in predictions]),
@@ -116,7 +108,7 @@ def scores(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def reader_errors(samples: int, seed: int, canvas: int) -> dict[str, Estimate]:
-    """How often `read_scene` itself is wrong on renders, by what was done to them."""
+    """Return how often `read_scene` itself is wrong on renders, by what was done to them."""
     return {
         row.damage: proportion(row.num_samples - row.num_right, row.num_samples)
         for row in measure(samples, seed, canvas)
@@ -124,7 +116,7 @@ def reader_errors(samples: int, seed: int, canvas: int) -> dict[str, Estimate]:
 
 
 def psnr(original: np.ndarray, image: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of uint8 images in dB: 10 log10(255^2 / mse).
+    """Return the peak signal-to-noise ratio of uint8 images in dB: 10 log10(255^2 / mse).
 
     The mse is at least that of rounding to 8 bits (1/12): equal images have 58.9 dB.
     """
@@ -135,7 +127,7 @@ def psnr(original: np.ndarray, image: np.ndarray) -> float:
 def cells(
     tokenizer: ImageTokenizer, predictions: Sequence[dict[str, Any]], seed: int, canvas: int
 ) -> list[Cell]:
-    """A cell for each prediction: original above reconstruction, with PSNR and failures."""
+    """Return a cell for each prediction: original above reconstruction, with PSNR and failures."""
     scenes = [scene(seed, p["index"], world_of(canvas)) for p in predictions]
     originals = [render(truth, canvas) for truth in scenes]
     images, _ = reconstruct(tokenizer, originals)
@@ -152,7 +144,7 @@ def cells(
 
 
 def code_usage(codes: np.ndarray, num_codes: int) -> dict[str, float | int]:
-    """Distinct codes, their share of all codes, and the entropy of their frequencies in bits."""
+    """Return how many codes occur, their share of all, and their frequencies' entropy in bits."""
     _, counts = np.unique(codes, return_counts=True)
     p = counts / counts.sum()
     return {
@@ -165,7 +157,7 @@ def code_usage(codes: np.ndarray, num_codes: int) -> dict[str, float | int]:
 
 
 def failures(truth: Scene, read: Scene | Unreadable) -> list[str]:
-    """Which of FAILURES tell how the scene read differs from the true one; empty when none do.
+    """Return which of FAILURES tell how the scene read differs from the true one.
 
     Objects are compared with the nearest ones (least sum of distances), unless their counts differ.
     """
@@ -183,9 +175,9 @@ def failures(truth: Scene, read: Scene | Unreadable) -> list[str]:
     return sorted(found, key=FAILURES.index)
 
 
-def as_json(image: Scene | Unreadable) -> dict[str, Any] | None:
-    """A scene as JSON, coordinates to 4 digits; None when unreadable."""
-    if isinstance(image, Unreadable):
+def as_json(read: Scene | Unreadable) -> dict[str, Any] | None:
+    """Return a scene as JSON, coordinates to 4 digits; None when unreadable."""
+    if isinstance(read, Unreadable):
         return None
     objects = [
         {
@@ -195,22 +187,22 @@ def as_json(image: Scene | Unreadable) -> dict[str, Any] | None:
             "x": round(t.x, 4),
             "y": round(t.y, 4),
         }
-        for t in image.objects
+        for t in read.objects
     ]
-    ground = image.background
+    ground = read.background
     words = [word for word in (ground.kind, ground.first, ground.second, ground.direction) if word]
     return {"background": words, "objects": objects}
 
 
 def batches(items: Sequence[Any], size: int) -> list[list[Any]]:
-    """The items in lists of `size`, the last one shorter."""
+    """Return the items in lists of `size`, the last one shorter."""
     return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
 
 def _nearest(
     objects: Sequence[SceneObject], others: Sequence[SceneObject]
 ) -> tuple[SceneObject, ...]:
-    """The order of `others` with the least sum of distances to `objects`."""
+    """Return the order of `others` with the least sum of distances to `objects`."""
     return min(
         itertools.permutations(others),
         key=lambda order: sum(

@@ -1,6 +1,6 @@
-"""Is a reply right? Images are judged by what `read_scene` reads in them, words by what they say.
+"""Which answers are right: images by what `read_scene` reads in them, words by what they say.
 
-In: what was asked, and the reply. Out: a `Verdict`, its reason empty when the reply is right.
+In: what was asked, and the answer. Out: a `Verdict`, its reason empty when the answer is right.
 
 - A drawing is right by GenEval's rules (Ghosh et al. 2023, arXiv 2310.11513): what was asked for
   is there, every object serving once; more objects may be there, but no more of the kind that is
@@ -10,80 +10,71 @@ In: what was asked, and the reply. Out: a `Verdict`, its reason empty when the r
 - A caption is right when it can be parsed, states colour and shape of everything it claims, claims
   every object of the scene exactly once and nothing else, and all else that it states (sizes,
   places, the background) is so.
-- An answer is right when it is the one answer: case, article, final stop and synonyms do not
-  matter.
-- Words where a image is wanted, a image where words are wanted, and two images are wrong.
+- An answer to a question is right when it is the expected one: case, article, final stop and
+  synonyms do not matter.
+- Words where an image is wanted, an image where words are wanted, and two images are wrong.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from unimodal.data.scenes.edits import Edit, done
 from unimodal.data.scenes.questions import Question, accept
 from unimodal.data.scenes.reading import Unreadable, read_scene
-from unimodal.data.scenes.requests import Request, grants
+from unimodal.data.scenes.requests import Request as DrawingRequest
+from unimodal.data.scenes.requests import grants
 from unimodal.data.scenes.wording import Claim, agrees, ground_agrees, read_parts
 from unimodal.data.scenes.world import Scene, SceneObject, is_held_out
 
+from .answer import Answer
 from .tokenizer import as_json
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a model replied: words, images uint8 (H, W, 3) as decoded, and their codes."""
-
-    text: str
-    images: tuple[np.ndarray, ...] = ()
-    codes: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer as JSON (words; the scene read, None: unreadable), and why it is wrong, or ''."""
+    """Says what was answered and why it is wrong; an empty reason means that it is right."""
 
-    answer: Any
+    answer: Any  # JSON: words, or the scene read in an image; None: unreadable, or no one image
     reason: str
 
 
-def judge_drawing(wanted: Request, reply: Answer) -> Verdict:
-    """Whether the one image of the reply shows what was asked for."""
-    return _judge_image(reply, lambda read: why_not_granted(wanted, read))
+def judge_drawing(wanted: DrawingRequest, answer: Answer) -> Verdict:
+    """Judge whether the answer is one image that shows what was asked for."""
+    return _judge_image(answer, lambda read: why_not_granted(wanted, read))
 
 
-def judge_edit(wanted: Edit, reply: Answer) -> Verdict:
-    """Whether the one image of the reply shows the edit done and nothing else touched."""
-    return _judge_image(reply, lambda read: why_not_done(wanted, read))
+def judge_edit(wanted: Edit, answer: Answer) -> Verdict:
+    """Judge whether the answer is one image with the edit done and nothing else touched."""
+    return _judge_image(answer, lambda read: why_not_done(wanted, read))
 
 
-def judge_question(asked: Question, reply: Answer) -> Verdict:
-    """Whether the reply is the answer, in words alone."""
-    if reply.images:
-        return Verdict(reply.text, _num_images(reply))
-    right = accept(asked, reply.text)
-    return Verdict(reply.text, "" if right else f"{reply.text!r} instead of {asked.answer!r}")
+def judge_question(asked: Question, answer: Answer) -> Verdict:
+    """Judge whether the answer is the expected one, in words alone."""
+    if answer.images:
+        return Verdict(answer.text, _num_images(answer))
+    right = accept(asked, answer.text)
+    return Verdict(answer.text, "" if right else f"{answer.text!r} instead of {asked.answer!r}")
 
 
-def judge_caption(shown: Scene, reply: Answer) -> Verdict:
-    """Whether the reply tells all objects of the scene and nothing false, in words alone."""
-    if reply.images:
-        return Verdict(reply.text, _num_images(reply))
-    return Verdict(reply.text, why_not_told(reply.text, shown))
+def judge_caption(shown: Scene, answer: Answer) -> Verdict:
+    """Judge whether the answer tells all objects and nothing false, in words alone."""
+    if answer.images:
+        return Verdict(answer.text, _num_images(answer))
+    return Verdict(answer.text, why_not_told(answer.text, shown))
 
 
-def _judge_image(reply: Answer, why: Callable[[Scene], str]) -> Verdict:
-    if len(reply.images) != 1:
-        return Verdict(None, _num_images(reply) + (f", {reply.text!r}" if reply.text else ""))
-    read = read_scene(reply.images[0])
+def _judge_image(answer: Answer, why: Callable[[Scene], str]) -> Verdict:
+    if len(answer.images) != 1:
+        return Verdict(None, _num_images(answer) + (f", {answer.text!r}" if answer.text else ""))
+    read = read_scene(answer.images[0])
     if isinstance(read, Unreadable):
         return Verdict(None, f"unreadable: {read.reason}")
     return Verdict(as_json(read), why(read))
 
 
-def why_not_granted(wanted: Request, read: Scene) -> str:
-    """Why the scene is not what was asked for; '' when it is."""
+def why_not_granted(wanted: DrawingRequest, read: Scene) -> str:
+    """Return why the scene is not what was asked for; '' when it is."""
     if grants(wanted, read):
         return ""
     for claim in wanted.claims:
@@ -99,7 +90,7 @@ def why_not_granted(wanted: Request, read: Scene) -> str:
 
 
 def why_not_done(wanted: Edit, read: Scene) -> str:
-    """Why the scene is not the result of the edit; '' when it is."""
+    """Return why the scene is not the result of the edit; '' when it is."""
     if done(wanted, read):
         return ""
     if read.background != wanted.before.background:
@@ -111,7 +102,7 @@ def why_not_done(wanted: Edit, read: Scene) -> str:
 
 
 def why_not_told(text: str, shown: Scene) -> str:
-    """Why the text is not a right caption of the scene; '' when it is."""
+    """Return why the text is not a right caption of the scene; '' when it is."""
     parts = read_parts(text)
     if parts is None:
         return f"not a caption: {text!r}"
@@ -125,14 +116,14 @@ def why_not_told(text: str, shown: Scene) -> str:
 
 
 def claim_words(claim: Claim) -> str:
-    """The attributes of a claim, without its number."""
+    """Return the attributes of a claim in words, without its number."""
     words = [claim.size, claim.colour, claim.shape or "thing"]
     place = f" in the {claim.place}" if claim.place else ""
     return " ".join(word for word in words if word) + place
 
 
-def expected_of(wanted: Request) -> dict[str, Any]:
-    """What a drawing must show, as JSON."""
+def expected_of(wanted: DrawingRequest) -> dict[str, Any]:
+    """Return what a drawing must show, as JSON."""
     claims = [
         {"count": c.count, "size": c.size, "colour": c.colour, "shape": c.shape}
         for c in wanted.claims
@@ -140,8 +131,8 @@ def expected_of(wanted: Request) -> dict[str, Any]:
     return {"claims": claims, "relation": wanted.relation}
 
 
-def names_held_out_pair(wanted: Request) -> bool:
-    """True when two objects asked for, both of named shape and colour, are a held-out pair."""
+def names_held_out_pair(wanted: DrawingRequest) -> bool:
+    """Return whether two objects asked for, both of named shape and colour, are a held-out pair."""
     attribute_sets = [
         (claim.shape, claim.colour)
         for claim in wanted.claims
@@ -153,8 +144,8 @@ def names_held_out_pair(wanted: Request) -> bool:
     )
 
 
-def _num_images(reply: Answer) -> str:
-    count = len(reply.images)
+def _num_images(answer: Answer) -> str:
+    count = len(answer.images)
     return f"{count or 'no'} image{'s' if count != 1 else ''}"
 
 
@@ -170,7 +161,7 @@ def _disagreement(claims: Sequence[Claim], objects: Sequence[SceneObject]) -> st
 
 
 def _missing(wanted: Sequence[SceneObject], found: Sequence[SceneObject]) -> str:
-    """The first look that is wanted more often than found; '' when none is."""
+    """Return the first attributes that are wanted more often than found; '' when none are."""
     attribute_sets = [f"{obj.size} {obj.colour} {obj.shape}" for obj in found]
     for obj in wanted:
         attributes = f"{obj.size} {obj.colour} {obj.shape}"

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from unimodal.card import read_card
 from unimodal.data.folder import data_seeds
 from unimodal.eval.score import commit
-from unimodal.eval.tokenizer import read_card
 
 from .metrics import hours
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from unimodal.data.loader import LoaderConfig
 from unimodal.data.sources import SourceConfig, mixtures
-from unimodal.generation import Sampling
+from unimodal.sampling import Sampling
 
 from .heldout import HeldOutConfig
 from .initial import ShapeConfig

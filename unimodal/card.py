@@ -1,6 +1,7 @@
 """A bundle's card: where the model comes from and how well it does, for programs and for people."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 KEYS = ("config", "commit", "hardware", "hours")
@@ -11,6 +12,12 @@ def check_card(card: dict[str, Any]) -> None:
     missing = [key for key in KEYS if key not in card]
     if missing:
         raise ValueError(f"the card lacks {', '.join(missing)}: it needs {', '.join(KEYS)}")
+
+
+def read_card(directory: Path) -> dict[str, Any]:
+    """Return the card beside a directory's weights; an empty one where there is none."""
+    path = directory / "card.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def readme(card: dict[str, Any]) -> str:

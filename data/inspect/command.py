@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from unimodal.bundle import Model
+    from unimodal.model import Model
 
     from ..estimator import LengthEstimator
 

@@ -1,23 +1,25 @@
-"""Trials, their replies by a real (tiny, untrained) model, scores and the command end to end."""
+"""Requests, their answers by a real (tiny, untrained) model, scores and the command end to end."""
 
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from unimodal.bundle import save_bundle
+from unimodal.bundle import Model, save_bundle
 from unimodal.command import main
 from unimodal.data.scenes.edits import KINDS as EDITS
 from unimodal.data.scenes.questions import KINDS as QUESTIONS
 from unimodal.data.scenes.requests import TASKS
 from unimodal.data.scenes.world import COLOURS, SHAPES, render
 from unimodal.document import Image, Text
-from unimodal.eval.scenes import PARTS, evaluate, majority, predict, replies, trials
-from unimodal.eval.score import Prediction
-from unimodal.eval.verdicts import Answer
+from unimodal.eval.answer import Answer
+from unimodal.eval.run import run
+from unimodal.eval.scene_requests import PARTS, make_requests
+from unimodal.eval.scenes import SceneEvaluator, evaluate, majority
 from unimodal.tokenizer.grid import Grid
 
 
@@ -30,8 +32,12 @@ def model(tiny_model):
 
 @pytest.fixture(scope="module")
 def painter(drawing_model):
-    """Answers everything with 'ok', a image of random codes, and 'ok'."""
+    """Answers everything with 'ok', an image of random codes, and 'ok'."""
     return replace(drawing_model, grid=Grid(8, 8))
+
+
+def evaluator(part: str, samples: int, seed: int, model: Model) -> SceneEvaluator:
+    return SceneEvaluator(make_requests(part, samples, seed), model.sampling, seed, canvas=64)
 
 
 @pytest.mark.parametrize(
@@ -39,75 +45,85 @@ def painter(drawing_model):
     [("drawing", TASKS), ("questions", QUESTIONS), ("captions", ["caption"]), ("edits", EDITS)],
 )
 def test_every_kind_has_its_samples(part, kinds):
-    found = trials(part, 3, seed=11)
-    assert Counter(trial.kind for trial in found) == {kind: 3 for kind in kinds}
-    again = trials(part, 3, seed=11)
+    found = make_requests(part, 3, seed=11)
+    assert Counter(one.kind for one in found) == {kind: 3 for kind in kinds}
+    again = make_requests(part, 3, seed=11)
     assert [t.prompt for t in again] == [t.prompt for t in found]
-    assert [t.prompt for t in trials(part, 3, seed=12)] != [t.prompt for t in found]
-    more = trials(part, 4, seed=11)  # the first samples of each kind do not depend on how many
+    assert [t.prompt for t in make_requests(part, 3, seed=12)] != [t.prompt for t in found]
+    more = make_requests(part, 4, seed=11)  # the first samples do not depend on how many
     assert [t.prompt for t in more if t.kind == kinds[-1]][:3] == [t.prompt for t in found][-3:]
 
 
 def test_drawing_is_uniform_over_what_it_names():
-    claims = [c for t in trials("drawing", 150, seed=1) for c in t.expected["claims"]]
+    claims = [c for t in make_requests("drawing", 150, seed=1) for c in t.expected["claims"]]
     for attribute, names in (("shape", SHAPES), ("colour", COLOURS)):
         counts = Counter(claim[attribute] for claim in claims if claim[attribute] is not None)
         total = sum(counts.values())
         expected = total / len(names)
         assert all(abs(counts[name] - expected) < 4 * expected**0.5 for name in names)
     counted = Counter(
-        t.expected["claims"][0]["count"] for t in trials("drawing", 150, 1) if t.kind == "counting"
+        t.expected["claims"][0]["count"]
+        for t in make_requests("drawing", 150, 1)
+        if t.kind == "counting"
     )
     assert set(counted) == {2, 3, 4} and min(counted.values()) > 25
 
 
 def test_a_fifth_is_held_out():
     for part in PARTS:
-        found = trials(part, 150 if part == "captions" else 40, seed=2)
-        words = np.mean([trial.held_out_words for trial in found])
+        found = make_requests(part, 150 if part == "captions" else 40, seed=2)
+        words = np.mean([one.held_out_words for one in found])
         assert abs(words - 0.2) < 4 * (0.16 / len(found)) ** 0.5, part
-        assert any(trial.held_out_pair for trial in found)
+        assert any(one.held_out_pair for one in found)
 
 
-def test_perfect_replies_are_right_and_empty_ones_wrong():
+def test_perfect_answers_are_right_and_empty_ones_wrong(model):
     for part in ("drawing", "edits"):
-        for trial in trials(part, 4, seed=3):
-            assert predict(trial, Answer("", (render(trial.ideal),))).right, trial.prompt
-            assert not predict(trial, Answer("")).right
-    for trial in trials("questions", 4, seed=3):
-        assert predict(trial, Answer(trial.expected)).right
-        assert not predict(trial, Answer("")).right
+        asked = evaluator(part, 4, 3, model)
+        for one in asked.requests():
+            assert asked.score(one, Answer("", (render(one.ideal),)))["right"], one.prompt
+            assert not asked.score(one, Answer(""))["right"]
+    asked = evaluator("questions", 4, 3, model)
+    for one in asked.requests():
+        assert asked.score(one, Answer(one.expected))["right"]
+        assert not asked.score(one, Answer(""))["right"]
 
 
 def test_majority_is_the_best_constant():
     def answered(kind, expected):
-        return Prediction("questions", kind, "?", expected, "", False, "", False, False)
+        return {"kind": kind, "expected": expected, "answer": "", "right": False}
 
     found = majority(
         [answered("count", a) for a in ("one", "two", "two")] + [answered("yesno", "no")]
     )
-    assert [p.answer for p in found] == ["two", "two", "two", "no"]
-    assert [p.right for p in found] == [False, True, True, True]
+    assert [p["answer"] for p in found] == ["two", "two", "two", "no"]
+    assert [p["right"] for p in found] == [False, True, True, True]
 
 
-def test_a_reply_does_not_depend_on_its_batch(painter):
-    found = trials("edits", 1, seed=4)[:4]
-    together = replies(painter, found, painter.sampling, seed=4, batch=4, words="")
-    apart = replies(painter, found, painter.sampling, seed=4, batch=1, words="")
-    assert [(r.text, r.codes) for r in together] == [(r.text, r.codes) for r in apart]
-    assert len({r.codes for r in together}) == 4, "each request has its own noise"
-    assert all(r.images[0].shape == (64, 64, 3) for r in together)
+def test_an_answer_does_not_depend_on_its_batch(painter):
+    asked = evaluator("edits", 1, 4, painter)
+    together, apart = run(painter, asked, batch=6), run(painter, asked, batch=1)
+    assert together == apart
+    assert len({tuple(p["codes"][0]) for p in together}) == 6, "each request has its own noise"
 
 
-def test_documents_show_the_image_first(model):
-    from unimodal.eval.scenes import _documents
+def test_the_image_is_shown_before_the_words(model):
+    asked = evaluator("captions", 1, 5, model)
+    (one,) = asked.requests()
+    image, text = next(asked.turns(one)).document.parts
+    assert isinstance(image, Image) and (image.pixels == render(one.shown)).all()
+    assert text == Text(one.prompt, role="user")
+    hidden = asked.blind()
+    (same,) = hidden.requests()
+    assert same.id != one.id and next(hidden.turns(same)).document.parts == (text,)
 
-    (trial,) = trials("captions", 1, seed=5)
-    image, text = _documents(model, [trial], batch=8)[0].parts
-    assert isinstance(image, Image) and image.grid == Grid(8, 8)
-    assert text == Text(trial.prompt, role="user")
-    (hidden,) = _documents(model, [replace(trial, shown=None)], batch=8)
-    assert hidden.parts == (text,)
+
+def test_noise_is_that_of_seed_and_number(model):
+    asked = evaluator("questions", 2, 7, model)
+    seeds = [next(asked.turns(one)).sampling.seed for one in asked.requests()]
+    assert seeds == [7 * 2**20 + k for k in range(2 * len(QUESTIONS))]
+    blind = asked.blind()
+    assert [next(blind.turns(one)).sampling.seed for one in blind.requests()] == seeds
 
 
 def test_evaluate_scores_every_part(model):
@@ -118,12 +134,12 @@ def test_evaluate_scores_every_part(model):
         assert scores["drawing"][task.replace(" ", "_")].n == 1
     assert scores["questions"]["blind"]["overall"].n == len(QUESTIONS)
     assert scores["drawing"]["overall"].n == scores["drawing"]["perfect_images"]["overall"].n == 6
-    parts = Counter(p.part for p in report["predictions"])
+    parts = Counter(p["part"] for p in report["predictions"])
     assert parts == {
         "drawing": 6, "questions": len(QUESTIONS), "blind": len(QUESTIONS),
         "captions": 1, "edits": 6,
     }  # fmt: skip
-    assert all(p.right == (p.reason == "") for p in report["predictions"])
+    assert all(p["right"] == (p["reason"] == "") for p in report["predictions"])
     assert len(cells) > 15
     recipe = report["recipe"]
     assert recipe["model"] == model.hash and recipe["tokenizer"] == model.tokenizer.hash
@@ -133,11 +149,12 @@ def test_evaluate_scores_every_part(model):
 
 def test_images_are_judged_by_what_is_in_them(painter):
     report, cells = evaluate(painter, samples=1, seed=6, parts=("drawing", "questions"))
-    drawn = [p for p in report["predictions"] if p.part == "drawing"]
-    assert all(p.reason.startswith("unreadable: ") and len(p.codes[0]) == 64 for p in drawn)
+    drawn = [p for p in report["predictions"] if p["part"] == "drawing"]
+    assert all(p["reason"].startswith("unreadable: ") for p in drawn)
+    assert all(len(p["codes"][0]) == 64 for p in drawn)
     assert report["scores"]["drawing"]["overall"].value == 0
-    asked = [p for p in report["predictions"] if p.part in ("questions", "blind")]
-    assert all(p.reason == "1 image" for p in asked)
+    asked = [p for p in report["predictions"] if p["part"] in ("questions", "blind")]
+    assert all(p["reason"] == "1 image" for p in asked)
     again, _ = evaluate(painter, samples=1, seed=6, parts=("drawing",))
     assert again["predictions"] == drawn
     assert again["scores"]["drawing"] == report["scores"]["drawing"]
@@ -155,10 +172,7 @@ def test_the_seed_of_training_is_refused(model):
 
 
 def test_command_writes_everything(model, tmp_path):
-    bundle = save_bundle(
-        tmp_path / "bundle", model.transformer, model.vocabulary, model.text, model.tokenizer,
-        model.card, context=model.context, grid=model.grid, sampling=model.sampling,
-    )  # fmt: skip
+    bundle = saved(model, tmp_path / "bundle")
     paths = {name: tmp_path / f"out.{name}" for name in ("json", "md", "png")}
     words = (
         f"eval scenes --model {bundle} --samples 1 --seed 8 --tasks captions,drawing --guidance 2"
@@ -174,6 +188,34 @@ def test_command_writes_everything(model, tmp_path):
     assert len(report["predictions"]) == 7
     assert "| **drawing / overall** |" in paths["md"].read_text()
     assert paths["png"].read_bytes().startswith(b"\x89PNG")
+
+
+def saved(model: Model, directory: Path) -> Path:
+    return save_bundle(
+        directory, model.transformer, model.vocabulary, model.text, model.tokenizer,
+        model.card, context=model.context, grid=model.grid, sampling=model.sampling,
+    )  # fmt: skip
+
+
+def test_command_resumes_from_its_predictions(painter, tmp_path):
+    words = f"eval scenes --model {saved(painter, tmp_path / 'bundle')} --samples 1 --seed 8"
+    words += f" --tasks drawing,captions --predictions {tmp_path / 'kept.jsonl'} --json "
+
+    def scores(name: str, more: str = "") -> dict:
+        result = CliRunner().invoke(main, f"{words}{tmp_path / name} {more}".split())
+        assert result.exit_code == 0, result.output
+        return json.loads((tmp_path / name).read_text())
+
+    kept = tmp_path / "kept.jsonl"
+    whole, lines = scores("whole.json"), kept.read_text()
+    assert lines.count("\n") == 1 + 7
+    kept.write_text(lines[: lines.index("drawing/000002") + 100])  # in the middle of a line
+    resumed = scores("resumed.json", "--batch-size 2")
+    assert kept.read_text() == lines
+    assert resumed["predictions"] == whole["predictions"] and resumed["scores"] == whole["scores"]
+    other = CliRunner().invoke(main, [*words.split(), str(tmp_path / "c.json"), "--guidance", "4"])
+    assert other.exit_code == 2
+    assert "another recipe (guidance None, not 4.0): name another file" in other.output
 
 
 def test_command_names_what_is_wrong(tmp_path):

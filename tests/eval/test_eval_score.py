@@ -2,11 +2,10 @@
 
 import json
 import os
-from dataclasses import replace
 
 import pytest
 
-from unimodal.eval.intervals import proportion
+from unimodal.eval.intervals import mean, proportion
 from unimodal.eval.score import (
     Prediction,
     apart,
@@ -20,9 +19,13 @@ from unimodal.eval.score import (
 
 
 def prediction(kind: str, right: bool, held_out: bool = False) -> Prediction:
-    return Prediction(
-        "drawing", kind, "draw it", 1, 2, right, "" if right else "no", held_out, False
-    )
+    return {
+        "part": "drawing",
+        "kind": kind,
+        "right": right,
+        "held_out_words": held_out,
+        "held_out_pair": False,
+    }
 
 
 FOUND = [
@@ -41,11 +44,17 @@ def test_overall_is_the_mean_of_kinds():
     assert scores["overall"].n == 4
 
 
+def test_values_are_averaged_where_they_are_no_verdicts():
+    found = [{"kind": "other", "value": value} for value in (0.3, 1.0, 0.6)]
+    scores = by_kind([*found, prediction("yes/no", True)])
+    assert scores["other"] == mean([0.3, 1.0, 0.6]) and scores["yes/no"] == proportion(1, 1)
+
+
 def test_held_out_is_compared_over_kinds_that_have_both():
-    scores = apart(FOUND, lambda p: p.held_out_words)
+    scores = apart(FOUND, "held_out_words")
     assert scores["seen"] == by_kind(FOUND[:2])
     assert scores["held_out"] == by_kind(FOUND[2:3])
-    nothing = apart(FOUND, lambda p: p.held_out_pair)
+    nothing = apart(FOUND, "held_out_pair")
     assert nothing["held_out"]["overall"].value is None
 
 
@@ -92,7 +101,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_values_that_are_no_json_numbers_are_refused(tmp_path):
-    report = {"scores": {}, "recipe": {}, "predictions": [replace(FOUND[0], answer=float("nan"))]}
+    report = {"scores": {}, "recipe": {}, "predictions": [FOUND[0] | {"answer": float("nan")}]}
     with pytest.raises(ValueError):
         write(tmp_path / "a.json", report)
     assert not list(tmp_path.iterdir())

@@ -14,8 +14,8 @@ from unimodal.data.scenes.questions import ask
 from unimodal.data.scenes.requests import RELATIONS, TASKS, Request, box_relations, granted, request
 from unimodal.data.scenes.wording import Claim, caption
 from unimodal.data.scenes.world import Background, Scene, SceneObject, generator, render, scene
+from unimodal.eval.answer import Answer
 from unimodal.eval.verdicts import (
-    Answer,
     judge_caption,
     judge_drawing,
     judge_edit,

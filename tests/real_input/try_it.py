@@ -33,11 +33,12 @@ from unimodal.chat import Reply as Said
 from unimodal.data.scenes.questions import Question
 from unimodal.data.scenes.requests import Request
 from unimodal.data.scenes.wording import Claim, read_caption
+from unimodal.eval.answer import Answer
 from unimodal.eval.intervals import share
 from unimodal.eval.report import Cell, contact_sheet, progress, recipe_line, save_sheet
 from unimodal.eval.score import write_bytes
 from unimodal.eval.tokenizer import reconstruct
-from unimodal.eval.verdicts import Answer, judge_drawing, judge_question
+from unimodal.eval.verdicts import judge_drawing, judge_question
 from unimodal.tokenizer.pixels import fit, open_image
 from unimodal.transcript import save_image
 

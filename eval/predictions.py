@@ -1,0 +1,92 @@
+"""Predictions in a file, one JSON line each, written as they come and read again to resume.
+
+    with PredictionsFile("predictions.jsonl", recipe) as predictions:
+        run(model, evaluator, predictions)
+
+The first line holds the recipe: the model, the prompt set and all else that answers depend on. A
+file of another recipe is refused, so that a file never mixes two evaluations. A line that was cut
+by a kill is dropped, and its request is asked again. When the file is closed its lines are put in
+the order of their ids: however often a run was stopped, its finished file has the same bytes.
+
+Ranks write a file each; `whole.update(file_of_a_rank)` joins them.
+"""
+
+import json
+from collections import UserDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from .score import Prediction, write_bytes
+
+
+class PredictionsFile(UserDict[str, Prediction]):
+    """A mapping from a request's id to its prediction, kept in a file."""
+
+    def __init__(self, path: str | Path, recipe: Mapping[str, Any]) -> None:
+        """Read the predictions that are there, or begin a new file.
+
+        Raises ValueError for a file that holds something else, or predictions of another recipe.
+        """
+        super().__init__()
+        self._path, self._head = Path(path), _line({"recipe": recipe})
+        if self._path.exists():
+            self.data = _read(self._path, self._head)
+        self._save()
+        self._file = self._path.open("a", encoding="utf-8")
+
+    def __setitem__(self, id: str, prediction: Prediction) -> None:
+        """Write the prediction's line; what is kept is what the line says."""
+        line = _line({"id": id, **prediction})
+        self._file.write(line)
+        self._file.flush()
+        self.data[id] = _prediction(line)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Put the lines in the order of their ids; nothing can be added after."""
+        self._file.close()
+        self._save()
+
+    def _save(self) -> None:
+        lines = [_line({"id": id, **self.data[id]}) for id in sorted(self.data)]
+        write_bytes(self._path, "".join([self._head, *lines]).encode())
+
+
+def _read(path: Path, head: str) -> dict[str, Prediction]:
+    """Return the predictions in a file that begins with `head`; a last line that is cut is left."""
+    *lines, cut = path.read_text(encoding="utf-8").split("\n")
+    if not lines and head.startswith(cut):
+        return {}  # nothing was written yet, or a part of the head
+    try:
+        there = json.loads(lines[0])["recipe"] if lines else None
+        found = {json.loads(line)["id"]: _prediction(line) for line in lines[1:]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no file of predictions ({error}): name another") from error
+    if not isinstance(there, dict):
+        raise ValueError(f"{path} is no file of predictions: name another")
+    _refuse_another(path, there, json.loads(head)["recipe"])
+    return found
+
+
+def _refuse_another(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Raise ValueError that says how the recipe in the file differs from the one to be run."""
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    if names:
+        told = ", ".join(f"{name} {there.get(name)}, not {here.get(name)}" for name in names)
+        raise ValueError(
+            f"{path} holds predictions of another recipe ({told}): name another file, or remove it"
+        )
+
+
+def _prediction(line: str) -> Prediction:
+    return {name: value for name, value in json.loads(line).items() if name != "id"}
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, allow_nan=False) + "\n"
