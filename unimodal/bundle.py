@@ -282,7 +282,8 @@ def _of_format_1(stored: dict[str, Any]) -> dict[str, Any]:
         sampling["max_images"] = sampling.pop("max_pictures")
     except (KeyError, TypeError) as error:
         raise BundleError(f"a bundle of format 1 lacks {error}: fetch it again") from error
-    return {**stored, "vocabulary": asdict(vocabulary), "sampling": sampling, "format": FORMAT}
+    values = {**asdict(vocabulary), "code_runs": [list(run) for run in vocabulary.code_runs]}
+    return {**stored, "vocabulary": values, "sampling": sampling, "format": FORMAT}
 
 
 def _read_text(directory: Path, num_ids: int) -> TextTokenizer:
