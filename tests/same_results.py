@@ -35,8 +35,13 @@ MARKER = "data/scenes/world.py"  # a file that only commits with the new names h
 # option=value of the command line), reply, metrics, eval, samples (fields of JSON; samples are
 # those in shards) and tensors (a file's name without suffix, then the tensor's).
 RENAMED: dict[str, str] = {
-    # "config.sources.*.shards": "config.sources.*.place",
-    # "samples.parts.*.picture": "samples.parts.*.image",
+    "config.loader.row_length": "config.loader.sequence_length",
+    "config.optimizer.average": "config.optimizer.ema_decay",
+    "config.engine.micro_rows": "config.engine.micro_batch_rows",
+    "words.--kind=pictures": "words.--kind=images",
+    "samples.parts.*.picture": "samples.parts.*.image",
+    "eval.predictions.*.expected.things": "eval.predictions.*.expected.objects",
+    "eval.predictions.*.answer.things": "eval.predictions.*.answer.objects",
 }
 LOSSES = re.compile(r"loss|gradient_norm|lr_factor|held_out")  # in a new name of metrics
 TIMEOUT_S, MOST_SHOWN = 900, 5
