@@ -1,0 +1,219 @@
+"""Heads and embedders beside next_code: a toy head, factorised codes, addresses."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy_head
+import torch
+from test_train import exact, metrics, one_thread, recipe, shards, tokenizer  # noqa: F401
+
+from unimodal.attention import DenseAttention
+from unimodal.bundle import load, save_bundle
+from unimodal.document import Document, Image, Text
+from unimodal.generation import Generation, ReplyDone, generate
+from unimodal.model import Model
+from unimodal.sampling import Sampling
+from unimodal.sequence import IMAGE, Batch, Row, span_mask
+from unimodal.tokenizer.grid import Grid
+from unimodal.train import lm
+from unimodal.train.run import LmRun
+
+ROOT = Path(__file__).resolve().parents[2]
+TOY = "toy_head:ToyHead"
+
+
+def shaped(run: LmRun, **changes: object) -> LmRun:
+    assert run.model is not None
+    return replace(run, model=replace(run.model, **changes))
+
+
+@pytest.fixture(scope="module")
+def toy_run(tmp_path_factory, shards, tokenizer) -> LmRun:  # noqa: F811
+    """A toy head after 8 steps, a checkpoint at each fourth."""
+    output = tmp_path_factory.mktemp("toy") / "run"
+    run = shaped(recipe(output, shards, tokenizer, 8, save_every_steps=4), head=TOY)
+    lm.train(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def toy_model(toy_run: LmRun) -> Model:
+    return load(toy_run.output / "bundle")
+
+
+def drawing(model: Model, seed: int) -> Image:
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, model.vocabulary.num_codes, (model.grid.size, 1))
+    return Image(codes=codes, grid=model.grid, codec_hash=model.codec.hash)
+
+
+# --- a head of two passes -----------------------------------------------------------------------
+
+
+def test_a_toy_head_learns(toy_run: LmRun) -> None:
+    found = metrics(toy_run.output)
+    assert found[-1]["loss_image"] < found[0]["loss_image"] < 1.05 * np.log(64)
+    assert all(line["targets_image"] > 0 for line in found)
+
+
+def test_it_goes_on_bit_for_bit(tmp_path, shards, tokenizer, toy_run) -> None:  # noqa: F811
+    run = shaped(recipe(tmp_path / "run", shards, tokenizer, 4, save_every_steps=4), head=TOY)
+    run = replace(run, schedule=toy_run.schedule)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lm, "_finish", lambda *_: None)
+        lm.train(replace(run, schedule=replace(run.schedule, num_steps=4)))
+    lm.train(run)
+    assert exact(tmp_path / "run") == exact(toy_run.output)
+
+
+def test_packed_rows_hold_both_copies_of_an_image(toy_model: Model) -> None:
+    image = replace(drawing(toy_model, 0), role="assistant")
+    document = Document((Text("draw", role="user"), image, Text("there", role="assistant")))
+    sequence = toy_model.sequencer.sequence(document, key=(1, 2))
+    assert len(sequence) == toy_model.sequencer.measure(document)[None]
+    noised = sequence.private > 0
+    (clean,) = (sequence.block == 1).nonzero()
+    n = toy_model.grid.size
+    assert noised.sum() == n == len(clean)
+    np.testing.assert_array_equal(sequence.positions[noised], sequence.positions[clean])
+    assert (sequence.modality[noised] == IMAGE).all() and (sequence.modality == IMAGE).sum() == n
+    seen = toy_model.sequencer.sequence(replace_weight(document, 0.0))
+    assert len(sequence) == len(seen) + n and sequence.positions[-1] == seen.positions[-1]
+    mask = span_mask(*(torch.from_numpy(x)[None] for x in (
+        np.zeros(len(sequence), int), sequence.block, sequence.private)))[0].numpy()  # fmt: skip
+    assert not mask[~noised][:, noised].any() and mask[np.ix_(noised, noised)].all()
+    assert not mask[np.ix_(noised, clean)].any() and mask[np.ix_(clean, clean)].all()
+
+
+def replace_weight(document: Document, weight: float) -> Document:
+    return Document(tuple(replace(part, weight=weight) for part in document.parts))
+
+
+@torch.inference_mode()
+def test_it_draws_what_a_training_row_would_predict(toy_model: Model) -> None:
+    """The hidden vectors of the noise, read and forgotten, are those of the private copy."""
+    question = Document((Text("draw", role="user"),))
+    (parts,) = generate(toy_model, [question], Sampling(seed=5), "image")
+    (drawn,) = (part for part in parts if isinstance(part, Image))
+    answered = Document((*question.parts, drawn))
+    sequence = toy_model.sequencer.sequence(answered, key=(5,))
+    # The key of a training row has the part's number; a request has its seed alone.
+    spans = tuple(
+        replace(span, latents=toy_head.noise((5,), span.grid.size)) if span.has_content else span
+        for span in sequence.spans
+    )
+    row = Row.pack([replace(sequence, spans=spans)], len(sequence), 0)
+    batch = Batch.stack([row])
+    attend = DenseAttention(span_mask(batch.doc, batch.block, batch.private))
+    hidden = toy_model.transformer.read(batch, batch.positions, attend)[0]
+    logits = toy_model.transformer.head.score(hidden[batch.private[0] > 0])
+    np.testing.assert_array_equal(logits.argmax(-1).numpy(), drawn.codes[:, 0])
+
+
+def test_it_draws_in_a_batch_beside_text_requests(toy_model: Model) -> None:
+    documents = [Document((Text(f"draw {'a red circle ' * k}", role="user"),)) for k in range(6)]
+    modalities = ["image", "text", None, "image", "text", "image"]
+    samplings = [Sampling(seed=k, max_text_tokens=12) for k in range(6)]
+    together = generate(toy_model, documents, samplings, modalities)
+    for document, sampling, modality, parts in zip(
+        documents, samplings, modalities, together, strict=True
+    ):
+        (alone,) = generate(toy_model, [document], sampling, modality)
+        assert [spelled(part) for part in parts] == [spelled(part) for part in alone]
+    assert all(isinstance(parts[0], Image) for parts in (together[0], together[3], together[5]))
+
+
+def spelled(part: Text | Image) -> object:
+    return part.text if isinstance(part, Text) else part.codes.ravel().tolist()
+
+
+def test_a_drawing_stays_in_context(toy_model: Model) -> None:
+    """What was drawn is read as its codes: the same conversation read anew goes on alike."""
+    generation = Generation(toy_model)
+    question = Document((Text("draw a story", role="user"),))
+    sampling = Sampling(seed=3, text_temperature=1.0, max_images=3, max_text_tokens=30)
+    generation.submit(question, sampling)
+    (done,) = [event for event in generation.run() if isinstance(event, ReplyDone)]
+    assert toy_model.sequencer.prompt(question).positions[-1] + len(done.ids) < toy_model.context
+
+
+def test_it_survives_saving(toy_model: Model, tmp_path: Path) -> None:
+    again = load(save_bundle(tmp_path / "again", toy_model))
+    question = [Document((Text("draw", role="user"),))]
+    first, second = (generate(one, question, Sampling(seed=1), "image") for one in (toy_model, again))
+    assert spelled(first[0][0]) == spelled(second[0][0])
+    names = set(toy_model.transformer.state_dict())
+    assert {"head.score.weight", "embedder.project.weight"} <= names
+
+
+def test_a_bundle_may_not_import_what_its_user_did_not(toy_run: LmRun) -> None:
+    code = "import sys, unimodal; unimodal.load(sys.argv[1])"
+    words = [sys.executable, "-c", code, str(toy_run.output / "bundle")]
+    refused = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    assert refused.returncode and "import toy_head first" in refused.stderr
+    words[2] = f"import sys; sys.path.append('tests'); import toy_head; {code}"
+    assert subprocess.run(words, capture_output=True, text=True, cwd=ROOT).returncode == 0
+
+
+# --- factorised codes and addresses --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{"factorised": True}, {"addresses": True},
+                                     {"factorised": True, "addresses": True}])  # fmt: skip
+def test_they_train_resume_and_draw(
+    tmp_path, shards, tokenizer, changes: dict[str, bool]  # noqa: F811
+) -> None:
+    whole = shaped(recipe(tmp_path / "a", shards, tokenizer, 6, save_every_steps=3), **changes)
+    lm.train(whole)
+    assert metrics(whole.output)[-1]["loss"] < metrics(whole.output)[0]["loss"]
+    part = replace(whole, output=tmp_path / "b")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lm, "_finish", lambda *_: None)
+        lm.train(replace(part, schedule=replace(part.schedule, num_steps=3)))
+    lm.train(part)
+    assert exact(tmp_path / "b") == exact(whole.output)
+    model = load(whole.output / "bundle")
+    trained = [name for name in model.transformer.state_dict()
+               if name.startswith(("embedder.", "code_factors."))]  # fmt: skip
+    assert trained and all(model.transformer.state_dict()[name].any() for name in trained)
+
+
+def test_both_are_nothing_at_first(tmp_path, shards, tokenizer) -> None:  # noqa: F811
+    """They begin at zero, so that the first step's loss is that of a plain model."""
+    plain = recipe(tmp_path / "plain", shards, tokenizer, 1)
+    both = shaped(recipe(tmp_path / "both", shards, tokenizer, 1), factorised=True, addresses=True)
+    lm.train(plain)
+    lm.train(both)
+    first, second = (metrics(run.output)[0]["loss"] for run in (plain, both))
+    assert abs(first - second) < 1e-6
+
+
+def test_a_bundle_that_gets_them_goes_on_from_what_it_was(
+    tmp_path, shards, tokenizer  # noqa: F811
+) -> None:
+    first = recipe(tmp_path / "first", shards, tokenizer, 2)
+    lm.train(first)
+    common = {"weights": first.output / "bundle", "text_ids": None}
+    plain = replace(recipe(tmp_path / "plain", shards, tokenizer, 1), **common)
+    both = replace(
+        shaped(recipe(tmp_path / "both", shards, tokenizer, 1), factorised=True, addresses=True),
+        **common,
+    )
+    lm.train(plain)
+    lm.train(both)
+    before, after = (metrics(run.output)[0]["loss"] for run in (plain, both))
+    assert abs(before - after) < 1e-6
+
+
+def test_a_grid_of_scales_is_addressed_scale_by_scale() -> None:
+    grid = Grid(2, 3, ((1, 1), (2, 3)))
+    assert grid.size == 7
+    np.testing.assert_array_equal(
+        grid.addresses, [(0, 0), (0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    )
+    with pytest.raises(ValueError, match="the last one is 2 x 3"):
+        Grid(2, 3, ((1, 1), (2, 2)))
