@@ -1,15 +1,11 @@
 """One rank of a real run that counts its own bytes: what `unimodal train plan` must predict.
 
-On ranks: `torchrun --nproc-per-node 2 tests/counting.py OUT CONFIG...`. OUT gets, for each config,
-the bytes of rank 0's tensors by part, and the bytes that its last step sent by collective. These
-are counted where torch.distributed has them, before DeepSpeed takes hold of them.
+The bytes of its tensors by part, and the bytes that its last step sent by collective. These are
+counted where torch.distributed has them.
 """
 
-import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +18,7 @@ from unimodal.sequence import Batch
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.optimizer import build
 from unimodal.train.plan.plan import shape_of
-from unimodal.train.ranks import Ranks, connect
+from unimodal.train.ranks import Ranks
 from unimodal.train.run import LmRun
 from unimodal.train.zero import Build, ZeroEngine, sharded
 from unimodal.transformer import Transformer, initial
@@ -49,6 +45,12 @@ def count(name: str) -> None:
         return real(*words, **named)
 
     setattr(dist, name, counted)
+
+
+def watch() -> None:
+    """Count from now on what torch.distributed sends; DeepSpeed must not have met it yet."""
+    for name in COLLECTIVES:
+        count(name)
 
 
 def size(tensors: Iterable[torch.Tensor | None]) -> int:
@@ -95,7 +97,7 @@ def random_rows(config: LmRun, rows: int, vocabulary: Vocabulary) -> Batch:
     return Batch(ids, labels, torch.ones(shape), zeros, zeros, zeros.bool(), positions, zeros)
 
 
-def counts(path: Path, ranks: Ranks) -> Mapping[str, Any]:
+def counts(path: str, ranks: Ranks) -> Mapping[str, Any]:
     """Of a config's model, trained for STEPS steps."""
     config = configuration.load(LmRun, path)
     shape, rows = shape_of(config), config.loader.batch_rows // ranks.world_size
@@ -120,17 +122,3 @@ def counts(path: Path, ranks: Ranks) -> Mapping[str, Any]:
         sent.clear()
         run.step(step, learner.micro_batches(batch, config.engine.micro_batch_rows or rows), norms)
     return {"bytes": run.held(), "sent": dict(sent)}
-
-
-def main(out: Path, paths: list[str]) -> None:
-    """Write what each config's run counts."""
-    for name in COLLECTIVES:
-        count(name)
-    ranks = connect(60)
-    found = {path: counts(Path(path), ranks) for path in paths}
-    if ranks.is_first:
-        out.write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from launching import environment, metrics, tiny_run
+from launching import environment, tiny_run
+from tiny_runs import metrics
 
 NUM_STEPS, LIMIT_S, TOLERANCE, PORT = 4, 240, 1e-5, 29400
 HOSTS = {"unimodal-a": "10.231.7.1", "unimodal-b": "10.231.7.2"}  # seen by nobody else
@@ -97,7 +98,7 @@ def main() -> None:
             over_two_hosts(config)
         (folder / "alone").mkdir()
         alone(config, folder / "alone")
-        ours, expected = metrics(folder), metrics(folder / "alone")
+        ours, expected = metrics(folder / "run"), metrics(folder / "alone" / "run")
     assert len(ours) == len(expected) == NUM_STEPS
     names = ("loss", "loss_text", "loss_image", "gradient_norm")
     for one, other in zip(ours, expected, strict=True):

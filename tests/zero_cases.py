@@ -1,17 +1,12 @@
 """Small runs that one process and two ranks must agree on.
 
-On ranks: `torchrun --nproc-per-node 2 tests/zero_cases.py OUT CASE...`.
-
 Of every global batch the first half of the rows is text alone and the second half image codes
 alone, with unequal numbers of targets, so that rank 0 never sees what rank 1 learns from.
 """
 
-import faulthandler
-import json
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,7 +21,7 @@ from unimodal.train.initial import fill_from, from_checkpoint
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.objectives import LossConfig
 from unimodal.train.optimizer import OptimizerConfig, whole_shape
-from unimodal.train.ranks import Ranks, connect
+from unimodal.train.ranks import Ranks
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.zero import Build, EngineConfig, engine, sharded
 from unimodal.transformer import Transformer, TransformerConfig, initial
@@ -35,7 +30,6 @@ from unimodal.vocabulary import Vocabulary
 NUM_STEPS, HALF, ROWS, T = 4, 2, 8, 48
 EMPTY = 1  # a step whose second half of the rows is padding alone, as where an epoch ends
 VOCABULARY = Vocabulary(96, 64)
-LIMIT_S = 120  # of a case; a rank that hangs ends with its stacks
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -164,20 +158,7 @@ def unchanged(found: Engine) -> bool:
     return all(torch.equal(now[name], before) for name, before in found.before.items())
 
 
-def main(out: Path, cases: list[str]) -> None:
-    """Run each case and write {case: its steps} as rank 0."""
-    ranks = connect(60)
-    found = {}
-    for text in cases:
-        faulthandler.dump_traceback_later(LIMIT_S, exit=True)
-        case = Case(**json.loads(text))
-        found[text] = steps(made(case, ranks), case)
-        print(f"rank {ranks.rank}: {text}", file=sys.stderr)
-    faulthandler.cancel_dump_traceback_later()
-    if ranks.is_first:
-        out.write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    main(Path(sys.argv[1]), sys.argv[2:])
+def run(case: dict[str, Any], ranks: Ranks) -> list[dict]:
+    """Return the reports of a case that came as JSON."""
+    made_of = Case(**case)
+    return steps(made(made_of, ranks), made_of)

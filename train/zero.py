@@ -6,7 +6,6 @@ DeepSpeed. Both take the same steps: the gradient is that of the global batch's 
 ranks and micro-batches.
 """
 
-import json
 import math
 import os
 import warnings
@@ -29,21 +28,10 @@ from .learner import Learner
 from .optimizer import OptimizerConfig, build, whole_shape
 from .ranks import Ranks
 from .schedule import ScheduleConfig
+from .zero_settings import ZeroSettings
 
 M = TypeVar("M", bound=nn.Module)
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
-# What the run's own settings decide, so that a DeepSpeed file must not.
-OURS = (
-    "train_batch_size",
-    "train_micro_batch_size_per_gpu",
-    "gradient_accumulation_steps",
-    "gradient_clipping",
-    "optimizer",
-    "scheduler",
-    "bf16",
-    "fp16",
-    "torch_autocast",
-)
 
 
 @dataclass(frozen=True)
@@ -72,7 +60,7 @@ class EngineConfig:
             found.append(f"micro_batch_rows {self.micro_batch_rows}: at least 1")
         if self.deepspeed is not None:
             try:
-                zero_settings(self.deepspeed, 1, 1, 1.0, False)
+                ZeroSettings.read(self.deepspeed, 1, 1, 1.0, False)
             except ValueError as error:
                 found.append(str(error).removeprefix("engine."))
         return found
@@ -87,7 +75,7 @@ class EngineConfig:
             found.append(f"engine.attention {self.attention}: {problem}")
         return found
 
-    def zero(self, rows: int, clip: float, bf16: bool) -> dict[str, Any] | None:
+    def zero(self, rows: int, clip: float, bf16: bool) -> ZeroSettings | None:
         """DeepSpeed's settings for so many rows of a rank; None without DeepSpeed."""
         micro_batch_rows = self.micro_batch_rows or rows
         if rows % micro_batch_rows:
@@ -95,7 +83,7 @@ class EngineConfig:
                 f"engine.micro_batch_rows {micro_batch_rows} does not divide {rows} rows of a rank"
             )
         if self.deepspeed is not None:
-            return zero_settings(
+            return ZeroSettings.read(
                 self.deepspeed, micro_batch_rows, rows // micro_batch_rows, clip, bf16
             )
         return None
@@ -112,20 +100,23 @@ class ZeroEngine(Engine):
         clip: float,
         ema_decay: float | None,
         ranks: Ranks,
-        settings: dict[str, Any],
+        settings: ZeroSettings,
     ):
-        """`settings`: see `zero_settings`; the learner comes from `sharded` with the same ones, and
+        """The learner comes from `sharded` with the same `settings`, and
         its one optimizer works on each weight alone.
         """
         super().__init__(learner, optimizers, schedule, clip, ema_decay, ranks)
         assert len(optimizers) == 1, "Muon is refused beside ZeRO"
         deepspeed = _deepspeed()
-        self.stage = settings["zero_optimization"]["stage"]
+        self.stage = settings.stage
         if self.stage == 3:
             for parameter in learner.outside:
                 deepspeed.zero.register_external_parameter(learner, parameter)
         self.engine, self.zero, *_ = deepspeed.initialize(
-            model=learner, optimizer=optimizers[0], config=settings, dist_init_required=False
+            model=learner,
+            optimizer=optimizers[0],
+            config=settings.deepspeed,
+            dist_init_required=False,
         )
 
     @torch.no_grad()
@@ -227,11 +218,11 @@ class Build(Generic[M]):
     fill: Callable[[str, tuple[int, ...]], Tensor]
 
 
-def sharded(build: Build[M], settings: dict[str, Any] | None, device: str, ranks: Ranks) -> M:
+def sharded(build: Build[M], settings: ZeroSettings | None, device: str, ranks: Ranks) -> M:
     """The model of a Build on the device. Under ZeRO-3 no rank ever holds more of it than one
     parameter, which rank 0 fills; with other settings, or None, each holds all of it.
     """
-    parts = settings is not None and settings["zero_optimization"]["stage"] == 3
+    parts = settings is not None and settings.stage == 3
     if settings is not None and parts:
         with _partitioning(settings):
             model = build.make()
@@ -248,7 +239,7 @@ def sharded(build: Build[M], settings: dict[str, Any] | None, device: str, ranks
 
 def engine(
     learner: Learner, optimizer: OptimizerConfig, schedule: ScheduleConfig, ranks: Ranks,
-    settings: dict[str, Any] | None, config: EngineConfig, bf16: bool,
+    settings: ZeroSettings | None, config: EngineConfig, bf16: bool,
 ) -> Engine:  # fmt: skip
     """The engine of a learner whose model comes from `sharded` with the same settings."""
     if config.compile:
@@ -259,50 +250,14 @@ def engine(
     return Engine(*common) if settings is None else ZeroEngine(*common, settings)
 
 
-def _compile(layers: nn.ModuleList, settings: dict[str, Any] | None) -> None:
+def _compile(layers: nn.ModuleList, settings: ZeroSettings | None) -> None:
     """Compile the layers' forward passes. ZeRO-3 must gather a whole layer around its compiled
     forward, or its hooks break the graph at every projection.
     """
-    if settings is not None and settings["zero_optimization"]["stage"] == 3:
+    if settings is not None and settings.stage == 3:
         _deepspeed().utils.set_z3_leaf_modules(layers, [type(layers[0])])
     for layer in layers:
         layer.forward = torch.compile(layer.forward)
-
-
-def zero_settings(
-    path: Path, micro_batch_rows: int, accumulation: int, clip: float, bf16: bool
-) -> dict[str, Any]:
-    """DeepSpeed's settings: those of a JSON file, and those that the run decides.
-
-    ValueError where the file has one of the latter, or something that cannot be done.
-    """
-    try:
-        given = json.loads(path.read_text())
-        stage = given["zero_optimization"]["stage"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"engine.deepspeed {path}: no JSON with zero_optimization.stage ({error!r})"
-        ) from error
-    zero = given["zero_optimization"]
-    problems = [f"{name}: the run's own settings decide it" for name in OURS if name in given]
-    if stage not in (1, 2, 3):
-        problems.append(f"zero_optimization.stage {stage}: 1, 2 or 3")
-    for name in ("offload_optimizer", "offload_param"):
-        if zero.get(name, {}).get("device") == "nvme":
-            problems.append(f"zero_optimization.{name}: to cpu, not to nvme")
-    if problems:
-        raise ValueError(f"engine.deepspeed {path}: " + "; ".join(problems))
-    return {
-        **given,
-        "train_micro_batch_size_per_gpu": micro_batch_rows,
-        "gradient_accumulation_steps": accumulation,
-        "gradient_clipping": clip,
-        "bf16": {"enabled": bf16},
-        "data_types": {"grad_accum_dtype": "fp32", **given.get("data_types", {})},
-        "zero_allow_untested_optimizer": True,  # AdamW works on flat ranges as on tensors
-        "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": 2**31,
-    }
 
 
 def _deepspeed() -> Any:
@@ -324,11 +279,11 @@ def _deepspeed() -> Any:
 
 
 @contextmanager
-def _partitioning(settings: dict[str, Any] | None) -> Iterator[None]:
+def _partitioning(settings: ZeroSettings) -> Iterator[None]:
     """Modules that are made in here keep a part of each parameter only."""
     deepspeed = _deepspeed()
     # The dtype is left to the settings: one that is given is misread where there is no float16.
-    with deepspeed.zero.Init(config_dict_or_path=settings, mem_efficient_linear=False):
+    with deepspeed.zero.Init(config_dict_or_path=settings.deepspeed, mem_efficient_linear=False):
         yield
 
 

@@ -1,7 +1,5 @@
 """From another family's language model to one that reads and draws, and back to Hugging Face."""
 
-# ruff: noqa: F811 (fixtures of test_train)
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import logits
-from test_train import metrics, one_thread, recipe, shards, tokenizer  # noqa: F401
+from tiny_runs import metrics, recipe
 from transformers import AutoModelForCausalLM
 
 import unimodal

@@ -8,23 +8,17 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tiny_runs
 
 from unimodal.config import save
-from unimodal.data.command import SceneShards
 from unimodal.data.loader import LoaderConfig
-from unimodal.data.scenes.conversations import Mix
-from unimodal.data.shards import ShardWriter
-from unimodal.data.sources import SourceConfig
-from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.train.initial import ShapeConfig
 from unimodal.train.loop import LoopConfig
 from unimodal.train.optimizer import OptimizerConfig
-from unimodal.train.run import LmRun
-from unimodal.train.schedule import ScheduleConfig
 
 RUNS, IN_A_SAVE, STEPS, EVERY = 20, 8, 40, 2
 TIMES = ("data_wait_s", "step_s", "tokens_per_s", "flops_per_s", "memory_gb")
@@ -32,28 +26,15 @@ COUNTS = ("documents", "bad_documents")  # of a process, not of a run
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recipe(shards: Path, tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A config file of a small run with averaged weights and Muon."""
     folder = tmp_path_factory.mktemp("kill")
-    scenes = SceneShards("conversations", 60, 7, 64, 40, asdict(Mix()))
-    with ShardWriter(folder / "shards", max_samples=40) as writer:
-        for index in range(scenes.samples):
-            writer.write(f"{index:06d}", scenes.document(index))
-    (folder / "tokenizer").mkdir()
-    tiny = TokenizerConfig(
-        levels=(4, 4, 4), encoder_width=16, decoder_width=16, num_blocks=1, pixel_width=4
-    )
-    ImageTokenizer(tiny).save(folder / "tokenizer")
-    config = LmRun(
-        output=folder / "run",
-        sources={"scenes": SourceConfig(str(folder / "shards"))},
-        tokenizer=folder / "tokenizer",
-        schedule=ScheduleConfig(STEPS, warmup_steps=1),
-        text_ids=300,
+    config = replace(
+        tiny_runs.recipe(folder / "run", shards, tokenizer, STEPS),
         model=ShapeConfig(
             width=128, num_layers=2, num_heads=2, num_kv_heads=1, head_width=64, mlp_width=256
         ),
-        loader=replace(LoaderConfig(), sequence_length=256, batch_rows=2, window_rows=8),
+        loader=LoaderConfig(sequence_length=256, batch_rows=2, window_rows=8),
         optimizer=OptimizerConfig(lr=3e-3, muon_lr=1e-2, ema_decay=0.9),
         loop=LoopConfig(save_every_steps=EVERY),
     )

@@ -16,7 +16,8 @@ import pytest
 if find_spec("deepspeed") is None:
     pytest.skip("deepspeed is not installed: the extra `train`", allow_module_level=True)
 
-from launching import ROOT, environment, metrics, tiny_run
+from launching import ROOT, environment, tiny_run
+from tiny_runs import metrics
 
 LIMIT_S = 240
 BIN = Path(sys.executable).parent
@@ -81,18 +82,18 @@ def test_a_job_that_is_stopped_goes_on(tmp_path: Path, slurm: Callable[..., subp
     """SIGTERM: both tasks save, 75 puts the job back into the queue, and the next one finishes."""
     config = tiny_run(tmp_path, num_steps=5000)
     job = slurm("lm", str(config))
-    until(lambda: len(metrics(tmp_path)) >= 3, job)
+    until(lambda: len(metrics(tmp_path / "run")) >= 3, job)
     job.send_signal(signal.SIGTERM)
     said = "".join(job.communicate(timeout=LIMIT_S))
     assert job.returncode == 75, said
-    done = len(metrics(tmp_path))
+    done = len(metrics(tmp_path / "run"))
     assert (tmp_path / "run" / f"step_{done:08d}").is_dir()
     asked = (tmp_path / "scontrol").read_text().splitlines()
     assert asked == ["show hostnames localhost,other", f"requeue {os.getpid()}"]
     job = slurm("lm", str(config), f"schedule.num_steps={done + 2}", SLURM_RESTART_COUNT="1")
     said = "".join(job.communicate(timeout=LIMIT_S))
     assert job.returncode == 0, said
-    assert [line["step"] for line in metrics(tmp_path)] == list(range(done + 2))
+    assert [line["step"] for line in metrics(tmp_path / "run")] == list(range(done + 2))
     assert "requeue" not in (tmp_path / "scontrol").read_text().splitlines()[-1]
     assert (tmp_path / "run" / "bundle" / "model.safetensors").exists()
 
@@ -152,7 +153,7 @@ def test_a_launcher(tmp_path: Path, launcher: list[str]):
         capture_output=True, text=True, timeout=LIMIT_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [line["step"] for line in metrics(tmp_path)] == [0, 1, 2]
+    assert [line["step"] for line in metrics(tmp_path / "run")] == [0, 1, 2]
     assert len(list((tmp_path / "run").glob("step_*/rank_*_of_00002.safetensors"))) == 2
     assert str(tmp_path / "run" / "bundle") in done.stdout
 
@@ -186,7 +187,7 @@ def test_a_rank_that_waits_for_another_for_ever_ends(tmp_path: Path):
         ))  # fmt: skip
     first, second = ranks
     try:
-        until(lambda: len(metrics(tmp_path)) >= 3, first)
+        until(lambda: len(metrics(tmp_path / "run")) >= 3, first)
         second.send_signal(signal.SIGSTOP)
         stopped = time.monotonic()
         first.communicate(timeout=LIMIT_S)

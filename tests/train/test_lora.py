@@ -1,21 +1,17 @@
 """Adapters: old weights stay, new rows train, and what comes out is what peft would make of it."""
 
-# ruff: noqa: F811 (fixtures of test_train)
-
 import json
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import checkpoints
+import launching
 import numpy as np
 import pytest
 import torch
 from checkpoints import logits
-from test_train import exact, metrics, one_thread, recipe, shards, tokenizer  # noqa: F401
+from pair import Pair
+from tiny_runs import exact, metrics, recipe
 from transformers import AutoModelForCausalLM
 
 import unimodal
@@ -158,26 +154,6 @@ def test_a_resumed_run_is_the_same_run(
         lm.train(replace(whole, lora=replace(LORA, rank=2)))
 
 
-def launched(config: LmRun, folder: Path, world_size: int) -> None:
-    """`torchrun` of a config."""
-    save(config, folder / "lm.yaml")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world_size)}
-    command = [sys.executable, "-m", "unimodal.train", "lm", str(folder / "lm.yaml")]
-    processes = []
-    for rank in range(world_size):
-        mine = {**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        mine |= {"OMP_NUM_THREADS": "1"}
-        processes.append(
-            subprocess.Popen(command, env=mine, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        )
-    for process in processes:
-        _, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors
-
-
 @pytest.mark.parametrize(
     "grown", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["tied", "untied"],
     indirect=True,
@@ -188,11 +164,12 @@ def test_two_ranks_of_zero_3_train_the_same_adapters(
     shards: Path,
     tokenizer: Path,
     tmp_path: Path,
+    pair: Pair,
 ):
-    pytest.importorskip("deepspeed", reason="needs the extra `train`: deepspeed")
     engine = EngineConfig(deepspeed=ROOT / "configs" / "zero3.json", timeout_s=100)
     config = replace(run(tmp_path / "two", shards, tokenizer, grown, 8), engine=engine)
-    launched(config, tmp_path, 2)
+    save(config, tmp_path / "lm.yaml")
+    pair(launching.train, str(tmp_path / "lm.yaml"))
     np.testing.assert_allclose(
         [one["loss"] for one in metrics(tmp_path / "two")],
         [one["loss"] for one in metrics(finished)],

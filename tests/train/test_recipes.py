@@ -85,8 +85,8 @@ def test_a_plan_says_what_the_head_of_a_recipe_says(path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.json")), ids=lambda p: p.name)
 def test_a_deepspeed_file_can_be_given(path: Path):
-    from unimodal.train.zero import zero_settings
+    from unimodal.train.zero_settings import ZeroSettings
 
-    settings = zero_settings(path, 2, 4, 1.0, bf16=True)
+    settings = ZeroSettings.read(path, 2, 4, 1.0, bf16=True).deepspeed
     assert settings["zero_optimization"] == json.loads(path.read_text())["zero_optimization"]
     assert settings["gradient_accumulation_steps"] == 4

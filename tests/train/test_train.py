@@ -11,19 +11,18 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny_runs import SHAPE, TINY, exact, metrics, recipe
 
 import unimodal
 from unimodal.config import load, save
-from unimodal.data.command import SceneShards
 from unimodal.data.loader import LoaderConfig
 from unimodal.data.rows import ImageEncoder
-from unimodal.data.scenes.conversations import Mix
 from unimodal.data.shards import ShardWriter, find_shards
 from unimodal.data.sources import SourceConfig
 from unimodal.document import Document, Text
@@ -31,14 +30,13 @@ from unimodal.embedder import CodeReader
 from unimodal.heads.next_code import NextCode
 from unimodal.sequence import IGNORE, Batch, Sequencer
 from unimodal.text import TextTokenizer
-from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.train import heldout, lm, provenance
 from unimodal.train import tokenizer as image
 from unimodal.train.checkpoint import MASTER, ParameterShard, check_room, found
 from unimodal.train.engine import Engine, NotFinite
-from unimodal.train.initial import ShapeConfig
 from unimodal.train.learner import LanguageLearner, Learner
-from unimodal.train.loop import LoopConfig, prepare
+from unimodal.train.loop import prepare
 from unimodal.train.objectives import LossConfig, language
 from unimodal.train.optimizer import OptimizerConfig, build, orthogonalised
 from unimodal.train.run import LmRun
@@ -47,68 +45,6 @@ from unimodal.transformer import Transformer, TransformerConfig
 from unimodal.vocabulary import Vocabulary
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "lm_losses.json"
-TINY = TokenizerConfig(
-    levels=(4, 4, 4), encoder_width=16, decoder_width=16, num_blocks=1, pixel_width=4
-)
-SHAPE = ShapeConfig(
-    width=32, num_layers=2, num_heads=2, num_kv_heads=1, head_width=16, mlp_width=64
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sums in one order, whatever the machine's number of cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 conversations."""
-    directory = tmp_path_factory.mktemp("shards")
-    scenes = SceneShards(
-        kind="conversations", samples=60, seed=7, canvas=64, shard_samples=40, mix=asdict(Mix())
-    )
-    with ShardWriter(directory, max_samples=40) as writer:
-        for index in range(scenes.samples):
-            writer.write(f"{index:06d}", scenes.document(index))
-    return directory
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained image tokenizer of 64 codes."""
-    directory = tmp_path_factory.mktemp("tokenizer")
-    ImageTokenizer(TINY).save(directory)
-    return directory
-
-
-def recipe(output: Path, shards: Path, tokenizer: Path, num_steps: int, **loop: int) -> LmRun:
-    return LmRun(
-        output=output,
-        sources={"scenes": SourceConfig(str(shards))},
-        tokenizer=tokenizer,
-        schedule=ScheduleConfig(num_steps, warmup_steps=1),
-        text_ids=300,
-        model=SHAPE,
-        loader=replace(LoaderConfig(), sequence_length=1024, batch_rows=1, window_rows=8),
-        optimizer=OptimizerConfig(lr=3e-3, muon_lr=1e-2),
-        loop=LoopConfig(**{"save_every_steps": 1000, **loop}),
-    )
-
-
-def metrics(output: Path) -> list[dict]:
-    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-
-
-def exact(output: Path) -> list[tuple]:
-    """What must be equal bit for bit in two runs that are the same."""
-    return [
-        (m["step"], m["loss"], m["loss_text"], m["loss_image"], m["gradient_norm"])
-        for m in metrics(output)
-    ]
 
 
 def test_golden_losses(tmp_path: Path, shards: Path, tokenizer: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from pair import Pair
 
 from unimodal.attention import PackedAttention
 from unimodal.config import save
@@ -26,7 +27,6 @@ from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.zero import EngineConfig
 from unimodal.transformer import Transformer
 
-HERE = Path(__file__).resolve().parents[1]
 TINY = TokenizerConfig(
     levels=(4, 4, 4), encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4
 )
@@ -92,11 +92,9 @@ def changed(
     )
 
 
-def test_bytes_of_two_ranks(config: LmRun, tmp_path: Path):
+def test_bytes_of_two_ranks(config: LmRun, tmp_path: Path, pair: Pair):
     """State within 10 %, and what ZeRO-3 sends to the byte."""
-    if find_spec("deepspeed") is None:
-        pytest.skip("deepspeed is not installed: the extra `train`")
-    from test_zero import launched
+    import counting
 
     cases = [
         changed(config, "near", tied=False, ema_decay=0.9, recompute=True),
@@ -105,19 +103,15 @@ def test_bytes_of_two_ranks(config: LmRun, tmp_path: Path):
         changed(config, "never", recompute=True),
         changed(config, "two", ema_decay=0.9),
     ]
-    paths = [str(tmp_path / f"case_{number}.yaml") for number in range(len(cases))]
-    for path, case in zip(paths, cases, strict=True):
-        save(case, path)
-    done = launched(HERE / "counting.py", [str(tmp_path / "counts.json"), *paths])
-    assert done.returncode == 0, done.stderr[-5000:]
-    counted = json.loads((tmp_path / "counts.json").read_text())
-    for number, (path, case) in enumerate(zip(paths, cases, strict=True)):
+    for number, case in enumerate(cases):
+        save(case, tmp_path / "case.yaml")
+        counted = pair(counting.counts, str(tmp_path / "case.yaml"))
         made = plan(case, 2, 80)
         told = {part.name: part.gpu_bytes for part in made.parts}
-        for name, size in counted[path]["bytes"].items():
+        for name, size in counted["bytes"].items():
             assert told.get(name, 0) == pytest.approx(size, rel=0.1), f"{name} of case {number}"
         for name, size in made.sent_bytes.items():  # norms and counts are sent beside all this
-            sent = pytest.approx(counted[path]["sent"][name], abs=200 if made.stage == 2 else 0)
+            sent = pytest.approx(counted["sent"][name], abs=200 if made.stage == 2 else 0)
             assert size == sent, f"{name} of case {number}"
 
 

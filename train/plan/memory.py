@@ -1,41 +1,32 @@
 """The memory of one GPU of a run, by part, from what is known before anything is allocated.
 
 weights, their float32 masters, moments, EMA        counted from the model's parameters
-gathered parameters, buckets                        DeepSpeed's rules (see gathers.py)
+gathered parameters, buckets                        DeepSpeed's rules (see all_gathers.py)
 activations, loss                                   tensors that transformer.py and
                                                     cross_entropy.py keep for their backward
 image tokenizer, reserve                            the latter a guess
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from unimodal.cross_entropy import CHUNK_LOGITS
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
-from unimodal.transformer import TransformerConfig
+from unimodal.transformer import Transformer, TransformerConfig
 
 from ..run import LmRun
-from .gathers import Gathers, Rules, gathers
+from ..zero_settings import ZeroSettings
+from .all_gathers import AllGathers, record
 
 FP32 = 4
 MOMENTS = 2  # of AdamW
 CONTEXT_BYTES = 2.5e9  # a guess: CUDA's context, NCCL's buffers, kernels' workspaces
 FRAGMENTS = 0.05  # a guess: share of the rest that the allocator cannot use
-# DeepSpeed's defaults, in elements
-DEFAULTS = {
-    "reduce_bucket_size": 500_000_000,
-    "allgather_bucket_size": 500_000_000,
-    "stage3_prefetch_bucket_size": 50_000_000,
-    "stage3_param_persistence_threshold": 100_000,
-    "stage3_max_reuse_distance": 1_000_000_000,
-    "sub_group_size": 1_000_000_000,
-}
 When = Literal["always", "pass", "update"]
 
 
@@ -60,15 +51,23 @@ class Work:
     shape: TransformerConfig
     tokenizer: TokenizerConfig | None
     """The image tokenizer's; None: it is not there yet."""
-    sizes: dict[str, int]
-    """Elements of each parameter."""
-    trained: frozenset[str]
-    """Names of the parameters that change: all but with LoRA."""
+    model: Transformer
+    """On the meta device."""
     ranks: int
     micro_batch_rows: int
     accumulation: int
-    zero: Mapping[str, Any] | None
-    """DeepSpeed's section zero_optimization; None: one process alone."""
+    zero: ZeroSettings | None
+    """None: one process alone."""
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Elements of each parameter."""
+        return {name: one.numel() for name, one in self.model.named_parameters()}
+
+    @cached_property
+    def trained(self) -> frozenset[str]:
+        """Names of the parameters that change: all but with LoRA."""
+        return frozenset(name for name, p in self.model.named_parameters() if p.requires_grad)
 
     @property
     def parameters(self) -> int:
@@ -83,7 +82,7 @@ class Work:
     @property
     def stage(self) -> int:
         """Of ZeRO; 0: one process alone."""
-        return self.zero["stage"] if self.zero is not None else 0
+        return self.zero.stage if self.zero is not None else 0
 
     @property
     def low_bytes(self) -> int:
@@ -108,26 +107,16 @@ class Work:
         return prod(self.tokenizer.levels) if self.tokenizer is not None else 0
 
     @cached_property
-    def gathers(self) -> Gathers:
+    def all_gathers(self) -> AllGathers:
         """Of a micro-batch under ZeRO-3."""
-        engine = self.config.engine
-        rules = Rules(
-            self.setting("stage3_param_persistence_threshold"),
-            self.setting("stage3_max_reuse_distance"),
-            self.setting("stage3_prefetch_bucket_size"),
-        )
-        layers = self.shape.num_layers
-        return gathers(self.sizes, layers, engine.recompute, engine.compile, rules)
+        assert self.zero is not None, "only ZeRO gathers"
+        calls = record(self.model, whole_layers=self.config.engine.compile)
+        return AllGathers(calls, self.sizes, self.zero)
 
-    def setting(self, name: str) -> int:
-        """Of DeepSpeed, in elements."""
-        assert self.zero is not None, "only DeepSpeed has settings"
-        return int(self.zero.get(name, DEFAULTS[name]))
-
-    def offloads(self, what: Literal["optimizer", "param"]) -> bool:
-        """Whether it lies in the host's memory."""
-        there = (self.zero or {}).get(f"offload_{what}") or {}
-        return there.get("device", "none") != "none"
+    @property
+    def offloads_optimizer(self) -> bool:
+        """Whether master weights and moments lie in the host's memory."""
+        return self.zero is not None and self.zero.offloads_optimizer
 
 
 def parts(run: Work) -> list[MemoryItem]:
@@ -139,7 +128,8 @@ def parts(run: Work) -> list[MemoryItem]:
 
 def _state(run: Work) -> list[MemoryItem]:
     """What stays from step to step."""
-    share, optimizer, weights = run.share, run.offloads("optimizer"), run.offloads("param")
+    share, optimizer = run.share, run.offloads_optimizer
+    weights = run.zero is not None and run.zero.offloads_parameters
     held, whole = run.num_trained, run.parameters
     if run.stage == 3:
         held, whole = share, sum(math.ceil(size / run.ranks) for size in run.sizes.values())
@@ -170,26 +160,26 @@ def _buffers(run: Work) -> list[MemoryItem]:
     if run.zero is None:
         casts = run.parameters * run.low_bytes if run.low_bytes < FP32 else 0
         return [MemoryItem("weights in bf16", casts, "pass")]
-    bucket = run.setting("reduce_bucket_size")
+    bucket = run.zero.reduce_bucket_size
     if run.stage < 3:
-        num_buckets = 2 if run.zero.get("overlap_comm") else 1
+        num_buckets = 2 if run.zero.overlap_comm else 1
         held = num_buckets * min(bucket, run.num_trained) + largest
-        whole = min(run.setting("allgather_bucket_size"), run.parameters)
+        whole = min(run.zero.allgather_bucket_size, run.parameters)
         return [
             MemoryItem("gradient buckets", held * run.low_bytes, "pass"),
             MemoryItem("weights under way", whole * run.low_bytes, "update"),
         ]
-    live = run.gathers.max_live
-    under_way = max(largest, min(run.setting("stage3_prefetch_bucket_size"), run.parameters))
-    buckets = bucket if run.zero.get("contiguous_gradients", True) else 0
+    live = run.all_gathers.max_live
+    under_way = max(largest, min(run.zero.stage3_prefetch_bucket_size, run.parameters))
+    buckets = bucket if run.zero.contiguous_gradients else 0
     scattered = max(largest, min(bucket, run.parameters))
     parts = [
         MemoryItem("gathered parameters", (live + under_way) * run.low_bytes, "pass"),
         MemoryItem("gradient bucket", buckets * run.low_bytes),
         MemoryItem("gradients under way", (largest + scattered) * run.low_bytes, "pass"),
     ]
-    if not run.offloads("optimizer"):
-        copied = min(run.setting("sub_group_size"), run.share)
+    if not run.offloads_optimizer:
+        copied = min(run.zero.sub_group_size, run.share)
         parts.append(MemoryItem("gradients of the update", copied * FP32, "update"))
     return parts
 

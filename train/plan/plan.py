@@ -8,6 +8,7 @@ Letters: W ranks.
 
 import math
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from unimodal.vocabulary import Vocabulary
 
 from ..flops import step_flops
 from ..initial import TEXT_IDS, ShapeConfig
-from ..lora import adapted
+from ..lora import LoraConfig, adapted
 from ..run import LmRun
 from .memory import FP32, MOMENTS, MemoryItem, Work, parts
 
@@ -208,17 +209,18 @@ def _run(config: LmRun, shape: TransformerConfig, num_gpus: int) -> Work:
     if settings is not None and config.optimizer.muon_lr is not None:
         raise ValueError("optimizer.muon_lr: not with engine.deepspeed; leave it out")
     micro_batch_rows = min(config.engine.micro_batch_rows or rows, rows)
-    with torch.device("meta"):
-        model = Transformer(shape)
-        if config.lora is not None:
-            adapted(model, config.lora)
-    sizes = {name: p.numel() for name, p in model.named_parameters()}
-    trained = frozenset(name for name, p in model.named_parameters() if p.requires_grad)
-    zero = settings["zero_optimization"] if settings is not None else None
     accumulation = math.ceil(rows / micro_batch_rows)
     return Work(
-        config, shape, _tokenizer(config), sizes, trained, num_gpus, micro_batch_rows,
-        accumulation, zero)  # fmt: skip
+        config, shape, _tokenizer(config), _model(shape, config.lora, config.engine.recompute),
+        num_gpus, micro_batch_rows, accumulation, settings,
+    )  # fmt: skip
+
+
+@cache
+def _model(shape: TransformerConfig, lora: LoraConfig | None, recompute: bool) -> Transformer:
+    with torch.device("meta"):
+        model = Transformer(shape, recompute=recompute)
+        return model if lora is None else adapted(model, lora)
 
 
 def traffic(run: Work) -> dict[str, int]:
@@ -232,9 +234,10 @@ def traffic(run: Work) -> dict[str, int]:
         times = run.accumulation if run.stage == 2 else 1
         return {"all_reduce": 2 * times * sent * run.share, "all_gather": sent * run.share}
     gathered = 0
-    for name, times in run.gathers.times.items():
+    for name, size in run.sizes.items():
         # What stays is gathered once, after the update.
-        gathered += math.ceil(run.sizes[name] / run.ranks) * (times * run.accumulation or 1)
+        times = run.all_gathers.times[name] * run.accumulation or 1
+        gathered += math.ceil(size / run.ranks) * times
     return {"all_gather": sent * gathered, "reduce_scatter": sent * run.share * run.accumulation}
 
 
@@ -261,7 +264,7 @@ def _times(run: Work, flops: float, sent_bytes: int, gpu: Gpu) -> tuple[float, f
     link = gpu.node_bytes if run.ranks <= GPUS_A_NODE else gpu.network_bytes
     masters = 2 * FP32 * (1 + MOMENTS) + 3 * FP32  # read and written; and the gradient, twice read
     update_s = run.share * masters / gpu.memory_bytes
-    if run.offloads("optimizer"):
+    if run.offloads_optimizer:
         update_s = run.share * (FP32 + run.low_bytes + masters) / gpu.host_bytes
     sent_s = sent_bytes / link
     limit_s, likely_s = (
