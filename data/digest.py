@@ -149,7 +149,7 @@ def _rank_rows(loader: Loader) -> Generator[Arrays, None, None]:
     """Yield the arrays of each row that a rank builds."""
     for batch, _ in loader:
         for at in range(len(batch.ids)):
-            yield {name: tensor[at].numpy() for name, tensor in vars(batch).items()}
+            yield {name: getattr(batch, name)[at].numpy() for name in ARRAYS}
 
 
 def row_bytes(row: Arrays, varied: Iterable[tuple[float, float, bool]]) -> bytes:

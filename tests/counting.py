@@ -10,18 +10,19 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from batches import batch_of
 
 from unimodal import config as configuration
-from unimodal.embedder import CodeReader
-from unimodal.heads.next_code import NextCode
 from unimodal.sequence import Batch
+from unimodal.shape import ModelShape
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.optimizer import build
 from unimodal.train.plan.plan import shape_of
 from unimodal.train.ranks import Ranks
 from unimodal.train.run import LmRun
 from unimodal.train.zero import Build, ZeroEngine, sharded
-from unimodal.transformer import Transformer, initial
+from unimodal.transformer import initial
+from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
 STEPS = 3  # DeepSpeed learns the order of the layers in the first ones
@@ -92,9 +93,7 @@ def random_rows(config: LmRun, rows: int, vocabulary: Vocabulary) -> Batch:
     """Each row one document, with targets of both kinds."""
     shape = rows, config.loader.sequence_length
     ids, labels = torch.randint(vocabulary.size, (2, *shape))
-    zeros = torch.zeros(shape, dtype=torch.int64)
-    positions = torch.arange(shape[1]).expand(shape).contiguous()
-    return Batch(ids, labels, torch.ones(shape), zeros, zeros, zeros.bool(), positions, zeros)
+    return batch_of(vocabulary, ids, labels)
 
 
 def counts(path: str, ranks: Ranks) -> Mapping[str, Any]:
@@ -102,16 +101,16 @@ def counts(path: str, ranks: Ranks) -> Mapping[str, Any]:
     config = configuration.load(LmRun, path)
     shape, rows = shape_of(config), config.loader.batch_rows // ranks.world_size
     num_text = config.text_ids or 0
-    vocabulary = Vocabulary(num_text, shape.num_ids - Vocabulary(num_text, 0).size)
+    vocabulary = Vocabulary.new(num_text, shape.num_ids - Vocabulary.new(num_text, 0).size)
     bf16 = config.precision == "bf16"
     settings = config.engine.zero(rows, config.optimizer.clip, bf16)
     assert settings is not None, "the bytes of ZeRO are counted"
     fill = Build(
-        lambda: Transformer(shape, recompute=config.engine.recompute),
+        lambda: UnifiedModel(ModelShape(shape, vocabulary), 0, config.engine.recompute),
         lambda name, of: initial(name, of, shape.num_layers, 0),
     )
     model = sharded(fill, settings, "cpu", ranks)
-    learner = LanguageLearner(model, CodeReader(), NextCode(vocabulary), config.loss, ())
+    learner = LanguageLearner(model, config.loss, ())
     run = Counted(
         learner, build(model, config.optimizer), config.schedule, config.optimizer.clip,
         config.optimizer.ema_decay, ranks, settings,

@@ -95,7 +95,9 @@ class ToyEmbedder(ImageEmbedder):
     def forward(self, x_BTD: Tensor, tokens: Tokens) -> Tensor:
         """Return x_BTD with the vectors of noise in their places."""
         x_BTD = x_BTD.clone()
-        found = [(row, span) for row, span in placed_spans(tokens.spans) if span.latents is not None]
+        found = [
+            (row, span) for row, span in placed_spans(tokens.spans) if span.latents is not None
+        ]
         latents = np.concatenate([np.zeros((0, LATENT_WIDTH), np.float32)]
                                  + [span.latents for _, span in found])  # fmt: skip
         vectors_MD = self.project(torch.from_numpy(latents).to(x_BTD))

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 
 from unimodal.bundle import read_parts
-from unimodal.embedder import CodeReader
-from unimodal.heads.next_code import NextCode
 from unimodal.sequence import IGNORE, PADDING, Batch
+from unimodal.shape import ImageConfig, ModelShape
 from unimodal.tensors import stored
 from unimodal.train.checkpoint import MASTER, Saver, newest
 from unimodal.train.engine import Engine, NotFinite
@@ -24,12 +23,14 @@ from unimodal.train.optimizer import OptimizerConfig, whole_shape
 from unimodal.train.ranks import Ranks
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.zero import Build, EngineConfig, engine, sharded
-from unimodal.transformer import Transformer, TransformerConfig, initial
+from unimodal.transformer import TransformerConfig, initial
+from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
 NUM_STEPS, HALF, ROWS, T = 4, 2, 8, 48
 EMPTY = 1  # a step whose second half of the rows is padding alone, as where an epoch ends
-VOCABULARY = Vocabulary(96, 64)
+VOCABULARY = Vocabulary.new(96, 64)
+LEVELS = (4, 4, 4)  # of its codes, where they are factorised
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -52,14 +53,17 @@ class Case:
     """A run's folder, whose newest checkpoint is gone on from."""
     save: str | None = None
     """A folder for a checkpoint after HALF of the steps."""
+    factorised: bool = False
+    addresses: bool = False
 
 
-def shapes(case: Case) -> tuple[TransformerConfig, Vocabulary]:
+def shape(case: Case) -> ModelShape:
     if case.weights:
-        layout = read_parts(Path(case.weights)).layout
-        return layout.transformer, layout.vocabulary
+        return read_parts(Path(case.weights)).config.shape
     sizes = VOCABULARY.size, 32, 2, 2, 1, 16, 64
-    return TransformerConfig(*sizes, tied_head=case.tied, qk_norm=True), VOCABULARY
+    transformer = TransformerConfig(*sizes, tied_head=case.tied, qk_norm=True)
+    levels = LEVELS if case.factorised else ()
+    return ModelShape(transformer, VOCABULARY, ImageConfig("next_code", levels, case.addresses))
 
 
 def batch(step: int, vocabulary: Vocabulary) -> Batch:
@@ -68,30 +72,38 @@ def batch(step: int, vocabulary: Vocabulary) -> Batch:
     """
     rng = torch.Generator().manual_seed(step)
     text = torch.randint(0, vocabulary.num_text, (ROWS // 2, T), generator=rng)
-    codes = torch.randint(vocabulary.first_code, vocabulary.size, (ROWS // 2, T), generator=rng)
+    codes = torch.randint(*vocabulary.code_slice, (ROWS // 2, T), generator=rng)
     ids = torch.cat([text, codes])
     labels = torch.cat([ids[:, 1:], torch.full((ROWS, 1), IGNORE)], 1)
     doc = (torch.arange(T) // 20).expand(ROWS, T).to(torch.int32).clone()
     doc[ROWS // 2 :, 0 if step == EMPTY else 3 * T // 4 :] = PADDING
     labels[(doc == PADDING) | (torch.rand(ROWS, T, generator=rng) < 0.2)] = IGNORE
-    positions = torch.arange(T) % 20
     zeros = torch.zeros(ROWS, T, dtype=torch.int32)
-    weights = torch.rand(ROWS, T, generator=rng) * (labels != IGNORE)
+    is_code = torch.from_numpy(vocabulary.is_code(labels.numpy()))
+    place = torch.arange(T).expand(ROWS, T)
+    address = torch.stack([place // 8 + 1, place % 8 + 1], dim=-1) * is_code[..., None]
     return Batch(
-        ids, labels, weights, doc, zeros, zeros.bool(), positions.expand(ROWS, T),
-        zeros.to(torch.int16),
-    )  # fmt: skip
+        ids=ids,
+        labels=labels,
+        weights=torch.rand(ROWS, T, generator=rng) * (labels != IGNORE),
+        modality=(labels != IGNORE).to(torch.int8) + is_code.to(torch.int8),
+        block=zeros,
+        private=zeros,
+        positions=(torch.arange(T) % 20).expand(ROWS, T),
+        address=address.to(torch.int16),
+        doc=doc,
+        source=zeros.to(torch.int16),
+        spans=((),) * ROWS,
+    )
 
 
 def rows_of(whole: Batch, ranks: Ranks) -> Batch:
-    each = ROWS // ranks.world_size
-    mine = slice(ranks.rank * each, (ranks.rank + 1) * each)
-    return Batch(**{name: value[mine] for name, value in vars(whole).items()})
+    return whole.split(ROWS // ranks.world_size)[ranks.rank]
 
 
 def made(case: Case, ranks: Ranks) -> Engine:
     """The engine of a case."""
-    (config, vocabulary), each = shapes(case), ROWS // ranks.world_size
+    whole, each = shape(case), ROWS // ranks.world_size
     micro_batch_rows = max(1, each // case.accumulation)
     settings = EngineConfig(
         None if case.stage is None else CONFIGS / f"zero{case.stage}.json",
@@ -100,16 +112,14 @@ def made(case: Case, ranks: Ranks) -> Engine:
     zero = settings.zero(each, 0.5, bf16=False)
 
     def drawn(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        return initial(name, shape, config.num_layers, seed=3)
+        return initial(name, shape, whole.transformer.num_layers, seed=3)
 
     fill = fill_from(stored(Path(case.weights))) if case.weights else drawn
     saved = newest(Path(case.resume)) if case.resume else None
     fill = from_checkpoint(saved, fill) if saved else fill
-    build = Build(lambda: Transformer(config, recompute=case.recompute), fill)
+    build = Build(lambda: UnifiedModel(whole, recompute=case.recompute), fill)
     model = sharded(build, zero, "cpu", ranks)
-    learner = LanguageLearner(
-        model, CodeReader(), NextCode(vocabulary), LossConfig(z=1e-3), ("only",)
-    )
+    learner = LanguageLearner(model, LossConfig(z=1e-3), ("only",))
     optimizer = OptimizerConfig(lr=1e-2, weight_decay=0.1, clip=0.5, ema_decay=case.ema_decay)
     schedule = ScheduleConfig(NUM_STEPS, warmup_steps=1)
     found = engine(learner, optimizer, schedule, ranks, zero, settings, bf16=False)
@@ -120,7 +130,7 @@ def made(case: Case, ranks: Ranks) -> Engine:
 
 def steps(found: Engine, case: Case) -> list[dict]:
     """Reports and the gradient's norm of each step."""
-    ranks, reports, vocabulary = found.ranks, [], shapes(case)[1]
+    ranks, reports, vocabulary = found.ranks, [], shape(case).vocabulary
     for step in range(HALF if case.resume else 0, NUM_STEPS):
         if case.save and step == HALF:
             saver = Saver(Path(case.save), ranks, keep=1, keep_every=None, timeout_s=60)

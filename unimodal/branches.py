@@ -124,10 +124,12 @@ class Branches:
         self._last_BD = torch.empty(0)  # the last hidden vectors of all forwards
         self._place: list[int] = []  # of each row's in it
 
+    @torch.inference_mode()
     def reserve(self, rows: int, tokens: int) -> None:
         """Make room for so many branches of so many tokens."""
         self._cache.grow(rows, tokens)
 
+    @torch.inference_mode()
     def drop(self, branches: Iterable[Branch]) -> None:
         """Forget branches; the last rows move into the gaps."""
         rows = [branch.row for branch in branches if branch.row is not None]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toy_head
 import torch
-from test_train import exact, metrics, one_thread, recipe, shards, tokenizer  # noqa: F401
+import toy_head
+from tiny_runs import exact, metrics, recipe
 
 from unimodal.attention import DenseAttention
 from unimodal.bundle import load, save_bundle
@@ -32,7 +32,7 @@ def shaped(run: LmRun, **changes: object) -> LmRun:
 
 
 @pytest.fixture(scope="module")
-def toy_run(tmp_path_factory, shards, tokenizer) -> LmRun:  # noqa: F811
+def toy_run(tmp_path_factory, shards, tokenizer) -> LmRun:
     """A toy head after 8 steps, a checkpoint at each fourth."""
     output = tmp_path_factory.mktemp("toy") / "run"
     run = shaped(recipe(output, shards, tokenizer, 8, save_every_steps=4), head=TOY)
@@ -60,7 +60,7 @@ def test_a_toy_head_learns(toy_run: LmRun) -> None:
     assert all(line["targets_image"] > 0 for line in found)
 
 
-def test_it_goes_on_bit_for_bit(tmp_path, shards, tokenizer, toy_run) -> None:  # noqa: F811
+def test_it_goes_on_bit_for_bit(tmp_path, shards, tokenizer, toy_run) -> None:
     run = shaped(recipe(tmp_path / "run", shards, tokenizer, 4, save_every_steps=4), head=TOY)
     run = replace(run, schedule=toy_run.schedule)
     with pytest.MonkeyPatch.context() as patch:
@@ -144,7 +144,9 @@ def test_a_drawing_stays_in_context(toy_model: Model) -> None:
 def test_it_survives_saving(toy_model: Model, tmp_path: Path) -> None:
     again = load(save_bundle(tmp_path / "again", toy_model))
     question = [Document((Text("draw", role="user"),))]
-    first, second = (generate(one, question, Sampling(seed=1), "image") for one in (toy_model, again))
+    first, second = (
+        generate(one, question, Sampling(seed=1), "image") for one in (toy_model, again)
+    )
     assert spelled(first[0][0]) == spelled(second[0][0])
     names = set(toy_model.transformer.state_dict())
     assert {"head.score.weight", "embedder.project.weight"} <= names
@@ -164,9 +166,7 @@ def test_a_bundle_may_not_import_what_its_user_did_not(toy_run: LmRun) -> None:
 
 @pytest.mark.parametrize("changes", [{"factorised": True}, {"addresses": True},
                                      {"factorised": True, "addresses": True}])  # fmt: skip
-def test_they_train_resume_and_draw(
-    tmp_path, shards, tokenizer, changes: dict[str, bool]  # noqa: F811
-) -> None:
+def test_they_train_resume_and_draw(tmp_path, shards, tokenizer, changes: dict[str, bool]) -> None:
     whole = shaped(recipe(tmp_path / "a", shards, tokenizer, 6, save_every_steps=3), **changes)
     lm.train(whole)
     assert metrics(whole.output)[-1]["loss"] < metrics(whole.output)[0]["loss"]
@@ -182,7 +182,7 @@ def test_they_train_resume_and_draw(
     assert trained and all(model.transformer.state_dict()[name].any() for name in trained)
 
 
-def test_both_are_nothing_at_first(tmp_path, shards, tokenizer) -> None:  # noqa: F811
+def test_both_are_nothing_at_first(tmp_path, shards, tokenizer) -> None:
     """They begin at zero, so that the first step's loss is that of a plain model."""
     plain = recipe(tmp_path / "plain", shards, tokenizer, 1)
     both = shaped(recipe(tmp_path / "both", shards, tokenizer, 1), factorised=True, addresses=True)
@@ -192,9 +192,7 @@ def test_both_are_nothing_at_first(tmp_path, shards, tokenizer) -> None:  # noqa
     assert abs(first - second) < 1e-6
 
 
-def test_a_bundle_that_gets_them_goes_on_from_what_it_was(
-    tmp_path, shards, tokenizer  # noqa: F811
-) -> None:
+def test_a_bundle_that_gets_them_goes_on_from_what_it_was(tmp_path, shards, tokenizer) -> None:
     first = recipe(tmp_path / "first", shards, tokenizer, 2)
     lm.train(first)
     common = {"weights": first.output / "bundle", "text_ids": None}

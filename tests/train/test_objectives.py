@@ -1,28 +1,30 @@
 """The loss of packed rows against masked logits in float64, in micro-batches and by source."""
 
 import math
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from batches import batch_of
 from torch import Tensor
 
 from unimodal.attention import DenseAttention
-from unimodal.embedder import CodeReader
-from unimodal.heads.next_code import NextCode
 from unimodal.sequence import IGNORE, Batch, span_mask
+from unimodal.shape import ModelShape
 from unimodal.train.objectives import LossConfig, Losses, language, reported, target_weights
-from unimodal.transformer import Transformer, TransformerConfig
+from unimodal.transformer import TransformerConfig
+from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
-VOCABULARY = Vocabulary(300, 40)
+VOCABULARY = Vocabulary.new(300, 40)
+FIRST = VOCABULARY.code_slice[0]
 CONFIG = LossConfig(text=0.7, image=1.3, z=0.01)
 
 
-def transformer(tied: bool = True, dtype: torch.dtype = torch.float64) -> Transformer:
+def transformer(tied: bool = True, dtype: torch.dtype = torch.float64) -> UnifiedModel:
     shape = TransformerConfig(VOCABULARY.size, 32, 1, 2, 2, 16, 64, tied_head=tied)
-    return Transformer(shape).to(dtype)
+    return UnifiedModel(ModelShape(shape, VOCABULARY)).to(dtype)
 
 
 def batch(seed: int = 0, low: int = 0, high: int = VOCABULARY.size, rows: int = 2) -> Batch:
@@ -31,33 +33,31 @@ def batch(seed: int = 0, low: int = 0, high: int = VOCABULARY.size, rows: int = 
     ids = torch.from_numpy(rng.integers(low, high, (rows, 50)))
     weights = torch.from_numpy(rng.uniform(0.5, 2, ids.shape) * (rng.random(ids.shape) > 0.2))
     labels = torch.where(weights > 0, ids.roll(-1, 1), IGNORE)
-    zeros = torch.zeros(ids.shape, dtype=torch.int32)
-    positions = torch.arange(ids.shape[1]).expand(ids.shape)
     source = torch.from_numpy(rng.integers(0, 3, ids.shape)).to(torch.int16)
-    return Batch(ids, labels, weights, zeros, zeros, zeros.bool(), positions, source)
+    return batch_of(VOCABULARY, ids, labels, weights=weights, source=source)
 
 
-def loss(model: Transformer, of: Batch, config: LossConfig = CONFIG, **more) -> Losses:
-    return language(model, CodeReader(), NextCode(VOCABULARY), of, config, **more)
+def loss(model: UnifiedModel, of: Batch, config: LossConfig = CONFIG, **more) -> Losses:
+    return language(model, of, config, **more)
 
 
-def gradients(model: Transformer, total: Tensor) -> list[Tensor]:
+def gradients(model: UnifiedModel, total: Tensor) -> list[Tensor]:
     model.zero_grad()
     total.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     return [parameter.grad for parameter in model.parameters()]
 
 
-def oracle(model: Transformer, of: Batch, config: LossConfig) -> Tensor:
+def oracle(model: UnifiedModel, of: Batch, config: LossConfig) -> Tensor:
     """All logits, those that may not be at minus infinity."""
     attend = DenseAttention(span_mask(of.doc, of.block, of.private))
     logits_BTV = model.logits(model(model.embed(of.ids), of.positions, attend))
     total = logits_BTV.new_zeros(())
     for factor, codes in ((config.text, False), (config.image, True)):
-        allowed_V = torch.arange(VOCABULARY.size).ge(VOCABULARY.first_code) == codes
+        allowed_V = torch.arange(VOCABULARY.size).ge(FIRST) == codes
         allowed_V = allowed_V | (not config.sliced)
         log_z_BT = logits_BTV.masked_fill(~allowed_V, -math.inf).logsumexp(-1)
-        chosen_BT = (of.labels != IGNORE) & (of.labels.ge(VOCABULARY.first_code) == codes)
+        chosen_BT = (of.labels != IGNORE) & (of.labels.ge(FIRST) == codes)
         picked_N = logits_BTV[chosen_BT].gather(-1, of.labels[chosen_BT][:, None])[:, 0]
         log_z_N, weights_N = log_z_BT[chosen_BT], of.weights[chosen_BT]
         sum_ = ((log_z_N - picked_N + config.z * log_z_N.square()) * weights_N).sum()
@@ -89,14 +89,16 @@ def test_float32_is_near_masked_logits_in_float64(sliced: bool) -> None:
 
 def test_parts_add_up_to_the_whole() -> None:
     """Three micro-batches with unequal shares of the modalities, one of them without text."""
-    first = VOCABULARY.first_code
-    micro_batches = [batch(1), batch(2, low=first), batch(3, high=320)]
-    whole = Batch(*(torch.cat([getattr(p, f.name) for p in micro_batches]) for f in fields(Batch)))
+    micro_batches = [batch(1), batch(2, low=FIRST), batch(3, high=320)]
+    joined = {
+        name: torch.cat([getattr(part, name) for part in micro_batches]) for name in Batch.tensors()
+    }
+    whole = Batch(**joined, spans=((),) * len(joined["ids"]))
     model = transformer()
-    weights = [target_weights(part, first) for part in micro_batches]
+    weights = [target_weights(part) for part in micro_batches]
     assert weights[1]["text"] == 0 and weights[2]["image"] == 0
     norms = {name: sum(one[name] for one in weights) for name in ("text", "image")}
-    assert norms == pytest.approx(target_weights(whole, first))
+    assert norms == pytest.approx(target_weights(whole))
     names = ("a", "b", "c")
     losses = [loss(model, part, norms=norms, sources=names) for part in micro_batches]
     expected = loss(model, whole, sources=names)
@@ -110,7 +112,8 @@ def test_parts_add_up_to_the_whole() -> None:
 def test_a_batch_without_a_target_gives_zero_gradients(tied: bool) -> None:
     """Every parameter takes part in every step, on every rank."""
     empty = batch()
-    empty = replace(empty, labels=empty.labels.fill_(IGNORE), weights=empty.weights.zero_())
+    nothing = torch.full_like(empty.labels, IGNORE)
+    empty = batch_of(VOCABULARY, empty.ids, nothing, weights=torch.zeros_like(empty.weights))
     model = transformer(tied)
     found = loss(model, empty, norms={"text": 3.0, "image": 2.0})
     assert found.total.item() == 0 and "loss_text" not in found.reports
@@ -122,7 +125,7 @@ def test_losses_are_reported_by_source() -> None:
     model, of = transformer(), batch()
     reports = loss(model, of, sources=("a", "b", "c")).reports
     for number, name in enumerate("abc"):
-        here = replace(of, labels=torch.where(of.source == number, of.labels, IGNORE))
+        here = replace(of, modality=of.modality * (of.source == number))
         alone = loss(model, here).reports
         for modality in ("text", "image"):
             for what in ("loss", "weight"):

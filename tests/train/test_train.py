@@ -17,18 +17,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from batches import batch_of
+from spelled import document_of
 from tiny_runs import SHAPE, TINY, exact, metrics, recipe
 
 import unimodal
+from unimodal.codec import ImageCodec
 from unimodal.config import load, save
 from unimodal.data.loader import LoaderConfig
-from unimodal.data.rows import ImageEncoder
 from unimodal.data.shards import ShardWriter, find_shards
 from unimodal.data.sources import SourceConfig
 from unimodal.document import Document, Text
-from unimodal.embedder import CodeReader
-from unimodal.heads.next_code import NextCode
-from unimodal.sequence import IGNORE, Batch, Sequencer
+from unimodal.heads.next_code import NextCodeInputs
+from unimodal.sequence import IGNORE, Batch
+from unimodal.sequencer import Sequencer
+from unimodal.shape import ModelShape
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.train import heldout, lm, provenance
@@ -41,7 +44,8 @@ from unimodal.train.objectives import LossConfig, language
 from unimodal.train.optimizer import OptimizerConfig, build, orthogonalised
 from unimodal.train.run import LmRun
 from unimodal.train.schedule import Rate, ScheduleConfig
-from unimodal.transformer import Transformer, TransformerConfig
+from unimodal.transformer import TransformerConfig
+from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "lm_losses.json"
@@ -63,19 +67,19 @@ def test_held_out_losses_stand_beside_the_unigram_entropy(
     """Of a model that predicts every id alike the loss is log V; entropies are counted by hand."""
     image = ImageTokenizer.load(tokenizer)
     text = TextTokenizer.train(["a red circle"], 300)
-    vocabulary = Vocabulary(text.num_ids, image.num_codes)
-    sequencer = Sequencer(vocabulary, text, image.hash)
+    vocabulary = Vocabulary.new(text.num_ids, image.num_codes)
+    sequencer = Sequencer(vocabulary, text, image.hash, NextCodeInputs())
     config = heldout.HeldOutConfig({"scenes": SourceConfig(str(shards))}, rows=5)
     settings = replace(LoaderConfig(), window_rows=8, caption_dropout=0.9)
-    measured = heldout.HeldOut(config, sequencer, ImageEncoder(image), settings)
-    model = Transformer(TransformerConfig(num_ids=vocabulary.size, **vars(SHAPE)))
+    measured = heldout.HeldOut(config, sequencer, ImageCodec(image), settings)
+    model = UnifiedModel(SHAPE.of(vocabulary, ()))
     torch.nn.init.zeros_(model.model.embed_tokens.weight)
 
     def objective(batch: Batch) -> dict[str, float]:
-        return language(model, CodeReader(), NextCode(vocabulary), batch, LossConfig()).reports
+        return language(model, batch, LossConfig()).reports
 
     found = measured(objective)
-    uniform = {"text": vocabulary.first_code, "image": image.num_codes}
+    uniform = {"text": vocabulary.num_words, "image": image.num_codes}
     for modality, size in uniform.items():
         assert found[f"held_out.scenes.{modality}"] == pytest.approx(math.log(size), abs=1e-5)
         counts: Counter[int] = Counter()
@@ -83,12 +87,12 @@ def test_held_out_losses_stand_beside_the_unigram_entropy(
             for label, weight in zip(
                 batch.labels[0].tolist(), batch.weights[0].tolist(), strict=True
             ):
-                if label >= 0 and (label >= vocabulary.first_code) == (modality == "image"):
+                if label >= 0 and vocabulary.is_code(label) == (modality == "image"):
                     counts[label] += weight
         total = sum(counts.values())
         entropy = -sum(n / total * math.log(n / total) for n in counts.values())
         assert found[f"held_out.scenes.{modality}_unigram"] == pytest.approx(entropy, rel=1e-6)
-    null = vocabulary.control("null")
+    null = vocabulary.special("null")
     assert not any((batch.ids == null).any() for batch in measured.batches["scenes"])
 
 
@@ -114,21 +118,21 @@ def test_bits_per_byte_of_plain_text(texts: Path, shards: Path, tokenizer: Path)
     """A model that predicts every id alike takes log2 V bits for each id of each text."""
     image = ImageTokenizer.load(tokenizer)
     text = TextTokenizer.train(WORDS, 300)
-    vocabulary = Vocabulary(text.num_ids, image.num_codes)
-    sequencer = Sequencer(vocabulary, text, image.hash)
+    vocabulary = Vocabulary.new(text.num_ids, image.num_codes)
+    sequencer = Sequencer(vocabulary, text, image.hash, NextCodeInputs())
     sources = {
         "texts": SourceConfig(str(texts), text_weight=0.5),
         "scenes": SourceConfig(str(shards)),
     }
     settings = replace(LoaderConfig(), sequence_length=256, window_rows=8)
     config = heldout.HeldOutConfig(sources, rows=4)
-    measured = heldout.HeldOut(config, sequencer, ImageEncoder(image), settings)
-    model = Transformer(TransformerConfig(num_ids=vocabulary.size, **vars(SHAPE)))
+    measured = heldout.HeldOut(config, sequencer, ImageCodec(image), settings)
+    model = UnifiedModel(SHAPE.of(vocabulary, ()))
     torch.nn.init.zeros_(model.model.embed_tokens.weight)
 
     def objective(batch: Batch) -> dict[str, float]:
         config = LossConfig(text=0.3, z=1e-3)
-        return language(model, CodeReader(), NextCode(vocabulary), batch, config).reports
+        return language(model, batch, config).reports
 
     found = measured(objective)
     assert "held_out.scenes.text" in found and "held_out.scenes.bits_per_byte" not in found
@@ -139,9 +143,9 @@ def test_bits_per_byte_of_plain_text(texts: Path, shards: Path, tokenizer: Path)
         for doc in batch.doc.unique().tolist():
             inside = batch.ids[0][batch.doc[0] == doc].tolist()
             if doc >= 0:
-                parts = sequencer.document(inside).parts
+                parts = document_of(sequencer.layout, inside).parts
                 text_bytes += sum(len(p.text.encode()) for p in parts if p.role != "user")
-    expected = math.log2(vocabulary.first_code) * len(ids) / text_bytes
+    expected = math.log2(vocabulary.num_words) * len(ids) / text_bytes
     assert found["held_out.texts.bits_per_byte"] == pytest.approx(expected, rel=1e-6)
     assert measured.plain["texts"].num_bytes == text_bytes > 300
 
@@ -335,28 +339,20 @@ def test_a_run_names_every_commit_that_made_it(tmp_path: Path, monkeypatch) -> N
 
 def test_one_batch_can_be_overfitted() -> None:
     rng = np.random.default_rng(0)
-    vocabulary = Vocabulary(300, 64)
-    transformer = Transformer(TransformerConfig(vocabulary.size, 64, 2, 2, 2, 32, 128))
+    vocabulary = Vocabulary.new(300, 64)
+    shape = TransformerConfig(vocabulary.size, 64, 2, 2, 2, 32, 128)
+    model = UnifiedModel(ModelShape(shape, vocabulary))
     ids = torch.from_numpy(rng.integers(0, 300, (2, 64)))
     ids[:, ::2] = torch.from_numpy(vocabulary.code_to_id(rng.integers(0, 64, (2, 32))))
-    batch = whole(ids)
+    labels = torch.cat([ids[:, 1:], torch.full((len(ids), 1), IGNORE)], 1)
+    batch = batch_of(vocabulary, ids, labels)
     config = OptimizerConfig(lr=3e-3, muon_lr=1e-2)
-    optimizers = build(transformer, config, "model.layers.")
-    learner = LanguageLearner(transformer, CodeReader(), NextCode(vocabulary), LossConfig(), ())
+    optimizers = build(model, config, "model.layers.")
+    learner = LanguageLearner(model, LossConfig(), ())
     engine = Engine(learner, optimizers, ScheduleConfig(60, 5), config.clip)
     for step in range(60):
         reports, _ = engine.step(step, [batch], learner.norms(batch))
     assert reports["loss_text"] < 0.05 and reports["loss_image"] < 0.05
-
-
-def whole(ids: torch.Tensor) -> Batch:
-    """One document a row, everything learned."""
-    rows, length = ids.shape
-    labels = torch.cat([ids[:, 1:], torch.full((rows, 1), IGNORE)], 1)
-    zeros = torch.zeros(rows, length, dtype=torch.int32)
-    positions = torch.arange(length).expand(rows, length)
-    weights, source = torch.ones(rows, length), zeros.to(torch.int16)
-    return Batch(ids, labels, weights, zeros, zeros, zeros.bool(), positions, source)
 
 
 class Odd(Learner[torch.Tensor]):

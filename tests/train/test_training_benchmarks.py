@@ -12,8 +12,7 @@ from benchmarks import gpus, heads, steps
 from benchmarks.steps import QUICK, packed, theirs, twin
 
 from unimodal import cross_entropy
-from unimodal.sequence import IGNORE, PADDING
-from unimodal.train.objectives import modalities
+from unimodal.sequence import IGNORE, IMAGE, PADDING
 from unimodal.transformer import Transformer
 from unimodal.vocabulary import Vocabulary
 
@@ -39,9 +38,9 @@ def test_another_model_is_seen() -> None:
 
 
 def test_rows_are_full_and_codes_their_share() -> None:
-    batch = packed(Vocabulary(1000, 1000), 32, 1024)
+    batch = packed(Vocabulary.new(1000, 1000), 32, 1024)
     learned = (batch.labels != IGNORE).sum()
-    codes = modalities(batch.labels, Vocabulary(1000, 1000).first_code)["image"].sum()
+    codes = (batch.modality == IMAGE).sum()
     assert (batch.doc != PADDING).all() and codes / learned == pytest.approx(0.6, abs=0.02)
 
 
