@@ -28,10 +28,11 @@ import torch
 from unimodal.bundle import Model
 from unimodal.data.scenes.edits import KINDS as EDITS
 from unimodal.data.scenes.edits import edit
+from unimodal.data.scenes.phrasings import DESCRIBE
 from unimodal.data.scenes.questions import KINDS as QUESTIONS
 from unimodal.data.scenes.questions import ask
 from unimodal.data.scenes.requests import TASKS, granted, request
-from unimodal.data.scenes.wording import DESCRIBE, dressed, pick_phrasing
+from unimodal.data.scenes.wording import dressed, pick_phrasing
 from unimodal.data.scenes.world import (
     CANVASES,
     SMALL,
