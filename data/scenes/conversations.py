@@ -88,6 +88,7 @@ class _Talk:
         return self.scene
 
     def user(self, text: str) -> None:
+        """Let the user say something."""
         self.parts.append(Text(text, "user", self.mix.asked_weight))
 
     def show(self, text: str) -> None:
@@ -98,16 +99,20 @@ class _Talk:
         self.parts.insert(len(self.parts) - (self.rng.random() < 0.85), image)
 
     def reply(self, text: str) -> None:
+        """Let the assistant say something."""
         self.parts.append(Text(text, "assistant"))
 
     def draw(self, drawn: Scene) -> None:
+        """Let the assistant draw a scene, which is then the one last shown."""
         self.scene = drawn
         self.parts.append(self.image(drawn, "assistant", 1.0))
 
     def image(self, drawn: Scene, role: str, weight: float) -> Image:
+        """Render a scene as an image of this role and loss weight."""
         return Image(pixels=render(drawn, self.canvas), role=role, weight=weight)
 
     def chance(self, probability: float) -> bool:
+        """Draw True with this probability."""
         return bool(self.rng.random() < probability)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from .phrasings import EDITS
 from .questions import named, referents
-from .requests import RELATION_WORDS, relations, stands
+from .requests import RELATION_WORDS, plain_relation, relations
 from .wording import (
     COLOUR_WORDS,
     SIZE_WORDS,
@@ -331,7 +331,7 @@ def _placed(
         return None
     for x, y in rng.uniform(low, high, size=(NUM_TRIES, 2)).tolist():
         obj = SceneObject(*attributes, x, y)
-        if spot.anchor is not None and stands(obj, spot.anchor) != spot.relation:
+        if spot.anchor is not None and plain_relation(obj, spot.anchor) != spot.relation:
             continue
         if fits(obj, others) and spot.holds(obj):
             return obj

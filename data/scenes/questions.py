@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .phrasings import QUESTIONS
-from .requests import OPPOSITE, RELATION_WORDS, stands
+from .requests import OPPOSITE, RELATION_WORDS, plain_relation
 from .wording import NUMBERS, Claim, bare_noun, dressed, meanings, pick, pick_phrasing, with_article
 from .world import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scene, SceneObject
 
@@ -196,7 +196,7 @@ def _related_pairs(scene: Scene) -> list[tuple[SceneObject, str, SceneObject]]:
         (first, relation, second)
         for first in objects
         for second in objects
-        if first is not second and (relation := stands(first, second)) is not None
+        if first is not second and (relation := plain_relation(first, second)) is not None
     ]
 
 
@@ -215,7 +215,7 @@ def _ask_neighbour(scene: Scene, rng: np.random.Generator) -> Answered | None:
     for second in _nameable(scene):
         others = [obj for obj in scene.objects if obj is not second]
         for relation in RELATION_WORDS:
-            plain = [obj for obj in others if stands(obj, second) == relation]
+            plain = [obj for obj in others if plain_relation(obj, second) == relation]
             if len(plain) == 1 and sum(_partly(obj, relation, second) for obj in others) == 1:
                 found.append((plain[0], relation, second))
     if not found:

@@ -56,7 +56,7 @@ SOFTNESS = (1, 2, 4)  # passes of smoothing; the image has had the first of them
 PAD = 3  # pixels looked at around a component
 PALETTE_K3 = np.array(list(COLOURS.values()), dtype=np.float32)
 
-Window = tuple[slice, slice]  # rows and columns of the working canvas
+Region = tuple[slice, slice]  # rows and columns of the pooled image
 
 
 @dataclass(frozen=True)
@@ -204,12 +204,12 @@ def _read_objects(pixels_HW3: np.ndarray, background: Background) -> Scene | Unr
         if name == 0:  # outside all components
             continue
         component_HW = labels_HW == name
-        window = _window(component_HW)
-        found = _read_object(pixels_HW3, ground_HW3, component_HW, window)
+        region = _region(component_HW)
+        found = _read_object(pixels_HW3, ground_HW3, component_HW, region)
         if isinstance(found, Unreadable):
             return found
         objects.append(found)
-        from_ground_HW[window] = 0
+        from_ground_HW[region] = 0
     stained = float((from_ground_HW > STAIN**2).mean())
     if stained > STAINED_LIMIT:
         return Unreadable(f"{stained:.1%} of the canvas is neither background nor object")
@@ -255,7 +255,7 @@ def label(mask_HW: np.ndarray) -> tuple[np.ndarray, int]:
     return labels_HW, len(distinct)
 
 
-def _window(component_HW: np.ndarray) -> Window:
+def _region(component_HW: np.ndarray) -> Region:
     """Return the rows and columns of a component and `PAD` pixels around it."""
     rows, columns = (
         np.flatnonzero(component_HW.any(axis=1)),
@@ -269,10 +269,10 @@ def _window(component_HW: np.ndarray) -> Window:
 
 
 def _read_object(
-    pixels_HW3: np.ndarray, ground_HW3: np.ndarray, component_HW: np.ndarray, window: Window
+    pixels_HW3: np.ndarray, ground_HW3: np.ndarray, component_HW: np.ndarray, region: Region
 ) -> SceneObject | Unreadable:
-    pixels_hw3, ground_hw3 = pixels_HW3[window], ground_HW3[window]
-    core_hw = _inner(component_HW[window])
+    pixels_hw3, ground_hw3 = pixels_HW3[region], ground_HW3[region]
+    core_hw = _inner(component_HW[region])
     if not core_hw.any():
         return Unreadable(f"a part of {int(component_HW.sum())} pixels is too thin for an object")
     seen_3 = np.median(pixels_hw3[core_hw], axis=0)
@@ -283,7 +283,7 @@ def _read_object(
     alpha_hw, aside = _alpha(pixels_hw3, ground_hw3, seen_3)
     if aside > ASIDE_LIMIT * alpha_hw.sum():
         return Unreadable(f"something {colour} has other colours in it")
-    best, rival = _match(strength * alpha_hw, window, canvas=len(pixels_HW3))[:2]
+    best, rival = _match(strength * alpha_hw, region, canvas=len(pixels_HW3))[:2]
     if best.error > ERROR_LIMIT:
         return Unreadable(f"no shape fits: the error of a {best} is {best.error:.3f}")
     if rival.error < RIVAL_RATIO * best.error:
@@ -359,23 +359,23 @@ def _template(shape: str, size: str, canvas: int) -> Template:
     return Template(shape, size, centred, outline=float(np.hypot(*np.gradient(alpha_HW)).sum()))
 
 
-def _draw(shape: str, size: str, x: float, y: float, window: Window, canvas: int) -> np.ndarray:
-    """Draw the coverage of the pixels of a window by a shape, float32."""
+def _draw(shape: str, size: str, x: float, y: float, region: Region, canvas: int) -> np.ndarray:
+    """Draw the coverage of the pixels of a region by a shape, float32."""
     alpha_HW = np.zeros((canvas, canvas), dtype=np.float32)
     cover_hw, rows, columns = coverage(shape, SIZES[size], x, y, canvas)
     alpha_HW[rows, columns] = cover_hw
-    return alpha_HW[window]
+    return alpha_HW[region]
 
 
-def _match(alpha_hw: np.ndarray, window: Window, canvas: int) -> list[Match]:
+def _match(alpha_hw: np.ndarray, region: Region, canvas: int) -> list[Match]:
     """Match the likeliest (shape, size) pairs, each in its best softness; the best comes first."""
     seen = moments(alpha_hw)
     templates = sorted(_templates(canvas), key=lambda t: _unlike(seen, t.moments))
     matches = []
     for template in templates[:NUM_CANDIDATES]:
-        x = (window[1].start + seen.x - template.moments.x) / canvas
-        y = (window[0].start + seen.y - template.moments.y) / canvas
-        drawn_hw = _draw(template.shape, template.size, x, y, window, canvas)
+        x = (region[1].start + seen.x - template.moments.x) / canvas
+        y = (region[0].start + seen.y - template.moments.y) / canvas
+        drawn_hw = _draw(template.shape, template.size, x, y, region, canvas)
         square = min(((alpha_hw - smooth(drawn_hw, n)) ** 2).sum() for n in SOFTNESS)
         matches.append(Match(float(square) ** 0.5 / template.outline, template, x, y))
     return sorted(matches, key=lambda match: match.error)

@@ -97,7 +97,7 @@ def box_relations(dx: float, dy: float, widths: float, heights: float) -> frozen
     return frozenset(name for name, is_so in holds.items() if is_so)
 
 
-def stands(first: SceneObject, second: SceneObject) -> str | None:
+def plain_relation(first: SceneObject, second: SceneObject) -> str | None:
     """Return the relation of the first object to the second; None when it is not plain to see.
 
     Plain: the centres are at least 1.5 times as far apart along one axis as along the other. (Boxes
@@ -283,8 +283,8 @@ def granted(
         if objects is None or (seen_only and has_held_out_pair(objects)):
             continue
         if wanted.relation is not None:
-            objects = turned(objects, wanted.relation)
-            if stands(objects[0], objects[1]) is None:
+            objects = mirrored(objects, wanted.relation)
+            if plain_relation(objects[0], objects[1]) is None:
                 continue
         drawn = Scene(_ground(wanted.background, rng), objects)
         if grants(wanted, drawn):
@@ -309,17 +309,17 @@ def _ground(wanted: Background | None, rng: np.random.Generator) -> Background:
     return replace(wanted, direction=pick(rng, ("horizontal", "vertical")))
 
 
-def turned(objects: Sequence[SceneObject], relation: str) -> tuple[SceneObject, ...]:
+def mirrored(objects: Sequence[SceneObject], relation: str) -> tuple[SceneObject, ...]:
     """Mirror a layout so that the first object plainly stands in `relation` to the second.
 
     It is unchanged when the two stand at a slant.
     """
     first, second = objects[:2]
-    if stands(first, second) is None:
+    if plain_relation(first, second) is None:
         return tuple(objects)
-    if (stands(first, second) in ("above", "below")) != (relation in ("above", "below")):
+    if (plain_relation(first, second) in ("above", "below")) != (relation in ("above", "below")):
         objects = [replace(obj, x=obj.y, y=obj.x) for obj in objects]
-    if stands(objects[0], objects[1]) != relation:
+    if plain_relation(objects[0], objects[1]) != relation:
         along = "y" if relation in ("above", "below") else "x"
         objects = [replace(obj, **{along: 1 - getattr(obj, along)}) for obj in objects]
     return tuple(objects)

@@ -319,10 +319,10 @@ _OUTLINES = dict(
 def coverage(
     shape: str, width: float, x: float, y: float, canvas: int
 ) -> tuple[np.ndarray, slice, slice]:
-    """Return how much of each pixel a shape covers: (window float32 in [0, 1], rows, columns).
+    """Return how much of each pixel a shape covers: (float32 in [0, 1], its rows, its columns).
 
-    The window is that of the shape's box; width, x, y are in fractions of the canvas, canvas in
-    pixels.
+    The rows and columns are those around the shape's box; width, x, y are in fractions of the
+    canvas, canvas in pixels.
     """
     half, cx, cy = width * canvas / 2, x * canvas, y * canvas
     rows = slice(max(0, int(cy - half) - 1), min(canvas, int(cy + half) + 2))
@@ -364,7 +364,7 @@ def render(shown: Scene, canvas: int = 64) -> np.ndarray:
     pixels_HW3 = np.array(paint(shown.background, canvas))
     for obj in shown.objects:
         cover_hw, rows, columns = coverage(obj.shape, obj.width, obj.x, obj.y, canvas)
-        window_hw3 = pixels_HW3[rows, columns]
+        region_hw3 = pixels_HW3[rows, columns]
         colour_3 = np.array(COLOURS[obj.colour], dtype=np.float32)
-        window_hw3 += cover_hw[:, :, None] * (colour_3 - window_hw3)
+        region_hw3 += cover_hw[:, :, None] * (colour_3 - region_hw3)
     return (pixels_HW3 + 0.5).astype(np.uint8)

@@ -86,9 +86,9 @@ def test_every_image_opens_and_its_truth_is_of_the_world():
     for entry in images():
         assert open_image(IMAGES / entry["file"]).image.mode == "RGB"
         assert 1 <= len(entry["questions"]) <= 2 and entry["shows"]
-        assert 1 <= sum(thing["count"] for thing in entry["things"]) <= 4
-        for thing in entry["things"]:
-            assert thing["shape"] in SHAPES and thing["colour"] in COLOURS
+        assert 1 <= sum(one["count"] for one in entry["objects"]) <= 4
+        for one in entry["objects"]:
+            assert one["shape"] in SHAPES and one["colour"] in COLOURS
     files = {path.name for path in IMAGES.iterdir()} - {"images.json"}
     assert files == {entry["file"] for entry in images()}
     assert sum((IMAGES / name).stat().st_size for name in files) < MAX_BYTES
@@ -131,8 +131,8 @@ def test_a_hopeless_prompt_is_wrong_when_drawn_and_else_for_people():
     ],
 )
 def test_a_description_is_judged_by_what_it_tells(text: str, right: bool):
-    things = [{"count": 2, "colour": "blue", "shape": "circle"}]
-    found, reason = judge_description(things, Answer(text))
+    objects = [{"count": 2, "colour": "blue", "shape": "circle"}]
+    found, reason = judge_description(objects, Answer(text))
     assert found == right and (reason == "") == right
 
 
