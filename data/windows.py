@@ -109,17 +109,17 @@ class WindowPlanner:
 
     @property
     def _window_tokens(self) -> int:
-        """Token slots of a window."""
+        """Return how many tokens a window has room for."""
         return self.window_rows * self.sequence_length
 
     @property
     def _tail(self) -> int:
-        """Rows at the end of a window, where no length group begins."""
+        """Return how many rows at the end of a window no length group may begin in."""
         return min(TAIL_ROWS, self.window_rows // 4)
 
     @property
     def _ahead(self) -> float:
-        """Windows that are offered: enough to fill the tail though only a quarter is short."""
+        """Return how many windows are offered: a quarter of short units still fills the tail."""
         return 1 + 4 * self._tail / self.window_rows
 
     def begin(self) -> LoaderState:

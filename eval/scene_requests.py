@@ -12,10 +12,11 @@ from typing import Any
 
 from unimodal.data.scenes.edits import KINDS as EDITS
 from unimodal.data.scenes.edits import edit
+from unimodal.data.scenes.phrasings import DESCRIBE
 from unimodal.data.scenes.questions import KINDS as QUESTIONS
 from unimodal.data.scenes.questions import ask
 from unimodal.data.scenes.requests import TASKS, granted, request
-from unimodal.data.scenes.wording import DESCRIBE, dressed, pick_phrasing
+from unimodal.data.scenes.wording import dressed, pick_phrasing
 from unimodal.data.scenes.world import SMALL, Scene, World, generator, has_held_out_pair, scene
 
 from .answer import Answer

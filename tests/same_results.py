@@ -42,7 +42,11 @@ RENAMED: dict[str, str] = {
     "samples.parts.*.picture": "samples.parts.*.image",
     "eval.predictions.*.expected.things": "eval.predictions.*.expected.objects",
     "eval.predictions.*.answer.things": "eval.predictions.*.answer.objects",
+    "eval.scores.*.perfect_pictures": "eval.scores.*.perfect_images",
+    "eval.scores.tokenizer.pictures": "eval.scores.tokenizer.images",
 }
+# Old word -> new word in what messages say: verdicts of an evaluation, and the chat template's.
+REWORDED = {"picture": "image", "things": "objects", "thing": "object", "a mark": "a special token"}
 LOSSES = re.compile(r"loss|gradient_norm|lr_factor|held_out")  # in a new name of metrics
 TIMEOUT_S, MOST_SHOWN = 900, 5
 TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node 2".split()
@@ -108,6 +112,12 @@ class Side:
         """The new name of what this side calls so."""
         return name if self.is_new else renamed(name)
 
+    def worded(self, text: str) -> str:
+        """What a message says in today's words."""
+        for old, new in REWORDED.items() if not self.is_new else ():
+            text = re.sub(rf"\b{old}(?=s?\b)", new, text)
+        return text
+
     def config(self, name: str, values: Config) -> str:
         """Write a recipe, and return the name of its file."""
         tree: dict[str, Any] = {}
@@ -163,7 +173,7 @@ def leaves(side: Side, value: Any, name: str) -> Items:
     """Every leaf of parsed JSON under its dotted name."""
     below = dict(enumerate(value)) if isinstance(value, list) else value
     if not isinstance(below, dict) or not below:
-        return {side.common(name): json.dumps(value)}
+        return {side.common(name): side.worded(json.dumps(value))}
     found: Items = {}
     for key, entry in below.items():
         found |= leaves(side, entry, f"{name}.{key}")

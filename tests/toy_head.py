@@ -1,8 +1,8 @@
 """A toy image head, all in one file: two passes, as a diffusion head would take many.
 
 An image that is learned stands twice: first as vectors of noise, private and seeing each other both
-ways, each of which predicts the code in its place; then as its codes, a block for what follows. It is
-drawn in two passes: the noise is read and forgotten, then the codes are read and kept.
+ways, each of which predicts the code in its place; then as its codes, a block for what follows. It
+is drawn in two passes: the noise is read and forgotten, then the codes are read and kept.
 
 A config names it as `model.head: toy_head:ToyHead`.
 """

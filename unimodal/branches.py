@@ -1,4 +1,5 @@
-"""The branches that a batch of requests reads by: what each has yet to read, and its keys and values.
+"""The branches that a batch of requests reads by: what each has yet to read, and its keys and
+values.
 
 A branch is a request as it is, or as guidance wants it (without the user's words). `Branches.read`
 lets all of them read in one forward, whatever they read: ids, latents, blocks that see both ways.

@@ -1,1 +1,1 @@
-"""The procedural world: scenes, their words, and the reader that judges images."""
+"""The procedural world: scenes, their words, and the reader that judges images of them."""

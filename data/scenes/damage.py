@@ -1,8 +1,8 @@
-"""Damage done to renders, and how often the reader then errs.
+"""Damage renders, and measure how often the reader then errs.
 
 In: a seed, a number of scenes, a canvas. Out: one `Errors` for each kind of damage (blur, noise,
-JPEG); `python -m unimodal.data.damage --samples 1000` prints them as a table.
-Costs about 4 ms a image and core at 64 pixels.
+JPEG); `python -m unimodal.data.scenes.damage --samples 1000` prints them as a table. Costs about
+4 ms an image and core at 64 pixels.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from .world import LARGE, SMALL, Scene, generator, render, scene
 
 @dataclass(frozen=True)
 class Errors:
-    """How often the reader was right on `num_samples` images; unreadable counts as wrong."""
+    """How often the reader was right on images with one damage; unreadable counts as wrong."""
 
     damage: str
     num_samples: int
@@ -30,12 +30,12 @@ class Errors:
 
     @property
     def num_misread(self) -> int:
-        """Images read as another scene."""
+        """Count the images that were read as another scene."""
         return self.num_samples - self.num_right - self.num_unreadable
 
 
 def blurred(image_HW3: np.ndarray, sigma_px: float) -> np.ndarray:
-    """The image (uint8) after a Gaussian blur; the border is repeated."""
+    """Blur an image by a Gaussian, the border repeated; return uint8 (H, W, 3)."""
     reach = int(np.ceil(4 * sigma_px))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_px) ** 2)
     weights /= weights.sum()
@@ -47,13 +47,13 @@ def blurred(image_HW3: np.ndarray, sigma_px: float) -> np.ndarray:
 
 
 def noisy(image_HW3: np.ndarray, sigma: float, seed: int, index: int) -> np.ndarray:
-    """The image (uint8) with normal noise of `sigma` levels of 255 on every value."""
+    """Add normal noise of `sigma` levels of 255 to every value; return uint8 (H, W, 3)."""
     noise_HW3 = sigma * generator(seed, index, part=1).standard_normal(image_HW3.shape)
     return (image_HW3 + noise_HW3 + 0.5).clip(0, 255).astype(np.uint8)
 
 
 def compressed(image_HW3: np.ndarray, quality: int) -> np.ndarray:
-    """The image (uint8) after JPEG compression with chroma at half resolution."""
+    """Compress as JPEG, chroma at half resolution, and open again; return uint8 (H, W, 3)."""
     from unimodal.tokenizer.pixels import open_image
 
     file = BytesIO()
@@ -62,7 +62,7 @@ def compressed(image_HW3: np.ndarray, quality: int) -> np.ndarray:
 
 
 def damages(seed: int) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
-    """Every damage measured: name -> function of (image, index); the first is none."""
+    """Return every damage measured: name -> function of (image, index); the first is none."""
     return {
         "none": lambda image, index: image,
         "blur, sigma 0.5 px": lambda image, index: blurred(image, 0.5),
@@ -77,10 +77,10 @@ def damages(seed: int) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
 
 
 def measure(num_samples: int, seed: int, canvas: int = 64) -> Iterator[Errors]:
-    """The reader's errors on renders of (seed, 0 .. num_samples - 1), damage by damage.
+    """Yield the reader's errors on renders of (seed, 0 .. num_samples - 1), damage by damage.
 
-    The world is the large one from 128 pixels. Right means: background, count and looks exact,
-    centres within 2 pixels of a canvas of 64.
+    From a canvas of 128 pixels on, the world is the large one. Right means: background, count and
+    attributes exact, centres within 2 pixels of a canvas of 64.
     """
     world = LARGE if canvas >= 128 else SMALL
     for name, damage in damages(seed).items():
@@ -99,7 +99,7 @@ def measure(num_samples: int, seed: int, canvas: int = 64) -> Iterator[Errors]:
 
 def main() -> None:
     """Print the table of `measure`."""
-    parser = argparse.ArgumentParser(prog="python -m unimodal.data.damage")
+    parser = argparse.ArgumentParser(prog="python -m unimodal.data.scenes.damage")
     parser.add_argument("--samples", type=int, default=1000, help="scenes for each damage")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--canvas", type=int, default=64, help="pixels a side")

@@ -1,12 +1,12 @@
-"""Edit instructions with the scene before and after, and the check that one was carried out.
+"""Write edit instructions with the scene before and after, and check that one was carried out.
 
 In: a `Scene`, a kind and a generator. Out: an `Edit`, or None when the scene allows no such edit;
-`done` says whether a scene read from a image satisfies it with nothing else touched.
+`done` says whether a scene read from an image satisfies it with nothing else touched.
 
 1. The object to change is named by a description that fits it alone, or it is 'it' (the subject).
 2. A change is drawn until the result is a valid scene: nothing overlaps, all inside the canvas.
-3. `done` matches objects one to one: untouched ones keep their look and their centre (within 3/64
-   of the canvas); the changed one must look as told and be where the instruction says.
+3. `done` matches objects one to one: untouched ones keep their attributes and their centre (within
+   3/64 of the canvas); the changed one has the attributes and the place that the instruction says.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ import numpy as np
 
 from .phrasings import EDITS
 from .questions import named, referents
-from .requests import RELATION_WORDS, relations, stands
+from .requests import RELATION_WORDS, plain_relation, relations
 from .wording import (
     COLOUR_WORDS,
     SIZE_WORDS,
@@ -35,6 +35,7 @@ from .world import (
     SHAPES,
     SIZES,
     SMALL,
+    Attributes,
     Scene,
     SceneObject,
     World,
@@ -45,28 +46,24 @@ from .world import (
 KINDS = ("recolour", "add", "remove", "move", "swap", "resize")
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
 NUDGES = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-LEAST_NUDGE = 0.1  # of the canvas: a object moved 'to the left' must go at least so far
+MIN_NUDGE = 0.1  # of the canvas: an object moved 'to the left' must go at least so far
 SAME_PLACE = 3 / 64  # of the canvas: an untouched object's centre may stray so far
 NUM_TRIES = 64  # places tried for one proposal of an edit
-NUM_PROPOSALS = 6
+NUM_PROPOSALS = 6  # of a change, before the scene is said to allow none
 
 
 @dataclass(frozen=True)
 class Spot:
-    """Where an instruction wants a object; at most one of the fields is set, none means anywhere.
+    """Where an object is wanted: in a zone, beside an anchor, a nudge away; unset, anywhere."""
 
-    `zone`: one of PLACES; `relation` to the object `anchor`; `nudge`: one of NUDGES, a
-    step away from `start`.
-    """
-
-    zone: str | None = None
-    relation: str | None = None
+    zone: str | None = None  # one of PLACES
+    relation: str | None = None  # one of RELATIONS, to `anchor`
     anchor: SceneObject | None = None
-    nudge: str | None = None
+    nudge: str | None = None  # one of NUDGES, away from `start`
     start: SceneObject | None = None
 
     def holds(self, obj: SceneObject) -> bool:
-        """True when the object is where it is wanted."""
+        """Return whether the object is where it is wanted."""
         if self.zone is not None:
             return is_in_place(obj, self.zone)
         if self.anchor is not None:
@@ -75,7 +72,7 @@ class Spot:
             dx, dy = obj.x - self.start.x, obj.y - self.start.y
             right, down = NUDGES[self.nudge]
             along, across = dx * right + dy * down, abs(dx * down) + abs(dy * right)
-            return along >= LEAST_NUDGE - SAME_PLACE and across <= along
+            return along >= MIN_NUDGE - SAME_PLACE and across <= along
         return True
 
 
@@ -89,7 +86,7 @@ class Edit:
     before: Scene
     after: Scene
     subject: int | None  # index in `after` of the object last spoken of; None when it is gone
-    changed: int | None = None  # index in `after` of a object that `spot` and `sizes` judge
+    changed: int | None = None  # index in `after` of an object that `spot` and `sizes` judge
     spot: Spot = Spot()
     sizes: tuple[str, ...] = ()  # that the changed object may have; none: the one in `after`
 
@@ -115,11 +112,11 @@ def edit(
     world: World = SMALL,
     subject: int | None = None,
 ) -> Edit | None:
-    """An edit of one of KINDS in held-out phrasings or the others; None when the scene allows none.
+    """Draw an edit of one of KINDS, in held-out phrasings or the others.
 
-    `seen_only`: the result shows no held-out pair of attributes. `subject`: index of the object to
-    change (for 'add': to add beside), which the instruction then calls 'it'. ValueError for an
-    unknown kind.
+    None when the scene allows none; ValueError for an unknown kind. With `seen_only` the result
+    shows no held-out pair. `subject` is the index of the object to change (for 'add': to add
+    beside), which the instruction then calls 'it'.
     """
     if kind not in KINDS:
         raise ValueError(f"no edit kind {kind!r}: one of {', '.join(KINDS)}")
@@ -141,13 +138,14 @@ def edit(
 
 
 def done(edit: Edit, read: Scene) -> bool:
-    """True when the scene shows the instruction carried out and everything else left as it was."""
+    """Return whether the scene shows the instruction carried out and all else left as it was."""
     if read.background != edit.before.background or len(read.objects) != len(edit.after.objects):
         return False
     return _matched(edit, list(edit.after.objects), list(read.objects))
 
 
 def _matched(edit: Edit, wanted: list[SceneObject], found: list[SceneObject]) -> bool:
+    """Return whether each wanted object has a found one of its own, whatever their order."""
     if not wanted:
         return True
     is_changed = edit.changed is not None and wanted[0] is edit.after.objects[edit.changed]
@@ -159,12 +157,7 @@ def _matched(edit: Edit, wanted: list[SceneObject], found: list[SceneObject]) ->
 
 
 def _is_same(wanted: SceneObject, found: SceneObject) -> bool:
-    same_attributes = (wanted.shape, wanted.colour, wanted.size) == (
-        found.shape,
-        found.colour,
-        found.size,
-    )
-    return same_attributes and _is_near(wanted, found)
+    return wanted.attributes == found.attributes and _is_near(wanted, found)
 
 
 def _is_near(wanted: SceneObject, found: SceneObject) -> bool:
@@ -182,7 +175,7 @@ def _is_changed(edit: Edit, wanted: SceneObject, found: SceneObject) -> bool:
 def _chosen(
     scene: Scene, rng: np.random.Generator, subject: int | None, without: str = ""
 ) -> tuple[int, str] | None:
-    """(index, words) of the object to change: the subject as 'it', or any that can be named."""
+    """Choose (index, words) of the object to change: the subject as 'it', or one with a name."""
     if subject is not None:
         return subject, "it"
     able = [k for k, obj in enumerate(scene.objects) if referents(scene, obj, without)]
@@ -212,7 +205,7 @@ def _recolour(
 def _resize(
     scene: Scene, rng: np.random.Generator, subject: int | None, world: World
 ) -> _Change | None:
-    """To a named size, or one step bigger or smaller (then any bigger or smaller size will do)."""
+    """Change a size to a named one, or to 'bigger' or 'smaller': then any such size will do."""
     chosen = _chosen(scene, rng, subject)
     if chosen is None:
         return None
@@ -255,9 +248,7 @@ def _swap(
     able = [
         k
         for k, second in enumerate(scene.objects)
-        if k != index
-        and referents(scene, second)
-        and _attribute_sets(second) != _attribute_sets(first)
+        if k != index and referents(scene, second) and second.attributes != first.attributes
     ]
     if not able:
         return None
@@ -265,16 +256,12 @@ def _swap(
     second = scene.objects[other]
     objects = _with(scene.objects, index, replace(first, x=second.x, y=second.y))
     objects = _with(objects, other, replace(second, x=first.x, y=first.y))
-    if not all(fits(t, [o for o in objects if o is not t]) for t in objects):
+    if not all(fits(obj, [other for other in objects if other is not obj]) for obj in objects):
         return None
     two = f"the {named(scene, second, rng)}"
     if subject is None and rng.random() < 0.5:
         one, two = two, one
     return _Change(objects, {"one": one, "two": two}, index)
-
-
-def _attribute_sets(obj: SceneObject) -> tuple[str, str, str]:
-    return obj.shape, obj.colour, obj.size
 
 
 def _add(
@@ -311,9 +298,8 @@ def _spot_to_add(
 
 def _zone_spot(rng: np.random.Generator, before: Sequence[str]) -> tuple[Spot, str]:
     if rng.random() < 0.25:
-        return Spot(
-            zone="middle"
-        ), f"{pick(rng, before)} the {pick(rng, ('middle', 'centre', 'center'))}"
+        words = f"{pick(rng, before)} the {pick(rng, ('middle', 'centre', 'center'))}"
+        return Spot(zone="middle"), words
     corner = pick(rng, CORNERS)
     return Spot(zone=corner), f"{pick(rng, before)} the {corner}{pick(rng, ('', ' corner'))}"
 
@@ -321,10 +307,10 @@ def _zone_spot(rng: np.random.Generator, before: Sequence[str]) -> tuple[Spot, s
 def _relation_spot(
     scene: Scene, rng: np.random.Generator, subject: int | None, moving: int | None = None
 ) -> tuple[Spot, str] | None:
-    """Beside the subject ('it'), or beside any object that can be named and does not move."""
+    """Choose a spot beside the subject ('it'), or beside a named object that does not move."""
     chosen = (subject, "it") if subject is not None else None
     if chosen is None:
-        able = [k for k, t in enumerate(scene.objects) if k != moving and referents(scene, t)]
+        able = [k for k, obj in enumerate(scene.objects) if k != moving and referents(scene, obj)]
         if not able:
             return None
         index = pick(rng, able)
@@ -335,12 +321,9 @@ def _relation_spot(
 
 
 def _placed(
-    attributes: tuple[str, str, str],
-    others: Sequence[SceneObject],
-    spot: Spot,
-    rng: np.random.Generator,
+    attributes: Attributes, others: Sequence[SceneObject], spot: Spot, rng: np.random.Generator
 ) -> SceneObject | None:
-    """The object at a free place, plainly where it is wanted; None when none is found."""
+    """Place an object where it is free and plainly where it is wanted; None when none is found."""
     edge = SIZES[attributes[2]] / 2 + MARGIN
     (left, right), (top, bottom) = place_bounds(spot.zone) if spot.zone else ((0, 1), (0, 1))
     low, high = (max(left, edge), max(top, edge)), (min(right, 1 - edge), min(bottom, 1 - edge))
@@ -348,7 +331,7 @@ def _placed(
         return None
     for x, y in rng.uniform(low, high, size=(NUM_TRIES, 2)).tolist():
         obj = SceneObject(*attributes, x, y)
-        if spot.anchor is not None and stands(obj, spot.anchor) != spot.relation:
+        if spot.anchor is not None and plain_relation(obj, spot.anchor) != spot.relation:
             continue
         if fits(obj, others) and spot.holds(obj):
             return obj
@@ -368,23 +351,17 @@ def _move(
     if wanted is None:
         return None
     spot, words = wanted
-    if _is_near_spot(old, spot):
-        return None
-    obj = (
-        _nudged(old, others, spot, rng)
-        if spot.nudge
-        else _placed(_attribute_sets(old), others, spot, rng)
-    )
+    if spot.nudge is None and spot.holds(old):
+        return None  # it is there already
+    if spot.nudge is None:
+        obj = _placed(old.attributes, others, spot, rng)
+    else:
+        obj = _nudged(old, others, spot, rng)
     if obj is None or _is_near(old, obj):
         return None
     return _Change(
         _with(scene.objects, index, obj), {"one": one, "spot": words}, index, index, spot
     )
-
-
-def _is_near_spot(old: SceneObject, spot: Spot) -> bool:
-    """True when the object is already where it is wanted."""
-    return spot.nudge is None and spot.holds(old)
 
 
 def _spot_to_move(scene: Scene, rng: np.random.Generator, index: int) -> tuple[Spot, str] | None:
@@ -401,10 +378,10 @@ def _spot_to_move(scene: Scene, rng: np.random.Generator, index: int) -> tuple[S
 def _nudged(
     old: SceneObject, others: Sequence[SceneObject], spot: Spot, rng: np.random.Generator
 ) -> SceneObject | None:
-    """The object a random way along the nudge's direction, where it is free."""
+    """Move the object a random way along the nudge's direction, to where it is free."""
     assert spot.nudge is not None, "only a nudge has a direction"
     right, down = NUDGES[spot.nudge]
-    for step in rng.uniform(LEAST_NUDGE + SAME_PLACE, 0.6, size=NUM_TRIES):
+    for step in rng.uniform(MIN_NUDGE + SAME_PLACE, 0.6, size=NUM_TRIES):
         obj = replace(old, x=old.x + right * float(step), y=old.y + down * float(step))
         if fits(obj, others):
             return obj

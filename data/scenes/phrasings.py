@@ -1,9 +1,55 @@
-"""The phrasings of requests, questions, edits, stories and greetings.
+"""The tables of phrasings: captions, requests, questions, edits, stories and greetings.
 
-A phrasing is known by its place in its table, and every fifth (index % 5 == 0) is held out of
-training (`wording.pick_phrasing`): add at the end of a table and move nothing, or what a trained
-model has seen changes.
+A table is a tuple of templates. A phrasing is known by its index in its table, and every fifth
+(index % 5 == 0) is held out of training (`wording.pick_phrasing`), so that evaluation can score
+those apart: add at the end of a table and move nothing, or what a trained model has seen changes.
 """
+
+CAPTIONS = (
+    "the image contains {things}",
+    "{things}",
+    "a picture of {things}",
+    "there {is} {things}",
+    "{things} on a {ground} background",
+    "in this drawing we find {things}",
+    "i see {things}",
+    "this picture shows {things}",
+    "on a {ground} background there {is} {things}",
+    "{things}, and the background is {ground}",
+    "you can see {things} in front of a {ground} background",
+    "a {ground} background with {things}",
+    "an image of {things}",
+    "the picture shows {things}",
+    "the background is {ground} and it holds {things}",
+    "here {is} {things}",
+    "a drawing with {things}",
+    "in the picture there {is} {things}",
+    "{things} in front of a {ground} background",
+    "this is a picture of {things}",
+    "what we have here {is} {things}, over a {ground} background",
+    "this image has {things}",
+    "a scene with {things} on a {ground} background",
+    "i can see {things} on a {ground} background",
+    "against a {ground} background, {things}",
+)
+
+DESCRIBE = (
+    "put this picture into words",
+    "describe this picture",
+    "what do you see?",
+    "caption this",
+    "what is in this picture?",
+    "give me an account of this image",
+    "describe the image",
+    "what does the picture show?",
+    "tell me what you see",
+    "write a caption for this image",
+    "can you say what is drawn here?",
+    "describe it",
+    "what is this?",
+    "please describe what is in the image",
+    "can you describe this picture?",
+)
 
 REQUESTS = (
     "i would love to have {what} on my wall",

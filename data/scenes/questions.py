@@ -1,4 +1,4 @@
-"""Questions about a scene with answers known from its graph.
+"""Ask questions about a scene whose answers are known from its graph.
 
 In: a `Scene`, a kind and a generator. Out: a `Question` with one right, short answer, or None when
 the scene offers no such question; `accept` scores a reply.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .phrasings import QUESTIONS
-from .requests import OPPOSITE, RELATION_WORDS, stands
+from .requests import OPPOSITE, RELATION_WORDS, plain_relation
 from .wording import NUMBERS, Claim, bare_noun, dressed, meanings, pick, pick_phrasing, with_article
 from .world import BACKGROUNDS, COLOURS, SHAPES, SIZES, Scene, SceneObject
 
@@ -25,51 +25,46 @@ KINDS = (
     "count", "colour", "shape", "existence", "size", "relation",
     "neighbour", "comparison", "yesno", "place", "background",
 )  # fmt: skip
-ASIDE = 0.1  # a object is plainly in one half when its centre is so far from the middle
-COUNT_WEIGHTS = (
-    0.5,
-    0.45,
-    0.8,
-    1.6,
-    2.5,
-)  # of the answers zero to four: makes them about equally frequent
+ASIDE = 0.1  # an object is plainly in one half when its centre is so far from the middle
+COUNT_WEIGHTS = (0.5, 0.45, 0.8, 1.6, 2.5)  # of answers zero to four: makes them equally frequent
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its one answer in lower case; `phrasing` is its index in
-    QUESTIONS[format].
-    """
+    """A question with its one right answer, in lower case."""
 
     kind: str  # one of KINDS
-    format: str  # key of QUESTIONS
+    topic: str  # key of QUESTIONS: kinds with two topics have a table of phrasings for each
     text: str
     answer: str
-    phrasing: int
+    phrasing: int  # index in QUESTIONS[topic]
 
 
-Answered = tuple[str, str, dict[str, str]]  # format, answer, words for the slots of the template
+Answered = tuple[str, str, dict[str, str]]  # topic, answer, words for the slots of the template
 
 
 def ask(
     scene: Scene, kind: str, rng: np.random.Generator, held_out: bool = False
 ) -> Question | None:
-    """A question of one of KINDS, in held-out phrasings or others; None when the scene has none."""
+    """Ask a question of one of KINDS, in held-out phrasings or others.
+
+    None when the scene has no such question; ValueError for an unknown kind.
+    """
     if kind not in KINDS:
         raise ValueError(f"no question kind {kind!r}: one of {', '.join(KINDS)}")
     answered = _ASKERS[kind](scene, rng)
     if answered is None:
         return None
-    format, answer, slots = answered
-    index, template = pick_phrasing(rng, QUESTIONS[format], held_out)
+    topic, answer, slots = answered
+    index, template = pick_phrasing(rng, QUESTIONS[topic], held_out)
     text = template.format(**slots)
     if rng.random() < 0.5:
         text = text.replace("colour", "color")
-    return Question(kind, format, dressed(text, rng), answer, index)
+    return Question(kind, topic, dressed(text, rng), answer, index)
 
 
 def accept(question: Question, text: str) -> bool:
-    """True when the reply is the answer, whatever its case, stops, article, digits and synonyms."""
+    """Return whether a reply is the answer, whatever its case, stops, article, digits, synonyms."""
     return _plain(text) == _plain(question.answer)
 
 
@@ -92,17 +87,11 @@ _SHORTER |= {
 
 
 def referents(scene: Scene, obj: SceneObject, without: str = "") -> list[Claim]:
-    """Descriptions that fit this object alone; none names the attribute `without`."""
+    """Return the descriptions that fit this object alone; none names the attribute `without`."""
     found = []
     for has in (
-        "shape",
-        "colour",
-        "colour shape",
-        "size shape",
-        "size colour",
-        "size",
-        "size colour shape",
-    ):
+        "shape", "colour", "colour shape", "size shape", "size colour", "size", "size colour shape",
+    ):  # fmt: skip
         if without and without in has:
             continue
         claim = Claim(
@@ -116,7 +105,7 @@ def referents(scene: Scene, obj: SceneObject, without: str = "") -> list[Claim]:
 def named(
     scene: Scene, obj: SceneObject, rng: np.random.Generator, without: str = ""
 ) -> str | None:
-    """The object in words, to stand behind 'the'; None when no description fits it alone.
+    """Put an object in words, to stand behind 'the'; None when no description fits it alone.
 
     Mostly colour and shape, as people say it, where that fits it alone.
     """
@@ -142,15 +131,13 @@ def _pick_weighted(rng: np.random.Generator, options: list, weights: list[float]
 
 
 def _ask_count(scene: Scene, rng: np.random.Generator) -> Answered:
-    """Whatever can be counted, by answer; the answer is picked first, rarer ones more often."""
+    """Count whatever can be counted; the answer is picked first, rarer ones more often."""
     by_answer: dict[int, list[Claim]] = {len(scene.objects): [Claim(2, None, None, None)]}
-    attribute_sets: list[tuple[str | None, str | None]] = [(None, shape) for shape in SHAPES] + [
-        (colour, None) for colour in COLOURS
-    ]
-    attribute_sets += [(obj.colour, obj.shape) for obj in scene.objects]
-    for colour, shape in attribute_sets:
-        claim = Claim(2, None, colour, shape)
-        by_answer.setdefault(sum(claim.fits(t) for t in scene.objects), []).append(claim)
+    claims = [Claim(2, None, None, shape) for shape in SHAPES]
+    claims += [Claim(2, None, colour, None) for colour in COLOURS]
+    claims += [Claim(2, None, obj.colour, obj.shape) for obj in scene.objects]
+    for claim in claims:
+        by_answer.setdefault(sum(map(claim.fits, scene.objects)), []).append(claim)
     answers = sorted(by_answer)
     answer = _pick_weighted(rng, answers, [COUNT_WEIGHTS[min(n, 4)] for n in answers])
     return "count", NUMBERS[answer], {"many": bare_noun(pick(rng, by_answer[answer]), rng)}
@@ -163,7 +150,7 @@ def _ask_attribute(attribute: str) -> Callable[[Scene, np.random.Generator], Ans
             return None
         obj = pick(rng, objects)
         name = named(scene, obj, rng, without=attribute)
-        assert name is not None, "a nameable thing has a name"
+        assert name is not None, "a nameable object has a name"
         return attribute, getattr(obj, attribute), {"one": name}
 
     return asker
@@ -174,12 +161,12 @@ def _ask_size(scene: Scene, rng: np.random.Generator) -> Answered | None:
     if not objects:
         return None
     weights = {"small": 0.8, "medium": 1.0, "large": 1.3}  # full scenes have fewer large objects
-    obj = _pick_weighted(rng, objects, [weights[t.size] for t in objects])
+    obj = _pick_weighted(rng, objects, [weights[obj.size] for obj in objects])
     return "size", obj.size, {"one": named(scene, obj, rng, without="size") or ""}
 
 
 def _ask_existence(scene: Scene, rng: np.random.Generator) -> Answered:
-    """What is not there mostly has the shape of one object and the colour of another."""
+    """Ask whether there is such an object; a no mostly mixes the attributes of two objects."""
     obj = pick(rng, scene.objects)
     has_colour, has_shape = pick(rng, ((True, True), (True, True), (True, False), (False, True)))
     if rng.random() < 0.5:
@@ -209,7 +196,7 @@ def _related_pairs(scene: Scene) -> list[tuple[SceneObject, str, SceneObject]]:
         (first, relation, second)
         for first in objects
         for second in objects
-        if first is not second and (relation := stands(first, second)) is not None
+        if first is not second and (relation := plain_relation(first, second)) is not None
     ]
 
 
@@ -223,13 +210,13 @@ def _ask_relation(scene: Scene, rng: np.random.Generator) -> Answered | None:
 
 
 def _ask_neighbour(scene: Scene, rng: np.random.Generator) -> Answered | None:
-    """What stands in a relation to a object: exactly one does plainly, and no other does half."""
+    """Ask what stands in a relation to an object: one does plainly, and no other does half."""
     found = []
     for second in _nameable(scene):
         others = [obj for obj in scene.objects if obj is not second]
         for relation in RELATION_WORDS:
-            plain = [obj for obj in others if stands(obj, second) == relation]
-            if len(plain) == 1 and sum(_partly(t, relation, second) for t in others) == 1:
+            plain = [obj for obj in others if plain_relation(obj, second) == relation]
+            if len(plain) == 1 and sum(_partly(obj, relation, second) for obj in others) == 1:
                 found.append((plain[0], relation, second))
     if not found:
         return None
@@ -249,7 +236,7 @@ def _ask_comparison(scene: Scene, rng: np.random.Generator) -> Answered | None:
 
 
 def _ask_more(scene: Scene, rng: np.random.Generator) -> Answered | None:
-    """More of one shape (or colour) than of another, or the same words turned round for a no."""
+    """Ask for more of one shape (or colour) than of another; for a no the two are swapped."""
     attribute = pick(rng, ("shape", "colour"))
     counts: dict[str, int] = {}
     for obj in scene.objects:
@@ -269,7 +256,7 @@ def _ask_more(scene: Scene, rng: np.random.Generator) -> Answered | None:
 
 
 def _ask_bigger(scene: Scene, rng: np.random.Generator) -> Answered | None:
-    objects = [t for t in scene.objects if any(c.size is None for c in referents(scene, t))]
+    objects = [obj for obj in scene.objects if any(c.size is None for c in referents(scene, obj))]
     pairs = [(a, b) for a in objects for b in objects if SIZES[a.size] > SIZES[b.size]]
     if not pairs:
         return None
@@ -282,7 +269,7 @@ def _ask_bigger(scene: Scene, rng: np.random.Generator) -> Answered | None:
 
 
 def _ask_yesno(scene: Scene, rng: np.random.Generator) -> Answered | None:
-    """Is this object so? A no takes another object's attribute, or the opposite relation."""
+    """Ask whether an object is so; a no takes another's attribute, or the opposite relation."""
     attributes = [pick(rng, ("colour", "shape", "size", "relation"))]
     attributes += [a for a in ("colour", "shape", "size", "relation") if a not in attributes]
     for attribute in attributes:
@@ -304,7 +291,7 @@ def _near(scene: Scene, rng: np.random.Generator, attribute: str) -> Answered | 
         return None
     obj = pick(rng, objects)
     true = getattr(obj, attribute)
-    others = [v for t in scene.objects if (v := getattr(t, attribute)) != true]
+    others = [v for other in scene.objects if (v := getattr(other, attribute)) != true]
     answer = pick(rng, ("yes", "no"))
     value = true if answer == "yes" else pick(rng, others)
     what = with_article(value) if attribute == "shape" else value

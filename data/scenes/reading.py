@@ -1,4 +1,4 @@
-"""Reads the scene graph back from the pixels of a image, or says that it cannot.
+"""Read the scene graph back from the pixels of an image, or say that it cannot be read.
 
 In: a uint8 image, from the renderer or from a model; nothing of what was asked. Out: a `Scene`,
 or `Unreadable` with the reason. Nothing is snapped: what is near no background, colour or shape of
@@ -6,7 +6,7 @@ the world is not read, nor what is as near to two.
 
 1. Pool the image to 64 to 127 pixels a side where its side allows, and smooth it a little.
 2. Take the background nearest to the frame, where no object can be, of all that the world has.
-3. A pixel belongs to a object when it is nearer to some colour of objects than to its background;
+3. A pixel belongs to an object when it is nearer to some colour of objects than to its background;
    connected components of such pixels are the objects.
 4. The median of a component's inner pixels gives its colour. Every pixel around has an alpha: how
    far it lies on the way from the background to that colour.
@@ -14,9 +14,9 @@ the world is not read, nor what is as near to two.
    renderer's own coverage, in three softnesses. The one with the least error wins, if that is
    small and clearly smaller than the next shape's or size's.
 
-An error is the root of the summed squares over the length of the template's outline: a longer
-outline loses more when it is smeared. Costs about 2 ms a scene and core at 64 pixels;
-`damage.py` measures how often it is wrong.
+The error of a template is the root of the summed squares over the length of its outline: a longer
+outline loses more when it is smeared. Costs about 2 ms a scene and core at 64 pixels; `damage.py`
+measures how often it is wrong.
 """
 
 from collections.abc import Sequence
@@ -44,11 +44,11 @@ from .world import (
 # Distances of colours are Euclidean in sRGB, 0..255; pixels are those of a canvas of 64.
 GROUND_LIMIT = 30.0  # root mean square distance of the frame from the background
 COLOUR_LIMIT = 36.0  # distance from the named colour; any two are at least 87 apart
-LEAST_STRENGTH = 0.9  # of a colour that a soft edge has mixed with the background
+MIN_STRENGTH = 0.9  # of a colour that a soft edge has mixed with the background
 ASIDE_LIMIT = 0.1  # summed squares of what is neither background nor that colour, over the area
 ERROR_LIMIT = 0.05  # error of the best template
 RIVAL_RATIO = 1.1  # least error of the next shape or size over that of the best
-LEAST_AREA_PX = 12  # what is smaller is no component; the smallest object covers 80
+MIN_AREA_PX = 12  # what is smaller is no component; the smallest object covers 80
 STAIN = 45.0  # distance from the background that counts as a stain where no object is
 STAINED_LIMIT = 0.01  # part of the canvas that may be stained
 NUM_CANDIDATES = 6  # (shape, size) pairs compared in full
@@ -56,12 +56,12 @@ SOFTNESS = (1, 2, 4)  # passes of smoothing; the image has had the first of them
 PAD = 3  # pixels looked at around a component
 PALETTE_K3 = np.array(list(COLOURS.values()), dtype=np.float32)
 
-Window = tuple[slice, slice]  # rows and columns of the working canvas
+Region = tuple[slice, slice]  # rows and columns of the pooled image
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A image that shows no scene of the world, and why."""
+    """Why an image shows no scene of the world."""
 
     reason: str
 
@@ -89,7 +89,7 @@ class Template:
 
 @dataclass(frozen=True)
 class Match:
-    """A template at a place (fractions of the canvas) and how badly it fits there."""
+    """A template at a place (fractions of the canvas), and its error there."""
 
     error: float
     template: Template
@@ -101,10 +101,10 @@ class Match:
 
 
 def read_scene(image_HW3: np.ndarray) -> Scene | Unreadable:
-    """The scene that the pixels show, or why it cannot be read.
+    """Return the scene that the pixels show, or why it cannot be read.
 
-    image_HW3: uint8; another type is a ValueError. A image that is not square, or not 64 to 512
-    pixels a side, is Unreadable. A image of background alone is a scene without objects.
+    image_HW3: uint8; ValueError for another type. An image that is not square, or not 64 to 512
+    pixels a side, is Unreadable. An image of background alone is a scene without objects.
     """
     if image_HW3.dtype != np.uint8 or image_HW3.ndim != 3 or image_HW3.shape[2] != 3:
         raise ValueError(f"image of {image_HW3.dtype} {image_HW3.shape}: give uint8 (H, W, 3)")
@@ -118,7 +118,7 @@ def read_scene(image_HW3: np.ndarray) -> Scene | Unreadable:
 
 
 def _pool(image_HW3: np.ndarray) -> np.ndarray:
-    """Means over k x k pixels, float32, with the largest k that divides the side and leaves 64."""
+    """Average k x k pixels, float32, by the largest k that divides the side and leaves 64."""
     side = len(image_HW3)
     k = next(k for k in range(side // CANVASES[0], 0, -1) if side % k == 0)
     if k == 1:
@@ -128,7 +128,10 @@ def _pool(image_HW3: np.ndarray) -> np.ndarray:
 
 
 def smooth(pixels_HWx: np.ndarray, num_passes: int = 1) -> np.ndarray:
-    """Weights 1/4, 1/2, 1/4 along rows and columns, `num_passes` times; the border is repeated."""
+    """Smooth by 1/4, 1/2, 1/4 along rows and columns, `num_passes` times, the border repeated.
+
+    pixels_HWx: (H, W) or (H, W, channels), float32, and so is the result.
+    """
     height, width = pixels_HWx.shape[:2]
     rows_HW = _smoother(height, num_passes) @ pixels_HWx.reshape(height, -1)
     if pixels_HWx.ndim == 2:
@@ -138,7 +141,7 @@ def smooth(pixels_HWx: np.ndarray, num_passes: int = 1) -> np.ndarray:
 
 @cache
 def _smoother(size: int, num_passes: int) -> np.ndarray:
-    """The matrix (size, size) that smooths a column of pixels."""
+    """Return the matrix, float32 (size, size), that smooths a column of pixels."""
     once = 0.5 * np.eye(size) + 0.25 * (np.eye(size, k=1) + np.eye(size, k=-1))
     once[0, 0] = once[-1, -1] = 0.75
     return np.linalg.matrix_power(once, num_passes).astype(np.float32)
@@ -146,7 +149,7 @@ def _smoother(size: int, num_passes: int) -> np.ndarray:
 
 @cache
 def _backgrounds() -> tuple[Background, ...]:
-    """Every background of the world."""
+    """List every background of the world."""
     plain = tuple(Background("plain", first) for first in GROUNDS)
     return plain + tuple(
         Background(kind, first, second, direction)
@@ -160,13 +163,13 @@ def _backgrounds() -> tuple[Background, ...]:
 
 @cache
 def _ground(background: Background, canvas: int) -> np.ndarray:
-    """A background as it looks after smoothing, float32 (canvas, canvas, 3)."""
+    """Paint a background and smooth it, as images are: float32 (canvas, canvas, 3)."""
     return smooth(paint(background, canvas))
 
 
 @cache
 def _frame(canvas: int) -> np.ndarray:
-    """Flat indices of the pixels in the margin, where no object can be."""
+    """Return the flat indices of the pixels in the margin, where no object can be."""
     inside = np.zeros((canvas, canvas), dtype=bool)
     depth = int(MARGIN * canvas)
     inside[depth:-depth, depth:-depth] = True
@@ -175,7 +178,7 @@ def _frame(canvas: int) -> np.ndarray:
 
 @cache
 def _frames(canvas: int) -> np.ndarray:
-    """The frames of all backgrounds, float32 (backgrounds, pixels of the frame, 3)."""
+    """Return the frames of all backgrounds, float32 (backgrounds, pixels of the frame, 3)."""
     flat = [smooth(paint(ground, canvas)).reshape(-1, 3) for ground in _backgrounds()]
     return np.stack([pixels[_frame(canvas)] for pixels in flat])
 
@@ -197,16 +200,16 @@ def _read_objects(pixels_HW3: np.ndarray, background: Background) -> Scene | Unr
     labels_HW, count = label(_from_palette(pixels_HW3) < from_ground_HW)
     areas = np.bincount(labels_HW.ravel(), minlength=count + 1) * (64 / canvas) ** 2
     objects = []
-    for name in np.flatnonzero(areas >= LEAST_AREA_PX):
-        if name == 0:  # the background
+    for name in np.flatnonzero(areas >= MIN_AREA_PX):
+        if name == 0:  # outside all components
             continue
-        part_HW = labels_HW == name
-        window = _window(part_HW)
-        found = _read_object(pixels_HW3, ground_HW3, part_HW, window)
+        component_HW = labels_HW == name
+        region = _region(component_HW)
+        found = _read_object(pixels_HW3, ground_HW3, component_HW, region)
         if isinstance(found, Unreadable):
             return found
         objects.append(found)
-        from_ground_HW[window] = 0
+        from_ground_HW[region] = 0
     stained = float((from_ground_HW > STAIN**2).mean())
     if stained > STAINED_LIMIT:
         return Unreadable(f"{stained:.1%} of the canvas is neither background nor object")
@@ -214,21 +217,24 @@ def _read_objects(pixels_HW3: np.ndarray, background: Background) -> Scene | Unr
 
 
 def _from_palette(pixels_HW3: np.ndarray) -> np.ndarray:
-    """Squared distance (H, W) from the nearest colour of objects, by |p|^2 - 2 p.c + |c|^2."""
+    """Return the squared distance (H, W) from the nearest colour of objects.
+
+    Expanded as |p|^2 - 2 p.c + |c|^2, it needs no array (H, W, colours, 3).
+    """
     cross_HWK = pixels_HW3 @ (-2 * PALETTE_K3.T) + (PALETTE_K3**2).sum(axis=1)
     return (pixels_HW3**2).sum(axis=2) + cross_HWK.min(axis=2)
 
 
 def label(mask_HW: np.ndarray) -> tuple[np.ndarray, int]:
-    """Connected components of a bool mask, neighbours across corners included.
+    """Label the connected components of a bool mask, neighbours across corners included.
 
-    Out: labels int (H, W), 0 outside and 1, 2, ... inside, and their count. Rows are cut into
-    runs, and runs that touch one in the row above are united.
+    Return labels int (H, W), 0 outside and 1, 2, ... inside, and their count. Rows are cut into
+    runs, and runs that touch one in the row above are united (union-find).
     """
     padded = np.pad(mask_HW, ((0, 0), (1, 1)))
     width = padded.shape[1]
     edges = np.flatnonzero(np.diff(padded.ravel())) + 1
-    starts, ends = edges[::2], edges[1::2]  # flat places; a run is [start, end)
+    starts, ends = edges[::2], edges[1::2]  # flat indices; a run is [start, end)
     first = np.searchsorted(ends, starts - width, side="left").tolist()
     last = np.searchsorted(starts, ends - width, side="right").tolist()
     parents = list(range(len(starts)))
@@ -249,10 +255,13 @@ def label(mask_HW: np.ndarray) -> tuple[np.ndarray, int]:
     return labels_HW, len(distinct)
 
 
-def _window(part_HW: np.ndarray) -> Window:
-    """The rows and columns of a component and `PAD` pixels around it."""
-    rows, columns = np.flatnonzero(part_HW.any(axis=1)), np.flatnonzero(part_HW.any(axis=0))
-    height, width = part_HW.shape
+def _region(component_HW: np.ndarray) -> Region:
+    """Return the rows and columns of a component and `PAD` pixels around it."""
+    rows, columns = (
+        np.flatnonzero(component_HW.any(axis=1)),
+        np.flatnonzero(component_HW.any(axis=0)),
+    )
+    height, width = component_HW.shape
     return (
         slice(max(0, int(rows[0]) - PAD), min(height, int(rows[-1]) + 1 + PAD)),
         slice(max(0, int(columns[0]) - PAD), min(width, int(columns[-1]) + 1 + PAD)),
@@ -260,12 +269,12 @@ def _window(part_HW: np.ndarray) -> Window:
 
 
 def _read_object(
-    pixels_HW3: np.ndarray, ground_HW3: np.ndarray, part_HW: np.ndarray, window: Window
+    pixels_HW3: np.ndarray, ground_HW3: np.ndarray, component_HW: np.ndarray, region: Region
 ) -> SceneObject | Unreadable:
-    pixels_hw3, ground_hw3 = pixels_HW3[window], ground_HW3[window]
-    core_hw = _inner(part_HW[window])
+    pixels_hw3, ground_hw3 = pixels_HW3[region], ground_HW3[region]
+    core_hw = _inner(component_HW[region])
     if not core_hw.any():
-        return Unreadable(f"a part of {int(part_HW.sum())} pixels is too thin for an object")
+        return Unreadable(f"a part of {int(component_HW.sum())} pixels is too thin for an object")
     seen_3 = np.median(pixels_hw3[core_hw], axis=0)
     named = _read_colour(seen_3, ground_hw3[core_hw].mean(axis=0))
     if isinstance(named, Unreadable):
@@ -274,7 +283,7 @@ def _read_object(
     alpha_hw, aside = _alpha(pixels_hw3, ground_hw3, seen_3)
     if aside > ASIDE_LIMIT * alpha_hw.sum():
         return Unreadable(f"something {colour} has other colours in it")
-    best, rival = _match(strength * alpha_hw, window, canvas=len(pixels_HW3))[:2]
+    best, rival = _match(strength * alpha_hw, region, canvas=len(pixels_HW3))[:2]
     if best.error > ERROR_LIMIT:
         return Unreadable(f"no shape fits: the error of a {best} is {best.error:.3f}")
     if rival.error < RIVAL_RATIO * best.error:
@@ -282,18 +291,22 @@ def _read_object(
     return SceneObject(best.template.shape, colour, best.template.size, best.x, best.y)
 
 
-def _inner(part_hw: np.ndarray) -> np.ndarray:
-    """The pixels whose eight neighbours all belong to the component too."""
-    p = np.pad(part_hw, 1)
+def _inner(component_hw: np.ndarray) -> np.ndarray:
+    """Return the pixels whose eight neighbours all belong to the component too."""
+    p = np.pad(component_hw, 1)
     rows = p[:-2] & p[1:-1] & p[2:]
     return rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]
 
 
 def _read_colour(seen_3: np.ndarray, ground_3: np.ndarray) -> tuple[str, float] | Unreadable:
-    """The nearest colour, which may have mixed a little with the background, and its part in it."""
+    """Return the nearest colour, mixed a little with the background, and its share of the mix.
+
+    The share that comes nearest is the projection of what is seen onto the way from the background
+    to the colour, held in [MIN_STRENGTH, 1].
+    """
     way_K3 = PALETTE_K3 - ground_3
     strength_K = (way_K3 @ (seen_3 - ground_3)) / (way_K3**2).sum(axis=1)
-    strength_K = strength_K.clip(LEAST_STRENGTH, 1)
+    strength_K = strength_K.clip(MIN_STRENGTH, 1)
     mixed_K3 = ground_3 + strength_K[:, None] * way_K3
     off_K = np.sqrt(((mixed_K3 - seen_3) ** 2).sum(axis=1))
     best = int(off_K.argmin())
@@ -306,7 +319,11 @@ def _read_colour(seen_3: np.ndarray, ground_3: np.ndarray) -> tuple[str, float] 
 def _alpha(
     pixels_hw3: np.ndarray, ground_hw3: np.ndarray, colour_3: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """How far each pixel is on the way from ground to colour; squared sum of what lies aside."""
+    """Return how far each pixel is from ground to colour, and what lies aside of that way.
+
+    Alpha is the projection onto the way, in units of its length; the second value sums the squares
+    of what the projection leaves, in the same unit.
+    """
     way_hw3, gone_hw3 = colour_3 - ground_hw3, pixels_hw3 - ground_hw3
     length_hw = (way_hw3**2).sum(axis=2)
     alpha_hw = (gone_hw3 * way_hw3).sum(axis=2) / length_hw
@@ -315,7 +332,7 @@ def _alpha(
 
 
 def moments(alpha_hw: np.ndarray) -> Moments:
-    """The moments of an alpha image; x, y from the window's corner, pixel (0, 0) at 0.5."""
+    """Return the moments of an alpha image; x, y count from its corner, pixel (0, 0) is at 0.5."""
     area = float(alpha_hw.sum())
     x, spread_x = _mean_and_spread(alpha_hw.sum(axis=0) / area)
     y, spread_y = _mean_and_spread(alpha_hw.sum(axis=1) / area)
@@ -330,7 +347,7 @@ def _mean_and_spread(mass_n: np.ndarray) -> tuple[float, float]:
 
 @cache
 def _templates(canvas: int) -> tuple[Template, ...]:
-    """Every shape in every size."""
+    """Return a template of every shape in every size."""
     return tuple(_template(shape, size, canvas) for shape in SHAPES for size in SIZES)
 
 
@@ -342,30 +359,33 @@ def _template(shape: str, size: str, canvas: int) -> Template:
     return Template(shape, size, centred, outline=float(np.hypot(*np.gradient(alpha_HW)).sum()))
 
 
-def _draw(shape: str, size: str, x: float, y: float, window: Window, canvas: int) -> np.ndarray:
-    """The coverage of the pixels of a window by a shape, float32."""
+def _draw(shape: str, size: str, x: float, y: float, region: Region, canvas: int) -> np.ndarray:
+    """Draw the coverage of the pixels of a region by a shape, float32."""
     alpha_HW = np.zeros((canvas, canvas), dtype=np.float32)
     cover_hw, rows, columns = coverage(shape, SIZES[size], x, y, canvas)
     alpha_HW[rows, columns] = cover_hw
-    return alpha_HW[window]
+    return alpha_HW[region]
 
 
-def _match(alpha_hw: np.ndarray, window: Window, canvas: int) -> list[Match]:
-    """The likeliest (shape, size) pairs, each in its best softness, best first."""
+def _match(alpha_hw: np.ndarray, region: Region, canvas: int) -> list[Match]:
+    """Match the likeliest (shape, size) pairs, each in its best softness; the best comes first."""
     seen = moments(alpha_hw)
     templates = sorted(_templates(canvas), key=lambda t: _unlike(seen, t.moments))
     matches = []
     for template in templates[:NUM_CANDIDATES]:
-        x = (window[1].start + seen.x - template.moments.x) / canvas
-        y = (window[0].start + seen.y - template.moments.y) / canvas
-        drawn_hw = _draw(template.shape, template.size, x, y, window, canvas)
+        x = (region[1].start + seen.x - template.moments.x) / canvas
+        y = (region[0].start + seen.y - template.moments.y) / canvas
+        drawn_hw = _draw(template.shape, template.size, x, y, region, canvas)
         square = min(((alpha_hw - smooth(drawn_hw, n)) ** 2).sum() for n in SOFTNESS)
         matches.append(Match(float(square) ** 0.5 / template.outline, template, x, y))
     return sorted(matches, key=lambda match: match.error)
 
 
 def _unlike(a: Moments, b: Moments) -> float:
-    """How far two moments are apart, their places aside."""
+    """Return how far two moments are apart, their places aside.
+
+    Summed are the squared log ratios of the areas and of the squared spreads.
+    """
     if min(a.area, a.spread_x, a.spread_y) <= 0:
         return np.inf
     return float(
@@ -376,7 +396,7 @@ def _unlike(a: Moments, b: Moments) -> float:
 
 
 def same_scene(a: Scene, b: Scene, tolerance_px: float = 2.0, canvas: int = 64) -> bool:
-    """True when background and looks agree and centres pair up to within `tolerance_px`.
+    """Return whether background and attributes agree and centres pair up to `tolerance_px`.
 
     The order of objects does not matter; distances are Euclidean, in pixels of `canvas`.
     """
@@ -384,11 +404,11 @@ def same_scene(a: Scene, b: Scene, tolerance_px: float = 2.0, canvas: int = 64) 
 
 
 def _pair_up(a: Sequence[SceneObject], b: Sequence[SceneObject], tolerance: float) -> bool:
-    """True when some assignment gives each object of a its like in b at most `tolerance` away."""
+    """Return whether each object of a has an equal of its own in b, at most `tolerance` away."""
     if not a or not b:
         return len(a) == len(b)
     return any(
-        (other.shape, other.colour, other.size) == (a[0].shape, a[0].colour, a[0].size)
+        other.attributes == a[0].attributes
         and np.hypot(other.x - a[0].x, other.y - a[0].y) <= tolerance
         and _pair_up(a[1:], [*b[:k], *b[k + 1 :]], tolerance)
         for k, other in enumerate(b)

@@ -1,7 +1,7 @@
-"""Requests to draw: what is wanted, in words, and a scene that grants it.
+"""Write requests to draw: what is wanted, in words, and a scene that grants it.
 
 In: a task's name and a generator. Out: a `Request` (claims, relation, background, and its text);
-its scene by `granted`, and by `grants` whether any scene grants it.
+`granted` returns a scene for it, and `grants` says whether a scene grants it.
 
 The six TASKS follow GenEval (Ghosh et al. 2023, arXiv 2310.11513); the EXTRAS go beyond them. What
 a request leaves open, `granted` draws uniformly, and it adds nothing that was not asked for.
@@ -31,31 +31,24 @@ from .world import (
     SHAPES,
     SIZES,
     SMALL,
+    Attributes,
     Background,
     Scene,
     SceneObject,
     World,
+    any_held_out,
     arrange,
     background,
     has_held_out_pair,
-    is_held_out,
 )
 
 TASKS = ("single object", "two objects", "counting", "colours", "position", "attribute binding")
 EXTRAS = ("background", "several", "open")
 MAX_COUNTED = 4
-SEVERAL = (
-    (1, 1),
-    (1, 1, 1),
-    (1, 1, 1),
-    (1, 1, 1, 1),
-    (1, 1, 1, 1),
-    (1, 2),
-    (2, 1),
-    (2, 2),
-    (1, 3),
-    (1, 2, 1),
-)
+SEVERAL = (  # counts of the claims of a request for several; repeated ones come more often
+    (1, 1), (1, 1, 1), (1, 1, 1), (1, 1, 1, 1), (1, 1, 1, 1),
+    (1, 2), (2, 1), (2, 2), (1, 3), (1, 2, 1),
+)  # fmt: skip
 FULLEST = 0.44  # of the canvas: requests name no sizes whose boxes cover more, as they hardly fit
 NUM_LAYOUTS = 500  # tried before a request is said not to fit
 
@@ -83,16 +76,17 @@ class Request:
 
 
 def relations(first: SceneObject, second: SceneObject) -> frozenset[str]:
-    """Those of RELATIONS of the first object to the second, by GenEval's position rule."""
+    """Return which RELATIONS the first object has to the second, by GenEval's position rule."""
     sides = first.width + second.width
     return box_relations(first.x - second.x, first.y - second.y, sides, sides)
 
 
 def box_relations(dx: float, dy: float, widths: float, heights: float) -> frozenset[str]:
-    """GenEval's position rule for two boxes: centres (dx, dy) apart, widths and heights their sums.
+    """Apply GenEval's position rule to two boxes with centres (dx, dy) apart.
 
-    The offset, less 0.1 of the summed sides, over the length of the whole offset; a part beyond
-    0.5 counts.
+    `widths` and `heights` are the sums of the boxes' sides. The offset, less 0.1 of the summed
+    sides, is divided by the length of the whole offset; a component beyond 0.5 counts (Ghosh et al.
+    2023, `relative_position` of their evaluation script).
     """
     x = max(abs(dx) - POSITION_THRESHOLD * widths, 0) * np.sign(dx)
     y = max(abs(dy) - POSITION_THRESHOLD * heights, 0) * np.sign(dy)
@@ -103,8 +97,8 @@ def box_relations(dx: float, dy: float, widths: float, heights: float) -> frozen
     return frozenset(name for name, is_so in holds.items() if is_so)
 
 
-def stands(first: SceneObject, second: SceneObject) -> str | None:
-    """The relation of the first object to the second; None when it is not plain to see.
+def plain_relation(first: SceneObject, second: SceneObject) -> str | None:
+    """Return the relation of the first object to the second; None when it is not plain to see.
 
     Plain: the centres are at least 1.5 times as far apart along one axis as along the other. (Boxes
     of a scene are then apart along that axis.)
@@ -120,10 +114,11 @@ def stands(first: SceneObject, second: SceneObject) -> str | None:
 def request(
     task: str, rng: np.random.Generator, held_out: bool = False, pairs: bool | None = False
 ) -> Request:
-    """A request of one of TASKS or EXTRAS, uniform over what it names, in held-out words or others.
+    """Draw a request of one of TASKS or EXTRAS, uniform over what it names.
 
-    `pairs`: True names looks that are a held-out pair, False none that are, None either; of use
-    only to what names two (shape, colour) looks. ValueError for an unknown task.
+    `held_out` chooses among the phrasings. `pairs` matters to tasks that name two (shape, colour):
+    True makes them a held-out pair, False avoids one, None allows either. ValueError for an unknown
+    task.
     """
     if task not in TASKS + EXTRAS:
         raise ValueError(f"no task {task!r}: one of {', '.join(TASKS + EXTRAS)}")
@@ -135,7 +130,7 @@ def request(
 
 
 def worded(wanted: Request, rng: np.random.Generator, held_out: bool = False) -> Request:
-    """The same request in fresh words."""
+    """Return the same request in newly drawn words."""
     index, template = pick_phrasing(rng, REQUESTS, held_out)
     text = dressed(template.format(what=what_words(wanted, rng)), rng)
     if rng.random() < 0.3:
@@ -144,7 +139,7 @@ def worded(wanted: Request, rng: np.random.Generator, held_out: bool = False) ->
 
 
 def what_words(wanted: Request, rng: np.random.Generator) -> str:
-    """What is to be drawn in words, to stand behind 'draw'."""
+    """Put what is wanted in words, to stand behind 'draw'."""
     nouns = [noun(claim, rng, vary=wanted.relation is None) for claim in wanted.claims]
     if wanted.relation is not None:
         return relation_words(nouns[0], wanted.relation, nouns[1], rng)
@@ -158,7 +153,7 @@ def what_words(wanted: Request, rng: np.random.Generator) -> str:
 
 
 def with_joint(nouns: Sequence[str], rng: np.random.Generator) -> str:
-    """The nouns as a list; two are sometimes joined by other words than 'and'."""
+    """Join nouns as a list; two are sometimes joined by other words than 'and'."""
     if len(nouns) == 2 and rng.random() < 0.2:
         return (
             nouns[0] + pick(rng, (" with ", " next to ", " beside ", " together with ")) + nouns[1]
@@ -167,13 +162,13 @@ def with_joint(nouns: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def counted_words(claim: Claim, rng: np.random.Generator) -> str:
-    """'exactly two red squares', 'three circles', '4 stars'."""
+    """Put a counted claim in words: 'exactly two red squares', 'three circles', '4 stars'."""
     before = pick(rng, ("", "", "", "exactly ", "only ")) if rng.random() < 0.5 else ""
     return f"{before}{spell(claim.count, rng)} {bare_noun(claim, rng)}"
 
 
 def relation_words(first: str, relation: str, second: str, rng: np.random.Generator) -> str:
-    """'a red circle to the left of a blue square' in one of several orders."""
+    """Write 'a red circle to the left of a blue square' in one of several orders."""
     chance = rng.random()
     if chance < 0.8:
         joint = pick(rng, ("", "", "", " that is", ", which is"))
@@ -185,7 +180,7 @@ def relation_words(first: str, relation: str, second: str, rng: np.random.Genera
 
 
 def random_claim(rng: np.random.Generator, count: int = 1, has: str = "colour shape") -> Claim:
-    """A claim whose attributes named in `has` are drawn uniformly, the others open."""
+    """Draw a claim whose attributes named in `has` are uniform, the others open."""
     size, colour, shape = (pick(rng, names) for names in (tuple(SIZES), tuple(COLOURS), SHAPES))
     return Claim(
         count,
@@ -224,9 +219,7 @@ def _counted_claim(rng: np.random.Generator, pairs: bool | None, has: str | None
 
 
 def _several_claims(rng: np.random.Generator, pairs: bool | None) -> tuple[Claim, ...]:
-    """2 to 4 objects of different attributes, or of fewer attributes and then more than one of
-    some.
-    """
+    """Draw claims of 2 to 4 objects, of which some may be equal."""
     has = pick(rng, ("colour shape", "colour shape", "size colour shape"))
     counts = pick(rng, SEVERAL)
     while True:
@@ -254,15 +247,12 @@ def _two_claims(task: str, rng: np.random.Generator, pairs: bool | None) -> tupl
 
 
 def _names_held_out_pair(claims: Sequence[Claim]) -> bool:
-    attribute_sets = [
+    return any_held_out([
         (claim.shape, claim.colour)
         for claim in claims
         for _ in range(claim.count)
         if claim.shape is not None and claim.colour is not None
-    ]
-    return any(
-        is_held_out(a, b) for k, a in enumerate(attribute_sets) for b in attribute_sets[k + 1 :]
-    )
+    ])  # fmt: skip
 
 
 def _wanted_background(rng: np.random.Generator) -> Background:
@@ -273,27 +263,28 @@ def _wanted_background(rng: np.random.Generator) -> Background:
 def granted(
     wanted: Request, rng: np.random.Generator, world: World = SMALL, seen_only: bool = False
 ) -> Scene:
-    """A scene that shows what is wanted and no other objects; what is open is drawn uniformly.
+    """Draw a scene that shows what is wanted and no other objects; what is open is uniform.
 
-    `seen_only` shows no held-out pair of attributes; the request must then not name one
-    (ValueError).
+    `seen_only` shows no held-out pair. ValueError for a request that names one all the same, wants
+    more objects than the world holds, or does not fit the canvas.
     """
     if seen_only and _names_held_out_pair(wanted.claims):
         raise ValueError(
             f"{wanted.text!r} names a held-out pair: it cannot be granted with seen_only"
         )
     if sum(claim.count for claim in wanted.claims) > world.max_objects:
-        raise ValueError(f"{wanted.text!r} wants more than {world.max_objects} objects")
+        raise ValueError(
+            f"{wanted.text!r} wants more than {world.max_objects} objects: ask for fewer"
+        )
     for _ in range(NUM_LAYOUTS):
-        attribute_sets = [
-            _attributes(claim, rng) for claim in wanted.claims for _ in range(claim.count)
-        ]
-        objects = arrange(rng, attribute_sets)
+        objects = arrange(
+            rng, [_attributes(claim, rng) for claim in wanted.claims for _ in range(claim.count)]
+        )
         if objects is None or (seen_only and has_held_out_pair(objects)):
             continue
         if wanted.relation is not None:
-            objects = turned(objects, wanted.relation)
-            if stands(objects[0], objects[1]) is None:
+            objects = mirrored(objects, wanted.relation)
+            if plain_relation(objects[0], objects[1]) is None:
                 continue
         drawn = Scene(_ground(wanted.background, rng), objects)
         if grants(wanted, drawn):
@@ -303,7 +294,8 @@ def granted(
     )
 
 
-def _attributes(claim: Claim, rng: np.random.Generator) -> tuple[str, str, str]:
+def _attributes(claim: Claim, rng: np.random.Generator) -> Attributes:
+    """Return what the claim states, and draw what it leaves open."""
     size, colour, shape = (pick(rng, names) for names in (tuple(SIZES), tuple(COLOURS), SHAPES))
     return claim.shape or shape, claim.colour or colour, claim.size or size
 
@@ -317,24 +309,24 @@ def _ground(wanted: Background | None, rng: np.random.Generator) -> Background:
     return replace(wanted, direction=pick(rng, ("horizontal", "vertical")))
 
 
-def turned(objects: Sequence[SceneObject], relation: str) -> tuple[SceneObject, ...]:
-    """The layout mirrored so that the first object plainly stands in `relation` to the second.
+def mirrored(objects: Sequence[SceneObject], relation: str) -> tuple[SceneObject, ...]:
+    """Mirror a layout so that the first object plainly stands in `relation` to the second.
 
-    Unchanged when the two stand at a slant.
+    It is unchanged when the two stand at a slant.
     """
     first, second = objects[:2]
-    if stands(first, second) is None:
+    if plain_relation(first, second) is None:
         return tuple(objects)
-    if (stands(first, second) in ("above", "below")) != (relation in ("above", "below")):
-        objects = [replace(t, x=t.y, y=t.x) for t in objects]
-    if stands(objects[0], objects[1]) != relation:
+    if (plain_relation(first, second) in ("above", "below")) != (relation in ("above", "below")):
+        objects = [replace(obj, x=obj.y, y=obj.x) for obj in objects]
+    if plain_relation(objects[0], objects[1]) != relation:
         along = "y" if relation in ("above", "below") else "x"
-        objects = [replace(t, **{along: 1 - getattr(t, along)}) for t in objects]
+        objects = [replace(obj, **{along: 1 - getattr(obj, along)}) for obj in objects]
     return tuple(objects)
 
 
 def grants(wanted: Request, drawn: Scene) -> bool:
-    """True when the scene shows what is wanted, by GenEval's rules.
+    """Return whether the scene shows what is wanted, by GenEval's rules.
 
     More objects than were asked for are allowed, but in 'counting' no more of the kind counted.
     """

@@ -1,14 +1,12 @@
-"""The words of the scenes world: noun phrases, captions, and the parser of what a caption claims.
+"""Put the scenes world into words: noun phrases, captions, and the parser of what a caption claims.
 
 In: objects of a `Scene` and a generator. Out: text, and from text the claims it makes.
 
 1. A `Claim` says how many objects of a stated size, colour, shape and place there are; `noun` puts
    it in words.
-2. A table of phrasings is a tuple of templates; a template's place in it is its index, and every
-   fifth (index % 5 == 0) is held out: training never uses it, evaluation scores it apart.
-3. `caption` groups the objects of a scene into claims and puts them into one of `CAPTIONS`.
-4. `read_caption` undoes it: noun phrases and backgrounds become marks, and what is left must be a
-   known template; anything else is no caption. `caption_agrees` holds a caption against a scene.
+2. `caption` groups the objects of a scene into claims and puts them into one of `CAPTIONS`.
+3. `read_caption` undoes it: noun phrases and backgrounds become slots again, and what is left must
+   be a known template; anything else is no caption. `caption_agrees` compares a caption to a scene.
 """
 
 import re
@@ -19,6 +17,7 @@ from functools import cache
 
 import numpy as np
 
+from .phrasings import CAPTIONS
 from .world import COLOURS, DIRECTIONS, GROUNDS, SHAPES, SIZES, Background, Scene, SceneObject
 
 SHAPE_WORDS: dict[str, tuple[str, ...]] = {  # the plain word first
@@ -43,61 +42,10 @@ ANY_SHAPE = ("thing", "object", "shape")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 ROWS = ("top", "middle", "bottom")
 COLUMNS = ("left", "middle", "right")
-PLACES = tuple(
-    "middle" if r == c else f"{r} {c}" for r in ROWS for c in COLUMNS
-)  # 3 x 3, row by row
-PLACE_EDGES = (
-    0.42,
-    0.58,
-)  # where a middle row or column begins and ends, in fractions of the canvas
+PLACES = tuple("middle" if r == c else f"{r} {c}" for r in ROWS for c in COLUMNS)  # row by row
+PLACE_EDGES = (0.42, 0.58)  # of the middle row and column, in fractions of the canvas
 PLACE_SLACK = 3 / 64  # a place is not wrong when the centre lies this near to it
 SYNONYM_RATE = 0.2
-
-CAPTIONS = (
-    "the image contains {things}",
-    "{things}",
-    "a picture of {things}",
-    "there {is} {things}",
-    "{things} on a {ground} background",
-    "in this drawing we find {things}",
-    "i see {things}",
-    "this picture shows {things}",
-    "on a {ground} background there {is} {things}",
-    "{things}, and the background is {ground}",
-    "you can see {things} in front of a {ground} background",
-    "a {ground} background with {things}",
-    "an image of {things}",
-    "the picture shows {things}",
-    "the background is {ground} and it holds {things}",
-    "here {is} {things}",
-    "a drawing with {things}",
-    "in the picture there {is} {things}",
-    "{things} in front of a {ground} background",
-    "this is a picture of {things}",
-    "what we have here {is} {things}, over a {ground} background",
-    "this image has {things}",
-    "a scene with {things} on a {ground} background",
-    "i can see {things} on a {ground} background",
-    "against a {ground} background, {things}",
-)
-
-DESCRIBE = (
-    "put this picture into words",
-    "describe this picture",
-    "what do you see?",
-    "caption this",
-    "what is in this picture?",
-    "give me an account of this image",
-    "describe the image",
-    "what does the picture show?",
-    "tell me what you see",
-    "write a caption for this image",
-    "can you say what is drawn here?",
-    "describe it",
-    "what is this?",
-    "please describe what is in the image",
-    "can you describe this picture?",
-)
 
 
 @dataclass(frozen=True)
@@ -111,9 +59,7 @@ class Claim:
     place: str | None = None  # one of PLACES
 
     def fits(self, obj: SceneObject) -> bool:
-        """True when one object has the stated size, colour, shape and (within PLACE_SLACK)
-        place.
-        """
+        """Return whether an object has what is stated, its place within PLACE_SLACK."""
         return (
             self.size in (None, obj.size)
             and self.colour in (None, obj.colour)
@@ -123,50 +69,50 @@ class Claim:
 
 
 def pick(rng: np.random.Generator, options: Sequence):
-    """One of the options, uniformly."""
+    """Draw one of the options, uniformly."""
     return options[int(rng.integers(len(options)))]
 
 
 @cache
 def phrasings(templates: tuple[str, ...], held_out: bool) -> tuple[int, ...]:
-    """Indices of the templates that are held out of training (a fifth), or of the others."""
+    """Return the indices of the templates that are held out of training, or of the others."""
     return tuple(k for k in range(len(templates)) if (k % 5 == 0) == held_out)
 
 
 def pick_phrasing(
     rng: np.random.Generator, templates: tuple[str, ...], held_out: bool
 ) -> tuple[int, str]:
-    """(index, template), uniform over the held-out templates or over the others."""
+    """Draw (index, template), uniform over the held-out templates or over the others."""
     index = pick(rng, phrasings(templates, held_out))
     return index, templates[index]
 
 
 def plural(word: str) -> str:
-    """The plural of a shape's word."""
+    """Return the plural of a shape's word."""
     return word + ("es" if word.endswith(("x", "s")) else "s")
 
 
 def with_article(words: str) -> str:
-    """The words with 'a' or 'an' before them."""
+    """Return the words with 'a' or 'an' before them."""
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
 def word_for(rng: np.random.Generator, words: Sequence[str]) -> str:
-    """The first word, or at SYNONYM_RATE any of the words."""
+    """Return the first word, or at SYNONYM_RATE any of the words."""
     if len(words) > 1 and rng.random() < SYNONYM_RATE:
         return pick(rng, words)
     return words[0]
 
 
 def spell(number: int, rng: np.random.Generator | None = None) -> str:
-    """A number (0 to 6) in words; with a generator it is a digit one time in five."""
+    """Spell a number (0 to 6) in words; with a generator it is a digit one time in five."""
     if rng is not None and rng.random() < 0.2:
         return str(number)
     return NUMBERS[number]
 
 
 def bare_noun(claim: Claim, rng: np.random.Generator) -> str:
-    """The claim in words without its number and place: 'small red circles'."""
+    """Put a claim in words without its number and place: 'small red circles'."""
     shape = word_for(rng, ANY_SHAPE if claim.shape is None else SHAPE_WORDS[claim.shape])
     words = [shape if claim.count == 1 else plural(shape)]
     if claim.colour is not None:
@@ -177,7 +123,7 @@ def bare_noun(claim: Claim, rng: np.random.Generator) -> str:
 
 
 def noun(claim: Claim, rng: np.random.Generator, vary: bool = True) -> str:
-    """The claim in words: 'a small red circle', 'two circles in blue', 'a red star in the middle'.
+    """Put a claim in words: 'a small red circle', 'two circles in blue', 'a star in the middle'.
 
     `vary` sometimes puts the colour behind the noun.
     """
@@ -196,21 +142,21 @@ def noun(claim: Claim, rng: np.random.Generator, vary: bool = True) -> str:
 
 
 def place_of(obj: SceneObject) -> str:
-    """Which of the 3 x 3 PLACES the object's centre lies in."""
+    """Return which of the 3 x 3 PLACES the object's centre lies in."""
     low, high = PLACE_EDGES
     row, column = ((v >= low) + (v > high) for v in (obj.y, obj.x))
     return PLACES[row * 3 + column]
 
 
 def place_bounds(place: str) -> tuple[tuple[float, float], tuple[float, float]]:
-    """((left, right), (top, bottom)) of one of PLACES, in fractions of the canvas."""
+    """Return ((left, right), (top, bottom)) of one of PLACES, in fractions of the canvas."""
     at, edges = PLACES.index(place), (0.0, *PLACE_EDGES, 1.0)
     column, row = at % 3, at // 3
     return (edges[column], edges[column + 1]), (edges[row], edges[row + 1])
 
 
 def is_in_place(obj: SceneObject, place: str) -> bool:
-    """True when the centre lies in the place or within PLACE_SLACK of it."""
+    """Return whether the object's centre lies in the place or within PLACE_SLACK of it."""
     return all(
         low - PLACE_SLACK <= value <= high + PLACE_SLACK
         for value, (low, high) in zip((obj.x, obj.y), place_bounds(place), strict=True)
@@ -218,12 +164,12 @@ def is_in_place(obj: SceneObject, place: str) -> bool:
 
 
 def listed(items: Sequence[str]) -> str:
-    """'a', 'a and b', 'a, b and c'."""
+    """Join items as a list: 'a', 'a and b', 'a, b and c'."""
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
 
 
 def ground_words(ground: Background, rng: np.random.Generator) -> str:
-    """A background in words, to stand before 'background': 'grey', 'striped sky and mint'.
+    """Put a background in words, to stand before 'background': 'grey', 'striped sky and mint'.
 
     The direction is said half of the time; a background without one says none.
     """
@@ -235,7 +181,7 @@ def ground_words(ground: Background, rng: np.random.Generator) -> str:
 
 
 def ground_agrees(told: Background, actual: Background) -> bool:
-    """True when kind, colours (of stripes in any order) and, where told, direction are equal."""
+    """Return whether kind, colours (of stripes in any order) and any told direction are equal."""
     if told.kind != actual.kind or told.direction not in (None, actual.direction):
         return False
     if told.kind == "striped":
@@ -246,13 +192,15 @@ def ground_agrees(told: Background, actual: Background) -> bool:
 def claims_of(
     scene: Scene, sized: bool = False, placed: bool = False, grouped: bool = True
 ) -> tuple[Claim, ...]:
-    """The claims that tell every object's colour and shape, and its size and place where asked.
+    """Return the claims that tell every object's colour and shape, and if asked size and place.
 
     Equal claims are counted together when `grouped`, otherwise each object is a claim of its own.
     """
     singles = [
-        Claim(1, t.size if sized else None, t.colour, t.shape, place_of(t) if placed else None)
-        for t in scene.objects
+        Claim(
+            1, obj.size if sized else None, obj.colour, obj.shape, place_of(obj) if placed else None
+        )
+        for obj in scene.objects
     ]
     if not grouped:
         return tuple(singles)
@@ -263,8 +211,9 @@ def claims_of(
 def caption(
     scene: Scene, rng: np.random.Generator, held_out: bool = False, index: int | None = None
 ) -> str:
-    """The scene in words, all objects told; `index`: of the phrasing in CAPTIONS, None draws
-    one.
+    """Write a caption that tells all objects of a scene.
+
+    `index` is that of the phrasing in CAPTIONS; None draws one, of the held-out ones or the others.
     """
     index = pick_phrasing(rng, CAPTIONS, held_out)[0] if index is None else index
     sized, placed = (
@@ -281,12 +230,12 @@ def caption(
 
 
 def sentence_case(text: str) -> str:
-    """The text with its first letter large."""
+    """Return the text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
 def dressed(text: str, rng: np.random.Generator) -> str:
-    """The text as people type it: sometimes with a capital, sometimes with a full stop."""
+    """Return the text as people type it: sometimes with a capital, sometimes with a full stop."""
     chance = rng.random()
     if chance < 0.65:
         return text
@@ -295,13 +244,13 @@ def dressed(text: str, rng: np.random.Generator) -> str:
 
 
 def alternatives(words: Sequence[str]) -> str:
-    """A regular expression that matches any of the words, longer ones first."""
+    """Return a regular expression that matches any of the words, longer ones first."""
     return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
 
 
 @cache
 def meanings() -> dict[str, str]:
-    """What every word of a shape (one or many), colour and size stands for."""
+    """Return what every word of a shape (one or many), colour and size stands for."""
     table: dict[str, str] = {}
     for words in (SHAPE_WORDS, COLOUR_WORDS, SIZE_WORDS):
         table |= {word: name for name, synonyms in words.items() for word in synonyms}
@@ -311,7 +260,7 @@ def meanings() -> dict[str, str]:
 
 @cache
 def noun_pattern() -> re.Pattern[str]:
-    """The noun phrases that `noun` writes, with a named group for each attribute."""
+    """Return the pattern of what `noun` writes, with a named group for each attribute."""
 
     def words_of(table: dict[str, tuple[str, ...]]) -> str:
         return alternatives([word for synonyms in table.values() for word in synonyms])
@@ -329,7 +278,7 @@ def noun_pattern() -> re.Pattern[str]:
 
 @cache
 def ground_pattern() -> re.Pattern[str]:
-    """The backgrounds that `ground_words` writes."""
+    """Return the pattern of what `ground_words` writes."""
     names, ways = "|".join(GROUNDS), "|".join(DIRECTIONS)
     return re.compile(
         rf"\b(?:(?:(?P<way>{ways})ly )?(?P<kind>striped|graded) (?P<first>{names}) "
@@ -339,12 +288,12 @@ def ground_pattern() -> re.Pattern[str]:
 
 @cache
 def skeletons() -> frozenset[str]:
-    """What is left of the CAPTIONS when verbs agree with nothing."""
+    """Return the CAPTIONS with the verb 'is', whatever the number: what captions are reduced to."""
     return frozenset(re.sub(r"\{is\}", "is", template) for template in CAPTIONS)
 
 
 def read_parts(text: str) -> tuple[tuple[Claim, ...], Background | None] | None:
-    """(claims, background or None when none is told) of a caption; None when it is no caption."""
+    """Parse a caption into (claims, background or None when none is told); None for other text."""
     claims: list[Claim] = []
     grounds: list[Background | None] = []
 
@@ -370,7 +319,7 @@ def read_parts(text: str) -> tuple[tuple[Claim, ...], Background | None] | None:
 
 
 def claim_of(match: re.Match[str]) -> Claim:
-    """The claim in a match of `noun_pattern`; its count is 0 when the match contradicts itself."""
+    """Return the claim of a match of `noun_pattern`; its count is 0 if it contradicts itself."""
     number, words, means = match["number"], match.groupdict(), meanings()
     if number in ("a", "an"):
         count = 1
@@ -390,7 +339,7 @@ def claim_of(match: re.Match[str]) -> Claim:
 
 
 def ground_of(match: re.Match[str]) -> Background | None:
-    """The background in a match of `ground_pattern`; None when the match contradicts itself."""
+    """Return the background of a match of `ground_pattern`; None if it contradicts itself."""
     if match["only"]:
         return Background("plain", match["only"])
     if (match["joint"] == "to") != (match["kind"] == "graded"):
@@ -399,26 +348,25 @@ def ground_of(match: re.Match[str]) -> Background | None:
 
 
 def read_caption(text: str) -> tuple[Claim, ...] | None:
-    """The claims of any caption that `caption` can write; None when the text is no caption."""
+    """Return the claims of any caption that `caption` can write; None for other text."""
     parts = read_parts(text)
     return None if parts is None else parts[0]
 
 
 def agrees(claims: Sequence[Claim], objects: Sequence[SceneObject]) -> bool:
-    """True when the claims tell all objects: each is claimed once, and every claim has its
-    count.
-    """
+    """Return whether the claims tell all objects: each is claimed once, and no more are."""
     wanted = [claim for claim in claims for _ in range(claim.count)]
     return len(wanted) == len(objects) and _assigned(wanted, list(objects))
 
 
 def covers(claims: Sequence[Claim], objects: Sequence[SceneObject]) -> bool:
-    """True when every claim has its count of objects, none serving twice; more may be there."""
+    """Return whether every claim has its count of objects, none serving two; more may be there."""
     wanted = [claim for claim in claims for _ in range(claim.count)]
     return len(wanted) <= len(objects) and _assigned(wanted, list(objects))
 
 
 def _assigned(wanted: list[Claim], objects: list[SceneObject]) -> bool:
+    """Return whether each claim of one object can have a fitting object of its own."""
     if not wanted:
         return True
     return any(
@@ -429,7 +377,7 @@ def _assigned(wanted: list[Claim], objects: list[SceneObject]) -> bool:
 
 
 def caption_agrees(text: str, scene: Scene) -> bool:
-    """True when the text is a caption that tells all objects of the scene, and nothing false."""
+    """Return whether the text is a caption that tells the scene's objects, and nothing false."""
     parts = read_parts(text)
     if parts is None:
         return False

@@ -16,6 +16,7 @@ Costs about 0.4 ms a scene and core at 64 pixels.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 
@@ -33,7 +34,7 @@ COLOURS = {  # sRGB, 0..255
     "white": (250, 250, 250),
 }
 SIZES = {"small": 0.25, "medium": 0.33, "large": 0.42}  # width in fractions of the canvas
-GROUNDS = {  # background colours: soft, and far from every colour of a object
+GROUNDS = {  # background colours: soft, and far from every colour of an object
     "grey": (150, 150, 150),
     "sand": (205, 180, 140),
     "sky": (140, 190, 225),
@@ -41,19 +42,20 @@ GROUNDS = {  # background colours: soft, and far from every colour of a object
     "lavender": (185, 170, 225),
 }
 BACKGROUNDS = ("plain", "graded", "striped")
-DIRECTIONS = (
-    "horizontal",
-    "vertical",
-)  # which way colour changes (graded) or stripes run (striped)
+DIRECTIONS = ("horizontal", "vertical")  # colour changes that way (graded), stripes run (striped)
 NUM_STRIPES = 8  # two colours in turn: a period of 16 pixels on a canvas of 64
-MARGIN = 1 / 32  # least distance of a object from the border, and half the least gap of two objects
+MARGIN = 1 / 32  # least distance of an object from the border, half the least gap of two
 CANVASES = (64, 512)  # least and most pixels a side
+
+Attributes = tuple[str, str, str]
+"""Shape, colour and size of an object."""
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One shape; `x` (to the right) and `y` (down) are its box's centre in fractions of the
-    canvas.
+    """A shape on the canvas.
+
+    `x` (to the right) and `y` (down) are the centre of its box in fractions of the canvas.
     """
 
     shape: str
@@ -63,15 +65,22 @@ class SceneObject:
     y: float
 
     @property
+    def attributes(self) -> Attributes:
+        """Return shape, colour and size."""
+        return self.shape, self.colour, self.size
+
+    @property
     def width(self) -> float:
-        """Width of the box in fractions of the canvas."""
+        """Return the width of the box in fractions of the canvas."""
         return SIZES[self.size]
 
 
 @dataclass(frozen=True)
 class Background:
-    """`plain` has only `first`; `graded` runs from `first` to `second`; `striped` alternates
-    them.
+    """A background of one kind of BACKGROUNDS.
+
+    `plain` has only the colour `first`; `graded` runs from `first` to `second`; `striped`
+    alternates them.
     """
 
     kind: str
@@ -100,57 +109,57 @@ LARGE = World(max_objects=6)  # canvases of 128 pixels and more
 
 
 def generator(seed: int, index: int, part: int = 0) -> np.random.Generator:
-    """The counter-based generator of (seed, index, part), each a non-negative integer."""
+    """Return the counter-based generator of (seed, index, part), non-negative integers."""
     key = np.array([seed, index], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, part]))
 
 
 @cache
 def is_held_out(first: tuple[str, str], second: tuple[str, str]) -> bool:
-    """True for the fifth of the unordered pairs of (shape, colour) that training never shows
-    together.
+    """Return whether two (shape, colour) are held out: training never shows them together.
+
+    It is so for a fifth of the unordered pairs.
     """
     i, j = sorted(
         SHAPES.index(s) * len(COLOURS) + list(COLOURS).index(c) for s, c in (first, second)
     )
-    mixed = (
-        (i * 80 + j + 1) * 0x9E3779B97F4A7C15 % 2**64
-    )  # Fibonacci hashing: spreads over the pairs
+    # Fibonacci hashing spreads over the pairs (Knuth, The Art of Computer Programming 3, sec. 6.4).
+    mixed = (i * 80 + j + 1) * 0x9E3779B97F4A7C15 % 2**64
     return (mixed >> 32) % 5 == 0
 
 
 def has_held_out_pair(objects: Sequence[SceneObject]) -> bool:
-    """True when any two of the objects are a held-out pair."""
-    attribute_sets = [(obj.shape, obj.colour) for obj in objects]
-    return any(
-        is_held_out(a, b) for k, a in enumerate(attribute_sets) for b in attribute_sets[k + 1 :]
-    )
+    """Return whether any two of the objects are a held-out pair."""
+    return any_held_out([(obj.shape, obj.colour) for obj in objects])
+
+
+def any_held_out(shape_colours: Sequence[tuple[str, str]]) -> bool:
+    """Return whether any two of these (shape, colour) are a held-out pair."""
+    return any(is_held_out(a, b) for a, b in combinations(shape_colours, 2))
 
 
 def scene(seed: int, index: int, world: World = SMALL, seen_only: bool = False) -> Scene:
-    """The scene of (seed, index): counts, shapes, colours, sizes and backgrounds drawn uniformly.
+    """Draw the scene of (seed, index): count, attributes and background are each uniform.
 
-    `seen_only` draws again every object that would format a held-out pair (as training must).
+    `seen_only` draws again every object that would form a held-out pair (as training must).
     """
     rng = generator(seed, index)
     ground = background(rng)
     count = int(rng.integers(1, world.max_objects + 1))
     while True:
-        attribute_sets: list[tuple[str, str, str]] = []
-        while len(attribute_sets) < count:
+        drawn: list[Attributes] = []
+        while len(drawn) < count:
             attributes = random_attributes(rng)
-            if seen_only and any(
-                is_held_out(attributes[:2], other[:2]) for other in attribute_sets
-            ):
+            if seen_only and any(is_held_out(attributes[:2], other[:2]) for other in drawn):
                 continue
-            attribute_sets.append(attributes)
-        objects = arrange(rng, attribute_sets)
+            drawn.append(attributes)
+        objects = arrange(rng, drawn)
         if objects is not None:
             return Scene(ground, objects)
 
 
 def background(rng: np.random.Generator) -> Background:
-    """A background, uniform over kinds, colours and directions."""
+    """Draw a background, uniform over kinds, colours and directions."""
     kind = BACKGROUNDS[rng.integers(3)]
     first, second = (list(GROUNDS)[k] for k in rng.permutation(len(GROUNDS))[:2])
     if kind == "plain":
@@ -158,25 +167,24 @@ def background(rng: np.random.Generator) -> Background:
     return Background(kind, first, second, DIRECTIONS[rng.integers(2)])
 
 
-def random_attributes(rng: np.random.Generator) -> tuple[str, str, str]:
-    """(shape, colour, size), each uniform."""
+def random_attributes(rng: np.random.Generator) -> Attributes:
+    """Draw shape, colour and size, each uniform."""
     shape, colour, size = rng.integers((len(SHAPES), len(COLOURS), len(SIZES)))
     return SHAPES[shape], list(COLOURS)[colour], list(SIZES)[size]
 
 
 def arrange(
     rng: np.random.Generator,
-    attribute_sets: Sequence[tuple[str, str, str]],
+    wanted: Sequence[Attributes],
     fixed: Sequence[SceneObject] = (),
     num_tries: int = 8,
 ) -> tuple[SceneObject, ...] | None:
-    """Objects with these attributes in free places beside the `fixed` ones, in the order of
-    `attribute_sets`.
+    """Place objects with the wanted attributes, in that order, beside the `fixed` ones.
 
-    A layout that does not come about in `num_tries` tries is tried once more with its largest
-    objects one size smaller, and so on; None when even the smallest do not fit.
+    A layout that does not come about in `num_tries` tries is tried again with its first largest
+    object one size smaller, and so on; None when even small ones do not fit.
     """
-    current = list(attribute_sets)
+    current = list(wanted)
     while True:
         for _ in range(num_tries):
             objects = _place_all(rng, current, fixed)
@@ -192,29 +200,28 @@ def arrange(
 
 def _place_all(
     rng: np.random.Generator,
-    attribute_sets: Sequence[tuple[str, str, str]],
+    wanted: Sequence[Attributes],
     fixed: Sequence[SceneObject],
 ) -> tuple[SceneObject, ...] | None:
-    order = sorted(
-        range(len(attribute_sets)), key=lambda k: -SIZES[attribute_sets[k][2]]
-    )  # large ones first
+    """Place each object at random, the largest first: they find room least. None if one fails."""
     placed: dict[int, SceneObject] = {}
-    for k in order:
-        obj = place(rng, attribute_sets[k], [*fixed, *placed.values()])
+    for k in sorted(range(len(wanted)), key=lambda k: -SIZES[wanted[k][2]]):
+        obj = place(rng, wanted[k], [*fixed, *placed.values()])
         if obj is None:
             return None
         placed[k] = obj
-    return tuple(placed[k] for k in range(len(attribute_sets)))
+    return tuple(placed[k] for k in range(len(wanted)))
 
 
 def place(
     rng: np.random.Generator,
-    attributes: tuple[str, str, str],
+    attributes: Attributes,
     others: Sequence[SceneObject],
     num_spots: int = 32,
 ) -> SceneObject | None:
-    """The first of `num_spots` uniform spots where the object overlaps no other; None when all
-    are taken.
+    """Place an object at the first of `num_spots` uniform spots where it overlaps no other.
+
+    None when all are taken.
     """
     edge = SIZES[attributes[2]] / 2 + MARGIN
     spots_n2 = rng.uniform(edge, 1 - edge, size=(num_spots, 2))
@@ -229,7 +236,7 @@ def place(
 
 
 def fits(obj: SceneObject, others: Sequence[SceneObject]) -> bool:
-    """True when the object is inside the canvas and keeps its gap from the others."""
+    """Return whether the object is inside the canvas and keeps its gap from the others."""
     edge = obj.width / 2 + MARGIN
     if not (edge <= obj.x <= 1 - edge and edge <= obj.y <= 1 - edge):
         return False
@@ -240,15 +247,16 @@ def fits(obj: SceneObject, others: Sequence[SceneObject]) -> bool:
 
 
 def moved(obj: SceneObject, x: float, y: float) -> SceneObject:
-    """The same object with its centre at (x, y)."""
+    """Return the same object with its centre at (x, y)."""
     return replace(obj, x=x, y=y)
 
 
 def distance(shape: str, x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
-    """Signed distance to the outline of a shape whose box has half-width `half` (negative inside).
+    """Return the signed distance to the outline of a shape, negative inside.
 
-    x, y: offsets from the box's centre (y down), broadcast together, in the unit of `half`. Exact
-    near edges and a bound near corners, which is all that coverage needs.
+    `half` is the half-width of the shape's box; x, y are offsets from the box's centre (y down),
+    broadcast together, in the unit of `half`. The distance is exact near edges and a bound near
+    corners, which is all that coverage needs. ValueError for an unknown shape.
     """
     if shape not in _OUTLINES:
         raise ValueError(f"unknown shape {shape!r}: one of {', '.join(SHAPES)}")
@@ -282,7 +290,7 @@ def _cross(x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
 
 
 def _star(x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
-    """A pentagram: the points inside at least four of its five lines' half-planes."""
+    """Return the distance to a pentagram: the points inside at least four of five half-planes."""
     radius = half / np.sin(0.4 * np.pi)
     y = y - 0.5 * (1 - np.cos(0.2 * np.pi)) * radius  # from the box's centre to the star's
     angles_5 = np.arange(5) * 0.4 * np.pi
@@ -291,11 +299,11 @@ def _star(x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
     for line in lines[2:]:
         second = np.maximum(second, np.minimum(first, line))
         first = np.maximum(first, line)
-    return second - radius * np.cos(0.4 * np.pi)
+    return second - radius * np.cos(0.4 * np.pi)  # the second largest distance to a line
 
 
 def _heart(x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:
-    """A square on its corner with a half disc on each upper side."""
+    """Return the distance to a square on its corner with a half disc on each upper side."""
     reach = half / (0.5 + np.sqrt(0.5))  # from the square's centre to its corners
     ax, down = np.abs(x), y - (np.sqrt(0.5) - 0.5) / 2 * reach
     square = (ax + np.abs(down) - reach) * np.sqrt(0.5)
@@ -311,10 +319,10 @@ _OUTLINES = dict(
 def coverage(
     shape: str, width: float, x: float, y: float, canvas: int
 ) -> tuple[np.ndarray, slice, slice]:
-    """The part of each pixel that a shape covers: (window float32 in [0, 1], its rows, its
-    columns).
+    """Return how much of each pixel a shape covers: (float32 in [0, 1], its rows, its columns).
 
-    width, x, y in fractions of the canvas; canvas in pixels.
+    The rows and columns are those around the shape's box; width, x, y are in fractions of the
+    canvas, canvas in pixels.
     """
     half, cx, cy = width * canvas / 2, x * canvas, y * canvas
     rows = slice(max(0, int(cy - half) - 1), min(canvas, int(cy + half) + 2))
@@ -326,7 +334,7 @@ def coverage(
 
 @cache
 def paint(ground: Background, canvas: int) -> np.ndarray:
-    """The background alone, float32 (canvas, canvas, 3) in 0..255, read-only."""
+    """Paint the background alone: float32 (canvas, canvas, 3) in 0..255, read-only."""
     first = np.array(GROUNDS[ground.first], dtype=np.float32)
     second = np.array(GROUNDS[ground.second or ground.first], dtype=np.float32)
     if ground.kind == "striped":  # the mean of the alternating stripes over each pixel
@@ -342,18 +350,21 @@ def paint(ground: Background, canvas: int) -> np.ndarray:
 
 
 def _stripe_mass(at: np.ndarray) -> np.ndarray:
-    """The integral from 0 of the wave that is 0 on even stripes and 1 on odd ones."""
+    """Integrate, from 0, the wave that is 0 on even stripes and 1 on odd ones."""
     return np.floor(at / 2) + np.maximum(at % 2 - 1, 0)
 
 
-def render(image: Scene, canvas: int = 64) -> np.ndarray:
-    """The image of a scene, uint8 (canvas, canvas, 3); canvas from 64 to 512 pixels a side."""
+def render(shown: Scene, canvas: int = 64) -> np.ndarray:
+    """Render a scene: uint8 (canvas, canvas, 3).
+
+    ValueError for a canvas outside 64 to 512 pixels a side.
+    """
     if not CANVASES[0] <= canvas <= CANVASES[1]:
         raise ValueError(f"canvas of {canvas} pixels: give {CANVASES[0]} to {CANVASES[1]}")
-    pixels_HW3 = np.array(paint(image.background, canvas))
-    for obj in image.objects:
+    pixels_HW3 = np.array(paint(shown.background, canvas))
+    for obj in shown.objects:
         cover_hw, rows, columns = coverage(obj.shape, obj.width, obj.x, obj.y, canvas)
-        window_hw3 = pixels_HW3[rows, columns]
+        region_hw3 = pixels_HW3[rows, columns]
         colour_3 = np.array(COLOURS[obj.colour], dtype=np.float32)
-        window_hw3 += cover_hw[:, :, None] * (colour_3 - window_hw3)
+        region_hw3 += cover_hw[:, :, None] * (colour_3 - region_hw3)
     return (pixels_HW3 + 0.5).astype(np.uint8)

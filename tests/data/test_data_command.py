@@ -134,7 +134,7 @@ def test_images_of_the_larger_world(tmp_path):
         (["--mix=draw=much"], "'much' is no number"),
         (["--mix=draw=-1"], "draw: every field of a Mix is a number of at least 0"),
         (["--mix=draw=nan"], "draw: every field of a Mix is a number of at least 0"),
-        (["--mix=least_questions=9"], "least_questions 9 exceeds max_questions 6"),
+        (["--mix=min_questions=9"], "min_questions 9 exceeds max_questions 6"),
         (["--kind=images", "--mix=draw=1"], "images have no mix"),
     ],
 )

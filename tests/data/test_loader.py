@@ -239,7 +239,7 @@ def test_the_real_tokenizer_encodes_mixed_sizes_in_order():
 
 
 def test_images_are_brought_to_size_and_varied(tmp_path, sequencer):
-    """A image that grows to the right: its codes tell where it was cropped, and mirrors."""
+    """An image that grows to the right: its codes tell where it was cropped, and mirrors."""
     ramp = np.repeat(np.arange(64, dtype=np.uint8)[None, :, None] * 4, 16, axis=0)
     page = Document((Image(np.repeat(ramp, 3, axis=2)), Text("a ramp")))
     sides = Document((Image(np.repeat(ramp, 3, axis=2)), Text("dark on the left")))

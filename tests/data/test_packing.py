@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unimodal.data.packing import FILLER, GROUP_ROWS, length_groups, pack
+from unimodal.data.packing import FILLER, GROUP_ROWS, length_groups, pack, pack_prefix
 
 LONG = 2048  # the sequence length of the tests of length groups
 RNG = np.random.default_rng(3)
@@ -65,6 +65,45 @@ def test_rows_of_realistic_windows_are_nearly_full(sequence_length, least):
     lengths = 76 * images + rng.integers(8, 70, 2048)
     rows = pack(lengths, sequence_length)
     assert lengths.sum() / (len(rows) * sequence_length) >= least
+
+
+def items(rng: np.random.Generator, longest: int, tokens: int) -> tuple[np.ndarray, ...]:
+    """Lengths of units up to so many tokens, the end of each item, who is of a length group."""
+    lengths: list[int] = []
+    ends, in_group = [], []
+    while True:
+        is_group = rng.random() < 0.1
+        more = rng.integers(48, 65, 8) if is_group else rng.integers(1, longest + 1, 1)
+        if sum(lengths) + more.sum() > tokens:
+            return np.array(lengths), np.array(ends), np.array(in_group)
+        lengths += more.tolist()
+        in_group += [is_group] * len(more)
+        ends.append(len(lengths))
+
+
+@pytest.mark.parametrize("longest", [4, 20, 64])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_prefix_fills_the_rows_as_the_best_of_all_prefixes_does(longest, seed):
+    lengths, ends, in_group = items(np.random.default_rng([longest, seed]), longest, 32 * 64)
+    fitting = [0]
+    for end in ends.tolist():
+        groups = np.flatnonzero(in_group[:end]).reshape(-1, GROUP_ROWS).tolist()
+        if len(pack(lengths[:end], 64, groups)) <= 32:
+            fitting.append(end)
+    count, rows = pack_prefix(lengths, ends, in_group, 64, 32)
+    assert count in fitting and len(rows) <= 32
+    assert sorted(number for row in rows for number in row) == list(range(count))
+    assert all(lengths[row].sum() <= 64 for row in rows)
+    assert lengths[:count].sum() >= 0.995 * lengths[: max(fitting)].sum()
+
+
+def test_a_prefix_by_hand():
+    """Items of 6 tokens leave a gap of 4 in each row of 10, whatever the usual fill is."""
+    ends, alone = np.arange(1, 31), np.zeros(30, bool)
+    assert pack_prefix(np.full(30, 6), ends, alone, 10, 8)[0] == 8
+    assert pack_prefix(np.full(30, 5), ends, alone, 10, 8)[0] == 16
+    rows = [[number] for number in range(8)]
+    assert pack_prefix(np.full(16, 6), np.array([8, 16]), np.ones(16, bool), 10, 8) == (8, rows)
 
 
 def test_length_groups_are_of_equal_lengths_and_hold_every_long_unit_but_a_few() -> None:

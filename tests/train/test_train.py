@@ -44,7 +44,7 @@ from unimodal.train.objectives import LossConfig, language
 from unimodal.train.optimizer import OptimizerConfig, build, orthogonalised
 from unimodal.train.run import LmRun
 from unimodal.train.schedule import Rate, ScheduleConfig
-from unimodal.transformer import TransformerConfig
+from unimodal.transformer import Transformer, TransformerConfig
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 

@@ -22,7 +22,7 @@ from unimodal.bundle import DEFAULT, MANIFEST, Model, load
 from unimodal.data.scenes import edits, questions
 from unimodal.data.scenes import phrasings as tables
 from unimodal.data.scenes.requests import EXTRAS, TASKS, granted, request
-from unimodal.data.scenes.wording import CAPTIONS, DESCRIBE, caption
+from unimodal.data.scenes.wording import caption
 from unimodal.data.scenes.world import COLOURS, SHAPES, SIZES, generator, render, scene
 from unimodal.eval.answer import Answer
 from unimodal.tokenizer.pixels import open_image
@@ -51,7 +51,7 @@ def made_texts(seed: int, count: int) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def known_words() -> set[str]:
     """Every word that the phrasing tables and what fills their slots can bring."""
-    templates = [*tables.REQUESTS, *tables.STORIES, *CAPTIONS, *DESCRIBE]
+    templates = [*tables.REQUESTS, *tables.STORIES, *tables.CAPTIONS, *tables.DESCRIBE]
     templates += [
         text for formats in (tables.QUESTIONS, tables.EDITS) for t in formats.values() for text in t
     ]

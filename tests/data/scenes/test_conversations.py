@@ -70,7 +70,7 @@ def test_captions_tell_the_image():
 
 
 def test_a_image_is_asked_about_in_several_turns():
-    mix = only("ask", least_questions=3, max_questions=5)
+    mix = only("ask", min_questions=3, max_questions=5)
     counts = Counter()
     for index in range(100):
         parts = conversation(6, index, mix=mix).parts

@@ -91,7 +91,7 @@ def test_no_form_of_a_yes_no_question_gives_its_answer_away():
     answers = defaultdict(Counter)
     for kind in ("existence", "yesno", "comparison"):
         for question in asked_about_many(kind, 3000):
-            answers[question.format, question.phrasing][question.answer] += 1
+            answers[question.topic, question.phrasing][question.answer] += 1
     for key, counts in answers.items():
         spread = 4 * 0.5 / counts.total() ** 0.5  # four standard errors of a fair coin
         assert abs(counts["yes"] / counts.total() - 0.5) < spread, (key, counts)
@@ -101,7 +101,7 @@ def test_phrasings_are_held_out_as_asked():
     for held_out in (True, False):
         for kind in KINDS:
             for question in asked_of(scene(11, 3), kind, 20, held_out=held_out):
-                assert question.phrasing in phrasings(QUESTIONS[question.format], held_out)
+                assert question.phrasing in phrasings(QUESTIONS[question.topic], held_out)
 
 
 def test_both_spellings_occur():

@@ -39,7 +39,7 @@ def alone(seed: int, shape: str = "circle", size: str = "medium") -> tuple[Scene
 
 
 def decoded(background: Background, cover_HW: np.ndarray, colour: str | tuple) -> np.ndarray:
-    """A image of 64 pixels: a background and, where covered, a colour."""
+    """An image of 64 pixels: a background and, where covered, a colour."""
     ground_HW3 = paint(background, 64)
     rgb_3 = np.array(COLOURS[colour] if isinstance(colour, str) else colour)
     mixed_HW3 = ground_HW3 + cover_HW[:, :, None] * (rgb_3 - ground_HW3)

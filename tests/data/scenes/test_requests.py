@@ -13,9 +13,9 @@ from unimodal.data.scenes.requests import (
     Request,
     granted,
     grants,
+    plain_relation,
     relations,
     request,
-    stands,
     what_words,
 )
 from unimodal.data.scenes.wording import Claim, phrasings, read_caption
@@ -77,15 +77,12 @@ def test_requests_are_uniform_over_what_they_name():
 
 @pytest.mark.parametrize("task", ["position", "attribute binding"])
 @pytest.mark.parametrize("pairs", [True, False])
-def test_pairs_of_looks_are_held_out_as_asked(task, pairs):
+def test_pairs_of_shape_and_colour_are_held_out_as_asked(task, pairs):
     for wanted in made(task, 200, pairs=pairs):
-        attribute_sets = [(claim.shape, claim.colour) for claim in wanted.claims]
-        if attribute_sets[0][1] is not None:
-            assert is_held_out(*attribute_sets) == pairs
-            assert (
-                attribute_sets[0][0] != attribute_sets[1][0]
-                and attribute_sets[0][1] != attribute_sets[1][1]
-            )
+        named = [(claim.shape, claim.colour) for claim in wanted.claims]
+        if named[0][1] is not None:
+            assert is_held_out(*named) == pairs
+            assert named[0][0] != named[1][0] and named[0][1] != named[1][1]
 
 
 def test_phrasings_are_held_out_as_asked():
@@ -116,12 +113,14 @@ def test_impossible_requests_are_refused(monkeypatch):
 def test_relations_follow_the_rule_of_positions():
     first = SceneObject("circle", "red", "small", 0.2, 0.5)
     second = SceneObject("square", "blue", "small", 0.8, 0.5)
-    assert relations(first, second) == {"left of"} and stands(first, second) == "left of"
-    assert relations(second, first) == {"right of"} and stands(second, first) == "right of"
+    assert relations(first, second) == {"left of"} and plain_relation(first, second) == "left of"
+    assert relations(second, first) == {"right of"} and plain_relation(second, first) == "right of"
     above = replace(second, x=0.2, y=0.9)
-    assert relations(first, above) == {"above"} and stands(first, above) == "above"
+    assert relations(first, above) == {"above"} and plain_relation(first, above) == "above"
     slanted = replace(second, x=0.6, y=0.9)
-    assert relations(first, slanted) == {"left of", "above"} and stands(first, slanted) is None
+    assert (
+        relations(first, slanted) == {"left of", "above"} and plain_relation(first, slanted) is None
+    )
 
 
 def test_plain_relations_are_relations_and_turn_round():
@@ -129,9 +128,9 @@ def test_plain_relations_are_relations_and_turn_round():
         objects = scene(8, index).objects
         for a in objects:
             for b in objects:
-                if a is not b and (relation := stands(a, b)) is not None:
+                if a is not b and (relation := plain_relation(a, b)) is not None:
                     assert relation in relations(a, b)
-                    assert stands(b, a) == OPPOSITE[relation]
+                    assert plain_relation(b, a) == OPPOSITE[relation]
 
 
 def test_verdicts_by_hand():

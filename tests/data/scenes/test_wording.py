@@ -4,8 +4,6 @@ import pytest
 
 from unimodal.data.scenes import phrasings as tables
 from unimodal.data.scenes.wording import (
-    CAPTIONS,
-    DESCRIBE,
     PLACES,
     Claim,
     agrees,
@@ -35,7 +33,7 @@ PAIR = Scene(GREY, (RED_CIRCLE, BLUE_SQUARE))
 
 
 def all_tables():
-    yield from (CAPTIONS, DESCRIBE, tables.REQUESTS, tables.STORIES)
+    yield from (tables.CAPTIONS, tables.DESCRIBE, tables.REQUESTS, tables.STORIES)
     yield tuple(said for said, _ in tables.GREETINGS)
     yield from tables.QUESTIONS.values()
     yield from tables.EDITS.values()
@@ -46,7 +44,7 @@ def test_every_phrasing_of_a_caption_is_read_back_as_the_scene(world, count):
     rng = generator(1, 0, 7)
     for index in range(count):
         drawn = scene(3, index, world)
-        text = caption(drawn, rng, index=index % len(CAPTIONS))
+        text = caption(drawn, rng, index=index % len(tables.CAPTIONS))
         claims = read_caption(text)
         assert claims is not None, text
         assert agrees(claims, drawn.objects), text
@@ -59,7 +57,7 @@ def test_a_caption_of_one_scene_does_not_agree_with_another():
     for index in range(500):
         drawn, other = scene(4, index), scene(5, index)
         fooled += caption_agrees(caption(drawn, rng), other)
-    assert fooled <= 2  # one object, of the same look by chance (1 in 4 * 4 * 80)
+    assert fooled <= 2  # one object, of the same attributes by chance (1 in 4 * 4 * 80)
 
 
 def test_one_wrong_attribute_is_noticed():
@@ -167,7 +165,7 @@ def test_a_fifth_of_every_table_is_held_out_and_no_phrasing_stands_twice():
 
 def test_captions_keep_to_the_phrasings_asked_for():
     rng = generator(4, 0, 7)
-    held = [CAPTIONS[k].split("{")[0] for k in phrasings(CAPTIONS, True)]
+    held = [tables.CAPTIONS[k].split("{")[0] for k in phrasings(tables.CAPTIONS, True)]
     for index in range(300):
         drawn = scene(7, index)
         text = caption(drawn, rng, held_out=True).lower()
