@@ -123,7 +123,7 @@ def test_peft_puts_the_adapter_on_the_export(finished: Path, grown: Path, tmp_pa
     )
     ids_BT = torch.randint(
         0,
-        read_parts(grown).layout.vocabulary.size,
+        read_parts(grown).config.vocabulary.size,
         (2, 60),
         generator=torch.Generator().manual_seed(0),
     )
