@@ -1,7 +1,7 @@
-"""The initial state of a run: a model from scratch, from a bundle, or from its newest checkpoint.
+"""Make the initial state of a run: from scratch, from a bundle, or from its newest checkpoint.
 
 Weights are asked for one parameter at a time, by name, so that a model which fits no single process
-can be filled in parts.
+can be filled in shards.
 """
 
 import sys
@@ -33,7 +33,7 @@ Fill = Callable[[str, tuple[int, ...]], Tensor]
 
 @dataclass(frozen=True)
 class ShapeConfig:
-    """The transformer's shape; its number of ids follows from the tokenizers."""
+    """Configure the transformer's shape; its number of ids follows from the tokenizers."""
 
     width: int = 256
     num_layers: int = 6
@@ -49,7 +49,7 @@ class ShapeConfig:
 
 @dataclass(frozen=True, eq=False)
 class InitialState:
-    """A model before its first step."""
+    """Hold a model before its first step."""
 
     text: TextTokenizer
     vocabulary: Vocabulary
@@ -60,7 +60,9 @@ class InitialState:
 def parent_of(
     weights: Path, shape: ShapeConfig | None, text_ids: int | None, image: ImageTokenizer
 ) -> Parts:
-    """The bundle that a run begins with; ValueError where the config asks for another one."""
+    """Return the bundle that a run begins with. Raises ValueError where the config asks for
+    another.
+    """
     parent = read_parts(weights)
     there = asdict(parent.layout.transformer)
     wrong = [
@@ -78,7 +80,7 @@ def parent_of(
 
 
 def from_bundle(weights: Path, parent: Parts) -> InitialState:
-    """A bundle's transformer and tokenizers."""
+    """Return the initial state with a bundle's transformer and tokenizers."""
     layout = parent.layout
     return InitialState(
         parent.text, layout.vocabulary, layout.transformer, fill_from(stored(weights))
@@ -86,7 +88,7 @@ def from_bundle(weights: Path, parent: Parts) -> InitialState:
 
 
 def fill_from(tensors: Mapping[str, Stored]) -> Fill:
-    """Weights that lie in safetensors files."""
+    """Return how to fill parameters with weights that lie in safetensors files."""
 
     def fill(name: str, shape: tuple[int, ...]) -> Tensor:
         with safe_open(tensors[name].path, "pt") as file:
@@ -98,8 +100,9 @@ def fill_from(tensors: Mapping[str, Stored]) -> Fill:
 def from_scratch(
     folder: Path, shape: ShapeConfig, image: ImageTokenizer, seed: int
 ) -> InitialState:
-    """An untrained transformer, a pure function of its arguments; the run's folder has the text
-    tokenizer (see `learn_text`).
+    """Return an untrained transformer, a pure function of the arguments.
+
+    The run's folder must have the text tokenizer (see `learn_text`).
     """
     text = TextTokenizer.load(folder / TEXT)
     vocabulary = Vocabulary(text.num_ids, image.num_codes)
@@ -115,7 +118,9 @@ def from_scratch(
 
 
 def from_checkpoint(checkpoint: Checkpoint, fill: Fill) -> Fill:
-    """The master weights of a checkpoint, and `fill` for what the run does not train."""
+    """Return how to fill parameters with the masters of a checkpoint; `fill` gives what the run
+    does not train.
+    """
 
     def filled(name: str, shape: tuple[int, ...]) -> Tensor:
         return checkpoint.whole(name) if name in checkpoint.shapes else fill(name, shape)
@@ -124,7 +129,7 @@ def from_checkpoint(checkpoint: Checkpoint, fill: Fill) -> Fill:
 
 
 def learn_text(folder: Path, sources: Mapping[str, SourceConfig], num_ids: int) -> None:
-    """Train a run's text tokenizer once, from the first documents of each source."""
+    """Train a run's text tokenizer once, on the first documents of each source."""
     path = folder / TEXT
     if path.exists():
         return

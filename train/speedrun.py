@@ -28,7 +28,7 @@ INTERRUPTED = 128 + signal.SIGINT  # as shells say it
 
 
 def commands(output: Path, scale: float) -> list[list[str]]:
-    """The commands of a speedrun into `output`, with data, steps and samples times `scale`."""
+    """Return the commands of a speedrun into `output`; data, steps and samples times `scale`."""
     from .lm import has_bf16  # torch, which waiting for commands does without
 
     def times(number: int, least: int) -> str:
