@@ -91,6 +91,7 @@ class Checkpoint:
         for path in _rank_files(self.directory, self.state):
             with safe_open(path, "pt") as file:
                 self._add(path, file)
+        # The ranges of all ranks must join without gap or overlap, or a file is of another save.
         for name, ranges in self._ranges.items():
             ranges.sort(key=lambda one: one.start)
             stops = [0, *(one.stop for one in ranges)]
@@ -104,7 +105,7 @@ class Checkpoint:
             start, shape = shards[name]
             self.shapes[name] = tuple(shape)
             self.kinds.setdefault(name, set()).add(kind)
-            if kind == MASTER:
+            if kind == MASTER:  # the other kinds have the same ranges
                 (length,) = file.get_slice(key).get_shape()
                 found = _Range(start, start + length, path)
                 self._ranges.setdefault(name, []).append(found)
@@ -151,10 +152,11 @@ class Saver:
             for kind, tensor in shard.tensors.items():
                 self._copy(f"{name}/{kind}", tensor.detach())
         if torch.cuda.is_available():
-            torch.cuda.synchronize()
+            torch.cuda.synchronize()  # or the next step would change what is still being copied
         about = {name: [shard.start, shard.shape] for name, shard in shards.items()}
         world_size = self.ranks.world_size
         whole = {"format": FORMAT, "step": step, "world_size": world_size, **state}
+        # Two jobs, so that a rank which cannot write stops all before rank 0 waits for its file.
         jobs = [partial(self._write, whole, json.dumps(about)), partial(self._publish, whole)]
         self._saving = [self._thread.submit(self._tried, step, job) for job in jobs]
 
@@ -174,7 +176,7 @@ class Saver:
             for job in saving:
                 self.ranks.together(job.result)
         except BaseException:
-            self._hopeless.set()
+            self._hopeless.set()  # rank 0's thread need not wait for files that will not come
             raise
 
     def _copy(self, key: str, tensor: Tensor) -> None:
@@ -204,7 +206,7 @@ class Saver:
         new = self._new(state["step"])
         mine = _rank_files(new, state)[self.ranks.rank]
         new.mkdir(parents=True, exist_ok=True)
-        part = mine.with_suffix(".part")
+        part = mine.with_suffix(".part")  # rank 0 takes a file that is there for whole
         save_file(self._copies, part, {SHARDS: about})  # one entry: several come in any order
         _flush(part)
         part.replace(mine)
@@ -223,6 +225,8 @@ class Saver:
                 )
             if self._hopeless.wait(POLL_S):
                 return
+        # What a name stands for reaches the disk before the name does, or a power cut could leave
+        # a directory step_N with nothing in it.
         (new / STATE).write_text(json.dumps(state))
         _flush(new / STATE)
         _flush(new)

@@ -112,7 +112,7 @@ class ZeroEngine(Engine):
         assert len(optimizers) == 1, "Muon is refused beside ZeRO"
         deepspeed = _deepspeed()
         self.stage = settings.stage
-        if self.stage == 3:
+        if self.stage == 3:  # it gathers where a module is called, and these are used outside
             for parameter in learner.outside:
                 deepspeed.zero.register_external_parameter(learner, parameter)
         self.engine, self.zero, *_ = deepspeed.initialize(
@@ -144,6 +144,7 @@ class ZeroEngine(Engine):
         the masters, the moments and the EMA are set. Raises ValueError for another model's.
         """
         self._check(checkpoint)
+        # DeepSpeed makes moments in the first step; here they must be there before, to be filled.
         for flat in self._flats():
             state = {moment: torch.zeros_like(flat) for moment in MOMENTS}
             self.zero.optimizer.state[flat] = {"step": adam_steps(checkpoint), **state}
@@ -160,7 +161,8 @@ class ZeroEngine(Engine):
         return self.engine(micro_batch, norms)
 
     def _backward(self, total: Tensor, is_last: bool) -> None:
-        # ZeRO takes the mean over ranks of what is the sum here.
+        # ZeRO takes the mean over ranks and micro-batches of gradients that here add up to the
+        # global batch's: the former is undone by a factor, the latter by scale_wrt_gas.
         self.engine.backward(total * self.ranks.world_size, scale_wrt_gas=False)
         if not is_last:
             self.engine.step()  # counts the micro-batch, and no more
@@ -180,11 +182,13 @@ class ZeroEngine(Engine):
 
     def _where(self, parameter: Any) -> tuple[int, int] | None:
         """Return which range of the flat parameter lies here; None: nothing of it."""
-        if self.stage == 3:
+        if self.stage == 3:  # each parameter is cut into equal ranges, one for each rank
             length = parameter.ds_tensor.ds_numel
             start = dist.get_rank() * length if dist.is_initialized() else 0
             stop = min(start + length, parameter.ds_numel)
             return (start, stop) if start < stop else None
+        # Stages 1 and 2 cut a group's parameters, laid end to end: a rank has whole ones, and parts
+        # of two at most.
         if parameter._hp_mapping is None:
             return None
         address = parameter._hp_mapping.lp_fragment_address
@@ -201,7 +205,7 @@ class ZeroEngine(Engine):
             found = {MASTER: safe_get_local_fp32_param(parameter)}
             found |= {kind: safe_get_local_optimizer_state(parameter, kind) for kind in kinds}
             return {kind: tensor[:length] for kind, tensor in found.items()}
-        mapping = parameter._hp_mapping
+        mapping = parameter._hp_mapping  # lp: the low-precision parameter, hp: its float32 master
         state = self.zero.optimizer.state[self._flats()[mapping.param_group_index]]
         address = mapping.hp_fragment_address
         found = {MASTER: mapping.get_hp_fragment()}
@@ -231,8 +235,8 @@ def sharded(build: Build[M], settings: ZeroSettings | None, device: str, ranks: 
     Under ZeRO-3 no rank ever holds more of it than its shards and one whole parameter, which rank 0
     fills; with other settings, or None, each rank holds and fills all of it.
     """
-    parts = settings is not None and settings.stage == 3
-    if settings is not None and parts:
+    is_cut = settings is not None and settings.stage == 3
+    if settings is not None and is_cut:
         with _partitioning(settings):
             model = build.make()
     else:
@@ -240,8 +244,8 @@ def sharded(build: Build[M], settings: ZeroSettings | None, device: str, ranks: 
             model = build.make()
         model.to_empty(device=device)
     for name, parameter in model.named_parameters():
-        with _gathered(parameter) if parts else nullcontext(), torch.no_grad():
-            if not parts or ranks.is_first:
+        with _gathered(parameter) if is_cut else nullcontext(), torch.no_grad():
+            if not is_cut or ranks.is_first:
                 parameter.copy_(build.fill(name, tuple(parameter.shape)))
     return model
 
