@@ -80,7 +80,7 @@ def parent_of(
 
 
 def from_bundle(weights: Path, parent: Parts) -> InitialState:
-    """Return the initial state with a bundle's transformer and tokenizers."""
+    """A bundle's transformer and tokenizers."""
     layout = parent.layout
     return InitialState(
         parent.text, layout.vocabulary, layout.transformer, fill_from(stored(weights))

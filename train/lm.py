@@ -233,7 +233,7 @@ def _seen(loader: Loader, before: Mapping[str, int], ranks: Ranks) -> dict[str, 
 def _speed(
     initial: InitialState, counts: Mapping[str, float], step_s: float, ranks: Ranks
 ) -> dict[str, float]:
-    """Return tokens of documents a second of all ranks; FLOPs a second and memory of this one."""
+    """Positions of documents a second of all ranks; FLOPs a second and memory of this one."""
     head_ids = {"text": initial.vocabulary.first_code, "image": initial.vocabulary.num_codes}
     per_s = flops.step_flops(initial.shape, counts, head_ids) / step_s / ranks.world_size
     peak = flops.peak_flops()

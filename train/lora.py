@@ -65,7 +65,7 @@ def check_installed() -> None:
 
 
 def adapted(transformer: Transformer, config: LoraConfig) -> Transformer:
-    """Return the transformer with adapters: these and the tables of ids train, nothing else."""
+    """The same transformer with adapters: these and the tables of ids train, nothing else does."""
     from peft import inject_adapter_in_model
 
     inject_adapter_in_model(_peft(config, init_lora_weights=False), transformer)
@@ -123,10 +123,8 @@ def kept(checkpoint: Checkpoint, name: str) -> str:
 
 
 def write_adapter(output: Path, checkpoint: Checkpoint, config: LoraConfig, layout: Layout) -> None:
-    """Write what a checkpoint trained as peft has it.
-
-    `PeftModel.from_pretrained` puts it on the Hugging Face export of the bundle that the run began
-    with.
+    """Write what a checkpoint trained as peft has it: `PeftModel.from_pretrained` puts it on the
+    Hugging Face export of the bundle that the run began from.
     """
     first = layout.vocabulary.num_text
     tensors, new_rows = {}, {}

@@ -64,7 +64,7 @@ def sample(run: Path, count: int, seed: int) -> Path:
 def _conversations(
     recipe: LmRun, model: bundle.Model
 ) -> Iterator[tuple[Document, tuple[Part, ...]]]:
-    """Give (what comes before the last answer, that answer) of documents that end with one."""
+    """(what comes before the last answer, that answer) of documents that end with one."""
     sources = recipe.held_out.sources or recipe.sources
     settings = replace(recipe.loader, caption_dropout=0.0, stages=())
     encode = ImageEncoder(model.tokenizer)
