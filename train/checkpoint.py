@@ -1,10 +1,10 @@
-"""Checkpoints of a run: directories `step_N` that appear whole or not at all, and no pickle.
+"""Save and read a run's checkpoints: directories `step_N`, whole or not there, without pickle.
 
     step_00001000/rank_00000_of_00002.safetensors  rank_00001_of_00002.safetensors  state.json
 
-A rank writes the flat ranges of the master weights, of the optimizer's state and of the averaged
-weights that it holds, each under the parameter's name. So any number of ranks can read what any
-other number wrote: a range is joined and cut by name.
+A rank writes parameter shards: the flat ranges that it holds of the master weights, of the
+optimizer's state and of the averaged weights, each under the parameter's name. So any number of
+ranks can read what any other number wrote: a range is joined and cut by name.
 
 Training waits only while its state is copied, to memory that holds it once more; a thread writes
 the copy. The ranks' files meet in a directory `.new_step_N` of a file system that all ranks see,
@@ -43,14 +43,14 @@ POLL_S = 0.05
 
 @dataclass(frozen=True)
 class ParameterShard:
-    """What a rank holds of one parameter: a range of each of its tensors, laid out flat."""
+    """Hold what a rank has of one parameter: one range of each of its tensors, laid out flat."""
 
     shape: tuple[int, ...]
-    """Of the whole parameter."""
+    """The shape of the whole parameter."""
     start: int
-    """Where the range begins in the flat parameter."""
+    """The index in the flat parameter at which the range begins."""
     tensors: dict[str, Tensor]
-    """By what they are: MASTER, EMA, names of the optimizer's state; of equal length."""
+    """Flat tensors of one length, by kind: MASTER, EMA and the names of the optimizer's state."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,12 @@ class _Range:
 
 
 class Checkpoint:
-    """A whole checkpoint on disk; what is asked of it is read then."""
+    """Read a whole checkpoint on disk; a tensor is read when it is asked for."""
 
     def __init__(self, directory: Path) -> None:
-        """ValueError where a file is missing or damaged."""
+        """Read the index of a checkpoint's files. Raises ValueError where one is missing or
+        damaged.
+        """
         self.directory = directory
         try:
             self.state: dict[str, Any] = json.loads((directory / STATE).read_text())
@@ -79,7 +81,7 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """How many steps were taken."""
+        """Return how many steps were taken before it."""
         return self.state["step"]
 
     def _index(self) -> None:
@@ -89,6 +91,7 @@ class Checkpoint:
         for path in _rank_files(self.directory, self.state):
             with safe_open(path, "pt") as file:
                 self._add(path, file)
+        # The ranges of all ranks must join without gap or overlap, or a file is of another save.
         for name, ranges in self._ranges.items():
             ranges.sort(key=lambda one: one.start)
             stops = [0, *(one.stop for one in ranges)]
@@ -102,13 +105,13 @@ class Checkpoint:
             start, shape = shards[name]
             self.shapes[name] = tuple(shape)
             self.kinds.setdefault(name, set()).add(kind)
-            if kind == MASTER:
+            if kind == MASTER:  # the other kinds have the same ranges
                 (length,) = file.get_slice(key).get_shape()
                 found = _Range(start, start + length, path)
                 self._ranges.setdefault(name, []).append(found)
 
     def read(self, name: str, kind: str, start: int = 0, stop: int | None = None) -> Tensor:
-        """Positions start .. stop - 1 of a flat tensor, float32."""
+        """Return elements start .. stop - 1 (None: to the end) of a flat tensor, float32."""
         stop = prod(self.shapes[name]) if stop is None else stop
         parts = []
         for one in self._ranges[name]:
@@ -119,17 +122,17 @@ class Checkpoint:
         return torch.cat(parts)
 
     def whole(self, name: str, kind: str = MASTER) -> Tensor:
-        """A tensor in its own shape."""
+        """Return a tensor in the parameter's shape, float32."""
         return self.read(name, kind).view(self.shapes[name])
 
 
 class Saver:
-    """Writes a run's checkpoints beside its training."""
+    """Write a run's checkpoints beside its training."""
 
     def __init__(
         self, run: Path, ranks: Ranks, keep: int, keep_every: int | None, timeout_s: float | None
     ) -> None:
-        """Keeps the `keep` newest checkpoints and those of whole multiples of `keep_every` steps.
+        """Keep the `keep` newest checkpoints and those of whole multiples of `keep_every` steps.
 
         Rank 0 waits `timeout_s` seconds for the files of the other ranks; None: for ever.
         """
@@ -143,38 +146,43 @@ class Saver:
     def save(
         self, step: int, state: Mapping[str, Any], shards: Mapping[str, ParameterShard]
     ) -> None:
-        """Copy the shards of this rank and begin to write them; waits for the save before."""
+        """Copy the shards of this rank and begin to write them, once the save before is whole."""
         self.wait()
         for name, shard in shards.items():
             for kind, tensor in shard.tensors.items():
                 self._copy(f"{name}/{kind}", tensor.detach())
         if torch.cuda.is_available():
-            torch.cuda.synchronize()
+            torch.cuda.synchronize()  # or the next step would change what is still being copied
         about = {name: [shard.start, shard.shape] for name, shard in shards.items()}
         world_size = self.ranks.world_size
         whole = {"format": FORMAT, "step": step, "world_size": world_size, **state}
+        # Two jobs, so that a rank which cannot write stops all before rank 0 waits for its file.
         jobs = [partial(self._write, whole, json.dumps(about)), partial(self._publish, whole)]
         self._saving = [self._thread.submit(self._tried, step, job) for job in jobs]
 
     @property
     def has_failed(self) -> bool:
-        """Whether this rank's part of the last save has failed by now."""
+        """Return whether this rank's part of the last save has failed by now."""
         return any(job.done() and job.exception() for job in self._saving)
 
     def wait(self) -> None:
-        """Until the last save is whole; all ranks call it. Where one has failed all of them stop,
-        as `Ranks.together` does it, by an OSError with the way out.
+        """Wait until the last save is whole. All ranks must call it together.
+
+        Raises OSError with the way out on the first rank that failed, and PeerFailure on all
+        others.
         """
         saving, self._saving = self._saving, []
         try:
             for job in saving:
                 self.ranks.together(job.result)
         except BaseException:
-            self._hopeless.set()
+            self._hopeless.set()  # rank 0's thread need not wait for files that will not come
             raise
 
     def _copy(self, key: str, tensor: Tensor) -> None:
-        """Into memory that is kept from save to save: fresh pages cost more than the copy."""
+        """Copy a tensor into memory that is kept from save to save: fresh pages cost more than
+        that.
+        """
         if key not in self._copies:
             pinned = tensor.is_cuda  # a GPU copies into it at once
             self._copies[key] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
@@ -198,7 +206,7 @@ class Saver:
         new = self._new(state["step"])
         mine = _rank_files(new, state)[self.ranks.rank]
         new.mkdir(parents=True, exist_ok=True)
-        part = mine.with_suffix(".part")
+        part = mine.with_suffix(".part")  # rank 0 takes a file that is there for whole
         save_file(self._copies, part, {SHARDS: about})  # one entry: several come in any order
         _flush(part)
         part.replace(mine)
@@ -217,6 +225,8 @@ class Saver:
                 )
             if self._hopeless.wait(POLL_S):
                 return
+        # What a name stands for reaches the disk before the name does, or a power cut could leave
+        # a directory step_N with nothing in it.
         (new / STATE).write_text(json.dumps(state))
         _flush(new / STATE)
         _flush(new)
@@ -230,8 +240,10 @@ class Saver:
 
 
 def check_room(run: Path, shards: Mapping[str, ParameterShard], keep: int, averaged: bool) -> None:
-    """OSError where the disk has no room for this rank's part of `keep` checkpoints and of the one
-    that is being written: of each weight the master, two moments and, where `averaged`, an EMA.
+    """Raise OSError where the disk lacks room for this rank's part of `keep` checkpoints and of the
+    one that is being written.
+
+    Of each weight they hold the master, two moments and, where `averaged`, an EMA, 4 bytes each.
     """
     kinds = 4 if averaged else 3
     one_bytes = kinds * sum(4 * shard.tensors[MASTER].numel() for shard in shards.values())
@@ -245,18 +257,18 @@ def check_room(run: Path, shards: Mapping[str, ParameterShard], keep: int, avera
 
 
 def found(run: Path) -> list[Path]:
-    """Whole checkpoints of a run, oldest first."""
+    """Return the whole checkpoints of a run, oldest first."""
     return sorted((path for path in run.glob("step_*") if path.is_dir()), key=_step)
 
 
 def newest(run: Path) -> Checkpoint | None:
-    """The checkpoint that a run goes on from; None where there is none."""
+    """Return the checkpoint that a run goes on from; None where there is none."""
     whole = found(run)
     return Checkpoint(whole[-1]) if whole else None
 
 
 def sweep(run: Path) -> None:
-    """Remove what saves that were cut off have left."""
+    """Remove what saves that were cut off have left behind."""
     for left in [*run.glob(".new_step_*"), *run.glob(".old_step_*")]:
         shutil.rmtree(left)
 
@@ -271,7 +283,7 @@ def _rank_files(directory: Path, state: Mapping[str, Any]) -> list[Path]:
 
 
 def _flush(path: Path) -> None:
-    """Make a file or a directory's entries outlast a power cut."""
+    """Make a file, or a directory's entries, outlast a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

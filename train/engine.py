@@ -1,4 +1,4 @@
-"""One learner and its optimizers in one process, behind the few methods that the loop needs.
+"""Train one learner with its optimizers in one process, behind the few methods that the loop needs.
 
     forward and backward of each micro-batch -> stop if not finite -> clip and update -> EMA
 
@@ -23,11 +23,11 @@ WAY_OUT = "the step was not taken; a lower optimizer.lr in another output may he
 
 
 class NotFinite(ValueError):
-    """A loss or a gradient that is no finite number; nothing was changed by this step."""
+    """Say that a loss or a gradient is no finite number; its step has changed nothing."""
 
 
 class Engine:
-    """Takes batches, changes weights, and gives and takes the state of both."""
+    """Take batches, change weights, and give and take the state of both."""
 
     def __init__(
         self,
@@ -38,8 +38,8 @@ class Engine:
         ema_decay: float | None = None,
         ranks: Ranks | None = None,
     ):
-        """`ema_decay`: how much of the averaged weights a step keeps (0 to 1); None: none are
-        kept.
+        """Keep an average of the weights, of which a step keeps the share `ema_decay` (0 to 1);
+        None: keep no average. Gradients are clipped to the norm `clip`.
         """
         self.learner, self.optimizers = learner, optimizers
         self.schedule, self.clip = schedule, clip
@@ -51,10 +51,10 @@ class Engine:
     def step(
         self, step: int, micro_batches: Sequence[Any], norms: Mapping[str, float]
     ) -> tuple[dict[str, float], float]:
-        """Forward and backward of each micro-batch, then one update; (reports of the global batch,
-        the gradient's norm before clipping).
+        """Take step number `step`: forward and backward of each micro-batch, then one update.
 
-        Raises NotFinite before any weight changes when the loss or a gradient is not finite.
+        Returns the reports of the global batch and the gradient's norm before clipping. Raises
+        NotFinite, before any weight changes, when the loss or the gradient is not finite.
         """
         values = None
         for number, micro_batch in enumerate(micro_batches):
@@ -76,14 +76,16 @@ class Engine:
 
     @torch.no_grad()
     def measure(self, micro_batch: Any, norms: Mapping[str, float] | None) -> dict[str, float]:
-        """What a forward reports, of this rank's micro-batch alone."""
+        """Return what a forward pass over this rank's micro-batch alone reports."""
         losses = self._forward(micro_batch, norms)
         losses.pop(TOTAL)
         return reported({name: float(value) for name, value in losses.items()})
 
     @torch.no_grad()
     def parameter_shards(self) -> dict[str, ParameterShard]:
-        """The training state of each parameter, as far as this rank holds it; live tensors."""
+        """Return the training state of each parameter as far as this rank holds it, as live
+        tensors.
+        """
         found = {}
         for name, parameter in self.named.items():
             tensors = {MASTER: parameter, **self._moments(parameter)}
@@ -95,7 +97,10 @@ class Engine:
 
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of the same model and optimizer; ValueError for another's."""
+        """Go on from a checkpoint of the same model and optimizer.
+
+        Raises ValueError for a checkpoint of another one.
+        """
         self._check(checkpoint)
         for name, parameter in self.named.items():
             parameter.copy_(checkpoint.whole(name))
@@ -118,7 +123,7 @@ class Engine:
             optimizer.zero_grad(set_to_none=True)
 
     def _update(self, factor: float) -> float:
-        """Clip and update unless the gradient's norm is not finite; the norm before clipping."""
+        """Clip and update, unless the gradient's norm is not finite, and return that norm."""
         norm = float(torch.nn.utils.clip_grad_norm_(self.named.values(), self.clip))
         for optimizer in self.optimizers if math.isfinite(norm) else ():
             set_rates(optimizer, factor)
@@ -128,7 +133,11 @@ class Engine:
 
     @torch.no_grad()
     def update_ema(self) -> None:
-        """a <- d a + (1 - d) w: the average of weights that a step leaves behind."""
+        """Move the averaged weights a towards the weights w: a <- d a + (1 - d) w, d = ema_decay.
+
+        The temporal averaging of Kingma and Ba (arXiv:1412.6980, section 7.2), begun at the first
+        weights instead of at zero, so that there is no bias to correct.
+        """
         if self.ema_decay is None:
             return
         masters = self._masters()
@@ -148,7 +157,7 @@ class Engine:
         return {}
 
     def _stored(self, checkpoint: Checkpoint, parameter: nn.Parameter) -> dict[str, Tensor]:
-        """An optimizer's state of a parameter, laid out in memory as the parameter is: fused
+        """Return an optimizer's state of a parameter, laid out in memory as the parameter is: fused
         optimizers walk both as flat memory.
         """
         name = next(name for name, one in self.named.items() if one is parameter)
@@ -157,7 +166,9 @@ class Engine:
         return found if "exp_avg" not in found else {"step": adam_steps(checkpoint), **found}
 
     def _check(self, checkpoint: Checkpoint) -> None:
-        """Before anything is changed: the checkpoint has these parameters and no others."""
+        """Raise ValueError, before anything changes, unless the checkpoint has just these
+        parameters.
+        """
         shapes = {name: whole_shape(parameter) for name, parameter in self.named.items()}
         odd = sorted(name for name in shapes | checkpoint.shapes
                      if shapes.get(name) != checkpoint.shapes.get(name))  # fmt: skip
@@ -171,10 +182,11 @@ class Engine:
 
 
 def adam_steps(checkpoint: Checkpoint) -> Tensor:
-    """AdamW counts its own steps, for the bias of its moments."""
+    """Return the number of steps as AdamW keeps it, for the bias of its moments."""
     return torch.tensor(float(checkpoint.step))
 
 
 def set_rates(optimizer: Any, factor: float) -> None:
+    """Multiply the plateau learning rate of each group by `factor`."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor

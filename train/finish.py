@@ -1,4 +1,4 @@
-"""A run's checkpoint as a bundle, read and written a few megabytes at a time.
+"""Write a run's checkpoint as a bundle, a few megabytes at a time.
 
 No rank needs the whole model in memory, and training need not stop: what is sampled or evaluated
 beside a run begins here.
@@ -22,7 +22,8 @@ DTYPE = "BF16"  # of weights at rest
 
 
 def finish(output: Path, checkpoint: Checkpoint, parts: Parts, merge: Merge | None = None) -> Path:
-    """Write the bundle of a checkpoint: its averaged weights where it has some.
+    """Write the bundle of a checkpoint, its averaged weights where it has some, and return its
+    directory.
 
     `merge` has the weights that the run did not train; None: it trained all.
     """

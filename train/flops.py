@@ -1,7 +1,9 @@
-"""Arithmetic of a step, for utilisation: attention counted per document.
+"""Count the arithmetic of a step, for utilisation; attention is counted per document.
 
-A multiplication and an addition are two FLOPs. A backward pass costs twice its forward pass;
-activations that are computed again are no useful work and are not counted.
+As Chowdhery et al. do (PaLM, arXiv:2204.02311, appendix B): a multiplication and an addition are
+two FLOPs, and a backward pass costs twice its forward pass, so a step takes 6 FLOPs for each weight
+and token, and 12 L H Q for each pair of tokens that see each other. Activations that are
+computed again are no useful work and are not counted.
 """
 
 from collections.abc import Mapping
@@ -16,33 +18,33 @@ PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12}
 
 
 def document_counts(batch: Batch) -> dict[str, float]:
-    """`positions` that belong to documents, and `pairs` of them that see each other: half of each
-    document's square (the other half lies in the future).
+    """Return `tokens`, those that belong to documents, and `pairs` of them that see each other:
+    half of each document's square, its diagonal included, for the other half lies in the future.
     """
-    positions = pairs = 0.0
+    tokens = pairs = 0.0
     for doc_T in batch.doc:
         lengths = torch.unique_consecutive(doc_T[doc_T != PADDING], return_counts=True)[1].double()
-        positions += float(lengths.sum())
+        tokens += float(lengths.sum())
         pairs += float((lengths * (lengths + 1)).sum()) / 2
-    return {"positions": positions, "pairs": pairs}
+    return {"tokens": tokens, "pairs": pairs}
 
 
 def step_flops(
     shape: TransformerConfig, counts: Mapping[str, float], head_ids: Mapping[str, int]
 ) -> float:
-    """FLOPs of forward and backward over a batch.
+    """Return the FLOPs of forward and backward over a batch.
 
-    counts: `positions`, `pairs`, and `targets_X` for each modality X; head_ids: over how many ids
-    the targets of a modality normalise.
+    `counts` has `tokens`, `pairs`, and `targets_X` for each modality X; `head_ids` has over how
+    many ids the targets of a modality normalise.
     """
     weights = shape.num_layers * layer_weights(shape)
     head = sum(counts[f"targets_{name}"] * ids * shape.width for name, ids in head_ids.items())
     pair = 2 * shape.num_heads * shape.head_width * shape.num_layers  # products, of q k and p v
-    return 3 * 2 * (counts["positions"] * weights + head + counts["pairs"] * pair)
+    return 3 * 2 * (counts["tokens"] * weights + head + counts["pairs"] * pair)
 
 
 def peak_flops() -> float | None:
-    """What this process's GPU can do in a second; None for others than PEAKS."""
+    """Return what this process's GPU can do in a second, in FLOPs; None for others than PEAKS."""
     if not torch.cuda.is_available():
         return None
     name = torch.cuda.get_device_name()
@@ -50,7 +52,7 @@ def peak_flops() -> float | None:
 
 
 def layer_weights(shape: TransformerConfig) -> int:
-    """Weights of one layer's matrices."""
+    """Return how many weights the matrices of one layer have."""
     heads = shape.num_heads * shape.head_width
     projections = 2 * shape.width * (heads + shape.num_kv_heads * shape.head_width)
     return projections + 3 * shape.width * shape.mlp_width

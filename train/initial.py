@@ -1,7 +1,7 @@
-"""The initial state of a run: a model from scratch, from a bundle, or from its newest checkpoint.
+"""Make the initial state of a run: from scratch, from a bundle, or from its newest checkpoint.
 
 Weights are asked for one parameter at a time, by name, so that a model which fits no single process
-can be filled in parts.
+can be filled in shards.
 """
 
 import sys
@@ -36,7 +36,7 @@ Fill = Callable[[str, tuple[int, ...]], Tensor]
 
 @dataclass(frozen=True)
 class ShapeConfig:
-    """The transformer's shape; its number of ids follows from the tokenizers."""
+    """Configure the transformer's shape; its number of ids follows from the tokenizers."""
 
     width: int = 256
     num_layers: int = 6
@@ -70,7 +70,7 @@ class ShapeConfig:
 
 @dataclass(frozen=True, eq=False)
 class InitialState:
-    """A model before its first step."""
+    """Hold a model before its first step."""
 
     text: TextTokenizer
     shape: ModelShape
@@ -85,7 +85,9 @@ class InitialState:
 def parent_of(
     weights: Path, shape: ShapeConfig | None, text_ids: int | None, image: ImageTokenizer
 ) -> Parts:
-    """The bundle that a run begins with; ValueError where the config asks for another one."""
+    """Return the bundle that a run begins with. Raises ValueError where the config asks for
+    another.
+    """
     parent = read_parts(weights)
     old = parent.config.shape
     wrong = []
@@ -131,7 +133,7 @@ def from_bundle(weights: Path, parent: Parts, shape: ShapeConfig | None) -> Init
 
 
 def fill_from(tensors: Mapping[str, Stored]) -> Fill:
-    """Weights that lie in safetensors files."""
+    """Return how to fill parameters with weights that lie in safetensors files."""
 
     def fill(name: str, shape: tuple[int, ...]) -> Tensor:
         with safe_open(tensors[name].path, "pt") as file:
@@ -143,8 +145,9 @@ def fill_from(tensors: Mapping[str, Stored]) -> Fill:
 def from_scratch(
     folder: Path, shape: ShapeConfig, image: ImageTokenizer, seed: int
 ) -> InitialState:
-    """An untrained transformer, a pure function of its arguments; the run's folder has the text
-    tokenizer (see `learn_text`).
+    """Return an untrained transformer, a pure function of the arguments.
+
+    The run's folder must have the text tokenizer (see `learn_text`).
     """
     text = TextTokenizer.load(folder / TEXT)
     whole = shape.of(Vocabulary.new(text.num_ids, image.num_codes), image.config.levels)
@@ -160,7 +163,9 @@ def from_scratch(
 
 
 def from_checkpoint(checkpoint: Checkpoint, fill: Fill) -> Fill:
-    """The master weights of a checkpoint, and `fill` for what the run does not train."""
+    """Return how to fill parameters with the masters of a checkpoint; `fill` gives what the run
+    does not train.
+    """
 
     def filled(name: str, shape: tuple[int, ...]) -> Tensor:
         return checkpoint.whole(name) if name in checkpoint.shapes else fill(name, shape)
@@ -169,7 +174,7 @@ def from_checkpoint(checkpoint: Checkpoint, fill: Fill) -> Fill:
 
 
 def learn_text(folder: Path, sources: Mapping[str, SourceConfig], num_ids: int) -> None:
-    """Train a run's text tokenizer once, from the first documents of each source."""
+    """Train a run's text tokenizer once, on the first documents of each source."""
     path = folder / TEXT
     if path.exists():
         return

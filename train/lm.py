@@ -51,7 +51,7 @@ from .zero import Build, engine, sharded
 
 
 def has_bf16() -> bool:
-    """Whether this machine has a GPU, or a processor with instructions for bfloat16."""
+    """Return whether this machine has a GPU, or a processor with instructions for bfloat16."""
     return torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
 
 
@@ -154,7 +154,7 @@ def _given(config: LmRun, world_size: int) -> _Given:
 
 
 def _opened(config: LmRun, given: _Given) -> Checkpoint | None:
-    """The run's directory, ready for all ranks."""
+    """Open the run's directory for all ranks and return its newest checkpoint."""
     newest = prepare(config, config.output, given.inputs)
     provenance.begin(config.output)
     if given.parent is None:
@@ -191,7 +191,9 @@ def _loader(
     config: LmRun, sequencer: Sequencer, codec: ImageCodec, newest: Checkpoint | None,
     ranks: Ranks,
 ) -> Loader:  # fmt: skip
-    """This rank's rows; rank 0 measures the shards first, and the others find what it wrote."""
+    """Return this rank's loader; rank 0 measures the shards first, and the others find what it
+    wrote.
+    """
     name = "quarantine.jsonl" if ranks.is_first else f"quarantine_{ranks.rank}.jsonl"
 
     def made() -> Loader:
@@ -232,7 +234,7 @@ def _engine(
 
 
 def _seen(loader: Loader, before: Mapping[str, int], ranks: Ranks) -> dict[str, int]:
-    """Documents that the run has met, on all ranks and before it was resumed."""
+    """Return how many documents the run has met, on all ranks and before it was resumed."""
     mine = [loader.seen.documents, sum(loader.seen.bad.values())]
     names = "documents", "bad_documents"
     summed = ranks.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
@@ -251,7 +253,7 @@ def _speed(
     else:
         memory_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
-        "tokens_per_s": counts["positions"] / step_s,
+        "tokens_per_s": counts["tokens"] / step_s,
         "flops_per_s": per_s,
         "memory_gb": memory_bytes / 1e9,
         **({"mfu": per_s / peak} if peak else {}),
@@ -259,8 +261,9 @@ def _speed(
 
 
 def snapshot(config: LmRun, output: Path) -> Path:
-    """The newest checkpoint of a run as a bundle, whether the run goes on or not; ValueError where
-    there is none.
+    """Write the newest checkpoint of a run as a bundle, whether the run goes on or not.
+
+    Raises ValueError where there is none.
     """
     last = checkpoint.newest(config.output)
     if last is None:
@@ -276,7 +279,7 @@ def snapshot(config: LmRun, output: Path) -> Path:
 def _finish(
     config: LmRun, given: _Given, initial: InitialState, loader: Loader, device: str
 ) -> None:
-    """The bundle of the last checkpoint, and the adapter beside it."""
+    """Write the bundle of the last checkpoint, and the adapter beside it."""
     last = checkpoint.newest(config.output)
     assert last is not None, "the last step was saved"
     bundle = _bundle(config, given, initial, loader, last, config.output / "bundle", device)
@@ -305,7 +308,7 @@ def _bundle(
 
 
 def _shards(sources: dict[str, SourceConfig]) -> dict[str, list[Path]]:
-    """The shards of each source; ValueError with everything that is missing."""
+    """Return the shards of each source. Raises ValueError with everything that is missing."""
     found, problems = {}, []
     for name, source in sources.items():
         try:

@@ -1,4 +1,4 @@
-"""The training loop: one for every model, on one rank or many.
+"""Run the training loop, one for every model, on one rank or many.
 
     take a batch -> agree on norms and stops -> losses and update -> log -> checkpoint
 
@@ -47,23 +47,23 @@ Measure = Callable[[int, float, Mapping[str, float]], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How a run is kept."""
+    """Configure what is saved, logged and watched beside training."""
 
     save_every_steps: int = 500
     keep_checkpoints: int = 2
-    """So many of the newest."""
+    """How many of the newest checkpoints are kept."""
     keep_every_steps: int | None = None
-    """Beside those, the checkpoints of whole multiples of so many steps; None: no others."""
+    """Keep, beside those, the checkpoints of whole multiples of so many steps; None: no others."""
     hang_s: int | None = 1800
     """A step that takes longer ends the run, with the stacks of all threads in `stacks_R.txt` of
     rank R; None: never."""
     wandb: str | None = None
     """A project of Weights & Biases to log to as well (WANDB_MODE=offline needs no account)."""
     num_threads: int | None = None
-    """CPU threads; None: torch's choice."""
+    """Threads on the CPU; None: torch chooses."""
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
+        """Return what is wrong with the values, one sentence each."""
         return [
             f"{name} {value}: at least 1"
             for name, value in vars(self).items()
@@ -71,25 +71,25 @@ class LoopConfig:
         ]
 
     def obstacles(self) -> list[str]:
-        """What this machine lacks, one sentence each."""
+        """Return what this machine lacks, one sentence each."""
         if self.wandb is not None and find_spec("wandb") is None:
             return ["loop.wandb: not installed; pip install 'unimodal[train]'"]
         return []
 
 
 class Stopped(SystemExit):
-    """The run was asked to stop and has written a checkpoint."""
+    """Say that the run was asked to stop and has written a checkpoint."""
 
     def __init__(self) -> None:
         super().__init__(STOPPED)
 
 
 def prepare(config: Any, output: Path, inputs: dict[str, Any]) -> Checkpoint | None:
-    """Open the run's directory; its newest checkpoint, None for a new run.
+    """Open the run's directory and return its newest checkpoint; None for a new run.
 
-    ValueError when the directory holds a run of another config, of which `FREE` alone may differ,
-    when `inputs` (hashes of what the run reads, by name) are not those that it began with, and when
-    the run is beyond the schedule's end.
+    Raises ValueError when the directory holds a run of another config, of which `FREE` alone may
+    differ, when `inputs` (hashes of what the run reads, by name) are not those that it began with,
+    and when the run is beyond the schedule's end.
     """
     saved, noted = output / "config.yaml", output / "inputs.json"
     if not (output / METRICS).exists() and not checkpoint.found(output):
@@ -147,8 +147,12 @@ def run(
     measure: Measure = lambda done, step_s, counts: {},
     micro_batch_rows: int | None = None,
 ) -> None:
-    """Train from step `start` to the schedule's end; `batches` begins at the batch of step `start`
-    with this rank's rows, of which `micro_batch_rows` (None: all) go through the model at once.
+    """Train from step `start` to the schedule's end.
+
+    `batches` begins at the batch of step `start` with this rank's rows, of which `micro_batch_rows`
+    (None: all) go through the model at once, and gives beside each the data's state after it.
+    Raises NotFinite with the rows and the state of the batch that did it, and Stopped when asked to
+    stop.
     """
     ranks, learner, num_steps = engine.ranks, engine.learner, engine.schedule.num_steps
     ranks.together(
@@ -198,13 +202,15 @@ def run(
 
 
 def _nowhere(values: Mapping[str, Any]) -> None:
-    """Rank 0 logs for all."""
+    """Log nothing: rank 0 logs for all."""
 
 
 def _agreed(
     ranks: Ranks, norms: dict[str, float], stop: bool, failed: bool
 ) -> tuple[dict[str, float], bool, bool]:
-    """The norms of the global batch, and whether any rank was asked to stop, or failed to save."""
+    """Return the norms of the global batch, and whether any rank was asked to stop, or failed to
+    save.
+    """
     values = torch.tensor([float(stop), float(failed), *norms.values()], dtype=torch.float64)
     stops, failures, *summed = ranks.all_reduce_sum(values).tolist()
     return dict(zip(norms, summed, strict=True)), stops > 0, failures > 0
@@ -212,8 +218,10 @@ def _agreed(
 
 @contextmanager
 def _watch(hang_s: int | None, path: Path) -> Iterator[Callable[[], None]]:
-    """Call what is given at least every `hang_s` seconds, or the process ends with its stacks in
-    a file. It is a C thread that looks, so a process that waits for another rank is caught too.
+    """Give a function that must be called every `hang_s` seconds, or the process ends with its
+    stacks in a file.
+
+    A C thread looks at the clock, so a process that waits for another rank is caught too.
     """
     if hang_s is None:
         yield lambda: None
@@ -248,7 +256,7 @@ def _numbers(reports: dict[str, float]) -> str:
 
 @contextmanager
 def _stop_request() -> Iterator[Callable[[], bool]]:
-    """Tells whether Ctrl-C or SIGTERM came; a second Ctrl-C stops at once."""
+    """Give a function that tells whether Ctrl-C or SIGTERM came; a second Ctrl-C stops at once."""
     came: list[int] = []
 
     def note(number: int, frame: object) -> None:

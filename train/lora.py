@@ -1,9 +1,9 @@
-"""Low-rank adapters (LoRA): of a large model few numbers train, and no old weight changes.
+"""Train a large model by low-rank adapters (LoRA): few numbers change, and no old weight.
 
-Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (2021), eq. 3: W x becomes
-W x + (alpha / rank) B A x, where A (rank, in) begins at random, B (out, rank) at zero, and W is
-frozen. What growth brought trains whole: the rows of special tokens and image codes in the
-embedding and in a head of its own (see `LanguageLearner`).
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv:2106.09685), eq. 3 and
+section 4.1: W x becomes W x + (alpha / rank) B A x, where A (rank, in) begins at random, B (out,
+rank) at zero, and W is frozen. What growth brought trains whole: the rows of special tokens and
+image codes in the embedding and in a head of its own (see `LanguageLearner`).
 
 peft makes the layers. It names them so, and the weights beside them stay what they are:
 
@@ -39,16 +39,16 @@ BASE, A, B = ".base_layer.", ".lora_A.default.", ".lora_B.default."
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Adapters beside frozen weights."""
+    """Configure adapters beside frozen weights."""
 
     rank: int = 16
     alpha: int = 32
-    """What the adapters add is multiplied by alpha / rank."""
+    """The numerator of the factor alpha / rank on what the adapters add."""
     targets: tuple[str, ...] = TARGETS
-    """The matrices of every layer that get one."""
+    """The matrices of every layer that get an adapter."""
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
+        """Return what is wrong with the values, one sentence each."""
         found = [
             f"{name} {getattr(self, name)}: at least 1"
             for name in ("rank", "alpha")
@@ -61,7 +61,7 @@ class LoraConfig:
 
 
 def check_installed() -> None:
-    """ValueError without peft."""
+    """Raise ValueError where peft is not installed."""
     if importlib.util.find_spec("peft") is None:
         raise ValueError("lora: peft is not installed; pip install 'unimodal[train]'")
 
@@ -78,8 +78,8 @@ def adapted(transformer: T, config: LoraConfig) -> T:
 
 
 def fill_adapters(fill: Fill, seed: int) -> Fill:
-    """Weights of an adapted transformer, those of `fill` and adapters that add nothing yet: a pure
-    function of (seed, name).
+    """Return how to fill an adapted transformer: with `fill`, and adapters that add nothing yet, a
+    pure function of (seed, name).
     """
 
     def filled(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -92,15 +92,15 @@ def fill_adapters(fill: Fill, seed: int) -> Fill:
 
 @dataclass(frozen=True, eq=False)
 class Merge:
-    """The weights of a checkpoint with its adapters added to what they were beside."""
+    """Add the adapters of a checkpoint to the frozen weights that they are beside."""
 
     stored: Mapping[str, Stored]
     """Where the frozen weights lie, by plain names."""
     config: LoraConfig
 
     def blocks(self, checkpoint: Checkpoint, name: str) -> Iterator[Tensor]:
-        """The weight of a plain name that the run has not trained itself, float32, some rows at a
-        time.
+        """Give the weight of a plain name that the run has not trained itself, some rows at a time,
+        float32: W + (alpha / rank) B A.
         """
         stem, leaf = name.rpartition(".")[::2]
         name_a, name_b = f"{stem}{A}{leaf}", f"{stem}{B}{leaf}"
@@ -121,7 +121,7 @@ class Merge:
 
 
 def kept(checkpoint: Checkpoint, name: str) -> str:
-    """Which weights of a parameter a run hands on: the averaged ones where it has some."""
+    """Return which weights of a parameter a run hands on: EMA where it has one, else MASTER."""
     return EMA if EMA in checkpoint.kinds[name] else MASTER
 
 

@@ -1,4 +1,4 @@
-"""What a run logs: one JSON line a step, and the same to Weights & Biases where asked for."""
+"""Log what a run measures: one JSON line a step, and the same to Weights & Biases if asked for."""
 
 import json
 import secrets
@@ -13,7 +13,7 @@ WANDB_ID = "wandb_id.txt"  # so that a resumed run goes on in the same curves
 
 @contextmanager
 def metrics(output: Path, start: int, project: str | None) -> Iterator[Callable[[Mapping], None]]:
-    """Gives what logs the values of a step, the first one of `start`.
+    """Give a function that logs the values of a step, the first one of step `start`.
 
     Lines of steps that are done again are dropped.
     """
@@ -38,18 +38,18 @@ def metrics(output: Path, start: int, project: str | None) -> Iterator[Callable[
 
 
 def hours(output: Path) -> float:
-    """What the steps of a run have taken; 0 where there is no run."""
+    """Return what the steps of a run have taken, in hours; 0 where there is no run."""
     return sum(line["step_s"] for line in read(output)) / 3600
 
 
 def read(output: Path) -> list[dict[str, Any]]:
-    """The whole lines of a run's log, one a step."""
+    """Return the whole lines of a run's log, one a step."""
     path = output / METRICS
     return [json.loads(line) for line in _whole(path)] if path.exists() else []
 
 
 def _whole(path: Path) -> list[str]:
-    """A full disk, or a kill, may have cut the last line."""
+    """Return the lines that end: a full disk, or a kill, may have cut the last one."""
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 

@@ -1,8 +1,10 @@
-"""Muon for hidden matrices, AdamW for everything else, each group with its own learning rate.
+"""Optimize hidden matrices by Muon and everything else by AdamW, each group at its learning rate.
 
-Muon (Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024) moves a matrix
-by the orthogonalised momentum of its gradient. torch's own always multiplies in bfloat16, which a
-CPU without bfloat16 arithmetic does hundreds of times slower than float32; here that is a choice.
+Muon (Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024,
+https://kellerjordan.github.io/posts/muon) moves a matrix by the orthogonalised momentum of its
+gradient. torch's own always multiplies in bfloat16, which a CPU without bfloat16 arithmetic does
+hundreds of times slower than float32; here that is a choice. AdamW is Loshchilov and Hutter's
+(arXiv:1711.05101, algorithm 2).
 """
 
 from collections.abc import Collection, Iterable
@@ -14,30 +16,30 @@ from torch import nn
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Learning rates at the plateau; the schedule scales them all."""
+    """Configure the plateau's learning rates, which the schedule scales, decay, clipping, EMA."""
 
     lr: float = 1e-3
-    """AdamW's, for all that Muon does not take."""
+    """AdamW's learning rate, for all that Muon does not take."""
     lr_scale: dict[str, float] = field(default_factory=dict)
-    """Factors on `lr` for parameters whose name begins with the key, the longest key wins."""
+    """Factors on `lr` for parameters whose name begins with the key; the longest key wins."""
     muon_lr: float | None = None
-    """Muon's for hidden matrices, in units of the update's root mean square; None: AdamW takes
-    them too.
-    """
+    """Muon's learning rate for hidden matrices, in units of the update's root mean square; None:
+    AdamW takes them too."""
     weight_decay: float = 0.0
-    """Shrinks matrices by lr * weight_decay a step."""
+    """Shrink matrices by lr * weight_decay a step; vectors are spared."""
     beta1: float = 0.9
     beta2: float = 0.95
     momentum: float = 0.95
-    """Muon's."""
+    """Muon's momentum."""
     clip: float = 1.0
-    """Largest norm of the whole gradient; a larger one is scaled down to it."""
+    """The largest norm of the whole gradient; a larger one is scaled down to it (Pascanu et al.,
+    arXiv:1211.5063, algorithm 1)."""
     ema_decay: float | None = None
-    """How much of the averaged weights (EMA) a step keeps, such as 0.999; the bundle then has
-    these. None: none."""
+    """The share of the averaged weights (EMA) that a step keeps, such as 0.999; the bundle then has
+    these. None: no average is kept."""
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
+        """Return what is wrong with the values, one sentence each."""
         rates = {
             "lr": self.lr,
             "clip": self.clip,
@@ -58,9 +60,10 @@ class OptimizerConfig:
 
 
 def orthogonalised(matrix_BMN: torch.Tensor, num_steps: int = 5) -> torch.Tensor:
-    """The nearest orthogonal matrices, roughly: singular values go to about 0.7 .. 1.2.
+    """Return roughly the nearest orthogonal matrices: singular values go to about 0.7 .. 1.2.
 
     Newton-Schulz: X <- a X + (b X X^T + c (X X^T)^2) X with Jordan's coefficients, from X / |X|_F.
+    matrix_BMN and the result have one shape and dtype.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrix_BMN.shape[-2] > matrix_BMN.shape[-1]
@@ -73,7 +76,9 @@ def orthogonalised(matrix_BMN: torch.Tensor, num_steps: int = 5) -> torch.Tensor
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum; matrices of one shape are orthogonalised together in `dtype`."""
+    """Update matrices by Muon with Nesterov momentum; those of one shape are orthogonalised
+    together in `dtype`.
+    """
 
     def __init__(
         self,
@@ -88,7 +93,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update of every matrix that has a gradient."""
+        """Update every matrix that has a gradient."""
         for group in self.param_groups:
             shapes: dict[torch.Size, list[nn.Parameter]] = {}
             for parameter in group["params"]:
@@ -116,7 +121,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:
-    """A parameter's shape; of one that ZeRO-3 keeps in parts, which looks empty, that of all."""
+    """Return a parameter's shape, the whole one where ZeRO-3 has cut it and it looks empty."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
@@ -127,11 +132,12 @@ def build(
     muon_dtype: torch.dtype = torch.float32,
     no_decay: Collection[str] = (),
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers of what trains of a model; Muon takes the matrices whose name begins with
-    `hidden` and orthogonalises in `muon_dtype`. The `no_decay` are spared by weight decay.
+    """Return the optimizers of the parameters of a model that train.
 
-    Each group notes its plateau learning rate as `initial_lr`. A `lr_scale` that matches no
-    parameter is a ValueError: an ignored setting is a mistake.
+    Muon takes the matrices whose name begins with `hidden` and orthogonalises in `muon_dtype`;
+    weight decay spares the names in `no_decay`. Each group notes its plateau learning rate as
+    `initial_lr`. Raises ValueError for a `lr_scale` that matches no parameter: an ignored setting
+    is a mistake.
     """
     named = {name: one for name, one in model.named_parameters() if one.requires_grad}
     unused = [key for key in config.lr_scale if not any(name.startswith(key) for name in named)]

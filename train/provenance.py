@@ -1,4 +1,4 @@
-"""Where a trained model comes from: the card that lies beside its weights.
+"""Say where a trained model comes from, on the card that lies beside its weights.
 
 A card counts in what the run began from, so the hours and the data seeds of a bundle are those of
 its image tokenizer too, and of every run before.
@@ -20,8 +20,9 @@ DIRECTORIES = ("output", "shards", "tokenizer", "weights", "deepspeed")
 
 
 def card(config: Any, device: str, shards: list[Path], before: dict[str, Any]) -> dict[str, Any]:
-    """The card of a finished run on the `shards` of these folders; `before` is that of what it
-    began from, empty for nothing.
+    """Return the card of a finished run on the `shards` of these folders.
+
+    `before` is the card of what it began from, empty for nothing.
     """
     recipe = _portable(asdict(config))
     seeds = {*before.get("data_seeds", ()), *(seed for one in shards for seed in data_seeds(one))}
@@ -36,7 +37,7 @@ def card(config: Any, device: str, shards: list[Path], before: dict[str, Any]) -
 
 
 def _portable(tree: dict[str, Any]) -> dict[str, Any]:
-    """A config without the directories and files of this machine."""
+    """Return a config without the directories and files of this machine."""
     return {
         name: _portable(value) if isinstance(value, dict) else value
         for name, value in tree.items()
@@ -45,7 +46,7 @@ def _portable(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """The card in a directory of weights, without scores; empty where there is none."""
+    """Return the card in a directory of weights, without scores; empty where there is none."""
     return {
         name: value for name, value in read_card(directory).items() if not name.startswith("scores")
     }
@@ -61,6 +62,8 @@ def begin(output: Path) -> None:
 
 
 def commits(output: Path) -> list[str]:
-    """The commits whose code made the run, in order; '+' behind one whose files were changed."""
+    """Return the commits whose code made the run, in order; '+' stands behind one whose files were
+    changed.
+    """
     path = output / COMMITS
     return path.read_text().split() if path.exists() else []

@@ -1,4 +1,4 @@
-"""The processes of a run: who this one is, and what they find out together.
+"""Connect the processes of a run, and let them find out things together.
 
 `torchrun` and `deepspeed` start the processes and say who each is by RANK, WORLD_SIZE and
 LOCAL_RANK. What they tell each other here is small and goes by the CPU.
@@ -19,12 +19,12 @@ LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
 class PeerFailure(SystemExit):
-    """Another rank failed, and says why itself."""
+    """Say that another rank failed, which gives the reason itself."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """One process of `world_size`; rank 0 writes what is written once."""
+    """Know one process of `world_size`; rank 0 writes what is written once."""
 
     rank: int = 0
     world_size: int = 1
@@ -33,18 +33,18 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the rank that writes."""
+        """Return whether this is the rank that writes."""
         return self.rank == 0
 
     def all_reduce_sum(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over all ranks of a float64 tensor on the CPU."""
+        """Return the sum over all ranks of a float64 tensor on the CPU."""
         if self.world_size > 1:
             values = values.clone()
             dist.all_reduce(values)
         return values
 
     def all_gather(self, text: str) -> list[str]:
-        """The text of each rank, in order."""
+        """Return the text of each rank, in order."""
         if self.world_size == 1:
             return [text]
         data = torch.tensor(list(text.encode()), dtype=torch.uint8)
@@ -61,7 +61,9 @@ class Ranks:
         ]
 
     def together(self, work: Callable[[], T]) -> T:
-        """What `work` gives. Where it fails on any rank, every rank stops: the first one that
+        """Return what `work` gives on this rank, once it is done on all.
+
+        Where it raises ValueError or OSError on any rank, every rank stops: the first one that
         failed with its own error, the others by PeerFailure.
         """
         problem: Exception | None = None
@@ -78,9 +80,10 @@ class Ranks:
 
 
 def connect(timeout_s: float) -> Ranks:
-    """This process among those that were launched with it; alone where it was not.
+    """Return this process among those that were launched with it; alone where it was not.
 
-    Waits `timeout_s` seconds for the others, and as long for any answer later on.
+    Waits `timeout_s` seconds for the others, and as long for any answer later on. Raises ValueError
+    where they do not meet, or where there are fewer GPUs than processes.
     """
     if "RANK" not in os.environ:
         return Ranks()

@@ -1,4 +1,4 @@
-"""What a run of the language model is told: its data, its model and how it learns."""
+"""Say what a run of the language model is told: its data, its model and how it learns."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,28 +20,28 @@ from .zero import EngineConfig
 
 @dataclass(frozen=True)
 class LmRun:
-    """A run of the language model."""
+    """Configure a run of the language model."""
 
     output: Path
-    """Directory of the run; the trained bundle is written to `output/bundle`, adapters beside it to
+    """The run's directory; the trained bundle is written to `output/bundle`, adapters beside it to
     `output/adapter`."""
     sources: dict[str, SourceConfig]
     """What is learned from, by name."""
     tokenizer: Path
-    """Directory of a trained image tokenizer."""
+    """The directory of a trained image tokenizer."""
     schedule: ScheduleConfig
     weights: Path | None = None
-    """A bundle to begin from, trained or grown: its transformer and its text tokenizer; None
-    begins from scratch."""
+    """A bundle to begin from, trained or grown: its transformer and its text tokenizer; None: from
+    scratch."""
     text_ids: int | None = None
-    """Ids of the byte-level BPE, which is trained on the sources' own texts (None: 1,024); with
-    `weights`, those of the bundle."""
+    """The number of ids of the byte-level BPE, which is trained on the sources' own texts (None:
+    1,024); with `weights`, that of the bundle."""
     lora: LoraConfig | None = None
     """Train adapters beside the frozen weights of `weights`, and the rows of special tokens and
     image codes; None: all weights."""
     seed: int = 0
     model: ShapeConfig | None = None
-    """None: the bundle's with `weights`, or else the default shape."""
+    """The transformer's shape; None: the bundle's with `weights`, or else the default."""
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -51,11 +51,11 @@ class LmRun:
     sampling: Sampling = field(default_factory=Sampling)
     """The finished bundle's defaults for replies; training does not depend on them."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Of matrix products; weights, their sums and the loss stay float32. bf16 is for GPUs and for
-    CPUs with bfloat16 arithmetic (avx512_bf16 or amx_bf16): others do it in software."""
+    """The dtype of matrix products; weights, their sums and the loss stay float32. bf16 is for GPUs
+    and for CPUs with bfloat16 arithmetic (avx512_bf16 or amx_bf16): others do it in software."""
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
+        """Return what is wrong with the values, one sentence each."""
         few = self.text_ids is not None and self.text_ids < 256
         found = [f"text_ids {self.text_ids}: at least 256"] if few else []
         if self.seed < 0:

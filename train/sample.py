@@ -1,4 +1,4 @@
-"""What a run's model says and draws so far, beside the training: `unimodal train sample RUN`.
+"""Show what a run's model says and draws so far, beside its training: `unimodal train sample RUN`.
 
 In: a run's directory. Out: a page of conversations from its data, each answered by the newest
 checkpoint (its averaged weights where it keeps them) beside the answer that the data has, and the
@@ -32,8 +32,8 @@ APART = 5  # rows from one to the next
 def sample(run: Path, count: int, seed: int) -> Path:
     """Answer `count` conversations and return the page, RUN/samples/step_N.png.
 
-    They are the first of the run's held-out sources, or else of its sources. ValueError where the
-    run has no checkpoint yet, or its data no answered conversation.
+    They are the first of the run's held-out sources, or else of its sources. Raises ValueError
+    where the run has no checkpoint yet, or its data no answered conversation.
     """
     if not (run / "config.yaml").exists():
         raise ValueError(f"{run} is no run of `unimodal train lm`: it has no config.yaml")
@@ -92,7 +92,7 @@ def _cut(document: Document) -> tuple[Document | None, tuple[Part, ...]]:
 def _shown(
     model: Model, question: Document, reply: Sequence[Part], answer: Sequence[Part]
 ) -> Document:
-    """The question, what the model answers, and the data's own answer in black."""
+    """Return the question, what the model answers, and the data's own answer in black."""
     truth = [replace(part, role=None) for part in answer]
     said = [*reply] or [Text("(nothing)", role="assistant")]
     return model.codec.decode_document(Document((*question.parts, *said, *truth)))

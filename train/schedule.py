@@ -1,7 +1,7 @@
-"""The learning rate over a run: a warm-up, a plateau, a decay to zero; and factors on it by stage.
+"""Schedule the learning rate over a run: warm-up, plateau, linear decay to zero, factors by stage.
 
 A plateau can be prolonged from any of its checkpoints, because nothing on it depends on the run's
-length.
+length. It is the warm-up, stable, decay schedule of Hu et al. (arXiv:2404.06395, section 4.2).
 """
 
 import math
@@ -10,21 +10,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Rate:
-    """From a step on, another learning rate."""
+    """Change the learning rate from a step on."""
 
     from_step: int
     lr: float
-    """A factor on every learning rate, until the next one's step."""
+    """A factor on every learning rate, until the next Rate's step."""
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
+        """Return what is wrong with the values, one sentence each."""
         found = [] if self.from_step > 0 else [f"from_step {self.from_step}: at least 1"]
         return found if 0 < self.lr < math.inf else [*found, f"lr {self.lr}: above 0"]
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Lengths in optimizer steps."""
+    """Configure the schedule; lengths are optimizer steps."""
 
     num_steps: int
     warmup_steps: int = 100
@@ -34,7 +34,7 @@ class ScheduleConfig:
     """Factors on the learning rate, as where the loader's stages change what is learned."""
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
+        """Return what is wrong with the values, one sentence each."""
         found = []
         if self.num_steps < 1:
             found.append(f"num_steps {self.num_steps}: at least 1")
@@ -53,8 +53,10 @@ class ScheduleConfig:
         return found
 
     def factor(self, step: int) -> float:
-        """What to multiply every learning rate by in step 0 .. num_steps - 1: in (0, 1], times the
-        factor of the stage.
+        """Return what to multiply every learning rate by in step s = 0 .. num_steps - 1.
+
+        It is min(1, (s + 1) / (W + 1), (S - s) / (D + 1)), with W warm-up, D decay and S steps in
+        all, times the factor of the stage. The +1 keep the first and the last step above zero.
         """
         rise = (step + 1) / (self.warmup_steps + 1)
         fall = (self.num_steps - step) / (self.decay_steps + 1)

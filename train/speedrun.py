@@ -18,8 +18,6 @@ from pathlib import Path
 
 import click
 
-from .lm import has_bf16
-
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 IMAGES, TOKENIZER_STEPS = 20_000, 2_400
 CONVERSATIONS, LM_STEPS = 16_000, 340
@@ -30,7 +28,8 @@ INTERRUPTED = 128 + signal.SIGINT  # as shells say it
 
 
 def commands(output: Path, scale: float) -> list[list[str]]:
-    """The commands of a speedrun into `output`, with data, steps and samples times `scale`."""
+    """Return the commands of a speedrun into `output`; data, steps and samples times `scale`."""
+    from .lm import has_bf16  # torch, which waiting for commands does without
 
     def times(number: int, least: int) -> str:
         return str(max(least, round(number * scale)))

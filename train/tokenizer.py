@@ -26,12 +26,12 @@ from .schedule import ScheduleConfig
 
 @dataclass(frozen=True)
 class TokenizerRun:
-    """A run of the image tokenizer."""
+    """Configure a run of the image tokenizer."""
 
     output: Path
-    """Directory of the run; the trained tokenizer is written to `output/tokenizer`."""
+    """The run's directory; the trained tokenizer is written to `output/tokenizer`."""
     shards: Path
-    """Directory of shards whose images are learned."""
+    """The directory of shards whose images are learned."""
     schedule: ScheduleConfig
     batch_images: int = 32
     seed: int = 0
@@ -40,7 +40,7 @@ class TokenizerRun:
     loop: LoopConfig = field(default_factory=LoopConfig)
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
+        """Return what is wrong with the values, one sentence each."""
         found = [] if self.batch_images > 0 else [f"batch_images {self.batch_images}: at least 1"]
         return found if self.seed >= 0 else [*found, f"seed {self.seed}: at least 0"]
 
@@ -76,7 +76,7 @@ def train(config: TokenizerRun) -> Path:
 def images(
     samples: Samples, batch_images: int, seed: int, start: int
 ) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
-    """Batches of the samples' first images (B, 3, H, W) in [-1, 1], from batch `start` on,
+    """Give batches of the samples' first images (B, 3, H, W) in [-1, 1], from batch `start` on,
     without end.
 
     Each pass over the samples has an order of its own, a pure function of (seed, pass).

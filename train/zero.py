@@ -1,9 +1,9 @@
-"""The engine of a run: a process alone, or many, with weights and their state in parts on all.
+"""Train over many processes, whose shards of the model and its state DeepSpeed's ZeRO keeps.
 
-`Engine` (engine.py) is a single process; `ZeroEngine` the same over many, whose weights, gradients
-and optimizer state DeepSpeed's ZeRO keeps in parts (Rajbhandari et al., 2020). No other file knows
-DeepSpeed. Both take the same steps: the gradient is that of the global batch's loss, whatever the
-ranks and micro-batches.
+`Engine` (engine.py) is a single process; `ZeroEngine` takes the same steps over many (Rajbhandari
+et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models", arXiv:1910.02054):
+the gradient is that of the global batch's loss, whatever the ranks and micro-batches. No other file
+knows DeepSpeed.
 """
 
 import math
@@ -36,25 +36,25 @@ MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """How the work of a step is done; no setting here changes what is learned."""
+    """Configure how the work of a step is done; no setting here changes what is learned."""
 
     deepspeed: Path | None = None
     """A DeepSpeed JSON file, such as configs/zero3.json; None: one process alone."""
     micro_batch_rows: int | None = None
-    """Rows of a rank that go through the model at once; None: all of a step's."""
+    """Rows of a rank that go through the model at once; None: all rows of a step."""
     recompute: bool = False
     """Keep no activations inside a layer and compute them again for the backward pass: a third
     more work, a fraction of the memory."""
     compile: bool = False
     """Compile each layer with torch.compile (needs a C++ compiler or a GPU)."""
     attention: Kind = "auto"
-    """Kernels: flash (flash-attn), flex (FlexAttention), sdpa (a document at a time), or the first
-    of them that can be."""
+    """The kernel that computes attention: flash (flash-attn), flex (FlexAttention), sdpa (a
+    document at a time), or auto, the first of them that runs here."""
     timeout_s: float = 1800
-    """Ranks wait so long for one another, at the start and later."""
+    """How long ranks wait for one another, at the start and later."""
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
+        """Return what is wrong with the values, one sentence each."""
         found = [] if self.timeout_s > 0 else [f"timeout_s {self.timeout_s}: above 0"]
         if self.micro_batch_rows is not None and self.micro_batch_rows < 1:
             found.append(f"micro_batch_rows {self.micro_batch_rows}: at least 1")
@@ -66,7 +66,7 @@ class EngineConfig:
         return found
 
     def obstacles(self) -> list[str]:
-        """What this machine lacks, one sentence each; a plan may be made without it."""
+        """Return what this machine lacks, one sentence each; a plan may be made without it."""
         found = []
         if self.deepspeed is not None and find_spec("deepspeed") is None:
             found.append("engine.deepspeed: not installed; pip install 'unimodal[train]'")
@@ -76,7 +76,10 @@ class EngineConfig:
         return found
 
     def zero(self, rows: int, clip: float, bf16: bool) -> ZeroSettings | None:
-        """DeepSpeed's settings for so many rows of a rank; None without DeepSpeed."""
+        """Return DeepSpeed's settings for so many `rows` of a rank; None without DeepSpeed.
+
+        Raises ValueError where micro_batch_rows does not divide them.
+        """
         micro_batch_rows = self.micro_batch_rows or rows
         if rows % micro_batch_rows:
             raise ValueError(
@@ -90,7 +93,7 @@ class EngineConfig:
 
 
 class ZeroEngine(Engine):
-    """Over many ranks, or one: weights and their state lie in parts on all of them."""
+    """Train one learner over many ranks, or one, each of which holds a shard of all its state."""
 
     def __init__(
         self,
@@ -102,14 +105,14 @@ class ZeroEngine(Engine):
         ranks: Ranks,
         settings: ZeroSettings,
     ):
-        """The learner comes from `sharded` with the same `settings`, and
-        its one optimizer works on each weight alone.
+        """Take a learner whose model comes from `sharded` with the same `settings`, and one
+        optimizer that works on each weight alone.
         """
         super().__init__(learner, optimizers, schedule, clip, ema_decay, ranks)
         assert len(optimizers) == 1, "Muon is refused beside ZeRO"
         deepspeed = _deepspeed()
         self.stage = settings.stage
-        if self.stage == 3:
+        if self.stage == 3:  # it gathers where a module is called, and these are used outside
             for parameter in learner.outside:
                 deepspeed.zero.register_external_parameter(learner, parameter)
         self.engine, self.zero, *_ = deepspeed.initialize(
@@ -121,7 +124,7 @@ class ZeroEngine(Engine):
 
     @torch.no_grad()
     def parameter_shards(self) -> dict[str, ParameterShard]:
-        """As Engine's: the range of each parameter that lies on this rank."""
+        """Return the range of each parameter that lies on this rank, as live tensors."""
         found = {}
         for name, parameter in self.named.items():
             where = self._where(parameter)
@@ -135,8 +138,13 @@ class ZeroEngine(Engine):
 
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
-        """As Engine's. The learner's weights must already be the checkpoint's (see `sharded`)."""
+        """Go on from a checkpoint of the same model and optimizer, of any number of ranks.
+
+        The learner's weights must be the checkpoint's already (see `from_checkpoint`): here only
+        the masters, the moments and the EMA are set. Raises ValueError for another model's.
+        """
         self._check(checkpoint)
+        # DeepSpeed makes moments in the first step; here they must be there before, to be filled.
         for flat in self._flats():
             state = {moment: torch.zeros_like(flat) for moment in MOMENTS}
             self.zero.optimizer.state[flat] = {"step": adam_steps(checkpoint), **state}
@@ -153,7 +161,8 @@ class ZeroEngine(Engine):
         return self.engine(micro_batch, norms)
 
     def _backward(self, total: Tensor, is_last: bool) -> None:
-        # ZeRO takes the mean over ranks of what is the sum here.
+        # ZeRO takes the mean over ranks and micro-batches of gradients that here add up to the
+        # global batch's: the former is undone by a factor, the latter by scale_wrt_gas.
         self.engine.backward(total * self.ranks.world_size, scale_wrt_gas=False)
         if not is_last:
             self.engine.step()  # counts the micro-batch, and no more
@@ -172,19 +181,21 @@ class ZeroEngine(Engine):
         return {name: shard.tensors[MASTER] for name, shard in self.parameter_shards().items()}
 
     def _where(self, parameter: Any) -> tuple[int, int] | None:
-        """Which range of the flat parameter lies here; None: nothing of it."""
-        if self.stage == 3:
+        """Return which range of the flat parameter lies here; None: nothing of it."""
+        if self.stage == 3:  # each parameter is cut into equal ranges, one for each rank
             length = parameter.ds_tensor.ds_numel
             start = dist.get_rank() * length if dist.is_initialized() else 0
             stop = min(start + length, parameter.ds_numel)
             return (start, stop) if start < stop else None
+        # Stages 1 and 2 cut a group's parameters, laid end to end: a rank has whole ones, and parts
+        # of two at most.
         if parameter._hp_mapping is None:
             return None
         address = parameter._hp_mapping.lp_fragment_address
         return address.start, address.start + address.numel
 
     def _local(self, parameter: Any, where: tuple[int, int]) -> dict[str, Tensor]:
-        """The tensors of that range, live; moments once there are some."""
+        """Return the live tensors of that range by kind; moments once there are some."""
         from deepspeed.utils import safe_get_local_fp32_param, safe_get_local_optimizer_state
 
         length = where[1] - where[0]
@@ -194,14 +205,14 @@ class ZeroEngine(Engine):
             found = {MASTER: safe_get_local_fp32_param(parameter)}
             found |= {kind: safe_get_local_optimizer_state(parameter, kind) for kind in kinds}
             return {kind: tensor[:length] for kind, tensor in found.items()}
-        mapping = parameter._hp_mapping
+        mapping = parameter._hp_mapping  # lp: the low-precision parameter, hp: its float32 master
         state = self.zero.optimizer.state[self._flats()[mapping.param_group_index]]
         address = mapping.hp_fragment_address
         found = {MASTER: mapping.get_hp_fragment()}
         return found | {k: state[k].narrow(0, address.start, address.numel) for k in kinds}
 
     def _flats(self) -> list[Tensor]:
-        """The flat master weights that the optimizer steps."""
+        """Return the flat master weights that the optimizer steps."""
         if self.stage == 3:
             return self.zero.fp32_partitioned_groups_flat
         for name in ("single_partition_of_fp32_groups", "fp32_groups_flat_partition"):
@@ -212,18 +223,20 @@ class ZeroEngine(Engine):
 
 @dataclass(frozen=True)
 class Build(Generic[M]):
-    """How a model's weights come to be: made by `make`, each parameter filled by name and shape."""
+    """Say how a model comes to be: `make` makes modules, `fill` gives each parameter's values."""
 
     make: Callable[[], M]
     fill: Callable[[str, tuple[int, ...]], Tensor]
 
 
 def sharded(build: Build[M], settings: ZeroSettings | None, device: str, ranks: Ranks) -> M:
-    """The model of a Build on the device. Under ZeRO-3 no rank ever holds more of it than one
-    parameter, which rank 0 fills; with other settings, or None, each holds all of it.
+    """Return the model of a Build on the device.
+
+    Under ZeRO-3 no rank ever holds more of it than its shards and one whole parameter, which rank 0
+    fills; with other settings, or None, each rank holds and fills all of it.
     """
-    parts = settings is not None and settings.stage == 3
-    if settings is not None and parts:
+    is_cut = settings is not None and settings.stage == 3
+    if settings is not None and is_cut:
         with _partitioning(settings):
             model = build.make()
     else:
@@ -231,8 +244,8 @@ def sharded(build: Build[M], settings: ZeroSettings | None, device: str, ranks: 
             model = build.make()
         model.to_empty(device=device)
     for name, parameter in model.named_parameters():
-        with _gathered(parameter) if parts else nullcontext(), torch.no_grad():
-            if not parts or ranks.is_first:
+        with _gathered(parameter) if is_cut else nullcontext(), torch.no_grad():
+            if not is_cut or ranks.is_first:
                 parameter.copy_(build.fill(name, tuple(parameter.shape)))
     return model
 
@@ -241,7 +254,7 @@ def engine(
     learner: Learner, optimizer: OptimizerConfig, schedule: ScheduleConfig, ranks: Ranks,
     settings: ZeroSettings | None, config: EngineConfig, bf16: bool,
 ) -> Engine:  # fmt: skip
-    """The engine of a learner whose model comes from `sharded` with the same settings."""
+    """Return the engine of a learner whose model comes from `sharded` with the same settings."""
     if config.compile:
         _compile(learner.model.model.layers, settings)
     dtype = torch.bfloat16 if bf16 else torch.float32
@@ -251,8 +264,10 @@ def engine(
 
 
 def _compile(layers: nn.ModuleList, settings: ZeroSettings | None) -> None:
-    """Compile the layers' forward passes. ZeRO-3 must gather a whole layer around its compiled
-    forward, or its hooks break the graph at every projection.
+    """Compile the layers' forward passes.
+
+    ZeRO-3 must gather a whole layer around its compiled forward, or its hooks break the graph at
+    every projection.
     """
     if settings is not None and settings.stage == 3:
         _deepspeed().utils.set_z3_leaf_modules(layers, [type(layers[0])])
@@ -280,7 +295,7 @@ def _deepspeed() -> Any:
 
 @contextmanager
 def _partitioning(settings: ZeroSettings) -> Iterator[None]:
-    """Modules that are made in here keep a part of each parameter only."""
+    """Make modules inside keep this rank's shard of each parameter only."""
     deepspeed = _deepspeed()
     # The dtype is left to the settings: one that is given is misread where there is no float16.
     with deepspeed.zero.Init(config_dict_or_path=settings.deepspeed, mem_efficient_linear=False):

@@ -1,4 +1,4 @@
-"""DeepSpeed's settings of a run: those of its JSON file, and those that the run decides."""
+"""Read DeepSpeed's settings of a run: those of its JSON file, and those that the run decides."""
 
 import json
 from dataclasses import dataclass, fields
@@ -21,16 +21,17 @@ OURS = (
 
 @dataclass(frozen=True)
 class ZeroSettings:
-    """What is needed of a file's section `zero_optimization`, by DeepSpeed's names and with its
-    defaults; sizes are elements.
+    """Hold what is needed of a file's section `zero_optimization`, by DeepSpeed's names and with
+    its defaults; sizes are elements.
     """
 
     deepspeed: dict[str, Any]
-    """Everything, as DeepSpeed takes it."""
+    """The whole file and the run's own settings, as DeepSpeed takes them."""
     stage: int
     offloads_optimizer: bool
     """Whether master weights and moments lie in the host's memory."""
     offloads_parameters: bool
+    """Whether weights lie in the host's memory."""
     overlap_comm: bool = False
     contiguous_gradients: bool = True
     reduce_bucket_size: int = 500_000_000

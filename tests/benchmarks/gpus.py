@@ -48,7 +48,7 @@ def lines(scale: Scale) -> list[Line]:
     counts = document_counts(batch) | {f"targets_{m}": float(chosen[m].sum()) for m in chosen}
     head_ids = {"text": VOCABULARY.first_code, "image": VOCABULARY.num_codes}
     rates = [step_flops(SHAPE, counts, head_ids) / s / 1e12 for s in seconds]
-    speed = counts["positions"] / median(seconds)
+    speed = counts["tokens"] / median(seconds)
     held = torch.cuda.max_memory_allocated() / 1e9
     gigabytes = loss_gigabytes()
     return [

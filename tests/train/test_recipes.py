@@ -76,9 +76,9 @@ def test_a_plan_says_what_the_head_of_a_recipe_says(path: Path, monkeypatch: pyt
     gpus, gpu = re.findall(r"^(\d+) x (H\d+)", entries["hardware"])[0]
     made = plan(recipe, int(gpus), MEMORY_GB[gpu], gpu)
     assert made.fits
-    (rate,) = re.findall(r"predicted: ([\d,]+) positions a second", entries["expected"])
+    (rate,) = re.findall(r"predicted: ([\d,]+) tokens a second", entries["expected"])
     (hours,) = re.findall(r"predicted: ([\d.,]+) hours", entries["cost"])
-    assert int(rate.replace(",", "")) == pytest.approx(made.positions_per_s, rel=0.05)
+    assert int(rate.replace(",", "")) == pytest.approx(made.tokens_per_s, rel=0.05)
     expected = recipe.schedule.num_steps * made.likely_s / 3600
     assert float(hours.replace(",", "")) == pytest.approx(expected, rel=0.05)
 

@@ -175,11 +175,11 @@ def test_a_plan_says_what_to_change(config: LmRun):
 
 def test_flops_and_time_are_of_the_whole_step(config: LmRun):
     made = plan(large(config, micro_batch_rows=1), 8, 80)
-    counts = {"positions": 64 * 8192, "pairs": 64 * 8192 * 8193 / 2}
+    counts = {"tokens": 64 * 8192, "pairs": 64 * 8192 * 8193 / 2}
     counts |= {"targets_text": 32 * 8192, "targets_image": 32 * 8192}
     expected = step_flops(made.shape, counts, {"text": made.shape.num_ids - 64, "image": 64})
     assert made.flops == pytest.approx(expected)
-    assert made.positions == 64 * 8192
+    assert made.tokens == 64 * 8192
     assert 0 < made.limit_s < made.likely_s
     assert made.limit_s > expected / 8 / 657e12
     assert made.checkpoint_bytes == 12 * made.parameters

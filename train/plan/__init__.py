@@ -1,1 +1,1 @@
-"""What a run takes, predicted before it is launched."""
+"""Predict what a run takes, before it is launched."""

@@ -1,10 +1,10 @@
-"""The all-gather schedule of ZeRO-3: recorded from the model, predicted by DeepSpeed's rules.
+"""Predict the all-gather schedule of ZeRO-3, recorded from the model, by DeepSpeed's rules.
 
-1. A module gathers its parameters before it works, and lets them go after it.
-2. Before each module, one without parameters too, those are gathered that are needed next:
-   `stage3_prefetch_bucket_size` elements of them.
-3. A parameter stays that is needed again within `stage3_max_reuse_distance` elements of others, or
-   that was looked at for rule 2; one of at most `stage3_param_persistence_threshold` stays.
+1. A module gathers its parameters before it works, and lets them go after it. 2. Before each
+module, one without parameters too, those are gathered that are needed next:
+`stage3_prefetch_bucket_size` elements of them. 3. A parameter stays that is needed again within
+`stage3_max_reuse_distance` elements of others, or    that was looked at for rule 2; one of at most
+`stage3_param_persistence_threshold` stays.
 
 The rules are those of DeepSpeed's partitioned_param_coordinator.py.
 """
@@ -27,7 +27,7 @@ from ..zero_settings import ZeroSettings
 
 
 class Call(NamedTuple):
-    """The begin or the end of a module's work, with the names of the parameters that it needs."""
+    """Note the begin or the end of a module's work, and the names of the parameters it needs."""
 
     module: nn.Module | None  # None: the loss around the model, which needs the head's weight
     names: tuple[str, ...]
@@ -78,12 +78,12 @@ def _attend(layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tenso
 
 
 class AllGathers:
-    """What a pass gathers: `times` by parameter's name, and `max_live`, the most elements that are
-    there at once.
+    """Count what a pass gathers: `times` by parameter's name, and `max_live`, the most elements
+    that are there at once.
     """
 
     def __init__(self, calls: list[Call], sizes: dict[str, int], settings: ZeroSettings) -> None:
-        """`sizes`: elements of the parameters by name."""
+        """Play the calls through; `sizes` are the elements of the parameters by name."""
         self.sizes, self.settings = sizes, settings
         needs = [call.names for call in calls if call.begins]
         self.passed = [0, *accumulate(sum(sizes[name] for name in names) for names in needs)]

@@ -104,11 +104,11 @@ def _numbers(made: "Plan") -> list[tuple[str, str]]:
     return [
         ("model", model),
         ("GPUs", f"{made.num_gpus} x {made.gpu}, {zero}"),
-        ("a step", f"{rows}: {made.positions:,} positions"),
+        ("a step", f"{rows}: {made.tokens:,} tokens"),
         ("sent by a GPU in a step", sent or "nothing"),
         ("useful FLOPs of a step", f"{made.flops:.3g} (each row one document)"),
         ("seconds of a step", f"{made.likely_s:.3g}; {made.limit_s:.3g} at the GPU's limit"),
-        ("positions a second", f"{made.positions_per_s:,.0f}; {reached:.0f} TFLOP/s of each GPU"),
+        ("tokens a second", f"{made.tokens_per_s:,.0f}; {reached:.0f} TFLOP/s of each GPU"),
         ("a checkpoint", f"{_gb(made.checkpoint_bytes)} GB of all ranks; disk for "
                          f"{_gb(made.disk_bytes)} GB"),
         ("host memory of a rank", f"{_gb(made.host_bytes)} GB beside its loader"),

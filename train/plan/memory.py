@@ -32,102 +32,102 @@ When = Literal["always", "pass", "update"]
 
 @dataclass(frozen=True)
 class MemoryItem:
-    """Bytes of one GPU."""
+    """Count the bytes of one part of one GPU's memory."""
 
     name: str
     gpu_bytes: int
     when: When = "always"
-    """There during the whole run, only while a pass is computed, or only while weights change."""
+    """Whether it is there during the whole run, only in a pass, or only while weights change."""
     host_bytes: int = 0
-    """What lies in the host's memory instead."""
+    """Bytes that lie in the host's memory instead."""
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a rank of a run does in a step."""
+    """Say what one rank of a run does in a step."""
 
     config: LmRun
     shape: TransformerConfig
     tokenizer: TokenizerConfig | None
-    """The image tokenizer's; None: it is not there yet."""
+    """The image tokenizer's shape; None: it is not there yet."""
     model: Transformer
-    """On the meta device."""
+    """The transformer on the meta device."""
     ranks: int
     micro_batch_rows: int
     accumulation: int
     zero: ZeroSettings | None
-    """None: one process alone."""
+    """DeepSpeed's settings; None: one process alone."""
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """Elements of each parameter."""
+        """Return the elements of each parameter, by name."""
         return {name: one.numel() for name, one in self.model.named_parameters()}
 
     @cached_property
     def trained(self) -> frozenset[str]:
-        """Names of the parameters that change: all but with LoRA."""
+        """Return the names of the parameters that change: all but with LoRA."""
         return frozenset(name for name, p in self.model.named_parameters() if p.requires_grad)
 
     @property
     def parameters(self) -> int:
-        """Elements of all of them."""
+        """Return the elements of all parameters."""
         return sum(self.sizes.values())
 
     @property
     def num_trained(self) -> int:
-        """Elements that change."""
+        """Return the elements of the parameters that change."""
         return sum(self.sizes[name] for name in self.trained)
 
     @property
     def stage(self) -> int:
-        """Of ZeRO; 0: one process alone."""
+        """Return the stage of ZeRO; 0: one process alone."""
         return self.zero.stage if self.zero is not None else 0
 
     @property
     def low_bytes(self) -> int:
-        """Of a number in matrix products."""
+        """Return the bytes of a number in matrix products."""
         return 2 if self.config.precision == "bf16" else FP32
 
     @property
     def share(self) -> int:
-        """Elements that one rank steps: under ZeRO-3 of each parameter, with padding."""
+        """Return the elements that one rank steps: under ZeRO-3 of each parameter, with padding."""
         if self.stage < 3:
             return math.ceil(self.num_trained / self.ranks)
         return sum(math.ceil(self.sizes[name] / self.ranks) for name in self.trained)
 
     @property
-    def positions(self) -> int:
-        """Of a micro-batch."""
+    def tokens(self) -> int:
+        """Return the tokens of a micro-batch."""
         return self.micro_batch_rows * self.config.loader.sequence_length
 
     @property
     def num_codes(self) -> int:
-        """Ids of images; 0: unknown."""
+        """Return how many ids are image codes; 0: unknown."""
         return prod(self.tokenizer.levels) if self.tokenizer is not None else 0
 
     @cached_property
     def all_gathers(self) -> AllGathers:
-        """Of a micro-batch under ZeRO-3."""
+        """Return what a micro-batch gathers under ZeRO-3."""
         assert self.zero is not None, "only ZeRO gathers"
         calls = record(self.model, whole_layers=self.config.engine.compile)
         return AllGathers(calls, self.sizes, self.zero)
 
     @property
     def offloads_optimizer(self) -> bool:
-        """Whether master weights and moments lie in the host's memory."""
+        """Return whether master weights and moments lie in the host's memory."""
         return self.zero is not None and self.zero.offloads_optimizer
 
 
 def parts(run: Work) -> list[MemoryItem]:
-    """All of them."""
+    """Return the parts of a GPU's memory."""
     found = [*_state(run), *_buffers(run), *_activations(run), _loss(run), _images(run)]
     some = sum(part.gpu_bytes for part in found if part.when != "update")
     return [*found, MemoryItem("reserve", int(CONTEXT_BYTES + FRAGMENTS * some), note="a guess")]
 
 
 def _state(run: Work) -> list[MemoryItem]:
-    """What stays from step to step."""
+    """Return what stays from step to step."""
     share, optimizer = run.share, run.offloads_optimizer
     weights = run.zero is not None and run.zero.offloads_parameters
     held, whole = run.num_trained, run.parameters
@@ -155,7 +155,7 @@ def _part(name: str, size: int, is_offloaded: bool) -> MemoryItem:
 
 
 def _buffers(run: Work) -> list[MemoryItem]:
-    """What communication and the update need for a while."""
+    """Return what communication and the update need for a while."""
     largest = max(run.sizes.values())
     if run.zero is None:
         casts = run.parameters * run.low_bytes if run.low_bytes < FP32 else 0
@@ -185,8 +185,8 @@ def _buffers(run: Work) -> list[MemoryItem]:
 
 
 def layer_activations(shape: TransformerConfig) -> tuple[int, int]:
-    """Numbers of one position that a layer keeps for its backward pass: in the dtype of matrix
-    products, and float32.
+    """Return how many numbers of one token a layer keeps for its backward pass: in the dtype of
+    matrix products, and in float32.
     """
     heads, kv_heads = shape.num_heads * shape.head_width, shape.num_kv_heads * shape.head_width
     residual = 4 * shape.width  # two inputs of norms, two outputs
@@ -198,8 +198,8 @@ def layer_activations(shape: TransformerConfig) -> tuple[int, int]:
 
 def _activations(run: Work) -> list[MemoryItem]:
     low, full = layer_activations(run.shape)
-    layer = run.positions * (low * run.low_bytes + full * FP32)
-    stream = run.positions * run.shape.width * run.low_bytes
+    layer = run.tokens * (low * run.low_bytes + full * FP32)
+    stream = run.tokens * run.shape.width * run.low_bytes
     layers = run.shape.num_layers
     recompute = run.config.engine.recompute
     kept = layers * stream + layer if recompute else layers * layer
@@ -207,21 +207,23 @@ def _activations(run: Work) -> list[MemoryItem]:
     return [
         MemoryItem("activations", kept + 3 * stream, "pass",
              note="computed again" if recompute else "kept"),
-        MemoryItem("their gradients", run.positions * widest * run.low_bytes, "pass"),
+        MemoryItem("their gradients", run.tokens * widest * run.low_bytes, "pass"),
     ]  # fmt: skip
 
 
 def _loss(run: Work) -> MemoryItem:
-    """The head's gradient, that of the hidden vectors, and a chunk of logits (cross_entropy.py)."""
+    """Return the head's gradient, that of the hidden vectors, and a chunk of logits
+    (cross_entropy.py).
+    """
     head = run.shape.num_ids * run.shape.width
     gradient = head * FP32 + (head * run.low_bytes if run.low_bytes < FP32 else 0)
-    hidden = run.positions * run.shape.width * run.low_bytes
+    hidden = run.tokens * run.shape.width * run.low_bytes
     chunk = CHUNK_LOGITS["cuda"] * (2 * FP32 + run.low_bytes)
     return MemoryItem("loss", gradient + hidden + chunk, "pass", note="no whole logits")
 
 
 def _images(run: Work) -> MemoryItem:
-    """The tokenizer's weights, and a row of images that it encodes."""
+    """Return the tokenizer's weights, and a row of images that it encodes."""
     shape = run.tokenizer
     if shape is None:
         return MemoryItem("image tokenizer", 0, note="unknown: it is not there yet")

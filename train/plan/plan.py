@@ -1,4 +1,4 @@
-"""What a run will take, before it is launched: memory, traffic, arithmetic and time of each GPU.
+"""Predict what a run will take: memory, traffic, arithmetic and time of each GPU.
 
 In: a run's config and the GPUs. Out: bytes by part (see memory.py), whether they fit, and if not
 what to change. Nothing is allocated, nothing downloaded, and no GPU is needed.
@@ -35,20 +35,20 @@ STAGES = ("zero3.json", "zero3_offload.json")  # in configs/; the second needs l
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a GPU can do a second."""
+    """Say what a GPU can do in a second."""
 
     limit_flops: float
-    """Of packed rows when nothing but matrix products and attention takes time."""
+    """FLOPs of packed rows when nothing but matrix products and attention takes time."""
     likely_flops: float
-    """As the best runs of comparable models reach."""
+    """FLOPs that the best runs of comparable models reach."""
     memory_bytes: float
-    """Read or written."""
+    """Bytes read from or written to its memory."""
     node_bytes: float
-    """Sent to the GPUs of the same node (NVLink)."""
+    """Bytes sent to the GPUs of the same node (NVLink)."""
     network_bytes: float = 50e9
-    """Sent to other nodes (400 Gb/s for each GPU)."""
+    """Bytes sent to other nodes (400 Gb/s for each GPU)."""
     host_bytes: float = 50e9
-    """To or from the host's memory (PCIe 5)."""
+    """Bytes to or from the host's memory (PCIe 5)."""
 
 
 GPUS = {
@@ -59,42 +59,42 @@ GPUS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """The forecast for one GPU of a run."""
+    """Hold the forecast for one GPU of a run."""
 
     parameters: int
     trained: int
-    """Parameters that change."""
+    """How many parameters change."""
     shape: TransformerConfig
     num_gpus: int
     gpu: str
     memory_gb: float
     stage: int
-    """Of ZeRO; 0: one process alone."""
+    """The stage of ZeRO; 0: one process alone."""
     micro_batch_rows: int
     accumulation: int
-    positions: int
-    """Of a step, over all GPUs."""
+    tokens: int
+    """Tokens of a step, over all GPUs."""
     parts: list[MemoryItem]
     sent_bytes: dict[str, int]
-    """In a step, by collective."""
+    """Bytes sent in a step, by collective."""
     flops: float
-    """Useful ones of a step, over all GPUs; each row one document, half of whose targets are
+    """Useful FLOPs of a step, over all GPUs; each row one document, half of whose targets are
     codes."""
     limit_s: float
     likely_s: float
-    """Of a step."""
+    """Seconds of a step."""
     checkpoint_bytes: int
-    """Of all ranks together."""
+    """Bytes of a checkpoint of all ranks together."""
     disk_bytes: int
-    """Of the checkpoints that are kept and the one that is being written."""
+    """Bytes of the checkpoints that are kept and of the one that is being written."""
     host_bytes: int
-    """Of one rank: what is offloaded, and the copy of a checkpoint that is being written."""
+    """Bytes of one rank: what is offloaded, and the copy of a checkpoint that is being written."""
     change: dict[str, Any] = field(default_factory=dict)
     """Settings with which it fits; empty where it fits, or where none was found."""
 
     @property
     def total_bytes(self) -> int:
-        """The most that is there at once."""
+        """Return the most bytes that are there at once."""
         by_when = {when: 0 for when in ("always", "pass", "update")}
         for part in self.parts:
             by_when[part.when] += part.gpu_bytes
@@ -102,27 +102,27 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the GPU's memory holds it."""
+        """Return whether the GPU's memory holds them."""
         return self.total_bytes <= self.memory_gb * GB
 
     @property
-    def positions_per_s(self) -> float:
-        """Over all GPUs, at the likely pace."""
-        return self.positions / self.likely_s
+    def tokens_per_s(self) -> float:
+        """Return the tokens a second of all GPUs, at the likely pace."""
+        return self.tokens / self.likely_s
 
     def as_json(self) -> dict[str, Any]:
-        """All numbers, by name."""
+        """Return all numbers, by name."""
         found = asdict(self)
-        more = ("total_bytes", "fits", "positions_per_s")
+        more = ("total_bytes", "fits", "tokens_per_s")
         return found | {name: getattr(self, name) for name in more} | {"predicted": True}
 
 
 def plan(
     config: LmRun, num_gpus: int, memory_gb: float, gpu: str = "H100", num_ids: int | None = None
 ) -> Plan:
-    """The forecast, with the changes that make it fit where it does not.
+    """Return the forecast, with the changes that make it fit where it does not.
 
-    ValueError for a config that cannot run on so many GPUs, or whose model cannot be known.
+    Raises ValueError for a config that cannot run on so many GPUs, or whose model cannot be known.
     """
     shape = shape_of(config, num_ids)
     made = _plan(config, shape, num_gpus, memory_gb, gpu)
@@ -130,8 +130,8 @@ def plan(
 
 
 def shape_of(config: LmRun, num_ids: int | None = None) -> TransformerConfig:
-    """The model of a run: its bundle's, or else its `model` section with `num_ids` ids (None: those
-    of its tokenizers).
+    """Return the model's shape: the bundle's, or else that of the `model` section with `num_ids`
+    ids (None: those of its tokenizers).
     """
     if config.weights is not None and (config.weights / "config.json").exists():
         return read_config(config.weights / "config.json").transformer
@@ -178,7 +178,7 @@ def _plan(
         stage=run.stage,
         micro_batch_rows=run.micro_batch_rows,
         accumulation=run.accumulation,
-        positions=config.loader.batch_rows * config.loader.sequence_length,
+        tokens=config.loader.batch_rows * config.loader.sequence_length,
         parts=found,
         sent_bytes=sent,
         flops=flops,
@@ -224,8 +224,8 @@ def _model(shape: TransformerConfig, lora: LoraConfig | None, recompute: bool) -
 
 
 def traffic(run: Work) -> dict[str, int]:
-    """Bytes that one rank sends in a step, by collective, as rings do it: of a tensor that is
-    gathered or scattered (W - 1) / W, of one that is summed twice that.
+    """Return the bytes that one rank sends in a step, by collective, as rings do it: of a tensor
+    that is gathered or scattered (W - 1) / W, of one that is summed twice that.
     """
     if run.zero is None or run.ranks == 1:
         return {}
@@ -243,20 +243,21 @@ def traffic(run: Work) -> dict[str, int]:
 
 def _flops(run: Work) -> float:
     rows, length = run.config.loader.batch_rows, run.config.loader.sequence_length
-    positions = rows * length
+    tokens = rows * length
     counts = {
-        "positions": positions,
+        "tokens": tokens,
         "pairs": rows * length * (length + 1) / 2,
-        "targets_text": positions / 2,
-        "targets_image": positions / 2,
+        "targets_text": tokens / 2,
+        "targets_image": tokens / 2,
     }
     codes = run.num_codes
     return step_flops(run.shape, counts, {"text": run.shape.num_ids - codes, "image": codes})
 
 
 def _times(run: Work, flops: float, sent_bytes: int, gpu: Gpu) -> tuple[float, float]:
-    """(at the GPU's limit, likely) seconds of a step. Traffic hides behind arithmetic as far as it
-    can; the update hides behind nothing.
+    """Return (at the GPU's limit, likely) seconds of a step.
+
+    Traffic hides behind arithmetic as far as it can; the update hides behind nothing.
     """
     done = flops / run.ranks * (4 / 3 if run.config.engine.recompute else 1)
     if run.low_bytes == FP32:
@@ -274,7 +275,7 @@ def _times(run: Work, flops: float, sent_bytes: int, gpu: Gpu) -> tuple[float, f
 
 
 def _change(config: LmRun, shape: TransformerConfig, tight: Plan) -> dict[str, Any]:
-    """The first of these changes with which it fits: each alone, then all up to each."""
+    """Return the first of these changes with which it fits: each alone, then all up to each."""
     folder = (config.engine.deepspeed or Path("configs/zero3.json")).parent
     halves = tight.micro_batch_rows
     single: list[dict[str, Any]] = [] if config.engine.recompute else [{"engine.recompute": True}]
