@@ -14,7 +14,6 @@ from batches import batch_of
 
 from unimodal import config as configuration
 from unimodal.sequence import Batch
-from unimodal.shape import ModelShape
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.optimizer import build
 from unimodal.train.plan.plan import shape_of
@@ -100,14 +99,13 @@ def counts(path: str, ranks: Ranks) -> Mapping[str, Any]:
     """Of a config's model, trained for STEPS steps."""
     config = configuration.load(LmRun, path)
     shape, rows = shape_of(config), config.loader.batch_rows // ranks.world_size
-    num_text = config.text_ids or 0
-    vocabulary = Vocabulary.new(num_text, shape.num_ids - Vocabulary.new(num_text, 0).size)
+    vocabulary = shape.vocabulary
     bf16 = config.precision == "bf16"
     settings = config.engine.zero(rows, config.optimizer.clip, bf16)
     assert settings is not None, "the bytes of ZeRO are counted"
     fill = Build(
-        lambda: UnifiedModel(ModelShape(shape, vocabulary), 0, config.engine.recompute),
-        lambda name, of: initial(name, of, shape.num_layers, 0),
+        lambda: UnifiedModel(shape, 0, config.engine.recompute),
+        lambda name, of: initial(name, of, shape.transformer.num_layers, 0),
     )
     model = sharded(fill, settings, "cpu", ranks)
     learner = LanguageLearner(model, config.loss, ())

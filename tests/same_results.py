@@ -46,7 +46,7 @@ RENAMED: dict[str, str] = {
     "eval.scores.tokenizer.pictures": "eval.scores.tokenizer.images",
 }
 # Old word -> new word in what messages say: verdicts of an evaluation, and the chat template's.
-REWORDED = {"picture": "image", "things": "objects", "thing": "object", "a mark": "a special token"}
+REWORDED = {"picture": "image", "things": "objects", "thing": "object"}
 LOSSES = re.compile(r"loss|gradient_norm|lr_factor|held_out")  # in a new name of metrics
 TIMEOUT_S, MOST_SHOWN = 900, 5
 TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node 2".split()
@@ -112,9 +112,10 @@ class Side:
         """The new name of what this side calls so."""
         return name if self.is_new else renamed(name)
 
-    def worded(self, text: str) -> str:
-        """What a message says in today's words."""
-        for old, new in REWORDED.items() if not self.is_new else ():
+    def worded(self, name: str, text: str) -> str:
+        """What a message says in today's words; other texts stay as they are."""
+        is_old_message = not self.is_new and name.endswith((".reason", ".chat_template"))
+        for old, new in REWORDED.items() if is_old_message else ():
             text = re.sub(rf"\b{old}(?=s?\b)", new, text)
         return text
 
@@ -173,7 +174,7 @@ def leaves(side: Side, value: Any, name: str) -> Items:
     """Every leaf of parsed JSON under its dotted name."""
     below = dict(enumerate(value)) if isinstance(value, list) else value
     if not isinstance(below, dict) or not below:
-        return {side.common(name): side.worded(json.dumps(value))}
+        return {side.common(name): side.worded(name, json.dumps(value))}
     found: Items = {}
     for key, entry in below.items():
         found |= leaves(side, entry, f"{name}.{key}")

@@ -200,7 +200,8 @@ class Branches:
         return hidden_BTD, lengths_B
 
     def last(self, branches: Sequence[Branch], num: int = 1) -> Tensor:
-        """Return the last `num` hidden vectors that each of these branches has seen, (B, num, D)."""
+        """Return the last `num` hidden vectors that each of these branches has seen, (B, num, D).
+        """
         places = [self._place[branch.row] for branch in branches if branch.row is not None]
         assert len(places) == len(branches), "a branch that has read has a row"
         if num == 1:

@@ -121,7 +121,7 @@ def test_activations_are_what_a_forward_pass_keeps(config: LmRun, recompute: boo
     shape = ShapeConfig(64, 6, 4, 2, 16, 176, qk_norm=qk_norm)
     engine = replace(config.engine, recompute=recompute, micro_batch_rows=2)
     config = replace(config, model=shape, engine=engine)
-    model = Transformer(shape_of(config), recompute=recompute)
+    model = Transformer(shape_of(config).transformer, recompute=recompute)
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}
 
@@ -136,7 +136,7 @@ def test_activations_are_what_a_forward_pass_keeps(config: LmRun, recompute: boo
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         x_BTD = model.embed(zeros)
         hidden = model(x_BTD, zeros, PackedAttention(zeros, zeros, zeros.bool()))
-    low, full = layer_activations(shape_of(config))
+    low, full = layer_activations(shape_of(config).transformer)
     layer = 4 * rows * length * (low + full)
     stream = 4 * rows * length * shape.width
     expected = shape.num_layers * (stream if recompute else layer) + 2 * stream

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unimodal.transformer import Transformer
+from unimodal.unified import UnifiedModel
 
 from ..zero_settings import ZeroSettings
 
@@ -34,8 +34,16 @@ class Call(NamedTuple):
     begins: bool
 
 
+class Token(NamedTuple):
+    """What an embedder is given of one token."""
+
+    ids: Tensor
+    address: Tensor
+    spans: tuple[tuple[()], ...]
+
+
 @cache
-def record(model: Transformer, whole_layers: bool) -> list[Call]:
+def record(model: UnifiedModel, whole_layers: bool) -> list[Call]:
     """Return the calls of a forward and a backward pass over one token, in order.
 
     The model lies on the meta device. With `whole_layers` a layer gathers all of its parameters at
@@ -60,16 +68,20 @@ def record(model: Transformer, whole_layers: bool) -> list[Call]:
             watch(child)
 
     watch(model)
+    # When it is called counts, not what it computes.
+    setattr(model.head, "forward", lambda hidden: hidden)  # noqa: B010
     head = (names[id(model.head_weight)],)
     token_BT = torch.zeros(1, 1, dtype=torch.int64, device="meta")
     calls.append(Call(None, head, begins=True))
-    hidden_BTD = model(model.embed(token_BT), token_BT, _attend)
+    token = Token(token_BT, token_BT.expand(2, 1, 1).movedim(0, -1), ((),))
+    hidden_BTD = model.head(model.read(token, token_BT, _attend))
     calls += [Call(None, head, begins=False), Call(None, head, begins=True)]
     with warnings.catch_warnings():  # ids have no gradient, which ends the embedding's call at once
         warnings.simplefilter("ignore", UserWarning)
         hidden_BTD.sum().backward()
     for hook in hooks:
         hook.remove()
+    del model.head.forward
     return calls
 
 

@@ -17,7 +17,8 @@ import torch
 
 from unimodal.cross_entropy import CHUNK_LOGITS
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
-from unimodal.transformer import Transformer, TransformerConfig
+from unimodal.transformer import TransformerConfig
+from unimodal.unified import UnifiedModel
 
 from ..run import LmRun
 from ..zero_settings import ZeroSettings
@@ -51,8 +52,8 @@ class Work:
     shape: TransformerConfig
     tokenizer: TokenizerConfig | None
     """The image tokenizer's shape; None: it is not there yet."""
-    model: Transformer
-    """The transformer on the meta device."""
+    model: UnifiedModel
+    """The model on the meta device."""
     ranks: int
     micro_batch_rows: int
     accumulation: int

@@ -17,9 +17,11 @@ import torch
 
 from unimodal import config as configuration
 from unimodal.bundle import read_config
+from unimodal.shape import ImageConfig, ModelShape
 from unimodal.tokenizer.autoencoder import CONFIG, TokenizerConfig
-from unimodal.transformer import Transformer, TransformerConfig
-from unimodal.vocabulary import Vocabulary
+from unimodal.transformer import TransformerConfig
+from unimodal.unified import UnifiedModel
+from unimodal.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 from ..flops import step_flops
 from ..initial import TEXT_IDS, ShapeConfig
@@ -129,26 +131,28 @@ def plan(
     return made if made.fits else replace(made, change=_change(config, shape, made))
 
 
-def shape_of(config: LmRun, num_ids: int | None = None) -> TransformerConfig:
+def shape_of(config: LmRun, num_ids: int | None = None) -> ModelShape:
     """Return the model's shape: the bundle's, or else that of the `model` section with `num_ids`
     ids (None: those of its tokenizers).
     """
     if config.weights is not None and (config.weights / "config.json").exists():
-        return read_config(config.weights / "config.json").transformer
+        return read_config(config.weights / "config.json").shape
     if config.weights is not None and config.model is None:
         raise ValueError(
             f"weights {config.weights}: no bundle is there yet; give the model section of the "
             "config, so that its shape is known"
         )
-    if num_ids is None:
-        tokenizer = _tokenizer(config)
-        if tokenizer is None:
-            raise ValueError(
-                f"tokenizer {config.tokenizer}: no image tokenizer is there, so the number of ids "
-                "is unknown; train it first, or say --num-ids"
-            )
-        num_ids = Vocabulary.new(config.text_ids or TEXT_IDS, prod(tokenizer.levels)).size
-    return (config.model or ShapeConfig()).transformer(num_ids)
+    tokenizer, model = _tokenizer(config), config.model or ShapeConfig()
+    if tokenizer is None and (num_ids is None or model.factorised):
+        raise ValueError(
+            f"tokenizer {config.tokenizer}: no image tokenizer is there, so the number of ids "
+            "is unknown; train it first, or say --num-ids and leave model.factorised out"
+        )
+    levels = tokenizer.levels if tokenizer is not None else ()
+    num_text = config.text_ids or TEXT_IDS
+    if num_ids is not None:
+        num_text = num_ids - len(SPECIAL_TOKENS) - prod(levels)
+    return model.of(Vocabulary.new(num_text, prod(levels)), levels)
 
 
 def _tokenizer(config: LmRun) -> TokenizerConfig | None:
@@ -156,9 +160,7 @@ def _tokenizer(config: LmRun) -> TokenizerConfig | None:
     return configuration.load(TokenizerConfig, path) if path.exists() else None
 
 
-def _plan(
-    config: LmRun, shape: TransformerConfig, num_gpus: int, memory_gb: float, gpu: str
-) -> Plan:
+def _plan(config: LmRun, shape: ModelShape, num_gpus: int, memory_gb: float, gpu: str) -> Plan:
     run = _run(config, shape, num_gpus)
     found = parts(run)
     sent = traffic(run)
@@ -171,7 +173,7 @@ def _plan(
     return Plan(
         parameters=run.parameters,
         trained=run.num_trained,
-        shape=shape,
+        shape=shape.transformer,
         num_gpus=num_gpus,
         gpu=gpu,
         memory_gb=memory_gb,
@@ -190,7 +192,7 @@ def _plan(
     )
 
 
-def _run(config: LmRun, shape: TransformerConfig, num_gpus: int) -> Work:
+def _run(config: LmRun, shape: ModelShape, num_gpus: int) -> Work:
     rows, left = divmod(config.loader.batch_rows, num_gpus)
     if left or not rows:
         raise ValueError(
@@ -200,10 +202,10 @@ def _run(config: LmRun, shape: TransformerConfig, num_gpus: int) -> Work:
         raise ValueError(
             f"{num_gpus} GPUs need engine.deepspeed, such as engine.deepspeed=configs/zero3.json"
         )
-    if config.loader.sequence_length > shape.max_positions:
+    if config.loader.sequence_length > shape.transformer.max_positions:
         raise ValueError(
             f"loader.sequence_length {config.loader.sequence_length} exceeds the model's "
-            f"max_positions {shape.max_positions}"
+            f"max_positions {shape.transformer.max_positions}"
         )
     settings = config.engine.zero(rows, config.optimizer.clip, config.precision == "bf16")
     if settings is not None and config.optimizer.muon_lr is not None:
@@ -211,15 +213,29 @@ def _run(config: LmRun, shape: TransformerConfig, num_gpus: int) -> Work:
     micro_batch_rows = min(config.engine.micro_batch_rows or rows, rows)
     accumulation = math.ceil(rows / micro_batch_rows)
     return Work(
-        config, shape, _tokenizer(config), _model(shape, config.lora, config.engine.recompute),
+        config, shape.transformer, _tokenizer(config), _model(config, shape),
         num_gpus, micro_batch_rows, accumulation, settings,
     )  # fmt: skip
 
 
+def _model(config: LmRun, shape: ModelShape) -> UnifiedModel:
+    ids = shape.vocabulary.num_text, shape.vocabulary.num_codes
+    lora, recompute = config.lora, config.engine.recompute
+    return _meta_model(shape.transformer, shape.image, ids, lora, recompute)
+
+
 @cache
-def _model(shape: TransformerConfig, lora: LoraConfig | None, recompute: bool) -> Transformer:
+def _meta_model(
+    transformer: TransformerConfig,
+    image: ImageConfig,
+    ids: tuple[int, int],
+    lora: LoraConfig | None,
+    recompute: bool,
+) -> UnifiedModel:
+    """Return the model on the meta device; many settings are tried on the same one."""
     with torch.device("meta"):
-        model = Transformer(shape, recompute=recompute)
+        shape = ModelShape(transformer, Vocabulary.new(*ids), image)
+        model = UnifiedModel(shape, recompute=recompute)
         return model if lora is None else adapted(model, lora)
 
 
@@ -274,7 +290,7 @@ def _times(run: Work, flops: float, sent_bytes: int, gpu: Gpu) -> tuple[float, f
     return limit_s, likely_s
 
 
-def _change(config: LmRun, shape: TransformerConfig, tight: Plan) -> dict[str, Any]:
+def _change(config: LmRun, shape: ModelShape, tight: Plan) -> dict[str, Any]:
     """Return the first of these changes with which it fits: each alone, then all up to each."""
     folder = (config.engine.deepspeed or Path("configs/zero3.json")).parent
     halves = tight.micro_batch_rows
@@ -296,7 +312,7 @@ def _change(config: LmRun, shape: TransformerConfig, tight: Plan) -> dict[str, A
     return {}
 
 
-def _fits(config: LmRun, shape: TransformerConfig, tight: Plan, change: dict[str, Any]) -> bool:
+def _fits(config: LmRun, shape: ModelShape, tight: Plan, change: dict[str, Any]) -> bool:
     named = {name.removeprefix("engine."): value for name, value in change.items() if "." in name}
     if "deepspeed" in named:
         named["deepspeed"] = Path(named["deepspeed"])
