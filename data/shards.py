@@ -24,7 +24,6 @@ import contextlib
 import io
 import json
 import mmap
-import os
 import tarfile
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from unimodal.atomic import publish
 from unimodal.document import Document, Text
 
 from . import formats
@@ -135,13 +135,11 @@ class ShardWriter:
             return
         try:
             self._stream.write(END)
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
             self._stream.close()
+            publish(_part(self.path), self.path)
         except OSError:
             self._discard()
             raise
-        os.replace(_part(self.path), self.path)
         self._stream, self.num_samples = None, 0
         self.number += 1
 

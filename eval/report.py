@@ -4,7 +4,6 @@ A score is never shown alone: each row has its 95 % interval and the number of i
 recipe follows.
 """
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +17,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from unimodal.atomic import write_bytes
+from unimodal.transcript import save_image
+
 from .intervals import Estimate
-from .score import write, write_bytes
+from .score import write
 
 PAPER, INK, FAINT = (255, 255, 255), (30, 30, 30), (110, 110, 110)
 GREEN, RED = (0, 130, 60), (190, 30, 30)
@@ -66,6 +68,7 @@ def show(
     if json_file:
         write(json_file, report)
     if markdown_file:
+        markdown_file.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(markdown_file, markdown(report["scores"], report["recipe"]).encode())
 
 
@@ -135,9 +138,7 @@ def contact_sheet(cells: Sequence[Cell], columns: int = 8, scale: int = 2) -> Im
 
 def save_sheet(sheet: Image.Image, path: str | Path) -> None:
     """Write the sheet as PNG, in one step."""
-    file = io.BytesIO()
-    sheet.save(file, format="PNG", optimize=True)
-    write_bytes(path, file.getvalue())
+    save_image(sheet, Path(path))
 
 
 def _grid(blocks: Sequence[Image.Image], width: int) -> Image.Image:

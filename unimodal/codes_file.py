@@ -21,6 +21,7 @@ from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import fit, open_image, to_images, to_tensor
 
 from . import bundle
+from .atomic import write_bytes
 from .transcript import save_image
 
 
@@ -72,14 +73,10 @@ def write_codes(path: Path, tables: dict[str, np.ndarray], tokenizer_hash: str) 
     else:
         rows = {name: table_hw.tolist() for name, table_hw in tables.items()}
         content = json.dumps({"tokenizer": tokenizer_hash, "images": rows}).encode()
-    part = path.with_name(f"{path.name}.part")
-    try:  # a full disk must not cost an older file
-        part.write_bytes(content)
-        part.replace(path)
+    try:
+        write_bytes(path, content)
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_codes(path: Path, tokenizer: ImageTokenizer) -> dict[str, np.ndarray]:

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import tempfile
-from errno import EDQUOT, ENOSPC
 from html import escape
 from itertools import count
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from .atomic import is_full, replacing, write_bytes
 from .document import Document, Text
 
 MAX_SLUG = 40  # characters of a request in a file name
@@ -56,8 +56,7 @@ def check_directory(directory: Path) -> None:
 
 
 def _way_out(error: OSError) -> str:
-    full = error.errno in (ENOSPC, EDQUOT)
-    return "free some space or choose another place" if full else "choose another place"
+    return "free some space or choose another place" if is_full(error) else "choose another place"
 
 
 class Gallery:
@@ -96,10 +95,7 @@ def save_image(image: Image.Image, path: Path) -> None:
     """Write a PNG whole or not at all; ValueError says why not, as when the disk is full."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".image-") as temporary:
-            fresh = Path(temporary) / path.name
-            fresh.write_bytes(png_bytes(image))
-            fresh.replace(path)
+        write_bytes(path, png_bytes(image))
     except OSError as error:
         raise ValueError(
             f"cannot save the image {path}: {error.strerror or error}; {_way_out(error)}"
@@ -115,11 +111,9 @@ def save_conversation(document: Document, model_hash: str, directory: Path) -> P
         raise ValueError(f"{directory} exists already: choose another name for the conversation")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".chat-") as temporary:
-            fresh = Path(temporary) / "new"
+        with replacing(directory) as fresh:
             fresh.mkdir()
             _write(document, model_hash, fresh)
-            os.replace(fresh, directory)
     except OSError as error:
         raise ValueError(
             f"cannot save the conversation {directory}: {error.strerror or error};"

@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 import unimodal
+from unimodal.atomic import write_bytes
 from unimodal.bundle import Model
 from unimodal.chat import Chat
 from unimodal.chat import Reply as Said
@@ -35,7 +36,6 @@ from unimodal.data.scenes.requests import Request
 from unimodal.data.scenes.wording import Claim, read_caption
 from unimodal.eval.intervals import share
 from unimodal.eval.report import Cell, contact_sheet, progress, recipe_line, save_sheet
-from unimodal.eval.score import write_bytes
 from unimodal.eval.tokenizer import reconstruct
 from unimodal.eval.verdicts import Answer, judge_drawing, judge_question
 from unimodal.tokenizer.pixels import fit, open_image
