@@ -146,10 +146,12 @@ def scenes(
             again = "finished shards are kept: fix this and run the same command again"
             raise ValueError(f"{error}; {again}") from error
     if preview is not None:
-        from .sheet import sheet
+        from unimodal.transcript import save_image
 
-        shown = min(samples, PREVIEW_SAMPLES)
-        sheet([settings.document(index) for index in range(shown)]).save(preview, "PNG")
+        from .sheet import document_sheet
+
+        shown = [settings.document(index) for index in range(min(samples, PREVIEW_SAMPLES))]
+        save_image(document_sheet(shown), preview)
     click.echo(f"{output}: {samples:,} samples in {settings.num_shards} shards, {kept} kept")
 
 

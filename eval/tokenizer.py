@@ -135,14 +135,13 @@ def psnr(original: np.ndarray, image: np.ndarray) -> float:
 def cells(
     tokenizer: ImageTokenizer, predictions: Sequence[dict[str, Any]], seed: int, canvas: int
 ) -> list[Cell]:
-    """A cell for each prediction: original above reconstruction, with PSNR and failures."""
+    """Return a cell for each prediction: original and reconstruction, PSNR and failures."""
     scenes = [scene(seed, p["index"], world_of(canvas)) for p in predictions]
     originals = [render(truth, canvas) for truth in scenes]
     images, _ = reconstruct(tokenizer, originals)
-    strip = np.full((4, canvas, 3), 255, dtype=np.uint8)
     return [
         Cell(
-            (np.concatenate([original, strip, image]),),
+            (original, image),
             f"{p['psnr_db']:.1f} dB",
             ", ".join(p["failures"]),
             p["right"],

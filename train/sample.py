@@ -17,11 +17,12 @@ from unimodal import bundle, config
 from unimodal.chat import decoded
 from unimodal.data.loader import Loader
 from unimodal.data.rows import ImageEncoder
-from unimodal.data.sheet import sheet
+from unimodal.data.sheet import document_sheet
 from unimodal.data.windows import rows
 from unimodal.document import Document, Image, Part, Text
 from unimodal.generation import generate
 from unimodal.sequence import encoded
+from unimodal.transcript import save_image
 
 from . import checkpoint
 from .lm import LmRun, snapshot
@@ -49,12 +50,11 @@ def sample(run: Path, count: int, seed: int) -> Path:
     settings = [replace(model.sampling, seed=seed + number) for number in range(len(asked))]
     replies = generate(model, asked, settings)
     page = run / "samples" / f"step_{newest.step:08d}.png"
-    page.parent.mkdir(exist_ok=True)
     shown = [
         _shown(model, question, reply, answer)
         for question, reply, answer in zip(asked, replies, answers, strict=True)
     ]
-    sheet(shown).save(page)
+    save_image(document_sheet(shown), page)
     lines = [_spoken(*one) for one in zip(asked, replies, answers, strict=True)]
     page.with_suffix(".json").write_text(json.dumps(lines, indent=1, ensure_ascii=False) + "\n")
     return page

@@ -6,21 +6,21 @@ out to be damaged is shown with the reason in their place.
 
 from collections.abc import Iterator
 from pathlib import Path
-from unicodedata import combining, normalize
 
 import numpy as np
 import torch
-from PIL import Image as PILImage
 
+from unimodal.atomic import write_bytes
 from unimodal.document import Document, Image, Part, Text
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.pixels import to_images
+from unimodal.transcript import png_bytes
 
 from .. import formats
 from ..formats import Sample, SampleError, Stored
 from ..shards import Shard
-from ..sheet import sheet
-from .charts import SIZE, bars, histogram, scatter
+from ..sheet import document_sheet
+from .charts import bars, histogram, nothing, png, scatter
 from .inspect import Inspection
 
 VIEWS = ("samples.png", "positions.png", "text_tokens.png", "image_sizes.png", "bad.png")
@@ -32,30 +32,26 @@ DRAWN_FORMAT = "caption"  # whose image stands above its words, though they may 
 def write_views(
     found: Inspection, tokenizer: ImageTokenizer, folder: Path, samples: int
 ) -> list[Path]:
-    """Write all of VIEWS into the folder; `samples` of them are on the contact sheet."""
+    """Write all of VIEWS into the folder and return their paths.
+
+    `samples` samples are shown on the contact sheet.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shown = list(documents(found, tokenizer, samples))
     by_shard = {Path(shard).name: count for shard, count in found.bad_shards.items()}
-    images = (
-        sheet(shown) if shown else histogram([], "Samples", ""),
-        histogram(found.positions_n, "Positions per document", "positions"),
-        histogram(found.text_n[found.text_n > 0], "Text tokens per document with text", "tokens"),
-        scatter(found.sizes, "Image sizes"),
-        _stacked(
-            bars(found.reasons, "Bad samples by reason"), bars(by_shard, "Bad samples by shard")
-        ),
+    bad = {"Bad samples by reason": found.reasons, "Bad samples by shard": by_shard}
+    text_n = found.text_n[found.text_n > 0]
+    views = (
+        png_bytes(document_sheet(shown)) if shown else png(nothing("Samples")),
+        png(histogram(found.positions_n, "Tokens per document", "tokens")),
+        png(histogram(text_n, "Text tokens per document with text", "tokens")),
+        png(scatter(found.sizes, "Image sizes")),
+        png(bars(bad, "samples")),
     )
     paths = [folder / name for name in VIEWS]
-    for path, image in zip(paths, images, strict=True):
-        image.save(path, "PNG")
+    for path, view in zip(paths, views, strict=True):
+        write_bytes(path, view)
     return paths
-
-
-def _stacked(first: PILImage.Image, second: PILImage.Image) -> PILImage.Image:
-    page = PILImage.new("RGB", (SIZE[0], first.height + second.height), "white")
-    page.paste(first)
-    page.paste(second, (0, first.height))
-    return page
 
 
 def chosen(found: Inspection, count: int) -> Iterator[tuple[Path, int]]:
@@ -88,27 +84,20 @@ def _shown(sample: Sample, format: str, path: Path, tokenizer: ImageTokenizer) -
             shown.append(_part(part, room, tokenizer))
         room -= len(part.text) if isinstance(part, Text) else 0
     more = [Text(f"({len(parts) - len(shown)} more)")] if len(parts) > len(shown) else []
-    name = _drawable(f"[{format}] {path.stem}, {sample.key}")
-    return Document((Text(name), *shown, *more))
+    return Document((Text(f"[{format}] {path.stem}, {sample.key}"), *shown, *more))
 
 
 def _part(part: Part, room: int, tokenizer: ImageTokenizer) -> Part:
     """A part as it is shown: at most `room` characters of a text, a image's pixels."""
     if isinstance(part, Text):
         cut = part.text if len(part.text) <= room else f"{part.text[:room].rstrip()} …"
-        return Text(_drawable(cut), part.role)
+        return Text(cut, part.role)
     assert isinstance(part, Stored), "nobody has opened the images of a sample yet"
     try:
         image = formats.as_it_is(part)
         return image if image.codes is None else _decoded(image, tokenizer)
     except SampleError as error:
         return Text(f"[{error}]")
-
-
-def _drawable(text: str) -> str:
-    """The text in letters that Pillow's own font has: no accents, plain dashes and spaces."""
-    plain = "".join(c for c in normalize("NFKD", text) if not combining(c))
-    return plain.replace("\N{EM DASH}", " - ").replace("\N{EN DASH}", "-")
 
 
 @torch.no_grad()

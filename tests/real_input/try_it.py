@@ -35,7 +35,7 @@ from unimodal.data.scenes.questions import Question
 from unimodal.data.scenes.requests import Request
 from unimodal.data.scenes.wording import Claim, read_caption
 from unimodal.eval.intervals import share
-from unimodal.eval.report import Cell, contact_sheet, progress, recipe_line, save_sheet
+from unimodal.eval.report import Cell, contact_sheet, progress, recipe_line
 from unimodal.eval.tokenizer import reconstruct
 from unimodal.eval.verdicts import Answer, judge_drawing, judge_question
 from unimodal.tokenizer.pixels import fit, open_image
@@ -261,7 +261,7 @@ def write(output: Path, model: Model, seed: int) -> str:
             enlarged = Image.fromarray(image).resize(size, Image.Resampling.NEAREST)
             save_image(enlarged, output / name)
     sheet = contact_sheet(cells(model, drawn, described), COLUMNS)
-    save_sheet(sheet, output / "sheet.png")
+    save_image(sheet, output / "sheet.png")
     write_bytes(output / "README.md", page(model, seed, drawn, described).encode())
     return counts(everything)
 
