@@ -93,7 +93,7 @@ class ShardWriter:
         return self.directory / shard_name(self.number)
 
     def write(self, key: str, document: Document) -> None:
-        """Append one sample; ShardError for a bad key or a image without pixels."""
+        """Append one sample; ShardError for a bad key or an image without pixels."""
         self._append(key, _pack(key, document, self.path))
 
     def write_files(self, key: str, files: dict[str, bytes]) -> None:
@@ -270,7 +270,7 @@ def _pack(key: str, document: Document, path: Path) -> bytes:
         if isinstance(part, Text):
             parts.append({"text": part.text, **about})
         elif part.pixels is None:
-            raise ShardError(f"{path}, key {key}: a image without pixels; image shards hold pixels")
+            raise ShardError(f"{path}, key {key}: an image without pixels; shards hold pixels")
         else:
             parts.append({"image": len(images), **about})
             images.append(_member(f"{key}.{len(images)}.png", _png(part.pixels)))

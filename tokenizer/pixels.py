@@ -44,12 +44,12 @@ Source = str | os.PathLike | bytes | BinaryIO | PILImage.Image
 
 
 class ImageError(ValueError):
-    """A image that cannot be used; the message names it, says why and what would work."""
+    """An image that cannot be used; the message names it, says why and what would work."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A image ready for use."""
+    """An image ready for use."""
 
     image: PILImage.Image  # mode RGB
     notes: tuple[str, ...]  # the conversions made, in words; empty when none was needed
@@ -71,7 +71,7 @@ def open_image(source: Source, cover: tuple[int, int] | None = None) -> Opened:
 
 
 def image_size(content: bytes) -> tuple[int, int]:
-    """(width, height) of a image file as open_image will give it, from its header alone.
+    """(width, height) of an image file as open_image will give it, from its header alone.
 
     ImageError for what the header already shows; damage behind it is found by open_image.
     """
@@ -174,7 +174,7 @@ def _header(stream: BinaryIO, name: str) -> PILImage.Image:
         if head.startswith(SIGNATURES):
             raise _damaged(name, "its header cannot be read") from error
         known = ", ".join(FORMATS)
-        raise ImageError(f"{name} is not a image of a known format ({known})") from error
+        raise ImageError(f"{name} is not an image of a known format ({known})") from error
     except TOO_MANY_PIXELS as error:
         raise _too_large(name, "has far too many pixels") from error
     except DAMAGE as error:

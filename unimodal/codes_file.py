@@ -3,7 +3,7 @@
 A codes file holds the codes of any number of images as int32 (rows, columns), under their file
 names, and the hash of the tokenizer that made them: a foreign tokenizer cannot read them.
 
-    .safetensors   one tensor a image; the hash is in the metadata
+    .safetensors   one tensor for each image; the hash is in the metadata
     .json          {"tokenizer": hash, "images": {name: [[code, ...], ...]}}
 """
 
@@ -31,7 +31,7 @@ def encode_files(
     """Write the codes of image files with a bundle's tokenizer; the conversions made, in words.
 
     Images are resized and cropped to `size`, (width, height) in pixels (None: the size the model
-    draws). Raises ValueError for a image, size or suffix that will not do, before anything is
+    draws). Raises ValueError for an image, size or suffix that will not do, before anything is
     written.
     """
     _check_suffix(output)
@@ -124,7 +124,7 @@ def _check_suffix(path: Path) -> str:
 
 
 def _free_name(name: str, taken: dict[str, np.ndarray]) -> str:
-    """`name`, or with a number when a image of another directory has it: a-2.png."""
+    """`name`, or with a number when an image of another directory has it: a-2.png."""
     path, number = Path(name), 1
     while name in taken:
         number += 1

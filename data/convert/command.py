@@ -1,4 +1,4 @@
-"""`unimodal data convert`: a table of one's own as shards."""
+"""The verb `unimodal data convert`: write a table as shards."""
 
 import sys
 from collections import Counter
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from ..quarantine import Quarantine
     from ..shards import ShardWriter
     from .convert import Outcome
-    from .files import Table
+    from .table import Table
 
 QUARANTINE = "quarantine.jsonl"  # in the folder: the rows that have no sample
 
 
 def _column_options(command: Any) -> Any:
-    """--image, --caption, ...: the column of each role."""
+    """Add --image, --caption, ...: the column of each role."""
     for role in reversed(tuple(ASKED)):
         words = f"The column of {ASKED[role]}."
         command = click.option(f"--{role}", metavar="COLUMN", multiple=role == "image", help=words)(
@@ -74,8 +74,7 @@ def convert(
     """
     from ..quarantine import Quarantine
     from ..shards import ShardWriter
-    from .convert import converted
-    from .files import open_table
+    from .convert import converted, open_table
 
     asked = {
         role: (named,) if isinstance(named, str) else named
@@ -103,6 +102,7 @@ def convert(
 
 
 def _by_format(read: "Counter[Columns]") -> str:
+    """Say how many samples are of which format."""
     formats: Counter[str] = Counter()
     for columns, count in read.items():
         formats[columns.format] += count
@@ -112,6 +112,7 @@ def _by_format(read: "Counter[Columns]") -> str:
 
 
 def _claim(output: Path) -> None:
+    """ValueError where the folder holds shards."""
     if any(output.glob("*.tar")):
         raise ValueError(f"{output} holds shards already: give another folder, or remove it")
 
@@ -119,7 +120,10 @@ def _claim(output: Path) -> None:
 def _write(
     outcomes: "Iterable[Outcome]", table: "Table", writer: "ShardWriter", quarantine: "Quarantine"
 ) -> "Counter[Columns]":
-    """Write every row that has a sample; how often each sort of rows. ShardError: too many bad."""
+    """Write every row that has a sample, and return how many were read as what.
+
+    ShardError where too many are bad.
+    """
     from ..lengths import Bad
 
     read: Counter[Columns] = Counter()

@@ -39,7 +39,7 @@ SHOWN_SIZES = 8  # of images in the table; the JSON has more
     type=click.FloatRange(1),
     default=4.0,
     show_default=True,
-    help="The largest ratio of a image's sides; 1: squares alone.",
+    help="The largest ratio of an image's sides; 1: squares alone.",
 )
 @click.option(
     "--sequence-length",

@@ -88,7 +88,7 @@ def _shown(sample: Sample, format: str, path: Path, tokenizer: ImageTokenizer) -
 
 
 def _part(part: Part, room: int, tokenizer: ImageTokenizer) -> Part:
-    """A part as it is shown: at most `room` characters of a text, a image's pixels."""
+    """A part as it is shown: at most `room` characters of a text, an image's pixels."""
     if isinstance(part, Text):
         cut = part.text if len(part.text) <= room else f"{part.text[:room].rstrip()} …"
         return Text(cut, part.role)

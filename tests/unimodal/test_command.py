@@ -27,7 +27,7 @@ def model(tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> Model:
 
 @pytest.fixture
 def image(tmp_path: Path, model: Model) -> Path:
-    """A image of the model's own size."""
+    """An image of the model's own size."""
     width, height = model.canvas
     pixels_HWC = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     Image.fromarray(pixels_HWC).save(tmp_path / "noise.png")
