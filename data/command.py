@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import options
 from .convert.command import convert
 from .digest_command import digest
 from .encode_command import encode
@@ -81,7 +82,7 @@ data.add_command(digest)
 
 
 @data.command()
-@click.argument("output", type=click.Path(path_type=Path, file_okay=False))
+@options.output
 @click.option("--samples", type=click.IntRange(1), default=100_000, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True)
@@ -92,14 +93,8 @@ data.add_command(digest)
     show_default=True,
     help="Pixels a side; from 128 on scenes hold up to 6 objects, below up to 4.",
 )
-@click.option("--shard-samples", type=click.IntRange(1), default=5000, show_default=True)
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=2,
-    show_default=True,
-    help="Processes. The bytes are the same for any number.",
-)
+@options.shard_samples
+@options.workers(2)
 @click.option(
     "--mix",
     metavar="NAME=NUMBER",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import options
 from .columns import ASKED, NEEDED, Columns, detect_columns
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def _column_options(command: Any) -> Any:
 
 @click.command()
 @click.argument("source")
-@click.argument("output", type=click.Path(path_type=Path, file_okay=False))
+@options.output
 @_column_options
 @click.option(
     "--images",
@@ -41,13 +42,9 @@ def _column_options(command: Any) -> Any:
     "[default: the folder of SOURCE].",
 )
 @click.option("--format", type=click.Choice(tuple(NEEDED)), help="Read every row as this format.")
-@click.option("--shard-samples", type=click.IntRange(1), default=5000, show_default=True)
-@click.option(
-    "--bad-share",
-    type=click.FloatRange(0, 1),
-    default=0.01,
-    show_default=True,
-    help=f"The share of rows that may be unusable; they are listed in OUTPUT/{QUARANTINE}.",
+@options.shard_samples
+@options.bad_share(
+    f"The share of rows that may be unusable; they are listed in OUTPUT/{QUARANTINE}."
 )
 def convert(
     source: str,

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import options
+
 if TYPE_CHECKING:
     from unimodal.bundle import Model
 
@@ -15,7 +17,7 @@ SHOWN_SIZES = 8  # of images in the table; the JSON has more
 
 
 @click.command()
-@click.argument("shards")
+@options.shards
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON: all numbers.")
 @click.option(
     "--output",
@@ -29,18 +31,10 @@ SHOWN_SIZES = 8  # of images in the table; the JSON has more
     show_default=True,
     help="On the contact sheet of --output.",
 )
-@click.option(
-    "--target-pixels",
-    type=click.IntRange(1),
-    help="Pixels to about which images are resized and cropped [default: the model's drawings].",
+@options.target_pixels(
+    "Pixels to about which images are resized and cropped [default: the model's drawings]."
 )
-@click.option(
-    "--max-aspect-ratio",
-    type=click.FloatRange(1),
-    default=4.0,
-    show_default=True,
-    help="The largest ratio of an image's sides; 1: squares alone.",
-)
+@options.max_aspect_ratio("The largest ratio of an image's sides; 1: squares alone.", 4.0)
 @click.option(
     "--sequence-length",
     type=click.IntRange(16),
