@@ -7,8 +7,8 @@ In: objects of a `Scene` and a generator. Out: text, and from text the claims it
 2. A table of phrasings is a tuple of templates; a template's place in it is its index, and every
    fifth (index % 5 == 0) is held out: training never uses it, evaluation scores it apart.
 3. `caption` groups the objects of a scene into claims and puts them into one of `CAPTIONS`.
-4. `read_caption` undoes it: noun phrases and backgrounds become marks, and what is left must be a
-   known template; anything else is no caption. `caption_agrees` holds a caption against a scene.
+4. `read_parts` undoes it: noun phrases and backgrounds become marks, and what is left must be a
+   known template; anything else is no caption. `agrees` holds the claims against a scene's objects.
 """
 
 import re
@@ -398,12 +398,6 @@ def ground_of(match: re.Match[str]) -> Background | None:
     return Background(match["kind"], match["first"], match["second"], match["way"])
 
 
-def read_caption(text: str) -> tuple[Claim, ...] | None:
-    """The claims of any caption that `caption` can write; None when the text is no caption."""
-    parts = read_parts(text)
-    return None if parts is None else parts[0]
-
-
 def agrees(claims: Sequence[Claim], objects: Sequence[SceneObject]) -> bool:
     """True when the claims tell all objects: each is claimed once, and every claim has its
     count.
@@ -425,17 +419,6 @@ def _assigned(wanted: list[Claim], objects: list[SceneObject]) -> bool:
         _assigned(wanted[1:], objects[:k] + objects[k + 1 :])
         for k, obj in enumerate(objects)
         if wanted[0].fits(obj)
-    )
-
-
-def caption_agrees(text: str, scene: Scene) -> bool:
-    """True when the text is a caption that tells all objects of the scene, and nothing false."""
-    parts = read_parts(text)
-    if parts is None:
-        return False
-    claims, ground = parts
-    return agrees(claims, scene.objects) and (
-        ground is None or ground_agrees(ground, scene.background)
     )
 
 

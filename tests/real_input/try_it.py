@@ -33,7 +33,7 @@ from unimodal.chat import Chat
 from unimodal.chat import Reply as Said
 from unimodal.data.scenes.questions import Question
 from unimodal.data.scenes.requests import Request
-from unimodal.data.scenes.wording import Claim, read_caption
+from unimodal.data.scenes.wording import Claim, read_parts
 from unimodal.eval.intervals import share
 from unimodal.eval.report import Cell, contact_sheet, progress, recipe_line
 from unimodal.eval.tokenizer import reconstruct
@@ -110,9 +110,10 @@ def judge_prompt(entry: dict[str, Any], reply: Answer) -> tuple[bool | None, str
 
 def judge_description(objects: Sequence[dict[str, Any]], reply: Answer) -> tuple[bool, str]:
     """(right, why not) of a description, by colour, shape and number of objects alone."""
-    claims = read_caption(reply.text)
-    if reply.images or claims is None:
+    parts = read_parts(reply.text)
+    if reply.images or parts is None:
         return False, "not a description"
+    claims, _ = parts
     told: Counter[str] = Counter()
     for claim in claims:
         told[f"{claim.colour} {claim.shape}"] += claim.count
