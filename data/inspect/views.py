@@ -1,4 +1,4 @@
-"""What an inspection shows to the eye: a contact sheet of samples, and charts of its numbers.
+"""Draw an inspection: a contact sheet of samples, and charts of its numbers.
 
 In: an `Inspection`. Out: PNG files in a folder, by the names in VIEWS. A sample whose images turn
 out to be damaged is shown with the reason in their place.
@@ -43,7 +43,7 @@ def write_views(
     text_n = found.text_n[found.text_n > 0]
     views = (
         png_bytes(document_sheet(shown)) if shown else png(nothing("Samples")),
-        png(histogram(found.positions_n, "Tokens per document", "tokens")),
+        png(histogram(found.tokens_n, "Tokens per document", "tokens")),
         png(histogram(text_n, "Text tokens per document with text", "tokens")),
         png(scatter(found.sizes, "Image sizes")),
         png(bars(bad, "samples")),
@@ -55,7 +55,7 @@ def write_views(
 
 
 def chosen(found: Inspection, count: int) -> Iterator[tuple[Path, int]]:
-    """Shard and number of `count` sound samples, in even steps over all of them."""
+    """Yield shard and number of `count` sound samples, in even steps over all of them."""
     numbers = [np.unique(held.samples_n).tolist() for held in found.held]
     ends = np.cumsum([len(one) for one in numbers])
     total = int(ends[-1]) if len(ends) else 0
@@ -65,7 +65,7 @@ def chosen(found: Inspection, count: int) -> Iterator[tuple[Path, int]]:
 
 
 def documents(found: Inspection, tokenizer: ImageTokenizer, count: int) -> Iterator[Document]:
-    """What the contact sheet shows of each chosen sample."""
+    """Yield what the contact sheet shows of each chosen sample."""
     for path, number in chosen(found, count):
         sample = Shard(path, []).sample(number)
         format = found.estimator.format or formats.detect_format(sample)
@@ -73,7 +73,7 @@ def documents(found: Inspection, tokenizer: ImageTokenizer, count: int) -> Itera
 
 
 def _shown(sample: Sample, format: str, path: Path, tokenizer: ImageTokenizer) -> Document:
-    """A sample's name, format and first parts, images opened and long texts cut."""
+    """Return a sample's name, format and first parts, images opened and long texts cut."""
     parts = list(formats.document(sample, format).parts)
     if format == DRAWN_FORMAT:
         parts.sort(key=lambda part: isinstance(part, Text))
@@ -88,7 +88,7 @@ def _shown(sample: Sample, format: str, path: Path, tokenizer: ImageTokenizer) -
 
 
 def _part(part: Part, room: int, tokenizer: ImageTokenizer) -> Part:
-    """A part as it is shown: at most `room` characters of a text, an image's pixels."""
+    """Return a part as it is shown: an image as pixels, a text cut at `room` characters."""
     if isinstance(part, Text):
         cut = part.text if len(part.text) <= room else f"{part.text[:room].rstrip()} …"
         return Text(cut, part.role)
@@ -102,7 +102,7 @@ def _part(part: Part, room: int, tokenizer: ImageTokenizer) -> Part:
 
 @torch.no_grad()
 def _decoded(image: Image, tokenizer: ImageTokenizer) -> Image:
-    """Codes as the pixels that they stand for."""
+    """Decode an image's codes into pixels."""
     assert image.codes is not None and image.grid is not None
     codes_1n1 = torch.from_numpy(image.codes)[None, :, None]
     return Image(np.asarray(to_images(tokenizer.decode(codes_1n1, image.grid))[0]))

@@ -149,16 +149,16 @@ def test_tokens_are_those_of_the_sequences(
     images = [sum(span.stop - span.start + 4 for span in one.images) for one in made]
     assert found.text_n.tolist() == text
     assert found.images_n.tolist() == images
-    assert found.positions_n.tolist() == [len(one) for one in made]
+    assert found.tokens_n.tolist() == [len(one) for one in made]
     tokens = summary(found)["tokens"]
     assert tokens["total"] == sum(len(one) for one in made)
-    assert tokens["markers"] == tokens["total"] - sum(text) - sum(images)
+    assert tokens["special"] == tokens["total"] - sum(text) - sum(images)
     assert tokens["shares"]["text"] == sum(text) / tokens["total"]
     assert sum(tokens["shares"].values()) == pytest.approx(1)
 
 
 def test_fill_of_rows_packed_and_padded(found: Inspection):
-    lengths, rows = found.positions_n, summary(found)["rows"]
+    lengths, rows = found.tokens_n, summary(found)["rows"]
     count = len(pack(lengths, ROW))
     assert rows["packed"] == count
     assert rows["packed_fill"] == lengths.sum() / (count * ROW)
@@ -176,7 +176,7 @@ def test_pieces_of_long_samples_are_documents(tmp_path: Path, estimator: LengthE
     assert numbers["left_out"] == {"a image longer than a row": 1}
     assert numbers["positions"]["max"] <= ROW
     assert sum(found.characters) == len(text.strip()) + len("hi\n")
-    assert (found.text_n + found.images_n + 2 == found.positions_n).all()
+    assert (found.text_n + found.images_n + 2 == found.tokens_n).all()
 
 
 def test_a_rule_measures_images_as_they_will_be_read(tmp_path: Path, tiny_model: Model):
