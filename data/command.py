@@ -1,4 +1,4 @@
-"""`unimodal data`: the verbs that write data.
+"""The group `unimodal data`, and its verb `scenes`.
 
 Scenes are made shard by shard; a shard is a pure function of the settings and its number, so its
 bytes do not depend on how many workers share the work, and finished ones need not be made again.
@@ -28,7 +28,7 @@ PREVIEW_SAMPLES = 24
 
 @dataclass(frozen=True)
 class SceneShards:
-    """What the shards of a folder hold."""
+    """Settings of the shards of scenes in a folder."""
 
     kind: str
     """conversations (text and images) or images (for the image tokenizer)."""
@@ -43,21 +43,21 @@ class SceneShards:
 
     @property
     def num_shards(self) -> int:
-        """How many shards hold the samples."""
+        """Return how many shards hold the samples."""
         return -(-self.samples // self.shard_samples)
 
     def indices(self, number: int) -> range:
-        """The samples of shard `number`."""
+        """Return the numbers of the samples of shard `number`."""
         first = number * self.shard_samples
         return range(first, min(self.samples, first + self.shard_samples))
 
     def note(self) -> dict[str, Any]:
-        """Every setting by name, those of the mix as `mix.name`."""
+        """Return every setting by name, those of the mix as `mix.name`."""
         mix = {f"mix.{name}": value for name, value in self.mix.items()}
         return {name: value for name, value in asdict(self).items() if name != "mix"} | mix
 
     def document(self, index: int) -> "Document":
-        """Sample `index`, a pure function of the settings."""
+        """Return sample `index`, a pure function of the settings."""
         from unimodal.document import Document, Image
 
         from .scenes.conversations import Mix, conversation
@@ -151,7 +151,7 @@ def scenes(
 
 
 def mix_of(kind: str, changes: Sequence[str]) -> dict[str, float]:
-    """Every field of the Mix with `name=number` changes; ValueError for what is none."""
+    """Return every field of the Mix with `name=number` changes; ValueError for what is none."""
     from .scenes.conversations import Mix
 
     if kind == "images":
@@ -171,7 +171,7 @@ def mix_of(kind: str, changes: Sequence[str]) -> dict[str, float]:
 
 
 def unfinished(output: Path, settings: SceneShards) -> list[int]:
-    """The numbers of the shards that are not there yet."""
+    """Return the numbers of the shards that are not there yet."""
     from .shards import shard_name
 
     numbers = range(settings.num_shards)
@@ -181,7 +181,7 @@ def unfinished(output: Path, settings: SceneShards) -> list[int]:
 def write_shards(
     output: Path, settings: SceneShards, numbers: list[int], workers: int
 ) -> Iterator[int]:
-    """Write these shards in `workers` processes; yields the number of each when it is finished."""
+    """Write these shards in `workers` processes, and yield the number of each finished one."""
     yield from shared(partial(write_shard, output, settings), numbers, workers)
 
 

@@ -1,4 +1,4 @@
-"""A folder of shards that one command fills: its settings noted, its shards made by processes.
+"""Fill a folder with shards: note the settings, let processes make the shards.
 
 A stopped command goes on where it was, so what a folder's shards were made with stands in it as
 JSON, and other settings are refused.
@@ -20,7 +20,10 @@ R = TypeVar("R")
 
 
 def claim(output: Path, name: str, wanted: Mapping[str, Any]) -> None:
-    """Note the settings in the folder's file `name`; ValueError when it holds shards of others."""
+    """Note the settings in the folder's file `name`.
+
+    ValueError where it holds shards of other settings or of another command, or cannot be written.
+    """
     path = output / name
     try:
         if path.exists():
@@ -37,6 +40,7 @@ def claim(output: Path, name: str, wanted: Mapping[str, Any]) -> None:
 
 
 def _check(output: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """ValueError names the settings that differ."""
     differ = [
         f"{name} {found.get(name)} (now {wanted.get(name)})"
         for name in {**wanted, **found}
@@ -50,8 +54,9 @@ def _check(output: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) ->
 
 
 def data_seeds(folder: Path) -> list[int]:
-    """The seeds of procedural shards in a folder, encoded or not, which no evaluation may use
-    again; none for other data.
+    """Return the seeds of procedural shards in a folder, encoded or not; none for other data.
+
+    No evaluation may use them again. ValueError where a note is damaged.
     """
     found: list[int] = []
     for name, key in ((SCENES, "seed"), (ENCODED, "data_seeds")):
@@ -65,14 +70,14 @@ def data_seeds(folder: Path) -> list[int]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, which gets its name when it is whole."""
+    """Write a JSON file; OSError names it, and an older one then stays."""
     write_bytes(path, f"{json.dumps(value, indent=1, ensure_ascii=False)}\n".encode())
 
 
 def shared(make: Callable[[T], R], work: Sequence[T], workers: int) -> Generator[R, None, None]:
-    """`make` of each piece of work, in order, by as many processes; by this one when 1.
+    """Yield `make` of each piece of work, in order, by as many processes; by this one when 1.
 
-    When it is closed, what is in work is finished and the rest is not begun.
+    Where it is closed early, what is in work is finished and the rest is not begun.
     """
     if workers == 1:
         yield from map(make, work)

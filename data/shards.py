@@ -1,4 +1,4 @@
-"""Documents in webdataset shards: plain tar files that any webdataset reader understands.
+"""Write and read webdataset shards: plain tar files that any webdataset reader understands.
 
 In: Documents whose images are pixels. Out: the Documents of these shards, or of shards in any
 other of the `formats`, by number.
@@ -66,7 +66,10 @@ class ShardWriter:
         max_bytes: int | None = None,
         first: int = 0,
     ) -> None:
-        """`max_bytes` None: no limit; `first`: the number of the first shard."""
+        """Begin with the shard of number `first`; ValueError for limits below 1.
+
+        `max_bytes` None: no limit.
+        """
         if max_samples < 1 or (max_bytes is not None and max_bytes < 1):
             raise ValueError(f"max_samples {max_samples} and max_bytes {max_bytes} are at least 1")
         self.directory = Path(directory)
@@ -89,11 +92,11 @@ class ShardWriter:
 
     @property
     def path(self) -> Path:
-        """The shard in work, or the next one, by its final name."""
+        """Return the final path of the shard in work, or of the next one."""
         return self.directory / shard_name(self.number)
 
     def write(self, key: str, document: Document) -> None:
-        """Append one sample; ShardError for a bad key or an image without pixels."""
+        """Append one sample; ShardError for a bad key, or an image without pixels."""
         self._append(key, _pack(key, document, self.path))
 
     def write_files(self, key: str, files: dict[str, bytes]) -> None:
@@ -116,6 +119,7 @@ class ShardWriter:
         self._append(key, b"".join(members))
 
     def _append(self, key: str, sample: bytes) -> None:
+        """Append the bytes of one sample; ShardError for the key of the sample before."""
         if key == self._last_key:
             raise ShardError(
                 f"{self.path}: key {key!r} is written twice in a row; keys tell samples apart"
@@ -159,12 +163,12 @@ class ShardWriter:
 
 
 def shard_name(number: int) -> str:
-    """The file name of a shard."""
+    """Return the file name of a shard."""
     return f"shard-{number:06d}.tar"
 
 
 def find_shards(directory: str | Path) -> list[Path]:
-    """The finished shards in a folder, by name; ShardError when there are none."""
+    """Return the finished shards in a folder, sorted by name; ShardError where there are none."""
     paths = sorted(Path(directory).glob("*.tar"))
     if not paths:
         raise ShardError(
@@ -178,7 +182,7 @@ class Shard:
     """One tar file of samples, read by number: `len(shard)`, `shard.sample(i)`, `shard.key(i)`."""
 
     def __init__(self, path: str | Path, faults: list[Fault] | None = None) -> None:
-        """Index the file; ShardError when it is missing, truncated or no tar.
+        """Index the file; ShardError where it is missing, truncated or no tar.
 
         With a list for `faults` a damaged file gives what is whole of it, and what is not is noted
         there.
@@ -195,14 +199,14 @@ class Shard:
         return len(self.ranges_n2)
 
     def sample(self, index: int) -> formats.Sample:
-        """The files of sample `index`, 0 .. len - 1."""
+        """Return the files of sample `index`, 0 .. len - 1; IndexError for another number."""
         if not 0 <= index < len(self):
             raise IndexError(f"{self.path} has no sample {index}: it holds {len(self)}")
         begin, end = self.ranges_n2[index].tolist()
         return sample_of(self._bytes, begin, end)
 
     def document(self, index: int) -> Document:
-        """Sample `index` as the Document that it first of all is, its images opened.
+        """Return sample `index` as the first Document that it can be read as, its images opened.
 
         ShardError names the key and what is wrong with it.
         """
@@ -214,11 +218,11 @@ class Shard:
             raise ShardError(f"{self.path}, key {sample.key}: {error}") from error
 
     def key(self, index: int) -> str:
-        """The key of sample `index`."""
+        """Return the key of sample `index`."""
         return self.sample(index).key
 
     def __reduce__(self) -> tuple[type["Shard"], tuple[Path]]:
-        """Sent to another process by its path: that process opens the file again."""
+        """Send it to another process by its path: that process opens the file again."""
         return Shard, (self.path,)
 
 
@@ -226,7 +230,7 @@ class Samples:
     """The samples of several shards under one running number."""
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
-        """Index the shards; ShardError when one is damaged or all are empty."""
+        """Index the shards; ShardError where one is damaged or all are empty."""
         self.shards = [Shard(path) for path in paths]
         self._ends = list(accumulate(len(shard) for shard in self.shards))
         if not len(self):
@@ -236,12 +240,12 @@ class Samples:
         return self._ends[-1] if self._ends else 0
 
     def document(self, number: int) -> Document:
-        """A sample as the Document that it first of all is, its images opened."""
+        """Return a sample as the first Document that it can be read as, its images opened."""
         shard, index = self._place(number)
         return shard.document(index)
 
     def name(self, number: int) -> str:
-        """The shard and key of a sample, for messages."""
+        """Return the shard and key of a sample, for messages."""
         shard, index = self._place(number)
         return f"{shard.path}, key {shard.key(index)}"
 
@@ -251,7 +255,7 @@ class Samples:
 
 
 def sample_of(source: Bytes, begin: int, end: int) -> formats.Sample:
-    """The sample whose files lie from byte `begin` to `end`, as sample_ranges found them."""
+    """Return the sample whose files lie from byte `begin` to `end`, as sample_ranges found them."""
     return formats.Sample(*sample_files(source, begin, end))
 
 
@@ -260,7 +264,7 @@ def _part(path: Path) -> Path:
 
 
 def _pack(key: str, document: Document, path: Path) -> bytes:
-    """The tar members of one sample."""
+    """Return the tar members of one sample; ShardError for a bad key, or no pixels."""
     if not key or "." in key or "/" in key or len(key) > 80:
         raise ShardError(f"{path}: key {key!r}: 1 to 80 characters without dots and slashes")
     parts: list[dict] = []

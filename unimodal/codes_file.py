@@ -1,4 +1,4 @@
-"""Image files <-> files of image codes.
+"""Turn image files into files of image codes, and back.
 
 A codes file holds the codes of any number of images as int32 (rows, columns), under their file
 names, and the hash of the tokenizer that made them: a foreign tokenizer cannot read them.
@@ -28,11 +28,10 @@ from .transcript import save_image
 def encode_files(
     images: Sequence[Path], output: Path, size: tuple[int, int] | None, model: Path | None
 ) -> list[str]:
-    """Write the codes of image files with a bundle's tokenizer; the conversions made, in words.
+    """Write the codes of image files by a bundle's tokenizer; return the conversions, in words.
 
-    Images are resized and cropped to `size`, (width, height) in pixels (None: the size the model
-    draws). Raises ValueError for an image, size or suffix that will not do, before anything is
-    written.
+    Images are resized and cropped to `size`, (width, height) in pixels; None: the size the model
+    draws. ValueError for an image, size or suffix that will not do, before anything is written.
     """
     _check_suffix(output)
     loaded = bundle.load(model)
@@ -56,7 +55,7 @@ def encode_files(
 
 
 def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]:
-    """Write each image of a codes file as a PNG into the directory `output`; yields the paths."""
+    """Write each image of a codes file as a PNG into the directory `output`, and yield its path."""
     tokenizer = bundle.load(model).tokenizer
     for name, table_hw in read_codes(codes, tokenizer).items():
         grid = Grid(*table_hw.shape)
@@ -67,7 +66,10 @@ def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]
 
 
 def write_codes(path: Path, tables: dict[str, np.ndarray], tokenizer_hash: str) -> None:
-    """Write codes int32 (rows, columns) by image name, in the format of the suffix of `path`."""
+    """Write codes, int32 (rows, columns) by image name, in the format of the suffix of `path`.
+
+    ValueError for another suffix, and where the file cannot be written; an older one then stays.
+    """
     if _check_suffix(path) == ".safetensors":
         content = save(tables, metadata={"tokenizer": tokenizer_hash})
     else:
@@ -80,9 +82,9 @@ def write_codes(path: Path, tables: dict[str, np.ndarray], tokenizer_hash: str) 
 
 
 def read_codes(path: Path, tokenizer: ImageTokenizer) -> dict[str, np.ndarray]:
-    """Codes int (rows, columns) by image name.
+    """Return the codes in a file, int (rows, columns), by image name.
 
-    Raises ValueError when the file is damaged, another tokenizer's, or holds what is no code.
+    ValueError where the file is damaged, another tokenizer's, or holds what is no code.
     """
     read = _read_safetensors if _check_suffix(path) == ".safetensors" else _read_json
     try:
@@ -118,13 +120,14 @@ def _read_json(path: Path) -> tuple[str, dict[str, np.ndarray]]:
 
 
 def _check_suffix(path: Path) -> str:
+    """Return the suffix of a codes file; ValueError for another."""
     if path.suffix not in (".safetensors", ".json"):
         raise ValueError(f"{path}: a codes file ends in .safetensors or .json")
     return path.suffix
 
 
 def _free_name(name: str, taken: dict[str, np.ndarray]) -> str:
-    """`name`, or with a number when an image of another directory has it: a-2.png."""
+    """Return `name`, with a number where an image of another directory has it: a-2.png."""
     path, number = Path(name), 1
     while name in taken:
         number += 1

@@ -154,12 +154,12 @@ def test_options_reach_the_sampling(drawing_bundle, tmp_path, monkeypatch):
 
 def test_bad_requests_are_value_errors(drawing_bundle, tmp_path):
     (tmp_path / "file").touch()
-    (tmp_path / "text.png").write_text("not a image")
+    (tmp_path / "text.png").write_text("not an image")
     cases = [
         ({"prompt": " "}, "the prompt is empty"),
         ({"as_json": True}, "give it with --prompt"),
         ({"prompt": "draw", "output": tmp_path / "file"}, "is a file"),
-        ({"prompt": "what?", "images": [tmp_path / "text.png"]}, "text.png is not a image"),
+        ({"prompt": "what?", "images": [tmp_path / "text.png"]}, "text.png is not an image"),
         ({"prompt": "draw", "seed": -1}, "seed .*-1"),
         ({"prompt": "word " * 2000}, "shorten the prompt"),
         ({"prompt": "draw", "model": tmp_path / "nowhere"}, "nowhere is no model"),
