@@ -1,4 +1,4 @@
-"""`unimodal data`: the verbs that write data.
+"""The group `unimodal data`, and its verb `scenes`.
 
 Scenes are written shard by shard; a shard is a pure function of the settings and its number, so its
 bytes do not depend on how many workers share the work, and finished ones need not be made again.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import options
 from .convert.command import convert
 from .digest_command import digest
 from .encode_command import encode
@@ -81,7 +82,7 @@ data.add_command(digest)
 
 
 @data.command()
-@click.argument("output", type=click.Path(path_type=Path, file_okay=False))
+@options.output
 @click.option("--samples", type=click.IntRange(1), default=100_000, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True)
@@ -92,14 +93,8 @@ data.add_command(digest)
     show_default=True,
     help="Pixels a side; from 128 on scenes hold up to 6 objects, below up to 4.",
 )
-@click.option("--shard-samples", type=click.IntRange(1), default=5000, show_default=True)
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=2,
-    show_default=True,
-    help="Processes. The bytes are the same for any number.",
-)
+@options.shard_samples
+@options.workers(2)
 @click.option(
     "--mix",
     metavar="NAME=NUMBER",
@@ -146,10 +141,12 @@ def scenes(
             again = "finished shards are kept: fix this and run the same command again"
             raise ValueError(f"{error}; {again}") from error
     if preview is not None:
-        from .sheet import sheet
+        from unimodal.transcript import save_image
 
-        shown = min(samples, PREVIEW_SAMPLES)
-        sheet([settings.document(index) for index in range(shown)]).save(preview, "PNG")
+        from .sheet import document_sheet
+
+        shown = [settings.document(index) for index in range(min(samples, PREVIEW_SAMPLES))]
+        save_image(document_sheet(shown), preview)
     click.echo(f"{output}: {samples:,} samples in {settings.num_shards} shards, {kept} kept")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from . import options
 from .folder import ENCODED, claim, data_seeds
 
 if TYPE_CHECKING:
@@ -13,37 +14,21 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("shards")
-@click.argument("output", type=click.Path(path_type=Path, file_okay=False))
+@options.shards
+@options.output
 @click.option(
     "--tokenizer",
     type=click.Path(path_type=Path, file_okay=False),
     help="Directory of an image tokenizer or a bundle [default: the model that is shipped].",
 )
-@click.option(
-    "--target-pixels",
-    type=click.IntRange(1),
-    help="Resize and crop images to about so many pixels in all [default: as they are].",
+@options.target_pixels(
+    "Resize and crop images to about so many pixels in all [default: as they are]."
 )
-@click.option(
-    "--max-aspect-ratio",
-    type=click.FloatRange(1),
-    help="With --target-pixels: the largest ratio of the sides [default: 1, squares alone].",
+@options.max_aspect_ratio(
+    "With --target-pixels: the largest ratio of the sides [default: 1, squares alone]."
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Processes. The bytes are the same for any number.",
-)
-@click.option(
-    "--bad-share",
-    type=click.FloatRange(0, 1),
-    default=0.01,
-    show_default=True,
-    help="Share of samples that may be left out before the command stops.",
-)
+@options.workers(1)
+@options.bad_share("Share of samples that may be left out before the command stops.")
 def encode(
     shards: str,
     output: Path,

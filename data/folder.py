@@ -5,13 +5,14 @@ JSON, and other settings are refused.
 """
 
 import json
-import os
 import signal
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
+
+from unimodal.atomic import write_bytes
 
 SCENES, ENCODED = "scenes.json", "encode.json"  # in a folder: what its shards were made with
 T = TypeVar("T")
@@ -39,6 +40,7 @@ def claim(output: Path, name: str, wanted: Mapping[str, Any]) -> None:
 
 
 def _check(output: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """ValueError names the settings that differ."""
     differ = [
         f"{name} {found.get(name)} (now {wanted.get(name)})"
         for name in {**wanted, **found}
@@ -68,10 +70,8 @@ def data_seeds(folder: Path) -> list[int]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, which gets its name when it is whole."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    """Write a JSON file; OSError names it, and an older one then stays."""
+    write_bytes(path, f"{json.dumps(value, indent=1, ensure_ascii=False)}\n".encode())
 
 
 def shared(make: Callable[[T], R], work: Sequence[T], workers: int) -> Generator[R, None, None]:

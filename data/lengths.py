@@ -13,12 +13,9 @@ The cache is the folder $UNIMODAL_CACHE, or ~/.cache/unimodal. Every file in it 
 another name and renamed when whole, and can be removed while nothing runs.
 """
 
-import errno
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -31,6 +28,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
+
+from unimodal.atomic import replacing
 
 from .estimator import RECORD, UNIT, LengthEstimator, Measured, measure_shard
 from .packing import length_groups
@@ -287,20 +286,13 @@ def new(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".part-", dir=path.parent))
     except OSError as error:
         raise _unwritable(error) from error
     try:
-        try:
-            yield folder / "it"
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise _unwritable(error) from error
+        with replacing(path) as fresh:
+            yield fresh
+    except OSError as error:
+        if error.filename != str(path):  # of what is read, not of the cache
             raise
-        try:
-            os.replace(folder / "it", path)
-        except OSError:
-            if not path.is_dir():  # else another process was faster
-                raise
-    finally:
-        shutil.rmtree(folder)
+        if not path.is_dir():
+            raise _unwritable(error) from error

@@ -24,7 +24,6 @@ import contextlib
 import io
 import json
 import mmap
-import os
 import tarfile
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from unimodal.atomic import publish
 from unimodal.document import Document, Text
 
 from . import formats
@@ -116,6 +116,7 @@ class ShardWriter:
         self._append(key, b"".join(members))
 
     def _append(self, key: str, sample: bytes) -> None:
+        """Append the bytes of one sample; ShardError for the key of the sample before."""
         if key == self._last_key:
             raise ShardError(
                 f"{self.path}: key {key!r} is written twice in a row; keys tell samples apart"
@@ -135,13 +136,11 @@ class ShardWriter:
             return
         try:
             self._stream.write(END)
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
             self._stream.close()
+            publish(_part(self.path), self.path)
         except OSError:
             self._discard()
             raise
-        os.replace(_part(self.path), self.path)
         self._stream, self.num_samples = None, 0
         self.number += 1
 
@@ -180,7 +179,7 @@ class Shard:
     """One tar file of samples, read by number: `len(shard)`, `shard.sample(i)`, `shard.key(i)`."""
 
     def __init__(self, path: str | Path, faults: list[Fault] | None = None) -> None:
-        """Index the file; ShardError when it is missing, truncated or no tar.
+        """Index the file; ShardError where it is missing, truncated or no tar.
 
         With a list for `faults`, a damaged file gives what is whole of it, and what is lost is
         appended to the list.
@@ -228,7 +227,7 @@ class Samples:
     """The samples of several shards under one running number."""
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
-        """Index the shards; ShardError when one is damaged or all are empty."""
+        """Index the shards; ShardError where one is damaged or all are empty."""
         self.shards = [Shard(path) for path in paths]
         self._ends = list(accumulate(len(shard) for shard in self.shards))
         if not len(self):

@@ -77,8 +77,9 @@ def scenes_(
     _check_device(device)
     import unimodal
     from unimodal.bundle import DEFAULT, save_bundle
+    from unimodal.transcript import save_image
 
-    from .report import card_scores, recipe_line, save_sheet, show
+    from .report import card_scores, recipe_line, show
     from .report import contact_sheet as sheet_of
     from .scenes import evaluate
 
@@ -91,7 +92,7 @@ def scenes_(
     report, cells = evaluate(loaded, samples, seed, sampling, batch_size, parts, predictions)
     show("scenes", report, json, markdown)
     if contact_sheet:
-        save_sheet(sheet_of(cells), contact_sheet)
+        save_image(sheet_of(cells), contact_sheet)
     if card:
         told = {
             "scores": card_scores(report["scores"]),
@@ -125,9 +126,10 @@ def tokenizer_(
     import unimodal
     from unimodal.card import read_card
     from unimodal.tokenizer.autoencoder import ImageTokenizer
+    from unimodal.transcript import save_image
 
     from .report import contact_sheet as sheet_of
-    from .report import recipe_line, save_sheet, show
+    from .report import recipe_line, show
     from .score import recipe
     from .tokenizer import cells, refuse_training_seed, tokenizer_ceiling
 
@@ -150,7 +152,7 @@ def tokenizer_(
     click.echo(f"code usage: {recipe_line(report['usage'])}")
     if contact_sheet:
         first = report["predictions"][:NUM_SHEET_SCENES]
-        save_sheet(sheet_of(cells(measured, first, seed, canvas)), contact_sheet)
+        save_image(sheet_of(cells(measured, first, seed, canvas)), contact_sheet)
 
 
 def _parts(tasks: str | None) -> tuple[str, ...]:

@@ -4,27 +4,25 @@ A score is never shown alone: each row has its 95 % interval and the number of i
 recipe follows.
 """
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from .intervals import Estimate
-from .score import write, write_bytes
+from unimodal.atomic import write_bytes
+from unimodal.data.sheet import Paragraph, Strip, sheet
 
-PAPER, INK, FAINT = (255, 255, 255), (30, 30, 30), (110, 110, 110)
-GREEN, RED = (0, 130, 60), (190, 30, 30)
-FONT_PIXELS = 13
-GAP_PIXELS = 10
+from .intervals import Estimate
+from .score import write
+
+GREEN, RED, FAINT = (0, 130, 60), (190, 30, 30), (110, 110, 110)
 
 Item = TypeVar("Item")
 
@@ -33,10 +31,21 @@ Item = TypeVar("Item")
 class Cell:
     """Holds one place of a contact sheet: images from left to right, under them words, verdict."""
 
-    images: tuple[np.ndarray, ...]  # uint8 (H, W, 3); two of them stand for before -> after
+    images: tuple[np.ndarray, ...]
+    """uint8 (H, W, 3); two of them stand for before -> after."""
     words: str
-    verdict: str = ""  # the answer, or why it is wrong
-    right: bool | None = None  # None: nothing was judged
+    verdict: str = ""
+    """The answer, or why it is wrong."""
+    right: bool | None = None
+    """None: nothing was judged."""
+
+    @property
+    def parts(self) -> list[Strip | Paragraph]:
+        """Lay the cell out: the last image's frame and the verdict tell right from wrong."""
+        colour = {True: GREEN, False: RED, None: FAINT}[self.right]
+        mark = {True: "right", False: "wrong", None: ""}[self.right]
+        verdict = ": ".join(text for text in (mark, self.verdict) if text)
+        return [Strip(self.images, colour), Paragraph(self.words), Paragraph(verdict, colour)]
 
 
 @contextmanager
@@ -66,6 +75,7 @@ def show(
     if json_file:
         write(json_file, report)
     if markdown_file:
+        markdown_file.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(markdown_file, markdown(report["scores"], report["recipe"]).encode())
 
 
@@ -123,90 +133,9 @@ def recipe_line(recipe: Mapping[str, Any]) -> str:
 
 
 def contact_sheet(cells: Sequence[Cell], columns: int = 8, scale: int = 2) -> Image.Image:
-    """Return the cells in a grid: images enlarged `scale` times, under them words and verdict."""
-    assert cells, "a contact sheet of no images"
-    images = [image for cell in cells for image in cell.images]
-    high, wide = (scale * max(image.shape[axis] for image in images) for axis in (0, 1))
-    wide += 2 * GAP_PIXELS
-    return _grid(
-        [_block(cell, scale, wide * len(cell.images), high) for cell in cells], wide * columns
-    )
-
-
-def save_sheet(sheet: Image.Image, path: str | Path) -> None:
-    """Write the sheet as PNG, in one step."""
-    file = io.BytesIO()
-    sheet.save(file, format="PNG", optimize=True)
-    write_bytes(path, file.getvalue())
-
-
-def _grid(blocks: Sequence[Image.Image], width: int) -> Image.Image:
-    """Lay blocks from left to right and top to bottom, each row as high as its highest block."""
-    lines: list[list[Image.Image]] = [[]]
-    for block in blocks:
-        if lines[-1] and sum(b.width for b in lines[-1]) + block.width > width:
-            lines.append([])
-        lines[-1].append(block)
-    height = sum(max(block.height for block in line) for line in lines)
-    sheet = Image.new("RGB", (max(sum(b.width for b in line) for line in lines), height), PAPER)
-    top = 0
-    for line in lines:
-        left = 0
-        for block in line:
-            sheet.paste(block, (left, top))
-            left += block.width
-        top += max(block.height for block in line)
-    return sheet
-
-
-def _block(cell: Cell, scale: int, width: int, image_high: int) -> Image.Image:
-    """Draw one cell: its images in a frame of the verdict's colour, its words, its verdict."""
-    colour = {True: GREEN, False: RED, None: FAINT}[cell.right]
-    mark = {True: "right", False: "wrong", None: ""}[cell.right]
-    verdict = ": ".join(text for text in (mark, cell.verdict) if text)
-    lines = [(line, INK) for line in _wrap(cell.words, width - 2 * GAP_PIXELS)]
-    lines += [(line, colour) for line in _wrap(verdict, width - 2 * GAP_PIXELS)]
-    line_high = FONT_PIXELS + 3
-    block = Image.new("RGB", (width, GAP_PIXELS * 2 + image_high + line_high * len(lines)), PAPER)
-    draw = ImageDraw.Draw(block)
-    left = GAP_PIXELS
-    for k, image in enumerate(cell.images):
-        shown = Image.fromarray(image).resize(
-            (image.shape[1] * scale, image.shape[0] * scale), Image.Resampling.NEAREST
-        )
-        last = k == len(cell.images) - 1
-        edge = colour if last else FAINT
-        draw.rectangle(
-            (left - 3, GAP_PIXELS - 3, left + shown.width + 2, GAP_PIXELS + shown.height + 2), edge
-        )
-        block.paste(shown, (left, GAP_PIXELS))
-        if not last:  # the arrow from before to after, in the gap
-            middle = GAP_PIXELS + shown.height // 2
-            tip = left + shown.width + 2 * GAP_PIXELS - 4
-            draw.polygon([(tip - 10, middle - 7), (tip, middle), (tip - 10, middle + 7)], fill=INK)
-        left += shown.width + 2 * GAP_PIXELS
-    for k, (line, ink) in enumerate(lines):
-        draw.text(
-            (GAP_PIXELS, GAP_PIXELS + image_high + 4 + k * line_high), line, ink, font=_font()
-        )
-    return block
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    """Return the text in lines of at most `width` pixels; a longer word has a line of its own."""
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _font().getlength(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
-
-
-@cache
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(FONT_PIXELS)
+    """Draw the cells; the largest image is enlarged `scale` times, the others as far as it."""
+    largest = max(max(image.shape[:2]) for cell in cells for image in cell.images)
+    return sheet([cell.parts for cell in cells], columns, scale * largest)
 
 
 def _texts(path: Sequence[str], score: Estimate) -> list[str]:

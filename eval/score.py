@@ -11,15 +11,15 @@ In: `Prediction`s, one for every request put to a model. Out: `{"scores": ..., "
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from unimodal.atomic import write_bytes
 
 from .intervals import Estimate, mean, mean_of, share
 
@@ -103,25 +103,9 @@ def write(path: str | Path, report: dict[str, Any]) -> None:
     head = {name: value for name, value in report.items() if name != "predictions"}
     lines = ",\n".join(f"  {_json(prediction)}" for prediction in report["predictions"])
     text = f'{_json(head, indent=1)[:-2]},\n "predictions": [\n{lines}\n ]\n}}\n'
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file in one step: beside its place first, flushed to the disk, then renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's files are private to their owner
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)  # there only when something went wrong
+    write_bytes(path, text.encode())
 
 
 def _json(value: Any, indent: int | None = None) -> str:

@@ -131,10 +131,9 @@ def cells(
     scenes = [scene(seed, p["index"], world_of(canvas)) for p in predictions]
     originals = [render(truth, canvas) for truth in scenes]
     images, _ = reconstruct(tokenizer, originals)
-    strip = np.full((4, canvas, 3), 255, dtype=np.uint8)
     return [
         Cell(
-            (np.concatenate([original, strip, image]),),
+            (original, image),
             f"{p['psnr_db']:.1f} dB",
             ", ".join(p["failures"]),
             p["right"],

@@ -1,9 +1,12 @@
-"""Tiny models that need no training, shared by all tests."""
+"""Tiny models that need no training, and a disk that is soon full, shared by all tests."""
 
 import dataclasses
 import os
 import signal
+import subprocess
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -88,3 +91,15 @@ def drawing_model() -> Model:
         for before, after in follows.items():
             transformer.lm_head.weight[after, before] = 2.0
     return dataclasses.replace(base, transformer=transformer)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(path)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)

@@ -1,1 +1,1 @@
-"""Images to discrete codes and back."""
+"""Turn images into discrete codes and back."""

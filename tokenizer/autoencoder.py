@@ -7,8 +7,11 @@ In: images float32 (B, 3, H, W) in [-1, 1], H and W multiples of `patch`. Out: c
    says what is in its place and equal patches have equal codes: that is what makes codes easy to
    predict.
 2. FSQ rounds the latent vector of each patch to one code.
-3. The decoder mixes neighbouring codes by residual 3 x 3 convolutions, and paints patches of pixels
+3. The decoder mixes neighbouring codes by residual 3 x 3 convolutions, and makes patches of pixels
    that a last convolution at full resolution joins.
+
+Shapes: B images of C = 3 channels, H rows and W columns of pixels; h rows and w columns of patches;
+D numbers a latent vector, as many as FSQ has levels.
 """
 
 import hashlib
@@ -36,13 +39,18 @@ NUM_GROUPS = 8  # of channels that are normalised together
 class TokenizerConfig:
     """The shape of an image tokenizer."""
 
-    patch: int = 8  # pixels a side that one code stands for
-    margin: int = 2  # pixels around a patch that its code may also know of
-    levels: tuple[int, ...] = (8, 8, 8, 8)  # FSQ levels; their product is the number of codes
+    patch: int = 8
+    """Pixels a side that one code stands for."""
+    margin: int = 2
+    """Pixels around a patch that its code may also know of."""
+    levels: tuple[int, ...] = (8, 8, 8, 8)
+    """Of FSQ; their product is the number of codes."""
     encoder_width: int = 256
     decoder_width: int = 128
-    num_blocks: int = 4  # residual blocks of the decoder
-    pixel_width: int = 16  # channels at full resolution
+    num_blocks: int = 4
+    """Residual blocks of the decoder."""
+    pixel_width: int = 16
+    """Channels at full resolution."""
 
     def grid_of(self, height: int, width: int) -> Grid:
         """Return the grid of an image of so many pixels; ValueError for sides that are no whole
@@ -57,7 +65,7 @@ class TokenizerConfig:
         return grid.height * self.patch, grid.width * self.patch
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
+        """Return what is wrong with the values, one sentence each."""
         least = {
             "patch": 1,
             "encoder_width": 1,
@@ -83,7 +91,10 @@ class TokenizerConfig:
 
 
 class Block(nn.Module):
-    """x + a two-layer 3 x 3 convolution of normalised x."""
+    """Adds to x two 3 x 3 convolutions of x, normalised by groups of channels.
+
+    Residual: He et al., arXiv 1512.03385, eq. 1. Group norm: Wu and He, arXiv 1803.08494.
+    """
 
     def __init__(self, width: int):
         super().__init__()
@@ -91,14 +102,13 @@ class Block(nn.Module):
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
 
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        return x_BCHW + self.second(F.silu(self.first(self.norm(x_BCHW))))
+    def forward(self, x_BChw: torch.Tensor) -> torch.Tensor:
+        """Return as many channels as given, float (B, C, h, w)."""
+        return x_BChw + self.second(F.silu(self.first(self.norm(x_BChw))))
 
 
 class Encoder(nn.Module):
-    """Images -> latent vectors (B, d, h, w), one for each patch, from the patch and its margin
-    alone.
-    """
+    """Turns each patch, with its margin and nothing else, into a latent vector."""
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
@@ -110,6 +120,7 @@ class Encoder(nn.Module):
         self.out = nn.Conv2d(width, len(config.levels), 1)
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """Return latent vectors, not yet bounded: float (B, D, h, w)."""
         x = self.patches(images_BCHW)
         for layer in self.hidden:
             x = x + layer(F.silu(x))
@@ -117,7 +128,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Quantized vectors (B, d, h, w) -> images, not yet bounded."""
+    """Turns quantized vectors into images.
+
+    Channels become pixels by sub-pixel convolution: Shi et al., arXiv 1609.05158, eq. 4.
+    """
 
     def __init__(self, config: TokenizerConfig):
         super().__init__()
@@ -130,6 +144,7 @@ class Decoder(nn.Module):
         self.out = nn.Conv2d(pixels, 3, 3, padding=1)
 
     def forward(self, z_BDhw: torch.Tensor) -> torch.Tensor:
+        """Return images, not yet bounded: float (B, 3, H, W)."""
         x = self.enter(z_BDhw)
         for block in self.blocks:
             x = block(x)
@@ -139,10 +154,13 @@ class Decoder(nn.Module):
 
 
 class ImageTokenizer(nn.Module):
-    """Images <-> codes."""
+    """Encodes images as codes, and decodes codes as images."""
 
     def __init__(self, config: TokenizerConfig, seed: int = 0):
-        """Weights are a pure function of (config, seed): see `initial_weight`."""
+        """Draw the weights, a pure function of (config, seed): see `initial_weight`.
+
+        ValueError names everything that is wrong with the config.
+        """
         super().__init__()
         if config.problems():
             raise ValueError("; ".join(config.problems()))
@@ -158,12 +176,12 @@ class ImageTokenizer(nn.Module):
 
     @property
     def patch(self) -> int:
-        """Pixels a side that one code stands for."""
+        """Return how many pixels a side one code stands for."""
         return self.config.patch
 
     @property
     def num_codes(self) -> int:
-        """The number of different codes."""
+        """Return how many different codes there are."""
         return self.quantizer.num_codes
 
     num_groups = 1
@@ -174,14 +192,15 @@ class ImageTokenizer(nn.Module):
         return self.config
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        """Reconstructions for training: gradients pass the rounding, values are not bounded."""
+        """Return reconstructions for training, not bounded; gradients pass the rounding."""
         quantized_BhwD, _ = self.quantizer(self.encoder(images_BCHW).movedim(1, -1))
         return self.decoder(quantized_BhwD.movedim(-1, 1))
 
     @torch.inference_mode()
     def encode(self, images_BCHW: torch.Tensor) -> tuple[torch.Tensor, Grid]:
-        """Images float32 (B, 3, H, W) in [-1, 1] -> codes int64 (B, n, 1) in reading order,
-        and their grid.
+        """Return the codes of images, int64 (B, n, 1) in reading order, and their grid.
+
+        Images are float32 (B, 3, H, W) in [-1, 1]; ValueError for sides of no whole patches.
         """
         self._check(images_BCHW)
         _, codes_Bhw = self.quantizer(self.encoder(images_BCHW).movedim(1, -1))
@@ -190,7 +209,10 @@ class ImageTokenizer(nn.Module):
 
     @torch.inference_mode()
     def decode(self, codes_Bn1: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """Codes int64 (B, n, 1) that fill the grid -> images float32 (B, 3, H, W) in [-1, 1]."""
+        """Return the images of codes, float32 (B, 3, H, W) in [-1, 1].
+
+        Codes are int64 (B, n, 1); ValueError where they do not fill the grid, or are no codes.
+        """
         if codes_Bn1.shape[1:] != (grid.size, 1):
             raise ValueError(f"codes of shape {tuple(codes_Bn1.shape)} do not fill {grid}")
         vectors_BhwD = self.quantizer.decode(codes_Bn1.reshape(-1, grid.height, grid.width))
@@ -206,7 +228,7 @@ class ImageTokenizer(nn.Module):
 
     @property
     def hash(self) -> str:
-        """SHA-256 (hex) of the config and every weight: what codes carry to say whose they are."""
+        """Return the SHA-256 (hex) of config and weights: codes carry it to say whose they are."""
         digest = hashlib.sha256(_config_json(self.config).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
@@ -223,7 +245,7 @@ class ImageTokenizer(nn.Module):
 
     @classmethod
     def load(cls, directory: Path) -> "ImageTokenizer":
-        """Read what `save` wrote, in evaluation mode; ValueError names the file that is amiss."""
+        """Read what `save` wrote, in evaluation mode; ValueError names the file at fault."""
         config, weights = directory / CONFIG, directory / WEIGHTS
         for file in (config, weights):
             if not file.is_file():
@@ -241,14 +263,14 @@ class ImageTokenizer(nn.Module):
 
 
 def initial_weight(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """The float32 tensor a parameter starts from: a pure function of its arguments.
+    """Return the float32 tensor a parameter starts from: a pure function of its arguments.
 
-    Scales of norms are one and biases zero. Kernels are normal with variance 1 / inputs, but
-    the last one of each residual block is zero: blocks begin as the identity.
+    Scales of norms are one and biases zero. Kernels are normal with variance 1 / inputs (LeCun et
+    al., "Efficient BackProp", 1998, sec. 4.6), but the last one of each residual block is zero.
     """
     if name.endswith("norm.weight"):
         return torch.ones(shape)
-    if name.endswith((".bias", ".second.weight")):
+    if name.endswith((".bias", ".second.weight")):  # a block begins as the identity
         return torch.zeros(shape)
     return normal(seed, name, shape, std=prod(shape[1:]) ** -0.5)
 

@@ -1,4 +1,4 @@
-"""Image files in, RGB pixels out: the one place that opens, checks and converts images.
+"""Open, check and convert images: the one place that does.
 
 In: a path, bytes, a binary file or a PIL image. Out: an RGB image and, in words, what was
 changed to get it.
@@ -44,12 +44,12 @@ Source = str | os.PathLike | bytes | BinaryIO | PILImage.Image
 
 
 class ImageError(ValueError):
-    """A image that cannot be used; the message names it, says why and what would work."""
+    """An image that cannot be used; the message names it, says why and what would work."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A image ready for use."""
+    """An image ready for use."""
 
     image: PILImage.Image  # mode RGB
     notes: tuple[str, ...]  # the conversions made, in words; empty when none was needed
@@ -71,7 +71,7 @@ def open_image(source: Source, cover: tuple[int, int] | None = None) -> Opened:
 
 
 def image_size(content: bytes) -> tuple[int, int]:
-    """(width, height) of a image file as open_image will give it, from its header alone.
+    """Return (width, height) of an image file as open_image will give it, from its header alone.
 
     ImageError for what the header already shows; damage behind it is found by open_image.
     """
@@ -90,7 +90,10 @@ def image_size(content: bytes) -> tuple[int, int]:
 
 
 def to_tensor(images: list[PILImage.Image] | list[np.ndarray]) -> Tensor:
-    """RGB images (PIL, or uint8 (H, W, 3)) of one size -> images_BCHW, float32 in [-1, 1]."""
+    """Return RGB images of one size, PIL or uint8 (H, W, 3), as float32 (B, 3, H, W) in [-1, 1].
+
+    ValueError for none, for other dtypes or shapes, and for sizes that differ.
+    """
     if not images:
         raise ValueError("no images given: to_tensor needs at least one")
     arrays = [np.asarray(image) for image in images]
@@ -105,7 +108,10 @@ def to_tensor(images: list[PILImage.Image] | list[np.ndarray]) -> Tensor:
 
 
 def to_images(images_BCHW: Tensor) -> list[PILImage.Image]:
-    """images_BCHW, float in [-1, 1] -> RGB images; the exact inverse of to_tensor."""
+    """Return images, float (B, 3, H, W) in [-1, 1], as RGB images: the exact inverse of to_tensor.
+
+    ValueError where a value is not finite.
+    """
     images_BHWC = images_BCHW.detach().float().permute(0, 2, 3, 1).cpu()
     if not torch.isfinite(images_BHWC).all():
         raise ValueError("images hold values that are not finite: the decoder or its input broke")
@@ -115,11 +121,12 @@ def to_images(images_BCHW: Tensor) -> list[PILImage.Image]:
 
 
 def fit(image: PILImage.Image, size: tuple[int, int]) -> PILImage.Image:
-    """An RGB image, resized (antialiased) and cropped around its centre to (width, height)."""
+    """Resize (antialiased) and crop an RGB image around its centre to (width, height)."""
     return ImageOps.fit(image, size, method=PILImage.Resampling.BICUBIC)
 
 
 def _open_path(path: Path) -> Opened:
+    """Open a file; ImageError names it."""
     try:
         _check_file(path)
         with path.open("rb") as stream:
@@ -164,7 +171,7 @@ def _draft(image: PILImage.Image, cover: tuple[int, int]) -> None:
 
 
 def _header(stream: BinaryIO, name: str) -> PILImage.Image:
-    """The image with its header read and nothing decoded."""
+    """Return the image with its header read and nothing decoded; ImageError where it is none."""
     start = stream.tell()
     head = stream.read(16)
     stream.seek(start)
@@ -174,7 +181,7 @@ def _header(stream: BinaryIO, name: str) -> PILImage.Image:
         if head.startswith(SIGNATURES):
             raise _damaged(name, "its header cannot be read") from error
         known = ", ".join(FORMATS)
-        raise ImageError(f"{name} is not a image of a known format ({known})") from error
+        raise ImageError(f"{name} is not an image of a known format ({known})") from error
     except TOO_MANY_PIXELS as error:
         raise _too_large(name, "has far too many pixels") from error
     except DAMAGE as error:
@@ -198,6 +205,7 @@ def _convert(image: PILImage.Image, name: str) -> Opened:
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:
+    """ImageError for (width, height) that are too small or too large."""
     width, height = size
     if min(size) < MIN_SIDE:
         raise ImageError(
@@ -222,7 +230,10 @@ def _frame_notes(image: PILImage.Image) -> list[str]:
 
 
 def _depth_notes(image: PILImage.Image) -> list[str]:
-    """Pillow cuts 16-bit colour to 8 while decoding; the raw mode of a tile is the only trace."""
+    """Say whether the image has 16 bits a channel.
+
+    Pillow cuts 16-bit colour to 8 while decoding: the raw mode of a tile is the only trace.
+    """
     deep = image.mode.startswith("I;16") or ";16" in str(getattr(image, "tile", ""))
     return ["16 bits a channel reduced to 8"] if deep else []
 
@@ -241,7 +252,7 @@ def _upright(image: PILImage.Image, notes: list[str]) -> PILImage.Image:
 
 
 def _eight_bits(image: PILImage.Image, name: str) -> PILImage.Image:
-    """16-bit grey -> 8-bit grey, its transparent value as alpha; 32-bit pixels are refused."""
+    """Turn 16-bit grey into 8-bit, its transparent value into alpha; ImageError for 32 bits."""
     if image.mode in ("I", "F"):
         raise ImageError(
             f"{name} has 32-bit pixels, whose white is not defined: save it with 8 or 16 bits"
@@ -259,6 +270,7 @@ def _eight_bits(image: PILImage.Image, name: str) -> PILImage.Image:
 
 
 def _to_rgb(image: PILImage.Image, notes: list[str]) -> PILImage.Image:
+    """Lay transparency on white and convert to RGB, and note what was done."""
     if image.has_transparency_data:
         notes.append("transparency laid on white")
         rgba = image.convert("RGBA")

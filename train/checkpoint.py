@@ -31,6 +31,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from unimodal.atomic import flush
+
 from .ranks import Ranks
 
 STATE = "state.json"
@@ -206,10 +208,10 @@ class Saver:
         new = self._new(state["step"])
         mine = _rank_files(new, state)[self.ranks.rank]
         new.mkdir(parents=True, exist_ok=True)
-        part = mine.with_suffix(".part")  # rank 0 takes a file that is there for whole
+        part = mine.with_suffix(".part")
         save_file(self._copies, part, {SHARDS: about})  # one entry: several come in any order
-        _flush(part)
-        part.replace(mine)
+        flush(part)
+        part.replace(mine)  # rank 0 may rename the directory from now on
 
     def _publish(self, state: dict[str, Any]) -> None:
         """Rename the directory once every rank's file is there, and remove what is not kept."""
@@ -228,10 +230,10 @@ class Saver:
         # What a name stands for reaches the disk before the name does, or a power cut could leave
         # a directory step_N with nothing in it.
         (new / STATE).write_text(json.dumps(state))
-        _flush(new / STATE)
-        _flush(new)
+        flush(new / STATE)
+        flush(new)
         os.replace(new, new.with_name(new.name.removeprefix(".new_")))
-        _flush(self.run)
+        flush(self.run)
         for old in found(self.run)[: -self.keep]:
             if self.keep_every is None or _step(old) % self.keep_every:
                 gone = old.with_name(f".old_{old.name}")
@@ -280,12 +282,3 @@ def _step(directory: Path) -> int:
 def _rank_files(directory: Path, state: Mapping[str, Any]) -> list[Path]:
     of = state["world_size"]
     return [directory / f"rank_{rank:05d}_of_{of:05d}.safetensors" for rank in range(of)]
-
-
-def _flush(path: Path) -> None:
-    """Make a file, or a directory's entries, outlast a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

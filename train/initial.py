@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from unimodal.atomic import replacing
 from unimodal.bundle import Parts, read_parts
 from unimodal.data.sources import SourceConfig, texts
 from unimodal.hub.new_rows import code_rows
@@ -178,10 +179,9 @@ def learn_text(folder: Path, sources: Mapping[str, SourceConfig], num_ids: int) 
     path = folder / TEXT
     if path.exists():
         return
-    part = path.with_name(f"{path.name}.part")  # a cut one would stop every later start
     trained = TextTokenizer.train(texts(sources, TEXT_SAMPLES), num_ids)
     if trained.num_ids < num_ids:
         note = f"text_ids {num_ids:,}: the texts give no more than {trained.num_ids:,}"
         print(note, file=sys.stderr)
-    trained.save(part)
-    part.replace(path)
+    with replacing(path) as fresh:  # a cut one would stop every later start
+        trained.save(fresh)

@@ -22,6 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from unimodal.atomic import replacing
 from unimodal.bundle import BundleConfig
 from unimodal.hub.grow import TABLES
 from unimodal.tensors import ROWS_BYTES, Stored
@@ -144,9 +145,8 @@ def write_adapter(
             tensors[name.replace(".default.", ".")] = checkpoint.whole(name, kind)
     output.mkdir(exist_ok=True)
     named = {f"base_model.model.{name}": tensor for name, tensor in tensors.items()}
-    part = output / "adapter_model.safetensors.part"
-    save_file(named, part, {"format": "pt"})
-    part.replace(part.with_suffix(""))
+    with replacing(output / "adapter_model.safetensors") as fresh:
+        save_file(named, fresh, {"format": "pt"})
     _peft(
         config, trainable_token_indices=new_rows, task_type="CAUSAL_LM", inference_mode=True
     ).save_pretrained(output)

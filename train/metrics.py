@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from unimodal.atomic import write_bytes
+
 METRICS = "metrics.jsonl"
 WANDB_ID = "wandb_id.txt"  # so that a resumed run goes on in the same curves
 
@@ -55,10 +57,8 @@ def _whole(path: Path) -> list[str]:
 
 def _drop(path: Path, start: int) -> None:
     if path.exists():
-        part = path.with_name(path.name + ".part")
         kept = [line for line in _whole(path) if json.loads(line)["step"] < start]
-        part.write_text("".join(kept))
-        part.replace(path)
+        write_bytes(path, "".join(kept).encode())
 
 
 def _wandb(output: Path, project: str) -> Any:

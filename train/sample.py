@@ -15,11 +15,12 @@ from typing import Any
 
 from unimodal import bundle, config
 from unimodal.data.loader import Loader
-from unimodal.data.sheet import sheet
+from unimodal.data.sheet import document_sheet
 from unimodal.data.windows import planned_rows
 from unimodal.document import Document, Part, Text
 from unimodal.generation import generate
 from unimodal.model import Model
+from unimodal.transcript import save_image
 
 from . import checkpoint
 from .lm import snapshot
@@ -48,12 +49,11 @@ def sample(run: Path, count: int, seed: int) -> Path:
     settings = [replace(model.sampling, seed=seed + number) for number in range(len(asked))]
     replies = generate(model, asked, settings)
     page = run / "samples" / f"step_{newest.step:08d}.png"
-    page.parent.mkdir(exist_ok=True)
     shown = [
         _shown(model, question, reply, answer)
         for question, reply, answer in zip(asked, replies, answers, strict=True)
     ]
-    sheet(shown).save(page)
+    save_image(document_sheet(shown), page)
     lines = [_spoken(*one) for one in zip(asked, replies, answers, strict=True)]
     page.with_suffix(".json").write_text(json.dumps(lines, indent=1, ensure_ascii=False) + "\n")
     return page

@@ -15,7 +15,6 @@ it whole, and only then renames it into place. Nothing is ever unpickled.
 """
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 
 from . import config, manifest, tensors
+from .atomic import replacing
 from .card import check_card, readme
 from .manifest import FORMAT, MANIFEST, TEXT_FAMILIES, BundleError, read_json, write_json
 from .model import Model
@@ -220,14 +220,12 @@ def publish(directory: Path, fill: Callable[[Path], None]) -> None:
     """
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".bundle-") as temporary:
-            fresh = Path(temporary) / "new"
+        with replacing(directory, over_folder=True) as fresh:
             fresh.mkdir()
             fill(fresh)
             for file in fresh.rglob("*"):
                 if file.is_file():
                     file.chmod(0o644)  # safetensors' are its owner's alone
-            _swap(fresh, directory)
     except (OSError, SafetensorError) as error:
         raise BundleError(
             f"cannot write {directory}: {error}; nothing was changed there, free some"
@@ -344,16 +342,3 @@ def _check_target(directory: Path) -> None:
         raise BundleError(f"{directory} is a file: choose another place for the bundle")
     if directory.is_dir() and any(directory.iterdir()) and not (directory / MANIFEST).is_file():
         raise BundleError(f"{directory} holds something that is no bundle: choose another place")
-
-
-def _swap(fresh: Path, directory: Path) -> None:
-    """Put `fresh` where `directory` is; on failure the old one is put back."""
-    old = fresh.parent / "old"
-    if directory.exists():
-        directory.rename(old)
-    try:
-        fresh.rename(directory)
-    except OSError:
-        if old.exists():
-            old.rename(directory)
-        raise

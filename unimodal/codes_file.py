@@ -1,9 +1,9 @@
-"""Image files <-> files of image codes.
+"""Turn image files into files of image codes, and back.
 
 A codes file holds the codes of any number of images as int32 (rows, columns), under their file
 names, and the hash of the tokenizer that made them: a foreign tokenizer cannot read them.
 
-    .safetensors   one tensor a image; the hash is in the metadata
+    .safetensors   one tensor for each image; the hash is in the metadata
     .json          {"tokenizer": hash, "images": {name: [[code, ...], ...]}}
 """
 
@@ -21,6 +21,7 @@ from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import fit, open_image
 
 from . import bundle
+from .atomic import write_bytes
 from .document import Image
 from .transcript import save_image
 
@@ -28,11 +29,10 @@ from .transcript import save_image
 def encode_files(
     images: Sequence[Path], output: Path, size: tuple[int, int] | None, model: Path | None
 ) -> list[str]:
-    """Write the codes of image files with a bundle's tokenizer; the conversions made, in words.
+    """Write the codes of image files by a bundle's tokenizer; return the conversions, in words.
 
-    Images are resized and cropped to `size`, (width, height) in pixels (None: the size the model
-    draws). Raises ValueError for a image, size or suffix that will not do, before anything is
-    written.
+    Images are resized and cropped to `size`, (width, height) in pixels; None: the size the model
+    draws. ValueError for an image, size or suffix that will not do, before anything is written.
     """
     _check_suffix(output)
     loaded = bundle.load(model)
@@ -60,7 +60,7 @@ def encode_files(
 
 
 def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]:
-    """Write each image of a codes file as a PNG into the directory `output`; yields the paths."""
+    """Write each image of a codes file as a PNG into the directory `output`, and yield its path."""
     codec = bundle.load(model).codec
     for name, table_hw in read_codes(codes, codec.tokenizer).items():
         grid = Grid(*table_hw.shape)
@@ -73,26 +73,25 @@ def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]
 
 
 def write_codes(path: Path, tables: dict[str, np.ndarray], tokenizer_hash: str) -> None:
-    """Write codes int32 (rows, columns) by image name, in the format of the suffix of `path`."""
+    """Write codes, int32 (rows, columns) by image name, in the format of the suffix of `path`.
+
+    ValueError for another suffix, and where the file cannot be written; an older one then stays.
+    """
     if _check_suffix(path) == ".safetensors":
         content = save(tables, metadata={"tokenizer": tokenizer_hash})
     else:
         rows = {name: table_hw.tolist() for name, table_hw in tables.items()}
         content = json.dumps({"tokenizer": tokenizer_hash, "images": rows}).encode()
-    part = path.with_name(f"{path.name}.part")
-    try:  # a full disk must not cost an older file
-        part.write_bytes(content)
-        part.replace(path)
+    try:
+        write_bytes(path, content)
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_codes(path: Path, tokenizer: Codec) -> dict[str, np.ndarray]:
-    """Codes int (rows, columns) by image name.
+    """Return the codes in a file, int (rows, columns), by image name.
 
-    Raises ValueError when the file is damaged, another tokenizer's, or holds what is no code.
+    ValueError where the file is damaged, another tokenizer's, or holds what is no code.
     """
     read = _read_safetensors if _check_suffix(path) == ".safetensors" else _read_json
     try:
@@ -128,13 +127,14 @@ def _read_json(path: Path) -> tuple[str, dict[str, np.ndarray]]:
 
 
 def _check_suffix(path: Path) -> str:
+    """Return the suffix of a codes file; ValueError for another."""
     if path.suffix not in (".safetensors", ".json"):
         raise ValueError(f"{path}: a codes file ends in .safetensors or .json")
     return path.suffix
 
 
 def _free_name(name: str, taken: dict[str, np.ndarray]) -> str:
-    """`name`, or with a number when a image of another directory has it: a-2.png."""
+    """Return `name`, with a number where an image of another directory has it: a-2.png."""
     path, number = Path(name), 1
     while name in taken:
         number += 1

@@ -6,6 +6,7 @@ imported only when its verb is used, and nothing here imports torch before a ver
 """
 
 import tomllib
+from collections.abc import Callable
 from errno import ENOSPC
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points, version
@@ -119,9 +120,13 @@ def main(debug: bool) -> None:
     """
 
 
-def _model_option(command: Any) -> Any:
-    words = "A bundle's directory [default: the model that is shipped]."
-    return click.option("--model", type=PATH, help=words)(command)
+_model_option = click.option(
+    "--model", type=PATH, help="A bundle's directory [default: the model that is shipped]."
+)
+
+
+def _output_option(words: str) -> Callable[[Any], Any]:
+    return click.option("--output", type=PATH, required=True, help=words)
 
 
 @main.command()
@@ -148,7 +153,7 @@ def chat(**options: Any) -> None:
 
 @main.command()
 @click.argument("images", type=PATH, nargs=-1, required=True)
-@click.option("--output", type=PATH, required=True, help="Codes file: .safetensors or .json.")
+@_output_option("Codes file: .safetensors or .json.")
 @click.option(
     "--size", type=click.IntRange(1), nargs=2, metavar="WIDTH HEIGHT",
     help="Resize and crop to these pixels [default: the size that the model draws].",
@@ -172,7 +177,7 @@ def encode(
 
 @main.command()
 @click.argument("codes", type=PATH)
-@click.option("--output", type=PATH, required=True, help="Directory for the PNG files.")
+@_output_option("Directory for the PNG files.")
 @_model_option
 def decode(codes: Path, output: Path, model: Path | None) -> None:
     """Turn a codes file back into PNG files.
@@ -189,7 +194,7 @@ def decode(codes: Path, output: Path, model: Path | None) -> None:
 @main.command()
 @click.argument("checkpoint")
 @click.option("--tokenizer", type=PATH, help="Directory of a trained image tokenizer.")
-@click.option("--output", type=PATH, required=True, help="Directory of the bundle to be written.")
+@_output_option("Directory of the bundle to be written.")
 @click.option(
     "--rows",
     type=click.Choice(["gaussian", "codes"]),
@@ -220,7 +225,7 @@ def grow(**options: Any) -> None:
 @click.option(
     "--format", "format", type=click.Choice(["hf"]), required=True, help="Hugging Face's."
 )
-@click.option("--output", type=PATH, required=True, help="Directory to be written.")
+@_output_option("Directory to be written.")
 def export(bundle: Path | None, format: str, output: Path) -> None:
     """Write a bundle [default: the one shipped] as a checkpoint that transformers loads.
 

@@ -21,6 +21,8 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from .atomic import write_bytes
+
 T = TypeVar("T")
 
 
@@ -94,12 +96,7 @@ def of_tree(cls: type[T], tree: dict) -> T:
 def save(config: Any, path: str | Path) -> None:
     """Write every value of a dataclass as YAML that `load` reads back to an equal instance."""
     text = yaml.dump(_tree(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-    part = Path(f"{path}.part")
-    try:  # a full disk must not cost an older file
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_bytes(path, text.encode())
 
 
 # --- YAML ---------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from torch import Tensor
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CHUNK_BYTES = 2**23
 ROWS_BYTES = 2**20  # of rows at once, which become several times that in float64
-MAX_HEADER_BYTES = 10**8  # as the safetensors library has it
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 

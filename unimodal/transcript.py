@@ -1,8 +1,7 @@
-"""Images and conversations as files.
+"""Save images and conversations as files, whole or not at all (see atomic.py).
 
 A conversation becomes a new directory: `conversation.json` (who said what, in order), its images
-as PNGs, and `index.html`, which shows it in a browser. Files are written under another name first
-and then renamed, so a full disk or a crash never leaves a half-written one.
+as PNGs, and `index.html`, which shows it in a browser.
 """
 
 import io
@@ -10,7 +9,6 @@ import json
 import os
 import re
 import tempfile
-from errno import EDQUOT, ENOSPC
 from html import escape
 from itertools import count
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 
 from PIL import Image
 
+from .atomic import is_full, replacing, write_bytes
 from .document import Document, Text
 
 MAX_SLUG = 40  # characters of a request in a file name
@@ -36,7 +35,7 @@ PAGE = """<!doctype html>
 
 
 def png_bytes(image: Image.Image) -> bytes:
-    """The image as a PNG file; equal pixels give equal bytes."""
+    """Return the image as a PNG file; equal pixels give equal bytes."""
     stream = io.BytesIO()
     image.save(stream, "PNG")
     return stream.getvalue()
@@ -56,14 +55,15 @@ def check_directory(directory: Path) -> None:
 
 
 def _way_out(error: OSError) -> str:
-    full = error.errno in (ENOSPC, EDQUOT)
-    return "free some space or choose another place" if full else "choose another place"
+    """Say what a user can do about an error of the disk."""
+    return "free some space or choose another place" if is_full(error) else "choose another place"
 
 
 class Gallery:
     """Saves the images of one reply as they are finished, under names that (request, seed) fix.
 
-    No other image is written over: one that would be, as with another guidance, is numbered.
+    No other image is replaced: where a name is another image's, as with another guidance, the new
+    one is numbered.
     """
 
     def __init__(self, directory: Path, request: str, seed: int) -> None:
@@ -72,7 +72,7 @@ class Gallery:
         self.paths: list[Path] = []
 
     def add(self, image: Image.Image) -> Path:
-        """Save one more image; ValueError when that cannot be done."""
+        """Save one more image and return its path; ValueError where that cannot be done."""
         try:
             path = self._free(png_bytes(image))
         except OSError as error:  # a folder of that name, or a file that nobody may read
@@ -82,7 +82,7 @@ class Gallery:
         return path
 
     def _free(self, data: bytes) -> Path:
-        """The first of stem.png, stem-2.png, ... that is free or holds this very image."""
+        """Return the first of stem.png, stem-2.png, ... that is free or holds this very image."""
         names = (f"{self.stem}.png" if n == 1 else f"{self.stem}-{n}.png" for n in count(1))
         paths = (self.directory / name for name in names)
         return next(
@@ -93,13 +93,10 @@ class Gallery:
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Write a PNG whole or not at all; ValueError says why not, as when the disk is full."""
+    """Write a PNG, and the folders above it; ValueError says why not, as when the disk is full."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".image-") as temporary:
-            fresh = Path(temporary) / path.name
-            fresh.write_bytes(png_bytes(image))
-            fresh.replace(path)
+        write_bytes(path, png_bytes(image))
     except OSError as error:
         raise ValueError(
             f"cannot save the image {path}: {error.strerror or error}; {_way_out(error)}"
@@ -109,17 +106,15 @@ def save_image(image: Image.Image, path: Path) -> None:
 def save_conversation(document: Document, model_hash: str, directory: Path) -> Path:
     """Write a conversation, whose images have pixels, into a new directory and return it.
 
-    ValueError when the directory holds anything already or cannot be written.
+    ValueError where the directory holds anything already or cannot be written.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ValueError(f"{directory} exists already: choose another name for the conversation")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".chat-") as temporary:
-            fresh = Path(temporary) / "new"
+        with replacing(directory) as fresh:
             fresh.mkdir()
             _write(document, model_hash, fresh)
-            os.replace(fresh, directory)
     except OSError as error:
         raise ValueError(
             f"cannot save the conversation {directory}: {error.strerror or error};"
@@ -129,6 +124,7 @@ def save_conversation(document: Document, model_hash: str, directory: Path) -> P
 
 
 def _write(document: Document, model_hash: str, directory: Path) -> None:
+    """Write the files of a conversation."""
     turns: list[dict[str, Any]] = []
     num_images = 0
     for role, parts in document.turns():
@@ -151,6 +147,7 @@ def _write(document: Document, model_hash: str, directory: Path) -> None:
 
 
 def _section(turn: dict[str, Any]) -> str:
+    """Return a turn as HTML."""
     inner = "".join(
         escape(part["text"]) if "text" in part else f'<img src="{part["image"]}">'
         for part in turn["parts"]

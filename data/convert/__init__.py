@@ -1,1 +1,1 @@
-"""Tables of all kinds -> shards."""
+"""Turn tables of all kinds into shards."""

@@ -1,4 +1,4 @@
-"""Which columns of a table say what.
+"""Find out which columns of a table say what.
 
 In: the names of a table's columns, and those that the user named. Out: the stored format
 (formats.py) that the rows have, and the columns that fill its roles.
@@ -7,7 +7,7 @@ In: the names of a table's columns, and those that the user named. Out: the stor
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-# The usual names of a role, the likeliest first. They are compared in small letters.
+# The usual names of a role, the likeliest first. They are compared in lower case.
 NAMES = {
     "parts": ("parts",),
     "texts": ("texts",),
@@ -15,7 +15,7 @@ NAMES = {
     "conversations": ("conversations",),
     "messages": ("messages",),
     "image": (
-        "image", "images", "image", "images", "image_path", "image_file", "file_name",
+        "image", "images", "picture", "pictures", "image_path", "image_file", "file_name",
         "filename", "img", "img_path", "photo", "filepath", "file", "path",
     ),
     "before": ("before", "source_image", "source_img", "original_image", "input_image"),
@@ -54,13 +54,13 @@ ASKED = {
 
 @dataclass(frozen=True)
 class Columns:
-    """The form of rows, and the columns of each of its roles."""
+    """The format of rows, and the columns of each of its roles."""
 
     format: str
     roles: tuple[tuple[str, tuple[str, ...]], ...]
 
     def __getitem__(self, role: str) -> tuple[str, ...]:
-        """The columns of a role, none if it has none."""
+        """Return the columns of a role, none where it has none."""
         return dict(self.roles).get(role, ())
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ def detect_columns(
     typed: Collection[str] = (),
     format: str | None = None,
 ) -> Columns:
-    """What the columns of these names are; ValueError when they are nothing known.
+    """Return the format and roles of columns by their names; ValueError where they fit none.
 
     `asked`: the columns that the user named, by role. `typed`: those that are images by their
     type, whatever their name. `format` None: the first format whose roles are all there.
@@ -100,14 +100,14 @@ def detect_columns(
 
 
 def _roles(format: str) -> tuple[str, ...]:
-    """The roles of a format, those that may be empty included."""
+    """Return the roles of a format, those that may be empty included."""
     return NEEDED[format] + (("image",) if format in MAY_HAVE_IMAGES else ())
 
 
 def _found(role: str, names: Collection[str], typed: Collection[str]) -> tuple[str, ...]:
-    """The columns that fill a role by name; of images else those that are so by type."""
-    small = {name.lower().strip(): name for name in reversed(list(names))}
-    first = next((small[name] for name in NAMES[role] if name in small), None)
+    """Return the columns that fill a role by name, or else, of images, by type."""
+    lower = {name.lower().strip(): name for name in reversed(list(names))}
+    first = next((lower[name] for name in NAMES[role] if name in lower), None)
     if first is not None:
         return (first,)
     return tuple(typed) if role == "image" else ()

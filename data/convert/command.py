@@ -1,4 +1,4 @@
-"""`unimodal data convert`: a table of one's own as shards."""
+"""The verb `unimodal data convert`: write a table as shards."""
 
 import sys
 from collections import Counter
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import options
 from .columns import ASKED, NEEDED, Columns, detect_columns
 
 if TYPE_CHECKING:
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
     from ..quarantine import Quarantine
     from ..shards import ShardWriter
     from .convert import Outcome
-    from .files import Table
+    from .table import Table
 
 QUARANTINE = "quarantine.jsonl"  # in the folder: the rows that have no sample
 
 
 def _column_options(command: Any) -> Any:
-    """--image, --caption, ...: the column of each role."""
+    """Add --image, --caption, ...: the column of each role."""
     for role in reversed(tuple(ASKED)):
         words = f"The column of {ASKED[role]}."
         command = click.option(f"--{role}", metavar="COLUMN", multiple=role == "image", help=words)(
@@ -32,7 +33,7 @@ def _column_options(command: Any) -> Any:
 
 @click.command()
 @click.argument("source")
-@click.argument("output", type=click.Path(path_type=Path, file_okay=False))
+@options.output
 @_column_options
 @click.option(
     "--images",
@@ -41,13 +42,9 @@ def _column_options(command: Any) -> Any:
     "[default: the folder of SOURCE].",
 )
 @click.option("--format", type=click.Choice(tuple(NEEDED)), help="Read every row as this format.")
-@click.option("--shard-samples", type=click.IntRange(1), default=5000, show_default=True)
-@click.option(
-    "--bad-share",
-    type=click.FloatRange(0, 1),
-    default=0.01,
-    show_default=True,
-    help=f"The share of rows that may be unusable; they are listed in OUTPUT/{QUARANTINE}.",
+@options.shard_samples
+@options.bad_share(
+    f"The share of rows that may be unusable; they are listed in OUTPUT/{QUARANTINE}."
 )
 def convert(
     source: str,
@@ -74,8 +71,7 @@ def convert(
     """
     from ..quarantine import Quarantine
     from ..shards import ShardWriter
-    from .convert import converted
-    from .files import open_table
+    from .convert import converted, open_table
 
     asked = {
         role: (named,) if isinstance(named, str) else named
@@ -103,6 +99,7 @@ def convert(
 
 
 def _by_format(read: "Counter[Columns]") -> str:
+    """Say how many samples are of which format."""
     formats: Counter[str] = Counter()
     for columns, count in read.items():
         formats[columns.format] += count
@@ -112,6 +109,7 @@ def _by_format(read: "Counter[Columns]") -> str:
 
 
 def _claim(output: Path) -> None:
+    """ValueError where the folder holds shards."""
     if any(output.glob("*.tar")):
         raise ValueError(f"{output} holds shards already: give another folder, or remove it")
 
@@ -119,7 +117,10 @@ def _claim(output: Path) -> None:
 def _write(
     outcomes: "Iterable[Outcome]", table: "Table", writer: "ShardWriter", quarantine: "Quarantine"
 ) -> "Counter[Columns]":
-    """Write every row that has a sample; how often each sort of rows. ShardError: too many bad."""
+    """Write every row that has a sample, and return how many were read as what.
+
+    ShardError where too many are bad.
+    """
     from ..lengths import Bad
 
     read: Counter[Columns] = Counter()

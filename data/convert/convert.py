@@ -1,7 +1,7 @@
-"""Rows of a table as samples of shards.
+"""Turn the rows of a table into samples of shards.
 
-In: a `Table` (tables.py). Out: for each row the files of a sample in one of the stored formats of
-formats.py, or a `Bad` that says why it has none.
+In: a source, which `open_table` opens as a `Table`. Out: for each row the files of a sample in one
+of the stored formats of formats.py, or a `Bad` that says why it has none.
 
 1. Only what the format reads is stored: its fields in .json, and its images, byte for byte. What
    else a row says (ids, paths, scores) is left out.
@@ -12,14 +12,17 @@ formats.py, or a `Bad` that says why it has none.
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .. import formats
 from ..formats import Sample, SampleError
 from ..lengths import Bad
+from .arrow import arrow_table, is_arrow
 from .columns import Columns, detect_columns
-from .files import Fields, Table
+from .files import file_table
 from .sandbox import Sandbox
+from .table import HUB, Fields, Table
 
 Images = list[tuple[str, bytes]]  # extension and contents
 
@@ -29,16 +32,26 @@ class Outcome:
     """What became of a row."""
 
     position: int
-    """Behind the row, of `table.length`."""
+    """Behind the row, of `Table.length`."""
     columns: Columns | None
-    """How it was read; None if nothing was detect_format in it."""
+    """How it was read; None: it is of no known format."""
     sample: Sample | Bad
+
+
+def open_table(source: str, images: Path | None = None) -> Table:
+    """Return the table of a path, or of hf:NAME[:SPLIT]; ValueError where there is none.
+
+    `images` is the folder to which paths of images are relative; None: that of the source.
+    """
+    if source.startswith(HUB) or is_arrow(Path(source)):
+        return arrow_table(source, images)
+    return file_table(source, images)
 
 
 def converted(
     table: Table, asked: Mapping[str, tuple[str, ...]], format: str | None = None
 ) -> Iterator[Outcome]:
-    """What becomes of each row; `asked` and `format` as in `columns.detect_columns`."""
+    """Yield what becomes of each row; `asked` and `format` as in `columns.detect_columns`."""
     sandbox = Sandbox(table.images)
     for number, (position, row) in enumerate(table.rows):
         key, columns = f"{number:09d}", None
@@ -55,6 +68,7 @@ def converted(
 def _columns(
     row: Fields, table: Table, asked: Mapping[str, tuple[str, ...]], format: str | None
 ) -> Columns:
+    """Return the columns of a row; SampleError where it is of no known format."""
     try:
         return detect_columns(row, asked, table.typed, format)
     except ValueError as error:
@@ -62,7 +76,7 @@ def _columns(
 
 
 def _sample(key: str, row: Fields, columns: Columns, sandbox: Sandbox) -> Sample:
-    """The sample of a row, checked to be a document."""
+    """Return the sample of a row, checked to be a document; SampleError where it is none."""
     try:
         sample = Sample(key, MAKERS[columns.format](row, columns, sandbox))
     except SampleError:
@@ -77,7 +91,7 @@ def _sample(key: str, row: Fields, columns: Columns, sandbox: Sandbox) -> Sample
 
 
 def _document(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
-    """A part's image is a path, or the number of one among the row's images."""
+    """Store parts as they are; a part's image is a path or the number of one of the row's."""
     given = _images(row, columns, sandbox)
     stored: Images = []
     parts, placed = [], set()
@@ -96,6 +110,7 @@ def _document(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, byte
 
 
 def _interleaved(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
+    """Store texts and images that stand at the same places of two lists, as OBELICS has them."""
     images = _value(row, columns, "images")
     stored = _named([sandbox.image(image) for image in images if image is not None])
     names = iter(stored)
@@ -104,6 +119,7 @@ def _interleaved(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, b
 
 
 def _llava(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
+    """Store the turns of a conversation, and the row's images."""
     turns = [
         {"from": turn["from"], "value": turn["value"]}
         for turn in _value(row, columns, "conversations")
@@ -112,7 +128,7 @@ def _llava(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
 
 
 def _chat(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
-    """A piece {"type": "image"} without a path is the next of the row's images."""
+    """Store messages; a piece {"type": "image"} without a path is the next of the row's images."""
     given = _images(row, columns, sandbox)[::-1]
     found: Images = []
     messages = _value(row, columns, "messages")
@@ -133,16 +149,19 @@ def _chat(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
 
 
 def _check_all_placed(left: int) -> None:
+    """SampleError where so many images of a row are left that nothing places."""
     if left:
         raise SampleError("wrong fields", f"{left} of the row's images have no place in it")
 
 
 def _image_pieces(content: Any) -> list[Fields]:
+    """Return the images of a message's content."""
     pieces = content if isinstance(content, list) else []
     return [piece for piece in pieces if piece["type"] == "image"]
 
 
 def _content(content: Any, names: Iterator[str]) -> Any:
+    """Return a message's content with the next of the names for each image."""
     if not isinstance(content, list):
         return content
     return [
@@ -154,6 +173,7 @@ def _content(content: Any, names: Iterator[str]) -> Any:
 
 
 def _edit(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
+    """Store the images before and after, and the instruction between them."""
     files = _json({"instruction": _words(row, columns, "instruction")})
     for when in ("before", "after"):
         extension, content = sandbox.image(_value(row, columns, when))
@@ -162,7 +182,7 @@ def _edit(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
 
 
 def _question(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
-    """A column `sentence` stays one: formats.py asks whether it is true."""
+    """Store a question, its answer and images; of a `sentence` formats.py asks if it is true."""
     name = "sentence" if columns["question"] == ("sentence",) else "question"
     words = {
         name: _words(row, columns, "question"),
@@ -172,6 +192,7 @@ def _question(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, byte
 
 
 def _caption(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
+    """Store one image and what is said of it."""
     images = _images(row, columns, sandbox)
     if len(images) != 1:
         raise SampleError("wrong fields", f"a caption of {len(images)} images")
@@ -182,6 +203,7 @@ def _text(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
     return _json({"text": _words(row, columns, "text")})
 
 
+# What makes the files of a sample, by extension, of a row of each format.
 MAKERS: dict[str, Callable[[Fields, Columns, Sandbox], dict[str, bytes]]] = {
     "document": _document,
     "interleaved": _interleaved,
@@ -195,7 +217,7 @@ MAKERS: dict[str, Callable[[Fields, Columns, Sandbox], dict[str, bytes]]] = {
 
 
 def _value(row: Fields, columns: Columns, role: str) -> Any:
-    """What stands in the one column of a role; SampleError when it is empty."""
+    """Return what stands in the one column of a role; SampleError where it is empty."""
     if len(columns[role]) != 1:
         raise SampleError("wrong fields", f"{len(columns[role])} columns of {role}: one is read")
     (column,) = columns[role]
@@ -205,7 +227,10 @@ def _value(row: Fields, columns: Columns, role: str) -> Any:
 
 
 def _words(row: Fields, columns: Columns, role: str) -> Any:
-    """A text, number or truth, or a list of them: each is one way to say it, so none is empty."""
+    """Return a text, number or truth, or a list of them, each of which is one way to say it.
+
+    SampleError where one is empty or something else.
+    """
     value = _value(row, columns, role)
     several = value if isinstance(value, list) else [value]
     for one in several:
@@ -217,14 +242,14 @@ def _words(row: Fields, columns: Columns, role: str) -> Any:
 
 
 def _images(row: Fields, columns: Columns, sandbox: Sandbox) -> Images:
-    """All images of the row's image columns, in order; an empty cell holds none."""
+    """Return all images of the row's image columns, in order; an empty cell holds none."""
     cells = [row[column] for column in columns["image"]]
     flat = [one for cell in cells for one in (cell if isinstance(cell, list) else [cell])]
     return [sandbox.image(one) for one in flat if one is not None and one != ""]
 
 
 def _named(images: Images) -> dict[str, bytes]:
-    """Images by extension, so that their order is that of their names."""
+    """Return images by extension, so that their order is that of their names."""
     if len(images) == 1:
         return dict(images)
     digits = len(str(len(images)))

@@ -1,16 +1,15 @@
-"""Tables of a stranger: folders, CSV, JSONL and JSON lists, row by row.
+"""Read tables that lie in files: folders, CSV, TSV, JSONL and JSON lists, row by row.
 
-In: a path, or hf:NAME. Out: a `Table` of rows, each its fields by name, or the error that it is.
+In: a path. Out: a `Table` of rows, each its fields by name, or the error that it is.
 
-    folder    files of one stem are a row: a image and its words, caption.txt or fields.json.
+    folder    files of one stem are a row: an image and its words, caption.txt or fields.json.
               `a.before.png`, `a.after.png` and `a.txt` are an edit; `a.0.png`, `a.1.png` and
               `a.json` several images. A folder without images: each .txt and .md is a text
     CSV, TSV  UTF-8, the first line names the columns
     JSON      an object a line, or one list of objects
-    Arrow     parquet, a folder of `save_to_disk`, hf:NAME: see arrow.py
 
 Nothing is opened here but the table itself: images are paths, and texts beside images are read
-through an `Sandbox`.
+through a `Sandbox`.
 """
 
 import csv
@@ -19,57 +18,27 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..formats import IMAGES, SampleError
 from .sandbox import Sandbox
-
-Fields = dict[str, Any]
-Rows = Iterator[tuple[int, Fields | SampleError]]  # with the position behind each
+from .table import KINDS, Fields, Rows, Table, numbered
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSONS = (".jsonl", ".ndjson", ".json")
 TEXTS = (".txt", ".md")
-HUB = "hf:"
-KINDS = (
-    "a folder of images or texts, .csv, .tsv, .jsonl, .json, .parquet, "
-    f"a folder of save_to_disk, or {HUB}NAME[:SPLIT]"
-)
 LONGEST_CELL = 1 << 28  # characters; the csv module's own limit is 131,072
 UNDECODED = re.compile("[\udc80-\udcff]")
 ROLE = re.compile(r"\.(before|after|\d+)$")  # behind the stem of one of several images
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows of a source, to be walked through once."""
+def file_table(source: str, images: Path | None) -> Table:
+    """Return the table in a file or folder; ValueError where there is none.
 
-    source: str
-    rows: Rows
-    length: int
-    """What the positions run up to: rows, files or bytes."""
-    names: tuple[str, ...] | None
-    """The columns; None where each row has its own."""
-    images: Path
-    """The folder to which paths of images are relative, and which they must not leave."""
-    typed: tuple[str, ...] = ()
-    """The columns that are images by their type."""
-    note: str = ""
-    """What of the source is no row, in words."""
-
-
-def open_table(source: str, images: Path | None = None) -> Table:
-    """The table in a file or folder; ValueError when it is none.
-
-    `images` None: paths are relative to the file's folder.
+    `images` is the folder of the rows' images; None: that of the file.
     """
-    from .arrow import arrow_table, is_arrow
-
     path = Path(source)
-    if source.startswith(HUB) or is_arrow(path):
-        return arrow_table(source, images)
     if path.is_dir():
         return _folder(source, images or path)
     if not path.is_file():
@@ -82,7 +51,11 @@ def open_table(source: str, images: Path | None = None) -> Table:
     raise ValueError(f"{source} is of no known kind: give {KINDS}")
 
 
+# --- CSV and TSV --------------------------------------------------------------------------------
+
+
 def _delimited(source: str, folder: Path, delimiter: str) -> Table:
+    """Return the table of a file of cells; ValueError where its first line names no columns."""
     csv.field_size_limit(LONGEST_CELL)
     lines = _lines(source, delimiter)
     _, names = next(lines, (0, []))
@@ -93,7 +66,10 @@ def _delimited(source: str, folder: Path, delimiter: str) -> Table:
 
 
 def _lines(source: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Cells of each line that is not empty; bytes that are no UTF-8 become lone surrogates."""
+    """Yield the byte behind each line that is not empty, and its cells.
+
+    Bytes that are no UTF-8 become lone surrogates, so that only their row is bad.
+    """
     with open(source, "rb") as raw:
         file = io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline="")
         reader = csv.reader(file, delimiter=delimiter, strict=True)
@@ -107,6 +83,7 @@ def _lines(source: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _cells(lines: Iterator[tuple[int, list[str]]], names: list[str]) -> Rows:
+    """Yield the fields of each line, or why it has none."""
     for position, cells in lines:
         if len(cells) != len(names):
             words = f"{len(cells)} cells under {len(names)} columns"
@@ -117,8 +94,11 @@ def _cells(lines: Iterator[tuple[int, list[str]]], names: list[str]) -> Rows:
             yield position, dict(zip(names, cells, strict=True))
 
 
+# --- JSON ---------------------------------------------------------------------------------------
+
+
 def _objects(path: Path) -> Rows:
-    """The objects of a JSON list, which is read as a whole, or of lines."""
+    """Yield the objects of a JSON list, which is read as a whole, or of lines."""
     with path.open("rb") as file:
         head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
         file.seek(0)
@@ -133,6 +113,7 @@ def _objects(path: Path) -> Rows:
 
 
 def _listed(path: Path, content: bytes) -> Rows:
+    """Yield the objects of a JSON list; ValueError where it is none."""
     try:
         values = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -142,6 +123,7 @@ def _listed(path: Path, content: bytes) -> Rows:
 
 
 def _object(line: bytes) -> Fields | SampleError:
+    """Return the fields of a line of JSON, or why it has none."""
     try:
         return _fields(json.loads(line.decode("utf-8-sig")))
     except UnicodeDecodeError as error:
@@ -156,8 +138,11 @@ def _fields(value: Any) -> Fields | SampleError:
     return SampleError("wrong JSON", f"a row is an object, not {type(value).__name__}")
 
 
+# --- folders ------------------------------------------------------------------------------------
+
+
 def _folder(source: str, folder: Path) -> Table:
-    """Images with their words, else texts."""
+    """Return a table of the images of a folder with their words, or else of its texts."""
     sandbox = Sandbox(Path(source))
     files = _files(Path(source))
     words = {file for file in files if Path(file).suffix.lower() in (".json", *TEXTS)}
@@ -169,16 +154,20 @@ def _folder(source: str, folder: Path) -> Table:
         rows = (_pair(stem, group, words, sandbox) for stem, group in groups.items())
         used = {f"{stem}{suffix}" for stem in groups for suffix in (".txt", ".json")}
         lone = len(words - used)
-        note = f"{lone} files of text without a image are left out" if lone else ""
-        return Table(source, _counted(rows), len(groups), None, folder, note=note)
+        note = f"{lone} files of text without an image are left out" if lone else ""
+        return Table(source, numbered(rows), len(groups), None, folder, note=note)
     texts = [file for file in files if Path(file).suffix.lower() in TEXTS]
     if not texts:
         raise ValueError(f"{source} holds no images and no texts ({', '.join(TEXTS)}): {KINDS}")
-    return Table(source, _counted(_text(file, sandbox) for file in texts), len(texts), None, folder)
+    rows = (_text(file, sandbox) for file in texts)
+    return Table(source, numbered(rows), len(texts), None, folder)
 
 
 def _files(folder: Path) -> list[str]:
-    """Paths of files inside a folder that are not hidden, sorted; links to folders stay shut."""
+    """Return the paths of files inside a folder that are not hidden, sorted.
+
+    Links to folders are not followed.
+    """
     found = []
     for home, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -188,7 +177,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _stem(image: str, words: Collection[str]) -> str:
-    """What a image's words are named: its own stem, or that without .before, .after or .0."""
+    """Return how an image's words are named: as itself, or without .before, .after or .0."""
     own = image.rpartition(".")[0]
     if f"{own}.txt" in words or f"{own}.json" in words:
         return own
@@ -198,7 +187,7 @@ def _stem(image: str, words: Collection[str]) -> str:
 def _pair(
     stem: str, images: list[str], words: Collection[str], sandbox: Sandbox
 ) -> Fields | SampleError:
-    """The row of images with their words: the fields of .json, and .txt as the caption."""
+    """Return the row of images with their words: the fields of .json, and .txt as the caption."""
     try:
         fields: Fields = {}
         if f"{stem}.json" in words:
@@ -219,6 +208,7 @@ def _pair(
 
 
 def _order(image: str) -> tuple[int, str]:
+    """Return what sorts `a.2.png` before `a.10.png`."""
     number = re.search(r"\.(\d+)\.\w+$", image)
     return int(number.group(1)) if number else -1, image
 
@@ -228,7 +218,3 @@ def _text(file: str, sandbox: Sandbox) -> Fields | SampleError:
         return {"text": sandbox.text(file)}
     except SampleError as error:
         return error
-
-
-def _counted(rows: Iterator[Fields | SampleError]) -> Rows:
-    yield from enumerate(rows, 1)

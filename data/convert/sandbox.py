@@ -1,6 +1,6 @@
-"""The files that a stranger's data may name: those inside one folder.
+"""Read the files that untrusted data may name: those inside one folder.
 
-In: a image or a text as a row names it: a path, or its bytes. Out: its contents, the header of a
+In: an image or a text as a row names it: a path, or its bytes. Out: its contents, the header of an
 image checked. A URL, and a path that leads out of the folder (absolute, by `..` or by a link), is
 refused: or else a downloaded table could put any file of this machine into the training data.
 """
@@ -28,7 +28,7 @@ class Sandbox:
         self.folder = folder.resolve()
 
     def read(self, name: str) -> bytes:
-        """The contents of a file named relative to the folder; SampleError when refused."""
+        """Return the contents of a file named relative to the folder; SampleError where refused."""
         path = self._inside(name)
         try:
             if not path.is_file():
@@ -43,26 +43,28 @@ class Sandbox:
             raise SampleError("missing file", f"{name}: no permission to read it") from error
 
     def text(self, name: str) -> str:
-        """The contents of a text file; SampleError when they are no UTF-8."""
+        """Return the contents of a text file; SampleError where they are no UTF-8."""
         try:
             return self.read(name).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise SampleError("no UTF-8", f"{name} is no UTF-8: {error}") from error
 
     def image(self, value: Any) -> tuple[str, bytes]:
-        """(extension, contents) of a image, unchanged: of a path, bytes, or {"bytes", "path"}.
+        """Return (extension, contents) of an image: a path, bytes, or {"bytes", "path"}.
 
-        The extension says what the file is, whatever its name says.
+        The contents are unchanged; the extension is theirs, whatever the file's name says.
+        SampleError where there is no such image, or its header shows that it cannot be used.
         """
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
         if isinstance(value, bytes):
             return _checked("the image", value)
         if not isinstance(value, str):
-            raise SampleError("bad image", f"a image is a path or bytes, not {value!r:.80}")
+            raise SampleError("bad image", f"an image is a path or bytes, not {value!r:.80}")
         return _checked(value, self.read(value))
 
     def _inside(self, name: str) -> Path:
+        """Return the path of a name; SampleError where it does not lie inside the folder."""
         if URL.match(name):
             raise SampleError(
                 "a URL", f"{name!r:.80}: nothing is fetched; download it, give a path"
@@ -78,6 +80,7 @@ class Sandbox:
 
 
 def _checked(name: str, content: bytes) -> tuple[str, bytes]:
+    """Return (extension, contents) of an image whose header is sound; SampleError else."""
     try:
         image_size(content)
     except ImageError as error:

@@ -1,1 +1,1 @@
-"""What shards hold, in numbers and images."""
+"""Look into shards: numbers, a contact sheet and charts."""

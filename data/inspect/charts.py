@@ -1,177 +1,190 @@
-"""Numbers as images: histograms, bars and a scatter of sizes, drawn with Pillow alone.
+"""Charts of numbers, by matplotlib: histograms, bars and a scatter of image sizes.
 
-Every chart has a title and says so where there is nothing to show. Charts are SIZE pixels large,
-with named axes and round numbers on them; bars are as wide, and as high as they need.
+In: numbers, a title and what the axes count. Out: a Figure, which `png` turns into a file. Where
+there is nothing to show, the chart says so. An axis is logarithmic, and says so, where its largest
+value is more than LONG_TAIL times the median.
 """
 
-import math
+import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis, XAxis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from ..lettering import families
 
 SIZE = (800, 480)  # pixels
-LEFT, TOP, RIGHT, BOTTOM = 80, 92, 770, 410  # of the area inside the axes
-LEGEND = 190  # pixels beside a scatter
-BINS = 80  # at most
-MAX_BARS, BAR_HEIGHT = 12, 30
-INK, GREY, GRID = (30, 30, 30), (110, 110, 110), (225, 225, 225)
-BAR, MARK = (66, 110, 180), (200, 80, 30)
-LEAST_BINS = 11
-SMOOTH = 4  # dots are drawn so many times larger, then reduced
+DPI, PAD_INCHES = 100, 0.12
+BINS, LOG_BINS = 80, 30  # at most
+LEAST_BINS = 11  # a lone bar is no wall, and stands in the middle
+LONG_TAIL = 8
+MAX_BARS = 12
+MAX_CHARACTERS = 40  # of the name of a bar
+BAR_PIXELS, BARS_PIXELS = 26, 110  # a bar, and what stands around the bars
+MAX_LISTED = 14  # sizes
+DOT_AREAS = 30, 400  # of the rarest and of the most frequent size, in square points
+MANY = 50  # sizes, from which on dots are smaller
+BAR, MARK, GREY, GRID = "#426eb4", "#c8501e", "#6e6e6e", "#e1e1e1"
 
 
-class Chart:
-    """A page with a title, and axes from 0 or `first` to where their last round number lies."""
-
-    def __init__(self, title: str, height: int = SIZE[1]) -> None:
-        self.image = Image.new("RGB", (SIZE[0], height), "white")
-        self.draw = ImageDraw.Draw(self.image)
-        self.text((LEFT, 18), title, INK, 18)
-
-    def text(
-        self, at: tuple[float, float], words: str, colour: tuple[int, int, int] = INK,
-        size: int = 13, anchor: str = "la",
-    ) -> None:  # fmt: skip
-        """Words at a place; `anchor` as Pillow has it: l, m, r and a (top), m, s (bottom)."""
-        self.draw.text(at, words, colour, ImageFont.load_default(size), anchor=anchor)
-
-    def width(self, words: str, size: int = 13) -> float:
-        """Pixels that words take."""
-        return ImageFont.load_default(size).getlength(words)
-
-    def x_axis(self, label: str, first: float, last: float, right: float = RIGHT) -> None:
-        """Round numbers below the chart, from `first` to `last`, and what they count."""
-        for value in ticks(first, last):
-            x = LEFT + (value - first) / (last - first) * (right - LEFT)
-            self.draw.line((x, BOTTOM, x, BOTTOM + 5), GREY)
-            self.text((x, BOTTOM + 9), f"{value:,}", GREY, anchor="ma")
-        self.draw.line((LEFT, BOTTOM, right, BOTTOM), GREY)
-        self.text(((LEFT + right) / 2, BOTTOM + 36), label, anchor="ma")
-
-    def y_axis(self, label: str, last: float, right: float = RIGHT) -> None:
-        """Round numbers and lines from 0 to `last`, and what they count."""
-        for value in ticks(0, last, about=5):
-            y = BOTTOM - value / last * (BOTTOM - TOP)
-            self.draw.line((LEFT, y, right, y), GRID)
-            self.text((LEFT - 8, y), f"{value:,}", GREY, anchor="rm")
-        self.text((LEFT / 4, TOP - 17), label, anchor="lm")
-
-    def nothing(self) -> Image.Image:
-        """The page of a chart without data."""
-        self.text((SIZE[0] / 2, self.image.height / 2), "none", GREY, 18, "mm")
-        return self.image
+def png(figure: Figure) -> bytes:
+    """Return a chart as a PNG file; equal charts give equal bytes."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
 
 
-def step(span: float, about: int) -> int:
-    """The round whole number that cuts a span into about so many parts."""
-    least = max(1.0, span / about)
-    power = 10 ** math.floor(math.log10(least))
-    return math.ceil(next(f * power for f in (1, 2, 5, 10) if f * power >= least * 0.999))
+def nothing(title: str) -> Figure:
+    """Draw a chart that has no data."""
+    figure = _figure(SIZE[1])
+    _say_none(figure.add_subplot(), title)
+    return figure
 
 
-def ticks(first: float, last: float, about: int = 8) -> range:
-    """Round whole numbers from `first` to `last`."""
-    by = step(last - first, about)
-    return range(math.ceil(first / by) * by, math.floor(last) + 1, by)
+def histogram(values_n: Sequence[int] | np.ndarray, title: str, unit: str) -> Figure:
+    """Draw how many documents have which of these whole numbers, at least 1, counted in `unit`.
 
-
-def histogram(values_n: Sequence[int] | np.ndarray, title: str, axis: str) -> Image.Image:
-    """How many of these whole numbers lie where; median and 95th percentile are marked."""
-    values_n, chart = np.asarray(values_n, dtype=np.int64), Chart(title)
+    Lines mark the median and the 95th percentile.
+    """
+    values_n = np.asarray(values_n, np.int64)
     if not values_n.size:
-        return chart.nothing()
-    by = step(values_n.max() - values_n.min() + 1, BINS)
-    first = int(values_n.min()) // by * by
-    bins = (int(values_n.max()) - first) // by + 1
-    if bins < LEAST_BINS:  # a single bar is no wall, and stands in the middle
-        first, bins = max(0, first - by * ((LEAST_BINS - bins) // 2)), LEAST_BINS
-    last = first + bins * by
-    counts = np.bincount((values_n - first) // by, minlength=bins).tolist()
-    most = _round_up(max(counts), 5)
-    chart.y_axis("documents", most)
-    width = (RIGHT - LEFT) / bins
-    for number, count in enumerate(counts):
-        if count:
-            x, top = LEFT + number * width, BOTTOM - count / most * (BOTTOM - TOP)
-            chart.draw.rectangle((x, min(top, BOTTOM - 1), x + max(width - 2, 1), BOTTOM), BAR)
-    chart.x_axis(f"{axis} (bars of {by:,})" if by > 1 else axis, first, last)
-    _mark(chart, values_n, first, last)
-    return chart.image
+        return nothing(title)
+    figure = _figure(SIZE[1])
+    axes = figure.add_subplot()
+    is_log = _has_long_tail(values_n)
+    edges = _edges(values_n, is_log)
+    axes.hist(values_n, edges, color=BAR, edgecolor="white", linewidth=0.5)
+    axes.set_xlim(edges[0], edges[-1])
+    marks = {
+        "median": (np.median(values_n), "-"),
+        "95th percentile": (np.percentile(values_n, 95), "--"),
+    }
+    for name, (value, style) in marks.items():
+        axes.axvline(value, color=MARK, linestyle=style, label=f"{name}: {value:,.0f} {unit}")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
+    axes.set_title(title, loc="left")
+    _scale(axes.xaxis, unit, is_log)
+    _scale(axes.yaxis, "documents", False)
+    axes.grid(axis="y", color=GRID)
+    axes.set_axisbelow(True)
+    return figure
 
 
-def _mark(chart: Chart, values_n: np.ndarray, first: float, last: float) -> None:
-    """Lines where half and 95 % of the values lie to the left, named above the bars."""
-    marks = {"median": np.median(values_n), "95 %": np.percentile(values_n, 95)}
-    for (name, value), y in zip(marks.items(), (TOP - 34, TOP - 17), strict=True):
-        x = LEFT + (value - first) / (last - first) * (RIGHT - LEFT)
-        chart.draw.line((x, y - 7, x, BOTTOM), MARK)
-        words = f"{name} {value:,.0f}"
-        fits = x + 6 + chart.width(words) < SIZE[0]
-        chart.text((x + 5 if fits else x - 5, y), words, MARK, anchor="lm" if fits else "rm")
+def bars(counts_of: Mapping[str, Mapping[str, int]], unit: str) -> Figure:
+    """Draw one chart below another, by title: a bar for each name, the longest first.
+
+    `unit` says what the numbers count.
+    """
+    heights = [
+        BARS_PIXELS + BAR_PIXELS * max(1, min(len(counts), MAX_BARS))
+        for counts in counts_of.values()
+    ]
+    figure = _figure(sum(heights))
+    charts = figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (title, counts) in zip(charts, counts_of.items(), strict=True):
+        _bars(axes, title, counts, unit) if counts else _say_none(axes, title)
+    return figure
 
 
-def _round_up(most: int, parts: int) -> int:
-    """The least round number from `most` on, as ticks have it."""
-    by = step(most, parts)
-    return -(-most // by) * by
+def scatter(sizes: Mapping[tuple[int, int], int], title: str) -> Figure:
+    """Draw images by width and height: the larger a dot, the more images; list the usual sizes."""
+    if not sizes:
+        return nothing(title)
+    figure = _figure(SIZE[1])
+    axes, margin = figure.subplots(1, 2, width_ratios=(4, 1))
+    ordered = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
+    sides_n2 = np.array([size for size, _ in ordered])
+    counts_n = np.array([count for _, count in ordered])
+    least, most = (area * min(1, MANY / len(sizes)) for area in DOT_AREAS)
+    areas_n = least + (most - least) * counts_n / counts_n.max()
+    axes.scatter(*sides_n2.T, areas_n, color=BAR, alpha=0.6, edgecolors=BAR)
+    axes.set_title(title, loc="left")
+    is_log = any(_has_long_tail(np.repeat(side_n, counts_n)) for side_n in sides_n2.T)
+    for axis, side in ((axes.xaxis, "width"), (axes.yaxis, "height")):
+        _scale(axis, f"{side}, pixels", is_log)
+    if not is_log:
+        axes.margins(0.1)
+        axes.set(xlim=(0, None), ylim=(0, None))
+    axes.grid(color=GRID)
+    axes.set_axisbelow(True)
+    _list(margin, ordered)
+    return figure
 
 
-def bars(counts: Mapping[str, int], title: str) -> Image.Image:
-    """A bar for each name, the longest first, with its name and count."""
-    chart = Chart(title, TOP + BAR_HEIGHT * min(len(counts) + 1, MAX_BARS + 1))
-    if not counts:
-        return chart.nothing()
+def _figure(height: int) -> Figure:
+    figure = Figure((SIZE[0] / DPI, height / DPI), DPI)
+    figure.set_layout_engine("constrained", w_pad=PAD_INCHES, h_pad=PAD_INCHES)
+    return figure
+
+
+def _has_long_tail(values_n: np.ndarray) -> bool:
+    """Tell whether the largest value would press the usual ones against the axis."""
+    return bool(values_n.max() > LONG_TAIL * np.median(values_n))
+
+
+def _edges(values_n: np.ndarray, is_log: bool) -> list[float]:
+    """Return the edges of bins: of equal width on the axis, as far as whole numbers allow it."""
+    first, last = int(values_n.min()), int(values_n.max())
+    if is_log:
+        return np.unique(np.geomspace(first, last + 1, LOG_BINS).round()).tolist()
+    room = max(0, LEAST_BINS - (last - first)) // 2
+    round_numbers = MaxNLocator(BINS, steps=[1, 2, 5, 10], integer=True)
+    edges = round_numbers.tick_values(max(0, first - room), last + room + 1)
+    return [edge - 0.5 for edge in edges]  # a bar of one number stands above it
+
+
+def _scale(axis: Axis, label: str, is_log: bool) -> None:
+    """Label an axis and its round numbers."""
+    if is_log:
+        axis.axes.set(**{"xscale" if isinstance(axis, XAxis) else "yscale": "log"})
+        is_short = axis.get_data_interval()[1] < 1000 * axis.get_minpos()
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_short else (1,)))
+        axis.set_minor_locator(NullLocator())
+    else:
+        axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+    axis.set_major_formatter(lambda value, _: "" if 0 < value < 1 else f"{value:,.0f}")
+    axis.set_label_text(f"{label}, logarithmic" if is_log else label)
+    axis.axes.spines[["top", "right"]].set_visible(False)
+
+
+def _bars(axes: Axes, title: str, counts: Mapping[str, int], unit: str) -> None:
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    shown = [(_short(name), count) for name, count in ordered[:MAX_BARS]]
-    most = max(shown[0][1], 1)
-    begin = LEFT / 2 + max(chart.width(name) for name, _ in shown) + 10
-    room = RIGHT - begin - chart.width(f"{most:,}") - 6
-    for number, (name, count) in enumerate(shown):
-        top = TOP - 32 + number * BAR_HEIGHT
-        middle, end = top + BAR_HEIGHT / 2, begin + max(1.0, count / most * room)
-        chart.draw.rectangle((begin, top + 4, end, top + BAR_HEIGHT - 4), BAR)
-        chart.text((begin - 10, middle), name, anchor="rm")
-        chart.text((end + 6, middle), f"{count:,}", anchor="lm")
+    names = [_short(name) for name, _ in ordered[:MAX_BARS]]
+    shown_n = np.array([count for _, count in ordered[:MAX_BARS]])
+    drawn = axes.barh(range(len(names)), shown_n, color=BAR)
+    axes.bar_label(drawn, fmt="{:,.0f}", padding=4)
+    # A name may hold anything: $ begins no formula here.
+    axes.set_yticks(range(len(names)), names, parse_math=False, family=families("".join(names)))
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    axes.set_title(title, loc="left")
+    _scale(axes.xaxis, unit, _has_long_tail(shown_n))
     if rest := ordered[MAX_BARS:]:
         words = f"and {len(rest):,} more, {sum(count for _, count in rest):,} in all"
-        chart.text((begin, TOP - 32 + MAX_BARS * BAR_HEIGHT + 12), words, GREY)
-    return chart.image
+        axes.annotate(
+            words, (1, 0), (0, 6), "axes fraction", "offset points", ha="right", color=GREY
+        )
 
 
-def _short(name: str, most: int = 40) -> str:
-    """The end of a name, where file names differ."""
-    return name if len(name) <= most else f"…{name[1 - most :]}"
+def _short(name: str) -> str:
+    """Return the end of a name, where file names differ."""
+    return name if len(name) <= MAX_CHARACTERS else f"…{name[1 - MAX_CHARACTERS :]}"
 
 
-def scatter(sizes: Mapping[tuple[int, int], int], title: str) -> Image.Image:
-    """Images by width and height: the larger a dot, the more; the most frequent are listed."""
-    chart = Chart(title)
-    if not sizes:
-        return chart.nothing()
-    right = RIGHT - LEGEND
-    wide, high = (_round_up(max(size[side] for size in sizes) + 1, 8) for side in (0, 1))
-    chart.y_axis("height, pixels", high, right)
-    chart.x_axis("width, pixels", 0, wide, right)
-    most = max(sizes.values())
-    mask = Image.new("L", (SIZE[0] * SMOOTH, SIZE[1] * SMOOTH))
-    draw = ImageDraw.Draw(mask)
-    for (width, height), count in sorted(sizes.items(), key=lambda item: item[1]):
-        x, y = LEFT + width / wide * (right - LEFT), BOTTOM - height / high * (BOTTOM - TOP)
-        radius = 3 + 9 * math.sqrt(count / most)
-        box = [SMOOTH * v for v in (x - radius, y - radius, x + radius, y + radius)]
-        draw.ellipse(box, 150, 230, SMOOTH)
-    chart.image.paste(BAR, mask=mask.resize(SIZE, Image.Resampling.BOX))
-    _list(chart, sizes, right + 24)
-    return chart.image
+def _list(axes: Axes, ordered: Sequence[tuple[tuple[int, int], int]]) -> None:
+    """Write the most frequent sizes beside a scatter."""
+    lines = [f"{width} x {height}: {count:,}" for (width, height), count in ordered[:MAX_LISTED]]
+    if rest := ordered[MAX_LISTED:]:
+        lines.append(f"{len(rest):,} other sizes: {sum(count for _, count in rest):,}")
+    axes.set_axis_off()
+    words = "\n".join(["images by size", "", *lines])
+    axes.text(0, 1, words, color=GREY, va="top", linespacing=1.4, transform=axes.transAxes)
 
 
-def _list(chart: Chart, sizes: Mapping[tuple[int, int], int], x: float) -> None:
-    ordered = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
-    lines = [f"{width} x {height}: {count:,}" for (width, height), count in ordered[:MAX_BARS]]
-    if len(ordered) > MAX_BARS:
-        rest = sum(count for _, count in ordered[MAX_BARS:])
-        lines.append(f"{len(ordered) - MAX_BARS:,} other sizes: {rest:,}")
-    chart.text((x, TOP), "images by size")
-    for number, line in enumerate(lines, start=1):
-        chart.text((x, TOP + 8 + 20 * number), line, GREY)
+def _say_none(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left")
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, "none", color=GREY, ha="center", va="center", transform=axes.transAxes)

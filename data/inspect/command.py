@@ -1,10 +1,12 @@
-"""The verb `unimodal data inspect`."""
+"""The verb `unimodal data inspect`: print what shards hold, and draw it."""
 
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from .. import options
 
 if TYPE_CHECKING:
     from unimodal.model import Model
@@ -15,7 +17,7 @@ SHOWN_SIZES = 8  # of images in the table; the JSON has more
 
 
 @click.command()
-@click.argument("shards")
+@options.shards
 @click.option("--json", "as_json", is_flag=True, help="End with one line of JSON: all numbers.")
 @click.option(
     "--output",
@@ -29,24 +31,16 @@ SHOWN_SIZES = 8  # of images in the table; the JSON has more
     show_default=True,
     help="On the contact sheet of --output.",
 )
-@click.option(
-    "--target-pixels",
-    type=click.IntRange(1),
-    help="Pixels to about which images are resized and cropped [default: the model's drawings].",
+@options.target_pixels(
+    "Pixels to about which images are resized and cropped [default: the model's drawings]."
 )
-@click.option(
-    "--max-aspect-ratio",
-    type=click.FloatRange(1),
-    default=4.0,
-    show_default=True,
-    help="The largest ratio of a image's sides; 1: squares alone.",
-)
+@options.max_aspect_ratio("The largest ratio of an image's sides; 1: squares alone.", 4.0)
 @click.option(
     "--sequence-length",
     type=click.IntRange(16),
     default=1024,
     show_default=True,
-    help="Positions of a packed row; longer documents are cut.",
+    help="Tokens of a packed sequence; longer documents are cut.",
 )
 def inspect(
     shards: str,
@@ -58,11 +52,11 @@ def inspect(
     sequence_length: int,
 ) -> None:
     """Say what SHARDS hold, before anything is trained on them: formats, bad samples, sizes of
-    images, lengths of texts, tokens, and how full packed rows are.
+    images, lengths of texts, tokens, and how full packed sequences are.
 
     SHARDS is a folder, one .tar file, a URL, or `pipe:` and a command; {000..123} stands for that
-    many numbers. A document is a sample, or a piece of one that is longer than a row. Tokens are
-    those of the model that is shipped. Bad samples are told of, never an error.
+    many numbers. A document is a sample, or a piece of one that is longer than a sequence. Tokens
+    are those of the model that is shipped. Bad samples are told of, never an error.
 
     \b
     unimodal data inspect shards/train
@@ -92,19 +86,19 @@ def inspect(
 def _estimator(
     model: "Model", target_pixels: int | None, max_aspect_ratio: float, sequence_length: int
 ) -> "LengthEstimator":
-    """How documents are measured; ValueError for settings that cannot be."""
+    """Return what measures documents; ValueError for settings that cannot be."""
     from ..estimator import LengthEstimator
     from ..sizes import of_canvas
 
     geometry = model.tokenizer.geometry
     rule = of_canvas(model.canvas, geometry.patch, target_pixels, max_aspect_ratio)
-    if rule.problems():
-        raise ValueError("; ".join(f"--{problem}" for problem in rule.problems()))
+    if problems := rule.problems():
+        raise ValueError("; ".join(f"--{problem.replace('_', '-')}" for problem in problems))
     return LengthEstimator(model.sequencer, sequence_length, geometry, rule)
 
 
 def _print(numbers: dict[str, Any]) -> None:
-    """The numbers as tables for people."""
+    """Print the numbers as tables for people."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -114,7 +108,7 @@ def _print(numbers: dict[str, Any]) -> None:
 
 
 def _table(title: str, *columns: str) -> Any:
-    """A table whose first column is a name."""
+    """Return an empty table whose first column is a name."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
@@ -124,7 +118,7 @@ def _table(title: str, *columns: str) -> Any:
 
 
 def _counts(numbers: dict[str, Any]) -> Any:
-    """What there is of everything."""
+    """Return the table of what there is of everything."""
     table = _table("what there is", "", "")
     table.show_header = False
     bad = sum(reason["count"] for reason in numbers["bad"].values())
@@ -175,12 +169,12 @@ def _rows(rows: dict[str, Any] | None) -> str:
 
 
 def _spreads(numbers: dict[str, Any]) -> Any:
-    """Smallest, usual and largest of what has a size."""
+    """Return the table of the least, the usual and the most of what has a size."""
     table = _table("how long and large", "", "min", "mean", "median", "95 %", "max")
     for column in table.columns[1:]:
         column.justify = "right"
     lines = {
-        "positions a document": numbers["positions"],
+        "tokens a document": numbers["positions"],
         "text tokens a document": numbers["text"]["tokens"],
         "characters a document": numbers["text"]["characters"],
         "image width": numbers["images"]["width"],
@@ -198,7 +192,7 @@ def _number(value: float) -> str:
 
 
 def _bad(reasons: dict[str, Any]) -> Any:
-    """How many are bad for each reason, and the first of them."""
+    """Return the table of how many are bad for each reason, and the first of them."""
     table = _table("bad samples, and the first of each reason", "reason", "count", "sample", "why")
     for reason, about in reasons.items():
         for number, bad in enumerate(about["first"]):
@@ -209,7 +203,7 @@ def _bad(reasons: dict[str, Any]) -> Any:
 
 
 def _plain(words: str) -> Any:
-    """Words that may come from a stranger's file: no markup, nothing that a terminal obeys."""
+    """Return words of an untrusted file without markup and without what a terminal obeys."""
     from rich.text import Text
 
     return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words))

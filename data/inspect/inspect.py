@@ -1,17 +1,17 @@
-"""What shards hold, in numbers: to be looked at before anything is trained on them.
+"""Look into shards, to be done before anything is trained on them.
 
 In: shards and a LengthEstimator. Out: an `Inspection`; `summary` puts all of it into one JSON
 object.
 
-1. The index of lengths (lengths.py) says what became of each sample and how many positions it
-   takes. It is the one that training reads, so what is measured here is not measured again there.
+1. The index of lengths (lengths.py) says what became of each sample and how many tokens it takes.
+   It is the one that training reads, so what is measured here is not measured again there.
 2. One pass over the samples adds what the index does not know: the sizes of images, from their
-   headers, and the characters and markers of texts. No pixel is decoded, no text tokenized.
+   headers, and the characters and special tokens of texts. No pixel is decoded, no text tokenized.
 
-A document is what takes a place in a row: a sample, or a piece of one that is longer than a row.
-Where a sample can be read in several ways (captions), it counts as it first of all is. Whatever is
-wrong with a shard is no error here: it is what this is to show. Costs 0.2 ms a sample and core,
-beside the index.
+A document is what takes a place in a packed sequence: a sample, or a piece of one that is longer
+than a sequence. Where a sample can be read in several ways (captions), the first one counts.
+Whatever is wrong with a shard is no error here: it is what this is to show. Costs 0.2 ms a sample
+and core, beside the index.
 """
 
 import os
@@ -41,25 +41,27 @@ EXAMPLES = 3  # bad samples of each reason that are named
 MAX_SIZES = 50  # of images that are listed; the others are counted
 WINDOW_ROWS = 1024  # about as many are packed together, as in training
 UNUSABLE = "unusable shard"  # the reason of a shard that gives no samples at all
-LEFT_OUT = "left out: "  # how notes of the index begin that tell what fits no row
+LEFT_OUT = "left out: "  # how notes of the index begin that tell what fits no sequence
 
 
 @dataclass(frozen=True)
 class Held:
-    """What the index knows of a shard: for each document its sample and its first record, (n,)."""
+    """What the index knows of the documents of a shard, in order."""
 
     samples_n: np.ndarray
+    """The number of each one's sample, uint32 (n,)."""
     records_n: np.ndarray
+    """The first record of each, RECORD (n,)."""
 
 
 @dataclass
 class Inspection:
-    """What was found in shards."""
+    """What was found in shards; `summary` puts it into JSON."""
 
     paths: Sequence[Path]
     estimator: LengthEstimator
     held: list[Held] = field(default_factory=list)
-    """Of each shard, in order."""
+    """What the index knows of each shard, in order."""
     notes: Counter[str] = field(default_factory=Counter)
     """Counts of what became of the samples (see Measured)."""
     reasons: Counter[str] = field(default_factory=Counter)
@@ -75,24 +77,24 @@ class Inspection:
     unreadable: int = 0
     """Images whose header gives no size that can be used."""
     characters: list[int] = field(default_factory=list)
-    """Of the texts of each document."""
-    markers: list[int] = field(default_factory=list)
-    """Positions of each document that are neither text nor image."""
+    """The characters in the texts of each document."""
+    special: list[int] = field(default_factory=list)
+    """The tokens of each document that belong neither to a text nor to an image."""
 
     @property
-    def positions_n(self) -> np.ndarray:
-        """Positions of each document."""
+    def tokens_n(self) -> np.ndarray:
+        """Return the tokens of each document, int64 (n,)."""
         return self._records()["lengths"][:, 0].astype(np.int64)
 
     @property
     def images_n(self) -> np.ndarray:
-        """Positions of images in each document."""
+        """Return the tokens of images in each document, int64 (n,)."""
         return self._records()["images"].astype(np.int64)
 
     @property
     def text_n(self) -> np.ndarray:
-        """Text tokens of each document: all that is neither image nor marker."""
-        return self.positions_n - self.images_n - np.array(self.markers, np.int64)
+        """Return the text tokens of each document, int64 (n,)."""
+        return self.tokens_n - self.images_n - np.array(self.special, np.int64)
 
     def _records(self) -> np.ndarray:
         return np.concatenate([np.empty(0, RECORD), *(held.records_n for held in self.held)])
@@ -108,7 +110,10 @@ class Inspection:
 
 
 def inspect(paths: Sequence[Path], estimator: LengthEstimator) -> Inspection:
-    """Look at every sample of these shards, with a progress bar on standard error."""
+    """Look at every sample of these shards, with a progress bar on standard error.
+
+    Raises nothing for what is wrong with a shard: it is in the Inspection.
+    """
     found = Inspection(paths, estimator)
     try:
         lengths = measure(paths, estimator, os.cpu_count() or 1)
@@ -128,7 +133,7 @@ def _progress(paths: Sequence[Path], words: str) -> Iterator[Path]:
 
 
 def _take(found: Inspection, lengths: Lengths) -> None:
-    """Take what the index of all shards knows."""
+    """Add what the index of all shards knows."""
     units = lengths.units[:-1]
     bounds = np.searchsorted(units["shard"], np.arange(len(found.paths) + 1))
     for begin, end in zip(bounds, bounds[1:], strict=False):
@@ -139,7 +144,7 @@ def _take(found: Inspection, lengths: Lengths) -> None:
 
 
 def _take_alone(found: Inspection, path: Path) -> None:
-    """Take what can be measured of one shard; of one that breaks it, why."""
+    """Add what can be measured of one shard; of one that breaks it, why."""
     try:
         measured = measure_shard(path, found.estimator)
     except Exception as error:  # nothing is hidden: it becomes a line of the report
@@ -173,6 +178,7 @@ def _read(found: Inspection, path: Path, held: Held) -> None:
 
 
 def _count_images(found: Inspection, sample: Sample) -> None:
+    """Count the images of a sample by what they are, and by size."""
     for name in sample.images:
         if name.endswith(codes.EXTENSION):
             found.codes += 1
@@ -184,22 +190,22 @@ def _count_images(found: Inspection, sample: Sample) -> None:
 
 
 def _count_texts(found: Inspection, sample: Sample, cuts: list[list[int]]) -> None:
-    """Characters and markers of the documents that these cuts make of a sample."""
+    """Count characters and special tokens of the documents that these cuts make of a sample."""
     document = formats.document(sample, found.estimator.format or formats.detect_format(sample))
     for cut in cuts:
         part = piece(document, Cut(*cut))
         found.characters.append(sum(len(p.text) for p in part.parts if isinstance(p, Text)))
-        found.markers.append(markers(part))
+        found.special.append(special_tokens(part))
 
 
-def markers(document: Document) -> int:
-    """Positions of a document that are neither text nor image: its ends and those of turns."""
+def special_tokens(document: Document) -> int:
+    """Count the tokens of a document that belong neither to a text nor to an image."""
     return 2 + 2 * sum(1 for role, _ in document.turns() if role is not None)
 
 
 def summary(found: Inspection) -> dict[str, Any]:
-    """All of it, as JSON has it; None for a statistic of nothing."""
-    positions_n, text_n = found.positions_n, found.text_n
+    """Return all of it as JSON has it; None for a statistic of nothing."""
+    tokens_n, text_n = found.tokens_n, found.text_n
     has_text_n = text_n > 0
     characters_n = np.array(found.characters, np.int64)
     return {
@@ -207,7 +213,7 @@ def summary(found: Inspection) -> dict[str, Any]:
         "shards": len(found.paths),
         "bytes": sum(path.stat().st_size for path in found.paths if path.exists()),
         "samples": found.notes["samples"],
-        "documents": len(positions_n),
+        "documents": len(tokens_n),
         "formats": _named(found.notes, "format "),
         "empty": found.notes["empty"],
         "cut": found.notes["cut"],
@@ -223,12 +229,13 @@ def summary(found: Inspection) -> dict[str, Any]:
             "tokens": _spread(text_n[has_text_n]),
         },
         "tokens": _tokens(found),
-        "positions": _spread(positions_n),
-        "rows": _rows(positions_n, found.estimator.sequence_length),
+        "positions": _spread(tokens_n),
+        "rows": _rows(tokens_n, found.estimator.sequence_length),
     }
 
 
 def _settings(estimator: LengthEstimator) -> dict[str, Any]:
+    """Return what the numbers depend on beside the shards."""
     return {
         "sequence_length": estimator.sequence_length,
         "target_pixels": estimator.images.target_pixels if estimator.images else None,
@@ -239,7 +246,7 @@ def _settings(estimator: LengthEstimator) -> dict[str, Any]:
 
 
 def _named(notes: Counter[str], prefix: str) -> dict[str, int]:
-    """The notes that begin like this, without it, most frequent first."""
+    """Return the notes that begin with `prefix`, without it, the most frequent first."""
     return {
         name.removeprefix(prefix): count
         for name, count in notes.most_common()
@@ -248,6 +255,7 @@ def _named(notes: Counter[str], prefix: str) -> dict[str, int]:
 
 
 def _images(found: Inspection) -> dict[str, Any]:
+    """Return how many images there are of what kind and size."""
     sizes = sorted(found.sizes.items(), key=lambda item: (-item[1], item[0]))
     counts_n = np.array([count for _, count in sizes], np.int64)
     sides_n2 = np.array([size for size, _ in sizes], np.int64).reshape(-1, 2)
@@ -265,7 +273,7 @@ def _images(found: Inspection) -> dict[str, Any]:
 
 
 def _spread(values_n: np.ndarray) -> dict[str, float] | None:
-    """Of what lies between the least and the most."""
+    """Return least, mean, median, 95th percentile and most; None for no values."""
     if not len(values_n):
         return None
     return {
@@ -278,26 +286,28 @@ def _spread(values_n: np.ndarray) -> dict[str, float] | None:
 
 
 def _tokens(found: Inspection) -> dict[str, Any]:
-    """Positions by modality, and their shares."""
+    """Return the tokens of each modality, and their shares."""
     counts = {
         "text": int(found.text_n.sum()),
         "images": int(found.images_n.sum()),
-        "markers": sum(found.markers),
+        "special": sum(found.special),
     }
     total = sum(counts.values())
     shares = {name: count / total if total else 0.0 for name, count in counts.items()}
     return {**counts, "total": total, "shares": shares}
 
 
-def _rows(positions_n: np.ndarray, sequence_length: int) -> dict[str, Any] | None:
-    """How much of each slot is used, each document once: packed, and padded to the longest."""
-    if not len(positions_n):
+def _rows(tokens_n: np.ndarray, sequence_length: int) -> dict[str, Any] | None:
+    """Return how full sequences are that hold each document once; None for no documents.
+
+    They are packed, or padded to the longest one.
+    """
+    if not len(tokens_n):
         return None
-    count = sum(
-        len(pack(window, sequence_length)) for window in _windows(positions_n, sequence_length)
-    )
-    packed = float(positions_n.sum() / (count * sequence_length))
-    padded = float(positions_n.mean() / positions_n.max())
+    windows = _windows(tokens_n, sequence_length)
+    count = sum(len(pack(window, sequence_length)) for window in windows)
+    packed = float(tokens_n.sum() / (count * sequence_length))
+    padded = float(tokens_n.mean() / tokens_n.max())
     return {
         "length": sequence_length,
         "packed": count,
@@ -307,9 +317,9 @@ def _rows(positions_n: np.ndarray, sequence_length: int) -> dict[str, Any] | Non
     }
 
 
-def _windows(positions_n: np.ndarray, sequence_length: int) -> list[np.ndarray]:
-    """The documents in a random order, in windows that fill about WINDOW_ROWS rows each."""
-    size = len(positions_n)
-    shuffled_n = positions_n[order.permuted(np.arange(size), size, 0)]
+def _windows(tokens_n: np.ndarray, sequence_length: int) -> list[np.ndarray]:
+    """Shuffle the documents, and cut them into windows that fill about WINDOW_ROWS rows each."""
+    size = len(tokens_n)
+    shuffled_n = tokens_n[order.permuted(np.arange(size), size, 0)]
     starts_n = (shuffled_n.cumsum() - shuffled_n) // (WINDOW_ROWS * sequence_length)
     return np.split(shuffled_n, np.flatnonzero(np.diff(starts_n)) + 1)

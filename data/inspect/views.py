@@ -6,19 +6,19 @@ out to be damaged is shown with the reason in their place.
 
 from collections.abc import Iterator
 from pathlib import Path
-from unicodedata import combining, normalize
 
 import numpy as np
-from PIL import Image as PILImage
 
+from unimodal.atomic import write_bytes
 from unimodal.codec import ImageCodec
 from unimodal.document import Document, Part, Text
+from unimodal.transcript import png_bytes
 
 from .. import formats
 from ..formats import Sample, SampleError
 from ..shards import Shard
-from ..sheet import sheet
-from .charts import SIZE, bars, histogram, scatter
+from ..sheet import document_sheet
+from .charts import bars, histogram, nothing, png, scatter
 from .inspect import Inspection
 
 VIEWS = ("samples.png", "positions.png", "text_tokens.png", "image_sizes.png", "bad.png")
@@ -35,26 +35,19 @@ def write_views(found: Inspection, codec: ImageCodec, folder: Path, samples: int
     folder.mkdir(parents=True, exist_ok=True)
     shown = list(documents(found, codec, samples))
     by_shard = {Path(shard).name: count for shard, count in found.bad_shards.items()}
-    images = (
-        sheet(shown) if shown else histogram([], "Samples", ""),
-        histogram(found.positions_n, "Positions per document", "positions"),
-        histogram(found.text_n[found.text_n > 0], "Text tokens per document with text", "tokens"),
-        scatter(found.sizes, "Image sizes"),
-        _stacked(
-            bars(found.reasons, "Bad samples by reason"), bars(by_shard, "Bad samples by shard")
-        ),
+    bad = {"Bad samples by reason": found.reasons, "Bad samples by shard": by_shard}
+    text_n = found.text_n[found.text_n > 0]
+    views = (
+        png_bytes(document_sheet(shown)) if shown else png(nothing("Samples")),
+        png(histogram(found.tokens_n, "Tokens per document", "tokens")),
+        png(histogram(text_n, "Text tokens per document with text", "tokens")),
+        png(scatter(found.sizes, "Image sizes")),
+        png(bars(bad, "samples")),
     )
     paths = [folder / name for name in VIEWS]
-    for path, image in zip(paths, images, strict=True):
-        image.save(path, "PNG")
+    for path, view in zip(paths, views, strict=True):
+        write_bytes(path, view)
     return paths
-
-
-def _stacked(first: PILImage.Image, second: PILImage.Image) -> PILImage.Image:
-    page = PILImage.new("RGB", (SIZE[0], first.height + second.height), "white")
-    page.paste(first)
-    page.paste(second, (0, first.height))
-    return page
 
 
 def chosen(found: Inspection, count: int) -> Iterator[tuple[Path, int]]:
@@ -87,23 +80,16 @@ def _shown(sample: Sample, format: str, path: Path, codec: ImageCodec) -> Docume
             shown.append(_part(part, room, codec))
         room -= len(part.text) if isinstance(part, Text) else 0
     more = [Text(f"({len(parts) - len(shown)} more)")] if len(parts) > len(shown) else []
-    name = _drawable(f"[{format}] {path.stem}, {sample.key}")
-    return Document((Text(name), *shown, *more))
+    return Document((Text(f"[{format}] {path.stem}, {sample.key}"), *shown, *more))
 
 
 def _part(part: Part, room: int, codec: ImageCodec) -> Part:
     """Return a part as it is shown: an image as pixels, a text cut at `room` characters."""
     if isinstance(part, Text):
         cut = part.text if len(part.text) <= room else f"{part.text[:room].rstrip()} …"
-        return Text(_drawable(cut), part.role)
+        return Text(cut, part.role)
     assert part.stored is not None, "nobody has opened the images of a sample yet"
     try:
         return codec.decode([formats.as_it_is(part.stored)])[0]
     except SampleError as error:
         return Text(f"[{error}]")
-
-
-def _drawable(text: str) -> str:
-    """Return the text in letters that Pillow's own font has: no accents, plain dashes."""
-    plain = "".join(c for c in normalize("NFKD", text) if not combining(c))
-    return plain.replace("\N{EM DASH}", " - ").replace("\N{EN DASH}", "-")

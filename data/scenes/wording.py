@@ -5,8 +5,8 @@ In: objects of a `Scene` and a generator. Out: text, and from text the claims it
 1. A `Claim` says how many objects of a stated size, colour, shape and place there are; `noun` puts
    it in words.
 2. `caption` groups the objects of a scene into claims and puts them into one of `CAPTIONS`.
-3. `read_caption` undoes it: noun phrases and backgrounds become slots again, and what is left must
-   be a known template; anything else is no caption. `caption_agrees` compares a caption to a scene.
+3. `read_parts` undoes it: noun phrases and backgrounds become slots again, and what is left must
+   be a known template; anything else is no caption. `agrees` compares claims to a scene's objects.
 """
 
 import re
@@ -347,12 +347,6 @@ def ground_of(match: re.Match[str]) -> Background | None:
     return Background(match["kind"], match["first"], match["second"], match["way"])
 
 
-def read_caption(text: str) -> tuple[Claim, ...] | None:
-    """Return the claims of any caption that `caption` can write; None for other text."""
-    parts = read_parts(text)
-    return None if parts is None else parts[0]
-
-
 def agrees(claims: Sequence[Claim], objects: Sequence[SceneObject]) -> bool:
     """Return whether the claims tell all objects: each is claimed once, and no more are."""
     wanted = [claim for claim in claims for _ in range(claim.count)]
@@ -373,17 +367,6 @@ def _assigned(wanted: list[Claim], objects: list[SceneObject]) -> bool:
         _assigned(wanted[1:], objects[:k] + objects[k + 1 :])
         for k, obj in enumerate(objects)
         if wanted[0].fits(obj)
-    )
-
-
-def caption_agrees(text: str, scene: Scene) -> bool:
-    """Return whether the text is a caption that tells the scene's objects, and nothing false."""
-    parts = read_parts(text)
-    if parts is None:
-        return False
-    claims, ground = parts
-    return agrees(claims, scene.objects) and (
-        ground is None or ground_agrees(ground, scene.background)
     )
 
 

@@ -14,7 +14,7 @@ Costs about 0.4 ms a scene and core at 64 pixels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 
@@ -244,11 +244,6 @@ def fits(obj: SceneObject, others: Sequence[SceneObject]) -> bool:
         max(abs(obj.x - o.x), abs(obj.y - o.y)) >= (obj.width + o.width) / 2 + 2 * MARGIN
         for o in others
     )
-
-
-def moved(obj: SceneObject, x: float, y: float) -> SceneObject:
-    """Return the same object with its centre at (x, y)."""
-    return replace(obj, x=x, y=y)
 
 
 def distance(shape: str, x: np.ndarray, y: np.ndarray, half: float) -> np.ndarray:

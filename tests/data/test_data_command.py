@@ -73,7 +73,7 @@ def test_the_bytes_do_not_depend_on_the_workers(made, tmp_path):
 
 def test_a_preview_shows_the_first_samples(made):
     image = PILImage.open(made / "look.png")
-    assert image.mode == "RGB" and image.width == 6 * 208 and image.height > 128
+    assert image.mode == "RGB" and image.width > 6 * 192 and image.height > 192
     assert len(image.getcolors(2**24)) > 50
 
 

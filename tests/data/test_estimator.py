@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PILImage
 
+from unimodal.atomic import PREFIX
 from unimodal.data import codes_member as codes
 from unimodal.data import formats as formats
 from unimodal.data import lengths
@@ -237,7 +238,7 @@ def test_nothing_half_written_is_left(shards: list[Path], monkeypatch: pytest.Mo
     with pytest.raises(OSError, match="disk"):
         measure(shards, LengthEstimator(SEQUENCER, 40, 8))
     monkeypatch.undo()
-    left = [path.name for path in lengths.cache().rglob("*") if ".part" in path.name]
+    left = [path.name for path in lengths.cache().rglob("*") if path.name.startswith(PREFIX)]
     assert left == []
 
 

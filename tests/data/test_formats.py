@@ -57,7 +57,7 @@ def test_nothing_is_opened_before_it_is_asked_for() -> None:
     found = sample({"caption": "a cat"}, png=b"no image at all")
     image, text = document(found, "caption", 1).parts
     assert isinstance(image, Stored) and image.content == b"no image at all"
-    with pytest.raises(SampleError, match=r"\.png: .* image of a known format"):
+    with pytest.raises(SampleError, match=r"\.png: .* not an image of a known format"):
         made(found)
 
 

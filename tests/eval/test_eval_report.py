@@ -14,7 +14,6 @@ from unimodal.eval.report import (
     markdown,
     recipe_line,
     rows,
-    save_sheet,
     terminal_table,
 )
 
@@ -87,7 +86,7 @@ def test_before_and_after_stand_side_by_side():
     assert pixels_of(sheet, (90, 0, 200)) == pixels_of(sheet, (125, 0, 200)) == 128**2
 
 
-def test_the_grid_has_its_columns_and_loses_no_cell():
+def test_the_sheet_has_its_columns_and_loses_no_cell():
     cells = [Cell((image(90),), f"cell {k}", "", True) for k in range(10)]
     sheet = contact_sheet(cells, columns=4)
     one = contact_sheet(cells[:1])
@@ -99,12 +98,6 @@ def test_long_words_are_wrapped_inside_the_cell():
     words = "a very small purple triangle to the left of a very large yellow star, please"
     short, long = (contact_sheet([Cell((image(90),), w, "", True)]) for w in ("star", words))
     assert long.width == short.width and long.height > short.height + 40
-
-
-def test_sheet_is_saved_as_png(tmp_path):
-    save_sheet(contact_sheet([Cell((image(90),), "words")]), tmp_path / "new" / "sheet.png")
-    with Image.open(tmp_path / "new" / "sheet.png") as opened:
-        assert opened.format == "PNG" and opened.mode == "RGB"
 
 
 def test_the_card_tells_overall_kinds_and_the_blind_baseline():

@@ -1,7 +1,6 @@
 """The score writer: scores by kind, what is held out, the recipe, files whole or absent."""
 
 import json
-import os
 
 import pytest
 
@@ -14,7 +13,6 @@ from unimodal.eval.score import (
     digest,
     recipe,
     write,
-    write_bytes,
 )
 
 
@@ -87,17 +85,13 @@ def test_no_predictions_are_json_too(tmp_path):
     assert json.loads((tmp_path / "a.json").read_text())["predictions"] == []
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "scores.json"
-    write_bytes(path, b"old")
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+def test_a_failed_write_leaves_the_old_file(small_disk):
+    path, report = small_disk / "scores.json", {"scores": {}, "recipe": {}, "predictions": []}
+    write(path, report)
+    old = path.read_bytes()
     with pytest.raises(OSError, match="No space left on device: .*scores.json"):
-        write_bytes(path, b"new")
-    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["scores.json"]
+        write(path, report | {"predictions": FOUND * 500})
+    assert path.read_bytes() == old and list(small_disk.iterdir()) == [path]
 
 
 def test_values_that_are_no_json_numbers_are_refused(tmp_path):

@@ -27,16 +27,16 @@ import numpy as np
 from PIL import Image
 
 import unimodal
+from unimodal.atomic import write_bytes
 from unimodal.bundle import Model
 from unimodal.chat import Chat
 from unimodal.chat import Reply as Said
 from unimodal.data.scenes.questions import Question
 from unimodal.data.scenes.requests import Request
-from unimodal.data.scenes.wording import Claim, read_caption
+from unimodal.data.scenes.wording import Claim, read_parts
 from unimodal.eval.answer import Answer
 from unimodal.eval.intervals import share
-from unimodal.eval.report import Cell, contact_sheet, progress, recipe_line, save_sheet
-from unimodal.eval.score import write_bytes
+from unimodal.eval.report import Cell, contact_sheet, progress, recipe_line
 from unimodal.eval.tokenizer import reconstruct
 from unimodal.eval.verdicts import judge_drawing, judge_question
 from unimodal.tokenizer.pixels import fit, open_image
@@ -111,9 +111,10 @@ def judge_prompt(entry: dict[str, Any], reply: Answer) -> tuple[bool | None, str
 
 def judge_description(objects: Sequence[dict[str, Any]], reply: Answer) -> tuple[bool, str]:
     """(right, why not) of a description, by colour, shape and number of objects alone."""
-    claims = read_caption(reply.text)
-    if reply.images or claims is None:
+    parts = read_parts(reply.text)
+    if reply.images or parts is None:
         return False, "not a description"
+    claims, _ = parts
     told: Counter[str] = Counter()
     for claim in claims:
         told[f"{claim.colour} {claim.shape}"] += claim.count
@@ -262,7 +263,7 @@ def write(output: Path, model: Model, seed: int) -> str:
             enlarged = Image.fromarray(image).resize(size, Image.Resampling.NEAREST)
             save_image(enlarged, output / name)
     sheet = contact_sheet(cells(model, drawn, described), COLUMNS)
-    save_sheet(sheet, output / "sheet.png")
+    save_image(sheet, output / "sheet.png")
     write_bytes(output / "README.md", page(model, seed, drawn, described).encode())
     return counts(everything)
 

@@ -160,7 +160,7 @@ def test_missing_empty_folder_and_other_non_images(tmp_path):
     os.mkfifo(fifo)
     cases = {
         tmp_path / "none.png": "there is no file",
-        text: "notes.png is not a image of a known format",
+        text: "notes.png is not an image of a known format",
         empty: "is empty",
         tmp_path: "is a folder",
         fifo: "not a regular file",

@@ -3,8 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -203,21 +201,9 @@ def test_a_failed_write_leaves_the_old_bundle(tiny_model, saved, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(bundle, "_write_weights", full)
-    with pytest.raises(BundleError, match="No space left on device; nothing was changed"):
+    with pytest.raises(BundleError, match="No space left on device.*; nothing was changed"):
         tiny_model.save(saved)
     assert snapshot(saved.parent) == before
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 64 KiB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(path)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
 
 
 def test_a_full_disk_is_said_and_leaves_nothing_behind(tiny_model, small_disk):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def model(tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> Model:
 
 @pytest.fixture
 def image(tmp_path: Path, model: Model) -> Path:
-    """A image of the model's own size."""
+    """An image of the model's own size."""
     width, height = model.canvas
     pixels_HWC = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     Image.fromarray(pixels_HWC).save(tmp_path / "noise.png")
@@ -122,20 +123,13 @@ def test_codes_files_that_cannot_be_decoded(model: Model, tmp_path: Path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_failed_write_keeps_the_older_file(
-    model: Model, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    def full(self: Path, content: bytes) -> None:
-        with self.open("wb") as file:
-            file.write(content[:10])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    output = tmp_path / "a.json"
+def test_a_failed_write_keeps_the_older_file(model: Model, image: Path, small_disk: Path):
+    output, filler = small_disk / "a.json", small_disk / "filler"
     output.write_text("older")
-    monkeypatch.setattr(Path, "write_bytes", full)
-    assert "No space left" in refused("encode", image, "--output", output)
-    assert output.read_text() == "older"
-    assert sorted(tmp_path.iterdir()) == [output, image]
+    with suppress(OSError):
+        filler.write_bytes(b"x" * 64 * 1024)
+    assert f"cannot write {output}: No space left" in refused("encode", image, "--output", output)
+    assert output.read_text() == "older" and sorted(small_disk.iterdir()) == [output, filler]
 
 
 def test_a_images_name_cannot_leave_the_directory(model: Model, tmp_path: Path):

@@ -154,12 +154,12 @@ def test_options_reach_the_sampling(drawing_bundle, tmp_path, monkeypatch):
 
 def test_bad_requests_are_value_errors(drawing_bundle, tmp_path):
     (tmp_path / "file").touch()
-    (tmp_path / "text.png").write_text("not a image")
+    (tmp_path / "text.png").write_text("not an image")
     cases = [
         ({"prompt": " "}, "the prompt is empty"),
         ({"as_json": True}, "give it with --prompt"),
         ({"prompt": "draw", "output": tmp_path / "file"}, "is a file"),
-        ({"prompt": "what?", "images": [tmp_path / "text.png"]}, "text.png is not a image"),
+        ({"prompt": "what?", "images": [tmp_path / "text.png"]}, "text.png is not an image"),
         ({"prompt": "draw", "seed": -1}, "seed .*-1"),
         ({"prompt": "word " * 2000}, "shorten the prompt"),
         ({"prompt": "draw", "model": tmp_path / "nowhere"}, "nowhere is no model"),
@@ -379,16 +379,10 @@ def test_a_script_on_standard_input_is_a_conversation(
 
 
 @pytest.fixture
-def full_disk(tmp_path):
-    """A file system of 16 KiB with no room left."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(path)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    (path / "filler").write_bytes(b"x" * 16 * 1024)
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
+def full_disk(small_disk):
+    """A file system with no room left."""
+    (small_disk / "filler").write_bytes(b"x" * 64 * 1024)
+    return small_disk
 
 
 def test_a_full_disk_is_said_and_nothing_half_written_stays(drawing_model, full_disk):

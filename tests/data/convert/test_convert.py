@@ -20,8 +20,7 @@ from unimodal.command import main
 from unimodal.data import formats as formats
 from unimodal.data.convert import columns
 from unimodal.data.convert.columns import ASKED, NAMES, NEEDED, detect_columns
-from unimodal.data.convert.convert import MAKERS, converted
-from unimodal.data.convert.files import open_table
+from unimodal.data.convert.convert import MAKERS, converted, open_table
 from unimodal.data.lengths import Bad
 from unimodal.data.shards import Shard, ShardError, ShardWriter, find_shards
 from unimodal.document import Document, Text
@@ -34,7 +33,7 @@ def run(*arguments):
 
 
 def encoded(number, kind="PNG"):
-    """A image file; each number another colour."""
+    """An image file; each number another colour."""
     stream = io.BytesIO()
     Image.fromarray(np.full((16, 24, 3), number, dtype=np.uint8)).save(stream, kind)
     return stream.getvalue()
@@ -111,7 +110,7 @@ def test_a_folder_of_pairs_at_any_depth(tmp_path):
     put(source, **{"__hidden__png": b"nothing"})
     result = run(source, tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert "1 files of text without a image are left out" in result.output
+    assert "1 files of text without an image are left out" in result.output
     assert "5 samples in 1 shards (2 caption, 1 edit, 1 llava, 1 question), 0 bad" in result.output
     (path,) = find_shards(tmp_path / "out")
     assert [said(Shard(path).document(k)) for k in range(5)] == [
@@ -316,7 +315,7 @@ def test_every_form_of_json(two, as_list):
         ({"caption": "x", "image": 3}, "bad image", "not 3"),
         ({"caption": "x", "image": "gone.png"}, "missing file", "gone.png: there is no such file"),
         ({"caption": "x", "image": "."}, "missing file", "no such file"),
-        ({"caption": "x", "image": "t.jsonl"}, "bad image", "t.jsonl: .*not a image"),
+        ({"caption": "x", "image": "t.jsonl"}, "bad image", "t.jsonl: .*not an image"),
         ({"caption": ["x", ""], "image": "a.png"}, "no text", "without words"),
         ({"conversations": TALK}, "missing member", "1 <image> and 0 images"),
         ({"conversations": [{"from": "robot", "value": "x"}]}, "wrong fields", "robot"),
@@ -568,6 +567,13 @@ def test_the_tables_of_names_agree_with_the_forms():
         assert set(names) <= set(columns.NAMES[role])
     with pytest.raises(ValueError, match="no columns of the format edit: .* --before COLUMN"):
         detect_columns(["image", "text"], {}, format="edit")
+
+
+@pytest.mark.parametrize("name", ["image", "images", "picture", "pictures", "Photo", "img_path"])
+def test_columns_of_usual_names_are_found(name):
+    found = detect_columns([name, "caption"], {})
+    assert found.format == "caption" and found["image"] == (name,)
+    assert all(len(set(names)) == len(names) for names in NAMES.values()), "no name is there twice"
 
 
 # --- Arrow --------------------------------------------------------------------------------------

@@ -14,13 +14,12 @@ from unimodal.bundle import Model
 from unimodal.command import main
 from unimodal.data import codes_member as codes
 from unimodal.data.estimator import LengthEstimator
-from unimodal.data.inspect.charts import SIZE, bars, histogram, scatter, ticks
+from unimodal.data.inspect.charts import SIZE
 from unimodal.data.inspect.inspect import UNUSABLE, Inspection, inspect, summary
 from unimodal.data.inspect.views import VIEWS, chosen, documents, write_views
 from unimodal.data.packing import pack
 from unimodal.data.rows import ImageEncoder
 from unimodal.data.shards import Shard
-from unimodal.data.sheet import CELL_WIDTH
 from unimodal.data.sizes import ImageRule
 from unimodal.document import Image, Text
 from unimodal.sequence import Sequence, encoded
@@ -150,16 +149,16 @@ def test_tokens_are_those_of_the_sequences(
     images = [sum(span.stop - span.start + 4 for span in one.images) for one in made]
     assert found.text_n.tolist() == text
     assert found.images_n.tolist() == images
-    assert found.positions_n.tolist() == [len(one) for one in made]
+    assert found.tokens_n.tolist() == [len(one) for one in made]
     tokens = summary(found)["tokens"]
     assert tokens["total"] == sum(len(one) for one in made)
-    assert tokens["markers"] == tokens["total"] - sum(text) - sum(images)
+    assert tokens["special"] == tokens["total"] - sum(text) - sum(images)
     assert tokens["shares"]["text"] == sum(text) / tokens["total"]
     assert sum(tokens["shares"].values()) == pytest.approx(1)
 
 
 def test_fill_of_rows_packed_and_padded(found: Inspection):
-    lengths, rows = found.positions_n, summary(found)["rows"]
+    lengths, rows = found.tokens_n, summary(found)["rows"]
     count = len(pack(lengths, ROW))
     assert rows["packed"] == count
     assert rows["packed_fill"] == lengths.sum() / (count * ROW)
@@ -177,7 +176,7 @@ def test_pieces_of_long_samples_are_documents(tmp_path: Path, estimator: LengthE
     assert numbers["left_out"] == {"an image longer than a row": 1}
     assert numbers["positions"]["max"] <= ROW
     assert sum(found.characters) == len(text.strip()) + len("hi\n")
-    assert (found.text_n + found.images_n + 2 == found.positions_n).all()
+    assert (found.text_n + found.images_n + 2 == found.tokens_n).all()
 
 
 def test_a_rule_measures_images_as_they_will_be_read(tmp_path: Path, tiny_model: Model):
@@ -291,7 +290,7 @@ def test_images_are_written(shards: list[Path], tmp_path: Path):
         assert str(folder / name) in done.stdout.replace("\n", "")
     sizes = {name: PILImage.open(folder / name).size for name in VIEWS}
     assert sizes["positions.png"] == sizes["text_tokens.png"] == sizes["image_sizes.png"] == SIZE
-    assert sizes["samples.png"][0] == 6 * CELL_WIDTH
+    assert sizes["bad.png"][0] == SIZE[0]
     shown = np.asarray(PILImage.open(folder / "samples.png"))
     assert (shown == (0, 90, 160)).all(axis=2).any(), "the images of the samples"
 
@@ -300,29 +299,3 @@ def test_shown_samples_are_spread_over_all_shards(found: Inspection):
     spread = [(path.name, number) for path, number in chosen(found, 3)]
     assert spread[0] == ("0.tar", 0) and spread[-1] == ("1.tar", 1) and len(spread) == 3
     assert len(list(chosen(found, 100))) == 6
-
-
-def test_bars_are_as_high_as_their_counts():
-    image = np.asarray(histogram([5] * 10 + [7] * 5, "t", "n"))
-    is_bar_HW = (image == (66, 110, 180)).all(axis=2)
-    heights = [height for height in is_bar_HW.sum(axis=0).tolist() if height]
-    tall, short = max(heights), min(heights)
-    assert tall == pytest.approx(2 * short, abs=2)
-
-
-def test_charts_of_nothing_and_of_one():
-    for empty, one in (
-        (histogram([], "t", "n"), histogram([3], "t", "n")),
-        (bars({}, "t"), bars({"a": 1}, "t")),
-        (scatter({}, "t"), scatter({(8, 8): 1}, "t")),
-    ):
-        assert empty.width == one.width == SIZE[0]
-        assert np.asarray(empty).min() < 128, "it says so"
-        assert empty.tobytes() != one.tobytes()
-
-
-@pytest.mark.parametrize("last", [1, 7, 10, 99, 1024, 65_000, 10**9])
-def test_ticks_are_few_round_and_inside(last: int):
-    found = list(ticks(0, last))
-    assert 2 <= len(found) <= 11 and found[0] == 0 and found[-1] <= last
-    assert str(found[1]).rstrip("0") in ("1", "2", "5")

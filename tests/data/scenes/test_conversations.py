@@ -2,11 +2,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from captions import caption_agrees
 
 from unimodal.data.scenes.conversations import GREETINGS, Mix, conversation
 from unimodal.data.scenes.phrasings import STORIES
 from unimodal.data.scenes.reading import Unreadable, read_scene
-from unimodal.data.scenes.wording import caption_agrees, phrasings
+from unimodal.data.scenes.wording import phrasings
 from unimodal.data.scenes.world import LARGE, has_held_out_pair
 from unimodal.document import Image, Text
 

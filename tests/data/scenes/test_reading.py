@@ -16,7 +16,6 @@ from unimodal.data.scenes.world import (
     Scene,
     SceneObject,
     coverage,
-    moved,
     paint,
     render,
     scene,
@@ -177,7 +176,7 @@ def test_merged_objects_are_unreadable() -> None:
     for seed, (shape, size) in enumerate(LOOKS):
         truth, _ = alone(seed, shape, size)
         first = truth.objects[0]
-        second = moved(first, first.x + 0.7 * first.width, first.y)
+        second = replace(first, x=first.x + 0.7 * first.width)
         image = render(Scene(truth.background, (first, second)))
         assert isinstance(read_scene(image), Unreadable)
 

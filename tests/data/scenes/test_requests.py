@@ -2,6 +2,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from captions import read_caption
 
 from unimodal.data.scenes import requests
 from unimodal.data.scenes.phrasings import REQUESTS
@@ -18,7 +19,7 @@ from unimodal.data.scenes.requests import (
     request,
     what_words,
 )
-from unimodal.data.scenes.wording import Claim, phrasings, read_caption
+from unimodal.data.scenes.wording import Claim, phrasings
 from unimodal.data.scenes.world import (
     COLOURS,
     LARGE,

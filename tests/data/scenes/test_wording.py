@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+from captions import caption_agrees, read_caption
 
 from unimodal.data.scenes import phrasings as tables
 from unimodal.data.scenes.wording import (
@@ -8,12 +9,10 @@ from unimodal.data.scenes.wording import (
     Claim,
     agrees,
     caption,
-    caption_agrees,
     claims_of,
     covers,
     phrasings,
     place_of,
-    read_caption,
     read_parts,
 )
 from unimodal.data.scenes.world import (

@@ -1,0 +1,41 @@
+"""Declare the arguments and options that several verbs of `unimodal data` share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Decorator = Callable[[Any], Any]
+
+shards = click.argument("shards")
+output = click.argument("output", type=click.Path(path_type=Path, file_okay=False))
+shard_samples = click.option(
+    "--shard-samples", type=click.IntRange(1), default=5000, show_default=True
+)
+
+
+def workers(default: int) -> Decorator:
+    """Declare how many processes share the work."""
+    words = "Processes. The bytes are the same for any number."
+    kind = click.IntRange(1)
+    return click.option("--workers", type=kind, default=default, show_default=True, help=words)
+
+
+def bad_share(words: str) -> Decorator:
+    """Declare how many samples may be bad before the command stops, of 1."""
+    kind = click.FloatRange(0, 1)
+    return click.option("--bad-share", type=kind, default=0.01, show_default=True, help=words)
+
+
+def target_pixels(words: str) -> Decorator:
+    """Declare to about how many pixels images are resized and cropped."""
+    return click.option("--target-pixels", type=click.IntRange(1), help=words)
+
+
+def max_aspect_ratio(words: str, default: float | None = None) -> Decorator:
+    """Declare the largest ratio of an image's sides."""
+    kind = click.FloatRange(1)
+    return click.option(
+        "--max-aspect-ratio", type=kind, default=default, show_default=True, help=words
+    )

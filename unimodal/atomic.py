@@ -1,0 +1,101 @@
+"""Files and folders that appear whole or not at all.
+
+    with replacing(path) as fresh:
+        fresh.write_bytes(content)
+
+1. The block writes a file or a folder at `fresh`. That lies in a hidden folder of its own beside
+   `path`: on the same file system, so that a rename moves it, and out of the way of other processes
+   that write the same path.
+2. `publish` flushes it to the disk, renames it to `path`, and flushes the folder that names it.
+   After a kill or a power cut `path` is what it was before, or whole and new.
+3. Where the block or one of these steps fails, `path` is what it was before, and `fresh` is gone.
+   Only a kill leaves something behind: a hidden folder `.new-...`.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from errno import EDQUOT, EEXIST, EFBIG, ENOSPC, ENOTEMPTY
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+PREFIX = ".new-"
+
+
+@contextmanager
+def replacing(path: str | Path, over_folder: bool = False) -> Iterator[Path]:
+    """Yield a fresh path; what the block writes there becomes the file or folder `path`.
+
+    The folder of `path` must exist. A file takes the place of an older one. A folder takes the
+    place of an empty one, and with `over_folder` of any. An OSError that the writing raises names
+    `path`: its `filename` is `str(path)`.
+    """
+    path = Path(path)
+    try:
+        with TemporaryDirectory(prefix=PREFIX, dir=path.parent) as hidden:
+            fresh = Path(hidden, path.name)
+            yield fresh
+            publish(fresh, path, over_folder)
+    except OSError as error:
+        if not _is_about(error, path):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file by `replacing`; OSError names `path`, where the older file stays."""
+    with replacing(path) as fresh:
+        fresh.write_bytes(content)
+
+
+def publish(fresh: Path, path: Path, over_folder: bool = False) -> None:
+    """Flush a finished file or folder, rename it to `path` and flush the folder that names it."""
+    for inner in fresh.rglob("*"):
+        flush(inner)
+    flush(fresh)
+    if over_folder and path.is_dir():
+        _swap(fresh, path)
+    else:
+        os.replace(fresh, path)
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Make the content of a file, or the names in a folder, outlast a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_full(error: OSError) -> bool:
+    """Tell whether the disk, or the user's share of it, is full."""
+    return error.errno in (ENOSPC, EDQUOT)
+
+
+def _swap(fresh: Path, path: Path) -> None:
+    """Rename `fresh` to where an older folder stands; on failure the older one is put back.
+
+    No system call of Python exchanges two folders: a kill between the renames leaves the older one
+    in the hidden folder.
+    """
+    old = fresh.with_name(f"{fresh.name}.old")
+    with suppress(FileNotFoundError):  # another process has moved it away
+        path.rename(old)
+    try:
+        fresh.rename(path)
+    except OSError as error:
+        if error.errno in (EEXIST, ENOTEMPTY):  # another process was faster: its folder is as new
+            return
+        if old.exists():
+            old.rename(path)
+        raise
+
+
+def _is_about(error: OSError, path: Path) -> bool:
+    """Tell whether an error is of writing `path`: a write that is refused does not say where."""
+    if error.filename is None:
+        return is_full(error) or error.errno == EFBIG
+    hidden = os.path.join(os.path.abspath(path.parent), PREFIX)
+    return os.path.abspath(str(error.filename)).startswith(hidden)
