@@ -13,7 +13,7 @@ from unimodal.tokenizer.grid import Grid
 WORDS = st.text(st.sampled_from("ab \né\t"), max_size=60)
 TEXTS = st.builds(Text, WORDS)
 IMAGES = st.integers(1, 30).map(
-    lambda n: Image(codes=np.full(n, n), grid=Grid(1, n), tokenizer_hash="x")
+    lambda n: Image(codes=np.full((n, 1), n), grid=Grid(1, n), codec_hash="x")
 )
 
 

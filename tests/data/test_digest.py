@@ -11,10 +11,10 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from unimodal.codec import ImageCodec
 from unimodal.command import main
 from unimodal.data.digest import ARRAYS, Feed, batch_rows, digest, feed, rows_bytes
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.rows import ImageEncoder
 from unimodal.data.shards import ShardWriter
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig, Stage
@@ -48,7 +48,7 @@ def shards(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def made(shards, tiny_model) -> Feed:
     sources = {"one": SourceConfig(str(shards))}
-    return Feed(sources, tiny_model.sequencer, ImageEncoder(tiny_model.tokenizer), SETTINGS)
+    return Feed(sources, tiny_model.sequencer, ImageCodec(tiny_model.tokenizer), SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_rows_can_be_begun_anywhere(made, whole, first, count, world_size):
 
 def test_rows_are_the_loaders(made, whole):
     """The first row of a plain Loader, byte for byte, and what was done to its images."""
-    loader = Loader(made.sources, made.sequencer, made.encode, replace(SETTINGS, batch_rows=1))
+    loader = Loader(made.sources, made.sequencer, made.codec, replace(SETTINGS, batch_rows=1))
     batch, _ = next(iter(loader))
     arrays = b"".join(
         np.ascontiguousarray(getattr(batch, name)[0].numpy()).tobytes() for name in ARRAYS
@@ -170,7 +170,7 @@ def test_a_recipe_gives_sources_and_loader(recipe, shards, tmp_path, tiny_model)
     tree = yaml.safe_load(recipe.read_text()) | {"tokenizer": str(tmp_path)}
     recipe.write_text(yaml.safe_dump(tree))
     found = feed(None, recipe)
-    assert found.encode.hash == found.sequencer.tokenizer_hash == tiny_model.tokenizer.hash
+    assert found.codec.hash == found.sequencer.codec_hash == tiny_model.tokenizer.hash
     assert found.sequencer.vocabulary.num_codes == tiny_model.tokenizer.num_codes
 
 

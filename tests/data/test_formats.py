@@ -10,13 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PILImage
 
-from unimodal.bundle import Model
 from unimodal.data import codes_member as codes
 from unimodal.data.formats import (
     FORMATS,
     Sample,
     SampleError,
-    Stored,
     as_it_is,
     detect_format,
     document,
@@ -25,8 +23,10 @@ from unimodal.data.formats import (
     variants,
 )
 from unimodal.data.shards import Shard
-from unimodal.document import Document, Image, Text
-from unimodal.sequence import IGNORE, encoded
+from unimodal.document import Document, Image, StoredFile, Text
+from unimodal.model import Model
+from unimodal.sequence import IGNORE
+from unimodal.sequencer import encoded
 from unimodal.tokenizer.grid import Grid
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -56,7 +56,8 @@ def made(found: Sample, variant: int = 0) -> list[tuple]:
 def test_nothing_is_opened_before_it_is_asked_for() -> None:
     found = sample({"caption": "a cat"}, png=b"no image at all")
     image, text = document(found, "caption", 1).parts
-    assert isinstance(image, Stored) and image.content == b"no image at all"
+    assert image.stored == StoredFile(b"no image at all", "png")
+    assert image.pixels is image.codes is image.grid is None
     with pytest.raises(SampleError, match=r"\.png: .* not a image of a known format"):
         made(found)
 
@@ -113,15 +114,15 @@ def test_of_a_chat_answers_and_drawn_images_alone_are_learned(tiny_model: Model)
         {"role": "user", "content": "thanks"},
     ]
     found = sample({"messages": messages}, **{"0_png": png(1), "1_png": png(200)})
-    hash, names = tiny_model.tokenizer.hash, tiny_model.vocabulary.control
+    hash, names = tiny_model.tokenizer.hash, tiny_model.vocabulary.special
     images = [
-        Image(codes=np.array(codes), grid=Grid(1, 2), tokenizer_hash=hash)
+        Image(codes=np.array(codes)[:, None], grid=Grid(1, 2), codec_hash=hash)
         for codes in ([1, 2], [3, 4])
     ]
     whole = tiny_model.sequencer.sequence(encoded(document(found, "chat"), iter(images)))
     learned = whole.labels[whole.labels != IGNORE].tolist()
-    size = [tiny_model.vocabulary.side(1), tiny_model.vocabulary.side(2)]
-    codes = (tiny_model.vocabulary.first_code + np.array([3, 4])).tolist()
+    size = [names("size_1"), names("size_2")]
+    codes = tiny_model.vocabulary.code_to_id(np.array([3, 4])).tolist()
     words = tiny_model.text.encode("here")
     assert learned == [*words, names("image"), *size, *codes, names("turn_end")]
 
@@ -204,12 +205,12 @@ def test_text() -> None:
 
 
 def test_codes_stand_where_a_image_stood() -> None:
-    encoded = Image(codes=np.arange(6), grid=Grid(2, 3), tokenizer_hash="ab" * 32)
+    encoded = Image(codes=np.arange(6)[:, None], grid=Grid(2, 3), codec_hash="ab" * 32)
     content = codes.to_bytes(encoded, 100)
     fields = {"texts": [None, "a"], "images": ["key.000.jpg", None]}
     stored = document(sample(fields, **{"000_codes": content}), "interleaved")
     image, _ = opened(stored, as_it_is).parts
-    assert image.grid == Grid(2, 3) and np.array_equal(image.codes, np.arange(6))
+    assert image.grid == Grid(2, 3) and np.array_equal(image.codes, np.arange(6)[:, None])
     captioned = sample(None, codes=content, txt=b"a cat")
     assert detect_format(captioned) == "caption"
     assert {type(part) for part in made_of(captioned)} == {Text, Image}

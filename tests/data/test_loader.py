@@ -10,16 +10,18 @@ import pytest
 import torch
 from benchmarks.faults import HASH, Means
 
+from unimodal.codec import ImageCodec
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.packing import GROUP_ROWS
-from unimodal.data.rows import ImageEncoder
 from unimodal.data.shards import ShardError, ShardWriter
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig, Stage
 from unimodal.data.stateful import StatefulBatches
 from unimodal.data.windows import LoaderState
 from unimodal.document import Document, Image, Text
-from unimodal.sequence import PADDING, Sequencer
+from unimodal.heads.next_code import NextCodeInputs
+from unimodal.sequence import IMAGE, PADDING, TEXT, Batch
+from unimodal.sequencer import Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.grid import Grid
@@ -55,7 +57,7 @@ def sources(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sequencer():
     text = TextTokenizer.train(["draw which"], 256)
-    return Sequencer(Vocabulary(text.num_ids, 256), text, HASH)
+    return Sequencer(Vocabulary.new(text.num_ids, 256), text, HASH, NextCodeInputs())
 
 
 def made(sources, sequencer, config=CONFIG, **more):
@@ -63,7 +65,8 @@ def made(sources, sequencer, config=CONFIG, **more):
 
 
 def equal(first, second):
-    return all(torch.equal(getattr(first, name), getattr(second, name)) for name in vars(first))
+    same = (torch.equal(getattr(first, name), getattr(second, name)) for name in Batch.tensors())
+    return all(same) and repr(first.spans) == repr(second.spans)
 
 
 def batches(loader, count):
@@ -144,8 +147,7 @@ def _encoded(document):
     parts = []
     for part in document.parts:
         if isinstance(part, Image):
-            (image,) = Means()([part.pixels])
-            part = replace(image, role=part.role, weight=part.weight)
+            (part,) = Means().encode([part])
         parts.append(part)
     return Document(tuple(parts))
 
@@ -169,15 +171,15 @@ def test_ranks_share_the_rows_of_the_same_batches(sources, sequencer, world):
     ]
     for (batch, state), *parts in zip(whole, *ranks, strict=True):
         assert all(after == state for _, after in parts)
-        for name, tensor in vars(batch).items():
+        for name in Batch.tensors():
             joined = torch.stack([getattr(part, name) for part, _ in parts], dim=1).flatten(0, 1)
-            assert torch.equal(joined, tensor)
+            assert torch.equal(joined, getattr(batch, name))
 
 
 def test_the_rows_do_not_depend_on_the_batch(sources, sequencer):
     small = batches(made(sources, sequencer, replace(CONFIG, batch_rows=1)), 16)
     large = batches(made(sources, sequencer, replace(CONFIG, batch_rows=8)), 2)
-    for name in vars(small[0][0]):
+    for name in Batch.tensors():
         joined = torch.cat([getattr(batch, name) for batch, _ in small])
         assert torch.equal(joined, torch.cat([getattr(batch, name) for batch, _ in large]))
 
@@ -194,7 +196,7 @@ def test_worker_processes_change_nothing(sources, sequencer):
 def test_rows_are_documents_side_by_side(sources, sequencer):
     batch, _ = next(iter(made(sources, sequencer)))
     assert batch.ids.shape == (4, 128) and batch.positions.dtype == torch.int64
-    begin = sequencer.vocabulary.control("begin")
+    begin = sequencer.vocabulary.special("begin")
     starts = batch.positions == 0
     assert (batch.ids[starts & (batch.doc != PADDING)] == begin).all()
     assert (batch.weights[batch.doc == PADDING] == 0).all()
@@ -228,14 +230,14 @@ def test_the_real_tokenizer_encodes_mixed_sizes_in_order():
     rng = np.random.default_rng(0)
     sizes = [(64, 64), (64, 128), (64, 64)]
     pixels = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
-    encode_real = ImageEncoder(tokenizer)
-    images = encode_real(pixels)
+    codec = ImageCodec(tokenizer)
+    images = codec.encode([Image(array) for array in pixels])
     for array, image in zip(pixels, images, strict=True):
-        (alone,) = encode_real([array])
+        (alone,) = codec.encode([Image(array)])
         assert image.grid == Grid(array.shape[0] // 8, array.shape[1] // 8)
-        assert image.tokenizer_hash == tokenizer.hash
+        assert image.codec_hash == tokenizer.hash
         assert np.array_equal(image.codes, alone.codes)
-    assert encode_real([]) == []
+    assert codec.encode([]) == []
 
 
 def test_images_are_brought_to_size_and_varied(tmp_path, sequencer):
@@ -249,12 +251,10 @@ def test_images_are_brought_to_size_and_varied(tmp_path, sequencer):
     rows = {True: set(), False: set()}
     for batch, _ in batches(loader, 8):
         for ids in documents(batch):
-            codes = [sequencer.vocabulary.id_to_code(np.array([i]))[0]
-                     for i in ids if i >= sequencer.vocabulary.first_code]  # fmt: skip
+            ids = np.array(ids)
+            codes = sequencer.vocabulary.id_to_code(ids[sequencer.vocabulary.is_code(ids)])
             assert len(codes) == 4
-            says = "left" in sequencer.text.decode(
-                [i for i in ids if sequencer.vocabulary.is_text(i)]
-            )
+            says = "left" in sequencer.text.decode(ids[sequencer.vocabulary.is_text(ids)].tolist())
             rows[says].add((codes[0], codes[1]))
     assert all(left < right for left, right in rows[True])
     assert any(left > right for left, right in rows[False])
@@ -267,8 +267,9 @@ def test_weights_of_a_source_weigh_its_parts(sources, sequencer):
     plain, _ = next(iter(made(sources, sequencer, config)))
     heavy = {"all": replace(sources["all"], text_weight=2.0, image_weight=0.5)}
     weighed, _ = next(iter(made(heavy, sequencer, config)))
-    text = plain.labels < sequencer.vocabulary.num_text
-    code = plain.labels >= sequencer.vocabulary.first_code
+    text = torch.from_numpy(sequencer.vocabulary.is_text(plain.labels.numpy()))
+    code = torch.from_numpy(sequencer.vocabulary.is_code(plain.labels.numpy()))
+    assert (plain.modality[code] == IMAGE).all() and (plain.modality[text] == TEXT).all()
     learned = plain.weights > 0
     assert torch.equal(plain.ids, weighed.ids)
     assert torch.equal(weighed.weights[learned & text], 2 * plain.weights[learned & text])
@@ -286,8 +287,8 @@ def test_stages_change_mixture_and_images_at_their_step(tmp_path, sequencer):
     found = []
     for batch, _ in batches(made(sources, sequencer, config), 12):
         ids = batch.ids[batch.doc != PADDING]
-        image = (ids >= sequencer.vocabulary.first_code).sum().item()
-        places = (ids == sequencer.vocabulary.control("image")).sum().item()
+        image = sequencer.vocabulary.is_code(ids.numpy()).sum().item()
+        places = (ids == sequencer.vocabulary.special("image")).sum().item()
         texts = int((batch.ids == sequencer.text.encode("b")[0]).sum())
         found.append((image // places, texts > 0))
     assert found == [(4, False)] * 4 + [(4, True)] * 4 + [(16, True)] * 4

@@ -28,6 +28,6 @@ def test_documents_stand_in_columns_with_all_their_parts():
 def test_large_images_are_scaled_and_codes_refused():
     large = Image(np.zeros((512, 512, 3), dtype=np.uint8))
     assert sheet([Document((large,))]).height < CELL_WIDTH + 24
-    codes = Image(codes=np.zeros(1, int), grid=Grid(1, 1), tokenizer_hash="x")
+    codes = Image(codes=np.zeros((1, 1), int), grid=Grid(1, 1), codec_hash="x")
     with pytest.raises(ValueError, match="decode codes first"):
         sheet([Document((codes,))])
