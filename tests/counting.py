@@ -14,18 +14,18 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from batches import batch_of
 
 from unimodal import config as configuration
+from unimodal.embedder import CodeReader
+from unimodal.heads.next_code import NextCode
 from unimodal.sequence import Batch
-from unimodal.shape import ModelShape
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.optimizer import build
 from unimodal.train.plan.plan import shape_of
 from unimodal.train.ranks import Ranks, connect
 from unimodal.train.run import LmRun
 from unimodal.train.zero import Build, ZeroEngine, sharded
-from unimodal.unified import UnifiedModel, initial_weight
+from unimodal.transformer import Transformer, initial
 from unimodal.vocabulary import Vocabulary
 
 STEPS = 3  # DeepSpeed learns the order of the layers in the first ones
@@ -88,32 +88,34 @@ class Counted(ZeroEngine):
 
 def random_rows(config: LmRun, rows: int, vocabulary: Vocabulary) -> Batch:
     """Each row one document, with targets of both kinds."""
-    ids, labels = torch.randint(vocabulary.size, (2, rows, config.loader.sequence_length))
-    return batch_of(vocabulary, ids, labels)
+    shape = rows, config.loader.sequence_length
+    ids, labels = torch.randint(vocabulary.size, (2, *shape))
+    zeros = torch.zeros(shape, dtype=torch.int64)
+    positions = torch.arange(shape[1]).expand(shape).contiguous()
+    return Batch(ids, labels, torch.ones(shape), zeros, zeros, zeros.bool(), positions, zeros)
 
 
 def counts(path: Path, ranks: Ranks) -> Mapping[str, Any]:
     """Of a config's model, trained for STEPS steps."""
     config = configuration.load(LmRun, path)
-    transformer, rows = shape_of(config), config.loader.batch_rows // ranks.world_size
+    shape, rows = shape_of(config), config.loader.batch_rows // ranks.world_size
     num_text = config.text_ids or 0
-    num_codes = transformer.num_ids - Vocabulary.new(num_text, 0).size
-    shape = ModelShape(transformer, Vocabulary.new(num_text, num_codes))
+    vocabulary = Vocabulary(num_text, shape.num_ids - Vocabulary(num_text, 0).size)
     bf16 = config.precision == "bf16"
     settings = config.engine.zero(rows, config.optimizer.clip, bf16)
     assert settings is not None, "the bytes of ZeRO are counted"
     fill = Build(
-        lambda: UnifiedModel(shape, recompute=config.engine.recompute),
-        lambda name, size: initial_weight(name, size, transformer, 0),
+        lambda: Transformer(shape, recompute=config.engine.recompute),
+        lambda name, of: initial(name, of, shape.num_layers, 0),
     )
     model = sharded(fill, settings, "cpu", ranks)
-    learner = LanguageLearner(model, config.loss, ())
+    learner = LanguageLearner(model, CodeReader(), NextCode(vocabulary), config.loss, ())
     run = Counted(
         learner, build(model, config.optimizer), config.schedule, config.optimizer.clip,
         config.optimizer.ema_decay, ranks, settings,
     )  # fmt: skip
     for step in range(STEPS):
-        batch = random_rows(config, rows, shape.vocabulary)
+        batch = random_rows(config, rows, vocabulary)
         norms = {name: ranks.world_size * value for name, value in learner.norms(batch).items()}
         sent.clear()
         run.step(step, learner.micro_batches(batch, config.engine.micro_batch_rows or rows), norms)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from batches import batch_of
 
 from unimodal.bundle import read_parts
+from unimodal.embedder import CodeReader
+from unimodal.heads.next_code import NextCode
 from unimodal.sequence import IGNORE, PADDING, Batch
-from unimodal.shape import ModelShape
 from unimodal.tensors import stored
 from unimodal.train.checkpoint import MASTER, Saver, newest
 from unimodal.train.engine import Engine, NotFinite
@@ -29,13 +29,12 @@ from unimodal.train.optimizer import OptimizerConfig, whole_shape
 from unimodal.train.ranks import Ranks, connect
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.zero import Build, EngineConfig, engine, sharded
-from unimodal.transformer import TransformerConfig
-from unimodal.unified import UnifiedModel, initial_weight
+from unimodal.transformer import Transformer, TransformerConfig, initial
 from unimodal.vocabulary import Vocabulary
 
 NUM_STEPS, HALF, ROWS, T = 4, 2, 8, 48
 EMPTY = 1  # a step whose second half of the rows is padding alone, as where an epoch ends
-VOCABULARY = Vocabulary.new(96, 64)
+VOCABULARY = Vocabulary(96, 64)
 LIMIT_S = 120  # of a case; a rank that hangs ends with its stacks
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -61,12 +60,12 @@ class Case:
     """A folder for a checkpoint after HALF of the steps."""
 
 
-def shape_of(case: Case) -> ModelShape:
+def shapes(case: Case) -> tuple[TransformerConfig, Vocabulary]:
     if case.weights:
-        return read_parts(Path(case.weights)).config.shape
+        layout = read_parts(Path(case.weights)).layout
+        return layout.transformer, layout.vocabulary
     sizes = VOCABULARY.size, 32, 2, 2, 1, 16, 64
-    transformer = TransformerConfig(*sizes, tied_head=case.tied, qk_norm=True)
-    return ModelShape(transformer, VOCABULARY)
+    return TransformerConfig(*sizes, tied_head=case.tied, qk_norm=True), VOCABULARY
 
 
 def batch(step: int, vocabulary: Vocabulary) -> Batch:
@@ -75,15 +74,19 @@ def batch(step: int, vocabulary: Vocabulary) -> Batch:
     """
     rng = torch.Generator().manual_seed(step)
     text = torch.randint(0, vocabulary.num_text, (ROWS // 2, T), generator=rng)
-    codes = torch.randint(*vocabulary.code_slice, (ROWS // 2, T), generator=rng)
+    codes = torch.randint(vocabulary.first_code, vocabulary.size, (ROWS // 2, T), generator=rng)
     ids = torch.cat([text, codes])
     labels = torch.cat([ids[:, 1:], torch.full((ROWS, 1), IGNORE)], 1)
     doc = (torch.arange(T) // 20).expand(ROWS, T).to(torch.int32).clone()
     doc[ROWS // 2 :, 0 if step == EMPTY else 3 * T // 4 :] = PADDING
     labels[(doc == PADDING) | (torch.rand(ROWS, T, generator=rng) < 0.2)] = IGNORE
-    positions = (torch.arange(T) % 20).expand(ROWS, T)
+    positions = torch.arange(T) % 20
+    zeros = torch.zeros(ROWS, T, dtype=torch.int32)
     weights = torch.rand(ROWS, T, generator=rng) * (labels != IGNORE)
-    return batch_of(vocabulary, ids, labels, weights=weights, doc=doc, positions=positions)
+    return Batch(
+        ids, labels, weights, doc, zeros, zeros.bool(), positions.expand(ROWS, T),
+        zeros.to(torch.int16),
+    )  # fmt: skip
 
 
 def rows_of(whole: Batch, ranks: Ranks) -> Batch:
@@ -94,7 +97,7 @@ def rows_of(whole: Batch, ranks: Ranks) -> Batch:
 
 def made(case: Case, ranks: Ranks) -> Engine:
     """The engine of a case."""
-    shape, each = shape_of(case), ROWS // ranks.world_size
+    (config, vocabulary), each = shapes(case), ROWS // ranks.world_size
     micro_batch_rows = max(1, each // case.accumulation)
     settings = EngineConfig(
         None if case.stage is None else CONFIGS / f"zero{case.stage}.json",
@@ -102,15 +105,17 @@ def made(case: Case, ranks: Ranks) -> Engine:
     )  # fmt: skip
     zero = settings.zero(each, 0.5, bf16=False)
 
-    def drawn(name: str, size: tuple[int, ...]) -> torch.Tensor:
-        return initial_weight(name, size, shape.transformer, seed=3)
+    def drawn(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        return initial(name, shape, config.num_layers, seed=3)
 
     fill = fill_from(stored(Path(case.weights))) if case.weights else drawn
     saved = newest(Path(case.resume)) if case.resume else None
     fill = from_checkpoint(saved, fill) if saved else fill
-    build = Build(lambda: UnifiedModel(shape, recompute=case.recompute), fill)
+    build = Build(lambda: Transformer(config, recompute=case.recompute), fill)
     model = sharded(build, zero, "cpu", ranks)
-    learner = LanguageLearner(model, LossConfig(z=1e-3), ("only",))
+    learner = LanguageLearner(
+        model, CodeReader(), NextCode(vocabulary), LossConfig(z=1e-3), ("only",)
+    )
     optimizer = OptimizerConfig(lr=1e-2, weight_decay=0.1, clip=0.5, ema_decay=case.ema_decay)
     schedule = ScheduleConfig(NUM_STEPS, warmup_steps=1)
     found = engine(learner, optimizer, schedule, ranks, zero, settings, bf16=False)
@@ -121,7 +126,7 @@ def made(case: Case, ranks: Ranks) -> Engine:
 
 def steps(found: Engine, case: Case) -> list[dict]:
     """Reports and the gradient's norm of each step."""
-    ranks, reports, vocabulary = found.ranks, [], shape_of(case).vocabulary
+    ranks, reports, vocabulary = found.ranks, [], shapes(case)[1]
     for step in range(HALF if case.resume else 0, NUM_STEPS):
         if case.save and step == HALF:
             saver = Saver(Path(case.save), ranks, keep=1, keep_every=None, timeout_s=60)

@@ -13,12 +13,13 @@ from click.testing import CliRunner, Result
 
 from unimodal.codec import ImageCodec
 from unimodal.command import main
-from unimodal.data.digest import ARRAYS, Feed, batch_rows, digest, feed, rows_bytes
+from unimodal.data.digest import ARRAYS, HEADS, Feed, batch_rows, digest, feed, rows_bytes
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.shards import ShardWriter
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig, Stage
 from unimodal.document import Document, Image, Text
+from unimodal.sequence import Batch
 
 SETTINGS = LoaderConfig(sequence_length=128, window_rows=8, seed=3, caption_dropout=0.5)
 
@@ -77,11 +78,14 @@ def test_rows_are_the_loaders(made, whole):
     """The first row of a plain Loader, byte for byte, and what was done to its images."""
     loader = Loader(made.sources, made.sequencer, made.codec, replace(SETTINGS, batch_rows=1))
     batch, _ = next(iter(loader))
-    arrays = b"".join(
-        np.ascontiguousarray(getattr(batch, name)[0].numpy()).tobytes() for name in ARRAYS
-    )
+    arrays = b""
+    for name, kind in ARRAYS.items():
+        array = getattr(batch, name)[0].numpy()
+        assert np.array_equal(array, array.astype(kind)), "nothing is lost in the bytes"
+        arrays += array.astype(kind).tobytes()
     assert whole[0].startswith(arrays)
-    assert vars(batch).keys() == ARRAYS.keys() | {"source"}, "reported by, and never learned from"
+    reported = {"source"}  # and never learned from
+    assert set(Batch.tensors()) == ARRAYS.keys() | HEADS.keys() | reported
     units = int(batch.doc.max()) + 1
     assert len(whole[0]) == len(arrays) + 4 + 17 * units
     assert whole[0][len(arrays) :][:4] == units.to_bytes(4, "little")

@@ -12,9 +12,8 @@ from benchmarks import gpus, heads, steps
 from benchmarks.steps import QUICK, packed, theirs, twin
 
 from unimodal import cross_entropy
-from unimodal.sequence import IGNORE, PADDING
-from unimodal.train.objectives import modalities
-from unimodal.transformer import Transformer
+from unimodal.sequence import IGNORE, IMAGE, PADDING
+from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
 SCALE = replace(QUICK, sequence_length=256, loss_positions=64, checked_positions=64)
@@ -28,20 +27,19 @@ def test_lines_of_a_step() -> None:
 
 def test_another_model_is_seen() -> None:
     batch = packed(SCALE.vocabulary, 1, 128)
-    model = Transformer(SCALE.shape)
+    model = UnifiedModel(SCALE.shape)
     peer = twin(model)
     with torch.no_grad():
         peer.model.norm.weight[0] += 0.1
-    of_loss, of_gradients = steps.difference(
-        model, steps.ours(model, SCALE.vocabulary, batch, False), peer, theirs(peer, batch)()
-    )
+    mine, other = steps.ours(model, batch, False), theirs(peer, batch)()
+    of_loss, of_gradients = steps.difference(model, mine, peer, other)
     assert of_loss > steps.SAME and of_gradients > 10 * steps.SAME
 
 
 def test_rows_are_full_and_codes_their_share() -> None:
-    batch = packed(Vocabulary(1000, 1000), 32, 1024)
+    batch = packed(Vocabulary.new(1000, 1000), 32, 1024)
     learned = (batch.labels != IGNORE).sum()
-    codes = modalities(batch.labels, Vocabulary(1000, 1000).first_code)["image"].sum()
+    codes = (batch.modality == IMAGE).sum()
     assert (batch.doc != PADDING).all() and codes / learned == pytest.approx(0.6, abs=0.02)
 
 
