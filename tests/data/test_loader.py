@@ -1,5 +1,6 @@
 """The loader: the same rows however it is stopped or shared out, every document once a pass."""
 
+import io
 import json
 from collections import Counter
 from dataclasses import replace
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.faults import HASH, Means
+from PIL import Image as PILImage
 
 from unimodal.codec import ImageCodec
+from unimodal.data import codes_member as codes
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.packing import GROUP_ROWS
-from unimodal.data.shards import ShardError, ShardWriter
+from unimodal.data.shards import Shard, ShardError, ShardWriter, find_shards
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig, Stage
 from unimodal.data.stateful import StatefulBatches
@@ -191,6 +194,102 @@ def test_worker_processes_change_nothing(sources, sequencer):
         loader = made(sources, sequencer, state=whole[2][1], workers=workers)
         for (batch, state), (other, after) in zip(whole[3:], batches(loader, 7), strict=True):
             assert equal(batch, other) and state == after
+
+
+class Counted(Means):
+    """Notes the red of the images of each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def encode(self, images):
+        self.calls.append([int(image.pixels[0, 0, 0]) for image in images])
+        return super().encode(images)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Three sources of the same samples: of pixels, of stored codes, and of one image each."""
+    kept = {"pixels": (), "codes": (0, 1), "both": (1,)}
+    for name, stored in kept.items():
+        with ShardWriter(tmp_path_factory.mktemp("mixed") / name, max_samples=17) as writer:
+            for index in range(30):
+                writer.write_files(f"{index}", two_images(index, stored))
+            kept[name] = SourceConfig(str(writer.path.parent))
+    return kept
+
+
+def two_images(index, stored):
+    """An image, words, and an image, of which those numbered so are stored as codes."""
+    parts = [{"image": 0}, {"text": f"#{index};"}, {"image": 1}]
+    files = {"json": json.dumps({"parts": parts}).encode()}
+    for number in range(2):
+        pixels = np.full((8, 8 + 8 * number, 3), 2 * index + number, np.uint8)
+        (encoded,) = Means().encode([Image(pixels)])
+        stream = io.BytesIO()
+        PILImage.fromarray(pixels).save(stream, "PNG")
+        if number in stored:
+            files[f"{number}.codes"] = codes.to_bytes(encoded, 256)
+        else:
+            files[f"{number}.png"] = stream.getvalue()
+    return files
+
+
+def test_images_of_a_row_share_one_call_of_the_codec(mixed, sequencer):
+    codec = Counted()
+    loader = Loader(mixed, sequencer, codec, CONFIG)
+    window = loader.planner.window(loader.state)
+    assert not codec.calls, "lengths are measured without it"
+    met = Counter()
+    for number in range(CONFIG.window_rows):
+        places = window.row(number)
+        built = loader.row_builder.build(places)
+        (call,) = codec.calls
+        codec.calls.clear()
+        names = Counter(loader.row_builder.streams[place.stream].name for place in places)
+        assert len(call) == 2 * names["pixels"] + names["both"] and not built.bad
+        ids = built.row.ids
+        found = sequencer.vocabulary.id_to_code(ids[sequencer.vocabulary.is_code(ids)])
+        assert set(call) <= set(found.tolist())
+        assert len(built.row.spans) == 2 * len(places)
+        met += names
+    assert min(met[name] for name in mixed) > 5
+
+
+def test_pixels_and_stored_codes_give_the_same_rows(mixed, sequencer):
+    whole = [batches(made({"one": source}, sequencer), 6) for source in mixed.values()]
+    for first, *others in zip(*whole, strict=True):
+        assert all(equal(first[0], batch) and first[1] == state for batch, state in others)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_rows_of_several_contents_are_the_same_on_any_ranks(mixed, sequencer, world):
+    whole = batches(made(mixed, sequencer), 6)
+    assert {number for batch, _ in whole for number in batch.source.unique().tolist()} >= {0, 1, 2}
+    ranks = [
+        batches(made(mixed, sequencer, rank=rank, world_size=world), 6) for rank in range(world)
+    ]
+    for (batch, _), *parts in zip(whole, *ranks, strict=True):
+        for name in Batch.tensors():
+            joined = torch.stack([getattr(part, name) for part, _ in parts], dim=1).flatten(0, 1)
+            assert torch.equal(joined, getattr(batch, name))
+        spans = [part.spans[at] for at in range(4 // world) for part, _ in parts]
+        assert repr(spans) == repr(list(batch.spans))
+
+
+def test_shards_written_before_give_the_same_rows(sources, sequencer, tmp_path):
+    """Their parts say "picture" where today's say "image"."""
+    with ShardWriter(tmp_path, max_samples=17) as writer:
+        for shard in map(Shard, find_shards(sources["all"].shards)):
+            for stored in map(shard.sample, range(len(shard))):
+                renamed = stored.files["json"].replace(b'"image":', b'"picture":')
+                assert renamed != stored.files["json"]
+                writer.write_files(stored.key, {**stored.files, "json": renamed})
+    before = {"all": SourceConfig(str(tmp_path))}
+    both = batches(made(sources, sequencer), 8), batches(made(before, sequencer), 8)
+    for (batch, state), (other, same) in zip(*both, strict=True):
+        assert equal(batch, other) and state == same
 
 
 def test_rows_are_documents_side_by_side(sources, sequencer):
