@@ -30,11 +30,13 @@ def is_codes(name: str) -> bool:
 def to_bytes(image: Image, num_codes: int) -> bytes:
     """Return the bytes of a codes file for an encoded image.
 
-    `num_codes` is the size of its tokenizer's codebook. ValueError for an image without codes or
-    with a code outside 0 .. num_codes - 1.
+    `num_codes` is the size of its tokenizer's codebook. ValueError for an image without codes, with
+    a code outside 0 .. num_codes - 1, or with more than one code at a place or one scale.
     """
     if image.codes is None or image.grid is None or image.codec_hash is None:
         raise ValueError("an image must be encoded before its codes can be written")
+    if image.codes.shape[1] != 1 or image.grid.scales:
+        raise ValueError("a codes file holds one code for each place of one scale")
     largest = int(image.codes.max(initial=0))
     if image.codes.min(initial=0) < 0 or largest >= num_codes:
         raise ValueError(f"code {largest} of a tokenizer of {num_codes}")

@@ -15,10 +15,10 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Protocol
 
 from unimodal.document import Document, Image, Part, Text
 
-ENDS = 2  # tokens of a document's begin and end
 LINES, WORDS = re.compile(r"[^\n]*\n|[^\n]+"), re.compile(r"\s*\S+|\s+")
 BYTES_A_CHARACTER = 4  # at most, in UTF-8; a token is at least one byte
 
@@ -36,6 +36,23 @@ class Cut:
 WHOLE = Cut()  # stands for the whole document
 
 
+class TokenLengths(Protocol):
+    """Knows how many tokens parts take, and what stands around them: a Sequencer."""
+
+    @property
+    def ends_length(self) -> int:
+        """Return the tokens that open and close a document."""
+        ...
+
+    def turn_length(self, role: str | None) -> int:
+        """Return the tokens around the parts of a turn."""
+        ...
+
+    def part_length(self, part: Part) -> int:
+        """Return the tokens of a part alone."""
+        ...
+
+
 @dataclass(frozen=True)
 class Cuts:
     """The pieces of an over-long document, and what is in none of them."""
@@ -45,17 +62,17 @@ class Cuts:
     """What each left-out image or exchange is, and how long."""
 
 
-def cut_document(document: Document, length: Callable[[Part], int], sequence_length: int) -> Cuts:
+def cut_document(document: Document, lengths: TokenLengths, sequence_length: int) -> Cuts:
     """Cut a document into pieces of at most `sequence_length` tokens.
 
-    `length` gives the tokens of a part alone. A piece takes whole fragments as long as they fit.
+    A piece takes whole fragments as long as they fit.
     """
     cuts: list[Cut] = []
     left_out: list[str] = []
-    room = sequence_length - ENDS
+    room = sequence_length - lengths.ends_length
     at_hand: list[Cut] = []  # fragments of the piece that is being filled
     used = 0
-    for fragment, size in _fragments(document, length, room):
+    for fragment, size in _fragments(document, lengths, room):
         if size > room:
             left_out.append(f"{_named(document, fragment)} of {size} tokens")
         if size > room or used + size > room:
@@ -97,28 +114,26 @@ def _joined(fragments: list[Cut]) -> list[Cut]:
     return [Cut(first.begin_part, first.begin_char, last.end_part, last.end_char)]
 
 
-def _fragments(
-    document: Document, length: Callable[[Part], int], room: int
-) -> Iterator[tuple[Cut, int]]:
+def _fragments(document: Document, lengths: TokenLengths, room: int) -> Iterator[tuple[Cut, int]]:
     """Yield what is never cut further, with its tokens, in order."""
     if any(part.role is not None for part in document.parts):
-        yield from _exchanges(document, length)
+        yield from _exchanges(document, lengths)
         return
     for number, part in enumerate(document.parts):
-        size = length(part)
+        size = lengths.part_length(part)
         if size <= room or isinstance(part, Image):
             yield Cut(number, 0, number + 1, 0), size
             continue
-        for begin, end, fragment_size in _text_fragments(part, length, room):
+        for begin, end, fragment_size in _text_fragments(part, lengths.part_length, room):
             last = end == len(part.text)
             to = (number + 1, 0) if last else (number, end)
             yield Cut(number, begin, *to), fragment_size
 
 
-def _exchanges(document: Document, length: Callable[[Part], int]) -> Iterator[tuple[Cut, int]]:
+def _exchanges(document: Document, lengths: TokenLengths) -> Iterator[tuple[Cut, int]]:
     """Yield the exchanges: from each user's turn to before the next one.
 
-    The two special tokens of a turn are counted.
+    What stands around a turn is counted.
     """
     begin = size = at = 0
     for role, turn in groupby(document.parts, key=lambda part: part.role):
@@ -126,7 +141,7 @@ def _exchanges(document: Document, length: Callable[[Part], int]) -> Iterator[tu
         if role == "user" and any(part.role == "user" for part in document.parts[begin:at]):
             yield Cut(begin, 0, at, 0), size
             begin, size = at, 0
-        size += sum(map(length, parts)) + (2 if role is not None else 0)
+        size += sum(map(lengths.part_length, parts)) + lengths.turn_length(role)
         at += len(parts)
     yield Cut(begin, 0, at, 0), size
 

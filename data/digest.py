@@ -7,8 +7,10 @@ same rows come out: on any number of ranks, whatever row they begin at.
    r, r + W, ... of each batch.
 2. To begin at row A the windows before it are planned, without opening a sample.
 3. The hash is over the rows' bytes in order. Those of a row are its arrays (ARRAYS, little-endian),
-   how many units it was planned with, and how each unit's images are cropped and mirrored. Pixels
-   are not in it; codes are, as token ids.
+   how many units it was planned with, and how each unit's images are cropped and mirrored. Codes
+   are in it as token ids, pixels are not.
+4. What an image head adds to that is in it too: of a row with blocks, private tokens or images whose
+   codes of all groups, latents or pixels are needed, these and the arrays HEADS come last.
 """
 
 import hashlib
@@ -21,10 +23,9 @@ from itertools import cycle, islice
 from math import lcm
 from pathlib import Path
 
-import numpy as np
-
 from unimodal import bundle, config
 from unimodal.codec import ImageCodec
+from unimodal.sequence import Row, Span
 from unimodal.sequencer import Sequencer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.vocabulary import Vocabulary
@@ -36,7 +37,7 @@ from .windows import GROUP_ROWS, LoaderState, WindowPlanner, planned_rows
 
 ARRAYS = {"ids": "<i8", "labels": "<i8", "weights": "<f4", "doc": "<i4", "block": "<i4",
           "private": "u1", "positions": "<i8"}  # fmt: skip
-Arrays = dict[str, np.ndarray]
+HEADS = {"private": "<i4", "modality": "i1", "address": "<i2"}
 UNITS, VARIED = struct.Struct("<I"), struct.Struct("<dd?")
 
 
@@ -74,7 +75,8 @@ def feed(shards: str | None, path: Path | None) -> Feed:
         rule = of_canvas(model.canvas, model.tokenizer.geometry.patch)
         recipe = replace(recipe, loader=replace(recipe.loader, images=rule))
     image = ImageTokenizer.load(recipe.tokenizer) if recipe.tokenizer else model.tokenizer
-    vocabulary = Vocabulary.new(model.text.num_ids, image.num_codes)
+    fresh = Vocabulary.new(model.text.num_ids, image.num_codes)
+    vocabulary = fresh if recipe.weights is None else model.vocabulary
     sequencer = Sequencer(vocabulary, model.text, image.hash, model.sequencer.inputs)
     return Feed(recipe.sources, sequencer, ImageCodec(image), recipe.loader)
 
@@ -145,15 +147,36 @@ def state_at(planner: WindowPlanner, row: int) -> LoaderState:
     return replace(state, row=row)
 
 
-def _rank_rows(loader: Loader) -> Generator[Arrays, None, None]:
-    """Yield the arrays of each row that a rank builds."""
+def _rank_rows(loader: Loader) -> Generator[Row, None, None]:
+    """Yield each row that a rank builds."""
     for batch, _ in loader:
-        for at in range(len(batch.ids)):
-            yield {name: getattr(batch, name)[at].numpy() for name in ARRAYS}
+        for at, spans in enumerate(batch.spans):
+            arrays = {name: getattr(batch, name)[at].numpy() for name in batch.tensors()}
+            yield Row(**arrays, spans=spans)
 
 
-def row_bytes(row: Arrays, varied: Iterable[tuple[float, float, bool]]) -> bytes:
+def row_bytes(row: Row, varied: Iterable[tuple[float, float, bool]]) -> bytes:
     """Return the bytes that are hashed of a row, whose units are augmented like this."""
-    arrays = [row[name].astype(kind).tobytes() for name, kind in ARRAYS.items()]
     units = [VARIED.pack(*one) for one in varied]
-    return b"".join([*arrays, UNITS.pack(len(units)), *units])
+    return b"".join([*_bytes(row, ARRAYS), UNITS.pack(len(units)), *units, *_head_bytes(row)])
+
+
+def _bytes(row: Row, arrays: Mapping[str, str]) -> list[bytes]:
+    return [getattr(row, name).astype(kind).tobytes() for name, kind in arrays.items()]
+
+
+def _head_bytes(row: Row) -> list[bytes]:
+    """Return the bytes of what an image head adds to a row; none where images are codes in order."""
+    spans = [span for span in row.spans if span.has_content]
+    if not spans and not row.block.any() and not row.private.any():
+        return []
+    return [*_bytes(row, HEADS), *(part for span in spans for part in _span_bytes(span))]
+
+
+def _span_bytes(span: Span) -> list[bytes]:
+    contents = {name: getattr(span, name) for name in ("codes", "latents", "pixels")}
+    there = {name: array for name, array in contents.items() if array is not None}
+    shapes = [(name, array.dtype.str, array.shape) for name, array in there.items()]
+    key = tuple(map(int, span.key))
+    words = repr((int(span.start), int(span.stop), span.grid, key, shapes))
+    return [words.encode(), *(array.tobytes() for array in there.values())]

@@ -79,6 +79,8 @@ class LengthEstimator:
     """Only samples whose hash, as a number in [0, 1), lies from the first to before the second."""
     split_by: str | None = None
     """A field of .json whose value is hashed for that; None: the key."""
+    learns_images: bool = True
+    """Whether the source's images have a loss weight: a head may make longer what is learned."""
 
     @property
     def key(self) -> str:
@@ -94,6 +96,7 @@ class LengthEstimator:
             "format": self.format,
             "pairs": self.pairs,
             "split": [*self.split, self.split_by],
+            "learns_images": self.learns_images,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -110,6 +113,13 @@ class LengthEstimator:
         except (ImageError, ValueError) as error:
             raise SampleError("bad image", f".{stored.name}: {error}") from error
         return Image(stored=stored, grid=grid, codec_hash=self.sequencer.codec_hash)
+
+    def learned(self, document: Document) -> Document:
+        """Return a document with the loss weights that lengths depend on, those of its images."""
+        if self.learns_images:
+            return document
+        parts = (replace(p, weight=0.0) if isinstance(p, Image) else p for p in document.parts)
+        return Document(tuple(parts))
 
     def _grid(self, stored: StoredFile) -> Grid:
         if codes.is_codes(stored.name):
@@ -304,9 +314,8 @@ def _add(
     if all(row[3][0] <= estimator.sequence_length for row in rows):
         _unit(lists, number, place, rows)
         return
-    parts = cut_document(
-        choices[0].document, estimator.sequencer.part_length, estimator.sequence_length
-    )
+    document = estimator.learned(choices[0].document)
+    parts = cut_document(document, estimator.sequencer, estimator.sequence_length)
     notes["cut"] += len(parts.cuts) > 1
     for what in parts.left_out:
         notes[f"left out: {what.partition(' of ')[0]} longer than a row"] += 1
@@ -321,9 +330,10 @@ def _unit(lists: _Lists, number: int, place: list[int], rows: list[tuple]) -> No
 
 def _record(choice: _Choice, cut: Cut, estimator: LengthEstimator) -> tuple:
     document = piece(choice.document, cut)
-    lengths = estimator.sequencer.measure(document)
+    learned = estimator.learned(document)
+    lengths = estimator.sequencer.measure(learned)
     images = sum(
-        estimator.sequencer.part_length(part) for part in document.parts if isinstance(part, Image)
+        estimator.sequencer.part_length(part) for part in learned.parts if isinstance(part, Image)
     )
     bounds = (cut.begin_part, cut.begin_char, cut.end_part, cut.end_char)
     drops = sum(1 << bit for bit, drop in enumerate(DROPS[1:]) if drop in droppable(document))

@@ -260,7 +260,7 @@ def streams(
             if mixture.weights[name] and (name, mixture.rule) not in found:
                 estimator = LengthEstimator(
                     sequencer, sequence_length, geometry, mixture.rule, source.format, source.pairs,
-                    source.split, source.split_by,
+                    source.split, source.split_by, source.image_weight > 0,
                 )  # fmt: skip
                 lengths = measure(local_shards(source.shards), estimator, workers)
                 found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths)

@@ -45,8 +45,10 @@ class Sequencer:
 
     @property
     def key(self) -> str:
-        """Return what, beside the text tokenizer, the number of a document's tokens depends on."""
-        return f"{self.layout.layout.version} {self.inputs.key}".strip()
+        """Return what, beside the tokenizers, the number of a document's tokens depends on: the
+        layout, and the image head's own key.
+        """
+        return f"{self.layout.layout} {self.inputs.key}".strip()
 
     def sequence(
         self, document: Document, drop: str | None = None, key: tuple[int, ...] = ()
@@ -74,7 +76,7 @@ class Sequencer:
         if self.layout.layout.joined:
             return {drop: self._joined_length(document, drop) for drop in DROPS}
         sizes = [self.part_length(part) for part in document.parts]
-        around = len(self._ids(self.layout.layout.begin)) + len(self._ids(self.layout.layout.end))
+        around = self.ends_length
         for role, _ in groupby(part.role for part in document.parts):
             around += self.turn_length(role)
         return {
@@ -88,11 +90,16 @@ class Sequencer:
     def _joined_length(self, document: Document, drop: str | None) -> int:
         return len(self._assemble(document, drop, (), closed=True, measured=True))
 
+    @property
+    def ends_length(self) -> int:
+        """Return the tokens that open and close a document."""
+        return len(self._ids(self.layout.layout.begin)) + len(self._ids(self.layout.layout.end))
+
     def turn_length(self, role: str | None) -> int:
         """Return the tokens around the parts of a turn."""
-        if role is None:
+        turn = self.layout.layout.turns.get(role) if role is not None else None
+        if turn is None:
             return 0
-        turn = self.layout.layout.turns[role]
         return len(self._ids(turn.before)) + len(self._ids(turn.after))
 
     def part_length(self, part: Part) -> int:

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from unimodal.document import Document, Text
+from unimodal.sequencer import Sequencer
 from unimodal.tokenizer.pixels import ImageError, image_size
 
 from .. import codes_member as codes
@@ -195,12 +196,13 @@ def _count_texts(found: Inspection, sample: Sample, cuts: list[list[int]]) -> No
     for cut in cuts:
         part = piece(document, Cut(*cut))
         found.characters.append(sum(len(p.text) for p in part.parts if isinstance(p, Text)))
-        found.special.append(special_tokens(part))
+        found.special.append(special_tokens(part, found.estimator.sequencer))
 
 
-def special_tokens(document: Document) -> int:
+def special_tokens(document: Document, sequencer: Sequencer) -> int:
     """Count the tokens of a document that belong neither to a text nor to an image."""
-    return 2 + 2 * sum(1 for role, _ in document.turns() if role is not None)
+    turns = sum(sequencer.turn_length(role) for role, _ in document.turns())
+    return sequencer.ends_length + turns
 
 
 def summary(found: Inspection) -> dict[str, Any]:

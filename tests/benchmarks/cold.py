@@ -112,6 +112,8 @@ def private_bytes(process: int | str) -> int:
 def digest(batch: Batch) -> str:
     """SHA-256 of all that a batch holds."""
     found = hashlib.sha256()
-    for name, tensor in sorted(vars(batch).items()):
+    for name in sorted(Batch.tensors()):
+        tensor = getattr(batch, name)
         found.update(name.encode() + np.ascontiguousarray(tensor.numpy()).tobytes())
+    found.update(repr(batch.spans).encode())
     return found.hexdigest()

@@ -13,18 +13,24 @@ import tarfile
 import tempfile
 import zlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image as PILImage
 
+from unimodal.codec import ImageCodec
 from unimodal.data import codes_member as codes
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.sources import SourceConfig
 from unimodal.document import Image
-from unimodal.sequence import PADDING, Sequencer
+from unimodal.heads.next_code import NextCodeInputs
+from unimodal.sequence import PADDING
+from unimodal.sequencer import Sequencer
 from unimodal.text import TextTokenizer
+from unimodal.tokenizer.autoencoder import TokenizerConfig
 from unimodal.tokenizer.grid import Grid
 from unimodal.vocabulary import Vocabulary
 
@@ -33,25 +39,29 @@ SOUND, SHARDS = 2000, 10
 Files = dict[str, bytes]
 
 
-class Means:
-    """A stand-in for an image tokenizer: an 8-pixel patch is the mean of its red."""
+class Means(ImageCodec):
+    """A codec without a tokenizer: the code of an 8-pixel patch is the mean of its red."""
 
-    hash, patch = HASH, 8
+    def __init__(self) -> None:
+        self.hash, self.geometry, self.num_codes = HASH, TokenizerConfig(patch=8), 256
 
-    def __call__(self, pixels: list[np.ndarray]) -> list[Image]:
-        """Pixels -> Images with codes."""
-        images = []
-        for array in pixels:
-            rows, columns = array.shape[0] // 8, array.shape[1] // 8
-            means = array[:, :, 0].reshape(rows, 8, columns, 8).mean(axis=(1, 3)).astype(int)
-            images.append(Image(None, means.reshape(-1), Grid(rows, columns), HASH))
-        return images
+    def encode(self, images: Sequence[Image]) -> list[Image]:
+        """Return the images with codes beside their pixels."""
+        return [replace(image, **self._codes_of(image)) for image in images]
+
+    def _codes_of(self, image: Image) -> dict[str, Any]:
+        assert image.pixels is not None and image.codes is None, "the loader asks for these alone"
+        height, width = image.pixels.shape[:2]
+        grid = self.geometry.grid_of(height, width)
+        patches = image.pixels[:, :, 0].reshape(grid.height, 8, grid.width, 8)
+        codes_n = patches.mean(axis=(1, 3)).astype(int).reshape(-1)
+        return {"codes": codes_n[:, None], "grid": grid, "codec_hash": self.hash}
 
 
 def sequencer() -> Sequencer:
-    """Bytes as text, 256 codes."""
+    """Return what reads bytes as text, and 256 codes."""
     text = TextTokenizer.train(["a cat"], 256)
-    return Sequencer(Vocabulary(text.num_ids, 256), text, HASH)
+    return Sequencer(Vocabulary.new(text.num_ids, 256), text, HASH, NextCodeInputs())
 
 
 def image(
@@ -98,7 +108,7 @@ def samples() -> dict[str, Files]:
     """A sample of each fault, by what it is called."""
     spellings = "<|begin|> <image> <|endoftext|> \x00 </s> [INST]"
     parts = [{"text": "t", "weight": float("nan")}]
-    foreign = codes.to_bytes(Image(None, np.array([999]), Grid(1, 1), HASH), 1000)
+    foreign = codes.to_bytes(Image(codes=np.array([[999]]), grid=Grid(1, 1), codec_hash=HASH), 1000)
     pages = {"texts": [None, "words"], "images": ["k.000.jpg", None]}
     return {
         "missing member": {"json": json.dumps(pages).encode()},

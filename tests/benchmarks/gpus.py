@@ -11,13 +11,13 @@ from statistics import median
 import torch
 
 from unimodal.cross_entropy import linear_cross_entropy
-from unimodal.embedder import CodeReader
-from unimodal.heads.next_code import NextCode
-from unimodal.sequence import Batch
+from unimodal.sequence import MODALITIES, Batch
+from unimodal.shape import ModelShape
 from unimodal.train.flops import document_counts, step_flops
-from unimodal.train.objectives import LossConfig, language, modalities
+from unimodal.train.objectives import LossConfig, language
 from unimodal.train.optimizer import OptimizerConfig, build
-from unimodal.transformer import Transformer, TransformerConfig
+from unimodal.transformer import TransformerConfig
+from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
 from .heads import inputs
@@ -25,7 +25,7 @@ from .measured import Line, spread
 from .steps import Scale, packed
 
 TFLOPS, LOSS_GB = 500, 2.5  # the bars
-VOCABULARY = Vocabulary(151_936, 64_000)
+VOCABULARY = Vocabulary.new(151_936, 64_000)
 SHAPE = TransformerConfig(
     VOCABULARY.size, 2048, 28, 16, 8, 128, 6144, rope_theta=1e6, qk_norm=True, max_positions=8192
 )  # Qwen3-1.7B's
@@ -44,9 +44,10 @@ def lines(scale: Scale) -> list[Line]:
         ]
     batch = packed(VOCABULARY, 1, ROW_LENGTH).to("cuda")
     seconds = timed(training(batch), scale.repeats)
-    chosen = modalities(batch.labels, VOCABULARY.first_code)
-    counts = document_counts(batch) | {f"targets_{m}": float(chosen[m].sum()) for m in chosen}
-    head_ids = {"text": VOCABULARY.first_code, "image": VOCABULARY.num_codes}
+    counts = document_counts(batch)
+    for number, name in enumerate(MODALITIES, start=1):
+        counts[f"targets_{name}"] = float((batch.modality == number).sum())
+    head_ids = {"text": VOCABULARY.num_words, "image": VOCABULARY.num_codes}
     rates = [step_flops(SHAPE, counts, head_ids) / s / 1e12 for s in seconds]
     speed = counts["tokens"] / median(seconds)
     held = torch.cuda.max_memory_allocated() / 1e9
@@ -68,15 +69,14 @@ def training(batch: Batch) -> Callable[[], None]:
     """A whole step as `train lm` takes it with precision bf16 and compile."""
     torch.set_float32_matmul_precision("high")
     with torch.device("cuda"):
-        model = Transformer(SHAPE)
+        model = UnifiedModel(ModelShape(SHAPE, VOCABULARY))
     for layer in model.model.layers:
         layer.compile()
     optimizers = build(model, OptimizerConfig(), "model.layers.", torch.bfloat16)
-    reader, drawer = CodeReader(), NextCode(VOCABULARY)
 
     def step() -> None:
         with torch.autocast("cuda", torch.bfloat16):
-            losses = language(model, reader, drawer, batch, LossConfig())
+            losses = language(model, batch, LossConfig())
         losses.total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:

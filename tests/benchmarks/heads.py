@@ -31,13 +31,13 @@ def inputs(
     hidden_ND = torch.randn(positions, width, generator=generator).requires_grad_()
     head_VD = (0.02 * torch.randn(vocabulary.size, width, generator=generator)).requires_grad_()
     order_N = torch.randperm(positions, generator=generator)
-    cut, first, size = round((1 - CODES) * positions), vocabulary.first_code, vocabulary.size
+    cut, code_slice = round((1 - CODES) * positions), vocabulary.code_slice
 
     def targets(at_M: Tensor, first: int, last: int) -> Targets:
         ids_M = torch.randint(first, last, at_M.shape, generator=generator)
         return Targets(at_M, ids_M, torch.full(at_M.shape, 1 / positions), first, last)
 
-    parts = [targets(order_N[:cut], 0, first), targets(order_N[cut:], first, size)]
+    parts = [targets(order_N[:cut], 0, vocabulary.num_words), targets(order_N[cut:], *code_slice)]
     return hidden_ND, head_VD, parts
 
 

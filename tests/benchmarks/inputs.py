@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from unimodal.bundle import DEFAULT
+from unimodal.codec import ImageCodec
 from unimodal.data.command import SceneShards, mix_of, write_shards
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.rows import ImageEncoder
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig
 from unimodal.data.windows import LoaderState
-from unimodal.sequence import Sequencer
+from unimodal.heads.next_code import NextCodeInputs
+from unimodal.sequencer import Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.vocabulary import Vocabulary
@@ -86,11 +87,11 @@ def real(folder: Path) -> dict[str, SourceConfig]:
 
 
 @cache
-def tokenizers() -> tuple[Sequencer, ImageEncoder]:
+def tokenizers() -> tuple[Sequencer, ImageCodec]:
     """Those of the default bundle, read as training reads them: without its transformer."""
     text, image = TextTokenizer.load(DEFAULT / "text.json"), ImageTokenizer.load(DEFAULT)
-    vocabulary = Vocabulary(text.num_ids, image.num_codes)
-    return Sequencer(vocabulary, text, image.hash), ImageEncoder(image)
+    vocabulary = Vocabulary.new(text.num_ids, image.num_codes)
+    return Sequencer(vocabulary, text, image.hash, NextCodeInputs()), ImageCodec(image)
 
 
 def loader(

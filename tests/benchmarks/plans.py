@@ -16,7 +16,6 @@ from unimodal.data.sources import SourceConfig
 from unimodal.data.windows import Window, WindowPlanner
 from unimodal.train.flops import layer_weights
 from unimodal.train.initial import ShapeConfig
-from unimodal.transformer import TransformerConfig
 
 from .inputs import Sizes, loader, tokenizers
 from .measured import Line, interleaved, spread
@@ -145,6 +144,6 @@ def _pair_cost() -> float:
     every head and layer (its score, and its part of the sum) and half of the pairs are in the past.
     """
     num_ids = tokenizers()[0].vocabulary.size
-    shape = TransformerConfig(num_ids=num_ids, **vars(ShapeConfig()))
+    shape = ShapeConfig().transformer(num_ids)
     weights = shape.num_layers * layer_weights(shape) + shape.width * shape.num_ids
     return 2 * shape.num_heads * shape.head_width * shape.num_layers / (2 * weights)

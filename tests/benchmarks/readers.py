@@ -69,8 +69,8 @@ def indexed(paths: list[Path], rule: ImageRule | None) -> tuple[float, float, Le
     for path in paths:
         Shard(path)
     headers_s = time.perf_counter() - began
-    sequencer, encode = tokenizers()
-    estimator = LengthEstimator(sequencer, LoaderConfig.sequence_length, encode.patch, rule)
+    sequencer, codec = tokenizers()
+    estimator = LengthEstimator(sequencer, LoaderConfig.sequence_length, codec.geometry, rule)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as empty, patch.dict(os.environ, UNIMODAL_CACHE=empty):
         measure(paths, estimator)

@@ -13,14 +13,15 @@ from statistics import median
 
 import numpy as np
 import torch
+from batches import learned
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from unimodal.embedder import CodeReader
-from unimodal.heads.next_code import NextCode
-from unimodal.sequence import IGNORE, PADDING, Batch, Row, Sequence, span_mask
-from unimodal.train.objectives import LossConfig, language, modalities
-from unimodal.transformer import Transformer, TransformerConfig
+from unimodal.sequence import IGNORE, IMAGE, PADDING, Batch, Row, Sequence, span_mask
+from unimodal.shape import ModelShape
+from unimodal.train.objectives import LossConfig, language
+from unimodal.transformer import TransformerConfig
+from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
 from .measured import Line, interleaved, ratios, spread
@@ -36,7 +37,7 @@ SEED = 6  # of rows whose share of codes is 60 % at the default size
 class Scale:
     """How much is measured."""
 
-    vocabulary: Vocabulary = Vocabulary(32_000, 34_000)
+    vocabulary: Vocabulary = Vocabulary.new(32_000, 34_000)
     width: int = 512
     num_layers: int = 8
     rows: int = 2
@@ -51,16 +52,17 @@ class Scale:
     """in so many matrices."""
 
     @property
-    def shape(self) -> TransformerConfig:
-        """Of a small Llama."""
+    def shape(self) -> ModelShape:
+        """Return the shape of a small Llama."""
         heads = self.width // 64
-        return TransformerConfig(
+        transformer = TransformerConfig(
             self.vocabulary.size, self.width, self.num_layers, heads, max(1, heads // 2), 64,
             self.width * 11 // 4, tied_head=False,
         )  # fmt: skip
+        return ModelShape(transformer, self.vocabulary)
 
 
-QUICK = Scale(Vocabulary(300, 400), 64, 2, 1, 512, 512, 256, 1, 100_000, 10)
+QUICK = Scale(Vocabulary.new(300, 400), 64, 2, 1, 512, 512, 256, 1, 100_000, 10)
 
 
 def packed(vocabulary: Vocabulary, rows: int, sequence_length: int, seed: int = SEED) -> Batch:
@@ -73,7 +75,7 @@ def packed(vocabulary: Vocabulary, rows: int, sequence_length: int, seed: int = 
         while free:
             documents.append(document(vocabulary, rng, free))
             free -= len(documents[-1])
-        found.append(Row.pack(documents, sequence_length, vocabulary.control("pad")))
+        found.append(Row.pack(documents, sequence_length, vocabulary.special("pad")))
     return Batch.stack(found)
 
 
@@ -83,20 +85,17 @@ def document(vocabulary: Vocabulary, rng: np.random.Generator, most: int) -> Seq
     text = rng.integers(0, vocabulary.num_text, round(len(codes) * rng.uniform(*TEXT_SHARES)))
     parts = [text, vocabulary.code_to_id(codes)]
     ids = np.concatenate(parts if rng.random() < 0.5 else parts[::-1])[:most]
-    weights = np.append(np.ones(len(ids) - 1, np.float32), np.float32(0))
-    zeros = np.zeros(len(ids), np.int32)
-    labels = np.append(ids[1:], IGNORE)
-    return Sequence(ids, labels, weights, zeros, zeros.astype(bool), ())
+    return learned(vocabulary, ids)
 
 
-def ours(model: Transformer, vocabulary: Vocabulary, batch: Batch, sliced: bool) -> Tensor:
-    """The loss per target: of both modalities together, as the peer's."""
+def ours(model: UnifiedModel, batch: Batch, sliced: bool) -> Tensor:
+    """Return the loss per target: of both modalities together, as the peer's."""
     config, count = LossConfig(sliced=sliced), float((batch.labels != IGNORE).sum())
     norms = {"text": count, "image": count}
-    return language(model, CodeReader(), NextCode(vocabulary), batch, config, norms).total
+    return language(model, batch, config, norms).total
 
 
-def twin(model: Transformer) -> LlamaForCausalLM:
+def twin(model: UnifiedModel) -> LlamaForCausalLM:
     """transformers' Llama of the same shape with the same weights."""
     shape = model.config
     config = LlamaConfig(
@@ -161,12 +160,10 @@ def difference(model: nn.Module, loss: Tensor, peer: nn.Module, other: Tensor) -
 def lines(scale: Scale) -> list[Line]:
     """With the sliced loss, and with the whole vocabulary's."""
     batch = packed(scale.vocabulary, scale.rows, scale.sequence_length)
-    model = Transformer(scale.shape).train()
+    model = UnifiedModel(scale.shape).train()
     peer = twin(model)
     their_loss = theirs(peer, batch)
-    of_loss, of_gradients = difference(
-        model, ours(model, scale.vocabulary, batch, sliced=False), peer, their_loss()
-    )
+    of_loss, of_gradients = difference(model, ours(model, batch, sliced=False), peer, their_loss())
     check = (
         f"loss equal to {of_loss:.0e}, gradients to {of_gradients:.0e}, over the whole vocabulary"
     )
@@ -175,12 +172,12 @@ def lines(scale: Scale) -> list[Line]:
         scale.repeats,
         stepping(peer, their_loss),
         *(
-            stepping(model, lambda sliced=sliced: ours(model, scale.vocabulary, batch, sliced))
+            stepping(model, lambda sliced=sliced: ours(model, batch, sliced))
             for sliced in (True, False)
         ),
     )
     used = int((batch.doc != PADDING).sum())
-    is_image = modalities(batch.labels, scale.vocabulary.first_code)["image"]
+    is_image = batch.modality == IMAGE
     what = (
         f"step of {used:,} positions, {is_image.sum() / (batch.labels != IGNORE).sum():.0%} codes"
     )

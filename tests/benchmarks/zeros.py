@@ -10,15 +10,14 @@ from statistics import median
 
 import torch
 
-from unimodal.embedder import CodeReader
-from unimodal.heads.next_code import NextCode
+from unimodal.shape import ModelShape
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.objectives import LossConfig
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.ranks import Ranks
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.zero import Build, EngineConfig, engine, sharded
-from unimodal.transformer import Transformer, initial
+from unimodal.unified import UnifiedModel, initial_weight
 
 from .gpus import ROW_LENGTH, SHAPE, VOCABULARY
 from .measured import Line, spread
@@ -52,22 +51,21 @@ def lines(scale: Scale) -> list[Line]:
 def measured(scale: Scale, deepspeed: Path | None, device: str) -> tuple[list[float], float]:
     """Seconds of each step after two that warm up, and the loss of the first."""
     on_gpu = device == "cuda"
-    shape, vocabulary = (SHAPE, VOCABULARY) if on_gpu else (scale.shape, scale.vocabulary)
+    shape = ModelShape(SHAPE, VOCABULARY) if on_gpu else scale.shape
     rows, sequence_length = (1, ROW_LENGTH) if on_gpu else (scale.rows, scale.sequence_length)
     config = EngineConfig(deepspeed, compile=on_gpu)
     settings = config.zero(rows, 1.0, bf16=on_gpu)
 
     def fill(name: str, sizes: tuple[int, ...]) -> torch.Tensor:
-        return initial(name, sizes, shape.num_layers, seed=0)
+        return initial_weight(name, sizes, shape.transformer, seed=0)
 
-    model = sharded(Build(lambda: Transformer(shape), fill), settings, device, Ranks())
+    model = sharded(Build(lambda: UnifiedModel(shape), fill), settings, device, Ranks())
     learner = LanguageLearner(
-        model, CodeReader(), NextCode(vocabulary), LossConfig(), (), device,
-        autocast=on_gpu and deepspeed is None,
-    )  # fmt: skip
+        model, LossConfig(), (), device, autocast=on_gpu and deepspeed is None
+    )
     schedule = ScheduleConfig(scale.repeats + 2)
     made = engine(learner, OptimizerConfig(), schedule, Ranks(), settings, config, on_gpu)
-    batch = packed(vocabulary, rows, sequence_length)
+    batch = packed(shape.vocabulary, rows, sequence_length)
     norms, seconds, losses = learner.norms(batch), [], []
     for step in range(scale.repeats + 2):
         began = time.perf_counter()

@@ -11,14 +11,15 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from unimodal.codec import ImageCodec
 from unimodal.command import main
-from unimodal.data.digest import ARRAYS, Feed, batch_rows, digest, feed, rows_bytes
+from unimodal.data.digest import ARRAYS, HEADS, Feed, batch_rows, digest, feed, rows_bytes
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.rows import ImageEncoder
 from unimodal.data.shards import ShardWriter
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig, Stage
 from unimodal.document import Document, Image, Text
+from unimodal.sequence import Batch
 
 SETTINGS = LoaderConfig(sequence_length=128, window_rows=8, seed=3, caption_dropout=0.5)
 
@@ -48,7 +49,7 @@ def shards(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def made(shards, tiny_model) -> Feed:
     sources = {"one": SourceConfig(str(shards))}
-    return Feed(sources, tiny_model.sequencer, ImageEncoder(tiny_model.tokenizer), SETTINGS)
+    return Feed(sources, tiny_model.sequencer, ImageCodec(tiny_model.tokenizer), SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +76,16 @@ def test_rows_can_be_begun_anywhere(made, whole, first, count, world_size):
 
 def test_rows_are_the_loaders(made, whole):
     """The first row of a plain Loader, byte for byte, and what was done to its images."""
-    loader = Loader(made.sources, made.sequencer, made.encode, replace(SETTINGS, batch_rows=1))
+    loader = Loader(made.sources, made.sequencer, made.codec, replace(SETTINGS, batch_rows=1))
     batch, _ = next(iter(loader))
-    arrays = b"".join(
-        np.ascontiguousarray(getattr(batch, name)[0].numpy()).tobytes() for name in ARRAYS
-    )
+    arrays = b""
+    for name, kind in ARRAYS.items():
+        array = getattr(batch, name)[0].numpy()
+        assert np.array_equal(array, array.astype(kind)), "nothing is lost in the bytes"
+        arrays += array.astype(kind).tobytes()
     assert whole[0].startswith(arrays)
-    assert vars(batch).keys() == ARRAYS.keys() | {"source"}, "reported by, and never learned from"
+    reported = {"source"}  # and never learned from
+    assert set(Batch.tensors()) == ARRAYS.keys() | HEADS.keys() | reported
     units = int(batch.doc.max()) + 1
     assert len(whole[0]) == len(arrays) + 4 + 17 * units
     assert whole[0][len(arrays) :][:4] == units.to_bytes(4, "little")
@@ -170,7 +174,7 @@ def test_a_recipe_gives_sources_and_loader(recipe, shards, tmp_path, tiny_model)
     tree = yaml.safe_load(recipe.read_text()) | {"tokenizer": str(tmp_path)}
     recipe.write_text(yaml.safe_dump(tree))
     found = feed(None, recipe)
-    assert found.encode.hash == found.sequencer.tokenizer_hash == tiny_model.tokenizer.hash
+    assert found.codec.hash == found.sequencer.codec_hash == tiny_model.tokenizer.hash
     assert found.sequencer.vocabulary.num_codes == tiny_model.tokenizer.num_codes
 
 

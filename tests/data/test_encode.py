@@ -18,18 +18,19 @@ import webdataset
 from click.testing import CliRunner, Result
 from PIL import Image as PILImage
 
+from unimodal.codec import ImageCodec
 from unimodal.command import main
 from unimodal.data import codes_member as codes
 from unimodal.data.encode import _Work, codes_name
 from unimodal.data.folder import data_seeds
 from unimodal.data.formats import Sample
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.rows import ImageEncoder
 from unimodal.data.shards import Shard, ShardWriter, find_shards
 from unimodal.data.sizes import fitted
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
 from unimodal.document import Document, Image, Text
+from unimodal.sequence import Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.grid import Grid
 
@@ -92,16 +93,17 @@ def write(folder: Path, *made: tuple[str, dict[str, bytes]]) -> Path:
 
 
 def test_codes_are_the_encoders_and_all_else_is_copied(shards, encoded, tiny_model):
-    encoder = ImageEncoder(tiny_model.tokenizer)
+    codec = ImageCodec(tiny_model.tokenizer)
     for before, after in zip(samples(shards), samples(encoded), strict=True):
         assert before.key == after.key
         assert [codes_name(n) if n.endswith("png") else n for n in before.files] == [*after.files]
         assert before.files["json"] == after.files["json"]
         for name in before.images:
-            (wanted,) = encoder([np.asarray(PILImage.open(io.BytesIO(before.files[name])))])
+            pixels = np.asarray(PILImage.open(io.BytesIO(before.files[name])))
+            (wanted,) = codec.encode([Image(pixels)])
             found = codes.from_bytes(after.files[codes_name(name)])
             assert np.array_equal(found.codes, wanted.codes)
-            assert (found.grid, found.tokenizer_hash) == (wanted.grid, wanted.tokenizer_hash)
+            assert (found.grid, found.codec_hash) == (wanted.grid, wanted.codec_hash)
 
 
 def test_the_summary_counts(shards, encoded, tokenizer):
@@ -116,14 +118,15 @@ def test_the_summary_counts(shards, encoded, tokenizer):
 def test_rows_of_code_shards_are_those_of_image_shards(shards, encoded, tiny_model):
     settings = LoaderConfig(sequence_length=128, batch_rows=4, window_rows=8, seed=3)
     loaders = [
-        Loader({"one": SourceConfig(str(folder))}, tiny_model.sequencer, encoder, settings)
+        Loader({"one": SourceConfig(str(folder))}, tiny_model.sequencer, codec, settings)
         for folder in (shards, encoded)
-        for encoder in [ImageEncoder(tiny_model.tokenizer)]
+        for codec in [ImageCodec(tiny_model.tokenizer)]
     ]
     for (first, state), (second, other) in islice(zip(*loaders, strict=True), 10):
         assert state == other
-        for name, tensor in vars(first).items():
-            assert torch.equal(tensor, getattr(second, name)), name
+        for name in Batch.tensors():
+            assert torch.equal(getattr(first, name), getattr(second, name)), name
+        assert repr(first.spans) == repr(second.spans)
 
 
 def test_webdataset_reads_them(encoded):
@@ -245,7 +248,7 @@ def test_an_area_gives_buckets(tokenizer, tiny_model, tmp_path):
     assert run(tmp_path / "in", tmp_path / "out", *words).exit_code == 0
     (sample,) = samples(tmp_path / "out")
     pixels = fitted(PILImage.fromarray(wide), (32, 16))
-    (wanted,) = ImageEncoder(tiny_model.tokenizer)([pixels])
+    (wanted,) = ImageCodec(tiny_model.tokenizer).encode([Image(pixels)])
     found = codes.from_bytes(sample.files["codes"])
     assert found.grid == wanted.grid == Grid(2, 4)
     assert np.array_equal(found.codes, wanted.codes)
@@ -253,7 +256,7 @@ def test_an_area_gives_buckets(tokenizer, tiny_model, tmp_path):
 
 def test_bad_samples_are_left_out_and_listed(tokenizer, tmp_path):
     good = png(noise(0))
-    foreign = codes.to_bytes(Image(None, np.array([1]), Grid(1, 1), "ab" * 32), 9)
+    foreign = codes.to_bytes(Image(codes=np.array([[1]]), grid=Grid(1, 1), codec_hash="ab" * 32), 9)
     bad = {
         "cut": ({"png": good[:200]}, "bad image"),
         "text": ({"png": b"no image"}, "bad image"),
@@ -351,21 +354,21 @@ def test_the_smaller_integers_that_hold_every_code(tmp_path, num_codes, width):
     images = write(tmp_path / "in", ("a", {"png": png(noise(0))}))
 
     class Fake:
-        hash, patch = "ab" * 32, 8
+        hash, geometry = "ab" * 32, TokenizerConfig(patch=8)
 
-        def __call__(self, pixels):
-            grid = Grid(2, 3)
-            last = np.full(6, num_codes - 1)
-            return [Image(codes=last, grid=grid, tokenizer_hash=self.hash) for _ in pixels]
+        def encode(self, images):
+            last = np.full((6, 1), num_codes - 1)
+            return [Image(codes=last, grid=Grid(2, 3), codec_hash=self.hash) for _ in images]
 
+    Fake.num_codes = num_codes
     with ShardWriter(tmp_path) as writer:
-        work = _Work(Fake(), num_codes, None, writer)
+        work = _Work(Fake(), None, writer)
         for group in work.groups(Shard(find_shards(images)[0])):
             work.write(group)
     (sample,) = samples(tmp_path)
     content = sample.files["codes"]
     assert len(content) == codes.HEAD.size + 6 * width
-    assert set(codes.from_bytes(content).codes.tolist()) == {num_codes - 1}
+    assert set(codes.from_bytes(content).codes[:, 0].tolist()) == {num_codes - 1}
 
 
 def test_few_samples_are_in_work_at_once(tmp_path, tiny_model, monkeypatch):
@@ -373,7 +376,7 @@ def test_few_samples_are_in_work_at_once(tmp_path, tiny_model, monkeypatch):
     large = ("large", {"png": png(noise(0, 64, 64))})
     images = write(tmp_path / "in", *made[:100], large, *made[100:])
     monkeypatch.setattr("unimodal.data.encode.MAX_PIXELS", 50 * 64)
-    work = _Work(ImageEncoder(tiny_model.tokenizer), 64, None, ShardWriter(tmp_path))
+    work = _Work(ImageCodec(tiny_model.tokenizer), None, ShardWriter(tmp_path))
     groups = list(work.groups(Shard(find_shards(images)[0])))
     assert [len(group) for group in groups] == [50, 50, 1, 50]
     monkeypatch.setattr("unimodal.data.encode.MAX_PIXELS", 2**22)

@@ -22,20 +22,27 @@ from unimodal.data.lengths import measure, shards_hash
 from unimodal.data.sizes import ImageRule
 from unimodal.data.tar import ShardError
 from unimodal.document import Document, Image, Text
-from unimodal.sequence import DROPS, Sequencer
+from unimodal.heads.next_code import NextCodeInputs
+from unimodal.sequencer import DROPS, Sequencer
 from unimodal.text import TextTokenizer
+from unimodal.tokenizer.autoencoder import TokenizerConfig
 from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import image_size, open_image
 from unimodal.vocabulary import Vocabulary
 
 TEXT = TextTokenizer.train(["draw which colour is it"], 280)
-SEQUENCER = Sequencer(Vocabulary(TEXT.num_ids, 256), TEXT, HASH)
+SEQUENCER = Sequencer(Vocabulary.new(TEXT.num_ids, 256), TEXT, HASH, NextCodeInputs())
+PATCHES = TokenizerConfig(patch=8)
 
 
 def png(width: int, height: int, shade: int = 0, kind: str = "PNG") -> bytes:
     stream = io.BytesIO()
     PILImage.new("RGB", (width, height), (shade, 0, 0)).save(stream, kind)
     return stream.getvalue()
+
+
+def image_of_codes(codec_hash: str) -> Image:
+    return Image(codes=np.arange(6)[:, None], grid=Grid(2, 3), codec_hash=codec_hash)
 
 
 def fields(**values: object) -> bytes:
@@ -62,7 +69,8 @@ def test_measured_lengths_are_those_of_sequences(parts: list) -> None:
             made.append(Text(what, role, weight))
             continue
         grid = Grid(*what)
-        made.append(Image(None, np.zeros(grid.size, int), grid, HASH, role, weight))
+        codes_n1 = np.zeros((grid.size, 1), int)
+        made.append(Image(codes=codes_n1, grid=grid, codec_hash=HASH, role=role, weight=weight))
     document = Document(tuple(made))
     lengths_by_drop = SEQUENCER.measure(document)
     assert lengths_by_drop == {d: len(SEQUENCER.sequence(document, d)) for d in DROPS}
@@ -73,12 +81,11 @@ def test_measured_lengths_are_those_of_sequences(parts: list) -> None:
 
 
 def test_a_shard_of_every_kind(tmp_path: Path) -> None:
-    encoded = Image(None, np.arange(6), Grid(2, 3), HASH)
     path = write_tar(
         tmp_path / "a.tar",
         {
             "caption": {"png": png(32, 16), "json": fields(captions=["a", "bb"])},
-            "codes": {"codes": codes.to_bytes(encoded, 256), "txt": b"c"},
+            "codes": {"codes": codes.to_bytes(image_of_codes(HASH), 256), "txt": b"c"},
             "edit": {
                 "before.png": png(16, 16),
                 "after.png": png(16, 16),
@@ -90,7 +97,7 @@ def test_a_shard_of_every_kind(tmp_path: Path) -> None:
             "nothing": {"json": fields(texts=[], images=[])},
         },
     )
-    found = measure_shard(path, LengthEstimator(SEQUENCER, sequence_length=40, patch=8))
+    found = measure_shard(path, LengthEstimator(SEQUENCER, 40, PATCHES))
     assert {bad["key"]: bad["reason"] for bad in found.bad} == {
         "bad": "bad image",
         "odd": "bad image",
@@ -116,7 +123,7 @@ def test_a_rule_decides_the_size(tmp_path: Path) -> None:
         {key: {"png": png(*size), "txt": b"c"} for key, size in sizes.items()},
     )
     rule = ImageRule(target_pixels=32 * 32, multiple=8, max_aspect_ratio=4, min_side=10)
-    found = measure_shard(path, LengthEstimator(SEQUENCER, 200, 8, rule))
+    found = measure_shard(path, LengthEstimator(SEQUENCER, 200, PATCHES, rule))
     assert [(bad["key"], bad["reason"]) for bad in found.bad] == [("small", "bad image")]
     image = found.records["images"][::2].tolist()
     assert image == [4 + 2 * 9, 4 + 8 * 3, 4 + 4 * 5]  # 2 x 8, 8 x 2 and 4 x 4 codes
@@ -147,7 +154,7 @@ def test_pairs_are_edits_between_samples_that_share_a_field(tmp_path: Path) -> N
             "bad": {"png": b"", "json": fields(name="bad", base="x")},
         },
     )
-    found = measure_shard(path, LengthEstimator(SEQUENCER, 100, 8, pairs="base"))
+    found = measure_shard(path, LengthEstimator(SEQUENCER, 100, PATCHES, pairs="base"))
     assert found.units["sample"][:-1].tolist() == [0, 1, 3]
     assert found.notes["without a partner"] == 1
     assert {bad["key"]: bad["reason"] for bad in found.bad} == {
@@ -162,9 +169,9 @@ def test_pairs_are_edits_between_samples_that_share_a_field(tmp_path: Path) -> N
 
 
 def test_codes_of_another_tokenizer_are_never_used(tmp_path: Path) -> None:
-    foreign = codes.to_bytes(Image(None, np.arange(6), Grid(2, 3), "cd" * 32), 256)
+    foreign = codes.to_bytes(image_of_codes("cd" * 32), 256)
     path = write_tar(tmp_path / "a.tar", {"k": {"codes": foreign, "txt": b"c"}})
-    estimator = LengthEstimator(SEQUENCER, 40, 8)
+    estimator = LengthEstimator(SEQUENCER, 40, PATCHES)
     assert [bad["reason"] for bad in measure_shard(path, estimator).bad] == ["foreign codes"]
     words = "no samples to learn from .*key k: .codes: codes of tokenizer cdcd.*model reads abab"
     with pytest.raises(ShardError, match=words):
@@ -186,7 +193,7 @@ def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_tables_are_those_of_the_shards_in_order(shards: list[Path]) -> None:
-    index = measure(shards, LengthEstimator(SEQUENCER, 40, 8))
+    index = measure(shards, LengthEstimator(SEQUENCER, 40, PATCHES))
     assert len(index) == 8 and index.notes["samples"] == 8
     assert index.units["shard"][:-1].tolist() == [0] * 3 + [1] * 5
     assert index.units["record"].tolist() == list(range(9))
@@ -206,12 +213,12 @@ def test_a_shard_is_measured_once(shards: list[Path], monkeypatch: pytest.Monkey
         "measure_shard",
         lambda path, estimator: measured.append(path.name) or real(path, estimator),
     )
-    estimator = LengthEstimator(SEQUENCER, 40, 8)
+    estimator = LengthEstimator(SEQUENCER, 40, PATCHES)
     first = measure(shards[:1], estimator)
     both = measure(shards, estimator)
     assert measured == ["a.tar", "b.tar"] and first.folder.name != both.folder.name
     assert measure(shards, estimator).folder.name == both.folder.name and len(measured) == 2
-    measure(shards, LengthEstimator(SEQUENCER, 41, 8))
+    measure(shards, LengthEstimator(SEQUENCER, 41, PATCHES))
     assert len(measured) == 4
     content = shards[0].read_bytes()
     shards[0].write_bytes(content.replace(b"aaa", b"aba"))  # the same size
@@ -225,9 +232,9 @@ def test_processes_measure_the_same(
     shards: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(lengths, "SMALL_BYTES", 0)
-    alone = measure(shards, LengthEstimator(SEQUENCER, 40, 8))
+    alone = measure(shards, LengthEstimator(SEQUENCER, 40, PATCHES))
     monkeypatch.setenv("UNIMODAL_CACHE", str(tmp_path / "other"))
-    together = measure(shards, LengthEstimator(SEQUENCER, 40, 8), workers=2)
+    together = measure(shards, LengthEstimator(SEQUENCER, 40, PATCHES), workers=2)
     assert alone.folder != together.folder and alone.folder.name == together.folder.name
     for name in ("units.npy", "records.npy", "shards.npy", "bad.jsonl", "notes.json"):
         assert (alone.folder / name).read_bytes() == (together.folder / name).read_bytes()
@@ -236,14 +243,14 @@ def test_processes_measure_the_same(
 def test_nothing_half_written_is_left(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lengths, "_join", lambda *_: (_ for _ in ()).throw(OSError(5, "disk")))
     with pytest.raises(OSError, match="disk"):
-        measure(shards, LengthEstimator(SEQUENCER, 40, 8))
+        measure(shards, LengthEstimator(SEQUENCER, 40, PATCHES))
     monkeypatch.undo()
     left = [path.name for path in lengths.cache().rglob("*") if path.name.startswith(PREFIX)]
     assert left == []
 
 
 def test_what_cannot_be_measured(shards: list[Path], tmp_path: Path) -> None:
-    estimator = LengthEstimator(SEQUENCER, 40, 8)
+    estimator = LengthEstimator(SEQUENCER, 40, PATCHES)
     with pytest.raises(ShardError, match="missing.tar cannot be read: No such file"):
         measure([tmp_path / "missing.tar"], estimator)
     with pytest.raises(ShardError, match="no shards were given"):
@@ -257,10 +264,10 @@ def test_what_cannot_be_measured(shards: list[Path], tmp_path: Path) -> None:
 def test_choices_without_end_are_limited(tmp_path: Path) -> None:
     many = fields(question=["?"] * 300, answers=["a"] * 300)
     path = write_tar(tmp_path / "a.tar", {"k": {"png": png(16, 16), "json": many}})
-    assert len(measure_shard(path, LengthEstimator(SEQUENCER, 40, 8)).records) == 64
+    assert len(measure_shard(path, LengthEstimator(SEQUENCER, 40, PATCHES)).records) == 64
     same = {f"k{n}": {"png": png(16, 16, n), "json": fields(name="x", base=1)} for n in range(50)}
     found = measure_shard(
-        write_tar(tmp_path / "b.tar", same), LengthEstimator(SEQUENCER, 60, 8, pairs="base")
+        write_tar(tmp_path / "b.tar", same), LengthEstimator(SEQUENCER, 60, PATCHES, pairs="base")
     )
     assert len(found.records) == 50 * 32 and len({str(r) for r in found.records["other"]}) == 50
 
@@ -278,14 +285,17 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         try:
             monkeypatch.setenv("UNIMODAL_CACHE", str(disk))
             with pytest.raises(ShardError, match=f"cache {disk} cannot be written: .*free some"):
-                measure([path], LengthEstimator(SEQUENCER, 40, 8))
+                measure([path], LengthEstimator(SEQUENCER, 40, PATCHES))
         finally:
             subprocess.run(["umount", disk])
 
 
 def test_a_form_may_be_forced(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", {"k": {"txt": b"a cat", "json": fields(question="?")}})
-    found = measure_shard(path, LengthEstimator(SEQUENCER, 40, 8, format="text"))
+    found = measure_shard(path, LengthEstimator(SEQUENCER, 40, PATCHES, format="text"))
     assert found.notes["format text"] == 1
-    assert measure_shard(path, LengthEstimator(SEQUENCER, 40, 8)).bad[0]["reason"] == "wrong fields"
+    assert (
+        measure_shard(path, LengthEstimator(SEQUENCER, 40, PATCHES)).bad[0]["reason"]
+        == "wrong fields"
+    )
     assert formats.FORMATS.keys() >= {"text"}

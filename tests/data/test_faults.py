@@ -30,7 +30,7 @@ from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.quarantine import Quarantine
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
-from unimodal.sequence import PADDING
+from unimodal.sequence import PADDING, Batch
 
 CONFIG = LoaderConfig(sequence_length=256, batch_rows=8, window_rows=64)
 
@@ -65,9 +65,10 @@ def test_a_bad_sample_is_masked_padding_in_its_place(tmp_path: Path) -> None:
         assert state == same
         blank = (holed.doc == PADDING) & (whole.doc != PADDING)
         assert (holed.weights[blank] == 0).all() and (holed.labels[blank] < 0).all()
-        for name, tensor in vars(whole).items():
+        for name in Batch.tensors():
             if name != "positions":  # those of padding mean nothing
-                assert torch.equal(tensor[~blank], vars(holed)[name][~blank]), name
+                left = getattr(whole, name)[~blank], getattr(holed, name)[~blank]
+                assert torch.equal(*left), name
         starts = blank & (whole.positions == 0)
         blanks += int(starts.sum())
     assert blanks == sum(loaders[1].seen.bad.values()) > 5
@@ -181,12 +182,13 @@ def test_a_shard_that_goes_away_is_no_bad_sample(tmp_path: Path) -> None:
 
 def test_spellings_of_control_tokens_are_text(tmp_path: Path) -> None:
     made_of = sequencer()
-    names = [name for name in vars(made_of.vocabulary) if not name.startswith("_")]
-    spelt = " ".join(f"<|{name}|> <{name}> [{name.upper()}]" for name in (*names, "begin", "image"))
+    names = [*made_of.vocabulary.special_tokens]
+    spelt = " ".join(f"<|{name}|> <{name}> [{name.upper()}]" for name in names)
     write_tar(tmp_path / "a.tar", {"k": {"txt": spelt.encode()}})
-    batch, _ = next(iter(Loader({"all": SourceConfig(str(tmp_path))}, made_of, Means(), CONFIG)))
+    config = replace(CONFIG, sequence_length=4096)
+    batch, _ = next(iter(Loader({"all": SourceConfig(str(tmp_path))}, made_of, Means(), config)))
     ids = batch.ids[0][batch.doc[0] == 0].tolist()
-    begin, end = (made_of.vocabulary.control(name) for name in ("begin", "end"))
+    begin, end = (made_of.vocabulary.special(name) for name in ("begin", "end"))
     assert ids[0] == begin and ids[-1] == end
     assert all(made_of.vocabulary.is_text(i) for i in ids[1:-1])
     assert made_of.text.decode(ids[1:-1]) == spelt

@@ -10,13 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PILImage
 
-from unimodal.bundle import Model
 from unimodal.data import codes_member as codes
 from unimodal.data.formats import (
     FORMATS,
     Sample,
     SampleError,
-    Stored,
     as_it_is,
     detect_format,
     document,
@@ -25,8 +23,10 @@ from unimodal.data.formats import (
     variants,
 )
 from unimodal.data.shards import Shard
-from unimodal.document import Document, Image, Text
-from unimodal.sequence import IGNORE, encoded
+from unimodal.document import Document, Image, StoredFile, Text
+from unimodal.model import Model
+from unimodal.sequence import IGNORE
+from unimodal.sequencer import encoded
 from unimodal.tokenizer.grid import Grid
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -56,7 +56,8 @@ def made(found: Sample, variant: int = 0) -> list[tuple]:
 def test_nothing_is_opened_before_it_is_asked_for() -> None:
     found = sample({"caption": "a cat"}, png=b"no image at all")
     image, text = document(found, "caption", 1).parts
-    assert isinstance(image, Stored) and image.content == b"no image at all"
+    assert image.stored == StoredFile(b"no image at all", "png")
+    assert image.pixels is image.codes is image.grid is None
     with pytest.raises(SampleError, match=r"\.png: .* not an image of a known format"):
         made(found)
 
@@ -113,15 +114,15 @@ def test_of_a_chat_answers_and_drawn_images_alone_are_learned(tiny_model: Model)
         {"role": "user", "content": "thanks"},
     ]
     found = sample({"messages": messages}, **{"0_png": png(1), "1_png": png(200)})
-    hash, names = tiny_model.tokenizer.hash, tiny_model.vocabulary.control
+    hash, names = tiny_model.tokenizer.hash, tiny_model.vocabulary.special
     images = [
-        Image(codes=np.array(codes), grid=Grid(1, 2), tokenizer_hash=hash)
+        Image(codes=np.array(codes)[:, None], grid=Grid(1, 2), codec_hash=hash)
         for codes in ([1, 2], [3, 4])
     ]
     whole = tiny_model.sequencer.sequence(encoded(document(found, "chat"), iter(images)))
     learned = whole.labels[whole.labels != IGNORE].tolist()
-    size = [tiny_model.vocabulary.side(1), tiny_model.vocabulary.side(2)]
-    codes = (tiny_model.vocabulary.first_code + np.array([3, 4])).tolist()
+    size = [names("size_1"), names("size_2")]
+    codes = tiny_model.vocabulary.code_to_id(np.array([3, 4])).tolist()
     words = tiny_model.text.encode("here")
     assert learned == [*words, names("image"), *size, *codes, names("turn_end")]
 
@@ -198,21 +199,74 @@ def test_two_samples_make_an_edit() -> None:
         pair(first, sample({"name": "none"}))
 
 
+def test_documents_written_before_are_read_as_todays() -> None:
+    parts = [
+        {"picture": 0, "role": "user", "weight": 0.0},
+        {"text": "redder", "role": "user", "weight": 0.0},
+        {"picture": 1, "role": "assistant", "weight": 0.25},
+    ]
+    files = {"0_png": png(1), "1_png": png(200)}
+    renamed = [
+        {"image" if name == "picture" else name: value for name, value in part.items()}
+        for part in parts
+    ]
+    before, today = sample({"parts": parts}, **files), sample({"parts": renamed}, **files)
+    assert detect_format(before) == "document" and variants(before, "document") == 1
+    expected = [(1, "user", 0.0), ("redder", "user", 0.0), (200, "assistant", 0.25)]
+    assert made(before) == made(today) == expected
+    both = sample({"parts": [{"picture": 0, "text": "red"}]}, **files)
+    with pytest.raises(SampleError, match="either text or image"):
+        made(both)
+
+
 def test_text() -> None:
     assert made(sample(txt="  é <image>\n".encode())) == [("é <image>", None, 1.0)]
     assert made(sample({"text": "plain"})) == [("plain", None, 1.0)]
 
 
 def test_codes_stand_where_a_image_stood() -> None:
-    encoded = Image(codes=np.arange(6), grid=Grid(2, 3), tokenizer_hash="ab" * 32)
+    encoded = Image(codes=np.arange(6)[:, None], grid=Grid(2, 3), codec_hash="ab" * 32)
     content = codes.to_bytes(encoded, 100)
     fields = {"texts": [None, "a"], "images": ["key.000.jpg", None]}
     stored = document(sample(fields, **{"000_codes": content}), "interleaved")
     image, _ = opened(stored, as_it_is).parts
-    assert image.grid == Grid(2, 3) and np.array_equal(image.codes, np.arange(6))
+    assert image.grid == Grid(2, 3) and np.array_equal(image.codes, np.arange(6)[:, None])
     captioned = sample(None, codes=content, txt=b"a cat")
     assert detect_format(captioned) == "caption"
     assert {type(part) for part in made_of(captioned)} == {Text, Image}
+
+
+@pytest.mark.parametrize(
+    ("codes_nG", "grid"),
+    [
+        (np.arange(12).reshape(6, 2), Grid(2, 3)),
+        (np.arange(5)[:, None], Grid(2, 2, ((1, 1), (2, 2)))),
+    ],
+)
+def test_a_codes_file_refuses_what_it_cannot_hold(codes_nG: np.ndarray, grid: Grid) -> None:
+    """Two groups of uint16 are as long as one of uint32: they would be read as other codes."""
+    encoded = Image(codes=codes_nG, grid=grid, codec_hash="ab" * 32)
+    with pytest.raises(ValueError, match="one code for each place of one scale"):
+        codes.to_bytes(encoded, 100)
+    with pytest.raises(ValueError, match="must be encoded"):
+        codes.to_bytes(Image(np.zeros((8, 8, 3), np.uint8)), 100)
+
+
+@pytest.mark.parametrize(("num_codes", "width"), [(64, 2), (2**16, 2), (2**16 + 1, 4)])
+def test_a_codes_file_gives_the_codes_back(num_codes: int, width: int) -> None:
+    codes_n1 = np.array([0, num_codes - 1, 5, 7, 9, 11])[:, None]
+    for grid in (Grid(2, 3), Grid(1, 6)):
+        encoded = Image(codes=codes_n1, grid=grid, codec_hash="ab" * 32)
+        content = codes.to_bytes(encoded, num_codes)
+        assert len(content) == codes.HEAD.size + width * 6
+        back = codes.from_bytes(content, "user", 0.5)
+        assert np.array_equal(back.codes, codes_n1) and back.codes.dtype == np.int64
+        assert (back.grid, back.codec_hash, back.role, back.weight) == (
+            grid,
+            "ab" * 32,
+            "user",
+            0.5,
+        )
 
 
 def made_of(found: Sample) -> tuple:

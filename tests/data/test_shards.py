@@ -193,7 +193,7 @@ def test_a_bad_sample_is_named_and_loses_nothing_else(tmp_path, members, reason)
 
 
 def test_keys_and_codes_are_checked(tmp_path):
-    codes = Image(codes=np.zeros(1, int), grid=Grid(1, 1), tokenizer_hash="x")
+    codes = Image(codes=np.zeros((1, 1), int), grid=Grid(1, 1), codec_hash="x")
     with ShardWriter(tmp_path) as writer:
         for key in ("", "a.b", "a/b", "a" * 81):
             with pytest.raises(ShardError, match="1 to 80 characters"):

@@ -63,7 +63,7 @@ def test_small_images_are_enlarged_and_large_ones_reduced():
 
 
 def test_codes_are_refused():
-    codes = Image(codes=np.zeros(1, int), grid=Grid(1, 1), tokenizer_hash="x")
+    codes = Image(codes=np.zeros((1, 1), int), grid=Grid(1, 1), codec_hash="x")
     with pytest.raises(ValueError, match="decode codes first"):
         document_sheet([Document((codes,))])
 

@@ -13,7 +13,7 @@ from benchmarks.steps import QUICK, packed, theirs, twin
 
 from unimodal import cross_entropy
 from unimodal.sequence import IGNORE, IMAGE, PADDING
-from unimodal.transformer import Transformer
+from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
 SCALE = replace(QUICK, sequence_length=256, loss_positions=64, checked_positions=64)
@@ -27,13 +27,12 @@ def test_lines_of_a_step() -> None:
 
 def test_another_model_is_seen() -> None:
     batch = packed(SCALE.vocabulary, 1, 128)
-    model = Transformer(SCALE.shape)
+    model = UnifiedModel(SCALE.shape)
     peer = twin(model)
     with torch.no_grad():
         peer.model.norm.weight[0] += 0.1
-    of_loss, of_gradients = steps.difference(
-        model, steps.ours(model, SCALE.vocabulary, batch, False), peer, theirs(peer, batch)()
-    )
+    mine, other = steps.ours(model, batch, False), theirs(peer, batch)()
+    of_loss, of_gradients = steps.difference(model, mine, peer, other)
     assert of_loss > steps.SAME and of_gradients > 10 * steps.SAME
 
 

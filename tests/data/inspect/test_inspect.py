@@ -10,7 +10,6 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as PILImage
 
-from unimodal.bundle import Model
 from unimodal.command import main
 from unimodal.data import codes_member as codes
 from unimodal.data.estimator import LengthEstimator
@@ -18,14 +17,16 @@ from unimodal.data.inspect.charts import SIZE
 from unimodal.data.inspect.inspect import UNUSABLE, Inspection, inspect, summary
 from unimodal.data.inspect.views import VIEWS, chosen, documents, write_views
 from unimodal.data.packing import pack
-from unimodal.data.rows import ImageEncoder
 from unimodal.data.shards import Shard
 from unimodal.data.sizes import ImageRule
 from unimodal.document import Image, Text
-from unimodal.sequence import Sequence, encoded
+from unimodal.model import Model
+from unimodal.sequence import Sequence
+from unimodal.tokenizer.autoencoder import TokenizerConfig
 
 ROW = 64  # positions
 PATCH = 8
+PATCHES = TokenizerConfig(patch=PATCH)
 
 
 def run(*arguments: object) -> Result:
@@ -79,7 +80,7 @@ def shards(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def estimator(tiny_model: Model) -> LengthEstimator:
-    return LengthEstimator(tiny_model.sequencer, ROW, PATCH)
+    return LengthEstimator(tiny_model.sequencer, ROW, PATCHES)
 
 
 @pytest.fixture
@@ -89,13 +90,12 @@ def found(shards: list[Path], estimator: LengthEstimator) -> Inspection:
 
 def sequences(model: Model, path: Path) -> list[Sequence]:
     """Those of the sound samples of a shard, with their images encoded."""
-    encode, made = ImageEncoder(model.tokenizer), []
+    made = []
     shard = Shard(path)
     for number in range(len(shard)):
         if shard.key(number) in ("a", "b", "c", "d", "e", "f"):
-            document = shard.document(number)
-            pixels = [p.pixels for p in document.parts if isinstance(p, Image)]
-            made.append(model.sequencer.sequence(encoded(document, iter(encode(pixels)))))
+            document = model.codec.encode_document(shard.document(number))
+            made.append(model.sequencer.sequence(document))
     return made
 
 
@@ -146,7 +146,7 @@ def test_tokens_are_those_of_the_sequences(
     vocabulary = tiny_model.vocabulary
     text = [int(vocabulary.is_text(one.ids).sum()) for one in made]
     # beside its codes and ends of rows: begin, two sizes, end
-    images = [sum(span.stop - span.start + 4 for span in one.images) for one in made]
+    images = [sum(span.stop - span.start + 4 for span in one.spans) for one in made]
     assert found.text_n.tolist() == text
     assert found.images_n.tolist() == images
     assert found.tokens_n.tolist() == [len(one) for one in made]
@@ -182,20 +182,19 @@ def test_pieces_of_long_samples_are_documents(tmp_path: Path, estimator: LengthE
 def test_a_rule_measures_images_as_they_will_be_read(tmp_path: Path, tiny_model: Model):
     path = write(tmp_path / "odd.tar", {"a": {"png": png(400, 100), "txt": b"wide"}})
     found = inspect(
-        [path], LengthEstimator(tiny_model.sequencer, ROW, PATCH, ImageRule(256, PATCH, 4.0))
+        [path], LengthEstimator(tiny_model.sequencer, ROW, PATCHES, ImageRule(256, PATCH, 4.0))
     )
     assert found.sizes == {(400, 100): 1}, "sizes are those of the files"
     assert found.images_n.tolist() == [4 + (4 + 1)], "one row of four codes"
 
 
 def test_codes_are_counted_and_shown(tmp_path: Path, tiny_model: Model, estimator: LengthEstimator):
-    encoder = ImageEncoder(tiny_model.tokenizer)
-    (image,) = encoder([np.full((16, 16, 3), 200, np.uint8)])
+    (image,) = tiny_model.codec.encode([Image(np.full((16, 16, 3), 200, np.uint8))])
     content = codes.to_bytes(image, tiny_model.tokenizer.num_codes)
     path = write(tmp_path / "c.tar", {"a": {"codes": content, "txt": b"a wall"}})
     found = inspect([path], estimator)
     assert found.codes == 1 and not found.sizes
-    (sheet, *_) = write_views(found, tiny_model.tokenizer, tmp_path / "look", 4)
+    (sheet, *_) = write_views(found, tiny_model.codec, tmp_path / "look", 4)
     decoded = np.asarray(PILImage.open(sheet))
     assert (decoded < 250).all(axis=2).sum() >= 16 * 16 * 0.5
 
@@ -226,7 +225,7 @@ def test_a_whole_set_without_a_sound_sample(
     numbers = summary(found)
     assert numbers["documents"] == 0 and numbers["positions"] is None and numbers["rows"] is None
     assert numbers["bad"]["wrong JSON"]["count"] == 1
-    for view in write_views(found, tiny_model.tokenizer, tmp_path / "look", 4):
+    for view in write_views(found, tiny_model.codec, tmp_path / "look", 4):
         assert PILImage.open(view).width == SIZE[0]
     assert run(path).exit_code == 0
 
@@ -240,7 +239,7 @@ def test_a_image_that_is_damaged_behind_its_header_is_said_to_be(
     path = write(tmp_path / "a.tar", {"a": {"png": stream.getvalue()[:300], "txt": b"a wall"}})
     found = inspect([path], estimator)
     assert found.sizes == {(16, 16): 1}
-    (shown,) = documents(found, tiny_model.tokenizer, 4)
+    (shown,) = documents(found, tiny_model.codec, 4)
     name, instead, words = (part.text for part in shown.parts if isinstance(part, Text))
     assert name == "[caption] a, a" and "damaged" in instead and words == "a wall"
 
