@@ -8,13 +8,14 @@ import tempfile
 import pytest
 import torch
 
-from unimodal.bundle import Model
-from unimodal.generation import Sampling
-from unimodal.sequence import Sequencer
+from unimodal.model import Model
+from unimodal.sampling import Sampling
+from unimodal.shape import ImageConfig, ModelShape
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.grid import Grid
-from unimodal.transformer import Transformer, TransformerConfig
+from unimodal.transformer import TransformerConfig
+from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
 # A shell starts background jobs with Ctrl-C ignored; processes that tests start would inherit that.
@@ -33,22 +34,21 @@ CARD = {
 WORDS = ["draw two red circles", "make it blue", "how many stars are there?", "here it is"]
 
 
-def tiny(**shape: int) -> Model:
-    """A model of random weights: 64 codes, a canvas of 16 x 24 pixels, 512 positions."""
+def tiny(image: ImageConfig | None = None, **shape: int) -> Model:
+    """A model of random weights: 64 codes, a canvas of 16 x 24 pixels, 512 tokens."""
     text = TextTokenizer.train(WORDS, 280)
     tokenizer = ImageTokenizer(
         TokenizerConfig(
             levels=(4, 4, 4), encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4
         )
     ).eval()
-    vocabulary = Vocabulary(text.num_ids, tokenizer.num_codes)
+    vocabulary = Vocabulary.new(text.num_ids, tokenizer.num_codes)
     config = TransformerConfig(num_ids=vocabulary.size, max_positions=512, **shape)
+    whole = ModelShape(config, vocabulary, image or ImageConfig())
     return Model(
-        transformer=Transformer(config).eval(),
-        vocabulary=vocabulary,
+        transformer=UnifiedModel(whole).eval(),
         text=text,
         tokenizer=tokenizer,
-        sequencer=Sequencer(vocabulary, text, tokenizer.hash),
         sampling=Sampling(text_temperature=1.0, max_text_tokens=24),
         context=512,
         grid=Grid(3, 2),
@@ -72,13 +72,13 @@ def drawing_model() -> Model:
     base = tiny(width=2, num_layers=1, num_heads=1, num_kv_heads=1, head_width=2, mlp_width=2)
     vocabulary, num_ids = base.vocabulary, base.vocabulary.size
     config = dataclasses.replace(base.transformer.config, width=num_ids, tied_head=False)
-    transformer = Transformer(config).eval()
+    transformer = UnifiedModel(ModelShape(config, vocabulary)).eval()
     first, second = base.text.encode("o")[0], base.text.encode("k")[0]
     follows = {
-        vocabulary.control("assistant"): first,
+        vocabulary.special("assistant"): first,
         first: second,
-        second: vocabulary.control("image"),
-        vocabulary.control("image_end"): vocabulary.control("turn_end"),
+        second: vocabulary.special("image"),
+        vocabulary.special("image_end"): vocabulary.special("turn_end"),
     }
     with torch.no_grad():
         transformer.model.embed_tokens.weight.copy_(torch.eye(num_ids))
