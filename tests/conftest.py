@@ -10,7 +10,7 @@ import torch
 
 from unimodal.model import Model
 from unimodal.sampling import Sampling
-from unimodal.shape import ImageConfig, ModelShape
+from unimodal.shape import ModelShape
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.grid import Grid
@@ -34,8 +34,8 @@ CARD = {
 WORDS = ["draw two red circles", "make it blue", "how many stars are there?", "here it is"]
 
 
-def tiny(image: ImageConfig | None = None, **shape: int) -> Model:
-    """A model of random weights: 64 codes, a canvas of 16 x 24 pixels, 512 tokens."""
+def tiny(**shape: int) -> Model:
+    """A model of random weights: 64 codes, a canvas of 16 x 24 pixels, 512 positions."""
     text = TextTokenizer.train(WORDS, 280)
     tokenizer = ImageTokenizer(
         TokenizerConfig(
@@ -44,9 +44,8 @@ def tiny(image: ImageConfig | None = None, **shape: int) -> Model:
     ).eval()
     vocabulary = Vocabulary.new(text.num_ids, tokenizer.num_codes)
     config = TransformerConfig(num_ids=vocabulary.size, max_positions=512, **shape)
-    whole = ModelShape(config, vocabulary, image or ImageConfig())
     return Model(
-        transformer=UnifiedModel(whole).eval(),
+        transformer=UnifiedModel(ModelShape(config, vocabulary)).eval(),
         text=text,
         tokenizer=tokenizer,
         sampling=Sampling(text_temperature=1.0, max_text_tokens=24),
