@@ -1,8 +1,8 @@
 """Sample formats: each turns the files of a stored sample into a Document.
 
 In: a `Sample`, the files of a webdataset sample by extension. Out: a Document whose images are
-stored files: files that nobody has opened yet, so that lengths and cuts are found without decoding a
-pixel; `opened` opens them. `detect_format` tells a sample's format by its files and fields alone:
+stored files: files that nobody has opened yet, so that lengths and cuts are found without decoding
+a pixel; `opened` opens them. `detect_format` tells a sample's format by its files and fields alone:
 
     document    .json {"parts": [{"text": ...}, {"image": 0}]}   our own, as ShardWriter writes it
     interleaved .json {"texts": [str or null], "images": [null or name]}                     OBELICS

@@ -1,9 +1,9 @@
 """Ids -> documents, by any layout: an inverse written apart from the sequencer, for tests.
 
 A sequence is first written as one string, in which special tokens and codes are lone surrogates
-(and, where there are many, private-use characters), which no text of a test holds; then it is read from left to right by the pieces of the layout. What a layout
-leaves unsaid must be told: `grids` by those that spell no sizes, and roles alternate where turns
-begin alike.
+(where there are many, private-use characters too), which no text of a test holds; then it is read
+from left to right by the pieces of the layout. What a layout leaves unsaid must be told: `grids`
+by those that spell no sizes, and roles alternate where turns begin alike.
 """
 
 from collections.abc import Iterator, Sequence

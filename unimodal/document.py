@@ -39,7 +39,8 @@ class Image:
     """An image as one or more of pixels, codes, latents and a stored file.
 
     A codec (codec.py) turns one into another. Codes and latents are those of the codec whose hash
-    they carry, and fill `grid`; of a stored file `grid` says what it will fill, where that is known.
+    they carry, and fill `grid`; of a stored file `grid` says what it will fill, where that is
+    known.
 
     pixels: uint8 (H, W, 3). codes: int (n, groups). latents: float32 (n, d).
     """

@@ -3,12 +3,12 @@
     reply    = ( text | image )+ stop
     image    = opening, content, closing
 
-In: a layout in ids, the grids that images may have, and the budget of one reply. Out, for what comes
-next: the one id that must follow (it is read, not sampled), a `Choice` to sample from, the `Grid`
-of an image that the head is to draw, or None when the reply is over. The state goes by where it
-stands, never by the range of an id: an opening may be spelled in text, and codes may lie anywhere.
-Choices are made once and shared, so that replies in the same state are sampled together and a step
-makes nothing of the vocabulary's size.
+In: a layout in ids, the grids that images may have, and the budget of one reply. Out, for what
+comes next: the one id that must follow (it is read, not sampled), a `Choice` to sample from, the
+`Grid` of an image that the head is to draw, or None when the reply is over. The state goes by where
+it stands, never by the range of an id: an opening may be spelled in text, and codes may lie
+anywhere. Choices are made once and shared, so that replies in the same state are sampled together
+and a step makes nothing of the vocabulary's size.
 """
 
 from collections.abc import Sequence

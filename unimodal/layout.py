@@ -81,8 +81,8 @@ class ImageLayout:
 class Unconditional:
     """What the unconditional branch of guidance reads in place of what was dropped.
 
-    'null': `pieces` in place of each dropped part. 'padded': `pieces`, which are one token, as often
-    as the dropped part has tokens. 'prompt': `pieces` in place of the whole prompt.
+    'null': `pieces` in place of each dropped part. 'padded': `pieces`, which are one token, as
+    often as the dropped part has tokens. 'prompt': `pieces` in place of the whole prompt.
     """
 
     kind: Literal["null", "padded", "prompt"]

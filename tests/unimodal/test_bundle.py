@@ -252,7 +252,9 @@ def test_the_hash_covers_the_model_and_not_its_card(saved, drawing_model, tmp_pa
     assert load(saved).card["scores"] == scores
     assert "| drawing.overall | 0.500 (0.400 to 0.600) |" in (saved / "README.md").read_text()
     sampling = dataclasses.replace(before.sampling, guidance=2.0)
-    assert load(save_bundle(saved, dataclasses.replace(before, sampling=sampling))).hash != before.hash
+    assert (
+        load(save_bundle(saved, dataclasses.replace(before, sampling=sampling))).hash != before.hash
+    )
     assert load(save_bundle(tmp_path / "other", drawing_model)).hash != before.hash
 
 

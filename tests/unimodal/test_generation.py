@@ -276,9 +276,13 @@ def test_guidance_of_one_is_off(lively: Model, seen: Logits) -> None:
 def test_temperature_zero_takes_the_likeliest(lively: Model, seen: Logits) -> None:
     sampling = Sampling(image_temperature=0.0, guidance=2.0, max_text_tokens=9)
     modalities = ["image", "text"]
-    for number, reply in replies(stream(lively, [question("go")] * 2, sampling, modalities)).items():
+    for number, reply in replies(
+        stream(lively, [question("go")] * 2, sampling, modalities)
+    ).items():
         mine = {at: logits for (k, at), logits in seen.items() if k == number}
-        first = [lively.vocabulary.code_slice[0] if modalities[number] == "image" else 0] * len(mine)
+        first = [lively.vocabulary.code_slice[0] if modalities[number] == "image" else 0] * len(
+            mine
+        )
         best = [start + int(mine[at].argmax()) for start, at in zip(first, mine, strict=True)]
         assert [reply.ids[at] for at in mine] == best
 

@@ -37,7 +37,9 @@ def drawn(grid: Grid, random: np.random.Generator) -> list[int]:
     return LAYOUT.content(codes, grid)[0].tolist()
 
 
-def sampled(state: ReplyState, random: np.random.Generator, special_share: float = 0.3) -> list[int]:
+def sampled(
+    state: ReplyState, random: np.random.Generator, special_share: float = 0.3
+) -> list[int]:
     """A whole reply of random ids, special tokens more often than their number would have it."""
     while (following := state.next) is not None:
         if isinstance(following, Grid):

@@ -69,7 +69,10 @@ def test_tiles_that_nobody_sees_are_left_out() -> None:
     row: Row = [(0, 1, 1)] * 256 + [(0, 2, 1)] * 256 + [(0, 0, 0)] * 256
     mask = tiles(*spans(row))
     full = listed(mask.full_kv_num_blocks, mask.full_kv_indices, 6)
-    first, second = {(q, k) for q in (0, 1) for k in (0, 1)}, {(q, k) for q in (2, 3) for k in range(4)}
+    first, second = (
+        {(q, k) for q in (0, 1) for k in (0, 1)},
+        {(q, k) for q in (2, 3) for k in range(4)},
+    )
     assert full == first | second | {(5, 4)}
     doc_BT = torch.arange(4096)[None] // 512
     zeros_BT = torch.zeros_like(doc_BT)

@@ -117,11 +117,11 @@ class ImageInputs(Protocol):
 class Read:
     """What a branch reads next, behind all that it has read: n tokens.
 
-    ids: of each; where latents stand the id does not matter. span: what of the image is needed beside
-    ids, its tokens counted from the first of these.
-    address: row and column from 1 of each, or None where it stands for no code. bidirectional:
-    whether these tokens see each other both ways. keep: whether they stay in what the branch has
-    read, or are forgotten once their hidden vectors have been seen.
+    ids: of each; where latents stand the id does not matter. span: what of the image is needed
+    beside ids, its tokens counted from the first of these. address: row and column from 1 of each,
+    or None where it stands for no code. bidirectional: whether these tokens see each other both
+    ways. keep: whether they stay in what the branch has read, or are forgotten once their hidden
+    vectors have been seen.
     """
 
     ids: list[int]
@@ -137,11 +137,11 @@ class Read:
 class Ask:
     """What a drawing wants next: what its branches read, and who looks at the hidden vectors.
 
-    reads: by branch, a name of sequencer.DROPS (None: the request as it is). look(head, table_VD, hidden,
-    settings, args) is called once for all requests that wait with the same function,
-    settings and branches: hidden is (R, n, D) for each branch, the last `num_hidden` vectors of each
-    request; args holds the R requests' `arg`. It returns R results, each of which goes back into its
-    generator. Without `look` the reads wait for the next ones, and nothing comes back.
+    reads: by branch, a name of sequencer.DROPS (None: the request as it is). look(head, table_VD,
+    hidden, settings, args) is called once for all requests that wait with the same function,
+    settings and branches: hidden is (R, n, D) for each branch, the last `num_hidden` vectors of
+    each request; args holds the R requests' `arg`. It returns R results, each of which goes back
+    into its generator. Without `look` the reads wait for the next ones, and nothing comes back.
     """
 
     reads: Mapping[str | None, Read]
@@ -209,9 +209,9 @@ class ImageHead(nn.Module):
         """Return scale times the weighted sum of the losses of the batch's image targets, with its
         gradient, and each target's loss (M,) without one, in the order of the batch.
 
-        hidden_ND: of all tokens of the batch. table_VD: the language model's output rows. Heads whose
-        targets are ids take `z`, the weight of the z-loss, and `sliced`: normalise over what may
-        stand there, not over all ids.
+        hidden_ND: of all tokens of the batch. table_VD: the language model's output rows. Heads
+        whose targets are ids take `z`, the weight of the z-loss, and `sliced`: normalise over what
+        may stand there, not over all ids.
         """
         raise NotImplementedError
 

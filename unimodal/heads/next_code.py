@@ -137,8 +137,8 @@ def pick_codes(
 ) -> list[int]:
     """Return the next code of each request, by the inverse of the cumulative distribution.
 
-    hidden: (R, 1, D) of each branch; with two, the second is the unconditional one. args: the number
-    in [0, 1) that picks, and the scale of guidance.
+    hidden: (R, 1, D) of each branch; with two, the second is the unconditional one. args: the
+    number in [0, 1) that picks, and the scale of guidance.
     """
     last_D = torch.cat([branch_R1D[:, -1] for branch_R1D in hidden])
     logits_RC = F.linear(last_D, table_VD[head.first : head.last]).float()

@@ -187,7 +187,9 @@ def test_a_grown_model_talks_and_draws_and_never_says_a_mark(kind, image, tmp_pa
     from dataclasses import replace
 
     sampling = replace(model.sampling, text_temperature=1.0, max_text_tokens=20)
-    replies = generate(model, [Document((said,))] * 4, sampling, modality=["text", None, None, None])
+    replies = generate(
+        model, [Document((said,))] * 4, sampling, modality=["text", None, None, None]
+    )
     assert all(replies)
     grammar = Grammar(model.sequencer.layout, [model.grid], model.text.spelled)
     allowed = grammar.text(model.vocabulary.special("turn_end")).allowed
