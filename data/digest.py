@@ -9,7 +9,8 @@ same rows come out: on any number of ranks, whatever row they begin at.
 3. The hash is over the rows' bytes in order. Those of a row are its arrays (ARRAYS, little-endian),
    how many units it was planned with, and how each unit's images are cropped and mirrored. Codes
    are in it as token ids, pixels are not.
-4. What an image head adds to that is in it too: of a row with blocks, private tokens or images whose
+4. What an image head adds to that is in it too: of a row with blocks, private tokens or images
+whose
    codes of all groups, latents or pixels are needed, these and the arrays HEADS come last.
 """
 
@@ -166,7 +167,8 @@ def _bytes(row: Row, arrays: Mapping[str, str]) -> list[bytes]:
 
 
 def _head_bytes(row: Row) -> list[bytes]:
-    """Return the bytes of what an image head adds to a row; none where images are codes in order."""
+    """Return the bytes of what an image head adds to a row; none where images are codes in order.
+    """
     spans = [span for span in row.spans if span.has_content]
     if not spans and not row.block.any() and not row.private.any():
         return []

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import sentencepiece
 import torch
+import torch.nn.functional as F
 import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from unimodal.attention import PackedAttention
+from unimodal.branches import Reading
 from unimodal.transformer import Transformer
+from unimodal.unified import UnifiedModel
 
 FAMILIES = {
     "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
@@ -115,4 +118,7 @@ def logits(model: Transformer, ids_BT: Tensor, doc_BT: Tensor | None = None) -> 
     none_BT = torch.zeros_like(ids_BT)
     positions_BT = torch.arange(ids_BT.shape[1]).expand_as(ids_BT)
     attend = PackedAttention(doc_BT, none_BT, none_BT)
-    return model.logits(model(model.embed(ids_BT), positions_BT, attend))
+    if not isinstance(model, UnifiedModel):
+        return model.logits(model(model.embed(ids_BT), positions_BT, attend))
+    tokens = Reading(ids_BT, torch.empty(0), [()] * len(ids_BT))
+    return F.linear(model.read(tokens, positions_BT, attend), model.output_table())

@@ -121,7 +121,7 @@ def _by_products(q_HLd: Tensor, k_GLd: Tensor, v_GLd: Tensor, bias_PP: Tensor) -
 
 def _segments(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> list[_Segment]:
     """The segments of the rows end to end; masks lie where doc_BT lies."""
-    special_BT = ((block_BT > 0) | private_BT.bool()).cpu()
+    special_BT = ((block_BT > 0) | (private_BT > 0)).cpu()
     segments = []
     for row, docs_T in enumerate(doc_BT.cpu()):
         values, lengths = (x.tolist() for x in torch.unique_consecutive(docs_T, return_counts=True))

@@ -7,7 +7,7 @@ lets all of them read in one forward, whatever they read: ids, latents, blocks t
 Letters: B branches, T tokens of a forward, D width.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -99,9 +99,13 @@ class Branch:
         self.row = row
 
     @property
-    def shareable(self) -> bool:
-        """Whether its ids alone say what it is about to read."""
-        return not any(span.has_content for span in self.spans) and not any(self.block)
+    def unread(self) -> Hashable | None:
+        """All that it is about to read, to be compared; None where ids and numbers do not say it.
+        """
+        if any(span.has_content for span in self.spans):
+            return None
+        numbers: tuple[list, ...] = (self.ids, self.positions, self.block, self.private)
+        return tuple(map(tuple, (*numbers, self.address))), self.passing
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +127,7 @@ class Branches:
         self._rows: list[Branch] = []
         self._seen: list[tuple[Tensor, np.ndarray]] = []  # hidden_BTD, lengths_B of each forward
         self._last_BD = torch.empty(0)  # the last hidden vectors of all forwards
-        self._place: list[int] = []  # of each row's in it
+        self._place: list[int | None] = []  # of each row's in it; None: it has read nothing
 
     @torch.inference_mode()
     def reserve(self, rows: int, tokens: int) -> None:
@@ -143,12 +147,18 @@ class Branches:
 
     @torch.inference_mode()
     def read(self, branches: Sequence[Branch]) -> None:
-        """Let every branch read what it has to; new ones are read behind those that have a row."""
+        """Let every branch read what it has to, if anything; new ones are read behind those that
+        have a row.
+        """
         fresh = [branch for branch in branches if branch.row is None]
         longest = max((len(branch.ids) for branch in branches), default=0)
         held = int(self._cache.lengths.max(initial=0))
         self.reserve(len(self._rows) + len(fresh), held + longest)
-        self._seen = [self._forward(self._rows, slice(0, len(self._rows)))] if self._rows else []
+        self._seen, self._place = [], []
+        if any(branch.ids for branch in self._rows):
+            self._forward(self._rows, slice(0, len(self._rows)))
+        else:
+            self._place += [None] * len(self._rows)
         first_of = _firsts(fresh)
         distinct = [branch for branch in fresh if first_of[branch] is branch]
         while distinct:
@@ -156,9 +166,8 @@ class Branches:
             some = distinct[: max(1, MAX_PREFILL_TOKENS // longest)]
             distinct = distinct[len(some) :]
             self._rows += some
-            self._seen.append(self._forward(some, self._cache.add(len(some))))
+            self._forward(some, self._cache.add(len(some)))
         self._last_BD = torch.cat([_last_of_each(*one) for one in self._seen])
-        self._place = list(range(len(self._rows)))
         for branch in fresh:
             if branch.row is None:
                 self._copy(first_of[branch], branch)
@@ -169,14 +178,14 @@ class Branches:
         row = self._cache.add().start
         self._cache.copy(source.row, row)
         self._rows.append(branch)
-        self._place.append(source.row)
+        self._place.append(self._place[source.row])
         branch.has_read(row)
 
-    def _forward(self, branches: Sequence[Branch], rows: slice) -> tuple[Tensor, np.ndarray]:
+    def _forward(self, branches: Sequence[Branch], rows: slice) -> None:
         """Read what these branches, of these rows, have to, in one forward."""
         lengths_B = np.array([len(branch.ids) for branch in branches])
         longest = int(lengths_B.max())
-        assert lengths_B.min() > 0, "a branch without anything to read"
+        assert longest > 0, "a forward without anything to read"
 
         def padded(name: str) -> Tensor:
             values = [getattr(branch, name) for branch in branches]
@@ -197,13 +206,16 @@ class Branches:
         self._cache.rollback(rows=rows)
         for row, branch in enumerate(branches, start=rows.start):
             branch.has_read(row)
-        return hidden_BTD, lengths_B
+        first = sum(len(lengths_B) for _, lengths_B in self._seen)
+        self._place += [first + k if n else None for k, n in enumerate(lengths_B.tolist())]
+        self._seen.append((hidden_BTD, lengths_B))
 
     def last(self, branches: Sequence[Branch], num: int = 1) -> Tensor:
         """Return the last `num` hidden vectors that each of these branches has seen, (B, num, D).
         """
-        places = [self._place[branch.row] for branch in branches if branch.row is not None]
-        assert len(places) == len(branches), "a branch that has read has a row"
+        found = [None if branch.row is None else self._place[branch.row] for branch in branches]
+        places = [place for place in found if place is not None]
+        assert len(places) == len(branches), "a branch was looked at that has read nothing"
         if num == 1:
             return self._last_BD[places][:, None]
         return torch.stack([self._last_of(place, num) for place in places])
@@ -220,11 +232,12 @@ class Branches:
 
 def _firsts(branches: Sequence[Branch]) -> dict[Branch, Branch]:
     """Return for each branch the first one that is about to read the same."""
-    by_ids: dict[tuple[int, ...], Branch] = {}
-    return {
-        branch: by_ids.setdefault(tuple(branch.ids), branch) if branch.shareable else branch
-        for branch in branches
-    }
+    firsts: dict[Hashable, Branch] = {}
+    found = {}
+    for branch in branches:
+        unread = branch.unread
+        found[branch] = branch if unread is None else firsts.setdefault(unread, branch)
+    return found
 
 
 def _last_of_each(hidden_BTD: Tensor, lengths_B: np.ndarray) -> Tensor:

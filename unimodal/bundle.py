@@ -262,7 +262,7 @@ def read_config(path: Path) -> BundleConfig:
     """
     stored = read_json(path)
     if isinstance(stored, dict) and stored.get("format") == 1:
-        stored = _of_format_1(stored)
+        stored = _of_format_1(path, stored)
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
         raise BundleError(f"{path} is not of format {FORMAT}: update unimodal or the bundle")
     try:
@@ -271,7 +271,7 @@ def read_config(path: Path) -> BundleConfig:
         raise BundleError(f"{path}: {error}\nit does not fit this version of unimodal") from error
 
 
-def _of_format_1(stored: dict[str, Any]) -> dict[str, Any]:
+def _of_format_1(path: Path, stored: dict[str, Any]) -> dict[str, Any]:
     """Return the configuration of a bundle from before special tokens had a table of their own:
     the codes followed the text and 75 special tokens.
     """
@@ -280,7 +280,7 @@ def _of_format_1(stored: dict[str, Any]) -> dict[str, Any]:
         vocabulary = Vocabulary.new(sizes["num_text"], sizes["num_codes"])
         sampling["max_images"] = sampling.pop("max_pictures")
     except (KeyError, TypeError) as error:
-        raise BundleError(f"a bundle of format 1 lacks {error}: fetch it again") from error
+        raise BundleError(f"{path} is damaged ({error!r}): fetch the bundle again") from error
     values = {**asdict(vocabulary), "code_runs": [list(run) for run in vocabulary.code_runs]}
     return {**stored, "vocabulary": values, "sampling": sampling, "format": FORMAT}
 

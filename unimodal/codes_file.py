@@ -40,7 +40,7 @@ def encode_files(
     try:
         loaded.tokenizer.geometry.grid_of(height, width)
     except ValueError as error:
-        raise ValueError(f"size {width} x {height}: {error}") from error
+        raise ValueError(f"size {error}") from error
     tables: dict[str, np.ndarray] = {}
     notes: list[str] = []
     for path in images:

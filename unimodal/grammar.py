@@ -75,6 +75,14 @@ class Grammar:
         node = self.root
         for token in self.layout.opening(grid):
             node = node.after.setdefault(token, _Node())
+            if node.grid is not None:
+                break
+        if node is self.root or node.after or node.grid not in (None, grid):
+            sides = f"{grid.height} x {grid.width}"
+            raise ValueError(
+                f"what opens an image of {sides} codes opens another too: the layout says no sizes,"
+                " so give one grid"
+            )
         node.grid = grid
 
     def text(self, *ids: int) -> Choice:
@@ -196,7 +204,7 @@ class ReplyState:
         image = fits and self._num_images < self.max_images
         begins, stops = self._grammar.begins * image, self._layout.stops
         if self._modality == "image":
-            return begins[0] if image else stops[0]
+            return self._grammar.next(self._grammar.root) if image else stops[0]
         if self._num_text_tokens >= self._max_text_tokens or self._room <= 1:
             return stops[0]
         return self._grammar.text(*begins, *(stops if self.ids else ()))  # no reply is empty

@@ -41,7 +41,7 @@ def attention(
     dtype is that of queries and keys. "auto" takes the first kind of the list above that can be;
     another kind that cannot be is a ValueError.
     """
-    causal = not bool(((block_BT > 0) | private_BT.bool()).any())
+    causal = not bool(((block_BT > 0) | (private_BT > 0)).any())
     if kind == "auto":
         kind = next(one for one in ("flash", "flex", "sdpa")
                     if obstacle(one, doc_BT.device, dtype, causal) is None)  # fmt: skip
@@ -127,18 +127,21 @@ def _compiled() -> Callable[..., Tensor]:
 
 
 def tiles(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> BlockMask:
-    """The rule as a BlockMask, from the bounds of each tile alone: T x T pairs are never looked at.
+    """Return the rule as a BlockMask, from the bounds of each tile alone: T x T pairs are never
+    looked at.
 
     A tile of queries sees keys from where its first document begins to as far as its last query, or
-    a bidirectional block of its queries, reaches.
+    a bidirectional block of its queries, reaches. It sees a tile of keys wholly where both lie in
+    one document, the keys lie before it or in its block, and are public or private to all of it.
     """
     begins_BT = _begins(doc_BT)
     run_BT = begins_BT.cumsum(-1)  # of the document; a position of padding is one of its own
-    block_BT, private_BT = block_BT.long(), private_BT.bool()
+    block_BT, private_BT = block_BT.long(), private_BT.long()
 
     def sees(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         shared = (block_BT[b, q] == block_BT[b, k]) & (block_BT[b, q] > 0)
-        rule = ((k <= q) | shared) & (~private_BT[b, k] | shared)
+        may = (private_BT[b, k] == 0) | (private_BT[b, k] == private_BT[b, q])
+        rule = ((k <= q) | shared) & may
         return (run_BT[b, q] == run_BT[b, k]) & (rule | (q == k))
 
     T = doc_BT.shape[1]
@@ -150,11 +153,13 @@ def tiles(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> BlockMask:
     seen_BII = (number_I >= lowest_BI[..., None]) & (number_I <= highest_BI[..., None])
     one_run_BI, run_BI = _constant(run_BT)
     one_block_BI, block_BI = _constant(block_BT)
-    plain_BI = _largest(private_BT.long()) == 0
+    one_private_BI, private_BI = _constant(private_BT)
+    public_BI = private_BI == 0  # the largest number of a tile
     same_run_BII = _equal(one_run_BI, run_BI)
-    past_BII = (number_I < number_I[:, None]) & plain_BI[:, None, :]
+    past_BII = number_I < number_I[:, None]
     shared_BII = _equal(one_block_BI & (block_BI > 0), block_BI)
-    full_BII = same_run_BII & (past_BII | shared_BII)
+    may_BII = public_BI[:, None, :] | _equal(one_private_BI, private_BI)
+    full_BII = same_run_BII & (past_BII | shared_BII) & may_BII
     return BlockMask.from_kv_blocks(
         *_listed(seen_BII & ~full_BII), *_listed(full_BII), TILE, sees, (T, T)
     )

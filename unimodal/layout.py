@@ -104,7 +104,9 @@ class Layout:
     image: ImageLayout
     unconditional: Unconditional
     joined: bool = False
-    """Whether neighbouring words of equal loss weight are encoded as one text."""
+    """Whether neighbouring words of equal loss weight are encoded as one text; those of a reply
+    are never joined with what stands around it, behind which it is sampled.
+    """
     version: int = 1
     """Raised where the same layout gives other ids; lengths that were measured before are void."""
 
@@ -196,7 +198,7 @@ class BoundLayout:
         return len(self.opening(grid)) + self.content_length(grid) + len(self.closing)
 
     def dropped(self, num_tokens: int) -> list[int]:
-        """Return the ids in place of a dropped part of so many tokens."""
+        """Return the ids in place of a dropped part of so many tokens, where the prompt stays."""
         unconditional = self.layout.unconditional
         ids = self.ids(unconditional.pieces)
         return ids * num_tokens if unconditional.kind == "padded" else ids

@@ -11,7 +11,7 @@ parts are not learned: without its question an answer is noise.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -26,6 +26,8 @@ from .vocabulary import Vocabulary
 
 DROPS = (None, "text", "images", "both")
 """What guidance dropout takes of the user's parts; also the names of a drawing's branches."""
+REPLIES = "assistant"
+"""The role whose turn is sampled."""
 
 
 class Sequencer:
@@ -57,24 +59,23 @@ class Sequencer:
 
         key: what noise on its images is drawn with, as (seed, epoch, unit).
         """
-        return self._assemble(document, drop, key, closed=True)
+        return self._assemble(document, _How(drop, key))
 
     def prompt(self, document: Document, drop: str | None = None) -> Sequence:
         """Return the document so far with what opens the assistant's turn: what a reply is sampled
-        after.
+        after. Nothing of it is learned.
         """
-        layout = self.layout.layout
-        if drop is not None and layout.unconditional.kind == "prompt":
-            return Sequence.causal(np.array(self.layout.ids(layout.unconditional.pieces)))
-        return self._assemble(document, drop, (), closed=False)
+        return self._assemble(document, _How(drop, closed=False))
 
     def measure(self, document: Document) -> dict[str | None, int]:
         """Return the tokens of `sequence(document, drop)` for each of DROPS, without making one.
 
         Images need their grid alone.
         """
-        if self.layout.layout.joined:
-            return {drop: self._joined_length(document, drop) for drop in DROPS}
+        layout = self.layout.layout
+        if layout.joined or layout.unconditional.kind == "prompt":
+            hows = (_How(drop, measured=True) for drop in DROPS)
+            return {how.drop: len(self._assemble(document, how)) for how in hows}
         sizes = [self.part_length(part) for part in document.parts]
         around = self.ends_length
         for role, _ in groupby(part.role for part in document.parts):
@@ -86,9 +87,6 @@ class Sequencer:
             )
             for drop in DROPS
         }  # fmt: skip
-
-    def _joined_length(self, document: Document, drop: str | None) -> int:
-        return len(self._assemble(document, drop, (), closed=True, measured=True))
 
     @property
     def ends_length(self) -> int:
@@ -126,34 +124,58 @@ class Sequencer:
     def _ids(self, pieces: tuple[Piece, ...]) -> list[int]:
         return self.layout.ids(pieces)
 
-    def _assemble(
-        self,
-        document: Document,
-        drop: str | None,
-        key: tuple[int, ...],
-        closed: bool,
-        measured: bool = False,
-    ) -> Sequence:
-        layout = self.layout.layout
+    def _assemble(self, document: Document, how: "_How") -> Sequence:
+        if how.drop not in DROPS:
+            raise ValueError(f"drop {how.drop!r}: one of {DROPS}")
+        layout, turns = self.layout.layout, document.turns()
         made = _Assembly(self.text, layout.joined)
-        self._add_pieces(made, layout.begin, 0)
-        number = 0
-        for role, parts in document.turns():
-            turn = layout.turns.get(role) if role is not None else None
-            if turn is not None:
-                self._add_pieces(made, turn.before, 0)
-            for part in parts:
-                self._add_part(made, part, drop, (*key, number), measured)
-                number += 1
-            if turn is not None:
-                self._add_pieces(made, turn.after, _weight(parts[-1], drop))
-        if not closed:
-            self._add_pieces(made, layout.reply, 0)
-            return made.sequence()
-        last = document.parts[-1] if document.parts else None
-        weight = last.weight if last is not None and last.role is None else 0.0
-        made.add(self._ids(layout.end), weight)
+        if self._is_replaced(document, how):
+            self._add_pieces(made, layout.unconditional.pieces, 0)
+            if how.closed:
+                first = len(document.parts) - len(turns[-1][1])
+                self._add_turn(made, turns[-1], how, first, opened=True)
+        else:
+            self._add_pieces(made, layout.begin, 0)
+            first = 0
+            for turn in turns:
+                self._add_turn(made, turn, how, first)
+                first += len(turn[1])
+            self._add_pieces(made, () if how.closed else layout.reply, 0)
+        if how.closed:
+            last = document.parts[-1] if document.parts else None
+            weight = last.weight if last is not None and last.role is None else 0.0
+            made.add(self._ids(layout.end), weight)
         return made.sequence()
+
+    def _is_replaced(self, document: Document, how: "_How") -> bool:
+        """Tell whether the unconditional prompt stands for all that comes before the reply."""
+        if how.drop is None or self.layout.layout.unconditional.kind != "prompt":
+            return False
+        return not how.closed or bool(document.parts and document.parts[-1].role == REPLIES)
+
+    def _add_turn(
+        self,
+        made: "_Assembly",
+        turn: tuple[str | None, list[Part]],
+        how: "_How",
+        first: int,
+        opened: bool = False,
+    ) -> None:
+        """Add a turn whose first part is number `first` of the document; `opened`: without what
+        comes before its parts.
+        """
+        role, parts = turn
+        around = self.layout.layout.turns.get(role) if role is not None else None
+        if around is not None and not opened:
+            self._add_pieces(made, around.before, 0)
+        if role == REPLIES:  # is sampled behind the prompt, so never joined with it
+            made.end_words()
+        for number, part in enumerate(parts, start=first):
+            self._add_part(made, part, how, number)
+        if role == REPLIES:
+            made.end_words()
+        if around is not None:
+            self._add_pieces(made, around.after, how.weight(parts[-1]))
 
     def _add_pieces(self, made: "_Assembly", pieces: tuple[Piece, ...], weight: float) -> None:
         """Add what stands around a turn; of it only what ends a reply is learned."""
@@ -163,18 +185,40 @@ class Sequencer:
             else:
                 made.add(self._ids((piece,)), weight if piece in self.layout.layout.stops else 0)
 
-    def _add_part(
-        self, made: "_Assembly", part: Part, drop: str | None, key: tuple[int, ...], measured: bool
-    ) -> None:
-        if _is_dropped(part, drop):
-            padded = self.layout.layout.unconditional.kind == "padded"
-            made.add(self.layout.dropped(self.part_length(part) if padded else 0), 0)
+    def _add_part(self, made: "_Assembly", part: Part, how: "_How", number: int) -> None:
+        if _is_dropped(part, how.drop):
+            self._add_dropped(made, part)
         elif isinstance(part, Text):
-            made.add_text(part.text, _weight(part, drop))
-        elif measured:
-            made.add([self.vocabulary.special("pad")] * self.part_length(part), 0)
+            made.add_text(part.text, how.weight(part))
+        elif how.measured:
+            made.add([0] * self.part_length(part), 0)
         else:
-            made.add_image(self.image(part, key, part.weight > 0))
+            made.add_image(self.image(part, (*how.key, number), how.weight(part) > 0))
+
+    def _add_dropped(self, made: "_Assembly", part: Part) -> None:
+        unconditional = self.layout.layout.unconditional
+        if unconditional.kind == "padded":
+            made.add(self.layout.dropped(self.part_length(part)), 0)
+        elif unconditional.kind == "null":
+            self._add_pieces(made, unconditional.pieces, 0)
+
+
+@dataclass(frozen=True)
+class _How:
+    """How a document is assembled: whole and learned from, or not `closed`, as a prompt; images as
+    they are, or, where it is only measured, by their length.
+    """
+
+    drop: str | None = None
+    key: tuple[int, ...] = ()
+    closed: bool = True
+    measured: bool = False
+
+    def weight(self, part: Part) -> float:
+        """Return what a part's targets weigh."""
+        if not self.closed or (self.drop is not None and isinstance(part, Text)):
+            return 0.0
+        return part.weight
 
 
 class _Assembly:
@@ -190,7 +234,9 @@ class _Assembly:
 
     def add(self, ids: list[int], weight: float) -> None:
         """Add causal tokens."""
-        self._encode_words()
+        if not ids:
+            return
+        self.end_words()
         self._ids += ids
         self._weights += [weight] * len(ids)
 
@@ -200,10 +246,11 @@ class _Assembly:
             self.add(self._text.encode(text), weight)
             return
         if weight != self._words_weight:
-            self._encode_words()
+            self.end_words()
         self._words, self._words_weight = self._words + text, weight
 
-    def _encode_words(self) -> None:
+    def end_words(self) -> None:
+        """Join no words to those that were added."""
         words, self._words = self._words, ""
         if words:
             self.add(self._text.encode(words), self._words_weight)
@@ -216,7 +263,7 @@ class _Assembly:
         self._privates += int(tokens.private.max(initial=0))
 
     def _end_run(self) -> None:
-        self._encode_words()
+        self.end_words()
         if self._ids:
             self._pieces.append(ImageTokens.causal(self._ids, self._weights))
         self._ids, self._weights = [], []
@@ -224,7 +271,7 @@ class _Assembly:
     def sequence(self) -> Sequence:
         """Return all tokens with their labels: the next token's id, or a token's own target."""
         self._end_run()
-        pieces = self._pieces
+        pieces = self._pieces = self._pieces or [ImageTokens.causal([], [])]
         ids, weights, own, block, private, address = (
             np.concatenate([getattr(piece, name) for piece in pieces])
             for name in ("ids", "weights", "own_labels", "block", "private", "address")
@@ -233,11 +280,9 @@ class _Assembly:
             np.concatenate([getattr(piece, name) for piece in pieces])
             for name in ("is_image", "own_weights")
         )
-        next_weights = np.append(weights[1:], np.float32(0))
-        labels = np.where(next_weights > 0, np.append(ids[1:], IGNORE), IGNORE)
-        modality = np.where(
-            next_weights > 0, TEXT_TARGET + np.append(is_image[1:], False).astype(np.int8), 0
-        )
+        next_weights = _ahead(weights, 0)
+        labels = np.where(next_weights > 0, _ahead(ids, IGNORE), IGNORE)
+        modality = np.where(next_weights > 0, TEXT_TARGET + _ahead(is_image, False), 0)
         has_own = own_weights > 0
         return Sequence(
             ids=ids,
@@ -267,14 +312,14 @@ class _Assembly:
             start += len(piece.ids)
 
 
+def _ahead(values: np.ndarray, last: float) -> np.ndarray:
+    """Return for each token the value of the next one."""
+    return np.append(values[1:], np.array(last, values.dtype))[: len(values)]
+
+
 def _is_dropped(part: Part, drop: str | None) -> bool:
     kind = "text" if isinstance(part, Text) else "images"
     return part.role == "user" and drop in (kind, "both")
-
-
-def _weight(part: Part, drop: str | None) -> float:
-    """Return what a part's targets weigh when `drop` is dropped."""
-    return 0.0 if drop is not None and isinstance(part, Text) else part.weight
 
 
 def encoded(document: Document, images: Iterator[Image]) -> Document:

@@ -3,13 +3,12 @@
 import json
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from unimodal.bundle import Model, save_bundle
+from unimodal.bundle import save_bundle
 from unimodal.command import main
 from unimodal.data.scenes.edits import KINDS as EDITS
 from unimodal.data.scenes.questions import KINDS as QUESTIONS
@@ -20,6 +19,7 @@ from unimodal.eval.answer import Answer
 from unimodal.eval.run import run
 from unimodal.eval.scene_requests import PARTS, make_requests
 from unimodal.eval.scenes import SceneEvaluator, evaluate, majority
+from unimodal.model import Model
 from unimodal.tokenizer.grid import Grid
 
 
@@ -172,7 +172,7 @@ def test_the_seed_of_training_is_refused(model):
 
 
 def test_command_writes_everything(model, tmp_path):
-    bundle = saved(model, tmp_path / "bundle")
+    bundle = save_bundle(tmp_path / "bundle", model)
     paths = {name: tmp_path / f"out.{name}" for name in ("json", "md", "png")}
     words = (
         f"eval scenes --model {bundle} --samples 1 --seed 8 --tasks captions,drawing --guidance 2"
@@ -190,15 +190,8 @@ def test_command_writes_everything(model, tmp_path):
     assert paths["png"].read_bytes().startswith(b"\x89PNG")
 
 
-def saved(model: Model, directory: Path) -> Path:
-    return save_bundle(
-        directory, model.transformer, model.vocabulary, model.text, model.tokenizer,
-        model.card, context=model.context, grid=model.grid, sampling=model.sampling,
-    )  # fmt: skip
-
-
 def test_command_resumes_from_its_predictions(painter, tmp_path):
-    words = f"eval scenes --model {saved(painter, tmp_path / 'bundle')} --samples 1 --seed 8"
+    words = f"eval scenes --model {save_bundle(tmp_path / 'bundle', painter)} --samples 1 --seed 8"
     words += f" --tasks drawing,captions --predictions {tmp_path / 'kept.jsonl'} --json "
 
     def scores(name: str, more: str = "") -> dict:

@@ -28,7 +28,6 @@ from PIL import Image
 
 import unimodal
 from unimodal.atomic import write_bytes
-from unimodal.bundle import Model
 from unimodal.chat import Chat
 from unimodal.chat import Reply as Said
 from unimodal.data.scenes.questions import Question
@@ -39,12 +38,13 @@ from unimodal.eval.intervals import share
 from unimodal.eval.report import Cell, contact_sheet, progress, recipe_line
 from unimodal.eval.tokenizer import reconstruct
 from unimodal.eval.verdicts import judge_drawing, judge_question
+from unimodal.model import Model
 from unimodal.tokenizer.pixels import fit, open_image
 from unimodal.transcript import save_image
 
 HERE = Path(__file__).resolve().parent
 IMAGES = HERE / "images"
-DESCRIBE = "describe this image"
+DESCRIBE = "describe this picture"
 SEED = 1
 SCALE = 3  # of the images kept
 COLUMNS = 6  # of the contact sheet

@@ -9,21 +9,24 @@ from torch import Tensor
 from unimodal.attention import DenseAttention, PackedAttention
 from unimodal.sequence import PADDING, span_mask
 
-Row = list[tuple[int, int, bool]]
-"""(doc, block, private) of each position."""
+Row = list[tuple[int, int, int]]
+"""(doc, block, private) of each token."""
 
 
 @st.composite
 def rows(draw: st.DrawFn) -> Row:
-    """A row of whole documents, runs of padding among them; blocks and private pieces in some."""
+    """A row of whole documents, runs of padding among them; blocks and private pieces in some.
+
+    A block may have several private numbers, and a private number several blocks.
+    """
     row: Row = []
     for doc in range(draw(st.integers(1, 4))):
         causal = draw(st.booleans())
-        for piece in range(draw(st.integers(1, 3))):
-            block = 0 if causal else draw(st.sampled_from([0, piece + 1]))
-            private = not causal and draw(st.booleans())
+        for _ in range(draw(st.integers(1, 4))):
+            block = 0 if causal else draw(st.integers(0, 2))
+            private = 0 if causal else draw(st.integers(0, 2))
             row += [(doc, block, private)] * draw(st.integers(1, 5))
-        row += [(PADDING, 0, False)] * draw(st.sampled_from([0, 0, 3]))
+        row += [(PADDING, 0, 0)] * draw(st.sampled_from([0, 0, 3]))
     return row
 
 
@@ -35,13 +38,39 @@ def spans(row: Row) -> tuple[Tensor, Tensor, Tensor]:
 
 def sees(row: Row, q: int, k: int) -> bool:
     """The rule, read aloud."""
-    (q_doc, q_block, _), (k_doc, k_block, k_private) = row[q], row[k]
+    (q_doc, q_block, q_private), (k_doc, k_block, k_private) = row[q], row[k]
     share_block = q_block == k_block and q_block > 0
     if q == k:
         return True
     if q_doc != k_doc or q_doc == PADDING:
         return False
-    return (k <= q or share_block) and (not k_private or share_block)
+    return (k <= q or share_block) and k_private in (0, q_private)
+
+
+@pytest.mark.parametrize(
+    ("row", "seen"),
+    [
+        # A noised image is a block that it alone sees; its clean copy and the text behind see past
+        # it.
+        (
+            [(0, 0, 0), (0, 1, 1), (0, 1, 1), (0, 0, 0), (0, 0, 0)],
+            ["x....", "xxx..", "xxx..", "x..x.", "x..xx"],
+        ),
+        # Each scale of an image is a block, sees the private scales before it, and no other image.
+        (
+            [(0, 1, 1), (0, 2, 1), (0, 2, 1), (0, 3, 2), (0, 4, 2), (0, 0, 0)],
+            ["x.....", "xxx...", "xxx...", "...x..", "...xx.", ".....x"],
+        ),
+        # A block of two private numbers: each token sees the public ones and its own number's.
+        (
+            [(0, 1, 0), (0, 1, 1), (0, 1, 2), (0, 1, 2)],
+            ["x...", "xx..", "x.xx", "x.xx"],
+        ),
+    ],
+)
+def test_private_numbers_by_hand(row: Row, seen: list[str]) -> None:
+    mask_TT = span_mask(*spans(row))[0].tolist()
+    assert ["".join("x" if one else "." for one in line) for line in mask_TT] == seen
 
 
 def qkv(T: int, H: int, G: int, seed: int, B: int = 1, dtype: torch.dtype = torch.float32):
@@ -95,7 +124,8 @@ def test_rows_of_a_batch_and_long_documents(dtype: torch.dtype, error: float) ->
     doc_BT = torch.tensor([[0] * 136 + [1] * 64, [7] * 60 + [3] * 128 + [PADDING] * 12])
     block_BT = torch.zeros_like(doc_BT)
     block_BT[1, 70:140] = 1
-    private_BT = block_BT.bool()
+    private_BT = 3 * block_BT
+    private_BT[1, 130:150] = 5  # the block's end, and causal tokens behind it
     inputs = qkv(200, 4, 2, seed=0, B=2, dtype=dtype)
     packed = out_and_gradients(PackedAttention(doc_BT, block_BT, private_BT), inputs)
     exact = [x.detach().float().requires_grad_() for x in inputs]
@@ -105,7 +135,7 @@ def test_rows_of_a_batch_and_long_documents(dtype: torch.dtype, error: float) ->
 
 
 def test_padding_returns_its_own_value_and_takes_nothing_else() -> None:
-    row: Row = [(0, 0, False)] * 3 + [(PADDING, 0, False)] * 4
+    row: Row = [(0, 0, 0)] * 3 + [(PADDING, 0, 0)] * 4
     q, k, v = qkv(7, 4, 2, seed=0)
     out_BHTd = PackedAttention(*spans(row))(0, q, k, v)
     assert torch.equal(out_BHTd[:, :, 3:], v.repeat_interleave(2, dim=1)[:, :, 3:])
@@ -113,13 +143,13 @@ def test_padding_returns_its_own_value_and_takes_nothing_else() -> None:
 
 def test_rows_of_padding_alone_have_every_gradient() -> None:
     """A rank of a sharded run that has such rows must take part in the sums of all gradients."""
-    row: Row = [(PADDING, 0, False)] * 7
+    row: Row = [(PADDING, 0, 0)] * 7
     _, d_q, d_k, d_v = out_and_gradients(PackedAttention(*spans(row)), qkv(7, 4, 2, seed=0))
     assert not d_q.any() and not d_k.any() and d_v.any()
 
 
 def test_no_position_is_dropped_and_none_leaks() -> None:
-    row: Row = [(0, 0, False)] * 20 + [(1, 0, False)] * 30
+    row: Row = [(0, 0, 0)] * 20 + [(1, 0, 0)] * 30
     attend = PackedAttention(*spans(row))
     q, k, v = qkv(50, 2, 2, seed=0)
     (touched,) = torch.autograd.grad(attend(0, q, k, v)[:, :, 49].sum(), v)
@@ -127,6 +157,6 @@ def test_no_position_is_dropped_and_none_leaks() -> None:
 
 
 def test_a_scattered_document_is_refused() -> None:
-    row: Row = [(5, 0, False)] * 2 + [(1, 0, False)] * 2 + [(5, 0, False)] * 2
+    row: Row = [(5, 0, 0)] * 2 + [(1, 0, 0)] * 2 + [(5, 0, 0)] * 2
     with pytest.raises(ValueError, match=r"documents \[5\] lie in several pieces"):
         PackedAttention(*spans(row))

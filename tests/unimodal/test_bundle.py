@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,18 @@ import torch
 from conftest import CARD
 from safetensors.torch import load_file
 
-from unimodal import bundle
-from unimodal.bundle import BundleError, load
+from unimodal import bundle, vocabulary
+from unimodal.bundle import BundleError, load, save_bundle
 from unimodal.document import Document, Text
 from unimodal.manifest import FILES
+from unimodal.shape import ImageConfig
 from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.unified import UnifiedModel
 
 
 @pytest.fixture
 def saved(tiny_model, tmp_path) -> Path:
-    return tiny_model.save(tmp_path / "model")
+    return save_bundle(tmp_path / "model", tiny_model)
 
 
 def snapshot(directory: Path) -> dict[str, bytes]:
@@ -46,12 +49,12 @@ def test_a_bundle_comes_back_rounded_to_bfloat16_and_otherwise_equal(tiny_model,
 
 
 def test_a_second_round_trip_changes_no_byte(saved, tmp_path):
-    again = load(saved).save(tmp_path / "again")
+    again = save_bundle(tmp_path / "again", load(saved))
     assert snapshot(again) == snapshot(saved)
 
 
 def test_untied_heads_come_back(drawing_model, tmp_path):
-    found = load(drawing_model.save(tmp_path / "model"))
+    found = load(save_bundle(tmp_path / "model", drawing_model))
     head = found.transformer.state_dict()["lm_head.weight"]
     torch.testing.assert_close(head, drawing_model.transformer.lm_head.weight, rtol=0, atol=0)
 
@@ -130,9 +133,17 @@ def test_files_that_do_not_fit_each_other_are_refused(saved):
     changes = {
         "width": ({**config, "transformer": {**shape, "width": 16}}, "do not fit"),
         "text": ({**config, "vocabulary": {**sizes, "num_text": 256}}, "text.json has"),
-        "codes": ({**config, "vocabulary": {**sizes, "num_codes": 9}}, "tokenizer.json has"),
+        "codes": (
+            {**config, "vocabulary": {**sizes, "code_runs": [[sizes["code_runs"][0][0], 9]]}},
+            "tokenizer.json has",
+        ),
+        "overlap": (
+            {**config, "vocabulary": {**sizes, "special_tokens": {"pad": 300, "end": 300}}},
+            "special tokens and codes share ids",
+        ),
+        "head": ({**config, "image": {"head": "nobody:Head"}}, "import nobody first, if you trust"),
         "unknown": ({**config, "contxt": 1}, "did you mean 'context'"),
-        "format": ({**config, "format": 99}, "format 1: update"),
+        "format": ({**config, "format": 99}, "format 2: update"),
         "heads": ({**config, "transformer": {**shape, "num_heads": 3}}, "divide"),
     }
     for values, words in changes.values():
@@ -149,6 +160,77 @@ def test_files_that_do_not_fit_each_other_are_refused(saved):
     load(saved)
 
 
+def of_format_1(directory: Path) -> dict:
+    """The config.json that a bundle had before special tokens had a table of their own."""
+    config = json.loads((directory / "config.json").read_text())
+    table, sampling = config["vocabulary"], config["sampling"]
+    ((_, num_codes),) = table["code_runs"]
+    sampling["max_pictures"] = sampling.pop("max_images")
+    del config["image"]
+    vocabulary = {"num_text": table["num_text"], "num_codes": num_codes}
+    return {**config, "vocabulary": vocabulary, "format": 1}
+
+
+def test_a_bundle_of_format_1_is_read_with_the_same_ids(tiny_model, saved):
+    old, new = of_format_1(saved), load(saved)
+    reseal(saved, "config.json", json.dumps(old).encode())
+    found = load(saved)
+    assert found.vocabulary == new.vocabulary == tiny_model.vocabulary
+    # Codes came 75 ids after the text, the first special token at once behind it.
+    num_text = tiny_model.text.num_ids
+    assert found.vocabulary.code_slice == (num_text + 75, num_text + 75 + 64)
+    assert found.vocabulary.special("pad") == num_text
+    assert found.vocabulary.special("size_64") == num_text + 74
+    assert found.sampling == new.sampling and found.grid == new.grid
+    for name, tensor in new.transformer.state_dict().items():
+        assert torch.equal(found.transformer.state_dict()[name], tensor)
+    reseal(saved, "config.json", json.dumps({**old, "vocabulary": {"num_text": 5}}).encode())
+    with pytest.raises(BundleError, match=r"config\.json is damaged \(KeyError\('num_codes'\)\)"):
+        load(saved)
+
+
+def test_a_stored_table_is_not_shifted_by_tokens_that_join_later(tiny_model, saved, monkeypatch):
+    before = load(saved)
+    names = (*vocabulary.SPECIAL_TOKENS[:5], "video", *vocabulary.SPECIAL_TOKENS[5:])
+    monkeypatch.setattr(vocabulary, "SPECIAL_TOKENS", names)
+    grown = vocabulary.Vocabulary.new(tiny_model.text.num_ids, 64)
+    assert grown.special("image") == tiny_model.vocabulary.special("image") + 1
+    after = load(saved)
+    assert after.vocabulary == before.vocabulary == tiny_model.vocabulary
+    with pytest.raises(ValueError, match="no special token 'video': grow it anew"):
+        after.vocabulary.special("video")
+    asked = Document((Text("make it blue", role="user"),))
+    assert (after.sequencer.prompt(asked).ids == tiny_model.sequencer.prompt(asked).ids).all()
+
+
+def test_a_head_of_somebody_else_is_loaded_where_it_was_imported(tiny_model, tmp_path, monkeypatch):
+    """A bundle's files import nothing by themselves."""
+    (tmp_path / "their_head.py").write_text(THEIR_HEAD)
+    monkeypatch.syspath_prepend(tmp_path)
+    shape = dataclasses.replace(tiny_model.transformer.shape, image=ImageConfig("their_head:Head"))
+    transformer = UnifiedModel(shape, trusted=True).eval()
+    model = dataclasses.replace(tiny_model, transformer=transformer)
+    path = save_bundle(tmp_path / "model", model)
+    head = load(path).transformer.head
+    assert type(head) is sys.modules["their_head"].Head
+    assert torch.equal(head.scale, transformer.head.scale.bfloat16().float())
+    monkeypatch.delitem(sys.modules, "their_head")
+    with pytest.raises(BundleError, match="import their_head first, if you trust it"):
+        load(path)
+    assert "their_head" not in sys.modules
+
+
+THEIR_HEAD = """
+import torch
+from unimodal.heads.next_code import NextCode
+
+class Head(NextCode):
+    def __init__(self, shape):
+        super().__init__(shape)
+        self.scale = torch.nn.Parameter(torch.ones(3))
+"""
+
+
 def test_damaged_manifests_are_refused(saved):
     for files in (3, {"../../etc/passwd": {}}, dict.fromkeys(FILES, 3)):
         (saved / "manifest.json").write_text(json.dumps({"files": files}))
@@ -163,33 +245,35 @@ def test_damaged_manifests_are_refused(saved):
 def test_the_hash_covers_the_model_and_not_its_card(saved, drawing_model, tmp_path):
     before = load(saved)
     scores = {"drawing": {"overall": {"value": 0.5, "low": 0.4, "high": 0.6, "n": 100}}}
-    dataclasses.replace(before, card={**CARD, "scores": scores}).save(saved)
+    save_bundle(saved, dataclasses.replace(before, card={**CARD, "scores": scores}))
     assert load(saved).hash == before.hash
     assert load(saved).card["scores"] == scores
     assert "| drawing.overall | 0.500 (0.400 to 0.600) |" in (saved / "README.md").read_text()
     sampling = dataclasses.replace(before.sampling, guidance=2.0)
-    assert load(dataclasses.replace(before, sampling=sampling).save(saved)).hash != before.hash
-    assert load(drawing_model.save(tmp_path / "other")).hash != before.hash
+    assert (
+        load(save_bundle(saved, dataclasses.replace(before, sampling=sampling))).hash != before.hash
+    )
+    assert load(save_bundle(tmp_path / "other", drawing_model)).hash != before.hash
 
 
 def test_an_incomplete_card_is_refused(tiny_model, tmp_path):
     card = {key: value for key, value in CARD.items() if key not in ("commit", "hours")}
     with pytest.raises(ValueError, match="the card lacks commit, hours"):
-        dataclasses.replace(tiny_model, card=card).save(tmp_path / "model")
+        save_bundle(tmp_path / "model", dataclasses.replace(tiny_model, card=card))
     assert not (tmp_path / "model").exists()
 
 
 def test_saving_replaces_a_bundle_but_nothing_else(tiny_model, drawing_model, saved, tmp_path):
     first = load(saved).hash
-    drawing_model.save(saved)
+    save_bundle(saved, drawing_model)
     assert load(saved).hash != first
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter").write_text("years of work")
     with pytest.raises(BundleError, match="holds something that is no bundle"):
-        tiny_model.save(tmp_path / "thesis")
+        save_bundle(tmp_path / "thesis", tiny_model)
     with pytest.raises(BundleError, match="is a file"):
-        tiny_model.save(tmp_path / "thesis" / "chapter")
+        save_bundle(tmp_path / "thesis" / "chapter", tiny_model)
     assert (tmp_path / "thesis" / "chapter").read_text() == "years of work"
 
 
@@ -202,11 +286,11 @@ def test_a_failed_write_leaves_the_old_bundle(tiny_model, saved, monkeypatch):
 
     monkeypatch.setattr(bundle, "_write_weights", full)
     with pytest.raises(BundleError, match="No space left on device.*; nothing was changed"):
-        tiny_model.save(saved)
+        save_bundle(saved, tiny_model)
     assert snapshot(saved.parent) == before
 
 
 def test_a_full_disk_is_said_and_leaves_nothing_behind(tiny_model, small_disk):
     with pytest.raises(BundleError, match="[Nn]o space left.*choose another place"):
-        tiny_model.save(small_disk / "model")
+        save_bundle(small_disk / "model", tiny_model)
     assert list(small_disk.iterdir()) == []

@@ -13,8 +13,8 @@ HASH = "ab" * 32
 
 
 def encoded(rows: int, columns: int, num_codes: int, seed: int = 0) -> Image:
-    codes = np.random.default_rng(seed).integers(0, num_codes, rows * columns)
-    return Image(codes=codes, grid=Grid(rows, columns), tokenizer_hash=HASH)
+    codes = np.random.default_rng(seed).integers(0, num_codes, (rows * columns, 1))
+    return Image(codes=codes, grid=Grid(rows, columns), codec_hash=HASH)
 
 
 @pytest.mark.parametrize(("num_codes", "width"), [(2, 2), (2**16, 2), (2**16 + 1, 4)])
@@ -24,13 +24,13 @@ def test_round_trip_in_the_smaller_integers(num_codes: int, width: int) -> None:
     assert len(content) == 56 + 15 * width
     back = from_bytes(content, "user", 0.5)
     assert np.array_equal(back.codes, image.codes) and back.codes.dtype == np.int64
-    assert (back.grid, back.tokenizer_hash) == (Grid(3, 5), HASH)
+    assert (back.grid, back.codec_hash) == (Grid(3, 5), HASH)
     assert (back.role, back.weight) == ("user", 0.5)
 
 
 def test_codes_outside_the_tokenizer_are_refused() -> None:
     with pytest.raises(ValueError, match="code 9 of a tokenizer of 9"):
-        to_bytes(Image(codes=np.array([9]), grid=Grid(1, 1), tokenizer_hash=HASH), 9)
+        to_bytes(Image(codes=np.array([[9]]), grid=Grid(1, 1), codec_hash=HASH), 9)
     with pytest.raises(ValueError, match="must be encoded"):
         to_bytes(Image(np.zeros((8, 8, 3), np.uint8)), 9)
 

@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from unimodal import bundle
-from unimodal.bundle import Model
 from unimodal.command import _message, main
+from unimodal.model import Model
 from unimodal.tokenizer.pixels import to_tensor
 
 

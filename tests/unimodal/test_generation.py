@@ -8,38 +8,40 @@ import numpy as np
 import pytest
 import torch
 
-from unimodal import generation
 from unimodal.attention import DenseAttention
-from unimodal.bundle import Model
+from unimodal.branches import Branches
 from unimodal.document import Document, Image, Text
 from unimodal.generation import (
     Event,
+    Generation,
     ImageDone,
     ImageProgress,
     ReplyDone,
-    Sampling,
     TextDelta,
     generate,
     stream,
 )
-from unimodal.grammar import Choice, Grammar, State
-from unimodal.sampling import guide
+from unimodal.grammar import Choice, Grammar, Modality, ReplyState
+from unimodal.heads import next_code
+from unimodal.model import Model
+from unimodal.sampling import Sampling, guide
 from unimodal.text import Characters, TextTokenizer
+from unimodal.tokenizer.grid import Grid
 
-Logits = dict[tuple[int, int], torch.Tensor]  # by (request, position in its reply)
+Logits = dict[tuple[int, int], torch.Tensor]  # by (request, token of its reply)
 
 
 @pytest.fixture(scope="module")
 def lively(tiny_model: Model) -> Model:
     """Attention far from uniform, and special tokens likely: texts and images mix."""
     transformer = copy.deepcopy(tiny_model.transformer)
-    control = tiny_model.vocabulary.control
+    special = tiny_model.vocabulary.special
     with torch.no_grad():
         for parameter in transformer.parameters():
             if parameter.ndim == 2:
                 parameter.mul_(8)
         for name in ("image", "turn_end"):
-            transformer.model.embed_tokens.weight[control(name)] *= 12
+            transformer.model.embed_tokens.weight[special(name)] *= 12
     return dataclasses.replace(tiny_model, transformer=transformer)
 
 
@@ -47,12 +49,12 @@ def lively(tiny_model: Model) -> Model:
 def storyteller(drawing_model: Model) -> Model:
     """Answers anything with 'ok', one image of random codes, and 'h'."""
     transformer = copy.deepcopy(drawing_model.transformer)
-    control, letter = drawing_model.vocabulary.control, drawing_model.text.encode("h")[0]
+    special, letter = drawing_model.vocabulary.special, drawing_model.text.encode("h")[0]
     with torch.no_grad():
         head_VD = transformer.lm_head.weight
-        head_VD[:, control("image_end")] = 0
-        head_VD[letter, control("image_end")] = 2
-        head_VD[control("turn_end"), letter] = 2
+        head_VD[:, special("image_end")] = 0
+        head_VD[letter, special("image_end")] = 2
+        head_VD[special("turn_end"), letter] = 2
     return dataclasses.replace(drawing_model, transformer=transformer)
 
 
@@ -60,15 +62,38 @@ def storyteller(drawing_model: Model) -> Model:
 def seen(monkeypatch: pytest.MonkeyPatch) -> Logits:
     """The logits that every id was sampled from, filled while a test generates."""
     logits: Logits = {}
-    original = generation._logits
+    asking: dict[int, tuple[int, int]] = {}  # what each question is about
+    logits_of, looked = Generation._logits, Generation._looked
+    pick_codes, pick = next_code.pick_codes, next_code.pick
 
-    def record(model, choice, guided, members, hidden_BD):  # type: ignore[no-untyped-def]
-        logits_BV = original(model, choice, guided, members, hidden_BD)
+    def record_logits(self, choice, members):  # type: ignore[no-untyped-def]
+        logits_BV = logits_of(self, choice, members)
         for member, logits_V in zip(members, logits_BV, strict=True):
             logits[member.number, len(member.state.ids)] = logits_V
         return logits_BV
 
-    monkeypatch.setattr(generation, "_logits", record)
+    def note_questions(self, requests):  # type: ignore[no-untyped-def]
+        asking.clear()
+        for request in requests:
+            if (asked := request.asked) is not None:
+                num_ends = asked.done // request.state.next.width
+                at = len(request.state.ids) + asked.done + num_ends
+                asking[id(asked.arg)] = request.number, at
+        return looked(self, requests)
+
+    def note_members(head, table_VD, hidden, settings, args):  # type: ignore[no-untyped-def]
+        members[:] = [asking[id(arg)] for arg in args]
+        return pick_codes(head, table_VD, hidden, settings, args)
+
+    def record_codes(logits_BV, *rest):  # type: ignore[no-untyped-def]
+        logits.update(zip(members, logits_BV, strict=True))
+        return pick(logits_BV, *rest)
+
+    members: list[tuple[int, int]] = []
+    monkeypatch.setattr(Generation, "_logits", record_logits)
+    monkeypatch.setattr(Generation, "_looked", note_questions)
+    monkeypatch.setattr(next_code, "pick_codes", note_members)
+    monkeypatch.setattr(next_code, "pick", record_codes)
     return logits
 
 
@@ -77,10 +102,9 @@ def question(text: str, *images: Image) -> Document:
 
 
 def image(model: Model, seed: int) -> Image:
-    codes = np.random.default_rng(seed).integers(0, model.vocabulary.num_codes, model.grid.size)
-    return Image(
-        codes=codes, grid=model.grid, tokenizer_hash=model.sequencer.tokenizer_hash, role="user"
-    )
+    shape = (model.grid.size, 1)
+    codes = np.random.default_rng(seed).integers(0, model.vocabulary.num_codes, shape)
+    return Image(codes=codes, grid=model.grid, codec_hash=model.codec.hash, role="user")
 
 
 def replies(events: Iterator[Event]) -> dict[int, ReplyDone]:
@@ -98,29 +122,39 @@ def forced_logits(model: Model, ids: list[int]) -> torch.Tensor:
 
 
 def teacher_forced(
-    model: Model, document: Document, ids: list[int], sampling: Sampling, force: str | None
+    model: Model, document: Document, ids: list[int], sampling: Sampling, modality: Modality | None
 ) -> dict[int, torch.Tensor]:
-    """What each id of a reply should be sampled from, by its position in the reply."""
+    """What each id of a reply should be sampled from, by its place in the reply."""
     prompts = [model.sequencer.prompt(document, drop).ids.tolist() for drop in (None, "text")]
     conditional, unconditional = (
         forced_logits(model, prompt + ids)[len(prompt) - 1 :] for prompt in prompts
     )
-    grammar = Grammar(model.vocabulary, [model.grid])
+    grammar = Grammar(model.sequencer.layout, [model.grid])
     room = model.context - len(prompts[0])
-    state = State(grammar, room, sampling.max_text_tokens, sampling.max_images, force)
-    expected = {}
-    for at, token in enumerate(ids):
-        choice = state.next
-        if isinstance(choice, Choice):
-            logits_V = conditional[at]
-            if choice.drawing and sampling.guidance is not None:
-                scale = torch.tensor(sampling.guidance)
-                logits_V = guide(conditional[at], unconditional[at], scale)
-            logits_V = logits_V[choice.first : choice.last]
-            if choice.allowed is not None:
-                logits_V = logits_V.masked_fill(torch.from_numpy(~choice.allowed), -torch.inf)
-            expected[at] = logits_V
-        state.take(token)
+    budget = sampling.max_text_tokens, sampling.max_images
+    state = ReplyState(grammar, room, *budget, modality)
+    first, last = model.vocabulary.code_slice
+    expected, at = {}, 0
+    while at < len(ids):
+        following = state.next
+        if isinstance(following, Grid):
+            stop = at + following.height * (following.width + 1)
+            state.take_image(ids[at:stop])
+            for k in range(at, stop):
+                if model.vocabulary.is_code(ids[k]):
+                    logits_V = conditional[k]
+                    if sampling.guidance is not None:
+                        scale = torch.tensor(sampling.guidance)
+                        logits_V = guide(conditional[k], unconditional[k], scale)
+                    expected[k] = logits_V[first:last]
+            at = stop
+            continue
+        if isinstance(following, Choice):
+            logits_V = conditional[at][following.first : following.last]
+            forbidden = torch.from_numpy(~following.allowed)
+            expected[at] = logits_V.masked_fill(forbidden, -torch.inf)
+        state.take(ids[at])
+        at += 1
     return expected
 
 
@@ -140,18 +174,18 @@ def test_cached_steps_equal_teacher_forcing(
         question("what?", image(lively, 1), image(lively, 2)),
         question("a much longer question, so that rows have quite different lengths"),
     ] * 3
-    forces = ["image", None, None, None] * 3
+    modalities = ["image", None, None, None] * 3
     samplings = [
         Sampling(text_temperature=1.0, guidance=guidance, seed=seed, max_text_tokens=20)
         for seed in range(12)
     ]
-    done = replies(stream(lively, documents, samplings, forces))
+    done = replies(stream(lively, documents, samplings, modalities))
     kinds = ["".join(type(part).__name__[0] for part in reply.parts) for reply in done.values()]
     assert any(kind.count("I") > 1 for kind in kinds) and any("IT" in kind for kind in kinds), kinds
     for k, document in enumerate(documents):
         actual = {at: logits for (number, at), logits in seen.items() if number == k}
         ids = list(done[k].ids)
-        expected = teacher_forced(lively, document, ids, samplings[k], forces[k])
+        expected = teacher_forced(lively, document, ids, samplings[k], modalities[k])
         assert_equal_logits(actual, expected)
 
 
@@ -160,7 +194,7 @@ def test_a_batch_equals_the_same_requests_alone(lively: Model, seen: Logits, bat
     documents = [
         question("draw " + "a red circle " * k, *[image(lively, k)] * (k % 3)) for k in range(7)
     ]
-    forces = [None, "image", "text", None, None, "image", None]
+    modalities = [None, "image", "text", None, None, "image", None]
     samplings = [
         Sampling(
             text_temperature=float(k % 2),
@@ -171,9 +205,9 @@ def test_a_batch_equals_the_same_requests_alone(lively: Model, seen: Logits, bat
         )
         for k in range(7)
     ]
-    together = replies(stream(lively, documents, samplings, forces, batch))
+    together = replies(stream(lively, documents, samplings, modalities, batch))
     batched = dict(seen)
-    for k, request in enumerate(zip(documents, samplings, forces, strict=True)):
+    for k, request in enumerate(zip(documents, samplings, modalities, strict=True)):
         seen.clear()
         alone = replies(stream(lively, *([value] for value in request)))[0]
         assert alone.ids == together[k].ids
@@ -217,14 +251,14 @@ def test_replies_read_back_as_they_were_sampled(lively: Model) -> None:
     for k, reply in replies(stream(lively, documents, samplings, "image")).items():
         prompt = lively.sequencer.prompt(documents[k]).ids.tolist()
         whole = lively.sequencer.sequence(Document((*documents[k].parts, *reply.parts)))
-        assert whole.ids.tolist() == [*prompt, *reply.ids, lively.vocabulary.control("end")]
+        assert whole.ids.tolist() == [*prompt, *reply.ids, lively.vocabulary.special("end")]
 
 
 def test_a_seed_is_a_reply(lively: Model) -> None:
     def drawn(seed: int) -> list[int]:
         (parts,) = generate(lively, [question("draw")], Sampling(seed=seed), "image")
         assert isinstance(parts[0], Image) and parts[0].codes is not None
-        return parts[0].codes.tolist()
+        return parts[0].codes[:, 0].tolist()
 
     assert drawn(7) == drawn(7)
     assert len({tuple(drawn(seed)) for seed in range(5)}) == 5
@@ -241,18 +275,22 @@ def test_guidance_of_one_is_off(lively: Model, seen: Logits) -> None:
 
 def test_temperature_zero_takes_the_likeliest(lively: Model, seen: Logits) -> None:
     sampling = Sampling(image_temperature=0.0, guidance=2.0, max_text_tokens=9)
-    forces = ["image", "text"]
-    for number, reply in replies(stream(lively, [question("go")] * 2, sampling, forces)).items():
+    modalities = ["image", "text"]
+    for number, reply in replies(
+        stream(lively, [question("go")] * 2, sampling, modalities)
+    ).items():
         mine = {at: logits for (k, at), logits in seen.items() if k == number}
-        first = [lively.vocabulary.first_code if forces[number] == "image" else 0] * len(mine)
+        first = [lively.vocabulary.code_slice[0] if modalities[number] == "image" else 0] * len(
+            mine
+        )
         best = [start + int(mine[at].argmax()) for start, at in zip(first, mine, strict=True)]
         assert [reply.ids[at] for at in mine] == best
 
 
 def test_forced_ids_cost_no_step(lively: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     forwards = []
-    original = generation._forward
-    monkeypatch.setattr(generation, "_forward", lambda *args: forwards.append(1) or original(*args))
+    original = Branches._forward
+    monkeypatch.setattr(Branches, "_forward", lambda *args: forwards.append(1) or original(*args))
     generate(lively, [question("draw")], Sampling(guidance=2.0), "image")
     assert len(forwards) == lively.grid.size, "one for each code: the prompt's gives the first"
 
@@ -287,14 +325,14 @@ def test_streamed_text_of_a_real_tokenizer_is_whole() -> None:
 
 def test_a_conversation_that_does_not_fit_is_refused_before_any_work(lively: Model) -> None:
     long = question("word " * lively.context)
-    with pytest.raises(ValueError, match=r"takes \d+ of 512 positions, and its reply needs"):
+    with pytest.raises(ValueError, match=r"takes \d+ of 512 tokens, and its reply needs"):
         stream(lively, [question("fits"), long])
-    # One id less than what a image needs is refused, and just enough is answered.
-    needed = Grammar(lively.vocabulary, [lively.grid]).longest_image + 1
+    # One id less than what an image needs is refused, and just enough is answered.
+    needed = Grammar(lively.sequencer.layout, [lively.grid]).longest_image + 1
     prompt = len(lively.sequencer.prompt(question("draw")))
     short = dataclasses.replace(lively, context=prompt + needed - 1)
-    with pytest.raises(ValueError, match=f"takes {prompt} of {short.context} positions"):
-        generate(short, [question("draw")], force="image")
+    with pytest.raises(ValueError, match=f"takes {prompt} of {short.context} tokens"):
+        generate(short, [question("draw")], modality="image")
     enough = dataclasses.replace(lively, context=prompt + needed)
     (parts,) = generate(enough, [question("draw")], Sampling(guidance=2.0), "image")
     assert isinstance(parts[0], Image)
@@ -304,16 +342,16 @@ def test_a_reply_ends_at_its_budget(lively: Model) -> None:
     sampling = Sampling(text_temperature=3.0, max_text_tokens=3)
     for reply in replies(stream(lively, [question("talk")] * 4, sampling, "text")).values():
         assert 1 <= len(reply.ids) - 1 <= 3
-        assert reply.ids[-1] == lively.vocabulary.control("turn_end")
+        assert reply.ids[-1] == lively.vocabulary.special("turn_end")
 
 
 def test_arguments_are_checked(lively: Model) -> None:
     two = [question("a"), question("b")]
     with pytest.raises(ValueError, match="3 samplings for 2 documents"):
         generate(lively, two, [Sampling()] * 3)
-    with pytest.raises(ValueError, match="1 forces for 2 documents"):
+    with pytest.raises(ValueError, match="1 modalities for 2 documents"):
         generate(lively, two, Sampling(), ["text"])
-    with pytest.raises(ValueError, match="force 'song'"):
+    with pytest.raises(ValueError, match="modality 'song'"):
         generate(lively, two, Sampling(), "song")
     with pytest.raises(ValueError, match="batch 0"):
         generate(lively, two, Sampling(), batch=0)

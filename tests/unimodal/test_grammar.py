@@ -4,31 +4,52 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spelled import parts_of
 
 from unimodal.document import Image
-from unimodal.grammar import Choice, Grammar, State, image_length
-from unimodal.sequence import Sequencer
+from unimodal.grammar import Choice, Grammar, Modality, ReplyState
+from unimodal.layout import OWN
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.vocabulary import Vocabulary
 
 TEXT = TextTokenizer.train(["a few words"], 256)
-VOCABULARY = Vocabulary(TEXT.num_ids, 10)
-SEQUENCER = Sequencer(VOCABULARY, TEXT, "hash")
+VOCABULARY = Vocabulary.new(TEXT.num_ids, 10)
+LAYOUT = OWN.bind(VOCABULARY, TEXT)
+C = VOCABULARY.special
+NAMES = {token: name for name, token in VOCABULARY.special_tokens.items()}
 ONE, SEVERAL = [Grid(2, 3)], [Grid(1, 2), Grid(1, 4), Grid(3, 2)]
 
 
-def sampled(state: State, random: np.random.Generator, control_share: float = 0.3) -> list[int]:
+def a_state(
+    grids: list[Grid] = ONE,
+    room: int = 100,
+    modality: Modality | None = None,
+    max_text_tokens: int = 256,
+    max_images: int = 4,
+) -> ReplyState:
+    return ReplyState(Grammar(LAYOUT, grids), room, max_text_tokens, max_images, modality)
+
+
+def drawn(grid: Grid, random: np.random.Generator) -> list[int]:
+    """The ids of an image of random codes."""
+    codes = random.integers(0, VOCABULARY.num_codes, grid.size)
+    return LAYOUT.content(codes, grid)[0].tolist()
+
+
+def sampled(
+    state: ReplyState, random: np.random.Generator, special_share: float = 0.3
+) -> list[int]:
     """A whole reply of random ids, special tokens more often than their number would have it."""
     while (following := state.next) is not None:
+        if isinstance(following, Grid):
+            state.take_image(drawn(following, random))
+            continue
         if isinstance(following, Choice):
-            allowed = following.allowed
-            ids = np.arange(following.first, following.last)[
-                slice(None) if allowed is None else allowed
-            ]
-            controls = ids[(ids >= VOCABULARY.num_text) & (ids < VOCABULARY.first_code)]
-            if len(controls) and random.random() < control_share:
-                ids = controls
+            ids = np.arange(following.first, following.last)[following.allowed]
+            special = ids[np.isin(ids, [*NAMES])]
+            if len(special) and random.random() < special_share:
+                ids = special
             following = int(random.choice(ids))
         state.take(following)
     return state.ids
@@ -41,7 +62,7 @@ def sampled(state: State, random: np.random.Generator, control_share: float = 0.
     room=st.integers(20, 90),
     max_text_tokens=st.integers(1, 30),
     max_images=st.integers(0, 3),
-    force=st.sampled_from([None, "text", "image"]),
+    modality=st.sampled_from([None, "text", "image"]),
 )
 def test_every_reply_parses(
     seed: int,
@@ -49,77 +70,108 @@ def test_every_reply_parses(
     room: int,
     max_text_tokens: int,
     max_images: int,
-    force: str | None,
+    modality: Modality | None,
 ) -> None:
-    state = State(Grammar(VOCABULARY, grids), room, max_text_tokens, max_images, force)
+    state = a_state(grids, room, modality, max_text_tokens, max_images)
     most = state.max_ids
     ids = sampled(state, np.random.default_rng(seed))
     assert state.over and 2 <= len(ids) <= most <= room
-    assert ids[-1] == VOCABULARY.control("turn_end")
-    parts = SEQUENCER.parts(ids[:-1], role="assistant")
+    assert ids[-1] == C("turn_end")
+    parts = parts_of(LAYOUT, ids[:-1], role="assistant")
     images = [part for part in parts if isinstance(part, Image)]
     assert all(image.grid in grids for image in images)
     assert VOCABULARY.is_text(np.array(ids)).sum() <= max_text_tokens
-    if force == "image":
+    if modality == "image":
         assert len(parts) == len(images) == 1
     else:
-        assert len(images) <= (0 if force == "text" else max_images)
+        assert len(images) <= (0 if modality == "text" else max_images)
 
 
-def test_a_image_is_exactly_its_codes() -> None:
-    state = State(Grammar(VOCABULARY, ONE), room=100, force="image")
-    control, code = VOCABULARY.control, VOCABULARY.first_code + 7
+def test_an_image_is_exactly_its_codes() -> None:
+    state = a_state(modality="image")
     ids = sampled(state, np.random.default_rng(0))
-    assert len(ids) == image_length(ONE[0]) + 1 == 13
-    names = [VOCABULARY.name(k) if k < VOCABULARY.first_code else "code" for k in ids]
+    assert len(ids) == LAYOUT.length(ONE[0]) + 1 == OWN.image.length(ONE[0]) + 1 == 13
+    names = [NAMES.get(k, "code" if VOCABULARY.is_code(k) else "text") for k in ids]
     row = ["code", "code", "code", "row_end"]
     assert names == ["image", "size_2", "size_3", *row, *row, "image_end", "turn_end"]
-    # The state says the same, id by id: forced ids are ints, codes are the shared choice.
-    state = State(Grammar(VOCABULARY, ONE), room=100)
-    for token in (control("image"), control("size_2"), control("size_3"), code, code, code):
-        state.take(token)
-    assert state.next == control("row_end") and state.num_codes == 3 and state.drawing
+    # The state says the same, id by id: forced ids are ints, and the image itself is its grid.
+    state = a_state()
+    state.take(C("image"))
+    for name in ("size_2", "size_3"):
+        assert state.next == C(name) and state.drawing
+        state.take(C(name))
+    assert state.next == state.grid == Grid(2, 3) and state.drawing
+    content = drawn(Grid(2, 3), np.random.default_rng(1))
+    for wrong in (content[:-1], [*content, content[0]], []):
+        with pytest.raises(AssertionError, match=f"an image of {len(wrong)} tokens instead of 8"):
+            state.take_image(wrong)
+    state.take_image(content)
+    assert state.next == C("image_end") and state.drawing
+    state.take(C("image_end"))
+    assert not state.drawing and isinstance(state.next, Choice)
+    with pytest.raises(AssertionError, match="none was asked for"):
+        state.take_image(content)
 
 
 def test_columns_go_with_the_rows_chosen() -> None:
-    state = State(Grammar(VOCABULARY, SEVERAL), room=100, force="image")
-    state.take(VOCABULARY.control("image"))
+    state = a_state(SEVERAL, modality="image")
+    state.take(C("image"))
     rows = state.next
-    assert isinstance(rows, Choice) and VOCABULARY.side(1) in rows and VOCABULARY.side(3) in rows
-    assert VOCABULARY.side(2) not in rows
-    state.take(VOCABULARY.side(1))
+    assert isinstance(rows, Choice) and C("size_1") in rows and C("size_3") in rows
+    assert C("size_2") not in rows and rows.drawing and rows.allowed.sum() == 2
+    state.take(C("size_1"))
     columns = state.next
     assert isinstance(columns, Choice)
-    assert [length for length in range(1, 6) if VOCABULARY.side(length) in columns] == [2, 4]
+    assert [length for length in range(1, 6) if C(f"size_{length}") in columns] == [2, 4]
+    state.take(C("size_4"))
+    assert state.next == Grid(1, 4)
+
+
+def test_choices_are_made_once() -> None:
+    """Replies in the same state share a choice, and so are sampled together."""
+    grammar = Grammar(LAYOUT, SEVERAL)
+    one, two = (ReplyState(grammar, 100, 9, 2) for _ in range(2))
+    assert one.next is two.next
+    for state in (one, two):
+        state.take(C("image"))
+    assert one.next is two.next
 
 
 @pytest.mark.parametrize("name", ["pad", "begin", "end", "user", "turn_end", "image_end", "size_2"])
 def test_an_id_that_may_not_follow_is_an_error(name: str) -> None:
-    state = State(Grammar(VOCABULARY, ONE), room=100)
+    state = a_state()
     with pytest.raises(AssertionError, match="may not follow"):
-        state.take(VOCABULARY.control(name))
+        state.take(C(name))
     assert state.ids == []
 
 
 def test_codes_stand_in_images_only() -> None:
-    state = State(Grammar(VOCABULARY, ONE), room=100)
+    state = a_state()
+    code = int(VOCABULARY.code_to_id(np.array(0)))
     with pytest.raises(AssertionError, match="may not follow"):
-        state.take(VOCABULARY.first_code)
+        state.take(code)
     for name in ("image", "size_2", "size_3"):
-        state.take(VOCABULARY.control(name))
-    with pytest.raises(AssertionError, match="may not follow"):
-        state.take(0)
+        state.take(C(name))
+    for token in (0, code, C("row_end")):  # what an image holds comes from its head, all of it
+        with pytest.raises(AssertionError, match="may not follow"):
+            state.take(token)
 
 
 def test_no_image_is_begun_that_does_not_fit() -> None:
-    grammar, image = Grammar(VOCABULARY, ONE), VOCABULARY.control("image")
     for room, fits in ((12, False), (13, True)):
-        following = State(grammar, room).next
-        assert isinstance(following, Choice) and (image in following) is fits
+        following = a_state(room=room).next
+        assert isinstance(following, Choice) and (C("image") in following) is fits
+
+
+def test_ids_that_no_text_holds_are_never_chosen() -> None:
+    spelled = np.arange(TEXT.num_ids) % 3 == 0
+    choice = ReplyState(Grammar(LAYOUT, ONE, spelled), 100, 9, 1).next
+    assert isinstance(choice, Choice)
+    assert choice.allowed[: TEXT.num_ids].tolist() == spelled.tolist()
 
 
 def test_bad_arguments_are_said() -> None:
     with pytest.raises(ValueError, match="at least one grid"):
-        Grammar(VOCABULARY, [])
-    with pytest.raises(ValueError, match="force 'both'"):
-        State(Grammar(VOCABULARY, ONE), room=100, force="both")
+        Grammar(LAYOUT, [])
+    with pytest.raises(ValueError, match="modality 'both'"):
+        a_state(modality="both")

@@ -24,16 +24,16 @@ HEADS = [(4, 4), (4, 2), (3, 1)]
 
 
 def long_row() -> Row:
-    """820 positions: long causal documents, blocks of whole tiles, private ones, padding."""
-    row: Row = [(3, 0, False)] * 290 + [(PADDING, 0, False)] * 5
-    row += [(1, 0, False)] * 20 + [(1, 1, True)] * 400 + [(1, 2, False)] * 40 + [(1, 0, True)] * 9
-    return row + [(2, 0, False)] * 40 + [(PADDING, 0, False)] * 16
+    """820 tokens: long causal documents, blocks of whole tiles, private ones, padding."""
+    row: Row = [(3, 0, 0)] * 290 + [(PADDING, 0, 0)] * 5
+    row += [(1, 0, 0)] * 20 + [(1, 1, 1)] * 400 + [(1, 2, 0)] * 40 + [(1, 0, 2)] * 9
+    return row + [(2, 0, 0)] * 40 + [(PADDING, 0, 0)] * 16
 
 
 def causal_rows() -> tuple[torch.Tensor, ...]:
-    """Two rows of 384 positions, one with padding."""
+    """Two rows of 384 tokens, one with padding."""
     doc_BT = torch.tensor([[0] * 136 + [1] * 248, [7] * 100 + [3] * 272 + [PADDING] * 12])
-    return doc_BT, torch.zeros_like(doc_BT), torch.zeros_like(doc_BT).bool()
+    return doc_BT, torch.zeros_like(doc_BT), torch.zeros_like(doc_BT)
 
 
 @hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
@@ -65,6 +65,15 @@ def test_tiles_that_nobody_sees_are_left_out() -> None:
     mask = tiles(*spans(long_row()))
     full = listed(mask.full_kv_num_blocks, mask.full_kv_indices, 7)
     assert full == {(1, 0), (3, 3), (3, 4), (4, 3), (4, 4)}, "in the past, and within the block"
+    # Two scales of one private image, causal copies behind it: the second sees the first whole.
+    row: Row = [(0, 1, 1)] * 256 + [(0, 2, 1)] * 256 + [(0, 0, 0)] * 256
+    mask = tiles(*spans(row))
+    full = listed(mask.full_kv_num_blocks, mask.full_kv_indices, 6)
+    first, second = (
+        {(q, k) for q in (0, 1) for k in (0, 1)},
+        {(q, k) for q in (2, 3) for k in range(4)},
+    )
+    assert full == first | second | {(5, 4)}
     doc_BT = torch.arange(4096)[None] // 512
     zeros_BT = torch.zeros_like(doc_BT)
     mask = tiles(doc_BT, zeros_BT, zeros_BT)
@@ -158,7 +167,7 @@ def test_what_cannot_be_is_refused(monkeypatch) -> None:
     assert kernels.obstacle("flash", gpu, half) is None
     assert "has no torch.float32" in kernels.obstacle("flash", gpu, torch.float32)
     assert "causal rows only" in kernels.obstacle("flash", gpu, half, causal=False)
-    row: Row = [(5, 0, False)] * 2 + [(1, 0, False)] * 2 + [(5, 0, False)] * 2
+    row: Row = [(5, 0, 0)] * 2 + [(1, 0, 0)] * 2 + [(5, 0, 0)] * 2
     for make in (FlexAttention, lambda doc, *_: kernels.FlashAttention(doc)):
         with pytest.raises(ValueError, match="several pieces of one row"):
             make(*spans(row))

@@ -18,13 +18,14 @@ from real_input.try_it import (
     write,
 )
 
-from unimodal.bundle import DEFAULT, MANIFEST, Model, load
+from unimodal.bundle import DEFAULT, MANIFEST, load
 from unimodal.data.scenes import edits, questions
 from unimodal.data.scenes import phrasings as tables
 from unimodal.data.scenes.requests import EXTRAS, TASKS, granted, request
 from unimodal.data.scenes.wording import caption
 from unimodal.data.scenes.world import COLOURS, SHAPES, SIZES, generator, render, scene
 from unimodal.eval.answer import Answer
+from unimodal.model import Model
 from unimodal.tokenizer.pixels import open_image
 
 MAX_BYTES = 600_000  # of all images together

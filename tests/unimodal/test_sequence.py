@@ -6,29 +6,33 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spelled import document_of
 
 from unimodal.document import Document, Image, Text
-from unimodal.sequence import IGNORE, PADDING, Batch, Row, Sequencer, encoded
+from unimodal.heads.next_code import NextCodeInputs
+from unimodal.sequence import IGNORE, IMAGE, PADDING, Batch, Row
+from unimodal.sequence import TEXT as TEXT_TARGET
+from unimodal.sequencer import Sequencer, encoded
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 TEXT = TextTokenizer.train(["draw a red circle", "a blue square is left of it"] * 20, 300)
-VOCABULARY = Vocabulary(TEXT.num_ids, 50)
-SEQUENCER = Sequencer(VOCABULARY, TEXT, "hash")
-C = VOCABULARY.control
+VOCABULARY = Vocabulary.new(TEXT.num_ids, 50)
+SEQUENCER = Sequencer(VOCABULARY, TEXT, "hash", NextCodeInputs())
+C = VOCABULARY.special
 
 
 def image(role: str | None, weight: float = 1.0, seed: int = 0) -> Image:
-    codes = np.random.default_rng(seed).integers(0, 50, 6)
-    return Image(codes=codes, grid=Grid(2, 3), tokenizer_hash="hash", role=role, weight=weight)
+    codes = np.random.default_rng(seed).integers(0, 50, (6, 1))
+    return Image(codes=codes, grid=Grid(2, 3), codec_hash="hash", role=role, weight=weight)
 
 
 def test_layout_and_labels_by_hand() -> None:
     drawn = image("assistant")
     document = Document((Text("a", "user", 0), drawn))
     sequence = SEQUENCER.sequence(document)
-    codes = VOCABULARY.code_to_id(drawn.codes).tolist()
+    codes = VOCABULARY.code_to_id(drawn.codes[:, 0]).tolist()
     head = [C("begin"), C("user"), *TEXT.encode("a"), C("turn_end"), C("assistant")]
     body = [
         C("image"),
@@ -44,7 +48,20 @@ def test_layout_and_labels_by_hand() -> None:
     learned = [token if token not in (C("row_end"), C("image_end")) else IGNORE for token in body]
     labels = [*[IGNORE] * (len(head) - 1), *learned, IGNORE, C("turn_end"), IGNORE, IGNORE]
     assert sequence.labels.tolist() == labels
-    assert sequence.images[0].start == len(head) + 3 and sequence.images[0].stop == len(head) + 11
+    (span,) = sequence.spans
+    assert (span.start, span.stop, span.grid) == (len(head) + 3, len(head) + 11, Grid(2, 3))
+    assert not span.has_content
+    is_learned = np.array(labels) != IGNORE
+    modality = np.where(VOCABULARY.is_code(np.array(labels)), IMAGE, TEXT_TARGET) * is_learned
+    assert sequence.modality.tolist() == modality.tolist()
+    assert sequence.weights.tolist() == is_learned.tolist()
+    assert sequence.positions.tolist() == [*range(len(ids))]
+    assert not sequence.block.any() and not sequence.private.any()
+    # A token has the row and the column of the code that it predicts.
+    addresses = {len(head) + 2 + k: (1, k + 1) for k in range(3)}
+    addresses |= {len(head) + 6 + k: (2, k + 1) for k in range(3)}
+    expected = [addresses.get(at, (0, 0)) for at in range(len(ids))]
+    assert [*map(tuple, sequence.address.tolist())] == expected
 
 
 def test_prompt_is_a_prefix_of_the_sequence() -> None:
@@ -83,7 +100,7 @@ def test_round_trip(items: list[tuple[str, str | int]]) -> None:
     document = Document(
         tuple(Text(v, role) if isinstance(v, str) else image(role, seed=v) for role, v in items)
     )
-    back = SEQUENCER.document(SEQUENCER.sequence(document).ids.tolist())
+    back = document_of(SEQUENCER.layout, SEQUENCER.sequence(document).ids)
     assert _content(back) == _content(document)
 
 
@@ -94,7 +111,7 @@ def _content(document: Document) -> list[tuple]:
     found: list[tuple] = []
     for part in document.parts:
         if isinstance(part, Image):
-            found.append((part.role, tuple(part.codes)))
+            found.append((part.role, part.grid, tuple(part.codes[:, 0])))
         elif found and found[-1][0] == part.role and isinstance(found[-1][1], str):
             found[-1] = (part.role, found[-1][1] + part.text)
         else:
@@ -112,19 +129,37 @@ def test_no_spelling_becomes_a_control_token(name: str, format: str) -> None:
 
 
 def test_codes_of_another_tokenizer_are_refused() -> None:
-    foreign = Image(codes=np.zeros(6, int), grid=Grid(2, 3), tokenizer_hash="other", role="user")
+    foreign = Image(codes=np.zeros((6, 1), int), grid=Grid(2, 3), codec_hash="other", role="user")
     with pytest.raises(ValueError, match="encode the image again"):
         SEQUENCER.sequence(Document((foreign,)))
     with pytest.raises(ValueError, match="must be encoded"):
         SEQUENCER.sequence(Document((Image(pixels=np.zeros((16, 24, 3), np.uint8)),)))
 
 
-def test_broken_images_are_refused() -> None:
+def test_broken_images_are_read_by_no_test() -> None:
+    """The inverse that other tests rely on refuses what is not whole."""
     ids = SEQUENCER.sequence(Document((image(None),))).ids.tolist()
     for at in (2, 6, 7, len(ids) - 2):
         wrong = ids[:at] + ids[at + 1 :]
         with pytest.raises(ValueError):
-            SEQUENCER.document(wrong)
+            document_of(SEQUENCER.layout, wrong)
+
+
+def test_several_codes_a_place_are_refused() -> None:
+    pairs = Image(codes=np.zeros((6, 2), int), grid=Grid(2, 3), codec_hash="hash", role="user")
+    with pytest.raises(ValueError, match="one code for each place"):
+        SEQUENCER.sequence(Document((pairs,)))
+
+
+def test_a_grid_without_a_name_is_refused() -> None:
+    for height, width in ((65, 1), (1, 65), (0, 3)):
+        grid = Grid(height, width)
+        codes = np.zeros((grid.size, 1), int)
+        wide = Image(codes=codes, grid=grid, codec_hash="hash", role="user")
+        with pytest.raises(ValueError, match=f"{height} x {width} codes: sides are .* 1 to 64"):
+            SEQUENCER.sequence(Document((wide,)))
+        with pytest.raises(ValueError, match=f"{height} x {width} codes: sides are .* 1 to 64"):
+            SEQUENCER.measure(Document((wide,)))
 
 
 def test_row_packs_and_pads() -> None:
@@ -136,7 +171,9 @@ def test_row_packs_and_pads() -> None:
     assert row.positions[len(one)] == 0 and (row.labels[used:] == IGNORE).all()
     sources = [2] * len(one) + [0] * len(two) + [PADDING] * (40 - used)
     assert row.source.dtype == np.int16 and row.source.tolist() == sources
-    assert Batch.stack([row, row]).ids.shape == (2, 40)
+    batch = Batch.stack([row, row])
+    assert batch.ids.shape == (2, 40) and batch.address.shape == (2, 40, 2)
+    assert batch.spans == ((), ()), "ids say all of images that are codes"
     with pytest.raises(ValueError, match="do not fit"):
         Row.pack([one, two], used - 1, C("pad"))
 

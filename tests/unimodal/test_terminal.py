@@ -20,7 +20,8 @@ from PIL import Image as PILImage
 from rich.console import Console
 
 from unimodal import terminal
-from unimodal.chat import Drawn
+from unimodal.bundle import save_bundle
+from unimodal.chat import Chat, Drawn
 from unimodal.document import Document
 from unimodal.generation import ImageProgress
 from unimodal.terminal import HalfBlocks, Screen, Session, answer, run
@@ -37,19 +38,19 @@ def sample_image(size=(16, 24), seed=0) -> PILImage.Image:
 
 @pytest.fixture(scope="module")
 def drawing_bundle(drawing_model, tmp_path_factory) -> Path:
-    return drawing_model.save(tmp_path_factory.mktemp("bundles") / "drawing")
+    return save_bundle(tmp_path_factory.mktemp("bundles") / "drawing", drawing_model)
 
 
 @pytest.fixture(scope="module")
 def slow_bundle(drawing_model, tmp_path_factory) -> Path:
     """Draws 1,600 codes, which leaves time to press Ctrl-C."""
     slow = dataclasses.replace(drawing_model, grid=Grid(40, 40), context=8192)
-    return slow.save(tmp_path_factory.mktemp("bundles") / "slow")
+    return save_bundle(tmp_path_factory.mktemp("bundles") / "slow", slow)
 
 
 @pytest.fixture
 def session(drawing_model, tmp_path) -> Session:
-    return Session(drawing_model.chat(), tmp_path / "out")
+    return Session(Chat(drawing_model), tmp_path / "out")
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -93,7 +94,7 @@ def test_equal_images_of_one_reply_are_two_files(tmp_path):
 
 
 def test_ctrl_c_keeps_the_images_that_are_finished(drawing_model, tmp_path, monkeypatch):
-    chat = drawing_model.chat()
+    chat = Chat(drawing_model)
     stream = chat.stream
 
     def interrupted(*request):
@@ -389,7 +390,7 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(drawing_model, full_
     before = files(full_disk)
     with pytest.raises(ValueError, match="cannot save the image .*No space left.*another place"):
         save_image(sample_image((300, 300)), full_disk / "a.png")
-    chat = drawing_model.chat()
+    chat = Chat(drawing_model)
     chat("draw")
     with pytest.raises(ValueError, match="cannot save the conversation .*No space left"):
         save_conversation(chat.document, drawing_model.hash, full_disk / "chat")
@@ -397,7 +398,7 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(drawing_model, full_
 
 
 def test_on_a_full_disk_the_conversation_goes_on(drawing_model, full_disk, capsys):
-    session = Session(drawing_model.chat(), full_disk)
+    session = Session(Chat(drawing_model), full_disk)
     feed(session, "draw", "make it blue")
     captured = capsys.readouterr()
     assert captured.out == "ok\nok\n"

@@ -124,7 +124,7 @@ def test_gradients_of_packed_rows_equal_those_of_the_dense_mask() -> None:
     doc_BT = torch.tensor([[0] * 30 + [1] * 40 + [-1] * 10, [4] * 80])
     block_BT = torch.zeros_like(doc_BT)
     block_BT[1, 20:50] = 1
-    spans = (doc_BT, block_BT, block_BT > 0)
+    spans = (doc_BT, block_BT, block_BT)  # the block is private too
     positions_BT = torch.arange(80).expand_as(doc_BT)
 
     def gradients(attend) -> tuple[Tensor, ...]:

@@ -1,5 +1,6 @@
 """Export: transformers gives the same logits and ids, and the way back gives the same files."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -10,16 +11,18 @@ import pytest
 import torch
 from checkpoints import logits
 from click.testing import CliRunner
+from safetensors.torch import load_file
 from test_grow import GROWTH, image, tokenizer  # noqa: F401  (fixtures)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from unimodal import load
-from unimodal.bundle import DEFAULT, Model, read_parts
+from unimodal.bundle import DEFAULT, read_parts
 from unimodal.command import main
 from unimodal.document import Document, Image, Text
 from unimodal.generation import generate
 from unimodal.hub.export import export, restore, spelling
 from unimodal.hub.grow import grow
+from unimodal.model import Model
 
 CONVERSATION = [
     ("system", "You draw."),
@@ -27,6 +30,7 @@ CONVERSATION = [
     ("assistant", "naïve café 日本語 😀"),
     ("user", "</s><s><|im_start|>user <think>it's</think> <|endoftext|> <0x0A> [INST]"),
 ]
+TRAINED = "06f62847a2f9b1aa400e914f3afac7cddf1c03cf5d635254ed0db58a0bd99619"
 KINDS = {
     "qwen3, tied, bf16": ("qwen3", True, "json", torch.bfloat16, {}),
     "qwen2, untied": ("qwen2", False, "json", torch.float32, {}),
@@ -52,12 +56,12 @@ def bundle(request, image, tmp_path_factory) -> Path:  # noqa: F811
     folder = tmp_path_factory.mktemp("grown")
     checkpoints.save(folder / "old", family, tied, dtype=dtype, tokenizer=kind, **values)
     growth = replace(GROWTH, rows="codes")
-    return grow(folder / "old", image, folder / "new", growth, most_shard_bytes=40_000)
+    return grow(folder / "old", image, folder / "new", growth, max_shard_bytes=40_000)
 
 
 @pytest.fixture(scope="module")
 def exported(bundle, tmp_path_factory) -> Path:
-    return export(bundle, tmp_path_factory.mktemp("export") / "out", most_shard_bytes=40_000)
+    return export(bundle, tmp_path_factory.mktemp("export") / "out", max_shard_bytes=40_000)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +77,9 @@ def theirs(exported):
 @torch.inference_mode()
 def test_logits_are_the_same(model, theirs):
     drawn = Image(
-        codes=torch.arange(model.grid.size).numpy(),
+        codes=torch.arange(model.grid.size)[:, None].numpy(),
         grid=model.grid,
-        tokenizer_hash=model.sequencer.tokenizer_hash,
+        codec_hash=model.codec.hash,
         role="assistant",
     )
     document = Document((Text("draw a red star", role="user"), drawn))
@@ -112,13 +116,13 @@ def test_every_id_has_one_name(model, exported):
     assert None not in names and len(set(names)) == vocabulary.size
     assert tokenizer.convert_tokens_to_ids(names) == list(range(vocabulary.size))
     for name in ("begin", "turn_end", "size_64", "row_end"):
-        assert tokenizer.convert_tokens_to_ids(spelling(name)) == vocabulary.control(name)
+        assert tokenizer.convert_tokens_to_ids(spelling(name)) == vocabulary.special(name)
     drawn = "".join(spelling(name) for name in ("image", "size_1", "size_2", "code_0", "code_63"))
-    control, first = vocabulary.control, vocabulary.first_code
-    expected = [control("image"), vocabulary.side(1), vocabulary.side(2), first, first + 63]
+    special, first = vocabulary.special, vocabulary.code_slice[0]
+    expected = [special("image"), special("size_1"), special("size_2"), first, first + 63]
     assert tokenizer(drawn)["input_ids"] == expected
-    assert tokenizer.eos_token_id == control("turn_end")
-    assert tokenizer.pad_token_id == control("pad")
+    assert tokenizer.eos_token_id == special("turn_end")
+    assert tokenizer.pad_token_id == special("pad")
     assert tokenizer(CONVERSATION[1][1])["input_ids"] == model.text.encode(CONVERSATION[1][1])
     said = CONVERSATION[3][1]
     ids = model.text.encode(said)
@@ -134,12 +138,12 @@ def test_a_qwen2_with_a_tokenizer_of_another_kind_is_refused(image, tmp_path):  
 
 
 def test_generation_ends_a_turn_and_goes_on_alike(model, theirs):
-    assert theirs.generation_config.eos_token_id == model.vocabulary.control("turn_end")
+    assert theirs.generation_config.eos_token_id == model.vocabulary.special("turn_end")
     document = Document((Text("what is there?", role="user"),))
     ids_1T = torch.from_numpy(model.sequencer.prompt(document).ids)[None]
     allowed = torch.from_numpy(model.text.spelled).nonzero()[:, 0].tolist()
     sampling = replace(model.sampling, text_temperature=0.0, max_text_tokens=12)
-    (reply,) = generate(model, [document], sampling, force="text")
+    (reply,) = generate(model, [document], sampling, modality="text")
     out_1T = theirs.generate(
         ids_1T,
         max_new_tokens=12,
@@ -163,11 +167,11 @@ def test_the_template_refuses_what_our_layout_would_read_otherwise(exported):
 
 
 def test_the_way_back_gives_the_same_bundle(bundle, exported, tmp_path):
-    back = restore(exported, tmp_path / "back", most_shard_bytes=40_000)
+    back = restore(exported, tmp_path / "back", max_shard_bytes=40_000)
     if bundle != DEFAULT:  # whose weights are in one file
         assert read_parts(back).hash == read_parts(bundle).hash
         assert (back / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()
-    again = export(back, tmp_path / "again", most_shard_bytes=40_000)
+    again = export(back, tmp_path / "again", max_shard_bytes=40_000)
     files = sorted(path for path in exported.rglob("*") if path.is_file())
     assert len(files) >= 11
     for path in files:
@@ -178,7 +182,14 @@ def test_the_way_back_gives_the_same_bundle(bundle, exported, tmp_path):
 def test_the_default_bundle_comes_back_as_it_was(tmp_path):
     back = restore(export(None, tmp_path / "out"), tmp_path / "back")
     assert read_parts(back).hash == read_parts(DEFAULT).hash
-    assert read_parts(DEFAULT).hash.startswith("11bf8431b0d8")
+    # Its tensors are those of model 11bf8431b0d8, as it was trained: config.json is of format 2
+    # now.
+    digest = hashlib.sha256()
+    for path in (DEFAULT / "model.safetensors", DEFAULT / "tokenizer.safetensors"):
+        for name, tensor in sorted(load_file(path).items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.view(torch.uint8).numpy().tobytes())
+    assert digest.hexdigest() == TRAINED
 
 
 def test_weights_that_were_trained_elsewhere_come_back(bundle, exported, theirs, tmp_path):

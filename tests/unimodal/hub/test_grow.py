@@ -14,10 +14,11 @@ import torch
 from checkpoints import logits
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
+from spelled import document_of
 from test_checkpoint import ours
 
 from unimodal import load
-from unimodal.bundle import BundleError, read_parts
+from unimodal.bundle import BundleError, read_parts, save_bundle
 from unimodal.command import main
 from unimodal.document import Document, Text
 from unimodal.generation import generate
@@ -83,7 +84,7 @@ def attend():
 def test_bytes_of_old_weights_and_their_dtype_stay(dtype, image, tmp_path):
     checkpoints.save(tmp_path / "old", "qwen3", tied=False, dtype=dtype)
     directory = tmp_path / "new"
-    grow(tmp_path / "old", image, directory, GROWTH, most_shard_bytes=30_000)
+    grow(tmp_path / "old", image, directory, GROWTH, max_shard_bytes=30_000)
     assert len(weight_files(directory)) > 2
     assert max(path.stat().st_size for path in weight_files(directory)) < 95_000  # one table
     before, after = tensors(tmp_path / "old"), tensors(directory)
@@ -178,19 +179,23 @@ def test_a_grown_model_talks_and_draws_and_never_says_a_mark(kind, image, tmp_pa
     ids = model.sequencer.prompt(Document((said,))).ids
     assert (ids < NUM_OLD).sum() == len(model.text.encode(said.text))
     assert model.text.spelled[ids[ids < NUM_OLD]].all()
-    assert model.sequencer.document([*ids[:-1], model.vocabulary.control("end")]).parts == (said,)
+    whole = [*ids[:-1], model.vocabulary.special("end")]
+    assert document_of(model.sequencer.layout, whole).parts == (said,)
     with torch.no_grad():  # marks and padding are the likeliest of all
         weight = model.transformer.model.embed_tokens.weight
         weight[:NUM_OLD][~torch.from_numpy(model.text.spelled)] *= 50
     from dataclasses import replace
 
     sampling = replace(model.sampling, text_temperature=1.0, max_text_tokens=20)
-    replies = generate(model, [Document((said,))] * 4, sampling, force=["text", None, None, None])
+    replies = generate(
+        model, [Document((said,))] * 4, sampling, modality=["text", None, None, None]
+    )
     assert all(replies)
-    allowed = Grammar(model.vocabulary, [model.grid], model.text.spelled).text("turn_end").allowed
+    grammar = Grammar(model.sequencer.layout, [model.grid], model.text.spelled)
+    allowed = grammar.text(model.vocabulary.special("turn_end")).allowed
     assert np.array_equal(allowed[:NUM_OLD], model.text.spelled)
     assert not allowed[list(model.text.marks)].any()
-    (drawn,) = generate(model, [Document((said,))], sampling, force="image")
+    (drawn,) = generate(model, [Document((said,))], sampling, modality="image")
     assert drawn[0].grid == Grid(3, 2)
 
 
@@ -198,7 +203,7 @@ def test_a_saved_grown_model_comes_back(image, tmp_path):
     rope = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
     checkpoints.save(tmp_path / "old", "llama", dtype=torch.bfloat16, rope_parameters=rope)
     model = load(grow(tmp_path / "old", image, tmp_path / "new", GROWTH))
-    again = load(model.save(tmp_path / "again"))
+    again = load(save_bundle(tmp_path / "again", model))
     assert again.hash == model.hash  # the same files
     assert again.transformer.config.rope.factor == 2.0
 
@@ -228,8 +233,8 @@ def test_the_command(tokenizer, tmp_path):
     [
         (("--grid", "8"), "grid '8': rows and columns, as in 16x16"),
         (("--grid", "8x65"), "grid 8x65: sides from 1 to 64"),
-        (("--grid", "16x16"), "context 256: a image and some text take 308 positions"),
-        (("--context", "40", "--grid", "3x2"), "context 40: a image and some text take 45"),
+        (("--grid", "16x16"), "context 256: an image and some text take 308 tokens"),
+        (("--context", "40", "--grid", "3x2"), "context 40: an image and some text take 45"),
         (("--context", "300", "--grid", "3x2"), "context 300: the checkpoint is meant for 256"),
     ],
 )
@@ -312,7 +317,7 @@ def test_a_full_disk_is_seen_before_and_while_writing(image, tmp_path, monkeypat
     try:
         with pytest.raises(ValueError, match="needs 0.07 GB, the disk has 0.00 GB: make room"):
             grow(tmp_path / "old", image, disk / "new", GROWTH)
-        monkeypatch.setattr("unimodal.hub.grow.ROOM_BYTES", -(10**9))
+        monkeypatch.setattr("unimodal.bundle.ROOM_BYTES", -(10**9))
         with pytest.raises(BundleError, match="[Nn]o space left.*choose another place"):
             grow(tmp_path / "old", image, disk / "new", GROWTH)
         assert list(disk.iterdir()) == []
@@ -327,9 +332,9 @@ import sys
 from math import prod
 from pathlib import Path
 import torch, transformers
-from unimodal.export import export
-from unimodal.grow import Growth, grow
-from unimodal.huggingface import read_config, shapes
+from unimodal.hub.checkpoint import read_config, shapes
+from unimodal.hub.export import export
+from unimodal.hub.grow import Growth, grow
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 
