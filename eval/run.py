@@ -23,7 +23,8 @@ from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
 from unimodal.document import Document, Image, Part
-from unimodal.generation import Generation, ReplyDone
+from unimodal.events import ReplyDone
+from unimodal.generation import Generation
 from unimodal.grammar import Modality
 from unimodal.model import Model
 from unimodal.sampling import Sampling

@@ -17,6 +17,14 @@ from unimodal.branches import Reading
 from unimodal.transformer import Transformer
 from unimodal.unified import UnifiedModel
 
+CARD = {
+    "config": "tiny",
+    "commit": "0" * 40,
+    "data_seeds": [0],
+    "hardware": "cpu",
+    "hours": 0.0,
+    "scores": {},
+}
 FAMILIES = {
     "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
     "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import CARD
 
 from unimodal.model import Model
 from unimodal.sampling import Sampling
@@ -26,14 +27,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Nothing that a test measures is kept for the user, or found by another run.
 os.environ["UNIMODAL_CACHE"] = tempfile.mkdtemp(prefix="unimodal-tests-")
 
-CARD = {
-    "config": "tiny",
-    "commit": "0" * 40,
-    "data_seeds": [0],
-    "hardware": "cpu",
-    "hours": 0.0,
-    "scores": {},
-}
 WORDS = ["draw two red circles", "make it blue", "how many stars are there?", "here it is"]
 
 

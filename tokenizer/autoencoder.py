@@ -57,10 +57,7 @@ class TokenizerConfig:
         patches.
         """
         if height % self.patch or width % self.patch or height < 1 or width < 1:
-            raise ValueError(
-                f"{width} x {height} pixels are no whole {self.patch}-pixel patches: both sides must"
-                f" be multiples of {self.patch}"
-            )
+            raise ValueError(f"{width} x {height} pixels are no whole {self.patch}-pixel patches")
         return Grid(height // self.patch, width // self.patch)
 
     def size_of(self, grid: Grid) -> tuple[int, int]:

@@ -22,7 +22,8 @@ from PIL import Image as PILImage
 from unimodal.tokenizer.pixels import Source, fit, open_image
 
 from .document import Document, Image, Part, Text
-from .generation import ImageDone, ImageProgress, ReplyDone, TextDelta, stream
+from .events import ImageDone, ImageProgress, ReplyDone, TextDelta
+from .generation import stream
 from .model import Model
 from .sampling import Sampling
 

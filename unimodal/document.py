@@ -1,5 +1,4 @@
-"""What shards hold, the chat speaks and evaluators ask with: an ordered list of texts and images.
-"""
+"""What shards hold, the chat speaks and evaluators ask with: an ordered list of texts and images."""
 
 from dataclasses import dataclass
 from itertools import groupby

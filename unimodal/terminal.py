@@ -30,7 +30,7 @@ from unimodal.tokenizer.pixels import fit, open_image
 
 from .bundle import load
 from .chat import Chat, Drawn, Event, Note, Reply
-from .generation import ImageProgress, TextDelta
+from .events import ImageProgress, TextDelta
 from .transcript import Gallery, check_directory, save_conversation
 
 OUTPUT = Path("unimodal-images")

@@ -14,7 +14,8 @@ from tiny_runs import exact, metrics, recipe
 from unimodal.attention import DenseAttention
 from unimodal.bundle import load, save_bundle
 from unimodal.document import Document, Image, Text
-from unimodal.generation import Generation, ReplyDone, generate
+from unimodal.events import ReplyDone
+from unimodal.generation import Generation, generate
 from unimodal.model import Model
 from unimodal.sampling import Sampling
 from unimodal.sequence import IMAGE, Batch, Row, span_mask

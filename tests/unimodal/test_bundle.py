@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CARD
+from checkpoints import CARD
 from safetensors.torch import load_file
 
 from unimodal import bundle, vocabulary

@@ -9,7 +9,8 @@ from PIL import Image as PILImage
 from unimodal import chat as chat_module
 from unimodal.chat import Chat, Drawn, Note, Reply
 from unimodal.document import Image, Text
-from unimodal.generation import ImageProgress, ReplyDone, TextDelta, stream
+from unimodal.events import ImageProgress, ReplyDone, TextDelta
+from unimodal.generation import stream
 from unimodal.sampling import Sampling
 from unimodal.tokenizer.pixels import ImageError, to_tensor
 

@@ -11,16 +11,8 @@ import torch
 from unimodal.attention import DenseAttention
 from unimodal.branches import Branches
 from unimodal.document import Document, Image, Text
-from unimodal.generation import (
-    Event,
-    Generation,
-    ImageDone,
-    ImageProgress,
-    ReplyDone,
-    TextDelta,
-    generate,
-    stream,
-)
+from unimodal.events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
+from unimodal.generation import Generation, generate, stream
 from unimodal.grammar import Choice, Grammar, Modality, ReplyState
 from unimodal.heads import next_code
 from unimodal.model import Model

@@ -23,7 +23,7 @@ from unimodal import terminal
 from unimodal.bundle import save_bundle
 from unimodal.chat import Chat, Drawn
 from unimodal.document import Document
-from unimodal.generation import ImageProgress
+from unimodal.events import ImageProgress
 from unimodal.terminal import HalfBlocks, Screen, Session, answer, run
 from unimodal.tokenizer.grid import Grid
 from unimodal.transcript import Gallery, save_conversation, save_image

@@ -1,0 +1,199 @@
+"""One document being answered: its reply so far, and the branches that read it.
+
+A request takes what was sampled or seen, goes on with all that must follow, and stops where
+something is to be chosen (`state.next` is a Choice) or looked at (`asked`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from unimodal.tokenizer.grid import Grid
+
+from .branches import Branch
+from .document import Document, Image, Part, Text
+from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
+from .grammar import Choice, Grammar, Modality, ReplyState
+from .heads.head import Ask, Draw, Drawing, ImageTokens
+from .sampling import Sampling, noise
+from .text import Characters
+
+if TYPE_CHECKING:
+    from .model import Model
+
+Settings = tuple[float, int | None, float | None]  # temperature, top k, top p
+
+
+class Request:
+    """A request in work, or waiting for it."""
+
+    def __init__(
+        self,
+        model: "Model",
+        grammar: Grammar,
+        number: int,
+        document: Document,
+        sampling: Sampling,
+        modality: Modality | None,
+    ):
+        self.number, self.sampling = number, sampling
+        self._model, self._document = model, document
+        prompt = model.sequencer.prompt(document)
+        room = model.context - len(prompt)
+        budget = sampling.max_text_tokens, sampling.max_images
+        self.state = ReplyState(grammar, room, *budget, modality)
+        least = (grammar.longest_image if self.state.max_images else 1) + 1
+        if room < least:
+            raise ValueError(
+                f"the conversation takes {len(prompt)} of {model.context} tokens, and its"
+                f" reply needs {least}: start a new one, or leave some of its text and images out"
+            )
+        self.branches: dict[str | None, Branch] = {None: Branch(prompt)}
+        # Null may stand for a text that is empty.
+        self.max_tokens = len(prompt) + len(document.parts) + self.state.max_ids
+        self.parts: list[Part] = []
+        self.asked: Ask | None = None  # what the drawing waits for
+        self._draw: Draw | None = None
+        self._image: Image | None = None  # that was drawn, and is not yet closed
+        self._said: list[list[int] | ImageTokens] = []  # of the reply, what a new branch must read
+        self._begun = 0  # where the latest image begins in it
+        self._characters = Characters(model.text)
+        self._text = ""
+
+    @property
+    def guided(self) -> bool:
+        """Whether its drawings have an unconditional branch."""
+        return self.sampling.guided and self.state.max_images > 0
+
+    def settings(self, choice: Choice) -> Settings:
+        """Return temperature, top k and top p of a choice: text, or the size of an image."""
+        sampling = self.sampling
+        if not choice.drawing:
+            return sampling.text_temperature, None, None
+        return sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
+
+    def noise(self, at: int) -> float:
+        """Return the number in [0, 1) that picks token `at` of the reply."""
+        return noise(self.sampling.seed, at)
+
+    def begin(self) -> Iterator[Event]:
+        """Go on up to where something is to be chosen or looked at."""
+        yield from self._follow()
+
+    def go_on(self, found: Any) -> Iterator[Event]:
+        """Go on with a sampled id, or with what the head has seen, and all that must follow."""
+        if self.asked is not None:
+            yield from self._go_on_drawing(found)
+        else:
+            yield from self._take(found)
+        yield from self._follow()
+
+    def _follow(self) -> Iterator[Event]:
+        """Go on with what must follow, up to where something is to be chosen or looked at."""
+        while self.asked is None:
+            following = self.state.next
+            if isinstance(following, Grid):
+                yield from self._begin_drawing(following)
+            elif isinstance(following, int):
+                yield from self._take(following)
+            else:
+                return
+
+    def _take(self, token: int) -> Iterator[Event]:
+        state, was_drawing, said = self.state, self.state.drawing, len(self._said)
+        state.take(token)
+        if not isinstance(
+            state.next, Grid
+        ):  # the id before an image's content is the head's to read
+            self._give([token])
+        if state.drawing and not was_drawing:
+            self._begun = said
+            yield from self._end_text()
+        elif was_drawing and not state.drawing:
+            yield self._end_image()
+        elif not state.drawing and not state.over:
+            yield from self._add_text(self._characters.push(token))
+        if state.over:
+            yield from self._end()
+
+    def _give(self, ids: list[int]) -> None:
+        """Let all branches read ids."""
+        self._said.append(ids)
+        for branch in self.branches.values():
+            branch.add(ids)
+
+    def _begin_drawing(self, grid: Grid) -> Iterator[Event]:
+        first, sequencer = len(self.state.ids), self._model.sequencer
+        drawing = Drawing(
+            sequencer.layout, grid, self.sampling, self.state.ids[-1],
+            lambda at: self.noise(first + at), sequencer.codec_hash,
+        )  # fmt: skip
+        self._draw = self._model.transformer.head.draw(drawing)
+        yield from self._go_on_drawing(None)
+
+    def _go_on_drawing(self, found: Any) -> Iterator[Event]:
+        """Let the head go on to its next question, or to the image's end."""
+        assert self._draw is not None and isinstance(self.state.next, Grid), "nothing is drawn"
+        total, was_asked, self.asked = self.state.next.size, self.asked is not None, None
+        try:
+            while self.asked is None:
+                ask, found = self._draw.send(found), None
+                for name, read in ask.reads.items():
+                    self._branch(name).add_read(read)
+                if was_asked:
+                    yield ImageProgress(self.number, ask.done, total)
+                was_asked = False
+                self.asked = ask if ask.look is not None else None
+        except StopIteration as end:
+            yield from self._take_image(end.value)
+
+    def _branch(self, name: str | None) -> Branch:
+        """Return a branch, which begins now where it is new."""
+        if name not in self.branches:
+            prompt = self._model.sequencer.prompt(self._document, drop=name)
+            self.branches[name] = Branch(prompt, self._said)
+        return self.branches[name]
+
+    def _take_image(self, image: Image) -> Iterator[Event]:
+        """Go on with a drawn image, which the branches have been given."""
+        layout = self._model.sequencer.layout
+        self._image = replace(image, role="assistant")
+        tokens = self._model.sequencer.image(image)
+        assert image.grid is not None, "a drawn image has a grid"
+        opening = len(layout.opening(image.grid))
+        self.state.take_image(tokens.ids[opening : len(tokens.ids) - len(layout.closing)].tolist())
+        if not self.state.drawing:
+            yield self._end_image()
+        if self.state.over:
+            yield from self._end()
+
+    def _end_image(self) -> Event:
+        """Add the whole image to the reply, and to what a new branch would have to read."""
+        assert self._image is not None, "an image that ends was drawn"
+        image, self._image, self._draw = self._image, None, None
+        self._said[self._begun :] = [self._model.sequencer.image(image)]
+        self.parts.append(image)
+        return ImageDone(self.number, image)
+
+    def unwanted(self) -> list[Branch]:
+        """Take out the branches that are no longer needed, and return them."""
+        if self.state.over:
+            gone = [*self.branches]
+        else:
+            gone = [] if self.state.drawing else [name for name in self.branches if name]
+        return [self.branches.pop(name) for name in gone]
+
+    def _add_text(self, text: str) -> Iterator[Event]:
+        self._text += text
+        if text:
+            yield TextDelta(self.number, text)
+
+    def _end_text(self) -> Iterator[Event]:
+        yield from self._add_text(self._characters.flush())
+        if self._text:
+            self.parts.append(Text(self._text, role="assistant"))
+            self._text = ""
+
+    def _end(self) -> Iterator[Event]:
+        yield from self._end_text()
+        yield ReplyDone(self.number, tuple(self.parts), tuple(self.state.ids))
