@@ -10,12 +10,15 @@ import pytest
 import torch
 import toy_head
 from tiny_runs import exact, metrics, recipe
+from transformers import AutoModelForCausalLM
 
 from unimodal.attention import DenseAttention
 from unimodal.bundle import load, save_bundle
 from unimodal.document import Document, Image, Text
 from unimodal.events import ReplyDone
 from unimodal.generation import Generation, generate
+from unimodal.heads import next_code
+from unimodal.hub.export import export, restore
 from unimodal.model import Model
 from unimodal.sampling import Sampling
 from unimodal.sequence import IMAGE, Batch, Row, span_mask
@@ -216,3 +219,87 @@ def test_a_grid_of_scales_is_addressed_scale_by_scale() -> None:
     )
     with pytest.raises(ValueError, match="the last one is 2 x 3"):
         Grid(2, 3, ((1, 1), (2, 2)))
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def both_model(request, tmp_path_factory, shards, tokenizer) -> Model:
+    """Factorised codes and addresses after some steps."""
+    run = recipe(tmp_path_factory.mktemp("both") / "run", shards, tokenizer, 4)
+    run = shaped(run, factorised=True, addresses=True, tied_head=request.param)
+    lm.train(run)
+    return load(run.output / "bundle")
+
+
+@torch.inference_mode()
+def test_cached_steps_see_the_logits_of_teacher_forcing(both_model: Model, monkeypatch) -> None:
+    """Each code is drawn from what the whole sequence, read at once, gives in its place."""
+    seen: list[torch.Tensor] = []
+    original = next_code.pick
+
+    def noted(logits: torch.Tensor, *more: object) -> torch.Tensor:
+        seen.append(logits)
+        return original(logits, *more)
+
+    monkeypatch.setattr(next_code, "pick", noted)
+    model = both_model
+    question = Document((drawing(model, 1), Text("and draw", role="user")))
+    (parts,) = generate(model, [question], Sampling(seed=2), "image")
+    answered = Document((*question.parts, *parts))
+    batch = Batch.stack([Row.pack([sequence := model.sequencer.sequence(answered)],
+                                  len(sequence), 0)])  # fmt: skip
+    attend = DenseAttention(span_mask(batch.doc, batch.block, batch.private))
+    hidden = model.transformer.read(batch, batch.positions, attend)[0]
+    logits = hidden @ model.transformer.output_table().T
+    first, last = model.vocabulary.code_slice
+    forced = logits[batch.modality[0] == IMAGE][-model.grid.size :, first:last]
+    torch.testing.assert_close(torch.cat(seen), forced, atol=1e-4, rtol=0)
+
+
+def test_addresses_say_where_a_code_stands(both_model: Model) -> None:
+    """Two equal codes in unlike places enter unlike, which a plain embedding cannot tell."""
+    image = drawing(both_model, 0)
+    same = replace(image, codes=np.zeros_like(image.codes))
+    sequence = both_model.sequencer.sequence(Document((same,)))
+    batch = Batch.stack([Row.pack([sequence], len(sequence), 0)])
+    x = both_model.transformer.embedder(both_model.transformer.embed(batch.ids), batch)[0]
+    rows, columns = batch.address[0].long().T
+    assert (rows > 0).sum() == both_model.grid.size
+    assert [int(rows.max()), int(columns.max())] == [both_model.grid.height, both_model.grid.width]
+    for at in (rows > 0).nonzero()[:, 0].tolist():
+        expected = (
+            both_model.transformer.embed(batch.ids)[0, at]
+            + both_model.transformer.embedder.rows.weight[rows[at]]
+            + both_model.transformer.embedder.columns.weight[columns[at]]
+        )
+        torch.testing.assert_close(x[at], expected)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_export_of_factorised_codes_has_equal_logits(
+    tmp_path, shards, tokenizer, tied: bool
+) -> None:
+    run = shaped(recipe(tmp_path / "run", shards, tokenizer, 4), factorised=True, tied_head=tied)
+    lm.train(run)
+    model = load(run.output / "bundle")
+    export(run.output / "bundle", tmp_path / "exported")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "exported", dtype=torch.float32).eval()
+    sequence = model.sequencer.sequence(Document((drawing(model, 0), Text("a star"))))
+    batch = Batch.stack([Row.pack([sequence], len(sequence), 0)])
+    attend = DenseAttention(span_mask(batch.doc, batch.block, batch.private))
+    hidden = model.transformer.read(batch, batch.positions, attend)
+    ours = hidden @ model.transformer.output_table().T
+    with torch.no_grad():
+        assert (ours - theirs(batch.ids).logits).abs().max() <= 1e-5
+    back = load(restore(tmp_path / "exported", tmp_path / "back"))
+    assert not back.transformer.shape.image.levels
+    again = back.transformer.read(batch, batch.positions, attend)
+    torch.testing.assert_close(again @ back.transformer.output_table().T, ours, atol=1e-5, rtol=0)
+
+
+def test_what_no_plain_model_can_be_is_not_exported(toy_run, both_model, tmp_path) -> None:
+    with pytest.raises(ValueError, match="toy_head:ToyHead, which no model of"):
+        export(toy_run.output / "bundle", tmp_path / "toy")
+    bundle = save_bundle(tmp_path / "both", both_model)
+    with pytest.raises(ValueError, match="row and column .* trained without model.addresses"):
+        export(bundle, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists() and not (tmp_path / "toy").exists()
