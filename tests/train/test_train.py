@@ -44,6 +44,7 @@ from unimodal.train.schedule import Rate, ScheduleConfig
 from unimodal.transformer import Transformer, TransformerConfig
 from unimodal.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 GOLDEN = Path(__file__).parents[1] / "golden" / "lm_losses.json"
 
 
