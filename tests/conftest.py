@@ -4,10 +4,6 @@ import dataclasses
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -20,9 +16,6 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.grid import Grid
 from unimodal.transformer import Transformer, TransformerConfig
 from unimodal.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from pair import Pair
 
 # A shell starts background jobs with Ctrl-C ignored; processes that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,6 +30,7 @@ CARD = {
     "hours": 0.0,
     "scores": {},
 }
+pytest_plugins = ["training_fixtures"]
 WORDS = ["draw two red circles", "make it blue", "how many stars are there?", "here it is"]
 
 
@@ -96,41 +90,3 @@ def drawing_model() -> Model:
         for before, after in follows.items():
             transformer.lm_head.weight[after, before] = 2.0
     return dataclasses.replace(base, transformer=transformer)
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Sums in one order, whatever the machine's number of cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 conversations in two shards, to train tiny models on."""
-    from tiny_runs import write_conversations
-
-    return write_conversations(tmp_path_factory.mktemp("shards"), samples=60, shard_samples=40)
-
-
-@pytest.fixture(scope="session")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained image tokenizer of 64 codes."""
-    from tiny_runs import write_tokenizer
-
-    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
-
-
-@pytest.fixture(scope="session")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Pair"]:
-    """Two ranks that last, to call functions on."""
-    if find_spec("deepspeed") is None:
-        pytest.skip("deepspeed is not installed: the extra `train`")
-    from launching import environment
-    from pair import Pair
-
-    found = Pair(tmp_path_factory.mktemp("pair"), environment())
-    yield found
-    found.stop()
