@@ -19,6 +19,7 @@ from unimodal.vocabulary import Vocabulary
 
 # A shell starts background jobs with Ctrl-C ignored; processes that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+pytest_plugins = ["training_fixtures"]
 # Nothing that a test measures is kept for the user, or found by another run.
 os.environ["UNIMODAL_CACHE"] = tempfile.mkdtemp(prefix="unimodal-tests-")
 
@@ -30,7 +31,6 @@ CARD = {
     "hours": 0.0,
     "scores": {},
 }
-pytest_plugins = ["training_fixtures"]
 WORDS = ["draw two red circles", "make it blue", "how many stars are there?", "here it is"]
 
 
