@@ -24,6 +24,7 @@ from unimodal.vocabulary import Vocabulary
 
 # A shell starts background jobs with Ctrl-C ignored; processes that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+pytest_plugins = ["training_fixtures"]
 # Nothing that a test measures is kept for the user, or found by another run.
 os.environ["UNIMODAL_CACHE"] = tempfile.mkdtemp(prefix="unimodal-tests-")
 

@@ -21,6 +21,7 @@ from unimodal.tokenizer.grid import Grid
 from unimodal.train import lm
 from unimodal.train.optimizer import OptimizerConfig
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 

@@ -30,6 +30,7 @@ from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.run import LmRun
 from unimodal.train.zero import EngineConfig
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PeftModel = pytest.importorskip("peft", reason="needs the extra `train`: peft").PeftModel
 ROOT = Path(__file__).resolve().parents[2]
 NUM_OLD = checkpoints.NUM_ROWS

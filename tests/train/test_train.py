@@ -48,6 +48,7 @@ from unimodal.transformer import Transformer, TransformerConfig
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 GOLDEN = Path(__file__).parents[1] / "golden" / "lm_losses.json"
 
 

@@ -107,7 +107,7 @@ def test_bytes_of_two_ranks(config: LmRun, tmp_path: Path, pair: Pair):
         save(case, tmp_path / "case.yaml")
         counted = pair(counting.counts, str(tmp_path / "case.yaml"))
         made = plan(case, 2, 80)
-        told = {part.name: part.gpu_bytes for part in made.parts}
+        told = {item.name: item.gpu_bytes for item in made.memory}
         for name, size in counted["bytes"].items():
             assert told.get(name, 0) == pytest.approx(size, rel=0.1), f"{name} of case {number}"
         for name, size in made.sent_bytes.items():  # norms and counts are sent beside all this
@@ -145,7 +145,7 @@ def test_activations_are_what_a_forward_pass_keeps(config: LmRun, recompute: boo
     normed = 0 if recompute else shape.num_layers * (2 * shape.width + width * qk_norm)
     beside = 4 * rows * length * normed
     assert sum(kept.values()) == pytest.approx(expected + beside, rel=0.02)
-    (told,) = [part.gpu_bytes for part in plan(config, 2, 80).parts if part.name == "activations"]
+    (told,) = [item.gpu_bytes for item in plan(config, 2, 80).memory if item.name == "activations"]
     assert told == expected + stream + (layer if recompute else 0)
     del hidden
 
@@ -188,13 +188,13 @@ def test_flops_and_time_are_of_the_whole_step(config: LmRun):
 def test_one_process_and_offload(config: LmRun, tmp_path: Path):
     """Without DeepSpeed masters are the weights; offloaded state lies on the host."""
     alone = plan(replace(config, engine=EngineConfig()), 1, 80)
-    told = {part.name: part.gpu_bytes for part in alone.parts}
+    told = {item.name: item.gpu_bytes for item in alone.memory}
     assert told["weights"] == 4 * alone.parameters and told["master weights"] == 0
     assert not alone.sent_bytes
     section = {"stage": 3, "offload_optimizer": {"device": "cpu"}}
     (tmp_path / "offload.json").write_text(json.dumps({"zero_optimization": section}))
     made = plan(large(config, deepspeed=tmp_path / "offload.json"), 8, 80)
-    on_host = {part.name: part.host_bytes for part in made.parts if part.host_bytes}
+    on_host = {item.name: item.host_bytes for item in made.memory if item.host_bytes}
     assert on_host.keys() == {"gradients", "master weights", "moments"}
     assert made.host_bytes > sum(on_host.values())
 
@@ -211,7 +211,7 @@ def test_only_what_trains_has_state(config: LmRun):
     adapters = SHAPE.num_layers * sum(2 * (rows + columns) for rows, columns in ends)
     assert lora.trained == adapters + lora.shape.num_ids * width
     assert lora.parameters == whole.parameters + adapters
-    told = {part.name: part.gpu_bytes for part in lora.parts}
+    told = {item.name: item.gpu_bytes for item in lora.memory}
     assert told["moments"] == pytest.approx(8 * lora.trained / 2, rel=0.01)
     assert told["weights"] == pytest.approx(4 * lora.parameters / 2, rel=0.01)
     assert lora.sent_bytes["reduce_scatter"] < whole.sent_bytes["reduce_scatter"]

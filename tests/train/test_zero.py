@@ -20,6 +20,7 @@ if find_spec("deepspeed") is None:  # importing it takes seconds
 from checkpoints import save
 from zero_cases import HALF, Case, made, run, steps
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = [
     Case(stage=3, tied=False, accumulation=4, recompute=True, ema_decay=0.5),
     Case(stage=3, compile=True),

@@ -81,10 +81,10 @@ def _shown(made: "Plan") -> "RenderableType":
     memory.add_column("GB", justify="right")
     memory.add_column("on the host, GB", justify="right")
     memory.add_column("when, how")
-    for part in made.parts:
-        words = ", ".join(word for word in (WHEN[part.when], part.note) if word)
-        host = _gb(part.host_bytes) if part.host_bytes else ""
-        memory.add_row(part.name, _gb(part.gpu_bytes), host, words)
+    for item in made.memory:
+        words = ", ".join(word for word in (WHEN[item.when], item.note) if word)
+        host = _gb(item.host_bytes) if item.host_bytes else ""
+        memory.add_row(item.name, _gb(item.gpu_bytes), host, words)
     memory.add_section()
     memory.add_row("most at once", _gb(made.total_bytes), "", f"of {made.memory_gb:g}")
     numbers = Table("predicted", "", show_header=True)

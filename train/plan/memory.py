@@ -120,10 +120,10 @@ class Work:
         return self.zero is not None and self.zero.offloads_optimizer
 
 
-def parts(run: Work) -> list[MemoryItem]:
+def memory_items(run: Work) -> list[MemoryItem]:
     """Return the parts of a GPU's memory."""
     found = [*_state(run), *_buffers(run), *_activations(run), _loss(run), _images(run)]
-    some = sum(part.gpu_bytes for part in found if part.when != "update")
+    some = sum(item.gpu_bytes for item in found if item.when != "update")
     return [*found, MemoryItem("reserve", int(CONTEXT_BYTES + FRAGMENTS * some), note="a guess")]
 
 
@@ -138,18 +138,18 @@ def _state(run: Work) -> list[MemoryItem]:
     if run.stage == 1 and run.low_bytes < FP32:
         gradient_bytes += held * run.low_bytes  # both are kept
     masters = 0 if run.zero is None else share * FP32
-    parts = [
-        _part("weights", whole * (run.low_bytes if run.zero is not None else FP32), weights),
-        _part("gradients", gradient_bytes, optimizer),
-        _part("master weights", masters, optimizer),
-        _part("moments", MOMENTS * share * FP32, optimizer),
+    items = [
+        _item("weights", whole * (run.low_bytes if run.zero is not None else FP32), weights),
+        _item("gradients", gradient_bytes, optimizer),
+        _item("master weights", masters, optimizer),
+        _item("moments", MOMENTS * share * FP32, optimizer),
     ]
     if run.config.optimizer.ema_decay is not None:
-        parts.append(_part("EMA", share * FP32, optimizer))
-    return parts
+        items.append(_item("EMA", share * FP32, optimizer))
+    return items
 
 
-def _part(name: str, size: int, is_offloaded: bool) -> MemoryItem:
+def _item(name: str, size: int, is_offloaded: bool) -> MemoryItem:
     if is_offloaded:
         return MemoryItem(name, 0, host_bytes=size, note="on the host")
     return MemoryItem(name, size)
@@ -174,15 +174,15 @@ def _buffers(run: Work) -> list[MemoryItem]:
     under_way = max(largest, min(run.zero.stage3_prefetch_bucket_size, run.parameters))
     buckets = bucket if run.zero.contiguous_gradients else 0
     scattered = max(largest, min(bucket, run.parameters))
-    parts = [
+    items = [
         MemoryItem("gathered parameters", (live + under_way) * run.low_bytes, "pass"),
         MemoryItem("gradient bucket", buckets * run.low_bytes),
         MemoryItem("gradients under way", (largest + scattered) * run.low_bytes, "pass"),
     ]
     if not run.offloads_optimizer:
         copied = min(run.zero.sub_group_size, run.share)
-        parts.append(MemoryItem("gradients of the update", copied * FP32, "update"))
-    return parts
+        items.append(MemoryItem("gradients of the update", copied * FP32, "update"))
+    return items
 
 
 def layer_activations(shape: TransformerConfig) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from ..flops import step_flops
 from ..initial import TEXT_IDS, ShapeConfig
 from ..lora import LoraConfig, adapted
 from ..run import LmRun
-from .memory import FP32, MOMENTS, MemoryItem, Work, parts
+from .memory import FP32, MOMENTS, MemoryItem, Work, memory_items
 
 GB = 1e9
 FP32_SPEED = 67 / 989  # of an H100 or H200 in float32 over that in bfloat16
@@ -76,7 +76,7 @@ class Plan:
     accumulation: int
     tokens: int
     """Tokens of a step, over all GPUs."""
-    parts: list[MemoryItem]
+    memory: list[MemoryItem]
     sent_bytes: dict[str, int]
     """Bytes sent in a step, by collective."""
     flops: float
@@ -98,8 +98,8 @@ class Plan:
     def total_bytes(self) -> int:
         """Return the most bytes that are there at once."""
         by_when = {when: 0 for when in ("always", "pass", "update")}
-        for part in self.parts:
-            by_when[part.when] += part.gpu_bytes
+        for item in self.memory:
+            by_when[item.when] += item.gpu_bytes
         return by_when["always"] + max(by_when["pass"], by_when["update"])
 
     @property
@@ -162,13 +162,13 @@ def _tokenizer(config: LmRun) -> TokenizerConfig | None:
 
 def _plan(config: LmRun, shape: ModelShape, num_gpus: int, memory_gb: float, gpu: str) -> Plan:
     run = _run(config, shape, num_gpus)
-    found = parts(run)
+    found = memory_items(run)
     sent = traffic(run)
     flops = _flops(run)
     kinds = 1 + MOMENTS + (config.optimizer.ema_decay is not None)
     checkpoint = FP32 * kinds * run.num_trained
     copies = config.loop.keep_checkpoints + 1
-    host = sum(part.host_bytes for part in found) + checkpoint // num_gpus
+    host = sum(item.host_bytes for item in found) + checkpoint // num_gpus
     limit_s, likely_s = _times(run, flops, sum(sent.values()), GPUS[gpu])
     return Plan(
         parameters=run.parameters,
@@ -181,7 +181,7 @@ def _plan(config: LmRun, shape: ModelShape, num_gpus: int, memory_gb: float, gpu
         micro_batch_rows=run.micro_batch_rows,
         accumulation=run.accumulation,
         tokens=config.loader.batch_rows * config.loader.sequence_length,
-        parts=found,
+        memory=found,
         sent_bytes=sent,
         flops=flops,
         limit_s=limit_s,

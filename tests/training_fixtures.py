@@ -1,17 +1,18 @@
-"""What the tests of training share: data of tiny runs, and two ranks that last."""
+"""What tests of training share: data of tiny runs, and two ranks that last."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from launching import environment
-from pair import Pair
-from tiny_runs import write_conversations, write_tokenizer
+
+if TYPE_CHECKING:
+    from pair import Pair
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Sums in one order, whatever the machine's number of cores."""
     before = torch.get_num_threads()
@@ -23,20 +24,27 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 conversations in two shards."""
+    from tiny_runs import write_conversations
+
     return write_conversations(tmp_path_factory.mktemp("shards"), samples=60, shard_samples=40)
 
 
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained image tokenizer of 64 codes."""
+    from tiny_runs import write_tokenizer
+
     return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture(scope="session")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Pair"]:
     """Two ranks, on which functions are called."""
     if find_spec("deepspeed") is None:
         pytest.skip("deepspeed is not installed: the extra `train`")
+    from launching import environment
+    from pair import Pair
+
     found = Pair(tmp_path_factory.mktemp("pair"), environment())
     yield found
     found.stop()
