@@ -50,8 +50,8 @@ class TokenizerConfig:
         """
         if height % self.patch or width % self.patch or height < 1 or width < 1:
             raise ValueError(
-                f"{width} x {height} pixels are no whole {self.patch}-pixel patches: both sides must"
-                f" be multiples of {self.patch}"
+                f"{width} x {height} pixels are no whole {self.patch}-pixel patches: both sides"
+                f" must be multiples of {self.patch}"
             )
         return Grid(height // self.patch, width // self.patch)
 

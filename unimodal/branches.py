@@ -100,7 +100,7 @@ class Branch:
 
     @property
     def unread(self) -> Hashable | None:
-        """All that it is about to read, to be compared; None where ids and numbers do not say it."""
+        """All that it is about to read, to be compared; None where ids and numbers do not say."""
         if any(span.has_content for span in self.spans):
             return None
         numbers: tuple[list, ...] = (self.ids, self.positions, self.block, self.private)

@@ -61,7 +61,7 @@ class ImageProgress:
 
 @dataclass(frozen=True, eq=False)
 class ImageDone:
-    """Reply `request` has finished an image: its codes or latents, of which a codec makes pixels."""
+    """Reply `request` has finished an image: its codes or latents, which a codec decodes."""
 
     request: int
     image: Image
@@ -137,7 +137,7 @@ def _spread(value: object, num: int, name: str) -> list:
 
 
 class Generation:
-    """Requests being answered; they come by `submit` and go when done or by `cancel`, at any step."""
+    """Requests being answered: they come by `submit`, and go when done or by `cancel`."""
 
     def __init__(self, model: "Model", batch: int = 32) -> None:
         """batch: the most requests that are in work at once; the others wait in order."""
@@ -220,7 +220,7 @@ class Generation:
 
     @torch.inference_mode()
     def _chosen(self, requests: Sequence["_Request"]) -> dict[int, int]:
-        """Return the next id of each request that has a choice; those alike are sampled together."""
+        """Return the next id of each request that has a choice; like ones are sampled together."""
         groups: dict[tuple[Choice, Settings], list[_Request]] = {}
         for request in requests:
             if isinstance(choice := request.state.next, Choice):
@@ -246,7 +246,7 @@ class Generation:
 
     @torch.inference_mode()
     def _looked(self, requests: Sequence["_Request"]) -> dict[int, Any]:
-        """Return what the head sees for each request that draws; those alike are looked at at once."""
+        """Return what the head sees for each request that draws; it looks at like ones at once."""
         groups: dict[Hashable, list[tuple[_Request, Ask]]] = {}
         for request in requests:
             if request.asked is not None:
