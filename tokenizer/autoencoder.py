@@ -57,7 +57,10 @@ class TokenizerConfig:
         patches.
         """
         if height % self.patch or width % self.patch or height < 1 or width < 1:
-            raise ValueError(f"{width} x {height} pixels are no whole {self.patch}-pixel patches")
+            raise ValueError(
+                f"{width} x {height} pixels are no whole {self.patch}-pixel patches: both sides"
+                f" must be multiples of {self.patch}"
+            )
         return Grid(height // self.patch, width // self.patch)
 
     def size_of(self, grid: Grid) -> tuple[int, int]:

@@ -100,7 +100,7 @@ class Branch:
 
     @property
     def unread(self) -> Hashable | None:
-        """All that it is about to read, to be compared; None where ids and numbers do not say it."""
+        """All that it is about to read, to be compared; None where ids and numbers do not say."""
         if any(span.has_content for span in self.spans):
             return None
         numbers: tuple[list, ...] = (self.ids, self.positions, self.block, self.private)
@@ -210,7 +210,7 @@ class Branches:
         self._seen.append((hidden_BTD, lengths_B))
 
     def last(self, branches: Sequence[Branch], num: int = 1) -> Tensor:
-        """Return the last `num` hidden vectors that each of these branches has seen, (B, num, D)."""
+        """Return the last `num` hidden vectors that each of these branches saw, (B, num, D)."""
         found = [None if branch.row is None else self._place[branch.row] for branch in branches]
         places = [place for place in found if place is not None]
         assert len(places) == len(branches), "a branch was looked at that has read nothing"

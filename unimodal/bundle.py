@@ -258,7 +258,7 @@ def _read_manifest(directory: Path) -> manifest.Files:
 
 
 def read_config(path: Path) -> BundleConfig:
-    """Return what a config.json holds; BundleError for one that is damaged or of another version."""
+    """Return what a config.json holds; BundleError for one damaged or of another version."""
     stored = read_json(path)
     if isinstance(stored, dict) and stored.get("format") == 1:
         stored = _of_format_1(path, stored)

@@ -182,7 +182,7 @@ class Cache:
         return mask_BTS.masked_fill_(~seen_BTS, -torch.inf)[:, None]
 
     def _forget_marks(self, rows: slice) -> None:
-        """Clear what was noted of tokens that are not held: a later block could have their number."""
+        """Clear what was noted of tokens that are not held: a later block may have their number."""
         for stored_BS in (self._block_BS, self._private_BS):
             if stored_BS is not None:
                 held_B = torch.from_numpy(self._committed_B[rows]).to(stored_BS.device)

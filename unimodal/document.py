@@ -1,4 +1,4 @@
-"""What shards hold, the chat speaks and evaluators ask with: an ordered list of texts and images."""
+"""What shards hold, the chat speaks and evaluators ask with: texts and images in their order."""
 
 from dataclasses import dataclass
 from itertools import groupby

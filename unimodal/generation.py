@@ -94,7 +94,7 @@ def _spread(value: object, num: int, name: str) -> list:
 
 
 class Generation:
-    """Requests being answered; they come by `submit` and go when done or by `cancel`, at any step."""
+    """Requests being answered: they come by `submit`, and go when done or by `cancel`."""
 
     def __init__(self, model: "Model", batch: int = 32) -> None:
         """batch: the most requests that are in work at once; the others wait in order."""

@@ -1,4 +1,4 @@
-"""A trained model, ready for use: its module, its vocabulary, both tokenizers, and what it is for."""
+"""A trained model, ready for use: its module, vocabulary, both tokenizers and provenance."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -297,7 +297,7 @@ class _Assembly:
         )
 
     def _positions(self) -> np.ndarray:
-        """Return each token's position; an image's private tokens share those of its public ones."""
+        """Return each token's position; an image's private tokens share those of the others."""
         starts = np.cumsum([0, *(piece.num_positions for piece in self._pieces)])
         moved = [
             piece.positions + start for piece, start in zip(self._pieces, starts, strict=False)

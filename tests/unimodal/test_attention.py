@@ -50,8 +50,7 @@ def sees(row: Row, q: int, k: int) -> bool:
 @pytest.mark.parametrize(
     ("row", "seen"),
     [
-        # A noised image is a block that it alone sees; its clean copy and the text behind see past
-        # it.
+        # A noised image is a block that it alone sees; its clean copy and the text behind do not.
         (
             [(0, 0, 0), (0, 1, 1), (0, 1, 1), (0, 0, 0), (0, 0, 0)],
             ["x....", "xxx..", "xxx..", "x..x.", "x..xx"],

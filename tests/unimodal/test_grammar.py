@@ -48,7 +48,7 @@ def sampled(
         if isinstance(following, Choice):
             ids = np.arange(following.first, following.last)[following.allowed]
             special = ids[np.isin(ids, [*NAMES])]
-            if len(special) and random.random() < special_share:
+            if len(special) and random.random() < 0.3:
                 ids = special
             following = int(random.choice(ids))
         state.take(following)

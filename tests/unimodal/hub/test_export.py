@@ -182,8 +182,7 @@ def test_the_way_back_gives_the_same_bundle(bundle, exported, tmp_path):
 def test_the_default_bundle_comes_back_as_it_was(tmp_path):
     back = restore(export(None, tmp_path / "out"), tmp_path / "back")
     assert read_parts(back).hash == read_parts(DEFAULT).hash
-    # Its tensors are those of model 11bf8431b0d8, as it was trained: config.json is of format 2
-    # now.
+    # Its tensors are those of model 11bf8431b0d8, as trained: its config.json is of format 2 now.
     digest = hashlib.sha256()
     for path in (DEFAULT / "model.safetensors", DEFAULT / "tokenizer.safetensors"):
         for name, tensor in sorted(load_file(path).items()):
