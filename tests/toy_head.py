@@ -127,8 +127,6 @@ class ToyHead(ImageHead):
         table_VD: Tensor,
         batch: Batch,
         scale: float,
-        z: float = 0.0,
-        sliced: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """Return the cross entropy of the code in each place."""
         at_M, weights_M = targets_of(batch, IMAGE)

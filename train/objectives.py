@@ -111,15 +111,15 @@ def language(
     scales = {
         name: getattr(config, name) / norms[name] if norms[name] else 0.0 for name in MODALITIES
     }
-    total, text_M = _text_loss(model, hidden_ND, table_VD, batch, scales["text"], config)
-    image_total, image_M = model.head(
-        hidden_ND, table_VD, batch, scales["image"], config.z, config.sliced
-    )
-    total = total + image_total
+    text = _text_targets(model, batch, scales["text"], config.sliced)
+    image = model.head.targets(batch, scales["image"], config.sliced)
+    targets = [text] if image is None else [text, image]
+    total, losses = linear_cross_entropy(hidden_ND, table_VD, targets, config.z)
+    if image is None:
+        image_total, image_M = model.head(hidden_ND, table_VD, batch, scales["image"])
+        total, losses = total + image_total, [*losses, image_M]
     sums: dict[str, Tensor] = {"loss": total}
-    for number, (name, losses_M) in enumerate(
-        zip(MODALITIES, (text_M, image_M), strict=True), start=1
-    ):
+    for number, (name, losses_M) in enumerate(zip(MODALITIES, losses, strict=True), start=1):
         assert norms[name] or not len(losses_M), f"{name} targets, but a norm of 0"
         chosen_BT = batch.modality == number
         sums[f"targets_{name}"] = chosen_BT.sum()
@@ -132,24 +132,15 @@ def language(
     return Losses(total, {name: value.detach() for name, value in sums.items()})
 
 
-def _text_loss(
-    model: UnifiedModel,
-    hidden_ND: Tensor,
-    table_VD: Tensor,
-    batch: Batch,
-    scale: float,
-    config: LossConfig,
-) -> tuple[Tensor, Tensor]:
-    """Return the loss of text and special tokens, and each target's, (M,)."""
+def _text_targets(model: UnifiedModel, batch: Batch, scale: float, sliced: bool) -> Targets:
+    """Return the batch's text and special tokens as rows of the output table."""
     at_M, weights_M = targets_of(batch, TEXT)
-    vocabulary = model.shape.vocabulary
-    last = vocabulary.num_words if config.sliced else len(table_VD)
-    mask = vocabulary.word_mask if config.sliced else None
+    vocabulary, labels_M = model.shape.vocabulary, batch.labels.flatten()[at_M]
+    if not sliced:
+        return Targets(at_M, labels_M, scale * weights_M, 0, vocabulary.size)
+    mask = vocabulary.word_mask
     allowed = None if mask is None else torch.from_numpy(mask)
-    labels_M = batch.labels.flatten()[at_M]
-    targets = Targets(at_M, labels_M, scale * weights_M, 0, last, allowed)
-    total, (losses_M,) = linear_cross_entropy(hidden_ND, table_VD, [targets], config.z)
-    return total, losses_M
+    return Targets(at_M, labels_M, scale * weights_M, 0, vocabulary.num_words, allowed)
 
 
 def _sums(what: str, losses_M: Tensor, weights_M: Tensor) -> dict[str, Tensor]:

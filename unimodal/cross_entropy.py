@@ -18,7 +18,7 @@ may be, C positions of a chunk.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -57,11 +57,6 @@ def linear_cross_entropy(
     """
     dtype = product_dtype(hidden_ND)
     wanted = torch.is_grad_enabled()
-    # Gradients are kept of those rows alone that targets may be.
-    first, last = min(one.first for one in targets), max(one.last for one in targets)
-    head_VD = head_VD[first:last]
-    targets = [replace(one, first=one.first - first, last=one.last - first,
-                       ids_M=one.ids_M - first) for one in targets]  # fmt: skip
     with torch.autocast(hidden_ND.device.type, enabled=False):
         total, *losses = _Loss.apply(hidden_ND, head_VD, tuple(targets), z, dtype, wanted)
     return total, losses

@@ -68,20 +68,21 @@ def record(model: UnifiedModel, whole_layers: bool) -> list[Call]:
             watch(child)
 
     watch(model)
-    # When it is called counts, not what it computes.
-    setattr(model.head, "forward", lambda hidden: hidden)  # noqa: B010
     head = (names[id(model.head_weight)],)
     token_BT = torch.zeros(1, 1, dtype=torch.int64, device="meta")
     calls.append(Call(None, head, begins=True))
     token = Token(token_BT, token_BT.expand(2, 1, 1).movedim(0, -1), ((),))
-    hidden_BTD = model.head(model.read(token, token_BT, _attend))
+    hidden_BTD = model.read(token, token_BT, _attend)
+    if model.head.has_own_loss:  # when it is called counts, not what it computes
+        setattr(model.head, "forward", lambda hidden: hidden)  # noqa: B010
+        hidden_BTD = model.head(hidden_BTD)
+        del model.head.forward
     calls += [Call(None, head, begins=False), Call(None, head, begins=True)]
     with warnings.catch_warnings():  # ids have no gradient, which ends the embedding's call at once
         warnings.simplefilter("ignore", UserWarning)
         hidden_BTD.sum().backward()
     for hook in hooks:
         hook.remove()
-    del model.head.forward
     return calls
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from unimodal.tokenizer.grid import Grid
 
+from ..cross_entropy import Targets
 from ..document import Image
 from ..embedder import CodeEmbedder, ImageEmbedder
 from ..layout import BoundLayout, Layout
@@ -197,21 +198,31 @@ class ImageHead(nn.Module):
         """Make the module by which clean images enter; codes by default."""
         return CodeEmbedder(shape)
 
+    @property
+    def has_own_loss(self) -> bool:
+        """Whether `forward` is its loss, and not the cross entropy of its `targets`."""
+        return type(self).targets is ImageHead.targets
+
+    def targets(self, batch: Batch, scale: float, sliced: bool = True) -> Targets | None:
+        """Return the batch's image targets, weighted by scale times their weights, where their loss
+        is the cross entropy of rows of the output table: text and images are then scored in one
+        pass, and `forward` is not called. None, always, for other heads.
+
+        sliced: normalise over what may stand there, not over all ids.
+        """
+        return None
+
     def forward(
         self,
         hidden_ND: Tensor,
         table_VD: Tensor,
         batch: Batch,
         scale: float,
-        z: float = 0.0,
-        sliced: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """Return scale times the weighted sum of the losses of the batch's image targets, with its
         gradient, and each target's loss (M,) without one, in the order of the batch.
 
-        hidden_ND: of all tokens of the batch. table_VD: the language model's output rows. Heads
-        whose targets are ids take `z`, the weight of the z-loss, and `sliced`: normalise over what
-        may stand there, not over all ids.
+        hidden_ND: of all tokens of the batch. table_VD: the language model's output rows.
         """
         raise NotImplementedError
 

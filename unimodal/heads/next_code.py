@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unimodal.tokenizer.grid import Grid
 
-from ..cross_entropy import Targets, linear_cross_entropy
+from ..cross_entropy import Targets
 from ..document import Image
 from ..layout import OWN, BoundLayout, Layout
 from ..sampling import guide, pick
@@ -76,30 +76,22 @@ class NextCode(ImageHead):
         super().__init__(shape)
         vocabulary = shape.vocabulary
         self.inputs = NextCodeInputs()
-        self.code_of_id = vocabulary.code_of_id
+        self.code_of_id, self.num_ids = vocabulary.code_of_id, vocabulary.size
         self.first, self.last = vocabulary.code_slice
         self.num_targets = self.last - self.first
         # Where other ids lie between the codes, they are left out of every distribution.
         allowed = self.code_of_id[self.first : self.last] >= 0
         self.allowed = None if allowed.all() else torch.from_numpy(allowed)
 
-    def forward(
-        self,
-        hidden_ND: Tensor,
-        table_VD: Tensor,
-        batch: Batch,
-        scale: float,
-        z: float = 0.0,
-        sliced: bool = True,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the cross entropy of the batch's codes; arguments as ImageHead.forward."""
+    def targets(self, batch: Batch, scale: float, sliced: bool = True) -> Targets:
+        """Return the batch's codes as rows of the output table; see ImageHead.targets."""
         at_M, weights_M = targets_of(batch, IMAGE)
-        first, last = (self.first, self.last) if sliced else (0, len(table_VD))
         labels_M = batch.labels.flatten()[at_M]
-        allowed = self.allowed if sliced else None
-        targets = Targets(at_M, labels_M, scale * weights_M, first, last, allowed)
-        total, (losses_M,) = linear_cross_entropy(hidden_ND, table_VD, [targets], z)
-        return total, losses_M
+        if not sliced:
+            return Targets(at_M, labels_M, scale * weights_M, 0, self.num_ids)
+        return Targets(
+            at_M, labels_M, scale * weights_M, self.first, self.last, allowed_R=self.allowed
+        )
 
     def draw(self, drawing: Drawing) -> Draw:
         """Draw code by code; rows end as the layout has it."""
