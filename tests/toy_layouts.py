@@ -20,7 +20,10 @@ from unimodal.vocabulary import Vocabulary
 
 NUM_CODES = 64
 HASH = "ab" * 32
-TEXTS = ["a red star", "draw it, please", "You are a helpful assistant. USER: x. ASSISTANT: y"] * 9
+TEXTS = [  # with words that are one token only where they are not cut
+    "a red star", "draw it, please", "You are a helpful assistant. USER: x. ASSISTANT: y",
+    ":: ::: a:: b:: c:::", "a\n\n:", "x.. y.. z..",
+] * 9  # fmt: skip
 
 
 class ShiftedText(TextTokenizer):

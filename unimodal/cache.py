@@ -5,13 +5,13 @@ In: queries, keys and values of the positions that a forward appends. Out: what 
 1. `append` reserves the next slots of some rows and hands out their positions. A row's slot is its
    position, so rows of any lengths share a batch exactly, and no prompt is padded on the left.
 2. The transformer runs with the cache as its `attend`: keys and values go into their slots, and a
-   query at position p sees slots 0 .. p of its own row.
+   query sees of its own row what `sequence.span_mask` lets it see, at first slots 0 .. its own.
 3. `commit(n)` makes the first n appended positions permanent, `rollback(n)` forgets the last n. So
    a row with less to read than its neighbours appends anything and forgets it, and guessed ids
    that are refused leave no trace.
 
 Rows in use are always 0 .. num_rows - 1: `drop` moves the last row into the gap, so that a step
-reads views of the memory, which is allocated once: 2 x layers x batch x capacity x key-value width.
+reads views of the memory, 2 x layers x batch x capacity x key-value width, which `grow` enlarges.
 
 Letters: L layers, B rows, H query heads, G key-value heads, T appended positions, S slots, d head
 width.
@@ -185,7 +185,8 @@ class Cache:
         """Clear what was noted of tokens that are not held: a later block may have their number."""
         for stored_BS in (self._block_BS, self._private_BS):
             if stored_BS is not None:
-                held_B = torch.from_numpy(self._committed_B[rows]).to(stored_BS.device)
+                held = self._committed_B[rows] + self._appended_B[rows]
+                held_B = torch.from_numpy(held).to(stored_BS.device)
                 slots_S = torch.arange(self.capacity, device=stored_BS.device)
                 stored_BS[rows] *= slots_S < held_B[:, None]
 
@@ -199,8 +200,7 @@ class Cache:
         """Forget the last `num` appended positions (None: all); what was committed stays."""
         rows = rows or slice(0, self.num_rows)
         self._settle(self._appended_B[rows].copy() if num is None else num, rows)
-        if not self._appended_B[rows].any():
-            self._forget_marks(rows)
+        self._forget_marks(rows)
 
     def _settle(self, num: int | np.ndarray, rows: slice) -> None:
         """Count `num` positions as no longer waiting for commit or rollback."""

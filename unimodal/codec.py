@@ -31,17 +31,20 @@ class ImageCodec:
     @torch.no_grad()
     def encode(self, images: Sequence[Image]) -> list[Image]:
         """Return the images, of any mix of sizes, with codes beside their pixels; those that have
-        codes stay as they are.
+        codes of this codec stay as they are. What another codec made of the pixels goes; ValueError
+        where there is nothing else.
         """
         encoded = list(images)
-        missing = [at for at, image in enumerate(images) if image.codes is None]
-        for numbers in _alike(missing, lambda at: _pixels(images[at]).shape):
-            images_BCHW = to_tensor([_pixels(images[at]) for at in numbers]).to(self.device)
+        missing = [at for at, image in enumerate(images) if not self._has_codes(image)]
+        for numbers in _alike(missing, lambda at: self._pixels(images[at]).shape):
+            images_BCHW = to_tensor([self._pixels(images[at]) for at in numbers]).to(self.device)
             codes_BnG, grid = self.tokenizer.encode(images_BCHW)
             for at, codes_nG in zip(numbers, codes_BnG.cpu().numpy(), strict=True):
+                is_own = images[at].codec_hash == self.hash
                 encoded[at] = replace(
-                    images[at], codes=codes_nG, grid=grid, codec_hash=self.hash, stored=None
-                )
+                    images[at], codes=codes_nG, latents=images[at].latents if is_own else None,
+                    grid=grid, codec_hash=self.hash, stored=None,
+                )  # fmt: skip
         return encoded
 
     @torch.no_grad()
@@ -68,25 +71,34 @@ class ImageCodec:
         """Return the document with pixels beside the codes of all its images."""
         return _with_images(document, self.decode)
 
+    def _has_codes(self, image: Image) -> bool:
+        return image.codes is not None and image.codec_hash == self.hash
+
     def _codes(self, image: Image) -> np.ndarray:
-        if image.codes is None or image.codec_hash != self.hash:
+        if image.codes is None:
+            raise ValueError("an image needs codes before it can be decoded")
+        self._check(image)
+        return image.codes.astype(np.int64)
+
+    def _pixels(self, image: Image) -> np.ndarray:
+        if image.pixels is None:
+            if image.codes is not None:
+                self._check(image)
+            raise ValueError("an image needs pixels before it can be encoded")
+        return image.pixels
+
+    def _check(self, image: Image) -> None:
+        if image.codec_hash != self.hash:
             raise ValueError(
                 f"codes of tokenizer {image.codec_hash}, but this one is {self.hash}: encode the "
                 "image again"
             )
-        return image.codes.astype(np.int64)
 
 
 def _with_images(document: Document, turn: Callable[[list[Image]], list[Image]]) -> Document:
     turned = iter(turn([part for part in document.parts if isinstance(part, Image)]))
     parts = (next(turned) if isinstance(part, Image) else part for part in document.parts)
     return Document(tuple(parts))
-
-
-def _pixels(image: Image) -> np.ndarray:
-    if image.pixels is None:
-        raise ValueError("an image needs pixels before it can be encoded")
-    return image.pixels
 
 
 def _alike(numbers: Sequence[int], kind: Callable[[int], Hashable]) -> Iterator[list[int]]:

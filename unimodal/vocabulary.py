@@ -43,6 +43,8 @@ class Vocabulary:
     first."""
 
     def __post_init__(self) -> None:
+        if wrong := [count for _, count in self.code_runs if count < 1]:
+            raise ValueError(f"a run of {wrong[0]} codes: at least 1")
         ids = np.concatenate([self.code_ids, np.array([*self.special_tokens.values()], np.int64)])
         if ids.size and (ids.min() < 0 or len(np.unique(ids)) < len(ids)):
             raise ValueError(
@@ -127,11 +129,14 @@ class Vocabulary:
         return self.code_of_id[ids]
 
     def is_text(self, ids: np.ndarray | int) -> np.ndarray:
-        """Tell where ids, of 0 .. size - 1 or below 0, are text tokens: bool of their shape."""
-        ids = np.asarray(ids)
-        return (ids >= 0) & self.text_mask[np.maximum(ids, 0)]
+        """Tell where ids are text tokens: bool of their shape."""
+        return self._looked_up(ids, self.text_mask)
 
     def is_code(self, ids: np.ndarray | int) -> np.ndarray:
-        """Tell where ids, of 0 .. size - 1 or below 0, are image codes: bool of their shape."""
+        """Tell where ids are image codes: bool of their shape."""
+        return self._looked_up(ids, self.code_of_id >= 0)
+
+    def _looked_up(self, ids: np.ndarray | int, mask: np.ndarray) -> np.ndarray:
+        """Return what a mask says of ids; False where there is no such id."""
         ids = np.asarray(ids)
-        return (ids >= 0) & (self.code_of_id[np.maximum(ids, 0)] >= 0)
+        return (ids >= 0) & (ids < self.size) & mask[np.clip(ids, 0, self.size - 1)]

@@ -1,11 +1,16 @@
 """The cache against attention over whole sequences, for rows of any lengths and any detours."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from unimodal.attention import DenseAttention
 from unimodal.cache import Cache
+from unimodal.sequence import span_mask
 from unimodal.transformer import Transformer, TransformerConfig
 
 CONFIG = TransformerConfig(
@@ -143,3 +148,159 @@ def test_limits_are_said() -> None:
     cache.rollback()
     with pytest.raises(ValueError, match="0 rows"):
         Cache(CONFIG, batch=0, capacity=8)
+
+
+# --- blocks and private numbers -----------------------------------------------------------------
+
+
+@dataclass
+class Held:
+    """What a row should hold: the numbers of its tokens, with their block and private number."""
+
+    tokens: list[tuple[int, int, int]] = field(default_factory=list)
+    num_waiting: int = 0  # of these, the last ones, neither committed nor rolled back
+
+
+class Simulation:
+    """A cache through random detours, beside plain lists of what each row holds."""
+
+    def __init__(self, seed: int, plain_first: bool) -> None:
+        self.random = np.random.default_rng(seed)
+        self.cache = Cache(CONFIG, batch=2, capacity=6)
+        self.rows: list[Held] = []
+        self.num_tokens = 0
+        self.plain_first = plain_first
+        heads = CONFIG.num_heads + 2 * CONFIG.num_kv_heads
+        noise = self.random.standard_normal((heads, 2000, CONFIG.head_width))
+        self.noise = torch.from_numpy(noise).float()
+
+    def vectors(self, numbers: list[int]) -> list[torch.Tensor]:
+        """q, k and v of tokens, each (heads, T, 8): a token's are always the same."""
+        heads = [CONFIG.num_heads, CONFIG.num_kv_heads, CONFIG.num_kv_heads]
+        return list(self.noise[:, numbers].split(heads))
+
+    def append(self) -> None:
+        """Some rows read some tokens, and each sees what the rule lets it see."""
+        first = int(self.random.integers(len(self.rows)))
+        last = int(self.random.integers(first + 1, len(self.rows) + 1))
+        num = int(self.random.integers(1, 6))
+        rows = self.rows[first:last]
+        longest = max(len(row.tokens) for row in rows) + num
+        if longest > self.cache.capacity:
+            self.cache.grow(self.cache.batch, longest)
+        masks = None
+        numbers = np.arange(num * len(rows)).reshape(len(rows), num) + self.num_tokens
+        self.num_tokens += numbers.size
+        marks = np.zeros((2, len(rows), num), int)
+        if not self.plain_first or self.num_tokens > 20:
+            kinds = self.random.integers(0, 2, 2)  # the masks of all may be absent
+            marks = np.sort(self.random.integers(0, 3, marks.shape)) * kinds[:, None, None]
+            masks = tuple(map(torch.from_numpy, marks)) if kinds.any() else None
+        slots = self.cache.append(num, slice(first, last), masks)
+        assert slots[:, 0].tolist() == [len(row.tokens) for row in rows]
+        for row, mine, block, private in zip(rows, numbers.tolist(), *marks.tolist(), strict=True):
+            row.tokens += zip(mine, block, private, strict=True)
+            row.num_waiting += num
+        q, k, v = (torch.stack(x) for x in zip(*map(self.vectors, numbers.tolist()), strict=True))
+        for layer in (0, CONFIG.num_layers - 1):
+            seen = self.cache(layer, q, k + layer, v)
+            for row, out in zip(rows, seen, strict=True):
+                close(out, self.dense(row, layer)[:, -num:])
+
+    def dense(self, row: Held, layer: int) -> torch.Tensor:
+        numbers, block, private = (list(x) for x in zip(*row.tokens, strict=True))
+        q, k, v = (x[None] for x in self.vectors(numbers))
+        doc, block, private = (torch.tensor([x]) for x in ([0] * len(numbers), block, private))
+        return DenseAttention(span_mask(doc, block, private))(layer, q, k + layer, v)[0]
+
+    def settle(self) -> None:
+        """Some of what waits is made permanent, some forgotten, some goes on waiting."""
+        waiting = np.array([row.num_waiting for row in self.rows])
+        kept = self.random.integers(0, waiting + 1)
+        self.cache.commit(kept)
+        for row, n in zip(self.rows, kept.tolist(), strict=True):
+            row.num_waiting -= n
+        self._roll_back(self.random.integers(0, waiting - kept + 1))
+
+    def settle_all(self) -> None:
+        """Nothing waits any more."""
+        self.settle()
+        left = np.array([row.num_waiting for row in self.rows])
+        self._roll_back(left if self.random.random() < 0.5 else None)
+
+    def _roll_back(self, num: np.ndarray | None) -> None:
+        self.cache.rollback(num)
+        gone = [row.num_waiting for row in self.rows] if num is None else num.tolist()
+        for row, n in zip(self.rows, gone, strict=True):
+            del row.tokens[len(row.tokens) - n :]
+            row.num_waiting -= n
+
+    def add(self) -> None:
+        if len(self.rows) == self.cache.batch:
+            self.cache.grow(len(self.rows) + 1, self.cache.capacity)
+        self.cache.add()
+        self.rows.append(Held())
+
+    def drop(self) -> None:
+        if len(self.rows) > 1:
+            at = int(self.random.integers(len(self.rows)))
+            self.cache.drop(at)
+            self.rows[at] = self.rows[-1]
+            self.rows.pop()
+
+    def copy(self) -> None:
+        source = int(self.random.integers(len(self.rows)))
+        self.add()
+        self.cache.copy(source, len(self.rows) - 1)
+        self.rows[-1].tokens = list(self.rows[source].tokens)
+
+    def truncate(self) -> None:
+        at = int(self.random.integers(len(self.rows)))
+        num = int(self.random.integers(len(self.rows[at].tokens) + 1))
+        self.cache.truncate(at, num)
+        del self.rows[at].tokens[len(self.rows[at].tokens) - num :]
+
+    def run(self, num_steps: int) -> None:
+        self.add()
+        for _ in range(num_steps):
+            for _ in range(self.random.integers(1, 4)):
+                self.append()
+                self.settle()
+            self.settle_all()
+            assert self.cache.lengths.tolist() == [len(row.tokens) for row in self.rows]
+            change = ("add", "drop", "copy", "truncate")[self.random.integers(4)]
+            getattr(self, change)()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_detours_of_any_kind_equal_dense_attention(seed: int, plain_first: bool) -> None:
+    """Blocks and private numbers, begun anywhere and cut anywhere; rows that come, go, are copied,
+    cut and outgrow the memory.
+    """
+    Simulation(seed, plain_first).run(12)
+
+
+def test_a_block_that_was_rolled_back_is_not_seen_again() -> None:
+    """Its slots are another row's to reach, and its number is given anew."""
+    cache = Cache(CONFIG, batch=2, capacity=12)
+    cache.add(2)
+    ones = torch.ones(2, 6, dtype=torch.int64)
+    cache.append(6, masks=(ones, 0 * ones))
+    cache(0, torch.randn(2, 4, 6, 8), torch.randn(2, 2, 6, 8), torch.randn(2, 2, 6, 8))
+    cache.rollback(np.array([5, 0]))  # one token of the first row goes on waiting
+    cache.append(2, masks=(ones[:, :2], 0 * ones[:, :2]))
+    mask_TS = cache._mask_B1TS[0, 0]
+    assert (mask_TS == 0).tolist() == [[True] * 3 + [False] * 5] * 2
+
+
+def test_what_cannot_be_forgotten_is_said() -> None:
+    cache = Cache(CONFIG, batch=1, capacity=8)
+    cache.add()
+    cache.append(4)
+    with pytest.raises(AssertionError, match="between append and commit"):
+        cache.truncate(0, 1)
+    cache.commit(4)
+    for wrong in (5, -1):
+        with pytest.raises(ValueError, match=f"{wrong} of 4 tokens cannot be forgotten"):
+            cache.truncate(0, wrong)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from unimodal.attention import DenseAttention
 from unimodal.branches import Branches
@@ -68,7 +69,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Logits:
         asking.clear()
         for request in requests:
             if (asked := request.asked) is not None:
-                num_ends = asked.done // request.state.next.width
+                ends = self._grammar.layout.layout.image.row_end is not None
+                num_ends = ends * (asked.done // request.state.next.width)
                 at = len(request.state.ids) + asked.done + num_ends
                 asking[id(asked.arg)] = request.number, at
         return looked(self, requests)
@@ -118,10 +120,12 @@ def teacher_forced(
 ) -> dict[int, torch.Tensor]:
     """What each id of a reply should be sampled from, by its place in the reply."""
     prompts = [model.sequencer.prompt(document, drop).ids.tolist() for drop in (None, "text")]
+    # Each from the token before; before the first of all there is none.
     conditional, unconditional = (
-        forced_logits(model, prompt + ids)[len(prompt) - 1 :] for prompt in prompts
+        F.pad(forced_logits(model, prompt + ids), (0, 0, 1, 0), value=torch.nan)[len(prompt) :]
+        for prompt in prompts
     )
-    grammar = Grammar(model.sequencer.layout, [model.grid])
+    grammar = Grammar(model.sequencer.layout, [model.grid], model.text.spelled)
     room = model.context - len(prompts[0])
     budget = sampling.max_text_tokens, sampling.max_images
     state = ReplyState(grammar, room, *budget, modality)
@@ -130,7 +134,7 @@ def teacher_forced(
     while at < len(ids):
         following = state.next
         if isinstance(following, Grid):
-            stop = at + following.height * (following.width + 1)
+            stop = at + grammar.layout.content_length(following)
             state.take_image(ids[at:stop])
             for k in range(at, stop):
                 if model.vocabulary.is_code(ids[k]):
@@ -138,7 +142,8 @@ def teacher_forced(
                     if sampling.guidance is not None:
                         scale = torch.tensor(sampling.guidance)
                         logits_V = guide(conditional[k], unconditional[k], scale)
-                    expected[k] = logits_V[first:last]
+                    others = torch.from_numpy(~model.vocabulary.is_code(np.arange(first, last)))
+                    expected[k] = logits_V[first:last].masked_fill(others, -torch.inf)
             at = stop
             continue
         if isinstance(following, Choice):

@@ -16,7 +16,7 @@ from unimodal.sequencer import DROPS
 from unimodal.tokenizer.grid import Grid
 
 NAMES = [*TOYS]
-WORDS = st.text("abcdr dw", min_size=1, max_size=12)
+WORDS = st.text("abcdrw :", min_size=1, max_size=12)
 
 
 @pytest.fixture(params=NAMES)
@@ -176,8 +176,12 @@ def test_a_reply_is_learned_behind_what_it_is_sampled_behind(
     if turns[-1][0] != "assistant":
         return
     before = Document(document.parts[: -len(turns[-1][1])])
-    prompt = toy.sequencer.prompt(before, drop).ids.tolist()
-    assert toy.sequencer.sequence(document, drop).ids[: len(prompt)].tolist() == prompt
+    whole = Document((*before.parts, *joined(turns[-1][1])))
+    plain = toy.sequencer.prompt(before).ids
+    reply = toy.sequencer.sequence(whole).ids[len(plain) :]
+    sequence = toy.sequencer.sequence(whole, drop).ids
+    assert sequence.tolist() == [*toy.sequencer.prompt(before, drop).ids, *reply]
+    assert toy.sequencer.sequence(whole).ids.tolist() == [*plain, *reply]
 
 
 def test_a_prompt_learns_nothing(toy: Toy) -> None:
