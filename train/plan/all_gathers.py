@@ -70,11 +70,11 @@ def record(model: UnifiedModel, whole_layers: bool) -> list[Call]:
     watch(model)
     # When it is called counts, not what it computes.
     setattr(model.head, "forward", lambda hidden: hidden)  # noqa: B010
-    head = (names[id(model.head_weight)],)
+    head = (names[id(model.lm_head_weight)],)
     token_BT = torch.zeros(1, 1, dtype=torch.int64, device="meta")
     calls.append(Call(None, head, begins=True))
     token = Token(token_BT, token_BT.expand(2, 1, 1).movedim(0, -1), ((),))
-    hidden_BTD = model.head(model.read(token, token_BT, _attend))
+    hidden_BTD = model.head(model.hidden_states(token, token_BT, _attend))
     calls += [Call(None, head, begins=False), Call(None, head, begins=True)]
     with warnings.catch_warnings():  # ids have no gradient, which ends the embedding's call at once
         warnings.simplefilter("ignore", UserWarning)
