@@ -73,12 +73,12 @@ def feed(shards: str | None, path: Path | None) -> Feed:
     recipe = _recipe(shards, path)
     model = bundle.load(recipe.weights)
     if path is None:
-        rule = of_canvas(model.canvas, model.tokenizer.geometry.patch)
+        rule = of_canvas(model.canvas, model.image_tokenizer.geometry.patch)
         recipe = replace(recipe, loader=replace(recipe.loader, images=rule))
-    image = ImageTokenizer.load(recipe.tokenizer) if recipe.tokenizer else model.tokenizer
-    fresh = Vocabulary.new(model.text.num_ids, image.num_codes)
+    image = ImageTokenizer.load(recipe.tokenizer) if recipe.tokenizer else model.image_tokenizer
+    fresh = Vocabulary.new(model.text_tokenizer.num_ids, image.num_codes)
     vocabulary = fresh if recipe.weights is None else model.vocabulary
-    sequencer = Sequencer(vocabulary, model.text, image.hash, model.sequencer.inputs)
+    sequencer = Sequencer(vocabulary, model.text_tokenizer, image.hash, model.sequencer.inputs)
     return Feed(recipe.sources, sequencer, ImageCodec(image), recipe.loader)
 
 
@@ -167,8 +167,7 @@ def _bytes(row: Row, arrays: Mapping[str, str]) -> list[bytes]:
 
 
 def _head_bytes(row: Row) -> list[bytes]:
-    """Return the bytes of what an image head adds to a row; none where images are codes in order.
-    """
+    """Return what an image head adds to a row, as bytes; none where images are codes in order."""
     spans = [span for span in row.spans if span.has_content]
     if not spans and not row.block.any() and not row.private.any():
         return []

@@ -49,7 +49,7 @@ def digest(
     from .encode import one_thread
 
     made = feed(shards, config)
-    click.echo(f"text tokenizer {made.sequencer.text.hash}", err=True)
+    click.echo(f"text tokenizer {made.sequencer.text_tokenizer.hash}", err=True)
     click.echo(f"image tokenizer {made.codec.hash}", err=True)
     per_batch = batch_rows(made.loader, world_size)
     last = from_row + rows - 1

@@ -88,7 +88,7 @@ class LengthEstimator:
         content = {
             "version": VERSION,
             "layout": self.sequencer.key,
-            "text": self.sequencer.text.hash,
+            "text": self.sequencer.text_tokenizer.hash,
             "image": self.sequencer.codec_hash,
             "sequence_length": self.sequence_length,
             "patch": self.geometry.patch,

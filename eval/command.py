@@ -137,7 +137,7 @@ def tokenizer_(
         measured, card = ImageTokenizer.load(folder), read_card(folder)
     else:
         loaded = unimodal.load(model)
-        measured, card = loaded.tokenizer, loaded.card
+        measured, card = loaded.image_tokenizer, loaded.card
     refuse_training_seed(card, seed)
     measured.to(device)
     report = tokenizer_ceiling(measured, samples, seed, canvas, batch_size)

@@ -127,7 +127,7 @@ def evaluate(
     settings = _settings(model, samples, seed, sampling, batch, evaluators)
     with _kept(file, settings) as kept:
         found = {name: run(model, one, kept, batch) for name, one in evaluators.items()}
-    ceiling = tokenizer_ceiling(model.tokenizer, samples * len(TASKS), seed, canvas, batch)
+    ceiling = tokenizer_ceiling(model.image_tokenizer, samples * len(TASKS), seed, canvas, batch)
     scores = _scores(model, evaluators, found, ceiling, batch)
     scores["reader_error"] = reader_errors(samples, seed, canvas)
     report = {
@@ -211,7 +211,7 @@ def _ceilings(
         for request in evaluator.requests()
         if request.ideal is not None
     ]
-    images, _ = reconstruct(model.tokenizer, ideals, batch)
+    images, _ = reconstruct(model.image_tokenizer, ideals, batch)
     best = [
         evaluator.score(request, Answer("", (image,)))
         for request, image in zip(evaluator.requests(), images, strict=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from unimodal.attention import PackedAttention
-from unimodal.branches import Reading
+from unimodal.branches import BranchInput
 from unimodal.transformer import Transformer
 from unimodal.unified import UnifiedModel
 
@@ -128,5 +128,5 @@ def logits(model: Transformer, ids_BT: Tensor, doc_BT: Tensor | None = None) -> 
     attend = PackedAttention(doc_BT, none_BT, none_BT)
     if not isinstance(model, UnifiedModel):
         return model.logits(model(model.embed(ids_BT), positions_BT, attend))
-    tokens = Reading(ids_BT, torch.empty(0), [()] * len(ids_BT))
-    return F.linear(model.read(tokens, positions_BT, attend), model.output_table())
+    tokens = BranchInput(ids_BT, torch.empty(0), [()] * len(ids_BT))
+    return F.linear(model.hidden_states(tokens, positions_BT, attend), model.output_table())

@@ -12,9 +12,9 @@ import pytest
 import torch
 from checkpoints import CARD
 
+from unimodal.architecture import Architecture
 from unimodal.model import Model
 from unimodal.sampling import Sampling
-from unimodal.shape import ModelShape
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.grid import Grid
@@ -42,9 +42,9 @@ def tiny(**shape: int) -> Model:
     vocabulary = Vocabulary.new(text.num_ids, tokenizer.num_codes)
     config = TransformerConfig(num_ids=vocabulary.size, max_positions=512, **shape)
     return Model(
-        transformer=UnifiedModel(ModelShape(config, vocabulary)).eval(),
-        text=text,
-        tokenizer=tokenizer,
+        transformer=UnifiedModel(Architecture(config, vocabulary)).eval(),
+        text_tokenizer=text,
+        image_tokenizer=tokenizer,
         sampling=Sampling(text_temperature=1.0, max_text_tokens=24),
         context=512,
         grid=Grid(3, 2),
@@ -68,8 +68,8 @@ def drawing_model() -> Model:
     base = tiny(width=2, num_layers=1, num_heads=1, num_kv_heads=1, head_width=2, mlp_width=2)
     vocabulary, num_ids = base.vocabulary, base.vocabulary.size
     config = dataclasses.replace(base.transformer.config, width=num_ids, tied_head=False)
-    transformer = UnifiedModel(ModelShape(config, vocabulary)).eval()
-    first, second = base.text.encode("o")[0], base.text.encode("k")[0]
+    transformer = UnifiedModel(Architecture(config, vocabulary)).eval()
+    first, second = base.text_tokenizer.encode("o")[0], base.text_tokenizer.encode("k")[0]
     follows = {
         vocabulary.special("assistant"): first,
         first: second,

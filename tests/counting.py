@@ -20,7 +20,7 @@ from unimodal.train.plan.plan import shape_of
 from unimodal.train.ranks import Ranks
 from unimodal.train.run import LmRun
 from unimodal.train.zero import Build, ZeroEngine, sharded
-from unimodal.transformer import initial
+from unimodal.transformer import initial_transformer_weight
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
@@ -105,7 +105,7 @@ def counts(path: str, ranks: Ranks) -> Mapping[str, Any]:
     assert settings is not None, "the bytes of ZeRO are counted"
     fill = Build(
         lambda: UnifiedModel(shape, 0, config.engine.recompute),
-        lambda name, of: initial(name, of, shape.transformer.num_layers, 0),
+        lambda name, of: initial_transformer_weight(name, of, shape.transformer.num_layers, 0),
     )
     model = sharded(fill, settings, "cpu", ranks)
     learner = LanguageLearner(model, config.loss, ())

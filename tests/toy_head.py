@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unimodal.architecture import Architecture
 from unimodal.document import Image
-from unimodal.embedder import ImageEmbedder, Tokens
+from unimodal.embedder import ImageEmbedder, ModelInput
 from unimodal.heads.head import Ask, Draw, Drawing, ImageHead, ImageTokens, Read, targets_of
-from unimodal.layout import OWN, BoundLayout, Layout
+from unimodal.layout import OWN_LAYOUT, BoundLayout, Layout
 from unimodal.sequence import IMAGE, Batch, Span, placed_spans
-from unimodal.shape import ModelShape
 from unimodal.tokenizer.grid import Grid
 
 LATENT_WIDTH = 3
@@ -36,7 +36,7 @@ def noise(key: tuple[int, ...], count: int) -> np.ndarray:
 class ToyInputs:
     """Lays an image out: noise, where it is learned, then its codes."""
 
-    layout: Layout = replace(OWN, image=replace(OWN.image, row_end=None))
+    layout: Layout = replace(OWN_LAYOUT, image=replace(OWN_LAYOUT.image, row_end=None))
     key: str = "toy"
 
     def extra_length(self, grid: Grid, learned: bool) -> int:
@@ -88,11 +88,11 @@ FIELDS = ("ids", "weights", "is_image", "own_labels", "own_weights", "block", "p
 class ToyEmbedder(ImageEmbedder):
     """Noise enters by a projection, everything else as its id."""
 
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, shape: Architecture) -> None:
         super().__init__()
         self.project = nn.Linear(LATENT_WIDTH, shape.transformer.width)
 
-    def forward(self, x_BTD: Tensor, tokens: Tokens) -> Tensor:
+    def forward(self, x_BTD: Tensor, tokens: ModelInput) -> Tensor:
         """Return x_BTD with the vectors of noise in their places."""
         x_BTD = x_BTD.clone()
         found = [
@@ -109,7 +109,7 @@ class ToyEmbedder(ImageEmbedder):
 class ToyHead(ImageHead):
     """Scores codes by weights of its own."""
 
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, shape: Architecture) -> None:
         super().__init__(shape)
         self.inputs = ToyInputs()
         self.vocabulary = shape.vocabulary
@@ -117,7 +117,7 @@ class ToyHead(ImageHead):
         self.score = nn.Linear(shape.transformer.width, self.num_targets)
 
     @classmethod
-    def embedder(cls, shape: ModelShape) -> ImageEmbedder:
+    def embedder(cls, shape: Architecture) -> ImageEmbedder:
         """Make the module by which noise enters."""
         return ToyEmbedder(shape)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from unimodal.bundle import read_parts
+from unimodal.architecture import Architecture, ImageConfig
+from unimodal.bundle import read_contents
 from unimodal.sequence import IGNORE, PADDING, Batch
-from unimodal.shape import ImageConfig, ModelShape
-from unimodal.tensors import stored
+from unimodal.tensors import find_tensors
 from unimodal.train.checkpoint import MASTER, Saver, newest
 from unimodal.train.engine import Engine, NotFinite
 from unimodal.train.initial import fill_from, from_checkpoint
@@ -23,7 +23,7 @@ from unimodal.train.optimizer import OptimizerConfig, whole_shape
 from unimodal.train.ranks import Ranks
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.zero import Build, EngineConfig, engine, sharded
-from unimodal.transformer import TransformerConfig, initial
+from unimodal.transformer import TransformerConfig, initial_transformer_weight
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
@@ -57,13 +57,13 @@ class Case:
     addresses: bool = False
 
 
-def shape(case: Case) -> ModelShape:
+def shape(case: Case) -> Architecture:
     if case.weights:
-        return read_parts(Path(case.weights)).config.shape
+        return read_contents(Path(case.weights)).config.architecture
     sizes = VOCABULARY.size, 32, 2, 2, 1, 16, 64
     transformer = TransformerConfig(*sizes, tied_head=case.tied, qk_norm=True)
     levels = LEVELS if case.factorised else ()
-    return ModelShape(transformer, VOCABULARY, ImageConfig("next_code", levels, case.addresses))
+    return Architecture(transformer, VOCABULARY, ImageConfig("next_code", levels, case.addresses))
 
 
 def batch(step: int, vocabulary: Vocabulary) -> Batch:
@@ -112,9 +112,9 @@ def made(case: Case, ranks: Ranks) -> Engine:
     zero = settings.zero(each, 0.5, bf16=False)
 
     def drawn(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        return initial(name, shape, whole.transformer.num_layers, seed=3)
+        return initial_transformer_weight(name, shape, whole.transformer.num_layers, seed=3)
 
-    fill = fill_from(stored(Path(case.weights))) if case.weights else drawn
+    fill = fill_from(find_tensors(Path(case.weights))) if case.weights else drawn
     saved = newest(Path(case.resume)) if case.resume else None
     fill = from_checkpoint(saved, fill) if saved else fill
     build = Build(lambda: UnifiedModel(whole, recompute=case.recompute), fill)

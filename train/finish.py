@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from unimodal.bundle import MAX_SHARD_BYTES, Parts, write_bundle
-from unimodal.tensors import CHUNK_BYTES, Planned, as_bytes
+from unimodal.bundle import MAX_SHARD_BYTES, BundleContents, write_bundle
+from unimodal.tensors import CHUNK_BYTES, PlannedTensor, as_bytes
 from unimodal.unified import parameter_shapes
 
 from .checkpoint import Checkpoint
@@ -21,17 +21,19 @@ from .lora import Merge, kept
 DTYPE = "BF16"  # of weights at rest
 
 
-def finish(output: Path, checkpoint: Checkpoint, parts: Parts, merge: Merge | None = None) -> Path:
+def finish(
+    output: Path, checkpoint: Checkpoint, contents: BundleContents, merge: Merge | None = None
+) -> Path:
     """Write the bundle of a checkpoint, its averaged weights where it has some, and return its
     directory.
 
     `merge` has the weights that the run did not train; None: it trained all.
     """
     planned = [
-        Planned(name, DTYPE, shape, partial(_chunks, checkpoint, name, merge))
-        for name, shape in parameter_shapes(parts.config.shape).items()
+        PlannedTensor(name, DTYPE, shape, partial(_chunks, checkpoint, name, merge))
+        for name, shape in parameter_shapes(contents.config.architecture).items()
     ]
-    write_bundle(output, parts, planned, lambda done, total: None, MAX_SHARD_BYTES)
+    write_bundle(output, contents, planned, lambda done, total: None, MAX_SHARD_BYTES)
     return output
 
 

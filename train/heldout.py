@@ -130,7 +130,9 @@ class Plain:
             only.append(replace(batch, labels=labels, weights=is_text.float(), modality=modality))
             for labels_T, doc_T in zip(labels, batch.doc, strict=True):
                 texts = _texts(labels_T.tolist(), doc_T.tolist())
-                num_bytes += sum(len(sequencer.text.decode(ids).encode()) for ids in texts)
+                num_bytes += sum(
+                    len(sequencer.text_tokenizer.decode(ids).encode()) for ids in texts
+                )
         return cls(only, num_bytes) if num_bytes else None
 
     def bits_per_byte(self, measure: Callable[[Batch], dict[str, float]]) -> float:

@@ -13,12 +13,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from unimodal.architecture import Architecture, ImageConfig
 from unimodal.atomic import replacing
-from unimodal.bundle import Parts, read_parts
+from unimodal.bundle import BundleContents, read_contents
 from unimodal.data.sources import SourceConfig, texts
 from unimodal.hub.new_rows import code_rows
-from unimodal.shape import ImageConfig, ModelShape
-from unimodal.tensors import Stored, stored
+from unimodal.tensors import StoredTensor, find_tensors
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.transformer import INIT_STD, TransformerConfig
@@ -63,10 +63,10 @@ class ShapeConfig:
         del values["factorised"]
         return TransformerConfig(num_ids=num_ids, **values)
 
-    def of(self, vocabulary: Vocabulary, levels: tuple[int, ...]) -> ModelShape:
+    def of(self, vocabulary: Vocabulary, levels: tuple[int, ...]) -> Architecture:
         """Return the whole model's shape; levels: those of the image tokenizer."""
         image = ImageConfig(self.head, levels if self.factorised else (), self.addresses)
-        return ModelShape(self.transformer(vocabulary.size), vocabulary, image)
+        return Architecture(self.transformer(vocabulary.size), vocabulary, image)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class InitialState:
     """Hold a model before its first step."""
 
     text: TextTokenizer
-    shape: ModelShape
+    shape: Architecture
     fill: Fill
 
     @property
@@ -85,12 +85,12 @@ class InitialState:
 
 def parent_of(
     weights: Path, shape: ShapeConfig | None, text_ids: int | None, image: ImageTokenizer
-) -> Parts:
+) -> BundleContents:
     """Return the bundle that a run begins with. Raises ValueError where the config asks for
     another.
     """
-    parent = read_parts(weights)
-    old = parent.config.shape
+    parent = read_contents(weights)
+    old = parent.config.architecture
     wrong = []
     if shape is not None:
         new = shape.of(old.vocabulary, image.config.levels)
@@ -110,30 +110,30 @@ def parent_of(
                 wrong.append(f"model.{name} false is true there")
     if text_ids is not None and text_ids != old.vocabulary.num_text:
         wrong.append(f"text_ids {text_ids} is {old.vocabulary.num_text} there")
-    if parent.tokenizer.hash != image.hash:
+    if parent.image_tokenizer.hash != image.hash:
         wrong.append("tokenizer is another one there")
     if wrong:
         raise ValueError(f"weights {weights} do not fit: {'; '.join(wrong)}")
     return parent
 
 
-def from_bundle(weights: Path, parent: Parts, shape: ShapeConfig | None) -> InitialState:
+def from_bundle(weights: Path, parent: BundleContents, shape: ShapeConfig | None) -> InitialState:
     """Begin with a bundle's model and text tokenizer; what `shape` has beyond it begins at zero."""
-    whole = parent.config.shape
+    whole = parent.config.architecture
     if shape is not None:
-        image = shape.of(whole.vocabulary, parent.tokenizer.config.levels).image
+        image = shape.of(whole.vocabulary, parent.image_tokenizer.config.levels).image
         whole = replace(whole, image=image)
-    old = fill_from(stored(weights))
-    known = parameter_shapes(parent.config.shape)
+    old = fill_from(find_tensors(weights))
+    known = parameter_shapes(parent.config.architecture)
 
     def fill(name: str, size: tuple[int, ...]) -> Tensor:
         plain = name if name in known or not name.startswith(ZEROS) else None
         return torch.zeros(size) if plain is None else old(plain, size)
 
-    return InitialState(parent.text, whole, fill)
+    return InitialState(parent.text_tokenizer, whole, fill)
 
 
-def fill_from(tensors: Mapping[str, Stored]) -> Fill:
+def fill_from(tensors: Mapping[str, StoredTensor]) -> Fill:
     """Return how to fill parameters with weights that lie in safetensors files."""
 
     def fill(name: str, shape: tuple[int, ...]) -> Tensor:

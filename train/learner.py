@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unimodal.hub.grow import TABLES
-from unimodal.kernels import Kind
+from unimodal.kernels import Kernel
 from unimodal.sequence import Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.unified import UnifiedModel
@@ -63,7 +63,7 @@ class LanguageLearner(Learner[Batch]):
         sources: Sequence[str],
         device: str = "cpu",
         autocast: bool = False,
-        attention: Kind = "auto",
+        attention: Kernel = "auto",
         frozen_rows: int = 0,
     ) -> None:
         """`autocast`: matrix products in bfloat16 while weights are float32. `attention`: which

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from unimodal.bundle import GRID, BundleConfig, Parts, read_parts
+from unimodal.bundle import GRID, BundleConfig, BundleContents, read_contents
 from unimodal.codec import ImageCodec
 from unimodal.data.folder import data_seeds
 from unimodal.data.lengths import shards_hash
@@ -23,7 +23,7 @@ from unimodal.data.tar import ShardError
 from unimodal.data.windows import LoaderState
 from unimodal.heads import head_class
 from unimodal.sequencer import Sequencer
-from unimodal.tensors import stored
+from unimodal.tensors import find_tensors
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.unified import UnifiedModel
 
@@ -105,7 +105,7 @@ class _Given:
     """What a run is given, read and found to fit together."""
 
     image: ImageTokenizer
-    parent: Parts | None
+    parent: BundleContents | None
     inputs: dict[str, Any]
 
 
@@ -245,7 +245,7 @@ def _speed(
     model: UnifiedModel, counts: Mapping[str, float], step_s: float, ranks: Ranks
 ) -> dict[str, float]:
     """Tokens of documents a second of all ranks; FLOPs a second and memory of this one."""
-    head_ids = {"text": model.shape.vocabulary.num_words, "image": model.head.num_targets}
+    head_ids = {"text": model.architecture.vocabulary.num_words, "image": model.head.num_targets}
     per_s = flops.step_flops(model.config, counts, head_ids) / step_s / ranks.world_size
     peak = flops.peak_flops()
     if torch.cuda.is_available():
@@ -284,7 +284,9 @@ def _finish(
     assert last is not None, "the last step was saved"
     bundle = _bundle(config, given, initial, loader, last, config.output / "bundle", device)
     if config.lora is not None:
-        lora.write_adapter(config.output / "adapter", last, config.lora, read_parts(bundle).config)
+        lora.write_adapter(
+            config.output / "adapter", last, config.lora, read_contents(bundle).config
+        )
 
 
 def _bundle(
@@ -300,11 +302,11 @@ def _bundle(
         shape.transformer, shape.vocabulary, loader.row_builder.grid() or GRID, config.sampling,
         shape.transformer.max_positions, given.image.hash, shape.image,
     )  # fmt: skip
-    parts = Parts(stored_config, initial.text, given.image.cpu(), card)
+    contents = BundleContents(stored_config, initial.text, given.image.cpu(), card)
     merge = None
     if config.lora is not None and config.weights is not None:
-        merge = lora.Merge(stored(config.weights), config.lora)
-    return finish(output, last, parts, merge)
+        merge = lora.Merge(find_tensors(config.weights), config.lora)
+    return finish(output, last, contents, merge)
 
 
 def _shards(sources: dict[str, SourceConfig]) -> dict[str, list[Path]]:

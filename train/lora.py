@@ -25,7 +25,7 @@ from torch import Tensor
 from unimodal.atomic import replacing
 from unimodal.bundle import BundleConfig
 from unimodal.hub.grow import TABLES
-from unimodal.tensors import ROWS_BYTES, Stored
+from unimodal.tensors import ROWS_BYTES, StoredTensor
 from unimodal.tokenizer.initial import normal
 from unimodal.transformer import Transformer
 from unimodal.unified import TRANSFORMER
@@ -95,7 +95,7 @@ def fill_adapters(fill: Fill, seed: int) -> Fill:
 class Merge:
     """Add the adapters of a checkpoint to the frozen weights that they are beside."""
 
-    stored: Mapping[str, Stored]
+    stored: Mapping[str, StoredTensor]
     """Where the frozen weights lie, by plain names."""
     config: LoraConfig
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unimodal.cross_entropy import Targets, linear_cross_entropy, product_dtype
 from unimodal.heads.head import targets_of
-from unimodal.kernels import Kind, attention
+from unimodal.kernels import Kernel, attention
 from unimodal.sequence import MODALITIES, TEXT, Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.unified import UnifiedModel
@@ -90,7 +90,7 @@ def language(
     config: LossConfig,
     norms: Mapping[str, float] | None = None,
     sources: Sequence[str] = (),
-    kind: Kind = "auto",
+    kind: Kernel = "auto",
 ) -> Losses:
     """Return the loss of packed rows: the sum over modalities m of config.m * sum_m / norms[m].
 
@@ -104,9 +104,9 @@ def language(
     """
     norms = target_weights(batch) if norms is None else norms
     attend = attention(
-        batch.doc, batch.block, batch.private, kind, product_dtype(model.head_weight)
+        batch.doc, batch.block, batch.private, kind, product_dtype(model.lm_head_weight)
     )
-    hidden_ND = model.read(batch, batch.positions, attend).flatten(0, 1)
+    hidden_ND = model.hidden_states(batch, batch.positions, attend).flatten(0, 1)
     table_VD = model.output_table()
     scales = {
         name: getattr(config, name) / norms[name] if norms[name] else 0.0 for name in MODALITIES
@@ -135,7 +135,7 @@ def language(
 def _text_targets(model: UnifiedModel, batch: Batch, scale: float, sliced: bool) -> Targets:
     """Return the batch's text and special tokens as rows of the output table."""
     at_M, weights_M = targets_of(batch, TEXT)
-    vocabulary, labels_M = model.shape.vocabulary, batch.labels.flatten()[at_M]
+    vocabulary, labels_M = model.architecture.vocabulary, batch.labels.flatten()[at_M]
     if not sliced:
         return Targets(at_M, labels_M, scale * weights_M, 0, vocabulary.size)
     mask = vocabulary.word_mask

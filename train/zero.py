@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from unimodal.kernels import Kind, obstacle
+from unimodal.kernels import Kernel, why_unavailable
 
 from .checkpoint import EMA, MASTER, Checkpoint, ParameterShard
 from .engine import Engine, adam_steps, set_rates
@@ -47,7 +47,7 @@ class EngineConfig:
     more work, a fraction of the memory."""
     compile: bool = False
     """Compile each layer with torch.compile (needs a C++ compiler or a GPU)."""
-    attention: Kind = "auto"
+    attention: Kernel = "auto"
     """The kernel that computes attention: flash (flash-attn), flex (FlexAttention), sdpa (a
     document at a time), or auto, the first of them that runs here."""
     timeout_s: float = 1800
@@ -71,7 +71,7 @@ class EngineConfig:
         if self.deepspeed is not None and find_spec("deepspeed") is None:
             found.append("engine.deepspeed: not installed; pip install 'unimodal[train]'")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if problem := obstacle(self.attention, device, torch.bfloat16):
+        if problem := why_unavailable(self.attention, device, torch.bfloat16):
             found.append(f"engine.attention {self.attention}: {problem}")
         return found
 

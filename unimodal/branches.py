@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cache import Cache
+from .cache import KVCache
 from .heads.head import ImageTokens, Read
 from .sequence import Sequence as Prompt
 from .sequence import Span
@@ -29,13 +29,13 @@ MAX_PREFILL_TOKENS = 8192  # of one forward: many long prompts are read a few at
 class Branch:
     """One reader of a request: the tokens that it has yet to read, and where it stands."""
 
-    def __init__(self, prompt: Prompt, said: "Iterable[list[int] | ImageTokens]" = ()) -> None:
-        """said: what the reply has so far."""
+    def __init__(self, prompt: Prompt, reply: "Iterable[list[int] | ImageTokens]" = ()) -> None:
+        """reply: what the reply has so far."""
         self.row: int | None = None
         self._position = self._blocks = self._privates = 0  # what is taken
         self._clear()
         self._add_tokens(prompt, int(prompt.positions.max(initial=-1)) + 1)
-        for tokens in said:
+        for tokens in reply:
             self.add(tokens)
 
     def _clear(self) -> None:
@@ -45,8 +45,8 @@ class Branch:
         self.private: list[int] = []
         self.address: list[tuple[int, int]] = []
         self.spans: list[Span] = []
-        self.passing = 0  # of the tokens to read, the last ones, which are not kept
-        self.forgotten = 0  # of the tokens that were read, the last ones, before the next are
+        self.num_temporary = 0  # of the tokens to read, the last ones, which are not kept
+        self.num_forgotten = 0  # of the tokens that were read, the last ones, before the next are
 
     def add(self, tokens: list[int] | ImageTokens) -> None:
         """Add causal ids, or an image's tokens, to what is to be read."""
@@ -57,10 +57,10 @@ class Branch:
 
     def add_read(self, read: Read) -> None:
         """Add what a head wants to be read."""
-        assert not self.passing, "what is not kept must be seen before more is read"
+        assert not self.num_temporary, "what is not kept must be seen before more is read"
         if read.forget:
             assert not self.ids, "what has not been read cannot be forgotten"
-            self.forgotten += read.forget
+            self.num_forgotten += read.forget
             self._position -= read.forget
         start = len(self.ids)
         self._add_ids(read.ids, read.address)
@@ -70,8 +70,8 @@ class Branch:
         if read.span is not None:
             self.spans.append(read.span.moved(start))
         if not read.keep:
-            self.passing = len(read.ids)
-            self._position -= self.passing
+            self.num_temporary = len(read.ids)
+            self._position -= self.num_temporary
 
     def _add_ids(self, ids: list[int], address: list[tuple[int, int]] | None) -> None:
         n = len(ids)
@@ -104,11 +104,11 @@ class Branch:
         if any(span.has_content for span in self.spans):
             return None
         numbers: tuple[list, ...] = (self.ids, self.positions, self.block, self.private)
-        return tuple(map(tuple, (*numbers, self.address))), self.passing
+        return tuple(map(tuple, (*numbers, self.address))), self.num_temporary
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class BranchInput:
     """What branches read in one forward, as an embedder takes it."""
 
     ids: Tensor
@@ -120,9 +120,9 @@ class Branches:
     """All branches in work; their rows in the cache are 0 .. number - 1."""
 
     def __init__(self, model: "Model") -> None:
-        config, weight = model.transformer.config, model.transformer.head_weight
+        config, weight = model.transformer.config, model.transformer.lm_head_weight
         self._model, self._device = model, weight.device
-        self._cache = Cache(config, 1, 1, weight.dtype, weight.device)
+        self._cache = KVCache(config, 1, 1, weight.dtype, weight.device)
         self._rows: list[Branch] = []
         self._seen: list[tuple[Tensor, np.ndarray]] = []  # hidden_BTD, lengths_B of each forward
         self._last_BD = torch.empty(0)  # the last hidden vectors of all forwards
@@ -193,15 +193,17 @@ class Branches:
             return torch.tensor(filled, device=self._device)
 
         for row, branch in enumerate(branches, start=rows.start):
-            self._cache.truncate(row, branch.forgotten)
+            self._cache.truncate(row, branch.num_forgotten)
         has_blocks = any(any(branch.block) or any(branch.private) for branch in branches)
         masks = (padded("block"), padded("private")) if has_blocks else None
         self._cache.append(longest, rows, masks)
-        addressed = self._model.transformer.embedder.addressed
-        address = padded("address") if addressed else torch.empty(0, device=self._device)
-        reading = Reading(padded("ids"), address, [branch.spans for branch in branches])
-        hidden_BTD = self._model.transformer.read(reading, padded("positions"), self._cache)
-        self._cache.commit(lengths_B - [branch.passing for branch in branches], rows)
+        uses_addresses = self._model.transformer.embedder.uses_addresses
+        address = padded("address") if uses_addresses else torch.empty(0, device=self._device)
+        reading = BranchInput(padded("ids"), address, [branch.spans for branch in branches])
+        hidden_BTD = self._model.transformer.hidden_states(
+            reading, padded("positions"), self._cache
+        )
+        self._cache.commit(lengths_B - [branch.num_temporary for branch in branches], rows)
         self._cache.rollback(rows=rows)
         for row, branch in enumerate(branches, start=rows.start):
             branch.has_read(row)

@@ -29,19 +29,19 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 
 from . import config, manifest, tensors
+from .architecture import Architecture, ImageConfig
 from .atomic import replacing
 from .card import check_card, readme
-from .manifest import FORMAT, MANIFEST, TEXT_FAMILIES, BundleError, read_json, write_json
+from .manifest import FORMAT, MANIFEST, TEXT_TOKENIZERS, BundleError, read_json, write_json
 from .model import Model
 from .sampling import Sampling
-from .shape import ImageConfig, ModelShape
-from .tensors import SINGLE, Planned, Stored, weight_files
+from .tensors import SINGLE, PlannedTensor, StoredTensor, weight_files
 from .text import TextTokenizer
 from .transformer import Transformer, TransformerConfig
 from .unified import UnifiedModel
 from .vocabulary import Vocabulary
 
-PARTS = ("config.json", "tokenizer.json", "tokenizer.safetensors", "card.json")
+CONTENT_FILES = ("config.json", "tokenizer.json", "tokenizer.safetensors", "card.json")
 DEFAULT = Path(__file__).parent / "default"
 GRID = Grid(8, 8)  # 64 x 64 pixels of patches of 8
 SAMPLING = Sampling()
@@ -65,9 +65,9 @@ class BundleConfig:
     format: int = FORMAT
 
     @property
-    def shape(self) -> ModelShape:
+    def architecture(self) -> Architecture:
         """Return what its parameters follow from."""
-        return ModelShape(self.transformer, self.vocabulary, self.image)
+        return Architecture(self.transformer, self.vocabulary, self.image)
 
 
 def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> Model:
@@ -76,54 +76,54 @@ def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> 
     BundleError names the file that is missing, cut, altered, foreign or does not fit the others.
     """
     directory = DEFAULT if path is None else Path(path)
-    parts = read_parts(directory)
+    contents = read_contents(directory)
     try:
-        transformer = _read_transformer(directory, parts.config.shape).to(device).eval()
+        transformer = _read_transformer(directory, contents.config.architecture).to(device).eval()
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{directory}: its files do not fit each other ({error})") from error
-    assert parts.hash is not None, "a bundle that was checked has a hash"
+    assert contents.hash is not None, "a bundle that was checked has a hash"
     return Model(
         transformer=transformer,
-        text=parts.text,
-        tokenizer=parts.tokenizer.to(device),
-        sampling=parts.config.sampling,
-        context=parts.config.context,
-        grid=parts.config.grid,
-        card=parts.card,
-        hash=parts.hash,
+        text_tokenizer=contents.text_tokenizer,
+        image_tokenizer=contents.image_tokenizer.to(device),
+        sampling=contents.config.sampling,
+        context=contents.config.context,
+        grid=contents.config.grid,
+        card=contents.card,
+        hash=contents.hash,
     )
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class BundleContents:
     """All of a bundle but its weights, which may be larger than memory."""
 
     config: BundleConfig
-    text: TextTokenizer
-    tokenizer: ImageTokenizer
+    text_tokenizer: TextTokenizer
+    image_tokenizer: ImageTokenizer
     card: dict[str, Any]
     hash: str | None = None  # as Model's; None where the weights are elsewhere
 
 
-def read_parts(directory: Path) -> Parts:
+def read_contents(directory: Path) -> BundleContents:
     """What a bundle holds beside its weights, after checking every file; errors as those of
     `load`.
     """
     files = _read_manifest(directory)
     manifest.check(directory, files)
-    return replace(read_loose_parts(directory), hash=manifest.model_hash(files))
+    return replace(read_unchecked_contents(directory), hash=manifest.model_hash(files))
 
 
-def read_loose_parts(directory: Path) -> Parts:
-    """What lies in a directory of a bundle's files, PARTS and a text tokenizer, unchecked."""
+def read_unchecked_contents(directory: Path) -> BundleContents:
+    """Return what CONTENT_FILES and the text tokenizer in a directory hold, without a manifest."""
     config = read_config(directory / "config.json")
     text = _read_text(directory, config.vocabulary.num_text)
     try:
         tokenizer = ImageTokenizer.load(directory).eval()
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{directory}: its files do not fit each other ({error})") from error
-    _check_parts(directory, config, text, tokenizer)
-    return Parts(config, text, tokenizer, read_json(directory / "card.json"))
+    _check_contents(directory, config, text, tokenizer)
+    return BundleContents(config, text, tokenizer, read_json(directory / "card.json"))
 
 
 def save_bundle(directory: str | Path, model: Model) -> Path:
@@ -136,42 +136,50 @@ def save_bundle(directory: str | Path, model: Model) -> Path:
     directory = Path(directory)
     check_card(model.card)
     _check_target(directory)
-    shape = model.transformer.shape
+    architecture = model.transformer.architecture
     config = BundleConfig(
-        shape.transformer, shape.vocabulary, model.grid, model.sampling, model.context,
-        model.tokenizer.hash, shape.image,
+        architecture.transformer, architecture.vocabulary, model.grid, model.sampling,
+        model.context, model.image_tokenizer.hash, architecture.image,
     )  # fmt: skip
 
     def fill(fresh: Path) -> None:
         _write_weights(fresh / SINGLE, model.transformer)
-        write_parts(fresh, Parts(config, model.text, model.tokenizer, model.card))
+        write_contents(
+            fresh, BundleContents(config, model.text_tokenizer, model.image_tokenizer, model.card)
+        )
         load(fresh)
 
-    publish(directory, fill)
+    write_directory(directory, fill)
     return directory
 
 
 def write_bundle(
-    output: Path, parts: Parts, planned: list[Planned], on_progress: Progress, max_shard_bytes: int
+    output: Path,
+    contents: BundleContents,
+    planned: list[PlannedTensor],
+    on_progress: Progress,
+    max_shard_bytes: int,
 ) -> None:
     """Write a bundle whose weights come as they are written, a piece at a time."""
     check_space(output, sum(tensor.num_bytes for tensor in planned))
 
     def fill(fresh: Path) -> None:
-        tensors.write(fresh, planned, max_shard_bytes, on_bytes=counted(planned, on_progress))
-        write_parts(fresh, parts)
-        read_parts(fresh)
+        tensors.write_tensors(
+            fresh, planned, max_shard_bytes, on_bytes=byte_counter(planned, on_progress)
+        )
+        write_contents(fresh, contents)
+        read_contents(fresh)
 
-    publish(output, fill)
+    write_directory(output, fill)
 
 
-def write_parts(fresh: Path, parts: Parts) -> None:
+def write_contents(fresh: Path, contents: BundleContents) -> None:
     """Write into a directory that holds the weights all else that makes it a bundle."""
-    parts.tokenizer.save(fresh)
-    parts.text.save(fresh / parts.text.FILE)
-    write_config(fresh / "config.json", parts.config)
-    write_json(fresh / "card.json", parts.card)
-    (fresh / "README.md").write_text(readme(parts.card), encoding="utf-8")
+    contents.image_tokenizer.save(fresh)
+    contents.text_tokenizer.save(fresh / contents.text_tokenizer.FILE)
+    write_config(fresh / "config.json", contents.config)
+    write_json(fresh / "card.json", contents.card)
+    (fresh / "README.md").write_text(readme(contents.card), encoding="utf-8")
     manifest.write(fresh)
 
 
@@ -196,7 +204,7 @@ def check_space(output: Path, num_bytes: int) -> None:
         )
 
 
-def counted(planned: list[Planned], on_progress: Progress) -> Callable[[int], None]:
+def byte_counter(planned: list[PlannedTensor], on_progress: Progress) -> Callable[[int], None]:
     """Return what tells `on_progress` how far the writing of tensors is."""
     total, done = sum(tensor.num_bytes for tensor in planned), 0
 
@@ -208,12 +216,12 @@ def counted(planned: list[Planned], on_progress: Progress) -> Callable[[int], No
     return count
 
 
-def copied(name: str, place: Stored) -> Planned:
+def copied_tensor(name: str, place: StoredTensor) -> PlannedTensor:
     """Return a tensor that is written as it lies."""
-    return Planned(name, place.dtype, place.shape, place.chunks)
+    return PlannedTensor(name, place.dtype, place.shape, place.chunks)
 
 
-def publish(directory: Path, fill: Callable[[Path], None]) -> None:
+def write_directory(directory: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write a new directory beside `directory`, and rename it there once it is whole.
 
     BundleError when it cannot be written; then nothing has changed.
@@ -285,19 +293,19 @@ def _of_format_1(path: Path, stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_text(directory: Path, num_ids: int) -> TextTokenizer:
-    names = [name for name in TEXT_FAMILIES if (directory / name).is_file()]
+    names = [name for name in TEXT_TOKENIZERS if (directory / name).is_file()]
     if len(names) != 1:
         raise BundleError(f"{directory} holds {len(names)} text tokenizers instead of one")
     (name,) = names
     try:
-        return TEXT_FAMILIES[name].load(directory / name, num_ids)
+        return TEXT_TOKENIZERS[name].load(directory / name, num_ids)
     except Exception as error:  # `tokenizers` raises nothing more precise
         raise BundleError(f"{directory / name} is no text tokenizer: {error}") from error
 
 
-def _read_transformer(directory: Path, shape: ModelShape) -> UnifiedModel:
+def _read_transformer(directory: Path, architecture: Architecture) -> UnifiedModel:
     with torch.device("meta"):  # nothing is drawn that the file's weights would replace
-        transformer = UnifiedModel(shape)
+        transformer = UnifiedModel(architecture)
     weights: dict[str, Tensor] = {}
     for path in weight_files(directory):
         # Copies: what load_file gives may still be the file, at an odd address.
@@ -312,10 +320,10 @@ def _write_weights(path: Path, transformer: Transformer) -> None:
     save_file({name: t.detach().cpu().bfloat16().contiguous() for name, t in state.items()}, path)
 
 
-def _check_parts(
+def _check_contents(
     directory: Path, stored: BundleConfig, text: TextTokenizer, tokenizer: ImageTokenizer
 ) -> None:
-    """The parts are those that the model was trained with."""
+    """The contents are those that the model was trained with."""
     if tokenizer.hash != stored.tokenizer_hash:
         raise BundleError(
             f"{directory / 'tokenizer.safetensors'} is another image tokenizer"

@@ -26,7 +26,7 @@ from .sequence import may_see, same_block
 from .transformer import TransformerConfig
 
 
-class Cache:
+class KVCache:
     """Keys and values of at most `batch` rows of at most `capacity` positions; an `attend`."""
 
     def __init__(
@@ -76,7 +76,7 @@ class Cache:
         if last > self.batch:
             raise ValueError(f"{last} rows do not fit into a cache of {self.batch}")
         self._committed_B[first:last] = self._appended_B[first:last] = 0
-        self._forget_marks(slice(first, last))
+        self._clear_masks(slice(first, last))
         self.num_rows = last
         return slice(first, last)
 
@@ -119,7 +119,7 @@ class Cache:
         if not 0 <= num <= self._committed_B[row]:
             raise ValueError(f"{num} of {self._committed_B[row]} tokens cannot be forgotten")
         self._committed_B[row] -= num
-        self._forget_marks(slice(row, row + 1))
+        self._clear_masks(slice(row, row + 1))
 
     def drop(self, row: int) -> None:
         """Give a row back; the last row in use moves into its place. Nothing may be uncommitted."""
@@ -149,13 +149,13 @@ class Cache:
         self._rows, self._end = slice(first, last), end
         device = self._keys_LBGSd.device
         self._slots_BT = (torch.from_numpy(starts_B)[:, None] + torch.arange(num)).to(device)
-        self._mark(masks)
+        self._store_masks(masks)
         # One mask for all layers; rows that start empty and causal need none.
         plain = self._block_BS is None and not starts_B.any()
         self._mask_B1TS = None if plain else self._mask(masks)
         return self._slots_BT
 
-    def _mark(self, masks: tuple[Tensor, Tensor] | None) -> None:
+    def _store_masks(self, masks: tuple[Tensor, Tensor] | None) -> None:
         """Note the blocks and private numbers of the appended tokens."""
         if masks is None and self._block_BS is None:
             return
@@ -181,7 +181,7 @@ class Cache:
         mask_BTS = torch.zeros_like(seen_BTS, dtype=self._keys_LBGSd.dtype)
         return mask_BTS.masked_fill_(~seen_BTS, -torch.inf)[:, None]
 
-    def _forget_marks(self, rows: slice) -> None:
+    def _clear_masks(self, rows: slice) -> None:
         """Clear what was noted of tokens that are not held: a later block may have their number."""
         for stored_BS in (self._block_BS, self._private_BS):
             if stored_BS is not None:
@@ -200,7 +200,7 @@ class Cache:
         """Forget the last `num` appended positions (None: all); what was committed stays."""
         rows = rows or slice(0, self.num_rows)
         self._settle(self._appended_B[rows].copy() if num is None else num, rows)
-        self._forget_marks(rows)
+        self._clear_masks(rows)
 
     def _settle(self, num: int | np.ndarray, rows: slice) -> None:
         """Count `num` positions as no longer waiting for commit or rollback."""

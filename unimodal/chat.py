@@ -56,7 +56,7 @@ class Reply:
     parts: tuple[Part, ...]  # its texts and images in order, as the conversation keeps them
 
 
-Event = Note | TextDelta | ImageProgress | Drawn | Reply
+ChatEvent = Note | TextDelta | ImageProgress | Drawn | Reply
 
 
 class Chat:
@@ -85,7 +85,7 @@ class Chat:
         assert isinstance(reply, Reply), f"the last event is a Reply, not {type(reply).__name__}"
         return reply
 
-    def stream(self, text: str, images: Sequence[Source] = ()) -> Iterator[Event]:
+    def stream(self, text: str, images: Sequence[Source] = ()) -> Iterator[ChatEvent]:
         """As a call, but yields what happens as it happens; the last event is the Reply.
 
         Errors come here, before the first event. An iterator that is dropped before its end
@@ -106,7 +106,7 @@ class Chat:
         """Forget the conversation; the sampling stays."""
         self._parts = ()
 
-    def _reply(self, document: Document, notes: tuple[str, ...]) -> Iterator[Event]:
+    def _reply(self, document: Document, notes: tuple[str, ...]) -> Iterator[ChatEvent]:
         yield from map(Note, notes)
         drawn: list[Image] = []
         sampling = self.sampling

@@ -24,7 +24,7 @@ class ImageCodec:
         """The tokenizer is moved to the device and no longer trains."""
         if isinstance(tokenizer, torch.nn.Module):
             tokenizer.to(device).eval().requires_grad_(False)
-        self.tokenizer, self.device = tokenizer, torch.device(device)
+        self.image_tokenizer, self.device = tokenizer, torch.device(device)
         self.hash, self.geometry = tokenizer.hash, tokenizer.geometry
         self.num_codes = tokenizer.num_codes
 
@@ -38,7 +38,7 @@ class ImageCodec:
         missing = [at for at, image in enumerate(images) if not self._has_codes(image)]
         for numbers in _alike(missing, lambda at: self._pixels(images[at]).shape):
             images_BCHW = to_tensor([self._pixels(images[at]) for at in numbers]).to(self.device)
-            codes_BnG, grid = self.tokenizer.encode(images_BCHW)
+            codes_BnG, grid = self.image_tokenizer.encode(images_BCHW)
             for at, codes_nG in zip(numbers, codes_BnG.cpu().numpy(), strict=True):
                 is_own = images[at].codec_hash == self.hash
                 encoded[at] = replace(
@@ -58,7 +58,7 @@ class ImageCodec:
             codes_BnG = torch.from_numpy(np.stack([self._codes(images[at]) for at in numbers]))
             grid = images[numbers[0]].grid
             assert grid is not None, "codes have a grid"
-            pixels = to_images(self.tokenizer.decode(codes_BnG.to(self.device), grid))
+            pixels = to_images(self.image_tokenizer.decode(codes_BnG.to(self.device), grid))
             for at, image in zip(numbers, pixels, strict=True):
                 decoded[at] = replace(images[at], pixels=np.asarray(image))
         return decoded

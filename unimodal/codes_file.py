@@ -38,7 +38,7 @@ def encode_files(
     loaded = bundle.load(model)
     width, height = size or loaded.canvas
     try:
-        loaded.tokenizer.geometry.grid_of(height, width)
+        loaded.image_tokenizer.geometry.grid_of(height, width)
     except ValueError as error:
         raise ValueError(f"size {error}") from error
     tables: dict[str, np.ndarray] = {}
@@ -62,7 +62,7 @@ def encode_files(
 def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]:
     """Write each image of a codes file as a PNG into the directory `output`, and yield its path."""
     codec = bundle.load(model).codec
-    for name, table_hw in read_codes(codes, codec.tokenizer).items():
+    for name, table_hw in read_codes(codes, codec.image_tokenizer).items():
         grid = Grid(*table_hw.shape)
         image = Image(codes=table_hw.reshape(-1, 1), grid=grid, codec_hash=codec.hash)
         (decoded,) = codec.decode([image])

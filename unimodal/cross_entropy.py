@@ -47,7 +47,7 @@ class Targets:
 
 
 def linear_cross_entropy(
-    hidden_ND: Tensor, head_VD: Tensor, targets: Sequence[Targets], z: float = 0.0
+    hidden_ND: Tensor, table_VD: Tensor, targets: Sequence[Targets], z: float = 0.0
 ) -> tuple[Tensor, list[Tensor]]:
     """sum_m weight_m * (log Z_m - logit_m + z * log^2 Z_m) over all targets, where Z_m sums over
     the rows that m may be; and log Z_m - logit_m of each, (M,) without a gradient.
@@ -58,7 +58,7 @@ def linear_cross_entropy(
     dtype = product_dtype(hidden_ND)
     wanted = torch.is_grad_enabled()
     with torch.autocast(hidden_ND.device.type, enabled=False):
-        total, *losses = _Loss.apply(hidden_ND, head_VD, tuple(targets), z, dtype, wanted)
+        total, *losses = _Loss.apply(hidden_ND, table_VD, tuple(targets), z, dtype, wanted)
     return total, losses
 
 
@@ -77,7 +77,7 @@ class _Loss(torch.autograd.Function):
     def forward(
         ctx: Any,
         hidden_ND: Tensor,
-        head_VD: Tensor,
+        table_VD: Tensor,
         targets: tuple[Targets, ...],
         z: float,
         dtype: torch.dtype,
@@ -85,7 +85,7 @@ class _Loss(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         """The sum, and each Targets' losses."""
         needs = [needed and wanted for needed in ctx.needs_input_grad[:2]]
-        made = _Pass(hidden_ND, head_VD, dtype, z, *needs)
+        made = _Pass(hidden_ND, table_VD, dtype, z, *needs)
         losses = [made.losses(one) for one in targets]
         ctx.mark_non_differentiable(*losses)
         ctx.save_for_backward(*made.gradients())
@@ -107,19 +107,19 @@ class _Pass:
     def __init__(
         self,
         hidden_ND: Tensor,
-        head_VD: Tensor,
+        table_VD: Tensor,
         dtype: torch.dtype,
         z: float,
         needs_hidden: bool,
-        needs_head: bool,
+        needs_table: bool,
     ) -> None:
         """Matrices are multiplied in `dtype`."""
         full = torch.promote_types(dtype, torch.float32)
-        self.dtypes = hidden_ND.dtype, head_VD.dtype
-        self.hidden_ND, self.head_VD, self.z = hidden_ND.to(dtype), head_VD.to(dtype), z
+        self.dtypes = hidden_ND.dtype, table_VD.dtype
+        self.hidden_ND, self.table_VD, self.z = hidden_ND.to(dtype), table_VD.to(dtype), z
         self.total = hidden_ND.new_zeros((), dtype=full)
         self.d_hidden_ND = torch.zeros_like(self.hidden_ND) if needs_hidden else None
-        self.d_head_VD = torch.zeros_like(head_VD, dtype=full) if needs_head else None
+        self.d_table_VD = torch.zeros_like(table_VD, dtype=full) if needs_table else None
         self.buffer = self.hidden_ND.new_empty(0)
 
     def losses(self, targets: Targets) -> Tensor:
@@ -148,9 +148,9 @@ class _Pass:
         rows: slice,
         allowed_R: Tensor | None,
     ) -> Tensor:
-        hidden_CD, head_RD = self.hidden_ND[at_C], self.head_VD[rows]
-        logits_CR = self._space(len(at_C), len(head_RD))
-        torch.mm(hidden_CD, head_RD.T, out=logits_CR)
+        hidden_CD, table_RD = self.hidden_ND[at_C], self.table_VD[rows]
+        logits_CR = self._space(len(at_C), len(table_RD))
+        torch.mm(hidden_CD, table_RD.T, out=logits_CR)
         x_CR = logits_CR.to(self.total.dtype)
         if allowed_R is not None:
             x_CR.masked_fill_(~allowed_R.to(x_CR.device), -torch.inf)
@@ -160,7 +160,7 @@ class _Pass:
         log_z_C1 = peak_C1 + sum_C1.log()
         loss_C1 = log_z_C1 - label_logit_C1
         self.total += (weight_C1 * (loss_C1 + self.z * log_z_C1.square())).sum()
-        if self.d_hidden_ND is not None or self.d_head_VD is not None:
+        if self.d_hidden_ND is not None or self.d_table_VD is not None:
             # d/dx w (log Z - x_label + z log^2 Z) = w ((1 + 2 z log Z) softmax(x) - [label])
             x_CR.mul_(weight_C1 * (1 + 2 * self.z * log_z_C1) / sum_C1)
             x_CR.scatter_add_(-1, label_C1, -weight_C1)
@@ -170,10 +170,10 @@ class _Pass:
     def _spread(self, d_logits_CR: Tensor, at_C: Tensor, hidden_CD: Tensor, rows: slice) -> None:
         """Add to the gradients."""
         if self.d_hidden_ND is not None:
-            self.d_hidden_ND[at_C] = d_logits_CR @ self.head_VD[rows]
-        if self.d_head_VD is None:
+            self.d_hidden_ND[at_C] = d_logits_CR @ self.table_VD[rows]
+        if self.d_table_VD is None:
             return
-        d_rows_RD = self.d_head_VD[rows]
+        d_rows_RD = self.d_table_VD[rows]
         if d_rows_RD.dtype == d_logits_CR.dtype:
             d_rows_RD.addmm_(d_logits_CR.T, hidden_CD)
         else:
@@ -188,21 +188,21 @@ class _Pass:
         most = weights_M.max().clamp(min=torch.finfo(torch.float32).tiny)
         losses_M, squares_M, _, _, d_hidden_MD, d_rows_RD, _ = fused_linear_cross_entropy_forward(
             self.hidden_ND[targets.at_M],
-            self.head_VD[rows],
+            self.table_VD[rows],
             targets.ids_M - targets.first,
             lse_square_scale=self.z,
             reduction="none",
             return_z_loss=True,
             accum_dtype=self.total.dtype,
             token_grad_output=weights_M / most,
-            compute_gradients=self.d_hidden_ND is not None or self.d_head_VD is not None,
-            weight_requires_grad=self.d_head_VD is not None,
+            compute_gradients=self.d_hidden_ND is not None or self.d_table_VD is not None,
+            weight_requires_grad=self.d_table_VD is not None,
         )
         self.total += (weights_M * losses_M).sum()
         if self.d_hidden_ND is not None:
             self.d_hidden_ND[targets.at_M] = d_hidden_MD.mul_(most)
-        if self.d_head_VD is not None:
-            self.d_head_VD[rows] += d_rows_RD.mul_(most)
+        if self.d_table_VD is not None:
+            self.d_table_VD[rows] += d_rows_RD.mul_(most)
         return losses_M - squares_M
 
     def _space(self, num_positions: int, num_rows: int) -> Tensor:
@@ -213,7 +213,7 @@ class _Pass:
 
     def gradients(self) -> tuple[Tensor | None, Tensor | None]:
         """Of the sum by the hidden vectors and by the head's weight, in their dtypes."""
-        made = (self.d_hidden_ND, self.d_head_VD)
+        made = (self.d_hidden_ND, self.d_table_VD)
         hidden, head = (
             one if one is None else one.to(dtype)
             for one, dtype in zip(made, self.dtypes, strict=True)

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .architecture import Architecture
 from .sequence import Span
-from .shape import ModelShape
 from .vocabulary import MAX_SIDE, Vocabulary
 
 
-class Tokens(Protocol):
+class ModelInput(Protocol):
     """What an embedder is given of a batch, or of what a request reads."""
 
     @property
@@ -38,10 +38,10 @@ class Tokens(Protocol):
 class ImageEmbedder(nn.Module):
     """Gives tokens of images their vectors; may hold weights."""
 
-    addressed = False
+    uses_addresses = False
     """Whether it looks at addresses."""
 
-    def forward(self, x_BTD: Tensor, tokens: Tokens) -> Tensor:
+    def forward(self, x_BTD: Tensor, tokens: ModelInput) -> Tensor:
         """Return x_BTD, the embeddings of all ids, with those of images as they should be."""
         raise NotImplementedError
 
@@ -53,17 +53,17 @@ class CodeEmbedder(ImageEmbedder):
     so that a model which gets them stays, at first, what it was.
     """
 
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.addressed = shape.image.addresses
-        if self.addressed:
-            width = shape.transformer.width
+        self.uses_addresses = architecture.image.addresses
+        if self.uses_addresses:
+            width = architecture.transformer.width
             self.rows = nn.Embedding(MAX_SIDE + 1, width, padding_idx=0)
             self.columns = nn.Embedding(MAX_SIDE + 1, width, padding_idx=0)
 
-    def forward(self, x_BTD: Tensor, tokens: Tokens) -> Tensor:
+    def forward(self, x_BTD: Tensor, tokens: ModelInput) -> Tensor:
         """Return x_BTD, with row and column added where tokens have an address."""
-        if not self.addressed:
+        if not self.uses_addresses:
             return x_BTD
         address_BT2 = tokens.address.long()
         return x_BTD + self.rows(address_BT2[..., 0]) + self.columns(address_BT2[..., 1])
@@ -107,6 +107,6 @@ class FactorisedCodes(nn.Module):
         return added_VD
 
 
-def embedded_rows(x_BTD: Tensor, ids_BT: Tensor, added_VD: Tensor) -> Tensor:
+def add_code_embeddings(x_BTD: Tensor, ids_BT: Tensor, added_VD: Tensor) -> Tensor:
     """Return the embeddings of ids with what factorised codes add to them."""
     return x_BTD + F.embedding(ids_BT, added_VD)

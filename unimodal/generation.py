@@ -101,7 +101,7 @@ class Generation:
         if batch < 1:
             raise ValueError(f"batch {batch}: at least 1 request at a time")
         self._model, self._batch = model, batch
-        self._grammar = Grammar(model.sequencer.layout, [model.grid], model.text.spelled)
+        self._grammar = Grammar(model.sequencer.layout, [model.grid], model.text_tokenizer.spelled)
         self._waiting: deque[Request] = deque()
         self._active: dict[int, Request] = {}
         self._branches = Branches(model)
@@ -151,7 +151,7 @@ class Generation:
         if not requests:
             return events
         self._branches.read([branch for one in requests for branch in one.branches.values()])
-        found = self._chosen(requests) | self._looked(requests)
+        found = self._sample(requests) | self._run_heads(requests)
         for request in requests:
             events += request.go_on(found[request.number])
         self._branches.drop([branch for one in requests for branch in one.unwanted()])
@@ -176,9 +176,8 @@ class Generation:
         return events
 
     @torch.inference_mode()
-    def _chosen(self, requests: Sequence[Request]) -> dict[int, int]:
-        """Return the next id of each request that has a choice; those alike are sampled together.
-        """
+    def _sample(self, requests: Sequence[Request]) -> dict[int, int]:
+        """Sample the next id of each request that has a choice; return it by request number."""
         groups: dict[tuple[Choice, Settings], list[Request]] = {}
         for request in requests:
             if isinstance(choice := request.state.next, Choice):
@@ -203,9 +202,8 @@ class Generation:
         return logits_BV.masked_fill(forbidden_V, -torch.inf)
 
     @torch.inference_mode()
-    def _looked(self, requests: Sequence[Request]) -> dict[int, Any]:
-        """Return what the head sees for each request that draws; those alike are looked at at once.
-        """
+    def _run_heads(self, requests: Sequence[Request]) -> dict[int, Any]:
+        """Call the head for each request that draws; return its results by request number."""
         groups: dict[Hashable, list[tuple[Request, Ask]]] = {}
         for request in requests:
             if request.asked is not None:

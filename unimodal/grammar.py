@@ -22,7 +22,7 @@ from unimodal.tokenizer.grid import Grid
 from .layout import BoundLayout
 
 Modality = Literal["text", "image"]
-CONSTRAINTS: tuple[Modality | None, ...] = (None, "text", "image")
+MODALITY_CONSTRAINTS: tuple[Modality | None, ...] = (None, "text", "image")
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +122,8 @@ class ReplyState:
         """room: tokens that the context has left. modality: 'text' for no images, 'image' for one
         image and nothing else, None for what the model chooses.
         """
-        if modality not in CONSTRAINTS:
-            raise ValueError(f"modality {modality!r}: one of {CONSTRAINTS}")
+        if modality not in MODALITY_CONSTRAINTS:
+            raise ValueError(f"modality {modality!r}: one of {MODALITY_CONSTRAINTS}")
         self._grammar, self._layout = grammar, grammar.layout
         self._modality, self._room = modality, room
         self._max_text_tokens = 0 if modality == "image" else max_text_tokens

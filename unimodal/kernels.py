@@ -24,7 +24,7 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 from .attention import Attend, PackedAttention
 from .sequence import PADDING
 
-Kind = Literal["auto", "flash", "flex", "sdpa"]
+Kernel = Literal["auto", "flash", "flex", "sdpa"]
 TILE = 128
 HALF = (torch.float16, torch.bfloat16)
 
@@ -33,7 +33,7 @@ def attention(
     doc_BT: Tensor,
     block_BT: Tensor,
     private_BT: Tensor,
-    kind: Kind = "auto",
+    kind: Kernel = "auto",
     dtype: torch.dtype = torch.float32,
 ) -> Attend:
     """Attention in these rows (arguments as for `span_mask`) on the device where they lie.
@@ -44,8 +44,8 @@ def attention(
     causal = not bool(((block_BT > 0) | (private_BT > 0)).any())
     if kind == "auto":
         kind = next(one for one in ("flash", "flex", "sdpa")
-                    if obstacle(one, doc_BT.device, dtype, causal) is None)  # fmt: skip
-    if problem := obstacle(kind, doc_BT.device, dtype, causal):
+                    if why_unavailable(one, doc_BT.device, dtype, causal) is None)  # fmt: skip
+    if problem := why_unavailable(kind, doc_BT.device, dtype, causal):
         raise ValueError(f"attention {kind}: {problem}")
     if kind == "flash":
         return FlashAttention(doc_BT)
@@ -54,8 +54,8 @@ def attention(
     return UncompiledAttention(doc_BT, block_BT, private_BT)
 
 
-def obstacle(
-    kind: Kind, device: torch.device, dtype: torch.dtype, causal: bool = True
+def why_unavailable(
+    kind: Kernel, device: torch.device, dtype: torch.dtype, causal: bool = True
 ) -> str | None:
     """Why a kind cannot be used, and the way out; None where it can."""
     if kind == "flash":
@@ -110,7 +110,7 @@ class FlexAttention:
 
     def __init__(self, doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> None:
         """Arguments as for `span_mask`; a document in several pieces is a ValueError."""
-        self.mask = tiles(doc_BT, block_BT, private_BT)
+        self.mask = block_mask(doc_BT, block_BT, private_BT)
 
     def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
         """Attention under the mask, out_BHTd."""
@@ -126,7 +126,7 @@ def _compiled() -> Callable[..., Tensor]:
     return torch.compile(flex_attention, dynamic=False)
 
 
-def tiles(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> BlockMask:
+def block_mask(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> BlockMask:
     """Return the rule as a BlockMask, from the bounds of each tile alone: T x T pairs are never
     looked at.
 

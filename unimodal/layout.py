@@ -1,6 +1,6 @@
 """How a document is spelled in tokens, as data: what opens and closes documents, turns and images.
 
-A layout names special tokens and text; `Layout.bind` turns them to ids once. Ours is OWN:
+A layout names special tokens and text; `Layout.bind` turns them to ids once. Ours is OWN_LAYOUT:
 
     document   begin turn* end
     turn       role part* turn_end        (parts without a role stand bare)
@@ -24,7 +24,7 @@ from .vocabulary import MAX_SIDE, Vocabulary
 
 
 @dataclass(frozen=True)
-class Special:
+class SpecialToken:
     """A special token, by its name in the vocabulary."""
 
     name: str
@@ -41,7 +41,7 @@ class Side:
     """Codes that the number counts."""
 
 
-Piece = str | Special | Side
+Piece = str | SpecialToken | Side
 """Text, a special token, or a side of the image's grid."""
 
 
@@ -58,7 +58,7 @@ class ImageLayout:
     """What stands around and between the codes of an image."""
 
     opening: tuple[Piece, ...]
-    row_end: Special | None = None
+    row_end: SpecialToken | None = None
     last_row_ends: bool = True
     closing: tuple[Piece, ...] = ()
     ends_reply: bool = False
@@ -99,7 +99,7 @@ class Layout:
     """By role."""
     reply: tuple[Piece, ...]
     """What a reply is sampled after."""
-    stops: tuple[Special, ...]
+    stops: tuple[SpecialToken, ...]
     """Any of these ends a reply; they are learned."""
     image: ImageLayout
     unconditional: Unconditional
@@ -115,19 +115,19 @@ class Layout:
         return BoundLayout(self, vocabulary, text)
 
 
-ROLES = ("system", "user", "assistant")
-OWN = Layout(
-    begin=(Special("begin"),),
-    end=(Special("end"),),
-    turns={role: Turn((Special(role),), (Special("turn_end"),)) for role in ROLES},
-    reply=(Special("assistant"),),
-    stops=(Special("turn_end"),),
+TURN_ROLES = ("system", "user", "assistant")
+OWN_LAYOUT = Layout(
+    begin=(SpecialToken("begin"),),
+    end=(SpecialToken("end"),),
+    turns={role: Turn((SpecialToken(role),), (SpecialToken("turn_end"),)) for role in TURN_ROLES},
+    reply=(SpecialToken("assistant"),),
+    stops=(SpecialToken("turn_end"),),
     image=ImageLayout(
-        opening=(Special("image"), Side("height", "size_"), Side("width", "size_")),
-        row_end=Special("row_end"),
-        closing=(Special("image_end"),),
+        opening=(SpecialToken("image"), Side("height", "size_"), Side("width", "size_")),
+        row_end=SpecialToken("row_end"),
+        closing=(SpecialToken("image_end"),),
     ),
-    unconditional=Unconditional("null", (Special("null"),)),
+    unconditional=Unconditional("null", (SpecialToken("null"),)),
 )
 
 
@@ -137,7 +137,7 @@ class BoundLayout:
 
     layout: Layout
     vocabulary: Vocabulary
-    text: TextTokenizer
+    text_tokenizer: TextTokenizer
     closing: list[int] = field(init=False)
     """The ids behind an image's last code or row."""
     stops: list[int] = field(init=False)
@@ -153,10 +153,10 @@ class BoundLayout:
         return [token for piece in pieces for token in self._piece(piece, grid)]
 
     def _piece(self, piece: Piece, grid: Grid | None) -> list[int]:
-        if isinstance(piece, Special):
+        if isinstance(piece, SpecialToken):
             return [self.vocabulary.special(piece.name)]
         if isinstance(piece, str):
-            return self.text.encode(piece)
+            return self.text_tokenizer.encode(piece)
         assert grid is not None, "only an image's pieces speak of sides"
         number, left = divmod(getattr(grid, piece.axis), piece.step)
         if left or number < 1 or (piece.prefix is not None and number > MAX_SIDE):
@@ -165,7 +165,7 @@ class BoundLayout:
                 f"{piece.step}, from 1 to {MAX_SIDE * piece.step}"
             )
         if piece.prefix is None:
-            return [token for digit in str(number) for token in self.text.encode(digit)]
+            return [token for digit in str(number) for token in self.text_tokenizer.encode(digit)]
         return [self.vocabulary.special(f"{piece.prefix}{number}")]
 
     def opening(self, grid: Grid) -> list[int]:

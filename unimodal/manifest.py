@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
-from .pretrained_text import JsonTokenizer, PieceTokenizer
+from .pretrained_text import JsonTokenizer, SentencePieceTokenizer
 from .tensors import INDEX, SINGLE
 from .text import TextTokenizer
 
@@ -26,8 +26,8 @@ FILES = (
     "config.json",
     *PROVENANCE,
 )
-TEXT_FAMILIES: dict[str, type[TextTokenizer]] = {
-    family.FILE: family for family in (TextTokenizer, JsonTokenizer, PieceTokenizer)
+TEXT_TOKENIZERS: dict[str, type[TextTokenizer]] = {
+    family.FILE: family for family in (TextTokenizer, JsonTokenizer, SentencePieceTokenizer)
 }
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 Files = dict[str, dict[str, Any]]
@@ -73,7 +73,7 @@ def _lists_files(files: Any) -> bool:
         return False
     weights = [name for name in files if name in (SINGLE, INDEX) or SHARD.fullmatch(name)]
     whole = weights == [SINGLE] or (INDEX in weights and SINGLE not in weights and len(weights) > 2)
-    texts = [name for name in files if name in TEXT_FAMILIES]
+    texts = [name for name in files if name in TEXT_TOKENIZERS]
     rest = {name for name in FILES if name not in (SINGLE, TextTokenizer.FILE)}
     return whole and len(texts) == 1 and set(files) == {*weights, *texts, *rest}
 
@@ -81,7 +81,12 @@ def _lists_files(files: Any) -> bool:
 def _model_files(names: Iterable[str]) -> list[str]:
     """Those of a bundle's files that make the model, in the order in which its hash covers them."""
     names = set(names) - {MANIFEST, *PROVENANCE}
-    last = ["tokenizer.safetensors", "tokenizer.json", *(names & set(TEXT_FAMILIES)), "config.json"]
+    last = [
+        "tokenizer.safetensors",
+        "tokenizer.json",
+        *(names & set(TEXT_TOKENIZERS)),
+        "config.json",
+    ]
     return [*sorted(names - set(last)), *last]
 
 

@@ -20,8 +20,8 @@ class Model:
     """Everything a conversation, an evaluation or an export needs of a trained model."""
 
     transformer: UnifiedModel  # float32, in evaluation mode
-    text: TextTokenizer
-    tokenizer: ImageTokenizer
+    text_tokenizer: TextTokenizer
+    image_tokenizer: ImageTokenizer
     sampling: Sampling  # defaults that its makers chose
     context: int  # tokens a sequence may take
     grid: Grid  # of the images it draws
@@ -31,21 +31,21 @@ class Model:
     @property
     def vocabulary(self) -> Vocabulary:
         """Return the table of its ids."""
-        return self.transformer.shape.vocabulary
+        return self.transformer.architecture.vocabulary
 
     @cached_property
     def sequencer(self) -> Sequencer:
         """Return what turns documents into its tokens."""
         inputs = self.transformer.head.inputs
-        return Sequencer(self.vocabulary, self.text, self.tokenizer.hash, inputs)
+        return Sequencer(self.vocabulary, self.text_tokenizer, self.image_tokenizer.hash, inputs)
 
     @cached_property
     def codec(self) -> ImageCodec:
         """Return what turns its images' pixels into codes and back."""
-        return ImageCodec(self.tokenizer, self.transformer.head_weight.device)
+        return ImageCodec(self.image_tokenizer, self.transformer.lm_head_weight.device)
 
     @property
     def canvas(self) -> tuple[int, int]:
         """Return (width, height) in pixels of the images it draws and is given."""
-        height, width = self.tokenizer.geometry.size_of(self.grid)
+        height, width = self.image_tokenizer.geometry.size_of(self.grid)
         return width, height

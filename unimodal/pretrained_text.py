@@ -35,12 +35,12 @@ class JsonTokenizer(TextTokenizer):
     def __init__(self, source: str, num_ids: int | None = None):
         """source: the file's text. ValueError names everything that cannot be used."""
         tree = _parsed(source)
-        own = 1 + max([*tree["model"]["vocab"].values(), *_marks(tree)], default=-1)
+        own = 1 + max([*tree["model"]["vocab"].values(), *_special_tokens(tree)], default=-1)
         self._source, self.num_ids = source, own if num_ids is None else num_ids
         if problems := _json_problems(tree, self.num_ids):
             raise ValueError("; ".join(problems))
-        self._marks = _marks(tree)
-        self._tokenizer = Tokenizer.from_str(json.dumps(_unmarked(tree)))
+        self._special_tokens = _special_tokens(tree)
+        self._tokenizer = Tokenizer.from_str(json.dumps(_without_special_tokens(tree)))
 
     @classmethod
     def load(cls, path: Path, num_ids: int | None = None) -> "JsonTokenizer":
@@ -64,18 +64,18 @@ class JsonTokenizer(TextTokenizer):
         return spelled
 
     @property
-    def marks(self) -> dict[int, str]:
+    def special_tokens(self) -> dict[int, str]:
         """Names of ids that no text can hold, as far as the tokenizer has some."""
-        return {token: name for token, name in self._marks.items() if token < self.num_ids}
+        return {token: name for token, name in self._special_tokens.items() if token < self.num_ids}
 
     def tree(self) -> dict[str, Any]:
         """The content of a `tokenizers` JSON file that spells every text as this one does, also
         one that follows a mark.
         """
-        return _always_prefixed(_unmarked(_parsed(self._source)))
+        return _always_prefixed(_without_special_tokens(_parsed(self._source)))
 
 
-class PieceTokenizer(TextTokenizer):
+class SentencePieceTokenizer(TextTokenizer):
     """A sentencepiece model over `num_ids` ids."""
 
     FILE = "text.tokenizer.model"
@@ -95,7 +95,7 @@ class PieceTokenizer(TextTokenizer):
             raise ValueError("it was trained without byte_fallback: some texts have no ids in it")
 
     @classmethod
-    def load(cls, path: Path, num_ids: int | None = None) -> "PieceTokenizer":
+    def load(cls, path: Path, num_ids: int | None = None) -> "SentencePieceTokenizer":
         """Read a `tokenizer.model`."""
         return cls(path.read_bytes(), num_ids)
 
@@ -120,19 +120,19 @@ class PieceTokenizer(TextTokenizer):
     def spelled(self) -> np.ndarray:
         """Which ids a text can hold, bool (num_ids,)."""
         spelled = np.zeros(self.num_ids, bool)
-        spelled[: self._pieces.get_piece_size()] = [not self._is_mark(k) for k in self._range]
+        spelled[: self._pieces.get_piece_size()] = [not self._is_special(k) for k in self._range]
         return spelled
 
     @property
-    def marks(self) -> dict[int, str]:
+    def special_tokens(self) -> dict[int, str]:
         """Names of ids that no text can hold, as far as the tokenizer has some."""
-        return {k: self._pieces.id_to_piece(k) for k in self._range if self._is_mark(k)}
+        return {k: self._pieces.id_to_piece(k) for k in self._range if self._is_special(k)}
 
     @property
     def _range(self) -> range:
         return range(self._pieces.get_piece_size())
 
-    def _is_mark(self, token: int) -> bool:
+    def _is_special(self, token: int) -> bool:
         pieces = self._pieces
         return pieces.is_control(token) or pieces.is_unknown(token) or pieces.is_unused(token)
 
@@ -142,7 +142,7 @@ class PieceTokenizer(TextTokenizer):
         ValueError for a kind of model that `tokenizers` cannot copy exactly.
         """
         prefix = _check_copied(self._source)
-        vocab = {self._pieces.id_to_piece(k): k for k in self._range if not self._is_mark(k)}
+        vocab = {self._pieces.id_to_piece(k): k for k in self._range if not self._is_special(k)}
         strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if prefix else []
         decoders = [
             {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
@@ -179,21 +179,23 @@ class PieceTokenizer(TextTokenizer):
 
 _EMPTY = '{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{},"merges":[]}}'
 
-FAMILIES: dict[str, type[TextTokenizer]] = {
+TOKENIZER_FILES: dict[str, type[TextTokenizer]] = {
     "tokenizer.json": JsonTokenizer,
-    "tokenizer.model": PieceTokenizer,
+    "tokenizer.model": SentencePieceTokenizer,
 }
 
 
-def read_foreign(directory: Path, num_ids: int) -> TextTokenizer:
+def read_pretrained(directory: Path, num_ids: int) -> TextTokenizer:
     """The text tokenizer of a checkpoint whose embedding has `num_ids` rows."""
-    for name, family in FAMILIES.items():
+    for name, family in TOKENIZER_FILES.items():
         if (directory / name).is_file():
             try:
                 return family.load(directory / name, num_ids)
             except ValueError as error:
                 raise ValueError(f"{directory / name}: {error}") from error
-    raise ValueError(f"{directory} holds neither {' nor '.join(FAMILIES)}: its text has no ids")
+    raise ValueError(
+        f"{directory} holds neither {' nor '.join(TOKENIZER_FILES)}: its text has no ids"
+    )
 
 
 # --- tokenizer.json -----------------------------------------------------------------------------
@@ -212,7 +214,7 @@ def _parsed(source: str) -> dict[str, Any]:
 def _json_problems(tree: dict[str, Any], num_ids: int) -> list[str]:
     """Why this tokenizer cannot be used, one sentence each."""
     model = tree["model"]
-    vocab = _unmarked(tree)["model"]["vocab"]
+    vocab = _without_special_tokens(tree)["model"]["vocab"]
     found = []
     if vocab and max(vocab.values()) >= num_ids:
         found.append(f"it has ids up to {max(vocab.values())}, the embedding {num_ids} rows")
@@ -224,16 +226,16 @@ def _json_problems(tree: dict[str, Any], num_ids: int) -> list[str]:
     return found
 
 
-def _marks(tree: dict[str, Any]) -> dict[int, str]:
+def _special_tokens(tree: dict[str, Any]) -> dict[int, str]:
     """{id: spelling} of added tokens and of the token for what is unknown."""
     marks = {token["id"]: token["content"] for token in tree.get("added_tokens") or []}
     unknown, vocab = tree["model"].get("unk_token"), tree["model"]["vocab"]
     return marks | ({vocab[unknown]: unknown} if unknown in vocab else {})
 
 
-def _unmarked(tree: dict[str, Any]) -> dict[str, Any]:
+def _without_special_tokens(tree: dict[str, Any]) -> dict[str, Any]:
     """The same tokenizer without marks: nothing in it spells one."""
-    marks, model = set(_marks(tree).values()), tree["model"]
+    marks, model = set(_special_tokens(tree).values()), tree["model"]
     # Nor does a text spell a piece that stands for a byte.
     unmade = marks | set(BYTE_PIECES if model.get("byte_fallback") else ())
     merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]

@@ -16,7 +16,7 @@ from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .grammar import Choice, Grammar, Modality, ReplyState
 from .heads.head import Ask, Draw, Drawing, ImageTokens
 from .sampling import Sampling, noise
-from .text import Characters
+from .text import IncrementalDecoder
 
 if TYPE_CHECKING:
     from .model import Model
@@ -55,9 +55,11 @@ class Request:
         self.asked: Ask | None = None  # what the drawing waits for
         self._draw: Draw | None = None
         self._image: Image | None = None  # that was drawn, and is not yet closed
-        self._said: list[list[int] | ImageTokens] = []  # of the reply, what a new branch must read
+        self._reply_tokens: list[
+            list[int] | ImageTokens
+        ] = []  # of the reply, what a new branch must read
         self._begun = 0  # where the latest image begins in it
-        self._characters = Characters(model.text)
+        self._decoder = IncrementalDecoder(model.text_tokenizer)
         self._text = ""
 
     @property
@@ -100,7 +102,7 @@ class Request:
                 return
 
     def _take(self, token: int) -> Iterator[Event]:
-        state, was_drawing, said = self.state, self.state.drawing, len(self._said)
+        state, was_drawing, said = self.state, self.state.drawing, len(self._reply_tokens)
         state.take(token)
         if not isinstance(
             state.next, Grid
@@ -112,13 +114,13 @@ class Request:
         elif was_drawing and not state.drawing:
             yield self._end_image()
         elif not state.drawing and not state.over:
-            yield from self._add_text(self._characters.push(token))
+            yield from self._add_text(self._decoder.push(token))
         if state.over:
             yield from self._end()
 
     def _give(self, ids: list[int]) -> None:
         """Let all branches read ids."""
-        self._said.append(ids)
+        self._reply_tokens.append(ids)
         for branch in self.branches.values():
             branch.add(ids)
 
@@ -151,7 +153,7 @@ class Request:
         """Return a branch, which begins now where it is new."""
         if name not in self.branches:
             prompt = self._model.sequencer.prompt(self._document, drop=name)
-            self.branches[name] = Branch(prompt, self._said)
+            self.branches[name] = Branch(prompt, self._reply_tokens)
         return self.branches[name]
 
     def _take_image(self, image: Image) -> Iterator[Event]:
@@ -171,7 +173,7 @@ class Request:
         """Add the whole image to the reply, and to what a new branch would have to read."""
         assert self._image is not None, "an image that ends was drawn"
         image, self._image, self._draw = self._image, None, None
-        self._said[self._begun :] = [self._model.sequencer.image(image)]
+        self._reply_tokens[self._begun :] = [self._model.sequencer.image(image)]
         self.parts.append(image)
         return ImageDone(self.number, image)
 
@@ -189,7 +191,7 @@ class Request:
             yield TextDelta(self.number, text)
 
     def _end_text(self) -> Iterator[Event]:
-        yield from self._add_text(self._characters.flush())
+        yield from self._add_text(self._decoder.flush())
         if self._text:
             self.parts.append(Text(self._text, role="assistant"))
             self._text = ""

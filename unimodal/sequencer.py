@@ -26,7 +26,7 @@ from .vocabulary import Vocabulary
 
 DROPS = (None, "text", "images", "both")
 """What guidance dropout takes of the user's parts; also the names of a drawing's branches."""
-REPLIES = "assistant"
+REPLY_ROLE = "assistant"
 """The role whose turn is sampled."""
 
 
@@ -41,7 +41,7 @@ class Sequencer:
             raise ValueError(
                 f"{text.num_ids} text ids, but the vocabulary holds {vocabulary.num_text}"
             )
-        self.vocabulary, self.text, self.codec_hash = vocabulary, text, codec_hash
+        self.vocabulary, self.text_tokenizer, self.codec_hash = vocabulary, text, codec_hash
         self.inputs = inputs
         self.layout = inputs.layout.bind(vocabulary, text)
 
@@ -59,13 +59,13 @@ class Sequencer:
 
         key: what noise on its images is drawn with, as (seed, epoch, unit).
         """
-        return self._assemble(document, _How(drop, key))
+        return self._assemble(document, _Options(drop, key))
 
     def prompt(self, document: Document, drop: str | None = None) -> Sequence:
         """Return the document so far with what opens the assistant's turn: what a reply is sampled
         after. Nothing of it is learned.
         """
-        return self._assemble(document, _How(drop, closed=False))
+        return self._assemble(document, _Options(drop, closed=False))
 
     def measure(self, document: Document) -> dict[str | None, int]:
         """Return the tokens of `sequence(document, drop)` for each of DROPS, without making one.
@@ -74,8 +74,8 @@ class Sequencer:
         """
         layout = self.layout.layout
         if layout.joined or layout.unconditional.kind == "prompt":
-            hows = (_How(drop, measured=True) for drop in DROPS)
-            return {how.drop: len(self._assemble(document, how)) for how in hows}
+            all_options = (_Options(drop, measured=True) for drop in DROPS)
+            return {options.drop: len(self._assemble(document, options)) for options in all_options}
         sizes = [self.part_length(part) for part in document.parts]
         around = self.ends_length
         for role, _ in groupby(part.role for part in document.parts):
@@ -103,7 +103,7 @@ class Sequencer:
     def part_length(self, part: Part) -> int:
         """Return the tokens of a part that is not dropped; ValueError for a grid without a name."""
         if isinstance(part, Text):
-            return len(self.text.encode(part.text))
+            return len(self.text_tokenizer.encode(part.text))
         assert part.grid is not None, "an image that is measured has a grid"
         learned = part.weight > 0
         return self.layout.length(part.grid) + self.inputs.extra_length(part.grid, learned)
@@ -124,40 +124,40 @@ class Sequencer:
     def _ids(self, pieces: tuple[Piece, ...]) -> list[int]:
         return self.layout.ids(pieces)
 
-    def _assemble(self, document: Document, how: "_How") -> Sequence:
-        if how.drop not in DROPS:
-            raise ValueError(f"drop {how.drop!r}: one of {DROPS}")
+    def _assemble(self, document: Document, options: "_Options") -> Sequence:
+        if options.drop not in DROPS:
+            raise ValueError(f"drop {options.drop!r}: one of {DROPS}")
         layout, turns = self.layout.layout, document.turns()
-        made = _Assembly(self.text, layout.joined)
-        if self._is_replaced(document, how):
+        made = _Assembly(self.text_tokenizer, layout.joined)
+        if self._is_replaced(document, options):
             self._add_pieces(made, layout.unconditional.pieces, 0)
-            if how.closed:
+            if options.closed:
                 first = len(document.parts) - len(turns[-1][1])
-                self._add_turn(made, turns[-1], how, first, opened=True)
+                self._add_turn(made, turns[-1], options, first, opened=True)
         else:
             self._add_pieces(made, layout.begin, 0)
             first = 0
             for turn in turns:
-                self._add_turn(made, turn, how, first)
+                self._add_turn(made, turn, options, first)
                 first += len(turn[1])
-            self._add_pieces(made, () if how.closed else layout.reply, 0)
-        if how.closed:
+            self._add_pieces(made, () if options.closed else layout.reply, 0)
+        if options.closed:
             last = document.parts[-1] if document.parts else None
             weight = last.weight if last is not None and last.role is None else 0.0
             made.add(self._ids(layout.end), weight)
         return made.sequence()
 
-    def _is_replaced(self, document: Document, how: "_How") -> bool:
+    def _is_replaced(self, document: Document, options: "_Options") -> bool:
         """Tell whether the unconditional prompt stands for all that comes before the reply."""
-        if how.drop is None or self.layout.layout.unconditional.kind != "prompt":
+        if options.drop is None or self.layout.layout.unconditional.kind != "prompt":
             return False
-        return not how.closed or bool(document.parts and document.parts[-1].role == REPLIES)
+        return not options.closed or bool(document.parts and document.parts[-1].role == REPLY_ROLE)
 
     def _add_turn(
         self,
         made: "_Assembly",
         turn: tuple[str | None, list[Part]],
-        how: "_How",
+        options: "_Options",
         first: int,
         opened: bool = False,
     ) -> None:
@@ -168,14 +168,14 @@ class Sequencer:
         around = self.layout.layout.turns.get(role) if role is not None else None
         if around is not None and not opened:
             self._add_pieces(made, around.before, 0)
-        if role == REPLIES:  # is sampled behind the prompt, so never joined with it
+        if role == REPLY_ROLE:  # is sampled behind the prompt, so never joined with it
             made.end_words()
         for number, part in enumerate(parts, start=first):
-            self._add_part(made, part, how, number)
-        if role == REPLIES:
+            self._add_part(made, part, options, number)
+        if role == REPLY_ROLE:
             made.end_words()
         if around is not None:
-            self._add_pieces(made, around.after, how.weight(parts[-1]))
+            self._add_pieces(made, around.after, options.weight(parts[-1]))
 
     def _add_pieces(self, made: "_Assembly", pieces: tuple[Piece, ...], weight: float) -> None:
         """Add what stands around a turn; of it only what ends a reply is learned."""
@@ -185,15 +185,15 @@ class Sequencer:
             else:
                 made.add(self._ids((piece,)), weight if piece in self.layout.layout.stops else 0)
 
-    def _add_part(self, made: "_Assembly", part: Part, how: "_How", number: int) -> None:
-        if _is_dropped(part, how.drop):
+    def _add_part(self, made: "_Assembly", part: Part, options: "_Options", number: int) -> None:
+        if _is_dropped(part, options.drop):
             self._add_dropped(made, part)
         elif isinstance(part, Text):
-            made.add_text(part.text, how.weight(part))
-        elif how.measured:
+            made.add_text(part.text, options.weight(part))
+        elif options.measured:
             made.add([0] * self.part_length(part), 0)
         else:
-            made.add_image(self.image(part, (*how.key, number), how.weight(part) > 0))
+            made.add_image(self.image(part, (*options.key, number), options.weight(part) > 0))
 
     def _add_dropped(self, made: "_Assembly", part: Part) -> None:
         unconditional = self.layout.layout.unconditional
@@ -204,7 +204,7 @@ class Sequencer:
 
 
 @dataclass(frozen=True)
-class _How:
+class _Options:
     """How a document is assembled: whole and learned from, or not `closed`, as a prompt; images as
     they are, or, where it is only measured, by their length.
     """

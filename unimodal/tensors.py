@@ -29,7 +29,7 @@ class WeightsError(ValueError):
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """Where a tensor lies: its bytes are start .. stop - 1 of the file."""
 
     path: Path
@@ -50,7 +50,7 @@ class Stored:
                 left -= len(chunk)
                 yield chunk
 
-    def rows(self) -> Iterator[Tensor]:
+    def row_blocks(self) -> Iterator[Tensor]:
         """The tensor as float64 blocks of whole rows (n, width), in order."""
         width = prod(self.shape[1:])
         row_bytes = width * BYTES[self.dtype]
@@ -64,7 +64,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedTensor:
     """A tensor to be written: its bytes come from `chunks` when its turn has come."""
 
     name: str
@@ -99,9 +99,9 @@ def weight_files(directory: Path) -> list[Path]:
     return [directory / name for name in names]
 
 
-def stored(directory: Path) -> dict[str, Stored]:
+def find_tensors(directory: Path) -> dict[str, StoredTensor]:
     """{name: where it lies} of every tensor of a directory's model."""
-    found: dict[str, Stored] = {}
+    found: dict[str, StoredTensor] = {}
     for path in weight_files(directory):
         for name, tensor in _header(path).items():
             if name in found:
@@ -127,7 +127,7 @@ def _weight_map(directory: Path) -> dict[str, str]:
     return names
 
 
-def _header(path: Path) -> dict[str, Stored]:
+def _header(path: Path) -> dict[str, StoredTensor]:
     try:
         with safe_open(path, "np"):  # checks the header against the file's length; reads no tensor
             pass
@@ -141,7 +141,7 @@ def _header(path: Path) -> dict[str, Stored]:
     header.pop("__metadata__", None)
     begin = 8 + length
     return {
-        name: Stored(
+        name: StoredTensor(
             path,
             entry["dtype"],
             tuple(entry["shape"]),
@@ -154,9 +154,9 @@ def _header(path: Path) -> dict[str, Stored]:
 # --- writing ------------------------------------------------------------------------------------
 
 
-def write(
+def write_tensors(
     directory: Path,
-    tensors: Iterable[Planned],
+    tensors: Iterable[PlannedTensor],
     max_bytes: int,
     metadata: dict[str, str] | None = None,
     on_bytes: Callable[[int], None] = lambda _: None,
@@ -178,9 +178,9 @@ def write(
     (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _shards(tensors: list[Planned], max_bytes: int) -> list[list[Planned]]:
+def _shards(tensors: list[PlannedTensor], max_bytes: int) -> list[list[PlannedTensor]]:
     """The tensors in order, a new shard begun where the next one would pass `max_bytes`."""
-    shards: list[list[Planned]] = [[]]
+    shards: list[list[PlannedTensor]] = [[]]
     used = 0
     for tensor in tensors:
         if shards[-1] and used + tensor.num_bytes > max_bytes:
@@ -193,7 +193,7 @@ def _shards(tensors: list[Planned], max_bytes: int) -> list[list[Planned]]:
 
 def _write_file(
     path: Path,
-    tensors: list[Planned],
+    tensors: list[PlannedTensor],
     metadata: dict[str, str] | None,
     on_bytes: Callable[[int], None],
 ) -> None:

@@ -29,14 +29,16 @@ from rich.style import Style
 from unimodal.tokenizer.pixels import fit, open_image
 
 from .bundle import load
-from .chat import Chat, Drawn, Event, Note, Reply
+from .chat import Chat, ChatEvent, Drawn, Note, Reply
 from .events import ImageProgress, TextDelta
 from .transcript import Gallery, check_directory, save_conversation
 
 OUTPUT = Path("unimodal-images")
 MAX_COLUMNS = 96  # of a shown image; the saved one keeps all its pixels
 # A model may write any byte; those that steer a terminal are shown as U+FFFD.
-CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+CONTROL_CHARACTERS = {
+    code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
 
 
 def run(
@@ -116,7 +118,7 @@ class Screen:
         self._in_line = False
         self._bar: Progress | None = None
 
-    def play(self, events: Iterator[Event], keep: Callable[[Image.Image], None]) -> Reply:
+    def play(self, events: Iterator[ChatEvent], keep: Callable[[Image.Image], None]) -> Reply:
         """Show events as they come and `keep` each finished image; returns the reply."""
         try:
             with _interrupts() as stop_if_asked:
@@ -135,7 +137,7 @@ class Screen:
     def say(self, text: str) -> None:
         """A whole line of standard output."""
         self._end_line()
-        self.out.out(text.translate(CONTROLS), highlight=False)
+        self.out.out(text.translate(CONTROL_CHARACTERS), highlight=False)
 
     def saved(self, path: Path) -> None:
         """Say where something was saved."""
@@ -143,7 +145,7 @@ class Screen:
 
     def note(self, text: str, style: str = "dim") -> None:
         """A line beside the conversation, on standard error."""
-        self.log.out(text.translate(CONTROLS), style=style, highlight=False)
+        self.log.out(text.translate(CONTROL_CHARACTERS), style=style, highlight=False)
 
     def show(self, image: Image.Image) -> None:
         """Show a image where there are colours, in true ones.
@@ -155,7 +157,7 @@ class Screen:
             true = Console(file=file, force_terminal=True, color_system="truecolor", width=width)
             true.print(HalfBlocks(image))
 
-    def _show(self, event: Event) -> None:
+    def _show(self, event: ChatEvent) -> None:
         if isinstance(event, Note):
             self.note(event.text)
         elif isinstance(event, TextDelta):
@@ -167,7 +169,7 @@ class Screen:
             self.show(event.image)
 
     def _words(self, text: str) -> None:
-        text = text.translate(CONTROLS)
+        text = text.translate(CONTROL_CHARACTERS)
         self.out.out(text, end="", highlight=False)
         self._in_line = not text.endswith("\n") if text else self._in_line
 

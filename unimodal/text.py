@@ -52,7 +52,7 @@ class TextTokenizer:
         return np.ones(self.num_ids, bool)
 
     @property
-    def marks(self) -> dict[int, str]:
+    def special_tokens(self) -> dict[int, str]:
         """Names of ids that no text can hold: none here."""
         return {}
 
@@ -85,7 +85,7 @@ class TextTokenizer:
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
 
 
-class Characters:
+class IncrementalDecoder:
     """Ids to text as they come; an unfinished character waits for its other bytes.
 
     What is new is read behind what was read last: some tokenizers drop the space before a text's

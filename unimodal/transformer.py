@@ -175,8 +175,10 @@ class Transformer(nn.Module):
     """ids -> embed -> forward -> logits, in three calls, so that a image may enter as vectors."""
 
     def __init__(self, config: TransformerConfig, seed: int = 0, recompute: bool = False) -> None:
-        """Weights are a pure function of (config, seed): see `initial`. With `recompute`, training
-        keeps no activations inside a layer and computes them again for the backward pass.
+        """Initialise the weights from (config, seed) alone: see `initial_transformer_weight`.
+
+        With `recompute`, training keeps no activations inside a layer and computes them again in
+        the backward pass.
 
         On the meta device there are none yet: they are to be loaded.
         """
@@ -190,7 +192,11 @@ class Transformer(nn.Module):
             for name, parameter in self.named_parameters():
                 if parameter.is_meta:
                     continue
-                parameter.copy_(initial(name, tuple(parameter.shape), config.num_layers, seed))
+                parameter.copy_(
+                    initial_transformer_weight(
+                        name, tuple(parameter.shape), config.num_layers, seed
+                    )
+                )
 
     def embed(self, ids_BT: Tensor) -> Tensor:
         """ids_BT: int in [0, num_ids) -> x_BTD."""
@@ -210,15 +216,17 @@ class Transformer(nn.Module):
         self, hidden_BTD: Tensor, first: int | None = None, last: int | None = None
     ) -> Tensor:
         """hidden (..., D) -> logits (..., V) of the ids in [first, last), of all by default."""
-        return F.linear(hidden_BTD, self.head_weight[first:last])
+        return F.linear(hidden_BTD, self.lm_head_weight[first:last])
 
     @property
-    def head_weight(self) -> Tensor:
+    def lm_head_weight(self) -> Tensor:
         """(num_ids, D): the head's rows, which are the embedding's when tied."""
         return self.model.embed_tokens.weight if self.config.tied_head else self.lm_head.weight
 
 
-def initial(name: str, shape: tuple[int, ...], num_layers: int, seed: int) -> Tensor:
+def initial_transformer_weight(
+    name: str, shape: tuple[int, ...], num_layers: int, seed: int
+) -> Tensor:
     """The float32 tensor a parameter starts from: a pure function of its arguments.
 
     Norms are one and biases zero. Matrices are normal with std 0.02; those that write to the

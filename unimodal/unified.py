@@ -10,11 +10,11 @@ Letters: B rows, T tokens, N tokens of all rows, D width, V ids.
 import torch
 from torch import Tensor
 
+from .architecture import Architecture
 from .attention import Attend
-from .embedder import FactorisedCodes, Tokens, embedded_rows
+from .embedder import FactorisedCodes, ModelInput, add_code_embeddings
 from .heads import head_class
-from .shape import ModelShape
-from .transformer import Transformer, TransformerConfig, initial
+from .transformer import Transformer, TransformerConfig, initial_transformer_weight
 
 TRANSFORMER = ("model.", "lm_head.")  # how the names of its parameters begin
 ZEROS = ("embedder.rows.", "embedder.columns.", "code_factors.", "head_factors.")
@@ -24,40 +24,50 @@ class UnifiedModel(Transformer):
     """A transformer that reads and draws images too."""
 
     def __init__(
-        self, shape: ModelShape, seed: int = 0, recompute: bool = False, trusted: bool = False
+        self,
+        architecture: Architecture,
+        seed: int = 0,
+        recompute: bool = False,
+        trusted: bool = False,
     ) -> None:
-        """Weights are a pure function of (shape, seed), or absent on the meta device; arguments as
-        Transformer's. `trusted`: whether the head's name comes from the user (see head_class).
+        """Initialise the weights from (architecture, seed) alone; none on the meta device.
+
+        recompute: as for Transformer. trusted: whether the head's name comes from the user (see
+        head_class).
         """
-        super().__init__(shape.transformer, seed, recompute)
-        self.shape = shape
-        kind = head_class(shape.image.head, trusted)
-        self.embedder = kind.embedder(shape)
-        self.head = kind(shape)
-        if shape.image.levels:
-            width, tied = shape.transformer.width, shape.transformer.tied_head
-            self.code_factors = FactorisedCodes(shape.image.levels, shape.vocabulary, width)
+        super().__init__(architecture.transformer, seed, recompute)
+        self.architecture = architecture
+        kind = head_class(architecture.image.head, trusted)
+        self.embedder = kind.embedder(architecture)
+        self.head = kind(architecture)
+        if architecture.image.levels:
+            width, tied = architecture.transformer.width, architecture.transformer.tied_head
+            self.code_factors = FactorisedCodes(
+                architecture.image.levels, architecture.vocabulary, width
+            )
             if not tied:
-                self.head_factors = FactorisedCodes(shape.image.levels, shape.vocabulary, width)
+                self.head_factors = FactorisedCodes(
+                    architecture.image.levels, architecture.vocabulary, width
+                )
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 if not parameter.is_meta and not name.startswith(TRANSFORMER):
-                    start = initial_weight(name, parameter.shape, shape.transformer, seed)
+                    start = initial_weight(name, parameter.shape, architecture.transformer, seed)
                     parameter.copy_(start)
 
-    def read(self, tokens: Tokens, positions_BT: Tensor, attend: Attend) -> Tensor:
+    def hidden_states(self, tokens: ModelInput, positions_BT: Tensor, attend: Attend) -> Tensor:
         """Return hidden_BTD of a batch, or of what requests read."""
         x_BTD = self.embed(tokens.ids)
-        if self.shape.image.levels:
-            x_BTD = embedded_rows(x_BTD, tokens.ids, self.code_factors())
+        if self.architecture.image.levels:
+            x_BTD = add_code_embeddings(x_BTD, tokens.ids, self.code_factors())
         return self(self.embedder(x_BTD, tokens), positions_BT, attend)
 
     def output_table(self) -> Tensor:
         """Return the rows (V, D) by which hidden vectors score ids."""
-        if not self.shape.image.levels:
-            return self.head_weight
-        tied = self.shape.transformer.tied_head
-        return self.head_weight + (self.code_factors if tied else self.head_factors)()
+        if not self.architecture.image.levels:
+            return self.lm_head_weight
+        tied = self.architecture.transformer.tied_head
+        return self.lm_head_weight + (self.code_factors if tied else self.head_factors)()
 
 
 def initial_weight(
@@ -69,11 +79,11 @@ def initial_weight(
     """
     if name.startswith(ZEROS):
         return torch.zeros(size)
-    return initial(name, tuple(size), config.num_layers, seed)
+    return initial_transformer_weight(name, tuple(size), config.num_layers, seed)
 
 
-def parameter_shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """Return {name: shape} of every parameter, in the order of the model."""
     with torch.device("meta"):
-        parameters = UnifiedModel(shape).named_parameters()
+        parameters = UnifiedModel(architecture).named_parameters()
         return {name: tuple(parameter.shape) for name, parameter in parameters}

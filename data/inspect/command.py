@@ -90,7 +90,7 @@ def _estimator(
     from ..estimator import LengthEstimator
     from ..sizes import of_canvas
 
-    geometry = model.tokenizer.geometry
+    geometry = model.image_tokenizer.geometry
     rule = of_canvas(model.canvas, geometry.patch, target_pixels, max_aspect_ratio)
     if problems := rule.problems():
         raise ValueError("; ".join(f"--{problem.replace('_', '-')}" for problem in problems))

@@ -242,7 +242,7 @@ def _settings(estimator: LengthEstimator) -> dict[str, Any]:
         "sequence_length": estimator.sequence_length,
         "target_pixels": estimator.images.target_pixels if estimator.images else None,
         "max_aspect_ratio": estimator.images.max_aspect_ratio if estimator.images else None,
-        "text_tokenizer": estimator.sequencer.text.hash,
+        "text_tokenizer": estimator.sequencer.text_tokenizer.hash,
         "image_tokenizer": estimator.sequencer.codec_hash,
     }
 

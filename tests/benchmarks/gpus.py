@@ -10,9 +10,9 @@ from statistics import median
 
 import torch
 
+from unimodal.architecture import Architecture
 from unimodal.cross_entropy import linear_cross_entropy
 from unimodal.sequence import MODALITIES, Batch
-from unimodal.shape import ModelShape
 from unimodal.train.flops import document_counts, step_flops
 from unimodal.train.objectives import LossConfig, language
 from unimodal.train.optimizer import OptimizerConfig, build
@@ -69,7 +69,7 @@ def training(batch: Batch) -> Callable[[], None]:
     """A whole step as `train lm` takes it with precision bf16 and compile."""
     torch.set_float32_matmul_precision("high")
     with torch.device("cuda"):
-        model = UnifiedModel(ModelShape(SHAPE, VOCABULARY))
+        model = UnifiedModel(Architecture(SHAPE, VOCABULARY))
     for layer in model.model.layers:
         layer.compile()
     optimizers = build(model, OptimizerConfig(), "model.layers.", torch.bfloat16)

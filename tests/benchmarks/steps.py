@@ -17,8 +17,8 @@ from batches import learned
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from unimodal.architecture import Architecture
 from unimodal.sequence import IGNORE, IMAGE, PADDING, Batch, Row, Sequence, span_mask
-from unimodal.shape import ModelShape
 from unimodal.train.objectives import LossConfig, language
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
@@ -52,14 +52,14 @@ class Scale:
     """in so many matrices."""
 
     @property
-    def shape(self) -> ModelShape:
+    def shape(self) -> Architecture:
         """Return the shape of a small Llama."""
         heads = self.width // 64
         transformer = TransformerConfig(
             self.vocabulary.size, self.width, self.num_layers, heads, max(1, heads // 2), 64,
             self.width * 11 // 4, tied_head=False,
         )  # fmt: skip
-        return ModelShape(transformer, self.vocabulary)
+        return Architecture(transformer, self.vocabulary)
 
 
 QUICK = Scale(Vocabulary.new(300, 400), 64, 2, 1, 512, 512, 256, 1, 100_000, 10)

@@ -10,7 +10,7 @@ from statistics import median
 
 import torch
 
-from unimodal.shape import ModelShape
+from unimodal.architecture import Architecture
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.objectives import LossConfig
 from unimodal.train.optimizer import OptimizerConfig
@@ -51,7 +51,7 @@ def lines(scale: Scale) -> list[Line]:
 def measured(scale: Scale, deepspeed: Path | None, device: str) -> tuple[list[float], float]:
     """Seconds of each step after two that warm up, and the loss of the first."""
     on_gpu = device == "cuda"
-    shape = ModelShape(SHAPE, VOCABULARY) if on_gpu else scale.shape
+    shape = Architecture(SHAPE, VOCABULARY) if on_gpu else scale.shape
     rows, sequence_length = (1, ROW_LENGTH) if on_gpu else (scale.rows, scale.sequence_length)
     config = EngineConfig(deepspeed, compile=on_gpu)
     settings = config.zero(rows, 1.0, bf16=on_gpu)

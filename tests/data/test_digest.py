@@ -49,7 +49,7 @@ def shards(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def made(shards, tiny_model) -> Feed:
     sources = {"one": SourceConfig(str(shards))}
-    return Feed(sources, tiny_model.sequencer, ImageCodec(tiny_model.tokenizer), SETTINGS)
+    return Feed(sources, tiny_model.sequencer, ImageCodec(tiny_model.image_tokenizer), SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -170,12 +170,12 @@ def test_a_recipe_gives_sources_and_loader(recipe, shards, tmp_path, tiny_model)
     assert plain != run(shards, "--rows=2").stdout
     elsewhere = write(tmp_path / "elsewhere", "drew")
     assert feed(str(elsewhere), recipe).sources["one"].shards == str(elsewhere)
-    tiny_model.tokenizer.save(tmp_path)
+    tiny_model.image_tokenizer.save(tmp_path)
     tree = yaml.safe_load(recipe.read_text()) | {"tokenizer": str(tmp_path)}
     recipe.write_text(yaml.safe_dump(tree))
     found = feed(None, recipe)
-    assert found.codec.hash == found.sequencer.codec_hash == tiny_model.tokenizer.hash
-    assert found.sequencer.vocabulary.num_codes == tiny_model.tokenizer.num_codes
+    assert found.codec.hash == found.sequencer.codec_hash == tiny_model.image_tokenizer.hash
+    assert found.sequencer.vocabulary.num_codes == tiny_model.image_tokenizer.num_codes
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def noise(seed: int, height: int = 16, width: int = 24) -> np.ndarray:
 @pytest.fixture(scope="module")
 def tokenizer(tiny_model, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
-    tiny_model.tokenizer.save(folder)
+    tiny_model.image_tokenizer.save(folder)
     return folder
 
 
@@ -93,7 +93,7 @@ def write(folder: Path, *made: tuple[str, dict[str, bytes]]) -> Path:
 
 
 def test_codes_are_the_encoders_and_all_else_is_copied(shards, encoded, tiny_model):
-    codec = ImageCodec(tiny_model.tokenizer)
+    codec = ImageCodec(tiny_model.image_tokenizer)
     for before, after in zip(samples(shards), samples(encoded), strict=True):
         assert before.key == after.key
         assert [codes_name(n) if n.endswith("png") else n for n in before.files] == [*after.files]
@@ -120,7 +120,7 @@ def test_rows_of_code_shards_are_those_of_image_shards(shards, encoded, tiny_mod
     loaders = [
         Loader({"one": SourceConfig(str(folder))}, tiny_model.sequencer, codec, settings)
         for folder in (shards, encoded)
-        for codec in [ImageCodec(tiny_model.tokenizer)]
+        for codec in [ImageCodec(tiny_model.image_tokenizer)]
     ]
     for (first, state), (second, other) in islice(zip(*loaders, strict=True), 10):
         assert state == other
@@ -248,7 +248,7 @@ def test_an_area_gives_buckets(tokenizer, tiny_model, tmp_path):
     assert run(tmp_path / "in", tmp_path / "out", *words).exit_code == 0
     (sample,) = samples(tmp_path / "out")
     pixels = fitted(PILImage.fromarray(wide), (32, 16))
-    (wanted,) = ImageCodec(tiny_model.tokenizer).encode([Image(pixels)])
+    (wanted,) = ImageCodec(tiny_model.image_tokenizer).encode([Image(pixels)])
     found = codes.from_bytes(sample.files["codes"])
     assert found.grid == wanted.grid == Grid(2, 4)
     assert np.array_equal(found.codes, wanted.codes)
@@ -376,7 +376,7 @@ def test_few_samples_are_in_work_at_once(tmp_path, tiny_model, monkeypatch):
     large = ("large", {"png": png(noise(0, 64, 64))})
     images = write(tmp_path / "in", *made[:100], large, *made[100:])
     monkeypatch.setattr("unimodal.data.encode.MAX_PIXELS", 50 * 64)
-    work = _Work(ImageCodec(tiny_model.tokenizer), None, ShardWriter(tmp_path))
+    work = _Work(ImageCodec(tiny_model.image_tokenizer), None, ShardWriter(tmp_path))
     groups = list(work.groups(Shard(find_shards(images)[0])))
     assert [len(group) for group in groups] == [50, 50, 1, 50]
     monkeypatch.setattr("unimodal.data.encode.MAX_PIXELS", 2**22)

@@ -114,7 +114,7 @@ def test_of_a_chat_answers_and_drawn_images_alone_are_learned(tiny_model: Model)
         {"role": "user", "content": "thanks"},
     ]
     found = sample({"messages": messages}, **{"0_png": png(1), "1_png": png(200)})
-    hash, names = tiny_model.tokenizer.hash, tiny_model.vocabulary.special
+    hash, names = tiny_model.image_tokenizer.hash, tiny_model.vocabulary.special
     images = [
         Image(codes=np.array(codes)[:, None], grid=Grid(1, 2), codec_hash=hash)
         for codes in ([1, 2], [3, 4])
@@ -123,7 +123,7 @@ def test_of_a_chat_answers_and_drawn_images_alone_are_learned(tiny_model: Model)
     learned = whole.labels[whole.labels != IGNORE].tolist()
     size = [names("size_1"), names("size_2")]
     codes = tiny_model.vocabulary.code_to_id(np.array([3, 4])).tolist()
-    words = tiny_model.text.encode("here")
+    words = tiny_model.text_tokenizer.encode("here")
     assert learned == [*words, names("image"), *size, *codes, names("turn_end")]
 
 

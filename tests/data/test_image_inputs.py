@@ -20,7 +20,7 @@ from unimodal.data.sources import SourceConfig
 from unimodal.document import Document, Image, Text
 from unimodal.heads.head import ImageInputs, ImageTokens
 from unimodal.heads.next_code import NextCodeInputs
-from unimodal.layout import OWN, BoundLayout, Side, Turn, Unconditional
+from unimodal.layout import OWN_LAYOUT, BoundLayout, Side, Turn, Unconditional
 from unimodal.sequence import IMAGE, Batch, Span
 from unimodal.sequencer import DROPS, Sequencer
 from unimodal.text import TextTokenizer
@@ -86,20 +86,20 @@ def sequencer(inputs: ImageInputs) -> Sequencer:
 
 
 def spelled(**changes: object) -> NextCodeInputs:
-    return NextCodeInputs(replace(OWN, **changes))
+    return NextCodeInputs(replace(OWN_LAYOUT, **changes))
 
 
-BARE = replace(OWN.image, row_end=None, closing=())
-DIGITS = replace(OWN.image, opening=("<", Side("height"), "*", Side("width"), ">"))
-FEW = {role: Turn((f"{role}: ",), OWN.turns[role].after) for role in ("user", "assistant")}
+BARE = replace(OWN_LAYOUT.image, row_end=None, closing=())
+DIGITS = replace(OWN_LAYOUT.image, opening=("<", Side("height"), "*", Side("width"), ">"))
+FEW = {role: Turn((f"{role}: ",), OWN_LAYOUT.turns[role].after) for role in ("user", "assistant")}
 INPUTS = {
     "ours": NextCodeInputs(),
     "twice": Twice(),
-    "twice and bare": Twice(replace(OWN, image=BARE)),
+    "twice and bare": Twice(replace(OWN_LAYOUT, image=BARE)),
     "sizes in digits": spelled(image=DIGITS),
-    "the last row does not end": spelled(image=replace(OWN.image, last_row_ends=False)),
+    "the last row does not end": spelled(image=replace(OWN_LAYOUT.image, last_row_ends=False)),
     "turns in words, none of the system": spelled(turns=FEW, begin=("B",), end=()),
-    "padded": spelled(unconditional=Unconditional("padded", OWN.unconditional.pieces)),
+    "padded": spelled(unconditional=Unconditional("padded", OWN_LAYOUT.unconditional.pieces)),
     "joined": spelled(turns=FEW, joined=True),
 }
 PARTS = st.lists(

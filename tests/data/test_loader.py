@@ -87,7 +87,7 @@ def documents(batch):
 def spelt(sequencer, ids):
     """The index that a document's text spells."""
     text = [i for i in ids if sequencer.vocabulary.is_text(i)]
-    return int(sequencer.text.decode(text).partition("#")[2].partition(";")[0])
+    return int(sequencer.text_tokenizer.decode(text).partition("#")[2].partition(";")[0])
 
 
 def test_a_loader_taken_up_anywhere_gives_the_same_batches(sources, sequencer):
@@ -353,7 +353,9 @@ def test_images_are_brought_to_size_and_varied(tmp_path, sequencer):
             ids = np.array(ids)
             codes = sequencer.vocabulary.id_to_code(ids[sequencer.vocabulary.is_code(ids)])
             assert len(codes) == 4
-            says = "left" in sequencer.text.decode(ids[sequencer.vocabulary.is_text(ids)].tolist())
+            says = "left" in sequencer.text_tokenizer.decode(
+                ids[sequencer.vocabulary.is_text(ids)].tolist()
+            )
             rows[says].add((codes[0], codes[1]))
     assert all(left < right for left, right in rows[True])
     assert any(left > right for left, right in rows[False])
@@ -388,7 +390,7 @@ def test_stages_change_mixture_and_images_at_their_step(tmp_path, sequencer):
         ids = batch.ids[batch.doc != PADDING]
         image = sequencer.vocabulary.is_code(ids.numpy()).sum().item()
         places = (ids == sequencer.vocabulary.special("image")).sum().item()
-        texts = int((batch.ids == sequencer.text.encode("b")[0]).sum())
+        texts = int((batch.ids == sequencer.text_tokenizer.encode("b")[0]).sum())
         found.append((image // places, texts > 0))
     assert found == [(4, False)] * 4 + [(4, True)] * 4 + [(16, True)] * 4
     loader = made(sources, sequencer, config)
@@ -397,7 +399,7 @@ def test_stages_change_mixture_and_images_at_their_step(tmp_path, sequencer):
     for batch, _ in whole:
         assert torch.equal(batch.source == PADDING, batch.doc == PADDING)
         for letter, number in (("a", 0), ("b", 1)):
-            spells = batch.ids == sequencer.text.encode(letter)[0]
+            spells = batch.ids == sequencer.text_tokenizer.encode(letter)[0]
             assert (batch.source[spells] == number).all()
     (batch, _), *_ = batches(made(sources, sequencer, config, state=whole[8][1]), 1)
     assert equal(batch, whole[9][0])

@@ -142,7 +142,7 @@ def test_evaluate_scores_every_part(model):
     assert all(p["right"] == (p["reason"] == "") for p in report["predictions"])
     assert len(cells) > 15
     recipe = report["recipe"]
-    assert recipe["model"] == model.hash and recipe["tokenizer"] == model.tokenizer.hash
+    assert recipe["model"] == model.hash and recipe["tokenizer"] == model.image_tokenizer.hash
     assert (recipe["seed"], recipe["resolution"], recipe["precision"]) == (6, 64, "float32")
     assert len(recipe["prompts"]) == 64
 

@@ -176,7 +176,7 @@ def cells(model: Model, drawn: Sequence[Tried], described: Sequence[Sequence[Tri
     ]
     opened = [open_image(IMAGES / entry["file"]).image for entry in images()]
     fitted = [np.asarray(fit(image, model.canvas)) for image in opened]
-    kept, _ = reconstruct(model.tokenizer, fitted)
+    kept, _ = reconstruct(model.image_tokenizer, fitted)
     for seen, code_view, entry, tried in zip(fitted, kept, images(), described, strict=True):
         words = " / ".join(f"{t.prompt} {said_of(t)} ({MARKS[t.right]})" for t in tried)
         right = all(t.right for t in tried)

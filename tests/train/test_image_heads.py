@@ -113,7 +113,7 @@ def test_it_draws_what_a_training_row_would_predict(toy_model: Model) -> None:
     row = Row.pack([replace(sequence, spans=spans)], len(sequence), 0)
     batch = Batch.stack([row])
     attend = DenseAttention(span_mask(batch.doc, batch.block, batch.private))
-    hidden = toy_model.transformer.read(batch, batch.positions, attend)[0]
+    hidden = toy_model.transformer.hidden_states(batch, batch.positions, attend)[0]
     logits = toy_model.transformer.head.score(hidden[batch.private[0] > 0])
     np.testing.assert_array_equal(logits.argmax(-1).numpy(), drawn.codes[:, 0])
 
@@ -248,7 +248,7 @@ def test_cached_steps_see_the_logits_of_teacher_forcing(both_model: Model, monke
     batch = Batch.stack([Row.pack([sequence := model.sequencer.sequence(answered)],
                                   len(sequence), 0)])  # fmt: skip
     attend = DenseAttention(span_mask(batch.doc, batch.block, batch.private))
-    hidden = model.transformer.read(batch, batch.positions, attend)[0]
+    hidden = model.transformer.hidden_states(batch, batch.positions, attend)[0]
     logits = hidden @ model.transformer.output_table().T
     first, last = model.vocabulary.code_slice
     forced = logits[batch.modality[0] == IMAGE][-model.grid.size :, first:last]
@@ -286,13 +286,13 @@ def test_the_export_of_factorised_codes_has_equal_logits(
     sequence = model.sequencer.sequence(Document((drawing(model, 0), Text("a star"))))
     batch = Batch.stack([Row.pack([sequence], len(sequence), 0)])
     attend = DenseAttention(span_mask(batch.doc, batch.block, batch.private))
-    hidden = model.transformer.read(batch, batch.positions, attend)
+    hidden = model.transformer.hidden_states(batch, batch.positions, attend)
     ours = hidden @ model.transformer.output_table().T
     with torch.no_grad():
         assert (ours - theirs(batch.ids).logits).abs().max() <= 1e-5
     back = load(restore(tmp_path / "exported", tmp_path / "back"))
     assert not back.transformer.shape.image.levels
-    again = back.transformer.read(batch, batch.positions, attend)
+    again = back.transformer.hidden_states(batch, batch.positions, attend)
     torch.testing.assert_close(again @ back.transformer.output_table().T, ours, atol=1e-5, rtol=0)
 
 

@@ -15,7 +15,7 @@ from tiny_runs import exact, metrics, recipe
 from transformers import AutoModelForCausalLM
 
 import unimodal
-from unimodal.bundle import read_parts
+from unimodal.bundle import read_contents
 from unimodal.config import ConfigError, load, save
 from unimodal.data.sources import SourceConfig
 from unimodal.hub.export import export
@@ -124,7 +124,7 @@ def test_peft_puts_the_adapter_on_the_export(finished: Path, grown: Path, tmp_pa
     )
     ids_BT = torch.randint(
         0,
-        read_parts(grown).config.vocabulary.size,
+        read_contents(grown).config.vocabulary.size,
         (2, 60),
         generator=torch.Generator().manual_seed(0),
     )

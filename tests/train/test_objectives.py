@@ -9,9 +9,9 @@ import torch
 from batches import batch_of
 from torch import Tensor
 
+from unimodal.architecture import Architecture
 from unimodal.attention import DenseAttention
 from unimodal.sequence import IGNORE, Batch, span_mask
-from unimodal.shape import ModelShape
 from unimodal.train.objectives import LossConfig, Losses, language, reported, target_weights
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
@@ -24,7 +24,7 @@ CONFIG = LossConfig(text=0.7, image=1.3, z=0.01)
 
 def transformer(tied: bool = True, dtype: torch.dtype = torch.float64) -> UnifiedModel:
     shape = TransformerConfig(VOCABULARY.size, 32, 1, 2, 2, 16, 64, tied_head=tied)
-    return UnifiedModel(ModelShape(shape, VOCABULARY)).to(dtype)
+    return UnifiedModel(Architecture(shape, VOCABULARY)).to(dtype)
 
 
 def batch(seed: int = 0, low: int = 0, high: int = VOCABULARY.size, rows: int = 2) -> Batch:

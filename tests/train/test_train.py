@@ -22,6 +22,7 @@ from spelled import document_of
 from tiny_runs import SHAPE, TINY, exact, metrics, recipe
 
 import unimodal
+from unimodal.architecture import Architecture
 from unimodal.codec import ImageCodec
 from unimodal.config import load, save
 from unimodal.data.loader import LoaderConfig
@@ -31,7 +32,6 @@ from unimodal.document import Document, Text
 from unimodal.heads.next_code import NextCodeInputs
 from unimodal.sequence import IGNORE, Batch
 from unimodal.sequencer import Sequencer
-from unimodal.shape import ModelShape
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.train import heldout, lm, provenance
@@ -201,7 +201,7 @@ def test_the_bundle_of_a_run_loads_and_names_its_provenance(
     tmp_path: Path, shards: Path, tokenizer: Path
 ) -> None:
     model = unimodal.load(lm.train(recipe(tmp_path / "run", shards, tokenizer, 2)))
-    assert model.tokenizer.hash == ImageTokenizer.load(tokenizer).hash
+    assert model.image_tokenizer.hash == ImageTokenizer.load(tokenizer).hash
     assert model.card["hardware"] in ("cpu", "gpu") and model.card["documents"] == 60
 
 
@@ -294,7 +294,7 @@ def test_a_run_without_a_step_may_be_put_right(
     assert (tmp_path / "run" / "config.yaml").exists()
     monkeypatch.setattr(provenance, "commit", lambda: "b")
     model = unimodal.load(lm.train(config))
-    assert model.text.num_ids == 300 and model.card["commit"] == "b"
+    assert model.text_tokenizer.num_ids == 300 and model.card["commit"] == "b"
     with pytest.raises(ValueError, match="another model"):
         lm.train(replace(config, model=replace(SHAPE, qk_norm=False)))
 
@@ -342,7 +342,7 @@ def test_one_batch_can_be_overfitted() -> None:
     rng = np.random.default_rng(0)
     vocabulary = Vocabulary.new(300, 64)
     shape = TransformerConfig(vocabulary.size, 64, 2, 2, 2, 32, 128)
-    model = UnifiedModel(ModelShape(shape, vocabulary))
+    model = UnifiedModel(Architecture(shape, vocabulary))
     ids = torch.from_numpy(rng.integers(0, 300, (2, 64)))
     ids[:, ::2] = torch.from_numpy(vocabulary.code_to_id(rng.integers(0, 64, (2, 32))))
     labels = torch.cat([ids[:, 1:], torch.full((len(ids), 1), IGNORE)], 1)

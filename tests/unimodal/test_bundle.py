@@ -12,10 +12,10 @@ from checkpoints import CARD
 from safetensors.torch import load_file
 
 from unimodal import bundle, vocabulary
+from unimodal.architecture import ImageConfig
 from unimodal.bundle import BundleError, load, save_bundle
 from unimodal.document import Document, Text
 from unimodal.manifest import FILES
-from unimodal.shape import ImageConfig
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.unified import UnifiedModel
 
@@ -41,8 +41,8 @@ def test_a_bundle_comes_back_rounded_to_bfloat16_and_otherwise_equal(tiny_model,
     assert not found.transformer.training
     for field in ("vocabulary", "grid", "sampling", "context", "card", "canvas"):
         assert getattr(found, field) == getattr(tiny_model, field), field
-    assert found.tokenizer.hash == tiny_model.tokenizer.hash
-    assert found.text.encode("draw two") == tiny_model.text.encode("draw two")
+    assert found.image_tokenizer.hash == tiny_model.image_tokenizer.hash
+    assert found.text_tokenizer.encode("draw two") == tiny_model.text_tokenizer.encode("draw two")
     prompt = Document((Text("make it blue", role="user"),))
     ids = tiny_model.sequencer.prompt(prompt).ids
     assert (found.sequencer.prompt(prompt).ids == ids).all()
@@ -121,7 +121,7 @@ def reseal(directory: Path, name: str, data: bytes) -> None:
 
 
 def test_another_image_tokenizer_is_refused(saved, tiny_model, tmp_path):
-    ImageTokenizer(tiny_model.tokenizer.config, seed=9).save(tmp_path)
+    ImageTokenizer(tiny_model.image_tokenizer.config, seed=9).save(tmp_path)
     reseal(saved, "tokenizer.safetensors", (tmp_path / "tokenizer.safetensors").read_bytes())
     with pytest.raises(BundleError, match="tokenizer.safetensors is another image tokenizer"):
         load(saved)
@@ -177,7 +177,7 @@ def test_a_bundle_of_format_1_is_read_with_the_same_ids(tiny_model, saved):
     found = load(saved)
     assert found.vocabulary == new.vocabulary == tiny_model.vocabulary
     # Codes came 75 ids after the text, the first special token at once behind it.
-    num_text = tiny_model.text.num_ids
+    num_text = tiny_model.text_tokenizer.num_ids
     assert found.vocabulary.code_slice == (num_text + 75, num_text + 75 + 64)
     assert found.vocabulary.special("pad") == num_text
     assert found.vocabulary.special("size_64") == num_text + 74
@@ -193,7 +193,7 @@ def test_a_stored_table_is_not_shifted_by_tokens_that_join_later(tiny_model, sav
     before = load(saved)
     names = (*vocabulary.SPECIAL_TOKENS[:5], "video", *vocabulary.SPECIAL_TOKENS[5:])
     monkeypatch.setattr(vocabulary, "SPECIAL_TOKENS", names)
-    grown = vocabulary.Vocabulary.new(tiny_model.text.num_ids, 64)
+    grown = vocabulary.Vocabulary.new(tiny_model.text_tokenizer.num_ids, 64)
     assert grown.special("image") == tiny_model.vocabulary.special("image") + 1
     after = load(saved)
     assert after.vocabulary == before.vocabulary == tiny_model.vocabulary
@@ -207,7 +207,9 @@ def test_a_head_of_somebody_else_is_loaded_where_it_was_imported(tiny_model, tmp
     """A bundle's files import nothing by themselves."""
     (tmp_path / "their_head.py").write_text(THEIR_HEAD)
     monkeypatch.syspath_prepend(tmp_path)
-    shape = dataclasses.replace(tiny_model.transformer.shape, image=ImageConfig("their_head:Head"))
+    shape = dataclasses.replace(
+        tiny_model.transformer.architecture, image=ImageConfig("their_head:Head")
+    )
     transformer = UnifiedModel(shape, trusted=True).eval()
     model = dataclasses.replace(tiny_model, transformer=transformer)
     path = save_bundle(tmp_path / "model", model)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unimodal.attention import DenseAttention
-from unimodal.cache import Cache
+from unimodal.cache import KVCache
 from unimodal.sequence import span_mask
 from unimodal.transformer import Transformer, TransformerConfig
 
@@ -40,7 +40,7 @@ def whole(transformer: Transformer, ids: list[int]) -> torch.Tensor:
 
 @torch.inference_mode()
 def read(
-    transformer: Transformer, cache: Cache, ids: list[list[int]], rows: slice | None = None
+    transformer: Transformer, cache: KVCache, ids: list[list[int]], rows: slice | None = None
 ) -> torch.Tensor:
     """Append ids (of equal numbers for each row) without committing them: hidden (B, T, D)."""
     positions_BT = cache.append(len(ids[0]), rows)
@@ -58,7 +58,7 @@ def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
 
 def test_steps_of_any_size_equal_the_whole_sequence(transformer: Transformer) -> None:
     (ids,) = sequences(0, 40)
-    cache = Cache(CONFIG, batch=1, capacity=40)
+    cache = KVCache(CONFIG, batch=1, capacity=40)
     cache.add()
     hidden, at = [], 0
     for size in (7, 1, 1, 2, 13, 1, 3, 12):
@@ -71,7 +71,7 @@ def test_steps_of_any_size_equal_the_whole_sequence(transformer: Transformer) ->
 
 def test_rows_of_different_lengths_share_a_batch(transformer: Transformer) -> None:
     rows = sequences(1, 9, 30, 17)
-    cache = Cache(CONFIG, batch=5, capacity=40)
+    cache = KVCache(CONFIG, batch=5, capacity=40)
     cache.add(3)
     left = [list(row) for row in rows]
     hidden: list[list[torch.Tensor]] = [[], [], []]
@@ -91,7 +91,7 @@ def test_rows_of_different_lengths_share_a_batch(transformer: Transformer) -> No
 
 def test_a_rollback_leaves_no_trace(transformer: Transformer) -> None:
     ids, wrong = sequences(2, 20, 6)
-    cache = Cache(CONFIG, batch=1, capacity=30)
+    cache = KVCache(CONFIG, batch=1, capacity=30)
     cache.add()
     read(transformer, cache, [ids[:10]])
     cache.commit(10)
@@ -108,7 +108,7 @@ def test_a_rollback_leaves_no_trace(transformer: Transformer) -> None:
 
 def test_drafts_may_be_appended_one_after_the_other(transformer: Transformer) -> None:
     (ids,) = sequences(3, 9)
-    cache = Cache(CONFIG, batch=1, capacity=9)
+    cache = KVCache(CONFIG, batch=1, capacity=9)
     cache.add()
     read(transformer, cache, [ids[:5]])
     drafts = torch.cat([read(transformer, cache, [[token]])[0] for token in ids[5:]])
@@ -118,7 +118,7 @@ def test_drafts_may_be_appended_one_after_the_other(transformer: Transformer) ->
 
 def test_a_dropped_row_gives_its_place_to_the_last(transformer: Transformer) -> None:
     a, b, c, d = sequences(4, 12, 12, 12, 12)
-    cache = Cache(CONFIG, batch=3, capacity=20)
+    cache = KVCache(CONFIG, batch=3, capacity=20)
     assert cache.add(3) == slice(0, 3)
     read(transformer, cache, [a[:8], b[:8], c[:8]])
     cache.commit(8)
@@ -134,7 +134,7 @@ def test_a_dropped_row_gives_its_place_to_the_last(transformer: Transformer) -> 
 
 
 def test_limits_are_said() -> None:
-    cache = Cache(CONFIG, batch=2, capacity=8)
+    cache = KVCache(CONFIG, batch=2, capacity=8)
     with pytest.raises(ValueError, match="3 rows do not fit into a cache of 2"):
         cache.add(3)
     cache.add(2)
@@ -147,7 +147,7 @@ def test_limits_are_said() -> None:
         cache.rollback(np.array([1, 7]))
     cache.rollback()
     with pytest.raises(ValueError, match="0 rows"):
-        Cache(CONFIG, batch=0, capacity=8)
+        KVCache(CONFIG, batch=0, capacity=8)
 
 
 # --- blocks and private numbers -----------------------------------------------------------------
@@ -166,7 +166,7 @@ class Simulation:
 
     def __init__(self, seed: int, plain_first: bool) -> None:
         self.random = np.random.default_rng(seed)
-        self.cache = Cache(CONFIG, batch=2, capacity=6)
+        self.cache = KVCache(CONFIG, batch=2, capacity=6)
         self.rows: list[Held] = []
         self.num_tokens = 0
         self.plain_first = plain_first
@@ -283,7 +283,7 @@ def test_detours_of_any_kind_equal_dense_attention(seed: int, plain_first: bool)
 
 def test_a_block_that_was_rolled_back_is_not_seen_again() -> None:
     """Its slots are another row's to reach, and its number is given anew."""
-    cache = Cache(CONFIG, batch=2, capacity=12)
+    cache = KVCache(CONFIG, batch=2, capacity=12)
     cache.add(2)
     ones = torch.ones(2, 6, dtype=torch.int64)
     cache.append(6, masks=(ones, 0 * ones))
@@ -295,7 +295,7 @@ def test_a_block_that_was_rolled_back_is_not_seen_again() -> None:
 
 
 def test_what_cannot_be_forgotten_is_said() -> None:
-    cache = Cache(CONFIG, batch=1, capacity=8)
+    cache = KVCache(CONFIG, batch=1, capacity=8)
     cache.add()
     cache.append(4)
     with pytest.raises(AssertionError, match="between append and commit"):

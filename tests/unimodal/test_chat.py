@@ -41,10 +41,10 @@ def test_a_drawn_image_is_what_the_tokenizer_makes_of_its_codes(drawing_model):
     chat = Chat(drawing_model)
     reply = chat("draw")
     drawn = chat.document.parts[-1]
-    codes_1n1 = drawing_model.tokenizer.encode(to_tensor([reply.images[0]]))[0]
+    codes_1n1 = drawing_model.image_tokenizer.encode(to_tensor([reply.images[0]]))[0]
     assert drawn.codes.shape == codes_1n1[0].shape
     np.testing.assert_array_equal(drawn.pixels, pixels(reply.images[0]))
-    assert drawn.codec_hash == drawing_model.tokenizer.hash
+    assert drawn.codec_hash == drawing_model.image_tokenizer.hash
 
 
 def test_the_conversation_and_its_images_stay_in_context(drawing_model, monkeypatch):
@@ -129,7 +129,7 @@ def test_given_images_are_fitted_and_what_was_done_is_said(tiny_model, tmp_path)
     )
     given = [part for part in chat.document.parts if isinstance(part, Image)][:3]
     assert {part.pixels.shape for part in given} == {(24, 16, 3)}
-    codes_1n1 = tiny_model.tokenizer.encode(to_tensor([image()]))[0]
+    codes_1n1 = tiny_model.image_tokenizer.encode(to_tensor([image()]))[0]
     np.testing.assert_array_equal(given[2].codes, codes_1n1[0].numpy())
 
 

@@ -18,12 +18,12 @@ SIZES = [(16, 24), (8, 16), (16, 24), (24, 16), (8, 16), (16, 24)]  # height, wi
 
 @pytest.fixture(scope="module")
 def codec(tiny_model) -> ImageCodec:
-    return ImageCodec(tiny_model.tokenizer)
+    return ImageCodec(tiny_model.image_tokenizer)
 
 
 @pytest.fixture(scope="module")
 def foreign(tiny_model) -> ImageCodec:
-    return ImageCodec(ImageTokenizer(tiny_model.tokenizer.config, seed=5).eval())
+    return ImageCodec(ImageTokenizer(tiny_model.image_tokenizer.config, seed=5).eval())
 
 
 def pixels(height: int, width: int, seed: int) -> np.ndarray:
@@ -40,7 +40,7 @@ def test_images_of_mixed_sizes_are_encoded_as_each_alone(codec, monkeypatch, at_
     images = [seen(pixels=pixels(*size, seed)) for seed, size in enumerate(SIZES)]
     encoded = codec.encode(images)
     for image, found, (height, width) in zip(images, encoded, SIZES, strict=True):
-        expected, grid = codec.tokenizer.encode(to_tensor([image.pixels]))
+        expected, grid = codec.image_tokenizer.encode(to_tensor([image.pixels]))
         assert found.grid == grid == Grid(height // 8, width // 8)
         np.testing.assert_array_equal(found.codes, expected[0].numpy())
         assert found.codes.shape == (grid.size, 1) and found.codec_hash == codec.hash
@@ -54,7 +54,7 @@ def test_codes_of_mixed_grids_are_decoded_as_each_alone(codec, monkeypatch, at_o
     bare = [replace(image, pixels=None) for image in images]
     for image, found, (height, width) in zip(bare, codec.decode(bare), SIZES, strict=True):
         codes_1nG = torch.from_numpy(image.codes)[None]
-        expected = codec.tokenizer.decode(codes_1nG, image.grid)
+        expected = codec.image_tokenizer.decode(codes_1nG, image.grid)
         assert found.pixels.shape == (height, width, 3) and found.pixels.dtype == np.uint8
         assert (to_tensor([found.pixels]) - expected).abs().max() <= 0.5 / 127.5 + 1e-6
         assert found.codes is image.codes and (found.role, found.weight) == ("user", 0.3)
@@ -62,9 +62,11 @@ def test_codes_of_mixed_grids_are_decoded_as_each_alone(codec, monkeypatch, at_o
 
 def test_the_tokenizer_is_called_once_for_all_of_a_size(codec, monkeypatch) -> None:
     sizes = []
-    encode = codec.tokenizer.encode
+    encode = codec.image_tokenizer.encode
     monkeypatch.setattr(
-        type(codec.tokenizer), "encode", lambda self, x: sizes.append(tuple(x.shape)) or encode(x)
+        type(codec.image_tokenizer),
+        "encode",
+        lambda self, x: sizes.append(tuple(x.shape)) or encode(x),
     )
     codec.encode([seen(pixels=pixels(*size, seed)) for seed, size in enumerate(SIZES)])
     assert sizes == [(3, 3, 16, 24), (2, 3, 8, 16), (1, 3, 24, 16)]
@@ -139,7 +141,7 @@ def test_documents_keep_their_parts_in_order(codec) -> None:
 
 
 def test_a_codec_does_not_train(tiny_model) -> None:
-    tokenizer = ImageTokenizer(tiny_model.tokenizer.config).train()
+    tokenizer = ImageTokenizer(tiny_model.image_tokenizer.config).train()
     codec = ImageCodec(tokenizer)
     assert not tokenizer.training and not any(p.requires_grad for p in tokenizer.parameters())
     assert (codec.num_codes, codec.hash) == (64, tokenizer.hash)

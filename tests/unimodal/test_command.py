@@ -53,7 +53,7 @@ def test_encode_and_decode(model: Model, image: Path, tmp_path: Path, suffix: st
     result = invoke("decode", codes, "--output", tmp_path / "out")
     assert result.output == f"{tmp_path / 'out' / 'noise.png'}\n"
     image_BCHW = to_tensor([Image.open(image)])
-    expected_BCHW = model.tokenizer.decode(*model.tokenizer.encode(image_BCHW))
+    expected_BCHW = model.image_tokenizer.decode(*model.image_tokenizer.encode(image_BCHW))
     decoded_BCHW = to_tensor([Image.open(tmp_path / "out" / "noise.png")])
     assert torch.allclose(decoded_BCHW, expected_BCHW, atol=0.5 / 127.5 + 1e-6)
 
@@ -61,13 +61,13 @@ def test_encode_and_decode(model: Model, image: Path, tmp_path: Path, suffix: st
 def test_the_codes_are_the_tokenizers(model: Model, image: Path, tmp_path: Path):
     invoke("encode", image, "--output", tmp_path / "a.safetensors")
     invoke("encode", image, "--output", tmp_path / "a.json")
-    codes_1n1, grid = model.tokenizer.encode(to_tensor([Image.open(image)]))
+    codes_1n1, grid = model.image_tokenizer.encode(to_tensor([Image.open(image)]))
     expected_hw = codes_1n1.reshape(grid.height, grid.width).numpy()
     table_hw = load_file(tmp_path / "a.safetensors")["noise.png"]
     assert table_hw.dtype == np.int32 and (table_hw == expected_hw).all()
     content = json.loads((tmp_path / "a.json").read_text())
     assert content == {
-        "tokenizer": model.tokenizer.hash,
+        "tokenizer": model.image_tokenizer.hash,
         "images": {"noise.png": expected_hw.tolist()},
     }
 
@@ -101,7 +101,7 @@ def test_codes_files_that_cannot_be_decoded(model: Model, tmp_path: Path):
         return tmp_path / name
 
     def codes(table: object) -> dict:
-        return {"tokenizer": model.tokenizer.hash, "images": {"a.png": table}}
+        return {"tokenizer": model.image_tokenizer.hash, "images": {"a.png": table}}
 
     plain = tmp_path / "plain.safetensors"
     save_file({"a.png": np.zeros((2, 2), np.int32)}, plain)  # no hash
@@ -133,7 +133,10 @@ def test_a_failed_write_keeps_the_older_file(model: Model, image: Path, small_di
 
 
 def test_a_images_name_cannot_leave_the_directory(model: Model, tmp_path: Path):
-    content = {"tokenizer": model.tokenizer.hash, "images": {"../../evil.jpg": [[1, 2], [3, 4]]}}
+    content = {
+        "tokenizer": model.image_tokenizer.hash,
+        "images": {"../../evil.jpg": [[1, 2], [3, 4]]},
+    }
     (tmp_path / "a.json").write_text(json.dumps(content))
     result = invoke("decode", tmp_path / "a.json", "--output", tmp_path / "out" / "in")
     assert result.output == f"{tmp_path / 'out' / 'in' / 'evil.jpg.png'}\n"

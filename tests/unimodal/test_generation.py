@@ -18,7 +18,7 @@ from unimodal.grammar import Choice, Grammar, Modality, ReplyState
 from unimodal.heads import next_code
 from unimodal.model import Model
 from unimodal.sampling import Sampling, guide
-from unimodal.text import Characters, TextTokenizer
+from unimodal.text import IncrementalDecoder, TextTokenizer
 from unimodal.tokenizer.grid import Grid
 
 Logits = dict[tuple[int, int], torch.Tensor]  # by (request, token of its reply)
@@ -42,7 +42,7 @@ def lively(tiny_model: Model) -> Model:
 def storyteller(drawing_model: Model) -> Model:
     """Answers anything with 'ok', one image of random codes, and 'h'."""
     transformer = copy.deepcopy(drawing_model.transformer)
-    special, letter = drawing_model.vocabulary.special, drawing_model.text.encode("h")[0]
+    special, letter = drawing_model.vocabulary.special, drawing_model.text_tokenizer.encode("h")[0]
     with torch.no_grad():
         head_VD = transformer.lm_head.weight
         head_VD[:, special("image_end")] = 0
@@ -56,7 +56,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Logits:
     """The logits that every id was sampled from, filled while a test generates."""
     logits: Logits = {}
     asking: dict[int, tuple[int, int]] = {}  # what each question is about
-    logits_of, looked = Generation._logits, Generation._looked
+    logits_of, looked = Generation._logits, Generation._run_heads
     pick_codes, pick = next_code.pick_codes, next_code.pick
 
     def record_logits(self, choice, members):  # type: ignore[no-untyped-def]
@@ -85,7 +85,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Logits:
 
     members: list[tuple[int, int]] = []
     monkeypatch.setattr(Generation, "_logits", record_logits)
-    monkeypatch.setattr(Generation, "_looked", note_questions)
+    monkeypatch.setattr(Generation, "_run_heads", note_questions)
     monkeypatch.setattr(next_code, "pick_codes", note_members)
     monkeypatch.setattr(next_code, "pick", record_codes)
     return logits
@@ -125,7 +125,7 @@ def teacher_forced(
         F.pad(forced_logits(model, prompt + ids), (0, 0, 1, 0), value=torch.nan)[len(prompt) :]
         for prompt in prompts
     )
-    grammar = Grammar(model.sequencer.layout, [model.grid], model.text.spelled)
+    grammar = Grammar(model.sequencer.layout, [model.grid], model.text_tokenizer.spelled)
     room = model.context - len(prompts[0])
     budget = sampling.max_text_tokens, sampling.max_images
     state = ReplyState(grammar, room, *budget, modality)
@@ -301,7 +301,7 @@ class Spelled:
 
 def test_characters_are_never_cut() -> None:
     text = "naïve 画 🟥 e\u0301 ok"
-    characters = Characters(Spelled())  # type: ignore[arg-type]
+    characters = IncrementalDecoder(Spelled())  # type: ignore[arg-type]
     pushed = [characters.push(byte) for byte in text.encode()]
     assert "".join(pushed) == text and characters.flush() == ""
     assert set(pushed) - {""} == set(text)
@@ -315,7 +315,7 @@ def test_characters_are_never_cut() -> None:
 def test_streamed_text_of_a_real_tokenizer_is_whole() -> None:
     text = "größer, 红色的圆 🟥🟥"
     tokenizer = TextTokenizer.train(["red circle größer"], 270)
-    characters = Characters(tokenizer)
+    characters = IncrementalDecoder(tokenizer)
     pushed = [characters.push(token) for token in tokenizer.encode(text)]
     assert "".join(pushed) == text and not any("\ufffd" in delta for delta in pushed)
 

@@ -8,14 +8,14 @@ from spelled import parts_of
 
 from unimodal.document import Image
 from unimodal.grammar import Choice, Grammar, Modality, ReplyState
-from unimodal.layout import OWN
+from unimodal.layout import OWN_LAYOUT
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.vocabulary import Vocabulary
 
 TEXT = TextTokenizer.train(["a few words"], 256)
 VOCABULARY = Vocabulary.new(TEXT.num_ids, 10)
-LAYOUT = OWN.bind(VOCABULARY, TEXT)
+LAYOUT = OWN_LAYOUT.bind(VOCABULARY, TEXT)
 C = VOCABULARY.special
 NAMES = {token: name for name, token in VOCABULARY.special_tokens.items()}
 ONE, SEVERAL = [Grid(2, 3)], [Grid(1, 2), Grid(1, 4), Grid(3, 2)]
@@ -90,7 +90,7 @@ def test_every_reply_parses(
 def test_an_image_is_exactly_its_codes() -> None:
     state = a_state(modality="image")
     ids = sampled(state, np.random.default_rng(0))
-    assert len(ids) == LAYOUT.length(ONE[0]) + 1 == OWN.image.length(ONE[0]) + 1 == 13
+    assert len(ids) == LAYOUT.length(ONE[0]) + 1 == OWN_LAYOUT.image.length(ONE[0]) + 1 == 13
     names = [NAMES.get(k, "code" if VOCABULARY.is_code(k) else "text") for k in ids]
     row = ["code", "code", "code", "row_end"]
     assert names == ["image", "size_2", "size_3", *row, *row, "image_end", "turn_end"]

@@ -11,7 +11,7 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from unimodal import kernels
 from unimodal.attention import DenseAttention
-from unimodal.kernels import FlexAttention, UncompiledAttention, attention, tiles
+from unimodal.kernels import FlexAttention, UncompiledAttention, attention, block_mask
 from unimodal.sequence import PADDING, span_mask
 from unimodal.transformer import Transformer, TransformerConfig
 
@@ -42,7 +42,7 @@ def test_tiles_hold_every_pair(row: Row, tile: int) -> None:
     """Each pair that is seen lies in a tile that is listed; a full tile has no other pair."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "TILE", tile)
-        mask = tiles(*spans(row))
+        mask = block_mask(*spans(row))
     seen_TT = span_mask(*spans(row))[0]
     T, number = len(row), -(-len(row) // tile)
     at_T = torch.arange(T)
@@ -62,12 +62,12 @@ def listed(num: torch.Tensor, indices: torch.Tensor, number: int) -> set[tuple[i
 
 
 def test_tiles_that_nobody_sees_are_left_out() -> None:
-    mask = tiles(*spans(long_row()))
+    mask = block_mask(*spans(long_row()))
     full = listed(mask.full_kv_num_blocks, mask.full_kv_indices, 7)
     assert full == {(1, 0), (3, 3), (3, 4), (4, 3), (4, 4)}, "in the past, and within the block"
     # Two scales of one private image, causal copies behind it: the second sees the first whole.
     row: Row = [(0, 1, 1)] * 256 + [(0, 2, 1)] * 256 + [(0, 0, 0)] * 256
-    mask = tiles(*spans(row))
+    mask = block_mask(*spans(row))
     full = listed(mask.full_kv_num_blocks, mask.full_kv_indices, 6)
     first, second = (
         {(q, k) for q in (0, 1) for k in (0, 1)},
@@ -76,7 +76,7 @@ def test_tiles_that_nobody_sees_are_left_out() -> None:
     assert full == first | second | {(5, 4)}
     doc_BT = torch.arange(4096)[None] // 512
     zeros_BT = torch.zeros_like(doc_BT)
-    mask = tiles(doc_BT, zeros_BT, zeros_BT)
+    mask = block_mask(doc_BT, zeros_BT, zeros_BT)
     assert int(mask.kv_num_blocks.sum()) == 32 and int(mask.full_kv_num_blocks.sum()) == 8 * 6
 
 
@@ -164,9 +164,9 @@ def test_what_cannot_be_is_refused(monkeypatch) -> None:
     with pytest.raises(ValueError, match="flash: needs a GPU, and the rows lie on cpu"):
         attention(*causal, "flash", half)
     gpu = torch.device("cuda")
-    assert kernels.obstacle("flash", gpu, half) is None
-    assert "has no torch.float32" in kernels.obstacle("flash", gpu, torch.float32)
-    assert "causal rows only" in kernels.obstacle("flash", gpu, half, causal=False)
+    assert kernels.why_unavailable("flash", gpu, half) is None
+    assert "has no torch.float32" in kernels.why_unavailable("flash", gpu, torch.float32)
+    assert "causal rows only" in kernels.why_unavailable("flash", gpu, half, causal=False)
     row: Row = [(5, 0, 0)] * 2 + [(1, 0, 0)] * 2 + [(5, 0, 0)] * 2
     for make in (FlexAttention, lambda doc, *_: kernels.FlashAttention(doc)):
         with pytest.raises(ValueError, match="several pieces of one row"):

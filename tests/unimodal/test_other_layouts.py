@@ -18,12 +18,12 @@ from test_generation import (  # noqa: F401  (fixtures)
 )
 from toy_layouts import NUM_CODES, TOYS, ShiftedText, Toy, content
 
+from unimodal.architecture import Architecture
 from unimodal.document import Document, Image, Text
 from unimodal.generation import generate, stream
 from unimodal.heads.next_code import NextCode, NextCodeInputs
 from unimodal.model import Model
 from unimodal.sampling import Sampling
-from unimodal.shape import ModelShape
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
@@ -41,7 +41,7 @@ def model(toy: Toy, tiny_model: Model) -> Model:
         num_ids=toy.vocabulary.size, width=32, num_layers=2, num_heads=4, num_kv_heads=2,
         head_width=8, mlp_width=64,
     )  # fmt: skip
-    transformer = UnifiedModel(ModelShape(config, toy.vocabulary)).eval()
+    transformer = UnifiedModel(Architecture(config, toy.vocabulary)).eval()
     transformer.head.inputs = NextCodeInputs(toy.layout)
     with torch.no_grad():
         for parameter in transformer.parameters():
@@ -49,9 +49,13 @@ def model(toy: Toy, tiny_model: Model) -> Model:
                 parameter.mul_(8)
         for name in ("image", toy.layout.stops[0].name):
             transformer.model.embed_tokens.weight[toy.vocabulary.special(name)] *= 6
-    assert tiny_model.tokenizer.num_codes == NUM_CODES
+    assert tiny_model.image_tokenizer.num_codes == NUM_CODES
     return dataclasses.replace(
-        tiny_model, transformer=transformer, text=toy.text, grid=toy.grids[-1], context=256
+        tiny_model,
+        transformer=transformer,
+        text_tokenizer=toy.text,
+        grid=toy.grids[-1],
+        context=256,
     )
 
 
@@ -107,19 +111,19 @@ def moved(model: Model) -> Model:
     """The same model with its ids dealt out anew: codes in three runs below the text, special
     tokens between them; rows of both tables go along.
     """
-    old, num_text = model.vocabulary, model.text.num_ids
+    old, num_text = model.vocabulary, model.text_tokenizer.num_ids
     assert isinstance(model.transformer.head, NextCode)
     runs = ((3, 20), (30, 30), (70, 14))
     free = [k for k in range(200) if not any(first <= k < first + n for first, n in runs)]
     names = dict(zip(old.special_tokens, free, strict=False))
-    text = ShiftedText(model.text, 200)
+    text = ShiftedText(model.text_tokenizer, 200)
     new = Vocabulary(text.num_ids, names, runs)
     place = np.concatenate(
         [np.arange(num_text) + 200, [names[name] for name in old.special_tokens], new.code_ids]
     )
     before = model.transformer
     config = dataclasses.replace(before.config, num_ids=new.size)
-    transformer = UnifiedModel(ModelShape(config, new)).eval()
+    transformer = UnifiedModel(Architecture(config, new)).eval()
     state = dict(before.state_dict())
     for name in ("model.embed_tokens.weight", "lm_head.weight"):
         if name in state:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 
-from unimodal.pretrained_text import JsonTokenizer, PieceTokenizer, read_foreign
-from unimodal.text import Characters
+from unimodal.pretrained_text import JsonTokenizer, SentencePieceTokenizer, read_pretrained
+from unimodal.text import IncrementalDecoder
 
 PLAIN = [
     "draw two red circles",
@@ -62,7 +62,7 @@ def llama_file(piece_file, tmp_path_factory) -> Path:
 def everyone(json_file, piece_file, llama_file) -> dict:
     return {
         "json": JsonTokenizer.load(json_file, checkpoints.NUM_ROWS),
-        "pieces": PieceTokenizer.load(piece_file, checkpoints.NUM_ROWS),
+        "pieces": SentencePieceTokenizer.load(piece_file, checkpoints.NUM_ROWS),
         "llama": JsonTokenizer.load(llama_file, checkpoints.NUM_ROWS),
     }
 
@@ -91,7 +91,7 @@ def test_a_text_comes_back_and_becomes_no_mark(kind, text, everyone):
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == kept(text, kind)
     assert tokenizer.spelled[ids].all()
-    assert not set(ids) & set(tokenizer.marks)
+    assert not set(ids) & set(tokenizer.special_tokens)
 
 
 @pytest.mark.parametrize("kind", ["json", "pieces", "llama"])
@@ -113,8 +113,8 @@ def test_ids_that_no_text_spells(everyone):
         ("llama", {"<unk>", "<s>", "</s>"}),
     ):
         tokenizer = everyone[kind]
-        assert set(tokenizer.marks.values()) >= marks
-        assert not tokenizer.spelled[list(tokenizer.marks)].any()
+        assert set(tokenizer.special_tokens.values()) >= marks
+        assert not tokenizer.spelled[list(tokenizer.special_tokens)].any()
         assert tokenizer.num_ids == len(tokenizer.spelled) == checkpoints.NUM_ROWS
         assert not tokenizer.spelled[-5:].any()  # rows that pad the embedding
         assert tokenizer.spelled.sum() >= 256
@@ -142,7 +142,7 @@ def test_a_tokenizer_goes_to_another_process(kind, everyone):
 @pytest.mark.parametrize("text", [text for text in PLAIN if text])
 def test_a_text_that_is_read_id_by_id_keeps_its_spaces(kind, text, everyone):
     tokenizer = everyone[kind]
-    characters = Characters(tokenizer)
+    characters = IncrementalDecoder(tokenizer)
     pieces = [characters.push(token) for token in tokenizer.encode(text)]
     assert "".join(pieces) + characters.flush() == kept(text, kind)
     assert len([piece for piece in pieces if piece]) > len(text) / 20  # not all at the end
@@ -150,7 +150,7 @@ def test_a_text_that_is_read_id_by_id_keeps_its_spaces(kind, text, everyone):
 
 def test_an_unfinished_character_is_not_said(everyone):
     for tokenizer in everyone.values():
-        characters = Characters(tokenizer)
+        characters = IncrementalDecoder(tokenizer)
         ids = tokenizer.encode("é😀")[:-1]
         assert "".join(map(characters.push, ids)) + characters.flush() == "é"
 
@@ -164,23 +164,23 @@ def changed(path: Path, tmp_path: Path, **model: object) -> Path:
 
 def test_tokenizers_that_cannot_be_used(json_file, piece_file, tmp_path):
     with pytest.raises(ValueError, match="tokenizer.json: it has ids up to 299, the embedding 290"):
-        read_foreign(json_file.parent, 290)
+        read_pretrained(json_file.parent, 290)
     with pytest.raises(ValueError, match="tokenizer.model: it has 320 pieces, the embedding 290"):
-        read_foreign(piece_file.parent, 290)
+        read_pretrained(piece_file.parent, 290)
     with pytest.raises(ValueError, match="holds neither tokenizer.json nor tokenizer.model"):
-        read_foreign(tmp_path, 300)
+        read_pretrained(tmp_path, 300)
     with pytest.raises(ValueError, match="its dropout 0.1 makes ids random"):
-        read_foreign(changed(json_file, tmp_path, dropout=0.1), 328)
+        read_pretrained(changed(json_file, tmp_path, dropout=0.1), 328)
     vocab = json.loads(json_file.read_text())["model"]["vocab"]
     vocab.pop("Q"), vocab.pop("!")
     with pytest.raises(ValueError, match="lacks 2 of the 256 bytes"):
-        read_foreign(changed(json_file, tmp_path, vocab=vocab), 328)
+        read_pretrained(changed(json_file, tmp_path, vocab=vocab), 328)
     with pytest.raises(ValueError, match="'WordLevel': only BPE is supported"):
-        read_foreign(changed(json_file, tmp_path, type="WordLevel"), 328)
+        read_pretrained(changed(json_file, tmp_path, type="WordLevel"), 328)
     (tmp_path / "tokenizer.json").unlink()
     (tmp_path / "tokenizer.model").write_bytes(b"nonsense" * 9)
     with pytest.raises(ValueError, match="it is no sentencepiece model"):
-        read_foreign(tmp_path, 328)
+        read_pretrained(tmp_path, 328)
 
 
 def test_merges_that_would_make_a_mark_are_left_out():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unimodal.attention import DenseAttention, PackedAttention
 from unimodal.sequence import span_mask
-from unimodal.transformer import Transformer, TransformerConfig, initial
+from unimodal.transformer import Transformer, TransformerConfig, initial_transformer_weight
 
 SMALL = TransformerConfig(
     num_ids=61, width=32, num_layers=2, num_heads=4, num_kv_heads=2, head_width=8, mlp_width=48
@@ -180,7 +180,7 @@ def test_initial_weights_are_a_pure_function_of_seed_and_name() -> None:
     torch.manual_seed(2)
     torch.randn(10)
     for name, tensor in reversed(first.items()):
-        alone = initial(name, tuple(tensor.shape), SMALL.num_layers, seed=5)
+        alone = initial_transformer_weight(name, tuple(tensor.shape), SMALL.num_layers, seed=5)
         assert torch.equal(tensor, alone), name
     deeper = replace(SMALL, num_layers=4, tied_head=False)
     name = "model.layers.1.mlp.gate_proj.weight"
@@ -191,14 +191,18 @@ def test_initial_weights_are_a_pure_function_of_seed_and_name() -> None:
 def test_initial_weights_have_the_stated_spread() -> None:
     shape = (400, 500)
     for name, std in (("self_attn.q_proj", 0.02), ("mlp.down_proj", 0.02 / 4)):
-        drawn = initial(f"model.layers.0.{name}.weight", shape, 8, 0)
+        drawn = initial_transformer_weight(f"model.layers.0.{name}.weight", shape, 8, 0)
         assert drawn.std() == pytest.approx(std, rel=0.01)
-    assert initial("model.layers.0.self_attn.k_norm.weight", (7,), 8, 0).eq(1).all()
-    assert initial("model.layers.0.self_attn.k_proj.bias", (7,), 8, 0).eq(0).all()
+    assert (
+        initial_transformer_weight("model.layers.0.self_attn.k_norm.weight", (7,), 8, 0).eq(1).all()
+    )
+    assert (
+        initial_transformer_weight("model.layers.0.self_attn.k_proj.bias", (7,), 8, 0).eq(0).all()
+    )
 
 
 def test_initial_weights_do_not_depend_on_the_machine() -> None:
-    tensor = initial("model.embed_tokens.weight", (2, 2), 2, 0)
+    tensor = initial_transformer_weight("model.embed_tokens.weight", (2, 2), 2, 0)
     golden = [-0.022682101, -0.04205602, -0.02021398, -0.02698281]
     assert tensor.flatten().tolist() == pytest.approx(golden, abs=1e-8)
 

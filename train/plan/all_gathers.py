@@ -68,11 +68,11 @@ def record(model: UnifiedModel, whole_layers: bool) -> list[Call]:
             watch(child)
 
     watch(model)
-    head = (names[id(model.head_weight)],)
+    head = (names[id(model.lm_head_weight)],)
     token_BT = torch.zeros(1, 1, dtype=torch.int64, device="meta")
     calls.append(Call(None, head, begins=True))
     token = Token(token_BT, token_BT.expand(2, 1, 1).movedim(0, -1), ((),))
-    hidden_BTD = model.read(token, token_BT, _attend)
+    hidden_BTD = model.hidden_states(token, token_BT, _attend)
     if model.head.has_own_loss:  # when it is called counts, not what it computes
         setattr(model.head, "forward", lambda hidden: hidden)  # noqa: B010
         hidden_BTD = model.head(hidden_BTD)

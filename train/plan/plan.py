@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from unimodal import config as configuration
+from unimodal.architecture import Architecture, ImageConfig
 from unimodal.bundle import read_config
-from unimodal.shape import ImageConfig, ModelShape
 from unimodal.tokenizer.autoencoder import CONFIG, TokenizerConfig
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
@@ -131,12 +131,12 @@ def plan(
     return made if made.fits else replace(made, change=_change(config, shape, made))
 
 
-def shape_of(config: LmRun, num_ids: int | None = None) -> ModelShape:
+def shape_of(config: LmRun, num_ids: int | None = None) -> Architecture:
     """Return the model's shape: the bundle's, or else that of the `model` section with `num_ids`
     ids (None: those of its tokenizers).
     """
     if config.weights is not None and (config.weights / "config.json").exists():
-        return read_config(config.weights / "config.json").shape
+        return read_config(config.weights / "config.json").architecture
     if config.weights is not None and config.model is None:
         raise ValueError(
             f"weights {config.weights}: no bundle is there yet; give the model section of the "
@@ -160,7 +160,7 @@ def _tokenizer(config: LmRun) -> TokenizerConfig | None:
     return configuration.load(TokenizerConfig, path) if path.exists() else None
 
 
-def _plan(config: LmRun, shape: ModelShape, num_gpus: int, memory_gb: float, gpu: str) -> Plan:
+def _plan(config: LmRun, shape: Architecture, num_gpus: int, memory_gb: float, gpu: str) -> Plan:
     run = _run(config, shape, num_gpus)
     found = memory_items(run)
     sent = traffic(run)
@@ -192,7 +192,7 @@ def _plan(config: LmRun, shape: ModelShape, num_gpus: int, memory_gb: float, gpu
     )
 
 
-def _run(config: LmRun, shape: ModelShape, num_gpus: int) -> Work:
+def _run(config: LmRun, shape: Architecture, num_gpus: int) -> Work:
     rows, left = divmod(config.loader.batch_rows, num_gpus)
     if left or not rows:
         raise ValueError(
@@ -218,7 +218,7 @@ def _run(config: LmRun, shape: ModelShape, num_gpus: int) -> Work:
     )  # fmt: skip
 
 
-def _model(config: LmRun, shape: ModelShape) -> UnifiedModel:
+def _model(config: LmRun, shape: Architecture) -> UnifiedModel:
     ids = shape.vocabulary.num_text, shape.vocabulary.num_codes
     lora, recompute = config.lora, config.engine.recompute
     return _meta_model(shape.transformer, shape.image, ids, lora, recompute)
@@ -234,7 +234,7 @@ def _meta_model(
 ) -> UnifiedModel:
     """Return the model on the meta device; many settings are tried on the same one."""
     with torch.device("meta"):
-        shape = ModelShape(transformer, Vocabulary.new(*ids), image)
+        shape = Architecture(transformer, Vocabulary.new(*ids), image)
         model = UnifiedModel(shape, recompute=recompute)
         return model if lora is None else adapted(model, lora)
 
@@ -290,7 +290,7 @@ def _times(run: Work, flops: float, sent_bytes: int, gpu: Gpu) -> tuple[float, f
     return limit_s, likely_s
 
 
-def _change(config: LmRun, shape: ModelShape, tight: Plan) -> dict[str, Any]:
+def _change(config: LmRun, shape: Architecture, tight: Plan) -> dict[str, Any]:
     """Return the first of these changes with which it fits: each alone, then all up to each."""
     folder = (config.engine.deepspeed or Path("configs/zero3.json")).parent
     halves = tight.micro_batch_rows
@@ -312,7 +312,7 @@ def _change(config: LmRun, shape: ModelShape, tight: Plan) -> dict[str, Any]:
     return {}
 
 
-def _fits(config: LmRun, shape: ModelShape, tight: Plan, change: dict[str, Any]) -> bool:
+def _fits(config: LmRun, shape: Architecture, tight: Plan, change: dict[str, Any]) -> bool:
     named = {name.removeprefix("engine."): value for name, value in change.items() if "." in name}
     if "deepspeed" in named:
         named["deepspeed"] = Path(named["deepspeed"])

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from unimodal.tokenizer.grid import Grid
 
+from ..architecture import Architecture
 from ..cross_entropy import Targets
 from ..document import Image
 from ..embedder import CodeEmbedder, ImageEmbedder
 from ..layout import BoundLayout, Layout
 from ..sampling import Sampling
 from ..sequence import IGNORE, Batch, Span
-from ..shape import ModelShape
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,13 +190,13 @@ class ImageHead(nn.Module):
     exports: ClassVar[bool] = False
     """Whether a plain language model can stand for it: a Hugging Face export exists."""
 
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
 
     @classmethod
-    def embedder(cls, shape: ModelShape) -> ImageEmbedder:
+    def embedder(cls, architecture: Architecture) -> ImageEmbedder:
         """Make the module by which clean images enter; codes by default."""
-        return CodeEmbedder(shape)
+        return CodeEmbedder(architecture)
 
     @property
     def has_own_loss(self) -> bool:

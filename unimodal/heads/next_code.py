@@ -16,12 +16,12 @@ from torch import Tensor
 
 from unimodal.tokenizer.grid import Grid
 
+from ..architecture import Architecture
 from ..cross_entropy import Targets
 from ..document import Image
-from ..layout import OWN, BoundLayout, Layout
+from ..layout import OWN_LAYOUT, BoundLayout, Layout
 from ..sampling import guide, pick
 from ..sequence import IMAGE, Batch, Span
-from ..shape import ModelShape
 from .head import Ask, Draw, Drawing, ImageHead, ImageTokens, Read, targets_of
 
 
@@ -29,7 +29,7 @@ from .head import Ask, Draw, Drawing, ImageHead, ImageTokens, Read, targets_of
 class NextCodeInputs:
     """Lays an image out as its codes, once, causal."""
 
-    layout: Layout = OWN
+    layout: Layout = OWN_LAYOUT
     key: str = ""
 
     def extra_length(self, grid: Grid, learned: bool) -> int:
@@ -72,9 +72,9 @@ class NextCode(ImageHead):
 
     exports = True
 
-    def __init__(self, shape: ModelShape) -> None:
-        super().__init__(shape)
-        vocabulary = shape.vocabulary
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__(architecture)
+        vocabulary = architecture.vocabulary
         self.inputs = NextCodeInputs()
         self.code_of_id, self.num_ids = vocabulary.code_of_id, vocabulary.size
         self.first, self.last = vocabulary.code_slice

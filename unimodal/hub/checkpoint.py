@@ -15,14 +15,19 @@ from typing import Any
 import torch
 
 from ..rope import KINDS, RopeScaling, attention_factor
-from ..tensors import DTYPES, INDEX, SINGLE, Stored, WeightsError, stored
+from ..tensors import DTYPES, INDEX, SINGLE, StoredTensor, WeightsError, find_tensors
 from ..transformer import Transformer, TransformerConfig
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-OWN = "unimodal"  # the folder that an export keeps for the way back
-CONFIGS = ("config.json", f"{OWN}/config.json")
-WANTED = ("*.json", "*.safetensors", "tokenizer.model", f"{OWN}/*")  # never a pickle, never code
+BUNDLE_FOLDER = "unimodal"  # the folder that an export keeps for the way back
+CONFIGS = ("config.json", f"{BUNDLE_FOLDER}/config.json")
+WANTED = (
+    "*.json",
+    "*.safetensors",
+    "tokenizer.model",
+    f"{BUNDLE_FOLDER}/*",
+)  # never a pickle, never code
 OLD_BUFFER = re.compile(r"(.*\.)?rotary_emb\.inv_freq")  # older checkpoints keep what is computed
 ROPE_KEYS = {
     "default": set(),
@@ -63,7 +68,7 @@ class Checkpoint:
     family: str
     config: TransformerConfig
     """num_ids is the number of the embedding's rows, padded ones included."""
-    weights: dict[str, Stored]
+    weights: dict[str, StoredTensor]
     """Exactly the parameters of a `Transformer` of `config`."""
 
 
@@ -88,17 +93,17 @@ def fetch(source: str, wanted: Sequence[str] = WANTED) -> Path:
 
 def is_export(directory: Path) -> bool:
     """Whether this checkpoint was exported from a bundle of ours."""
-    return (directory / OWN / "config.json").is_file()
+    return (directory / BUNDLE_FOLDER / "config.json").is_file()
 
 
-def read(directory: Path) -> Checkpoint:
+def read_checkpoint(directory: Path) -> Checkpoint:
     """The checkpoint in a directory; CheckpointError names all that stands in the way."""
     family, config = read_config(directory)
     if not (directory / SINGLE).is_file() and not (directory / INDEX).is_file():
         pickled = sorted(path.name for path in directory.glob("*.bin"))
         raise CheckpointError(directory, [_no_weights(pickled)])
     try:
-        weights = stored(directory)
+        weights = find_tensors(directory)
     except WeightsError as error:
         raise CheckpointError(directory, [str(error)]) from error
     weights = {name: place for name, place in weights.items() if not OLD_BUFFER.fullmatch(name)}
@@ -243,9 +248,9 @@ def _no_weights(pickled: list[str]) -> str:
     return f"there is neither {SINGLE} nor {INDEX}; pickled weights (.bin) are never read"
 
 
-def _weight_problems(config: TransformerConfig, weights: dict[str, Stored]) -> Iterator[str]:
+def _weight_problems(config: TransformerConfig, weights: dict[str, StoredTensor]) -> Iterator[str]:
     """Where the weights are not those of the configuration, one sentence each."""
-    expected = shapes(config)
+    expected = transformer_shapes(config)
     if missing := sorted(set(expected) - set(weights)):
         yield f"weights are missing: {_few(missing)}"
     if foreign := sorted(set(weights) - set(expected)):
@@ -263,7 +268,7 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:4]) + more
 
 
-def shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+def transformer_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
     """{name: shape} of every parameter, in the order of the model."""
     with torch.device("meta"):
         parameters = Transformer(config).named_parameters()

@@ -22,33 +22,39 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from .. import tensors
+from ..architecture import Architecture
 from ..bundle import (
+    CONTENT_FILES,
     DEFAULT,
     MAX_SHARD_BYTES,
-    PARTS,
     BundleConfig,
-    Parts,
+    BundleContents,
     Progress,
+    byte_counter,
     check_output,
     check_space,
-    copied,
-    counted,
-    publish,
-    read_loose_parts,
-    read_parts,
+    copied_tensor,
+    read_contents,
+    read_unchecked_contents,
     write_bundle,
     write_config,
+    write_directory,
 )
 from ..document import ROLES
 from ..embedder import FactorisedCodes
 from ..heads import head_class
-from ..shape import ModelShape
-from ..tensors import DTYPES, Planned, Stored, as_bytes, stored
-from .checkpoint import OWN, CheckpointError, config_json, read, shapes
+from ..tensors import DTYPES, PlannedTensor, StoredTensor, as_bytes, find_tensors
+from .checkpoint import (
+    BUNDLE_FOLDER,
+    CheckpointError,
+    config_json,
+    read_checkpoint,
+    transformer_shapes,
+)
 from .grow import TABLES
 
 CHAT_ROLES = [role for role in ROLES if role is not None]
-MARK = "<|unimodal_"  # what all our names begin with
+SPECIAL_PREFIX = "<|unimodal_"  # what all our names begin with
 
 # As Sequencer: begin (role text turn_end)*, then the assistant's marker or the end. What a person
 # says can be none of our marks; neighbours of one role would be one turn, spelled apart.
@@ -94,34 +100,34 @@ def export(
     """
     directory = DEFAULT if model is None else model
     check_output(output)
-    parts = read_parts(directory)
-    _check_exports(directory, parts.config)
-    places = stored(directory)
-    names = list(shapes(parts.config.transformer))
-    planned = [_planned(name, places, parts.config.shape) for name in names]
+    contents = read_contents(directory)
+    _check_exports(directory, contents.config)
+    places = find_tensors(directory)
+    names = list(transformer_shapes(contents.config.transformer))
+    planned = [_planned(name, places, contents.config.architecture) for name in names]
     files = {
-        "config.json": _config(parts, planned[0].dtype),
-        "generation_config.json": _generation(parts),
-        "tokenizer.json": tokenizer_json(parts),
-        "tokenizer_config.json": _tokenizer_config(parts),
+        "config.json": _config(contents, planned[0].dtype),
+        "generation_config.json": _generation(contents),
+        "tokenizer.json": tokenizer_json(contents),
+        "tokenizer_config.json": _tokenizer_config(contents),
     }
     check_space(output, sum(tensor.num_bytes for tensor in planned))
 
     def fill(fresh: Path) -> None:
-        count = counted(planned, on_progress)
-        tensors.write(fresh, planned, max_shard_bytes, {"format": "pt"}, count)
+        count = byte_counter(planned, on_progress)
+        tensors.write_tensors(fresh, planned, max_shard_bytes, {"format": "pt"}, count)
         for name, content in files.items():
             text = json.dumps(content, indent=2, ensure_ascii=False)
             (fresh / name).write_text(text + "\n", encoding="utf-8")
-        _check_loaded(fresh, parts)
-        (fresh / OWN).mkdir()
-        for name in (*PARTS, parts.text.FILE):
-            shutil.copyfile(directory / name, fresh / OWN / name)
-        if parts.config.image.levels:  # what was added up is plain rows from now on
-            plain = replace(parts.config, image=replace(parts.config.image, levels=()))
-            write_config(fresh / OWN / "config.json", plain)
+        _check_loaded(fresh, contents)
+        (fresh / BUNDLE_FOLDER).mkdir()
+        for name in (*CONTENT_FILES, contents.text_tokenizer.FILE):
+            shutil.copyfile(directory / name, fresh / BUNDLE_FOLDER / name)
+        if contents.config.image.levels:  # what was added up is plain rows from now on
+            plain = replace(contents.config, image=replace(contents.config.image, levels=()))
+            write_config(fresh / BUNDLE_FOLDER / "config.json", plain)
 
-    publish(output, fill)
+    write_directory(output, fill)
     return output
 
 
@@ -139,30 +145,34 @@ def _check_exports(directory: Path, config: BundleConfig) -> None:
         )
 
 
-def _planned(name: str, places: Mapping[str, Stored], shape: ModelShape) -> Planned:
+def _planned(
+    name: str, places: Mapping[str, StoredTensor], architecture: Architecture
+) -> PlannedTensor:
     """Return a tensor as it lies; a table of ids with what factorised codes add to it, in float32,
     for the sums need its digits.
     """
     place = places[name]
-    if not shape.image.levels or name not in TABLES:
-        return copied(name, place)
+    if not architecture.image.levels or name not in TABLES:
+        return copied_tensor(name, place)
 
     def chunks() -> Iterator[bytes]:
-        added_VD, row = _factors(name, places, shape), 0
-        for block_nD in place.rows():
+        added_VD, row = _factors(name, places, architecture), 0
+        for block_nD in place.row_blocks():
             summed_nD = block_nD.float() + added_VD[row : row + len(block_nD)]
             row += len(block_nD)
             yield as_bytes(summed_nD, "F32")
 
-    return Planned(name, "F32", place.shape, chunks)
+    return PlannedTensor(name, "F32", place.shape, chunks)
 
 
 @torch.no_grad()
-def _factors(name: str, places: Mapping[str, Stored], shape: ModelShape) -> Tensor:
+def _factors(name: str, places: Mapping[str, StoredTensor], architecture: Architecture) -> Tensor:
     """Return what factorised codes add to the rows of a table, float32 (V, D)."""
-    factors = FactorisedCodes(shape.image.levels, shape.vocabulary, shape.transformer.width)
+    factors = FactorisedCodes(
+        architecture.image.levels, architecture.vocabulary, architecture.transformer.width
+    )
     source = "head_factors" if name == "lm_head.weight" else "code_factors"
-    rows = torch.cat(list(places[f"{source}.table.weight"].rows()))
+    rows = torch.cat(list(places[f"{source}.table.weight"].row_blocks()))
     factors.table.weight.copy_(rows)
     return factors()
 
@@ -175,15 +185,15 @@ def restore(
 ) -> Path:
     """Write the bundle that an exported checkpoint was, with the weights that it has now."""
     check_output(output)
-    parts = read_loose_parts(directory / OWN)
-    weights = read(directory).weights
-    expected = shapes(parts.config.transformer)
+    contents = read_unchecked_contents(directory / BUNDLE_FOLDER)
+    weights = read_checkpoint(directory).weights
+    expected = transformer_shapes(contents.config.transformer)
     wrong = [name for name in expected if weights[name].shape != expected[name]]
     if wrong or len(weights) != len(expected):
-        problem = f"its weights are no longer those of {directory / OWN / 'config.json'}"
+        problem = f"its weights are no longer those of {directory / BUNDLE_FOLDER / 'config.json'}"
         raise CheckpointError(directory, [problem])
-    planned = [copied(name, weights[name]) for name in expected]
-    write_bundle(output, parts, planned, on_progress, max_shard_bytes)
+    planned = [copied_tensor(name, weights[name]) for name in expected]
+    write_bundle(output, contents, planned, on_progress, max_shard_bytes)
     return output
 
 
@@ -192,13 +202,13 @@ def restore(
 
 def spelling(name: str) -> str:
     """How a special token of this name is spelled."""
-    return f"{MARK}{name}|>"
+    return f"{SPECIAL_PREFIX}{name}|>"
 
 
-def tokenizer_json(parts: Parts) -> dict[str, Any]:
+def tokenizer_json(contents: BundleContents) -> dict[str, Any]:
     """A tokenizer.json that knows every id of the vocabulary; those of no text are special."""
-    text, vocabulary = parts.text, parts.config.vocabulary
-    marks = {token: name for token, name in text.marks.items()}
+    text, vocabulary = contents.text_tokenizer, contents.config.vocabulary
+    marks = {token: name for token, name in text.special_tokens.items()}
     named = text.spelled.copy()
     named[list(marks)] = True
     marks |= {token: spelling(f"unused_{token}") for token in (~named).nonzero()[0].tolist()}
@@ -211,10 +221,10 @@ def tokenizer_json(parts: Parts) -> dict[str, Any]:
     if len(spelled) + len(new) != vocabulary.size or spelled.keys() & new.keys():
         raise ValueError(
             f"the text tokenizer has {len(spelled)} pieces and {len(marks)} marks for"
-            f" {vocabulary.num_text} ids, some of them twice or spelled as ours ({MARK}...|>):"
-            " it has no tokenizer.json"
+            f" {vocabulary.num_text} ids, some of them twice or spelled as ours"
+            f" ({SPECIAL_PREFIX}...|>): it has no tokenizer.json"
         )
-    _check_spelling(parts, tree)
+    _check_spelling(contents, tree)
     model = tree["model"] | {"vocab": spelled | new}
     return tree | {"model": model, "added_tokens": [_added(*one) for one in special.items()]}
 
@@ -224,48 +234,48 @@ def _added(token: int, content: str) -> dict[str, Any]:
     return {"id": token, "content": content, **flags, "special": True}
 
 
-def _check_spelling(parts: Parts, tree: dict[str, Any]) -> None:
+def _check_spelling(contents: BundleContents, tree: dict[str, Any]) -> None:
     """The exported tokenizer reads some difficult texts as ours does."""
     theirs = Tokenizer.from_str(json.dumps(tree))
     for sample in SAMPLES:
         found = theirs.encode(sample, add_special_tokens=False).ids
-        if found != (expected := parts.text.encode(sample)):
+        if found != (expected := contents.text_tokenizer.encode(sample)):
             raise ValueError(
                 f"the text tokenizer has no exact tokenizer.json: {sample!r} would become"
                 f" {found[:8]} instead of {expected[:8]}"
             )
 
 
-def _check_loaded(directory: Path, parts: Parts) -> None:
+def _check_loaded(directory: Path, contents: BundleContents) -> None:
     """`AutoTokenizer` reads some difficult texts as ours does."""
     from transformers import AutoTokenizer
 
     theirs = AutoTokenizer.from_pretrained(directory)
     for sample in SAMPLES:
-        if theirs(sample)["input_ids"] != parts.text.encode(sample):
+        if theirs(sample)["input_ids"] != contents.text_tokenizer.encode(sample):
             raise ValueError(
                 f"AutoTokenizer reads {sample!r} otherwise than this model's text tokenizer: of a"
                 " checkpoint with the biases of Qwen2 it takes the tokenizer to be Qwen2's"
             )
 
 
-def _special_ids(parts: Parts) -> dict[str, int]:
-    special = parts.config.vocabulary.special
+def _special_ids(contents: BundleContents) -> dict[str, int]:
+    special = contents.config.vocabulary.special
     return {"bos": special("begin"), "eos": special("turn_end"), "pad": special("pad")}
 
 
-def _config(parts: Parts, dtype: str) -> dict[str, Any]:
+def _config(contents: BundleContents, dtype: str) -> dict[str, Any]:
     name = str(DTYPES[dtype]).removeprefix("torch.")
-    return config_json(parts.config.transformer, name, _special_ids(parts))
+    return config_json(contents.config.transformer, name, _special_ids(contents))
 
 
-def _generation(parts: Parts) -> dict[str, Any]:
-    temperature = parts.config.sampling.text_temperature
+def _generation(contents: BundleContents) -> dict[str, Any]:
+    temperature = contents.config.sampling.text_temperature
     how = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
-    return {f"{name}_token_id": token for name, token in _special_ids(parts).items()} | how
+    return {f"{name}_token_id": token for name, token in _special_ids(contents).items()} | how
 
 
-def _tokenizer_config(parts: Parts) -> dict[str, Any]:
+def _tokenizer_config(contents: BundleContents) -> dict[str, Any]:
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": spelling("begin"),
@@ -274,6 +284,6 @@ def _tokenizer_config(parts: Parts) -> dict[str, Any]:
         "unk_token": spelling("pad"),  # nothing is unknown; else Qwen2's class makes a mark of text
         "padding_side": "left",
         "clean_up_tokenization_spaces": False,
-        "model_max_length": parts.config.context,
+        "model_max_length": contents.config.context,
         "chat_template": CHAT_TEMPLATE,
     }

@@ -23,18 +23,18 @@ from ..bundle import (
     MAX_SHARD_BYTES,
     SAMPLING,
     BundleConfig,
-    Parts,
+    BundleContents,
     Progress,
     check_output,
-    copied,
+    copied_tensor,
     write_bundle,
 )
-from ..layout import OWN
-from ..pretrained_text import read_foreign
-from ..tensors import Planned, Stored
+from ..layout import OWN_LAYOUT
+from ..pretrained_text import read_pretrained
+from ..tensors import PlannedTensor, StoredTensor
 from ..text import TextTokenizer
 from ..vocabulary import MAX_SIDE, SPECIAL_TOKENS, Vocabulary
-from .checkpoint import Checkpoint, is_export, read, shapes
+from .checkpoint import Checkpoint, is_export, read_checkpoint, transformer_shapes
 from .new_rows import Statistics, gaussian_rows, matched_code_rows
 
 ROWS = ("gaussian", "codes")
@@ -62,7 +62,7 @@ class Growth:
         if self.seed < 0:
             found.append(f"seed {self.seed}: at least 0")
         sides = self.grid.height, self.grid.width
-        least = OWN.image.length(self.grid) + TEXT_ROOM
+        least = OWN_LAYOUT.image.length(self.grid) + TEXT_ROOM
         if not all(1 <= side <= MAX_SIDE for side in sides):
             found.append(f"grid {sides[0]}x{sides[1]}: sides from 1 to {MAX_SIDE}")
         elif self.context is not None and self.context < least:
@@ -87,12 +87,12 @@ def grow(
     check_output(output)
     if is_export(source):
         raise ValueError(f"{source} was exported from a bundle: its vocabulary has grown already")
-    checkpoint = read(source)
-    text = read_foreign(checkpoint.directory, checkpoint.config.num_ids)
+    checkpoint = read_checkpoint(source)
+    text = read_pretrained(checkpoint.directory, checkpoint.config.num_ids)
     config = _config(checkpoint, image, growth)
     planned = list(_planned(checkpoint, config, text, image, growth))
-    parts = Parts(config, text, image, _card(checkpoint, growth))
-    write_bundle(output, parts, planned, on_progress, max_shard_bytes)
+    contents = BundleContents(config, text, image, _card(checkpoint, growth))
+    write_bundle(output, contents, planned, on_progress, max_shard_bytes)
     return output
 
 
@@ -116,27 +116,27 @@ def _planned(
     text: TextTokenizer,
     image: ImageTokenizer,
     growth: Growth,
-) -> Iterator[Planned]:
+) -> Iterator[PlannedTensor]:
     """Every tensor of the grown model, in its order."""
-    for name, shape in shapes(config.transformer).items():
+    for name, shape in transformer_shapes(config.transformer).items():
         old = checkpoint.weights[name]
         if name not in TABLES:
-            yield copied(name, old)
+            yield copied_tensor(name, old)
             continue
 
-        def chunks(name: str = name, old: Stored = old) -> Iterator[bytes]:
+        def chunks(name: str = name, old: StoredTensor = old) -> Iterator[bytes]:
             yield from old.chunks()
             statistics = Statistics.of(_spelled(old, text))
             for block_nD in _new_rows(name, statistics, image, growth):
                 yield tensors.as_bytes(block_nD, old.dtype)
 
-        yield Planned(name, old.dtype, shape, chunks)
+        yield PlannedTensor(name, old.dtype, shape, chunks)
 
 
-def _spelled(old: Stored, text: TextTokenizer) -> Iterator[Tensor]:
+def _spelled(old: StoredTensor, text: TextTokenizer) -> Iterator[Tensor]:
     """The rows of ids that texts hold: those of others are often untrained."""
     first = 0
-    for block_nD in old.rows():
+    for block_nD in old.row_blocks():
         yield block_nD[text.spelled[first : first + len(block_nD)]]
         first += len(block_nD)
 

@@ -190,7 +190,7 @@ def test_a_rule_measures_images_as_they_will_be_read(tmp_path: Path, tiny_model:
 
 def test_codes_are_counted_and_shown(tmp_path: Path, tiny_model: Model, estimator: LengthEstimator):
     (image,) = tiny_model.codec.encode([Image(np.full((16, 16, 3), 200, np.uint8))])
-    content = codes.to_bytes(image, tiny_model.tokenizer.num_codes)
+    content = codes.to_bytes(image, tiny_model.image_tokenizer.num_codes)
     path = write(tmp_path / "c.tar", {"a": {"codes": content, "txt": b"a wall"}})
     found = inspect([path], estimator)
     assert found.codes == 1 and not found.sizes

@@ -10,7 +10,13 @@ from checkpoints import logits
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from unimodal.hub.checkpoint import CheckpointError, config_json, fetch, read, read_config
+from unimodal.hub.checkpoint import (
+    CheckpointError,
+    config_json,
+    fetch,
+    read_checkpoint,
+    read_config,
+)
 from unimodal.rope import RopeScaling, frequencies
 from unimodal.tensors import weight_files
 from unimodal.transformer import Transformer, TransformerConfig
@@ -32,7 +38,7 @@ def ours(directory: Path) -> Transformer:
     weights = {}
     for path in weight_files(directory):
         weights |= {name: tensor.float() for name, tensor in load_file(path).items()}
-    config = read(directory).config
+    config = read_checkpoint(directory).config
     if config.tied_head:
         weights.pop("lm_head.weight", None)
     model = Transformer(config)
@@ -57,7 +63,7 @@ def difference(directory: Path, model, length: int = 40) -> float:
 def test_logits_are_those_of_transformers(family, tied, tmp_path):
     model = checkpoints.save(tmp_path, family, tied, seed=3, shard="20KB")
     assert len(weight_files(tmp_path)) > 1
-    assert read(tmp_path).family == family
+    assert read_checkpoint(tmp_path).family == family
     assert difference(tmp_path, model) <= 1e-5
 
 
@@ -76,7 +82,7 @@ def test_what_config_json_leaves_out_is_as_the_family_has_it(tmp_path):
 def test_stretched_positions_far_beyond_the_original_context(kind, family, tmp_path):
     rope = {"rope_type": kind, "rope_theta": 5e3, **ROPES[kind]}
     model = checkpoints.save(tmp_path, family, rope_parameters=rope)
-    assert read(tmp_path).config.rope.kind == kind
+    assert read_checkpoint(tmp_path).config.rope.kind == kind
     assert difference(tmp_path, model, length=250) <= 1e-5
     plain = ours(tmp_path)
     object.__setattr__(plain.config, "rope", None)
@@ -118,7 +124,7 @@ def test_the_old_spelling_of_rope_scaling(tmp_path):
     del config["rope_parameters"]
     old = {"rope_theta": 7e3, "rope_scaling": {"type": "linear", "factor": 2.0}}
     (tmp_path / "config.json").write_text(json.dumps(config | old))
-    found = read(tmp_path).config
+    found = read_checkpoint(tmp_path).config
     assert (found.rope_theta, found.rope.kind, found.rope.factor) == (7e3, "linear", 2.0)
     model = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     assert difference(tmp_path, model, length=100) <= 1e-5
@@ -168,7 +174,7 @@ def test_what_cannot_be_read_is_refused_in_words(case, tmp_path):
     checkpoints.save(tmp_path, family)
     checkpoints.change(tmp_path, **values)
     with pytest.raises(CheckpointError, match=words):
-        read(tmp_path)
+        read_checkpoint(tmp_path)
 
 
 def test_a_window_that_config_json_does_not_name_is_as_mistral_has_it(tmp_path):
@@ -177,7 +183,7 @@ def test_a_window_that_config_json_does_not_name_is_as_mistral_has_it(tmp_path):
     del config["sliding_window"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="sliding_window 4096: our attention sees"):
-        read(tmp_path)
+        read_checkpoint(tmp_path)
 
 
 def test_all_problems_come_at_once(tmp_path):
@@ -185,7 +191,7 @@ def test_all_problems_come_at_once(tmp_path):
     dynamic = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
     checkpoints.change(tmp_path, sliding_window=9, hidden_act="gelu", rope_parameters=dynamic)
     with pytest.raises(CheckpointError) as caught:
-        read(tmp_path)
+        read_checkpoint(tmp_path)
     assert len(caught.value.problems) == 3
 
 
@@ -195,20 +201,20 @@ def test_weights_that_are_pickled_missing_or_cut(tmp_path):
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-5])
     with pytest.raises(CheckpointError, match=f"{shard.name} is no whole safetensors file"):
-        read(tmp_path)
+        read_checkpoint(tmp_path)
     shard.unlink()
     with pytest.raises(CheckpointError, match=f"lacks {shard.name}: fetch it again"):
-        read(tmp_path)
+        read_checkpoint(tmp_path)
     for path in tmp_path.glob("model*"):
         path.unlink()
     with pytest.raises(CheckpointError, match="there is neither model.safetensors nor"):
-        read(tmp_path)
+        read_checkpoint(tmp_path)
     (tmp_path / "pytorch_model.bin").touch()
     with pytest.raises(CheckpointError, match="pickled .pytorch_model.bin., and no pickle is ever"):
-        read(tmp_path)
+        read_checkpoint(tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(CheckpointError, match="no config.json"):
-        read(tmp_path)
+        read_checkpoint(tmp_path)
 
 
 def test_an_index_cannot_lead_out_of_the_directory(tmp_path):
@@ -216,7 +222,7 @@ def test_an_index_cannot_lead_out_of_the_directory(tmp_path):
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"lm_head.weight": "../secret.safetensors"}}))
     with pytest.raises(CheckpointError, match="does not say which file holds which tensor"):
-        read(tmp_path)
+        read_checkpoint(tmp_path)
 
 
 def test_what_is_neither_a_directory_nor_on_the_hub(monkeypatch, tmp_path):
@@ -235,7 +241,7 @@ def test_a_checkpoint_of_the_hub_is_taken_from_its_cache(monkeypatch, tmp_path):
     checkpoints.save(home / "snapshots" / ("0" * 40), "llama")
     (home / "refs").mkdir()
     (home / "refs" / "main").write_text("0" * 40)
-    assert read(fetch("somebody/small")).family == "llama"
+    assert read_checkpoint(fetch("somebody/small")).family == "llama"
 
 
 SHAPES = [

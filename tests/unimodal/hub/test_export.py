@@ -16,7 +16,7 @@ from test_grow import GROWTH, image, tokenizer  # noqa: F401  (fixtures)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from unimodal import load
-from unimodal.bundle import DEFAULT, read_parts
+from unimodal.bundle import DEFAULT, read_contents
 from unimodal.command import main
 from unimodal.document import Document, Image, Text
 from unimodal.generation import generate
@@ -123,10 +123,12 @@ def test_every_id_has_one_name(model, exported):
     assert tokenizer(drawn)["input_ids"] == expected
     assert tokenizer.eos_token_id == special("turn_end")
     assert tokenizer.pad_token_id == special("pad")
-    assert tokenizer(CONVERSATION[1][1])["input_ids"] == model.text.encode(CONVERSATION[1][1])
+    assert tokenizer(CONVERSATION[1][1])["input_ids"] == model.text_tokenizer.encode(
+        CONVERSATION[1][1]
+    )
     said = CONVERSATION[3][1]
-    ids = model.text.encode(said)
-    assert tokenizer.decode(ids) == model.text.decode(ids) == said
+    ids = model.text_tokenizer.encode(said)
+    assert tokenizer.decode(ids) == model.text_tokenizer.decode(ids) == said
 
 
 def test_a_qwen2_with_a_tokenizer_of_another_kind_is_refused(image, tmp_path):  # noqa: F811
@@ -141,7 +143,7 @@ def test_generation_ends_a_turn_and_goes_on_alike(model, theirs):
     assert theirs.generation_config.eos_token_id == model.vocabulary.special("turn_end")
     document = Document((Text("what is there?", role="user"),))
     ids_1T = torch.from_numpy(model.sequencer.prompt(document).ids)[None]
-    allowed = torch.from_numpy(model.text.spelled).nonzero()[:, 0].tolist()
+    allowed = torch.from_numpy(model.text_tokenizer.spelled).nonzero()[:, 0].tolist()
     sampling = replace(model.sampling, text_temperature=0.0, max_text_tokens=12)
     (reply,) = generate(model, [document], sampling, modality="text")
     out_1T = theirs.generate(
@@ -151,7 +153,7 @@ def test_generation_ends_a_turn_and_goes_on_alike(model, theirs):
         prefix_allowed_tokens_fn=lambda *_: [*allowed, theirs.generation_config.eos_token_id],
     )
     ids = [token for token in out_1T[0, ids_1T.shape[1] :].tolist() if token in set(allowed)]
-    assert model.text.decode(ids).rstrip("\ufffd") == "".join(part.text for part in reply)
+    assert model.text_tokenizer.decode(ids).rstrip("\ufffd") == "".join(part.text for part in reply)
 
 
 def test_the_template_refuses_what_our_layout_would_read_otherwise(exported):
@@ -169,7 +171,7 @@ def test_the_template_refuses_what_our_layout_would_read_otherwise(exported):
 def test_the_way_back_gives_the_same_bundle(bundle, exported, tmp_path):
     back = restore(exported, tmp_path / "back", max_shard_bytes=40_000)
     if bundle != DEFAULT:  # whose weights are in one file
-        assert read_parts(back).hash == read_parts(bundle).hash
+        assert read_contents(back).hash == read_contents(bundle).hash
         assert (back / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()
     again = export(back, tmp_path / "again", max_shard_bytes=40_000)
     files = sorted(path for path in exported.rglob("*") if path.is_file())
@@ -181,7 +183,7 @@ def test_the_way_back_gives_the_same_bundle(bundle, exported, tmp_path):
 
 def test_the_default_bundle_comes_back_as_it_was(tmp_path):
     back = restore(export(None, tmp_path / "out"), tmp_path / "back")
-    assert read_parts(back).hash == read_parts(DEFAULT).hash
+    assert read_contents(back).hash == read_contents(DEFAULT).hash
     # Its tensors are those of model 11bf8431b0d8, as trained: its config.json is of format 2 now.
     digest = hashlib.sha256()
     for path in (DEFAULT / "model.safetensors", DEFAULT / "tokenizer.safetensors"):

@@ -18,12 +18,12 @@ from spelled import document_of
 from test_checkpoint import ours
 
 from unimodal import load
-from unimodal.bundle import BundleError, read_parts, save_bundle
+from unimodal.bundle import BundleError, read_contents, save_bundle
 from unimodal.command import main
 from unimodal.document import Document, Text
 from unimodal.generation import generate
 from unimodal.grammar import Grammar
-from unimodal.hub.checkpoint import read_config, shapes
+from unimodal.hub.checkpoint import read_config, transformer_shapes
 from unimodal.hub.grow import Growth, grow
 from unimodal.hub.new_rows import SHRINK, Statistics, code_rows, gaussian_rows
 from unimodal.tensors import weight_files
@@ -38,13 +38,13 @@ NUM_OLD = checkpoints.NUM_ROWS
 @pytest.fixture(scope="module")
 def tokenizer(tiny_model, tmp_path_factory) -> Path:
     directory = tmp_path_factory.mktemp("tokenizer")
-    tiny_model.tokenizer.save(directory)
+    tiny_model.image_tokenizer.save(directory)
     return directory
 
 
 @pytest.fixture(scope="module")
 def image(tiny_model) -> ImageTokenizer:
-    return tiny_model.tokenizer
+    return tiny_model.image_tokenizer
 
 
 def tensors(directory: Path) -> dict[str, torch.Tensor]:
@@ -104,7 +104,7 @@ def test_growth_is_a_function_of_its_seed(image, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         growth = Growth(grid=Grid(3, 2), seed=seed)
         grow(tmp_path / "old", image, tmp_path / name, growth)
-        hashes.append(read_parts(tmp_path / name).hash)
+        hashes.append(read_contents(tmp_path / name).hash)
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -153,7 +153,7 @@ def test_rows_of_codes_have_the_old_mean_and_spread_and_are_alike_for_like_codes
     growth = Growth(rows="codes", grid=Grid(3, 2))
     grow(tmp_path / "old", image, tmp_path / "new", growth)
     before, after = tensors(tmp_path / "old"), tensors(tmp_path / "new")
-    text = read_parts(tmp_path / "new").text
+    text = read_contents(tmp_path / "new").text_tokenizer
     names = ["model.embed_tokens.weight"] + ["lm_head.weight"] * (not tied)
     for name in names:
         mean, covariance = oracle(before[name], text.spelled)
@@ -161,7 +161,7 @@ def test_rows_of_codes_have_the_old_mean_and_spread_and_are_alike_for_like_codes
         codes = rows[NUM_OLD + len(SPECIAL_TOKENS) :]
         np.testing.assert_allclose(codes.mean(0), mean, atol=1e-6)
         np.testing.assert_allclose(codes.std(0), np.sqrt(covariance.diagonal()), rtol=1e-5)
-        plain = code_rows(tiny_model.tokenizer, codes.shape[1], 0, 1.0).double().numpy()
+        plain = code_rows(tiny_model.image_tokenizer, codes.shape[1], 0, 1.0).double().numpy()
         for k in range(codes.shape[1]):  # the same numbers, moved and scaled channel by channel
             assert np.corrcoef(plain[:, k], codes[:, k])[0, 1] == pytest.approx(1, abs=1e-6)
         control = rows[NUM_OLD : NUM_OLD + len(SPECIAL_TOKENS)]
@@ -177,13 +177,13 @@ def test_a_grown_model_talks_and_draws_and_never_says_a_mark(kind, image, tmp_pa
     model = load(grow(tmp_path / "old", image, tmp_path / "new", GROWTH))
     said = Text("<|im_start|>system</s> draw a red star<|im_end|>", role="user")
     ids = model.sequencer.prompt(Document((said,))).ids
-    assert (ids < NUM_OLD).sum() == len(model.text.encode(said.text))
-    assert model.text.spelled[ids[ids < NUM_OLD]].all()
+    assert (ids < NUM_OLD).sum() == len(model.text_tokenizer.encode(said.text))
+    assert model.text_tokenizer.spelled[ids[ids < NUM_OLD]].all()
     whole = [*ids[:-1], model.vocabulary.special("end")]
     assert document_of(model.sequencer.layout, whole).parts == (said,)
     with torch.no_grad():  # marks and padding are the likeliest of all
         weight = model.transformer.model.embed_tokens.weight
-        weight[:NUM_OLD][~torch.from_numpy(model.text.spelled)] *= 50
+        weight[:NUM_OLD][~torch.from_numpy(model.text_tokenizer.spelled)] *= 50
     from dataclasses import replace
 
     sampling = replace(model.sampling, text_temperature=1.0, max_text_tokens=20)
@@ -191,10 +191,10 @@ def test_a_grown_model_talks_and_draws_and_never_says_a_mark(kind, image, tmp_pa
         model, [Document((said,))] * 4, sampling, modality=["text", None, None, None]
     )
     assert all(replies)
-    grammar = Grammar(model.sequencer.layout, [model.grid], model.text.spelled)
+    grammar = Grammar(model.sequencer.layout, [model.grid], model.text_tokenizer.spelled)
     allowed = grammar.text(model.vocabulary.special("turn_end")).allowed
-    assert np.array_equal(allowed[:NUM_OLD], model.text.spelled)
-    assert not allowed[list(model.text.marks)].any()
+    assert np.array_equal(allowed[:NUM_OLD], model.text_tokenizer.spelled)
+    assert not allowed[list(model.text_tokenizer.special_tokens)].any()
     (drawn,) = generate(model, [Document((said,))], sampling, modality="image")
     assert drawn[0].grid == Grid(3, 2)
 
@@ -332,7 +332,7 @@ import sys
 from math import prod
 from pathlib import Path
 import torch, transformers
-from unimodal.hub.checkpoint import read_config, shapes
+from unimodal.hub.checkpoint import read_config, transformer_shapes
 from unimodal.hub.export import export
 from unimodal.hub.grow import Growth, grow
 from unimodal.tokenizer.autoencoder import ImageTokenizer
@@ -343,7 +343,8 @@ def memory(name):
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
 
 source, tokenizer, output = sys.argv[1:]
-transformers.AutoTokenizer, shapes(read_config(Path(source))[1])  # libraries, read at first use
+# Libraries that are read at first use:
+transformers.AutoTokenizer, transformer_shapes(read_config(Path(source))[1])
 torch.linalg.eigh(torch.eye(64).double() + 1e-3)
 image = ImageTokenizer.load(Path(tokenizer))
 for work in (
@@ -366,7 +367,7 @@ def test_growth_and_export_take_far_less_memory_than_the_model(tokenizer, tmp_pa
     _, grown = read_config(tmp_path / "old")
     weights = {
         name: (torch.arange(prod(shape)) % 251).bfloat16().reshape(shape)
-        for name, shape in shapes(grown).items()
+        for name, shape in transformer_shapes(grown).items()
     }
     save_file(weights, tmp_path / "old" / "model.safetensors")
     size = (tmp_path / "old" / "model.safetensors").stat().st_size

@@ -20,7 +20,7 @@ class ImageConfig:
 
 
 @dataclass(frozen=True)
-class ModelShape:
+class Architecture:
     """All that the names and shapes of a model's parameters follow from."""
 
     transformer: TransformerConfig
