@@ -117,7 +117,7 @@ class BranchInput:
 
 
 class Branches:
-    """All branches in work; their rows in the cache are 0 .. number - 1."""
+    """All branches in work; their rows in the cache are 0 .. number - 1. For inference mode."""
 
     def __init__(self, model: "Model") -> None:
         config, weight = model.transformer.config, model.transformer.lm_head_weight
@@ -128,12 +128,10 @@ class Branches:
         self._last_BD = torch.empty(0)  # the last hidden vectors of all forwards
         self._place: list[int | None] = []  # of each row's in it; None: it has read nothing
 
-    @torch.inference_mode()
     def reserve(self, rows: int, tokens: int) -> None:
         """Make room for so many branches of so many tokens."""
         self._cache.grow(rows, tokens)
 
-    @torch.inference_mode()
     def drop(self, branches: Iterable[Branch]) -> None:
         """Forget branches; the last rows move into the gaps."""
         rows = [branch.row for branch in branches if branch.row is not None]
@@ -144,7 +142,6 @@ class Branches:
             if row < len(self._rows):
                 self._rows[row], last.row = last, row
 
-    @torch.inference_mode()
     def read(self, branches: Sequence[Branch]) -> None:
         """Let every branch read what it has to, if anything; new ones are read behind those that
         have a row.
@@ -166,7 +163,8 @@ class Branches:
             distinct = distinct[len(some) :]
             self._rows += some
             self._forward(some, self._cache.add(len(some)))
-        self._last_BD = torch.cat([_last_of_each(*one) for one in self._seen])
+        last = [_last_of_each(*one) for one in self._seen]
+        self._last_BD = last[0] if len(last) == 1 else torch.cat(last)
         for branch in fresh:
             if branch.row is None:
                 self._copy(first_of[branch], branch)
@@ -193,7 +191,8 @@ class Branches:
             return torch.tensor(filled, device=self._device)
 
         for row, branch in enumerate(branches, start=rows.start):
-            self._cache.truncate(row, branch.num_forgotten)
+            if branch.num_forgotten:
+                self._cache.truncate(row, branch.num_forgotten)
         has_blocks = any(any(branch.block) or any(branch.private) for branch in branches)
         masks = (padded("block"), padded("private")) if has_blocks else None
         self._cache.append(longest, rows, masks)
@@ -242,5 +241,7 @@ def _firsts(branches: Sequence[Branch]) -> dict[Branch, Branch]:
 
 def _last_of_each(hidden_BTD: Tensor, lengths_B: np.ndarray) -> Tensor:
     """Return the last hidden vector of each row, hidden_BD."""
+    if hidden_BTD.shape[1] == 1:
+        return hidden_BTD[:, 0]
     last_B = torch.from_numpy(lengths_B - 1).to(hidden_BTD.device)
     return hidden_BTD[torch.arange(len(last_B), device=hidden_BTD.device), last_B]

@@ -199,6 +199,8 @@ class KVCache:
     def rollback(self, num: int | np.ndarray | None = None, rows: slice | None = None) -> None:
         """Forget the last `num` appended positions (None: all); what was committed stays."""
         rows = rows or slice(0, self.num_rows)
+        if num is None and not self._appended_B[rows].any():
+            return
         self._settle(self._appended_B[rows].copy() if num is None else num, rows)
         self._clear_masks(rows)
 

@@ -123,6 +123,7 @@ class Generation:
         self._waiting.append(request)
         return number
 
+    @torch.inference_mode()
     def cancel(self, number: int) -> None:
         """Forget a request, waiting or in work; nothing more is heard of it, nor of one that is
         done.
@@ -142,6 +143,7 @@ class Generation:
         while not self.idle:
             yield from self.step()
 
+    @torch.inference_mode()
     def step(self) -> list[Event]:
         """Let every request in work read, choose and go on once; return what happened, request by
         request.
@@ -175,7 +177,6 @@ class Generation:
             events += request.begin()
         return events
 
-    @torch.inference_mode()
     def _sample(self, requests: Sequence[Request]) -> dict[int, int]:
         """Sample the next id of each request that has a choice; return it by request number."""
         groups: dict[tuple[Choice, Settings], list[Request]] = {}
@@ -201,7 +202,6 @@ class Generation:
         forbidden_V = torch.from_numpy(~choice.allowed).to(logits_BV.device)
         return logits_BV.masked_fill(forbidden_V, -torch.inf)
 
-    @torch.inference_mode()
     def _run_heads(self, requests: Sequence[Request]) -> dict[int, Any]:
         """Call the head for each request that draws; return its results by request number."""
         groups: dict[Hashable, list[tuple[Request, Ask]]] = {}
@@ -212,10 +212,8 @@ class Generation:
         head, table_VD = self._model.transformer.head, self._model.transformer.output_table()
         for members in groups.values():
             ask = members[0][1]
-            hidden = [
-                self._branches.last([one.branches[name] for one, _ in members], ask.num_hidden)
-                for name in ask.reads
-            ]
+            branches = [one.branches[name] for name in ask.reads for one, _ in members]
+            hidden = self._branches.last(branches, ask.num_hidden).chunk(len(ask.reads))
             assert ask.look is not None, "a drawing that waits has a question"
             seen = ask.look(head, table_VD, hidden, ask.settings, [one.arg for _, one in members])
             found |= {one.number: result for (one, _), result in zip(members, seen, strict=True)}

@@ -56,7 +56,7 @@ def model(toy: Toy, tiny_model: Model) -> Model:
         text_tokenizer=toy.text,
         grid=toy.grids[-1],
         context=256,
-    )
+    )  # fmt: skip
 
 
 def shown(model: Model, seed: int) -> Image:
@@ -131,7 +131,7 @@ def moved(model: Model) -> Model:
             table[place] = state[name]
             state[name] = table
     transformer.load_state_dict(state)
-    return dataclasses.replace(model, transformer=transformer, text=text)
+    return dataclasses.replace(model, transformer=transformer, text_tokenizer=text)
 
 
 def test_a_model_whose_ids_are_elsewhere_says_and_draws_the_same(
