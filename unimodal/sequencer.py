@@ -10,6 +10,7 @@ unconditional branch, in training and in drawing alike. Text answers of a docume
 parts are not learned: without its question an answer is noise.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -18,7 +19,7 @@ import numpy as np
 
 from .document import Document, Image, Part, Text
 from .heads.head import ImageInputs, ImageTokens
-from .layout import Piece
+from .layout import OWN, Piece
 from .sequence import IGNORE, Sequence, Span
 from .sequence import TEXT as TEXT_TARGET
 from .text import TextTokenizer
@@ -48,7 +49,9 @@ class Sequencer:
     @property
     def key(self) -> str:
         """Return what, beside the text tokenizer, the number of a document's tokens depends on."""
-        return f"{self.layout.layout.version} {self.inputs.key}".strip()
+        layout = self.layout.layout
+        other = "" if layout == OWN else hashlib.sha256(repr(layout).encode()).hexdigest()[:16]
+        return " ".join(filter(None, (str(layout.version), self.inputs.key, other)))
 
     def sequence(
         self, document: Document, drop: str | None = None, key: tuple[int, ...] = ()
