@@ -11,7 +11,6 @@ drawing alike. Text answers of a document with dropped parts are not learned: wi
 an answer is noise.
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -20,7 +19,7 @@ import numpy as np
 
 from .document import Document, Image, Part, Text
 from .heads.head import ImageInputs, ImageTokens
-from .layout import OWN, Piece
+from .layout import Piece
 from .sequence import IGNORE, Sequence, Span
 from .sequence import TEXT as TEXT_TARGET
 from .text import TextTokenizer
@@ -49,10 +48,10 @@ class Sequencer:
 
     @property
     def key(self) -> str:
-        """Return what, beside the text tokenizer, the number of a document's tokens depends on."""
-        layout = self.layout.layout
-        other = "" if layout == OWN else hashlib.sha256(repr(layout).encode()).hexdigest()[:16]
-        return " ".join(filter(None, (str(layout.version), self.inputs.key, other)))
+        """Return what, beside the tokenizers, the number of a document's tokens depends on: the
+        layout, and the image head's own key.
+        """
+        return f"{self.layout.layout} {self.inputs.key}".strip()
 
     def sequence(
         self, document: Document, drop: str | None = None, key: tuple[int, ...] = ()
