@@ -83,7 +83,7 @@ class FactorisedCodes(nn.Module):
             raise ValueError(f"levels {levels} do not make {vocabulary.num_codes} codes")
         self.table = nn.Embedding(sum(levels), width)
         self._levels, self._vocabulary = levels, vocabulary
-        self._kept: tuple[int, Tensor] | None = None
+        self._kept: tuple[tuple, Tensor, Tensor] | None = None
 
     def index(self, device: torch.device) -> Tensor:
         """Return the row of the table of each level of each code, int64 (C, L)."""
@@ -97,13 +97,15 @@ class FactorisedCodes(nn.Module):
         """Return what is added to the row of each id, (V, D): zero for ids that are no codes."""
         weight = self.table.weight
         fixed = not self.training and not torch.is_grad_enabled()
-        if fixed and self._kept and self._kept[0] == weight._version:
-            return self._kept[1]
+        # Of which weights a sum was kept: their memory stays taken, or others could lie there.
+        state = weight.data_ptr(), weight._version, weight.dtype, weight.device
+        if fixed and self._kept and self._kept[0] == state:
+            return self._kept[2]
         codes_CD = self.table(self.index(weight.device)).sum(dim=1)
         ids_C = torch.from_numpy(self._vocabulary.code_ids).to(weight.device)
         added_VD = codes_CD.new_zeros(self._vocabulary.size, codes_CD.shape[1])
         added_VD = added_VD.index_copy(0, ids_C, codes_CD)
-        self._kept = (weight._version, added_VD) if fixed else None
+        self._kept = (state, weight.detach(), added_VD) if fixed else None
         return added_VD
 
 

@@ -150,12 +150,12 @@ class Generation:
         """
         events = self._admit()
         requests = list(self._active.values())
-        if not requests:
-            return events
-        self._branches.read([branch for one in requests for branch in one.branches.values()])
-        found = self._sample(requests) | self._run_heads(requests)
-        for request in requests:
-            events += request.go_on(found[request.number])
+        going_on = [one for one in requests if not one.state.over]
+        if going_on:
+            self._branches.read([branch for one in going_on for branch in one.branches.values()])
+            found = self._sample(going_on) | self._run_heads(going_on)
+            for request in going_on:
+                events += request.go_on(found[request.number])
         self._branches.drop([branch for one in requests for branch in one.unwanted()])
         for request in requests:
             if request.state.over:

@@ -82,7 +82,8 @@ class Unconditional:
     """What the unconditional branch of guidance reads in place of what was dropped.
 
     'null': `pieces` in place of each dropped part. 'padded': `pieces`, which are one token, as
-    often as the dropped part has tokens. 'prompt': `pieces` in place of the whole prompt.
+    often as the dropped part has tokens. 'prompt': `pieces` in place of the whole prompt, which is
+    all that comes before the reply.
     """
 
     kind: Literal["null", "padded", "prompt"]

@@ -6,8 +6,9 @@ is, with the weight of its turn's last part. How an image stands in the sequence
 learned of it, is the image head's to say.
 
 Guidance dropout replaces each of the user's texts, images or both by what the layout has for the
-unconditional branch, in training and in drawing alike. Text answers of a document with dropped
-parts are not learned: without its question an answer is noise.
+unconditional branch (where that is a prompt, all that comes before the reply), in training and in
+drawing alike. Text answers of a document with dropped parts are not learned: without its question
+an answer is noise.
 """
 
 from collections.abc import Iterator

@@ -47,6 +47,7 @@ IMAGES = HERE / "images"
 DESCRIBE = "describe this picture"
 SEED = 1
 SCALE = 3  # of the images kept
+MAX_SHOWN = 160  # characters of a reply on the sheet
 COLUMNS = 6  # of the contact sheet
 MARKS = {True: "right", False: "wrong", None: "for people to judge"}
 
@@ -172,7 +173,8 @@ def cells(model: Model, drawn: Sequence[Tried], described: Sequence[Sequence[Tri
     width, height = model.canvas
     empty = np.full((height, width, 3), 255, dtype=np.uint8)
     found = [
-        Cell(t.reply.images or (empty,), t.prompt, t.reply.text or t.reason, t.right) for t in drawn
+        Cell(t.reply.images or (empty,), t.prompt, _first(t.reply.text) or t.reason, t.right)
+        for t in drawn
     ]
     opened = [open_image(IMAGES / entry["file"]).image for entry in images()]
     fitted = [np.asarray(fit(image, model.canvas)) for image in opened]
@@ -185,10 +187,11 @@ def cells(model: Model, drawn: Sequence[Tried], described: Sequence[Sequence[Tri
 
 
 def said_of(tried: Tried) -> str:
-    """The words of the reply, and how many images stand beside them."""
+    """The words of the reply, the first where they go on and on, and how many images stand beside.
+    """
     count = len(tried.reply.images)
     shown = f"[{count} image{'s' if count > 1 else ''}]" if count else ""
-    return " ".join(word for word in (tried.reply.text, shown) if word) or "[nothing]"
+    return " ".join(word for word in (_first(tried.reply.text), shown) if word) or "[nothing]"
 
 
 def verdict_of(tried: Tried) -> str:
@@ -270,6 +273,10 @@ def write(output: Path, model: Model, seed: int) -> str:
 
 def _chat(model: Model, seed: int) -> Chat:
     return Chat(model, replace(model.sampling, seed=seed))
+
+
+def _first(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
 
 
 def _files(tried: Tried) -> list[str]:

@@ -1,5 +1,6 @@
 """Cross entropy in chunks against whole masked logits in float64: values, gradients, memory."""
 
+import dataclasses
 import math
 
 import pytest
@@ -51,6 +52,8 @@ def oracle(of: list[Targets], z: float = Z) -> list[Tensor]:
     for one in of:
         rows_V = torch.arange(V)
         allowed_V = (rows_V >= one.first) & (rows_V < one.last)
+        if one.allowed_R is not None:
+            allowed_V[one.first : one.last] &= one.allowed_R
         masked_MV = logits_NV[one.at_M].masked_fill(~allowed_V, -math.inf)
         log_z_M = masked_MV.logsumexp(-1)
         losses.append(log_z_M - masked_MV.gather(-1, one.ids_M[:, None])[:, 0])
@@ -72,6 +75,26 @@ def test_chunks_equal_masked_logits_in_float64(chunk_logits: int, monkeypatch) -
         exact = oracle(targets(), z)
         assert error(made(*inputs(), targets(), z), exact) < 1e-6
         assert error(made(*inputs(dtype=torch.float64), targets(), z), exact) < 1e-14
+
+
+@pytest.mark.parametrize("chunk_logits", [1, 1000, 2**24])
+def test_rows_that_no_target_may_be_take_no_part(chunk_logits: int, monkeypatch) -> None:
+    """Of each slice every third row is left out: likely ones, that would change every loss."""
+    monkeypatch.setitem(cross_entropy.CHUNK_LOGITS, "cpu", chunk_logits)
+    masked = []
+    for one in targets():
+        allowed_R = torch.arange(one.first, one.last) % 3 > 0
+        kept_M = allowed_R[one.ids_M - one.first]
+        rest = (x_M[kept_M] for x_M in (one.at_M, one.ids_M, one.weights_M))
+        masked.append(Targets(*rest, one.first, one.last, allowed_R))
+    assert sum(len(one.at_M) for one in masked) > N / 2
+    for z in (0.0, Z):
+        exact = oracle(masked, z)
+        mine = made(*inputs(dtype=torch.float64), masked, z)
+        assert error(mine, exact) < 1e-14 and error(made(*inputs(), masked, z), exact) < 1e-6
+        assert not mine[2][::3].any(), "their weights get no gradient"
+    without = [dataclasses.replace(one, allowed_R=None) for one in masked]
+    assert error(exact[:1], oracle(without)[:1]) > 0.01
 
 
 def test_half_precision_keeps_losses_and_sums_in_float32(monkeypatch) -> None:

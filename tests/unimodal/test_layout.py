@@ -12,7 +12,7 @@ from toy_layouts import HASH, NUM_CODES, TOYS, Toy, content
 from unimodal.document import Document, Image, Part, Text
 from unimodal.grammar import Choice, Grammar, ReplyState
 from unimodal.sequence import IGNORE
-from unimodal.sequencer import DROPS
+from unimodal.sequencer import DROPS, Sequencer
 from unimodal.tokenizer.grid import Grid
 
 NAMES = [*TOYS]
@@ -182,6 +182,17 @@ def test_a_reply_is_learned_behind_what_it_is_sampled_behind(
     sequence = toy.sequencer.sequence(whole, drop).ids
     assert sequence.tolist() == [*toy.sequencer.prompt(before, drop).ids, *reply]
     assert toy.sequencer.sequence(whole).ids.tolist() == [*plain, *reply]
+
+
+def test_lengths_of_another_layout_are_not_taken_for_these(toy: Toy) -> None:
+    """What was measured is kept under a key."""
+    keys = {name: one.sequencer.key for name, one in TOYS.items()}
+    assert len({*keys.values()}) == len(TOYS)
+    inputs = dataclasses.replace(toy.sequencer.inputs, key="a head's")
+    layout = dataclasses.replace(toy.layout, version=2)
+    for one in (inputs, dataclasses.replace(inputs, key="", layout=layout)):
+        key = Sequencer(toy.vocabulary, toy.text, HASH, one).key
+        assert key not in keys.values()
 
 
 def test_a_prompt_learns_nothing(toy: Toy) -> None:

@@ -1,5 +1,6 @@
 """Generation as a service: requests come and go at any step, and none is changed by another."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,8 @@ from test_generation import Logits, image, lively, question, seen  # noqa: F401 
 from unimodal.document import Document, Image
 from unimodal.generation import Event, Generation, ReplyDone, generate
 from unimodal.grammar import Modality
+from unimodal.heads.head import Ask, Draw, Drawing, Read
+from unimodal.heads.next_code import NextCode
 from unimodal.model import Model
 from unimodal.sampling import Sampling
 
@@ -177,3 +180,28 @@ def test_requests_may_come_in_answer_to_events(lively: Model) -> None:  # noqa: 
             str(getattr(part, "text", None)) for part in reply.parts
         ]
         again = Document((*again.parts, *parts, *question("more").parts))
+
+
+class Blank(NextCode):
+    """Draws code 5 everywhere, and looks at nothing for it."""
+
+    def draw(self, drawing: Drawing) -> Draw:
+        codes = np.full((drawing.grid.size, 1), 5)
+        image = Image(codes=codes, grid=drawing.grid, codec_hash=drawing.codec_hash)
+        ids, _ = drawing.layout.content(codes[:, 0], drawing.grid)
+        yield Ask({None: Read([drawing.opened, *ids.tolist()])})
+        return image
+
+
+def test_a_reply_may_be_over_before_anything_is_read(lively: Model, monkeypatch) -> None:  # noqa: F811
+    """Beside one that reads; what is drawn without a look is in context as any image is."""
+    transformer = copy.deepcopy(lively.transformer)
+    transformer.head = Blank(transformer.shape)
+    model, sizes = replace(lively, transformer=transformer), counted(monkeypatch)
+    (parts,) = generate(model, [question("draw")], modality="image")
+    assert parts[0].codes.tolist() == [[5]] * 6 and not sizes
+    generation = Generation(model, batch=2)
+    talking = generation.submit(question("talk"), Sampling(max_text_tokens=8), "text")
+    drawing = [generation.submit(question("draw"), Sampling(), "image") for _ in range(3)]
+    over = [event.request for event in generation.run() if isinstance(event, ReplyDone)]
+    assert sorted(over) == [talking, *drawing] and not generation._branches._rows

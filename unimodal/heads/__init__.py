@@ -17,10 +17,13 @@ def head_class(name: str, trusted: bool = False) -> "type[ImageHead]":
     """
     from .head import ImageHead
 
-    module, _, wanted = name.partition(":")
-    if not wanted:
+    module, colon, wanted = name.partition(":")
+    is_name = all(part.isidentifier() for part in module.split("."))
+    if not colon:
         wanted = "".join(word.capitalize() for word in module.split("_"))
         module = f"{__name__}.{module}" if module.isidentifier() else ""
+    elif not is_name:
+        module = ""
     elif not trusted and module not in sys.modules:
         raise ValueError(f"image head {name!r}: import {module} first, if you trust it")
     try:
