@@ -14,6 +14,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -73,8 +74,9 @@ RUN = [block for block in BLOCKS if block.language in ("sh", "python", "yaml") a
 @pytest.fixture(scope="module")
 def desks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
     """A folder for each page, and on its reader's path commands that fork a warm process."""
-    folder = tmp_path_factory.mktemp("desks")
-    socket, server = folder / "socket", ROOT / "tests" / "forked.py"
+    folder, short = tmp_path_factory.mktemp("desks"), tempfile.TemporaryDirectory()
+    # A socket's path has room for a hundred characters.
+    socket, server = Path(short.name) / "socket", ROOT / "tests" / "forked.py"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     warm = subprocess.Popen(
         [sys.executable, server, socket], env=environment, start_new_session=True
@@ -91,6 +93,7 @@ def desks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]
     yield {page.stem: desk(folder, page.stem) for page in PAGES}
     os.killpg(warm.pid, signal.SIGKILL)
     warm.wait()
+    short.cleanup()
 
 
 def desk(folder: Path, name: str) -> Path:
@@ -221,6 +224,12 @@ def test_files_and_names_are_there(page: Path):
     ]
     assert [file for file, _ in places if not (ROOT / file).exists()] == []
     assert [place for place in places if place[1] and place[1] not in names(ROOT / place[0])] == []
+
+
+@pytest.mark.parametrize("page", (ROOT / "docs").glob("*.svg"), ids=lambda page: page.stem)
+def test_files_of_diagrams_are_there(page: Path):
+    files = re.findall(r">([\w/]+(?:\.py|/))<", page.read_text())
+    assert files and [file for file in files if not (ROOT / file).exists()] == []
 
 
 # --- the tree -----------------------------------------------------------------------------------
