@@ -226,7 +226,7 @@ def test_files_and_names_are_there(page: Path):
     assert [place for place in places if place[1] and place[1] not in names(ROOT / place[0])] == []
 
 
-@pytest.mark.parametrize("page", (ROOT / "docs").glob("*.svg"), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.svg")), ids=lambda page: page.stem)
 def test_files_of_diagrams_are_there(page: Path):
     files = re.findall(r">([\w/]+(?:\.py|/))<", page.read_text())
     assert files and [file for file in files if not (ROOT / file).exists()] == []
