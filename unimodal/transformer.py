@@ -172,7 +172,7 @@ class Trunk(nn.Module):
 
 
 class Transformer(nn.Module):
-    """ids -> embed -> forward -> logits, in three calls, so that a image may enter as vectors."""
+    """ids -> embed -> forward -> logits, in three calls, so that an image may enter as vectors."""
 
     def __init__(self, config: TransformerConfig, seed: int = 0, recompute: bool = False) -> None:
         """Initialise the weights from (config, seed) alone: see `initial_transformer_weight`.
