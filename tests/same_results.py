@@ -361,7 +361,8 @@ def main(commit: str, other: str, keep: Path | None) -> None:
         folder = Path(name).resolve()
         sides = [exported(commit, "before", folder), exported(other, "after", folder)]
         words = [sys.executable, "-c", SAVE_QWEN3, str(folder / "qwen3")]
-        subprocess.run(words, cwd=ROOT / "tests", check=True, capture_output=True)
+        subprocess.run(words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+                       check=True, capture_output=True)  # fmt: skip
         with ThreadPoolExecutor(2) as pool:
             before, after = pool.map(results, sides)
     sys.exit(not compared(before, after))

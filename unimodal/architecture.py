@@ -1,4 +1,4 @@
-"""The shape of a model: transformer, ids, and how images enter and leave."""
+"""The architecture of a model: its transformer, its vocabulary, and how images enter and leave."""
 
 from dataclasses import dataclass, field
 
@@ -8,20 +8,21 @@ from .vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """How images enter and leave the transformer."""
+    """ImageConfig chooses how images enter the transformer and how they are predicted."""
 
     head: str = "next_code"
-    """The image head: a file of unimodal/heads, or `module:Class` of one's own."""
+    """The image head: the name of a file in unimodal/heads, or `module:Class` of a user's own."""
     levels: tuple[int, ...] = ()
-    """Levels of the codec's quantizer when codes are factorised: a code then enters, and is scored,
-    by the sum of its levels' embeddings beside its own row; (): they are not."""
+    """The levels of the image tokenizer's quantizer where codes are factorised: the embedding of a
+    code, and its row of the output table, is then its own row plus the sum of its levels'
+    embeddings. (): codes are not factorised."""
     addresses: bool = False
-    """Whether learned embeddings of row and column are added at the tokens of an image."""
+    """Whether learned embeddings of the row and the column are added at tokens of an image."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """All that the names and shapes of a model's parameters follow from."""
+    """An Architecture determines the names and shapes of all parameters of a model."""
 
     transformer: TransformerConfig
     vocabulary: Vocabulary

@@ -1,7 +1,7 @@
 """Attention within the documents of packed rows, by the rule of `sequence.span_mask`.
 
-Letters: B rows, T positions, H query heads, G key-value heads, d head width, L positions of a
-document, P the same with padding, N positions of all rows end to end.
+Letters: B rows, T tokens, H query heads, G key-value heads, d head width, L tokens of a document, P
+the same with padding, N tokens of all rows end to end.
 """
 
 from collections.abc import Callable
@@ -15,36 +15,38 @@ from torch import Tensor
 from .sequence import PADDING, span_mask
 
 MULTIPLE = 64
-"""Lengths are padded to multiples of this for matrix products that are compiled for each shape."""
+"""Documents are padded to multiples of this where products are compiled for each shape."""
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""(layer, q_BHTd, k_BGTd, v_BGTd) -> out_BHTd; keys come rotated, and G divides H."""
+"""An attention function: (layer, q_BHTd, k_BGTd, v_BGTd) -> out_BHTd. Queries and keys are rotated
+already (RoPE), and G divides H."""
 
 
 class DenseAttention:
-    """Attention under any mask, at a cost of T x T: the oracle of the fast path."""
+    """DenseAttention computes attention under any mask, at a cost of T x T: the tests' oracle."""
 
     def __init__(self, mask_BTT: Tensor) -> None:
-        """mask_BTT: bool (B, query T, key T); every query must see at least one key."""
+        """Take the mask: bool (B, query T, key T); every query must see at least one key."""
         self.mask_B1TT = mask_BTT[:, None]
 
     def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
-        """Masked softmax attention, out_BHTd."""
+        """Return softmax attention under the mask, out_BHTd."""
         return _fused(q_BHTd, k_BGTd, v_BGTd, self.mask_B1TT)
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """A run of positions of one document (or of padding) in the flattened rows."""
+    """A _Segment is a run of tokens of one document, or of padding, in the flattened rows."""
 
     length: int
     padding: bool
     mask_LL: Tensor | None
-    """None where the plain causal mask is the rule."""
+    """The mask within the document; None where it is the causal one."""
 
     @cached_property
     def bias_PP(self) -> Tensor:
-        """The mask in bfloat16, to add to scores; a padded query sees keys, or softmax is 0/0."""
+        """Return the mask as bfloat16 numbers, 0 or -inf, that are added to scores."""
+        # Queries of padding see all keys: a softmax over none would be 0 / 0.
         pad = -self.length % MULTIPLE
         if self.mask_LL is None:
             seen_PP = torch.ones(self.length + pad, self.length + pad, dtype=torch.bool).tril()
@@ -54,21 +56,22 @@ class _Segment:
 
 
 class PackedAttention:
-    """Attention in packed rows, a document at a time: no work is spent between documents.
+    """PackedAttention computes attention in packed rows, one document at a time.
 
-    The bounds are found once a batch, on the CPU; every layer then reuses them.
+    So no work is done between documents. Bounds and masks are found once for a batch, on the CPU,
+    and used by all layers.
     """
 
     def __init__(self, doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> None:
-        """Arguments as for `span_mask`; a document lies in one piece in its row.
+        """Find the documents; arguments are those of `span_mask`.
 
-        Raises ValueError where a document is scattered over a row.
+        Raise ValueError where a document lies in several pieces of a row.
         """
         self.segments = _segments(doc_BT, block_BT, private_BT)
         self.lengths = [segment.length for segment in self.segments]
 
     def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
-        """Attention within each document, out_BHTd."""
+        """Return attention within each document, out_BHTd."""
         B, H, T, d = q_BHTd.shape
         # One split (and its one concatenation in the backward pass) instead of many slices,
         # whose gradients would each fill a whole batch with zeros.
@@ -76,18 +79,19 @@ class PackedAttention:
         pieces = zip(self.segments, *qkv, strict=True)
         out_NHd = torch.cat([_within(segment, q, k, v) for segment, q, k, v in pieces])
         if all(segment.padding for segment in self.segments):
-            # A rank without documents must have gradients too, of zero, or the others wait for it.
+            # A rank whose rows are all padding needs gradients too, of zero: the other ranks wait
+            # for them in the reduction.
             out_NHd = out_NHd + (q_BHTd[:0].sum() + k_BGTd[:0].sum())
         return out_NHd.view(B, T, H, d).transpose(1, 2)
 
     def _split(self, x_BHTd: Tensor) -> tuple[Tensor, ...]:
-        """The rows end to end, cut into segments: (L, H, d) each."""
+        """Return the rows end to end, cut into segments of (L, H, d)."""
         return x_BHTd.transpose(1, 2).flatten(0, 1).split(self.lengths)
 
 
 def _within(segment: _Segment, q_LHd: Tensor, k_LGd: Tensor, v_LGd: Tensor) -> Tensor:
-    """Attention inside one segment, out_LHd."""
-    if segment.padding:  # sees itself only: softmax over one key is one
+    """Return the attention within one segment, out_LHd."""
+    if segment.padding:  # each token sees only itself, and the softmax over one key is 1
         return v_LGd.repeat_interleave(q_LHd.shape[1] // v_LGd.shape[1], dim=1)
     q_HLd, k_GLd, v_GLd = (x_LHd.transpose(0, 1) for x_LHd in (q_LHd, k_LGd, v_LGd))
     # In bfloat16 torch's fused attention on the CPU takes twice the time of plain matrix products.
@@ -98,7 +102,10 @@ def _within(segment: _Segment, q_LHd: Tensor, k_LGd: Tensor, v_LGd: Tensor) -> T
 
 
 def _fused(q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k' / sqrt(d)) v by torch's own kernels; causal where mask is None."""
+    """Return softmax(q k' / sqrt(d)) v (arXiv:1706.03762, eq. 1) by torch's kernels.
+
+    The mask is causal where `mask` is None.
+    """
     return F.scaled_dot_product_attention(
         q_BHTd,
         k_BGTd,
@@ -110,17 +117,18 @@ def _fused(q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor, mask: Tensor | None) 
 
 
 def _by_products(q_HLd: Tensor, k_GLd: Tensor, v_GLd: Tensor, bias_PP: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(d) + bias) v by two matrix products, out_HLd."""
+    """Return softmax(q k' / sqrt(d) + bias) v by two matrix products, out_HLd."""
     (H, L, d), G, P = q_HLd.shape, len(k_GLd), len(bias_PP)
     q_HPd, k_GPd, v_GPd = (F.pad(x, (0, 0, 0, P - L)) for x in (q_HLd, k_GLd, v_GLd))
-    q_GRd = (q_HPd * d**-0.5).reshape(G, -1, d)  # the query heads that share keys, end to end
+    # The query heads that share a key-value head, end to end, make one product (GQA).
+    q_GRd = (q_HPd * d**-0.5).reshape(G, -1, d)
     scores_HPP = torch.bmm(q_GRd, k_GPd.mT).view(H, P, P) + bias_PP
     out_GRd = torch.bmm(scores_HPP.softmax(-1).view(G, -1, P), v_GPd)
     return out_GRd.view(H, P, d)[:, :L]
 
 
 def _segments(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> list[_Segment]:
-    """The segments of the rows end to end; masks lie where doc_BT lies."""
+    """Return the segments of the rows end to end; masks are on the device of doc_BT."""
     special_BT = ((block_BT > 0) | (private_BT > 0)).cpu()
     segments = []
     for row, docs_T in enumerate(doc_BT.cpu()):
@@ -138,6 +146,7 @@ def _segments(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> list[_Seg
 
 
 def _require_whole(docs: list[int]) -> None:
+    """Raise ValueError where a document number comes twice in the runs of a row."""
     documents = [doc for doc in docs if doc != PADDING]
     scattered = sorted({doc for doc in documents if documents.count(doc) > 1})
     if scattered:

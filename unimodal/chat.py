@@ -33,7 +33,7 @@ NUM_SEEDS = 2**64
 
 @dataclass(frozen=True)
 class Note:
-    """What was done to a image before the model saw it, in words."""
+    """What was done to an image before the model saw it, in words."""
 
     text: str
 
@@ -78,7 +78,7 @@ class Chat:
     def __call__(self, text: str, images: Sequence[Source] = ()) -> Reply:
         """Say something, with images or without, and return the whole reply.
 
-        ValueError for an empty prompt, a image that cannot be used (ImageError) or a
+        ValueError for an empty prompt, an image that cannot be used (ImageError) or a
         conversation that no longer fits the model's context.
         """
         *_, reply = self.stream(text, images)
@@ -123,7 +123,7 @@ class Chat:
                 yield event
 
     def _see(self, source: Source) -> tuple[Image, list[str]]:
-        """A image as the model reads it, and what was done to it."""
+        """An image as the model reads it, and what was done to it."""
         opened, canvas = open_image(source), self.model.canvas
         notes, old = list(opened.notes), opened.image.size
         if old != canvas:
@@ -149,7 +149,7 @@ class Chat:
 
 def _check_text(text: str, images: Sequence[Source]) -> None:
     if not text.strip() and not images:
-        raise ValueError("the prompt is empty: write what to draw or ask, or give a image")
+        raise ValueError("the prompt is empty: write what to draw or ask, or give an image")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:  # bytes that a terminal passed on as they were

@@ -132,7 +132,7 @@ def _output_option(words: str) -> Callable[[Any], Any]:
 @main.command()
 @_model_option
 @click.option("--prompt", help="Answer this one request and exit.")
-@click.option("--image", "images", type=PATH, multiple=True, help="A image to show; repeatable.")
+@click.option("--image", "images", type=PATH, multiple=True, help="An image to show; repeatable.")
 @click.option("--output", type=PATH, help="Directory in which drawn images are saved.")
 @click.option("--seed", type=click.IntRange(0), help="The same seed gives the same bytes.")
 @click.option("--guidance", type=float, help="How strictly a drawing follows the words; 1 is off.")

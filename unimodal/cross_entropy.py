@@ -1,20 +1,20 @@
-"""Cross entropy of a linear head whose logits are never whole: a chunk of positions at a time.
+"""Cross entropy of an output table, computed in chunks of tokens so that logits are never whole.
 
-In: hidden vectors, the head's weight, and positions whose targets lie among some rows of the head.
-Out: the weighted sum of their losses, which can be differentiated once, and each one's loss.
+In: hidden vectors, the output table, and tokens whose targets lie in a slice of the table's rows.
+Out: the weighted sum of the losses, which can be differentiated once, and each target's loss.
 
-1. The logits of a chunk of positions are multiplied, and their losses taken.
-2. The logits become their own gradient in place, and add to the gradients of the hidden vectors and
-   of the weight at once.
-3. The backward pass only hands these out.
+1. The logits of a chunk of tokens are computed, and their losses.
+2. The logits are overwritten by their gradient, which is multiplied into the gradients of the
+   hidden vectors and of the table at once.
+3. The backward pass returns these gradients, scaled.
 
-So no logit is multiplied twice, and beside the two gradients there is one chunk of logits:
-CHUNK_LOGITS numbers (67 MB in float32 on a CPU). Losses, gradients of logits and the sum of the
-weight's gradient are float32 at least, also under autocast. On a GPU with liger-kernel its kernels
-do steps 1 and 2.
+So no logit is computed twice, and beside the two gradients there is memory for one chunk of logits
+only: CHUNK_LOGITS numbers (67 MB in float32 on a CPU). Losses, gradients of logits and the sum of
+the table's gradient are float32 at least, also under autocast. On a GPU with liger-kernel
+(arXiv:2410.10989), its kernels do steps 1 and 2.
 
-Letters: N positions, D width, V rows of the head; M positions of a `Targets`, R the rows that they
-may be, C positions of a chunk.
+Letters: N hidden vectors, D width, V rows of the table; M targets of a `Targets`, R rows of its
+slice, C targets of a chunk.
 """
 
 from collections.abc import Sequence
@@ -26,16 +26,19 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+# How many logits a chunk holds, by the kind of device.
 CHUNK_LOGITS = {"cpu": 2**24, "cuda": 2**26}
 HAS_LIGER = find_spec("liger_kernel") is not None
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """M positions whose targets are among the rows `first` .. `last - 1` of the head.
+    """Targets are M targets, all among the rows `first` .. `last - 1` of the output table.
 
-    at_M: int64, in 0 .. N - 1; ids_M: int64, rows of the head; weights_M: what each loss is
-    multiplied by. allowed_R: bool, which of those rows they may be; None: all.
+    at_M: int64, indices of the hidden vectors, in 0 .. N - 1.
+    ids_M: int64, the targets as rows of the table.
+    weights_M: the weight of each loss.
+    allowed_R: bool, which rows of the slice the softmax covers; None: all.
     """
 
     at_M: Tensor
@@ -49,11 +52,12 @@ class Targets:
 def linear_cross_entropy(
     hidden_ND: Tensor, table_VD: Tensor, targets: Sequence[Targets], z: float = 0.0
 ) -> tuple[Tensor, list[Tensor]]:
-    """sum_m weight_m * (log Z_m - logit_m + z * log^2 Z_m) over all targets, where Z_m sums over
-    the rows that m may be; and log Z_m - logit_m of each, (M,) without a gradient.
+    """Return the weighted sum of the losses, and each target's loss (M,) without a gradient.
 
-    z is the weight of the z-loss (PaLM, arXiv 2204.02311, sec. 5). The sum depends on both tensors
-    even where there is no target: their gradients are zeros then, never None.
+    The sum is sum_m weight_m * (log Z_m - logit_m + z * log^2 Z_m) over all targets, where Z_m sums
+    exp(logit) over the rows of m's slice; each loss is log Z_m - logit_m. z is the weight of the
+    z-loss (PaLM, arXiv:2204.02311, sec. 5). The sum depends on both tensors even where there is no
+    target: their gradients are then zeros, never None, so that every rank has them.
     """
     dtype = product_dtype(hidden_ND)
     wanted = torch.is_grad_enabled()
@@ -63,7 +67,7 @@ def linear_cross_entropy(
 
 
 def product_dtype(factor: Tensor) -> torch.dtype:
-    """In which matrices are multiplied where one of them is `factor`."""
+    """Return the dtype of matrix products with `factor`: autocast's where it is on, or its own."""
     device = factor.device.type
     if torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
@@ -71,7 +75,7 @@ def product_dtype(factor: Tensor) -> torch.dtype:
 
 
 class _Loss(torch.autograd.Function):
-    """The sum of the losses, with its gradients made in the same pass."""
+    """_Loss is the autograd function of the sum; its forward pass computes the gradients too."""
 
     @staticmethod
     def forward(
@@ -83,7 +87,7 @@ class _Loss(torch.autograd.Function):
         dtype: torch.dtype,
         wanted: bool,
     ) -> tuple[Tensor, ...]:
-        """The sum, and each Targets' losses."""
+        """Return the sum and the losses of each Targets."""
         needs = [needed and wanted for needed in ctx.needs_input_grad[:2]]
         made = _Pass(hidden_ND, table_VD, dtype, z, *needs)
         losses = [made.losses(one) for one in targets]
@@ -94,15 +98,15 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_total: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients that were made, times that of the sum."""
+        """Return the gradients that the forward pass made, times that of the sum."""
         made = ctx.saved_tensors
-        if d_total != 1:  # in place, for that of the weight may be gigabytes
+        if d_total != 1:  # scaled in place: the table's gradient may take gigabytes
             made = [one if one is None else one.mul_(d_total) for one in made]
         return *made, None, None, None, None
 
 
 class _Pass:
-    """One pass over the targets: their sum and its gradients, as far as they have come."""
+    """A _Pass goes over the targets once and accumulates the sum and its gradients."""
 
     def __init__(
         self,
@@ -113,7 +117,7 @@ class _Pass:
         needs_hidden: bool,
         needs_table: bool,
     ) -> None:
-        """Matrices are multiplied in `dtype`."""
+        """Start with zeros; matrices are multiplied in `dtype`."""
         full = torch.promote_types(dtype, torch.float32)
         self.dtypes = hidden_ND.dtype, table_VD.dtype
         self.hidden_ND, self.table_VD, self.z = hidden_ND.to(dtype), table_VD.to(dtype), z
@@ -123,8 +127,8 @@ class _Pass:
         self.buffer = self.hidden_ND.new_empty(0)
 
     def losses(self, targets: Targets) -> Tensor:
-        """The loss of each target, (M,); the sum and the gradients take them in."""
-        masked = targets.allowed_R is not None  # liger's kernel knows no mask
+        """Return the loss of each target, (M,), and add them to the sum and the gradients."""
+        masked = targets.allowed_R is not None  # liger's kernel has no mask
         if HAS_LIGER and self.hidden_ND.is_cuda and len(targets.at_M) and not masked:
             return self._by_liger(targets)
         losses_M = self.total.new_zeros(len(targets.at_M))
@@ -148,12 +152,14 @@ class _Pass:
         rows: slice,
         allowed_R: Tensor | None,
     ) -> Tensor:
+        """Return the losses of a chunk, (C,), and add them to the sum and the gradients."""
         hidden_CD, table_RD = self.hidden_ND[at_C], self.table_VD[rows]
         logits_CR = self._space(len(at_C), len(table_RD))
         torch.mm(hidden_CD, table_RD.T, out=logits_CR)
         x_CR = logits_CR.to(self.total.dtype)
         if allowed_R is not None:
             x_CR.masked_fill_(~allowed_R.to(x_CR.device), -torch.inf)
+        # log Z = peak + log sum exp(x - peak), which does not overflow.
         peak_C1, label_logit_C1 = x_CR.amax(-1, keepdim=True), x_CR.gather(-1, label_C1)
         x_CR.sub_(peak_C1).exp_()
         sum_C1 = x_CR.sum(-1, keepdim=True)
@@ -161,14 +167,15 @@ class _Pass:
         loss_C1 = log_z_C1 - label_logit_C1
         self.total += (weight_C1 * (loss_C1 + self.z * log_z_C1.square())).sum()
         if self.d_hidden_ND is not None or self.d_table_VD is not None:
-            # d/dx w (log Z - x_label + z log^2 Z) = w ((1 + 2 z log Z) softmax(x) - [label])
+            # The gradient by the logits x, with softmax(x) = exp(x - peak) / sum:
+            # d/dx w (log Z - x_label + z log^2 Z) = w ((1 + 2 z log Z) softmax(x) - onehot(label))
             x_CR.mul_(weight_C1 * (1 + 2 * self.z * log_z_C1) / sum_C1)
             x_CR.scatter_add_(-1, label_C1, -weight_C1)
             self._spread(logits_CR.copy_(x_CR), at_C, hidden_CD, rows)
         return loss_C1[:, 0]
 
     def _spread(self, d_logits_CR: Tensor, at_C: Tensor, hidden_CD: Tensor, rows: slice) -> None:
-        """Add to the gradients."""
+        """Multiply a chunk's gradient of logits into the gradients of hidden vectors and table."""
         if self.d_hidden_ND is not None:
             self.d_hidden_ND[at_C] = d_logits_CR @ self.table_VD[rows]
         if self.d_table_VD is None:
@@ -177,14 +184,16 @@ class _Pass:
         if d_rows_RD.dtype == d_logits_CR.dtype:
             d_rows_RD.addmm_(d_logits_CR.T, hidden_CD)
         else:
+            # A product in half precision is added to a sum in float32.
             d_rows_RD += d_logits_CR.T @ hidden_CD
 
     def _by_liger(self, targets: Targets) -> Tensor:
-        """As `losses`: liger-kernel's chunks, on the rows in question."""
+        """Do what `losses` does by the fused kernel of liger-kernel, on the rows of the slice."""
         from liger_kernel.ops.fused_linear_cross_entropy import fused_linear_cross_entropy_forward
 
         rows, weights_M = slice(targets.first, targets.last), targets.weights_M.float()
-        # It rounds them to the logits' dtype: most are equal, and 1 is not rounded.
+        # The kernel rounds weights to the logits' dtype. Most of them are equal, so they are
+        # divided by the largest: 1 is exact in every dtype.
         most = weights_M.max().clamp(min=torch.finfo(torch.float32).tiny)
         losses_M, squares_M, _, _, d_hidden_MD, d_rows_RD, _ = fused_linear_cross_entropy_forward(
             self.hidden_ND[targets.at_M],
@@ -205,14 +214,14 @@ class _Pass:
             self.d_table_VD[rows] += d_rows_RD.mul_(most)
         return losses_M - squares_M
 
-    def _space(self, num_positions: int, num_rows: int) -> Tensor:
-        """(C, R) numbers, in the same memory each time: that of a CPU is slow when it is fresh."""
-        if self.buffer.numel() < num_positions * num_rows:
-            self.buffer = self.hidden_ND.new_empty(num_positions * num_rows)
-        return self.buffer[: num_positions * num_rows].view(num_positions, num_rows)
+    def _space(self, num_targets: int, num_rows: int) -> Tensor:
+        """Return memory for (C, R) logits, the same each time: fresh memory of a CPU is slow."""
+        if self.buffer.numel() < num_targets * num_rows:
+            self.buffer = self.hidden_ND.new_empty(num_targets * num_rows)
+        return self.buffer[: num_targets * num_rows].view(num_targets, num_rows)
 
     def gradients(self) -> tuple[Tensor | None, Tensor | None]:
-        """Of the sum by the hidden vectors and by the head's weight, in their dtypes."""
+        """Return the sum's gradients by the hidden vectors and by the table, in their dtypes."""
         made = (self.d_hidden_ND, self.d_table_VD)
         hidden, head = (
             one if one is None else one.to(dtype)

@@ -1,4 +1,7 @@
-"""What shards hold, the chat speaks and evaluators ask with: texts and images in their order."""
+"""Documents: ordered lists of texts and images.
+
+A shard stores documents, a chat is a document that grows, and an evaluation asks with documents.
+"""
 
 from dataclasses import dataclass
 from itertools import groupby
@@ -7,14 +10,15 @@ import numpy as np
 
 from unimodal.tokenizer.grid import Grid
 
-MAX_WEIGHT = 1e6  # sums of more would lose the others, and soon be infinite
+MAX_WEIGHT = 1e6  # sums with larger weights lose small terms, and soon overflow
 ROLES = (None, "system", "user", "assistant")
 
 
 @dataclass(frozen=True)
 class Text:
-    """A piece of text; `weight` is the loss weight of its targets (0: context, not learned
-    from).
+    """A Text is a piece of text.
+
+    `weight` is the loss weight of its tokens; 0 marks context that is not learned.
     """
 
     text: str
@@ -27,20 +31,20 @@ class Text:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """An image file, or a file of codes, that nobody has opened yet."""
+    """A StoredFile holds the bytes of an image file or a codes file that is not opened yet."""
 
     content: bytes
     name: str
-    """Its file name, or its extension in the sample that it comes from."""
+    """The file's name, or its extension within the sample that it comes from."""
 
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """An image as one or more of pixels, codes, latents and a stored file.
+    """An image holds one or more of pixels, codes, latents and a stored file.
 
-    A codec (codec.py) turns one into another. Codes and latents are those of the codec whose hash
-    they carry, and fill `grid`; of a stored file `grid` says what it will fill, where that is
-    known.
+    A codec (codec.py) converts one into another. Codes and latents belong to the codec with
+    `codec_hash` and fill `grid`. For a stored file, `grid` is the grid that its codes will fill,
+    where that is known. Raises ValueError where contents, grid and hash do not fit together.
 
     pixels: uint8 (H, W, 3). codes: int (n, groups). latents: float32 (n, d).
     """
@@ -81,7 +85,10 @@ Part = Text | Image
 
 @dataclass(frozen=True)
 class Document:
-    """Parts in reading order; neighbours with the same role are one turn of a conversation."""
+    """A document is a tuple of parts in reading order.
+
+    Neighbouring parts with the same role form one turn of a conversation.
+    """
 
     parts: tuple[Part, ...]
 
@@ -93,7 +100,7 @@ class Document:
 
 
 def _check(role: str | None, weight: float) -> None:
-    """Raise ValueError for a role that is none, or a weight that is not from 0 to MAX_WEIGHT."""
+    """Raise ValueError where the role is unknown or the weight is outside 0 .. MAX_WEIGHT."""
     if role not in ROLES:
         raise ValueError(f"role {role!r}: one of {ROLES}")
     if not 0 <= weight <= MAX_WEIGHT:

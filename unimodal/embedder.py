@@ -1,4 +1,4 @@
-"""How clean images enter the transformer: the vectors that stand at their tokens.
+"""Image embedders give the tokens of clean images (not noised or masked) their input vectors.
 
 Letters: B rows, T tokens, D width, C image codes, L levels of a factorised code.
 """
@@ -17,40 +17,40 @@ from .vocabulary import MAX_SIDE, Vocabulary
 
 
 class ModelInput(Protocol):
-    """What an embedder is given of a batch, or of what a request reads."""
+    """A ModelInput is what a model reads: a Batch, or the next tokens of some branches."""
 
     @property
     def ids(self) -> Tensor:
-        """int64 (B, T)."""
+        """Return the ids, int64 (B, T)."""
         ...
 
     @property
     def address(self) -> Tensor:
-        """int (B, T, 2), row and column from 1, 0 elsewhere."""
+        """Return rows and columns as in Sequence.address, int (B, T, 2)."""
         ...
 
     @property
     def spans(self) -> Sequence[Sequence[Span]]:
-        """For each row, the images whose codes, latents or pixels are needed."""
+        """Return for each row the spans of its images."""
         ...
 
 
 class ImageEmbedder(nn.Module):
-    """Gives tokens of images their vectors; may hold weights."""
+    """An ImageEmbedder gives the tokens of images their input vectors; it may hold weights."""
 
     uses_addresses = False
-    """Whether it looks at addresses."""
+    """Whether `forward` uses ModelInput.address."""
 
     def forward(self, x_BTD: Tensor, tokens: ModelInput) -> Tensor:
-        """Return x_BTD, the embeddings of all ids, with those of images as they should be."""
+        """Return x_BTD, the embeddings of all ids, with those of images replaced or changed."""
         raise NotImplementedError
 
 
 class CodeEmbedder(ImageEmbedder):
-    """Images enter as codes: rows of the same table as text, perhaps with their address added.
+    """A CodeEmbedder lets images enter as codes, by the embedding table that text uses too.
 
-    The token that predicts a code has that code's row and column added. Both tables begin at zero,
-    so that a model which gets them stays, at first, what it was.
+    With `addresses`, learned embeddings of a row and a column are added to each token that has an
+    address. Both tables start at zero, so a trained model that gets them is unchanged at first.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -62,7 +62,7 @@ class CodeEmbedder(ImageEmbedder):
             self.columns = nn.Embedding(MAX_SIDE + 1, width, padding_idx=0)
 
     def forward(self, x_BTD: Tensor, tokens: ModelInput) -> Tensor:
-        """Return x_BTD, with row and column added where tokens have an address."""
+        """Return x_BTD with the embeddings of row and column added where tokens have an address."""
         if not self.uses_addresses:
             return x_BTD
         address_BT2 = tokens.address.long()
@@ -70,23 +70,26 @@ class CodeEmbedder(ImageEmbedder):
 
 
 class FactorisedCodes(nn.Module):
-    """A vector for each code: the sum of its quantizer levels' embeddings, which begin at zero.
+    """FactorisedCodes give a code a vector: the sum of the embeddings of its quantizer levels.
 
-    Codes that share a level share what is learned of it. A code is the mixed-radix number of its
-    levels, the first one the lowest digit (Mentzer et al., arXiv:2309.15505, sec. 3.1).
+    Codes with a common level share what is learned of it. The embeddings start at zero.
     """
 
     def __init__(self, levels: tuple[int, ...], vocabulary: Vocabulary, width: int) -> None:
-        """ValueError where the levels do not make the vocabulary's codes."""
+        """Make the table; raise ValueError where the levels do not multiply to the vocabulary's
+        number of codes.
+        """
         super().__init__()
         if prod(levels) != vocabulary.num_codes:
             raise ValueError(f"levels {levels} do not make {vocabulary.num_codes} codes")
         self.table = nn.Embedding(sum(levels), width)
         self._levels, self._vocabulary = levels, vocabulary
-        self._kept: tuple[tuple, Tensor, Tensor] | None = None
+        self._kept: tuple[tuple, Tensor, Tensor] | None = None  # (state of the table, it, sum)
 
     def index(self, device: torch.device) -> Tensor:
-        """Return the row of the table of each level of each code, int64 (C, L)."""
+        """Return the table's row for each level of each code, int64 (C, L)."""
+        # A code is the mixed-radix number of its levels, the first one the lowest digit (FSQ,
+        # arXiv:2309.15505, sec. 3.1).
         code_C, first, radix, columns = torch.arange(prod(self._levels), device=device), 0, 1, []
         for count in self._levels:
             columns.append(first + code_C // radix % count)
@@ -94,8 +97,9 @@ class FactorisedCodes(nn.Module):
         return torch.stack(columns, dim=1)
 
     def forward(self) -> Tensor:
-        """Return what is added to the row of each id, (V, D): zero for ids that are no codes."""
+        """Return what is added to the embedding of each id, (V, D); 0 where an id is not a code."""
         weight = self.table.weight
+        # While sampling, the table does not change: the sum is made once and kept.
         fixed = not self.training and not torch.is_grad_enabled()
         # Of which weights a sum was kept: their memory stays taken, or others could lie there.
         state = weight.data_ptr(), weight._version, weight.dtype, weight.device
@@ -110,5 +114,5 @@ class FactorisedCodes(nn.Module):
 
 
 def add_code_embeddings(x_BTD: Tensor, ids_BT: Tensor, added_VD: Tensor) -> Tensor:
-    """Return the embeddings of ids with what factorised codes add to them."""
+    """Return the embeddings x_BTD of ids with the vectors of factorised codes added."""
     return x_BTD + F.embedding(ids_BT, added_VD)

@@ -1,14 +1,15 @@
-"""How a document is spelled in tokens, as data: what opens and closes documents, turns and images.
+"""A layout says, as data, which tokens open and close documents, turns and images.
 
-A layout names special tokens and text; `Layout.bind` turns them to ids once. Ours is OWN_LAYOUT:
+It names special tokens and texts; `Layout.bind` converts them to ids once. Our own models use
+OWN_LAYOUT:
 
     document   begin turn* end
     turn       role part* turn_end        (parts without a role stand bare)
     image      image size_h size_w (w codes, row_end) * h image_end
 
-Other layouts are those of published models: sizes may be spelled in digits, rows may have no end,
-an image may end its reply, and words may be joined before they are encoded. No other file knows how
-many tokens an image takes.
+Other layouts are those of published models: sizes may be written in digits, rows may have no end
+token, an image may end its reply, and neighbouring texts may be joined before they are encoded. No
+other file knows how many tokens an image takes.
 """
 
 from collections.abc import Sequence
@@ -25,29 +26,29 @@ from .vocabulary import MAX_SIDE, Vocabulary
 
 @dataclass(frozen=True)
 class SpecialToken:
-    """A special token, by its name in the vocabulary."""
+    """A SpecialToken names a special token of the vocabulary."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Side:
-    """How the height or the width of an image's grid is said."""
+    """A Side stands for the height or the width of an image's grid, written as tokens."""
 
     axis: Literal["height", "width"]
     prefix: str | None = None
-    """Special tokens `<prefix>1`, `<prefix>2`, ...; None: decimal digits, each as text."""
+    """The number is the special token `<prefix><number>`; None: decimal digits, each as text."""
     step: int = 1
-    """Codes that the number counts."""
+    """The number counts steps of this many codes."""
 
 
 Piece = str | SpecialToken | Side
-"""Text, a special token, or a side of the image's grid."""
+"""A piece of a layout: text, a special token, or a side of the image's grid."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What stands before and after the parts of a turn."""
+    """A Turn gives the pieces before and after the parts of a turn."""
 
     before: tuple[Piece, ...]
     after: tuple[Piece, ...]
@@ -55,35 +56,37 @@ class Turn:
 
 @dataclass(frozen=True)
 class ImageLayout:
-    """What stands around and between the codes of an image."""
+    """An ImageLayout gives the pieces before, between and after the codes of an image."""
 
     opening: tuple[Piece, ...]
     row_end: SpecialToken | None = None
+    """The token after each row of codes; None: there is none."""
     last_row_ends: bool = True
+    """Whether the last row has its `row_end` too."""
     closing: tuple[Piece, ...] = ()
     ends_reply: bool = False
-    """Whether nothing of the assistant's turn follows an image."""
+    """Whether the reply is over after an image."""
 
     def content_length(self, grid: Grid) -> int:
-        """Return how many tokens an image's codes and its rows' ends take."""
+        """Return how many tokens the codes and row ends of an image take."""
         if self.row_end is None:
             return grid.size
         return grid.size + grid.height - (not self.last_row_ends)
 
     def length(self, grid: Grid) -> int:
-        """Return how many tokens an image takes, where all that opens and closes it is special
-        tokens.
+        """Return how many tokens an image takes, where each piece of its opening and closing is one
+        token.
         """
         return len(self.opening) + self.content_length(grid) + len(self.closing)
 
 
 @dataclass(frozen=True)
 class Unconditional:
-    """What the unconditional branch of guidance reads in place of what was dropped.
+    """Unconditional says what the unconditional branch of classifier-free guidance reads.
 
-    'null': `pieces` in place of each dropped part. 'padded': `pieces`, which are one token, as
-    often as the dropped part has tokens. 'prompt': `pieces` in place of the whole prompt, which is
-    all that comes before the reply.
+    kind 'null': `pieces` replace each dropped part. 'padded': `pieces`, which are one token, are
+    repeated to the length of the dropped part. 'prompt': `pieces` replace the whole prompt, which
+    is all that comes before the reply.
     """
 
     kind: Literal["null", "padded", "prompt"]
@@ -92,27 +95,28 @@ class Unconditional:
 
 @dataclass(frozen=True)
 class Layout:
-    """The spelling of documents."""
+    """A Layout says how documents are written as tokens."""
 
     begin: tuple[Piece, ...]
     end: tuple[Piece, ...]
     turns: dict[str, Turn]
-    """By role."""
+    """The turns by role."""
     reply: tuple[Piece, ...]
-    """What a reply is sampled after."""
+    """The pieces after the prompt, behind which a reply is sampled."""
     stops: tuple[SpecialToken, ...]
-    """Any of these ends a reply; they are learned."""
+    """Special tokens that end a reply. Their targets are learned."""
     image: ImageLayout
     unconditional: Unconditional
     joined: bool = False
-    """Whether neighbouring words of equal loss weight are encoded as one text; those of a reply
-    are never joined with what stands around it, behind which it is sampled.
+    """Whether neighbouring texts of equal loss weight are encoded as one text.
+
+    A reply is never joined with the text around it: it is sampled behind an encoded prompt.
     """
     version: int = 1
-    """Raised where the same layout gives other ids; lengths that were measured before are void."""
+    """Is increased when the same layout would give other ids; stored lengths are then discarded."""
 
     def bind(self, vocabulary: Vocabulary, text: TextTokenizer) -> "BoundLayout":
-        """Turn every name to its id; ValueError for a special token that the vocabulary lacks."""
+        """Return the layout in ids; raise ValueError where the vocabulary lacks a special token."""
         return BoundLayout(self, vocabulary, text)
 
 
@@ -134,13 +138,13 @@ OWN_LAYOUT = Layout(
 
 @dataclass(frozen=True)
 class BoundLayout:
-    """A layout in the ids of one vocabulary and text tokenizer."""
+    """A BoundLayout is a layout in the ids of one vocabulary and one text tokenizer."""
 
     layout: Layout
     vocabulary: Vocabulary
     text_tokenizer: TextTokenizer
     closing: list[int] = field(init=False)
-    """The ids behind an image's last code or row."""
+    """The ids after an image's last code or row."""
     stops: list[int] = field(init=False)
     """The ids that end a reply."""
     _openings: dict[Grid, list[int]] = field(init=False, default_factory=dict)
@@ -150,7 +154,7 @@ class BoundLayout:
         object.__setattr__(self, "stops", self.ids(self.layout.stops))
 
     def ids(self, pieces: Sequence[Piece], grid: Grid | None = None) -> list[int]:
-        """Return the ids of pieces; `grid` says what sides they speak of."""
+        """Return the ids of pieces; `grid` is the one whose sides they name."""
         return [token for piece in pieces for token in self._piece(piece, grid)]
 
     def _piece(self, piece: Piece, grid: Grid | None) -> list[int]:
@@ -158,7 +162,7 @@ class BoundLayout:
             return [self.vocabulary.special(piece.name)]
         if isinstance(piece, str):
             return self.text_tokenizer.encode(piece)
-        assert grid is not None, "only an image's pieces speak of sides"
+        assert grid is not None, "only an image's pieces have sides"
         number, left = divmod(getattr(grid, piece.axis), piece.step)
         if left or number < 1 or (piece.prefix is not None and number > MAX_SIDE):
             raise ValueError(
@@ -170,14 +174,18 @@ class BoundLayout:
         return [self.vocabulary.special(f"{piece.prefix}{number}")]
 
     def opening(self, grid: Grid) -> list[int]:
-        """Return the ids before an image's first code; ValueError for a grid that has no name."""
+        """Return the ids before an image's first code.
+
+        Raise ValueError where the layout cannot name the grid's sides.
+        """
         if grid not in self._openings:
             self._openings[grid] = self.ids(self.layout.image.opening, grid)
         return self._openings[grid]
 
     def content(self, codes_n: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ids of an image's codes with what ends its rows, int64 (n,), and which of
-        them are codes, bool (n,).
+        """Return the ids of an image's codes and row ends, and which of them are codes.
+
+        The ids are int64 (n,), the mask is bool (n,).
         """
         ids_n = self.vocabulary.code_to_id(codes_n)
         row_end = self.layout.image.row_end
@@ -191,15 +199,15 @@ class BoundLayout:
         return rows.reshape(-1)[:length], is_code.reshape(-1)[:length]
 
     def content_length(self, grid: Grid) -> int:
-        """Return how many tokens an image's codes and its rows' ends take."""
+        """Return how many tokens the codes and row ends of an image take."""
         return self.layout.image.content_length(grid)
 
     def length(self, grid: Grid) -> int:
-        """Return how many tokens an image takes, with what opens and closes it."""
+        """Return how many tokens an image takes, its opening and closing included."""
         return len(self.opening(grid)) + self.content_length(grid) + len(self.closing)
 
     def dropped(self, num_tokens: int) -> list[int]:
-        """Return the ids in place of a dropped part of so many tokens, where the prompt stays."""
+        """Return the ids that replace a dropped part of `num_tokens` tokens within a prompt."""
         unconditional = self.layout.unconditional
         ids = self.ids(unconditional.pieces)
         return ids * num_tokens if unconditional.kind == "padded" else ids

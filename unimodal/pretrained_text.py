@@ -1,11 +1,12 @@
-"""Text tokenizers that other models bring along, with the face of `TextTokenizer`.
+"""Text tokenizers of pretrained language models, with the interface of `TextTokenizer`.
 
-They know marks (`<|im_start|>`, `</s>`): ids that stand for no text. A mark is taken out of the
-table before any text is read, so that its spelling in a text is spelled like any other text, and
-whatever a text holds, it becomes none. Ids of marks and rows of the embedding that the tokenizer
-does not know stay what they are; they are neither read from a text nor sampled.
+They have special tokens of their own (`<|im_start|>`, `</s>`), whose ids stand for no text. These
+are removed from the table before any text is encoded, so a text that contains such a spelling is
+encoded as ordinary text and can never become a special token. The ids of special tokens, and rows
+of the embedding that the tokenizer does not know, keep their places in the embedding; no text is
+encoded to them, and they are never sampled.
 
-`tokenizer.json` is read by the library tokenizers, `tokenizer.model` by sentencepiece.
+The library `tokenizers` reads `tokenizer.json`, sentencepiece reads `tokenizer.model`.
 """
 
 import hashlib
@@ -22,18 +23,22 @@ from tokenizers import Tokenizer, pre_tokenizers
 from .text import TextTokenizer
 
 BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
-SPACE = "\u2581"  # stands for a space in pieces
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # kinds of pieces
-BPE = 2  # sentencepiece's number for it
+SPACE = "\u2581"  # stands for a space in the pieces of sentencepiece
+# The types of a piece, and the number of the BPE algorithm, in sentencepiece_model.proto.
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+BPE = 2
 
 
 class JsonTokenizer(TextTokenizer):
-    """A byte-level or byte-fallback BPE of a `tokenizer.json` over `num_ids` ids."""
+    """A JsonTokenizer is the BPE of a `tokenizer.json`, byte-level or with byte fallback."""
 
     FILE = "text.tokenizer.json"
 
     def __init__(self, source: str, num_ids: int | None = None):
-        """source: the file's text. ValueError names everything that cannot be used."""
+        """Parse the text of the file, `source`; `num_ids` is as for `load`.
+
+        Raise ValueError with all that makes the tokenizer unusable.
+        """
         tree = _parsed(source)
         own = 1 + max([*tree["model"]["vocab"].values(), *_special_tokens(tree)], default=-1)
         self._source, self.num_ids = source, own if num_ids is None else num_ids
@@ -44,44 +49,51 @@ class JsonTokenizer(TextTokenizer):
 
     @classmethod
     def load(cls, path: Path, num_ids: int | None = None) -> "JsonTokenizer":
-        """Read a `tokenizer.json`."""
+        """Read a `tokenizer.json`.
+
+        num_ids: the number of rows of the embedding; None: as many as the file has ids.
+        """
         return cls(path.read_text(encoding="utf-8"), num_ids)
 
     def save(self, path: Path) -> None:
-        """Write the file as it was."""
+        """Write the file with the same content that was read."""
         path.write_text(self._source, encoding="utf-8")
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the file and the number of ids."""
+        """Return the SHA-256 (hex) of the number of ids and the file."""
         return hashlib.sha256(f"{self.num_ids} {self._source}".encode()).hexdigest()
 
     @cached_property
     def spelled(self) -> np.ndarray:
-        """Which ids a text can hold, bool (num_ids,)."""
+        """Return which ids the encoding of a text can hold, bool (num_ids,)."""
         spelled = np.zeros(self.num_ids, bool)
         spelled[list(self._tokenizer.get_vocab(with_added_tokens=False).values())] = True
         return spelled
 
     @property
     def special_tokens(self) -> dict[int, str]:
-        """Names of ids that no text can hold, as far as the tokenizer has some."""
+        """Return {id: spelling} of the tokenizer's own special tokens."""
         return {token: name for token, name in self._special_tokens.items() if token < self.num_ids}
 
     def tree(self) -> dict[str, Any]:
-        """The content of a `tokenizers` JSON file that spells every text as this one does, also
-        one that follows a mark.
+        """Return the content of a tokenizer.json that encodes every text as this tokenizer does.
+
+        This holds for a text behind a special token too (see _always_prefixed).
         """
         return _always_prefixed(_without_special_tokens(_parsed(self._source)))
 
 
 class SentencePieceTokenizer(TextTokenizer):
-    """A sentencepiece model over `num_ids` ids."""
+    """A SentencePieceTokenizer is the sentencepiece model of a `tokenizer.model`."""
 
     FILE = "text.tokenizer.model"
 
     def __init__(self, source: bytes, num_ids: int | None = None):
-        """source: the file's bytes. ValueError names everything that cannot be used."""
+        """Parse the bytes of the file, `source`; `num_ids` is as for `load`.
+
+        Raise ValueError where the tokenizer cannot be used.
+        """
         self._source = source
         try:
             self._pieces = SentencePieceProcessor(model_proto=_without_user_defined(source))
@@ -96,36 +108,39 @@ class SentencePieceTokenizer(TextTokenizer):
 
     @classmethod
     def load(cls, path: Path, num_ids: int | None = None) -> "SentencePieceTokenizer":
-        """Read a `tokenizer.model`."""
+        """Read a `tokenizer.model`.
+
+        num_ids: the number of rows of the embedding; None: as many as the file has pieces.
+        """
         return cls(path.read_bytes(), num_ids)
 
     def save(self, path: Path) -> None:
-        """Write the file as it was."""
+        """Write the file with the same content that was read."""
         path.write_bytes(self._source)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
+        """Return the ids of a text."""
         return self._pieces.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; bytes that are no UTF-8 become U+FFFD."""
+        """Return the text of ids; bytes that are not UTF-8 become U+FFFD."""
         return self._pieces.decode(list(ids))
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the file and the number of ids."""
+        """Return the SHA-256 (hex) of the number of ids and the file."""
         return hashlib.sha256(f"{self.num_ids} ".encode() + self._source).hexdigest()
 
     @cached_property
     def spelled(self) -> np.ndarray:
-        """Which ids a text can hold, bool (num_ids,)."""
+        """Return which ids the encoding of a text can hold, bool (num_ids,)."""
         spelled = np.zeros(self.num_ids, bool)
         spelled[: self._pieces.get_piece_size()] = [not self._is_special(k) for k in self._range]
         return spelled
 
     @property
     def special_tokens(self) -> dict[int, str]:
-        """Names of ids that no text can hold, as far as the tokenizer has some."""
+        """Return {id: spelling} of the tokenizer's own special tokens."""
         return {k: self._pieces.id_to_piece(k) for k in self._range if self._is_special(k)}
 
     @property
@@ -137,9 +152,9 @@ class SentencePieceTokenizer(TextTokenizer):
         return pieces.is_control(token) or pieces.is_unknown(token) or pieces.is_unused(token)
 
     def tree(self) -> dict[str, Any]:
-        """The content of a `tokenizers` JSON file that spells every text as this one does.
+        """Return the content of a tokenizer.json that encodes every text as this tokenizer does.
 
-        ValueError for a kind of model that `tokenizers` cannot copy exactly.
+        Raise ValueError where `tokenizers` has no exact equivalent.
         """
         prefix = _check_copied(self._source)
         vocab = {self._pieces.id_to_piece(k): k for k in self._range if not self._is_special(k)}
@@ -161,7 +176,11 @@ class SentencePieceTokenizer(TextTokenizer):
         }
 
     def _merges(self, vocab: dict[str, int]) -> list[list[str]]:
-        """Every way to put a piece together of two others, the likeliest piece first."""
+        """Return every pair of pieces that join to a third, in the order in which they are merged.
+
+        sentencepiece merges the neighbours whose joined piece has the highest score first (Kudo and
+        Richardson, arXiv:1808.06226); `tokenizers` merges by the order of this list.
+        """
         found = []
         for piece, token in vocab.items():
             if self._pieces.is_byte(token):
@@ -186,7 +205,10 @@ TOKENIZER_FILES: dict[str, type[TextTokenizer]] = {
 
 
 def read_pretrained(directory: Path, num_ids: int) -> TextTokenizer:
-    """The text tokenizer of a checkpoint whose embedding has `num_ids` rows."""
+    """Read the text tokenizer of a checkpoint whose embedding has `num_ids` rows.
+
+    Raise ValueError where the directory holds none, or one that cannot be used.
+    """
     for name, family in TOKENIZER_FILES.items():
         if (directory / name).is_file():
             try:
@@ -202,6 +224,7 @@ def read_pretrained(directory: Path, num_ids: int) -> TextTokenizer:
 
 
 def _parsed(source: str) -> dict[str, Any]:
+    """Parse a tokenizer.json; raise ValueError where it is not one of a BPE."""
     tree = json.loads(source)
     if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict):
         raise ValueError("it is no file of the library tokenizers")
@@ -212,7 +235,7 @@ def _parsed(source: str) -> dict[str, Any]:
 
 
 def _json_problems(tree: dict[str, Any], num_ids: int) -> list[str]:
-    """Why this tokenizer cannot be used, one sentence each."""
+    """Return the reasons why this tokenizer cannot be used, one sentence each."""
     model = tree["model"]
     vocab = _without_special_tokens(tree)["model"]["vocab"]
     found = []
@@ -227,24 +250,24 @@ def _json_problems(tree: dict[str, Any], num_ids: int) -> list[str]:
 
 
 def _special_tokens(tree: dict[str, Any]) -> dict[int, str]:
-    """{id: spelling} of added tokens and of the token for what is unknown."""
-    marks = {token["id"]: token["content"] for token in tree.get("added_tokens") or []}
+    """Return {id: spelling} of the special tokens: all added ones and the unknown token."""
+    added = {token["id"]: token["content"] for token in tree.get("added_tokens") or []}
     unknown, vocab = tree["model"].get("unk_token"), tree["model"]["vocab"]
-    return marks | ({vocab[unknown]: unknown} if unknown in vocab else {})
+    return added | ({vocab[unknown]: unknown} if unknown in vocab else {})
 
 
 def _without_special_tokens(tree: dict[str, Any]) -> dict[str, Any]:
-    """The same tokenizer without marks: nothing in it spells one."""
-    marks, model = set(_special_tokens(tree).values()), tree["model"]
-    # Nor does a text spell a piece that stands for a byte.
-    unmade = marks | set(BYTE_PIECES if model.get("byte_fallback") else ())
+    """Return the same tokenizer without special tokens: no text is encoded to one."""
+    special, model = set(_special_tokens(tree).values()), tree["model"]
+    # Merges must not build a special token, nor a piece such as <0x0A> that stands for a byte.
+    unmade = special | set(BYTE_PIECES if model.get("byte_fallback") else ())
     merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
     kept = [
         pair
         for pair in merges
-        if "".join(pair) not in unmade and not any(half in marks for half in pair)
+        if "".join(pair) not in unmade and not any(half in special for half in pair)
     ]
-    vocab = {piece: token for piece, token in model["vocab"].items() if piece not in marks}
+    vocab = {piece: token for piece, token in model["vocab"].items() if piece not in special}
     bare: dict[str, Any] = {
         "added_tokens": [],
         "post_processor": None,
@@ -255,7 +278,11 @@ def _without_special_tokens(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _always_prefixed(tree: dict[str, Any]) -> dict[str, Any]:
-    """Metaspace's 'first' puts a space before the first text alone, while we spell each alone."""
+    """Return the tokenizer with Metaspace's prepend_scheme 'first' changed to 'always'.
+
+    With 'first', only a text at the very start gets a space before it. We encode each text alone,
+    so each is at its start.
+    """
 
     def changed(node: Any) -> Any:
         if isinstance(node, list):
@@ -273,11 +300,12 @@ def _always_prefixed(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_user_defined(source: bytes) -> bytes:
-    """The model with user-defined pieces made control pieces: a text spells the former.
+    """Return the model with its user-defined pieces turned into control pieces.
 
-    They are what chat models add: <|im_start|> and its like.
+    Chat models add user-defined pieces such as <|im_start|>, and sentencepiece encodes their
+    spelling in a text to their ids; it never does so for control pieces.
     """
-    changed = bytearray(source)
+    changed = bytearray(source)  # field 1: a piece; its field 3: the type
     for number, start, stop in _fields(source, 0, len(source)):
         if number != 1:
             continue
@@ -288,7 +316,11 @@ def _without_user_defined(source: bytes) -> bytes:
 
 
 def _check_copied(source: bytes) -> bool:
-    """Whether it puts a space before a text; ValueError for what `tokenizers` cannot copy."""
+    """Return whether the model puts a space before a text.
+
+    Raise ValueError where `tokenizers` cannot do exactly the same. Field numbers are those of
+    sentencepiece_model.proto.
+    """
     trainer = _message(source, 2)
     normalizer = _message(source, 3)
     problems = []
@@ -306,7 +338,7 @@ def _check_copied(source: bytes) -> bool:
 
 
 def _message(source: bytes, number: int) -> dict[int, bytes]:
-    """{field: its bytes} of the last message `number` of a model."""
+    """Return {field number: its bytes} of the messages `number` of a model, the last value each."""
     found: dict[int, bytes] = {}
     for outer, start, stop in _fields(source, 0, len(source)):
         if outer == number:
@@ -315,7 +347,10 @@ def _message(source: bytes, number: int) -> dict[int, bytes]:
 
 
 def _fields(data: bytes, at: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """(number, start, stop) of each field of a protocol buffer message: where its value lies."""
+    """Yield (field number, start, stop) of each value in a protocol buffer message.
+
+    Raise ValueError for a wire type that is not in use.
+    """
     while at < stop:
         tag, at = _varint(data, at)
         kind = tag & 7
@@ -332,7 +367,7 @@ def _fields(data: bytes, at: int, stop: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, lowest first, and where it ends."""
+    """Return a protocol buffer varint (7 bits per byte, lowest first) and the index after it."""
     value = shift = 0
     while True:
         byte = data[at]

@@ -1,8 +1,8 @@
-"""Rotary frequencies (arXiv:2104.09864), also of models whose context was stretched.
+"""RoPE's frequencies (arXiv:2104.09864), also of models whose context was extended.
 
-In: head width, theta and a `RopeScaling` or none. Out: radians a position of each pair of channels,
-and a factor on cosines and sines. The arithmetic is that of `transformers`, in float32, so that
-positions far out agree too.
+In: head width, theta and a `RopeScaling` or None. Out: the radians per position of each pair of
+channels, and a factor on cosines and sines. The arithmetic is that of `transformers`, in float32,
+so that large positions agree with it too.
 
 Letters: h pairs of channels of a head.
 """
@@ -19,28 +19,28 @@ KINDS = ("linear", "llama3", "yarn")
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """How positions beyond the original context are brought within it."""
+    """A RopeScaling says how frequencies change when a model's context is extended."""
 
     kind: Literal["linear", "llama3", "yarn"]
     factor: float
-    """How many times longer the context became."""
+    """How many times longer the context has become."""
     original_positions: int
-    """The context before, in positions; `linear` does not ask for it."""
+    """The original context, in positions; `linear` does not use it."""
     low_freq_factor: float = 1.0
-    """llama3: wavelengths above original_positions / low_freq_factor are stretched whole."""
+    """llama3: wavelengths above original_positions / low_freq_factor are stretched by `factor`."""
     high_freq_factor: float = 4.0
-    """llama3: wavelengths below original_positions / high_freq_factor stay."""
+    """llama3: wavelengths below original_positions / high_freq_factor are unchanged."""
     beta_fast: float = 32.0
-    """yarn: channels that turn more often than this in the original context stay."""
+    """yarn: channels that rotate more often than this in the original context are unchanged."""
     beta_slow: float = 1.0
-    """yarn: channels that turn less often than this are stretched whole."""
+    """yarn: channels that rotate less often than this are stretched by `factor`."""
     truncate: bool = True
-    """yarn: round the two bounds to whole channels."""
+    """yarn: whether the two bounds are rounded to whole channels."""
     attention_factor: float | None = None
-    """yarn: factor on cosines and sines; None: 0.1 ln(factor) + 1."""
+    """yarn: the factor on cosines and sines; None: 0.1 ln(factor) + 1."""
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
+        """Return what is wrong with the values, one sentence each."""
         found = [
             f"{name} {value}: a number above 0"
             for name, value in vars(self).items()
@@ -61,7 +61,8 @@ class RopeScaling:
 def frequencies(
     width: int, theta: float, scaling: RopeScaling | None, device: torch.device | None = None
 ) -> tuple[Tensor, float]:
-    """(radians a position, float32 (width / 2,); factor on cosines and sines)."""
+    """Return (radians per position, float32 (width / 2,); factor on cosines and sines)."""
+    # arXiv:2104.09864, eq. 15: theta_i = theta^(-2i/d).
     period_h = theta ** (torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
     plain_h = 1.0 / period_h
     if scaling is None:
@@ -74,15 +75,17 @@ def frequencies(
 
 
 def attention_factor(scaling: RopeScaling) -> float:
-    """What yarn multiplies cosines and sines with: sqrt(1 / t) of arXiv:2309.00071, eq. 22."""
+    """Return the factor of yarn on cosines and sines."""
     if scaling.attention_factor is not None:
         return scaling.attention_factor
+    # YaRN, arXiv:2309.00071, eq. 22: sqrt(1 / t) = 0.1 ln(s) + 1.
     return 0.1 * math.log(scaling.factor) + 1.0 if scaling.factor > 1 else 1.0
 
 
 def _by_wavelength(plain_h: Tensor, scaling: RopeScaling) -> Tensor:
-    """Long waves are stretched, short ones kept, those between mixed (arXiv:2407.21783, 3.4.2;
-    the bounds are those of Llama 3.1's published code).
+    """Return the frequencies of kind llama3: long waves stretched, short ones kept, others mixed.
+
+    The formula is that of Llama 3.1's published code (model: arXiv:2407.21783).
     """
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
     wavelength_h = 2 * math.pi / plain_h
@@ -94,11 +97,12 @@ def _by_wavelength(plain_h: Tensor, scaling: RopeScaling) -> Tensor:
 
 
 def _by_parts(period_h: Tensor, theta: float, scaling: RopeScaling) -> Tensor:
-    """Interpolation by parts (YaRN, arXiv:2309.00071, eq. 17 to 20)."""
+    """Return the frequencies of yarn: 'NTK-by-parts' interpolation (arXiv:2309.00071, sec. 3.2)."""
     width = 2 * len(period_h)
 
     def channel(turns: float) -> float:
-        """The pair that turns so often in the original context."""
+        """Return the pair of channels that rotates `turns` times in the original context."""
+        # arXiv:2309.00071, eq. 17, solved for the channel.
         ratio = scaling.original_positions / (turns * 2 * math.pi)
         return width * math.log(ratio) / (2 * math.log(theta))
 
@@ -106,7 +110,8 @@ def _by_parts(period_h: Tensor, theta: float, scaling: RopeScaling) -> Tensor:
     if scaling.truncate:
         first, last = math.floor(first), math.ceil(last)
     first, last = max(first, 0), min(last, width - 1)
-    spread = last - first or 0.001  # one channel at which it jumps
+    spread = last - first or 0.001  # the ramp is a step where both bounds are one channel
     pairs_h = torch.arange(len(period_h), dtype=torch.float32, device=period_h.device)
     kept_h = 1 - ((pairs_h - first) / spread).clamp(0, 1)  # gamma of eq. 18
+    # eq. 20: h(theta) = (1 - gamma) theta / s + gamma theta
     return 1.0 / (scaling.factor * period_h) * (1 - kept_h) + 1.0 / period_h * kept_h

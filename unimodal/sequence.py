@@ -1,8 +1,10 @@
-"""Tokens as a transformer takes them: one document's, packed rows, batches, and who sees whom.
+"""Tokens as a transformer takes them: a document's Sequence, packed Rows, Batches, and their mask.
 
-Three integers of each token say all about attention (`span_mask`): its document, the bidirectional
-block that it is in, and its private number. Query q sees key k when they share `doc`, and k comes
-no later or both are in the same block, and k is public or has q's own private number.
+Three integers per token decide attention (`span_mask`): the number of its document, of the
+bidirectional block that it is in, and its private number. Query q sees key k when they share the
+document, and k is not later than q or both are in the same block, and k is public (number 0) or has
+q's private number. Pieces of an image that are noised or masked for learning are private: they see
+what is public, and only they see themselves.
 """
 
 from collections.abc import Iterator
@@ -16,19 +18,21 @@ from torch import Tensor
 
 from unimodal.tokenizer.grid import Grid
 
-IGNORE = -100  # the label of a token with nothing to predict
+IGNORE = -100  # the label of a token that predicts nothing
 PADDING = -1  # the `doc` and `source` of a token that belongs to no document
 MODALITIES = ("text", "image")
-TEXT, IMAGE = 1, 2  # what a token has to predict; 0: nothing
+TEXT, IMAGE = 1, 2  # the modality of a token's target; 0: it has none
 
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """Tokens start .. stop - 1 that stand for an image's grid, with what is needed of the image
-    beside their ids: codes of all groups, int (n, groups), or latents, float32 (n, d), or pixels,
-    uint8 (H, W, 3).
+    """A Span marks the tokens start .. stop - 1, which stand for the grid of one image.
 
-    key: what noise on this image is drawn with, a pure function of (seed, epoch, row, part).
+    It carries what the model needs of the image beside ids: codes of all groups, int (n, groups),
+    or latents, float32 (n, d), or pixels, uint8 (H, W, 3); all None where ids suffice.
+
+    key: the key of the counter-based generator that draws noise on this image; it is a pure
+    function of (seed, epoch, row, part).
     """
 
     start: int
@@ -41,24 +45,27 @@ class Span:
 
     @property
     def has_content(self) -> bool:
-        """Whether ids alone do not say what the image is."""
+        """Return whether the image is given by more than the ids of its tokens."""
         return any(one is not None for one in (self.codes, self.latents, self.pixels))
 
     def moved(self, by: int) -> "Span":
-        """Return the same span `by` tokens further on."""
+        """Return the span shifted by `by` tokens."""
         return replace(self, start=self.start + by, stop=self.stop + by)
 
 
 @dataclass(frozen=True, eq=False)
 class Sequence:
-    """One document as arrays of n tokens.
+    """A Sequence holds one document as arrays of n tokens.
 
-    ids, labels int64: what a token is, and the id that it has to predict. weights float32: the loss
-    weight of that. modality int8: 0 where nothing is predicted, else TEXT or IMAGE (labels of an
-    image's tokens may be IGNORE: their targets are then in their span). block int32: 0 for causal
-    tokens, else the number of a bidirectional block. private int32: 0 for tokens that all may see,
-    else a number. positions int64: for RoPE. address int16 (n, 2): row and column of an image's
-    code, from 1; 0 elsewhere.
+    ids, labels int64: the token's id, and the id that it has to predict or IGNORE.
+    weights float32: the loss weight of the target.
+    modality int8: TEXT or IMAGE, the modality of the target; 0 where nothing is predicted. Labels
+        of tokens that predict an image may be IGNORE: their targets are then in the span.
+    block int32: the number of the token's bidirectional block; 0 for causal tokens.
+    private int32: the token's private number; 0 for public tokens.
+    positions int64: RoPE positions.
+    address int16 (n, 2): the row and the column, from 1, whose embeddings an image embedder may add
+        to the token; next_code gives those of the code that the token predicts. 0 elsewhere.
     """
 
     ids: np.ndarray
@@ -86,7 +93,7 @@ class Sequence:
         weights: np.ndarray | None = None,
         modality: np.ndarray | None = None,
     ) -> "Sequence":
-        """Return tokens that each see all before them; without labels nothing is predicted."""
+        """Return a sequence of causal, public tokens; without labels, nothing is predicted."""
         n = len(ids)
         return cls(
             ids=np.asarray(ids, np.int64),
@@ -102,10 +109,10 @@ class Sequence:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A packed sequence: documents side by side in exactly T tokens.
+    """A Row is a packed sequence: several documents side by side in exactly T tokens.
 
-    Arrays are those of Sequence, and: doc int32, the number of a token's document, PADDING where
-    there is none; source int16, the number of the source that it comes from, PADDING likewise.
+    Its arrays are those of Sequence, and doc int32 and source int16: the numbers of a token's
+    document and of the data source that it comes from, PADDING where a token is padding.
     """
 
     ids: np.ndarray
@@ -128,10 +135,11 @@ class Row:
         pad: int,
         sources: Items[int] | None = None,
     ) -> "Row":
-        """Put sequences side by side and pad to `length`; ValueError where they are longer.
+        """Pack sequences side by side and pad them to `length` tokens with the id `pad`.
 
-        A number in a sequence's place is that many tokens of padding. `sources` has the number of
-        each sequence's source; None: all are of source 0.
+        An int in place of a sequence stands for that many tokens of padding. `sources` holds the
+        number of each sequence's source; None: all are of source 0. Raise ValueError where the
+        sequences are longer than `length`.
         """
         placed = [_padding(one, pad) if isinstance(one, int) else one for one in sequences]
         counts = [len(sequence) for sequence in placed]
@@ -161,15 +169,15 @@ class Row:
 
 
 def _padding(length: int, pad: int) -> Sequence:
-    """Return tokens that nobody sees or learns."""
+    """Return tokens of padding, which have no targets; Row.pack gives them no document."""
     return Sequence.causal(np.full(length, pad))
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Rows as tensors (B, T), address (B, T, 2): what a training step takes.
+    """A Batch holds rows as tensors (B, T), with address (B, T, 2): the input of a training step.
 
-    spans: for each row those of its images whose codes, latents or pixels are needed.
+    Fields are those of Row. spans: the spans of each row.
     """
 
     ids: Tensor
@@ -186,7 +194,7 @@ class Batch:
 
     @classmethod
     def stack(cls, rows: Items[Row]) -> "Batch":
-        """Stack rows of equal length."""
+        """Stack rows of equal length to a batch."""
         stacked = {
             name: torch.from_numpy(np.stack([getattr(row, name) for row in rows]))
             for name in cls.tensors()
@@ -199,12 +207,12 @@ class Batch:
         return [field.name for field in fields(cls) if field.name != "spans"]
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Return the same batch on a device."""
+        """Return the batch with its tensors on a device."""
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in self.tensors()}
         return replace(self, **moved)
 
     def split(self, rows: int) -> "list[Batch]":
-        """Cut the batch into batches of so many rows."""
+        """Cut the batch into batches of `rows` rows; the last one may have fewer."""
         parts = {name: getattr(self, name).split(rows) for name in self.tensors()}
         starts = range(0, len(self.ids), rows)
         return [
@@ -217,16 +225,18 @@ class Batch:
 
 
 def placed_spans(spans: Items[Items[Span]]) -> Iterator[tuple[int, Span]]:
-    """Return each span of a batch with the number of its row."""
+    """Return (row number, span) of every span of a batch."""
     return ((row, span) for row, mine in enumerate(spans) for span in mine)
 
 
 def span_mask(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> Tensor:
-    """Return who sees whom: bool (B, query T, key T), True where the query sees the key.
+    """Return the attention mask: bool (B, query T, key T), True where the query sees the key.
 
     Query q sees key k when they share `doc`, and (k <= q, or both are in the same bidirectional
-    `block`), and (k's `private` number is 0, or q's too). Block 0 is no block: its tokens are
-    causal. Every token sees itself, and padding (doc == PADDING) nothing else.
+    `block`), and (k's `private` number is 0, or equals q's). Block 0 is no block: its tokens are
+    causal. Every token sees itself; padding (doc == PADDING) sees nothing else, so that no row of
+    the softmax is empty. Bidirectional blocks within causal text follow Transfusion
+    (arXiv:2408.11039, sec. 3).
 
     doc_BT: int, equal within a document, PADDING where there is none. block_BT: int, 0 for causal
     tokens, else the number of a bidirectional block. private_BT: int, 0 for public tokens.
@@ -240,11 +250,11 @@ def span_mask(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> Tensor:
 
 
 def same_block(query_BT: Tensor, key_BS: Tensor) -> Tensor:
-    """Return where a query and a key are in the same bidirectional block, bool (B, T, S)."""
+    """Return where a query T and a key S are in the same bidirectional block, bool (B, T, S)."""
     return (query_BT[:, :, None] == key_BS[:, None, :]) & (query_BT > 0)[:, :, None]
 
 
 def may_see(query_BT: Tensor, key_BS: Tensor) -> Tensor:
-    """Return where a key is public or has the query's private number, bool (B, T, S)."""
+    """Return where a key S is public or has the private number of query T, bool (B, T, S)."""
     key_B1S = key_BS[:, None, :]
     return (key_B1S == 0) | (key_B1S == query_BT[:, :, None])

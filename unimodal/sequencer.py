@@ -1,14 +1,14 @@
-"""Document -> tokens, by a layout and an image head: the same for training, evaluation and chat.
+"""The sequencer converts documents to tokens, in the same way for training, evaluation and chat.
 
-The label of a token is the id of the next one, weighted by the part that this belongs to. Tokens
-that a reply's grammar forces (roles, ends of rows and of images) are never learned; a turn's end
-is, with the weight of its turn's last part. How an image stands in the sequence, and what is
-learned of it, is the image head's to say.
+The label of a token is the id of the next token, with the loss weight of the part that the next
+token belongs to. Tokens that the grammar of a reply leaves no choice for (roles, ends of rows and
+of images) are never learned; the end of a turn is learned with the weight of the turn's last part.
+The image head decides how an image is laid out and what is learned of it.
 
-Guidance dropout replaces each of the user's texts, images or both by what the layout has for the
-unconditional branch (where that is a prompt, all that comes before the reply), in training and in
-drawing alike. Text answers of a document with dropped parts are not learned: without its question
-an answer is noise.
+Guidance dropout replaces the user's texts, images or both by what the layout gives the
+unconditional branch (where that is a prompt, all that comes before the reply), in training as in
+drawing (classifier-free guidance, arXiv:2207.12598, alg. 1). In a document with dropped parts, text
+answers are not learned: without its question an answer is noise.
 """
 
 from collections.abc import Iterator
@@ -21,23 +21,27 @@ from .document import Document, Image, Part, Text
 from .heads.head import ImageInputs, ImageTokens
 from .layout import Piece
 from .sequence import IGNORE, Sequence, Span
+from .sequence import IMAGE as IMAGE_TARGET
 from .sequence import TEXT as TEXT_TARGET
 from .text import TextTokenizer
 from .vocabulary import Vocabulary
 
 DROPS = (None, "text", "images", "both")
-"""What guidance dropout takes of the user's parts; also the names of a drawing's branches."""
+"""Which of the user's parts guidance dropout removes; also the names of branches in drawing."""
 REPLY_ROLE = "assistant"
-"""The role whose turn is sampled."""
+"""The role whose turns the model samples."""
 
 
 class Sequencer:
-    """Turns documents into sequences."""
+    """A Sequencer converts documents to sequences, for one vocabulary and one image head."""
 
     def __init__(
         self, vocabulary: Vocabulary, text: TextTokenizer, codec_hash: str, inputs: ImageInputs
     ):
-        """inputs: the image head's side of a sequence. ValueError where the parts do not fit."""
+        """Bind the image head's layout. inputs: the image head's `inputs`.
+
+        Raise ValueError where the text tokenizer does not fit the vocabulary.
+        """
         if text.num_ids != vocabulary.num_text:
             raise ValueError(
                 f"{text.num_ids} text ids, but the vocabulary holds {vocabulary.num_text}"
@@ -48,30 +52,33 @@ class Sequencer:
 
     @property
     def key(self) -> str:
-        """Return what, beside the tokenizers, the number of a document's tokens depends on: the
-        layout, and the image head's own key.
+        """Return a key of all, but the tokenizers, that the lengths of documents depend on.
+
+        It consists of the layout and the image head's own key.
         """
         return f"{self.layout.layout} {self.inputs.key}".strip()
 
     def sequence(
         self, document: Document, drop: str | None = None, key: tuple[int, ...] = ()
     ) -> Sequence:
-        """Return the whole document, with the user's `drop` (one of DROPS) taken out.
+        """Return the sequence of a whole document.
 
-        key: what noise on its images is drawn with, as (seed, epoch, unit).
+        drop: which of the user's parts are dropped, one of DROPS. key: the key, such as
+        (seed, epoch, unit), of the generator that draws noise on its images.
         """
         return self._assemble(document, _Options(drop, key))
 
     def prompt(self, document: Document, drop: str | None = None) -> Sequence:
-        """Return the document so far with what opens the assistant's turn: what a reply is sampled
-        after. Nothing of it is learned.
+        """Return the sequence that a reply is sampled after; nothing of it is learned.
+
+        It is the document so far and the opening of the assistant's turn. drop: as for `sequence`.
         """
         return self._assemble(document, _Options(drop, closed=False))
 
     def measure(self, document: Document) -> dict[str | None, int]:
-        """Return the tokens of `sequence(document, drop)` for each of DROPS, without making one.
+        """Return the length in tokens of `sequence(document, drop)` for each of DROPS.
 
-        Images need their grid alone.
+        The sequences are not made; of images only the grid is used.
         """
         layout = self.layout.layout
         if layout.joined or layout.unconditional.kind == "prompt":
@@ -91,18 +98,21 @@ class Sequencer:
 
     @property
     def ends_length(self) -> int:
-        """Return the tokens that open and close a document."""
+        """Return how many tokens open and close a document."""
         return len(self._ids(self.layout.layout.begin)) + len(self._ids(self.layout.layout.end))
 
     def turn_length(self, role: str | None) -> int:
-        """Return the tokens around the parts of a turn."""
+        """Return how many tokens stand around the parts of a turn."""
         turn = self.layout.layout.turns.get(role) if role is not None else None
         if turn is None:
             return 0
         return len(self._ids(turn.before)) + len(self._ids(turn.after))
 
     def part_length(self, part: Part) -> int:
-        """Return the tokens of a part that is not dropped; ValueError for a grid without a name."""
+        """Return how many tokens a part takes that is not dropped.
+
+        Raise ValueError for an image whose grid the layout cannot name.
+        """
         if isinstance(part, Text):
             return len(self.text_tokenizer.encode(part.text))
         assert part.grid is not None, "an image that is measured has a grid"
@@ -110,8 +120,10 @@ class Sequencer:
         return self.layout.length(part.grid) + self.inputs.extra_length(part.grid, learned)
 
     def image(self, image: Image, key: tuple[int, ...] = (), learned: bool = False) -> ImageTokens:
-        """Return the tokens of an image with what opens and closes it; ValueError for an image of
-        another codec, or one that is not encoded.
+        """Return the tokens of an image, its opening and closing included.
+
+        key: as for `sequence`, with the part's number. learned: whether the image is predicted.
+        Raise ValueError for an image that is not encoded, or was encoded by another codec.
         """
         if image.grid is None or (image.codes is None and image.latents is None):
             raise ValueError("an image must be encoded before it can enter a sequence")
@@ -149,7 +161,7 @@ class Sequencer:
         return made.sequence()
 
     def _is_replaced(self, document: Document, options: "_Options") -> bool:
-        """Tell whether the unconditional prompt stands for all that comes before the reply."""
+        """Return whether the unconditional prompt replaces all that comes before the reply."""
         if options.drop is None or self.layout.layout.unconditional.kind != "prompt":
             return False
         return not options.closed or bool(document.parts and document.parts[-1].role == REPLY_ROLE)
@@ -162,14 +174,14 @@ class Sequencer:
         first: int,
         opened: bool = False,
     ) -> None:
-        """Add a turn whose first part is number `first` of the document; `opened`: without what
-        comes before its parts.
+        """Add a turn. first: the number of its first part in the document. opened: whether what
+        stands before its parts is there already.
         """
         role, parts = turn
         around = self.layout.layout.turns.get(role) if role is not None else None
         if around is not None and not opened:
             self._add_pieces(made, around.before, 0)
-        if role == REPLY_ROLE:  # is sampled behind the prompt, so never joined with it
+        if role == REPLY_ROLE:  # a reply is sampled behind an encoded prompt: never join them
             made.end_words()
         for number, part in enumerate(parts, start=first):
             self._add_part(made, part, options, number)
@@ -179,7 +191,7 @@ class Sequencer:
             self._add_pieces(made, around.after, options.weight(parts[-1]))
 
     def _add_pieces(self, made: "_Assembly", pieces: tuple[Piece, ...], weight: float) -> None:
-        """Add what stands around a turn; of it only what ends a reply is learned."""
+        """Add pieces of the layout; only those that end a reply are learned, with `weight`."""
         for piece in pieces:
             if isinstance(piece, str):
                 made.add_text(piece, 0)
@@ -206,8 +218,10 @@ class Sequencer:
 
 @dataclass(frozen=True)
 class _Options:
-    """How a document is assembled: whole and learned from, or not `closed`, as a prompt; images as
-    they are, or, where it is only measured, by their length.
+    """_Options say how a document is assembled.
+
+    closed: a whole document that is learned from; False: a prompt. measured: images are replaced by
+    placeholders of the same length. drop and key: as for Sequencer.sequence.
     """
 
     drop: str | None = None
@@ -216,22 +230,22 @@ class _Options:
     measured: bool = False
 
     def weight(self, part: Part) -> float:
-        """Return what a part's targets weigh."""
+        """Return the loss weight of a part's targets."""
         if not self.closed or (self.drop is not None and isinstance(part, Text)):
             return 0.0
         return part.weight
 
 
 class _Assembly:
-    """A sequence in the making: tokens, each with the weight with which it is learned."""
+    """An _Assembly collects the tokens of a sequence, each with the weight of its loss."""
 
     def __init__(self, text: TextTokenizer, joined: bool) -> None:
         self._text, self._joined = text, joined
-        self._words, self._words_weight = "", 0.0  # not encoded yet
-        self._ids: list[int] = []  # causal tokens that are in no piece yet
+        self._words, self._words_weight = "", 0.0  # joined text that is not encoded yet
+        self._ids: list[int] = []  # causal tokens that are not in self._runs yet
         self._weights: list[float] = []
-        self._pieces: list[ImageTokens] = []
-        self._blocks = self._privates = 0  # numbers that are taken
+        self._runs: list[ImageTokens] = []  # images, and runs of text between them
+        self._blocks = self._privates = 0  # the largest numbers in use
 
     def add(self, ids: list[int], weight: float) -> None:
         """Add causal tokens."""
@@ -242,7 +256,7 @@ class _Assembly:
         self._weights += [weight] * len(ids)
 
     def add_text(self, text: str, weight: float) -> None:
-        """Add words; where words are joined, with those before them that weigh the same."""
+        """Add a text; a joined layout encodes it together with texts before it of equal weight."""
         if not self._joined:
             self.add(self._text.encode(text), weight)
             return
@@ -251,45 +265,49 @@ class _Assembly:
         self._words, self._words_weight = self._words + text, weight
 
     def end_words(self) -> None:
-        """Join no words to those that were added."""
+        """Encode the texts that wait to be joined: what follows is not joined with them."""
         words, self._words = self._words, ""
         if words:
             self.add(self._text.encode(words), self._words_weight)
 
     def add_image(self, tokens: ImageTokens) -> None:
-        """Add an image's tokens; its blocks and private numbers become those of no other image."""
+        """Add an image's tokens, with block and private numbers that no other image has."""
         self._end_run()
-        self._pieces.append(tokens.numbered(self._blocks, self._privates))
+        self._runs.append(tokens.numbered(self._blocks, self._privates))
         self._blocks += int(tokens.block.max(initial=0))
         self._privates += int(tokens.private.max(initial=0))
 
     def _end_run(self) -> None:
         self.end_words()
         if self._ids:
-            self._pieces.append(ImageTokens.causal(self._ids, self._weights))
+            self._runs.append(ImageTokens.causal(self._ids, self._weights))
         self._ids, self._weights = [], []
 
     def sequence(self) -> Sequence:
-        """Return all tokens with their labels: the next token's id, or a token's own target."""
+        """Return all tokens with their labels.
+
+        A label is the id of the next token, or a token's own target (ImageTokens.own_labels).
+        """
         self._end_run()
-        pieces = self._pieces = self._pieces or [ImageTokens.causal([], [])]
+        runs = self._runs = self._runs or [ImageTokens.causal([], [])]
         ids, weights, own, block, private, address = (
-            np.concatenate([getattr(piece, name) for piece in pieces])
+            np.concatenate([getattr(run, name) for run in runs])
             for name in ("ids", "weights", "own_labels", "block", "private", "address")
         )
         is_image, own_weights = (
-            np.concatenate([getattr(piece, name) for piece in pieces])
+            np.concatenate([getattr(run, name) for run in runs])
             for name in ("is_image", "own_weights")
         )
         next_weights = _ahead(weights, 0)
         labels = np.where(next_weights > 0, _ahead(ids, IGNORE), IGNORE)
-        modality = np.where(next_weights > 0, TEXT_TARGET + _ahead(is_image, False), 0)
+        next_modality = np.where(_ahead(is_image, False), IMAGE_TARGET, TEXT_TARGET)
+        modality = np.where(next_weights > 0, next_modality, 0)
         has_own = own_weights > 0
         return Sequence(
             ids=ids,
             labels=np.where(has_own, own, labels),
             weights=np.where(has_own, own_weights, next_weights).astype(np.float32),
-            modality=np.where(has_own, TEXT_TARGET + 1, modality).astype(np.int8),
+            modality=np.where(has_own, IMAGE_TARGET, modality).astype(np.int8),
             block=block,
             private=private,
             positions=self._positions(),
@@ -298,22 +316,24 @@ class _Assembly:
         )
 
     def _positions(self) -> np.ndarray:
-        """Return each token's position; an image's private tokens share those of the others."""
-        starts = np.cumsum([0, *(piece.num_positions for piece in self._pieces)])
-        moved = [
-            piece.positions + start for piece, start in zip(self._pieces, starts, strict=False)
-        ]
+        """Return each token's RoPE position, int64 (n,).
+
+        Private tokens of an image share positions with its public ones, so that what follows an
+        image has the same positions in training and in chat.
+        """
+        starts = np.cumsum([0, *(run.num_positions for run in self._runs)])
+        moved = [run.positions + start for run, start in zip(self._runs, starts, strict=False)]
         return np.concatenate(moved).astype(np.int64)
 
     def _spans(self) -> Iterator[Span]:
         start = 0
-        for piece in self._pieces:
-            yield from (span.moved(start) for span in piece.spans)
-            start += len(piece.ids)
+        for run in self._runs:
+            yield from (span.moved(start) for span in run.spans)
+            start += len(run.ids)
 
 
 def _ahead(values: np.ndarray, last: float) -> np.ndarray:
-    """Return for each token the value of the next one."""
+    """Return for each token the value of the next token, and `last` for the last one."""
     return np.append(values[1:], np.array(last, values.dtype))[: len(values)]
 
 
@@ -323,8 +343,9 @@ def _is_dropped(part: Part, drop: str | None) -> bool:
 
 
 def encoded(document: Document, images: Iterator[Image]) -> Document:
-    """Return the document with each image that has neither codes nor latents replaced by the next
-    of `images`, its role and weight kept.
+    """Return the document with its images that are not encoded replaced by `images`, in order.
+
+    Roles and weights are kept.
     """
     parts = [
         replace(next(images), role=part.role, weight=part.weight) if needs_codec(part) else part
@@ -334,5 +355,5 @@ def encoded(document: Document, images: Iterator[Image]) -> Document:
 
 
 def needs_codec(part: Part) -> bool:
-    """Tell whether a part is an image that has not been encoded."""
+    """Return whether a part is an image that has neither codes nor latents."""
     return isinstance(part, Image) and part.codes is None and part.latents is None

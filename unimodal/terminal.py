@@ -2,7 +2,7 @@
 
 Answers go to standard output; notes, the progress bar and errors to standard error. A terminal with
 colours shows images as half blocks, two pixels a character; everywhere else, and with NO_COLOR
-set, a image is the path it was saved to.
+set, an image is the path it was saved to.
 """
 
 import json
@@ -93,7 +93,7 @@ def answer(
 
 
 class HalfBlocks:
-    """A image for rich: the upper half block's two colours are the pixels above and below."""
+    """An image for rich: the upper half block's two colours are the pixels above and below."""
 
     def __init__(self, image: Image.Image) -> None:
         self.image = image
@@ -148,7 +148,7 @@ class Screen:
         self.log.out(text.translate(CONTROL_CHARACTERS), style=style, highlight=False)
 
     def show(self, image: Image.Image) -> None:
-        """Show a image where there are colours, in true ones.
+        """Show an image where there are colours, in true ones.
 
         By TERM and COLORTERM alone most terminals seem to have 16, in which no image can be told.
         """
@@ -232,7 +232,7 @@ class Session:
         self.commands: dict[str, tuple[str, str, Callable[[str], None]]] = {
             "image": (
                 "PATH",
-                "show a image with your next message; no PATH: none",
+                "show an image with your next message; no PATH: none",
                 self._image,
             ),
             "seed": (
@@ -254,7 +254,7 @@ class Session:
             self._image(str(path))
         width, height = self.chat.model.canvas
         self.screen.note(
-            f"Ask for a drawing ({width} x {height} pixels), or give a image with /image PATH and"
+            f"Ask for a drawing ({width} x {height} pixels), or give an image with /image PATH and"
             " ask about it.\n/help lists the commands; Ctrl-C stops a reply, Ctrl-D leaves."
         )
         while not self._over:
@@ -301,7 +301,7 @@ class Session:
             return
         nearest = get_close_matches(name, self.commands, n=1, cutoff=0.4)
         if Path(line.strip()).is_file():
-            raise ValueError(f"to show a image, write /image {line.strip()}")
+            raise ValueError(f"to show an image, write /image {line.strip()}")
         hint = f"did you mean /{nearest[0]}?" if nearest else "/help lists the commands"
         raise ValueError(f"there is no command /{name}: {hint}")
 

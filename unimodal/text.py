@@ -1,7 +1,7 @@
-"""Text <-> ids: byte-level BPE, which any UTF-8 text passes through unchanged.
+"""The text tokenizer converts text to ids and back: byte-level BPE, lossless for any UTF-8 text.
 
-The tokenizer holds no special token at all, so no spelling in a text can become one. Tokenizers of
-other families have the same face (see foreign.py).
+It holds no special tokens, so nothing that a text spells can become one. Tokenizers of pretrained
+models have the same interface (see pretrained_text.py).
 """
 
 import hashlib
@@ -16,9 +16,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 
 class TextTokenizer:
-    """Byte-level BPE over `num_ids` ids, 0 .. num_ids - 1."""
+    """A TextTokenizer is a byte-level BPE over the ids 0 .. num_ids - 1.
 
-    FILE = "text.json"  # its name in a bundle
+    Raises ValueError for a tokenizer with added tokens.
+    """
+
+    FILE = "text.json"  # the file's name in a bundle
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
@@ -32,7 +35,10 @@ class TextTokenizer:
 
     @classmethod
     def train(cls, texts: Iterable[str], num_ids: int) -> "TextTokenizer":
-        """Learn merges from texts until there are `num_ids` ids (at least the 256 bytes)."""
+        """Learn merges from texts until there are `num_ids` ids.
+
+        Raise ValueError where `num_ids` is below the 256 bytes.
+        """
         if num_ids < 256:
             raise ValueError(f"num_ids {num_ids}: byte-level BPE needs at least 256")
         tokenizer = Tokenizer(models.BPE())
@@ -48,22 +54,24 @@ class TextTokenizer:
 
     @property
     def spelled(self) -> np.ndarray:
-        """Which ids a text can hold, bool (num_ids,): here all of them."""
+        """Return which ids the encoding of a text can hold, bool (num_ids,): here all of them."""
         return np.ones(self.num_ids, bool)
 
     @property
     def special_tokens(self) -> dict[int, str]:
-        """Names of ids that no text can hold: none here."""
+        """Return {id: spelling} of the tokenizer's own special tokens: here there are none."""
         return {}
 
     def tree(self) -> dict[str, Any]:
-        """The content of a `tokenizers` JSON file that spells every text as this one does."""
+        """Return the content of a tokenizer.json that encodes every text as this tokenizer does."""
         return json.loads(self._tokenizer.to_str(pretty=False))
 
     @classmethod
     def load(cls, path: Path, num_ids: int | None = None) -> "TextTokenizer":
-        """Read what `save` wrote. num_ids: rows of the embedding, where other families' tokenizers
-        know of fewer; this one always knows all.
+        """Read what `save` wrote.
+
+        num_ids: the number of rows of the embedding; tokenizers of pretrained models may have
+        fewer ids. It is not used here.
         """
         return cls(Tokenizer.from_file(str(path)))
 
@@ -73,49 +81,51 @@ class TextTokenizer:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the file that `save` writes: tells tokenizers apart."""
+        """Return the SHA-256 (hex) of the file that `save` writes: it identifies the tokenizer."""
         return hashlib.sha256(self._tokenizer.to_str(pretty=False).encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text."""
+        """Return the ids of a text."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; bytes that are no UTF-8 become U+FFFD."""
+        """Return the text of ids; bytes that are not UTF-8 become U+FFFD."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=False)
 
 
 class IncrementalDecoder:
-    """Ids to text as they come; an unfinished character waits for its other bytes.
+    """An IncrementalDecoder converts ids to text one at a time, in whole characters.
 
-    What is new is read behind what was read last: some tokenizers drop the space before a text's
-    first word, and only there.
+    An id that ends inside a character waits for the ids with its other bytes. New ids are decoded
+    together with the ids before them, for some tokenizers drop the space before a text's first
+    word, but only there.
     """
 
     def __init__(self, text: TextTokenizer):
         self._text = text
-        self._last: list[int] = []
-        self._waiting: list[int] = []
+        self._last: list[int] = []  # the ids of the characters returned last
+        self._waiting: list[int] = []  # ids of a character that is unfinished so far
 
     def push(self, token: int) -> str:
-        """The characters that this id completes."""
+        """Take an id and return the characters that it completes, which may be none."""
         self._waiting.append(token)
-        text = self._read()
-        if text.endswith("\ufffd"):  # unfinished, or not UTF-8 at all: what follows will tell
+        text = self._decode_waiting()
+        if text.endswith("\ufffd"):  # unfinished, or not UTF-8 at all: later ids decide
             return ""
         self._last, self._waiting = self._waiting, []
         return text
 
     def flush(self) -> str:
-        """What waits at the end of a text, without an unfinished character."""
-        text = self._read().rstrip("\ufffd")
+        """End the text: return what waits, without an unfinished character."""
+        text = self._decode_waiting().rstrip("\ufffd")
         self._last, self._waiting = [], []
         return text
 
-    def _read(self) -> str:
-        """The text of the waiting ids."""
+    def _decode_waiting(self) -> str:
+        """Return the text of the waiting ids."""
         before = self._text.decode(self._last)
         whole = self._text.decode(self._last + self._waiting)
-        # Bytes that are no UTF-8 may spoil the run of bytes before them too; they stand alone then.
+        # Bytes that are not UTF-8 may change how the bytes before them are decoded; the waiting ids
+        # are then decoded alone.
         fits = whole.startswith(before)
         return whole[len(before) :] if fits else self._text.decode(self._waiting)

@@ -1,10 +1,10 @@
-"""The decoder-only transformer: RMSNorm, RoPE, grouped-query attention, SwiGLU.
+"""The decoder-only transformer has RMSNorm, RoPE, grouped-query attention and SwiGLU.
 
 Parameters carry the names that Hugging Face gives those of Llama, Mistral, Qwen2 and Qwen3, so a
 state dictionary goes from one to the other unchanged. The transformer knows no mask and no cache:
-`attend` is handed each layer's queries, keys and values (see attention.py).
+the function `attend` is given each layer's queries, keys and values (see attention.py).
 
-Letters: B rows, T positions, D width, H query heads, G key-value heads, d head width, V ids.
+Letters: B rows, T tokens, D width, H query heads, G key-value heads, d head width, V ids.
 """
 
 import math
@@ -25,30 +25,33 @@ INIT_STD = 0.02
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The shape of a transformer. Raises ValueError, naming every problem at once."""
+    """A TransformerConfig determines the parameters of a transformer and how it computes.
+
+    Raises ValueError, naming every problem at once.
+    """
 
     num_ids: int
-    """Rows of the embedding: text, special tokens and image codes together."""
+    """The number of rows of the embedding: text, special tokens and image codes together."""
     width: int
     num_layers: int
     num_heads: int
     num_kv_heads: int
-    """Heads of keys and values, each shared by num_heads / num_kv_heads query heads."""
+    """The number of key-value heads, each shared by num_heads / num_kv_heads query heads."""
     head_width: int
     mlp_width: int
     rope_theta: float = 10000.0
-    """Base of the rotary wavelengths, which go from 2 pi to 2 pi * rope_theta positions."""
+    """The base of RoPE: wavelengths go from 2 pi to 2 pi * rope_theta positions."""
     norm_eps: float = 1e-5
     qk_norm: bool = False
-    """RMSNorm of each head's queries and keys before the rotation (Qwen3)."""
+    """Whether each head's queries and keys pass an RMSNorm before the rotation (as in Qwen3)."""
     attention_bias: bool = False
-    """Biases of the query, key and value projections, none of the output's (Qwen2)."""
+    """Whether the query, key and value projections have biases (as in Qwen2)."""
     tied_head: bool = True
-    """The head is the embedding."""
+    """Whether the output table is the embedding table."""
     max_positions: int = 2048
-    """The longest sequence the model is meant for, in positions."""
+    """The longest sequence that the model is meant for, in tokens."""
     rope: RopeScaling | None = None
-    """How rotary frequencies were stretched for a longer context; None: not at all."""
+    """How RoPE was scaled to a longer context; None: not at all."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -69,7 +72,7 @@ class TransformerConfig:
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight over the last axis (arXiv:1910.07467, eq. 4)."""
+    """RMSNorm returns x / sqrt(mean(x^2) + eps) * weight over the last axis (arXiv:1910.07467)."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -77,36 +80,41 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., width) -> the same shape and dtype."""
+        """Return x (..., width) normalised, in the same shape and dtype."""
+        # arXiv:1910.07467, eq. 4.
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """The rotary angles of a batch's positions (arXiv:2104.09864), shared by all layers."""
+    """A Rotation holds RoPE's cosines and sines of a batch's positions, shared by all layers."""
 
     cos_B1Td: Tensor
     sin_B1Td: Tensor
 
     @classmethod
     def at(cls, positions_BT: Tensor, config: TransformerConfig, dtype: torch.dtype) -> "Rotation":
-        """positions_BT: int, from 0 in each document. Angles are float32 whatever the dtype."""
+        """Return the rotation of positions_BT (int, from 0 in each document).
+
+        Angles are computed in float32; cosines and sines are rounded to `dtype` after that.
+        """
         frequency_h, factor = frequencies(
             config.head_width, config.rope_theta, config.rope, positions_BT.device
         )
         angle_B1Th = positions_BT[:, None, :, None].float() * frequency_h
         cos, sin = (angle_B1Th.cos() * factor).to(dtype), (angle_B1Th.sin() * factor).to(dtype)
-        # Hugging Face pairs i with i + d/2: (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin).
+        # RoPE (arXiv:2104.09864, eq. 34) rotates pairs of channels. As in Hugging Face, channel i
+        # is paired with i + d/2: (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin).
         return cls(torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1))
 
     def __call__(self, x_BHTd: Tensor) -> Tensor:
-        """Queries or keys turned to their positions, in their own dtype."""
+        """Return queries or keys rotated to their positions, in their own dtype."""
         swapped_BHTd = x_BHTd.roll(x_BHTd.shape[-1] // 2, -1)
         return (x_BHTd * self.cos_B1Td + swapped_BHTd * self.sin_B1Td).to(x_BHTd.dtype)
 
 
 class Attention(nn.Module):
-    """Grouped-query attention (arXiv:2305.13245) around an `attend` that decides who sees whom."""
+    """Attention with grouped queries (arXiv:2305.13245); `attend` decides which keys are seen."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -120,7 +128,7 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(d, config.norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
-        """x_BTD -> the layer's attention output, (B, T, D)."""
+        """Return the attention output of x_BTD, (B, T, D)."""
         q_BHTd = rotate(self.q_norm(self._heads(self.q_proj(x_BTD))))
         k_BGTd = rotate(self.k_norm(self._heads(self.k_proj(x_BTD))))
         v_BGTd = self._heads(self.v_proj(x_BTD))
@@ -132,7 +140,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """SwiGLU: down(silu(gate(x)) * up(x)) (arXiv:2002.05202, eq. 6)."""
+    """The MLP of a layer is a SwiGLU: down(silu(gate(x)) * up(x))."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -141,12 +149,13 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.mlp_width, config.width, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """x_BTD -> (B, T, D)."""
+        """Return the MLP's output for x_BTD, (B, T, D)."""
+        # SwiGLU, arXiv:2002.05202, eq. 6.
         return self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
 
 
 class Layer(nn.Module):
-    """Attention and MLP, each on a normalised input and added to the residual stream."""
+    """A Layer adds attention, then an MLP, to the residual stream, each on a normalised input."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -156,13 +165,13 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.width, config.norm_eps)
 
     def forward(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
-        """x_BTD -> (B, T, D), the residual stream after this layer."""
+        """Return the residual stream after this layer, (B, T, D)."""
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotate, attend, layer)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 
 
 class Trunk(nn.Module):
-    """Everything but the head; it exists for Hugging Face's prefix `model.`"""
+    """The Trunk is all but the output table; it gives parameters Hugging Face's prefix `model.`."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -172,7 +181,10 @@ class Trunk(nn.Module):
 
 
 class Transformer(nn.Module):
-    """ids -> embed -> forward -> logits, in three calls, so that a image may enter as vectors."""
+    """A Transformer maps ids to logits in three calls, so that images may enter as vectors.
+
+    `embed` converts ids to vectors, `forward` these to hidden vectors, `logits` these to logits.
+    """
 
     def __init__(self, config: TransformerConfig, seed: int = 0, recompute: bool = False) -> None:
         """Initialise the weights from (config, seed) alone: see `initial_transformer_weight`.
@@ -199,11 +211,14 @@ class Transformer(nn.Module):
                 )
 
     def embed(self, ids_BT: Tensor) -> Tensor:
-        """ids_BT: int in [0, num_ids) -> x_BTD."""
+        """Return the embeddings x_BTD of ids_BT (int in [0, num_ids))."""
         return self.model.embed_tokens(ids_BT)
 
     def forward(self, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
-        """x_BTD, positions_BT (int, from 0 in each document) -> hidden_BTD after the final norm."""
+        """Return hidden_BTD, after the final norm, of x_BTD at positions_BT.
+
+        positions_BT: int, from 0 in each document. attend: see attention.Attend.
+        """
         rotate = Rotation.at(positions_BT, self.config, x_BTD.dtype)
         for number, layer in enumerate(self.model.layers):
             if self.recompute and torch.is_grad_enabled():
@@ -215,23 +230,23 @@ class Transformer(nn.Module):
     def logits(
         self, hidden_BTD: Tensor, first: int | None = None, last: int | None = None
     ) -> Tensor:
-        """hidden (..., D) -> logits (..., V) of the ids in [first, last), of all by default."""
+        """Return logits (..., V) of the ids in [first, last), by default of all, from (..., D)."""
         return F.linear(hidden_BTD, self.lm_head_weight[first:last])
 
     @property
     def lm_head_weight(self) -> Tensor:
-        """(num_ids, D): the head's rows, which are the embedding's when tied."""
+        """Return the output table (num_ids, D): the embedding table where they are tied."""
         return self.model.embed_tokens.weight if self.config.tied_head else self.lm_head.weight
 
 
 def initial_transformer_weight(
     name: str, shape: tuple[int, ...], num_layers: int, seed: int
 ) -> Tensor:
-    """The float32 tensor a parameter starts from: a pure function of its arguments.
+    """Return a parameter's initial value, float32: a pure function of the arguments.
 
-    Norms are one and biases zero. Matrices are normal with std 0.02; those that write to the
-    residual stream are divided by sqrt(2 * num_layers), so that its variance does not grow with
-    depth (GPT-2).
+    Norms are one and biases zero. Matrices are normal with standard deviation INIT_STD; those that
+    write to the residual stream are divided by sqrt(2 * num_layers), so that its variance does not
+    grow with depth (GPT-2: Radford et al. 2019, sec. 2.3).
     """
     if name.endswith("norm.weight"):
         return torch.ones(shape)

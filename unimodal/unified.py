@@ -1,5 +1,6 @@
-"""The one module that is trained, sharded, averaged, saved and loaded: a transformer with an image
-embedder and an image head.
+"""The unified model: a transformer with an image embedder and an image head, as one module.
+
+This module is what is trained, sharded, averaged, saved and loaded.
 
 Parameters of the transformer keep the names that Hugging Face gives them; those of the others begin
 with `embedder.`, `head.` and `code_factors.`.
@@ -16,12 +17,12 @@ from .embedder import FactorisedCodes, ModelInput, add_code_embeddings
 from .heads import head_class
 from .transformer import Transformer, TransformerConfig, initial_transformer_weight
 
-TRANSFORMER = ("model.", "lm_head.")  # how the names of its parameters begin
+TRANSFORMER = ("model.", "lm_head.")  # prefixes of the names of the transformer's parameters
 ZEROS = ("embedder.rows.", "embedder.columns.", "code_factors.", "head_factors.")
 
 
 class UnifiedModel(Transformer):
-    """A transformer that reads and draws images too."""
+    """A UnifiedModel is a transformer that reads and writes both text and images."""
 
     def __init__(
         self,
@@ -56,14 +57,14 @@ class UnifiedModel(Transformer):
                     parameter.copy_(start)
 
     def hidden_states(self, tokens: ModelInput, positions_BT: Tensor, attend: Attend) -> Tensor:
-        """Return hidden_BTD of a batch, or of what requests read."""
+        """Return the hidden vectors, hidden_BTD, of a batch or of what branches read."""
         x_BTD = self.embed(tokens.ids)
         if self.architecture.image.levels:
             x_BTD = add_code_embeddings(x_BTD, tokens.ids, self.code_factors())
         return self(self.embedder(x_BTD, tokens), positions_BT, attend)
 
     def output_table(self) -> Tensor:
-        """Return the rows (V, D) by which hidden vectors score ids."""
+        """Return the output table (V, D): logits are products of hidden vectors with its rows."""
         if not self.architecture.image.levels:
             return self.lm_head_weight
         tied = self.architecture.transformer.tied_head
@@ -73,9 +74,10 @@ class UnifiedModel(Transformer):
 def initial_weight(
     name: str, size: tuple[int, ...], config: TransformerConfig, seed: int
 ) -> Tensor:
-    """Return the float32 tensor that a parameter starts from: a pure function of its arguments.
+    """Return a parameter's initial value, float32: a pure function of the arguments.
 
-    What is added to embeddings begins at zero: a model that gets it stays, at first, what it was.
+    Tables that are added to embeddings start at zero, so a trained model that gets them is
+    unchanged at first.
     """
     if name.startswith(ZEROS):
         return torch.zeros(size)

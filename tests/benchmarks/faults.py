@@ -67,7 +67,7 @@ def sequencer() -> Sequencer:
 def image(
     kind: str = "PNG", frames: int = 1, shade: int = 100, size: tuple[int, int] = (16, 16)
 ) -> bytes:
-    """A image of noise, so that damage is somewhere in its pixels; `size`: width, height."""
+    """An image of noise, so that damage is somewhere in its pixels; `size`: width, height."""
     rng = np.random.default_rng(shade)
     images = [
         PILImage.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
@@ -100,7 +100,7 @@ def damaged(content: bytes) -> bytes:
 
 
 def caption(words: str, content: bytes, extension: str = "png") -> Files:
-    """A image with its words."""
+    """An image with its words."""
     return {extension: content, "txt": words.encode()}
 
 
@@ -123,7 +123,7 @@ def samples() -> dict[str, Files]:
         "corrupt image": caption("corrupt", damaged(image())),
         "truncated JPEG": caption("cut", image("JPEG")[:-200], "jpg"),
         "zero-byte image": caption("zero", b""),
-        "text file named .png": caption("text", b"I am a text file, not a image"),
+        "text file named .png": caption("text", b"I am a text file, not an image"),
         "huge image": caption("huge", header(20_000, 20_000)),
         "image bomb": caption("bomb", header(60_000, 60_000)),
         "1 x 1 image": caption("dot", header(1, 1)),
@@ -209,7 +209,9 @@ def one_pass(folder: Path, share: float = 0.01, sequence_length: int = 256) -> P
         for ids_T, doc_T in zip(batch.ids.numpy(), batch.doc.numpy(), strict=True):
             is_text_T = (ids_T < made_of.vocabulary.num_text) & (doc_T != PADDING)
             for doc in np.unique(doc_T[is_text_T]):
-                spelt[made_of.text.decode(ids_T[is_text_T & (doc_T == doc)].tolist())] += 1
+                spelt[
+                    made_of.text_tokenizer.decode(ids_T[is_text_T & (doc_T == doc)].tolist())
+                ] += 1
         if state.row == 0 and state.units[0] >= loader.documents:
             break
     made = {key: reason for key, reason in _noted(path).items() if key not in measured}

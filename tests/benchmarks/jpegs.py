@@ -78,7 +78,7 @@ def mosaic(images: list[Image.Image]) -> Image.Image:
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """A image as a JPEG file."""
+    """An image as a JPEG file."""
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=QUALITY)
     return stream.getvalue()

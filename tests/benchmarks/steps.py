@@ -27,7 +27,7 @@ from unimodal.vocabulary import Vocabulary
 from .measured import Line, interleaved, ratios, spread
 
 FASTER, SAME = 1.2, 1e-5  # the bars
-SIDES = (8, 12, 16)  # codes of a image
+SIDES = (8, 12, 16)  # codes of an image
 TEXT_SHARES = (0.3, 1.03)  # a text has as many ids for each code: 60 % of positions are codes
 LR = 1e-5
 SEED = 6  # of rows whose share of codes is 60 % at the default size
@@ -66,7 +66,7 @@ QUICK = Scale(Vocabulary.new(300, 400), 64, 2, 1, 512, 512, 256, 1, 100_000, 10)
 
 
 def packed(vocabulary: Vocabulary, rows: int, sequence_length: int, seed: int = SEED) -> Batch:
-    """Full rows of documents, each a text of random ids and a image of random codes."""
+    """Full rows of documents, each a text of random ids and an image of random codes."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(rows):
@@ -80,7 +80,7 @@ def packed(vocabulary: Vocabulary, rows: int, sequence_length: int, seed: int = 
 
 
 def document(vocabulary: Vocabulary, rng: np.random.Generator, most: int) -> Sequence:
-    """A text and a image in either order, cut to `most` positions; everything is learned."""
+    """A text and an image in either order, cut to `most` positions; everything is learned."""
     codes = rng.integers(0, vocabulary.num_codes, rng.choice(SIDES) ** 2)
     text = rng.integers(0, vocabulary.num_text, round(len(codes) * rng.uniform(*TEXT_SHARES)))
     parts = [text, vocabulary.code_to_id(codes)]

@@ -191,5 +191,5 @@ def test_spellings_of_control_tokens_are_text(tmp_path: Path) -> None:
     begin, end = (made_of.vocabulary.special(name) for name in ("begin", "end"))
     assert ids[0] == begin and ids[-1] == end
     assert all(made_of.vocabulary.is_text(i) for i in ids[1:-1])
-    assert made_of.text.decode(ids[1:-1]) == spelt
+    assert made_of.text_tokenizer.decode(ids[1:-1]) == spelt
     assert key_of("a b.c") == "a-bc"

@@ -224,7 +224,7 @@ def test_text() -> None:
     assert made(sample({"text": "plain"})) == [("plain", None, 1.0)]
 
 
-def test_codes_stand_where_a_image_stood() -> None:
+def test_codes_stand_where_an_image_stood() -> None:
     encoded = Image(codes=np.arange(6)[:, None], grid=Grid(2, 3), codec_hash="ab" * 32)
     content = codes.to_bytes(encoded, 100)
     fields = {"texts": [None, "a"], "images": ["key.000.jpg", None]}

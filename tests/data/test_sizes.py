@@ -52,7 +52,7 @@ def test_the_bucket_is_the_nearest_in_ratio(width: int, height: int) -> None:
     assert abs(math.log(mine[0] / mine[1] / ratio)) == min(distances)
 
 
-def test_a_image_is_fitted_around_its_centre() -> None:
+def test_an_image_is_fitted_around_its_centre() -> None:
     rule = ImageRule(target_pixels=64 * 64, multiple=8, max_aspect_ratio=4)
     pixels = fitted(gradient(400, 100), bucket((400, 100), rule))
     assert pixels.shape == (32, 128, 3) and pixels.dtype == np.uint8
@@ -68,7 +68,7 @@ def test_a_crop_lies_where_it_is_asked_for() -> None:
     assert means == pytest.approx([255 * (x * 300 + 50) / 400 for x in (0, 0.25, 0.5, 1)], abs=2)
 
 
-def test_a_image_beside_words_that_tell_sides_is_not_mirrored() -> None:
+def test_an_image_beside_words_that_tell_sides_is_not_mirrored() -> None:
     image = Image(np.zeros((8, 8, 3), np.uint8))
     assert may_mirror(Document((image, Text("a dog"))))
     assert not may_mirror(Document((Text("a dog"), image, Text("on the right"))))

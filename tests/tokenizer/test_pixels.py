@@ -212,7 +212,7 @@ def test_cut_files_are_named_damaged(kind, tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", FORMATS)
-def test_any_damage_is_a_image_error_or_a_image(kind):
+def test_any_damage_is_a_image_error_or_an_image(kind):
     rng, data = np.random.default_rng(1), np.frombuffer(encoded(IMAGE, kind), np.uint8)
     for _ in range(100):
         damaged = data.copy()
@@ -251,7 +251,7 @@ def test_to_images_saturates_and_refuses_nan():
         to_images(torch.full((1, 3, 8, 8), torch.nan))
 
 
-def test_fit_crops_the_centre_and_keeps_a_image_that_fits():
+def test_fit_crops_the_centre_and_keeps_an_image_that_fits():
     np.testing.assert_array_equal(np.asarray(fit(IMAGE, (30, 20))), PIXELS_HWC)
     thirds_HWC = np.zeros((30, 90, 3), dtype=np.uint8)
     thirds_HWC[:, 30:60] = 255

@@ -291,7 +291,7 @@ def test_the_export_of_factorised_codes_has_equal_logits(
     with torch.no_grad():
         assert (ours - theirs(batch.ids).logits).abs().max() <= 1e-5
     back = load(restore(tmp_path / "exported", tmp_path / "back"))
-    assert not back.transformer.shape.image.levels
+    assert not back.transformer.architecture.image.levels
     again = back.transformer.hidden_states(batch, batch.positions, attend)
     torch.testing.assert_close(again @ back.transformer.output_table().T, ours, atol=1e-5, rtol=0)
 

@@ -106,7 +106,7 @@ WORDS = [
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three plain texts, the last one longer than a row, and a conversation without a image."""
+    """Three plain texts, the last one longer than a row, and a conversation without an image."""
     directory = tmp_path_factory.mktemp("texts")
     talk = (Text("not learned", "user", 0.0), Text("learned", "assistant", 1.0))
     with ShardWriter(directory) as writer:

@@ -133,7 +133,7 @@ def test_given_images_are_fitted_and_what_was_done_is_said(tiny_model, tmp_path)
     np.testing.assert_array_equal(given[2].codes, codes_1n1[0].numpy())
 
 
-def test_a_image_needs_no_words(tiny_model):
+def test_an_image_needs_no_words(tiny_model):
     chat = Chat(tiny_model)
     chat("  ", [image()])
     assert not any(isinstance(part, Text) and part.role == "user" for part in chat.document.parts)

@@ -132,7 +132,7 @@ def test_a_failed_write_keeps_the_older_file(model: Model, image: Path, small_di
     assert output.read_text() == "older" and sorted(small_disk.iterdir()) == [output, filler]
 
 
-def test_a_images_name_cannot_leave_the_directory(model: Model, tmp_path: Path):
+def test_an_images_name_cannot_leave_the_directory(model: Model, tmp_path: Path):
     content = {
         "tokenizer": model.image_tokenizer.hash,
         "images": {"../../evil.jpg": [[1, 2], [3, 4]]},

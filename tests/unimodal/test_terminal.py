@@ -307,7 +307,7 @@ def test_mistakes_are_answered_with_the_way_out(session, tmp_path, capsys):
     cases = {
         "/imgae x.png": "there is no command /imgae: did you mean /image?",
         "/zzzz": "there is no command /zzzz: /help lists the commands",
-        str(path): f"to show a image, write /image {path}",
+        str(path): f"to show an image, write /image {path}",
         "/image": "name a path, such as /image photo.png",
         "/image none.png": "there is no file none.png",
         "/save": "there is nothing to save yet",

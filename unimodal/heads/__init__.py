@@ -1,4 +1,4 @@
-"""Image heads: how an image is predicted, learned and drawn; one file each, found by its name."""
+"""Image heads predict and draw images; each one is a file here, found by its name."""
 
 import sys
 from importlib import import_module
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def head_class(name: str, trusted: bool = False) -> "type[ImageHead]":
-    """Return the class of an image head: `next_code` is NextCode of next_code.py, and
-    `module:Class` one of somebody else's.
+    """Return the class of an image head: for `next_code` it is NextCode of next_code.py.
 
-    A foreign module is imported only where the name comes from the user (`trusted`); where it
-    comes from a file, the user must have imported it before. ValueError where there is none.
+    `module:Class` names a class outside this folder. Its module is imported only where the name
+    comes from the user (`trusted`); a name in a bundle is untrusted, and the user must have
+    imported the module before. Raise ValueError where there is no such head.
     """
     from .head import ImageHead
 

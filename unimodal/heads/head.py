@@ -1,10 +1,10 @@
-"""What an image head is: how an image stands in a sequence, what is learned of it, how it is drawn.
+"""The interface of image heads: how an image is laid out in a sequence, learned and drawn.
 
-A head has two sides. `ImageInputs` lays images out as tokens; it holds no weights, so that loader
-workers can do it. `ImageHead` is a module beside the transformer: it turns hidden vectors into a
-loss, and draws: `draw` is a generator that says what each branch of a request reads next and which
-function of the head looks at the hidden vectors then, so that one loop serves requests of all kinds
-together.
+A head has two sides. `ImageInputs` lays images out as tokens; it holds no weights, so loader
+workers can use it. `ImageHead` is a module beside the transformer: it computes a loss from hidden
+vectors, and draws. `draw` is a generator: it yields which tokens each branch of a request reads
+next and which function of the head is called on the hidden vectors of these tokens. So one loop can
+batch requests of all kinds.
 
 Letters: N hidden vectors, M targets, R requests, D width, V rows of the output table.
 """
@@ -29,13 +29,17 @@ from ..sequence import IGNORE, Batch, Span
 
 @dataclass(frozen=True, eq=False)
 class ImageTokens:
-    """How one image, or a run of text, stands in a sequence: arrays of n tokens.
+    """ImageTokens hold one image, or a run of text, as arrays of n tokens of a sequence.
 
-    ids int64. weights float32: with which a token is learned by the one before it, and is_image
-    bool: whether as an image's target. own_labels int64 and own_weights float32: what a token
-    predicts in its own place instead; weight 0: nothing. block, private int32: as in Sequence,
-    numbered from 1 within these tokens. positions int64: from 0; address int16 (n, 2): as in
-    Sequence. num_positions: how far on in positions what follows stands.
+    ids int64: as in Sequence.
+    weights float32: the loss weight of the token as the target of the token before it.
+    is_image bool: whether that target has the modality image.
+    own_labels int64, own_weights float32: what the token itself predicts instead of the next token,
+        as in masked prediction, and the loss weight of that; 0: it predicts the next token.
+    block, private int32: as in Sequence, numbered from 1 within these tokens.
+    positions int64: RoPE positions from 0.
+    address int16 (n, 2): as in Sequence.
+    num_positions: the position, counted in the same way, of the token that follows these.
     """
 
     ids: np.ndarray
@@ -59,7 +63,7 @@ class ImageTokens:
         address: np.ndarray | None = None,
         spans: tuple[Span, ...] = (),
     ) -> "ImageTokens":
-        """Return tokens that each see all before them and are learned by the one before."""
+        """Return causal, public tokens, each of which is predicted by the token before it."""
         n = len(ids)
         return cls(
             ids=np.asarray(ids, np.int64),
@@ -76,7 +80,10 @@ class ImageTokens:
         )
 
     def numbered(self, blocks: int, privates: int) -> "ImageTokens":
-        """Return the same tokens with so many added to the numbers of blocks and privates."""
+        """Return the tokens with `blocks` and `privates` added to their block and private numbers.
+
+        0, for causal and for public tokens, stays 0.
+        """
         if not self.block.any() and not self.private.any():
             return self
         return replace(
@@ -87,42 +94,48 @@ class ImageTokens:
 
 
 class ImageInputs(Protocol):
-    """An image head's side of a sequence; holds no weights and can be sent to another process."""
+    """ImageInputs lay images out as tokens; they hold no weights and can be pickled."""
 
     @property
     def layout(self) -> Layout:
-        """The spelling of documents."""
+        """Return the layout of documents for this head."""
         ...
 
     @property
     def key(self) -> str:
-        """What the number of an image's tokens depends on, beside the layout's version."""
+        """Return a key of all, beside the layout, that an image's number of tokens depends on."""
         ...
 
     def extra_length(self, grid: Grid, learned: bool) -> int:
-        """Return how many tokens more an image takes than its layout alone says."""
+        """Return how many tokens an image takes beyond those of its layout.
+
+        learned: whether the image is predicted, which may take a noised copy of it.
+        """
         ...
 
     def __call__(
         self, layout: BoundLayout, image: Image, learned: bool, key: tuple[int, ...]
     ) -> ImageTokens:
-        """Return an encoded image's tokens, with what opens and closes it.
+        """Return the tokens of an encoded image, its opening and closing included.
 
-        learned: whether it is predicted, with the image's weight. key: what noise on it is drawn
-        with, counter-based: a pure function of the key.
+        learned: whether the image is predicted, with its weight. key: the key of the counter-based
+        generator that draws noise on the image.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """What a branch reads next, behind all that it has read: n tokens.
+    """A Read holds the n tokens that a branch reads next, behind all that it has read.
 
-    ids: of each; where latents stand the id does not matter. span: what of the image is needed
-    beside ids, its tokens counted from the first of these. address: row and column from 1 of each,
-    or None where it stands for no code. bidirectional: whether these tokens see each other both
-    ways. keep: whether they stay in what the branch has read, or are forgotten once their hidden
-    vectors have been seen.
+    To read tokens is to run the transformer on them: their keys and values go into the cache.
+
+    ids: the id of each token; where the embedder replaces it by a latent, any id.
+    span: the image that the tokens stand for, counted from the first of them; None where ids
+        suffice.
+    address: (row, column) of each token as in Sequence.address; None: all are (0, 0).
+    bidirectional: whether the tokens form a bidirectional block; False: they are causal.
+    keep: whether they stay in the cache; False: they are rolled back after this forward.
     """
 
     ids: list[int]
@@ -131,18 +144,19 @@ class Read:
     bidirectional: bool = False
     keep: bool = True
     forget: int = 0
-    """So many of the tokens that were kept last are forgotten before these are read."""
+    """How many of the last tokens in the cache are removed before these are read."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ask:
-    """What a drawing wants next: what its branches read, and who looks at the hidden vectors.
+    """An Ask is one step of a drawing: what its branches read, then a function of hidden vectors.
 
-    reads: by branch, a name of sequencer.DROPS (None: the request as it is). look(head, table_VD,
-    hidden, settings, args) is called once for all requests that wait with the same function,
-    settings and branches: hidden is (R, n, D) for each branch, the last `num_hidden` vectors of
-    each request; args holds the R requests' `arg`. It returns R results, each of which goes back
-    into its generator. Without `look` the reads wait for the next ones, and nothing comes back.
+    reads: what each branch reads, by its name in sequencer.DROPS (None: the request as it is).
+    look: a function look(head, table_VD, hidden, settings, args) of the hidden vectors. It is
+        called once for all R requests that wait with equal look, settings and branches. hidden
+        holds for each branch the last `num_hidden` hidden vectors of each request, (R, n, D); args
+        the R requests' `arg`. It returns R results; each is sent into its request's generator.
+        None: the reads are queued before those of the next Ask, and None is sent at once.
     """
 
     reads: Mapping[str | None, Read]
@@ -150,52 +164,55 @@ class Ask:
     settings: Hashable = None
     arg: Any = None
     done: int = 0
-    """Of the grid's codes, how many are drawn; for progress."""
+    """How many of the grid's codes are drawn so far, to report progress."""
     num_hidden: int = 1
 
     @property
     def kind(self) -> Hashable:
-        """Return what requests must share to be looked at together."""
+        """Return the key that requests must share to be handled in one call of `look`."""
         return self.look, self.settings, tuple(self.reads), self.num_hidden
 
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """An image that a request is about to draw, behind what opens it."""
+    """A Drawing describes an image that a request is about to draw, behind its opening."""
 
     layout: BoundLayout
     grid: Grid
     sampling: Sampling
     opened: int
-    """The last id of what opens the image, which no branch has read yet."""
+    """The last id of the image's opening, which no branch has read yet."""
     noise: Callable[[int], float]
-    """Token of the image, from 0 behind its opening -> the number in [0, 1) that picks it."""
+    """Maps a token of the image, counted from 0 behind its opening, to the uniform number in [0, 1)
+    that samples it."""
     codec_hash: str
 
 
 Draw = Generator[Ask, Any, Image]
-"""Yields what it wants and is sent what `look` found; returns the image."""
+"""A generator that yields Asks, is sent the results of their `look`, and returns the image."""
 
 
 class ImageHead(nn.Module):
-    """One way to predict images: causal codes, masked codes, latents under noise, scales.
+    """An ImageHead predicts images in one way: causal codes, masked codes, noised latents, scales.
 
-    `forward` is the loss, so that a sharded engine gathers the head's weights around it; every rank
-    calls it in every step, whatever is in its batch.
+    `forward` computes the loss, so that a sharded engine gathers the head's weights around it.
+    Every rank calls it in every step, even where its batch holds no image, or the ranks that
+    gather weights would wait for it.
     """
 
     inputs: ImageInputs
     num_targets: int
-    """Over how many ids an image's target is normalised, for FLOPs; 0: its targets are no ids."""
+    """How many ids the softmax of an image's target covers, to count FLOPs; 0 where its targets are
+    not ids."""
     exports: ClassVar[bool] = False
-    """Whether a plain language model can stand for it: a Hugging Face export exists."""
+    """Whether a plain language model predicts the same, so that a Hugging Face export exists."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
 
     @classmethod
     def embedder(cls, architecture: Architecture) -> ImageEmbedder:
-        """Make the module by which clean images enter; codes by default."""
+        """Return the embedder of clean images that this head needs; by default that of codes."""
         return CodeEmbedder(architecture)
 
     @property
@@ -227,13 +244,14 @@ class ImageHead(nn.Module):
         raise NotImplementedError
 
     def draw(self, drawing: Drawing) -> Draw:
-        """Draw one image."""
+        """Draw one image: yield Asks and return the image, with codes or latents."""
         raise NotImplementedError
 
 
 def targets_of(batch: Batch, modality: int) -> tuple[Tensor, Tensor]:
-    """Return where the batch's targets of a modality are, int64 (M,) in its flattened tokens, and
-    their weights (M,).
+    """Return the indices of a modality's targets, int64 (M,), and their weights (M,).
+
+    The indices are those of tokens in the flattened batch.
     """
     chosen_BT = batch.modality == modality
     (at_M,) = chosen_BT.flatten().nonzero(as_tuple=True)

@@ -1,7 +1,7 @@
-"""The `next_code` head: each code from the ones before it, in reading order.
+"""The `next_code` head predicts each code of an image from the codes before it, in reading order.
 
-A token of an image can hold nothing but a code, so its distribution is over the codes alone, in
-training as in drawing, and only their slice of the output table is multiplied.
+Within an image only a code can follow, so the softmax is over the codes alone, in training as in
+drawing, and only their slice of the output table is multiplied.
 
 Letters: N hidden vectors, M targets, R requests, D width, V rows of the table, C those of codes.
 """
@@ -27,31 +27,35 @@ from .head import Ask, Draw, Drawing, ImageHead, ImageTokens, Read, targets_of
 
 @dataclass(frozen=True)
 class NextCodeInputs:
-    """Lays an image out as its codes, once, causal."""
+    """NextCodeInputs lay an image out as its codes: causal tokens, once."""
 
     layout: Layout = OWN_LAYOUT
     key: str = ""
 
     def extra_length(self, grid: Grid, learned: bool) -> int:
-        """Return 0: an image that is learned takes as many tokens as any."""
+        """Return 0: an image that is learned takes as many tokens as any other."""
         return 0
 
     def __call__(
         self, layout: BoundLayout, image: Image, learned: bool, key: tuple[int, ...]
     ) -> ImageTokens:
-        """Return what opens the image, its codes with its rows' ends, and what closes it."""
+        """Return the image's opening, its codes with row ends, and its closing.
+
+        Raise ValueError for an image without codes, or with several codes in one place.
+        """
         assert image.grid is not None, "an encoded image has a grid"
         if image.codes is None or image.codes.shape[1] != 1:
             raise ValueError("the head next_code reads one code for each place of an image")
         opening, closing = layout.opening(image.grid), layout.closing
         content, is_code = layout.content(image.codes[:, 0], image.grid)
         is_image = np.concatenate([[False] * len(opening), is_code, [False] * len(closing)])
-        forced = np.concatenate([[False] * len(opening), ~is_code, [True] * len(closing)])
+        # Row ends and the closing follow from the grid: there is nothing to learn.
+        fixed = np.concatenate([[False] * len(opening), ~is_code, [True] * len(closing)])
         weight = image.weight if learned else 0.0
         span = Span(len(opening), len(opening) + len(content), image.grid)
         return ImageTokens.causal(
             np.concatenate([opening, content, closing]),
-            np.where(forced, 0, weight),
+            np.where(fixed, 0, weight),
             is_image.astype(bool),
             address_ahead(is_image.astype(bool), image.grid),
             (span,),
@@ -59,8 +63,9 @@ class NextCodeInputs:
 
 
 def address_ahead(is_code_n: np.ndarray, grid: Grid) -> np.ndarray:
-    """Return for each token the row and column, from 1, of the code that it predicts, int16 (n, 2);
-    0 where the next token is no code.
+    """Return for each token the row and column, from 1, of the code that it predicts.
+
+    The result is int16 (n, 2), 0 where the next token is not a code.
     """
     own = np.zeros((len(is_code_n), 2), np.int16)
     own[is_code_n] = grid.addresses + 1
@@ -68,7 +73,7 @@ def address_ahead(is_code_n: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 class NextCode(ImageHead):
-    """Scores codes by their rows of the language model's output table; holds no weights."""
+    """NextCode scores codes by their rows of the output table; it holds no weights of its own."""
 
     exports = True
 
@@ -94,13 +99,14 @@ class NextCode(ImageHead):
         )
 
     def draw(self, drawing: Drawing) -> Draw:
-        """Draw code by code; rows end as the layout has it."""
+        """Draw code by code: yield one Ask for each code and return the image."""
         branches = (None, "text") if drawing.sampling.guided else (None,)
         layout, grid, sampling = drawing.layout, drawing.grid, drawing.sampling
         settings = sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
         row_end = layout.layout.image.row_end
         ids, codes, place = [drawing.opened], [], 0
         for number, (row, column) in enumerate(grid.addresses.tolist()):
+            # Only the last of the ids predicts the next code and has its address.
             address = [(0, 0)] * (len(ids) - 1) + [(row + 1, column + 1)]
             read = Read(ids, address=address)
             arg = drawing.noise(place), sampling.guidance
@@ -114,6 +120,7 @@ class NextCode(ImageHead):
                 and (layout.layout.image.last_row_ends or not is_last)
             ):
                 ids, place = [*ids, layout.vocabulary.special(row_end.name)], place + 1
+        # The last ids are read together with what follows the image.
         yield Ask(dict.fromkeys(branches, Read(ids)), done=grid.size)
         return Image(
             codes=np.array(codes, np.int64)[:, None], grid=grid, codec_hash=drawing.codec_hash
@@ -127,10 +134,11 @@ def pick_codes(
     settings: tuple[float, int | None, float | None],
     args: Sequence[tuple[float, float | None]],
 ) -> list[int]:
-    """Return the next code of each request, by the inverse of the cumulative distribution.
+    """Sample the next code of each request; the `look` of an Ask.
 
-    hidden: (R, 1, D) of each branch; with two, the second is the unconditional one. args: the
-    number in [0, 1) that picks, and the scale of guidance.
+    hidden: (R, 1, D) for each branch; with two, the second is the unconditional one. settings:
+    temperature, top k, top p. args: for each request the uniform number in [0, 1) that samples,
+    and the guidance scale. Raise ValueError where logits are not finite.
     """
     last_D = torch.cat([branch_R1D[:, -1] for branch_R1D in hidden])
     logits_RC = F.linear(last_D, table_VD[head.first : head.last]).float()

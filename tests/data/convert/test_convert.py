@@ -142,7 +142,7 @@ def test_a_folder_of_texts(tmp_path):
     assert written(source, tmp_path / "out") == [[(None, "one\r\n <image>")], [(None, "# Two")]]
 
 
-def test_a_image_without_words_and_words_that_are_none_are_bad(tmp_path):
+def test_an_image_without_words_and_words_that_are_none_are_bad(tmp_path):
     source = put(
         tmp_path / "in",
         a__png=encoded(1),
@@ -419,7 +419,7 @@ def test_no_path_leads_out_and_nothing_is_fetched(tmp_path, path, reason, field)
     assert reasons(source) == [reason]
 
 
-def test_words_beside_a_image_lead_nowhere_either(tmp_path):
+def test_words_beside_an_image_lead_nowhere_either(tmp_path):
     put(tmp_path, secret__txt="secret")
     folder = put(tmp_path / "in", a__png=encoded(10), b__png=encoded(20))
     (folder / "a.txt").symlink_to(tmp_path / "secret.txt")

@@ -230,7 +230,7 @@ def test_a_whole_set_without_a_sound_sample(
     assert run(path).exit_code == 0
 
 
-def test_a_image_that_is_damaged_behind_its_header_is_said_to_be(
+def test_an_image_that_is_damaged_behind_its_header_is_said_to_be(
     tmp_path: Path, tiny_model: Model, estimator: LengthEstimator
 ):
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)

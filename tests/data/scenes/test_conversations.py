@@ -70,7 +70,7 @@ def test_captions_tell_the_image():
         assert caption_agrees(told.text, read_scene(image.pixels)), told.text
 
 
-def test_a_image_is_asked_about_in_several_turns():
+def test_an_image_is_asked_about_in_several_turns():
     mix = only("ask", min_questions=3, max_questions=5)
     counts = Counter()
     for index in range(100):
