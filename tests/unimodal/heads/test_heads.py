@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unimodal.architecture import Architecture
+from unimodal.cross_entropy import linear_cross_entropy
 from unimodal.embedder import FactorisedCodes
 from unimodal.heads import head_class
 from unimodal.heads.head import ImageHead
 from unimodal.heads.next_code import NextCode, pick_codes
 from unimodal.sampling import guide, pick
 from unimodal.sequence import IMAGE, TEXT, Batch, Row, Sequence
-from unimodal.shape import ModelShape
 from unimodal.transformer import TransformerConfig
 from unimodal.vocabulary import Vocabulary
 
@@ -35,12 +36,12 @@ Number = 3
 """
 
 
-def shape_of(vocabulary: Vocabulary) -> ModelShape:
+def shape_of(vocabulary: Vocabulary) -> Architecture:
     config = TransformerConfig(
         num_ids=vocabulary.size, width=D, num_layers=1, num_heads=1, num_kv_heads=1, head_width=D,
         mlp_width=8,
     )  # fmt: skip
-    return ModelShape(config, vocabulary)
+    return Architecture(config, vocabulary)
 
 
 # --- names --------------------------------------------------------------------------------------
@@ -143,7 +144,8 @@ def test_its_loss_is_over_the_codes_alone(sliced: bool, z: float) -> None:
                      for n in (6, 20))  # fmt: skip
     labels, weights = [12, 1, 5, 15, 9, 7], [1.0, 2.0, 0.5, 3.0, 1.0, 0.25]
     given_batch = batch(labels, weights, [IMAGE, TEXT, IMAGE, IMAGE, TEXT, IMAGE])
-    total, losses = head(hidden, table, given_batch, 0.7, z, sliced)
+    targets = head.targets(given_batch, 0.7, sliced)
+    total, (losses,) = linear_cross_entropy(hidden, table, [targets], z)
     gradients = torch.autograd.grad(total, (hidden, table))
     logits = hidden @ table.T
     if sliced:
