@@ -38,6 +38,8 @@ MOST_LINES = {"README.md": 200}  # others: 150
 FOLDERS = ("tokenizer", "unimodal", "data", "eval", "train")
 CLONE = ("unimodal", "configs")  # what examples name of the repository's folder
 NUM_PHOTOS = 64
+# Models here are small: a second thread would only wait, and on a busy machine for long.
+QUIET = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 FENCE = re.compile(
     r"(?:^<!-- too long for the suite: make (?P<target>\S+) -->\n)?"
@@ -77,7 +79,7 @@ def desks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]
     folder, short = tmp_path_factory.mktemp("desks"), tempfile.TemporaryDirectory()
     # A socket's path has room for a hundred characters.
     socket, server = Path(short.name) / "socket", ROOT / "tests" / "forked.py"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, **QUIET, "PYTHONPATH": str(ROOT)}
     warm = subprocess.Popen(
         [sys.executable, server, socket], env=environment, start_new_session=True
     )
@@ -121,7 +123,7 @@ def run(words: list[str], desk: Path) -> subprocess.CompletedProcess[str]:
     """Run a command in a reader's folder; it must succeed."""
     path = f"{desk.parent / 'bin'}:{os.environ['PATH']}"
     done = subprocess.run(
-        words, cwd=desk, env={**os.environ, "PATH": path}, capture_output=True, text=True,
+        words, cwd=desk, env={**os.environ, **QUIET, "PATH": path}, capture_output=True, text=True,
         timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, f"{words[-1]}\n{done.stdout}{done.stderr}"
