@@ -150,7 +150,7 @@ def test_targets_are_scored_over_what_may_stand_there(sliced: bool, z: float) ->
     config = LossConfig(text=1.5, image=0.7, z=z, sliced=sliced)
     found = language(model, rows, config)
     attend = DenseAttention(span_mask(rows.doc, rows.block, rows.private))
-    hidden = model.read(rows, rows.positions, attend)[0]
+    hidden = model(model.embed(rows.ids), rows.positions, attend)[0]
     logits = hidden @ model.head_weight.T
     is_code = torch.zeros(20, dtype=torch.bool)
     is_code[CODE_IDS] = True
