@@ -244,6 +244,7 @@ def test_codes_are_the_sum_of_their_levels() -> None:
 @torch.no_grad()
 def test_what_was_summed_is_not_kept_for_other_weights() -> None:
     """Weights that are trained on, loaded, assigned, or turned to another dtype are summed anew."""
+    torch.manual_seed(0)
     vocabulary, levels = replace(SCATTERED, code_runs=((12, 4), (5, 2))), (2, 3)
     codes = factorised(levels, vocabulary)
     assert codes() is codes(), "nothing is summed twice"
