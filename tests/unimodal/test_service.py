@@ -196,7 +196,7 @@ class Blank(NextCode):
 def test_a_reply_may_be_over_before_anything_is_read(lively: Model, monkeypatch) -> None:  # noqa: F811
     """Beside one that reads; what is drawn without a look is in context as any image is."""
     transformer = copy.deepcopy(lively.transformer)
-    transformer.head = Blank(transformer.shape)
+    transformer.head.__class__ = Blank
     model, sizes = replace(lively, transformer=transformer), counted(monkeypatch)
     (parts,) = generate(model, [question("draw")], modality="image")
     assert parts[0].codes.tolist() == [[5]] * 6 and not sizes

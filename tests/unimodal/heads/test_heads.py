@@ -11,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unimodal.architecture import Architecture
-from unimodal.cross_entropy import linear_cross_entropy
+from unimodal.attention import DenseAttention
 from unimodal.embedder import FactorisedCodes
 from unimodal.heads import head_class
 from unimodal.heads.head import ImageHead
 from unimodal.heads.next_code import NextCode, pick_codes
 from unimodal.sampling import guide, pick
-from unimodal.sequence import IMAGE, TEXT, Batch, Row, Sequence
+from unimodal.sequence import IMAGE, TEXT, Batch, Row, Sequence, span_mask
+from unimodal.train.objectives import LossConfig, language
 from unimodal.transformer import TransformerConfig
+from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
 # Text 0 to 19, among it special tokens and two runs of codes, the second of which comes first.
@@ -136,31 +138,43 @@ def batch(labels: list[int], weights: list[float], modality: list[int]) -> Batch
 
 @pytest.mark.parametrize("sliced", [True, False])
 @pytest.mark.parametrize("z", [0.0, 0.1])
-def test_its_loss_is_over_the_codes_alone(sliced: bool, z: float) -> None:
-    head = NextCode(shape_of(SCATTERED))
-    assert (head.first, head.last, head.num_targets) == (5, 16, 11)
-    generator = torch.Generator().manual_seed(0)
-    hidden, table = (torch.randn(n, D, generator=generator, dtype=torch.float64).requires_grad_()
-                     for n in (6, 20))  # fmt: skip
-    labels, weights = [12, 1, 5, 15, 9, 7], [1.0, 2.0, 0.5, 3.0, 1.0, 0.25]
-    given_batch = batch(labels, weights, [IMAGE, TEXT, IMAGE, IMAGE, TEXT, IMAGE])
-    targets = head.targets(given_batch, 0.7, sliced)
-    total, (losses,) = linear_cross_entropy(hidden, table, [targets], z)
-    gradients = torch.autograd.grad(total, (hidden, table))
-    logits = hidden @ table.T
-    if sliced:
-        allowed = torch.zeros(20, dtype=torch.bool)
-        allowed[CODE_IDS] = True
-        logits = logits.masked_fill(~allowed, -torch.inf)
-    at = [0, 2, 3, 5]
-    log_z = logits[at].logsumexp(-1)
-    expected = log_z - logits[at, [labels[k] for k in at]]
-    weighed = torch.tensor(weights, dtype=torch.float64)[at]
-    oracle = 0.7 * (weighed * (expected + z * log_z.square())).sum()
-    torch.testing.assert_close(losses, expected.detach())
-    torch.testing.assert_close(total, oracle)
-    for mine, theirs in zip(gradients, torch.autograd.grad(oracle, (hidden, table)), strict=True):
-        torch.testing.assert_close(mine, theirs)
+def test_targets_are_scored_over_what_may_stand_there(sliced: bool, z: float) -> None:
+    """Codes over the codes, text over text and special tokens; `sliced` off: both over all ids."""
+    model = UnifiedModel(shape_of(SCATTERED)).double()
+    with torch.no_grad():
+        table = torch.randn(20, D, generator=torch.Generator().manual_seed(0))
+        model.model.embed_tokens.weight.copy_(2 * table)
+    labels = [12, 1, 5, 15, 9, 7, 3, 19]
+    weights = [1.0, 2.0, 0.5, 3.0, 1.0, 0.25, 0.5, 0.0]
+    modality = [IMAGE, TEXT, IMAGE, IMAGE, TEXT, IMAGE, TEXT, 0]
+    rows = batch(labels, weights, modality)
+    config = LossConfig(text=1.5, image=0.7, z=z, sliced=sliced)
+    found = language(model, rows, config)
+    attend = DenseAttention(span_mask(rows.doc, rows.block, rows.private))
+    hidden = model(model.embed(rows.ids), rows.positions, attend)[0]
+    logits = hidden @ model.model.embed_tokens.weight.T
+    is_code = torch.zeros(20, dtype=torch.bool)
+    is_code[CODE_IDS] = True
+    total = hidden.new_zeros(())
+    for kind, name, scale, allowed in (
+        (TEXT, "text", 1.5, ~is_code),
+        (IMAGE, "image", 0.7, is_code),
+    ):
+        at = [k for k, one in enumerate(modality) if one == kind]
+        scored = logits[at].masked_fill(~allowed, -torch.inf) if sliced else logits[at]
+        log_z = scored.logsumexp(-1)
+        losses = log_z - scored[range(len(at)), [labels[k] for k in at]]
+        weighed = torch.tensor([weights[k] for k in at], dtype=torch.float64)
+        torch.testing.assert_close(
+            found.sums[f"sum_{name}"], (losses * weighed).sum().detach(), rtol=1e-6, atol=0
+        )
+        total = total + scale * (weighed * (losses + z * log_z.square())).sum() / weighed.sum()
+    torch.testing.assert_close(found.total, total, rtol=1e-6, atol=0)
+    mine, oracle = (
+        torch.autograd.grad(one, list(model.parameters())) for one in (found.total, total)
+    )
+    for one, other in zip(mine, oracle, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -201,7 +215,8 @@ def test_codes_in_one_run_need_no_mask() -> None:
 def factorised(levels: tuple[int, ...], vocabulary: Vocabulary) -> FactorisedCodes:
     codes = FactorisedCodes(levels, vocabulary, D)
     with torch.no_grad():
-        codes.table.weight.copy_(torch.randn(codes.table.weight.shape))
+        random = torch.Generator().manual_seed(len(levels))
+        codes.table.weight.copy_(torch.randn(codes.table.weight.shape, generator=random))
     return codes.eval()
 
 
@@ -229,6 +244,7 @@ def test_codes_are_the_sum_of_their_levels() -> None:
 @torch.no_grad()
 def test_what_was_summed_is_not_kept_for_other_weights() -> None:
     """Weights that are trained on, loaded, assigned, or turned to another dtype are summed anew."""
+    torch.manual_seed(0)
     vocabulary, levels = replace(SCATTERED, code_runs=((12, 4), (5, 2))), (2, 3)
     codes = factorised(levels, vocabulary)
     assert codes() is codes(), "nothing is summed twice"
