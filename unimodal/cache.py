@@ -44,10 +44,11 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
+        """Allocate the memory; no row is in use."""
         if batch < 1 or capacity < 1:
             raise ValueError(f"a cache of {batch} rows of {capacity} tokens: at least 1 of each")
         shape = (config.num_layers, batch, config.num_kv_heads, capacity, config.head_width)
-        # Zeros, not empty: a masked slot weighs exactly 0, but 0 times a stray NaN is NaN.
+        # Memory must be zeroed: a masked slot has weight 0, but 0 times a stray NaN is NaN.
         self._keys_LBGSd = torch.zeros(shape, dtype=dtype, device=device)
         self._values_LBGSd = torch.zeros(shape, dtype=dtype, device=device)
         self._committed_B = np.zeros(batch, dtype=np.int64)

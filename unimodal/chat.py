@@ -113,6 +113,7 @@ class Chat:
         self._parts = ()
 
     def _reply(self, document: Document, notes: tuple[str, ...]) -> Iterator[ChatEvent]:
+        """Yield the events of the reply to a document; at its end both join the conversation."""
         yield from map(Note, notes)
         drawn: list[Image] = []
         sampling = self.sampling

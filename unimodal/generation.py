@@ -1,4 +1,4 @@
-"""Generation answers conversations: one loop for text and images, with many requests at once.
+"""Generation answers conversations in one loop for text and images, many requests at once.
 
 In: documents that the assistant is to answer (`Generation.submit`). Out, step by step: events, the
 last of which holds a reply's parts. Requests come and go at any step (continuous batching: Yu et

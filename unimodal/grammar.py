@@ -1,4 +1,4 @@
-"""The grammar of replies: a state machine that says which ids may come next.
+"""The grammar of replies is a state machine that says which ids may come next.
 
     reply    = ( text | image )+ stop
     image    = opening, content, closing
@@ -45,7 +45,7 @@ class Choice:
 
 @dataclass
 class _Node:
-    """A _Node of a trie of the openings of all grids: the next ids, or a grid at a leaf."""
+    """A _Node is one of the trie of all grids' openings: it has next ids or, at a leaf, a grid."""
 
     after: "dict[int, _Node]" = field(default_factory=dict)
     grid: Grid | None = None

@@ -157,6 +157,7 @@ class BoundLayout:
         return [token for piece in pieces for token in self._piece(piece, grid)]
 
     def _piece(self, piece: Piece, grid: Grid | None) -> list[int]:
+        """Return the ids of one piece; raise ValueError where it cannot express the grid's side."""
         if isinstance(piece, SpecialToken):
             return [self.vocabulary.special(piece.name)]
         if isinstance(piece, str):

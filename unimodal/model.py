@@ -1,4 +1,4 @@
-"""The trained model that is ready for use: its module, both tokenizers, settings and card."""
+"""A Model is a trained model that is ready for use, with its tokenizers, settings and card."""
 
 from dataclasses import dataclass
 from functools import cached_property

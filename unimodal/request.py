@@ -39,6 +39,7 @@ class Request:
         sampling: Sampling,
         modality: Modality | None,
     ):
+        """Lay the prompt out and check its length; arguments are those of Generation.submit."""
         self.number, self.sampling = number, sampling
         self._model, self._document = model, document
         prompt = model.sequencer.prompt(document)
@@ -105,6 +106,7 @@ class Request:
                 return
 
     def _take(self, token: int) -> Iterator[Event]:
+        """Add one id to the reply, queue it in the branches, and yield the events."""
         state, was_drawing, begun = self.state, self.state.drawing, len(self._reply_tokens)
         state.take(token)
         if not isinstance(

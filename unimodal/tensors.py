@@ -209,6 +209,7 @@ def _write_file(
     metadata: dict[str, str] | None,
     on_bytes: Callable[[int], None],
 ) -> None:
+    """Write one safetensors file: length, header, and each tensor's bytes as they are made."""
     # Tensors are in the order that the safetensors library uses (wide dtypes first, then by name),
     # so that equal tensors make equal files, whoever writes them.
     tensors = sorted(tensors, key=lambda tensor: (-BYTES[tensor.dtype], tensor.name))

@@ -1,4 +1,4 @@
-"""`unimodal chat`: a conversation in the terminal, or one request and its answer.
+"""`unimodal chat` holds a conversation in the terminal, or answers one request.
 
 Answers go to standard output; notes, the progress bar and errors to standard error. A terminal with
 colours shows images as half blocks, two pixels per character; everywhere else, and with NO_COLOR
@@ -371,10 +371,7 @@ def _path(argument: str, example: str) -> Path:
         quoted = argument[0] in "'\"" or "\\" in argument
         if quoted and not path.exists():
             return Path(" ".join(shlex.split(argument))).expanduser()
-    except (
-        RuntimeError,
-        ValueError,
-    ) as error:  # an unknown user after ~, or an open quotation mark
+    except (RuntimeError, ValueError) as error:  # an unknown user after ~; an open quotation
         raise ValueError(f"{argument!r} is no path: {error}") from error
     return path
 

@@ -64,7 +64,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A Checkpoint is one that can be used."""
+    """A Checkpoint is a directory whose configuration and weights our transformer can use."""
 
     directory: Path
     family: str
