@@ -114,7 +114,7 @@ class Rotation:
 
 
 class Attention(nn.Module):
-    """Attention projects the inputs and the output of `attend`; keys and values have fewer heads."""
+    """Attention projects the inputs and the output of `attend`, with grouped key-value heads."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
