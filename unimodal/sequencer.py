@@ -56,6 +56,7 @@ class Sequencer:
 
         It consists of the layout and the image head's own key.
         """
+        # The layout's repr, so renaming a class or field of layout.py would void stored lengths.
         return f"{self.layout.layout} {self.inputs.key}".strip()
 
     def sequence(
