@@ -81,7 +81,7 @@ def save(
 
 
 def bpe() -> Tokenizer:
-    """A byte-level BPE of 300 ids with marks behind them, as Qwen's."""
+    """A byte-level BPE of 300 ids with special tokens behind them, as Qwen's."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     words = pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated")

@@ -46,7 +46,7 @@ RENAMED: dict[str, str] = {
     "eval.scores.tokenizer.pictures": "eval.scores.tokenizer.images",
 }
 # Old word -> new word in what messages say: verdicts of an evaluation, and the chat template's.
-REWORDED = {"picture": "image", "things": "objects", "thing": "object"}
+REWORDED = {"picture": "image", "things": "objects", "thing": "object", "mark": "special token"}
 LOSSES = re.compile(r"loss|gradient_norm|lr_factor|held_out")  # in a new name of metrics
 TIMEOUT_S, MOST_SHOWN = 900, 5
 TORCHRUN = "-m torch.distributed.run --standalone --nproc-per-node 2".split()

@@ -12,7 +12,7 @@ from itertools import chain
 import numpy as np
 
 from unimodal.document import Document, Image, Part, Text
-from unimodal.layout import BoundLayout, Piece, Side, SpecialToken
+from unimodal.layout import BoundLayout, Piece, Side, Special
 from unimodal.tokenizer.grid import Grid
 
 LETTERS = [*map(chr, chain(range(0xD800, 0xE000), range(0xF0000, 0xFFFFE)))]
@@ -180,6 +180,6 @@ class _Reader:
 
     def _spelled(self, pieces: Sequence[Piece]) -> str:
         return "".join(
-            self.letter_of[piece.name] if isinstance(piece, SpecialToken) else str(piece)
+            self.letter_of[piece.name] if isinstance(piece, Special) else str(piece)
             for piece in pieces
         )

@@ -12,7 +12,7 @@ import numpy as np
 
 from unimodal.document import Document, Image
 from unimodal.heads.next_code import NextCodeInputs
-from unimodal.layout import OWN_LAYOUT, ImageLayout, Layout, Side, SpecialToken, Turn, Unconditional
+from unimodal.layout import OWN_LAYOUT, ImageLayout, Layout, Side, Special, Turn, Unconditional
 from unimodal.sequencer import Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.grid import Grid
@@ -114,15 +114,15 @@ def chameleon() -> Toy:
     """
     tokens = special("begin pad end null", 0) | special("image_end image turn_end", 4 + NUM_CODES)
     text = ShiftedText(BPE, 80)
-    turn = Turn((), (SpecialToken("turn_end"),))
+    turn = Turn((), (Special("turn_end"),))
     layout = Layout(
-        begin=(SpecialToken("begin"),),
-        end=(SpecialToken("end"),),
+        begin=(Special("begin"),),
+        end=(Special("end"),),
         turns={"user": turn, "assistant": turn},
         reply=(),
-        stops=(SpecialToken("turn_end"), SpecialToken("end")),
-        image=ImageLayout(opening=(SpecialToken("image"),), closing=(SpecialToken("image_end"),)),
-        unconditional=Unconditional("prompt", (SpecialToken("begin"),)),
+        stops=(Special("turn_end"), Special("end")),
+        image=ImageLayout(opening=(Special("image"),), closing=(Special("image_end"),)),
+        unconditional=Unconditional("prompt", (Special("begin"),)),
     )
     vocabulary = Vocabulary(text.num_ids, tokens, ((4, NUM_CODES),))
     return Toy(layout, vocabulary, text, (Grid(2, 3),), names_roles=False)
@@ -136,9 +136,9 @@ def lumina() -> Toy:
     sizes = special("size_1 size_2 size_3 row_end", 76)
     text = ShiftedText(BPE, 90)
     image = ImageLayout(
-        opening=(SpecialToken("image"), Side("height", "size_", 2), Side("width", "size_", 2)),
-        row_end=SpecialToken("row_end"),
-        closing=(SpecialToken("image_end"),),
+        opening=(Special("image"), Side("height", "size_", 2), Side("width", "size_", 2)),
+        row_end=Special("row_end"),
+        closing=(Special("image_end"),),
     )
     layout = replace(base.layout, image=image, unconditional=Unconditional("prompt"))
     tokens = base.vocabulary.special_tokens | sizes
@@ -154,22 +154,22 @@ def emu3(last_row_ends: bool = True) -> Toy:
     tokens = special("pad bos eos image image_token image_end row_end file_end", n)
     image = ImageLayout(
         opening=(
-            SpecialToken("image"), Side("height"), "*", Side("width"), SpecialToken("image_token")
+            Special("image"), Side("height"), "*", Side("width"), Special("image_token")
         ),
-        row_end=SpecialToken("row_end"),
+        row_end=Special("row_end"),
         last_row_ends=last_row_ends,
-        closing=(SpecialToken("file_end"), SpecialToken("image_end")),
+        closing=(Special("file_end"), Special("image_end")),
         ends_reply=True,
     )  # fmt: skip
     layout = Layout(
-        begin=(SpecialToken("bos"), "You are a helpful assistant."),
+        begin=(Special("bos"), "You are a helpful assistant."),
         end=(),
         turns={
             "user": Turn((" USER: ",), (". ",)),
-            "assistant": Turn(("ASSISTANT:",), (SpecialToken("eos"),)),
+            "assistant": Turn(("ASSISTANT:",), (Special("eos"),)),
         },
         reply=("ASSISTANT:",),
-        stops=(SpecialToken("eos"),),
+        stops=(Special("eos"),),
         image=image,
         unconditional=Unconditional("null"),
         joined=True,
@@ -186,16 +186,16 @@ def janus() -> Toy:
     n = BPE.num_ids
     tokens = special("begin end pad user assistant image", n)
     layout = Layout(
-        begin=(SpecialToken("begin"), "You draw.\n\n"),
+        begin=(Special("begin"), "You draw.\n\n"),
         end=(),
         turns={
-            "user": Turn((SpecialToken("user"), ": "), ("\n\n",)),
-            "assistant": Turn((SpecialToken("assistant"), ":"), (SpecialToken("end"),)),
+            "user": Turn((Special("user"), ": "), ("\n\n",)),
+            "assistant": Turn((Special("assistant"), ":"), (Special("end"),)),
         },
-        reply=(SpecialToken("assistant"), ":"),
-        stops=(SpecialToken("end"),),
-        image=ImageLayout(opening=(SpecialToken("image"),), ends_reply=True),
-        unconditional=Unconditional("padded", (SpecialToken("pad"),)),
+        reply=(Special("assistant"), ":"),
+        stops=(Special("end"),),
+        image=ImageLayout(opening=(Special("image"),), ends_reply=True),
+        unconditional=Unconditional("padded", (Special("pad"),)),
         joined=True,
     )
     return Toy(layout, Vocabulary(n, tokens, ((1000, NUM_CODES),)), BPE, (Grid(3, 2),))

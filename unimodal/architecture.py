@@ -1,4 +1,4 @@
-"""The architecture of a model: its transformer, its vocabulary, and how images enter and leave."""
+"""An architecture is a model's transformer, its vocabulary, and how images enter and leave it."""
 
 from dataclasses import dataclass, field
 

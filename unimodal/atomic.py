@@ -1,11 +1,11 @@
-"""Files and folders that appear whole or not at all.
+"""Write files and folders so that they appear whole or not at all.
 
     with replacing(path) as fresh:
         fresh.write_bytes(content)
 
-1. The block writes a file or a folder at `fresh`. That lies in a hidden folder of its own beside
-   `path`: on the same file system, so that a rename moves it, and out of the way of other processes
-   that write the same path.
+1. The block writes a file or a folder at `fresh`, which is in a hidden folder of its own beside
+   `path`: on the same file system, so that a rename moves it, and apart from other processes that
+   write the same path.
 2. `publish` flushes it to the disk, renames it to `path`, and flushes the folder that names it.
    After a kill or a power cut `path` is what it was before, or whole and new.
 3. Where the block or one of these steps fails, `path` is what it was before, and `fresh` is gone.
@@ -43,7 +43,7 @@ def replacing(path: str | Path, over_folder: bool = False) -> Iterator[Path]:
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file by `replacing`; OSError names `path`, where the older file stays."""
+    """Write a file by `replacing`; an OSError names `path`, whose older file is unchanged."""
     with replacing(path) as fresh:
         fresh.write_bytes(content)
 
@@ -70,15 +70,15 @@ def flush(path: Path) -> None:
 
 
 def is_full(error: OSError) -> bool:
-    """Tell whether the disk, or the user's share of it, is full."""
+    """Return whether the error says that the disk, or the user's quota, is full."""
     return error.errno in (ENOSPC, EDQUOT)
 
 
 def _swap(fresh: Path, path: Path) -> None:
-    """Rename `fresh` to where an older folder stands; on failure the older one is put back.
+    """Rename `fresh` to `path`, where an older folder is; on failure the older one is put back.
 
-    No system call of Python exchanges two folders: a kill between the renames leaves the older one
-    in the hidden folder.
+    Python has no system call that exchanges two folders: a kill between the renames leaves the
+    older one in the hidden folder.
     """
     old = fresh.with_name(f"{fresh.name}.old")
     with suppress(FileNotFoundError):  # another process has moved it away
@@ -94,7 +94,10 @@ def _swap(fresh: Path, path: Path) -> None:
 
 
 def _is_about(error: OSError, path: Path) -> bool:
-    """Tell whether an error is of writing `path`: a write that is refused does not say where."""
+    """Return whether an error comes from writing `path`.
+
+    A refused write has no file name, so a full disk is taken to be such an error.
+    """
     if error.filename is None:
         return is_full(error) or error.errno == EFBIG
     hidden = os.path.join(os.path.abspath(path.parent), PREFIX)

@@ -1,4 +1,4 @@
-"""Attention within the documents of packed rows, by the rule of `sequence.span_mask`.
+"""Compute attention within the documents of packed rows, by the rule of `sequence.span_mask`.
 
 Letters: B rows, T tokens, H query heads, G key-value heads, d head width, L tokens of a document, P
 the same with padding, N tokens of all rows end to end.

@@ -1,8 +1,9 @@
-"""The branches that a batch of requests reads by: what each has yet to read, and its keys and
-values.
+"""Branches are the token sequences that the transformer reads for a batch of requests.
 
-A branch is a request as it is, or as guidance wants it (without the user's words). `Branches.read`
-lets all of them read in one forward, whatever they read: ids, latents, blocks that see both ways.
+A request has one branch for itself and, while it draws with guidance, more of them: its prompt with
+the user's texts, images or both dropped (sequencer.DROPS). A branch queues the tokens that it has
+yet to read and owns a row of the key-value cache. `Branches.read` runs one forward over the queued
+tokens of all branches, whatever they are: ids, latents, bidirectional blocks.
 
 Letters: B branches, T tokens of a forward, D width.
 """
@@ -23,16 +24,17 @@ from .sequence import Span
 if TYPE_CHECKING:
     from .model import Model
 
-MAX_PREFILL_TOKENS = 8192  # of one forward: many long prompts are read a few at a time
+MAX_PREFILL_TOKENS = 8192  # of one forward; more or longer prompts are read in several forwards
 
 
 class Branch:
-    """One reader of a request: the tokens that it has yet to read, and where it stands."""
+    """A Branch is one token sequence of a request: what it has yet to read, and its cache row."""
 
     def __init__(self, prompt: Prompt, reply: "Iterable[list[int] | ImageTokens]" = ()) -> None:
-        """reply: what the reply has so far."""
+        """Queue the prompt, and the tokens of the reply so far."""
         self.row: int | None = None
-        self._position = self._blocks = self._privates = 0  # what is taken
+        # The RoPE position of the next token, and the largest block and private numbers in use.
+        self._position = self._blocks = self._privates = 0
         self._clear()
         self._add_tokens(prompt, int(prompt.positions.max(initial=-1)) + 1)
         for tokens in reply:
@@ -45,18 +47,18 @@ class Branch:
         self.private: list[int] = []
         self.address: list[tuple[int, int]] = []
         self.spans: list[Span] = []
-        self.num_temporary = 0  # of the tokens to read, the last ones, which are not kept
-        self.num_forgotten = 0  # of the tokens that were read, the last ones, before the next are
+        self.num_temporary = 0  # how many of the last tokens are rolled back after the forward
+        self.num_forgotten = 0  # how many tokens leave the cache before the forward
 
     def add(self, tokens: list[int] | ImageTokens) -> None:
-        """Add causal ids, or an image's tokens, to what is to be read."""
+        """Queue causal ids, or the tokens of an image."""
         if isinstance(tokens, ImageTokens):
             self._add_tokens(tokens.numbered(self._blocks, self._privates), tokens.num_positions)
         else:
             self._add_ids(tokens, None)
 
     def add_read(self, read: Read) -> None:
-        """Add what a head wants to be read."""
+        """Queue what an image head asks to be read."""
         assert not self.num_temporary, "what is not kept must be seen before more is read"
         if read.forget:
             assert not self.ids, "what has not been read cannot be forgotten"
@@ -71,6 +73,7 @@ class Branch:
             self.spans.append(read.span.moved(start))
         if not read.keep:
             self.num_temporary = len(read.ids)
+            # Tokens that are rolled back take no positions: the next ones stand in their place.
             self._position -= self.num_temporary
 
     def _add_ids(self, ids: list[int], address: list[tuple[int, int]] | None) -> None:
@@ -94,13 +97,16 @@ class Branch:
         self._privates = max(self._privates, int(tokens.private.max(initial=0)))
 
     def has_read(self, row: int) -> None:
-        """Note that all of it was read, in this row of the cache."""
+        """Empty the queue: all of it was read, in this row of the cache."""
         self._clear()
         self.row = row
 
     @property
     def unread(self) -> Hashable | None:
-        """All that it is about to read, to be compared; None where ids and numbers do not say."""
+        """Return a key of all that is queued, to find branches with equal queues.
+
+        None where an image is given by more than its ids, which is not compared.
+        """
         if any(span.has_content for span in self.spans):
             return None
         numbers: tuple[list, ...] = (self.ids, self.positions, self.block, self.private)
@@ -109,7 +115,7 @@ class Branch:
 
 @dataclass(frozen=True, eq=False)
 class BranchInput:
-    """What branches read in one forward, as an embedder takes it."""
+    """A BranchInput is the ModelInput of a forward: the queued tokens of some branches, padded."""
 
     ids: Tensor
     address: Tensor
@@ -117,23 +123,28 @@ class BranchInput:
 
 
 class Branches:
-    """All branches in work; their rows in the cache are 0 .. number - 1. For inference mode."""
+    """Branches hold all branches in work, and the key-value cache with a row for each.
+
+    They are read in inference mode.
+    """
 
     def __init__(self, model: "Model") -> None:
         config, weight = model.transformer.config, model.transformer.lm_head_weight
         self._model, self._device = model, weight.device
         self._cache = KVCache(config, 1, 1, weight.dtype, weight.device)
-        self._rows: list[Branch] = []
-        self._seen: list[tuple[Tensor, np.ndarray]] = []  # hidden_BTD, lengths_B of each forward
-        self._last_BD = torch.empty(0)  # the last hidden vectors of all forwards
-        self._place: list[int | None] = []  # of each row's in it; None: it has read nothing
+        self._rows: list[Branch] = []  # the branch of each row of the cache
+        # Of the latest `read`: (hidden_BTD, lengths_B) of each forward, the last hidden vector of
+        # each of their rows, and the index of each cache row in that (None: it read nothing).
+        self._seen: list[tuple[Tensor, np.ndarray]] = []
+        self._last_BD = torch.empty(0)
+        self._place: list[int | None] = []
 
     def reserve(self, rows: int, tokens: int) -> None:
-        """Make room for so many branches of so many tokens."""
+        """Make room for `rows` branches of `tokens` tokens."""
         self._cache.grow(rows, tokens)
 
     def drop(self, branches: Iterable[Branch]) -> None:
-        """Forget branches; the last rows move into the gaps."""
+        """Free the rows of branches; the last rows move into the gaps."""
         rows = [branch.row for branch in branches if branch.row is not None]
         for row in sorted(rows, reverse=True):
             self._cache.drop(row)
@@ -143,8 +154,10 @@ class Branches:
                 self._rows[row], last.row = last, row
 
     def read(self, branches: Sequence[Branch]) -> None:
-        """Let every branch read what it has to, if anything; new ones are read behind those that
-        have a row.
+        """Run the transformer over the queued tokens of all branches.
+
+        branches: all branches in work; those without a row get one behind the others. New branches
+        with equal queues, as of several samples of one prompt, are read once and copied.
         """
         fresh = [branch for branch in branches if branch.row is None]
         longest = max((len(branch.ids) for branch in branches), default=0)
@@ -170,7 +183,7 @@ class Branches:
                 self._copy(first_of[branch], branch)
 
     def _copy(self, source: Branch, branch: Branch) -> None:
-        """Give a branch what another has read of the same prompt."""
+        """Give a new branch a copy of the row of one that has read the same tokens."""
         assert source.row is not None, "the first one was read"
         row = self._cache.add().start
         self._cache.copy(source.row, row)
@@ -179,7 +192,7 @@ class Branches:
         branch.has_read(row)
 
     def _forward(self, branches: Sequence[Branch], rows: slice) -> None:
-        """Read what these branches, of these rows, have to, in one forward."""
+        """Run one forward over the queues of these branches, whose cache rows are `rows`."""
         lengths_B = np.array([len(branch.ids) for branch in branches])
         longest = int(lengths_B.max())
         assert longest > 0, "a forward without anything to read"
@@ -202,6 +215,7 @@ class Branches:
         hidden_BTD = self._model.transformer.hidden_states(
             reading, padded("positions"), self._cache
         )
+        # Padding behind shorter queues, and what is not kept, are rolled back.
         self._cache.commit(lengths_B - [branch.num_temporary for branch in branches], rows)
         self._cache.rollback(rows=rows)
         for row, branch in enumerate(branches, start=rows.start):
@@ -211,7 +225,7 @@ class Branches:
         self._seen.append((hidden_BTD, lengths_B))
 
     def last(self, branches: Sequence[Branch], num: int = 1) -> Tensor:
-        """Return the last `num` hidden vectors that each of these branches saw, (B, num, D)."""
+        """Return the last `num` hidden vectors of each of these branches, (B, num, D)."""
         found = [None if branch.row is None else self._place[branch.row] for branch in branches]
         places = [place for place in found if place is not None]
         assert len(places) == len(branches), "a branch was looked at that has read nothing"
@@ -230,7 +244,7 @@ class Branches:
 
 
 def _firsts(branches: Sequence[Branch]) -> dict[Branch, Branch]:
-    """Return for each branch the first one that is about to read the same."""
+    """Return for each branch the first of the branches with an equal queue."""
     firsts: dict[Hashable, Branch] = {}
     found = {}
     for branch in branches:
@@ -240,7 +254,7 @@ def _firsts(branches: Sequence[Branch]) -> dict[Branch, Branch]:
 
 
 def _last_of_each(hidden_BTD: Tensor, lengths_B: np.ndarray) -> Tensor:
-    """Return the last hidden vector of each row, hidden_BD."""
+    """Return the last hidden vector of each row, before the padding, hidden_BD."""
     if hidden_BTD.shape[1] == 1:
         return hidden_BTD[:, 0]
     last_B = torch.from_numpy(lengths_B - 1).to(hidden_BTD.device)

@@ -1,4 +1,4 @@
-"""A trained model as one directory, and back: weights, vocabulary, both tokenizers, provenance.
+"""A bundle is a trained model as one directory: weights, vocabulary, tokenizers, provenance.
 
     model.safetensors       the transformer, bfloat16 at rest, float32 in use; a grown model has
                             the dtype that it came with, and perhaps several files with an index
@@ -9,9 +9,9 @@
     card.json, README.md    where it comes from and how well it does
     manifest.json           size and sha256 of every file above
 
-Loading checks the manifest first, so a missing, cut, altered or foreign file is named before
-anything is built from it. Saving writes a new directory beside the old one, loads it once to prove
-it whole, and only then renames it into place. Nothing is ever unpickled.
+Loading checks the manifest first, so a file that is missing, truncated, altered or foreign is named
+before anything is built from it. Saving writes a new directory beside the old one, loads it once to
+prove it whole, and only then renames it into place. Nothing is ever unpickled.
 """
 
 import shutil
@@ -43,17 +43,17 @@ from .vocabulary import Vocabulary
 
 CONTENT_FILES = ("config.json", "tokenizer.json", "tokenizer.safetensors", "card.json")
 DEFAULT = Path(__file__).parent / "default"
-GRID = Grid(8, 8)  # 64 x 64 pixels of patches of 8
+GRID = Grid(8, 8)  # 64 x 64 pixels at 8 pixels per code
 SAMPLING = Sampling()
-ROOM_BYTES = 2**26  # for all of a bundle's files but the weights
+ROOM_BYTES = 2**26  # for all files of a bundle but the weights
 MAX_SHARD_BYTES = 5 * 10**9
 Progress = Callable[[int, int], None]
-"""Told of (bytes done, bytes in all)."""
+"""A function that is called with (bytes done, bytes in all)."""
 
 
 @dataclass(frozen=True)
 class BundleConfig:
-    """What config.json holds."""
+    """A BundleConfig is the content of config.json."""
 
     transformer: TransformerConfig
     vocabulary: Vocabulary
@@ -66,14 +66,15 @@ class BundleConfig:
 
     @property
     def architecture(self) -> Architecture:
-        """Return what its parameters follow from."""
+        """Return the architecture, which determines the model's parameters."""
         return Architecture(self.transformer, self.vocabulary, self.image)
 
 
 def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> Model:
-    """The model in the directory `path` (None: the one shipped with unimodal), ready on `device`.
+    """Load the model in the directory `path` (None: the one shipped with unimodal) to `device`.
 
-    BundleError names the file that is missing, cut, altered, foreign or does not fit the others.
+    Raise BundleError, naming the file, where one is missing, truncated, altered or foreign, or does
+    not fit the others.
     """
     directory = DEFAULT if path is None else Path(path)
     contents = read_contents(directory)
@@ -96,18 +97,19 @@ def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> 
 
 @dataclass(frozen=True, eq=False)
 class BundleContents:
-    """All of a bundle but its weights, which may be larger than memory."""
+    """BundleContents are all of a bundle but its weights, which may be larger than memory."""
 
     config: BundleConfig
     text_tokenizer: TextTokenizer
     image_tokenizer: ImageTokenizer
     card: dict[str, Any]
-    hash: str | None = None  # as Model's; None where the weights are elsewhere
+    hash: str | None = None  # that of Model; None where the weights are elsewhere
 
 
 def read_contents(directory: Path) -> BundleContents:
-    """What a bundle holds beside its weights, after checking every file; errors as those of
-    `load`.
+    """Return what a bundle holds beside its weights, after checking every file.
+
+    Errors are those of `load`.
     """
     files = _read_manifest(directory)
     manifest.check(directory, files)
@@ -115,7 +117,10 @@ def read_contents(directory: Path) -> BundleContents:
 
 
 def read_unchecked_contents(directory: Path) -> BundleContents:
-    """Return what CONTENT_FILES and the text tokenizer in a directory hold, without a manifest."""
+    """Return what CONTENT_FILES and the text tokenizer in a directory hold, without a manifest.
+
+    Raise BundleError where they are damaged or do not fit each other.
+    """
     config = read_config(directory / "config.json")
     text = _read_text(directory, config.vocabulary.num_text)
     try:
@@ -127,11 +132,11 @@ def read_unchecked_contents(directory: Path) -> BundleContents:
 
 
 def save_bundle(directory: str | Path, model: Model) -> Path:
-    """Write a model as a bundle and return its directory; an older bundle there is replaced in one
-    step.
+    """Write a model as a bundle and return its directory.
 
-    Its card needs the keys card.KEYS. BundleError when the directory holds something else, or when
-    the disk is full; then what was there before is untouched.
+    An older bundle there is replaced in one step. Raise ValueError where the model's card lacks a
+    key of card.KEYS, and BundleError where the directory holds something else than a bundle or
+    cannot be written; it is then unchanged.
     """
     directory = Path(directory)
     check_card(model.card)
@@ -160,7 +165,10 @@ def write_bundle(
     on_progress: Progress,
     max_shard_bytes: int,
 ) -> None:
-    """Write a bundle whose weights come as they are written, a piece at a time."""
+    """Write a bundle whose weights are made piece by piece while they are written.
+
+    Raise ValueError where the disk has no room, and BundleError where it cannot be written.
+    """
     check_space(output, sum(tensor.num_bytes for tensor in planned))
 
     def fill(fresh: Path) -> None:
@@ -174,7 +182,7 @@ def write_bundle(
 
 
 def write_contents(fresh: Path, contents: BundleContents) -> None:
-    """Write into a directory that holds the weights all else that makes it a bundle."""
+    """Write all else of a bundle into a directory that holds the weights."""
     contents.image_tokenizer.save(fresh)
     contents.text_tokenizer.save(fresh / contents.text_tokenizer.FILE)
     write_config(fresh / "config.json", contents.config)
@@ -184,17 +192,13 @@ def write_contents(fresh: Path, contents: BundleContents) -> None:
 
 
 def check_output(output: Path) -> None:
-    """Raise ValueError where something is already: what grew or was exported is never written
-    over.
-    """
+    """Raise ValueError where `output` is something else than an empty directory or nothing."""
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise ValueError(f"{output} exists: choose another place, or remove it first")
 
 
 def check_space(output: Path, num_bytes: int) -> None:
-    """Raise ValueError where the disk has no room for so many bytes of weights and a bundle's
-    rest.
-    """
+    """Raise ValueError where the disk has no room for a bundle with `num_bytes` of weights."""
     place = next(folder for folder in output.resolve().parents if folder.exists())
     free, needed = shutil.disk_usage(place).free, num_bytes + ROOM_BYTES
     if free < needed:
@@ -205,7 +209,7 @@ def check_space(output: Path, num_bytes: int) -> None:
 
 
 def byte_counter(planned: list[PlannedTensor], on_progress: Progress) -> Callable[[int], None]:
-    """Return what tells `on_progress` how far the writing of tensors is."""
+    """Return a function that adds up the bytes written and calls `on_progress` with the sum."""
     total, done = sum(tensor.num_bytes for tensor in planned), 0
 
     def count(num_bytes: int) -> None:
@@ -217,14 +221,14 @@ def byte_counter(planned: list[PlannedTensor], on_progress: Progress) -> Callabl
 
 
 def copied_tensor(name: str, place: StoredTensor) -> PlannedTensor:
-    """Return a tensor that is written as it lies."""
+    """Return the plan to write a stored tensor with its bytes unchanged."""
     return PlannedTensor(name, place.dtype, place.shape, place.chunks)
 
 
 def write_directory(directory: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write a new directory beside `directory`, and rename it there once it is whole.
+    """Call `fill` on a new directory beside `directory`, and rename that to it once it is whole.
 
-    BundleError when it cannot be written; then nothing has changed.
+    Raise BundleError where it cannot be written; an older directory is then unchanged.
     """
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -233,7 +237,7 @@ def write_directory(directory: Path, fill: Callable[[Path], None]) -> None:
             fill(fresh)
             for file in fresh.rglob("*"):
                 if file.is_file():
-                    file.chmod(0o644)  # safetensors' are its owner's alone
+                    file.chmod(0o644)  # safetensors makes files that only their owner can read
     except (OSError, SafetensorError) as error:
         raise BundleError(
             f"cannot write {directory}: {error}; nothing was changed there, free some"
@@ -241,16 +245,16 @@ def write_directory(directory: Path, fill: Callable[[Path], None]) -> None:
         ) from error
 
 
-def write_config(path: Path, stored: BundleConfig) -> None:
-    """Write a config.json; what came later is not named where it is off."""
-    values = asdict(stored)
-    if stored.transformer.rope is None:
+def write_config(path: Path, bundle_config: BundleConfig) -> None:
+    """Write a config.json; `rope` is left out where it is off, for older versions lack it."""
+    values = asdict(bundle_config)
+    if bundle_config.transformer.rope is None:
         del values["transformer"]["rope"]
     write_json(path, values)
 
 
 def _read_manifest(directory: Path) -> manifest.Files:
-    """The manifest of a bundle, which must be there."""
+    """Return the manifest of a bundle; raise BundleError where there is none."""
     if not (directory / MANIFEST).is_file():
         if directory == DEFAULT:
             raise BundleError(
@@ -266,33 +270,38 @@ def _read_manifest(directory: Path) -> manifest.Files:
 
 
 def read_config(path: Path) -> BundleConfig:
-    """Return what a config.json holds; BundleError for one damaged or of another version."""
-    stored = read_json(path)
-    if isinstance(stored, dict) and stored.get("format") == 1:
-        stored = _of_format_1(path, stored)
-    if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+    """Return the content of a config.json.
+
+    Raise BundleError where it is damaged or of another version.
+    """
+    values = read_json(path)
+    if isinstance(values, dict) and values.get("format") == 1:
+        values = _of_format_1(path, values)
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise BundleError(f"{path} is not of format {FORMAT}: update unimodal or the bundle")
     try:
-        return config.of_tree(BundleConfig, stored)
+        return config.of_tree(BundleConfig, values)
     except config.ConfigError as error:
         raise BundleError(f"{path}: {error}\nit does not fit this version of unimodal") from error
 
 
-def _of_format_1(path: Path, stored: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a bundle from before special tokens had a table of their own:
-    the codes followed the text and 75 special tokens.
+def _of_format_1(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a config.json of format 1 in the present format.
+
+    Format 1 had no table of special tokens: ids were text, then 75 special tokens, then codes.
     """
     try:
-        sizes, sampling = stored["vocabulary"], dict(stored["sampling"])
+        sizes, sampling = values["vocabulary"], dict(values["sampling"])
         vocabulary = Vocabulary.new(sizes["num_text"], sizes["num_codes"])
         sampling["max_images"] = sampling.pop("max_pictures")
     except (KeyError, TypeError) as error:
         raise BundleError(f"{path} is damaged ({error!r}): fetch the bundle again") from error
-    values = {**asdict(vocabulary), "code_runs": [list(run) for run in vocabulary.code_runs]}
-    return {**stored, "vocabulary": values, "sampling": sampling, "format": FORMAT}
+    table = {**asdict(vocabulary), "code_runs": [list(run) for run in vocabulary.code_runs]}
+    return {**values, "vocabulary": table, "sampling": sampling, "format": FORMAT}
 
 
 def _read_text(directory: Path, num_ids: int) -> TextTokenizer:
+    """Read the one text tokenizer in a directory; raise BundleError where it cannot be used."""
     names = [name for name in TEXT_TOKENIZERS if (directory / name).is_file()]
     if len(names) != 1:
         raise BundleError(f"{directory} holds {len(names)} text tokenizers instead of one")
@@ -304,11 +313,11 @@ def _read_text(directory: Path, num_ids: int) -> TextTokenizer:
 
 
 def _read_transformer(directory: Path, architecture: Architecture) -> UnifiedModel:
-    with torch.device("meta"):  # nothing is drawn that the file's weights would replace
+    with torch.device("meta"):  # no initial weights are made: the files' weights replace them
         transformer = UnifiedModel(architecture)
     weights: dict[str, Tensor] = {}
     for path in weight_files(directory):
-        # Copies: what load_file gives may still be the file, at an odd address.
+        # Copied, for tensors of load_file may be views of the mapped file, at unaligned addresses.
         files = load_file(path).items()
         weights |= {name: tensor.to(torch.float32, copy=True) for name, tensor in files}
     transformer.load_state_dict(weights, assign=True)
@@ -321,20 +330,20 @@ def _write_weights(path: Path, transformer: Transformer) -> None:
 
 
 def _check_contents(
-    directory: Path, stored: BundleConfig, text: TextTokenizer, tokenizer: ImageTokenizer
+    directory: Path, bundle_config: BundleConfig, text: TextTokenizer, tokenizer: ImageTokenizer
 ) -> None:
-    """The contents are those that the model was trained with."""
-    if tokenizer.hash != stored.tokenizer_hash:
+    """Raise BundleError where the contents are not those that the model was trained with."""
+    if tokenizer.hash != bundle_config.tokenizer_hash:
         raise BundleError(
             f"{directory / 'tokenizer.safetensors'} is another image tokenizer"
             f" ({tokenizer.hash[:12]}) than the model was trained with"
-            f" ({stored.tokenizer_hash[:12]}): put the right one back"
+            f" ({bundle_config.tokenizer_hash[:12]}): put the right one back"
         )
-    vocabulary = stored.vocabulary
+    vocabulary = bundle_config.vocabulary
     sizes = {
         text.FILE: (text.num_ids, vocabulary.num_text),
         "tokenizer.json": (tokenizer.num_codes, vocabulary.num_codes),
-        "model.safetensors": (stored.transformer.num_ids, vocabulary.size),
+        "model.safetensors": (bundle_config.transformer.num_ids, vocabulary.size),
     }
     for name, (found, expected) in sizes.items():
         if found != expected:
@@ -344,7 +353,7 @@ def _check_contents(
 
 
 def _check_target(directory: Path) -> None:
-    """Only an older bundle, an empty directory or nothing may be written over."""
+    """Raise BundleError where `directory` is neither a bundle, nor empty, nor absent."""
     if directory.exists() and not directory.is_dir():
         raise BundleError(f"{directory} is a file: choose another place for the bundle")
     if directory.is_dir() and any(directory.iterdir()) and not (directory / MANIFEST).is_file():

@@ -1,19 +1,23 @@
-"""The keys and values of positions already read, so that a step costs its new positions alone.
+"""The key-value cache keeps the keys and values of tokens that were read before.
 
-In: queries, keys and values of the positions that a forward appends. Out: what they attend to.
+So a forward computes new tokens only.
 
-1. `append` reserves the next slots of some rows and hands out their positions. A row's slot is its
-   position, so rows of any lengths share a batch exactly, and no prompt is padded on the left.
-2. The transformer runs with the cache as its `attend`: keys and values go into their slots, and a
+In: queries, keys and values of the tokens that a forward appends. Out: their attention.
+
+A row of the cache holds the tokens of one branch (branches.py), in slots 0, 1, 2, ... in the order
+in which they were read. No row is padded on the left, so rows of any lengths share a forward.
+
+1. `append` reserves the next slots of some rows.
+2. The transformer runs with the cache as its `attend`: keys and values go into these slots, and a
    query sees of its own row what `sequence.span_mask` lets it see, at first slots 0 .. its own.
-3. `commit(n)` makes the first n appended positions permanent, `rollback(n)` forgets the last n. So
-   a row with less to read than its neighbours appends anything and forgets it, and guessed ids
-   that are refused leave no trace.
+3. `commit(n)` keeps the first n appended tokens, `rollback(n)` forgets the last n. So a row with
+   less to read than the others is padded on the right and forgets the padding, and guessed ids that
+   are refused leave no trace.
 
 Rows in use are always 0 .. num_rows - 1: `drop` moves the last row into the gap, so that a step
 reads views of the memory, 2 x layers x batch x capacity x key-value width, which `grow` enlarges.
 
-Letters: L layers, B rows, H query heads, G key-value heads, T appended positions, S slots, d head
+Letters: L layers, B rows, H query heads, G key-value heads, T appended tokens, S slots, d head
 width.
 """
 
@@ -27,7 +31,10 @@ from .transformer import TransformerConfig
 
 
 class KVCache:
-    """Keys and values of at most `batch` rows of at most `capacity` positions; an `attend`."""
+    """A KVCache holds keys and values of `batch` rows of `capacity` tokens each; it is an `attend`.
+
+    Raises ValueError where `batch` or `capacity` is below 1.
+    """
 
     def __init__(
         self,
@@ -37,41 +44,46 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
+        """Allocate the memory; no row is in use."""
         if batch < 1 or capacity < 1:
-            raise ValueError(f"a cache of {batch} rows of {capacity} positions: at least 1 of each")
+            raise ValueError(f"a cache of {batch} rows of {capacity} tokens: at least 1 of each")
         shape = (config.num_layers, batch, config.num_kv_heads, capacity, config.head_width)
-        # Zeros, not empty: a masked slot weighs exactly 0, but 0 times a stray NaN is NaN.
+        # Memory must be zeroed: a masked slot has weight 0, but 0 times a stray NaN is NaN.
         self._keys_LBGSd = torch.zeros(shape, dtype=dtype, device=device)
         self._values_LBGSd = torch.zeros(shape, dtype=dtype, device=device)
         self._committed_B = np.zeros(batch, dtype=np.int64)
         self._appended_B = np.zeros(batch, dtype=np.int64)
         self.num_rows = 0
-        # Of the forward that `append` announced: its rows, their longest end, slots and mask.
+        # What `append` prepared for the next forward: its rows, the largest length of a row after
+        # it, the slots of its tokens, and its mask (None: causal).
         self._rows, self._end = slice(0, 0), 0
         self._rows_B1 = torch.arange(batch, device=device)[:, None]
         self._slots_BT = torch.zeros(0, 0, dtype=torch.int64, device=device)
         self._mask_B1TS: Tensor | None = None
-        # What `sequence.span_mask` asks of each slot, once a block or private number came.
+        # The block and private number of each slot; None as long as all of them are 0.
         self._block_BS: Tensor | None = None
         self._private_BS: Tensor | None = None
 
     @property
     def batch(self) -> int:
-        """The most rows it can hold."""
+        """Return how many rows the cache has memory for."""
         return self._keys_LBGSd.shape[1]
 
     @property
     def capacity(self) -> int:
-        """The most positions a row can hold."""
+        """Return how many tokens a row has memory for."""
         return self._keys_LBGSd.shape[3]
 
     @property
     def lengths(self) -> np.ndarray:
-        """Committed positions of each row in use, int64 (num_rows,)."""
+        """Return the number of committed tokens of each row in use, int64 (num_rows,)."""
         return self._committed_B[: self.num_rows].copy()
 
     def add(self, num: int = 1) -> slice:
-        """Take `num` empty rows into use, behind the others; returns which rows they are."""
+        """Take `num` empty rows into use, behind the others, and return which rows they are.
+
+        Raise ValueError where the cache has no room for them.
+        """
         first, last = self.num_rows, self.num_rows + num
         if last > self.batch:
             raise ValueError(f"{last} rows do not fit into a cache of {self.batch}")
@@ -81,13 +93,11 @@ class KVCache:
         return slice(first, last)
 
     def grow(self, batch: int, capacity: int) -> None:
-        """Make room for at least so many rows and tokens; what is held is copied where there was
-        less.
-        """
+        """Make room for at least `batch` rows of `capacity` tokens; what is held is kept."""
         old = self._keys_LBGSd.shape
         if batch <= old[1] and capacity <= old[3]:
             return
-        if capacity > old[3]:  # by more than asked for, or every step would copy
+        if capacity > old[3]:  # by a quarter at least, or every step would copy the cache
             capacity = max(capacity, old[3] + old[3] // 4)
         shape = (old[0], max(batch, old[1]), old[2], max(capacity, old[3]), old[4])
         device = self._keys_LBGSd.device
@@ -104,7 +114,7 @@ class KVCache:
         self._rows_B1 = torch.arange(shape[1], device=device)[:, None]
 
     def copy(self, source: int, row: int) -> None:
-        """Let a row that is in use hold what another one holds."""
+        """Copy the committed tokens of row `source` into another row in use, `row`."""
         length = int(self._committed_B[source])
         for stored_LBGSd in (self._keys_LBGSd, self._values_LBGSd):
             stored_LBGSd[:, row, :, :length] = stored_LBGSd[:, source, :, :length]
@@ -114,7 +124,7 @@ class KVCache:
         self._committed_B[row] = length
 
     def truncate(self, row: int, num: int) -> None:
-        """Forget the last `num` committed tokens of a row."""
+        """Forget the last `num` committed tokens of a row; raise ValueError where it has fewer."""
         assert not self._appended_B[row], "a row was cut between append and commit"
         if not 0 <= num <= self._committed_B[row]:
             raise ValueError(f"{num} of {self._committed_B[row]} tokens cannot be forgotten")
@@ -122,7 +132,10 @@ class KVCache:
         self._clear_masks(slice(row, row + 1))
 
     def drop(self, row: int) -> None:
-        """Give a row back; the last row in use moves into its place. Nothing may be uncommitted."""
+        """Free a row; the last row in use moves into its place.
+
+        No row may have uncommitted tokens.
+        """
         assert 0 <= row < self.num_rows, f"row {row} of {self.num_rows} was dropped"
         assert not self._appended_B.any(), "a row was dropped between append and commit"
         last = self.num_rows - 1
@@ -133,30 +146,30 @@ class KVCache:
     def append(
         self, num: int, rows: slice | None = None, masks: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
-        """Reserve the next `num` slots of `rows` (None: all in use) for the next forward.
+        """Reserve the next `num` slots of `rows` (None: all in use) and return them, int64 (B, T).
 
         masks: the block and the private number of each token, int64 (B, T), as in a Row; None: all
-        are causal and public. Returns the slots, int64 (B, T). ValueError for more than the
-        capacity.
+        are causal and public. Raise ValueError where a row would exceed the capacity.
         """
         first, last, _ = (rows or slice(None)).indices(self.num_rows)
-        assert num > 0 and last > first, f"{num} positions of rows {first} .. {last} were appended"
+        assert num > 0 and last > first, f"{num} tokens of rows {first} .. {last} were appended"
         starts_B = self._committed_B[first:last] + self._appended_B[first:last]
         end = int(starts_B.max()) + num
         if end > self.capacity:
-            raise ValueError(f"{end} positions do not fit into a cache of {self.capacity}")
+            raise ValueError(f"{end} tokens do not fit into a cache of {self.capacity}")
         self._appended_B[first:last] += num
         self._rows, self._end = slice(first, last), end
         device = self._keys_LBGSd.device
         self._slots_BT = (torch.from_numpy(starts_B)[:, None] + torch.arange(num)).to(device)
         self._store_masks(masks)
-        # One mask for all layers; rows that start empty and causal need none.
+        # All layers share one mask. Rows that start empty and causal need none: attention is causal
+        # without one.
         plain = self._block_BS is None and not starts_B.any()
         self._mask_B1TS = None if plain else self._mask(masks)
         return self._slots_BT
 
     def _store_masks(self, masks: tuple[Tensor, Tensor] | None) -> None:
-        """Note the blocks and private numbers of the appended tokens."""
+        """Store the block and private numbers of the appended tokens."""
         if masks is None and self._block_BS is None:
             return
         if self._block_BS is None or self._private_BS is None:
@@ -171,7 +184,10 @@ class KVCache:
         self._private_BS.index_put_(at, private_BT)
 
     def _mask(self, masks: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Return what is added to scores: 0 where `sequence.span_mask` lets a query see a slot."""
+        """Return what is added to scores, (B, 1, T, S): 0 where a query sees a slot, else -inf.
+
+        The rule is that of `sequence.span_mask` within one document.
+        """
         slots_S = torch.arange(self._end, device=self._slots_BT.device)
         seen_BTS = slots_S <= self._slots_BT[..., None]
         if self._block_BS is not None and self._private_BS is not None:
@@ -182,7 +198,10 @@ class KVCache:
         return mask_BTS.masked_fill_(~seen_BTS, -torch.inf)[:, None]
 
     def _clear_masks(self, rows: slice) -> None:
-        """Clear what was noted of tokens that are not held: a later block may have their number."""
+        """Zero the block and private numbers of forgotten tokens.
+
+        Otherwise a later block with the same number would see their slots.
+        """
         for stored_BS in (self._block_BS, self._private_BS):
             if stored_BS is not None:
                 held = self._committed_B[rows] + self._appended_B[rows]
@@ -191,13 +210,13 @@ class KVCache:
                 stored_BS[rows] *= slots_S < held_B[:, None]
 
     def commit(self, num: int | np.ndarray, rows: slice | None = None) -> None:
-        """Make the first `num` (one number, or one a row) appended positions permanent."""
+        """Keep the first `num` appended tokens; `num` is one number, or one for each row."""
         rows = rows or slice(0, self.num_rows)
         self._settle(num, rows)
         self._committed_B[rows] += num
 
     def rollback(self, num: int | np.ndarray | None = None, rows: slice | None = None) -> None:
-        """Forget the last `num` appended positions (None: all); what was committed stays."""
+        """Forget the last `num` appended tokens of each row (None: all uncommitted ones)."""
         rows = rows or slice(0, self.num_rows)
         if num is None and not self._appended_B[rows].any():
             return
@@ -205,14 +224,14 @@ class KVCache:
         self._clear_masks(rows)
 
     def _settle(self, num: int | np.ndarray, rows: slice) -> None:
-        """Count `num` positions as no longer waiting for commit or rollback."""
+        """Count `num` tokens as committed or rolled back; raise ValueError where fewer wait."""
         waiting_B = self._appended_B[rows]
         if np.any(np.less(num, 0)) or np.any(np.greater(num, waiting_B)):
-            raise ValueError(f"{num} positions of rows with {waiting_B.tolist()} uncommitted ones")
+            raise ValueError(f"{num} tokens of rows with {waiting_B.tolist()} uncommitted ones")
         self._appended_B[rows] -= num
 
     def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
-        """Store the appended keys and values; each query attends up to its position: out_BHTd."""
+        """Store the appended keys and values and return the queries' attention, out_BHTd."""
         keys_BGSd = self._keys_LBGSd[layer, self._rows, :, : self._end]
         values_BGSd = self._values_LBGSd[layer, self._rows, :, : self._end]
         at = (self._rows_B1[: len(q_BHTd)], self._slots_BT)
@@ -229,7 +248,7 @@ class KVCache:
 
 
 def _enlarged(stored: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return zeros of a shape that begin with what was stored."""
+    """Return a tensor of a larger shape that starts with `stored` and is zero elsewhere."""
     larger = torch.zeros(shape, dtype=stored.dtype, device=stored.device)
     larger[tuple(map(slice, stored.shape))] = stored
     return larger

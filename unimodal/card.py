@@ -1,4 +1,7 @@
-"""A bundle's card: where the model comes from and how well it does, for programs and for people."""
+"""A bundle's card says where the model comes from and how well it does.
+
+card.json is for programs, README.md for people.
+"""
 
 import json
 from pathlib import Path
@@ -8,20 +11,20 @@ KEYS = ("config", "commit", "hardware", "hours")
 
 
 def check_card(card: dict[str, Any]) -> None:
-    """ValueError for a card that lacks one of KEYS."""
+    """Raise ValueError where the card lacks one of KEYS."""
     missing = [key for key in KEYS if key not in card]
     if missing:
         raise ValueError(f"the card lacks {', '.join(missing)}: it needs {', '.join(KEYS)}")
 
 
 def read_card(directory: Path) -> dict[str, Any]:
-    """Return the card beside a directory's weights; an empty one where there is none."""
+    """Return the card in a directory; an empty one where there is none."""
     path = directory / "card.json"
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def readme(card: dict[str, Any]) -> str:
-    """README.md of a bundle with this card: facts, scores, configuration."""
+    """Return the README.md of a bundle with this card: facts, scores and configuration."""
     facts = [(name.replace("_", " "), value) for name, value in card.items()]
     facts = [(name, value) for name, value in facts if not isinstance(value, dict)]
     scores = [(name, _score(value)) for name, value in _flat(card.get("scores", {}))]
@@ -45,7 +48,7 @@ It reads and writes text and images. `unimodal chat --model DIRECTORY` talks wit
 
 
 def _flat(scores: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    """Nested scores as (dotted name, number or {"value", "low", "high", "n"})."""
+    """Return nested scores as (dotted name, number or {"value", "low", "high", "n"})."""
     rows: list[tuple[str, Any]] = []
     for name, score in scores.items():
         nested = isinstance(score, dict) and "value" not in score

@@ -1,15 +1,19 @@
-"""A conversation: text and images in, text and images out, all of it staying in context.
+"""A chat is a conversation with a model: text and images in, text and images out.
+
+All of it stays in the model's context.
 
     chat = unimodal.Chat(unimodal.load(), seed=1)
     reply = chat("draw two red circles")      # reply.text, reply.images
     chat("make it blue")                      # the drawing is still there
     chat("what is this?", images=["a.png"])
 
-1. Images are opened, fitted to the model's canvas and encoded; what was done is said in notes.
-2. The turn is laid after the conversation; one that leaves no room for a reply is a ValueError.
-3. The reply is streamed; drawn codes become pixels.
-4. Only a finished reply joins the conversation: a refused, failed or interrupted one leaves no
-   trace. Each finished reply moves the seed on by one, so that asking again draws anew.
+1. Images are opened, resized and cropped to the size that the model draws, and encoded; notes tell
+   what was done.
+2. The turn is added to a copy of the conversation, which must leave room for a reply.
+3. The reply is streamed; drawn images are decoded to pixels.
+4. Only a finished reply joins the conversation: a turn that is refused, fails or is interrupted
+   leaves it unchanged. Each finished reply increases the seed by one, so that asking again draws
+   another image.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,26 +37,26 @@ NUM_SEEDS = 2**64
 
 @dataclass(frozen=True)
 class Note:
-    """What was done to an image before the model saw it, in words."""
+    """A Note tells what was done to a given image before the model saw it."""
 
     text: str
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A finished image of the reply, mode RGB."""
+    """A Drawn event gives a finished image of the reply, mode RGB."""
 
     image: PILImage.Image
 
 
 @dataclass(frozen=True, eq=False)
 class Reply:
-    """A whole reply."""
+    """A Reply is a whole reply, and the last event of its stream."""
 
     text: str  # all its texts, joined by spaces
     images: list[PILImage.Image]  # all its images, mode RGB
-    notes: tuple[str, ...]  # on the images that were given
-    seed: int  # that it was sampled with
+    notes: tuple[str, ...]  # on the given images
+    seed: int  # the seed that it was sampled with
     parts: tuple[Part, ...]  # its texts and images in order, as the conversation keeps them
 
 
@@ -60,11 +64,13 @@ ChatEvent = Note | TextDelta | ImageProgress | Drawn | Reply
 
 
 class Chat:
-    """One conversation with a model. `sampling` may be replaced between replies."""
+    """A Chat is one conversation with a model. `sampling` may be replaced between replies."""
 
     def __init__(self, model: Model, sampling: Sampling | None = None, **changes: Any) -> None:
-        """`sampling` None: the model's own defaults; `changes` replace fields of it, such as
-        seed=1.
+        """Start an empty conversation.
+
+        sampling: the settings of replies; None: the model's defaults. changes: values that replace
+        fields of these settings, such as seed=1.
         """
         self.model = model
         self.sampling = replace(sampling or model.sampling, **changes)
@@ -72,24 +78,24 @@ class Chat:
 
     @property
     def document(self) -> Document:
-        """The conversation so far; its images hold both pixels and codes."""
+        """Return the conversation so far; its images hold both pixels and codes."""
         return Document(self._parts)
 
     def __call__(self, text: str, images: Sequence[Source] = ()) -> Reply:
-        """Say something, with images or without, and return the whole reply.
+        """Take the user's turn, text with or without images, and return the whole reply.
 
-        ValueError for an empty prompt, an image that cannot be used (ImageError) or a
-        conversation that no longer fits the model's context.
+        Raise ValueError for an empty prompt, for an image that cannot be used (ImageError), and
+        where the conversation no longer fits the model's context.
         """
         *_, reply = self.stream(text, images)
         assert isinstance(reply, Reply), f"the last event is a Reply, not {type(reply).__name__}"
         return reply
 
     def stream(self, text: str, images: Sequence[Source] = ()) -> Iterator[ChatEvent]:
-        """As a call, but yields what happens as it happens; the last event is the Reply.
+        """Take the user's turn and return an iterator of events, the last of which is the Reply.
 
-        Errors come here, before the first event. An iterator that is dropped before its end
-        leaves the conversation as it was.
+        Errors are those of a call, and are raised here, before the first event. An iterator that is
+        dropped before its end leaves the conversation unchanged.
         """
         _check_text(text, images)
         notes, seen = [], []
@@ -107,6 +113,7 @@ class Chat:
         self._parts = ()
 
     def _reply(self, document: Document, notes: tuple[str, ...]) -> Iterator[ChatEvent]:
+        """Yield the events of the reply to a document; at its end both join the conversation."""
         yield from map(Note, notes)
         drawn: list[Image] = []
         sampling = self.sampling
@@ -123,7 +130,7 @@ class Chat:
                 yield event
 
     def _see(self, source: Source) -> tuple[Image, list[str]]:
-        """An image as the model reads it, and what was done to it."""
+        """Open and encode an image; return it and notes on what was done to it."""
         opened, canvas = open_image(source), self.model.canvas
         notes, old = list(opened.notes), opened.image.size
         if old != canvas:
@@ -162,7 +169,7 @@ def _image(image: Image) -> PILImage.Image:
 
 
 def _whole(parts: tuple[Part, ...], drawn: list[Image], notes: tuple[str, ...], seed: int) -> Reply:
-    """The reply of these parts, its images taken from `drawn`, which have pixels too."""
+    """Return the reply with these parts; its images are those in `drawn`, which have pixels."""
     with_pixels = iter(drawn)
     parts = tuple(next(with_pixels) if isinstance(part, Image) else part for part in parts)
     texts = [part.text.strip() for part in parts if isinstance(part, Text)]

@@ -1,6 +1,6 @@
-"""Images of documents from one content to another: pixels -> codes, and codes -> pixels.
+"""The codec encodes pixels of documents' images to codes and decodes codes to pixels.
 
-The one place where it is done: chat, loader, evaluation, inspection and the commands come here.
+It is the only place where this is done: chat, loader, evaluation and commands all use it.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -14,14 +14,14 @@ from unimodal.tokenizer.pixels import to_images, to_tensor
 
 from .document import Document, Image
 
-IMAGES_AT_ONCE = 64  # in one call of the tokenizer
+IMAGES_AT_ONCE = 64  # in one call of the image tokenizer
 
 
 class ImageCodec:
-    """A frozen image tokenizer, on a device, for images of documents."""
+    """An ImageCodec applies a frozen image tokenizer to images of documents, on a device."""
 
     def __init__(self, tokenizer: Codec, device: torch.device | str = "cpu") -> None:
-        """The tokenizer is moved to the device and no longer trains."""
+        """Move the tokenizer to the device and freeze its weights."""
         if isinstance(tokenizer, torch.nn.Module):
             tokenizer.to(device).eval().requires_grad_(False)
         self.image_tokenizer, self.device = tokenizer, torch.device(device)
@@ -49,8 +49,9 @@ class ImageCodec:
 
     @torch.no_grad()
     def decode(self, images: Sequence[Image]) -> list[Image]:
-        """Return the images with pixels beside their codes; those that have pixels stay as they
-        are. ValueError for codes of another tokenizer.
+        """Return the images with pixels beside their codes; those with pixels are unchanged.
+
+        Raise ValueError where an image has neither, or codes of another codec.
         """
         decoded = list(images)
         missing = [at for at, image in enumerate(images) if image.pixels is None]
@@ -64,11 +65,11 @@ class ImageCodec:
         return decoded
 
     def encode_document(self, document: Document) -> Document:
-        """Return the document with codes beside the pixels of all its images."""
+        """Return the document with all its images encoded (see `encode`)."""
         return _with_images(document, self.encode)
 
     def decode_document(self, document: Document) -> Document:
-        """Return the document with pixels beside the codes of all its images."""
+        """Return the document with all its images decoded (see `decode`)."""
         return _with_images(document, self.decode)
 
     def _has_codes(self, image: Image) -> bool:
@@ -96,13 +97,14 @@ class ImageCodec:
 
 
 def _with_images(document: Document, turn: Callable[[list[Image]], list[Image]]) -> Document:
+    """Return the document with its images replaced by what `turn` makes of them."""
     turned = iter(turn([part for part in document.parts if isinstance(part, Image)]))
     parts = (next(turned) if isinstance(part, Image) else part for part in document.parts)
     return Document(tuple(parts))
 
 
 def _alike(numbers: Sequence[int], kind: Callable[[int], Hashable]) -> Iterator[list[int]]:
-    """Return the numbers in groups of one kind, at most IMAGES_AT_ONCE together."""
+    """Yield the numbers in groups of equal kind, of at most IMAGES_AT_ONCE."""
     groups: dict[Hashable, list[int]] = {}
     for number in numbers:
         groups.setdefault(kind(number), []).append(number)

@@ -1,7 +1,7 @@
-"""Turn image files into files of image codes, and back.
+"""Convert image files to files of image codes, and back.
 
-A codes file holds the codes of any number of images as int32 (rows, columns), under their file
-names, and the hash of the tokenizer that made them: a foreign tokenizer cannot read them.
+A codes file holds the codes of any number of images as int32 (rows, columns), by file name, and the
+hash of the image tokenizer that made them, without which they cannot be decoded.
 
     .safetensors   one tensor for each image; the hash is in the metadata
     .json          {"tokenizer": hash, "images": {name: [[code, ...], ...]}}
@@ -29,10 +29,12 @@ from .transcript import save_image
 def encode_files(
     images: Sequence[Path], output: Path, size: tuple[int, int] | None, model: Path | None
 ) -> list[str]:
-    """Write the codes of image files by a bundle's tokenizer; return the conversions, in words.
+    """Write the codes of image files and return notes on how the images were converted.
 
-    Images are resized and cropped to `size`, (width, height) in pixels; None: the size the model
-    draws. ValueError for an image, size or suffix that will not do, before anything is written.
+    The codes are those of the image tokenizer of the bundle `model` (None: the default). Images are
+    resized and cropped to `size`, (width, height) in pixels; None: the size that the model draws.
+    Raise ValueError, before anything is written, where an image, the size or the suffix of `output`
+    cannot be used.
     """
     _check_suffix(output)
     loaded = bundle.load(model)
@@ -60,7 +62,10 @@ def encode_files(
 
 
 def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]:
-    """Write each image of a codes file as a PNG into the directory `output`, and yield its path."""
+    """Write each image of a codes file as a PNG into the directory `output`; yield the paths.
+
+    Raise ValueError as `read_codes` does, and where a file cannot be written.
+    """
     codec = bundle.load(model).codec
     for name, table_hw in read_codes(codes, codec.image_tokenizer).items():
         grid = Grid(*table_hw.shape)
@@ -75,7 +80,8 @@ def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]
 def write_codes(path: Path, tables: dict[str, np.ndarray], tokenizer_hash: str) -> None:
     """Write codes, int32 (rows, columns) by image name, in the format of the suffix of `path`.
 
-    ValueError for another suffix, and where the file cannot be written; an older one then stays.
+    Raise ValueError for an unknown suffix, and where the file cannot be written; an older file is
+    then unchanged.
     """
     if _check_suffix(path) == ".safetensors":
         content = save(tables, metadata={"tokenizer": tokenizer_hash})
@@ -91,7 +97,8 @@ def write_codes(path: Path, tables: dict[str, np.ndarray], tokenizer_hash: str) 
 def read_codes(path: Path, tokenizer: Codec) -> dict[str, np.ndarray]:
     """Return the codes in a file, int (rows, columns), by image name.
 
-    ValueError where the file is damaged, another tokenizer's, or holds what is no code.
+    Raise ValueError where the file is damaged, was made by another image tokenizer, or holds
+    numbers that are not codes.
     """
     read = _read_safetensors if _check_suffix(path) == ".safetensors" else _read_json
     try:
@@ -127,14 +134,14 @@ def _read_json(path: Path) -> tuple[str, dict[str, np.ndarray]]:
 
 
 def _check_suffix(path: Path) -> str:
-    """Return the suffix of a codes file; ValueError for another."""
+    """Return the suffix of a codes file; raise ValueError where it is another."""
     if path.suffix not in (".safetensors", ".json"):
         raise ValueError(f"{path}: a codes file ends in .safetensors or .json")
     return path.suffix
 
 
 def _free_name(name: str, taken: dict[str, np.ndarray]) -> str:
-    """Return `name`, with a number where an image of another directory has it: a-2.png."""
+    """Return `name`, numbered (a-2.png) where an image of another directory has it already."""
     path, number = Path(name), 1
     while name in taken:
         number += 1

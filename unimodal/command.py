@@ -1,8 +1,8 @@
-"""The command `unimodal`: its own verbs, and one verb for each upper folder.
+"""The command `unimodal` has verbs of its own, and one verb for each upper folder.
 
-An upper folder registers its click group as an entry point of the group `unimodal.commands`. It is
-imported only when its verb is used, and nothing here imports torch before a verb runs, so that
-`unimodal --help` is instant.
+An upper folder (data, eval, train) registers its click group as an entry point of the group
+`unimodal.commands`. It is imported only when its verb is used, and nothing here imports torch
+before a verb runs, so that `unimodal --help` is instant.
 """
 
 import tomllib
@@ -21,7 +21,7 @@ PATH = click.Path(path_type=Path)
 
 
 class UserError(click.ClickException):
-    """What the user can fix: one message, no traceback, exit code 2."""
+    """A UserError is an error that the user can fix: one message, no traceback, exit code 2."""
 
     exit_code = 2
 
@@ -30,7 +30,7 @@ class UserError(click.ClickException):
 
 
 class Verbs(click.Group):
-    """A group that finds the upper folders' groups and turns errors for users into one message."""
+    """Verbs is a group that finds the upper folders' groups and shows errors as one message."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *_upper()])
@@ -59,8 +59,8 @@ class Verbs(click.Group):
 
 
 def _renamed(error: click.NoSuchOption) -> click.NoSuchOption:
-    """The same error, with the option's name of today where it has one."""
-    from .config import RENAMED  # PyYAML, which the help does without
+    """Return the error with the option's new name, where the option was renamed."""
+    from .config import RENAMED  # imports PyYAML, which the help does not need
 
     old = error.option_name.lstrip("-").replace("-", "_")
     new = f"--{RENAMED.get(old, old).replace('_', '-')}"
@@ -72,7 +72,7 @@ def _renamed(error: click.NoSuchOption) -> click.NoSuchOption:
 
 
 def _message(error: Exception) -> str:
-    """An error in words; one of the system's own as 'FILE: No space left on device'."""
+    """Return an error's message; that of the system's errors as 'FILE: No space left on device'."""
     if not isinstance(error, OSError) or error.strerror is None:
         return str(error)
     name = f"{error.filename}: " if error.filename is not None else ""
@@ -81,19 +81,22 @@ def _message(error: Exception) -> str:
 
 
 def _project() -> dict[str, Any]:
-    """The clone's [project] table; empty when this is an installed copy without pyproject.toml."""
+    """Return the clone's [project] table; an empty one in an installed copy."""
     return tomllib.loads(PYPROJECT.read_text())["project"] if PYPROJECT.exists() else {}
 
 
 def _upper() -> dict[str, EntryPoint]:
-    """The upper folders' verbs: a clone's own table, which needs no installation, comes first."""
+    """Return the upper folders' verbs.
+
+    Those in a clone's pyproject.toml, which needs no installation, take precedence.
+    """
     found = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
     table = _project().get("entry-points", {}).get(ENTRY_POINTS, {})
     return found | {name: EntryPoint(name, value, ENTRY_POINTS) for name, value in table.items()}
 
 
 def _folder_help(entry: EntryPoint) -> str:
-    """The docstring of the folder; its command module is not imported."""
+    """Return the docstring of the folder; its command module is not imported."""
     return import_module(entry.module.rpartition(".")[0]).__doc__ or ""
 
 
@@ -203,7 +206,7 @@ def decode(codes: Path, output: Path, model: Path | None) -> None:
 )
 @click.option("--seed", type=click.IntRange(0), help="Of the new rows [default: 0].")
 @click.option("--grid", metavar="ROWSxCOLUMNS", help="Of drawn images [default: 8x8].")
-@click.option("--context", type=click.IntRange(1), help="Positions [default: the checkpoint's].")
+@click.option("--context", type=click.IntRange(1), help="Tokens [default: the checkpoint's].")
 def grow(**options: Any) -> None:
     """Give a language model the ids that images need; the result is to be trained.
 

@@ -1,11 +1,11 @@
-"""The one reader of YAML files and command-line overrides.
+"""Read configuration from YAML files and command-line overrides; no other file does.
 
 In: a frozen dataclass, which may hold others, a YAML file, and overrides `key.sub=value`. Out: an
-instance. 1. the dataclass gives the defaults, 2. the file overrides them, 3. the overrides come on
-top. An override's value is read as YAML. None (`null`) means off.
+instance of it. The dataclass gives the defaults, the file's values replace them, and the overrides
+replace those. An override's value is read as YAML. None (`null`) means off.
 
 Every problem is found before any is reported: unknown keys (with the nearest name), wrong types,
-missing values, and what a dataclass itself objects to in its method `problems() -> list[str]`.
+missing values, and the problems that a dataclass reports in its method `problems() -> list[str]`.
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ from .atomic import write_bytes
 T = TypeVar("T")
 
 
-# What was once called otherwise, in every dataclass that has the new name. Options of commands are
-# called as the keys are, with hyphens.
+# Old name -> new name of keys, in every dataclass that has the new one; an old name is refused with
+# the new one. Options of commands are named as keys are, with hyphens.
 RENAMED = {
     "area": "target_pixels",
     "average": "ema_decay",
@@ -45,7 +45,10 @@ RENAMED = {
 
 
 class ConfigError(ValueError):
-    """Every problem of a configuration, one a line; `problems` holds them as a list."""
+    """A ConfigError reports every problem of a configuration, one per line.
+
+    `problems` holds them as a list.
+    """
 
     def __init__(self, problems: Sequence[str], path: Path | None = None):
         self.problems = list(problems)
@@ -59,12 +62,12 @@ def load(
     overrides: Sequence[str] = (),
     partial: bool = False,
 ) -> T:
-    """The dataclass `cls` with a YAML file's values, if there is one, and the overrides on top.
+    """Return an instance of the dataclass `cls`, from a YAML file (if any) and overrides.
 
     A section or a dotted key changes only the named fields of a nested dataclass. A mapping field
     (`dict[str, X]`) is replaced by the file's mapping, while a dotted key changes one entry of it.
-    With `partial` the file's sections that `cls` does not know are somebody else's, and no problem.
-    Raises ConfigError with all problems.
+    With `partial`, sections of the file that `cls` does not know are ignored.
+    Raise ConfigError with all problems.
     """
     path = Path(path) if path is not None else None
     tree = _read(path) if path is not None else {}
@@ -83,7 +86,10 @@ def load(
 
 
 def of_tree(cls: type[T], tree: dict) -> T:
-    """Return the dataclass `cls` of plain values, as of JSON; ConfigError with all problems."""
+    """Return an instance of the dataclass `cls` from plain values, as those of JSON.
+
+    Raise ConfigError with all problems.
+    """
     problems: list[str] = []
     config = _build(cls, tree, MISSING, "", problems)
     if not problems:
@@ -103,7 +109,7 @@ def save(config: Any, path: str | Path) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe subset; 1e-4 is a number, and a key given twice is an error."""
+    """_Loader reads YAML's safe subset; 1e-4 is a number, and a key given twice is an error."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -116,7 +122,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes whatever text _Loader would read as something else."""
+    """_Dumper quotes text that _Loader would read as something else."""
 
 
 # YAML 1.1 wants a point in every float and a sign in every exponent; people write 1e-4 and 3e8.
@@ -129,10 +135,11 @@ for _class in (_Loader, _Dumper):
 
 
 class _Entries(dict):
-    """A mapping made of dotted keys alone: it changes entries and never replaces a mapping."""
+    """_Entries are a mapping made by dotted keys: they change entries and replace no mapping."""
 
 
 def _read(path: Path) -> dict:
+    """Return the mapping in a YAML file; raise ConfigError where there is none."""
     try:
         tree = yaml.load(path.read_bytes(), _Loader)  # a subclass of SafeLoader
     except OSError as error:
@@ -147,7 +154,7 @@ def _read(path: Path) -> dict:
 
 
 def _put(tree: dict, override: str) -> list[str]:
-    """Write one `key.sub=value` into the tree; the problems met."""
+    """Write one `key.sub=value` into the tree; return the problems met."""
     key, equals, text = override.partition("=")
     if not key or not equals or not text:
         return [f"{override!r}: write key=value, or key=null to switch it off"]
@@ -166,7 +173,7 @@ def _put(tree: dict, override: str) -> list[str]:
 
 
 def _tree(value: Any) -> Any:
-    """A value as plain mappings, lists and scalars."""
+    """Return a value as plain mappings, lists and scalars."""
     if dataclasses.is_dataclass(value):
         return {field.name: _tree(getattr(value, field.name)) for field in _fields(value)}
     if isinstance(value, dict):
@@ -180,9 +187,9 @@ def _tree(value: Any) -> Any:
 
 
 def _build(cls: Any, tree: Any, base: Any, path: str, problems: list[str]) -> Any:
-    """An instance of the dataclass `cls`: the tree's values over those of `base`, if there is one.
+    """Return an instance of `cls` with the tree's values over those of `base`, if there is one.
 
-    Problems are appended to the list; the instance is only valid when there are none.
+    Problems are appended to the list. Return MISSING where there are some.
     """
     if not isinstance(tree, dict):
         problems.append(f"{path}: expected the keys of {cls.__name__}, got {_shown(tree)}")
@@ -200,7 +207,7 @@ def _build(cls: Any, tree: Any, base: Any, path: str, problems: list[str]) -> An
             problems.append(f"{_join(path, name)}: a value is needed")
         else:
             values[name] = default
-    if len(problems) > num_before:  # no instance, but what there is can still be checked
+    if len(problems) > num_before:  # no instance, but the values that are valid are still checked
         problems += _own_problems(values, path)
         return MISSING
     try:
@@ -211,7 +218,7 @@ def _build(cls: Any, tree: Any, base: Any, path: str, problems: list[str]) -> An
 
 
 def _convert(hint: Any, value: Any, default: Any, path: str, problems: list[str]) -> Any:
-    """`value` as the annotated type; a problem is appended when it is not one."""
+    """Return `value` as the annotated type; append a problem where it is not one."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _one_of(args, value, default, path, problems)
@@ -240,7 +247,7 @@ def _convert(hint: Any, value: Any, default: Any, path: str, problems: list[str]
 
 
 def _plain(hint: Any, value: Any) -> Any:
-    """`value` as bool, int, float, str or Path; MISSING when it is not one."""
+    """Return `value` as bool, int, float, str or Path; MISSING where it is not one."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if hint in (bool, str) and type(value) is hint:
         return value
@@ -252,7 +259,7 @@ def _plain(hint: Any, value: Any) -> Any:
 
 
 def _one_of(args: tuple, value: Any, default: Any, path: str, problems: list[str]) -> Any:
-    """The value as the first member of a union that it fits."""
+    """Return `value` as the first member of a union that it fits; append a problem if none."""
     members = [arg for arg in args if arg is not type(None)]
     if value is None and len(members) < len(args):
         return None
@@ -268,7 +275,7 @@ def _one_of(args: tuple, value: Any, default: Any, path: str, problems: list[str
 
 
 def _own_problems(value: Any, path: str) -> Iterator[str]:
-    """What the dataclasses in a value object to in their own `problems()`."""
+    """Yield what the dataclasses in a value report in their own `problems()`."""
     if hasattr(value, "problems"):
         yield from (f"{path}: {problem}" if path else problem for problem in value.problems())
     if dataclasses.is_dataclass(value):
@@ -296,7 +303,7 @@ def _join(path: str, key: Any) -> str:
 
 
 def _renamed(key: Any, names: Collection[str], path: str, problems: list[str]) -> Any:
-    """The name that a key has now; a problem is appended when it is another one."""
+    """Return the present name of a key; append a problem where that is not its name."""
     new = RENAMED.get(key) if key not in names else None
     if new not in names:
         return key
@@ -312,7 +319,7 @@ def _unknown(path: str, key: Any, names: list[str]) -> str:
 
 
 def _named(hint: Any) -> str:
-    """A type in words."""
+    """Return a type in words."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return " or ".join(map(repr, args))

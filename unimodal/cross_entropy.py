@@ -1,4 +1,4 @@
-"""Cross entropy of an output table, computed in chunks of tokens so that logits are never whole.
+"""Compute the cross entropy of an output table in chunks, so that logits are never whole.
 
 In: hidden vectors, the output table, and tokens whose targets lie in a slice of the table's rows.
 Out: the weighted sum of the losses, which can be differentiated once, and each target's loss.

@@ -1,4 +1,4 @@
-"""Documents: ordered lists of texts and images.
+"""A document is an ordered list of texts and images.
 
 A shard stores documents, a chat is a document that grows, and an evaluation asks with documents.
 """

@@ -1,4 +1,4 @@
-"""What happens while a reply is being generated, request by request."""
+"""Events tell what happens while replies are generated; each names its request."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from .document import Image, Part
 
 @dataclass(frozen=True)
 class TextDelta:
-    """The text of reply `request` goes on with `text`: whole characters only."""
+    """A TextDelta continues the text of reply `request` by `text`, in whole characters."""
 
     request: int
     text: str
@@ -15,7 +15,7 @@ class TextDelta:
 
 @dataclass(frozen=True)
 class ImageProgress:
-    """`done` of the `total` codes of the image that reply `request` is drawing."""
+    """An ImageProgress says that `done` of `total` codes of an image are drawn."""
 
     request: int
     done: int
@@ -24,7 +24,7 @@ class ImageProgress:
 
 @dataclass(frozen=True, eq=False)
 class ImageDone:
-    """Reply `request` has finished an image, as codes or latents that a codec decodes."""
+    """An ImageDone gives an image that reply `request` has finished, as codes or latents."""
 
     request: int
     image: Image
@@ -32,9 +32,9 @@ class ImageDone:
 
 @dataclass(frozen=True, eq=False)
 class ReplyDone:
-    """Reply `request` is over: its parts, of role 'assistant', and its ids with the turn's end.
+    """A ReplyDone ends reply `request`, with its parts, of role 'assistant', and all its ids.
 
-    There is no part where all that was said is the beginning of a character.
+    `parts` is empty where the reply's ids do not complete a single character.
     """
 
     request: int

@@ -1,18 +1,19 @@
-"""Replies to conversations: one loop for text and images, many requests at once, as they come.
+"""Generation answers conversations in one loop for text and images, many requests at once.
 
-In: documents that the assistant is to answer, at any time (`Generation.submit`). Out, step by step:
-events, then each reply's parts.
+In: documents that the assistant is to answer (`Generation.submit`). Out, step by step: events, the
+last of which holds a reply's parts. Requests come and go at any step (continuous batching: Yu et
+al., Orca, OSDI 2022).
 
-1. Every request is laid out and checked when it comes. A request is a branch of the batch; while it
-   draws with guidance it has a second, unconditional one: its prompt without the user's text.
-2. A step lets each branch read what it has not read: a prompt at first, later what was sampled and
-   the ids that must follow it, so that a forced id costs no step of its own. Equal prompts are
-   read once.
+1. A request is laid out and checked when it is submitted. It has one branch; while it draws with
+   guidance, it also has an unconditional one: its prompt without the user's text.
+2. A step runs the transformer over what each branch has not read yet: the prompt at first, later
+   the sampled id and the ids that must follow it, which thus cost no step of their own. Equal
+   prompts are read once.
 3. Requests in the same state of the grammar are sampled together, from the slice of the output
-   table that may follow. Inside an image its head draws (heads/head.py): what it asks for is read,
-   and it looks at the hidden vectors of all requests that wait with the same question at once.
-4. The noise of a request is a function of (its seed, the token of its reply): a neighbour in the
-   batch changes nothing, and one that is done makes room for the next that waits.
+   table that holds their choice. Within an image the image head draws (heads/head.py): its Asks say
+   what is read, and its function is called once for all requests that wait with equal Asks.
+4. The noise of a request is a function of (its seed, the index of the token in its reply), so the
+   rest of the batch does not change a reply. A finished request makes room for a waiting one.
 
 Letters: B branches or requests, T tokens, D width, V ids of a choice.
 """
@@ -36,7 +37,7 @@ from .sampling import Sampling, pick
 if TYPE_CHECKING:
     from .model import Model
 
-SPARE_TOKENS = 4  # of a branch: one with less to read than its neighbours is padded
+SPARE_TOKENS = 4  # room in each cache row for the padding behind shorter queues
 
 
 def generate(
@@ -47,9 +48,10 @@ def generate(
     on_event: Callable[[Event], None] | None = None,
     batch: int = 32,
 ) -> list[tuple[Part, ...]]:
-    """Return the reply to each document, in order; arguments and errors as those of `stream`.
+    """Return the parts of the reply to each document, in order.
 
-    on_event is handed every event of all the replies as it happens.
+    on_event is called with every event as it happens. Other arguments and errors are those of
+    `stream`.
     """
     replies: dict[int, tuple[Part, ...]] = {}
     for event in stream(model, documents, sampling, modality, batch):
@@ -67,14 +69,15 @@ def stream(
     modality: Modality | None | Sequence[Modality | None] = None,
     batch: int = 32,
 ) -> Iterator[Event]:
-    """Answer documents, at most `batch` at a time, and yield what happens as it happens.
+    """Answer documents, at most `batch` at a time, and return an iterator of their events.
 
-    documents: conversations for the assistant to answer, their images encoded.
-    sampling: one for all, or one for each; None: the model's own.
-    modality: 'text' for an answer without images, 'image' for one image and nothing else, None
-    for what the model chooses; one for all, or one for each.
+    documents: conversations for the assistant to answer, with their images encoded. Event numbers
+    are indices of documents.
+    sampling: one for all, or one for each document; None: the model's own.
+    modality: the modality constraint, one for all or one for each document: 'text' for a reply
+    without images, 'image' for one image and nothing else, None for what the model chooses.
 
-    A document that leaves no room in the context for its reply is a ValueError, before any work.
+    Raise ValueError, before any work, where a document leaves no room in the context for its reply.
     """
     generation = Generation(model, batch)
     samplings = _spread(sampling, len(documents), "samplings")
@@ -85,7 +88,10 @@ def stream(
 
 
 def _spread(value: object, num: int, name: str) -> list:
-    """Return one value for all, or as many as there are documents."""
+    """Return `num` values: a single value repeated, or the given ones.
+
+    Raise ValueError where their number is another.
+    """
     if not isinstance(value, list | tuple):
         return [value] * num
     if len(value) != num:
@@ -94,10 +100,14 @@ def _spread(value: object, num: int, name: str) -> list:
 
 
 class Generation:
-    """Requests being answered: they come by `submit`, and go when done or by `cancel`."""
+    """A Generation answers requests together: `submit` adds one, `step` advances all."""
 
     def __init__(self, model: "Model", batch: int = 32) -> None:
-        """batch: the most requests that are in work at once; the others wait in order."""
+        """Start without requests.
+
+        batch: how many requests are in work at once; others wait in order. Raise ValueError where
+        it is below 1.
+        """
         if batch < 1:
             raise ValueError(f"batch {batch}: at least 1 request at a time")
         self._model, self._batch = model, batch
@@ -115,7 +125,8 @@ class Generation:
     ) -> int:
         """Add a conversation to answer and return its number, which its events carry.
 
-        ValueError when it leaves no room in the context for its reply.
+        Arguments are those of `stream`. Raise ValueError where the document leaves no room in the
+        context for its reply.
         """
         number, self._count = self._count, self._count + 1
         sampling = sampling or self._model.sampling
@@ -125,9 +136,7 @@ class Generation:
 
     @torch.inference_mode()
     def cancel(self, number: int) -> None:
-        """Forget a request, waiting or in work; nothing more is heard of it, nor of one that is
-        done.
-        """
+        """Drop a request, waiting or in work, without an event; ignore one that is done."""
         self._waiting = deque(one for one in self._waiting if one.number != number)
         request = self._active.pop(number, None)
         if request is not None:
@@ -135,19 +144,17 @@ class Generation:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is left to do."""
+        """Return whether nothing is left to do."""
         return not self._waiting and not self._active
 
     def run(self) -> Iterator[Event]:
-        """Step until nothing is left to do, and yield all events."""
+        """Call `step` until nothing is left to do, and yield all events."""
         while not self.idle:
             yield from self.step()
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
-        """Let every request in work read, choose and go on once; return what happened, request by
-        request.
-        """
+        """Advance every request in work by one token or one Ask; return the events by request."""
         events = self._admit()
         requests = list(self._active.values())
         going_on = [one for one in requests if not one.state.over]
@@ -163,7 +170,7 @@ class Generation:
         return events
 
     def _admit(self) -> list[Event]:
-        """Take waiting requests into work as far as there is room."""
+        """Take waiting requests into work as far as the batch has room, and return their events."""
         if not self._waiting or len(self._active) == self._batch:
             return []
         known = [*self._active.values(), *self._waiting]
@@ -193,7 +200,10 @@ class Generation:
         return tokens
 
     def _logits(self, choice: Choice, members: Sequence[Request]) -> Tensor:
-        """Return logits of the choice's slice, -inf where not allowed: float32 (B, V)."""
+        """Return the logits of a choice's slice, float32 (B, V), -inf where not allowed.
+
+        Raise ValueError where logits are not finite.
+        """
         hidden_BD = self._branches.last([member.branches[None] for member in members])[:, 0]
         table_VD = self._model.transformer.output_table()[choice.first : choice.last]
         logits_BV = F.linear(hidden_BD, table_VD).float()

@@ -1,14 +1,15 @@
-"""Which ids a reply may go on with: a state machine that every id of a reply passes through.
+"""The grammar of replies is a state machine that says which ids may come next.
 
     reply    = ( text | image )+ stop
     image    = opening, content, closing
 
 In: a layout in ids, the grids that images may have, and the budget of one reply. Out, for what
-comes next: the one id that must follow (it is read, not sampled), a `Choice` to sample from, the
-`Grid` of an image that the head is to draw, or None when the reply is over. The state goes by where
-it stands, never by the range of an id: an opening may be spelled in text, and codes may lie
-anywhere. Choices are made once and shared, so that replies in the same state are sampled together
-and a step makes nothing of the vocabulary's size.
+comes next: the one id that must follow (it is read, not sampled), a `Choice` of ids to sample from,
+the `Grid` of an image that the image head is to draw, or None when the reply is over.
+
+The state depends on what came before, never on the range of an id: an opening may be spelled in
+text, and codes may lie anywhere. Each Choice is made once and shared, so that replies in the same
+state are sampled together and a step allocates nothing of the vocabulary's size.
 """
 
 from collections.abc import Sequence
@@ -27,15 +28,16 @@ MODALITY_CONSTRAINTS: tuple[Modality | None, ...] = (None, "text", "image")
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Ids that may follow: those of `first` .. `last` - 1 that `allowed`, bool (last - first,),
-    says.
+    """A Choice is a set of ids to sample from: first .. last - 1, where `allowed` is True.
+
+    allowed: bool (last - first,).
     """
 
     first: int
     last: int
     allowed: np.ndarray
     drawing: bool
-    """Whether it stands inside an image."""
+    """Whether the choice is within the opening of an image: of its size."""
 
     def __contains__(self, token: int) -> bool:
         return self.first <= token < self.last and bool(self.allowed[token - self.first])
@@ -43,7 +45,7 @@ class Choice:
 
 @dataclass
 class _Node:
-    """A place in the openings of all grids: the ids that lead on, or the grid that is said."""
+    """A _Node is one of the trie of all grids' openings: it has next ids or, at a leaf, a grid."""
 
     after: "dict[int, _Node]" = field(default_factory=dict)
     grid: Grid | None = None
@@ -51,17 +53,24 @@ class _Node:
 
 
 class Grammar:
-    """The choices of one layout and the grids that images may have."""
+    """A Grammar holds the choices that replies have in one layout with some grids of images.
+
+    Raises ValueError where there is no grid, or an opening does not tell its grid from others.
+    """
 
     def __init__(
         self, layout: BoundLayout, grids: Sequence[Grid], spelled: np.ndarray | None = None
     ):
-        """spelled: which text ids a text can hold, bool (num_text,); None: all of them."""
+        """Make the trie of openings.
+
+        spelled: which ids the encoding of a text can hold, bool (num_text,), so that no others are
+        sampled; None: all text ids.
+        """
         if not grids:
             raise ValueError("a grammar needs at least one grid that images may have")
         self.layout, self.grids = layout, tuple(grids)
         self.longest_image = max(map(layout.length, grids))
-        # One slice of the output table holds whatever is no code and may be chosen.
+        # All choices are in one slice of the output table, which holds all text and special tokens.
         self._spelled = layout.vocabulary.text_mask[: layout.vocabulary.num_words].copy()
         if spelled is not None:
             self._spelled[: len(spelled)] &= spelled
@@ -72,11 +81,13 @@ class Grammar:
         self.begins = list(self.root.after)
 
     def _add(self, grid: Grid) -> None:
+        """Add a grid's opening to the trie."""
         node = self.root
         for token in self.layout.opening(grid):
             node = node.after.setdefault(token, _Node())
             if node.grid is not None:
                 break
+        # An opening must be neither empty, nor the prefix of another, nor that of another grid.
         if node is self.root or node.after or node.grid not in (None, grid):
             sides = f"{grid.height} x {grid.width}"
             raise ValueError(
@@ -86,13 +97,13 @@ class Grammar:
         node.grid = grid
 
     def text(self, *ids: int) -> Choice:
-        """Return any id that a text can hold, or one of these."""
+        """Return the choice of any id of text, and of `ids`."""
         if ids not in self._choices:
             self._choices[ids] = _choice(self._spelled, ids, drawing=False)
         return self._choices[ids]
 
     def next(self, node: _Node) -> int | Choice:
-        """Return what may follow in an image's opening."""
+        """Return what may follow at a node of the trie: an id, or a choice of ids."""
         ids = sorted(node.after)
         if len(ids) == 1:
             return ids[0]
@@ -102,14 +113,14 @@ class Grammar:
 
 
 def _choice(allowed: np.ndarray, ids: Sequence[int], drawing: bool) -> Choice:
-    """Return the choice of what is allowed and of these ids."""
+    """Return the choice of the ids where `allowed` is True, and of `ids`."""
     allowed = allowed.copy()
     allowed[list(ids)] = True
     return Choice(0, len(allowed), allowed, drawing)
 
 
 class ReplyState:
-    """Where one reply stands: what it holds so far and what may follow."""
+    """A ReplyState knows the ids of one reply so far, and what may come next."""
 
     def __init__(
         self,
@@ -119,8 +130,11 @@ class ReplyState:
         max_images: int,
         modality: Modality | None = None,
     ):
-        """room: tokens that the context has left. modality: 'text' for no images, 'image' for one
-        image and nothing else, None for what the model chooses.
+        """Begin a reply.
+
+        room: how many tokens the context has left. modality: the modality constraint: 'text' allows
+        no images, 'image' one image and nothing else, None what the model chooses. Raise ValueError
+        for another modality.
         """
         if modality not in MODALITY_CONSTRAINTS:
             raise ValueError(f"modality {modality!r}: one of {MODALITY_CONSTRAINTS}")
@@ -129,27 +143,27 @@ class ReplyState:
         self._max_text_tokens = 0 if modality == "image" else max_text_tokens
         self.max_images = {None: max_images, "text": 0, "image": 1}[modality]
         self._num_text_tokens = self._num_images = 0
-        self._node: _Node | None = None  # in an opening
-        self._forced: list[int] = []  # of a closing, what is left
+        self._node: _Node | None = None  # the place within an opening; None outside of one
+        self._closing_left: list[int] = []  # ids of an image's closing that are still to come
         self.ids: list[int] = []
-        self.drawing = False  # between an image's first id and its last
+        self.drawing = False  # from an image's first id to its last
         self.over = False
-        self.grid: Grid | None = None  # of the latest image
+        self.grid: Grid | None = None  # of the latest image, once its opening has named it
         self._next: int | Choice | Grid | None = self._after_part()
 
     @property
     def next(self) -> int | Choice | Grid | None:
-        """The id that must follow, the ids that may, the grid to draw, or None when it is over."""
+        """Return the id that must follow, a choice of ids, the grid to draw, or None at the end."""
         return self._next
 
     @property
     def max_ids(self) -> int:
-        """The most ids that the whole reply can have."""
+        """Return the most ids that the whole reply can have."""
         images = self.max_images * self._grammar.longest_image
         return min(len(self.ids) + self._room, self._max_text_tokens + images + 1)
 
     def take(self, token: int) -> None:
-        """Go on with an id; one that may not follow is an error, never replaced by another."""
+        """Add an id to the reply; an id that may not follow is an error and never replaced."""
         expected = self._next
         fits = token in expected if isinstance(expected, Choice) else token == expected
         assert fits, f"id {token} may not follow ids {self.ids[-3:]} of a reply"
@@ -157,12 +171,12 @@ class ReplyState:
         self._next = self._after(token)
 
     def take_image(self, ids: Sequence[int]) -> None:
-        """Go on with the drawn image's ids, without what opens and closes it."""
+        """Add the ids of a drawn image, without its opening and closing."""
         assert isinstance(self._next, Grid), "an image came where none was asked for"
         length = self._layout.content_length(self._next)
         assert len(ids) == length, f"an image of {len(ids)} tokens instead of {length}"
         self._add(ids)
-        self._forced = list(self._layout.closing)
+        self._closing_left = list(self._layout.closing)
         self._next = self._after_content()
 
     def _add(self, ids: Sequence[int]) -> None:
@@ -170,9 +184,11 @@ class ReplyState:
         self._room -= len(ids)
 
     def _after(self, token: int) -> int | Choice | Grid | None:
-        if self._forced:
-            self._forced.pop(0)
+        """Return what follows an id that was just added."""
+        if self._closing_left:
+            self._closing_left.pop(0)
             return self._after_content()
+        # Within an opening an id is a step in the trie, even where text has the same id.
         if self._node is None and token in self._layout.stops:
             self.over = True
             return None
@@ -187,9 +203,9 @@ class ReplyState:
         return node.grid
 
     def _after_content(self) -> int | Choice | None:
-        """After an image's content and within its closing."""
-        if self._forced:
-            return self._forced[0]
+        """Return what follows an image's content or an id of its closing."""
+        if self._closing_left:
+            return self._closing_left[0]
         self.drawing = False
         self._num_images += 1
         if self._layout.layout.image.ends_reply:
@@ -198,8 +214,8 @@ class ReplyState:
         return self._after_part()
 
     def _after_part(self) -> int | Choice | None:
-        """At the start, after a text id and after an image: what the budget leaves."""
-        # An image that would not fit, with the turn's end behind it, is not begun: none is cut.
+        """Return what may follow at the start, after a text id or after an image, by the budget."""
+        # An image that would not fit, with a stop behind it, is never begun, so that none is cut.
         fits = self._room > self._grammar.longest_image
         image = fits and self._num_images < self.max_images
         begins, stops = self._grammar.begins * image, self._layout.stops

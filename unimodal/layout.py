@@ -25,8 +25,8 @@ from .vocabulary import MAX_SIDE, Vocabulary
 
 
 @dataclass(frozen=True)
-class SpecialToken:
-    """A SpecialToken names a special token of the vocabulary."""
+class Special:
+    """A Special names one special token of the vocabulary."""
 
     name: str
 
@@ -42,7 +42,7 @@ class Side:
     """The number counts steps of this many codes."""
 
 
-Piece = str | SpecialToken | Side
+Piece = str | Special | Side
 """A piece of a layout: text, a special token, or a side of the image's grid."""
 
 
@@ -59,7 +59,7 @@ class ImageLayout:
     """An ImageLayout gives the pieces before, between and after the codes of an image."""
 
     opening: tuple[Piece, ...]
-    row_end: SpecialToken | None = None
+    row_end: Special | None = None
     """The token after each row of codes; None: there is none."""
     last_row_ends: bool = True
     """Whether the last row has its `row_end` too."""
@@ -103,7 +103,7 @@ class Layout:
     """The turns by role."""
     reply: tuple[Piece, ...]
     """The pieces after the prompt, behind which a reply is sampled."""
-    stops: tuple[SpecialToken, ...]
+    stops: tuple[Special, ...]
     """Special tokens that end a reply. Their targets are learned."""
     image: ImageLayout
     unconditional: Unconditional
@@ -122,17 +122,17 @@ class Layout:
 
 TURN_ROLES = ("system", "user", "assistant")
 OWN_LAYOUT = Layout(
-    begin=(SpecialToken("begin"),),
-    end=(SpecialToken("end"),),
-    turns={role: Turn((SpecialToken(role),), (SpecialToken("turn_end"),)) for role in TURN_ROLES},
-    reply=(SpecialToken("assistant"),),
-    stops=(SpecialToken("turn_end"),),
+    begin=(Special("begin"),),
+    end=(Special("end"),),
+    turns={role: Turn((Special(role),), (Special("turn_end"),)) for role in TURN_ROLES},
+    reply=(Special("assistant"),),
+    stops=(Special("turn_end"),),
     image=ImageLayout(
-        opening=(SpecialToken("image"), Side("height", "size_"), Side("width", "size_")),
-        row_end=SpecialToken("row_end"),
-        closing=(SpecialToken("image_end"),),
+        opening=(Special("image"), Side("height", "size_"), Side("width", "size_")),
+        row_end=Special("row_end"),
+        closing=(Special("image_end"),),
     ),
-    unconditional=Unconditional("null", (SpecialToken("null"),)),
+    unconditional=Unconditional("null", (Special("null"),)),
 )
 
 
@@ -158,7 +158,8 @@ class BoundLayout:
         return [token for piece in pieces for token in self._piece(piece, grid)]
 
     def _piece(self, piece: Piece, grid: Grid | None) -> list[int]:
-        if isinstance(piece, SpecialToken):
+        """Return the ids of one piece; raise ValueError where it cannot express the grid's side."""
+        if isinstance(piece, Special):
             return [self.vocabulary.special(piece.name)]
         if isinstance(piece, str):
             return self.text_tokenizer.encode(piece)

@@ -1,7 +1,7 @@
-"""The list of a bundle's files with their sizes and sha256: whether all are there, and whole.
+"""The manifest lists a bundle's files with sizes and sha256, to check that all are whole.
 
 A model trained here has the files FILES. A grown one may hold its weights in several files with an
-index, and the text tokenizer of its family in place of text.json.
+index, and the text tokenizer of the pretrained model in place of text.json.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from .pretrained_text import JsonTokenizer, SentencePieceTokenizer
 from .tensors import INDEX, SINGLE
 from .text import TextTokenizer
 
-FORMAT = 2  # raised when a reader of the old layout would misread the new one
+FORMAT = 2  # is increased when a reader of the old format would misread the new one
 MANIFEST = "manifest.json"
 PROVENANCE = ("card.json", "README.md")  # about the model: not part of what its hash covers
 FILES = (
@@ -35,10 +35,11 @@ Files = dict[str, dict[str, Any]]
 
 
 class BundleError(ValueError):
-    """A bundle that cannot be read or written; the message names the file and the way out."""
+    """A BundleError says which file of a bundle cannot be read or written, and the way out."""
 
 
 def read_json(path: Path) -> Any:
+    """Return the content of a JSON file; raise BundleError where it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -46,11 +47,12 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file; raise ValueError for numbers that are not finite."""
     path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read(directory: Path) -> Files:
-    """The files of the bundle in a directory that has a manifest."""
+    """Return what a bundle's manifest lists; raise BundleError where it is damaged."""
     stored = read_json(directory / MANIFEST)
     files = stored.get("files") if isinstance(stored, dict) else None
     if not _lists_files(files):
@@ -59,14 +61,14 @@ def read(directory: Path) -> Files:
 
 
 def write(directory: Path) -> None:
-    """Write the manifest of the files that make the directory a bundle."""
+    """Write the manifest of the files in a directory."""
     names = [path.name for path in directory.iterdir()]
     files = {name: _digest(directory / name) for name in [*_model_files(names), *PROVENANCE]}
     write_json(directory / MANIFEST, {"format": FORMAT, "files": files})
 
 
 def _lists_files(files: Any) -> bool:
-    """Whether a manifest's `files` name exactly the files of a bundle, each with a mapping."""
+    """Return whether a manifest's `files` name exactly the files of a bundle."""
     if not isinstance(files, dict) or not all(
         isinstance(listed, dict) for listed in files.values()
     ):
@@ -79,7 +81,7 @@ def _lists_files(files: Any) -> bool:
 
 
 def _model_files(names: Iterable[str]) -> list[str]:
-    """Those of a bundle's files that make the model, in the order in which its hash covers them."""
+    """Return the files that make the model, without its card, in the order of the model's hash."""
     names = set(names) - {MANIFEST, *PROVENANCE}
     last = [
         "tokenizer.safetensors",
@@ -91,7 +93,10 @@ def _model_files(names: Iterable[str]) -> list[str]:
 
 
 def check(directory: Path, files: Files) -> None:
-    """Every listed file is there and whole, and there is no other (hidden ones do not count)."""
+    """Raise BundleError where a listed file is missing or altered, or another one is there.
+
+    Hidden files are ignored.
+    """
     again = "fetch the bundle again"
     for name, listed in files.items():
         path = directory / name
@@ -116,6 +121,6 @@ def _digest(path: Path) -> dict[str, Any]:
 
 
 def model_hash(files: Files) -> str:
-    """Hex sha256 of all files but card and README: tells models apart."""
+    """Return the sha256 (hex) of all files but card and README, which identifies the model."""
     lines = [f"{name} {files[name]['sha256']}\n" for name in _model_files(files)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

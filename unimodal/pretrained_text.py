@@ -1,4 +1,4 @@
-"""Text tokenizers of pretrained language models, with the interface of `TextTokenizer`.
+"""Use the text tokenizers of pretrained language models by the interface of `TextTokenizer`.
 
 They have special tokens of their own (`<|im_start|>`, `</s>`), whose ids stand for no text. These
 are removed from the table before any text is encoded, so a text that contains such a spelling is

@@ -1,7 +1,7 @@
-"""One document being answered: its reply so far, and the branches that read it.
+"""A request is a document that is being answered: its reply so far, and its branches.
 
-A request takes what was sampled or seen, goes on with all that must follow, and stops where
-something is to be chosen (`state.next` is a Choice) or looked at (`asked`).
+It takes a sampled id, or the result of the image head, adds all that must follow, and stops where
+an id must be sampled (`state.next` is a Choice) or the head must be called (`asked` is an Ask).
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,10 @@ Settings = tuple[float, int | None, float | None]  # temperature, top k, top p
 
 
 class Request:
-    """A request in work, or waiting for it."""
+    """A Request is in work or waits for it.
+
+    Raises ValueError where the document leaves no room in the context for its reply.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Request:
         sampling: Sampling,
         modality: Modality | None,
     ):
+        """Lay the prompt out and check its length; arguments are those of Generation.submit."""
         self.number, self.sampling = number, sampling
         self._model, self._document = model, document
         prompt = model.sequencer.prompt(document)
@@ -49,41 +53,41 @@ class Request:
                 f" reply needs {least}: start a new one, or leave some of its text and images out"
             )
         self.branches: dict[str | None, Branch] = {None: Branch(prompt)}
-        # Null may stand for a text that is empty.
+        # An upper bound for all branches: one token may replace a dropped text that has none.
         self.max_tokens = len(prompt) + len(document.parts) + self.state.max_ids
         self.parts: list[Part] = []
-        self.asked: Ask | None = None  # what the drawing waits for
+        self.asked: Ask | None = None  # the step of the drawing that waits for the head
         self._draw: Draw | None = None
-        self._image: Image | None = None  # that was drawn, and is not yet closed
+        self._image: Image | None = None  # a drawn image whose closing is still to come
         self._reply_tokens: list[
             list[int] | ImageTokens
         ] = []  # of the reply, what a new branch must read
-        self._begun = 0  # where the latest image begins in it
+        self._begun = 0  # the index in it where the latest image begins
         self._decoder = IncrementalDecoder(model.text_tokenizer)
         self._text = ""
 
     @property
     def guided(self) -> bool:
-        """Whether its drawings have an unconditional branch."""
+        """Return whether its drawings need an unconditional branch."""
         return self.sampling.guided and self.state.max_images > 0
 
     def settings(self, choice: Choice) -> Settings:
-        """Return temperature, top k and top p of a choice: text, or the size of an image."""
+        """Return the temperature, top k and top p that a choice is sampled with."""
         sampling = self.sampling
         if not choice.drawing:
             return sampling.text_temperature, None, None
         return sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
 
     def noise(self, at: int) -> float:
-        """Return the number in [0, 1) that picks token `at` of the reply."""
+        """Return the uniform number in [0, 1) that samples the reply's token `at`."""
         return noise(self.sampling.seed, at)
 
     def begin(self) -> Iterator[Event]:
-        """Go on up to where something is to be chosen or looked at."""
+        """Start the reply: add what must follow, up to the first Choice or Ask."""
         yield from self._follow()
 
     def go_on(self, found: Any) -> Iterator[Event]:
-        """Go on with a sampled id, or with what the head has seen, and all that must follow."""
+        """Take a sampled id, or the head's result, and all that must follow; yield the events."""
         if self.asked is not None:
             yield from self._go_on_drawing(found)
         else:
@@ -91,7 +95,7 @@ class Request:
         yield from self._follow()
 
     def _follow(self) -> Iterator[Event]:
-        """Go on with what must follow, up to where something is to be chosen or looked at."""
+        """Add what must follow, up to the next Choice or Ask; yield the events."""
         while self.asked is None:
             following = self.state.next
             if isinstance(following, Grid):
@@ -102,14 +106,15 @@ class Request:
                 return
 
     def _take(self, token: int) -> Iterator[Event]:
-        state, was_drawing, said = self.state, self.state.drawing, len(self._reply_tokens)
+        """Add one id to the reply, queue it in the branches, and yield the events."""
+        state, was_drawing, begun = self.state, self.state.drawing, len(self._reply_tokens)
         state.take(token)
         if not isinstance(
             state.next, Grid
         ):  # the id before an image's content is the head's to read
             self._give([token])
         if state.drawing and not was_drawing:
-            self._begun = said
+            self._begun = begun
             yield from self._end_text()
         elif was_drawing and not state.drawing:
             yield self._end_image()
@@ -119,7 +124,7 @@ class Request:
             yield from self._end()
 
     def _give(self, ids: list[int]) -> None:
-        """Let all branches read ids."""
+        """Queue ids in all branches."""
         self._reply_tokens.append(ids)
         for branch in self.branches.values():
             branch.add(ids)
@@ -134,8 +139,8 @@ class Request:
         yield from self._go_on_drawing(None)
 
     def _go_on_drawing(self, found: Any) -> Iterator[Event]:
-        """Let the head go on to its next question, or to the image's end."""
-        assert self._draw is not None and isinstance(self.state.next, Grid), "nothing is drawn"
+        """Send the head's generator the result of its Ask; run it to its next Ask or its end."""
+        assert self._draw is not None and isinstance(self.state.next, Grid), "no image is drawn"
         total, was_asked, self.asked = self.state.next.size, self.asked is not None, None
         try:
             while self.asked is None:
@@ -150,14 +155,14 @@ class Request:
             yield from self._take_image(end.value)
 
     def _branch(self, name: str | None) -> Branch:
-        """Return a branch, which begins now where it is new."""
+        """Return a branch by name; where it is new, queue its prompt and the reply so far."""
         if name not in self.branches:
             prompt = self._model.sequencer.prompt(self._document, drop=name)
             self.branches[name] = Branch(prompt, self._reply_tokens)
         return self.branches[name]
 
     def _take_image(self, image: Image) -> Iterator[Event]:
-        """Go on with a drawn image, which the branches have been given."""
+        """Add a drawn image to the reply; its tokens are queued in the branches already."""
         layout = self._model.sequencer.layout
         self._image = replace(image, role="assistant")
         tokens = self._model.sequencer.image(image)
@@ -170,7 +175,7 @@ class Request:
             yield from self._end()
 
     def _end_image(self) -> Event:
-        """Add the whole image to the reply, and to what a new branch would have to read."""
+        """Add the closed image to the reply's parts, and as a whole to what new branches read."""
         assert self._image is not None, "an image that ends was drawn"
         image, self._image, self._draw = self._image, None, None
         self._reply_tokens[self._begun :] = [self._model.sequencer.image(image)]
@@ -178,7 +183,10 @@ class Request:
         return ImageDone(self.number, image)
 
     def unwanted(self) -> list[Branch]:
-        """Take out the branches that are no longer needed, and return them."""
+        """Remove the branches that are no longer needed, and return them.
+
+        At the end these are all branches; outside of an image, all but the request's own.
+        """
         if self.state.over:
             gone = [*self.branches]
         else:

@@ -1,4 +1,4 @@
-"""RoPE's frequencies (arXiv:2104.09864), also of models whose context was extended.
+"""Compute RoPE's frequencies (arXiv:2104.09864), also of models with an extended context.
 
 In: head width, theta and a `RopeScaling` or None. Out: the radians per position of each pair of
 channels, and a factor on cosines and sines. The arithmetic is that of `transformers`, in float32,

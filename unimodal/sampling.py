@@ -1,4 +1,4 @@
-"""How the next id is picked from logits: settings, guidance, distribution, noise.
+"""Sampling picks the next id from logits: its settings, guidance, distribution and noise.
 
 Letters: B requests, V ids of a choice.
 """
@@ -10,29 +10,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MAX_GUIDANCE = 1000  # far beyond any use, and far from numbers that overflow
+MAX_GUIDANCE = 1000  # far above useful values, and far below those that overflow
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a reply is sampled. Raises ValueError, naming every problem at once."""
+    """A Sampling holds the settings of a reply. Raises ValueError, naming every problem at once."""
 
     text_temperature: float = 0.0
-    """Divides the logits of text; 0 takes the likeliest id."""
+    """Divides the logits of text; at 0 the likeliest id is taken."""
     image_temperature: float = 1.0
-    """Divides the logits of image codes; 0 takes the likeliest."""
+    """Divides the logits of image codes; at 0 the likeliest code is taken."""
     image_top_k: int | None = None
-    """Draw from this many likeliest codes; None: from all."""
+    """Sample from this many likeliest codes; None: from all."""
     image_top_p: float | None = None
-    """Draw from the fewest likeliest codes with this share of the probability; None: from all."""
+    """Sample from the fewest likeliest codes with at least this probability; None: from all."""
     guidance: float | None = None
-    """Classifier-free guidance of images: None or 1 is off, more follows the request closer."""
+    """The scale of classifier-free guidance of images. None and 1 switch it off; larger values
+    follow the request more closely."""
     seed: int = 0
-    """The noise of the reply, 0 .. 2^64 - 1."""
+    """The seed of the reply's noise, 0 .. 2^64 - 1."""
     max_text_tokens: int = 256
-    """The most text tokens of a reply, which ends there."""
+    """The most text tokens in a reply, which is ended there."""
     max_images: int = 4
-    """The most images of a reply."""
+    """The most images in a reply."""
 
     def __post_init__(self) -> None:
         number = "a number of at least 0"
@@ -67,7 +68,7 @@ class Sampling:
 
     @property
     def guided(self) -> bool:
-        """Whether drawing needs the unconditional branch."""
+        """Return whether drawing needs the unconditional branch."""
         return self.guidance is not None and self.guidance != 1
 
 
@@ -80,23 +81,27 @@ def _is_whole(value: object, least: int) -> bool:
 
 
 def guide(conditional_BV: Tensor, unconditional_BV: Tensor, scale_B1: Tensor) -> Tensor:
-    """Logits led away from the unconditional ones (arXiv:2207.12598, eq. 6, scale = 1 + w)."""
+    """Return the logits of classifier-free guidance; at scale 1 they are the conditional ones."""
+    # arXiv:2207.12598, eq. 6, on logits, with scale = 1 + w.
     return unconditional_BV + scale_B1 * (conditional_BV - unconditional_BV)
 
 
-def noise(seed: int, position: int) -> float:
-    """The number in [0, 1) that picks the id at a position of a reply: a counter-based hash."""
-    bits = np.random.Philox(key=seed, counter=[position, 0, 0, 0]).random_raw()
-    return (int(bits) >> 11) * 2.0**-53
+def noise(seed: int, index: int) -> float:
+    """Return the uniform number in [0, 1) that samples the token `index` of a reply.
+
+    It is a counter-based random number (Philox: Salmon et al., SC 2011) of (seed, index).
+    """
+    bits = np.random.Philox(key=seed, counter=[index, 0, 0, 0]).random_raw()
+    return (int(bits) >> 11) * 2.0**-53  # the upper 53 bits, which a float64 holds exactly
 
 
 def pick(
     logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_k: int | None, top_p: float | None
 ) -> Tensor:
-    """Ids, int64 (B,): where the cumulative distribution passes uniform_B (float64, [0, 1)).
+    """Return sampled ids, int64 (B,), by inverting the cumulative distribution at uniform_B.
 
-    Temperature 0 takes the likeliest. An id of probability 0 is never picked: the cumulative
-    distribution does not rise there.
+    uniform_B: float64 in [0, 1). At temperature 0 the likeliest id is taken. An id of probability 0
+    is never sampled: the cumulative distribution does not rise there.
     """
     if temperature == 0:
         return logits_BV.argmax(dim=-1)
@@ -108,21 +113,24 @@ def pick(
 def probabilities(
     logits_BV: Tensor, temperature: float, top_k: int | None = None, top_p: float | None = None
 ) -> Tensor:
-    """What ids are drawn from, float64 (B, V): temperature, then top k, then top p of the rest.
+    """Return the distribution that ids are sampled from, float64 (B, V).
 
-    top_k keeps exactly that many ids, of equal ones the lower; top_p the fewest whose share is at
+    Temperature is applied first, then top k, then top p of what is left. top_k keeps exactly that
+    many ids, of equally likely ones the lower; top_p keeps the fewest ids whose probability is at
     least top_p.
     """
     logits_BV = logits_BV.double()
-    # Less the maximum first, so that no temperature, however small, overflows.
+    # The maximum is subtracted first, so that no temperature, however small, overflows.
     share_BV = ((logits_BV - logits_BV.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
     if top_k is None and top_p is None:
         return share_BV
     ranked_BV, order_BV = share_BV.sort(dim=-1, descending=True, stable=True)
     if top_k is not None:
-        ranked_BV[:, top_k:] = 0
+        ranked_BV[:, top_k:] = 0  # top k: Fan et al., arXiv:1805.04833
         ranked_BV /= ranked_BV.sum(dim=-1, keepdim=True)
     if top_p is not None:
+        # Top p, nucleus sampling: Holtzman et al., arXiv:1904.09751, eq. 2 and 3. An id is dropped
+        # where the likelier ones reach top_p already.
         ranked_BV[ranked_BV.cumsum(dim=-1) - ranked_BV >= top_p] = 0
         ranked_BV /= ranked_BV.sum(dim=-1, keepdim=True)
     return torch.zeros_like(share_BV).scatter_(-1, order_BV, ranked_BV)

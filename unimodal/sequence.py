@@ -1,4 +1,4 @@
-"""Tokens as a transformer takes them: a document's Sequence, packed Rows, Batches, and their mask.
+"""A Sequence holds a document's tokens, a Row packs sequences, and a Batch stacks rows.
 
 Three integers per token decide attention (`span_mask`): the number of its document, of the
 bidirectional block that it is in, and its private number. Query q sees key k when they share the

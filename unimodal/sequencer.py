@@ -56,6 +56,7 @@ class Sequencer:
 
         It consists of the layout and the image head's own key.
         """
+        # The layout's repr, so renaming a class or field of layout.py would void stored lengths.
         return f"{self.layout.layout} {self.inputs.key}".strip()
 
     def sequence(
@@ -138,11 +139,13 @@ class Sequencer:
         return self.layout.ids(pieces)
 
     def _assemble(self, document: Document, options: "_Options") -> Sequence:
+        """Return the sequence of a document; raise ValueError where `drop` is unknown."""
         if options.drop not in DROPS:
             raise ValueError(f"drop {options.drop!r}: one of {DROPS}")
         layout, turns = self.layout.layout, document.turns()
         made = _Assembly(self.text_tokenizer, layout.joined)
         if self._is_replaced(document, options):
+            # The unconditional prompt, then the reply alone, whose opening is part of the prompt.
             self._add_pieces(made, layout.unconditional.pieces, 0)
             if options.closed:
                 first = len(document.parts) - len(turns[-1][1])

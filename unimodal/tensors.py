@@ -1,9 +1,9 @@
-"""Safetensors files read and written in pieces, so that a model of any size takes little memory.
+"""Read and write safetensors files in pieces, so that a model of any size takes little memory.
 
 A file is 8 bytes of length (little endian), a JSON header of that length, {name: {dtype, shape,
 data_offsets}}, and the tensors' bytes. A model in several files has an index, {"weight_map": {name:
-file}}. Bytes are copied as they are, whatever their dtype; only what is computed with is read as
-numbers.
+file}}. Bytes are copied unchanged, whatever their dtype; only tensors that are computed with are
+read as numbers.
 """
 
 import json
@@ -19,18 +19,18 @@ from torch import Tensor
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CHUNK_BYTES = 2**23
-ROWS_BYTES = 2**20  # of rows at once, which become several times that in float64
+ROWS_BYTES = 2**20  # of a block of rows, which takes several times as much in float64
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
 class WeightsError(ValueError):
-    """Weights that are missing, damaged or of a kind that cannot be read; names the file."""
+    """WeightsError says which weights file is missing, damaged or of an unsupported kind."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies: its bytes are start .. stop - 1 of the file."""
+    """A StoredTensor is a tensor in a file, whose bytes are start .. stop - 1 of it."""
 
     path: Path
     dtype: str
@@ -39,7 +39,10 @@ class StoredTensor:
     stop: int
 
     def chunks(self) -> Iterator[bytes]:
-        """The tensor's bytes in order, some megabytes at a time."""
+        """Yield the tensor's bytes in order, CHUNK_BYTES at a time.
+
+        Raise WeightsError where the file ends before the tensor.
+        """
         with self.path.open("rb") as stream:
             stream.seek(self.start)
             left = self.stop - self.start
@@ -51,7 +54,7 @@ class StoredTensor:
                 yield chunk
 
     def row_blocks(self) -> Iterator[Tensor]:
-        """The tensor as float64 blocks of whole rows (n, width), in order."""
+        """Yield the tensor's rows in order, as float64 blocks (n, width)."""
         width = prod(self.shape[1:])
         row_bytes = width * BYTES[self.dtype]
         block_bytes = max(1, ROWS_BYTES // row_bytes) * row_bytes
@@ -65,7 +68,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """A tensor to be written: its bytes come from `chunks` when its turn has come."""
+    """A PlannedTensor is a tensor to be written; `chunks` makes its bytes when they are needed."""
 
     name: str
     dtype: str
@@ -74,12 +77,12 @@ class PlannedTensor:
 
     @property
     def num_bytes(self) -> int:
-        """How long it is."""
+        """Return the tensor's size in bytes."""
         return prod(self.shape) * BYTES[self.dtype]
 
 
 def as_bytes(block: Tensor, dtype: str) -> bytes:
-    """A tensor's bytes in one of DTYPES, rounded to the nearest where that is narrower."""
+    """Return a tensor's bytes in one of DTYPES, rounded to nearest where that is narrower."""
     return block.to(DTYPES[dtype]).contiguous().view(torch.uint8).numpy().tobytes()
 
 
@@ -87,7 +90,10 @@ def as_bytes(block: Tensor, dtype: str) -> bytes:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a directory's model, one or those that its index names."""
+    """Return the safetensors files of a directory's model: the single one, or those of its index.
+
+    Raise WeightsError where one is missing.
+    """
     if not (directory / INDEX).is_file():
         if (directory / SINGLE).is_file():
             return [directory / SINGLE]
@@ -100,7 +106,10 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def find_tensors(directory: Path) -> dict[str, StoredTensor]:
-    """{name: where it lies} of every tensor of a directory's model."""
+    """Return {name: tensor} of all tensors of a directory's model, without reading their bytes.
+
+    Raise WeightsError where a file is missing or damaged, or a tensor is missing or there twice.
+    """
     found: dict[str, StoredTensor] = {}
     for path in weight_files(directory):
         for name, tensor in _header(path).items():
@@ -115,6 +124,7 @@ def find_tensors(directory: Path) -> dict[str, StoredTensor]:
 
 
 def _weight_map(directory: Path) -> dict[str, str]:
+    """Return {tensor name: file name} of an index; raise WeightsError where it is damaged."""
     try:
         names = json.loads((directory / INDEX).read_text(encoding="utf-8"))["weight_map"]
     except (ValueError, KeyError, TypeError) as error:
@@ -128,6 +138,7 @@ def _weight_map(directory: Path) -> dict[str, str]:
 
 
 def _header(path: Path) -> dict[str, StoredTensor]:
+    """Return {name: tensor} of a safetensors file; raise WeightsError where it is damaged."""
     try:
         with safe_open(path, "np"):  # checks the header against the file's length; reads no tensor
             pass
@@ -163,7 +174,8 @@ def write_tensors(
 ) -> None:
     """Write tensors into `directory`: one file of at most `max_bytes`, or several with an index.
 
-    A tensor is never cut, so a file may be longer by one. `on_bytes` is told of each piece.
+    A tensor is never split, so a file with a single large one may be longer. `on_bytes` is called
+    with the size of each piece that is written.
     """
     shards = _shards(list(tensors), max_bytes)
     if len(shards) == 1:
@@ -179,7 +191,7 @@ def write_tensors(
 
 
 def _shards(tensors: list[PlannedTensor], max_bytes: int) -> list[list[PlannedTensor]]:
-    """The tensors in order, a new shard begun where the next one would pass `max_bytes`."""
+    """Return the tensors in order, split into shards of at most `max_bytes`."""
     shards: list[list[PlannedTensor]] = [[]]
     used = 0
     for tensor in tensors:
@@ -197,8 +209,9 @@ def _write_file(
     metadata: dict[str, str] | None,
     on_bytes: Callable[[int], None],
 ) -> None:
-    # The library's own order (wide dtypes first, then by name), so that equal tensors make equal
-    # files, whoever writes them.
+    """Write one safetensors file: length, header, and each tensor's bytes as they are made."""
+    # Tensors are in the order that the safetensors library uses (wide dtypes first, then by name),
+    # so that equal tensors make equal files, whoever writes them.
     tensors = sorted(tensors, key=lambda tensor: (-BYTES[tensor.dtype], tensor.name))
     header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     at = 0

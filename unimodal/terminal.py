@@ -1,8 +1,8 @@
-"""`unimodal chat`: a conversation in the terminal, or one request and its answer.
+"""`unimodal chat` holds a conversation in the terminal, or answers one request.
 
 Answers go to standard output; notes, the progress bar and errors to standard error. A terminal with
-colours shows images as half blocks, two pixels a character; everywhere else, and with NO_COLOR
-set, an image is the path it was saved to.
+colours shows images as half blocks, two pixels per character; everywhere else, and with NO_COLOR
+set, only the path of the saved image is printed.
 """
 
 import json
@@ -35,7 +35,7 @@ from .transcript import Gallery, check_directory, save_conversation
 
 OUTPUT = Path("unimodal-images")
 MAX_COLUMNS = 96  # of a shown image; the saved one keeps all its pixels
-# A model may write any byte; those that steer a terminal are shown as U+FFFD.
+# A model may write any byte; control characters, which would steer the terminal, become U+FFFD.
 CONTROL_CHARACTERS = {
     code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
 }
@@ -53,13 +53,13 @@ def run(
 ) -> None:
     """Answer `prompt` and return, or hold a conversation when there is none.
 
-    None leaves a choice to the model's defaults; `output` is where images are saved. With
-    `as_json` the last line of standard output is {"text", "images": [absolute paths]}. ValueError
-    for everything that the user can fix.
+    None leaves a setting to the model's defaults. output: the directory in which images are saved.
+    as_json: end standard output with the line {"text", "images": [absolute paths]}. Raise
+    ValueError for everything that the user can fix.
     """
     if as_json and prompt is None:
         raise ValueError("--json answers one request: give it with --prompt")
-    if output is not None or OUTPUT.is_file():  # no directory is needed where none is drawn
+    if output is not None or OUTPUT.is_file():  # no directory is needed where nothing is drawn
         check_directory(output or OUTPUT)
     output = output or OUTPUT
     chat = Chat(load(model), **_changes(seed, guidance, temperature))
@@ -70,7 +70,7 @@ def run(
 
 
 def _changes(seed: int | None, guidance: float | None, temperature: float | None) -> dict[str, Any]:
-    """The sampling fields that options set."""
+    """Return the fields of Sampling that the options set."""
     options = {
         "seed": seed,
         "guidance": guidance,
@@ -83,7 +83,7 @@ def _changes(seed: int | None, guidance: float | None, temperature: float | None
 def answer(
     chat: Chat, prompt: str, images: Sequence[Path], output: Path, as_json: bool = False
 ) -> None:
-    """One request: print the answer and save its images under names that (prompt, seed) fix."""
+    """Answer one request: print the reply and save its images, named by prompt and seed."""
     screen = Screen(Console(stderr=as_json))
     gallery = Gallery(output, prompt, chat.sampling.seed)
     reply = screen.play(chat.stream(prompt, images), lambda image: screen.saved(gallery.add(image)))
@@ -93,7 +93,7 @@ def answer(
 
 
 class HalfBlocks:
-    """An image for rich: the upper half block's two colours are the pixels above and below."""
+    """HalfBlocks show an image by rich: the two colours of a half block are two pixels."""
 
     def __init__(self, image: Image.Image) -> None:
         self.image = image
@@ -110,7 +110,7 @@ class HalfBlocks:
 
 
 class Screen:
-    """How events look: text as it comes, images in colour, a bar while one is drawn."""
+    """A Screen shows events: text as it comes, images in colour, a bar while one is drawn."""
 
     def __init__(self, out: Console) -> None:
         self.out, self.log = out, Console(stderr=True)
@@ -119,14 +119,14 @@ class Screen:
         self._bar: Progress | None = None
 
     def play(self, events: Iterator[ChatEvent], keep: Callable[[Image.Image], None]) -> Reply:
-        """Show events as they come and `keep` each finished image; returns the reply."""
+        """Show events as they come, call `keep` on each finished image, and return the reply."""
         try:
             with _interrupts() as stop_if_asked:
                 for event in events:
                     self._show(event)
                     if isinstance(event, Drawn):
                         keep(event.image)
-                    if not isinstance(event, Reply):  # that one has joined the conversation
+                    if not isinstance(event, Reply):  # a Reply has already joined the conversation
                         stop_if_asked()
         finally:
             self._close_bar()
@@ -135,22 +135,23 @@ class Screen:
         return event
 
     def say(self, text: str) -> None:
-        """A whole line of standard output."""
+        """Print a line on standard output."""
         self._end_line()
         self.out.out(text.translate(CONTROL_CHARACTERS), highlight=False)
 
     def saved(self, path: Path) -> None:
-        """Say where something was saved."""
+        """Print where something was saved."""
         self.say(f"saved {path}")
 
     def note(self, text: str, style: str = "dim") -> None:
-        """A line beside the conversation, on standard error."""
+        """Print a line on standard error, beside the conversation."""
         self.log.out(text.translate(CONTROL_CHARACTERS), style=style, highlight=False)
 
     def show(self, image: Image.Image) -> None:
-        """Show an image where there are colours, in true ones.
+        """Show an image where the terminal has colours, in 24 bits.
 
-        By TERM and COLORTERM alone most terminals seem to have 16, in which no image can be told.
+        Judged by TERM and COLORTERM, most terminals seem to have 16 colours only, in which images
+        cannot be recognised.
         """
         if self.shows_images:
             file, width = self.out.file, self.out.width
@@ -196,10 +197,10 @@ class Screen:
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], None]]:
-    """Gives a function that raises KeyboardInterrupt once Ctrl-C has come.
+    """Yield a function that raises KeyboardInterrupt once Ctrl-C has been pressed.
 
-    Python drops an exception raised inside a destructor or some callbacks, which a signal can
-    happen to meet: one Ctrl-C in ten was lost while drawing. So it is noted as well.
+    Python drops exceptions that are raised inside a destructor or some callbacks, and a signal may
+    arrive there: one Ctrl-C in ten was lost while drawing. So the signal is recorded as well.
     """
     came: list[int] = []
 
@@ -213,7 +214,7 @@ def _interrupts() -> Iterator[Callable[[], None]]:
 
     in_main = threading.current_thread() is threading.main_thread()
     if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield stop_if_asked  # only the main thread has handlers; another handler is its owner's
+        yield stop_if_asked  # signals reach the main thread only; a handler of others is left alone
         return
     signal.signal(signal.SIGINT, note)
     try:
@@ -223,7 +224,7 @@ def _interrupts() -> Iterator[Callable[[], None]]:
 
 
 class Session:
-    """The interactive conversation: lines are requests, or commands when they begin with '/'."""
+    """A Session is the interactive conversation: a line is a request, or a command with '/'."""
 
     def __init__(self, chat: Chat, output: Path) -> None:
         self.chat, self.output = chat, output
@@ -271,7 +272,7 @@ class Session:
             self._step(line)
 
     def _step(self, line: str) -> None:
-        """One line; whatever goes wrong is said and the conversation goes on."""
+        """Handle a line; errors are shown and the conversation goes on."""
         try:
             if line.startswith("/"):
                 self._command(line)
@@ -351,7 +352,7 @@ class Session:
 
 
 def _read_line() -> str:
-    """A line from a person, who gets a prompt and line editing, or from a pipe, which gets none."""
+    """Read a line, from a person with a prompt and line editing, from a pipe without."""
     if not sys.stdin.isatty():
         return input()
     try:
@@ -362,7 +363,7 @@ def _read_line() -> str:
 
 
 def _path(argument: str, example: str) -> Path:
-    """A path as typed, or as a terminal quotes it when a file is dropped on it."""
+    """Return a path as typed, without the quotes that a terminal puts around a dropped file."""
     if not argument:
         raise ValueError(f"name a path, such as {example}")
     try:
@@ -370,7 +371,7 @@ def _path(argument: str, example: str) -> Path:
         quoted = argument[0] in "'\"" or "\\" in argument
         if quoted and not path.exists():
             return Path(" ".join(shlex.split(argument))).expanduser()
-    except (RuntimeError, ValueError) as error:  # no such user; an open quotation mark
+    except (RuntimeError, ValueError) as error:  # an unknown user after ~; an open quotation
         raise ValueError(f"{argument!r} is no path: {error}") from error
     return path
 

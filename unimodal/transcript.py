@@ -1,4 +1,4 @@
-"""Save images and conversations as files, whole or not at all (see atomic.py).
+"""Save images and conversations as files that appear whole or not at all (see atomic.py).
 
 A conversation becomes a new directory: `conversation.json` (who said what, in order), its images
 as PNGs, and `index.html`, which shows it in a browser.
@@ -42,7 +42,7 @@ def png_bytes(image: Image.Image) -> bytes:
 
 
 def check_directory(directory: Path) -> None:
-    """ValueError where images cannot be saved in `directory`, which need not exist yet."""
+    """Raise ValueError where images cannot be saved in `directory`, which need not exist yet."""
     nearest = next(p for p in (directory, *directory.absolute().parents) if os.path.exists(p))
     if not nearest.is_dir():
         raise ValueError(f"{nearest} is a file: name a directory for the images with --output")
@@ -55,15 +55,15 @@ def check_directory(directory: Path) -> None:
 
 
 def _way_out(error: OSError) -> str:
-    """Say what a user can do about an error of the disk."""
+    """Return what a user can do about an error of the disk."""
     return "free some space or choose another place" if is_full(error) else "choose another place"
 
 
 class Gallery:
-    """Saves the images of one reply as they are finished, under names that (request, seed) fix.
+    """A Gallery saves the images of one reply, under names made of the request and the seed.
 
-    No other image is replaced: where a name is another image's, as with another guidance, the new
-    one is numbered.
+    It replaces no other image: where a name is taken by another image, as one that was drawn with
+    another guidance, the new one is numbered.
     """
 
     def __init__(self, directory: Path, request: str, seed: int) -> None:
@@ -72,7 +72,7 @@ class Gallery:
         self.paths: list[Path] = []
 
     def add(self, image: Image.Image) -> Path:
-        """Save one more image and return its path; ValueError where that cannot be done."""
+        """Save an image and return its path; raise ValueError where that cannot be done."""
         try:
             path = self._free(png_bytes(image))
         except OSError as error:  # a folder of that name, or a file that nobody may read
@@ -93,7 +93,7 @@ class Gallery:
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Write a PNG, and the folders above it; ValueError says why not, as when the disk is full."""
+    """Write a PNG and make the folders above it; raise ValueError where that cannot be done."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, png_bytes(image))
@@ -106,7 +106,7 @@ def save_image(image: Image.Image, path: Path) -> None:
 def save_conversation(document: Document, model_hash: str, directory: Path) -> Path:
     """Write a conversation, whose images have pixels, into a new directory and return it.
 
-    ValueError where the directory holds anything already or cannot be written.
+    Raise ValueError where the directory holds anything already or cannot be written.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ValueError(f"{directory} exists already: choose another name for the conversation")

@@ -114,7 +114,7 @@ class Rotation:
 
 
 class Attention(nn.Module):
-    """Attention with grouped queries (arXiv:2305.13245); `attend` decides which keys are seen."""
+    """Attention projects the inputs and the output of `attend`, with grouped key-value heads."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -129,6 +129,7 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
         """Return the attention output of x_BTD, (B, T, D)."""
+        # Grouped-query attention (arXiv:2305.13245): H query heads share G key-value heads.
         q_BHTd = rotate(self.q_norm(self._heads(self.q_proj(x_BTD))))
         k_BGTd = rotate(self.k_norm(self._heads(self.k_proj(x_BTD))))
         v_BGTd = self._heads(self.v_proj(x_BTD))

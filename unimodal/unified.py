@@ -1,4 +1,4 @@
-"""The unified model: a transformer with an image embedder and an image head, as one module.
+"""The unified model is a transformer with an image embedder and an image head, in one module.
 
 This module is what is trained, sharded, averaged, saved and loaded.
 

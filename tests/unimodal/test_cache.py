@@ -139,9 +139,9 @@ def test_limits_are_said() -> None:
         cache.add(3)
     cache.add(2)
     cache.append(6)
-    with pytest.raises(ValueError, match="9 positions do not fit into a cache of 8"):
+    with pytest.raises(ValueError, match="9 tokens do not fit into a cache of 8"):
         cache.append(3)
-    with pytest.raises(ValueError, match="7 positions of rows with"):
+    with pytest.raises(ValueError, match="7 tokens of rows with"):
         cache.commit(7)
     with pytest.raises(ValueError, match="uncommitted"):
         cache.rollback(np.array([1, 7]))

@@ -1,4 +1,4 @@
-"""Other families' text tokenizers: the ids of their own libraries, and no text becomes a mark."""
+"""Text tokenizers of other families: ids of their own libraries, and no text is a special token."""
 
 import copy
 import json
@@ -51,7 +51,7 @@ def piece_file(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def llama_file(piece_file, tmp_path_factory) -> Path:
-    """The sentencepiece model as transformers' tokenizer.json: marks stand in the model's table."""
+    """The sentencepiece model as transformers' tokenizer.json: special tokens are in the table."""
     theirs = LlamaTokenizer.from_pretrained(piece_file.parent)
     path = tmp_path_factory.mktemp("llama") / "tokenizer.json"
     theirs.backend_tokenizer.save(str(path))
@@ -107,13 +107,13 @@ def test_whatever_is_joined_stays_text(kind, parts, everyone):
 
 
 def test_ids_that_no_text_spells(everyone):
-    for kind, marks in (
+    for kind, special in (
         ("json", {*checkpoints.MARKS, *checkpoints.UNSPECIAL}),
         ("pieces", {"<unk>", "<s>", "</s>", "<|im_start|>"}),
         ("llama", {"<unk>", "<s>", "</s>"}),
     ):
         tokenizer = everyone[kind]
-        assert set(tokenizer.special_tokens.values()) >= marks
+        assert set(tokenizer.special_tokens.values()) >= special
         assert not tokenizer.spelled[list(tokenizer.special_tokens)].any()
         assert tokenizer.num_ids == len(tokenizer.spelled) == checkpoints.NUM_ROWS
         assert not tokenizer.spelled[-5:].any()  # rows that pad the embedding
@@ -184,7 +184,7 @@ def test_tokenizers_that_cannot_be_used(json_file, piece_file, tmp_path):
 
 
 def test_merges_that_would_make_a_mark_are_left_out():
-    """As in Llama's first tokenizer.json: a normalizer prepends, marks stand in the table."""
+    """As in Llama's first tokenizer.json: a normalizer prepends, special ones are in the table."""
     pieces = [f"<0x{byte:02X}>" for byte in range(256)]
     vocab = {piece: k for k, piece in enumerate(["<unk>", "<s>", *pieces, "\u2581", "<", "s>", "s",
                                                  ">"])}  # fmt: skip

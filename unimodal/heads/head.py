@@ -1,4 +1,4 @@
-"""The interface of image heads: how an image is laid out in a sequence, learned and drawn.
+"""An image head decides how an image is laid out in a sequence, learned and drawn.
 
 A head has two sides. `ImageInputs` lays images out as tokens; it holds no weights, so loader
 workers can use it. `ImageHead` is a module beside the transformer: it computes a loss from hidden

@@ -1,1 +1,1 @@
-"""Hugging Face checkpoints in and out, and the growth of vocabularies."""
+"""Read and write Hugging Face checkpoints, and grow their vocabularies."""

@@ -1,8 +1,8 @@
-"""Checkpoints of the Llama, Mistral, Qwen2 and Qwen3 families, as Hugging Face lays them out.
+"""Read Hugging Face checkpoints of the Llama, Mistral, Qwen2 and Qwen3 families.
 
-In: a directory or a hub id. Out: the configuration as ours, and where each weight lies; or one
-ValueError with everything that stands in the way, before any work. And the other way: the
-config.json that stands for a configuration of ours. Weights carry the same names on both sides.
+In: a directory or a hub id. Out: the configuration in our form, and where each weight lies; or one
+ValueError with every problem, before any work. `config_json` goes the other way: from a
+configuration in our form to a config.json. Weights have the same names on both sides.
 """
 
 import json
@@ -20,15 +20,17 @@ from ..transformer import Transformer, TransformerConfig
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-BUNDLE_FOLDER = "unimodal"  # the folder that an export keeps for the way back
+BUNDLE_FOLDER = "unimodal"  # the folder of an export that holds all of its bundle but the weights
 CONFIGS = ("config.json", f"{BUNDLE_FOLDER}/config.json")
 WANTED = (
     "*.json",
     "*.safetensors",
     "tokenizer.model",
     f"{BUNDLE_FOLDER}/*",
-)  # never a pickle, never code
-OLD_BUFFER = re.compile(r"(.*\.)?rotary_emb\.inv_freq")  # older checkpoints keep what is computed
+)  # neither pickles nor code
+OLD_BUFFER = re.compile(
+    r"(.*\.)?rotary_emb\.inv_freq"
+)  # in older checkpoints: it is computed, not loaded
 ROPE_KEYS = {
     "default": set(),
     "linear": {"factor"},
@@ -52,7 +54,7 @@ ROPE_KEYS = {
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used: every problem, one a line."""
+    """A CheckpointError reports every problem of a checkpoint, one per line."""
 
     def __init__(self, place: Path | str, problems: list[str]):
         self.problems = problems
@@ -62,19 +64,21 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A checkpoint that can be used."""
+    """A Checkpoint is a directory whose configuration and weights our transformer can use."""
 
     directory: Path
     family: str
     config: TransformerConfig
-    """num_ids is the number of the embedding's rows, padded ones included."""
+    """The configuration; num_ids is the number of rows of the embedding, padding included."""
     weights: dict[str, StoredTensor]
-    """Exactly the parameters of a `Transformer` of `config`."""
+    """The weights by name: exactly the parameters of a `Transformer` of `config`."""
 
 
 def fetch(source: str, wanted: Sequence[str] = WANTED) -> Path:
-    """The directory of a checkpoint: `source` itself, or the `wanted` of the hub's files of that
-    id, kept in its cache.
+    """Return the directory of a checkpoint: `source`, or the hub's cache of the id `source`.
+
+    From the hub, files that match `wanted` are downloaded. Raise ValueError where `source` is
+    neither a directory nor an id that the hub knows.
     """
     if Path(source).is_dir():
         return Path(source)
@@ -92,12 +96,12 @@ def fetch(source: str, wanted: Sequence[str] = WANTED) -> Path:
 
 
 def is_export(directory: Path) -> bool:
-    """Whether this checkpoint was exported from a bundle of ours."""
+    """Return whether a checkpoint was exported from a bundle."""
     return (directory / BUNDLE_FOLDER / "config.json").is_file()
 
 
 def read_checkpoint(directory: Path) -> Checkpoint:
-    """The checkpoint in a directory; CheckpointError names all that stands in the way."""
+    """Return the checkpoint in a directory; raise CheckpointError with all problems."""
     family, config = read_config(directory)
     if not (directory / SINGLE).is_file() and not (directory / INDEX).is_file():
         pickled = sorted(path.name for path in directory.glob("*.bin"))
@@ -108,14 +112,14 @@ def read_checkpoint(directory: Path) -> Checkpoint:
         raise CheckpointError(directory, [str(error)]) from error
     weights = {name: place for name, place in weights.items() if not OLD_BUFFER.fullmatch(name)}
     if config.tied_head:
-        weights.pop("lm_head.weight", None)  # the embedding once more
+        weights.pop("lm_head.weight", None)  # a copy of the embedding
     if problems := list(_weight_problems(config, weights)):
         raise CheckpointError(directory, problems)
     return Checkpoint(directory, family, config, weights)
 
 
 def read_config(directory: Path) -> tuple[str, TransformerConfig]:
-    """(family, configuration) of a checkpoint's config.json."""
+    """Return (family, configuration) of a checkpoint; raise CheckpointError with all problems."""
     raw = _raw(directory / "config.json")
     if raw.get("model_type") not in FAMILIES:
         supported = ", ".join(FAMILIES)
@@ -132,6 +136,7 @@ def read_config(directory: Path) -> tuple[str, TransformerConfig]:
 
 
 def _raw(path: Path) -> dict[str, Any]:
+    """Return the mapping in a config.json; raise CheckpointError where there is none."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -144,7 +149,7 @@ def _raw(path: Path) -> dict[str, Any]:
 
 
 def _understood(path: Path, raw: dict[str, Any]) -> Any:
-    """The configuration with all that the family fills in by default."""
+    """Return the configuration as transformers parses it, with the family's defaults filled in."""
     from transformers import AutoConfig
 
     values = {key: value for key, value in raw.items() if key != "auto_map"}
@@ -155,7 +160,7 @@ def _understood(path: Path, raw: dict[str, Any]) -> Any:
 
 
 def _problems(raw: dict[str, Any], theirs: Any) -> Iterator[str]:
-    """Why our transformer cannot be this one, one sentence each."""
+    """Yield why our transformer cannot compute what this one does, one sentence each."""
     if raw.get("quantization_config"):
         yield "quantization_config: quantized weights cannot grow; take the unquantized checkpoint"
     if theirs.hidden_act != "silu":
@@ -175,6 +180,7 @@ def _problems(raw: dict[str, Any], theirs: Any) -> Iterator[str]:
 
 
 def _rope_problems(theirs: Any) -> Iterator[str]:
+    """Yield what of the rotary settings is not supported, one sentence each."""
     rope = theirs.rope_parameters
     kind = rope.get("rope_type", "default")
     if kind not in ROPE_KEYS:
@@ -184,7 +190,7 @@ def _rope_problems(theirs: Any) -> Iterator[str]:
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
         yield f"partial_rotary_factor {rope['partial_rotary_factor']}: only 1 is supported"
     known = {"rope_type", "type", "rope_theta", "partial_rotary_factor"} | ROPE_KEYS[kind]
-    # Not asked for by `linear` and the default, but some files name it.
+    # `linear` and the default do not use it, but some files contain it.
     known |= {"original_max_position_embeddings"}
     if unknown := sorted(set(rope) - known):
         yield f"rope_scaling of kind {kind!r} with {', '.join(unknown)} is not supported"
@@ -193,6 +199,7 @@ def _rope_problems(theirs: Any) -> Iterator[str]:
 
 
 def _ours(theirs: Any) -> TransformerConfig:
+    """Return a configuration of transformers in our form."""
     heads = theirs.num_attention_heads
     return TransformerConfig(
         num_ids=theirs.vocab_size,
@@ -228,7 +235,10 @@ def _rope(rope: dict[str, Any], max_positions: int) -> RopeScaling | None:
 
 
 def _mscale(rope: dict[str, Any]) -> float | None:
-    """yarn's attention factor; DeepSeek's two `mscale` give it as a ratio."""
+    """Return yarn's attention factor, which DeepSeek's two `mscale` give as a ratio.
+
+    None: the default of RopeScaling. The formula is that of transformers' yarn.
+    """
     if rope.get("attention_factor") is not None:
         return float(rope["attention_factor"])
     above, below = rope.get("mscale"), rope.get("mscale_all_dim")
@@ -249,7 +259,7 @@ def _no_weights(pickled: list[str]) -> str:
 
 
 def _weight_problems(config: TransformerConfig, weights: dict[str, StoredTensor]) -> Iterator[str]:
-    """Where the weights are not those of the configuration, one sentence each."""
+    """Yield where the weights do not fit the configuration, one sentence each."""
     expected = transformer_shapes(config)
     if missing := sorted(set(expected) - set(weights)):
         yield f"weights are missing: {_few(missing)}"
@@ -269,7 +279,7 @@ def _few(names: list[str]) -> str:
 
 
 def transformer_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    """{name: shape} of every parameter, in the order of the model."""
+    """Return {name: shape} of every parameter of a transformer, in the order of the module."""
     with torch.device("meta"):
         parameters = Transformer(config).named_parameters()
     return {name: tuple(parameter.shape) for name, parameter in parameters}
@@ -279,9 +289,10 @@ def transformer_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
 
 
 def config_json(config: TransformerConfig, dtype: str, ids: dict[str, int]) -> dict[str, Any]:
-    """The config.json of a configuration. dtype: 'bfloat16' and its like. ids: bos, eos and pad.
+    """Return the config.json of a configuration.
 
-    ValueError for one that no family has.
+    dtype: the weights' dtype, such as 'bfloat16'. ids: those of bos, eos and pad. Raise ValueError
+    where no family has such a configuration.
     """
     if config.qk_norm and config.attention_bias:
         raise ValueError(
@@ -319,17 +330,18 @@ def config_json(config: TransformerConfig, dtype: str, ids: dict[str, int]) -> d
 
 
 def _family(config: TransformerConfig) -> str:
-    """The family that has just these parts."""
+    """Return the family whose transformer has exactly these parts."""
     if config.qk_norm:
         return "qwen3"
     if config.attention_bias:
         return "qwen2"
-    # Llama's configuration wants heads to divide the width, Mistral's is the same without that.
+    # Llama's configuration requires that num_heads divides the width; Mistral's is equal but for
+    # that.
     return "mistral" if config.width % config.num_heads else "llama"
 
 
 def _rope_json(config: TransformerConfig) -> dict[str, Any]:
-    """Rotary settings as transformers has them since version 5, and as before."""
+    """Return the rotary settings in the form of transformers 5, and in that of older versions."""
     rope = config.rope
     values: dict[str, Any] = {"rope_type": "default"}
     if rope is not None:

@@ -1,4 +1,4 @@
-"""`unimodal grow` and `unimodal export` behind their options, with a progress bar."""
+"""Run `unimodal grow` and `unimodal export` from their options, with a progress bar."""
 
 import re
 import sys
@@ -20,7 +20,10 @@ from .export import export, restore
 
 
 def run_grow(checkpoint: str, tokenizer: Path | None, output: Path, **options: Any) -> Path:
-    """Grow a checkpoint, or put an exported bundle together again."""
+    """Grow a checkpoint, or restore the bundle that it was exported from; return the bundle.
+
+    Raise ValueError for options that cannot be used.
+    """
     given = {name: value for name, value in options.items() if value is not None}
     if "grid" in given:
         given["grid"] = _grid(given["grid"])
@@ -28,7 +31,9 @@ def run_grow(checkpoint: str, tokenizer: Path | None, output: Path, **options: A
     if problems := growth.problems():
         raise ValueError("; ".join(problems))
     check_output(output)
-    configs = fetch(checkpoint, CONFIGS)  # what these can refuse is refused before the rest comes
+    configs = fetch(
+        checkpoint, CONFIGS
+    )  # problems that they reveal are reported before the download
     if is_export(configs):
         ignored = [*(["tokenizer"] if tokenizer else []), *given]
         if ignored:
@@ -47,12 +52,13 @@ def run_grow(checkpoint: str, tokenizer: Path | None, output: Path, **options: A
 
 
 def run_export(bundle: Path | None, output: Path) -> Path:
-    """Export a bundle as Hugging Face's checkpoint."""
+    """Export a bundle as a Hugging Face checkpoint and return its directory."""
     with _bar("exporting") as advance:
         return export(bundle, output, advance)
 
 
 def _grid(words: str) -> Grid:
+    """Return the grid that '16x16' names; raise ValueError for other words."""
     match = re.fullmatch(r"(\d+)x(\d+)", words)
     if match is None:
         raise ValueError(f"grid {words!r}: rows and columns, as in 16x16")
@@ -61,7 +67,10 @@ def _grid(words: str) -> Grid:
 
 @contextmanager
 def _bar(words: str) -> Iterator[Progress]:
-    """A bar of bytes on standard error, where that is a terminal."""
+    """Show a progress bar of bytes on standard error, where that is a terminal.
+
+    Yield the function that advances it.
+    """
     columns = (
         progress.TextColumn(words),
         progress.BarColumn(),

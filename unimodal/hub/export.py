@@ -1,13 +1,14 @@
-"""A bundle as a plain Hugging Face checkpoint, and back.
+"""Export a bundle as a plain Hugging Face checkpoint, and restore the bundle from it.
 
     config.json, generation_config.json     a Llama, Mistral, Qwen2 or Qwen3
-    model*.safetensors                      the weights, bytes unchanged
-    tokenizer.json, tokenizer_config.json   every id by name, and our layout as a chat template
-    unimodal/                               all of the bundle but its weights: for the way back
+    model*.safetensors                      the weights, with unchanged bytes
+    tokenizer.json, tokenizer_config.json   every id by name, and the layout as a chat template
+    unimodal/                               all of the bundle but its weights, to restore it
 
-`AutoModelForCausalLM` and `AutoTokenizer` load it, and `apply_chat_template` gives a conversation
-of texts the ids that our own layout gives it. Images are codes there: `<|unimodal_code_17|>`. It
-can be done for models whose images are predicted code by code, which all are today.
+`AutoModelForCausalLM` and `AutoTokenizer` load the checkpoint, and `apply_chat_template` gives a
+conversation of texts the same ids as our own layout. Images are tokens such as
+`<|unimodal_code_17|>` there. Models with another image head than next_code, or with addresses, have
+no export.
 """
 
 import json
@@ -54,10 +55,11 @@ from .checkpoint import (
 from .grow import TABLES
 
 CHAT_ROLES = [role for role in ROLES if role is not None]
-SPECIAL_PREFIX = "<|unimodal_"  # what all our names begin with
+SPECIAL_PREFIX = "<|unimodal_"  # the start of every special token's spelling
 
-# As Sequencer: begin (role text turn_end)*, then the assistant's marker or the end. What a person
-# says can be none of our marks; neighbours of one role would be one turn, spelled apart.
+# The layout of Sequencer: begin (role text turn_end)*, then the assistant's role or the end. A text
+# must not contain the spelling of a special token, which would become one; and two messages of one
+# role would be one turn for Sequencer but two here.
 CHAT_TEMPLATE = (
     "{{ '<|unimodal_begin|>' }}"
     "{% for message in messages %}"
@@ -68,7 +70,7 @@ CHAT_TEMPLATE = (
     "{{ raise_exception('content is text; images are for unimodal itself') }}"
     "{% endif %}"
     "{% if '<|unimodal_' in message.content %}"
-    "{{ raise_exception('a text may not spell a mark, <|unimodal_...|>') }}"
+    "{{ raise_exception('a text may not spell a special token, <|unimodal_...|>') }}"
     "{% endif %}"
     "{% if not loop.first and loop.previtem.role == message.role %}"
     "{{ raise_exception('two messages of one role in a row: join them') }}"
@@ -96,7 +98,7 @@ def export(
 ) -> Path:
     """Write the bundle in the directory `model` (None: the one shipped) as a checkpoint.
 
-    ValueError names what stands in the way, before anything is written.
+    Return its directory. Raise ValueError, before anything is written, where there is no export.
     """
     directory = DEFAULT if model is None else model
     check_output(output)
@@ -123,7 +125,7 @@ def export(
         (fresh / BUNDLE_FOLDER).mkdir()
         for name in (*CONTENT_FILES, contents.text_tokenizer.FILE):
             shutil.copyfile(directory / name, fresh / BUNDLE_FOLDER / name)
-        if contents.config.image.levels:  # what was added up is plain rows from now on
+        if contents.config.image.levels:  # the levels' embeddings are in the plain rows now
             plain = replace(contents.config, image=replace(contents.config.image, levels=()))
             write_config(fresh / BUNDLE_FOLDER / "config.json", plain)
 
@@ -132,7 +134,7 @@ def export(
 
 
 def _check_exports(directory: Path, config: BundleConfig) -> None:
-    """Raise ValueError where no plain language model can stand for this one."""
+    """Raise ValueError where no plain language model computes what this one does."""
     if not head_class(config.image.head).exports:
         raise ValueError(
             f"{directory} draws by the image head {config.image.head}, which no model of"
@@ -148,8 +150,9 @@ def _check_exports(directory: Path, config: BundleConfig) -> None:
 def _planned(
     name: str, places: Mapping[str, StoredTensor], architecture: Architecture
 ) -> PlannedTensor:
-    """Return a tensor as it lies; a table of ids with what factorised codes add to it, in float32,
-    for the sums need its digits.
+    """Return the plan to write a tensor: unchanged, or a table with factorised codes added to it.
+
+    Sums are written in float32, for half precision would round them.
     """
     place = places[name]
     if not architecture.image.levels or name not in TABLES:
@@ -183,7 +186,10 @@ def restore(
     on_progress: Progress = lambda done, total: None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
-    """Write the bundle that an exported checkpoint was, with the weights that it has now."""
+    """Write the bundle that a checkpoint was exported from, with the checkpoint's weights.
+
+    Return its directory. Raise ValueError where the weights no longer fit the bundle.
+    """
     check_output(output)
     contents = read_unchecked_contents(directory / BUNDLE_FOLDER)
     weights = read_checkpoint(directory).weights
@@ -201,26 +207,32 @@ def restore(
 
 
 def spelling(name: str) -> str:
-    """How a special token of this name is spelled."""
+    """Return the spelling of the special token `name` in the export."""
     return f"{SPECIAL_PREFIX}{name}|>"
 
 
 def tokenizer_json(contents: BundleContents) -> dict[str, Any]:
-    """A tokenizer.json that knows every id of the vocabulary; those of no text are special."""
+    """Return a tokenizer.json with all ids of the vocabulary.
+
+    The vocabulary's special tokens and codes are special tokens in it. Raise ValueError where the
+    text tokenizer has no exact tokenizer.json.
+    """
     text, vocabulary = contents.text_tokenizer, contents.config.vocabulary
-    marks = {token: name for token, name in text.special_tokens.items()}
+    # Ids below num_text that no text is encoded to: special tokens of the text tokenizer, and rows
+    # that pad the embedding. All need a name, for `tokenizers` allows no gaps.
+    unspelled = dict(text.special_tokens)
     named = text.spelled.copy()
-    named[list(marks)] = True
-    marks |= {token: spelling(f"unused_{token}") for token in (~named).nonzero()[0].tolist()}
+    named[list(unspelled)] = True
+    unspelled |= {token: spelling(f"unused_{token}") for token in (~named).nonzero()[0].tolist()}
     special = {token: spelling(name) for name, token in vocabulary.special_tokens.items()}
     codes = enumerate(vocabulary.code_ids.tolist())
     special |= {token: spelling(f"code_{code}") for code, token in codes}
     tree = text.tree()
     spelled = tree["model"]["vocab"]
-    new = {name: token for token, name in sorted((marks | special).items())}
+    new = {name: token for token, name in sorted((unspelled | special).items())}
     if len(spelled) + len(new) != vocabulary.size or spelled.keys() & new.keys():
         raise ValueError(
-            f"the text tokenizer has {len(spelled)} pieces and {len(marks)} marks for"
+            f"the text tokenizer has {len(spelled)} pieces and {len(unspelled)} other tokens for"
             f" {vocabulary.num_text} ids, some of them twice or spelled as ours"
             f" ({SPECIAL_PREFIX}...|>): it has no tokenizer.json"
         )
@@ -235,7 +247,7 @@ def _added(token: int, content: str) -> dict[str, Any]:
 
 
 def _check_spelling(contents: BundleContents, tree: dict[str, Any]) -> None:
-    """The exported tokenizer reads some difficult texts as ours does."""
+    """Raise ValueError where the exported tokenizer encodes a difficult text differently."""
     theirs = Tokenizer.from_str(json.dumps(tree))
     for sample in SAMPLES:
         found = theirs.encode(sample, add_special_tokens=False).ids
@@ -247,7 +259,7 @@ def _check_spelling(contents: BundleContents, tree: dict[str, Any]) -> None:
 
 
 def _check_loaded(directory: Path, contents: BundleContents) -> None:
-    """`AutoTokenizer` reads some difficult texts as ours does."""
+    """Raise ValueError where `AutoTokenizer` encodes a difficult text differently."""
     from transformers import AutoTokenizer
 
     theirs = AutoTokenizer.from_pretrained(directory)
@@ -281,7 +293,7 @@ def _tokenizer_config(contents: BundleContents) -> dict[str, Any]:
         "bos_token": spelling("begin"),
         "eos_token": spelling("turn_end"),
         "pad_token": spelling("pad"),
-        "unk_token": spelling("pad"),  # nothing is unknown; else Qwen2's class makes a mark of text
+        "unk_token": spelling("pad"),  # unused; Qwen2's class would add its own
         "padding_side": "left",
         "clean_up_tokenization_spaces": False,
         "model_max_length": contents.config.context,

@@ -1,11 +1,12 @@
-"""A language model that learns to see and draw begins here: a checkpoint's vocabulary is grown.
+"""Grow the vocabulary of a pretrained language model by special tokens and image codes.
 
-    old ids 0 .. V - 1 (the embedding's rows, padded ones included), special tokens, image codes
+    old ids 0 .. V - 1 (all rows of the embedding, padding included), special tokens, image codes
 
-In: a checkpoint of Llama, Mistral, Qwen2 or Qwen3, and an image tokenizer. Out: a bundle. Weights
-go from file to file a few megabytes at a time, bytes unchanged; only the new rows of the embedding
-(and of a head of its own) are computed, from the statistics of the old ones. So logits of old ids
-stay what they were. Everything that can be refused is refused before anything is written.
+In: a checkpoint of Llama, Mistral, Qwen2 or Qwen3, and an image tokenizer. Out: a bundle that can
+be trained to read and draw images. Weights are copied from file to file a few megabytes at a time,
+with unchanged bytes; only the new rows of the embedding, and of an untied output table, are
+computed, from the statistics of the old ones. So the logits of old ids are unchanged. Every problem
+is found before anything is written.
 """
 
 from collections.abc import Iterable, Iterator
@@ -38,24 +39,24 @@ from .checkpoint import Checkpoint, is_export, read_checkpoint, transformer_shap
 from .new_rows import Statistics, gaussian_rows, matched_code_rows
 
 ROWS = ("gaussian", "codes")
-TABLES = ("model.embed_tokens.weight", "lm_head.weight")  # what has a row for each id
-TEXT_ROOM = 32  # tokens that a context has at least beside those of one image
+TABLES = ("model.embed_tokens.weight", "lm_head.weight")  # the tables with a row for each id
+TEXT_ROOM = 32  # the tokens that a context needs beside those of one image
 
 
 @dataclass(frozen=True)
 class Growth:
-    """How a vocabulary grows."""
+    """A Growth holds the settings by which a vocabulary grows."""
 
     rows: str = "gaussian"
-    """New rows: 'gaussian' about the mean of the old, or 'codes' alike for codes that are alike."""
+    """How new rows are initialised: 'gaussian' or 'codes' (see new_rows.py)."""
     seed: int = 0
     grid: Grid = GRID
-    """Of the images that the model will draw."""
+    """The grid of the images that the model will draw."""
     context: int | None = None
-    """Tokens of a conversation; None: as many as the checkpoint is meant for."""
+    """The most tokens of a conversation; None: as many as the checkpoint is meant for."""
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
+        """Return what is wrong with the values, one sentence each."""
         found = []
         if self.rows not in ROWS:
             found.append(f"rows {self.rows!r}: one of {', '.join(ROWS)}")
@@ -80,8 +81,8 @@ def grow(
 ) -> Path:
     """Write the grown checkpoint as a bundle and return its directory.
 
-    source: a checkpoint's directory (see huggingface.fetch). image: whose codes join.
-    ValueError names everything that stands in the way, before anything is written.
+    source: a checkpoint's directory (see checkpoint.fetch). image: the image tokenizer whose codes
+    are added. Raise ValueError with all problems, before anything is written.
     """
     growth = growth or Growth()
     check_output(output)
@@ -97,7 +98,7 @@ def grow(
 
 
 def _config(checkpoint: Checkpoint, image: ImageTokenizer, growth: Growth) -> BundleConfig:
-    """What the bundle's config.json will hold; ValueError with all that does not fit."""
+    """Return the bundle's configuration; raise ValueError with all that does not fit."""
     old = checkpoint.config
     context = old.max_positions if growth.context is None else growth.context
     problems = replace(growth, context=context).problems()
@@ -117,7 +118,7 @@ def _planned(
     image: ImageTokenizer,
     growth: Growth,
 ) -> Iterator[PlannedTensor]:
-    """Every tensor of the grown model, in its order."""
+    """Yield the plan of every tensor of the grown model, in its order."""
     for name, shape in transformer_shapes(config.transformer).items():
         old = checkpoint.weights[name]
         if name not in TABLES:
@@ -126,15 +127,15 @@ def _planned(
 
         def chunks(name: str = name, old: StoredTensor = old) -> Iterator[bytes]:
             yield from old.chunks()
-            statistics = Statistics.of(_spelled(old, text))
+            statistics = Statistics.of(_text_rows(old, text))
             for block_nD in _new_rows(name, statistics, image, growth):
                 yield tensors.as_bytes(block_nD, old.dtype)
 
         yield PlannedTensor(name, old.dtype, shape, chunks)
 
 
-def _spelled(old: StoredTensor, text: TextTokenizer) -> Iterator[Tensor]:
-    """The rows of ids that texts hold: those of others are often untrained."""
+def _text_rows(old: StoredTensor, text: TextTokenizer) -> Iterator[Tensor]:
+    """Yield the rows of ids that texts are encoded to; rows of others are often untrained."""
     first = 0
     for block_nD in old.row_blocks():
         yield block_nD[text.spelled[first : first + len(block_nD)]]
@@ -144,7 +145,7 @@ def _spelled(old: StoredTensor, text: TextTokenizer) -> Iterator[Tensor]:
 def _new_rows(
     name: str, statistics: Statistics, image: ImageTokenizer, growth: Growth
 ) -> Iterable[Tensor]:
-    """Rows of the special tokens, then of the codes."""
+    """Yield the new rows: those of the special tokens, then those of the codes."""
     if growth.rows == "gaussian":
         yield from gaussian_rows(
             statistics, len(SPECIAL_TOKENS) + image.num_codes, growth.seed, name
@@ -155,7 +156,7 @@ def _new_rows(
 
 
 def _card(checkpoint: Checkpoint, growth: Growth) -> dict:
-    """Where the bundle comes from."""
+    """Return the bundle's card, which says where it comes from."""
     return {
         "config": {
             "grown_from": str(checkpoint.directory),

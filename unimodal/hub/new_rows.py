@@ -1,8 +1,9 @@
-"""First rows of ids that join a trained embedding, and those of image codes.
+"""Initialise the embedding rows of ids that are added to a trained vocabulary.
 
-`gaussian` draws from the normal distribution of the old rows, shrunk towards their mean. `codes`
-gives codes whose vectors are alike rows that are alike, with the old rows' mean and spread in every
-channel. Both put new ids about the middle of the old ones, so that their logits are ordinary.
+`gaussian` draws rows from the normal distribution of the old rows, shrunk towards their mean.
+`codes` gives similar rows to codes with similar vectors, with the old rows' mean and standard
+deviation in every channel. Both place new rows around the mean of the old ones, so that their
+logits are of ordinary size.
 
 Letters: V ids, D width, d numbers of a code's vector.
 """
@@ -18,25 +19,26 @@ from torch import Tensor
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.initial import generator
 
-# J. Hewitt, "Initializing New Word Embeddings for Pretrained Language Models" (2021), draws from
-# N(mean, 1e-5 * covariance) in the code it gives: near the mean, each new id takes no more of the
-# probability than an average one, and yet no two rows are equal.
+# J. Hewitt, "Initializing New Word Embeddings for Pretrained Language Models" (2021), samples
+# N(mean, 1e-5 * covariance) in its code: near the mean, a new id takes no more probability than an
+# average one, and no two rows are equal.
 SHRINK = 1e-5
 BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Mean (D,) and covariance (D, D) of rows, float64."""
+    """Statistics hold the mean (D,) and the covariance (D, D) of rows, float64."""
 
     mean_D: Tensor
     covariance_DD: Tensor
 
     @classmethod
     def of(cls, blocks: Iterable[Tensor]) -> "Statistics":
-        """Those of blocks of rows (n, D), in one pass and float64.
+        """Return the statistics of blocks of rows (n, D), in one pass.
 
-        Sums are taken about the first block's mean: rows far from zero lose no digits.
+        Sums are taken about the first block's mean, so that rows far from zero lose no digits.
+        Raise ValueError where there is no row, or numbers are not finite.
         """
         full = (block_nD.double() for block_nD in blocks if len(block_nD))
         first_nD = next(full, None)
@@ -57,17 +59,19 @@ class Statistics:
 
     @property
     def std_D(self) -> Tensor:
-        """The standard deviation of each channel (D,)."""
-        return self.covariance_DD.diagonal().clamp(min=0).sqrt()  # a constant channel rounds
+        """Return the standard deviation of each channel (D,)."""
+        # Rounding may leave the variance of a constant channel just below 0.
+        return self.covariance_DD.diagonal().clamp(min=0).sqrt()
 
 
 def gaussian_rows(statistics: Statistics, num: int, seed: int, name: str) -> Iterator[Tensor]:
-    """`num` rows of N(mean, SHRINK * covariance), float64 blocks (n, D).
+    """Yield `num` rows of N(mean, SHRINK * covariance), as float64 blocks (n, D).
 
-    A pure function of (statistics, seed, name): a row does not depend on how many follow.
+    They are a pure function of (statistics, seed, name); a row does not depend on `num`.
     """
     values_D, vectors_DD = torch.linalg.eigh(SHRINK * statistics.covariance_DD)
-    # Rounding leaves eigenvalues just below zero where rows do not fill the space.
+    # A factor F with F F' = covariance turns standard normal numbers into rows. Rounding leaves
+    # eigenvalues just below zero where rows do not span all channels.
     factor_DD = vectors_DD * values_D.clamp(min=0).sqrt()
     drawn = generator(seed, name)
     for first in range(0, num, BLOCK_ROWS):
@@ -76,8 +80,10 @@ def gaussian_rows(statistics: Statistics, num: int, seed: int, name: str) -> Ite
 
 
 def matched_code_rows(statistics: Statistics, image: ImageTokenizer, seed: int) -> Iterator[Tensor]:
-    """Rows of all image codes, float64 blocks (n, D), with the mean and standard deviation of the
-    old rows in each channel.
+    """Yield rows of all image codes, as float64 blocks (n, D).
+
+    They are those of `code_rows`, moved and scaled to the mean and standard deviation of the old
+    rows in each channel.
     """
     width = len(statistics.mean_D)
 
@@ -97,15 +103,16 @@ def matched_code_rows(statistics: Statistics, image: ImageTokenizer, seed: int) 
 def code_rows(
     image: ImageTokenizer, width: int, seed: int, std: float, codes: range | None = None
 ) -> Tensor:
-    """First embedding rows (V, width) of image codes, float32: alike for codes whose vectors are
-    alike.
+    """Return initial embedding rows (V, width) of image codes, float32.
 
-    Random Fourier features of a Gaussian kernel (Rahimi and Recht, 2007, alg. 1): sqrt(2) cos(w v +
-    b) with w ~ N(0, I), of mean 0 and standard deviation `std`. codes: which ones; None: all.
+    Codes with similar vectors get similar rows. std: the standard deviation of the rows' numbers.
+    codes: which codes; None: all.
     """
     codes = range(image.num_codes) if codes is None else codes
     vectors_Vd = image.quantizer.decode(torch.arange(codes.start, codes.stop)).float()
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
     w_dD = torch.from_numpy(rng.standard_normal((vectors_Vd.shape[1], width))).float()
     b_D = torch.from_numpy(rng.uniform(0, 2 * np.pi, width)).float()
+    # Random Fourier features of a Gaussian kernel (Rahimi and Recht, 2007, alg. 1):
+    # sqrt(2) cos(w v + b), with w ~ N(0, I) and b uniform in [0, 2 pi).
     return std * 2**0.5 * torch.cos(2 * vectors_Vd @ w_dD + b_D)

@@ -161,7 +161,7 @@ def test_the_template_refuses_what_our_layout_would_read_otherwise(exported):
     for messages, words in (
         ([{"role": "tool", "content": "x"}], "a role is one of system, user, assistant"),
         ([{"role": "user", "content": [{"type": "image"}]}], "content is text"),
-        ([{"role": "user", "content": "<|unimodal_image|>"}], "may not spell a mark"),
+        ([{"role": "user", "content": "<|unimodal_image|>"}], "may not spell a special token"),
         ([{"role": "user", "content": "x"}] * 2, "two messages of one role in a row"),
     ):
         with pytest.raises(Exception, match=words):

@@ -181,7 +181,7 @@ def test_a_grown_model_talks_and_draws_and_never_says_a_mark(kind, image, tmp_pa
     assert model.text_tokenizer.spelled[ids[ids < NUM_OLD]].all()
     whole = [*ids[:-1], model.vocabulary.special("end")]
     assert document_of(model.sequencer.layout, whole).parts == (said,)
-    with torch.no_grad():  # marks and padding are the likeliest of all
+    with torch.no_grad():  # special tokens and padding are the likeliest of all
         weight = model.transformer.model.embed_tokens.weight
         weight[:NUM_OLD][~torch.from_numpy(model.text_tokenizer.spelled)] *= 50
     from dataclasses import replace
