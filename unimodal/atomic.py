@@ -53,7 +53,7 @@ def publish(fresh: Path, path: Path, over_folder: bool = False) -> None:
     for inner in fresh.rglob("*"):
         flush(inner)
     flush(fresh)
-    if over_folder and path.is_dir():
+    if over_folder and not path.is_file():
         _swap(fresh, path)
     else:
         os.replace(fresh, path)
