@@ -27,15 +27,19 @@ T = TypeVar("T")
 
 
 # What was once called otherwise, in every dataclass that has the new name. Options of commands are
-# called as the keys are, with hyphens.
+# called as the keys are, with hyphens; fields of `data scenes --mix` are here too.
 RENAMED = {
     "area": "target_pixels",
     "average": "ema_decay",
     "form": "format",
+    "least_questions": "min_questions",
     "max_pictures": "max_images",
     "micro_rows": "micro_batch_rows",
+    "most_follows": "max_follows",
+    "most_questions": "max_questions",
     "part": "split",
     "part_by": "split_by",
+    "picture": "image",
     "picture_weight": "image_weight",
     "pictures": "images",
     "row_length": "sequence_length",
