@@ -27,7 +27,7 @@ MAX_PREFILL_TOKENS = 8192  # of one forward: many long prompts are read a few at
 
 
 class Branch:
-    """One reader of a request: the tokens that it has yet to read, and where it stands."""
+    """A branch of a request: the tokens that it has yet to read, and where it stands."""
 
     def __init__(self, prompt: Prompt, reply: "Iterable[list[int] | ImageTokens]" = ()) -> None:
         """reply: what the reply has so far."""

@@ -203,7 +203,7 @@ def decode(codes: Path, output: Path, model: Path | None) -> None:
 )
 @click.option("--seed", type=click.IntRange(0), help="Of the new rows [default: 0].")
 @click.option("--grid", metavar="ROWSxCOLUMNS", help="Of drawn images [default: 8x8].")
-@click.option("--context", type=click.IntRange(1), help="Positions [default: the checkpoint's].")
+@click.option("--context", type=click.IntRange(1), help="Tokens [default: the checkpoint's].")
 def grow(**options: Any) -> None:
     """Give a language model the ids that images need; the result is to be trained.
 
