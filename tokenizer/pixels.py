@@ -2,7 +2,7 @@
 
 In: a path, bytes, a binary file or a PIL image. Out: an RGB image and, in words, what was
 changed to get it.
-1. Only named formats are tried (FORMATS), so no obscure decoder ever sees a stranger's file.
+1. Only named formats are tried (FORMATS), so no obscure decoder ever sees an untrusted file.
 2. Size limits are checked from the header, before a pixel is decoded.
 3. First frame, upright (EXIF), 8 bits a channel, transparency laid on white, RGB.
 
