@@ -21,10 +21,9 @@ from unimodal.sequencer import DROPS, Sequencer
 from unimodal.tokenizer.codec import Geometry
 
 from . import formats, order
-from .estimator import LengthEstimator, in_split
+from .estimator import LEARNS_NOTHING, WITH_IMAGES, WITH_TEXT, LengthEstimator, in_split
 from .formats import SampleError
 from .lengths import Lengths, measure
-from .packing import GROUP_ROWS
 from .remote import local_shards
 from .shards import Shard
 from .sizes import ImageRule
@@ -161,6 +160,8 @@ class Stream:
     source: SourceConfig
     rule: ImageRule | None
     lengths: Lengths
+    group_rows: int = 1
+    """Units of a length group."""
 
     @property
     def title(self) -> str:
@@ -172,11 +173,47 @@ class Stream:
         """Return the number that keys its random draws."""
         return order.word(self.title)
 
+    @property
+    def num_learned(self) -> int:
+        """Count the units of which something is learned, whatever the loss weighs."""
+        notes = self.lengths.notes
+        if self.source.text_weight and self.source.image_weight:
+            return len(self.lengths) - notes[LEARNS_NOTHING]
+        return sum(
+            notes[kind]
+            for kind, weight in (
+                (WITH_TEXT, self.source.text_weight),
+                (WITH_IMAGES, self.source.image_weight),
+            )
+            if weight
+        )
+
+    def why_idle(self, loss: Mapping[str, float]) -> str:
+        """Return why nothing of it is learned, "" where something is.
+
+        loss: what the loss weighs text and images ("text", "image") with.
+        """
+        notes, of = self.lengths.notes, f"its {len(self.lengths):,} documents"
+        weights = {
+            f"sources.{self.name}.text_weight": (notes[WITH_TEXT], self.source.text_weight),
+            f"sources.{self.name}.image_weight": (notes[WITH_IMAGES], self.source.image_weight),
+        }
+        found = []
+        for (name, (count, weight)), kind in zip(weights.items(), ("text", "image"), strict=True):
+            if count and weight and loss[kind]:
+                return ""
+            if count:
+                zero = f"loss.{kind}" if weight else name
+                found.append(f"{count:,} of {of} have {kind} to learn, but {zero} is 0")
+        if not found:
+            found = [f"none of {of} has an assistant's turn, or another part with a loss weight"]
+        return f"nothing of {self.name} is learned: {' and '.join(found)}"
+
     @cached_property
     def sizes(self) -> tuple[int, int]:
         """Count the length groups and the units that stand alone of a pass."""
         num_groups = self.lengths.num_length_groups
-        return num_groups, len(self.lengths) - GROUP_ROWS * num_groups
+        return num_groups, len(self.lengths) - self.group_rows * num_groups
 
     def units(self, taken: Taken, count: int, seed: int, dropout: float) -> Units:
         """Return at least `count` units that follow what was taken, of endless passes.
@@ -191,9 +228,10 @@ class Stream:
             key = (seed, ORDER, self.word, kind, epochs[mine])
             numbers[mine] = order.permuted(at[mine], size, *key)
         is_group = kinds == 0
-        sizes = np.where(is_group, GROUP_ROWS, 1)
+        sizes = np.where(is_group, self.group_rows, 1)
         # `members` has the units of all groups first, group by group, then those that stand alone.
-        begins = np.where(is_group, GROUP_ROWS * numbers, GROUP_ROWS * self.sizes[0] + numbers)
+        first_alone = self.group_rows * self.sizes[0]
+        begins = np.where(is_group, self.group_rows * numbers, first_alone + numbers)
         inside = np.arange(sizes.sum()) - np.repeat(sizes.cumsum() - sizes, sizes)
         units = self.lengths.members[np.repeat(begins, sizes) + inside].astype(np.int64)
         in_group = np.repeat(is_group, sizes)
@@ -249,10 +287,12 @@ def streams(
     sequence_length: int,
     geometry: Geometry,
     workers: int = 1,
+    group_rows: int = 1,
 ) -> list[Stream]:
     """Return every source at every image size that it is read at, with its lengths.
 
-    `workers` processes measure shards that are not in the cache. ShardError for bad shards.
+    `workers` processes measure shards that are not in the cache; a length group has `group_rows`
+    units. ShardError for bad shards.
     """
     found: dict[tuple[str, ImageRule | None], Stream] = {}
     for mixture in mixed:
@@ -262,8 +302,8 @@ def streams(
                     sequencer, sequence_length, geometry, mixture.rule, source.format, source.pairs,
                     source.split, source.split_by, source.image_weight > 0,
                 )  # fmt: skip
-                lengths = measure(local_shards(source.shards), estimator, workers)
-                found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths)
+                lengths = measure(local_shards(source.shards), estimator, workers, group_rows)
+                found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths, group_rows)
     return list(found.values())
 
 
