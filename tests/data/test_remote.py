@@ -3,8 +3,10 @@
 import http.server
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from fsspec import AbstractFileSystem, register_implementation
 
 from unimodal.data import remote
 from unimodal.data.remote import local_shards
@@ -98,7 +100,77 @@ def test_http(folder: Path) -> None:
         url = f"http://127.0.0.1:{server.server_port}/shard-{{000000..000001}}.tar"
         assert keys(local_shards(url)) == list("0123")
         assert len(asked) >= 3
-        with pytest.raises(ShardError, match="cannot be copied"):
-            local_shards(f"http://127.0.0.1:{server.server_port}/missing.tar")
     finally:
         server.shutdown()
+
+
+def test_http_errors_name_their_status_and_only_passing_ones_are_tried_again(folder: Path) -> None:
+    pytest.importorskip("aiohttp", reason="fsspec opens http:// with aiohttp")
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(int(self.path.removeprefix("/").removesuffix(".tar")))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    final = {404: "HTTP 404 Not Found; check the URL", 410: "HTTP 410 Gone; check the URL",
+             403: "HTTP 403 Forbidden; get the right to read it"}  # fmt: skip
+    passing = {429: "HTTP 429 Too Many Requests", 503: "HTTP 503 Service Unavailable"}
+    try:
+        for status, words in (final | passing).items():
+            asked.clear()
+            with pytest.raises(ShardError, match=f"/{status}.tar cannot be copied: {words}$"):
+                local_shards(f"http://127.0.0.1:{server.server_port}/{status}.tar")
+            assert len(asked) == (1 if status in final else 3)
+    finally:
+        server.shutdown()
+
+
+class Answered(Exception):
+    """What an HTTP library raises, with the status of the answer."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+
+
+class Failing(AbstractFileSystem):
+    """A remote place whose failures have the shapes that fsspec gives them."""
+
+    protocol = "failing"
+    asked: ClassVar[list[str]] = []
+
+    def _open(self, path: str, *_: object, **__: object) -> object:
+        self.asked.append(path)
+        name = path.removesuffix(".tar")
+        if name == "missing":
+            raise FileNotFoundError(f"no object {path}")
+        if name == "refused":
+            raise FileNotFoundError(path) from ConnectionRefusedError(111, "refused")
+        raise FileNotFoundError(path) from Answered(int(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "tries"),
+    [
+        ("404", "HTTP 404 Not Found; check the URL", 1),
+        ("401", "HTTP 401 Unauthorized; get the right to read it", 1),
+        ("500", "HTTP 500 Internal Server Error", 3),
+        ("599", "HTTP 599", 3),
+        ("missing", "no object missing.tar; check the path", 1),
+        ("refused", "ConnectionRefusedError: .*refused", 3),
+    ],
+)
+def test_the_first_cause_of_a_failure_decides(
+    folder: Path, name: str, words: str, tries: int
+) -> None:
+    register_implementation("failing", Failing, clobber=True)
+    Failing.asked.clear()
+    with pytest.raises(ShardError, match=f"failing://{name}.tar cannot be copied: {words}$"):
+        local_shards(f"failing://{name}.tar")
+    assert len(Failing.asked) == tries
