@@ -138,7 +138,7 @@ def _encode_shard(
         for group in work.groups(shard):
             work.write(group)
     damaged = [
-        {"key": fault.key or "", "reason": "damaged tar", "message": fault.message}
+        {"key": fault.key or "", "reason": fault.reason, "message": fault.message}
         for fault in faults
     ]
     note = EncodedShard(

@@ -39,7 +39,8 @@ from .tar import Fault
 MAX_VARIANTS = 64  # of one sample; of more, these are used
 MAX_PARTNERS = 32  # of one sample, for edits
 Opener = Callable[[StoredFile], Image]
-VERSION = 3  # of what is written below
+VERSION = 4  # of what is written below
+UNUSED = "unused: "  # how notes begin that count files which nobody used, by extension
 UNIT = np.dtype(
     [("shard", "<u4"), ("sample", "<u4"), ("start", "<u8"), ("stop", "<u8"), ("record", "<u8")]
 )
@@ -184,11 +185,12 @@ def measure_shard(path: Path, estimator: LengthEstimator) -> Measured:
     faults: list[Fault] = []
     shard = Shard(path, faults)
     bad = [
-        {"key": fault.key or "", "reason": "damaged tar", "message": fault.message}
+        {"key": fault.key or "", "reason": fault.reason, "message": fault.message}
         for fault in faults
     ]
     lists = _Lists()
     lists.notes["samples"] = len(shard) + len(faults)
+    lists.notes[f"{UNUSED}hidden"] = shard.num_hidden
     partners, sized = _partners(shard, estimator), _once(estimator.sized)
     for number in range(len(shard)):
         sample = shard.sample(number)
