@@ -82,6 +82,8 @@ class LengthEstimator:
     """A field of .json whose value is hashed for that; None: the key."""
     learns_images: bool = True
     """Whether the source's images have a loss weight: a head may make longer what is learned."""
+    ignore: tuple[str, ...] = ()
+    """Extensions of files that are left unread."""
 
     @property
     def key(self) -> str:
@@ -98,6 +100,7 @@ class LengthEstimator:
             "pairs": self.pairs,
             "split": [*self.split, self.split_by],
             "learns_images": self.learns_images,
+            "ignore": self.ignore,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -190,16 +193,18 @@ def measure_shard(path: Path, estimator: LengthEstimator) -> Measured:
     ]
     lists = _Lists()
     lists.notes["samples"] = len(shard) + len(faults)
-    lists.notes[f"{UNUSED}hidden"] = shard.num_hidden
+    if shard.num_hidden:
+        lists.notes[f"{UNUSED}hidden"] = shard.num_hidden
     partners, sized = _partners(shard, estimator), _once(estimator.sized)
     for number in range(len(shard)):
-        sample = shard.sample(number)
+        sample = shard.sample(number).without(estimator.ignore)
         try:
             if not in_split(sample, estimator.split, estimator.split_by):
                 lists.notes["in another split"] += 1
                 continue
             if estimator.pairs is None:
                 documents = list(_documents(sample, estimator, estimator.sized))
+                lists.notes.update(_unused(sample, documents[0]))
             else:
                 documents = list(_edits(shard, sample, partners[number], estimator, sized))
             _add(lists, estimator, number, shard.ranges_n2[number].tolist(), documents)
@@ -235,6 +240,13 @@ def _documents(
         yield _Choice(variant, formats.opened(stored, sized), format)
 
 
+def _unused(sample: Sample, first: _Choice) -> Iterator[str]:
+    """Yield a note for each file that nobody used, by its extension without numbers."""
+    for name in formats.unused(sample, first.document, first.format):
+        words = [word for word in name.split(".") if not word.isdecimal()]
+        yield f"{UNUSED}.{'.'.join(words) or name}"
+
+
 def _once(sized: Opener) -> Opener:
     """Return an opener that measures each image once, and not once for each partner."""
     seen: dict[int, Image] = {}
@@ -254,7 +266,7 @@ def _partners(shard: Shard, estimator: LengthEstimator) -> list[list[int]]:
         return []
     values: list[str | None] = []
     for number in range(len(shard)):
-        sample = shard.sample(number)
+        sample = shard.sample(number).without(estimator.ignore)
         try:
             value = (
                 sample.field(estimator.pairs)
@@ -295,7 +307,10 @@ def _edits(
         begin, end = shard.ranges_n2[other].tolist()
         with contextlib.suppress(SampleError):  # bad is the other one, counted when its turn comes
             for choice in _documents(
-                formats.pair(sample, shard.sample(other)), estimator, sized, "edit"
+                formats.pair(sample, shard.sample(other).without(estimator.ignore)),
+                estimator,
+                sized,
+                "edit",
             ):
                 yield replace(choice, other=(begin, end))
 

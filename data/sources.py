@@ -55,6 +55,9 @@ class SourceConfig:
     """Multiplies the loss weight of learned text of this source."""
     image_weight: float = 1.0
     """Multiplies the loss weight of learned images of this source."""
+    ignore: tuple[str, ...] = ()
+    """Extensions of files that are left unread: mask.png, cls. Without it, a file of an unknown
+    kind beside words without an image makes a sample bad."""
 
     def problems(self) -> list[str]:
         """List what is wrong with the values, one sentence each."""
@@ -68,6 +71,10 @@ class SourceConfig:
         if not 0 <= self.split[0] < self.split[1] <= 1:
             found.append(
                 f"split {list(self.split)}: two numbers from 0 to 1, the first the smaller"
+            )
+        if words := [name for name in self.ignore if not name or name.startswith(".")]:
+            found.append(
+                f"ignore {', '.join(map(repr, words))}: extensions without their first dot"
             )
         if self.split_by is not None and self.split == (0.0, 1.0):
             found.append("split_by: says nothing without a split")
@@ -260,7 +267,7 @@ def streams(
             if mixture.weights[name] and (name, mixture.rule) not in found:
                 estimator = LengthEstimator(
                     sequencer, sequence_length, geometry, mixture.rule, source.format, source.pairs,
-                    source.split, source.split_by, source.image_weight > 0,
+                    source.split, source.split_by, source.image_weight > 0, source.ignore,
                 )  # fmt: skip
                 lengths = measure(local_shards(source.shards), estimator, workers)
                 found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths)
@@ -280,6 +287,7 @@ def texts(sources: Mapping[str, SourceConfig], samples: int) -> Iterator[str]:
             for number in range(len(shard))
         )
         for sample in islice(stored, samples):
+            sample = sample.without(source.ignore)
             with suppress(SampleError):
                 if in_split(sample, source.split, source.split_by):
                     document = formats.document(

@@ -79,7 +79,7 @@ def convert(
         if named
     }
     _claim(output)
-    table = open_table(source, images)
+    table = open_table(source, images, format)
     if table.names is not None:  # what lacks is told before a row is read
         click.echo(f"reading {detect_columns(table.names, asked, table.typed, format)}", err=True)
     output.mkdir(parents=True, exist_ok=True)

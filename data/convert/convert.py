@@ -21,6 +21,7 @@ from ..lengths import Bad
 from .arrow import arrow_table, is_arrow
 from .columns import Columns, detect_columns
 from .files import file_table
+from .folders import folder_table
 from .sandbox import Sandbox
 from .table import HUB, Fields, Table
 
@@ -38,13 +39,16 @@ class Outcome:
     sample: Sample | Bad
 
 
-def open_table(source: str, images: Path | None = None) -> Table:
+def open_table(source: str, images: Path | None = None, format: str | None = None) -> Table:
     """Return the table of a path, or of hf:NAME[:SPLIT]; ValueError where there is none.
 
     `images` is the folder to which paths of images are relative; None: that of the source.
+    `format`: that of all rows, where the user named it.
     """
     if source.startswith(HUB) or is_arrow(Path(source)):
         return arrow_table(source, images)
+    if Path(source).is_dir():
+        return folder_table(source, images, format)
     return file_table(source, images)
 
 
