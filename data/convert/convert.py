@@ -24,6 +24,7 @@ from .files import file_table
 from .folders import folder_table
 from .sandbox import Sandbox
 from .table import HUB, Fields, Table
+from .unread import check_images_read
 
 Images = list[tuple[str, bytes]]  # extension and contents
 
@@ -63,6 +64,8 @@ def converted(
             if isinstance(row, SampleError):
                 raise row
             columns = _columns(row, table, asked, format)
+            if format is None and "text" not in asked:
+                check_images_read(row, columns)
             yield Outcome(position, columns, _sample(key, row, columns, sandbox))
         except SampleError as error:
             words = str(error).encode(errors="backslashreplace").decode()  # it may quote anything

@@ -60,7 +60,8 @@ def folder_table(source: str, images: Path | None, format: str | None) -> Table:
     sandbox, files = Sandbox(path), sorted(_files(path))
     shown = [file for file in files if not PurePosixPath(file).name.startswith(".")]
     groups = _groups(shown, sandbox)
-    if any(group.images for group in groups):
+    has_images = any(group.images for group in groups)
+    if has_images:
         rows, length, left = _of_images(groups, sandbox)
     else:
         rows, length, left = _of_texts(groups, sandbox, format == "text")
@@ -70,7 +71,7 @@ def folder_table(source: str, images: Path | None, format: str | None) -> Table:
         raise ValueError(f"{found}: give {KINDS}")
     return Table(
         source, numbered(rows), length, None, images or path,
-        note=_note(left, len(files) - len(shown)),
+        note=_note(left, has_images, len(files) - len(shown)),
     )  # fmt: skip
 
 
@@ -99,11 +100,11 @@ def _of_texts(groups: list[_Group], sandbox: Sandbox, alone: bool) -> Rows:
     return (_text(file, beside, sandbox) for file, beside in texts), len(texts), left
 
 
-def _note(left: list[str], num_hidden: int) -> str:
+def _note(left: list[str], has_images: bool, num_hidden: int) -> str:
     """Say what of a folder is no row."""
-    num_words = sum(_suffix(file) in (CAPTION, FIELDS) for file in left)
-    others = _counted(file for file in left if _suffix(file) not in (CAPTION, FIELDS))
-    found = [f"{num_words:,} files of text without an image are left out"] if num_words else []
+    words = [file for file in left if has_images and _suffix(file) in (CAPTION, FIELDS)]
+    others = _counted(set(left) - set(words))
+    found = [f"{len(words):,} files of text without an image are left out"] if words else []
     found += [f"unused files: {others}"] if others else []
     found += [f"{num_hidden:,} hidden files are left out"] if num_hidden else []
     return "; ".join(found)
@@ -112,7 +113,8 @@ def _note(left: list[str], num_hidden: int) -> str:
 def _counted(files: Iterable[str]) -> str:
     """Count files by suffix, in words."""
     counts = Counter(_suffix(file) or "without a suffix" for file in files)
-    return ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common())
+    by_count = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count:,} {suffix}" for suffix, count in by_count)
 
 
 def _suffix(file: str) -> str:

@@ -1,8 +1,9 @@
 """Read the files that untrusted data may name: those inside one folder.
 
 In: an image or a text as a row names it: a path, or its bytes. Out: its contents; an image is one
-that can be decoded. A URL, and a path that leads out of the folder (absolute, by `..` or by a link), is
-refused: or else a downloaded table could put any file of this machine into the training data.
+that can be decoded. A URL, and a path that leads out of the folder (absolute, by `..` or by a
+link), is refused: or else a downloaded table could put any file of this machine into the training
+data.
 """
 
 import re
