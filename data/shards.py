@@ -26,6 +26,7 @@ import json
 import mmap
 import tarfile
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -40,6 +41,8 @@ from . import formats
 from .samples import find_samples
 from .tar import END, Bytes, Fault, ShardError, key_and_extension, padded, sample_files
 
+# How the names of shards end; compressed.py unpacks those that are no plain tar.
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 PNG_LEVEL = 1  # of zlib: a tenth larger than the default and four times as fast
 
 
@@ -154,14 +157,38 @@ def shard_name(number: int) -> str:
 
 
 def find_shards(directory: str | Path) -> list[Path]:
-    """Return the finished shards in a folder, by name; ShardError when there are none."""
-    paths = sorted(Path(directory).glob("*.tar"))
+    """Return the finished shards in a folder, by name, compressed ones among them.
+
+    ShardError when there are none, or when a shard is there twice, plain and compressed.
+    """
+    folder = Path(directory)
+    inside = folder.iterdir() if folder.is_dir() else ()
+    files = sorted(path for path in inside if not path.name.startswith("."))
+    paths = [path for path in files if is_shard(path.name)]
     if not paths:
+        counts = Counter(path.suffix for path in files if path.suffix and path.is_file())
+        there = ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common(5))
         raise ShardError(
-            f"{directory} holds no .tar shard: write some with `unimodal data scenes {directory}` "
-            "or `unimodal data convert`"
+            f"{directory} holds no .tar shard{f' but {there}' if there else ''}: write some with "
+            f"`unimodal data scenes {directory}` or `unimodal data convert`"
         )
+    by_stem: dict[str, Path] = {}
+    for path in paths:
+        other = by_stem.setdefault(shard_stem(path.name), path)
+        if other is not path:
+            raise ShardError(f"{other} and {path.name}: one shard twice? take one of them away")
     return paths
+
+
+def is_shard(name: str) -> bool:
+    """Tell by its name whether a file is a tar, compressed or not."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def shard_stem(name: str) -> str:
+    """Return the name of a shard without what says that it is one."""
+    end = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
+    return name.removesuffix(name[len(name) - len(end) :])
 
 
 class Shard:

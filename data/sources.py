@@ -37,8 +37,8 @@ class SourceConfig:
     """A source of documents: where its shards are, how they are read, how much they count."""
 
     shards: str
-    """A folder of .tar files, one .tar file, a URL that fsspec opens, or `pipe:` and a command;
-    {000..123} stands for that many numbers."""
+    """A folder of .tar or .tar.gz files, one of them, a URL that fsspec opens, or `pipe:` and a
+    command; {000..123} stands for that many numbers."""
     weight: float = 1.0
     """Its share of tokens, relative to the other sources' weights; 0: not read."""
     format: str | None = None

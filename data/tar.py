@@ -182,7 +182,7 @@ def next_header(source: Bytes, offset: int) -> int | None:
     at = source.find(MAGIC, offset)
     while at >= 0:
         begin = at - MAGIC_AT
-        if begin >= offset and begin % BLOCK == 0 and _is_sound(source[begin : begin + BLOCK]):
+        if begin >= offset and begin % BLOCK == 0 and is_header(source[begin : begin + BLOCK]):
             return begin
         at = source.find(MAGIC, at + 1)
     return None
@@ -190,7 +190,7 @@ def next_header(source: Bytes, offset: int) -> int | None:
 
 def _checked(head: bytes, offset: int) -> int:
     """Return the type of a header; `Damaged` where it is none or its checksum is wrong."""
-    if _is_sound(head):
+    if is_header(head):
         return head[156]
     if head[MAGIC_AT : MAGIC_AT + len(MAGIC)] == MAGIC:
         raise Damaged(offset, None, "the header's checksum is wrong")
@@ -199,8 +199,8 @@ def _checked(head: bytes, offset: int) -> int:
     raise Damaged(offset, None, "no tar header here; the file is damaged or no tar")
 
 
-def _is_sound(head: bytes) -> bool:
-    """Return whether a header's checksum is right: the sum of its bytes, its own being spaces.
+def is_header(head: bytes) -> bool:
+    """Tell whether a block is a header: its checksum is the sum of its bytes, its own being spaces.
 
     zlib sums bytes faster than Python: the low half of Adler-32 is that sum and one, modulo 65,521
     (RFC 1950, sec. 9). Some old programs took bytes above 127 for negative.

@@ -147,7 +147,7 @@ def test_inspect_names_unused_files(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     numbers = json.loads(result.output.splitlines()[-1])
     assert numbers["unused_files"] == {".npy": 3, ".cls": 3, "hidden": 1}
-    assert "3 .npy, 3 .cls" in result.output
+    assert "3 .cls, 3 .npy, 1 hidden" in result.output
 
 
 @pytest.mark.parametrize(
