@@ -41,6 +41,7 @@ MAX_PARTNERS = 32  # of one sample, for edits
 Opener = Callable[[StoredFile], Image]
 VERSION = 4  # of what is written below
 UNUSED = "unused: "  # how notes begin that count files which nobody used, by extension
+IGNORED = "ignored: "  # how notes begin that count samples with files that are left unread
 UNIT = np.dtype(
     [("shard", "<u4"), ("sample", "<u4"), ("start", "<u8"), ("stop", "<u8"), ("record", "<u8")]
 )
@@ -197,7 +198,11 @@ def measure_shard(path: Path, estimator: LengthEstimator) -> Measured:
         lists.notes[f"{UNUSED}hidden"] = shard.num_hidden
     partners, sized = _partners(shard, estimator), _once(estimator.sized)
     for number in range(len(shard)):
-        sample = shard.sample(number).without(estimator.ignore)
+        whole = shard.sample(number)
+        sample = whole.without(estimator.ignore)
+        lists.notes.update(
+            f"{IGNORED}.{name}" for name in estimator.ignore if whole.without([name]) is not whole
+        )
         try:
             if not in_split(sample, estimator.split, estimator.split_by):
                 lists.notes["in another split"] += 1

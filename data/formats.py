@@ -218,7 +218,7 @@ def _check_others(sample: Sample) -> None:
         raise SampleError(
             "unknown file",
             f"{there}: beside words without an image, and no image that is known; leave it out by "
-            f"ignore=[{ignore}] of the source{_dots(sample)}",
+            f"sources.NAME.ignore=[{ignore}]{_dots(sample)}",
         )
 
 

@@ -21,13 +21,14 @@ from unimodal.sequencer import DROPS, Sequencer
 from unimodal.tokenizer.codec import Geometry
 
 from . import formats, order
-from .estimator import LengthEstimator, in_split
+from .estimator import IGNORED, LengthEstimator, in_split
 from .formats import SampleError
 from .lengths import Lengths, measure
 from .packing import GROUP_ROWS
 from .remote import local_shards
 from .shards import Shard
 from .sizes import ImageRule
+from .tar import ShardError
 
 ORDER, VARIANT, DROP, IMAGES, GROUPS = range(5)  # what a hash decides
 
@@ -259,7 +260,8 @@ def streams(
 ) -> list[Stream]:
     """Return every source at every image size that it is read at, with its lengths.
 
-    `workers` processes measure shards that are not in the cache. ShardError for bad shards.
+    `workers` processes measure shards that are not in the cache. ShardError for bad shards, and
+    for files to ignore that are not there.
     """
     found: dict[tuple[str, ImageRule | None], Stream] = {}
     for mixture in mixed:
@@ -270,8 +272,18 @@ def streams(
                     source.split, source.split_by, source.image_weight > 0, source.ignore,
                 )  # fmt: skip
                 lengths = measure(local_shards(source.shards), estimator, workers)
+                _check_ignored(name, source, lengths.notes)
                 found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths)
     return list(found.values())
+
+
+def _check_ignored(name: str, source: SourceConfig, notes: Mapping[str, int]) -> None:
+    """ShardError where the source ignores files that it does not have."""
+    missing = [f".{one}" for one in source.ignore if not notes.get(f"{IGNORED}.{one}")]
+    if missing:
+        raise ShardError(
+            f"sources.{name}.ignore: no sample of {source.shards} has a file {', '.join(missing)}"
+        )
 
 
 def texts(sources: Mapping[str, SourceConfig], samples: int) -> Iterator[str]:

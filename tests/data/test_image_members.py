@@ -12,6 +12,7 @@ from unimodal.data.estimator import LengthEstimator, Measured, measure_shard
 from unimodal.data.formats import Sample, SampleError, detect_format, document, variants
 from unimodal.data.image_members import image_members, in_order, natural
 from unimodal.data.sources import SourceConfig
+from unimodal.data.tar import ShardError
 from unimodal.document import Image
 from unimodal.tokenizer.autoencoder import TokenizerConfig
 
@@ -107,7 +108,7 @@ def test_a_file_of_an_unknown_kind_beside_words_alone_is_bad(tmp_path: Path, fil
     assert (bad["key"], bad["reason"]) == ("a", "unknown file")
     assert bad["message"] == (
         ".xyz, .0.cls: beside words without an image, and no image that is known; leave it out by "
-        "ignore=[xyz, 0.cls] of the source"
+        "sources.NAME.ignore=[xyz, 0.cls]"
     )
     for ignore in (("xyz", "cls"), ("xyz", "0.cls")):
         assert measured(tmp_path / "a.tar", made, ignore=ignore).bad == []
@@ -138,6 +139,9 @@ def test_a_source_ignores_when_rows_are_built_too(tmp_path: Path) -> None:
     for _ in islice(loader, 3):
         pass
     assert loader.seen.documents > 0 and not loader.seen.bad
+    other = SourceConfig(str(tmp_path), ignore=("mask.png", "cls"))
+    with pytest.raises(ShardError, match=r"sources.all.ignore: no sample of .* has a file .cls"):
+        Loader({"all": other}, sequencer(), Means(), config)
 
 
 def test_inspect_names_unused_files(tmp_path: Path) -> None:
