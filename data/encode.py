@@ -32,6 +32,7 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from . import codes_member as codes
 from .folder import shared, write_json
 from .formats import Sample, SampleError
+from .image_members import natural
 from .lengths import Bad, file_hash
 from .quarantine import Quarantine
 from .rows import sized
@@ -138,7 +139,7 @@ def _encode_shard(
         for group in work.groups(shard):
             work.write(group)
     damaged = [
-        {"key": fault.key or "", "reason": "damaged tar", "message": fault.message}
+        {"key": fault.key or "", "reason": fault.reason, "message": fault.message}
         for fault in faults
     ]
     note = EncodedShard(
@@ -228,7 +229,7 @@ def opened(sample: Sample, rule: ImageRule | None, codec: ImageCodec) -> dict[st
     """
     _check_names(sample)
     found = {}
-    for name in sample.images:
+    for name in sample.image_files:
         stored = StoredFile(sample.files[name], name)
         image = found[name] = sized(stored, rule, CENTRE, mirror=False)
         if image.pixels is None:
@@ -246,9 +247,9 @@ def opened(sample: Sample, rule: ImageRule | None, codec: ImageCodec) -> dict[st
 
 def _check_names(sample: Sample) -> None:
     """Check that codes keep the order of names, in which sample formats take images."""
-    names = list(map(codes_name, sample.images))
-    if names != sorted(set(names)):
-        images = ", ".join(sample.images)
+    names = list(map(codes_name, sample.image_files))
+    if names != sorted(set(names), key=natural):
+        images = ", ".join(sample.image_files)
         raise SampleError(
             "ambiguous names",
             f"{images}: their codes would share a name or stand in another order; rename them",

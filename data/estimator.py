@@ -39,10 +39,16 @@ from .tar import Fault
 MAX_VARIANTS = 64  # of one sample; of more, these are used
 MAX_PARTNERS = 32  # of one sample, for edits
 Opener = Callable[[StoredFile], Image]
+<<<<<<< HEAD
 VERSION = 5  # of what is written below
 WITH_TEXT, WITH_IMAGES = "with text to learn", "with images to learn"  # notes of units
 LEARNS_NOTHING = "without anything to learn"  # likewise
 TEXT, IMAGES = 1, 2  # bits of what is learned of a Document, before the weights of its source
+=======
+VERSION = 4  # of what is written below
+UNUSED = "unused: "  # how notes begin that count files which nobody used, by extension
+IGNORED = "ignored: "  # how notes begin that count samples with files that are left unread
+>>>>>>> files11
 UNIT = np.dtype(
     [("shard", "<u4"), ("sample", "<u4"), ("start", "<u8"), ("stop", "<u8"), ("record", "<u8")]
 )
@@ -85,6 +91,8 @@ class LengthEstimator:
     """A field of .json whose value is hashed for that; None: the key."""
     learns_images: bool = True
     """Whether the source's images have a loss weight: a head may make longer what is learned."""
+    ignore: tuple[str, ...] = ()
+    """Extensions of files that are left unread."""
 
     @property
     def key(self) -> str:
@@ -101,6 +109,7 @@ class LengthEstimator:
             "pairs": self.pairs,
             "split": [*self.split, self.split_by],
             "learns_images": self.learns_images,
+            "ignore": self.ignore,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -188,20 +197,27 @@ def measure_shard(path: Path, estimator: LengthEstimator) -> Measured:
     faults: list[Fault] = []
     shard = Shard(path, faults)
     bad = [
-        {"key": fault.key or "", "reason": "damaged tar", "message": fault.message}
+        {"key": fault.key or "", "reason": fault.reason, "message": fault.message}
         for fault in faults
     ]
     lists = _Lists()
     lists.notes["samples"] = len(shard) + len(faults)
+    if shard.num_hidden:
+        lists.notes[f"{UNUSED}hidden"] = shard.num_hidden
     partners, sized = _partners(shard, estimator), _once(estimator.sized)
     for number in range(len(shard)):
-        sample = shard.sample(number)
+        whole = shard.sample(number)
+        sample = whole.without(estimator.ignore)
+        lists.notes.update(
+            f"{IGNORED}.{name}" for name in estimator.ignore if whole.without([name]) is not whole
+        )
         try:
             if not in_split(sample, estimator.split, estimator.split_by):
                 lists.notes["in another split"] += 1
                 continue
             if estimator.pairs is None:
                 documents = list(_documents(sample, estimator, estimator.sized))
+                lists.notes.update(_unused(sample, documents[0]))
             else:
                 documents = list(_edits(shard, sample, partners[number], estimator, sized))
             _add(lists, estimator, number, shard.ranges_n2[number].tolist(), documents)
@@ -237,6 +253,13 @@ def _documents(
         yield _Choice(variant, formats.opened(stored, sized), format)
 
 
+def _unused(sample: Sample, first: _Choice) -> Iterator[str]:
+    """Yield a note for each file that nobody used, by its extension without numbers."""
+    for name in formats.unused(sample, first.document, first.format):
+        words = [word for word in name.split(".") if not word.isdecimal()]
+        yield f"{UNUSED}.{'.'.join(words) or name}"
+
+
 def _once(sized: Opener) -> Opener:
     """Return an opener that measures each image once, and not once for each partner."""
     seen: dict[int, Image] = {}
@@ -256,7 +279,7 @@ def _partners(shard: Shard, estimator: LengthEstimator) -> list[list[int]]:
         return []
     values: list[str | None] = []
     for number in range(len(shard)):
-        sample = shard.sample(number)
+        sample = shard.sample(number).without(estimator.ignore)
         try:
             value = (
                 sample.field(estimator.pairs)
@@ -297,7 +320,10 @@ def _edits(
         begin, end = shard.ranges_n2[other].tolist()
         with contextlib.suppress(SampleError):  # bad is the other one, counted when its turn comes
             for choice in _documents(
-                formats.pair(sample, shard.sample(other)), estimator, sized, "edit"
+                formats.pair(sample, shard.sample(other).without(estimator.ignore)),
+                estimator,
+                sized,
+                "edit",
             ):
                 yield replace(choice, other=(begin, end))
 

@@ -22,7 +22,7 @@ a pixel; `opened` opens them. `detect_format` tells a sample's format by its fil
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -32,14 +32,15 @@ import numpy as np
 from unimodal.document import Document, Image, Part, StoredFile, Text
 
 from . import codes_member as codes
+from .image_members import BY_ROLE, WORDS, image_members, in_order, listed
 
-IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", codes.EXTENSION)
 CAPTIONS = ("caption", "captions", "text", "name")
 QUESTIONS = ("question", "sentence")
 ANSWERS = ("answer", "answers", "label")
 INSTRUCTIONS = ("instruction", "edit", "prompt")
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
             "system": "system"}  # fmt: skip
+OF_TEXT_FILES = ("edit", "caption", "text")  # formats that read .txt
 EMPTY = "empty"  # the reason of a sample that is sound and holds nothing
 PLACEHOLDER = re.compile(r"<image>\n?|\n?<image>")  # of LLaVA: where an image stands
 
@@ -90,9 +91,37 @@ class Sample:
         return value
 
     @cached_property
+    def image_files(self) -> list[str]:
+        """Return the extensions of the image files, in natural order."""
+        return image_members(self.files)
+
+    @cached_property
     def images(self) -> list[str]:
-        """Return the extensions of the image files, sorted."""
-        return sorted(name for name in self.files if _is_image(name))
+        """Return the extensions of the image files in the order of .json's own list, if it has one.
+
+        SampleError where the list and the files disagree. The images of an edit are in no list.
+        """
+        names = listed(self.fields)
+        if not names or any(name.startswith(BY_ROLE) for name in self.image_files):
+            return self.image_files
+        try:
+            return in_order(self.image_files, names, self.key)
+        except ValueError as error:
+            raise SampleError("other images", str(error)) from error
+
+    @property
+    def others(self) -> list[str]:
+        """Return the extensions of the files that are no images, words or fields."""
+        return [name for name in self.files if name not in {*self.image_files, *WORDS}]
+
+    def without(self, ignored: Collection[str]) -> "Sample":
+        """Return the sample without the files of these extensions, whole or the last of several."""
+        left = {
+            name: content
+            for name, content in self.files.items()
+            if name not in ignored and name.rpartition(".")[2] not in ignored
+        }
+        return self if len(left) == len(self.files) else replace(self, files=left)
 
     def text(self) -> str:
         """Return the contents of .txt, stripped; SampleError when they are not UTF-8."""
@@ -109,7 +138,8 @@ class Sample:
 
     def begins(self, stem: str) -> str:
         """Return the extension of the image `<key>.<stem>.*`, `<stem>.png` if there is none."""
-        return next((name for name in self.images if name.startswith(f"{stem}.")), f"{stem}.png")
+        begun = (name for name in self.image_files if name.startswith(f"{stem}."))
+        return next(begun, f"{stem}.png")
 
     def image(self, name: str, role: str | None, weight: float) -> Image:
         """Return the image in a file, named by extension or in full; SampleError without it."""
@@ -128,10 +158,6 @@ class Sample:
         raise SampleError("missing member", f"there is no file .{short}, only {there}")
 
 
-def _is_image(name: str) -> bool:
-    return name.rpartition(".")[2].lower() in IMAGES
-
-
 def detect_format(sample: Sample) -> str:
     """Return the format of a sample, a key of FORMATS; SampleError when it has none of them."""
     fields = sample.fields
@@ -143,7 +169,7 @@ def detect_format(sample: Sample) -> str:
     ):
         if fields.get(field) is not None:
             return name
-    if any(name.startswith("before.") for name in sample.images):
+    if any(name.startswith("before.") for name in sample.image_files):
         return "edit"
     if sample.field(*QUESTIONS) is not None:
         return "question"
@@ -151,9 +177,9 @@ def detect_format(sample: Sample) -> str:
     if has_words:
         return "caption" if sample.images else "text"
     there = ", ".join(sorted([*sample.files, *fields])) or "nothing"
-    raise SampleError(
-        "unknown format", f"{there}: files and fields of none of {', '.join(FORMATS)}"
-    )
+    formats = ", ".join(FORMATS)
+    message = f"{there}: files and fields of none of {formats}{_dots(sample)}"
+    raise SampleError("unknown format", message)
 
 
 def document(sample: Sample, format: str, variant: int = 0) -> Document:
@@ -181,7 +207,37 @@ def _made(sample: Sample, format: str, choices: Choices) -> Document:
         raise SampleError("wrong fields", message) from error
     if not parts:
         raise SampleError(EMPTY, "a document without text and images")
+    _check_others(sample)
     return Document(parts)
+
+
+def _check_others(sample: Sample) -> None:
+    """SampleError where files of unknown kinds lie beside words without an image: its image?"""
+    if sample.others and not sample.image_files:
+        there, ignore = (", ".join(f"{dot}{name}" for name in sample.others) for dot in (".", ""))
+        raise SampleError(
+            "unknown file",
+            f"{there}: beside words without an image, and no image that is known; leave it out by "
+            f"sources.NAME.ignore=[{ignore}]{_dots(sample)}",
+        )
+
+
+def _dots(sample: Sample) -> str:
+    """Say that dots before the extension are the reason, where words or fields have some."""
+    dotted = [name for name in sample.files if name.rpartition(".")[2] in WORDS and "." in name]
+    if not dotted:
+        return ""
+    return (
+        f"; a key ends at the first dot, so {sample.key}.{dotted[0]} is .{dotted[0]} of "
+        f"{sample.key}: write the dots before the extension as _"
+    )
+
+
+def unused(sample: Sample, document: Document, format: str) -> list[str]:
+    """Return the extensions of the files of a sample that its document uses nothing of."""
+    shown = {part.stored.name for part in document.parts if isinstance(part, Image) and part.stored}
+    used = {*shown, "json"} | ({"txt"} if format in OF_TEXT_FILES else set())
+    return [name for name in sample.files if name not in used]
 
 
 def opened(document: Document, open_stored: Callable[[StoredFile], Image]) -> Document:

@@ -1,7 +1,8 @@
 """Fetch shards that lie elsewhere: a location as the user wrote it -> files on this machine.
 
-In: a folder, one .tar file, a URL that fsspec opens (s3://, gs://, https://, ...), or `pipe:` and a
-shell command whose output is a shard; {000..123} stands for that many numbers. Out: local paths.
+In: a folder, one .tar or .tar.gz file, a URL that fsspec opens (s3://, gs://, https://, ...), or
+`pipe:` and a shell command whose output is a shard; {000..123} stands for that many numbers. Out:
+local paths.
 
 What is not local is copied into the cache once, whole, before it is read: a shard is then indexed
 and read at any offset, as a local one. A copy that breaks is tried again, then stops the run: a
@@ -19,9 +20,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
+from .compressed import unpacked
 from .lengths import cache, new
-from .shards import find_shards
-from .tar import BLOCK, MAGIC, MAGIC_AT, ShardError
+from .shards import find_shards, is_shard
+from .tar import BLOCK, ShardError, compression, is_header
 
 PIPE = "pipe:"
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -31,7 +33,7 @@ PASSING = (408, 425, 429)  # of the answers 4xx, those that another try may chan
 
 def local_shards(location: str) -> list[Path]:
     """Return the shards of a location, in order; ShardError without any or when one fails."""
-    return [path for one in _expanded(location) for path in _local(one)]
+    return [unpacked(path) for one in _expanded(location) for path in _local(one)]
 
 
 def _expanded(location: str) -> list[str]:
@@ -52,7 +54,7 @@ def _local(location: str) -> list[Path]:
     if "://" in location:
         return [_copied(location, lambda part: _download(location, part))]
     path = Path(location)
-    if path.suffix == ".tar" and not path.exists():
+    if is_shard(path.name) and not path.exists():
         raise ShardError(f"there is no shard {path}: check the path")
     return [path] if path.is_file() else find_shards(path)
 
@@ -78,7 +80,7 @@ def _check(part: Path) -> None:
     """Check that a file is a tar, else OSError: a command may end well and give nothing."""
     with part.open("rb") as stream:
         head = stream.read(BLOCK)
-    if head[MAGIC_AT : MAGIC_AT + len(MAGIC)] != MAGIC:
+    if not is_header(head) and compression(head) is None:
         raise OSError(f"{part.stat().st_size} bytes came, which are no tar")
 
 

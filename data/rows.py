@@ -115,12 +115,13 @@ class RowBuilder:
         stream, sample = self.streams[place.stream], self._read(place)
         begin, end = stream.lengths.records[place.record]["other"].tolist()
         if end:
-            path = os.fsencode(self._shard(place))
-            return formats.pair(sample, read(path, begin, end)), "edit"
+            other = read(os.fsencode(self._shard(place)), begin, end)
+            return formats.pair(sample, other.without(stream.source.ignore)), "edit"
         return sample, stream.source.format or formats.detect_format(sample)
 
     def _read(self, place: Placement) -> Sample:
-        return read(*self.streams[place.stream].lengths.locate(place.unit))
+        stream = self.streams[place.stream]
+        return read(*stream.lengths.locate(place.unit)).without(stream.source.ignore)
 
     def _shard(self, place: Placement) -> str:
         return os.fsdecode(self.streams[place.stream].lengths.locate(place.unit)[0])

@@ -21,12 +21,17 @@ from unimodal.sequencer import DROPS, Sequencer
 from unimodal.tokenizer.codec import Geometry
 
 from . import formats, order
+<<<<<<< HEAD
 from .estimator import LEARNS_NOTHING, WITH_IMAGES, WITH_TEXT, LengthEstimator, in_split
+=======
+from .estimator import IGNORED, LengthEstimator, in_split
+>>>>>>> files11
 from .formats import SampleError
 from .lengths import Lengths, measure
 from .remote import local_shards
 from .shards import Shard
 from .sizes import ImageRule
+from .tar import ShardError
 
 ORDER, VARIANT, DROP, IMAGES, GROUPS = range(5)  # what a hash decides
 
@@ -36,8 +41,8 @@ class SourceConfig:
     """A source of documents: where its shards are, how they are read, how much they count."""
 
     shards: str
-    """A folder of .tar files, one .tar file, a URL that fsspec opens, or `pipe:` and a command;
-    {000..123} stands for that many numbers."""
+    """A folder of .tar or .tar.gz files, one of them, a URL that fsspec opens, or `pipe:` and a
+    command; {000..123} stands for that many numbers."""
     weight: float = 1.0
     """Its share of tokens, relative to the other sources' weights; 0: not read."""
     format: str | None = None
@@ -54,6 +59,9 @@ class SourceConfig:
     """Multiplies the loss weight of learned text of this source."""
     image_weight: float = 1.0
     """Multiplies the loss weight of learned images of this source."""
+    ignore: tuple[str, ...] = ()
+    """Extensions of files that are left unread: mask.png, cls. Without it, a file of an unknown
+    kind beside words without an image makes a sample bad."""
 
     def problems(self) -> list[str]:
         """List what is wrong with the values, one sentence each."""
@@ -67,6 +75,10 @@ class SourceConfig:
         if not 0 <= self.split[0] < self.split[1] <= 1:
             found.append(
                 f"split {list(self.split)}: two numbers from 0 to 1, the first the smaller"
+            )
+        if words := [name for name in self.ignore if not name or name.startswith(".")]:
+            found.append(
+                f"ignore {', '.join(map(repr, words))}: extensions without their first dot"
             )
         if self.split_by is not None and self.split == (0.0, 1.0):
             found.append("split_by: says nothing without a split")
@@ -291,8 +303,13 @@ def streams(
 ) -> list[Stream]:
     """Return every source at every image size that it is read at, with its lengths.
 
+<<<<<<< HEAD
     `workers` processes measure shards that are not in the cache; a length group has `group_rows`
     units. ShardError for bad shards.
+=======
+    `workers` processes measure shards that are not in the cache. ShardError for bad shards, and
+    for files to ignore that are not there.
+>>>>>>> files11
     """
     found: dict[tuple[str, ImageRule | None], Stream] = {}
     for mixture in mixed:
@@ -300,11 +317,26 @@ def streams(
             if mixture.weights[name] and (name, mixture.rule) not in found:
                 estimator = LengthEstimator(
                     sequencer, sequence_length, geometry, mixture.rule, source.format, source.pairs,
-                    source.split, source.split_by, source.image_weight > 0,
+                    source.split, source.split_by, source.image_weight > 0, source.ignore,
                 )  # fmt: skip
+<<<<<<< HEAD
                 lengths = measure(local_shards(source.shards), estimator, workers, group_rows)
                 found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths, group_rows)
+=======
+                lengths = measure(local_shards(source.shards), estimator, workers)
+                _check_ignored(name, source, lengths.notes)
+                found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths)
+>>>>>>> files11
     return list(found.values())
+
+
+def _check_ignored(name: str, source: SourceConfig, notes: Mapping[str, int]) -> None:
+    """ShardError where the source ignores files that it does not have."""
+    missing = [f".{one}" for one in source.ignore if not notes.get(f"{IGNORED}.{one}")]
+    if missing:
+        raise ShardError(
+            f"sources.{name}.ignore: no sample of {source.shards} has a file {', '.join(missing)}"
+        )
 
 
 def texts(sources: Mapping[str, SourceConfig], samples: int) -> Iterator[str]:
@@ -320,6 +352,7 @@ def texts(sources: Mapping[str, SourceConfig], samples: int) -> Iterator[str]:
             for number in range(len(shard))
         )
         for sample in islice(stored, samples):
+            sample = sample.without(source.ignore)
             with suppress(SampleError):
                 if in_split(sample, source.split, source.split_by):
                     document = formats.document(

@@ -79,16 +79,18 @@ def convert(
         if named
     }
     _claim(output)
-    table = open_table(source, images)
+    table = open_table(source, images, format)
     if table.names is not None:  # what lacks is told before a row is read
         click.echo(f"reading {detect_columns(table.names, asked, table.typed, format)}", err=True)
     output.mkdir(parents=True, exist_ok=True)
     (output / QUARANTINE).unlink(missing_ok=True)  # of a run that wrote no shard
     quarantine = Quarantine(output / QUARANTINE, bad_share, "--bad-share")
     with ShardWriter(output, shard_samples) as writer:
-        read = _write(converted(table, asked, format), table, writer, quarantine)
+        read, num_bare = _write(converted(table, asked, format), table, writer, quarantine)
     for found, count in read.items() if table.names is None else ():
         click.echo(f"read {count:,} rows as {found}", err=True)
+    if num_bare:
+        click.echo(f"{num_bare:,} rows have no image: their image column is empty", err=True)
     if table.note:
         click.echo(table.note, err=True)
     where = f" (see {output / QUARANTINE})" if len(quarantine) else ""
@@ -116,15 +118,16 @@ def _claim(output: Path) -> None:
 
 def _write(
     outcomes: "Iterable[Outcome]", table: "Table", writer: "ShardWriter", quarantine: "Quarantine"
-) -> "Counter[Columns]":
-    """Write every row that has a sample, and return how many were read as what.
+) -> "tuple[Counter[Columns], int]":
+    """Write every row that has a sample.
 
+    Return how many were read as what, and how many have an image column and no image in it.
     ShardError where too many are bad.
     """
     from ..lengths import Bad
 
     read: Counter[Columns] = Counter()
-    rows = 0
+    rows = num_bare = 0
     with click.progressbar(length=table.length, label="rows", file=sys.stderr) as bar:
         for outcome in outcomes:
             rows += 1
@@ -134,8 +137,9 @@ def _write(
                 assert outcome.columns is not None, "a sample was read from columns"
                 writer.write_files(outcome.sample.key, outcome.sample.files)
                 read[outcome.columns] += 1
+                num_bare += bool(outcome.columns["image"]) and not outcome.sample.image_files
             bar.update(outcome.position - bar.pos)
     if not rows:
         raise ValueError(f"{table.source} holds no rows")
     quarantine.settle(rows)
-    return read
+    return read, num_bare

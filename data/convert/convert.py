@@ -21,8 +21,10 @@ from ..lengths import Bad
 from .arrow import arrow_table, is_arrow
 from .columns import Columns, detect_columns
 from .files import file_table
+from .folders import folder_table
 from .sandbox import Sandbox
 from .table import HUB, Fields, Table
+from .unread import check_images_read
 
 Images = list[tuple[str, bytes]]  # extension and contents
 
@@ -38,13 +40,16 @@ class Outcome:
     sample: Sample | Bad
 
 
-def open_table(source: str, images: Path | None = None) -> Table:
+def open_table(source: str, images: Path | None = None, format: str | None = None) -> Table:
     """Return the table of a path, or of hf:NAME[:SPLIT]; ValueError where there is none.
 
     `images` is the folder to which paths of images are relative; None: that of the source.
+    `format`: that of all rows, where the user named it.
     """
     if source.startswith(HUB) or is_arrow(Path(source)):
         return arrow_table(source, images)
+    if Path(source).is_dir():
+        return folder_table(source, images, format)
     return file_table(source, images)
 
 
@@ -59,6 +64,8 @@ def converted(
             if isinstance(row, SampleError):
                 raise row
             columns = _columns(row, table, asked, format)
+            if format is None and "text" not in asked:
+                check_images_read(row, columns)
             yield Outcome(position, columns, _sample(key, row, columns, sandbox))
         except SampleError as error:
             words = str(error).encode(errors="backslashreplace").decode()  # it may quote anything

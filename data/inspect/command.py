@@ -131,6 +131,7 @@ def _counts(numbers: dict[str, Any]) -> Any:
         "samples": f"{numbers['samples']:,}, {bad:,} bad, {numbers['empty']:,} empty",
         "documents": f"{numbers['documents']:,}, {numbers['cut']:,} samples in several pieces",
         "left out": _listed(numbers["left_out"]),
+        "unused files": _listed(numbers["unused_files"]),
         "formats": _listed(numbers["formats"]),
         "images": _images(numbers["images"]),
         "sizes": _sizes(numbers["images"]),
