@@ -34,6 +34,7 @@ MIN_SIDE = 8
 MAX_SIDE = 16_384
 MAX_PIXELS = 64_000_000
 
+START_BYTES = 1 << 16  # in which a file says what its colours are
 LATE = ("TIFF", "ICO", "ICNS", "HEIF")  # whose size may be another once they are decoded
 # How files of the usual formats begin: tells one that was cut from a file that is no image.
 CUT = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
@@ -161,9 +162,20 @@ def _open_stream(stream: BinaryIO, name: str, cover: tuple[int, int] | None = No
     """Open from a binary stream that can seek; name is used in messages only."""
     with _header(stream, name) as image:
         _check_size(image.size, name)
+        if image.format in colour.BOXED and (profile := colour.boxed(_start(stream), image)):
+            image.info["icc_profile"] = profile
         if cover is not None and image.format == "JPEG":
             _draft(image, cover)
         return _convert(image, name)
+
+
+def _start(stream: BinaryIO) -> bytes:
+    """Return the first bytes of the file behind a stream, which is left where it was."""
+    at = stream.tell()
+    stream.seek(0)
+    head = stream.read(START_BYTES)
+    stream.seek(at)
+    return head
 
 
 def _draft(image: PILImage.Image, cover: tuple[int, int]) -> None:

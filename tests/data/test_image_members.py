@@ -1,16 +1,18 @@
 """Which files of a sample are its images, in which order; none is lost without a word."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
-from benchmarks.faults import Files, caption, image, sequencer, write_tar
+from benchmarks.faults import Files, Means, caption, image, sequencer, write_tar
 from click.testing import CliRunner
 
 from unimodal.command import main
 from unimodal.data.estimator import LengthEstimator, Measured, measure_shard
 from unimodal.data.formats import Sample, SampleError, detect_format, document, variants
 from unimodal.data.image_members import image_members, in_order, natural
+from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
 from unimodal.document import Image
@@ -125,12 +127,6 @@ def test_ignore_leaves_images_out_too(tmp_path: Path) -> None:
 
 
 def test_a_source_ignores_when_rows_are_built_too(tmp_path: Path) -> None:
-    from itertools import islice
-
-    from benchmarks.faults import Means
-
-    from unimodal.data.loader import Loader, LoaderConfig
-
     made = {f"k{k}": {**caption(f"#{k};", image(shade=k)), "mask.png": image()} for k in range(20)}
     write_tar(tmp_path / "a.tar", made)
     source = SourceConfig(str(tmp_path), ignore=("mask.png",))

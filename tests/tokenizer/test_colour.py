@@ -219,3 +219,64 @@ def test_what_came_out_is_not_converted_again() -> None:
     once.save(stream, "PNG")
     again = open_image(stream.getvalue())
     assert again.notes == () and np.array_equal(np.asarray(again.image), np.asarray(once))
+
+
+# --- profiles that stand in boxes ---------------------------------------------------------------
+
+
+def avif(colour: tuple, primaries: int, curve: int) -> bytes:
+    """An AVIF whose code points are others than those that Pillow writes."""
+    content = tagged(colour, None, kind="AVIF", quality=100)
+    was = b"colrnclx" + struct.pack(">HH", 1, 13)
+    assert content.count(was) == 1
+    return content.replace(was, b"colrnclx" + struct.pack(">HH", primaries, curve))
+
+
+def jp2(colour: tuple, icc: bytes) -> bytes:
+    """A JPEG 2000 with a profile in place of the number of its colour space."""
+    content = tagged(colour, None, kind="JPEG2000")
+    at = content.index(b"colr") - 4
+    box = struct.pack(">I", 11 + len(icc)) + b"colr" + bytes([2, 0, 0]) + icc
+    grown = content[:at] + box + content[at + 15 :]
+    outer = grown.index(b"jp2h") - 4
+    size = int.from_bytes(grown[outer : outer + 4]) + len(box) - 15
+    return grown[:outer] + struct.pack(">I", size) + grown[outer + 4 :]
+
+
+def test_code_points_of_video_count() -> None:
+    for content in (avif(REDS["Display P3"], 12, 13), png_of_cicp(REDS["Display P3"], 12, 13)):
+        opened = open_image(content)
+        assert opened.notes == ("colours converted from Display P3 to sRGB",)
+        assert np.abs(first(opened) - [255, 0, 0]).max() <= 6
+    for primaries, curve in ((1, 13), (2, 2), (1, 1), (1, 6)):
+        assert open_image(avif((200, 90, 60), primaries, curve)).notes == ()
+        assert open_image(png_of_cicp((200, 90, 60), primaries, curve)).notes == ()
+
+
+def png_of_cicp(colour: tuple, primaries: int, curve: int, **more: object) -> bytes:
+    info = PngInfo()
+    info.add(b"cICP", bytes([primaries, curve, 0, 1]))
+    return tagged(colour, more.get("icc"), pnginfo=info)
+
+
+def test_brighter_than_white_is_cut_at_white() -> None:
+    """PQ: signal 0.58 is 203 nits, the white of paper; HLG: 0.75 is about as much."""
+    for curve, level in ((16, 148), (18, 191)):
+        opened = open_image(png_of_cicp((level,) * 3, 9, curve))
+        name = "BT.2020 PQ" if curve == 16 else "BT.2020 HLG"
+        assert opened.notes == (f"colours converted from {name} to sRGB",)
+        assert first(opened).min() >= 250
+        darker = first(open_image(png_of_cicp((level // 2,) * 3, 9, curve)))
+        assert 40 < darker.min() and darker.max() < 160
+        assert first(open_image(png_of_cicp((255,) * 3, 9, curve))).tolist() == [255] * 3
+
+
+def test_code_points_of_a_png_come_before_its_profile() -> None:
+    content = png_of_cicp((200, 90, 60), 12, 13, icc=profile("ProPhoto"))
+    assert open_image(content).notes == ("colours converted from Display P3 to sRGB",)
+
+
+def test_the_profile_of_jpeg_2000_counts() -> None:
+    opened = open_image(jp2(REDS["Adobe RGB"], profile("Adobe RGB")))
+    assert opened.notes == ("colours converted from Adobe RGB to sRGB",)
+    assert np.abs(first(opened) - [255, 0, 0]).max() <= 2
