@@ -39,16 +39,12 @@ from .tar import Fault
 MAX_VARIANTS = 64  # of one sample; of more, these are used
 MAX_PARTNERS = 32  # of one sample, for edits
 Opener = Callable[[StoredFile], Image]
-<<<<<<< HEAD
 VERSION = 5  # of what is written below
 WITH_TEXT, WITH_IMAGES = "with text to learn", "with images to learn"  # notes of units
 LEARNS_NOTHING = "without anything to learn"  # likewise
 TEXT, IMAGES = 1, 2  # bits of what is learned of a Document, before the weights of its source
-=======
-VERSION = 4  # of what is written below
 UNUSED = "unused: "  # how notes begin that count files which nobody used, by extension
 IGNORED = "ignored: "  # how notes begin that count samples with files that are left unread
->>>>>>> files11
 UNIT = np.dtype(
     [("shard", "<u4"), ("sample", "<u4"), ("start", "<u8"), ("stop", "<u8"), ("record", "<u8")]
 )

@@ -21,11 +21,7 @@ from unimodal.sequencer import DROPS, Sequencer
 from unimodal.tokenizer.codec import Geometry
 
 from . import formats, order
-<<<<<<< HEAD
-from .estimator import LEARNS_NOTHING, WITH_IMAGES, WITH_TEXT, LengthEstimator, in_split
-=======
-from .estimator import IGNORED, LengthEstimator, in_split
->>>>>>> files11
+from .estimator import IGNORED, LEARNS_NOTHING, WITH_IMAGES, WITH_TEXT, LengthEstimator, in_split
 from .formats import SampleError
 from .lengths import Lengths, measure
 from .remote import local_shards
@@ -303,13 +299,8 @@ def streams(
 ) -> list[Stream]:
     """Return every source at every image size that it is read at, with its lengths.
 
-<<<<<<< HEAD
     `workers` processes measure shards that are not in the cache; a length group has `group_rows`
-    units. ShardError for bad shards.
-=======
-    `workers` processes measure shards that are not in the cache. ShardError for bad shards, and
-    for files to ignore that are not there.
->>>>>>> files11
+    units. ShardError for bad shards, and for files to ignore that are not there.
     """
     found: dict[tuple[str, ImageRule | None], Stream] = {}
     for mixture in mixed:
@@ -319,14 +310,9 @@ def streams(
                     sequencer, sequence_length, geometry, mixture.rule, source.format, source.pairs,
                     source.split, source.split_by, source.image_weight > 0, source.ignore,
                 )  # fmt: skip
-<<<<<<< HEAD
                 lengths = measure(local_shards(source.shards), estimator, workers, group_rows)
-                found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths, group_rows)
-=======
-                lengths = measure(local_shards(source.shards), estimator, workers)
                 _check_ignored(name, source, lengths.notes)
-                found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths)
->>>>>>> files11
+                found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths, group_rows)
     return list(found.values())
 
 

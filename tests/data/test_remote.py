@@ -108,7 +108,6 @@ def test_http(folder: Path) -> None:
         server.shutdown()
 
 
-<<<<<<< HEAD
 def test_http_errors_name_their_status_and_only_passing_ones_are_tried_again(folder: Path) -> None:
     pytest.importorskip("aiohttp", reason="fsspec opens http:// with aiohttp")
     asked: list[str] = []
@@ -179,7 +178,8 @@ def test_the_first_cause_of_a_failure_decides(
     with pytest.raises(ShardError, match=f"failing://{name}.tar cannot be copied: {words}$"):
         local_shards(f"failing://{name}.tar")
     assert len(Failing.asked) == tries
-=======
+
+
 # --- compressed shards --------------------------------------------------------------------------
 
 
@@ -243,4 +243,3 @@ def test_a_url_of_an_old_tar_is_one(folder: Path, tmp_path: Path) -> None:
     command = ["tar", "--format=v7", "-cf", str(tmp_path / "old.tar"), "-C", str(tmp_path), "a.txt"]
     subprocess.run(command, check=True)
     assert keys(local_shards(f"file://{tmp_path}/old.tar")) == ["a"]
->>>>>>> files11
