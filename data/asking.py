@@ -5,6 +5,7 @@ of both. What was trained on must stay: change no phrasing, and add none.
 """
 
 import re
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -65,6 +66,19 @@ def questions(key: str) -> list[str]:
 def draws_first(key: str) -> bool:
     """Tell whether the first of a sample's variants asks to draw: half of the keys do."""
     return order.word(key) % 2 == 0
+
+
+TURNS = ("document", "llava", "chat", "edit", "question", "request")  # formats that may have some
+
+
+def without_turns(sources: Iterable[Mapping[str, int]]) -> bool:
+    """Tell by the notes of sources (see Measured) whether they have captions, and nothing that
+    could teach the turns of a chat.
+    """
+    notes = list(sources)
+    return any(one.get("format caption") for one in notes) and not any(
+        one.get(f"format {format}") for one in notes for format in TURNS
+    )
 
 
 def _inside(caption: str) -> str:

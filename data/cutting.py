@@ -90,7 +90,7 @@ def cut_document(document: Document, lengths: TokenLengths, sequence_length: int
 
 
 def _shown_before(document: Document, cut: Cut) -> tuple[Image, ...]:
-    """Return the images of a conversation before a piece, as the user shows them; none of a page."""
+    """Return the images of a conversation before a piece, as the user's; none of a page."""
     if all(part.role is None for part in document.parts):
         return ()
     before = document.parts[: cut.begin_part]

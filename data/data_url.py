@@ -30,8 +30,9 @@ def embedded(named: str) -> bytes | None:
     if URL.match(named):
         raise SampleError(
             "a URL",
-            f"{named!r:.120}: nothing is fetched while data is read; download the images (img2dataset "
-            "does), write the files' paths in place of the URLs and name their folder by --images",
+            f"{named!r:.120}: nothing is fetched while data is read; download the images "
+            "(docs/formats.md says how), write their paths in place of the URLs and name their "
+            "folder by --images",
         )
     is_base64 = named.startswith(HEADS) and len(named) >= MIN_BASE64 and BASE64.fullmatch(named)
     return decoded(named) if is_base64 else None

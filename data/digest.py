@@ -167,7 +167,8 @@ def _bytes(row: Row, arrays: Mapping[str, str]) -> list[bytes]:
 
 
 def _head_bytes(row: Row) -> list[bytes]:
-    """Return the bytes of what an image head adds to a row; none where images are codes in order."""
+    """Return the bytes of what an image head adds to a row; none where images are codes in order.
+    """
     spans = [span for span in row.spans if span.has_content]
     if not spans and not row.block.any() and not row.private.any():
         return []

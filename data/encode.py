@@ -31,7 +31,7 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 
 from . import codes_member as codes
 from .folder import shared, write_json
-from .formats import Sample, SampleError
+from .formats import Sample, SampleError, embeds_images
 from .lengths import Bad, file_hash
 from .quarantine import Quarantine
 from .rows import sized
@@ -227,6 +227,12 @@ def opened(sample: Sample, rule: ImageRule | None, codec: ImageCodec) -> dict[st
     SampleError when one cannot be encoded, or holds codes of another tokenizer.
     """
     _check_names(sample)
+    if embeds_images(sample):
+        raise SampleError(
+            "image in .json",
+            "an image is a data: URL inside .json, which codes cannot replace: train on the shard "
+            "as it is, or convert the table that it was made of (unimodal data convert)",
+        )
     found = {}
     for name in sample.images:
         stored = StoredFile(sample.files[name], name)

@@ -13,7 +13,7 @@ What holds something that is not read, a video or sound, is an error that names 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from .sample_error import SampleError
@@ -52,6 +52,7 @@ OF_IMAGES = tuple(
     name for name in NAMES["caption"] if "caption" in name or name in ("syn_text", "alt", "alt_txt")
 )
 LISTS = ("parts", "texts", "images", "text_list", "image_info", "answers", "history")
+FOREIGN = (("text_list", "image_info"), ("texts", "images"), ("instruction", "output"))
 UNREAD = ("video", "videos", "audio", "audios")
 MAX_ANSWERS = 64  # with their counts: more would not be told apart (estimator.MAX_VARIANTS)
 IMAGE_FILES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -83,6 +84,11 @@ def _plain(fields: Mapping[str, Any]) -> Fields:
 
 
 DROPPED = object()  # the value of a field that another one replaces
+
+
+def is_foreign(names: Collection[str]) -> bool:
+    """Tell by its columns whether a table is one of those whose rows `plain` turns into others."""
+    return any(set(needed) <= set(names) for needed in FOREIGN)
 
 
 def value_of(fields: Mapping[str, Any], *names: str) -> Any:

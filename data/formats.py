@@ -137,7 +137,7 @@ class Sample:
         return "txt" in self.files or self.field(*NAMES[role]) is not None
 
     def words(self, role: str) -> Any:
-        """Return what .txt holds, or else the field of a role; a field that is named comes first."""
+        """Return what .txt holds, or else the field of a role; one that is named comes first."""
         if "txt" in self.files and role not in self.names:
             return self.text()
         return self.field(*NAMES[role])
@@ -252,8 +252,10 @@ def embeds_images(sample: Sample) -> bool:
     """Return whether an image of the sample stands in its .json, as a data: URL."""
     if b"base64" not in sample.files.get("json", b""):
         return False
-    parts = document(sample, detect_format(sample)).parts
-    return any(isinstance(part, Image) and part.stored.name == EMBEDDED for part in parts)
+    stored = [
+        getattr(part, "stored", None) for part in document(sample, detect_format(sample)).parts
+    ]
+    return any(file is not None and file.name == EMBEDDED for file in stored)
 
 
 def opened(document: Document, open_stored: Callable[[StoredFile], Image]) -> Document:

@@ -11,8 +11,8 @@ places. How many there are decides what a placeholder is:
    images.
 4. Words stay as they are written, but for the line end of LLaVA's own `<image>\\n` at the start of
    a turn.
-5. A placeholder of another kind, `<video>`, `<audio>`, `<image_1>`, `<|image_pad|>`, stands for what
-   is not read: the sample is bad.
+5. A placeholder of another kind, `<video>`, `<audio>`, `<image_1>`, `<|image_pad|>`, stands for
+   what is not read: the sample is bad.
 """
 
 import re
@@ -64,7 +64,7 @@ def placed(turns: Sequence[Turn], images: int, may_lead: bool) -> list[Turn]:
         return [_cut(turn) if _is_places(turn) else turn for turn in turns]
     if may_lead and not asked and not said:
         return _led(turns, images)
-    words = f"{asked} {IMAGE} for {images} images"
+    words = f"{asked} {IMAGE} among the words, and {images} images that nothing else places"
     more = f", and {said} among the words of answers, where it is no image" if said else ""
     raise SampleError("missing member" if asked > images else "unplaced image", words + more)
 

@@ -24,7 +24,8 @@ class ImageProgress:
 
 @dataclass(frozen=True, eq=False)
 class ImageDone:
-    """Reply `request` has finished an image: its codes or latents, of which a codec makes pixels."""
+    """Reply `request` has finished an image: its codes or latents, of which a codec makes pixels.
+    """
 
     request: int
     image: Image

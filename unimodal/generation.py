@@ -177,7 +177,8 @@ class Generation:
 
     @torch.inference_mode()
     def _chosen(self, requests: Sequence[Request]) -> dict[int, int]:
-        """Return the next id of each request that has a choice; those alike are sampled together."""
+        """Return the next id of each request that has a choice; those alike are sampled together.
+        """
         groups: dict[tuple[Choice, Settings], list[Request]] = {}
         for request in requests:
             if isinstance(choice := request.state.next, Choice):
@@ -203,7 +204,8 @@ class Generation:
 
     @torch.inference_mode()
     def _looked(self, requests: Sequence[Request]) -> dict[int, Any]:
-        """Return what the head sees for each request that draws; those alike are looked at at once."""
+        """Return what the head sees for each request that draws; those alike are looked at at once.
+        """
         groups: dict[Hashable, list[tuple[Request, Ask]]] = {}
         for request in requests:
             if request.asked is not None:

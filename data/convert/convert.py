@@ -11,19 +11,24 @@ of the stored formats of formats.py, or a `Bad` that says why it has none.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .. import formats
+from ..fields import plain
 from ..formats import Sample, SampleError
 from ..lengths import Bad
+from ..placeholders import placed
+from ..turns import Shown, Turn, read_turns
 from .arrow import arrow_table, is_arrow
-from .columns import Columns, detect_columns
+from .columns import CONVERSATIONS, Columns, detect_columns
 from .files import file_table
+from .imagefolder import imagefolder_table, is_imagefolder
 from .sandbox import Sandbox
 from .table import HUB, Fields, Table
 
+SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}  # of LLaVA, by role
 Images = list[tuple[str, bytes]]  # extension and contents
 
 
@@ -45,20 +50,31 @@ def open_table(source: str, images: Path | None = None) -> Table:
     """
     if source.startswith(HUB) or is_arrow(Path(source)):
         return arrow_table(source, images)
+    if is_imagefolder(Path(source)):
+        return imagefolder_table(source, images)
     return file_table(source, images)
 
 
 def converted(
-    table: Table, asked: Mapping[str, tuple[str, ...]], format: str | None = None
+    table: Table,
+    asked: Mapping[str, tuple[str, ...]],
+    format: str | None = None,
+    captions: str = CONVERSATIONS,
 ) -> Iterator[Outcome]:
-    """Yield what becomes of each row; `asked` and `format` as in `columns.detect_columns`."""
+    """Yield what becomes of each row; `asked` and `format` as in `columns.detect_columns`.
+
+    `captions`: whether an image and its caption become conversations, or pairs.
+    """
     sandbox = Sandbox(table.images)
     for number, (position, row) in enumerate(table.rows):
         key, columns = f"{number:09d}", None
         try:
             if isinstance(row, SampleError):
                 raise row
+            row = plain(row)
             columns = _columns(row, table, asked, format)
+            if columns.format == "caption" and captions == CONVERSATIONS:
+                columns = replace(columns, format="request")
             yield Outcome(position, columns, _sample(key, row, columns, sandbox))
         except SampleError as error:
             words = str(error).encode(errors="backslashreplace").decode()  # it may quote anything
@@ -119,57 +135,60 @@ def _interleaved(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, b
 
 
 def _llava(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
-    """Store the turns of a conversation, and the row's images."""
-    turns = [
-        {"from": turn["from"], "value": turn["value"]}
-        for turn in _value(row, columns, "conversations")
-    ]
-    return _json({"conversations": turns}) | _named(_images(row, columns, sandbox))
+    """Store turns of words as they are, with their <image>s, and the row's images."""
+    turns = read_turns(_value(row, columns, "conversations"))
+    images = _images(row, columns, sandbox)
+    if not all(len(turn.pieces) == 1 and isinstance(turn.pieces[0], str) for turn in turns):
+        return _talk("conversations", turns, images, sandbox)
+    told = [{"from": SPEAKERS[turn.role], "value": turn.pieces[0]} for turn in turns]
+    return _json({"conversations": told}) | _named(images)
 
 
 def _chat(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
-    """Store messages; a piece {"type": "image"} without a path is the next of the row's images."""
-    given = _images(row, columns, sandbox)[::-1]
+    turns = read_turns(_value(row, columns, "messages"))
+    return _talk("messages", turns, _images(row, columns, sandbox), sandbox)
+
+
+def _talk(field: str, turns: list[Turn], given: Images, sandbox: Sandbox) -> dict[str, bytes]:
+    """Store a conversation with each image in its place: one that its piece names, or numbers, or
+    the next of the row's.
+    """
+    shown = [piece.image for turn in turns for piece in turn.pieces if isinstance(piece, Shown)]
+    numbered = {range(len(given))[image] for image in shown if isinstance(image, int)}
+    free = [image for at, image in enumerate(given) if at not in numbered]
+    waiting = shown.count(None)
+    if waiting > len(free):
+        raise SampleError("missing file", "more images have a place than the row has")
     found: Images = []
-    messages = _value(row, columns, "messages")
-    for piece in (piece for message in messages for piece in _image_pieces(message["content"])):
-        if piece.get("image") is not None:
-            found.append(sandbox.image(piece["image"]))
-        elif given:
-            found.append(given.pop())
+    nexts = iter(free)
+    turns = placed(turns, len(free) - waiting, may_lead=field == "conversations")
+    for image in (p.image for turn in turns for p in turn.pieces if isinstance(p, Shown)):
+        if image is None:
+            found.append(next(nexts))
         else:
-            raise SampleError("missing file", "more images have a place than the row has")
-    _check_all_placed(len(given))
+            found.append(given[image] if isinstance(image, int) else sandbox.image(image))
     stored = _named(found)
     names = iter(stored)
-    told = [
-        {"role": turn["role"], "content": _content(turn["content"], names)} for turn in messages
+    told = [{"role": turn.role, "content": _content(turn, names)} for turn in turns]
+    return _json({field: told}) | stored
+
+
+def _content(turn: Turn, names: Iterator[str]) -> Any:
+    """Return the content of a turn, with the next of the names for each image."""
+    if len(turn.pieces) == 1 and isinstance(turn.pieces[0], str):
+        return turn.pieces[0]
+    return [
+        {"type": "image", "image": next(names)}
+        if isinstance(piece, Shown)
+        else {"type": "text", "text": piece}
+        for piece in turn.pieces
     ]
-    return _json({"messages": told}) | stored
 
 
 def _check_all_placed(left: int) -> None:
     """SampleError where so many images of a row are left that nothing places."""
     if left:
         raise SampleError("wrong fields", f"{left} of the row's images have no place in it")
-
-
-def _image_pieces(content: Any) -> list[Fields]:
-    """Return the images of a message's content."""
-    pieces = content if isinstance(content, list) else []
-    return [piece for piece in pieces if piece["type"] == "image"]
-
-
-def _content(content: Any, names: Iterator[str]) -> Any:
-    """Return a message's content with the next of the names for each image."""
-    if not isinstance(content, list):
-        return content
-    return [
-        {"type": "image", "image": next(names)}
-        if piece["type"] == "image"
-        else {"type": piece["type"], "text": piece["text"]}
-        for piece in content
-    ]
 
 
 def _edit(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
@@ -191,12 +210,17 @@ def _question(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, byte
     return _json(words) | _named(_images(row, columns, sandbox))
 
 
-def _caption(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
+def _request(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
+    """Store a caption to be read as turns (see formats.py)."""
+    return _caption(row, columns, sandbox, turns=True)
+
+
+def _caption(row: Fields, columns: Columns, sandbox: Sandbox, **more: Any) -> dict[str, bytes]:
     """Store one image and what is said of it."""
     images = _images(row, columns, sandbox)
     if len(images) != 1:
         raise SampleError("wrong fields", f"a caption of {len(images)} images")
-    return _json({"caption": _words(row, columns, "caption")}) | _named(images)
+    return _json({"caption": _words(row, columns, "caption"), **more}) | _named(images)
 
 
 def _text(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
@@ -211,6 +235,7 @@ MAKERS: dict[str, Callable[[Fields, Columns, Sandbox], dict[str, bytes]]] = {
     "chat": _chat,
     "edit": _edit,
     "question": _question,
+    "request": _request,
     "caption": _caption,
     "text": _text,
 }

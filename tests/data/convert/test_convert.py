@@ -32,6 +32,9 @@ def run(*arguments):
     return CliRunner().invoke(main, ["data", "convert", *map(str, arguments)])
 
 
+PAIRS = ("--captions", "pairs")
+
+
 def encoded(number, kind="PNG"):
     """An image file; each number another colour."""
     stream = io.BytesIO()
@@ -61,7 +64,7 @@ def put_csv(path, rows, delimiter=","):
 
 def written(source, output, *options):
     """Convert without an error; the documents, with images as (role, grey of the first pixel)."""
-    result = run(source, output, *options)
+    result = run(source, output, *PAIRS, *options)
     assert result.exit_code == 0, result.output
     return [
         said(shard.document(k))
@@ -79,7 +82,7 @@ def said(document: Document):
 
 def outcomes(source, images=None, format=None, **asked):
     table = open_table(str(source), images)
-    return [outcome.sample for outcome in converted(table, asked, format)]
+    return [outcome.sample for outcome in converted(table, asked, format, "pairs")]
 
 
 def reasons(source, images=None, **asked):
@@ -108,7 +111,7 @@ def test_a_folder_of_pairs_at_any_depth(tmp_path):
         LICENSE__txt="of no image",
     )
     put(source, **{"__hidden__png": b"nothing"})
-    result = run(source, tmp_path / "out")
+    result = run(source, tmp_path / "out", *PAIRS)
     assert result.exit_code == 0, result.output
     assert "1 files of text without an image are left out" in result.output
     assert "5 samples in 1 shards (2 caption, 1 edit, 1 llava, 1 question), 0 bad" in result.output
@@ -258,11 +261,12 @@ def test_any_texts_round_trip(tmp_path_factory, texts):
 # --- JSON ---------------------------------------------------------------------------------------
 
 TALK = [{"from": "human", "value": "what is it?\n<image>"}, {"from": "gpt", "value": "grey"}]
+UNPLACED = [{"from": "human", "value": "lighter?"}, {"from": "gpt", "value": "yes"}]
 ROWS = [
     ({"id": 1, "image": "a.png", "conversations": TALK},
-     [("user", "what is it?"), ("user", 10), ("assistant", "grey")]),
-    ({"image": ["a.png", "b.jpg"], "conversations": TALK},
-     [("user", 10), ("user", "what is it?"), ("user", 20), ("assistant", "grey")]),
+     [("user", "what is it?\n"), ("user", 10), ("assistant", "grey")]),
+    ({"image": ["a.png", "b.jpg"], "conversations": UNPLACED},
+     [("user", 10), ("user", 20), ("user", "lighter?"), ("assistant", "yes")]),
     ({"conversations": [{"from": "gpt", "value": "hello"}]}, [("assistant", "hello")]),
     ({"messages": [{"role": "user", "content": [{"type": "image", "image": "b.jpg"},
                                                 {"type": "text", "text": "and?"}]},
@@ -317,15 +321,15 @@ def test_every_form_of_json(two, as_list):
         ({"caption": "x", "image": "."}, "missing file", "no such file"),
         ({"caption": "x", "image": "t.jsonl"}, "bad image", "t.jsonl: .*not an image"),
         ({"caption": ["x", ""], "image": "a.png"}, "no text", "without words"),
-        ({"conversations": TALK}, "missing member", "1 <image> and 0 images"),
-        ({"conversations": [{"from": "robot", "value": "x"}]}, "wrong fields", "robot"),
-        ({"conversations": "x"}, "wrong fields", "no llava: TypeError"),
+        ({"conversations": TALK}, "missing member", "1 <image> among the words, and 0 images"),
+        ({"conversations": [{"from": "robot", "value": "x"}]}, "unknown role", "robot"),
+        ({"conversations": "x"}, "wrong fields", "no llava: AttributeError"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "missing file", "more"),
-        ({"image": "a.png", "messages": [{"role": "user", "content": "x"}]}, "wrong fields",
-         "1 of the row's images have no place"),
+        ({"image": "a.png", "messages": [{"role": "user", "content": "x"}]}, "unplaced image",
+         "0 <image> among the words, and 1 images"),
         ({"image": "a.png", "parts": [{"text": "x"}]}, "wrong fields", "no place"),
-        ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "wrong fields",
-         "KeyError"),
+        ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "unknown piece",
+         "a piece of type 'video': text and image are read"),
         ({"parts": [{"image": 4}]}, "wrong fields", "IndexError"),
         ({"texts": ["a"], "images": []}, "wrong fields", "not aligned"),
     ],
@@ -386,7 +390,7 @@ def test_any_row_is_a_sample_or_bad(tmp_path_factory, row):
         (" HTTPS://example.com/a.png", "a URL"),
         ("file:///etc/passwd", "a URL"),
         ("s3://bucket/a.png", "a URL"),
-        ("data:image/png;base64,AAAA", "a URL"),
+        ("data:image/png;base64,AAAA", "bad image"),
         ("//host/share/a.png", "a URL"),
         ("a.png\0", "missing file"),
         ("loop.png", "missing file"),
@@ -447,7 +451,7 @@ def test_control_spellings_stay_text(tmp_path):
 
 def test_plain_webdataset_reads_the_same_files(two):
     source = put_lines(two / "t.jsonl", [row for row, _ in ROWS])
-    assert run(source, two / "out", "--shard-samples", 5).exit_code == 0
+    assert run(source, two / "out", "--shard-samples", 5, *PAIRS).exit_code == 0
     paths = find_shards(two / "out")
     read = [one for path in paths for one in webdataset.WebDataset(str(path), shardshuffle=False)]
     expected = outcomes(source)
@@ -556,7 +560,7 @@ def test_a_column_that_is_not_there_is_named(tmp_path):
 
 
 def test_the_tables_of_names_agree_with_the_forms():
-    assert set(NEEDED) == set(MAKERS) == set(formats.FORMATS)
+    assert {*NEEDED, "request"} == set(MAKERS) == set(formats.FORMATS) == set(formats.ROLES)
     assert set(ASKED) <= set(NAMES) and set(NAMES) == {r for n in NEEDED.values() for r in n}
     for role, names in (
         ("caption", formats.CAPTIONS),
