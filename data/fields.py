@@ -6,12 +6,13 @@ beside them those of the sample formats (formats.py), where it is known what the
     MMC4          text_list, image_info          -> texts, images
     The Cauldron  texts [{"user", "assistant"}]  -> conversations
     VQAv2         answers [{"answer"}] or counts -> answers, each as often as it was given
-    Alpaca        instruction, input, output     -> messages; also query, response, history, system
+    Alpaca        instruction, input, output     -> conversations; also query, response, history, system
     ScienceQA     choices, answer as a number    -> question with the choices, answer in words
 
 What holds something that is not read, a video or sound, is an error that names it.
 """
 
+import ast
 import json
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -51,7 +52,15 @@ NAMES = {
 OF_IMAGES = tuple(
     name for name in NAMES["caption"] if "caption" in name or name in ("syn_text", "alt", "alt_txt")
 )
-LISTS = ("parts", "texts", "images", "text_list", "image_info", "answers", "history")
+LISTS = (
+    "parts", "texts", "images", "text_list", "image_info", "answers", "history", "choices",
+    "options", *NAMES["conversations"], *NAMES["messages"],
+)  # fmt: skip
+WORDS = (
+    *NAMES["caption"],
+    *NAMES["question"],
+    *NAMES["answer"],
+)  # a list is several ways to say it
 FOREIGN = (("text_list", "image_info"), ("texts", "images"), ("instruction", "output"))
 UNREAD = ("video", "videos", "audio", "audios")
 MAX_ANSWERS = 64  # with their counts: more would not be told apart (estimator.MAX_VARIANTS)
@@ -91,30 +100,18 @@ def is_foreign(names: Collection[str]) -> bool:
     return any(set(needed) <= set(names) for needed in FOREIGN)
 
 
-def value_of(fields: Mapping[str, Any], *names: str) -> Any:
-    """Return the value of the first of these names that is there and not null, else None.
-
-    A name that is not there may stand in another case.
-    """
-    lower: Fields = {}
-    for name in names:
-        if fields.get(name) is not None:
-            return fields[name]
-        lower = lower or {one.lower(): fields[one] for one in reversed(list(fields))}
-        if lower.get(name.lower()) is not None:
-            return lower[name.lower()]
-    return None
-
-
 def _parsed(name: str, value: Any) -> Any:
-    """Return a list that a table stores as JSON; any other value as it is."""
-    is_list = name in LISTS or name in NAMES["conversations"] + NAMES["messages"]
-    if not (is_list and isinstance(value, str) and value.lstrip().startswith("[")):
+    """Return a list that a table stores as JSON, or as Python writes it; else the value."""
+    if not isinstance(value, str) or not value[:20].lstrip().startswith("["):
         return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            found = parse(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        is_words = name.lower() in WORDS and all(isinstance(one, str) for one in found)
+        return found if name in LISTS or is_words else value
+    return value
 
 
 def _mmc4(fields: Fields) -> Fields:
@@ -161,12 +158,14 @@ def _answers(fields: Fields) -> Fields:
 def _choices(fields: Fields) -> Fields:
     """An answer that is the number or letter of a choice becomes the choice, and they are shown."""
     question, answer = fields.get("question"), fields.get("answer")
-    choices = value_of(fields, "choices", "options")
+    choices = fields.get("choices") or fields.get("options")
     if not (isinstance(choices, list) and choices and isinstance(question, str)):
         return {}
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(choices)]
     if isinstance(answer, str) and len(answer) == 1 and answer in letters:
         answer = letters.index(answer)
+    if isinstance(answer, str) and answer.isdecimal() and answer not in choices:
+        answer = int(answer)
     if type(answer) is not int:
         return {}
     if not 0 <= answer < len(letters):
@@ -190,7 +189,7 @@ def _alpaca(fields: Fields) -> Fields:
         for pair in pairs
         for role, content in zip(("user", "assistant"), pair, strict=True)
     ]
-    return {"messages": turns}
+    return {"conversations": turns}
 
 
 def _names_image(text: str) -> bool:

@@ -38,7 +38,7 @@ from unimodal.document import Document, Image, Part, StoredFile, Text
 from . import asking
 from . import codes_member as codes
 from .data_url import embedded
-from .fields import NAMES, OF_IMAGES, plain, value_of
+from .fields import NAMES, OF_IMAGES, plain
 from .placeholders import check_no_images, placed
 from .sample_error import SampleError as SampleError
 from .turns import Shown, Turn, read_turns, string
@@ -130,7 +130,17 @@ class Sample:
 
         A name that is not there may stand in another case.
         """
-        return value_of(self.fields, *names)
+        fields, lower = self.fields, self._lower
+        for name in names:
+            if (value := fields.get(name)) is not None or (value := lower.get(name)) is not None:
+                return value
+        return None
+
+    @cached_property
+    def _lower(self) -> dict[str, Any]:
+        """Return the fields that are not null by their names in lower case."""
+        names = reversed(self.fields)
+        return {name.lower(): self.fields[name] for name in names if self.fields[name] is not None}
 
     def has_words(self, role: str) -> bool:
         """Return whether .txt or a field of a role is there."""
@@ -306,6 +316,7 @@ def _document(sample: Sample, _: Choices) -> Iterator[Part]:
     for part in sample.field("parts"):
         if "picture" in part:  # as shards that were written before have it
             part = {"image": part["picture"], **part}
+        part = {name: value for name, value in part.items() if value is not None}
         if ("text" in part) == ("image" in part):
             raise ValueError(f"a part has either text or image, not {sorted(part)}")
         role, weight = part.get("role"), part.get("weight", 1.0)
@@ -378,6 +389,8 @@ def _question(sample: Sample, choices: Choices) -> Iterator[Part]:
     answer = _one(sample.field(*ANSWERS), choices)
     if sample.field("sentence") is not None and sample.field("question") is None:
         question = f"{question.rstrip('.')}. Is this true or false?"
+    if not sample.images and (number := sample.field("image_id")) is not None:
+        raise SampleError("no image", f"a question about the image {number}, which is not there")
     turns = [Turn("user", (question,)), Turn("assistant", (answer,))]
     yield from _told(sample, turns, sample.images)
 

@@ -108,19 +108,21 @@ def _sample(key: str, row: Fields, columns: Columns, sandbox: Sandbox) -> Sample
 
 def _document(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
     """Store parts as they are; a part's image is a path or the number of one of the row's."""
-    given = _images(row, columns, sandbox)
+    given = _cells(row, columns)
     stored: Images = []
-    parts, placed = [], set()
+    parts, taken = [], set()
     for part in _value(row, columns, "parts"):
+        part = {name: value for name, value in part.items() if value is not None}
         about = {name: part[name] for name in ("text", "role", "weight") if name in part}
         if "image" in part:
             about["image"] = len(stored)
-            named = part["image"]
+            named = _numbered(part["image"], given)
             if isinstance(named, int):
-                placed.add(range(len(given))[named])
-            stored.append(given[named] if isinstance(named, int) else sandbox.image(named))
+                taken.add(range(len(given))[named])
+            stored.append(sandbox.image(given[named] if isinstance(named, int) else named))
         parts.append(about)
-    _check_all_placed(len(given) - len(placed))
+    if left := len(given) - len(taken):
+        raise SampleError("unplaced image", f"{left} of the row's images have no place in it")
     numbered = {f"{number}.{extension}": file for number, (extension, file) in enumerate(stored)}
     return _json({"parts": parts}) | numbered
 
@@ -137,36 +139,33 @@ def _interleaved(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, b
 def _llava(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
     """Store turns of words as they are, with their <image>s, and the row's images."""
     turns = read_turns(_value(row, columns, "conversations"))
-    images = _images(row, columns, sandbox)
     if not all(len(turn.pieces) == 1 and isinstance(turn.pieces[0], str) for turn in turns):
-        return _talk("conversations", turns, images, sandbox)
+        return _talk("conversations", turns, _cells(row, columns), sandbox)
     told = [{"from": SPEAKERS[turn.role], "value": turn.pieces[0]} for turn in turns]
-    return _json({"conversations": told}) | _named(images)
+    return _json({"conversations": told}) | _named(_images(row, columns, sandbox))
 
 
 def _chat(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
     turns = read_turns(_value(row, columns, "messages"))
-    return _talk("messages", turns, _images(row, columns, sandbox), sandbox)
+    return _talk("messages", turns, _cells(row, columns), sandbox)
 
 
-def _talk(field: str, turns: list[Turn], given: Images, sandbox: Sandbox) -> dict[str, bytes]:
+def _talk(field: str, turns: list[Turn], given: list[Any], sandbox: Sandbox) -> dict[str, bytes]:
     """Store a conversation with each image in its place: one that its piece names, or numbers, or
     the next of the row's.
     """
-    shown = [piece.image for turn in turns for piece in turn.pieces if isinstance(piece, Shown)]
-    numbered = {range(len(given))[image] for image in shown if isinstance(image, int)}
-    free = [image for at, image in enumerate(given) if at not in numbered]
+    shown = [_numbered(p.image, given) for t in turns for p in t.pieces if isinstance(p, Shown)]
+    taken = {range(len(given))[image] for image in shown if isinstance(image, int)}
+    free = [image for at, image in enumerate(given) if at not in taken]
     waiting = shown.count(None)
     if waiting > len(free):
         raise SampleError("missing file", "more images have a place than the row has")
-    found: Images = []
-    nexts = iter(free)
     turns = placed(turns, len(free) - waiting, may_lead=field == "conversations")
+    found, nexts = [], iter(free)
     for image in (p.image for turn in turns for p in turn.pieces if isinstance(p, Shown)):
-        if image is None:
-            found.append(next(nexts))
-        else:
-            found.append(given[image] if isinstance(image, int) else sandbox.image(image))
+        named = _numbered(image, given)
+        known = given[named] if isinstance(named, int) else named
+        found.append(sandbox.image(next(nexts) if named is None else known))
     stored = _named(found)
     names = iter(stored)
     told = [{"role": turn.role, "content": _content(turn, names)} for turn in turns]
@@ -185,12 +184,6 @@ def _content(turn: Turn, names: Iterator[str]) -> Any:
     ]
 
 
-def _check_all_placed(left: int) -> None:
-    """SampleError where so many images of a row are left that nothing places."""
-    if left:
-        raise SampleError("wrong fields", f"{left} of the row's images have no place in it")
-
-
 def _edit(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
     """Store the images before and after, and the instruction between them."""
     files = _json({"instruction": _words(row, columns, "instruction")})
@@ -202,12 +195,16 @@ def _edit(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
 
 def _question(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
     """Store a question, its answer and images; of a `sentence` formats.py asks if it is true."""
+    images = _images(row, columns, sandbox)
+    if not images and row.get("image_id") is not None:
+        message = f"a question about the image {row['image_id']}, which no column has"
+        raise SampleError("no image", message)
     name = "sentence" if columns["question"] == ("sentence",) else "question"
     words = {
         name: _words(row, columns, "question"),
         "answer": _words(row, columns, "answer"),
     }
-    return _json(words) | _named(_images(row, columns, sandbox))
+    return _json(words) | _named(images)
 
 
 def _request(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
@@ -267,10 +264,23 @@ def _words(row: Fields, columns: Columns, role: str) -> Any:
 
 
 def _images(row: Fields, columns: Columns, sandbox: Sandbox) -> Images:
-    """Return all images of the row's image columns, in order; an empty cell holds none."""
+    """Return all images of the row's image columns, in order."""
+    return [sandbox.image(one) for one in _cells(row, columns)]
+
+
+def _cells(row: Fields, columns: Columns) -> list[Any]:
+    """Return what stands for images in the row's image columns; an empty cell holds none."""
     cells = [row[column] for column in columns["image"]]
     flat = [one for cell in cells for one in (cell if isinstance(cell, list) else [cell])]
-    return [sandbox.image(one) for one in flat if one is not None and one != ""]
+    return [one for one in flat if one is not None and one != ""]
+
+
+def _numbered(image: Any, given: list[Any]) -> Any:
+    """Return which of the row's images a piece names, by path or file name, or else the name."""
+    if not isinstance(image, str) or not image:
+        return image
+    paths = [f"/{one}" if isinstance(one, str) else "" for one in given]
+    return next((at for at, path in enumerate(paths) if path.endswith(f"/{image}")), image)
 
 
 def _named(images: Images) -> dict[str, bytes]:

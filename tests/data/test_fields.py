@@ -218,6 +218,14 @@ def test_ten_answers_of_vqav2_count_as_often_as_they_were_given(answers) -> None
     assert said.count(("assistant", "n")) == 3 and said.count(("assistant", "y")) == 7
 
 
+def test_a_question_about_an_image_that_is_elsewhere_is_bad() -> None:
+    fields = {"question": "is it?", "image_id": 458752, "answers": [{"answer": "y"}]}
+    assert made(sample(fields, png=png(7)))[0] == ("user", 7)
+    assert bad(sample(fields)) == (
+        "no image", "a question about the image 458752, which is not there",
+    )  # fmt: skip
+
+
 def test_answers_that_are_none_are_bad() -> None:
     ask = {"question": "is it?"}
     assert made(sample({**ask, "multiple_choice_answer": "y"}))[-1] == ("assistant", "y")
@@ -238,6 +246,7 @@ def test_a_choice_is_said_in_words() -> None:
 def test_alpaca_and_swift_have_instructions_histories_and_systems() -> None:
     fields = {"instruction": "add", "input": "1 and 2", "output": "3"}
     assert made(sample(fields)) == [("user", "add\n1 and 2"), ("assistant", "3")]
+    assert made(sample(fields, png=png(7)))[:2] == [("user", 7), ("user", "add\n1 and 2")]
     fields = {
         "system": "be brief", "query": "and now?", "response": "4",
         "history": [["add <image>", "3"]],
@@ -263,6 +272,10 @@ def test_a_system_beside_the_turns_is_the_first_of_them() -> None:
 def test_lists_that_a_table_stores_as_json() -> None:
     talk = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]
     assert made(sample({"messages": json.dumps(talk)})) == [("user", "hi"), ("assistant", "yo")]
+    several = sample({"caption": "['a cat', \"it's a cat\"]"}, png=png(7))
+    assert [made(several, number)[0][1] for number in (0, 1)] == ["a cat", "it's a cat"]
+    for words in ("[no list", "[sic] a cat", "[1, 2]", "[]x"):
+        assert plain({"images": words, "caption": words})["caption"] == words
     assert plain({"images": "[no list"}) == {"images": "[no list"}
 
 

@@ -2,6 +2,7 @@
 webdataset reads the shards, and nothing of a stranger's is trusted.
 """
 
+import base64
 import csv
 import io
 import json
@@ -327,7 +328,7 @@ def test_every_form_of_json(two, as_list):
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "missing file", "more"),
         ({"image": "a.png", "messages": [{"role": "user", "content": "x"}]}, "unplaced image",
          "0 <image> among the words, and 1 images"),
-        ({"image": "a.png", "parts": [{"text": "x"}]}, "wrong fields", "no place"),
+        ({"image": "a.png", "parts": [{"text": "x"}]}, "unplaced image", "no place"),
         ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "unknown piece",
          "a piece of type 'video': text and image are read"),
         ({"parts": [{"image": 4}]}, "wrong fields", "IndexError"),
@@ -340,6 +341,72 @@ def test_a_bad_row_is_named(two, row, reason, message):
     assert (bad.shard, bad.key, bad.reason) == (str(two / "t.jsonl"), "000000000", reason)
     with pytest.raises(ValueError, match=message):
         raise ValueError(bad.message)
+
+
+PIECES = [{"type": "image", "image": "b.jpg"}, {"type": "text", "text": "like <image>?"}]
+
+
+@pytest.mark.parametrize(
+    "images, content, expected",
+    [
+        (["a.png", "b.jpg"], PIECES, [20, "like ", 10, "?"]),
+        (["x/../a.png", "./b.jpg"], PIECES, [20, "like ", 10, "?"]),
+        (["a.png", "b.jpg"], [{"type": "image", "index": 1}, {"type": "image"}], [20, 10]),
+        (["a.png"], PIECES, [20, "like ", 10, "?"]),
+        (["a.png", "b.jpg"], "<image> or <image>", [10, " or ", 20]),
+        (["a.png"], [{"type": "image_url", "image_url": {"url": "DATA"}}, "<image>"], [30, 10]),
+    ],
+)
+def test_a_chat_takes_the_images_of_its_row_once(two, images, content, expected):
+    url = "data:image/png;base64," + base64.b64encode(encoded(30)).decode()
+    row = {"images": images, "messages": [{"role": "user", "content": content}]}
+    source = two / "t.jsonl"
+    source.write_text(json.dumps(row).replace("DATA", url))
+    (found,) = written(source, two / "out")
+    assert [what for _, what in found] == expected
+
+
+@pytest.mark.parametrize(
+    "names, image",
+    [
+        (["URL", "TEXT", "WIDTH", "HEIGHT", "similarity"], "URL"),
+        (["url", "caption"], "url"),
+        (["uid", "url", "text", "original_width", "original_height"], "url"),
+        (["image_url", "text"], "image_url"),
+        (["url", "re_caption", "org_caption"], "url"),
+    ],
+)
+def test_captions_of_urls_are_no_plain_text(tmp_path, names, image):
+    found = detect_columns(names, {})
+    assert found.format == "caption" and found["image"] == (image,)
+    row = {name: "http://a/b.jpg" if name == image else "a cat" for name in names}
+    (bad,) = outcomes(put_lines(tmp_path / "t.jsonl", [row]))
+    assert bad.reason == "a URL" and "docs/formats.md" in bad.message
+
+
+def test_pages_of_text_may_have_a_url():
+    assert detect_columns(["text", "url", "timestamp"], {}).format == "text"
+
+
+def test_rows_whose_image_is_empty_are_counted(two):
+    rows = [{"image": image, "question": "?", "answer": "a"} for image in ("a.png", "", None, [])]
+    said = run(put_lines(two / "t.jsonl", rows), two / "out").output
+    assert "3 rows are without an image: theirs is empty" in said
+    rows = [{"image_id": 3, "question": "?", "answer": "a"}]
+    assert reasons(put_lines(two / "n.jsonl", rows)) == ["no image"]
+
+
+def test_columns_of_other_data_sets_are_not_refused_by_their_names(two):
+    rows = [["instruction", "input", "output"], ["add", "1 and 2", "3"]]
+    said = run(put_csv(two / "t.csv", rows), two / "out").output
+    assert "read 1 rows as llava" in said and "1 samples in 1 shards (1 llava), 0 bad" in said
+    rows = [["instruction", "input", "output"], ["redder", "a.png", "b.jpg"]]
+    source = put_csv(two / "e.csv", rows)
+    assert reasons(source) == ["unknown format"]
+    options = ["--before", "input", "--after", "output"]
+    assert written(source, two / "edits", *options, "--instruction", "instruction") == [
+        [("user", 10), ("user", "redder"), ("assistant", 20)]
+    ]
 
 
 def test_a_list_that_is_none_stops(tmp_path):
