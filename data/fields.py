@@ -6,7 +6,7 @@ beside them those of the sample formats (formats.py), where it is known what the
     MMC4          text_list, image_info          -> texts, images
     The Cauldron  texts [{"user", "assistant"}]  -> conversations
     VQAv2         answers [{"answer"}] or counts -> answers, each as often as it was given
-    Alpaca        instruction, input, output     -> conversations; also query, response, history, system
+    Alpaca        instruction, input, output     -> conversations; also query, response, ...
     ScienceQA     choices, answer as a number    -> question with the choices, answer in words
 
 What holds something that is not read, a video or sound, is an error that names it.

@@ -39,9 +39,10 @@ from . import asking
 from . import codes_member as codes
 from .data_url import embedded
 from .fields import NAMES, OF_IMAGES, plain
-from .placeholders import check_no_images, placed
+from .placeholders import check_no_images
 from .sample_error import SampleError as SampleError
-from .turns import Shown, Turn, read_turns, string
+from .talk import talk, told
+from .turns import Turn, read_turns, string
 
 IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", codes.EXTENSION)
 CAPTIONS, TEXTS, QUESTIONS = NAMES["caption"], NAMES["text"], NAMES["question"]
@@ -258,16 +259,6 @@ def _check_all_placed(sample: Sample, parts: Iterable[Part]) -> None:
         raise SampleError("unplaced image", f".{left[0]} has no place among the words")
 
 
-def embeds_images(sample: Sample) -> bool:
-    """Return whether an image of the sample stands in its .json, as a data: URL."""
-    if b"base64" not in sample.files.get("json", b""):
-        return False
-    stored = [
-        getattr(part, "stored", None) for part in document(sample, detect_format(sample)).parts
-    ]
-    return any(file is not None and file.name == EMBEDDED for file in stored)
-
-
 def opened(document: Document, open_stored: Callable[[StoredFile], Image]) -> Document:
     """Return the document with each stored image opened; roles and loss weights are kept."""
     return Document(
@@ -342,44 +333,17 @@ def _interleaved(sample: Sample, _: Choices) -> Iterator[Part]:
 
 def _llava(sample: Sample, _: Choices) -> Iterator[Part]:
     """<image> stands for the next image; without any, all images come first."""
-    yield from _talk(sample, read_turns(sample.field(*NAMES["conversations"])), may_lead=True)
+    yield from talk(sample, read_turns(sample.field(*NAMES["conversations"])), may_lead=True)
 
 
 def _chat(sample: Sample, _: Choices) -> Iterator[Part]:
     """In contents of strings <image> stands for the next image; else pieces place them."""
-    yield from _talk(sample, read_turns(sample.field(*NAMES["messages"])), may_lead=False)
-
-
-def _talk(sample: Sample, turns: list[Turn], may_lead: bool) -> Iterator[Part]:
-    """Yield the turns of a conversation; images that no piece names are taken in their order."""
-    pieces = [piece for turn in turns for piece in turn.pieces]
-    shown = [piece.image for piece in pieces if isinstance(piece, Shown)]
-    named = {sample.shown(image) for image in shown if image is not None}
-    free = [name for name in sample.images if name not in named]
-    yield from _told(sample, turns, free, may_lead)
-
-
-def _told(
-    sample: Sample, turns: list[Turn], free: list[str], may_lead: bool = True
-) -> Iterator[Part]:
-    """Yield the turns; `free` are the images for placeholders and for pieces without a name."""
-    waiting = sum(piece == Shown() for turn in turns for piece in turn.pieces)
-    if waiting > len(free):
-        raise SampleError("missing member", f"{waiting} images are shown, {len(free)} are there")
-    names = iter(free)
-    for turn in placed(turns, len(free) - waiting, may_lead):
-        weight = 1.0 if turn.role == "assistant" else 0.0
-        for piece in turn.pieces:
-            if isinstance(piece, Shown):
-                name = next(names) if piece.image is None else sample.shown(piece.image)
-                yield sample.image(name, turn.role, weight)
-            elif piece:
-                yield Text(piece, turn.role, weight)
+    yield from talk(sample, read_turns(sample.field(*NAMES["messages"])), may_lead=False)
 
 
 def _edit(sample: Sample, choices: Choices) -> Iterator[Part]:
     words = _one(sample.words("instruction"), choices)
-    yield from _told(sample, [Turn("user", (words,))], [sample.begins("before")])
+    yield from told(sample, [Turn("user", (words,))], [sample.begins("before")])
     yield sample.image(sample.begins("after"), "assistant", 1.0)
 
 
@@ -392,7 +356,7 @@ def _question(sample: Sample, choices: Choices) -> Iterator[Part]:
     if not sample.images and (number := sample.field("image_id")) is not None:
         raise SampleError("no image", f"a question about the image {number}, which is not there")
     turns = [Turn("user", (question,)), Turn("assistant", (answer,))]
-    yield from _told(sample, turns, sample.images)
+    yield from told(sample, turns, sample.images)
 
 
 def _request(sample: Sample, choices: Choices) -> Iterator[Part]:

@@ -154,7 +154,7 @@ def _write(
     from ..lengths import Bad
 
     read: Counter[Columns] = Counter()
-    rows = without = 0
+    rows = 0
     with click.progressbar(length=table.length, label="rows", file=sys.stderr) as bar:
         for outcome in outcomes:
             rows += 1
@@ -164,11 +164,8 @@ def _write(
                 assert outcome.columns is not None, "a sample was read from columns"
                 writer.write_files(outcome.sample.key, outcome.sample.files)
                 read[outcome.columns] += 1
-                without += bool(outcome.columns["image"]) and not outcome.sample.images
             bar.update(outcome.position - bar.pos)
     if not rows:
         raise ValueError(f"{table.source} holds no rows")
-    if without:
-        click.echo(f"{without:,} rows are without an image: theirs is empty", err=True)
     quarantine.settle(rows)
     return read

@@ -2,7 +2,7 @@
 
 In: a folder, as the `imagefolder` of `datasets` has it: each of its folders may hold a metadata
 file whose column `file_name` names images relative to it (`file_names` several; `X_file_name` that
-of the column X, such as `before_file_name`). Out: a `Table` of the rows of all these files. Images
+of the column X, such as `before_file_name`). Out: a `Table` of the rows of all these files. Files
 that no row names are counted.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data_url import URL
-from ..formats import IMAGES, SampleError
+from ..sample_error import SampleError
 from .files import file_table
 from .table import Fields, Rows, Table
 
@@ -42,8 +42,8 @@ def imagefolder_table(source: str, images: Path | None) -> Table:
                 "give the file itself"
             )
     named = {name for _, row in _rows(folder, files) for name in _texts(row)}
-    lone = sum(file.rpartition(".")[2].lower() in IMAGES[:-1] for file in _files(folder) - named)
-    note = f"{lone} images that no row of {files[0]} names are left out" if lone else ""
+    lone = len(_files(folder) - named.union(files))
+    note = f"{lone} files that no row of {files[0]} names are left out" if lone else ""
     length = sum((folder / file).stat().st_size for file in files)
     return Table(source, _rows(folder, files), length, None, folder, note=note)
 

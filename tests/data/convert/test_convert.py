@@ -388,10 +388,7 @@ def test_pages_of_text_may_have_a_url():
     assert detect_columns(["text", "url", "timestamp"], {}).format == "text"
 
 
-def test_rows_whose_image_is_empty_are_counted(two):
-    rows = [{"image": image, "question": "?", "answer": "a"} for image in ("a.png", "", None, [])]
-    said = run(put_lines(two / "t.jsonl", rows), two / "out").output
-    assert "3 rows are without an image: theirs is empty" in said
+def test_a_question_about_an_image_that_no_column_has_is_bad(two):
     rows = [{"image_id": 3, "question": "?", "answer": "a"}]
     assert reasons(put_lines(two / "n.jsonl", rows)) == ["no image"]
 

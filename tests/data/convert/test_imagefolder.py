@@ -58,7 +58,7 @@ def test_metadata_csv_names_images_beside_it(tmp_path: Path) -> None:
         c__txt="not in the table",
     )
     said = convert(source, tmp_path / "out", "--captions", "pairs")
-    assert "1 images that no row of metadata.csv names are left out" in said
+    assert "2 files that no row of metadata.csv names are left out" in said
     assert "2 samples in 1 shards (2 caption), 0 bad" in said
     assert written(tmp_path / "out") == [["one", 1], ["two", 2]]
 
