@@ -31,7 +31,7 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 
 from . import codes_member as codes
 from .folder import shared, write_json
-from .formats import Sample, SampleError
+from .formats import EMBEDDED, Sample, SampleError, detect_format, document
 from .image_members import natural
 from .lengths import Bad, file_hash
 from .quarantine import Quarantine
@@ -228,6 +228,12 @@ def opened(sample: Sample, rule: ImageRule | None, codec: ImageCodec) -> dict[st
     SampleError when one cannot be encoded, or holds codes of another tokenizer.
     """
     _check_names(sample)
+    if _embeds_images(sample):
+        raise SampleError(
+            "image in .json",
+            "an image is a data: URL inside .json, which codes cannot replace: train on the shard "
+            "as it is, or convert the table that it was made of (unimodal data convert)",
+        )
     found = {}
     for name in sample.image_files:
         stored = StoredFile(sample.files[name], name)
@@ -243,6 +249,14 @@ def opened(sample: Sample, rule: ImageRule | None, codec: ImageCodec) -> dict[st
         except ValueError as error:
             raise SampleError("bad image", f".{name}: {error}; give --target-pixels") from error
     return found
+
+
+def _embeds_images(sample: Sample) -> bool:
+    """Tell whether an image of the sample stands in its .json, as a data: URL."""
+    if b"base64" not in sample.files.get("json", b""):
+        return False
+    parts = document(sample, detect_format(sample)).parts
+    return any(isinstance(p, Image) and p.stored and p.stored.name == EMBEDDED for p in parts)
 
 
 def _check_names(sample: Sample) -> None:

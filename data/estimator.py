@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from .tar import Fault
 
 MAX_VARIANTS = 64  # of one sample; of more, these are used
 MAX_PARTNERS = 32  # of one sample, for edits
+PAIRS = ("caption", "request")  # formats whose images and words mean nothing apart
 Opener = Callable[[StoredFile], Image]
 VERSION = 5  # of what is written below
 WITH_TEXT, WITH_IMAGES = "with text to learn", "with images to learn"  # notes of units
@@ -89,6 +90,8 @@ class LengthEstimator:
     """Whether the source's images have a loss weight: a head may make longer what is learned."""
     ignore: tuple[str, ...] = ()
     """Extensions of files that are left unread."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """The fields of .json that fill roles, by role (see SourceConfig)."""
 
     @property
     def key(self) -> str:
@@ -106,6 +109,7 @@ class LengthEstimator:
             "split": [*self.split, self.split_by],
             "learns_images": self.learns_images,
             "ignore": self.ignore,
+            "fields": dict(self.fields),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -202,7 +206,7 @@ def measure_shard(path: Path, estimator: LengthEstimator) -> Measured:
         lists.notes[f"{UNUSED}hidden"] = shard.num_hidden
     partners, sized = _partners(shard, estimator), _once(estimator.sized)
     for number in range(len(shard)):
-        whole = shard.sample(number)
+        whole = shard.sample(number, estimator.fields)
         sample = whole.without(estimator.ignore)
         lists.notes.update(
             f"{IGNORED}.{name}" for name in estimator.ignore if whole.without([name]) is not whole
@@ -275,7 +279,7 @@ def _partners(shard: Shard, estimator: LengthEstimator) -> list[list[int]]:
         return []
     values: list[str | None] = []
     for number in range(len(shard)):
-        sample = shard.sample(number).without(estimator.ignore)
+        sample = shard.sample(number, estimator.fields).without(estimator.ignore)
         try:
             value = (
                 sample.field(estimator.pairs)
@@ -316,7 +320,9 @@ def _edits(
         begin, end = shard.ranges_n2[other].tolist()
         with contextlib.suppress(SampleError):  # bad is the other one, counted when its turn comes
             for choice in _documents(
-                formats.pair(sample, shard.sample(other).without(estimator.ignore)),
+                formats.pair(
+                    sample, shard.sample(other, estimator.fields).without(estimator.ignore)
+                ),
                 estimator,
                 sized,
                 "edit",
@@ -329,7 +335,8 @@ def _add(
 ) -> None:
     """Add a sample's units and records.
 
-    A sample of which any Document exceeds the sequence length is cut, as its first variant.
+    A sample of which any Document exceeds the sequence length is cut, as its first variant; an
+    image and its caption are never parted, so of a caption the Documents that fit are taken.
     """
     notes = lists.notes
     if not choices:
@@ -337,16 +344,29 @@ def _add(
         return
     notes[f"format {choices[0].format}"] += 1
     rows = [_record(choice, WHOLE, estimator) for choice in choices]
-    if all(row[3][0] <= estimator.sequence_length for row in rows):
-        _unit(lists, number, place, rows)
+    fitting = [row for row in rows if row[3][0] <= estimator.sequence_length]
+    is_pair = _is_pair(choices[0])
+    if is_pair and not fitting:
+        notes["left out: a caption and its image longer than a row"] += 1
+        return
+    if is_pair or len(fitting) == len(rows):
+        _unit(lists, number, place, fitting)
         return
     document = estimator.learned(choices[0].document)
     parts = cut_document(document, estimator.sequencer, estimator.sequence_length)
     notes["cut"] += len(parts.cuts) > 1
-    for what in parts.left_out:
-        notes[f"left out: {what.partition(' of ')[0]} longer than a row"] += 1
+    for why in parts.left_out:
+        notes[f"left out: {why}"] += 1
     for cut in parts.cuts:
         _unit(lists, number, place, [_record(choices[0], cut, estimator)])
+
+
+def _is_pair(choice: _Choice) -> bool:
+    """Tell whether a document is an image and its words, which mean nothing without each other."""
+    parts = choice.document.parts
+    is_own = choice.format == "document" and all(part.role is None for part in parts)
+    kinds = {type(part) for part in parts}
+    return choice.format in PAIRS or (is_own and len(parts) == 2 and kinds == {Text, Image})
 
 
 def _unit(lists: _Lists, number: int, place: list[int], rows: list[tuple]) -> None:

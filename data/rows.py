@@ -6,7 +6,7 @@ encoded together, with no other row's, so that the same codes come out on any ra
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
@@ -115,13 +115,14 @@ class RowBuilder:
         stream, sample = self.streams[place.stream], self._read(place)
         begin, end = stream.lengths.records[place.record]["other"].tolist()
         if end:
-            other = read(os.fsencode(self._shard(place)), begin, end)
+            other = read(os.fsencode(self._shard(place)), begin, end, stream.source.fields)
             return formats.pair(sample, other.without(stream.source.ignore)), "edit"
         return sample, stream.source.format or formats.detect_format(sample)
 
     def _read(self, place: Placement) -> Sample:
         stream = self.streams[place.stream]
-        return read(*stream.lengths.locate(place.unit)).without(stream.source.ignore)
+        sample = read(*stream.lengths.locate(place.unit), stream.source.fields)
+        return sample.without(stream.source.ignore)
 
     def _shard(self, place: Placement) -> str:
         return os.fsdecode(self.streams[place.stream].lengths.locate(place.unit)[0])
@@ -186,12 +187,12 @@ def sized(
     return Image(np.ascontiguousarray(pixels[:, ::-1]) if mirror else pixels)
 
 
-def read(path: bytes, start: int, stop: int) -> Sample:
+def read(path: bytes, start: int, stop: int, fields: Mapping[str, str] | None = None) -> Sample:
     """Read the sample at these bytes of a shard; ShardError when they are not there any more."""
     content = os.pread(_opened(path), stop - start, start)
     if len(content) < stop - start:
         raise ShardError(f"{os.fsdecode(path)} was cut under way: put it back and go on")
-    return sample_of(content, 0, len(content))
+    return sample_of(content, 0, len(content), fields)
 
 
 @lru_cache(OPEN_FILES)

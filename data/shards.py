@@ -27,7 +27,7 @@ import mmap
 import tarfile
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -213,12 +213,15 @@ class Shard:
     def __len__(self) -> int:
         return len(self.ranges_n2)
 
-    def sample(self, index: int) -> formats.Sample:
-        """Return the files of sample `index`; IndexError outside 0 .. len - 1."""
+    def sample(self, index: int, fields: Mapping[str, str] | None = None) -> formats.Sample:
+        """Return the files of sample `index`; IndexError outside 0 .. len - 1.
+
+        `fields`: the fields of its .json that fill roles, where they have unusual names.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.path} has no sample {index}: it holds {len(self)}")
         begin, end = self.ranges_n2[index].tolist()
-        return sample_of(self._bytes, begin, end)
+        return sample_of(self._bytes, begin, end, fields)
 
     def document(self, index: int) -> Document:
         """Return sample `index` as its first variant, the images opened.
@@ -269,9 +272,11 @@ class Samples:
         return self.shards[at], number - (self._ends[at - 1] if at else 0)
 
 
-def sample_of(source: Bytes, begin: int, end: int) -> formats.Sample:
+def sample_of(
+    source: Bytes, begin: int, end: int, fields: Mapping[str, str] | None = None
+) -> formats.Sample:
     """Return the sample whose files lie from byte `begin` to `end`, as samples.py found them."""
-    return formats.Sample(*sample_files(source, begin, end))
+    return formats.Sample(*sample_files(source, begin, end), fields or {})
 
 
 def _part(path: Path) -> Path:

@@ -58,6 +58,9 @@ class SourceConfig:
     ignore: tuple[str, ...] = ()
     """Extensions of files that are left unread: mask.png, cls. Without it, a file of an unknown
     kind beside words without an image makes a sample bad."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """The fields of .json that fill roles, by role, where they have unusual names, such as
+    {caption: my_words}; the roles are those of formats.ROLES."""
 
     def problems(self) -> list[str]:
         """List what is wrong with the values, one sentence each."""
@@ -78,9 +81,27 @@ class SourceConfig:
             )
         if self.split_by is not None and self.split == (0.0, 1.0):
             found.append("split_by: says nothing without a split")
+        found += self._field_problems()
         if self.pairs is not None and self.format is not None:
             found.append("format: leave it out beside pairs, which makes edits")
         return found
+
+    def _field_problems(self) -> list[str]:
+        """List what is wrong with `fields`: their roles are those of one format."""
+        if self.format is not None and self.format in formats.FORMATS:
+            able = formats.ROLES[self.format]
+            return [
+                f"fields.{role}: the format {self.format} reads {', '.join(able)}"
+                for role in self.fields
+                if role not in able
+            ]
+        known = sorted({role for roles in formats.ROLES.values() for role in roles})
+        unknown = [role for role in self.fields if role not in known]
+        if unknown:
+            return [f"fields.{role}: the roles are {', '.join(known)}" for role in unknown]
+        if not any(set(self.fields) <= set(roles) for roles in formats.ROLES.values()):
+            return [f"fields {', '.join(self.fields)}: no format reads all of them"]
+        return []
 
 
 @dataclass(frozen=True)
@@ -309,6 +330,7 @@ def streams(
                 estimator = LengthEstimator(
                     sequencer, sequence_length, geometry, mixture.rule, source.format, source.pairs,
                     source.split, source.split_by, source.image_weight > 0, source.ignore,
+                    source.fields,
                 )  # fmt: skip
                 lengths = measure(local_shards(source.shards), estimator, workers, group_rows)
                 _check_ignored(name, source, lengths.notes)
@@ -332,7 +354,7 @@ def texts(sources: Mapping[str, SourceConfig], samples: int) -> Iterator[str]:
     """
     for source in sources.values():
         stored = (
-            shard.sample(number)
+            shard.sample(number, source.fields)
             for path in local_shards(source.shards)
             for shard in [Shard(path, [])]
             for number in range(len(shard))

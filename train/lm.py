@@ -13,6 +13,7 @@ import torch
 
 from unimodal.bundle import GRID, BundleConfig, BundleContents, read_contents
 from unimodal.codec import ImageCodec
+from unimodal.data.asking import without_turns
 from unimodal.data.folder import data_seeds
 from unimodal.data.lengths import shards_hash
 from unimodal.data.loader import Loader
@@ -49,6 +50,12 @@ from .metrics import read
 from .ranks import Ranks, connect
 from .run import LmRun
 from .zero import Build, engine, sharded
+
+NO_TURNS = (
+    "captions teach no turns: what learns from them alone draws nothing when it is asked to, and "
+    "babbles in chat. Read them as conversations (sources.NAME.format=request), or add a source of "
+    "conversations"
+)
 
 
 def has_bf16() -> bool:
@@ -215,6 +222,8 @@ def _loader(
         (config.output / "sources.json").write_text(json.dumps(loader.notes(), indent=1) + "\n")
         for line in loader.summary():
             print(line, file=sys.stderr)
+        if newest is None and without_turns(loader.notes().values()):
+            print(NO_TURNS, file=sys.stderr)
     return loader
 
 

@@ -1,21 +1,20 @@
 """Read the files that untrusted data may name: those inside one folder.
 
-In: an image or a text as a row names it: a path, or its bytes. Out: its contents; an image is one
-that can be decoded. A URL, and a path that leads out of the folder (absolute, by `..` or by a
-link), is refused: or else a downloaded table could put any file of this machine into the training
-data.
+In: an image or a text as a row names it: a path, or its bytes, perhaps as a `data:` URL. Out: its
+contents; an image is one that can be decoded. Any other URL, and a path that leads out of the
+folder (absolute, by `..` or by a link), is refused: or else a downloaded table could put any file
+of this machine into the training data.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
 from unimodal.tokenizer.pixels import ImageError, open_image
 from unimodal.tokenizer.signatures import HEAD_BYTES, image_kind
 
-from ..formats import SampleError
+from ..data_url import embedded
+from ..sample_error import SampleError
 
-URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*://|data:|//)")
 CHECKED = (64, 64)  # pixels: a JPEG is decoded no larger to find out whether it can be
 MAX_BYTES = 1 << 28  # of one file; 64 million pixels of three bytes are fewer
 
@@ -62,23 +61,22 @@ class Sandbox:
     def image(self, value: Any) -> tuple[str, bytes]:
         """Return (extension, contents) of an image: a path, bytes, or {"bytes", "path"}.
 
+        A path may be a `data:` URL or base64, which holds the contents.
         The contents are unchanged; the extension is theirs, whatever the file's name says.
         SampleError where there is no such image, or it cannot be decoded.
         """
         if isinstance(value, dict):
-            value = value.get("bytes") or value.get("path")
+            value = value.get("bytes") or value.get("path") or value.get("url")
         if isinstance(value, bytes):
             return _checked("the image", value)
         if not isinstance(value, str):
             raise SampleError("bad image", f"an image is a path or bytes, not {value!r:.80}")
+        if (content := embedded(value)) is not None:
+            return _checked(value[:40], content)
         return _checked(value, self.read(value))
 
     def _inside(self, name: str) -> Path:
         """Return the path of a name; SampleError where it does not lie inside the folder."""
-        if URL.match(name):
-            raise SampleError(
-                "a URL", f"{name!r:.80}: nothing is fetched; download it, give a path"
-            )
         try:
             path = (self.folder / name).resolve()
         except (OSError, ValueError, RuntimeError) as error:  # a null byte, a loop of links
