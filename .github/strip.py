@@ -1,4 +1,4 @@
-"""Draw strip.png, the picture in the README: what the default model draws and says.
+"""Draw strip.png, the image in the README: what the default model draws and says.
 
     python .github/strip.py
 

@@ -152,6 +152,8 @@ def scenes(
 
 def mix_of(kind: str, changes: Sequence[str]) -> dict[str, float]:
     """Return every field of the Mix with these `name=number` changes; ValueError for others."""
+    from unimodal.config import RENAMED
+
     from .scenes.conversations import Mix
 
     if kind == "images":
@@ -161,6 +163,8 @@ def mix_of(kind: str, changes: Sequence[str]) -> dict[str, float]:
     fields = asdict(Mix())
     for change in changes:
         name, _, number = change.partition("=")
+        if RENAMED.get(name) in fields:
+            raise ValueError(f"--mix {change}: {name} is called {RENAMED[name]} now")
         if name not in fields:
             raise ValueError(f"--mix {change}: the names are {', '.join(fields)}")
         try:

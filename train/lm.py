@@ -191,7 +191,7 @@ def _sequencer(config: LmRun, initial: InitialState, codec: ImageCodec) -> Seque
 
 
 def _trusts(config: LmRun) -> bool:
-    """Return whether the user's own config names the image head, and no stranger's bundle alone."""
+    """Return whether the user's own config names the image head, not an untrusted bundle alone."""
     return config.model is not None
 
 

@@ -47,6 +47,11 @@ GRID = Grid(8, 8)  # 64 x 64 pixels at 8 pixels per code
 SAMPLING = Sampling()
 ROOM_BYTES = 2**26  # for all files of a bundle but the weights
 MAX_SHARD_BYTES = 5 * 10**9
+# The special tokens of format 1, by id: not SPECIAL_TOKENS, which others may join.
+FORMAT_1_TOKENS = (
+    "pad", "begin", "end", "system", "user", "assistant", "turn_end", "image", "image_end",
+    "row_end", "null", *(f"size_{side}" for side in range(1, 65)),
+)  # fmt: skip
 Progress = Callable[[int, int], None]
 """A function that is called with (bytes done, bytes in all)."""
 
@@ -288,11 +293,13 @@ def read_config(path: Path) -> BundleConfig:
 def _of_format_1(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     """Return the content of a config.json of format 1 in the present format.
 
-    Format 1 had no table of special tokens: ids were text, then 75 special tokens, then codes.
+    Format 1 had no table of special tokens: ids were text, then FORMAT_1_TOKENS, then codes.
     """
     try:
         sizes, sampling = values["vocabulary"], dict(values["sampling"])
-        vocabulary = Vocabulary.new(sizes["num_text"], sizes["num_codes"])
+        num_text, num_codes = sizes["num_text"], sizes["num_codes"]
+        special = {name: num_text + at for at, name in enumerate(FORMAT_1_TOKENS)}
+        vocabulary = Vocabulary(num_text, special, ((num_text + len(special), num_codes),))
         sampling["max_images"] = sampling.pop("max_pictures")
     except (KeyError, TypeError) as error:
         raise BundleError(f"{path} is damaged ({error!r}): fetch the bundle again") from error

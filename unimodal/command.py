@@ -63,8 +63,7 @@ def _renamed(error: click.NoSuchOption) -> click.NoSuchOption:
     from .config import RENAMED  # imports PyYAML, which the help does not need
 
     old = error.option_name.lstrip("-").replace("-", "_")
-    renamed = {**RENAMED, "picture": "image"}  # an option alone
-    new = f"--{renamed.get(old, old).replace('_', '-')}"
+    new = f"--{RENAMED.get(old, old).replace('_', '-')}"
     here = error.ctx.command.params if error.ctx is not None else []
     if not any(new in parameter.opts for parameter in here):
         return error

@@ -27,15 +27,20 @@ T = TypeVar("T")
 
 
 # Old name -> new name of keys, in every dataclass that has the new one; an old name is refused with
-# the new one. Options of commands are named as keys are, with hyphens.
+# the new one. Options of commands are named as keys are, with hyphens; fields of `data scenes
+# --mix` are here too.
 RENAMED = {
     "area": "target_pixels",
     "average": "ema_decay",
     "form": "format",
+    "least_questions": "min_questions",
     "max_pictures": "max_images",
     "micro_rows": "micro_batch_rows",
+    "most_follows": "max_follows",
+    "most_questions": "max_questions",
     "part": "split",
     "part_by": "split_by",
+    "picture": "image",
     "picture_weight": "image_weight",
     "pictures": "images",
     "row_length": "sequence_length",

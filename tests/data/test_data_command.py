@@ -131,6 +131,7 @@ def test_images_of_the_larger_world(tmp_path):
         (["--workers=0"], "workers"),
         (["--kind=movies"], "movies"),
         (["--mix=drow=1"], "--mix drow=1: the names are draw, "),
+        (["--mix=most_follows=3"], "most_follows is called max_follows now"),
         (["--mix=draw=much"], "'much' is no number"),
         (["--mix=draw=-1"], "draw: every field of a Mix is a number of at least 0"),
         (["--mix=draw=nan"], "draw: every field of a Mix is a number of at least 0"),

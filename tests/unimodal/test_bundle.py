@@ -193,6 +193,7 @@ def test_a_stored_table_is_not_shifted_by_tokens_that_join_later(tiny_model, sav
     before = load(saved)
     names = (*vocabulary.SPECIAL_TOKENS[:5], "video", *vocabulary.SPECIAL_TOKENS[5:])
     monkeypatch.setattr(vocabulary, "SPECIAL_TOKENS", names)
+    old = of_format_1(saved)
     grown = vocabulary.Vocabulary.new(tiny_model.text_tokenizer.num_ids, 64)
     assert grown.special("image") == tiny_model.vocabulary.special("image") + 1
     after = load(saved)
@@ -201,6 +202,8 @@ def test_a_stored_table_is_not_shifted_by_tokens_that_join_later(tiny_model, sav
         after.vocabulary.special("video")
     asked = Document((Text("make it blue", role="user"),))
     assert (after.sequencer.prompt(asked).ids == tiny_model.sequencer.prompt(asked).ids).all()
+    reseal(saved, "config.json", json.dumps(old).encode())
+    assert load(saved).vocabulary == before.vocabulary
 
 
 def test_a_head_of_somebody_else_is_loaded_where_it_was_imported(tiny_model, tmp_path, monkeypatch):

@@ -159,6 +159,9 @@ def test_an_option_that_is_called_otherwise_now():
     done = CliRunner().invoke(main, ["data", "inspect", "shards", "--row-length", "8"])
     assert done.exit_code == 2
     assert "--row-length: it is called --sequence-length now" in done.output
+    for old, new in {"--picture": "--image", "--pictures": "--images"}.items():
+        done = CliRunner().invoke(main, ["data", "convert", "photos", "shards", old, "name"])
+        assert done.exit_code == 2 and f"{old}: it is called {new} now" in done.output
     done = CliRunner().invoke(main, ["chat", "--area", "8"])
     assert "No such option" in done.output and "is called" not in done.output
 

@@ -268,7 +268,11 @@ class Inner:
     micro_batch_rows: int = 1
     split: tuple[float, float] = (0.0, 1.0)
     split_by: str | None = None
+    image: str | None = None
     image_weight: float = 1.0
+    max_follows: int = 1
+    min_questions: int = 1
+    max_questions: int = 1
     sequence_length: int = 1
     min_side: int = 1
     max_aspect_ratio: float = 1.0

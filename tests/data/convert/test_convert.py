@@ -1,5 +1,5 @@
 """`unimodal data convert`: every kind of source comes out as the Documents that it says, plain
-webdataset reads the shards, and nothing of a stranger's is trusted.
+webdataset reads the shards, and nothing in the data is trusted.
 """
 
 import base64
@@ -438,7 +438,7 @@ def test_any_row_is_a_sample_or_bad(tmp_path_factory, row):
         assert formats.document(found, formats.detect_format(found)).parts
 
 
-# --- what a stranger's file may name ------------------------------------------------------------
+# --- what an untrusted file may name ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_bars_of_unlike_length_are_all_seen():
     assert axes.get_xlim()[0] < 1
 
 
-def test_names_of_strangers_are_shown_as_they_are():
+def test_untrusted_names_are_shown_as_they_are():
     name = "half-a-$x_{-and-日本\U000f1234.tar"
     figure = bars({"t": {name: 1, "long" * 30: 2}}, "samples")
     assert opened(figure).width == SIZE[0]
