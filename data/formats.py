@@ -32,7 +32,7 @@ import numpy as np
 from unimodal.document import Document, Image, Part, StoredFile, Text
 
 from . import codes_member as codes
-from .image_members import BY_ROLE, WORDS, image_members, in_order, listed
+from .image_members import BY_ROLE, WORDS, image_members, in_order, listed, names_image
 
 CAPTIONS = ("caption", "captions", "text", "name")
 QUESTIONS = ("question", "sentence")
@@ -40,6 +40,8 @@ ANSWERS = ("answer", "answers", "label")
 INSTRUCTIONS = ("instruction", "edit", "prompt")
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
             "system": "system"}  # fmt: skip
+OF_WORDS = (*CAPTIONS, *QUESTIONS, *ANSWERS, *INSTRUCTIONS)
+WITHOUT_IMAGES = ("text", "question", "llava", "chat")  # formats that can do without
 OF_TEXT_FILES = ("edit", "caption", "text")  # formats that read .txt
 EMPTY = "empty"  # the reason of a sample that is sound and holds nothing
 PLACEHOLDER = re.compile(r"<image>\n?|\n?<image>")  # of LLaVA: where an image stands
@@ -159,7 +161,23 @@ class Sample:
 
 
 def detect_format(sample: Sample) -> str:
-    """Return the format of a sample, a key of FORMATS; SampleError when it has none of them."""
+    """Return the format of a sample, a key of FORMATS; SampleError when it has none of them.
+
+    It is one too when the sample has no image and a field of .json names one: it was lost.
+    """
+    format = _detected(sample)
+    if format in WITHOUT_IMAGES and not sample.image_files:
+        for name, value in sample.fields.items():
+            if name not in OF_WORDS and isinstance(value, str) and names_image(value):
+                raise SampleError(
+                    "missing member",
+                    f".json names an image, {name} {value!r:.80}, and none is there; say "
+                    f"sources.NAME.format={format} for the words alone",
+                )
+    return format
+
+
+def _detected(sample: Sample) -> str:
     fields = sample.fields
     for name, field in (
         ("document", "parts"),
