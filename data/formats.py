@@ -39,15 +39,17 @@ from . import asking
 from . import codes_member as codes
 from .data_url import embedded
 from .fields import NAMES, OF_IMAGES, plain
-from .image_members import BY_ROLE, WORDS, image_members, in_order, listed
+from .image_members import BY_ROLE, WORDS, image_members, in_order, listed, names_image
 from .placeholders import check_no_images
 from .sample_error import SampleError as SampleError
 from .talk import talk, told
 from .turns import Turn, read_turns, string
 
+WITHOUT_IMAGES = ("text", "question", "llava", "chat")  # formats that can do without
 OF_TEXT_FILES = ("edit", "request", "caption", "text")  # formats that read .txt
 CAPTIONS, TEXTS, QUESTIONS = NAMES["caption"], NAMES["text"], NAMES["question"]
 ANSWERS, INSTRUCTIONS = NAMES["answer"], NAMES["instruction"]
+OF_WORDS = (*CAPTIONS, *TEXTS, *QUESTIONS, *ANSWERS, *INSTRUCTIONS)
 # The roles that a format's fields fill; those of `Sample.names` decide what a sample can be.
 ROLES = {
     "document": ("parts",),
@@ -217,7 +219,23 @@ class Sample:
 
 
 def detect_format(sample: Sample) -> str:
-    """Return the format of a sample, a key of FORMATS; SampleError when it has none of them."""
+    """Return the format of a sample, a key of FORMATS; SampleError when it has none of them.
+
+    It is one too when the sample has no image and a field of .json names one: it was lost.
+    """
+    format = _detected(sample)
+    if format in WITHOUT_IMAGES and not sample.image_files:
+        for name, value in sample.fields.items():
+            if name not in OF_WORDS and isinstance(value, str) and names_image(value):
+                raise SampleError(
+                    "missing member",
+                    f".json names an image, {name} {value!r:.80}, and none is there; say "
+                    f"sources.NAME.format={format} for the words alone",
+                )
+    return format
+
+
+def _detected(sample: Sample) -> str:
     for format in FORMATS:
         if set(sample.names) <= set(ROLES[format]) and _is_of(sample, format):
             return format

@@ -22,6 +22,10 @@ WORDS = ("txt", "json")
 LISTS = ("image", "images")  # fields of .json that name images
 BY_ROLE = ("before.", "after.")  # images of edits, which no list orders
 INSIDE = re.compile(r"\s*data:", re.IGNORECASE)  # begins an image that stands in .json itself
+MAX_NAME = 2048  # characters of a path or URL
+NAMED = re.compile(
+    rf"\s*(?:data:image/.*|[^\n]+\.(?:{'|'.join(sorted(SUFFIXES))})(?:[?#]\S*)?\s*)", re.IGNORECASE
+)
 NUMBERS = re.compile(r"(\d+)")
 
 
@@ -31,6 +35,11 @@ def is_image(name: str, content: bytes) -> bool:
     if suffix in WORDS:
         return False
     return suffix in SUFFIXES or suffix == codes.EXTENSION or image_kind(content) is not None
+
+
+def names_image(text: str) -> bool:
+    """Tell whether a text is a path or URL that ends as those of images do, or a `data:` URL."""
+    return bool(NAMED.fullmatch(text[:MAX_NAME]))
 
 
 def natural(name: str) -> tuple:

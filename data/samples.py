@@ -180,10 +180,10 @@ def _repeated(pieces: list[_Piece]) -> Iterator[Fault]:
     if len(set(names)) == len(names):
         if not any(told):
             files = ", ".join(f".{name}" for name in names)
-            message = f"the files of {key} ({files}) are not next to each other: {SORT}"
+            message = f"the files of {key} ({files:.200}) are not next to each other: {SORT}"
             yield Fault(key, message, "scattered files")
         return
-    twice = next(name for name in names if names.count(name) > 1)
+    twice = next(name for name, count in Counter(names).items() if count > 1)
     message = f"{key}.{twice} stands in the tar twice: keys tell samples apart, so rename them"
     for is_told in told:
         if not is_told:

@@ -35,7 +35,7 @@ MAX_SIDE = 16_384
 MAX_PIXELS = 64_000_000
 
 START_BYTES = 1 << 16  # in which a file says what its colours are
-LATE = ("TIFF", "ICO", "ICNS", "HEIF")  # whose size may be another once they are decoded
+LATE = ("TIFF", "ICO", "ICNS")  # whose size may be another once they are decoded
 # How files of the usual formats begin: tells one that was cut from a file that is no image.
 CUT = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 TOO_MANY_PIXELS = (PILImage.DecompressionBombError, PILImage.DecompressionBombWarning)

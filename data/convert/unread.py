@@ -4,20 +4,16 @@ In: a row, and the columns of it that are read. Out: an error where a column tha
 an image: its bytes, or a path or URL that ends like one.
 """
 
-import re
 from typing import Any
 
-from unimodal.tokenizer.signatures import SUFFIXES, image_kind
+from unimodal.tokenizer.signatures import image_kind
 
 from ..formats import SampleError
+from ..image_members import names_image
 from .columns import Columns
 from .table import Fields
 
-MAX_NAME = 2048  # characters of a path or URL
 MAX_ITEMS = 8  # of a list that are looked at
-NAMED = re.compile(
-    rf"\s*(?:data:image/.*|[^\n]+\.(?:{'|'.join(sorted(SUFFIXES))})(?:[?#]\S*)?\s*)", re.IGNORECASE
-)
 
 
 def check_images_read(row: Fields, columns: Columns) -> None:
@@ -39,7 +35,7 @@ def _is_image(value: Any) -> bool:
     if isinstance(value, bytes):
         return image_kind(value) is not None
     if isinstance(value, str):
-        return bool(NAMED.fullmatch(value[:MAX_NAME]))
+        return names_image(value)
     if isinstance(value, dict):
         return any(_is_image(value.get(name)) for name in ("bytes", "path", "url"))
     return isinstance(value, list) and any(map(_is_image, value[:MAX_ITEMS]))

@@ -242,6 +242,34 @@ def test_words_whose_json_names_an_image_are_no_plain_text() -> None:
         document(found, detect_format(found))
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"img_path": "val2014/COCO_1.JPG", **QUESTION},
+        {"url": "https://a.com/b.jpeg?x=1", "text": "a caption"},
+        {"file": "a b.heic", "messages": [{"role": "user", "content": "hi"}]},
+    ],
+)
+def test_words_that_have_lost_their_image_are_not_trained_alone(
+    tmp_path: Path, fields: dict
+) -> None:
+    made = {"a": {"json": json.dumps(fields).encode()}, "b": {"txt": b"words"}}
+    (bad,) = measured(tmp_path / "a.tar", made).bad
+    assert (bad["key"], bad["reason"]) == ("a", "missing member")
+    format = "question" if "question" in fields else "chat" if "file" in fields else "text"
+    assert bad["message"].endswith(f"say sources.NAME.format={format} for the words alone")
+    alone = measured(tmp_path / "a.tar", {"a": made["a"]}, format=format)
+    assert alone.bad == [] and len(alone.records) > 0
+
+
+def test_words_about_files_and_pages_are_words() -> None:
+    for fields in (
+        {"text": "photo.jpg"}, {"text": "see it", "url": "https://a.com/b.html"},
+        {"question": "which?", "answer": "a.png"},
+    ):  # fmt: skip
+        assert document(sample(fields), detect_format(sample(fields))).parts
+
+
 @pytest.mark.parametrize("value", [None, "", [], [None], 3, True, "data:image/png;base64,AAAA"])
 def test_what_is_no_list_of_names_says_nothing(value: object) -> None:
     assert sample({**QUESTION, "image": value}, **{"1_png": image(), "0_png": image()}).images == [

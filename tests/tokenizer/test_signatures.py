@@ -101,6 +101,10 @@ def test_heic_is_read_with_its_library() -> None:
     content = encoded(IMAGE, "HEIF", quality=-1, chroma=444, matrix_coefficients=0)
     assert image_size(content) == IMAGE.size
     assert np.array_equal(np.asarray(open_image(content).image), np.asarray(IMAGE))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = encoded(IMAGE, "HEIF", quality=-1, exif=exif.tobytes())
+    assert image_size(turned) == open_image(turned).image.size == IMAGE.size[::-1]
 
 
 def test_the_usual_suffixes_are_known() -> None:
