@@ -38,7 +38,7 @@ from .tar import ShardError
 SMALL_BYTES = 50_000_000  # of shards to measure: fewer are done before other processes start
 READ_BYTES = 1 << 22
 LENGTH_GROUPS = "length groups of long documents"
-VERSION = 4  # of what is made of the shards' tables
+VERSION = 5  # of what is made of the shards' tables
 
 
 def cache() -> Path:
@@ -115,23 +115,25 @@ def _mapped(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
-def measure(paths: Sequence[Path], estimator: LengthEstimator, workers: int = 1) -> Lengths:
+def measure(
+    paths: Sequence[Path], estimator: LengthEstimator, workers: int = 1, group_rows: int = 1
+) -> Lengths:
     """Return the index of these shards, from the cache as far as it is there.
 
-    `workers` processes measure what is not; with more than one, a script that calls this needs the
-    usual `if __name__ == "__main__":`. ShardError when a shard cannot be read, when none holds a
+    A length group has `group_rows` units. `workers` processes measure what is not in the cache;
+    with more than one, a script that calls this needs the usual `if __name__ == "__main__":`. ShardError when a shard cannot be read, when none holds a
     document, or when the cache cannot be written.
     """
     if not paths:
         raise ShardError("no shards were given")
     paths = [path.absolute() for path in paths]
     keys = [_digest(file_hash(path), estimator.key) for path in paths]
-    name = _digest(f"joined {VERSION}", *keys, *map(str, paths))
+    name = _digest(f"joined {VERSION} {group_rows}", *keys, *map(str, paths))
     folder = cache() / "lengths" / name
     if not folder.exists():
         try:
             _measure_missing(paths, keys, estimator, workers)
-            _join(folder, paths, keys, estimator.sequence_length)
+            _join(folder, paths, keys, estimator.sequence_length, group_rows)
         except OSError as error:
             if error.errno is None:  # numpy's, for a file that it could write in part only
                 raise _unwritable(error) from error
@@ -202,7 +204,9 @@ def _read(key: str) -> Measured:
     return Measured(units, records, **json.loads(about.tobytes()))
 
 
-def _join(folder: Path, paths: Sequence[Path], keys: Sequence[str], sequence_length: int) -> None:
+def _join(
+    folder: Path, paths: Sequence[Path], keys: Sequence[str], sequence_length: int, group_rows: int
+) -> None:
     """Write the tables of all shards, one shard in memory at a time."""
     sizes = [(len(found.units) - 1, len(found.records)) for found in map(_read, keys)]
     num_units, num_records = (sum(column) for column in zip(*sizes, strict=True))
@@ -226,7 +230,7 @@ def _join(folder: Path, paths: Sequence[Path], keys: Sequence[str], sequence_len
                 for entry in found.bad:
                     print(json.dumps({"shard": str(paths[number]), **entry}), file=bad)
         members_n, notes[LENGTH_GROUPS] = length_groups(
-            records["lengths"][units["record"][:-1], 0], sequence_length
+            records["lengths"][units["record"][:-1], 0], sequence_length, group_rows
         )
         np.save(part / "members.npy", members_n)
         np.save(part / "shards.npy", np.array([os.fsencode(path) for path in paths]))

@@ -28,7 +28,6 @@ from unimodal.codec import ImageCodec
 from unimodal.sequence import Batch, Row
 from unimodal.sequencer import Sequencer
 
-from .packing import GROUP_ROWS
 from .quarantine import Quarantine
 from .rows import BuiltRow, RowBuilder
 from .sizes import ImageRule, patch_problems
@@ -43,9 +42,13 @@ class LoaderConfig:
     sequence_length: int = 1024
     """Tokens in a packed sequence."""
     batch_rows: int = 8
-    """Packed sequences in a batch, over all ranks: 1, 2, 4 or a multiple of 8."""
+    """Packed sequences in a batch, over all ranks; a multiple of `group_rows`."""
+    group_rows: int = 1
+    """Packed sequences that follow each other and cost the same, for ranks that compute them at the
+    same time; 1: any, so that a batch's mix of tasks is what chance gives. Decides which documents
+    stand together, and so does not follow the number of ranks."""
     window_rows: int = 1024
-    """Packed sequences that are planned together; a multiple of 8."""
+    """Packed sequences that are planned together; a multiple of `group_rows`."""
     seed: int = 0
     """Decides the order, the variants, the crops and the dropped prompts."""
     caption_dropout: float = 0.1
@@ -59,16 +62,18 @@ class LoaderConfig:
 
     def problems(self) -> list[str]:
         """List what is wrong with the values, one sentence each."""
-        least = {"sequence_length": 16, "batch_rows": 1, "window_rows": GROUP_ROWS, "seed": 0}
+        least = {"sequence_length": 16, "batch_rows": 1, "group_rows": 1, "window_rows": 1,
+                 "seed": 0}  # fmt: skip
         found = [
             f"{name} {getattr(self, name)}: at least {bound}"
             for name, bound in least.items()
             if getattr(self, name) < bound
         ]
-        if self.window_rows % GROUP_ROWS:
-            found.append(f"window_rows {self.window_rows}: a multiple of {GROUP_ROWS}")
-        if self.batch_rows > 0 and self.batch_rows % GROUP_ROWS and GROUP_ROWS % self.batch_rows:
-            found.append(f"batch_rows {self.batch_rows}: 1, 2, 4 or a multiple of {GROUP_ROWS}")
+        found += [
+            f"{name} {getattr(self, name)}: a multiple of group_rows {self.group_rows}"
+            for name in ("batch_rows", "window_rows")
+            if self.group_rows > 0 and getattr(self, name) % self.group_rows
+        ]
         for name in ("caption_dropout", "bad_share"):
             if not 0 <= getattr(self, name) <= 1:
                 found.append(f"{name} {getattr(self, name)}: from 0 to 1")
@@ -120,8 +125,9 @@ class Loader:
             raise ValueError("; ".join(problems))
         mixed = mixtures(sources, config.stages, config.images)
         found = streams(
-            sources, mixed, sequencer, config.sequence_length, codec.geometry, measurers
-        )
+            sources, mixed, sequencer, config.sequence_length, codec.geometry, measurers,
+            config.group_rows,
+        )  # fmt: skip
         self.quarantine = Quarantine(quarantine, config.bad_share)
         for stream in found:
             notes = stream.lengths.notes
@@ -129,7 +135,7 @@ class Loader:
             self.quarantine.add_measured(stream.lengths.bad(), samples)
         self.planner = WindowPlanner(
             found, mixed, config.seed, config.sequence_length, config.window_rows,
-            config.batch_rows, config.caption_dropout,
+            config.batch_rows, config.caption_dropout, config.group_rows,
         )  # fmt: skip
         self.row_builder = RowBuilder(found, sequencer, codec, config.sequence_length, config.seed)
         self.config = config
@@ -142,6 +148,11 @@ class Loader:
         if state.seed != self.config.seed:
             raise ValueError(
                 f"the state is of seed {state.seed}, the settings of {self.config.seed}"
+            )
+        if state.group_rows != self.config.group_rows:
+            raise ValueError(
+                f"the state is of groups of {state.group_rows} rows, the settings of "
+                f"{self.config.group_rows}: group_rows decides the order"
             )
         if not len(state.taken) == len(state.owed) == len(self.planner.streams):
             raise ValueError(

@@ -24,7 +24,6 @@ from . import formats, order
 from .estimator import LengthEstimator, in_split
 from .formats import SampleError
 from .lengths import Lengths, measure
-from .packing import GROUP_ROWS
 from .remote import local_shards
 from .shards import Shard
 from .sizes import ImageRule
@@ -161,6 +160,8 @@ class Stream:
     source: SourceConfig
     rule: ImageRule | None
     lengths: Lengths
+    group_rows: int = 1
+    """Units of a length group."""
 
     @property
     def title(self) -> str:
@@ -176,7 +177,7 @@ class Stream:
     def sizes(self) -> tuple[int, int]:
         """Count the length groups and the units that stand alone of a pass."""
         num_groups = self.lengths.num_length_groups
-        return num_groups, len(self.lengths) - GROUP_ROWS * num_groups
+        return num_groups, len(self.lengths) - self.group_rows * num_groups
 
     def units(self, taken: Taken, count: int, seed: int, dropout: float) -> Units:
         """Return at least `count` units that follow what was taken, of endless passes.
@@ -191,9 +192,10 @@ class Stream:
             key = (seed, ORDER, self.word, kind, epochs[mine])
             numbers[mine] = order.permuted(at[mine], size, *key)
         is_group = kinds == 0
-        sizes = np.where(is_group, GROUP_ROWS, 1)
+        sizes = np.where(is_group, self.group_rows, 1)
         # `members` has the units of all groups first, group by group, then those that stand alone.
-        begins = np.where(is_group, GROUP_ROWS * numbers, GROUP_ROWS * self.sizes[0] + numbers)
+        first_alone = self.group_rows * self.sizes[0]
+        begins = np.where(is_group, self.group_rows * numbers, first_alone + numbers)
         inside = np.arange(sizes.sum()) - np.repeat(sizes.cumsum() - sizes, sizes)
         units = self.lengths.members[np.repeat(begins, sizes) + inside].astype(np.int64)
         in_group = np.repeat(is_group, sizes)
@@ -249,10 +251,12 @@ def streams(
     sequence_length: int,
     geometry: Geometry,
     workers: int = 1,
+    group_rows: int = 1,
 ) -> list[Stream]:
     """Return every source at every image size that it is read at, with its lengths.
 
-    `workers` processes measure shards that are not in the cache. ShardError for bad shards.
+    `workers` processes measure shards that are not in the cache; a length group has `group_rows`
+    units. ShardError for bad shards.
     """
     found: dict[tuple[str, ImageRule | None], Stream] = {}
     for mixture in mixed:
@@ -262,8 +266,10 @@ def streams(
                     sequencer, sequence_length, geometry, mixture.rule, source.format, source.pairs,
                     source.split, source.split_by, source.image_weight > 0,
                 )  # fmt: skip
-                lengths = measure(local_shards(source.shards), estimator, workers)
-                found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths)
+                lengths = measure(local_shards(source.shards), estimator, workers, group_rows)
+                found[name, mixture.rule] = Stream(
+                    name, source, mixture.rule, lengths, group_rows
+                )
     return list(found.values())
 
 

@@ -58,7 +58,9 @@ class HeldOut:
         """Read the rows; errors are the Loader's. Nothing is dropped or varied by chance."""
         rule = loader.images
         plain = replace(rule, random_crop=False, flip=0.0) if rule is not None else None
-        settings = replace(loader, batch_rows=1, caption_dropout=0.0, images=plain, stages=())
+        settings = replace(
+            loader, batch_rows=1, group_rows=1, caption_dropout=0.0, images=plain, stages=()
+        )
         self.batches: dict[str, list[Batch]] = {}
         self.plain: dict[str, Plain] = {}
         for name, source in config.sources.items():
