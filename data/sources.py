@@ -267,9 +267,7 @@ def streams(
                     source.split, source.split_by, source.image_weight > 0,
                 )  # fmt: skip
                 lengths = measure(local_shards(source.shards), estimator, workers, group_rows)
-                found[name, mixture.rule] = Stream(
-                    name, source, mixture.rule, lengths, group_rows
-                )
+                found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths, group_rows)
     return list(found.values())
 
 
