@@ -121,8 +121,9 @@ def measure(
     """Return the index of these shards, from the cache as far as it is there.
 
     A length group has `group_rows` units. `workers` processes measure what is not in the cache;
-    with more than one, a script that calls this needs the usual `if __name__ == "__main__":`. ShardError when a shard cannot be read, when none holds a
-    document, or when the cache cannot be written.
+    with more than one, a script that calls this needs the usual `if __name__ == "__main__":`.
+    ShardError when a shard cannot be read, when none holds a document, or when the cache cannot be
+    written.
     """
     if not paths:
         raise ShardError("no shards were given")

@@ -85,9 +85,9 @@ def pack_prefix(
 ) -> tuple[int, list[list[int]]]:  # fmt: skip
     """Pack about as many of the first sequences, of whole items, as `num_rows` rows hold.
 
-    Item k ends before sequence ends_k[k]; it is one sequence, or the `group_rows` of a length group,
-    for which in_group_n (bool) is True. Return (count, rows): the sequences 0 .. count - 1 in at
-    most `num_rows` rows; `num_rows` is at least `group_rows`.
+    Item k ends before sequence ends_k[k]; it is one sequence, or the `group_rows` of a length
+    group, for which in_group_n (bool) is True. Return (count, rows): the sequences 0 .. count - 1
+    in at most `num_rows` rows; `num_rows` is at least `group_rows`.
     """
     search = _PrefixSearch(lengths_n.cumsum()[ends_k - 1], num_rows * sequence_length)
     best: list[list[int]] = []

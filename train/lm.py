@@ -124,10 +124,8 @@ def _given(config: LmRun, world_size: int) -> _Given:
             f"{world_size} ranks were launched, and engine.deepspeed does not say how they share "
             "the model: set it, such as engine.deepspeed=configs/zero3.json"
         )
-    if config.loader.batch_rows % world_size:
-        raise ValueError(
-            f"loader.batch_rows {config.loader.batch_rows} does not divide among {world_size} ranks"
-        )
+    if problems := config.rank_problems(world_size):
+        raise ValueError("; ".join(problems))
     config.engine.zero(config.loader.batch_rows // world_size, config.optimizer.clip, False)
     if problems := config.problems():
         raise ValueError("; ".join(problems))

@@ -59,9 +59,9 @@ def test_what_fits_no_row_any_more_does_not_make_packing_slow(count, monkeypatch
     looked = 0
     offered = packing._Left._offered
 
-    def counted(left):
+    def counted(left, first):
         nonlocal looked
-        for one in offered(left):
+        for one in offered(left, first):
             looked += 1
             yield one
 

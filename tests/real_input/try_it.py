@@ -187,8 +187,7 @@ def cells(model: Model, drawn: Sequence[Tried], described: Sequence[Sequence[Tri
 
 
 def said_of(tried: Tried) -> str:
-    """The words of the reply, the first where they go on and on, and how many images stand beside.
-    """
+    """The words of the reply, the first where they go on and on, and how many images stand beside."""
     count = len(tried.reply.images)
     shown = f"[{count} image{'s' if count > 1 else ''}]" if count else ""
     return " ".join(word for word in (_first(tried.reply.text), shown) if word) or "[nothing]"
