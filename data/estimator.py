@@ -39,7 +39,10 @@ from .tar import Fault
 MAX_VARIANTS = 64  # of one sample; of more, these are used
 MAX_PARTNERS = 32  # of one sample, for edits
 Opener = Callable[[StoredFile], Image]
-VERSION = 3  # of what is written below
+VERSION = 5  # of what is written below
+WITH_TEXT, WITH_IMAGES = "with text to learn", "with images to learn"  # notes of units
+LEARNS_NOTHING = "without anything to learn"  # likewise
+TEXT, IMAGES = 1, 2  # bits of what is learned of a Document, before the weights of its source
 UNIT = np.dtype(
     [("shard", "<u4"), ("sample", "<u4"), ("start", "<u8"), ("stop", "<u8"), ("record", "<u8")]
 )
@@ -57,6 +60,7 @@ RECORD = np.dtype(
             "<u8",
             2,
         ),  # bytes in the shard of the sample that an edit made of a pair leads to
+        ("learns", "u1"),  # TEXT and IMAGES
     ]
 )
 
@@ -326,6 +330,10 @@ def _add(
 def _unit(lists: _Lists, number: int, place: list[int], rows: list[tuple]) -> None:
     lists.units.append((0, number, *place, len(lists.records)))
     lists.records += rows
+    learns = [row[-1] for row in rows]
+    lists.notes[WITH_TEXT] += any(bits & TEXT for bits in learns)
+    lists.notes[WITH_IMAGES] += any(bits & IMAGES for bits in learns)
+    lists.notes[LEARNS_NOTHING] += not any(learns)
 
 
 def _record(choice: _Choice, cut: Cut, estimator: LengthEstimator) -> tuple:
@@ -338,7 +346,13 @@ def _record(choice: _Choice, cut: Cut, estimator: LengthEstimator) -> tuple:
     bounds = (cut.begin_part, cut.begin_char, cut.end_part, cut.end_char)
     drops = sum(1 << bit for bit, drop in enumerate(DROPS[1:]) if drop in droppable(document))
     by_drop = tuple(lengths[drop] for drop in DROPS)
-    return (choice.variant, drops, bounds, by_drop, images, choice.other)
+    return (choice.variant, drops, bounds, by_drop, images, choice.other, _learns(document))
+
+
+def _learns(document: Document) -> int:
+    """Return as bits whether text and images of a document have a loss weight."""
+    kinds = {isinstance(part, Image) for part in document.parts if part.weight > 0}
+    return TEXT * (False in kinds) | IMAGES * (True in kinds)
 
 
 def droppable(document: Document) -> tuple[str, ...]:

@@ -74,8 +74,8 @@ def pack(
     left = _Left(lengths_n, {number for row in rows for number in row}, bool(rows))
     for row in rows:
         row += left.beside(sequence_length - sum(int(lengths_n[number]) for number in row))
-    while (first := left.first()) is not None:
-        rows.append([first, *left.beside(sequence_length - int(lengths_n[first]))])
+    while (number := left.first()) is not None:
+        rows.append([number, *left.beside(sequence_length - int(lengths_n[number]))])
     return rows
 
 

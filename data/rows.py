@@ -38,11 +38,12 @@ OPEN_FILES = 64  # shards that a process keeps open
 
 @dataclass(frozen=True)
 class BuiltRow:
-    """A packed row, how many units it was planned with, and the bad samples among them."""
+    """A packed row, the stream of each unit that it was planned with, and which of them are bad."""
 
     row: Row
-    documents: int
-    bad: tuple[Bad, ...]
+    streams: tuple[int, ...]
+    bad: dict[int, Bad]
+    """By place among the units."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,13 @@ class RowBuilder:
     def build(self, places: Sequence[Placement]) -> BuiltRow:
         """Build the row of these placements; ShardError where a shard is not what was measured."""
         documents: list[Document | None] = []
-        bad: list[Bad] = []
-        for place in places:
+        bad: dict[int, Bad] = {}
+        for at, place in enumerate(places):
             try:
                 documents.append(self.document(place))
             except SampleError as error:
                 documents.append(None)
-                bad.append(self._bad(place, error))
+                bad[at] = self.bad(place, error)
         whole = [document for document in documents if document is not None]
         parts = (part for one in whole for part in one.parts)
         unencoded = [part for part in parts if isinstance(part, Image) and needs_codec(part)]
@@ -95,7 +96,7 @@ class RowBuilder:
         pad = self.sequencer.vocabulary.special("pad")
         sources = [self.sources.index(self.streams[place.stream].name) for place in places]
         row = Row.pack(sequences, self.sequence_length, pad, sources)
-        return BuiltRow(row, len(places), tuple(bad))
+        return BuiltRow(row, tuple(place.stream for place in places), bad)
 
     def document(self, place: Placement) -> Document:
         """Return the document of a unit, its images resized to the rule, or with stored codes."""
@@ -124,7 +125,8 @@ class RowBuilder:
     def _shard(self, place: Placement) -> str:
         return os.fsdecode(self.streams[place.stream].lengths.locate(place.unit)[0])
 
-    def _bad(self, place: Placement, error: SampleError) -> Bad:
+    def bad(self, place: Placement, error: SampleError) -> Bad:
+        """Return a unit's sample as one that cannot be used."""
         return Bad(self._shard(place), self._read(place).key, error.reason, str(error))
 
     def _chance(self, place: Placement, purpose: int) -> float:

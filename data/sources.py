@@ -21,7 +21,7 @@ from unimodal.sequencer import DROPS, Sequencer
 from unimodal.tokenizer.codec import Geometry
 
 from . import formats, order
-from .estimator import LengthEstimator, in_split
+from .estimator import LEARNS_NOTHING, WITH_IMAGES, WITH_TEXT, LengthEstimator, in_split
 from .formats import SampleError
 from .lengths import Lengths, measure
 from .remote import local_shards
@@ -172,6 +172,42 @@ class Stream:
     def word(self) -> int:
         """Return the number that keys its random draws."""
         return order.word(self.title)
+
+    @property
+    def num_learned(self) -> int:
+        """Count the units of which something is learned, whatever the loss weighs."""
+        notes = self.lengths.notes
+        if self.source.text_weight and self.source.image_weight:
+            return len(self.lengths) - notes[LEARNS_NOTHING]
+        return sum(
+            notes[kind]
+            for kind, weight in (
+                (WITH_TEXT, self.source.text_weight),
+                (WITH_IMAGES, self.source.image_weight),
+            )
+            if weight
+        )
+
+    def why_idle(self, loss: Mapping[str, float]) -> str:
+        """Return why nothing of it is learned, "" where something is.
+
+        loss: what the loss weighs text and images ("text", "image") with.
+        """
+        notes, of = self.lengths.notes, f"its {len(self.lengths):,} documents"
+        weights = {
+            f"sources.{self.name}.text_weight": (notes[WITH_TEXT], self.source.text_weight),
+            f"sources.{self.name}.image_weight": (notes[WITH_IMAGES], self.source.image_weight),
+        }
+        found = []
+        for (name, (count, weight)), kind in zip(weights.items(), ("text", "image"), strict=True):
+            if count and weight and loss[kind]:
+                return ""
+            if count:
+                zero = f"loss.{kind}" if weight else name
+                found.append(f"{count:,} of {of} have {kind} to learn, but {zero} is 0")
+        if not found:
+            found = [f"none of {of} has an assistant's turn, or another part with a loss weight"]
+        return f"nothing of {self.name} is learned: {' and '.join(found)}"
 
     @cached_property
     def sizes(self) -> tuple[int, int]:

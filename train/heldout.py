@@ -66,6 +66,11 @@ class HeldOut:
         for name, source in config.sources.items():
             rows = iter(Loader({name: source}, sequencer, codec, settings))
             self.batches[name] = [batch for batch, _ in islice(rows, config.rows)]
+            if not any((batch.weights > 0).any() for batch in self.batches[name]):
+                raise ValueError(
+                    f"held_out.sources.{name}: its first {config.rows} rows have no target, so "
+                    "there is nothing to measure; name another source, or more held_out.rows"
+                )
             only = Plain.of(self.batches[name], sequencer)
             if only is not None:
                 self.plain[name] = only

@@ -17,6 +17,7 @@ from unimodal.data.folder import data_seeds
 from unimodal.data.lengths import shards_hash
 from unimodal.data.loader import Loader
 from unimodal.data.remote import local_shards
+from unimodal.data.seen import Seen
 from unimodal.data.sizes import patch_problems
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
@@ -92,11 +93,13 @@ def train(config: LmRun) -> Path:
         measure,
         config.engine.micro_batch_rows,
     )
+    lines = _read_lines(loader, ranks)
     ranks.together(
         lambda: _finish(config, given, initial, loader, device) if ranks.is_first else None
     )
     if ranks.is_first:
-        print(*heldout.compared(config.output, read(config.output)[-1]), sep="\n", file=sys.stderr)
+        lines += heldout.compared(config.output, read(config.output)[-1])
+        print(*lines, sep="\n", file=sys.stderr)
     return config.output / "bundle"
 
 
@@ -201,7 +204,12 @@ def _loader(
             quarantine=config.output / name, measurers=os.cpu_count() or 1,
         )  # fmt: skip
 
-    first = ranks.together(lambda: made() if ranks.is_first else None)
+    def checked() -> Loader:
+        loader = made()
+        loader.check({"text": config.loss.text, "image": config.loss.image})
+        return loader
+
+    first = ranks.together(lambda: checked() if ranks.is_first else None)
     loader = first or made()
     if ranks.is_first:
         (config.output / "sources.json").write_text(json.dumps(loader.notes(), indent=1) + "\n")
@@ -233,10 +241,16 @@ def _engine(
 
 def _seen(loader: Loader, before: Mapping[str, int], ranks: Ranks) -> dict[str, int]:
     """Return how many documents the run has met, on all ranks and before it was resumed."""
-    mine = [loader.seen.documents, sum(loader.seen.bad.values())]
+    mine = [loader.seen.documents, loader.seen.bad.total()]
     names = "documents", "bad_documents"
     summed = ranks.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
     return {n: before.get(n, 0) + int(more) for n, more in zip(names, summed, strict=True)}
+
+
+def _read_lines(loader: Loader, ranks: Ranks) -> list[str]:
+    """Say what all ranks have read since the run was begun or resumed."""
+    parts = ranks.all_gather(json.dumps(loader.seen.plain()))
+    return Seen.of(map(json.loads, parts)).lines(loader.sizes)
 
 
 def _speed(
@@ -277,7 +291,15 @@ def snapshot(config: LmRun, output: Path) -> Path:
 def _finish(
     config: LmRun, given: _Given, initial: InitialState, loader: Loader, device: str
 ) -> None:
-    """Write the bundle of the last checkpoint, and the adapter beside it."""
+    """Write the bundle of the last checkpoint, and the adapter beside it.
+
+    Raises ValueError for a run of which no step had a target.
+    """
+    if not any(step["targets_text"] or step["targets_image"] for step in read(config.output)):
+        raise ValueError(
+            f"{config.output}: no step had a target, so nothing was learned and no bundle is "
+            "written; quarantine.jsonl and sources.json there say what became of the samples"
+        )
     last = checkpoint.newest(config.output)
     assert last is not None, "the last step was saved"
     bundle = _bundle(config, given, initial, loader, last, config.output / "bundle", device)
