@@ -88,10 +88,10 @@ class Quarantine:
         """
         account = self.account(source)
         self._write(account.add(found, are_read=True))
-        if account.samples is not None:
-            self._check(source, account.samples)
         if is_too_many(account.num_read, samples, self.share):
             self._stop(source, account.num_read, samples)
+        if account.samples is not None:
+            self._check(source, account.samples)
 
     def settle(self, samples: int, source: str = "") -> None:
         """Check the share at the end, however few samples there are; ShardError for too many."""

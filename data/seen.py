@@ -6,7 +6,7 @@ source is used, left out and bad) and for its end (what was read, and what of it
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from .estimator import LEARNS_NOTHING, WITH_IMAGES, WITH_TEXT
 from .lengths import LENGTH_GROUPS, Bad
@@ -56,7 +56,7 @@ class Seen:
 
     def plain(self) -> dict[str, dict[str, int]]:
         """Return the counts as JSON has them."""
-        return {name: dict(counts) for name, counts in asdict(self).items()}
+        return {name: dict(counts) for name, counts in vars(self).items()}
 
     @classmethod
     def of(cls, parts: Iterable[dict[str, dict[str, int]]]) -> "Seen":

@@ -120,7 +120,7 @@ def test_too_many_bad_samples_stop_a_run_with_the_list(tmp_path: Path) -> None:
     with pytest.raises(ShardError) as error:
         one_pass(tmp_path, share=19 / (SOUND + 20))
     message = str(error.value)
-    assert message.startswith("20 of 2020 samples cannot be used")
+    assert message.startswith("all: 20 of 2020 samples cannot be used")
     assert "shard-0.tar, key bad0: .png: the image" in message and "and 10 more" in message
     assert "raise bad_share" in message and "quarantine.jsonl" in message
 
