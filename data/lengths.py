@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -191,18 +192,28 @@ def _measured(missing: dict[str, Path], estimator: LengthEstimator, workers: int
 
 def _measure(key: str, path: Path, estimator: LengthEstimator) -> str:
     found = measure_shard(path, estimator)
-    about = json.dumps({"bad": found.bad, "notes": found.notes}).encode()
-    with new(_file(key)) as part, part.open("wb") as stream:
-        arrays = (found.units, found.records, np.frombuffer(about, np.uint8))
-        for array in arrays:
-            np.save(stream, array, allow_pickle=False)
+    about = {"bad": found.bad, "notes": found.notes}
+    save_tables(_file(key), [found.units, found.records], about)
     return key
 
 
 def _read(key: str) -> Measured:
-    with _file(key).open("rb") as stream:
-        units, records, about = (np.load(stream, allow_pickle=False) for _ in range(3))
-    return Measured(units, records, **json.loads(about.tobytes()))
+    (units, records), about = load_tables(_file(key), 2)
+    return Measured(units, records, **about)
+
+
+def save_tables(path: Path, tables: Sequence[np.ndarray], about: dict[str, Any]) -> None:
+    """Write tables and a JSON object into one file of the cache."""
+    with new(path) as part, part.open("wb") as stream:
+        for table in (*tables, np.frombuffer(json.dumps(about).encode(), np.uint8)):
+            np.save(stream, table, allow_pickle=False)
+
+
+def load_tables(path: Path, count: int) -> tuple[list[np.ndarray], dict[str, Any]]:
+    """Return the `count` tables and the JSON object of a file of the cache."""
+    with path.open("rb") as stream:
+        *tables, about = (np.load(stream, allow_pickle=False) for _ in range(count + 1))
+    return tables, json.loads(about.tobytes())
 
 
 def _join(

@@ -45,10 +45,10 @@ class Seen:
         self.lost.update(source for source, _ in bad)
         self.bad.update(one.reason for _, one in bad)
 
-    def lines(self, sizes: Mapping[str, int]) -> list[str]:
+    def lines(self, sizes: Mapping[str, int], what: str = "documents") -> list[str]:
         """Return a line for each source, of so many documents, on what was read of it."""
         found = [
-            f"{name}: read {self.read[name]:,} documents ({self.read[name] / size:.2f} passes over "
+            f"{name}: read {self.read[name]:,} {what} ({self.read[name] / size:.2f} passes over "
             f"{size:,}); {self.lost[name]:,} of them were bad and nothing was learned of them"
             for name, size in sizes.items()
         ]

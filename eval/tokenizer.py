@@ -143,14 +143,19 @@ def cells(
 
 
 def code_usage(codes: np.ndarray, num_codes: int) -> dict[str, float | int]:
-    """Return how many codes occur, their share of all, and their frequencies' entropy in bits."""
-    _, counts = np.unique(codes, return_counts=True)
+    """Return how many codes occur and their share of all; the entropy of their frequencies in bits,
+    and its perplexity: as many codes that are used alike.
+    """
+    counts = np.bincount(codes.reshape(-1), minlength=num_codes)
+    counts = counts[counts > 0]
     p = counts / counts.sum()
+    entropy_bits = float(abs((p * np.log2(p)).sum()))
     return {
         "num_codes": num_codes,
         "distinct": len(counts),
         "share": len(counts) / num_codes,
-        "entropy_bits": float(-(p * np.log2(p)).sum()),
+        "entropy_bits": entropy_bits,
+        "perplexity": 2**entropy_bits,
         "drawn": int(counts.sum()),
     }
 
