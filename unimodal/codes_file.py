@@ -20,9 +20,10 @@ from unimodal.tokenizer.codec import Codec
 from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import fit, open_image
 
-from . import bundle
 from .atomic import write_bytes
+from .codec import ImageCodec
 from .document import Image
+from .image_tokenizers import find_tokenizer
 from .transcript import save_image
 
 
@@ -31,34 +32,42 @@ def encode_files(
 ) -> list[str]:
     """Write the codes of image files and return notes on how the images were converted.
 
-    The codes are those of the image tokenizer of the bundle `model` (None: the default). Images are
-    resized and cropped to `size`, (width, height) in pixels; None: the size that the model draws.
-    Raise ValueError, before anything is written, where an image, the size or the suffix of `output`
-    cannot be used.
+    The codes are those of the image tokenizer of `model`, a bundle (None: the default) or what a
+    run of the image tokenizer has written. Images are resized and cropped to `size`, (width,
+    height) in pixels; None: the size that the bundle draws, or each image's own. Raise ValueError,
+    before anything is written, where an image, the size or the suffix of `output` cannot be used.
     """
     _check_suffix(output)
-    loaded = bundle.load(model)
-    width, height = size or loaded.canvas
-    try:
-        loaded.image_tokenizer.geometry.grid_of(height, width)
-    except ValueError as error:
-        raise ValueError(f"size {error}") from error
+    found = find_tokenizer(model)
+    size = size or found.canvas
+    if size is not None:
+        _check_size(found.codec, size, "size ", "")
     tables: dict[str, np.ndarray] = {}
     notes: list[str] = []
     for path in images:
         opened = open_image(path)
         notes += [f"{path}: {note}" for note in opened.notes]
         old = opened.image.size
-        if old != (width, height):
-            sizes = f"from {old[0]} x {old[1]} to {width} x {height} pixels"
+        wanted = size or old
+        if old != wanted:
+            sizes = f"from {old[0]} x {old[1]} to {wanted[0]} x {wanted[1]} pixels"
             notes.append(f"{path}: resized and cropped {sizes}")
-        pixels = np.asarray(fit(opened.image, (width, height)))
-        (image,) = loaded.codec.encode([Image(pixels)])
+        _check_size(found.codec, wanted, f"{path}: ", "; give --size WIDTH HEIGHT")
+        pixels = np.asarray(fit(opened.image, wanted))
+        (image,) = found.codec.encode([Image(pixels)])
         assert image.codes is not None and image.grid is not None, "it was encoded"
         table_hw = image.codes.reshape(image.grid.height, image.grid.width).astype(np.int32)
         tables[_free_name(path.name, tables)] = table_hw
-    write_codes(output, tables, loaded.codec.hash)
+    write_codes(output, tables, found.codec.hash)
     return notes
+
+
+def _check_size(codec: ImageCodec, size: tuple[int, int], before: str, after: str) -> None:
+    """Raise ValueError for pixels (width, height) that are no whole patches."""
+    try:
+        codec.geometry.grid_of(size[1], size[0])
+    except ValueError as error:
+        raise ValueError(f"{before}{error}{after}") from error
 
 
 def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]:
@@ -66,7 +75,7 @@ def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]
 
     Raise ValueError as `read_codes` does, and where a file cannot be written.
     """
-    codec = bundle.load(model).codec
+    codec = find_tokenizer(model).codec
     for name, table_hw in read_codes(codes, codec.image_tokenizer).items():
         grid = Grid(*table_hw.shape)
         image = Image(codes=table_hw.reshape(-1, 1), grid=grid, codec_hash=codec.hash)
