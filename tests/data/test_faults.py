@@ -216,10 +216,10 @@ def test_the_share_is_that_of_a_sources_samples_from_the_first_one_on() -> None:
 def test_so_many_bad_ones_at_the_beginning_are_no_chance() -> None:
     quarantine = Quarantine(None, 0.01)
     quarantine.add_measured([], 10**6, "a")
-    quarantine.add_read(bads(3), 3, "a")
-    with pytest.raises(ShardError, match="a: 4 of 4 samples cannot be used"):
-        quarantine.add_read(bads(1, 3), 4, "a")
-    assert not is_too_many(26, 256, 0.05) and is_too_many(33, 256, 0.01)
+    quarantine.add_read(bads(2), 2, "a")
+    with pytest.raises(ShardError, match="a: 3 of 3 samples cannot be used"):
+        quarantine.add_read(bads(1, 2), 3, "a")
+    assert not is_too_many(14, 256, 0.01) and is_too_many(15, 256, 0.01)
     assert is_too_many(1, 10**6, 0.0) and not is_too_many(5, 5, 1.0)
 
 
