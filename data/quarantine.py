@@ -7,8 +7,8 @@ bad.
 Samples are counted once, however often they are met. Too many are
 
 1. more than a share of the source's samples, where their number is known;
-2. so many of the samples read so far that a sound source would give them less than once in a
-   million: four of the first four at a share of 1 %, 33 of the first 256.
+2. so many of the samples read so far that a sound source would give them less than twice in a
+   million: three of the first three at a share of 1 %, 15 of the first 256.
 """
 
 import json
@@ -21,7 +21,7 @@ from pathlib import Path
 from .lengths import Bad
 from .tar import ShardError
 
-CHANCE = 1e-6  # of stopping for what is chance, at most
+CHANCE = 2e-6  # of stopping for what is chance, at most
 SHOWN = 10
 
 

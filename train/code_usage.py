@@ -10,7 +10,7 @@ from collections import deque
 import numpy as np
 import torch
 
-from unimodal.eval.tokenizer import code_usage
+from unimodal.eval.reconstruction import code_usage
 
 DRAWS = 20  # for each code of the codebook: so many latest codes are looked at
 
@@ -39,7 +39,7 @@ class CodeUsage:
         """Return what is logged; nothing before the first step."""
         if not self._latest:
             return {}
-        found = code_usage(np.concatenate(self._latest), self.num_codes)
+        found = code_usage(self._latest, self.num_codes)
         return {
             f"usage_{name}": float(found[name]) for name in ("share", "entropy_bits", "perplexity")
         }

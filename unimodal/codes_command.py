@@ -7,11 +7,12 @@ import numpy as np
 from PIL import Image as PILImage
 
 from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.pixels import open_image
 
-from . import bundle
-from .codec import fitted
+from .codec import ImageCodec, fitted
 from .codes_file import check_suffix, read_codes, write_codes
 from .document import Image
+from .image_tokenizers import find_tokenizer
 from .transcript import names_image, save_image
 
 
@@ -20,29 +21,37 @@ def encode_files(
 ) -> list[str]:
     """Write the codes of image files and return notes on how the images were converted.
 
-    The codes are those of the image tokenizer of the bundle `model` (None: the default). Images are
-    resized and cropped to `size`, (width, height) in pixels; None: the size that the model draws.
-    Raise ValueError, before anything is written, where an image, the size or the suffix of `output`
-    cannot be used.
+    The codes are those of the image tokenizer of `model`, a bundle (None: the default) or what a
+    run of the image tokenizer has written. Images are resized and cropped to `size`, (width,
+    height) in pixels; None: the size that the bundle draws, or each image's own. Raise ValueError,
+    before anything is written, where an image, the size or the suffix of `output` cannot be used.
     """
     check_suffix(output)
-    loaded = bundle.load(model)
-    width, height = size or loaded.canvas
-    try:
-        loaded.image_tokenizer.geometry.grid_of(height, width)
-    except ValueError as error:
-        raise ValueError(f"size {error}") from error
+    found = find_tokenizer(model)
+    size = size or found.canvas
+    if size is not None:
+        _check_size(found.codec, size, "size ", "")
     tables: dict[str, np.ndarray] = {}
     notes: list[str] = []
     for path in images:
-        pixels, said = fitted(path, (width, height))
+        wanted = size or open_image(path).image.size
+        _check_size(found.codec, wanted, f"{path}: ", "; give --size WIDTH HEIGHT")
+        pixels, said = fitted(path, wanted)
         notes += [f"{path}: {note}" for note in said]
-        (image,) = loaded.codec.encode([Image(pixels)])
+        (image,) = found.codec.encode([Image(pixels)])
         assert image.codes is not None and image.grid is not None, "it was encoded"
         table_hw = image.codes.reshape(image.grid.height, image.grid.width).astype(np.int32)
         tables[_free_name(path.name, tables)] = table_hw
-    write_codes(output, tables, loaded.codec.hash)
+    write_codes(output, tables, found.codec.hash)
     return notes
+
+
+def _check_size(codec: ImageCodec, size: tuple[int, int], before: str, after: str) -> None:
+    """Raise ValueError for pixels (width, height) that are no whole patches."""
+    try:
+        codec.geometry.grid_of(size[1], size[0])
+    except ValueError as error:
+        raise ValueError(f"{before}{error}{after}") from error
 
 
 def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]:
@@ -53,7 +62,7 @@ def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]
     cannot be written.
     """
     is_file = names_image(output)
-    codec = bundle.load(model).codec
+    codec = find_tokenizer(model).codec
     tables = read_codes(codes, codec.image_tokenizer)
     if is_file and len(tables) != 1:
         raise ValueError(f"{output} is one file, and {codes} holds {len(tables)} images: name a"

@@ -131,6 +131,12 @@ def main(debug: bool) -> None:
 _model_option = click.option(
     "--model", type=PATH, help="A bundle's directory [default: the model that is shipped]."
 )
+_tokenizer_option = click.option(
+    "--model",
+    type=PATH,
+    help="A bundle's directory, or that of a run of `unimodal train tokenizer` [default: the model "
+    "that is shipped].",
+)
 
 
 def _output_option(words: str) -> Callable[[Any], Any]:
@@ -165,9 +171,10 @@ def chat(**options: Any) -> None:
 @_output_option("Codes file: .safetensors or .json.")
 @click.option(
     "--size", type=click.IntRange(1), nargs=2, metavar="WIDTH HEIGHT",
-    help="Resize and crop to these pixels [default: the size that the model draws].",
+    help="Resize and crop to these pixels [default: the size that the model draws; of a tokenizer "
+    "alone, each image's own].",
 )  # fmt: skip
-@_model_option
+@_tokenizer_option
 def encode(
     images: tuple[Path, ...], output: Path, size: tuple[int, int] | None, model: Path | None
 ) -> None:
@@ -176,6 +183,7 @@ def encode(
     \b
     unimodal encode a.png b.jpg --output codes.safetensors
     unimodal encode a.png --size 64 64 --output codes.json
+    unimodal encode a.png --model runs/tokenizer --output codes.safetensors
     """
     from .codes_command import encode_files
 
@@ -187,7 +195,7 @@ def encode(
 @main.command()
 @click.argument("codes", type=PATH)
 @_output_option("Directory for the PNG files, or one file, as a.png.")
-@_model_option
+@_tokenizer_option
 def decode(codes: Path, output: Path, model: Path | None) -> None:
     """Turn a codes file back into PNG files.
 

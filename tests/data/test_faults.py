@@ -27,7 +27,7 @@ from benchmarks.faults import (
 
 from unimodal.data.lengths import Bad
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.quarantine import Quarantine
+from unimodal.data.quarantine import Quarantine, is_too_many
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
 from unimodal.sequence import PADDING, Batch
@@ -192,3 +192,41 @@ def test_spellings_of_control_tokens_are_text(tmp_path: Path) -> None:
     assert all(made_of.vocabulary.is_text(i) for i in ids[1:-1])
     assert made_of.text_tokenizer.decode(ids[1:-1]) == spelt
     assert key_of("a b.c") == "a-bc"
+
+
+def bads(count: int, first: int = 0) -> list[Bad]:
+    return [Bad("a.tar", f"k{n}", "bad image", "cut") for n in range(first, first + count)]
+
+
+def test_the_share_is_that_of_a_sources_samples_from_the_first_one_on() -> None:
+    """Ten bad ones always passed, and ten more with each thousand that were read again."""
+    quarantine = Quarantine(None, 0.01)
+    quarantine.add_measured([], 20, "small")
+    with pytest.raises(ShardError, match="small: 1 of 20 samples cannot be used, more than .* 1.0"):
+        quarantine.add_read(bads(1), 20, "small")
+    quarantine.add_measured(bads(6), 1000, "large")
+    quarantine.add_read(bads(4, 6), 500, "large")
+    for read in (1000, 5000):  # later passes meet them again
+        quarantine.add_read(bads(4, 6), read, "large")
+    assert len(quarantine) == 11
+    with pytest.raises(ShardError, match="large: 11 of 1000 samples"):
+        quarantine.add_read(bads(1, 10), 9000, "large")
+
+
+def test_so_many_bad_ones_at_the_beginning_are_no_chance() -> None:
+    quarantine = Quarantine(None, 0.01)
+    quarantine.add_measured([], 10**6, "a")
+    quarantine.add_read(bads(2), 2, "a")
+    with pytest.raises(ShardError, match="a: 3 of 3 samples cannot be used"):
+        quarantine.add_read(bads(1, 2), 3, "a")
+    assert not is_too_many(14, 256, 0.01) and is_too_many(15, 256, 0.01)
+    assert is_too_many(1, 10**6, 0.0) and not is_too_many(5, 5, 1.0)
+
+
+def test_a_sound_source_is_hardly_ever_stopped_by_chance() -> None:
+    """Half of what is let pass is bad; each of 2,000 runs is asked after each of 2,000 samples."""
+    rng = np.random.default_rng(0)
+    bad_NT = (rng.random((2000, 2000)) < 0.005).cumsum(axis=1)
+    for bad_T in bad_NT:
+        new = np.flatnonzero(np.diff(bad_T, prepend=0))
+        assert not any(is_too_many(int(bad_T[at]), int(at) + 1, 0.01) for at in new)

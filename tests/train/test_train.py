@@ -455,7 +455,7 @@ def test_tokenizer_learns_and_resumes(tmp_path: Path, shards: Path) -> None:
         model=TINY,
         optimizer=OptimizerConfig(lr=3e-3),
     )
-    with pytest.raises(ValueError, match="60 images do not fill a batch of 100"):
+    with pytest.raises(ValueError, match="92 images do not fill a batch of 100"):
         image.train(replace(config, batch_images=100))
     finished = image.train(config)
     cut = replace(config, output=tmp_path / "cut", schedule=ScheduleConfig(15, warmup_steps=2))
