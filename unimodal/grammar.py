@@ -210,7 +210,8 @@ class ReplyState:
             return self._after_content()
         # Within an opening an id is a step in the trie, even where text has the same id.
         if self._node is None and token in self._layout.stops:
-            return self._over()
+            self._over()
+            return None
         if self._node is None and token not in self._grammar.root.after:
             self._num_text_tokens += 1
             return self._after_part()
@@ -228,7 +229,8 @@ class ReplyState:
         self.drawing = False
         self._num_images += 1
         if self._layout.layout.image.ends_reply:
-            return self._over()
+            self._over()
+            return None
         return self._after_part()
 
     def _over(self) -> None:

@@ -58,8 +58,8 @@ def _way_out(sequencer: Sequencer, found: list[tuple[Part, ...]], most: int) -> 
     latest = found[-1]
     images = [part for part in latest if isinstance(part, Image)]
     for num_shown in range(len(images) - 1, -1, -1):
-        gone = images[num_shown:]
-        kept = tuple(part for part in latest if not any(part is one for one in gone))
+        hidden = images[num_shown:]
+        kept = tuple(part for part in latest if not any(part is one for one in hidden))
         if kept and length(kept) <= most:
             return f"{begin}show at most {_counted(num_shown, 'image')}"
     return f"{begin}shorten the prompt by some {length(latest) - most:,} tokens"

@@ -97,7 +97,8 @@ class Gallery:
 
     def __init__(self, output: Path, request: str, seed: int) -> None:
         slug = re.sub(r"\W+", "-", request.lower()).strip("-")[:MAX_SLUG].strip("-") or "image"
-        self.directory, self.stem, self.file = output, f"{slug}-seed-{seed}", None
+        self.directory, self.stem = output, f"{slug}-seed-{seed}"
+        self.file: Path | None = None
         if names_image(output):
             self.directory, self.stem, self.file = output.parent, output.stem, output
         self.paths: list[Path] = []
@@ -105,8 +106,8 @@ class Gallery:
     def add(self, image: Image.Image) -> Path:
         """Save an image and return its path; raise ValueError where that cannot be done."""
         try:
-            is_named = self.file is not None and not self.paths
-            path = self.file if is_named else self._free(png_bytes(image))
+            is_first = not self.paths
+            path = self.file if self.file and is_first else self._free(png_bytes(image))
         except OSError as error:  # a folder of that name, or a file that nobody may read
             raise ValueError(f"cannot save the image: {error}") from error
         save_image(image, path)
