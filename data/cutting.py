@@ -6,9 +6,12 @@ none is longer than the sequence length.
 
 1. A document is cut between its parts; a conversation only before a user's turn, so that no answer
    loses its question. Only its first piece has the system's words.
-2. A text that alone is too long is cut inside: after a line's end, else before a space, else
+2. Each piece of a conversation begins with all images that were shown or drawn before it, as the
+   user's and not learned: what is said later may speak of them.
+3. A text that alone is too long is cut inside: after a line's end, else before a space, else
    anywhere. An image is never cut.
-3. What is too long even so, an image or an exchange of turns, is left out and counted.
+4. What is too long even so is left out and counted: an image of a page, or an exchange of turns
+   with the images before it.
 """
 
 import re
@@ -20,6 +23,7 @@ from typing import Protocol
 from unimodal.document import Document, Image, Part, Text
 
 LINES, WORDS = re.compile(r"[^\n]*\n|[^\n]+"), re.compile(r"\s*\S+|\s+")
+WITH_IMAGES = "an exchange longer than a row with the images before it"
 BYTES_A_CHARACTER = 4  # at most, in UTF-8; a token is at least one byte
 
 
@@ -59,7 +63,7 @@ class Cuts:
 
     cuts: tuple[Cut, ...]
     left_out: tuple[str, ...]
-    """What each left-out image or exchange is, and how long."""
+    """Why each left-out image or exchange is, in a few words for counts."""
 
 
 def cut_document(document: Document, lengths: TokenLengths, sequence_length: int) -> Cuts:
@@ -73,15 +77,26 @@ def cut_document(document: Document, lengths: TokenLengths, sequence_length: int
     at_hand: list[Cut] = []  # fragments of the piece that is being filled
     used = 0
     for fragment, size in _fragments(document, lengths, room):
-        if size > room:
-            left_out.append(f"{_named(document, fragment)} of {size} tokens")
-        if size > room or used + size > room:
+        first_size = size + sum(map(lengths.part_length, _shown_before(document, fragment)))
+        if used + size > room or (not at_hand and first_size > room):
             cuts += _joined(at_hand)
             at_hand, used = [], 0
-        if size <= room:
-            at_hand.append(fragment)
-            used += size
+        if not at_hand and first_size > room:
+            left_out.append(_why(document, fragment, size > room))
+            continue
+        used += size if at_hand else first_size
+        at_hand.append(fragment)
     return Cuts(tuple(cuts + _joined(at_hand)), tuple(left_out))
+
+
+def _shown_before(document: Document, cut: Cut) -> tuple[Image, ...]:
+    """Return the images of a conversation before a piece, as the user's; none of a page."""
+    if all(part.role is None for part in document.parts):
+        return ()
+    before = document.parts[: cut.begin_part]
+    return tuple(
+        replace(part, role="user", weight=0.0) for part in before if isinstance(part, Image)
+    )
 
 
 def piece(document: Document, cut: Cut) -> Document:
@@ -93,7 +108,7 @@ def piece(document: Document, cut: Cut) -> Document:
         parts.append(_text_until(document.parts[cut.end_part], cut.end_char))
     if cut.begin_char:
         parts[0] = _text_from(parts[0], cut.begin_char)
-    return Document(tuple(parts))
+    return Document((*_shown_before(document, cut), *parts))
 
 
 def _text_until(part: Part, end: int) -> Text:
@@ -198,8 +213,12 @@ def _stops(text: str, room: int, length: Callable[[str], int]) -> Iterator[tuple
                 yield end, length(text[begin:end])
 
 
-def _named(document: Document, fragment: Cut) -> str:
+def _why(document: Document, fragment: Cut, is_long_alone: bool) -> str:
+    """Return why a fragment is in no piece."""
     first = document.parts[fragment.begin_part]
+    if not is_long_alone:
+        return WITH_IMAGES
     if fragment.end_part - fragment.begin_part > 1 or first.role is not None:
-        return "an exchange"
-    return "an image" if isinstance(first, Image) else "a text"
+        return "an exchange longer than a row"
+    what = "an image" if isinstance(first, Image) else "a text"
+    return f"{what} longer than a row"

@@ -34,7 +34,7 @@ from unimodal.vocabulary import Vocabulary
 from .loader import Loader, LoaderConfig
 from .sizes import of_canvas
 from .sources import SourceConfig
-from .windows import GROUP_ROWS, LoaderState, WindowPlanner, planned_rows
+from .windows import LoaderState, WindowPlanner, planned_rows
 
 ARRAYS = {"ids": "<i8", "labels": "<i8", "weights": "<f4", "doc": "<i4", "block": "<i4",
           "private": "u1", "positions": "<i8"}  # fmt: skip
@@ -112,7 +112,7 @@ def batch_rows(settings: LoaderConfig, world_size: int) -> int:
                 "which the stages are counted: give a divisor"
             )
         return settings.batch_rows
-    return world_size if GROUP_ROWS % world_size == 0 else lcm(GROUP_ROWS, world_size)
+    return lcm(settings.group_rows, world_size)
 
 
 def digest(feed: Feed, world_size: int, first: int, count: int) -> str:

@@ -31,7 +31,8 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 
 from . import codes_member as codes
 from .folder import shared, write_json
-from .formats import Sample, SampleError
+from .formats import EMBEDDED, Sample, SampleError, detect_format, document
+from .image_members import natural
 from .lengths import Bad, file_hash
 from .quarantine import Quarantine
 from .rows import sized
@@ -138,7 +139,7 @@ def _encode_shard(
         for group in work.groups(shard):
             work.write(group)
     damaged = [
-        {"key": fault.key or "", "reason": "damaged tar", "message": fault.message}
+        {"key": fault.key or "", "reason": fault.reason, "message": fault.message}
         for fault in faults
     ]
     note = EncodedShard(
@@ -227,8 +228,14 @@ def opened(sample: Sample, rule: ImageRule | None, codec: ImageCodec) -> dict[st
     SampleError when one cannot be encoded, or holds codes of another tokenizer.
     """
     _check_names(sample)
+    if _embeds_images(sample):
+        raise SampleError(
+            "image in .json",
+            "an image is a data: URL inside .json, which codes cannot replace: train on the shard "
+            "as it is, or convert the table that it was made of (unimodal data convert)",
+        )
     found = {}
-    for name in sample.images:
+    for name in sample.image_files:
         stored = StoredFile(sample.files[name], name)
         image = found[name] = sized(stored, rule, CENTRE, mirror=False)
         if image.pixels is None:
@@ -244,11 +251,19 @@ def opened(sample: Sample, rule: ImageRule | None, codec: ImageCodec) -> dict[st
     return found
 
 
+def _embeds_images(sample: Sample) -> bool:
+    """Tell whether an image of the sample stands in its .json, as a data: URL."""
+    if b"base64" not in sample.files.get("json", b""):
+        return False
+    parts = document(sample, detect_format(sample)).parts
+    return any(isinstance(p, Image) and p.stored and p.stored.name == EMBEDDED for p in parts)
+
+
 def _check_names(sample: Sample) -> None:
     """Check that codes keep the order of names, in which sample formats take images."""
-    names = list(map(codes_name, sample.images))
-    if names != sorted(set(names)):
-        images = ", ".join(sample.images)
+    names = list(map(codes_name, sample.image_files))
+    if names != sorted(set(names), key=natural):
+        images = ", ".join(sample.image_files)
         raise SampleError(
             "ambiguous names",
             f"{images}: their codes would share a name or stand in another order; rename them",

@@ -80,20 +80,11 @@ def _config(
     from unimodal.tokenizer.autoencoder import ImageTokenizer
 
     from .encode import EncodeConfig
-    from .sizes import ImageRule
+    from .sizes import rule_of
 
-    if target_pixels is None and max_aspect_ratio is not None:
-        raise ValueError(
-            f"--max-aspect-ratio {max_aspect_ratio:g} shapes images of a given size: add "
-            "--target-pixels PIXELS"
-        )
     directory = tokenizer or DEFAULT
     image = ImageTokenizer.load(directory)
-    rule = None
-    if target_pixels is not None:
-        rule = ImageRule(target_pixels, image.geometry.patch, max_aspect_ratio or 1.0)
-        if problems := rule.problems():
-            raise ValueError("; ".join(f"--{problem.replace('_', '-')}" for problem in problems))
+    rule = rule_of(target_pixels, max_aspect_ratio, image.geometry.patch)
     return EncodeConfig(directory.absolute(), image.hash, rule)
 
 

@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,14 @@ from .tar import Fault
 
 MAX_VARIANTS = 64  # of one sample; of more, these are used
 MAX_PARTNERS = 32  # of one sample, for edits
+PAIRS = ("caption", "request")  # formats whose images and words mean nothing apart
 Opener = Callable[[StoredFile], Image]
-VERSION = 3  # of what is written below
+VERSION = 5  # of what is written below
+WITH_TEXT, WITH_IMAGES = "with text to learn", "with images to learn"  # notes of units
+LEARNS_NOTHING = "without anything to learn"  # likewise
+TEXT, IMAGES = 1, 2  # bits of what is learned of a Document, before the weights of its source
+UNUSED = "unused: "  # how notes begin that count files which nobody used, by extension
+IGNORED = "ignored: "  # how notes begin that count samples with files that are left unread
 UNIT = np.dtype(
     [("shard", "<u4"), ("sample", "<u4"), ("start", "<u8"), ("stop", "<u8"), ("record", "<u8")]
 )
@@ -57,6 +63,7 @@ RECORD = np.dtype(
             "<u8",
             2,
         ),  # bytes in the shard of the sample that an edit made of a pair leads to
+        ("learns", "u1"),  # TEXT and IMAGES
     ]
 )
 
@@ -81,6 +88,10 @@ class LengthEstimator:
     """A field of .json whose value is hashed for that; None: the key."""
     learns_images: bool = True
     """Whether the source's images have a loss weight: a head may make longer what is learned."""
+    ignore: tuple[str, ...] = ()
+    """Extensions of files that are left unread."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """The fields of .json that fill roles, by role (see SourceConfig)."""
 
     @property
     def key(self) -> str:
@@ -97,6 +108,8 @@ class LengthEstimator:
             "pairs": self.pairs,
             "split": [*self.split, self.split_by],
             "learns_images": self.learns_images,
+            "ignore": self.ignore,
+            "fields": dict(self.fields),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -184,20 +197,27 @@ def measure_shard(path: Path, estimator: LengthEstimator) -> Measured:
     faults: list[Fault] = []
     shard = Shard(path, faults)
     bad = [
-        {"key": fault.key or "", "reason": "damaged tar", "message": fault.message}
+        {"key": fault.key or "", "reason": fault.reason, "message": fault.message}
         for fault in faults
     ]
     lists = _Lists()
     lists.notes["samples"] = len(shard) + len(faults)
+    if shard.num_hidden:
+        lists.notes[f"{UNUSED}hidden"] = shard.num_hidden
     partners, sized = _partners(shard, estimator), _once(estimator.sized)
     for number in range(len(shard)):
-        sample = shard.sample(number)
+        whole = shard.sample(number, estimator.fields)
+        sample = whole.without(estimator.ignore)
+        lists.notes.update(
+            f"{IGNORED}.{name}" for name in estimator.ignore if whole.without([name]) is not whole
+        )
         try:
             if not in_split(sample, estimator.split, estimator.split_by):
                 lists.notes["in another split"] += 1
                 continue
             if estimator.pairs is None:
                 documents = list(_documents(sample, estimator, estimator.sized))
+                lists.notes.update(_unused(sample, documents[0]))
             else:
                 documents = list(_edits(shard, sample, partners[number], estimator, sized))
             _add(lists, estimator, number, shard.ranges_n2[number].tolist(), documents)
@@ -233,6 +253,13 @@ def _documents(
         yield _Choice(variant, formats.opened(stored, sized), format)
 
 
+def _unused(sample: Sample, first: _Choice) -> Iterator[str]:
+    """Yield a note for each file that nobody used, by its extension without numbers."""
+    for name in formats.unused(sample, first.document, first.format):
+        words = [word for word in name.split(".") if not word.isdecimal()]
+        yield f"{UNUSED}.{'.'.join(words) or name}"
+
+
 def _once(sized: Opener) -> Opener:
     """Return an opener that measures each image once, and not once for each partner."""
     seen: dict[int, Image] = {}
@@ -252,7 +279,7 @@ def _partners(shard: Shard, estimator: LengthEstimator) -> list[list[int]]:
         return []
     values: list[str | None] = []
     for number in range(len(shard)):
-        sample = shard.sample(number)
+        sample = shard.sample(number, estimator.fields).without(estimator.ignore)
         try:
             value = (
                 sample.field(estimator.pairs)
@@ -293,7 +320,12 @@ def _edits(
         begin, end = shard.ranges_n2[other].tolist()
         with contextlib.suppress(SampleError):  # bad is the other one, counted when its turn comes
             for choice in _documents(
-                formats.pair(sample, shard.sample(other)), estimator, sized, "edit"
+                formats.pair(
+                    sample, shard.sample(other, estimator.fields).without(estimator.ignore)
+                ),
+                estimator,
+                sized,
+                "edit",
             ):
                 yield replace(choice, other=(begin, end))
 
@@ -303,7 +335,8 @@ def _add(
 ) -> None:
     """Add a sample's units and records.
 
-    A sample of which any Document exceeds the sequence length is cut, as its first variant.
+    A sample of which any Document exceeds the sequence length is cut, as its first variant; an
+    image and its caption are never parted, so of a caption the Documents that fit are taken.
     """
     notes = lists.notes
     if not choices:
@@ -311,21 +344,38 @@ def _add(
         return
     notes[f"format {choices[0].format}"] += 1
     rows = [_record(choice, WHOLE, estimator) for choice in choices]
-    if all(row[3][0] <= estimator.sequence_length for row in rows):
-        _unit(lists, number, place, rows)
+    fitting = [row for row in rows if row[3][0] <= estimator.sequence_length]
+    is_pair = _is_pair(choices[0])
+    if is_pair and not fitting:
+        notes["left out: a caption and its image longer than a row"] += 1
+        return
+    if is_pair or len(fitting) == len(rows):
+        _unit(lists, number, place, fitting)
         return
     document = estimator.learned(choices[0].document)
     parts = cut_document(document, estimator.sequencer, estimator.sequence_length)
     notes["cut"] += len(parts.cuts) > 1
-    for what in parts.left_out:
-        notes[f"left out: {what.partition(' of ')[0]} longer than a row"] += 1
+    for why in parts.left_out:
+        notes[f"left out: {why}"] += 1
     for cut in parts.cuts:
         _unit(lists, number, place, [_record(choices[0], cut, estimator)])
+
+
+def _is_pair(choice: _Choice) -> bool:
+    """Tell whether a document is an image and its words, which mean nothing without each other."""
+    parts = choice.document.parts
+    is_own = choice.format == "document" and all(part.role is None for part in parts)
+    kinds = {type(part) for part in parts}
+    return choice.format in PAIRS or (is_own and len(parts) == 2 and kinds == {Text, Image})
 
 
 def _unit(lists: _Lists, number: int, place: list[int], rows: list[tuple]) -> None:
     lists.units.append((0, number, *place, len(lists.records)))
     lists.records += rows
+    learns = [row[-1] for row in rows]
+    lists.notes[WITH_TEXT] += any(bits & TEXT for bits in learns)
+    lists.notes[WITH_IMAGES] += any(bits & IMAGES for bits in learns)
+    lists.notes[LEARNS_NOTHING] += not any(learns)
 
 
 def _record(choice: _Choice, cut: Cut, estimator: LengthEstimator) -> tuple:
@@ -338,7 +388,13 @@ def _record(choice: _Choice, cut: Cut, estimator: LengthEstimator) -> tuple:
     bounds = (cut.begin_part, cut.begin_char, cut.end_part, cut.end_char)
     drops = sum(1 << bit for bit, drop in enumerate(DROPS[1:]) if drop in droppable(document))
     by_drop = tuple(lengths[drop] for drop in DROPS)
-    return (choice.variant, drops, bounds, by_drop, images, choice.other)
+    return (choice.variant, drops, bounds, by_drop, images, choice.other, _learns(document))
+
+
+def _learns(document: Document) -> int:
+    """Return as bits whether text and images of a document have a loss weight."""
+    kinds = {isinstance(part, Image) for part in document.parts if part.weight > 0}
+    return TEXT * (False in kinds) | IMAGES * (True in kinds)
 
 
 def droppable(document: Document) -> tuple[str, ...]:

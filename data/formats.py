@@ -7,23 +7,27 @@ a pixel; `opened` opens them. `detect_format` tells a sample's format by its fil
     document    .json {"parts": [{"text": ...}, {"image": 0}]}   our own, as ShardWriter writes it
     interleaved .json {"texts": [str or null], "images": [null or name]}                     OBELICS
     llava       .json {"conversations": [{"from": "human" or "gpt", "value": ...}]}, with <image>s
-    chat        .json {"messages": [{"role": ..., "content": str or [parts]}]}
-    edit        .json {"instruction": ...} (or "edit", "prompt"), images .before.* and .after.*
+    chat        .json {"messages": [{"role": ..., "content": str or [pieces]}]}
+    edit        .json {"instruction": ...}, images .before.* and .after.*
     question    .json {"question" or "sentence": ..., "answer" or "answers" or "label": ...}
-    caption     an image and .txt, or .json {"caption" or "captions" or "text" or "name": ...}
+    request     .json {"caption": ..., "turns": true} and an image: asked for, or asked about
+    caption     an image and .txt, or .json {"caption": ...}
     text        .txt, or .json {"text": ...}, without an image
+
+Fields go by many names, and other data sets store other shapes: fields.py knows them, turns.py the
+turns of conversations, placeholders.py what <image> stands for. docs/formats.md has examples.
 
 1. Text of a file is text: no spelling in it becomes a special token (see unimodal/text.py).
 2. What the user says and shows is context (weight 0), what the assistant says and draws is learned;
    parts without a role are all learned.
 3. Where a format leaves a choice (the caption among several, the image before or after its words),
    each way to choose is a variant: 0 .. `variants` - 1.
+4. Every image of a sample has a place in its document, or the sample is bad.
 """
 
 import json
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,28 +35,35 @@ import numpy as np
 
 from unimodal.document import Document, Image, Part, StoredFile, Text
 
+from . import asking
 from . import codes_member as codes
+from .data_url import embedded
+from .fields import NAMES, OF_IMAGES, plain
+from .image_members import BY_ROLE, WORDS, image_members, in_order, listed, names_image
+from .placeholders import check_no_images
+from .sample_error import SampleError as SampleError
+from .talk import talk, told
+from .turns import Turn, read_turns, string
 
-IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", codes.EXTENSION)
-CAPTIONS = ("caption", "captions", "text", "name")
-QUESTIONS = ("question", "sentence")
-ANSWERS = ("answer", "answers", "label")
-INSTRUCTIONS = ("instruction", "edit", "prompt")
-SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
-            "system": "system"}  # fmt: skip
+WITHOUT_IMAGES = ("text", "question", "llava", "chat")  # formats that can do without
+OF_TEXT_FILES = ("edit", "request", "caption", "text")  # formats that read .txt
+CAPTIONS, TEXTS, QUESTIONS = NAMES["caption"], NAMES["text"], NAMES["question"]
+ANSWERS, INSTRUCTIONS = NAMES["answer"], NAMES["instruction"]
+OF_WORDS = (*CAPTIONS, *TEXTS, *QUESTIONS, *ANSWERS, *INSTRUCTIONS)
+# The roles that a format's fields fill; those of `Sample.names` decide what a sample can be.
+ROLES = {
+    "document": ("parts",),
+    "interleaved": ("texts", "images"),
+    "llava": ("conversations",),
+    "chat": ("messages",),
+    "edit": ("instruction",),
+    "question": ("question", "answer"),
+    "request": ("caption",),
+    "caption": ("caption",),
+    "text": ("text",),
+}
 EMPTY = "empty"  # the reason of a sample that is sound and holds nothing
-PLACEHOLDER = re.compile(r"<image>\n?|\n?<image>")  # of LLaVA: where an image stands
-
-
-class SampleError(ValueError):
-    """A sample is no document: the message says why, `reason` says it in a few words for counts."""
-
-    def __init__(self, reason: str, message: str):
-        super().__init__(reason, message)  # both, or else it could not leave a process
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return self.args[1]
+EMBEDDED = "json"  # names an image that stands in .json as a data: URL
 
 
 class Choices:
@@ -75,10 +86,20 @@ class Sample:
 
     key: str
     files: dict[str, bytes]
+    names: Mapping[str, str] = field(default_factory=dict)
+    """The fields of .json that fill roles, by role, where they have unusual names."""
 
     @cached_property
     def fields(self) -> dict[str, Any]:
-        """Return the object in .json, {} without one; SampleError when it is no JSON object."""
+        """Return the object in .json in our shapes (see fields.py), {} without one.
+
+        SampleError when it is no JSON object, or lacks a field that `names` says.
+        """
+        return plain(self._named(self._stored))
+
+    @cached_property
+    def _stored(self) -> dict[str, Any]:
+        """Return the object in .json as it is, {} without one."""
         if "json" not in self.files:
             return {}
         try:
@@ -89,10 +110,45 @@ class Sample:
             raise SampleError("wrong JSON", f".json holds a {type(value).__name__}, not an object")
         return value
 
+    def _named(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields with those of `names` under the names of their roles."""
+        for role, name in self.names.items():
+            if fields.get(name) is None:
+                raise SampleError("missing field", f".json has no {name!r}, the {role} of `fields`")
+        return {**fields, **{role: fields[name] for role, name in self.names.items()}}
+
+    @cached_property
+    def image_files(self) -> list[str]:
+        """Return the extensions of the image files, in natural order."""
+        return image_members(self.files)
+
     @cached_property
     def images(self) -> list[str]:
-        """Return the extensions of the image files, sorted."""
-        return sorted(name for name in self.files if _is_image(name))
+        """Return the extensions of the image files in the order of .json's own list, if it has one.
+
+        SampleError where the list and the files disagree. The images of an edit are in no list.
+        """
+        names = listed(self.fields)
+        if not names or any(name.startswith(BY_ROLE) for name in self.image_files):
+            return self.image_files
+        try:
+            return in_order(self.image_files, names, self.key)
+        except ValueError as error:
+            raise SampleError("other images", str(error)) from error
+
+    @property
+    def others(self) -> list[str]:
+        """Return the extensions of the files that are no images, words or fields."""
+        return [name for name in self.files if name not in {*self.image_files, *WORDS}]
+
+    def without(self, ignored: Collection[str]) -> "Sample":
+        """Return the sample without the files of these extensions, whole or the last of several."""
+        left = {
+            name: content
+            for name, content in self.files.items()
+            if name not in ignored and name.rpartition(".")[2] not in ignored
+        }
+        return self if len(left) == len(self.files) else replace(self, files=left)
 
     def text(self) -> str:
         """Return the contents of .txt, stripped; SampleError when they are not UTF-8."""
@@ -102,20 +158,54 @@ class Sample:
             raise SampleError("no UTF-8", f".txt is no UTF-8: {error}") from error
 
     def field(self, *names: str) -> Any:
-        """Return the value of the first of these fields that is there and not null, else None."""
-        return next(
-            (self.fields[name] for name in names if self.fields.get(name) is not None), None
-        )
+        """Return the value of the first of these fields that is there and not null, else None.
+
+        A name that is not there may stand in another case.
+        """
+        fields, lower = self.fields, self._lower
+        for name in names:
+            if (value := fields.get(name)) is not None or (value := lower.get(name)) is not None:
+                return value
+        return None
+
+    @cached_property
+    def _lower(self) -> dict[str, Any]:
+        """Return the fields that are not null by their names in lower case."""
+        names = reversed(self.fields)
+        return {name.lower(): self.fields[name] for name in names if self.fields[name] is not None}
+
+    def has_words(self, role: str) -> bool:
+        """Return whether .txt or a field of a role is there."""
+        return "txt" in self.files or self.field(*NAMES[role]) is not None
+
+    def words(self, role: str) -> Any:
+        """Return what .txt holds, or else the field of a role; one that is named comes first."""
+        if "txt" in self.files and role not in self.names:
+            return self.text()
+        return self.field(*NAMES[role])
 
     def begins(self, stem: str) -> str:
         """Return the extension of the image `<key>.<stem>.*`, `<stem>.png` if there is none."""
-        return next((name for name in self.images if name.startswith(f"{stem}.")), f"{stem}.png")
+        begun = (name for name in self.image_files if name.startswith(f"{stem}."))
+        return next(begun, f"{stem}.png")
 
     def image(self, name: str, role: str | None, weight: float) -> Image:
-        """Return the image in a file, named by extension or in full; SampleError without it."""
+        """Return the image in a file, named by extension or in full, or in a `data:` URL.
+
+        SampleError where there is none.
+        """
+        if (content := embedded(name)) is not None:
+            return Image(stored=StoredFile(content, EMBEDDED), role=role, weight=weight)
         extension = self._extension(name)
         stored = StoredFile(self.files[extension], extension)
         return Image(stored=stored, role=role, weight=weight)
+
+    def shown(self, image: Any) -> str:
+        """Return the name of an image that a piece of a conversation names or numbers."""
+        if isinstance(image, int):
+            return self.images[range(len(self.images))[image]]
+        is_embedded = embedded(string(image)) is not None
+        return image if is_embedded else self._extension(image)
 
     def _extension(self, name: str) -> str:
         """Return the extension of the file with this name, or of the codes that replace it."""
@@ -128,32 +218,51 @@ class Sample:
         raise SampleError("missing member", f"there is no file .{short}, only {there}")
 
 
-def _is_image(name: str) -> bool:
-    return name.rpartition(".")[2].lower() in IMAGES
-
-
 def detect_format(sample: Sample) -> str:
-    """Return the format of a sample, a key of FORMATS; SampleError when it has none of them."""
-    fields = sample.fields
-    for name, field in (
-        ("document", "parts"),
-        ("interleaved", "texts"),
-        ("llava", "conversations"),
-        ("chat", "messages"),
-    ):
-        if fields.get(field) is not None:
-            return name
-    if any(name.startswith("before.") for name in sample.images):
-        return "edit"
-    if sample.field(*QUESTIONS) is not None:
-        return "question"
-    has_words = "txt" in sample.files or sample.field(*CAPTIONS) is not None
-    if has_words:
-        return "caption" if sample.images else "text"
-    there = ", ".join(sorted([*sample.files, *fields])) or "nothing"
-    raise SampleError(
-        "unknown format", f"{there}: files and fields of none of {', '.join(FORMATS)}"
-    )
+    """Return the format of a sample, a key of FORMATS; SampleError when it has none of them.
+
+    It is one too when the sample has no image and a field of .json names one: it was lost.
+    """
+    format = _detected(sample)
+    if format in WITHOUT_IMAGES and not sample.image_files:
+        for name, value in sample.fields.items():
+            if name not in OF_WORDS and isinstance(value, str) and names_image(value):
+                raise SampleError(
+                    "missing member",
+                    f".json names an image, {name} {value!r:.80}, and none is there; say "
+                    f"sources.NAME.format={format} for the words alone",
+                )
+    return format
+
+
+def _detected(sample: Sample) -> str:
+    for format in FORMATS:
+        if set(sample.names) <= set(ROLES[format]) and _is_of(sample, format):
+            return format
+    if not sample.images and (called := [n for n in OF_IMAGES if sample.field(n) is not None]):
+        raise SampleError("no image", f"{called[0]}, and no image that it is the caption of")
+    there = ", ".join(sorted([*sample.files, *sample.fields])) or "nothing"
+    message = f"{there}: files and fields of none of {', '.join(FORMATS)}{_dots(sample)}"
+    raise SampleError("unknown format", message)
+
+
+def _is_of(sample: Sample, format: str) -> bool:
+    """Return whether a sample has what makes its format; the first one of FORMATS counts."""
+    has = sample.field
+    match format:
+        case "document" | "interleaved" | "llava" | "chat":
+            return has(*NAMES[ROLES[format][0]]) is not None
+        case "edit":
+            return any(name.startswith("before.") for name in sample.images)
+        case "question":
+            return has("question", "sentence") is not None or (
+                has(*QUESTIONS) is not None and has(*ANSWERS) is not None
+            )
+        case "request" | "caption":
+            is_marked = format == "caption" or sample.fields.get("turns") is True
+            return bool(sample.images) and is_marked and sample.has_words("caption")
+    is_caption = not sample.names and has(*OF_IMAGES) is not None
+    return not sample.images and not is_caption and sample.has_words("text")
 
 
 def document(sample: Sample, format: str, variant: int = 0) -> Document:
@@ -181,7 +290,46 @@ def _made(sample: Sample, format: str, choices: Choices) -> Document:
         raise SampleError("wrong fields", message) from error
     if not parts:
         raise SampleError(EMPTY, "a document without text and images")
+    _check_others(sample)
+    if format != "text":
+        _check_all_placed(sample, parts)
     return Document(parts)
+
+
+def _check_others(sample: Sample) -> None:
+    """SampleError where files of unknown kinds lie beside words without an image: its image?"""
+    if sample.others and not sample.image_files:
+        there, ignore = (", ".join(f"{dot}{name}" for name in sample.others) for dot in (".", ""))
+        raise SampleError(
+            "unknown file",
+            f"{there}: beside words without an image, and no image that is known; leave it out by "
+            f"sources.NAME.ignore=[{ignore}]{_dots(sample)}",
+        )
+
+
+def _dots(sample: Sample) -> str:
+    """Say that dots before the extension are the reason, where words or fields have some."""
+    dotted = [name for name in sample.files if name.rpartition(".")[2] in WORDS and "." in name]
+    if not dotted:
+        return ""
+    return (
+        f"; a key ends at the first dot, so {sample.key}.{dotted[0]} is .{dotted[0]} of "
+        f"{sample.key}: write the dots before the extension as _"
+    )
+
+
+def unused(sample: Sample, document: Document, format: str) -> list[str]:
+    """Return the extensions of the files of a sample that its document uses nothing of."""
+    shown = {part.stored.name for part in document.parts if isinstance(part, Image) and part.stored}
+    used = {*shown, "json"} | ({"txt"} if format in OF_TEXT_FILES else set())
+    return [name for name in sample.files if name not in used]
+
+
+def _check_all_placed(sample: Sample, parts: Iterable[Part]) -> None:
+    """SampleError where the document lacks an image of the sample."""
+    used = {part.stored.name for part in parts if isinstance(part, Image) and part.stored}
+    if left := [name for name in sample.image_files if name not in used]:
+        raise SampleError("unplaced image", f".{left[0]} has no place among the words")
 
 
 def opened(document: Document, open_stored: Callable[[StoredFile], Image]) -> Document:
@@ -219,7 +367,7 @@ def pair(before: Sample, after: Sample) -> Sample:
             raise SampleError("wrong fields", f"{sample.key}: an edit of {sample.images}")
         (extension,) = sample.images
         files[f"{name}.{extension.rpartition('.')[2]}"] = sample.files[extension]
-    words = after.text() if "txt" in after.files else after.field(*CAPTIONS)
+    words = after.words("caption")
     texts = words if isinstance(words, list) else [words]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise SampleError("no text", f"{after.key}: an edit needs its caption, not {words!r:.80}")
@@ -229,68 +377,46 @@ def pair(before: Sample, after: Sample) -> Sample:
 
 
 def _document(sample: Sample, _: Choices) -> Iterator[Part]:
-    for part in sample.fields["parts"]:
+    for part in sample.field("parts"):
         if "picture" in part:  # as shards that were written before have it
             part = {"image": part["picture"], **part}
+        part = {name: value for name, value in part.items() if value is not None}
         if ("text" in part) == ("image" in part):
             raise ValueError(f"a part has either text or image, not {sorted(part)}")
         role, weight = part.get("role"), part.get("weight", 1.0)
         if "text" in part:
-            yield Text(_string(part["text"]), role, weight)
+            yield Text(string(part["text"]), role, weight)
         else:
             yield sample.image(sample.begins(str(part["image"])), role, weight)
 
 
 def _interleaved(sample: Sample, _: Choices) -> Iterator[Part]:
     """Texts and images are aligned lists: at each index one of them is null."""
-    texts, images = sample.fields["texts"], sample.fields["images"]
+    texts, images = sample.field("texts"), sample.field("images")
     if len(texts) != len(images):
         raise ValueError(f"{len(texts)} texts and {len(images)} images are not aligned")
     for at, (text, image) in enumerate(zip(texts, images, strict=True)):
         if (text is None) == (image is None):
             raise ValueError(f"index {at} holds {'nothing' if text is None else 'both'}")
         if text is None:
-            yield sample.image(_string(image), None, 1.0)
-        elif _string(text).strip():
+            yield sample.image(string(image), None, 1.0)
+        elif string(text).strip():
             yield Text(text.strip() + "\n")
 
 
 def _llava(sample: Sample, _: Choices) -> Iterator[Part]:
-    """<image> stands for the next image; images without a placeholder come first."""
-    turns = [(SPEAKERS[t["from"]], _string(t["value"])) for t in sample.fields["conversations"]]
-    places = sum(len(PLACEHOLDER.findall(text)) for _, text in turns)
-    if places > len(sample.images):
-        raise SampleError("missing member", f"{places} <image> and {len(sample.images)} images")
-    unplaced = len(sample.images) - places
-    images = iter(sample.images)
-    for _place in range(unplaced):
-        yield sample.image(next(images), "user", 0.0)
-    for role, text in turns:
-        for at, piece in enumerate(PLACEHOLDER.split(text)):
-            if at:
-                yield sample.image(next(images), role, _weight(role))
-            if piece:
-                yield Text(piece, role, _weight(role))
+    """<image> stands for the next image; without any, all images come first."""
+    yield from talk(sample, read_turns(sample.field(*NAMES["conversations"])), may_lead=True)
 
 
 def _chat(sample: Sample, _: Choices) -> Iterator[Part]:
-    """A content is a string or a list of {"type": "text", "text"}, {"type": "image", "image"}."""
-    for message in sample.fields["messages"]:
-        role = SPEAKERS[message["role"]]
-        content = message["content"]
-        for piece in [{"type": "text", "text": content}] if isinstance(content, str) else content:
-            if piece["type"] == "text":
-                yield Text(_string(piece["text"]), role, _weight(role))
-            elif piece["type"] == "image":
-                yield sample.image(_string(piece["image"]), role, _weight(role))
-            else:
-                raise ValueError(f"a piece is text or image, not {piece['type']!r}")
+    """In contents of strings <image> stands for the next image; else pieces place them."""
+    yield from talk(sample, read_turns(sample.field(*NAMES["messages"])), may_lead=False)
 
 
 def _edit(sample: Sample, choices: Choices) -> Iterator[Part]:
-    words = sample.field(*INSTRUCTIONS) if "txt" not in sample.files else sample.text()
-    yield sample.image(sample.begins("before"), "user", 0.0)
-    yield Text(_one(words, choices), "user", 0.0)
+    words = _one(sample.words("instruction"), choices)
+    yield from told(sample, [Turn("user", (words,))], [sample.begins("before")])
     yield sample.image(sample.begins("after"), "assistant", 1.0)
 
 
@@ -298,27 +424,45 @@ def _question(sample: Sample, choices: Choices) -> Iterator[Part]:
     """A sentence with a label becomes a question of true or false."""
     question = _one(sample.field(*QUESTIONS), choices)
     answer = _one(sample.field(*ANSWERS), choices)
-    if "question" not in sample.fields:
+    if sample.field("sentence") is not None and sample.field("question") is None:
         question = f"{question.rstrip('.')}. Is this true or false?"
-    for name in sample.images:
-        yield sample.image(name, "user", 0.0)
-    yield Text(question, "user", 0.0)
-    yield Text(answer, "assistant", 1.0)
+    if not sample.images and (number := sample.field("image_id")) is not None:
+        raise SampleError("no image", f"a question about the image {number}, which is not there")
+    turns = [Turn("user", (question,)), Turn("assistant", (answer,))]
+    yield from told(sample, turns, sample.images)
+
+
+def _request(sample: Sample, choices: Choices) -> Iterator[Part]:
+    """The user asks for the image, in several phrasings, or shows it and asks what it shows."""
+    caption = check_no_images(_filled(_one(sample.words("caption"), choices)))
+    image = _only_image(sample)
+    key = f"{sample.key}\n{caption}"
+    if choices.of(2) != asking.draws_first(key):
+        request = asking.requests(caption, key)[choices.of(asking.PHRASINGS)]
+        yield Text(request, "user", 0.0)
+        yield sample.image(image, "assistant", 1.0)
+    else:
+        yield sample.image(image, "user", 0.0)
+        yield Text(asking.questions(key)[choices.of(asking.PHRASINGS)], "user", 0.0)
+        yield Text(caption, "assistant", 1.0)
 
 
 def _caption(sample: Sample, choices: Choices) -> Iterator[Part]:
     """Two variants: the image then its words, or the words then their image."""
-    words = sample.text() if "txt" in sample.files else _one(sample.field(*CAPTIONS), choices)
-    if len(sample.images) != 1:
-        raise ValueError(f"a caption of {len(sample.images)} images")
-    image = sample.image(sample.images[0], None, 1.0)
-    text = Text(_filled(words))
+    text = Text(check_no_images(_filled(_one(sample.words("caption"), choices))))
+    image = sample.image(_only_image(sample), None, 1.0)
     yield from (image, text) if choices.of(2) else (text, image)
 
 
+def _only_image(sample: Sample) -> str:
+    if len(sample.images) != 1:
+        raise ValueError(f"a caption of {len(sample.images)} images")
+    return sample.images[0]
+
+
 def _text(sample: Sample, choices: Choices) -> Iterator[Part]:
-    words = sample.text() if "txt" in sample.files else _one(sample.field(*CAPTIONS), choices)
-    yield Text(_filled(words))
+    words = sample.words("text")
+    yield Text(_filled(_one(sample.words("caption") if words is None else words, choices)))
 
 
 FORMATS: dict[str, Callable[[Sample, Choices], Iterator[Part]]] = {
@@ -328,13 +472,10 @@ FORMATS: dict[str, Callable[[Sample, Choices], Iterator[Part]]] = {
     "chat": _chat,
     "edit": _edit,
     "question": _question,
+    "request": _request,
     "caption": _caption,
     "text": _text,
 }
-
-
-def _weight(role: str) -> float:
-    return 1.0 if role == "assistant" else 0.0
 
 
 def _one(value: Any, choices: Choices) -> str:
@@ -347,15 +488,7 @@ def _one(value: Any, choices: Choices) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
-    return _filled(_string(value))
-
-
-def _string(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"text is a string, not {value!r:.80}")
-    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise SampleError("no UTF-8", f"half a surrogate pair in {value!r:.80}")
-    return value
+    return _filled(string(value))
 
 
 def _filled(text: str) -> str:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -38,7 +39,7 @@ from .tar import ShardError
 SMALL_BYTES = 50_000_000  # of shards to measure: fewer are done before other processes start
 READ_BYTES = 1 << 22
 LENGTH_GROUPS = "length groups of long documents"
-VERSION = 4  # of what is made of the shards' tables
+VERSION = 5  # of what is made of the shards' tables
 
 
 def cache() -> Path:
@@ -115,23 +116,26 @@ def _mapped(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
 
 
-def measure(paths: Sequence[Path], estimator: LengthEstimator, workers: int = 1) -> Lengths:
+def measure(
+    paths: Sequence[Path], estimator: LengthEstimator, workers: int = 1, group_rows: int = 1
+) -> Lengths:
     """Return the index of these shards, from the cache as far as it is there.
 
-    `workers` processes measure what is not; with more than one, a script that calls this needs the
-    usual `if __name__ == "__main__":`. ShardError when a shard cannot be read, when none holds a
-    document, or when the cache cannot be written.
+    A length group has `group_rows` units. `workers` processes measure what is not in the cache;
+    with more than one, a script that calls this needs the usual `if __name__ == "__main__":`.
+    ShardError when a shard cannot be read, when none holds a document, or when the cache cannot be
+    written.
     """
     if not paths:
         raise ShardError("no shards were given")
     paths = [path.absolute() for path in paths]
     keys = [_digest(file_hash(path), estimator.key) for path in paths]
-    name = _digest(f"joined {VERSION}", *keys, *map(str, paths))
+    name = _digest(f"joined {VERSION} {group_rows}", *keys, *map(str, paths))
     folder = cache() / "lengths" / name
     if not folder.exists():
         try:
             _measure_missing(paths, keys, estimator, workers)
-            _join(folder, paths, keys, estimator.sequence_length)
+            _join(folder, paths, keys, estimator.sequence_length, group_rows)
         except OSError as error:
             if error.errno is None:  # numpy's, for a file that it could write in part only
                 raise _unwritable(error) from error
@@ -188,21 +192,33 @@ def _measured(missing: dict[str, Path], estimator: LengthEstimator, workers: int
 
 def _measure(key: str, path: Path, estimator: LengthEstimator) -> str:
     found = measure_shard(path, estimator)
-    about = json.dumps({"bad": found.bad, "notes": found.notes}).encode()
-    with new(_file(key)) as part, part.open("wb") as stream:
-        arrays = (found.units, found.records, np.frombuffer(about, np.uint8))
-        for array in arrays:
-            np.save(stream, array, allow_pickle=False)
+    about = {"bad": found.bad, "notes": found.notes}
+    save_tables(_file(key), [found.units, found.records], about)
     return key
 
 
 def _read(key: str) -> Measured:
-    with _file(key).open("rb") as stream:
-        units, records, about = (np.load(stream, allow_pickle=False) for _ in range(3))
-    return Measured(units, records, **json.loads(about.tobytes()))
+    (units, records), about = load_tables(_file(key), 2)
+    return Measured(units, records, **about)
 
 
-def _join(folder: Path, paths: Sequence[Path], keys: Sequence[str], sequence_length: int) -> None:
+def save_tables(path: Path, tables: Sequence[np.ndarray], about: dict[str, Any]) -> None:
+    """Write tables and a JSON object into one file of the cache."""
+    with new(path) as part, part.open("wb") as stream:
+        for table in (*tables, np.frombuffer(json.dumps(about).encode(), np.uint8)):
+            np.save(stream, table, allow_pickle=False)
+
+
+def load_tables(path: Path, count: int) -> tuple[list[np.ndarray], dict[str, Any]]:
+    """Return the `count` tables and the JSON object of a file of the cache."""
+    with path.open("rb") as stream:
+        *tables, about = (np.load(stream, allow_pickle=False) for _ in range(count + 1))
+    return tables, json.loads(about.tobytes())
+
+
+def _join(
+    folder: Path, paths: Sequence[Path], keys: Sequence[str], sequence_length: int, group_rows: int
+) -> None:
     """Write the tables of all shards, one shard in memory at a time."""
     sizes = [(len(found.units) - 1, len(found.records)) for found in map(_read, keys)]
     num_units, num_records = (sum(column) for column in zip(*sizes, strict=True))
@@ -226,7 +242,7 @@ def _join(folder: Path, paths: Sequence[Path], keys: Sequence[str], sequence_len
                 for entry in found.bad:
                     print(json.dumps({"shard": str(paths[number]), **entry}), file=bad)
         members_n, notes[LENGTH_GROUPS] = length_groups(
-            records["lengths"][units["record"][:-1], 0], sequence_length
+            records["lengths"][units["record"][:-1], 0], sequence_length, group_rows
         )
         np.save(part / "members.npy", members_n)
         np.save(part / "shards.npy", np.array([os.fsencode(path) for path in paths]))

@@ -14,26 +14,33 @@ The next rows are built while the current ones are trained on: by a thread, or b
 Memory of a worker: two planned windows and the rows in work; the index is mapped, never loaded.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from unimodal.codec import ImageCodec
 from unimodal.sequence import Batch, Row
 from unimodal.sequencer import Sequencer
 
-from .packing import GROUP_ROWS
+from .formats import SampleError
+from .lengths import Bad
 from .quarantine import Quarantine
 from .rows import BuiltRow, RowBuilder
+from .seen import Seen, given_line
 from .sizes import ImageRule, patch_problems
 from .sources import SourceConfig, Stage, mixtures, streams
+from .tar import ShardError
 from .windows import LoaderState, Placement, WindowPlanner, planned_rows
+
+TRIED = 256  # documents of each stream that are read before the first row
+EVEN: Mapping[str, float] = {"text": 1.0, "image": 1.0}  # what a loss weighs modalities with
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,13 @@ class LoaderConfig:
     sequence_length: int = 1024
     """Tokens in a packed sequence."""
     batch_rows: int = 8
-    """Packed sequences in a batch, over all ranks: 1, 2, 4 or a multiple of 8."""
+    """Packed sequences in a batch, over all ranks; a multiple of `group_rows`."""
+    group_rows: int = 1
+    """Packed sequences that follow each other and cost the same, for ranks that compute them at the
+    same time; 1: any, so that a batch's mix of tasks is what chance gives. Decides which documents
+    stand together, and so does not follow the number of ranks."""
     window_rows: int = 1024
-    """Packed sequences that are planned together; a multiple of 8."""
+    """Packed sequences that are planned together; a multiple of `group_rows`."""
     seed: int = 0
     """Decides the order, the variants, the crops and the dropped prompts."""
     caption_dropout: float = 0.1
@@ -55,33 +66,26 @@ class LoaderConfig:
     stages: tuple[Stage, ...] = ()
     """Changes of the mixture or of the size of images, each from a step on."""
     bad_share: float = 0.01
-    """Share of samples that cannot be used (0 to 1) above which the run stops."""
+    """Share of a source's samples that cannot be used (0 to 1) above which the run stops."""
 
     def problems(self) -> list[str]:
         """List what is wrong with the values, one sentence each."""
-        least = {"sequence_length": 16, "batch_rows": 1, "window_rows": GROUP_ROWS, "seed": 0}
+        least = {"sequence_length": 16, "batch_rows": 1, "group_rows": 1, "window_rows": 1,
+                 "seed": 0}  # fmt: skip
         found = [
             f"{name} {getattr(self, name)}: at least {bound}"
             for name, bound in least.items()
             if getattr(self, name) < bound
         ]
-        if self.window_rows % GROUP_ROWS:
-            found.append(f"window_rows {self.window_rows}: a multiple of {GROUP_ROWS}")
-        if self.batch_rows > 0 and self.batch_rows % GROUP_ROWS and GROUP_ROWS % self.batch_rows:
-            found.append(f"batch_rows {self.batch_rows}: 1, 2, 4 or a multiple of {GROUP_ROWS}")
+        found += [
+            f"{name} {getattr(self, name)}: a multiple of group_rows {self.group_rows}"
+            for name in ("batch_rows", "window_rows")
+            if self.group_rows > 0 and getattr(self, name) % self.group_rows
+        ]
         for name in ("caption_dropout", "bad_share"):
             if not 0 <= getattr(self, name) <= 1:
                 found.append(f"{name} {getattr(self, name)}: from 0 to 1")
         return found
-
-
-@dataclass
-class Seen:
-    """What a loader has read so far, for metrics."""
-
-    documents: int = 0
-    bad: dict[str, int] = field(default_factory=dict)
-    """Documents that became masked padding, by reason."""
 
 
 class Loader:
@@ -120,28 +124,35 @@ class Loader:
             raise ValueError("; ".join(problems))
         mixed = mixtures(sources, config.stages, config.images)
         found = streams(
-            sources, mixed, sequencer, config.sequence_length, codec.geometry, measurers
-        )
+            sources, mixed, sequencer, config.sequence_length, codec.geometry, measurers,
+            config.group_rows,
+        )  # fmt: skip
         self.quarantine = Quarantine(quarantine, config.bad_share)
         for stream in found:
             notes = stream.lengths.notes
             samples = notes["samples"] - notes.get("in another split", 0)
-            self.quarantine.add_measured(stream.lengths.bad(), samples)
+            self.quarantine.add_measured(stream.lengths.bad(), samples, stream.name)
         self.planner = WindowPlanner(
             found, mixed, config.seed, config.sequence_length, config.window_rows,
-            config.batch_rows, config.caption_dropout,
+            config.batch_rows, config.caption_dropout, config.group_rows,
         )  # fmt: skip
         self.row_builder = RowBuilder(found, sequencer, codec, config.sequence_length, config.seed)
         self.config = config
         self.go_to(state or self.planner.begin())
         self.rank, self.world_size, self.workers = rank, world_size, workers
         self.seen = Seen()
+        self._tried: Counter[str] = Counter()  # documents by source, before the first row
 
     def go_to(self, state: LoaderState) -> None:
         """Let the next iteration begin at this state; ValueError for a state of other settings."""
         if state.seed != self.config.seed:
             raise ValueError(
                 f"the state is of seed {state.seed}, the settings of {self.config.seed}"
+            )
+        if state.group_rows != self.config.group_rows:
+            raise ValueError(
+                f"the state is of groups of {state.group_rows} rows, the settings of "
+                f"{self.config.group_rows}: group_rows decides the order"
             )
         if not len(state.taken) == len(state.owed) == len(self.planner.streams):
             raise ValueError(
@@ -163,6 +174,47 @@ class Loader:
         """Count the units of all streams: documents, or pieces of over-long ones."""
         return sum(len(stream.lengths) for stream in self.planner.streams)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Count the units of a pass over each source."""
+        return {stream.name: len(stream.lengths) for stream in self.planner.streams}
+
+    def check(self, loss: Mapping[str, float] = EVEN) -> None:
+        """Raise ValueError for a source of which nothing is learned, or can be read.
+
+        Some documents of each stream are read for that, as rows will: what is bad of them is in the
+        quarantine, and ShardError says that it is too much. loss: what it weighs "text" and "image"
+        with.
+        """
+        idle = filter(None, (stream.why_idle(loss) for stream in self.planner.streams))
+        if problems := list(dict.fromkeys(idle)):
+            raise ValueError("\n  ".join(problems))
+        for number, stream in enumerate(self.planner.streams):
+            units = stream.units((0, 0), TRIED, self.config.seed, self.config.caption_dropout)
+            columns = (units.epochs, units.numbers, units.records, units.drops, units.lengths)
+            places = [Placement(number, *place) for place in np.stack(columns, 1).tolist()]
+            self._try(stream.name, [place for place in places if place.epoch == 0][:TRIED])
+
+    def _try(self, source: str, places: list[Placement]) -> None:
+        """Read the documents of different units of a source."""
+        bad: list[Bad] = []
+        for place in places:
+            try:
+                self.row_builder.document(place)
+            except SampleError as error:
+                bad.append(self.row_builder.bad(place, error))
+        self._tried[source] += len(places)
+        self.quarantine.add_read(bad, self._num_read(source), source)
+        if len(bad) == len(places):
+            raise ShardError(
+                f"nothing of {source} is learned: none of the {len(places)} documents that were "
+                f"tried can be read; {bad[0].shard}, key {bad[0].key}: {bad[0].message}"
+            )
+
+    def _num_read(self, source: str) -> int:
+        """Count the different documents of a source that were read, about."""
+        return min(self.seen.read[source] + self._tried[source], self.sizes[source])
+
     def notes(self) -> dict[str, dict[str, int]]:
         """Return for each stream its documents, and counts of what happened to its samples."""
         return {
@@ -171,11 +223,8 @@ class Loader:
         }
 
     def summary(self) -> list[str]:
-        """Return the notes as text, a line for each stream."""
-        return [
-            f"{name}: " + ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-            for name, counts in self.notes().items()
-        ]
+        """Say what of each stream is used, left out and bad, a line for each."""
+        return [given_line(stream) for stream in self.planner.streams]
 
     def __iter__(self) -> Iterator[tuple[Batch, LoaderState]]:
         mine: list[Row] = []
@@ -209,10 +258,11 @@ class Loader:
         if future is None:
             return None
         made = future.result()
-        self.seen.documents += made.documents
-        self.quarantine.add_read(made.bad, self.seen.documents)
-        for bad in made.bad:
-            self.seen.bad[bad.reason] = self.seen.bad.get(bad.reason, 0) + 1
+        names = [self.planner.streams[stream].name for stream in made.streams]
+        bad = [(names[at], one) for at, one in made.bad.items()]
+        self.seen.add(names, bad)
+        for name, one in bad:
+            self.quarantine.add_read([one], self._num_read(name), name)
         return made.row
 
     def _pool(self) -> Executor:

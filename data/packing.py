@@ -1,50 +1,56 @@
 """Decide which sequences share a row, inside one window.
 
-In: the lengths of a window's sequences, in tokens. Out: packed rows, each a list of numbers of
-sequences whose lengths sum to at most the sequence length. Every sequence is in exactly one row and
-is never cut.
+In: the lengths of a window's sequences, in tokens, in the order in which they are due. Out: packed
+rows, each a list of numbers of sequences whose lengths sum to at most the sequence length. Every
+sequence is in exactly one row and is never cut.
 
-1. A row's attention costs the sum of its documents' squared lengths. Rows with a long document are
-   rare in a window, and eight neighbours in cost among them may differ by a tenth. So long
-   documents come in length groups (`length_groups`): GROUP_ROWS documents of about equal lengths,
-   one for each row of a group of rows.
-2. The rows of length groups come first, each filled up; every other row begins with the longest
-   sequence left.
-3. Beside what a row has comes the set of others that leaves the least room: a subset sum, exact,
-   over bits (bit s of an integer: the sum s can be reached).
+1. Each row begins with the first sequence that is left, so that none waits for long.
+2. Beside it comes the set of others that leaves the least room: a subset sum, exact, over bits (bit
+   s of an integer: the sum s can be reached). They are offered in their order, and no more of them
+   than it takes to fill the row: so a row's documents are neighbours in a random order, of whatever
+   length and task, and not the longest or the most alike.
+3. Where groups of rows are to cost the same: a row's attention costs the sum of its documents'
+   squared lengths. Rows with a long document are rare in a window, and neighbours in cost among
+   them may differ by a tenth. So long documents come in length groups (`length_groups`), of about
+   equal lengths, one for each row of a group of rows. These rows come first, and the others are
+   offered longest first, all of them, for gaps of a few sizes are hard to fill.
 4. `pack_prefix` packs as many of an endless order's first sequences as a window's rows hold.
 
 Lengths that hardly differ, as of one kind of document, still fill rows, where placing one sequence
-after the other leaves the same gap in each. Costs 5 to 15 us a sequence at 8,000 sequences and rows
-of 1,024; grows with the sequence length and the number of different lengths.
+after the other leaves the same gap in each. Costs 1 to 6 us a sequence at 8,000 sequences and rows
+of 1,024, beside length groups thrice that.
 """
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
 from . import order
 
-GROUP_ROWS = 8  # rows that cost the same: a micro-batch takes whole groups
 SHORT = 8  # documents of which so many fit into a row are short,
 FILLER = 256  # and so are those of at most so many tokens: without them rows could not be filled
+SPARE = 128  # sequences that are offered to a row beyond those that fill it
 USUAL_FILL = 0.998  # of a window's token slots are in use where many lengths meet: tried first
 FULL_ENOUGH = 0.999  # of the slots that can be filled: a window that fills them is taken
 
 
-def length_groups(lengths_n: np.ndarray, sequence_length: int) -> tuple[np.ndarray, int]:
+def length_groups(
+    lengths_n: np.ndarray, sequence_length: int, group_rows: int
+) -> tuple[np.ndarray, int]:
     """Group long units by length; return (members uint32 (n,), k), a permutation of 0 .. n - 1.
 
-    members[: GROUP_ROWS * k] are k length groups, one after another; the units behind them stand
-    alone. lengths_n: int (n,), each 1 .. sequence_length tokens. Among units of one length chance
-    decides, equally for every pass, which stand together: neighbours in a shard need not be.
+    members[: group_rows * k] are k length groups, one after another; the units behind them stand
+    alone, all of them where a group is one row. lengths_n: int (n,), each 1 .. sequence_length
+    tokens. Among units of one length chance decides, equally for every pass, which stand together:
+    neighbours in a shard need not be.
     """
     lengths_n = np.asarray(lengths_n).astype(np.uint64)
     chance_n = order.hashed(np.arange(len(lengths_n))) >> np.uint64(32)
     longest_first = np.argsort(lengths_n << np.uint64(32) | chance_n)[::-1]
     num_long = int((lengths_n > max(sequence_length // SHORT, FILLER)).sum())
-    return longest_first.astype(np.uint32), num_long // GROUP_ROWS
+    num_groups = num_long // group_rows if group_rows > 1 else 0
+    return longest_first.astype(np.uint32), num_groups
 
 
 def pack(
@@ -54,7 +60,7 @@ def pack(
 
     lengths_n: int (n,), each 1 .. sequence_length tokens, else ValueError. groups_kG: the sequences
     of k length groups, G each; each takes G rows, one sequence a row, and their rows come first, G
-    by G. A pure function: of equally long sequences the one with the lower number goes first.
+    by G. A pure function of the lengths and their order.
     """
     lengths_n = np.asarray(lengths_n, dtype=np.int64)
     outside = np.flatnonzero((lengths_n < 1) | (lengths_n > sequence_length))
@@ -65,33 +71,29 @@ def pack(
             "give a larger sequence_length or a shorter document"
         )
     rows = _side_by_side(lengths_n, sequence_length, groups_kG)
-    left = _Left(lengths_n, {number for row in rows for number in row})
+    left = _Left(lengths_n, {number for row in rows for number in row}, bool(rows))
     for row in rows:
-        room = sequence_length - sum(int(lengths_n[number]) for number in row)
-        row += [left.take(length) for length in left.beside(room)]
-    while left.lengths:
-        longest = left.lengths[-1]
-        row = [left.take(longest)]
-        row += [left.take(length) for length in left.beside(sequence_length - longest)]
-        rows.append(row)
+        row += left.beside(sequence_length - sum(int(lengths_n[number]) for number in row))
+    while (number := left.first()) is not None:
+        rows.append([number, *left.beside(sequence_length - int(lengths_n[number]))])
     return rows
 
 
 def pack_prefix(
     lengths_n: np.ndarray, ends_k: np.ndarray, in_group_n: np.ndarray, sequence_length: int,
-    num_rows: int,
+    num_rows: int, group_rows: int,
 ) -> tuple[int, list[list[int]]]:  # fmt: skip
     """Pack about as many of the first sequences, of whole items, as `num_rows` rows hold.
 
-    Item k ends before sequence ends_k[k]; it is one sequence, or the GROUP_ROWS of a length group,
-    for which in_group_n (bool) is True. Return (count, rows): the sequences 0 .. count - 1 in at
-    most `num_rows` rows; `num_rows` is at least GROUP_ROWS.
+    Item k ends before sequence ends_k[k]; it is one sequence, or the `group_rows` of a length
+    group, for which in_group_n (bool) is True. Return (count, rows): the sequences 0 .. count - 1
+    in at most `num_rows` rows; `num_rows` is at least `group_rows`.
     """
     search = _PrefixSearch(lengths_n.cumsum()[ends_k - 1], num_rows * sequence_length)
     best: list[list[int]] = []
     while not search.is_over:
         count = ends_k[search.items - 1]
-        groups_kG = np.flatnonzero(in_group_n[:count]).reshape(-1, GROUP_ROWS).tolist()
+        groups_kG = np.flatnonzero(in_group_n[:count]).reshape(-1, group_rows).tolist()
         rows = pack(lengths_n[:count], sequence_length, groups_kG)
         if len(rows) >= num_rows:
             search.note_fill(_fill(lengths_n[:count], rows, sequence_length))
@@ -151,6 +153,8 @@ class _PrefixSearch:
 
 def _fill(lengths_n: np.ndarray, rows: list[list[int]], sequence_length: int) -> float:
     """Return the share of slots in use in all rows but the last, which has room by chance."""
+    if len(rows) == 1:
+        return 1.0
     used = lengths_n.sum() - lengths_n[rows[-1]].sum()
     return float(used / ((len(rows) - 1) * sequence_length))
 
@@ -188,55 +192,64 @@ def _side_by_side(
 
 
 class _Left:
-    """The sequences that have no row yet."""
+    """The sequences that have no row yet, in their order or the longest first."""
 
-    def __init__(self, lengths_n: np.ndarray, placed: Collection[int]) -> None:
-        self.numbers: dict[int, list[int]] = {}  # by length, the lowest number last
-        for number in range(len(lengths_n) - 1, -1, -1):
-            if number not in placed:
-                self.numbers.setdefault(int(lengths_n[number]), []).append(number)
-        self.lengths = sorted(self.numbers)  # each once, ascending
+    def __init__(self, lengths_n: np.ndarray, placed: Collection[int], longest_first: bool) -> None:
+        self.lengths = lengths_n.tolist()
+        left = [number for number in range(len(lengths_n)) if number not in placed]
+        if longest_first:
+            left.sort(key=self._shortness)
+        self.longest_first = longest_first
+        self._near = left if longest_first else []  # those that may be offered to a row at once
+        self._rest = iter([] if longest_first else left)
 
-    def take(self, length: int) -> int:
-        """Remove and return the first sequence of this length."""
-        numbers = self.numbers[length]
-        number = numbers.pop()
-        if not numbers:
-            del self.numbers[length]
-            del self.lengths[bisect_left(self.lengths, length)]
-        return number
+    def first(self) -> int | None:
+        """Remove and return the first one; None where none is left."""
+        for _ in self._offered(0):
+            return self._near.pop(0)
+        return None
 
     def beside(self, room: int) -> list[int]:
-        """Return the lengths among those left whose sum comes nearest to `room` from below.
+        """Remove and return those whose lengths' sum comes nearest to `room` from below.
 
-        Subset sum over bits: bit s of `reached` says that the sum s can be made. Any number of
-        copies of a length is a sum of lots of 1, 2, 4, ... copies, so that a length costs as many
-        shifts as the logarithm of its copies.
+        Subset sum over bits: bit s of `reached` says that the sum s can be made.
         """
         reached, below, full = 1, (2 << room) - 1, 1 << room
-        steps: list[tuple[int, int, int]] = []  # (length, copies, what was reached without them)
-        for at in range(bisect_right(self.lengths, room) - 1, -1, -1):
-            length, copies = self.lengths[at], 1
-            more = len(self.numbers[length])
-            if more * length > room:
-                more = room // length
-            while more > 0 and not reached & full:
-                if copies > more:
-                    copies = more
-                steps.append((length, copies, reached))
-                reached |= (reached << length * copies) & below
-                more, copies = more - copies, 2 * copies
-            if reached & full:
+        steps: list[tuple[int, int]] = []  # (place, what was reached without it)
+        longer = bisect_left(self._near, -room, key=self._shortness) if self.longest_first else 0
+        spare = len(self.lengths) if self.longest_first else SPARE
+        tokens = useless = 0
+        for place, number in self._offered(longer):
+            length = self.lengths[number]
+            if length <= room and length != useless:  # one more copy of it reaches nothing either
+                more = (reached | reached << length) & below
+                if more == reached:
+                    useless = length
+                else:
+                    steps.append((place, reached))
+                reached, tokens = more, tokens + length
+            spare -= length > room or tokens > room
+            if reached & full or not spare:
                 break
-        return _chosen(steps, reached.bit_length() - 1)
+        return self._take(steps, reached.bit_length() - 1)
 
+    def _shortness(self, number: int) -> int:
+        return -self.lengths[number]
 
-def _chosen(steps: list[tuple[int, int, int]], total: int) -> list[int]:
-    """Walk the steps back and return the lengths that were summed up to `total`."""
-    chosen: list[int] = []
-    for length, copies, before in reversed(steps):
-        if not before >> total & 1:
-            chosen += [length] * copies
-            total -= length * copies
-    assert total == 0, "a reached sum is made of the steps that reached it"
-    return chosen
+    def _offered(self, first: int) -> Iterator[tuple[int, int]]:
+        """Yield the place and the number of each, from place `first` on."""
+        for place in range(first, len(self._near)):
+            yield place, self._near[place]
+        for number in self._rest:
+            self._near.append(number)
+            yield len(self._near) - 1, number
+
+    def _take(self, steps: list[tuple[int, int]], total: int) -> list[int]:
+        """Walk the steps back, and remove and return those that were summed up to `total`."""
+        taken: list[int] = []
+        for place, before in reversed(steps):
+            if not before >> total & 1:
+                taken.append(self._near.pop(place))  # the last place first: others stay right
+                total -= self.lengths[taken[-1]]
+        assert total == 0, "a reached sum is made of the steps that reached it"
+        return taken[::-1]

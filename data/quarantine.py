@@ -1,20 +1,55 @@
 """Keep account of samples that cannot be used: count them, write them down, stop at too many.
 
-In: bad samples as they are met. Out: a JSONL file, one {"shard", "key", "reason", "message"} each,
-and a ShardError, with the list, when they are more than a share of the samples.
+In: bad samples as they are met, and how many samples were read. Out: a JSONL file, one {"shard",
+"key", "reason", "message"} each, and a ShardError, with the list, when too many of a source are
+bad.
+
+Samples are counted once, however often they are met. Too many are
+
+1. more than a share of the source's samples, where their number is known;
+2. so many of the samples read so far that a sound source would give them less than twice in a
+   million: three of the first three at a share of 1 %, 15 of the first 256.
 """
 
 import json
+import math
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .lengths import Bad
 from .tar import ShardError
 
-MIN_SAMPLES = 1000  # a share of fewer says little
+CHANCE = 2e-6  # of stopping for what is chance, at most
 SHOWN = 10
+
+
+@dataclass
+class Account:
+    """The bad samples of a source."""
+
+    samples: int | None = None
+    """Of the whole source; None: not known."""
+    names: set[tuple[str, str]] = field(default_factory=set)
+    """Of those that are bad,"""
+    num_read: int = 0
+    """of which so many turned out to be bad when read."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    first: list[Bad] = field(default_factory=list)
+    """To be shown."""
+
+    def add(self, found: Iterable[Bad], are_read: bool) -> Iterator[Bad]:
+        """Count those that are new, and yield them."""
+        for bad in found:
+            if _name(bad) in self.names:
+                continue
+            self.names.add(_name(bad))
+            self.num_read += are_read
+            self.reasons[bad.reason] += 1
+            if len(self.first) < SHOWN:
+                self.first.append(bad)
+            yield bad
 
 
 class Quarantine:
@@ -23,14 +58,12 @@ class Quarantine:
     def __init__(self, path: Path | None, share: float, setting: str = "bad_share") -> None:
         """Go on with the JSONL file at `path` if it is there; None means only to count.
 
-        `share` is the share of bad samples, 0 to 1, above which the run stops; `setting` is its
-        name in messages.
+        `share` is the share of bad samples of a source, 0 to 1, above which the run stops;
+        `setting` is its name in messages.
         """
         self.path, self.share, self.setting = path, share, setting
-        self.reasons: Counter[str] = Counter()
-        self._known: set[tuple[str, str]] = set()
-        self._read: set[tuple[str, str]] = set()  # those that were found when read
-        self._first: list[Bad] = []  # of these
+        self.accounts: dict[str, Account] = {}
+        self._known: set[tuple[str, str]] = set()  # written down by this process or before it
         if path is not None and path.exists():
             *lines, cut = path.read_text(encoding="utf-8").split("\n")
             self._known = {_name(Bad(**json.loads(line))) for line in lines}
@@ -38,53 +71,76 @@ class Quarantine:
                 path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def __len__(self) -> int:
-        return sum(self.reasons.values())
+        return sum(len(account.names) for account in self.accounts.values())
 
-    def add_measured(self, found: Iterable[Bad], samples: int) -> None:
+    def add_measured(self, found: Iterable[Bad], samples: int, source: str = "") -> None:
         """Note the bad ones of a source's `samples`; ShardError when they are too many."""
-        found = list(found)
-        for bad in found:
-            self._note(bad)
-        if len(found) > self.share * samples:
-            self._stop(found, len(found), samples)
+        account = self.account(source)
+        account.samples = samples
+        self._write(account.add(found, are_read=False))
+        self._check(source, samples)
 
-    def add_read(self, found: Iterable[Bad], samples: int) -> None:
-        """Note samples that turned out to be bad when read, of `samples` read so far.
+    def add_read(self, found: Iterable[Bad], samples: int, source: str = "") -> None:
+        """Note samples that turned out to be bad when read, of `samples` different ones read so
+        far.
 
-        One that is met again is counted once. ShardError when they are too many.
+        ShardError when they are too many.
         """
-        for bad in found:
-            self._note(bad)
-            if _name(bad) not in self._read and len(self._first) < SHOWN:
-                self._first.append(bad)
-            self._read.add(_name(bad))
-        if len(self._read) > self.share * max(samples, MIN_SAMPLES):
-            self._stop(self._first, len(self._read), samples)
+        account = self.account(source)
+        self._write(account.add(found, are_read=True))
+        if is_too_many(account.num_read, samples, self.share):
+            self._stop(source, account.num_read, samples)
+        if account.samples is not None:
+            self._check(source, account.samples)
 
-    def settle(self, samples: int) -> None:
+    def settle(self, samples: int, source: str = "") -> None:
         """Check the share at the end, however few samples there are; ShardError for too many."""
-        if len(self._read) > self.share * samples:
-            self._stop(self._first, len(self._read), samples)
+        self._check(source, samples)
 
-    def _note(self, bad: Bad) -> None:
-        if _name(bad) in self._known:
-            return
-        self._known.add(_name(bad))
-        self.reasons[bad.reason] += 1
-        if self.path is not None:
-            with self.path.open("a", encoding="utf-8") as file:
-                print(json.dumps(asdict(bad)), file=file)
+    def account(self, source: str = "") -> Account:
+        """Return the account of a source."""
+        return self.accounts.setdefault(source, Account())
 
-    def _stop(self, found: list[Bad], count: int, samples: int) -> None:
-        shown = found[:SHOWN]
-        listed = "\n".join(f"  {b.shard}, key {b.key}: {b.message}" for b in shown)
-        more = f"\n  and {count - len(shown)} more" if count > len(shown) else ""
+    def _check(self, source: str, samples: int) -> None:
+        count = len(self.account(source).names)
+        if count > self.share * samples:
+            self._stop(source, count, samples)
+
+    def _write(self, found: Iterable[Bad]) -> None:
+        for bad in found:
+            if _name(bad) not in self._known and self.path is not None:
+                with self.path.open("a", encoding="utf-8") as file:
+                    print(json.dumps(asdict(bad)), file=file)
+            self._known.add(_name(bad))
+
+    def _stop(self, source: str, count: int, samples: int) -> None:
+        account = self.account(source)
+        listed = "\n".join(f"  {b.shard}, key {b.key}: {b.message}" for b in account.first)
+        left = len(account.names) - len(account.first)
+        more = f"\n  and {left} more" if left else ""
         where = f" (all are in {self.path})" if self.path else ""
+        of = f"{source}: " if source else ""
         raise ShardError(
-            f"{count} of {samples} samples cannot be used, more than the share of "
+            f"{of}{count} of {samples} samples cannot be used, more than the share of "
             f"{self.share:.2%} that is let pass{where}; fix or remove them, or raise "
             f"{self.setting}:\n{listed}{more}"
         )
+
+
+def is_too_many(bad: int, samples: int, share: float) -> bool:
+    """Return whether so many bad of so many samples say that more than `share` of all are bad.
+
+    The chance that n samples of a share p hold b or more is at most exp(-n KL(b / n, p)): Hoeffding
+    1963, J. Am. Stat. Assoc. 58, 13-30, theorem 1.
+    """
+    if bad <= share * samples:
+        return False
+    if share == 0:
+        return True
+    q = bad / samples
+    divergence = q * math.log(q / share)
+    divergence += (1 - q) * math.log((1 - q) / (1 - share)) if q < 1 else 0
+    return samples * divergence > -math.log(CHANCE)
 
 
 def _name(bad: Bad) -> tuple[str, str]:

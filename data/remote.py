@@ -1,12 +1,14 @@
 """Fetch shards that lie elsewhere: a location as the user wrote it -> files on this machine.
 
-In: a folder, one .tar file, a URL that fsspec opens (s3://, gs://, https://, ...), or `pipe:` and a
-shell command whose output is a shard; {000..123} stands for that many numbers. Out: local paths.
+In: a folder, one .tar or .tar.gz file, a URL that fsspec opens (s3://, gs://, https://, ...), or
+`pipe:` and a shell command whose output is a shard; {000..123} stands for that many numbers. Out:
+local paths.
 
 What is not local is copied into the cache once, whole, before it is read: a shard is then indexed
 and read at any offset, as a local one. A copy that breaks is tried again, then stops the run: a
-network error is never a bad sample. A command runs only because it stands in the user's own
-configuration; nothing that was read from a shard ever reaches this file.
+network error is never a bad sample. What is not there, or not to be read, stops it at once. A
+command runs only because it stands in the user's own configuration; nothing that was read from a
+shard ever reaches this file.
 """
 
 import hashlib
@@ -15,20 +17,23 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 
+from .compressed import unpacked
 from .lengths import cache, new
-from .shards import find_shards
-from .tar import BLOCK, MAGIC, MAGIC_AT, ShardError
+from .shards import find_shards, is_shard
+from .tar import BLOCK, ShardError, compression, is_header
 
 PIPE = "pipe:"
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 WAITS_S = (1.0, 5.0, 20.0)  # before each further try
+PASSING = (408, 425, 429)  # of the answers 4xx, those that another try may change
 
 
 def local_shards(location: str) -> list[Path]:
     """Return the shards of a location, in order; ShardError without any or when one fails."""
-    return [path for one in _expanded(location) for path in _local(one)]
+    return [unpacked(path) for one in _expanded(location) for path in _local(one)]
 
 
 def _expanded(location: str) -> list[str]:
@@ -49,7 +54,7 @@ def _local(location: str) -> list[Path]:
     if "://" in location:
         return [_copied(location, lambda part: _download(location, part))]
     path = Path(location)
-    if path.suffix == ".tar" and not path.exists():
+    if is_shard(path.name) and not path.exists():
         raise ShardError(f"there is no shard {path}: check the path")
     return [path] if path.is_file() else find_shards(path)
 
@@ -75,7 +80,7 @@ def _check(part: Path) -> None:
     """Check that a file is a tar, else OSError: a command may end well and give nothing."""
     with part.open("rb") as stream:
         head = stream.read(BLOCK)
-    if head[MAGIC_AT : MAGIC_AT + len(MAGIC)] != MAGIC:
+    if not is_header(head) and compression(head) is None:
         raise OSError(f"{part.stat().st_size} bytes came, which are no tar")
 
 
@@ -88,10 +93,37 @@ def _download(url: str, part: Path) -> None:
     except (ImportError, ValueError) as error:  # a protocol that fsspec or its extras do not know
         known = "https:// needs pip install 'unimodal[remote]', s3:// s3fs, gs:// gcsfs"
         raise ShardError(f"{url}: {error}; {known}") from error
-    except OSError:
-        raise
     except Exception as error:  # what HTTP and cloud libraries raise has no common class
-        raise OSError(f"{type(error).__name__}: {error}") from error
+        raise _failure(url, error) from error
+
+
+def _failure(url: str, error: Exception) -> Exception:
+    """Return an OSError, for another try, or a ShardError where no other try can help."""
+    root = _root(error)
+    status = getattr(root, "status", None)
+    if isinstance(root, FileNotFoundError) and url.startswith(("http://", "https://")):
+        status = HTTPStatus.NOT_FOUND  # as fsspec says it
+    if not isinstance(status, int):
+        if isinstance(root, FileNotFoundError | PermissionError):
+            return ShardError(f"{url} cannot be copied: {root}; check the path")
+        return error if root is error and isinstance(error, OSError) else OSError(_named(root))
+    phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
+    answer = f"HTTP {int(status)} {phrase}".strip()
+    if 400 <= status < 500 and status not in PASSING:
+        way_out = "get the right to read it" if status in (401, 403) else "check the URL"
+        return ShardError(f"{url} cannot be copied: {answer}; {way_out}")
+    return OSError(answer)
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return what an error was raised from first: fsspec calls any failure a file not found."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _run(command: str, part: Path) -> None:

@@ -6,7 +6,7 @@ encoded together, with no other row's, so that the same codes come out on any ra
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
@@ -38,11 +38,12 @@ OPEN_FILES = 64  # shards that a process keeps open
 
 @dataclass(frozen=True)
 class BuiltRow:
-    """A packed row, how many units it was planned with, and the bad samples among them."""
+    """A packed row, the stream of each unit that it was planned with, and which of them are bad."""
 
     row: Row
-    documents: int
-    bad: tuple[Bad, ...]
+    streams: tuple[int, ...]
+    bad: dict[int, Bad]
+    """By place among the units."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,13 @@ class RowBuilder:
     def build(self, places: Sequence[Placement]) -> BuiltRow:
         """Build the row of these placements; ShardError where a shard is not what was measured."""
         documents: list[Document | None] = []
-        bad: list[Bad] = []
-        for place in places:
+        bad: dict[int, Bad] = {}
+        for at, place in enumerate(places):
             try:
                 documents.append(self.document(place))
             except SampleError as error:
                 documents.append(None)
-                bad.append(self._bad(place, error))
+                bad[at] = self.bad(place, error)
         whole = [document for document in documents if document is not None]
         parts = (part for one in whole for part in one.parts)
         unencoded = [part for part in parts if isinstance(part, Image) and needs_codec(part)]
@@ -95,7 +96,7 @@ class RowBuilder:
         pad = self.sequencer.vocabulary.special("pad")
         sources = [self.sources.index(self.streams[place.stream].name) for place in places]
         row = Row.pack(sequences, self.sequence_length, pad, sources)
-        return BuiltRow(row, len(places), tuple(bad))
+        return BuiltRow(row, tuple(place.stream for place in places), bad)
 
     def document(self, place: Placement) -> Document:
         """Return the document of a unit, its images resized to the rule, or with stored codes."""
@@ -114,17 +115,20 @@ class RowBuilder:
         stream, sample = self.streams[place.stream], self._read(place)
         begin, end = stream.lengths.records[place.record]["other"].tolist()
         if end:
-            path = os.fsencode(self._shard(place))
-            return formats.pair(sample, read(path, begin, end)), "edit"
+            other = read(os.fsencode(self._shard(place)), begin, end, stream.source.fields)
+            return formats.pair(sample, other.without(stream.source.ignore)), "edit"
         return sample, stream.source.format or formats.detect_format(sample)
 
     def _read(self, place: Placement) -> Sample:
-        return read(*self.streams[place.stream].lengths.locate(place.unit))
+        stream = self.streams[place.stream]
+        sample = read(*stream.lengths.locate(place.unit), stream.source.fields)
+        return sample.without(stream.source.ignore)
 
     def _shard(self, place: Placement) -> str:
         return os.fsdecode(self.streams[place.stream].lengths.locate(place.unit)[0])
 
-    def _bad(self, place: Placement, error: SampleError) -> Bad:
+    def bad(self, place: Placement, error: SampleError) -> Bad:
+        """Return a unit's sample as one that cannot be used."""
         return Bad(self._shard(place), self._read(place).key, error.reason, str(error))
 
     def _chance(self, place: Placement, purpose: int) -> float:
@@ -183,12 +187,12 @@ def sized(
     return Image(np.ascontiguousarray(pixels[:, ::-1]) if mirror else pixels)
 
 
-def read(path: bytes, start: int, stop: int) -> Sample:
+def read(path: bytes, start: int, stop: int, fields: Mapping[str, str] | None = None) -> Sample:
     """Read the sample at these bytes of a shard; ShardError when they are not there any more."""
     content = os.pread(_opened(path), stop - start, start)
     if len(content) < stop - start:
         raise ShardError(f"{os.fsdecode(path)} was cut under way: put it back and go on")
-    return sample_of(content, 0, len(content))
+    return sample_of(content, 0, len(content), fields)
 
 
 @lru_cache(OPEN_FILES)

@@ -14,7 +14,7 @@ A sample that we write is `<key>.json`, its parts in reading order, and `<key>.0
 1. `ShardWriter` fills `<name>.tar.part`, then renames it: a file that ends in .tar is whole.
    Nothing but the documents and their keys decides its bytes (time 0, owner 0).
 2. `Shard` walks over the headers once and keeps 16 bytes a sample: where it begins and ends (see
-   tar.py). Sample i is then read without touching its neighbours.
+   samples.py). Sample i is then read without touching its neighbours.
 
 Costs, 64-pixel scenes on one core: 0.3 ms to write a sample (3 kB), 10 us to read its bytes, 25 us
 to index one.
@@ -26,7 +26,8 @@ import json
 import mmap
 import tarfile
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -37,17 +38,11 @@ from unimodal.atomic import publish
 from unimodal.document import Document, Text
 
 from . import formats
-from .tar import (
-    END,
-    Bytes,
-    Fault,
-    ShardError,
-    key_and_extension,
-    padded,
-    sample_files,
-    sample_ranges,
-)
+from .samples import find_samples
+from .tar import END, Bytes, Fault, ShardError, key_and_extension, padded, sample_files
 
+# How the names of shards end; compressed.py unpacks those that are no plain tar.
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 PNG_LEVEL = 1  # of zlib: a tenth larger than the default and four times as fast
 
 
@@ -109,10 +104,7 @@ class ShardWriter:
                     f"{self.path}: {f'{key}.{extension}'!r} is not read as key {key!r}: no dot in "
                     "its file name, no slash in an extension"
                 )
-        try:
-            members = [_member(f"{key}.{name}", content) for name, content in files.items()]
-        except ValueError as error:  # longer than a header has room for
-            raise ShardError(f"{self.path}, key {key}: {error}; shorten its name") from error
+        members = [_member(f"{key}.{name}", content) for name, content in files.items()]
         self._append(key, b"".join(members))
 
     def _append(self, key: str, sample: bytes) -> None:
@@ -165,14 +157,38 @@ def shard_name(number: int) -> str:
 
 
 def find_shards(directory: str | Path) -> list[Path]:
-    """Return the finished shards in a folder, by name; ShardError when there are none."""
-    paths = sorted(Path(directory).glob("*.tar"))
+    """Return the finished shards in a folder, by name, compressed ones among them.
+
+    ShardError when there are none, or when a shard is there twice, plain and compressed.
+    """
+    folder = Path(directory)
+    inside = folder.iterdir() if folder.is_dir() else ()
+    files = sorted(path for path in inside if not path.name.startswith("."))
+    paths = [path for path in files if is_shard(path.name)]
     if not paths:
+        counts = Counter(path.suffix for path in files if path.suffix and path.is_file())
+        there = ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common(5))
         raise ShardError(
-            f"{directory} holds no .tar shard: write some with `unimodal data scenes {directory}` "
-            "or `unimodal data convert`"
+            f"{directory} holds no .tar shard{f' but {there}' if there else ''}: write some with "
+            f"`unimodal data scenes {directory}` or `unimodal data convert`"
         )
+    by_stem: dict[str, Path] = {}
+    for path in paths:
+        other = by_stem.setdefault(shard_stem(path.name), path)
+        if other is not path:
+            raise ShardError(f"{other} and {path.name}: one shard twice? take one of them away")
     return paths
+
+
+def is_shard(name: str) -> bool:
+    """Tell by its name whether a file is a tar, compressed or not."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def shard_stem(name: str) -> str:
+    """Return the name of a shard without what says that it is one."""
+    end = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
+    return name.removesuffix(name[len(name) - len(end) :])
 
 
 class Shard:
@@ -190,17 +206,22 @@ class Shard:
                 self._bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
             raise ShardError(f"{self.path} cannot be read: {error}") from error
-        self.ranges_n2 = sample_ranges(self._bytes, self.path, faults)  # int64: begin and end
+        found = find_samples(self._bytes, self.path, faults)
+        self.ranges_n2 = found.ranges_n2  # int64: begin and end
+        self.num_hidden = found.num_hidden
 
     def __len__(self) -> int:
         return len(self.ranges_n2)
 
-    def sample(self, index: int) -> formats.Sample:
-        """Return the files of sample `index`; IndexError outside 0 .. len - 1."""
+    def sample(self, index: int, fields: Mapping[str, str] | None = None) -> formats.Sample:
+        """Return the files of sample `index`; IndexError outside 0 .. len - 1.
+
+        `fields`: the fields of its .json that fill roles, where they have unusual names.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.path} has no sample {index}: it holds {len(self)}")
         begin, end = self.ranges_n2[index].tolist()
-        return sample_of(self._bytes, begin, end)
+        return sample_of(self._bytes, begin, end, fields)
 
     def document(self, index: int) -> Document:
         """Return sample `index` as its first variant, the images opened.
@@ -251,9 +272,11 @@ class Samples:
         return self.shards[at], number - (self._ends[at - 1] if at else 0)
 
 
-def sample_of(source: Bytes, begin: int, end: int) -> formats.Sample:
-    """Return the sample whose files lie from byte `begin` to `end`, as sample_ranges found them."""
-    return formats.Sample(*sample_files(source, begin, end))
+def sample_of(
+    source: Bytes, begin: int, end: int, fields: Mapping[str, str] | None = None
+) -> formats.Sample:
+    """Return the sample whose files lie from byte `begin` to `end`, as samples.py found them."""
+    return formats.Sample(*sample_files(source, begin, end), fields or {})
 
 
 def _part(path: Path) -> Path:
@@ -284,7 +307,11 @@ def _pack(key: str, document: Document, path: Path) -> bytes:
 def _member(name: str, content: bytes) -> bytes:
     info = tarfile.TarInfo(name)  # its defaults are fixed: time 0, owner 0, mode 644
     info.size = len(content)
-    return info.tobuf(tarfile.USTAR_FORMAT) + content.ljust(padded(len(content)), b"\0")
+    try:
+        head = info.tobuf(tarfile.USTAR_FORMAT)
+    except ValueError:  # longer than a header has room for
+        head = info.tobuf(tarfile.PAX_FORMAT)
+    return head + content.ljust(padded(len(content)), b"\0")
 
 
 def _png(pixels_HW3: np.ndarray) -> bytes:

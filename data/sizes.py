@@ -71,6 +71,26 @@ def of_canvas(
     return ImageRule(target_pixels or canvas[0] * canvas[1], patch, max_aspect_ratio)
 
 
+def rule_of(
+    target_pixels: int | None, max_aspect_ratio: float | None, patch: int
+) -> ImageRule | None:
+    """Return the rule that options of a command name; None for images as they are.
+
+    ValueError for impossible ones, by the options' names.
+    """
+    if target_pixels is None:
+        if max_aspect_ratio is not None:
+            raise ValueError(
+                f"--max-aspect-ratio {max_aspect_ratio:g} shapes images of a given size: add "
+                "--target-pixels PIXELS"
+            )
+        return None
+    rule = ImageRule(target_pixels, patch, max_aspect_ratio or 1.0)
+    if problems := rule.problems():
+        raise ValueError("; ".join(f"--{problem.replace('_', '-')}" for problem in problems))
+    return rule
+
+
 def patch_problems(rule: ImageRule | None, patch: int) -> list[str]:
     """List what is wrong with a rule for a tokenizer with this patch, one sentence each."""
     if rule is None or rule.multiple % patch == 0:

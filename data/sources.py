@@ -21,13 +21,13 @@ from unimodal.sequencer import DROPS, Sequencer
 from unimodal.tokenizer.codec import Geometry
 
 from . import formats, order
-from .estimator import LengthEstimator, in_split
+from .estimator import IGNORED, LEARNS_NOTHING, WITH_IMAGES, WITH_TEXT, LengthEstimator, in_split
 from .formats import SampleError
 from .lengths import Lengths, measure
-from .packing import GROUP_ROWS
 from .remote import local_shards
 from .shards import Shard
 from .sizes import ImageRule
+from .tar import ShardError
 
 ORDER, VARIANT, DROP, IMAGES, GROUPS = range(5)  # what a hash decides
 
@@ -37,8 +37,8 @@ class SourceConfig:
     """A source of documents: where its shards are, how they are read, how much they count."""
 
     shards: str
-    """A folder of .tar files, one .tar file, a URL that fsspec opens, or `pipe:` and a command;
-    {000..123} stands for that many numbers."""
+    """A folder of .tar or .tar.gz files, one of them, a URL that fsspec opens, or `pipe:` and a
+    command; {000..123} stands for that many numbers."""
     weight: float = 1.0
     """Its share of tokens, relative to the other sources' weights; 0: not read."""
     format: str | None = None
@@ -55,6 +55,12 @@ class SourceConfig:
     """Multiplies the loss weight of learned text of this source."""
     image_weight: float = 1.0
     """Multiplies the loss weight of learned images of this source."""
+    ignore: tuple[str, ...] = ()
+    """Extensions of files that are left unread: mask.png, cls. Without it, a file of an unknown
+    kind beside words without an image makes a sample bad."""
+    fields: dict[str, str] = field(default_factory=dict)
+    """The fields of .json that fill roles, by role, where they have unusual names, such as
+    {caption: my_words}; the roles are those of formats.ROLES."""
 
     def problems(self) -> list[str]:
         """List what is wrong with the values, one sentence each."""
@@ -69,11 +75,33 @@ class SourceConfig:
             found.append(
                 f"split {list(self.split)}: two numbers from 0 to 1, the first the smaller"
             )
+        if words := [name for name in self.ignore if not name or name.startswith(".")]:
+            found.append(
+                f"ignore {', '.join(map(repr, words))}: extensions without their first dot"
+            )
         if self.split_by is not None and self.split == (0.0, 1.0):
             found.append("split_by: says nothing without a split")
+        found += self._field_problems()
         if self.pairs is not None and self.format is not None:
             found.append("format: leave it out beside pairs, which makes edits")
         return found
+
+    def _field_problems(self) -> list[str]:
+        """List what is wrong with `fields`: their roles are those of one format."""
+        if self.format is not None and self.format in formats.FORMATS:
+            able = formats.ROLES[self.format]
+            return [
+                f"fields.{role}: the format {self.format} reads {', '.join(able)}"
+                for role in self.fields
+                if role not in able
+            ]
+        known = sorted({role for roles in formats.ROLES.values() for role in roles})
+        unknown = [role for role in self.fields if role not in known]
+        if unknown:
+            return [f"fields.{role}: the roles are {', '.join(known)}" for role in unknown]
+        if not any(set(self.fields) <= set(roles) for roles in formats.ROLES.values()):
+            return [f"fields {', '.join(self.fields)}: no format reads all of them"]
+        return []
 
 
 @dataclass(frozen=True)
@@ -161,6 +189,8 @@ class Stream:
     source: SourceConfig
     rule: ImageRule | None
     lengths: Lengths
+    group_rows: int = 1
+    """Units of a length group."""
 
     @property
     def title(self) -> str:
@@ -172,11 +202,47 @@ class Stream:
         """Return the number that keys its random draws."""
         return order.word(self.title)
 
+    @property
+    def num_learned(self) -> int:
+        """Count the units of which something is learned, whatever the loss weighs."""
+        notes = self.lengths.notes
+        if self.source.text_weight and self.source.image_weight:
+            return len(self.lengths) - notes[LEARNS_NOTHING]
+        return sum(
+            notes[kind]
+            for kind, weight in (
+                (WITH_TEXT, self.source.text_weight),
+                (WITH_IMAGES, self.source.image_weight),
+            )
+            if weight
+        )
+
+    def why_idle(self, loss: Mapping[str, float]) -> str:
+        """Return why nothing of it is learned, "" where something is.
+
+        loss: what the loss weighs text and images ("text", "image") with.
+        """
+        notes, of = self.lengths.notes, f"its {len(self.lengths):,} documents"
+        weights = {
+            f"sources.{self.name}.text_weight": (notes[WITH_TEXT], self.source.text_weight),
+            f"sources.{self.name}.image_weight": (notes[WITH_IMAGES], self.source.image_weight),
+        }
+        found = []
+        for (name, (count, weight)), kind in zip(weights.items(), ("text", "image"), strict=True):
+            if count and weight and loss[kind]:
+                return ""
+            if count:
+                zero = f"loss.{kind}" if weight else name
+                found.append(f"{count:,} of {of} have {kind} to learn, but {zero} is 0")
+        if not found:
+            found = [f"none of {of} has an assistant's turn, or another part with a loss weight"]
+        return f"nothing of {self.name} is learned: {' and '.join(found)}"
+
     @cached_property
     def sizes(self) -> tuple[int, int]:
         """Count the length groups and the units that stand alone of a pass."""
         num_groups = self.lengths.num_length_groups
-        return num_groups, len(self.lengths) - GROUP_ROWS * num_groups
+        return num_groups, len(self.lengths) - self.group_rows * num_groups
 
     def units(self, taken: Taken, count: int, seed: int, dropout: float) -> Units:
         """Return at least `count` units that follow what was taken, of endless passes.
@@ -191,9 +257,10 @@ class Stream:
             key = (seed, ORDER, self.word, kind, epochs[mine])
             numbers[mine] = order.permuted(at[mine], size, *key)
         is_group = kinds == 0
-        sizes = np.where(is_group, GROUP_ROWS, 1)
+        sizes = np.where(is_group, self.group_rows, 1)
         # `members` has the units of all groups first, group by group, then those that stand alone.
-        begins = np.where(is_group, GROUP_ROWS * numbers, GROUP_ROWS * self.sizes[0] + numbers)
+        first_alone = self.group_rows * self.sizes[0]
+        begins = np.where(is_group, self.group_rows * numbers, first_alone + numbers)
         inside = np.arange(sizes.sum()) - np.repeat(sizes.cumsum() - sizes, sizes)
         units = self.lengths.members[np.repeat(begins, sizes) + inside].astype(np.int64)
         in_group = np.repeat(is_group, sizes)
@@ -249,10 +316,12 @@ def streams(
     sequence_length: int,
     geometry: Geometry,
     workers: int = 1,
+    group_rows: int = 1,
 ) -> list[Stream]:
     """Return every source at every image size that it is read at, with its lengths.
 
-    `workers` processes measure shards that are not in the cache. ShardError for bad shards.
+    `workers` processes measure shards that are not in the cache; a length group has `group_rows`
+    units. ShardError for bad shards, and for files to ignore that are not there.
     """
     found: dict[tuple[str, ImageRule | None], Stream] = {}
     for mixture in mixed:
@@ -260,11 +329,22 @@ def streams(
             if mixture.weights[name] and (name, mixture.rule) not in found:
                 estimator = LengthEstimator(
                     sequencer, sequence_length, geometry, mixture.rule, source.format, source.pairs,
-                    source.split, source.split_by, source.image_weight > 0,
+                    source.split, source.split_by, source.image_weight > 0, source.ignore,
+                    source.fields,
                 )  # fmt: skip
-                lengths = measure(local_shards(source.shards), estimator, workers)
-                found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths)
+                lengths = measure(local_shards(source.shards), estimator, workers, group_rows)
+                _check_ignored(name, source, lengths.notes)
+                found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths, group_rows)
     return list(found.values())
+
+
+def _check_ignored(name: str, source: SourceConfig, notes: Mapping[str, int]) -> None:
+    """ShardError where the source ignores files that it does not have."""
+    missing = [f".{one}" for one in source.ignore if not notes.get(f"{IGNORED}.{one}")]
+    if missing:
+        raise ShardError(
+            f"sources.{name}.ignore: no sample of {source.shards} has a file {', '.join(missing)}"
+        )
 
 
 def texts(sources: Mapping[str, SourceConfig], samples: int) -> Iterator[str]:
@@ -274,12 +354,13 @@ def texts(sources: Mapping[str, SourceConfig], samples: int) -> Iterator[str]:
     """
     for source in sources.values():
         stored = (
-            shard.sample(number)
+            shard.sample(number, source.fields)
             for path in local_shards(source.shards)
             for shard in [Shard(path, [])]
             for number in range(len(shard))
         )
         for sample in islice(stored, samples):
+            sample = sample.without(source.ignore)
             with suppress(SampleError):
                 if in_split(sample, source.split, source.split_by):
                     document = formats.document(

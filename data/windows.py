@@ -5,11 +5,13 @@ each, one after another: a pure function of (settings, seed, number of the windo
 
 1. Each stream offers its next units, each due when the tokens of the stream before it are its share
    of the window's. What a window gives too little or too much, the next one makes up for.
-2. As many are taken as pack into exactly `window_rows` rows (packing.py). Long documents come in
-   length groups, whose rows are a group; a window ends with units that stand alone, which fill it
-   best.
-3. The other rows are sorted by predicted cost and cut into groups of GROUP_ROWS, whose rows cost
-   the same; groups are shuffled, and the rows inside each.
+2. As many are taken as pack into exactly `window_rows` rows (packing.py). In groups of several rows
+   long documents come in length groups, whose rows are a group; a window ends with units that stand
+   alone, which fill it best.
+3. The other rows are sorted by predicted cost and cut into groups of `group_rows`, whose rows cost
+   the same; groups are shuffled, and the rows inside each. A group of one row is a row: then any
+   batch of rows is what chance gives, while a larger group, which is of one length and so often of
+   one task, has its share of the batch.
 
 The LoaderState is where the next row is, and what each stream has given before its window: from it
 planning goes on at once, on any number of ranks. Costs about 20 us a document and core.
@@ -23,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from . import order
-from .packing import GROUP_ROWS, pack_prefix
+from .packing import pack_prefix
 from .sources import GROUPS, Mixture, Stream, Taken, Units
 
 OFFER_UNITS = 256  # that a stream is asked for, at first,
 OFFER_MARGIN = 1.05  # and then so many times what fills the window by the lengths of these
-TAIL_ROWS = 2 * GROUP_ROWS  # at the end of a window, where no length group begins
+TAIL_GROUPS = 2  # groups of rows at the end of a window, where no length group begins
 ROWS_BEFORE_NEXT = 32  # of a window are taken before the next one is planned beside them
 
 
@@ -43,6 +45,8 @@ class LoaderState:
     """What each stream has given before this window."""
     owed: tuple[float, ...] = ()
     """Tokens by which that is less than the stream's share."""
+    group_rows: int = 1
+    """Units of a length group, by which `taken` counts."""
 
     @classmethod
     def of(cls, noted: Mapping[str, Any]) -> "LoaderState":
@@ -58,7 +62,7 @@ class LoaderState:
     @property
     def units(self) -> tuple[int, ...]:
         """Count the units that each stream has given before the window."""
-        return tuple(GROUP_ROWS * groups + alone for groups, alone in self.taken)
+        return tuple(self.group_rows * groups + alone for groups, alone in self.taken)
 
 
 @dataclass(frozen=True)
@@ -102,10 +106,12 @@ class WindowPlanner:
     seed: int
     sequence_length: int
     window_rows: int
-    """A multiple of GROUP_ROWS."""
+    """A multiple of `group_rows`."""
     batch_rows: int
     """Rows of a step, over all ranks: tells at which step a window begins."""
     dropout: float
+    group_rows: int = 1
+    """Rows that cost the same."""
 
     @property
     def _window_tokens(self) -> int:
@@ -115,7 +121,7 @@ class WindowPlanner:
     @property
     def _tail(self) -> int:
         """Return how many rows at the end of a window no length group may begin in."""
-        return min(TAIL_ROWS, self.window_rows // 4)
+        return min(TAIL_GROUPS * self.group_rows, self.window_rows // 4)
 
     @property
     def _ahead(self) -> float:
@@ -125,7 +131,8 @@ class WindowPlanner:
     def begin(self) -> LoaderState:
         """Return the state before the first row."""
         num = len(self.streams)
-        return LoaderState(self.seed, taken=((0, 0),) * num, owed=(0.0,) * num)
+        begun = ((0, 0),) * num
+        return LoaderState(self.seed, taken=begun, owed=(0.0,) * num, group_rows=self.group_rows)
 
     def mixture(self, window: int) -> Mixture:
         """Return the mixture of a window: that of the step which its first row belongs to."""
@@ -145,8 +152,9 @@ class WindowPlanner:
         """Plan the window that a LoaderState lies in, from its first row on."""
         offered = self._candidates(state)
         count, rows = pack_prefix(
-            offered.lengths, offered.ends, offered.in_group, self.sequence_length, self.window_rows
-        )
+            offered.lengths, offered.ends, offered.in_group, self.sequence_length, self.window_rows,
+            self.group_rows,
+        )  # fmt: skip
         ordered = self._ordered(rows, offered, state.window)
         items, lengths = offered.items[:count], offered.lengths[:count]
         taken = tuple(
@@ -157,7 +165,9 @@ class WindowPlanner:
         )
         given = np.bincount(items[:, 0], lengths, minlength=len(self.streams))
         owed = np.array(state.owed) + self.shares(state.window) * given.sum() - given
-        after = LoaderState(self.seed, state.window + 1, 0, taken, tuple(owed.tolist()))
+        after = replace(
+            state, window=state.window + 1, row=0, taken=taken, owed=tuple(owed.tolist())
+        )
         return Window(items, lengths, ordered, after)
 
     def _candidates(self, state: LoaderState) -> "_Candidates":
@@ -218,14 +228,14 @@ class WindowPlanner:
     def _ordered(
         self, rows: list[list[int]], offered: "_Candidates", window: int
     ) -> list[list[int]]:
-        """Return exactly `window_rows` rows: groups of GROUP_ROWS of equal cost, shuffled."""
+        """Return exactly `window_rows` rows: groups of `group_rows` of equal cost, shuffled."""
         num_grouped = sum(bool(offered.in_group[row[0]]) for row in rows)  # these come first
         grouped, rest = self._halved(rows[:num_grouped], rows[num_grouped:])
         squares_n = offered.lengths**2  # what costs differ by: all rows have as many tokens
         rows = grouped + sorted(rest, key=lambda row: int(squares_n[row].sum()))
         chance = order.hashed(self.seed, GROUPS, window, np.arange(len(rows)))
-        inside = np.argsort(chance.reshape(-1, GROUP_ROWS), axis=1, kind="stable")
-        groups = inside + GROUP_ROWS * np.arange(len(inside))[:, None]
+        inside = np.argsort(chance.reshape(-1, self.group_rows), axis=1, kind="stable")
+        groups = inside + self.group_rows * np.arange(len(inside))[:, None]
         groups = groups[np.argsort(chance[: len(groups)], kind="stable")]
         return [rows[number] for number in groups.reshape(-1).tolist()]
 
@@ -238,11 +248,11 @@ class WindowPlanner:
         """
         while (missing := self.window_rows - len(grouped) - len(rest)) > 0:
             longest = max(rest, key=len, default=[])
-            if len(longest) > 1 or missing < GROUP_ROWS or not grouped:
+            if len(longest) > 1 or missing < self.group_rows or not grouped:
                 half = len(longest) // 2
                 rest = [*(r for r in rest if r is not longest), longest[:half], longest[half:]]
             else:
-                grouped = _with_a_group_halved(grouped)
+                grouped = _with_a_group_halved(grouped, self.group_rows)
         return grouped, rest
 
 
@@ -273,9 +283,9 @@ class _Candidates:
         return list(zip(groups, alone, strict=True))
 
 
-def _with_a_group_halved(rows: list[list[int]]) -> list[list[int]]:
+def _with_a_group_halved(rows: list[list[int]], group_rows: int) -> list[list[int]]:
     """Split the group of rows with the most documents into two: the first of each row, the rest."""
-    groups = [rows[at : at + GROUP_ROWS] for at in range(0, len(rows), GROUP_ROWS)]
+    groups = [rows[at : at + group_rows] for at in range(0, len(rows), group_rows)]
     many = max(range(len(groups)), key=lambda at: min(map(len, groups[at])))
     group = groups.pop(many)
     groups += [[row[:1] for row in group], [row[1:] for row in group]]

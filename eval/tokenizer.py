@@ -8,6 +8,8 @@ In: a tokenizer and held-out scenes. Out: scores and one prediction a scene.
 3. The same reading of the fresh renders gives the reader's own error.
 4. Code usage: how many of the codes occur, and the entropy of their frequencies.
 
+own_images.py measures images of one's own.
+
 Costs about a minute for 1,000 scenes on one core.
 """
 
@@ -27,11 +29,11 @@ from unimodal.document import Image
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 
 from .intervals import Estimate, mean, proportion, share
+from .reconstruction import code_usage, psnr, usage_scores
 from .report import Cell, progress
 
 FAILURES = ("unreadable", "count", "shape", "colour", "size", "centre", "background")
 TOLERANCE_PX = 2.0  # of a centre, in pixels of a canvas of 64
-ROUNDING_ERROR = 1 / 12  # mean squared error of rounding to whole pixel values
 
 
 def tokenizer_ceiling(
@@ -44,7 +46,7 @@ def tokenizer_ceiling(
     compared = list(zip(range(samples), scenes, originals, images, strict=True))
     predictions = [judge(*one) for one in progress(compared, "reading")]
     return {
-        "scores": scores(predictions),
+        "scores": scores(predictions) | {"usage": usage_scores(codes, tokenizer.num_codes)},
         "usage": code_usage(codes, tokenizer.num_codes),
         "predictions": predictions,
     }
@@ -63,8 +65,10 @@ def world_of(canvas: int) -> World:
 
 def reconstruct(
     tokenizer: ImageTokenizer, originals: Sequence[np.ndarray], batch_size: int = 32
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return images uint8 (H, W, 3) as they come back from codes, and the codes int64 (N, n)."""
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return images uint8 (H, W, 3), of any mix of sizes, as they come back from codes, and the
+    codes of each, int64 (n,).
+    """
     device = next(tokenizer.parameters()).device
     codec = ImageCodec(tokenizer, device)
     decoded: list[Image] = []
@@ -72,7 +76,7 @@ def reconstruct(
         codes = codec.encode([Image(pixels=pixels) for pixels in batch])
         decoded += codec.decode([replace(image, pixels=None) for image in codes])
     images = [image.pixels for image in decoded if image.pixels is not None]
-    return images, np.stack([image.codes[:, 0] for image in decoded if image.codes is not None])
+    return images, [image.codes[:, 0] for image in decoded if image.codes is not None]
 
 
 def judge(index: int, truth: Scene, original: np.ndarray, image: np.ndarray) -> dict[str, Any]:
@@ -115,15 +119,6 @@ def reader_errors(samples: int, seed: int, canvas: int) -> dict[str, Estimate]:
     }
 
 
-def psnr(original: np.ndarray, image: np.ndarray) -> float:
-    """Return the peak signal-to-noise ratio of uint8 images in dB: 10 log10(255^2 / mse).
-
-    The mse is at least that of rounding to 8 bits (1/12): equal images have 58.9 dB.
-    """
-    mse = float(np.mean((original.astype(np.float64) - image.astype(np.float64)) ** 2))
-    return 10 * math.log10(255**2 / max(mse, ROUNDING_ERROR))
-
-
 def cells(
     tokenizer: ImageTokenizer, predictions: Sequence[dict[str, Any]], seed: int, canvas: int
 ) -> list[Cell]:
@@ -140,19 +135,6 @@ def cells(
         )
         for original, image, p in zip(originals, images, predictions, strict=True)
     ]
-
-
-def code_usage(codes: np.ndarray, num_codes: int) -> dict[str, float | int]:
-    """Return how many codes occur, their share of all, and their frequencies' entropy in bits."""
-    _, counts = np.unique(codes, return_counts=True)
-    p = counts / counts.sum()
-    return {
-        "num_codes": num_codes,
-        "distinct": len(counts),
-        "share": len(counts) / num_codes,
-        "entropy_bits": float(-(p * np.log2(p)).sum()),
-        "drawn": int(counts.sum()),
-    }
 
 
 def failures(truth: Scene, read: Scene | Unreadable) -> list[str]:

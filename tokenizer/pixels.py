@@ -2,9 +2,11 @@
 
 In: a path, bytes, a binary file or a PIL image. Out: an RGB image and, in words, what was
 changed to get it.
-1. Only named formats are tried (FORMATS), so no obscure decoder ever sees an untrusted file.
+1. The first bytes tell the kind of a file (signatures.py), whatever its name. Only that kind's
+   decoder is tried, and only of FORMATS: none that calls another program, none without a mark.
 2. Size limits are checked from the header, before a pixel is decoded.
-3. First frame, upright (EXIF), 8 bits a channel, transparency laid on white, RGB.
+3. First frame, upright (EXIF), 8 bits a channel, colours of sRGB (colour.py), transparency laid on
+   white, RGB.
 
 Shapes: B images, C = 3 channels, H rows, W columns.
 """
@@ -24,18 +26,25 @@ from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+from . import colour
+from .signatures import READ, stream_kind
+
+FORMATS = READ
 MIN_SIDE = 8
 MAX_SIDE = 16_384
 MAX_PIXELS = 64_000_000
 
-# How files of the known formats begin: tells a damaged image from a file that is no image.
-SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+START_BYTES = 1 << 16  # in which a file says what its colours are
+LATE = ("TIFF", "ICO", "ICNS")  # whose size may be another once they are decoded
+# How files of the usual formats begin: tells one that was cut from a file that is no image.
+CUT = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 TOO_MANY_PIXELS = (PILImage.DecompressionBombError, PILImage.DecompressionBombWarning)
 # What Pillow's decoders raise on damaged data.
 DAMAGE = (
-    OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, struct.error, zlib.error
+    OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, RuntimeError, struct.error,
+    zlib.error,
 )  # fmt: skip
+SUBFILE_TAG = 254  # of TIFF; bit 0: this image is a smaller version of another one
 ORIENTATION_TAG = 0x0112  # EXIF; 1 is upright, 2 to 8 are turned or mirrored
 PNG_EXIF = (b"eXIf", b"Raw profile type exif", b"Raw profile type APP1", b"com.adobe.xmp")
 MODE_WORDS = {"1": "black and white", "L": "grey", "P": "palette"}
@@ -78,7 +87,7 @@ def image_size(content: bytes) -> tuple[int, int]:
     image = _header(io.BytesIO(content), "the image")
     with image:
         _check_size(image.size, "the image")
-        if image.format == "TIFF":  # which Pillow turns by itself, but only when it decodes
+        if image.format in LATE:
             return open_image(content).image.size
         # Pillow decodes a whole PNG to look for EXIF behind its pixels.
         may_be_turned = image.format != "PNG" or any(mark in content for mark in PNG_EXIF)
@@ -153,9 +162,20 @@ def _open_stream(stream: BinaryIO, name: str, cover: tuple[int, int] | None = No
     """Open from a binary stream that can seek; name is used in messages only."""
     with _header(stream, name) as image:
         _check_size(image.size, name)
+        if image.format in colour.BOXED and (profile := colour.boxed(_start(stream), image)):
+            image.info["icc_profile"] = profile
         if cover is not None and image.format == "JPEG":
             _draft(image, cover)
         return _convert(image, name)
+
+
+def _start(stream: BinaryIO) -> bytes:
+    """Return the first bytes of the file behind a stream, which is left where it was."""
+    at = stream.tell()
+    stream.seek(0)
+    head = stream.read(START_BYTES)
+    stream.seek(at)
+    return head
 
 
 def _draft(image: PILImage.Image, cover: tuple[int, int]) -> None:
@@ -172,28 +192,54 @@ def _draft(image: PILImage.Image, cover: tuple[int, int]) -> None:
 
 def _header(stream: BinaryIO, name: str) -> PILImage.Image:
     """Return the image with its header read and nothing decoded; ImageError where it is none."""
-    start = stream.tell()
-    head = stream.read(16)
-    stream.seek(start)
     try:
-        return PILImage.open(stream, formats=FORMATS)
+        return PILImage.open(stream, formats=[_decoder(stream, name)])
+    except ImageError:
+        raise
     except UnidentifiedImageError as error:
-        if head.startswith(SIGNATURES):
-            raise _damaged(name, "its header cannot be read") from error
-        known = ", ".join(FORMATS)
-        raise ImageError(f"{name} is not an image of a known format ({known})") from error
+        raise _damaged(name, "its header cannot be read") from error
     except TOO_MANY_PIXELS as error:
         raise _too_large(name, "has far too many pixels") from error
     except DAMAGE as error:
         raise _damaged(name, error) from error
 
 
+def _decoder(stream: BinaryIO, name: str) -> str:
+    """Return Pillow's name of the decoder that reads a file; ImageError where there is none."""
+    kind = stream_kind(stream)
+    if kind is None:
+        start = stream.tell()
+        if stream.read(4).startswith(CUT):
+            raise _damaged(name, "its header cannot be read")
+        stream.seek(start)
+        raise ImageError(f"{name} is not an image of a known format ({', '.join(FORMATS)})")
+    if kind.refusal:
+        raise ImageError(f"{name} is {kind.name}, which is not read: {kind.refusal}")
+    if kind.name == "HEIF":
+        _register_heif(name)
+    return kind.name
+
+
+def _register_heif(name: str) -> None:
+    """Make HEIF known to Pillow; ImageError without the library that reads it."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        way_out = "pip install 'unimodal[heif]', or save it as JPEG or PNG"
+        raise ImageError(f"{name} is a HEIC image, which needs pillow-heif: {way_out}") from error
+    register_heif_opener()
+
+
 def _convert(image: PILImage.Image, name: str) -> Opened:
     """Check an opened, not yet decoded image, then decode it and bring it to RGB."""
     _check_size(image.size, name)
+    if _is_preview(image):  # as camera raw files have
+        raise ImageError(f"{name}: its first image is a preview: save the whole as PNG or JPEG")
     try:
         notes = [*_frame_notes(image), *_depth_notes(image)]
         image.load()
+        if (image.format, image.mode) == ("PPM", "I"):  # its decoder makes 65,535 of the white
+            image = image.convert("I;16")
         rgb = _to_rgb(_eight_bits(_upright(image, notes), name), notes)
     except ImageError:
         raise
@@ -201,7 +247,12 @@ def _convert(image: PILImage.Image, name: str) -> Opened:
         raise _too_large(name, "has a frame with far too many pixels") from error
     except DAMAGE as error:
         raise _damaged(name, error) from error
+    rgb.info.pop("icc_profile", None)  # or else whoever saves it would have it converted again
     return Opened(rgb, tuple(notes))
+
+
+def _is_preview(image: PILImage.Image) -> bool:
+    return image.format == "TIFF" and bool(getattr(image, "tag_v2", {}).get(SUBFILE_TAG, 0) & 1)
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:
@@ -225,7 +276,7 @@ def _damaged(name: str, reason: Exception | str) -> ImageError:
 
 
 def _frame_notes(image: PILImage.Image) -> list[str]:
-    num_frames = getattr(image, "n_frames", 1)
+    num_frames = 1 if image.format == "PSD" else getattr(image, "n_frames", 1)  # its are layers
     return [f"only the first of its {num_frames} frames is used"] if num_frames > 1 else []
 
 
@@ -270,7 +321,9 @@ def _eight_bits(image: PILImage.Image, name: str) -> PILImage.Image:
 
 
 def _to_rgb(image: PILImage.Image, notes: list[str]) -> PILImage.Image:
-    """Lay transparency on white and convert to RGB, and note what was done."""
+    """Bring colours to sRGB, lay transparency on white, convert to RGB; note what was done."""
+    image, found = colour.srgb(image)
+    notes += found
     if image.has_transparency_data:
         notes.append("transparency laid on white")
         rgba = image.convert("RGBA")

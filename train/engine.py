@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .checkpoint import EMA, MASTER, Checkpoint, ParameterShard
 from .learner import TOTAL, Learner
 from .objectives import reported
-from .optimizer import whole_shape
+from .optimizer import gradient_norm, whole_shape
 from .ranks import Ranks
 from .schedule import ScheduleConfig
 
@@ -124,7 +124,10 @@ class Engine:
 
     def _update(self, factor: float) -> float:
         """Clip and update, unless the gradient's norm is not finite, and return that norm."""
-        norm = float(torch.nn.utils.clip_grad_norm_(self.named.values(), self.clip))
+        parameters = [*self.named.values()]
+        total = gradient_norm(one.grad for one in parameters if one.grad is not None)
+        torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, total)
+        norm = float(total)
         for optimizer in self.optimizers if math.isfinite(norm) else ():
             set_rates(optimizer, factor)
             optimizer.step()

@@ -58,12 +58,19 @@ class HeldOut:
         """Read the rows; errors are the Loader's. Nothing is dropped or varied by chance."""
         rule = loader.images
         plain = replace(rule, random_crop=False, flip=0.0) if rule is not None else None
-        settings = replace(loader, batch_rows=1, caption_dropout=0.0, images=plain, stages=())
+        settings = replace(
+            loader, batch_rows=1, group_rows=1, caption_dropout=0.0, images=plain, stages=()
+        )
         self.batches: dict[str, list[Batch]] = {}
         self.plain: dict[str, Plain] = {}
         for name, source in config.sources.items():
             rows = iter(Loader({name: source}, sequencer, codec, settings))
             self.batches[name] = [batch for batch, _ in islice(rows, config.rows)]
+            if not any((batch.weights > 0).any() for batch in self.batches[name]):
+                raise ValueError(
+                    f"held_out.sources.{name}: its first {config.rows} rows have no target, so "
+                    "there is nothing to measure; name another source, or more held_out.rows"
+                )
             only = Plain.of(self.batches[name], sequencer)
             if only is not None:
                 self.plain[name] = only

@@ -13,10 +13,12 @@ import torch
 
 from unimodal.bundle import GRID, BundleConfig, BundleContents, read_contents
 from unimodal.codec import ImageCodec
+from unimodal.data.asking import without_turns
 from unimodal.data.folder import data_seeds
 from unimodal.data.lengths import shards_hash
 from unimodal.data.loader import Loader
 from unimodal.data.remote import local_shards
+from unimodal.data.seen import Seen
 from unimodal.data.sizes import patch_problems
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
@@ -48,6 +50,12 @@ from .metrics import read
 from .ranks import Ranks, connect
 from .run import LmRun
 from .zero import Build, engine, sharded
+
+NO_TURNS = (
+    "captions teach no turns: what learns from them alone draws nothing when it is asked to, and "
+    "babbles in chat. Read them as conversations (sources.NAME.format=request), or add a source of "
+    "conversations"
+)
 
 
 def has_bf16() -> bool:
@@ -92,11 +100,13 @@ def train(config: LmRun) -> Path:
         measure,
         config.engine.micro_batch_rows,
     )
+    lines = _read_lines(loader, ranks)
     ranks.together(
         lambda: _finish(config, given, initial, loader, device) if ranks.is_first else None
     )
     if ranks.is_first:
-        print(*heldout.compared(config.output, read(config.output)[-1]), sep="\n", file=sys.stderr)
+        lines += heldout.compared(config.output, read(config.output)[-1])
+        print(*lines, sep="\n", file=sys.stderr)
     return config.output / "bundle"
 
 
@@ -124,10 +134,8 @@ def _given(config: LmRun, world_size: int) -> _Given:
             f"{world_size} ranks were launched, and engine.deepspeed does not say how they share "
             "the model: set it, such as engine.deepspeed=configs/zero3.json"
         )
-    if config.loader.batch_rows % world_size:
-        raise ValueError(
-            f"loader.batch_rows {config.loader.batch_rows} does not divide among {world_size} ranks"
-        )
+    if problems := config.rank_problems(world_size):
+        raise ValueError("; ".join(problems))
     config.engine.zero(config.loader.batch_rows // world_size, config.optimizer.clip, False)
     if problems := config.problems():
         raise ValueError("; ".join(problems))
@@ -203,12 +211,19 @@ def _loader(
             quarantine=config.output / name, measurers=os.cpu_count() or 1,
         )  # fmt: skip
 
-    first = ranks.together(lambda: made() if ranks.is_first else None)
+    def checked() -> Loader:
+        loader = made()
+        loader.check({"text": config.loss.text, "image": config.loss.image})
+        return loader
+
+    first = ranks.together(lambda: checked() if ranks.is_first else None)
     loader = first or made()
     if ranks.is_first:
         (config.output / "sources.json").write_text(json.dumps(loader.notes(), indent=1) + "\n")
         for line in loader.summary():
             print(line, file=sys.stderr)
+        if newest is None and without_turns(loader.notes().values()):
+            print(NO_TURNS, file=sys.stderr)
     return loader
 
 
@@ -235,10 +250,16 @@ def _engine(
 
 def _seen(loader: Loader, before: Mapping[str, int], ranks: Ranks) -> dict[str, int]:
     """Return how many documents the run has met, on all ranks and before it was resumed."""
-    mine = [loader.seen.documents, sum(loader.seen.bad.values())]
+    mine = [loader.seen.documents, loader.seen.bad.total()]
     names = "documents", "bad_documents"
     summed = ranks.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
     return {n: before.get(n, 0) + int(more) for n, more in zip(names, summed, strict=True)}
+
+
+def _read_lines(loader: Loader, ranks: Ranks) -> list[str]:
+    """Say what all ranks have read since the run was begun or resumed."""
+    parts = ranks.all_gather(json.dumps(loader.seen.plain()))
+    return Seen.of(map(json.loads, parts)).lines(loader.sizes)
 
 
 def _speed(
@@ -279,7 +300,15 @@ def snapshot(config: LmRun, output: Path) -> Path:
 def _finish(
     config: LmRun, given: _Given, initial: InitialState, loader: Loader, device: str
 ) -> None:
-    """Write the bundle of the last checkpoint, and the adapter beside it."""
+    """Write the bundle of the last checkpoint, and the adapter beside it.
+
+    Raises ValueError for a run of which no step had a target.
+    """
+    if not any(step["targets_text"] or step["targets_image"] for step in read(config.output)):
+        raise ValueError(
+            f"{config.output}: no step had a target, so nothing was learned and no bundle is "
+            "written; quarantine.jsonl and sources.json there say what became of the samples"
+        )
     last = checkpoint.newest(config.output)
     assert last is not None, "the last step was saved"
     bundle = _bundle(config, given, initial, loader, last, config.output / "bundle", device)

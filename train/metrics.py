@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from unimodal import config
 from unimodal.atomic import write_bytes
 
 METRICS = "metrics.jsonl"
@@ -17,7 +18,8 @@ WANDB_ID = "wandb_id.txt"  # so that a resumed run goes on in the same curves
 def metrics(output: Path, start: int, project: str | None) -> Iterator[Callable[[Mapping], None]]:
     """Give a function that logs the values of a step, the first one of step `start`.
 
-    Lines of steps that are done again are dropped.
+    Lines of steps that are done again are dropped. `project` of Weights & Biases (None: none) gets
+    the run's config.yaml too.
     """
     path = output / METRICS
     _drop(path, start)
@@ -67,6 +69,9 @@ def _wandb(output: Path, project: str) -> Any:
     noted = output / WANDB_ID
     if not noted.exists():
         noted.write_text(secrets.token_hex(4))
-    return wandb.init(
+    curves = wandb.init(
         project=project, name=output.name, id=noted.read_text(), dir=output, resume="allow"
     )
+    # What a resumed run has otherwise is no error there either.
+    curves.config.update(config.read(output / "config.yaml"), allow_val_change=True)
+    return curves

@@ -120,6 +120,12 @@ class Muon(torch.optim.Optimizer):
             parameter.add_(update.to(parameter.dtype), alpha=-group["lr"] * scale)
 
 
+def gradient_norm(gradients: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return the Euclidean norm of all gradients as one vector, its squares summed in float64."""
+    norms = [torch.linalg.vector_norm(one, dtype=torch.float64) for one in gradients]
+    return torch.linalg.vector_norm(torch.stack(norms))
+
+
 def whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:
     """Return a parameter's shape, the whole one where ZeRO-3 has cut it and it looks empty."""
     return tuple(getattr(parameter, "ds_shape", parameter.shape))

@@ -75,3 +75,18 @@ class LmRun:
             except ValueError as error:
                 found.append(f"loader: {error}")
         return found
+
+    def rank_problems(self, world_size: int) -> list[str]:
+        """Return what is wrong with how so many ranks share a batch, one sentence each."""
+        batch_rows, group_rows = self.loader.batch_rows, self.loader.group_rows
+        if batch_rows % world_size:
+            return [f"loader.batch_rows {batch_rows} does not divide among {world_size} ranks"]
+        micro_batch_rows = self.engine.micro_batch_rows or batch_rows // world_size
+        at_once = micro_batch_rows * world_size
+        if at_once % group_rows == 0 or group_rows % at_once == 0:
+            return []
+        return [
+            f"engine.micro_batch_rows {micro_batch_rows} on {world_size} ranks: the {at_once} rows "
+            f"that they compute at the same time are no whole groups of loader.group_rows "
+            f"{group_rows}, whose rows cost the same; change micro_batch_rows or the ranks"
+        ]

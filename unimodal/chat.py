@@ -20,15 +20,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from PIL import Image as PILImage
 
-from unimodal.tokenizer.pixels import Source, fit, open_image
+from unimodal.tokenizer.pixels import Source
 
+from .codec import fitted
 from .document import Document, Image, Part, Text
 from .events import ImageDone, ImageProgress, ReplyDone, TextDelta
 from .generation import stream
+from .grammar import End, Modality
 from .model import Model
+from .room import exchanges, refusal
 from .sampling import Sampling
 
 TEXT_ROOM = 32  # tokens kept free for the text of a reply, beside those of one image
@@ -58,6 +60,7 @@ class Reply:
     notes: tuple[str, ...]  # on the given images
     seed: int  # the seed that it was sampled with
     parts: tuple[Part, ...]  # its texts and images in order, as the conversation keeps them
+    end: End  # why it ended: stop, or what was used up
 
 
 ChatEvent = Note | TextDelta | ImageProgress | Drawn | Reply
@@ -66,32 +69,48 @@ ChatEvent = Note | TextDelta | ImageProgress | Drawn | Reply
 class Chat:
     """A Chat is one conversation with a model. `sampling` may be replaced between replies."""
 
-    def __init__(self, model: Model, sampling: Sampling | None = None, **changes: Any) -> None:
+    def __init__(
+        self,
+        model: Model,
+        sampling: Sampling | None = None,
+        size: tuple[int, int] | None = None,
+        **changes: Any,
+    ) -> None:
         """Start an empty conversation.
 
-        sampling: the settings of replies; None: the model's defaults. changes: values that replace
-        fields of these settings, such as seed=1.
+        sampling: the settings of replies; None: the model's defaults. size: (width, height) in
+        pixels of its drawings; None: the model's own. changes: values that replace fields of the
+        settings, such as seed=1. Raise ValueError for a size that the model does not draw.
         """
+        if size is not None and size not in model.sizes:
+            known = " or ".join(f"{width}x{height}" for width, height in model.sizes)
+            raise ValueError(f"size {size[0]}x{size[1]}: this model draws {known} pixels")
         self.model = model
         self.sampling = replace(sampling or model.sampling, **changes)
         self._parts: tuple[Part, ...] = ()
+        self._modality: Modality | None = None  # of the latest reply
 
     @property
     def document(self) -> Document:
         """Return the conversation so far; its images hold both pixels and codes."""
         return Document(self._parts)
 
-    def __call__(self, text: str, images: Sequence[Source] = ()) -> Reply:
+    def __call__(
+        self, text: str, images: Sequence[Source] = (), modality: Modality | None = None
+    ) -> Reply:
         """Take the user's turn, text with or without images, and return the whole reply.
 
-        Raise ValueError for an empty prompt, for an image that cannot be used (ImageError), and
-        where the conversation no longer fits the model's context.
+        modality: 'text' for a reply without images, 'image' for one image and nothing else, None
+        for what the model chooses. Raise ValueError for an empty prompt, for an image that cannot
+        be used (ImageError), and where the conversation no longer fits the model's context.
         """
-        *_, reply = self.stream(text, images)
+        *_, reply = self.stream(text, images, modality)
         assert isinstance(reply, Reply), f"the last event is a Reply, not {type(reply).__name__}"
         return reply
 
-    def stream(self, text: str, images: Sequence[Source] = ()) -> Iterator[ChatEvent]:
+    def stream(
+        self, text: str, images: Sequence[Source] = (), modality: Modality | None = None
+    ) -> Iterator[ChatEvent]:
         """Take the user's turn and return an iterator of events, the last of which is the Reply.
 
         Errors are those of a call, and are raised here, before the first event. An iterator that is
@@ -106,24 +125,72 @@ class Chat:
         words = (Text(text, role="user"),) if text.strip() else ()
         document = Document((*self._parts, *seen, *words))
         self._check_room(document)
-        return self._reply(document, tuple(notes))
+        return self._reply(document, tuple(notes), modality)
+
+    @property
+    def asked(self) -> str:
+        """Return the words of the latest turn; raise ValueError where there is none."""
+        texts = [part for part in self._latest() if isinstance(part, Text) and part.role == "user"]
+        return " ".join(part.text for part in texts)
+
+    def again(self) -> Iterator[ChatEvent]:
+        """Answer the latest turn anew, with the next seed, as `stream` does; the new reply takes
+        the old one's place once it is finished.
+        """
+        asked = [part for part in self._latest() if part.role != "assistant"]
+        earlier = self._parts[: len(self._parts) - len(self._latest())]
+        return self._reply(Document((*earlier, *asked)), (), self._modality)
+
+    def undo(self) -> None:
+        """Forget the latest turn and its reply; raise ValueError where there is none."""
+        self._keep(self._parts[: len(self._parts) - len(self._latest())])
+
+    def forget(self, num_turns: int) -> None:
+        """Forget the oldest turns with their replies; raise ValueError where there are fewer."""
+        found = exchanges(self.document)
+        if not 1 <= num_turns <= len(found):
+            raise ValueError(f"{num_turns} of {len(found)} turns cannot be forgotten")
+        self._keep(tuple(part for one in found[num_turns:] for part in one))
 
     def reset(self) -> None:
         """Forget the conversation; the sampling stays."""
-        self._parts = ()
+        self._keep(())
 
-    def _reply(self, document: Document, notes: tuple[str, ...]) -> Iterator[ChatEvent]:
+    def resume(self, document: Document) -> None:
+        """Go on with another conversation, in place of this one.
+
+        Raise ValueError where it does not end with a reply, or where its images are of another
+        codec and have no pixels.
+        """
+        if not document.parts or document.parts[-1].role != "assistant":
+            raise ValueError("the conversation does not end with a reply: nothing can follow it")
+        codec = self.model.codec
+        self._keep(codec.decode_document(codec.encode_document(document)).parts)
+
+    def _keep(self, parts: tuple[Part, ...]) -> None:
+        self._parts, self._modality = parts, None
+
+    def _latest(self) -> tuple[Part, ...]:
+        """Return the parts of the latest turn and its reply."""
+        found = exchanges(self.document)
+        if not found:
+            raise ValueError("nothing has been said yet")
+        return found[-1]
+
+    def _reply(
+        self, document: Document, notes: tuple[str, ...], modality: Modality | None
+    ) -> Iterator[ChatEvent]:
         """Yield the events of the reply to a document; at its end both join the conversation."""
         yield from map(Note, notes)
         drawn: list[Image] = []
         sampling = self.sampling
-        for event in stream(self.model, [document], sampling):
+        for event in stream(self.model, [document], sampling, modality):
             if isinstance(event, ImageDone):
                 drawn += self.model.codec.decode([event.image])
                 yield Drawn(_image(drawn[-1]))
             elif isinstance(event, ReplyDone):
-                reply = _whole(event.parts, drawn, notes, sampling.seed)
-                self._parts = (*document.parts, *reply.parts)
+                reply = _whole(event, drawn, notes, sampling.seed)
+                self._parts, self._modality = (*document.parts, *reply.parts), modality
                 self.sampling = replace(self.sampling, seed=(sampling.seed + 1) % NUM_SEEDS)
                 yield reply
             else:
@@ -131,27 +198,15 @@ class Chat:
 
     def _see(self, source: Source) -> tuple[Image, list[str]]:
         """Open and encode an image; return it and notes on what was done to it."""
-        opened, canvas = open_image(source), self.model.canvas
-        notes, old = list(opened.notes), opened.image.size
-        if old != canvas:
-            size = f"{old[0]} x {old[1]} to {canvas[0]} x {canvas[1]} pixels"
-            cropped = " and cropped" if old[0] * canvas[1] != old[1] * canvas[0] else ""
-            notes.append(f"resized{cropped} from {size}")
-        pixels = np.asarray(fit(opened.image, canvas))
+        pixels, notes = fitted(source, self.model.canvas)
         (image,) = self.model.codec.encode([Image(pixels, role="user")])
         name = source if isinstance(source, str) else getattr(source, "name", "the image")
         return image, [f"{name}: {note}" for note in notes]
 
     def _check_room(self, document: Document) -> None:
-        used, context = len(self.model.sequencer.prompt(document)), self.model.context
         needed = self.model.sequencer.layout.length(self.model.grid) + TEXT_ROOM
-        if used + needed <= context:
-            return
-        way_out = "start a new conversation" if self._parts else "shorten the prompt"
-        raise ValueError(
-            f"the conversation would take {used:,} of the model's {context:,} tokens, and a"
-            f" reply needs up to {needed}: {way_out}"
-        )
+        if problem := refusal(self.model.sequencer, document, self.model.context, needed):
+            raise ValueError(problem)
 
 
 def _check_text(text: str, images: Sequence[Source]) -> None:
@@ -168,10 +223,10 @@ def _image(image: Image) -> PILImage.Image:
     return PILImage.fromarray(image.pixels)
 
 
-def _whole(parts: tuple[Part, ...], drawn: list[Image], notes: tuple[str, ...], seed: int) -> Reply:
-    """Return the reply with these parts; its images are those in `drawn`, which have pixels."""
+def _whole(done: ReplyDone, drawn: list[Image], notes: tuple[str, ...], seed: int) -> Reply:
+    """Return the reply that is done; its images are those in `drawn`, which have pixels."""
     with_pixels = iter(drawn)
-    parts = tuple(next(with_pixels) if isinstance(part, Image) else part for part in parts)
+    parts = tuple(next(with_pixels) if isinstance(part, Image) else part for part in done.parts)
     texts = [part.text.strip() for part in parts if isinstance(part, Text)]
     return Reply(
         text=" ".join(text for text in texts if text),
@@ -179,4 +234,5 @@ def _whole(parts: tuple[Part, ...], drawn: list[Image], notes: tuple[str, ...], 
         notes=notes,
         seed=seed,
         parts=parts,
+        end=done.end,
     )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from unimodal.tokenizer.codec import Codec
-from unimodal.tokenizer.pixels import to_images, to_tensor
+from unimodal.tokenizer.pixels import Source, fit, open_image, to_images, to_tensor
 
 from .document import Document, Image
 
@@ -111,3 +111,16 @@ def _alike(numbers: Sequence[int], kind: Callable[[int], Hashable]) -> Iterator[
     for members in groups.values():
         for start in range(0, len(members), IMAGES_AT_ONCE):
             yield members[start : start + IMAGES_AT_ONCE]
+
+
+def fitted(source: Source, size: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
+    """Open an image, resize and crop it to `size`, (width, height) in pixels, and return its pixels
+    and notes on what was done to it. Raise ImageError where it cannot be used.
+    """
+    opened = open_image(source)
+    notes, old = list(opened.notes), opened.image.size
+    if old != size:
+        cropped = " and cropped" if old[0] * size[1] != old[1] * size[0] else ""
+        sides = f"{old[0]} x {old[1]} to {size[0]} x {size[1]} pixels"
+        notes.append(f"resized{cropped} from {sides}")
+    return np.asarray(fit(opened.image, size)), notes

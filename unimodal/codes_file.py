@@ -1,4 +1,4 @@
-"""Convert image files to files of image codes, and back.
+"""Read and write files of image codes.
 
 A codes file holds the codes of any number of images as int32 (rows, columns), by file name, and the
 hash of the image tokenizer that made them, without which they cannot be decoded.
@@ -8,73 +8,15 @@ hash of the image tokenizer that made them, without which they cannot be decoded
 """
 
 import json
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as PILImage
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from unimodal.tokenizer.codec import Codec
-from unimodal.tokenizer.grid import Grid
-from unimodal.tokenizer.pixels import fit, open_image
 
-from . import bundle
 from .atomic import write_bytes
-from .document import Image
-from .transcript import save_image
-
-
-def encode_files(
-    images: Sequence[Path], output: Path, size: tuple[int, int] | None, model: Path | None
-) -> list[str]:
-    """Write the codes of image files and return notes on how the images were converted.
-
-    The codes are those of the image tokenizer of the bundle `model` (None: the default). Images are
-    resized and cropped to `size`, (width, height) in pixels; None: the size that the model draws.
-    Raise ValueError, before anything is written, where an image, the size or the suffix of `output`
-    cannot be used.
-    """
-    _check_suffix(output)
-    loaded = bundle.load(model)
-    width, height = size or loaded.canvas
-    try:
-        loaded.image_tokenizer.geometry.grid_of(height, width)
-    except ValueError as error:
-        raise ValueError(f"size {error}") from error
-    tables: dict[str, np.ndarray] = {}
-    notes: list[str] = []
-    for path in images:
-        opened = open_image(path)
-        notes += [f"{path}: {note}" for note in opened.notes]
-        old = opened.image.size
-        if old != (width, height):
-            sizes = f"from {old[0]} x {old[1]} to {width} x {height} pixels"
-            notes.append(f"{path}: resized and cropped {sizes}")
-        pixels = np.asarray(fit(opened.image, (width, height)))
-        (image,) = loaded.codec.encode([Image(pixels)])
-        assert image.codes is not None and image.grid is not None, "it was encoded"
-        table_hw = image.codes.reshape(image.grid.height, image.grid.width).astype(np.int32)
-        tables[_free_name(path.name, tables)] = table_hw
-    write_codes(output, tables, loaded.codec.hash)
-    return notes
-
-
-def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]:
-    """Write each image of a codes file as a PNG into the directory `output`; yield the paths.
-
-    Raise ValueError as `read_codes` does, and where a file cannot be written.
-    """
-    codec = bundle.load(model).codec
-    for name, table_hw in read_codes(codes, codec.image_tokenizer).items():
-        grid = Grid(*table_hw.shape)
-        image = Image(codes=table_hw.reshape(-1, 1), grid=grid, codec_hash=codec.hash)
-        (decoded,) = codec.decode([image])
-        assert decoded.pixels is not None, "it was decoded"
-        path = output / Path(f"{name.removesuffix('.png')}.png").name
-        save_image(PILImage.fromarray(decoded.pixels), path)
-        yield path
 
 
 def write_codes(path: Path, tables: dict[str, np.ndarray], tokenizer_hash: str) -> None:
@@ -83,7 +25,7 @@ def write_codes(path: Path, tables: dict[str, np.ndarray], tokenizer_hash: str) 
     Raise ValueError for an unknown suffix, and where the file cannot be written; an older file is
     then unchanged.
     """
-    if _check_suffix(path) == ".safetensors":
+    if check_suffix(path) == ".safetensors":
         content = save(tables, metadata={"tokenizer": tokenizer_hash})
     else:
         rows = {name: table_hw.tolist() for name, table_hw in tables.items()}
@@ -100,7 +42,7 @@ def read_codes(path: Path, tokenizer: Codec) -> dict[str, np.ndarray]:
     Raise ValueError where the file is damaged, was made by another image tokenizer, or holds
     numbers that are not codes.
     """
-    read = _read_safetensors if _check_suffix(path) == ".safetensors" else _read_json
+    read = _read_safetensors if check_suffix(path) == ".safetensors" else _read_json
     try:
         made_by, tables = read(path)
     except (SafetensorError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -133,17 +75,8 @@ def _read_json(path: Path) -> tuple[str, dict[str, np.ndarray]]:
     return str(content["tokenizer"]), tables
 
 
-def _check_suffix(path: Path) -> str:
+def check_suffix(path: Path) -> str:
     """Return the suffix of a codes file; raise ValueError where it is another."""
     if path.suffix not in (".safetensors", ".json"):
         raise ValueError(f"{path}: a codes file ends in .safetensors or .json")
     return path.suffix
-
-
-def _free_name(name: str, taken: dict[str, np.ndarray]) -> str:
-    """Return `name`, numbered (a-2.png) where an image of another directory has it already."""
-    path, number = Path(name), 1
-    while name in taken:
-        number += 1
-        name = f"{path.stem}-{number}{path.suffix}"
-    return name

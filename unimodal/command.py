@@ -5,11 +5,13 @@ An upper folder (data, eval, train) registers its click group as an entry point 
 before a verb runs, so that `unimodal --help` is instant.
 """
 
+import sys
 import tomllib
 from collections.abc import Callable
 from errno import ENOSPC
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points, version
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +123,19 @@ def main(debug: bool) -> None:
     unimodal chat --prompt "what is this?" --image a.png
     unimodal COMMAND --help                              options and examples
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # no text is lost to what a terminal cannot spell
+            stream.reconfigure(errors="backslashreplace")
 
 
 _model_option = click.option(
     "--model", type=PATH, help="A bundle's directory [default: the model that is shipped]."
+)
+_tokenizer_option = click.option(
+    "--model",
+    type=PATH,
+    help="A bundle's directory, or that of a run of `unimodal train tokenizer` [default: the model "
+    "that is shipped].",
 )
 
 
@@ -134,19 +145,20 @@ def _output_option(words: str) -> Callable[[Any], Any]:
 
 @main.command()
 @_model_option
-@click.option("--prompt", help="Answer this one request and exit.")
+@click.option("--prompt", help="Answer this one request and exit; - reads it from standard input.")
 @click.option("--image", "images", type=PATH, multiple=True, help="An image to show; repeatable.")
-@click.option("--output", type=PATH, help="Directory in which drawn images are saved.")
+@click.option("--output", type=PATH, help="Directory for drawn images, or one file, as a.png.")
 @click.option("--seed", type=click.IntRange(0), help="The same seed gives the same bytes.")
 @click.option("--guidance", type=float, help="How strictly a drawing follows the words; 1 is off.")
 @click.option("--temperature", type=float, help="0 is the likeliest answer, 1 samples as trained.")
-@click.option("--json", "as_json", is_flag=True, help="End with one line of JSON: text and images.")
+@click.option("--size", metavar="WxH", help="Pixels of drawings; refused where none are so large.")
+@click.option("--json", "as_json", is_flag=True, help="End with a line of JSON: text, images, end.")
 def chat(**options: Any) -> None:
     """Talk with a model: it draws, describes, answers and edits.
 
     \b
     unimodal chat
-    unimodal chat --prompt "draw a red circle" --output out
+    unimodal chat --prompt "draw a red circle" --output circle.png
     unimodal chat --prompt "how many stars?" --image image.png --json
     """
     from .terminal import run
@@ -159,9 +171,10 @@ def chat(**options: Any) -> None:
 @_output_option("Codes file: .safetensors or .json.")
 @click.option(
     "--size", type=click.IntRange(1), nargs=2, metavar="WIDTH HEIGHT",
-    help="Resize and crop to these pixels [default: the size that the model draws].",
+    help="Resize and crop to these pixels [default: the size that the model draws; of a tokenizer "
+    "alone, each image's own].",
 )  # fmt: skip
-@_model_option
+@_tokenizer_option
 def encode(
     images: tuple[Path, ...], output: Path, size: tuple[int, int] | None, model: Path | None
 ) -> None:
@@ -170,8 +183,9 @@ def encode(
     \b
     unimodal encode a.png b.jpg --output codes.safetensors
     unimodal encode a.png --size 64 64 --output codes.json
+    unimodal encode a.png --model runs/tokenizer --output codes.safetensors
     """
-    from .codes_file import encode_files
+    from .codes_command import encode_files
 
     for note in encode_files(images, output, size, model):
         click.echo(note, err=True)
@@ -180,15 +194,15 @@ def encode(
 
 @main.command()
 @click.argument("codes", type=PATH)
-@_output_option("Directory for the PNG files.")
-@_model_option
+@_output_option("Directory for the PNG files, or one file, as a.png.")
+@_tokenizer_option
 def decode(codes: Path, output: Path, model: Path | None) -> None:
     """Turn a codes file back into PNG files.
 
     \b
     unimodal decode codes.safetensors --output out
     """
-    from .codes_file import decode_file
+    from .codes_command import decode_file
 
     for path in decode_file(codes, output, model):
         click.echo(path)

@@ -110,6 +110,11 @@ def save(config: Any, path: str | Path) -> None:
     write_bytes(path, text.encode())
 
 
+def read(path: str | Path) -> dict[str, Any]:
+    """Return what a YAML file says, as plain mappings, lists and scalars, unchecked."""
+    return _read(Path(path))
+
+
 # --- YAML ---------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from .document import Image, Part
+from .grammar import End
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class ReplyDone:
     request: int
     parts: tuple[Part, ...]
     ids: tuple[int, ...]
+    end: End  # why it ended
 
 
 Event = TextDelta | ImageProgress | ImageDone | ReplyDone

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -197,6 +198,11 @@ class Generation:
             uniform_B = torch.tensor(noise_B, dtype=torch.float64, device=logits_BV.device)
             picked_B = pick(logits_BV, uniform_B, *settings).tolist()
             tokens |= {m.number: choice.first + k for m, k in zip(members, picked_B, strict=True)}
+            if choice.withheld is not None:
+                wished_BV = self._logits_of(choice, choice.withheld | choice.allowed, members)
+                wished_B = pick(wished_BV, uniform_B, *settings).tolist()
+                for member, k in zip(members, wished_B, strict=True):
+                    member.state.miss(choice.first + k)
         return tokens
 
     def _logits(self, choice: Choice, members: Sequence[Request]) -> Tensor:
@@ -204,12 +210,15 @@ class Generation:
 
         Raise ValueError where logits are not finite.
         """
+        return self._logits_of(choice, choice.allowed, members)
+
+    def _logits_of(self, choice: Choice, allowed: np.ndarray, members: Sequence[Request]) -> Tensor:
         hidden_BD = self._branches.last([member.branches[None] for member in members])[:, 0]
         table_VD = self._model.transformer.output_table()[choice.first : choice.last]
         logits_BV = F.linear(hidden_BD, table_VD).float()
         if not bool(logits_BV.isfinite().all()):
             raise ValueError("the model's logits are not finite: its weights are damaged")
-        forbidden_V = torch.from_numpy(~choice.allowed).to(logits_BV.device)
+        forbidden_V = torch.from_numpy(~allowed).to(logits_BV.device)
         return logits_BV.masked_fill(forbidden_V, -torch.inf)
 
     def _run_heads(self, requests: Sequence[Request]) -> dict[int, Any]:

@@ -13,7 +13,7 @@ state are sampled together and a step allocates nothing of the vocabulary's size
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,8 @@ from .layout import BoundLayout
 
 Modality = Literal["text", "image"]
 MODALITY_CONSTRAINTS: tuple[Modality | None, ...] = (None, "text", "image")
+End = Literal["stop", "text budget", "image budget", "context"]
+"""Why a reply ended: it said so itself, or its text, its images or the context were used up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,9 @@ class Choice:
     allowed: np.ndarray
     drawing: bool
     """Whether the choice is within the opening of an image: of its size."""
+    withheld: np.ndarray | None = None
+    """Ids that would be allowed too were the budget or the context larger, as `allowed` has them:
+    what begins an image. None: there are none."""
 
     def __contains__(self, token: int) -> bool:
         return self.first <= token < self.last and bool(self.allowed[token - self.first])
@@ -74,7 +79,7 @@ class Grammar:
         self._spelled = layout.vocabulary.text_mask[: layout.vocabulary.num_words].copy()
         if spelled is not None:
             self._spelled[: len(spelled)] &= spelled
-        self._choices: dict[tuple[int, ...], Choice] = {}
+        self._choices: dict[tuple[tuple[int, ...], tuple[int, ...]], Choice] = {}
         self.root = _Node()
         for grid in grids:
             self._add(grid)
@@ -96,11 +101,16 @@ class Grammar:
             )
         node.grid = grid
 
-    def text(self, *ids: int) -> Choice:
-        """Return the choice of any id of text, and of `ids`."""
-        if ids not in self._choices:
-            self._choices[ids] = _choice(self._spelled, ids, drawing=False)
-        return self._choices[ids]
+    def text(self, *ids: int, withheld: Sequence[int] = ()) -> Choice:
+        """Return the choice of any id of text, and of `ids`; those withheld are not in it."""
+        key = ids, tuple(withheld)
+        if key not in self._choices:
+            choice = _choice(self._spelled, ids, drawing=False)
+            if withheld:
+                mask = np.isin(np.arange(choice.last), withheld)
+                choice = replace(choice, withheld=mask & ~choice.allowed)
+            self._choices[key] = choice
+        return self._choices[key]
 
     def next(self, node: _Node) -> int | Choice:
         """Return what may follow at a node of the trie: an id, or a choice of ids."""
@@ -148,6 +158,9 @@ class ReplyState:
         self.ids: list[int] = []
         self.drawing = False  # from an image's first id to its last
         self.over = False
+        self.end: End | None = None
+        """Why it ended, once it is over."""
+        self._cut: End | None = None  # what was used up so far
         self.grid: Grid | None = None  # of the latest image, once its opening has named it
         self._next: int | Choice | Grid | None = self._after_part()
 
@@ -170,6 +183,13 @@ class ReplyState:
         self._add([token])
         self._next = self._after(token)
 
+    def miss(self, token: int) -> None:
+        """Note what it would have gone on with, had nothing been withheld."""
+        assert isinstance(self._next, Choice) and self._next.withheld is not None, "nothing was"
+        if self._next.withheld[token - self._next.first]:
+            full = self._num_images >= self.max_images
+            self._cut = "image budget" if full else "context"
+
     def take_image(self, ids: Sequence[int]) -> None:
         """Add the ids of a drawn image, without its opening and closing."""
         assert isinstance(self._next, Grid), "an image came where none was asked for"
@@ -190,7 +210,7 @@ class ReplyState:
             return self._after_content()
         # Within an opening an id is a step in the trie, even where text has the same id.
         if self._node is None and token in self._layout.stops:
-            self.over = True
+            self._over()
             return None
         if self._node is None and token not in self._grammar.root.after:
             self._num_text_tokens += 1
@@ -209,18 +229,25 @@ class ReplyState:
         self.drawing = False
         self._num_images += 1
         if self._layout.layout.image.ends_reply:
-            self.over = True
+            self._over()
             return None
         return self._after_part()
+
+    def _over(self) -> None:
+        self.over, self.end = True, self._cut or "stop"
 
     def _after_part(self) -> int | Choice | None:
         """Return what may follow at the start, after a text id or after an image, by the budget."""
         # An image that would not fit, with a stop behind it, is never begun, so that none is cut.
         fits = self._room > self._grammar.longest_image
         image = fits and self._num_images < self.max_images
-        begins, stops = self._grammar.begins * image, self._layout.stops
+        begins, stops = self._grammar.begins, self._layout.stops
         if self._modality == "image":
             return self._grammar.next(self._grammar.root) if image else stops[0]
         if self._num_text_tokens >= self._max_text_tokens or self._room <= 1:
+            self._cut = "context" if self._room <= 1 else "text budget"
             return stops[0]
-        return self._grammar.text(*begins, *(stops if self.ids else ()))  # no reply is empty
+        ends = stops if self.ids else ()  # no reply is empty
+        if image:
+            return self._grammar.text(*begins, *ends)
+        return self._grammar.text(*ends, withheld=() if self._modality == "text" else begins)

@@ -49,3 +49,8 @@ class Model:
         """Return (width, height) in pixels of the images that the model draws and is given."""
         height, width = self.image_tokenizer.geometry.size_of(self.grid)
         return width, height
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Return (width, height) in pixels of every image that the model can draw."""
+        return [self.canvas]

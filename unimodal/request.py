@@ -15,6 +15,7 @@ from .document import Document, Image, Part, Text
 from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .grammar import Choice, Grammar, Modality, ReplyState
 from .heads.head import Ask, Draw, Drawing, ImageTokens
+from .room import refusal
 from .sampling import Sampling, noise
 from .text import IncrementalDecoder
 
@@ -48,10 +49,7 @@ class Request:
         self.state = ReplyState(grammar, room, *budget, modality)
         least = (grammar.longest_image if self.state.max_images else 1) + 1
         if room < least:
-            raise ValueError(
-                f"the conversation takes {len(prompt)} of {model.context} tokens, and its"
-                f" reply needs {least}: start a new one, or leave some of its text and images out"
-            )
+            raise ValueError(refusal(model.sequencer, document, model.context, least))
         self.branches: dict[str | None, Branch] = {None: Branch(prompt)}
         # An upper bound for all branches: one token may replace a dropped text that has none.
         self.max_tokens = len(prompt) + len(document.parts) + self.state.max_ids
@@ -206,4 +204,6 @@ class Request:
 
     def _end(self) -> Iterator[Event]:
         yield from self._end_text()
-        yield ReplyDone(self.number, tuple(self.parts), tuple(self.state.ids))
+        state = self.state
+        assert state.end is not None, "a reply that is over has a reason"
+        yield ReplyDone(self.number, tuple(self.parts), tuple(state.ids), state.end)

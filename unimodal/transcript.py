@@ -1,7 +1,8 @@
 """Save images and conversations as files that appear whole or not at all (see atomic.py).
 
 A conversation becomes a new directory: `conversation.json` (who said what, in order), its images
-as PNGs, and `index.html`, which shows it in a browser.
+as PNGs, their codes in `codes.safetensors`, and `index.html`, which shows it in a browser. It is
+read from there again, the same to the model that held it as it was.
 """
 
 import io
@@ -12,13 +13,24 @@ import tempfile
 from html import escape
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
-from .atomic import is_full, replacing, write_bytes
-from .document import Document, Text
+from unimodal.tokenizer.grid import Grid
 
+from . import document as documents
+from .atomic import is_full, replacing, write_bytes
+from .codec import fitted
+from .codes_file import read_codes, write_codes
+from .document import Document, Part, Text
+
+if TYPE_CHECKING:
+    from .model import Model
+
+CONVERSATION, CODES = "conversation.json", "codes.safetensors"
+SPEAKERS = ("system", "user", "assistant")
 MAX_SLUG = 40  # characters of a request in a file name
 PAGE = """<!doctype html>
 <meta charset="utf-8">
@@ -41,8 +53,24 @@ def png_bytes(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def check_directory(directory: Path) -> None:
-    """Raise ValueError where images cannot be saved in `directory`, which need not exist yet."""
+def names_image(output: Path) -> bool:
+    """Return whether a path names one PNG file and no directory of images.
+
+    Raise ValueError where it is named as an image of another format.
+    """
+    suffix = output.suffix.lower()
+    if output.is_dir() or suffix not in Image.registered_extensions():
+        return False
+    if suffix != ".png":
+        raise ValueError(f"{output}: images are saved as PNG; name a .png file, or a directory")
+    return True
+
+
+def check_output(output: Path) -> None:
+    """Raise ValueError where images cannot be saved in the directory `output`, or as the file of
+    that name; neither it nor the folders above it need exist yet.
+    """
+    directory = output.absolute().parent if names_image(output) else output
     nearest = next(p for p in (directory, *directory.absolute().parents) if os.path.exists(p))
     if not nearest.is_dir():
         raise ValueError(f"{nearest} is a file: name a directory for the images with --output")
@@ -63,18 +91,23 @@ class Gallery:
     """A Gallery saves the images of one reply, under names made of the request and the seed.
 
     It replaces no other image: where a name is taken by another image, as one that was drawn with
-    another guidance, the new one is numbered.
+    another guidance, the new one is numbered. Where `output` names a PNG file, that is what the
+    first image is written to, in place of what is there; others are numbered.
     """
 
-    def __init__(self, directory: Path, request: str, seed: int) -> None:
+    def __init__(self, output: Path, request: str, seed: int) -> None:
         slug = re.sub(r"\W+", "-", request.lower()).strip("-")[:MAX_SLUG].strip("-") or "image"
-        self.directory, self.stem = directory, f"{slug}-seed-{seed}"
+        self.directory, self.stem = output, f"{slug}-seed-{seed}"
+        self.file: Path | None = None
+        if names_image(output):
+            self.directory, self.stem, self.file = output.parent, output.stem, output
         self.paths: list[Path] = []
 
     def add(self, image: Image.Image) -> Path:
         """Save an image and return its path; raise ValueError where that cannot be done."""
         try:
-            path = self._free(png_bytes(image))
+            is_first = not self.paths
+            path = self.file if self.file and is_first else self._free(png_bytes(image))
         except OSError as error:  # a folder of that name, or a file that nobody may read
             raise ValueError(f"cannot save the image: {error}") from error
         save_image(image, path)
@@ -123,6 +156,50 @@ def save_conversation(document: Document, model_hash: str, directory: Path) -> P
     return directory
 
 
+def read_conversation(directory: Path, model: "Model") -> tuple[Document, list[str]]:
+    """Return the conversation in a directory that `save_conversation` wrote, its images as the
+    model reads them, and notes on what was done to them.
+
+    Another model's images are resized and encoded anew. Raise ValueError where a file is missing or
+    damaged.
+    """
+    path = directory / CONVERSATION
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        turns = [(turn["role"], turn["parts"]) for turn in stored["turns"]]
+        is_own, kept = stored["model"] == model.hash, directory / CODES
+        tables = read_codes(kept, model.image_tokenizer) if is_own and kept.is_file() else {}
+        notes = [] if is_own else ["another model's conversation: its images are encoded anew"]
+        parts: list[Part] = []
+        for role, shown in turns:
+            if role not in SPEAKERS:
+                raise ValueError(f"role {role!r}: one of {', '.join(SPEAKERS)}")
+            for part in shown:
+                if "image" not in part:
+                    parts.append(Text(str(part["text"]), role=role))
+                    continue
+                name = Path(part["image"]).name  # never a file elsewhere
+                pixels, said = fitted(directory / name, model.canvas)
+                notes += [f"{name}: {note}" for note in said]
+                parts.append(_seen(pixels, tables.get(name), model, role))
+    except FileNotFoundError as error:
+        raise ValueError(f"{directory} holds no saved conversation: no {path.name}") from error
+    except (LookupError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no saved conversation, or damaged ({error!r})") from error
+    return Document(tuple(parts)), notes
+
+
+def _seen(
+    pixels: np.ndarray, table_hw: np.ndarray | None, model: "Model", role: str
+) -> documents.Image:
+    """Return an image with the codes that were kept of it, or with new ones."""
+    if table_hw is None:
+        (image,) = model.codec.encode([documents.Image(pixels, role=role)])
+        return image
+    codes, grid = table_hw.reshape(-1, 1).astype(np.int64), Grid(*table_hw.shape)
+    return documents.Image(pixels, codes, grid=grid, codec_hash=model.codec.hash, role=role)
+
+
 def _write(document: Document, model_hash: str, directory: Path) -> None:
     """Write the files of a conversation."""
     turns: list[dict[str, Any]] = []
@@ -135,15 +212,32 @@ def _write(document: Document, model_hash: str, directory: Path) -> None:
                 continue
             assert part.pixels is not None, "images of a conversation have pixels"
             num_images += 1
-            name = f"image-{num_images}.png"
+            name = _image_name(num_images)
             (directory / name).write_bytes(png_bytes(Image.fromarray(part.pixels)))
             shown.append({"image": name})
         turns.append({"role": role, "parts": shown})
     conversation = {"model": model_hash, "turns": turns}
     text = json.dumps(conversation, indent=2, ensure_ascii=False) + "\n"
-    (directory / "conversation.json").write_text(text, encoding="utf-8")
+    (directory / CONVERSATION).write_text(text, encoding="utf-8")
+    _write_codes(document, directory / CODES)
     page = PAGE.format(turns="\n".join(map(_section, turns)))
     (directory / "index.html").write_text(page, encoding="utf-8")
+
+
+def _write_codes(document: Document, path: Path) -> None:
+    """Write the codes that images have: their pixels, encoded again, may give others."""
+    images = [part for part in document.parts if isinstance(part, documents.Image)]
+    tables: dict[str, np.ndarray] = {}
+    for number, image in enumerate(images, start=1):
+        if image.codes is not None and image.codes.shape[1] == 1 and image.grid is not None:
+            table_n = image.codes[:, 0].astype(np.int32)
+            tables[_image_name(number)] = table_n.reshape(image.grid.height, -1)
+    if tables:
+        write_codes(path, tables, str(images[0].codec_hash))
+
+
+def _image_name(number: int) -> str:
+    return f"image-{number}.png"
 
 
 def _section(turn: dict[str, Any]) -> str:

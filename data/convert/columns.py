@@ -7,26 +7,9 @@ In: the names of a table's columns, and those that the user named. Out: the stor
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-# The usual names of a role, the likeliest first. They are compared in lower case.
-NAMES = {
-    "parts": ("parts",),
-    "texts": ("texts",),
-    "images": ("images",),
-    "conversations": ("conversations",),
-    "messages": ("messages",),
-    "image": (
-        "image", "images", "picture", "pictures", "image_path", "image_file", "file_name",
-        "filename", "img", "img_path", "photo", "filepath", "file", "path",
-    ),
-    "before": ("before", "source_image", "source_img", "original_image", "input_image"),
-    "after": ("after", "target_image", "target_img", "edited_image", "output_image"),
-    "instruction": ("instruction", "edit", "prompt", "edit_prompt", "edit_instruction"),
-    "question": ("question", "sentence", "query"),
-    "answer": ("answer", "answers", "label", "response"),
-    "caption": ("caption", "captions", "text", "description", "prompt", "name"),
-    "text": ("text", "content", "document"),
-}  # fmt: skip
+from ..fields import NAMES, OF_IMAGES
 
+SIZES = ("width", "height", "original_width", "original_height")
 # The roles that a format needs, in the order in which formats are looked for.
 NEEDED = {
     "document": ("parts",),
@@ -38,6 +21,7 @@ NEEDED = {
     "caption": ("image", "caption"),
     "text": ("text",),
 }
+CONVERSATIONS, PAIRS = "conversations", "pairs"  # what captions become
 MAY_HAVE_IMAGES = ("document", "llava", "chat", "question")
 # The roles that a user can name, and what stands in their columns.
 ASKED = {
@@ -105,12 +89,15 @@ def _roles(format: str) -> tuple[str, ...]:
 
 
 def _found(role: str, names: Collection[str], typed: Collection[str]) -> tuple[str, ...]:
-    """Return the columns that fill a role by name, or else, of images, by type."""
+    """Return the columns that fill a role by name, or else, of images, by type, or their URL."""
     lower = {name.lower().strip(): name for name in reversed(list(names))}
     first = next((lower[name] for name in NAMES[role] if name in lower), None)
     if first is not None:
         return (first,)
-    return tuple(typed) if role == "image" else ()
+    if role != "image":
+        return ()
+    is_of_images = any(name in lower for name in (*SIZES, *OF_IMAGES))  # and no page of text
+    return tuple(typed) or ((lower["url"],) if "url" in lower and is_of_images else ())
 
 
 def _listed(names: Collection[str]) -> str:

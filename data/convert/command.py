@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import options
-from .columns import ASKED, NEEDED, Columns, detect_columns
+from .columns import ASKED, CONVERSATIONS, NEEDED, PAIRS, Columns, detect_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,6 +42,13 @@ def _column_options(command: Any) -> Any:
     "[default: the folder of SOURCE].",
 )
 @click.option("--format", type=click.Choice(tuple(NEEDED)), help="Read every row as this format.")
+@click.option(
+    "--captions",
+    type=click.Choice((CONVERSATIONS, PAIRS)),
+    help="What an image and its caption become: a request to draw it or a question what it shows, "
+    "in many phrasings, or the bare pair, which teaches no turns of a chat "
+    f"[default: {CONVERSATIONS}].",
+)
 @options.shard_samples
 @options.bad_share(
     f"The share of rows that may be unusable; they are listed in OUTPUT/{QUARANTINE}."
@@ -51,16 +58,18 @@ def convert(
     output: Path,
     images: Path | None,
     format: str | None,
+    captions: str | None,
     shard_samples: int,
     bad_share: float,
     **columns: str | tuple[str, ...] | None,
 ) -> None:
     """Write the table SOURCE as shards into the folder OUTPUT.
 
-    SOURCE is a folder of images with a .txt or .json of the same name beside each, a folder of
-    texts, .csv, .tsv, .jsonl, .json (a list), .parquet, a folder of `save_to_disk`, or
-    hf:NAME[:SPLIT] of the Hugging Face hub. Columns of usual names (image, caption, question,
-    answer, conversations, ...) are found by themselves.
+    SOURCE is a folder of images with a .txt or .json of the same name beside each, or with a
+    metadata.csv or metadata.jsonl that has their file_name, a folder of texts, .csv, .tsv, .jsonl,
+    .json (a list), .parquet, a folder of `save_to_disk`, or hf:NAME[:SPLIT] of the Hugging Face
+    hub. Columns of usual names (image, caption, question, answer, conversations, ...) are found by
+    themselves; docs/formats.md has an example of each.
 
     \b
     unimodal data convert photos shards/photos
@@ -69,6 +78,7 @@ def convert(
     unimodal data convert edits.jsonl shards/edits --before old --after new --instruction words
     unimodal data convert hf:lambdalabs/naruto-blip-captions shards/naruto
     """
+    from ..fields import is_foreign
     from ..quarantine import Quarantine
     from ..shards import ShardWriter
     from .convert import converted, open_table
@@ -78,17 +88,24 @@ def convert(
         for role, named in columns.items()
         if named
     }
+    if captions is not None and format not in (None, "caption"):
+        raise ValueError(f"--captions {captions}: the format {format} has none, leave it out")
     _claim(output)
-    table = open_table(source, images)
-    if table.names is not None:  # what lacks is told before a row is read
+    table = open_table(source, images, format)
+    if table.names is not None and not is_foreign(table.names):  # told before a row is read
         click.echo(f"reading {detect_columns(table.names, asked, table.typed, format)}", err=True)
     output.mkdir(parents=True, exist_ok=True)
     (output / QUARANTINE).unlink(missing_ok=True)  # of a run that wrote no shard
     quarantine = Quarantine(output / QUARANTINE, bad_share, "--bad-share")
     with ShardWriter(output, shard_samples) as writer:
-        read = _write(converted(table, asked, format), table, writer, quarantine)
-    for found, count in read.items() if table.names is None else ():
+        outcomes = converted(table, asked, format, captions or CONVERSATIONS)
+        read, num_bare = _write(outcomes, table, writer, quarantine)
+    for found, count in read.items():
         click.echo(f"read {count:,} rows as {found}", err=True)
+    if num_bare:
+        click.echo(f"{num_bare:,} rows have no image: their image column is empty", err=True)
+    if note := _of_captions({found.format for found in read}, captions):
+        click.echo(note, err=True)
     if table.note:
         click.echo(table.note, err=True)
     where = f" (see {output / QUARANTINE})" if len(quarantine) else ""
@@ -96,6 +113,21 @@ def convert(
         f"{output}: {read.total():,} samples in {writer.number} shards "
         f"({_by_format(read)}), {len(quarantine):,} bad{where}"
     )
+
+
+def _of_captions(formats: set[str], asked: str | None) -> str:
+    """Say what became of captions, and what else they could become."""
+    if "request" in formats:
+        return (
+            "captions are written as conversations: requests to draw the image, and questions what "
+            f"it shows (--captions {PAIRS} writes bare pairs)"
+        )
+    if "caption" in formats:
+        return (
+            "captions are written as bare pairs, which teach no turns of a chat "
+            f"(--captions {CONVERSATIONS} does)"
+        )
+    return f"--captions {asked}: there are no captions" if asked else ""
 
 
 def _by_format(read: "Counter[Columns]") -> str:
@@ -116,15 +148,16 @@ def _claim(output: Path) -> None:
 
 def _write(
     outcomes: "Iterable[Outcome]", table: "Table", writer: "ShardWriter", quarantine: "Quarantine"
-) -> "Counter[Columns]":
-    """Write every row that has a sample, and return how many were read as what.
+) -> "tuple[Counter[Columns], int]":
+    """Write every row that has a sample.
 
+    Return how many were read as what, and how many have an image column and no image in it.
     ShardError where too many are bad.
     """
     from ..lengths import Bad
 
     read: Counter[Columns] = Counter()
-    rows = 0
+    rows = num_bare = 0
     with click.progressbar(length=table.length, label="rows", file=sys.stderr) as bar:
         for outcome in outcomes:
             rows += 1
@@ -134,8 +167,9 @@ def _write(
                 assert outcome.columns is not None, "a sample was read from columns"
                 writer.write_files(outcome.sample.key, outcome.sample.files)
                 read[outcome.columns] += 1
+                num_bare += bool(outcome.columns["image"]) and not outcome.sample.image_files
             bar.update(outcome.position - bar.pos)
     if not rows:
         raise ValueError(f"{table.source} holds no rows")
     quarantine.settle(rows)
-    return read
+    return read, num_bare

@@ -11,19 +11,26 @@ of the stored formats of formats.py, or a `Bad` that says why it has none.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .. import formats
+from ..fields import plain
 from ..formats import Sample, SampleError
 from ..lengths import Bad
+from ..placeholders import placed
+from ..turns import Shown, Turn, read_turns
 from .arrow import arrow_table, is_arrow
-from .columns import Columns, detect_columns
+from .columns import CONVERSATIONS, Columns, detect_columns
 from .files import file_table
+from .folders import folder_table
+from .imagefolder import imagefolder_table, is_imagefolder
 from .sandbox import Sandbox
 from .table import HUB, Fields, Table
+from .unread import check_images_read
 
+SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}  # of LLaVA, by role
 Images = list[tuple[str, bytes]]  # extension and contents
 
 
@@ -38,27 +45,43 @@ class Outcome:
     sample: Sample | Bad
 
 
-def open_table(source: str, images: Path | None = None) -> Table:
+def open_table(source: str, images: Path | None = None, format: str | None = None) -> Table:
     """Return the table of a path, or of hf:NAME[:SPLIT]; ValueError where there is none.
 
     `images` is the folder to which paths of images are relative; None: that of the source.
+    `format`: that of all rows, where the user named it.
     """
     if source.startswith(HUB) or is_arrow(Path(source)):
         return arrow_table(source, images)
+    if is_imagefolder(Path(source)):
+        return imagefolder_table(source, images)
+    if Path(source).is_dir():
+        return folder_table(source, images, format)
     return file_table(source, images)
 
 
 def converted(
-    table: Table, asked: Mapping[str, tuple[str, ...]], format: str | None = None
+    table: Table,
+    asked: Mapping[str, tuple[str, ...]],
+    format: str | None = None,
+    captions: str = CONVERSATIONS,
 ) -> Iterator[Outcome]:
-    """Yield what becomes of each row; `asked` and `format` as in `columns.detect_columns`."""
+    """Yield what becomes of each row; `asked` and `format` as in `columns.detect_columns`.
+
+    `captions`: whether an image and its caption become conversations, or pairs.
+    """
     sandbox = Sandbox(table.images)
     for number, (position, row) in enumerate(table.rows):
         key, columns = f"{number:09d}", None
         try:
             if isinstance(row, SampleError):
                 raise row
+            row = plain(row)
             columns = _columns(row, table, asked, format)
+            if format is None and "text" not in asked:
+                check_images_read(row, columns)
+            if columns.format == "caption" and captions == CONVERSATIONS:
+                columns = replace(columns, format="request")
             yield Outcome(position, columns, _sample(key, row, columns, sandbox))
         except SampleError as error:
             words = str(error).encode(errors="backslashreplace").decode()  # it may quote anything
@@ -92,19 +115,21 @@ def _sample(key: str, row: Fields, columns: Columns, sandbox: Sandbox) -> Sample
 
 def _document(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
     """Store parts as they are; a part's image is a path or the number of one of the row's."""
-    given = _images(row, columns, sandbox)
+    given = _cells(row, columns)
     stored: Images = []
-    parts, placed = [], set()
+    parts, taken = [], set()
     for part in _value(row, columns, "parts"):
+        part = {name: value for name, value in part.items() if value is not None}
         about = {name: part[name] for name in ("text", "role", "weight") if name in part}
         if "image" in part:
             about["image"] = len(stored)
-            named = part["image"]
+            named = _numbered(part["image"], given)
             if isinstance(named, int):
-                placed.add(range(len(given))[named])
-            stored.append(given[named] if isinstance(named, int) else sandbox.image(named))
+                taken.add(range(len(given))[named])
+            stored.append(sandbox.image(given[named] if isinstance(named, int) else named))
         parts.append(about)
-    _check_all_placed(len(given) - len(placed))
+    if left := len(given) - len(taken):
+        raise SampleError("unplaced image", f"{left} of the row's images have no place in it")
     numbered = {f"{number}.{extension}": file for number, (extension, file) in enumerate(stored)}
     return _json({"parts": parts}) | numbered
 
@@ -119,56 +144,50 @@ def _interleaved(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, b
 
 
 def _llava(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
-    """Store the turns of a conversation, and the row's images."""
-    turns = [
-        {"from": turn["from"], "value": turn["value"]}
-        for turn in _value(row, columns, "conversations")
-    ]
-    return _json({"conversations": turns}) | _named(_images(row, columns, sandbox))
+    """Store turns of words as they are, with their <image>s, and the row's images."""
+    turns = read_turns(_value(row, columns, "conversations"))
+    if not all(len(turn.pieces) == 1 and isinstance(turn.pieces[0], str) for turn in turns):
+        return _talk("conversations", turns, _cells(row, columns), sandbox)
+    told = [{"from": SPEAKERS[turn.role], "value": turn.pieces[0]} for turn in turns]
+    return _json({"conversations": told}) | _named(_images(row, columns, sandbox))
 
 
 def _chat(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
-    """Store messages; a piece {"type": "image"} without a path is the next of the row's images."""
-    given = _images(row, columns, sandbox)[::-1]
-    found: Images = []
-    messages = _value(row, columns, "messages")
-    for piece in (piece for message in messages for piece in _image_pieces(message["content"])):
-        if piece.get("image") is not None:
-            found.append(sandbox.image(piece["image"]))
-        elif given:
-            found.append(given.pop())
-        else:
-            raise SampleError("missing file", "more images have a place than the row has")
-    _check_all_placed(len(given))
+    turns = read_turns(_value(row, columns, "messages"))
+    return _talk("messages", turns, _cells(row, columns), sandbox)
+
+
+def _talk(field: str, turns: list[Turn], given: list[Any], sandbox: Sandbox) -> dict[str, bytes]:
+    """Store a conversation with each image in its place: one that its piece names, or numbers, or
+    the next of the row's.
+    """
+    shown = [_numbered(p.image, given) for t in turns for p in t.pieces if isinstance(p, Shown)]
+    taken = {range(len(given))[image] for image in shown if isinstance(image, int)}
+    free = [image for at, image in enumerate(given) if at not in taken]
+    waiting = shown.count(None)
+    if waiting > len(free):
+        raise SampleError("missing file", "more images have a place than the row has")
+    turns = placed(turns, len(free) - waiting, may_lead=field == "conversations")
+    found, nexts = [], iter(free)
+    for image in (p.image for turn in turns for p in turn.pieces if isinstance(p, Shown)):
+        named = _numbered(image, given)
+        known = given[named] if isinstance(named, int) else named
+        found.append(sandbox.image(next(nexts) if named is None else known))
     stored = _named(found)
     names = iter(stored)
-    told = [
-        {"role": turn["role"], "content": _content(turn["content"], names)} for turn in messages
-    ]
-    return _json({"messages": told}) | stored
+    told = [{"role": turn.role, "content": _content(turn, names)} for turn in turns]
+    return _json({field: told}) | stored
 
 
-def _check_all_placed(left: int) -> None:
-    """SampleError where so many images of a row are left that nothing places."""
-    if left:
-        raise SampleError("wrong fields", f"{left} of the row's images have no place in it")
-
-
-def _image_pieces(content: Any) -> list[Fields]:
-    """Return the images of a message's content."""
-    pieces = content if isinstance(content, list) else []
-    return [piece for piece in pieces if piece["type"] == "image"]
-
-
-def _content(content: Any, names: Iterator[str]) -> Any:
-    """Return a message's content with the next of the names for each image."""
-    if not isinstance(content, list):
-        return content
+def _content(turn: Turn, names: Iterator[str]) -> Any:
+    """Return the content of a turn, with the next of the names for each image."""
+    if len(turn.pieces) == 1 and isinstance(turn.pieces[0], str):
+        return turn.pieces[0]
     return [
         {"type": "image", "image": next(names)}
-        if piece["type"] == "image"
-        else {"type": piece["type"], "text": piece["text"]}
-        for piece in content
+        if isinstance(piece, Shown)
+        else {"type": "text", "text": piece}
+        for piece in turn.pieces
     ]
 
 
@@ -183,20 +202,29 @@ def _edit(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
 
 def _question(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
     """Store a question, its answer and images; of a `sentence` formats.py asks if it is true."""
+    images = _images(row, columns, sandbox)
+    if not images and row.get("image_id") is not None:
+        message = f"a question about the image {row['image_id']}, which no column has"
+        raise SampleError("no image", message)
     name = "sentence" if columns["question"] == ("sentence",) else "question"
     words = {
         name: _words(row, columns, "question"),
         "answer": _words(row, columns, "answer"),
     }
-    return _json(words) | _named(_images(row, columns, sandbox))
+    return _json(words) | _named(images)
 
 
-def _caption(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
+def _request(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
+    """Store a caption to be read as turns (see formats.py)."""
+    return _caption(row, columns, sandbox, turns=True)
+
+
+def _caption(row: Fields, columns: Columns, sandbox: Sandbox, **more: Any) -> dict[str, bytes]:
     """Store one image and what is said of it."""
     images = _images(row, columns, sandbox)
     if len(images) != 1:
         raise SampleError("wrong fields", f"a caption of {len(images)} images")
-    return _json({"caption": _words(row, columns, "caption")}) | _named(images)
+    return _json({"caption": _words(row, columns, "caption"), **more}) | _named(images)
 
 
 def _text(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
@@ -211,6 +239,7 @@ MAKERS: dict[str, Callable[[Fields, Columns, Sandbox], dict[str, bytes]]] = {
     "chat": _chat,
     "edit": _edit,
     "question": _question,
+    "request": _request,
     "caption": _caption,
     "text": _text,
 }
@@ -242,10 +271,23 @@ def _words(row: Fields, columns: Columns, role: str) -> Any:
 
 
 def _images(row: Fields, columns: Columns, sandbox: Sandbox) -> Images:
-    """Return all images of the row's image columns, in order; an empty cell holds none."""
+    """Return all images of the row's image columns, in order."""
+    return [sandbox.image(one) for one in _cells(row, columns)]
+
+
+def _cells(row: Fields, columns: Columns) -> list[Any]:
+    """Return what stands for images in the row's image columns; an empty cell holds none."""
     cells = [row[column] for column in columns["image"]]
     flat = [one for cell in cells for one in (cell if isinstance(cell, list) else [cell])]
-    return [sandbox.image(one) for one in flat if one is not None and one != ""]
+    return [one for one in flat if one is not None and one != ""]
+
+
+def _numbered(image: Any, given: list[Any]) -> Any:
+    """Return which of the row's images a piece names, by path or file name, or else the name."""
+    if not isinstance(image, str) or not image:
+        return image
+    paths = [f"/{one}" if isinstance(one, str) else "" for one in given]
+    return next((at for at, path in enumerate(paths) if path.endswith(f"/{image}")), image)
 
 
 def _named(images: Images) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """A table that somebody has: rows, to be walked through once, and what is known of them before.
 
-files.py   makes one of a folder, CSV, TSV, JSONL or a JSON list
+folders.py makes one of a folder of images or texts
+files.py   makes one of CSV, TSV, JSONL or a JSON list
 arrow.py   makes one of parquet, a folder of `save_to_disk` or a dataset of the Hugging Face hub
 """
 

@@ -18,7 +18,9 @@ SHOWN_SIZES = 8  # of images in the table; the JSON has more
 
 @click.command()
 @options.shards
-@click.option("--json", "as_json", is_flag=True, help="End with one line of JSON: all numbers.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="All numbers as one line of JSON; tables to stderr."
+)
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
@@ -61,7 +63,7 @@ def inspect(
     \b
     unimodal data inspect shards/train
     unimodal data inspect shards/photos --target-pixels 65536 --max-aspect-ratio 2 --output look
-    unimodal data inspect shards --sequence-length 4096 --json | tail -n 1 > data.json
+    unimodal data inspect shards --sequence-length 4096 --json > data.json
     """
     from unimodal import bundle
 
@@ -69,16 +71,18 @@ def inspect(
     from .inspect import inspect as inspected
     from .inspect import summary
 
+    if output is not None and output.suffix.lower() == ".png":
+        raise ValueError(f"--output {output}: the charts are several files; name a folder for them")
     paths = local_shards(shards)
     model = bundle.load()
     found = inspected(paths, _estimator(model, target_pixels, max_aspect_ratio, sequence_length))
     numbers = summary(found)
-    _print(numbers)
+    _print(numbers, to_stderr=as_json)
     if output is not None:
         from .views import write_views
 
         for path in write_views(found, model.codec, output, samples):
-            click.echo(path)
+            click.echo(path, err=as_json)
     if as_json:
         click.echo(json.dumps(numbers))
 
@@ -97,11 +101,11 @@ def _estimator(
     return LengthEstimator(model.sequencer, sequence_length, geometry, rule)
 
 
-def _print(numbers: dict[str, Any]) -> None:
+def _print(numbers: dict[str, Any], to_stderr: bool) -> None:
     """Print the numbers as tables for people."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(stderr=to_stderr, highlight=False)
     for table in (_counts(numbers), _spreads(numbers), _bad(numbers["bad"])):
         if table.row_count:
             console.print(table)
@@ -127,6 +131,7 @@ def _counts(numbers: dict[str, Any]) -> Any:
         "samples": f"{numbers['samples']:,}, {bad:,} bad, {numbers['empty']:,} empty",
         "documents": f"{numbers['documents']:,}, {numbers['cut']:,} samples in several pieces",
         "left out": _listed(numbers["left_out"]),
+        "unused files": _listed(numbers["unused_files"]),
         "formats": _listed(numbers["formats"]),
         "images": _images(numbers["images"]),
         "sizes": _sizes(numbers["images"]),

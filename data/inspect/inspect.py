@@ -32,7 +32,7 @@ from unimodal.tokenizer.pixels import ImageError, image_size
 from .. import codes_member as codes
 from .. import formats, order
 from ..cutting import Cut, piece
-from ..estimator import RECORD, LengthEstimator, measure_shard
+from ..estimator import RECORD, UNUSED, LengthEstimator, measure_shard
 from ..formats import Sample
 from ..lengths import Bad, Lengths, measure
 from ..packing import pack
@@ -169,7 +169,7 @@ def _read(found: Inspection, path: Path, held: Held) -> None:
         return
     at = 0
     for number in range(len(shard)):
-        sample = shard.sample(number)
+        sample = shard.sample(number, found.estimator.fields)
         _count_images(found, sample)
         begin = at
         while at < len(held.samples_n) and held.samples_n[at] == number:
@@ -180,7 +180,7 @@ def _read(found: Inspection, path: Path, held: Held) -> None:
 
 def _count_images(found: Inspection, sample: Sample) -> None:
     """Count the images of a sample by what they are, and by size."""
-    for name in sample.images:
+    for name in sample.image_files:
         if name.endswith(codes.EXTENSION):
             found.codes += 1
             continue
@@ -220,6 +220,7 @@ def summary(found: Inspection) -> dict[str, Any]:
         "empty": found.notes["empty"],
         "cut": found.notes["cut"],
         "left_out": _named(found.notes, LEFT_OUT),
+        "unused_files": _named(found.notes, UNUSED),
         "bad": {
             reason: {"count": count, "first": [asdict(bad) for bad in found.examples[reason]]}
             for reason, count in found.reasons.most_common()

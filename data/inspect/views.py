@@ -63,7 +63,7 @@ def chosen(found: Inspection, count: int) -> Iterator[tuple[Path, int]]:
 def documents(found: Inspection, codec: ImageCodec, count: int) -> Iterator[Document]:
     """Yield what the contact sheet shows of each chosen sample."""
     for path, number in chosen(found, count):
-        sample = Shard(path, []).sample(number)
+        sample = Shard(path, []).sample(number, found.estimator.fields)
         format = found.estimator.format or formats.detect_format(sample)
         yield _shown(sample, format, path, codec)
 

@@ -10,7 +10,6 @@ from statistics import median
 import numpy as np
 
 from unimodal.data.loader import LoaderConfig
-from unimodal.data.packing import GROUP_ROWS
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig
 from unimodal.data.windows import Window, WindowPlanner
@@ -20,6 +19,7 @@ from unimodal.train.initial import ShapeConfig
 from .inputs import Sizes, loader, tokenizers
 from .measured import Line, interleaved, spread
 
+GROUP_ROWS = 8  # as recipes for clusters have it
 FILL, GOAL, USEFUL, EVEN = 0.995, 0.999, 2.7, 0.03  # the bars
 
 
@@ -32,8 +32,9 @@ def lines(
 ) -> list[Line]:
     """What is found for these sources and this length of rows."""
     config = LoaderConfig(
-        sequence_length=sequence_length, window_rows=sizes.window_rows, images=rule
-    )
+        sequence_length=sequence_length, window_rows=sizes.window_rows, images=rule,
+        group_rows=GROUP_ROWS,
+    )  # fmt: skip
     planner = loader(sources, config).planner
     windows = planned(planner, sizes.windows)
     lengths_n = np.concatenate([window.lengths_n for window in windows])

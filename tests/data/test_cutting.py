@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unimodal.data.cutting import WHOLE, Cut, cut_document, piece
+from unimodal.data.cutting import WHOLE, WITH_IMAGES, Cut, cut_document, piece
 from unimodal.document import Document, Image, Text
 from unimodal.tokenizer.grid import Grid
 
@@ -57,7 +57,7 @@ def test_pieces_of_a_page_are_the_page(parts: list, lengths: Bytes, sequence_len
     kept = [part for part in parts if isinstance(part, Text) or lengths.part_length(part) <= room]
     assert [one for each in pieces for one in flat(each.parts)] == flat(kept)
     assert len(found.left_out) == len(parts) - len(kept)
-    assert all("an image of" in words for words in found.left_out)
+    assert set(found.left_out) <= {"an image longer than a row"}
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -75,15 +75,20 @@ def test_conversations_are_cut_before_a_user_alone(
     document = Document(tuple(replace(part, role=role) for role, part in turns))
     found = cut_document(document, lengths, sequence_length)
     cut_before = 0
+    own = []  # what is in each piece beside the images that were shown before it
     for cut in found.cuts:
         assert (cut.begin_char, cut.end_char) == (0, 0) and cut.begin_part >= cut_before
         cut_before = cut.end_part
         assert cut.begin_part == 0 or document.parts[cut.begin_part].role == "user"
         assert cut.end_part == len(turns) or document.parts[cut.end_part].role == "user"
         assert lengths.total(piece(document, cut)) <= sequence_length
+        before = [part for part in document.parts[: cut.begin_part] if isinstance(part, Image)]
+        shown = piece(document, cut).parts[: len(before)]
+        assert flat(shown) == flat(before)
+        assert all((part.role, part.weight) == ("user", 0.0) for part in shown)
+        own.append(piece(document, cut).parts[len(before) :])
     if not found.left_out:
-        pieces = [piece(document, cut) for cut in found.cuts]
-        assert [one for each in pieces for one in flat(each.parts)] == flat(document.parts)
+        assert [one for parts in own for one in flat(parts)] == flat(document.parts)
 
 
 def test_a_long_text_is_cut_at_lines_then_words_then_anywhere() -> None:
@@ -107,3 +112,47 @@ def test_a_whole_document_is_itself() -> None:
     document = Document((Text("a"), Text("b")))
     assert piece(document, WHOLE) is document
     assert piece(document, Cut(0, 0, 1, 0)).parts == (Text("a"),)
+
+
+def image(size: int, role: str | None = None) -> Image:
+    return Image(
+        codes=np.full((size, 1), size), grid=Grid(1, size), codec_hash="x", role=role, weight=0.0
+    )
+
+
+def said(*turns: str) -> list[Text]:
+    """Turns of the user and the assistant in turn."""
+    roles = ("user", "assistant") * len(turns)
+    return [Text(words, role) for words, role in zip(turns, roles, strict=False)]
+
+
+def contents(document: Document, sequence_length: int) -> tuple[list[list], tuple[str, ...]]:
+    """Each piece as its words and the sizes of its images, and why others are left out."""
+    found = cut_document(document, Bytes(0, 0), sequence_length)
+    pieces = [piece(document, cut).parts for cut in found.cuts]
+    shown = [[p.text if isinstance(p, Text) else p.grid.size for p in parts] for parts in pieces]
+    return shown, found.left_out
+
+
+def test_what_follows_a_left_out_exchange_keeps_its_images_or_is_left_out_too() -> None:
+    talk = (image(8, "user"), *said("which is red?" * 3, "one", "and now?", "two", "why?", "so"))
+    kept = [[8, "and now?", "two", "why?", "so"]]
+    assert contents(Document(talk), 40) == (kept, ("an exchange longer than a row",))
+    without = [[8, "why?", "so"]]  # the second exchange has no room beside the image
+    reasons = ("an exchange longer than a row", WITH_IMAGES)
+    assert contents(Document(talk), 20) == (without, reasons)
+    assert contents(Document(talk), 12) == ([], (reasons[0], WITH_IMAGES, WITH_IMAGES))
+    gone = Document((image(30, "user"), *talk[1:]))
+    assert contents(gone, 28) == ([], (reasons[0], WITH_IMAGES, WITH_IMAGES))
+
+
+def test_pieces_of_a_chat_begin_with_the_images_before_them() -> None:
+    first, second = image(3, "user"), image(4, "assistant")
+    talk = Document((first, *said("redder", "yes"), second, *said("what is it?", "a red circle")))
+    assert contents(talk, 40) == (
+        [[3, "redder", "yes", 4], [3, 4, "what is it?", "a red circle"]],
+        (),
+    )
+    words = Document(tuple(said("one", "two", "three", "four")))
+    assert contents(words, 8) == ([["one", "two"]], ("an exchange longer than a row",))
+    assert contents(words, 9) == ([["one", "two"], ["three", "four"]], ())

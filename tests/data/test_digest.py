@@ -68,6 +68,14 @@ def test_ranks_change_nothing(made, whole, world_size):
     assert produced(made, world_size, 0, 20) == whole
 
 
+def test_ranks_change_nothing_in_groups_of_rows(made, whole):
+    """Groups decide the order, and ranks still do not."""
+    grouped = replace(made, loader=replace(SETTINGS, group_rows=4))
+    rows = produced(grouped, 1, 0, 20)
+    assert rows != whole and all(produced(grouped, world, 0, 20) == rows for world in (3, 4, 8))
+    assert produced(grouped, 2, 9, 5) == rows[9:14]
+
+
 @pytest.mark.parametrize(("first", "count", "world_size"), [(5, 3, 1), (7, 6, 2), (17, 3, 4)])
 def test_rows_can_be_begun_anywhere(made, whole, first, count, world_size):
     wanted = hashlib.sha256(b"".join(whole[first : first + count])).hexdigest()
@@ -124,7 +132,10 @@ def test_crops_and_mirrors_are_in_it_and_nothing_else_is_changed_by_them(made):
 
 def test_a_batch_is_the_smallest_that_the_ranks_divide():
     found = [batch_rows(SETTINGS, ranks) for ranks in (1, 2, 3, 4, 5, 8, 12, 16)]
-    assert found == [1, 2, 24, 4, 40, 8, 24, 16]
+    assert found == [1, 2, 3, 4, 5, 8, 12, 16]
+    grouped = replace(SETTINGS, group_rows=8)
+    found = [batch_rows(grouped, ranks) for ranks in (1, 2, 3, 4, 5, 8, 12, 16)]
+    assert found == [8, 8, 24, 8, 40, 8, 24, 16]
 
 
 def test_stages_count_in_the_recipes_batches(made):

@@ -306,13 +306,15 @@ def test_a_damaged_tar_and_a_shard_of_nothing_good(tokenizer, tmp_path):
     assert [sample.key for sample in samples(tmp_path / "out")] == ["a"]
 
 
-def test_neighbours_that_would_become_one_sample_stay_apart(tokenizer, tmp_path):
-    """Two samples of one key with a bad one between them."""
-    made = [("a", {"txt": b"1"}), ("b", {"png": b""}), ("a", {"json": b"{}"})]
+def test_halves_of_a_sample_do_not_become_one(tokenizer, tmp_path):
+    """Two halves of one key with a bad one between them, and a sound sample."""
+    made = [("a", {"txt": b"1"}), ("b", {"png": b""}), ("a", {"json": b"{}"}), ("c", {"txt": b"2"})]
     words = (write(tmp_path / "in", *made), tmp_path / "out", "--tokenizer", tokenizer)
     assert run(*words, "--bad-share=1").exit_code == 0
-    (sample,) = samples(tmp_path / "out")
-    assert sample.files == {"txt": b"1"}
+    assert [sample.key for sample in samples(tmp_path / "out")] == ["c"]
+    lines = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
+    reasons = {bad["key"]: bad["reason"] for bad in map(json.loads, lines)}
+    assert reasons == {"a": "scattered files", "b": "bad image"}
 
 
 def test_encoding_codes_again_changes_nothing(encoded, tokenizer, tmp_path):
@@ -340,13 +342,17 @@ def test_folders_in_keys_are_kept(tokenizer, tmp_path):
     assert sample.key == "some/folder/x" and [*sample.files] == ["json", "codes", "cls"]
 
 
-@pytest.mark.parametrize(
-    ("key", "extension"), [("a.b", "txt"), ("a", ""), ("a", "b/c"), ("a" * 99, "txt")]
-)
+@pytest.mark.parametrize(("key", "extension"), [("a.b", "txt"), ("a", ""), ("a", "b/c")])
 def test_names_that_cannot_be_read_back_are_refused(tmp_path, key, extension):
     with pytest.raises(ShardError, match="key|name"), ShardWriter(tmp_path) as writer:
         writer.write_files(key, {extension: b""})
     assert not list(tmp_path.iterdir())
+
+
+def test_long_names_are_kept(tokenizer, tmp_path):
+    images = write(tmp_path / "in", ("a" * 120, {"png": png(noise(0)), "txt": b"x"}))
+    assert run(images, tmp_path / "out", "--tokenizer", tokenizer).exit_code == 0
+    assert [sample.key for sample in samples(tmp_path / "out")] == ["a" * 120]
 
 
 @pytest.mark.parametrize(("num_codes", "width"), [(2**16, 2), (2**16 + 1, 4)])

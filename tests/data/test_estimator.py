@@ -290,6 +290,50 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             subprocess.run(["umount", disk])
 
 
+def test_an_image_and_its_caption_are_never_parted(tmp_path: Path) -> None:
+    own = {"parts": [{"text": "a cat"}, {"image": 0}]}
+    long = fields(captions=["a cat", "a cat " * 20])
+    path = write_tar(
+        tmp_path / "a.tar",
+        {
+            "large": {"png": png(80, 80), "txt": b"a cat"},
+            "own": {"0.png": png(80, 80), "json": fields(**own)},
+            "asked": {"png": png(80, 80), "json": fields(caption="a cat", turns=True)},
+            "long": {"png": png(16, 16), "txt": b"a cat " * 20},
+            "either": {"png": png(16, 16), "json": long},
+            "fits": {"png": png(16, 16), "txt": b"a cat"},
+            "page": {"png": png(80, 80), "json": fields(texts=["hi", None], images=[None, "png"])},
+        },
+    )
+    found = measure_shard(path, LengthEstimator(SEQUENCER, 64, PATCHES))
+    assert not found.bad and found.notes["left out: a caption and its image longer than a row"] == 4
+    assert found.notes["left out: an image longer than a row"] == 1
+    assert found.units["sample"][:-1].tolist() == [4, 5, 6]
+    assert found.records["variant"].tolist() == [0, 2, 0, 1, 0]  # the short one of two captions
+
+
+def test_what_follows_images_that_fit_no_row_is_left_out(tmp_path: Path) -> None:
+    def talk(words: str) -> bytes:
+        said = [words, "the first", "and now?", "the second"]
+        speakers = ("human", "gpt") * 2
+        turns = [{"from": who, "value": it} for who, it in zip(speakers, said, strict=True)]
+        return fields(conversations=turns)
+
+    six = {f"{n}.png": png(24, 24) for n in range(6)}
+    path = write_tar(
+        tmp_path / "a.tar",
+        {
+            "six": {**six, "json": talk("<image>" * 6 + "which is red?")},
+            "one": {"png": png(24, 24), "json": talk("<image>which is red?" + "?" * 60)},
+        },
+    )
+    found = measure_shard(path, LengthEstimator(SEQUENCER, 64, PATCHES))
+    assert found.notes["left out: an exchange longer than a row"] == 2
+    assert found.notes["left out: an exchange longer than a row with the images before it"] == 1
+    assert found.units["sample"][:-1].tolist() == [1]
+    assert found.records["images"].tolist() == [4 + 3 * 4], "the piece has the image"
+
+
 def test_a_form_may_be_forced(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", {"k": {"txt": b"a cat", "json": fields(question="?")}})
     found = measure_shard(path, LengthEstimator(SEQUENCER, 40, PATCHES, format="text"))

@@ -27,7 +27,7 @@ from benchmarks.faults import (
 
 from unimodal.data.lengths import Bad
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.quarantine import Quarantine
+from unimodal.data.quarantine import Quarantine, is_too_many
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
 from unimodal.sequence import PADDING, Batch
@@ -120,7 +120,7 @@ def test_too_many_bad_samples_stop_a_run_with_the_list(tmp_path: Path) -> None:
     with pytest.raises(ShardError) as error:
         one_pass(tmp_path, share=19 / (SOUND + 20))
     message = str(error.value)
-    assert message.startswith("20 of 2020 samples cannot be used")
+    assert message.startswith("all: 20 of 2020 samples cannot be used")
     assert "shard-0.tar, key bad0: .png: the image" in message and "and 10 more" in message
     assert "raise bad_share" in message and "quarantine.jsonl" in message
 
@@ -149,10 +149,10 @@ def test_a_sample_is_counted_once(tmp_path: Path) -> None:
     quarantine = Quarantine(path, 0.01)
     for documents in (10, 20, 5000):
         quarantine.add_read([first], documents)
-    assert dict(quarantine.reasons) == {"bad image": 1}
+    assert dict(quarantine.account().reasons) == {"bad image": 1}
     again = Quarantine(path, 0.01)
     again.add_measured([first], 100)
-    assert not again.reasons and len(path.read_text().splitlines()) == 1
+    assert len(again) == 1 and len(path.read_text().splitlines()) == 1
 
 
 def test_a_quarantine_file_is_read_again_whatever_stands_in_it(tmp_path: Path) -> None:
@@ -165,9 +165,8 @@ def test_a_quarantine_file_is_read_again_whatever_stands_in_it(tmp_path: Path) -
         file.write('{"shard": "a.tar", "key')  # as a full disk leaves it
     again = Quarantine(path, 1.0)
     again.add_read(odd, 100)
-    assert len(again) == 0
     again.add_read([Bad("a.tar", "new", "why", "else")], 100)
-    assert len(again) == 1 and len(path.read_text().split("\n")) == 5
+    assert len(again) == 4 and len(path.read_text().split("\n")) == 5
     assert len(Quarantine(path, 1.0)._known) == 4
 
 
@@ -193,3 +192,41 @@ def test_spellings_of_control_tokens_are_text(tmp_path: Path) -> None:
     assert all(made_of.vocabulary.is_text(i) for i in ids[1:-1])
     assert made_of.text_tokenizer.decode(ids[1:-1]) == spelt
     assert key_of("a b.c") == "a-bc"
+
+
+def bads(count: int, first: int = 0) -> list[Bad]:
+    return [Bad("a.tar", f"k{n}", "bad image", "cut") for n in range(first, first + count)]
+
+
+def test_the_share_is_that_of_a_sources_samples_from_the_first_one_on() -> None:
+    """Ten bad ones always passed, and ten more with each thousand that were read again."""
+    quarantine = Quarantine(None, 0.01)
+    quarantine.add_measured([], 20, "small")
+    with pytest.raises(ShardError, match="small: 1 of 20 samples cannot be used, more than .* 1.0"):
+        quarantine.add_read(bads(1), 20, "small")
+    quarantine.add_measured(bads(6), 1000, "large")
+    quarantine.add_read(bads(4, 6), 500, "large")
+    for read in (1000, 5000):  # later passes meet them again
+        quarantine.add_read(bads(4, 6), read, "large")
+    assert len(quarantine) == 11
+    with pytest.raises(ShardError, match="large: 11 of 1000 samples"):
+        quarantine.add_read(bads(1, 10), 9000, "large")
+
+
+def test_so_many_bad_ones_at_the_beginning_are_no_chance() -> None:
+    quarantine = Quarantine(None, 0.01)
+    quarantine.add_measured([], 10**6, "a")
+    quarantine.add_read(bads(2), 2, "a")
+    with pytest.raises(ShardError, match="a: 3 of 3 samples cannot be used"):
+        quarantine.add_read(bads(1, 2), 3, "a")
+    assert not is_too_many(14, 256, 0.01) and is_too_many(15, 256, 0.01)
+    assert is_too_many(1, 10**6, 0.0) and not is_too_many(5, 5, 1.0)
+
+
+def test_a_sound_source_is_hardly_ever_stopped_by_chance() -> None:
+    """Half of what is let pass is bad; each of 2,000 runs is asked after each of 2,000 samples."""
+    rng = np.random.default_rng(0)
+    bad_NT = (rng.random((2000, 2000)) < 0.005).cumsum(axis=1)
+    for bad_T in bad_NT:
+        new = np.flatnonzero(np.diff(bad_T, prepend=0))
+        assert not any(is_too_many(int(bad_T[at]), int(at) + 1, 0.01) for at in new)

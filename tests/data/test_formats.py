@@ -76,15 +76,14 @@ def test_llava() -> None:
         {"from": "human", "value": "And <image>?"},
         {"from": "gpt", "value": "Red."},
     ]
-    found = sample({"conversations": talk}, **{"0_png": png(1), "1_png": png(2), "2_png": png(3)})
+    found = sample({"conversations": talk}, **{"0_png": png(1), "1_png": png(2)})
     assert detect_format(found) == "llava"
     assert made(found) == [
         (1, "user", 0.0),
-        (2, "user", 0.0),
         ("What is this?", "user", 0.0),
         ("A <b>.", "assistant", 1.0),
         ("And ", "user", 0.0),
-        (3, "user", 0.0),
+        (2, "user", 0.0),
         ("?", "user", 0.0),
         ("Red.", "assistant", 1.0),
     ]
@@ -294,8 +293,8 @@ def made_of(found: Sample) -> tuple:
         (sample({"texts": [None], "images": [None]}), "wrong fields"),
         (sample({"texts": [None], "images": ["../../etc/passwd"]}), "missing member"),
         (sample({"conversations": [{"from": "human", "value": "<image>"}]}), "missing member"),
-        (sample({"conversations": [{"from": "dog", "value": "woof"}]}), "wrong fields"),
-        (sample({"messages": [{"role": "user", "content": [{"type": "x"}]}]}), "wrong fields"),
+        (sample({"conversations": [{"from": "dog", "value": "woof"}]}), "unknown role"),
+        (sample({"messages": [{"role": "user", "content": [{"type": "x"}]}]}), "unknown piece"),
         (sample({"question": "why?"}), "wrong fields"),
         (sample({"question": "why?", "answers": []}), "no text"),
         (sample({"edit": "red"}, before_png=png(1)), "missing member"),

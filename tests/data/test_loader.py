@@ -15,7 +15,6 @@ from PIL import Image as PILImage
 from unimodal.codec import ImageCodec
 from unimodal.data import codes_member as codes
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.packing import GROUP_ROWS
 from unimodal.data.shards import Shard, ShardError, ShardWriter, find_shards
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig, Stage
@@ -116,6 +115,7 @@ def test_a_state_of_another_version_or_of_other_windows_is_an_error(sources, seq
         (whole | {"row": CONFIG.window_rows}, "windows have 8 rows"),
         (whole | {"row": -1}, "windows have 8 rows"),
         (whole | {"owed": []}, "streams"),
+        (whole | {"group_rows": 8}, "of groups of 8 rows, the settings of 1: group_rows decides"),
     ):
         with pytest.raises(ValueError, match=words):
             dataset.load_state_dict(wrong)
@@ -137,7 +137,7 @@ def test_every_document_once_a_pass_whole(sources, sequencer, world, batch_rows)
         if state.row == 0:
             windows.append((len(seen), state.taken[0]))
     for count, (length_groups, alone) in windows:
-        assert count == GROUP_ROWS * length_groups + alone, "a unit is neither lost nor doubled"
+        assert (count, length_groups) == (alone, 0), "a unit is neither lost nor doubled"
     coded = [
         tuple(sequencer.sequence(_encoded(sample(i))).ids.tolist()) for i in range(NUM_SAMPLES)
     ]
@@ -453,12 +453,16 @@ def test_parts_of_a_source_are_apart_and_whole(sources, sequencer):
 
 
 def test_bad_settings_are_reported_together(sources, sequencer):
-    bad = LoaderConfig(sequence_length=1, batch_rows=3, window_rows=9, seed=-1, caption_dropout=2)
+    bad = LoaderConfig(
+        sequence_length=1, batch_rows=3, group_rows=4, window_rows=9, seed=-1, caption_dropout=2
+    )
     with pytest.raises(ValueError) as error:
         made(sources, sequencer, bad, state=LoaderState(7), rank=0, world_size=2)
-    for words in ("sequence_length 1", "window_rows 9", "seed -1", "caption_dropout 2", "3 rows"):
+    for words in ("sequence_length 1", "seed -1", "caption_dropout 2", "3 rows"):
         assert words in str(error.value)
-    assert "batch_rows 3: 1, 2, 4 or a multiple of 8" in str(error.value)
+    for words in ("batch_rows 3: a multiple of group_rows 4", "window_rows 9: a multiple of group"):
+        assert words in str(error.value)
+    assert LoaderConfig(group_rows=0).problems() == ["group_rows 0: at least 1"]
     with pytest.raises(ValueError, match="state is of seed 7"):
         made(sources, sequencer, state=LoaderState(7, taken=(0,)))
     with pytest.raises(ValueError, match="state is of 2 streams, the settings make 1"):

@@ -10,12 +10,11 @@ from click.testing import CliRunner
 from unimodal.data.scenes.reading import Unreadable
 from unimodal.data.scenes.world import Background, Scene, SceneObject, render, scene
 from unimodal.eval.command import eval_
+from unimodal.eval.reconstruction import code_usage, psnr
 from unimodal.eval.tokenizer import (
     FAILURES,
-    code_usage,
     failures,
     judge,
-    psnr,
     reader_errors,
     scores,
     tokenizer_ceiling,
@@ -78,9 +77,12 @@ def test_psnr_by_hand():
 
 
 def test_code_usage_by_hand():
-    found = code_usage(np.array([[0, 0, 1, 2]]), num_codes=16)
+    found = code_usage([np.array([0, 0, 1]), np.array([[2]])], num_codes=16)
     assert found["distinct"] == 3 and found["share"] == 3 / 16 and found["drawn"] == 4
     assert found["entropy_bits"] == pytest.approx(1.5)
+    assert found["perplexity"] == pytest.approx(2**1.5)
+    same = code_usage([np.zeros(9, int)], num_codes=4)
+    assert (same["entropy_bits"], same["perplexity"], same["share"]) == (0, 1, 0.25)
 
 
 def test_scores_count_scenes():

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from unimodal.config import ConfigError, load, save
+from unimodal.data.loader import LoaderConfig
 from unimodal.data.sources import SourceConfig
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.train import lm, loop
 from unimodal.train import zero as engine
 from unimodal.train.loop import LoopConfig
 from unimodal.train.optimizer import OptimizerConfig
+from unimodal.train.plan.plan import plan
 from unimodal.train.run import LmRun
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.zero import EngineConfig
@@ -54,6 +56,24 @@ def test_ranks_without_a_way_to_share(config: LmRun, monkeypatch: pytest.MonkeyP
     uneven = replace(shared, engine=replace(shared.engine, micro_batch_rows=3))
     with pytest.raises(ValueError, match="micro_batch_rows 3 does not divide 4 rows of a rank"):
         lm._given(uneven, 2)
+
+
+def test_ranks_compute_whole_groups_of_rows_at_the_same_time(config: LmRun) -> None:
+    """Or parts of one: never rows of two groups, which cost differently."""
+    engine = EngineConfig(CONFIGS / "zero3.json")
+    grouped = replace(config, engine=engine, loader=LoaderConfig(batch_rows=48, group_rows=8))
+    for world, micro, problem in (
+        (8, 1, ""), (8, 3, ""), (2, 4, ""), (1, 4, ""), (1, None, ""), (4, 3, "the 12 rows"),
+        (2, 3, "the 6 rows"), (3, 2, "the 6 rows"), (3, None, ""), (5, None, "does not divide"),
+    ):  # fmt: skip
+        found = replace(grouped, engine=replace(engine, micro_batch_rows=micro))
+        problems = found.rank_problems(world)
+        assert [problem in one for one in problems] == [True] * bool(problem), (world, micro)
+    uneven = replace(grouped, engine=replace(engine, micro_batch_rows=3))
+    with pytest.raises(ValueError, match="12 rows .* no whole groups of loader.group_rows 8"):
+        lm._given(uneven, 4)
+    with pytest.raises(ValueError, match="12 rows .* no whole groups of loader.group_rows 8"):
+        plan(uneven, 4, 80)
 
 
 def test_packages_that_are_not_there(config: LmRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -449,13 +449,13 @@ def test_learning_rates_of_groups() -> None:
 def test_tokenizer_learns_and_resumes(tmp_path: Path, shards: Path) -> None:
     config = image.TokenizerRun(
         output=tmp_path / "whole",
-        shards=shards,
+        shards=str(shards),
         schedule=ScheduleConfig(40, warmup_steps=2),
         batch_images=4,
         model=TINY,
         optimizer=OptimizerConfig(lr=3e-3),
     )
-    with pytest.raises(ValueError, match="60 samples do not fill a batch of 100"):
+    with pytest.raises(ValueError, match="92 images do not fill a batch of 100"):
         image.train(replace(config, batch_images=100))
     finished = image.train(config)
     cut = replace(config, output=tmp_path / "cut", schedule=ScheduleConfig(15, warmup_steps=2))

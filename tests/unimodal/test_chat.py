@@ -50,9 +50,9 @@ def test_a_drawn_image_is_what_the_tokenizer_makes_of_its_codes(drawing_model):
 def test_the_conversation_and_its_images_stay_in_context(drawing_model, monkeypatch):
     asked = []
 
-    def recorded(model, documents, sampling):
+    def recorded(model, documents, *settings):
         asked.extend(documents)
-        return stream(model, documents, sampling)
+        return stream(model, documents, *settings)
 
     monkeypatch.setattr(chat_module, "stream", recorded)
     chat = Chat(drawing_model)
@@ -190,8 +190,8 @@ def test_an_interrupted_reply_leaves_no_trace(drawing_model):
 
 
 def test_ctrl_c_while_drawing_loses_only_the_reply(drawing_model, monkeypatch):
-    def interrupted(model, documents, sampling):
-        for event in stream(model, documents, sampling):
+    def interrupted(model, documents, *settings):
+        for event in stream(model, documents, *settings):
             if isinstance(event, ReplyDone):
                 raise KeyboardInterrupt
             yield event

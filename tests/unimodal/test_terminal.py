@@ -24,7 +24,9 @@ from unimodal.bundle import save_bundle
 from unimodal.chat import Chat, Drawn
 from unimodal.document import Document
 from unimodal.events import ImageProgress
-from unimodal.terminal import HalfBlocks, Screen, Session, answer, run
+from unimodal.screen import HalfBlocks, Screen
+from unimodal.session import Session
+from unimodal.terminal import answer, run
 from unimodal.tokenizer.grid import Grid
 from unimodal.transcript import Gallery, save_conversation, save_image
 
@@ -136,7 +138,7 @@ def test_json_is_the_last_line_and_everything_else_goes_to_stderr(drawing_bundle
     captured = capsys.readouterr()
     (line,) = captured.out.splitlines()
     result = json.loads(line)
-    assert set(result) == {"text", "images"}
+    assert set(result) == {"text", "images", "end"}
     assert result["text"] == "ok"
     assert [Path(path).is_absolute() and Path(path).is_file() for path in result["images"]] == [
         True
@@ -199,7 +201,8 @@ def test_the_command_answers_in_json(drawing_bundle, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    assert result == {"text": "ok", "images": [str(tmp_path / "out" / "draw-seed-0.png")]}
+    drawn = str(tmp_path / "out" / "draw-seed-0.png")
+    assert result == {"text": "ok", "images": [drawn], "end": "stop"}
     assert (tmp_path / "out" / "draw-seed-0.png").is_file()
 
 

@@ -207,6 +207,8 @@ def _run(config: LmRun, shape: Architecture, num_gpus: int) -> Work:
             f"loader.sequence_length {config.loader.sequence_length} exceeds the model's "
             f"max_positions {shape.transformer.max_positions}"
         )
+    if problems := config.rank_problems(num_gpus):
+        raise ValueError("; ".join(problems))
     settings = config.engine.zero(rows, config.optimizer.clip, config.precision == "bf16")
     if settings is not None and config.optimizer.muon_lr is not None:
         raise ValueError("optimizer.muon_lr: not with engine.deepspeed; leave it out")

@@ -255,9 +255,9 @@ def test_an_empty_folder_is_an_error(tmp_path: Path):
 def test_the_table_and_the_json_agree(shards: list[Path]):
     done = run(shards[0].parent, "--json", "--sequence-length", 256)
     assert done.exit_code == 0, done.output
-    *table, last = done.stdout.splitlines()
-    numbers = json.loads(last)
-    words = " ".join(" ".join(table).replace("│", " ").split())
+    numbers = json.loads(done.stdout)
+    words = " ".join(done.stderr.replace("│", " ").split())
+    assert words.startswith("what there is")
     assert f"{numbers['shards']:,}, {numbers['bytes']:,} bytes" in words
     bad = sum(entry["count"] for entry in numbers["bad"].values())
     assert f"{numbers['samples']:,}, {bad} bad, 1 empty" in words
@@ -270,6 +270,20 @@ def test_the_table_and_the_json_agree(shards: list[Path]):
         numbers["settings"]["sequence_length"] == 256
         and numbers["settings"]["target_pixels"] == 64 * 64
     )
+
+
+def test_json_alone_stands_on_standard_output(shards: list[Path], tmp_path: Path):
+    done = run(shards[0].parent, "--json", "--output", tmp_path / "look")
+    assert json.loads(done.stdout)["shards"] == len(shards)
+    assert str(tmp_path / "look" / VIEWS[0]) in done.stderr.replace("\n", "")
+    plain = run(shards[0].parent)
+    assert "what there is" in plain.stdout and plain.stderr.strip() == ""
+
+
+def test_a_folder_is_not_called_like_an_image(shards: list[Path], tmp_path: Path):
+    done = run(shards[0].parent, "--output", tmp_path / "look.png")
+    assert done.exit_code == 2 and "look.png: the charts are several files" in done.stderr
+    assert not (tmp_path / "look.png").exists()
 
 
 def test_nothing_of_a_shard_reaches_the_terminal_as_a_command(tmp_path: Path):

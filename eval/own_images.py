@@ -1,0 +1,167 @@
+"""What an image tokenizer keeps of images of one's own.
+
+In: a tokenizer, and images: files, folders of files, or shards. Out: PSNR, SSIM and the usage of
+codes with intervals, and one prediction an image.
+
+Images are read as training reads them (resized to buckets or as they are), in the order of names
+and of shards, up to a number of them. Those that cannot be used are left out, and too many of them
+are an error.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as PILImage
+
+from unimodal.data import codes_member
+from unimodal.data.formats import SampleError
+from unimodal.data.lengths import Bad
+from unimodal.data.quarantine import Quarantine
+from unimodal.data.remote import local_shards
+from unimodal.data.rows import sized
+from unimodal.data.shards import Shard
+from unimodal.data.sizes import ImageRule
+from unimodal.document import StoredFile
+from unimodal.tokenizer.autoencoder import ImageTokenizer
+
+from .intervals import mean
+from .reconstruction import code_usage, psnr, ssim, usage_scores
+from .report import Cell, progress
+from .tokenizer import reconstruct
+
+CENTRE = (0.5, 0.5)
+
+
+@dataclass
+class OwnImages:
+    """Images that were read, and what was not."""
+
+    names: list[str] = field(default_factory=list)
+    pixels: list[np.ndarray] = field(default_factory=list)
+    """Each uint8 (H, W, 3)."""
+    bad: list[Bad] = field(default_factory=list)
+    unused: Counter[str] = field(default_factory=Counter)
+    """Files of folders that are no images, by suffix."""
+    digest: str = ""
+    """SHA-256 of all that was read, in order."""
+
+    def line(self) -> str:
+        """Say what was used, left out and bad."""
+        unused = ", ".join(f"{suffix or 'no suffix'} {n:,}" for suffix, n in self.unused.items())
+        return (
+            f"used: {len(self.pixels):,} images; left out: {unused or 'none'}; "
+            f"bad: {len(self.bad):,}"
+        )
+
+
+def read_images(
+    paths: Sequence[Path], samples: int, rule: ImageRule | None, tokenizer: ImageTokenizer,
+    bad_share: float,
+) -> OwnImages:  # fmt: skip
+    """Read the first images of these files, folders and shards, so many that can be used.
+
+    ShardError (a ValueError) when more than `bad_share` of them cannot be used, or none is there.
+    """
+    found, digest = OwnImages(), hashlib.sha256()
+    quarantine = Quarantine(None, bad_share, "--bad-share")
+    stored = (one for path in paths for one in _stored(path, found.unused))
+    for place, key, file in stored:
+        if len(found.pixels) == samples:
+            break
+        digest.update(file.content)
+        try:
+            pixels = _pixels(file, rule, tokenizer)
+        except SampleError as error:
+            found.bad.append(Bad(place, key, error.reason, str(error)))
+            quarantine.add_read(found.bad[-1:], len(found.pixels) + len(found.bad))
+            continue
+        found.names.append(key)
+        found.pixels.append(pixels)
+    quarantine.settle(len(found.pixels) + len(found.bad))
+    if not found.pixels:
+        raise ValueError(f"no images in {', '.join(map(str, paths))}: {found.line()}")
+    found.digest = digest.hexdigest()
+    return found
+
+
+def _pixels(file: StoredFile, rule: ImageRule | None, tokenizer: ImageTokenizer) -> np.ndarray:
+    pixels = sized(file, rule, CENTRE, mirror=False).pixels
+    assert pixels is not None, "files of codes are left out"
+    try:
+        tokenizer.geometry.grid_of(*pixels.shape[:2])
+    except ValueError as error:
+        raise SampleError("bad image", f"{error}; give --target-pixels") from error
+    return pixels
+
+
+def _stored(path: Path, unused: Counter[str]) -> Iterator[tuple[str, str, StoredFile]]:
+    """Yield the image files of a path: where each is, what it is called there, and its content."""
+    if path.is_dir() and not any(path.glob("*.tar")):
+        suffixes = PILImage.registered_extensions()
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            if file.suffix.lower() in suffixes:
+                yield str(path), str(file.relative_to(path)), _stored_file(file)
+            else:
+                unused[file.suffix] += 1
+    elif path.is_file() and path.suffix != ".tar":
+        yield str(path.parent), path.name, _stored_file(path)
+    else:
+        yield from _of_shards(path, unused)
+
+
+def _stored_file(path: Path) -> StoredFile:
+    return StoredFile(path.read_bytes(), path.suffix.removeprefix("."))
+
+
+def _of_shards(path: Path, unused: Counter[str]) -> Iterator[tuple[str, str, StoredFile]]:
+    for shard in map(Shard, local_shards(str(path))):
+        for sample in map(shard.sample, range(len(shard))):
+            for name in sample.images:
+                if codes_member.is_codes(name):
+                    unused["codes"] += 1
+                else:
+                    stored = StoredFile(sample.files[name], name)
+                    yield str(shard.path), f"{sample.key}.{name}", stored
+
+
+def image_scores(
+    tokenizer: ImageTokenizer, images: OwnImages, batch_size: int = 32
+) -> dict[str, Any]:
+    """Return scores (nested estimates), code usage and a prediction for each image."""
+    returned, codes = reconstruct(tokenizer, images.pixels, batch_size)
+    compared = list(zip(images.names, images.pixels, returned, strict=True))
+    predictions = [_judged(*one) for one in progress(compared, "comparing")]
+    similar = [p["ssim"] for p in predictions if p["ssim"] is not None]
+    return {
+        "scores": {
+            "psnr_db": mean([p["psnr_db"] for p in predictions]),
+            "ssim": mean(similar),
+            "usage": usage_scores(codes, tokenizer.num_codes),
+        },
+        "usage": code_usage(codes, tokenizer.num_codes),
+        "predictions": predictions,
+    }
+
+
+def _judged(name: str, original: np.ndarray, image: np.ndarray) -> dict[str, Any]:
+    height, width = original.shape[:2]
+    return {
+        "name": name,
+        "width": width,
+        "height": height,
+        "psnr_db": psnr(original, image),
+        "ssim": ssim(original, image),
+    }
+
+
+def image_cells(tokenizer: ImageTokenizer, images: OwnImages, count: int) -> list[Cell]:
+    """Return a cell for each of the first images: original above reconstruction, with PSNR."""
+    originals = images.pixels[:count]
+    returned, _ = reconstruct(tokenizer, originals)
+    named = zip(images.names, originals, returned, strict=False)
+    return [Cell((a, b), f"{name}, {psnr(a, b):.1f} dB") for name, a, b in named]

@@ -1,0 +1,224 @@
+"""`eval tokenizer --images`: PSNR, SSIM and code usage of images of one's own, by hand and from
+files, folders and shards; `encode` and `eval` take what a run of the tokenizer has written.
+"""
+
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.faults import damaged, write_tar
+from click.testing import CliRunner, Result
+from PIL import Image as PILImage
+
+from unimodal.command import main
+from unimodal.eval.reconstruction import STABLE, code_usage, ssim, usage_scores
+from unimodal.image_tokenizers import find_tokenizer
+from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+
+CONFIG = TokenizerConfig(
+    levels=(4, 4, 4), encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4
+)
+
+
+def png(width: int, height: int, shade: int = 0) -> bytes:
+    rng = np.random.default_rng([width, height, shade])
+    stream = io.BytesIO()
+    array = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    PILImage.fromarray(array).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """What a run of the tokenizer leaves: its folder, and `tokenizer` in it."""
+    folder = tmp_path / "run" / "tokenizer"
+    folder.mkdir(parents=True)
+    ImageTokenizer(CONFIG).save(folder)
+    return tmp_path / "run"
+
+
+def command(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def report(*words: object) -> dict:
+    path = Path(str(words[0])).parent / "report.json"
+    result = command("eval", "tokenizer", "--model", *words, "--json", path)
+    assert result.exit_code == 0, result.output
+    return json.loads(path.read_text())
+
+
+def test_ssim_by_its_definition() -> None:
+    """Of one window: the formula with Gaussian weights, written out over its pixels."""
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (2, 11, 11, 1), dtype=np.uint8)
+    first, second = np.repeat(grey, 3, axis=3)
+    weight = {
+        (row, column): math.exp(-((row - 5) ** 2 + (column - 5) ** 2) / (2 * 1.5**2))
+        for row in range(11)
+        for column in range(11)
+    }
+    total = sum(weight.values())
+
+    def mean(values) -> float:
+        return sum(w * float(values[at]) for at, w in weight.items()) / total
+
+    x, y = (image[:, :, 0].astype(float) for image in (first, second))
+    mx, my = mean(x), mean(y)
+    vx, vy, cov = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
+    c1, c2 = STABLE
+    expected = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    assert ssim(first, second) == pytest.approx(expected, abs=1e-9)
+    assert ssim(first, first) == pytest.approx(1) and ssim(first[:10], second[:10]) is None
+    large = rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    nearly = np.clip(large.astype(int) + rng.integers(-9, 10, large.shape), 0, 255)
+    assert 0.9 < ssim(large, nearly.astype(np.uint8)) < 1
+    assert abs(ssim(large, large[::-1])) < 0.1
+
+
+def test_intervals_of_usage_are_those_of_leaving_an_image_out() -> None:
+    """Three images of 4 codes: the jackknife by hand."""
+    codes = [np.array([0, 1]), np.array([0, 0]), np.array([0, 2])]
+    found = usage_scores(codes, 4)
+    without = [2 / 4, 3 / 4, 2 / 4]
+    error = math.sqrt(2 / 3 * sum((one - sum(without) / 3) ** 2 for one in without))
+    assert found["share"].value == 3 / 4 and found["share"].n == 3
+    assert found["share"].high - 3 / 4 == pytest.approx(1.959964 * error, rel=1e-6)
+    bits = code_usage(codes, 4)["entropy_bits"]
+    assert found["entropy_bits"].low < bits < found["entropy_bits"].high
+    assert found["perplexity"].high == pytest.approx(2 ** found["entropy_bits"].high)
+    alone = usage_scores(codes[:1], 4)["share"]
+    assert (alone.low, alone.high, alone.n) == (None, None, 1)
+    same = usage_scores([np.array([1])] * 5, 4)["share"]
+    assert (same.value, same.low, same.high) == (0.25, 0.25, 0.25)
+
+
+def test_intervals_of_usage_hold_what_other_images_give() -> None:
+    """Of 200 sets of 60 images about 95 % of intervals hold the mean of the entropies."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.full(50, 0.5))
+    sets = [[rng.choice(50, 16, p=p) for _ in range(60)] for _ in range(200)]
+    found = [usage_scores(one, 50)["entropy_bits"] for one in sets]
+    centre = np.mean([one.value for one in found])
+    assert 0.88 < np.mean([one.low < centre < one.high for one in found]) <= 1
+
+
+def test_a_folder_of_files_of_any_sizes(run: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    (photos / "more").mkdir(parents=True)
+    for at, size in enumerate([(64, 64), (64, 40), (24, 64)]):
+        (photos / "more" / f"{at}.png").write_bytes(png(*size, at))
+    (photos / "a.txt").write_text("words")
+    found = report(run, "--images", photos)
+    assert [p["name"] for p in found["predictions"]] == [f"more/{n}.png" for n in range(3)]
+    assert [(p["width"], p["height"]) for p in found["predictions"]] == [
+        (64, 64),
+        (64, 40),
+        (24, 64),
+    ]
+    scores, recipe = found["scores"], found["recipe"]
+    for name in ("psnr_db", "ssim"):
+        values = [p[name] for p in found["predictions"]]
+        assert scores[name]["value"] == pytest.approx(np.mean(values)) and scores[name]["n"] == 3
+    assert scores["usage"]["share"]["value"] == found["usage"]["share"]
+    assert scores["usage"]["share"]["low"] < scores["usage"]["share"]["high"]
+    assert found["usage"]["drawn"] == 64 + 40 + 24
+    assert recipe["samples"] == 3 and len(recipe["images"]) == 64
+    assert recipe["tokenizer"] == ImageTokenizer(CONFIG).hash
+
+
+def test_shards_files_and_sizes(run: Path, tmp_path: Path) -> None:
+    samples = {f"k{n}": {"0.png": png(60, 62, n), "1.png": png(90, 45, n)} for n in range(5)}
+    tar = write_tar(tmp_path / "a.tar", samples)
+    alone = tmp_path / "b.png"
+    alone.write_bytes(png(70, 70))
+    words = (run, "--images", tar, "--images", alone)
+    result = command("eval", "tokenizer", "--model", *words)
+    assert result.exit_code == 2 and "no whole 8-pixel patches" in result.output
+    assert "give --target-pixels" in result.output
+    found = report(*words, "--target-pixels", 1024, "--max-aspect-ratio", 2)
+    sizes = [(p["width"], p["height"]) for p in found["predictions"]]
+    assert sizes == [(32, 32), (40, 24)] * 5 + [(32, 32)]
+    first = report(run, "--images", tar, "--target-pixels", 1024, "--samples", 3)
+    assert [p["name"] for p in first["predictions"]] == ["k0.0.png", "k0.1.png", "k1.0.png"]
+
+
+def test_bad_images_are_counted_and_too_many_are_an_error(run: Path, tmp_path: Path) -> None:
+    samples = {f"k{n}": {"png": png(16, 16, n)} for n in range(20)}
+    samples["k3"] = {"png": damaged(png(16, 16))}
+    tar = write_tar(tmp_path / "a.tar", samples)
+    words = ("eval", "tokenizer", "--model", run, "--images", tar)
+    result = command(*words)
+    assert result.exit_code == 2 and "1 of 20 samples cannot be used" in result.output
+    assert "raise --bad-share" in result.output and "key k3.png" in result.output
+    result = command(*words, "--bad-share", 0.1)
+    assert result.exit_code == 0 and "used: 19 images; left out: none; bad: 1" in result.output
+
+
+def test_a_bound_of_usage(run: Path, tmp_path: Path) -> None:
+    """Forty equal grey images use a code or two, and until now nothing said that it is too few."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for at in range(40):
+        PILImage.new("RGB", (64, 64), (128, 128, 128)).save(photos / f"{at}.png")
+    words = ("eval", "tokenizer", "--model", run, "--images", photos)
+    sheet = tmp_path / "sheet.png"
+    result = command(*words, "--min-usage", 0.5, "--contact-sheet", sheet)
+    assert result.exit_code == 2 and sheet.read_bytes().startswith(b"\x89PNG")
+    assert "is below --min-usage 0.5: of 64 codes" in result.output and "psnr" in result.output
+    assert command(*words, "--min-usage", 0.0).exit_code == 0
+    scenes = command("eval", "tokenizer", "--model", run, "--samples", 3, "--min-usage", 1)
+    assert scenes.exit_code == 2 and "is below --min-usage 1" in scenes.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--images", "x", "--canvas", 64], "--canvas is of scenes, not of --images"),
+        (["--images", "x", "--seed", 3], "--seed is of scenes"),
+        (["--target-pixels", 64], "--target-pixels is of --images, which are not given"),
+        (["--bad-share", 0.1], "--bad-share is of --images"),
+        (["--images", "x", "--max-aspect-ratio", 2], "add --target-pixels"),
+        (["--images", "nowhere"], "nowhere holds no .tar shard"),
+        (["--min-usage", 2], "--min-usage"),
+    ],
+)
+def test_options_that_would_say_nothing_are_refused(run: Path, words: list, message: str) -> None:
+    result = command("eval", "tokenizer", "--model", run, *words)
+    assert result.exit_code == 2 and message in result.output
+
+
+def test_encode_and_decode_take_a_runs_tokenizer(run: Path, tmp_path: Path) -> None:
+    image, codes = tmp_path / "a.png", tmp_path / "codes.json"
+    image.write_bytes(png(40, 24))
+    for model in (run, run / "tokenizer"):
+        result = command("encode", image, "--model", model, "--output", codes)
+        assert result.exit_code == 0 and "resized" not in result.output, result.output
+        table = np.array(json.loads(codes.read_text())["images"]["a.png"])
+        assert table.shape == (3, 5)
+        out = tmp_path / "out"
+        assert command("decode", codes, "--model", model, "--output", out).exit_code == 0
+        with PILImage.open(out / "a.png") as decoded:
+            assert decoded.size == (40, 24)
+    image.write_bytes(png(41, 24))
+    result = command("encode", image, "--model", run, "--output", codes)
+    assert result.exit_code == 2 and "41 x 24 pixels are no whole" in result.output
+    assert "give --size WIDTH HEIGHT" in result.output
+    sized = command("encode", image, "--model", run, "--output", codes, "--size", 16, 16)
+    assert sized.exit_code == 0 and "from 41 x 24 to 16 x 16" in sized.output
+
+
+def test_where_a_tokenizer_is_found(run: Path, tmp_path: Path) -> None:
+    expected = ImageTokenizer(CONFIG).hash
+    for place in (run, run / "tokenizer"):
+        found = find_tokenizer(place)
+        assert (found.codec.hash, found.canvas, found.card) == (expected, None, {})
+    (run / "tokenizer" / "card.json").write_text('{"data_seeds": [7]}')
+    assert find_tokenizer(run).card == {"data_seeds": [7]}
+    shipped = find_tokenizer(None)
+    assert shipped.canvas == (64, 64) and shipped.tokenizer.num_codes == 4375
+    with pytest.raises(ValueError, match="nowhere"):
+        find_tokenizer(tmp_path / "nowhere")

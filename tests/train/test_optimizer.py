@@ -1,0 +1,48 @@
+"""The norm that gradients are clipped to."""
+
+import numpy as np
+import pytest
+import torch
+
+from unimodal.train.engine import Engine
+from unimodal.train.learner import Learner
+from unimodal.train.optimizer import OptimizerConfig, build, gradient_norm
+from unimodal.train.schedule import ScheduleConfig
+
+
+def test_the_norm_of_all_gradients_is_summed_in_float64() -> None:
+    generator = torch.Generator().manual_seed(0)
+    gradients = [torch.randn(shape, generator=generator) for shape in ((300, 70), (4_001,), (1,))]
+    gradients.append(torch.full((1_000,), 3e19))  # whose squares are beyond float32
+    flat = np.concatenate([one.double().numpy().ravel() for one in gradients])
+    norm = gradient_norm(gradients)
+    assert norm.dtype == torch.float64
+    assert float(norm) == pytest.approx(np.sqrt((flat**2).sum()), rel=1e-14)
+
+
+class Sum(Learner[torch.Tensor]):
+    """A model whose gradient is its batch."""
+
+    def __init__(self, num_weights: int) -> None:
+        super().__init__()
+        self.model, self.outside = torch.nn.Linear(num_weights, 1, bias=False), []
+
+    def forward(
+        self, micro_batch: torch.Tensor, norms: dict[str, float]
+    ) -> dict[str, torch.Tensor]:
+        loss = (self.model.weight[0] * micro_batch).sum()
+        return {"total": loss, "loss": loss}
+
+
+def test_a_step_logs_that_norm_and_clips_to_it() -> None:
+    values = torch.randn(5_000, generator=torch.Generator().manual_seed(1))
+    exact = float(np.linalg.norm(values.double().numpy()))
+    learner, config = Sum(len(values)), OptimizerConfig()
+    engine = Engine(learner, build(learner.model, config), ScheduleConfig(10), config.clip)
+    seen = []
+    engine.optimizers[0].register_step_pre_hook(
+        lambda *_: seen.append(learner.model.weight.grad.double().norm())
+    )
+    _, norm = engine.step(0, [values], {})
+    assert norm == pytest.approx(exact, rel=1e-14)
+    assert float(seen[0]) == pytest.approx(config.clip, rel=1e-6)
