@@ -32,6 +32,7 @@ from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
 from unimodal.heads import head_class
 from unimodal.sequencer import Sequencer
+from unimodal.tensors import find_tensors
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.unified import UnifiedModel
 

@@ -124,9 +124,9 @@ def check_grows(directory: Path) -> None:
     if mark := _mark(directory):
         raise ValueError(
             f"{directory} is the export of a bundle that was saved by another program: {mark}, so "
-            f"its vocabulary has grown already, and its folder {BUNDLE_FOLDER}/ is missing. To make "
-            "the bundle of it again copy that folder from the export that it comes from, or name "
-            "that export, or its bundle: --like DIRECTORY"
+            f"its vocabulary has grown already, and its folder {BUNDLE_FOLDER}/ is missing. To "
+            "make the bundle of it again copy that folder from the export that it comes from, or "
+            "name that export, or its bundle: --like DIRECTORY"
         )
 
 

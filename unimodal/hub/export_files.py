@@ -171,9 +171,8 @@ def _special_ids(contents: BundleContents) -> dict[str, int]:
 
 def _config(contents: BundleContents, dtype: str) -> dict[str, Any]:
     name = str(DTYPES[dtype]).removeprefix("torch.")
-    mark = {
-        BUNDLE_FOLDER: {"num_text": contents.config.vocabulary.num_text}
-    }  # which save_pretrained keeps
+    # save_pretrained keeps this key, by which check_grows knows an export.
+    mark = {BUNDLE_FOLDER: {"num_text": contents.config.vocabulary.num_text}}
     return config_json(contents.config.transformer, name, _special_ids(contents)) | mark
 
 
