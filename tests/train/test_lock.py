@@ -82,7 +82,7 @@ def test_what_a_killed_process_held_is_taken_over(running: subprocess.Popen, tmp
 
 def test_a_tokenizers_run_is_locked_too(shards: Path, tmp_path: Path):
     config = image.TokenizerRun(
-        tmp_path / "run", shards, ScheduleConfig(2, 1), batch_images=4, model=TINY
+        tmp_path / "run", str(shards), ScheduleConfig(2, 1), batch_images=4, model=TINY
     )
     with held(tmp_path / "run", Ranks()), pytest.raises(Locked, match="is in use"):
         image.train(config)

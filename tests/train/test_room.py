@@ -59,14 +59,14 @@ def test_the_room_is_what_a_run_takes_at_most(newest: int, every: int | None, st
 def test_the_bundle_of_another_dtype_is_counted(tmp_path: Path, shards: Path, tokenizer: Path):
     """What was counted is what lies there, but for the room that small files have."""
     from unimodal.bundle import ROOM_BYTES, read_config
-    from unimodal.tensors import stored, weight_files
+    from unimodal.tensors import find_tensors, weight_files
 
     bundle = lm.train(recipe(tmp_path / "run", shards, tokenizer, 1))
-    shape = read_config(bundle / "config.json").shape
+    shape = read_config(bundle / "config.json").architecture
     (path,) = weight_files(bundle)
     counted = bundle_bytes(shape, {}) - ROOM_BYTES
-    assert counted == sum(one.stop - one.start for one in stored(bundle).values())
-    wide = {name: replace(one, dtype="F32") for name, one in stored(bundle).items()}
+    assert counted == sum(one.stop - one.start for one in find_tensors(bundle).values())
+    wide = {name: replace(one, dtype="F32") for name, one in find_tensors(bundle).items()}
     assert bundle_bytes(shape, wide) - ROOM_BYTES == 2 * counted
     rest = sum(one.stat().st_size for one in bundle.iterdir()) - counted
     assert 0 < rest < ROOM_BYTES

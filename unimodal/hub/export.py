@@ -170,7 +170,7 @@ def _plain(config: BundleConfig) -> BundleConfig:
 
 
 def _check_names(directory: Path, contents: BundleContents, place: Path) -> None:
-    """Raise ValueError where a checkpoint's tokenizer has other names for its ids than the contents."""
+    """Raise ValueError where a checkpoint's tokenizer names its ids otherwise than `contents`."""
     path = directory / "tokenizer.json"
     if not path.is_file():
         return

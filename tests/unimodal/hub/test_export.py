@@ -260,7 +260,7 @@ def test_an_export_that_others_saved_does_not_grow_again(
             if name == "model.norm.weight":
                 expected[0] += 1
             assert torch.equal(state[name], expected), name
-        assert back.text.hash == model.text_tokenizer.hash
+        assert back.text_tokenizer.hash == model.text_tokenizer.hash
 
 
 def test_marks_are_known_wherever_they_are(elsewhere, image, tmp_path):  # noqa: F811
