@@ -54,6 +54,9 @@ def answer(connection: socket.socket) -> None:
     _, sent, _, _ = connection.recvmsg(1, socket.CMSG_LEN(STREAMS * array.array("i").itemsize))
     for number, stream in enumerate(array.array("i", sent[0][2])):
         os.dup2(stream, number)
+    # Others than those that the server began with: of a file where that had a pipe, or so.
+    sys.stdout = open(1, "w", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, closefd=False)
     asked = json.loads(b"".join(iter(lambda: connection.recv(MAX_BYTES), b"")))
     os.chdir(asked["cwd"])
     os.environ.clear()

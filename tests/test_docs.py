@@ -30,6 +30,7 @@ from unimodal import config
 from unimodal.data.scenes.world import SMALL, render, scene
 from unimodal.data.sources import mixtures
 from unimodal.train.run import LmRun
+from unimodal.train.tokenizer import TokenizerRun
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -140,8 +141,10 @@ def test_a_block_runs(block: Block, desks: dict[str, Path]):
     if block.file is not None:
         (desk / block.file).write_text(block.code)
     if block.language == "yaml":
-        recipe = config.load(LmRun, desk / str(block.file))
-        mixtures(recipe.sources, recipe.loader.stages, recipe.loader.images)
+        kind = LmRun if "\nsources:" in block.code else TokenizerRun
+        recipe = config.load(kind, desk / str(block.file))
+        if isinstance(recipe, LmRun):
+            mixtures(recipe.sources, recipe.loader.stages, recipe.loader.images)
     elif block.language == "python" and block.file is None:
         run([str(desk.parent / "bin" / "program"), block.code], desk)
     elif block.language == "sh":

@@ -62,7 +62,7 @@ def _way_out(sequencer: Sequencer, found: list[tuple[Part, ...]], most: int) -> 
         kept = tuple(part for part in latest if not any(part is one for one in hidden))
         if kept and length(kept) <= most:
             return f"{begin}show at most {_counted(num_shown, 'image')}"
-    return f"{begin}shorten the prompt by some {length(latest) - most:,} tokens"
+    return f"{begin}shorten the prompt by some {_counted(length(latest) - most, 'token')}"
 
 
 def _counted(number: int, noun: str) -> str:

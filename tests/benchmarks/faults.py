@@ -106,7 +106,7 @@ def caption(words: str, content: bytes, extension: str = "png") -> Files:
 
 def samples() -> dict[str, Files]:
     """A sample of each fault, by what it is called."""
-    spellings = "<|begin|> <image> <|endoftext|> \x00 </s> [INST]"
+    spellings = "<|begin|> <|turn_end|> <|endoftext|> \x00 </s> [INST]"
     parts = [{"text": "t", "weight": float("nan")}]
     foreign = codes.to_bytes(Image(codes=np.array([[999]]), grid=Grid(1, 1), codec_hash=HASH), 1000)
     pages = {"texts": [None, "words"], "images": ["k.000.jpg", None]}
@@ -120,6 +120,7 @@ def samples() -> dict[str, Files]:
         "code that does not exist": {"codes": foreign, "txt": b"x"},
         "weight that is not a number": {"json": json.dumps({"parts": parts}).encode()},
         "text with control spellings": caption(spellings, image()),
+        "caption with a placeholder": caption("<image> a red ball", image()),
         "corrupt image": caption("corrupt", damaged(image())),
         "truncated JPEG": caption("cut", image("JPEG")[:-200], "jpg"),
         "zero-byte image": caption("zero", b""),

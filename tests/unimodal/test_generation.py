@@ -328,7 +328,7 @@ def test_a_conversation_that_does_not_fit_is_refused_before_any_work(lively: Mod
     needed = Grammar(lively.sequencer.layout, [lively.grid]).longest_image + 1
     prompt = len(lively.sequencer.prompt(question("draw")))
     short = dataclasses.replace(lively, context=prompt + needed - 1)
-    with pytest.raises(ValueError, match=f"takes {prompt} of {short.context} tokens"):
+    with pytest.raises(ValueError, match=f"take {prompt} of the model's {short.context} tokens"):
         generate(short, [question("draw")], modality="image")
     enough = dataclasses.replace(lively, context=prompt + needed)
     (parts,) = generate(enough, [question("draw")], Sampling(guidance=2.0), "image")

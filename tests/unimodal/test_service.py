@@ -149,7 +149,7 @@ def test_a_cancelled_request_makes_room_for_the_next(lively: Model) -> None:  # 
 
 def test_a_refused_request_leaves_no_trace(lively: Model) -> None:  # noqa: F811
     generation = Generation(lively)
-    with pytest.raises(ValueError, match="and its reply needs"):
+    with pytest.raises(ValueError, match="and a reply needs"):
         generation.submit(question("word " * lively.context), Sampling())
     with pytest.raises(ValueError, match="modality 'song'"):
         generation.submit(question("draw"), Sampling(), "song")
