@@ -28,7 +28,6 @@ from unimodal import bundle, config
 from unimodal.codec import ImageCodec
 from unimodal.sequence import Row, Span
 from unimodal.sequencer import Sequencer
-from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.vocabulary import Vocabulary
 
 from .loader import Loader, LoaderConfig
@@ -64,7 +63,7 @@ class Feed:
     loader: LoaderConfig
 
 
-def feed(shards: str | None, path: Path | None) -> Feed:
+def feed(shards: str | None, path: str | Path | None) -> Feed:
     """Return what rows are built from: these shards by the default settings, or a recipe's.
 
     With both, `shards` takes the place of those of the recipe's only source. ValueError without
@@ -75,14 +74,16 @@ def feed(shards: str | None, path: Path | None) -> Feed:
     if path is None:
         rule = of_canvas(model.canvas, model.image_tokenizer.geometry.patch)
         recipe = replace(recipe, loader=replace(recipe.loader, images=rule))
-    image = ImageTokenizer.load(recipe.tokenizer) if recipe.tokenizer else model.image_tokenizer
+    image = model.image_tokenizer
+    if recipe.tokenizer is not None:
+        image = bundle.load_tokenizer(recipe.tokenizer)
     fresh = Vocabulary.new(model.text_tokenizer.num_ids, image.num_codes)
     vocabulary = fresh if recipe.weights is None else model.vocabulary
     sequencer = Sequencer(vocabulary, model.text_tokenizer, image.hash, model.sequencer.inputs)
     return Feed(recipe.sources, sequencer, ImageCodec(image), recipe.loader)
 
 
-def _recipe(shards: str | None, path: Path | None) -> DataConfig:
+def _recipe(shards: str | None, path: str | Path | None) -> DataConfig:
     if path is None:
         if shards is None:
             raise ValueError("nothing to read: name SHARDS, or a recipe with --config")

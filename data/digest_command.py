@@ -1,7 +1,5 @@
 """The verb `unimodal data digest`."""
 
-from pathlib import Path
-
 import click
 
 
@@ -24,11 +22,11 @@ import click
 @click.option("--rows", type=click.IntRange(1), required=True, help="How many rows.")
 @click.option(
     "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A recipe of `train lm`: its sources, loader, tokenizer and weights are used.",
+    help="A recipe of `train lm`, a file or one that is shipped by its name: its sources, loader, "
+    "tokenizer and weights are used.",
 )
 def digest(
-    shards: str | None, world_size: int, from_row: int, rows: int, config: Path | None
+    shards: str | None, world_size: int, from_row: int, rows: int, config: str | None
 ) -> None:
     """Print one SHA-256 of what training sees of SHARDS: ids, labels, spans, positions, weights,
     crops and mirrors of some rows, as so many ranks produce them.
@@ -42,7 +40,7 @@ def digest(
     \b
     unimodal data digest shards/train --rows 64
     unimodal data digest shards/train --world-size 8 --from-row 10000 --rows 64
-    unimodal data digest --config configs/scenes_lm.yaml --world-size 2 --rows 64
+    unimodal data digest --config scenes_lm --world-size 2 --rows 64
     """
     from .digest import batch_rows, feed
     from .digest import digest as digest_of

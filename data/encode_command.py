@@ -76,14 +76,13 @@ def _config(
     tokenizer: Path | None, target_pixels: int | None, max_aspect_ratio: float | None
 ) -> "EncodeConfig":
     """Return the settings; ValueError for impossible ones."""
-    from unimodal.bundle import DEFAULT
-    from unimodal.tokenizer.autoencoder import ImageTokenizer
+    from unimodal.bundle import directory_of, load_tokenizer
 
     from .encode import EncodeConfig
     from .sizes import rule_of
 
-    directory = tokenizer or DEFAULT
-    image = ImageTokenizer.load(directory)
+    directory = directory_of(tokenizer)
+    image = load_tokenizer(directory)
     rule = rule_of(target_pixels, max_aspect_ratio, image.geometry.patch)
     return EncodeConfig(directory.absolute(), image.hash, rule)
 

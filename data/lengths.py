@@ -33,6 +33,7 @@ from rich.progress import Progress
 from unimodal.atomic import replacing
 
 from .estimator import RECORD, UNIT, LengthEstimator, Measured, measure_shard
+from .headers import headers_digest
 from .packing import length_groups
 from .tar import ShardError
 
@@ -143,15 +144,18 @@ def measure(
     return Lengths(folder)
 
 
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, which is read again only when its size or time changed."""
+def file_hash(path: Path, reread: bool = False) -> str:
+    """Return the SHA-256 of a shard, which is read again only when its size, its time or its
+    headers changed, or when that is asked for.
+    """
     try:
         status = path.stat()
+        headers = headers_digest(path, status)
     except OSError as error:
         raise ShardError(f"{path} cannot be read: {error.strerror}") from error
-    state = _digest(str(path.absolute()), str(status.st_size), str(status.st_mtime_ns))
+    state = _digest(str(path.absolute()), str(status.st_size), str(status.st_mtime_ns), headers)
     noted = cache() / "hashes" / state
-    if not noted.exists():
+    if reread or not noted.exists():
         found = hashlib.sha256()
         with path.open("rb") as stream:
             while block := stream.read(READ_BYTES):
@@ -160,9 +164,9 @@ def file_hash(path: Path) -> str:
     return noted.read_text()
 
 
-def shards_hash(paths: Sequence[Path]) -> str:
-    """Return the SHA-256 of the contents of shards, in order."""
-    return _digest(*map(file_hash, paths))
+def shards_hash(paths: Sequence[Path], reread: bool = False) -> str:
+    """Return the SHA-256 of the contents of shards, in order; `reread`: as of `file_hash`."""
+    return _digest(*(file_hash(path, reread) for path in paths))
 
 
 def _measure_missing(

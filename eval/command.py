@@ -83,7 +83,7 @@ def scenes_(
     parts = _parts(tasks)
     _check_device(device)
     import unimodal
-    from unimodal.bundle import DEFAULT, save_bundle
+    from unimodal.bundle import directory_of, save_bundle
     from unimodal.transcript import save_image
 
     from .report import card_scores, recipe_line, show
@@ -105,7 +105,7 @@ def scenes_(
             "scores": card_scores(report["scores"]),
             "scores_recipe": recipe_line(report["recipe"]),
         }
-        save_bundle(model or DEFAULT, replace(loaded, card=loaded.card | told))
+        save_bundle(directory_of(model), replace(loaded, card=loaded.card | told))
 
 
 @eval_.command("tokenizer")

@@ -206,6 +206,25 @@ def test_the_wheel_works_where_no_clone_is(wheel: Path, tmp_path: Path):
     assert python("-m", "unimodal", "--version") == f"unimodal {number}\n"
 
 
+def test_the_wheel_finds_what_it_ships_by_name(wheel: Path, tmp_path: Path):
+    """The model `default`, recipes and DeepSpeed's files, where no clone is."""
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+
+    def unimodal(*words: str) -> str:
+        return run(sys.executable, "-m", "unimodal", *words, cwd=tmp_path, path=str(site))
+
+    plan = unimodal("train", "plan", "lm_7b", "engine.deepspeed=zero3", "--gpus", "64",
+                    "--memory-gb", "80")  # fmt: skip
+    assert plan.endswith("fits\n")
+    assert unimodal("export", "default", "--format", "hf", "--output", "hf") == "hf\n"
+    words = "checkpoints.save(__import__('pathlib').Path('old'))"
+    run(sys.executable, "-c", f"import checkpoints; {words}", cwd=tmp_path,
+        path=f"{site}:{ROOT / 'tests'}")  # fmt: skip
+    grown = ("grow", "old", "--tokenizer", "default", "--output", "new", "--grid", "2x3")
+    assert unimodal(*grown) == "new\n"
+
+
 def test_the_entry_points(wheel: Path):
     archive = zipfile.ZipFile(wheel)
     (name,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]

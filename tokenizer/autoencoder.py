@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 from torch.nn import functional as F
 
@@ -243,7 +243,7 @@ class ImageTokenizer(nn.Module):
         weights = {
             name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()
         }
-        save_file(weights, str(directory / WEIGHTS))
+        (directory / WEIGHTS).write_bytes(save(weights))  # save_file's are its owner's alone
         (directory / CONFIG).write_text(_config_json(self.config) + "\n")
 
     @classmethod

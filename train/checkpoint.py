@@ -1,24 +1,28 @@
 """Save and read a run's checkpoints: directories `step_N`, whole or not there, without pickle.
 
-    step_00001000/rank_00000_of_00002.safetensors  rank_00001_of_00002.safetensors  state.json
+    step_00001000/rank_00000_of_00002.safetensors  rank_00001_of_00002.safetensors
+                  state.json  checksums.json
 
 A rank writes parameter shards: the flat ranges that it holds of the master weights, of the
 optimizer's state and of the averaged weights, each under the parameter's name. So any number of
-ranks can read what any other number wrote: a range is joined and cut by name.
+ranks can read what any other number wrote: a range is joined and cut by name. Each block that is
+read is verified (checksums.py); a checkpoint that is damaged is set aside, and the one before it is
+gone on from.
 
-Training waits only while its state is copied, to memory that holds it once more; a thread writes
-the copy. The ranks' files meet in a directory `.new_step_N` of a file system that all ranks see,
-which rank 0 renames when all are there. A process that is killed at any instant leaves the
+Training waits only while its state is copied, to memory that holds it once more; a thread sums and
+writes the copy. The ranks' files meet in a directory `.new_step_N` of a file system that all ranks
+see, which rank 0 renames when all are there. A process that is killed at any instant leaves the
 checkpoints that were whole.
 """
 
 import json
 import math
 import os
+import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -27,20 +31,29 @@ from threading import Event
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from unimodal.atomic import flush
+from unimodal.tensors import (
+    BYTES,
+    DTYPES,
+    PlannedTensor,
+    StoredTensor,
+    entries,
+    in_memory,
+    write_file,
+)
 
+from .checksums import Checksums, Damaged, Summing, Verified
 from .ranks import Ranks
 
-STATE = "state.json"
+STATE, CHECKSUMS = "state.json", "checksums.json"
 # Of a shard's tensors: float32 weights and their moving average. What is written in files keeps its
 # first names, "average" and "pieces", so that runs go on from the checkpoints that they have.
 MASTER, EMA, SHARDS = "master", "average", "pieces"
-FORMAT = 2
-POLL_S = 0.05
+FORMAT, UNSUMMED = 3, 2  # of a version that kept no checksums
+DIRECTORY = re.compile(r"step_\d+")
+POLL_S, GRACE_S = 0.05, 30.0
 
 
 @dataclass(frozen=True)
@@ -55,28 +68,40 @@ class ParameterShard:
     """Flat tensors of one length, by kind: MASTER, EMA and the names of the optimizer's state."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Range:
+    """What a rank's file has of one parameter: elements start .. stop - 1."""
+
     start: int
     stop: int
-    path: Path
+    file: Verified
+    places: Mapping[str, StoredTensor]
+
+    def read(self, key: str, start: int, stop: int) -> Tensor:
+        """Return elements start .. stop - 1 of the whole flat parameter."""
+        place = self.places[key]
+        size = BYTES[place.dtype]
+        begin = place.start + size * (start - self.start)
+        data = self.file.read(begin, begin + size * (stop - start))
+        return torch.frombuffer(data, dtype=DTYPES[place.dtype])
 
 
 class Checkpoint:
-    """Read a whole checkpoint on disk; a tensor is read when it is asked for."""
+    """Read a whole checkpoint on disk; a tensor is read, and verified, when it is asked for."""
 
     def __init__(self, directory: Path) -> None:
-        """Read the index of a checkpoint's files. Raises ValueError where one is missing or
-        damaged.
+        """Read the index of a checkpoint's files. Raises Damaged where one is missing or not what
+        was saved.
         """
         self.directory = directory
         try:
-            self.state: dict[str, Any] = json.loads((directory / STATE).read_text())
-            if self.state.get("format") != FORMAT:
-                raise ValueError(f"it is of format {self.state.get('format')}, not {FORMAT}")
+            self._checksums = _noted(directory)
+            state = self._file(STATE)
+            self.state: dict[str, Any] = json.loads(state.read(0, state.num_bytes))
+            self._check_format()
             self._index()
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise ValueError(
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Damaged(
                 f"{directory} cannot be read ({error}); remove it to go on from the checkpoint "
                 "before it"
             ) from error
@@ -86,13 +111,26 @@ class Checkpoint:
         """Return how many steps were taken before it."""
         return self.state["step"]
 
+    def _file(self, name: str) -> Verified:
+        if self._checksums is not None and name not in self._checksums:
+            raise ValueError(f"{CHECKSUMS} has none of {name}")
+        return Verified(self.directory / name, (self._checksums or {}).get(name))
+
+    def _check_format(self) -> None:
+        found = self.state.get("format")
+        if found not in (FORMAT, UNSUMMED):
+            raise ValueError(f"it is of format {found}, not {FORMAT}")
+        if found == FORMAT and self._checksums is None:
+            raise ValueError(f"its {CHECKSUMS} is gone")
+
     def _index(self) -> None:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.kinds: dict[str, set[str]] = {}  # of the tensors of each parameter
         self._ranges: dict[str, list[_Range]] = {}
+        self._files: list[Verified] = []
         for path in _rank_files(self.directory, self.state):
-            with safe_open(path, "pt") as file:
-                self._add(path, file)
+            self._files.append(self._file(path.name))
+            self._add(self._files[-1])
         # The ranges of all ranks must join without gap or overlap, or a file is of another save.
         for name, ranges in self._ranges.items():
             ranges.sort(key=lambda one: one.start)
@@ -100,28 +138,42 @@ class Checkpoint:
             if [one.start for one in ranges] != stops[:-1] or stops[-1] != prod(self.shapes[name]):
                 raise ValueError(f"{name} is not whole")
 
-    def _add(self, path: Path, file: Any) -> None:
-        shards = json.loads(file.metadata()[SHARDS])
-        for key in file.keys():
+    def _add(self, file: Verified) -> None:
+        length = int.from_bytes(file.read(0, 8), "little")
+        if length > file.num_bytes - 8:
+            raise ValueError(f"{file.path.name} is no whole safetensors file")
+        places, metadata = entries(file.path, bytes(file.read(8, 8 + length)))
+        if file.num_bytes != max((place.stop for place in places.values()), default=8 + length):
+            raise ValueError(f"{file.path.name} is no whole safetensors file")
+        shards = json.loads(metadata[SHARDS])
+        for key, place in places.items():
             name, kind = key.rsplit("/", 1)
             start, shape = shards[name]
             self.shapes[name] = tuple(shape)
             self.kinds.setdefault(name, set()).add(kind)
             if kind == MASTER:  # the other kinds have the same ranges
-                (length,) = file.get_slice(key).get_shape()
-                found = _Range(start, start + length, path)
+                found = _Range(start, start + prod(place.shape), file, places)
                 self._ranges.setdefault(name, []).append(found)
 
+    def verify(self, rank: int = 0, world_size: int = 1) -> None:
+        """Read the share of its files that falls to one of so many ranks. Raises Damaged where one
+        is not what was saved.
+        """
+        for file in self._files[rank::world_size]:
+            file.verify()
+
     def read(self, name: str, kind: str, start: int = 0, stop: int | None = None) -> Tensor:
-        """Return elements start .. stop - 1 (None: to the end) of a flat tensor, float32."""
+        """Return elements start .. stop - 1 (None: to the end) of a flat tensor, float32.
+
+        Raises Damaged where they are not what was saved.
+        """
         stop = prod(self.shapes[name]) if stop is None else stop
-        parts = []
-        for one in self._ranges[name]:
-            if one.start < stop and start < one.stop:
-                with safe_open(one.path, "pt") as file:
-                    flat = file.get_slice(f"{name}/{kind}")
-                    parts.append(flat[max(start - one.start, 0) : min(stop, one.stop) - one.start])
-        return torch.cat(parts)
+        parts = [
+            one.read(f"{name}/{kind}", max(start, one.start), min(stop, one.stop))
+            for one in self._ranges[name]
+            if one.start < stop and start < one.stop
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def whole(self, name: str, kind: str = MASTER) -> Tensor:
         """Return a tensor in the parameter's shape, float32."""
@@ -132,13 +184,20 @@ class Saver:
     """Write a run's checkpoints beside its training."""
 
     def __init__(
-        self, run: Path, ranks: Ranks, keep: int, keep_every: int | None, timeout_s: float | None
+        self,
+        run: Path,
+        ranks: Ranks,
+        keep: int,
+        keep_every: int | None,
+        timeout_s: float | None,
+        allowed: Callable[[], None] = lambda: None,
     ) -> None:
         """Keep the `keep` newest checkpoints and those of whole multiples of `keep_every` steps.
 
-        Rank 0 waits `timeout_s` seconds for the files of the other ranks; None: for ever.
+        Rank 0 waits `timeout_s` seconds for the files of the other ranks; None: for ever. Before it
+        names a checkpoint it calls `allowed`, which raises OSError where the run is another's now.
         """
-        self.run, self.ranks, self.timeout_s = run, ranks, timeout_s
+        self.run, self.ranks, self.timeout_s, self._allowed = run, ranks, timeout_s, allowed
         self.keep, self.keep_every = keep, keep_every
         self._copies: dict[str, Tensor] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -181,6 +240,14 @@ class Saver:
             self._hopeless.set()  # rank 0's thread need not wait for files that will not come
             raise
 
+    def close(self) -> None:
+        """Let what is being saved come to its end, so that nothing is written once the run is
+        given back; where a rank has failed the files of others are waited for GRACE_S seconds.
+        """
+        wait(self._saving, GRACE_S)
+        self._hopeless.set()
+        self._thread.shutdown()
+
     def _copy(self, key: str, tensor: Tensor) -> None:
         """Copy a tensor into memory that is kept from save to save: fresh pages cost more than
         that.
@@ -193,7 +260,7 @@ class Saver:
     def _tried(self, step: int, job: Callable[[], None]) -> None:
         try:
             job()
-        except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
+        except OSError as error:
             if self.ranks.is_first:
                 shutil.rmtree(self._new(step), ignore_errors=True)
             raise OSError(
@@ -209,9 +276,13 @@ class Saver:
         mine = _rank_files(new, state)[self.ranks.rank]
         new.mkdir(parents=True, exist_ok=True)
         part = mine.with_suffix(".part")
-        save_file(self._copies, part, {SHARDS: about})  # one entry: several come in any order
-        flush(part)
+        # The metadata is one entry: several come in any order.
+        sums = _summed(part, lambda stream: write_file(stream, self._planned(), {SHARDS: about}))
+        _sums(mine).write_text(json.dumps(sums.as_json()))
         part.replace(mine)  # rank 0 may rename the directory from now on
+
+    def _planned(self) -> list[PlannedTensor]:
+        return [in_memory(key, tensor) for key, tensor in self._copies.items()]
 
     def _publish(self, state: dict[str, Any]) -> None:
         """Rename the directory once every rank's file is there, and remove what is not kept."""
@@ -229,38 +300,38 @@ class Saver:
                 return
         # What a name stands for reaches the disk before the name does, or a power cut could leave
         # a directory step_N with nothing in it.
-        (new / STATE).write_text(json.dumps(state))
-        flush(new / STATE)
+        files = _rank_files(new, state)
+        noted = {path.name: json.loads(_sums(path).read_text()) for path in files}
+        content = json.dumps(state).encode()
+        noted[STATE] = _summed(new / STATE, lambda stream: stream.write(content)).as_json()
+        (new / CHECKSUMS).write_text(json.dumps(noted))
+        for path in files:
+            _sums(path).unlink()
+        flush(new / CHECKSUMS)
         flush(new)
+        self._allowed()
         os.replace(new, new.with_name(new.name.removeprefix(".new_")))
         flush(self.run)
-        for old in found(self.run)[: -self.keep]:
-            if self.keep_every is None or _step(old) % self.keep_every:
+        stay = steps_kept(map(step_of, found(self.run)), self.keep, self.keep_every)
+        for old in found(self.run):
+            if step_of(old) not in stay:
                 gone = old.with_name(f".old_{old.name}")
                 os.replace(old, gone)  # a directory that is half removed is no checkpoint
                 shutil.rmtree(gone)
 
 
-def check_room(run: Path, shards: Mapping[str, ParameterShard], keep: int, averaged: bool) -> None:
-    """Raise OSError where the disk lacks room for this rank's part of `keep` checkpoints and of the
-    one that is being written.
-
-    Of each weight they hold the master, two moments and, where `averaged`, an EMA, 4 bytes each.
+def steps_kept(steps: Iterable[int], newest: int, every: int | None) -> set[int]:
+    """Return which checkpoints stay of those that were saved after these steps: the `newest` ones,
+    and those of whole multiples of `every` steps.
     """
-    kinds = 4 if averaged else 3
-    one_bytes = kinds * sum(4 * shard.tensors[MASTER].numel() for shard in shards.values())
-    needed = one_bytes * max(1, keep + 1 - len(found(run)))
-    free = shutil.disk_usage(run).free
-    if free < needed:
-        raise OSError(
-            f"{run}: the checkpoints need {needed / 1e9:.2g} GB for this rank alone, and the disk "
-            f"has {free / 1e9:.2g} GB; make room, or give another output"
-        )
+    ordered = sorted(steps)
+    return {*ordered[-newest:], *(step for step in ordered if every and step % every == 0)}
 
 
 def found(run: Path) -> list[Path]:
     """Return the whole checkpoints of a run, oldest first."""
-    return sorted((path for path in run.glob("step_*") if path.is_dir()), key=_step)
+    there = (path for path in run.glob("step_*") if DIRECTORY.fullmatch(path.name))
+    return sorted((path for path in there if path.is_dir()), key=step_of)
 
 
 def newest(run: Path) -> Checkpoint | None:
@@ -269,16 +340,74 @@ def newest(run: Path) -> Checkpoint | None:
     return Checkpoint(whole[-1]) if whole else None
 
 
+def resumable(run: Path, ranks: Ranks) -> tuple[Checkpoint | None, dict[Path, str]]:
+    """Return the newest checkpoint of which every byte is what was saved, and what is wrong with
+    each newer one.
+
+    All ranks call it together: each verifies its share, and all come to the same.
+    """
+    names = [path.name for path in found(run)] if ranks.is_first else []
+    damaged: dict[Path, str] = {}
+    for name in reversed(json.loads(ranks.all_gather(json.dumps(names))[0])):
+        directory = run / name
+        said = ranks.all_gather(ranks.together(partial(_damage, directory, ranks)))
+        if not any(said):
+            return Checkpoint(directory), damaged
+        damaged[directory] = next(filter(None, said))
+    return None, damaged
+
+
+def _damage(directory: Path, ranks: Ranks) -> str:
+    """Return what is wrong with this rank's share of a checkpoint; nothing where it is whole."""
+    try:
+        Checkpoint(directory).verify(ranks.rank, ranks.world_size)
+    except Damaged as error:
+        return str(error.__cause__ or error)
+    return ""
+
+
+def set_aside(directory: Path) -> Path:
+    """Rename a damaged checkpoint, so that it is kept and never read, and return its new path."""
+    kept = directory.with_name(f"damaged_{directory.name}")
+    while kept.exists():  # of an earlier time
+        kept = kept.with_name(f"{kept.name}_")
+    os.replace(directory, kept)
+    return kept
+
+
 def sweep(run: Path) -> None:
     """Remove what saves that were cut off have left behind."""
     for left in [*run.glob(".new_step_*"), *run.glob(".old_step_*")]:
         shutil.rmtree(left)
 
 
-def _step(directory: Path) -> int:
+def step_of(directory: Path) -> int:
+    """Return how many steps were taken before the checkpoint in a directory."""
     return int(directory.name.removeprefix("step_"))
 
 
 def _rank_files(directory: Path, state: Mapping[str, Any]) -> list[Path]:
     of = state["world_size"]
     return [directory / f"rank_{rank:05d}_of_{of:05d}.safetensors" for rank in range(of)]
+
+
+def _noted(directory: Path) -> dict[str, Checksums] | None:
+    """Return the checksums of a checkpoint's files, by name; None where it has none."""
+    path = directory / CHECKSUMS
+    if not path.exists():
+        return None
+    return {name: Checksums.of(one) for name, one in json.loads(path.read_text()).items()}
+
+
+def _sums(path: Path) -> Path:
+    """Return where a rank notes the checksums of its file, until rank 0 has them all."""
+    return path.with_suffix(".sums")
+
+
+def _summed(path: Path, write: Callable[[Summing], Any]) -> Checksums:
+    """Write a file, flush it to the disk and return its checksums."""
+    with path.open("wb") as stream:
+        summing = Summing(stream)
+        write(summing)
+    flush(path)
+    return summing.checksums

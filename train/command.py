@@ -1,7 +1,9 @@
 """The verb `unimodal train`."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,30 +16,49 @@ def train() -> None:
 
     \b
     Examples:
-      unimodal train tokenizer configs/scenes_tokenizer.yaml
-      unimodal train lm configs/scenes_lm.yaml optimizer.lr=5e-4
-      unimodal train plan configs/lm_1.7b.yaml --gpus 8 --memory-gb 80
+      unimodal train tokenizer scenes_tokenizer
+      unimodal train lm scenes_lm optimizer.lr=5e-4
+      unimodal train plan lm_1.7b --gpus 8 --memory-gb 80
 
-    The same command goes on where a run was stopped.
+    CONFIG is a YAML file, or the name of a recipe that is shipped. The same command goes on where a
+    run was stopped.
     """
 
 
+def resuming(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the arguments and options of a run that can be stopped."""
+    for add in (
+        click.option(
+            "--verify", is_flag=True,
+            help="Read all shards to the last byte: loop.verify=all, for this start.",
+        ),
+        click.option(
+            "--accept-change", is_flag=True,
+            help="Go on with a run though settings or shards that change what is learned are not "
+            "what they were (docs/resuming.md).",
+        ),
+        click.argument("overrides", nargs=-1),
+        click.argument("config"),
+    ):  # fmt: skip
+        command = add(command)
+    return command
+
+
 @train.command()
-@click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("overrides", nargs=-1)
-def tokenizer(config: Path, overrides: tuple[str, ...]) -> None:
+@resuming
+def tokenizer(config: str, overrides: tuple[str, ...], accept_change: bool, verify: bool) -> None:
     """Train an image tokenizer as CONFIG says, with OVERRIDES such as batch_images=64 on top."""
     from unimodal.config import load
 
     from .tokenizer import TokenizerRun, train
 
-    click.echo(train(load(TokenizerRun, config, overrides)))
+    more = ("loop.verify=all",) if verify else ()
+    click.echo(train(load(TokenizerRun, config, overrides + more), accept_change))
 
 
 @train.command()
-@click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("overrides", nargs=-1)
-def lm(config: Path, overrides: tuple[str, ...]) -> None:
+@resuming
+def lm(config: str, overrides: tuple[str, ...], accept_change: bool, verify: bool) -> None:
     """Train a language model as CONFIG says, with OVERRIDES such as schedule.num_steps=100 on
     top.
     """
@@ -46,7 +67,8 @@ def lm(config: Path, overrides: tuple[str, ...]) -> None:
     from .lm import train
     from .run import LmRun
 
-    finished = train(load(LmRun, config, overrides))
+    more = ("loop.verify=all",) if verify else ()
+    finished = train(load(LmRun, config, overrides + more), accept_change)
     if os.environ.get("RANK", "0") == "0":
         click.echo(finished)
 

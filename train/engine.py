@@ -19,7 +19,9 @@ from .optimizer import gradient_norm, whole_shape
 from .ranks import Ranks
 from .schedule import ScheduleConfig
 
-WAY_OUT = "the step was not taken; a lower optimizer.lr in another output may help"
+WAY_OUT = (
+    "the step was not taken; a lower optimizer.lr or optimizer.clip (with --accept-change) may help"
+)
 
 
 class NotFinite(ValueError):

@@ -1,50 +1,84 @@
 """Write a run's checkpoint as a bundle, a few megabytes at a time.
 
 No rank needs the whole model in memory, and training need not stop: what is sampled or evaluated
-beside a run begins here.
+beside a run begins here. A weight at rest has the dtype that it had in the bundle which the run
+began from, and what was not trained is copied byte by byte.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from math import prod
 from pathlib import Path
 
 import torch
 
-from unimodal.bundle import MAX_SHARD_BYTES, BundleContents, write_bundle
-from unimodal.tensors import CHUNK_BYTES, PlannedTensor, as_bytes
+from unimodal.architecture import Architecture
+from unimodal.bundle import MAX_SHARD_BYTES, ROOM_BYTES, BundleContents, copied_tensor, write_bundle
+from unimodal.tensors import BYTES, CHUNK_BYTES, PlannedTensor, StoredTensor, as_bytes
 from unimodal.unified import parameter_shapes
 
 from .checkpoint import Checkpoint
+from .initial import EMBEDDING
 from .lora import Merge, kept
 
-DTYPE = "BF16"  # of weights at rest
+DTYPE = "BF16"  # of weights at rest where a run began from none
+Base = Mapping[str, StoredTensor]
+"""Where the weights lie that a run began from, by name; none where it began from scratch."""
 
 
 def finish(
-    output: Path, checkpoint: Checkpoint, contents: BundleContents, merge: Merge | None = None
+    output: Path,
+    checkpoint: Checkpoint,
+    contents: BundleContents,
+    base: Base,
+    merge: Merge | None = None,
 ) -> Path:
     """Write the bundle of a checkpoint, its averaged weights where it has some, and return its
     directory.
 
-    `merge` has the weights that the run did not train; None: it trained all.
+    `merge` adds the adapters of a run that trained them; None: it trained all.
     """
     planned = [
-        PlannedTensor(name, DTYPE, shape, partial(_chunks, checkpoint, name, merge))
+        _planned(name, shape, checkpoint, base, merge)
         for name, shape in parameter_shapes(contents.config.architecture).items()
     ]
     write_bundle(output, contents, planned, lambda done, total: None, MAX_SHARD_BYTES)
     return output
 
 
-def _chunks(checkpoint: Checkpoint, name: str, merge: Merge | None) -> Iterator[bytes]:
-    if name not in checkpoint.shapes:
-        assert merge is not None, f"the run trains {name}"
-        for block in merge.blocks(checkpoint, name):
-            yield as_bytes(block, DTYPE)
-        return
+def bundle_bytes(shape: Architecture, base: Base) -> int:
+    """Return the bytes that the bundle of such a model needs on the disk."""
+    sizes = parameter_shapes(shape)
+    return ROOM_BYTES + sum(prod(size) * BYTES[_dtype(name, base)] for name, size in sizes.items())
+
+
+def _dtype(name: str, base: Base) -> str:
+    """Return a weight's dtype at rest; one that the base lacks joins its embedding."""
+    if not base:
+        return DTYPE
+    return base[name if name in base else EMBEDDING].dtype
+
+
+def _planned(
+    name: str, shape: tuple[int, ...], checkpoint: Checkpoint, base: Base, merge: Merge | None
+) -> PlannedTensor:
+    dtype = _dtype(name, base)
+    if name in checkpoint.shapes:
+        return PlannedTensor(name, dtype, shape, partial(_trained, checkpoint, name, dtype))
+    assert merge is not None, f"the run trains {name}"
+    if not merge.changes(checkpoint, name):
+        return copied_tensor(name, base[name])
+    return PlannedTensor(name, dtype, shape, partial(_merged, checkpoint, name, dtype, merge))
+
+
+def _trained(checkpoint: Checkpoint, name: str, dtype: str) -> Iterator[bytes]:
     kind = kept(checkpoint, name)
     numel, block_numel = prod(checkpoint.shapes[name]), CHUNK_BYTES // torch.float32.itemsize
     for start in range(0, numel, block_numel):
         stop = min(start + block_numel, numel)
-        yield as_bytes(checkpoint.read(name, kind, start, stop), DTYPE)
+        yield as_bytes(checkpoint.read(name, kind, start, stop), dtype)
+
+
+def _merged(checkpoint: Checkpoint, name: str, dtype: str, merge: Merge) -> Iterator[bytes]:
+    for block in merge.blocks(checkpoint, name):
+        yield as_bytes(block, dtype)

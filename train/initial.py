@@ -150,7 +150,7 @@ def from_scratch(
 
     The run's folder must have the text tokenizer (see `learn_text`).
     """
-    text = TextTokenizer.load(folder / TEXT)
+    text = _text(folder / TEXT)
     whole = shape.of(Vocabulary.new(text.num_ids, image.num_codes), image.config.levels)
     width = whole.transformer.width
 
@@ -161,6 +161,16 @@ def from_scratch(
         return tensor
 
     return InitialState(text, whole, fill)
+
+
+def _text(path: Path) -> TextTokenizer:
+    try:
+        return TextTokenizer.load(path)
+    except Exception as error:  # `tokenizers` raises nothing more precise
+        raise ValueError(
+            f"{path} is no text tokenizer ({error}): remove it, and it is learned from the same "
+            "texts"
+        ) from error
 
 
 def from_checkpoint(checkpoint: Checkpoint, fill: Fill) -> Fill:

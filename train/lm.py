@@ -5,36 +5,44 @@ import os
 import resource
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from unimodal.bundle import GRID, BundleConfig, BundleContents, read_contents
+from unimodal.bundle import (
+    GRID,
+    BundleConfig,
+    BundleContents,
+    directory_of,
+    load_tokenizer,
+    read_contents,
+)
 from unimodal.codec import ImageCodec
 from unimodal.data.asking import without_turns
 from unimodal.data.folder import data_seeds
-from unimodal.data.lengths import shards_hash
+from unimodal.data.lengths import file_hash, shards_hash
 from unimodal.data.loader import Loader
 from unimodal.data.remote import local_shards
 from unimodal.data.seen import Seen
 from unimodal.data.sizes import patch_problems
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
-from unimodal.data.windows import LoaderState
 from unimodal.heads import head_class
 from unimodal.sequencer import Sequencer
 from unimodal.tensors import find_tensors
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.unified import UnifiedModel
 
-from . import checkpoint, flops, heldout, lora, metrics, provenance
+from . import checkpoint, flops, heldout, lora, metrics, place, provenance
 from .checkpoint import Checkpoint
 from .engine import Engine
-from .finish import finish
+from .finish import Base, bundle_bytes, finish
 from .heldout import HeldOut
 from .initial import (
+    TEXT,
     TEXT_IDS,
     InitialState,
     ShapeConfig,
@@ -45,6 +53,7 @@ from .initial import (
     parent_of,
 )
 from .learner import LanguageLearner
+from .lock import Lock, held
 from .loop import prepare, run, set_threads
 from .metrics import read
 from .ranks import Ranks, connect
@@ -63,12 +72,25 @@ def has_bf16() -> bool:
     return torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
 
 
-def train(config: LmRun) -> Path:
-    """Train (or go on training) and return the directory of the finished bundle."""
+def train(config: LmRun, accept_change: bool = False) -> Path:
+    """Train (or go on training) and return the directory of the finished bundle.
+
+    `accept_change`: settings and shards that change what is learned may be others than at the last
+    start (see changes.py).
+    """
     ranks = connect(config.engine.timeout_s)
+    if config.loop.verify == "all":
+        ranks.together(lambda: _reread(config, ranks))
     given = ranks.together(lambda: _given(config, ranks.world_size))
-    newest = ranks.together(lambda: _opened(config, given) if ranks.is_first else None)
-    newest = newest or checkpoint.newest(config.output)
+    with held(config.output, ranks) as lock:
+        return _train(config, given, ranks, lock, accept_change)
+
+
+def _train(
+    config: LmRun, given: "_Given", ranks: Ranks, lock: Lock | None, accept_change: bool
+) -> Path:
+    newest = prepare(config, config.output, given.inputs, ranks, accept_change)
+    ranks.together(lambda: _opened(config, given) if ranks.is_first else None)
     set_threads(config.loop)
     initial = _initial(config, given, newest)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -83,7 +105,7 @@ def train(config: LmRun) -> Path:
         found = held_out(lambda batch: trained.measure(batch, None))
         ranks.together(lambda: heldout.note(config.output, found) if ranks.is_first else None)
 
-    before = metrics.read(config.output)[newest.step - 1] if newest else {}
+    before = metrics.last(config.output, newest.step if newest else 0)
 
     def measure(done: int, step_s: float, counts: Mapping[str, float]) -> dict[str, float]:
         due = done % config.held_out.every_steps == 0 or done == config.schedule.num_steps
@@ -91,14 +113,17 @@ def train(config: LmRun) -> Path:
         found = held_out(lambda batch: trained.measure(batch, None)) if due else {}
         return seen | found | _speed(trained.learner.model, counts, step_s, ranks)
 
+    about = _titles(loader), initial.text.hash
     run(
         config.output,
         config.loop,
         trained,
-        ((batch, asdict(place)) for batch, place in loader),
+        ((batch, place.noted(state, *about)) for batch, state in loader),
         newest.step if newest else 0,
         measure,
         config.engine.micro_batch_rows,
+        lock,
+        bundle_bytes(initial.shape, given.base),
     )
     lines = _read_lines(loader, ranks)
     ranks.together(
@@ -117,6 +142,14 @@ class _Given:
     image: ImageTokenizer
     parent: BundleContents | None
     inputs: dict[str, Any]
+    tokenizer: Path
+    weights: Path | None
+    """Directories, where the config may say `default`."""
+
+    @cached_property
+    def base(self) -> Base:
+        """Return where the weights lie that it begins from; none from scratch."""
+        return find_tensors(self.weights) if self.weights is not None else {}
 
 
 def _given(config: LmRun, world_size: int) -> _Given:
@@ -141,16 +174,19 @@ def _given(config: LmRun, world_size: int) -> _Given:
         raise ValueError("; ".join(problems))
     if config.lora is not None:
         lora.check_installed()
-    paths, _ = _shards(config.sources), _shards(config.held_out.sources)
-    image = ImageTokenizer.load(config.tokenizer)
+    paths, held_out = _shards(config.sources), _shards(config.held_out.sources)
+    tokenizer = directory_of(config.tokenizer)
+    weights = None if config.weights is None else directory_of(config.weights)
+    image = load_tokenizer(tokenizer)
     if problems := patch_problems(config.loader.images, image.patch):
         raise ValueError(f"loader.{problems[0]}")
     for folder in _folders(config):
         data_seeds(folder)  # a damaged note of them stops here, not at the end
     parent = None
-    if config.weights is not None:
-        parent = parent_of(config.weights, config.model, config.text_ids, image)
+    if weights is not None:
+        parent = parent_of(weights, config.model, config.text_ids, image)
     inputs: dict[str, Any] = {f"shards of {name}": shards_hash(paths[name]) for name in paths}
+    inputs |= {f"held-out shards of {name}": shards_hash(held_out[name]) for name in held_out}
     inputs |= {"tokenizer": image.hash, "weights": parent.hash if parent else None}
     shape = parent.config.transformer if parent else config.model or ShapeConfig()
     if config.loader.sequence_length > shape.max_positions:
@@ -158,27 +194,34 @@ def _given(config: LmRun, world_size: int) -> _Given:
             f"loader.sequence_length {config.loader.sequence_length} exceeds the model's "
             f"max_positions {shape.max_positions}"
         )
-    return _Given(image, parent, inputs)
+    return _Given(image, parent, inputs, tokenizer, weights)
 
 
-def _opened(config: LmRun, given: _Given) -> Checkpoint | None:
-    """Open the run's directory for all ranks and return its newest checkpoint."""
-    newest = prepare(config, config.output, given.inputs)
+def _reread(config: LmRun, ranks: Ranks) -> None:
+    """Read this rank's share of all shards to their last byte, whatever their size and time say."""
+    found = _shards(config.sources | config.held_out.sources)
+    paths = [path for paths in found.values() for path in paths]
+    for path in paths[ranks.rank :: ranks.world_size]:
+        file_hash(path, reread=True)
+
+
+def _opened(config: LmRun, given: _Given) -> None:
+    """Write into the run's directory what all ranks begin with."""
     provenance.begin(config.output)
     if given.parent is None:
         learn_text(config.output, config.sources, config.text_ids or TEXT_IDS)
-    return newest
 
 
 def _initial(config: LmRun, given: _Given, newest: Checkpoint | None) -> InitialState:
-    if given.parent is not None and config.weights is not None:
-        initial = from_bundle(config.weights, given.parent, config.model)
+    if given.parent is not None and given.weights is not None:
+        initial = from_bundle(given.weights, given.parent, config.model)
     else:
         shape = config.model or ShapeConfig()
         initial = from_scratch(config.output, shape, given.image, config.seed)
     if config.lora is not None:
         initial = replace(initial, fill=lora.fill_adapters(initial.fill, config.seed))
     if newest is not None:
+        place.check_text(newest.state["data"], initial.text.hash, f"{config.output}/{TEXT}")
         initial = replace(initial, fill=from_checkpoint(newest, initial.fill))
     return initial
 
@@ -205,11 +248,13 @@ def _loader(
     name = "quarantine.jsonl" if ranks.is_first else f"quarantine_{ranks.rank}.jsonl"
 
     def made() -> Loader:
-        return Loader(
-            config.sources, sequencer, codec, config.loader,
-            LoaderState.of(newest.state["data"]) if newest else None, ranks.rank, ranks.world_size,
+        loader = Loader(
+            config.sources, sequencer, codec, config.loader, None, ranks.rank, ranks.world_size,
             quarantine=config.output / name, measurers=os.cpu_count() or 1,
         )  # fmt: skip
+        if newest is not None:
+            loader.go_to(place.found(newest.state["data"], _titles(loader)))
+        return loader
 
     def checked() -> Loader:
         loader = made()
@@ -225,6 +270,10 @@ def _loader(
         if newest is None and without_turns(loader.notes().values()):
             print(NO_TURNS, file=sys.stderr)
     return loader
+
+
+def _titles(loader: Loader) -> list[str]:
+    return [stream.title for stream in loader.planner.streams]
 
 
 def _engine(
@@ -323,7 +372,7 @@ def _bundle(
     output: Path, device: str,
 ) -> Path:  # fmt: skip
     """A checkpoint with all that makes it a model."""
-    before = provenance.read(config.weights or config.tokenizer)
+    before = provenance.read(given.weights or given.tokenizer)
     card = provenance.card(config, device, _folders(config), before)
     card["documents"] = loader.documents
     shape = initial.shape
@@ -332,10 +381,8 @@ def _bundle(
         shape.transformer.max_positions, given.image.hash, shape.image,
     )  # fmt: skip
     contents = BundleContents(stored_config, initial.text, given.image.cpu(), card)
-    merge = None
-    if config.lora is not None and config.weights is not None:
-        merge = lora.Merge(find_tensors(config.weights), config.lora)
-    return finish(output, last, contents, merge)
+    merge = None if config.lora is None else lora.Merge(given.base, config.lora)
+    return finish(output, last, contents, given.base, merge)
 
 
 def _shards(sources: dict[str, SourceConfig]) -> dict[str, list[Path]]:

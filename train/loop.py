@@ -8,39 +8,36 @@ hand on all of them, write a checkpoint and exit with STOPPED.
 
 import ctypes
 import faulthandler
-import json
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from unimodal import config as configuration
-
-from . import checkpoint
-from .checkpoint import Checkpoint, Saver, check_room
+from .checkpoint import Saver
 from .engine import Engine, NotFinite
-from .metrics import METRICS, metrics
+from .lock import Lock
+from .metrics import metrics
 from .ranks import PeerFailure, Ranks
+from .resuming import prepare as prepare
+from .room import Room, state_bytes, steps_saved
+from .skipping import batch_digest, passing, row_digests
 
 T = TypeVar("T")
-# What a run writes before its first step.
-BEGUN = (
-    "text.json", "commits.txt", "sources.json", "quarantine.jsonl", "before.json", "inputs.json"
-)  # fmt: skip
+DIGEST = re.compile(r"[0-9a-f]{16}")
 STOPPED = (
     75  # exit status of a run that was asked to stop: run the same command again (EX_TEMPFAIL)
 )
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-FREE = ("output", "schedule", "loop", "sampling", "engine")  # what a resumed run may have otherwise
 Measure = Callable[[int, float, Mapping[str, float]], Mapping[str, float]]
 """(steps done, seconds of the last one, its reports and norms) -> what else is logged."""
 
@@ -61,14 +58,21 @@ class LoopConfig:
     """A project of Weights & Biases to log to as well (WANDB_MODE=offline needs no account)."""
     num_threads: int | None = None
     """Threads on the CPU; None: torch chooses."""
+    verify: Literal["headers", "all"] = "headers"
+    """What is read of each shard at a start to tell it from one that was changed and has the same
+    size and time: its tar headers, or all of it, as `--verify` has it."""
+    skip_batches: tuple[str, ...] = ()
+    """Digests of batches that are passed over, as a run that met no finite number names them."""
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
-        return [
+        found = [
             f"{name} {value}: at least 1"
             for name, value in vars(self).items()
             if isinstance(value, int) and value < 1
         ]
+        wrong = [digest for digest in self.skip_batches if not DIGEST.fullmatch(digest)]
+        return [*found, *(f"skip_batches {digest!r}: 16 hex digits" for digest in wrong)]
 
     def obstacles(self) -> list[str]:
         """Return what this machine lacks, one sentence each."""
@@ -84,60 +88,6 @@ class Stopped(SystemExit):
         super().__init__(STOPPED)
 
 
-def prepare(config: Any, output: Path, inputs: dict[str, Any]) -> Checkpoint | None:
-    """Open the run's directory and return its newest checkpoint; None for a new run.
-
-    Raises ValueError when the directory holds a run of another config, of which `FREE` alone may
-    differ, when `inputs` (hashes of what the run reads, by name) are not those that it began with,
-    and when the run is beyond the schedule's end.
-    """
-    saved, noted = output / "config.yaml", output / "inputs.json"
-    if not (output / METRICS).exists() and not checkpoint.found(output):
-        # No step was taken: a mistake may be put right.
-        for name in BEGUN if noted.exists() else ():  # nothing of a directory that is no run's
-            (output / name).unlink(missing_ok=True)
-    elif saved.exists():
-        old = configuration.load(type(config), saved)
-        changed = [
-            name
-            for name in vars(config)
-            if name not in FREE and getattr(old, name) != getattr(config, name)
-        ]
-        if changed:
-            raise ValueError(
-                f"{output} holds a run with another {', '.join(changed)}: "
-                "give another output, or remove it"
-            )
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        _same_inputs(noted, inputs)
-        configuration.save(config, saved)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(output)) from error  # a write names none
-    checkpoint.sweep(output)
-    newest = checkpoint.newest(output)
-    if newest is not None and newest.step > config.schedule.num_steps:
-        raise ValueError(
-            f"schedule.num_steps {config.schedule.num_steps}: {output} has taken {newest.step} "
-            "steps; give more, or another output"
-        )
-    return newest
-
-
-def _same_inputs(noted: Path, now: dict[str, Any]) -> None:
-    """Note what a new run reads, or compare it with what the run in this directory began with."""
-    if not noted.exists():
-        noted.write_text(json.dumps(now, indent=1) + "\n")
-        return
-    before = json.loads(noted.read_text())
-    changed = [name for name in now | before if now.get(name) != before.get(name)]
-    if changed:
-        raise ValueError(
-            f"{', '.join(changed[:3])}: not what {noted.parent} began with; "
-            "put it back, or give another output"
-        )
-
-
 def run(
     output: Path,
     config: LoopConfig,
@@ -146,43 +96,46 @@ def run(
     start: int,
     measure: Measure = lambda done, step_s, counts: {},
     micro_batch_rows: int | None = None,
+    lock: Lock | None = None,
+    bundle_bytes: int = 0,
 ) -> None:
     """Train from step `start` to the schedule's end.
 
     `batches` begins at the batch of step `start` with this rank's rows, of which `micro_batch_rows`
     (None: all) go through the model at once, and gives beside each the data's state after it.
-    Raises NotFinite with the rows and the state of the batch that did it, and Stopped when asked to
-    stop.
+    `lock`: the first rank's, without which it stops; `bundle_bytes`: what is written at the end.
+    Raises NotFinite with the digests and the state of the batch that did it, and Stopped when asked
+    to stop.
     """
     ranks, learner, num_steps = engine.ranks, engine.learner, engine.schedule.num_steps
-    ranks.together(
-        lambda: check_room(
-            output, engine.parameter_shards(), config.keep_checkpoints, engine.ema_decay is not None
-        )
-    )
-    saver = Saver(output, ranks, config.keep_checkpoints, config.keep_every_steps, config.hang_s)
+    _check_room(output, config, engine, start, bundle_bytes)
+    ours = lock.check if lock is not None else _nothing
+    keep = config.keep_checkpoints, config.keep_every_steps
+    saver = Saver(output, ranks, *keep, config.hang_s, ours)
+    kept = passing(batches, learner, config.skip_batches, ranks, output, start)
     done, stop = start, False
     watched = _watch(config.hang_s, output / f"stacks_{ranks.rank}.txt")
     logging = metrics(output, start, config.wandb) if ranks.is_first else nullcontext(_nowhere)
-    with _bar(ranks) as bar, _stop_request() as asked, watched as alive, logging as log:
+    with (_bar(ranks) as bar, _stop_request() as asked, watched as alive, logging as log,
+          closing(saver)):  # fmt: skip
         task = bar.add_task(output.name, total=num_steps, completed=start, numbers="")
         for step in range(start, num_steps):
             alive()
             began = time.perf_counter()
-            batch, state = next(batches)
+            batch, state = next(kept)
             waited_s = time.perf_counter() - began
-            norms, stop, failed = _agreed(ranks, learner.norms(batch), asked(), saver.has_failed)
+            trouble = saver.has_failed or (lock is not None and lock.is_lost)
+            norms, stop, failed = _agreed(ranks, learner.norms(batch), asked(), trouble)
             if failed:
+                ranks.together(ours)
                 saver.wait()
+            micro_batches = learner.micro_batches(batch, micro_batch_rows or sys.maxsize)
             try:
-                micro_batches = learner.micro_batches(batch, micro_batch_rows or sys.maxsize)
                 reports, norm = engine.step(step, micro_batches, norms)
             except NotFinite as error:
-                rows = " ".join(ranks.all_gather(" ".join(learner.digests(batch))))
+                rows = row_digests(learner, batch, ranks)
                 saver.wait()
-                if not ranks.is_first:
-                    raise PeerFailure(2) from error  # every rank knows, and one says it
-                raise NotFinite(f"{error}\nits rows: {rows}\nits data: {state}") from error
+                _tell(error, rows, state, ranks)
             factor, step_s = engine.schedule.factor(step), time.perf_counter() - began
             log({"step": step, **reports, "gradient_norm": norm, "lr_factor": factor,
                  "data_wait_s": waited_s, "step_s": step_s,
@@ -201,8 +154,34 @@ def run(
         raise Stopped
 
 
+def _check_room(
+    output: Path, config: LoopConfig, engine: Engine, start: int, bundle_bytes: int
+) -> None:
+    """Raise OSError where the disk lacks room for what all ranks will write."""
+    mine = state_bytes(engine.parameter_shards(), engine.ema_decay is not None)
+    every = engine.ranks.all_reduce_sum(torch.tensor([mine], dtype=torch.float64))
+    room = Room(int(every), bundle_bytes, config.keep_checkpoints, config.keep_every_steps)
+    coming = steps_saved(start, engine.schedule.num_steps, config.save_every_steps)
+    engine.ranks.together(lambda: room.check(output, coming) if engine.ranks.is_first else None)
+
+
+def _tell(error: NotFinite, rows: list[str], state: Mapping[str, Any], ranks: Ranks) -> NoReturn:
+    """Raise NotFinite with what names the batch; every rank knows, and one says it."""
+    if not ranks.is_first:
+        raise PeerFailure(2) from error
+    digest = batch_digest(rows)
+    raise NotFinite(
+        f"{error}\nits batch: {digest}; the same command with 'loop.skip_batches=[\"{digest}\"]' "
+        f"goes on without it\nits rows: {' '.join(rows)}\nits data: {state}"
+    ) from error
+
+
 def _nowhere(values: Mapping[str, Any]) -> None:
     """Log nothing: rank 0 logs for all."""
+
+
+def _nothing() -> None:
+    """Have no lock: rank 0 has it for all."""
 
 
 def _agreed(

@@ -19,13 +19,12 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from unimodal.atomic import replacing
 from unimodal.bundle import BundleConfig
 from unimodal.hub.grow import TABLES
-from unimodal.tensors import ROWS_BYTES, StoredTensor
+from unimodal.tensors import ROWS_BYTES, StoredTensor, in_memory, write_file
 from unimodal.tokenizer.initial import normal
 from unimodal.transformer import Transformer
 from unimodal.unified import TRANSFORMER
@@ -99,26 +98,26 @@ class Merge:
     """Where the frozen weights lie, by plain names."""
     config: LoraConfig
 
+    def changes(self, checkpoint: Checkpoint, name: str) -> bool:
+        """Return whether the checkpoint has an adapter beside the weight of a plain name."""
+        return _beside(name)[0] in checkpoint.shapes
+
     def blocks(self, checkpoint: Checkpoint, name: str) -> Iterator[Tensor]:
-        """Give the weight of a plain name that the run has not trained itself, some rows at a time,
-        float32: W + (alpha / rank) B A.
+        """Give the weight of a plain name with its adapter added, some rows at a time, float32:
+        W + (alpha / rank) B A.
         """
-        stem, leaf = name.rpartition(".")[::2]
-        name_a, name_b = f"{stem}{A}{leaf}", f"{stem}{B}{leaf}"
+        name_a, name_b = _beside(name)
         rank, place = self.config.rank, self.stored[name]
-        is_adapted = name_a in checkpoint.shapes
-        a_rI = checkpoint.whole(name_a, kept(checkpoint, name_a)) if is_adapted else None
+        a_rI = checkpoint.whole(name_a, kept(checkpoint, name_a))
+        kind = kept(checkpoint, name_b)
         height = max(1, ROWS_BYTES // (4 * math.prod(place.shape[1:])))
         with safe_open(place.path, "pt") as file:
             weight = file.get_slice(name)
             for start in range(0, place.shape[0], height):
                 stop = min(start + height, place.shape[0])
-                block_nI = weight[start:stop].float()
-                if a_rI is not None:
-                    kind = kept(checkpoint, name_b)
-                    flat = checkpoint.read(name_b, kind, start * rank, stop * rank)
-                    block_nI += self.config.alpha / rank * (flat.view(-1, rank) @ a_rI)
-                yield block_nI
+                flat = checkpoint.read(name_b, kind, start * rank, stop * rank)
+                added_nI = self.config.alpha / rank * (flat.view(-1, rank) @ a_rI)
+                yield weight[start:stop].float() + added_nI
 
 
 def kept(checkpoint: Checkpoint, name: str) -> str:
@@ -144,9 +143,9 @@ def write_adapter(
         else:
             tensors[name.replace(".default.", ".")] = checkpoint.whole(name, kind)
     output.mkdir(exist_ok=True)
-    named = {f"base_model.model.{name}": tensor for name, tensor in tensors.items()}
-    with replacing(output / "adapter_model.safetensors") as fresh:
-        save_file(named, fresh, {"format": "pt"})
+    planned = [in_memory(f"base_model.model.{name}", tensor) for name, tensor in tensors.items()]
+    with replacing(output / "adapter_model.safetensors") as fresh, fresh.open("wb") as stream:
+        write_file(stream, planned, {"format": "pt"})
     _peft(
         config, trainable_token_indices=new_rows, task_type="CAUSAL_LM", inference_mode=True
     ).save_pretrained(output)
@@ -157,6 +156,12 @@ def _peft(config: LoraConfig, **values: Any) -> Any:
 
     targets = list(config.targets)
     return Theirs(r=config.rank, lora_alpha=config.alpha, target_modules=targets, **values)
+
+
+def _beside(name: str) -> tuple[str, str]:
+    """Return the names of the adapter's A and B beside the weight of a plain name."""
+    stem, leaf = name.rpartition(".")[::2]
+    return f"{stem}{A}{leaf}", f"{stem}{B}{leaf}"
 
 
 def _plain(name: str) -> str:

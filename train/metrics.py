@@ -49,7 +49,12 @@ def hours(output: Path) -> float:
 def read(output: Path) -> list[dict[str, Any]]:
     """Return the whole lines of a run's log, one a step."""
     path = output / METRICS
-    return [json.loads(line) for line in _whole(path)] if path.exists() else []
+    return [_parsed(path, line) for line in _whole(path)] if path.exists() else []
+
+
+def last(output: Path, done: int) -> dict[str, Any]:
+    """Return the line of the last of `done` steps; an empty one where the log has none."""
+    return next((line for line in read(output) if line["step"] == done - 1), {})
 
 
 def _whole(path: Path) -> list[str]:
@@ -57,9 +62,19 @@ def _whole(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
+def _parsed(path: Path, line: str) -> dict[str, Any]:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: {line[:60].rstrip()}... is damaged ({error}): remove this line, and the run "
+            "goes on"
+        ) from error
+
+
 def _drop(path: Path, start: int) -> None:
     if path.exists():
-        kept = [line for line in _whole(path) if json.loads(line)["step"] < start]
+        kept = [line for line in _whole(path) if _parsed(path, line)["step"] < start]
         write_bytes(path, "".join(kept).encode())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unimodal.card import TOKENIZER_HASH
 from unimodal.data.image_batches import SOURCE, ImageBatches
 from unimodal.data.image_index import ImageMeasure, index_images
 from unimodal.data.lengths import shards_hash
@@ -25,8 +26,10 @@ from .checkpoint import Checkpoint
 from .code_usage import CodeUsage
 from .engine import Engine
 from .learner import TokenizerLearner
+from .lock import Lock, held
 from .loop import LoopConfig, prepare, run, set_threads
 from .optimizer import OptimizerConfig, build
+from .ranks import Ranks
 from .schedule import ScheduleConfig
 
 
@@ -66,16 +69,27 @@ class TokenizerRun:
         return found if self.seed >= 0 else [*found, f"seed {self.seed}: at least 0"]
 
 
-def train(config: TokenizerRun) -> Path:
-    """Train (or go on training) and return the directory of the finished tokenizer."""
+def train(config: TokenizerRun, accept_change: bool = False) -> Path:
+    """Train (or go on training) and return the directory of the finished tokenizer.
+
+    `accept_change`: see changes.py.
+    """
     if problems := config.problems():
         raise ValueError("; ".join(problems))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = ImageTokenizer(config.model, config.seed).to(device)
     paths = local_shards(config.shards)
-    newest = prepare(config, config.output, {"shards": shards_hash(paths)})
+    inputs = {"shards": shards_hash(paths, reread=config.loop.verify == "all")}
+    with held(config.output, Ranks()) as lock:
+        newest = prepare(config, config.output, inputs, accept_change=accept_change)
+        return _train(config, paths, newest, lock)
+
+
+def _train(
+    config: TokenizerRun, paths: list[Path], newest: Checkpoint | None, lock: Lock | None
+) -> Path:
     provenance.begin(config.output)
     set_threads(config.loop)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = ImageTokenizer(config.model, config.seed).to(device)
     first = _first_batch(newest)
     images = _images(config, paths, model)
     learner = TokenizerLearner(model, device)
@@ -84,9 +98,10 @@ def train(config: TokenizerRun) -> Path:
         engine.restore(newest)
     usage = _watched(model)
     before = metrics.read(config.output)[newest.step - 1] if newest else {}
+    tokenizer_bytes = sum(one.nbytes for one in model.state_dict().values())
     run(
         config.output, config.loop, engine, _batches(images, first), newest.step if newest else 0,
-        _measure(config, images, usage, before),
+        _measure(config, images, usage, before), lock=lock, bundle_bytes=tokenizer_bytes,
     )  # fmt: skip
     told = images.seen.lines({SOURCE: len(images.index.images)}, "of them")
     told += [usage.problem(config.min_usage) or usage.line()] if usage.reports() else []
@@ -154,5 +169,6 @@ def _finish(config: TokenizerRun, model: ImageTokenizer, device: str) -> Path:
     place = Path(config.shards)
     folder = place.parent if place.suffix == ".tar" else place
     card = provenance.card(config, device, [folder], before={})
+    card[TOKENIZER_HASH] = model.hash
     (finished / provenance.CARD).write_text(json.dumps(card, indent=2) + "\n")
     return finished

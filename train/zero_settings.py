@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from unimodal.config import shipped
+
 # What the run's own settings decide, so that a DeepSpeed file must not.
 OURS = (
     "train_batch_size",
@@ -72,7 +74,7 @@ class ZeroSettings:
 def _section(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the file and its section zero_optimization, once nothing in them is a problem."""
     try:
-        given = json.loads(path.read_text())
+        given = json.loads(shipped(path, ".json").read_text())
         zero = given["zero_optimization"]
         stage = zero["stage"]
     except (OSError, ValueError, KeyError, TypeError) as error:

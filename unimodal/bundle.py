@@ -22,20 +22,20 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.autoencoder import CONFIG, WEIGHTS, ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 
 from . import config, manifest, tensors
 from .architecture import Architecture, ImageConfig
 from .atomic import replacing
-from .card import check_card, readme
+from .card import TOKENIZER_HASH, check_card, read_card, readme
 from .manifest import FORMAT, MANIFEST, TEXT_TOKENIZERS, BundleError, read_json, write_json
 from .model import Model
 from .sampling import Sampling
-from .tensors import SINGLE, PlannedTensor, StoredTensor, weight_files
+from .tensors import PlannedTensor, StoredTensor, weight_files
 from .text import TextTokenizer
 from .transformer import Transformer, TransformerConfig
 from .unified import UnifiedModel
@@ -75,13 +75,57 @@ class BundleConfig:
         return Architecture(self.transformer, self.vocabulary, self.image)
 
 
+def directory_of(name: str | Path | None) -> Path:
+    """Return the directory that is meant by a path, by the name `default`, or by None: the latter
+    two are the model shipped with unimodal, wherever they are said.
+
+    BundleError where a bundle or image tokenizer of one's own is called so too.
+    """
+    if name is None:
+        return DEFAULT
+    path = Path(name)
+    if path == Path("default"):
+        if any((path / file).exists() for file in (MANIFEST, "tokenizer.json")):
+            if not path.samefile(DEFAULT):
+                raise BundleError(
+                    f"default is the name of the model that is shipped, and {path.absolute()} is "
+                    "another: say its whole path, or the shipped one's"
+                )
+        return DEFAULT
+    if path.parts[-2:] == ("unimodal", "default") and not path.exists():
+        raise BundleError(f"{path}: there is no such directory; `default` is the shipped model")
+    return path
+
+
+def load_tokenizer(name: str | Path | None) -> ImageTokenizer:
+    """Return the image tokenizer in a directory, of a bundle or alone, or of `default`.
+
+    ValueError where there is none, and where its files are not those that were saved, as far as a
+    manifest or a card beside them tells.
+    """
+    directory = directory_of(name)
+    if (directory / MANIFEST).is_file():
+        files = manifest.read(directory)
+        for file in (CONFIG, WEIGHTS):
+            manifest.check_file(directory / file, files[file])
+    tokenizer = ImageTokenizer.load(directory)
+    noted = read_card(directory).get(TOKENIZER_HASH, tokenizer.hash)
+    if noted != tokenizer.hash:
+        raise ValueError(
+            f"{directory} does not hold the image tokenizer that was trained there "
+            f"({tokenizer.hash[:12]} instead of {noted[:12]}): its files are damaged, put them back"
+        )
+    return tokenizer
+
+
 def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> Model:
-    """Load the model in the directory `path` (None: the one shipped with unimodal) to `device`.
+    """Load the model in the directory `path` (None or `default`: the one shipped with unimodal) to
+    `device`.
 
     Raise BundleError, naming the file, where one is missing, truncated, altered or foreign, or does
     not fit the others.
     """
-    directory = DEFAULT if path is None else Path(path)
+    directory = directory_of(path)
     contents = read_contents(directory)
     try:
         transformer = _read_transformer(directory, contents.config.architecture).to(device).eval()
@@ -153,7 +197,7 @@ def save_bundle(directory: str | Path, model: Model) -> Path:
     )  # fmt: skip
 
     def fill(fresh: Path) -> None:
-        _write_weights(fresh / SINGLE, model.transformer)
+        _write_weights(fresh, model.transformer)
         write_contents(
             fresh, BundleContents(config, model.text_tokenizer, model.image_tokenizer, model.card)
         )
@@ -240,9 +284,6 @@ def write_directory(directory: Path, fill: Callable[[Path], None]) -> None:
         with replacing(directory, over_folder=True) as fresh:
             fresh.mkdir()
             fill(fresh)
-            for file in fresh.rglob("*"):
-                if file.is_file():
-                    file.chmod(0o644)  # safetensors makes files that only their owner can read
     except (OSError, SafetensorError) as error:
         raise BundleError(
             f"cannot write {directory}: {error}; nothing was changed there, free some"
@@ -269,7 +310,7 @@ def _read_manifest(directory: Path) -> manifest.Files:
         what = "it has no manifest.json" if directory.is_dir() else "there is no such directory"
         raise BundleError(
             f"{directory} is no model: {what}; give the directory that a training run wrote, or"
-            " no path at all for the default model"
+            " `default` for the model that is shipped"
         )
     return manifest.read(directory)
 
@@ -331,9 +372,10 @@ def _read_transformer(directory: Path, architecture: Architecture) -> UnifiedMod
     return transformer
 
 
-def _write_weights(path: Path, transformer: Transformer) -> None:
+def _write_weights(directory: Path, transformer: Transformer) -> None:
     state = transformer.state_dict()
-    save_file({name: t.detach().cpu().bfloat16().contiguous() for name, t in state.items()}, path)
+    planned = [tensors.in_memory(name, tensor, "BF16") for name, tensor in state.items()]
+    tensors.write_tensors(directory, planned, sum(tensor.num_bytes for tensor in planned))
 
 
 def _check_contents(

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 KEYS = ("config", "commit", "hardware", "hours")
+TOKENIZER_HASH = (
+    "tokenizer_hash"  # beside an image tokenizer alone: what tells it from a damaged one
+)
 
 
 def check_card(card: dict[str, Any]) -> None:

@@ -129,7 +129,7 @@ def main(debug: bool) -> None:
 
 
 _model_option = click.option(
-    "--model", type=PATH, help="A bundle's directory [default: the model that is shipped]."
+    "--model", type=PATH, help="A bundle's directory [default: `default`, the one that is shipped]."
 )
 _tokenizer_option = click.option(
     "--model",
@@ -210,7 +210,11 @@ def decode(codes: Path, output: Path, model: Path | None) -> None:
 
 @main.command()
 @click.argument("checkpoint")
-@click.option("--tokenizer", type=PATH, help="Directory of a trained image tokenizer.")
+@click.option(
+    "--tokenizer",
+    type=PATH,
+    help="Directory of an image tokenizer or a bundle, or `default`: the one that is shipped.",
+)
 @_output_option("Directory of the bundle to be written.")
 @click.option(
     "--rows",
@@ -221,6 +225,11 @@ def decode(codes: Path, output: Path, model: Path | None) -> None:
 @click.option("--seed", type=click.IntRange(0), help="Of the new rows [default: 0].")
 @click.option("--grid", metavar="ROWSxCOLUMNS", help="Of drawn images [default: 8x8].")
 @click.option("--context", type=click.IntRange(1), help="Tokens [default: the checkpoint's].")
+@click.option(
+    "--like",
+    type=PATH,
+    help="Of an export that lost its folder `unimodal`: the export, or the bundle, it comes from.",
+)
 def grow(**options: Any) -> None:
     """Give a language model the ids that images need; the result is to be trained.
 
@@ -228,9 +237,10 @@ def grow(**options: Any) -> None:
     of the hub. One that `unimodal export` wrote becomes the bundle again that it was.
 
     \b
-    unimodal grow Qwen/Qwen3-0.6B --tokenizer runs/tokenizer --output grown
-    unimodal grow ./llama --tokenizer unimodal/default --output grown --rows codes --grid 16x16
+    unimodal grow Qwen/Qwen3-0.6B --tokenizer default --output grown
+    unimodal grow ./llama --tokenizer runs/tokenizer/tokenizer --output grown --rows codes
     unimodal grow exported --output bundle
+    unimodal grow trained_elsewhere --like exported --output bundle
     """
     from .hub.command import run_grow
 

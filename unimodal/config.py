@@ -24,7 +24,7 @@ import yaml
 from .atomic import write_bytes
 
 T = TypeVar("T")
-
+CONFIGS = Path(__file__).parent / "configs"  # what is shipped: recipes, and DeepSpeed's files
 
 # Old name -> new name of keys, in every dataclass that has the new one; an old name is refused with
 # the new one. Options of commands are named as keys are, with hyphens; fields of `data scenes
@@ -69,12 +69,13 @@ def load(
 ) -> T:
     """Return an instance of the dataclass `cls`, from a YAML file (if any) and overrides.
 
+    `path` may be the name of a recipe that is shipped (see `shipped`).
     A section or a dotted key changes only the named fields of a nested dataclass. A mapping field
     (`dict[str, X]`) is replaced by the file's mapping, while a dotted key changes one entry of it.
     With `partial`, sections of the file that `cls` does not know are ignored.
     Raise ConfigError with all problems.
     """
-    path = Path(path) if path is not None else None
+    path = shipped(path) if path is not None else None
     tree = _read(path) if path is not None else {}
     if partial:
         known = {field.name for field in _fields(cls)}
@@ -88,6 +89,22 @@ def load(
     if problems:
         raise ConfigError(problems, path)
     return config
+
+
+def shipped(name: str | Path, suffix: str = ".yaml") -> Path:
+    """Return the file that is meant: one at that path, or else the one of that name among those
+    that are shipped, as `scenes_lm`, `scenes_lm.yaml` or `configs/scenes_lm.yaml`.
+
+    Raises ConfigError, with the names of those there are, where there is none.
+    """
+    path = Path(name)
+    if path.exists() and not path.is_dir():
+        return path
+    here = CONFIGS / f"{path.name.removesuffix(suffix)}{suffix}"
+    if path.parent in (Path(), Path("configs")) and here.is_file():
+        return here
+    names = ", ".join(sorted(one.name.removesuffix(suffix) for one in CONFIGS.glob(f"*{suffix}")))
+    raise ConfigError([f"No such file, and none of that name is shipped: {names}"], path)
 
 
 def of_tree(cls: type[T], tree: dict) -> T:
@@ -113,6 +130,18 @@ def save(config: Any, path: str | Path) -> None:
 def read(path: str | Path) -> dict[str, Any]:
     """Return what a YAML file says, as plain mappings, lists and scalars, unchecked."""
     return _read(Path(path))
+
+
+def changes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield (dotted key, old value, new value) of all that differs between two instances of a
+    dataclass, as plain values; None stands for an entry that is not there.
+    """
+    old, new = _tree(old), _tree(new)
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in {**old, **new}:
+            yield from changes(old.get(name), new.get(name), _join(key, name))
+    elif old != new:
+        yield key, old, new
 
 
 # --- YAML ---------------------------------------------------------------------------------------

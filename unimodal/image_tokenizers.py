@@ -25,16 +25,17 @@ class FoundTokenizer:
 
 
 def find_tokenizer(path: Path | None) -> FoundTokenizer:
-    """Return the image tokenizer of a bundle (None: the default one), or of a run of `unimodal
-    train tokenizer`: the run's folder, or the folder `tokenizer` in it.
+    """Return the image tokenizer of a bundle (None or `default`: the one that is shipped), or of a
+    run of `unimodal train tokenizer`: the run's folder, or the folder `tokenizer` in it.
 
     Raise ValueError where there is none, or where its files are damaged.
     """
-    directory = None if path is None else _of_run(path)
+    path = bundle.directory_of(path)
+    directory = _of_run(path)
     if directory is None:
         model = bundle.load(path)
         return FoundTokenizer(model.codec, model.image_tokenizer, model.card, model.canvas)
-    tokenizer = ImageTokenizer.load(directory)
+    tokenizer = bundle.load_tokenizer(directory)
     return FoundTokenizer(ImageCodec(tokenizer), tokenizer, read_card(directory), None)
 
 

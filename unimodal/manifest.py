@@ -97,21 +97,25 @@ def check(directory: Path, files: Files) -> None:
 
     Hidden files are ignored.
     """
-    again = "fetch the bundle again"
     for name, listed in files.items():
-        path = directory / name
-        if not path.is_file():
-            raise BundleError(f"{path} is missing: {again}")
-        found = _digest(path)
-        if found["bytes"] != listed.get("bytes"):
-            raise BundleError(
-                f"{path} has {found['bytes']} bytes instead of {listed.get('bytes')}: {again}"
-            )
-        if found["sha256"] != listed.get("sha256"):
-            raise BundleError(f"{path} is not the file saved here (its sha256 differs): {again}")
+        check_file(directory / name, listed)
     for path in sorted(directory.iterdir()):
         if path.name not in (*files, MANIFEST) and not path.name.startswith("."):
             raise BundleError(f"{path} is foreign to the bundle: move it elsewhere")
+
+
+def check_file(path: Path, listed: dict[str, Any]) -> None:
+    """Raise BundleError where a file is missing, or not the one that is listed."""
+    again = "fetch the bundle again"
+    if not path.is_file():
+        raise BundleError(f"{path} is missing: {again}")
+    found = _digest(path)
+    if found["bytes"] != listed.get("bytes"):
+        raise BundleError(
+            f"{path} has {found['bytes']} bytes instead of {listed.get('bytes')}: {again}"
+        )
+    if found["sha256"] != listed.get("sha256"):
+        raise BundleError(f"{path} is not the file saved here (its sha256 differs): {again}")
 
 
 def _digest(path: Path) -> dict[str, Any]:

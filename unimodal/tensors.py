@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,9 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CHUNK_BYTES = 2**23
 ROWS_BYTES = 2**20  # of a block of rows, which takes several times as much in float64
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
 BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+Bytes = bytes | memoryview
 
 
 class WeightsError(ValueError):
@@ -73,7 +75,7 @@ class PlannedTensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
-    chunks: Callable[[], Iterable[bytes]]
+    chunks: Callable[[], Iterable[Bytes]]
 
     @property
     def num_bytes(self) -> int:
@@ -81,9 +83,29 @@ class PlannedTensor:
         return prod(self.shape) * BYTES[self.dtype]
 
 
+class Stream(Protocol):
+    """What a file is written to."""
+
+    def write(self, data: Bytes, /) -> int:
+        """Write all of it, and return how many bytes that were."""
+
+
 def as_bytes(block: Tensor, dtype: str) -> bytes:
     """Return a tensor's bytes in one of DTYPES, rounded to nearest where that is narrower."""
     return block.to(DTYPES[dtype]).contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def in_memory(name: str, tensor: Tensor, dtype: str | None = None) -> PlannedTensor:
+    """Return a tensor on the CPU or a GPU, to be written as one of DTYPES (None: its own)."""
+    dtype = NAMES[tensor.dtype] if dtype is None else dtype
+
+    def chunks() -> Iterator[Bytes]:
+        flat = tensor.detach().to("cpu", DTYPES[dtype]).contiguous().reshape(-1)
+        data = flat.view(torch.uint8).numpy().data
+        for at in range(0, len(data), CHUNK_BYTES):
+            yield data[at : at + CHUNK_BYTES]
+
+    return PlannedTensor(name, dtype, tuple(tensor.shape), chunks)
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -148,18 +170,24 @@ def _header(path: Path) -> dict[str, StoredTensor]:
         )
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(length))
-    header.pop("__metadata__", None)
-    begin = 8 + length
-    return {
+        return entries(path, stream.read(length))[0]
+
+
+def entries(path: Path, header: bytes) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """Return where the tensors of a file lie, by name, and its metadata; `header` is its JSON."""
+    found = json.loads(header)
+    metadata = found.pop("__metadata__", {})
+    begin = 8 + len(header)
+    places = {
         name: StoredTensor(
             path,
             entry["dtype"],
             tuple(entry["shape"]),
             *(begin + at for at in entry["data_offsets"]),
         )
-        for name, entry in header.items()
+        for name, entry in found.items()
     }
+    return places, metadata
 
 
 # --- writing ------------------------------------------------------------------------------------
@@ -179,11 +207,11 @@ def write_tensors(
     """
     shards = _shards(list(tensors), max_bytes)
     if len(shards) == 1:
-        return _write_file(directory / SINGLE, shards[0], metadata, on_bytes)
+        return _write_path(directory / SINGLE, shards[0], metadata, on_bytes)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        _write_file(directory / name, shard, metadata, on_bytes)
+        _write_path(directory / name, shard, metadata, on_bytes)
         weight_map |= {tensor.name: name for tensor in shard}
     total = sum(tensor.num_bytes for shard in shards for tensor in shard)
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
@@ -203,15 +231,17 @@ def _shards(tensors: list[PlannedTensor], max_bytes: int) -> list[list[PlannedTe
     return shards
 
 
-def _write_file(
-    path: Path,
-    tensors: list[PlannedTensor],
-    metadata: dict[str, str] | None,
-    on_bytes: Callable[[int], None],
+def write_file(
+    stream: Stream,
+    tensors: Iterable[PlannedTensor],
+    metadata: dict[str, str] | None = None,
+    on_bytes: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Write one safetensors file: length, header, and each tensor's bytes as they are made."""
-    # Tensors are in the order that the safetensors library uses (wide dtypes first, then by name),
-    # so that equal tensors make equal files, whoever writes them.
+    """Write one safetensors file: length, header, and each tensor's bytes as they are made.
+
+    Equal tensors make equal files, in whatever order they come.
+    """
+    # The order of the safetensors library: wide dtypes first, then by name.
     tensors = sorted(tensors, key=lambda tensor: (-BYTES[tensor.dtype], tensor.name))
     header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     at = 0
@@ -225,11 +255,21 @@ def _write_file(
         at = offsets[1]
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    stream.write(len(text).to_bytes(8, "little") + text)
+    for tensor in tensors:
+        written = 0
+        for chunk in tensor.chunks():
+            stream.write(chunk)
+            written += len(chunk)
+            on_bytes(len(chunk))
+        assert written == tensor.num_bytes, f"{tensor.name} came to {written} bytes"
+
+
+def _write_path(
+    path: Path,
+    tensors: list[PlannedTensor],
+    metadata: dict[str, str] | None,
+    on_bytes: Callable[[int], None],
+) -> None:
     with path.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors:
-            written = 0
-            for chunk in tensor.chunks():
-                written += stream.write(chunk)
-                on_bytes(len(chunk))
-            assert written == tensor.num_bytes, f"{tensor.name} came to {written} bytes"
+        write_file(stream, tensors, metadata, on_bytes)

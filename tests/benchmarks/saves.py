@@ -1,7 +1,8 @@
-"""How long training stands still while its state is saved, against torch.save of the same state.
+"""How long training stands still while its state is saved, against torch.save of the same state,
+and what the checksums take of a save.
 
 Ours copies the state and writes it behind training's back; before each repeat the write of the one
-before has ended, as it has in a run.
+before has ended, as it has in a run. The checksums are a part of that write, in the same thread.
 """
 
 import tempfile
@@ -11,18 +12,21 @@ from statistics import median
 
 import torch
 
+from unimodal.tensors import Bytes, in_memory, write_file
 from unimodal.train.checkpoint import MASTER, Checkpoint, ParameterShard, Saver
+from unimodal.train.checksums import Summing
 from unimodal.train.ranks import Ranks
 
-from .measured import Line, ratios, spread
+from .measured import Line, interleaved, ratios, spread
 from .steps import Scale
 
 KINDS = (MASTER, "exp_avg", "exp_avg_sq")
 GOAL = 0.1
+SHARE = 0.25  # of a save's write that checksums may take
 
 
 def lines(scale: Scale) -> list[Line]:
-    """One line: the stall of a save."""
+    """Two lines: the stall of a save, and the share of the checksums."""
     state = _state(scale)
     pieces = {name: ParameterShard(tuple(one[MASTER].shape), 0, one) for name, one in state.items()}
     size = sum(tensor.nbytes for one in state.values() for tensor in one.values())
@@ -58,10 +62,39 @@ def lines(scale: Scale) -> list[Line]:
             spread(faster),
             f"goal <= {GOAL}",
             median(faster) <= GOAL,
-            "read back, bit by bit",
+            "read back, verified, bit by bit",
             wrong,
-        )
+        ),
+        _checksums(state, [a - b for a, b in zip(whole, ours, strict=True)], scale.repeats),
     ]
+
+
+class _Nowhere:
+    def write(self, data: Bytes) -> int:
+        return len(data)
+
+
+def _checksums(
+    state: dict[str, dict[str, torch.Tensor]], writes_s: list[float], repeats: int
+) -> Line:
+    """The time that summing adds to a write to nowhere, beside that of a write to the disk."""
+    planned = [in_memory(f"{n}/{k}", t) for n, one in state.items() for k, t in one.items()]
+    summed, plain = interleaved(
+        repeats,
+        lambda: write_file(Summing(_Nowhere()), planned),
+        lambda: write_file(_Nowhere(), planned),
+    )
+    took = [max(a - b, 0.0) for a, b in zip(summed, plain, strict=True)]
+    shares = ratios(took, writes_s)
+    size = sum(tensor.nbytes for one in state.values() for tensor in one.values())
+    return Line(
+        f"checksums of a save of {size / 1e9:.2g} GB, beside training",
+        f"{spread(took, ' s')}; {size / 1e9 / max(median(took), 1e-9):.2g} GB/s",
+        f"the whole write {spread(writes_s, ' s')}",
+        spread(shares),
+        f"goal <= {SHARE}",
+        median(shares) <= SHARE,
+    )
 
 
 def _state(scale: Scale) -> dict[str, dict[str, torch.Tensor]]:

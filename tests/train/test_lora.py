@@ -1,6 +1,7 @@
 """Adapters: old weights stay, new rows train, and what comes out is what peft would make of it."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,20 +12,24 @@ import pytest
 import torch
 from checkpoints import logits
 from pair import Pair
+from safetensors.torch import load_file, save_file
 from tiny_runs import exact, metrics, recipe
 from transformers import AutoModelForCausalLM
 
 import unimodal
+from unimodal import manifest
 from unimodal.bundle import read_contents
 from unimodal.config import ConfigError, load, save
 from unimodal.data.sources import SourceConfig
 from unimodal.hub.export import export
 from unimodal.hub.grow import TABLES, Growth, grow
+from unimodal.tensors import weight_files
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.train import lm
 from unimodal.train.checkpoint import EMA, Checkpoint, newest
 from unimodal.train.heldout import HeldOutConfig
+from unimodal.train.initial import ShapeConfig
 from unimodal.train.lora import LoraConfig
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.run import LmRun
@@ -206,3 +211,81 @@ def test_what_cannot_be_is_said_before_work(
         load(LmRun, tmp_path / "lm.yaml")
     for words in ("lora: it needs `weights`", "rank 0: at least 1", "targets ['qproj']: some of q"):
         assert words in str(caught.value)
+
+
+# --- what the weights at rest are ---------------------------------------------------------------
+
+
+def files(directory: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a bundle as they lie, with the dtypes that they have there."""
+    found: dict[str, torch.Tensor] = {}
+    for path in weight_files(directory):
+        found |= load_file(path)
+    return found
+
+
+@pytest.fixture(scope="module", params=[torch.float16, torch.float32], ids=str)
+def wide(request, tokenizer: Path, tmp_path_factory) -> Path:
+    """A grown Qwen3 whose numbers bfloat16 does not hold."""
+    folder = tmp_path_factory.mktemp("wide")
+    checkpoints.save(folder / "old", dtype=request.param)
+    image = ImageTokenizer.load(tokenizer)
+    return grow(folder / "old", image, folder / "new", Growth(grid=Grid(3, 2)))
+
+
+def test_the_bases_dtype_stays(wide: Path, shards: Path, tokenizer: Path, tmp_path: Path):
+    lm.train(run(tmp_path / "run", shards, tokenizer, wide, 2))
+    before, after = files(wide), files(tmp_path / "run" / "bundle")
+    assert {name: tensor.dtype for name, tensor in after.items()} == {
+        name: tensor.dtype for name, tensor in before.items()
+    }
+    adapted = tuple(f"{target}.weight" for target in LORA.targets)
+    for name, tensor in before.items():
+        if name in TABLES:
+            assert torch.equal(after[name][:NUM_OLD], tensor[:NUM_OLD])
+            assert not torch.equal(after[name], tensor)
+        else:
+            assert torch.equal(after[name], tensor) != name.endswith(adapted), name
+
+
+@torch.inference_mode()
+def test_logits_of_old_text_keep_their_bits(
+    wide: Path, shards: Path, tokenizer: Path, tmp_path: Path
+):
+    """Of a run that learns next to nothing: whatever changes, changes by rounding."""
+    config = run(tmp_path / "run", shards, tokenizer, wide, 2)
+    with torch.inference_mode(False):
+        lm.train(replace(config, optimizer=OptimizerConfig(lr=1e-12)))
+    ids_BT = torch.randint(0, NUM_OLD, (2, 50), generator=torch.Generator().manual_seed(0))
+    models = [unimodal.load(path).transformer for path in (wide, tmp_path / "run" / "bundle")]
+    old, new = (logits(model, ids_BT)[..., :NUM_OLD] for model in models)
+    assert torch.equal(old, new)
+
+
+def test_a_run_that_trains_all_keeps_the_dtype_too(
+    wide: Path, shards: Path, tokenizer: Path, tmp_path: Path
+):
+    """And what the base lacks has that of its embedding; of a base of two dtypes each stays."""
+    mixed = tmp_path / "mixed"
+    shutil.copytree(wide, mixed)
+    (path,) = weight_files(mixed)
+    tensors = load_file(path)
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].bfloat16()
+    save_file(tensors, path)
+    manifest.write(mixed)
+    config = run(tmp_path / "run", shards, tokenizer, mixed, 1)
+    shape = ShapeConfig(
+        width=48, num_layers=2, num_heads=4, num_kv_heads=2, head_width=16, mlp_width=40,
+        rope_theta=10_000.0, max_positions=256, addresses=True,
+    )  # fmt: skip
+    lm.train(replace(config, lora=None, model=shape))
+    after = files(tmp_path / "run" / "bundle")
+    dtype = tensors["model.embed_tokens.weight"].dtype
+    assert {name for name in after if after[name].dtype != dtype} == {"model.norm.weight"}
+    assert after["model.norm.weight"].dtype == torch.bfloat16
+    assert {"embedder.rows.weight", "embedder.columns.weight"} <= set(after)
+
+
+def test_a_run_from_scratch_rests_in_bfloat16(shards: Path, tokenizer: Path, tmp_path: Path):
+    finished = lm.train(recipe(tmp_path / "run", shards, tokenizer, 1))
+    assert {tensor.dtype for tensor in files(finished).values()} == {torch.bfloat16}

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from pair import Pair
 
 from unimodal.attention import PackedAttention
+from unimodal.bundle import ROOM_BYTES
 from unimodal.config import save
 from unimodal.data.loader import LoaderConfig
 from unimodal.data.sources import SourceConfig
@@ -18,6 +19,7 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.train.command import train
 from unimodal.train.flops import step_flops
 from unimodal.train.initial import ShapeConfig
+from unimodal.train.loop import LoopConfig
 from unimodal.train.lora import LoraConfig
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.plan.memory import layer_activations
@@ -183,6 +185,16 @@ def test_flops_and_time_are_of_the_whole_step(config: LmRun):
     assert 0 < made.limit_s < made.likely_s
     assert made.limit_s > expected / 8 / 657e12
     assert made.checkpoint_bytes == 12 * made.parameters
+
+
+def test_the_disk_holds_all_that_is_kept_and_the_bundle(config: LmRun):
+    """A thousand steps, saved each hundred: two of the newest and one in work, or all ten."""
+    long = replace(large(config), schedule=ScheduleConfig(1000), loop=LoopConfig(100))
+    made = plan(long, 8, 80)
+    bundle = made.disk_bytes - 3 * made.checkpoint_bytes
+    assert bundle == 2 * made.parameters + ROOM_BYTES
+    every = plan(replace(long, loop=LoopConfig(100, keep_every_steps=200)), 8, 80)
+    assert every.disk_bytes - bundle == 6 * made.checkpoint_bytes  # 200 .. 800, 900 and the last
 
 
 def test_one_process_and_offload(config: LmRun, tmp_path: Path):

@@ -286,7 +286,7 @@ def test_a_failed_write_leaves_the_old_bundle(tiny_model, saved, monkeypatch):
     before = snapshot(saved.parent)
 
     def full(path, *_):
-        path.write_bytes(b"half")
+        (path / "model.safetensors").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(bundle, "_write_weights", full)

@@ -1,7 +1,6 @@
 """The verb `unimodal train plan`."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +14,7 @@ WHEN = {"always": "", "pass": "during a pass", "update": "during an update"}
 
 
 @click.command()
-@click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("config")
 @click.argument("overrides", nargs=-1)
 @click.option("--gpus", type=click.IntRange(1), required=True, help="GPUs of the run.")
 @click.option(
@@ -38,7 +37,7 @@ WHEN = {"always": "", "pass": "during a pass", "update": "during an update"}
 )
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON: all numbers.")
 def plan(
-    config: Path,
+    config: str,
     overrides: tuple[str, ...],
     gpus: int,
     memory_gb: float,
@@ -51,9 +50,10 @@ def plan(
 
     \b
     Examples:
-      unimodal train plan configs/lm_1.7b.yaml --gpus 8 --memory-gb 80
-      unimodal train plan configs/lm_7b.yaml --gpus 64 --memory-gb 141 --gpu H200
+      unimodal train plan lm_1.7b --gpus 8 --memory-gb 80
+      unimodal train plan lm_7b --gpus 64 --memory-gb 141 --gpu H200
 
+    CONFIG is a YAML file, or the name of a recipe that is shipped.
     The exit status is 0 where it fits, 1 where it does not, 2 where CONFIG is at fault.
     """
     from unimodal.config import load

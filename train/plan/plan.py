@@ -17,15 +17,18 @@ import torch
 
 from unimodal import config as configuration
 from unimodal.architecture import Architecture, ImageConfig
-from unimodal.bundle import read_config
+from unimodal.bundle import ROOM_BYTES, directory_of, read_config
+from unimodal.tensors import BYTES
 from unimodal.tokenizer.autoencoder import CONFIG, TokenizerConfig
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import SPECIAL_TOKENS, Vocabulary
 
+from ..finish import DTYPE
 from ..flops import step_flops
 from ..initial import TEXT_IDS, ShapeConfig
 from ..lora import LoraConfig, adapted
+from ..room import Room, steps_saved
 from ..run import LmRun
 from .memory import FP32, MOMENTS, MemoryItem, Work, memory_items
 
@@ -88,7 +91,8 @@ class Plan:
     checkpoint_bytes: int
     """Bytes of a checkpoint of all ranks together."""
     disk_bytes: int
-    """Bytes of the checkpoints that are kept and of the one that is being written."""
+    """Bytes of the checkpoints that are kept, of the one that is being written and of the bundle.
+    """
     host_bytes: int
     """Bytes of one rank: what is offloaded, and the copy of a checkpoint that is being written."""
     change: dict[str, Any] = field(default_factory=dict)
@@ -135,8 +139,10 @@ def shape_of(config: LmRun, num_ids: int | None = None) -> Architecture:
     """Return the model's shape: the bundle's, or else that of the `model` section with `num_ids`
     ids (None: those of its tokenizers).
     """
-    if config.weights is not None and (config.weights / "config.json").exists():
-        return read_config(config.weights / "config.json").architecture
+    if config.weights is not None:
+        bundle = directory_of(config.weights) / "config.json"
+        if bundle.exists():
+            return read_config(bundle).architecture
     if config.weights is not None and config.model is None:
         raise ValueError(
             f"weights {config.weights}: no bundle is there yet; give the model section of the "
@@ -156,7 +162,7 @@ def shape_of(config: LmRun, num_ids: int | None = None) -> Architecture:
 
 
 def _tokenizer(config: LmRun) -> TokenizerConfig | None:
-    path = config.tokenizer / CONFIG
+    path = directory_of(config.tokenizer) / CONFIG
     return configuration.load(TokenizerConfig, path) if path.exists() else None
 
 
@@ -167,7 +173,9 @@ def _plan(config: LmRun, shape: Architecture, num_gpus: int, memory_gb: float, g
     flops = _flops(run)
     kinds = 1 + MOMENTS + (config.optimizer.ema_decay is not None)
     checkpoint = FP32 * kinds * run.num_trained
-    copies = config.loop.keep_checkpoints + 1
+    loop, bundle_bytes = config.loop, ROOM_BYTES + BYTES[DTYPE] * run.parameters
+    room = Room(checkpoint, bundle_bytes, loop.keep_checkpoints, loop.keep_every_steps)
+    coming = steps_saved(0, config.schedule.num_steps, loop.save_every_steps)
     host = sum(item.host_bytes for item in found) + checkpoint // num_gpus
     limit_s, likely_s = _times(run, flops, sum(sent.values()), GPUS[gpu])
     return Plan(
@@ -187,7 +195,7 @@ def _plan(config: LmRun, shape: Architecture, num_gpus: int, memory_gb: float, g
         limit_s=limit_s,
         likely_s=likely_s,
         checkpoint_bytes=checkpoint,
-        disk_bytes=checkpoint * copies,
+        disk_bytes=room.needed_bytes((), coming),
         host_bytes=host,
     )
 
@@ -294,16 +302,13 @@ def _times(run: Work, flops: float, sent_bytes: int, gpu: Gpu) -> tuple[float, f
 
 def _change(config: LmRun, shape: Architecture, tight: Plan) -> dict[str, Any]:
     """Return the first of these changes with which it fits: each alone, then all up to each."""
-    folder = (config.engine.deepspeed or Path("configs/zero3.json")).parent
     halves = tight.micro_batch_rows
     single: list[dict[str, Any]] = [] if config.engine.recompute else [{"engine.recompute": True}]
     while halves % 2 == 0:
         halves //= 2
         single.append({"engine.micro_batch_rows": halves})
     later = STAGES[STAGES.index("zero3.json") :] if tight.stage < 3 else STAGES[-1:]
-    single += [
-        {"engine.deepspeed": str(folder / name)} for name in later if (folder / name).exists()
-    ]
+    single += [{"engine.deepspeed": f"configs/{name}"} for name in later]
     single += [{"gpus": tight.num_gpus * times} for times in (2, 4, 8, 16)]
     together: list[dict[str, Any]] = [{}]
     for one in single:

@@ -14,14 +14,22 @@ from typing import Any
 
 import torch
 
+from ..manifest import MANIFEST
 from ..rope import KINDS, RopeScaling, attention_factor
-from ..tensors import DTYPES, INDEX, SINGLE, StoredTensor, WeightsError, find_tensors
+from ..tensors import DTYPES, INDEX, SINGLE, PlannedTensor, StoredTensor, WeightsError, find_tensors
 from ..transformer import Transformer, TransformerConfig
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 BUNDLE_FOLDER = "unimodal"  # the folder of an export that holds all of its bundle but the weights
-CONFIGS = ("config.json", f"{BUNDLE_FOLDER}/config.json")
+MARK = "<|unimodal_"  # the start of every special token's spelling in an export
+# Files of a checkpoint in which an export still has its special tokens after another program saved
+# it.
+MARKED = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+    "added_tokens.json", "vocab.json",
+)  # fmt: skip
+CONFIGS = ("config.json", f"{BUNDLE_FOLDER}/config.json", *MARKED)
 WANTED = (
     "*.json",
     "*.safetensors",
@@ -98,6 +106,42 @@ def fetch(source: str, wanted: Sequence[str] = WANTED) -> Path:
 def is_export(directory: Path) -> bool:
     """Return whether a checkpoint was exported from a bundle."""
     return (directory / BUNDLE_FOLDER / "config.json").is_file()
+
+
+def check_grows(directory: Path) -> None:
+    """Raise ValueError for a checkpoint whose vocabulary has grown already: an export of ours, with
+    its own folder or without, or a bundle.
+    """
+    if is_export(directory):
+        raise ValueError(
+            f"{directory} was exported from a bundle: its vocabulary has grown already"
+        )
+    if (directory / MANIFEST).is_file():
+        raise ValueError(
+            f"{directory} is a bundle: its vocabulary has grown already; train it with "
+            f"weights={directory}"
+        )
+    if mark := _mark(directory):
+        raise ValueError(
+            f"{directory} is the export of a bundle that was saved by another program: {mark}, so "
+            f"its vocabulary has grown already, and its folder {BUNDLE_FOLDER}/ is missing. To "
+            "make the bundle of it again copy that folder from the export that it comes from, or "
+            "name that export, or its bundle: --like DIRECTORY"
+        )
+
+
+def _mark(directory: Path) -> str | None:
+    """Return where a checkpoint says that it is an export of ours."""
+    for name in MARKED:
+        path = directory / name
+        if path.is_file() and MARK.removeprefix("<").encode() in path.read_bytes():
+            return f"{name} has {MARK}...|>"
+    path = directory / "config.json"
+    return (
+        f"config.json has {BUNDLE_FOLDER!r}"
+        if path.is_file() and BUNDLE_FOLDER in _raw(path)
+        else None
+    )
 
 
 def read_checkpoint(directory: Path) -> Checkpoint:
@@ -276,6 +320,24 @@ def _weight_problems(config: TransformerConfig, weights: dict[str, StoredTensor]
 def _few(names: list[str]) -> str:
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return ", ".join(names[:4]) + more
+
+
+def sound(name: str, place: StoredTensor) -> PlannedTensor:
+    """Return a tensor that is written as it lies. Writing it raises ValueError where a number of it
+    is not finite: damage that no header shows.
+    """
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in place.chunks():
+            numbers = torch.frombuffer(bytearray(chunk), dtype=DTYPES[place.dtype])
+            if not bool(numbers.isfinite().all()):
+                raise WeightsError(
+                    f"{place.path}: {name} holds numbers that are not finite: it is damaged, fetch "
+                    "it again"
+                )
+            yield chunk
+
+    return PlannedTensor(name, place.dtype, place.shape, chunks)
 
 
 def transformer_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:

@@ -10,16 +10,17 @@ from typing import Any
 from rich import progress
 from rich.console import Console
 
-from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 
-from ..bundle import Progress, check_output
+from ..bundle import Progress, check_output, directory_of, load_tokenizer
 from . import grow
-from .checkpoint import CONFIGS, fetch, is_export, read_config
+from .checkpoint import CONFIGS, check_grows, fetch, is_export, read_config
 from .export import export, restore
 
 
-def run_grow(checkpoint: str, tokenizer: Path | None, output: Path, **options: Any) -> Path:
+def run_grow(
+    checkpoint: str, tokenizer: Path | None, output: Path, like: Path | None, **options: Any
+) -> Path:
     """Grow a checkpoint, or restore the bundle that it was exported from; return the bundle.
 
     Raise ValueError for options that cannot be used.
@@ -31,21 +32,23 @@ def run_grow(checkpoint: str, tokenizer: Path | None, output: Path, **options: A
     if problems := growth.problems():
         raise ValueError("; ".join(problems))
     check_output(output)
-    configs = fetch(
-        checkpoint, CONFIGS
-    )  # problems that they reveal are reported before the download
-    if is_export(configs):
+    configs = fetch(checkpoint, CONFIGS)  # what they reveal is reported before the download
+    if like is not None or is_export(configs):
         ignored = [*(["tokenizer"] if tokenizer else []), *given]
         if ignored:
             raise ValueError(
                 f"{checkpoint} was exported from a bundle, which it becomes again: it cannot grow"
                 f" twice, so leave out --{', --'.join(ignored)}"
             )
+        source = None if like is None else directory_of(like)
         with _bar("restoring") as advance:
-            return restore(fetch(checkpoint), output, advance)
+            return restore(fetch(checkpoint), output, advance, like=source)
+    check_grows(configs)
     if tokenizer is None:
-        raise ValueError("name the image tokenizer whose codes join: --tokenizer DIRECTORY")
-    image = ImageTokenizer.load(tokenizer)
+        raise ValueError(
+            "name the image tokenizer whose codes join: --tokenizer DIRECTORY, or `default`"
+        )
+    image = load_tokenizer(tokenizer)
     read_config(configs)
     with _bar("growing") as advance:
         return grow.grow(fetch(checkpoint), image, output, growth, advance)

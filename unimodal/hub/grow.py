@@ -27,7 +27,6 @@ from ..bundle import (
     BundleContents,
     Progress,
     check_output,
-    copied_tensor,
     write_bundle,
 )
 from ..layout import OWN_LAYOUT
@@ -35,7 +34,8 @@ from ..pretrained_text import read_pretrained
 from ..tensors import PlannedTensor, StoredTensor
 from ..text import TextTokenizer
 from ..vocabulary import MAX_SIDE, SPECIAL_TOKENS, Vocabulary
-from .checkpoint import Checkpoint, is_export, read_checkpoint, transformer_shapes
+from .checkpoint import Checkpoint, check_grows, read_checkpoint, sound, transformer_shapes
+from .export_files import prove
 from .new_rows import Statistics, gaussian_rows, matched_code_rows
 
 ROWS = ("gaussian", "codes")
@@ -86,13 +86,18 @@ def grow(
     """
     growth = growth or Growth()
     check_output(output)
-    if is_export(source):
-        raise ValueError(f"{source} was exported from a bundle: its vocabulary has grown already")
+    check_grows(source)
     checkpoint = read_checkpoint(source)
     text = read_pretrained(checkpoint.directory, checkpoint.config.num_ids)
     config = _config(checkpoint, image, growth)
     planned = list(_planned(checkpoint, config, text, image, growth))
     contents = BundleContents(config, text, image, _card(checkpoint, growth))
+    try:
+        prove(contents, planned[0].dtype)
+    except ValueError as error:
+        raise ValueError(
+            f"{source} could be grown and trained, but never exported: {error}"
+        ) from error
     write_bundle(output, contents, planned, on_progress, max_shard_bytes)
     return output
 
@@ -122,7 +127,7 @@ def _planned(
     for name, shape in transformer_shapes(config.transformer).items():
         old = checkpoint.weights[name]
         if name not in TABLES:
-            yield copied_tensor(name, old)
+            yield sound(name, old)
             continue
 
         def chunks(name: str = name, old: StoredTensor = old) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from checkpoints import logits
 from click.testing import CliRunner
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_grow import GROWTH, image, tokenizer  # noqa: F401  (fixtures)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -131,12 +131,22 @@ def test_every_id_has_one_name(model, exported):
     assert tokenizer.decode(ids) == model.text_tokenizer.decode(ids) == said
 
 
-def test_a_qwen2_with_a_tokenizer_of_another_kind_is_refused(image, tmp_path):  # noqa: F811
+def test_a_qwen2_with_a_tokenizer_of_another_kind_does_not_grow(image, tmp_path):  # noqa: F811
     checkpoints.save(tmp_path / "old", "qwen2", tokenizer="pieces")
-    bundle = grow(tmp_path / "old", image, tmp_path / "new", GROWTH)
-    with pytest.raises(ValueError, match="AutoTokenizer reads .* takes the tokenizer to be Qwen2"):
-        export(bundle, tmp_path / "out")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+    words = "grown and trained, but never exported: AutoTokenizer reads .* to be Qwen2"
+    with pytest.raises(ValueError, match=words):
+        grow(tmp_path / "old", image, tmp_path / "new", GROWTH)
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_tokenizer_that_spells_our_marks_does_not_grow(image, tmp_path):  # noqa: F811
+    """Its export would have two ids of one name: refused as an export that lost its folder."""
+    checkpoints.save(tmp_path / "old")
+    tokenizer = checkpoints.bpe()  # noqa: F811
+    tokenizer.add_special_tokens(["<|unimodal_code_0|>"])
+    tokenizer.save(str(tmp_path / "old" / "tokenizer.json"))
+    with pytest.raises(ValueError, match="tokenizer.json has <|unimodal_...|>"):
+        grow(tmp_path / "old", image, tmp_path / "new", GROWTH)
 
 
 def test_generation_ends_a_turn_and_goes_on_alike(model, theirs):
@@ -213,10 +223,123 @@ def test_an_export_does_not_grow_again(exported, image, tmp_path):  # noqa: F811
         grow(exported, image, tmp_path / "new")
 
 
-def test_the_commands(tmp_path, tokenizer):  # noqa: F811
-    def invoke(*words: object):
-        return CliRunner().invoke(main, [str(word) for word in words])
+def invoke(*words: object):
+    return CliRunner().invoke(main, [str(word) for word in words])
 
+
+@pytest.fixture
+def elsewhere(exported, theirs, tmp_path) -> Path:
+    """The export as every trainer of Hugging Face leaves it, with one weight changed."""
+    folder = tmp_path / "elsewhere"
+    with torch.no_grad():
+        theirs.model.norm.weight[0] += 1
+    theirs.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(exported).save_pretrained(folder)
+    with torch.no_grad():
+        theirs.model.norm.weight[0] -= 1
+    return folder
+
+
+def test_an_export_that_others_saved_does_not_grow_again(
+    elsewhere, exported, bundle, model, image, tokenizer, tmp_path  # noqa: F811
+):  # fmt: skip
+    new = tmp_path / "new"
+    with pytest.raises(ValueError, match="saved by another program.*--like DIRECTORY"):
+        grow(elsewhere, image, new)
+    for words in ((), ("--tokenizer", tokenizer)):
+        done = invoke("grow", elsewhere, "--output", new, *words)
+        assert done.exit_code == 2 and "its folder unimodal/ is missing" in done.output
+    assert not new.exists()
+    for number, like in enumerate((exported, bundle)):
+        done = invoke("grow", elsewhere, "--output", new / str(number), "--like", like)
+        assert done.exit_code == 0, done.output
+        back = load(new / str(number))
+        state = back.transformer.state_dict()
+        for name, tensor in model.transformer.state_dict().items():
+            expected = tensor.clone()
+            if name == "model.norm.weight":
+                expected[0] += 1
+            assert torch.equal(state[name], expected), name
+        assert back.text_tokenizer.hash == model.text_tokenizer.hash
+
+
+def test_marks_are_known_wherever_they_are(elsewhere, image, tmp_path):  # noqa: F811
+    """In any of a tokenizer's files, and in config.json where no tokenizer was saved."""
+    marked = [path for path in elsewhere.iterdir() if b"|unimodal_" in path.read_bytes()]
+    assert {"tokenizer.json", "tokenizer_config.json"} <= {path.name for path in marked}
+    for path in [*marked, None]:
+        folder = tmp_path / f"only_{path.name if path else 'config.json'}"
+        shutil.copytree(elsewhere, folder)
+        for other in marked:
+            if other != path:
+                (folder / other.name).unlink()
+        checkpoints.bpe().save(str(folder / "plain.json"))
+        if path is None:
+            (folder / "plain.json").rename(folder / "tokenizer.json")
+        else:
+            config = json.loads((folder / "config.json").read_text())
+            del config["unimodal"]
+            (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match=f"{path.name if path else 'config.json'} has"):
+            grow(folder, image, tmp_path / "new")
+
+
+def test_a_bundle_does_not_grow(bundle, image, tmp_path):  # noqa: F811
+    with pytest.raises(ValueError, match="is a bundle: .* train it with weights="):
+        grow(bundle, image, tmp_path / "new")
+    done = invoke("grow", bundle, "--output", tmp_path / "new")
+    assert done.exit_code == 2 and "is a bundle" in done.output
+
+
+def test_another_models_folder_is_refused(elsewhere, image, tmp_path):  # noqa: F811
+    with pytest.raises(ValueError, match="its weights are not of the shapes of"):
+        restore(elsewhere, tmp_path / "new", like=other_model(tmp_path, image))
+    assert not (tmp_path / "new").exists()
+
+
+def other_model(folder: Path, image) -> Path:  # noqa: F811
+    checkpoints.save(folder / "old", "qwen3", hidden_size=24)
+    return grow(folder / "old", image, folder / "other", GROWTH)
+
+
+def test_another_tokenizer_of_equal_size_is_refused(image, tmp_path):  # noqa: F811
+    checkpoints.save(tmp_path / "old")
+    grown = grow(tmp_path / "old", image, tmp_path / "grown", GROWTH)
+    out = export(grown, tmp_path / "out")
+    path = out / "tokenizer.json"
+    tree = json.loads(path.read_text())
+    vocab = tree["model"]["vocab"]
+    one, two = [name for name in vocab if vocab[name] in (260, 261)]
+    vocab[one], vocab[two] = vocab[two], vocab[one]
+    path.write_text(json.dumps(tree))
+    with pytest.raises(ValueError, match="is not the tokenizer of .* is the id"):
+        restore(out, tmp_path / "back")
+
+
+def test_numbers_that_are_not_finite_are_met(exported, image, tmp_path):  # noqa: F811
+    """In any tensor of a checkpoint, by growth and by the way back."""
+    checkpoints.save(tmp_path / "old")
+    for source, work in (
+        (tmp_path / "old", lambda at: grow(at, image, tmp_path / "new", GROWTH)),
+        (exported, lambda at: restore(at, tmp_path / "new")),
+    ):
+        folder = tmp_path / f"spoiled_{source.name}"
+        shutil.copytree(source, folder)
+        path, name = next(
+            (path, name)
+            for path in folder.glob("model*.safetensors")
+            for name in load_file(path)
+            if name.endswith("down_proj.weight")
+        )
+        tensors = load_file(path)
+        tensors[name].view(-1)[-1] = float("inf")
+        save_file(tensors, path, {"format": "pt"})
+        with pytest.raises(ValueError, match=f"{name} holds numbers that are not finite"):
+            work(folder)
+        assert not (tmp_path / "new").exists()
+
+
+def test_the_commands(tmp_path, tokenizer):  # noqa: F811
     out, back = tmp_path / "out", tmp_path / "back"
     done = invoke("export", "--format", "hf", "--output", out)
     assert (done.exit_code, done.stdout) == (0, f"{out}\n"), done.output

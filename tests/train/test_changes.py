@@ -1,0 +1,435 @@
+"""A stopped run is no dead end: what may change at a resume, from when on, and what says so."""
+
+import dataclasses
+import json
+import re
+import shlex
+import shutil
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from tiny_runs import exact, metrics, recipe
+from train_files import command, history
+
+from unimodal.config import changes as differences
+from unimodal.config import load, save
+from unimodal.data.loader import Loader
+from unimodal.data.shards import Shard, ShardWriter, find_shards
+from unimodal.data.sizes import ImageRule
+from unimodal.data.sources import SourceConfig, Stage
+from unimodal.data.tar import ShardError
+from unimodal.data.windows import LoaderState, planned_rows
+from unimodal.document import Document, Text
+from unimodal.train import changes, lm, place
+from unimodal.train.engine import NotFinite
+from unimodal.train.heldout import HeldOutConfig
+from unimodal.train.learner import TOTAL, LanguageLearner
+from unimodal.train.loop import LoopConfig
+from unimodal.train.optimizer import OptimizerConfig
+from unimodal.train.run import LmRun
+from unimodal.train.schedule import ScheduleConfig
+from unimodal.train.skipping import batch_digest
+from unimodal.train.tokenizer import TokenizerRun
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ROOT = Path(__file__).resolve().parents[2]
+STEPS, ALL = 3, 6
+
+
+@pytest.fixture(scope="module")
+def stopped(shards: Path, tokenizer: Path, tmp_path_factory) -> LmRun:
+    """A run of three steps, as it was after them."""
+    config = recipe(tmp_path_factory.mktemp("stopped") / "run", shards, tokenizer, STEPS)
+    lm.train(config)
+    return config
+
+
+@pytest.fixture(scope="module")
+def whole(stopped: LmRun, tmp_path_factory) -> list[tuple]:
+    """What the same run gives when it takes six steps without a stop."""
+    output = tmp_path_factory.mktemp("whole") / "run"
+    lm.train(replace(stopped, output=output, schedule=ScheduleConfig(ALL, 1)))
+    return exact(output)
+
+
+@pytest.fixture
+def run(stopped: LmRun, tmp_path: Path) -> LmRun:
+    """A copy of the run, to be gone on with to the sixth step."""
+    shutil.copytree(stopped.output, tmp_path / "run")
+    path = tmp_path / "run" / "config.yaml"  # as if it had been begun there
+    save(replace(stopped, output=tmp_path / "run"), path)
+    return replace(stopped, output=tmp_path / "run", schedule=ScheduleConfig(ALL, 1))
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+def keys(kind: type, before: str = "") -> list[str]:
+    """Every dotted key of a config's dataclass."""
+    found = []
+    for field in dataclasses.fields(kind):
+        found.append(f"{before}{field.name}")
+        inner = field.default_factory if field.default_factory is not dataclasses.MISSING else None
+        if dataclasses.is_dataclass(inner):
+            found += keys(inner, f"{before}{field.name}.")
+    return found
+
+
+@pytest.mark.parametrize("kind", [LmRun, TokenizerRun])
+def test_the_table_has_every_setting(kind: type):
+    """What a config of a run has is named there, and nothing that none has."""
+    for key in keys(kind):
+        row = changes.row(changes.Change(key, 1, 2), 0) if key != "loader.stages" else key
+        assert row, f"{key} has no row in changes.SETTINGS"
+    known = {*keys(LmRun), *keys(TokenizerRun)}
+    for row in changes.SETTINGS:
+        plain = row.partition(" ")[0].replace("sources.*.shards", "sources")
+        assert not plain or plain in known, f"{row}: no config has that"
+
+
+def test_the_page_shows_the_table():
+    page = (ROOT / "docs" / "resuming.md").read_text()
+    rows = re.findall(r"^\| `?([^`|]*?)`? \| ([^|]*) \| ([^|]*) \|$", page, re.MULTILINE)
+    found = {tuple(cell.strip() for cell in row) for row in rows}
+    for title, table in (("", changes.SETTINGS), (" (contents)", changes.CONTENTS)):
+        for name, rule in table.items():
+            row = (name and f"{name}{title}" or "anything else", rule.may, rule.holds)
+            assert row in found, f"docs/resuming.md lacks | {' | '.join(row)} |"
+
+
+def test_differences_are_found_by_dotted_keys(stopped: LmRun):
+    other = replace(
+        stopped,
+        optimizer=replace(stopped.optimizer, lr=1.0, lr_scale={"model.": 2.0}),
+        sources=stopped.sources | {"more": SourceConfig("x")},
+        loader=replace(stopped.loader, images=ImageRule()),
+    )
+    found = {key: (old, new) for key, old, new in differences(stopped, other)}
+    assert found["optimizer.lr"] == (3e-3, 1.0)
+    assert found["optimizer.lr_scale.model."] == (None, 2.0)
+    assert found["sources.more"][0] is None and found["sources.more"][1]["shards"] == "x"
+    assert found["loader.images"][0] is None and len(found) == 4
+    assert list(differences(stopped, stopped)) == []
+
+
+# --- what may change as it is -------------------------------------------------------------------
+
+
+def test_what_does_not_change_what_is_learned_may_change(
+    run: LmRun, whole: list[tuple], shards: Path, tokenizer: Path, tmp_path: Path, capsys
+):
+    """The same shards and tokenizer elsewhere, another bad_share, held-out data, and more."""
+    for source, name in ((shards, "moved"), (tokenizer, "coder")):
+        shutil.copytree(source, tmp_path / name)
+    changed = replace(
+        run,
+        sources={"scenes": SourceConfig(str(tmp_path / "moved"))},
+        tokenizer=tmp_path / "coder",
+        loader=replace(run.loader, bad_share=0.5),
+        held_out=HeldOutConfig({"new": SourceConfig(str(shards))}, rows=1, every_steps=2),
+        loop=replace(run.loop, save_every_steps=4),
+        engine=replace(run.engine, micro_batch_rows=1),
+        sampling=replace(run.sampling, guidance=2.0),
+    )
+    lm.train(changed)
+    assert exact(run.output) == whole
+    assert "held_out.new.text" in metrics(run.output)[-1]
+    noted = {key: (step, old, new) for step, key, old, new in history(run.output)}
+    assert noted["sources.scenes.shards"] == (STEPS, str(shards), str(tmp_path / "moved"))
+    assert noted["loader.bad_share"] == (STEPS, 0.01, 0.5)
+    assert noted["schedule.num_steps"] == (STEPS, STEPS, ALL)
+    expected = {"tokenizer", "held_out.sources.new", "held_out.rows", "held_out.every_steps"}
+    expected |= {"loop.save_every_steps", "engine.micro_batch_rows", "sampling.guidance"}
+    assert set(noted) == expected | {
+        "sources.scenes.shards", "loader.bad_share", "schedule.num_steps"
+    }  # fmt: skip
+    assert "loader.bad_share 0.01 -> 0.5 from step 3 on" in capsys.readouterr().err
+
+
+def test_a_run_without_a_checkpoint_begins_anew_with_whatever_it_is_given(run: LmRun, shards: Path):
+    """Killed before its first save: no step counts, and nothing is to be kept."""
+    shutil.rmtree(run.output / "step_00000003")
+    shutil.rmtree(run.output / "bundle")
+    lm.train(replace(run, seed=4, schedule=ScheduleConfig(1, 0)))
+    assert len(metrics(run.output)) == 1 and history(run.output) == []
+
+
+def test_a_finished_run_whose_checkpoints_are_gone_is_not_overwritten(run: LmRun):
+    shutil.rmtree(run.output / "step_00000003")
+    with pytest.raises(ValueError, match="holds a finished run, bundle, and no checkpoint"):
+        lm.train(run)
+    assert len(metrics(run.output)) == STEPS
+
+
+# --- what changes what is learned ---------------------------------------------------------------
+
+
+def test_a_lower_rate_is_refused_and_then_accepted(run: LmRun, whole: list[tuple]):
+    lower = replace(run, optimizer=replace(run.optimizer, lr=1e-4, clip=0.25))
+    before = sorted(path.stat().st_mtime_ns for path in run.output.rglob("*"))
+    with pytest.raises(ValueError) as refused:
+        lm.train(lower)
+    said = str(refused.value)
+    assert f"{run.output} holds a run with another optimizer.lr, optimizer.clip, after 3" in said
+    assert "optimizer.lr 0.003 -> 0.0001; holds from the next step" in said
+    assert "optimizer.clip 1.0 -> 0.25; holds from the next step" in said
+    assert "add --accept-change to go on" in said
+    locked = {run.output}  # whose lock came and went
+    after = [path for path in run.output.rglob("*") if path not in locked]
+    assert sorted(path.stat().st_mtime_ns for path in after) == before
+    lm.train(lower, accept_change=True)
+    assert exact(run.output)[: STEPS + 1] == whole[: STEPS + 1]  # a step is reported before it acts
+    assert exact(run.output)[STEPS + 1] != whole[STEPS + 1]
+    assert (STEPS, "optimizer.lr", 3e-3, 1e-4) in history(run.output)
+    again = replace(lower, schedule=ScheduleConfig(ALL + 1, 1))
+    lm.train(again)  # what was accepted is what it has now
+    with pytest.raises(ValueError, match=r"optimizer.lr 0.0001 -> 0.003; holds"):
+        lm.train(replace(run, schedule=ScheduleConfig(ALL + 2, 1)))
+
+
+CHANGES = {
+    "lr_scale": {"optimizer.lr_scale": "{model.embed_tokens: 0.1}"},
+    "loss": {"loss.z": "0.001"},
+    "dropout": {"loader.caption_dropout": "0.7"},
+    "rate of muon": {"optimizer.muon_lr": "0.001"},
+    "weight": {"sources.scenes.image_weight": "0.5"},
+    "split": {"sources.scenes.split": "[0, 0.7]"},
+    "size": {"loader.images": "{target_pixels: 1024, multiple: 8}"},
+    "stage": {"loader.images": "{target_pixels: 4096, multiple: 8}",
+              "loader.stages": "[{from_step: 5, target_pixels: 1024}]"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_is_accepted_goes_on(name: str, run: LmRun, tmp_path: Path):
+    """Each of these is refused without the flag, and with it the run ends as it should."""
+    save(run, tmp_path / "lm.yaml")
+    config = load(LmRun, tmp_path / "lm.yaml", [f"{k}={v}" for k, v in CHANGES[name].items()])
+    with pytest.raises(ValueError, match="--accept-change"):
+        lm.train(config)
+    lm.train(config, accept_change=True)
+    assert [line["step"] for line in metrics(run.output)] == list(range(ALL))
+    assert {key.split(".")[0] for _, key, _, _ in history(run.output)} >= {
+        key.split(".")[0] for key in CHANGES[name]
+    }
+
+
+def test_a_source_that_joins_and_one_that_goes(run: LmRun, tmp_path: Path, shards: Path):
+    """A stream that stays goes on where it was; the new one begins, as the state has it."""
+    with ShardWriter(tmp_path / "texts") as writer:
+        for number in range(40):
+            writer.write(f"{number}", Document((Text(f"a text of the number {number}. " * 9),)))
+    more = run.sources | {"texts": SourceConfig(str(tmp_path / "texts"))}
+    lm.train(replace(run, sources=more), accept_change=True)
+    state = json.loads((run.output / "step_00000006" / "state.json").read_text())["data"]
+    assert state["streams"] == ["scenes", "texts"] and len(state["taken"]) == 2
+    logged = metrics(run.output)
+    assert any("loss_text/texts" in line for line in logged[STEPS:])
+    alone = replace(run, sources={"texts": more["texts"]}, schedule=ScheduleConfig(ALL + 2, 1))
+    with pytest.raises(ValueError, match="another sources.scenes, after 6 steps"):
+        lm.train(alone)
+    lm.train(alone, accept_change=True)
+    state = json.loads((run.output / "step_00000008" / "state.json").read_text())["data"]
+    assert state["streams"] == ["texts"] and metrics(run.output)[-1].get("loss_image") is None
+
+
+def test_the_place_of_each_stream_is_found_by_its_title():
+    state = place.noted(
+        LoaderState(3, 2, 5, ((1, 7), (0, 9)), (2.0, -2.0)),
+        ["a", "b at 64 pixels"],
+        "hash",
+    )
+    state = json.loads(json.dumps(state))
+    found = place.found(state, ["new", "b at 64 pixels", "a"])
+    assert (found.seed, found.window, found.row) == (3, 2, 5)
+    assert [tuple(one) for one in found.taken] == [(0, 0), (0, 9), (1, 7)]
+    assert found.owed == (0.0, -2.0, 2.0)
+    old = {name: value for name, value in state.items() if name not in ("streams", "text")}
+    assert [tuple(one) for one in place.found(old, ["x", "y"]).taken] == [(1, 7), (0, 9)]
+    with pytest.raises(ValueError, match="another version of the loader"):
+        place.found(state | {"odd": 1}, ["a"])
+
+
+def test_stages_that_have_begun_stay(run: LmRun):
+    rule = ImageRule(4096, 8)
+    early = replace(run, loader=replace(run.loader, images=rule, stages=(Stage(2, {}, 1024),)))
+    with pytest.raises(ValueError, match="loader.stages .*; cannot change: add one that is to com"):
+        lm.train(early, accept_change=True)
+    later = replace(early, loader=replace(early.loader, stages=(Stage(4, {}, 1024),)))
+    lm.train(later, accept_change=True)
+
+
+# --- what cannot change -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=1", "loader.seed=1", "loader.sequence_length=512", "loader.batch_rows=2",
+     "loader.window_rows=16", "model.width=64", "text_ids=310", "optimizer.muon_lr=null",
+     "optimizer.ema_decay=0.9"],
+)  # fmt: skip
+def test_what_cannot_change_is_named_with_both_values(override: str, run: LmRun, tmp_path: Path):
+    save(run, tmp_path / "lm.yaml")
+    key, _, value = override.partition("=")
+    with pytest.raises(ValueError, match=rf"{key} \S+ -> {value}; cannot change") as refused:
+        lm.train(load(LmRun, tmp_path / "lm.yaml", [override]), accept_change=True)
+    assert "another output" in str(refused.value)
+
+
+def test_the_way_on_that_a_refusal_names_leads_on(run: LmRun, tmp_path: Path, tokenizer: Path):
+    """The printed command ends the run here, and another begins from its bundle."""
+    rate = ScheduleConfig(ALL, 1, stages=())
+    begun = replace(run, schedule=rate, loader=replace(run.loader, sequence_length=512))
+    with pytest.raises(ValueError) as refused:
+        lm.train(begun, accept_change=True)
+    (line,) = re.findall(r"^ +(unimodal train lm .*)$", str(refused.value), re.MULTILINE)
+    done = command(*shlex.split(line)[1:])
+    assert done.returncode == 0, done.stderr
+    assert len(metrics(run.output)) == STEPS
+    bundle = re.search(r"weights=(\S+):", str(refused.value))
+    assert bundle is not None and Path(bundle[1]).is_dir()
+    next_run = replace(begun, output=tmp_path / "next", weights=Path(bundle[1]), text_ids=None)
+    lm.train(replace(next_run, model=None))
+    assert len(metrics(tmp_path / "next")) == ALL
+
+
+# --- a run that stopped over its data -----------------------------------------------------------
+
+
+def cut_image(shards: Path, folder: Path, config: LmRun, row: int) -> tuple[Path, Path]:
+    """Copy the shards with the image of one sample cut, which no row before `row` has; return
+    (the damaged shards, the shard that was damaged).
+    """
+    shutil.copytree(shards, folder)
+    given = lm._given(config, 1)
+    initial = lm._initial(config, given, None)
+    codec = lm.ImageCodec(given.image)
+    loader = lm.Loader(config.sources, lm._sequencer(config, initial, codec), codec, config.loader)
+    rows = [places for places, _ in islice(planned_rows(loader.planner, loader.state), row + 1)]
+    before = {one.unit for places in rows[:row] for one in places}
+    builder = loader.row_builder
+    for one in rows[row]:
+        key = builder._read(one).key
+        path = Path(builder._shard(one))
+        shard = Shard(path)
+        (number,) = [n for n in range(len(shard)) if shard.key(n) == key]
+        begin, end = shard.ranges_n2[number].tolist()
+        content = path.read_bytes()
+        data = content.find(b"IDAT", begin, end)
+        if one.unit not in before and data > 0:
+            damaged = folder / path.name
+            damaged.write_bytes(content[: data + 12] + bytes(20) + content[data + 32 :])
+            return folder, damaged
+    raise AssertionError("no image in this row is new")
+
+
+@pytest.fixture
+def over_data(
+    run: LmRun, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[LmRun, Path]:
+    """A run that stopped at the first bad sample, and the shard that has it."""
+    monkeypatch.setattr(Loader, "check", lambda *_: None)  # which may meet it before the first step
+    bad, damaged = cut_image(shards, tmp_path / "bad", run, 4)
+    config = replace(
+        run,
+        output=tmp_path / "over",
+        sources={"scenes": SourceConfig(str(bad))},
+        loader=replace(run.loader, bad_share=0.0),
+        loop=LoopConfig(save_every_steps=1),
+    )
+    with pytest.raises(ShardError, match="1 of .* samples cannot be used"):
+        lm.train(config)
+    assert len(metrics(config.output)) == 4
+    assert (config.output / "step_00000004").is_dir()  # what was being saved is there
+    return config, damaged
+
+
+def test_a_larger_bad_share_is_a_way_on(over_data: tuple[LmRun, Path], whole: list[tuple]):
+    config, _ = over_data
+    lm.train(replace(config, loader=replace(config.loader, bad_share=0.5)))
+    assert exact(config.output)[:4] == whole[:4]
+    assert metrics(config.output)[-1]["bad_documents"] == 1
+
+
+def test_mended_shards_are_a_way_on(
+    over_data: tuple[LmRun, Path], shards: Path, whole: list[tuple]
+):
+    """The run is then the one that had whole shards from the start, bit for bit."""
+    config, damaged = over_data
+    shutil.copyfile(shards / damaged.name, damaged)
+    with pytest.raises(
+        ValueError, match="shards of scenes: not what .*over began with; put it"
+    ) as e:
+        lm.train(config)
+    assert re.search(r"\([0-9a-f]{12} -> [0-9a-f]{12}\); holds from the next step", str(e.value))
+    lm.train(config, accept_change=True)
+    assert exact(config.output) == whole
+    ((step, key, old, new),) = history(config.output)
+    assert (step, key) == (4, "shards of scenes (contents)") and old != new
+
+
+# --- a batch that gives no finite number --------------------------------------------------------
+
+
+class Poisoned(LanguageLearner):
+    """The loss of one batch is infinite, by its text."""
+
+    digest = ""
+
+    def forward(self, micro_batch, norms=None):
+        found = super().forward(micro_batch, norms)
+        if batch_digest(self.digests(micro_batch)) == self.digest:
+            found[TOTAL] = found[TOTAL] * float("inf")
+            found["loss"] = found["loss"] * float("inf")
+        return found
+
+
+def test_a_batch_is_skipped_by_the_digest_that_the_stop_prints(
+    run: LmRun, whole: list[tuple], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+):
+    class Seen(LanguageLearner):
+        digests_of: list[str] = []
+
+        def norms(self, batch):
+            self.digests_of.append(batch_digest(self.digests(batch)))
+            return super().norms(batch)
+
+    monkeypatch.setattr(lm, "LanguageLearner", Seen)
+    lm.train(replace(run, output=tmp_path / "seen", schedule=ScheduleConfig(ALL + 1, 1)))
+    monkeypatch.setattr(lm, "LanguageLearner", Poisoned)
+    monkeypatch.setattr(Poisoned, "digest", Seen.digests_of[4])
+    with pytest.raises(NotFinite, match="the loss of step 4 is inf") as stop:
+        lm.train(run)
+    (setting,) = re.findall(r"the same command with '(.*)'", str(stop.value))
+    assert Seen.digests_of[4] in setting and "its rows: " in str(stop.value)
+    save(run, tmp_path / "lm.yaml")
+    config = load(LmRun, tmp_path / "lm.yaml", [setting])
+    lm.train(config)
+    assert exact(run.output)[:4] == whole[:4] and len(metrics(run.output)) == ALL
+    assert (4, "batch", Seen.digests_of[4], None) in history(run.output)
+    assert f"the batch {Seen.digests_of[4]} is skipped at step 4" in capsys.readouterr().err
+    seen = exact(tmp_path / "seen")
+    # The batch of step 5 came at step 4: the weights were the same, so its loss would be too, had
+    # it been there.
+    assert exact(run.output)[4][1] != seen[4][1]
+
+
+def test_a_digest_does_not_depend_on_the_ranks():
+    assert batch_digest(["b", "a", "c"]) == batch_digest(["c", "b", "a"]) != batch_digest(["a"])
+    assert LoopConfig(skip_batches=("xyz",)).problems() == ["skip_batches 'xyz': 16 hex digits"]
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def test_the_command(run: LmRun, tmp_path: Path):
+    save(replace(run, optimizer=OptimizerConfig(lr=1e-5, muon_lr=1e-2)), tmp_path / "lm.yaml")
+    done = command("train", "lm", tmp_path / "lm.yaml")
+    assert done.returncode == 2 and "optimizer.lr 0.003 -> 1e-05" in done.stderr
+    done = command("train", "lm", tmp_path / "lm.yaml", "--accept-change")
+    assert done.returncode == 0, done.stderr
+    assert "optimizer.lr 0.003 -> 1e-05 from step 3 on" in done.stderr
+    assert (STEPS, "optimizer.lr", 3e-3, 1e-5) in history(run.output)
+    assert find_shards(run.sources["scenes"].shards)
