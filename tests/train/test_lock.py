@@ -115,7 +115,9 @@ def elsewhere(run: Path, beat: int = 0) -> Path:
     run.mkdir(exist_ok=True)
     path = run / "lock_00000004.json"
     there = Holder("node7", 4242, "another boot", "123", "2026-01-01 00:00:00", beat)
-    path.write_text(json.dumps(vars(there)))
+    whole = run.with_name("beat.json")  # as a real one beats: never half written
+    whole.write_text(json.dumps(vars(there)))
+    whole.replace(path)
     return path
 
 
