@@ -31,11 +31,12 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 
 from . import codes_member as codes
 from .folder import shared, write_json
-from .formats import EMBEDDED, Sample, SampleError, detect_format, document
+from .formats import Sample, SampleError, detect_format, document
 from .image_members import natural
 from .lengths import Bad, file_hash
 from .quarantine import Quarantine
 from .rows import sized
+from .sample import EMBEDDED
 from .shards import Shard, ShardWriter, shard_name
 from .sizes import ImageRule
 from .tar import Fault, ShardError

@@ -5,19 +5,16 @@ says and draws is learned (weight 1), all else is context (0).
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from unimodal.document import Part, Text
 
 from .placeholders import placed
+from .sample import Sample
 from .sample_error import SampleError
 from .turns import Shown, Turn
 
-if TYPE_CHECKING:
-    from .formats import Sample
 
-
-def talk(sample: "Sample", turns: list[Turn], may_lead: bool) -> Iterator[Part]:
+def talk(sample: Sample, turns: list[Turn], may_lead: bool) -> Iterator[Part]:
     """Yield the turns of a conversation; images that no piece names are taken in their order.
 
     `may_lead`: where no word and no piece places them, they stand first.
@@ -30,7 +27,7 @@ def talk(sample: "Sample", turns: list[Turn], may_lead: bool) -> Iterator[Part]:
 
 
 def told(
-    sample: "Sample", turns: list[Turn], free: list[str], may_lead: bool = True
+    sample: Sample, turns: list[Turn], free: list[str], may_lead: bool = True
 ) -> Iterator[Part]:
     """Yield the turns; `free` are the images for placeholders and for pieces without a name.
 

@@ -25,6 +25,7 @@ from unimodal.data.formats import (
     pair,
     variants,
 )
+from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.rows import read
 from unimodal.data.shards import Shard
 from unimodal.data.sources import SourceConfig, texts
@@ -121,6 +122,20 @@ def test_fields_of_a_source_name_them_all_the_way(tmp_path: Path) -> None:
     assert list(texts({"a": source}, 10)) == ["x", "xx", "xxx"]
 
 
+def test_a_run_reads_named_captions(tmp_path: Path, tiny_model, monkeypatch) -> None:
+    monkeypatch.setenv("UNIMODAL_CACHE", str(tmp_path / "cache"))
+    fields = {"my": "a red circle", "caption": "IMG_1.jpg"}
+    files = {"png": png(7), "json": json.dumps(fields).encode()}
+    path = write_tar(tmp_path / "a.tar", {f"k{n}": files for n in range(4)})
+    source = config.load(SourceConfig, overrides=[f"shards={path}", "fields.caption=my"])
+    settings = LoaderConfig(sequence_length=64, batch_rows=1, window_rows=8)
+    loader = Loader({"a": source}, tiny_model.sequencer, tiny_model.codec, settings)
+    batch, _ = next(iter(loader))
+    text = tiny_model.text_tokenizer
+    said = text.decode([token for token in batch.ids[0].tolist() if token < text.num_ids])
+    assert "a red circle" in said and "IMG" not in said
+
+
 def test_pairs_read_named_captions() -> None:
     first = sample({"caption": "a", "my": "one"}, {"caption": "my"}, png=png(1))
     second = sample({"caption": "b", "my": "two"}, {"caption": "my"}, png=png(2))
@@ -185,6 +200,21 @@ def test_pages_of_urls_say_the_way_out() -> None:
     ):
         reason, words = bad(sample(page))
         assert reason == "a URL" and "nothing is fetched" in words and "docs/formats.md" in words
+
+
+def test_pages_of_urls_whose_images_were_fetched_are_read() -> None:
+    urls = [None, "https://a/b.jpg", None, "https://a/c.png?d=e"]
+    page = {"texts": ["one", None, "two", None], "images": urls}
+    found = made(sample(page, **{"0_png": png(1), "1_jpg": png(2)}))
+    assert [what for _, what in found] == ["one\n", 1, "two\n", 2]
+    single = {"texts": ["one", None], "images": urls[:2]}
+    assert made(sample(single, png=png(1)))[1] == (None, 1)
+    for files in ({"0_png": png(1)}, {"x_png": png(1), "y_png": png(2)}):
+        with pytest.raises(SampleError, match="https://a/b.jpg"):
+            made(sample(page, **files))
+    assert bad(sample({"texts": ["one", None], "images": [None, "a.png"]}, b_png=png(1)))
+    numbered = {**MMC4, "image_info": MMC4["image_info"][:2]}  # which of them is 0?
+    assert bad(sample(numbered, **{"0_png": png(1), "1_png": png(2)}))[0] == "missing member"
 
 
 def test_the_cauldron_is_pairs_about_images() -> None:
