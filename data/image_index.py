@@ -31,7 +31,8 @@ from .sizes import ImageRule, bucket
 from .tar import Fault, ShardError
 
 VERSION = 1  # of what is written below
-NO_IMAGES, CODES = "samples without images", "images that are codes"  # what is left out
+NO_IMAGES, CODES = "samples without images", "images that are codes"  # what is left out,
+HIDDEN = "hidden files"  # and those, which are no members of a sample
 IMAGE = np.dtype(
     [("shard", "<u4"), ("start", "<u8"), ("stop", "<u8"), ("number", "<u4"), ("width", "<u4"),
      ("height", "<u4")]
@@ -115,8 +116,8 @@ def _kept(measure: ImageMeasure, path: Path) -> Path:
     if not file.exists():
         faults: list[Fault] = []
         shard = Shard(path, faults)
-        bad = [{"key": f.key or "", "reason": "damaged tar", "message": f.message} for f in faults]
-        notes = Counter({"samples": len(shard) + len(faults)})
+        bad = [{"key": f.key or "", "reason": f.reason, "message": f.message} for f in faults]
+        notes = Counter({"samples": len(shard) + len(faults), HIDDEN: shard.num_hidden})
         rows = list(_rows(shard, measure, bad, notes))
         save_tables(file, [np.array(rows, IMAGE)], {"bad": bad, "notes": notes})
     return file
@@ -128,7 +129,7 @@ def _rows(
     """Yield a row of the table for each image of a shard; note what is bad or left out."""
     for number in range(len(shard)):
         sample = shard.sample(number)
-        names = sample.images
+        names = sample.image_files
         notes[NO_IMAGES] += not names
         for at, name in enumerate(names):
             if codes.is_codes(name):
@@ -146,7 +147,7 @@ def _rows(
 def image_file(sample: Sample, number: int) -> tuple[bytes, str]:
     """Return content and name of an image of a sample, by its number among the image files."""
     try:
-        name = sample.images[number]
+        name = sample.image_files[number]
     except IndexError as error:
         raise SampleError("missing member", f"there is no image {number}") from error
     return sample.files[name], name

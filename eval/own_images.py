@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image as PILImage
 
 from unimodal.data import codes_member
 from unimodal.data.formats import SampleError
+from unimodal.data.image_members import is_image, natural
 from unimodal.data.lengths import Bad
 from unimodal.data.quarantine import Quarantine
 from unimodal.data.remote import local_shards
@@ -73,6 +73,9 @@ def read_images(
     for place, key, file in stored:
         if len(found.pixels) == samples:
             break
+        if codes_member.is_codes(file.name):
+            found.unused[codes_member.EXTENSION] += 1
+            continue
         digest.update(file.content)
         try:
             pixels = _pixels(file, rule, tokenizer)
@@ -102,31 +105,29 @@ def _pixels(file: StoredFile, rule: ImageRule | None, tokenizer: ImageTokenizer)
 def _stored(path: Path, unused: Counter[str]) -> Iterator[tuple[str, str, StoredFile]]:
     """Yield the image files of a path: where each is, what it is called there, and its content."""
     if path.is_dir() and not any(path.glob("*.tar")):
-        suffixes = PILImage.registered_extensions()
-        for file in sorted(file for file in path.rglob("*") if file.is_file()):
-            if file.suffix.lower() in suffixes:
-                yield str(path), str(file.relative_to(path)), _stored_file(file)
+        files = (file for file in path.rglob("*") if file.is_file())
+        for file in sorted(files, key=lambda file: natural(str(file.relative_to(path)))):
+            stored = _stored_file(file)
+            if is_image(file.name, stored.content):
+                yield str(path), str(file.relative_to(path)), stored
             else:
                 unused[file.suffix] += 1
     elif path.is_file() and path.suffix != ".tar":
         yield str(path.parent), path.name, _stored_file(path)
     else:
-        yield from _of_shards(path, unused)
+        yield from _of_shards(path)
 
 
 def _stored_file(path: Path) -> StoredFile:
     return StoredFile(path.read_bytes(), path.suffix.removeprefix("."))
 
 
-def _of_shards(path: Path, unused: Counter[str]) -> Iterator[tuple[str, str, StoredFile]]:
+def _of_shards(path: Path) -> Iterator[tuple[str, str, StoredFile]]:
     for shard in map(Shard, local_shards(str(path))):
         for sample in map(shard.sample, range(len(shard))):
-            for name in sample.images:
-                if codes_member.is_codes(name):
-                    unused["codes"] += 1
-                else:
-                    stored = StoredFile(sample.files[name], name)
-                    yield str(shard.path), f"{sample.key}.{name}", stored
+            for name in sample.image_files:
+                stored = StoredFile(sample.files[name], name)
+                yield str(shard.path), f"{sample.key}.{name}", stored
 
 
 def image_scores(

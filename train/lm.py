@@ -265,7 +265,7 @@ def _loader(
     loader = first or made()
     if ranks.is_first:
         (config.output / "sources.json").write_text(json.dumps(loader.notes(), indent=1) + "\n")
-        for line in loader.summary():
+        for line in [*loader.summary(), *config.unreached()]:
             print(line, file=sys.stderr)
         if newest is None and without_turns(loader.notes().values()):
             print(NO_TURNS, file=sys.stderr)

@@ -76,6 +76,15 @@ class LmRun:
                 found.append(f"loader: {error}")
         return found
 
+    def unreached(self) -> list[str]:
+        """Say which stages of the data begin only behind the last step."""
+        steps = self.schedule.num_steps
+        return [
+            f"note: loader.stages from step {stage.from_step} is not reached: num_steps is {steps}"
+            for stage in self.loader.stages
+            if stage.from_step >= steps
+        ]
+
     def rank_problems(self, world_size: int) -> list[str]:
         """Return what is wrong with how so many ranks share a batch, one sentence each."""
         batch_rows, group_rows = self.loader.batch_rows, self.loader.group_rows

@@ -146,6 +146,22 @@ def test_shards_files_and_sizes(run: Path, tmp_path: Path) -> None:
     assert [p["name"] for p in first["predictions"]] == ["k0.0.png", "k0.1.png", "k1.0.png"]
 
 
+def test_images_are_told_by_their_bytes_and_stand_in_natural_order(
+    run: Path, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("2.png", "10.jfif", "1.PNG"):
+        (photos / name).write_bytes(png(16, 16, int(name.split(".")[0])))
+    (photos / "text.csv").write_text("a,b")
+    (photos / "a.codes").write_bytes(b"codes")
+    found = report(run, "--images", photos)
+    assert [p["name"] for p in found["predictions"]] == ["1.PNG", "2.png", "10.jfif"]
+    (photos / "drawing.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'></svg>")
+    result = command("eval", "tokenizer", "--model", run, "--images", photos, "--bad-share", 0.5)
+    assert "used: 3 images; left out: codes 1, .csv 1; bad: 1" in result.output
+
+
 def test_bad_images_are_counted_and_too_many_are_an_error(run: Path, tmp_path: Path) -> None:
     samples = {f"k{n}": {"png": png(16, 16, n)} for n in range(20)}
     samples["k3"] = {"png": damaged(png(16, 16))}

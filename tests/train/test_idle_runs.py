@@ -15,7 +15,7 @@ from tiny_runs import metrics, recipe
 
 from unimodal.data.shards import ShardWriter
 from unimodal.data.sizes import ImageRule
-from unimodal.data.sources import SourceConfig
+from unimodal.data.sources import SourceConfig, Stage
 from unimodal.document import Document, Text
 from unimodal.train import lm
 from unimodal.train.heldout import HeldOutConfig
@@ -129,6 +129,15 @@ def test_a_source_that_learns_a_part_says_of_how_much_it_does_not(run, capsys) -
     said = "s: 11 samples; used: 10 (chat 10), 10 documents, of 6 of which nothing is learned; "
     said += "left out: empty 1; bad: none"
     assert said in capsys.readouterr().err
+
+
+def test_a_stage_that_is_never_reached_is_told(run, capsys) -> None:
+    config = run(s={"k": {"txt": b"words"}})
+    stages = (Stage(1, {"s": 2.0}), Stage(2, {"s": 3.0}))
+    lm.train(replace(config, loader=replace(config.loader, stages=stages)))
+    told = capsys.readouterr().err
+    assert "note: loader.stages from step 2 is not reached: num_steps is 2" in told
+    assert "stages from step 1" not in told
 
 
 def test_what_is_held_out_has_something_to_measure(run) -> None:

@@ -145,6 +145,18 @@ def test_samples_without_images_are_left_out_and_counted(run, capsys) -> None:
     )
 
 
+def test_images_are_told_by_their_bytes(run, capsys) -> None:
+    """A JPEG of another suffix is one; an image that nobody can read is bad, and not overlooked."""
+    samples = captions(10, (64, 64))
+    samples["odd"] = {"jfif": png(64, 64, 99, "JPEG"), "txt": b"an image"}
+    samples["list"] = {"png": png(64, 64, 98), "json": b'{"caption": "x", "image": "other.png"}'}
+    assert "12 samples; used: 12 images (64 x 64: 12)" in told(run(samples), capsys)
+    samples["svg"] = {"svg": b"<svg xmlns='http://www.w3.org/2000/svg'></svg>", "txt": b"a drawing"}
+    refused(
+        run(samples, output=run(samples).output / "b"), "1 of 13 samples (?s:.*)drawing without pix"
+    )
+
+
 def test_all_images_of_a_sample_are_learned_and_words_are_not_needed(run, capsys) -> None:
     samples = {
         f"k{n}": {f"{at}.png": png(64, 64, 10 * n + at) for at in range(3)} for n in range(4)
