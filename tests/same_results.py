@@ -62,6 +62,7 @@ TOKENIZER: Config = {
     "schedule.num_steps": 5, "schedule.warmup_steps": 1, "loop.num_threads": 1,
 }  # fmt: skip
 LM: Config = {
+    "precision": "fp32",
     "sources.scenes.shards": "shards", "loader.batch_rows": 2, "loader.window_rows": 8,
     "optimizer.lr": 1e-3, "schedule.warmup_steps": 2, "schedule.num_steps": 4,
     "loop.num_threads": 1,

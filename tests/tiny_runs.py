@@ -52,6 +52,7 @@ def recipe(output: Path, shards: Path, tokenizer: Path, num_steps: int, **loop: 
         loader=LoaderConfig(sequence_length=1024, batch_rows=1, window_rows=8),
         optimizer=OptimizerConfig(lr=3e-3, muon_lr=1e-2),
         loop=LoopConfig(**{"save_every_steps": 1000, **loop}),
+        precision="fp32",  # what is compared with numbers of another machine, or with one process
     )
 
 

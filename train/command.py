@@ -81,14 +81,15 @@ train.add_command(plan)
 @click.option("--count", type=click.IntRange(1), default=12, show_default=True, help="Answers.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def sample(run: Path, count: int, seed: int) -> None:
-    """Let the newest checkpoint of RUN answer conversations of its data, beside its training.
+    """Let the newest checkpoint of RUN answer conversations of its data, and go on with documents
+    that are none, beside its training.
 
     \b
     unimodal train sample runs/scenes_lm
     watch -n 600 unimodal train sample runs/scenes_lm --count 24
 
-    Writes RUN/samples/step_N.png and .json: the question in blue, the reply in green, and the
-    answer that the data has in black.
+    Writes RUN/samples/step_N.png and .json: the question, or the beginning of a document, in blue,
+    the reply in green, and what the data has in black.
     """
     from .sample import sample as answered
 

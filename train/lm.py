@@ -36,7 +36,7 @@ from unimodal.tensors import find_tensors
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.unified import UnifiedModel
 
-from . import checkpoint, flops, heldout, lora, metrics, place, provenance
+from . import checkpoint, flops, heldout, lora, metrics, place, precision, provenance
 from .checkpoint import Checkpoint
 from .engine import Engine
 from .finish import Base, bundle_bytes, finish
@@ -67,11 +67,6 @@ NO_TURNS = (
 )
 
 
-def has_bf16() -> bool:
-    """Return whether this machine has a GPU, or a processor with instructions for bfloat16."""
-    return torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
-
-
 def train(config: LmRun, accept_change: bool = False) -> Path:
     """Train (or go on training) and return the directory of the finished bundle.
 
@@ -79,6 +74,7 @@ def train(config: LmRun, accept_change: bool = False) -> Path:
     start (see changes.py).
     """
     ranks = connect(config.engine.timeout_s)
+    config = precision.resolved(config, ranks)
     if config.loop.verify == "all":
         ranks.together(lambda: _reread(config, ranks))
     given = ranks.together(lambda: _given(config, ranks.world_size))
@@ -154,12 +150,7 @@ class _Given:
 
 def _given(config: LmRun, world_size: int) -> _Given:
     """ValueError with what does not fit, before anything is written."""
-    lacking = [*config.engine.obstacles(), *config.loop.obstacles()]
-    if config.precision == "bf16" and not has_bf16():
-        lacking.append(
-            "precision bf16: this processor has no bfloat16 arithmetic and would take hundreds of "
-            "times longer; leave it out"
-        )
+    lacking = [*config.engine.obstacles(), *config.loop.obstacles(), *precision.obstacles(config)]
     if lacking:
         raise ValueError("\n  ".join(lacking))
     if world_size > 1 and config.engine.deepspeed is None:

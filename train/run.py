@@ -50,9 +50,10 @@ class LmRun:
     loop: LoopConfig = field(default_factory=LoopConfig)
     sampling: Sampling = field(default_factory=Sampling)
     """The finished bundle's defaults for replies; training does not depend on them."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     """The dtype of matrix products; weights, their sums and the loss stay float32. bf16 is for GPUs
-    and for CPUs with bfloat16 arithmetic (avx512_bf16 or amx_bf16): others do it in software."""
+    and for CPUs with bfloat16 arithmetic (avx512_bf16 or amx_bf16): others do it in software. auto
+    is bf16 where all machines of a start have it, else fp32; a change is noted in history.jsonl."""
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""

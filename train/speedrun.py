@@ -29,7 +29,6 @@ INTERRUPTED = 128 + signal.SIGINT  # as shells say it
 
 def commands(output: Path, scale: float) -> list[list[str]]:
     """Return the commands of a speedrun into `output`; data, steps and samples times `scale`."""
-    from .lm import has_bf16  # torch, which waiting for commands does without
 
     def times(number: int, least: int) -> str:
         return str(max(least, round(number * scale)))
@@ -51,7 +50,6 @@ def commands(output: Path, scale: float) -> list[list[str]]:
     language = [f"output={lm}", f"sources.scenes.shards={conversations}"]
     language += [f"tokenizer={tokenizer / 'tokenizer'}"]
     language += SMALLER
-    language += ["precision=bf16"] if has_bf16() else []
     files = {"json": "scores.json", "markdown": "scores.md", "contact-sheet": "sheet.png"}
     reports = [word for kind, name in files.items() for word in (f"--{kind}", str(output / name))]
     bundle, scored = ["--model", str(lm / "bundle")], ["--samples", times(SAMPLES, 1)]

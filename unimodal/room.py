@@ -56,11 +56,10 @@ def _way_out(sequencer: Sequencer, found: list[tuple[Part, ...]], most: int) -> 
             )
     begin = "start a new conversation and " if len(found) > 1 else ""
     latest = found[-1]
-    images = [part for part in latest if isinstance(part, Image)]
+    images = [number for number, part in enumerate(latest) if isinstance(part, Image)]
     for num_shown in range(len(images) - 1, -1, -1):
-        hidden = images[num_shown:]
-        kept = tuple(part for part in latest if not any(part is one for one in hidden))
-        if kept and length(kept) <= most:
+        left = tuple(part for n, part in enumerate(latest) if n not in images[num_shown:])
+        if left and length(left) <= most:
             return f"{begin}show at most {_counted(num_shown, 'image')}"
     return f"{begin}shorten the prompt by some {_counted(length(latest) - most, 'token')}"
 

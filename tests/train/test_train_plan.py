@@ -75,6 +75,7 @@ def config(tmp_path: Path) -> LmRun:
         model=SHAPE,
         loader=LoaderConfig(sequence_length=64, batch_rows=8),
         engine=EngineConfig(deepspeed=tmp_path / "near.json", micro_batch_rows=2),
+        precision="fp32",
     )
 
 

@@ -88,7 +88,7 @@ class Work:
     @property
     def low_bytes(self) -> int:
         """Return the bytes of a number in matrix products."""
-        return 2 if self.config.precision == "bf16" else FP32
+        return FP32 if self.config.precision == "fp32" else 2  # GPUs have bfloat16: auto is it
 
     @property
     def share(self) -> int:

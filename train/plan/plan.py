@@ -217,7 +217,7 @@ def _run(config: LmRun, shape: Architecture, num_gpus: int) -> Work:
         )
     if problems := config.rank_problems(num_gpus):
         raise ValueError("; ".join(problems))
-    settings = config.engine.zero(rows, config.optimizer.clip, config.precision == "bf16")
+    settings = config.engine.zero(rows, config.optimizer.clip, config.precision != "fp32")
     if settings is not None and config.optimizer.muon_lr is not None:
         raise ValueError("optimizer.muon_lr: not with engine.deepspeed; leave it out")
     micro_batch_rows = min(config.engine.micro_batch_rows or rows, rows)
