@@ -55,7 +55,6 @@ from .initial import (
 from .learner import LanguageLearner
 from .lock import Lock, held
 from .loop import prepare, run, set_threads
-from .metrics import read
 from .ranks import Ranks, connect
 from .run import LmRun
 from .zero import Build, engine, sharded
@@ -96,7 +95,9 @@ def _train(
     set_threads(config.loop)
     initial = _initial(config, given, newest)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    codec = ImageCodec(given.image, device)
+    # The loader encodes in a thread, to which "cuda" alone would be the machine's first GPU.
+    gpu = torch.device(device, ranks.local_rank) if device == "cuda" else device
+    codec = ImageCodec(given.image, gpu)
     sequencer = _sequencer(config, initial, codec)
     loader = _loader(config, sequencer, codec, newest, ranks)
     held_out = ranks.in_turn(lambda: HeldOut(config.held_out, sequencer, codec, config.loader))
@@ -132,8 +133,10 @@ def _train(
         lambda: _finish(config, given, initial, loader, device) if ranks.is_first else None
     )
     if ranks.is_first:
-        lines += heldout.compared(config.output, read(config.output)[-1])
-        print(*lines, sep="\n", file=sys.stderr)
+        last = metrics.last(config.output, config.schedule.num_steps)
+        lines += heldout.compared(config.output, last)
+        print(*lines, sep="
+", file=sys.stderr)
     return config.output / "bundle"
 
 

@@ -74,13 +74,18 @@ class Ranks:
             return work()
         # A thread works, so that this one can tell the others that it does: a collective that
         # nobody answers in time would end them.
-        with ThreadPoolExecutor(1) as thread:
+        with ThreadPoolExecutor(1, initializer=self._take_gpu) as thread:
             job = thread.submit(work)
             while BUSY in (states := self.all_gather(self._state(job))):
                 pass
         if FAILED in states and states.index(FAILED) != self.rank:
             raise PeerFailure(2)
         return job.result()
+
+    def _take_gpu(self) -> None:
+        """Let a thread work on this process's GPU: a new one begins on the machine's first."""
+        if torch.cuda.is_available():
+            torch.cuda.set_device(self.local_rank)
 
     def _state(self, job: Future) -> str:
         wait([job], self.patience_s)
