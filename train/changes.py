@@ -132,8 +132,8 @@ def refused(
         lines.append("what cannot change: put it back, or give another output")
     if NEVER in kinds and has_bundle:
         lines.append(
-            f"or end this run here and begin another from its bundle, weights={output}/bundle:\n    "
-            f"unimodal train lm {output}/config.yaml schedule.num_steps={step} "
+            f"or end this run here and begin another from its bundle, weights={output}/bundle:\n"
+            f"    unimodal train lm {output}/config.yaml schedule.num_steps={step} "
             "schedule.warmup_steps=0 schedule.decay_steps=0 schedule.stages=[]"
         )
     return "\n  ".join(lines)

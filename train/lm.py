@@ -135,8 +135,7 @@ def _train(
     if ranks.is_first:
         last = metrics.last(config.output, config.schedule.num_steps)
         lines += heldout.compared(config.output, last)
-        print(*lines, sep="
-", file=sys.stderr)
+        print(*lines, sep="\n", file=sys.stderr)
     return config.output / "bundle"
 
 

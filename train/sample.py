@@ -38,7 +38,7 @@ def sample(run: Path, count: int, seed: int) -> Path:
     """
     if not (run / "config.yaml").exists():
         raise ValueError(f"{run} is no run of `unimodal train lm`: it has no config.yaml")
-    recipe = replace(config.load(LmRun, run / "config.yaml"), output=run)
+    recipe = replace(config.saved(LmRun, run / "config.yaml"), output=run)
     newest = checkpoint.newest(run)
     if newest is None:
         raise ValueError(f"{run} has no checkpoint yet; they come every "
