@@ -362,7 +362,8 @@ def _finish(
 
     Raises ValueError for a run of which no step had a target.
     """
-    if not any(step["targets_text"] or step["targets_image"] for step in read(config.output)):
+    log = metrics.read(config.output)  # which may be gone, and says nothing then
+    if log and not any(step["targets_text"] or step["targets_image"] for step in log):
         raise ValueError(
             f"{config.output}: no step had a target, so nothing was learned and no bundle is "
             "written; quarantine.jsonl and sources.json there say what became of the samples"
