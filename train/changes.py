@@ -105,7 +105,7 @@ def row(change: Change, step: int) -> str:
         return f"{key} from null"
     if key == "loader.stages" and _begun(change.old, step) != _begun(change.new, step):
         return f"{key} that have begun"
-    if len(words) == 3 and (words[0], words[2]) == ("sources", "shards"):
+    if (words[0], words[-1]) == ("sources", "shards"):
         return "sources.*.shards"
     begins = (".".join(words[:length]) for length in range(len(words), -1, -1))
     return next(begin for begin in begins if begin in SETTINGS)
@@ -125,15 +125,17 @@ def refused(
     if not wrong:
         return None
     lines = [_head(output, step, [change for change, _ in wrong]), *_lines(output, wrong)]
-    if any(rule.may == ACCEPTED for _, rule in wrong):
+    kinds = {rule.may for _, rule in wrong}
+    if ACCEPTED in kinds:
         lines.append("add --accept-change to go on with what may change, or put it back")
-    if any(rule.may == NEVER for _, rule in wrong):
-        lines.append("what cannot change: put it back, or give another output" + (
-            "; or end this run here and begin another from its bundle, weights="
-            f"{output}/bundle:\n    unimodal train lm {output}/config.yaml schedule.num_steps="
-            f"{step} schedule.warmup_steps=0 schedule.decay_steps=0 schedule.stages=[]"
-            if has_bundle else ""
-        ))  # fmt: skip
+    if NEVER in kinds:
+        lines.append("what cannot change: put it back, or give another output")
+    if NEVER in kinds and has_bundle:
+        lines.append(
+            f"or end this run here and begin another from its bundle, weights={output}/bundle:\n"
+            f"    unimodal train lm {output}/config.yaml schedule.num_steps={step} "
+            "schedule.warmup_steps=0 schedule.decay_steps=0 schedule.stages=[]"
+        )
     return "\n  ".join(lines)
 
 

@@ -55,7 +55,6 @@ from .initial import (
 from .learner import LanguageLearner
 from .lock import Lock, held
 from .loop import prepare, run, set_threads
-from .metrics import read
 from .ranks import Ranks, connect
 from .run import LmRun
 from .zero import Build, engine, sharded
@@ -77,6 +76,8 @@ def train(config: LmRun, accept_change: bool = False) -> Path:
     config = precision.resolved(config, ranks)
     if config.loop.verify == "all":
         ranks.together(lambda: _reread(config, ranks))
+    if ranks.world_size > 1:  # what is fetched and read once is found by the others
+        ranks.in_turn(lambda: _hashes(config))
     given = ranks.together(lambda: _given(config, ranks.world_size))
     with held(config.output, ranks) as lock:
         return _train(config, given, ranks, lock, accept_change)
@@ -90,10 +91,12 @@ def _train(
     set_threads(config.loop)
     initial = _initial(config, given, newest)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    codec = ImageCodec(given.image, device)
+    # The loader encodes in a thread, to which "cuda" alone would be the machine's first GPU.
+    gpu = torch.device(device, ranks.local_rank) if device == "cuda" else device
+    codec = ImageCodec(given.image, gpu)
     sequencer = _sequencer(config, initial, codec)
     loader = _loader(config, sequencer, codec, newest, ranks)
-    held_out = HeldOut(config.held_out, sequencer, codec, config.loader)
+    held_out = ranks.in_turn(lambda: HeldOut(config.held_out, sequencer, codec, config.loader))
     trained = _engine(config, initial, loader.row_builder.sources, device, ranks)
     if newest is not None:
         trained.restore(newest)
@@ -126,7 +129,8 @@ def _train(
         lambda: _finish(config, given, initial, loader, device) if ranks.is_first else None
     )
     if ranks.is_first:
-        lines += heldout.compared(config.output, read(config.output)[-1])
+        last = metrics.last(config.output, config.schedule.num_steps)
+        lines += heldout.compared(config.output, last)
         print(*lines, sep="\n", file=sys.stderr)
     return config.output / "bundle"
 
@@ -165,7 +169,8 @@ def _given(config: LmRun, world_size: int) -> _Given:
         raise ValueError("; ".join(problems))
     if config.lora is not None:
         lora.check_installed()
-    paths, held_out = _shards(config.sources), _shards(config.held_out.sources)
+    for sources in (config.sources, config.held_out.sources):
+        _shards(sources)
     tokenizer = directory_of(config.tokenizer)
     weights = None if config.weights is None else directory_of(config.weights)
     image = load_tokenizer(tokenizer)
@@ -176,8 +181,7 @@ def _given(config: LmRun, world_size: int) -> _Given:
     parent = None
     if weights is not None:
         parent = parent_of(weights, config.model, config.text_ids, image)
-    inputs: dict[str, Any] = {f"shards of {name}": shards_hash(paths[name]) for name in paths}
-    inputs |= {f"held-out shards of {name}": shards_hash(held_out[name]) for name in held_out}
+    inputs: dict[str, Any] = _hashes(config)
     inputs |= {"tokenizer": image.hash, "weights": parent.hash if parent else None}
     shape = parent.config.transformer if parent else config.model or ShapeConfig()
     if config.loader.sequence_length > shape.max_positions:
@@ -188,10 +192,19 @@ def _given(config: LmRun, world_size: int) -> _Given:
     return _Given(image, parent, inputs, tokenizer, weights)
 
 
+def _hashes(config: LmRun) -> dict[str, str]:
+    """Return hashes of the shards that a run reads, by what they are."""
+    learned, held_out = _shards(config.sources), _shards(config.held_out.sources)
+    found = {f"shards of {name}": shards_hash(paths) for name, paths in learned.items()}
+    return found | {
+        f"held-out shards of {name}": shards_hash(paths) for name, paths in held_out.items()
+    }
+
+
 def _reread(config: LmRun, ranks: Ranks) -> None:
     """Read this rank's share of all shards to their last byte, whatever their size and time say."""
-    found = _shards(config.sources | config.held_out.sources)
-    paths = [path for paths in found.values() for path in paths]
+    found = _shards(config.sources), _shards(config.held_out.sources)
+    paths = list(dict.fromkeys(path for one in found for all in one.values() for path in all))
     for path in paths[ranks.rank :: ranks.world_size]:
         file_hash(path, reread=True)
 
@@ -245,15 +258,11 @@ def _loader(
         )  # fmt: skip
         if newest is not None:
             loader.go_to(place.found(newest.state["data"], _titles(loader)))
+        if ranks.is_first:
+            loader.check({"text": config.loss.text, "image": config.loss.image})
         return loader
 
-    def checked() -> Loader:
-        loader = made()
-        loader.check({"text": config.loss.text, "image": config.loss.image})
-        return loader
-
-    first = ranks.together(lambda: checked() if ranks.is_first else None)
-    loader = first or made()
+    loader = ranks.in_turn(made)
     if ranks.is_first:
         (config.output / "sources.json").write_text(json.dumps(loader.notes(), indent=1) + "\n")
         for line in [*loader.summary(), *config.unreached()]:
@@ -344,7 +353,8 @@ def _finish(
 
     Raises ValueError for a run of which no step had a target.
     """
-    if not any(step["targets_text"] or step["targets_image"] for step in read(config.output)):
+    log = metrics.read(config.output)  # which may be gone, and says nothing then
+    if log and not any(step["targets_text"] or step["targets_image"] for step in log):
         raise ValueError(
             f"{config.output}: no step had a target, so nothing was learned and no bundle is "
             "written; quarantine.jsonl and sources.json there say what became of the samples"

@@ -7,6 +7,7 @@ LOCAL_RANK. What they tell each other here is small and goes by the CPU.
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -15,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
+DONE, BUSY, FAILED = "done", "busy", "failed"
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
@@ -30,6 +32,8 @@ class Ranks:
     world_size: int = 1
     local_rank: int = 0
     """The process on its own machine, and the GPU that it takes."""
+    patience_s: float = 5.0
+    """How often ranks that wait for one another hear that it is still at work."""
 
     @property
     def is_first(self) -> bool:
@@ -61,22 +65,45 @@ class Ranks:
         ]
 
     def together(self, work: Callable[[], T]) -> T:
-        """Return what `work` gives on this rank, once it is done on all.
+        """Return what `work` gives on this rank, once it is done on all, however long that takes.
 
         Where it raises ValueError or OSError on any rank, every rank stops: the first one that
         failed with its own error, the others by PeerFailure.
         """
-        problem: Exception | None = None
-        try:
-            result = work()
-        except (ValueError, OSError) as error:
-            problem = error
-        failed = [bool(text) for text in self.all_gather("failed" if problem else "")]
-        if problem is not None and failed.index(True) == self.rank:
-            raise problem
-        if any(failed):
+        if self.world_size == 1:
+            return work()
+        # A thread works, so that this one can tell the others that it does: a collective that
+        # nobody answers in time would end them.
+        with ThreadPoolExecutor(1, initializer=self._take_gpu) as thread:
+            job = thread.submit(work)
+            while BUSY in (states := self.all_gather(self._state(job))):
+                pass
+        if FAILED in states and states.index(FAILED) != self.rank:
             raise PeerFailure(2)
-        return result
+        return job.result()
+
+    def _take_gpu(self) -> None:
+        """Let a thread work on this process's GPU: a new one begins on the machine's first."""
+        if torch.cuda.is_available():
+            torch.cuda.set_device(self.local_rank)
+
+    def _state(self, job: Future) -> str:
+        wait([job], self.patience_s)
+        if not job.done():
+            return BUSY
+        return FAILED if isinstance(job.exception(), (ValueError, OSError)) else DONE
+
+    def in_turn(self, work: Callable[[], T]) -> T:
+        """Return what `work` gives on this rank: the first rank calls it, then the first of each
+        machine, then all others, so that they find in a cache what it took. Errors are as those of
+        `together`.
+        """
+        turn = 0 if self.is_first else 1 if self.local_rank == 0 else 2
+        found: list[T] = []
+        for now in range(3):
+            mine = now == turn
+            self.together(lambda: found.append(work()) if mine else None)  # noqa: B023  it is awaited
+        return found[0]
 
 
 def connect(timeout_s: float) -> Ranks:
@@ -106,4 +133,4 @@ def connect(timeout_s: float) -> Ranks:
                 f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} within "
                 f"{time.monotonic() - began:.0f} s: {error}"
             ) from error
-    return Ranks(rank, world_size, local_rank)
+    return Ranks(rank, world_size, local_rank, min(Ranks.patience_s, timeout_s / 4))

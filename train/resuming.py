@@ -107,7 +107,7 @@ def _go_on(
     saved = output / CONFIG
     found = changes.contents(_noted(output / INPUTS), inputs)
     if saved.exists():
-        found = changes.settings(configuration.load(type(config), saved), config, step) + found
+        found = changes.settings(configuration.saved(type(config), saved), config, step) + found
     has_bundle = hasattr(config, "weights")
     if problem := changes.refused(output, step, found, accept_change, has_bundle):
         raise ValueError(problem)

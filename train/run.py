@@ -90,7 +90,10 @@ class LmRun:
         """Return what is wrong with how so many ranks share a batch, one sentence each."""
         batch_rows, group_rows = self.loader.batch_rows, self.loader.group_rows
         if batch_rows % world_size:
-            return [f"loader.batch_rows {batch_rows} does not divide among {world_size} ranks"]
+            return [
+                f"loader.batch_rows {batch_rows} does not divide among {world_size} ranks: launch "
+                "another number of them"
+            ]
         micro_batch_rows = self.engine.micro_batch_rows or batch_rows // world_size
         at_once = micro_batch_rows * world_size
         if at_once % group_rows == 0 or group_rows % at_once == 0:

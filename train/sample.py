@@ -52,7 +52,7 @@ def sample(run: Path, count: int, seed: int) -> Path:
     if not (run / "config.yaml").exists():
         raise ValueError(f"{run} is no run of `unimodal train lm`: it has no config.yaml")
     # It is answered in float32, whatever the run is trained in and wherever it is looked at.
-    recipe = replace(config.load(LmRun, run / "config.yaml"), output=run, precision="fp32")
+    recipe = replace(config.saved(LmRun, run / "config.yaml"), output=run, precision="fp32")
     newest = checkpoint.newest(run)
     if newest is None:
         raise ValueError(f"{run} has no checkpoint yet; they come every "

@@ -121,6 +121,36 @@ def of_tree(cls: type[T], tree: dict) -> T:
     return config
 
 
+def saved(cls: type[T], path: Path) -> T:
+    """Return the dataclass `cls` that `save` once wrote, perhaps by another version of this code or
+    on another machine: renamed keys count as what they are called now, unknown ones are left out,
+    and what the dataclass objects to is nobody's problem any more.
+
+    Raises ConfigError for what is no longer understood.
+    """
+    problems: list[str] = []
+    config = _build(cls, _current(cls, _read(path)), MISSING, "", problems)
+    if problems:
+        raise ConfigError(problems, path)
+    return config
+
+
+def _current(hint: Any, value: Any) -> Any:
+    """A saved value of an annotated type under the names of today."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType) and value is not None:
+        return _current(next((arg for arg in args if arg is not type(None)), None), value)
+    if origin is dict and isinstance(value, dict):
+        return {key: _current(args[1], entry) for key, entry in value.items()}
+    if origin is tuple and isinstance(value, list):
+        return [_current(args[0], entry) for entry in value]
+    if not dataclasses.is_dataclass(hint) or not isinstance(value, dict):
+        return value
+    names, hints = {field.name for field in _fields(hint)}, typing.get_type_hints(hint)
+    now = {key if key in names else RENAMED.get(key): entry for key, entry in value.items()}
+    return {key: _current(hints[key], entry) for key, entry in now.items() if key in names}
+
+
 def save(config: Any, path: str | Path) -> None:
     """Write every value of a dataclass as YAML that `load` reads back to an equal instance."""
     text = yaml.dump(_tree(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)

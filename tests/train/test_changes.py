@@ -433,3 +433,26 @@ def test_the_command(run: LmRun, tmp_path: Path):
     assert "optimizer.lr 0.003 -> 1e-05 from step 3 on" in done.stderr
     assert (STEPS, "optimizer.lr", 3e-3, 1e-5) in history(run.output)
     assert find_shards(run.sources["scenes"].shards)
+
+
+def test_a_run_of_another_version_or_machine_goes_on(run: LmRun, whole: list[tuple]):
+    """Its config has keys of old, and names a file that is no longer there."""
+    path = run.output / "config.yaml"
+    text = path.read_text().replace("sequence_length:", "row_length:")
+    text = text.replace("deepspeed: null", "deepspeed: gone/zero3.json")
+    assert "row_length" in text and "gone/zero3" in text
+    path.write_text(f"{text}unknown: 1\n")
+    lm.train(run)
+    assert exact(run.output) == whole
+    assert (STEPS, "engine.deepspeed", "gone/zero3.json", None) in history(run.output)
+
+
+def test_a_damaged_line_of_the_log_is_named(run: LmRun):
+    path = run.output / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0].replace(":", ";"), *lines[1:]]))
+    with pytest.raises(ValueError, match="metrics.jsonl: .* is damaged .*remove this line"):
+        lm.train(run)
+    path.write_text("".join(lines[1:]))
+    lm.train(run)
+    assert len(metrics(run.output)) == ALL - 1

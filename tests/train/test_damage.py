@@ -195,6 +195,10 @@ def test_another_text_tokenizer_is_met(copy: LmRun):
 
 def test_a_log_that_is_gone_is_no_dead_end(copy: LmRun):
     (copy.output / "metrics.jsonl").unlink()
+    shutil.rmtree(copy.output / "bundle")
+    lm.train(replace(copy, schedule=ScheduleConfig(STEPS, 1)))  # no step is left to be taken
+    assert (copy.output / "bundle" / "manifest.json").exists()
+    (copy.output / "metrics.jsonl").unlink(missing_ok=True)
     lm.train(copy)
     assert [line[0] for line in exact(copy.output)] == [STEPS, STEPS + 1]
 

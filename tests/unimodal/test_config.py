@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unimodal.config import RENAMED, ConfigError, load, save
+from unimodal.config import RENAMED, ConfigError, load, save, saved
+from unimodal.data.sizes import ImageRule
+from unimodal.data.sources import SourceConfig, Stage
+from unimodal.train.run import LmRun
+from unimodal.train.schedule import ScheduleConfig
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,28 @@ def test_a_file_that_is_no_recipe(tmp_path: Path, text: str, words: str):
     with pytest.raises(ConfigError, match=words) as caught:
         load(Recipe, path)
     assert str(path) in str(caught.value)
+
+
+def test_what_another_version_saved_is_understood(tmp_path: Path):
+    """Renamed keys at any depth, keys that are gone, and values that are a problem today."""
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "output: run\ntokenizer: t\nschedule: {num_steps: 3, warmup_steps: 5, gone: 1}\n"
+        "sources: {s: {shards: x, form: text, part: [0, 0.5], older: [1]}}\n"
+        "loader: {row_length: 512, pictures: {area: 1024, widest: 2}, stages: "
+        "[{from_step: 4, area: 64}]}\n"
+        "optimizer: {average: 0.9}\nengine: {deepspeed: nowhere.json}\nnothing: 1\n"
+    )
+    found = saved(LmRun, path)
+    assert found.schedule == ScheduleConfig(3, 5)
+    assert found.sources == {"s": SourceConfig("x", format="text", split=(0.0, 0.5))}
+    assert found.loader.sequence_length == 512 and found.optimizer.ema_decay == 0.9
+    assert found.loader.images == ImageRule(1024, max_aspect_ratio=2.0)
+    assert found.loader.stages == (Stage(4, target_pixels=64),)
+    assert found.engine.deepspeed == Path("nowhere.json")
+    path.write_text("output: 5\n")
+    with pytest.raises(ConfigError, match="output: expected a path, got 5"):
+        saved(LmRun, path)
 
 
 def test_a_missing_file(tmp_path: Path):
