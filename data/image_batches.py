@@ -9,16 +9,17 @@ In: an ImageIndex, a seed. Out: batches of pixels, without end, each with the nu
 3. Where an image is cropped and whether it is mirrored is keyed by (seed, pass, image).
 4. An image that turns out to be bad is missing from its batch, and is noted.
 
-The next batches are read by a thread while one is learned from.
+The next batches are read by a thread, or by processes, while one is learned from.
 """
 
 import heapq
 import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
+from multiprocessing import get_context
 
 import numpy as np
 
@@ -45,13 +46,13 @@ class ImageBatches:
 
     def __init__(
         self, index: ImageIndex, rule: ImageRule | None, seed: int, batch_images: int,
-        quarantine: Quarantine,
+        quarantine: Quarantine, workers: int = 0,
     ) -> None:  # fmt: skip
-        """ShardError where too many images of the index cannot be used; ValueError where the others
-        are fewer than a batch.
+        """`workers` processes read batches; with 0 a thread does. ShardError where too many images
+        of the index cannot be used; ValueError where the others are fewer than a batch.
         """
         self.index, self.rule, self.seed, self.batch_images = index, rule, seed, batch_images
-        self.quarantine, self.seen = quarantine, Seen()
+        self.quarantine, self.seen, self.workers = quarantine, Seen(), workers
         self._tried = 0  # images, before the first batch
         quarantine.add_measured(index.bad, index.notes["samples"], SOURCE)
         if len(index.images) < batch_images:
@@ -100,16 +101,24 @@ class ImageBatches:
     def batches(self, first: int) -> Iterator[tuple[np.ndarray, int]]:
         """Yield from batch number `first` on."""
         due = enumerate(islice(self._due(), first, None), first + 1)
-        with ThreadPoolExecutor(1, thread_name_prefix="images") as thread:
-            coming = deque(
-                (after, thread.submit(self._batch, *one)) for after, one in islice(due, AHEAD)
-            )
+        with self._pool() as pool:
+            ahead = islice(due, AHEAD * max(1, self.workers))
+            coming = deque((after, self._submit(pool, one)) for after, one in ahead)
             for after, one in due:
-                coming.append((after, thread.submit(self._batch, *one)))
+                coming.append((after, self._submit(pool, one)))
                 number, future = coming.popleft()
                 images = self._noted(future.result())
                 if images:
                     yield np.stack(images), number
+
+    def _pool(self) -> Executor:
+        if self.workers == 0:
+            return ThreadPoolExecutor(1, thread_name_prefix="images")
+        spawn = get_context("spawn")  # a forked copy of a process with threads may hang
+        return ProcessPoolExecutor(self.workers, spawn, _begin_worker, (self,))
+
+    def _submit(self, pool: Executor, batch: tuple[tuple[int, int], int]) -> Future:
+        return pool.submit(self._batch if self.workers == 0 else _batch_in_worker, *batch)
 
     def _noted(self, read: list[np.ndarray | Bad]) -> list[np.ndarray]:
         """Count what was read, and return the images without those that are bad."""
@@ -166,3 +175,14 @@ class ImageBatches:
 
     def _chance(self, purpose: int, epoch: int, number: int) -> float:
         return float(order.uniform(self.seed, IMAGES, purpose, epoch, number)[0])
+
+
+_worker: list[ImageBatches] = []  # in a worker process: what reads its batches
+
+
+def _begin_worker(batches: ImageBatches) -> None:
+    _worker.append(batches)
+
+
+def _batch_in_worker(size: tuple[int, int], number: int) -> list[np.ndarray | Bad]:
+    return _worker[0]._batch(size, number)

@@ -93,7 +93,8 @@ def _train(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # The loader encodes in a thread, to which "cuda" alone would be the machine's first GPU.
     gpu = torch.device(device, ranks.local_rank) if device == "cuda" else device
-    codec = ImageCodec(given.image, gpu)
+    # Worker processes encode on the CPU; the tokenizer's weights there are a copy of their own.
+    codec = ImageCodec(given.image, "cpu" if config.loop.data_workers else gpu)
     sequencer = _sequencer(config, initial, codec)
     loader = _loader(config, sequencer, codec, newest, ranks)
     held_out = ranks.in_turn(lambda: HeldOut(config.held_out, sequencer, codec, config.loader))
@@ -254,7 +255,7 @@ def _loader(
     def made() -> Loader:
         loader = Loader(
             config.sources, sequencer, codec, config.loader, None, ranks.rank, ranks.world_size,
-            quarantine=config.output / name, measurers=os.cpu_count() or 1,
+            config.loop.data_workers, config.output / name, os.cpu_count() or 1,
         )  # fmt: skip
         if newest is not None:
             loader.go_to(place.found(newest.state["data"], _titles(loader)))

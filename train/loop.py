@@ -58,6 +58,9 @@ class LoopConfig:
     """A project of Weights & Biases to log to as well (WANDB_MODE=offline needs no account)."""
     num_threads: int | None = None
     """Threads on the CPU; None: torch chooses."""
+    data_workers: int = 0
+    """Processes of each rank that read data ahead; 0: a thread. What is learned does not depend on
+    it. They encode images on the CPU, so that on a GPU it pays for shards of codes."""
     verify: Literal["headers", "all"] = "headers"
     """What is read of each shard at a start to tell it from one that was changed and has the same
     size and time: its tar headers, or all of it, as `--verify` has it."""
@@ -69,8 +72,10 @@ class LoopConfig:
         found = [
             f"{name} {value}: at least 1"
             for name, value in vars(self).items()
-            if isinstance(value, int) and value < 1
+            if isinstance(value, int) and name != "data_workers" and value < 1
         ]
+        if self.data_workers < 0:
+            found.append(f"data_workers {self.data_workers}: at least 0")
         wrong = [digest for digest in self.skip_batches if not DIGEST.fullmatch(digest)]
         return [*found, *(f"skip_batches {digest!r}: 16 hex digits" for digest in wrong)]
 

@@ -113,7 +113,10 @@ def _images(config: TokenizerRun, paths: list[Path], model: ImageTokenizer) -> I
     """Find the images of the shards, and try some of them before the first step."""
     index = index_images(paths, ImageMeasure(config.images, model.geometry), os.cpu_count() or 1)
     quarantine = Quarantine(config.output / "quarantine.jsonl", config.bad_share)
-    images = ImageBatches(index, config.images, config.seed, config.batch_images, quarantine)
+    images = ImageBatches(
+        index, config.images, config.seed, config.batch_images, quarantine,
+        config.loop.data_workers,
+    )  # fmt: skip
     print(images.given_line(), file=sys.stderr)
     images.check()
     return images

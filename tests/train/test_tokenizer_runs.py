@@ -231,10 +231,12 @@ def test_settings_that_cannot_be(tmp_path: Path) -> None:
         assert problem in str(error.value)
 
 
-def batches_of(tmp_path: Path, samples: dict[str, Files], batch_images: int = 4) -> ImageBatches:
+def batches_of(
+    tmp_path: Path, samples: dict[str, Files], batch_images: int = 4, workers: int = 0
+) -> ImageBatches:
     path = write_tar(tmp_path / "b.tar", samples)
     index = index_images([path], ImageMeasure(None, TINY))
-    return ImageBatches(index, None, 5, batch_images, Quarantine(None, 0.0))
+    return ImageBatches(index, None, 5, batch_images, Quarantine(None, 0.5), workers)
 
 
 def test_every_image_comes_equally_often_however_rare_its_size(tmp_path: Path) -> None:
@@ -259,3 +261,14 @@ def test_batches_begin_anywhere_and_passes_differ(tmp_path: Path) -> None:
             assert number == same and np.array_equal(batch, other)
     order = [one.tobytes() for batch, _ in whole for one in batch if batch.shape[2] == 24]
     assert order[:7] != order[7:14] and sorted(order[:7]) == sorted(order[7:14])
+
+
+def test_processes_read_what_a_thread_reads(tmp_path: Path) -> None:
+    samples = captions(23, (16, 16), (24, 16))
+    samples["k3"] = {"png": damaged(samples["k3"]["png"]), "txt": b"cut"}
+    found = []
+    for workers in (0, 2):
+        images = batches_of(tmp_path, samples, workers=workers)
+        batches = list(islice(images.batches(0), 12))
+        found.append(([(batch.tobytes(), number) for batch, number in batches], images.seen))
+    assert found[0] == found[1] and found[0][1].bad.total() > 0

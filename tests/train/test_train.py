@@ -197,6 +197,12 @@ def test_resumed_run_is_the_same_run(tmp_path: Path, shards: Path, tokenizer: Pa
     assert weights[0] == weights[1]
 
 
+def test_worker_processes_change_nothing(tmp_path: Path, shards: Path, tokenizer: Path) -> None:
+    for workers in (0, 2):
+        lm.train(recipe(tmp_path / str(workers), shards, tokenizer, 3, data_workers=workers))
+    assert exact(tmp_path / "0") == exact(tmp_path / "2")
+
+
 def test_the_bundle_of_a_run_loads_and_names_its_provenance(
     tmp_path: Path, shards: Path, tokenizer: Path
 ) -> None:
