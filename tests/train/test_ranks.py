@@ -45,7 +45,7 @@ except ValueError as error:
     assert str(error) == "of rank 1" and ranks.rank == 1
 else:
     raise AssertionError("it failed on one rank")
-print("done", ranks.rank)
+sys.stdout.write(f"done {ranks.rank}\\n")  # one write, or those of two ranks mix
 """
 
 
