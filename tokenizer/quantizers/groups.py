@@ -5,6 +5,8 @@ As in product quantization (Jegou et al., 2011) and the multi-codebook quantizat
 of the first part, then those of the second, and so on.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ class Groups(Quantizer):
 
     def _quantize(self, z_BhwD: Tensor) -> Quantized:
         pieces = z_BhwD.chunk(len(self.parts), dim=-1)
-        made = [part(piece) for part, piece in zip(self.parts, pieces, strict=True)]
+        made = [part(piece) for part, piece in zip(self._parts, pieces, strict=True)]
         return Quantized(
             torch.cat([one.vectors for one in made], dim=-1),
             torch.cat([one.codes for one in made], dim=-1),
@@ -35,5 +37,9 @@ class Groups(Quantizer):
 
     def _decode(self, codes_BnG: Tensor, grid: Grid) -> Tensor:
         pieces = codes_BnG.chunk(len(self.parts), dim=-1)
-        parts = zip(self.parts, pieces, strict=True)
-        return torch.cat([part.decode(piece, grid) for part, piece in parts], dim=-1)  # type: ignore
+        parts = zip(self._parts, pieces, strict=True)
+        return torch.cat([part.decode(piece, grid) for part, piece in parts], dim=-1)
+
+    @property
+    def _parts(self) -> list[Quantizer]:
+        return cast(list[Quantizer], list(self.parts))

@@ -5,6 +5,8 @@ sec. 3.1; Zeghidour et al., SoundStream (arXiv:2107.03312), alg. 1. Each place h
 stage, coarse to fine, and its vector is the sum of theirs.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -46,4 +48,4 @@ class Residual(Quantizer):
 
     @property
     def _codebooks(self) -> list[Codebook]:
-        return [stage for stage in self.stages if isinstance(stage, Codebook)]
+        return cast(list[Codebook], list(self.stages))
