@@ -115,7 +115,7 @@ def test_bsq_is_the_papers(bits: int):
     torch.testing.assert_close(found.losses["entropy"].double(), 0.2 * of_bit, **near)
     torch.testing.assert_close(found.losses["diversity"].double(), -0.3 * of_mean, **near)
     assert found.losses["commitment"] == 0
-    # Sec. 4.1: the distance on the sphere is bounded by sqrt(2 - 2 / sqrt(L)).
+    # The distance on the sphere is bounded by sqrt(2 - 2 / sqrt(L)).
     assert (u_nK - found.vectors[0, 0]).norm(dim=-1).max() < (2 - 2 * bits**-0.5) ** 0.5
 
 

@@ -21,7 +21,7 @@ def mean_entropy(logits_nK: Tensor) -> Tensor:
     """Return E[H(p)], the mean entropy of the code of a vector, a scalar.
 
     Bits are independent, so the entropy of a code is the sum of theirs (BSQ, arXiv:2406.07548,
-    sec. 4.2), each H(p) = -p log p - (1 - p) log(1 - p) = softplus(x) - x p for p = sigmoid(x).
+    sec. 4), each H(p) = -p log p - (1 - p) log(1 - p) = softplus(x) - x p for p = sigmoid(x).
     """
     return (F.softplus(logits_nK) - logits_nK * logits_nK.sigmoid()).sum(-1).mean()
 
