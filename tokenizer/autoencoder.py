@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from .grid import Grid
 from .initial import normal
-from .quantizer import FSQ
+from .quantizers.fsq import FSQ
 
 WEIGHTS, CONFIG = "tokenizer.safetensors", "tokenizer.json"
 MAX_CODES = 2**14
@@ -196,8 +196,8 @@ class ImageTokenizer(nn.Module):
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Return reconstructions for training, not bounded; gradients pass the rounding."""
-        quantized_BhwD, _ = self.quantizer(self.encoder(images_BCHW).movedim(1, -1))
-        return self.decoder(quantized_BhwD.movedim(-1, 1))
+        quantized = self.quantizer(self.encoder(images_BCHW).movedim(1, -1))
+        return self.decoder(quantized.vectors.movedim(-1, 1))
 
     @torch.inference_mode()
     def encode(self, images_BCHW: torch.Tensor) -> tuple[torch.Tensor, Grid]:
@@ -206,9 +206,8 @@ class ImageTokenizer(nn.Module):
         Images are float32 (B, 3, H, W) in [-1, 1]; ValueError for sides of no whole patches.
         """
         self._check(images_BCHW)
-        _, codes_Bhw = self.quantizer(self.encoder(images_BCHW).movedim(1, -1))
-        grid = Grid(codes_Bhw.shape[1], codes_Bhw.shape[2])
-        return codes_Bhw.reshape(len(images_BCHW), grid.size, 1), grid
+        grid = self.config.grid_of(*images_BCHW.shape[2:])
+        return self.quantizer(self.encoder(images_BCHW).movedim(1, -1)).codes, grid
 
     @torch.inference_mode()
     def decode(self, codes_Bn1: torch.Tensor, grid: Grid) -> torch.Tensor:
@@ -218,7 +217,7 @@ class ImageTokenizer(nn.Module):
         """
         if codes_Bn1.shape[1:] != (grid.size, 1):
             raise ValueError(f"codes of shape {tuple(codes_Bn1.shape)} do not fill {grid}")
-        vectors_BhwD = self.quantizer.decode(codes_Bn1.reshape(-1, grid.height, grid.width))
+        vectors_BhwD = self.quantizer.decode(codes_Bn1, grid)
         return self.decoder(vectors_BhwD.movedim(-1, 1)).clamp(-1, 1)  # the range of a pixel
 
     def _check(self, images_BCHW: torch.Tensor) -> None:
