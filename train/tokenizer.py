@@ -140,7 +140,7 @@ def _batches(images: ImageBatches, first: int) -> Iterator[tuple[Tensor, dict[st
 def _watched(model: ImageTokenizer) -> CodeUsage:
     """Return the usage of the codes that the model makes from now on."""
     usage = CodeUsage(model.num_codes)
-    model.quantizer.register_forward_hook(lambda module, given, made: usage.add(made[1]))
+    model.quantizer.register_forward_hook(lambda module, given, made: usage.add(made.codes))
     return usage
 
 

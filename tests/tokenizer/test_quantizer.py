@@ -1,51 +1,71 @@
-"""FSQ: code <-> vector is a bijection, whatever the dtype of the input."""
+"""FSQ of equal widths, as it is shipped: code <-> vector is a bijection in every dtype."""
 
 import pytest
 import torch
 
-from unimodal.tokenizer.quantizer import FSQ
+from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.quantizers.fsq import FSQ
 
 LEVELS = [(2,), (3, 2), (7, 5, 5, 5, 5), (8, 8, 8, 8), (16, 16, 8, 8)]
+
+
+def row(numbers: torch.Tensor) -> torch.Tensor:
+    """Vectors (n, D) as those of one image of one row."""
+    return numbers[None, None]
 
 
 @pytest.mark.parametrize("levels", LEVELS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_codes_round_trip_in_every_dtype(levels: tuple[int, ...], dtype: torch.dtype) -> None:
     fsq = FSQ(levels)
-    codes = torch.arange(fsq.num_codes)
-    vectors = fsq.decode(codes)
-    assert len(vectors.unique(dim=0)) == fsq.num_codes
-    z = torch.atanh(vectors).to(
-        dtype
-    )  # the middle of each level's share, as the encoder would give it
-    quantized, back = fsq(z)
-    assert (back == codes).all()
-    torch.testing.assert_close(quantized, vectors)
+    codes = torch.arange(fsq.num_codes)[None, :, None]
+    vectors = fsq.decode(codes, Grid(1, fsq.num_codes))
+    assert len(vectors[0, 0].unique(dim=0)) == fsq.num_codes
+    # The middle of each level's share, as the encoder would give it.
+    found = fsq(torch.atanh(vectors).to(dtype))
+    assert (found.codes == codes).all()
+    assert found.vectors.dtype == torch.float32 and torch.equal(found.vectors, vectors)
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_codes_are_those_of_float64_arithmetic(levels: tuple[int, ...]) -> None:
+    """An implementation of its own; numbers next to where levels meet may go either way."""
+    torch.manual_seed(0)
+    z_nD = torch.randn(20_000, len(levels)) * 1.5
+    share_nD = (torch.tanh(z_nD.double()) + 1) / 2 * torch.tensor(levels)
+    clear_n = ((share_nD - share_nD.round()).abs() > 1e-5).all(-1)
+    digits_nD, code_n, radix = share_nD.floor().long(), torch.zeros(len(z_nD)).long(), 1
+    for d, count in enumerate(levels):
+        code_n, radix = code_n + digits_nD[:, d] * radix, radix * count
+    found = FSQ(levels)(row(z_nD))
+    assert clear_n.sum() > 19_000
+    assert torch.equal(found.codes[0, clear_n, 0], code_n[clear_n])
+    middles_nD = (2 * digits_nD + 1) / torch.tensor(levels).double() - 1
+    torch.testing.assert_close(found.vectors[0, 0, clear_n].double(), middles_nD[clear_n])
 
 
 def test_every_level_takes_an_equal_share_of_the_bounded_range() -> None:
-    fsq = FSQ((5,))
     unit = (torch.arange(10_000) + 0.5) / 10_000
-    _, codes = fsq(torch.atanh(2 * unit - 1)[:, None])
-    assert torch.bincount(codes).tolist() == [2000] * 5
+    codes = FSQ((5,))(row(torch.atanh(2 * unit - 1)[:, None])).codes
+    assert torch.bincount(codes.flatten()).tolist() == [2000] * 5
 
 
 def test_extremes_stay_inside() -> None:
-    quantized, codes = FSQ((8, 3))(torch.tensor([[1e9, -1e9], [-1e9, 1e9]]))
-    assert codes.tolist() == [7, 16]
-    assert quantized.abs().max() < 1
+    found = FSQ((8, 3))(row(torch.tensor([[1e9, -1e9], [-1e9, 1e9]])))
+    assert found.codes.flatten().tolist() == [7, 16]
+    assert found.vectors.abs().max() < 1
 
 
 def test_gradient_passes_straight_through() -> None:
     z = torch.linspace(-2, 2, 9)[:, None].requires_grad_()
-    FSQ((5,))(z)[0].sum().backward()
+    FSQ((5,))(row(z)).vectors.sum().backward()
     torch.testing.assert_close(z.grad, 1 - torch.tanh(z.detach()) ** 2)
 
 
-@pytest.mark.parametrize("codes", [[-1], [15]])
-def test_codes_outside_the_range_are_refused(codes: list[int]) -> None:
+@pytest.mark.parametrize("code", [-1, 15])
+def test_codes_outside_the_range_are_refused(code: int) -> None:
     with pytest.raises(ValueError, match="outside 0..14"):
-        FSQ((5, 3)).decode(torch.tensor(codes))
+        FSQ((5, 3)).decode(torch.tensor([[[code]]]), Grid(1, 1))
 
 
 def test_bad_levels_are_refused() -> None:

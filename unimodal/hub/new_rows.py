@@ -109,7 +109,7 @@ def code_rows(
     codes: which codes; None: all.
     """
     codes = range(image.num_codes) if codes is None else codes
-    vectors_Vd = image.quantizer.decode(torch.arange(codes.start, codes.stop)).float()
+    vectors_Vd = image.quantizer.vectors_of(torch.arange(codes.start, codes.stop))
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
     w_dD = torch.from_numpy(rng.standard_normal((vectors_Vd.shape[1], width))).float()
     b_D = torch.from_numpy(rng.uniform(0, 2 * np.pi, width)).float()
