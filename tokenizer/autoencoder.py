@@ -12,7 +12,7 @@ each.
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -195,7 +195,7 @@ class ImageTokenizer(nn.Module):
         for file in (config, weights):
             if not file.is_file():
                 raise ValueError(f"{directory} holds no image tokenizer: there is no {file.name}")
-        shape = read_config(config)
+        shape = read_shape(config)
         try:
             tokenizer = cls(shape)
         except ValueError as error:
@@ -227,7 +227,7 @@ def _all_problems(section: Any) -> Iterator[str]:
             yield from _all_problems(value)
 
 
-def read_config(path: Path) -> TokenizerConfig:
+def read_shape(path: Path) -> TokenizerConfig:
     """Return the shape that a tokenizer.json describes; ValueError names a file that does not."""
     try:
         tree = json.loads(path.read_text())
@@ -254,10 +254,11 @@ def _config_json(config: TokenizerConfig) -> str:
     for name in AUTOENCODERS:
         if (section := getattr(config, name)) is not None:
             tree[name] = _given(section)
-    autoencoder, fsq = config.autoencoder, config.quantizer.fsq
-    if isinstance(autoencoder, PatchesConfig) and fsq is not None:
-        if config.quantizer == QuantizerConfig(fsq=FsqConfig(levels=fsq.levels)):
-            tree = {**asdict(autoencoder), "levels": fsq.levels}
+    autoencoder, levels = config.autoencoder, config.codes.levels
+    plain = replace(config.quantizer, fsq=None) == QuantizerConfig()
+    if isinstance(autoencoder, PatchesConfig) and plain:
+        if config.quantizer.fsq in (None, FsqConfig(levels=levels)):
+            tree = {**asdict(autoencoder), "levels": levels}
     return json.dumps(tree, sort_keys=True)
 
 

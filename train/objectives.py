@@ -151,7 +151,7 @@ def reconstruction(tokenizer: ImageTokenizer, images_BCHW: Tensor) -> Losses:
     """Mean absolute and mean squared error of pixels in [-1, 1]: the first for sharp edges, the
     second for PSNR.
     """
-    error_BCHW = tokenizer(images_BCHW) - images_BCHW
+    error_BCHW = tokenizer(images_BCHW).images_BCHW - images_BCHW
     absolute, squared = error_BCHW.abs().mean(), error_BCHW.square().mean()
     total = absolute + squared
     psnr = 10 * torch.log10(4 / squared)

@@ -6,7 +6,7 @@ from ..grid import Grid
 
 
 class AutoencoderConfig:
-    """The shape of an autoencoder: images float (B, 3, H, W) in [-1, 1] <-> latents (B, D, h, w)."""
+    """The shape of an autoencoder: images, float (B, 3, H, W) <-> latents, float (B, D, h, w)."""
 
     @property
     def patch(self) -> int:

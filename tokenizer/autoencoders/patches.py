@@ -45,9 +45,7 @@ class PatchesConfig(AutoencoderConfig):
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
-        found = below(
-            self, patch=1, encoder_width=1, decoder_width=8, num_blocks=0, pixel_width=1
-        )
+        found = below(self, patch=1, encoder_width=1, decoder_width=8, num_blocks=0, pixel_width=1)
         if self.decoder_width % NUM_GROUPS:
             found.append(f"decoder_width {self.decoder_width}: a multiple of {NUM_GROUPS}")
         if not 0 <= self.margin <= self.patch:

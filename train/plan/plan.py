@@ -17,7 +17,7 @@ import torch
 from unimodal.architecture import Architecture, ImageConfig
 from unimodal.bundle import ROOM_BYTES, directory_of, read_config
 from unimodal.tensors import BYTES
-from unimodal.tokenizer.autoencoder import CONFIG, TokenizerConfig, read_config
+from unimodal.tokenizer.autoencoder import CONFIG, TokenizerConfig, read_shape
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import SPECIAL_TOKENS, Vocabulary
@@ -162,7 +162,7 @@ def shape_of(config: LmRun, num_ids: int | None = None) -> Architecture:
 
 def _tokenizer(config: LmRun) -> TokenizerConfig | None:
     path = directory_of(config.tokenizer) / CONFIG
-    return read_config(path) if path.exists() else None
+    return read_shape(path) if path.exists() else None
 
 
 def _plan(config: LmRun, shape: Architecture, num_gpus: int, memory_gb: float, gpu: str) -> Plan:
