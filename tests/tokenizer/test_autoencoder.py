@@ -29,7 +29,9 @@ F8 = TokenizerConfig(
 F16 = TokenizerConfig(
     FSQ, convolutions=ConvolutionsConfig(16, "patch", (8, 8, 16), (1, 0, 1), (0, 1, 1), 4)
 )
-ROW = TokenizerConfig(FSQ, queries=QueriesConfig(12, 32, 48, 8, 32, 1, 1, 4))
+ROW = TokenizerConfig(
+    QuantizerConfig(fsq=FsqConfig((5,) * 5)), queries=QueriesConfig(12, 32, 48, 8, 32, 1, 1, 4)
+)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +211,7 @@ def test_mask_tokens_are_told_apart_by_their_positions_alone() -> None:
     with torch.no_grad():
         decoder.positions.zero_()
     painted = decoder.layers(
-        torch.cat([decoder.enter(torch.rand(1, 12, 3)) + decoder.queries,
+        torch.cat([decoder.enter(torch.rand(1, 12, 5)) + decoder.queries,
                    decoder.mask.expand(1, 24, -1)], dim=1)
     )[:, -24:]  # fmt: skip
     torch.testing.assert_close(painted, painted[:, :1].expand_as(painted))
@@ -220,10 +222,10 @@ def test_they_learn_an_image(config: TokenizerConfig) -> None:
     tokenizer = ImageTokenizer(config)
     colour_C11 = torch.tensor([1.0, -1, 0.5])[:, None, None]
     ramp = torch.linspace(-1, 1, 48).expand(1, 3, 32, 48) * colour_C11
-    images = torch.cat([ramp, ramp.flip(3)])
+    images = torch.cat([ramp, ramp.flip(3), 0.3 * ramp, -0.6 * ramp])
     optimizer = torch.optim.Adam(tokenizer.parameters(), lr=3e-3)
     errors = []
-    for _ in range(160 if config is ROW else 60):
+    for _ in range(200 if config is ROW else 60):
         error = (tokenizer(images).images_BCHW - images).square().mean()
         optimizer.zero_grad()
         error.backward()
