@@ -5,10 +5,23 @@ finds the code of each, and `vectors_of` looks codes up. Quantizers of several c
 once, and call `nearest` for what the codes before have left.
 """
 
+from typing import NamedTuple
+
 from torch import Tensor
 
 from ..grid import Grid
 from .quantizer import Quantized, Quantizer, straight_through
+
+
+class Step(NamedTuple):
+    """Bounded vectors, quantized once."""
+
+    codes: Tensor
+    """int64 (...)."""
+    vectors: Tensor
+    """float32 (..., D), without gradient."""
+    losses: dict[str, Tensor]
+    """Weighted; empty when not training."""
 
 
 class Codebook(Quantizer):
@@ -33,15 +46,19 @@ class Codebook(Quantizer):
     def learn(self, x: Tensor, codes: Tensor) -> None:
         """Move the codebook towards the bounded x, float32 (..., D), that had these codes."""
 
+    def step(self, x: Tensor) -> Step:
+        """Quantize bounded x, float32 (..., D)."""
+        codes = self.nearest(x.detach())
+        vectors = self.vectors_of(codes)
+        return Step(codes, vectors, self.losses(x, vectors) if self.training else {})
+
     def _quantize(self, z_BhwD: Tensor) -> Quantized:
         x_BhwD = self.bound(z_BhwD)
-        codes_Bhw = self.nearest(x_BhwD.detach())
-        vectors_BhwD = self.vectors_of(codes_Bhw)
-        losses = self.losses(x_BhwD, vectors_BhwD) if self.training else {}
+        step = self.step(x_BhwD)
         if self.training:
-            self.learn(x_BhwD.detach(), codes_Bhw)
-        codes_Bn1 = codes_Bhw.flatten(1)[..., None]
-        return Quantized(straight_through(vectors_BhwD, x_BhwD), codes_Bn1, losses)
+            self.learn(x_BhwD.detach(), step.codes)
+        codes_Bn1 = step.codes.flatten(1)[..., None]
+        return Quantized(straight_through(step.vectors, x_BhwD), codes_Bn1, step.losses)
 
     def _decode(self, codes_BnG: Tensor, grid: Grid) -> Tensor:
         return self.vectors_of(codes_BnG.reshape(-1, grid.height, grid.width))

@@ -1,56 +1,77 @@
-"""Configure a quantizer, and build it: `QuantizerConfig`, and one section for each codebook."""
+"""Configure a quantizer, and build it.
+
+One of the sections `fsq`, `lfq`, `bsq` and `vq` says which codebook gives codes; the other keys how
+often it is used for one latent vector: for parts of it (`groups`), for what is left (`residual`),
+or for what is left on ever finer grids (`scales`).
+"""
 
 from dataclasses import dataclass
-from math import prod
 
-from .fsq import FSQ, Bound
-from .quantizer import MAX_CODES, Quantizer
+from .bsq import BsqConfig
+from .codebook import Codebook
+from .fsq import FsqConfig
+from .groups import Groups
+from .lfq import LfqConfig
+from .quantizer import Quantizer
+from .residual import Residual
+from .scales import Scales
+from .vq import VqConfig
 
-
-@dataclass(frozen=True)
-class FsqConfig:
-    """Configure finite scalar quantization; see fsq.py."""
-
-    levels: tuple[int, ...] = (8, 8, 8, 8)
-    """Of each number of a vector; their product is the number of codes."""
-    bound: Bound = "equal_width"
-    """How a number is bounded before it is rounded."""
-
-    @property
-    def width(self) -> int:
-        """Return the numbers of a vector."""
-        return len(self.levels)
-
-    def problems(self) -> list[str]:
-        """Return what is wrong with the values, one sentence each."""
-        least = 3 if self.bound == "shifted" else 2
-        if not self.levels or min(self.levels) < least:
-            whose = " with the bound 'shifted'" if least == 3 else ""
-            return [f"levels {self.levels}: at least one, each of at least {least}{whose}"]
-        codes = prod(self.levels)
-        too_many = f"levels {self.levels} make {codes:,} codes: at most {MAX_CODES:,}"
-        return [too_many] if codes > MAX_CODES else []
+__all__ = ["BsqConfig", "FsqConfig", "LfqConfig", "QuantizerConfig", "VqConfig"]
 
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """Configure a quantizer: one section, or none for FSQ with its defaults."""
+    """Configure a quantizer. No section at all means `fsq` with its defaults."""
 
     fsq: FsqConfig | None = None
+    lfq: LfqConfig | None = None
+    bsq: BsqConfig | None = None
+    vq: VqConfig | None = None
+    groups: int = 1
+    """Parts into which a latent vector is cut, each with codes of its own."""
+    residual: int = 1
+    """Stages of residual quantization; each place has groups x residual codes."""
+    scales: tuple[int, ...] = ()
+    """Sides of the grids of multi-scale residual quantization, coarse to fine, in parts of the
+    last one, which is the latents' own; (): one grid."""
 
     @property
-    def codebook(self) -> FsqConfig:
+    def codebook(self) -> FsqConfig | LfqConfig | BsqConfig | VqConfig:
         """Return the section that is given."""
-        return self.fsq or FsqConfig()
+        return self.fsq or self.lfq or self.bsq or self.vq or FsqConfig()
 
     @property
     def width(self) -> int:
         """Return the numbers of a latent vector."""
-        return self.codebook.width
+        return self.groups * self.codebook.width
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each; sections report their own."""
-        return []
+        sections = {"fsq": self.fsq, "lfq": self.lfq, "bsq": self.bsq, "vq": self.vq}
+        given = [name for name, section in sections.items() if section is not None]
+        found = [
+            f"{name} {getattr(self, name)}: at least 1"
+            for name in ("groups", "residual")
+            if getattr(self, name) < 1
+        ]
+        if len(given) > 1:
+            found.append(f"{' and '.join(given)} are given: only one of {', '.join(sections)}")
+        return found + (self._scale_problems() if self.scales else [])
+
+    def _scale_problems(self) -> list[str]:
+        found = []
+        if self.groups > 1 or self.residual > 1:
+            found.append(
+                f"scales {self.scales} with groups {self.groups} and residual {self.residual}: "
+                "scales need one group and one stage, for they are stages themselves"
+            )
+        rising = list(self.scales) == sorted(set(self.scales))
+        if len(self.scales) < 2 or self.scales[0] < 1 or not rising:
+            found.append(
+                f"scales {self.scales}: at least two sides that grow, the first at least 1"
+            )
+        return found
 
     def build(self, seed: int) -> Quantizer:
         """Return the quantizer, a pure function of (config, seed).
@@ -59,4 +80,15 @@ class QuantizerConfig:
         """
         if found := [*self.problems(), *self.codebook.problems()]:
             raise ValueError("; ".join(found))
-        return FSQ(self.codebook.levels, self.codebook.bound)
+        parts = [self._part(seed, group) for group in range(self.groups)]
+        return parts[0] if self.groups == 1 else Groups(parts)
+
+    def _part(self, seed: int, group: int) -> Quantizer:
+        """Return the quantizer of one group."""
+        stages: list[Codebook] = [
+            self.codebook.build(stage, seed, f"codebook {group} {stage}")
+            for stage in range(self.residual)
+        ]
+        if self.scales:
+            return Scales(stages[0], self.scales)
+        return stages[0] if self.residual == 1 else Residual(stages)

@@ -10,6 +10,7 @@ bound, that is in which z each level gets. `shifted` is the rounding of the pape
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
@@ -17,9 +18,39 @@ import torch
 from torch import Tensor
 
 from .codebook import Codebook
+from .quantizer import MAX_CODES
 
 Bound = Literal["equal_width", "shifted", "sigmoid", "equal_mass"]
 MARGIN = 1e-3  # of the paper's bound: its outermost levels are reached by a finite z
+
+
+@dataclass(frozen=True)
+class FsqConfig:
+    """Configure finite scalar quantization; see fsq.py."""
+
+    levels: tuple[int, ...] = (8, 8, 8, 8)
+    """Of each number of a vector; their product is the number of codes."""
+    bound: Bound = "equal_width"
+    """How a number is bounded before it is rounded."""
+
+    @property
+    def width(self) -> int:
+        """Return the numbers of a vector."""
+        return len(self.levels)
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the values, one sentence each."""
+        least = 3 if self.bound == "shifted" else 2
+        if not self.levels or min(self.levels) < least:
+            whose = " with the bound 'shifted'" if least == 3 else ""
+            return [f"levels {self.levels}: at least one, each of at least {least}{whose}"]
+        codes = prod(self.levels)
+        too_many = f"levels {self.levels} make {codes:,} codes: at most {MAX_CODES:,}"
+        return [too_many] if codes > MAX_CODES else []
+
+    def build(self, stage: int, seed: int, name: str) -> "FSQ":
+        """Return the codebook; nothing in it is random."""
+        return FSQ(self.levels, self.bound, stage)
 
 
 class FSQ(Codebook):
