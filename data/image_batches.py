@@ -45,13 +45,14 @@ class ImageBatches:
 
     def __init__(
         self, index: ImageIndex, rule: ImageRule | None, seed: int, batch_images: int,
-        quarantine: Quarantine,
+        quarantine: Quarantine, rank: int = 0, world_size: int = 1,
     ) -> None:  # fmt: skip
-        """ShardError where too many images of the index cannot be used; ValueError where the others
-        are fewer than a batch.
+        """Read what falls to one of so many ranks of each batch. ShardError where too many images
+        of the index cannot be used; ValueError where the others are fewer than a batch.
         """
         self.index, self.rule, self.seed, self.batch_images = index, rule, seed, batch_images
         self.quarantine, self.seen = quarantine, Seen()
+        self.rank, self.world_size = rank, world_size
         self._tried = 0  # images, before the first batch
         quarantine.add_measured(index.bad, index.notes["samples"], SOURCE)
         if len(index.images) < batch_images:
@@ -85,6 +86,13 @@ class ImageBatches:
                 f"key {bad[0].key}: {bad[0].message}"
             )
 
+    def some(self, count: int) -> list[np.ndarray]:
+        """Return up to so many images that can be used, as they are sized for the first pass."""
+        total = len(self.index.images)
+        numbers = order.permuted(np.arange(total), total, self.seed).tolist()
+        found = (self._pixels(0, number) for number in numbers)
+        return list(islice((one for one in found if isinstance(one, np.ndarray)), count))
+
     def given_line(self) -> str:
         """Say in one line what is used, left out and bad."""
         notes, images = self.index.notes, len(self.index.images)
@@ -102,14 +110,16 @@ class ImageBatches:
         due = enumerate(islice(self._due(), first, None), first + 1)
         with ThreadPoolExecutor(1, thread_name_prefix="images") as thread:
             coming = deque(
-                (after, thread.submit(self._batch, *one)) for after, one in islice(due, AHEAD)
+                (after, one[0], thread.submit(self._batch, *one))
+                for after, one in islice(due, AHEAD)
             )
             for after, one in due:
-                coming.append((after, thread.submit(self._batch, *one)))
-                number, future = coming.popleft()
+                coming.append((after, one[0], thread.submit(self._batch, *one)))
+                number, (width, height), future = coming.popleft()
                 images = self._noted(future.result())
-                if images:
-                    yield np.stack(images), number
+                if images or self.world_size > 1:  # ranks take as many steps as one another
+                    none = np.empty((0, height, width, 3), np.uint8)
+                    yield np.stack(images) if images else none, number
 
     def _noted(self, read: list[np.ndarray | Bad]) -> list[np.ndarray]:
         """Count what was read, and return the images without those that are bad."""
@@ -134,6 +144,7 @@ class ImageBatches:
         """Read a batch of a size."""
         numbers_n = self.sizes[size]
         places_B = number * self.batch_images + np.arange(self.batch_images)
+        places_B = places_B[self.rank :: self.world_size]
         epochs_B, at_B = np.divmod(places_B, len(numbers_n))
         chosen_B = order.permuted(at_B, len(numbers_n), self.seed, ORDER, *size, epochs_B)
         pairs = zip(epochs_B.tolist(), numbers_n[chosen_B].tolist(), strict=True)

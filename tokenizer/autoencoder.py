@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from .autoencoders.autoencoder import AutoencoderConfig
+from .autoencoders.canvas import Canvas
 from .autoencoders.convolutions import ConvolutionsConfig
 from .autoencoders.patches import PatchesConfig
 from .autoencoders.queries import QueriesConfig
@@ -130,6 +131,11 @@ class ImageTokenizer(nn.Module):
     def num_groups(self) -> int:
         """Return how many codes stand at each place of the grid."""
         return self.quantizer.num_groups
+
+    @property
+    def last_weight(self) -> torch.Tensor:
+        """Return the weight of the decoder's last layer (B, C, 3, 3), which paints all pixels."""
+        return next(one for one in self.decoder.modules() if isinstance(one, Canvas)).out.weight
 
     @property
     def geometry(self) -> TokenizerConfig:

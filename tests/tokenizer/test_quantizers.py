@@ -235,7 +235,12 @@ def test_a_wrong_config_is_refused_with_its_numbers(config: QuantizerConfig, mes
 
 
 def test_the_largest_codebooks_are_allowed():
-    for section in (LfqConfig(bits=18), BsqConfig(bits=18), FsqConfig((64, 64, 64)), VqConfig(2**18)):
+    for section in (
+        LfqConfig(bits=18),
+        BsqConfig(bits=18),
+        FsqConfig((64, 64, 64)),
+        VqConfig(2**18),
+    ):
         assert section.problems() == []
 
 
