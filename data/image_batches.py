@@ -46,13 +46,15 @@ class ImageBatches:
 
     def __init__(
         self, index: ImageIndex, rule: ImageRule | None, seed: int, batch_images: int,
-        quarantine: Quarantine, workers: int = 0,
+        quarantine: Quarantine, rank: int = 0, world_size: int = 1, workers: int = 0,
     ) -> None:  # fmt: skip
-        """`workers` processes read batches; with 0 a thread does. ShardError where too many images
-        of the index cannot be used; ValueError where the others are fewer than a batch.
+        """Read what falls to one of so many ranks of each batch, by `workers` processes, or with 0
+        by a thread. ShardError where too many images of the index cannot be used; ValueError where
+        the others are fewer than a batch.
         """
         self.index, self.rule, self.seed, self.batch_images = index, rule, seed, batch_images
-        self.quarantine, self.seen, self.workers = quarantine, Seen(), workers
+        self.quarantine, self.seen = quarantine, Seen()
+        self.rank, self.world_size, self.workers = rank, world_size, workers
         self._tried = 0  # images, before the first batch
         quarantine.add_measured(index.bad, index.notes["samples"], SOURCE)
         if len(index.images) < batch_images:
@@ -86,6 +88,13 @@ class ImageBatches:
                 f"key {bad[0].key}: {bad[0].message}"
             )
 
+    def some(self, count: int) -> list[np.ndarray]:
+        """Return up to so many images that can be used, as they are sized for the first pass."""
+        total = len(self.index.images)
+        numbers = order.permuted(np.arange(total), total, self.seed).tolist()
+        found = (self._pixels(0, number) for number in numbers)
+        return list(islice((one for one in found if isinstance(one, np.ndarray)), count))
+
     def given_line(self) -> str:
         """Say in one line what is used, left out and bad."""
         notes, images = self.index.notes, len(self.index.images)
@@ -103,13 +112,14 @@ class ImageBatches:
         due = enumerate(islice(self._due(), first, None), first + 1)
         with self._pool() as pool:
             ahead = islice(due, AHEAD * max(1, self.workers))
-            coming = deque((after, self._submit(pool, one)) for after, one in ahead)
+            coming = deque((after, one[0], self._submit(pool, one)) for after, one in ahead)
             for after, one in due:
-                coming.append((after, self._submit(pool, one)))
-                number, future = coming.popleft()
+                coming.append((after, one[0], self._submit(pool, one)))
+                number, (width, height), future = coming.popleft()
                 images = self._noted(future.result())
-                if images:
-                    yield np.stack(images), number
+                if images or self.world_size > 1:  # ranks take as many steps as one another
+                    none = np.empty((0, height, width, 3), np.uint8)
+                    yield np.stack(images) if images else none, number
 
     def _pool(self) -> Executor:
         if self.workers == 0:
@@ -143,6 +153,7 @@ class ImageBatches:
         """Read a batch of a size."""
         numbers_n = self.sizes[size]
         places_B = number * self.batch_images + np.arange(self.batch_images)
+        places_B = places_B[self.rank :: self.world_size]
         epochs_B, at_B = np.divmod(places_B, len(numbers_n))
         chosen_B = order.permuted(at_B, len(numbers_n), self.seed, ORDER, *size, epochs_B)
         pairs = zip(epochs_B.tolist(), numbers_n[chosen_B].tolist(), strict=True)

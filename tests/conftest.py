@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import CARD
+from tiny_tokenizers import of_patches
 
 from unimodal.architecture import Architecture
 from unimodal.model import Model
 from unimodal.sampling import Sampling
 from unimodal.text import TextTokenizer
-from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
@@ -35,9 +36,7 @@ def tiny(**shape: int) -> Model:
     """A model of random weights: 64 codes, a canvas of 16 x 24 pixels, 512 positions."""
     text = TextTokenizer.train(WORDS, 280)
     tokenizer = ImageTokenizer(
-        TokenizerConfig(
-            levels=(4, 4, 4), encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4
-        )
+        of_patches(levels=(4, 4, 4), encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4)
     ).eval()
     vocabulary = Vocabulary.new(text.num_ids, tokenizer.num_codes)
     config = TransformerConfig(num_ids=vocabulary.size, max_positions=512, **shape)

@@ -4,21 +4,21 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from tiny_tokenizers import of_patches
+
 from unimodal.data.command import SceneShards
 from unimodal.data.loader import LoaderConfig
 from unimodal.data.scenes.conversations import Mix
 from unimodal.data.shards import ShardWriter
 from unimodal.data.sources import SourceConfig
-from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.train.initial import ShapeConfig
 from unimodal.train.loop import LoopConfig
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.run import LmRun
 from unimodal.train.schedule import ScheduleConfig
 
-TINY = TokenizerConfig(
-    levels=(4, 4, 4), encoder_width=16, decoder_width=16, num_blocks=1, pixel_width=4
-)
+TINY = of_patches(levels=(4, 4, 4), encoder_width=16, decoder_width=16, num_blocks=1, pixel_width=4)
 SHAPE = ShapeConfig(
     width=32, num_layers=2, num_heads=2, num_kv_heads=1, head_width=16, mlp_width=64
 )

@@ -1,159 +1,100 @@
-"""The image tokenizer: an autoencoder whose latent vectors are rounded to codes.
+"""The image tokenizer: an autoencoder whose latent vectors are quantized to codes.
 
-In: images float32 (B, 3, H, W) in [-1, 1], H and W multiples of `patch`. Out: codes int64 (B, n,
-1) and their Grid.
+In: images float32 (B, 3, H, W) in [-1, 1]; what H and W may be, the autoencoder says. Out: codes
+int64 (B, n, G), G groups of them at each place, and their Grid.
 
-1. The encoder sees each patch with a frame of `margin` pixels around it and nothing else, so a code
-   says what is in its place and equal patches have equal codes: that is what makes codes easy to
-   predict.
-2. FSQ rounds the latent vector of each patch to one code.
-3. The decoder mixes neighbouring codes by residual 3 x 3 convolutions, and makes patches of pixels
-   that a last convolution at full resolution joins.
+    images -> encoder -> z_BDhw -> quantizer -> codes_BnG, vectors_BhwD -> decoder -> images
 
-Shapes: B images of C = 3 channels, H rows and W columns of pixels; h rows and w columns of patches;
-D numbers a latent vector, as many as FSQ has levels.
+The autoencoders are in autoencoders/, the quantizers in quantizers/; a TokenizerConfig names one of
+each.
 """
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
-from torch.nn import functional as F
 
+from .autoencoders.autoencoder import AutoencoderConfig
+from .autoencoders.canvas import Canvas
+from .autoencoders.convolutions import ConvolutionsConfig
+from .autoencoders.patches import PatchesConfig
+from .autoencoders.queries import QueriesConfig
 from .grid import Grid
 from .initial import normal
-from .quantizers.fsq import FSQ
+from .quantizers.config import FsqConfig, QuantizerConfig
+from .quantizers.quantizer import Quantized, Quantizer
+from .stored_config import of_tree
 
 WEIGHTS, CONFIG = "tokenizer.safetensors", "tokenizer.json"
-MAX_CODES = 2**14
-NUM_GROUPS = 8  # of channels that are normalised together
+AUTOENCODERS = ("patches", "convolutions", "queries")
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """The shape of an image tokenizer."""
+    """The shape of an image tokenizer: a quantizer, and one autoencoder."""
 
-    patch: int = 8
-    """Pixels a side that one code stands for."""
-    margin: int = 2
-    """Pixels around a patch that its code may also know of."""
-    levels: tuple[int, ...] = (8, 8, 8, 8)
-    """Of FSQ; their product is the number of codes."""
-    encoder_width: int = 256
-    decoder_width: int = 128
-    num_blocks: int = 4
-    """Residual blocks of the decoder."""
-    pixel_width: int = 16
-    """Channels at full resolution."""
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    patches: PatchesConfig | None = None
+    """Patches that are encoded each for itself; the autoencoder where none is given."""
+    convolutions: ConvolutionsConfig | None = None
+    """A pyramid of convolutions."""
+    queries: QueriesConfig | None = None
+    """Learned queries, whose codes have no place in the image."""
+
+    @property
+    def autoencoder(self) -> AutoencoderConfig:
+        """Return the section that is given, or the default one."""
+        given = [getattr(self, name) for name in AUTOENCODERS]
+        return next((one for one in given if one is not None), PatchesConfig())
+
+    @property
+    def codes(self) -> Quantizer:
+        """Return a quantizer without weights: how many codes and groups there are, and where."""
+        return _codes(self.quantizer)
+
+    @property
+    def patch(self) -> int:
+        """Return how many pixels both sides of an image must be a multiple of."""
+        return self.autoencoder.patch
 
     def grid_of(self, height: int, width: int) -> Grid:
-        """Return the grid of an image of so many pixels; ValueError for sides that are no whole
-        patches.
+        """Return the grid of the codes of an image of so many pixels; ValueError for sides that
+        will not do.
         """
-        if height % self.patch or width % self.patch or height < 1 or width < 1:
-            raise ValueError(
-                f"{width} x {height} pixels are no whole {self.patch}-pixel patches: both sides"
-                f" must be multiples of {self.patch}"
-            )
-        return Grid(height // self.patch, width // self.patch)
+        return self.codes.grid_of(self.autoencoder.grid_of(height, width))
 
     def size_of(self, grid: Grid) -> tuple[int, int]:
         """Return (height, width) in pixels of what the codes of a grid stand for."""
-        return grid.height * self.patch, grid.width * self.patch
+        return self.autoencoder.size_of(grid)
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the values, one sentence each."""
-        least = {
-            "patch": 1,
-            "encoder_width": 1,
-            "decoder_width": 8,
-            "num_blocks": 0,
-            "pixel_width": 1,
-        }
-        found = [
-            f"{name} {getattr(self, name)}: at least {bound}"
-            for name, bound in least.items()
-            if getattr(self, name) < bound
-        ]
-        if self.decoder_width % NUM_GROUPS:
-            found.append(f"decoder_width {self.decoder_width}: a multiple of {NUM_GROUPS}")
-        if not self.levels or min(self.levels) < 2:
-            found.append(f"levels {self.levels}: at least one, each of at least 2")
-        elif prod(self.levels) > MAX_CODES:
-            codes = prod(self.levels)
-            found.append(f"levels {self.levels} make {codes} codes: at most {MAX_CODES}")
-        if not 0 <= self.margin <= self.patch:
-            found.append(f"margin {self.margin}: from 0 to the patch's {self.patch}")
-        return found
+        """Return what is wrong with the sections together, one sentence each."""
+        given = [name for name in AUTOENCODERS if getattr(self, name) is not None]
+        return [f"{' and '.join(given)}: give one of them"] if len(given) > 1 else []
 
 
-class Block(nn.Module):
-    """Adds to x two 3 x 3 convolutions of x, normalised by groups of channels.
-
-    Residual: He et al., arXiv 1512.03385, eq. 1. Group norm: Wu and He, arXiv 1803.08494.
-    """
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.norm = nn.GroupNorm(NUM_GROUPS, width)
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x_BChw: torch.Tensor) -> torch.Tensor:
-        """Return as many channels as given, float (B, C, h, w)."""
-        return x_BChw + self.second(F.silu(self.first(self.norm(x_BChw))))
+@lru_cache
+def _codes(config: QuantizerConfig) -> Quantizer:
+    with torch.device("meta"):
+        return config.build(seed=0)
 
 
-class Encoder(nn.Module):
-    """Turns each patch, with its margin and nothing else, into a latent vector."""
+@dataclass(frozen=True)
+class Reconstruction:
+    """What training sees of a batch of images."""
 
-    def __init__(self, config: TokenizerConfig):
-        super().__init__()
-        width = config.encoder_width
-        self.patches = nn.Conv2d(
-            3, width, config.patch + 2 * config.margin, stride=config.patch, padding=config.margin
-        )
-        self.hidden = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(2))
-        self.out = nn.Conv2d(width, len(config.levels), 1)
-
-    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        """Return latent vectors, not yet bounded: float (B, D, h, w)."""
-        x = self.patches(images_BCHW)
-        for layer in self.hidden:
-            x = x + layer(F.silu(x))
-        return self.out(F.silu(x))
-
-
-class Decoder(nn.Module):
-    """Turns quantized vectors into images.
-
-    Channels become pixels by sub-pixel convolution: Shi et al., arXiv 1609.05158, eq. 4.
-    """
-
-    def __init__(self, config: TokenizerConfig):
-        super().__init__()
-        width, pixels = config.decoder_width, config.pixel_width
-        self.enter = nn.Conv2d(len(config.levels), width, 1)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(config.num_blocks))
-        self.paint = nn.Conv2d(width, pixels * config.patch**2, 1)
-        self.shuffle = nn.PixelShuffle(config.patch)
-        self.join = nn.Conv2d(pixels, pixels, 3, padding=1)
-        self.out = nn.Conv2d(pixels, 3, 3, padding=1)
-
-    def forward(self, z_BDhw: torch.Tensor) -> torch.Tensor:
-        """Return images, not yet bounded: float (B, 3, H, W)."""
-        x = self.enter(z_BDhw)
-        for block in self.blocks:
-            x = block(x)
-        x = self.shuffle(self.paint(x))
-        x = x + self.join(F.silu(x))
-        return self.out(F.silu(x))
+    images_BCHW: torch.Tensor
+    """Not bounded."""
+    quantized: Quantized
 
 
 class ImageTokenizer(nn.Module):
@@ -165,68 +106,76 @@ class ImageTokenizer(nn.Module):
         ValueError names everything that is wrong with the config.
         """
         super().__init__()
-        if config.problems():
-            raise ValueError("; ".join(config.problems()))
-        self.config = config
-        self.encoder, self.quantizer, self.decoder = (
-            Encoder(config),
-            FSQ(config.levels),
-            Decoder(config),
-        )
+        if problems := list(_all_problems(config)):
+            raise ValueError("; ".join(problems))
+        self.config, autoencoder = config, config.autoencoder
+        self.quantizer = config.quantizer.build(seed)
+        self.encoder = autoencoder.encoder(self.quantizer.width)
+        self.decoder = autoencoder.decoder(self.quantizer.width)
         with torch.no_grad():
-            for name, parameter in self.named_parameters():
-                parameter.copy_(initial_weight(name, tuple(parameter.shape), seed))
+            for part in ("encoder", "decoder"):
+                for name, parameter in self.get_submodule(part).named_parameters(part):
+                    parameter.copy_(initial_weight(name, tuple(parameter.shape), seed))
 
     @property
     def patch(self) -> int:
-        """Return how many pixels a side one code stands for."""
+        """Return how many pixels both sides of an image must be a multiple of."""
         return self.config.patch
 
     @property
     def num_codes(self) -> int:
-        """Return how many different codes there are."""
+        """Return how many different codes there are in each group."""
         return self.quantizer.num_codes
 
-    num_groups = 1
+    @property
+    def num_groups(self) -> int:
+        """Return how many codes stand at each place of the grid."""
+        return self.quantizer.num_groups
+
+    @property
+    def last_weight(self) -> torch.Tensor:
+        """Return the weight of the decoder's last layer (B, C, 3, 3), which paints all pixels."""
+        return next(one for one in self.decoder.modules() if isinstance(one, Canvas)).out.weight
 
     @property
     def geometry(self) -> TokenizerConfig:
         """Return which grid belongs to which size of image."""
         return self.config
 
-    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        """Return reconstructions for training, not bounded; gradients pass the rounding."""
-        quantized = self.quantizer(self.encoder(images_BCHW).movedim(1, -1))
-        return self.decoder(quantized.vectors.movedim(-1, 1))
+    def forward(self, images_BCHW: torch.Tensor) -> Reconstruction:
+        """Return reconstructions for training; gradients pass as the quantizer says."""
+        quantized = self._quantized(images_BCHW)
+        return Reconstruction(self.decoder(quantized.vectors.movedim(-1, 1)), quantized)
 
     @torch.inference_mode()
     def encode(self, images_BCHW: torch.Tensor) -> tuple[torch.Tensor, Grid]:
-        """Return the codes of images, int64 (B, n, 1) in reading order, and their grid.
+        """Return the codes of images, int64 (B, n, G) in reading order, and their grid.
 
-        Images are float32 (B, 3, H, W) in [-1, 1]; ValueError for sides of no whole patches.
+        Images are float32 (B, 3, H, W) in [-1, 1]; ValueError for sides that will not do.
         """
-        self._check(images_BCHW)
-        grid = self.config.grid_of(*images_BCHW.shape[2:])
-        return self.quantizer(self.encoder(images_BCHW).movedim(1, -1)).codes, grid
+        shape = tuple(images_BCHW.shape)
+        if len(shape) != 4 or shape[1] != 3:
+            raise ValueError(f"images of shape {shape}: (B, 3, H, W) is needed")
+        grid = self.config.grid_of(*shape[2:])
+        return self._quantized(images_BCHW).codes, grid
 
     @torch.inference_mode()
-    def decode(self, codes_Bn1: torch.Tensor, grid: Grid) -> torch.Tensor:
+    def decode(self, codes_BnG: torch.Tensor, grid: Grid) -> torch.Tensor:
         """Return the images of codes, float32 (B, 3, H, W) in [-1, 1].
 
-        Codes are int64 (B, n, 1); ValueError where they do not fill the grid, or are no codes.
+        Codes are int64 (B, n, G); ValueError where they do not fill the grid, or are no codes.
         """
-        if codes_Bn1.shape[1:] != (grid.size, 1):
-            raise ValueError(f"codes of shape {tuple(codes_Bn1.shape)} do not fill {grid}")
-        vectors_BhwD = self.quantizer.decode(codes_Bn1, grid)
+        self.config.size_of(grid)  # ValueError for a grid of another autoencoder
+        if codes_BnG.shape[1:] != (grid.size, self.num_groups):
+            raise ValueError(
+                f"codes of shape {tuple(codes_BnG.shape)} do not fill {grid} with"
+                f" {self.num_groups} groups"
+            )
+        vectors_BhwD = self.quantizer.decode(codes_BnG, grid)
         return self.decoder(vectors_BhwD.movedim(-1, 1)).clamp(-1, 1)  # the range of a pixel
 
-    def _check(self, images_BCHW: torch.Tensor) -> None:
-        shape = tuple(images_BCHW.shape)
-        if len(shape) != 4 or shape[1] != 3 or shape[2] % self.patch or shape[3] % self.patch:
-            raise ValueError(
-                f"images of shape {shape}: (B, 3, H, W) with sides of whole "
-                f"{self.patch}-pixel patches"
-            )
+    def _quantized(self, images_BCHW: torch.Tensor) -> Quantized:
+        return self.quantizer(self.encoder(images_BCHW).movedim(1, -1))
 
     @property
     def hash(self) -> str:
@@ -252,10 +201,10 @@ class ImageTokenizer(nn.Module):
         for file in (config, weights):
             if not file.is_file():
                 raise ValueError(f"{directory} holds no image tokenizer: there is no {file.name}")
+        shape = read_shape(config)
         try:
-            fields = json.loads(config.read_text())
-            tokenizer = cls(TokenizerConfig(**{**fields, "levels": tuple(fields["levels"])}))
-        except (ValueError, TypeError, KeyError) as error:
+            tokenizer = cls(shape)
+        except ValueError as error:
             raise ValueError(f"{config} describes no image tokenizer: {error}") from error
         try:
             tokenizer.load_state_dict(load_file(str(weights)))
@@ -277,5 +226,55 @@ def initial_weight(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor
     return normal(seed, name, shape, std=prod(shape[1:]) ** -0.5)
 
 
+def _all_problems(section: Any) -> Iterator[str]:
+    yield from section.problems()
+    for one in fields(section):
+        if is_dataclass(value := getattr(section, one.name)):
+            yield from _all_problems(value)
+
+
+def read_shape(path: Path) -> TokenizerConfig:
+    """Return the shape that a tokenizer.json describes; ValueError names a file that does not."""
+    try:
+        tree = json.loads(path.read_text())
+        if not isinstance(tree, dict):
+            raise ValueError(f"expected keys and values, got {tree!r}")
+        return of_tree(TokenizerConfig, _sections(tree) if "levels" in tree else tree)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} describes no image tokenizer: {error}") from error
+
+
+def _sections(flat: dict[str, Any]) -> dict[str, Any]:
+    """Return a flat config, as it was written when FSQ and patches were all there was, by its
+    sections of today.
+    """
+    patches = {name: value for name, value in flat.items() if name != "levels"}
+    return {"quantizer": {"fsq": {"levels": flat["levels"]}}, "patches": patches}
+
+
 def _config_json(config: TokenizerConfig) -> str:
-    return json.dumps(asdict(config), sort_keys=True)
+    """Return a config as text, which the hash of a tokenizer begins with: flat where it can be, so
+    that tokenizers keep their hash.
+    """
+    tree: dict[str, Any] = {"quantizer": _given(config.quantizer)}
+    for name in AUTOENCODERS:
+        if (section := getattr(config, name)) is not None:
+            tree[name] = _given(section)
+    autoencoder, levels = config.autoencoder, config.codes.levels
+    plain = replace(config.quantizer, fsq=None) == QuantizerConfig()
+    if isinstance(autoencoder, PatchesConfig) and plain:
+        if config.quantizer.fsq in (None, FsqConfig(levels=levels)):
+            tree = {**asdict(autoencoder), "levels": levels}
+    return json.dumps(tree, sort_keys=True)
+
+
+def _given(section: Any) -> dict[str, Any]:
+    """Return the values of a section that are not None, so that an option that comes later changes
+    no hash.
+    """
+    values = {one.name: getattr(section, one.name) for one in fields(section)}
+    return {
+        name: _given(value) if is_dataclass(value) else value
+        for name, value in values.items()
+        if value is not None
+    }

@@ -16,17 +16,17 @@ DRAWS = 20  # for each code of the codebook: so many latest codes are looked at
 
 
 class CodeUsage:
-    """The latest codes, as many as tell a share."""
+    """The latest codes, as many as tell a share; each group of codes has frequencies of its own."""
 
-    def __init__(self, num_codes: int) -> None:
-        self.num_codes = num_codes
+    def __init__(self, num_codes: int, num_groups: int = 1) -> None:
+        self.num_codes, self.num_groups = num_codes, num_groups
         self._latest: deque[np.ndarray] = deque()
-        self._drawn = 0
+        self._drawn = 0  # of each group
 
-    def add(self, codes: torch.Tensor) -> None:
-        """Take the codes of a step, int of any shape, in the place of the oldest ones."""
-        self._latest.append(codes.detach().flatten().cpu().numpy())
-        self._drawn += codes.numel()
+    def add(self, codes_BnG: torch.Tensor) -> None:
+        """Take the codes of a step, int (B, n, G), in the place of the oldest ones."""
+        self._latest.append(codes_BnG.detach().flatten(0, -2).cpu().numpy())
+        self._drawn += len(self._latest[-1])
         while self._drawn - len(self._latest[0]) >= DRAWS * self.num_codes:
             self._drawn -= len(self._latest.popleft())
 
@@ -36,10 +36,14 @@ class CodeUsage:
         return self._drawn >= DRAWS * self.num_codes
 
     def reports(self) -> dict[str, float]:
-        """Return what is logged; nothing before the first step."""
+        """Return what is logged, the group that uses least of its codes; nothing before the first
+        step.
+        """
         if not self._latest:
             return {}
-        found = code_usage(self._latest, self.num_codes)
+        latest_NG = np.concatenate(self._latest)
+        groups = [code_usage([codes_N], self.num_codes) for codes_N in latest_NG.T]
+        found = min(groups, key=lambda one: one["share"])
         return {
             f"usage_{name}": float(found[name]) for name in ("share", "entropy_bits", "perplexity")
         }
@@ -47,17 +51,21 @@ class CodeUsage:
     def line(self) -> str:
         """Say it in one line."""
         found = self.reports()
+        whose = f" in the least used of {self.num_groups} groups" if self.num_groups > 1 else ""
         return (
-            f"code usage: {found['usage_share']:.3f} of {self.num_codes:,} codes in the latest "
-            f"{self._drawn:,}, entropy {found['usage_entropy_bits']:.2f} bits, perplexity "
+            f"code usage{whose}: {found['usage_share']:.3f} of {self.num_codes:,} codes in the "
+            f"latest {self._drawn:,}, entropy {found['usage_entropy_bits']:.2f} bits, perplexity "
             f"{found['usage_perplexity']:.0f}"
         )
 
     def problem(self, min_usage: float) -> str:
-        """Return a warning where the share is below `min_usage`, else ""."""
-        if not self.is_settled or self.reports()["usage_share"] >= min_usage:
+        """Return a warning that names the share of unused codes, where the used ones are below
+        `min_usage`, else "".
+        """
+        if not self.is_settled or (share := self.reports()["usage_share"]) >= min_usage:
             return ""
         return (
-            f"warning: {self.line()}; min_usage is {min_usage}: images are too few or too much "
-            "alike, or model.levels make more codes than they need"
+            f"warning: {self.line()}; {1 - share:.1%} are unused, and min_usage is {min_usage}: "
+            "images are too few or too much alike, or model.quantizer makes more codes than they "
+            "need"
         )

@@ -53,7 +53,9 @@ def tokenizer(config: str, overrides: tuple[str, ...], accept_change: bool, veri
     from .tokenizer import TokenizerRun, train
 
     more = ("loop.verify=all",) if verify else ()
-    click.echo(train(load(TokenizerRun, config, overrides + more), accept_change))
+    finished = train(load(TokenizerRun, config, overrides + more), accept_change)
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(finished)
 
 
 @train.command()

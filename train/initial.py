@@ -64,7 +64,15 @@ class ShapeConfig:
         return TransformerConfig(num_ids=num_ids, **values)
 
     def of(self, vocabulary: Vocabulary, levels: tuple[int, ...]) -> Architecture:
-        """Return the whole model's shape; levels: those of the image tokenizer."""
+        """Return the whole model's shape; levels: those of the image tokenizer's codes.
+
+        ValueError where codes are to be factorised and are not made of levels.
+        """
+        if self.factorised and not levels:
+            raise ValueError(
+                "model.factorised: the image tokenizer's codes are not made of levels, as those of"
+                " fsq, lfq and bsq are; leave it out, or train such a tokenizer"
+            )
         image = ImageConfig(self.head, levels if self.factorised else (), self.addresses)
         return Architecture(self.transformer(vocabulary.size), vocabulary, image)
 
@@ -93,7 +101,7 @@ def parent_of(
     old = parent.config.architecture
     wrong = []
     if shape is not None:
-        new = shape.of(old.vocabulary, image.config.levels)
+        new = shape.of(old.vocabulary, image.quantizer.levels)
         there = asdict(old.transformer)
         wrong = [
             f"model.{name} {value} is {there[name]} there"
@@ -121,7 +129,7 @@ def from_bundle(weights: Path, parent: BundleContents, shape: ShapeConfig | None
     """Begin with a bundle's model and text tokenizer; what `shape` has beyond it begins at zero."""
     whole = parent.config.architecture
     if shape is not None:
-        image = shape.of(whole.vocabulary, parent.image_tokenizer.config.levels).image
+        image = shape.of(whole.vocabulary, parent.image_tokenizer.quantizer.levels).image
         whole = replace(whole, image=image)
     old = fill_from(find_tensors(weights))
     known = parameter_shapes(parent.config.architecture)
@@ -151,7 +159,7 @@ def from_scratch(
     The run's folder must have the text tokenizer (see `learn_text`).
     """
     text = _text(folder / TEXT)
-    whole = shape.of(Vocabulary.new(text.num_ids, image.num_codes), image.config.levels)
+    whole = shape.of(Vocabulary.new(text.num_ids, image.num_codes), image.quantizer.levels)
     width = whole.transformer.width
 
     def fill(name: str, size: tuple[int, ...]) -> Tensor:

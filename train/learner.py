@@ -5,7 +5,7 @@ touches is touched inside `forward`, in the same order on every rank, whatever i
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -16,10 +16,11 @@ from unimodal.hub.grow import TABLES
 from unimodal.kernels import Kernel
 from unimodal.sequence import Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.losses import TokenizerLoss, TokenizerLossConfig
 from unimodal.unified import UnifiedModel
 
 from .flops import document_counts
-from .objectives import LossConfig, language, reconstruction, target_weights
+from .objectives import LossConfig, language, target_weights
 
 T = TypeVar("T")
 TOTAL = "total"  # of what a forward gives: the scalar to minimise; the others are to report
@@ -113,21 +114,51 @@ class LanguageLearner(Learner[Batch]):
 
 
 class TokenizerLearner(Learner[Tensor]):
-    """An image tokenizer and the error of its reconstructions."""
+    """An image tokenizer, and the loss of its reconstructions."""
 
-    def __init__(self, tokenizer: ImageTokenizer, device: str = "cpu") -> None:
+    step = 0
+    """The number of the step in hand, from 0."""
+
+    def __init__(
+        self,
+        tokenizer: ImageTokenizer,
+        config: TokenizerLossConfig,
+        device: str = "cpu",
+        autocast: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """`autocast`: convolutions and matrix products in bfloat16; never the quantizer's."""
         super().__init__()
         self.model, self.device, self.outside = tokenizer, device, []
+        self.autocast = autocast
+        self.loss = TokenizerLoss(config, tokenizer.quantizer.width, seed).to(device)
+
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield all parameters that learn: the tokenizer's by their names, and those beside it."""
+        yield from self.model.named_parameters()
+        for name, network in self.loss.trained():
+            yield from network.named_parameters(name)
+
+    def first_step(self, name: str) -> int:
+        """Return the step from which on a parameter learns."""
+        adversarial = self.loss.config.adversarial
+        late = adversarial is not None and name.startswith("discriminator.")
+        return adversarial.start_step if adversarial is not None and late else 0
 
     def norms(self, batch: Tensor) -> dict[str, float]:
-        """Nothing: an error is a mean over its own batch, which is never cut."""
-        return {}
+        """The number of images, for a loss is a mean over those of all processes."""
+        return {"images": len(batch)}
 
     def forward(self, micro_batch: Tensor, norms: Mapping[str, float]) -> dict[str, Tensor]:
-        """See `reconstruction`; micro_batch: (B, 3, H, W) in [-1, 1]."""
+        """See TokenizerLoss; micro_batch: (B, 3, H, W) in [-1, 1]."""
+        share = len(micro_batch) / norms["images"]
+        if not len(micro_batch):  # all of this process's images are bad: it takes part, and adds 0
+            micro_batch = micro_batch.new_zeros(1, *micro_batch.shape[1:])
         moved = micro_batch.to(self.device, memory_format=torch.channels_last)
-        losses = reconstruction(self.model, moved)
-        return {TOTAL: losses.total, **losses.sums}
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
+            made = self.model(moved)
+            total, reports = self.loss(made, moved, self.model.last_weight, self.step, share)
+        return {TOTAL: total, **reports}
 
     def micro_batches(self, batch: Tensor, rows: int) -> list[Tensor]:
         """The batch as it is."""

@@ -12,7 +12,6 @@ from unimodal.cross_entropy import Targets, linear_cross_entropy, product_dtype
 from unimodal.heads.head import targets_of
 from unimodal.kernels import Kernel, attention
 from unimodal.sequence import MODALITIES, TEXT, Batch
-from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.unified import UnifiedModel
 
 
@@ -145,14 +144,3 @@ def _text_targets(model: UnifiedModel, batch: Batch, scale: float, sliced: bool)
 
 def _sums(what: str, losses_M: Tensor, weights_M: Tensor) -> dict[str, Tensor]:
     return {f"weight_{what}": weights_M.sum(), f"sum_{what}": (losses_M * weights_M).sum()}
-
-
-def reconstruction(tokenizer: ImageTokenizer, images_BCHW: Tensor) -> Losses:
-    """Mean absolute and mean squared error of pixels in [-1, 1]: the first for sharp edges, the
-    second for PSNR.
-    """
-    error_BCHW = tokenizer(images_BCHW) - images_BCHW
-    absolute, squared = error_BCHW.abs().mean(), error_BCHW.square().mean()
-    total = absolute + squared
-    psnr = 10 * torch.log10(4 / squared)
-    return Losses(total, {"loss": total, "absolute": absolute, "psnr_db": psnr})

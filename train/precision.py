@@ -1,6 +1,7 @@
 """The dtype of a run's matrix products: what the config says, or what its machines have."""
 
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 
@@ -17,7 +18,16 @@ def has_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def obstacles(config: LmRun) -> list[str]:
+class Precise(Protocol):
+    """Anything that chooses a precision."""
+
+    @property
+    def precision(self) -> str:
+        """Return the name of the choice."""
+        ...
+
+
+def obstacles(config: Precise) -> list[str]:
     """Return what this machine lacks, one sentence each."""
     if config.precision == "bf16" and not has_bf16():
         return [f"precision bf16: {WITHOUT}; leave it out"]

@@ -1,12 +1,17 @@
-"""Train an image tokenizer on the images of shards: `unimodal train tokenizer CONFIG`."""
+"""Train an image tokenizer on the images of shards: `unimodal train tokenizer CONFIG`.
+
+Several processes (`torchrun --nproc-per-node 2 -m unimodal.train tokenizer CONFIG`) take the same
+steps, each with its part of the images.
+"""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,20 +22,28 @@ from unimodal.data.image_index import ImageMeasure, index_images
 from unimodal.data.lengths import shards_hash
 from unimodal.data.quarantine import Quarantine
 from unimodal.data.remote import local_shards
-from unimodal.data.sizes import ImageRule, patch_problems
+from unimodal.data.seen import Seen
+from unimodal.data.sizes import ImageRule, buckets, patch_problems
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.losses import TokenizerLossConfig
 from unimodal.tokenizer.pixels import to_tensor
+from unimodal.tokenizer.quantizers.quantizer import Quantized
 
-from . import metrics, provenance
+from . import metrics, precision, provenance
 from .checkpoint import Checkpoint
 from .code_usage import CodeUsage
-from .engine import Engine
 from .learner import TokenizerLearner
 from .lock import Lock, held
 from .loop import LoopConfig, prepare, run, set_threads
 from .optimizer import OptimizerConfig, build
-from .ranks import Ranks
+from .parallel import ParallelEngine
+from .ranks import Ranks, connect
+from .reconstructions import averaged, write_sheet
 from .schedule import ScheduleConfig
+
+FINISHED = "tokenizer"  # the folder that the run ends with
+TIMEOUT_S = 1800.0  # that processes wait for one another
+SHOWN = 16  # images of a sheet
 
 
 @dataclass(frozen=True)
@@ -51,8 +64,11 @@ class TokenizerRun:
     """Share of samples that cannot be used (0 to 1) above which the run stops."""
     min_usage: float = 0.3
     """Share of the codes that are to be in use (0 to 1): below it the run warns."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of convolutions and matrix products; the quantizer's arithmetic and weights are float32."""
     seed: int = 0
     model: TokenizerConfig = field(default_factory=TokenizerConfig)
+    loss: TokenizerLossConfig = field(default_factory=TokenizerLossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
 
@@ -64,61 +80,110 @@ class TokenizerRun:
             for name in ("bad_share", "min_usage")
             if not 0 <= getattr(self, name) <= 1
         ]
-        if self.model.patch > 0:
-            found += patch_problems(self.images, self.model.patch)
+        if self.optimizer.muon_lr is not None:
+            found.append("optimizer.muon_lr: an image tokenizer is trained by AdamW alone")
+        if not self.model.autoencoder.problems() and not (self.images and self.images.problems()):
+            found += size_problems(self.images, self.model)
         return found if self.seed >= 0 else [*found, f"seed {self.seed}: at least 0"]
+
+
+def size_problems(rule: ImageRule | None, model: TokenizerConfig) -> list[str]:
+    """Return why images that are sized so cannot be encoded, one sentence each."""
+    if found := patch_problems(rule, model.patch):
+        return found
+    for width, height in buckets(rule) if rule is not None else ():
+        try:
+            model.autoencoder.grid_of(height, width)
+        except ValueError as error:
+            return [f"images.target_pixels {rule.target_pixels if rule else 0}: {error}"]
+    return []
 
 
 def train(config: TokenizerRun, accept_change: bool = False) -> Path:
     """Train (or go on training) and return the directory of the finished tokenizer.
 
-    `accept_change`: see changes.py.
+    All processes that were launched together call it. `accept_change`: see changes.py.
     """
-    if problems := config.problems():
+    ranks = connect(TIMEOUT_S)
+    config, inputs = ranks.in_turn(lambda: _checked(config, ranks))
+    with held(config.output, ranks) as lock:
+        newest = prepare(config, config.output, inputs, ranks, accept_change)
+        return _train(config, newest, ranks, lock)
+
+
+def _checked(config: TokenizerRun, ranks: Ranks) -> tuple[TokenizerRun, dict[str, Any]]:
+    """Return a config without problems, and hashes of what it reads. Raises ValueError with all
+    that is wrong.
+    """
+    problems = [*config.problems(), *config.loop.obstacles(), *precision.obstacles(config)]
+    if config.batch_images % ranks.world_size:
+        problems.append(f"batch_images {config.batch_images}: a multiple of the {ranks.world_size}"
+                        " processes")  # fmt: skip
+    if problems:
         raise ValueError("; ".join(problems))
     paths = local_shards(config.shards)
-    inputs = {"shards": shards_hash(paths, reread=config.loop.verify == "all")}
-    with held(config.output, Ranks()) as lock:
-        newest = prepare(config, config.output, inputs, accept_change=accept_change)
-        return _train(config, paths, newest, lock)
+    return config, {"shards": shards_hash(paths, reread=config.loop.verify == "all")}
 
 
 def _train(
-    config: TokenizerRun, paths: list[Path], newest: Checkpoint | None, lock: Lock | None
+    config: TokenizerRun, newest: Checkpoint | None, ranks: Ranks, lock: Lock | None
 ) -> Path:
-    provenance.begin(config.output)
+    ranks.together(lambda: provenance.begin(config.output) if ranks.is_first else None)
     set_threads(config.loop)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = ImageTokenizer(config.model, config.seed).to(device)
     first = _first_batch(newest)
-    images = _images(config, paths, model)
-    learner = TokenizerLearner(model, device)
-    engine = Engine(learner, build(model, config.optimizer), config.schedule, config.optimizer.clip)
+    learner = ranks.in_turn(lambda: _learner(config, device))
+    images = ranks.in_turn(lambda: _images(config, learner.model, ranks))
+    engine = _engine(config, learner, ranks)
     if newest is not None:
         engine.restore(newest)
-    usage = _watched(model)
-    before = metrics.read(config.output)[newest.step - 1] if newest else {}
-    tokenizer_bytes = sum(one.nbytes for one in model.state_dict().values())
+    usage = _watched(learner.model)
+    before = metrics.last(config.output, newest.step if newest else 0)
+    tokenizer_bytes = sum(one.nbytes for one in learner.model.state_dict().values())
     run(
         config.output, config.loop, engine, _batches(images, first), newest.step if newest else 0,
-        _measure(config, images, usage, before), lock=lock, bundle_bytes=tokenizer_bytes,
+        _measure(config, images, usage, before, engine), lock=lock, bundle_bytes=tokenizer_bytes,
     )  # fmt: skip
-    told = images.seen.lines({SOURCE: len(images.index.images)}, "of them")
+    parts = ranks.all_gather(json.dumps(images.seen.plain()))
+    told = Seen.of(map(json.loads, parts)).lines({SOURCE: len(images.index.images)}, "of them")
     told += [usage.problem(config.min_usage) or usage.line()] if usage.reports() else []
-    print(*told, sep="\n", file=sys.stderr)
-    return _finish(config, model, device)
+    if ranks.is_first:
+        print(*told, sep="\n", file=sys.stderr)
+    ranks.together(lambda: _finish(config, engine, device) if ranks.is_first else None)
+    return config.output / FINISHED
 
 
-def _images(config: TokenizerRun, paths: list[Path], model: ImageTokenizer) -> ImageBatches:
-    """Find the images of the shards, and try some of them before the first step."""
+def _learner(config: TokenizerRun, device: str) -> TokenizerLearner:
+    model = ImageTokenizer(config.model, config.seed).to(device)
+    bf16 = config.precision == "bf16"
+    return TokenizerLearner(model, config.loss, device, bf16, config.seed)
+
+
+def _engine(config: TokenizerRun, learner: TokenizerLearner, ranks: Ranks) -> ParallelEngine:
+    """Return the engine, with an optimizer for each network that learns."""
+    optimizers = build(learner.model, config.optimizer)
+    for name, network in learner.loss.trained():
+        own = replace(config.optimizer, lr_scale={})
+        if name == "discriminator" and config.loss.adversarial is not None:
+            own = OptimizerConfig(lr=config.loss.adversarial.lr, beta1=0.5, beta2=0.9)
+        optimizers += build(network, own)
+    clip, ema_decay = config.optimizer.clip, config.optimizer.ema_decay
+    return ParallelEngine(learner, optimizers, config.schedule, clip, ema_decay, ranks)
+
+
+def _images(config: TokenizerRun, model: ImageTokenizer, ranks: Ranks) -> ImageBatches:
+    """Find the images of the shards, and let the first rank try some before the first step."""
+    paths = local_shards(config.shards)
     index = index_images(paths, ImageMeasure(config.images, model.geometry), os.cpu_count() or 1)
-    quarantine = Quarantine(config.output / "quarantine.jsonl", config.bad_share)
+    name = "quarantine.jsonl" if ranks.is_first else f"quarantine_{ranks.rank}.jsonl"
     images = ImageBatches(
-        index, config.images, config.seed, config.batch_images, quarantine,
+        index, config.images, config.seed, config.batch_images,
+        Quarantine(config.output / name, config.bad_share), ranks.rank, ranks.world_size,
         config.loop.data_workers,
     )  # fmt: skip
-    print(images.given_line(), file=sys.stderr)
-    images.check()
+    if ranks.is_first:
+        print(images.given_line(), file=sys.stderr)
+        images.check()
     return images
 
 
@@ -137,41 +202,58 @@ def _first_batch(newest: Checkpoint | None) -> int:
 def _batches(images: ImageBatches, first: int) -> Iterator[tuple[Tensor, dict[str, Any]]]:
     """Yield batches (B, 3, H, W) in [-1, 1] from number `first` on, with the data's state after."""
     for pixels_BHWC, after in images.batches(first):
-        yield to_tensor(list(pixels_BHWC)), {"batch": after}
+        none = torch.zeros(0, 3, *pixels_BHWC.shape[1:3])
+        yield to_tensor(list(pixels_BHWC)) if len(pixels_BHWC) else none, {"batch": after}
 
 
 def _watched(model: ImageTokenizer) -> CodeUsage:
-    """Return the usage of the codes that the model makes from now on."""
-    usage = CodeUsage(model.num_codes)
-    model.quantizer.register_forward_hook(lambda module, given, made: usage.add(made.codes))
+    """Return the usage of the codes that the model makes from now on, while it is trained."""
+    usage = CodeUsage(model.num_codes, model.num_groups)
+
+    def add(module: torch.nn.Module, given: Any, made: Quantized) -> None:
+        if module.training:
+            usage.add(made.codes)
+
+    model.quantizer.register_forward_hook(add)
     return usage
 
 
 def _measure(
-    config: TokenizerRun, images: ImageBatches, usage: CodeUsage, before: Mapping[str, Any]
-) -> Any:
-    """Return what is logged beside the losses of a step; a warning comes once."""
+    config: TokenizerRun, images: ImageBatches, usage: CodeUsage, before: Mapping[str, Any],
+    engine: ParallelEngine,
+) -> Any:  # fmt: skip
+    """Return what is logged beside the losses of a step; a warning comes once, and a sheet of
+    reconstructions at every checkpoint.
+    """
     warned: list[str] = []
+    shown = images.some(SHOWN) if engine.ranks.is_first else []
 
     def measure(done: int, step_s: float, counts: Mapping[str, float]) -> dict[str, float]:
         problem = usage.problem(config.min_usage)
-        if problem and not warned:
+        if problem and not warned and engine.ranks.is_first:
             print(problem, file=sys.stderr)
             warned.append(problem)
-        seen = {"images": images.seen.documents, "bad_images": images.seen.bad.total()}
-        return {n: before.get(n, 0) + count for n, count in seen.items()} | usage.reports()
+        if done % config.loop.save_every_steps == 0 or done == config.schedule.num_steps:
+            if engine.ranks.is_first:
+                with averaged(engine) as model:
+                    write_sheet(config.output / "samples" / f"step_{done:08d}.png", model, shown)
+        mine = [images.seen.documents, images.seen.bad.total()]
+        summed = engine.ranks.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
+        seen = dict(zip(("images", "bad_images"), map(int, summed), strict=True))
+        psnr = {"psnr_db": 10 * math.log10(4 / counts["squared"])} if counts["squared"] else {}
+        return {n: before.get(n, 0) + count for n, count in seen.items()} | psnr | usage.reports()
 
     return measure
 
 
-def _finish(config: TokenizerRun, model: ImageTokenizer, device: str) -> Path:
-    """Write the trained tokenizer, and its card beside it."""
-    finished = config.output / "tokenizer"
+def _finish(config: TokenizerRun, engine: ParallelEngine, device: str) -> None:
+    """Write the trained tokenizer, its averaged weights where there are some, and its card."""
+    finished = config.output / FINISHED
     finished.mkdir(exist_ok=True)
-    model.cpu().save(finished)
     place = Path(config.shards)
     folder = place.parent if place.suffix == ".tar" else place
     card = provenance.card(config, device, [folder], before={})
-    card[TOKENIZER_HASH] = model.hash
+    with averaged(engine) as model:
+        model.save(finished)
+        card[TOKENIZER_HASH] = model.hash
     (finished / provenance.CARD).write_text(json.dumps(card, indent=2) + "\n")
-    return finished

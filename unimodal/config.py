@@ -48,6 +48,17 @@ RENAMED = {
     "widest": "max_aspect_ratio",
 }
 
+# Old key -> where it stands now, below the section that it was in.
+MOVED = {
+    "levels": "quantizer.fsq.levels",
+    **{
+        name: f"patches.{name}"
+        for name in (
+            "patch", "margin", "encoder_width", "decoder_width", "num_blocks", "pixel_width"
+        )
+    },
+}  # fmt: skip
+
 
 class ConfigError(ValueError):
     """A ConfigError reports every problem of a configuration, one per line.
@@ -147,8 +158,21 @@ def _current(hint: Any, value: Any) -> Any:
     if not dataclasses.is_dataclass(hint) or not isinstance(value, dict):
         return value
     names, hints = {field.name for field in _fields(hint)}, typing.get_type_hints(hint)
+    value = _in_place(value, names)
     now = {key if key in names else RENAMED.get(key): entry for key, entry in value.items()}
     return {key: _current(hints[key], entry) for key, entry in now.items() if key in names}
+
+
+def _in_place(tree: dict, names: Collection[str]) -> dict:
+    """A saved section whose moved keys stand where they belong today."""
+    moved = _moved(tree, names)
+    kept = {key: entry for key, entry in tree.items() if key not in moved}
+    for old, new in moved.items():
+        here, (*sections, last) = kept, new.split(".")
+        for section in sections:
+            here = here.setdefault(section, {})
+        here[last] = tree[old]
+    return kept
 
 
 def save(config: Any, path: str | Path) -> None:
@@ -265,7 +289,13 @@ def _build(cls: Any, tree: Any, base: Any, path: str, problems: list[str]) -> An
         return MISSING
     fields = {field.name: field for field in _fields(cls)}
     hints, num_before, values = typing.get_type_hints(cls), len(problems), {}
-    tree = {_renamed(key, fields, path, problems): value for key, value in tree.items()}
+    moved = _moved(tree, fields)
+    problems += [_called(path, old, new) for old, new in moved.items()]
+    tree = {
+        _renamed(key, fields, path, problems): value
+        for key, value in tree.items()
+        if key not in moved
+    }
     problems += [_unknown(_join(path, key), key, list(fields)) for key in tree if key not in fields]
     for name, field in fields.items():
         default = _default(field) if base is MISSING else getattr(base, name)
@@ -376,8 +406,21 @@ def _renamed(key: Any, names: Collection[str], path: str, problems: list[str]) -
     new = RENAMED.get(key) if key not in names else None
     if new not in names:
         return key
-    problems.append(f"{_join(path, key)}: it is called {_join(path, new)} now")
+    problems.append(_called(path, key, new))
     return new
+
+
+def _moved(tree: dict, names: Collection[str]) -> dict[str, str]:
+    """Return the keys of a section that moved into one of its sections, and where they are now."""
+    return {
+        old: new
+        for old, new in MOVED.items()
+        if old in tree and old not in names and new.partition(".")[0] in names
+    }
+
+
+def _called(path: str, old: Any, new: Any) -> str:
+    return f"{_join(path, old)}: it is called {_join(path, new)} now"
 
 
 def _unknown(path: str, key: Any, names: list[str]) -> str:

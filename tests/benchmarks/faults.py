@@ -43,7 +43,7 @@ class Means(ImageCodec):
     """A codec without a tokenizer: the code of an 8-pixel patch is the mean of its red."""
 
     def __init__(self) -> None:
-        self.hash, self.geometry, self.num_codes = HASH, TokenizerConfig(patch=8), 256
+        self.hash, self.geometry, self.num_codes = HASH, TokenizerConfig(), 256
 
     def encode(self, images: Sequence[Image]) -> list[Image]:
         """Return the images with codes beside their pixels."""

@@ -17,6 +17,7 @@ import torch
 import webdataset
 from click.testing import CliRunner, Result
 from PIL import Image as PILImage
+from tiny_tokenizers import of_patches
 
 from unimodal.codec import ImageCodec
 from unimodal.command import main
@@ -202,7 +203,7 @@ def test_ctrl_c_keeps_finished_shards(tmp_path):
 def test_other_settings_and_sources_are_refused(shards, encoded, tokenizer, tmp_path):
     other = tmp_path / "tokenizer"
     other.mkdir()
-    shape = TokenizerConfig(levels=(3, 3), encoder_width=8, decoder_width=8, num_blocks=0)
+    shape = of_patches(levels=(3, 3), encoder_width=8, decoder_width=8, num_blocks=0)
     ImageTokenizer(shape).save(other)
     before = {path: path.stat().st_mtime_ns for path in encoded.iterdir()}
     first, *_, last = find_shards(shards)
@@ -360,7 +361,7 @@ def test_the_smaller_integers_that_hold_every_code(tmp_path, num_codes, width):
     images = write(tmp_path / "in", ("a", {"png": png(noise(0))}))
 
     class Fake:
-        hash, geometry = "ab" * 32, TokenizerConfig(patch=8)
+        hash, geometry = "ab" * 32, TokenizerConfig()
 
         def encode(self, images):
             last = np.full((6, 1), num_codes - 1)

@@ -32,7 +32,7 @@ from unimodal.vocabulary import Vocabulary
 
 TEXT = TextTokenizer.train(["draw which colour is it"], 280)
 SEQUENCER = Sequencer(Vocabulary.new(TEXT.num_ids, 256), TEXT, HASH, NextCodeInputs())
-PATCHES = TokenizerConfig(patch=8)
+PATCHES = TokenizerConfig()
 
 
 def png(width: int, height: int, shade: int = 0, kind: str = "PNG") -> bytes:

@@ -107,7 +107,7 @@ def test_fields_of_a_source_name_them_all_the_way(tmp_path: Path) -> None:
         for n in range(1, 4)
     }
     path = write_tar(tmp_path / "a.tar", {**samples, "none": {"png": png(9), "txt": b"IMG"}})
-    geometry = TokenizerConfig(patch=8)
+    geometry = TokenizerConfig()
     estimator = LengthEstimator(SEQUENCER, 100, geometry, fields={"caption": "my"})
     assert estimator.key != LengthEstimator(SEQUENCER, 100, geometry).key
     found = measure_shard(path, estimator)

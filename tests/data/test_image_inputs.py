@@ -30,7 +30,7 @@ from unimodal.vocabulary import Vocabulary
 
 TEXT = TextTokenizer.train(["draw which colour is it"], 280)
 VOCABULARY = Vocabulary.new(TEXT.num_ids, 256)
-PATCHES = TokenizerConfig(patch=8)
+PATCHES = TokenizerConfig()
 CONFIG = LoaderConfig(sequence_length=128, batch_rows=4, window_rows=8, seed=3, caption_dropout=0.5)
 COLUMNS = [one.name for one in fields(ImageTokens) if one.name not in ("num_positions", "spans")]
 

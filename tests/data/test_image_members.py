@@ -36,7 +36,7 @@ def shown(found: Sample) -> list[str]:
 
 def measured(path: Path, samples: dict[str, Files], **more: object) -> Measured:
     write_tar(path, samples)
-    return measure_shard(path, LengthEstimator(sequencer(), 256, TokenizerConfig(patch=8), **more))
+    return measure_shard(path, LengthEstimator(sequencer(), 256, TokenizerConfig(), **more))
 
 
 # --- what is an image ---------------------------------------------------------------------------

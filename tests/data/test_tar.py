@@ -156,7 +156,7 @@ def test_hidden_files_are_left_out_and_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tar", [".DS_Store", *names])
     assert read(path) == {"a": ["png", "txt"], "d/b": ["png", "txt"]}
     assert Shard(path).num_hidden == 5
-    measured = measure_shard(path, LengthEstimator(sequencer(), 256, TokenizerConfig(patch=8)))
+    measured = measure_shard(path, LengthEstimator(sequencer(), 256, TokenizerConfig()))
     assert measured.notes["unused: hidden"] == 5 and measured.notes["samples"] == 2
 
 
@@ -231,7 +231,7 @@ def test_behind_a_thousand_good_samples_none_loses_its_image(tmp_path: Path) -> 
     whole, lost = found(path)
     assert len(whole) == 1000 and set(map(tuple, whole.values())) == {("json", "png")}
     assert [key for key, *_ in lost] == ["h0", "h1", "h2", "h3"]
-    measured = measure_shard(path, LengthEstimator(sequencer(), 256, TokenizerConfig(patch=8)))
+    measured = measure_shard(path, LengthEstimator(sequencer(), 256, TokenizerConfig()))
     assert measured.notes["samples"] == 1004 and measured.notes["format question"] == 1000
     assert [bad["reason"] for bad in measured.bad] == ["scattered files"] * 4
     with pytest.raises(ShardError, match=r"a.tar, h0: the files of h0 .*tar --sort=name"):
@@ -252,7 +252,7 @@ def test_the_same_key_in_a_row_is_as_many_bad_samples(tmp_path: Path, times: int
     assert len(whole) == 100 and len(lost) == times
     message = "k.json stands in the tar twice: keys tell samples apart, so rename them"
     assert set(lost) == {("k", "the same name twice", message)}
-    measured = measure_shard(path, LengthEstimator(sequencer(), 256, TokenizerConfig(patch=8)))
+    measured = measure_shard(path, LengthEstimator(sequencer(), 256, TokenizerConfig()))
     assert measured.notes["samples"] == 100 + times and len(measured.bad) == times
 
 

@@ -12,15 +12,14 @@ import pytest
 from benchmarks.faults import damaged, write_tar
 from click.testing import CliRunner, Result
 from PIL import Image as PILImage
+from tiny_tokenizers import of_patches
 
 from unimodal.command import main
 from unimodal.eval.reconstruction import STABLE, code_usage, ssim, usage_scores
 from unimodal.image_tokenizers import find_tokenizer
-from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.autoencoder import ImageTokenizer
 
-CONFIG = TokenizerConfig(
-    levels=(4, 4, 4), encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4
-)
+CONFIG = of_patches(levels=(4, 4, 4), encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4)
 
 
 def png(width: int, height: int, shade: int = 0) -> bytes:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from tiny_tokenizers import of_patches
 
 from unimodal.data.scenes.reading import Unreadable
 from unimodal.data.scenes.world import Background, Scene, SceneObject, render, scene
@@ -19,7 +20,7 @@ from unimodal.eval.tokenizer import (
     scores,
     tokenizer_ceiling,
 )
-from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.autoencoder import ImageTokenizer
 
 CIRCLE = SceneObject("circle", "red", "small", 0.3, 0.3)
 STAR = SceneObject("star", "blue", "large", 0.7, 0.7)
@@ -27,7 +28,7 @@ TRUTH = Scene(Background("plain", "grey"), (CIRCLE, STAR))
 
 
 def tiny_tokenizer() -> ImageTokenizer:
-    config = TokenizerConfig(encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4)
+    config = of_patches(encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4)
     return ImageTokenizer(config).eval()
 
 

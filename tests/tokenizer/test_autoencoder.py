@@ -1,15 +1,36 @@
 """The image tokenizer: shapes, locality of codes, files and hash."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from tiny_tokenizers import of_patches
 
-from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.bundle import DEFAULT
+from unimodal.tokenizer.autoencoder import (
+    ImageTokenizer,
+    TokenizerConfig,
+    initial_weight,
+    read_shape,
+)  # fmt: skip
+from unimodal.tokenizer.autoencoders.convolutions import ConvolutionsConfig
+from unimodal.tokenizer.autoencoders.patches import PatchesConfig
+from unimodal.tokenizer.autoencoders.queries import QueriesConfig
 from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.quantizers.config import FsqConfig, QuantizerConfig
 
-CONFIG = TokenizerConfig(
-    levels=(5, 5, 5), encoder_width=16, decoder_width=16, num_blocks=1, pixel_width=4
+CONFIG = of_patches((5, 5, 5), encoder_width=16, decoder_width=16, num_blocks=1, pixel_width=4)
+FSQ = QuantizerConfig(fsq=FsqConfig((5, 5, 5)))
+F8 = TokenizerConfig(
+    FSQ, convolutions=ConvolutionsConfig(8, "haar", (8, 16), (1, 1), (1, 1), pixel_width=4)
+)
+F16 = TokenizerConfig(
+    FSQ, convolutions=ConvolutionsConfig(16, "patch", (8, 8, 16), (1, 0, 1), (0, 1, 1), 4)
+)
+ROW = TokenizerConfig(
+    QuantizerConfig(fsq=FsqConfig((5,) * 5)), queries=QueriesConfig(12, 32, 48, 8, 32, 1, 1, 4)
 )
 
 
@@ -33,7 +54,7 @@ def test_shapes_and_ranges(tokenizer: ImageTokenizer) -> None:
 def test_training_and_decoding_agree(tokenizer: ImageTokenizer) -> None:
     images = random_pixels(2, 3, 32, 32)
     torch.testing.assert_close(
-        tokenizer(images).clamp(-1, 1), tokenizer.decode(*tokenizer.encode(images))
+        tokenizer(images).images_BCHW.clamp(-1, 1), tokenizer.decode(*tokenizer.encode(images))
     )
 
 
@@ -94,20 +115,156 @@ def test_the_hash_sees_every_weight(tokenizer: ImageTokenizer) -> None:
 
 
 def test_bad_input_is_refused(tokenizer: ImageTokenizer) -> None:
-    with pytest.raises(ValueError, match="8-pixel patches"):
+    with pytest.raises(ValueError, match="32 x 30 pixels are no whole 8-pixel patches"):
         tokenizer.encode(random_pixels(1, 3, 30, 32))
+    with pytest.raises(ValueError, match=r"images of shape \(1, 1, 32, 32\)"):
+        tokenizer.encode(random_pixels(1, 1, 32, 32))
     with pytest.raises(ValueError, match="do not fill"):
         tokenizer.decode(torch.zeros(1, 5, 1, dtype=torch.int64), Grid(2, 3))
-    with pytest.raises(ValueError, match="at most 16384"):
-        ImageTokenizer(TokenizerConfig(levels=(16, 16, 16, 16)))
+    with pytest.raises(ValueError, match="make 1,048,576 codes: at most 262,144"):
+        ImageTokenizer(of_patches((32, 32, 32, 32)))
 
 
 def test_every_problem_of_a_shape_is_told_at_once() -> None:
-    config = TokenizerConfig(levels=(), encoder_width=0, decoder_width=12, num_blocks=-1, margin=9)
-    assert config.problems() == [
+    wrong = {"encoder_width": 0, "decoder_width": 12, "num_blocks": -1, "margin": 9}
+    assert PatchesConfig(**wrong).problems() == [
         "encoder_width 0: at least 1",
         "num_blocks -1: at least 0",
         "decoder_width 12: a multiple of 8",
-        "levels (): at least one, each of at least 2",
         "margin 9: from 0 to the patch's 8",
     ]
+    with pytest.raises(ValueError, match=r"levels \(\): (.|\n)*encoder_width 0(.|\n)*margin 9"):
+        ImageTokenizer(of_patches((), **wrong))
+    both = TokenizerConfig(patches=PatchesConfig(), queries=QueriesConfig(32, 60, 64))
+    with pytest.raises(ValueError, match="patches and queries: give one of them; width 64 and hei"):
+        ImageTokenizer(both)
+    assert ConvolutionsConfig(16).problems()[0] == (
+        "widths [64, 256]: factor 16 needs 3 numbers (at 1/4, 1/8, 1/16 of the resolution), each"
+        " at least 1"
+    )
+
+
+# --- the other autoencoders ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("config", "factor"), [(CONFIG, 8), (F8, 8), (F16, 16)])
+def test_any_size_that_is_a_multiple_of_the_factor(config: TokenizerConfig, factor: int) -> None:
+    tokenizer = ImageTokenizer(config).eval()
+    for height, width in ((64, 64), (64, 1024), (1024, 64), (208, 336)):
+        images = random_pixels(1, 3, height, width)
+        codes, grid = tokenizer.encode(images)
+        assert grid == Grid(height // factor, width // factor)
+        assert codes.shape == (1, grid.size, 1) and len(codes.unique()) > 4
+        assert tokenizer.geometry.size_of(grid) == (height, width)
+        torch.testing.assert_close(
+            tokenizer.decode(codes, grid), tokenizer(images).images_BCHW.clamp(-1, 1)
+        )
+
+
+def test_a_convolution_knows_no_size() -> None:
+    """A crop far from the border has the codes that it has in the whole image."""
+    tokenizer = ImageTokenizer(F8, seed=2).eval()
+    images = random_pixels(1, 3, 256, 256)
+    whole = tokenizer.encode(images)[0].reshape(32, 32)
+    crop = tokenizer.encode(images[:, :, 64:192, 64:192])[0].reshape(16, 16)
+    assert torch.equal(whole[12:20, 12:20], crop[4:12, 4:12])
+    assert not torch.equal(whole[8:24, 8:24], crop)  # its border is another
+
+
+def test_the_haar_transform() -> None:
+    """Against the pyramid by hand: means and differences of pixels, then of the means."""
+    stem = ImageTokenizer(F8).encoder.stem
+    images = random_pixels(2, 3, 8, 12)
+    found = stem(images).unflatten(1, (3, 16))
+
+    def level(x: torch.Tensor) -> list[torch.Tensor]:
+        a, b = x[..., ::2, ::2], x[..., ::2, 1::2]
+        c, d = x[..., 1::2, ::2], x[..., 1::2, 1::2]
+        return [(a + b + c + d) / 2, (a - b + c - d) / 2, (a + b - c - d) / 2, (a - b - c + d) / 2]
+
+    sums, *details = level(images)
+    torch.testing.assert_close(found[:, :, :4], torch.stack(level(sums), dim=2))
+    corners = [part[..., y::2, x::2] for part in details for y in (0, 1) for x in (0, 1)]
+    torch.testing.assert_close(found[:, :, 4:], torch.stack(corners, dim=2))
+    torch.testing.assert_close(ImageTokenizer(F8).decoder.canvas.shuffle(stem(images)), images)
+
+
+def test_queries_are_a_row_of_codes_that_see_the_whole_image() -> None:
+    tokenizer = ImageTokenizer(ROW).eval()
+    images = random_pixels(2, 3, 32, 48)
+    codes, grid = tokenizer.encode(images)
+    assert grid == Grid(1, 12) and codes.shape == (2, 12, 1)
+    assert tokenizer.geometry.size_of(grid) == (32, 48)
+    assert tokenizer.decode(codes, grid).shape == (2, 3, 32, 48)
+    changed = images.clone()
+    changed[:, :, :8, :8] *= -1
+    z, other = tokenizer.encoder(images), tokenizer.encoder(changed)
+    assert ((z - other).abs().amax(dim=(0, 1, 2)) > 1e-4).all()
+    with pytest.raises(ValueError, match="48 x 48 pixels: these queries read images of 48 x 32"):
+        tokenizer.encode(random_pixels(1, 3, 48, 48))
+    with pytest.raises(ValueError, match="one row of 12 codes"):
+        tokenizer.decode(torch.zeros(1, 12, 1, dtype=torch.int64), Grid(2, 6))
+
+
+def test_mask_tokens_are_told_apart_by_their_positions_alone() -> None:
+    decoder = ImageTokenizer(ROW).decoder.eval()
+    with torch.no_grad():
+        decoder.positions.zero_()
+    painted = decoder.layers(
+        torch.cat([decoder.enter(torch.rand(1, 12, 5)) + decoder.queries,
+                   decoder.mask.expand(1, 24, -1)], dim=1)
+    )[:, -24:]  # fmt: skip
+    torch.testing.assert_close(painted, painted[:, :1].expand_as(painted))
+
+
+@pytest.mark.parametrize("config", [F8, F16, ROW], ids=["f8", "f16", "queries"])
+def test_they_learn_an_image(config: TokenizerConfig) -> None:
+    tokenizer = ImageTokenizer(config)
+    colour_C11 = torch.tensor([1.0, -1, 0.5])[:, None, None]
+    ramp = torch.linspace(-1, 1, 48).expand(1, 3, 32, 48) * colour_C11
+    images = torch.cat([ramp, ramp.flip(3), 0.3 * ramp, -0.6 * ramp])
+    optimizer = torch.optim.Adam(tokenizer.parameters(), lr=3e-3)
+    errors = []
+    for _ in range(200 if config is ROW else 60):
+        error = (tokenizer(images).images_BCHW - images).square().mean()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(error.item())
+    assert errors[-1] < errors[0] / 10
+    assert all(one.grad is not None for one in tokenizer.parameters())
+
+
+@pytest.mark.parametrize("config", [F8, F16, ROW], ids=["f8", "f16", "queries"])
+def test_their_files_round_trip(config: TokenizerConfig, tmp_path: Path) -> None:
+    tokenizer = ImageTokenizer(config, seed=4)
+    tokenizer.save(tmp_path)
+    back = ImageTokenizer.load(tmp_path)
+    assert back.config == config and back.hash == tokenizer.hash
+    assert read_shape(tmp_path / "tokenizer.json") == config
+    assert ImageTokenizer(config, seed=5).hash != back.hash
+
+
+def test_a_flat_config_keeps_its_hash_and_codes() -> None:
+    """The shipped tokenizer was written when patches and FSQ were all there was."""
+    flat = json.loads((DEFAULT / "tokenizer.json").read_text())
+    tokenizer = ImageTokenizer.load(DEFAULT)
+    assert tokenizer.hash == json.loads((DEFAULT / "config.json").read_text())["tokenizer_hash"]
+    levels = flat.pop("levels")
+    assert tokenizer.config == of_patches(tuple(levels), **flat)
+    images = random_pixels(3, 3, 64, 64)
+    codes, grid = tokenizer.encode(images)
+    # As it was computed then: tanh, shares of equal width, mixed radix.
+    levels_D = torch.tensor(levels)
+    radix_D = torch.from_numpy(np.cumprod([1, *levels[:-1]]))
+    unit = (torch.tanh(tokenizer.encoder(images)).movedim(1, -1) + 1) / 2
+    expected = ((unit * levels_D).floor().long() * radix_D).sum(-1)
+    assert torch.equal(codes, expected.reshape(3, 64, 1))
+
+
+def test_initial_weights() -> None:
+    assert initial_weight("encoder.layers.0.mlp_norm.weight", (4,), 0).eq(1).all()
+    named = dict(ImageTokenizer(F8).named_parameters())
+    assert named["decoder.stages.0.0.second.weight"].count_nonzero() == 0
+    std = named["decoder.stages.0.0.first.weight"].std().item()
+    assert std == pytest.approx((16 * 9) ** -0.5, rel=0.1)

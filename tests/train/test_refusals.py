@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_tokenizers import of_patches
 
 from unimodal.config import ConfigError, load, save
 from unimodal.data.loader import LoaderConfig
 from unimodal.data.sources import SourceConfig
-from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.train import lm, loop
 from unimodal.train import zero as engine
 from unimodal.train.loop import LoopConfig
@@ -26,7 +27,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 @pytest.fixture
 def config(tmp_path: Path) -> LmRun:
     (tmp_path / "tokenizer").mkdir()
-    tiny = TokenizerConfig(levels=(4, 4, 4), encoder_width=8, decoder_width=8)
+    tiny = of_patches(levels=(4, 4, 4), encoder_width=8, decoder_width=8)
     ImageTokenizer(tiny).save(tmp_path / "tokenizer")
     (tmp_path / "shards").mkdir()
     return LmRun(

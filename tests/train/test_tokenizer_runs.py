@@ -236,7 +236,7 @@ def batches_of(
 ) -> ImageBatches:
     path = write_tar(tmp_path / "b.tar", samples)
     index = index_images([path], ImageMeasure(None, TINY))
-    return ImageBatches(index, None, 5, batch_images, Quarantine(None, 0.5), workers)
+    return ImageBatches(index, None, 5, batch_images, Quarantine(None, 0.5), workers=workers)
 
 
 def test_every_image_comes_equally_often_however_rare_its_size(tmp_path: Path) -> None:

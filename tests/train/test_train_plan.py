@@ -9,13 +9,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 from pair import Pair
+from tiny_tokenizers import of_patches
 
 from unimodal.attention import PackedAttention
 from unimodal.bundle import ROOM_BYTES
 from unimodal.config import save
 from unimodal.data.loader import LoaderConfig
 from unimodal.data.sources import SourceConfig
-from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.train.command import train
 from unimodal.train.flops import step_flops
 from unimodal.train.initial import ShapeConfig
@@ -29,9 +30,7 @@ from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.zero import EngineConfig
 from unimodal.transformer import Transformer
 
-TINY = TokenizerConfig(
-    levels=(4, 4, 4), encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4
-)
+TINY = of_patches(levels=(4, 4, 4), encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4)
 # An odd width: partitions are padded.
 SHAPE = ShapeConfig(
     width=33, num_layers=3, num_heads=4, num_kv_heads=2, head_width=16, mlp_width=120

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from pair import Pair
+from tiny_tokenizers import of_patches
 
 from unimodal.hub.grow import Growth, grow
-from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.train.checkpoint import EMA, MASTER, Checkpoint
 from unimodal.train.ranks import Ranks
@@ -86,7 +87,7 @@ def test_a_checkpoint_goes_on_on_any_number_of_ranks(pair: Pair, tmp_path: Path)
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_grown_vocabulary_trains_on_two_ranks(pair: Pair, tmp_path: Path, tied: bool) -> None:
     save(tmp_path / "old", "qwen3", tied)
-    image = ImageTokenizer(TokenizerConfig(levels=(4, 4, 4), encoder_width=8, decoder_width=8))
+    image = ImageTokenizer(of_patches(levels=(4, 4, 4), encoder_width=8, decoder_width=8))
     grow(tmp_path / "old", image, tmp_path / "grown", Growth(grid=Grid(3, 2)))
     case = Case(stage=3, tied=tied, weights=str(tmp_path / "grown"), accumulation=2)
     same(together(pair, case), alone(case))

@@ -10,7 +10,6 @@ image tokenizer, reserve                            the latter a guess
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import Literal
 
 import torch
@@ -105,7 +104,7 @@ class Work:
     @property
     def num_codes(self) -> int:
         """Return how many ids are image codes; 0: unknown."""
-        return prod(self.tokenizer.levels) if self.tokenizer is not None else 0
+        return self.tokenizer.codes.num_codes if self.tokenizer is not None else 0
 
     @cached_property
     def all_gathers(self) -> AllGathers:
@@ -230,7 +229,7 @@ def _images(run: Work) -> MemoryItem:
         return MemoryItem("image tokenizer", 0, note="unknown: it is not there yet")
     with torch.device("meta"):
         weights = sum(p.numel() for p in ImageTokenizer(shape).parameters())
-    numbers = 3 * shape.encoder_width + 3 * (shape.patch + 2 * shape.margin) ** 2
+    numbers = shape.autoencoder.encoding_numbers
     return MemoryItem(
         "image tokenizer", FP32 * (weights + run.config.loader.sequence_length * numbers)
     )

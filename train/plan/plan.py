@@ -9,17 +9,15 @@ Letters: W ranks.
 import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from unimodal import config as configuration
 from unimodal.architecture import Architecture, ImageConfig
 from unimodal.bundle import ROOM_BYTES, directory_of, read_config
 from unimodal.tensors import BYTES
-from unimodal.tokenizer.autoencoder import CONFIG, TokenizerConfig
+from unimodal.tokenizer.autoencoder import CONFIG, TokenizerConfig, read_shape
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import SPECIAL_TOKENS, Vocabulary
@@ -154,16 +152,17 @@ def shape_of(config: LmRun, num_ids: int | None = None) -> Architecture:
             f"tokenizer {config.tokenizer}: no image tokenizer is there, so the number of ids "
             "is unknown; train it first, or say --num-ids and leave model.factorised out"
         )
-    levels = tokenizer.levels if tokenizer is not None else ()
+    num_codes = tokenizer.codes.num_codes if tokenizer is not None else 1
     num_text = config.text_ids or TEXT_IDS
     if num_ids is not None:
-        num_text = num_ids - len(SPECIAL_TOKENS) - prod(levels)
-    return model.of(Vocabulary.new(num_text, prod(levels)), levels)
+        num_text = num_ids - len(SPECIAL_TOKENS) - num_codes
+    levels = tokenizer.codes.levels if tokenizer is not None else ()
+    return model.of(Vocabulary.new(num_text, num_codes), levels)
 
 
 def _tokenizer(config: LmRun) -> TokenizerConfig | None:
     path = directory_of(config.tokenizer) / CONFIG
-    return configuration.load(TokenizerConfig, path) if path.exists() else None
+    return read_shape(path) if path.exists() else None
 
 
 def _plan(config: LmRun, shape: Architecture, num_gpus: int, memory_gb: float, gpu: str) -> Plan:

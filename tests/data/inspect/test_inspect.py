@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as PILImage
+from tiny_tokenizers import of_patches
 
 from unimodal.command import main
 from unimodal.data import codes_member as codes
@@ -22,11 +23,10 @@ from unimodal.data.sizes import ImageRule
 from unimodal.document import Image, Text
 from unimodal.model import Model
 from unimodal.sequence import Sequence
-from unimodal.tokenizer.autoencoder import TokenizerConfig
 
 ROW = 64  # positions
 PATCH = 8
-PATCHES = TokenizerConfig(patch=PATCH)
+PATCHES = of_patches(patch=PATCH)
 
 
 def run(*arguments: object) -> Result:
