@@ -52,6 +52,16 @@ class TokenizerConfig:
     pixel_width: int = 16
     """Channels at full resolution."""
 
+    @property
+    def num_codes(self) -> int:
+        """Return how many different codes there are."""
+        return prod(self.levels)
+
+    @property
+    def default_grid(self) -> Grid:
+        """Return the grid that a model draws unless it is told another."""
+        return Grid(8, 8)  # 64 x 64 pixels at 8 pixels per code
+
     def grid_of(self, height: int, width: int) -> Grid:
         """Return the grid of an image of so many pixels; ValueError for sides that are no whole
         patches.
@@ -188,6 +198,16 @@ class ImageTokenizer(nn.Module):
         return self.quantizer.num_codes
 
     num_groups = 1
+    decodes = True
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Return the levels of which a code is the mixed-radix number."""
+        return self.config.levels
+
+    def code_vectors(self, codes_n1: torch.Tensor) -> torch.Tensor:
+        """Return the vectors of codes int64 (n, 1), float32 (n, D) in [-1, 1]."""
+        return self.quantizer.decode(codes_n1[:, 0])
 
     @property
     def geometry(self) -> TokenizerConfig:

@@ -33,12 +33,16 @@ class MovqConfig(PyramidConfig):
     attention: tuple[int, ...] = (3,)
     num_frames: int = 4
     """Frames that become one: a power of two."""
+    most_side: int = 2288
+    """Of 1024 x 1024 pixels at the authors' largest aspect ratio, 5."""
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
         found = super().problems()
         if self.num_frames < 1 or not log2(self.num_frames).is_integer():
             found.append(f"num_frames {self.num_frames}: a power of two")
+        if self.latent_width != self.code_width:  # both pass the same convolutions in time
+            found.append(f"latent_width {self.latent_width}: code_width's {self.code_width}")
         return found
 
 

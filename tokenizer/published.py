@@ -6,7 +6,7 @@ a few images at a time, so that memory does not grow with the batch.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -31,15 +31,15 @@ class PublishedTokenizer(nn.Module):
     kind: ClassVar[str]
     config_class: ClassVar[type[PyramidConfig]]
     num_groups = 1
-    levels: tuple[int, ...] = ()
-    """Codes of a learned table have no levels."""
+    levels: tuple[int, ...] = PyramidConfig.levels
     decodes = True
     """Whether there is a decoder; without it, `decode` raises ValueError."""
     quantize: Codebook
 
-    def __init__(self, config: PyramidConfig, weights: Mapping[str, torch.Tensor]):
-        """Take the weights, of any floating dtype, as float32. ValueError names everything that is
-        wrong with the config, or with the weights.
+    def __init__(self, config: PyramidConfig, weights: Mapping[str, torch.Tensor] | None):
+        """Take the weights, of any floating dtype, as float32; with None they have shapes alone.
+
+        ValueError names everything that is wrong with the config, or with the weights.
         """
         super().__init__()
         if config.problems():
@@ -47,15 +47,15 @@ class PublishedTokenizer(nn.Module):
         self.config = config
         with torch.device("meta"):  # no initial weights are drawn: the given ones replace them
             self._build()
-        damaged = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
-        if damaged:
-            raise ValueError(f"{damaged[0]} holds numbers that are not finite: fetch it again")
-        try:
-            whole = {name: tensor.float() for name, tensor in weights.items()}
-            self.load_state_dict(whole, assign=True)
-        except RuntimeError as error:
-            raise ValueError(f"the weights belong to another tokenizer: {error}") from error
+        if weights is not None:
+            self._fill(weights)
         self.eval().requires_grad_(False)
+
+    def _fill(self, weights: Mapping[str, torch.Tensor]) -> None:
+        if problems := _weight_problems(self.state_dict(), weights):
+            raise ValueError("; ".join(problems))
+        whole = {name: tensor.float() for name, tensor in weights.items()}
+        self.load_state_dict(whole, assign=True)
 
     def _build(self) -> None:
         """Make the modules that the config asks for."""
@@ -72,16 +72,6 @@ class PublishedTokenizer(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode: what is frozen has no other."""
         return super().train(False)
-
-    @classmethod
-    def weight_shapes(cls, config: PyramidConfig) -> dict[str, tuple[int, ...]]:
-        """Return {name: shape} of the weights that a config asks for."""
-        bare = cls.__new__(cls)
-        nn.Module.__init__(bare)
-        bare.config = config
-        with torch.device("meta"):
-            bare._build()
-        return {name: tuple(tensor.shape) for name, tensor in bare.state_dict().items()}
 
     @property
     def num_codes(self) -> int:
@@ -168,7 +158,7 @@ class PublishedTokenizer(nn.Module):
     @classmethod
     def config_of(cls, directory: Path, fields: Mapping[str, Any]) -> PyramidConfig:
         """Return the config in the content of tokenizer.json; ValueError where it is none."""
-        values = {
+        values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in fields.items()
             if name != KIND
@@ -184,3 +174,26 @@ class PublishedTokenizer(nn.Module):
 def _at_once(num_pixels: int) -> int:
     """Return how many images of so many pixels are worked on together."""
     return max(1, PIXELS_AT_ONCE // num_pixels)
+
+
+def _weight_problems(
+    expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]
+) -> list[str]:
+    """Return why weights do not fill these modules, one sentence each."""
+    problems = []
+    if missing := expected.keys() - found.keys():
+        problems.append(f"weights are missing: {_few(missing)}")
+    if foreign := found.keys() - expected.keys():
+        problems.append(f"weights have no place: {_few(foreign)}")
+    for name in sorted(expected.keys() & found.keys()):
+        shape, wanted = tuple(found[name].shape), tuple(expected[name].shape)
+        if shape != wanted:
+            problems.append(f"{name} has shape {shape}, the config asks for {wanted}")
+        elif not found[name].isfinite().all():
+            problems.append(f"{name} holds numbers that are not finite: it is damaged")
+    return problems
+
+
+def _few(names: Iterable[str]) -> str:
+    first, more = sorted(names)[:4], len(list(names)) - 4
+    return ", ".join(first) + (f" and {more} more" if more > 0 else "")

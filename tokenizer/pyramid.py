@@ -10,6 +10,8 @@ Letters: B images, C channels, H rows and W columns of a level, D numbers of a l
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -24,9 +26,10 @@ Norm = Callable[[int], nn.Module]
 
 @dataclass(frozen=True)
 class PyramidConfig:
-    """The shape of a tokenizer whose levels halve the sides, and which grid belongs to which size.
-    """
+    """The shape of a tokenizer whose levels halve the sides; which grid belongs to which size."""
 
+    levels: ClassVar[tuple[int, ...]] = ()
+    """Codes are numbers of a table."""
     num_codes: int = 8192
     code_width: int = 256
     """Numbers of a code's vector."""
@@ -168,8 +171,7 @@ class Level(nn.Module):
     def __init__(self, width: int, out_width: int, num: int, has_attention: bool, norm: Norm):
         super().__init__()
         widths = [width, *[out_width] * num]
-        pairs = zip(widths, widths[1:], strict=False)
-        self.block = nn.ModuleList(ResnetBlock(*pair, norm) for pair in pairs)
+        self.block = nn.ModuleList(ResnetBlock(*pair, norm) for pair in pairwise(widths))
         self.attn = nn.ModuleList(
             AttentionBlock(out_width, norm) for _ in range(num if has_attention else 0)
         )
@@ -181,6 +183,32 @@ class Level(nn.Module):
             if len(self.attn):
                 x = self.attn[at](x, *condition)
         return x
+
+
+class DownLevel(Level):
+    """A level of the encoder: after its blocks, the sides are halved, but for the last one's."""
+
+    def __init__(self, *shape: Any, is_last: bool):
+        super().__init__(*shape)
+        self.downsample = None if is_last else Downsample(shape[1])
+
+    def forward(self, x: torch.Tensor, *condition: torch.Tensor) -> torch.Tensor:
+        """Return `out_width` channels."""
+        x = super().forward(x, *condition)
+        return x if self.downsample is None else self.downsample(x)
+
+
+class UpLevel(Level):
+    """A level of the decoder: after its blocks, the sides are doubled, but for the finest one's."""
+
+    def __init__(self, *shape: Any, is_last: bool):
+        super().__init__(*shape)
+        self.upsample = None if is_last else Upsample(shape[1])
+
+    def forward(self, x: torch.Tensor, *condition: torch.Tensor) -> torch.Tensor:
+        """Return `out_width` channels."""
+        x = super().forward(x, *condition)
+        return x if self.upsample is None else self.upsample(x)
 
 
 class Middle(nn.Module):
@@ -207,14 +235,11 @@ class Encoder(nn.Module):
         super().__init__()
         widths = [config.width * multiplier for multiplier in (1, *config.multipliers)]
         self.conv_in = nn.Conv2d(3, config.width, 3, padding=1)
+        num, last = config.num_blocks, len(config.multipliers) - 1
         self.down = nn.ModuleList(
-            Level(
-                widths[at], widths[at + 1], config.num_blocks, at in config.attention, group_norm
-            )
-            for at in range(len(config.multipliers))
-        )  # fmt: skip
-        for level, width in zip(self.down[:-1], widths[1:], strict=False):
-            level.downsample = Downsample(width)
+            DownLevel(*pair, num, at in config.attention, group_norm, is_last=at == last)
+            for at, pair in enumerate(pairwise(widths))
+        )
         self.mid = Middle(widths[-1], middle_attention, group_norm)
         self.norm_out = group_norm(widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], config.latent_width, 3, padding=1)
@@ -222,9 +247,9 @@ class Encoder(nn.Module):
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """Return latent vectors, float (B, D, h, w), of images float (B, 3, H, W) in [-1, 1]."""
         x = self.conv_in(images_BCHW)
-        for level in self.down[:-1]:
-            x = level.downsample(level(x))
-        return self.conv_out(F.silu(self.norm_out(self.mid(self.down[-1](x)))))
+        for level in self.down:
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
 
 
 class Decoder(nn.Module):
@@ -235,21 +260,19 @@ class Decoder(nn.Module):
     ):
         super().__init__()
         widths = [config.width * multiplier for multiplier in config.multipliers]
-        above = [*widths[1:], widths[-1]]  # the channels with which each level is entered
         self.conv_in = nn.Conv2d(config.latent_width, widths[-1], 3, padding=1)
         self.mid = Middle(widths[-1], middle_attention, norm)
+        num, pairs = config.num_blocks + 1, pairwise([*widths, widths[-1]])
         self.up = nn.ModuleList(
-            Level(above[at], widths[at], config.num_blocks + 1, at in config.attention, norm)
-            for at in range(len(widths))
+            UpLevel(above, width, num, at in config.attention, norm, is_last=at == 0)
+            for at, (width, above) in enumerate(pairs)
         )
-        for level, width in zip(self.up[1:], widths[1:], strict=True):
-            level.upsample = Upsample(width)
         self.norm_out = norm(widths[0])
         self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
 
     def forward(self, z_BDhw: torch.Tensor, *condition: torch.Tensor) -> torch.Tensor:
         """Return images, not yet bounded: float (B, 3, H, W)."""
         x = self.mid(self.conv_in(z_BDhw), *condition)
-        for level in reversed(self.up[1:]):
-            x = level.upsample(level(x, *condition))
-        return self.conv_out(F.silu(self.norm_out(self.up[0](x, *condition), *condition)))
+        for level in reversed(self.up):
+            x = level(x, *condition)
+        return self.conv_out(F.silu(self.norm_out(x, *condition)))

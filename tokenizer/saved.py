@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from .autoencoder import CONFIG, WEIGHTS, ImageTokenizer
-from .codec import SavedCodec
 from .movq import Movq
 from .published import KIND, PublishedTokenizer
 from .vqgan import Vqgan
 
+SavedTokenizer = ImageTokenizer | PublishedTokenizer
 KINDS: dict[str, type[PublishedTokenizer]] = {one.kind: one for one in (Vqgan, Movq)}
 
 
-def load_tokenizer(directory: Path) -> SavedCodec:
+def load_tokenizer(directory: Path) -> SavedTokenizer:
     """Read the image tokenizer that was saved in a directory; ValueError names the file at fault.
 
     Without a kind it is one of our own.

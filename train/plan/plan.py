@@ -9,17 +9,15 @@ Letters: W ranks.
 import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from unimodal import config as configuration
 from unimodal.architecture import Architecture, ImageConfig
 from unimodal.bundle import ROOM_BYTES, directory_of, read_config
+from unimodal.image_tokenizers import tokenizer_config
 from unimodal.tensors import BYTES
-from unimodal.tokenizer.autoencoder import CONFIG, TokenizerConfig
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import SPECIAL_TOKENS, Vocabulary
@@ -148,22 +146,17 @@ def shape_of(config: LmRun, num_ids: int | None = None) -> Architecture:
             f"weights {config.weights}: no bundle is there yet; give the model section of the "
             "config, so that its shape is known"
         )
-    tokenizer, model = _tokenizer(config), config.model or ShapeConfig()
+    tokenizer, model = tokenizer_config(config.tokenizer), config.model or ShapeConfig()
     if tokenizer is None and (num_ids is None or model.factorised):
         raise ValueError(
             f"tokenizer {config.tokenizer}: no image tokenizer is there, so the number of ids "
             "is unknown; train it first, or say --num-ids and leave model.factorised out"
         )
-    levels = tokenizer.levels if tokenizer is not None else ()
+    levels, num_codes = ((), 1) if tokenizer is None else (tokenizer.levels, tokenizer.num_codes)
     num_text = config.text_ids or TEXT_IDS
     if num_ids is not None:
-        num_text = num_ids - len(SPECIAL_TOKENS) - prod(levels)
-    return model.of(Vocabulary.new(num_text, prod(levels)), levels)
-
-
-def _tokenizer(config: LmRun) -> TokenizerConfig | None:
-    path = directory_of(config.tokenizer) / CONFIG
-    return configuration.load(TokenizerConfig, path) if path.exists() else None
+        num_text = num_ids - len(SPECIAL_TOKENS) - num_codes
+    return model.of(Vocabulary.new(num_text, num_codes), levels)
 
 
 def _plan(config: LmRun, shape: Architecture, num_gpus: int, memory_gb: float, gpu: str) -> Plan:
@@ -223,7 +216,7 @@ def _run(config: LmRun, shape: Architecture, num_gpus: int) -> Work:
     micro_batch_rows = min(config.engine.micro_batch_rows or rows, rows)
     accumulation = math.ceil(rows / micro_batch_rows)
     return Work(
-        config, shape.transformer, _tokenizer(config), _model(config, shape),
+        config, shape.transformer, tokenizer_config(config.tokenizer), _model(config, shape),
         num_gpus, micro_batch_rows, accumulation, settings,
     )  # fmt: skip
 
