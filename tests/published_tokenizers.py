@@ -38,7 +38,14 @@ def janus(**changed: Any) -> JanusVQVAE:
 
 def emu3(**changed: Any) -> Emu3VQVAE:
     """Return an autoencoder of 4 x 4 pixels and 4 frames a code."""
-    return randomised(Emu3VQVAE(Emu3VQVAEConfig(**EMU3 | changed)))
+    model = randomised(Emu3VQVAE(Emu3VQVAEConfig(**EMU3 | changed)))
+    with torch.no_grad():  # its latents differ little: codes must lie among them to be told apart
+        frames = images(32, 32)[:, None].repeat(1, model.config.temporal_downsample_factor, 1, 1, 1)
+        latents = model.quant_conv(model.encoder(frames).permute(0, 2, 1, 3, 4))
+        z_Dn = latents.transpose(0, 1).flatten(1)
+        table = model.quantize.embedding.weight
+        table.mul_(z_Dn.std(1)).add_(z_Dn.mean(1))
+    return model
 
 
 def randomised(model: PreTrainedModel) -> Any:

@@ -92,9 +92,8 @@ def grow(
     text = read_pretrained(checkpoint.directory, checkpoint.config.num_ids)
     config = _config(checkpoint, image, growth)
     planned = list(_planned(checkpoint, config, text, image, growth))
-    contents = BundleContents(
-        config, text, image, _card(checkpoint, replace(growth, grid=config.grid))
-    )
+    growth = replace(growth, grid=config.grid)
+    contents = BundleContents(config, text, image, _card(checkpoint, growth))
     try:
         prove(contents, planned[0].dtype)
     except ValueError as error:

@@ -261,7 +261,7 @@ def _settings(family: Family, theirs: Values) -> tuple[Values, list[str]]:
         for key, value in family.fixed.items()
         if theirs.get(key, value) != value
     ]
-    ours = {
+    ours: Values = {
         name: tuple(theirs[key]) if isinstance(theirs[key], list) else theirs[key]
         for key, name in family.keys.items()
         if theirs.get(key) is not None
