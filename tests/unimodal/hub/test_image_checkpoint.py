@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import published_tokenizers as made
 import pytest
 import torch
@@ -10,6 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from unimodal.codec import ImageCodec
+from unimodal.document import Image
 from unimodal.hub.checkpoint import CheckpointError
 from unimodal.hub.image_checkpoint import read_image_config, read_image_tokenizer
 from unimodal.image_tokenizers import find_tokenizer, load_tokenizer, tokenizer_config
@@ -33,7 +35,7 @@ def whole_chameleon() -> transformers.PreTrainedModel:
 
 def whole_emu3() -> transformers.PreTrainedModel:
     config = transformers.Emu3Config(
-        text_config=LLAMA, vq_config=made.EMU3, vocabulary_map={"<image>": 5}
+        text_config=LLAMA | {"pad_token_id": 0}, vq_config=made.EMU3, vocabulary_map={"<image>": 5}
     )
     model = transformers.Emu3ForConditionalGeneration(config)
     model.model.vqmodel.load_state_dict(made.emu3().state_dict())
@@ -78,7 +80,7 @@ def test_a_whole_model_holds_the_tokenizer_that_stands_alone(family: str, tmp_pa
 
 
 def test_files_of_the_language_model_are_not_needed(tmp_path: Path) -> None:
-    whole_chameleon().save_pretrained(tmp_path, max_shard_size="100KB")
+    whole_chameleon().save_pretrained(tmp_path, max_shard_size="20KB")
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
     needed = {file for name, file in index.items() if ".vqmodel." in name}
     (spare, *_) = sorted(set(index.values()) - needed)
@@ -244,7 +246,14 @@ def test_pickles_are_refused_with_the_way_out(tmp_path: Path) -> None:
             load_tokenizer(place)
 
 
-def test_documents_are_encoded_by_it(tmp_path: Path) -> None:
+def test_documents_are_encoded_size_by_size(tmp_path: Path) -> None:
+    """Images of a document that are of unlike size have the codes that each has alone."""
     made.emu3().save_pretrained(tmp_path)
     codec = ImageCodec(load_tokenizer(tmp_path))
-    assert codec.geometry.grid_of(40, 24) == Grid(10, 6)
+    draw = np.random.default_rng(0).integers
+    images = [Image(draw(0, 256, (*size, 3), np.uint8)) for size in ((16, 24), (24, 16), (16, 24))]
+    together = codec.encode(images)
+    for image, encoded in zip(images, together, strict=True):
+        (alone,) = codec.encode([image])
+        assert encoded.grid == alone.grid
+        assert np.array_equal(encoded.codes, alone.codes)
