@@ -258,6 +258,11 @@ class ImageTokenizer(nn.Module):
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def num_bytes(self) -> int:
+        """Return about how many bytes `save` writes."""
+        return sum(4 * tensor.numel() for tensor in self.state_dict().values())
+
     def save(self, directory: Path) -> None:
         """Write weights (float32 safetensors) and config into a directory."""
         weights = {

@@ -134,6 +134,11 @@ class PublishedTokenizer(nn.Module):
     def _config_json(self) -> str:
         return json.dumps({KIND: self.kind, **asdict(self.config)}, sort_keys=True)
 
+    @property
+    def num_bytes(self) -> int:
+        """Return about how many bytes `save` writes."""
+        return sum(4 * tensor.numel() for tensor in self.state_dict().values())
+
     def save(self, directory: Path) -> None:
         """Write weights (float32 safetensors) and config into a directory."""
         weights = {

@@ -121,7 +121,7 @@ def _train(
         measure,
         config.engine.micro_batch_rows,
         lock,
-        bundle_bytes(initial.shape, given.base),
+        bundle_bytes(initial.shape, given.base) + given.image.num_bytes,
     )
     lines = _read_lines(loader, ranks)
     ranks.together(

@@ -196,7 +196,8 @@ def write_bundle(
 
     Raise ValueError where the disk has no room, and BundleError where it cannot be written.
     """
-    check_space(output, sum(tensor.num_bytes for tensor in planned))
+    num_bytes = sum(tensor.num_bytes for tensor in planned)
+    check_space(output, num_bytes + contents.image_tokenizer.num_bytes)
 
     def fill(fresh: Path) -> None:
         tensors.write_tensors(
