@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 @click.option(
     "--tokenizer",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of an image tokenizer, a bundle or a published model, or that model's id on the "
-    "Hugging Face hub [default: the model that is shipped].",
+    help="Directory of an image tokenizer, a bundle or a published model, or that model's id on "
+    "the Hugging Face hub [default: the model that is shipped].",
 )
 @options.target_pixels(
     "Resize and crop images to about so many pixels in all [default: as they are]."

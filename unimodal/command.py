@@ -134,8 +134,8 @@ _model_option = click.option(
 _tokenizer_option = click.option(
     "--model",
     type=PATH,
-    help="Directory of a bundle, of a run of `unimodal train tokenizer` or of a published model, or "
-    "that model's id on the Hugging Face hub [default: the model that is shipped].",
+    help="Directory of a bundle, of a run of `unimodal train tokenizer` or of a published model, "
+    "or that model's id on the Hugging Face hub [default: the model that is shipped].",
 )
 
 

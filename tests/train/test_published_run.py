@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import checkpoints
 import numpy as np
 import published_tokenizers as made
 import pytest
@@ -126,3 +127,20 @@ def test_it_is_measured_as_any_other(checkpoint: Path, tmp_path: Path) -> None:
     file = tmp_path / "scores.json"
     run("eval", "tokenizer", "--model", checkpoint, "--samples", 2, "--json", file)
     assert json.loads(file.read_text())["recipe"]["tokenizer"] == load_tokenizer(checkpoint).hash
+
+
+def test_a_language_model_grows_by_its_codes(checkpoint: Path, tmp_path: Path) -> None:
+    """And comes back from an export as the bundle that it was."""
+    checkpoints.save(tmp_path / "old")
+    grown, more = tmp_path / "grown", ("--rows", "codes", "--context", 128)
+    run("grow", tmp_path / "old", "--tokenizer", checkpoint, "--output", grown, *more)
+    model = unimodal.load(grown)
+    assert model.canvas == (48, 48) and model.vocabulary.num_codes == 96  # the config's own
+    rows = model.transformer.model.embed_tokens.weight.detach()[model.vocabulary.code_ids]
+    vectors = model.image_tokenizer.code_vectors(torch.arange(96)[:, None])
+    near = [torch.cdist(one, one).fill_diagonal_(99) for one in (rows, vectors)]
+    agree = near[0].argmin(1) == near[1].argmin(1)
+    assert agree.float().mean() > 0.5  # like codes have like rows
+    run("export", grown, "--output", tmp_path / "exported")
+    run("grow", tmp_path / "exported", "--output", tmp_path / "back")
+    assert unimodal.load(tmp_path / "back").hash == model.hash
