@@ -141,6 +141,6 @@ def test_a_language_model_grows_by_its_codes(checkpoint: Path, tmp_path: Path) -
     near = [torch.cdist(one, one).fill_diagonal_(99) for one in (rows, vectors)]
     agree = near[0].argmin(1) == near[1].argmin(1)
     assert agree.float().mean() > 0.5  # like codes have like rows
-    run("export", grown, "--output", tmp_path / "exported")
+    run("export", grown, "--format", "hf", "--output", tmp_path / "exported")
     run("grow", tmp_path / "exported", "--output", tmp_path / "back")
     assert unimodal.load(tmp_path / "back").hash == model.hash
