@@ -32,8 +32,6 @@ class PublishedTokenizer(nn.Module):
     config_class: ClassVar[type[PyramidConfig]]
     num_groups = 1
     levels: tuple[int, ...] = PyramidConfig.levels
-    decodes = True
-    """Whether there is a decoder; without it, `decode` raises ValueError."""
     quantize: Codebook
 
     def __init__(self, config: PyramidConfig, weights: Mapping[str, torch.Tensor] | None):
@@ -72,6 +70,11 @@ class PublishedTokenizer(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode: what is frozen has no other."""
         return super().train(False)
+
+    @property
+    def decodes(self) -> bool:
+        """Return whether there is a decoder; without it, `decode` raises ValueError."""
+        return True
 
     @property
     def num_codes(self) -> int:
@@ -169,11 +172,14 @@ class PublishedTokenizer(nn.Module):
             if name != KIND
         }
         try:
-            return cls.config_class(**values)
-        except TypeError as error:
-            raise ValueError(
-                f"{directory / CONFIG} describes no {cls.kind} tokenizer: {error}"
-            ) from error
+            config = cls.config_class(**values)
+            problems = config.problems()
+        except TypeError as error:  # a key that is not known, a value of another type
+            problems = [str(error)]
+        if problems:
+            said = "; ".join(problems)
+            raise ValueError(f"{directory / CONFIG} describes no {cls.kind} tokenizer: {said}")
+        return config
 
 
 def _at_once(num_pixels: int) -> int:

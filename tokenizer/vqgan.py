@@ -45,8 +45,8 @@ class Vqgan(PublishedTokenizer):
             self.decoder = Decoder(config, config.middle_attention)
 
     @property
-    def decodes(self) -> bool:  # type: ignore[override]
-        """Return whether it can draw."""
+    def decodes(self) -> bool:
+        """Return whether the checkpoint stored a decoder."""
         return self.config.has_decoder
 
     def _latents(self, images_BCHW: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 from unimodal.tokenizer import saved
 from unimodal.tokenizer.autoencoder import CONFIG, WEIGHTS, TokenizerConfig
+from unimodal.tokenizer.published import PublishedTokenizer
 from unimodal.tokenizer.pyramid import PyramidConfig
 from unimodal.tokenizer.saved import SavedTokenizer
 
@@ -47,15 +48,21 @@ def find_tokenizer(path: Path | None) -> FoundTokenizer:
     """
     path = tokenizer_directory(path)
     if _is_published(path):
-        tokenizer = read_image_tokenizer(path)
-        height, width = tokenizer.geometry.canvas
-        return FoundTokenizer(ImageCodec(tokenizer), tokenizer, {}, (width, height))
+        return _alone(read_image_tokenizer(path), {})
     directory = _of_run(path)
     if directory is None:
         model = bundle.load(path)
         return FoundTokenizer(model.codec, model.image_tokenizer, model.card, model.canvas)
-    own = load_tokenizer(directory)
-    return FoundTokenizer(ImageCodec(own), own, read_card(directory), None)
+    return _alone(load_tokenizer(directory), read_card(directory))
+
+
+def _alone(tokenizer: SavedTokenizer, card: dict[str, Any]) -> FoundTokenizer:
+    """Return a tokenizer that is no part of a bundle."""
+    canvas = None
+    if isinstance(tokenizer, PublishedTokenizer):
+        height, width = tokenizer.geometry.canvas
+        canvas = width, height
+    return FoundTokenizer(ImageCodec(tokenizer), tokenizer, card, canvas)
 
 
 def tokenizer_directory(name: str | Path | None) -> Path:

@@ -168,6 +168,8 @@ def test_damaged_files_are_named(both, tmp_path: Path) -> None:
     for broken, message in (
         (text.replace('"vqgan"', '"magvit"'), "kind 'magvit' is none of vqgan, movq"),
         (text.replace('"num_blocks"', '"blocks"'), "describes no vqgan tokenizer.*blocks"),
+        (text.replace('"width": 32', '"width": "32"'), "describes no vqgan tokenizer"),
+        (text.replace('"width": 32', '"width": 33'), "multiple of 32"),
         (text.replace('"num_codes": 96', '"num_codes": 97'), r"has shape \(96, 4\)"),
         (text.replace('"num_blocks": 1', '"num_blocks": 2'), "weights are missing: decoder"),
     ):
