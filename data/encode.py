@@ -27,7 +27,7 @@ import torch
 
 from unimodal.codec import IMAGES_AT_ONCE, ImageCodec
 from unimodal.document import Image, StoredFile
-from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.image_tokenizers import load_tokenizer
 
 from . import codes_member as codes
 from .folder import shared, write_json
@@ -154,7 +154,7 @@ def _encode_shard(
 @lru_cache(1)
 def _codec(directory: Path, tokenizer_hash: str) -> ImageCodec:
     """Load the image tokenizer of this process, once."""
-    codec = ImageCodec(ImageTokenizer.load(directory))
+    codec = ImageCodec(load_tokenizer(directory))
     if codec.hash != tokenizer_hash:
         raise ValueError(f"{directory} was changed under way: run the same command again")
     return codec

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @click.option(
     "--tokenizer",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of an image tokenizer or a bundle [default: the model that is shipped].",
+    help="Directory of an image tokenizer, a bundle or a published model, or that model's id on "
+    "the Hugging Face hub [default: the model that is shipped].",
 )
 @options.target_pixels(
     "Resize and crop images to about so many pixels in all [default: as they are]."
@@ -76,12 +77,12 @@ def _config(
     tokenizer: Path | None, target_pixels: int | None, max_aspect_ratio: float | None
 ) -> "EncodeConfig":
     """Return the settings; ValueError for impossible ones."""
-    from unimodal.bundle import directory_of, load_tokenizer
+    from unimodal.image_tokenizers import load_tokenizer, tokenizer_directory
 
     from .encode import EncodeConfig
     from .sizes import rule_of
 
-    directory = directory_of(tokenizer)
+    directory = tokenizer_directory(tokenizer)
     image = load_tokenizer(directory)
     rule = rule_of(target_pixels, max_aspect_ratio, image.geometry.patch)
     return EncodeConfig(directory.absolute(), image.hash, rule)

@@ -216,7 +216,7 @@ def _of_images(
     from .own_images import image_cells, image_scores, read_images
     from .score import recipe
 
-    rule = rule_of(target_pixels, max_aspect_ratio, found.tokenizer.patch)
+    rule = rule_of(target_pixels, max_aspect_ratio, found.tokenizer.geometry.patch)
     own = read_images(images, samples, rule, found.tokenizer, bad_share)
     click.echo(own.line(), err=True)
     report = image_scores(found.tokenizer, own, batch_size)

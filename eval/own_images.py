@@ -27,7 +27,7 @@ from unimodal.data.rows import sized
 from unimodal.data.shards import Shard
 from unimodal.data.sizes import ImageRule
 from unimodal.document import StoredFile
-from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.saved import SavedTokenizer
 
 from .intervals import mean
 from .reconstruction import code_usage, psnr, ssim, usage_scores
@@ -60,7 +60,7 @@ class OwnImages:
 
 
 def read_images(
-    paths: Sequence[Path], samples: int, rule: ImageRule | None, tokenizer: ImageTokenizer,
+    paths: Sequence[Path], samples: int, rule: ImageRule | None, tokenizer: SavedTokenizer,
     bad_share: float,
 ) -> OwnImages:  # fmt: skip
     """Read the first images of these files, folders and shards, so many that can be used.
@@ -92,7 +92,7 @@ def read_images(
     return found
 
 
-def _pixels(file: StoredFile, rule: ImageRule | None, tokenizer: ImageTokenizer) -> np.ndarray:
+def _pixels(file: StoredFile, rule: ImageRule | None, tokenizer: SavedTokenizer) -> np.ndarray:
     pixels = sized(file, rule, CENTRE, mirror=False).pixels
     assert pixels is not None, "files of codes are left out"
     try:
@@ -131,7 +131,7 @@ def _of_shards(path: Path) -> Iterator[tuple[str, str, StoredFile]]:
 
 
 def image_scores(
-    tokenizer: ImageTokenizer, images: OwnImages, batch_size: int = 32
+    tokenizer: SavedTokenizer, images: OwnImages, batch_size: int = 32
 ) -> dict[str, Any]:
     """Return scores (nested estimates), code usage and a prediction for each image."""
     returned, codes = reconstruct(tokenizer, images.pixels, batch_size)
@@ -160,7 +160,7 @@ def _judged(name: str, original: np.ndarray, image: np.ndarray) -> dict[str, Any
     }
 
 
-def image_cells(tokenizer: ImageTokenizer, images: OwnImages, count: int) -> list[Cell]:
+def image_cells(tokenizer: SavedTokenizer, images: OwnImages, count: int) -> list[Cell]:
     """Return a cell for each of the first images: original above reconstruction, with PSNR."""
     originals = images.pixels[:count]
     returned, _ = reconstruct(tokenizer, originals)

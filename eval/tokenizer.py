@@ -26,7 +26,7 @@ from unimodal.data.scenes.damage import measure
 from unimodal.data.scenes.reading import Unreadable, read_scene, same_scene
 from unimodal.data.scenes.world import LARGE, SMALL, Scene, SceneObject, World, render, scene
 from unimodal.document import Image
-from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.saved import SavedTokenizer
 
 from .intervals import Estimate, mean, proportion, share
 from .reconstruction import code_usage, psnr, usage_scores
@@ -37,7 +37,7 @@ TOLERANCE_PX = 2.0  # of a centre, in pixels of a canvas of 64
 
 
 def tokenizer_ceiling(
-    tokenizer: ImageTokenizer, samples: int, seed: int, canvas: int = 64, batch_size: int = 32
+    tokenizer: SavedTokenizer, samples: int, seed: int, canvas: int = 64, batch_size: int = 32
 ) -> dict[str, Any]:
     """Return scores (nested estimates), code usage and predictions on `samples` held-out scenes."""
     scenes = [scene(seed, index, world_of(canvas)) for index in range(samples)]
@@ -64,7 +64,7 @@ def world_of(canvas: int) -> World:
 
 
 def reconstruct(
-    tokenizer: ImageTokenizer, originals: Sequence[np.ndarray], batch_size: int = 32
+    tokenizer: SavedTokenizer, originals: Sequence[np.ndarray], batch_size: int = 32
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return images uint8 (H, W, 3), of any mix of sizes, as they come back from codes, and the
     codes of each, int64 (n,).
@@ -120,7 +120,7 @@ def reader_errors(samples: int, seed: int, canvas: int) -> dict[str, Estimate]:
 
 
 def cells(
-    tokenizer: ImageTokenizer, predictions: Sequence[dict[str, Any]], seed: int, canvas: int
+    tokenizer: SavedTokenizer, predictions: Sequence[dict[str, Any]], seed: int, canvas: int
 ) -> list[Cell]:
     """Return a cell for each prediction: original above reconstruction, with PSNR and failures."""
     scenes = [scene(seed, p["index"], world_of(canvas)) for p in predictions]

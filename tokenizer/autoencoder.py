@@ -66,6 +66,21 @@ class TokenizerConfig:
         """Return how many pixels both sides of an image must be a multiple of."""
         return self.autoencoder.patch
 
+    @property
+    def num_codes(self) -> int:
+        """Return how many different codes there are in each group."""
+        return self.codes.num_codes
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Return the levels of which a code is the mixed-radix number; () where it is none."""
+        return self.codes.levels
+
+    @property
+    def default_grid(self) -> Grid:
+        """Return the grid that a model draws unless it is told another."""
+        return self.grid_of(*self.autoencoder.default_size)
+
     def grid_of(self, height: int, width: int) -> Grid:
         """Return the grid of the codes of an image of so many pixels; ValueError for sides that
         will not do.
@@ -133,6 +148,17 @@ class ImageTokenizer(nn.Module):
         return self.quantizer.num_groups
 
     @property
+    def levels(self) -> tuple[int, ...]:
+        """Return the levels of which a code is the mixed-radix number; () where it is none."""
+        return self.quantizer.levels
+
+    decodes = True
+
+    def code_vectors(self, codes_nG: torch.Tensor) -> torch.Tensor:
+        """Return the vectors of codes int64 (n, G), float32 (n, D)."""
+        return self.quantizer.decode(codes_nG[None], Grid(1, len(codes_nG)))[0, 0]
+
+    @property
     def last_weight(self) -> torch.Tensor:
         """Return the weight of the decoder's last layer (B, C, 3, 3), which paints all pixels."""
         return next(one for one in self.decoder.modules() if isinstance(one, Canvas)).out.weight
@@ -185,6 +211,11 @@ class ImageTokenizer(nn.Module):
             digest.update(name.encode())
             digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def num_bytes(self) -> int:
+        """Return about how many bytes `save` writes."""
+        return sum(4 * tensor.numel() for tensor in self.state_dict().values())
 
     def save(self, directory: Path) -> None:
         """Write weights (float32 safetensors) and config into a directory."""

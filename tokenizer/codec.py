@@ -17,6 +17,11 @@ class Geometry(Protocol):
         """Both sides of an image are multiples of it, in pixels."""
         ...
 
+    @property
+    def default_grid(self) -> Grid:
+        """Return the grid of an image of the size that the codec is made for."""
+        ...
+
     def grid_of(self, height: int, width: int) -> Grid:
         """Return the grid of an image of so many pixels; ValueError for sides that will not do."""
         ...
@@ -40,6 +45,18 @@ class Codec(Protocol):
         ...
 
     @property
+    def levels(self) -> tuple[int, ...]:
+        """The levels of which a code is the mixed-radix number, the lowest digit first; () where
+        codes are numbers of a table.
+        """
+        ...
+
+    @property
+    def decodes(self) -> bool:
+        """Whether codes can be decoded: some published tokenizers come without a decoder."""
+        ...
+
+    @property
     def geometry(self) -> Geometry:
         """Return which grid belongs to which size."""
         ...
@@ -55,4 +72,10 @@ class Codec(Protocol):
 
     def decode(self, codes_BnG: torch.Tensor, grid: Grid) -> torch.Tensor:
         """Return the images, float32 (B, 3, H, W) in [-1, 1], of codes that fill the grid."""
+        ...
+
+    def code_vectors(self, codes_nG: torch.Tensor) -> torch.Tensor:
+        """Return vectors of codes int64 (n, groups), float32 (n, D), about as large as numbers from
+        -1 to 1: similar codes have similar ones.
+        """
         ...

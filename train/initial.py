@@ -20,7 +20,7 @@ from unimodal.data.sources import SourceConfig, texts
 from unimodal.hub.new_rows import code_rows
 from unimodal.tensors import StoredTensor, find_tensors
 from unimodal.text import TextTokenizer
-from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.codec import Codec
 from unimodal.transformer import INIT_STD, TransformerConfig
 from unimodal.unified import ZEROS, initial_weight, parameter_shapes
 from unimodal.vocabulary import Vocabulary
@@ -92,7 +92,7 @@ class InitialState:
 
 
 def parent_of(
-    weights: Path, shape: ShapeConfig | None, text_ids: int | None, image: ImageTokenizer
+    weights: Path, shape: ShapeConfig | None, text_ids: int | None, image: Codec
 ) -> BundleContents:
     """Return the bundle that a run begins with. Raises ValueError where the config asks for
     another.
@@ -101,7 +101,7 @@ def parent_of(
     old = parent.config.architecture
     wrong = []
     if shape is not None:
-        new = shape.of(old.vocabulary, image.quantizer.levels)
+        new = shape.of(old.vocabulary, image.levels)
         there = asdict(old.transformer)
         wrong = [
             f"model.{name} {value} is {there[name]} there"
@@ -129,7 +129,7 @@ def from_bundle(weights: Path, parent: BundleContents, shape: ShapeConfig | None
     """Begin with a bundle's model and text tokenizer; what `shape` has beyond it begins at zero."""
     whole = parent.config.architecture
     if shape is not None:
-        image = shape.of(whole.vocabulary, parent.image_tokenizer.quantizer.levels).image
+        image = shape.of(whole.vocabulary, parent.image_tokenizer.levels).image
         whole = replace(whole, image=image)
     old = fill_from(find_tensors(weights))
     known = parameter_shapes(parent.config.architecture)
@@ -151,15 +151,13 @@ def fill_from(tensors: Mapping[str, StoredTensor]) -> Fill:
     return fill
 
 
-def from_scratch(
-    folder: Path, shape: ShapeConfig, image: ImageTokenizer, seed: int
-) -> InitialState:
+def from_scratch(folder: Path, shape: ShapeConfig, image: Codec, seed: int) -> InitialState:
     """Return an untrained transformer, a pure function of the arguments.
 
     The run's folder must have the text tokenizer (see `learn_text`).
     """
     text = _text(folder / TEXT)
-    whole = shape.of(Vocabulary.new(text.num_ids, image.num_codes), image.quantizer.levels)
+    whole = shape.of(Vocabulary.new(text.num_ids, image.num_codes), image.levels)
     width = whole.transformer.width
 
     def fill(name: str, size: tuple[int, ...]) -> Tensor:

@@ -13,11 +13,9 @@ from typing import Any
 import torch
 
 from unimodal.bundle import (
-    GRID,
     BundleConfig,
     BundleContents,
     directory_of,
-    load_tokenizer,
     read_contents,
 )
 from unimodal.codec import ImageCodec
@@ -31,9 +29,10 @@ from unimodal.data.sizes import patch_problems
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
 from unimodal.heads import head_class
+from unimodal.image_tokenizers import load_tokenizer, tokenizer_directory
 from unimodal.sequencer import Sequencer
 from unimodal.tensors import find_tensors
-from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.saved import SavedTokenizer
 from unimodal.unified import UnifiedModel
 
 from . import checkpoint, flops, heldout, lora, metrics, place, precision, provenance
@@ -123,7 +122,7 @@ def _train(
         measure,
         config.engine.micro_batch_rows,
         lock,
-        bundle_bytes(initial.shape, given.base),
+        bundle_bytes(initial.shape, given.base) + given.image.num_bytes,
     )
     lines = _read_lines(loader, ranks)
     ranks.together(
@@ -140,7 +139,7 @@ def _train(
 class _Given:
     """What a run is given, read and found to fit together."""
 
-    image: ImageTokenizer
+    image: SavedTokenizer
     parent: BundleContents | None
     inputs: dict[str, Any]
     tokenizer: Path
@@ -172,16 +171,17 @@ def _given(config: LmRun, world_size: int) -> _Given:
         lora.check_installed()
     for sources in (config.sources, config.held_out.sources):
         _shards(sources)
-    tokenizer = directory_of(config.tokenizer)
+    tokenizer = tokenizer_directory(config.tokenizer)
     weights = None if config.weights is None else directory_of(config.weights)
     image = load_tokenizer(tokenizer)
-    if image.num_groups > 1 or image.config.quantizer.scales:
+    scales = image.geometry.default_grid.scales
+    if image.num_groups > 1 or scales:
         what = f"{image.num_groups} codes at each place" if image.num_groups > 1 else "scales"
         raise ValueError(
             f"tokenizer {config.tokenizer}: it has {what}, and a language model reads one code at"
             " each place of one grid: train one with groups 1, residual 1 and no scales"
         )
-    if problems := patch_problems(config.loader.images, image.patch):
+    if problems := patch_problems(config.loader.images, image.geometry.patch):
         raise ValueError(f"loader.{problems[0]}")
     for folder in _folders(config):
         data_seeds(folder)  # a damaged note of them stops here, not at the end
@@ -384,8 +384,9 @@ def _bundle(
     card = provenance.card(config, device, _folders(config), before)
     card["documents"] = loader.documents
     shape = initial.shape
+    grid = loader.row_builder.grid() or given.image.geometry.default_grid
     stored_config = BundleConfig(
-        shape.transformer, shape.vocabulary, loader.row_builder.grid() or GRID, config.sampling,
+        shape.transformer, shape.vocabulary, grid, config.sampling,
         shape.transformer.max_positions, given.image.hash, shape.image,
     )  # fmt: skip
     contents = BundleContents(stored_config, initial.text, given.image.cpu(), card)

@@ -28,7 +28,8 @@ class LmRun:
     sources: dict[str, SourceConfig]
     """What is learned from, by name."""
     tokenizer: Path
-    """The directory of a trained image tokenizer."""
+    """The directory of a trained image tokenizer, or of a published model, or that model's id on
+    the Hugging Face hub."""
     schedule: ScheduleConfig
     weights: Path | None = None
     """A bundle to begin from, trained or grown: its transformer and its text tokenizer; None: from

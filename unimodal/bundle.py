@@ -25,13 +25,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from unimodal.tokenizer.autoencoder import CONFIG, WEIGHTS, ImageTokenizer
 from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.saved import SavedTokenizer, load_tokenizer
 
 from . import config, manifest, tensors
 from .architecture import Architecture, ImageConfig
 from .atomic import replacing
-from .card import TOKENIZER_HASH, check_card, read_card, readme
+from .card import check_card, readme
 from .manifest import FORMAT, MANIFEST, TEXT_TOKENIZERS, BundleError, read_json, write_json
 from .model import Model
 from .sampling import Sampling
@@ -43,7 +43,6 @@ from .vocabulary import Vocabulary
 
 CONTENT_FILES = ("config.json", "tokenizer.json", "tokenizer.safetensors", "card.json")
 DEFAULT = Path(__file__).parent / "default"
-GRID = Grid(8, 8)  # 64 x 64 pixels at 8 pixels per code
 SAMPLING = Sampling()
 ROOM_BYTES = 2**26  # for all files of a bundle but the weights
 MAX_SHARD_BYTES = 5 * 10**9
@@ -97,27 +96,6 @@ def directory_of(name: str | Path | None) -> Path:
     return path
 
 
-def load_tokenizer(name: str | Path | None) -> ImageTokenizer:
-    """Return the image tokenizer in a directory, of a bundle or alone, or of `default`.
-
-    ValueError where there is none, and where its files are not those that were saved, as far as a
-    manifest or a card beside them tells.
-    """
-    directory = directory_of(name)
-    if (directory / MANIFEST).is_file():
-        files = manifest.read(directory)
-        for file in (CONFIG, WEIGHTS):
-            manifest.check_file(directory / file, files[file])
-    tokenizer = ImageTokenizer.load(directory)
-    noted = read_card(directory).get(TOKENIZER_HASH, tokenizer.hash)
-    if noted != tokenizer.hash:
-        raise ValueError(
-            f"{directory} does not hold the image tokenizer that was trained there "
-            f"({tokenizer.hash[:12]} instead of {noted[:12]}): its files are damaged, put them back"
-        )
-    return tokenizer
-
-
 def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> Model:
     """Load the model in the directory `path` (None or `default`: the one shipped with unimodal) to
     `device`.
@@ -150,7 +128,7 @@ class BundleContents:
 
     config: BundleConfig
     text_tokenizer: TextTokenizer
-    image_tokenizer: ImageTokenizer
+    image_tokenizer: SavedTokenizer
     card: dict[str, Any]
     hash: str | None = None  # that of Model; None where the weights are elsewhere
 
@@ -173,7 +151,7 @@ def read_unchecked_contents(directory: Path) -> BundleContents:
     config = read_config(directory / "config.json")
     text = _read_text(directory, config.vocabulary.num_text)
     try:
-        tokenizer = ImageTokenizer.load(directory).eval()
+        tokenizer = load_tokenizer(directory).eval()
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{directory}: its files do not fit each other ({error})") from error
     _check_contents(directory, config, text, tokenizer)
@@ -218,7 +196,8 @@ def write_bundle(
 
     Raise ValueError where the disk has no room, and BundleError where it cannot be written.
     """
-    check_space(output, sum(tensor.num_bytes for tensor in planned))
+    num_bytes = sum(tensor.num_bytes for tensor in planned)
+    check_space(output, num_bytes + contents.image_tokenizer.num_bytes)
 
     def fill(fresh: Path) -> None:
         tensors.write_tensors(
@@ -379,7 +358,7 @@ def _write_weights(directory: Path, transformer: Transformer) -> None:
 
 
 def _check_contents(
-    directory: Path, bundle_config: BundleConfig, text: TextTokenizer, tokenizer: ImageTokenizer
+    directory: Path, bundle_config: BundleConfig, text: TextTokenizer, tokenizer: SavedTokenizer
 ) -> None:
     """Raise BundleError where the contents are not those that the model was trained with."""
     if tokenizer.hash != bundle_config.tokenizer_hash:

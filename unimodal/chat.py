@@ -117,6 +117,7 @@ class Chat:
         dropped before its end leaves the conversation unchanged.
         """
         _check_text(text, images)
+        modality = self._possible(modality)
         notes, seen = [], []
         for source in images:
             part, said = self._see(source)
@@ -126,6 +127,18 @@ class Chat:
         document = Document((*self._parts, *seen, *words))
         self._check_room(document)
         return self._reply(document, tuple(notes), modality)
+
+    def _possible(self, modality: Modality | None) -> Modality | None:
+        """Return the modality, text alone where the image tokenizer has no decoder; raise
+        ValueError where it is asked to draw.
+        """
+        if self.model.image_tokenizer.decodes:
+            return modality
+        if modality == "image":
+            raise ValueError(
+                "this model draws nothing: its image tokenizer has no decoder; ask it in words"
+            )
+        return "text"
 
     @property
     def asked(self) -> str:

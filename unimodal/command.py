@@ -134,8 +134,8 @@ _model_option = click.option(
 _tokenizer_option = click.option(
     "--model",
     type=PATH,
-    help="A bundle's directory, or that of a run of `unimodal train tokenizer` [default: the model "
-    "that is shipped].",
+    help="Directory of a bundle, of a run of `unimodal train tokenizer` or of a published model, "
+    "or that model's id on the Hugging Face hub [default: the model that is shipped].",
 )
 
 
@@ -213,7 +213,8 @@ def decode(codes: Path, output: Path, model: Path | None) -> None:
 @click.option(
     "--tokenizer",
     type=PATH,
-    help="Directory of an image tokenizer or a bundle, or `default`: the one that is shipped.",
+    help="Directory of an image tokenizer, a bundle or a published model, that model's id on the "
+    "Hugging Face hub, or `default`: the one that is shipped.",
 )
 @_output_option("Directory of the bundle to be written.")
 @click.option(

@@ -1,14 +1,28 @@
-"""Find an image tokenizer: in a bundle, in a folder that a run has written, or in the run's own."""
+"""Find an image tokenizer: in a bundle, in a folder that a run has written, in the run's own, or
+in a published model: a directory in Hugging Face's form, or an id of the hub.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unimodal.tokenizer.autoencoder import CONFIG, ImageTokenizer
+from unimodal.tokenizer import saved
+from unimodal.tokenizer.autoencoder import CONFIG, WEIGHTS, TokenizerConfig, read_shape
+from unimodal.tokenizer.published import PublishedTokenizer
+from unimodal.tokenizer.pyramid import PyramidConfig
+from unimodal.tokenizer.saved import SavedTokenizer
 
-from . import bundle
-from .card import read_card
+from . import bundle, manifest
+from .card import TOKENIZER_HASH, read_card
 from .codec import ImageCodec
+from .hub.checkpoint import HUB_ID, fetch
+from .hub.image_checkpoint import (
+    PICKLES,
+    fetch_image_tokenizer,
+    read_image_config,
+    read_image_tokenizer,
+    refusal,
+)
 from .manifest import MANIFEST
 
 
@@ -17,26 +31,109 @@ class FoundTokenizer:
     """An image tokenizer, ready to use."""
 
     codec: ImageCodec
-    tokenizer: ImageTokenizer
+    tokenizer: SavedTokenizer
     card: dict[str, Any]
     """Where it comes from; empty where nothing says it."""
     canvas: tuple[int, int] | None
-    """Width and height in pixels of what its model draws; None for a tokenizer alone."""
+    """Width and height in pixels of what its model draws, or of what a published tokenizer was
+    trained on; None for one of our own alone."""
 
 
 def find_tokenizer(path: Path | None) -> FoundTokenizer:
-    """Return the image tokenizer of a bundle (None or `default`: the one that is shipped), or of a
-    run of `unimodal train tokenizer`: the run's folder, or the folder `tokenizer` in it.
+    """Return the image tokenizer of a bundle (None or `default`: the one that is shipped), of a
+    run of `unimodal train tokenizer` (the run's folder, or the folder `tokenizer` in it), or of a
+    published model.
 
     Raise ValueError where there is none, or where its files are damaged.
     """
-    path = bundle.directory_of(path)
+    path = tokenizer_directory(path)
+    if _is_published(path):
+        return _alone(read_image_tokenizer(path), {})
     directory = _of_run(path)
     if directory is None:
         model = bundle.load(path)
         return FoundTokenizer(model.codec, model.image_tokenizer, model.card, model.canvas)
-    tokenizer = bundle.load_tokenizer(directory)
-    return FoundTokenizer(ImageCodec(tokenizer), tokenizer, read_card(directory), None)
+    return _alone(load_tokenizer(directory), read_card(directory))
+
+
+def _alone(tokenizer: SavedTokenizer, card: dict[str, Any]) -> FoundTokenizer:
+    """Return a tokenizer that is no part of a bundle."""
+    canvas = None
+    if isinstance(tokenizer, PublishedTokenizer):
+        height, width = tokenizer.geometry.canvas
+        canvas = width, height
+    return FoundTokenizer(ImageCodec(tokenizer), tokenizer, card, canvas)
+
+
+def tokenizer_directory(name: str | Path | None) -> Path:
+    """Return the directory that is meant by a path, by `default` or None, or by an id of the hub,
+    of which the image tokenizer is fetched. A path into a folder that is there is no such id.
+
+    Raise ValueError for an id that the hub does not know, and for a pickle.
+    """
+    path = bundle.directory_of(name)
+    if path.is_file() and path.suffix in PICKLES:
+        raise ValueError(f"{path}: {refusal(path)}")
+    return fetch_image_tokenizer(str(path)) if _is_hub_id(path) else path
+
+
+def tokenizer_config(name: str | Path | None) -> TokenizerConfig | PyramidConfig | None:
+    """Return the configuration of the image tokenizer that `load_tokenizer` would load, of which
+    no weights are read or fetched; None where there is none yet.
+    """
+    path = bundle.directory_of(name)
+    if _is_hub_id(path):
+        path = fetch(str(path), ("config.json",))
+    if _is_published(path):
+        return read_image_config(path).config
+    if not (path / CONFIG).exists():
+        return None
+    kind, fields = saved.read_kind(path)
+    if kind is None:
+        return read_shape(path / CONFIG)
+    return kind.config_of(path, fields)
+
+
+def load_tokenizer(name: str | Path | None) -> SavedTokenizer:
+    """Return the image tokenizer in a directory, of a bundle, alone, or of a published model; or
+    that of `default`, or of an id of the hub.
+
+    ValueError where there is none, and where its files are not those that were saved, as far as a
+    manifest or a card beside them tells.
+    """
+    directory = tokenizer_directory(name)
+    if _is_published(directory):
+        return read_image_tokenizer(directory)
+    if (directory / MANIFEST).is_file():
+        files = manifest.read(directory)
+        for file in (CONFIG, WEIGHTS):
+            manifest.check_file(directory / file, files[file])
+    tokenizer = saved.load_tokenizer(directory)
+    noted = read_card(directory).get(TOKENIZER_HASH, tokenizer.hash)
+    if noted != tokenizer.hash:
+        raise ValueError(
+            f"{directory} does not hold the image tokenizer that was trained there "
+            f"({tokenizer.hash[:12]} instead of {noted[:12]}): its files are damaged, put them back"
+        )
+    return tokenizer
+
+
+def _is_hub_id(path: Path) -> bool:
+    return bool(HUB_ID.fullmatch(path.as_posix())) and not (
+        path.parts[0].startswith((".", "~")) or path.parent.exists()
+    )
+
+
+def _is_published(directory: Path) -> bool:
+    """Return whether a directory holds a published model, or pickles that are none.
+
+    Such a model's tokenizer.json is that of its text.
+    """
+    if (directory / MANIFEST).exists() or (directory / WEIGHTS).exists():
+        return False
+    return (directory / "config.json").is_file() or (
+        directory.is_dir() and any(path.suffix in PICKLES for path in directory.iterdir())
+    )
 
 
 def _of_run(path: Path) -> Path | None:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.saved import SavedTokenizer
 
 from .codec import ImageCodec
 from .sampling import Sampling
@@ -21,7 +21,7 @@ class Model:
 
     transformer: UnifiedModel  # float32, in evaluation mode
     text_tokenizer: TextTokenizer
-    image_tokenizer: ImageTokenizer
+    image_tokenizer: SavedTokenizer
     sampling: Sampling  # default settings, stored in the bundle
     context: int  # the most tokens of a sequence
     grid: Grid  # the grid of the images that it draws

@@ -111,8 +111,9 @@ def in_memory(name: str, tensor: Tensor, dtype: str | None = None) -> PlannedTen
 # --- reading ------------------------------------------------------------------------------------
 
 
-def weight_files(directory: Path) -> list[Path]:
-    """Return the safetensors files of a directory's model: the single one, or those of its index.
+def weight_files(directory: Path, wanted: Callable[[str], bool] = lambda name: True) -> list[Path]:
+    """Return the safetensors files of a directory's model: the single one, or those of its index
+    that hold tensors of wanted names.
 
     Raise WeightsError where one is missing.
     """
@@ -120,26 +121,35 @@ def weight_files(directory: Path) -> list[Path]:
         if (directory / SINGLE).is_file():
             return [directory / SINGLE]
         raise WeightsError(f"{directory} holds neither {SINGLE} nor {INDEX}")
-    names = sorted(set(_weight_map(directory).values()))
+    names = files_of_index(directory, wanted)
     missing = [name for name in names if not (directory / name).is_file()]
     if missing:
         raise WeightsError(f"{directory} lacks {', '.join(missing)}: fetch it again")
     return [directory / name for name in names]
 
 
-def find_tensors(directory: Path) -> dict[str, StoredTensor]:
-    """Return {name: tensor} of all tensors of a directory's model, without reading their bytes.
+def files_of_index(directory: Path, wanted: Callable[[str], bool]) -> list[str]:
+    """Return the names of the files that hold tensors of wanted names, as an index says."""
+    return sorted({file for name, file in _weight_map(directory).items() if wanted(name)})
+
+
+def find_tensors(
+    directory: Path, wanted: Callable[[str], bool] = lambda name: True
+) -> dict[str, StoredTensor]:
+    """Return {name: tensor} of the tensors of a directory's model that have wanted names, without
+    reading their bytes.
 
     Raise WeightsError where a file is missing or damaged, or a tensor is missing or there twice.
     """
     found: dict[str, StoredTensor] = {}
-    for path in weight_files(directory):
+    for path in weight_files(directory, wanted):
         for name, tensor in _header(path).items():
             if name in found:
                 raise WeightsError(f"{name} is in {found[name].path.name} and in {path.name}")
-            found[name] = tensor
+            if wanted(name):
+                found[name] = tensor
     if (directory / INDEX).is_file():
-        missing = sorted(set(_weight_map(directory)) - set(found))
+        missing = sorted(set(filter(wanted, _weight_map(directory))) - set(found))
         if missing:
             raise WeightsError(f"{directory / INDEX} names tensors that are in no file: {missing}")
     return found

@@ -11,9 +11,10 @@ from PIL import Image
 from tiny_runs import recipe
 
 import unimodal
-from unimodal.bundle import DEFAULT, BundleError, directory_of, load_tokenizer, read_contents
+from unimodal.bundle import DEFAULT, BundleError, directory_of, read_contents
 from unimodal.command import main
 from unimodal.config import ConfigError, load, save, shipped
+from unimodal.image_tokenizers import load_tokenizer
 from unimodal.train import lm
 from unimodal.train.run import LmRun
 

@@ -265,3 +265,17 @@ def test_the_command(config: LmRun, tmp_path: Path):
     assert found["change"] and found["total_bytes"] > 80e9
     known = CliRunner().invoke(train, [*line, "400", "--num-ids", "1000", "--json"])
     assert json.loads(known.output)["shape"]["num_ids"] == 1000
+
+
+def test_a_published_tokenizer_is_planned_by_its_config(config: LmRun, tmp_path: Path) -> None:
+    """Its weights need not be there: those of Emu3's take 271 million numbers."""
+    folder = tmp_path / "emu3"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "emu3", "vq_config": {}}')
+    published = replace(config, tokenizer=folder)
+    assert shape_of(published).vocabulary.num_codes == 32768
+    items = {item.name: item for item in plan(published, 2, 80).memory}
+    assert items["image tokenizer"].gpu_bytes > 4 * 270e6
+    wide = replace(published, model=replace(SHAPE, factorised=True))
+    with pytest.raises(ValueError, match=r"model\.factorised"):
+        shape_of(wide)

@@ -14,6 +14,14 @@ class AutoencoderConfig:
         raise NotImplementedError
 
     @property
+    def default_size(self) -> tuple[int, int]:
+        """Return (height, width) in pixels of what a model draws unless it is told another: 64 a
+        side, or the next lower multiple of the patch.
+        """
+        side = self.patch * max(1, 64 // self.patch)
+        return side, side
+
+    @property
     def encoding_numbers(self) -> int:
         """Return about how many numbers a latent vector's share of encoding holds at once."""
         raise NotImplementedError

@@ -44,6 +44,11 @@ class QueriesConfig(AutoencoderConfig):
     """Channels of the decoder at full resolution."""
 
     @property
+    def default_size(self) -> tuple[int, int]:
+        """Return (height, width) in pixels: the one size that there is."""
+        return self.height, self.width
+
+    @property
     def num_patches(self) -> int:
         """Return how many patches an image has."""
         return (self.height // self.patch) * (self.width // self.patch)

@@ -16,6 +16,10 @@ import torch
 
 from unimodal.cross_entropy import CHUNK_LOGITS
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.movq import Movq, MovqConfig
+from unimodal.tokenizer.published import PIXELS_AT_ONCE
+from unimodal.tokenizer.pyramid import PyramidConfig
+from unimodal.tokenizer.vqgan import Vqgan
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 
@@ -25,6 +29,7 @@ from .all_gathers import AllGathers, record
 
 FP32 = 4
 MOMENTS = 2  # of AdamW
+ACTIVATIONS = 4  # of a published image tokenizer at full resolution, that are there at a time
 CONTEXT_BYTES = 2.5e9  # a guess: CUDA's context, NCCL's buffers, kernels' workspaces
 FRAGMENTS = 0.05  # a guess: share of the rest that the allocator cannot use
 When = Literal["always", "pass", "update"]
@@ -49,7 +54,7 @@ class Work:
 
     config: LmRun
     shape: TransformerConfig
-    tokenizer: TokenizerConfig | None
+    tokenizer: TokenizerConfig | PyramidConfig | None
     """The image tokenizer's shape; None: it is not there yet."""
     model: UnifiedModel
     """The model on the meta device."""
@@ -104,7 +109,7 @@ class Work:
     @property
     def num_codes(self) -> int:
         """Return how many ids are image codes; 0: unknown."""
-        return self.tokenizer.codes.num_codes if self.tokenizer is not None else 0
+        return self.tokenizer.num_codes if self.tokenizer is not None else 0
 
     @cached_property
     def all_gathers(self) -> AllGathers:
@@ -227,6 +232,11 @@ def _images(run: Work) -> MemoryItem:
     shape = run.tokenizer
     if shape is None:
         return MemoryItem("image tokenizer", 0, note="unknown: it is not there yet")
+    if isinstance(shape, PyramidConfig):
+        kind = Movq if isinstance(shape, MovqConfig) else Vqgan
+        weights = sum(p.numel() for p in kind(shape, None).parameters())
+        at_once = ACTIVATIONS * shape.width * max(PIXELS_AT_ONCE, math.prod(shape.canvas))
+        return MemoryItem("image tokenizer", FP32 * (weights + at_once))
     with torch.device("meta"):
         weights = sum(p.numel() for p in ImageTokenizer(shape).parameters())
     numbers = shape.autoencoder.encoding_numbers

@@ -16,8 +16,8 @@ import torch
 
 from unimodal.architecture import Architecture, ImageConfig
 from unimodal.bundle import ROOM_BYTES, directory_of, read_config
+from unimodal.image_tokenizers import tokenizer_config
 from unimodal.tensors import BYTES
-from unimodal.tokenizer.autoencoder import CONFIG, TokenizerConfig, read_shape
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import SPECIAL_TOKENS, Vocabulary
@@ -146,23 +146,17 @@ def shape_of(config: LmRun, num_ids: int | None = None) -> Architecture:
             f"weights {config.weights}: no bundle is there yet; give the model section of the "
             "config, so that its shape is known"
         )
-    tokenizer, model = _tokenizer(config), config.model or ShapeConfig()
+    tokenizer, model = tokenizer_config(config.tokenizer), config.model or ShapeConfig()
     if tokenizer is None and (num_ids is None or model.factorised):
         raise ValueError(
             f"tokenizer {config.tokenizer}: no image tokenizer is there, so the number of ids "
             "is unknown; train it first, or say --num-ids and leave model.factorised out"
         )
-    num_codes = tokenizer.codes.num_codes if tokenizer is not None else 1
+    levels, num_codes = ((), 1) if tokenizer is None else (tokenizer.levels, tokenizer.num_codes)
     num_text = config.text_ids or TEXT_IDS
     if num_ids is not None:
         num_text = num_ids - len(SPECIAL_TOKENS) - num_codes
-    levels = tokenizer.codes.levels if tokenizer is not None else ()
     return model.of(Vocabulary.new(num_text, num_codes), levels)
-
-
-def _tokenizer(config: LmRun) -> TokenizerConfig | None:
-    path = directory_of(config.tokenizer) / CONFIG
-    return read_shape(path) if path.exists() else None
 
 
 def _plan(config: LmRun, shape: Architecture, num_gpus: int, memory_gb: float, gpu: str) -> Plan:
@@ -222,7 +216,7 @@ def _run(config: LmRun, shape: Architecture, num_gpus: int) -> Work:
     micro_batch_rows = min(config.engine.micro_batch_rows or rows, rows)
     accumulation = math.ceil(rows / micro_batch_rows)
     return Work(
-        config, shape.transformer, _tokenizer(config), _model(config, shape),
+        config, shape.transformer, tokenizer_config(config.tokenizer), _model(config, shape),
         num_gpus, micro_batch_rows, accumulation, settings,
     )  # fmt: skip
 

@@ -139,7 +139,7 @@ def _mark(directory: Path) -> str | None:
     path = directory / "config.json"
     return (
         f"config.json has {BUNDLE_FOLDER!r}"
-        if path.is_file() and BUNDLE_FOLDER in _raw(path)
+        if path.is_file() and BUNDLE_FOLDER in raw_config(path)
         else None
     )
 
@@ -164,7 +164,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
 
 def read_config(directory: Path) -> tuple[str, TransformerConfig]:
     """Return (family, configuration) of a checkpoint; raise CheckpointError with all problems."""
-    raw = _raw(directory / "config.json")
+    raw = raw_config(directory / "config.json")
     if raw.get("model_type") not in FAMILIES:
         supported = ", ".join(FAMILIES)
         problem = f"model_type {raw.get('model_type')!r} is not supported: one of {supported}"
@@ -179,7 +179,7 @@ def read_config(directory: Path) -> tuple[str, TransformerConfig]:
     raise CheckpointError(directory / "config.json", problems)
 
 
-def _raw(path: Path) -> dict[str, Any]:
+def raw_config(path: Path) -> dict[str, Any]:
     """Return the mapping in a config.json; raise CheckpointError where there is none."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))

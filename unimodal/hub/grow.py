@@ -15,12 +15,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.saved import SavedTokenizer
 
 from .. import tensors
 from ..bundle import (
-    GRID,
     MAX_SHARD_BYTES,
     SAMPLING,
     BundleConfig,
@@ -50,8 +49,8 @@ class Growth:
     rows: str = "gaussian"
     """How new rows are initialised: 'gaussian' or 'codes' (see new_rows.py)."""
     seed: int = 0
-    grid: Grid = GRID
-    """The grid of the images that the model will draw."""
+    grid: Grid | None = None
+    """The grid of the images that the model will draw; None: the image tokenizer's default."""
     context: int | None = None
     """The most tokens of a conversation; None: as many as the checkpoint is meant for."""
 
@@ -62,6 +61,8 @@ class Growth:
             found.append(f"rows {self.rows!r}: one of {', '.join(ROWS)}")
         if self.seed < 0:
             found.append(f"seed {self.seed}: at least 0")
+        if self.grid is None:
+            return found
         sides = self.grid.height, self.grid.width
         least = OWN_LAYOUT.image.length(self.grid) + TEXT_ROOM
         if not all(1 <= side <= MAX_SIDE for side in sides):
@@ -73,7 +74,7 @@ class Growth:
 
 def grow(
     source: Path,
-    image: ImageTokenizer,
+    image: SavedTokenizer,
     output: Path,
     growth: Growth | None = None,
     on_progress: Progress = lambda done, total: None,
@@ -91,6 +92,7 @@ def grow(
     text = read_pretrained(checkpoint.directory, checkpoint.config.num_ids)
     config = _config(checkpoint, image, growth)
     planned = list(_planned(checkpoint, config, text, image, growth))
+    growth = replace(growth, grid=config.grid)
     contents = BundleContents(config, text, image, _card(checkpoint, growth))
     try:
         prove(contents, planned[0].dtype)
@@ -102,25 +104,26 @@ def grow(
     return output
 
 
-def _config(checkpoint: Checkpoint, image: ImageTokenizer, growth: Growth) -> BundleConfig:
+def _config(checkpoint: Checkpoint, image: SavedTokenizer, growth: Growth) -> BundleConfig:
     """Return the bundle's configuration; raise ValueError with all that does not fit."""
     old = checkpoint.config
     context = old.max_positions if growth.context is None else growth.context
-    problems = replace(growth, context=context).problems()
+    grid = growth.grid or image.geometry.default_grid
+    problems = replace(growth, context=context, grid=grid).problems()
     if context > old.max_positions:
         problems.append(f"context {context}: the checkpoint is meant for {old.max_positions}")
     if problems:
         raise ValueError("; ".join(problems))
     vocabulary = Vocabulary.new(old.num_ids, image.num_codes)
     grown = replace(old, num_ids=vocabulary.size)
-    return BundleConfig(grown, vocabulary, growth.grid, SAMPLING, context, image.hash)
+    return BundleConfig(grown, vocabulary, grid, SAMPLING, context, image.hash)
 
 
 def _planned(
     checkpoint: Checkpoint,
     config: BundleConfig,
     text: TextTokenizer,
-    image: ImageTokenizer,
+    image: SavedTokenizer,
     growth: Growth,
 ) -> Iterator[PlannedTensor]:
     """Yield the plan of every tensor of the grown model, in its order."""
@@ -148,7 +151,7 @@ def _text_rows(old: StoredTensor, text: TextTokenizer) -> Iterator[Tensor]:
 
 
 def _new_rows(
-    name: str, statistics: Statistics, image: ImageTokenizer, growth: Growth
+    name: str, statistics: Statistics, image: SavedTokenizer, growth: Growth
 ) -> Iterable[Tensor]:
     """Yield the new rows: those of the special tokens, then those of the codes."""
     if growth.rows == "gaussian":

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unimodal.tokenizer.autoencoder import ImageTokenizer
-from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.codec import Codec
 from unimodal.tokenizer.initial import generator
 
 # J. Hewitt, "Initializing New Word Embeddings for Pretrained Language Models" (2021), samples
@@ -80,7 +79,7 @@ def gaussian_rows(statistics: Statistics, num: int, seed: int, name: str) -> Ite
         yield statistics.mean_D + torch.from_numpy(drawn.standard_normal(shape)) @ factor_DD.T
 
 
-def matched_code_rows(statistics: Statistics, image: ImageTokenizer, seed: int) -> Iterator[Tensor]:
+def matched_code_rows(statistics: Statistics, image: Codec, seed: int) -> Iterator[Tensor]:
     """Yield rows of all image codes, as float64 blocks (n, D).
 
     They are those of `code_rows`, moved and scaled to the mean and standard deviation of the old
@@ -102,7 +101,7 @@ def matched_code_rows(statistics: Statistics, image: ImageTokenizer, seed: int) 
 
 
 def code_rows(
-    image: ImageTokenizer, width: int, seed: int, std: float, codes: range | None = None
+    image: Codec, width: int, seed: int, std: float, codes: range | None = None
 ) -> Tensor:
     """Return initial embedding rows (V, width) of image codes, float32.
 
@@ -111,8 +110,7 @@ def code_rows(
     several scales.
     """
     codes = range(image.num_codes) if codes is None else codes
-    codes_1V1 = torch.arange(codes.start, codes.stop)[None, :, None]
-    vectors_Vd = image.quantizer.decode(codes_1V1, Grid(1, len(codes)))[0, 0]
+    vectors_Vd = image.code_vectors(torch.arange(codes.start, codes.stop)[:, None])
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
     w_dD = torch.from_numpy(rng.standard_normal((vectors_Vd.shape[1], width))).float()
     b_D = torch.from_numpy(rng.uniform(0, 2 * np.pi, width)).float()
