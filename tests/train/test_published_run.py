@@ -90,7 +90,7 @@ def test_codes_without_levels_are_not_factorised(shards: Path, checkpoint: Path,
     config = recipe(tmp_path / "run", shards, checkpoint, 1)
     assert config.model is not None
     config = replace(config, model=replace(config.model, factorised=True))
-    with pytest.raises(ValueError, match=r"model\.factorised: codes of this image tokenizer have"):
+    with pytest.raises(ValueError, match=r"model\.factorised: the image tokenizer's codes are not"):
         lm.train(config)
 
 
