@@ -37,6 +37,11 @@ MARKER = "data/scenes/world.py"  # a file that only commits with the new names h
 RENAMED: dict[str, str] = {
     "config.loader.row_length": "config.loader.sequence_length",
     "config.optimizer.average": "config.optimizer.ema_decay",
+    "config.model.levels": "config.model.quantizer.fsq.levels",
+    "config.model.num_blocks": "config.model.patches.num_blocks",
+    "config.model.encoder_width": "config.model.patches.encoder_width",
+    "config.model.decoder_width": "config.model.patches.decoder_width",
+    "config.model.pixel_width": "config.model.patches.pixel_width",
     "config.engine.micro_rows": "config.engine.micro_batch_rows",
     "words.--kind=pictures": "words.--kind=images",
     "samples.parts.*.picture": "samples.parts.*.image",

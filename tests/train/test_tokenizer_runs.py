@@ -12,6 +12,7 @@ import pytest
 from benchmarks.faults import damaged, write_tar
 from PIL import Image as PILImage
 from tiny_runs import TINY, metrics
+from tokenizer_runs import Files, captions, png, tiny_run
 
 from unimodal.config import ConfigError, load
 from unimodal.data.image_batches import ImageBatches
@@ -21,27 +22,10 @@ from unimodal.data.sizes import ImageRule
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.train import checkpoint, tokenizer
 from unimodal.train.checkpoint import found
-from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.tokenizer import TokenizerRun
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-Files = dict[str, bytes]
-
-
-def png(width: int, height: int, shade: int = 0, kind: str = "PNG") -> bytes:
-    """A photograph's stand-in, smooth and never the same."""
-    rng = np.random.default_rng([width, height, shade])
-    small = PILImage.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
-    stream = io.BytesIO()
-    small.resize((width, height), PILImage.Resampling.BICUBIC).save(stream, kind)
-    return stream.getvalue()
-
-
-def captions(count: int, *sizes: tuple[int, int]) -> dict[str, Files]:
-    return {
-        f"k{n}": {"png": png(*sizes[n % len(sizes)], n), "txt": b"an image"} for n in range(count)
-    }
 
 
 @pytest.fixture
@@ -49,12 +33,7 @@ def run(tmp_path: Path):
     """The config of a tiny run on a tar of these samples."""
 
     def made(samples: dict[str, Files], num_steps: int = 3, **more) -> TokenizerRun:
-        path = write_tar(tmp_path / "a.tar", samples)
-        config = TokenizerRun(
-            output=tmp_path / "run", shards=str(path), schedule=ScheduleConfig(num_steps, 1),
-            batch_images=8, model=TINY, optimizer=OptimizerConfig(lr=3e-3),
-        )  # fmt: skip
-        return replace(config, **more)
+        return tiny_run(tmp_path, samples, num_steps, **more)
 
     return made
 

@@ -312,6 +312,29 @@ class Outer:
     part: int = 0  # has that name still
 
 
+@dataclass(frozen=True)
+class Inner:
+    patch: int = 8
+    margin: int = 2
+
+
+@dataclass(frozen=True)
+class Outer:
+    patches: Inner | None = None
+    width: int = 1
+
+
+def test_a_key_that_moved_into_a_section_is_refused_and_read_where_it_was_saved(tmp_path: Path):
+    with pytest.raises(ConfigError) as caught:
+        load(Outer, None, ["patch=4", "margin=1", "width=2", "patches.margin=3"])
+    assert caught.value.problems == [
+        "patch: it is called patches.patch now",
+        "margin: it is called patches.margin now",
+    ]
+    (tmp_path / "old.yaml").write_text("patch: 4\nwidth: 3\nmargin: 1\n")
+    assert saved(Outer, tmp_path / "old.yaml") == Outer(Inner(4, 1), 3)
+
+
 def test_every_renamed_key_is_refused_with_its_new_name(tmp_path: Path):
     """In files and overrides, in sections, mappings and lists; what lies below it is read too."""
     for old, new in RENAMED.items():
