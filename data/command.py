@@ -18,6 +18,7 @@ from .digest_command import digest
 from .encode_command import encode
 from .folder import SCENES, claim, shared
 from .inspect.command import inspect
+from .things.command import things
 
 if TYPE_CHECKING:
     from unimodal.document import Document
@@ -79,6 +80,7 @@ data.add_command(convert)
 data.add_command(encode)
 data.add_command(inspect)
 data.add_command(digest)
+data.add_command(things)
 
 
 @data.command()
