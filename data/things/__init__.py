@@ -1,1 +1,1 @@
-"""Icons with names as a wider world of drawings: their table, drawings with them, and talk of them."""
+"""Icons with names: their table, wide drawings with them, and talk of them."""
