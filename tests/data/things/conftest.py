@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unimodal.data.folder import write_json
-from unimodal.data.things.icons import STYLES
+from unimodal.data.things.icons import STYLES, Icon, read_icons
 from unimodal.data.things.names import NAMES
 from unimodal.data.things.table import NOTES, PIXELS
 
@@ -19,6 +19,12 @@ def packages() -> Path:
     if not PACKAGES.is_dir():
         pytest.skip(f"{PACKAGES} is missing: it holds the icon packages of npm")
     return PACKAGES
+
+
+@pytest.fixture(scope="session")
+def real_icons(packages: Path) -> tuple[list[Icon], list[tuple[str, str]]]:
+    """Return the icons of the packages and their SVG."""
+    return read_icons(packages)
 
 
 @pytest.fixture(scope="session")
