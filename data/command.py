@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from unimodal.document import Document
 
+    from .scenes.conversations import Mix
+    from .things.conversations import ThingsMix
+
 KINDS = ("conversations", "images", "drawings")
 PREVIEW_SAMPLES = 24
 
@@ -77,16 +80,31 @@ class SceneShards:
         """Return sample `index`, a pure function of the settings and the index."""
         from unimodal.document import Document, Image
 
-        from .scenes.conversations import Mix, conversation
+        from .scenes.conversations import conversation
         from .scenes.world import LARGE, SMALL, render, scene
 
         if self.kind == "drawings":
             return Document((Image(self._drawing(index)),))
+        if self.things is not None and (of_things := self._of_things(index)) is not None:
+            return of_things
         world = SMALL if self.canvas < 128 else LARGE
         if self.kind == "conversations":
-            return conversation(self.seed, index, world, self.canvas, Mix(**self.mix))
+            mix, _ = mixes(self.mix)
+            return conversation(self.seed, index, world, self.canvas, mix)
         image = scene(self.seed, index, world, seen_only=True)
         return Document((Image(render(image, self.canvas)),))
+
+    def _of_things(self, index: int) -> "Document | None":
+        """Make conversation `index` if it is one about things."""
+        from .things.conversations import conversation, is_of_things
+        from .things.table import things_of
+
+        assert self.things is not None, "without a table no conversation is about things"
+        mix, things_mix = mixes(self.mix)
+        if not is_of_things(self.seed, index, mix, things_mix):
+            return None
+        things = things_of(self.things)
+        return conversation(self.seed, index, things, self.canvas, mix, things_mix)
 
     def _drawing(self, index: int) -> "np.ndarray":
         """Draw wide drawing `index`: uint8 (canvas, canvas, 3)."""
@@ -137,13 +155,15 @@ data.add_command(things)
     "--mix",
     metavar="NAME=NUMBER",
     multiple=True,
-    help="A field of the mix of conversations (draw, ask, describe, edit, ...) or of drawings "
-    "(exact, shapes, icon, icons, pens, pages, photos); repeatable.",
+    help="A field of the mix of conversations (draw, ask, describe, edit, ...; with --things "
+    "things, things_draw, things_name, ...) or of drawings (exact, shapes, icon, icons, pens, "
+    "pages, photos); repeatable.",
 )
 @click.option(
     "--things",
     type=click.Path(path_type=Path, file_okay=False),
-    help="The folder of icons that `unimodal data things` wrote.",
+    help="The folder of icons that `unimodal data things` wrote: some conversations are then about "
+    "them (--mix things=0.5, beside the weights of draw, ask, ..., 1 in all).",
 )
 @click.option(
     "--photos",
@@ -179,6 +199,7 @@ def scenes(
     unimodal data scenes shards/train --samples 200000 --seed 1
     unimodal data scenes shards/draw --samples 50000 --mix draw=1 --mix ask=0.2
     unimodal data scenes shards/images --kind images --samples 50000 --seed 2
+    unimodal data scenes shards/both --samples 200000 --things runs/things --mix things=0.8
     unimodal data scenes shards/wide --kind drawings --things runs/things --photos "photos/*.tar"
     unimodal data scenes /tmp/look --samples 100 --preview look.png
     """
@@ -191,7 +212,7 @@ def scenes(
         seed,
         canvas,
         shard_samples,
-        mix_of(kind, mix),
+        mix_of(kind, mix, things is not None),
         things,
         tuple(photo_paths(photos)),
     )
@@ -228,30 +249,50 @@ def check_files(kind: str, things: Path | None, photos: Sequence[str]) -> None:
         raise ValueError(f"--photos: {kind} hold none; give --kind drawings, or leave it out")
 
 
-def mix_of(kind: str, changes: Sequence[str]) -> dict[str, float]:
-    """Return every field of the mix with these `name=number` changes; ValueError for others."""
+def mixes(fields: dict[str, Any]) -> "tuple[Mix, ThingsMix]":
+    """Return the mixes of conversations about scenes and about things that these fields make."""
+    from .scenes.conversations import Mix
+    from .things.conversations import ThingsMix
+
+    of_things = {name: value for name, value in fields.items() if name.startswith("things")}
+    of_scenes = {name: value for name, value in fields.items() if name not in of_things}
+    return Mix(**of_scenes), ThingsMix(**of_things)
+
+
+def mix_of(kind: str, changes: Sequence[str], with_things: bool = False) -> dict[str, float]:
+    """Return every field of the mix with these `name=number` changes; ValueError for others.
+
+    Conversations have the fields of a ThingsMix besides `with_things`.
+    """
     from unimodal.config import RENAMED
 
     from .scenes.conversations import Mix
+    from .things.conversations import ThingsMix
     from .things.drawings import DrawingMix
 
     if kind == "images":
         if changes:
             raise ValueError(f"--mix {changes[0]}: images have no mix; leave it out")
         return {}
-    mix = Mix if kind == "conversations" else DrawingMix
-    fields = asdict(mix())
+    fields = asdict(Mix() if kind == "conversations" else DrawingMix())
+    if kind == "conversations" and with_things:
+        fields |= asdict(ThingsMix())
     for change in changes:
         name, _, number = change.partition("=")
         if RENAMED.get(name) in fields:
             raise ValueError(f"--mix {change}: {name} is called {RENAMED[name]} now")
+        if name.startswith("things") and kind == "conversations" and not with_things:
+            raise ValueError(f"--mix {change}: talk about things needs --things FOLDER")
         if name not in fields:
             raise ValueError(f"--mix {change}: the names are {', '.join(fields)}")
         try:
             fields[name] = type(fields[name])(number)
         except ValueError as error:
             raise ValueError(f"--mix {change}: {number!r} is no number") from error
-    return asdict(mix(**fields))
+    if kind == "drawings":
+        return asdict(DrawingMix(**fields))
+    mix, things_mix = mixes(fields)
+    return asdict(mix) | (asdict(things_mix) if with_things else {})
 
 
 def unfinished(output: Path, settings: SceneShards) -> list[int]:

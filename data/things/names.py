@@ -47,7 +47,7 @@ _TABLE = {
         bacon bagel baguette-bread=baguette birthday-cake=cake|birthday_cake
         bread=bread|loaf_of_bread burrito butter candy=candy|sweet cheese-wedge=cheese
         chocolate-bar=chocolate|chocolate_bar cooking=fried_egg cookie=cookie|biscuit croissant
-        cupcake doughnut=donut|doughnut egg french-fries=fries|chips hamburger=burger|hamburger
+        cupcake doughnut=doughnut|donut egg french-fries=fries|chips hamburger=burger|hamburger
         honey-pot=honey hot-dog ice-cream lollipop meat-on-bone=meat pancakes pie pizza popcorn
         pretzel cooked-rice=rice|bowl_of_rice sandwich soft-ice-cream=ice_cream_cone
         spaghetti=spaghetti|pasta sushi taco waffle cut-of-meat=steak green-salad=salad
@@ -106,7 +106,7 @@ _TABLE = {
         amphora=vase basket battery bell blue-book=book books=stack_of_books
         bowl-with-spoon=bowl briefcase calendar candle coin gem-stone=diamond_gem|jewel
         envelope=letter|envelope hourglass-done=hourglass jar luggage=suitcase|luggage
-        locked=lock|padlock light-bulb=light_bulb|lamp money-bag newspaper package=box|parcel
+        locked=lock|padlock light-bulb=light_bulb|lamp money-bag newspaper package=parcel
         framed-picture=painting|picture shopping-cart teddy-bear wastebasket=bin|waste_bin
         wrapped-gift=gift|present yarn magic-wand crystal-ball balloon puzzle-piece alarm-clock
         mantelpiece-clock=clock fire=fire|flame rock=rock|stone wood=log|wood feather
