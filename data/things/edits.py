@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..scenes.wording import dressed, pick, pick_phrasing
-from ..scenes.world import COLOURS
+from ..scenes.world import COLOURS, MARGIN
 from .choice import Choice, any_held_out
 from .icons import STYLES
 from .phrasings import EDITS
@@ -91,8 +91,8 @@ def _resize(shown: ThingScene, rng: Generator, choice: Choice, held_out: bool) -
     size = pick(rng, tuple(ALONE))
     if found is None or len(shown.items) > 1 or abs(shown.items[0].width - ALONE[size]) < 0.1:
         return None
-    half, item = ALONE[size] / 2, shown.items[0]
-    x, y = (min(max(v, half), 1 - half) for v in (item.x, item.y))  # it stays on the canvas
+    half, item = ALONE[size] / 2 + MARGIN, shown.items[0]
+    x, y = (min(max(v, half), 1 - half) for v in (item.x, item.y))
     after = _with(shown, 0, replace(item, width=ALONE[size], x=x, y=y))
     return _say("resize", rng, held_out, the=found[1], size=size), after
 

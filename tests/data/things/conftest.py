@@ -36,8 +36,15 @@ def table(tmp_path_factory) -> Path:
     blocks = rng.integers(0, 256, (len(STYLES), len(names), 4, 4, 4), np.uint8)
     blocks[..., 3] = 255
     pixels = blocks.repeat(8, axis=2).repeat(8, axis=3)
+    kinds = {name: found.kind for name, found in NAMES.items()}
     icons = [
-        {"name": name, "twin": name, "category": "Objects", "keywords": [name]} for name in names
+        {
+            "name": name,
+            "twin": name,
+            "category": "Objects",
+            "keywords": [name, kinds.get(name, "award")],
+        }
+        for name in names
     ]
     np.save(folder / PIXELS, pixels)
     write_json(folder / NOTES, {"digest": "test", "side": 32, "icons": icons})
