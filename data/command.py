@@ -18,11 +18,17 @@ from .digest_command import digest
 from .encode_command import encode
 from .folder import SCENES, claim, shared
 from .inspect.command import inspect
+from .things.command import things
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from unimodal.document import Document
 
-KINDS = ("conversations", "images")
+    from .scenes.conversations import Mix
+    from .things.conversations import ThingsMix
+
+KINDS = ("conversations", "images", "drawings")
 PREVIEW_SAMPLES = 24
 
 
@@ -31,7 +37,8 @@ class SceneShards:
     """The settings of a folder of scenes shards, and what sample each index is."""
 
     kind: str
-    """conversations (text and images) or images (for the image tokenizer)."""
+    """conversations (text and images), or for the image tokenizer images (exact scenes) or drawings
+    (of all kinds)."""
     samples: int
     seed: int
     canvas: int
@@ -39,7 +46,11 @@ class SceneShards:
     shard_samples: int
     """Samples in a shard; the last one may hold fewer."""
     mix: dict[str, Any]
-    """Every field of the Mix of conversations; empty for images."""
+    """Every field of the Mix of conversations or of drawings; empty for images."""
+    things: Path | None = None
+    """The folder of a table of icons (`unimodal data things`)."""
+    photos: tuple[Path, ...] = ()
+    """Shards whose photographs come into drawings."""
 
     @property
     def num_shards(self) -> int:
@@ -52,22 +63,59 @@ class SceneShards:
         return range(first, min(self.samples, first + self.shard_samples))
 
     def note(self) -> dict[str, Any]:
-        """Return every setting by name, those of the mix as `mix.name`."""
-        mix = {f"mix.{name}": value for name, value in self.mix.items()}
-        return {name: value for name, value in asdict(self).items() if name != "mix"} | mix
+        """Return every setting by name, those of the mix as `mix.name`, and of files a hash."""
+        from .things.photos import photo_hash
+        from .things.table import things_of
+
+        note = asdict(self)
+        things, photos, mix = (note.pop(name) for name in ("things", "photos", "mix"))
+        note |= {f"mix.{name}": value for name, value in mix.items()}
+        if things is not None:
+            note["things"] = things_of(things).digest
+        if photos:
+            note["photos"] = photo_hash(photos)
+        return note
 
     def document(self, index: int) -> "Document":
         """Return sample `index`, a pure function of the settings and the index."""
         from unimodal.document import Document, Image
 
-        from .scenes.conversations import Mix, conversation
+        from .scenes.conversations import conversation
         from .scenes.world import LARGE, SMALL, render, scene
 
+        if self.kind == "drawings":
+            return Document((Image(self._drawing(index)),))
+        if self.things is not None and (of_things := self._of_things(index)) is not None:
+            return of_things
         world = SMALL if self.canvas < 128 else LARGE
         if self.kind == "conversations":
-            return conversation(self.seed, index, world, self.canvas, Mix(**self.mix))
+            mix, _ = mixes(self.mix)
+            return conversation(self.seed, index, world, self.canvas, mix)
         image = scene(self.seed, index, world, seen_only=True)
         return Document((Image(render(image, self.canvas)),))
+
+    def _of_things(self, index: int) -> "Document | None":
+        """Make conversation `index` if it is one about things."""
+        from .things.conversations import conversation, is_of_things
+        from .things.table import things_of
+
+        assert self.things is not None, "without a table no conversation is about things"
+        mix, things_mix = mixes(self.mix)
+        if not is_of_things(self.seed, index, mix, things_mix):
+            return None
+        things = things_of(self.things)
+        return conversation(self.seed, index, things, self.canvas, mix, things_mix)
+
+    def _drawing(self, index: int) -> "np.ndarray":
+        """Draw wide drawing `index`: uint8 (canvas, canvas, 3)."""
+        from .things.drawings import DrawingMix, drawing
+        from .things.photos import photos_of
+        from .things.table import things_of
+
+        assert self.things is not None, "the command asks for the table of things"
+        photos = photos_of(self.photos) if self.photos else None
+        mix = DrawingMix(**self.mix)
+        return drawing(self.seed, index, self.canvas, things_of(self.things), photos, mix)
 
 
 @click.group()
@@ -79,13 +127,21 @@ data.add_command(convert)
 data.add_command(encode)
 data.add_command(inspect)
 data.add_command(digest)
+data.add_command(things)
 
 
 @data.command()
 @options.output
 @click.option("--samples", type=click.IntRange(1), default=100_000, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
-@click.option("--kind", type=click.Choice(KINDS), default=KINDS[0], show_default=True)
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS),
+    default=KINDS[0],
+    show_default=True,
+    help="Conversations, or for an image tokenizer images: of exact scenes, or drawings of all "
+    "kinds: scenes exact and at large, icons, pens, photographs (needs --things).",
+)
 @click.option(
     "--canvas",
     type=click.IntRange(64, 512),
@@ -99,7 +155,22 @@ data.add_command(digest)
     "--mix",
     metavar="NAME=NUMBER",
     multiple=True,
-    help="A field of the mix of conversations (draw, ask, describe, edit, ...); repeatable.",
+    help="A field of the mix of conversations (draw, ask, describe, edit, ...; with --things "
+    "things, things_draw, things_name, ...) or of drawings (exact, shapes, icon, icons, pens, "
+    "pages, photos); repeatable.",
+)
+@click.option(
+    "--things",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder of icons that `unimodal data things` wrote: some conversations are then about "
+    "them (--mix things=0.5, beside the weights of draw, ask, ..., 1 in all).",
+)
+@click.option(
+    "--photos",
+    metavar="SHARDS",
+    multiple=True,
+    help="Shards, their folder or a pattern: drawings then hold crops of their photographs; "
+    "repeatable.",
 )
 @click.option(
     "--preview",
@@ -115,6 +186,8 @@ def scenes(
     shard_samples: int,
     workers: int,
     mix: tuple[str, ...],
+    things: Path | None,
+    photos: tuple[str, ...],
     preview: Path | None,
 ) -> None:
     """Write shards of the scenes world into the folder OUTPUT.
@@ -126,9 +199,23 @@ def scenes(
     unimodal data scenes shards/train --samples 200000 --seed 1
     unimodal data scenes shards/draw --samples 50000 --mix draw=1 --mix ask=0.2
     unimodal data scenes shards/images --kind images --samples 50000 --seed 2
+    unimodal data scenes shards/both --samples 200000 --things runs/things --mix things=0.8
+    unimodal data scenes shards/wide --kind drawings --things runs/things --photos "photos/*.tar"
     unimodal data scenes /tmp/look --samples 100 --preview look.png
     """
-    settings = SceneShards(kind, samples, seed, canvas, shard_samples, mix_of(kind, mix))
+    from .things.photos import photo_paths
+
+    check_files(kind, things, photos)
+    settings = SceneShards(
+        kind,
+        samples,
+        seed,
+        canvas,
+        shard_samples,
+        mix_of(kind, mix, things is not None),
+        things,
+        tuple(photo_paths(photos)),
+    )
     claim(output, SCENES, settings.note())
     todo = unfinished(output, settings)
     kept = settings.num_shards - len(todo)
@@ -150,28 +237,62 @@ def scenes(
     click.echo(f"{output}: {samples:,} samples in {settings.num_shards} shards, {kept} kept")
 
 
-def mix_of(kind: str, changes: Sequence[str]) -> dict[str, float]:
-    """Return every field of the Mix with these `name=number` changes; ValueError for others."""
+def check_files(kind: str, things: Path | None, photos: Sequence[str]) -> None:
+    """ValueError where a kind needs files that are not given, or does not use given ones."""
+    if kind == "drawings" and things is None:
+        raise ValueError(
+            "--kind drawings needs --things FOLDER: write one by `unimodal data things FOLDER`"
+        )
+    if kind == "images" and things is not None:
+        raise ValueError("--things: images are exact scenes; give --kind drawings, or leave it out")
+    if kind != "drawings" and photos:
+        raise ValueError(f"--photos: {kind} hold none; give --kind drawings, or leave it out")
+
+
+def mixes(fields: dict[str, Any]) -> "tuple[Mix, ThingsMix]":
+    """Return the mixes of conversations about scenes and about things that these fields make."""
+    from .scenes.conversations import Mix
+    from .things.conversations import ThingsMix
+
+    of_things = {name: value for name, value in fields.items() if name.startswith("things")}
+    of_scenes = {name: value for name, value in fields.items() if name not in of_things}
+    return Mix(**of_scenes), ThingsMix(**of_things)
+
+
+def mix_of(kind: str, changes: Sequence[str], with_things: bool = False) -> dict[str, float]:
+    """Return every field of the mix with these `name=number` changes; ValueError for others.
+
+    Conversations have the fields of a ThingsMix besides `with_things`.
+    """
     from unimodal.config import RENAMED
 
     from .scenes.conversations import Mix
+    from .things.conversations import ThingsMix
+    from .things.drawings import DrawingMix
 
     if kind == "images":
         if changes:
             raise ValueError(f"--mix {changes[0]}: images have no mix; leave it out")
         return {}
-    fields = asdict(Mix())
+    fields = asdict(Mix() if kind == "conversations" else DrawingMix())
+    if kind == "conversations" and with_things:
+        fields |= asdict(ThingsMix())
     for change in changes:
         name, _, number = change.partition("=")
         if RENAMED.get(name) in fields:
             raise ValueError(f"--mix {change}: {name} is called {RENAMED[name]} now")
+        if name.startswith("things") and kind == "conversations" and not with_things:
+            raise ValueError(f"--mix {change}: talk about things needs --things FOLDER")
         if name not in fields:
             raise ValueError(f"--mix {change}: the names are {', '.join(fields)}")
         try:
             fields[name] = type(fields[name])(number)
         except ValueError as error:
             raise ValueError(f"--mix {change}: {number!r} is no number") from error
-    return asdict(Mix(**fields))
+    if kind == "drawings":
+        return asdict(DrawingMix(**fields))
+    mix, things_mix = mixes(fields)
+    return asdict(mix) | (asdict(things_mix) if with_things else {})
 
 
 def unfinished(output: Path, settings: SceneShards) -> list[int]:

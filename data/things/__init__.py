@@ -1,0 +1,1 @@
+"""Icons with names: their table, wide drawings with them, and talk of them."""

@@ -1,0 +1,118 @@
+"""Choose things: which icons are spoken of, which keywords lead to them, what may stand together.
+
+In: a table of icons. Out: a `Choice` that draws icons, colours and claims, never a held-out icon or
+pair, unless asked for.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import combinations
+
+import numpy as np
+
+from ..scenes.wording import pick
+from ..scenes.world import COLOURS, SHAPES
+from ..scenes.world import is_held_out as is_held_out_shapes
+from .icons import is_held_out, is_held_out_pair
+from .names import NAMES
+from .table import Things
+from .wording import ThingClaim, can_be_counted, name_of
+
+Generator = np.random.Generator
+What = tuple[str, bool, str | None]  # name, is it an icon, colour
+KEYWORD_ICONS = (2, 12)  # a keyword is used that so many icons share
+
+
+class Choice:
+    """The icons of a table that training may use; `rare` is the share of uncommon ones."""
+
+    def __init__(self, things: Things, rare: float) -> None:
+        trained = [icon for icon in things.icons if not is_held_out(icon.name)]
+        self.things, self.rare = things, rare
+        self.common = [icon.name for icon in trained if icon.name in NAMES]
+        self.uncommon = [icon.name for icon in trained if icon.name not in NAMES]
+        self.counted = [name for name in self.common if can_be_counted(name)]
+        self.keywords = _keywords(things, self.common)
+
+    def icon(self, rng: Generator, counted: bool = False) -> str:
+        """Draw an icon; `counted`: one whose name can follow 'two'."""
+        if self.uncommon and not counted and rng.random() < self.rare:
+            return pick(rng, self.uncommon)
+        return pick(rng, self.counted if counted else self.common)
+
+    def tint(self, rng: Generator, name: str) -> str:
+        """Draw a colour that training may give an icon."""
+        words = " ".join(name_of(name).words)  # no orange orange
+        free = [c for c in COLOURS if c not in words and not is_held_out_pair(name, c)]
+        return pick(rng, free)
+
+    def thing(self, rng: Generator, count: int = 1, tinted: float = 0.15) -> ThingClaim:
+        """Draw a claim about an icon."""
+        name = self.icon(rng, counted=count > 1)
+        colour = self.tint(rng, name) if rng.random() < tinted else None
+        return ThingClaim(count, (name,), True, colour)
+
+    def shape(self, rng: Generator, count: int = 1) -> ThingClaim:
+        """Draw a claim about a coloured shape."""
+        return ThingClaim(count, (pick(rng, SHAPES),), False, pick(rng, tuple(COLOURS)))
+
+    def claims(
+        self, rng: Generator, counts: Sequence[int], shapes: float = 0.3, tinted: float = 0.15
+    ) -> tuple[ThingClaim, ...]:
+        """Draw claims of different things that training may show together, the first an icon."""
+        while True:
+            found = tuple(
+                self.shape(rng, count)
+                if k and rng.random() < shapes
+                else self.thing(rng, count, tinted)
+                for k, count in enumerate(counts)
+            )
+            names = {claim.names for claim in found}
+            if len(names) == len(found) and not any_held_out(whats(found)):
+                return found
+
+
+def whats(claims: Sequence[ThingClaim]) -> list[What]:
+    """Return every item that claims state."""
+    return [
+        (claim.names[0], claim.is_icon, claim.colour)
+        for claim in claims
+        for _ in range(claim.count)
+    ]
+
+
+def any_held_out(items: Sequence[What]) -> bool:
+    """Return whether training must not show these together: an icon, a tint or two of them."""
+    if any(is_icon and is_held_out(name) for name, is_icon, _ in items):
+        return True
+    if any(is_icon and c is not None and is_held_out_pair(name, c) for name, is_icon, c in items):
+        return True
+    return any(_apart(first, second) for first, second in combinations(items, 2))
+
+
+def _apart(first: What, second: What) -> bool:
+    if not first[1] and not second[1]:
+        assert first[2] is not None and second[2] is not None, "shapes have colours"
+        return is_held_out_shapes((first[0], first[2]), (second[0], second[2]))
+    return first[0] != second[0] and is_held_out_pair(first[0], second[0])
+
+
+def _keywords(things: Things, common: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the keywords of one word that a few common icons share, each with those."""
+    shared: dict[str, list[str]] = {}
+    for name in common:
+        for keyword in things.icons[things.numbers[name]].keywords[1:]:
+            if keyword.isalpha() and keyword.isascii():
+                shared.setdefault(keyword, []).append(name)
+    least, most = KEYWORD_ICONS
+    return {
+        keyword: tuple(names)
+        for keyword, names in sorted(shared.items())
+        if least <= len(names) <= most
+    }
+
+
+@cache
+def choice_of(things: Things, rare: float) -> Choice:
+    """Return the choice from a table, made once a process."""
+    return Choice(things, rare)
