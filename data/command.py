@@ -99,7 +99,8 @@ data.add_command(digest)
     "--mix",
     metavar="NAME=NUMBER",
     multiple=True,
-    help="A field of the mix of conversations (draw, ask, describe, edit, ...); repeatable.",
+    help="A field of the mix of conversations (draw, ask, edit, chain, ...), or first the name of "
+    "a whole mix (plain, people); repeatable.",
 )
 @click.option(
     "--preview",
@@ -125,6 +126,7 @@ def scenes(
     \b
     unimodal data scenes shards/train --samples 200000 --seed 1
     unimodal data scenes shards/draw --samples 50000 --mix draw=1 --mix ask=0.2
+    unimodal data scenes shards/people --samples 100000 --mix people --mix chain=0.3
     unimodal data scenes shards/images --kind images --samples 50000 --seed 2
     unimodal data scenes /tmp/look --samples 100 --preview look.png
     """
@@ -151,22 +153,31 @@ def scenes(
 
 
 def mix_of(kind: str, changes: Sequence[str]) -> dict[str, float]:
-    """Return every field of the Mix with these `name=number` changes; ValueError for others."""
+    """Return every field of a Mix: of that named first, with these `name=number` changes.
+
+    ValueError for other names and numbers.
+    """
     from unimodal.config import RENAMED
 
     from .scenes.conversations import Mix
+    from .scenes.mixes import MIXES
 
     if kind == "images":
         if changes:
             raise ValueError(f"--mix {changes[0]}: images have no mix; leave it out")
         return {}
-    fields = asdict(Mix())
+    first, named = "".join(changes[:1]), MIXES["plain"]
+    if first in MIXES:
+        named, changes = MIXES[first], changes[1:]
+    fields = asdict(named)
     for change in changes:
         name, _, number = change.partition("=")
         if RENAMED.get(name) in fields:
             raise ValueError(f"--mix {change}: {name} is called {RENAMED[name]} now")
         if name not in fields:
-            raise ValueError(f"--mix {change}: the names are {', '.join(fields)}")
+            raise ValueError(
+                f"--mix {change}: the names are {', '.join(fields)}; or, first, {', '.join(MIXES)}"
+            )
         try:
             fields[name] = type(fields[name])(number)
         except ValueError as error:

@@ -17,12 +17,18 @@ import numpy as np
 
 from unimodal.document import Document
 
-from . import edits, questions
-from .phrasings import DESCRIBE, GREETINGS, STORIES
+from . import questions
+from .chains import chain
+from .comparisons import compare
+from .counting import count_question, counted_scene, listed_words, question_of
+from .phrasings import DESCRIBE, EDITS, GREETINGS, STORIES
+from .refusals import absent, beyond, refused
 from .requests import granted, request
+from .small_talk import small_talk
+from .tales import next_event, tale
 from .talk import Talk, edit_turn, possible_edit, question_turn, request_turn
 from .wording import caption, dressed, noun, pick, pick_phrasing
-from .world import SMALL, Scene, World
+from .world import SMALL, World
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,14 @@ class Mix:
     describe: float = 0.1  # an image of the user's and its caption
     edit: float = 0.18  # an image of the user's, an instruction, its result, and what follows
     story: float = 0.05  # a story asked for, told in text and images
-    greet: float = 0.01  # small talk
+    greet: float = 0.01  # a greeting
+    chain: float = 0.0  # three to six exchanges about a picture that changes (chains.py)
+    count: float = 0.0  # how many, even over kinds and numbers (counting.py)
+    compare: float = 0.0  # two images side by side (comparisons.py)
+    tale: float = 0.0  # a story, or a series, of a wished number of pictures (tales.py)
+    chat: float = 0.0  # small talk, answered in words (small_talk.py)
+    refuse: float = 0.0  # what cannot be granted, and things like it that can (refusals.py)
+    unknown_icons: float = 0.0  # share of unknown nouns that icons have; 0 where things are trained
     extra: float = 0.2  # share of drawing requests beyond the six tasks
     free: float = 0.0  # share of what the user says that is in free words (free_words.py)
     follow: float = 0.3  # chance of each further turn, as long as there is one
@@ -131,26 +144,71 @@ def _story(talk: Talk) -> None:
     talk.reply(f"once there was {hero}.")
     talk.draw(granted(wanted, talk.rng, talk.world, seen_only=True))
     for _ in range(number - 1):
-        event = _event(talk)
+        event = next_event(talk)
         talk.reply(event[0])
         talk.draw(event[1])
     talk.reply("the end.")
 
 
-def _event(talk: Talk) -> tuple[str, Scene]:
-    """Draw an event as (text, scene): the first object changes, or a friend comes."""
-    assert talk.scene is not None, "a story begins with an image"
-    while True:
-        kind = pick(talk.rng, ("recolour", "add", "resize"))
-        change = edits.edit(talk.scene, kind, talk.rng, seen_only=True, world=talk.world, subject=0)
-        if change is None:
-            continue
-        hero, last = change.after.objects[0], change.after.objects[-1]
-        if kind == "recolour":
-            return f"one day it turned {hero.colour}.", change.after
-        if kind == "add":
-            return f"a {last.size} {last.colour} {last.shape} came along.", change.after
-        return f"it became {hero.size}.", change.after
+def _count(talk: Talk) -> None:
+    """Write an image, drawn or shown, and questions of how many, the numbers even."""
+    drawn, claim = counted_scene(talk.rng, talk.world)
+    asked = [question_of(drawn, claim, talk.rng)]
+    asked += [count_question(drawn, talk.rng) for _ in range(int(talk.rng.integers(*_MORE_COUNTS)))]
+    if talk.chance(0.5):
+        talk.say(listed_words(drawn, talk.rng))
+        talk.draw(drawn)
+        talk.say(asked[0].text)
+    else:
+        talk.scene = drawn
+        talk.show(asked[0].text)
+    talk.reply(asked[0].answer)
+    for one in asked[1:]:
+        talk.say(one.text)
+        talk.reply(one.answer)
+
+
+_MORE_COUNTS = (1, 5)  # further questions, the last excluded
+
+
+def _chat(talk: Talk) -> None:
+    """Write one to three exchanges of small talk, sometimes before a picture."""
+    for _ in range(int(talk.rng.integers(1, 4))):
+        said, answer = small_talk(talk.rng)
+        talk.say(said)
+        talk.reply(answer)
+    if talk.chance(0.3):
+        request_turn(talk)
+
+
+def _refuse(talk: Talk) -> None:
+    """Write what cannot be granted, mostly followed by what can."""
+    if talk.chance(0.25):
+        talk.new_scene()
+        return _refuse_about_image(talk)
+    refusal = refused(talk.rng, talk.world, talk.canvas, icons=talk.mix.unknown_icons)
+    talk.say(refusal.text)
+    talk.reply(refusal.answer)
+    if talk.chance(0.4):
+        request_turn(talk)
+        if talk.chance(0.4):
+            _refuse_about_drawing(talk)
+
+
+def _refuse_about_image(talk: Talk) -> None:
+    """Let the user ask of an image what it does not show, and then what it does."""
+    assert talk.scene is not None, "the user shows an image"
+    about = beyond(talk.rng) if talk.chance(0.4) else absent(talk.scene, talk.rng, EDITS)
+    talk.show(about.text)
+    talk.reply(about.answer)
+    pick(talk.rng, (edit_turn, question_turn))(talk)
+
+
+def _refuse_about_drawing(talk: Talk) -> None:
+    assert talk.scene is not None, "a request was drawn"
+    about = beyond(talk.rng) if talk.chance(0.4) else absent(talk.scene, talk.rng, EDITS)
+    talk.say(about.text)
+    talk.reply(about.answer)
 
 
 def _greet(talk: Talk) -> None:
@@ -168,4 +226,10 @@ _TALKS = {
     "edit": _edit,
     "story": _story,
     "greet": _greet,
+    "chain": chain,
+    "count": _count,
+    "compare": compare,
+    "tale": tale,
+    "chat": _chat,
+    "refuse": _refuse,
 }

@@ -88,6 +88,8 @@ cookie-cutter pressure-cooker coffee-maker juicer blender mixer food-processor i
 tie-pin suspenders garter corset petticoat bodice bonnet bowler-hat trilby sombrero earmuff
 legging jumpsuit dungarees tracksuit wetsuit anorak parka duffel-coat trench-coat blazer
 tailcoat moccasin clog wellington flip-flop espadrille
+hexagon pentagon octagon oval ellipse rectangle trapezium parallelogram semicircle cylinder
+prism sphere heptagon zigzag quadrilateral tetrahedron decagon torus fractal
 """.split()
 )
 ICON_NOUNS = tuple(
