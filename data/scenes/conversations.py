@@ -15,16 +15,17 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from unimodal.document import Document
+from unimodal.document import Document, Image
 
 from . import questions
 from .chains import chain
 from .comparisons import compare
 from .counting import count_question, counted_scene, listed_words, question_of
 from .phrasings import DESCRIBE, EDITS, GREETINGS, STORIES
-from .refusals import absent, beyond, refused
+from .refusals import about_strange, absent, beyond, refused
 from .requests import granted, request
 from .small_talk import small_talk
+from .strange import strange
 from .tales import next_event, tale
 from .talk import Talk, edit_turn, possible_edit, question_turn, request_turn
 from .wording import caption, dressed, noun, pick, pick_phrasing
@@ -183,6 +184,8 @@ def _chat(talk: Talk) -> None:
 
 def _refuse(talk: Talk) -> None:
     """Write what cannot be granted, mostly followed by what can."""
+    if talk.chance(0.08):
+        return _refuse_strange(talk)
     if talk.chance(0.25):
         talk.new_scene()
         return _refuse_about_image(talk)
@@ -193,6 +196,17 @@ def _refuse(talk: Talk) -> None:
         request_turn(talk)
         if talk.chance(0.4):
             _refuse_about_drawing(talk)
+
+
+def _refuse_strange(talk: Talk) -> None:
+    """Let the user show an image that is no scene, and then ask for one."""
+    shown = strange(talk.rng, talk.canvas)
+    talk.parts.append(Image(pixels=shown, role="user", weight=0.0))  # noise is not to be learned
+    refusal = about_strange(talk.rng)
+    talk.say(refusal.text)
+    talk.reply(refusal.answer)
+    if talk.chance(0.4):
+        request_turn(talk)
 
 
 def _refuse_about_image(talk: Talk) -> None:

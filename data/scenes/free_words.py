@@ -12,7 +12,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .free_phrasings import AFTER, BEFORE, CLOSERS, CONTEXTS, QUESTION_FRAMES, REQUESTS
+from .free_phrasings import (
+    AFTER,
+    BEFORE,
+    CLOSERS,
+    CONTEXTS,
+    EXCEPT,
+    QUESTION_FRAMES,
+    REQUESTS,
+    WHATEVER,
+)
 from .nouns import seen_nouns
 from .requests import OPPOSITE, RELATION_WORDS, Request, request, what_words
 from .synonyms import freely
@@ -62,6 +71,27 @@ def free_request(
     """Draw a request of one of TASKS or EXTRAS in free words; `pairs` as in `requests.request`."""
     wanted = request(task, rng, pairs=pairs)
     return replace(wanted, text=free_text(wanted, rng, unseen))
+
+
+def open_request(rng: np.random.Generator) -> Request:
+    """Draw a request that leaves nearly all open, and what is drawn for it.
+
+    It wants any picture at all, or any but a shape or a colour: the claims are one right choice.
+    """
+    shape, colour = pick(rng, SHAPES), pick(rng, tuple(COLOURS))
+    if rng.random() < 0.4:
+        text = pick_phrasing(rng, WHATEVER, False)[1]
+        return replace(request(pick(rng, ("several", "colours", "two objects")), rng), text=text)
+    template = pick_phrasing(rng, EXCEPT, False)[1]
+    is_colour = "{colour}" in template
+    claim = Claim(
+        1, None,
+        pick(rng, [name for name in COLOURS if not is_colour or name != colour]),
+        shape if is_colour and "{shape}" in template
+        else pick(rng, [name for name in SHAPES if is_colour or name != shape]),
+    )  # fmt: skip
+    text = typed(worded_freely(template.format(shape=shape, colour=colour), rng), rng)
+    return Request("colours", (claim,), None, None, text, 0)
 
 
 def free_text(wanted: Request, rng: np.random.Generator, unseen: Unseen = SEEN) -> str:

@@ -211,3 +211,21 @@ BEYOND = (  # questions about a picture that it does not answer
     "where does the {one} live?",
     "what is the story behind the {one}?",
 )
+
+STRANGE = (  # about an image that is no scene
+    "and what have we here?",
+    "what do you see?",
+    "describe this picture",
+    "what is this?",
+    "how many circles are there?",
+    "whose face is this?",
+    "what is in this picture?",
+    "is there a star in it?",
+    "make the circle blue",
+    "what colour is the square?",
+    "which animal is this?",
+    "this is my photo, what do you think?",
+    "remove the triangle",
+    "where was this taken?",
+    "describe my holiday photo",
+)

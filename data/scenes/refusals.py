@@ -17,7 +17,14 @@ from .free_phrasings import REQUESTS as FREE_REQUESTS
 from .languages import NOT_ENGLISH, foreign
 from .nouns import ICON_NOUNS, NAMES, NOUNS, held_out_nouns, seen_nouns
 from .phrasings import REQUESTS
-from .refusal_phrasings import BEYOND, DEEDS, KNOWLEDGE, NOUN_PHRASES, SIZES_IN_PIXELS, SUMS
+from .refusal_phrasings import (
+    BEYOND,
+    DEEDS,
+    KNOWLEDGE,
+    NOUN_PHRASES,
+    SIZES_IN_PIXELS,
+    SUMS,
+)
 from .wording import (
     NUMBERS,
     Claim,
@@ -38,6 +45,7 @@ NO_SUMS = "i do no sums, but i can count shapes in a picture."
 NO_SIZES = "my pictures have {side} x {side} pixels, but shapes can be small or large."
 TOO_MANY = "that is too many: i draw up to {most} shapes in a picture."
 NOT_THERE = "there is no {what} in the picture."
+NO_SHAPES = "i see no shapes that i know in this picture."
 NO_PICTURE = "there is no picture yet: tell me what to draw."
 WITHOUT_PICTURE = (
     "would you undo the last step?", "undo that", "make it blue", "what do you see?",
@@ -52,7 +60,7 @@ WITHOUT_PICTURE = (
 class Refused:
     """What is said that cannot be granted, and the answer."""
 
-    reason: str  # one of REASONS, or 'absent'
+    reason: str  # one of REASONS, or 'beyond', 'strange', 'absent'
     text: str
     answer: str
 

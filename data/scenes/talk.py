@@ -11,7 +11,7 @@ from unimodal.document import Image, Part, Text
 
 from . import edits, questions
 from .free_phrasings import EDITS as FREE_EDITS
-from .free_words import asked_freely, free_request, said_freely
+from .free_words import asked_freely, free_request, open_request, said_freely
 from .phrasings import EDITS
 from .requests import EXTRAS, TASKS, Request, granted, request
 from .wording import pick
@@ -20,6 +20,7 @@ from .world import Scene, World, generator, render, scene
 if TYPE_CHECKING:
     from .conversations import Mix
 
+OPEN_RATE = 0.06  # of free requests leave nearly all open
 PART = 1  # of the generator: part 0 draws the scenes
 
 
@@ -89,7 +90,9 @@ def request_turn(talk: Talk) -> None:
 def new_request(talk: Talk) -> Request:
     """Draw a request, in free words as often as the mix has it."""
     task = pick(talk.rng, EXTRAS if talk.chance(talk.mix.extra) else TASKS)
-    return free_request(task, talk.rng) if talk.is_free() else request(task, talk.rng)
+    if not talk.is_free():
+        return request(task, talk.rng)
+    return open_request(talk.rng) if talk.chance(OPEN_RATE) else free_request(task, talk.rng)
 
 
 def question_turn(talk: Talk) -> None:
