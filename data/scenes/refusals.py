@@ -113,6 +113,11 @@ def beyond(rng: np.random.Generator, held_out: bool = False) -> Refused:
     return Refused("beyond", text, NOT_SEEN)
 
 
+def about_strange(rng: np.random.Generator, held_out: bool = False) -> Refused:
+    """Draw something said about an image that is no scene (strange.py)."""
+    return Refused("strange", pick_phrasing(rng, STRANGE, held_out)[1], NO_SHAPES)
+
+
 def absent(
     scene: Scene, rng: np.random.Generator, templates: dict[str, tuple[str, ...]]
 ) -> Refused:
