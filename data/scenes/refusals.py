@@ -23,6 +23,7 @@ from .refusal_phrasings import (
     KNOWLEDGE,
     NOUN_PHRASES,
     SIZES_IN_PIXELS,
+    STRANGE,
     SUMS,
 )
 from .wording import (
@@ -130,7 +131,10 @@ def absent(
     what = bare_noun(claim, rng)
     kind = pick(rng, tuple(kind for kind in EDIT_KINDS if kind in ABSENT_SLOTS))
     template = pick_phrasing(rng, templates[kind], held_out=False)[1]
-    slots = {name: pick(rng, words) for name, words in ABSENT_SLOTS[kind].items()}
+    slots = {
+        name: pick(rng, [word for word in words if word != claim.colour])
+        for name, words in ABSENT_SLOTS[kind].items()
+    }
     words = " ".join(word for word in (claim.colour, claim.shape) if word)
     return Refused(
         "absent", template.format(one=f"the {what}", **slots), NOT_THERE.format(what=words)
