@@ -133,7 +133,7 @@ toast sandwich burger hotdog pizza pasta spaghetti noodle rice sushi soup stew c
 bacon sausage steak meatball kebab chop cheese butter cream honey salt oil flour cake pie
 pancake waffle biscuit cookie pudding custard ice-cream lollipop popcorn cracker tea juice
 lemonade wine beer whisky rum champagne cocktail milkshake smoothie tree maple pine fir bamboo
-clover weed cactus flower rose tulip daisy sunflower root branch trunk seed acorn field mountain
+clover weed cactus flower tulip daisy sunflower root branch trunk seed acorn field mountain
 volcano island beach coast reef desert sea ocean wave whirlpool cloud rain rainbow snow
 snowflake snowman fog ice thunder lightning tornado hurricane earthquake sunset sunrise dawn
 dusk night moon planet comet meteor galaxy universe landscape skyline book newspaper letter
@@ -154,9 +154,8 @@ coaster cutlery teacup headscarf swimsuit bikini tuxedo stiletto
 NAMES = tuple(
     """
 paris london rome berlin venice anna tom peter john lisa superman pikachu mickey barbie
-spongebob mozart einstein napoleon shakespeare picasso cairo madrid moscow sydney norway sweden
-scotland ireland mexico canada greece emma paul george alice charlie sophie oliver beethoven
-cleopatra dracula frankenstein gandalf sherlock tarzan zorro godzilla
+spongebob mozart einstein napoleon shakespeare picasso cairo madrid moscow sydney emma george alice charlie sophie oliver beethoven
+cleopatra frankenstein gandalf sherlock tarzan zorro godzilla
 """.split()
 )
 
