@@ -46,12 +46,14 @@ TEMPLATES = (
 )
 
 
-def counted_scene(rng: np.random.Generator, world: World) -> tuple[Scene, Claim]:
-    """Draw a scene and a claim of which it has any number from zero to its most, each as often.
+def counted_scene(
+    rng: np.random.Generator, world: World, number: int | None = None
+) -> tuple[Scene, Claim]:
+    """Draw a scene and a claim of which it has a number: any from zero to its most, each as often.
 
     The claim counts at least two, as plurals are asked for; held-out pairs do not meet.
     """
-    number = int(rng.integers(world.max_objects + 1))
+    number = int(rng.integers(world.max_objects + 1)) if number is None else number
     while True:
         claim = _kind(rng)
         others = int(rng.integers(0 if number else 1, world.max_objects - number + 1))

@@ -98,7 +98,7 @@ def free_text(wanted: Request, rng: np.random.Generator, unseen: Unseen = SEEN) 
     """Put a request in free words, from its context to its last stop."""
     what = free_what(wanted, rng)
     if rng.random() < CONTRARY_RATE:
-        what += _contrary(wanted.claims, rng)
+        what = _contrary(what, wanted.claims, rng)
     _, template = pick_phrasing(rng, REQUESTS, unseen.phrasings)
     text = template.format(what=what)
     end = text[-1]
@@ -244,20 +244,20 @@ def _grounded(wanted: Request, rng: np.random.Generator) -> str:
     ))  # fmt: skip
 
 
-def _contrary(claims: Sequence[Claim], rng: np.random.Generator) -> str:
-    """Say what is not wanted: a shape or a colour that none of the claims leaves room for."""
+def _contrary(what: str, claims: Sequence[Claim], rng: np.random.Generator) -> str:
+    """Add what is not wanted: a shape or a colour that none of the claims leaves room for."""
     shapes = [shape for shape in SHAPES if all(c.shape not in (None, shape) for c in claims)]
     colours = [name for name in COLOURS if all(c.colour not in (None, name) for c in claims)]
     if colours and rng.random() < 0.3:
-        return pick(rng, (", not {0}", ", nothing {0}", " but nothing {0}")).format(
-            pick(rng, colours)
-        )
+        template = pick(rng, ("{0}, not {1}", "{0}, nothing {1}", "{0} but nothing {1}"))
+        return template.format(what, pick(rng, colours))
     if not shapes:
-        return ", nothing else"
-    shape = pick(rng, shapes)
-    return pick(rng, (", no {0}", " but no {0}", " without any {0}", ", no {0} please")).format(
-        plural(shape)
-    )
+        return f"{what}, nothing else"
+    template = pick(rng, (
+        "{0}, no {1}", "{0} but no {1}", "{0} without any {1}", "{0}, no {1} please",
+        "no {1}, just {0}", "not {1} but {0}", "{0} instead of {1}",
+    ))  # fmt: skip
+    return template.format(what, plural(pick(rng, shapes)))
 
 
 def _in_context(text: str, rng: np.random.Generator, unseen: Unseen) -> str:

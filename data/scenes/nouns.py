@@ -154,8 +154,9 @@ coaster cutlery teacup headscarf swimsuit bikini tuxedo stiletto
 NAMES = tuple(
     """
 paris london rome berlin venice anna tom peter john lisa superman pikachu mickey barbie
-spongebob mozart einstein napoleon shakespeare picasso cairo madrid moscow sydney emma george alice charlie sophie oliver beethoven
-cleopatra frankenstein gandalf sherlock tarzan zorro godzilla
+spongebob mozart einstein napoleon shakespeare picasso cairo madrid moscow sydney emma george
+alice charlie
+sophie oliver beethoven cleopatra frankenstein gandalf sherlock tarzan zorro godzilla
 """.split()
 )
 

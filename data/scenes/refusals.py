@@ -7,8 +7,10 @@ What looks alike and can be granted is trained beside it: `free_words.py` draws 
 of their neighbour or their birthday, and every edit names an object that is there.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -57,6 +59,12 @@ WITHOUT_PICTURE = (
 )  # fmt: skip
 
 
+ANSWERS = (
+    NOT_DRAWN, NOT_KNOWN, NOT_SEEN, NOT_DONE, NO_SUMS, NO_SIZES, TOO_MANY, NOT_THERE, NO_SHAPES,
+    NO_PICTURE, NOT_ENGLISH,
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Refused:
     """What is said that cannot be granted, and the answer."""
@@ -70,6 +78,17 @@ REASONS = (
     "noun", "noun", "noun", "noun", "knowledge", "deed", "sum", "language", "size", "number",
     "no picture",
 )  # fmt: skip
+
+
+def is_refusal(text: str) -> bool:
+    """Return whether a reply is one of the sentences that say what cannot be granted."""
+    return _refusals().fullmatch(" ".join(text.lower().split())) is not None
+
+
+@cache
+def _refusals() -> re.Pattern[str]:
+    patterns = (re.sub(r"\\{\w+\\}", r"[a-z0-9 ]+", re.escape(answer)) for answer in ANSWERS)
+    return re.compile("|".join(patterns))
 
 
 def refused(
@@ -120,7 +139,10 @@ def about_strange(rng: np.random.Generator, held_out: bool = False) -> Refused:
 
 
 def absent(
-    scene: Scene, rng: np.random.Generator, templates: dict[str, tuple[str, ...]]
+    scene: Scene,
+    rng: np.random.Generator,
+    templates: Mapping[str, tuple[str, ...]],
+    held_out: bool = False,
 ) -> Refused:
     """Draw an instruction about an object that the scene does not have.
 
@@ -130,7 +152,7 @@ def absent(
     claim = _absent_claim(scene, rng)
     what = bare_noun(claim, rng)
     kind = pick(rng, tuple(kind for kind in EDIT_KINDS if kind in ABSENT_SLOTS))
-    template = pick_phrasing(rng, templates[kind], held_out=False)[1]
+    template = pick_phrasing(rng, templates[kind], held_out)[1]
     slots = {
         name: pick(rng, [word for word in words if word != claim.colour])
         for name, words in ABSENT_SLOTS[kind].items()
