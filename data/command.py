@@ -155,9 +155,9 @@ data.add_command(things)
     "--mix",
     metavar="NAME=NUMBER",
     multiple=True,
-    help="A field of the mix of conversations (draw, ask, describe, edit, ...; with --things "
-    "things, things_draw, things_name, ...) or of drawings (exact, shapes, icon, icons, pens, "
-    "pages, photos); repeatable.",
+    help="A field of the mix of conversations (draw, ask, edit, chain, ...; with --things things, "
+    "things_draw, things_name, ...), or first the name of a whole mix (plain, people), or a field "
+    "of the mix of drawings (exact, shapes, icon, icons, pens, pages, photos); repeatable.",
 )
 @click.option(
     "--things",
@@ -198,6 +198,7 @@ def scenes(
     \b
     unimodal data scenes shards/train --samples 200000 --seed 1
     unimodal data scenes shards/draw --samples 50000 --mix draw=1 --mix ask=0.2
+    unimodal data scenes shards/people --samples 100000 --mix people --mix chain=0.3
     unimodal data scenes shards/images --kind images --samples 50000 --seed 2
     unimodal data scenes shards/both --samples 200000 --things runs/things --mix things=0.8
     unimodal data scenes shards/wide --kind drawings --things runs/things --photos "photos/*.tar"
@@ -260,13 +261,14 @@ def mixes(fields: dict[str, Any]) -> "tuple[Mix, ThingsMix]":
 
 
 def mix_of(kind: str, changes: Sequence[str], with_things: bool = False) -> dict[str, float]:
-    """Return every field of the mix with these `name=number` changes; ValueError for others.
+    """Return every field of a mix: of that named first, with these `name=number` changes.
 
-    Conversations have the fields of a ThingsMix besides `with_things`.
+    Conversations have the fields of a ThingsMix besides `with_things`. ValueError for other names
+    and numbers.
     """
     from unimodal.config import RENAMED
 
-    from .scenes.conversations import Mix
+    from .scenes.mixes import MIXES
     from .things.conversations import ThingsMix
     from .things.drawings import DrawingMix
 
@@ -274,7 +276,10 @@ def mix_of(kind: str, changes: Sequence[str], with_things: bool = False) -> dict
         if changes:
             raise ValueError(f"--mix {changes[0]}: images have no mix; leave it out")
         return {}
-    fields = asdict(Mix() if kind == "conversations" else DrawingMix())
+    first, named = "".join(changes[:1]), MIXES["plain"]
+    if kind == "conversations" and first in MIXES:
+        named, changes = MIXES[first], changes[1:]
+    fields = asdict(named if kind == "conversations" else DrawingMix())
     if kind == "conversations" and with_things:
         fields |= asdict(ThingsMix())
     for change in changes:
@@ -284,7 +289,9 @@ def mix_of(kind: str, changes: Sequence[str], with_things: bool = False) -> dict
         if name.startswith("things") and kind == "conversations" and not with_things:
             raise ValueError(f"--mix {change}: talk about things needs --things FOLDER")
         if name not in fields:
-            raise ValueError(f"--mix {change}: the names are {', '.join(fields)}")
+            raise ValueError(
+                f"--mix {change}: the names are {', '.join(fields)}; or, first, {', '.join(MIXES)}"
+            )
         try:
             fields[name] = type(fields[name])(number)
         except ValueError as error:

@@ -40,11 +40,13 @@ def claim(output: Path, name: str, wanted: Mapping[str, Any]) -> None:
 
 
 def _check(output: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """ValueError names the settings that differ."""
+    """ValueError names the settings that differ; a field that the mix had not yet was off."""
+    off = dict.fromkeys((name for name in wanted if name.startswith("mix.")), 0)
+    before = {**off, **found}
     differ = [
-        f"{name} {found.get(name)} (now {wanted.get(name)})"
+        f"{name} {before.get(name)} (now {wanted.get(name)})"
         for name in {**wanted, **found}
-        if found.get(name) != wanted.get(name)
+        if before.get(name) != wanted.get(name)
     ]
     if differ:
         raise ValueError(

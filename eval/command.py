@@ -22,7 +22,8 @@ EVAL_SEED = 1_000_003  # training takes its scenes from other seeds
 NUM_SHEET_SCENES = 48
 OUT_FILE = click.Path(dir_okay=False, path_type=Path)
 IN_PATH = click.Path(path_type=Path)
-PARTS = ("drawing", "questions", "captions", "edits")
+WORLD_PARTS = ("drawing", "questions", "captions", "edits")
+PARTS = (*WORLD_PARTS, "free", "counts", "refusals", "words", "chains")
 
 
 def option(name: str, default: Any, words: str, kind: click.ParamType) -> Callable[..., Any]:
@@ -52,7 +53,9 @@ def eval_() -> None:
 @eval_.command("scenes")
 @click.option("--model", type=IN_PATH, help="A bundle's directory [default: the shipped one].")
 @option("--samples", 100, "Requests of each task and kind.", click.IntRange(1))
-@click.option("--tasks", help=f"Comma-separated, out of {','.join(PARTS)} [default: all].")
+@click.option(
+    "--tasks", help=f"Comma-separated, out of {','.join(PARTS)}; or all [default: first four]."
+)
 @click.option("--guidance", type=float, help="Of drawing; 1 is off [default: the model's].")
 @click.option("--temperature", type=float, help="Of drawing [default: the model's].")
 @click.option("--predictions", type=OUT_FILE, help="Keep predictions here as they come; resume.")
@@ -79,6 +82,7 @@ def scenes_(
     unimodal eval scenes --samples 200 --json scores.json
     unimodal eval scenes --samples 50 --tasks drawing --guidance 3 --contact-sheet sheet.png
     unimodal eval scenes --samples 1000 --predictions predictions.jsonl
+    unimodal eval scenes --samples 50 --tasks free,counts,refusals,words,chains
     """
     parts = _parts(tasks)
     _check_device(device)
@@ -233,7 +237,7 @@ def _of_images(
 
 def _parts(tasks: str | None) -> tuple[str, ...]:
     """Return the parts named, in the order of PARTS; UsageError for others."""
-    named = PARTS if tasks is None else tuple(tasks.split(","))
+    named = WORLD_PARTS if tasks is None else PARTS if tasks == "all" else tuple(tasks.split(","))
     unknown = [name for name in named if name not in PARTS]
     if unknown:
         raise click.UsageError(f"no tasks {', '.join(unknown)}: there are {', '.join(PARTS)}")

@@ -1,14 +1,13 @@
 """What the evaluation in the world of scenes asks, and which answers are right.
 
-In: a part (drawing, questions, captions, edits), a number of samples and a seed. Out: requests,
-uniform over attributes, counts, sizes and backgrounds; a fifth in phrasings that training held
-out, and with a fifth of the pairs of (shape, colour) held out.
+In: a part, a number of samples and a seed. Out: requests. Those of drawing, questions, captions and
+edits are uniform over attributes, counts, sizes and backgrounds; a fifth is in phrasings that
+training held out, and with a fifth of the pairs of (shape, colour) held out. The other parts of one
+turn stand in `people_requests.py`, those of several in `chain_exam.py`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from unimodal.data.scenes.edits import KINDS as EDITS
 from unimodal.data.scenes.edits import edit
@@ -17,12 +16,12 @@ from unimodal.data.scenes.questions import KINDS as QUESTIONS
 from unimodal.data.scenes.questions import ask
 from unimodal.data.scenes.requests import TASKS, granted, request
 from unimodal.data.scenes.wording import dressed, pick_phrasing
-from unimodal.data.scenes.world import SMALL, Scene, World, generator, has_held_out_pair, scene
+from unimodal.data.scenes.world import SMALL, World, generator, has_held_out_pair, scene
 
-from .answer import Answer
+from . import people_requests
+from .scene_request import SceneRequest
 from .tokenizer import as_json
 from .verdicts import (
-    Verdict,
     expected_of,
     judge_caption,
     judge_drawing,
@@ -31,34 +30,10 @@ from .verdicts import (
     names_held_out_pair,
 )
 
-PARTS = ("drawing", "questions", "captions", "edits")
-BLIND = "blind"  # the part of questions without their images
+WORLD_PARTS = ("drawing", "questions", "captions", "edits")
+PEOPLE_PARTS = ("free", "counts", "refusals", "words")
+PARTS = (*WORLD_PARTS, *PEOPLE_PARTS)  # add at the end: a part's place says which scenes it takes
 HELD_OUT_RATE = 0.2  # of the requests are in held-out phrasings: a fifth of the phrasings are
-
-
-@dataclass(frozen=True, eq=False)
-class SceneRequest:
-    """One request with what tells whether its answer is right."""
-
-    part: str  # one of PARTS, or BLIND
-    number: int  # in the part
-    kind: str
-    prompt: str
-    shown: Scene | None  # the image that comes before the prompt
-    ideal: Scene | None  # a scene that a perfect image would show; None: words are wanted
-    expected: Any
-    judge: Callable[[Answer], Verdict]
-    held_out_words: bool
-    held_out_pair: bool
-
-    @property
-    def id(self) -> str:
-        """Return part and number; ids of a part sort as its requests do."""
-        return f"{self.part}/{self.number:06d}"
-
-    def blind(self) -> "SceneRequest":
-        """Return the same request without its image."""
-        return replace(self, part=BLIND, shown=None)
 
 
 Maker = Callable[[int, int, int], SceneRequest | None]
@@ -72,6 +47,10 @@ def make_requests(part: str, samples: int, seed: int, world: World = SMALL) -> l
         "questions": (QUESTIONS, _question),
         "captions": (("caption",), _caption),
         "edits": (EDITS, _edit),
+        "free": (people_requests.FREE, people_requests.free),
+        "counts": (people_requests.numbers(world), people_requests.count),
+        "refusals": (people_requests.REFUSALS, people_requests.refusal),
+        "words": (people_requests.TOPICS, people_requests.words),
     }
     kinds, make = makers[part]
     first = PARTS.index(part) << 40  # scenes of parts and kinds never meet

@@ -15,6 +15,7 @@ A part's `overall` is the unweighted mean of its kinds. A drawing or an edit cos
 about 64 steps of the model, `batch` requests at a time.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,17 +26,20 @@ from typing import Any
 import numpy as np
 
 from unimodal.data.scenes.requests import TASKS
+from unimodal.data.scenes.wording import COLOUR_WORDS, SHAPE_WORDS, plural
 from unimodal.data.scenes.world import CANVASES, render
 from unimodal.document import Document, Image, Text
 from unimodal.model import Model
 from unimodal.sampling import Sampling
 
 from .answer import Answer
-from .intervals import gain, ratio
+from .chain_exam import CHAINS, ChainEvaluator, make_chains
+from .intervals import Estimate, gain, ratio, share
 from .predictions import PredictionsFile
 from .report import Cell
 from .run import Evaluator, Turn, Turns, run
-from .scene_requests import BLIND, PARTS, SceneRequest, make_requests
+from .scene_request import BLIND, SceneRequest
+from .scene_requests import WORLD_PARTS, make_requests
 from .score import Prediction, apart, by_kind, digest, recipe
 from .tokenizer import (
     reader_errors,
@@ -45,7 +49,7 @@ from .tokenizer import (
     world_of,
 )
 
-NUM_SHOWN = {"drawing": 4, "questions": 1, "captions": 5, "edits": 2}  # of each kind, on the sheet
+NUM_SHOWN = {"drawing": 4, "captions": 5, "edits": 2, "free": 2, CHAINS: 4}  # of each kind, or 1
 
 
 class SceneEvaluator(Evaluator[SceneRequest]):
@@ -91,14 +95,22 @@ class SceneEvaluator(Evaluator[SceneRequest]):
         }
 
     def summary(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
-        """Return the kinds' scores; phrasings and pairs held out of training beside the others."""
+        """Return the kinds' scores; phrasings and pairs held out of training beside the others.
+
+        Counts are split by what is counted and by how many there are, drawings have the share that
+        was refused in words.
+        """
         return {
             **by_kind(predictions),
             "by_words": apart(predictions, "held_out_words"),
             "by_pair": apart(predictions, "held_out_pair"),
+            **_counts(predictions),
+            **_refused(self._requests, predictions),
         }
 
     def _shown(self, request: SceneRequest) -> list[Image]:
+        if request.image is not None:
+            return [Image(pixels=request.image, role="user")]
         if request.shown is None:
             return []
         return [Image(pixels=render(request.shown, self.canvas), role="user")]
@@ -110,7 +122,7 @@ def evaluate(
     seed: int,
     sampling: Sampling | None = None,
     batch: int = 32,
-    parts: Sequence[str] = PARTS,
+    parts: Sequence[str] = WORLD_PARTS,
     file: Path | None = None,
 ) -> tuple[dict[str, Any], list[Cell]]:
     """Return the report (scores, recipe, predictions) and the cells of the contact sheet.
@@ -141,20 +153,25 @@ def evaluate(
 
 def _evaluators(
     parts: Sequence[str], samples: int, seed: int, sampling: Sampling, canvas: int
-) -> dict[str, SceneEvaluator]:
+) -> dict[str, Evaluator[Any]]:
     """Return the evaluator of each part in order; questions are followed by blind ones."""
-    found: dict[str, SceneEvaluator] = {}
+    found: dict[str, Evaluator[Any]] = {}
     for part in parts:
+        if part == CHAINS:
+            chains = make_chains(samples, seed, world_of(canvas))
+            found[part] = ChainEvaluator(chains, sampling, seed, canvas)
+            continue
         requests = make_requests(part, samples, seed, world_of(canvas))
-        found[part] = SceneEvaluator(requests, sampling, seed, canvas)
+        one = SceneEvaluator(requests, sampling, seed, canvas)
+        found[part] = one
         if part == "questions":
-            found[BLIND] = found[part].blind()
+            found[BLIND] = one.blind()
     return found
 
 
 def _scores(
     model: Model,
-    evaluators: Mapping[str, SceneEvaluator],
+    evaluators: Mapping[str, Evaluator[Any]],
     found: Mapping[str, Sequence[Prediction]],
     ceiling: dict[str, Any],
     batch: int,
@@ -166,7 +183,7 @@ def _scores(
             scores["questions"] |= _baselines(found["questions"], found[BLIND])
             continue
         scores[name] = evaluator.summary(found[name])
-        if name in ("drawing", "edits"):
+        if isinstance(evaluator, SceneEvaluator) and name in ("drawing", "edits"):
             scores[name] |= _ceilings(model, evaluator, found[name], ceiling, batch)
     return scores | {"tokenizer": ceiling["scores"]}
 
@@ -179,6 +196,40 @@ def _baselines(seen: Sequence[Prediction], blind: Sequence[Prediction]) -> dict[
         "majority": by_kind(majority(seen)),
         "gain_over_blind": gain(by_kind(seen)["overall"], scores["overall"]),
     }
+
+
+def _counts(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """Return the scores of count questions by what names the counted and by their number."""
+    counts = [p for p in predictions if p["part"] == "counts" or p["kind"] == "count"]
+    if not counts:
+        return {}
+    kinds = by_kind([{**p, "kind": f"count_of_{counted(p['prompt'])}"} for p in counts])
+    numbers = by_kind([{**p, "kind": f"count_is_{p['expected']}"} for p in counts])
+    found = {**kinds, **(numbers if counts[0]["part"] != "counts" else {})}
+    return {name: score for name, score in found.items() if name != "overall"}
+
+
+def counted(prompt: str) -> str:
+    """Return what names the objects that a question counts: all, colour, shape, colour_shape."""
+    words = set(re.findall(r"[a-z-]+", prompt.lower()))
+    named = [
+        name
+        for name, table in (("colour", COLOUR_WORDS), ("shape", SHAPE_WORDS))
+        if any({w, plural(w)} & words for synonyms in table.values() for w in synonyms)
+    ]
+    return "_".join(named) or "all"
+
+
+def _refused(
+    requests: Sequence[SceneRequest], predictions: Sequence[Prediction]
+) -> dict[str, Estimate]:
+    """Return the share of requests for an image that were answered by words alone."""
+    drawings = [
+        prediction["reason"].startswith("no images")
+        for request, prediction in zip(requests, predictions, strict=True)
+        if request.ideal is not None
+    ]
+    return {"words_instead": share(drawings)} if drawings else {}
 
 
 def majority(predictions: Sequence[Prediction]) -> list[Prediction]:
@@ -223,21 +274,21 @@ def _ceilings(
 
 
 def _cells(
-    model: Model, evaluator: SceneEvaluator, predictions: Sequence[Prediction]
+    model: Model, evaluator: Evaluator[Any], predictions: Sequence[Prediction]
 ) -> list[Cell]:
     """Return cells of the first requests of each kind, as they came."""
     shown: Counter[str] = Counter()
     cells = []
     for request, prediction in zip(evaluator.requests(), predictions, strict=True):
-        if shown[request.kind] == NUM_SHOWN[request.part]:
+        if shown[request.kind] == NUM_SHOWN.get(request.part, 1):
             continue
-        images = [] if request.shown is None else [render(request.shown, evaluator.canvas)]
-        if request.ideal is not None and prediction["codes"]:
-            images.append(_drawn(model, prediction["codes"][0]))
+        images = [] if request.shown is None else [render(request.shown, _canvas(model))]
+        is_drawn = request.part == CHAINS or request.ideal is not None
+        images += [_drawn(model, codes) for codes in prediction["codes"] if is_drawn]
         if images:
             shown[request.kind] += 1
             cells.append(
-                Cell(tuple(images), request.prompt, _told(prediction), prediction["right"])
+                Cell(tuple(images), prediction["prompt"], _told(prediction), prediction["right"])
             )
     return cells
 
@@ -275,14 +326,17 @@ def _settings(
     seed: int,
     sampling: Sampling,
     batch: int,
-    evaluators: Mapping[str, SceneEvaluator],
+    evaluators: Mapping[str, Evaluator[Any]],
 ) -> dict[str, Any]:
     asked = [r for name, one in evaluators.items() if name != BLIND for r in one.requests()]
+    of_world = [r for r in asked if r.part in WORLD_PARTS]
+    others = [r for r in asked if r.part not in WORLD_PARTS]
     return {
         "evaluation": "scenes",
         "model": model.hash,
         "tokenizer": model.sequencer.codec_hash,
-        "prompts": digest([r.part, r.kind, r.prompt, r.expected] for r in asked),
+        "prompts": digest([r.part, r.kind, r.prompt, r.expected] for r in of_world),
+        "people_prompts": digest([r.part, r.kind, r.prompt, r.expected] for r in others),
         "samples_per_kind": samples,
         "seed": seed,
         **{name: value for name, value in asdict(sampling).items() if name != "seed"},

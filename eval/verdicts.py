@@ -12,6 +12,8 @@ In: what was asked, and the answer. Out: a `Verdict`, its reason empty when the 
   places, the background) is so.
 - An answer to a question is right when it is the expected one: case, article, final stop and
   synonyms do not matter.
+- A refusal is right when it is one of the sentences of `data/scenes/refusals.py`; small talk is
+  answered by any words.
 - Words where an image is wanted, an image where words are wanted, and two images are wrong.
 """
 
@@ -22,6 +24,7 @@ from typing import Any
 from unimodal.data.scenes.edits import Edit, done
 from unimodal.data.scenes.questions import Question, accept
 from unimodal.data.scenes.reading import Unreadable, read_scene
+from unimodal.data.scenes.refusals import is_refusal
 from unimodal.data.scenes.requests import Request as DrawingRequest
 from unimodal.data.scenes.requests import grants
 from unimodal.data.scenes.wording import Claim, agrees, ground_agrees, read_parts
@@ -29,6 +32,8 @@ from unimodal.data.scenes.world import Scene, SceneObject, is_held_out
 
 from .answer import Answer
 from .tokenizer import as_json
+
+MOST_WORDS = 40  # of a reply to small talk: more are a loop
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,22 @@ def judge_caption(shown: Scene, answer: Answer) -> Verdict:
     if answer.images:
         return Verdict(answer.text, _num_images(answer))
     return Verdict(answer.text, why_not_told(answer.text, shown))
+
+
+def judge_refusal(answer: Answer) -> Verdict:
+    """Judge whether the answer says, in words alone, that this cannot be granted."""
+    if answer.images:
+        return Verdict(answer.text, _num_images(answer))
+    return Verdict(answer.text, "" if is_refusal(answer.text) else f"{answer.text!r} is no refusal")
+
+
+def judge_words(answer: Answer) -> Verdict:
+    """Judge whether the answer is in words alone, whichever; a refusal to draw will do."""
+    if answer.images:
+        return Verdict(answer.text, _num_images(answer))
+    words = len(answer.text.split())
+    right = 0 < words <= MOST_WORDS
+    return Verdict(answer.text, "" if right else f"{words} words instead of 1 to {MOST_WORDS}")
 
 
 def _judge_image(answer: Answer, why: Callable[[Scene], str]) -> Verdict:

@@ -9,7 +9,7 @@ In: a `Scene`, a kind and a generator. Out: an `Edit`, or None when the scene al
    3/64 of the canvas); the changed one has the attributes and the place that the instruction says.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -82,7 +82,7 @@ class Edit:
 
     kind: str  # one of KINDS
     instruction: str
-    phrasing: int  # index in EDITS[kind]
+    phrasing: int  # index in the table of the kind
     before: Scene
     after: Scene
     subject: int | None  # index in `after` of the object last spoken of; None when it is gone
@@ -111,8 +111,9 @@ def edit(
     seen_only: bool = False,
     world: World = SMALL,
     subject: int | None = None,
+    phrasings: Mapping[str, tuple[str, ...]] = EDITS,
 ) -> Edit | None:
-    """Draw an edit of one of KINDS, in held-out phrasings or the others.
+    """Draw an edit of one of KINDS, in held-out ones of the phrasings or the others.
 
     None when the scene allows none; ValueError for an unknown kind. With `seen_only` the result
     shows no held-out pair. `subject` is the index of the object to change (for 'add': to add
@@ -126,7 +127,7 @@ def edit(
             break
     else:
         return None
-    index, template = pick_phrasing(rng, EDITS[kind], held_out)
+    index, template = pick_phrasing(rng, phrasings[kind], held_out)
     instruction = template.format(**change.slots)
     if rng.random() < 0.5:
         instruction = instruction.replace("colour", "color")

@@ -17,8 +17,9 @@ from unimodal.data.scenes.world import COLOURS, SHAPES, render
 from unimodal.document import Image, Text
 from unimodal.eval.answer import Answer
 from unimodal.eval.run import run
-from unimodal.eval.scene_requests import PARTS, make_requests
-from unimodal.eval.scenes import SceneEvaluator, evaluate, majority
+from unimodal.eval.scene_requests import WORLD_PARTS, make_requests
+from unimodal.eval.scenes import SceneEvaluator, counted, evaluate, majority
+from unimodal.eval.score import digest
 from unimodal.model import Model
 from unimodal.tokenizer.grid import Grid
 
@@ -70,7 +71,7 @@ def test_drawing_is_uniform_over_what_it_names():
 
 
 def test_a_fifth_is_held_out():
-    for part in PARTS:
+    for part in WORLD_PARTS:
         found = make_requests(part, 150 if part == "captions" else 40, seed=2)
         words = np.mean([one.held_out_words for one in found])
         assert abs(words - 0.2) < 4 * (0.16 / len(found)) ** 0.5, part
@@ -87,6 +88,28 @@ def test_perfect_answers_are_right_and_empty_ones_wrong(model):
     for one in asked.requests():
         assert asked.score(one, Answer(one.expected))["right"]
         assert not asked.score(one, Answer(""))["right"]
+
+
+def test_counts_are_split_by_kind_and_number(model):
+    asked = evaluator("questions", 30, 3, model)
+    found = [asked.score(one, Answer("two")) for one in asked.requests()]
+    scores = asked.summary(found)
+    assert scores["count_is_two"].value == 1 and scores["count_is_three"].value == 0
+    split = [score.n for name, score in scores.items() if name.startswith("count_is")]
+    assert sum(split) == scores["count"].n == 30
+    assert {"count_of_shape", "count_of_colour"} <= set(scores)
+    assert counted("How many red circles?") == "colour_shape"
+    assert counted("count the things") == "all" and counted("number of discs?") == "shape"
+
+
+def test_the_old_parts_ask_what_they_asked():
+    """Digests of prompts at the commit before further parts came."""
+    for part, expected in {
+        "drawing": "6f68aed257cf1134", "questions": "32a318ace88ca42f",
+        "captions": "470f846486381d8b", "edits": "f0c2ca08e6566ff7",
+    }.items():  # fmt: skip
+        found = make_requests(part, 30, 1_000_003)
+        assert digest([r.part, r.kind, r.prompt, r.expected] for r in found)[:16] == expected
 
 
 def test_majority_is_the_best_constant():
@@ -129,7 +152,7 @@ def test_noise_is_that_of_seed_and_number(model):
 def test_evaluate_scores_every_part(model):
     report, cells = evaluate(model, samples=1, seed=6, batch=16)
     scores = report["scores"]
-    assert set(scores) == {*PARTS, "tokenizer", "reader_error"}
+    assert set(scores) == {*WORLD_PARTS, "tokenizer", "reader_error"}
     for task in TASKS:
         assert scores["drawing"][task.replace(" ", "_")].n == 1
     assert scores["questions"]["blind"]["overall"].n == len(QUESTIONS)

@@ -313,26 +313,26 @@ class Outer:
 
 
 @dataclass(frozen=True)
-class Inner:
+class Patches:
     patch: int = 8
     margin: int = 2
 
 
 @dataclass(frozen=True)
-class Outer:
-    patches: Inner | None = None
+class Shape:
+    patches: Patches | None = None
     width: int = 1
 
 
 def test_a_key_that_moved_into_a_section_is_refused_and_read_where_it_was_saved(tmp_path: Path):
     with pytest.raises(ConfigError) as caught:
-        load(Outer, None, ["patch=4", "margin=1", "width=2", "patches.margin=3"])
+        load(Shape, None, ["patch=4", "margin=1", "width=2", "patches.margin=3"])
     assert caught.value.problems == [
         "patch: it is called patches.patch now",
         "margin: it is called patches.margin now",
     ]
     (tmp_path / "old.yaml").write_text("patch: 4\nwidth: 3\nmargin: 1\n")
-    assert saved(Outer, tmp_path / "old.yaml") == Outer(Inner(4, 1), 3)
+    assert saved(Shape, tmp_path / "old.yaml") == Shape(Patches(4, 1), 3)
 
 
 def test_every_renamed_key_is_refused_with_its_new_name(tmp_path: Path):
