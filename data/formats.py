@@ -119,7 +119,8 @@ def _detected(sample: Sample) -> str:
     if not sample.images and (called := [n for n in OF_IMAGES if sample.field(n) is not None]):
         raise SampleError("no image", f"{called[0]}, and no image that it is the caption of")
     there = ", ".join(sorted([*sample.files, *sample.fields])) or "nothing"
-    message = f"{there}: files and fields of none of {', '.join(FORMATS)}{_dots(sample)}"
+    named = "; sources.NAME.fields names fields that are called otherwise" if sample.fields else ""
+    message = f"{there}: files and fields of none of {', '.join(FORMATS)}{named}{_dots(sample)}"
     raise SampleError("unknown format", message)
 
 
@@ -334,7 +335,12 @@ def _caption(sample: Sample, choices: Choices) -> Iterator[Part]:
 
 def _only_image(sample: Sample) -> str:
     if len(sample.images) != 1:
-        raise ValueError(f"a caption of {len(sample.images)} images")
+        there = ", ".join(f".{name}" for name in sample.images) or "none"
+        raise SampleError(
+            "wrong fields",
+            f"a caption is of one image, not of {there}; leave others out by "
+            f"sources.NAME.ignore{_dots(sample)}",
+        )
     return sample.images[0]
 
 

@@ -86,6 +86,10 @@ class SourceConfig:
             found.append("format: leave it out beside pairs, which makes edits")
         return found
 
+    def not_ignored(self, notes: Mapping[str, int]) -> list[str]:
+        """Return the extensions to ignore that no sample has, by the notes of its index."""
+        return [f".{one}" for one in self.ignore if not notes.get(f"{IGNORED}.{one}")]
+
     def _field_problems(self) -> list[str]:
         """List what is wrong with `fields`: their roles are those of one format."""
         if self.format is not None and self.format in formats.FORMATS:
@@ -340,8 +344,7 @@ def streams(
 
 def _check_ignored(name: str, source: SourceConfig, notes: Mapping[str, int]) -> None:
     """ShardError where the source ignores files that it does not have."""
-    missing = [f".{one}" for one in source.ignore if not notes.get(f"{IGNORED}.{one}")]
-    if missing:
+    if missing := source.not_ignored(notes):
         raise ShardError(
             f"sources.{name}.ignore: no sample of {source.shards} has a file {', '.join(missing)}"
         )

@@ -119,7 +119,7 @@ def test_a_file_of_an_unknown_kind_beside_words_alone_is_bad(tmp_path: Path, fil
 def test_ignore_leaves_images_out_too(tmp_path: Path) -> None:
     made = {"a": {"jpg": image("JPEG"), "mask.png": image(), "txt": b"words"}}
     (bad,) = measured(tmp_path / "a.tar", made).bad
-    assert "a caption of 2 images" in bad["message"]
+    assert "a caption is of one image, not of .jpg, .mask.png; leave" in bad["message"]
     found = measured(tmp_path / "a.tar", made, ignore=("mask.png",))
     assert found.bad == [] and found.notes["format caption"] == 1
     problems = SourceConfig("x", ignore=(".mask.png", "")).problems()
