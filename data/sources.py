@@ -26,7 +26,7 @@ from .formats import SampleError
 from .lengths import Lengths, measure
 from .remote import local_shards
 from .shards import Shard
-from .sizes import ImageRule
+from .sizes import ImageRule, buckets
 from .tar import ShardError
 
 ORDER, VARIANT, DROP, IMAGES, GROUPS = range(5)  # what a hash decides
@@ -325,8 +325,11 @@ def streams(
     """Return every source at every image size that it is read at, with its lengths.
 
     `workers` processes measure shards that are not in the cache; a length group has `group_rows`
-    units. ShardError for bad shards, and for files to ignore that are not there.
+    units. ShardError for bad shards, and for files to ignore that are not there; ValueError for
+    sizes of images that the model cannot read, before anything is measured.
     """
+    for mixture in mixed:
+        _check_sizes(mixture.rule, sequencer, geometry)
     found: dict[tuple[str, ImageRule | None], Stream] = {}
     for mixture in mixed:
         for name, source in sources.items():
@@ -340,6 +343,20 @@ def streams(
                 _check_ignored(name, source, lengths.notes)
                 found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths, group_rows)
     return list(found.values())
+
+
+def _check_sizes(rule: ImageRule | None, sequencer: Sequencer, geometry: Geometry) -> None:
+    """ValueError where the layout has no opening for the grid of one of the sizes of images."""
+    for width, height in buckets(rule) if rule is not None else ():
+        try:
+            sequencer.layout.opening(geometry.grid_of(height, width))
+        except ValueError as error:
+            assert rule is not None, "without a rule there are no buckets"
+            raise ValueError(
+                f"images of target_pixels {rule.target_pixels:,} and max_aspect_ratio "
+                f"{rule.max_aspect_ratio:g} may be {width} x {height} pixels, {error}; lower one "
+                "of the two"
+            ) from error
 
 
 def _check_ignored(name: str, source: SourceConfig, notes: Mapping[str, int]) -> None:
