@@ -38,7 +38,7 @@ from unimodal.document import Document, Image, Part, StoredFile, Text
 from . import asking
 from . import codes_member as codes
 from .fields import NAMES, OF_IMAGES
-from .image_members import WORDS, holds_image
+from .image_members import WORDS, elsewhere, holds_image
 from .placeholders import check_no_images
 from .sample import Sample as Sample
 from .sample_error import SampleError as SampleError
@@ -94,6 +94,8 @@ def detect_format(sample: Sample) -> str:
     """
     format = _detected(sample)
     if format in WITHOUT_IMAGES and not sample.images:
+        if number := elsewhere(sample.fields):
+            raise SampleError("no image", f"words about the image {number}, which is not there")
         for name, value in sample.fields.items():
             if _is_of_image(name.lower(), value):
                 raise SampleError(
@@ -305,8 +307,6 @@ def _question(sample: Sample, choices: Choices) -> Iterator[Part]:
     answer = _one(sample.field(*ANSWERS), choices)
     if sample.field("sentence") is not None and sample.field("question") is None:
         question = f"{question.rstrip('.')}. Is this true or false?"
-    if not sample.images and (number := sample.field("image_id")) is not None:
-        raise SampleError("no image", f"a question about the image {number}, which is not there")
     turns = [Turn("user", (question,)), Turn("assistant", (answer,))]
     yield from told(sample, turns, sample.images)
 

@@ -28,6 +28,8 @@ MAX_ITEMS = 8  # of a list that are looked at
 NAMED = re.compile(
     rf"\s*(?:data:image/.*|[^\n]+\.(?:{'|'.join(sorted(SUFFIXES))})(?:[?#]\S*)?\s*)", re.IGNORECASE
 )
+# Fields that number an image of another file, in lower case and without underscores.
+IDS = ("imageid", "imageids", "imgid", "imageindex", "pictureid", "photoid", "cocoid")
 NUMBERS = re.compile(r"(\d+)")
 
 
@@ -53,6 +55,14 @@ def holds_image(value: Any) -> bool:
     if isinstance(value, dict):
         return any(holds_image(value.get(name)) for name in ("bytes", "path", "url", "file_name"))
     return isinstance(value, list) and any(map(holds_image, value[:MAX_ITEMS]))
+
+
+def elsewhere(fields: Mapping[str, Any]) -> str | None:
+    """Return in words the field that numbers an image, which then lies elsewhere; None without."""
+    for name, value in fields.items():
+        if name.lower().replace("_", "") in IDS and value not in (None, "", []):
+            return f"{name} {value!r:.40}"
+    return None
 
 
 def natural(name: str) -> tuple:

@@ -7,7 +7,7 @@ an image: its bytes, or a path or URL that ends like one.
 from typing import Any
 
 from ..formats import SampleError
-from ..image_members import holds_image
+from ..image_members import elsewhere, holds_image
 from .columns import Columns
 from .table import Fields
 
@@ -16,6 +16,11 @@ def check_images_read(row: Fields, columns: Columns) -> None:
     """Raise SampleError where a row of which no image is read has one."""
     if columns["image"] or columns["before"] or columns["images"]:
         return
+    if number := elsewhere(row):
+        raise SampleError(
+            "no image",
+            f"words about the image {number}, which no column has: add a column of its path",
+        )
     read = {name for _, names in columns.roles for name in names}
     for name in row:
         if name not in read and holds_image(row[name]):
