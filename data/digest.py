@@ -80,7 +80,10 @@ def feed(shards: str | None, path: str | Path | None) -> Feed:
         image = load_tokenizer(recipe.tokenizer)
     fresh = Vocabulary.new(model.text_tokenizer.num_ids, image.num_codes)
     vocabulary = fresh if recipe.weights is None else model.vocabulary
-    sequencer = Sequencer(vocabulary, model.text_tokenizer, image.hash, model.sequencer.inputs)
+    known = model.sequencer
+    sequencer = Sequencer(
+        vocabulary, model.text_tokenizer, image.hash, known.inputs, known.layout.max_side
+    )
     return Feed(recipe.sources, sequencer, ImageCodec(image), recipe.loader)
 
 

@@ -6,10 +6,12 @@ beside them those of the sample formats (formats.py), where it is known what the
     MMC4          text_list, image_info          -> texts, images
     The Cauldron  texts [{"user", "assistant"}]  -> conversations
     VQAv2         answers [{"answer"}] or counts -> answers, each as often as it was given
-    Alpaca        instruction, input, output     -> conversations; also query, response, ...
+    Alpaca        instruction, input, output     -> conversations; also query, response, ...,
+                                                    and prompt, completion
     ScienceQA     choices, answer as a number    -> question with the choices, answer in words
 
-What holds something that is not read, a video or sound, is an error that names it.
+What holds something that is not read, a video or sound or an answer that was rejected, is an error
+that names it.
 """
 
 import ast
@@ -61,8 +63,12 @@ WORDS = (
     *NAMES["question"],
     *NAMES["answer"],
 )  # a list is several ways to say it
-FOREIGN = (("text_list", "image_info"), ("texts", "images"), ("instruction", "output"))
-UNREAD = ("video", "videos", "audio", "audios")
+FOREIGN = (
+    ("text_list", "image_info"), ("texts", "images"), ("instruction", "output"),
+    ("prompt", "completion"), ("rejected",),
+)  # fmt: skip
+ASKED = (("instruction", "output"), ("prompt", "completion"), ("query", "response"))
+UNREAD = ("video", "videos", "audio", "audios", "rejected")
 MAX_ANSWERS = 64  # with their counts: more would not be told apart (estimator.MAX_VARIANTS)
 IMAGE_FILES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 Fields = dict[str, Any]
@@ -176,9 +182,9 @@ def _choices(fields: Fields) -> Fields:
 
 def _alpaca(fields: Fields) -> Fields:
     """An instruction and its output are two turns, after those of the history."""
-    asked = fields.get("instruction") if "output" in fields else fields.get("query")
-    said = fields.get("output") if "output" in fields else fields.get("response")
-    is_chat = "output" in fields or fields.get("history") or fields.get("system")
+    names = next((names for names in ASKED if names[1] in fields), ASKED[0])
+    asked, said = map(fields.get, names)
+    is_chat = names[1] != "response" or fields.get("history") or fields.get("system")
     if not (is_chat and isinstance(asked, str) and isinstance(said, str)) or _names_image(said):
         return {}
     if more := fields.get("input"):

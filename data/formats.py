@@ -26,6 +26,7 @@ turns of conversations, placeholders.py what <image> stands for. docs/formats.md
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -37,7 +38,7 @@ from unimodal.document import Document, Image, Part, StoredFile, Text
 from . import asking
 from . import codes_member as codes
 from .fields import NAMES, OF_IMAGES
-from .image_members import WORDS, names_image
+from .image_members import WORDS, elsewhere, holds_image
 from .placeholders import check_no_images
 from .sample import Sample as Sample
 from .sample_error import SampleError as SampleError
@@ -48,7 +49,15 @@ WITHOUT_IMAGES = ("text", "question", "llava", "chat")  # formats that can do wi
 OF_TEXT_FILES = ("edit", "request", "caption", "text")  # formats that read .txt
 CAPTIONS, TEXTS, QUESTIONS = NAMES["caption"], NAMES["text"], NAMES["question"]
 ANSWERS, INSTRUCTIONS = NAMES["answer"], NAMES["instruction"]
-OF_WORDS = (*CAPTIONS, *TEXTS, *QUESTIONS, *ANSWERS, *INSTRUCTIONS)
+# Fields that may speak of files, or whose pieces talk.py looks at.
+OF_WORDS = (
+    *CAPTIONS, *TEXTS, *QUESTIONS, *ANSWERS, *INSTRUCTIONS, "choices", "options", "history",
+    *NAMES["conversations"], *NAMES["messages"],
+)  # fmt: skip
+# Fields of an image whatever their values look like: `path` and `file` may be those of a page.
+SURELY_IMAGES = tuple(
+    name for name in NAMES["image"] if re.search("image|img|picture|photo", name) is not None
+)
 # The roles that a format's fields fill; those of `Sample.names` decide what a sample can be.
 ROLES = {
     "document": ("parts",),
@@ -84,15 +93,25 @@ def detect_format(sample: Sample) -> str:
     It is one too when the sample has no image and a field of .json names one: it was lost.
     """
     format = _detected(sample)
-    if format in WITHOUT_IMAGES and not sample.image_files:
+    if format in WITHOUT_IMAGES and not sample.images:
+        if number := elsewhere(sample.fields):
+            raise SampleError("no image", f"words about the image {number}, which is not there")
         for name, value in sample.fields.items():
-            if name not in OF_WORDS and isinstance(value, str) and names_image(value):
+            if _is_of_image(name.lower(), value):
                 raise SampleError(
                     "missing member",
                     f".json names an image, {name} {value!r:.80}, and none is there; say "
                     f"sources.NAME.format={format} for the words alone",
                 )
     return format
+
+
+def _is_of_image(name: str, value: Any) -> bool:
+    """Tell whether a field, by its name in lower case, has an image or says where one is."""
+    if name in SURELY_IMAGES:
+        several = value if isinstance(value, list) else [value]
+        return any(isinstance(one, str | dict) and len(one) > 0 for one in several)
+    return name not in OF_WORDS and holds_image(value)
 
 
 def _detected(sample: Sample) -> str:
@@ -102,7 +121,8 @@ def _detected(sample: Sample) -> str:
     if not sample.images and (called := [n for n in OF_IMAGES if sample.field(n) is not None]):
         raise SampleError("no image", f"{called[0]}, and no image that it is the caption of")
     there = ", ".join(sorted([*sample.files, *sample.fields])) or "nothing"
-    message = f"{there}: files and fields of none of {', '.join(FORMATS)}{_dots(sample)}"
+    named = "; sources.NAME.fields names fields that are called otherwise" if sample.fields else ""
+    message = f"{there}: files and fields of none of {', '.join(FORMATS)}{named}{_dots(sample)}"
     raise SampleError("unknown format", message)
 
 
@@ -287,8 +307,6 @@ def _question(sample: Sample, choices: Choices) -> Iterator[Part]:
     answer = _one(sample.field(*ANSWERS), choices)
     if sample.field("sentence") is not None and sample.field("question") is None:
         question = f"{question.rstrip('.')}. Is this true or false?"
-    if not sample.images and (number := sample.field("image_id")) is not None:
-        raise SampleError("no image", f"a question about the image {number}, which is not there")
     turns = [Turn("user", (question,)), Turn("assistant", (answer,))]
     yield from told(sample, turns, sample.images)
 
@@ -317,7 +335,12 @@ def _caption(sample: Sample, choices: Choices) -> Iterator[Part]:
 
 def _only_image(sample: Sample) -> str:
     if len(sample.images) != 1:
-        raise ValueError(f"a caption of {len(sample.images)} images")
+        there = ", ".join(f".{name}" for name in sample.images) or "none"
+        raise SampleError(
+            "wrong fields",
+            f"a caption is of one image, not of {there}; leave others out by "
+            f"sources.NAME.ignore{_dots(sample)}",
+        )
     return sample.images[0]
 
 

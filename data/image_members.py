@@ -8,6 +8,7 @@ extensions of its images.
 2. Numbers in names count as numbers: `2.png` stands before `10.png`.
 3. A list in .json (`image`, `images`) says the order, and must name the images that are there: by
    their names, or, of numbered images and of a single one, by the names that they had before.
+4. Names of fields are the same in upper and lower case.
 """
 
 import re
@@ -23,9 +24,12 @@ LISTS = ("image", "images")  # fields of .json that name images
 BY_ROLE = ("before.", "after.")  # images of edits, which no list orders
 INSIDE = re.compile(r"\s*data:", re.IGNORECASE)  # begins an image that stands in .json itself
 MAX_NAME = 2048  # characters of a path or URL
+MAX_ITEMS = 8  # of a list that are looked at
 NAMED = re.compile(
     rf"\s*(?:data:image/.*|[^\n]+\.(?:{'|'.join(sorted(SUFFIXES))})(?:[?#]\S*)?\s*)", re.IGNORECASE
 )
+# Fields that number an image of another file, in lower case and without underscores.
+IDS = ("imageid", "imageids", "imgid", "imageindex", "pictureid", "photoid", "cocoid")
 NUMBERS = re.compile(r"(\d+)")
 
 
@@ -42,6 +46,25 @@ def names_image(text: str) -> bool:
     return bool(NAMED.fullmatch(text[:MAX_NAME]))
 
 
+def holds_image(value: Any) -> bool:
+    """Tell whether the value of a field is an image, names one, or is a list with one."""
+    if isinstance(value, bytes):
+        return image_kind(value) is not None
+    if isinstance(value, str):
+        return names_image(value)
+    if isinstance(value, dict):
+        return any(holds_image(value.get(name)) for name in ("bytes", "path", "url", "file_name"))
+    return isinstance(value, list) and any(map(holds_image, value[:MAX_ITEMS]))
+
+
+def elsewhere(fields: Mapping[str, Any]) -> str | None:
+    """Return in words the field that numbers an image, which then lies elsewhere; None without."""
+    for name, value in fields.items():
+        if name.lower().replace("_", "") in IDS and value not in (None, "", []):
+            return f"{name} {value!r:.40}"
+    return None
+
+
 def natural(name: str) -> tuple:
     """Return what sorts names as people do: by words, and by numbers as numbers."""
     pieces = NUMBERS.split(name.lower())
@@ -55,8 +78,9 @@ def image_members(files: Mapping[str, bytes]) -> list[str]:
 
 def listed(fields: Mapping[str, Any]) -> list[str]:
     """Return the names of images that .json lists, none where it has no such list."""
+    lower = {name.lower(): value for name, value in fields.items()}
     for field in LISTS:
-        value = fields.get(field)
+        value = lower.get(field)
         names = [_name(one) for one in (value if isinstance(value, list) else [value])]
         found = [name for name in names if name]
         if found and not any(map(INSIDE.match, found)):
@@ -88,7 +112,8 @@ def in_order(images: Sequence[str], names: Sequence[str], key: str) -> list[str]
         return found
     if not found and len(names) == len(images) and _are_numbered(images):
         return list(images)  # by other names: the files that they were made of
-    there = ", ".join(f".{image}" for image in images) or "none"
+    there = ", ".join(f".{image}" for image in images)
+    there = there or "none: store them beside it, or leave the list out where words alone are meant"
     raise ValueError(f".json lists the images {', '.join(names):.200}, the sample has {there}")
 
 

@@ -33,6 +33,30 @@ def target_pixels(words: str) -> Decorator:
     return click.option("--target-pixels", type=click.IntRange(1), help=words)
 
 
+def reading(command: Any) -> Any:
+    """Declare how samples are read, where their files and fields do not say it: `format`, `fields`
+    and `ignore`, as a source of a run has them.
+    """
+    for option in (
+        click.option(
+            "--ignore",
+            metavar="EXTENSION",
+            multiple=True,
+            help="Files that are left unread: mask.png, cls; repeatable.",
+        ),
+        click.option(
+            "--fields",
+            metavar="ROLE=FIELD",
+            multiple=True,
+            help="The field of .json that fills a role, where it has an unusual name: "
+            "caption=my_words; repeatable.",
+        ),
+        click.option("--format", help="Read every sample as this format."),
+    ):
+        command = option(command)
+    return command
+
+
 def max_aspect_ratio(words: str, default: float | None = None) -> Decorator:
     """Declare the largest ratio of an image's sides."""
     kind = click.FloatRange(1)

@@ -24,9 +24,10 @@ from .turns import Piece, Shown, Turn
 
 IMAGE = "<image>"
 FOREIGN = re.compile(
-    r"<(?:(?:video|audio|image)(?:_\w+|here)?|speech|sound|img_\w+|bbox|ref-object)[ _-]?\d*>"
+    r"<\s*(?:(?:video|audio|image)(?:_\w+|here)?|speech|sound|img_\w+|bbox|ref-object)[ _-]?\d*"
+    r"\s*/?>"
     r"|<(?:start_of_image|start_of_audio|image_soft_token|audio_soft_token)>"
-    r"|<\|(?:image|video|audio|vision)[^<>|]*\|>|<img>[^<]*</img>|\[IMG\]|</image>",
+    r"|<\|(?:image|video|audio|vision)[^<>|]*\|>|<img>[^<]*</img>|\[IMG\]|</(?:image|video|audio)>",
     re.IGNORECASE,
 )
 

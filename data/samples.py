@@ -4,7 +4,8 @@ In: the bytes of a tar. Out: byte ranges of samples, and what was left out.
 
 1. A key is all before the first dot of a file's name. The same key again, later in the tar, is no
    second half: what a stream of samples would cut in two is refused whole, both halves.
-2. The same name twice says that two samples share a key: both are refused.
+2. The same name twice says that two samples share a key: both are refused, and told apart by where
+   they begin.
 3. Hidden files, which macOS adds to tars (`._0001.png`), are left out and counted.
 4. Damage costs the samples that it touches and nothing else: the walk goes on at the next sound
    header. Where a header is unreadable, its neighbours are kept if they have the files that most
@@ -88,6 +89,11 @@ class _Piece:
     is_beside_damage: bool = False
     """Whether it may lack a file."""
     is_lost: bool = False
+    name: str = ""
+    """What it is called in faults: its key, and where other pieces share that its place too."""
+
+    def __post_init__(self) -> None:
+        self.name = self.name or self.key
 
 
 class _Walk:
@@ -149,12 +155,13 @@ class _Walk:
         """Mark the pieces that are lost, and yield why; to be asked once, at the end."""
         self._close()
         yield from self._nameless
-        yield from self._damaged()
         counts = Counter(piece.key for piece in self.pieces)
         again: dict[str, list[_Piece]] = {key: [] for key, count in counts.items() if count > 1}
         for piece in self.pieces if again else ():
             if piece.key in again:
+                piece.name = f"{piece.key} (byte {piece.begin})"
                 again[piece.key].append(piece)
+        yield from self._damaged()
         for pieces in again.values():
             yield from _repeated(pieces)
 
@@ -167,27 +174,26 @@ class _Walk:
                 piece.problem = f"only {there} beside damage in the tar"
             if piece.problem:
                 piece.is_lost = True
-                yield Fault(piece.key, piece.problem)
+                yield Fault(piece.name, piece.problem)
 
 
 def _repeated(pieces: list[_Piece]) -> Iterator[Fault]:
     """Mark pieces of one key as lost, and yield why: one sample in parts, or several samples."""
     names = [extension for piece in pieces for extension in piece.extensions]
-    told = [piece.is_lost for piece in pieces]
+    untold = [piece for piece in pieces if not piece.is_lost]
     key = pieces[0].key
     for piece in pieces:
         piece.is_lost = True
     if len(set(names)) == len(names):
-        if not any(told):
+        if len(untold) == len(pieces):
             files = ", ".join(f".{name}" for name in names)
             message = f"the files of {key} ({files:.200}) are not next to each other: {SORT}"
             yield Fault(key, message, "scattered files")
         return
     twice = next(name for name, count in Counter(names).items() if count > 1)
     message = f"{key}.{twice} stands in the tar twice: keys tell samples apart, so rename them"
-    for is_told in told:
-        if not is_told:
-            yield Fault(key, message, "the same name twice")
+    for piece in untold:
+        yield Fault(piece.name, message, "the same name twice")
 
 
 @lru_cache

@@ -26,7 +26,7 @@ from .formats import SampleError
 from .lengths import Lengths, measure
 from .remote import local_shards
 from .shards import Shard
-from .sizes import ImageRule
+from .sizes import ImageRule, buckets
 from .tar import ShardError
 
 ORDER, VARIANT, DROP, IMAGES, GROUPS = range(5)  # what a hash decides
@@ -85,6 +85,10 @@ class SourceConfig:
         if self.pairs is not None and self.format is not None:
             found.append("format: leave it out beside pairs, which makes edits")
         return found
+
+    def not_ignored(self, notes: Mapping[str, int]) -> list[str]:
+        """Return the extensions to ignore that no sample has, by the notes of its index."""
+        return [f".{one}" for one in self.ignore if not notes.get(f"{IGNORED}.{one}")]
 
     def _field_problems(self) -> list[str]:
         """List what is wrong with `fields`: their roles are those of one format."""
@@ -321,8 +325,11 @@ def streams(
     """Return every source at every image size that it is read at, with its lengths.
 
     `workers` processes measure shards that are not in the cache; a length group has `group_rows`
-    units. ShardError for bad shards, and for files to ignore that are not there.
+    units. ShardError for bad shards, and for files to ignore that are not there; ValueError for
+    sizes of images that the model cannot read, before anything is measured.
     """
+    for mixture in mixed:
+        _check_sizes(mixture.rule, sequencer, geometry)
     found: dict[tuple[str, ImageRule | None], Stream] = {}
     for mixture in mixed:
         for name, source in sources.items():
@@ -338,10 +345,23 @@ def streams(
     return list(found.values())
 
 
+def _check_sizes(rule: ImageRule | None, sequencer: Sequencer, geometry: Geometry) -> None:
+    """ValueError where the layout has no opening for the grid of one of the sizes of images."""
+    for width, height in buckets(rule) if rule is not None else ():
+        try:
+            sequencer.layout.opening(geometry.grid_of(height, width))
+        except ValueError as error:
+            assert rule is not None, "without a rule there are no buckets"
+            raise ValueError(
+                f"images of target_pixels {rule.target_pixels:,} and max_aspect_ratio "
+                f"{rule.max_aspect_ratio:g} may be {width} x {height} pixels, {error}; lower one "
+                "of the two"
+            ) from error
+
+
 def _check_ignored(name: str, source: SourceConfig, notes: Mapping[str, int]) -> None:
     """ShardError where the source ignores files that it does not have."""
-    missing = [f".{one}" for one in source.ignore if not notes.get(f"{IGNORED}.{one}")]
-    if missing:
+    if missing := source.not_ignored(notes):
         raise ShardError(
             f"sources.{name}.ignore: no sample of {source.shards} has a file {', '.join(missing)}"
         )

@@ -34,8 +34,9 @@ class Continuing(Model):
         bare = replace(inputs.layout, reply=(), stops=ends)
         codec_hash = self.image_tokenizer.hash
         return Sequencer(
-            self.vocabulary, self.text_tokenizer, codec_hash, replace(inputs, layout=bare)
-        )
+            self.vocabulary, self.text_tokenizer, codec_hash, replace(inputs, layout=bare),
+            self.transformer.architecture.max_side,
+        )  # fmt: skip
 
 
 def cut(document: Document) -> tuple[Document, tuple[Part, ...]] | None:

@@ -241,7 +241,8 @@ def _sequencer(config: LmRun, initial: InitialState, codec: ImageCodec) -> Seque
     kind = head_class(initial.shape.image.head, _trusts(config))
     with torch.device("meta"):
         inputs = kind(initial.shape).inputs
-    return Sequencer(initial.vocabulary, initial.text, codec.hash, inputs)
+    max_side = initial.shape.max_side
+    return Sequencer(initial.vocabulary, initial.text, codec.hash, inputs, max_side)
 
 
 def _trusts(config: LmRun) -> bool:

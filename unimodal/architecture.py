@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from .transformer import TransformerConfig
-from .vocabulary import Vocabulary
+from .vocabulary import MAX_SIDE, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -27,3 +27,8 @@ class Architecture:
     transformer: TransformerConfig
     vocabulary: Vocabulary
     image: ImageConfig = field(default_factory=ImageConfig)
+
+    @property
+    def max_side(self) -> int | None:
+        """Return how many rows and columns of codes have an embedding; None: addresses are off."""
+        return MAX_SIDE if self.image.addresses else None

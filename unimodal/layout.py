@@ -115,9 +115,11 @@ class Layout:
     version: int = 1
     """Is increased when the same layout would give other ids; stored lengths are then discarded."""
 
-    def bind(self, vocabulary: Vocabulary, text: TextTokenizer) -> "BoundLayout":
+    def bind(
+        self, vocabulary: Vocabulary, text: TextTokenizer, max_side: int | None = None
+    ) -> "BoundLayout":
         """Return the layout in ids; raise ValueError where the vocabulary lacks a special token."""
-        return BoundLayout(self, vocabulary, text)
+        return BoundLayout(self, vocabulary, text, max_side)
 
 
 TURN_ROLES = ("system", "user", "assistant")
@@ -143,6 +145,8 @@ class BoundLayout:
     layout: Layout
     vocabulary: Vocabulary
     text_tokenizer: TextTokenizer
+    max_side: int | None = None
+    """The most rows or columns of codes that the model has embeddings for; None: any number."""
     closing: list[int] = field(init=False)
     """The ids after an image's last code or row."""
     stops: list[int] = field(init=False)
@@ -177,9 +181,14 @@ class BoundLayout:
     def opening(self, grid: Grid) -> list[int]:
         """Return the ids before an image's first code.
 
-        Raise ValueError where the layout cannot name the grid's sides.
+        Raise ValueError where the layout cannot name the grid's sides, or they exceed `max_side`.
         """
         if grid not in self._openings:
+            if self.max_side is not None and max(grid.height, grid.width) > self.max_side:
+                raise ValueError(
+                    f"a grid of {grid.height} x {grid.width} codes: the model has embeddings "
+                    f"(model.addresses) of {self.max_side} rows and columns"
+                )
             self._openings[grid] = self.ids(self.layout.image.opening, grid)
         return self._openings[grid]
 

@@ -37,7 +37,10 @@ class Model:
     def sequencer(self) -> Sequencer:
         """Return the sequencer that converts documents to the model's tokens."""
         inputs = self.transformer.head.inputs
-        return Sequencer(self.vocabulary, self.text_tokenizer, self.image_tokenizer.hash, inputs)
+        return Sequencer(
+            self.vocabulary, self.text_tokenizer, self.image_tokenizer.hash, inputs,
+            self.transformer.architecture.max_side,
+        )  # fmt: skip
 
     @cached_property
     def codec(self) -> ImageCodec:

@@ -36,9 +36,15 @@ class Sequencer:
     """A Sequencer converts documents to sequences, for one vocabulary and one image head."""
 
     def __init__(
-        self, vocabulary: Vocabulary, text: TextTokenizer, codec_hash: str, inputs: ImageInputs
+        self,
+        vocabulary: Vocabulary,
+        text: TextTokenizer,
+        codec_hash: str,
+        inputs: ImageInputs,
+        max_side: int | None = None,
     ):
-        """Bind the image head's layout. inputs: the image head's `inputs`.
+        """Bind the image head's layout. inputs: the image head's `inputs`. max_side: that of the
+        architecture, which a grid's sides may not exceed.
 
         Raise ValueError where the text tokenizer does not fit the vocabulary.
         """
@@ -48,7 +54,7 @@ class Sequencer:
             )
         self.vocabulary, self.text_tokenizer, self.codec_hash = vocabulary, text, codec_hash
         self.inputs = inputs
-        self.layout = inputs.layout.bind(vocabulary, text)
+        self.layout = inputs.layout.bind(vocabulary, text, max_side)
 
     @property
     def key(self) -> str:
@@ -57,7 +63,8 @@ class Sequencer:
         It consists of the layout and the image head's own key.
         """
         # The layout's repr, so renaming a class or field of layout.py would void stored lengths.
-        return f"{self.layout.layout} {self.inputs.key}".strip()
+        sides = f"sides to {self.layout.max_side}" if self.layout.max_side else ""
+        return f"{self.layout.layout} {self.inputs.key} {sides}".strip()
 
     def sequence(
         self, document: Document, drop: str | None = None, key: tuple[int, ...] = ()

@@ -18,6 +18,7 @@ from typing import Any
 from .. import formats
 from ..fields import plain
 from ..formats import Sample, SampleError
+from ..image_members import elsewhere
 from ..lengths import Bad
 from ..placeholders import placed
 from ..turns import Shown, Turn, read_turns
@@ -203,9 +204,8 @@ def _edit(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
 def _question(row: Fields, columns: Columns, sandbox: Sandbox) -> dict[str, bytes]:
     """Store a question, its answer and images; of a `sentence` formats.py asks if it is true."""
     images = _images(row, columns, sandbox)
-    if not images and row.get("image_id") is not None:
-        message = f"a question about the image {row['image_id']}, which no column has"
-        raise SampleError("no image", message)
+    if not images and (number := elsewhere(row)):
+        raise SampleError("no image", f"a question about the image {number}, which no column has")
     name = "sentence" if columns["question"] == ("sentence",) else "question"
     words = {
         name: _words(row, columns, "question"),

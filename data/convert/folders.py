@@ -66,7 +66,7 @@ def folder_table(source: str, images: Path | None, format: str | None) -> Table:
     else:
         rows, length, left = _of_texts(groups, sandbox, format == "text")
     if not length:
-        there = _counted(shown) or "nothing"
+        there = by_suffix(shown) or "nothing"
         found = f"{source} holds no images and no texts ({', '.join(TEXTS)}) but {there}"
         raise ValueError(f"{found}: give {KINDS}")
     return Table(
@@ -103,14 +103,14 @@ def _of_texts(groups: list[_Group], sandbox: Sandbox, alone: bool) -> Rows:
 def _note(left: list[str], has_images: bool, num_hidden: int) -> str:
     """Say what of a folder is no row."""
     words = [file for file in left if has_images and _suffix(file) in (CAPTION, FIELDS)]
-    others = _counted(set(left) - set(words))
+    others = by_suffix(set(left) - set(words))
     found = [f"{len(words):,} files of text without an image are left out"] if words else []
     found += [f"unused files: {others}"] if others else []
     found += [f"{num_hidden:,} hidden files are left out"] if num_hidden else []
     return "; ".join(found)
 
 
-def _counted(files: Iterable[str]) -> str:
+def by_suffix(files: Iterable[str]) -> str:
     """Count files by suffix, in words."""
     counts = Counter(_suffix(file) or "without a suffix" for file in files)
     by_count = sorted(counts.items(), key=lambda item: (-item[1], item[0]))

@@ -14,6 +14,7 @@ from typing import Any
 from ..data_url import URL
 from ..sample_error import SampleError
 from .files import file_table
+from .folders import by_suffix
 from .table import Fields, Rows, Table
 
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -42,14 +43,14 @@ def imagefolder_table(source: str, images: Path | None) -> Table:
                 "give the file itself"
             )
     named = {name for _, row in _rows(folder, files) for name in _texts(row)}
-    lone = len(_files(folder) - named.union(files))
-    note = f"{lone} files that no row of {files[0]} names are left out" if lone else ""
+    lone = by_suffix(_files(folder) - named.union(files))
+    note = f"files that no row of {files[0]} names are left out: {lone}" if lone else ""
     length = sum((folder / file).stat().st_size for file in files)
     return Table(source, _rows(folder, files), length, None, folder, note=note)
 
 
 def _metadata(folder: Path) -> list[str]:
-    return sorted(file for file in _files(folder) if file.rpartition("/")[2] in METADATA)
+    return sorted(file for file in _files(folder) if file.rpartition("/")[2].lower() in METADATA)
 
 
 def _files(folder: Path) -> set[str]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from unimodal.model import Model
 
     from ..estimator import LengthEstimator
+    from ..sources import SourceConfig
 
 SHOWN_SIZES = 8  # of images in the table; the JSON has more
 
@@ -44,6 +45,7 @@ SHOWN_SIZES = 8  # of images in the table; the JSON has more
     show_default=True,
     help="Tokens of a packed sequence; longer documents are cut.",
 )
+@options.reading
 def inspect(
     shards: str,
     as_json: bool,
@@ -52,18 +54,23 @@ def inspect(
     target_pixels: int | None,
     max_aspect_ratio: float,
     sequence_length: int,
+    format: str | None,
+    fields: tuple[str, ...],
+    ignore: tuple[str, ...],
 ) -> None:
     """Say what SHARDS hold, before anything is trained on them: formats, bad samples, sizes of
     images, lengths of texts, tokens, and how full packed sequences are.
 
     SHARDS is a folder, one .tar file, a URL, or `pipe:` and a command; {000..123} stands for that
     many numbers. A document is a sample, or a piece of one that is longer than a sequence. Tokens
-    are those of the model that is shipped. Bad samples are told of, never an error.
+    are those of the model that is shipped. Bad samples are told of, never an error. --format,
+    --fields and --ignore are those of a source of `train lm`.
 
     \b
     unimodal data inspect shards/train
     unimodal data inspect shards/photos --target-pixels 65536 --max-aspect-ratio 2 --output look
     unimodal data inspect shards --sequence-length 4096 --json > data.json
+    unimodal data inspect 'laion/{00000..00009}.tar' --fields caption=my_caption
     """
     from unimodal import bundle
 
@@ -73,9 +80,14 @@ def inspect(
 
     if output is not None and output.suffix.lower() == ".png":
         raise ValueError(f"--output {output}: the charts are several files; name a folder for them")
+    source = _source(shards, format, fields, ignore)
     paths = local_shards(shards)
     model = bundle.load()
-    found = inspected(paths, _estimator(model, target_pixels, max_aspect_ratio, sequence_length))
+    found = inspected(
+        paths, _estimator(model, source, target_pixels, max_aspect_ratio, sequence_length)
+    )
+    if missing := source.not_ignored(found.notes):
+        raise ValueError(f"--ignore: no sample of {shards} has a file {', '.join(missing)}")
     numbers = summary(found)
     _print(numbers, to_stderr=as_json)
     if output is not None:
@@ -87,8 +99,27 @@ def inspect(
         click.echo(json.dumps(numbers))
 
 
+def _source(
+    shards: str, format: str | None, fields: tuple[str, ...], ignore: tuple[str, ...]
+) -> "SourceConfig":
+    """Return how the samples are read; ValueError for impossible options."""
+    from ..sources import SourceConfig
+
+    if wrong := [field for field in fields if not all(field.partition("="))]:
+        raise ValueError(f"--fields {wrong[0]}: ROLE=FIELD, such as caption=my_words")
+    named = {role: name for role, _, name in (field.partition("=") for field in fields)}
+    source = SourceConfig(shards, format=format, fields=named, ignore=ignore)
+    if problems := source.problems():
+        raise ValueError("; ".join(f"--{problem.replace('s.', 's ', 1)}" for problem in problems))
+    return source
+
+
 def _estimator(
-    model: "Model", target_pixels: int | None, max_aspect_ratio: float, sequence_length: int
+    model: "Model",
+    source: "SourceConfig",
+    target_pixels: int | None,
+    max_aspect_ratio: float,
+    sequence_length: int,
 ) -> "LengthEstimator":
     """Return what measures documents; ValueError for settings that cannot be."""
     from ..estimator import LengthEstimator
@@ -98,7 +129,10 @@ def _estimator(
     rule = of_canvas(model.canvas, geometry.patch, target_pixels, max_aspect_ratio)
     if problems := rule.problems():
         raise ValueError("; ".join(f"--{problem.replace('_', '-')}" for problem in problems))
-    return LengthEstimator(model.sequencer, sequence_length, geometry, rule)
+    return LengthEstimator(
+        model.sequencer, sequence_length, geometry, rule, source.format,
+        ignore=source.ignore, fields=source.fields,
+    )  # fmt: skip
 
 
 def _print(numbers: dict[str, Any], to_stderr: bool) -> None:

@@ -169,7 +169,7 @@ def _read(found: Inspection, path: Path, held: Held) -> None:
         return
     at = 0
     for number in range(len(shard)):
-        sample = shard.sample(number, found.estimator.fields)
+        sample = shard.sample(number, found.estimator.fields).without(found.estimator.ignore)
         _count_images(found, sample)
         begin = at
         while at < len(held.samples_n) and held.samples_n[at] == number:

@@ -64,6 +64,7 @@ def documents(found: Inspection, codec: ImageCodec, count: int) -> Iterator[Docu
     """Yield what the contact sheet shows of each chosen sample."""
     for path, number in chosen(found, count):
         sample = Shard(path, []).sample(number, found.estimator.fields)
+        sample = sample.without(found.estimator.ignore)
         format = found.estimator.format or formats.detect_format(sample)
         yield _shown(sample, format, path, codec)
 

@@ -251,8 +251,17 @@ def test_a_question_about_an_image_that_is_elsewhere_is_bad() -> None:
     fields = {"question": "is it?", "image_id": 458752, "answers": [{"answer": "y"}]}
     assert made(sample(fields, png=png(7)))[0] == ("user", 7)
     assert bad(sample(fields)) == (
-        "no image", "a question about the image 458752, which is not there",
+        "no image", "words about the image image_id 458752, which is not there",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["imageId", "img_id", "Image_ID", "coco_id"])
+def test_words_about_an_image_of_another_file_are_bad(name: str) -> None:
+    turns = [{"from": "human", "value": "which?"}, {"from": "gpt", "value": "red"}]
+    for fields in ({"question": "q", "answer": "a"}, {"conversations": turns}, {"text": "a cat"}):
+        reason, words = bad(sample({**fields, name: 7}))
+        assert reason == "no image" and f"the image {name} 7" in words
+        assert made(sample({**fields, name: None})) and made(sample({**fields, "id": 7}))
 
 
 def test_answers_that_are_none_are_bad() -> None:
@@ -287,6 +296,10 @@ def test_alpaca_and_swift_have_instructions_histories_and_systems() -> None:
     assert made(sample({"query": "<image>which?", "response": "red"}, png=png(7))) == [
         ("user", 7), ("user", "which?"), ("assistant", "red"),
     ]  # fmt: skip
+    fields = {"prompt": "<image>which?", "completion": "red"}
+    assert made(sample(fields, png=png(7))) == [
+        ("user", 7), ("user", "which?"), ("assistant", "red"),
+    ]  # fmt: skip
     edit = {"instruction": "redder", "input": "a.png", "output": "b.png"}
     assert bad(sample(edit))[0] == "unknown format", "no path becomes an answer"
 
@@ -308,7 +321,13 @@ def test_lists_that_a_table_stores_as_json() -> None:
     assert plain({"images": "[no list"}) == {"images": "[no list"}
 
 
-@pytest.mark.parametrize("name", ["video", "videos", "audio", "audios"])
+def test_a_preference_is_no_caption() -> None:
+    fields = {"prompt": "which?", "chosen": "red", "rejected": "blue"}
+    reason, words = bad(sample(fields, png=png(7)))
+    assert reason == "unread modality" and "rejected: 'blue'" in words
+
+
+@pytest.mark.parametrize("name", ["video", "videos", "audio", "audios", "rejected"])
 def test_what_is_not_read_is_named(name: str) -> None:
     talk = {"messages": [{"role": "user", "content": "what is heard?"}]}
     assert made(sample({**talk, name: []})) and made(sample({**talk, name: None}))

@@ -119,7 +119,7 @@ def test_a_file_of_an_unknown_kind_beside_words_alone_is_bad(tmp_path: Path, fil
 def test_ignore_leaves_images_out_too(tmp_path: Path) -> None:
     made = {"a": {"jpg": image("JPEG"), "mask.png": image(), "txt": b"words"}}
     (bad,) = measured(tmp_path / "a.tar", made).bad
-    assert "a caption of 2 images" in bad["message"]
+    assert "a caption is of one image, not of .jpg, .mask.png; leave" in bad["message"]
     found = measured(tmp_path / "a.tar", made, ignore=("mask.png",))
     assert found.bad == [] and found.notes["format caption"] == 1
     problems = SourceConfig("x", ignore=(".mask.png", "")).problems()
@@ -248,6 +248,10 @@ def test_words_whose_json_names_an_image_are_no_plain_text() -> None:
         {"img_path": "val2014/COCO_1.JPG", **QUESTION},
         {"url": "https://a.com/b.jpeg?x=1", "text": "a caption"},
         {"file": "a b.heic", "messages": [{"role": "user", "content": "hi"}]},
+        {"img": "COCO_123", **QUESTION},
+        {"Photos": ["1.png", "2.png"], **QUESTION},
+        {"frames": [{"path": "1.png"}], "messages": [{"role": "user", "content": "hi"}]},
+        {"images": ["data:image/png;base64,AAAA"], **QUESTION},
     ],
 )
 def test_words_that_have_lost_their_image_are_not_trained_alone(
@@ -256,7 +260,7 @@ def test_words_that_have_lost_their_image_are_not_trained_alone(
     made = {"a": {"json": json.dumps(fields).encode()}, "b": {"txt": b"words"}}
     (bad,) = measured(tmp_path / "a.tar", made).bad
     assert (bad["key"], bad["reason"]) == ("a", "missing member")
-    format = "question" if "question" in fields else "chat" if "file" in fields else "text"
+    format = "question" if "question" in fields else "chat" if "messages" in fields else "text"
     assert bad["message"].endswith(f"say sources.NAME.format={format} for the words alone")
     alone = measured(tmp_path / "a.tar", {"a": made["a"]}, format=format)
     assert alone.bad == [] and len(alone.records) > 0
@@ -265,9 +269,19 @@ def test_words_that_have_lost_their_image_are_not_trained_alone(
 def test_words_about_files_and_pages_are_words() -> None:
     for fields in (
         {"text": "photo.jpg"}, {"text": "see it", "url": "https://a.com/b.html"},
-        {"question": "which?", "answer": "a.png"},
+        {"question": "which?", "answer": "a.png"}, {"text": "words", "path": "pages/1", "img": ""},
+        {"question": "which?", "choices": ["a.png", "b.png"], "answer": 1, "image": [None]},
     ):  # fmt: skip
         assert document(sample(fields), detect_format(sample(fields))).parts
+
+
+@pytest.mark.parametrize("field", ["Image", "IMAGES", "images"])
+def test_a_list_by_its_name_in_any_case(field: str) -> None:
+    files = {"0_png": image(), "1_png": image()}
+    assert sample({**QUESTION, field: ["1.png", "0.png"]}, **files).images == ["1.png", "0.png"]
+    lost = sample({"conversations": [{"from": "human", "value": "hi"}], field: ["1.png"]})
+    with pytest.raises(SampleError, match="has none: store them beside it, or leave the list out"):
+        detect_format(lost)
 
 
 @pytest.mark.parametrize("value", [None, "", [], [None], 3, True, "data:image/png;base64,AAAA"])

@@ -118,6 +118,7 @@ FOREIGN = (
     "<|image_1|>", "<|image|>", "<|image_pad|>", "<|video_pad|>", "<|vision_start|>",
     "<|audio_bos|>", "<image_placeholder>", "<ImageHere>", "<IMG_CONTEXT>", "<start_of_image>",
     "<image_soft_token>", "<img>a.png</img>", "[IMG]", "</image>", "<bbox>", "<ref-object>",
+    "< image >", "<image/>", "<image />", "<video/>", "</video>",
 )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ import pytest
 from benchmarks.faults import image, sequencer
 
 from unimodal.data.estimator import LengthEstimator, measure_shard
+from unimodal.data.lengths import Bad
+from unimodal.data.quarantine import Quarantine
 from unimodal.data.shards import Shard, ShardError, ShardWriter
 from unimodal.data.tar import BLOCK, Fault, compression, members
 from unimodal.tokenizer.autoencoder import TokenizerConfig
@@ -251,9 +253,18 @@ def test_the_same_key_in_a_row_is_as_many_bad_samples(tmp_path: Path, times: int
     whole, lost = found(path)
     assert len(whole) == 100 and len(lost) == times
     message = "k.json stands in the tar twice: keys tell samples apart, so rename them"
-    assert set(lost) == {("k", "the same name twice", message)}
+    assert {one[1:] for one in lost} == {("the same name twice", message)}
+    begins = [int(key.removeprefix("k (byte ").removesuffix(")")) for key, *_ in lost]
+    assert begins[0] == 0 and all(path.read_bytes()[at:].startswith(b"k.json\0") for at in begins)
     measured = measure_shard(path, LengthEstimator(sequencer(), 256, TokenizerConfig()))
     assert measured.notes["samples"] == 100 + times and len(measured.bad) == times
+    quarantine = Quarantine(tmp_path / "quarantine.jsonl", times / (100 + times))
+    quarantine.add_measured([Bad("a.tar", **bad) for bad in measured.bad], 100 + times)
+    assert len(quarantine) == len((tmp_path / "quarantine.jsonl").read_text().splitlines()) == times
+    with pytest.raises(ShardError, match=f"{times} of {100 + times} samples cannot be used"):
+        Quarantine(None, 0.02).add_measured(
+            [Bad("a.tar", **bad) for bad in measured.bad], 100 + times
+        )
 
 
 @pytest.mark.parametrize(

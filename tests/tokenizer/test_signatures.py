@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unimodal.tokenizer.colour import CICP_PRIMARIES, D65, matrix_profile
 from unimodal.tokenizer.pixels import ImageError, image_size, open_image
 from unimodal.tokenizer.signatures import READ, SUFFIXES, image_kind
 
@@ -105,6 +106,23 @@ def test_heic_is_read_with_its_library() -> None:
     exif[0x0112] = 6
     turned = encoded(IMAGE, "HEIF", quality=-1, exif=exif.tobytes())
     assert image_size(turned) == open_image(turned).image.size == IMAGE.size[::-1]
+
+
+def test_heic_of_telephones_has_its_colours_and_damage_is_told() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
+    pillow_heif.register_heif_opener()
+    red = Image.new("RGB", (48, 32), (200, 60, 50))
+    p3 = matrix_profile("Display P3", D65, CICP_PRIMARIES[12][1], 2.2)
+    exact = {"quality": -1, "chroma": 444, "matrix_coefficients": 0}
+    content = encoded(red, "HEIF", icc_profile=p3, **exact)
+    same = encoded(red, "PNG", icc_profile=p3)
+    opened, wanted = open_image(content), open_image(same)
+    assert opened.notes == ("colours converted from Display P3 to sRGB",) == wanted.notes
+    assert np.array_equal(np.asarray(opened.image), np.asarray(wanted.image))
+    assert opened.image.getpixel((9, 9))[0] > 210, "redder than the same numbers of sRGB"
+    for end in (40, len(content) // 2, len(content) * 9 // 10):
+        with pytest.raises(ImageError, match="damaged or truncated"):
+            open_image(content[:end])
 
 
 def test_the_usual_suffixes_are_known() -> None:

@@ -13,7 +13,8 @@ from tiny_runs import exact, metrics, recipe
 from transformers import AutoModelForCausalLM
 
 from unimodal.attention import DenseAttention
-from unimodal.bundle import load, save_bundle
+from unimodal.bundle import load, load_tokenizer, save_bundle
+from unimodal.data.sizes import ImageRule
 from unimodal.document import Document, Image, Text
 from unimodal.events import ReplyDone
 from unimodal.generation import Generation, generate
@@ -184,6 +185,23 @@ def test_they_train_resume_and_draw(tmp_path, shards, tokenizer, changes: dict[s
     trained = [name for name in model.transformer.state_dict()
                if name.startswith(("embedder.", "code_factors."))]  # fmt: skip
     assert trained and all(model.transformer.state_dict()[name].any() for name in trained)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "why"), [(True, "embeddings .model.addresses. of 64 rows"), (False, "sides are")]
+)
+def test_sizes_that_no_model_reads_stop_before_anything_is_measured(
+    tmp_path, shards, tokenizer, addresses: bool, why: str
+) -> None:
+    """Without addresses it is the own layout that has no name for such sides."""
+    run = shaped(recipe(tmp_path / "a", shards, tokenizer, 1), addresses=addresses)
+    patch = load_tokenizer(tokenizer).patch
+    rule = ImageRule(4 * 66 * patch**2, patch, 100.0)
+    with pytest.raises(
+        ValueError, match=rf"target_pixels .* may be \d+ x \d+ pixels, a grid.*{why}"
+    ):
+        lm.train(replace(run, loader=replace(run.loader, images=rule)))
+    assert not (run.output / "metrics.jsonl").exists()
 
 
 def test_both_are_nothing_at_first(tmp_path, shards, tokenizer) -> None:

@@ -2,6 +2,8 @@
 text.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from spelled import document_of
 
 from unimodal.document import Document, Image, Text
 from unimodal.heads.next_code import NextCodeInputs
+from unimodal.layout import OWN_LAYOUT, Side
 from unimodal.sequence import IGNORE, IMAGE, PADDING, Batch, Row
 from unimodal.sequence import TEXT as TEXT_TARGET
 from unimodal.sequencer import Sequencer, encoded
@@ -160,6 +163,25 @@ def test_a_grid_without_a_name_is_refused() -> None:
             SEQUENCER.sequence(Document((wide,)))
         with pytest.raises(ValueError, match=f"{height} x {width} codes: sides are .* 1 to 64"):
             SEQUENCER.measure(Document((wide,)))
+
+
+def test_a_grid_without_embeddings_is_refused_whatever_the_layout_can_name() -> None:
+    """Digits name any side; the tables of rows and columns end."""
+    digits = replace(OWN_LAYOUT.image, opening=("<", Side("height"), "*", Side("width"), ">"))
+    inputs = NextCodeInputs(replace(OWN_LAYOUT, image=digits))
+    free = Sequencer(VOCABULARY, TEXT, "hash", inputs)
+    bound = Sequencer(VOCABULARY, TEXT, "hash", inputs, 64)
+    for height, width in ((65, 1), (2, 80)):
+        grid = Grid(height, width)
+        codes = np.zeros((grid.size, 1), int)
+        tall = Document((Image(codes=codes, grid=grid, codec_hash="hash", role="user"),))
+        assert len(free.sequence(tall)) > grid.size
+        for use in (bound.sequence, bound.prompt, bound.measure):
+            with pytest.raises(ValueError, match=f"{height} x {width} codes: .*addresses.* of 64 "):
+                use(tall)
+    largest = Image(codes=np.zeros((64, 1), int), grid=Grid(1, 64), codec_hash="hash")
+    assert len(bound.sequence(Document((largest,)))) > 64
+    assert free.key != bound.key == Sequencer(VOCABULARY, TEXT, "hash", inputs, 64).key
 
 
 def test_row_packs_and_pads() -> None:

@@ -390,8 +390,14 @@ def test_pages_of_text_may_have_a_url():
 
 
 def test_a_question_about_an_image_that_no_column_has_is_bad(two):
-    rows = [{"image_id": 3, "question": "?", "answer": "a"}]
-    assert reasons(put_lines(two / "n.jsonl", rows)) == ["no image"]
+    talk = [{"role": "user", "content": "which?"}, {"role": "assistant", "content": "red"}]
+    rows = [
+        {"image_id": 3, "question": "?", "answer": "a"},
+        {"imageId": "n7", "question": "?", "answer": "a"},
+        {"img_id": 3, "messages": talk},
+        {"Image_ID": 3, "text": "a cat on a mat"},
+    ]
+    assert reasons(put_lines(two / "n.jsonl", rows)) == ["no image"] * 4
 
 
 def test_columns_of_other_data_sets_are_not_refused_by_their_names(two):

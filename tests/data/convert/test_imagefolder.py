@@ -58,9 +58,17 @@ def test_metadata_csv_names_images_beside_it(tmp_path: Path) -> None:
         c__txt="not in the table",
     )
     said = convert(source, tmp_path / "out", "--captions", "pairs")
-    assert "2 files that no row of metadata.csv names are left out" in said
+    assert "files that no row of metadata.csv names are left out: 1 .png, 1 .txt" in said
     assert "2 samples in 1 shards (2 caption), 0 bad" in said
     assert written(tmp_path / "out") == [["one", 1], ["two", 2]]
+
+
+@pytest.mark.parametrize("name", ["Metadata.csv", "METADATA.CSV"])
+def test_metadata_is_told_in_any_case(tmp_path: Path, name: str) -> None:
+    source = put(tmp_path / "in", a__png=png(1))
+    (source / name).write_text("file_name,text\na.png,one\n")
+    convert(source, tmp_path / "out", "--captions", "pairs")
+    assert written(tmp_path / "out") == [["one", 1]]
 
 
 def test_each_folder_may_have_its_own(tmp_path: Path) -> None:

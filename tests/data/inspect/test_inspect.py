@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -312,3 +313,48 @@ def test_shown_samples_are_spread_over_all_shards(found: Inspection):
     spread = [(path.name, number) for path, number in chosen(found, 3)]
     assert spread[0] == ("0.tar", 0) and spread[-1] == ("1.tar", 1) and len(spread) == 3
     assert len(list(chosen(found, 100))) == 6
+
+
+# --- how samples are read -----------------------------------------------------------------------
+
+
+def test_fields_formats_and_files_are_named_as_those_of_a_source(tmp_path: Path) -> None:
+    """Without the options the shard is what it is: nothing of a known format."""
+    words = fields(my_words="a wall", other=1)
+    files = {"png": png(16, 16), "mask.png": png(8, 8), "json": words}
+    path = write(tmp_path / "s" / "0.tar", {key: files for key in "abc"})
+
+    def numbers(*options: str) -> dict:
+        result = run(path, "--json", *options)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    bare = numbers()
+    assert bare["formats"] == {} and bare["bad"]["unknown format"]["count"] == 3
+    assert "sources.NAME.fields" in bare["bad"]["unknown format"]["first"][0]["message"]
+    named = ("--fields", "caption=my_words")
+    message = numbers(*named)["bad"]["wrong fields"]["first"][0]["message"]
+    assert "a caption is of one image, not of .mask.png, .png" in message
+    assert "sources.NAME.ignore" in message
+    both = numbers(*named, "--ignore", "mask.png", "--output", str(tmp_path / "look"))
+    assert both["formats"] == {"caption": 3} and both["bad"] == {}
+    assert both["images"]["count"] == 3 and both["text"]["characters"]["max"] == len("a wall")
+    assert numbers("--format", "caption")["bad"]["wrong fields"]["count"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fields", "caption"], "--fields caption: ROLE=FIELD"),
+        (["--fields", "=words"], "--fields =words: ROLE=FIELD"),
+        (["--fields", "cap=words"], "--fields cap: the roles are "),
+        (["--format", "text", "--fields", "caption=w"], "--fields caption: the format text reads"),
+        (["--format", "page"], "--format 'page': one of document, "),
+        (["--ignore", ".cls"], "--ignore '.cls': extensions without their first dot"),
+        (["--ignore", "cls"], "no sample of .* has a file .cls"),
+    ],
+)
+def test_impossible_ways_to_read_are_refused(shards, options, message: str) -> None:
+    result = run(shards[0], *options)
+    assert result.exit_code == 2
+    assert re.search(re.escape(message).replace(r"\.\*", ".*"), " ".join(result.output.split()))
