@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +28,7 @@ from .code_usage import CodeUsage
 from .engine import Engine
 from .learner import TokenizerLearner
 from .lock import Lock, held
-from .loop import LoopConfig, prepare, run, set_threads
+from .loop import LoopConfig, fit_threads, prepare, run, set_threads
 from .optimizer import OptimizerConfig, build
 from .ranks import Ranks
 from .schedule import ScheduleConfig
@@ -92,6 +93,9 @@ def _train(
     model = ImageTokenizer(config.model, config.seed).to(device)
     first = _first_batch(newest)
     images = _images(config, paths, model)
+    found = images.index.images
+    num_patches = float(np.mean(found["width"] * found["height"])) / config.model.patch**2
+    fit_threads(config.loop, model, round(config.batch_images * num_patches))
     learner = TokenizerLearner(model, device)
     engine = Engine(learner, build(model, config.optimizer), config.schedule, config.optimizer.clip)
     if newest is not None:
