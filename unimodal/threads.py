@@ -22,10 +22,10 @@ from pathlib import Path
 
 NUM_THREADS, WAITING = "OMP_NUM_THREADS", "OMP_WAIT_POLICY"
 CHOSEN = (NUM_THREADS, WAITING, "GOMP_SPINCOUNT")  # read by OpenMP once, as torch is loaded
-# Two quiet cores draw one image with guidance (25 MFLOP a step, 6.2 M parameters) in 0.23 s with
-# one thread and 0.24 with two; 32 images (800 MFLOP a step) take 1.9 and 1.2 s. Linear in between,
-# both are as fast at two images.
-SMALL_FLOPS = 4e7
+# Two quiet cores draw one image with guidance (6.2 M parameters; 25 MFLOP a step, 50 where a row of
+# it ends) in 0.23 s with one thread and 0.24 with two; 32 images (800 MFLOP a step) take 1.9 and
+# 1.2 s. Linear in between, both are about as fast at two images.
+SMALL_FLOPS = 6e7
 # What comes once a reply (reading a prompt, encoding or decoding an image) may take one thread some
 # milliseconds more; all threads lose more than that as soon as one core is wanted elsewhere.
 SMALL_ONCE_FLOPS = 4e8
