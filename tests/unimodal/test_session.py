@@ -13,11 +13,13 @@ import pytest
 from PIL import Image as PILImage
 from pseudo_terminal import Terminal
 from pseudo_terminal import started as started
+from rich.console import Console
 
 from unimodal.bundle import save_bundle
 from unimodal.chat import Chat
 from unimodal.document import Image, Text
 from unimodal.model import Model
+from unimodal.screen import Screen
 from unimodal.session import Session
 from unimodal.terminal import run
 
@@ -136,19 +138,33 @@ def test_what_is_no_conversation_is_not_loaded(
 # --- from a pipe --------------------------------------------------------------------------------
 
 
-def piped(bundle: Path, output: Path, text: bytes) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "unimodal", "chat", "--model", bundle, "--output", output]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, input=text, env=env, capture_output=True)
-
-
 def test_a_pipe_with_an_error_ends_with_2_and_is_read_to_its_end(
-    bundle: Path, tmp_path: Path
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = piped(bundle, tmp_path / "a", b"/nosuch\n/image no.png\ndraw\n")
-    assert done.returncode == 2 and b"there is no command /nosuch" in done.stderr
-    assert (tmp_path / "a" / "draw-seed-0.png").is_file(), "what follows an error is answered"
-    assert piped(bundle, tmp_path / "b", b"draw\n/quit\n").returncode == 0
+    def status(text: bytes) -> int:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text), "utf-8"))
+        try:
+            run(bundle, output=tmp_path / "out")
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    for mistake in (b"/nosuch", b"/image no.png", b"/seed x", b"/forget 9"):
+        assert status(mistake + b"\ndraw\n") == 2
+        assert (tmp_path / "out" / "draw-seed-0.png").is_file(), "what follows is answered"
+        (tmp_path / "out" / "draw-seed-0.png").unlink()
+        assert status(b"draw\n" + mistake + b"\n/quit\n") == 2
+    for fine in (b"", b"draw\n", b"draw\n/quit\n/nosuch\n", b"\n\n/help\n"):
+        assert status(fine) == 0
+
+
+def test_bytes_that_are_no_text_are_an_error_of_a_pipe(bundle: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "unimodal", "chat", "--model", bundle, "--output", tmp_path]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    given = b"caf\xe9\ndraw\n"
+    done = subprocess.run(command, input=given, env=env, capture_output=True)
+    assert done.returncode == 2 and b"not UTF-8 text" in done.stderr
+    assert (tmp_path / "draw-seed-0.png").is_file()
 
 
 def test_a_prompt_comes_from_standard_input(
@@ -231,11 +247,22 @@ def test_pasted_lines_are_one_message(
     assert part["text"] == "# a list\n\n- a red circle\n- /quit\n- a star"
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
-def test_a_terminal_without_half_blocks_shows_paths_and_loses_nothing(
-    encoding: str, bundle: Path, tmp_path: Path, started: list[Terminal]
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp437"])
+def test_what_an_encoding_lacks_is_spelled_and_nothing_is_lost(encoding: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding)
+    screen = Screen(Console(file=stream, force_terminal=True, width=80))
+    screen.show(PILImage.new("RGB", (4, 4)))
+    screen.say("☃")
+    stream.flush()
+    shown = stream.buffer.getvalue()  # type: ignore[attr-defined]
+    assert shown.endswith(b"\\u2603\n")
+    assert (b";48;2;" in shown) == (encoding == "cp437"), "which has half blocks"
+
+
+def test_a_terminal_without_half_blocks_shows_paths(
+    bundle: Path, tmp_path: Path, started: list[Terminal]
 ) -> None:
-    chat = Terminal(bundle, tmp_path / "☃", encoding)
+    chat = Terminal(bundle, tmp_path / "☃", "latin-1")
     started.append(chat)
     chat.expect("> ")
     chat.type("draw\n")
