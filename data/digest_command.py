@@ -2,6 +2,8 @@
 
 import click
 
+from unimodal.threads import one_thread
+
 
 @click.command()
 @click.argument("shards", required=False)
@@ -44,7 +46,6 @@ def digest(
     """
     from .digest import batch_rows, feed
     from .digest import digest as digest_of
-    from .encode import one_thread
 
     made = feed(shards, config)
     click.echo(f"text tokenizer {made.sequencer.text_tokenizer.hash}", err=True)

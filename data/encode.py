@@ -17,17 +17,16 @@ Costs 1.5 ms a 64-pixel image and core, most of it the tokenizer's.
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from unimodal.codec import IMAGES_AT_ONCE, ImageCodec
 from unimodal.document import Image, StoredFile
 from unimodal.image_tokenizers import load_tokenizer
+from unimodal.threads import one_thread
 
 from . import codes_member as codes
 from .folder import shared, write_json
@@ -158,17 +157,6 @@ def _codec(directory: Path, tokenizer_hash: str) -> ImageCodec:
     if codec.hash != tokenizer_hash:
         raise ValueError(f"{directory} was changed under way: run the same command again")
     return codec
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute with one thread, so that sums do not depend on the number of cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 Opened = tuple[Sample, dict[str, Image]]  # a sample, and its images by extension

@@ -53,7 +53,7 @@ from .initial import (
 )
 from .learner import LanguageLearner
 from .lock import Lock, held
-from .loop import prepare, run, set_threads
+from .loop import fit_threads, prepare, run, set_threads
 from .ranks import Ranks, connect
 from .run import LmRun
 from .zero import Build, engine, sharded
@@ -98,6 +98,8 @@ def _train(
     loader = _loader(config, sequencer, codec, newest, ranks)
     held_out = ranks.in_turn(lambda: HeldOut(config.held_out, sequencer, codec, config.loader))
     trained = _engine(config, initial, loader.row_builder.sources, device, ranks)
+    rows = config.engine.micro_batch_rows or config.loader.batch_rows // ranks.world_size
+    fit_threads(config.loop, trained.learner.model, rows * config.loader.sequence_length)
     if newest is not None:
         trained.restore(newest)
     elif config.held_out.sources:

@@ -8,6 +8,7 @@ hand on all of them, write a checkpoint and exit with STOPPED.
 
 import ctypes
 import faulthandler
+import math
 import re
 import signal
 import sys
@@ -22,11 +23,15 @@ from typing import Any, Literal, NoReturn, TypeVar
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from unimodal.threads import is_small
 
 from .checkpoint import Saver
 from .engine import Engine, NotFinite
 from .lock import Lock
 from .metrics import metrics
+from .optimizer import whole_shape
 from .ranks import PeerFailure, Ranks
 from .resuming import prepare as prepare
 from .room import Room, state_bytes, steps_saved
@@ -57,7 +62,8 @@ class LoopConfig:
     wandb: str | None = None
     """A project of Weights & Biases to log to as well (WANDB_MODE=offline needs no account)."""
     num_threads: int | None = None
-    """Threads on the CPU; None: torch chooses."""
+    """Threads on the CPU; None: one where a step is small (see unimodal/threads.py), else all that
+    torch has."""
     data_workers: int = 0
     """Processes of each rank that read data ahead; 0: a thread. What is learned does not depend on
     it. They encode images on the CPU, so that on a GPU it pays for shards of codes."""
@@ -256,8 +262,20 @@ def _stop_request() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def fit_threads(config: LoopConfig, model: nn.Module, num_tokens: int) -> None:
+    """Compute with one CPU thread from now on where a step over so many tokens at once is small,
+    unless the config or the environment says how many.
+
+    A step takes six operations for each weight and token: two forward, four backward.
+    """
+    num_weights = sum(math.prod(whole_shape(one)) for one in model.parameters())
+    if config.num_threads is None and is_small(6 * num_weights * num_tokens):
+        torch.set_num_threads(1)
+
+
 def set_threads(config: LoopConfig) -> None:
-    """Apply the number of CPU threads, and let the process keep the memory that it frees.
+    """Apply the number of CPU threads that the config has, and let the process keep the memory that
+    it frees.
 
     glibc gives large buffers back to the system after each use, and every page of them must be
     faulted in again: without that a training step on two CPU threads took 13 % less time.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,7 +35,7 @@ from .checkpoint import Checkpoint
 from .code_usage import CodeUsage
 from .learner import TokenizerLearner
 from .lock import Lock, held
-from .loop import LoopConfig, prepare, run, set_threads
+from .loop import LoopConfig, fit_threads, prepare, run, set_threads
 from .optimizer import OptimizerConfig, build
 from .parallel import ParallelEngine
 from .ranks import Ranks, connect
@@ -134,6 +135,10 @@ def _train(
     first = _first_batch(newest)
     learner = ranks.in_turn(lambda: _learner(config, device))
     images = ranks.in_turn(lambda: _images(config, learner.model, ranks))
+    found = images.index.images
+    num_patches = float(np.mean(found["width"] * found["height"])) / config.model.patch**2
+    share = config.batch_images / ranks.world_size
+    fit_threads(config.loop, learner.model, round(share * num_patches))
     engine = _engine(config, learner, ranks)
     if newest is not None:
         engine.restore(newest)

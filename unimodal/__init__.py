@@ -5,12 +5,14 @@
     chat = unimodal.Chat(unimodal.load())
     reply = chat("draw two red circles")
 
-The public names below are imported when first used, so that `import unimodal` costs nothing and
-imports no torch.
+The public names below are imported when first used, so that `import unimodal` imports no torch. It
+looks who else is running (threads.py), which takes some milliseconds.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from .threads import sleep_beside_neighbours
 
 if TYPE_CHECKING:
     from .bundle import BundleError, load, save_bundle
@@ -45,6 +47,8 @@ _HOME = {
     "load": ".bundle",
     "save_bundle": ".bundle",
 }
+
+sleep_beside_neighbours()
 
 
 def __getattr__(name: str) -> object:

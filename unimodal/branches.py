@@ -131,6 +131,7 @@ class Branches:
     def __init__(self, model: "Model") -> None:
         config, weight = model.transformer.config, model.transformer.lm_head_weight
         self._model, self._device = model, weight.device
+        self._num_weights = sum(one.numel() for one in model.transformer.parameters())
         self._cache = KVCache(config, 1, 1, weight.dtype, weight.device)
         self._rows: list[Branch] = []  # the branch of each row of the cache
         # Of the latest `read`: (hidden_BTD, lengths_B) of each forward, the last hidden vector of
@@ -142,6 +143,14 @@ class Branches:
     def reserve(self, rows: int, tokens: int) -> None:
         """Make room for `rows` branches of `tokens` tokens."""
         self._cache.grow(rows, tokens)
+
+    def flops(self, branches: Sequence[Branch]) -> float:
+        """Return how many operations the next `read` takes: two for each weight and queued token.
+
+        Attention is left out, as is padding.
+        """
+        num_tokens = sum(len(branch.ids) for branch in branches)
+        return 2.0 * self._num_weights * num_tokens
 
     def drop(self, branches: Iterable[Branch]) -> None:
         """Free the rows of branches; the last rows move into the gaps."""

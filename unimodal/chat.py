@@ -25,6 +25,7 @@ from PIL import Image as PILImage
 from unimodal.tokenizer.pixels import Source
 
 from .codec import fitted
+from .config import replaced
 from .document import Document, Image, Part, Text
 from .events import ImageDone, ImageProgress, ReplyDone, TextDelta
 from .generation import stream
@@ -80,13 +81,12 @@ class Chat:
 
         sampling: the settings of replies; None: the model's defaults. size: (width, height) in
         pixels of its drawings; None: the model's own. changes: values that replace fields of the
-        settings, such as seed=1. Raise ValueError for a size that the model does not draw.
+        settings, such as seed=1. Raise ValueError for a size that the model does not draw, and for
+        settings that there are not.
         """
-        if size is not None and size not in model.sizes:
-            known = " or ".join(f"{width}x{height}" for width, height in model.sizes)
-            raise ValueError(f"size {size[0]}x{size[1]}: this model draws {known} pixels")
+        _check_size(model, size)
         self.model = model
-        self.sampling = replace(sampling or model.sampling, **changes)
+        self.sampling = replaced(sampling or model.sampling, changes)
         self._parts: tuple[Part, ...] = ()
         self._modality: Modality | None = None  # of the latest reply
 
@@ -116,6 +116,7 @@ class Chat:
         Errors are those of a call, and are raised here, before the first event. An iterator that is
         dropped before its end leaves the conversation unchanged.
         """
+        _check_images(images)
         _check_text(text, images)
         modality = self._possible(modality)
         notes, seen = [], []
@@ -220,6 +221,20 @@ class Chat:
         needed = self.model.sequencer.layout.length(self.model.grid) + TEXT_ROOM
         if problem := refusal(self.model.sequencer, document, self.model.context, needed):
             raise ValueError(problem)
+
+
+def _check_size(model: Model, size: tuple[int, int] | None) -> None:
+    if size is None or tuple(size if isinstance(size, list | tuple) else ()) in model.sizes:
+        return
+    known = " or ".join(f"{width}x{height}" for width, height in model.sizes)
+    is_pair = isinstance(size, list | tuple) and len(size) == 2
+    said = f"{size[0]}x{size[1]}" if is_pair else f"{size!r} is no (width, height)"
+    raise ValueError(f"size {said}: this model draws {known} pixels")
+
+
+def _check_images(images: Sequence[Source]) -> None:
+    if not isinstance(images, list | tuple):
+        raise ValueError(f"images {images!r}: give a list, such as images=['photo.png']")
 
 
 def _check_text(text: str, images: Sequence[Source]) -> None:

@@ -13,6 +13,7 @@ from unimodal.tokenizer.codec import Codec
 from unimodal.tokenizer.pixels import Source, fit, open_image, to_images, to_tensor
 
 from .document import Document, Image
+from .threads import enough_threads
 
 IMAGES_AT_ONCE = 64  # in one call of the image tokenizer
 
@@ -24,6 +25,8 @@ class ImageCodec:
         """Move the tokenizer to the device and freeze its weights."""
         if isinstance(tokenizer, torch.nn.Module):
             tokenizer.to(device).eval().requires_grad_(False)
+        weights = tokenizer.parameters() if isinstance(tokenizer, torch.nn.Module) else ()
+        self._num_weights = sum(one.numel() for one in weights)
         self.image_tokenizer, self.device = tokenizer, torch.device(device)
         self.hash, self.geometry = tokenizer.hash, tokenizer.geometry
         self.num_codes = tokenizer.num_codes
@@ -38,7 +41,8 @@ class ImageCodec:
         missing = [at for at, image in enumerate(images) if not self._has_codes(image)]
         for numbers in _alike(missing, lambda at: self._pixels(images[at]).shape):
             images_BCHW = to_tensor([self._pixels(images[at]) for at in numbers]).to(self.device)
-            codes_BnG, grid = self.image_tokenizer.encode(images_BCHW)
+            with enough_threads(self._flops(images_BCHW.shape), once=True):
+                codes_BnG, grid = self.image_tokenizer.encode(images_BCHW)
             for at, codes_nG in zip(numbers, codes_BnG.cpu().numpy(), strict=True):
                 is_own = images[at].codec_hash == self.hash
                 encoded[at] = replace(
@@ -59,10 +63,17 @@ class ImageCodec:
             codes_BnG = torch.from_numpy(np.stack([self._codes(images[at]) for at in numbers]))
             grid = images[numbers[0]].grid
             assert grid is not None, "codes have a grid"
-            pixels = to_images(self.image_tokenizer.decode(codes_BnG.to(self.device), grid))
-            for at, image in zip(numbers, pixels, strict=True):
+            shape = len(numbers), 3, *self.geometry.size_of(grid)
+            with enough_threads(self._flops(shape), once=True):
+                images_BCHW = self.image_tokenizer.decode(codes_BnG.to(self.device), grid)
+            for at, image in zip(numbers, to_images(images_BCHW), strict=True):
                 decoded[at] = replace(images[at], pixels=np.asarray(image))
         return decoded
+
+    def _flops(self, shape: Sequence[int]) -> float:
+        """Return how many operations images (B, C, H, W) take: two for each weight and patch."""
+        num_images, _, height, width = shape
+        return 2.0 * self._num_weights * num_images * height * width / self.geometry.patch**2
 
     def encode_document(self, document: Document) -> Document:
         """Return the document with all its images encoded (see `encode`)."""

@@ -175,6 +175,21 @@ def _in_place(tree: dict, names: Collection[str]) -> dict:
     return kept
 
 
+def replaced(settings: T, changes: dict[str, Any]) -> T:
+    """Return a dataclass with other values of some fields, as they are given in Python.
+
+    ConfigError names every field that it does not have, with the nearest that it has.
+    """
+    names = [field.name for field in dataclasses.fields(settings)]  # type: ignore[arg-type]
+    problems: list[str] = []
+    for name in changes:
+        if _renamed(name, names, "", problems) not in names:
+            problems.append(_unknown(name, name, names))
+    if problems:
+        raise ConfigError(problems, Path(type(settings).__name__.lower()))
+    return dataclasses.replace(settings, **changes)  # type: ignore[type-var]
+
+
 def save(config: Any, path: str | Path) -> None:
     """Write every value of a dataclass as YAML that `load` reads back to an equal instance."""
     text = yaml.dump(_tree(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -34,6 +34,7 @@ from .grammar import Choice, Grammar, Modality
 from .heads.head import Ask
 from .request import Request, Settings
 from .sampling import Sampling, pick
+from .threads import enough_threads
 
 if TYPE_CHECKING:
     from .model import Model
@@ -160,8 +161,11 @@ class Generation:
         requests = list(self._active.values())
         going_on = [one for one in requests if not one.state.over]
         if going_on:
-            self._branches.read([branch for one in going_on for branch in one.branches.values()])
-            found = self._sample(going_on) | self._run_heads(going_on)
+            branches = [branch for one in going_on for branch in one.branches.values()]
+            has_prompt = any(branch.row is None for branch in branches)
+            with enough_threads(self._branches.flops(branches), once=has_prompt):
+                self._branches.read(branches)
+                found = self._sample(going_on) | self._run_heads(going_on)
             for request in going_on:
                 events += request.go_on(found[request.number])
         self._branches.drop([branch for one in requests for branch in one.unwanted()])

@@ -143,6 +143,31 @@ def test_a_size_that_is_not_drawn_is_refused_with_those_that_are(drawing_model: 
     assert Chat(drawing_model, size=(16, 24))("draw").images[0].size == (16, 24)
     with pytest.raises(ValueError, match="size 128x128: this model draws 16x24 pixels"):
         Chat(drawing_model, size=(128, 128))
+    for odd in ((16,), "16x24", 16):
+        with pytest.raises(ValueError, match="is no .width, height.: this model draws 16x24"):
+            Chat(drawing_model, size=odd)  # type: ignore[arg-type]
+    Chat(drawing_model, size=[16, 24])  # type: ignore[arg-type]
+
+
+def test_settings_that_there_are_not_are_named_with_the_nearest(drawing_model: Model) -> None:
+    cases = {
+        "sed": "sampling: sed: unknown key; did you mean 'seed'?",
+        "temperature": "temperature: unknown key; did you mean 'text_temperature'?",
+        "max_pictures": "max_pictures: it is called max_images now",
+        "xyzzy": "xyzzy: unknown key; the keys here are text_temperature, ",
+    }
+    for name, said in cases.items():
+        with pytest.raises(ValueError, match=re.escape(said)):
+            Chat(drawing_model, **{name: 1})
+    with pytest.raises(ValueError, match=r"sed: .*\n.*xyzzy: "):
+        Chat(drawing_model, sed=1, xyzzy=1)
+    assert Chat(drawing_model, seed=3, guidance=2.0).sampling.seed == 3
+
+
+def test_one_image_is_no_list_of_them(drawing_model: Model) -> None:
+    for one in ("photo.png", b"abc", given(1)[0]):
+        with pytest.raises(ValueError, match=r"give a list, such as images=\['photo.png'\]"):
+            Chat(drawing_model)("what is this?", images=one)  # type: ignore[arg-type]
 
 
 # --- no room ------------------------------------------------------------------------------------
