@@ -57,6 +57,7 @@ SETTINGS = {
     "loader.stages that have begun": Rule(NEVER, "add one that is to come"),
     "loader.sequence_length": NO,
     "loader.batch_rows": NO,
+    "loader.group_rows": NO,
     "loader.window_rows": NO,
     "loader.seed": NO,
     "batch_images": Rule(ACCEPTED, NEXT_STEP),

@@ -15,7 +15,7 @@ from train_files import command, history
 
 from unimodal.config import changes as differences
 from unimodal.config import load, save
-from unimodal.data.loader import Loader
+from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.shards import Shard, ShardWriter, find_shards
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig, Stage
@@ -27,6 +27,7 @@ from unimodal.train.engine import NotFinite
 from unimodal.train.heldout import HeldOutConfig
 from unimodal.train.learner import TOTAL, LanguageLearner
 from unimodal.train.loop import LoopConfig
+from unimodal.train.objectives import LossConfig
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.run import LmRun
 from unimodal.train.schedule import ScheduleConfig
@@ -190,6 +191,11 @@ def test_a_lower_rate_is_refused_and_then_accepted(run: LmRun, whole: list[tuple
 
 
 CHANGES = {
+    "optimizer": {"optimizer.lr": "1e-4", "optimizer.clip": "0.5", "optimizer.weight_decay": "0.1",
+                  "optimizer.beta1": "0.8", "optimizer.beta2": "0.9", "optimizer.momentum": "0.8"},
+    "losses": {"loss.text": "0.5", "loss.image": "0.25", "loss.sliced": "false"},
+    "source": {"sources.scenes.weight": "2", "sources.scenes.text_weight": "0.5",
+               "sources.scenes.format": "document"},
     "lr_scale": {"optimizer.lr_scale": "{model.embed_tokens: 0.1}"},
     "loss": {"loss.z": "0.001"},
     "dropout": {"loader.caption_dropout": "0.7"},
@@ -200,6 +206,15 @@ CHANGES = {
     "stage": {"loader.images": "{target_pixels: 4096, multiple: 8}",
               "loader.stages": "[{from_step: 5, target_pixels: 1024}]"},
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("section", [LoaderConfig, OptimizerConfig, LossConfig])
+def test_each_key_has_its_row_or_was_tried(section: type):
+    """A new key of these sections would have the row of the section, whether or not it is true."""
+    name = {LoaderConfig: "loader", OptimizerConfig: "optimizer", LossConfig: "loss"}[section]
+    tried = {key for overrides in CHANGES.values() for key in overrides}
+    rows = {row.partition(" ")[0] for row in changes.SETTINGS}
+    assert {f"{name}.{field.name}" for field in dataclasses.fields(section)} <= tried | rows
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -276,6 +291,15 @@ def test_what_cannot_change_is_named_with_both_values(override: str, run: LmRun,
     with pytest.raises(ValueError, match=rf"{key} \S+ -> {value}; cannot change") as refused:
         lm.train(load(LmRun, tmp_path / "lm.yaml", [override]), accept_change=True)
     assert "another output" in str(refused.value)
+
+
+def test_groups_of_rows_cannot_change(run: LmRun):
+    """They decide the order, of which a state is a place."""
+    other = replace(run, loader=replace(run.loader, group_rows=2, batch_rows=1))
+    with pytest.raises(ValueError, match=r"loader.group_rows 1 -> 2; cannot change"):
+        lm.train(other, accept_change=True)
+    assert history(run.output) == []
+    lm.train(run)
 
 
 def test_the_way_on_that_a_refusal_names_leads_on(run: LmRun, tmp_path: Path, tokenizer: Path):
