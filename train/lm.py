@@ -103,6 +103,7 @@ def _train(
     elif config.held_out.sources:
         found = held_out(lambda batch: trained.measure(batch, None))
         ranks.together(lambda: heldout.note(config.output, found) if ranks.is_first else None)
+    begun = heldout.before_run(config.output)
 
     before = metrics.last(config.output, newest.step if newest else 0)
 
@@ -130,7 +131,7 @@ def _train(
     )
     if ranks.is_first:
         last = metrics.last(config.output, config.schedule.num_steps)
-        lines += heldout.compared(config.output, last)
+        lines += heldout.compared(begun, last)
         print(*lines, sep="\n", file=sys.stderr)
     return config.output / "bundle"
 

@@ -97,7 +97,7 @@ def _train(
     if newest is not None:
         engine.restore(newest)
     usage = _watched(model)
-    before = metrics.read(config.output)[newest.step - 1] if newest else {}
+    before = metrics.last(config.output, newest.step if newest else 0)
     tokenizer_bytes = sum(one.nbytes for one in model.state_dict().values())
     run(
         config.output, config.loop, engine, _batches(images, first), newest.step if newest else 0,

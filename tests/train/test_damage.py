@@ -20,6 +20,7 @@ from unimodal.config import save
 from unimodal.train import lm
 from unimodal.train.checkpoint import MASTER, Checkpoint, found, resumable
 from unimodal.train.checksums import Damaged
+from unimodal.train.history import Change, note
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.ranks import Ranks
 from unimodal.train.run import LmRun
@@ -201,6 +202,48 @@ def test_a_log_that_is_gone_is_no_dead_end(copy: LmRun):
     (copy.output / "metrics.jsonl").unlink(missing_ok=True)
     lm.train(copy)
     assert [line[0] for line in exact(copy.output)] == [STEPS, STEPS + 1]
+
+
+NOTES = (
+    "before.json", "commits.txt", "config.yaml", "history.jsonl", "inputs.json", "metrics.jsonl",
+    "quarantine.jsonl", "sources.json", "text.json",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def noted(config: LmRun, tmp_path_factory) -> LmRun:
+    """The run of six steps with every file that a run can have beside its checkpoints."""
+    run = tmp_path_factory.mktemp("noted") / "run"
+    shutil.copytree(config.output, run)
+    (run / "before.json").write_text('{"held_out.new.text": 6.0}\n')
+    (run / "commits.txt").write_text("0123456789abcdef\n")
+    (run / "quarantine.jsonl").write_text(
+        '{"shard": "a.tar", "key": "1", "reason": "cut", "message": "cut"}\n'
+    )
+    note(run, STEPS, [Change("loss.z", 0.0, 0.1)])
+    schedule = ScheduleConfig(STEPS + 1, 1)
+    return replace(config, output=run, schedule=schedule)
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_a_damaged_note_is_named_with_a_way_out_which_works(
+    name: str, noted: LmRun, tmp_path: Path
+):
+    """Before a step is taken; one that is only written is written again."""
+    there = {path.name for path in noted.output.iterdir() if path.is_file()}
+    assert there == set(NOTES)
+    shutil.copytree(noted.output, tmp_path / "run")
+    run = replace(noted, output=tmp_path / "run")
+    path = run.output / name
+    path.write_bytes(b"\xff{" + path.read_bytes())
+    if name != "sources.json":
+        with pytest.raises(ValueError, match=rf"(?s){name}(:| is) .*remove") as refused:
+            lm.train(run)
+        assert str(run.output) in str(refused.value).replace("\n", " ")
+        assert found(run.output)[-1].name == LAST
+        path.unlink()
+    lm.train(run)
+    assert found(run.output)[-1].name == "step_00000007"
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o002, 0o077], ids=oct)

@@ -181,6 +181,14 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(run, tmp_path: Path) -> None:
     assert logged[0] == logged[1] and logged[0][-1][3] == 24 * 8
 
 
+def test_a_log_that_is_gone_is_no_dead_end(run) -> None:
+    config = run(captions(16, (64, 64)), 2)
+    tokenizer.train(config)
+    (config.output / "metrics.jsonl").unlink()
+    tokenizer.train(replace(config, schedule=ScheduleConfig(4, 1)))
+    assert [line["step"] for line in metrics(config.output)] == [2, 3]
+
+
 def test_a_checkpoint_of_another_order_is_refused(run) -> None:
     config = run(captions(16, (64, 64)), 2)
     tokenizer.train(config)
