@@ -50,6 +50,7 @@ from .initial import (
     from_checkpoint,
     from_scratch,
     learn_text,
+    note_vocabulary,
     parent_of,
 )
 from .learner import LanguageLearner
@@ -215,6 +216,7 @@ def _opened(config: LmRun, given: _Given) -> None:
     provenance.begin(config.output)
     if given.parent is None:
         learn_text(config.output, config.sources, config.text_ids or TEXT_IDS)
+        note_vocabulary(config.output, given.image.num_codes)
 
 
 def _initial(config: LmRun, given: _Given, newest: Checkpoint | None) -> InitialState:

@@ -13,6 +13,8 @@ import pytest
 from tiny_runs import exact, metrics, recipe
 from train_files import command, history
 
+from unimodal import vocabulary
+from unimodal.bundle import read_contents
 from unimodal.config import changes as differences
 from unimodal.config import load, save
 from unimodal.data.loader import Loader, LoaderConfig
@@ -469,6 +471,30 @@ def test_a_run_of_another_version_or_machine_goes_on(run: LmRun, whole: list[tup
     lm.train(run)
     assert exact(run.output) == whole
     assert (STEPS, "engine.deepspeed", "gone/zero3.json", None) in history(run.output)
+
+
+def test_a_special_token_more_in_the_code_shifts_no_id(
+    run: LmRun, whole: list[tuple], monkeypatch: pytest.MonkeyPatch
+):
+    """A run from scratch keeps the table of ids that it began with, and its bundle has it too."""
+    more = ("pad", "fresh", *vocabulary.SPECIAL_TOKENS[1:])
+    monkeypatch.setattr(vocabulary, "SPECIAL_TOKENS", more)
+    assert "fresh" in vocabulary.Vocabulary.new(300, 64).special_tokens
+    bundle = lm.train(run)
+    assert exact(run.output) == whole
+    assert "fresh" not in read_contents(bundle).config.vocabulary.special_tokens
+
+
+def test_a_table_of_other_ids_is_named(run: LmRun):
+    path = run.output / "vocabulary.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("- 64\n", "- 63\n"))
+    assert path.read_text() != text
+    with pytest.raises(ValueError, match=r"yaml is of 300 text ids and 63 codes, .* and 64: put"):
+        lm.train(run)
+    path.unlink()  # as of a version that wrote none
+    lm.train(run)
+    assert path.read_text() == text
 
 
 def test_a_damaged_line_of_the_log_is_named(run: LmRun):

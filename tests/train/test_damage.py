@@ -206,7 +206,7 @@ def test_a_log_that_is_gone_is_no_dead_end(copy: LmRun):
 
 NOTES = (
     "before.json", "commits.txt", "config.yaml", "history.jsonl", "inputs.json", "metrics.jsonl",
-    "quarantine.jsonl", "sources.json", "text.json",
+    "quarantine.jsonl", "sources.json", "text.json", "vocabulary.yaml",
 )  # fmt: skip
 
 
