@@ -248,6 +248,22 @@ def test_the_bases_dtype_stays(wide: Path, shards: Path, tokenizer: Path, tmp_pa
             assert torch.equal(after[name], tensor) != name.endswith(adapted), name
 
 
+def test_a_weight_beyond_the_bases_dtype_is_no_infinity(
+    wide: Path, shards: Path, tokenizer: Path, tmp_path: Path
+):
+    """A rate so high that new rows leave float16's range: float32 holds them."""
+    config = run(tmp_path / "run", shards, tokenizer, wide, 1)
+    scale = {"model.embed_tokens": 1e9}
+    config = replace(config, optimizer=OptimizerConfig(lr=1e-3, lr_scale=scale))
+    if files(wide)[TABLES[0]].dtype == torch.float16:
+        with pytest.raises(ValueError, match="embed_tokens.weight has a weight of .* F16 cannot"):
+            lm.train(config)
+        assert not (tmp_path / "run" / "bundle").exists()
+    else:
+        lm.train(config)
+        assert files(tmp_path / "run" / "bundle")[TABLES[0]].abs().max() > 65504
+
+
 @torch.inference_mode()
 def test_logits_of_old_text_keep_their_bits(
     wide: Path, shards: Path, tokenizer: Path, tmp_path: Path
