@@ -149,8 +149,8 @@ def from_scratch(
 ) -> InitialState:
     """Return an untrained transformer, a pure function of the arguments.
 
-    The run's folder must have the text tokenizer (see `learn_text`) and the vocabulary (see
-    `note_vocabulary`).
+    The run's folder must have the text tokenizer (see `learn_text`); its ids are those that
+    `note_vocabulary` wrote.
     """
     text = _text(folder / TEXT)
     vocabulary = _vocabulary(folder / VOCABULARY, text.num_ids, image.num_codes)
@@ -177,6 +177,8 @@ def _text(path: Path) -> TextTokenizer:
 
 
 def _vocabulary(path: Path, num_text: int, num_codes: int) -> Vocabulary:
+    if not path.exists():  # of a run of a version that wrote none
+        return Vocabulary.new(num_text, num_codes)
     way_out = "put it back, or remove it, and it is that of this version for the run's tokenizers"
     try:
         found = config.load(Vocabulary, path)

@@ -485,7 +485,7 @@ def test_a_special_token_more_in_the_code_shifts_no_id(
     assert "fresh" not in read_contents(bundle).config.vocabulary.special_tokens
 
 
-def test_a_table_of_other_ids_is_named(run: LmRun):
+def test_a_table_of_other_ids_is_named(run: LmRun, tmp_path: Path):
     path = run.output / "vocabulary.yaml"
     text = path.read_text()
     path.write_text(text.replace("- 64\n", "- 63\n"))
@@ -493,6 +493,7 @@ def test_a_table_of_other_ids_is_named(run: LmRun):
     with pytest.raises(ValueError, match=r"yaml is of 300 text ids and 63 codes, .* and 64: put"):
         lm.train(run)
     path.unlink()  # as of a version that wrote none
+    assert lm.snapshot(run, tmp_path / "now").is_dir() and not path.exists()
     lm.train(run)
     assert path.read_text() == text
 
