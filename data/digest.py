@@ -26,7 +26,6 @@ from pathlib import Path
 
 from unimodal import bundle, config
 from unimodal.codec import ImageCodec
-from unimodal.image_tokenizers import load_tokenizer
 from unimodal.sequence import Row, Span
 from unimodal.sequencer import Sequencer
 from unimodal.vocabulary import Vocabulary
@@ -77,7 +76,7 @@ def feed(shards: str | None, path: str | Path | None) -> Feed:
         recipe = replace(recipe, loader=replace(recipe.loader, images=rule))
     image = model.image_tokenizer
     if recipe.tokenizer is not None:
-        image = load_tokenizer(recipe.tokenizer)
+        image = bundle.load_tokenizer(recipe.tokenizer)
     fresh = Vocabulary.new(model.text_tokenizer.num_ids, image.num_codes)
     vocabulary = fresh if recipe.weights is None else model.vocabulary
     sequencer = Sequencer(vocabulary, model.text_tokenizer, image.hash, model.sequencer.inputs)

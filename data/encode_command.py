@@ -76,12 +76,12 @@ def _config(
     tokenizer: Path | None, target_pixels: int | None, max_aspect_ratio: float | None
 ) -> "EncodeConfig":
     """Return the settings; ValueError for impossible ones."""
-    from unimodal.image_tokenizers import load_tokenizer, tokenizer_directory
+    from unimodal.bundle import directory_of, load_tokenizer
 
     from .encode import EncodeConfig
     from .sizes import rule_of
 
-    directory = tokenizer_directory(tokenizer)
+    directory = directory_of(tokenizer)
     image = load_tokenizer(directory)
     rule = rule_of(target_pixels, max_aspect_ratio, image.geometry.patch)
     return EncodeConfig(directory.absolute(), image.hash, rule)

@@ -17,6 +17,7 @@ from unimodal.bundle import (
     BundleConfig,
     BundleContents,
     directory_of,
+    load_tokenizer,
     read_contents,
 )
 from unimodal.codec import ImageCodec
@@ -30,7 +31,6 @@ from unimodal.data.sizes import patch_problems
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
 from unimodal.heads import head_class
-from unimodal.image_tokenizers import load_tokenizer, tokenizer_directory
 from unimodal.sequencer import Sequencer
 from unimodal.tensors import find_tensors
 from unimodal.tokenizer.autoencoder import ImageTokenizer
@@ -173,7 +173,7 @@ def _given(config: LmRun, world_size: int) -> _Given:
         lora.check_installed()
     for sources in (config.sources, config.held_out.sources):
         _shards(sources)
-    tokenizer = tokenizer_directory(config.tokenizer)
+    tokenizer = directory_of(config.tokenizer)
     weights = None if config.weights is None else directory_of(config.weights)
     image = load_tokenizer(tokenizer)
     if problems := patch_problems(config.loader.images, image.patch):

@@ -25,13 +25,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.autoencoder import CONFIG, WEIGHTS, ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 
 from . import config, manifest, tensors
 from .architecture import Architecture, ImageConfig
 from .atomic import replacing
-from .card import check_card, readme
+from .card import TOKENIZER_HASH, check_card, read_card, readme
 from .manifest import FORMAT, MANIFEST, TEXT_TOKENIZERS, BundleError, read_json, write_json
 from .model import Model
 from .sampling import Sampling
@@ -77,7 +77,8 @@ class BundleConfig:
 
 def directory_of(name: str | Path | None) -> Path:
     """Return the directory that is meant by a path, by the name `default`, or by None: the latter
-    two are the model shipped with unimodal, wherever they are said.
+    two are the model shipped with unimodal, wherever they are said. Of a run of `unimodal train
+    tokenizer` it is the folder `tokenizer` in it.
 
     BundleError where a bundle or image tokenizer of one's own is called so too.
     """
@@ -94,7 +95,30 @@ def directory_of(name: str | Path | None) -> Path:
         return DEFAULT
     if path.parts[-2:] == ("unimodal", "default") and not path.exists():
         raise BundleError(f"{path}: there is no such directory; `default` is the shipped model")
-    return path
+    trained = path / "tokenizer"
+    is_run = (trained / CONFIG).is_file() and not (path / CONFIG).exists()
+    return trained if is_run else path
+
+
+def load_tokenizer(name: str | Path | None) -> ImageTokenizer:
+    """Return the image tokenizer in a directory, of a bundle or alone, or of `default`.
+
+    ValueError where there is none, and where its files are not those that were saved, as far as a
+    manifest or a card beside them tells.
+    """
+    directory = directory_of(name)
+    if (directory / MANIFEST).is_file():
+        files = manifest.read(directory)
+        for file in (CONFIG, WEIGHTS):
+            manifest.check_file(directory / file, files[file])
+    tokenizer = ImageTokenizer.load(directory)
+    noted = read_card(directory).get(TOKENIZER_HASH, tokenizer.hash)
+    if noted != tokenizer.hash:
+        raise ValueError(
+            f"{directory} does not hold the image tokenizer that was trained there "
+            f"({tokenizer.hash[:12]} instead of {noted[:12]}): its files are damaged, put them back"
+        )
+    return tokenizer
 
 
 def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> Model:

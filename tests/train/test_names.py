@@ -11,10 +11,9 @@ from PIL import Image
 from tiny_runs import recipe, write_tokenizer
 
 import unimodal
-from unimodal.bundle import DEFAULT, BundleError, directory_of, read_contents
+from unimodal.bundle import DEFAULT, BundleError, directory_of, load_tokenizer, read_contents
 from unimodal.command import main
 from unimodal.config import ConfigError, load, save, shipped
-from unimodal.image_tokenizers import load_tokenizer
 from unimodal.train import lm
 from unimodal.train.run import LmRun
 

@@ -12,8 +12,7 @@ from rich.console import Console
 
 from unimodal.tokenizer.grid import Grid
 
-from ..bundle import Progress, check_output, directory_of
-from ..image_tokenizers import load_tokenizer
+from ..bundle import Progress, check_output, directory_of, load_tokenizer
 from . import grow
 from .checkpoint import CONFIGS, check_grows, fetch, is_export, read_config
 from .export import export, restore
