@@ -28,8 +28,7 @@ class LmRun:
     sources: dict[str, SourceConfig]
     """What is learned from, by name."""
     tokenizer: Path
-    """The image tokenizer: the directory of one, of a run that trained one, or of a bundle, or
-    `default`."""
+    """The directory of a trained image tokenizer."""
     schedule: ScheduleConfig
     weights: Path | None = None
     """A bundle to begin from, trained or grown: its transformer and its text tokenizer; None: from
