@@ -100,8 +100,9 @@ def contents(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[Chang
 def row(change: Change, step: int) -> str:
     """Return the name of a change's row among SETTINGS."""
     key, words = change.key, change.key.split(".")
-    if key == "optimizer.muon_lr" and None in (change.old, change.new):
-        return f"{key} from or to null"
+    if change.old is None or change.new is None:
+        if f"{key} from or to null" in SETTINGS:
+            return f"{key} from or to null"
     if key == "optimizer.ema_decay" and change.old is None:
         return f"{key} from null"
     if key == "loader.stages" and _begun(change.old, step) != _begun(change.new, step):

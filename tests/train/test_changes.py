@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from tiny_runs import exact, metrics, recipe
@@ -70,13 +71,13 @@ def run(stopped: LmRun, tmp_path: Path) -> LmRun:
 
 
 def keys(kind: type, before: str = "") -> list[str]:
-    """Every dotted key of a config's dataclass."""
-    found = []
+    """Every dotted key of a config's dataclass, of those that may be null too."""
+    found, hints = [], get_type_hints(kind)
     for field in dataclasses.fields(kind):
         found.append(f"{before}{field.name}")
-        inner = field.default_factory if field.default_factory is not dataclasses.MISSING else None
-        if dataclasses.is_dataclass(inner):
-            found += keys(inner, f"{before}{field.name}.")
+        for inner in (hints[field.name], *get_args(hints[field.name])):
+            if dataclasses.is_dataclass(inner) and field.name not in ("stages", "sources"):
+                found += keys(inner, f"{before}{field.name}.")
     return found
 
 
