@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import torch
 from pair import Pair
 from tiny_runs import exact, recipe
-from train_files import flip, history
+from train_files import flip, history, modes
 
 from unimodal.config import save
 from unimodal.train import lm
@@ -255,13 +254,11 @@ def test_files_are_as_readable_as_the_user_has_it(
         lm.train(recipe(tmp_path / "run", shards, tokenizer, 1))
     finally:
         os.umask(before)
-    modes = {
-        path: stat.S_IMODE(path.stat().st_mode)
-        for path in (tmp_path / "run").rglob("*")
-        if path.is_file()
-    }
-    assert len(modes) > 15
-    assert {path.name for path, mode in modes.items() if mode != 0o666 & ~mask} == set()
+    found = modes(tmp_path)
+    assert len(found) > 15
+    assert set(found.values()) == {0o666 & ~mask, 0o777 & ~mask}
+    folders = {name for name, mode in found.items() if mode & 0o100}
+    assert folders == {"run", "run/bundle", "run/step_00000001"}
 
 
 def two_ranks(folder: Path, shards: Path, tokenizer: Path, steps: int) -> Path:

@@ -1,6 +1,7 @@
 """Adapters: old weights stay, new rows train, and what comes out is what peft would make of it."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from checkpoints import logits
 from pair import Pair
 from safetensors.torch import load_file, save_file
 from tiny_runs import exact, metrics, recipe
+from train_files import modes
 from transformers import AutoModelForCausalLM
 
 import unimodal
@@ -81,6 +83,14 @@ def last(output: Path) -> Checkpoint:
 
 def base(grown: Path) -> dict[str, torch.Tensor]:
     return unimodal.load(grown).transformer.state_dict()
+
+
+def test_the_adapter_is_as_readable_as_the_user_has_it(finished: Path):
+    mask = os.umask(0)
+    os.umask(mask)
+    found = modes(finished)
+    assert {"adapter/adapter_model.safetensors", "adapter/adapter_config.json"} <= set(found)
+    assert set(found.values()) == {0o666 & ~mask, 0o777 & ~mask}
 
 
 def test_adapters_and_new_rows_train_and_nothing_else(finished: Path, grown: Path):
