@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
+from unimodal import noted
 from unimodal.atomic import write_bytes
 
 SCENES, ENCODED = "scenes.json", "encode.json"  # in a folder: what its shards were made with
@@ -27,7 +28,8 @@ def claim(output: Path, name: str, wanted: Mapping[str, Any]) -> None:
     path = output / name
     try:
         if path.exists():
-            _check(output, json.loads(path.read_text()), wanted)
+            way_out = "give another folder, or remove this one and write the shards again"
+            _check(output, noted.parsed(path, path.read_bytes(), way_out), wanted)
             return
         if any(output.glob("*.tar")):
             raise ValueError(

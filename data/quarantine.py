@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from unimodal import noted
+
 from .lengths import Bad
 from .tar import ShardError
 
@@ -65,10 +67,11 @@ class Quarantine:
         self.accounts: dict[str, Account] = {}
         self._known: set[tuple[str, str]] = set()  # written down by this process or before it
         if path is not None and path.exists():
-            *lines, cut = path.read_text(encoding="utf-8").split("\n")
-            self._known = {_name(Bad(**json.loads(line))) for line in lines}
-            if cut:  # by a full disk or a crash: written again when it is met again
-                path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            there = noted.lines(path, "remove it, and what is bad is noted when it is met again")
+            self._known = {_name(Bad(**line)) for line in there}
+            whole = b"".join(noted.whole_lines(path))
+            if len(whole) < path.stat().st_size:  # cut by a full disk or a crash: written again
+                path.write_bytes(whole)  # when it is met again
 
     def __len__(self) -> int:
         return sum(len(account.names) for account in self.accounts.values())

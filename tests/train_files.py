@@ -1,6 +1,7 @@
 """What tests do to the files of a run: damage them, and look at them."""
 
 import json
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,14 @@ def flip(path: Path, at: int, bit: int = 6) -> None:
     content = bytearray(path.read_bytes())
     content[at] ^= 1 << bit
     path.write_bytes(content)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """The permissions of every file and folder in a folder, by path."""
+    return {
+        str(path.relative_to(folder)): stat.S_IMODE(path.stat().st_mode)
+        for path in folder.rglob("*")
+    }
 
 
 def history(run: Path) -> list[tuple]:

@@ -50,6 +50,12 @@ SETTINGS = {
     "optimizer.muon_lr from or to null": NO,
     "optimizer.ema_decay from null": NO,
     "loss": Rule(ACCEPTED, NEXT_STEP),
+    "loss.adversarial from or to null": NO,
+    "loss.adversarial.width": NO,
+    "loss.adversarial.num_layers": NO,
+    "loss.semantic from or to null": NO,
+    "loss.semantic.width": NO,
+    "loss.semantic.model": NO,
     "sources": Rule(ACCEPTED, NEXT_ROWS),
     "sources.*.shards": Rule(FREE, "at once: where they lie; what they hold is compared"),
     "loader": Rule(ACCEPTED, NEXT_ROWS),
@@ -57,6 +63,7 @@ SETTINGS = {
     "loader.stages that have begun": Rule(NEVER, "add one that is to come"),
     "loader.sequence_length": NO,
     "loader.batch_rows": NO,
+    "loader.group_rows": NO,
     "loader.window_rows": NO,
     "loader.seed": NO,
     "batch_images": Rule(ACCEPTED, NEXT_STEP),
@@ -99,8 +106,9 @@ def contents(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[Chang
 def row(change: Change, step: int) -> str:
     """Return the name of a change's row among SETTINGS."""
     key, words = change.key, change.key.split(".")
-    if key == "optimizer.muon_lr" and None in (change.old, change.new):
-        return f"{key} from or to null"
+    if change.old is None or change.new is None:
+        if f"{key} from or to null" in SETTINGS:
+            return f"{key} from or to null"
     if key == "optimizer.ema_decay" and change.old is None:
         return f"{key} from null"
     if key == "loader.stages" and _begun(change.old, step) != _begun(change.new, step):

@@ -11,10 +11,11 @@ from math import prod
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from unimodal.architecture import Architecture
 from unimodal.bundle import MAX_SHARD_BYTES, ROOM_BYTES, BundleContents, copied_tensor, write_bundle
-from unimodal.tensors import BYTES, CHUNK_BYTES, PlannedTensor, StoredTensor, as_bytes
+from unimodal.tensors import BYTES, CHUNK_BYTES, DTYPES, PlannedTensor, StoredTensor, as_bytes
 from unimodal.unified import parameter_shapes
 
 from .checkpoint import Checkpoint
@@ -76,9 +77,23 @@ def _trained(checkpoint: Checkpoint, name: str, dtype: str) -> Iterator[bytes]:
     numel, block_numel = prod(checkpoint.shapes[name]), CHUNK_BYTES // torch.float32.itemsize
     for start in range(0, numel, block_numel):
         stop = min(start + block_numel, numel)
-        yield as_bytes(checkpoint.read(name, kind, start, stop), dtype)
+        yield _at_rest(name, checkpoint.read(name, kind, start, stop), dtype)
 
 
 def _merged(checkpoint: Checkpoint, name: str, dtype: str, merge: Merge) -> Iterator[bytes]:
     for block in merge.blocks(checkpoint, name):
-        yield as_bytes(block, dtype)
+        yield _at_rest(name, block, dtype)
+
+
+def _at_rest(name: str, block: Tensor, dtype: str) -> bytes:
+    """Return the bytes of a part of a weight. Raises ValueError where it has a number that is
+    infinite in this dtype, or no number.
+    """
+    narrow = block.to(DTYPES[dtype])
+    if not torch.isfinite(narrow).all():
+        raise ValueError(
+            f"{name} has a weight of {float(block.abs().max()):.4g}, which {dtype} cannot hold, "
+            "the dtype of the bundle that the run began from: begin from the same one in float32 "
+            "or bfloat16; the run's checkpoints are whole"
+        )
+    return as_bytes(narrow, dtype)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from unimodal import noted
 from unimodal.codec import ImageCodec
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.sources import SourceConfig
@@ -163,10 +164,16 @@ def note(output: Path, found: Mapping[str, float]) -> None:
     (output / BEFORE).write_text(json.dumps(found, indent=1) + "\n")
 
 
-def compared(output: Path, last: Mapping[str, float]) -> list[str]:
-    """Lines "NAME before -> after" of what was noted and what the last step's log has."""
+def before_run(output: Path) -> dict[str, float]:
+    """Return what was measured before the first step of the run in `output`, if that is there."""
     path = output / BEFORE
-    before = json.loads(path.read_text()) if path.exists() else {}
+    if not path.exists():
+        return {}
+    return noted.parsed(path, path.read_bytes(), "remove it, and nothing is compared with it")
+
+
+def compared(before: Mapping[str, float], last: Mapping[str, float]) -> list[str]:
+    """Lines "NAME before -> after" of what was noted and what the last step's log has."""
     return [
         f"{name} {value:.4f} -> {last[name]:.4f}"
         for name, value in before.items()

@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from unimodal import config
 from unimodal.architecture import Architecture, ImageConfig
 from unimodal.atomic import replacing
 from unimodal.bundle import BundleContents, read_contents
@@ -29,7 +30,7 @@ from .checkpoint import Checkpoint
 
 TEXT_SAMPLES = 20_000  # documents whose texts teach the text tokenizer
 TEXT_IDS = 1024
-TEXT = "text.json"
+TEXT, VOCABULARY = "text.json", "vocabulary.yaml"
 EMBEDDING = "model.embed_tokens.weight"
 Fill = Callable[[str, tuple[int, ...]], Tensor]
 """(name, shape) -> the float32 tensor that a parameter begins with."""
@@ -154,10 +155,12 @@ def fill_from(tensors: Mapping[str, StoredTensor]) -> Fill:
 def from_scratch(folder: Path, shape: ShapeConfig, image: Codec, seed: int) -> InitialState:
     """Return an untrained transformer, a pure function of the arguments.
 
-    The run's folder must have the text tokenizer (see `learn_text`).
+    The run's folder must have the text tokenizer (see `learn_text`); its ids are those that
+    `note_vocabulary` wrote.
     """
     text = _text(folder / TEXT)
-    whole = shape.of(Vocabulary.new(text.num_ids, image.num_codes), image.levels)
+    vocabulary = _vocabulary(folder / VOCABULARY, text.num_ids, image.num_codes)
+    whole = shape.of(vocabulary, image.levels)
     width = whole.transformer.width
 
     def fill(name: str, size: tuple[int, ...]) -> Tensor:
@@ -177,6 +180,22 @@ def _text(path: Path) -> TextTokenizer:
             f"{path} is no text tokenizer ({error}): remove it, and it is learned from the same "
             "texts"
         ) from error
+
+
+def _vocabulary(path: Path, num_text: int, num_codes: int) -> Vocabulary:
+    if not path.exists():  # of a run of a version that wrote none
+        return Vocabulary.new(num_text, num_codes)
+    way_out = "put it back, or remove it, and it is that of this version for the run's tokenizers"
+    try:
+        found = config.load(Vocabulary, path)
+    except ValueError as error:
+        raise ValueError(f"{error}\n  {way_out}") from error
+    if (found.num_text, found.num_codes) != (num_text, num_codes):
+        raise ValueError(
+            f"{path} is of {found.num_text:,} text ids and {found.num_codes:,} codes, the run's "
+            f"tokenizers have {num_text:,} and {num_codes:,}: {way_out}"
+        )
+    return found
 
 
 def from_checkpoint(checkpoint: Checkpoint, fill: Fill) -> Fill:
@@ -201,3 +220,13 @@ def learn_text(folder: Path, sources: Mapping[str, SourceConfig], num_ids: int) 
         print(note, file=sys.stderr)
     with replacing(path) as fresh:  # a cut one would stop every later start
         trained.save(fresh)
+
+
+def note_vocabulary(folder: Path, num_codes: int) -> None:
+    """Write a run's table of ids once: it stays, whatever special tokens a later version has.
+
+    The run's folder must have the text tokenizer.
+    """
+    path = folder / VOCABULARY
+    if not path.exists():
+        config.save(Vocabulary.new(_text(folder / TEXT).num_ids, num_codes), path)

@@ -49,6 +49,7 @@ from .initial import (
     from_checkpoint,
     from_scratch,
     learn_text,
+    note_vocabulary,
     parent_of,
 )
 from .learner import LanguageLearner
@@ -105,6 +106,7 @@ def _train(
     elif config.held_out.sources:
         found = held_out(lambda batch: trained.measure(batch, None))
         ranks.together(lambda: heldout.note(config.output, found) if ranks.is_first else None)
+    begun = heldout.before_run(config.output)
 
     before = metrics.last(config.output, newest.step if newest else 0)
 
@@ -132,7 +134,7 @@ def _train(
     )
     if ranks.is_first:
         last = metrics.last(config.output, config.schedule.num_steps)
-        lines += heldout.compared(config.output, last)
+        lines += heldout.compared(begun, last)
         print(*lines, sep="\n", file=sys.stderr)
     return config.output / "bundle"
 
@@ -223,6 +225,7 @@ def _opened(config: LmRun, given: _Given) -> None:
     provenance.begin(config.output)
     if given.parent is None:
         learn_text(config.output, config.sources, config.text_ids or TEXT_IDS)
+        note_vocabulary(config.output, given.image.num_codes)
 
 
 def _initial(config: LmRun, given: _Given, newest: Checkpoint | None) -> InitialState:

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unimodal import config
+from unimodal import config, noted
 from unimodal.atomic import write_bytes
 
 METRICS = "metrics.jsonl"
+REMOVE = "remove this line, and the run goes on"
 WANDB_ID = "wandb_id.txt"  # so that a resumed run goes on in the same curves
 
 
@@ -48,8 +49,7 @@ def hours(output: Path) -> float:
 
 def read(output: Path) -> list[dict[str, Any]]:
     """Return the whole lines of a run's log, one a step."""
-    path = output / METRICS
-    return [_parsed(path, line) for line in _whole(path)] if path.exists() else []
+    return noted.lines(output / METRICS, REMOVE)
 
 
 def last(output: Path, done: int) -> dict[str, Any]:
@@ -57,35 +57,21 @@ def last(output: Path, done: int) -> dict[str, Any]:
     return next((line for line in read(output) if line["step"] == done - 1), {})
 
 
-def _whole(path: Path) -> list[str]:
-    """Return the lines that end: a full disk, or a kill, may have cut the last one."""
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-
-
-def _parsed(path: Path, line: str) -> dict[str, Any]:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: {line[:60].rstrip()}... is damaged ({error}): remove this line, and the run "
-            "goes on"
-        ) from error
-
-
 def _drop(path: Path, start: int) -> None:
     if path.exists():
-        kept = [line for line in _whole(path) if _parsed(path, line)["step"] < start]
-        write_bytes(path, "".join(kept).encode())
+        steps = [line["step"] for line in noted.lines(path, REMOVE)]
+        there = zip(noted.whole_lines(path), steps, strict=True)
+        write_bytes(path, b"".join(line for line, step in there if step < start))
 
 
 def _wandb(output: Path, project: str) -> Any:
     import wandb
 
-    noted = output / WANDB_ID
-    if not noted.exists():
-        noted.write_text(secrets.token_hex(4))
+    name = output / WANDB_ID
+    if not name.exists():
+        name.write_text(secrets.token_hex(4))
     curves = wandb.init(
-        project=project, name=output.name, id=noted.read_text(), dir=output, resume="allow"
+        project=project, name=output.name, id=name.read_text(), dir=output, resume="allow"
     )
     # What a resumed run has otherwise is no error there either.
     curves.config.update(config.read(output / "config.yaml"), allow_val_change=True)

@@ -66,4 +66,9 @@ def commits(output: Path) -> list[str]:
     changed.
     """
     path = output / COMMITS
-    return path.read_text().split() if path.exists() else []
+    try:
+        return path.read_text("ascii").split() if path.exists() else []
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): remove it, and the card names the commits from now on"
+        ) from error

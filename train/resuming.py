@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unimodal import config as configuration
+from unimodal import noted
 from unimodal.atomic import write_bytes
 
 from . import changes, checkpoint, history
@@ -23,8 +24,8 @@ CONFIG, INPUTS = "config.yaml", "inputs.json"
 FINISHED = ("bundle", "tokenizer")  # what a run ends with
 # What a run writes before its first step.
 BEGUN = (
-    "text.json", "commits.txt", "sources.json", "quarantine.jsonl", "before.json", INPUTS,
-    history.HISTORY,
+    "text.json", "vocabulary.yaml", "commits.txt", "sources.json", "quarantine.jsonl",
+    "before.json", INPUTS, history.HISTORY,
 )  # fmt: skip
 
 
@@ -56,8 +57,8 @@ def prepare(
             _go_on(config, output, inputs, newest.step, accept_change)
         try:
             output.mkdir(parents=True, exist_ok=True)
-            noted = output / INPUTS
-            write_bytes(noted, (json.dumps(_noted(noted) | inputs, indent=1) + "\n").encode())
+            path = output / INPUTS
+            write_bytes(path, (json.dumps(_noted(path) | inputs, indent=1) + "\n").encode())
             configuration.save(config, output / CONFIG)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(output)) from error  # a write names none
@@ -107,7 +108,7 @@ def _go_on(
     saved = output / CONFIG
     found = changes.contents(_noted(output / INPUTS), inputs)
     if saved.exists():
-        found = changes.settings(configuration.saved(type(config), saved), config, step) + found
+        found = changes.settings(_saved(config, saved), config, step) + found
     has_bundle = hasattr(config, "weights")
     if problem := changes.refused(output, step, found, accept_change, has_bundle):
         raise ValueError(problem)
@@ -118,11 +119,19 @@ def _go_on(
 
 def _noted(inputs: Path) -> dict[str, Any]:
     """Return what a run has read so far, by its file; nothing where there is none."""
+    if not inputs.exists():
+        return {}
+    way_out = "remove it, and the shards are taken as they are now"
+    return noted.parsed(inputs, inputs.read_bytes(), way_out)
+
+
+def _saved(config: Any, path: Path) -> Any:
+    """Return the settings of the last start. Raises ValueError where they cannot be read."""
     try:
-        return json.loads(inputs.read_text()) if inputs.exists() else {}
+        return configuration.saved(type(config), path)
     except ValueError as error:
         raise ValueError(
-            f"{inputs} is damaged ({error}): remove it, and the shards are taken as they are now"
+            f"{error}\n  remove it, and the settings are taken as they are now"
         ) from error
 
 

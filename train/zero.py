@@ -8,12 +8,14 @@ knows DeepSpeed.
 
 import math
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -49,7 +51,7 @@ class EngineConfig:
     """Compile each layer with torch.compile (needs a C++ compiler or a GPU)."""
     attention: Kernel = "auto"
     """The kernel that computes attention: flash (flash-attn), flex (FlexAttention), sdpa (a
-    document at a time), or auto, the first of them that runs here."""
+    document at a time), or auto, the first of them that runs here; without a GPU it is sdpa."""
     timeout_s: float = 1800
     """How long ranks wait for one another, at the start and later."""
 
@@ -73,6 +75,13 @@ class EngineConfig:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if problem := why_unavailable(self.attention, device, torch.bfloat16):
             found.append(f"engine.attention {self.attention}: {problem}")
+        # What torch.compile takes, unless CXX names another.
+        compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+        if self.compile and device.type == "cpu" and which(compiler) is None:
+            found.append(
+                f"engine.compile: needs a C++ compiler without a GPU, and there is no {compiler}: "
+                "install it, name another one in the environment's CXX, or leave compile out"
+            )
         return found
 
     def zero(self, rows: int, clip: float, bf16: bool) -> ZeroSettings | None:

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from unimodal.tokenizer.autoencoder import CONFIG
 from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.saved import SavedTokenizer, load_tokenizer
 
@@ -76,7 +77,8 @@ class BundleConfig:
 
 def directory_of(name: str | Path | None) -> Path:
     """Return the directory that is meant by a path, by the name `default`, or by None: the latter
-    two are the model shipped with unimodal, wherever they are said.
+    two are the model shipped with unimodal, wherever they are said. Of a run of `unimodal train
+    tokenizer` it is the folder `tokenizer` in it.
 
     BundleError where a bundle or image tokenizer of one's own is called so too.
     """
@@ -84,7 +86,7 @@ def directory_of(name: str | Path | None) -> Path:
         return DEFAULT
     path = Path(name)
     if path == Path("default"):
-        if any((path / file).exists() for file in (MANIFEST, "tokenizer.json")):
+        if any((path / file).exists() for file in (MANIFEST, CONFIG)):
             if not path.samefile(DEFAULT):
                 raise BundleError(
                     f"default is the name of the model that is shipped, and {path.absolute()} is "
@@ -93,7 +95,9 @@ def directory_of(name: str | Path | None) -> Path:
         return DEFAULT
     if path.parts[-2:] == ("unimodal", "default") and not path.exists():
         raise BundleError(f"{path}: there is no such directory; `default` is the shipped model")
-    return path
+    trained = path / "tokenizer"
+    is_run = (trained / CONFIG).is_file() and not (path / CONFIG).exists()
+    return trained if is_run else path
 
 
 def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> Model:

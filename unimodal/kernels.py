@@ -39,11 +39,15 @@ def attention(
     """Return the attention function of these rows, on their device.
 
     The first arguments are those of `span_mask`; dtype is that of queries and keys. "auto" takes
-    the first kind in the list above that can be used; raise ValueError where another kind cannot.
+    the first kind in the list above that can be used on a GPU, and sdpa elsewhere; raise ValueError
+    where another kind cannot be used.
     """
     causal = not bool(((block_BT > 0) | (private_BT > 0)).any())
     if kind == "auto":
-        kind = next(one for one in ("flash", "flex", "sdpa")
+        # Without a GPU flex would serve passes without gradients alone, and those only where a C++
+        # compiler is installed, which compiles it for seconds.
+        kinds: tuple[Kernel, ...] = ("flash", "flex", "sdpa")
+        kind = next(one for one in (kinds if doc_BT.is_cuda else ("sdpa",))
                     if why_unavailable(one, doc_BT.device, dtype, causal) is None)  # fmt: skip
     if problem := why_unavailable(kind, doc_BT.device, dtype, causal):
         raise ValueError(f"attention {kind}: {problem}")

@@ -8,14 +8,17 @@ import shutil
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from tiny_runs import exact, metrics, recipe
 from train_files import command, history
 
+from unimodal import vocabulary
+from unimodal.bundle import read_contents
 from unimodal.config import changes as differences
 from unimodal.config import load, save
-from unimodal.data.loader import Loader
+from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.shards import Shard, ShardWriter, find_shards
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig, Stage
@@ -27,6 +30,7 @@ from unimodal.train.engine import NotFinite
 from unimodal.train.heldout import HeldOutConfig
 from unimodal.train.learner import TOTAL, LanguageLearner
 from unimodal.train.loop import LoopConfig
+from unimodal.train.objectives import LossConfig
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.run import LmRun
 from unimodal.train.schedule import ScheduleConfig
@@ -67,13 +71,13 @@ def run(stopped: LmRun, tmp_path: Path) -> LmRun:
 
 
 def keys(kind: type, before: str = "") -> list[str]:
-    """Every dotted key of a config's dataclass."""
-    found = []
+    """Every dotted key of a config's dataclass, of those that may be null too."""
+    found, hints = [], get_type_hints(kind)
     for field in dataclasses.fields(kind):
         found.append(f"{before}{field.name}")
-        inner = field.default_factory if field.default_factory is not dataclasses.MISSING else None
-        if dataclasses.is_dataclass(inner):
-            found += keys(inner, f"{before}{field.name}.")
+        for inner in (hints[field.name], *get_args(hints[field.name])):
+            if dataclasses.is_dataclass(inner) and field.name not in ("stages", "sources"):
+                found += keys(inner, f"{before}{field.name}.")
     return found
 
 
@@ -190,6 +194,11 @@ def test_a_lower_rate_is_refused_and_then_accepted(run: LmRun, whole: list[tuple
 
 
 CHANGES = {
+    "optimizer": {"optimizer.lr": "1e-4", "optimizer.clip": "0.5", "optimizer.weight_decay": "0.1",
+                  "optimizer.beta1": "0.8", "optimizer.beta2": "0.9", "optimizer.momentum": "0.8"},
+    "losses": {"loss.text": "0.5", "loss.image": "0.25", "loss.sliced": "false"},
+    "source": {"sources.scenes.weight": "2", "sources.scenes.text_weight": "0.5",
+               "sources.scenes.format": "document"},
     "lr_scale": {"optimizer.lr_scale": "{model.embed_tokens: 0.1}"},
     "loss": {"loss.z": "0.001"},
     "dropout": {"loader.caption_dropout": "0.7"},
@@ -200,6 +209,15 @@ CHANGES = {
     "stage": {"loader.images": "{target_pixels: 4096, multiple: 8}",
               "loader.stages": "[{from_step: 5, target_pixels: 1024}]"},
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("section", [LoaderConfig, OptimizerConfig, LossConfig])
+def test_each_key_has_its_row_or_was_tried(section: type):
+    """A new key of these sections would have the row of the section, whether or not it is true."""
+    name = {LoaderConfig: "loader", OptimizerConfig: "optimizer", LossConfig: "loss"}[section]
+    tried = {key for overrides in CHANGES.values() for key in overrides}
+    rows = {row.partition(" ")[0] for row in changes.SETTINGS}
+    assert {f"{name}.{field.name}" for field in dataclasses.fields(section)} <= tried | rows
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -276,6 +294,15 @@ def test_what_cannot_change_is_named_with_both_values(override: str, run: LmRun,
     with pytest.raises(ValueError, match=rf"{key} \S+ -> {value}; cannot change") as refused:
         lm.train(load(LmRun, tmp_path / "lm.yaml", [override]), accept_change=True)
     assert "another output" in str(refused.value)
+
+
+def test_groups_of_rows_cannot_change(run: LmRun):
+    """They decide the order, of which a state is a place."""
+    other = replace(run, loader=replace(run.loader, group_rows=2, batch_rows=1))
+    with pytest.raises(ValueError, match=r"loader.group_rows 1 -> 2; cannot change"):
+        lm.train(other, accept_change=True)
+    assert history(run.output) == []
+    lm.train(run)
 
 
 def test_the_way_on_that_a_refusal_names_leads_on(run: LmRun, tmp_path: Path, tokenizer: Path):
@@ -445,6 +472,31 @@ def test_a_run_of_another_version_or_machine_goes_on(run: LmRun, whole: list[tup
     lm.train(run)
     assert exact(run.output) == whole
     assert (STEPS, "engine.deepspeed", "gone/zero3.json", None) in history(run.output)
+
+
+def test_a_special_token_more_in_the_code_shifts_no_id(
+    run: LmRun, whole: list[tuple], monkeypatch: pytest.MonkeyPatch
+):
+    """A run from scratch keeps the table of ids that it began with, and its bundle has it too."""
+    more = ("pad", "fresh", *vocabulary.SPECIAL_TOKENS[1:])
+    monkeypatch.setattr(vocabulary, "SPECIAL_TOKENS", more)
+    assert "fresh" in vocabulary.Vocabulary.new(300, 64).special_tokens
+    bundle = lm.train(run)
+    assert exact(run.output) == whole
+    assert "fresh" not in read_contents(bundle).config.vocabulary.special_tokens
+
+
+def test_a_table_of_other_ids_is_named(run: LmRun, tmp_path: Path):
+    path = run.output / "vocabulary.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("- 64\n", "- 63\n"))
+    assert path.read_text() != text
+    with pytest.raises(ValueError, match=r"yaml is of 300 text ids and 63 codes, .* and 64: put"):
+        lm.train(run)
+    path.unlink()  # as of a version that wrote none
+    assert lm.snapshot(run, tmp_path / "now").is_dir() and not path.exists()
+    lm.train(run)
+    assert path.read_text() == text
 
 
 def test_a_damaged_line_of_the_log_is_named(run: LmRun):

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +13,13 @@ import pytest
 import torch
 from pair import Pair
 from tiny_runs import exact, recipe
-from train_files import flip, history
+from train_files import flip, history, modes
 
 from unimodal.config import save
 from unimodal.train import lm
 from unimodal.train.checkpoint import MASTER, Checkpoint, found, resumable
 from unimodal.train.checksums import Damaged
+from unimodal.train.history import Change, note
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.ranks import Ranks
 from unimodal.train.run import LmRun
@@ -203,6 +203,48 @@ def test_a_log_that_is_gone_is_no_dead_end(copy: LmRun):
     assert [line[0] for line in exact(copy.output)] == [STEPS, STEPS + 1]
 
 
+NOTES = (
+    "before.json", "commits.txt", "config.yaml", "history.jsonl", "inputs.json", "metrics.jsonl",
+    "quarantine.jsonl", "sources.json", "text.json", "vocabulary.yaml",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def noted(config: LmRun, tmp_path_factory) -> LmRun:
+    """The run of six steps with every file that a run can have beside its checkpoints."""
+    run = tmp_path_factory.mktemp("noted") / "run"
+    shutil.copytree(config.output, run)
+    (run / "before.json").write_text('{"held_out.new.text": 6.0}\n')
+    (run / "commits.txt").write_text("0123456789abcdef\n")
+    (run / "quarantine.jsonl").write_text(
+        '{"shard": "a.tar", "key": "1", "reason": "cut", "message": "cut"}\n'
+    )
+    note(run, STEPS, [Change("loss.z", 0.0, 0.1)])
+    schedule = ScheduleConfig(STEPS + 1, 1)
+    return replace(config, output=run, schedule=schedule)
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_a_damaged_note_is_named_with_a_way_out_which_works(
+    name: str, noted: LmRun, tmp_path: Path
+):
+    """Before a step is taken; one that is only written is written again."""
+    there = {path.name for path in noted.output.iterdir() if path.is_file()}
+    assert there == set(NOTES)
+    shutil.copytree(noted.output, tmp_path / "run")
+    run = replace(noted, output=tmp_path / "run")
+    path = run.output / name
+    path.write_bytes(b"\xff{" + path.read_bytes())
+    if name != "sources.json":
+        with pytest.raises(ValueError, match=rf"(?s){name}(:| is) .*remove") as refused:
+            lm.train(run)
+        assert str(run.output) in str(refused.value).replace("\n", " ")
+        assert found(run.output)[-1].name == LAST
+        path.unlink()
+    lm.train(run)
+    assert found(run.output)[-1].name == "step_00000007"
+
+
 @pytest.mark.parametrize("mask", [0o022, 0o002, 0o077], ids=oct)
 def test_files_are_as_readable_as_the_user_has_it(
     mask: int, shards: Path, tokenizer: Path, tmp_path: Path
@@ -212,13 +254,11 @@ def test_files_are_as_readable_as_the_user_has_it(
         lm.train(recipe(tmp_path / "run", shards, tokenizer, 1))
     finally:
         os.umask(before)
-    modes = {
-        path: stat.S_IMODE(path.stat().st_mode)
-        for path in (tmp_path / "run").rglob("*")
-        if path.is_file()
-    }
-    assert len(modes) > 15
-    assert {path.name for path, mode in modes.items() if mode != 0o666 & ~mask} == set()
+    found = modes(tmp_path)
+    assert len(found) > 15
+    assert set(found.values()) == {0o666 & ~mask, 0o777 & ~mask}
+    folders = {name for name, mode in found.items() if mode & 0o100}
+    assert folders == {"run", "run/bundle", "run/step_00000001"}
 
 
 def two_ranks(folder: Path, shards: Path, tokenizer: Path, steps: int) -> Path:

@@ -1,6 +1,7 @@
 """Adapters: old weights stay, new rows train, and what comes out is what peft would make of it."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from checkpoints import logits
 from pair import Pair
 from safetensors.torch import load_file, save_file
 from tiny_runs import exact, metrics, recipe
+from train_files import modes
 from transformers import AutoModelForCausalLM
 
 import unimodal
@@ -81,6 +83,14 @@ def last(output: Path) -> Checkpoint:
 
 def base(grown: Path) -> dict[str, torch.Tensor]:
     return unimodal.load(grown).transformer.state_dict()
+
+
+def test_the_adapter_is_as_readable_as_the_user_has_it(finished: Path):
+    mask = os.umask(0)
+    os.umask(mask)
+    found = modes(finished)
+    assert {"adapter/adapter_model.safetensors", "adapter/adapter_config.json"} <= set(found)
+    assert set(found.values()) == {0o666 & ~mask, 0o777 & ~mask}
 
 
 def test_adapters_and_new_rows_train_and_nothing_else(finished: Path, grown: Path):
@@ -246,6 +256,22 @@ def test_the_bases_dtype_stays(wide: Path, shards: Path, tokenizer: Path, tmp_pa
             assert not torch.equal(after[name], tensor)
         else:
             assert torch.equal(after[name], tensor) != name.endswith(adapted), name
+
+
+def test_a_weight_beyond_the_bases_dtype_is_no_infinity(
+    wide: Path, shards: Path, tokenizer: Path, tmp_path: Path
+):
+    """A rate so high that new rows leave float16's range: float32 holds them."""
+    config = run(tmp_path / "run", shards, tokenizer, wide, 1)
+    scale = {"model.embed_tokens": 1e9}
+    config = replace(config, optimizer=OptimizerConfig(lr=1e-3, lr_scale=scale))
+    if files(wide)[TABLES[0]].dtype == torch.float16:
+        with pytest.raises(ValueError, match="embed_tokens.weight has a weight of .* F16 cannot"):
+            lm.train(config)
+        assert not (tmp_path / "run" / "bundle").exists()
+    else:
+        lm.train(config)
+        assert files(tmp_path / "run" / "bundle")[TABLES[0]].abs().max() > 65504
 
 
 @torch.inference_mode()

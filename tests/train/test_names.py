@@ -8,7 +8,7 @@ import checkpoints
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from tiny_runs import recipe
+from tiny_runs import recipe, write_tokenizer
 
 import unimodal
 from unimodal.bundle import DEFAULT, BundleError, directory_of, read_contents
@@ -97,6 +97,22 @@ def test_data_takes_the_name(elsewhere: Path, shards: Path):
     one = invoke("data", "digest", "--config", "r.yaml", "--rows", 2)
     two = invoke("data", "digest", elsewhere / "codes", "--rows", 2)
     assert one.splitlines()[0:2] == two.splitlines()[0:2]  # the hashes of both tokenizers
+
+
+def test_the_folder_of_a_tokenizers_run_is_its_tokenizer(elsewhere: Path, shards: Path):
+    """As `encode` and `eval tokenizer` have it: where data is encoded, grown and trained on too."""
+    (elsewhere / "made").mkdir()
+    trained = write_tokenizer(elsewhere / "made" / "tokenizer")
+    assert load_tokenizer("made").hash == load_tokenizer(trained).hash
+    invoke("data", "encode", shards, "codes", "--tokenizer", "made")
+    assert json.loads(Path("codes/encode.json").read_text())["tokenizer"] == (
+        load_tokenizer(trained).hash
+    )
+    bundle = lm.train(recipe(elsewhere / "run", shards, Path("made"), 1))
+    assert read_contents(bundle).image_tokenizer.hash == load_tokenizer(trained).hash
+    assert load_tokenizer(bundle).hash == load_tokenizer(trained).hash
+    with pytest.raises(ValueError, match="holds no image tokenizer"):
+        load_tokenizer(elsewhere)
 
 
 def test_a_recipe_takes_the_name_and_keeps_it(elsewhere: Path, shards: Path):

@@ -93,6 +93,22 @@ def test_kernels_without_a_gpu(config: LmRun) -> None:
     refused(replace(config, engine=EngineConfig(attention="flex")), "engine.attention flex: .*GPU")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_compilation_without_a_compiler(config: LmRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was met at the first step, in a traceback of torch's."""
+    monkeypatch.setenv("CXX", "/nonexistent/c++")
+    refused(
+        replace(config, engine=EngineConfig(compile=True)),
+        "engine.compile: needs a C\\+\\+ compiler .* there is no /nonexistent/c\\+\\+: install it",
+    )
+    monkeypatch.setenv("CXX", sys.executable)  # is there, whatever it compiles
+    assert EngineConfig(compile=True).obstacles() == []
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert "there is no " in EngineConfig(compile=True).obstacles()[0]
+    assert EngineConfig().obstacles() == []
+
+
 def test_deepspeed_files_that_cannot_be(tmp_path: Path, config: LmRun) -> None:
     path, yaml = tmp_path / "zero.json", tmp_path / "lm.yaml"
     save(config, yaml)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
@@ -13,6 +14,7 @@ from benchmarks.faults import damaged, write_tar
 from PIL import Image as PILImage
 from tiny_runs import TINY, metrics
 from tokenizer_runs import Files, captions, png, tiny_run
+from train_files import modes
 
 from unimodal.config import ConfigError, load
 from unimodal.data.image_batches import ImageBatches
@@ -158,6 +160,26 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(run, tmp_path: Path) -> None:
     names = ("step", "loss", "gradient_norm", "images", "bad_images")
     logged = [[[m[name] for name in names] for m in metrics(c.output)] for c in (whole, cut)]
     assert logged[0] == logged[1] and logged[0][-1][3] == 24 * 8
+
+
+def test_files_are_as_readable_as_the_user_has_it(run) -> None:
+    config = run(captions(16, (64, 64)), 1)
+    before = os.umask(0o027)
+    try:
+        tokenizer.train(config)
+    finally:
+        os.umask(before)
+    found = modes(config.output)
+    assert "tokenizer/tokenizer.safetensors" in found
+    assert set(found.values()) == {0o640, 0o750}
+
+
+def test_a_log_that_is_gone_is_no_dead_end(run) -> None:
+    config = run(captions(16, (64, 64)), 2)
+    tokenizer.train(config)
+    (config.output / "metrics.jsonl").unlink()
+    tokenizer.train(replace(config, schedule=ScheduleConfig(4, 1)))
+    assert [line["step"] for line in metrics(config.output)] == [2, 3]
 
 
 def test_a_checkpoint_of_another_order_is_refused(run) -> None:

@@ -152,6 +152,14 @@ def test_a_cpu_takes_a_document_at_a_time() -> None:
         torch.testing.assert_close(one, oracle, atol=2e-6, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_a_cpu_needs_no_compiler_for_passes_without_gradients() -> None:
+    """FlexAttention could serve them, where a C++ compiler is installed: auto does without it."""
+    for given in (causal_rows(), spans(long_row())):
+        assert isinstance(attention(*given), UncompiledAttention)
+        assert isinstance(attention(*given, kind="flex"), FlexAttention)
+
+
 def test_what_cannot_be_is_refused(monkeypatch) -> None:
     half = torch.bfloat16
     causal, mixed = causal_rows(), spans(long_row())
