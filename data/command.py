@@ -160,16 +160,14 @@ def mix_of(kind: str, changes: Sequence[str]) -> dict[str, float]:
     from unimodal.config import RENAMED
 
     from .scenes.conversations import Mix
-    from .scenes.mixes import MIXES
+    from .scenes.mixes import MIXES, named
 
     if kind == "images":
         if changes:
             raise ValueError(f"--mix {changes[0]}: images have no mix; leave it out")
         return {}
-    first, named = "".join(changes[:1]), MIXES["plain"]
-    if first in MIXES:
-        named, changes = MIXES[first], changes[1:]
-    fields = asdict(named)
+    mix, changes = named(changes)
+    fields = asdict(mix)
     for change in changes:
         name, _, number = change.partition("=")
         if RENAMED.get(name) in fields:

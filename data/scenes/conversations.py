@@ -62,6 +62,9 @@ class Mix:
         wrong = [f.name for f in fields(self) if not 0 <= getattr(self, f.name) < math.inf]
         if wrong:
             raise ValueError(f"{', '.join(wrong)}: every field of a Mix is a number of at least 0")
+        shares = [name for name in ("free", "unknown_icons") if getattr(self, name) > 1]
+        if shares:
+            raise ValueError(f"{', '.join(shares)}: a share is at most 1")
         if self.min_questions > self.max_questions:
             raise ValueError(
                 f"min_questions {self.min_questions} exceeds max_questions {self.max_questions}"
