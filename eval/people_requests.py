@@ -15,6 +15,7 @@ from unimodal.data.scenes.counting import counted_scene, question_of
 from unimodal.data.scenes.edits import KINDS as EDITS
 from unimodal.data.scenes.edits import edit
 from unimodal.data.scenes.free_phrasings import EDITS as FREE_EDITS
+from unimodal.data.scenes.free_questions import QUESTIONS as FREE_QUESTIONS
 from unimodal.data.scenes.free_words import Unseen, asked_freely, free_request, said_freely
 from unimodal.data.scenes.phrasings import EDITS as PLAIN_EDITS
 from unimodal.data.scenes.questions import KINDS as QUESTIONS
@@ -67,7 +68,7 @@ def free(kind: str, world: World, number: int, seed: int, index: int) -> SceneRe
     shown = scene(seed, index, world)
     pair = has_held_out_pair(shown.objects)
     if kind == "question":
-        asked = ask(shown, pick(rng, QUESTIONS), rng)
+        asked = ask(shown, pick(rng, QUESTIONS), rng, unseen.phrasings, FREE_QUESTIONS)
         if asked is None:
             return None
         text = asked_freely(asked.text, rng, unseen)
