@@ -43,7 +43,11 @@ FREE = (*TASKS, "question", "edit")
 ABOUT_IMAGES = ("absent", "beyond", "strange")
 REFUSALS = (*dict.fromkeys(REASONS), *ABOUT_IMAGES)
 TOPICS = tuple(TALK)
-SIDES = (Unseen(), Unseen(words=True), Unseen(phrasings=True))
+SIDES = {
+    "nothing": Unseen(),
+    "words": Unseen(words=True),
+    "phrasings": Unseen(phrasings=True),
+}
 CANVAS = 64  # of images that are no scenes; the tokenizer fits them
 
 
@@ -55,7 +59,8 @@ def numbers(world: World) -> tuple[str, ...]:
 def free(kind: str, world: World, number: int, seed: int, index: int) -> SceneRequest | None:
     """Make a request in free words: a task of drawing, a question or an edit."""
     rng = generator(seed, index, part=1)
-    unseen = pick(rng, SIDES)
+    side = pick(rng, tuple(SIDES))
+    unseen, held_out = SIDES[side], side != "nothing"
     if kind in TASKS:
         wanted = free_request(kind, rng, unseen, pairs=None)
         if kind == "counting" and wanted.claims[0].count < 2:
@@ -63,7 +68,7 @@ def free(kind: str, world: World, number: int, seed: int, index: int) -> SceneRe
         return SceneRequest(
             "free", number, kind, wanted.text, None, granted(wanted, rng, world),
             expected_of(wanted), partial(judge_drawing, wanted),
-            unseen != Unseen(), names_held_out_pair(wanted),
+            held_out, names_held_out_pair(wanted), unseen=side,
         )  # fmt: skip
     shown = scene(seed, index, world)
     pair = has_held_out_pair(shown.objects)
@@ -74,7 +79,7 @@ def free(kind: str, world: World, number: int, seed: int, index: int) -> SceneRe
         text = asked_freely(asked.text, rng, unseen)
         return SceneRequest(
             "free", number, kind, text, shown, None, asked.answer,
-            partial(judge_question, asked), unseen != Unseen(), pair,
+            partial(judge_question, asked), held_out, pair, unseen=side,
         )  # fmt: skip
     change = edit(shown, pick(rng, EDITS), rng, unseen.phrasings, world=world, phrasings=FREE_EDITS)
     if change is None:
@@ -82,8 +87,8 @@ def free(kind: str, world: World, number: int, seed: int, index: int) -> SceneRe
     text = said_freely(change.instruction, rng, unseen)
     return SceneRequest(
         "free", number, kind, text, shown, change.after, as_json(change.after),
-        partial(judge_edit, change), unseen != Unseen(),
-        pair or has_held_out_pair(change.after.objects),
+        partial(judge_edit, change), held_out,
+        pair or has_held_out_pair(change.after.objects), unseen=side,
     )  # fmt: skip
 
 
