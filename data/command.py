@@ -268,7 +268,7 @@ def mix_of(kind: str, changes: Sequence[str], with_things: bool = False) -> dict
     """
     from unimodal.config import RENAMED
 
-    from .scenes.mixes import MIXES
+    from .scenes.mixes import MIXES, named
     from .things.conversations import ThingsMix
     from .things.drawings import DrawingMix
 
@@ -276,12 +276,10 @@ def mix_of(kind: str, changes: Sequence[str], with_things: bool = False) -> dict
         if changes:
             raise ValueError(f"--mix {changes[0]}: images have no mix; leave it out")
         return {}
-    first, named = "".join(changes[:1]), MIXES["plain"]
-    if kind == "conversations" and first in MIXES:
-        named, changes = MIXES[first], changes[1:]
-    fields = asdict(named if kind == "conversations" else DrawingMix())
-    if kind == "conversations" and with_things:
-        fields |= asdict(ThingsMix())
+    fields = asdict(DrawingMix())
+    if kind == "conversations":
+        mix, changes = named(changes)
+        fields = asdict(mix) | (asdict(ThingsMix()) if with_things else {})
     for change in changes:
         name, _, number = change.partition("=")
         if RENAMED.get(name) in fields:

@@ -15,6 +15,7 @@ from unimodal.data.scenes.counting import counted_scene, question_of
 from unimodal.data.scenes.edits import KINDS as EDITS
 from unimodal.data.scenes.edits import edit
 from unimodal.data.scenes.free_phrasings import EDITS as FREE_EDITS
+from unimodal.data.scenes.free_questions import QUESTIONS as FREE_QUESTIONS
 from unimodal.data.scenes.free_words import Unseen, asked_freely, free_request, said_freely
 from unimodal.data.scenes.phrasings import EDITS as PLAIN_EDITS
 from unimodal.data.scenes.questions import KINDS as QUESTIONS
@@ -42,7 +43,11 @@ FREE = (*TASKS, "question", "edit")
 ABOUT_IMAGES = ("absent", "beyond", "strange")
 REFUSALS = (*dict.fromkeys(REASONS), *ABOUT_IMAGES)
 TOPICS = tuple(TALK)
-SIDES = (Unseen(), Unseen(words=True), Unseen(phrasings=True))
+SIDES = {
+    "nothing": Unseen(),
+    "words": Unseen(words=True),
+    "phrasings": Unseen(phrasings=True),
+}
 CANVAS = 64  # of images that are no scenes; the tokenizer fits them
 
 
@@ -54,7 +59,8 @@ def numbers(world: World) -> tuple[str, ...]:
 def free(kind: str, world: World, number: int, seed: int, index: int) -> SceneRequest | None:
     """Make a request in free words: a task of drawing, a question or an edit."""
     rng = generator(seed, index, part=1)
-    unseen = pick(rng, SIDES)
+    side = pick(rng, tuple(SIDES))
+    unseen, held_out = SIDES[side], side != "nothing"
     if kind in TASKS:
         wanted = free_request(kind, rng, unseen, pairs=None)
         if kind == "counting" and wanted.claims[0].count < 2:
@@ -62,18 +68,18 @@ def free(kind: str, world: World, number: int, seed: int, index: int) -> SceneRe
         return SceneRequest(
             "free", number, kind, wanted.text, None, granted(wanted, rng, world),
             expected_of(wanted), partial(judge_drawing, wanted),
-            unseen != Unseen(), names_held_out_pair(wanted),
+            held_out, names_held_out_pair(wanted), unseen=side,
         )  # fmt: skip
     shown = scene(seed, index, world)
     pair = has_held_out_pair(shown.objects)
     if kind == "question":
-        asked = ask(shown, pick(rng, QUESTIONS), rng)
+        asked = ask(shown, pick(rng, QUESTIONS), rng, unseen.phrasings, FREE_QUESTIONS)
         if asked is None:
             return None
         text = asked_freely(asked.text, rng, unseen)
         return SceneRequest(
             "free", number, kind, text, shown, None, asked.answer,
-            partial(judge_question, asked), unseen != Unseen(), pair,
+            partial(judge_question, asked), held_out, pair, unseen=side,
         )  # fmt: skip
     change = edit(shown, pick(rng, EDITS), rng, unseen.phrasings, world=world, phrasings=FREE_EDITS)
     if change is None:
@@ -81,8 +87,8 @@ def free(kind: str, world: World, number: int, seed: int, index: int) -> SceneRe
     text = said_freely(change.instruction, rng, unseen)
     return SceneRequest(
         "free", number, kind, text, shown, change.after, as_json(change.after),
-        partial(judge_edit, change), unseen != Unseen(),
-        pair or has_held_out_pair(change.after.objects),
+        partial(judge_edit, change), held_out,
+        pair or has_held_out_pair(change.after.objects), unseen=side,
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ class SceneRequest:
     held_out_words: bool
     held_out_pair: bool
     image: np.ndarray | None = None  # that comes before the prompt, where it is no scene
+    unseen: str | None = None  # of free words: 'words', 'phrasings' or 'nothing' is held out
 
     @property
     def id(self) -> str:

@@ -92,6 +92,7 @@ class SceneEvaluator(Evaluator[SceneRequest]):
             "held_out_words": request.held_out_words,  # phrased as training never phrased it
             "held_out_pair": request.held_out_pair,  # two (shape, colour) never shown together
             "codes": [list(codes) for codes in answer.codes],
+            **({} if request.unseen is None else {"unseen": request.unseen}),
         }
 
     def summary(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
@@ -105,6 +106,7 @@ class SceneEvaluator(Evaluator[SceneRequest]):
             "by_words": apart(predictions, "held_out_words"),
             "by_pair": apart(predictions, "held_out_pair"),
             **_counts(predictions),
+            **_unseen(predictions),
             **_refused(self._requests, predictions),
         }
 
@@ -218,6 +220,12 @@ def counted(prompt: str) -> str:
         if any({w, plural(w)} & words for synonyms in table.values() for w in synonyms)
     ]
     return "_".join(named) or "all"
+
+
+def _unseen(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """Return the scores of requests in free words by what of them is held out of training."""
+    sides = by_kind([{**p, "kind": f"unseen_{p['unseen']}"} for p in predictions if "unseen" in p])
+    return {name: score for name, score in sides.items() if name != "overall"}
 
 
 def _refused(

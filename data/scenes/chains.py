@@ -14,6 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from unimodal.document import Text
+
 from . import edits, questions
 from .chain_phrasings import (
     AGAIN,
@@ -40,14 +42,15 @@ from .world import COLOURS, SHAPES, SIZES, Scene, SceneObject, fits, has_held_ou
 
 FEWEST, MOST = 3, 6  # exchanges
 CORRECTED = 0.3  # of edits are corrected where that can be
+WHICH_ONE = "which one do you mean?"
 REMARKS = ("thanks", "praise", "feelings", "who", "hello")
 
 
 class Chain:
     """A conversation with its stack of scenes and the last edit, of which corrections speak."""
 
-    def __init__(self, talk: Talk) -> None:
-        self.talk = talk
+    def __init__(self, talk: Talk, exchanges: int) -> None:
+        self.talk, self.exchanges = talk, exchanges
         self.drawn: list[Scene] = []
         self.last: edits.Edit | None = None  # the change of the exchange before, if it was one
         self.target: int | None = None  # index in `last.before` of the object it changed
@@ -56,6 +59,12 @@ class Chain:
     def scene(self) -> Scene:
         """Return the scene last shown."""
         return self.drawn[-1]
+
+    @property
+    def left(self) -> int:
+        """Return how many exchanges are still to come."""
+        said = sum(isinstance(part, Text) and part.role == "user" for part in self.talk.parts)
+        return self.exchanges - said
 
     def say(self, text: str) -> None:
         """Let the user say something."""
@@ -77,21 +86,18 @@ Step = Callable[[Chain], bool]
 
 def chain(talk: Talk) -> None:
     """Write a conversation that begins with a picture, drawn or shown, and goes on about it."""
-    one = Chain(talk)
-    number = int(talk.rng.integers(FEWEST, MOST + 1)) - 1
+    one = Chain(talk, int(talk.rng.integers(FEWEST, MOST + 1)))
     if talk.chance(0.75):
         request_turn(talk)
         assert talk.scene is not None, "a request was drawn"
         one.drawn.append(talk.scene)
     else:
         _begin_with_image(one)
-    while number > 0:
+    while one.left > 0:
         last = one.last
         step = _correct if last and talk.chance(CORRECTED) else _drawn_step(talk.rng)
-        if step(one):
-            number -= 1
-            if one.last is last:
-                one.last = None
+        if step(one) and one.last is last:
+            one.last = None
 
 
 def _begin_with_image(one: Chain) -> None:
@@ -314,6 +320,31 @@ def _impossible(one: Chain) -> bool:
     return True
 
 
+def _unclear(one: Chain) -> bool:
+    """Ask for a change of one of several objects without saying which, and then say which."""
+    talk, rng, scene = one.talk, one.talk.rng, one.scene
+    if talk.subject is not None or len(scene.objects) < 2 or one.left < 2:
+        return False
+    index = int(rng.integers(len(scene.objects)))
+    words = pointed(scene, index, rng)
+    table = FREE_EDITS if talk.is_free() else EDITS
+    kind = pick(rng, ("recolour", "resize", "remove"))
+    change = edits.edit(
+        scene, kind, rng, seen_only=True, world=talk.world, subject=index, phrasings=table
+    )
+    if words is None or change is None:
+        return False
+    shape = scene.objects[index].shape
+    is_shared = sum(obj.shape == shape for obj in scene.objects) > 1
+    said = with_reference(change.instruction, f"the {shape}") if is_shared else change.instruction
+    one.say(said)
+    talk.reply(WHICH_ONE)
+    one.say(words)
+    one.draw(change.after)
+    talk.subject = change.subject
+    return True
+
+
 def _new(one: Chain) -> bool:
     """Ask for another picture."""
     request_turn(one.talk)
@@ -325,6 +356,7 @@ def _new(one: Chain) -> bool:
 _WEIGHTS: dict[Step, float] = {
     _edit: 3.0, _undo: 2.4, _same: 1.6, _correct: 0.6, _describe: 1.3, _count: 1.0, _question: 1.0,
     _told_change: 0.6, _new: 0.6, _impossible: 0.6, _earlier: 0.5, _again: 0.3, _remark: 0.4,
+    _unclear: 0.7,
 }  # fmt: skip
 _STEPS = tuple(_WEIGHTS)
 _EDGES = np.cumsum(tuple(_WEIGHTS.values())) / sum(_WEIGHTS.values())

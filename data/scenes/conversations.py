@@ -21,13 +21,14 @@ from . import questions
 from .chains import chain
 from .comparisons import compare
 from .counting import count_question, counted_scene, listed_words, question_of
+from .free_questions import DESCRIBE as FREE_DESCRIBE
 from .phrasings import DESCRIBE, EDITS, GREETINGS, STORIES
 from .refusals import about_strange, absent, beyond, refused
 from .requests import granted, request
 from .small_talk import small_talk
 from .strange import strange
 from .tales import next_event, tale
-from .talk import Talk, edit_turn, possible_edit, question_turn, request_turn
+from .talk import Talk, edit_turn, new_question, possible_edit, question_turn, request_turn
 from .wording import caption, dressed, noun, pick, pick_phrasing
 from .world import SMALL, World
 
@@ -62,6 +63,9 @@ class Mix:
         wrong = [f.name for f in fields(self) if not 0 <= getattr(self, f.name) < math.inf]
         if wrong:
             raise ValueError(f"{', '.join(wrong)}: every field of a Mix is a number of at least 0")
+        shares = [name for name in ("free", "unknown_icons") if getattr(self, name) > 1]
+        if shares:
+            raise ValueError(f"{', '.join(shares)}: a share is at most 1")
         if self.min_questions > self.max_questions:
             raise ValueError(
                 f"min_questions {self.min_questions} exceeds max_questions {self.max_questions}"
@@ -104,9 +108,9 @@ def _follow(talk: Talk) -> None:
 def _ask(talk: Talk) -> None:
     """Write an image and several questions about it, each of another kind."""
     low, high = talk.mix.min_questions, talk.mix.max_questions
-    drawn = talk.new_scene()
+    talk.new_scene()
     kinds = [questions.KINDS[k] for k in talk.rng.permutation(len(questions.KINDS))]
-    found = [asked for kind in kinds if (asked := questions.ask(drawn, kind, talk.rng)) is not None]
+    found = [asked for kind in kinds if (asked := new_question(talk, kind)) is not None]
     for k, asked in enumerate(found[: int(talk.rng.integers(low, high + 1))]):
         if k == 0:
             talk.show(asked.text)
@@ -117,7 +121,8 @@ def _ask(talk: Talk) -> None:
 
 def _describe(talk: Talk) -> None:
     shown = talk.new_scene()
-    talk.show(dressed(pick_phrasing(talk.rng, DESCRIBE, held_out=False)[1], talk.rng))
+    table = FREE_DESCRIBE if talk.is_free() else DESCRIBE
+    talk.show(dressed(pick_phrasing(talk.rng, table, held_out=False)[1], talk.rng))
     talk.reply(caption(shown, talk.rng))
     if talk.chance(0.3):
         question_turn(talk)

@@ -10,7 +10,7 @@ or by both; the scene is made to have so many of it.
 import numpy as np
 
 from .phrasings import QUESTIONS
-from .questions import COUNT_WEIGHTS, Question
+from .questions import Question
 from .wording import (
     NUMBERS,
     Claim,
@@ -31,6 +31,7 @@ KINDS = (
     "colour",
     "colour shape",
 )  # what names the counted; shapes are asked most
+NUMBER_WEIGHTS = (0.22, 0.3, 1.2, 2.7, 4.2)  # of zero to four: a picture of few has no large ones
 TEMPLATES = (
     *QUESTIONS["count"],
     "state how many {many} there are",
@@ -89,7 +90,7 @@ def count_question(scene: Scene, rng: np.random.Generator) -> Question:
     ):
         by_number.setdefault(sum(map(claim.fits, scene.objects)), []).append(claim)
     numbers = sorted(by_number)
-    edges = np.cumsum([COUNT_WEIGHTS[min(n, 4)] for n in numbers])
+    edges = np.cumsum([NUMBER_WEIGHTS[min(n, 4)] for n in numbers])
     number = numbers[int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))]
     return question_of(scene, pick(rng, by_number[number]), rng)
 

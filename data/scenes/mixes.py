@@ -4,6 +4,8 @@ In: a name. Out: a `Mix`. `unimodal data scenes --mix people` takes one, and fur
 field=number` change it.
 """
 
+from collections.abc import Sequence
+
 from .conversations import Mix
 
 MIXES = {
@@ -29,3 +31,10 @@ MIXES = {
         seen_weight=0.5,
     ),
 }
+
+
+def named(changes: Sequence[str]) -> tuple[Mix, Sequence[str]]:
+    """Return the mix that the first change names, else the plain one, and the other changes."""
+    if changes and changes[0] in MIXES:
+        return MIXES[changes[0]], changes[1:]
+    return MIXES["plain"], changes

@@ -11,7 +11,7 @@ the scene offers no such question; `accept` scores a reply.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,16 +37,20 @@ class Question:
     topic: str  # key of QUESTIONS: kinds with two topics have a table of phrasings for each
     text: str
     answer: str
-    phrasing: int  # index in QUESTIONS[topic]
+    phrasing: int  # index in the table of the topic
 
 
 Answered = tuple[str, str, dict[str, str]]  # topic, answer, words for the slots of the template
 
 
 def ask(
-    scene: Scene, kind: str, rng: np.random.Generator, held_out: bool = False
+    scene: Scene,
+    kind: str,
+    rng: np.random.Generator,
+    held_out: bool = False,
+    phrasings: Mapping[str, tuple[str, ...]] = QUESTIONS,
 ) -> Question | None:
-    """Ask a question of one of KINDS, in held-out phrasings or others.
+    """Ask a question of one of KINDS, in held-out ones of the phrasings or others.
 
     None when the scene has no such question; ValueError for an unknown kind.
     """
@@ -56,7 +60,7 @@ def ask(
     if answered is None:
         return None
     topic, answer, slots = answered
-    index, template = pick_phrasing(rng, QUESTIONS[topic], held_out)
+    index, template = pick_phrasing(rng, phrasings[topic], held_out)
     text = template.format(**slots)
     if rng.random() < 0.5:
         text = text.replace("colour", "color")

@@ -233,7 +233,9 @@ def _too_many(rng: np.random.Generator, world: World, held_out: bool) -> str:
     amounts = (5, 6, 7, 8, 9, 10, 11, 12, 20, 50)
     able = [k for k, amount in enumerate(amounts) if amount > world.max_objects]
     amount = pick(rng, able)
-    words = (str(amounts[amount]), spelled[amount], *MANY)
+    words = [str(amounts[amount]), spelled[amount], *MANY]
+    if world.max_objects < 6:
+        words.append("half a dozen")
     number = pick(rng, words[2:] if rng.random() < 0.2 else words[:2])
     colour = pick(rng, tuple(COLOURS)) if rng.random() < 0.5 else None
     what = f"{number} {bare_noun(Claim(2, None, colour, pick(rng, SHAPES)), rng)}"

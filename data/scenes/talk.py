@@ -11,8 +11,9 @@ from unimodal.document import Image, Part, Text
 
 from . import edits, questions
 from .free_phrasings import EDITS as FREE_EDITS
+from .free_questions import QUESTIONS as FREE_QUESTIONS
 from .free_words import asked_freely, free_request, open_request, said_freely
-from .phrasings import EDITS
+from .phrasings import EDITS, QUESTIONS
 from .requests import EXTRAS, TASKS, Request, granted, request
 from .wording import pick
 from .world import Scene, World, generator, render, scene
@@ -97,11 +98,17 @@ def new_request(talk: Talk) -> Request:
 
 def question_turn(talk: Talk) -> None:
     """Write a question about the image last shown and its answer; nothing if it offers none."""
-    assert talk.scene is not None, "questions need an image"
-    asked = questions.ask(talk.scene, pick(talk.rng, questions.KINDS), talk.rng)
+    asked = new_question(talk, pick(talk.rng, questions.KINDS))
     if asked is not None:
         talk.say(asked.text)
         talk.reply(asked.answer)
+
+
+def new_question(talk: Talk, kind: str) -> questions.Question | None:
+    """Draw a question of a kind about the image last shown; None if it offers none."""
+    assert talk.scene is not None, "questions need an image"
+    phrasings = FREE_QUESTIONS if talk.is_free() else QUESTIONS
+    return questions.ask(talk.scene, kind, talk.rng, phrasings=phrasings)
 
 
 def edit_turn(talk: Talk) -> None:

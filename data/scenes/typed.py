@@ -5,6 +5,7 @@ kept: no slip changes a short word, a number, or one known word into another.
 """
 
 import re
+from string import capwords
 
 import numpy as np
 
@@ -70,4 +71,4 @@ def _cased(text: str, chance: float) -> str:
     if chance < 0.9:
         text = re.sub(r"(^|[.!?] )([a-z])", lambda m: m[1] + m[2].upper(), text)
         return re.sub(r"\bi\b", "I", text)
-    return text.upper() if chance < 0.96 else text.title()
+    return text.upper() if chance < 0.96 else capwords(text)

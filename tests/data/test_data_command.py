@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from PIL import Image as PILImage
 from unimodal.command import main
 from unimodal.data.command import SceneShards, mix_of, write_shard
 from unimodal.data.scenes.conversations import conversation
+from unimodal.data.scenes.mixes import MIXES
 from unimodal.data.scenes.world import render, scene
 from unimodal.data.shards import Shard, find_shards
 from unimodal.document import Document, Image, Text
@@ -135,6 +137,9 @@ def test_images_of_the_larger_world(tmp_path):
         (["--mix=draw=much"], "'much' is no number"),
         (["--mix=draw=-1"], "draw: every field of a Mix is a number of at least 0"),
         (["--mix=draw=nan"], "draw: every field of a Mix is a number of at least 0"),
+        (["--mix=free=1.5"], "free: a share is at most 1"),
+        (["--mix=draw=1", "--mix=people"], "--mix people: the names are draw, "),
+        (["--mix=persons"], "or, first, plain, people"),
         (["--mix=min_questions=9"], "min_questions 9 exceeds max_questions 6"),
         (["--kind=images", "--mix=draw=1"], "images have no mix"),
     ],
@@ -143,6 +148,25 @@ def test_bad_arguments_write_nothing(tmp_path, arguments, words):
     result = run(tmp_path / "new", *arguments)
     assert result.exit_code == 2 and words in result.output
     assert not (tmp_path / "new").exists()
+
+
+def test_a_named_mix_is_the_first_and_may_be_changed(tmp_path):
+    result = run(tmp_path / "new", *options(), "--mix=people", "--mix=chain=0.5")
+    assert result.exit_code == 0, result.output
+    noted = json.loads((tmp_path / "new" / "scenes.json").read_text())
+    people = asdict(MIXES["people"])
+    assert noted["mix.chain"] == 0.5 != people["chain"]
+    assert all(noted[f"mix.{name}"] == people[name] for name in people if name != "chain")
+
+
+def test_a_folder_of_before_a_field_came_goes_on(tmp_path):
+    folder = tmp_path / "old"
+    assert run(folder, *options()).exit_code == 0
+    noted = json.loads((folder / "scenes.json").read_text())
+    old = {name: value for name, value in noted.items() if name != "mix.chain"}
+    (folder / "scenes.json").write_text(json.dumps(old))
+    assert "3 kept" in run(folder, *options()).output
+    assert "mix.chain 0 (now 0.2)" in run(folder, *options(mix="chain=0.2")).output
 
 
 @contextmanager

@@ -77,3 +77,5 @@ def test_words_instead_of_images_are_counted():
     assert asked.summary(refused)["words_instead"].value == 1
     assert asked.summary(drawn)["words_instead"].value == 0
     assert asked.summary(drawn)["words_instead"].n == 3 * (len(FREE) - 1)
+    sides = [asked.summary(drawn)[f"unseen_{side}"].n for side in ("nothing", "words", "phrasings")]
+    assert sum(sides) == len(found) and min(sides) > 0

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from unimodal.data.scenes.free_phrasings import CONTEXTS, EDITS, EXCEPT, REQUESTS, WHATEVER
+from unimodal.data.scenes.free_questions import DESCRIBE, QUESTIONS
 from unimodal.data.scenes.free_words import Unseen, free_request, open_request, said_freely
+from unimodal.data.scenes.phrasings import DESCRIBE as PLAIN_DESCRIBE
 from unimodal.data.scenes.phrasings import EDITS as PLAIN_EDITS
+from unimodal.data.scenes.phrasings import QUESTIONS as PLAIN_QUESTIONS
+from unimodal.data.scenes.phrasings import REQUESTS as PLAIN_REQUESTS
 from unimodal.data.scenes.requests import EXTRAS, TASKS, granted
 from unimodal.data.scenes.synonyms import FREE_COLOURS, HELD_OUT_FAMILIES
 from unimodal.data.scenes.typed import typed, with_typo
@@ -86,11 +90,30 @@ def test_tables_have_the_slots_of_the_plain_ones():
 
     for kind, templates in EDITS.items():
         assert {frozenset(slots(t)) for t in templates} == {frozenset(slots(PLAIN_EDITS[kind][0]))}
+    for topic, templates in QUESTIONS.items():
+        wanted = {frozenset(slots(t)) for t in PLAIN_QUESTIONS[topic]}
+        assert {frozenset(slots(t)) for t in templates} <= wanted
+    assert set(QUESTIONS) == set(PLAIN_QUESTIONS) and set(EDITS) == set(PLAIN_EDITS)
     assert all(slots(template) == {"what"} for template in REQUESTS)
     assert all(slots(template) <= {"noun"} for template in CONTEXTS)
     assert all(slots(template) <= {"shape", "colour"} and slots(template) for template in EXCEPT)
     for table in (REQUESTS, CONTEXTS, WHATEVER, EXCEPT, *EDITS.values()):
         assert len(set(table)) == len(table)
+
+
+@pytest.mark.parametrize(
+    ("free", "plain"),
+    [
+        *((EDITS[kind], PLAIN_EDITS[kind]) for kind in EDITS),
+        *((QUESTIONS[topic], PLAIN_QUESTIONS[topic]) for topic in QUESTIONS),
+        (REQUESTS, PLAIN_REQUESTS),
+        (DESCRIBE, PLAIN_DESCRIBE),
+    ],
+)
+def test_no_free_phrasing_gives_a_held_out_one_away(free, plain):
+    seen = {free[k] for k in phrasings(free, False)} | {plain[k] for k in phrasings(plain, False)}
+    held = {free[k] for k in phrasings(free, True)} | {plain[k] for k in phrasings(plain, True)}
+    assert not seen & held and len(set(free)) == len(free)
 
 
 def test_slips_keep_numbers_and_short_words():
