@@ -15,9 +15,9 @@ the renderer's own image, 1 an empty page. Costs 25 ms an item and core at 64 pi
 the first image of each page.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import product
 
 import numpy as np
@@ -28,10 +28,10 @@ from ..scenes.world import CANVASES, COLOURS, MARGIN, SHAPES, coverage
 from .icons import STYLES
 from .names import NAMES
 from .table import Things
-from .world import MAX_ITEMS, PAGES, Item, ThingScene, icon, icon_contrast, shows
+from .world import MAX_ITEMS, PAGES, SEEN, Item, ThingScene, icon, seen_share, shows
 
 PAGE_LIMIT = 40.0  # root mean square distance of the frame from the page (Euclidean, sRGB)
-SEEN = 28.0  # distance from the page that belongs to an item
+LEAST_SEEN = 0.3  # of an icon: what shows less on a page is not looked for
 MIN_AREA_PX = 14  # smaller components are specks, or parts of items
 ERROR_LIMIT = 0.4
 RIVAL_RATIO = 1.12  # least error of any other thing or colour over that of the best
@@ -123,15 +123,7 @@ def _read_items(off_HW3: np.ndarray, page: str, things: Things) -> list[Match] |
         return Unreadable(f"{len(boxes)} parts, and at most {MAX_ITEMS} items are read")
     found: list[Match] = []
     while boxes:
-        box = boxes.pop(0)
-        match = _read_item(off_HW3, box, page, things)
-        for k in sorted(range(len(boxes)), key=lambda k: _gap(box, boxes[k])):
-            if isinstance(match, Match):
-                break
-            together = _union(box, boxes[k])
-            match = _read_item(off_HW3, together, page, things)
-            if isinstance(match, Match):
-                boxes = [other for other in boxes if _gap(together, other) >= 0]
+        match, boxes = _read_next(off_HW3, boxes, page, things)
         if isinstance(match, Unreadable):
             return match
         found.append(match)
@@ -141,6 +133,25 @@ def _read_items(off_HW3: np.ndarray, page: str, things: Things) -> list[Match] |
     if len(found) > MAX_ITEMS:
         return Unreadable(f"{len(found)} items, and at most {MAX_ITEMS} are read")
     return found
+
+
+def _read_next(
+    off_HW3: np.ndarray, boxes: list[Box], page: str, things: Things
+) -> tuple[Match | Unreadable, list[Box]]:
+    """Read the first box, with more and more of the nearest ones where it is but a part.
+
+    Return the match and the boxes that are left.
+    """
+    box, *others = boxes
+    first = match = _read_item(off_HW3, box, page, things)
+    while isinstance(match, Unreadable) and others:
+        nearest = min(others, key=partial(_gap, box))
+        others.remove(nearest)
+        box = _union(box, nearest)
+        match = _read_item(off_HW3, box, page, things)
+    if isinstance(match, Unreadable):
+        return first, boxes
+    return match, [other for other in others if _gap(box, other) >= 0]
 
 
 def _boxes(off_HW3: np.ndarray) -> list[Box]:
@@ -216,6 +227,7 @@ class _Seen:
         region_hw3 = off_HW3[self.top : box[2] + PAD, self.left : box[3] + PAD]
         self.shape = region_hw3.shape
         self.seen_hw3 = smooth(np.ascontiguousarray(region_hw3))
+        self.icons: dict[tuple[Template, int], np.ndarray] = {}
 
     def fitted(self, template: Template) -> Match:
         """Compare a template where its visible box and the one seen fit."""
@@ -229,10 +241,10 @@ class _Seen:
         """Compare a template at places and widths around a match, and return the best."""
         x, y, width = (v * self.canvas for v in (match.item.x, match.item.y, match.item.width))
         if match.template.is_icon:  # on whole pixels
-            tries = product((-1, 0, 1), (-1, 0, 1), (-1, 0, 1))
+            tries = product((-1.0, 0.0, 1.0), repeat=3)
             return min(self.tried(match.template, x, y, width, tries), key=_error)
         for step in (1.0, 0.5, 0.25):
-            tries = product((-step, 0, step), (-step, 0, step), (-step, 0, step))
+            tries = product((-step, 0.0, step), repeat=3)
             match = min(self.tried(match.template, x, y, width, tries), key=_error)
             x, y, width = (v * self.canvas for v in (match.item.x, match.item.y, match.item.width))
         return match
@@ -248,41 +260,72 @@ class _Seen:
         width = float(round(width)) if template.is_icon else width
         item = Item(*template.what, x / self.canvas, y / self.canvas, width / self.canvas)
         drawn_hw3 = np.zeros(self.shape, np.float32)
-        _draw(drawn_hw3, self.top, self.left, item, template.style, self.page, self.canvas,
-              self.things)  # fmt: skip
+        if template.is_icon:
+            off_hw3 = self.icon(template, round(width))
+            _lay(drawn_hw3, off_hw3, *_corner(off_hw3, x, y), (self.top, self.left))
+        else:
+            _lay(drawn_hw3, *_off_shape(item, self.page, self.canvas), (self.top, self.left))
         own = float(np.square(drawn_hw3).sum())
         off = float(np.square(self.seen_hw3 - smooth(drawn_hw3)).sum())
         return Match((off / max(own, 1.0)) ** 0.5, template, item)
 
+    def icon(self, template: Template, longest: int) -> np.ndarray:
+        """Return how an icon differs from the page, drawn once for all places."""
+        key = template, longest
+        if key not in self.icons:
+            self.icons[key] = _off_icon(
+                template.name, template.style, template.colour, longest, self.page, self.things
+            )
+        return self.icons[key]
 
-def _draw(
-    region_hw3: np.ndarray, top: int, left: int, item: Item, style: str, page: str, canvas: int,
-    things: Things,
-) -> None:  # fmt: skip
-    """Draw how an item differs from its page into a region of the canvas, in place."""
-    page_3 = np.array(PAGES[page], np.float32)
-    if item.is_icon:
-        icon_hw4 = icon(things, item.name, style, item.colour, round(item.width * canvas))
-        off_hw3 = icon_hw4[:, :, :3] - icon_hw4[:, :, 3:] / 255 * page_3
-        at = (
-            round(item.y * canvas - len(off_hw3) / 2),
-            round(item.x * canvas - off_hw3.shape[1] / 2),
-        )
-    else:
-        assert item.colour is not None, f"the shape {item.name} has a colour"
-        cover_hw, rows, columns = coverage(item.name, item.width, item.x, item.y, canvas)
-        off_hw3 = cover_hw[:, :, None] * (np.array(COLOURS[item.colour], np.float32) - page_3)
-        at = rows.start, columns.start
-    y, x = at[0] - top, at[1] - left
+
+def _off_icon(
+    name: str, style: str, colour: str | None, longest: int, page: str, things: Things
+) -> np.ndarray:
+    """Return how an icon differs from its page: float32 (h, w, 3)."""
+    icon_hw4 = icon(things, name, style, colour, longest)
+    return icon_hw4[:, :, :3] - icon_hw4[:, :, 3:] / 255 * np.array(PAGES[page], np.float32)
+
+
+def _off_shape(item: Item, page: str, canvas: int) -> tuple[np.ndarray, int, int]:
+    """Return how a shape differs from its page, float32 (h, w, 3), and its top and left."""
+    assert item.colour is not None, f"the shape {item.name} has a colour"
+    cover_hw, rows, columns = coverage(item.name, item.width, item.x, item.y, canvas)
+    way_3 = np.subtract(COLOURS[item.colour], PAGES[page]).astype(np.float32)
+    return cover_hw[:, :, None] * way_3, rows.start, columns.start
+
+
+def _corner(off_hw3: np.ndarray, x: float, y: float) -> tuple[int, int]:
+    """Return top and left of an icon with its centre at (x, y), in pixels, as in `stamp.lay`."""
+    return round(y - len(off_hw3) / 2), round(x - off_hw3.shape[1] / 2)
+
+
+def _lay(
+    region_hw3: np.ndarray, off_hw3: np.ndarray, top: int, left: int, origin: tuple[int, int]
+) -> None:
+    """Add what differs from a page, at a place on the canvas, to a region with this origin."""
+    y, x = top - origin[0], left - origin[1]
     inside = region_hw3[max(0, y) : y + len(off_hw3), max(0, x) : x + off_hw3.shape[1]]
     inside += off_hw3[max(0, -y) :, max(0, -x) :][: len(inside), : inside.shape[1]]
 
 
+def _drawn(canvas: int, page: str, items: Iterable[tuple[Item, str]], things: Things) -> np.ndarray:
+    """Draw how items, each with its style, differ from their page: float32 (canvas, canvas, 3)."""
+    drawn_HW3 = np.zeros((canvas, canvas, 3), np.float32)
+    for item, style in items:
+        if item.is_icon:
+            longest = round(item.width * canvas)
+            off_hw3 = _off_icon(item.name, style, item.colour, longest, page, things)
+            _lay(drawn_HW3, off_hw3, *_corner(off_hw3, item.x * canvas, item.y * canvas), (0, 0))
+        else:
+            _lay(drawn_HW3, *_off_shape(item, page, canvas), (0, 0))
+    return drawn_HW3
+
+
 def _stained(off_HW3: np.ndarray, found: Sequence[Match], page: str, things: Things) -> float:
     """Return the part of the canvas that is far from what was read."""
-    drawn_HW3 = np.zeros(off_HW3.shape, np.float32)
-    for match in found:
-        _draw(drawn_HW3, 0, 0, match.item, match.template.style, page, len(off_HW3), things)
+    items = [(match.item, match.template.style) for match in found]
+    drawn_HW3 = _drawn(len(off_HW3), page, items, things)
     left_HW3 = smooth(np.ascontiguousarray(off_HW3, np.float32)) - smooth(drawn_HW3)
     return float((np.square(left_HW3).sum(axis=2) > STAIN**2).mean())
 
@@ -309,11 +352,10 @@ def _sketch(off_HW3: np.ndarray, box: Box) -> np.ndarray:
 def sketches(things: Things, page: str) -> tuple[tuple[Template, ...], np.ndarray]:
     """Return the templates that show on a page, and a sketch of each, float32 (N, SKETCH^2 * 3)."""
     templates, found = [], []
+    canvas = SKETCH_ICON + 8
     for what, style in _all_whats(things, page):
-        drawn_HW3 = np.zeros((SKETCH_ICON + 8, SKETCH_ICON + 8, 3), np.float32)
-        canvas = len(drawn_HW3)
         item = Item(*what, 0.5, 0.5, SKETCH_ICON / canvas)
-        _draw(drawn_HW3, 0, 0, item, style, page, canvas, things)
+        drawn_HW3 = _drawn(canvas, page, [(item, style)], things)
         seen_HW = np.square(drawn_HW3).sum(axis=2) > SEEN**2
         if not seen_HW.any():
             continue
@@ -332,7 +374,7 @@ def _all_whats(things: Things, page: str) -> Iterator[tuple[tuple[str, bool, str
         if shows(Item(shape, False, colour), "flat", page, things):
             yield (shape, False, colour), "flat"
     for name, style, tint in product(NAMES, STYLES, (None, *COLOURS)):
-        if icon_contrast(things, name, style, tint, page) > SEEN:
+        if seen_share(things, name, style, tint, page) > LEAST_SEEN:
             yield (name, True, tint), style
 
 
