@@ -4,7 +4,7 @@ In: a uint8 image as world.py renders it, or as a model draws it; nothing of wha
 `ThingScene`, or `Unreadable` with the reason. It reads common icons in both styles, in their own
 colours or tinted, and shapes, upright, apart from each other, on one of PAGES.
 
-1. Pool the image to 64 to 127 pixels a side and smooth it; the page is the one nearest to the frame.
+1. Pool the image to 64 to 127 pixels a side, smooth it, and take the page nearest to the frame.
 2. Components of what is not page are items, or parts of items that only together can be read.
 3. What lies around an item's centroid, in units of its spread, is scaled to 12 x 12 pixels and
    finds the templates that are likely (`sketches`).
@@ -27,12 +27,13 @@ from .icons import STYLES
 from .matching import PAD, Box, Match, Moments, Seen, Template, moments, off_page, sketch
 from .names import NAMES
 from .table import Things
-from .world import MAX_ITEMS, PAGES, Item, ThingScene, seen_share, shows
+from .world import MAX_ITEMS, PAGES, Item, ThingScene, is_own_colour, seen_share, shows
 
 PAGE_LIMIT = 40.0  # distance of the frame's median from the page (Euclidean, sRGB)
 EDGE = 36.0  # distance from the page, after smoothing, that belongs to an item
 MIN_AREA_PX = 14  # smaller components are specks; pixels of a canvas of 64
 ERROR_LIMIT = 0.45
+SURE = 0.25  # a match with a smaller error is not tried with its neighbours
 RIVAL_RATIO = 1.1  # least error of any other thing or colour over that of the best
 LEAST_SEEN = 0.3  # of an icon: what shows less on a page is not looked for
 SKETCH_ICON = 40  # pixels a side of the icon that a sketch is made of
@@ -60,10 +61,9 @@ def read_things(image_HW3: np.ndarray, things: Things) -> ThingScene | Unreadabl
     found = _read_items(pixels_HW3 - np.array(PAGES[page], np.float32), page, things)
     if isinstance(found, Unreadable):
         return found
-    styles = {match.template.style for match in found if match.template.is_icon}
-    if len(styles) > 1:
-        return Unreadable("icons of two styles")
-    return ThingScene(page, tuple(match.item for match in found), (*styles, STYLES[0])[0])
+    icons = [match for match in found if match.template.is_icon]
+    style = min(icons, key=_error).template.style if icons else STYLES[0]
+    return ThingScene(page, tuple(match.item for match in found), style)
 
 
 def _read_page(pixels_HW3: np.ndarray) -> str | Unreadable:
@@ -105,20 +105,24 @@ def _read_items(off_HW3: np.ndarray, page: str, things: Things) -> list[Match] |
 def _read_next(
     off_HW3: np.ndarray, boxes: list[Box], page: str, things: Things
 ) -> tuple[Match | Unreadable, Box, list[Box]]:
-    """Read the first box, with more and more of the nearest ones where it is but a part.
+    """Read the first box, or it and the nearest ones where it is but a part.
 
     Return the match, the box that it fills, and the boxes that are left.
     """
     box, *others = boxes
-    first = match = _read_item(off_HW3, box, page, things)
-    while isinstance(match, Unreadable) and others:
+    found, filled = _read_item(off_HW3, box, page, things), box
+    while others and (isinstance(found, Unreadable) or found.error > SURE):
         nearest = min(others, key=partial(_gap, box))
         others.remove(nearest)
         box = _union(box, nearest)
-        match = _read_item(off_HW3, box, page, things)
-    if isinstance(match, Unreadable):
-        return first, boxes[0], boxes[1:]
-    return match, box, [other for other in others if _gap(box, other) >= 0]
+        more = _read_item(off_HW3, box, page, things)
+        if isinstance(more, Match) and (isinstance(found, Unreadable) or more.error < found.error):
+            found, filled = more, box
+    if isinstance(found, Unreadable):
+        return found, filled, boxes[1:]
+    own = _square(found.item, len(off_HW3))
+    left = [one for one in boxes[1:] if _gap(filled, one) >= 0 and not _is_inside(one, own)]
+    return found, filled, left
 
 
 def _boxes(off_HW3: np.ndarray) -> list[Box]:
@@ -142,6 +146,22 @@ def _union(a: Box, b: Box) -> Box:
 def _gap(a: Box, b: Box) -> int:
     """Return how many pixels two boxes are apart; below 0 they overlap."""
     return max(b[0] - a[2], a[0] - b[2], b[1] - a[3], a[1] - b[3])
+
+
+def _square(item: Item, canvas: int) -> Box:
+    """Return the box of an item on a canvas of so many pixels."""
+    top, left, bottom, right = (
+        round((centre + side * item.width / 2) * canvas)
+        for side in (-1, 1)
+        for centre in (item.y, item.x)
+    )
+    return top, left, bottom, right
+
+
+def _is_inside(box: Box, other: Box) -> bool:
+    """Return whether the centre of a box lies in another: it is a part of what fills that."""
+    y, x = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return other[0] <= y <= other[2] and other[1] <= x <= other[3]
 
 
 def _stained(off_HW3: np.ndarray, read: Sequence[Box]) -> float:
@@ -203,6 +223,8 @@ def _all_whats(things: Things, page: str) -> Iterator[tuple[tuple[str, bool, str
         if shows(Item(shape, False, colour), STYLES[0], page, things):
             yield (shape, False, colour), STYLES[0]
     for name, style, tint in product(NAMES, STYLES, (None, *COLOURS)):
+        if tint is not None and is_own_colour(things, name, tint):
+            continue
         if seen_share(things, name, style, tint, page) > LEAST_SEEN:
             yield (name, True, tint), style
 
