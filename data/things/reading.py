@@ -222,7 +222,8 @@ def _all_whats(things: Things, page: str) -> Iterator[tuple[tuple[str, bool, str
     for shape, colour in product(SHAPES, COLOURS):
         if shows(Item(shape, False, colour), STYLES[0], page, things):
             yield (shape, False, colour), STYLES[0]
-    for name, style, tint in product(NAMES, STYLES, (None, *COLOURS)):
+    common = [icon.name for icon in things.icons if icon.name in NAMES]
+    for name, style, tint in product(common, STYLES, (None, *COLOURS)):
         if tint is not None and is_own_colour(things, name, tint):
             continue
         if seen_share(things, name, style, tint, page) > LEAST_SEEN:
