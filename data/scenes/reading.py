@@ -112,12 +112,12 @@ def read_scene(image_HW3: np.ndarray) -> Scene | Unreadable:
     least, most = CANVASES
     if height != width or not least <= width <= most:
         return Unreadable(f"{width}x{height} pixels: scenes are square, {least} to {most} a side")
-    pixels_HW3 = smooth(_pool(image_HW3))
+    pixels_HW3 = smooth(pool(image_HW3))
     ground = _read_background(pixels_HW3)
     return ground if isinstance(ground, Unreadable) else _read_objects(pixels_HW3, ground)
 
 
-def _pool(image_HW3: np.ndarray) -> np.ndarray:
+def pool(image_HW3: np.ndarray) -> np.ndarray:
     """Average k x k pixels, float32, by the largest k that divides the side and leaves 64."""
     side = len(image_HW3)
     k = next(k for k in range(side // CANVASES[0], 0, -1) if side % k == 0)

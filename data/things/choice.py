@@ -17,6 +17,7 @@ from .icons import is_held_out, is_held_out_pair
 from .names import NAMES
 from .table import Things
 from .wording import ThingClaim, can_be_counted, name_of
+from .world import is_own_colour
 
 Generator = np.random.Generator
 What = tuple[str, bool, str | None]  # name, is it an icon, colour
@@ -42,9 +43,7 @@ class Choice:
 
     def tint(self, rng: Generator, name: str) -> str:
         """Draw a colour that training may give an icon."""
-        words = " ".join(name_of(name).words)  # no orange orange
-        free = [c for c in COLOURS if c not in words and not is_held_out_pair(name, c)]
-        return pick(rng, free)
+        return pick(rng, tints(self.things, name))
 
     def thing(self, rng: Generator, count: int = 1, tinted: float = 0.15) -> ThingClaim:
         """Draw a claim about an icon."""
@@ -70,6 +69,19 @@ class Choice:
             names = {claim.names for claim in found}
             if len(names) == len(found) and not any_held_out(whats(found)):
                 return found
+
+
+@cache
+def tints(things: Things, name: str) -> tuple[str, ...]:
+    """Return the colours that training may give an icon: none that it has, no orange orange."""
+    words = " ".join(name_of(name).words)
+    return tuple(
+        colour
+        for colour in COLOURS
+        if colour not in words
+        and not is_held_out_pair(name, colour)
+        and not is_own_colour(things, name, colour)
+    )
 
 
 def whats(claims: Sequence[ThingClaim]) -> list[What]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..scenes.wording import dressed, pick, pick_phrasing
 from ..scenes.world import COLOURS, MARGIN
-from .choice import Choice, any_held_out
+from .choice import Choice, any_held_out, tints
 from .icons import STYLES
 from .phrasings import EDITS
 from .requests import scene_of
@@ -65,7 +65,10 @@ def _recolour(shown: ThingScene, rng: Generator, choice: Choice, held_out: bool)
     colour = pick(rng, tuple(COLOURS))
     if found is None or shown.items[found[0]].colour == colour:
         return None
-    after = _with(shown, found[0], replace(shown.items[found[0]], colour=colour))
+    item = shown.items[found[0]]
+    if item.is_icon and colour not in tints(choice.things, item.name):
+        return None
+    after = _with(shown, found[0], replace(item, colour=colour))
     return _say("recolour", rng, held_out, the=found[1], colour=colour), after
 
 

@@ -74,7 +74,7 @@ _TABLE = {
     """,
     "sky": """
         cloud cloud-with-rain=rain|rain_cloud cloud-with-lightning=storm|thunderstorm
-        crescent-moon=moon|crescent_moon full-moon high-voltage=lightning|bolt rainbow snowflake
+        crescent-moon=moon|crescent_moon high-voltage=lightning|bolt rainbow snowflake
         sun sun-with-face=smiling_sun ringed-planet=planet|saturn tornado
         droplet=drop|water_drop globe-showing-americas=earth|globe
     """,

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..scenes.world import COLOURS, GROUNDS, MARGIN, SHAPES
 from . import stamp
+from .icons import STYLES
 from .marks import Mark, paint
 from .pages import solid
 from .table import Things
@@ -38,7 +39,10 @@ ALONE = {"small": 0.4, "medium": 0.62, "large": 0.88}  # width of an item alone,
 USUAL_ALONE = 0.75
 TOGETHER = {2: 0.43, 3: 0.4, 4: 0.4}  # width of an icon among so many items
 SHAPE_SHARE = 0.85  # width of a shape, of the width that an icon would have
-LEAST_CONTRAST = 55.0  # root mean square distance from the page (Euclidean, sRGB)
+LEAST_CONTRAST = 55.0  # distance of a shape's colour from the page (Euclidean, sRGB)
+SEEN = 28.0  # distance from the page at which a pixel of an icon is seen
+LEAST_SEEN = 0.7  # part of an icon that is
+OWN_COLOUR = 45.0  # root mean square distance of a tinted icon from the plain one that is no tint
 
 
 @dataclass(frozen=True)
@@ -158,19 +162,38 @@ def icon(things: Things, name: str, style: str, colour: str | None, longest: int
 def shows(item: Item, style: str, page: str, things: Things) -> bool:
     """Return whether an item stands out from a page."""
     if item.is_icon:
-        return icon_contrast(things, item.name, style, item.colour, page) >= LEAST_CONTRAST
+        return seen_share(things, item.name, style, item.colour, page) >= LEAST_SEEN
     assert item.colour is not None, f"the shape {item.name} has a colour"
     off = np.subtract(COLOURS[item.colour], PAGES[page])
     return float(np.sqrt((off**2).sum())) >= LEAST_CONTRAST
 
 
 @cache
-def icon_contrast(things: Things, name: str, style: str, colour: str | None, page: str) -> float:
-    """Return the root mean square distance of an icon's visible pixels from a page."""
+def seen_share(things: Things, name: str, style: str, colour: str | None, page: str) -> float:
+    """Return the part of an icon's area that can be told from a page."""
     icon_hw4 = icon(things, name, style, colour, 24)
-    alpha_hw1 = icon_hw4[:, :, 3:] / 255
-    off_hw3 = icon_hw4[:, :, :3] - alpha_hw1 * np.array(PAGES[page], dtype=np.float32)
-    return float(np.sqrt((off_hw3**2).sum() / alpha_hw1.sum()))
+    alpha_hw = icon_hw4[:, :, 3] / 255
+    off_hw3 = icon_hw4[:, :, :3] - alpha_hw[:, :, None] * np.array(PAGES[page], dtype=np.float32)
+    seen_hw = np.square(off_hw3).sum(axis=2) > SEEN**2
+    return float(alpha_hw[seen_hw].sum() / alpha_hw.sum())
+
+
+@cache
+def is_own_colour(things: Things, name: str, colour: str) -> bool:
+    """Return whether a tint leaves an icon about as it is, in any style: a red fire engine."""
+    return any(
+        _root_mean_square(
+            icon(things, name, style, colour, 24) - icon(things, name, style, None, 24)
+        )
+        < OWN_COLOUR
+        for style in STYLES
+    )
+
+
+def _root_mean_square(off_hw4: np.ndarray) -> float:
+    """Return how far apart two drawings are where they are drawn (Euclidean, sRGB)."""
+    square_hw = np.square(off_hw4[:, :, :3]).sum(axis=2)
+    return float(np.sqrt(square_hw.sum() / max(1, (square_hw > 0).sum())))
 
 
 assert len(set(SHAPES) & set(PAGES)) == 0, "a page is no shape"

@@ -29,9 +29,18 @@ def real_icons(packages: Path) -> tuple[list[Icon], list[tuple[str, str]]]:
 
 @pytest.fixture(scope="session")
 def table(tmp_path_factory) -> Path:
-    """Return a table of icons that are squares of random blocks, one of each name and style."""
-    folder = tmp_path_factory.mktemp("things")
-    names = [*NAMES, "1st-place-medal"]
+    """Return a table of all common icons and another one."""
+    return write_blocks(tmp_path_factory.mktemp("things"), [*NAMES, "1st-place-medal"])
+
+
+@pytest.fixture(scope="session")
+def small_table(tmp_path_factory) -> Path:
+    """Return a table of some common icons."""
+    return write_blocks(tmp_path_factory.mktemp("few_things"), list(NAMES)[:40])
+
+
+def write_blocks(folder: Path, names: list[str]) -> Path:
+    """Write a table of icons that are squares of random blocks, one of each name and style."""
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 256, (len(STYLES), len(names), 4, 4, 4), np.uint8)
     blocks[..., 3] = 255
