@@ -12,7 +12,8 @@ colours or tinted, and shapes, upright, apart from each other, on one of PAGES.
    places and widths around. The least error wins, if it is small and clearly less than that of any
    other thing or colour.
 
-Costs 50 ms an item and core at 64 pixels, and 3 s more for the first image of each page.
+Costs 40 ms an item and core at 64 pixels, and 4 s more for the first image of each page. Of 400
+fresh renders it reads 99.5 % right and none wrong; 98 % at JPEG quality 50 or blurred by 1 pixel.
 """
 
 from collections.abc import Iterator, Sequence
