@@ -77,7 +77,7 @@ class Request:
         return sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
 
     def noise(self, at: int, part: int = 0) -> float:
-        """Return the uniform number in [0, 1) that samples a token of the reply, or a part of it."""
+        """Return the uniform number in [0, 1) that samples a token of the reply, or its part."""
         return noise(self.sampling.seed, at, part)
 
     def begin(self) -> Iterator[Event]:

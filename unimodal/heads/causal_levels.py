@@ -41,7 +41,7 @@ class Block(nn.Module):
 
 
 class CausalLevels(LevelsHead):
-    """CausalLevels score each level given those before it; the network is half the model's width."""
+    """CausalLevels score each level given those before it, at half of the model's width."""
 
     def __init__(self, architecture: Architecture) -> None:
         """Make the network; raise ValueError where the levels do not make the codes."""
