@@ -224,8 +224,9 @@ def test_the_loss_is_that_of_all_codes_written_out(name: str, vocabulary: Vocabu
 
 def test_factorised_logits_are_one_softmax_over_all_codes() -> None:
     head, hidden_MD = head_of("independent_levels"), hidden(5)
+    tables = [head.table[where] for where in head.levels.slices]
     rows_CD = torch.stack([
-        sum(head.table[where][value] for where, value in zip(head.levels.slices, values_of(code)))
+        sum(table[value] for table, value in zip(tables, values_of(code), strict=True))
         for code in range(NUM_CODES)
     ])  # fmt: skip
     wanted_MC = (hidden_MD @ rows_CD.T).log_softmax(-1)
