@@ -12,6 +12,7 @@ import torch
 
 from unimodal.architecture import Architecture, ImageConfig
 from unimodal.bundle import read_contents
+from unimodal.heads import head_class
 from unimodal.sequence import IGNORE, PADDING, Batch
 from unimodal.tensors import find_tensors
 from unimodal.train.checkpoint import MASTER, Saver, newest
@@ -55,15 +56,19 @@ class Case:
     """A folder for a checkpoint after HALF of the steps."""
     factorised: bool = False
     addresses: bool = False
+    head: str = "next_code"
 
 
 def shape(case: Case) -> Architecture:
     if case.weights:
         return read_contents(Path(case.weights)).config.architecture
-    sizes = VOCABULARY.size, 32, 2, 2, 1, 16, 64
+    has_rows = head_class(case.head).code_rows
+    num_ids = VOCABULARY.size if has_rows else VOCABULARY.num_words
+    sizes = num_ids, 32, 2, 2, 1, 16, 64
     transformer = TransformerConfig(*sizes, tied_head=case.tied, qk_norm=True)
-    levels = LEVELS if case.factorised else ()
-    return Architecture(transformer, VOCABULARY, ImageConfig("next_code", levels, case.addresses))
+    levels = LEVELS if case.factorised or not has_rows else ()
+    image = ImageConfig(case.head, levels, case.addresses, code_rows=has_rows)
+    return Architecture(transformer, VOCABULARY, image)
 
 
 def batch(step: int, vocabulary: Vocabulary) -> Batch:

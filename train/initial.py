@@ -18,6 +18,7 @@ from unimodal.architecture import Architecture, ImageConfig
 from unimodal.atomic import replacing
 from unimodal.bundle import BundleContents, read_contents
 from unimodal.data.sources import SourceConfig, texts
+from unimodal.heads import head_class
 from unimodal.hub.new_rows import code_rows
 from unimodal.tensors import StoredTensor, find_tensors
 from unimodal.text import TextTokenizer
@@ -51,31 +52,53 @@ class ShapeConfig:
     tied_head: bool = True
     max_positions: int = 2048
     head: str = "next_code"
-    """How images are predicted: a file of unimodal/heads, or `module:Class` of one's own."""
+    """How images are predicted: a file of unimodal/heads, or `module:Class` of one's own. next_code
+    has a row for each code. For large codebooks of levels (fsq, lfq, bsq), up to 2^18 codes, these
+    have rows for levels alone: independent_levels (cheapest), causal_levels (level by level)."""
     factorised: bool = False
     """Codes enter, and are scored, by the sum of their quantizer levels' embeddings beside their
-    own rows; an export adds them up."""
+    own rows; an export adds them up. Not with a head whose codes have no rows."""
     addresses: bool = False
     """Learned embeddings of row and column are added at the tokens of an image."""
 
     def transformer(self, num_ids: int) -> TransformerConfig:
-        """Return the transformer's shape with so many ids."""
+        """Return the transformer's shape with so many rows of ids."""
         values = {k: v for k, v in asdict(self).items() if k not in asdict(ImageConfig())}
         del values["factorised"]
         return TransformerConfig(num_ids=num_ids, **values)
 
+    @property
+    def uses_levels(self) -> bool:
+        """Return whether the model has parameters for the levels of codes."""
+        return self.factorised or not self._code_rows
+
+    @property
+    def _code_rows(self) -> bool:
+        return head_class(self.head, trusted=True).code_rows
+
     def of(self, vocabulary: Vocabulary, levels: tuple[int, ...]) -> Architecture:
         """Return the whole model's shape; levels: those of the image tokenizer's codes.
 
-        ValueError where codes are to be factorised and are not made of levels.
+        ValueError where the model is to have parameters for levels and codes are not made of them,
+        or where levels are to be added to rows that are not there.
         """
-        if self.factorised and not levels:
+        rows = self._code_rows
+        if self.factorised and not rows:
             raise ValueError(
-                "model.factorised: the image tokenizer's codes are not made of levels, as those of"
-                " fsq, lfq and bsq are; leave it out, or train such a tokenizer"
+                f"model.factorised: with model.head {self.head} codes have no rows that their "
+                "levels could be added to; leave it out"
             )
-        image = ImageConfig(self.head, levels if self.factorised else (), self.addresses)
-        return Architecture(self.transformer(vocabulary.size), vocabulary, image)
+        if self.uses_levels and not levels:
+            asked = "model.factorised" if self.factorised else f"model.head {self.head}"
+            other = "leave it out" if self.factorised else "take next_code"
+            raise ValueError(
+                f"{asked}: the image tokenizer's codes are not made of levels, as those of"
+                f" fsq, lfq and bsq are; {other}, or train such a tokenizer"
+            )
+        used = levels if self.uses_levels else ()
+        image = ImageConfig(self.head, used, self.addresses, code_rows=rows)
+        num_ids = vocabulary.size if rows else vocabulary.num_words
+        return Architecture(self.transformer(num_ids), vocabulary, image)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +188,7 @@ def from_scratch(folder: Path, shape: ShapeConfig, image: Codec, seed: int) -> I
 
     def fill(name: str, size: tuple[int, ...]) -> Tensor:
         tensor = initial_weight(name, size, whole.transformer, seed)
-        if name == EMBEDDING:
+        if name == EMBEDDING and whole.image.code_rows:
             tensor[whole.vocabulary.code_ids] = code_rows(image, width, seed, INIT_STD)
         return tensor
 

@@ -34,6 +34,7 @@ from unimodal.sequencer import Sequencer
 from unimodal.tensors import find_tensors
 from unimodal.tokenizer.saved import SavedTokenizer
 from unimodal.unified import UnifiedModel
+from unimodal.vocabulary import Vocabulary
 
 from . import checkpoint, flops, heldout, lora, metrics, place, precision, provenance
 from .checkpoint import Checkpoint
@@ -192,6 +193,7 @@ def _given(config: LmRun, world_size: int) -> _Given:
     parent = None
     if weights is not None:
         parent = parent_of(weights, config.model, config.text_ids, image)
+    _check_model(config, parent, image)
     inputs: dict[str, Any] = _hashes(config)
     inputs |= {"tokenizer": image.hash, "weights": parent.hash if parent else None}
     shape = parent.config.transformer if parent else config.model or ShapeConfig()
@@ -201,6 +203,20 @@ def _given(config: LmRun, world_size: int) -> _Given:
             f"max_positions {shape.max_positions}"
         )
     return _Given(image, parent, inputs, tokenizer, weights)
+
+
+def _check_model(config: LmRun, parent: BundleContents | None, image: SavedTokenizer) -> None:
+    """ValueError where the image head, the image tokenizer and the loss do not fit each other."""
+    if parent is None:  # made for what it objects to: how many ids texts will have is not known yet
+        vocabulary = Vocabulary.new(TEXT_IDS, image.num_codes)
+        shape = (config.model or ShapeConfig()).of(vocabulary, image.levels)
+    else:
+        shape = parent.config.architecture
+    if not config.loss.sliced and not shape.image.code_rows:
+        raise ValueError(
+            f"loss.sliced false: with model.head {shape.image.head} codes have no rows, so no "
+            "softmax covers all ids; leave it out"
+        )
 
 
 def _hashes(config: LmRun) -> dict[str, str]:

@@ -13,11 +13,15 @@ class ImageConfig:
     head: str = "next_code"
     """The image head: the name of a file in unimodal/heads, or `module:Class` of a user's own."""
     levels: tuple[int, ...] = ()
-    """The levels of the image tokenizer's quantizer where codes are factorised: the embedding of a
-    code, and its row of the output table, is then its own row plus the sum of its levels'
-    embeddings. (): codes are not factorised."""
+    """The levels of the image tokenizer's quantizer, where codes enter and leave by them; () where
+    they do not. With `code_rows` codes are factorised: the embedding of a code, and its row of the
+    output table, is its own row plus the sum of its levels' embeddings."""
     addresses: bool = False
     """Whether learned embeddings of the row and the column are added at tokens of an image."""
+    code_rows: bool = True
+    """Whether each code has a row of its own in the embedding and in the output table; False: the
+    tables end with text and special tokens, and the image embedder and the image head have
+    parameters for codes, such as for their levels."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,16 @@ class Architecture:
     transformer: TransformerConfig
     vocabulary: Vocabulary
     image: ImageConfig = field(default_factory=ImageConfig)
+
+    @property
+    def num_rows(self) -> int:
+        """Return how many rows the embedding and the output table have."""
+        return self.vocabulary.size if self.image.code_rows else self.vocabulary.num_words
+
+    @property
+    def is_factorised(self) -> bool:
+        """Return whether the levels of a code add to its own row."""
+        return bool(self.image.levels) and self.image.code_rows
 
     @property
     def max_side(self) -> int | None:

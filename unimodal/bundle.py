@@ -275,10 +275,12 @@ def write_directory(directory: Path, fill: Callable[[Path], None]) -> None:
 
 
 def write_config(path: Path, bundle_config: BundleConfig) -> None:
-    """Write a config.json; `rope` is left out where it is off, for older versions lack it."""
+    """Write a config.json; what older versions lack is left out where it is what they assume."""
     values = asdict(bundle_config)
     if bundle_config.transformer.rope is None:
         del values["transformer"]["rope"]
+    if bundle_config.image.code_rows:
+        del values["image"]["code_rows"]
     write_json(path, values)
 
 
@@ -375,7 +377,10 @@ def _check_contents(
     sizes = {
         text.FILE: (text.num_ids, vocabulary.num_text),
         "tokenizer.json": (tokenizer.num_codes, vocabulary.num_codes),
-        "model.safetensors": (bundle_config.transformer.num_ids, vocabulary.size),
+        "model.safetensors": (
+            bundle_config.transformer.num_ids,
+            bundle_config.architecture.num_rows,
+        ),
     }
     for name, (found, expected) in sizes.items():
         if found != expected:

@@ -4,7 +4,6 @@ Letters: B rows, T tokens, D width, C image codes, L levels of a factorised code
 """
 
 from collections.abc import Sequence
-from math import prod
 from typing import Protocol
 
 import torch
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .architecture import Architecture
+from .code_levels import CodeLevels
 from .sequence import Span
 from .vocabulary import MAX_SIDE, Vocabulary
 
@@ -69,6 +69,33 @@ class CodeEmbedder(ImageEmbedder):
         return x_BTD + self.rows(address_BT2[..., 0]) + self.columns(address_BT2[..., 1])
 
 
+class LevelEmbedder(CodeEmbedder):
+    """A LevelEmbedder lets a code enter as the sum of the embeddings of its quantizer levels.
+
+    Codes have no rows of their own, so the table has as many rows as there are values of levels: 36
+    for the 2^18 codes of 18 bits (as MAGVIT-v2 factorises its tokens, arXiv:2310.05737). Addresses
+    are added as by CodeEmbedder.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        """Make the table; raise ValueError where the levels do not make the codes."""
+        super().__init__(architecture)
+        self.levels = CodeLevels.of(architecture.image.levels, architecture.vocabulary)
+        self.table = nn.EmbeddingBag(
+            self.levels.num_rows, architecture.transformer.width, mode="sum"
+        )
+
+    def forward(self, x_BTD: Tensor, tokens: ModelInput) -> Tensor:
+        """Return x_BTD with the vectors of codes in their places."""
+        # All tokens are looked up, texts as code 0: which of them are codes is then never asked
+        # of a GPU, and every rank has a gradient, if of zeros.
+        codes_BT = self.levels.codes(tokens.ids)
+        is_code_BT = codes_BT >= 0
+        rows_BTL = self.levels.rows(self.levels.values(codes_BT.masked_fill(~is_code_BT, 0)))
+        codes_BTD = self.table(rows_BTL.flatten(0, 1)).view(x_BTD.shape).to(x_BTD.dtype)
+        return super().forward(torch.where(is_code_BT[..., None], codes_BTD, x_BTD), tokens)
+
+
 class FactorisedCodes(nn.Module):
     """FactorisedCodes give a code a vector: the sum of the embeddings of its quantizer levels.
 
@@ -80,21 +107,14 @@ class FactorisedCodes(nn.Module):
         number of codes.
         """
         super().__init__()
-        if prod(levels) != vocabulary.num_codes:
-            raise ValueError(f"levels {levels} do not make {vocabulary.num_codes} codes")
-        self.table = nn.Embedding(sum(levels), width)
-        self._levels, self._vocabulary = levels, vocabulary
+        self._levels, self._vocabulary = CodeLevels.of(levels, vocabulary), vocabulary
+        self.table = nn.Embedding(self._levels.num_rows, width)
         self._kept: tuple[tuple, Tensor, Tensor] | None = None  # (state of the table, it, sum)
 
     def index(self, device: torch.device) -> Tensor:
         """Return the table's row for each level of each code, int64 (C, L)."""
-        # A code is the mixed-radix number of its levels, the first one the lowest digit (FSQ,
-        # arXiv:2309.15505, sec. 3.1).
-        code_C, first, radix, columns = torch.arange(prod(self._levels), device=device), 0, 1, []
-        for count in self._levels:
-            columns.append(first + code_C // radix % count)
-            first, radix = first + count, radix * count
-        return torch.stack(columns, dim=1)
+        codes_C = torch.arange(self._vocabulary.num_codes, device=device)
+        return self._levels.rows(self._levels.values(codes_C))
 
     def forward(self) -> Tensor:
         """Return what is added to the embedding of each id, (V, D); 0 where an id is not a code."""

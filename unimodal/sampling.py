@@ -22,7 +22,8 @@ class Sampling:
     image_temperature: float = 1.0
     """Divides the logits of image codes; at 0 the likeliest code is taken."""
     image_top_k: int | None = None
-    """Sample from this many likeliest codes; None: from all."""
+    """Sample from this many likeliest codes; None: from all. Of heads that draw a code by its
+    levels, both this and `image_top_p` choose among the values of each level."""
     image_top_p: float | None = None
     """Sample from the fewest likeliest codes with at least this probability; None: from all."""
     guidance: float | None = None
@@ -86,12 +87,13 @@ def guide(conditional_BV: Tensor, unconditional_BV: Tensor, scale_B1: Tensor) ->
     return unconditional_BV + scale_B1 * (conditional_BV - unconditional_BV)
 
 
-def noise(seed: int, index: int) -> float:
+def noise(seed: int, index: int, part: int = 0) -> float:
     """Return the uniform number in [0, 1) that samples the token `index` of a reply.
 
-    It is a counter-based random number (Philox: Salmon et al., SC 2011) of (seed, index).
+    part: which of several, where a token is sampled in parts. It is a counter-based random number
+    (Philox: Salmon et al., SC 2011) of (seed, index, part).
     """
-    bits = np.random.Philox(key=seed, counter=[index, 0, 0, 0]).random_raw()
+    bits = np.random.Philox(key=seed, counter=[index, part, 0, 0]).random_raw()
     return (int(bits) >> 11) * 2.0**-53  # the upper 53 bits, which a float64 holds exactly
 
 

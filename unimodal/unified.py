@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .architecture import Architecture
 from .attention import Attend
+from .code_levels import codes_of
 from .embedder import FactorisedCodes, ModelInput, add_code_embeddings
 from .heads import head_class
 from .transformer import Transformer, TransformerConfig, initial_transformer_weight
@@ -39,9 +40,15 @@ class UnifiedModel(Transformer):
         super().__init__(architecture.transformer, seed, recompute)
         self.architecture = architecture
         kind = head_class(architecture.image.head, trusted)
+        if kind.code_rows != architecture.image.code_rows:
+            raise ValueError(
+                f"image head {architecture.image.head!r} with image.code_rows "
+                f"{architecture.image.code_rows}: its codes have "
+                f"{'' if kind.code_rows else 'no '}rows of their own"
+            )
         self.embedder = kind.embedder(architecture)
         self.head = kind(architecture)
-        if architecture.image.levels:
+        if architecture.is_factorised:
             width, tied = architecture.transformer.width, architecture.transformer.tied_head
             self.code_factors = FactorisedCodes(
                 architecture.image.levels, architecture.vocabulary, width
@@ -56,16 +63,26 @@ class UnifiedModel(Transformer):
                     start = initial_weight(name, parameter.shape, architecture.transformer, seed)
                     parameter.copy_(start)
 
+    def embed(self, ids_BT: Tensor) -> Tensor:
+        """Return the embeddings x_BTD of ids_BT, int in 0 .. vocabulary.size - 1.
+
+        Codes without rows get any vector here: the image embedder replaces it.
+        """
+        if not self.architecture.image.code_rows:
+            codes_BT = codes_of(ids_BT, self.architecture.vocabulary.code_runs)
+            ids_BT = ids_BT.masked_fill(codes_BT >= 0, 0)
+        return super().embed(ids_BT)
+
     def hidden_states(self, tokens: ModelInput, positions_BT: Tensor, attend: Attend) -> Tensor:
         """Return the hidden vectors, hidden_BTD, of a batch or of what branches read."""
         x_BTD = self.embed(tokens.ids)
-        if self.architecture.image.levels:
+        if self.architecture.is_factorised:
             x_BTD = add_code_embeddings(x_BTD, tokens.ids, self.code_factors())
         return self(self.embedder(x_BTD, tokens), positions_BT, attend)
 
     def output_table(self) -> Tensor:
         """Return the output table (V, D): logits are products of hidden vectors with its rows."""
-        if not self.architecture.image.levels:
+        if not self.architecture.is_factorised:
             return self.lm_head_weight
         tied = self.architecture.transformer.tied_head
         return self.lm_head_weight + (self.code_factors if tied else self.head_factors)()

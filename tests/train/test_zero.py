@@ -28,6 +28,8 @@ QUICK = [
     Case(stage=2, accumulation=4),
     Case(stage=3, factorised=True, addresses=True),
     Case(stage=3, factorised=True, tied=False, accumulation=2),
+    Case(stage=3, head="independent_levels", addresses=True),
+    Case(stage=3, head="causal_levels", tied=False, accumulation=2),
 ]
 CASES = [
     Case(stage=3),

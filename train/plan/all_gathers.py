@@ -47,24 +47,24 @@ def record(model: UnifiedModel, whole_layers: bool) -> list[Call]:
     """Return the calls of a forward and a backward pass over one token, in order.
 
     The model lies on the meta device. With `whole_layers` a layer gathers all of its parameters at
-    once, as with torch.compile.
+    once, as with torch.compile. So does the image head, whose inside is not run.
     """
     calls: list[Call] = []
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    layers = set(model.model.layers) if whole_layers else set()
+    whole = {*(model.model.layers if whole_layers else ()), model.head}
     hooks = []
 
     def note(call: Call) -> Callable[..., None]:
         return lambda *_: calls.append(call)
 
     def watch(module: nn.Module) -> None:
-        needs = tuple(names[id(one)] for one in module.parameters(recurse=module in layers))
+        needs = tuple(names[id(one)] for one in module.parameters(recurse=module in whole))
         begin, end = note(Call(module, needs, True)), note(Call(module, needs, False))
         hooks.append(module.register_forward_pre_hook(begin))
         hooks.append(module.register_forward_hook(end))
         hooks.append(module.register_full_backward_pre_hook(begin))
         hooks.append(module.register_full_backward_hook(end))
-        for child in () if module in layers else module.children():
+        for child in () if module in whole else module.children():
             watch(child)
 
     watch(model)

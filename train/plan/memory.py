@@ -106,11 +106,6 @@ class Work:
         """Return the tokens of a micro-batch."""
         return self.micro_batch_rows * self.config.loader.sequence_length
 
-    @property
-    def num_codes(self) -> int:
-        """Return how many ids are image codes; 0: unknown."""
-        return self.tokenizer.num_codes if self.tokenizer is not None else 0
-
     @cached_property
     def all_gathers(self) -> AllGathers:
         """Return what a micro-batch gathers under ZeRO-3."""

@@ -147,10 +147,11 @@ def shape_of(config: LmRun, num_ids: int | None = None) -> Architecture:
             "config, so that its shape is known"
         )
     tokenizer, model = tokenizer_config(config.tokenizer), config.model or ShapeConfig()
-    if tokenizer is None and (num_ids is None or model.factorised):
+    if tokenizer is None and (num_ids is None or model.uses_levels):
         raise ValueError(
             f"tokenizer {config.tokenizer}: no image tokenizer is there, so the number of ids "
-            "is unknown; train it first, or say --num-ids and leave model.factorised out"
+            "is unknown; train it first, or say --num-ids, with model.head next_code and without "
+            "model.factorised"
         )
     levels, num_codes = ((), 1) if tokenizer is None else (tokenizer.levels, tokenizer.num_codes)
     num_text = config.text_ids or TEXT_IDS
@@ -269,8 +270,11 @@ def _flops(run: Work) -> float:
         "targets_text": tokens / 2,
         "targets_image": tokens / 2,
     }
-    codes = run.num_codes
-    return step_flops(run.shape, counts, {"text": run.shape.num_ids - codes, "image": codes})
+    head_ids = {
+        "text": run.model.architecture.vocabulary.num_words,
+        "image": run.model.head.num_targets,
+    }
+    return step_flops(run.shape, counts, head_ids)
 
 
 def _times(run: Work, flops: float, sent_bytes: int, gpu: Gpu) -> tuple[float, float]:

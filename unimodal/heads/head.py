@@ -182,9 +182,9 @@ class Drawing:
     sampling: Sampling
     opened: int
     """The last id of the image's opening, which no branch has read yet."""
-    noise: Callable[[int], float]
-    """Maps a token of the image, counted from 0 behind its opening, to the uniform number in [0, 1)
-    that samples it."""
+    noise: Callable[..., float]
+    """noise(at, part=0) is the uniform number in [0, 1) that samples a token of the image, counted
+    from 0 behind its opening, or each part of it, where it is sampled in parts."""
     codec_hash: str
 
 
@@ -202,8 +202,11 @@ class ImageHead(nn.Module):
 
     inputs: ImageInputs
     num_targets: int
-    """How many ids the softmax of an image's target covers, to count FLOPs; 0 where its targets are
-    not ids."""
+    """How many products with a vector of the hidden width a target takes, to count FLOPs: one for
+    each id or value that a softmax covers; 0 where targets are neither."""
+    code_rows: ClassVar[bool] = True
+    """Whether codes have rows in the embedding and in the output table. False: there are none, and
+    the head and its embedder have parameters for codes; ids of codes are as ever."""
     exports: ClassVar[bool] = False
     """Whether a plain language model predicts the same, so that a Hugging Face export exists."""
 

@@ -6,7 +6,7 @@ drawing, and only their slice of the output table is multiplied.
 Letters: N hidden vectors, M targets, R requests, D width, V rows of the table, C those of codes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,32 +99,41 @@ class NextCode(ImageHead):
         )
 
     def draw(self, drawing: Drawing) -> Draw:
-        """Draw code by code: yield one Ask for each code and return the image."""
-        branches = (None, "text") if drawing.sampling.guided else (None,)
-        layout, grid, sampling = drawing.layout, drawing.grid, drawing.sampling
-        settings = sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
-        row_end = layout.layout.image.row_end
-        ids, codes, place = [drawing.opened], [], 0
-        for number, (row, column) in enumerate(grid.addresses.tolist()):
-            # Only the last of the ids predicts the next code and has its address.
-            address = [(0, 0)] * (len(ids) - 1) + [(row + 1, column + 1)]
-            read = Read(ids, address=address)
-            arg = drawing.noise(place), sampling.guidance
-            code = yield Ask(dict.fromkeys(branches, read), pick_codes, settings, arg, number)
-            codes.append(code)
-            ids, place = layout.vocabulary.code_to_id(np.array([code])).tolist(), place + 1
-            is_last = number + 1 == grid.size
-            if (
-                row_end
-                and column + 1 == grid.width
-                and (layout.layout.image.last_row_ends or not is_last)
-            ):
-                ids, place = [*ids, layout.vocabulary.special(row_end.name)], place + 1
-        # The last ids are read together with what follows the image.
-        yield Ask(dict.fromkeys(branches, Read(ids)), done=grid.size)
-        return Image(
-            codes=np.array(codes, np.int64)[:, None], grid=grid, codec_hash=drawing.codec_hash
-        )
+        """Draw code by code; see draw_in_order."""
+        return draw_in_order(drawing, pick_codes, drawing.noise)
+
+
+def draw_in_order(
+    drawing: Drawing, look: Callable[..., list[int]], noise: Callable[[int], object]
+) -> Draw:
+    """Draw code by code in reading order: yield one Ask for each code and return the image.
+
+    look: the `look` of each Ask; it is given the settings (temperature, top k, top p) and for each
+    request (what `noise` returns for the code's token, guidance scale), and returns codes.
+    """
+    branches = (None, "text") if drawing.sampling.guided else (None,)
+    layout, grid, sampling = drawing.layout, drawing.grid, drawing.sampling
+    settings = sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
+    row_end = layout.layout.image.row_end
+    ids, codes, place = [drawing.opened], [], 0
+    for number, (row, column) in enumerate(grid.addresses.tolist()):
+        # Only the last of the ids predicts the next code and has its address.
+        address = [(0, 0)] * (len(ids) - 1) + [(row + 1, column + 1)]
+        read = Read(ids, address=address)
+        arg = noise(place), sampling.guidance
+        code = yield Ask(dict.fromkeys(branches, read), look, settings, arg, number)
+        codes.append(code)
+        ids, place = layout.vocabulary.code_to_id(np.array([code])).tolist(), place + 1
+        is_last = number + 1 == grid.size
+        if (
+            row_end
+            and column + 1 == grid.width
+            and (layout.layout.image.last_row_ends or not is_last)
+        ):
+            ids, place = [*ids, layout.vocabulary.special(row_end.name)], place + 1
+    # The last ids are read together with what follows the image.
+    yield Ask(dict.fromkeys(branches, Read(ids)), done=grid.size)
+    return Image(codes=np.array(codes, np.int64)[:, None], grid=grid, codec_hash=drawing.codec_hash)
 
 
 def pick_codes(
@@ -141,15 +150,27 @@ def pick_codes(
     and the guidance scale. Raise ValueError where logits are not finite.
     """
     last_D = torch.cat([branch_R1D[:, -1] for branch_R1D in hidden])
-    logits_RC = F.linear(last_D, table_VD[head.first : head.last]).float()
-    if not bool(logits_RC.isfinite().all()):
-        raise ValueError("the model's logits are not finite: its weights are damaged")
-    if len(hidden) == 2:
-        scale_R1 = logits_RC.new_tensor([[guidance] for _, guidance in args])
-        conditional_RC, unconditional_RC = logits_RC.chunk(2)
-        logits_RC = guide(conditional_RC, unconditional_RC, scale_R1)
+    logits_RC = guided(F.linear(last_D, table_VD[head.first : head.last]), len(hidden), args)
     if head.allowed is not None:
         logits_RC = logits_RC.masked_fill(~head.allowed.to(logits_RC.device), -torch.inf)
     uniform_R = torch.tensor([u for u, _ in args], dtype=torch.float64, device=logits_RC.device)
     picked_R = head.first + pick(logits_RC, uniform_R, *settings).cpu().numpy()
     return head.code_of_id[picked_R].tolist()
+
+
+def guided(
+    logits_BV: Tensor, num_branches: int, args: Sequence[tuple[object, float | None]]
+) -> Tensor:
+    """Return the logits to sample from, float32 (R, V), of R requests with one or two branches.
+
+    logits_BV: those of all requests, then those of their unconditional branches if there are two.
+    args: for each request (anything, guidance scale). Raise ValueError where they are not finite.
+    """
+    logits_BV = logits_BV.float()
+    if not bool(logits_BV.isfinite().all()):
+        raise ValueError("the model's logits are not finite: its weights are damaged")
+    if num_branches == 1:
+        return logits_BV
+    scale_R1 = logits_BV.new_tensor([[guidance] for _, guidance in args])
+    conditional_RV, unconditional_RV = logits_BV.chunk(2)
+    return guide(conditional_RV, unconditional_RV, scale_R1)
