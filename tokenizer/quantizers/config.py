@@ -5,7 +5,7 @@ often it is used for one latent vector: for parts of it (`groups`), for what is 
 or for what is left on ever finer grids (`scales`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .bsq import BsqConfig
 from .codebook import Codebook
@@ -40,6 +40,12 @@ class QuantizerConfig:
     def codebook(self) -> FsqConfig | LfqConfig | BsqConfig | VqConfig:
         """Return the section that is given."""
         return self.fsq or self.lfq or self.bsq or self.vq or FsqConfig()
+
+    @property
+    def spelled_out(self) -> "QuantizerConfig":
+        """Return the same quantizer with the section that is the default where none is given."""
+        is_given = any((self.fsq, self.lfq, self.bsq, self.vq))
+        return self if is_given else replace(self, fsq=FsqConfig())
 
     @property
     def width(self) -> int:
