@@ -116,6 +116,23 @@ class TokenizerLoss(nn.Module):
             loss = loss + self.config.semantic.weight * terms["semantic"]
         return loss, terms
 
+    @torch.no_grad()
+    def check(self, height: int, width: int) -> None:
+        """Raise ValueError where a network cannot take images of so many pixels."""
+        networks = {"perceptual": self.perceptual and self.perceptual.backbone,
+                    "semantic": self.semantic and self.semantic.backbone,
+                    "adversarial": self.discriminator}  # fmt: skip
+        for name, network in networks.items():
+            if network is None:
+                continue
+            try:
+                network(next(network.parameters()).new_zeros(1, 3, height, width))
+            except RuntimeError as error:
+                raise ValueError(
+                    f"loss.{name}: its network cannot take images of {width} x {height} pixels "
+                    f"({error})"
+                ) from error
+
     def trained(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield the networks that learn beside the tokenizer, by name."""
         if self.semantic is not None:

@@ -158,6 +158,8 @@ def _train(
     first = _first_batch(newest)
     learner = ranks.in_turn(lambda: _learner(config, device))
     images = ranks.in_turn(lambda: _images(config, learner.model, ranks))
+    for width, height in {min(images.sizes), min(images.sizes, key=lambda size: size[1])}:
+        learner.loss.check(height, width)
     found = images.index.images
     num_patches = float(np.mean(found["width"] * found["height"])) / config.model.patch**2
     share = config.batch_images / ranks.world_size
@@ -216,6 +218,10 @@ def _images(config: TokenizerRun, model: ImageTokenizer, ranks: Ranks) -> ImageB
     if ranks.is_first:
         print(images.given_line(), file=sys.stderr)
         images.check()
+        adversarial, num_steps = config.loss.adversarial, config.schedule.num_steps
+        if adversarial is not None and adversarial.start_step >= num_steps:
+            print(f"note: loss.adversarial.start_step {adversarial.start_step} is not reached in "
+                  f"{num_steps} steps", file=sys.stderr)  # fmt: skip
     return images
 
 

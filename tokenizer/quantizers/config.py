@@ -6,16 +6,19 @@ or for what is left on ever finer grids (`scales`).
 """
 
 from dataclasses import dataclass, replace
+from math import log2
 
 from .bsq import BsqConfig
 from .codebook import Codebook
 from .fsq import FsqConfig
 from .groups import Groups
 from .lfq import LfqConfig
-from .quantizer import Quantizer
+from .quantizer import MAX_GROUPS, Quantizer
 from .residual import Residual
 from .scales import Scales
 from .vq import VqConfig
+
+FLOAT32_BITS = 24  # of precision
 
 __all__ = ["BsqConfig", "FsqConfig", "LfqConfig", "QuantizerConfig", "VqConfig"]
 
@@ -63,7 +66,25 @@ class QuantizerConfig:
         ]
         if len(given) > 1:
             found.append(f"{' and '.join(given)} are given: only one of {', '.join(sections)}")
+        if self.groups * self.residual > MAX_GROUPS:
+            found.append(f"groups {self.groups} and residual {self.residual} make "
+                         f"{self.groups * self.residual:,} codes at each place: at most "
+                         f"{MAX_GROUPS}")  # fmt: skip
+        if (step := self._step) > 1 and self.residual > (
+            most := 1 + int(FLOAT32_BITS / log2(step))
+        ):
+            found.append(f"residual {self.residual}: each stage's vectors are 1/{step} of those "
+                         f"before, and float32 tells {most} stages apart")  # fmt: skip
         return found + (self._scale_problems() if self.scales else [])
+
+    @property
+    def _step(self) -> int:
+        """Return how many times smaller vectors become from stage to stage; 0 where they are
+        learned.
+        """
+        if isinstance(codebook := self.codebook, FsqConfig):
+            return max(codebook.levels, default=0)
+        return 2 if isinstance(codebook, LfqConfig) else 0
 
     def _scale_problems(self) -> list[str]:
         found = []
