@@ -202,6 +202,12 @@ def test_sizes_and_codes_that_cannot_be_are_refused_with_the_numbers(tmp_path: P
     assert "patches and queries: give one of them" in refusal(
         tmp_path, "model.queries.num_queries=32", "model.patches.patch=8"
     )
+    told = refusal(tmp_path, "images={multiple: 0, target_pixels: 100000000}")
+    assert "multiple 0: at least 1" in told
+    assert "target_pixels 100,000,000: at most 64,000,000" in told
+    assert "freeze_codes: codes of no meaning would be kept" in refusal(
+        tmp_path, "freeze_codes=true"
+    )
     assert "optimizer.muon_lr: an image tokenizer is trained by AdamW alone" in refusal(
         tmp_path, "optimizer.muon_lr=1e-2"
     )

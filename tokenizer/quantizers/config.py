@@ -66,16 +66,23 @@ class QuantizerConfig:
         ]
         if len(given) > 1:
             found.append(f"{' and '.join(given)} are given: only one of {', '.join(sections)}")
-        if self.groups * self.residual > MAX_GROUPS:
-            found.append(f"groups {self.groups} and residual {self.residual} make "
-                         f"{self.groups * self.residual:,} codes at each place: at most "
-                         f"{MAX_GROUPS}")  # fmt: skip
-        if (step := self._step) > 1 and self.residual > (
-            most := 1 + int(FLOAT32_BITS / log2(step))
-        ):
-            found.append(f"residual {self.residual}: each stage's vectors are 1/{step} of those "
-                         f"before, and float32 tells {most} stages apart")  # fmt: skip
+        found += self._count_problems()
         return found + (self._scale_problems() if self.scales else [])
+
+    def _count_problems(self) -> list[str]:
+        found, count = [], self.groups * self.residual
+        if count > MAX_GROUPS:
+            found.append(
+                f"groups {self.groups} and residual {self.residual} make {count:,} codes at each"
+                f" place: at most {MAX_GROUPS}"
+            )
+        most = 1 + int(FLOAT32_BITS / log2(self._step)) if self._step > 1 else MAX_GROUPS
+        if self.residual > most:
+            found.append(
+                f"residual {self.residual}: vectors are 1/{self._step} as large from stage to"
+                f" stage, and float32 tells {most} stages apart"
+            )
+        return found
 
     @property
     def _step(self) -> int:
