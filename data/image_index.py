@@ -66,8 +66,11 @@ class ImageMeasure:
     @property
     def key(self) -> str:
         """Return these settings as text."""
-        rule = asdict(self.rule) if self.rule else None
-        return json.dumps([VERSION, self.geometry.patch, rule], sort_keys=True)
+        if self.rule is not None:
+            return json.dumps([VERSION, self.geometry.patch, asdict(self.rule)], sort_keys=True)
+        # The default size is the only one of a codec that takes no other.
+        size = self.geometry.size_of(self.geometry.default_grid)
+        return json.dumps([VERSION, self.geometry.patch, size])
 
     def size(self, content: bytes) -> tuple[int, int]:
         """Return (width, height) that an image file will have; ValueError where it cannot be used.

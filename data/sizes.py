@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from unimodal.document import Document, Text
+from unimodal.tokenizer.pixels import MAX_PIXELS
 
 SIDES = re.compile(r"\b(left|right|clockwise|counterclockwise|anticlockwise)\b", re.IGNORECASE)
 
@@ -45,10 +46,14 @@ class ImageRule:
     def problems(self) -> list[str]:
         """List what is wrong with the values, one sentence each."""
         found = []
-        if self.multiple < 1 or self.target_pixels < self.multiple**2:
+        if self.multiple < 1:
+            found.append(f"multiple {self.multiple}: at least 1")
+        elif self.target_pixels < self.multiple**2:
             found.append(
                 f"target_pixels {self.target_pixels}: at least one square of {self.multiple} a side"
             )
+        if self.target_pixels > MAX_PIXELS:
+            found.append(f"target_pixels {self.target_pixels:,}: at most {MAX_PIXELS:,}, as images")
         if not self.max_aspect_ratio >= 1:
             found.append(f"max_aspect_ratio {self.max_aspect_ratio}: at least 1")
         if self.min_side < 1:

@@ -57,6 +57,13 @@ class TokenizerConfig:
         return next((one for one in given if one is not None), PatchesConfig())
 
     @property
+    def spelled_out(self) -> "TokenizerConfig":
+        """Return the same shape with the sections that are the default where none is given."""
+        has_autoencoder = any(getattr(self, name) is not None for name in AUTOENCODERS)
+        found = self if has_autoencoder else replace(self, patches=PatchesConfig())
+        return replace(found, quantizer=self.quantizer.spelled_out)
+
+    @property
     def codes(self) -> Quantizer:
         """Return a quantizer without weights: how many codes and groups there are, and where."""
         return _codes(self.quantizer)
@@ -107,18 +114,19 @@ def _codes(config: QuantizerConfig) -> Quantizer:
 class Reconstruction:
     """What training sees of a batch of images."""
 
-    images_BCHW: torch.Tensor
-    """Not bounded."""
+    images_BCHW: torch.Tensor | None
+    """Not bounded; None without a decoder."""
     quantized: Quantized
 
 
 class ImageTokenizer(nn.Module):
     """Encodes images as codes, and decodes codes as images."""
 
-    def __init__(self, config: TokenizerConfig, seed: int = 0):
+    def __init__(self, config: TokenizerConfig, seed: int = 0, decodes: bool = True):
         """Draw the weights, a pure function of (config, seed): see `initial_weight`.
 
-        ValueError names everything that is wrong with the config.
+        `decodes` False: there is no decoder. Codes that are learned from features alone get one
+        later. ValueError names everything that is wrong with the config.
         """
         super().__init__()
         if problems := list(_all_problems(config)):
@@ -126,10 +134,11 @@ class ImageTokenizer(nn.Module):
         self.config, autoencoder = config, config.autoencoder
         self.quantizer = config.quantizer.build(seed)
         self.encoder = autoencoder.encoder(self.quantizer.width)
-        self.decoder = autoencoder.decoder(self.quantizer.width)
+        self.decoder = autoencoder.decoder(self.quantizer.width) if decodes else None
         with torch.no_grad():
-            for part in ("encoder", "decoder"):
-                for name, parameter in self.get_submodule(part).named_parameters(part):
+            for part, network in (("encoder", self.encoder), ("decoder", self.decoder)):
+                named = network.named_parameters(part) if network is not None else ()
+                for name, parameter in named:
                     parameter.copy_(initial_weight(name, tuple(parameter.shape), seed))
 
     @property
@@ -152,15 +161,22 @@ class ImageTokenizer(nn.Module):
         """Return the levels of which a code is the mixed-radix number; () where it is none."""
         return self.quantizer.levels
 
-    decodes = True
+    @property
+    def decodes(self) -> bool:
+        """Return whether there is a decoder."""
+        return self.decoder is not None
 
     def code_vectors(self, codes_nG: torch.Tensor) -> torch.Tensor:
         """Return the vectors of codes int64 (n, G), float32 (n, D)."""
         return self.quantizer.decode(codes_nG[None], Grid(1, len(codes_nG)))[0, 0]
 
     @property
-    def last_weight(self) -> torch.Tensor:
-        """Return the weight of the decoder's last layer (B, C, 3, 3), which paints all pixels."""
+    def last_weight(self) -> torch.Tensor | None:
+        """Return the weight of the decoder's last layer (3, C, 3, 3), which paints all pixels; None
+        without a decoder.
+        """
+        if self.decoder is None:
+            return None
         return next(one for one in self.decoder.modules() if isinstance(one, Canvas)).out.weight
 
     @property
@@ -171,6 +187,8 @@ class ImageTokenizer(nn.Module):
     def forward(self, images_BCHW: torch.Tensor) -> Reconstruction:
         """Return reconstructions for training; gradients pass as the quantizer says."""
         quantized = self._quantized(images_BCHW)
+        if self.decoder is None:
+            return Reconstruction(None, quantized)
         return Reconstruction(self.decoder(quantized.vectors.movedim(-1, 1)), quantized)
 
     @torch.inference_mode()
@@ -189,8 +207,14 @@ class ImageTokenizer(nn.Module):
     def decode(self, codes_BnG: torch.Tensor, grid: Grid) -> torch.Tensor:
         """Return the images of codes, float32 (B, 3, H, W) in [-1, 1].
 
-        Codes are int64 (B, n, G); ValueError where they do not fill the grid, or are no codes.
+        Codes are int64 (B, n, G); ValueError where they do not fill the grid, or are no codes, and
+        without a decoder.
         """
+        if self.decoder is None:
+            raise ValueError(
+                "this image tokenizer has codes and no decoder yet: train one on its codes, by"
+                " `weights` and `freeze_codes` of `unimodal train tokenizer`"
+            )
         self.config.size_of(grid)  # ValueError for a grid of another autoencoder
         if codes_BnG.shape[1:] != (grid.size, self.num_groups):
             raise ValueError(
@@ -234,13 +258,14 @@ class ImageTokenizer(nn.Module):
                 raise ValueError(f"{directory} holds no image tokenizer: there is no {file.name}")
         shape = read_shape(config)
         try:
-            tokenizer = cls(shape)
-        except ValueError as error:
-            raise ValueError(f"{config} describes no image tokenizer: {error}") from error
-        try:
-            tokenizer.load_state_dict(load_file(str(weights)))
+            tensors = load_file(str(weights))
+            decodes = any(name.startswith("decoder.") for name in tensors)
+            tokenizer = cls(shape, decodes=decodes)
+            tokenizer.load_state_dict(tensors)
         except (SafetensorError, RuntimeError) as error:  # cut or foreign; of another shape
             raise ValueError(f"{weights} is damaged or belongs to another: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{config} describes no image tokenizer: {error}") from error
         return tokenizer.eval()
 
 

@@ -32,6 +32,11 @@ class TokenizerLossConfig:
     adversarial: AdversarialConfig | None = None
     semantic: SemanticConfig | None = None
 
+    @property
+    def sees_pixels(self) -> bool:
+        """Return whether a term compares pixels, without which there is nothing to decode for."""
+        return self.l1 > 0 or self.l2 > 0 or self.perceptual is not None
+
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
         found = [f"{n} {getattr(self, n)}: at least 0" for n in ("l1", "l2")
@@ -56,7 +61,12 @@ class TokenizerLoss(nn.Module):
         self.discriminator = Discriminator(adversarial, seed) if adversarial else None
 
     def forward(
-        self, made: Reconstruction, originals_BCHW: Tensor, last: Tensor, step: int, share: float
+        self,
+        made: Reconstruction,
+        originals_BCHW: Tensor,
+        last: Tensor | None,
+        step: int,
+        share: float,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the scalar to differentiate and the scalars to report.
 
@@ -64,13 +74,14 @@ class TokenizerLoss(nn.Module):
         processes. The first one holds the discriminator's loss too: neither's gradients reach the
         other's weights. `last`: the weight of the decoder's last layer; `step`: from 0.
         """
-        images_BCHW = made.images_BCHW.float()
-        seen, reports = self._visible(images_BCHW, originals_BCHW)
+        seen, reports = self._visible(made, originals_BCHW)
         hidden, more = self._hidden(made, originals_BCHW)
         loss, own = seen + hidden, torch.zeros_like(seen)
         adversarial = self.config.adversarial
         if adversarial is not None and step >= adversarial.start_step and torch.is_grad_enabled():
             assert self.discriminator is not None, "it is configured"
+            assert made.images_BCHW is not None and last is not None, "its weight follows pixels"
+            images_BCHW = made.images_BCHW.float()
             fooled = self.discriminator.fooled(images_BCHW)
             weight = _weight(seen * share, fooled * share, last)
             loss = loss + adversarial.weight * weight * fooled
@@ -80,8 +91,13 @@ class TokenizerLoss(nn.Module):
         shared = {name: value.detach() * share for name, value in reports.items()}
         return (loss + own) * share, shared
 
-    def _visible(self, images_BCHW: Tensor, originals_BCHW: Tensor) -> tuple[Tensor, Reports]:
-        """Return the loss of images beside their originals, and its terms unweighted."""
+    def _visible(self, made: Reconstruction, originals_BCHW: Tensor) -> tuple[Tensor, Reports]:
+        """Return the loss of images beside their originals, and its terms unweighted: none without
+        a decoder.
+        """
+        if made.images_BCHW is None:
+            return originals_BCHW.new_zeros(()), {}
+        images_BCHW = made.images_BCHW.float()
         error_BCHW = images_BCHW - originals_BCHW
         terms = {"absolute": error_BCHW.abs().mean(), "squared": error_BCHW.square().mean()}
         loss = self.config.l1 * terms["absolute"] + self.config.l2 * terms["squared"]
@@ -99,6 +115,23 @@ class TokenizerLoss(nn.Module):
             terms["semantic"] = self.semantic(made.quantized.vectors, originals_BCHW)
             loss = loss + self.config.semantic.weight * terms["semantic"]
         return loss, terms
+
+    @torch.no_grad()
+    def check(self, height: int, width: int) -> None:
+        """Raise ValueError where a network cannot take images of so many pixels."""
+        networks = {"perceptual": self.perceptual and self.perceptual.backbone,
+                    "semantic": self.semantic and self.semantic.backbone,
+                    "adversarial": self.discriminator}  # fmt: skip
+        for name, network in networks.items():
+            if network is None:
+                continue
+            try:
+                network(next(network.parameters()).new_zeros(1, 3, height, width))
+            except RuntimeError as error:
+                raise ValueError(
+                    f"loss.{name}: its network cannot take images of {width} x {height} pixels "
+                    f"({error})"
+                ) from error
 
     def trained(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield the networks that learn beside the tokenizer, by name."""

@@ -44,6 +44,8 @@ SETTINGS = {
     "schedule": Rule(FREE, NEXT_STEP),
     "tokenizer": Rule(FREE, "at once: where it lies; it must be the same one"),
     "weights": Rule(FREE, "at once: where they lie; they must be the same ones"),
+    "weights from or to null": NO,
+    "freeze_codes": NO,
     "shards": Rule(FREE, "at once: where they lie; what they hold is compared"),
     "loader.bad_share": Rule(FREE, "at once"),
     "optimizer": Rule(ACCEPTED, NEXT_STEP),

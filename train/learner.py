@@ -126,16 +126,23 @@ class TokenizerLearner(Learner[Tensor]):
         device: str = "cpu",
         autocast: bool = False,
         seed: int = 0,
+        freeze_codes: bool = False,
     ) -> None:
-        """`autocast`: convolutions and matrix products in bfloat16; never the quantizer's."""
+        """`autocast`: convolutions and matrix products in bfloat16; never the quantizer's.
+        `freeze_codes`: encoder and quantizer stay as they are, so that codes do.
+        """
         super().__init__()
         self.model, self.device, self.outside = tokenizer, device, []
-        self.autocast = autocast
+        self.autocast, self.freeze_codes = autocast, freeze_codes
+        if freeze_codes:
+            tokenizer.encoder.requires_grad_(False)
+            tokenizer.quantizer.requires_grad_(False)
         self.loss = TokenizerLoss(config, tokenizer.quantizer.width, seed).to(device)
 
     def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield all parameters that learn: the tokenizer's by their names, and those beside it."""
-        yield from self.model.named_parameters()
+        named = self.model.named_parameters()
+        yield from ((name, one) for name, one in named if one.requires_grad)
         for name, network in self.loss.trained():
             yield from network.named_parameters(name)
 
@@ -155,6 +162,8 @@ class TokenizerLearner(Learner[Tensor]):
         if not len(micro_batch):  # all of this process's images are bad: it takes part, and adds 0
             micro_batch = micro_batch.new_zeros(1, *micro_batch.shape[1:])
         moved = micro_batch.to(self.device, memory_format=torch.channels_last)
+        if self.freeze_codes:  # codebooks that follow the latents do so in training alone
+            self.model.quantizer.eval()
         with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
             made = self.model(moved)
             total, reports = self.loss(made, moved, self.model.last_weight, self.step, share)

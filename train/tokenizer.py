@@ -38,6 +38,7 @@ from .lock import Lock, held
 from .loop import LoopConfig, fit_threads, prepare, run, set_threads
 from .optimizer import OptimizerConfig, build
 from .parallel import ParallelEngine
+from .parent_tokenizer import begin_with, directory_of, parent_of
 from .ranks import Ranks, connect
 from .reconstructions import averaged, write_sheet
 from .schedule import ScheduleConfig
@@ -57,6 +58,12 @@ class TokenizerRun:
     """The shards whose images are learned, all images of each sample: a folder of .tar files, one
     .tar file, a URL, or `pipe:` and a command."""
     schedule: ScheduleConfig
+    weights: Path | None = None
+    """The image tokenizer, of the same `model`, whose weights training begins with: what a run has
+    written, or a bundle. None: weights are drawn from `seed`."""
+    freeze_codes: bool = False
+    """Keep encoder and quantizer of `weights` as they are: the decoder learns alone. Where `loss`
+    sees no pixels it is the decoder that does not learn, and the run ends without one."""
     images: ImageRule | None = None
     """How images are resized; None: not at all, and their sides are multiples of the patch."""
     batch_images: int = 32
@@ -85,7 +92,19 @@ class TokenizerRun:
             found.append("optimizer.muon_lr: an image tokenizer is trained by AdamW alone")
         if not self.model.autoencoder.problems() and not (self.images and self.images.problems()):
             found += size_problems(self.images, self.model)
+        found += self._freezing_problems() if self.freeze_codes else []
         return found if self.seed >= 0 else [*found, f"seed {self.seed}: at least 0"]
+
+    def _freezing_problems(self) -> list[str]:
+        found = []
+        if self.weights is None:
+            found.append("freeze_codes: codes of no meaning would be kept; give trained `weights`")
+        if not self.loss.sees_pixels:
+            found.append("freeze_codes: only the decoder learns, and loss has no term of pixels: "
+                         "give l1, l2 or perceptual")  # fmt: skip
+        if self.loss.semantic is not None:
+            found.append("loss.semantic: it teaches codes, which freeze_codes keeps: leave it out")
+        return found
 
 
 def size_problems(rule: ImageRule | None, model: TokenizerConfig) -> list[str]:
@@ -123,7 +142,11 @@ def _checked(config: TokenizerRun, ranks: Ranks) -> tuple[TokenizerRun, dict[str
     if problems:
         raise ValueError("; ".join(problems))
     paths = local_shards(config.shards)
-    return config, {"shards": shards_hash(paths, reread=config.loop.verify == "all")}
+    parent = parent_of(config.weights, config.model) if config.weights is not None else None
+    return config, {
+        "shards": shards_hash(paths, reread=config.loop.verify == "all"),
+        "weights": parent.hash if parent is not None else None,
+    }
 
 
 def _train(
@@ -135,6 +158,8 @@ def _train(
     first = _first_batch(newest)
     learner = ranks.in_turn(lambda: _learner(config, device))
     images = ranks.in_turn(lambda: _images(config, learner.model, ranks))
+    for width, height in {min(images.sizes), min(images.sizes, key=lambda size: size[1])}:
+        learner.loss.check(height, width)
     found = images.index.images
     num_patches = float(np.mean(found["width"] * found["height"])) / config.model.patch**2
     share = config.batch_images / ranks.world_size
@@ -159,9 +184,13 @@ def _train(
 
 
 def _learner(config: TokenizerRun, device: str) -> TokenizerLearner:
-    model = ImageTokenizer(config.model, config.seed).to(device)
+    model = ImageTokenizer(config.model, config.seed, decodes=config.loss.sees_pixels)
+    if config.weights is not None:
+        begin_with(parent_of(config.weights, config.model), model)
     bf16 = config.precision == "bf16"
-    return TokenizerLearner(model, config.loss, device, bf16, config.seed)
+    return TokenizerLearner(
+        model.to(device), config.loss, device, bf16, config.seed, config.freeze_codes
+    )
 
 
 def _engine(config: TokenizerRun, learner: TokenizerLearner, ranks: Ranks) -> ParallelEngine:
@@ -189,6 +218,10 @@ def _images(config: TokenizerRun, model: ImageTokenizer, ranks: Ranks) -> ImageB
     if ranks.is_first:
         print(images.given_line(), file=sys.stderr)
         images.check()
+        adversarial, num_steps = config.loss.adversarial, config.schedule.num_steps
+        if adversarial is not None and adversarial.start_step >= num_steps:
+            print(f"note: loss.adversarial.start_step {adversarial.start_step} is not reached in "
+                  f"{num_steps} steps", file=sys.stderr)  # fmt: skip
     return images
 
 
@@ -216,7 +249,7 @@ def _watched(model: ImageTokenizer) -> CodeUsage:
     usage = CodeUsage(model.num_codes, model.num_groups)
 
     def add(module: torch.nn.Module, given: Any, made: Quantized) -> None:
-        if module.training:
+        if not torch.is_inference_mode_enabled():  # in which sheets are made
             usage.add(made.codes)
 
     model.quantizer.register_forward_hook(add)
@@ -239,13 +272,14 @@ def _measure(
             print(problem, file=sys.stderr)
             warned.append(problem)
         if done % config.loop.save_every_steps == 0 or done == config.schedule.num_steps:
-            if engine.ranks.is_first:
+            if engine.ranks.is_first and engine.learner.model.decodes:
                 with averaged(engine) as model:
                     write_sheet(config.output / "samples" / f"step_{done:08d}.png", model, shown)
         mine = [images.seen.documents, images.seen.bad.total()]
         summed = engine.ranks.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
         seen = dict(zip(("images", "bad_images"), map(int, summed), strict=True))
-        psnr = {"psnr_db": 10 * math.log10(4 / counts["squared"])} if counts["squared"] else {}
+        squared = counts.get("squared", 0.0)  # there is none without a decoder
+        psnr = {"psnr_db": 10 * math.log10(4 / squared)} if squared else {}
         return {n: before.get(n, 0) + count for n, count in seen.items()} | psnr | usage.reports()
 
     return measure
@@ -257,7 +291,8 @@ def _finish(config: TokenizerRun, engine: ParallelEngine, device: str) -> None:
     finished.mkdir(exist_ok=True)
     place = Path(config.shards)
     folder = place.parent if place.suffix == ".tar" else place
-    card = provenance.card(config, device, [folder], before={})
+    before = {} if config.weights is None else provenance.read(directory_of(config.weights))
+    card = provenance.card(config, device, [folder], before)
     with averaged(engine) as model:
         model.save(finished)
         card[TOKENIZER_HASH] = model.hash

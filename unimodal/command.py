@@ -172,16 +172,17 @@ def chat(**options: Any) -> None:
 @click.option(
     "--size", type=click.IntRange(1), nargs=2, metavar="WIDTH HEIGHT",
     help="Resize and crop to these pixels [default: the size that the model draws; of a tokenizer "
-    "alone, each image's own].",
+    "alone, each image's own, or the only one that it takes].",
 )  # fmt: skip
 @_tokenizer_option
 def encode(
     images: tuple[Path, ...], output: Path, size: tuple[int, int] | None, model: Path | None
 ) -> None:
-    """Turn image files into the codes that the model reads.
+    """Turn image files, or all images in folders, into the codes that the model reads.
 
     \b
     unimodal encode a.png b.jpg --output codes.safetensors
+    unimodal encode photos --size 64 64 --output codes.safetensors
     unimodal encode a.png --size 64 64 --output codes.json
     unimodal encode a.png --model runs/tokenizer --output codes.safetensors
     """

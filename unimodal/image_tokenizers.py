@@ -35,8 +35,8 @@ class FoundTokenizer:
     card: dict[str, Any]
     """Where it comes from; empty where nothing says it."""
     canvas: tuple[int, int] | None
-    """Width and height in pixels of what its model draws, or of what a published tokenizer was
-    trained on; None for one of our own alone."""
+    """Width and height in pixels of what its model draws, of what a published tokenizer was trained
+    on, or of the only images that queries read; None for others of our own alone."""
 
 
 def find_tokenizer(path: Path | None) -> FoundTokenizer:
@@ -62,6 +62,8 @@ def _alone(tokenizer: SavedTokenizer, card: dict[str, Any]) -> FoundTokenizer:
     if isinstance(tokenizer, PublishedTokenizer):
         height, width = tokenizer.geometry.canvas
         canvas = width, height
+    elif tokenizer.config.queries is not None:
+        canvas = tokenizer.config.queries.width, tokenizer.config.queries.height
     return FoundTokenizer(ImageCodec(tokenizer), tokenizer, card, canvas)
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import tempfile
+from dataclasses import replace
 from html import escape
 from itertools import count
 from pathlib import Path
@@ -17,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-
-from unimodal.tokenizer.grid import Grid
 
 from . import document as documents
 from .atomic import is_full, replacing, write_bytes
@@ -168,7 +167,7 @@ def read_conversation(directory: Path, model: "Model") -> tuple[Document, list[s
         stored = json.loads(path.read_text(encoding="utf-8"))
         turns = [(turn["role"], turn["parts"]) for turn in stored["turns"]]
         is_own, kept = stored["model"] == model.hash, directory / CODES
-        tables = read_codes(kept, model.image_tokenizer) if is_own and kept.is_file() else {}
+        coded = read_codes(kept, model.image_tokenizer) if is_own and kept.is_file() else {}
         notes = [] if is_own else ["another model's conversation: its images are encoded anew"]
         parts: list[Part] = []
         for role, shown in turns:
@@ -181,7 +180,7 @@ def read_conversation(directory: Path, model: "Model") -> tuple[Document, list[s
                 name = Path(part["image"]).name  # never a file elsewhere
                 pixels, said = fitted(directory / name, model.canvas)
                 notes += [f"{name}: {note}" for note in said]
-                parts.append(_seen(pixels, tables.get(name), model, role))
+                parts.append(_seen(pixels, coded.get(name), model, role))
     except FileNotFoundError as error:
         raise ValueError(f"{directory} holds no saved conversation: no {path.name}") from error
     except (LookupError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -190,14 +189,13 @@ def read_conversation(directory: Path, model: "Model") -> tuple[Document, list[s
 
 
 def _seen(
-    pixels: np.ndarray, table_hw: np.ndarray | None, model: "Model", role: str
+    pixels: np.ndarray, kept: documents.Image | None, model: "Model", role: str
 ) -> documents.Image:
     """Return an image with the codes that were kept of it, or with new ones."""
-    if table_hw is None:
+    if kept is None:
         (image,) = model.codec.encode([documents.Image(pixels, role=role)])
         return image
-    codes, grid = table_hw.reshape(-1, 1).astype(np.int64), Grid(*table_hw.shape)
-    return documents.Image(pixels, codes, grid=grid, codec_hash=model.codec.hash, role=role)
+    return replace(kept, pixels=pixels, role=role)
 
 
 def _write(document: Document, model_hash: str, directory: Path) -> None:
@@ -227,13 +225,10 @@ def _write(document: Document, model_hash: str, directory: Path) -> None:
 def _write_codes(document: Document, path: Path) -> None:
     """Write the codes that images have: their pixels, encoded again, may give others."""
     images = [part for part in document.parts if isinstance(part, documents.Image)]
-    tables: dict[str, np.ndarray] = {}
-    for number, image in enumerate(images, start=1):
-        if image.codes is not None and image.codes.shape[1] == 1 and image.grid is not None:
-            table_n = image.codes[:, 0].astype(np.int32)
-            tables[_image_name(number)] = table_n.reshape(image.grid.height, -1)
-    if tables:
-        write_codes(path, tables, str(images[0].codec_hash))
+    named = {_image_name(number): image for number, image in enumerate(images, start=1)}
+    encoded = {name: image for name, image in named.items() if image.codes is not None}
+    if encoded:
+        write_codes(path, encoded)
 
 
 def _image_name(number: int) -> str:

@@ -202,6 +202,12 @@ def test_sizes_and_codes_that_cannot_be_are_refused_with_the_numbers(tmp_path: P
     assert "patches and queries: give one of them" in refusal(
         tmp_path, "model.queries.num_queries=32", "model.patches.patch=8"
     )
+    told = refusal(tmp_path, "images={multiple: 0, target_pixels: 100000000}")
+    assert "multiple 0: at least 1" in told
+    assert "target_pixels 100,000,000: at most 64,000,000" in told
+    assert "freeze_codes: codes of no meaning would be kept" in refusal(
+        tmp_path, "freeze_codes=true"
+    )
     assert "optimizer.muon_lr: an image tokenizer is trained by AdamW alone" in refusal(
         tmp_path, "optimizer.muon_lr=1e-2"
     )
@@ -220,3 +226,24 @@ def test_a_backbone_that_is_not_there_stops_the_run_at_its_start(tmp_path: Path)
     with pytest.raises(ValueError, match="none cannot be had"):
         tokenizer.train(config)
     assert not metrics(config.output)
+
+
+def test_networks_of_a_loss_that_cannot_take_the_images(tmp_path: Path, capsys) -> None:
+    """Four halvings of 16 pixels leave one, which the next kernel does not fit."""
+    loss = TokenizerLossConfig(adversarial=replace(ADVERSARIAL, num_layers=6))
+    config = tiny_run(tmp_path, captions(10, (64, 64), (64, 32)), 2, loss=loss, batch_images=2)
+    with pytest.raises(ValueError, match="loss.adversarial: .* images of 64 x 32 pixels .Calcul"):
+        tokenizer.train(config)
+    assert not metrics(config.output)
+    tokenizer.train(replace(config, loss=TokenizerLossConfig(adversarial=ADVERSARIAL)))
+    assert "adversarial.start_step 4 is not reached in 2 steps" in capsys.readouterr().err
+
+
+def test_images_that_fit_other_queries_are_measured_anew(tmp_path: Path) -> None:
+    """Both read patches of 8 pixels, and what the cache knows is of the first size."""
+    config = tiny_run(tmp_path, captions(10, (64, 64)), 1, batch_images=2)
+    shape = TokenizerConfig(queries=QueriesConfig(8, 64, 64, 8, 32, 1, 1, 4))
+    tokenizer.train(replace(config, model=shape))
+    other = replace(shape, queries=replace(shape.queries, height=32, width=32))
+    with pytest.raises(ValueError, match="64 x 64 pixels: these queries .* 32 x 32 alone; set"):
+        tokenizer.train(replace(config, model=other, output=tmp_path / "other"))

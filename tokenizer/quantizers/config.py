@@ -5,17 +5,20 @@ often it is used for one latent vector: for parts of it (`groups`), for what is 
 or for what is left on ever finer grids (`scales`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import log2
 
 from .bsq import BsqConfig
 from .codebook import Codebook
 from .fsq import FsqConfig
 from .groups import Groups
 from .lfq import LfqConfig
-from .quantizer import Quantizer
+from .quantizer import MAX_GROUPS, Quantizer
 from .residual import Residual
 from .scales import Scales
 from .vq import VqConfig
+
+FLOAT32_BITS = 24  # of precision
 
 __all__ = ["BsqConfig", "FsqConfig", "LfqConfig", "QuantizerConfig", "VqConfig"]
 
@@ -42,6 +45,12 @@ class QuantizerConfig:
         return self.fsq or self.lfq or self.bsq or self.vq or FsqConfig()
 
     @property
+    def spelled_out(self) -> "QuantizerConfig":
+        """Return the same quantizer with the section that is the default where none is given."""
+        is_given = any((self.fsq, self.lfq, self.bsq, self.vq))
+        return self if is_given else replace(self, fsq=FsqConfig())
+
+    @property
     def width(self) -> int:
         """Return the numbers of a latent vector."""
         return self.groups * self.codebook.width
@@ -57,7 +66,32 @@ class QuantizerConfig:
         ]
         if len(given) > 1:
             found.append(f"{' and '.join(given)} are given: only one of {', '.join(sections)}")
+        found += self._count_problems()
         return found + (self._scale_problems() if self.scales else [])
+
+    def _count_problems(self) -> list[str]:
+        found, count = [], self.groups * self.residual
+        if count > MAX_GROUPS:
+            found.append(
+                f"groups {self.groups} and residual {self.residual} make {count:,} codes at each"
+                f" place: at most {MAX_GROUPS}"
+            )
+        most = 1 + int(FLOAT32_BITS / log2(self._step)) if self._step > 1 else MAX_GROUPS
+        if self.residual > most:
+            found.append(
+                f"residual {self.residual}: vectors are 1/{self._step} as large from stage to"
+                f" stage, and float32 tells {most} stages apart"
+            )
+        return found
+
+    @property
+    def _step(self) -> int:
+        """Return how many times smaller vectors become from stage to stage; 0 where they are
+        learned.
+        """
+        if isinstance(codebook := self.codebook, FsqConfig):
+            return max(codebook.levels, default=0)
+        return 2 if isinstance(codebook, LfqConfig) else 0
 
     def _scale_problems(self) -> list[str]:
         found = []

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .codebook import Codebook
-from .quantizer import MAX_CODES
+from .quantizer import MAX_CODES, too_many
 
 Bound = Literal["equal_width", "shifted", "sigmoid", "equal_mass"]
 MARGIN = 1e-3  # of the paper's bound: its outermost levels are reached by a finite z
@@ -45,8 +45,7 @@ class FsqConfig:
             whose = " with the bound 'shifted'" if least == 3 else ""
             return [f"levels {self.levels}: at least one, each of at least {least}{whose}"]
         codes = prod(self.levels)
-        too_many = f"levels {self.levels} make {codes:,} codes: at most {MAX_CODES:,}"
-        return [too_many] if codes > MAX_CODES else []
+        return [too_many(f"levels {self.levels}", codes)] if codes > MAX_CODES else []
 
     def build(self, stage: int, seed: int, name: str) -> "FSQ":
         """Return the codebook; nothing in it is random."""

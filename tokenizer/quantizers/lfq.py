@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .codebook import Codebook
 from .entropy import entropy_of_mean, mean_entropy
-from .quantizer import MAX_CODES
+from .quantizer import MAX_CODES, too_many
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class LfqConfig:
         if self.bits < 1:
             found.append(f"bits {self.bits}: at least 1")
         elif 2**self.bits > MAX_CODES:
-            found.append(f"bits {self.bits} make {2**self.bits:,} codes: at most {MAX_CODES:,}")
+            found.append(too_many(f"bits {self.bits}", 2**self.bits))
         if self.temperature <= 0:
             found.append(f"temperature {self.temperature}: above 0")
         if self.factor_bits is not None and not 1 <= self.factor_bits <= max(self.bits, 1):

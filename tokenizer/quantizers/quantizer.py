@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..grid import Grid
 
 MAX_CODES = 2**18  # of one group: what vocabularies and code files are made for
+MAX_GROUPS = 64  # codes at a place
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,12 @@ class Quantizer(nn.Module):
     def _decode(self, codes_BnG: Tensor, grid: Grid) -> Tensor:
         """Return the vectors of valid codes, outside autocast."""
         raise NotImplementedError
+
+
+def too_many(whose: str, num_codes: int) -> str:
+    """Say that a setting makes more than MAX_CODES codes; a number may be too long to write."""
+    said = f"{num_codes:,}" if num_codes < 10**30 else f"2 ** {num_codes.bit_length() - 1} and more"
+    return f"{whose} make {said} codes: at most {MAX_CODES:,}"
 
 
 def straight_through(vectors: Tensor, latents: Tensor) -> Tensor:
