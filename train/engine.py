@@ -168,7 +168,7 @@ class Engine:
         name = next(name for name, one in self.named.items() if one is parameter)
         kinds = sorted(checkpoint.kinds[name] - {EMA, MASTER})
         found = {k: torch.empty_like(parameter).copy_(checkpoint.whole(name, k)) for k in kinds}
-        return found if "exp_avg" not in found else {"step": adam_steps(checkpoint), **found}
+        return found if "exp_avg" not in found else {"step": adam_steps(checkpoint, parameter), **found}
 
     def _check(self, checkpoint: Checkpoint) -> None:
         """Raise ValueError, before anything changes, unless the checkpoint has just these
@@ -186,9 +186,11 @@ class Engine:
             raise ValueError(f"{checkpoint.directory} holds no averaged weights")
 
 
-def adam_steps(checkpoint: Checkpoint) -> Tensor:
-    """Return the number of steps as AdamW keeps it, for the bias of its moments."""
-    return torch.tensor(float(checkpoint.step))
+def adam_steps(checkpoint: Checkpoint, parameter: Tensor) -> Tensor:
+    """Return the number of steps as fused AdamW keeps it, for the bias of its moments: a tensor on
+    the parameter's device.
+    """
+    return torch.tensor(float(checkpoint.step), device=parameter.device)
 
 
 def set_rates(optimizer: Any, factor: float) -> None:

@@ -156,7 +156,7 @@ class ZeroEngine(Engine):
         # DeepSpeed makes moments in the first step; here they must be there before, to be filled.
         for flat in self._flats():
             state = {moment: torch.zeros_like(flat) for moment in MOMENTS}
-            self.zero.optimizer.state[flat] = {"step": adam_steps(checkpoint), **state}
+            self.zero.optimizer.state[flat] = {"step": adam_steps(checkpoint, flat), **state}
         for name, parameter in self.named.items():
             if (where := self._where(parameter)) is None:
                 continue
