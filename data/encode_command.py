@@ -84,6 +84,13 @@ def _config(
 
     directory = tokenizer_directory(tokenizer)
     image = load_tokenizer(directory)
+    scales = image.geometry.default_grid.scales
+    if image.num_groups > 1 or scales:
+        what = f"{image.num_groups} codes at each place" if image.num_groups > 1 else "scales"
+        raise ValueError(
+            f"{directory} has {what}: shards hold one code at each place of one grid; encode files"
+            " by `unimodal encode`"
+        )
     rule = rule_of(target_pixels, max_aspect_ratio, image.geometry.patch)
     return EncodeConfig(directory.absolute(), image.hash, rule)
 

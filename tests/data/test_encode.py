@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -407,3 +408,17 @@ def test_code_shards_remember_the_seeds_of_their_scenes(tokenizer, tmp_path):
     (tmp_path / "in" / "scenes.json").write_text("{")
     with pytest.raises(ValueError, match="scenes.json is damaged"):
         data_seeds(tmp_path / "in")
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [({"groups": 2}, "has 2 codes at each place"), ({"scales": (1, 2)}, "has scales")],
+)
+def test_codes_that_shards_do_not_hold_are_refused_at_once(shards, tmp_path, section, message):
+    (tmp_path / "coder").mkdir()
+    small = of_patches((4, 4), encoder_width=8, decoder_width=8, num_blocks=0, pixel_width=2)
+    shape = replace(small, quantizer=replace(small.quantizer, **section))
+    ImageTokenizer(shape).save(tmp_path / "coder")
+    result = run(shards, tmp_path / "new", "--tokenizer", tmp_path / "coder")
+    assert result.exit_code == 2 and message in result.output, result.output
+    assert not (tmp_path / "new").exists()
