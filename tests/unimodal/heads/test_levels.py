@@ -244,6 +244,44 @@ def test_a_causal_level_depends_on_those_before_it_alone() -> None:
     assert not torch.isclose(swapped[0], swapped[1]).any()
 
 
+@pytest.mark.parametrize(("name", "least"), [(HEADS[0], 2 * np.log(2)), (HEADS[1], np.log(2))])
+def test_what_levels_have_to_do_with_each_other_is_learned_level_by_level(
+    name: str, least: float
+) -> None:
+    """Of two bits that are always equal, the second costs nothing to who sees the first."""
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.new(20, 4)
+    head = head_class(name)(shape_of(name, vocabulary, (2, 2)))
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    batch = batch_of([0, 3] * 8, vocabulary)
+    hidden_ND = hidden(1).float().expand(batch.ids.numel(), D)
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
+    for _ in range(120):
+        total, losses_M = head(hidden_ND, torch.empty(0), batch, 1.0)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+    assert abs(float(losses_M.mean()) - least) < 0.03
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_half_precision_changes_little(name: str) -> None:
+    """Softmaxes are float32, whatever matrices are multiplied in."""
+    model = UnifiedModel(shape_of(name), seed=1)
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.mul_(20)
+    batch = batch_of([0, 5, 23], PLAIN)
+    plain = language(model, batch, LossConfig())
+    with torch.autocast("cpu", torch.bfloat16):
+        half = language(model, batch, LossConfig())
+    assert half.total.dtype == torch.float32
+    assert half.reports["loss_image"] == pytest.approx(plain.reports["loss_image"], rel=0.01)
+    half.total.backward()
+    assert all(one.grad is not None and one.grad.isfinite().all() for one in model.parameters())
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_a_batch_without_codes_has_gradients_of_zero(name: str) -> None:
     head = head_of(name)
