@@ -203,6 +203,18 @@ def test_codes_of_another_grid_or_range_are_refused(config: QuantizerConfig):
         quantizer.decode(codes, other)
 
 
+@every_quantizer
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_get_no_code(config: QuantizerConfig, number: float):
+    quantizer = config.build(0)
+    z_BhwD = latents(quantizer)
+    z_BhwD[1, 2, 3, 0] = number
+    with pytest.raises(ValueError, match=f"1 of {z_BhwD.numel()} latent numbers are not finite"):
+        quantizer.eval()(z_BhwD)
+    if number != number:  # in training, where looking would cost time, the loss tells
+        assert quantizer.train()(z_BhwD).vectors.isnan().any()
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

@@ -1,7 +1,8 @@
-"""FSQ of equal widths, as it is shipped: code <-> vector is a bijection in every dtype."""
+"""FSQ: the shipped form against float64, the paper's against vector-quantize-pytorch, others."""
 
 import pytest
 import torch
+from vector_quantize_pytorch import FSQ as LibraryFSQ
 
 from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.quantizers.fsq import FSQ
@@ -71,3 +72,64 @@ def test_codes_outside_the_range_are_refused(code: int) -> None:
 def test_bad_levels_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         FSQ((8, 1))
+
+
+# --- the paper's form, as vector-quantize-pytorch has it ------------------------------------------
+
+
+@pytest.mark.parametrize("levels", [(3,), (8, 8, 8), (7, 5, 5, 5), (8, 6, 5, 4)])
+def test_shifted_is_the_librarys(levels: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    theirs, ours = LibraryFSQ(list(levels)), FSQ(levels, "shifted")
+    z_1nD = (2 * torch.randn(1, 20_000, len(levels))).requires_grad_()
+    vectors, codes = theirs(z_1nD)
+    found = ours(z_1nD[None])
+    assert len(codes.unique()) > 0.9 * ours.num_codes
+    assert torch.equal(found.codes[0, :, 0], codes[0].long())
+    torch.testing.assert_close(found.vectors[0], vectors)
+    torch.testing.assert_close(*(torch.autograd.grad((v**2).sum(), z_1nD)[0]
+                                 for v in (found.vectors, vectors)))  # fmt: skip
+    every = torch.arange(ours.num_codes)
+    decoded = ours.decode(every[None, :, None], Grid(1, ours.num_codes))
+    torch.testing.assert_close(decoded[0, 0], theirs.indices_to_codes(every))
+
+
+# --- how numbers are bounded ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 5, 8])
+def test_equal_mass_is_the_floor_of_l_phi(count: int) -> None:
+    """And makes levels equally likely for normal numbers, which no other bound does."""
+    normal = torch.distributions.Normal(torch.tensor(0.0).double(), torch.tensor(1.0).double())
+    torch.manual_seed(0)
+    z_n1 = torch.randn(40_000, 1)
+    codes = FSQ((count,), "equal_mass")(row(z_n1)).codes.flatten()
+    assert torch.equal(codes, (count * normal.cdf(z_n1.double())).floor().long().flatten())
+    usage = torch.bincount(codes, minlength=count) / len(codes)
+    assert (usage - 1 / count).abs().max() < 0.006
+
+
+def test_sigmoid_is_twice_the_sigmoid_less_one() -> None:
+    """iFSQ's bound gives levels more equal shares of normal numbers than tanh does."""
+    torch.manual_seed(0)
+    z_n1 = torch.randn(40_000, 1)
+    bounded = 2 * torch.sigmoid(1.6 * z_n1.double()) - 1
+    found = FSQ((8,), "sigmoid")(row(z_n1))
+    assert torch.equal(found.codes.flatten(), (4 * (bounded + 1)).floor().long().flatten())
+    uneven = {}
+    for bound in ("equal_width", "sigmoid"):
+        codes = FSQ((8,), bound)(row(z_n1)).codes.flatten()  # type: ignore
+        uneven[bound] = (torch.bincount(codes) / len(codes) - 1 / 8).abs().max().item()
+    assert uneven["sigmoid"] < 0.025 < 0.04 < uneven["equal_width"]
+
+
+@pytest.mark.parametrize("bound", ["equal_width", "shifted", "sigmoid", "equal_mass"])
+def test_levels_rise_with_the_number_and_all_are_reached(bound: str) -> None:
+    for count in range(3, 20):
+        z_n1 = torch.linspace(-30, 30, 60_001)[:, None]
+        fsq = FSQ((count,), bound)  # type: ignore
+        codes = fsq(row(z_n1)).codes.flatten()
+        assert (codes.diff() >= 0).all() and codes.unique().tolist() == list(range(count))
+        if bound != "shifted" or count % 2:  # symmetric: -z has the opposite level
+            opposite = fsq(row(-z_n1)).codes.flatten()
+            assert ((codes + opposite) != count - 1).sum() < count

@@ -38,8 +38,8 @@ class BSQ(LFQ):
     def __init__(self, config: BsqConfig, stage: int = 0) -> None:
         """Make the codebook of a config that has no problems; stage: as that of LFQ."""
         super().__init__(config, stage)
-        self.size *= config.bits**-0.5  # eq. 4: u^ = sign(u) / sqrt(L)
+        self.size *= config.bits**-0.5  # u^ = sign(u) / sqrt(L)
 
     def bound(self, z: Tensor) -> Tensor:
-        """Return u = z / |z| (sec. 4.1)."""
+        """Return u = z / |z|."""
         return F.normalize(z, dim=-1)

@@ -21,7 +21,7 @@ def mean_entropy(logits_nK: Tensor) -> Tensor:
     """Return E[H(p)], the mean entropy of the code of a vector, a scalar.
 
     Bits are independent, so the entropy of a code is the sum of theirs (BSQ, arXiv:2406.07548,
-    sec. 4.2), each H(p) = -p log p - (1 - p) log(1 - p) = softplus(x) - x p for p = sigmoid(x).
+    sec. 4), each H(p) = -p log p - (1 - p) log(1 - p) = softplus(x) - x p for p = sigmoid(x).
     """
     return (F.softplus(logits_nK) - logits_nK * logits_nK.sigmoid()).sum(-1).mean()
 
@@ -51,7 +51,8 @@ def _mean(logits_nK: Tensor) -> Tensor:
 def _products(logits_nK: Tensor) -> Tensor:
     """Return the probability of each code of a few bits, (n, 2 ** K), the first bit the lowest."""
     products_nF = logits_nK.new_ones(len(logits_nK), 1)
-    for logit_n1 in logits_nK.split(1, dim=1):
+    for logit_n in logits_nK.unbind(1):
+        logit_n1 = logit_n[:, None]
         zero_nF, one_nF = products_nF * (-logit_n1).sigmoid(), products_nF * logit_n1.sigmoid()
         products_nF = torch.cat([zero_nF, one_nF], dim=1)
     return products_nF

@@ -87,7 +87,8 @@ class FSQ(Codebook):
         if self.kind == "equal_width":
             unit = (torch.tanh(z) + 1) / 2
         elif self.kind == "sigmoid":
-            # iFSQ: 2 sigmoid(1.6 z) - 1 in place of tanh z, nearly even for normal z.
+            # iFSQ ("Improving FSQ for Image Generation with 1 Line of Code"): 2 sigmoid(1.6 z) - 1
+            # in place of tanh z, so that levels are nearly as likely as each other for normal z.
             unit = torch.sigmoid(1.6 * z)
         else:
             # The share of normal numbers below z: levels are equally likely for normal z.
@@ -114,7 +115,7 @@ class FSQ(Codebook):
         else:
             # Sec. 3.1 with shares of equal width: floor(L (x + 1) / 2), for odd and even L alike.
             index = ((x / self._scale + 1) / 2 * self._levels).floor().long()
-        index = index.maximum(torch.zeros_like(self._levels)).minimum(self._levels - 1)
+        index = index.clamp(min=0).minimum(self._levels - 1)
         # Sec. 3.1, the index of a vector in the implied codebook: its levels in mixed radix.
         return (index * self._radix).sum(-1)
 

@@ -1,7 +1,7 @@
 """Cut a vector into parts, and quantize each by itself: multi-group quantization.
 
 As in product quantization (Jegou et al., 2011) and the multi-codebook quantization of UniTok
-(arXiv:2502.20321, sec. 3.2). With residual quantizers, the codes of a place are those of all stages
+(arXiv:2502.20321). With residual quantizers, the codes of a place are those of all stages
 of the first part, then those of the second, and so on.
 """
 

@@ -45,10 +45,18 @@ class Quantizer(nn.Module):
         return grid
 
     def forward(self, z_BhwD: Tensor) -> Quantized:
-        """Quantize latent vectors, float of any dtype; ValueError for vectors of another width."""
+        """Quantize latent vectors, float of any dtype.
+
+        ValueError for vectors of another width and, when not training, for numbers that are not
+        finite: no code stands for them. In training they make the losses not finite.
+        """
         if z_BhwD.ndim != 4 or z_BhwD.shape[-1] != self.width:
             shape = tuple(z_BhwD.shape)
             raise ValueError(f"latent vectors of shape {shape}: (B, h, w, {self.width})")
+        if not self.training and not z_BhwD.isfinite().all():
+            num = int((~z_BhwD.isfinite()).sum())
+            found = f"{num} of {z_BhwD.numel()} latent numbers are not finite"
+            raise ValueError(f"{found}, and no code stands for them: check images and weights")
         with torch.autocast(z_BhwD.device.type, enabled=False):
             return self._quantize(z_BhwD.float())
 

@@ -30,11 +30,11 @@ class Residual(Quantizer):
         x_BhwD = rest_BhwD = self._codebooks[0].bound(z_BhwD)
         codes, losses, vectors_BhwD = [], [], torch.zeros_like(x_BhwD)
         for stage in self._codebooks:
-            step = stage.step(rest_BhwD)  # eq. 3: k_d = Q(r_(d-1)), r_d = r_(d-1) - e(k_d)
+            step = stage.step(rest_BhwD)  # k_d = Q(r_(d-1)), r_d = r_(d-1) - e(k_d)
             if self.training:
                 stage.learn(rest_BhwD.detach(), step.codes)
             rest_BhwD = rest_BhwD - step.vectors
-            vectors_BhwD = vectors_BhwD + step.vectors  # eq. 4: z^ = sum of e(k_d)
+            vectors_BhwD = vectors_BhwD + step.vectors  # z^ = sum of e(k_d)
             codes.append(step.codes.flatten(1))
             losses.append(step.losses)
         codes_BnG = torch.stack(codes, dim=-1)

@@ -103,10 +103,12 @@ class VQ(Codebook):
     def learn(self, x: Tensor, codes: Tensor) -> None:
         """Update the moving averages (VQ-VAE, eq. 6 to 8), then restart dead codes."""
         x_nD, codes_n = x.reshape(-1, self.width), codes.flatten()
-        counts_C = torch.bincount(codes_n, minlength=self.num_codes).to(x_nD.dtype)
-        sums_CD = torch.zeros_like(self.sums).index_add_(0, codes_n, x_nD)
+        counts_C = torch.bincount(codes_n, minlength=self.num_codes)
+        # In the order of codes, so that a GPU too adds in the same order each time.
+        sorted_nD = x_nD[codes_n.argsort(stable=True)]
+        sums_CD = torch.segment_reduce(sorted_nD, "sum", lengths=counts_C, axis=0)
         # N <- decay N + (1 - decay) n, and m <- decay m + (1 - decay) sum of z.
-        self.counts.lerp_(ranks.total(counts_C), 1 - self.config.decay)
+        self.counts.lerp_(ranks.total(counts_C.float()), 1 - self.config.decay)
         self.sums.lerp_(ranks.total(sums_CD), 1 - self.config.decay)
         # e = m / N, with counts smoothed so that their sum stays.
         whole = self.counts.sum()
