@@ -111,25 +111,24 @@ def _efficientnet() -> Backbone:
 
 
 def _hugging_face(name: str) -> Backbone:
-    from transformers import AutoBackbone, AutoConfig, AutoModel
+    from transformers import AutoConfig, AutoModel
     from transformers.image_processing_base import ImageProcessingMixin
-    from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
     try:
         config = AutoConfig.from_pretrained(name)
         processor, _ = ImageProcessingMixin.get_image_processor_dict(name)
         mean, std = processor["image_mean"], processor["image_std"]
-        if config.model_type in MODEL_FOR_BACKBONE_MAPPING_NAMES:
-            at = _spread(len(config.stage_names))
-            loaded, told = AutoBackbone.from_pretrained(
-                name, out_indices=at, output_loading_info=True
-            )
+        if type(config) in MODEL_FOR_BACKBONE_MAPPING:  # AutoBackbone takes no local paths
+            config.out_indices = _spread(len(config.stage_names))
+            kind = MODEL_FOR_BACKBONE_MAPPING[type(config)]
+            loaded, told = kind.from_pretrained(name, config=config, output_loading_info=True)
             backbone: Backbone = Maps(loaded, mean, std, None)
         else:
             vision = getattr(config, "vision_config", config)
             loaded, told = AutoModel.from_pretrained(name, config=vision, output_loading_info=True)
             backbone = HiddenStates(loaded, mean, std, getattr(vision, "image_size", None))
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"the vision model {name} cannot be had ({_first_line(error)}): give the folder of one"
             f" with its preprocessor_config.json, download it (`hf download {name}`), or take"

@@ -174,6 +174,12 @@ def _given(config: LmRun, world_size: int) -> _Given:
     tokenizer = directory_of(config.tokenizer)
     weights = None if config.weights is None else directory_of(config.weights)
     image = load_tokenizer(tokenizer)
+    if image.num_groups > 1 or image.config.quantizer.scales:
+        what = f"{image.num_groups} codes at each place" if image.num_groups > 1 else "scales"
+        raise ValueError(
+            f"tokenizer {config.tokenizer}: it has {what}, and a language model reads one code at"
+            " each place of one grid: train one with groups 1, residual 1 and no scales"
+        )
     if problems := patch_problems(config.loader.images, image.patch):
         raise ValueError(f"loader.{problems[0]}")
     for folder in _folders(config):

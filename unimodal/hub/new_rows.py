@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.initial import generator
 
 # J. Hewitt, "Initializing New Word Embeddings for Pretrained Language Models" (2021), samples
@@ -106,10 +107,12 @@ def code_rows(
     """Return initial embedding rows (V, width) of image codes, float32.
 
     Codes with similar vectors get similar rows. std: the standard deviation of the rows' numbers.
-    codes: which codes; None: all.
+    codes: which codes; None: all. ValueError for a tokenizer that has several codes at a place, or
+    several scales.
     """
     codes = range(image.num_codes) if codes is None else codes
-    vectors_Vd = image.quantizer.vectors_of(torch.arange(codes.start, codes.stop))
+    codes_1V1 = torch.arange(codes.start, codes.stop)[None, :, None]
+    vectors_Vd = image.quantizer.decode(codes_1V1, Grid(1, len(codes)))[0, 0]
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
     w_dD = torch.from_numpy(rng.standard_normal((vectors_Vd.shape[1], width))).float()
     b_D = torch.from_numpy(rng.uniform(0, 2 * np.pi, width)).float()
