@@ -34,16 +34,11 @@ from .answer import Answer
 from .intervals import gain, ratio
 from .predictions import PredictionsFile
 from .report import Cell
+from .round_trip import round_trip
 from .run import Evaluator, Turn, Turns, run
 from .scene_requests import BLIND, PARTS, SceneRequest, make_requests
 from .score import Prediction, apart, by_kind, digest, recipe
-from .tokenizer import (
-    reader_errors,
-    reconstruct,
-    refuse_training_seed,
-    tokenizer_ceiling,
-    world_of,
-)
+from .tokenizer import reader_errors, refuse_training_seed, tokenizer_ceiling, world_of
 
 NUM_SHOWN = {"drawing": 4, "questions": 1, "captions": 5, "edits": 2}  # of each kind, on the sheet
 
@@ -211,7 +206,7 @@ def _ceilings(
         for request in evaluator.requests()
         if request.ideal is not None
     ]
-    images, _ = reconstruct(model.image_tokenizer, ideals, batch)
+    images = round_trip(model.image_tokenizer, ideals, batch).images
     best = [
         evaluator.score(request, Answer("", (image,)))
         for request, image in zip(evaluator.requests(), images, strict=True)
