@@ -8,6 +8,8 @@ import click
 
 EVAL_SEED = 1_000_003  # training takes its scenes from other seeds
 OUT_FILE = click.Path(dir_okay=False, path_type=Path)
+IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+IN_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 IN_PATH = click.Path(path_type=Path)
 
 
