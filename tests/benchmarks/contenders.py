@@ -7,6 +7,7 @@ their own; what is there is not done again, and a run that was stopped goes on.
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -23,7 +24,6 @@ from unimodal.tokenizer.quantizers.config import (
     QuantizerConfig,
     VqConfig,
 )
-from unimodal.train import metrics
 from unimodal.train.loop import LoopConfig
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.schedule import ScheduleConfig
@@ -94,7 +94,8 @@ def trained(contender: Contender, budget: Budget, shards: Path, folder: Path) ->
         recipe = folder / "recipes" / f"{contender.name}.yaml"
         recipe.parent.mkdir(parents=True, exist_ok=True)
         config.save(budget.run(contender, shards, output), recipe)
-        call("train", "tokenizer", recipe, log=folder / "logs" / f"{contender.name}.txt")
+        log = folder / "logs" / f"{contender.name}.txt"
+        call("train", "tokenizer", recipe, log=log, cpu=cpu_file(output))
     return output
 
 
@@ -109,24 +110,39 @@ def scored(
     return json.loads(file.read_text())
 
 
-def minutes(run: Path) -> float:
-    """How long its steps took."""
-    return 60 * metrics.hours(run)
+def cpu_file(run: Path) -> Path:
+    """Where the seconds of a run's processes are kept, one line for each start."""
+    return run.parent / f"{run.name}.cpu_s.txt"
 
 
-def call(*words: object, log: Path) -> None:
-    """Run `unimodal` with these words in one thread; what it prints goes to the log. It ends this
-    process with its exit status where that is not 0.
+def cpu_minutes(run: Path) -> float:
+    """What the training of a run took of processors, however busy the machine was."""
+    return sum(map(float, cpu_file(run).read_text().split())) / 60
+
+
+def call(*words: object, log: Path, cpu: Path | None = None) -> None:
+    """Run `unimodal` with these words in one thread; what it prints goes to the log, its time on
+    processors to `cpu`. It ends this process with its exit status where that is not 0.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    before = _children_s()
     with log.open("a") as file:
         done = subprocess.run(
             [sys.executable, "-m", "unimodal", *map(str, words)], cwd=ROOT, stdout=file,
             stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"},
         )  # fmt: skip
+    if cpu is not None:
+        cpu.parent.mkdir(parents=True, exist_ok=True)
+        with cpu.open("a") as file:
+            print(_children_s() - before, file=file)
     if done.returncode:
         print(f"unimodal {words[0]} {words[1]} ended with {done.returncode}: see {log}")
         sys.exit(done.returncode)
+
+
+def _children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def codes_needed(bits: int, codes_an_image: int) -> int:

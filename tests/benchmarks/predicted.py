@@ -22,7 +22,7 @@ ROW_POSITIONS = 4 * 1024  # of a step of scenes_lm
 HELD_OUT_SEED = 1_000_003
 HEAD = (
     "quantizer", "drawing", "drawing over what its codes can show", "bits a pixel, held out",
-    "PSNR of scenes, dB", "scenes read right", "min tokenizer", "min model",
+    "PSNR of scenes, dB", "scenes read right", "CPU min, tokenizer", "CPU min, model",
 )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def scores(contender: Contender, budget: Budget, folder: Path) -> dict[str, Any]
         "bits": loss / math.log(2) * 64 / PIXELS,
         "psnr_db": ceiling["psnr_db"],
         "right": ceiling["right"],
-        "minutes": [contenders.minutes(run), contenders.minutes(model)],
+        "minutes": [contenders.cpu_minutes(run), contenders.cpu_minutes(model)],
     }
 
 
@@ -99,7 +99,7 @@ def language_model(
             f"held_out.sources.fresh.shards={shards[1]}", f"schedule.num_steps={steps}",
             f"schedule.warmup_steps={min(100, steps // 10)}", f"schedule.decay_steps={steps // 3}",
             f"precision={budget.precision}", "loop.num_threads=1", "loop.save_every_steps=200",
-            log=log,
+            log=log, cpu=contenders.cpu_file(output),
         )  # fmt: skip
     return output
 
