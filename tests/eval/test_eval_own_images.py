@@ -16,6 +16,7 @@ from tiny_tokenizers import of_patches
 
 from unimodal.command import main
 from unimodal.eval.reconstruction import STABLE, ssim
+from unimodal.eval.tokenizer import worst
 from unimodal.image_tokenizers import find_tokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 
@@ -118,6 +119,34 @@ def test_shards_files_and_sizes(run: Path, tmp_path: Path) -> None:
     assert [p["name"] for p in first["predictions"]] == ["k0.0.png", "k0.1.png", "k1.0.png"]
 
 
+def test_labels_of_samples_are_probed_and_the_worst_images_shown(run: Path, tmp_path: Path) -> None:
+    """Greys by their shade: `kind` stands in .json, and nothing else tells it."""
+    samples = {}
+    for number in range(40):
+        stream = io.BytesIO()
+        PILImage.new("RGB", (16, 16), (40 + 160 * (number % 2),) * 3).save(stream, "PNG")
+        told = {"kind": ["dark", "light"][number % 2], "number": number}
+        samples[f"k{number:02d}"] = {"png": stream.getvalue(), "json": json.dumps(told).encode()}
+    samples["k50"] = {"png": png(16, 16)}
+    tar, sheet = write_tar(tmp_path / "a.tar", samples), tmp_path / "sheet.png"
+    found = report(run, tar, "--probe", "kind", "--contact-sheet", sheet)
+    probe = found["scores"]["probe"]["kind"]
+    assert (probe["value"], probe["n"]) == (1, 40) and 0.9 < probe["low"] < 1
+    assert found["scores"]["probe_constant"]["kind"]["value"] == 0.5
+    assert found["speed"]["encode_images_per_s"]["value"] > 0
+    assert found["scores"]["bits_per_pixel"]["fixed"]["value"] == 6 / 64
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    together = report(run, tar, "--probe", "kind", "--probe-apart", "kind")
+    assert together["scores"]["probe"]["kind"]["value"] < 0.5
+    none = command("eval", "tokenizer", run, tar, "--probe", "name")
+    assert none.exit_code == 2 and "0 labels have 10 images or more" in none.output
+
+
+def test_the_worst_come_first() -> None:
+    predictions = [{"psnr_db": value} for value in (30.0, 12.5, 20.0)]
+    assert worst(predictions, 2) == [1, 2]
+
+
 def test_images_are_told_by_their_bytes_and_stand_in_natural_order(
     run: Path, tmp_path: Path
 ) -> None:
@@ -169,6 +198,8 @@ def test_a_bound_of_usage(run: Path, tmp_path: Path) -> None:
         (["x", "--seed", 3], "--seed is of scenes"),
         (["--target-pixels", 64], "--target-pixels is of IMAGES, which are not given"),
         (["--bad-share", 0.1], "--bad-share is of IMAGES"),
+        (["--probe", "kind"], "--probe is of IMAGES"),
+        (["x", "--probe-apart", "kind"], "--probe-apart is of --probe"),
         (["x", "--max-aspect-ratio", 2], "add --target-pixels"),
         (["nowhere"], "nowhere holds no .tar shard"),
         (["--min-usage", 2], "--min-usage"),
