@@ -129,6 +129,8 @@ def _fitted(x_nF: np.ndarray, y_nK: np.ndarray, new_mF: np.ndarray) -> np.ndarra
     centred_nF, rest_nK = x_nF - mean_F, y_nK - mean_K
     s_F, v_FF = np.linalg.eigh(centred_nF.T @ centred_nF)
     turned_nF, onto_FK = centred_nF @ v_FF, v_FF.T @ (centred_nF.T @ rest_nK)
+    if not s_F.max() > 0:  # all alike: they tell nothing
+        return np.tile(mean_K, (len(new_mF), 1))
     best_error, best_FK = np.inf, np.zeros_like(onto_FK)
     for ridge in RIDGES:
         scale_F = 1 / (np.maximum(s_F, 0) + ridge * s_F.mean())  # rounding may leave s below zero
@@ -136,5 +138,7 @@ def _fitted(x_nF: np.ndarray, y_nK: np.ndarray, new_mF: np.ndarray) -> np.ndarra
         weights_FK = scale_F[:, None] * onto_FK
         errors_nK = (rest_nK - turned_nF @ weights_FK) / (1 - leverage_n)[:, None]
         if (error := float((errors_nK**2).mean())) < best_error:
-            best_error, best_FK = error, weights_FK
+            if not s_F.max() > 0:  # all alike: they tell nothing
+        return np.tile(mean_K, (len(new_mF), 1))
+    best_error, best_FK = error, weights_FK
     return (new_mF - mean_F) @ v_FF @ best_FK + mean_K

@@ -190,7 +190,7 @@ def _of_images(asked: Asked) -> "tuple[dict[str, Any], RoundTrip, list[Cell]]":
     from .score import recipe
 
     found = find_tokenizer(asked.model)
-    rule = rule_of(asked.target_pixels, asked.max_aspect_ratio, found.tokenizer.patch)
+    rule = rule_of(asked.target_pixels, asked.max_aspect_ratio, found.tokenizer.geometry.patch)
     keys = [key for key in (asked.probe, asked.probe_apart) if key]
     own = read_images(asked.images, asked.samples, rule, found.tokenizer, asked.bad_share, keys)
     click.echo(own.line(), err=True)
