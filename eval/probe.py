@@ -138,7 +138,5 @@ def _fitted(x_nF: np.ndarray, y_nK: np.ndarray, new_mF: np.ndarray) -> np.ndarra
         weights_FK = scale_F[:, None] * onto_FK
         errors_nK = (rest_nK - turned_nF @ weights_FK) / (1 - leverage_n)[:, None]
         if (error := float((errors_nK**2).mean())) < best_error:
-            if not s_F.max() > 0:  # all alike: they tell nothing
-        return np.tile(mean_K, (len(new_mF), 1))
-    best_error, best_FK = error, weights_FK
+            best_error, best_FK = error, weights_FK
     return (new_mF - mean_F) @ v_FF @ best_FK + mean_K
