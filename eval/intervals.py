@@ -9,7 +9,8 @@ shrinks to a point when all or no answers are right:
 3. a weighted sum of independent estimates (the mean of the task means, a gain over a baseline):
    MOVER, which recovers each part's variance from its own interval, so that Wilson's limits carry
    over to the sum;
-4. a ratio of independent estimates (a score divided by the tokenizer's ceiling): MOVER-R.
+4. a ratio of independent estimates (a score divided by the tokenizer's ceiling): MOVER-R;
+5. any other statistic of a set (an entropy, a Frechet distance): the jackknife.
 """
 
 import math
@@ -75,6 +76,20 @@ def mean(values: Sequence[float]) -> Estimate:
     variance = math.fsum((value - centre) ** 2 for value in values) / (n - 1)
     half = Z_95 * math.sqrt(variance / n)
     return Estimate(centre, centre - half, centre + half, n)
+
+
+def jackknife(value: float, without: Sequence[float]) -> Estimate:
+    """Return a statistic of n samples with its interval, from what it is without each of them, or
+    without each of n equal groups of them.
+
+    Efron and Stein 1981, Ann. Stat. 9, 586-596, eq. 1.2: the variance is (n - 1)/n times the sum
+    of squared distances from the mean.
+    """
+    n = len(without)
+    centre = math.fsum(without) / n
+    squares = math.fsum((one - centre) ** 2 for one in without)
+    half = Z_95 * math.sqrt((n - 1) / n * squares)
+    return Estimate(value, value - half, value + half, n)
 
 
 def weighted_sum(parts: Sequence[Estimate], weights: Sequence[float]) -> Estimate:

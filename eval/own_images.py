@@ -1,7 +1,8 @@
 """What an image tokenizer keeps of images of one's own.
 
 In: a tokenizer, and images: files, folders of files, or shards. Out: PSNR, SSIM and the usage of
-codes with intervals, and one prediction an image.
+codes with intervals, and one prediction an image. Images of shards may have labels: values of their
+sample's .json.
 
 Images are read as training reads them (resized to buckets or as they are), in the order of names
 and of shards, up to a number of them. Those that cannot be used are left out, and too many of them
@@ -9,6 +10,7 @@ are an error.
 """
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,17 +26,21 @@ from unimodal.data.lengths import Bad
 from unimodal.data.quarantine import Quarantine
 from unimodal.data.remote import local_shards
 from unimodal.data.rows import sized
+from unimodal.data.sample import Sample
 from unimodal.data.shards import Shard
 from unimodal.data.sizes import ImageRule
 from unimodal.document import StoredFile
 from unimodal.tokenizer.saved import SavedTokenizer
 
 from .intervals import mean
-from .reconstruction import code_usage, psnr, ssim, usage_scores
+from .reconstruction import psnr, ssim
 from .report import Cell, progress
-from .tokenizer import reconstruct
+from .round_trip import RoundTrip
+from .tokenizer import worst
 
 CENTRE = (0.5, 0.5)
+Stored = tuple[str, str, StoredFile, Sample | None]
+"""Where an image file is, what it is called there, its content, and its sample."""
 
 
 @dataclass
@@ -44,6 +50,8 @@ class OwnImages:
     names: list[str] = field(default_factory=list)
     pixels: list[np.ndarray] = field(default_factory=list)
     """Each uint8 (H, W, 3)."""
+    labels: list[dict[str, str | None]] = field(default_factory=list)
+    """What its sample's .json says of each under the keys that were asked for, as text."""
     bad: list[Bad] = field(default_factory=list)
     unused: Counter[str] = field(default_factory=Counter)
     """Files of folders that are no images, by suffix."""
@@ -61,16 +69,17 @@ class OwnImages:
 
 def read_images(
     paths: Sequence[Path], samples: int, rule: ImageRule | None, tokenizer: SavedTokenizer,
-    bad_share: float,
+    bad_share: float, keys: Sequence[str] = (),
 ) -> OwnImages:  # fmt: skip
-    """Read the first images of these files, folders and shards, so many that can be used.
+    """Read the first images of these files, folders and shards, so many that can be used, and what
+    their samples' .json says under `keys`.
 
     ShardError (a ValueError) when more than `bad_share` of them cannot be used, or none is there.
     """
     found, digest = OwnImages(), hashlib.sha256()
     quarantine = Quarantine(None, bad_share, "--bad-share")
     stored = (one for path in paths for one in _stored(path, found.unused))
-    for place, key, file in stored:
+    for place, name, file, sample in stored:
         if len(found.pixels) == samples:
             break
         if codes_member.is_codes(file.name):
@@ -79,17 +88,24 @@ def read_images(
         digest.update(file.content)
         try:
             pixels = _pixels(file, rule, tokenizer)
+            labels = {key: _label(sample, key) for key in keys}
         except SampleError as error:
-            found.bad.append(Bad(place, key, error.reason, str(error)))
+            found.bad.append(Bad(place, name, error.reason, str(error)))
             quarantine.add_read(found.bad[-1:], len(found.pixels) + len(found.bad))
             continue
-        found.names.append(key)
+        found.names.append(name)
         found.pixels.append(pixels)
+        found.labels.append(labels)
     quarantine.settle(len(found.pixels) + len(found.bad))
     if not found.pixels:
         raise ValueError(f"no images in {', '.join(map(str, paths))}: {found.line()}")
     found.digest = digest.hexdigest()
     return found
+
+
+def _label(sample: Sample | None, key: str) -> str | None:
+    value = None if sample is None else sample.fields.get(key)
+    return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
 def _pixels(file: StoredFile, rule: ImageRule | None, tokenizer: SavedTokenizer) -> np.ndarray:
@@ -102,18 +118,18 @@ def _pixels(file: StoredFile, rule: ImageRule | None, tokenizer: SavedTokenizer)
     return pixels
 
 
-def _stored(path: Path, unused: Counter[str]) -> Iterator[tuple[str, str, StoredFile]]:
-    """Yield the image files of a path: where each is, what it is called there, and its content."""
+def _stored(path: Path, unused: Counter[str]) -> Iterator[Stored]:
+    """Yield the image files of a path."""
     if path.is_dir() and not any(path.glob("*.tar")):
         files = (file for file in path.rglob("*") if file.is_file())
         for file in sorted(files, key=lambda file: natural(str(file.relative_to(path)))):
             stored = _stored_file(file)
             if is_image(file.name, stored.content):
-                yield str(path), str(file.relative_to(path)), stored
+                yield str(path), str(file.relative_to(path)), stored, None
             else:
                 unused[file.suffix] += 1
     elif path.is_file() and path.suffix != ".tar":
-        yield str(path.parent), path.name, _stored_file(path)
+        yield str(path.parent), path.name, _stored_file(path), None
     else:
         yield from _of_shards(path)
 
@@ -122,29 +138,26 @@ def _stored_file(path: Path) -> StoredFile:
     return StoredFile(path.read_bytes(), path.suffix.removeprefix("."))
 
 
-def _of_shards(path: Path) -> Iterator[tuple[str, str, StoredFile]]:
+def _of_shards(path: Path) -> Iterator[Stored]:
     for shard in map(Shard, local_shards(str(path))):
         for sample in map(shard.sample, range(len(shard))):
             for name in sample.image_files:
                 stored = StoredFile(sample.files[name], name)
-                yield str(shard.path), f"{sample.key}.{name}", stored
+                yield str(shard.path), f"{sample.key}.{name}", stored, sample
 
 
-def image_scores(
-    tokenizer: SavedTokenizer, images: OwnImages, batch_size: int = 32
-) -> dict[str, Any]:
-    """Return scores (nested estimates), code usage and a prediction for each image."""
-    returned, codes = reconstruct(tokenizer, images.pixels, batch_size)
-    compared = list(zip(images.names, images.pixels, returned, strict=True))
+def image_report(names: Sequence[str], trip: RoundTrip) -> dict[str, Any]:
+    """Return scores, code usage and predictions of images that went through a tokenizer."""
+    compared = list(zip(names, trip.originals, trip.images, strict=True))
     predictions = [_judged(*one) for one in progress(compared, "comparing")]
     similar = [p["ssim"] for p in predictions if p["ssim"] is not None]
     return {
         "scores": {
             "psnr_db": mean([p["psnr_db"] for p in predictions]),
             "ssim": mean(similar),
-            "usage": usage_scores(codes, tokenizer.num_codes),
+            **trip.code_scores(),
         },
-        "usage": code_usage(codes, tokenizer.num_codes),
+        "usage": trip.usage(),
         "predictions": predictions,
     }
 
@@ -160,9 +173,12 @@ def _judged(name: str, original: np.ndarray, image: np.ndarray) -> dict[str, Any
     }
 
 
-def image_cells(tokenizer: SavedTokenizer, images: OwnImages, count: int) -> list[Cell]:
-    """Return a cell for each of the first images: original above reconstruction, with PSNR."""
-    originals = images.pixels[:count]
-    returned, _ = reconstruct(tokenizer, originals)
-    named = zip(images.names, originals, returned, strict=False)
-    return [Cell((a, b), f"{name}, {psnr(a, b):.1f} dB") for name, a, b in named]
+def image_cells(trip: RoundTrip, predictions: Sequence[dict[str, Any]], count: int) -> list[Cell]:
+    """Return a cell for each of the worst reconstructions, beside its original, with PSNR."""
+    return [
+        Cell(
+            (trip.originals[number], trip.images[number]),
+            f"{predictions[number]['name']}, {predictions[number]['psnr_db']:.1f} dB",
+        )
+        for number in worst(predictions, count)
+    ]

@@ -37,17 +37,12 @@ from .chain_exam import CHAINS, ChainEvaluator, make_chains
 from .intervals import Estimate, gain, ratio, share
 from .predictions import PredictionsFile
 from .report import Cell
+from .round_trip import round_trip
 from .run import Evaluator, Turn, Turns, run
 from .scene_request import BLIND, SceneRequest
 from .scene_requests import WORLD_PARTS, make_requests
 from .score import Prediction, apart, by_kind, digest, recipe
-from .tokenizer import (
-    reader_errors,
-    reconstruct,
-    refuse_training_seed,
-    tokenizer_ceiling,
-    world_of,
-)
+from .tokenizer import reader_errors, refuse_training_seed, tokenizer_ceiling, world_of
 
 NUM_SHOWN = {"drawing": 4, "captions": 5, "edits": 2, "free": 2, CHAINS: 4}  # of each kind, or 1
 
@@ -270,7 +265,7 @@ def _ceilings(
         for request in evaluator.requests()
         if request.ideal is not None
     ]
-    images, _ = reconstruct(model.image_tokenizer, ideals, batch)
+    images = round_trip(model.image_tokenizer, ideals, batch).images
     best = [
         evaluator.score(request, Answer("", (image,)))
         for request, image in zip(evaluator.requests(), images, strict=True)

@@ -2,13 +2,13 @@
 
 In: a tokenizer and held-out scenes. Out: scores and one prediction a scene.
 
-1. Render scenes of a seed that training never uses, encode and decode them (`reconstruct`).
-2. PSNR of each reconstruction, and `read_scene` on the whole of it: right when `same_scene` says
-   that it reads as the scene that was rendered.
+1. Render scenes of a seed that training never uses, encode and decode them (`round_trip`).
+2. PSNR and SSIM of each reconstruction, and `read_scene` on the whole of it: right when
+   `same_scene` says that it reads as the scene that was rendered.
 3. The same reading of the fresh renders gives the reader's own error.
-4. Code usage: how many of the codes occur, and the entropy of their frequencies.
+4. How codes are used (usage.py).
 
-own_images.py measures images of one's own.
+own_images.py measures images of one's own; tokenizer_command.py adds what it is asked for.
 
 Costs about a minute for 1,000 scenes on one core.
 """
@@ -16,21 +16,19 @@ Costs about a minute for 1,000 scenes on one core.
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from unimodal.codec import ImageCodec
 from unimodal.data.scenes.damage import measure
 from unimodal.data.scenes.reading import Unreadable, read_scene, same_scene
 from unimodal.data.scenes.world import LARGE, SMALL, Scene, SceneObject, World, render, scene
-from unimodal.document import Image
 from unimodal.tokenizer.saved import SavedTokenizer
 
 from .intervals import Estimate, mean, proportion, share
-from .reconstruction import code_usage, psnr, usage_scores
+from .reconstruction import psnr, ssim
 from .report import Cell, progress
+from .round_trip import RoundTrip, round_trip
 
 FAILURES = ("unreadable", "count", "shape", "colour", "size", "centre", "background")
 TOLERANCE_PX = 2.0  # of a centre, in pixels of a canvas of 64
@@ -40,14 +38,23 @@ def tokenizer_ceiling(
     tokenizer: SavedTokenizer, samples: int, seed: int, canvas: int = 64, batch_size: int = 32
 ) -> dict[str, Any]:
     """Return scores (nested estimates), code usage and predictions on `samples` held-out scenes."""
+    scenes, originals = held_out(samples, seed, canvas)
+    return scene_report(scenes, round_trip(tokenizer, originals, batch_size))
+
+
+def held_out(samples: int, seed: int, canvas: int) -> tuple[list[Scene], list[np.ndarray]]:
+    """Return so many scenes of a seed, and their renders, uint8 (canvas, canvas, 3)."""
     scenes = [scene(seed, index, world_of(canvas)) for index in range(samples)]
-    originals = [render(truth, canvas) for truth in scenes]
-    images, codes = reconstruct(tokenizer, originals, batch_size)
-    compared = list(zip(range(samples), scenes, originals, images, strict=True))
+    return scenes, [render(truth, canvas) for truth in scenes]
+
+
+def scene_report(scenes: Sequence[Scene], trip: RoundTrip) -> dict[str, Any]:
+    """Return scores, code usage and predictions of scenes that went through a tokenizer."""
+    compared = list(zip(range(len(scenes)), scenes, trip.originals, trip.images, strict=True))
     predictions = [judge(*one) for one in progress(compared, "reading")]
     return {
-        "scores": scores(predictions) | {"usage": usage_scores(codes, tokenizer.num_codes)},
-        "usage": code_usage(codes, tokenizer.num_codes),
+        "scores": scores(predictions) | trip.code_scores(),
+        "usage": trip.usage(),
         "predictions": predictions,
     }
 
@@ -63,24 +70,8 @@ def world_of(canvas: int) -> World:
     return SMALL if canvas < 128 else LARGE
 
 
-def reconstruct(
-    tokenizer: SavedTokenizer, originals: Sequence[np.ndarray], batch_size: int = 32
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return images uint8 (H, W, 3), of any mix of sizes, as they come back from codes, and the
-    codes of each, int64 (n,).
-    """
-    device = next(tokenizer.parameters()).device
-    codec = ImageCodec(tokenizer, device)
-    decoded: list[Image] = []
-    for batch in progress(batches(originals, batch_size), "encoding and decoding"):
-        codes = codec.encode([Image(pixels=pixels) for pixels in batch])
-        decoded += codec.decode([replace(image, pixels=None) for image in codes])
-    images = [image.pixels for image in decoded if image.pixels is not None]
-    return images, [image.codes[:, 0] for image in decoded if image.codes is not None]
-
-
 def judge(index: int, truth: Scene, original: np.ndarray, image: np.ndarray) -> dict[str, Any]:
-    """Return the prediction of a scene: PSNR, what the reconstruction reads as, what failed."""
+    """Return the prediction of a scene: PSNR, SSIM, what its image reads as, what failed."""
     read, read_render = read_scene(image), read_scene(original)
     return {
         "index": index,
@@ -91,6 +82,7 @@ def judge(index: int, truth: Scene, original: np.ndarray, image: np.ndarray) -> 
         "reader_right": reads_as(read_render, truth),
         "failures": failures(truth, read),
         "psnr_db": psnr(original, image),
+        "ssim": ssim(original, image),
     }
 
 
@@ -100,10 +92,13 @@ def reads_as(read: Scene | Unreadable, truth: Scene) -> bool:
 
 
 def scores(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the shares of scenes: right, failed in each way, misread as renders; and mean PSNR."""
+    """Return the shares of scenes: right, failed in each way, misread as renders; mean PSNR and
+    SSIM.
+    """
     return {
         "right": share([p["right"] for p in predictions]),
         "psnr_db": mean([p["psnr_db"] for p in predictions]),
+        "ssim": mean([p["ssim"] for p in predictions]),
         "failures": {
             name: share([name in p["failures"] for p in predictions]) for name in FAILURES
         },
@@ -119,21 +114,24 @@ def reader_errors(samples: int, seed: int, canvas: int) -> dict[str, Estimate]:
     }
 
 
-def cells(
-    tokenizer: SavedTokenizer, predictions: Sequence[dict[str, Any]], seed: int, canvas: int
-) -> list[Cell]:
-    """Return a cell for each prediction: original above reconstruction, with PSNR and failures."""
-    scenes = [scene(seed, p["index"], world_of(canvas)) for p in predictions]
-    originals = [render(truth, canvas) for truth in scenes]
-    images, _ = reconstruct(tokenizer, originals)
+def worst(predictions: Sequence[Mapping[str, Any]], count: int) -> list[int]:
+    """Return the numbers of the predictions with the least PSNR, the worst first."""
+    order = sorted(range(len(predictions)), key=lambda number: predictions[number]["psnr_db"])
+    return order[:count]
+
+
+def cells(trip: RoundTrip, predictions: Sequence[dict[str, Any]], count: int) -> list[Cell]:
+    """Return a cell for each of the worst reconstructions, beside its original, with PSNR and
+    failures.
+    """
     return [
         Cell(
-            (original, image),
-            f"{p['psnr_db']:.1f} dB",
-            ", ".join(p["failures"]),
-            p["right"],
+            (trip.originals[number], trip.images[number]),
+            f"{predictions[number]['psnr_db']:.1f} dB",
+            ", ".join(predictions[number]["failures"]),
+            predictions[number]["right"],
         )
-        for original, image, p in zip(originals, images, predictions, strict=True)
+        for number in worst(predictions, count)
     ]
 
 
@@ -173,11 +171,6 @@ def as_json(read: Scene | Unreadable) -> dict[str, Any] | None:
     ground = read.background
     words = [word for word in (ground.kind, ground.first, ground.second, ground.direction) if word]
     return {"background": words, "objects": objects}
-
-
-def batches(items: Sequence[Any], size: int) -> list[list[Any]]:
-    """Return the items in lists of `size`, the last one shorter."""
-    return [list(items[start : start + size]) for start in range(0, len(items), size)]
 
 
 def _nearest(

@@ -10,7 +10,7 @@ from collections import deque
 import numpy as np
 import torch
 
-from unimodal.eval.reconstruction import code_usage
+from unimodal.eval.usage import code_usage
 
 DRAWS = 20  # for each code of the codebook: so many latest codes are looked at
 

@@ -168,7 +168,9 @@ class Engine:
         name = next(name for name, one in self.named.items() if one is parameter)
         kinds = sorted(checkpoint.kinds[name] - {EMA, MASTER})
         found = {k: torch.empty_like(parameter).copy_(checkpoint.whole(name, k)) for k in kinds}
-        return found if "exp_avg" not in found else {"step": adam_steps(checkpoint, parameter), **found}
+        if "exp_avg" in found:
+            found["step"] = adam_steps(checkpoint, parameter)
+        return found
 
     def _check(self, checkpoint: Checkpoint) -> None:
         """Raise ValueError, before anything changes, unless the checkpoint has just these

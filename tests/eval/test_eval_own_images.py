@@ -1,5 +1,5 @@
-"""`eval tokenizer --images`: PSNR, SSIM and code usage of images of one's own, by hand and from
-files, folders and shards; `encode` and `eval` take what a run of the tokenizer has written.
+"""`eval tokenizer MODEL IMAGES`: scores of images of one's own, by hand and from files, folders and
+shards; `encode` and `eval` take what a run of the tokenizer has written.
 """
 
 import io
@@ -15,7 +15,8 @@ from PIL import Image as PILImage
 from tiny_tokenizers import of_patches
 
 from unimodal.command import main
-from unimodal.eval.reconstruction import STABLE, code_usage, ssim, usage_scores
+from unimodal.eval.reconstruction import STABLE, ssim
+from unimodal.eval.tokenizer import worst
 from unimodal.image_tokenizers import find_tokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 
@@ -45,7 +46,7 @@ def command(*words: object) -> Result:
 
 def report(*words: object) -> dict:
     path = Path(str(words[0])).parent / "report.json"
-    result = command("eval", "tokenizer", "--model", *words, "--json", path)
+    result = command("eval", "tokenizer", *words, "--json", path)
     assert result.exit_code == 0, result.output
     return json.loads(path.read_text())
 
@@ -78,40 +79,13 @@ def test_ssim_by_its_definition() -> None:
     assert abs(ssim(large, large[::-1])) < 0.1
 
 
-def test_intervals_of_usage_are_those_of_leaving_an_image_out() -> None:
-    """Three images of 4 codes: the jackknife by hand."""
-    codes = [np.array([0, 1]), np.array([0, 0]), np.array([0, 2])]
-    found = usage_scores(codes, 4)
-    without = [2 / 4, 3 / 4, 2 / 4]
-    error = math.sqrt(2 / 3 * sum((one - sum(without) / 3) ** 2 for one in without))
-    assert found["share"].value == 3 / 4 and found["share"].n == 3
-    assert found["share"].high - 3 / 4 == pytest.approx(1.959964 * error, rel=1e-6)
-    bits = code_usage(codes, 4)["entropy_bits"]
-    assert found["entropy_bits"].low < bits < found["entropy_bits"].high
-    assert found["perplexity"].high == pytest.approx(2 ** found["entropy_bits"].high)
-    alone = usage_scores(codes[:1], 4)["share"]
-    assert (alone.low, alone.high, alone.n) == (None, None, 1)
-    same = usage_scores([np.array([1])] * 5, 4)["share"]
-    assert (same.value, same.low, same.high) == (0.25, 0.25, 0.25)
-
-
-def test_intervals_of_usage_hold_what_other_images_give() -> None:
-    """Of 200 sets of 60 images about 95 % of intervals hold the mean of the entropies."""
-    rng = np.random.default_rng(0)
-    p = rng.dirichlet(np.full(50, 0.5))
-    sets = [[rng.choice(50, 16, p=p) for _ in range(60)] for _ in range(200)]
-    found = [usage_scores(one, 50)["entropy_bits"] for one in sets]
-    centre = np.mean([one.value for one in found])
-    assert 0.88 < np.mean([one.low < centre < one.high for one in found]) <= 1
-
-
 def test_a_folder_of_files_of_any_sizes(run: Path, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     (photos / "more").mkdir(parents=True)
     for at, size in enumerate([(64, 64), (64, 40), (24, 64)]):
         (photos / "more" / f"{at}.png").write_bytes(png(*size, at))
     (photos / "a.txt").write_text("words")
-    found = report(run, "--images", photos)
+    found = report(run, photos)
     assert [p["name"] for p in found["predictions"]] == [f"more/{n}.png" for n in range(3)]
     assert [(p["width"], p["height"]) for p in found["predictions"]] == [
         (64, 64),
@@ -134,15 +108,43 @@ def test_shards_files_and_sizes(run: Path, tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "a.tar", samples)
     alone = tmp_path / "b.png"
     alone.write_bytes(png(70, 70))
-    words = (run, "--images", tar, "--images", alone)
-    result = command("eval", "tokenizer", "--model", *words)
+    words = (run, tar, alone)
+    result = command("eval", "tokenizer", *words)
     assert result.exit_code == 2 and "no whole 8-pixel patches" in result.output
     assert "give --target-pixels" in result.output
     found = report(*words, "--target-pixels", 1024, "--max-aspect-ratio", 2)
     sizes = [(p["width"], p["height"]) for p in found["predictions"]]
     assert sizes == [(32, 32), (40, 24)] * 5 + [(32, 32)]
-    first = report(run, "--images", tar, "--target-pixels", 1024, "--samples", 3)
+    first = report(run, tar, "--target-pixels", 1024, "--samples", 3)
     assert [p["name"] for p in first["predictions"]] == ["k0.0.png", "k0.1.png", "k1.0.png"]
+
+
+def test_labels_of_samples_are_probed_and_the_worst_images_shown(run: Path, tmp_path: Path) -> None:
+    """Greys by their shade: `kind` stands in .json, and nothing else tells it."""
+    samples = {}
+    for number in range(40):
+        stream = io.BytesIO()
+        PILImage.new("RGB", (16, 16), (40 + 160 * (number % 2),) * 3).save(stream, "PNG")
+        told = {"kind": ["dark", "light"][number % 2], "number": number}
+        samples[f"k{number:02d}"] = {"png": stream.getvalue(), "json": json.dumps(told).encode()}
+    samples["k50"] = {"png": png(16, 16)}
+    tar, sheet = write_tar(tmp_path / "a.tar", samples), tmp_path / "sheet.png"
+    found = report(run, tar, "--probe", "kind", "--contact-sheet", sheet)
+    probe = found["scores"]["probe"]["kind"]
+    assert (probe["value"], probe["n"]) == (1, 40) and 0.9 < probe["low"] < 1
+    assert found["scores"]["probe_constant"]["kind"]["value"] == 0.5
+    assert found["speed"]["encode_images_per_s"]["value"] > 0
+    assert found["scores"]["bits_per_pixel"]["fixed"]["value"] == 6 / 64
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    together = report(run, tar, "--probe", "kind", "--probe-apart", "kind")
+    assert together["scores"]["probe"]["kind"]["value"] < 0.5
+    none = command("eval", "tokenizer", run, tar, "--probe", "name")
+    assert none.exit_code == 2 and "0 labels have 10 images or more" in none.output
+
+
+def test_the_worst_come_first() -> None:
+    predictions = [{"psnr_db": value} for value in (30.0, 12.5, 20.0)]
+    assert worst(predictions, 2) == [1, 2]
 
 
 def test_images_are_told_by_their_bytes_and_stand_in_natural_order(
@@ -154,10 +156,10 @@ def test_images_are_told_by_their_bytes_and_stand_in_natural_order(
         (photos / name).write_bytes(png(16, 16, int(name.split(".")[0])))
     (photos / "text.csv").write_text("a,b")
     (photos / "a.codes").write_bytes(b"codes")
-    found = report(run, "--images", photos)
+    found = report(run, photos)
     assert [p["name"] for p in found["predictions"]] == ["1.PNG", "2.png", "10.jfif"]
     (photos / "drawing.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'></svg>")
-    result = command("eval", "tokenizer", "--model", run, "--images", photos, "--bad-share", 0.5)
+    result = command("eval", "tokenizer", run, photos, "--bad-share", 0.5)
     assert "used: 3 images; left out: codes 1, .csv 1; bad: 1" in result.output
 
 
@@ -165,7 +167,7 @@ def test_bad_images_are_counted_and_too_many_are_an_error(run: Path, tmp_path: P
     samples = {f"k{n}": {"png": png(16, 16, n)} for n in range(20)}
     samples["k3"] = {"png": damaged(png(16, 16))}
     tar = write_tar(tmp_path / "a.tar", samples)
-    words = ("eval", "tokenizer", "--model", run, "--images", tar)
+    words = ("eval", "tokenizer", run, tar)
     result = command(*words)
     assert result.exit_code == 2 and "1 of 20 samples cannot be used" in result.output
     assert "raise --bad-share" in result.output and "key k3.png" in result.output
@@ -179,30 +181,32 @@ def test_a_bound_of_usage(run: Path, tmp_path: Path) -> None:
     photos.mkdir()
     for at in range(40):
         PILImage.new("RGB", (64, 64), (128, 128, 128)).save(photos / f"{at}.png")
-    words = ("eval", "tokenizer", "--model", run, "--images", photos)
+    words = ("eval", "tokenizer", run, photos)
     sheet = tmp_path / "sheet.png"
     result = command(*words, "--min-usage", 0.5, "--contact-sheet", sheet)
     assert result.exit_code == 2 and sheet.read_bytes().startswith(b"\x89PNG")
     assert "is below --min-usage 0.5: of 64 codes" in result.output and "psnr" in result.output
     assert command(*words, "--min-usage", 0.0).exit_code == 0
-    scenes = command("eval", "tokenizer", "--model", run, "--samples", 3, "--min-usage", 1)
+    scenes = command("eval", "tokenizer", run, "--samples", 3, "--min-usage", 1)
     assert scenes.exit_code == 2 and "is below --min-usage 1" in scenes.output
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--images", "x", "--canvas", 64], "--canvas is of scenes, not of --images"),
-        (["--images", "x", "--seed", 3], "--seed is of scenes"),
-        (["--target-pixels", 64], "--target-pixels is of --images, which are not given"),
-        (["--bad-share", 0.1], "--bad-share is of --images"),
-        (["--images", "x", "--max-aspect-ratio", 2], "add --target-pixels"),
-        (["--images", "nowhere"], "nowhere holds no .tar shard"),
+        (["x", "--canvas", 64], "--canvas is of scenes, not of IMAGES"),
+        (["x", "--seed", 3], "--seed is of scenes"),
+        (["--target-pixels", 64], "--target-pixels is of IMAGES, which are not given"),
+        (["--bad-share", 0.1], "--bad-share is of IMAGES"),
+        (["--probe", "kind"], "--probe is of IMAGES"),
+        (["x", "--probe-apart", "kind"], "--probe-apart is of --probe"),
+        (["x", "--max-aspect-ratio", 2], "add --target-pixels"),
+        (["nowhere"], "nowhere holds no .tar shard"),
         (["--min-usage", 2], "--min-usage"),
     ],
 )
 def test_options_that_would_say_nothing_are_refused(run: Path, words: list, message: str) -> None:
-    result = command("eval", "tokenizer", "--model", run, *words)
+    result = command("eval", "tokenizer", run, *words)
     assert result.exit_code == 2 and message in result.output
 
 

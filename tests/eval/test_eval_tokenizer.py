@@ -11,7 +11,7 @@ from tiny_tokenizers import of_patches
 from unimodal.data.scenes.reading import Unreadable
 from unimodal.data.scenes.world import Background, Scene, SceneObject, render, scene
 from unimodal.eval.command import eval_
-from unimodal.eval.reconstruction import code_usage, psnr
+from unimodal.eval.reconstruction import psnr
 from unimodal.eval.tokenizer import (
     FAILURES,
     failures,
@@ -20,6 +20,7 @@ from unimodal.eval.tokenizer import (
     scores,
     tokenizer_ceiling,
 )
+from unimodal.eval.usage import code_usage
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 
 CIRCLE = SceneObject("circle", "red", "small", 0.3, 0.3)
@@ -87,11 +88,17 @@ def test_code_usage_by_hand():
 
 
 def test_scores_count_scenes():
-    good = {"right": True, "psnr_db": 30.0, "failures": [], "reader_right": True}
-    bad = {"right": False, "psnr_db": 20.0, "failures": ["shape"], "reader_right": False}
+    good = {"right": True, "psnr_db": 30.0, "ssim": 0.9, "failures": [], "reader_right": True}
+    bad = {
+        "right": False,
+        "psnr_db": 20.0,
+        "ssim": 0.7,
+        "failures": ["shape"],
+        "reader_right": False,
+    }
     found = scores([good, good, good, bad])
     assert found["right"].value == 0.75
-    assert found["psnr_db"].value == 27.5
+    assert found["psnr_db"].value == 27.5 and found["ssim"].value == pytest.approx(0.85)
     assert found["failures"]["shape"].value == 0.25
     assert found["failures"]["colour"].value == 0
     assert found["reader_error"].value == 0.25
@@ -109,7 +116,7 @@ def test_the_ceiling_is_a_function_of_its_arguments():
 def test_command_writes_everything(tmp_path):
     tiny_tokenizer().save(tmp_path)
     paths = {name: tmp_path / f"new/out.{name}" for name in ("json", "md", "png")}
-    words = f"tokenizer --tokenizer {tmp_path} --samples 3 --seed 7 --json {paths['json']}"
+    words = f"tokenizer {tmp_path} --samples 3 --seed 7 --json {paths['json']}"
     words += f" --markdown {paths['md']} --contact-sheet {paths['png']}"
     result = CliRunner().invoke(eval_, words.split(), catch_exceptions=False)
     assert result.exit_code == 0, result.output
@@ -124,15 +131,15 @@ def test_command_writes_everything(tmp_path):
 def test_command_refuses_a_seed_of_training(tmp_path):
     tiny_tokenizer().save(tmp_path)
     (tmp_path / "card.json").write_text('{"data_seeds": [1, 7]}')
-    result = CliRunner().invoke(eval_, f"tokenizer --tokenizer {tmp_path} --seed 7".split())
+    result = CliRunner().invoke(eval_, f"tokenizer {tmp_path} --seed 7".split())
     assert "trained on scenes of seed 7: evaluate it on another" in str(result.exception)
 
 
-def test_command_refuses_two_sources(tmp_path):
-    result = CliRunner().invoke(
-        eval_, f"tokenizer --tokenizer {tmp_path} --model {tmp_path}".split()
-    )
-    assert result.exit_code == 2 and "not both" in result.output
+@pytest.mark.parametrize("old", ["--model", "--tokenizer", "--images"])
+def test_options_that_are_arguments_now_are_refused(tmp_path, old):
+    result = CliRunner().invoke(eval_, f"tokenizer {old} {tmp_path}".split())
+    assert result.exit_code == 2
+    assert f"{old} is an argument now: unimodal eval tokenizer MODEL [IMAGES]..." in result.output
 
 
 def test_the_reader_errs_more_on_worse_images():

@@ -36,7 +36,7 @@ from unimodal.data.scenes.wording import Claim, read_parts
 from unimodal.eval.answer import Answer
 from unimodal.eval.intervals import share
 from unimodal.eval.report import Cell, contact_sheet, progress, recipe_line
-from unimodal.eval.tokenizer import reconstruct
+from unimodal.eval.round_trip import round_trip
 from unimodal.eval.verdicts import judge_drawing, judge_question
 from unimodal.model import Model
 from unimodal.tokenizer.pixels import fit, open_image
@@ -178,7 +178,7 @@ def cells(model: Model, drawn: Sequence[Tried], described: Sequence[Sequence[Tri
     ]
     opened = [open_image(IMAGES / entry["file"]).image for entry in images()]
     fitted = [np.asarray(fit(image, model.canvas)) for image in opened]
-    kept, _ = reconstruct(model.image_tokenizer, fitted)
+    kept = round_trip(model.image_tokenizer, fitted).images
     for seen, code_view, entry, tried in zip(fitted, kept, images(), described, strict=True):
         words = " / ".join(f"{t.prompt} {said_of(t)} ({MARKS[t.right]})" for t in tried)
         right = all(t.right for t in tried)

@@ -1,0 +1,60 @@
+"""Declare the options that several verbs of `unimodal eval` share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+EVAL_SEED = 1_000_003  # training takes its scenes from other seeds
+OUT_FILE = click.Path(dir_okay=False, path_type=Path)
+IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+IN_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+IN_PATH = click.Path(path_type=Path)
+
+
+def option(name: str, default: Any, words: str, kind: click.ParamType) -> Callable[..., Any]:
+    """Return a click option that shows its default."""
+    return click.option(name, default=default, show_default=True, help=words, type=kind)
+
+
+def files(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where scores go, and where they are computed."""
+    for add in (
+        click.option("--markdown", type=OUT_FILE, help="Write the table here."),
+        click.option("--json", type=OUT_FILE, help="Write scores and every prediction here."),
+        option("--device", "cpu", "Where it runs: cpu, cuda, cuda:1 ...", click.STRING),
+    ):
+        command = add(command)
+    return command
+
+
+def outputs(sheet: str) -> Callable[..., Any]:
+    """Add those of `files`, and the ones that evaluations of a model or a tokenizer share; `sheet`
+    says what the contact sheet shows.
+    """
+
+    def add_all(command: Callable[..., Any]) -> Callable[..., Any]:
+        for add in (
+            click.option("--contact-sheet", type=OUT_FILE, help=sheet),
+            files,
+            option("--batch-size", 32, "Requests or images at a time.", click.IntRange(1)),
+            option("--seed", EVAL_SEED, "Of scenes, requests and noise.", click.IntRange(0, 2**40)),
+        ):
+            command = add(command)
+        return command
+
+    return add_all
+
+
+def check_device(name: str) -> None:
+    """Raise UsageError unless torch knows the device and it is there."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (
+        RuntimeError,
+        AssertionError,
+    ) as error:  # a wrong name, no such device, no CUDA in torch
+        raise click.UsageError(f"--device {name}: {error}; cpu is always there") from error

@@ -1,0 +1,181 @@
+"""Quantizers at an equal budget: which one reconstructs best, and which one is best to predict.
+
+    python tests/benchmarks/quantizer_tables.py reconstruct FOLDER TRAIN HELD_OUT
+    python tests/benchmarks/quantizer_tables.py predict FOLDER
+
+TRAIN and HELD_OUT are shards of figures, such as two OpenStax textbooks. Each command does what is
+not done yet, one contender after the other, writes `FOLDER/reconstruct.md` or `predict.md` after
+each and prints it at the end; the same command goes on where it was stopped. Steps and batches are
+equal for all; the time that training takes of a processor is stated beside the scores.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # launched by its path
+
+from benchmarks import predicted
+from benchmarks.contenders import (
+    KINDS,
+    Budget,
+    Contender,
+    codes_needed,
+    cpu_minutes,
+    scored,
+    trained,
+)
+from benchmarks.crops import cut
+from benchmarks.markdown import interval, rows, write
+
+SIDE, PATCH = 64, 8
+TRAIN_SEED, HELD_OUT_SEED = 0, 1
+BITS, OTHER_BITS = 14, (10, 16)
+HEAD = (
+    "quantizer", "bits", "PSNR, dB", "SSIM", "Frechet, EfficientNet-Lite0", "usage", "perplexity",
+    "bin entropy, least to most", "bits a pixel, entropy", "CPU min",
+)  # fmt: skip
+
+
+@click.group()
+def main() -> None:
+    """Compare quantizers at an equal budget."""
+
+
+@main.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("train", type=click.Path(exists=True, path_type=Path))
+@click.argument("held_out", type=click.Path(exists=True, path_type=Path))
+@click.option("--steps", default=2500, show_default=True)
+@click.option("--batch", default=16, show_default=True)
+@click.option("--crops", default=16384, show_default=True, help="To train on.")
+@click.option("--frechet-crops", default=1024, show_default=True)
+@click.option("--precision", default="bf16", show_default=True)
+@click.option("--bits", default=BITS, show_default=True, help="Of the first rows, for a test.")
+def reconstruct(
+    folder: Path, train: Path, held_out: Path, steps: int, batch: int, crops: int,
+    frechet_crops: int, precision: str, bits: int,
+) -> None:  # fmt: skip
+    """Train each contender on crops of TRAIN, and measure it on crops of HELD_OUT."""
+    if bits not in (BITS, *OTHER_BITS):
+        raise click.UsageError(f"--bits {bits}: one of {BITS}, {OTHER_BITS}")
+    budget = Budget(steps, batch, precision)
+    most = max(_held_out_crops(one) for one in (bits, *OTHER_BITS))
+    shards = cut(train, folder, crops, SIDE, TRAIN_SEED)
+    images = cut(held_out, folder, most, SIDE, HELD_OUT_SEED)
+    title = (
+        f"{steps:,} steps of {batch} crops of {SIDE} x {SIDE} pixels, out of {crops:,} of "
+        f"{train.stem}; measured on {_held_out_crops(BITS):,} crops of {held_out.stem} (usage at "
+        f"16 bits on {_held_out_crops(16):,}, Frechet distance on {frechet_crops:,}); {precision}, "
+        "one thread, `CPU min` is what training took of one processor"
+    )
+    done: list[tuple[Contender, dict[str, Any]]] = []
+
+    def take(contender: Contender) -> None:
+        run = trained(contender, budget, shards, folder)
+        done.append((contender, _measured(contender, run, images, folder, frechet_crops)))
+        write(folder / "reconstruct.md", title, HEAD, [_cells(*one) for one in done])
+
+    for kind in KINDS:
+        take(Contender(kind, bits))
+    best = best_of(done)[0]
+    for other in OTHER_BITS:
+        for kind in dict.fromkeys(("FSQ", best)):
+            take(Contender(kind, other))
+    print((folder / "reconstruct.md").read_text())
+
+
+def best_of(done: list[tuple[Contender, dict[str, Any]]]) -> list[str]:
+    """The kinds but FSQ, the one with the highest PSNR first."""
+    order = sorted(done, key=lambda one: -one[1]["psnr_db"]["value"])
+    return [contender.kind for contender, _ in order if contender.kind != "FSQ"]
+
+
+def _held_out_crops(bits: int) -> int:
+    """How many crops have ten times as many codes as there are; for fewer bits as for 14."""
+    return codes_needed(max(bits, BITS), (SIDE // PATCH) ** 2)
+
+
+def _measured(
+    contender: Contender, run: Path, images: Path, folder: Path, frechet_crops: int
+) -> dict[str, Any]:
+    """The scores of a row: those of pixels over as many crops for each number of bits."""
+    scores, log = folder / "scores", folder / "logs" / f"{contender.name}.txt"
+
+    def told(name: str, samples: int, *more: str) -> dict[str, Any]:
+        file = scores / f"{contender.name}-{name}.json"
+        return scored(run, images, file, samples, log, *more)["scores"]
+
+    pixels = told("pixels", _held_out_crops(BITS))
+    many = _held_out_crops(contender.bits)
+    usage = pixels if many == _held_out_crops(BITS) else told("usage", many)
+    seen = told("frechet", frechet_crops, "--frechet")
+    return {
+        "psnr_db": pixels["psnr_db"],
+        "ssim": pixels["ssim"],
+        "frechet": seen["frechet_efficientnet_lite0"],
+        **usage["usage"],
+        "bins": [one["value"] for one in usage.get("bin_entropy", {}).values()],
+        "bits": usage["bits_per_pixel"]["entropy"],
+        "minutes": cpu_minutes(run),
+    }
+
+
+def _cells(contender: Contender, scores: dict[str, Any]) -> list[str]:
+    bins = scores["bins"]
+    return [
+        contender.kind, str(contender.bits), interval(scores["psnr_db"], 2),
+        interval(scores["ssim"], 3), interval(scores["frechet"], 1), interval(scores["share"], 3),
+        interval(scores["perplexity"], 0), f"{min(bins):.2f} to {max(bins):.2f}" if bins else "",
+        interval(scores["bits"], 4), f"{scores['minutes']:.1f}",
+    ]  # fmt: skip
+
+
+@main.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--quantizer",
+    "kinds",
+    type=click.Choice(KINDS),
+    multiple=True,
+    help="Repeatable [default: FSQ, LFQ and the two best of FOLDER/reconstruct.md].",
+)
+@click.option("--scenes", default=60000, show_default=True, help="Images, and conversations.")
+@click.option("--tokenizer-steps", default=5000, show_default=True)
+@click.option("--positions", default=8_000_000, show_default=True, help="Of the language model.")
+@click.option("--samples", default=100, show_default=True, help="Drawings of each task.")
+@click.option("--precision", default="bf16", show_default=True)
+def predict(
+    folder: Path, kinds: tuple[str, ...], scenes: int, tokenizer_steps: int, positions: int,
+    samples: int, precision: str,
+) -> None:  # fmt: skip
+    """Train tokenizers on scenes, the same small language model on each, and let it draw."""
+    chosen = kinds or tuple(dict.fromkeys(("FSQ", "LFQ", *_two_best(folder))))
+    budget = predicted.Budget(scenes, tokenizer_steps, positions, samples, precision)
+    done = []
+    for kind in chosen:
+        done.append((kind, predicted.scores(Contender(kind, BITS), budget, folder / "predict")))
+        write(
+            folder / "predict.md", budget.title, predicted.HEAD,
+            [predicted.cells(*one) for one in done],
+        )  # fmt: skip
+    print((folder / "predict.md").read_text())
+
+
+def _two_best(folder: Path) -> list[str]:
+    """The two kinds of the first table with the highest PSNR, but FSQ."""
+    found = rows(folder / "reconstruct.md", HEAD)
+    first = [row for row in found if row["bits"] == str(BITS)]
+    if len(first) < len(KINDS):
+        raise click.UsageError(
+            f"{folder}/reconstruct.md has {len(first)} of {len(KINDS)} rows of {BITS} bits: let "
+            "`reconstruct` finish, or name --quantizer"
+        )
+    order = sorted(first, key=lambda row: -float(row["PSNR, dB"].split()[0]))
+    return [row["quantizer"] for row in order if row["quantizer"] != "FSQ"][:2]
+
+
+if __name__ == "__main__":
+    main()
