@@ -36,7 +36,7 @@ from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.train import heldout, lm, provenance
 from unimodal.train import tokenizer as image
-from unimodal.train.checkpoint import found
+from unimodal.train.checkpoint import found, newest
 from unimodal.train.engine import Engine, NotFinite
 from unimodal.train.learner import LanguageLearner, Learner
 from unimodal.train.loop import prepare
@@ -195,6 +195,22 @@ def test_resumed_run_is_the_same_run(tmp_path: Path, shards: Path, tokenizer: Pa
     (name,) = [path.name for path in found(runs[0])[-1].glob("rank_*")]
     weights = [(found(run)[-1] / name).read_bytes() for run in runs]
     assert weights[0] == weights[1]
+
+
+def test_a_restored_state_lies_where_the_parameters_do(
+    tmp_path: Path, shards: Path, tokenizer: Path
+) -> None:
+    """Its count of steps too, which fused AdamW wants on a GPU; `meta` is a device that is here."""
+    bundle = lm.train(recipe(tmp_path / "run", shards, tokenizer, 1))
+    model = unimodal.load(bundle).transformer.to("meta").requires_grad_(True)
+    learner = LanguageLearner(model, LossConfig(), ["scenes"])
+    adam = torch.optim.AdamW(model.parameters())
+    last = newest(tmp_path / "run")
+    assert last is not None
+    Engine(learner, [adam], ScheduleConfig(2), 1.0).restore(last)
+    kept = [state for state in adam.state.values() if "exp_avg" in state]
+    assert len(kept) > 2
+    assert {one.device.type for state in kept for one in state.values()} == {"meta"}
 
 
 def test_worker_processes_change_nothing(tmp_path: Path, shards: Path, tokenizer: Path) -> None:
