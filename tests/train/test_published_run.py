@@ -125,7 +125,7 @@ def test_images_are_encoded_and_decoded_by_the_command(checkpoint: Path, tmp_pat
 
 def test_it_is_measured_as_any_other(checkpoint: Path, tmp_path: Path) -> None:
     file = tmp_path / "scores.json"
-    run("eval", "tokenizer", "--model", checkpoint, "--samples", 2, "--json", file)
+    run("eval", "tokenizer", checkpoint, "--samples", 2, "--json", file)
     assert json.loads(file.read_text())["recipe"]["tokenizer"] == load_tokenizer(checkpoint).hash
 
 

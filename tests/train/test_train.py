@@ -309,9 +309,10 @@ def test_a_run_without_a_step_may_be_put_right(
     tmp_path: Path, shards: Path, tokenizer: Path, monkeypatch
 ) -> None:
     config = recipe(tmp_path / "run", shards, tokenizer, 1)
-    wrong = replace(config, model=replace(SHAPE, num_heads=3, num_kv_heads=2), text_ids=320)
+    idle = {"scenes": SourceConfig(str(shards), text_weight=0.0, image_weight=0.0)}
+    wrong = replace(config, sources=idle, text_ids=320)
     monkeypatch.setattr(provenance, "commit", lambda: "a")
-    with pytest.raises(ValueError, match="num_kv_heads must divide"):
+    with pytest.raises(ValueError, match="scenes"):
         lm.train(wrong)
     assert (tmp_path / "run" / "config.yaml").exists()
     monkeypatch.setattr(provenance, "commit", lambda: "b")

@@ -45,7 +45,7 @@ def test_fresh_renders_are_read_and_judged(things, scenes):
         assert grants(wanted, found)
 
 
-@pytest.mark.parametrize("canvas", [64, 128])
+@pytest.mark.parametrize("canvas", [64, pytest.param(128, marks=pytest.mark.slow)])
 def test_worn_renders_are_read_or_said_to_be_unreadable(things, scenes, canvas):
     right = 0
     for _, drawn in scenes:
