@@ -1,10 +1,12 @@
 """The model as a new user finds it: prompts in free words, images drawn in other programs.
 
-    python tests/real_input/try_it.py [--model PATH] [--seed N]
+    python tests/real_input/try_it.py [--model PATH] [--seed N] [--output FOLDER]
+    python tests/real_input/try_it.py --prompts tests/real_input/free_words.json
 
 In: `prompts.json`, and `images/` with their truth in `images/images.json`. Out, in
 `came_back/`: every image drawn (three times enlarged), a contact sheet, and a table of what was
-asked, what came back and whether it was right.
+asked, what came back and whether it was right. With `--prompts` in: that file alone; out, in
+`came_back/` and the file's name: a contact sheet, and a table of the share right of each kind.
 
 1. Every prompt opens a conversation of its own. So does every image: it is shown with DESCRIBE,
    and its questions follow in the same conversation.
@@ -17,7 +19,7 @@ asked, what came back and whether it was right.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,25 +33,38 @@ from unimodal.atomic import write_bytes
 from unimodal.chat import Chat
 from unimodal.chat import Reply as Said
 from unimodal.data.scenes.questions import Question
-from unimodal.data.scenes.requests import Request
+from unimodal.data.scenes.requests import RELATIONS, Request
 from unimodal.data.scenes.wording import Claim, read_parts
+from unimodal.data.scenes.world import COLOURS, SHAPES, SIZES
+from unimodal.document import Document, Text
 from unimodal.eval.answer import Answer
 from unimodal.eval.intervals import share
-from unimodal.eval.report import Cell, contact_sheet, progress, recipe_line
+from unimodal.eval.report import Cell, bar, contact_sheet, progress, recipe_line
 from unimodal.eval.round_trip import round_trip
 from unimodal.eval.verdicts import judge_drawing, judge_question
+from unimodal.events import ReplyDone
+from unimodal.generation import stream
 from unimodal.model import Model
 from unimodal.tokenizer.pixels import fit, open_image
 from unimodal.transcript import save_image
 
 HERE = Path(__file__).resolve().parent
 IMAGES = HERE / "images"
+CAME_BACK = HERE / "came_back"
 DESCRIBE = "describe this picture"
 SEED = 1
 SCALE = 3  # of the images kept
 MAX_SHOWN = 160  # characters of a reply on the sheet
 COLUMNS = 6  # of the contact sheet
+COLUMNS_OF_MANY = 12  # where hundreds of prompts are tried
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 MARKS = {True: "right", False: "wrong", None: "for people to judge"}
+
+KINDS = {
+    "drawing": "prompts in free words",
+    "description": "images of other programs, described",
+    "answer": "questions about them",
+}
 
 INTRODUCTION = """# What came back
 
@@ -62,12 +77,22 @@ answer. "For people to judge" stands where no program can.
 Model {model}; {recipe}.
 """
 
+SUMMARY = """# What came back for {file}
+
+Written by `python tests/real_input/try_it.py --prompts {file}`: drawings as `read_scene` reads
+them, each held against what was meant. `sheet.png` beside this page shows all of them.
+
+{counts}
+
+Model {model}; {recipe}.
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class Tried:
     """One object said to the model, what it replied, and the verdict."""
 
-    kind: str  # drawing, hopeless, description, answer
+    kind: str  # one of KINDS, hopeless, or the kind that the file of prompts names
     name: str  # of the files that keep its images
     prompt: str
     wanted: str  # in plain words
@@ -76,9 +101,23 @@ class Tried:
     reason: str
 
 
-def prompts() -> list[dict[str, Any]]:
-    """The entries of prompts.json."""
-    return json.loads((HERE / "prompts.json").read_text(encoding="utf-8"))
+def prompts(file: Path = HERE / "prompts.json") -> list[dict[str, Any]]:
+    """Return a file's entries; raise ValueError for one that asks for what the world lacks."""
+    entries = json.loads(file.read_text(encoding="utf-8"))
+    for number, entry in enumerate(entries, 1):
+        if wrong := unknown_words(entry):
+            raise ValueError(f"{file}: prompt {number} claims {', '.join(wrong)}: not of the world")
+    return entries
+
+
+def unknown_words(entry: dict[str, Any]) -> list[str]:
+    """Return what an entry claims and the world does not have."""
+    known = {"size": SIZES, "colour": COLOURS, "shape": SHAPES}
+    claimed = [
+        (c[name], words) for c in entry["claims"] for name, words in known.items() if name in c
+    ]
+    claimed += [(entry["relation"], RELATIONS)] if "relation" in entry else []
+    return [repr(word) for word, words in claimed if word not in words]
 
 
 def images() -> list[dict[str, Any]]:
@@ -129,16 +168,30 @@ def judge_description(objects: Sequence[dict[str, Any]], reply: Answer) -> tuple
     return not wrong, ", ".join(wrong)
 
 
-def try_prompts(model: Model, seed: int) -> list[Tried]:
-    """Every prompt, each in a conversation of its own."""
+def try_prompts(model: Model, seed: int, entries: Sequence[dict[str, Any]]) -> list[Tried]:
+    """Every prompt, each in a conversation of its own, many of them answered together."""
     tried = []
-    for number, entry in enumerate(progress(prompts(), "prompts"), 1):
-        reply = reply_of(_chat(model, seed)(entry["prompt"]))
+    for number, (entry, reply) in enumerate(
+        zip(entries, replies(model, seed, [entry["prompt"] for entry in entries]), strict=True), 1
+    ):
         right, reason = judge_prompt(entry, reply)
-        kind = "drawing" if entry["claims"] else "hopeless"
+        kind = entry.get("kind", "drawing") if entry["claims"] else "hopeless"
         name = f"prompt_{number:02d}"
         tried.append(Tried(kind, name, entry["prompt"], entry["means"], reply, right, reason))
     return tried
+
+
+def replies(model: Model, seed: int, texts: Sequence[str]) -> list[Answer]:
+    """Return what the model replies to each text, as in a chat that has just begun."""
+    documents = [Document((Text(text, role="user"),)) for text in texts]
+    found: dict[int, Answer] = {}
+    with bar(len(texts), "prompts") as advance:
+        for event in stream(model, documents, replace(model.sampling, seed=seed)):
+            if isinstance(event, ReplyDone):
+                reply = model.codec.decode_document(Document(event.parts))
+                found[event.request] = Answer.of(reply.parts)
+                advance()
+    return [found[number] for number in range(len(texts))]
 
 
 def try_images(model: Model, seed: int) -> list[list[Tried]]:
@@ -168,14 +221,9 @@ def reply_of(said: Said) -> Answer:
     return Answer(said.text, tuple(np.asarray(image) for image in said.images))
 
 
-def cells(model: Model, drawn: Sequence[Tried], described: Sequence[Sequence[Tried]]) -> list[Cell]:
-    """What each prompt drew; each image as fitted to the canvas and as its codes keep it."""
-    width, height = model.canvas
-    empty = np.full((height, width, 3), 255, dtype=np.uint8)
-    found = [
-        Cell(t.reply.images or (empty,), t.prompt, _first(t.reply.text) or t.reason, t.right)
-        for t in drawn
-    ]
+def cells(model: Model, described: Sequence[Sequence[Tried]]) -> list[Cell]:
+    """Each image as fitted to the canvas and as its codes keep it."""
+    found = []
     opened = [open_image(IMAGES / entry["file"]).image for entry in images()]
     fitted = [np.asarray(fit(image, model.canvas)) for image in opened]
     kept = round_trip(model.image_tokenizer, fitted).images
@@ -184,6 +232,16 @@ def cells(model: Model, drawn: Sequence[Tried], described: Sequence[Sequence[Tri
         right = all(t.right for t in tried)
         found.append(Cell((seen, code_view), f"{entry['file']}: {entry['shows']}", words, right))
     return found
+
+
+def drawn_cells(model: Model, drawn: Sequence[Tried]) -> list[Cell]:
+    """What each prompt drew."""
+    width, height = model.canvas
+    empty = np.full((height, width, 3), 255, dtype=np.uint8)
+    return [
+        Cell(t.reply.images or (empty,), t.prompt, _first(t.reply.text) or t.reason, t.right)
+        for t in drawn
+    ]
 
 
 def said_of(tried: Tried) -> str:
@@ -198,28 +256,25 @@ def verdict_of(tried: Tried) -> str:
     return ": ".join(word for word in (MARKS[tried.right], tried.reason) if word)
 
 
-def counts(tried: Sequence[Tried]) -> str:
+def counts(tried: Sequence[Tried], kinds: Mapping[str, str]) -> str:
     """A table of how many replies of each kind were right, with 95 % intervals."""
     lines = ["| | right | of | share, 95 % interval |", "| --- | ---: | ---: | --- |"]
-    for kind, words in (
-        ("drawing", "prompts in free words"),
-        ("description", "images of other programs, described"),
-        ("answer", "questions about them"),
-    ):
-        verdicts = [bool(t.right) for t in tried if t.kind == kind]
-        score = share(verdicts)
-        interval = f"{score.value:.2f} ({score.low:.2f} to {score.high:.2f})"
-        lines.append(f"| {words} | {sum(verdicts)} | {len(verdicts)} | {interval} |")
+    lines += [count(words, [t for t in tried if t.kind == kind]) for kind, words in kinds.items()]
     return "\n".join(lines)
 
 
-def page(
-    model: Model, seed: int, drawn: Sequence[Tried], described: Sequence[Sequence[Tried]]
-) -> str:
-    """The table of everything said and replied, as Markdown."""
-    everything = [*drawn, *(one for tried in described for one in tried)]
+def count(words: str, tried: Sequence[Tried]) -> str:
+    """A row of that table."""
+    verdicts = [bool(t.right) for t in tried]
+    score = share(verdicts)
+    interval = f"{score.value:.2f} ({score.low:.2f} to {score.high:.2f})"
+    return _row(words, str(sum(verdicts)), str(len(verdicts)), interval)
+
+
+def recipe(model: Model, seed: int) -> str:
+    """What the replies depend on beside the model."""
     sampling = model.sampling
-    recipe = recipe_line(
+    return recipe_line(
         {
             "seed": seed,
             "guidance": "off" if sampling.guidance is None else sampling.guidance,
@@ -227,7 +282,16 @@ def page(
             "text_temperature": sampling.text_temperature,
         }
     )
-    head = INTRODUCTION.format(counts=counts(everything), model=f"`{model.hash}`", recipe=recipe)
+
+
+def page(
+    model: Model, seed: int, drawn: Sequence[Tried], described: Sequence[Sequence[Tried]]
+) -> str:
+    """The table of everything said and replied, as Markdown."""
+    everything = [*drawn, *(one for tried in described for one in tried)]
+    head = INTRODUCTION.format(
+        counts=counts(everything, KINDS), model=f"`{model.hash}`", recipe=recipe(model, seed)
+    )
     parts = (head, "## Prompts", prompt_table(drawn), "## Images", image_table(described))
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
@@ -253,7 +317,7 @@ def image_table(described: Sequence[Sequence[Tried]]) -> str:
 
 def write(output: Path, model: Model, seed: int) -> str:
     """Try everything, write what came back into `output`, and return the counts."""
-    drawn, described = try_prompts(model, seed), try_images(model, seed)
+    drawn, described = try_prompts(model, seed, prompts()), try_images(model, seed)
     output.mkdir(parents=True, exist_ok=True)
     for old in output.glob("drawn_*.png"):  # by an earlier model
         old.unlink()
@@ -264,10 +328,24 @@ def write(output: Path, model: Model, seed: int) -> str:
             size = (SCALE * width, SCALE * height)
             enlarged = Image.fromarray(image).resize(size, Image.Resampling.NEAREST)
             save_image(enlarged, output / name)
-    sheet = contact_sheet(cells(model, drawn, described), COLUMNS)
+    sheet = contact_sheet([*drawn_cells(model, drawn), *cells(model, described)], COLUMNS)
     save_image(sheet, output / "sheet.png")
     write_bytes(output / "README.md", page(model, seed, drawn, described).encode())
-    return counts(everything)
+    return counts(everything, KINDS)
+
+
+def write_summary(output: Path, model: Model, seed: int, file: Path) -> str:
+    """Try a file of prompts, write a sheet and the share right into `output`; return the table."""
+    tried = try_prompts(model, seed, prompts(file))
+    judged = [t for t in tried if t.kind != "hopeless"]
+    table = counts(judged, {t.kind: t.kind for t in judged})
+    table += "\n" + count("all", judged)
+    output.mkdir(parents=True, exist_ok=True)
+    save_image(contact_sheet(drawn_cells(model, tried), COLUMNS_OF_MANY), output / "sheet.png")
+    made = {"model": f"`{model.hash}`", "recipe": recipe(model, seed)}
+    text = SUMMARY.format(file=file.name, counts=table, **made)
+    write_bytes(output / "README.md", text.encode())
+    return table
 
 
 def _chat(model: Model, seed: int) -> Chat:
@@ -301,10 +379,17 @@ def _row(*texts: str) -> str:
 @click.command()
 @click.option("--model", type=click.Path(path_type=Path), help="A bundle [default: the shipped].")
 @click.option("--seed", default=SEED, show_default=True, help="Of every conversation.")
-@click.option("--output", default=HERE / "came_back", type=click.Path(path_type=Path))
-def main(model: Path | None, seed: int, output: Path) -> None:
+@click.option("--prompts", "file", type=FILE, help="Prompts to try alone, for a table and a sheet.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="[default: came_back, or a folder in it.]"
+)
+def main(model: Path | None, seed: int, file: Path | None, output: Path | None) -> None:
     """Try the model on real input and keep what came back."""
-    click.echo(write(output, unimodal.load(model), seed))
+    if file is None:
+        click.echo(write(output or CAME_BACK, unimodal.load(model), seed))
+    else:
+        folder = output or CAME_BACK / file.stem
+        click.echo(write_summary(folder, unimodal.load(model), seed, file))
 
 
 if __name__ == "__main__":
