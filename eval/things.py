@@ -184,11 +184,14 @@ def _ceiling(
 ) -> dict[str, Any]:
     """Return how often a whole scene is read back from what the tokenizer makes of it."""
     pairs = list(zip(trip.originals, trip.images, strict=True))
+    similar = [ssim(*pair) for pair in pairs]  # canvases of 64 and more: none is too small for it
     return {
-        "right": share([_is_read(p, truth) for p, truth in zip(best, drawing.truths(), strict=True)]),
+        "right": share(
+            [_is_read(p, truth) for p, truth in zip(best, drawing.truths(), strict=True)]
+        ),
         "unreadable": share([p["answer"] is None for p in best]),
         "psnr_db": mean([psnr(*pair) for pair in pairs]),
-        "ssim": mean([ssim(*pair) for pair in pairs]),
+        "ssim": mean([one for one in similar if one is not None]),
     }
 
 
