@@ -6,9 +6,9 @@ Out: scores, recipe, every prediction, and cells for a contact sheet, as `scenes
 1. `thing_requests.py` makes the requests of a part.
 2. A `ThingEvaluator` asks them as a `SceneEvaluator` does; only its images are of another world.
 3. Each request judges its answer (`thing_verdicts.py`): images by `read_things` alone.
-4. `evaluate` adds what the numbers are measured against: the same questions without the image, the
-   best constant answer, perfect images through the tokenizer, whole scenes read back from those,
-   and the reader's own error on the fresh renders.
+4. `evaluate` adds what the numbers are measured against. Questions: the same without the image, and
+   the best constant answer. Drawing: perfect images through the tokenizer, whole scenes read back
+   from those, and the reader's own error on the fresh renders.
 
 Scores of a part are of icons and pairs that training shows; those it holds out stand apart.
 """
@@ -119,13 +119,12 @@ def evaluate(
     """
     canvas, sampling = canvas_of(model), sampling or model.sampling
     refuse_training_seed(model.card, seed)
-    whole = {
+    asked = {
         part: ThingEvaluator(
             make_thing_requests(part, samples, seed, things), sampling, seed, canvas, things
         )
-        for part in PARTS
+        for part in parts
     }
-    asked = {part: whole[part] for part in parts}
     settings = {
         "evaluation": "things",
         "model": model.hash,
@@ -138,7 +137,7 @@ def evaluate(
     with kept_in(file, settings) as kept:
         found = {name: run(model, one, kept, batch) for name, one in asking.items()}
     report = {
-        "scores": _scores(model, whole["drawing"], asked, found, batch),
+        "scores": _scores(model, asked, found, batch),
         "predictions": [prediction for part in found.values() for prediction in part],
         "recipe": recipe(**settings),
     }
@@ -154,23 +153,23 @@ def _digest(asked: Mapping[str, ThingEvaluator]) -> str:
 
 def _scores(
     model: Model,
-    drawing: ThingEvaluator,
     asked: Mapping[str, ThingEvaluator],
     found: Mapping[str, Sequence[Prediction]],
     batch: int,
 ) -> dict[str, Any]:
     """Return the scores of each part beside what they are measured against."""
     scores: dict[str, Any] = {part: one.summary(found[part]) for part, one in asked.items()}
+    if "questions" in scores:
+        scores["questions"] |= baselines(_seen(found["questions"]), _seen(found[BLIND]))
+    if "drawing" not in scores:
+        return scores
+    drawing = asked["drawing"]
     trip = round_trip(model.image_tokenizer, perfect_images(drawing), batch)
     best = judged(drawing, trip.images)
-    if "drawing" in scores:
-        perfect = drawing.summary(best)
-        del perfect["words_instead"], perfect["by_words"]  # images depend on no words
-        over = ratio(scores["drawing"]["overall"], perfect["overall"])
-        scores["drawing"] |= {"over_perfect": over, "perfect_images": perfect}
-    if "questions" in scores:
-        blind = _seen(found[BLIND])
-        scores["questions"] |= baselines(_seen(found["questions"]), blind)
+    perfect = drawing.summary(best)
+    del perfect["words_instead"], perfect["by_words"]  # images depend on no words
+    over = ratio(scores["drawing"]["overall"], perfect["overall"])
+    scores["drawing"] |= {"over_perfect": over, "perfect_images": perfect}
     scores["tokenizer"] = _ceiling(drawing, trip, best)
     return scores | {"reader_error": _reader_errors(drawing, trip.originals)}
 

@@ -171,13 +171,13 @@ def test_what_cannot_be_measured_is_refused(tiny_model, painter, things, tmp_pat
         evaluate(painter, things_of(write_blocks(tmp_path, seen)), 1, 5)
 
 
-def test_command_writes_everything_and_resumes(painter, folder, things, tmp_path):
+def test_command_writes_everything(painter, folder, tmp_path):
     bundle = save_bundle(tmp_path / "bundle", painter)
-    paths = {name: tmp_path / f"out.{name}" for name in ("json", "md", "png", "jsonl")}
+    paths = {name: tmp_path / f"out.{name}" for name in ("json", "md", "png")}
     words = (
         f"eval things --things {folder} --model {bundle} --samples 1 --seed 8 --card "
         f"--json {paths['json']} --markdown {paths['md']} --contact-sheet {paths['png']} "
-        f"--predictions {paths['jsonl']} --guidance 2"
+        "--guidance 2"
     )
     result = CliRunner().invoke(main, words.split())
     assert result.exit_code == 0, result.output
@@ -199,11 +199,19 @@ def test_command_writes_everything_and_resumes(painter, folder, things, tmp_path
     assert "things.drawing.overall | 0.000 (0.000 to " in (bundle / "README.md").read_text()
     assert "things.drawing.over_perfect | not measured" in (bundle / "README.md").read_text()
     assert "things test" in card["things_scores_recipe"]
-    lines = paths["jsonl"].read_text()
-    paths["jsonl"].write_text("".join(lines.splitlines(True)[:20]))
-    again = CliRunner().invoke(main, words.replace(" --card", "").split())
-    assert again.exit_code == 0, again.output
-    assert json.loads(paths["json"].read_text())["predictions"] == report["predictions"]
+
+
+def test_questions_alone_are_asked_and_taken_up_again(painter, things, tmp_path):
+    kept = tmp_path / "kept.jsonl"
+    report, cells = evaluate(painter, things, 1, 8, parts=("questions",), file=kept)
+    assert set(report["scores"]) == {"questions"} and len(cells) == len(PARTS["questions"])
+    lines = kept.read_text()
+    kept.write_text("".join(lines.splitlines(True)[:20]))
+    again, _ = evaluate(painter, things, 1, 8, parts=("questions",), file=kept)
+    assert kept.read_text() == lines and again["predictions"] == report["predictions"]
+    other = replace(painter.sampling, guidance=4.0)
+    with pytest.raises(ValueError, match="another recipe"):
+        evaluate(painter, things, 1, 8, other, parts=("questions",), file=kept)
 
 
 def test_command_names_what_is_wrong(tmp_path):
