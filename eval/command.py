@@ -1,6 +1,7 @@
 """`unimodal eval`: measures a model or a tokenizer and keeps every prediction.
 
 unimodal eval scenes --samples 200 --json scores.json --contact-sheet sheet.png
+unimodal eval things --things runs/things --json things.json
 unimodal eval tokenizer runs/tokenizer photos --json photos.json
 """
 
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 
 from .options import IN_FILE, IN_FOLDER, IN_PATH, OUT_FILE, check_device, files, option, outputs
+from .things_command import things_
 from .tokenizer_command import tokenizer
 
 WORLD_PARTS = ("drawing", "questions", "captions", "edits")
@@ -83,6 +85,7 @@ def scenes_(
         save_bundle(directory_of(model), replace(loaded, card=loaded.card | told))
 
 
+eval_.add_command(things_)
 eval_.add_command(tokenizer)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from unimodal.data.scenes.world import Scene
+from unimodal.data.things.world import ThingScene
 
 from .answer import Answer
 from .verdicts import Verdict
@@ -22,14 +23,16 @@ class SceneRequest:
     number: int  # in the part
     kind: str
     prompt: str
-    shown: Scene | None  # the image that comes before the prompt
-    ideal: Scene | None  # a scene that a perfect image would show; None: words are wanted
+    shown: Scene | ThingScene | None  # the image that comes before the prompt
+    ideal: (
+        Scene | ThingScene | None
+    )  # a scene that a perfect image would show; None: words are wanted
     expected: Any
     judge: Callable[[Answer], Verdict]
     held_out_words: bool
     held_out_pair: bool
     image: np.ndarray | None = None  # that comes before the prompt, where it is no scene
-    unseen: str | None = None  # of free words: 'words', 'phrasings' or 'nothing' is held out
+    unseen: str | None = None  # what is held out: 'nothing'; 'words', 'phrasings'; 'icons', 'pairs'
 
     @property
     def id(self) -> str:
@@ -38,4 +41,4 @@ class SceneRequest:
 
     def blind(self) -> "SceneRequest":
         """Return the same request without its image."""
-        return replace(self, part=BLIND, shown=None)
+        return replace(self, part=BLIND, shown=None, image=None)

@@ -57,11 +57,11 @@ def make_requests(part: str, samples: int, seed: int, world: World = SMALL) -> l
     return [
         one
         for k, kind in enumerate(kinds)
-        for one in _some(partial(make, kind, world), k * samples, samples, seed, first + (k << 32))
+        for one in some(partial(make, kind, world), k * samples, samples, seed, first + (k << 32))
     ]
 
 
-def _some(make: Maker, number: int, samples: int, seed: int, index: int) -> Iterator[SceneRequest]:
+def some(make: Maker, number: int, samples: int, seed: int, index: int) -> Iterator[SceneRequest]:
     """Yield the requests from `number` on, made of scenes from `index` on that offer one."""
     end = number + samples
     while number < end:

@@ -17,17 +17,20 @@ about 64 steps of the model, `batch` requests at a time.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from unimodal.data.scenes.requests import TASKS
 from unimodal.data.scenes.wording import COLOUR_WORDS, SHAPE_WORDS, plural
-from unimodal.data.scenes.world import CANVASES, render
+from unimodal.data.scenes.world import CANVASES, Scene, render
+from unimodal.data.things.world import ThingScene
 from unimodal.document import Document, Image, Text
 from unimodal.model import Model
 from unimodal.sampling import Sampling
@@ -61,10 +64,16 @@ class SceneEvaluator(Evaluator[SceneRequest]):
         """Return the requests of the part in order."""
         return self._requests
 
-    def blind(self) -> "SceneEvaluator":
+    def blind(self) -> Self:
         """Return the evaluator that asks the same with the same noise, and shows no images."""
-        hidden = [request.blind() for request in self._requests]
-        return SceneEvaluator(hidden, self._sampling, self._seed, self.canvas)
+        other = copy(self)
+        other.name, other._requests = BLIND, [request.blind() for request in self._requests]
+        return other
+
+    def picture(self, shown: Scene | ThingScene) -> np.ndarray:
+        """Return the image of a scene, uint8 (canvas, canvas, 3)."""
+        assert isinstance(shown, Scene), f"a {type(shown).__name__} belongs to another world"
+        return render(shown, self.canvas)
 
     def turns(self, request: SceneRequest) -> Turns:
         """Show the image, say the prompt; the noise is that of seed * 2^20 + the number."""
@@ -102,7 +111,7 @@ class SceneEvaluator(Evaluator[SceneRequest]):
             "by_pair": apart(predictions, "held_out_pair"),
             **_counts(predictions),
             **_unseen(predictions),
-            **_refused(self._requests, predictions),
+            **refused(self._requests, predictions),
         }
 
     def _shown(self, request: SceneRequest) -> list[Image]:
@@ -110,7 +119,7 @@ class SceneEvaluator(Evaluator[SceneRequest]):
             return [Image(pixels=request.image, role="user")]
         if request.shown is None:
             return []
-        return [Image(pixels=render(request.shown, self.canvas), role="user")]
+        return [Image(pixels=self.picture(request.shown), role="user")]
 
 
 def evaluate(
@@ -130,11 +139,11 @@ def evaluate(
     Raises ValueError when the model's images are not square or not of 64 to 512 pixels, when it was
     trained on this seed, and when the file holds something else.
     """
-    canvas, sampling = _canvas(model), sampling or model.sampling
+    canvas, sampling = canvas_of(model), sampling or model.sampling
     refuse_training_seed(model.card, seed)
     evaluators = _evaluators(parts, samples, seed, sampling, canvas)
     settings = _settings(model, samples, seed, sampling, batch, evaluators)
-    with _kept(file, settings) as kept:
+    with kept_in(file, settings) as kept:
         found = {name: run(model, one, kept, batch) for name, one in evaluators.items()}
     ceiling = tokenizer_ceiling(model.image_tokenizer, samples * len(TASKS), seed, canvas, batch)
     scores = _scores(model, evaluators, found, ceiling, batch)
@@ -144,7 +153,12 @@ def evaluate(
         "predictions": [prediction for part in found.values() for prediction in part],
         "recipe": recipe(**settings),
     }
-    cells = [_cells(model, one, found[name]) for name, one in evaluators.items() if name != BLIND]
+    picture = partial(render, canvas=canvas)
+    cells = [
+        cells_of(model, one, found[name], picture)
+        for name, one in evaluators.items()
+        if name != BLIND
+    ]
     return report, [cell for of_part in cells for cell in of_part]
 
 
@@ -177,7 +191,7 @@ def _scores(
     scores: dict[str, Any] = {}
     for name, evaluator in evaluators.items():
         if name == BLIND:
-            scores["questions"] |= _baselines(found["questions"], found[BLIND])
+            scores["questions"] |= baselines(found["questions"], found[BLIND])
             continue
         scores[name] = evaluator.summary(found[name])
         if isinstance(evaluator, SceneEvaluator) and name in ("drawing", "edits"):
@@ -185,7 +199,7 @@ def _scores(
     return scores | {"tokenizer": ceiling["scores"]}
 
 
-def _baselines(seen: Sequence[Prediction], blind: Sequence[Prediction]) -> dict[str, Any]:
+def baselines(seen: Sequence[Prediction], blind: Sequence[Prediction]) -> dict[str, Any]:
     """Return the scores of no image and of the best constant answer, and the gain over no image."""
     scores = by_kind(blind)
     return {
@@ -223,7 +237,7 @@ def _unseen(predictions: Sequence[Prediction]) -> dict[str, Any]:
     return {name: score for name, score in sides.items() if name != "overall"}
 
 
-def _refused(
+def refused(
     requests: Sequence[SceneRequest], predictions: Sequence[Prediction]
 ) -> dict[str, Estimate]:
     """Return the share of requests for an image that were answered by words alone."""
@@ -260,24 +274,36 @@ def _ceilings(
     batch: int,
 ) -> dict[str, Any]:
     """Return the scores of perfect images after the tokenizer, and the score over its ceiling."""
-    ideals = [
-        render(request.ideal, evaluator.canvas)
-        for request in evaluator.requests()
-        if request.ideal is not None
-    ]
-    images = round_trip(model.image_tokenizer, ideals, batch).images
-    best = [
-        evaluator.score(request, Answer("", (image,)))
-        for request, image in zip(evaluator.requests(), images, strict=True)
-    ]
+    images = round_trip(model.image_tokenizer, perfect_images(evaluator), batch).images
+    best = judged(evaluator, images)
     return {
         "perfect_images": by_kind(best),
         "over_ceiling": ratio(by_kind(seen)["overall"], ceiling["scores"]["right"]),
     }
 
 
-def _cells(
-    model: Model, evaluator: Evaluator[Any], predictions: Sequence[Prediction]
+def perfect_images(evaluator: SceneEvaluator) -> list[np.ndarray]:
+    """Return an image for each request that grants it, uint8 (canvas, canvas, 3)."""
+    return [
+        evaluator.picture(request.ideal)
+        for request in evaluator.requests()
+        if request.ideal is not None
+    ]
+
+
+def judged(evaluator: SceneEvaluator, images: Sequence[np.ndarray]) -> list[Prediction]:
+    """Return the verdicts where each of the requests is answered by an image."""
+    return [
+        evaluator.score(request, Answer("", (image,)))
+        for request, image in zip(evaluator.requests(), images, strict=True)
+    ]
+
+
+def cells_of(
+    model: Model,
+    evaluator: Evaluator[Any],
+    predictions: Sequence[Prediction],
+    picture: Callable[[Any], np.ndarray],
 ) -> list[Cell]:
     """Return cells of the first requests of each kind, as they came."""
     shown: Counter[str] = Counter()
@@ -285,7 +311,7 @@ def _cells(
     for request, prediction in zip(evaluator.requests(), predictions, strict=True):
         if shown[request.kind] == NUM_SHOWN.get(request.part, 1):
             continue
-        images = [] if request.shown is None else [render(request.shown, _canvas(model))]
+        images = [] if request.shown is None else [picture(request.shown)]
         is_drawn = request.part == CHAINS or request.ideal is not None
         images += [_drawn(model, codes) for codes in prediction["codes"] if is_drawn]
         if images:
@@ -312,7 +338,7 @@ def _told(prediction: Prediction) -> str:
     return "; ".join(text for text in [*words, prediction["reason"]] if text)
 
 
-def _kept(
+def kept_in(
     file: Path | None, settings: dict[str, Any]
 ) -> AbstractContextManager[MutableMapping[str, Prediction]]:
     """Return where predictions are kept: in the file, where answers depend on no batch size."""
@@ -340,17 +366,28 @@ def _settings(
         "tokenizer": model.sequencer.codec_hash,
         "prompts": digest([r.part, r.kind, r.prompt, r.expected] for r in of_world),
         "people_prompts": digest([r.part, r.kind, r.prompt, r.expected] for r in others),
+        **how_asked(model, samples, seed, sampling, batch),
+    }
+
+
+def how_asked(
+    model: Model, samples: int, seed: int, sampling: Sampling, batch: int
+) -> dict[str, Any]:
+    """Return the part of a recipe that says how many were asked, how, and on what."""
+    parameter = next(model.transformer.parameters())
+    return {
         "samples_per_kind": samples,
         "seed": seed,
         **{name: value for name, value in asdict(sampling).items() if name != "seed"},
         "batch_size": batch,
-        "resolution": _canvas(model),
-        "device": next(model.transformer.parameters()).device.type,
-        "precision": str(next(model.transformer.parameters()).dtype).removeprefix("torch."),
+        "resolution": canvas_of(model),
+        "device": parameter.device.type,
+        "precision": str(parameter.dtype).removeprefix("torch."),
     }
 
 
-def _canvas(model: Model) -> int:
+def canvas_of(model: Model) -> int:
+    """Return the side in pixels of what a model draws; ValueError where a scene is not so."""
     width, height = model.canvas
     if width != height or not CANVASES[0] <= width <= CANVASES[1]:
         raise ValueError(

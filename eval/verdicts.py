@@ -57,7 +57,7 @@ def judge_edit(wanted: Edit, answer: Answer) -> Verdict:
 def judge_question(asked: Question, answer: Answer) -> Verdict:
     """Judge whether the answer is the expected one, in words alone."""
     if answer.images:
-        return Verdict(answer.text, _num_images(answer))
+        return Verdict(answer.text, num_images(answer))
     right = accept(asked, answer.text)
     return Verdict(answer.text, "" if right else f"{answer.text!r} instead of {asked.answer!r}")
 
@@ -65,21 +65,21 @@ def judge_question(asked: Question, answer: Answer) -> Verdict:
 def judge_caption(shown: Scene, answer: Answer) -> Verdict:
     """Judge whether the answer tells all objects and nothing false, in words alone."""
     if answer.images:
-        return Verdict(answer.text, _num_images(answer))
+        return Verdict(answer.text, num_images(answer))
     return Verdict(answer.text, why_not_told(answer.text, shown))
 
 
 def judge_refusal(answer: Answer) -> Verdict:
     """Judge whether the answer says, in words alone, that this cannot be granted."""
     if answer.images:
-        return Verdict(answer.text, _num_images(answer))
+        return Verdict(answer.text, num_images(answer))
     return Verdict(answer.text, "" if is_refusal(answer.text) else f"{answer.text!r} is no refusal")
 
 
 def judge_words(answer: Answer) -> Verdict:
     """Judge whether the answer is in words alone, whichever; a refusal to draw will do."""
     if answer.images:
-        return Verdict(answer.text, _num_images(answer))
+        return Verdict(answer.text, num_images(answer))
     words = len(answer.text.split())
     right = 0 < words <= MOST_WORDS
     return Verdict(answer.text, "" if right else f"{words} words instead of 1 to {MOST_WORDS}")
@@ -87,7 +87,7 @@ def judge_words(answer: Answer) -> Verdict:
 
 def _judge_image(answer: Answer, why: Callable[[Scene], str]) -> Verdict:
     if len(answer.images) != 1:
-        return Verdict(None, _num_images(answer) + (f", {answer.text!r}" if answer.text else ""))
+        return Verdict(None, num_images(answer) + (f", {answer.text!r}" if answer.text else ""))
     read = read_scene(answer.images[0])
     if isinstance(read, Unreadable):
         return Verdict(None, f"unreadable: {read.reason}")
@@ -165,7 +165,8 @@ def names_held_out_pair(wanted: DrawingRequest) -> bool:
     )
 
 
-def _num_images(answer: Answer) -> str:
+def num_images(answer: Answer) -> str:
+    """Return how many images an answer has, in words."""
     count = len(answer.images)
     return f"{count or 'no'} image{'s' if count != 1 else ''}"
 

@@ -62,7 +62,10 @@ def _flat(scores: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
 def _score(score: Any) -> str:
     if not isinstance(score, dict):
         return str(score)
-    interval = f" ({score['low']:.3f} to {score['high']:.3f})" if "low" in score else ""
+    if score["value"] is None:
+        return "not measured"
+    has_interval = score.get("low") is not None and score.get("high") is not None
+    interval = f" ({score['low']:.3f} to {score['high']:.3f})" if has_interval else ""
     return f"{score['value']:.3f}{interval}"
 
 

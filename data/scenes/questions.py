@@ -72,11 +72,16 @@ def accept(question: Question, text: str) -> bool:
     return _plain(text) == _plain(question.answer)
 
 
-def _plain(text: str) -> str:
+def bare(text: str) -> str:
+    """Return a reply in small letters, without stops and the article before it."""
     words = re.sub(r"[.!,;:]", " ", text.lower()).split()
     if words[:1] in (["a"], ["an"], ["the"]):
         words = words[1:]
-    joined = " ".join(words)
+    return " ".join(words)
+
+
+def _plain(text: str) -> str:
+    joined = bare(text)
     return _SHORTER.get(joined) or meanings().get(joined, joined)
 
 

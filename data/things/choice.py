@@ -67,19 +67,58 @@ class Choice:
                 for k, count in enumerate(counts)
             )
             names = {claim.names for claim in found}
-            if len(names) == len(found) and not any_held_out(whats(found)):
+            if len(names) == len(found) and self.permits(whats(found)):
                 return found
+
+    def permits(self, items: Sequence[What]) -> bool:
+        """Return whether these may stand together."""
+        return not any_held_out(items)
+
+
+class UnseenIcons(Choice):
+    """The common icons that training holds out, in no pair that it holds out."""
+
+    def __init__(self, things: Things) -> None:
+        super().__init__(things, rare=0.0)
+        names = [icon.name for icon in things.icons if icon.name in NAMES]
+        self.common = [name for name in names if is_held_out(name)]
+        self.counted = [name for name in self.common if can_be_counted(name)]
+        self.keywords = _keywords(things, self.common)
+        if not self.counted:
+            raise ValueError(f"none of {len(things.icons)} icons is held out: give a whole table")
+
+    def permits(self, items: Sequence[What]) -> bool:
+        """Return whether no two of these are held out together."""
+        return not has_held_out_pair(items)
+
+
+class UnseenPairs(Choice):
+    """Common icons that training shows, in pairs or tints that it holds out."""
+
+    def __init__(self, things: Things) -> None:
+        super().__init__(things, rare=0.0)
+
+    def tint(self, rng: Generator, name: str) -> str:
+        """Draw a colour that training never gives an icon; any where there is none."""
+        return pick(rng, tints(self.things, name, held_out=True) or tints(self.things, name))
+
+    def permits(self, items: Sequence[What]) -> bool:
+        """Return whether two of these, or a name and its tint, are held out together."""
+        return has_held_out_pair(items)
 
 
 @cache
-def tints(things: Things, name: str) -> tuple[str, ...]:
-    """Return the colours that training may give an icon: none that it has, no orange orange."""
+def tints(things: Things, name: str, held_out: bool = False) -> tuple[str, ...]:
+    """Return the colours that training may give an icon: none that it has, no orange orange.
+
+    `held_out`: those that it never gives, in place of these.
+    """
     words = " ".join(name_of(name).words)
     return tuple(
         colour
         for colour in COLOURS
         if colour not in words
-        and not is_held_out_pair(name, colour)
+        and is_held_out_pair(name, colour) == held_out
         and not is_own_colour(things, name, colour)
     )
 
@@ -97,6 +136,11 @@ def any_held_out(items: Sequence[What]) -> bool:
     """Return whether training must not show these together: an icon, a tint or two of them."""
     if any(is_icon and is_held_out(name) for name, is_icon, _ in items):
         return True
+    return has_held_out_pair(items)
+
+
+def has_held_out_pair(items: Sequence[What]) -> bool:
+    """Return whether training holds out a name with its tint, or two of these together."""
     if any(is_icon and c is not None and is_held_out_pair(name, c) for name, is_icon, c in items):
         return True
     return any(_apart(first, second) for first, second in combinations(items, 2))

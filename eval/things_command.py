@@ -1,0 +1,86 @@
+"""`unimodal eval things`: measures how a model draws icons by name and names those it is shown."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from .options import IN_FOLDER, IN_PATH, OUT_FILE, check_device, option, outputs
+
+PARTS = ("drawing", "questions")
+
+
+@click.command("things")
+@click.option(
+    "--things", "table", type=IN_FOLDER, required=True,
+    help="The folder of a table of icons (`unimodal data things`).",
+)  # fmt: skip
+@click.option("--model", type=IN_PATH, help="A bundle's directory [default: the shipped one].")
+@option("--samples", 100, "Requests of each kind; a quarter more of what is held out.",
+        click.IntRange(1))  # fmt: skip
+@option("--tasks", "all", "drawing, questions, or all.", click.Choice([*PARTS, "all"]))
+@click.option("--guidance", type=float, help="Of drawing; 1 is off [default: the model's].")
+@click.option("--temperature", type=float, help="Of drawing [default: the model's].")
+@click.option("--predictions", type=OUT_FILE, help="Keep predictions here as they come; resume.")
+@click.option("--card", is_flag=True, help="Also write the scores into the model's card.")
+@outputs("Write a PNG of samples here.")
+def things_(
+    table: Path,
+    model: Path | None,
+    samples: int,
+    tasks: str,
+    guidance: float | None,
+    temperature: float | None,
+    predictions: Path | None,
+    card: bool,
+    seed: int,
+    batch_size: int,
+    device: str,
+    json: Path | None,
+    markdown: Path | None,
+    contact_sheet: Path | None,
+) -> None:
+    """Measure how well a model draws things by name, and names and counts those that it is shown.
+
+    \b
+    unimodal data things runs/things
+    unimodal eval things --things runs/things --json things.json --contact-sheet sheet.png
+    unimodal eval things --things runs/things --model runs/bundle --tasks questions
+    """
+    check_device(device)
+    import unimodal
+    from unimodal.data.things.table import things_of
+
+    from .report import contact_sheet as sheet_of
+    from .report import show
+    from .things import evaluate
+
+    things = things_of(table)
+    loaded = unimodal.load(model, device)
+    sampling = loaded.sampling
+    if guidance is not None:
+        sampling = replace(sampling, guidance=guidance)
+    if temperature is not None:
+        sampling = replace(sampling, image_temperature=temperature)
+    parts = PARTS if tasks == "all" else (tasks,)
+    report, cells = evaluate(
+        loaded, things, samples, seed, sampling, batch_size, parts, predictions
+    )
+    show("things", report, json, markdown)
+    if contact_sheet:
+        from unimodal.transcript import save_image
+
+        save_image(sheet_of(cells), contact_sheet)
+    if card:
+        from unimodal.bundle import directory_of, save_bundle
+
+        save_bundle(directory_of(model), replace(loaded, card=_told(loaded.card, report)))
+
+
+def _told(card: dict, report: dict) -> dict:
+    """Return a card with the scores beside those of scenes, under names that begin with things."""
+    from .report import card_scores, recipe_line
+
+    scores = {f"things.{name}": score for name, score in card_scores(report["scores"]).items()}
+    told = card.get("scores", {}) | scores
+    return card | {"scores": told, "things_scores_recipe": recipe_line(report["recipe"])}
