@@ -155,7 +155,7 @@ def test_a_file_of_ones_own_comes_first(elsewhere: Path, shards: Path):
 
 
 def test_a_name_that_is_none_is_told_those_that_are():
-    with pytest.raises(ConfigError, match="none of that name is shipped: .*scenes_lm, scenes_sft"):
+    with pytest.raises(ConfigError, match="none of that name is shipped: .*scenes_lm, scenes_lm_m"):
         shipped("scenes")
     for words in (("train", "lm"), ("train", "plan", "--gpus", 1, "--memory-gb", 1)):
         said = refused(*words, "other/scenes_lm")
