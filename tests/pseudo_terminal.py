@@ -33,7 +33,7 @@ class Terminal:
             os.execve(sys.executable, [*command, "--output", str(output)], environment)
         self.text = ""
 
-    def expect(self, words: str, seconds: float = 60) -> str:
+    def expect(self, words: str, seconds: float = 120) -> str:
         """Read until `words` come; returns what came up to their end."""
         deadline = time.monotonic() + seconds
         while words not in self.text:
