@@ -10,7 +10,17 @@ from pathlib import Path
 
 import click
 
-from .options import IN_FILE, IN_FOLDER, IN_PATH, OUT_FILE, check_device, files, option, outputs
+from .options import (
+    IN_FILE,
+    IN_FOLDER,
+    IN_PATH,
+    check_device,
+    files,
+    model_options,
+    option,
+    outputs,
+    sampling_of,
+)
 from .things_command import things_
 from .tokenizer_command import tokenizer
 
@@ -29,10 +39,7 @@ def eval_() -> None:
 @click.option(
     "--tasks", help=f"Comma-separated, out of {','.join(PARTS)}; or all [default: first four]."
 )
-@click.option("--guidance", type=float, help="Of drawing; 1 is off [default: the model's].")
-@click.option("--temperature", type=float, help="Of drawing [default: the model's].")
-@click.option("--predictions", type=OUT_FILE, help="Keep predictions here as they come; resume.")
-@click.option("--card", is_flag=True, help="Also write the scores into the model's card.")
+@model_options
 @outputs("Write a PNG of samples here.")
 def scenes_(
     model: Path | None,
@@ -68,11 +75,7 @@ def scenes_(
     from .scenes import evaluate
 
     loaded = unimodal.load(model, device)
-    sampling = loaded.sampling
-    if guidance is not None:
-        sampling = replace(sampling, guidance=guidance)
-    if temperature is not None:
-        sampling = replace(sampling, image_temperature=temperature)
+    sampling = sampling_of(loaded, guidance, temperature)
     report, cells = evaluate(loaded, samples, seed, sampling, batch_size, parts, predictions)
     show("scenes", report, json, markdown)
     if contact_sheet:

@@ -1,10 +1,15 @@
 """Declare the options that several verbs of `unimodal eval` share."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from unimodal.model import Model
+    from unimodal.sampling import Sampling
 
 EVAL_SEED = 1_000_003  # training takes its scenes from other seeds
 OUT_FILE = click.Path(dir_okay=False, path_type=Path)
@@ -45,6 +50,29 @@ def outputs(sheet: str) -> Callable[..., Any]:
         return command
 
     return add_all
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that evaluations of a model's replies share."""
+    words = "Keep predictions here as they come; resume."
+    for add in (
+        click.option("--card", is_flag=True, help="Also write the scores into the model's card."),
+        click.option("--predictions", type=OUT_FILE, help=words),
+        click.option("--temperature", type=float, help="Of drawing [default: the model's]."),
+        click.option("--guidance", type=float, help="Of drawing; 1 is off [default: the model's]."),
+    ):
+        command = add(command)
+    return command
+
+
+def sampling_of(model: "Model", guidance: float | None, temperature: float | None) -> "Sampling":
+    """Return how a model is asked to reply: as it says, but for what `model_options` gave."""
+    sampling = model.sampling
+    if guidance is not None:
+        sampling = replace(sampling, guidance=guidance)
+    if temperature is not None:
+        sampling = replace(sampling, image_temperature=temperature)
+    return sampling
 
 
 def check_device(name: str) -> None:

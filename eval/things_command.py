@@ -5,7 +5,15 @@ from pathlib import Path
 
 import click
 
-from .options import IN_FOLDER, IN_PATH, OUT_FILE, check_device, option, outputs
+from .options import (
+    IN_FOLDER,
+    IN_PATH,
+    check_device,
+    model_options,
+    option,
+    outputs,
+    sampling_of,
+)
 
 PARTS = ("drawing", "questions")
 
@@ -19,10 +27,7 @@ PARTS = ("drawing", "questions")
 @option("--samples", 100, "Requests of each kind; a quarter more of what is held out.",
         click.IntRange(1))  # fmt: skip
 @option("--tasks", "all", "drawing, questions, or all.", click.Choice([*PARTS, "all"]))
-@click.option("--guidance", type=float, help="Of drawing; 1 is off [default: the model's].")
-@click.option("--temperature", type=float, help="Of drawing [default: the model's].")
-@click.option("--predictions", type=OUT_FILE, help="Keep predictions here as they come; resume.")
-@click.option("--card", is_flag=True, help="Also write the scores into the model's card.")
+@model_options
 @outputs("Write a PNG of samples here.")
 def things_(
     table: Path,
@@ -57,11 +62,7 @@ def things_(
 
     things = things_of(table)
     loaded = unimodal.load(model, device)
-    sampling = loaded.sampling
-    if guidance is not None:
-        sampling = replace(sampling, guidance=guidance)
-    if temperature is not None:
-        sampling = replace(sampling, image_temperature=temperature)
+    sampling = sampling_of(loaded, guidance, temperature)
     parts = PARTS if tasks == "all" else (tasks,)
     report, cells = evaluate(
         loaded, things, samples, seed, sampling, batch_size, parts, predictions

@@ -9,7 +9,6 @@ The autoencoders are in autoencoders/, the quantizers in quantizers/; a Tokenize
 each.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -20,9 +19,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import nn
 
+from . import stored_weights
 from .autoencoders.autoencoder import AutoencoderConfig
 from .autoencoders.canvas import Canvas
 from .autoencoders.convolutions import ConvolutionsConfig
@@ -33,8 +33,8 @@ from .initial import normal
 from .quantizers.config import FsqConfig, QuantizerConfig
 from .quantizers.quantizer import Quantized, Quantizer
 from .stored_config import of_tree
+from .stored_weights import CONFIG, WEIGHTS
 
-WEIGHTS, CONFIG = "tokenizer.safetensors", "tokenizer.json"
 AUTOENCODERS = ("patches", "convolutions", "queries")
 
 
@@ -230,24 +230,16 @@ class ImageTokenizer(nn.Module):
     @property
     def hash(self) -> str:
         """Return the SHA-256 (hex) of config and weights: codes carry it to say whose they are."""
-        digest = hashlib.sha256(_config_json(self.config).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return stored_weights.hash_of(_config_json(self.config), self)
 
     @property
     def num_bytes(self) -> int:
         """Return about how many bytes `save` writes."""
-        return sum(4 * tensor.numel() for tensor in self.state_dict().values())
+        return stored_weights.num_bytes(self)
 
     def save(self, directory: Path) -> None:
         """Write weights (float32 safetensors) and config into a directory."""
-        weights = {
-            name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()
-        }
-        (directory / WEIGHTS).write_bytes(save(weights))  # save_file's are its owner's alone
-        (directory / CONFIG).write_text(_config_json(self.config) + "\n")
+        stored_weights.write(directory, _config_json(self.config), self)
 
     @classmethod
     def load(cls, directory: Path) -> "ImageTokenizer":

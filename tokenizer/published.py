@@ -4,7 +4,6 @@ They are never trained here and have no weights but the published ones. Encoding
 a few images at a time, so that memory does not grow with the batch.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -13,14 +12,15 @@ from typing import Any, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import nn
 
+from . import stored_weights
 from .codebook import Codebook
 from .grid import Grid
 from .pyramid import PyramidConfig
+from .stored_weights import CONFIG, WEIGHTS
 
-WEIGHTS, CONFIG = "tokenizer.safetensors", "tokenizer.json"
 KIND = "kind"  # the key of tokenizer.json that says which class the tokenizer has
 PIXELS_AT_ONCE = 2**18  # at full resolution an activation takes 0.5 to 1 KiB a pixel
 
@@ -128,11 +128,7 @@ class PublishedTokenizer(nn.Module):
     @property
     def hash(self) -> str:
         """Return the SHA-256 (hex) of config and weights: codes carry it to say whose they are."""
-        digest = hashlib.sha256(self._config_json().encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return stored_weights.hash_of(self._config_json(), self)
 
     def _config_json(self) -> str:
         return json.dumps({KIND: self.kind, **asdict(self.config)}, sort_keys=True)
@@ -140,15 +136,11 @@ class PublishedTokenizer(nn.Module):
     @property
     def num_bytes(self) -> int:
         """Return about how many bytes `save` writes."""
-        return sum(4 * tensor.numel() for tensor in self.state_dict().values())
+        return stored_weights.num_bytes(self)
 
     def save(self, directory: Path) -> None:
         """Write weights (float32 safetensors) and config into a directory."""
-        weights = {
-            name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()
-        }
-        (directory / WEIGHTS).write_bytes(save(weights))  # save_file's are its owner's alone
-        (directory / CONFIG).write_text(self._config_json() + "\n")
+        stored_weights.write(directory, self._config_json(), self)
 
     @classmethod
     def load(cls, directory: Path, fields: Mapping[str, Any]) -> Self:

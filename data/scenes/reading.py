@@ -106,18 +106,28 @@ def read_scene(image_HW3: np.ndarray) -> Scene | Unreadable:
     image_HW3: uint8; ValueError for another type. An image that is not square, or not 64 to 512
     pixels a side, is Unreadable. An image of background alone is a scene without objects.
     """
+    pixels_HW3 = smoothed_canvas(image_HW3)
+    if isinstance(pixels_HW3, Unreadable):
+        return pixels_HW3
+    ground = _read_background(pixels_HW3)
+    return ground if isinstance(ground, Unreadable) else _read_objects(pixels_HW3, ground)
+
+
+def smoothed_canvas(image_HW3: np.ndarray) -> np.ndarray | Unreadable:
+    """Return the pixels pooled to 64 to 127 a side and smoothed, float32, or why that cannot be.
+
+    image_HW3: uint8; ValueError for another type.
+    """
     if image_HW3.dtype != np.uint8 or image_HW3.ndim != 3 or image_HW3.shape[2] != 3:
         raise ValueError(f"image of {image_HW3.dtype} {image_HW3.shape}: give uint8 (H, W, 3)")
     height, width = image_HW3.shape[:2]
     least, most = CANVASES
     if height != width or not least <= width <= most:
         return Unreadable(f"{width}x{height} pixels: scenes are square, {least} to {most} a side")
-    pixels_HW3 = smooth(pool(image_HW3))
-    ground = _read_background(pixels_HW3)
-    return ground if isinstance(ground, Unreadable) else _read_objects(pixels_HW3, ground)
+    return smooth(_pool(image_HW3))
 
 
-def pool(image_HW3: np.ndarray) -> np.ndarray:
+def _pool(image_HW3: np.ndarray) -> np.ndarray:
     """Average k x k pixels, float32, by the largest k that divides the side and leaves 64."""
     side = len(image_HW3)
     k = next(k for k in range(side // CANVASES[0], 0, -1) if side % k == 0)

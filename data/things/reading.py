@@ -22,8 +22,8 @@ from itertools import product
 
 import numpy as np
 
-from ..scenes.reading import Unreadable, label, pool, smooth
-from ..scenes.world import CANVASES, COLOURS, MARGIN, SHAPES
+from ..scenes.reading import Unreadable, label, smooth, smoothed_canvas
+from ..scenes.world import COLOURS, MARGIN, SHAPES
 from .icons import STYLES
 from .matching import PAD, Box, Match, Moments, Seen, Template, moments, off_page, sketch
 from .names import NAMES
@@ -49,13 +49,9 @@ def read_things(image_HW3: np.ndarray, things: Things) -> ThingScene | Unreadabl
     image_HW3: uint8; ValueError for another type. An image that is not square, or not 64 to 512
     pixels a side, is Unreadable.
     """
-    if image_HW3.dtype != np.uint8 or image_HW3.ndim != 3 or image_HW3.shape[2] != 3:
-        raise ValueError(f"image of {image_HW3.dtype} {image_HW3.shape}: give uint8 (H, W, 3)")
-    height, width = image_HW3.shape[:2]
-    least, most = CANVASES
-    if height != width or not least <= width <= most:
-        return Unreadable(f"{width}x{height} pixels: scenes are square, {least} to {most} a side")
-    pixels_HW3 = smooth(pool(image_HW3))
+    pixels_HW3 = smoothed_canvas(image_HW3)
+    if isinstance(pixels_HW3, Unreadable):
+        return pixels_HW3
     page = _read_page(pixels_HW3)
     if isinstance(page, Unreadable):
         return page

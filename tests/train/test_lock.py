@@ -175,7 +175,10 @@ def test_another_process_with_the_number_of_a_dead_one_is_not_it(tmp_path: Path,
     """This process itself, as if it had begun at another time."""
     me = replace(Holder.me(), began="1")
     (tmp_path / "lock_00000001.json").write_text(json.dumps(vars(me)))
-    Lock.take(tmp_path).release()
+    taken = Lock.take(tmp_path)
+    assert len(locks(tmp_path)) == 1
+    taken.release()
+    assert locks(tmp_path) == []
 
 
 def test_of_many_that_come_at_once_one_has_it(tmp_path: Path, quick):
