@@ -77,18 +77,16 @@ def _config(
     tokenizer: Path | None, target_pixels: int | None, max_aspect_ratio: float | None
 ) -> "EncodeConfig":
     """Return the settings; ValueError for impossible ones."""
-    from unimodal.image_tokenizers import load_tokenizer, tokenizer_directory
+    from unimodal.image_tokenizers import beyond_one_code, load_tokenizer, tokenizer_directory
 
     from .encode import EncodeConfig
     from .sizes import rule_of
 
     directory = tokenizer_directory(tokenizer)
     image = load_tokenizer(directory)
-    scales = image.geometry.default_grid.scales
-    if image.num_groups > 1 or scales:
-        what = f"{image.num_groups} codes at each place" if image.num_groups > 1 else "scales"
+    if more := beyond_one_code(image):
         raise ValueError(
-            f"{directory} has {what}: shards hold one code at each place of one grid; encode files"
+            f"{directory} has {more}: shards hold one code at each place of one grid; encode files"
             " by `unimodal encode`"
         )
     rule = rule_of(target_pixels, max_aspect_ratio, image.geometry.patch)

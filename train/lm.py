@@ -5,41 +5,29 @@ import os
 import resource
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from unimodal.bundle import (
     BundleConfig,
     BundleContents,
-    directory_of,
     read_contents,
 )
 from unimodal.codec import ImageCodec
 from unimodal.data.asking import without_turns
-from unimodal.data.folder import data_seeds
-from unimodal.data.lengths import file_hash, shards_hash
 from unimodal.data.loader import Loader
-from unimodal.data.remote import local_shards
 from unimodal.data.seen import Seen
-from unimodal.data.sizes import patch_problems
-from unimodal.data.sources import SourceConfig
-from unimodal.data.tar import ShardError
 from unimodal.heads import head_class
-from unimodal.image_tokenizers import load_tokenizer, tokenizer_directory
 from unimodal.sequencer import Sequencer
-from unimodal.tensors import find_tensors
-from unimodal.tokenizer.saved import SavedTokenizer
 from unimodal.unified import UnifiedModel
-from unimodal.vocabulary import Vocabulary
 
 from . import checkpoint, flops, heldout, lora, metrics, place, precision, provenance
 from .checkpoint import Checkpoint
 from .engine import Engine
-from .finish import Base, bundle_bytes, finish
+from .finish import bundle_bytes, finish
+from .given import Given, folders, read_given, reread, shard_hashes
 from .heldout import HeldOut
 from .initial import (
     TEXT,
@@ -51,7 +39,6 @@ from .initial import (
     from_scratch,
     learn_text,
     note_vocabulary,
-    parent_of,
 )
 from .learner import LanguageLearner
 from .lock import Lock, held
@@ -76,16 +63,16 @@ def train(config: LmRun, accept_change: bool = False) -> Path:
     ranks = connect(config.engine.timeout_s)
     config = precision.resolved(config, ranks)
     if config.loop.verify == "all":
-        ranks.together(lambda: _reread(config, ranks))
+        ranks.together(lambda: reread(config, ranks))
     if ranks.world_size > 1:  # what is fetched and read once is found by the others
-        ranks.in_turn(lambda: _hashes(config))
-    given = ranks.together(lambda: _given(config, ranks.world_size))
+        ranks.in_turn(lambda: shard_hashes(config))
+    given = ranks.together(lambda: read_given(config, ranks.world_size))
     with held(config.output, ranks) as lock:
         return _train(config, given, ranks, lock, accept_change)
 
 
 def _train(
-    config: LmRun, given: "_Given", ranks: Ranks, lock: Lock | None, accept_change: bool
+    config: LmRun, given: Given, ranks: Ranks, lock: Lock | None, accept_change: bool
 ) -> Path:
     newest = prepare(config, config.output, given.inputs, ranks, accept_change)
     ranks.together(lambda: _opened(config, given) if ranks.is_first else None)
@@ -140,103 +127,7 @@ def _train(
     return config.output / "bundle"
 
 
-@dataclass(frozen=True, eq=False)
-class _Given:
-    """What a run is given, read and found to fit together."""
-
-    image: SavedTokenizer
-    parent: BundleContents | None
-    inputs: dict[str, Any]
-    tokenizer: Path
-    weights: Path | None
-    """Directories, where the config may say `default`."""
-
-    @cached_property
-    def base(self) -> Base:
-        """Return where the weights lie that it begins from; none from scratch."""
-        return find_tensors(self.weights) if self.weights is not None else {}
-
-
-def _given(config: LmRun, world_size: int) -> _Given:
-    """ValueError with what does not fit, before anything is written."""
-    lacking = [*config.engine.obstacles(), *config.loop.obstacles(), *precision.obstacles(config)]
-    if lacking:
-        raise ValueError("\n  ".join(lacking))
-    if world_size > 1 and config.engine.deepspeed is None:
-        raise ValueError(
-            f"{world_size} ranks were launched, and engine.deepspeed does not say how they share "
-            "the model: set it, such as engine.deepspeed=configs/zero3.json"
-        )
-    if problems := config.rank_problems(world_size):
-        raise ValueError("; ".join(problems))
-    config.engine.zero(config.loader.batch_rows // world_size, config.optimizer.clip, False)
-    if problems := config.problems():
-        raise ValueError("; ".join(problems))
-    if config.lora is not None:
-        lora.check_installed()
-    for sources in (config.sources, config.held_out.sources):
-        _shards(sources)
-    tokenizer = tokenizer_directory(config.tokenizer)
-    weights = None if config.weights is None else directory_of(config.weights)
-    image = load_tokenizer(tokenizer)
-    scales = image.geometry.default_grid.scales
-    if image.num_groups > 1 or scales:
-        what = f"{image.num_groups} codes at each place" if image.num_groups > 1 else "scales"
-        raise ValueError(
-            f"tokenizer {config.tokenizer}: it has {what}, and a language model reads one code at"
-            " each place of one grid: train one with groups 1, residual 1 and no scales"
-        )
-    if problems := patch_problems(config.loader.images, image.geometry.patch):
-        raise ValueError(f"loader.{problems[0]}")
-    for folder in _folders(config):
-        data_seeds(folder)  # a damaged note of them stops here, not at the end
-    parent = None
-    if weights is not None:
-        parent = parent_of(weights, config.model, config.text_ids, image)
-    _check_model(config, parent, image)
-    inputs: dict[str, Any] = _hashes(config)
-    inputs |= {"tokenizer": image.hash, "weights": parent.hash if parent else None}
-    shape = parent.config.transformer if parent else config.model or ShapeConfig()
-    if config.loader.sequence_length > shape.max_positions:
-        raise ValueError(
-            f"loader.sequence_length {config.loader.sequence_length} exceeds the model's "
-            f"max_positions {shape.max_positions}"
-        )
-    return _Given(image, parent, inputs, tokenizer, weights)
-
-
-def _check_model(config: LmRun, parent: BundleContents | None, image: SavedTokenizer) -> None:
-    """ValueError where the image head, the image tokenizer and the loss do not fit each other."""
-    if parent is None:  # made for what it objects to: how many ids texts will have is not known yet
-        vocabulary = Vocabulary.new(TEXT_IDS, image.num_codes)
-        shape = (config.model or ShapeConfig()).of(vocabulary, image.levels)
-    else:
-        shape = parent.config.architecture
-    if not config.loss.sliced and not shape.image.code_rows:
-        raise ValueError(
-            f"loss.sliced false: with model.head {shape.image.head} codes have no rows, so no "
-            "softmax covers all ids; leave it out"
-        )
-
-
-def _hashes(config: LmRun) -> dict[str, str]:
-    """Return hashes of the shards that a run reads, by what they are."""
-    learned, held_out = _shards(config.sources), _shards(config.held_out.sources)
-    found = {f"shards of {name}": shards_hash(paths) for name, paths in learned.items()}
-    return found | {
-        f"held-out shards of {name}": shards_hash(paths) for name, paths in held_out.items()
-    }
-
-
-def _reread(config: LmRun, ranks: Ranks) -> None:
-    """Read this rank's share of all shards to their last byte, whatever their size and time say."""
-    found = _shards(config.sources), _shards(config.held_out.sources)
-    paths = list(dict.fromkeys(path for one in found for all in one.values() for path in all))
-    for path in paths[ranks.rank :: ranks.world_size]:
-        file_hash(path, reread=True)
-
-
-def _opened(config: LmRun, given: _Given) -> None:
+def _opened(config: LmRun, given: Given) -> None:
     """Write into the run's directory what all ranks begin with."""
     provenance.begin(config.output)
     if given.parent is None:
@@ -244,7 +135,7 @@ def _opened(config: LmRun, given: _Given) -> None:
         note_vocabulary(config.output, given.image.num_codes)
 
 
-def _initial(config: LmRun, given: _Given, newest: Checkpoint | None) -> InitialState:
+def _initial(config: LmRun, given: Given, newest: Checkpoint | None) -> InitialState:
     if given.parent is not None and given.weights is not None:
         initial = from_bundle(given.weights, given.parent, config.model)
     else:
@@ -367,7 +258,7 @@ def snapshot(config: LmRun, output: Path) -> Path:
     last = checkpoint.newest(config.output)
     if last is None:
         raise ValueError(f"{config.output} has no checkpoint yet")
-    given = _given(config, 1)
+    given = read_given(config, 1)
     initial = _initial(config, given, None)
     codec = ImageCodec(given.image)
     sequencer = _sequencer(config, initial, codec)
@@ -376,7 +267,7 @@ def snapshot(config: LmRun, output: Path) -> Path:
 
 
 def _finish(
-    config: LmRun, given: _Given, initial: InitialState, loader: Loader, device: str
+    config: LmRun, given: Given, initial: InitialState, loader: Loader, device: str
 ) -> None:
     """Write the bundle of the last checkpoint, and the adapter beside it.
 
@@ -398,12 +289,12 @@ def _finish(
 
 
 def _bundle(
-    config: LmRun, given: _Given, initial: InitialState, loader: Loader, last: Checkpoint,
+    config: LmRun, given: Given, initial: InitialState, loader: Loader, last: Checkpoint,
     output: Path, device: str,
 ) -> Path:  # fmt: skip
     """A checkpoint with all that makes it a model."""
     before = provenance.read(given.weights or given.tokenizer)
-    card = provenance.card(config, device, _folders(config), before)
+    card = provenance.card(config, device, folders(config), before)
     card["documents"] = loader.documents
     shape = initial.shape
     grid = loader.row_builder.grid() or given.image.geometry.default_grid
@@ -414,21 +305,3 @@ def _bundle(
     contents = BundleContents(stored_config, initial.text, given.image.cpu(), card)
     merge = None if config.lora is None else lora.Merge(given.base, config.lora)
     return finish(output, last, contents, given.base, merge)
-
-
-def _shards(sources: dict[str, SourceConfig]) -> dict[str, list[Path]]:
-    """Return the shards of each source. Raises ValueError with everything that is missing."""
-    found, problems = {}, []
-    for name, source in sources.items():
-        try:
-            found[name] = local_shards(source.shards)
-        except ShardError as error:
-            problems.append(f"{name}: {error}")
-    if problems:
-        raise ValueError("\n  ".join(problems))
-    return found
-
-
-def _folders(config: LmRun) -> list[Path]:
-    places = [Path(source.shards) for source in config.sources.values()]
-    return [place.parent if place.suffix == ".tar" else place for place in places]

@@ -120,6 +120,13 @@ def load_tokenizer(name: str | Path | None) -> SavedTokenizer:
     return tokenizer
 
 
+def beyond_one_code(tokenizer: SavedTokenizer) -> str:
+    """Return what a tokenizer has besides one code at each place of one grid; "" for nothing."""
+    if tokenizer.num_groups > 1:
+        return f"{tokenizer.num_groups} codes at each place"
+    return "scales" if tokenizer.geometry.default_grid.scales else ""
+
+
 def _is_hub_id(path: Path) -> bool:
     return bool(HUB_ID.fullmatch(path.as_posix())) and not (
         path.parts[0].startswith((".", "~")) or path.parent.exists()

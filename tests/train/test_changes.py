@@ -27,6 +27,7 @@ from unimodal.data.windows import LoaderState, planned_rows
 from unimodal.document import Document, Text
 from unimodal.train import changes, lm, place
 from unimodal.train.engine import NotFinite
+from unimodal.train.given import read_given
 from unimodal.train.heldout import HeldOutConfig
 from unimodal.train.learner import TOTAL, LanguageLearner
 from unimodal.train.loop import LoopConfig
@@ -330,7 +331,7 @@ def cut_image(shards: Path, folder: Path, config: LmRun, row: int) -> tuple[Path
     (the damaged shards, the shard that was damaged).
     """
     shutil.copytree(shards, folder)
-    given = lm._given(config, 1)
+    given = read_given(config, 1)
     initial = lm._initial(config, given, None)
     codec = lm.ImageCodec(given.image)
     loader = lm.Loader(config.sources, lm._sequencer(config, initial, codec), codec, config.loader)

@@ -21,19 +21,18 @@ PATIENT = """
 import sys, time
 from unimodal.train.ranks import PeerFailure, connect
 
-ranks = connect(4)
+ranks = connect(8)  # a starved machine lets a rank wait for seconds
 
 def work():
     if ranks.is_first:
-        time.sleep(10)  # more than twice as long as anybody waits for an answer
+        time.sleep(17)  # more than twice as long as anybody waits for an answer
     return ranks.rank
 
 assert ranks.together(work) == ranks.rank
-order = []
 assert ranks.in_turn(lambda: time.monotonic()) > 0
 
 def fails():
-    time.sleep(5 * ranks.rank)
+    time.sleep(9 * ranks.rank)
     if ranks.rank:
         raise ValueError("of rank 1")
 

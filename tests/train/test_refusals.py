@@ -14,6 +14,7 @@ from unimodal.data.sources import SourceConfig
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.train import lm, loop
 from unimodal.train import zero as engine
+from unimodal.train.given import read_given
 from unimodal.train.loop import LoopConfig
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.plan.plan import plan
@@ -50,13 +51,13 @@ def test_missing_shards(config: LmRun) -> None:
 
 def test_ranks_without_a_way_to_share(config: LmRun, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="2 ranks were launched, and engine.deepspeed does not"):
-        lm._given(config, 2)
+        read_given(config, 2)
     shared = replace(config, engine=EngineConfig(CONFIGS / "zero3.json"))
     with pytest.raises(ValueError, match="batch_rows 8 does not divide among 3 ranks"):
-        lm._given(shared, 3)
+        read_given(shared, 3)
     uneven = replace(shared, engine=replace(shared.engine, micro_batch_rows=3))
     with pytest.raises(ValueError, match="micro_batch_rows 3 does not divide 4 rows of a rank"):
-        lm._given(uneven, 2)
+        read_given(uneven, 2)
 
 
 def test_ranks_compute_whole_groups_of_rows_at_the_same_time(config: LmRun) -> None:
@@ -72,7 +73,7 @@ def test_ranks_compute_whole_groups_of_rows_at_the_same_time(config: LmRun) -> N
         assert [problem in one for one in problems] == [True] * bool(problem), (world, micro)
     uneven = replace(grouped, engine=replace(engine, micro_batch_rows=3))
     with pytest.raises(ValueError, match="12 rows .* no whole groups of loader.group_rows 8"):
-        lm._given(uneven, 4)
+        read_given(uneven, 4)
     with pytest.raises(ValueError, match="12 rows .* no whole groups of loader.group_rows 8"):
         plan(uneven, 4, 80)
 

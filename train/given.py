@@ -1,0 +1,141 @@
+"""What a run of the language model is given, read and found to fit together before it begins.
+
+In: its config, and how many ranks share it. Out: a `Given`, or a ValueError that names all that
+does not fit; nothing is written.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from unimodal.bundle import BundleContents, directory_of
+from unimodal.data.folder import data_seeds
+from unimodal.data.lengths import file_hash, shards_hash
+from unimodal.data.remote import local_shards
+from unimodal.data.sizes import patch_problems
+from unimodal.data.sources import SourceConfig
+from unimodal.data.tar import ShardError
+from unimodal.image_tokenizers import beyond_one_code, load_tokenizer, tokenizer_directory
+from unimodal.tensors import find_tensors
+from unimodal.tokenizer.saved import SavedTokenizer
+from unimodal.vocabulary import Vocabulary
+
+from . import lora, precision
+from .finish import Base
+from .initial import TEXT_IDS, ShapeConfig, parent_of
+from .ranks import Ranks
+from .run import LmRun
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a run is given, read and found to fit together."""
+
+    image: SavedTokenizer
+    parent: BundleContents | None
+    inputs: dict[str, Any]
+    tokenizer: Path
+    weights: Path | None
+    """Directories, where the config may say `default`."""
+
+    @cached_property
+    def base(self) -> Base:
+        """Return where the weights lie that it begins from; none from scratch."""
+        return find_tensors(self.weights) if self.weights is not None else {}
+
+
+def read_given(config: LmRun, world_size: int) -> Given:
+    """Read what a run is given. ValueError with what does not fit, before anything is written."""
+    lacking = [*config.engine.obstacles(), *config.loop.obstacles(), *precision.obstacles(config)]
+    if lacking:
+        raise ValueError("\n  ".join(lacking))
+    if world_size > 1 and config.engine.deepspeed is None:
+        raise ValueError(
+            f"{world_size} ranks were launched, and engine.deepspeed does not say how they share "
+            "the model: set it, such as engine.deepspeed=configs/zero3.json"
+        )
+    if problems := config.rank_problems(world_size):
+        raise ValueError("; ".join(problems))
+    config.engine.zero(config.loader.batch_rows // world_size, config.optimizer.clip, False)
+    if problems := config.problems():
+        raise ValueError("; ".join(problems))
+    if config.lora is not None:
+        lora.check_installed()
+    for sources in (config.sources, config.held_out.sources):
+        _shards(sources)
+    tokenizer = tokenizer_directory(config.tokenizer)
+    weights = None if config.weights is None else directory_of(config.weights)
+    image = load_tokenizer(tokenizer)
+    if more := beyond_one_code(image):
+        raise ValueError(
+            f"tokenizer {config.tokenizer}: it has {more}, and a language model reads one code at"
+            " each place of one grid: train one with groups 1, residual 1 and no scales"
+        )
+    if problems := patch_problems(config.loader.images, image.geometry.patch):
+        raise ValueError(f"loader.{problems[0]}")
+    for folder in folders(config):
+        data_seeds(folder)  # a damaged note of them stops here, not at the end
+    parent = None
+    if weights is not None:
+        parent = parent_of(weights, config.model, config.text_ids, image)
+    _check_model(config, parent, image)
+    inputs: dict[str, Any] = shard_hashes(config)
+    inputs |= {"tokenizer": image.hash, "weights": parent.hash if parent else None}
+    shape = parent.config.transformer if parent else config.model or ShapeConfig()
+    if config.loader.sequence_length > shape.max_positions:
+        raise ValueError(
+            f"loader.sequence_length {config.loader.sequence_length} exceeds the model's "
+            f"max_positions {shape.max_positions}"
+        )
+    return Given(image, parent, inputs, tokenizer, weights)
+
+
+def _check_model(config: LmRun, parent: BundleContents | None, image: SavedTokenizer) -> None:
+    """ValueError where the image head, the image tokenizer and the loss do not fit each other."""
+    if parent is None:  # made for what it objects to: how many ids texts will have is not known yet
+        vocabulary = Vocabulary.new(TEXT_IDS, image.num_codes)
+        shape = (config.model or ShapeConfig()).of(vocabulary, image.levels)
+    else:
+        shape = parent.config.architecture
+    if not config.loss.sliced and not shape.image.code_rows:
+        raise ValueError(
+            f"loss.sliced false: with model.head {shape.image.head} codes have no rows, so no "
+            "softmax covers all ids; leave it out"
+        )
+
+
+def shard_hashes(config: LmRun) -> dict[str, str]:
+    """Return hashes of the shards that a run reads, by what they are."""
+    learned, held_out = _shards(config.sources), _shards(config.held_out.sources)
+    found = {f"shards of {name}": shards_hash(paths) for name, paths in learned.items()}
+    return found | {
+        f"held-out shards of {name}": shards_hash(paths) for name, paths in held_out.items()
+    }
+
+
+def reread(config: LmRun, ranks: Ranks) -> None:
+    """Read this rank's share of all shards to their last byte, whatever their size and time say."""
+    found = _shards(config.sources), _shards(config.held_out.sources)
+    paths = list(dict.fromkeys(path for one in found for all in one.values() for path in all))
+    for path in paths[ranks.rank :: ranks.world_size]:
+        file_hash(path, reread=True)
+
+
+def _shards(sources: dict[str, SourceConfig]) -> dict[str, list[Path]]:
+    """Return the shards of each source. Raises ValueError with everything that is missing."""
+    found, problems = {}, []
+    for name, source in sources.items():
+        try:
+            found[name] = local_shards(source.shards)
+        except ShardError as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise ValueError("\n  ".join(problems))
+    return found
+
+
+def folders(config: LmRun) -> list[Path]:
+    """Return the folders that a run's shards lie in."""
+    places = [Path(source.shards) for source in config.sources.values()]
+    return [place.parent if place.suffix == ".tar" else place for place in places]
