@@ -78,7 +78,7 @@ def read_given(config: LmRun, world_size: int) -> Given:
         data_seeds(folder)  # a damaged note of them stops here, not at the end
     parent = None
     if weights is not None:
-        parent = parent_of(weights, config.model, config.text_ids, image)
+        parent = parent_of(weights, config.model, config.text_ids, image, config.new_tokenizer)
     _check_model(config, parent, image)
     inputs: dict[str, Any] = shard_hashes(config)
     inputs |= {"tokenizer": image.hash, "weights": parent.hash if parent else None}

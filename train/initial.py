@@ -116,10 +116,15 @@ class InitialState:
 
 
 def parent_of(
-    weights: Path, shape: ShapeConfig | None, text_ids: int | None, image: Codec
+    weights: Path,
+    shape: ShapeConfig | None,
+    text_ids: int | None,
+    image: Codec,
+    new_tokenizer: bool = False,
 ) -> BundleContents:
     """Return the bundle that a run begins with. Raises ValueError where the config asks for
-    another.
+    another, or its image tokenizer is not `image` (with `new_tokenizer`: is `image`, or has codes
+    of another kind).
     """
     parent = read_contents(weights)
     old = parent.config.architecture
@@ -142,11 +147,23 @@ def parent_of(
                 wrong.append(f"model.{name} false is true there")
     if text_ids is not None and text_ids != old.vocabulary.num_text:
         wrong.append(f"text_ids {text_ids} is {old.vocabulary.num_text} there")
-    if parent.image_tokenizer.hash != image.hash:
-        wrong.append("tokenizer is another one there")
+    wrong += _tokenizer_problems(parent.image_tokenizer, image, new_tokenizer)
     if wrong:
         raise ValueError(f"weights {weights} do not fit: {'; '.join(wrong)}")
     return parent
+
+
+def _tokenizer_problems(old: Codec, image: Codec, new_tokenizer: bool) -> list[str]:
+    """Return what forbids that codes of `image` take the rows of the codes of `old`."""
+    if not new_tokenizer:
+        way_out = "new_tokenizer=true keeps its codes' rows and teaches them what they mean now"
+        return [f"tokenizer is another one there ({way_out})"] if old.hash != image.hash else []
+    if old.hash == image.hash:
+        return ["new_tokenizer true: tokenizer is the same one there; leave it out"]
+    if (old.num_codes, old.levels) == (image.num_codes, image.levels):
+        return []
+    kinds = [f"{one.num_codes:,} codes of levels {list(one.levels)}" for one in (old, image)]
+    return [f"tokenizer has {kinds[1]}, and {kinds[0]} there"]
 
 
 def from_bundle(weights: Path, parent: BundleContents, shape: ShapeConfig | None) -> InitialState:

@@ -34,6 +34,9 @@ class LmRun:
     weights: Path | None = None
     """A bundle to begin from, trained or grown: its transformer and its text tokenizer; None: from
     scratch."""
+    new_tokenizer: bool = False
+    """Whether `tokenizer` is another one than that of `weights`, with the same levels or as many
+    codes, such as theirs trained further: codes keep their rows, and learn what they mean now."""
     text_ids: int | None = None
     """The number of ids of the byte-level BPE, which is trained on the sources' own texts (None:
     1,024); with `weights`, that of the bundle."""
@@ -64,6 +67,8 @@ class LmRun:
             found.append(f"seed {self.seed}: at least 0")
         if self.lora is not None and self.weights is None:
             found.append("lora: it needs `weights`, a bundle whose weights stay as they are")
+        if self.new_tokenizer and self.weights is None:
+            found.append("new_tokenizer: without `weights` every tokenizer is new; leave it out")
         if self.engine.deepspeed is not None and self.optimizer.muon_lr is not None:
             found.append(
                 "optimizer.muon_lr: Muon needs whole matrices, which ZeRO keeps in parts; leave it "
