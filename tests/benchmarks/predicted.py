@@ -92,14 +92,15 @@ def language_model(
 ) -> Path:  # fmt: skip
     """Train the model, as far as it is not, and return its run's folder."""
     output, steps = folder / "models" / contender.name, budget.model_steps
+    compiled = str(budget.precision == "bf16").lower()
     if not (output / "bundle").exists():
         call(
             "train", "lm", ROOT / "configs/scenes_lm.yaml", f"output={output}",
             f"tokenizer={tokenizer}", f"sources.scenes.shards={shards[0]}",
             f"held_out.sources.fresh.shards={shards[1]}", f"schedule.num_steps={steps}",
             f"schedule.warmup_steps={min(100, steps // 10)}", f"schedule.decay_steps={steps // 3}",
-            f"precision={budget.precision}", f"engine.compile={str(budget.precision == 'bf16').lower()}",
-            "loop.num_threads=1", "loop.save_every_steps=200",
+            f"precision={budget.precision}", f"engine.compile={compiled}", "loop.num_threads=1",
+            "loop.save_every_steps=200",
             log=log, cpu=contenders.cpu_file(output),
         )  # fmt: skip
     return output
