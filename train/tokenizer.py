@@ -28,6 +28,7 @@ from unimodal.data.sizes import ImageRule, buckets, patch_problems
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.losses import TokenizerLossConfig
 from unimodal.tokenizer.pixels import to_tensor
+from unimodal.tokenizer.quantizers import ranks as quantizer_ranks
 from unimodal.tokenizer.quantizers.quantizer import Quantized
 
 from . import metrics, precision, provenance
@@ -249,7 +250,8 @@ def _watched(model: ImageTokenizer) -> CodeUsage:
     usage = CodeUsage(model.num_codes, model.num_groups)
 
     def add(module: torch.nn.Module, given: Any, made: Quantized) -> None:
-        if not torch.is_inference_mode_enabled():  # in which sheets are made
+        # Sheets are made in inference mode, and a rank without images has no codes of its own.
+        if not torch.is_inference_mode_enabled() and not quantizer_ranks.is_left_out():
             usage.add(made.codes)
 
     model.quantizer.register_forward_hook(add)

@@ -1,6 +1,7 @@
 """The image tokenizer: shapes, locality of codes, files and hash."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -260,6 +261,23 @@ def test_a_flat_config_keeps_its_hash_and_codes() -> None:
     unit = (torch.tanh(tokenizer.encoder(images)).movedim(1, -1) + 1) / 2
     expected = ((unit * levels_D).floor().long() * radix_D).sum(-1)
     assert torch.equal(codes, expected.reshape(3, 64, 1))
+
+
+@pytest.mark.parametrize("config", [F8, ROW], ids=["f8", "queries"])
+def test_bfloat16_has_norms_of_one_dtype(config: TokenizerConfig) -> None:
+    """Others are not fused, of which torch warns."""
+    tokenizer, images = ImageTokenizer(config), random_pixels(1, 3, 32, 48)
+    full = tokenizer(images).images_BCHW
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with torch.autocast("cpu", torch.bfloat16):
+                low = tokenizer(images).images_BCHW
+    finally:
+        torch.set_warn_always(False)
+    assert low.dtype == torch.bfloat16
+    assert (low - full).square().mean() < 0.05 * full.square().mean()
 
 
 def test_initial_weights() -> None:

@@ -246,6 +246,31 @@ def test_settings_that_do_not_fit(words, message, tokenizer, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("section", "words", "message"),
+    [
+        ({"groups": 2}, (), "it has 2 codes at each place, and a language model reads one code"),
+        ({"residual": 2}, (), "it has 2 codes at each place"),
+        ({"scales": (1, 2)}, (), "it has scales, and a language model reads one code"),
+        (
+            {},
+            ("--grid", "2x2"),
+            "grid 2x2: Grid(height=2, width=2, scales=()): an image is one row",
+        ),
+    ],
+)
+def test_tokenizers_that_no_language_model_reads(section, words, message, tmp_path):
+    queries = None if section else QueriesConfig(num_queries=8, model_width=32)
+    config = TokenizerConfig(QuantizerConfig(FsqConfig((4, 4)), **section), queries=queries)
+    (tmp_path / "tokenizer").mkdir()
+    ImageTokenizer(config).save(tmp_path / "tokenizer")
+    checkpoints.save(tmp_path / "old")
+    output = "--output", tmp_path / "new"
+    done = invoke("grow", tmp_path / "old", "--tokenizer", tmp_path / "tokenizer", *output, *words)
+    assert done.exit_code == 2 and message in done.output, done.output
+    assert not (tmp_path / "new").exists()
+
+
 def test_what_is_missing_is_named(tokenizer, tmp_path):
     output = "--output", tmp_path / "new"
     checkpoints.save(tmp_path / "old")
