@@ -66,7 +66,7 @@ def of_unequal_parts(ranks: Ranks) -> dict:
 
 def whole(width: int, name: str) -> torch.Tensor:
     """All latent vectors of the ranks in `of_unequal_parts`, (1, 1, n, D)."""
-    first, second = batch(width).unbind()
+    first, second = (one.flatten(0, 1) for one in batch(width))
     parts = (
         [first.flatten(0, 1), second[:2].flatten(0, 1)] if name == "one" else [first.flatten(0, 1)]
     )

@@ -87,7 +87,9 @@ class QueriesConfig(AutoencoderConfig):
     def size_of(self, grid: Grid) -> tuple[int, int]:
         """Return (height, width) in pixels of every image; ValueError for another grid."""
         if (grid.height, grid.width) != (1, self.num_queries):
-            raise ValueError(f"{grid}: an image is one row of {self.num_queries} codes")
+            raise ValueError(
+                f"{grid.height} x {grid.width} codes, and an image is one row of {self.num_queries}"
+            )
         return self.height, self.width
 
     def encoder(self, width: int) -> "Encoder":

@@ -27,8 +27,10 @@ from unimodal.hub.checkpoint import read_config, transformer_shapes
 from unimodal.hub.grow import Growth, grow
 from unimodal.hub.new_rows import SHRINK, Statistics, code_rows, gaussian_rows
 from unimodal.tensors import weight_files
-from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.autoencoders.queries import QueriesConfig
 from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.quantizers.config import FsqConfig, QuantizerConfig
 from unimodal.vocabulary import SPECIAL_TOKENS
 
 GROWTH = Growth(grid=Grid(3, 2))
@@ -255,7 +257,7 @@ def test_settings_that_do_not_fit(words, message, tokenizer, tmp_path):
         (
             {},
             ("--grid", "2x2"),
-            "grid 2x2: Grid(height=2, width=2, scales=()): an image is one row",
+            "grid 2x2: 2 x 2 codes, and an image is one row of 8",
         ),
     ],
 )
