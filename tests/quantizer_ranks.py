@@ -67,7 +67,4 @@ def of_unequal_parts(ranks: Ranks) -> dict:
 def whole(width: int, name: str) -> torch.Tensor:
     """All latent vectors of the ranks in `of_unequal_parts`, (1, 1, n, D)."""
     first, second = (one.flatten(0, 1) for one in batch(width))
-    parts = (
-        [first.flatten(0, 1), second[:2].flatten(0, 1)] if name == "one" else [first.flatten(0, 1)]
-    )
-    return torch.cat(parts)[None, None]
+    return torch.cat([first, second[:12]] if name == "one" else [first])[None, None]

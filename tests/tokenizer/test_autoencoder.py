@@ -203,7 +203,7 @@ def test_queries_are_a_row_of_codes_that_see_the_whole_image() -> None:
     assert ((z - other).abs().amax(dim=(0, 1, 2)) > 1e-4).all()
     with pytest.raises(ValueError, match="48 x 48 pixels: these queries read images of 48 x 32"):
         tokenizer.encode(random_pixels(1, 3, 48, 48))
-    with pytest.raises(ValueError, match="2 x 6 codes, and an image is one row of 12"):
+    with pytest.raises(ValueError, match="2 x 6 codes: an image is one row of 12 codes"):
         tokenizer.decode(torch.zeros(1, 12, 1, dtype=torch.int64), Grid(2, 6))
 
 

@@ -88,7 +88,8 @@ class QueriesConfig(AutoencoderConfig):
         """Return (height, width) in pixels of every image; ValueError for another grid."""
         if (grid.height, grid.width) != (1, self.num_queries):
             raise ValueError(
-                f"{grid.height} x {grid.width} codes, and an image is one row of {self.num_queries}"
+                f"{grid.height} x {grid.width} codes: an image is one row of {self.num_queries}"
+                " codes"
             )
         return self.height, self.width
 

@@ -257,7 +257,7 @@ def test_settings_that_do_not_fit(words, message, tokenizer, tmp_path):
         (
             {},
             ("--grid", "2x2"),
-            "grid 2x2: 2 x 2 codes, and an image is one row of 8",
+            "grid 2x2: 2 x 2 codes: an image is one row of 8 codes",
         ),
     ],
 )
