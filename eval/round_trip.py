@@ -1,8 +1,8 @@
 """Images through an image tokenizer and back.
 
 In: a tokenizer, and images uint8 (H, W, 3) of any mix of sizes. Out: a `RoundTrip`: what comes back
-of each, its codes, how long it took; and what follows of that alone. Without a decoder nothing comes
-back, and codes alone are measured.
+of each, its codes, how long it took; and what follows of that alone. Without a decoder nothing
+comes back, and codes alone are measured.
 """
 
 import time

@@ -48,13 +48,20 @@ def all_losses(tmp_path_factory: pytest.TempPathFactory) -> TokenizerLossConfig:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("stop", [3, 6], ids=["before the adversary", "after it began"])
-def test_all_of_it_resumes_bit_for_bit(all_losses, tmp_path: Path, stop: int) -> None:
+@pytest.mark.parametrize(
+    ("stop", "kind"), [(3, "fp32"), (6, "fp32"), (6, "bf16")],
+    ids=["before the adversary", "after it began", "in bfloat16"],
+)  # fmt: skip
+def test_all_of_it_resumes_bit_for_bit(
+    all_losses, tmp_path: Path, monkeypatch, stop: int, kind: str
+) -> None:
     """Two optimizers more than before, averaged weights, and the codebook of VQ."""
+    monkeypatch.setattr(precision, "has_bf16", lambda: True)
     model = with_quantizer(vq=VqConfig(num_codes=32, width=4))
     whole = tiny_run(
-        tmp_path, SAMPLES, 9, model=model, loss=all_losses, optimizer=AVERAGED, loop=SAVING
-    )
+        tmp_path, SAMPLES, 9, model=model, loss=all_losses, optimizer=AVERAGED, loop=SAVING,
+        precision=kind,
+    )  # fmt: skip
     finished = tokenizer.train(whole)
     cut = replace(whole, output=tmp_path / "cut", schedule=ScheduleConfig(stop, 1))
     tokenizer.train(cut)
@@ -94,6 +101,27 @@ def test_a_run_of_two_processes_goes_on_alone(tmp_path: Path, pair: Pair) -> Non
     again = tokenizer.train(replace(cut, schedule=whole.schedule))
     for name, value in ImageTokenizer.load(again).state_dict().items():
         torch.testing.assert_close(value, alone[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not precision.has_bf16(), reason="no bfloat16 arithmetic here")
+def test_two_processes_in_bfloat16_and_then_one(tmp_path: Path, pair: Pair) -> None:
+    """With averaged weights, a codebook that learns and an adversary; sums are rounded apart."""
+    whole = tiny_run(
+        tmp_path, SAMPLES, 6, loop=SAVING, optimizer=AVERAGED, precision="bf16",
+        model=with_quantizer(vq=VqConfig(num_codes=8, width=4)),
+        loss=TokenizerLossConfig(adversarial=replace(ADVERSARIAL, start_step=0)),
+    )  # fmt: skip
+    cut = replace(whole, output=tmp_path / "cut", schedule=ScheduleConfig(3, 1))
+    save(cut, tmp_path / "cut.yaml")
+    pair(tokenizer_runs.train, str(tmp_path / "cut.yaml"))
+    alone = ImageTokenizer.load(tokenizer.train(whole)).state_dict()
+    again = ImageTokenizer.load(tokenizer.train(replace(cut, schedule=whole.schedule)))
+    first = ImageTokenizer(whole.model, whole.seed).state_dict()
+    for name, value in again.state_dict().items():
+        moved = (alone[name] - first[name]).float().norm()
+        assert (value - alone[name]).float().norm() <= 0.2 * moved, name
+    losses = [[line["loss"] for line in metrics(one.output)] for one in (whole, cut)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 def test_the_finished_tokenizer_has_the_averaged_weights(tmp_path: Path) -> None:
