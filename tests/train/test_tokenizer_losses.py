@@ -170,6 +170,26 @@ def test_the_same_loss_as_ever_without_settings(tmp_path: Path) -> None:
     assert line["psnr_db"] == pytest.approx(10 * math.log10(4 / line["squared"]))
 
 
+def test_usage_is_counted_as_codes_come_and_go() -> None:
+    usage, rng = CodeUsage(7, 2), np.random.default_rng(0)
+    latest = np.zeros((0, 2), int)
+    for _ in range(60):
+        codes = rng.integers(0, rng.integers(1, 8, 2), (2, int(rng.integers(1, 9)), 2))
+        usage.add(torch.from_numpy(codes))
+        latest = np.concatenate([latest, codes.reshape(-1, 2)])[-usage._drawn :]
+        shares, bits = zip(*(_by_hand(group, 7) for group in latest.T), strict=True)
+        least = int(np.argmin(shares))
+        assert usage.reports()["usage_share"] == pytest.approx(shares[least])
+        assert usage.reports()["usage_entropy_bits"] == pytest.approx(bits[least])
+    assert 140 <= usage._drawn < 160 and usage.is_settled
+
+
+def _by_hand(codes: np.ndarray, num_codes: int) -> tuple[float, float]:
+    """The share of codes that occur, and the entropy of their frequencies in bits."""
+    p = [float((codes == code).mean()) for code in set(codes.tolist())]
+    return len(p) / num_codes, -sum(one * math.log2(one) for one in p)
+
+
 def test_usage_is_of_the_least_used_group() -> None:
     usage = CodeUsage(4, 2)
     all_N, one_N = torch.arange(80) % 4, torch.zeros(80, dtype=torch.int64)
