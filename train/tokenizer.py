@@ -172,7 +172,7 @@ def _train(
     before = metrics.last(config.output, newest.step if newest else 0)
     tokenizer_bytes = sum(one.nbytes for one in learner.model.state_dict().values())
     run(
-        config.output, config.loop, engine, _batches(images, first), newest.step if newest else 0,
+        config.output, config.loop, engine, _batches(images, first, ranks), newest.step if newest else 0,
         _measure(config, images, usage, before, engine), lock=lock, bundle_bytes=tokenizer_bytes,
     )  # fmt: skip
     parts = ranks.all_gather(json.dumps(images.seen.plain()))
@@ -238,9 +238,16 @@ def _first_batch(newest: Checkpoint | None) -> int:
     return newest.state["data"]["batch"]
 
 
-def _batches(images: ImageBatches, first: int) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-    """Yield batches (B, 3, H, W) in [-1, 1] from number `first` on, with the data's state after."""
+def _batches(
+    images: ImageBatches, first: int, ranks: Ranks
+) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+    """Yield batches (B, 3, H, W) in [-1, 1] from number `first` on, with the data's state after.
+
+    Those of which no process has an image are passed over, as one process does.
+    """
     for pixels_BHWC, after in images.batches(first):
+        if not ranks.all_reduce_sum(torch.tensor([len(pixels_BHWC)], dtype=torch.float64)):
+            continue
         none = torch.zeros(0, 3, *pixels_BHWC.shape[1:3])
         yield to_tensor(list(pixels_BHWC)) if len(pixels_BHWC) else none, {"batch": after}
 

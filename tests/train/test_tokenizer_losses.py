@@ -12,7 +12,7 @@ from backbones import write_backbone
 from pair import Pair
 from PIL import Image as PILImage
 from tiny_runs import TINY, metrics
-from tokenizer_runs import captions, tiny_run, with_quantizer
+from tokenizer_runs import captions, png, tiny_run, with_quantizer
 
 from unimodal.config import ConfigError, load, save
 from unimodal.data.sizes import ImageRule
@@ -90,6 +90,21 @@ def test_two_processes_learn_as_one(tmp_path: Path, pair: Pair) -> None:
             assert other[name] == pytest.approx(line[name], rel=1e-5), (line["step"], name)
         assert other["images"] == line["images"]
     assert len(list((tmp_path / "two" / "samples").glob("*.png"))) == 2
+
+
+def test_two_processes_pass_over_a_batch_that_is_bad_to_the_last_image(
+    tmp_path: Path, pair: Pair
+) -> None:
+    """Such as that of the only image of its size, which comes fifth here."""
+    cut = {"cut": {"png": png(128, 64)[:2000]}}
+    one = tiny_run(tmp_path, captions(8, (64, 64)) | cut, 6, bad_share=0.5, loop=SAVING)
+    two = replace(one, output=tmp_path / "two")
+    save(two, tmp_path / "two.yaml")
+    pair(tokenizer_runs.train, str(tmp_path / "two.yaml"))
+    alone, together = (ImageTokenizer.load(tokenizer.train(c)).state_dict() for c in (one, two))
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-5, atol=1e-5)
+    assert [metrics(c.output)[-1]["bad_images"] for c in (one, two)] == [8, 8]
 
 
 def test_a_run_of_two_processes_goes_on_alone(tmp_path: Path, pair: Pair) -> None:
