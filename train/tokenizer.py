@@ -172,8 +172,9 @@ def _train(
     before = metrics.last(config.output, newest.step if newest else 0)
     tokenizer_bytes = sum(one.nbytes for one in learner.model.state_dict().values())
     run(
-        config.output, config.loop, engine, _batches(images, first, ranks), newest.step if newest else 0,
-        _measure(config, images, usage, before, engine), lock=lock, bundle_bytes=tokenizer_bytes,
+        config.output, config.loop, engine, _batches(images, first, ranks),
+        newest.step if newest else 0, _measure(config, images, usage, before, engine), lock=lock,
+        bundle_bytes=tokenizer_bytes,
     )  # fmt: skip
     parts = ranks.all_gather(json.dumps(images.seen.plain()))
     told = Seen.of(map(json.loads, parts)).lines({SOURCE: len(images.index.images)}, "of them")
