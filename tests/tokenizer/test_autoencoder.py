@@ -98,6 +98,31 @@ def test_what_is_no_tokenizer_is_named(tokenizer: ImageTokenizer, tmp_path: Path
             ImageTokenizer.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("quantizer", {"lfq": {"bits": "8"}}, "expected int, got '8'"),
+        ("quantizer", {"lfq": {"bits": 8.0}}, "expected int, got 8.0"),
+        ("quantizer", {"lfq": {"bits": None}}, "expected int, got None"),
+        ("quantizer", {"lfq": []}, "expected the keys of LfqConfig"),
+        ("quantizer", {"fsq": {"levels": [4, "x"]}}, "expected int, got 'x'"),
+        ("quantizer", {"fsq": {"bound": "arc"}}, "got 'arc'"),
+        ("quantizer", {"scales": 3}, "expected a list, got 3"),
+        ("convolutions", {"factor": 12}, "got 12"),
+        ("convolutions", {"widths": [8, True]}, "expected int, got True"),
+    ],
+)
+def test_values_of_another_kind_describe_no_tokenizer(
+    section: str, values: dict, message: str, tmp_path: Path
+) -> None:
+    ImageTokenizer(F8).save(tmp_path)
+    config = tmp_path / "tokenizer.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), section: values}))
+    with pytest.raises(ValueError, match="tokenizer.json describes no image tokenizer") as caught:
+        ImageTokenizer.load(tmp_path)
+    assert message in str(caught.value)
+
+
 def test_first_weights_depend_on_seed_and_name_alone() -> None:
     torch.manual_seed(5)
     one, again, other = (ImageTokenizer(CONFIG, seed) for seed in (3, 3, 4))
