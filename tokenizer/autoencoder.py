@@ -256,7 +256,7 @@ class ImageTokenizer(nn.Module):
             tokenizer.load_state_dict(tensors)
         except (SafetensorError, RuntimeError) as error:  # cut or foreign; of another shape
             raise ValueError(f"{weights} is damaged or belongs to another: {error}") from error
-        except (ValueError, TypeError) as error:  # a value out of bounds; one of another kind
+        except ValueError as error:
             raise ValueError(f"{config} describes no image tokenizer: {error}") from error
         return tokenizer.eval()
 
