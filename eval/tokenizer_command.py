@@ -197,7 +197,7 @@ def _of_images(asked: Asked) -> "tuple[dict[str, Any], RoundTrip, list[Cell]]":
 
     found = find_tokenizer(asked.model)
     _check_decodes(found.tokenizer, asked)
-    rule = rule_of(asked.target_pixels, asked.max_aspect_ratio, found.tokenizer.geometry.patch)
+    rule = rule_of(asked.target_pixels, asked.max_aspect_ratio, found.tokenizer.geometry)
     keys = [key for key in (asked.probe, asked.probe_apart) if key]
     own = read_images(asked.images, asked.samples, rule, found.tokenizer, asked.bad_share, keys)
     click.echo(own.line(), err=True)

@@ -36,6 +36,7 @@ from unimodal.data.tar import ShardError
 from unimodal.document import Document, Image, Text
 from unimodal.sequence import Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.autoencoders.queries import QueriesConfig
 from unimodal.tokenizer.grid import Grid
 
 
@@ -243,6 +244,18 @@ def test_bad_arguments_write_nothing(shards, tokenizer, tmp_path, words, message
     result = run(shards, tmp_path / "new", *words)
     assert result.exit_code == 2 and message in result.output
     assert not (tmp_path / "new").exists()
+
+
+def test_sizes_that_the_tokenizer_does_not_read_are_refused_at_once(shards, tmp_path):
+    (tmp_path / "row").mkdir()
+    queries = QueriesConfig(8, 16, 16, 8, 32, 1, 1, 4)
+    ImageTokenizer(TokenizerConfig(queries=queries)).save(tmp_path / "row")
+    words = tmp_path / "new", "--tokenizer", tmp_path / "row", "--target-pixels"
+    result = run(shards, *words, 1024)
+    assert result.exit_code == 2 and not (tmp_path / "new").exists()
+    said = "--target-pixels 1024: 32 x 32 pixels: these queries read images of 16 x 16 alone"
+    assert said in result.output
+    assert run(shards, *words, 256).exit_code == 0
 
 
 def test_an_area_gives_buckets(tokenizer, tiny_model, tmp_path):

@@ -120,7 +120,9 @@ def test_a_run_of_two_processes_goes_on_alone(tmp_path: Path, pair: Pair) -> Non
 
 @pytest.mark.skipif(not precision.has_bf16(), reason="no bfloat16 arithmetic here")
 def test_two_processes_in_bfloat16_and_then_one(tmp_path: Path, pair: Pair) -> None:
-    """With averaged weights, a codebook that learns and an adversary; sums are rounded apart."""
+    """With averaged weights, a codebook that learns and an adversary. Sums are rounded apart, and a
+    latent vector between two codes may take either: the codebook is bounded by its own size.
+    """
     whole = tiny_run(
         tmp_path, SAMPLES, 6, loop=SAVING, optimizer=AVERAGED, precision="bf16",
         model=with_quantizer(vq=VqConfig(num_codes=8, width=4)),
@@ -134,7 +136,8 @@ def test_two_processes_in_bfloat16_and_then_one(tmp_path: Path, pair: Pair) -> N
     first = ImageTokenizer(whole.model, whole.seed).state_dict()
     for name, value in again.state_dict().items():
         moved = (alone[name] - first[name]).float().norm()
-        assert (value - alone[name]).float().norm() <= 0.2 * moved, name
+        most = 0.5 if name.startswith("quantizer.") else 0.2
+        assert (value - alone[name]).float().norm() <= most * moved, name
     losses = [[line["loss"] for line in metrics(one.output)] for one in (whole, cut)]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
