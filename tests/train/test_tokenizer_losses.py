@@ -27,8 +27,9 @@ from unimodal.tokenizer.semantic import SemanticConfig
 from unimodal.train import precision, tokenizer
 from unimodal.train.checkpoint import EMA, Checkpoint, found
 from unimodal.train.code_usage import CodeUsage
-from unimodal.train.loop import LoopConfig
+from unimodal.train.loop import LoopConfig, _bar
 from unimodal.train.optimizer import OptimizerConfig
+from unimodal.train.ranks import Ranks
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.tokenizer import TokenizerRun
 
@@ -186,6 +187,15 @@ def test_the_same_loss_as_ever_without_settings(tmp_path: Path) -> None:
     line = metrics(config.output)[-1]
     assert line["loss"] == pytest.approx(line["absolute"] + line["squared"])
     assert line["psnr_db"] == pytest.approx(10 * math.log10(4 / line["squared"]))
+
+
+def test_the_step_is_shown_however_many_losses_there_are(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with _bar(Ranks()) as bar:
+        task = bar.add_task("run", total=25_000, completed=0, numbers="")
+        bar.update(task, completed=300, numbers="loss 0.1828 quantizer_commitment 0.001541 " * 9)
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("run ") and " 300/25000 " in line and " loss 0.1828 " in line, line
 
 
 def test_usage_is_counted_as_codes_come_and_go() -> None:
