@@ -121,24 +121,20 @@ def test_a_run_of_two_processes_goes_on_alone(tmp_path: Path, pair: Pair) -> Non
 
 @pytest.mark.skipif(not precision.has_bf16(), reason="no bfloat16 arithmetic here")
 def test_two_processes_in_bfloat16_and_then_one(tmp_path: Path, pair: Pair) -> None:
-    """With averaged weights, a codebook that learns and an adversary. Sums are rounded apart, and a
-    latent vector between two codes may take either: the codebook is bounded by its own size.
-    """
+    """With averaged weights and an adversary. Sums are rounded apart, to a hundredth or so."""
     whole = tiny_run(
         tmp_path, SAMPLES, 6, loop=SAVING, optimizer=AVERAGED, precision="bf16",
-        model=with_quantizer(vq=VqConfig(num_codes=8, width=4)),
         loss=TokenizerLossConfig(adversarial=replace(ADVERSARIAL, start_step=0)),
     )  # fmt: skip
     cut = replace(whole, output=tmp_path / "cut", schedule=ScheduleConfig(3, 1))
     save(cut, tmp_path / "cut.yaml")
     pair(tokenizer_runs.train, str(tmp_path / "cut.yaml"))
-    alone = ImageTokenizer.load(tokenizer.train(whole)).state_dict()
-    again = ImageTokenizer.load(tokenizer.train(replace(cut, schedule=whole.schedule)))
-    first = ImageTokenizer(whole.model, whole.seed).state_dict()
-    for name, value in again.state_dict().items():
-        moved = (alone[name] - first[name]).float().norm()
-        most = 0.5 if name.startswith("quantizer.") else 0.2
-        assert (value - alone[name]).float().norm() <= most * moved, name
+    alone, again = (
+        torch.nn.utils.parameters_to_vector(ImageTokenizer.load(one).parameters())
+        for one in (tokenizer.train(whole), tokenizer.train(replace(cut, schedule=whole.schedule)))
+    )
+    first = torch.nn.utils.parameters_to_vector(ImageTokenizer(whole.model).parameters())
+    assert (again - alone).norm() < 0.3 * (alone - first).norm()
     losses = [[line["loss"] for line in metrics(one.output)] for one in (whole, cut)]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
