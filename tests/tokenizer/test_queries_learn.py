@@ -46,4 +46,4 @@ def test_a_row_of_codes_learns_real_images() -> None:
             back = tokenizer.eval().decode(*tokenizer.encode(held_out))
             shares.append(float((back - held_out).square().mean() / of_mean))
             tokenizer.train()
-    assert shares == sorted(shares, reverse=True) and shares[-1] < 0.9, shares
+    assert shares[-1] < 0.9 < shares[0], shares
