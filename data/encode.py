@@ -138,6 +138,7 @@ def _encode_shard(
         work = _Work(codec, config.rule, writer)
         for group in work.groups(shard):
             work.write(group)
+            del group  # or else its pixels are held while the next ones are opened
     damaged = [
         {"key": fault.key or "", "reason": fault.reason, "message": fault.message}
         for fault in faults

@@ -89,7 +89,7 @@ def _config(
             f"{directory} has {more}: shards hold one code at each place of one grid; encode files"
             " by `unimodal encode`"
         )
-    rule = rule_of(target_pixels, max_aspect_ratio, image.geometry.patch)
+    rule = rule_of(target_pixels, max_aspect_ratio, image.geometry)
     return EncodeConfig(directory.absolute(), image.hash, rule)
 
 

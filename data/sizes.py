@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from unimodal.document import Document, Text
+from unimodal.tokenizer.codec import Geometry
 from unimodal.tokenizer.pixels import MAX_PIXELS
 
 SIDES = re.compile(r"\b(left|right|clockwise|counterclockwise|anticlockwise)\b", re.IGNORECASE)
@@ -77,11 +78,12 @@ def of_canvas(
 
 
 def rule_of(
-    target_pixels: int | None, max_aspect_ratio: float | None, patch: int
+    target_pixels: int | None, max_aspect_ratio: float | None, geometry: Geometry
 ) -> ImageRule | None:
     """Return the rule that options of a command name; None for images as they are.
 
-    ValueError for impossible ones, by the options' names.
+    ValueError for impossible ones, by the options' names, and for sizes that the image tokenizer of
+    this geometry does not read.
     """
     if target_pixels is None:
         if max_aspect_ratio is not None:
@@ -90,9 +92,14 @@ def rule_of(
                 "--target-pixels PIXELS"
             )
         return None
-    rule = ImageRule(target_pixels, patch, max_aspect_ratio or 1.0)
+    rule = ImageRule(target_pixels, geometry.patch, max_aspect_ratio or 1.0)
     if problems := rule.problems():
         raise ValueError("; ".join(f"--{problem.replace('_', '-')}" for problem in problems))
+    for width, height in buckets(rule):
+        try:
+            geometry.grid_of(height, width)
+        except ValueError as error:
+            raise ValueError(f"--target-pixels {target_pixels}: {error}") from error
     return rule
 
 

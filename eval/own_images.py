@@ -147,7 +147,11 @@ def _of_shards(path: Path) -> Iterator[Stored]:
 
 
 def image_report(names: Sequence[str], trip: RoundTrip) -> dict[str, Any]:
-    """Return scores, code usage and predictions of images that went through a tokenizer."""
+    """Return scores, code usage and predictions of images that went through a tokenizer; those of
+    codes alone where nothing came back.
+    """
+    if not trip.images:
+        return {"scores": trip.code_scores(), "usage": trip.usage(), "predictions": []}
     compared = list(zip(names, trip.originals, trip.images, strict=True))
     predictions = [_judged(*one) for one in progress(compared, "comparing")]
     similar = [p["ssim"] for p in predictions if p["ssim"] is not None]

@@ -40,13 +40,7 @@ def label_probe(
     None: an image without a label. Images with the same `apart` are in the same part. Labels of
     fewer than 10 images are left out; ValueError where fewer than two are left.
     """
-    counts = Counter(label for label in labels if label is not None)
-    classes = sorted(label for label, count in counts.items() if count >= FEWEST)
-    if len(classes) < 2:
-        raise ValueError(
-            f"{len(classes)} labels have {FEWEST} images or more: a probe needs two; there are "
-            f"{len(counts)} labels of {counts.total()} images"
-        )
+    classes = classes_of(labels)
     used = [number for number, label in enumerate(labels) if label in classes]
     truth_n = np.array([classes.index(str(labels[number])) for number in used])
     folds_n = np.array([crc32(apart[number].encode()) % FOLDS for number in used])
@@ -56,6 +50,18 @@ def label_probe(
         "probe": share((told_nK.argmax(1) == truth_n).tolist()),
         "constant": share((truth_n == commonest).tolist()),
     }
+
+
+def classes_of(labels: Sequence[str | None]) -> list[str]:
+    """Return the labels that a probe tells apart; ValueError where they are fewer than two."""
+    counts = Counter(label for label in labels if label is not None)
+    classes = sorted(label for label, count in counts.items() if count >= FEWEST)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{len(classes)} labels have {FEWEST} images or more: a probe needs two; there are "
+            f"{len(counts)} labels of {counts.total()} images"
+        )
+    return classes
 
 
 def scene_probe(trip: RoundTrip, scenes: Sequence[Scene]) -> dict[str, dict[str, Estimate]]:

@@ -1,7 +1,8 @@
 """Images through an image tokenizer and back.
 
 In: a tokenizer, and images uint8 (H, W, 3) of any mix of sizes. Out: a `RoundTrip`: what comes back
-of each, its codes, how long it took; and what follows of that alone.
+of each, its codes, how long it took; and what follows of that alone. Without a decoder nothing
+comes back, and codes alone are measured.
 """
 
 import time
@@ -34,7 +35,7 @@ class RoundTrip:
     originals: Sequence[np.ndarray]
     """Each uint8 (H, W, 3)."""
     images: list[np.ndarray] = field(default_factory=list)
-    """What came back of each."""
+    """What came back of each; empty without a decoder."""
     codes: list[np.ndarray] = field(default_factory=list)
     """Of each, int64 (n, G)."""
     grids: list[Grid] = field(default_factory=list)
@@ -62,7 +63,7 @@ class RoundTrip:
         first = WARM if len(self.batch_sizes) > WARM + 1 else 0
         n = sum(self.batch_sizes[first:])
         seconds = {"encode": self.encode_s[first:], "decode": self.decode_s[first:]}
-        return {f"{what}_images_per_s": _rate(spent, n) for what, spent in seconds.items()}
+        return {f"{what}_images_per_s": _rate(spent, n) for what, spent in seconds.items() if spent}
 
     def write(self, folder: Path) -> None:
         """Write PNGs of the same names into `originals` and `reconstructions` of a new folder."""
@@ -76,26 +77,20 @@ class RoundTrip:
 def round_trip(
     tokenizer: SavedTokenizer, originals: Sequence[np.ndarray], batch_size: int = 32
 ) -> RoundTrip:
-    """Encode and decode images, on the device that the tokenizer is on.
-
-    ValueError for a tokenizer that has no decoder.
-    """
-    if not tokenizer.decodes:
-        raise ValueError(
-            "this image tokenizer has no decoder, so nothing comes back to be compared: give one "
-            "that decodes"
-        )
+    """Encode images, and decode them where there is a decoder, on the tokenizer's device."""
     made = RoundTrip(tokenizer, originals)
     codec = ImageCodec(tokenizer, next(tokenizer.parameters()).device)
-    for batch in progress(batches(originals, batch_size), "encoding and decoding"):
+    words = "encoding and decoding" if tokenizer.decodes else "encoding"
+    for batch in progress(batches(originals, batch_size), words):
         began = time.perf_counter()
         encoded = codec.encode([Image(pixels=pixels) for pixels in batch])
         halfway = time.perf_counter()
-        decoded = codec.decode([replace(image, pixels=None) for image in encoded])
         made.encode_s.append((halfway - began) / len(batch))
-        made.decode_s.append((time.perf_counter() - halfway) / len(batch))
         made.batch_sizes.append(len(batch))
-        made.images += [image.pixels for image in decoded if image.pixels is not None]
+        if tokenizer.decodes:
+            decoded = codec.decode([replace(image, pixels=None) for image in encoded])
+            made.decode_s.append((time.perf_counter() - halfway) / len(batch))
+            made.images += [image.pixels for image in decoded if image.pixels is not None]
         made.codes += [image.codes for image in encoded if image.codes is not None]
         made.grids += [image.grid for image in encoded if image.grid is not None]
     return made

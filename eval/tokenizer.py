@@ -49,7 +49,11 @@ def held_out(samples: int, seed: int, canvas: int) -> tuple[list[Scene], list[np
 
 
 def scene_report(scenes: Sequence[Scene], trip: RoundTrip) -> dict[str, Any]:
-    """Return scores, code usage and predictions of scenes that went through a tokenizer."""
+    """Return scores, code usage and predictions of scenes that went through a tokenizer; those of
+    codes alone where nothing came back.
+    """
+    if not trip.images:
+        return {"scores": trip.code_scores(), "usage": trip.usage(), "predictions": []}
     compared = list(zip(range(len(scenes)), scenes, trip.originals, trip.images, strict=True))
     predictions = [judge(*one) for one in progress(compared, "reading")]
     return {

@@ -12,10 +12,13 @@ from unimodal.data import options as data_options
 from .options import IN_PATH, check_device, option, outputs
 
 if TYPE_CHECKING:
+    from unimodal.tokenizer.saved import SavedTokenizer
+
     from .report import Cell
     from .round_trip import RoundTrip
 
 NUM_SHEET_IMAGES = 48
+COMPARED = ("frechet", "contact_sheet", "reconstructions")  # options that need what comes back
 OF_SCENES, OF_IMAGES = ("canvas", "seed"), (
     "target_pixels", "max_aspect_ratio", "bad_share", "probe", "probe_apart",
 )  # fmt: skip
@@ -74,7 +77,8 @@ def tokenizer(ctx: click.Context, **given: Any) -> None:
     """Measure what the image tokenizer of MODEL keeps of held-out scenes, or of IMAGES.
 
     MODEL is a bundle's folder, a run's, or `default`, the shipped one, which is taken without
-    arguments too. IMAGES are files, folders of files or of shards, and shards.
+    arguments too; of one without a decoder its codes alone are measured. IMAGES are files, folders
+    of files or of shards, and shards.
 
     \b
     unimodal eval tokenizer default --samples 1000 --json ceiling.json
@@ -165,6 +169,7 @@ def _of_scenes(asked: Asked) -> "tuple[dict[str, Any], RoundTrip, list[Cell]]":
     from .tokenizer import cells, held_out, refuse_training_seed, scene_report
 
     found = find_tokenizer(asked.model)
+    _check_decodes(found.tokenizer, asked)
     refuse_training_seed(found.card, asked.seed)
     scenes, originals = held_out(asked.samples, asked.seed, asked.canvas)
     trip = round_trip(found.tokenizer.to(asked.device), originals, asked.batch_size)
@@ -186,14 +191,18 @@ def _of_images(asked: Asked) -> "tuple[dict[str, Any], RoundTrip, list[Cell]]":
     from unimodal.image_tokenizers import find_tokenizer
 
     from .own_images import image_cells, image_report, read_images
+    from .probe import classes_of
     from .round_trip import round_trip
     from .score import recipe
 
     found = find_tokenizer(asked.model)
-    rule = rule_of(asked.target_pixels, asked.max_aspect_ratio, found.tokenizer.geometry.patch)
+    _check_decodes(found.tokenizer, asked)
+    rule = rule_of(asked.target_pixels, asked.max_aspect_ratio, found.tokenizer.geometry)
     keys = [key for key in (asked.probe, asked.probe_apart) if key]
     own = read_images(asked.images, asked.samples, rule, found.tokenizer, asked.bad_share, keys)
     click.echo(own.line(), err=True)
+    if asked.probe:
+        classes_of([one[asked.probe] for one in own.labels])  # or it fails after all the work
     trip = round_trip(found.tokenizer.to(asked.device), own.pixels, asked.batch_size)
     report = image_report(own.names, trip)
     if asked.probe:
@@ -207,6 +216,17 @@ def _of_images(asked: Asked) -> "tuple[dict[str, Any], RoundTrip, list[Cell]]":
         max_aspect_ratio=asked.max_aspect_ratio,
     )
     return report, trip, image_cells(trip, report["predictions"], asked.num_cells)
+
+
+def _check_decodes(tokenizer: "SavedTokenizer", asked: Asked) -> None:
+    """Raise ValueError for what compares images, where a tokenizer has no decoder to make them."""
+    named = [name for name in COMPARED if getattr(asked, name)]
+    if named and not tokenizer.decodes:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in named)
+        raise ValueError(
+            f"{options}: this image tokenizer has no decoder, so nothing comes back to be compared:"
+            " leave it out, or give one that decodes"
+        )
 
 
 def _probed(

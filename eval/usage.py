@@ -25,16 +25,20 @@ def code_usage(codes: Sequence[np.ndarray], num_codes: int) -> dict[str, float |
     """Return how many codes occur in arrays of codes, and their share of all; the entropy of their
     frequencies in bits, and its perplexity: as many codes that are used alike.
     """
-    counts = _counts(codes, num_codes)
-    p = counts[counts > 0] / counts.sum()
+    return usage_of(_counts(codes, num_codes))
+
+
+def usage_of(counts_C: np.ndarray) -> dict[str, float | int]:
+    """Return the same, of how often each code occurs, int (C,)."""
+    p = counts_C[counts_C > 0] / counts_C.sum()
     entropy_bits = float(abs((p * np.log2(p)).sum()))
     return {
-        "num_codes": num_codes,
-        "distinct": int((counts > 0).sum()),
-        "share": float((counts > 0).mean()),
+        "num_codes": len(counts_C),
+        "distinct": int((counts_C > 0).sum()),
+        "share": float((counts_C > 0).mean()),
         "entropy_bits": entropy_bits,
         "perplexity": 2**entropy_bits,
-        "drawn": int(counts.sum()),
+        "drawn": int(counts_C.sum()),
     }
 
 

@@ -15,6 +15,7 @@ import io
 import math
 import os
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ LATE = ("TIFF", "ICO", "ICNS")  # whose size may be another once they are decode
 # How files of the usual formats begin: tells one that was cut from a file that is no image.
 CUT = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 TOO_MANY_PIXELS = (PILImage.DecompressionBombError, PILImage.DecompressionBombWarning)
+# Pillow warns of sizes that our limits refuse in words of their own.
+warnings.filterwarnings("ignore", category=PILImage.DecompressionBombWarning)
 # What Pillow's decoders raise on damaged data.
 DAMAGE = (
     OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, RuntimeError, struct.error,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -23,8 +23,20 @@ def _value(hint: Any, value: Any) -> Any:
     kinds = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
     if kinds and value is not None:
         return of_tree(typing.cast(type, kinds[0]), value)
-    if typing.get_origin(hint) is not tuple:
-        return value
-    if not isinstance(value, list):
-        raise TypeError(f"expected a list, got {value!r}")
-    return tuple(value)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"expected a list, got {value!r}")
+        return tuple(_value(typing.get_args(hint)[0], one) for one in value)
+    if not _fits(hint, value):
+        raise TypeError(f"expected {getattr(hint, '__name__', hint)}, got {value!r}")
+    return value
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Return whether a plain value is of the kind that a hint names; true is no number."""
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    if options := typing.get_args(hint):
+        return any(_fits(one, value) for one in options)
+    kinds = (int, float) if hint is float else hint
+    return isinstance(value, kinds) and (hint is bool or not isinstance(value, bool))

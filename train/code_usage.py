@@ -10,7 +10,7 @@ from collections import deque
 import numpy as np
 import torch
 
-from unimodal.eval.usage import code_usage
+from unimodal.eval.usage import usage_of
 
 DRAWS = 20  # for each code of the codebook: so many latest codes are looked at
 
@@ -21,14 +21,22 @@ class CodeUsage:
     def __init__(self, num_codes: int, num_groups: int = 1) -> None:
         self.num_codes, self.num_groups = num_codes, num_groups
         self._latest: deque[np.ndarray] = deque()
+        # Counted as codes come and go: twenty for each of 2^18 codes are 40 MB to walk each step.
+        self._counts_GC = np.zeros((num_groups, num_codes), np.int64)
         self._drawn = 0  # of each group
 
     def add(self, codes_BnG: torch.Tensor) -> None:
         """Take the codes of a step, int (B, n, G), in the place of the oldest ones."""
         self._latest.append(codes_BnG.detach().flatten(0, -2).cpu().numpy())
-        self._drawn += len(self._latest[-1])
+        self._count(self._latest[-1], 1)
         while self._drawn - len(self._latest[0]) >= DRAWS * self.num_codes:
-            self._drawn -= len(self._latest.popleft())
+            self._count(self._latest.popleft(), -1)
+
+    def _count(self, codes_NG: np.ndarray, times: int) -> None:
+        """Count codes once more, or once less (-1)."""
+        self._drawn += times * len(codes_NG)
+        for counts_C, codes_N in zip(self._counts_GC, codes_NG.T, strict=True):
+            np.add.at(counts_C, codes_N, times)
 
     @property
     def is_settled(self) -> bool:
@@ -41,9 +49,7 @@ class CodeUsage:
         """
         if not self._latest:
             return {}
-        latest_NG = np.concatenate(self._latest)
-        groups = [code_usage([codes_N], self.num_codes) for codes_N in latest_NG.T]
-        found = min(groups, key=lambda one: one["share"])
+        found = min(map(usage_of, self._counts_GC), key=lambda one: one["share"])
         return {
             f"usage_{name}": float(found[name]) for name in ("share", "entropy_bits", "perplexity")
         }

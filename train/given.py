@@ -16,7 +16,7 @@ from unimodal.data.remote import local_shards
 from unimodal.data.sizes import patch_problems
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
-from unimodal.image_tokenizers import beyond_one_code, load_tokenizer, tokenizer_directory
+from unimodal.image_tokenizers import check_one_code, load_tokenizer, tokenizer_directory
 from unimodal.tensors import find_tensors
 from unimodal.tokenizer.saved import SavedTokenizer
 from unimodal.vocabulary import Vocabulary
@@ -67,11 +67,7 @@ def read_given(config: LmRun, world_size: int) -> Given:
     tokenizer = tokenizer_directory(config.tokenizer)
     weights = None if config.weights is None else directory_of(config.weights)
     image = load_tokenizer(tokenizer)
-    if more := beyond_one_code(image):
-        raise ValueError(
-            f"tokenizer {config.tokenizer}: it has {more}, and a language model reads one code at"
-            " each place of one grid: train one with groups 1, residual 1 and no scales"
-        )
+    check_one_code(config.tokenizer, image)
     if problems := patch_problems(config.loader.images, image.geometry.patch):
         raise ValueError(f"loader.{problems[0]}")
     for folder in folders(config):

@@ -17,6 +17,7 @@ from unimodal.kernels import Kernel
 from unimodal.sequence import Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.losses import TokenizerLoss, TokenizerLossConfig
+from unimodal.tokenizer.quantizers import ranks
 from unimodal.unified import UnifiedModel
 
 from .flops import document_counts
@@ -158,13 +159,15 @@ class TokenizerLearner(Learner[Tensor]):
 
     def forward(self, micro_batch: Tensor, norms: Mapping[str, float]) -> dict[str, Tensor]:
         """See TokenizerLoss; micro_batch: (B, 3, H, W) in [-1, 1]."""
+        has_none = not len(micro_batch)  # all its images are bad: it takes part, and adds 0
         share = len(micro_batch) / norms["images"]
-        if not len(micro_batch):  # all of this process's images are bad: it takes part, and adds 0
+        if has_none:
             micro_batch = micro_batch.new_zeros(1, *micro_batch.shape[1:])
         moved = micro_batch.to(self.device, memory_format=torch.channels_last)
         if self.freeze_codes:  # codebooks that follow the latents do so in training alone
             self.model.quantizer.eval()
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
+        autocast = torch.autocast(self.device, torch.bfloat16, enabled=self.autocast)
+        with autocast, ranks.left_out(has_none):
             made = self.model(moved)
             total, reports = self.loss(made, moved, self.model.last_weight, self.step, share)
         return {TOTAL: total, **reports}

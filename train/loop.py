@@ -23,6 +23,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from torch import nn
 
 from unimodal.threads import is_small
@@ -39,6 +40,7 @@ from .skipping import batch_digest, passing, row_digests
 
 T = TypeVar("T")
 DIGEST = re.compile(r"[0-9a-f]{16}")
+BAR_WIDTH = 20  # characters
 STOPPED = (
     75  # exit status of a run that was asked to stop: run the same command again (EX_TEMPFAIL)
 )
@@ -227,12 +229,14 @@ def _watch(hang_s: int | None, path: Path) -> Iterator[Callable[[], None]]:
 def _bar(ranks: Ranks) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(BAR_WIDTH),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[numbers]}"),
+        # Of many losses as many as there is room for; or else they would push the others away.
+        TextColumn("{task.fields[numbers]}", table_column=Column(ratio=1, no_wrap=True)),
         console=Console(stderr=True),
         disable=not ranks.is_first,
+        expand=True,
     )
 
 

@@ -28,6 +28,7 @@ from unimodal.data.sizes import ImageRule, buckets, patch_problems
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.losses import TokenizerLossConfig
 from unimodal.tokenizer.pixels import to_tensor
+from unimodal.tokenizer.quantizers import ranks as quantizer_ranks
 from unimodal.tokenizer.quantizers.quantizer import Quantized
 
 from . import metrics, precision, provenance
@@ -171,8 +172,9 @@ def _train(
     before = metrics.last(config.output, newest.step if newest else 0)
     tokenizer_bytes = sum(one.nbytes for one in learner.model.state_dict().values())
     run(
-        config.output, config.loop, engine, _batches(images, first), newest.step if newest else 0,
-        _measure(config, images, usage, before, engine), lock=lock, bundle_bytes=tokenizer_bytes,
+        config.output, config.loop, engine, _batches(images, first, ranks),
+        newest.step if newest else 0, _measure(config, images, usage, before, engine), lock=lock,
+        bundle_bytes=tokenizer_bytes,
     )  # fmt: skip
     parts = ranks.all_gather(json.dumps(images.seen.plain()))
     told = Seen.of(map(json.loads, parts)).lines({SOURCE: len(images.index.images)}, "of them")
@@ -237,9 +239,16 @@ def _first_batch(newest: Checkpoint | None) -> int:
     return newest.state["data"]["batch"]
 
 
-def _batches(images: ImageBatches, first: int) -> Iterator[tuple[Tensor, dict[str, Any]]]:
-    """Yield batches (B, 3, H, W) in [-1, 1] from number `first` on, with the data's state after."""
+def _batches(
+    images: ImageBatches, first: int, ranks: Ranks
+) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+    """Yield batches (B, 3, H, W) in [-1, 1] from number `first` on, with the data's state after.
+
+    Those of which no process has an image are passed over, as one process does.
+    """
     for pixels_BHWC, after in images.batches(first):
+        if not ranks.all_reduce_sum(torch.tensor([len(pixels_BHWC)], dtype=torch.float64)):
+            continue
         none = torch.zeros(0, 3, *pixels_BHWC.shape[1:3])
         yield to_tensor(list(pixels_BHWC)) if len(pixels_BHWC) else none, {"batch": after}
 
@@ -249,7 +258,8 @@ def _watched(model: ImageTokenizer) -> CodeUsage:
     usage = CodeUsage(model.num_codes, model.num_groups)
 
     def add(module: torch.nn.Module, given: Any, made: Quantized) -> None:
-        if not torch.is_inference_mode_enabled():  # in which sheets are made
+        # Sheets are made in inference mode, and a rank without images has no codes of its own.
+        if not torch.is_inference_mode_enabled() and not quantizer_ranks.is_left_out():
             usage.add(made.codes)
 
     model.quantizer.register_forward_hook(add)

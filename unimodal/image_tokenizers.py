@@ -127,6 +127,15 @@ def beyond_one_code(tokenizer: SavedTokenizer) -> str:
     return "scales" if tokenizer.geometry.default_grid.scales else ""
 
 
+def check_one_code(name: str | Path | None, tokenizer: SavedTokenizer) -> None:
+    """Raise ValueError for a tokenizer that no language model can read."""
+    if more := beyond_one_code(tokenizer):
+        raise ValueError(
+            f"tokenizer {name}: it has {more}, and a language model reads one code at each place of"
+            " one grid: train one with groups 1, residual 1 and no scales"
+        )
+
+
 def _is_hub_id(path: Path) -> bool:
     return bool(HUB_ID.fullmatch(path.as_posix())) and not (
         path.parts[0].startswith((".", "~")) or path.parent.exists()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import weakref
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -27,6 +28,7 @@ from unimodal.data.encode import _Work, codes_name
 from unimodal.data.folder import data_seeds
 from unimodal.data.formats import Sample
 from unimodal.data.loader import Loader, LoaderConfig
+from unimodal.data.rows import sized
 from unimodal.data.shards import Shard, ShardWriter, find_shards
 from unimodal.data.sizes import fitted
 from unimodal.data.sources import SourceConfig
@@ -34,6 +36,7 @@ from unimodal.data.tar import ShardError
 from unimodal.document import Document, Image, Text
 from unimodal.sequence import Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.autoencoders.queries import QueriesConfig
 from unimodal.tokenizer.grid import Grid
 
 
@@ -243,6 +246,18 @@ def test_bad_arguments_write_nothing(shards, tokenizer, tmp_path, words, message
     assert not (tmp_path / "new").exists()
 
 
+def test_sizes_that_the_tokenizer_does_not_read_are_refused_at_once(shards, tmp_path):
+    (tmp_path / "row").mkdir()
+    queries = QueriesConfig(8, 16, 16, 8, 32, 1, 1, 4)
+    ImageTokenizer(TokenizerConfig(queries=queries)).save(tmp_path / "row")
+    words = tmp_path / "new", "--tokenizer", tmp_path / "row", "--target-pixels"
+    result = run(shards, *words, 1024)
+    assert result.exit_code == 2 and not (tmp_path / "new").exists()
+    said = "--target-pixels 1024: 32 x 32 pixels: these queries read images of 16 x 16 alone"
+    assert said in result.output
+    assert run(shards, *words, 256).exit_code == 0
+
+
 def test_an_area_gives_buckets(tokenizer, tiny_model, tmp_path):
     wide = noise(1, 40, 100)
     write(tmp_path / "in", ("a", {"jpg": png(wide), "txt": b"words"}))
@@ -390,6 +405,25 @@ def test_few_samples_are_in_work_at_once(tmp_path, tiny_model, monkeypatch):
     monkeypatch.setattr("unimodal.data.encode.MAX_PIXELS", 2**22)
     groups = list(work.groups(Shard(find_shards(images)[0])))
     assert [len(group) for group in groups] == [64, 64, 23]
+
+
+def test_one_batch_of_pixels_is_held_at_a_time(tokenizer, tmp_path, monkeypatch):
+    """And the image that no longer fits into it, which is the next one's first."""
+    made = [(f"{k:03d}", {"png": png(noise(k, 16, 16))}) for k in range(40)]
+    images, alive, most = write(tmp_path / "in", *made), set(), []
+
+    def watched(*words, **more):
+        image = sized(*words, **more)
+        alive.add(number := len(most))
+        weakref.finalize(image.pixels, alive.discard, number)
+        most.append(len(alive))
+        return image
+
+    monkeypatch.setattr("unimodal.data.encode.sized", watched)
+    monkeypatch.setattr("unimodal.data.encode.MAX_PIXELS", 8 * 16 * 16)
+    result = run(images, tmp_path / "out", "--tokenizer", tokenizer)
+    assert result.exit_code == 0 and len(most) == 40, result.output
+    assert max(most) == 9 and not alive
 
 
 def test_the_threads_of_the_caller_come_back(shards, tokenizer, tmp_path):

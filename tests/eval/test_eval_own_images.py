@@ -119,8 +119,8 @@ def test_shards_files_and_sizes(run: Path, tmp_path: Path) -> None:
     assert [p["name"] for p in first["predictions"]] == ["k0.0.png", "k0.1.png", "k1.0.png"]
 
 
-def test_labels_of_samples_are_probed_and_the_worst_images_shown(run: Path, tmp_path: Path) -> None:
-    """Greys by their shade: `kind` stands in .json, and nothing else tells it."""
+def greys(folder: Path) -> Path:
+    """A shard of greys, whose shade nothing but `kind` in .json tells in words."""
     samples = {}
     for number in range(40):
         stream = io.BytesIO()
@@ -128,7 +128,11 @@ def test_labels_of_samples_are_probed_and_the_worst_images_shown(run: Path, tmp_
         told = {"kind": ["dark", "light"][number % 2], "number": number}
         samples[f"k{number:02d}"] = {"png": stream.getvalue(), "json": json.dumps(told).encode()}
     samples["k50"] = {"png": png(16, 16)}
-    tar, sheet = write_tar(tmp_path / "a.tar", samples), tmp_path / "sheet.png"
+    return write_tar(folder / "a.tar", samples)
+
+
+def test_labels_of_samples_are_probed_and_the_worst_images_shown(run: Path, tmp_path: Path) -> None:
+    tar, sheet = greys(tmp_path), tmp_path / "sheet.png"
     found = report(run, tar, "--probe", "kind", "--contact-sheet", sheet)
     probe = found["scores"]["probe"]["kind"]
     assert (probe["value"], probe["n"]) == (1, 40) and 0.9 < probe["low"] < 1
@@ -140,6 +144,29 @@ def test_labels_of_samples_are_probed_and_the_worst_images_shown(run: Path, tmp_
     assert together["scores"]["probe"]["kind"]["value"] < 0.5
     none = command("eval", "tokenizer", run, tar, "--probe", "name")
     assert none.exit_code == 2 and "0 labels have 10 images or more" in none.output
+
+
+def test_codes_that_nothing_decodes_are_measured_alone(tmp_path: Path) -> None:
+    """As those that are learned from features, before a decoder is trained on them."""
+    folder = tmp_path / "run" / "tokenizer"
+    folder.mkdir(parents=True)
+    whole = ImageTokenizer(CONFIG)
+    ImageTokenizer(CONFIG, decodes=False).save(folder)
+    tar = greys(tmp_path)
+    found = report(tmp_path / "run", tar, "--probe", "kind")
+    scores = found["scores"]
+    assert scores["probe"]["kind"]["value"] == 1 and found["predictions"] == []
+    assert "psnr_db" not in scores and list(found["speed"]) == ["encode_images_per_s"]
+    whole.save(folder)
+    decoding = report(tmp_path / "run", tar, "--probe", "kind")
+    assert {name: decoding["scores"][name] for name in scores} == scores
+    ImageTokenizer(CONFIG, decodes=False).save(folder)
+    scenes = report(tmp_path / "run", "--samples", 20)
+    assert "right" not in scenes["scores"] and scenes["scores"]["probe"]["count"]["n"] == 20
+    refused = command("eval", "tokenizer", folder, tar, "--contact-sheet", tmp_path / "a.png")
+    assert (
+        refused.exit_code == 2 and "--contact-sheet: this image tokenizer has no" in refused.output
+    )
 
 
 def test_the_worst_come_first() -> None:

@@ -1,6 +1,7 @@
 """The image tokenizer: shapes, locality of codes, files and hash."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,31 @@ def test_what_is_no_tokenizer_is_named(tokenizer: ImageTokenizer, tmp_path: Path
         config.write_text(wrong)
         with pytest.raises(ValueError, match="tokenizer.json describes no image tokenizer"):
             ImageTokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("quantizer", {"lfq": {"bits": "8"}}, "expected int, got '8'"),
+        ("quantizer", {"lfq": {"bits": 8.0}}, "expected int, got 8.0"),
+        ("quantizer", {"lfq": {"bits": None}}, "expected int, got None"),
+        ("quantizer", {"lfq": []}, "expected the keys of LfqConfig"),
+        ("quantizer", {"fsq": {"levels": [4, "x"]}}, "expected int, got 'x'"),
+        ("quantizer", {"fsq": {"bound": "arc"}}, "got 'arc'"),
+        ("quantizer", {"scales": 3}, "expected a list, got 3"),
+        ("convolutions", {"factor": 12}, "got 12"),
+        ("convolutions", {"widths": [8, True]}, "expected int, got True"),
+    ],
+)
+def test_values_of_another_kind_describe_no_tokenizer(
+    section: str, values: dict, message: str, tmp_path: Path
+) -> None:
+    ImageTokenizer(F8).save(tmp_path)
+    config = tmp_path / "tokenizer.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), section: values}))
+    with pytest.raises(ValueError, match="tokenizer.json describes no image tokenizer") as caught:
+        ImageTokenizer.load(tmp_path)
+    assert message in str(caught.value)
 
 
 def test_first_weights_depend_on_seed_and_name_alone() -> None:
@@ -202,7 +228,7 @@ def test_queries_are_a_row_of_codes_that_see_the_whole_image() -> None:
     assert ((z - other).abs().amax(dim=(0, 1, 2)) > 1e-4).all()
     with pytest.raises(ValueError, match="48 x 48 pixels: these queries read images of 48 x 32"):
         tokenizer.encode(random_pixels(1, 3, 48, 48))
-    with pytest.raises(ValueError, match="one row of 12 codes"):
+    with pytest.raises(ValueError, match="2 x 6 codes: an image is one row of 12 codes"):
         tokenizer.decode(torch.zeros(1, 12, 1, dtype=torch.int64), Grid(2, 6))
 
 
@@ -260,6 +286,23 @@ def test_a_flat_config_keeps_its_hash_and_codes() -> None:
     unit = (torch.tanh(tokenizer.encoder(images)).movedim(1, -1) + 1) / 2
     expected = ((unit * levels_D).floor().long() * radix_D).sum(-1)
     assert torch.equal(codes, expected.reshape(3, 64, 1))
+
+
+@pytest.mark.parametrize("config", [F8, ROW], ids=["f8", "queries"])
+def test_bfloat16_has_norms_of_one_dtype(config: TokenizerConfig) -> None:
+    """Others are not fused, of which torch warns."""
+    tokenizer, images = ImageTokenizer(config), random_pixels(1, 3, 32, 48)
+    full = tokenizer(images).images_BCHW
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with torch.autocast("cpu", torch.bfloat16):
+                low = tokenizer(images).images_BCHW
+    finally:
+        torch.set_warn_always(False)
+    assert low.dtype == torch.bfloat16
+    assert (low - full).square().mean() < 0.05 * full.square().mean()
 
 
 def test_initial_weights() -> None:

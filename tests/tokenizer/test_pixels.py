@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -257,6 +259,23 @@ def test_any_damage_is_an_image_error_or_an_image(kind):
             pixels(open_image(damaged.tobytes()))
         except ImageError as error:
             assert len(str(error)) > 20
+
+
+def test_sizes_that_are_refused_are_told_of_once(tmp_path):
+    """By our own words: Pillow would warn of them, and quote its own source, among a command's."""
+    (tmp_path / "huge.png").write_bytes(png(16_000, 8_000, 1, 0, b""))
+    code = """if True:
+        from unimodal.tokenizer.pixels import ImageError, open_image
+        try:
+            open_image("huge.png")
+        except ImageError as error:
+            print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ, capture_output=True, text=True
+    )
+    assert "huge.png is too large, it has 16000 x 8000 pixels" in done.stdout
+    assert done.stderr == ""
 
 
 def test_tensors_are_exact_both_ways():

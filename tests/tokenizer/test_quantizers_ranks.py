@@ -1,5 +1,6 @@
 """Two ranks that each hold half of a batch learn what one process with the whole of it does."""
 
+import pytest
 import quantizer_ranks
 import torch
 from pair import Pair
@@ -25,3 +26,18 @@ def test_two_ranks_learn_as_one_process(pair: Pair):
     assert torch.equal(first, second)
     started = (first != quantizer_ranks.RESTARTED.build(0).codebook.flatten()).reshape(200, 4)
     assert started.any(-1).sum() > 60
+
+
+@pytest.mark.parametrize("name", ["one", "none"])
+def test_ranks_with_fewer_images_than_others_learn_as_one_process(pair: Pair, name: str):
+    """As where images are bad; a rank that has none left takes part with vectors of no meaning."""
+    found = pair(quantizer_ranks.of_unequal_parts)
+    z_11nD = quantizer_ranks.whole(6, name)
+    gradient = quantizer_ranks.slopes(quantizer_ranks.LFQ.build(0), z_11nD).flatten()
+    first = torch.tensor(found[f"lfq {name}"])
+    torch.testing.assert_close(first, gradient[: len(first)])
+    quantizer = quantizer_ranks.VQ.build(0)
+    quantizer(quantizer_ranks.whole(4, name))
+    torch.testing.assert_close(torch.tensor(found[f"vq {name}"]), quantizer.codebook.flatten())
+    started = torch.tensor(found[f"dead {name}"]).reshape(200, 4)
+    assert not (started == 9).all(-1).any()

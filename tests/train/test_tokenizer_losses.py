@@ -12,7 +12,7 @@ from backbones import write_backbone
 from pair import Pair
 from PIL import Image as PILImage
 from tiny_runs import TINY, metrics
-from tokenizer_runs import captions, tiny_run, with_quantizer
+from tokenizer_runs import captions, png, tiny_run, with_quantizer
 
 from unimodal.config import ConfigError, load, save
 from unimodal.data.sizes import ImageRule
@@ -27,8 +27,9 @@ from unimodal.tokenizer.semantic import SemanticConfig
 from unimodal.train import precision, tokenizer
 from unimodal.train.checkpoint import EMA, Checkpoint, found
 from unimodal.train.code_usage import CodeUsage
-from unimodal.train.loop import LoopConfig
+from unimodal.train.loop import LoopConfig, _bar
 from unimodal.train.optimizer import OptimizerConfig
+from unimodal.train.ranks import Ranks
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.tokenizer import TokenizerRun
 
@@ -48,13 +49,20 @@ def all_losses(tmp_path_factory: pytest.TempPathFactory) -> TokenizerLossConfig:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("stop", [3, 6], ids=["before the adversary", "after it began"])
-def test_all_of_it_resumes_bit_for_bit(all_losses, tmp_path: Path, stop: int) -> None:
+@pytest.mark.parametrize(
+    ("stop", "kind"), [(3, "fp32"), (6, "fp32"), (6, "bf16")],
+    ids=["before the adversary", "after it began", "in bfloat16"],
+)  # fmt: skip
+def test_all_of_it_resumes_bit_for_bit(
+    all_losses, tmp_path: Path, monkeypatch, stop: int, kind: str
+) -> None:
     """Two optimizers more than before, averaged weights, and the codebook of VQ."""
+    monkeypatch.setattr(precision, "has_bf16", lambda: True)
     model = with_quantizer(vq=VqConfig(num_codes=32, width=4))
     whole = tiny_run(
-        tmp_path, SAMPLES, 9, model=model, loss=all_losses, optimizer=AVERAGED, loop=SAVING
-    )
+        tmp_path, SAMPLES, 9, model=model, loss=all_losses, optimizer=AVERAGED, loop=SAVING,
+        precision=kind,
+    )  # fmt: skip
     finished = tokenizer.train(whole)
     cut = replace(whole, output=tmp_path / "cut", schedule=ScheduleConfig(stop, 1))
     tokenizer.train(cut)
@@ -85,6 +93,21 @@ def test_two_processes_learn_as_one(tmp_path: Path, pair: Pair) -> None:
     assert len(list((tmp_path / "two" / "samples").glob("*.png"))) == 2
 
 
+def test_two_processes_pass_over_a_batch_that_is_bad_to_the_last_image(
+    tmp_path: Path, pair: Pair
+) -> None:
+    """Such as that of the only image of its size, which comes fifth here."""
+    cut = {"cut": {"png": png(128, 64)[:2000]}}
+    one = tiny_run(tmp_path, captions(8, (64, 64)) | cut, 6, bad_share=0.5, loop=SAVING)
+    two = replace(one, output=tmp_path / "two")
+    save(two, tmp_path / "two.yaml")
+    pair(tokenizer_runs.train, str(tmp_path / "two.yaml"))
+    alone, together = (ImageTokenizer.load(tokenizer.train(c)).state_dict() for c in (one, two))
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-5, atol=1e-5)
+    assert [metrics(c.output)[-1]["bad_images"] for c in (one, two)] == [8, 8]
+
+
 def test_a_run_of_two_processes_goes_on_alone(tmp_path: Path, pair: Pair) -> None:
     whole = tiny_run(tmp_path, SAMPLES, 6, loop=SAVING)
     cut = replace(whole, output=tmp_path / "cut", schedule=ScheduleConfig(3, 1))
@@ -94,6 +117,26 @@ def test_a_run_of_two_processes_goes_on_alone(tmp_path: Path, pair: Pair) -> Non
     again = tokenizer.train(replace(cut, schedule=whole.schedule))
     for name, value in ImageTokenizer.load(again).state_dict().items():
         torch.testing.assert_close(value, alone[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not precision.has_bf16(), reason="no bfloat16 arithmetic here")
+def test_two_processes_in_bfloat16_and_then_one(tmp_path: Path, pair: Pair) -> None:
+    """With averaged weights and an adversary. Sums are rounded apart, to a hundredth or so."""
+    whole = tiny_run(
+        tmp_path, SAMPLES, 6, loop=SAVING, optimizer=AVERAGED, precision="bf16",
+        loss=TokenizerLossConfig(adversarial=replace(ADVERSARIAL, start_step=0)),
+    )  # fmt: skip
+    cut = replace(whole, output=tmp_path / "cut", schedule=ScheduleConfig(3, 1))
+    save(cut, tmp_path / "cut.yaml")
+    pair(tokenizer_runs.train, str(tmp_path / "cut.yaml"))
+    alone, again = (
+        torch.nn.utils.parameters_to_vector(ImageTokenizer.load(one).parameters())
+        for one in (tokenizer.train(whole), tokenizer.train(replace(cut, schedule=whole.schedule)))
+    )
+    first = torch.nn.utils.parameters_to_vector(ImageTokenizer(whole.model).parameters())
+    assert (again - alone).norm() < 0.3 * (alone - first).norm()
+    losses = [[line["loss"] for line in metrics(one.output)] for one in (whole, cut)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 def test_the_finished_tokenizer_has_the_averaged_weights(tmp_path: Path) -> None:
@@ -140,6 +183,35 @@ def test_the_same_loss_as_ever_without_settings(tmp_path: Path) -> None:
     line = metrics(config.output)[-1]
     assert line["loss"] == pytest.approx(line["absolute"] + line["squared"])
     assert line["psnr_db"] == pytest.approx(10 * math.log10(4 / line["squared"]))
+
+
+def test_the_step_is_shown_however_many_losses_there_are(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with _bar(Ranks()) as bar:
+        task = bar.add_task("run", total=25_000, completed=0, numbers="")
+        bar.update(task, completed=300, numbers="loss 0.1828 quantizer_commitment 0.001541 " * 9)
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("run ") and " 300/25000 " in line and " loss 0.1828 " in line, line
+
+
+def test_usage_is_counted_as_codes_come_and_go() -> None:
+    usage, rng = CodeUsage(7, 2), np.random.default_rng(0)
+    latest = np.zeros((0, 2), int)
+    for _ in range(60):
+        codes = rng.integers(0, rng.integers(1, 8, 2), (2, int(rng.integers(1, 9)), 2))
+        usage.add(torch.from_numpy(codes))
+        latest = np.concatenate([latest, codes.reshape(-1, 2)])[-usage._drawn :]
+        shares, bits = zip(*(_by_hand(group, 7) for group in latest.T), strict=True)
+        least = int(np.argmin(shares))
+        assert usage.reports()["usage_share"] == pytest.approx(shares[least])
+        assert usage.reports()["usage_entropy_bits"] == pytest.approx(bits[least])
+    assert 140 <= usage._drawn < 160 and usage.is_settled
+
+
+def _by_hand(codes: np.ndarray, num_codes: int) -> tuple[float, float]:
+    """The share of codes that occur, and the entropy of their frequencies in bits."""
+    p = [float((codes == code).mean()) for code in set(codes.tolist())]
+    return len(p) / num_codes, -sum(one * math.log2(one) for one in p)
 
 
 def test_usage_is_of_the_least_used_group() -> None:

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+EPSILON = 1e-6  # beside a mean square
+
 
 class Block(nn.Module):
     """Adds to x two 3 x 3 convolutions of x, normalised first.
@@ -37,4 +39,20 @@ class ChannelNorm(nn.Module):
     def forward(self, x_BChw: torch.Tensor) -> torch.Tensor:
         """Return as many channels as given, float (B, C, h, w)."""
         x_BhwC = x_BChw.movedim(1, -1)
-        return F.rms_norm(x_BhwC, self.weight.shape, self.weight, 1e-6).movedim(-1, 1)
+        return _divided(x_BhwC, self.weight).movedim(-1, 1)
+
+
+class TokenNorm(nn.RMSNorm):
+    """Divides a token by its root mean square."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return as many numbers as given, float (..., W)."""
+        return _divided(x, self.weight)
+
+
+def _divided(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return x over the root mean square of its last axis, times the weight, in x's dtype.
+
+    Autocast leaves a norm alone, and torch fuses one whose tensors are all of one dtype.
+    """
+    return F.rms_norm(x, weight.shape, weight.to(x.dtype), EPSILON)

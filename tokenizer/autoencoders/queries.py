@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from ..grid import Grid
 from .autoencoder import AutoencoderConfig, below
+from .block import TokenNorm
 from .canvas import Canvas
 
 HEAD_WIDTH = 32  # numbers of an attention head
@@ -86,7 +87,10 @@ class QueriesConfig(AutoencoderConfig):
     def size_of(self, grid: Grid) -> tuple[int, int]:
         """Return (height, width) in pixels of every image; ValueError for another grid."""
         if (grid.height, grid.width) != (1, self.num_queries):
-            raise ValueError(f"{grid}: an image is one row of {self.num_queries} codes")
+            raise ValueError(
+                f"{grid.height} x {grid.width} codes: an image is one row of {self.num_queries}"
+                " codes"
+            )
         return self.height, self.width
 
     def encoder(self, width: int) -> "Encoder":
@@ -108,7 +112,7 @@ class Encoder(nn.Module):
         self.positions = nn.Parameter(torch.empty(config.num_patches, width))
         self.queries = nn.Parameter(torch.empty(config.num_queries, width))
         self.layers = nn.Sequential(*(Layer(width) for _ in range(config.encoder_layers)))
-        self.norm = nn.RMSNorm(width)
+        self.norm = TokenNorm(width)
         self.out = nn.Linear(width, latent_width)
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
@@ -132,7 +136,7 @@ class Decoder(nn.Module):
         self.mask = nn.Parameter(torch.empty(1, width))
         self.positions = nn.Parameter(torch.empty(config.num_patches, width))
         self.layers = nn.Sequential(*(Layer(width) for _ in range(config.decoder_layers)))
-        self.norm = nn.RMSNorm(width)
+        self.norm = TokenNorm(width)
         self.canvas = Canvas(width, config.pixel_width, config.patch)
 
     def forward(self, z_BD1K: torch.Tensor) -> torch.Tensor:
@@ -151,7 +155,7 @@ class Layer(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.attention_norm, self.mlp_norm = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.attention_norm, self.mlp_norm = TokenNorm(width), TokenNorm(width)
         self.qkv, self.mix = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 

@@ -32,20 +32,22 @@ def entropy_of_mean(logits_nK: Tensor, factor_bits: int) -> Tensor:
     Each factor of `factor_bits` bits has the distribution of its own, and their entropies are
     added: exact for one factor, otherwise an upper bound, for it takes factors for independent.
     """
+    count = ranks.total(logits_nK.new_tensor(float(len(logits_nK))))
     factors = logits_nK.split(factor_bits, dim=-1)
-    return torch.stack([_entropy(ranks.mean(_mean(factor_nK))) for factor_nK in factors]).sum()
+    means = [ranks.total(_sum(factor_nK)) / count for factor_nK in factors]
+    return torch.stack(list(map(_entropy, means))).sum()
 
 
-def _mean(logits_nK: Tensor) -> Tensor:
-    """Return the mean probability of each code of a factor, float32 (2 ** K,).
+def _sum(logits_nK: Tensor) -> Tensor:
+    """Return the probability of each code of a factor, added over vectors, float32 (2 ** K,).
 
     The codes of half of the bits have probabilities P (n, 2 ** (K/2)), those of the other half Q,
-    and a code of both their product: the mean over vectors is the matrix product P^T Q / n. So
+    and a code of both their product: the sum over vectors is the matrix product P^T Q. So
     2 ** 18 codes take 2 ** 18 numbers, not that many for each vector.
     """
     half = logits_nK.shape[1] // 2
     low_nF, high_nF = _products(logits_nK[:, :half]), _products(logits_nK[:, half:])
-    return (high_nF.T @ low_nF).flatten() / len(logits_nK)
+    return (high_nF.T @ low_nF).flatten()
 
 
 def _products(logits_nK: Tensor) -> Tensor:

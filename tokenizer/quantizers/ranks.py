@@ -1,14 +1,34 @@
 """Statistics of a batch that is spread over the ranks of a data-parallel run.
 
-One process, and many that each hold as many latent vectors, then learn the same. Without
+One process, and many that hold its latent vectors between them, then learn the same. Without
 torch.distributed these functions return what they are given.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_left_out = False
+
+
+@contextmanager
+def left_out(is_left_out: bool = True) -> Iterator[None]:
+    """Add nothing of this rank to totals meanwhile: it takes part in them, and has no image."""
+    global _left_out
+    before, _left_out = _left_out, is_left_out
+    try:
+        yield
+    finally:
+        _left_out = before
+
+
+def is_left_out() -> bool:
+    """Return whether this rank's latent vectors stand for no image."""
+    return _left_out
 
 
 def total(x: Tensor) -> Tensor:
@@ -17,12 +37,8 @@ def total(x: Tensor) -> Tensor:
     Gradients pass it: where a data-parallel engine averages gradients, they are those of one
     process with the whole batch.
     """
+    x = x * 0 if _left_out else x  # and not zeros: gradients are added up over all ranks too
     return _Total.apply(x) if _num_ranks() > 1 else x
-
-
-def mean(x: Tensor) -> Tensor:
-    """Return the mean of x over all ranks; gradients pass it as they pass `total`."""
-    return total(x) / _num_ranks()
 
 
 def copy_first(x: Tensor) -> None:

@@ -131,8 +131,9 @@ class VQ(Codebook):
         num = min(len(dead), len(x_nD))
         codes = dead[torch.from_numpy(drawn.permutation(len(dead))[:num]).to(dead.device)]
         vectors = x_nD[torch.from_numpy(drawn.permutation(len(x_nD))[:num]).to(x_nD.device)]
-        self.codebook[codes] = vectors
-        self.counts[codes] = mean_count
-        self.sums[codes] = vectors * mean_count
+        if not ranks.is_left_out():
+            self.codebook[codes] = vectors
+            self.counts[codes] = mean_count
+            self.sums[codes] = vectors * mean_count
         for state in (self.codebook, self.counts, self.sums):  # other ranks have other vectors
             ranks.copy_first(state)

@@ -13,7 +13,7 @@ from rich.console import Console
 from unimodal.tokenizer.grid import Grid
 
 from ..bundle import Progress, check_output, directory_of
-from ..image_tokenizers import load_tokenizer
+from ..image_tokenizers import check_one_code, load_tokenizer
 from . import grow
 from .checkpoint import CONFIGS, check_grows, fetch, is_export, read_config
 from .export import export, restore
@@ -50,6 +50,7 @@ def run_grow(
             "name the image tokenizer whose codes join: --tokenizer DIRECTORY, or `default`"
         )
     image = load_tokenizer(tokenizer)
+    check_one_code(tokenizer, image)
     read_config(configs)
     with _bar("growing") as advance:
         return grow.grow(fetch(checkpoint), image, output, growth, advance)

@@ -114,6 +114,10 @@ def _config(checkpoint: Checkpoint, image: SavedTokenizer, growth: Growth) -> Bu
         problems.append(f"context {context}: the checkpoint is meant for {old.max_positions}")
     if problems:
         raise ValueError("; ".join(problems))
+    try:
+        image.geometry.grid_of(*image.geometry.size_of(grid))
+    except ValueError as error:
+        raise ValueError(f"grid {grid.height}x{grid.width}: {error}") from error
     vocabulary = Vocabulary.new(old.num_ids, image.num_codes)
     grown = replace(old, num_ids=vocabulary.size)
     return BundleConfig(grown, vocabulary, grid, SAMPLING, context, image.hash)

@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -20,15 +21,25 @@ from test_checkpoint import ours
 from unimodal import load
 from unimodal.bundle import BundleError, read_contents, save_bundle
 from unimodal.command import main
-from unimodal.document import Document, Text
+from unimodal.document import Document, Image, Text
 from unimodal.generation import generate
 from unimodal.grammar import Grammar
 from unimodal.hub.checkpoint import read_config, transformer_shapes
 from unimodal.hub.grow import Growth, grow
 from unimodal.hub.new_rows import SHRINK, Statistics, code_rows, gaussian_rows
 from unimodal.tensors import weight_files
-from unimodal.tokenizer.autoencoder import ImageTokenizer
+from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.autoencoders.convolutions import ConvolutionsConfig
+from unimodal.tokenizer.autoencoders.queries import QueriesConfig
 from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.pixels import to_images
+from unimodal.tokenizer.quantizers.config import (
+    BsqConfig,
+    FsqConfig,
+    LfqConfig,
+    QuantizerConfig,
+    VqConfig,
+)
 from unimodal.vocabulary import SPECIAL_TOKENS
 
 GROWTH = Growth(grid=Grid(3, 2))
@@ -184,8 +195,6 @@ def test_a_grown_model_talks_and_draws_and_never_says_a_mark(kind, image, tmp_pa
     with torch.no_grad():  # special tokens and padding are the likeliest of all
         weight = model.transformer.model.embed_tokens.weight
         weight[:NUM_OLD][~torch.from_numpy(model.text_tokenizer.spelled)] *= 50
-    from dataclasses import replace
-
     sampling = replace(model.sampling, text_temperature=1.0, max_text_tokens=20)
     replies = generate(
         model, [Document((said,))] * 4, sampling, modality=["text", None, None, None]
@@ -197,6 +206,41 @@ def test_a_grown_model_talks_and_draws_and_never_says_a_mark(kind, image, tmp_pa
     assert not allowed[list(model.text_tokenizer.special_tokens)].any()
     (drawn,) = generate(model, [Document((said,))], sampling, modality="image")
     assert drawn[0].grid == Grid(3, 2)
+
+
+F16 = ConvolutionsConfig(16, "haar", (8, 8, 8), (0, 0, 1), (0, 0, 1), 4)
+
+
+@pytest.mark.parametrize(
+    ("config", "grid"),
+    [
+        (TokenizerConfig(QuantizerConfig(lfq=LfqConfig(bits=9)), convolutions=F16), Grid(2, 3)),
+        (TokenizerConfig(QuantizerConfig(bsq=BsqConfig(bits=5)), convolutions=F16), Grid(3, 1)),
+        (TokenizerConfig(QuantizerConfig(vq=VqConfig(50, 4)), convolutions=F16), Grid(2, 2)),
+        (
+            TokenizerConfig(
+                QuantizerConfig(FsqConfig((3, 5), "shifted")),
+                queries=QueriesConfig(6, 32, 48, 8, 32, 1, 1, 4),
+            ),
+            Grid(1, 6),
+        ),
+    ],
+    ids=["lfq", "bsq", "vq", "queries"],
+)
+def test_codes_of_every_kind_are_drawn_and_shown(config, grid, tmp_path):
+    checkpoints.save(tmp_path / "old", "llama")
+    tokenizer = ImageTokenizer(config).eval()
+    model = load(grow(tmp_path / "old", tokenizer, tmp_path / "new", Growth(grid=grid)))
+    height, width = config.size_of(grid)
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    (shown,) = model.codec.encode([Image(pixels=pixels, role="user")])
+    said = Document((shown, Text("draw it again", role="user")))
+    (drawn,) = generate(model, [said], model.sampling, modality="image")
+    assert drawn[0].grid == grid and drawn[0].codes.shape == (grid.size, 1)
+    (decoded,) = model.codec.decode([replace(drawn[0], pixels=None)])
+    expected = tokenizer.decode(torch.from_numpy(drawn[0].codes.astype(np.int64))[None], grid)
+    assert np.array_equal(decoded.pixels, np.asarray(to_images(expected)[0]))
+    assert decoded.pixels.shape == (height, width, 3)
 
 
 def test_a_saved_grown_model_comes_back(image, tmp_path):
@@ -242,6 +286,31 @@ def test_settings_that_do_not_fit(words, message, tokenizer, tmp_path):
     checkpoints.save(tmp_path / "old")
     output = "--output", tmp_path / "new"
     done = invoke("grow", tmp_path / "old", "--tokenizer", tokenizer, *output, *words)
+    assert done.exit_code == 2 and message in done.output, done.output
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "words", "message"),
+    [
+        ({"groups": 2}, (), "it has 2 codes at each place, and a language model reads one code"),
+        ({"residual": 2}, (), "it has 2 codes at each place"),
+        ({"scales": (1, 2)}, (), "it has scales, and a language model reads one code"),
+        (
+            {},
+            ("--grid", "2x2"),
+            "grid 2x2: 2 x 2 codes: an image is one row of 8 codes",
+        ),
+    ],
+)
+def test_tokenizers_that_no_language_model_reads(section, words, message, tmp_path):
+    queries = None if section else QueriesConfig(num_queries=8, model_width=32)
+    config = TokenizerConfig(QuantizerConfig(FsqConfig((4, 4)), **section), queries=queries)
+    (tmp_path / "tokenizer").mkdir()
+    ImageTokenizer(config).save(tmp_path / "tokenizer")
+    checkpoints.save(tmp_path / "old")
+    output = "--output", tmp_path / "new"
+    done = invoke("grow", tmp_path / "old", "--tokenizer", tmp_path / "tokenizer", *output, *words)
     assert done.exit_code == 2 and message in done.output, done.output
     assert not (tmp_path / "new").exists()
 
