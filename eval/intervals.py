@@ -65,7 +65,7 @@ def clustered_share(clusters: Sequence[Sequence[bool]]) -> Estimate:
     """Return the share of True among verdicts that come in clusters: images of the same prompt.
 
     Wilson's interval of as many independent verdicts as would have the share's variance: the ratio
-    estimator's over whole clusters (Cochran 1977, Sampling Techniques, eq. 9A.4; Korn and Graubard
+    estimator's over whole clusters (Cochran 1977, Sampling Techniques, ch. 9A; Korn and Graubard
     1998, Surv. Methodol. 24, 193-201). Not more than there are; where all or none are True nothing
     tells how alike a cluster is, and each counts once. n counts verdicts.
     """

@@ -21,6 +21,7 @@ from unimodal.data.scenes.requests import POSITION_THRESHOLD, RELATIONS, box_rel
 
 from .prompts import COLOURS, Prompt, Wanted
 
+NO_COLOUR = "none"  # of an object that was looked at and has none of COLOURS
 SCORER = "geneval af4902f"  # whose rules these are; it stands in every result
 
 
@@ -92,7 +93,7 @@ class Found:
                 raise ValueError(
                     f"{place}: {len(named)} colours of {name}, one for each box is due"
                 )
-            unknown = [colour for colour in named if colour not in (None, *COLOURS)]
+            unknown = [colour for colour in named if colour not in (None, NO_COLOUR, *COLOURS)]
             if unknown:
                 raise ValueError(f"{place}: no colour {unknown[0]!r}; {', '.join(COLOURS)} are")
         return cls(boxes, colours, value.get("note", ""))
