@@ -63,6 +63,12 @@ def sample_file(root: Path, number: int, sample: int) -> Path:
     return root / f"{number:05d}" / SAMPLES / f"{sample:04d}.png"
 
 
+def file_of(root: Path, id: str) -> Path:
+    """Return where the image of an id is kept in a folder that we drew."""
+    number, _, sample = id.partition("/")
+    return sample_file(root, int(number), int(sample))
+
+
 def write_prompt(root: Path, number: int, prompt: Prompt) -> None:
     """Make the folder of a prompt; ValueError where it is there and of another prompt."""
     folder = root / f"{number:05d}"

@@ -17,12 +17,13 @@ Names were read in mmdet 2's code (`mask2former_head.py`, `msdeformattn_pixel_de
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..lpips import read_weights
 
 State = Mapping[str, Tensor]
 
@@ -120,11 +121,8 @@ def read_mmdet(path: Path) -> dict[str, Tensor]:
             f"no weights at {path}: download GenEval's mask2former_swin-s-p4-w7-224_lsj_8x2_50e_"
             "coco_20220504_001756-743b7d99.pth from download.openmmlab.com, and give its path"
         )
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle's and zip's own, of which there are many
-        raise ValueError(f"{path} is no checkpoint that can be read safely: {error}") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    content = read_weights(path)
+    state = content.get("state_dict", content)
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f"{path} holds no state dict: give mmdet's checkpoint")
     return dict(state)
@@ -193,7 +191,7 @@ def _pattern(name: str) -> re.Pattern[str]:
 _PATTERNS = _patterns()
 
 
-def _merged(name: str, tensor: Tensor, reorder: Any) -> Tensor:
+def _merged(name: str, tensor: Tensor, reorder: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the tensor, its last axis (4 places x channels) reordered where windows are merged."""
     return reorder(tensor) if MERGING.search(name) else tensor
 

@@ -38,9 +38,7 @@ def report_of(found: Detections, rules: Rules | None = None) -> dict[str, Any]:
     rules = rules or Rules()
     if rules.problems():
         raise ValueError("; ".join(rules.problems()))
-    predictions = [
-        _prediction(id, found, rules) for id in found.images
-    ]
+    predictions = [_prediction(id, found, rules) for id in found.images]
     settings = _settings(found, rules)
     name = name_of(found.recipe)
     return {
