@@ -95,7 +95,8 @@ class ClipColours:
 def cut_out(image_HW3: np.ndarray, box_5: Sequence[float], mask_HW: np.ndarray) -> Image.Image:
     """Return what is in a box, all but the mask's pixels grey."""
     painted_HW3 = np.where(mask_HW[:, :, None], image_HW3, np.array(GREY, np.uint8))
-    return Image.fromarray(painted_HW3).crop(tuple(round(float(side)) for side in box_5[:4]))
+    left, top, right, bottom = (round(float(side)) for side in box_5[:4])
+    return Image.fromarray(painted_HW3).crop((left, top, right, bottom))
 
 
 def prepared(image: Image.Image, side: int) -> Tensor:

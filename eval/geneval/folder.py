@@ -94,7 +94,7 @@ def write_grid(root: Path, number: int, samples: int) -> None:
 
 
 def read_image(file: Path) -> np.ndarray:
-    """Return an image, uint8 (H, W, 3); ImageError (a ValueError), which names it, for a bad one."""
+    """Return an image, uint8 (H, W, 3); ImageError (a ValueError) names one that is broken."""
     return np.asarray(open_image(file).image)
 
 

@@ -9,8 +9,8 @@ Out: up to 100 boxes with scores and masks, and colours by CLIP.
    original, bilinearly; the mask is where they are above 0.
 4. score = probability of the class x mean probability inside the mask; the box is the mask's own.
 
-(`maskformer_fusion_head.py` and the 2.x configs of mmdet. That the last pixel of a box is outside,
-(xmin, ymin, xmax + 1, ymax + 1), and that pads are 128, was read in copies of its code and configs.)
+(`maskformer_fusion_head.py` and the 2.x configs of mmdet. That a box ends after its last pixel,
+(xmin, ymin, xmax + 1, ymax + 1), and that pads are 128, was read in copies of them alone.)
 `transformers`' own post-processing does none of this. Not yet run on the official weights.
 """
 
