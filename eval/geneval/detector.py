@@ -174,6 +174,7 @@ def _check_prompts(file: Path, found: Detections, prompts: Sequence[Prompt] | No
     """Raise ValueError where images are of other prompts, or classes are not the detector's."""
     known = set(found.recipe["classes"])
     first = {id.partition("/")[0]: prompt for id, (prompt, _) in reversed(found.images.items())}
+    _check_classes(list(first.values()), found.recipe["classes"], found.recipe["detector"])
     for id, (prompt, boxes) in found.images.items():
         folder = id.partition("/")[0]
         wanted = first[folder] if prompts is None else prompts[int(folder)]
@@ -182,7 +183,6 @@ def _check_prompts(file: Path, found: Detections, prompts: Sequence[Prompt] | No
         unknown = [name for name in boxes.boxes if name not in known]
         if unknown:
             raise ValueError(f"{file}, {id}: {unknown[0]!r} is none of the detector's classes")
-    _check_classes(list(first.values()), found.recipe["classes"], found.recipe["detector"])
 
 
 def _check_classes(prompts: Sequence[Prompt], classes: Sequence[str], detector: str) -> None:

@@ -12,6 +12,7 @@ In: a file of prompts, one JSON object a line, or a world's class names. Out: `P
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,9 +92,9 @@ def read_prompts(path: Path) -> list[Prompt]:
     ]
     if not found:
         raise ValueError(f"{path} has no prompts: give a file like evaluation_metadata.jsonl")
-    for number, prompt in enumerate(found):
-        if prompt in found[:number]:
-            raise ValueError(f"{path}: the prompt {prompt.text!r} is there twice")
+    twice = [prompt for prompt, count in Counter(found).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path}: the prompt {twice[0].text!r} is there twice")
     return found
 
 

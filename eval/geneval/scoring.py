@@ -96,7 +96,9 @@ def _settings(found: Detections, rules: Rules) -> dict[str, Any]:
         **known,
         "prompts": digest(prompt.json() for prompt in _prompts(found)),
         "rewriter": drawn.get("rewriter") or "raw prompts",
-        "best_of": "1" if drawn["samples_per_prompt"] == 1 else f"1 and {drawn['samples_per_prompt']}",
+        "best_of": "1"
+        if drawn["samples_per_prompt"] == 1
+        else f"1 and {drawn['samples_per_prompt']}",
         "scorer": SCORER,
         **rules.json(),
     }
