@@ -26,7 +26,15 @@ DRAWING = (
     "model", "tokenizer", "seed", "guidance", "image_temperature", "image_top_k", "image_top_p",
     "steps", "resolution", "precision",
 )  # fmt: skip
-HIDDEN = ("classes", "num_prompts", "max_images", "max_text_tokens", "text_temperature", "rewriter")
+HIDDEN = (
+    "classes",
+    "num_prompts",
+    "max_images",
+    "max_text_tokens",
+    "text_temperature",
+    "rewriter",
+    "rewritten",
+)
 
 
 def report_of(found: Detections, rules: Rules | None = None) -> dict[str, Any]:
@@ -88,7 +96,7 @@ def _scores(name: str, predictions: Sequence[Prediction], samples: int) -> dict[
 
 def _settings(found: Detections, rules: Rules) -> dict[str, Any]:
     """Return the recipe: all that was recorded, `unknown` where nobody recorded it."""
-    drawn = found.recipe
+    drawn, samples = found.recipe, found.recipe["samples_per_prompt"]
     known = {name: value for name, value in drawn.items() if name not in (*HIDDEN, *DRAWING)}
     return {
         "evaluation": "geneval",
@@ -96,9 +104,7 @@ def _settings(found: Detections, rules: Rules) -> dict[str, Any]:
         **known,
         "prompts": digest(prompt.json() for prompt in _prompts(found)),
         "rewriter": drawn.get("rewriter") or "raw prompts",
-        "best_of": "1"
-        if drawn["samples_per_prompt"] == 1
-        else f"1 and {drawn['samples_per_prompt']}",
+        "best_of": "1" if samples == 1 else f"1 and {samples}",
         "scorer": SCORER,
         **rules.json(),
     }

@@ -1,4 +1,4 @@
-"""Folders of GenEval: drawn by a tiny model, gone on with, looked at, and refused when not whole."""
+"""Folders of GenEval: drawn by a tiny model, gone on with, looked at; refused when not whole."""
 
 import json
 from dataclasses import replace
