@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -52,7 +53,7 @@ class ClipColours:
         try:
             model = CLIPModel.from_pretrained(folder, local_files_only=True)
             tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, KeyError, TypeError, RuntimeError) as error:
+        except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ValueError(f"{folder} holds no CLIP of transformers: {error}") from error
         self._model, self._tokenizer = model.float().eval().to(device), tokenizer
         self.hash = hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -159,16 +160,21 @@ def _of_folder(folder: Path, device: str) -> tuple[Mask2Former, str]:
             f"no weights in {folder}: download facebook/mask2former-swin-small-coco-instance "
             "(config.json, model.safetensors) and give its folder"
         )
-    config = Mask2FormerConfig.from_pretrained(folder, local_files_only=True)
-    if config.num_labels != len(CLASSES):
-        raise ValueError(f"{folder} has {config.num_labels} classes, not COCO's {len(CLASSES)}")
-    network = Mask2Former(config)
-    network.model = Mask2FormerModel.from_pretrained(folder, local_files_only=True).float()
-    state = load_file(weights)
+    try:
+        config = Mask2FormerConfig.from_pretrained(folder, local_files_only=True)
+        model = Mask2FormerModel.from_pretrained(folder, local_files_only=True)
+        state = load_file(weights)
+    except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder} holds no Mask2Former of transformers: {error}") from error
     names = {name: f"class_predictor.{name}" for name in ("weight", "bias")}
     missing = [name for name in names.values() if name not in state]
-    if missing:
-        raise ValueError(f"{weights} lacks {missing[0]}: give a model for segmentation")
+    if missing or config.num_labels != len(CLASSES):
+        raise ValueError(
+            f"{folder} has {config.num_labels} classes{f' and no {missing[0]}' if missing else ''}: "
+            f"give a model for segmentation of COCO's {len(CLASSES)}"
+        )
+    network = Mask2Former(config)
+    network.model = model.float()
     network.class_predictor.load_state_dict({n: state[key].float() for n, key in names.items()})
     return network.to(device), hashlib.sha256(weights.read_bytes()).hexdigest()
 

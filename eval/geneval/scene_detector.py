@@ -10,15 +10,18 @@ that cannot be read has no boxes, and says why.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from unimodal.data.scenes.reading import Unreadable, read_scene
 from unimodal.data.scenes.world import COLOURS, SHAPES, Background, Scene, SceneObject, render
+from unimodal.data.things.icons import STYLES
+from unimodal.data.things.names import NAMES
 from unimodal.data.things.reading import read_things
 from unimodal.data.things.table import Things
-from unimodal.data.things.world import Item, ThingScene, is_own_colour
+from unimodal.data.things.world import TOGETHER, Item, ThingScene, is_own_colour, shows
 from unimodal.data.things.world import render as render_things
 
 from .detector import Detector, Known
@@ -27,6 +30,7 @@ from .rules import NO_COLOUR, Found
 
 SURE = 0.9  # of counting's threshold, which a score must exceed
 GREY = Background("plain", "grey")
+PAGE = "white"
 Placed = tuple[str, str, float, float, float]  # class, colour, x, y, width of the canvas
 
 
@@ -71,7 +75,8 @@ class ThingDetector(Detector):
 
     def __init__(self, things: Things) -> None:
         self._things = things
-        self.classes = (*SHAPES, *(icon.name for icon in things.icons))
+        self._icons = [icon.name for icon in things.icons if icon.name in NAMES]  # that are read
+        self.classes = (*SHAPES, *self._icons)
 
     def settings(self) -> dict[str, Any]:
         """Return the table's digest."""
@@ -79,13 +84,20 @@ class ThingDetector(Detector):
 
     def known(self) -> list[Known]:
         """Return a render of two icons, which is of both, and of neither alone twice."""
-        first, second = self.classes[len(SHAPES) : len(SHAPES) + 2]
-        items = Item(first, True, None, 0.26, 0.5, 0.43), Item(second, True, None, 0.74, 0.5, 0.43)
-        image = render_things(ThingScene("white", items), self._things)
-        both = Prompt("two_object", (Wanted(first, 1), Wanted(second, 1)), f"{first} and {second}")
+        items = [Item(name, True, None, 0.26, 0.5, TOGETHER[2]) for name in self._icons]
+        seen = [item for item in items if shows(item, STYLES[0], PAGE, self._things)]
+        first, second = seen[0], replace(seen[1], x=0.74)
+        image = render_things(ThingScene(PAGE, (first, second)), self._things)
+        wanted = Wanted(first.name, 1), Wanted(second.name, 1)
+        both = Prompt("two_object", wanted, f"{first.name} and {second.name}")
         return [
             Known("icons", image, both, True),
-            Known("icons", image, Prompt("counting", (Wanted(first, 2),), f"two {first}"), False),
+            Known(
+                "icons",
+                image,
+                Prompt("counting", (Wanted(first.name, 2),), f"two {first.name}"),
+                False,
+            ),
         ]
 
     def find(self, image_HW3: np.ndarray, prompt: Prompt) -> Found:
