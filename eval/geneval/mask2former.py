@@ -170,8 +170,8 @@ def _of_folder(folder: Path, device: str) -> tuple[Mask2Former, str]:
     missing = [name for name in names.values() if name not in state]
     if missing or config.num_labels != len(CLASSES):
         raise ValueError(
-            f"{folder} has {config.num_labels} classes{f' and no {missing[0]}' if missing else ''}: "
-            f"give a model for segmentation of COCO's {len(CLASSES)}"
+            f"{folder} has {config.num_labels} classes, lacks {missing or 'nothing'}: give a model "
+            f"for segmentation of COCO's {len(CLASSES)}"
         )
     network = Mask2Former(config)
     network.model = model.float()

@@ -84,12 +84,13 @@ class ThingDetector(Detector):
 
     def known(self) -> list[Known]:
         """Return a render of two icons, which is of both, and of neither alone twice."""
-        items = [Item(name, True, None, 0.26, 0.5, TOGETHER[2]) for name in self._icons]
+        items = [Item(name, True, None, 0.25, 0.5, TOGETHER[2]) for name in self._icons]
         seen = [item for item in items if shows(item, STYLES[0], PAGE, self._things)]
-        first, second = seen[0], replace(seen[1], x=0.74)
+        first, second = seen[0], replace(seen[1], x=0.75)
         image = render_things(ThingScene(PAGE, (first, second)), self._things)
         wanted = Wanted(first.name, 1), Wanted(second.name, 1)
         both = Prompt("two_object", wanted, f"{first.name} and {second.name}")
+        twice = Prompt("counting", (Wanted(first.name, 2),), f"two {first.name}")
         return [
             Known("icons", image, both, True),
             Known(
