@@ -91,15 +91,7 @@ class ThingDetector(Detector):
         wanted = Wanted(first.name, 1), Wanted(second.name, 1)
         both = Prompt("two_object", wanted, f"{first.name} and {second.name}")
         twice = Prompt("counting", (Wanted(first.name, 2),), f"two {first.name}")
-        return [
-            Known("icons", image, both, True),
-            Known(
-                "icons",
-                image,
-                Prompt("counting", (Wanted(first.name, 2),), f"two {first.name}"),
-                False,
-            ),
-        ]
+        return [Known("icons", image, both, True), Known("icons", image, twice, False)]
 
     def find(self, image_HW3: np.ndarray, prompt: Prompt) -> Found:
         """Return the icons and shapes that can be read, with their colours."""
