@@ -290,15 +290,16 @@ def _score(
 def _cells(predictions: list[dict[str, Any]], images: Path) -> "list[Cell]":
     """Return cells of the first images of each task, with their verdicts."""
     from ..report import Cell
-    from .folder import file_of, read_image
+    from .folder import read_folder, read_image
 
+    files = {id: file for id, _, file in read_folder(images).images()}
     tags = dict.fromkeys(one["kind"] for one in predictions)
     shown = [
         one for tag in tags for one in [p for p in predictions if p["kind"] == tag][:NUM_SHOWN]
     ]
     return [
         Cell(
-            (read_image(file_of(images, one["id"])),),
+            (read_image(files[one["id"]]),),
             one["prompt"],
             one["note"] or one["reason"].replace("\n", "; "),
             one["right"],

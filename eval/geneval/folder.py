@@ -63,12 +63,6 @@ def sample_file(root: Path, number: int, sample: int) -> Path:
     return root / f"{number:05d}" / SAMPLES / f"{sample:04d}.png"
 
 
-def file_of(root: Path, id: str) -> Path:
-    """Return where the image of an id is kept in a folder that we drew."""
-    number, _, sample = id.partition("/")
-    return sample_file(root, int(number), int(sample))
-
-
 def write_prompt(root: Path, number: int, prompt: Prompt) -> None:
     """Make the folder of a prompt; ValueError where it is there and of another prompt."""
     folder = root / f"{number:05d}"
@@ -103,7 +97,7 @@ def read_folder(root: Path, prompts: Sequence[Prompt] | None = None) -> Drawn:
 
     ValueError for what is missing or does not match, with what to do about it.
     """
-    folders = {int(one.name): one for one in root.iterdir() if one.is_dir() and _is_number(one)}
+    folders = _folders(root)
     number_of = len(prompts) if prompts is not None else max(folders, default=-1) + 1
     if not number_of:
         raise ValueError(f"{root} has no folders 00000, 00001, ...: draw into it first")
@@ -125,13 +119,24 @@ def read_folder(root: Path, prompts: Sequence[Prompt] | None = None) -> Drawn:
     return drawn
 
 
+def _folders(root: Path) -> dict[int, Path]:
+    """Return the folders whose names are numbers; ValueError where two have the same."""
+    found: dict[int, Path] = {}
+    for one in sorted(root.iterdir()):
+        if one.is_dir() and one.name.isascii() and one.name.isdigit():
+            if int(one.name) in found:
+                raise ValueError(f"{one} and {found[int(one.name)]} are the same prompt: keep one")
+            found[int(one.name)] = one
+    return found
+
+
 def _check_counts(drawn: Drawn) -> None:
     """Raise ValueError unless each prompt has as many images, and as many as were to be drawn."""
-    wanted = drawn.recipe.get("samples_per_prompt", max(map(len, drawn.files)))
+    wanted = drawn.recipe.get("samples_per_prompt") or max(1, *map(len, drawn.files))
     for number, files in enumerate(drawn.files):
-        if len(files) != wanted or not files:
+        if len(files) != wanted:
             raise ValueError(
-                f"{drawn.root / f'{number:05d}'} has {len(files)} of {wanted or 4} images: it is "
+                f"{drawn.root / f'{number:05d}'} has {len(files)} of {wanted} images: it is "
                 "half-finished, draw again to go on"
             )
 
@@ -144,7 +149,10 @@ def _prompt(folder: Path) -> Prompt:
     file = folder / METADATA
     if not file.exists():
         raise ValueError(f"{file} is missing: it holds the prompt of the images beside it")
-    return prompt_of_line(file.read_text(encoding="utf-8"), str(file))
+    try:
+        return prompt_of_line(file.read_text(encoding="utf-8"), str(file))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no UTF-8 text: {error}") from error
 
 
 def _samples(folder: Path) -> tuple[Path, ...]:
@@ -152,7 +160,3 @@ def _samples(folder: Path) -> tuple[Path, ...]:
     home = folder / SAMPLES
     found = list(home.iterdir()) if home.is_dir() else []
     return tuple(sorted((f for f in found if SAMPLE.fullmatch(f.name)), key=lambda f: int(f.stem)))
-
-
-def _is_number(folder: Path) -> bool:
-    return folder.name.isascii() and folder.name.isdigit()

@@ -17,8 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..intervals import clustered_share, mean_of, share
-from ..score import Prediction, digest, recipe
+from ..score import Prediction, recipe
 from .detector import Detections
+from .drawing import prompts_hash
+from .prompts import Prompt
 from .rules import SCORER, Rules, judge
 
 UNKNOWN = "unknown"  # how images were drawn that somebody else drew
@@ -102,7 +104,7 @@ def _settings(found: Detections, rules: Rules) -> dict[str, Any]:
         "evaluation": "geneval",
         **{name: drawn.get(name, UNKNOWN) for name in DRAWING},
         **known,
-        "prompts": digest(prompt.json() for prompt in _prompts(found)),
+        "prompts": prompts_hash(_prompts(found)),
         "rewriter": drawn.get("rewriter") or "raw prompts",
         "best_of": "1" if samples == 1 else f"1 and {samples}",
         "scorer": SCORER,
@@ -110,6 +112,6 @@ def _settings(found: Detections, rules: Rules) -> dict[str, Any]:
     }
 
 
-def _prompts(found: Detections) -> list[Any]:
+def _prompts(found: Detections) -> list[Prompt]:
     """Return the prompts in order, each once."""
     return [prompt for id, (prompt, _) in found.images.items() if id.endswith("/0000")]

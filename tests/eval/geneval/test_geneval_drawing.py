@@ -129,6 +129,10 @@ def spoil(root: Path, how: str) -> None:
         sample_file(root, 1, 2).write_bytes(sample_file(root, 1, 1).read_bytes())
     elif how == "no prompt":
         (root / "00001/metadata.jsonl").unlink()
+    elif how == "no text":
+        (root / "00001/metadata.jsonl").write_bytes(b"\xff")
+    elif how == "a prompt twice":
+        copytree(root / "00001", root / "1")
     elif how == "another prompt":
         (root / "00001/metadata.jsonl").write_text(json.dumps(PROMPTS[0].json()))
     else:
@@ -142,6 +146,8 @@ def spoil(root: Path, how: str) -> None:
         ("no image", "00001 has 1 of 2 images: it is half-finished"),
         ("one image more", "00001 has 3 of 2 images"),
         ("no prompt", "metadata.jsonl is missing"),
+        ("no text", "metadata.jsonl is no UTF-8"),
+        ("a prompt twice", "are the same prompt"),
         ("another prompt", "is not of the prompt"),
         ("a folder more", "has a folder 3, but there are 3 prompts"),
     ],
