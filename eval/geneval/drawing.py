@@ -79,11 +79,8 @@ class Drawing(Evaluator[Sample]):
     def score(self, request: Sample, answer: Answer) -> Prediction:
         """Write the image; its line says what was asked, and with which seed."""
         assert len(answer.images) == 1, f"{len(answer.images)} images where one is asked for"
-        image = Image.fromarray(answer.images[0])
-        write_bytes(
-            sample_file(self._root, request.number, request.sample),
-            png_bytes(image),
-        )
+        file = sample_file(self._root, request.number, request.sample)
+        write_bytes(file, png_bytes(Image.fromarray(answer.images[0])))
         return {"prompt": request.text, "seed": self._noise(request)}
 
     def _noise(self, request: Sample) -> int:
