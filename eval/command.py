@@ -3,6 +3,7 @@
 unimodal eval scenes --samples 200 --json scores.json --contact-sheet sheet.png
 unimodal eval things --things runs/things --json things.json
 unimodal eval tokenizer runs/tokenizer photos --json photos.json
+unimodal eval geneval run drawn --prompts prompts.jsonl --json geneval.json
 """
 
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from .geneval.command import geneval
 from .options import (
     IN_FILE,
     IN_FOLDER,
@@ -90,6 +92,7 @@ def scenes_(
 
 eval_.add_command(things_)
 eval_.add_command(tokenizer)
+eval_.add_command(geneval)
 
 
 @eval_.command("fidelity")

@@ -4,7 +4,7 @@ In: counts of right answers, or measured values. Out: `Estimate(value, low, high
 interval has a closed form, so a report is a pure function of its predictions, and none of them
 shrinks to a point when all or no answers are right:
 
-1. a proportion: Wilson's score interval;
+1. a proportion: Wilson's score interval; of verdicts in clusters, of their effective number;
 2. the mean of measured values (PSNR): the normal interval of the sample mean;
 3. a weighted sum of independent estimates (the mean of the task means, a gain over a baseline):
    MOVER, which recovers each part's variance from its own interval, so that Wilson's limits carry
@@ -47,13 +47,38 @@ def proportion(num_right: int, n: int) -> Estimate:
     assert 0 <= num_right <= n, f"{num_right} right answers of {n}"
     if n == 0:
         return unmeasured()
-    p = num_right / n
+    low, high = _wilson(num_right / n, n)
+    return Estimate(num_right / n, low, high, n)
+
+
+def _wilson(p: float, n: float) -> tuple[float, float]:
+    """Return the limits of Wilson's interval of the share p of n samples."""
     # (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n)
     scale = 1 + Z_95**2 / n
     centre = (p + Z_95**2 / (2 * n)) / scale
     half = Z_95 * math.sqrt(p * (1 - p) / n + Z_95**2 / (4 * n**2)) / scale
-    low = 0.0 if num_right == 0 else centre - half  # exact at the ends, where rounding leaves 1e-17
-    high = 1.0 if num_right == n else centre + half
+    # exact at the ends, where rounding leaves 1e-17
+    return (0.0 if p == 0 else centre - half), (1.0 if p == 1 else centre + half)
+
+
+def clustered_share(clusters: Sequence[Sequence[bool]]) -> Estimate:
+    """Return the share of True among verdicts that come in clusters: images of the same prompt.
+
+    Wilson's interval of as many independent verdicts as would have the share's variance: the ratio
+    estimator's over whole clusters (Cochran 1977, Sampling Techniques, ch. 9A; Korn and Graubard
+    1998, Surv. Methodol. 24, 193-201). Not more than there are; where all or none are True nothing
+    tells how alike a cluster is, and each counts once. n counts verdicts.
+    """
+    rights = [sum(cluster) for cluster in clusters]
+    sizes = [len(cluster) for cluster in clusters]
+    n = sum(sizes)
+    if n == 0:
+        return unmeasured()
+    p = sum(rights) / n
+    # var(p) = sum_i (r_i - p m_i)^2 / (sum_i m_i)^2, and p (1 - p) / n' if n' were independent
+    squares = math.fsum((r - p * m) ** 2 for r, m in zip(rights, sizes, strict=True))
+    many = len(clusters) if p in (0, 1) else min(n, p * (1 - p) * n**2 / max(squares, 1e-12))
+    low, high = _wilson(p, many)
     return Estimate(p, low, high, n)
 
 

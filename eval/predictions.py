@@ -8,7 +8,8 @@ file of another recipe is refused, so that a file never mixes two evaluations. A
 by a kill is dropped, and its request is asked again. When the file is closed its lines are put in
 the order of their ids: however often a run was stopped, its finished file has the same bytes.
 
-Ranks write a file each; `whole.update(file_of_a_rank)` joins them.
+Ranks write a file each; `whole.update(file_of_a_rank)` joins them. `read_predictions` reads a file
+without going on from it.
 """
 
 import json
@@ -58,19 +59,29 @@ class PredictionsFile(UserDict[str, Prediction]):
         write_bytes(self._path, "".join([self._head, *lines]).encode())
 
 
-def _read(path: Path, head: str) -> dict[str, Prediction]:
-    """Return the predictions in a file that begins with `head`; a last line that is cut is left."""
-    *lines, cut = path.read_text(encoding="utf-8").split("\n")
-    if not lines and head.startswith(cut):
-        return {}  # nothing was written yet, or a part of the head
+def read_predictions(path: Path) -> tuple[dict[str, Any], dict[str, Prediction]]:
+    """Return the recipe and the predictions of a file; a last line that is cut is left out.
+
+    Raises ValueError for a file that holds something else.
+    """
     try:
-        there = json.loads(lines[0])["recipe"] if lines else None
+        *lines, _ = path.read_text(encoding="utf-8").split("\n")
+        recipe = json.loads(lines[0])["recipe"] if lines else None
         found = {json.loads(line)["id"]: _prediction(line) for line in lines[1:]}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no file of predictions ({error}): name another") from error
-    if not isinstance(there, dict):
+    if not isinstance(recipe, dict):
         raise ValueError(f"{path} is no file of predictions: name another")
-    _refuse_another(path, there, json.loads(head)["recipe"])
+    return recipe, found
+
+
+def _read(path: Path, head: str) -> dict[str, Prediction]:
+    """Return the predictions in a file that begins with `head`."""
+    content = path.read_bytes()
+    if b"\n" not in content and head.encode().startswith(content):
+        return {}  # nothing was written yet, or a part of the head
+    recipe, found = read_predictions(path)
+    _refuse_another(path, recipe, json.loads(head)["recipe"])
     return found
 
 

@@ -1,0 +1,1 @@
+"""GenEval in three layers: images are drawn, objects are detected, detections are scored."""
