@@ -16,7 +16,7 @@ def sums(samples: Sequence[Sample], kinds: Sequence[str]) -> dict[str, float]:
     """Return the sum of each fact over the samples that have it, and their number, of all and of
     each kind: the same names whatever the samples.
     """
-    found = {}
+    found: dict[str, float] = {}
     for fact in FACTS:
         for kind in (None, *kinds):
             values = [
