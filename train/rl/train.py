@@ -60,7 +60,7 @@ def train(config: RlRun, accept_change: bool = False) -> Path:
     config = precision.resolved(config, ranks)
     given = ranks.together(lambda: read_given(config, ranks.world_size))
     with held(config.output, ranks) as lock:
-        return _train(config, given, ranks, lock, accept_change)
+        return train_on(config, given, ranks, lock, accept_change)
 
 
 def read_given(config: RlRun, world_size: int) -> Given:
@@ -94,9 +94,14 @@ def _check_head(shape: Architecture) -> None:
         )
 
 
-def _train(
-    config: RlRun, given: Given, ranks: Ranks, lock: Lock | None, accept_change: bool
+def train_on(
+    config: RlRun,
+    given: Given,
+    ranks: Ranks,
+    lock: Lock | None = None,
+    accept_change: bool = False,
 ) -> Path:
+    """Train on these ranks, of which the first one holds the lock; otherwise as `train`."""
     newest = prepare(config, config.output, given.inputs, ranks, accept_change)
     ranks.together(lambda: provenance.begin(config.output) if ranks.is_first else None)
     set_threads(config.loop)
