@@ -54,7 +54,7 @@ def recipe(output: Path, weights: Path, num_steps: int, lr: float = 3e-3, **roll
 def on_ranks(output: Path, weights: Path) -> RlRun:
     """Return the config of a run that two ranks share."""
     return replace(
-        recipe(output, weights, 4, minibatches=2, epochs=1),
+        recipe(output, weights, 3, prompts=4, samples=2, minibatches=2),
         grpo=GrpoConfig(kl=0.1, entropy=0.01),
         engine=EngineConfig(micro_batch_rows=2),
     )
