@@ -12,8 +12,11 @@ import torch
 
 from unimodal.architecture import Architecture
 from unimodal.bundle import BundleContents, directory_of, read_contents
-from unimodal.codec import ImageCodec
+from unimodal.data.lengths import shards_hash
+from unimodal.data.remote import local_shards
+from unimodal.eval.scenes import canvas_of
 from unimodal.heads import head_class
+from unimodal.model import Model
 from unimodal.tensors import find_tensors
 from unimodal.unified import UnifiedModel
 
@@ -34,6 +37,7 @@ from .report import means
 from .rewards import Judge, judge_of
 from .rollouts import Rollouts, sampling_of
 from .run import GrpoConfig, RlRun
+from .shard_prompts import ShardPrompts
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +83,10 @@ def read_given(config: RlRun, world_size: int) -> Given:
     contents = read_contents(weights)
     _check_head(contents.config.architecture)
     judge = judge_of(config.reward)
-    return Given(weights, contents, judge, {"weights": contents.hash})
+    inputs: dict[str, Any] = {"weights": contents.hash}
+    for name, source in config.prompts.sources.items():
+        inputs[f"shards of {name}"] = shards_hash(local_shards(source.shards))
+    return Given(weights, contents, judge, inputs)
 
 
 def _check_head(shape: Architecture) -> None:
@@ -102,14 +109,14 @@ def train_on(
     accept_change: bool = False,
 ) -> Path:
     """Train on these ranks, of which the first one holds the lock; otherwise as `train`."""
-    newest = prepare(config, config.output, given.inputs, ranks, accept_change)
-    ranks.together(lambda: provenance.begin(config.output) if ranks.is_first else None)
-    set_threads(config.loop)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     actor = actor_of(given.contents, device, dtype)
     replay = Replay(actor, sampling_of(config), config.rollout.modality)
-    prompts = _prompts(config, actor.codec, actor.canvas)
+    prompts = _prompts(config, actor, ranks)
+    newest = prepare(config, config.output, given.inputs, ranks, accept_change)
+    ranks.together(lambda: provenance.begin(config.output) if ranks.is_first else None)
+    set_threads(config.loop)
     trained = _engine(config, given, replay, prompts.kinds, newest, device, ranks)
     if newest is not None:
         trained.restore(newest)
@@ -134,11 +141,14 @@ def train_on(
     return config.output / "bundle"
 
 
-def _prompts(config: RlRun, codec: ImageCodec, canvas: tuple[int, int]) -> Prompts:
-    width, height = canvas
-    if width != height:
-        raise ValueError(f"the model draws {width}x{height} pixels: scenes are square")
-    return ScenePrompts(config.prompts, codec, width)
+def _prompts(config: RlRun, actor: Model, ranks: Ranks) -> Prompts:
+    if config.prompts.mix:
+        return ScenePrompts(config.prompts, actor.codec, canvas_of(actor))
+    draws = config.rollout.modality != "text"
+    least = 1 + (actor.sequencer.layout.length(actor.grid) if draws else 1)
+    sources = config.prompts.sources
+    # What one rank measures the others find.
+    return ranks.in_turn(lambda: ShardPrompts(sources, actor, config.seed, least))
 
 
 def _learner(config: RlRun) -> Callable[..., PolicyLearner]:
@@ -196,7 +206,9 @@ def _finish(config: RlRun, given: Given, device: str) -> None:
     """Write the bundle of the last checkpoint, and say how the reward went."""
     last = checkpoint.newest(config.output)
     assert last is not None, "the last step was saved"
-    card = provenance.card(config, device, [], provenance.read(given.weights))
+    folders = [Path(source.shards) for source in config.prompts.sources.values()]
+    shards = [one.parent if one.suffix == ".tar" else one for one in folders]
+    card = provenance.card(config, device, shards, provenance.read(given.weights))
     if config.prompts.mix:  # scenes of this seed are no exam any more
         card["data_seeds"] = sorted({*card["data_seeds"], config.prompts.seed})
     contents = given.contents
