@@ -5,12 +5,14 @@ rewarded, so the difference between the two tells. It refuses less: whatever it 
 
 1. The background is what the border shows, continued along rows or along columns, whichever agrees
    better with the other two sides.
-2. Objects are the connected parts that differ from it.
-3. A part is cut to its box and scaled to a grid; the shape is that of the render whose grid
-   correlates best with it. The colour is the nearest in Oklab of the part's middle tones, the size
-   that whose box is nearest.
+2. Objects are the connected parts that differ from it, on a canvas of 64 pixels a side.
+3. How far a pixel is from the background, of what the part's middle is, is how much of it is
+   covered. Around its centre of mass this is correlated with that of every shape in every size,
+   sharp and soft; the best one names the object. Its colour is the nearest in Oklab of the middle
+   tones.
 """
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -28,11 +30,14 @@ from .world import (
     coverage,
 )
 
-BORDER_PX = 2  # on a canvas of 64: no object is there
+BORDER_PX = 2  # no object is there
 APART = 0.09  # Oklab distance from the background that makes a pixel part of an object
-MIN_AREA = 40 / 64**2  # of the canvas: smaller parts are stains
-SIDE = 14  # of the grids that are correlated
-PLAIN, MONOTONE = 0.012, 0.95  # spread of a plain background; correlation of a graded one
+MIN_AREA_PX = 40  # smaller parts are stains
+SIDE, PAD = 64, 20
+FULL, INSIDE = 0.85, 0.85  # the quantile of a part that is covered in full; what is no edge
+WINDOW = np.arange(-16.5, 17)  # of a canvas of 64: what is correlated, around the centre of mass
+SOFT_PASSES = (0, 1, 3)
+PLAIN, MONOTONE = 0.02, 0.95  # spread of a plain background; correlation of a graded one
 
 # Björn Ottosson, "A perceptual color space for image processing" (2020): linear sRGB to cone
 # responses, and their cube roots to Oklab.
@@ -56,14 +61,22 @@ def read_again(image_HW3: np.ndarray) -> Scene | None:
     height, width = image_HW3.shape[:2]
     if height != width or not CANVASES[0] <= width <= CANVASES[1]:
         return None
-    lab_HW3 = oklab(image_HW3)
+    lab_HW3 = oklab(_pooled(image_HW3))
     ground_HW3, line_n3, runs_down = _ground(lab_HW3)
-    differs_HW = np.linalg.norm(lab_HW3 - ground_HW3, axis=2) > APART
-    labels_HW, count = label(differs_HW)
+    apart_HW = np.linalg.norm(lab_HW3 - ground_HW3, axis=2)
+    labels_HW, count = label(apart_HW > APART)
     parts = [labels_HW == number for number in range(1, count + 1)]
-    large = [part for part in parts if part.sum() >= MIN_AREA * height * width]
-    objects = tuple(_object(lab_HW3, part) for part in large)
+    large = [part for part in parts if part.sum() >= MIN_AREA_PX]
+    objects = tuple(_object(lab_HW3, apart_HW * part) for part in large)
     return Scene(_named_ground(line_n3, runs_down), objects)
+
+
+def _pooled(image_HW3: np.ndarray) -> np.ndarray:
+    """Return an image with SIDE pixels a side, each the mean of those that begin in it."""
+    starts = (np.arange(SIDE) * len(image_HW3)) // SIDE
+    counts = np.diff(starts, append=len(image_HW3))
+    rows = np.add.reduceat(image_HW3.astype(np.float64), starts, axis=0) / counts[:, None, None]
+    return np.add.reduceat(rows, starts, axis=1) / counts[:, None]
 
 
 def oklab(rgb: np.ndarray) -> np.ndarray:
@@ -77,7 +90,7 @@ def _ground(lab_HW3: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
     """Return the background everywhere, its colours along the axis on which it changes, and whether
     that runs down.
     """
-    edge = max(1, round(BORDER_PX * len(lab_HW3) / 64))
+    edge = BORDER_PX
     ends_2W3 = np.stack([lab_HW3[:edge].mean(axis=0), lab_HW3[-edge:].mean(axis=0)])
     ends_2H3 = np.stack([lab_HW3[:, :edge].mean(axis=1), lab_HW3[:, -edge:].mean(axis=1)])
     across, down = (np.abs(np.diff(ends, axis=0)).sum() for ends in (ends_2W3, ends_2H3))
@@ -109,54 +122,73 @@ def _named_ground(line_n3: np.ndarray, runs_down: bool) -> Background:
     return Background("striped", nearest(first), nearest(line_n3[eighth : 2 * eighth].mean(0)), way)
 
 
-def _object(lab_HW3: np.ndarray, part_HW: np.ndarray) -> SceneObject:
-    """Return the object that a connected part is nearest to."""
-    rows, columns = (np.flatnonzero(part_HW.any(axis=axis)) for axis in (1, 0))
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    grid = _scaled(part_HW[top:bottom, left:right])
-    shape = max(SHAPES, key=lambda name: max(float((grid * one).sum()) for one in _bank(name)))
-    canvas = len(part_HW)
-    width = max(bottom - top, right - left) / canvas
-    size = min(SIZES, key=lambda name: abs(SIZES[name] * _breadth(shape) - width))
-    palette_K3 = oklab(np.array(list(COLOURS.values())))
-    middle_3 = np.median(lab_HW3[part_HW], axis=0)
-    colour = list(COLOURS)[int(np.linalg.norm(palette_K3 - middle_3, axis=1).argmin())]
-    x, y = (left + right) / 2 / canvas, (top + bottom) / 2 / canvas
-    return SceneObject(shape, colour, size, float(x), float(y))
+def _object(lab_HW3: np.ndarray, apart_HW: np.ndarray) -> SceneObject:
+    """Return the object that a connected part is nearest to.
 
-
-def _scaled(mask_hw: np.ndarray) -> np.ndarray:
-    """Return a mask scaled to a grid of SIDE x SIDE and framed, its mean taken away, of length 1.
-
-    The frame, of what is outside, tells a square, which fills its box, from nothing.
+    apart_HW: how far each of its pixels is from the background; 0 outside.
     """
-    height, width = mask_hw.shape
-    rows = ((np.arange(SIDE) + 0.5) * height / SIDE).astype(int)
-    columns = ((np.arange(SIDE) + 0.5) * width / SIDE).astype(int)
-    grid = np.pad(mask_hw[rows[:, None], columns[None]], 1).astype(np.float64)
-    grid -= grid.mean()
-    return grid / np.linalg.norm(grid)
+    far = np.quantile(apart_HW[apart_HW > 0], FULL)
+    cover_HW = (apart_HW / far).clip(0, 1)
+    x, y = _centre(cover_HW)
+    bank = _bank()
+    best = bank[int(np.argmax([one.window @ _window(cover_HW, x, y) for one in bank]))]
+    palette_K3 = oklab(np.array(list(COLOURS.values())))
+    middle_3 = np.median(lab_HW3[cover_HW > INSIDE], axis=0)
+    colour = list(COLOURS)[int(np.linalg.norm(palette_K3 - middle_3, axis=1).argmin())]
+    return SceneObject(best.shape, colour, best.size, (x - best.x) / SIDE, (y - best.y) / SIDE)
+
+
+@dataclass(frozen=True, eq=False)
+class _Template:
+    """A shape as it is rendered: its window, and its centre of mass from that of its box, in
+    pixels.
+    """
+
+    shape: str
+    size: str
+    window: np.ndarray
+    x: float
+    y: float
 
 
 @cache
-def _bank(shape: str) -> tuple[np.ndarray, ...]:
-    """Return the grids of renders of a shape, in every size, at nine places within a pixel."""
-    thirds = (0.0, 1 / 3, 2 / 3)
+def _bank() -> tuple[_Template, ...]:
+    """Return a template of every shape in every size, sharp and soft."""
     return tuple(
-        _scaled(_rendered(shape, size, dx, dy)) for size in SIZES for dx in thirds for dy in thirds
+        _template(shape, size, passes)
+        for shape in SHAPES
+        for size in SIZES
+        for passes in SOFT_PASSES
     )
 
 
-def _rendered(shape: str, size: str, dx: float, dy: float) -> np.ndarray:
-    """Return which pixels of a canvas of 64 a shape mostly covers, cut to its box."""
-    cover_hw, _, _ = coverage(shape, SIZES[size], 0.5 + dx / 64, 0.5 + dy / 64, 64)
-    mask_hw = cover_hw > 0.5
-    rows, columns = mask_hw.any(axis=1), mask_hw.any(axis=0)
-    return mask_hw[rows][:, columns]
+def _template(shape: str, size: str, passes: int) -> _Template:
+    cover_HW = np.zeros((SIDE, SIDE))
+    cover_hw, rows, columns = coverage(shape, SIZES[size], 0.5, 0.5, SIDE)
+    cover_HW[rows, columns] = cover_hw
+    for _ in range(passes):  # means of three by three pixels
+        for axis in (0, 1):
+            cover_HW = np.mean([np.roll(cover_HW, by, axis) for by in (-1, 0, 1)], axis=0)
+    x, y = _centre(cover_HW)
+    return _Template(shape, size, _window(cover_HW, x, y), x - SIDE / 2, y - SIDE / 2)
 
 
-@cache
-def _breadth(shape: str) -> float:
-    """Return the longer side of the drawn shape over the width that the world gives it."""
-    sides = [max(_rendered(shape, size, 0.0, 0.0).shape) / (64 * SIZES[size]) for size in SIZES]
-    return float(np.mean(sides))
+def _centre(cover_HW: np.ndarray) -> tuple[float, float]:
+    """Return the centre of mass (x, y) in pixels; pixel (0, 0) is at 0.5."""
+    at_n = np.arange(len(cover_HW)) + 0.5
+    total = cover_HW.sum()
+    return float(cover_HW.sum(axis=0) @ at_n / total), float(cover_HW.sum(axis=1) @ at_n / total)
+
+
+def _window(cover_HW: np.ndarray, x: float, y: float) -> np.ndarray:
+    """Return the coverage around (x, y), flat, its mean taken away and of length 1: the product of
+    two is their correlation.
+    """
+    padded = np.pad(cover_HW, PAD)
+    for axis, middle in ((1, x), (0, y)):  # between pixels, in proportion
+        at_n = WINDOW + middle - 0.5 + PAD
+        low_n = np.floor(at_n).astype(int)
+        share = np.expand_dims(at_n - low_n, 1 - axis)
+        padded = (1 - share) * padded.take(low_n, axis) + share * padded.take(low_n + 1, axis)
+    flat = padded.ravel() - padded.mean()
+    return flat / np.linalg.norm(flat)

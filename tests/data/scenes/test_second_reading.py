@@ -1,5 +1,8 @@
 """The second reader on renders and on damaged ones."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -20,11 +23,15 @@ def test_it_reads_fresh_renders(canvas: int) -> None:
     assert {one.background.kind for one in scenes} == set(BACKGROUNDS)
 
 
-def test_it_reads_damaged_renders() -> None:
+@pytest.mark.parametrize(
+    "damage,least",
+    [(partial(blurred, sigma_px=0.8), 0.97), (partial(compressed, quality=60), 0.9)],
+    ids=["blurred", "compressed"],
+)
+def test_it_reads_damaged_renders(damage: Callable, least: float) -> None:
     scenes = [scene(22, index) for index in range(60)]
-    for damage, least in ((lambda im: blurred(im, 0.8), 0.9), (lambda im: compressed(im, 60), 0.8)):
-        read = [read_again(damage(render(one))) for one in scenes]
-        assert np.mean([same_scene(a, b, 3.0) for a, b in zip(read, scenes, strict=True)]) >= least
+    read = [read_again(damage(render(one))) for one in scenes]
+    assert np.mean([same_scene(a, b, 3.0) for a, b in zip(read, scenes, strict=True)]) >= least
 
 
 def test_what_is_no_scene() -> None:
