@@ -130,8 +130,8 @@ def _object(lab_HW3: np.ndarray, apart_HW: np.ndarray) -> SceneObject:
     far = np.quantile(apart_HW[apart_HW > 0], FULL)
     cover_HW = (apart_HW / far).clip(0, 1)
     x, y = _centre(cover_HW)
-    bank = _bank()
-    best = bank[int(np.argmax([one.window @ _window(cover_HW, x, y) for one in bank]))]
+    seen = _window(cover_HW, x, y)
+    best = max(_bank(), key=lambda one: float(one.window @ seen))
     palette_K3 = oklab(np.array(list(COLOURS.values())))
     middle_3 = np.median(lab_HW3[cover_HW > INSIDE], axis=0)
     colour = list(COLOURS)[int(np.linalg.norm(palette_K3 - middle_3, axis=1).argmin())]

@@ -57,6 +57,10 @@ class PolicyLearner(Learner[list[Sample]]):
         self.scored: list[Scores] = []
         """Of the samples of the last forward."""
 
+    def taught(self, samples: list[Sample]) -> list[Sample]:
+        """Return the samples that add anything to the loss: the others need not be computed."""
+        return samples
+
     def loss(
         self, samples: list[Sample], packed: Packed, log_p_M: Tensor, entropy_M: Tensor,
         norms: Mapping[str, float],
@@ -69,6 +73,7 @@ class PolicyLearner(Learner[list[Sample]]):
         return {
             "replies": len(batch),
             "choices": sum(map(len, batch)),
+            "taught": sum(map(len, self.taught(batch))),
             "tokens": sum(len(one.trajectory.sequence) for one in batch),
             **sums(batch, self.kinds),
         }
@@ -79,18 +84,20 @@ class PolicyLearner(Learner[list[Sample]]):
         """Return TOTAL and what is reported; norms None: leave only the samples' scores in
         `scored`.
         """
+        taught = micro_batch if norms is None else self.taught(micro_batch)
+        some = taught or micro_batch[:1]  # so that all parameters have gradients, of 0
         pad = self.model.architecture.vocabulary.special("pad")
-        packed = pack(micro_batch, pad, self.device)
+        packed = pack(some, pad, self.device)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
             log_p_M, entropy_M = self.scores(packed)
         self.scored = _apart(log_p_M, entropy_M, packed.lengths)
         if norms is None:
             return {TOTAL: log_p_M.sum()}
-        total, reports = self.loss(micro_batch, packed, log_p_M, entropy_M, norms)
+        total, reports = self.loss(some, packed, log_p_M, entropy_M, norms)
         reward = log_p_M.new_tensor([one.reward for one in micro_batch]).sum() / norms["replies"]
-        entropy = entropy_M.detach().sum() / norms["choices"]
-        return {TOTAL: total, "loss": total.detach(), "reward": reward, "entropy": entropy,
-                **reports}  # fmt: skip
+        entropy = len(taught) and entropy_M.detach().sum() / norms["taught"]
+        reports["entropy"] = torch.as_tensor(entropy).to(reward)
+        return {TOTAL: total, "loss": total.detach(), "reward": reward, **reports}
 
     def scores(self, packed: Packed) -> Scored:
         """Return the log-probability and the entropy of each choice, float32 (M,) both."""
@@ -143,6 +150,12 @@ class GrpoLearner(PolicyLearner):
         super().__init__(*args, **named)
         self.config = config
 
+    def taught(self, samples: list[Sample]) -> list[Sample]:
+        """Those of groups whose rewards differ; all, where other terms than rewards count."""
+        if self.config.kl or self.config.entropy:
+            return samples
+        return [one for one in samples if one.advantage]
+
     def norms(self, batch: list[Sample]) -> dict[str, float]:
         """Also the sum of the choices' weights."""
         return super().norms(batch) | {"weights": sum(self._weight(len(one)) for one in batch)}
@@ -152,7 +165,7 @@ class GrpoLearner(PolicyLearner):
         norms: Mapping[str, float],
     ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
         """Return the loss and, to report, the divergence and the share of choices that are clipped,
-        in the mean over choices.
+        in the mean over the choices that teach.
         """
         config = self.config
         old_M = _joined([one.old.log_p_n if one.old else None for one in samples], log_p_M)
@@ -164,7 +177,7 @@ class GrpoLearner(PolicyLearner):
         gain_M = surrogate_M
         if config.entropy:
             gain_M = gain_M + config.entropy * entropy_M
-        reports = {"clip_share": is_clipped_M.sum() / norms["choices"]}
+        reports = {"clip_share": is_clipped_M.sum() / max(norms["taught"], 1)}
         if config.kl:
             kl_M = divergence(log_p_M, _joined([one.start_n for one in samples], log_p_M))
             gain_M = gain_M - config.kl * kl_M

@@ -197,8 +197,15 @@ class Rollouts:
 
     def _restored(self, number: int, kept: dict[str, Any]) -> list[list[Sample]]:
         """Return this rank's groups of a rollout that was kept."""
+        numbers, shape = self._numbers(number), self.config.rollout
+        whole = [str(number * shape.prompts + at) for at in range(shape.prompts)]
+        if sorted(kept) != sorted(whole):
+            raise ValueError(
+                f"rollout.prompts {shape.prompts}: the checkpoint lies amid a rollout of "
+                f"{len(kept)}; put it back, and change it where a rollout ends"
+            )
         groups = []
-        for at in self._numbers(number):
+        for at in numbers:
             prompt = self.prompts(at)
             groups.append([
                 _sample(prompt.kind, self.replay(prompt.document, tuple(one["ids"])), one)

@@ -228,6 +228,8 @@ class RlRun:
             found.append("optimizer.muon_lr: not with engine.deepspeed, which cuts matrices")
         if self.reward.scenes is not None and not self.prompts.mix:
             found.append("reward.scenes: it judges prompts.mix; with sources give python, command")
+        if self.loop.verify == "all" and not self.prompts.sources:
+            found.append("loop.verify: scenes are made and not read; leave it out")
         if self.loop.data_workers:
             found.append("loop.data_workers: nothing is read ahead here; leave it out")
         return found

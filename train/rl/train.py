@@ -84,8 +84,9 @@ def read_given(config: RlRun, world_size: int) -> Given:
     _check_head(contents.config.architecture)
     judge = judge_of(config.reward)
     inputs: dict[str, Any] = {"weights": contents.hash}
+    reread = config.loop.verify == "all"
     for name, source in config.prompts.sources.items():
-        inputs[f"shards of {name}"] = shards_hash(local_shards(source.shards))
+        inputs[f"shards of {name}"] = shards_hash(local_shards(source.shards), reread)
     return Given(weights, contents, judge, inputs)
 
 

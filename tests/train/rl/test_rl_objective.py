@@ -168,6 +168,31 @@ def test_the_preference_loss_pulls_pairs_apart(tiny_model: Model) -> None:
         assert torch.allclose(ours, exact, atol=1e-6)
 
 
+def test_replies_that_teach_nothing_are_not_computed(tiny_model: Model) -> None:
+    """They count in what losses are divided by, and change nothing else."""
+    replay, ids = one_word(tiny_model)
+    every = every_reply(tiny_model, replay, ids)[:40]
+    mixed = [replace(one, advantage=0.5 * (at < 10)) for at, one in enumerate(every)]
+    calls: list[int] = []
+
+    class Counting(GrpoLearner):
+        def scores(self, packed):
+            calls.append(len(packed.at_M))
+            return super().scores(packed)
+
+    learner = Counting(GrpoConfig(), tiny_model.transformer, replay.masks)
+    all_of_them = Counting(GrpoConfig(entropy=1e-30), tiny_model.transformer, replay.masks)
+    found, expected = (one(mixed, one.norms(mixed)) for one in (learner, all_of_them))
+    assert calls == [10, 40]
+    assert float(found[TOTAL]) == pytest.approx(float(expected[TOTAL]), rel=1e-6)
+    grads = [gradients(tiny_model, one[TOTAL])[0] for one in (found, expected)]
+    assert torch.allclose(*grads, atol=1e-8)
+    still = [replace(one, advantage=0.0) for one in every]
+    nothing = learner(still, learner.norms(still))
+    assert float(nothing[TOTAL]) == 0.0
+    assert all(not one.any() for one in gradients(tiny_model, nothing[TOTAL]))
+
+
 @pytest.mark.parametrize("mean,expected", [("choices", 1 / 6), ("replies", 1 / 4)])
 def test_how_choices_are_weighed(tiny_model: Model, mean: str, expected: float) -> None:
     """Two replies of 2 and of 4 choices; the weight of a choice of the first one."""

@@ -89,7 +89,7 @@ def test_a_command_reads_what_was_said_and_drawn(tmp_path: Path) -> None:
     replies = [(said("well"),), (drawn(blank),), (said("so"), drawn(blank))]
     judge = judge_of(RewardConfig(command=f"{sys.executable} {script}"))
     found = judge(prompts, replies)
-    assert [one.reward for one in found] == pytest.approx([1.04, 65.0, 65.02])
+    assert [one.reward for one in found] == pytest.approx([1.04, 65.0, 65.03])
     assert [one.facts["images"] for one in found] == [0.0, 1.0, 1.0]
 
 
