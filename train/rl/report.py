@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from .samples import Sample
 
-FACTS = ("reward", "right", "second", "words_instead", "no_signal", "words", "images")
+FACTS = (
+    "reward", "right", "second", "words_instead", "refused", "no_signal", "words", "images",
+)  # fmt: skip
 SUM, COUNT = "sum of ", "count of "
 
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from PIL import Image as PILImage
 
-from unimodal.data.scenes.edits import Edit
+from unimodal.data.scenes.edits import Edit, done
 from unimodal.data.scenes.questions import Question
 from unimodal.data.scenes.reading import Unreadable, read_scene
+from unimodal.data.scenes.refusals import is_refusal
 from unimodal.data.scenes.requests import Request as DrawingRequest
 from unimodal.data.scenes.requests import grants
 from unimodal.data.scenes.second_reading import read_again
@@ -70,8 +71,9 @@ def judge_of(config: RewardConfig) -> Judge:
 def judged_scene(shape: ScenesReward, prompt: Prompt, parts: Parts) -> Mark:
     """Return the mark of a reply to a request in the world of scenes.
 
-    `right` is the verdict; `second` that of the second reader on a drawing, which is no part of the
-    reward; `words_instead` whether an image was wanted and none came.
+    `right` is the verdict; `second` that of the second reader on an image, which is no part of the
+    reward; `refused` whether the words say that it cannot be granted; `words_instead` whether an
+    image was wanted and none came.
     """
     assert prompt.wish is not None, "it was asked in the world of scenes"
     answer, wish = Answer.of(parts), prompt.wish
@@ -81,9 +83,9 @@ def judged_scene(shape: ScenesReward, prompt: Prompt, parts: Parts) -> Mark:
     if reason and share is not None:
         reward = shape.wrong + shape.share * share
     facts = common_facts(parts) | {"right": float(not reason)}
+    facts["refused"] = float(is_refusal(answer.text))
     if isinstance(wish, DrawingRequest | Edit):
         facts["words_instead"] = float(not answer.images)
-    if isinstance(wish, DrawingRequest):
         facts["second"] = float(_second(wish, answer))
     return Mark(reward, facts)
 
@@ -119,12 +121,14 @@ def _share(wish: Wish, answer: Answer) -> float | None:
     return share_done(wish, read) if isinstance(wish, Edit) else share_granted(wish, read)
 
 
-def _second(wish: DrawingRequest, answer: Answer) -> bool:
-    """Return whether the second reader finds a drawing right."""
+def _second(wish: DrawingRequest | Edit, answer: Answer) -> bool:
+    """Return whether the second reader finds a drawing, or an edit, right."""
     if len(answer.images) != 1:
         return False
     read = read_again(answer.images[0])
-    return read is not None and grants(wish, read)
+    if read is None:
+        return False
+    return done(wish, read) if isinstance(wish, Edit) else grants(wish, read)
 
 
 def imported(name: str) -> Function:

@@ -218,7 +218,8 @@ def sampling_of(config: RlRun) -> Sampling:
     """Return how replies are sampled: at temperature 1, from everything, without guidance."""
     return Sampling(
         text_temperature=1.0, image_temperature=1.0,
-        max_text_tokens=config.rollout.max_text_tokens, max_images=1,
+        max_text_tokens=config.rollout.max_text_tokens,
+        max_images=config.rollout.max_images,
     )  # fmt: skip
 
 

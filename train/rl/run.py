@@ -108,6 +108,8 @@ class RolloutConfig:
     """How often a rollout is gone through."""
     max_text_tokens: int = 64
     """The most text tokens of a reply, which is ended there."""
+    max_images: int = 1
+    """The most images of a reply."""
     modality: Modality | None = None
     """The modality constraint of replies: `text`, `image`, or null for what the model chooses."""
     batch: int = 256

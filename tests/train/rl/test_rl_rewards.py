@@ -9,6 +9,7 @@ import pytest
 
 from unimodal.data.scenes.edits import edit
 from unimodal.data.scenes.questions import ask
+from unimodal.data.scenes.refusals import NO_SUMS
 from unimodal.data.scenes.requests import granted, request
 from unimodal.data.scenes.wording import caption
 from unimodal.data.scenes.world import Background, Scene, generator, render, scene
@@ -59,6 +60,8 @@ def test_a_drawing_is_judged_by_both_readers() -> None:
     assert mark(wish, drawn(right), shape=STRICT).reward == 1.0
     words = mark(wish, said("here it is"))
     assert (words.reward, words.facts["words_instead"], words.facts["words"]) == (0.0, 1.0, 3.0)
+    refusals = [mark(wish, said(text)).facts["refused"] for text in ("here it is", NO_SUMS)]
+    assert refusals == [0.0, 1.0]
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     assert mark(wish, replace(drawn(right), pixels=noise)).reward == 0.0
     assert mark(wish, drawn(right), drawn(right)).reward == 0.0, "one image was asked for"
@@ -76,7 +79,9 @@ def test_words_and_edits_are_judged() -> None:
     assert 0.1 <= mark(shown, said(caption(other, rng))).reward < 0.4
     change = edit(shown, "recolour", rng)
     assert change is not None
-    assert mark(change, drawn(change.after)).reward == 1.0
+    made = mark(change, drawn(change.after))
+    assert (made.reward, made.facts["second"]) == (1.0, 1.0)
+    assert mark(change, drawn(change.before)).facts["second"] == 0.0
     assert 0.1 < mark(change, drawn(change.before)).reward < 0.4
     assert "second" not in mark(question, said("two")).facts
 
