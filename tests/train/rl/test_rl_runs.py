@@ -46,7 +46,7 @@ def test_a_taste_is_learned(weights: Path, tmp_path: Path) -> None:
 )
 def test_a_stopped_run_goes_on_bit_for_bit(weights: Path, tmp_path: Path, objective: dict) -> None:
     """It is stopped amid a rollout: of four updates one was taken."""
-    config = recipe(tmp_path / "whole", weights, 6, minibatches=2, epochs=2)
+    config = recipe(tmp_path / "whole", weights, 5, minibatches=2, epochs=2)
     config = replace(config, **objective)
     train(config)
     cut = replace(config, output=tmp_path / "cut")
@@ -59,7 +59,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(weights: Path, tmp_path: Path, object
     assert whole(newest(tmp_path / "whole")) == whole(newest(tmp_path / "cut"))
 
 
-@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("stage", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_two_ranks_take_the_steps_of_one_process(
     pair: Pair, weights: Path, tmp_path: Path, stage: int
 ) -> None:
