@@ -29,6 +29,7 @@ from tiny_runs import write_conversations
 from unimodal import config
 from unimodal.data.scenes.world import SMALL, render, scene
 from unimodal.data.sources import mixtures
+from unimodal.train.rl.run import RlRun
 from unimodal.train.run import LmRun
 from unimodal.train.tokenizer import TokenizerRun
 
@@ -142,6 +143,7 @@ def test_a_block_runs(block: Block, desks: dict[str, Path]):
         (desk / block.file).write_text(block.code)
     if block.language == "yaml":
         kind = LmRun if "\nsources:" in block.code else TokenizerRun
+        kind = RlRun if "\nreward:" in block.code else kind
         recipe = config.load(kind, desk / str(block.file))
         if isinstance(recipe, LmRun):
             mixtures(recipe.sources, recipe.loader.stages, recipe.loader.images)

@@ -18,6 +18,7 @@ def train() -> None:
     Examples:
       unimodal train tokenizer scenes_tokenizer
       unimodal train lm scenes_lm optimizer.lr=5e-4
+      unimodal train rl scenes_rl
       unimodal train plan lm_1.7b --gpus 8 --memory-gb 80
 
     CONFIG is a YAML file, or the name of a recipe that is shipped. The same command goes on where a
@@ -71,6 +72,21 @@ def lm(config: str, overrides: tuple[str, ...], accept_change: bool, verify: boo
 
     more = ("loop.verify=all",) if verify else ()
     finished = train(load(LmRun, config, overrides + more), accept_change)
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(finished)
+
+
+@train.command()
+@resuming
+def rl(config: str, overrides: tuple[str, ...], accept_change: bool, verify: bool) -> None:
+    """Teach a model by rewards as CONFIG says, with OVERRIDES such as rollout.prompts=16 on top."""
+    from unimodal.config import load
+
+    from .rl.run import RlRun
+    from .rl.train import train
+
+    more = ("loop.verify=all",) if verify else ()
+    finished = train(load(RlRun, config, overrides + more), accept_change)
     if os.environ.get("RANK", "0") == "0":
         click.echo(finished)
 

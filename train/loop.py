@@ -44,6 +44,7 @@ BAR_WIDTH = 20  # characters
 STOPPED = (
     75  # exit status of a run that was asked to stop: run the same command again (EX_TEMPFAIL)
 )
+MOST_STATE = 2000  # characters of a state that are shown
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 Measure = Callable[[int, float, Mapping[str, float]], Mapping[str, float]]
 """(steps done, seconds of the last one, its reports and norms) -> what else is logged."""
@@ -185,7 +186,7 @@ def _tell(error: NotFinite, rows: list[str], state: Mapping[str, Any], ranks: Ra
     digest = batch_digest(rows)
     raise NotFinite(
         f"{error}\nits batch: {digest}; the same command with 'loop.skip_batches=[\"{digest}\"]' "
-        f"goes on without it\nits rows: {' '.join(rows)}\nits data: {state}"
+        f"goes on without it\nits rows: {' '.join(rows)}\nits data: {str(state)[:MOST_STATE]}"
     ) from error
 
 

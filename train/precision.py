@@ -1,13 +1,13 @@
 """The dtype of a run's matrix products: what the config says, or what its machines have."""
 
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from .ranks import Ranks
-from .run import LmRun
 
+R = TypeVar("R", bound=Any)  # the config of a run, a dataclass that is Precise
 WITHOUT = "no bfloat16 arithmetic here, which would take hundreds of times longer in software"
 
 
@@ -34,7 +34,7 @@ def obstacles(config: Precise) -> list[str]:
     return []
 
 
-def resolved(config: LmRun, ranks: Ranks) -> LmRun:
+def resolved(config: R, ranks: Ranks) -> R:
     """Return the config with the precision of this start: of `auto` bf16 where every rank has it.
 
     All ranks call it together.

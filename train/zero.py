@@ -311,5 +311,12 @@ def _partitioning(settings: ZeroSettings) -> Iterator[None]:
         yield
 
 
+def whole(parameter: nn.Parameter) -> Any:
+    """Return a context in which a parameter is whole on every rank, to be read; all enter it."""
+    if hasattr(parameter, "ds_id"):
+        return _deepspeed().zero.GatheredParameters([parameter])
+    return nullcontext()
+
+
 def _gathered(parameter: nn.Parameter) -> Any:
     return _deepspeed().zero.GatheredParameters([parameter], modifier_rank=0)

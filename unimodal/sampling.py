@@ -112,6 +112,19 @@ def pick(
     return torch.searchsorted(cumulative_BV, target_B1, right=True)[:, 0]
 
 
+def log_probability(logits_BV: Tensor, ids_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how likely each id is where `pick` samples at temperature 1 from everything.
+
+    The results are the log-probability of each id and the entropy of its distribution, in nats,
+    float32 (B,) both; they can be differentiated. Logits of ids that are not allowed are -inf.
+    """
+    log_share_BV = logits_BV.float().log_softmax(dim=-1)
+    of_ids_B = log_share_BV.gather(-1, ids_B[:, None])[:, 0]
+    # 0 log 0 = 0, where the product of its factors is no number.
+    finite_BV = log_share_BV.masked_fill(log_share_BV == -torch.inf, 0)
+    return of_ids_B, -(log_share_BV.exp() * finite_BV).sum(dim=-1)
+
+
 def probabilities(
     logits_BV: Tensor, temperature: float, top_k: int | None = None, top_p: float | None = None
 ) -> Tensor:

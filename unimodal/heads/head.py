@@ -246,6 +246,22 @@ class ImageHead(nn.Module):
         """
         raise NotImplementedError
 
+    @property
+    def has_log_probability(self) -> bool:
+        """Return whether the probability of a drawn image is known (see `log_probability`)."""
+        return type(self).log_probability is not ImageHead.log_probability
+
+    def log_probability(
+        self, hidden_MD: Tensor, table_VD: Tensor, ids_M: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the log-probability with which each code is drawn at temperature 1, and the
+        entropy of what it is drawn from, in nats, float32 (M,) both; they can be differentiated.
+
+        Only heads that draw code by code in reading order have one. hidden_MD: of the token before
+        each code. ids_M: int64, the codes' ids.
+        """
+        raise NotImplementedError
+
     def draw(self, drawing: Drawing) -> Draw:
         """Draw one image: yield Asks and return the image, with codes or latents."""
         raise NotImplementedError

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..architecture import Architecture
 from ..code_levels import CodeLevels
 from ..embedder import ImageEmbedder, LevelEmbedder
-from ..sampling import pick
+from ..sampling import log_probability, pick
 from ..sequence import IMAGE, Batch
 from .head import Draw, Drawing, ImageHead, targets_of
 from .next_code import NextCodeInputs, draw_in_order, guided
@@ -62,6 +62,21 @@ class LevelsHead(ImageHead):
         ]
         losses_M = torch.stack(losses_LM).sum(dim=0)
         return (scale * weights_M * losses_M).sum(), losses_M.detach()
+
+    def log_probability(
+        self, hidden_MD: Tensor, table_VD: Tensor, ids_M: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities and entropies of codes; see ImageHead.log_probability.
+
+        Both are sums over levels. Where levels depend on those before them, the entropy is that
+        given the levels of this code: its mean over codes is the entropy of the code (Cover and
+        Thomas, Elements of Information Theory, theorem 2.5.1).
+        """
+        values_ML = self.levels.values(self.levels.codes(ids_M))
+        logits = self.logits(hidden_MD, values_ML[:, :-1], 0)
+        found = [log_probability(*one) for one in zip(logits, values_ML.unbind(1), strict=True)]
+        log_p_LM, entropy_LM = zip(*found, strict=True)
+        return torch.stack(log_p_LM).sum(dim=0), torch.stack(entropy_LM).sum(dim=0)
 
     def draw(self, drawing: Drawing) -> Draw:
         """Draw code by code; see draw_in_order."""

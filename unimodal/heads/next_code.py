@@ -20,7 +20,7 @@ from ..architecture import Architecture
 from ..cross_entropy import Targets
 from ..document import Image
 from ..layout import OWN_LAYOUT, BoundLayout, Layout
-from ..sampling import guide, pick
+from ..sampling import guide, log_probability, pick
 from ..sequence import IMAGE, Batch, Span
 from .head import Ask, Draw, Drawing, ImageHead, ImageTokens, Read, targets_of
 
@@ -98,6 +98,19 @@ class NextCode(ImageHead):
             at_M, labels_M, scale * weights_M, self.first, self.last, allowed_R=self.allowed
         )
 
+    def log_probability(
+        self, hidden_MD: Tensor, table_VD: Tensor, ids_M: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities and entropies of codes; see ImageHead.log_probability."""
+        logits_MC = self.masked(F.linear(hidden_MD, table_VD[self.first : self.last]))
+        return log_probability(logits_MC, ids_M - self.first)
+
+    def masked(self, logits_MC: Tensor) -> Tensor:
+        """Return the logits of codes, -inf where other ids lie between them."""
+        if self.allowed is None:
+            return logits_MC
+        return logits_MC.masked_fill(~self.allowed.to(logits_MC.device), -torch.inf)
+
     def draw(self, drawing: Drawing) -> Draw:
         """Draw code by code; see draw_in_order."""
         return draw_in_order(drawing, pick_codes, drawing.noise)
@@ -151,8 +164,7 @@ def pick_codes(
     """
     last_D = torch.cat([branch_R1D[:, -1] for branch_R1D in hidden])
     logits_RC = guided(F.linear(last_D, table_VD[head.first : head.last]), len(hidden), args)
-    if head.allowed is not None:
-        logits_RC = logits_RC.masked_fill(~head.allowed.to(logits_RC.device), -torch.inf)
+    logits_RC = head.masked(logits_RC)
     uniform_R = torch.tensor([u for u, _ in args], dtype=torch.float64, device=logits_RC.device)
     picked_R = head.first + pick(logits_RC, uniform_R, *settings).cpu().numpy()
     return head.code_of_id[picked_R].tolist()

@@ -1,0 +1,86 @@
+"""How much of what was asked for an answer shows: a number from 0 to 1, where a verdict is all or
+nothing.
+
+Each object that is asked for counts one, and so do the relation, the background and the number,
+where they are asked for. 1 is a right answer (see `verdicts.py`); a share near 1 is a near miss.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from unimodal.data.scenes.edits import SAME_PLACE, Edit
+from unimodal.data.scenes.requests import Request as DrawingRequest
+from unimodal.data.scenes.requests import grants
+from unimodal.data.scenes.wording import ground_agrees, read_parts
+from unimodal.data.scenes.world import Scene, SceneObject
+
+W = TypeVar("W")
+NEARLY = 0.99  # of an answer that has all its parts and yet is wrong
+
+
+def share_granted(wanted: DrawingRequest, read: Scene) -> float:
+    """Return how much of a request to draw a scene shows."""
+    if grants(wanted, read):
+        return 1.0
+    singles = [claim for claim in wanted.claims for _ in range(claim.count)]
+    found = matched(singles, read.objects, lambda claim, obj: claim.fits(obj))
+    met, total = float(found), len(singles)
+    if wanted.task == "counting":  # those too many weigh as those that lack
+        claim = wanted.claims[0]
+        total = max(total, sum(claim.fits(obj) for obj in read.objects))
+    if wanted.relation is not None:
+        total += 1  # it does not hold, or the request would be granted
+    if wanted.background is not None:
+        met += ground_agrees(wanted.background, read.background)
+        total += 1
+    return min(met / total, NEARLY)
+
+
+def share_done(wanted: Edit, read: Scene) -> float:
+    """Return how much of the result of an edit a scene shows: its objects and the background.
+
+    The changed object is only there where it is as in the one result that the edit names.
+    """
+    found = matched(wanted.after.objects, read.objects, _is_same)
+    total = max(len(wanted.after.objects), len(read.objects)) + 1
+    return min((found + (read.background == wanted.after.background)) / total, NEARLY)
+
+
+def share_told(text: str, shown: Scene) -> float | None:
+    """Return how many of a scene's objects a caption tells; None for a text that is none."""
+    parts = read_parts(text)
+    if parts is None:
+        return None
+    singles = [claim for claim in parts[0] for _ in range(claim.count)]
+    found = matched(singles, shown.objects, lambda claim, obj: claim.fits(obj))
+    return min(found / max(len(singles), len(shown.objects)), NEARLY)
+
+
+def _is_same(wanted: SceneObject, found: SceneObject) -> bool:
+    near = np.hypot(wanted.x - found.x, wanted.y - found.y) <= SAME_PLACE
+    return wanted.attributes == found.attributes and bool(near)
+
+
+def matched(
+    wanted: Sequence[W], found: Sequence[SceneObject], fits: Callable[[W, SceneObject], bool]
+) -> int:
+    """Return how many of what is wanted can have a fitting object of its own.
+
+    The largest matching of a bipartite graph, by augmenting paths (Kuhn, Naval Research Logistics
+    Quarterly 2, 1955).
+    """
+    taken: dict[int, int] = {}  # which of the wanted has each found object
+
+    def gets_one(at: int, tried: set[int]) -> bool:
+        for place, obj in enumerate(found):
+            if place in tried or not fits(wanted[at], obj):
+                continue
+            tried.add(place)
+            if place not in taken or gets_one(taken[place], tried):
+                taken[place] = at
+                return True
+        return False
+
+    return sum(gets_one(at, set()) for at in range(len(wanted)))

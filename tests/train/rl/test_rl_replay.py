@@ -1,0 +1,120 @@
+"""A sampled batch, replayed: its choices and their probabilities are those of generation."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from unimodal import generation
+from unimodal.architecture import Architecture, ImageConfig
+from unimodal.document import Document, Image, Text
+from unimodal.generation import Generation
+from unimodal.grammar import Modality
+from unimodal.heads import next_code
+from unimodal.model import Model
+from unimodal.sampling import Sampling
+from unimodal.sequence import IMAGE
+from unimodal.train.rl.actor import sampled
+from unimodal.train.rl.learner import PolicyLearner
+from unimodal.train.rl.replay import CODE, Replay
+from unimodal.train.rl.samples import Sample
+from unimodal.unified import UnifiedModel
+
+SAMPLING = Sampling(text_temperature=1.0, max_text_tokens=12, max_images=1)
+WORDS = ("draw two red circles", "make it blue", "how many stars are there?")
+
+
+def asked(model: Model) -> list[Document]:
+    """Conversations, one of which begins with an image."""
+    seen = Image(
+        codes=np.arange(6, dtype=np.int64)[:, None], grid=model.grid,
+        codec_hash=model.sequencer.codec_hash, role="user",
+    )  # fmt: skip
+    words = [Text(one, role="user") for one in WORDS]
+    return [Document((words[0],)), Document((seen, words[1])), Document((words[2],))] * 4
+
+
+@pytest.mark.parametrize("draws", [False, True], ids=["babbles", "draws"])
+@pytest.mark.parametrize("modality", [None, "text", "image"])
+def test_probabilities_are_those_that_were_sampled_with(
+    tiny_model: Model,
+    drawing_model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    modality: Modality | None,
+    draws: bool,
+) -> None:
+    """Generation's own logits are recorded, one request at a time."""
+    model = drawing_model if draws else tiny_model
+    recorded: list[torch.Tensor] = []
+    logits_of, pick = Generation._logits, next_code.pick
+
+    def of_words(*args: object) -> torch.Tensor:
+        recorded.append(logits_of(*args))
+        return recorded[-1]
+
+    def of_codes(logits: torch.Tensor, *args: object) -> torch.Tensor:
+        recorded.append(logits)
+        return pick(logits, *args)
+
+    monkeypatch.setattr(generation.Generation, "_logits", of_words)
+    monkeypatch.setattr(next_code, "pick", of_codes)
+    replay = Replay(model, SAMPLING, modality)
+    learner = PolicyLearner(model.transformer, replay.masks)
+    samples, expected, drawn = [], [], 0
+    for number, document in enumerate(asked(model)):
+        recorded.clear()
+        sampling = replace(SAMPLING, seed=number)
+        ((parts, ids),) = sampled(model, [document], [sampling], modality, 1)
+        trajectory = replay(document, ids)
+        assert len(recorded) == len(trajectory)
+        drawn += sum(isinstance(part, Image) for part in parts)
+        first = model.vocabulary.code_slice[0]
+        for logits, token, mask in zip(recorded, trajectory.ids_n, trajectory.mask_n, strict=True):
+            at = token - first if mask == CODE else token
+            expected.append(float(logits[0].log_softmax(-1)[at]))
+        samples.append(Sample("any", trajectory, 0.0, 0.0))
+    with torch.no_grad():
+        learner(samples, None)
+    found = np.concatenate([one.log_p_n for one in learner.scored])
+    assert drawn == 12 if modality == "image" or (draws and modality is None) else drawn < 12
+    assert np.allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("head", ["next_code", "independent_levels", "causal_levels"])
+@pytest.mark.parametrize("addresses", [False, True])
+def test_a_batch_of_any_head_equals_its_recomputation(
+    tiny_model: Model, head: str, addresses: bool
+) -> None:
+    """The tokens that are replayed have the labels and addresses that training gives them, and the
+    probability of a code is one over all codes.
+    """
+    rows = head == "next_code"
+    image = ImageConfig(head, () if rows else (4, 4, 4), addresses, code_rows=rows)
+    config = tiny_model.transformer.config
+    if not rows:
+        config = replace(config, num_ids=tiny_model.vocabulary.num_words)
+    shape = Architecture(config, tiny_model.vocabulary, image)
+    model = replace(tiny_model, transformer=UnifiedModel(shape, 3).eval())
+    documents = asked(model)
+    seeds = [replace(SAMPLING, seed=number) for number in range(len(documents))]
+    replies = sampled(model, documents, seeds, "image", 8)
+    replay = Replay(model, SAMPLING, "image")
+    for document, (parts, ids) in zip(documents, replies, strict=True):
+        made = replay(document, ids)
+        trained = model.sequencer.sequence(Document((*document.parts, *parts)))
+        length = len(made.sequence)
+        for name in ("ids", "positions", "address"):
+            ours, theirs = getattr(made.sequence, name), getattr(trained, name)
+            assert np.array_equal(ours, theirs[:length]), name
+        codes = np.flatnonzero(trained.modality == IMAGE)
+        codes = codes[codes >= len(model.sequencer.prompt(document)) - 1]
+        assert np.array_equal(made.at_n[made.mask_n == CODE], codes)
+    hidden = torch.randn(1, config.width, generator=torch.Generator().manual_seed(0))
+    every = torch.from_numpy(model.vocabulary.code_ids)
+    log_p, entropy = model.transformer.head.log_probability(
+        hidden.expand(len(every), -1), model.transformer.output_table(), every
+    )
+    assert float(log_p.exp().sum().detach()) == pytest.approx(1.0, abs=1e-5)
+    mean = float((log_p.exp() * entropy).sum().detach())
+    assert mean == pytest.approx(float(-(log_p.exp() * log_p).sum().detach()), rel=1e-4)

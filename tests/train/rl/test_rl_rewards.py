@@ -1,0 +1,127 @@
+"""Rewards: verdicts and their shape, a user's command, and what is refused."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unimodal.data.scenes.edits import edit
+from unimodal.data.scenes.questions import ask
+from unimodal.data.scenes.refusals import NO_SUMS
+from unimodal.data.scenes.requests import granted, request
+from unimodal.data.scenes.wording import caption
+from unimodal.data.scenes.world import Background, Scene, generator, render, scene
+from unimodal.document import Document, Image, Part, Text
+from unimodal.tokenizer.grid import Grid
+from unimodal.train.rl.prompts import Prompt, Wish
+from unimodal.train.rl.rewards import Mark, asked, judge_of, judged_scene
+from unimodal.train.rl.run import RewardConfig, ScenesReward
+
+SHAPED, STRICT = ScenesReward(), ScenesReward(wrong=0.0, share=0.0)
+ASKED = Document((Text("draw a big red dot", role="user"),))
+COMMAND = """
+import json, sys
+from PIL import Image
+for line in sys.stdin:
+    given = json.loads(line)
+    said = " ".join(part.get("text", "") for part in given["reply"])
+    sides = [Image.open(part["image"]).size[0] for part in given["reply"] if "image" in part]
+    print(len(given["prompt"]) + len(said) / 100 + sum(sides))
+"""
+
+
+def drawn(shown: Scene) -> Image:
+    codes = np.zeros((64, 1), np.int64)
+    return Image(pixels=render(shown), codes=codes, grid=Grid(8, 8), codec_hash="any",
+                 role="assistant")  # fmt: skip
+
+
+def said(words: str) -> Text:
+    return Text(words, role="assistant")
+
+
+def mark(wish: Wish, *reply: Part, shape: ScenesReward = SHAPED) -> Mark:
+    return judged_scene(shape, Prompt("any", ASKED, wish), reply)
+
+
+def test_a_drawing_is_judged_by_both_readers() -> None:
+    rng = generator(3, 1)
+    wish = request("two objects", rng)
+    right = granted(wish, rng)
+    half = replace(right, objects=right.objects[:1])
+    found = mark(wish, drawn(right))
+    assert (found.reward, found.facts["right"], found.facts["second"]) == (1.0, 1.0, 1.0)
+    found = mark(wish, drawn(half))
+    assert found.reward == pytest.approx(0.1 + 0.3 * 0.5)
+    assert (found.facts["right"], found.facts["second"]) == (0.0, 0.0)
+    assert mark(wish, drawn(half), shape=STRICT).reward == 0.0
+    assert mark(wish, drawn(right), shape=STRICT).reward == 1.0
+    words = mark(wish, said("here it is"))
+    assert (words.reward, words.facts["words_instead"], words.facts["words"]) == (0.0, 1.0, 3.0)
+    refusals = [mark(wish, said(text)).facts["refused"] for text in ("here it is", NO_SUMS)]
+    assert refusals == [0.0, 1.0]
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    assert mark(wish, replace(drawn(right), pixels=noise)).reward == 0.0
+    assert mark(wish, drawn(right), drawn(right)).reward == 0.0, "one image was asked for"
+
+
+def test_words_and_edits_are_judged() -> None:
+    shown, rng = scene(4, 2), generator(4, 2, 1)
+    question = ask(shown, "count", rng)
+    assert question is not None
+    assert mark(question, said(question.answer)).reward == 1.0
+    assert mark(question, said("purple")).reward == 0.0
+    assert mark(shown, said(caption(shown, rng))).reward == 1.0
+    assert mark(shown, said("draw me")).reward == 0.0
+    other = scene(4, 3)
+    assert 0.1 <= mark(shown, said(caption(other, rng))).reward < 0.4
+    change = edit(shown, "recolour", rng)
+    assert change is not None
+    made = mark(change, drawn(change.after))
+    assert (made.reward, made.facts["second"]) == (1.0, 1.0)
+    assert mark(change, drawn(change.before)).facts["second"] == 0.0
+    assert 0.1 < mark(change, drawn(change.before)).reward < 0.4
+    assert "second" not in mark(question, said("two")).facts
+
+
+def test_a_command_reads_what_was_said_and_drawn(tmp_path: Path) -> None:
+    script = tmp_path / "taste.py"
+    script.write_text(COMMAND)
+    blank = Scene(Background("plain", "sand"), ())
+    prompts = [Prompt("mine", ASKED)] * 3
+    replies = [(said("well"),), (drawn(blank),), (said("so"), drawn(blank))]
+    judge = judge_of(RewardConfig(command=f"{sys.executable} {script}"))
+    found = judge(prompts, replies)
+    assert [one.reward for one in found] == pytest.approx([1.04, 65.0, 65.03])
+    assert [one.facts["images"] for one in found] == [0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "code,problem",
+    [
+        ("print(1)", "wrote 1 numbers for 2 replies"),
+        ("print('nan'); print(2)", "finite number"),
+        ("print('good'); print(2)", "finite number"),
+        ("raise SystemExit('out of taste')", "out of taste"),
+        ("import time; time.sleep(9)", "timed out"),
+    ],
+)
+def test_a_command_that_fails_is_an_error(tmp_path: Path, code: str, problem: str) -> None:
+    script = tmp_path / "taste.py"
+    script.write_text(code)
+    timeout_s = 1.0 if "sleep" in code else 60.0
+    with pytest.raises(ValueError, match=problem):
+        asked(
+            f"{sys.executable} {script}", timeout_s, [Prompt("mine", ASKED)] * 2,
+            [(said("one"),), (said("two"),)],
+        )  # fmt: skip
+
+
+def test_a_function_that_gives_no_number_is_an_error() -> None:
+    judge = judge_of(RewardConfig(python="builtins:max"))
+    with pytest.raises(TypeError):
+        judge([Prompt("mine", ASKED)], [(said("one"),)])
+    with pytest.raises(ValueError, match="a module is found where python finds it"):
+        judge_of(RewardConfig(python="json:no_such"))

@@ -1,0 +1,97 @@
+"""What a rollout asks: prompt number n of a run is a pure function of its config and n."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from unimodal.codec import ImageCodec
+from unimodal.data.scenes.edits import Edit, edit
+from unimodal.data.scenes.phrasings import DESCRIBE
+from unimodal.data.scenes.questions import Question, ask
+from unimodal.data.scenes.requests import Request as DrawingRequest
+from unimodal.data.scenes.requests import request
+from unimodal.data.scenes.wording import dressed, pick_phrasing
+from unimodal.data.scenes.world import Scene, generator, render, scene
+from unimodal.document import Document, Image, Part, Text
+from unimodal.eval.tokenizer import world_of
+
+from . import kinds
+from .run import PromptsConfig
+
+KIND, WORDS = 11, 12  # parts of the counter that draw a prompt's kind and its words
+ATTEMPT = 40  # bits of the counter, above which scenes are counted that offered nothing of a kind
+Wish = DrawingRequest | Edit | Question | Scene
+"""What a prompt in the world of scenes asks for; a scene: its caption."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A Prompt is a document to reply to, its images encoded, and what judges the reply needs."""
+
+    kind: str
+    document: Document
+    wish: Wish | None = None
+
+
+class Prompts(Protocol):
+    """Prompts are numbered from 0 and do not end."""
+
+    kinds: tuple[str, ...]
+    """Of all prompts."""
+
+    def __call__(self, number: int) -> Prompt:
+        """Return the prompt of a number."""
+        ...
+
+
+class ScenePrompts:
+    """ScenePrompts are requests in the world of scenes, worded as training words them: in no
+    held-out phrasing, and without held-out pairs of attributes.
+    """
+
+    def __init__(self, config: PromptsConfig, codec: ImageCodec, canvas: int) -> None:
+        self._seed, self._codec, self._canvas = config.seed, codec, canvas
+        self._shares = kinds.shares(config.mix)
+        self.kinds = tuple(self._shares)
+
+    def __call__(self, number: int) -> Prompt:
+        """Return the prompt of a number."""
+        kind = kinds.draw(self._shares, generator(self._seed, number, KIND))
+        attempt = 0
+        while (made := self._made(kind, number + (attempt << ATTEMPT))) is None:
+            attempt += 1
+        parts, wish = made
+        return Prompt(kind, self._codec.encode_document(Document(parts)), wish)
+
+    def _made(self, kind: str, index: int) -> tuple[tuple[Part, ...], Wish] | None:
+        """Return what is said and wished of a scene; None where it offers nothing of the kind."""
+        rng, world = generator(self._seed, index, WORDS), world_of(self._canvas)
+        part, _, name = kind.partition("/")
+        if part == "drawing":
+            wanted = request(name.replace("_", " "), rng)
+            # As GenEval does, only two and more are counted.
+            is_one = name == "counting" and wanted.claims[0].count < 2
+            return None if is_one else ((_said(wanted.text),), wanted)
+        shown = scene(self._seed, index, world, seen_only=True)
+        if part == "captions":
+            words = dressed(pick_phrasing(rng, DESCRIBE, False)[1], rng)
+            return (self._shown(shown), _said(words)), shown
+        if part == "questions":
+            asked = ask(shown, name, rng)
+            return None if asked is None else ((self._shown(shown), _said(asked.text)), asked)
+        change = edit(shown, name, rng, seen_only=True, world=world)
+        return None if change is None else ((self._shown(shown), _said(change.instruction)), change)
+
+    def _shown(self, shown: Scene) -> Image:
+        return Image(pixels=render(shown, self._canvas), role="user")
+
+
+def _said(words: str) -> Text:
+    return Text(words, role="user")
+
+
+def noise_seeds(seed: int, number: int, samples: int) -> list[int]:
+    """Return the seeds of the noise of the replies to a prompt."""
+    drawn = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
+    return [int(one) for one in drawn.integers(2**63, size=samples)]

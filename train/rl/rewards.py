@@ -1,0 +1,213 @@
+"""Judge replies: by the verdicts of the world of scenes, by the user's function, by a command.
+
+In: prompts, and the parts of a reply to each, images with pixels. Out: a `Mark` for each.
+"""
+
+import json
+import math
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as PILImage
+
+from unimodal.data.scenes.edits import Edit, done
+from unimodal.data.scenes.questions import Question
+from unimodal.data.scenes.reading import Unreadable, read_scene
+from unimodal.data.scenes.refusals import is_refusal
+from unimodal.data.scenes.requests import Request as DrawingRequest
+from unimodal.data.scenes.requests import grants
+from unimodal.data.scenes.second_reading import read_again
+from unimodal.data.scenes.world import Scene
+from unimodal.document import Document, Image, Part, Text
+from unimodal.eval.answer import Answer
+from unimodal.eval.shares import share_done, share_granted, share_told
+from unimodal.eval.verdicts import judge_caption, judge_drawing, judge_edit, judge_question
+from unimodal.transcript import save_image
+
+from .prompts import Prompt, Wish
+from .run import RewardConfig, ScenesReward
+
+Parts = tuple[Part, ...]
+Function = Callable[[Document, Parts], float]
+SHOWN_LINES = 10  # of what a command that fails has said
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A Mark is what a reply is worth, and facts to report that are no part of it."""
+
+    reward: float
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+Judge = Callable[[Sequence[Prompt], Sequence[Parts]], list[Mark]]
+
+
+def judge_of(config: RewardConfig) -> Judge:
+    """Return what judges replies. Raise ValueError where a function cannot be imported."""
+    if config.scenes is not None:
+        shape = config.scenes
+        return lambda prompts, replies: [
+            judged_scene(shape, prompt, parts)
+            for prompt, parts in zip(prompts, replies, strict=True)
+        ]
+    if config.python is not None:
+        function, name = imported(config.python), config.python
+        return lambda prompts, replies: [
+            Mark(checked(name, function(prompt.document, parts)), common_facts(parts))
+            for prompt, parts in zip(prompts, replies, strict=True)
+        ]
+    assert config.command is not None, "one of them was given"
+    command, timeout_s = config.command, config.timeout_s
+    return lambda prompts, replies: asked(command, timeout_s, prompts, replies)
+
+
+def judged_scene(shape: ScenesReward, prompt: Prompt, parts: Parts) -> Mark:
+    """Return the mark of a reply to a request in the world of scenes.
+
+    `right` is the verdict; `second` that of the second reader on an image, which is no part of the
+    reward; `refused` whether the words say that it cannot be granted; `words_instead` whether an
+    image was wanted and none came.
+    """
+    assert prompt.wish is not None, "it was asked in the world of scenes"
+    answer, wish = Answer.of(parts), prompt.wish
+    reason = _verdict(wish, answer)
+    share = 1.0 if not reason else _share(wish, answer)
+    reward = shape.right if not reason else 0.0
+    if reason and share is not None:
+        reward = shape.wrong + shape.share * share
+    facts = common_facts(parts) | {"right": float(not reason)}
+    facts["refused"] = float(is_refusal(answer.text))
+    if isinstance(wish, DrawingRequest | Edit):
+        facts["words_instead"] = float(not answer.images)
+        facts["second"] = float(_second(wish, answer))
+    return Mark(reward, facts)
+
+
+def common_facts(parts: Parts) -> dict[str, float]:
+    """Return what is reported of any reply: its words and its images."""
+    words = sum(len(part.text.split()) for part in parts if isinstance(part, Text))
+    return {"words": float(words), "images": float(sum(isinstance(p, Image) for p in parts))}
+
+
+def _verdict(wish: Wish, answer: Answer) -> str:
+    """Return why the answer is wrong; '' where it is right."""
+    if isinstance(wish, DrawingRequest):
+        return judge_drawing(wish, answer).reason
+    if isinstance(wish, Edit):
+        return judge_edit(wish, answer).reason
+    if isinstance(wish, Question):
+        return judge_question(wish, answer).reason
+    return judge_caption(wish, answer).reason
+
+
+def _share(wish: Wish, answer: Answer) -> float | None:
+    """Return how much of what was asked for is there; None where nothing can be read."""
+    if isinstance(wish, Question):
+        return None
+    if isinstance(wish, Scene):
+        return None if answer.images else share_told(answer.text, wish)
+    if len(answer.images) != 1:
+        return None
+    read = read_scene(answer.images[0])
+    if isinstance(read, Unreadable):
+        return None
+    return share_done(wish, read) if isinstance(wish, Edit) else share_granted(wish, read)
+
+
+def _second(wish: DrawingRequest | Edit, answer: Answer) -> bool:
+    """Return whether the second reader finds a drawing, or an edit, right."""
+    if len(answer.images) != 1:
+        return False
+    read = read_again(answer.images[0])
+    if read is None:
+        return False
+    return done(wish, read) if isinstance(wish, Edit) else grants(wish, read)
+
+
+def imported(name: str) -> Function:
+    """Return the function `module:function`. Raise ValueError where there is none."""
+    module, _, function = name.partition(":")
+    try:
+        return getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"reward.python {name}: {error}; a module is found where python finds it, such as in a "
+            "folder that PYTHONPATH names"
+        ) from error
+
+
+def checked(name: str, value: Any) -> float:
+    """Return a reward. Raise ValueError where it is no finite number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"the reward of {name} is {value!r}: a finite number is wanted")
+    return number
+
+
+def asked(
+    command: str, timeout_s: float, prompts: Sequence[Prompt], replies: Sequence[Parts]
+) -> list[Mark]:
+    """Return the marks that a command gives: it reads a JSON line a reply, and writes a number a
+    line. Images are PNG files in a folder that is gone when it ends.
+
+    Raise ValueError where it fails, is late, or answers otherwise.
+    """
+    with tempfile.TemporaryDirectory(prefix="unimodal-replies-") as folder:
+        lines = [
+            json.dumps(_told(Path(folder) / str(number), *one), ensure_ascii=False)
+            for number, one in enumerate(zip(prompts, replies, strict=True))
+        ]
+        said = _run(command, timeout_s, "\n".join(lines) + "\n")
+    numbers = said.split()
+    if len(numbers) != len(replies):
+        raise ValueError(
+            f"reward.command {command!r} wrote {len(numbers)} numbers for {len(replies)} replies: "
+            "one a line, in order"
+        )
+    return [
+        Mark(checked(command, number), common_facts(parts))
+        for number, parts in zip(numbers, replies, strict=True)
+    ]
+
+
+def _told(begin: Path, prompt: Prompt, parts: Parts) -> dict[str, Any]:
+    """Return a prompt and a reply as JSON; images are written to files whose path begins so."""
+
+    def told(part: Part, name: str) -> dict[str, str | None]:
+        if isinstance(part, Text):
+            return {"role": part.role, "text": part.text}
+        assert part.pixels is not None, "an image that is judged has pixels"
+        path = begin.with_name(f"{begin.name}_{name}.png")
+        save_image(PILImage.fromarray(part.pixels), path)
+        return {"role": part.role, "image": str(path)}
+
+    return {
+        "kind": prompt.kind,
+        "prompt": [told(part, f"p{at}") for at, part in enumerate(prompt.document.parts)],
+        "reply": [told(part, f"r{at}") for at, part in enumerate(parts)],
+    }
+
+
+def _run(command: str, timeout_s: float, lines: str) -> str:
+    """Return what a command writes when it is given these lines."""
+    try:
+        done = subprocess.run(
+            shlex.split(command), input=lines, capture_output=True, text=True, timeout=timeout_s,
+            check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ValueError(f"reward.command {command!r}: {error}") from error
+    if done.returncode:
+        said = "\n".join(done.stderr.splitlines()[-SHOWN_LINES:])
+        raise ValueError(f"reward.command {command!r} ended with {done.returncode}:\n{said}")
+    return done.stdout

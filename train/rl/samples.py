@@ -1,0 +1,83 @@
+"""Samples are replies that were judged; packed, they are what a policy learns from.
+
+Letters: n choices of a reply, M choices of all, N tokens of all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unimodal.sequence import Batch, Row
+
+from .replay import Trajectory
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of the n choices of a reply by some weights: log-probabilities and entropies, float32
+    (n,) both.
+    """
+
+    log_p_n: np.ndarray
+    entropy_n: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A Sample is a reply with its reward, and what is known of it."""
+
+    kind: str
+    trajectory: Trajectory
+    reward: float
+    advantage: float
+    """Against its group; in pairs 1 where the two rewards differ, else 0."""
+    facts: dict[str, float] = field(default_factory=dict)
+    """What else was found, to report, such as `right`."""
+    old: Scores | None = None
+    """By the weights that it was sampled from; None: by those of now, for they are the same."""
+    start_n: np.ndarray | None = None
+    """Log-probabilities by the starting model, float32 (n,)."""
+
+    def __len__(self) -> int:
+        return len(self.trajectory)
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Packed samples: their tokens in one row, and their M choices in order.
+
+    at_M: indices of the tokens, ids_M and mask_M: see Trajectory. sample_M: the sample of each
+    choice.
+    """
+
+    batch: Batch
+    at_M: Tensor
+    ids_M: Tensor
+    mask_M: Tensor
+    sample_M: Tensor
+    lengths: list[int]
+    """How many choices each sample has."""
+
+
+def pack(samples: Sequence[Sample], pad: int, device: torch.device | str) -> Packed:
+    """Return the samples side by side in one row, which so has no padding, on a device."""
+    made = [sample.trajectory for sample in samples]
+    counts = [len(one.sequence) for one in made]
+    starts = np.cumsum([0, *counts]).tolist()
+    row = Row.pack([one.sequence for one in made], sum(counts), pad)
+    lengths = [len(one) for one in made]
+
+    def joined(arrays: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(arrays)).to(device)
+
+    return Packed(
+        batch=Batch.stack([row]).to(device),
+        at_M=joined([one.at_n + start for one, start in zip(made, starts, strict=False)]),
+        ids_M=joined([one.ids_n for one in made]),
+        mask_M=joined([one.mask_n for one in made]),
+        sample_M=joined([np.repeat(np.arange(len(made)), lengths)]),
+        lengths=lengths,
+    )
