@@ -90,7 +90,7 @@ class VqaEvaluator(Evaluator[Asked]):
 
 
 def check_template(template: str, task: Task) -> None:
-    """Raise ValueError where a prompt lacks the question or its options, or has a place too many."""
+    """Raise ValueError where a prompt lacks the question or the options, or needs none."""
     wanted = ["{question}", *(["{options}"] if task.has_options else [])]
     if missing := [place for place in wanted if place not in template]:
         raise ValueError(f"the prompt {template!r} has no {' and no '.join(missing)}")
@@ -113,8 +113,8 @@ def wrong_images(items: Sequence[Item], seed: int) -> list[Images | None]:
 
 
 def sample(items: Sequence[Item], count: int | None, seed: int) -> list[Item]:
-    """Return a seeded choice of at least `count` items in their order: whole groups, so that what is
-    scored together stays together. None: all.
+    """Return a seeded choice of at least `count` items in their order: whole groups, so that what
+    is scored together stays together. None: all.
     """
     if count is None or count >= len(items):
         return list(items)

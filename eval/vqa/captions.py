@@ -3,9 +3,9 @@
 Files: COCO's `captions_val2014.json` (or another of that form) with images by their file_name; or a
 table with image, captions (or answer, caption) and perhaps image_id.
 
-Rules: CIDEr (Vedantam et al. 2015, arXiv 1411.5726) and BLEU-4 by pycocoevalcap, on the words of its
-PTB tokenizer, which needs Java. The document frequencies of CIDEr are those of the captions scored:
-a part of a set has another CIDEr than the whole.
+Rules: CIDEr (Vedantam et al. 2015, arXiv 1411.5726) and BLEU-4 by pycocoevalcap, on the words of
+its PTB tokenizer, which needs Java. The document frequencies of CIDEr are those of the captions
+scored: a part of a set has another CIDEr than the whole, and one image alone has 0.
 """
 
 import shutil
@@ -16,12 +16,13 @@ import numpy as np
 
 from ..intervals import Estimate
 from ..score import Prediction
-from .clusters import of_clusters, share_of_clusters
+from .clusters import mean_of_clusters, scaled, share_of_clusters
 from .item import Item
 from .source import Row, Source, objects, read_json
 from .task import Task, most_common
 
 NGRAMS = 4
+MOST_CIDER = 10.0  # ten times a cosine
 TINY, SMALL = 1e-15, 1e-9  # as in pycocoevalcap's bleu_scorer.py
 Words = dict[str, list[str]]
 
@@ -30,9 +31,10 @@ class Captions(Task):
     """Scores captions by CIDEr and BLEU-4."""
 
     name = "captions"
-    rules = "pycocoevalcap CIDEr and BLEU-4 on PTB tokens"
+    rules = "pycocoevalcap, PTB tokens"
     template = "{question}"
     max_tokens = 64
+    most = MOST_CIDER
 
     def check(self) -> None:
         """Raise ValueError where pycocoevalcap or Java is missing."""
@@ -44,7 +46,7 @@ class Captions(Task):
             ) from error
         if shutil.which("java") is None:
             raise ValueError(
-                "captions are cut into words by the tokenizer of Stanford's parser, which needs Java: "
+                "captions are cut into words by Stanford's PTB tokenizer, which needs Java: "
                 "install a Java runtime, so that `java` is found"
             )
 
@@ -92,7 +94,10 @@ class Captions(Task):
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Return CIDEr as `overall`, and BLEU-4."""
         return {
-            "overall": of_clusters((one["group"], (one["value"], 1.0)) for one in predictions),
+            "overall": scaled(
+                mean_of_clusters((one["group"], one["value"] / MOST_CIDER) for one in predictions),
+                MOST_CIDER,
+            ),
             "bleu_4": _bleu_4(predictions),
         }
 

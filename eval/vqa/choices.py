@@ -40,9 +40,9 @@ def mmmu_choice(answer: str, options: Options) -> str | None:
 def mmbench_choice(answer: str, options: Options) -> str | None:
     """Return the letter that MMBench reads before it asks a judge (VLMEvalKit's can_infer).
 
-    Either exactly one letter is a word of the answer, or exactly one option's text is in it. (memory:
-    which place in a long answer a letter may have differs between versions of VLMEvalKit; here it
-    is any, but 'A' counts only in answers of up to three words.)
+    Either exactly one letter is a word of the answer, or exactly one option's text is in it. Which
+    place in a long answer a letter may have differs between versions of VLMEvalKit: here it is any,
+    but 'A' counts only in answers of up to three words (memory).
     """
     words = answer.translate(SEPARATORS).split()
     letters = [one for one in options if one in words]

@@ -66,8 +66,11 @@ def mean_of_clusters(addends: Iterable[tuple[str, float]]) -> Estimate:
 
 def scaled(estimate: Estimate, factor: float) -> Estimate:
     """Return an estimate times a number of more than 0."""
-    parts = (estimate.value, estimate.low, estimate.high)
-    return Estimate(*(None if one is None else one * factor for one in parts), estimate.n)
+    value, low, high = (
+        None if one is None else one * factor
+        for one in (estimate.value, estimate.low, estimate.high)
+    )  # fmt: skip
+    return Estimate(value, low, high, estimate.n)
 
 
 def _summed(items: Sequence[Addend]) -> np.ndarray:

@@ -4,19 +4,17 @@ In: a model, a task and a source. Out: scores, recipe and every prediction, judg
 
 1. The task reads the files, and every image is opened once: what is broken stops the run here.
 2. `asking.VqaEvaluator` asks everything in three passes, resumable and divided among ranks.
-3. `report` judges all predictions anew from what they hold, and sums up: the task's scores; the same
-   scores of the best constant answer of each category, of the blind pass and of the one with wrong
-   images; and what the image is worth, item by item.
+3. `report` judges all predictions anew from what they hold, and sums up: the task's scores; the
+   same scores of the best constant answer of each category, of the blind pass and of the one with
+   wrong images; and what the image is worth, item by item.
 
 `scored_again` makes the same report of kept predictions, and `scored_answers` one of answers that
 another program wrote.
 """
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +26,7 @@ from ..predictions import PredictionsFile
 from ..run import run
 from ..score import Prediction, digest, recipe
 from .asking import BLIND, PASSES, SEEN, SHUFFLED, VqaEvaluator, greedy, sample
-from .clusters import of_clusters
+from .clusters import mean_of_clusters, scaled
 from .item import Item
 from .pictures import Pictures, name_of
 from .source import Source, read_lines
@@ -86,7 +84,7 @@ def evaluate(
         "max_aspect_ratio": rule.max_aspect_ratio,
         **_place(model),
     }
-    with nullcontext({}) if file is None else PredictionsFile(file, settings) as kept:
+    with _kept_in(file, settings) as kept:
         found = run(model, evaluator, kept, batch, rank, world_size)
     if world_size > 1:
         return None
@@ -107,7 +105,7 @@ def report(
     for name in (MAJORITY, BLIND, SHUFFLED):
         if baselines[name]:
             scores[name] = task.scores(baselines[name])
-            scores[f"gain_over_{name}"] = gain(seen, baselines[name])
+            scores[f"gain_over_{name}"] = gain(seen, baselines[name], task.most)
     judged = [one for name in PASSES for one in passes[name]]
     return {"scores": {task.name: scores}, "recipe": recipe(**settings), "predictions": judged}
 
@@ -125,10 +123,17 @@ def constants(task: Task, predictions: Sequence[Prediction]) -> list[Prediction]
     return [{**one, "pass": MAJORITY, "answer": best[one["kind"]]} for one in predictions]
 
 
-def gain(seen: Sequence[Prediction], others: Sequence[Prediction]) -> Estimate:
-    """Return the mean difference of the worth of answers to the same items."""
+def gain(seen: Sequence[Prediction], others: Sequence[Prediction], most: float) -> Estimate:
+    """Return the mean difference of the worth (0 to `most`) of answers to the same items."""
     worth = {one["item"]: one["value"] for one in seen}
-    return of_clusters((one["group"], (worth[one["item"]] - one["value"], 1.0)) for one in others)
+    differences = ((one["group"], worth[one["item"]] - one["value"]) for one in others)
+    # As a share of 0 to 1, so that equal answers everywhere shrink the interval to no point.
+    shares = ((group, (1 + difference / most) / 2) for group, difference in differences)
+    found = scaled(mean_of_clusters(shares), 2 * most)
+    value, low, high = (
+        None if one is None else one - most for one in (found.value, found.low, found.high)
+    )
+    return Estimate(value, low, high, found.n)
 
 
 def scored_again(files: Sequence[Path]) -> dict[str, Any]:
@@ -141,8 +146,8 @@ def scored_again(files: Sequence[Path]) -> dict[str, Any]:
     if missing:
         names = ", ".join(map(str, files))
         raise ValueError(
-            f"{names}: {len(predictions)} of {settings['requests']} predictions are there; run the "
-            "same `unimodal eval vqa` again, which goes on from them, and give the files of all ranks"
+            f"{names}: {len(predictions)} of {settings['requests']} predictions are there; run "
+            "the same `unimodal eval vqa` again, which goes on from them, and give all ranks' files"
         )
     found = [predictions[id] for id in sorted(predictions)]
     if digest_of([p for p in found if p["pass"] == SEEN]) != settings["questions"]:
@@ -163,8 +168,8 @@ def scored_answers(task: Task, source: Source, file: Path, seed: int) -> dict[st
     wrong = [id for id in answers if id not in set(ids)] + [id for id in ids if id not in answers]
     if wrong:
         raise ValueError(
-            f"{file} has {len(answers)} answers to {len(ids)} questions; {len(wrong)} ids are on one "
-            f"side alone, such as {', '.join(wrong[:5])}"
+            f"{file} has {len(answers)} answers to {len(ids)} questions; {len(wrong)} ids are on "
+            f"one side alone, such as {', '.join(wrong[:5])}"
         )
     predictions = [
         {
@@ -182,14 +187,14 @@ def read_predictions(files: Sequence[Path]) -> tuple[dict[str, Any], dict[str, P
     settings: dict[str, Any] | None = None
     found: dict[str, Prediction] = {}
     for file in files:
-        head, *lines = read_lines(file) or [None]
-        there = None if head is None else head.fields.get("recipe")
+        rows = read_lines(file)
+        there = rows[0].fields.get("recipe") if rows else None
         if not isinstance(there, dict) or there.get("evaluation") != EVALUATION:
             raise ValueError(f"{file} holds no predictions of `unimodal eval vqa`")
         if settings not in (None, there):
             raise ValueError(f"{file} and {files[0]} hold predictions of different runs")
         settings = there
-        for line in lines:
+        for line in rows[1:]:
             id = line.text("id")
             if id in found:
                 raise ValueError(f"{line.place}: {id} is there twice")
@@ -220,10 +225,18 @@ def _settings(
     )  # fmt: skip
     return {
         "evaluation": EVALUATION, "task": task.name, "rules": task.rules,
-        "questions": digest_of(questions), "prompts": digest([one.id, one.question] for one in asked),
+        "questions": digest_of(questions),
+        "prompts": digest([one.id, one.question] for one in asked),
         "images": images, "items": len(asked), "of_items": len(items), "left_out": task.left_out,
         "seed": seed,
     }  # fmt: skip
+
+
+def _kept_in(
+    file: Path | None, settings: Mapping[str, Any]
+) -> AbstractContextManager[MutableMapping[str, Prediction]]:
+    """Return where predictions are kept; the recipe has no batch size: no answer depends on it."""
+    return nullcontext({}) if file is None else PredictionsFile(file, settings)
 
 
 def _place(model: Model) -> dict[str, str]:

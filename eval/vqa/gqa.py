@@ -1,7 +1,7 @@
 """GQA: one right answer to each question about a scene.
 
-Files: `testdev_balanced_questions.json` (or another of the official ones with answers), an object of
-questions by their ids, with images IMAGE_ID.jpg; or a table with id, question, image, answer.
+Files: `testdev_balanced_questions.json` (or another of the official ones with answers), an object
+of questions by their ids, with images IMAGE_ID.jpg; or a table with id, question, image, answer.
 
 Rules: equality with the answer after LLaVA's step (`answers.llava_gqa`); `exact` is GQA's own
 equality of what the model wrote. Open questions are those of the structural type 'query', as in
@@ -15,14 +15,14 @@ from ..score import Prediction
 from .answers import llava_gqa
 from .item import Item
 from .source import Row, Source, read_json
-from .task import Chance, AnswerTask, Verdict, by, mean
+from .task import AnswerTask, Chance, Verdict, by, mean
 
 
 class Gqa(AnswerTask):
     """Scores by equality."""
 
     name = "gqa"
-    rules = "GQA eval.py's accuracy after LLaVA's rstrip('.').lower()"
+    rules = "GQA equality after LLaVA's step"
 
     def items(self, source: Source) -> list[Item]:
         """Return all questions."""

@@ -20,4 +20,4 @@ class Item:
     kind: str
     """The category by which scores are divided."""
     group: str
-    """Items of one group share an image or a sentence: they stay together in samples and intervals."""
+    """Items of one group share an image or a sentence: samples and intervals keep them together."""

@@ -17,7 +17,7 @@ from .choices import mmbench_choice, told
 from .clusters import mean_of_clusters
 from .item import Item
 from .source import Row, Source
-from .task import LETTER, Chance, AnswerTask, Verdict, mean
+from .task import LETTER, AnswerTask, Chance, Verdict, mean
 
 LETTERS = "ABCDEFGH"
 ROTATION = 1_000_000  # from one rotation's index to the next
@@ -29,7 +29,7 @@ class MmBench(AnswerTask):
     """Scores by CircularEval."""
 
     name = "mmbench"
-    rules = "MMBench CircularEval, letters as VLMEvalKit reads them, no judge"
+    rules = "CircularEval without a judge"
     template = LETTER
     has_options = True
 

@@ -22,7 +22,7 @@ from ..score import Prediction
 from .clusters import scaled, share_of_clusters
 from .item import Item
 from .source import Row, Source
-from .task import Chance, AnswerTask, Verdict, mean
+from .task import AnswerTask, Chance, Verdict, mean
 from .yes_no import NO, YES, mme_answer
 
 PERCEPTION = (

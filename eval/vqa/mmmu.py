@@ -15,7 +15,7 @@ from .choices import guess, mmmu_choice
 from .item import Item
 from .open_answer import is_right
 from .source import Row, Source
-from .task import Chance, AnswerTask, Verdict
+from .task import AnswerTask, Chance, Verdict
 
 PLACE = re.compile(r"<image (\d+)>")
 MOST_IMAGES = 7
@@ -29,7 +29,7 @@ class Mmmu(AnswerTask):
     """Scores letters and open answers."""
 
     name = "mmmu"
-    rules = "MMMU eval_utils.py, its random letter seeded"
+    rules = "MMMU eval_utils.py, seeded letters"
     template = "{question}\n{options}"
     has_options = True
     max_tokens = 128

@@ -1,7 +1,7 @@
-"""POPE: whether a thing is in a photograph; three subsets differ in how tempting absent things are.
+"""POPE: whether a thing is in a photograph; in three subsets absent things are ever more likely.
 
-Files: `coco_pope_random.json`, `coco_pope_popular.json` and `coco_pope_adversarial.json`, an object a
-line, or a folder with all or some of them, with images COCO_val2014_*.jpg; or a table with
+Files: `coco_pope_random.json`, `coco_pope_popular.json` and `coco_pope_adversarial.json`, an object
+a line, or a folder with all or some of them, with images COCO_val2014_*.jpg; or a table with
 question_id, question, answer, category and image.
 
 Rules: evaluate.py (AoiDragon/POPE @ 08d957b), which takes every answer without 'no' or 'not' for
@@ -18,7 +18,7 @@ from ..score import Prediction
 from .clusters import share_of_clusters
 from .item import Item
 from .source import Row, Source, read_lines
-from .task import Chance, AnswerTask, Verdict
+from .task import AnswerTask, Chance, Verdict
 from .yes_no import NO, YES, pope_answer, says_either
 
 SUBSETS = ("random", "popular", "adversarial")
@@ -132,5 +132,5 @@ def _estimate(
         place = {(True, True): TP, (True, False): FP, (False, True): FN, (False, False): TN}
         counts = np.zeros((len(subsets), 4))
         counts[subsets.index(one["kind"]), place[said_yes, is_there]] = 1
-        addends.append((one["group"], counts.ravel()))
+        addends.append((one["group"], counts.ravel().tolist()))
     return share_of_clusters(addends, statistic)

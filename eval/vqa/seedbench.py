@@ -12,7 +12,7 @@ from typing import Any
 from .choices import first_letter, told
 from .item import Item
 from .source import Row, Source, objects, read_json
-from .task import LETTER, Chance, AnswerTask, Verdict
+from .task import LETTER, AnswerTask, Chance, Verdict
 
 IMAGE = "image"
 LETTERS = "ABCD"
@@ -22,7 +22,7 @@ class SeedBench(AnswerTask):
     """Scores by the letter written first."""
 
     name = "seedbench"
-    rules = "letters generated; the official score ranks options by likelihood"
+    rules = "letters written, not options ranked"
     template = LETTER
     has_options = True
 

@@ -55,9 +55,10 @@ class Row:
         if not isinstance(values, list) or not values:
             raise ValueError(f"{self.place}: {names[0]} is a list, not {values!r:.80}")
         found = [one.get("answer") if isinstance(one, Mapping) else one for one in values]
-        if wrong := [one for one in found if not isinstance(one, str)]:
-            raise ValueError(f"{self.place}: {names[0]} holds {wrong[0]!r:.80}, which is no text")
-        return found
+        texts = [one for one in found if isinstance(one, str)]
+        if len(texts) < len(found):
+            raise ValueError(f"{self.place}: {names[0]} holds what is no text: {found!r:.80}")
+        return texts
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Source:
         return sorted(self.path.rglob("*.parquet"))
 
     def _of_split(self, tables: list[Path]) -> list[Path]:
-        """Return the files of the split, which begin with its name ("test-00000-of-00003.parquet")."""
+        """Return the files of the split, whose names begin with its own ("test-00000-of-3")."""
         if tables == [self.path]:
             if self.split is not None:
                 raise ValueError(f"--split {self.split}: {self.path} is one table; leave it out")

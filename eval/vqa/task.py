@@ -1,7 +1,7 @@
 """What a benchmark is: how its files are read, how it asks, how it judges, how it sums up.
 
-In: a `Source`. Out: items; for an answer a verdict; for all verdicts the scores. A verdict needs the
-prediction alone, so that a file of predictions can be scored again without model and data.
+In: a `Source`. Out: items; for an answer a verdict; for all verdicts the scores. A verdict needs
+the prediction alone, so that a file of predictions can be scored again without model and data.
 """
 
 from abc import ABC, abstractmethod
@@ -40,11 +40,13 @@ class Task(ABC):
 
     name: str
     rules: str
-    """Whose rules these are, in words that stand beside every score."""
+    """Whose rules these are, in fewer than 40 letters: the printed recipe cuts longer ones."""
     template = SHORT_ANSWER
     max_tokens = 16
     """Of an answer, which is ended there."""
     has_options = False
+    most = 1.0
+    """What the best answer is worth."""
     left_out = 0
     """How many questions of the files are of a kind that is not asked; `items` counts them."""
 
@@ -64,6 +66,7 @@ class Task(ABC):
 
     def check(self) -> None:
         """Raise ValueError where something that scoring needs is missing."""
+        return None
 
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Return the task's scores of judged predictions, each with an interval."""

@@ -1,8 +1,10 @@
 """The benchmarks by their names, each imported when it is asked for."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from .task import Task
+if TYPE_CHECKING:
+    from .task import Task
 
 NAMES = {
     "vqav2": "VqaV2",
@@ -18,7 +20,7 @@ NAMES = {
 }
 
 
-def task_of(name: str) -> Task:
+def task_of(name: str) -> "Task":
     """Return the benchmark of a name; ValueError where there is none."""
     if name not in NAMES:
         raise ValueError(f"no task {name!r}: there are {', '.join(NAMES)}")

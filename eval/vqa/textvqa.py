@@ -11,14 +11,14 @@ from typing import Any
 from .answers import NUM_PEOPLE, evalai, textvqa_accuracy
 from .item import Item
 from .source import Row, Source, objects, read_json
-from .task import Chance, AnswerTask, Verdict, most_common
+from .task import AnswerTask, Chance, Verdict, most_common
 
 
 class TextVqa(AnswerTask):
     """Scores by the accuracy that leaves out one person at a time, on mmf's normal forms."""
 
     name = "textvqa"
-    rules = "mmf TextVQAAccuracyEvaluator, without OCR tokens"
+    rules = "mmf TextVQA, without OCR tokens"
 
     def items(self, source: Source) -> list[Item]:
         """Return all questions that have answers."""

@@ -15,7 +15,7 @@ from ..score import Prediction
 from .answers import NUM_PEOPLE, always_normalised, vqa_accuracy, vqa_official
 from .item import Item
 from .source import Row, Source, objects, read_json
-from .task import Chance, AnswerTask, Verdict, by, image_of, mean, most_common
+from .task import AnswerTask, Chance, Verdict, by, image_of, mean, most_common
 
 
 class VqaV2(AnswerTask):
