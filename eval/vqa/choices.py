@@ -40,16 +40,16 @@ def mmmu_choice(answer: str, options: Options) -> str | None:
 def mmbench_choice(answer: str, options: Options) -> str | None:
     """Return the letter that MMBench reads before it asks a judge (VLMEvalKit's can_infer).
 
-    Either exactly one letter is a word of the answer, or exactly one option's text is in it. Which
-    place in a long answer a letter may have differs between versions of VLMEvalKit: here it is any,
-    but 'A' counts only in answers of up to three words (memory).
+    Either exactly one letter is a word of the answer, or else one option's text alone is in it.
+    Which place in a long answer a letter may have differs between versions of VLMEvalKit: here it
+    is any, but 'A' counts only in answers of up to three words (memory).
     """
     words = answer.translate(SEPARATORS).split()
     letters = [one for one in options if one in words]
-    if len(letters) == 1:
-        is_article = letters[0] == "A" and len(words) > MAX_LETTER_WORDS
-        return None if is_article else letters[0]
-    if letters or len(answer) > 2 * sum(map(len, options.values())):
+    is_article = letters == ["A"] and len(words) > MAX_LETTER_WORDS
+    if len(letters) == 1 and not is_article:
+        return letters[0]
+    if len(answer) > 2 * sum(map(len, options.values())):
         return None
     told = [one for one, text in options.items() if text.lower() in answer.lower()]
     return told[0] if len(told) == 1 else None
@@ -67,6 +67,6 @@ def guess(letters: Sequence[str], seed: int, id: str) -> str:
     return letters[int.from_bytes(drawn[:8], "big") % len(letters)]
 
 
-def told(options: Options) -> str:
+def listed(options: Options) -> str:
     """Return the options as a prompt shows them, a line each."""
     return "\n".join(f"{letter}. {text}" for letter, text in options.items())

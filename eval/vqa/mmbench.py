@@ -13,7 +13,7 @@ from typing import Any
 
 from ..intervals import Estimate
 from ..score import Prediction
-from .choices import mmbench_choice, told
+from .choices import listed, mmbench_choice
 from .clusters import mean_of_clusters
 from .item import Item
 from .source import Row, Source
@@ -37,7 +37,7 @@ class MmBench(AnswerTask):
         """Return every rotation of every question."""
         rows = [] if not source.is_table else source.rows()
         if not rows:
-            raise ValueError(f"{source.path} is no table: give MMBench's .tsv or .parquet")
+            raise ValueError(f"{source.path} holds no table: give MMBench's .tsv or .parquet")
         images = {_index(row): row.get("image") for row in rows}
         found = [self._item(row, images) for row in rows]
         is_rotated = any(_index(row) >= ROTATION for row in rows)
@@ -54,7 +54,7 @@ class MmBench(AnswerTask):
 
     def told_options(self, expected: dict[str, Any]) -> str:
         """Return the options, a line each."""
-        return told(expected["options"])
+        return listed(expected["options"])
 
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Return the share of questions with all rotations right, by category too; `one_order` is

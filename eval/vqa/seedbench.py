@@ -9,7 +9,7 @@ the options by likelihood instead (memory), so this is another number.
 
 from typing import Any
 
-from .choices import first_letter, told
+from .choices import first_letter, listed
 from .item import Item
 from .source import Row, Source, objects, read_json
 from .task import LETTER, AnswerTask, Chance, Verdict
@@ -53,7 +53,7 @@ class SeedBench(AnswerTask):
 
     def told_options(self, expected: dict[str, Any]) -> str:
         """Return the options, a line each."""
-        return told(expected["options"])
+        return listed(expected["options"])
 
     def _item(self, row: Row, types: dict[str, str]) -> Item:
         options = {one: row.text(f"choice_{one.lower()}") for one in LETTERS}
