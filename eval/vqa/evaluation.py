@@ -150,7 +150,10 @@ def scored_again(files: Sequence[Path]) -> dict[str, Any]:
             "the same `unimodal eval vqa` again, which goes on from them, and give all ranks' files"
         )
     found = [predictions[id] for id in sorted(predictions)]
-    if digest_of([p for p in found if p["pass"] == SEEN]) != settings["questions"]:
+    seen = [p for p in found if p["pass"] == SEEN]
+    questions = {p["item"]: _question(p) for p in seen}
+    is_same = all(_question(p) == questions.get(p["item"]) for p in found)
+    if not is_same or digest_of(seen) != settings["questions"]:
         raise ValueError(f"{files[0]}: the questions are not those of its first line")
     return report(task, found, settings)
 
@@ -208,8 +211,11 @@ PREDICTED = ("item", "pass", "kind", "group", "prompt", "expected", "answer")
 
 def digest_of(predictions: Sequence[Prediction]) -> str:
     """Return the SHA-256 of what was asked, whatever the order."""
-    asked = [[p["item"], p["kind"], p["group"], p["expected"]] for p in predictions]
-    return digest(sorted(asked, key=lambda one: one[0]))
+    return digest(sorted(map(_question, predictions), key=lambda one: one[0]))
+
+
+def _question(prediction: Prediction) -> list[Any]:
+    return [prediction[name] for name in ("item", "kind", "group", "expected")]
 
 
 def _settings(

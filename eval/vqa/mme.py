@@ -65,8 +65,8 @@ class Mme(AnswerTask):
         sums = {}
         for name, members in (("perception", PERCEPTION), ("cognition", COGNITION)):
             if parts := [subtasks[kind] for kind in members if kind in subtasks]:
-                sums[name if len(parts) == len(members) else f"{name}_of_{len(parts)}"] = (
-                    weighted_sum(parts, [1.0] * len(parts))
+                sums[name if len(parts) == len(members) else f"{name}_of_{len(parts)}"] = _sum(
+                    parts
                 )
         return {"overall": mean(predictions), **sums, **subtasks}
 
@@ -93,6 +93,14 @@ def subtask_score(predictions: Sequence[Prediction]) -> Estimate:
         return Estimate(MOST * statistic(np.array(sums)), None, None, len(predictions))
     found = scaled(share_of_clusters(addends, statistic), MOST)
     return Estimate(found.value, found.low, found.high, len(predictions))
+
+
+def _sum(subtasks: Sequence[Estimate]) -> Estimate:
+    """Return the sum of subtasks, which share no images; without an interval where one has none."""
+    n, values = sum(one.n for one in subtasks), [one.value for one in subtasks]
+    if any(one.low is None for one in subtasks):
+        return Estimate(sum(value for value in values if value is not None), None, None, n)
+    return weighted_sum(subtasks, [1.0] * len(subtasks))
 
 
 def _of(predictions: Sequence[Prediction], kind: str) -> list[Prediction]:

@@ -225,6 +225,7 @@ def test_captions_are_refused_with_the_way_out(monkeypatch):
         task.check()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("java") is None, reason="needs a Java runtime")
 def test_captions_score_as_pycocoevalcap_does():
     pytest.importorskip("pycocoevalcap", reason="the extra captions is not installed")
