@@ -35,6 +35,7 @@ class Captions(Task):
     template = "{question}"
     max_tokens = 64
     most = MOST_CIDER
+    package = "pycocoevalcap"
 
     def check(self) -> None:
         """Raise ValueError where pycocoevalcap or Java is missing."""

@@ -15,6 +15,7 @@ another program wrote.
 from collections import Counter
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,7 @@ def _settings(
         "prompts": digest([one.id, one.question] for one in asked),
         "images": images, "items": len(asked), "of_items": len(items), "left_out": task.left_out,
         "seed": seed,
+        **({} if task.package is None else {"scorer": f"{task.package} {version(task.package)}"}),
     }  # fmt: skip
 
 

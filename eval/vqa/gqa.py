@@ -8,7 +8,7 @@ equality of what the model wrote. Open questions are those of the structural typ
 GQA's eval.py. Its consistency, validity, plausibility, grounding and distribution are not computed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..score import Prediction
@@ -58,6 +58,8 @@ class Gqa(AnswerTask):
 
     def _item(self, row: Row, id: str) -> Item:
         types = row.fields.get("types") or {}
+        if not isinstance(types, Mapping):
+            raise ValueError(f"{row.place}: types is an object, not {types!r:.80}")
         structural = str(types.get("structural") or "untyped")
         kind = {"query": "open", "untyped": "untyped"}.get(structural, "binary")
         name = row.fields.get("imageId") or row.fields.get("image_id")

@@ -87,11 +87,13 @@ def _options(row: Row) -> dict[str, str]:
 
 
 def _listed(text: str) -> list[str]:
-    """Return the list that a cell spells as Python does ("['a', 'b']"), or the cell itself."""
-    if not text.startswith("["):
-        return [text]
+    """Return the texts that a cell lists as Python does ("['a', 'b']"), or the cell itself: an answer
+    may be the interval "[0, 1)".
+    """
     try:
-        values = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise ValueError(f"{text:.80}: no list ({error})") from error
-    return [str(one) for one in values]
+        values = ast.literal_eval(text) if text.startswith("[") else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return [text]
+    if isinstance(values, list) and all(isinstance(one, str) for one in values):
+        return values
+    return [text]

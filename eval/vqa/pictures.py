@@ -17,7 +17,7 @@ import numpy as np
 from unimodal.data.convert.sandbox import Sandbox
 from unimodal.data.formats import SampleError
 from unimodal.data.sizes import ImageRule, bucket, fitted
-from unimodal.tokenizer.pixels import open_image
+from unimodal.tokenizer.pixels import image_size, open_image
 
 from ..report import progress
 from .item import Item
@@ -54,8 +54,9 @@ class Pictures:
 
     def pixels(self, image: Any) -> np.ndarray:
         """Return an image as the model sees it, uint8 (H, W, 3)."""
-        opened = open_image(self._sandbox.image(image)[1]).image
-        return fitted(opened, bucket(opened.size, self._rule))
+        content = self._sandbox.image(image)[1]
+        size = bucket(image_size(content), self._rule)
+        return fitted(open_image(content, cover=size).image, size)
 
 
 def name_of(image: Any) -> str:

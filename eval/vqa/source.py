@@ -36,7 +36,7 @@ class Row:
     def text(self, *names: str) -> str:
         """Return a field as words; ValueError where it is empty, or no text and no number."""
         value = self.get(*names)
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:
             raise ValueError(f"{self.place}: {names[0]} is text, not {value!r:.80}")
         if not str(value).strip():
             raise ValueError(f"{self.place}: {names[0]} is empty")

@@ -15,7 +15,7 @@ from ..score import Prediction
 from .choices import guess
 from .clusters import mean_of_clusters
 from .item import Item
-from .source import Row, Source
+from .source import Source
 
 SHORT_ANSWER = "{question}\nAnswer the question using a single word or phrase."
 LETTER = "{question}\n{options}\nAnswer with the option's letter from the given choices directly."
@@ -47,6 +47,8 @@ class Task(ABC):
     has_options = False
     most = 1.0
     """What the best answer is worth."""
+    package: str | None = None
+    """That scores, where another than ours does: its version stands beside the score."""
     left_out = 0
     """How many questions of the files are of a kind that is not asked; `items` counts them."""
 
@@ -134,11 +136,6 @@ def most_common(answers: Sequence[str]) -> str:
     """Return the most common of answers, of equally common ones the first by its letters."""
     counts = Counter(answers)
     return min(counts, key=lambda one: (-counts[one], one))
-
-
-def image_of(row: Row, *names: str) -> tuple[Any, ...]:
-    """Return the one image of a row."""
-    return (row.get(*names),)
 
 
 def check_distinct(items: Sequence[Item]) -> None:

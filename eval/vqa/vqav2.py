@@ -15,7 +15,7 @@ from ..score import Prediction
 from .answers import NUM_PEOPLE, always_normalised, vqa_accuracy, vqa_official
 from .item import Item
 from .source import Row, Source, objects, read_json
-from .task import AnswerTask, Chance, Verdict, by, image_of, mean, most_common
+from .task import AnswerTask, Chance, Verdict, by, mean, most_common
 
 
 class VqaV2(AnswerTask):
@@ -27,7 +27,7 @@ class VqaV2(AnswerTask):
     def items(self, source: Source) -> list[Item]:
         """Return all questions that have answers."""
         if source.is_table:
-            return [self._item(row, row, image_of(row, "image")) for row in source.rows()]
+            return [self._item(row, row, (row.get("image"),)) for row in source.rows()]
         questions, annotations = self._official(source)
         if questions.keys() != annotations.keys():
             alone = sorted(questions.keys() ^ annotations.keys())

@@ -270,11 +270,11 @@ def test_check_fails_on_a_disagreement(tmp_path):
         "score": [{"gt": ["2"] * 3 + ["3"] * 7, "pred": "two", "acc": 90.0}],
     }
     file = vqa_files.write_json(tmp_path / "golden.json", vectors)
-    assert "vqa: all 2 vectors agree" in run("eval", "check", "vqa", file)
+    assert "vqa: agrees with every vector" in run("eval", "check", "vqa", file)
     vectors["score"][0]["acc"] = 100.0
     vqa_files.write_json(file, vectors)
     done = CliRunner().invoke(main, ["eval", "check", "vqa", str(file)])
-    assert done.exit_code and "1 of 2 vectors disagree" in done.output
+    assert done.exit_code and "1 disagreements with vqa" in done.output
     for empty in ({"normalise": [], "score": []}, {"images": []}, [1]):
         vqa_files.write_json(file, empty)
         assert CliRunner().invoke(main, ["eval", "check", "vqa", str(file)]).exit_code

@@ -210,6 +210,35 @@ def test_mmmu(tmp_path, write_parquet):
         read("mmmu", tmp_path, split="dev")
 
 
+def test_an_answer_may_be_an_interval(tmp_path, write_parquet):
+    row = {
+        "id": "dev_Math_2", "question": "<image 1>?", "options": "[]", "answer": "[0, 1)",
+        "question_type": "open", "image_1": IMAGE,
+    }  # fmt: skip
+    (item,) = read("mmmu", write_parquet(tmp_path / "dev.parquet", [row]))
+    assert item.expected == {"answers": ["[0, 1)"], "options": {}}
+    one = write_parquet(tmp_path / "one.parquet", [row | {"options": "['a']"}])
+    with pytest.raises(ValueError, match="row 1: a question of open with 1 options"):
+        read("mmmu", one)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "why"),
+    [
+        ("textvqa", {"question": float("nan")}, "row 1: question is text, not nan"),
+        ("gqa", {"types": "{'structural': 'query'}"}, "row 1: types is an object"),
+        ("vqav2", {"answers": ["red"] * 9}, "row 1: 9 answers, and the rule is of 10"),
+        ("pope", {"category": "odd"}, "row 1: category is 'odd', not random or popular"),
+        ("mmbench", {"index": "x"}, "row 1: index is a whole number, not 'x'"),
+        ("seedbench", {"image": [IMAGE, IMAGE]}, "row 1: 2 images, and one is wanted"),
+    ],
+)
+def test_rows_that_are_wrong(name, change, why, tmp_path, write_parquet):
+    table = write_parquet(tmp_path / "table.parquet", [ROWS[name] | change])
+    with pytest.raises(ValueError, match=why):
+        read(name, table)
+
+
 def test_mme_in_a_table(tmp_path, write_parquet):
     rows = [
         {"question_id": "7.png", "question": f"q{k}", "answer": answer, "category": "count",
