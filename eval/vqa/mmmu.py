@@ -87,8 +87,8 @@ def _options(row: Row) -> dict[str, str]:
 
 
 def _listed(text: str) -> list[str]:
-    """Return the texts that a cell lists as Python does ("['a', 'b']"), or the cell itself: an answer
-    may be the interval "[0, 1)".
+    """Return the texts that a cell lists as Python does ("['a', 'b']"), or the cell itself: an
+    answer may be the interval "[0, 1)".
     """
     try:
         values = ast.literal_eval(text) if text.startswith("[") else None
