@@ -253,10 +253,20 @@ def test_mme_in_a_table(tmp_path, write_parquet):
 
 
 def test_a_dataset_saved_to_disk(tmp_path):
-    datasets = pytest.importorskip("datasets", reason="the extra hf is not installed")
-    table = datasets.Dataset.from_list([ROWS["pope"]])
-    datasets.DatasetDict({"test": table}).save_to_disk(str(tmp_path / "saved"))
-    assert read("pope", tmp_path / "saved" / "test")[0].id == "popular/1"
+    pytest.importorskip("datasets", reason="the extra hf is not installed")
+    pyarrow = pytest.importorskip("pyarrow")
+    home, name = tmp_path / "saved" / "test", "data-00000-of-00001.arrow"
+    write_json(home / "dataset_info.json", {})
+    write_json(home.parent / "dataset_dict.json", {"splits": ["test"]})
+    state = {"_data_files": [{"filename": name}], "_fingerprint": "1", "_split": "test"}
+    unset = ("_format_columns", "_format_type", "_format_kwargs", "_output_all_columns")
+    write_json(home / "state.json", state | dict.fromkeys(unset) | {"_format_kwargs": {}})
+    table = pyarrow.Table.from_pylist([ROWS["gqa"]])
+    with pyarrow.ipc.new_stream(str(home / name), table.schema) as writer:
+        writer.write_table(table)
+    assert read("gqa", home)[0].kind == "binary"
+    with pytest.raises(ValueError, match="holds the splits test: give one"):
+        read("gqa", home.parent)
 
 
 # --- what is refused ----------------------------------------------------------------------------
