@@ -80,6 +80,8 @@ def vqa_(
     unimodal eval vqa --task pope --data POPE/output/coco --images val2014 --samples 500
     unimodal eval score vqa nlvr.jsonl
     """
+    if ranks > 1 and (json or markdown):
+        raise click.UsageError("a rank of several has no scores to write: `eval score` has them")
     check_device(device)
     import unimodal
 

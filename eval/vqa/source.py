@@ -71,6 +71,11 @@ class Source:
     split: str | None = None
     """Of several splits in a folder of parquet files, the one that is meant."""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where a split is named, and the files have none."""
+        if self.split is not None and not self.is_table:
+            raise ValueError(f"--split {self.split}: {self.path} holds no tables; leave it out")
+
     @property
     def is_table(self) -> bool:
         """Return whether the questions are rows of a table or of a dataset."""
