@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .options import EVAL_SEED, IN_FILE, OUT_FILE, option
+from .options import EVAL_SEED, IN_FILE, OUT_FILE
 from .vqa.command import source_of, source_options
 from .vqa.tasks import NAMES
 
@@ -15,8 +15,8 @@ KEPT = "vqa"
 @click.argument("name", type=click.Choice([KEPT, *NAMES]))
 @click.argument("predictions", type=IN_FILE, nargs=-1, required=True)
 @source_options(required=False)
-@option("--seed", EVAL_SEED, "Of drawn letters, for answers of other programs.",
-        click.IntRange(0, 2**40))  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**40),
+              help=f"Of drawn letters, for other programs' answers [default: {EVAL_SEED}].")  # fmt: skip
 @click.option("--json", type=OUT_FILE, help="Write scores and every prediction here.")
 @click.option("--markdown", type=OUT_FILE, help="Write the table here.")
 def score_(
@@ -25,7 +25,7 @@ def score_(
     data: Path | None,
     images: Path | None,
     split: str | None,
-    seed: int,
+    seed: int | None,
     json: Path | None,
     markdown: Path | None,
 ) -> None:
@@ -42,14 +42,14 @@ def score_(
     from .vqa.tasks import task_of
 
     if name == KEPT:
-        if data or images or split:
-            raise click.UsageError(
-                "predictions of `eval vqa` hold their questions: leave --data out"
-            )
+        if data or images or split or seed is not None:
+            raise click.UsageError("predictions of `eval vqa` hold questions and seed: give files")
         report = scored_again(predictions)
     elif data is None or len(predictions) != 1:
         raise click.UsageError("for answers of another program give one file, and --data")
     else:
         source = source_of(data, images, split)
-        report = scored_answers(task_of(name), source, predictions[0], seed)
+        report = scored_answers(
+            task_of(name), source, predictions[0], EVAL_SEED if seed is None else seed
+        )
     show(f"vqa: {report['recipe']['task']}", report, json, markdown)

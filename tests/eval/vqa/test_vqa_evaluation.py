@@ -264,6 +264,20 @@ def test_the_commands(data, tmp_path):
     assert one["scores"] == other["scores"] and one["recipe"]["items"] == 4
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("vqa", "--task", POPE, "--data", ".", "--ranks", "2", "--json", "x.json"),
+        ("score", "vqa", __file__, "--seed", "1"),
+        ("score", "vqa", __file__, "--data", "."),
+        ("score", "pope", __file__),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(words):
+    done = CliRunner().invoke(main, ["eval", *words])
+    assert done.exit_code == 2 and "Error" in done.output
+
+
 def test_check_fails_on_a_disagreement(tmp_path):
     vectors = {
         "normalise": [{"in": "two", "out": "2"}],

@@ -331,6 +331,11 @@ def test_files_that_cannot_be_read(tmp_path, content, why):
     assert why in str(error.value)
 
 
+def test_a_split_of_files_that_have_none(tmp_path):
+    with pytest.raises(ValueError, match="--split val: .* holds no tables; leave it out"):
+        read("pope", vqa_files.pope(tmp_path), split="val")
+
+
 def test_people_who_are_not_ten(tmp_path):
     with pytest.raises(ValueError, match="number 1: 3 answers, and the rule is of 10"):
         read("vqav2", vqa_files.vqav2(tmp_path, ["red"] * 3))
