@@ -15,8 +15,10 @@ KEPT = "vqa"
 @click.argument("name", type=click.Choice([KEPT, *NAMES]))
 @click.argument("predictions", type=IN_FILE, nargs=-1, required=True)
 @source_options(required=False)
-@click.option("--seed", type=click.IntRange(0, 2**40),
-              help=f"Of drawn letters, for other programs' answers [default: {EVAL_SEED}].")  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(0, 2**40),
+    help=f"Of letters drawn for other programs' answers [default: {EVAL_SEED}].",
+)  # fmt: skip
 @click.option("--json", type=OUT_FILE, help="Write scores and every prediction here.")
 @click.option("--markdown", type=OUT_FILE, help="Write the table here.")
 def score_(
