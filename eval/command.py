@@ -4,6 +4,7 @@ unimodal eval scenes --samples 200 --json scores.json --contact-sheet sheet.png
 unimodal eval things --things runs/things --json things.json
 unimodal eval tokenizer runs/tokenizer photos --json photos.json
 unimodal eval geneval run drawn --prompts prompts.jsonl --json geneval.json
+unimodal eval vqa --task nlvr --data shards/nlvr --predictions nlvr.jsonl
 """
 
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from .check import check_
 from .geneval.command import geneval
 from .options import (
     IN_FILE,
@@ -23,8 +25,10 @@ from .options import (
     outputs,
     sampling_of,
 )
+from .score_command import score_
 from .things_command import things_
 from .tokenizer_command import tokenizer
+from .vqa.command import vqa_
 
 WORLD_PARTS = ("drawing", "questions", "captions", "edits")
 PARTS = (*WORLD_PARTS, "free", "counts", "refusals", "words", "chains")
@@ -90,9 +94,12 @@ def scenes_(
         save_bundle(directory_of(model), replace(loaded, card=loaded.card | told))
 
 
+eval_.add_command(check_)
+eval_.add_command(score_)
 eval_.add_command(things_)
 eval_.add_command(tokenizer)
 eval_.add_command(geneval)
+eval_.add_command(vqa_)
 
 
 @eval_.command("fidelity")

@@ -1,0 +1,267 @@
+"""A model's scores on a benchmark, beside what they are measured against.
+
+In: a model, a task and a source. Out: scores, recipe and every prediction, judged.
+
+1. The task reads the files, and every image is opened once: what is broken stops the run here.
+2. `asking.VqaEvaluator` asks everything in three passes, resumable and divided among ranks.
+3. `report` judges all predictions anew from what they hold, and sums up: the task's scores; the
+   same scores of the best constant answer of each category, of the blind pass and of the one with
+   wrong images; and what the image is worth, item by item.
+
+`scored_again` makes the same report of kept predictions, and `scored_answers` one of answers that
+another program wrote.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from unimodal.data.sizes import of_canvas
+from unimodal.model import Model
+
+from ..intervals import Estimate
+from ..predictions import PredictionsFile
+from ..run import run
+from ..score import Prediction, digest, recipe
+from .asking import BLIND, PASSES, SEEN, SHUFFLED, VqaEvaluator, greedy, sample
+from .clusters import mean_of_clusters, scaled
+from .item import Item
+from .pictures import Pictures, name_of
+from .source import Source, read_lines
+from .task import Task, check_distinct, mean
+from .tasks import task_of
+
+EVALUATION = "vqa"
+MAJORITY = "majority"
+
+
+def evaluate(
+    model: Model,
+    task: Task,
+    source: Source,
+    seed: int,
+    samples: int | None = None,
+    template: str | None = None,
+    target_pixels: int | None = None,
+    max_aspect_ratio: float = 4.0,
+    batch: int = 32,
+    file: Path | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> dict[str, Any] | None:
+    """Return the report (scores, recipe, predictions); None from a rank of several, which has only
+    kept its predictions in its file.
+
+    samples: about how many items, whole groups, chosen by the seed; None: all. file: where
+    predictions are kept as they come, and taken from when it is there. ValueError for files that
+    cannot be used, before the model is asked anything.
+    """
+    if world_size > 1 and file is None:
+        raise ValueError(f"{world_size} ranks keep their predictions in files: give --predictions")
+    task.check()
+    items = task.items(source)
+    check_distinct(items)
+    asked = sample(items, samples, seed)
+    patch = model.image_tokenizer.geometry.patch
+    rule = of_canvas(model.canvas, patch, target_pixels, max_aspect_ratio)
+    if problems := rule.problems():
+        raise ValueError("; ".join(problems))
+    pictures = Pictures(source.images, rule)
+    template = task.template if template is None else template
+    sampling = greedy(model.sampling, task.max_tokens, seed)
+    evaluator = VqaEvaluator(task, asked, pictures, template, seed, sampling)
+    settings = {
+        **_settings(task, items, asked, pictures.check(asked), seed),
+        "model": model.hash,
+        "tokenizer": model.sequencer.codec_hash,
+        "template": template,
+        "requests": sum(1 for _ in evaluator.requests()),
+        "max_text_tokens": task.max_tokens,
+        "text_temperature": 0.0,
+        "target_pixels": rule.target_pixels,
+        "max_aspect_ratio": rule.max_aspect_ratio,
+        **_place(model),
+    }
+    with _kept_in(file, settings) as kept:
+        found = run(model, evaluator, kept, batch, rank, world_size)
+    if world_size > 1:
+        return None
+    return report(task, found, settings | {"batch_size": batch})
+
+
+def report(
+    task: Task, predictions: Sequence[Prediction], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return scores, recipe and predictions with their verdicts."""
+    passes = {
+        name: task.judged([p for p in predictions if p["pass"] == name], settings["seed"])
+        for name in PASSES
+    }
+    seen = passes[SEEN]
+    scores = {**task.scores(seen), "unparsed": mean(seen, "unparsed")}
+    baselines = {MAJORITY: task.judged(constants(task, seen), settings["seed"]), **passes}
+    for name in (MAJORITY, BLIND, SHUFFLED):
+        if baselines[name]:
+            scores[name] = task.scores(baselines[name])
+            scores[f"gain_over_{name}"] = gain(seen, baselines[name], task.most)
+    judged = [one for name in PASSES for one in passes[name]]
+    return {"scores": {task.name: scores}, "recipe": recipe(**settings), "predictions": judged}
+
+
+def constants(task: Task, predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Return predictions of the answer that, in hindsight, is the right one most often in each
+    category.
+    """
+    answers: dict[str, Counter[str]] = {}
+    for one in predictions:
+        answers.setdefault(one["kind"], Counter())[task.constant(one["expected"])] += 1
+    best = {
+        kind: min(counts, key=lambda one: (-counts[one], one)) for kind, counts in answers.items()
+    }
+    return [{**one, "pass": MAJORITY, "answer": best[one["kind"]]} for one in predictions]
+
+
+def gain(seen: Sequence[Prediction], others: Sequence[Prediction], most: float) -> Estimate:
+    """Return the mean difference of the worth (0 to `most`) of answers to the same items."""
+    worth = {one["item"]: one["value"] for one in seen}
+    differences = ((one["group"], worth[one["item"]] - one["value"]) for one in others)
+    # As a share of 0 to 1, so that equal answers everywhere shrink the interval to no point.
+    shares = ((group, (1 + difference / most) / 2) for group, difference in differences)
+    found = scaled(mean_of_clusters(shares), 2 * most)
+    value, low, high = (
+        None if one is None else one - most for one in (found.value, found.low, found.high)
+    )
+    return Estimate(value, low, high, found.n)
+
+
+def scored_again(files: Sequence[Path]) -> dict[str, Any]:
+    """Return the report of predictions in files that ranks or a single run kept; ValueError where
+    they are of different runs, or some are missing.
+    """
+    settings, predictions = read_predictions(files)
+    task = task_of(settings["task"])
+    missing = settings["requests"] - len(predictions)
+    if missing:
+        names = ", ".join(map(str, files))
+        raise ValueError(
+            f"{names}: {len(predictions)} of {settings['requests']} predictions are there; run "
+            "the same `unimodal eval vqa` again, which goes on from them, and give all ranks' files"
+        )
+    found = [predictions[id] for id in sorted(predictions)]
+    seen = [p for p in found if p["pass"] == SEEN]
+    questions = {p["item"]: _question(p) for p in seen}
+    is_same = all(_question(p) == questions.get(p["item"]) for p in found)
+    if not is_same or digest_of(seen) != settings["questions"]:
+        raise ValueError(f"{files[0]}: the questions are not those of its first line")
+    return report(task, found, settings)
+
+
+def scored_answers(task: Task, source: Source, file: Path, seed: int) -> dict[str, Any]:
+    """Return the report of answers that another program wrote: objects of `question_id` and
+    `answer` (or `prediction`), a line each or in a list; ValueError where an id is unknown, twice
+    there or missing. Baselines but the best constant answer need the model.
+    """
+    task.check()
+    items = task.items(source)
+    check_distinct(items)
+    answers = _answers(file)
+    ids = [item.id for item in items]
+    wrong = [id for id in answers if id not in set(ids)] + [id for id in ids if id not in answers]
+    if wrong:
+        raise ValueError(
+            f"{file} has {len(answers)} answers to {len(ids)} questions; {len(wrong)} ids are on "
+            f"one side alone, such as {', '.join(wrong[:5])}"
+        )
+    predictions = [
+        {
+            "item": item.id, "pass": SEEN, "kind": item.kind, "group": item.group,
+            "prompt": item.question, "expected": item.expected, "answer": answers[item.id],
+        }
+        for item in items
+    ]  # fmt: skip
+    settings = {**_settings(task, items, items, None, seed), "answers": str(file)}
+    return report(task, predictions, settings)
+
+
+def read_predictions(files: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Prediction]]:
+    """Return the recipe and the predictions by id of files of one run; ValueError for others."""
+    settings: dict[str, Any] | None = None
+    found: dict[str, Prediction] = {}
+    for file in files:
+        rows = read_lines(file)
+        there = rows[0].fields.get("recipe") if rows else None
+        if not isinstance(there, dict) or there.get("evaluation") != EVALUATION:
+            raise ValueError(f"{file} holds no predictions of `unimodal eval vqa`")
+        if settings not in (None, there):
+            raise ValueError(f"{file} and {files[0]} hold predictions of different runs")
+        settings = there
+        for line in rows[1:]:
+            id = line.text("id")
+            if id in found:
+                raise ValueError(f"{line.place}: {id} is there twice")
+            found[id] = {name: line.get(name) for name in PREDICTED}
+    assert settings is not None, "at least one file is given"
+    return settings, found
+
+
+PREDICTED = ("item", "pass", "kind", "group", "prompt", "expected", "answer")
+
+
+def digest_of(predictions: Sequence[Prediction]) -> str:
+    """Return the SHA-256 of what was asked, whatever the order."""
+    return digest(sorted(map(_question, predictions), key=lambda one: one[0]))
+
+
+def _question(prediction: Prediction) -> list[Any]:
+    return [prediction[name] for name in ("item", "kind", "group", "expected")]
+
+
+def _settings(
+    task: Task, items: Sequence[Item], asked: Sequence[Item], hashes: Mapping[str, str] | None,
+    seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    questions = [
+        {"item": one.id, "kind": one.kind, "group": one.group, "expected": one.expected}
+        for one in asked
+    ]
+    images = None if hashes is None else digest(
+        [[one.id, *(hashes[name_of(image)] for image in one.images)] for one in asked]
+    )  # fmt: skip
+    return {
+        "evaluation": EVALUATION, "task": task.name, "rules": task.rules,
+        "questions": digest_of(questions),
+        "prompts": digest([one.id, one.question] for one in asked),
+        "images": images, "items": len(asked), "of_items": len(items), "left_out": task.left_out,
+        "seed": seed,
+        **({} if task.package is None else {"scorer": f"{task.package} {version(task.package)}"}),
+    }  # fmt: skip
+
+
+def _kept_in(
+    file: Path | None, settings: Mapping[str, Any]
+) -> AbstractContextManager[MutableMapping[str, Prediction]]:
+    """Return where predictions are kept; the recipe has no batch size: no answer depends on it."""
+    return nullcontext({}) if file is None else PredictionsFile(file, settings)
+
+
+def _place(model: Model) -> dict[str, str]:
+    parameter = next(model.transformer.parameters())
+    return {
+        "device": parameter.device.type,
+        "precision": str(parameter.dtype).removeprefix("torch."),
+    }
+
+
+def _answers(file: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for row in read_lines(file):
+        id, answer = row.text("question_id", "id"), row.get("answer", "prediction")
+        if not isinstance(answer, str):
+            raise ValueError(f"{row.place}: an answer is text, not {answer!r:.80}")
+        if id in found:
+            raise ValueError(f"{row.place}: {id} is answered twice")
+        found[id] = answer
+    return found

@@ -1,0 +1,68 @@
+"""The images of a benchmark: read from one folder or from the data themselves, each checked once.
+
+In: items. Out: a digest of all their images before the model is asked, and pixels when it is.
+
+Nothing is fetched: an address is refused, and so is a path that leads out of the folder (absolute,
+by `..` or by a link). An image that is missing or damaged stops the evaluation before it begins; it
+is never counted as a wrong answer.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unimodal.data.convert.sandbox import Sandbox
+from unimodal.data.formats import SampleError
+from unimodal.data.sizes import ImageRule, bucket, fitted
+from unimodal.tokenizer.pixels import image_size, open_image
+
+from ..report import progress
+from .item import Item
+
+MOST_TOLD = 5  # bad images in a message
+
+
+class Pictures:
+    """Reads the images that items name."""
+
+    def __init__(self, folder: Path, rule: ImageRule) -> None:
+        """Read from the folder, and resize by the rule."""
+        self._sandbox, self._rule = Sandbox(folder), rule
+
+    def check(self, items: Iterable[Item]) -> dict[str, str]:
+        """Return the SHA-256 of each distinct image by its `name_of`; ValueError that names those
+        which cannot be used.
+        """
+        named = {name_of(image): (image, item.id) for item in items for image in item.images}
+        found, bad = {}, []
+        for name, (image, id) in progress(list(named.items()), "images"):
+            try:
+                found[name] = hashlib.sha256(self._sandbox.image(image)[1]).hexdigest()
+            except SampleError as error:
+                bad.append(f"item {id}: {error}")
+        if bad:
+            more = f"; and {len(bad) - MOST_TOLD} more" if len(bad) > MOST_TOLD else ""
+            raise ValueError(
+                f"{len(bad)} of {len(named)} images cannot be used, so nothing is scored: "
+                f"{'; '.join(bad[:MOST_TOLD])}{more}. Complete the folder {self._sandbox.folder}, "
+                "or name another by --images"
+            )
+        return found
+
+    def pixels(self, image: Any) -> np.ndarray:
+        """Return an image as the model sees it, uint8 (H, W, 3)."""
+        content = self._sandbox.image(image)[1]
+        size = bucket(image_size(content), self._rule)
+        return fitted(open_image(content, cover=size).image, size)
+
+
+def name_of(image: Any) -> str:
+    """Return the name of an image, the same for equal ones: its path, or the hash of contents."""
+    if isinstance(image, dict):
+        image = image.get("bytes") or image.get("path") or image.get("url") or ""
+    if isinstance(image, bytes):
+        return hashlib.sha256(image).hexdigest()
+    return image if len(str(image)) <= 256 else hashlib.sha256(str(image).encode()).hexdigest()
