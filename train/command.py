@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .lesson.command import teach
 from .plan.command import plan
 
 
@@ -19,6 +20,7 @@ def train() -> None:
       unimodal train tokenizer scenes_tokenizer
       unimodal train lm scenes_lm optimizer.lr=5e-4
       unimodal train plan lm_1.7b --gpus 8 --memory-gb 80
+      unimodal train teach my_pictures --output runs/mine
 
     CONFIG is a YAML file, or the name of a recipe that is shipped. The same command goes on where a
     run was stopped.
@@ -76,6 +78,7 @@ def lm(config: str, overrides: tuple[str, ...], accept_change: bool, verify: boo
 
 
 train.add_command(plan)
+train.add_command(teach)
 
 
 @train.command()
