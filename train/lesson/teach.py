@@ -65,7 +65,10 @@ def settled(lesson: Lesson, model: Model, say: Say) -> Lesson:
     if recipe.has_scenes(model):
         replay = REPLAY if lesson.replay is None else lesson.replay
         exam = EXAM if lesson.exam is None else lesson.exam
-        return replace(lesson, replay=replay, exam=exam)
+        lesson = replace(lesson, replay=replay, exam=exam)
+        if lesson.replay:
+            recipe.replay_of(lesson, model, 1).note()  # a mix or icons that there are not stop here
+        return lesson
     why = "by its card the bundle has not learned the world of scenes"
     if lesson.replay:
         raise ValueError(f"--replay {lesson.replay:g}: {why}; leave it out")
