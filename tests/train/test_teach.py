@@ -187,7 +187,7 @@ def stopping(seen: Callable, after: int) -> Callable:
 @pytest.mark.parametrize("replay", [0.25, 0.8])
 def test_the_share_of_replay_is_exact(tmp_path: Path, pictures: Path, bundle: Path, replay: float):
     """In tokens of the rows that a run reads, to a document."""
-    model, num_steps = load(bundle), 16
+    model, num_steps = load(bundle), 32
     lesson = Lesson(pictures, tmp_path / "mine", bundle, replay=replay)
     album = read_album(pictures, model, 1024)
     lessons.write_images(lesson.output / "images", album.images)
@@ -202,10 +202,10 @@ def test_the_share_of_replay_is_exact(tmp_path: Path, pictures: Path, bundle: Pa
     for row, _ in islice(planned_rows(loader.planner, loader.state), num_rows):
         for place in row:
             tokens[loader.planner.streams[place.stream].name] += place.length
-    longest = 1024
-    assert abs(tokens["replay"] - replay * sum(tokens.values())) < longest
-    assert sum(tokens.values()) > 0.97 * num_rows * 1024
-    units = num_rows * 1024 * replay / lessons.CONVERSATION_TOKENS
+    length = run.loader.sequence_length
+    assert abs(tokens["replay"] - replay * sum(tokens.values())) < length, "to a document"
+    assert sum(tokens.values()) > 0.95 * num_rows * length
+    units = num_rows * length * replay / lessons.CONVERSATION_TOKENS
     assert abs(conversations.samples - units) <= 1, "about what is read is made"
 
 

@@ -31,6 +31,8 @@ class Marks:
     scenes: dict[str, Any]
     """Of the world of scenes, part by part; empty where it was not asked."""
     recipe: dict[str, Any]
+    """What the scores of images depend on."""
+    scenes_recipe: dict[str, Any]
 
 
 def examine(model: Model, images: Sequence[Captioned], lesson: Lesson, when: str) -> Marks:
@@ -47,9 +49,9 @@ def examine(model: Model, images: Sequence[Captioned], lesson: Lesson, when: str
     }
     with PredictionsFile(lesson.exams / f"images_{when}.jsonl", recipe) as kept:
         predictions = run(model, evaluator, kept, BATCH)
-    scenes: dict[str, Any] = {}
+    report: dict[str, Any] = {"scores": {}, "recipe": {}}
     if lesson.exam:
         file = lesson.exams / f"scenes_{when}.jsonl"
         report, _ = evaluate(model, lesson.exam, EVAL_SEED, batch=BATCH, file=file)
-        scenes = {part: report["scores"][part] for part in WORLD_PARTS}
-    return Marks(evaluator.summary(predictions), predictions, scenes, recipe)
+    scenes = {part: report["scores"][part] for part in WORLD_PARTS if part in report["scores"]}
+    return Marks(evaluator.summary(predictions), predictions, scenes, recipe, report["recipe"])

@@ -38,7 +38,8 @@ from ..schedule import ScheduleConfig
 from .lesson import Lesson
 
 IMAGES, REPLAY = "images", "replay"
-SEQUENCE_LENGTH, BATCH_ROWS = 1024, 2
+# A small batch: few images are learned by the number of steps, not by the tokens of each.
+SEQUENCE_LENGTH, BATCH_ROWS = 512, 1
 PASSES = 60  # over the images, where neither steps nor minutes are given
 LEAST_STEPS = 60  # where they are not: fewer teach nothing, however few the images
 CONVERSATION_TOKENS = 140  # of one of scenes, about
@@ -94,11 +95,11 @@ def run_of(lesson: Lesson, model: Model, num_steps: int) -> LmRun:
 
 def _adapters() -> OptimizerConfig:
     """Adapters learn fast; the rows of codes, which the bundle knows, hardly move."""
-    return OptimizerConfig(lr=2e-3, lr_scale={"model.embed_tokens": 0.01})
+    return OptimizerConfig(lr=4e-3, lr_scale={"model.embed_tokens": 0.1})
 
 
 def _all_weights() -> OptimizerConfig:
-    return OptimizerConfig(lr=3e-4)
+    return OptimizerConfig(lr=1e-3, muon_lr=1e-3)
 
 
 def write_images(folder: Path, images: Sequence[Captioned]) -> None:

@@ -28,6 +28,8 @@ from .lesson import Lesson
 SHEET, REPORT = "before_after.png", "report.md"
 COLUMNS = 8  # of the sheet: two images side by side
 SIDE = 128  # pixels of an image on the sheet
+# Scores that stand beside those of the kinds.
+BESIDE = ("over_ceiling", "words_instead", "gain_over", "count_of_", "count_is_")
 
 
 def before_after(album: Album, model: Model, before: Marks, after: Marks) -> PILImage.Image:
@@ -107,11 +109,10 @@ def report(
         "PSNR is in dB, and a drawing may be nearest and still poor: look at the sheet.",
         "",
         *_scenes(before, after),
+        "## Notes",
+        "",
         *(f"- {line}" for line in (*album.warnings(), *album.bad, *album.notes)),
-        "",
-        f"Before: {recipe_line(before.recipe)}.",
-        "",
-        f"After: {recipe_line(after.recipe)}.",
+        *(f"- {when}: {recipe_line(one)}" for when, one in _recipes(before, after)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -125,6 +126,12 @@ def talk(lesson: Lesson, album: Album) -> list[str]:
 def chat(lesson: Lesson) -> str:
     """Return the command that opens a conversation with the finished bundle."""
     return f"unimodal chat --model {shlex.quote(str(lesson.output / 'bundle'))}"
+
+
+def _recipes(before: Marks, after: Marks) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield what the numbers depend on."""
+    for when, marks in (("before", before), ("after", after)):
+        yield from ((when, one) for one in (marks.recipe, marks.scenes_recipe) if one)
 
 
 def _scenes(before: Marks, after: Marks) -> Iterator[str]:
@@ -150,14 +157,18 @@ def lost(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
         if old.low is not None and new.high is not None and new.high < old.low
     ]
     if not fallen:
-        return "No score fell below its interval of before; more samples (--exam) would tell more."
-    return f"Fallen below the interval of before: {', '.join(fallen)}. More --replay keeps more."
+        return "No interval lies below that of before; more samples (--exam) would tell more."
+    return f"Clearly worse than before: {', '.join(fallen)}. More --replay keeps more."
 
 
 def _kinds(scenes: Mapping[str, Any]) -> dict[str, dict[str, Estimate]]:
-    """Return of each part its overall score and its kinds."""
+    """Return of each part its overall score and its kinds, not what these are measured against."""
     return {
-        part: {name: one for name, one in scores.items() if isinstance(one, Estimate)}
+        part: {
+            name: one
+            for name, one in scores.items()
+            if isinstance(one, Estimate) and not name.startswith(BESIDE)
+        }
         for part, scores in scenes.items()
     }
 
