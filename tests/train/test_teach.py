@@ -78,7 +78,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> tuple[Path
     folder = tmp_path_factory.mktemp("taught")
     source = fill(folder / "pictures")
     result = teach(source, "--output", folder / "mine", "--bundle", bundle, "--steps", 2,
-                   "--hold-out", 1, "--exam", 1)  # fmt: skip
+                   "--hold-out", 1, "--exam", 1, "--adapters")  # fmt: skip
     assert result.exit_code == 0, result.stderr
     return folder / "mine", result
 
@@ -87,7 +87,7 @@ def test_a_lesson_ends_with_a_bundle_a_sheet_and_a_report(taught: tuple[Path, Re
     output, result = taught
     model = load(output / "bundle")
     assert model.hash != load(bundle).hash and model.card["began_from"]["data_seeds"] == [7]
-    assert (output / "adapter").is_dir(), "adapters are the default"
+    assert (output / "adapter").is_dir()
     with PILImage.open(output / "before_after.png") as sheet:
         assert sheet.width == 8 * (128 + 24) and sheet.height > 3 * 128
     report = (output / "report.md").read_text()
@@ -138,7 +138,7 @@ def test_the_same_command_says_the_same_again(taught: tuple[Path, Result], bundl
     output, first = taught
     before = load(output / "bundle").hash
     again = teach(output.parent / "pictures", "--output", output, "--bundle", bundle, "--steps", 2,
-                  "--hold-out", 1, "--exam", 1)  # fmt: skip
+                  "--hold-out", 1, "--exam", 1, "--adapters")  # fmt: skip
     assert again.exit_code == 0 and again.stdout == first.stdout
     assert "was begun before" in again.stderr and load(output / "bundle").hash == before
 
@@ -147,9 +147,10 @@ def test_another_lesson_is_refused_in_a_folder(taught: tuple[Path, Result], bund
     output, _ = taught
     same = (output.parent / "pictures", "--output", output, "--bundle", bundle, "--hold-out", 1,
             "--exam", 1)  # fmt: skip
-    assert "was begun with steps 2 (now 3)" in refused(*same, "--steps", 3)
-    words = refused(*same, "--steps", 2, "--all-weights")
-    assert "all_weights False (now True)" in words and "another --output" in words
+    assert "was begun with steps 2 (now 3)" in refused(*same, "--adapters", "--steps", 3)
+    words = refused(*same, "--steps", 2)
+    assert "all_weights False (now True)" in words, "a small bundle trains all by default"
+    assert "another --output" in words
 
 
 def test_a_stopped_lesson_goes_on_bit_for_bit(
@@ -157,7 +158,7 @@ def test_a_stopped_lesson_goes_on_bit_for_bit(
 ):
     def words(name: str) -> tuple[object, ...]:
         return (pictures, "--output", tmp_path / name, "--bundle", bundle, "--steps", 4,
-                "--exam", 0, "--all-weights")  # fmt: skip
+                "--exam", 0)  # fmt: skip
 
     assert teach(*words("whole")).exit_code == 0
     monkeypatch.setattr(lm, "_seen", stopping(lm._seen, after=2))

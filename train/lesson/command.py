@@ -15,7 +15,7 @@ import click
     "--bundle", default="default", show_default=True,
     help="The bundle that learns: a directory, or `default`, the shipped one.",
 )  # fmt: skip
-@click.option("--steps", type=click.IntRange(1), help="Steps [default: about 60 passes].")
+@click.option("--steps", type=click.IntRange(1), help="Steps [default: about 45 passes].")
 @click.option(
     "--minutes", type=click.FloatRange(0, min_open=True),
     help="Of training, in place of --steps; steps are timed first.",
@@ -34,7 +34,11 @@ import click
     help="The folder of icons (`data things`) that replay is about too, for a bundle that knows "
     "them.",
 )  # fmt: skip
-@click.option("--all-weights", is_flag=True, help="Train all weights, not adapters (LoRA).")
+@click.option(
+    "--all-weights/--adapters", default=None,
+    help="Train all weights, or adapters (LoRA) beside them and the rows of image codes, which "
+    "leave the rows of words as they are [default: adapters from 100 million weights on].",
+)  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**40), default=0, show_default=True)
 @click.option(
     "--hold-out", type=click.IntRange(0), default=0, show_default=True,
@@ -55,7 +59,7 @@ def teach(
     replay: float | None,
     mix: tuple[str, ...],
     things: Path | None,
-    all_weights: bool,
+    all_weights: bool | None,
     seed: int,
     hold_out: int,
     exam: int | None,
@@ -71,7 +75,7 @@ def teach(
     \b
     unimodal train teach my_pictures --output runs/mine
     unimodal train teach my_pictures --output runs/mine --minutes 5 --hold-out 4
-    unimodal train teach my_pictures --output runs/more --bundle runs/mine/bundle --all-weights
+    unimodal train teach my_pictures --output runs/more --bundle runs/mine/bundle --seed 1
     unimodal chat --model runs/mine/bundle
 
     Writes OUTPUT/bundle, OUTPUT/before_after.png (each image: the original, through the image

@@ -38,8 +38,8 @@ class Lesson:
     """The mix of these conversations, as `data scenes --mix` has it."""
     things: Path | None = None
     """The folder of icons that these conversations are about too; None: they are of scenes."""
-    all_weights: bool = False
-    """Train all weights instead of adapters beside them."""
+    all_weights: bool | None = None
+    """Train all weights, or adapters beside them; None: adapters where the bundle is large."""
     seed: int = 0
     hold_out: int = 0
     """Images that are not taught, but examined."""

@@ -34,10 +34,10 @@ def teach(lesson: Lesson, say: Say) -> Iterator[str]:
     """
     if problems := lesson.problems():
         raise ValueError("; ".join(problems))
-    if not lesson.all_weights:
-        lora.check_installed()
     model = load(lesson.bundle)
     lesson = settled(lesson, model, say)
+    if not lesson.all_weights:
+        lora.check_installed()
     album = checked(lesson, read_album(lesson.source, model, recipe.length_of(model)), say)
     num_steps = _prepared(lesson, album, model, say)
     say("exam before")
@@ -54,7 +54,7 @@ def teach(lesson: Lesson, say: Say) -> Iterator[str]:
 
 
 def settled(lesson: Lesson, model: Model, say: Say) -> Lesson:
-    """Return the lesson with what the bundle decides: its replay and its exam of scenes.
+    """Return the lesson with what the bundle decides: what trains, replay, the exam of scenes.
 
     ValueError where the bundle has no world that could be replayed, or asked about.
     """
@@ -62,6 +62,8 @@ def settled(lesson: Lesson, model: Model, say: Say) -> Lesson:
         raise ValueError(
             f"--bundle {lesson.bundle}: its image tokenizer has no decoder, so it draws nothing"
         )
+    if lesson.all_weights is None:
+        lesson = replace(lesson, all_weights=not recipe.is_large(model))
     if recipe.has_scenes(model):
         replay = REPLAY if lesson.replay is None else lesson.replay
         exam = EXAM if lesson.exam is None else lesson.exam
