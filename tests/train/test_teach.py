@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from unimodal.data.shards import Shard
 from unimodal.data.windows import planned_rows
 from unimodal.document import Image
 from unimodal.eval.options import EVAL_SEED
+from unimodal.sampling import Sampling
 from unimodal.train import lm
 from unimodal.train.lesson import recipe as lessons
 from unimodal.train.lesson.album import read_album
@@ -40,7 +42,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, tokenizer: Path) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
     shards = write_conversations(folder / "shards", 24, 24)
     write_json(shards / "scenes.json", {"seed": 7})
-    return lm.train(recipe(folder / "run", shards, tokenizer, 1))
+    brief = Sampling(max_text_tokens=8, max_images=1)
+    return lm.train(replace(recipe(folder / "run", shards, tokenizer, 1), sampling=brief))
 
 
 def fill(folder: Path, count: int = 6) -> Path:
