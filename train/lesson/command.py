@@ -15,7 +15,7 @@ import click
     "--bundle", default="default", show_default=True,
     help="The bundle that learns: a directory, or `default`, the shipped one.",
 )  # fmt: skip
-@click.option("--steps", type=click.IntRange(1), help="Steps [default: about 45 passes].")
+@click.option("--steps", type=click.IntRange(1), help="Steps [default: about 60 passes].")
 @click.option(
     "--minutes", type=click.FloatRange(0, min_open=True),
     help="Of training, in place of --steps; steps are timed first.",
