@@ -119,12 +119,17 @@ def test_what_is_held_out_is_not_taught(taught: tuple[Path, Result]):
     learned = {shard.sample(number).fields["caption"][0] for number in range(len(shard))}
     lines = (output / "exams" / "images_after.jsonl").read_text().splitlines()[1:]
     told = {(one["expected"], one["held_out"]) for one in map(json.loads, lines)}
-    assert len(learned) == 5 and {(words, False) for words in learned} < told
+    assert (
+        len(learned) == 5
+        and len(shard) == 5 * lessons.COPIES
+        and {(words, False) for words in learned} < told
+    )
     assert {words for words, held_out in told if held_out}.isdisjoint(learned)
 
 
 def test_drawing_and_naming_are_taught_in_several_phrasings(taught: tuple[Path, Result]):
     shard = Shard(taught[0] / "images" / "shard-000000.tar")
+    asked: dict[str, set[str]] = {}
     for number in range(len(shard)):
         sample = shard.sample(number)
         assert detect_format(sample) == "request"
@@ -134,7 +139,9 @@ def test_drawing_and_naming_are_taught_in_several_phrasings(taught: tuple[Path, 
         assert len(set(draws)) == len(set(names)) == 4
         (caption,) = sample.fields["caption"]
         assert all(caption in words for words in draws)
+        asked.setdefault(caption, set()).update(draws)
         assert {one.parts[2].text for one in made if isinstance(one.parts[0], Image)} == {caption}
+    assert len(asked) == 5 and all(len(phrasings) > 12 for phrasings in asked.values())
 
 
 def test_the_same_command_says_the_same_again(taught: tuple[Path, Result], bundle: Path):

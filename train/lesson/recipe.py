@@ -1,7 +1,8 @@
 """The run of `train lm` that a lesson is: its shards, its settings, and how long it takes here.
 
-1. `images/` holds the taught images on the model's canvas. They are read as requests: each pass
-   takes one of eight phrasings, half of them asking for the image, half asking what it shows.
+1. `images/` holds the taught images on the model's canvas. They are read as requests, half of them
+   asking for the image, half asking what it shows. A key has four phrasings of each kind, so an
+   image stands there under several keys: with four, the phrasing is learned and not the caption.
 2. `replay/` holds conversations of the world of scenes, made for this run alone: about as many as
    it reads. Their seed is one that no evaluation uses.
 3. The shares of both are weights of sources, so they are exact in tokens.
@@ -41,6 +42,7 @@ IMAGES, REPLAY = "images", "replay"
 # A small batch: few images are learned by the number of steps, not by the tokens of each.
 SEQUENCE_LENGTH, BATCH_ROWS = 512, 1
 PASSES = 60  # over the images, where neither steps nor minutes are given
+COPIES = 8  # of an image, each with phrasings of its own
 LEAST_STEPS = 60  # where they are not: fewer teach nothing, however few the images
 CONVERSATION_TOKENS = 140  # of one of scenes, about
 SHARD_SAMPLES = 5000
@@ -109,15 +111,16 @@ def _adapters() -> OptimizerConfig:
 
 
 def _all_weights() -> OptimizerConfig:
-    return OptimizerConfig(lr=1e-3, muon_lr=1e-3)
+    """At 1e-3 twenty icons cost the shipped bundle its captions."""
+    return OptimizerConfig(lr=6e-4, muon_lr=6e-4)
 
 
 def write_images(folder: Path, images: Sequence[Captioned]) -> None:
     """Write the shard of the taught images, where it is not there yet."""
     if (folder / shard_name(0)).exists():
         return
-    with ShardWriter(folder, max_samples=len(images)) as writer:
-        for number, one in enumerate(images):
+    with ShardWriter(folder, max_samples=COPIES * len(images)) as writer:
+        for number, one in enumerate(image for image in images for _ in range(COPIES)):
             words = json.dumps({"caption": list(one.captions), "turns": True}, ensure_ascii=False)
             content = io.BytesIO()
             PILImage.fromarray(one.pixels).save(content, "PNG")
