@@ -2,7 +2,7 @@
 
 1. `images/` holds the taught images on the model's canvas. They are read as requests, half of them
    asking for the image, half asking what it shows. A key has four phrasings of each kind, so an
-   image stands there under several keys: with four, the phrasing is learned and not the caption.
+   image stands there under several keys: with four it may learn the phrasing, not the caption.
 2. `replay/` holds conversations of the world of scenes, made for this run alone: about as many as
    it reads. Their seed is one that no evaluation uses.
 3. The shares of both are weights of sources, so they are exact in tokens.
