@@ -53,9 +53,14 @@ QUESTIONS = (
 
 def requests(caption: str, key: str) -> list[str]:
     """Return PHRASINGS different requests to draw what a caption says."""
-    is_short = "\n" not in caption and len(caption.split()) <= MAX_WORDS
-    words = _inside(caption) if is_short else caption
-    return [phrasing.replace("{}", words) for phrasing in _some(SHORT if is_short else LONG, key)]
+    table, words = _table(caption)
+    return [phrasing.replace("{}", words) for phrasing in _some(table, key)]
+
+
+def plain_request(caption: str) -> str:
+    """Return the plainest request to draw what a caption says: "draw a red bus"."""
+    table, words = _table(caption)
+    return table[0].replace("{}", words)
 
 
 def questions(key: str) -> list[str]:
@@ -79,6 +84,12 @@ def without_turns(sources: Iterable[Mapping[str, int]]) -> bool:
     return any(one.get("format caption") for one in notes) and not any(
         one.get(f"format {format}") for one in notes for format in TURNS
     )
+
+
+def _table(caption: str) -> tuple[tuple[str, ...], str]:
+    """Return the phrasings that fit a caption, and its words as they stand in them."""
+    is_short = "\n" not in caption and len(caption.split()) <= MAX_WORDS
+    return (SHORT, _inside(caption)) if is_short else (LONG, caption)
 
 
 def _inside(caption: str) -> str:

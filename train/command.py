@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .lesson.command import teach
 from .plan.command import plan
 
 
@@ -20,6 +21,7 @@ def train() -> None:
       unimodal train lm scenes_lm optimizer.lr=5e-4
       unimodal train rl scenes_rl
       unimodal train plan lm_1.7b --gpus 8 --memory-gb 80
+      unimodal train teach my_pictures --output runs/mine
 
     CONFIG is a YAML file, or the name of a recipe that is shipped. The same command goes on where a
     run was stopped.
@@ -92,6 +94,7 @@ def rl(config: str, overrides: tuple[str, ...], accept_change: bool, verify: boo
 
 
 train.add_command(plan)
+train.add_command(teach)
 
 
 @train.command()

@@ -1,0 +1,1 @@
+"""Teach a bundle captioned images of one's own: `unimodal train teach`."""
