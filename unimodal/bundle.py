@@ -281,6 +281,8 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
         del values["transformer"]["rope"]
     if bundle_config.image.code_rows:
         del values["image"]["code_rows"]
+    if bundle_config.image.masked is None:
+        del values["image"]["masked"]
     write_json(path, values)
 
 

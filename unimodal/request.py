@@ -16,7 +16,7 @@ from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .grammar import Choice, Grammar, Modality, ReplyState
 from .heads.head import Ask, Draw, Drawing, ImageTokens
 from .room import refusal
-from .sampling import Sampling, noise
+from .sampling import Sampling, noise, noises
 from .text import IncrementalDecoder
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ Settings = tuple[float, int | None, float | None]  # temperature, top k, top p
 class Request:
     """A Request is in work or waits for it.
 
-    Raises ValueError where the document leaves no room in the context for its reply.
+    Raises ValueError where the document leaves no room in the context for its reply, or a setting
+    of `sampling` is for other image heads.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Request:
         """Lay the prompt out and check its length; arguments are those of Generation.submit."""
         self.number, self.sampling = number, sampling
         self._model, self._document = model, document
+        model.transformer.head.check_sampling(sampling)
         prompt = model.sequencer.prompt(document)
         room = model.context - len(prompt)
         budget = sampling.max_text_tokens, sampling.max_images
@@ -131,7 +133,9 @@ class Request:
         first, sequencer = len(self.state.ids), self._model.sequencer
         drawing = Drawing(
             sequencer.layout, grid, self.sampling, self.state.ids[-1],
-            lambda at, part=0: self.noise(first + at, part), sequencer.codec_hash,
+            lambda at, part=0: self.noise(first + at, part),
+            lambda count, part: noises(self.sampling.seed, first, count, part),
+            sequencer.codec_hash,
         )  # fmt: skip
         self._draw = self._model.transformer.head.draw(drawing)
         yield from self._go_on_drawing(None)

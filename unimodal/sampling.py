@@ -26,6 +26,9 @@ class Sampling:
     levels, both this and `image_top_p` choose among the values of each level."""
     image_top_p: float | None = None
     """Sample from the fewest likeliest codes with at least this probability; None: from all."""
+    image_steps: int | None = None
+    """In how many passes an image is drawn by a head that draws all of it in each; None: as the
+    model's configuration says. Refused by other heads."""
     guidance: float | None = None
     """The scale of classifier-free guidance of images. None and 1 switch it off; larger values
     follow the request more closely."""
@@ -49,6 +52,10 @@ class Sampling:
                 self.image_top_p is None
                 or (_is_number(self.image_top_p) and 0 < self.image_top_p <= 1),
                 "None or a number above 0, up to 1",
+            ),
+            "image_steps": (
+                self.image_steps is None or _is_whole(self.image_steps, 1),
+                "None or a whole number of at least 1",
             ),
             "guidance": (
                 self.guidance is None
@@ -90,11 +97,20 @@ def guide(conditional_BV: Tensor, unconditional_BV: Tensor, scale_B1: Tensor) ->
 def noise(seed: int, index: int, part: int = 0) -> float:
     """Return the uniform number in [0, 1) that samples the token `index` of a reply.
 
-    part: which of several, where a token is sampled in parts. It is a counter-based random number
-    (Philox: Salmon et al., SC 2011) of (seed, index, part).
+    part: which of several, where a token is sampled in parts.
     """
-    bits = np.random.Philox(key=seed, counter=[index, part, 0, 0]).random_raw()
-    return (int(bits) >> 11) * 2.0**-53  # the upper 53 bits, which a float64 holds exactly
+    return float(noises(seed, index, 1, part)[0])
+
+
+def noises(seed: int, index: int, count: int, part: int = 0) -> np.ndarray:
+    """Return `noise` of the `count` tokens from `index` on, float64 (count,).
+
+    Each is a counter-based random number (Philox: Salmon et al., SC 2011) of (seed, index, part):
+    the first of the four words of its counter.
+    """
+    counters = np.random.Philox(key=seed, counter=[index, part, 0, 0])
+    bits = counters.random_raw(4 * count - 3)[::4]
+    return (bits >> np.uint64(11)) * 2.0**-53  # the upper 53 bits, which a float64 holds exactly
 
 
 def pick(
