@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from masked_models import hidden_of, masked_model, rows_of
 
 from unimodal.architecture import Architecture, ImageConfig
+from unimodal.attention import DenseAttention
 from unimodal.branches import Branch, Branches
 from unimodal.document import Document, Image, Text
 from unimodal.events import ReplyDone
@@ -27,7 +28,7 @@ from unimodal.heads.mask_schedule import MaskSchedule
 from unimodal.heads.masked import MASK, Masked
 from unimodal.model import Model
 from unimodal.sampling import Sampling, noise, noises, probabilities
-from unimodal.sequence import IGNORE, IMAGE, TEXT, Sequence, span_mask
+from unimodal.sequence import IGNORE, IMAGE, TEXT, Batch, Row, Sequence, span_mask
 from unimodal.tokenizer.grid import Grid
 from unimodal.train.objectives import LossConfig, language
 from unimodal.vocabulary import Vocabulary
@@ -159,6 +160,33 @@ def test_the_loss_is_that_of_the_masked_codes(model: Model) -> None:
     expected = F.cross_entropy(hidden[at] @ table[first:last].T, codes)
     torch.testing.assert_close(found.total, expected, rtol=1e-5, atol=1e-6)
     assert found.sums["targets_image"] == len(at) > 1
+
+
+def test_packed_rows_learn_what_their_documents_do_alone(model: Model) -> None:
+    """The sums of the losses, and all gradients, by documents alone under a dense mask."""
+    documents = [talk(model), request("what is it?"), Document((picture(model, 3),))]
+    sequences = [model.sequencer.sequence(one, key=(k,)) for k, one in enumerate(documents)]
+    packed = Batch.stack([Row.pack(sequences, sum(map(len, sequences)) + 5, 0)])
+    transformer = model.transformer
+    norms = {"text": 1.0, "image": 1.0}
+    mine = language(transformer, packed, LossConfig(), norms).total
+    total, table = 0.0, transformer.output_table()
+    first, last = model.vocabulary.code_slice
+    for sequence in sequences:
+        hidden, labels = hidden_of(model, sequence), torch.from_numpy(sequence.labels)
+        weights = torch.from_numpy(sequence.weights)
+        for modality, low, high in ((TEXT, 0, model.vocabulary.num_words), (IMAGE, first, last)):
+            at = torch.from_numpy(np.flatnonzero(sequence.modality == modality))
+            losses = F.cross_entropy(hidden[at] @ table[low:high].T, labels[at] - low,
+                                     reduction="none")  # fmt: skip
+            total = total + (weights[at] * losses).sum()
+    torch.testing.assert_close(mine, total, rtol=1e-5, atol=1e-4)
+    parameters = list(transformer.parameters())
+    ours, theirs = (
+        torch.autograd.grad(one, parameters, allow_unused=True) for one in (mine, total)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
 
 
 # --- drawing ------------------------------------------------------------------------------------
@@ -378,19 +406,16 @@ def test_one_code_a_pass_has_its_own_joint() -> None:
     """
     schedule = MaskSchedule(steps=4, choice_temperature=None)
     model = replace(masked_model(schedule, num_codes=4), grid=Grid(2, 2))
-    document, count = request("draw"), 3000
+    document, count = request("draw"), 2000
     states = list(itertools.product(range(-1, 4), repeat=4))
-    log_p = {
-        state: logits_of(model, document, np.array(state), Sampling()).double().log_softmax(-1)
-        for state in states
-    }
+    log_p = dict(zip(states, log_p_of(model, document, states), strict=True))
     images = list(itertools.product(range(4), repeat=4))
     exact = np.zeros(len(images))
     for at, image in enumerate(images):
         for order in itertools.permutations(range(4)):
             state, total = [-1] * 4, 0.0
             for place in order:
-                total += float(log_p[tuple(state)][place, image[place]])
+                total += log_p[tuple(state)][place, image[place]]
                 state[place] = image[place]
             exact[at] += math.exp(total) / 24
     assert exact.sum() == pytest.approx(1, abs=1e-6)
@@ -404,6 +429,17 @@ def test_one_code_a_pass_has_its_own_joint() -> None:
     assert len(expected) > 30, "the distribution is spread out"
     assert deviation(observed, expected) < 4
     assert deviation(found, np.full(len(found), count / len(found))) > 20, "it sees another one"
+
+
+def log_p_of(model: Model, document: Document, states: list[tuple[int, ...]]) -> np.ndarray:
+    """The log probabilities (states, n, C) of every place, all read at once."""
+    rows = [filled(model, document, np.array(state), None) for state in states]
+    batch = Batch.stack([Row.pack([row], len(row), 0) for row in rows])
+    attend = DenseAttention(span_mask(batch.doc, batch.block, batch.private))
+    hidden = model.transformer.hidden_states(batch, batch.positions, attend)
+    first, last = model.vocabulary.code_slice
+    logits = hidden[:, batch.private[0] > 0] @ model.transformer.output_table()[first:last].T
+    return logits.double().log_softmax(-1).numpy()
 
 
 def deviation(observed: np.ndarray, expected: np.ndarray) -> float:
