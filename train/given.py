@@ -98,7 +98,8 @@ def _check_model(config: LmRun, parent: BundleContents | None, image: SavedToken
         shape = wanted.of(wanted.vocabulary(TEXT_IDS, image.num_codes), image.levels)
     else:
         shape = parent.config.architecture
-    head_class(shape.image.head, config.model is not None).check_sampling(config.sampling)
+    kind = head_class(shape.image.head, trusted=config.model is not None)
+    config.sampling.check(kind.follows, shape.image.head)
     if not config.loss.sliced and not shape.image.code_rows:
         raise ValueError(
             f"loss.sliced false: with model.head {shape.image.head} codes have no rows, so no "

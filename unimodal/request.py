@@ -28,8 +28,8 @@ Settings = tuple[float, int | None, float | None]  # temperature, top k, top p
 class Request:
     """A Request is in work or waits for it.
 
-    Raises ValueError where the document leaves no room in the context for its reply, or a setting
-    of `sampling` is for other image heads.
+    Raises ValueError where the document leaves no room in the context for its reply, and for
+    settings that the model's image head does not have.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class Request:
         modality: Modality | None,
     ):
         """Lay the prompt out and check its length; arguments are those of Generation.submit."""
+        sampling.check(model.transformer.head.follows, model.transformer.architecture.image.head)
         self.number, self.sampling = number, sampling
         self._model, self._document = model, document
-        model.transformer.head.check_sampling(sampling)
         prompt = model.sequencer.prompt(document)
         room = model.context - len(prompt)
         budget = sampling.max_text_tokens, sampling.max_images

@@ -4,13 +4,17 @@ Letters: B requests, V ids of a choice.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
 MAX_GUIDANCE = 1000  # far above useful values, and far below those that overflow
+MAX_STEPS = 1000  # far above useful values
+OF_HEADS = ("image_temperature", "image_top_k", "image_top_p", "image_steps")
+"""The settings of a Sampling that only some image heads follow."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,12 @@ class Sampling:
     levels, both this and `image_top_p` choose among the values of each level."""
     image_top_p: float | None = None
     """Sample from the fewest likeliest codes with at least this probability; None: from all."""
-    image_steps: int | None = None
-    """In how many passes an image is drawn by a head that draws all of it in each; None: as the
-    model's configuration says. Refused by other heads."""
     guidance: float | None = None
     """The scale of classifier-free guidance of images. None and 1 switch it off; larger values
     follow the request more closely."""
+    image_steps: int | None = None
+    """The steps in which a head that draws all of an image at once draws it; None: the head's own
+    number."""
     seed: int = 0
     """The seed of the reply's noise, 0 .. 2^64 - 1."""
     max_text_tokens: int = 256
@@ -54,8 +58,9 @@ class Sampling:
                 "None or a number above 0, up to 1",
             ),
             "image_steps": (
-                self.image_steps is None or _is_whole(self.image_steps, 1),
-                "None or a whole number of at least 1",
+                self.image_steps is None
+                or (_is_whole(self.image_steps, 1) and self.image_steps <= MAX_STEPS),
+                f"None or a whole number from 1 to {MAX_STEPS}",
             ),
             "guidance": (
                 self.guidance is None
@@ -78,6 +83,19 @@ class Sampling:
     def guided(self) -> bool:
         """Return whether drawing needs the unconditional branch."""
         return self.guidance is not None and self.guidance != 1
+
+    def check(self, followed: Collection[str], head: str) -> None:
+        """Raise ValueError for settings of OF_HEADS that an image head does not follow."""
+        plain = {one.name: one.default for one in fields(self)}
+        ignored = [
+            f"{name} {getattr(self, name)}"
+            for name in OF_HEADS
+            if name not in followed and getattr(self, name) != plain[name]
+        ]
+        if ignored:
+            raise ValueError(
+                f"sampling: the image head {head} has no {', no '.join(ignored)}: leave it out"
+            )
 
 
 def _is_number(value: object) -> bool:

@@ -175,7 +175,7 @@ def test_settings_are_refused_before_anything_is_written(tmp_path, shards, token
     run = recipe(tmp_path / "run", shards, tokenizer, 1)
     for wrong, why in (
         (shaped(run, head="next_code"), r"model\.masked: the settings of another head .*next_code"),
-        (replace(run, sampling=Sampling(image_steps=8)), "image_steps 8: the image head NextCode"),
+        (replace(run, sampling=Sampling(image_steps=8)), "head next_code has no image_steps 8"),
     ):
         with pytest.raises(ValueError, match=why):
             lm.train(wrong)

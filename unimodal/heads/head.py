@@ -212,8 +212,8 @@ class ImageHead(nn.Module):
     special_tokens: ClassVar[tuple[str, ...]] = ()
     """Names of the special tokens that the vocabulary of a model with this head has beside those of
     all."""
-    draws_in_steps: ClassVar[bool] = False
-    """Whether `Sampling.image_steps` says in how many steps an image is drawn."""
+    follows: ClassVar[tuple[str, ...]] = ("image_temperature", "image_top_k", "image_top_p")
+    """Which of sampling.OF_HEADS, the settings that not every head has, `draw` follows."""
     code_rows: ClassVar[bool] = True
     """Whether codes have rows in the embedding and in the output table. False: there are none, and
     the head and its embedder have parameters for codes; ids of codes are as ever."""
@@ -227,15 +227,6 @@ class ImageHead(nn.Module):
     def embedder(cls, architecture: Architecture) -> ImageEmbedder:
         """Return the embedder of clean images that this head needs; by default that of codes."""
         return CodeEmbedder(architecture)
-
-    @classmethod
-    def check_sampling(cls, sampling: Sampling) -> None:
-        """Raise ValueError where settings of a reply are for heads that draw in another way."""
-        if sampling.image_steps is not None and not cls.draws_in_steps:
-            raise ValueError(
-                f"sampling: image_steps {sampling.image_steps}: the image head {cls.__name__} draws"
-                " an image code by code, and has no number of steps to choose; leave it out"
-            )
 
     @property
     def has_own_loss(self) -> bool:

@@ -123,7 +123,7 @@ class Masked(CodeRowsHead):
 
     section = "masked"
     special_tokens = (MASK,)
-    draws_in_steps = True
+    follows = (*CodeRowsHead.follows, "image_steps")
 
     def __init__(self, architecture: Architecture) -> None:
         """Raise ValueError where the vocabulary has no mask."""

@@ -462,9 +462,9 @@ def test_bad_settings_are_refused() -> None:
 
 
 def test_steps_are_refused_by_heads_that_draw_in_order(tiny_model: Model, model: Model) -> None:
-    with pytest.raises(ValueError, match="image_steps 8: the image head NextCode draws"):
+    with pytest.raises(ValueError, match="the image head next_code has no image_steps 8: leave"):
         generate(tiny_model, [request("draw")], Sampling(image_steps=8))
-    assert Masked.draws_in_steps and not ImageHead.draws_in_steps
+    assert "image_steps" in Masked.follows and "image_steps" not in ImageHead.follows
 
 
 def test_a_vocabulary_without_a_mask_is_refused(model: Model) -> None:
