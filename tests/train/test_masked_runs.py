@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PILImage
 from tiny_runs import exact, metrics, recipe
 
 from unimodal.bundle import BundleError, load, save_bundle
@@ -137,7 +138,7 @@ def test_chat_draws_answers_and_edits(model: Model) -> None:
     assert [one.size for one in (*first.images, *second.images)] == [model.canvas] * 2
     assert np.asarray(first.images[0]).tolist() != np.asarray(second.images[0]).tolist()
     assert chat("what is it?", modality="text").text
-    shown = render(scene(1, 1, SMALL), model.canvas[0])
+    shown = PILImage.fromarray(render(scene(1, 1, SMALL), model.canvas[0]))
     edited = Chat(model, seed=3)("turn it green", [shown], modality="image")
     assert len(edited.images) == 1
     assert Chat(model)("what is it?", [shown], modality="text").text
@@ -147,8 +148,9 @@ def test_chat_draws_answers_and_edits(model: Model) -> None:
 
 def test_it_is_scored(model: Model) -> None:
     report, cells = evaluate(model, 1, 10**6, parts=("drawing", "questions", "edits"))
-    made = [one for one in report["predictions"] if one.get("image") or one.get("codes")]
-    assert report["scores"] and cells and report["predictions"], made
+    kept = [one["codes"] for one in report["predictions"] if one.get("codes")]
+    assert report["scores"] and cells and kept, "some requests were answered by an image"
+    assert all(len(codes) == model.grid.size for images in kept for codes in images)
 
 
 # --- what is refused ----------------------------------------------------------------------------
