@@ -126,7 +126,7 @@ def test_it_survives_saving(model: Model, tmp_path: Path) -> None:
     assert drawn(model, Sampling(seed=1)) == drawn(again, Sampling(seed=1))
     stored = json.loads((tmp_path / "again" / "config.json").read_text())
     assert stored["image"]["masked"] == {
-        "schedule": "cosine", "steps": 4, "choice_temperature": 1.0
+        "schedule": "cosine", "steps": 4, "choice_temperature": 4.5
     }  # fmt: skip
     assert "mask" in stored["vocabulary"]["special_tokens"]
 

@@ -18,7 +18,7 @@ class MaskSchedule:
     steps: int = 16
     """In how many passes an image is drawn, 4 to 32 as a rule: fewer are faster, more are better.
     No image takes more passes than it has codes. `sampling.image_steps` replaces it."""
-    choice_temperature: float | None = 1.0
+    choice_temperature: float | None = 4.5
     """How much chance has a say in which codes a pass keeps, beside the model's confidence; it
     falls to 0 with the last pass. None: places are chosen by chance alone, so that with as many
     passes as codes an image is drawn from exactly the distribution that the model gives it."""
