@@ -62,13 +62,15 @@ class Case:
 def shape(case: Case) -> Architecture:
     if case.weights:
         return read_contents(Path(case.weights)).config.architecture
-    has_rows = head_class(case.head).code_rows
-    num_ids = VOCABULARY.size if has_rows else VOCABULARY.num_words
+    head = head_class(case.head)
+    has_rows = head.code_rows
+    vocabulary = Vocabulary.new(96, 64, head.special_tokens)
+    num_ids = vocabulary.size if has_rows else vocabulary.num_words
     sizes = num_ids, 32, 2, 2, 1, 16, 64
     transformer = TransformerConfig(*sizes, tied_head=case.tied, qk_norm=True)
     levels = LEVELS if case.factorised or not has_rows else ()
     image = ImageConfig(case.head, levels, case.addresses, code_rows=has_rows)
-    return Architecture(transformer, VOCABULARY, image)
+    return Architecture(transformer, vocabulary, image)
 
 
 def batch(step: int, vocabulary: Vocabulary) -> Batch:
@@ -84,6 +86,10 @@ def batch(step: int, vocabulary: Vocabulary) -> Batch:
     doc[ROWS // 2 :, 0 if step == EMPTY else 3 * T // 4 :] = PADDING
     labels[(doc == PADDING) | (torch.rand(ROWS, T, generator=rng) < 0.2)] = IGNORE
     zeros = torch.zeros(ROWS, T, dtype=torch.int32)
+    block = private = zeros
+    if "mask" in vocabulary.special_tokens:
+        ids, labels, block = masked(ids, labels, doc, vocabulary)
+        private = (block == 1).to(torch.int32)
     is_code = torch.from_numpy(vocabulary.is_code(labels.numpy()))
     place = torch.arange(T).expand(ROWS, T)
     address = torch.stack([place // 8 + 1, place % 8 + 1], dim=-1) * is_code[..., None]
@@ -92,14 +98,29 @@ def batch(step: int, vocabulary: Vocabulary) -> Batch:
         labels=labels,
         weights=torch.rand(ROWS, T, generator=rng) * (labels != IGNORE),
         modality=(labels != IGNORE).to(torch.int8) + is_code.to(torch.int8),
-        block=zeros,
-        private=zeros,
+        block=block,
+        private=private,
         positions=(torch.arange(T) % 20).expand(ROWS, T),
         address=address.to(torch.int16),
         doc=doc,
         source=zeros.to(torch.int16),
         spans=((),) * ROWS,
     )
+
+
+def masked(
+    ids: torch.Tensor, labels: torch.Tensor, doc: torch.Tensor, vocabulary: Vocabulary
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids, labels and blocks of the same rows where each image is a masked copy, block 1, and its
+    codes behind it, block 2.
+    """
+    is_image = (torch.arange(ROWS) >= ROWS // 2)[:, None] & (doc != PADDING)
+    is_copy = is_image & (torch.arange(T) % 20 < 10)
+    codes = ids.roll(-10, 1)
+    is_masked = is_copy & (labels != IGNORE)
+    ids = torch.where(is_masked, vocabulary.special("mask"), torch.where(is_copy, codes, ids))
+    labels = torch.where(is_masked, codes, torch.where(is_image, IGNORE, labels))
+    return ids, labels, (is_image.int() + (is_image & ~is_copy).int()).to(torch.int32)
 
 
 def rows_of(whole: Batch, ranks: Ranks) -> Batch:

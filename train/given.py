@@ -16,10 +16,10 @@ from unimodal.data.remote import local_shards
 from unimodal.data.sizes import patch_problems
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
+from unimodal.heads import head_class
 from unimodal.image_tokenizers import check_one_code, load_tokenizer, tokenizer_directory
 from unimodal.tensors import find_tensors
 from unimodal.tokenizer.saved import SavedTokenizer
-from unimodal.vocabulary import Vocabulary
 
 from . import lora, precision
 from .finish import Base
@@ -90,10 +90,12 @@ def read_given(config: LmRun, world_size: int) -> Given:
 def _check_model(config: LmRun, parent: BundleContents | None, image: SavedTokenizer) -> None:
     """ValueError where the image head, the image tokenizer and the loss do not fit each other."""
     if parent is None:  # made for what it objects to: how many ids texts will have is not known yet
-        vocabulary = Vocabulary.new(TEXT_IDS, image.num_codes)
-        shape = (config.model or ShapeConfig()).of(vocabulary, image.levels)
+        wanted = config.model or ShapeConfig()
+        shape = wanted.of(wanted.vocabulary(TEXT_IDS, image.num_codes), image.levels)
     else:
         shape = parent.config.architecture
+    kind = head_class(shape.image.head, trusted=config.model is not None)
+    config.sampling.check(kind.follows, shape.image.head)
     if not config.loss.sliced and not shape.image.code_rows:
         raise ValueError(
             f"loss.sliced false: with model.head {shape.image.head} codes have no rows, so no "

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -19,6 +20,8 @@ from unimodal.atomic import replacing
 from unimodal.bundle import BundleContents, read_contents
 from unimodal.data.sources import SourceConfig, texts
 from unimodal.heads import head_class
+from unimodal.heads.head import ImageHead
+from unimodal.heads.mask_schedule import MaskSchedule
 from unimodal.hub.new_rows import code_rows
 from unimodal.tensors import StoredTensor, find_tensors
 from unimodal.text import TextTokenizer
@@ -33,6 +36,7 @@ TEXT_SAMPLES = 20_000  # documents whose texts teach the text tokenizer
 TEXT_IDS = 1024
 TEXT, VOCABULARY = "text.json", "vocabulary.yaml"
 EMBEDDING = "model.embed_tokens.weight"
+SECTIONS = {"masked": MaskSchedule()}  # sections of `model` that configure one head each
 Fill = Callable[[str, tuple[int, ...]], Tensor]
 """(name, shape) -> the float32 tensor that a parameter begins with."""
 
@@ -53,13 +57,16 @@ class ShapeConfig:
     max_positions: int = 2048
     head: str = "next_code"
     """How images are predicted: a file of unimodal/heads, or `module:Class` of one's own. next_code
-    has a row for each code. For large codebooks of levels (fsq, lfq, bsq), up to 2^18 codes, these
-    have rows for levels alone: independent_levels (cheapest), causal_levels (level by level)."""
+    and masked (which draws an image in a few passes) have a row for each code. For large codebooks
+    of levels (fsq, lfq, bsq), up to 2^18 codes, these have rows for levels alone:
+    independent_levels (cheapest), causal_levels (level by level)."""
     factorised: bool = False
     """Codes enter, and are scored, by the sum of their quantizer levels' embeddings beside their
     own rows; an export adds them up. Not with a head whose codes have no rows."""
     addresses: bool = False
     """Learned embeddings of row and column are added at the tokens of an image."""
+    masked: MaskSchedule | None = None
+    """With `head: masked`, what is masked and how images are drawn; null: as the default is."""
 
     def transformer(self, num_ids: int) -> TransformerConfig:
         """Return the transformer's shape with so many rows of ids."""
@@ -73,14 +80,22 @@ class ShapeConfig:
         return self.factorised or not self._code_rows
 
     @property
+    def _head(self) -> type[ImageHead]:
+        return head_class(self.head, trusted=True)
+
+    @property
     def _code_rows(self) -> bool:
-        return head_class(self.head, trusted=True).code_rows
+        return self._head.code_rows
+
+    def vocabulary(self, num_text: int, num_codes: int) -> Vocabulary:
+        """Return the table of ids of a new model, with the special tokens that its head needs."""
+        return Vocabulary.new(num_text, num_codes, self._head.special_tokens)
 
     def of(self, vocabulary: Vocabulary, levels: tuple[int, ...]) -> Architecture:
         """Return the whole model's shape; levels: those of the image tokenizer's codes.
 
         ValueError where the model is to have parameters for levels and codes are not made of them,
-        or where levels are to be added to rows that are not there.
+        where levels are to be added to rows that are not there, or for settings of another head.
         """
         rows = self._code_rows
         if self.factorised and not rows:
@@ -96,9 +111,23 @@ class ShapeConfig:
                 f" fsq, lfq and bsq are; {other}, or train such a tokenizer"
             )
         used = levels if self.uses_levels else ()
-        image = ImageConfig(self.head, used, self.addresses, code_rows=rows)
+        image = ImageConfig(self.head, used, self.addresses, code_rows=rows, **self._section())
         num_ids = vocabulary.size if rows else vocabulary.num_words
         return Architecture(self.transformer(num_ids), vocabulary, image)
+
+    def _section(self) -> dict[str, Any]:
+        """Return the field of ImageConfig that configures the head, if there is one.
+
+        Raise ValueError where the section of another head is given.
+        """
+        wanted = self._head.section
+        for name in SECTIONS:
+            if getattr(self, name) is not None and name != wanted:
+                raise ValueError(
+                    f"model.{name}: the settings of another head than model.head {self.head}; "
+                    "leave them out"
+                )
+        return {} if wanted is None else {wanted: getattr(self, wanted) or SECTIONS[wanted]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +228,7 @@ def from_scratch(folder: Path, shape: ShapeConfig, image: Codec, seed: int) -> I
     `note_vocabulary` wrote.
     """
     text = _text(folder / TEXT)
-    vocabulary = _vocabulary(folder / VOCABULARY, text.num_ids, image.num_codes)
+    vocabulary = _vocabulary(folder / VOCABULARY, shape.vocabulary(text.num_ids, image.num_codes))
     whole = shape.of(vocabulary, image.levels)
     width = whole.transformer.width
 
@@ -222,18 +251,18 @@ def _text(path: Path) -> TextTokenizer:
         ) from error
 
 
-def _vocabulary(path: Path, num_text: int, num_codes: int) -> Vocabulary:
+def _vocabulary(path: Path, fresh: Vocabulary) -> Vocabulary:
     if not path.exists():  # of a run of a version that wrote none
-        return Vocabulary.new(num_text, num_codes)
+        return fresh
     way_out = "put it back, or remove it, and it is that of this version for the run's tokenizers"
     try:
         found = config.load(Vocabulary, path)
     except ValueError as error:
         raise ValueError(f"{error}\n  {way_out}") from error
-    if (found.num_text, found.num_codes) != (num_text, num_codes):
+    if (found.num_text, found.num_codes) != (fresh.num_text, fresh.num_codes):
         raise ValueError(
             f"{path} is of {found.num_text:,} text ids and {found.num_codes:,} codes, the run's "
-            f"tokenizers have {num_text:,} and {num_codes:,}: {way_out}"
+            f"tokenizers have {fresh.num_text:,} and {fresh.num_codes:,}: {way_out}"
         )
     return found
 
@@ -262,11 +291,11 @@ def learn_text(folder: Path, sources: Mapping[str, SourceConfig], num_ids: int) 
         trained.save(fresh)
 
 
-def note_vocabulary(folder: Path, num_codes: int) -> None:
+def note_vocabulary(folder: Path, shape: ShapeConfig, num_codes: int) -> None:
     """Write a run's table of ids once: it stays, whatever special tokens a later version has.
 
     The run's folder must have the text tokenizer.
     """
     path = folder / VOCABULARY
     if not path.exists():
-        config.save(Vocabulary.new(_text(folder / TEXT).num_ids, num_codes), path)
+        config.save(shape.vocabulary(_text(folder / TEXT).num_ids, num_codes), path)

@@ -132,7 +132,7 @@ def _opened(config: LmRun, given: Given) -> None:
     provenance.begin(config.output)
     if given.parent is None:
         learn_text(config.output, config.sources, config.text_ids or TEXT_IDS)
-        note_vocabulary(config.output, given.image.num_codes)
+        note_vocabulary(config.output, config.model or ShapeConfig(), given.image.num_codes)
 
 
 def _initial(config: LmRun, given: Given, newest: Checkpoint | None) -> InitialState:

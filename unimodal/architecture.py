@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from .heads.mask_schedule import MaskSchedule
 from .transformer import TransformerConfig
 from .vocabulary import MAX_SIDE, Vocabulary
 
@@ -22,6 +23,8 @@ class ImageConfig:
     """Whether each code has a row of its own in the embedding and in the output table; False: the
     tables end with text and special tokens, and the image embedder and the image head have
     parameters for codes, such as for their levels."""
+    masked: MaskSchedule | None = None
+    """The settings of the head `masked`; None: of another head."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .grammar import Choice, Grammar, Modality, ReplyState
 from .heads.head import Ask, Draw, Drawing, ImageTokens
 from .room import refusal
-from .sampling import Sampling, noise
+from .sampling import Sampling, noise, noises
 from .text import IncrementalDecoder
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ Settings = tuple[float, int | None, float | None]  # temperature, top k, top p
 class Request:
     """A Request is in work or waits for it.
 
-    Raises ValueError where the document leaves no room in the context for its reply.
+    Raises ValueError where the document leaves no room in the context for its reply, and for
+    settings that the model's image head does not have.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Request:
         modality: Modality | None,
     ):
         """Lay the prompt out and check its length; arguments are those of Generation.submit."""
+        sampling.check(model.transformer.head.follows, model.transformer.architecture.image.head)
         self.number, self.sampling = number, sampling
         self._model, self._document = model, document
         prompt = model.sequencer.prompt(document)
@@ -131,7 +133,9 @@ class Request:
         first, sequencer = len(self.state.ids), self._model.sequencer
         drawing = Drawing(
             sequencer.layout, grid, self.sampling, self.state.ids[-1],
-            lambda at, part=0: self.noise(first + at, part), sequencer.codec_hash,
+            lambda at, part=0: self.noise(first + at, part),
+            lambda count, part: noises(self.sampling.seed, first, count, part),
+            sequencer.codec_hash,
         )  # fmt: skip
         self._draw = self._model.transformer.head.draw(drawing)
         yield from self._go_on_drawing(None)

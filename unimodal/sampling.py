@@ -4,13 +4,17 @@ Letters: B requests, V ids of a choice.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
 MAX_GUIDANCE = 1000  # far above useful values, and far below those that overflow
+MAX_STEPS = 1000  # far above useful values
+OF_HEADS = ("image_temperature", "image_top_k", "image_top_p", "image_steps")
+"""The settings of a Sampling that only some image heads follow."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,9 @@ class Sampling:
     guidance: float | None = None
     """The scale of classifier-free guidance of images. None and 1 switch it off; larger values
     follow the request more closely."""
+    image_steps: int | None = None
+    """The steps in which a head that draws all of an image at once draws it; None: the head's own
+    number."""
     seed: int = 0
     """The seed of the reply's noise, 0 .. 2^64 - 1."""
     max_text_tokens: int = 256
@@ -49,6 +56,11 @@ class Sampling:
                 self.image_top_p is None
                 or (_is_number(self.image_top_p) and 0 < self.image_top_p <= 1),
                 "None or a number above 0, up to 1",
+            ),
+            "image_steps": (
+                self.image_steps is None
+                or (_is_whole(self.image_steps, 1) and self.image_steps <= MAX_STEPS),
+                f"None or a whole number from 1 to {MAX_STEPS}",
             ),
             "guidance": (
                 self.guidance is None
@@ -72,6 +84,19 @@ class Sampling:
         """Return whether drawing needs the unconditional branch."""
         return self.guidance is not None and self.guidance != 1
 
+    def check(self, followed: Collection[str], head: str) -> None:
+        """Raise ValueError for settings of OF_HEADS that an image head does not follow."""
+        plain = {one.name: one.default for one in fields(self)}
+        ignored = [
+            f"{name} {getattr(self, name)}"
+            for name in OF_HEADS
+            if name not in followed and getattr(self, name) != plain[name]
+        ]
+        if ignored:
+            raise ValueError(
+                f"sampling: the image head {head} has no {', no '.join(ignored)}: leave it out"
+            )
+
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and value >= 0
@@ -90,11 +115,20 @@ def guide(conditional_BV: Tensor, unconditional_BV: Tensor, scale_B1: Tensor) ->
 def noise(seed: int, index: int, part: int = 0) -> float:
     """Return the uniform number in [0, 1) that samples the token `index` of a reply.
 
-    part: which of several, where a token is sampled in parts. It is a counter-based random number
-    (Philox: Salmon et al., SC 2011) of (seed, index, part).
+    part: which of several, where a token is sampled in parts.
     """
-    bits = np.random.Philox(key=seed, counter=[index, part, 0, 0]).random_raw()
-    return (int(bits) >> 11) * 2.0**-53  # the upper 53 bits, which a float64 holds exactly
+    return float(noises(seed, index, 1, part)[0])
+
+
+def noises(seed: int, index: int, count: int, part: int = 0) -> np.ndarray:
+    """Return `noise` of the `count` tokens from `index` on, float64 (count,).
+
+    Each is a counter-based random number (Philox: Salmon et al., SC 2011) of (seed, index, part):
+    the first of the four words of its counter.
+    """
+    counters = np.random.Philox(key=seed, counter=[index, part, 0, 0])
+    bits = counters.random_raw(4 * count - 3)[::4]
+    return (bits >> np.uint64(11)) * 2.0**-53  # the upper 53 bits, which a float64 holds exactly
 
 
 def pick(

@@ -53,9 +53,12 @@ class Vocabulary:
             )
 
     @classmethod
-    def new(cls, num_text: int, num_codes: int) -> "Vocabulary":
-        """Make a vocabulary with text tokens first, then SPECIAL_TOKENS, then image codes."""
-        special = {name: num_text + at for at, name in enumerate(SPECIAL_TOKENS)}
+    def new(cls, num_text: int, num_codes: int, more: tuple[str, ...] = ()) -> "Vocabulary":
+        """Make a vocabulary with text tokens first, then SPECIAL_TOKENS, then image codes.
+
+        more: names of special tokens beside SPECIAL_TOKENS, whose ids are behind theirs.
+        """
+        special = {name: num_text + at for at, name in enumerate((*SPECIAL_TOKENS, *more))}
         runs = ((num_text + len(special), num_codes),) if num_codes else ()
         return cls(num_text, special, runs)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import gpus, heads, steps
+from benchmarks import gpus, heads, image_heads, steps
 from benchmarks.steps import QUICK, packed, theirs, twin
 
 from unimodal import cross_entropy
-from unimodal.sequence import IGNORE, IMAGE, PADDING
+from unimodal.sequence import IGNORE, IMAGE, PADDING, span_mask
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
@@ -49,6 +49,16 @@ def test_lines_of_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not time.wrong and memory.met, "a chunk is small beside 64 x 775 logits, thrice"
     monkeypatch.setattr(heads, "SAME", 0)
     assert heads.lines(SCALE)[0].wrong
+
+
+def test_lines_of_image_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check sees a mask that is not the head's."""
+    scale = replace(image_heads.QUICK, num_layers=1, sequence_length=256)
+    (line,) = image_heads.lines(scale)
+    assert not line.wrong and line.met is not None
+    causal = lambda doc, block, private: span_mask(doc, 0 * block, private)  # noqa: E731
+    monkeypatch.setattr(image_heads, "span_mask", causal)
+    assert image_heads.lines(scale)[0].wrong
 
 
 def test_without_a_gpu_lines_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:

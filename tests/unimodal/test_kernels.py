@@ -91,6 +91,44 @@ def test_flex_forward_equals_dense(row: Row, heads: tuple[int, int], seed: int) 
     torch.testing.assert_close(mine, dense, atol=2e-6, rtol=1e-5)
 
 
+@st.composite
+def images(draw: st.DrawFn) -> Row:
+    """What heads make of images: masked or noised copies before clean ones, scales, given ones."""
+    row: Row = []
+    for doc in range(draw(st.integers(1, 3))):
+        row += [(doc, 0, 0)] * draw(st.integers(1, 4))
+        block = private = 0
+        for kind in draw(st.lists(st.sampled_from(["given", "learned", "scales"]), max_size=3)):
+            n = draw(st.integers(1, 6))
+            if kind == "learned":
+                block, private = block + 1, private + 1
+                row += [(doc, block, private)] * n
+            for k in range(draw(st.integers(1, 3)) if kind == "scales" else 0):
+                block, private = block + 1, private + (k == 0)
+                row += [(doc, block, private)] * (k + 1)
+            block += 1
+            row += [(doc, block, 0)] * n + [(doc, 0, 0)] * draw(st.integers(0, 3))
+        row += [(PADDING, 0, 0)] * draw(st.sampled_from([0, 0, 2]))
+    return row
+
+
+@hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
+@hypothesis.given(images(), st.sampled_from(HEADS), st.integers(0, 9))
+def test_rows_of_images_equal_dense_with_gradients(row: Row, heads: tuple, seed: int) -> None:
+    """A document at a time, and FlexAttention's rule, which torch runs backwards on a CPU when it
+    is not asked to refuse.
+    """
+    dense = out_and_gradients(DenseAttention(span_mask(*spans(row))), qkv(len(row), *heads, seed))
+    found = [attention(*spans(row), kind="sdpa")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "_compiled", lambda: flex_attention)
+        patch.setattr(torch.nn.attention.flex_attention, "_validate_device", lambda *_: None)
+        for attend in (*found, FlexAttention(*spans(row))):
+            mine = out_and_gradients(attend, qkv(len(row), *heads, seed))
+            for one, oracle in zip(mine, dense, strict=True):
+                torch.testing.assert_close(one, oracle, atol=2e-6, rtol=1e-5)
+
+
 @pytest.mark.slow  # a C++ compiler takes its time
 @torch.no_grad()
 def test_compiled_layers_take_flex_into_one_graph_for_all_batches() -> None:

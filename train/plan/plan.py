@@ -16,11 +16,12 @@ import torch
 
 from unimodal.architecture import Architecture, ImageConfig
 from unimodal.bundle import ROOM_BYTES, directory_of, read_config
+from unimodal.heads import head_class
 from unimodal.image_tokenizers import tokenizer_config
 from unimodal.tensors import BYTES
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
-from unimodal.vocabulary import SPECIAL_TOKENS, Vocabulary
+from unimodal.vocabulary import Vocabulary
 
 from ..finish import DTYPE
 from ..flops import step_flops
@@ -156,8 +157,8 @@ def shape_of(config: LmRun, num_ids: int | None = None) -> Architecture:
     levels, num_codes = ((), 1) if tokenizer is None else (tokenizer.levels, tokenizer.num_codes)
     num_text = config.text_ids or TEXT_IDS
     if num_ids is not None:
-        num_text = num_ids - len(SPECIAL_TOKENS) - num_codes
-    return model.of(Vocabulary.new(num_text, num_codes), levels)
+        num_text = num_ids - len(model.vocabulary(1, 1).special_tokens) - num_codes
+    return model.of(model.vocabulary(num_text, num_codes), levels)
 
 
 def _plan(config: LmRun, shape: Architecture, num_gpus: int, memory_gb: float, gpu: str) -> Plan:
@@ -238,7 +239,8 @@ def _meta_model(
 ) -> UnifiedModel:
     """Return the model on the meta device; many settings are tried on the same one."""
     with torch.device("meta"):
-        shape = Architecture(transformer, Vocabulary.new(*ids), image)
+        more = head_class(image.head).special_tokens
+        shape = Architecture(transformer, Vocabulary.new(*ids, more), image)
         model = UnifiedModel(shape, recompute=recompute)
         return model if lora is None else adapted(model, lora)
 

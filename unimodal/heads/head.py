@@ -9,7 +9,7 @@ batch requests of all kinds.
 Letters: N hidden vectors, M targets, R requests, D width, V rows of the output table.
 """
 
-from collections.abc import Callable, Generator, Hashable, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -23,7 +23,7 @@ from ..cross_entropy import Targets
 from ..document import Image
 from ..embedder import CodeEmbedder, ImageEmbedder
 from ..layout import BoundLayout, Layout
-from ..sampling import Sampling
+from ..sampling import Sampling, guide
 from ..sequence import IGNORE, Batch, Span
 
 
@@ -185,6 +185,8 @@ class Drawing:
     noise: Callable[..., float]
     """noise(at, part=0) is the uniform number in [0, 1) that samples a token of the image, counted
     from 0 behind its opening, or each part of it, where it is sampled in parts."""
+    noises: Callable[[int, int], np.ndarray]
+    """noises(count, part) are those of `part` of the first `count` tokens, float64 (count,)."""
     codec_hash: str
 
 
@@ -204,6 +206,14 @@ class ImageHead(nn.Module):
     num_targets: int
     """How many products with a vector of the hidden width a target takes, to count FLOPs: one for
     each id or value that a softmax covers; 0 where targets are neither."""
+    section: ClassVar[str | None] = None
+    """The field of ImageConfig, and the section of `model` in a recipe, that configures the head;
+    None: there is none."""
+    special_tokens: ClassVar[tuple[str, ...]] = ()
+    """Names of the special tokens that the vocabulary of a model with this head has beside those of
+    all."""
+    follows: ClassVar[tuple[str, ...]] = ("image_temperature", "image_top_k", "image_top_p")
+    """Which of sampling.OF_HEADS, the settings that not every head has, `draw` follows."""
     code_rows: ClassVar[bool] = True
     """Whether codes have rows in the embedding and in the output table. False: there are none, and
     the head and its embedder have parameters for codes; ids of codes are as ever."""
@@ -265,6 +275,24 @@ class ImageHead(nn.Module):
     def draw(self, drawing: Drawing) -> Draw:
         """Draw one image: yield Asks and return the image, with codes or latents."""
         raise NotImplementedError
+
+
+def guided(
+    logits_BV: Tensor, num_branches: int, args: Sequence[tuple[object, float | None]]
+) -> Tensor:
+    """Return the logits to sample from, float32 (R, V), of R requests with one or two branches.
+
+    logits_BV: those of all requests, then those of their unconditional branches if there are two.
+    args: for each request (anything, guidance scale). Raise ValueError where they are not finite.
+    """
+    logits_BV = logits_BV.float()
+    if not bool(logits_BV.isfinite().all()):
+        raise ValueError("the model's logits are not finite: its weights are damaged")
+    if num_branches == 1:
+        return logits_BV
+    scale_R1 = logits_BV.new_tensor([[guidance] for _, guidance in args])
+    conditional_RV, unconditional_RV = logits_BV.chunk(2)
+    return guide(conditional_RV, unconditional_RV, scale_R1)
 
 
 def targets_of(batch: Batch, modality: int) -> tuple[Tensor, Tensor]:

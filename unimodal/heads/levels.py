@@ -20,8 +20,8 @@ from ..code_levels import CodeLevels
 from ..embedder import ImageEmbedder, LevelEmbedder
 from ..sampling import log_probability, pick
 from ..sequence import IMAGE, Batch
-from .head import Draw, Drawing, ImageHead, targets_of
-from .next_code import NextCodeInputs, draw_in_order, guided
+from .head import Draw, Drawing, ImageHead, guided, targets_of
+from .next_code import NextCodeInputs, draw_in_order
 
 
 class LevelsHead(ImageHead):

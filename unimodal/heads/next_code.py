@@ -1,9 +1,6 @@
 """The `next_code` head predicts each code of an image from the codes before it, in reading order.
 
-Within an image only a code can follow, so the softmax is over the codes alone, in training as in
-drawing, and only their slice of the output table is multiplied.
-
-Letters: N hidden vectors, M targets, R requests, D width, V rows of the table, C those of codes.
+Letters: R requests, D width, V rows of the output table, C those of codes.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +14,12 @@ from torch import Tensor
 from unimodal.tokenizer.grid import Grid
 
 from ..architecture import Architecture
-from ..cross_entropy import Targets
 from ..document import Image
 from ..layout import OWN_LAYOUT, BoundLayout, Layout
-from ..sampling import guide, log_probability, pick
-from ..sequence import IMAGE, Batch, Span
-from .head import Ask, Draw, Drawing, ImageHead, ImageTokens, Read, targets_of
+from ..sampling import log_probability, pick
+from ..sequence import Span
+from .code_rows import CodeRowsHead
+from .head import Ask, Draw, Drawing, ImageTokens, Read
 
 
 @dataclass(frozen=True)
@@ -72,44 +69,21 @@ def address_ahead(is_code_n: np.ndarray, grid: Grid) -> np.ndarray:
     return np.concatenate([own[1:], np.zeros((1, 2), np.int16)])
 
 
-class NextCode(ImageHead):
-    """NextCode scores codes by their rows of the output table; it holds no weights of its own."""
+class NextCode(CodeRowsHead):
+    """NextCode predicts a code from those before it."""
 
     exports = True
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__(architecture)
-        vocabulary = architecture.vocabulary
         self.inputs = NextCodeInputs()
-        self.code_of_id, self.num_ids = vocabulary.code_of_id, vocabulary.size
-        self.first, self.last = vocabulary.code_slice
-        self.num_targets = self.last - self.first
-        # Where other ids lie between the codes, they are left out of every distribution.
-        allowed = self.code_of_id[self.first : self.last] >= 0
-        self.allowed = None if allowed.all() else torch.from_numpy(allowed)
-
-    def targets(self, batch: Batch, scale: float, sliced: bool = True) -> Targets:
-        """Return the batch's codes as rows of the output table; see ImageHead.targets."""
-        at_M, weights_M = targets_of(batch, IMAGE)
-        labels_M = batch.labels.flatten()[at_M]
-        if not sliced:
-            return Targets(at_M, labels_M, scale * weights_M, 0, self.num_ids)
-        return Targets(
-            at_M, labels_M, scale * weights_M, self.first, self.last, allowed_R=self.allowed
-        )
 
     def log_probability(
         self, hidden_MD: Tensor, table_VD: Tensor, ids_M: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return log-probabilities and entropies of codes; see ImageHead.log_probability."""
-        logits_MC = self.masked(F.linear(hidden_MD, table_VD[self.first : self.last]))
+        logits_MC = self.codes_alone(F.linear(hidden_MD, table_VD[self.first : self.last]))
         return log_probability(logits_MC, ids_M - self.first)
-
-    def masked(self, logits_MC: Tensor) -> Tensor:
-        """Return the logits of codes, -inf where other ids lie between them."""
-        if self.allowed is None:
-            return logits_MC
-        return logits_MC.masked_fill(~self.allowed.to(logits_MC.device), -torch.inf)
 
     def draw(self, drawing: Drawing) -> Draw:
         """Draw code by code; see draw_in_order."""
@@ -163,26 +137,7 @@ def pick_codes(
     and the guidance scale. Raise ValueError where logits are not finite.
     """
     last_D = torch.cat([branch_R1D[:, -1] for branch_R1D in hidden])
-    logits_RC = guided(F.linear(last_D, table_VD[head.first : head.last]), len(hidden), args)
-    logits_RC = head.masked(logits_RC)
+    logits_RC = head.logits(last_D, table_VD, len(hidden), args)
     uniform_R = torch.tensor([u for u, _ in args], dtype=torch.float64, device=logits_RC.device)
     picked_R = head.first + pick(logits_RC, uniform_R, *settings).cpu().numpy()
     return head.code_of_id[picked_R].tolist()
-
-
-def guided(
-    logits_BV: Tensor, num_branches: int, args: Sequence[tuple[object, float | None]]
-) -> Tensor:
-    """Return the logits to sample from, float32 (R, V), of R requests with one or two branches.
-
-    logits_BV: those of all requests, then those of their unconditional branches if there are two.
-    args: for each request (anything, guidance scale). Raise ValueError where they are not finite.
-    """
-    logits_BV = logits_BV.float()
-    if not bool(logits_BV.isfinite().all()):
-        raise ValueError("the model's logits are not finite: its weights are damaged")
-    if num_branches == 1:
-        return logits_BV
-    scale_R1 = logits_BV.new_tensor([[guidance] for _, guidance in args])
-    conditional_RV, unconditional_RV = logits_BV.chunk(2)
-    return guide(conditional_RV, unconditional_RV, scale_R1)
