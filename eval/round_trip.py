@@ -36,7 +36,9 @@ class RoundTrip:
     images: list[np.ndarray] = field(default_factory=list)
     """What came back of each."""
     codes: list[np.ndarray] = field(default_factory=list)
-    """Of each, int64 (n, G)."""
+    """Of each, int64 (n, G); none of a tokenizer whose images become latents."""
+    latents: list[np.ndarray] = field(default_factory=list)
+    """Of each, float32 (n, D); none of a tokenizer of codes."""
     grids: list[Grid] = field(default_factory=list)
     encode_s: list[float] = field(default_factory=list)
     """Seconds an image, of each batch: from pixels to codes."""
@@ -45,7 +47,9 @@ class RoundTrip:
     batch_sizes: list[int] = field(default_factory=list)
 
     def code_scores(self) -> dict[str, Any]:
-        """Return how codes are used, and the bits of a pixel."""
+        """Return how codes are used, and the bits of a pixel; nothing where there are none."""
+        if self.tokenizer.latent_width:
+            return {}
         num_codes, levels = self.tokenizer.num_codes, self.tokenizer.levels
         sizes = [image.shape[:2] for image in self.originals]
         return {
@@ -86,7 +90,7 @@ def round_trip(
             "that decodes"
         )
     made = RoundTrip(tokenizer, originals)
-    codec = ImageCodec(tokenizer, next(tokenizer.parameters()).device)
+    codec = ImageCodec(tokenizer, next(iter(tokenizer.state_dict().values())).device)
     for batch in progress(batches(originals, batch_size), "encoding and decoding"):
         began = time.perf_counter()
         encoded = codec.encode([Image(pixels=pixels) for pixels in batch])
@@ -97,6 +101,7 @@ def round_trip(
         made.batch_sizes.append(len(batch))
         made.images += [image.pixels for image in decoded if image.pixels is not None]
         made.codes += [image.codes for image in encoded if image.codes is not None]
+        made.latents += [image.latents for image in encoded if image.latents is not None]
         made.grids += [image.grid for image in encoded if image.grid is not None]
     return made
 

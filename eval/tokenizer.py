@@ -49,12 +49,14 @@ def held_out(samples: int, seed: int, canvas: int) -> tuple[list[Scene], list[np
 
 
 def scene_report(scenes: Sequence[Scene], trip: RoundTrip) -> dict[str, Any]:
-    """Return scores, code usage and predictions of scenes that went through a tokenizer."""
+    """Return scores, code usage and predictions of scenes that went through a tokenizer; of one
+    without codes there is no usage.
+    """
     compared = list(zip(range(len(scenes)), scenes, trip.originals, trip.images, strict=True))
     predictions = [judge(*one) for one in progress(compared, "reading")]
     return {
         "scores": scores(predictions) | trip.code_scores(),
-        "usage": trip.usage(),
+        **({"usage": trip.usage()} if trip.codes else {}),
         "predictions": predictions,
     }
 

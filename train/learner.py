@@ -165,7 +165,7 @@ class TokenizerLearner(Learner[Tensor]):
         if self.freeze_codes:  # codebooks that follow the latents do so in training alone
             self.model.quantizer.eval()
         with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
-            made = self.model(moved)
+            made = self.model(moved, self.step)
             total, reports = self.loss(made, moved, self.model.last_weight, self.step, share)
         return {TOTAL: total, **reports}
 
