@@ -16,6 +16,7 @@ from unimodal.data.remote import local_shards
 from unimodal.data.sizes import patch_problems
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
+from unimodal.heads import head_class
 from unimodal.image_tokenizers import beyond_one_code, load_tokenizer, tokenizer_directory
 from unimodal.tensors import find_tensors
 from unimodal.tokenizer.saved import SavedTokenizer
@@ -95,9 +96,11 @@ def _check_model(config: LmRun, parent: BundleContents | None, image: SavedToken
     """ValueError where the image head, the image tokenizer and the loss do not fit each other."""
     if parent is None:  # made for what it objects to: how many ids texts will have is not known yet
         vocabulary = Vocabulary.new(TEXT_IDS, image.num_codes)
-        shape = (config.model or ShapeConfig()).of(vocabulary, image.levels)
+        shape = (config.model or ShapeConfig()).of(vocabulary, image.levels, image.latent_width)
     else:
         shape = parent.config.architecture
+    kind = head_class(shape.image.head, trusted=config.model is not None)
+    config.sampling.check(kind.follows, shape.image.head)
     if not config.loss.sliced and not shape.image.code_rows:
         raise ValueError(
             f"loss.sliced false: with model.head {shape.image.head} codes have no rows, so no "

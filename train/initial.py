@@ -20,6 +20,7 @@ from unimodal.bundle import BundleContents, read_contents
 from unimodal.data.sources import SourceConfig, texts
 from unimodal.heads import head_class
 from unimodal.hub.new_rows import code_rows
+from unimodal.rectified_flow import FlowConfig
 from unimodal.tensors import StoredTensor, find_tensors
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.codec import Codec
@@ -60,6 +61,8 @@ class ShapeConfig:
     own rows; an export adds them up. Not with a head whose codes have no rows."""
     addresses: bool = False
     """Learned embeddings of row and column are added at the tokens of an image."""
+    flow: FlowConfig | None = None
+    """Of the head flow, which learns latents; None: its defaults."""
 
     def transformer(self, num_ids: int) -> TransformerConfig:
         """Return the transformer's shape with so many rows of ids."""
@@ -70,19 +73,23 @@ class ShapeConfig:
     @property
     def uses_levels(self) -> bool:
         """Return whether the model has parameters for the levels of codes."""
-        return self.factorised or not self._code_rows
+        kind = head_class(self.head, trusted=True)
+        return self.factorised or not (kind.code_rows or kind.reads_latents)
 
-    @property
-    def _code_rows(self) -> bool:
-        return head_class(self.head, trusted=True).code_rows
-
-    def of(self, vocabulary: Vocabulary, levels: tuple[int, ...]) -> Architecture:
-        """Return the whole model's shape; levels: those of the image tokenizer's codes.
+    def of(
+        self, vocabulary: Vocabulary, levels: tuple[int, ...], latent_width: int = 0
+    ) -> Architecture:
+        """Return the whole model's shape; levels: those of the image tokenizer's codes;
+        latent_width: the numbers of its latents, 0 where it has codes.
 
         ValueError where the model is to have parameters for levels and codes are not made of them,
-        or where levels are to be added to rows that are not there.
+        where levels are to be added to rows that are not there, and where the head reads codes and
+        there are latents, or the other way round.
         """
-        rows = self._code_rows
+        kind = head_class(self.head, trusted=True)
+        rows = kind.code_rows
+        if problem := self._latent_problem(kind.reads_latents, latent_width):
+            raise ValueError(problem)
         if self.factorised and not rows:
             raise ValueError(
                 f"model.factorised: with model.head {self.head} codes have no rows that their "
@@ -96,9 +103,28 @@ class ShapeConfig:
                 f" fsq, lfq and bsq are; {other}, or train such a tokenizer"
             )
         used = levels if self.uses_levels else ()
-        image = ImageConfig(self.head, used, self.addresses, code_rows=rows)
+        image = ImageConfig(
+            self.head, used, self.addresses, rows, latent_width,
+            (self.flow or FlowConfig()) if latent_width else None,
+        )  # fmt: skip
         num_ids = vocabulary.size if rows else vocabulary.num_words
         return Architecture(self.transformer(num_ids), vocabulary, image)
+
+    def _latent_problem(self, reads_latents: bool, latent_width: int) -> str | None:
+        """Return why the head does not fit what the image tokenizer makes, or None."""
+        if reads_latents and not latent_width:
+            return (
+                f"model.head {self.head} learns latents, and the image tokenizer makes codes: train"
+                " one with model.latents or model.pixels, or take next_code"
+            )
+        if latent_width and not reads_latents:
+            return (
+                f"model.head {self.head} learns codes, and the image tokenizer makes latents: take"
+                " flow, or a tokenizer with a quantizer"
+            )
+        if self.flow is not None and not reads_latents:
+            return f"model.flow: not with model.head {self.head}; leave it out"
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,13 +151,15 @@ def parent_of(
     old = parent.config.architecture
     wrong = []
     if shape is not None:
-        new = shape.of(old.vocabulary, image.levels)
+        new = shape.of(old.vocabulary, image.levels, image.latent_width)
         there = asdict(old.transformer)
         wrong = [
             f"model.{name} {value} is {there[name]} there"
             for name, value in asdict(new.transformer).items()
             if name in asdict(shape) and there[name] != value
         ]
+        if new.image.flow != old.image.flow:
+            wrong.append(f"model.flow {new.image.flow} is {old.image.flow} there")
         if new.image.head != old.image.head:
             wrong.append(f"model.head {new.image.head} is {old.image.head} there")
         for name, before, now in (
@@ -153,7 +181,8 @@ def from_bundle(weights: Path, parent: BundleContents, shape: ShapeConfig | None
     """Begin with a bundle's model and text tokenizer; what `shape` has beyond it begins at zero."""
     whole = parent.config.architecture
     if shape is not None:
-        image = shape.of(whole.vocabulary, parent.image_tokenizer.levels).image
+        tokenizer = parent.image_tokenizer
+        image = shape.of(whole.vocabulary, tokenizer.levels, tokenizer.latent_width).image
         whole = replace(whole, image=image)
     old = fill_from(find_tensors(weights))
     known = parameter_shapes(parent.config.architecture)
@@ -183,7 +212,7 @@ def from_scratch(folder: Path, shape: ShapeConfig, image: Codec, seed: int) -> I
     """
     text = _text(folder / TEXT)
     vocabulary = _vocabulary(folder / VOCABULARY, text.num_ids, image.num_codes)
-    whole = shape.of(vocabulary, image.levels)
+    whole = shape.of(vocabulary, image.levels, image.latent_width)
     width = whole.transformer.width
 
     def fill(name: str, size: tuple[int, ...]) -> Tensor:

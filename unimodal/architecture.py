@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from .rectified_flow import FlowConfig
 from .transformer import TransformerConfig
 from .vocabulary import MAX_SIDE, Vocabulary
 
@@ -22,6 +23,11 @@ class ImageConfig:
     """Whether each code has a row of its own in the embedding and in the output table; False: the
     tables end with text and special tokens, and the image embedder and the image head have
     parameters for codes, such as for their levels."""
+    latent_width: int = 0
+    """The numbers of a latent of the image tokenizer; 0 where images are codes."""
+    flow: FlowConfig | None = None
+    """How latents become tokens, and at which times they are learned; None where images are codes.
+    """
 
 
 @dataclass(frozen=True)

@@ -279,8 +279,10 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
     values = asdict(bundle_config)
     if bundle_config.transformer.rope is None:
         del values["transformer"]["rope"]
-    if bundle_config.image.code_rows:
-        del values["image"]["code_rows"]
+    image, plain = bundle_config.image, ImageConfig()
+    for name in ("code_rows", "latent_width", "flow"):
+        if getattr(image, name) == getattr(plain, name):
+            del values["image"][name]
     write_json(path, values)
 
 

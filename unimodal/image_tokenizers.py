@@ -8,6 +8,7 @@ from typing import Any
 
 from unimodal.tokenizer import saved
 from unimodal.tokenizer.autoencoder import CONFIG, WEIGHTS, TokenizerConfig, read_shape
+from unimodal.tokenizer.codec import Codec
 from unimodal.tokenizer.published import PublishedTokenizer
 from unimodal.tokenizer.pyramid import PyramidConfig
 from unimodal.tokenizer.saved import SavedTokenizer
@@ -125,6 +126,17 @@ def beyond_one_code(tokenizer: SavedTokenizer) -> str:
     if tokenizer.num_groups > 1:
         return f"{tokenizer.num_groups} codes at each place"
     return "scales" if tokenizer.geometry.default_grid.scales else ""
+
+
+def require_codes(tokenizer: Codec, whose: object) -> None:
+    """Raise ValueError where a tokenizer makes latents and codes are asked for. whose: where it is
+    from, for the message.
+    """
+    if tokenizer.latent_width:
+        raise ValueError(
+            f"{whose}: its image tokenizer makes latents, which the head flow learns, and no codes:"
+            " give one that has a quantizer"
+        )
 
 
 def _is_hub_id(path: Path) -> bool:

@@ -6,6 +6,7 @@ an id must be sampled (`state.next` is a Choice) or the head must be called (`as
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from unimodal.tokenizer.grid import Grid
@@ -16,7 +17,7 @@ from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .grammar import Choice, Grammar, Modality, ReplyState
 from .heads.head import Ask, Draw, Drawing, ImageTokens
 from .room import refusal
-from .sampling import Sampling, noise
+from .sampling import Sampling, noise, normal_noise
 from .text import IncrementalDecoder
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ Settings = tuple[float, int | None, float | None]  # temperature, top k, top p
 class Request:
     """A Request is in work or waits for it.
 
-    Raises ValueError where the document leaves no room in the context for its reply.
+    Raises ValueError where the document leaves no room in the context for its reply, and for
+    settings that the model's image head does not have.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Request:
         modality: Modality | None,
     ):
         """Lay the prompt out and check its length; arguments are those of Generation.submit."""
+        sampling.check(model.transformer.head.follows, model.transformer.architecture.image.head)
         self.number, self.sampling = number, sampling
         self._model, self._document = model, document
         prompt = model.sequencer.prompt(document)
@@ -131,7 +134,8 @@ class Request:
         first, sequencer = len(self.state.ids), self._model.sequencer
         drawing = Drawing(
             sequencer.layout, grid, self.sampling, self.state.ids[-1],
-            lambda at, part=0: self.noise(first + at, part), sequencer.codec_hash,
+            lambda at, part=0: self.noise(first + at, part),
+            partial(normal_noise, self.sampling.seed, first), sequencer.codec_hash,
         )  # fmt: skip
         self._draw = self._model.transformer.head.draw(drawing)
         yield from self._go_on_drawing(None)
@@ -146,7 +150,7 @@ class Request:
                 for name, read in ask.reads.items():
                     self._branch(name).add_read(read)
                 if was_asked:
-                    yield ImageProgress(self.number, ask.done, total)
+                    yield ImageProgress(self.number, ask.done, total, ask.partial)
                 was_asked = False
                 self.asked = ask if ask.look is not None else None
         except StopIteration as end:
@@ -183,12 +187,16 @@ class Request:
     def unwanted(self) -> list[Branch]:
         """Remove the branches that are no longer needed, and return them.
 
-        At the end these are all branches; outside of an image, all but the request's own.
+        At the end these are all branches; outside of an image, all but the request's own; within
+        one, those that its head does not read now.
         """
         if self.state.over:
             gone = [*self.branches]
+        elif self.state.drawing:
+            kept = self.branches if self.asked is None else self.asked.reads
+            gone = [name for name in self.branches if name and name not in kept]
         else:
-            gone = [] if self.state.drawing else [name for name in self.branches if name]
+            gone = [name for name in self.branches if name]
         return [self.branches.pop(name) for name in gone]
 
     def _add_text(self, text: str) -> Iterator[Event]:

@@ -4,13 +4,21 @@ Letters: B requests, V ids of a choice.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .rectified_flow import Solver
+
 MAX_GUIDANCE = 1000  # far above useful values, and far below those that overflow
+MAX_STEPS = 1000  # far above useful values
+OF_HEADS = ("image_temperature", "image_top_k", "image_top_p", "image_steps", "image_solver",
+            "guidance_interval")  # fmt: skip
+"""The settings of a Sampling that only some image heads follow."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,14 @@ class Sampling:
     guidance: float | None = None
     """The scale of classifier-free guidance of images. None and 1 switch it off; larger values
     follow the request more closely."""
+    image_steps: int | None = None
+    """The steps in which a head that draws all of an image at once draws it; None: the head's own
+    number."""
+    image_solver: Solver = "euler"
+    """How `flow` takes a step: `heun` is more exact, and evaluates the model twice."""
+    guidance_interval: tuple[float, float] | None = None
+    """The times of `flow`, from 0 for noise to 1 for data, between which guidance is used; None:
+    always."""
     seed: int = 0
     """The seed of the reply's noise, 0 .. 2^64 - 1."""
     max_text_tokens: int = 256
@@ -55,6 +71,16 @@ class Sampling:
                 or (_is_number(self.guidance) and self.guidance <= MAX_GUIDANCE),
                 f"None or a number from 0 to {MAX_GUIDANCE}",
             ),
+            "image_steps": (
+                self.image_steps is None
+                or (_is_whole(self.image_steps, 1) and self.image_steps <= MAX_STEPS),
+                f"None or a whole number from 1 to {MAX_STEPS}",
+            ),
+            "image_solver": (self.image_solver in get_args(Solver), " or ".join(get_args(Solver))),
+            "guidance_interval": (
+                self.guidance_interval is None or _is_interval(self.guidance_interval),
+                "None or two numbers, 0 <= first < last <= 1,",
+            ),
             "seed": (_is_whole(self.seed, 0) and self.seed < 2**64, "a whole number below 2^64"),
             "max_text_tokens": (_is_whole(self.max_text_tokens, 1), "a whole number from 1"),
             "max_images": (_is_whole(self.max_images, 0), "a whole number from 0"),
@@ -72,9 +98,31 @@ class Sampling:
         """Return whether drawing needs the unconditional branch."""
         return self.guidance is not None and self.guidance != 1
 
+    def check(self, followed: Collection[str], head: str) -> None:
+        """Raise ValueError for settings of OF_HEADS that an image head does not follow."""
+        plain = {one.name: one.default for one in fields(self)}
+        ignored = [
+            f"{name} {getattr(self, name)}"
+            for name in OF_HEADS
+            if name not in followed and getattr(self, name) != plain[name]
+        ]
+        if ignored:
+            raise ValueError(
+                f"sampling: the image head {head} has no {', no '.join(ignored)}: leave it out"
+            )
+
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and value >= 0
+
+
+def _is_interval(value: object) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and all(map(_is_number, value))
+        and value[0] < value[1] <= 1
+    )
 
 
 def _is_whole(value: object, least: int) -> bool:
@@ -95,6 +143,15 @@ def noise(seed: int, index: int, part: int = 0) -> float:
     """
     bits = np.random.Philox(key=seed, counter=[index, part, 0, 0]).random_raw()
     return (int(bits) >> 11) * 2.0**-53  # the upper 53 bits, which a float64 holds exactly
+
+
+def normal_noise(seed: int, index: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the normal noise, float32 of `shape`, of what begins at the token `index` of a reply.
+
+    Its counters are no others' (see `noise`), and those of two tokens never meet.
+    """
+    philox = np.random.Philox(key=seed, counter=[0, index, 0, 1])
+    return np.random.Generator(philox).standard_normal(shape, dtype=np.float32)
 
 
 def pick(
