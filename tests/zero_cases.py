@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import flow_cases
 import torch
 
 from unimodal.architecture import Architecture, ImageConfig
@@ -62,6 +63,13 @@ class Case:
 def shape(case: Case) -> Architecture:
     if case.weights:
         return read_contents(Path(case.weights)).config.architecture
+    if case.head == "flow":
+        sizes = flow_cases.VOCABULARY.size, 32, 2, 2, 1, 16, 64
+        transformer = TransformerConfig(*sizes, tied_head=case.tied, qk_norm=True)
+        image = ImageConfig(
+            case.head, (), case.addresses, False, flow_cases.LATENT_WIDTH, flow_cases.FLOW
+        )
+        return Architecture(transformer, flow_cases.VOCABULARY, image)
     has_rows = head_class(case.head).code_rows
     num_ids = VOCABULARY.size if has_rows else VOCABULARY.num_words
     sizes = num_ids, 32, 2, 2, 1, 16, 64
@@ -102,6 +110,13 @@ def batch(step: int, vocabulary: Vocabulary) -> Batch:
     )
 
 
+def whole_batch(step: int, case: Case) -> Batch:
+    """The batch that a case's head learns from."""
+    if case.head == "flow":
+        return flow_cases.batch(step, ROWS, T, step == EMPTY)
+    return batch(step, shape(case).vocabulary)
+
+
 def rows_of(whole: Batch, ranks: Ranks) -> Batch:
     return whole.split(ROWS // ranks.world_size)[ranks.rank]
 
@@ -135,14 +150,14 @@ def made(case: Case, ranks: Ranks) -> Engine:
 
 def steps(found: Engine, case: Case) -> list[dict]:
     """Reports and the gradient's norm of each step."""
-    ranks, reports, vocabulary = found.ranks, [], shape(case).vocabulary
+    ranks, reports = found.ranks, []
     for step in range(HALF if case.resume else 0, NUM_STEPS):
         if case.save and step == HALF:
             saver = Saver(Path(case.save), ranks, keep=1, keep_every=None, timeout_s=60)
             saver.save(step, {"data": None}, found.parameter_shards())
             saver.wait()
             ranks.together(lambda: None)
-        mine = rows_of(batch(step, vocabulary), ranks)
+        mine = rows_of(whole_batch(step, case), ranks)
         norms = found.learner.norms(mine)
         summed = ranks.all_reduce_sum(
             torch.tensor(list(norms.values()), dtype=torch.float64)
