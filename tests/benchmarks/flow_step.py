@@ -47,10 +47,10 @@ class StepScale:
 QUICK = StepScale(64, 2, 1, 512, 1)
 
 
-def architecture(head: str, scale: StepScale) -> Architecture:
+def architecture(head: str, num_text: int, scale: StepScale) -> Architecture:
     """Return the shape of a model with this head."""
     is_flow = head == "flow"
-    vocabulary = Vocabulary.new(NUM_TEXT, 0 if is_flow else NUM_CODES)
+    vocabulary = Vocabulary.new(num_text, 0 if is_flow else NUM_CODES)
     heads = max(1, scale.width // 64)
     transformer = TransformerConfig(
         vocabulary.size, scale.width, scale.num_layers, heads, heads, 64, scale.width * 8 // 3,
@@ -111,9 +111,7 @@ def lines(scale: StepScale) -> list[Line]:
     text = TextTokenizer.train([WORDS], NUM_TEXT)
     steps, used, wrong = [], [], []
     for head in ("next_code", "flow"):
-        shape = architecture(head, scale)
-        assert shape.vocabulary.num_text == NUM_TEXT
-        model = UnifiedModel(shape)
+        model = UnifiedModel(architecture(head, text.num_ids, scale))
         rows = batch(model, text, scale)
         share = float((rows.doc != PADDING).float().mean())
         used.append(f"{head} {share:.1%} of {rows.ids.numel():,}")

@@ -35,7 +35,7 @@ from unimodal.rectified_flow import FlowConfig, mixed
 from unimodal.sampling import Sampling, normal_noise
 from unimodal.sequence import IMAGE, Batch, Row, Sequence, Span, span_mask
 from unimodal.train import lm
-from unimodal.train.checkpoint import newest
+from unimodal.train.checkpoint import EMA, newest
 from unimodal.train.objectives import LossConfig, language
 from unimodal.train.plan.plan import plan
 from unimodal.train.run import LmRun
@@ -118,7 +118,7 @@ def test_it_goes_on_bit_for_bit(tmp_path, shards, latents, run) -> None:
     assert exact(again.output) == exact(run.output)[:6]
     saved = newest(again.output)
     name = "head.project.weight"
-    assert not torch.equal(saved.whole(name, "ema"), saved.whole(name))
+    assert not torch.equal(saved.whole(name, EMA), saved.whole(name))
 
 
 def test_rows_hold_both_copies_of_an_image(model: Model) -> None:
@@ -166,15 +166,14 @@ def test_the_loss_is_its_formula(model: Model) -> None:
     batch = Batch.stack([row])
     with torch.inference_mode():
         losses = language(model.transformer, batch, LossConfig(text=0.0, image=0.5))
-    hidden = hidden_of(model, batch)
+        projected = model.transformer.head.project(hidden_of(model, batch))
     total, count, weight = 0.0, 0.0, 0.0
     for span in row.spans:
         if span.noise is None:
             continue
         # v = data - noise; the loss of a token is the mean over its numbers.
         expected = torch.from_numpy(span.latents - span.noise)
-        found = model.transformer.head.project(hidden[span.start : span.stop])
-        token_losses = ((found - expected) ** 2).mean(1)
+        token_losses = ((projected[span.start : span.stop] - expected) ** 2).mean(1)
         weight = float(batch.weights[0, span.start])
         total, count = total + weight * float(token_losses.sum()), count + weight * len(expected)
     assert {s.noise is None for s in row.spans} == {True, False} and weight == 3.0
@@ -224,7 +223,8 @@ def test_cached_steps_see_what_teacher_forcing_sees(model: Model, monkeypatch) -
 
     monkeypatch.setattr(flow.Flow, "_read", noting)
     monkeypatch.setattr(flow, "velocities", looked)
-    question = Document((drawing(model, 1, role="user"), Text("and draw", role="user")))
+    given = drawing(model, 1, role="user", weight=0.0)
+    question = Document((given, Text("and draw", role="user")))
     image = drawn(model, Sampling(seed=2, image_steps=3, image_solver="heun"), question)
     assert len(seen) == 5 and read[-1][1] == 1.0
     np.testing.assert_array_equal(
@@ -458,7 +458,7 @@ def test_what_needs_codes_is_refused(
     names = {"image": tmp_path / "a.png", "bundle": bundle, "out": tmp_path / "out",
              "shards": shards, "latents": latents}  # fmt: skip
     found = CliRunner().invoke(main, words.format(**names).split())
-    assert found.exit_code == 1 and len(found.output.strip().splitlines()) <= 2, found.output
+    assert found.exit_code == 2 and len(found.output.strip().splitlines()) <= 2, found.output
     assert re.search(why, found.output), found.output
 
 
