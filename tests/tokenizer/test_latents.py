@@ -156,6 +156,18 @@ def test_a_run_ends_with_scaled_latents_and_goes_on_bit_for_bit(tmp_path: Path) 
     assert isinstance(model.quantizer, Latents) and not (model.quantizer.std == 1).any()
 
 
+def test_a_new_decoder_keeps_the_latents(tmp_path: Path) -> None:
+    samples = captions(16, (24, 16))
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    first = tokenizer.train(tiny_run(tmp_path / "first", samples, 3, model=KL))
+    more = {"model": KL, "weights": first, "freeze_codes": True, "seed": 1}
+    second = tokenizer.train(tiny_run(tmp_path / "second", samples, 3, **more))
+    old, new = load_tokenizer(first), load_tokenizer(second)
+    assert torch.equal(old.encode(images(3))[0], new.encode(images(3))[0])
+    assert old.hash != new.hash
+
+
 def test_a_run_of_pixels_measures_them(tmp_path: Path) -> None:
     run = tiny_run(tmp_path, captions(12, (24, 16)), 2, model=PIXELS, optimizer=OptimizerConfig())
     model = load_tokenizer(tokenizer.train(run))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks.flow_step import QUICK, lines
 from click.testing import CliRunner
 from flow_cases import FLOW, flow_recipe, write_latent_tokenizer
 from PIL import Image as PILImage
@@ -194,6 +195,12 @@ def load_copy(model: Model) -> UnifiedModel:
     found = UnifiedModel(model.transformer.architecture)
     found.load_state_dict(model.transformer.state_dict())
     return found
+
+
+def test_its_step_is_measured_beside_that_of_next_code() -> None:
+    """What is compared learns and fills its rows; how long it takes, no test says."""
+    (line,) = lines(QUICK)
+    assert not line.wrong and "flow" in line.what and line.ratio
 
 
 def test_a_plan_is_made_of_it(run: LmRun) -> None:
@@ -417,6 +424,20 @@ def test_a_chat_draws_answers_and_edits(model: Model) -> None:
         np.asarray(chat("draw", modality="image").images[0]),
         np.asarray(again("draw", modality="image").images[0]),
     )
+
+
+def test_a_temperature_is_that_of_text_and_steps_are_those_of_drawing(
+    model: Model, tmp_path: Path
+) -> None:
+    """Options of commands, on a bundle."""
+    bundle = save_bundle(tmp_path / "bundle", model)
+    words = f"chat {bundle} --temperature 0.5 --output {tmp_path / 'out'} --prompt".split()
+    assert CliRunner().invoke(main, [*words, "what?"]).exit_code == 0
+    words = f"eval scenes --model {bundle} --samples 1 --tasks drawing --seed 8".split()
+    found = CliRunner().invoke(main, [*words, "--image-steps", "2"])
+    assert found.exit_code == 0 and "image_steps 2" in " ".join(found.output.split())
+    refused = CliRunner().invoke(main, [*words, "--temperature", "0.5"])
+    assert refused.exit_code == 2 and "flow has no image_temperature 0.5" in refused.output
 
 
 def test_scenes_are_evaluated(model: Model) -> None:
