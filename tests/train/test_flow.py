@@ -431,7 +431,7 @@ def test_a_temperature_is_that_of_text_and_steps_are_those_of_drawing(
 ) -> None:
     """Options of commands, on a bundle."""
     bundle = save_bundle(tmp_path / "bundle", model)
-    words = f"chat {bundle} --temperature 0.5 --output {tmp_path / 'out'} --prompt".split()
+    words = f"chat --model {bundle} --temperature 0.5 --output {tmp_path / 'out'} --prompt".split()
     assert CliRunner().invoke(main, [*words, "what?"]).exit_code == 0
     words = f"eval scenes --model {bundle} --samples 1 --tasks drawing --seed 8".split()
     found = CliRunner().invoke(main, [*words, "--image-steps", "2"])
