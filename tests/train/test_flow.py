@@ -435,7 +435,7 @@ def test_a_temperature_is_that_of_text_and_steps_are_those_of_drawing(
     assert CliRunner().invoke(main, [*words, "what?"]).exit_code == 0
     words = f"eval scenes --model {bundle} --samples 1 --tasks drawing --seed 8".split()
     found = CliRunner().invoke(main, [*words, "--image-steps", "2"])
-    assert found.exit_code == 0 and "image_steps 2" in " ".join(found.output.split())
+    assert found.exit_code == 0 and "image steps 2" in " ".join(found.output.split())
     refused = CliRunner().invoke(main, [*words, "--temperature", "0.5"])
     assert refused.exit_code == 2 and "flow has no image_temperature 0.5" in refused.output
 
