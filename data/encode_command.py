@@ -77,13 +77,19 @@ def _config(
     tokenizer: Path | None, target_pixels: int | None, max_aspect_ratio: float | None
 ) -> "EncodeConfig":
     """Return the settings; ValueError for impossible ones."""
-    from unimodal.image_tokenizers import beyond_one_code, load_tokenizer, tokenizer_directory
+    from unimodal.image_tokenizers import (
+        beyond_one_code,
+        load_tokenizer,
+        require_codes,
+        tokenizer_directory,
+    )
 
     from .encode import EncodeConfig
     from .sizes import rule_of
 
     directory = tokenizer_directory(tokenizer)
     image = load_tokenizer(directory)
+    require_codes(image, directory)
     if more := beyond_one_code(image):
         raise ValueError(
             f"{directory} has {more}: shards hold one code at each place of one grid; encode files"

@@ -210,7 +210,7 @@ class ChainEvaluator(Evaluator[ChainRequest]):
             "right": not wrong,
             "reason": "; ".join(wrong),
             "steps": told,
-            "codes": [list(codes) for one in (*answer.earlier, answer) for codes in one.codes],
+            **answer.kept(),
         }
 
     def summary(self, predictions: Sequence[Prediction]) -> dict[str, Any]:

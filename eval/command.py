@@ -53,6 +53,7 @@ def scenes_(
     tasks: str | None,
     guidance: float | None,
     temperature: float | None,
+    image_steps: int | None,
     predictions: Path | None,
     card: bool,
     seed: int,
@@ -81,7 +82,7 @@ def scenes_(
     from .scenes import evaluate
 
     loaded = unimodal.load(model, device)
-    sampling = sampling_of(loaded, guidance, temperature)
+    sampling = sampling_of(loaded, guidance, temperature, image_steps)
     report, cells = evaluate(loaded, samples, seed, sampling, batch_size, parts, predictions)
     show("scenes", report, json, markdown)
     if contact_sheet:

@@ -60,18 +60,28 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--predictions", type=OUT_FILE, help=words),
         click.option("--temperature", type=float, help="Of drawing [default: the model's]."),
         click.option("--guidance", type=float, help="Of drawing; 1 is off [default: the model's]."),
+        click.option("--image-steps", type=int, help="Of drawing, where its head takes steps."),
     ):
         command = add(command)
     return command
 
 
-def sampling_of(model: "Model", guidance: float | None, temperature: float | None) -> "Sampling":
+def sampling_of(
+    model: "Model",
+    guidance: float | None,
+    temperature: float | None,
+    image_steps: int | None = None,
+) -> "Sampling":
     """Return how a model is asked to reply: as it says, but for what `model_options` gave."""
     sampling = model.sampling
     if guidance is not None:
         sampling = replace(sampling, guidance=guidance)
     if temperature is not None:
         sampling = replace(sampling, image_temperature=temperature)
+    if image_steps is not None:
+        sampling = replace(sampling, image_steps=image_steps)
+    # Settings that its image head does not follow are refused before anything is asked.
+    sampling.check(model.transformer.head.follows, model.transformer.architecture.image.head)
     return sampling
 
 

@@ -161,7 +161,7 @@ def image_report(names: Sequence[str], trip: RoundTrip) -> dict[str, Any]:
             "ssim": mean(similar),
             **trip.code_scores(),
         },
-        "usage": trip.usage(),
+        **({"usage": trip.usage()} if trip.codes else {}),
         "predictions": predictions,
     }
 

@@ -3,7 +3,8 @@
 In: the codes of images and what is true of each. Out: how often a linear probe is right about
 images that it has not seen, and how often the best constant answer is.
 
-1. An image becomes the vectors of its codes, averaged to a grid of at most 8 x 8 places, flattened.
+1. An image becomes its latents, or the vectors of its codes, averaged to a grid of at most 8 x 8
+   places, flattened.
 2. A linear map to the answers (one number each; the largest wins) is fitted by least squares with a
    ridge: Alain and Bengio, "Understanding intermediate layers using linear classifier probes"
    (arXiv:1610.01644), with squared error for the cross entropy, so that the fit has a closed form.
@@ -102,24 +103,29 @@ def vectors(trip: RoundTrip) -> np.ndarray:
 
     Where sizes differ, the grid is that of the smallest sides.
     """
-    device = next(trip.tokenizer.parameters()).device
+    device = next(iter(trip.tokenizer.state_dict().values())).device
     rows, columns = (min(getattr(one, side) for one in trip.grids) for side in ("height", "width"))
     in_a_row = all(one.height == 1 for one in trip.grids)  # codes without places: not averaged
     places = (1, columns) if in_a_row else (min(SIDE, rows), min(SIDE, columns))
     found = []
-    for codes_nG, grid in zip(trip.codes, trip.grids, strict=True):
-        codes_1nG = torch.from_numpy(codes_nG.astype(np.int64))[None].to(device)
-        z_1Dhw = _latents(trip.tokenizer, codes_1nG, grid).movedim(-1, 1)
+    for content_nX, grid in zip(trip.codes or trip.latents, trip.grids, strict=True):
+        content_1nX = torch.from_numpy(content_nX)[None].to(device)
+        z_1Dhw = _latents(trip.tokenizer, content_1nX, grid).movedim(-1, 1)
         pooled = F.adaptive_avg_pool2d(z_1Dhw, places)
         found.append(pooled.flatten().double().cpu().numpy())
     return np.stack(found)
 
 
-def _latents(tokenizer: SavedTokenizer, codes_1nG: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Return the vectors of an image's codes where they stand, float32 (1, h, w, D)."""
+def _latents(tokenizer: SavedTokenizer, content_1nX: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Return an image's latents, or the vectors of its codes, where they stand, float32
+    (1, h, w, D).
+    """
+    if tokenizer.latent_width:
+        return content_1nX.unflatten(1, (grid.height, grid.width))
     if isinstance(tokenizer, ImageTokenizer):
-        return tokenizer.quantizer.decode(codes_1nG, grid)
-    return tokenizer.code_vectors(codes_1nG[0]).unflatten(0, (grid.height, grid.width))[None]
+        return tokenizer.quantizer.decode(content_1nX.long(), grid)
+    vectors_nD = tokenizer.code_vectors(content_1nX[0].long())
+    return vectors_nD.unflatten(0, (grid.height, grid.width))[None]
 
 
 def cross_validated(

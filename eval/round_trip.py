@@ -37,7 +37,9 @@ class RoundTrip:
     images: list[np.ndarray] = field(default_factory=list)
     """What came back of each; empty without a decoder."""
     codes: list[np.ndarray] = field(default_factory=list)
-    """Of each, int64 (n, G)."""
+    """Of each, int64 (n, G); none of a tokenizer whose images become latents."""
+    latents: list[np.ndarray] = field(default_factory=list)
+    """Of each, float32 (n, D); none of a tokenizer of codes."""
     grids: list[Grid] = field(default_factory=list)
     encode_s: list[float] = field(default_factory=list)
     """Seconds an image, of each batch: from pixels to codes."""
@@ -46,7 +48,9 @@ class RoundTrip:
     batch_sizes: list[int] = field(default_factory=list)
 
     def code_scores(self) -> dict[str, Any]:
-        """Return how codes are used, and the bits of a pixel."""
+        """Return how codes are used, and the bits of a pixel; nothing where there are none."""
+        if self.tokenizer.latent_width:
+            return {}
         num_codes, levels = self.tokenizer.num_codes, self.tokenizer.levels
         sizes = [image.shape[:2] for image in self.originals]
         return {
@@ -79,7 +83,7 @@ def round_trip(
 ) -> RoundTrip:
     """Encode images, and decode them where there is a decoder, on the tokenizer's device."""
     made = RoundTrip(tokenizer, originals)
-    codec = ImageCodec(tokenizer, next(tokenizer.parameters()).device)
+    codec = ImageCodec(tokenizer, next(iter(tokenizer.state_dict().values())).device)
     words = "encoding and decoding" if tokenizer.decodes else "encoding"
     for batch in progress(batches(originals, batch_size), words):
         began = time.perf_counter()
@@ -92,6 +96,7 @@ def round_trip(
             made.decode_s.append((time.perf_counter() - halfway) / len(batch))
             made.images += [image.pixels for image in decoded if image.pixels is not None]
         made.codes += [image.codes for image in encoded if image.codes is not None]
+        made.latents += [image.latents for image in encoded if image.latents is not None]
         made.grids += [image.grid for image in encoded if image.grid is not None]
     return made
 

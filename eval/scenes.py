@@ -95,7 +95,7 @@ class SceneEvaluator(Evaluator[SceneRequest]):
             "reason": verdict.reason,
             "held_out_words": request.held_out_words,  # phrased as training never phrased it
             "held_out_pair": request.held_out_pair,  # two (shape, colour) never shown together
-            "codes": [list(codes) for codes in answer.codes],
+            **replace(answer, earlier=()).kept(),
             **({} if request.unseen is None else {"unseen": request.unseen}),
         }
 
@@ -313,7 +313,8 @@ def cells_of(
             continue
         images = [] if request.shown is None else [picture(request.shown)]
         is_drawn = request.part == CHAINS or request.ideal is not None
-        images += [_drawn(model, codes) for codes in prediction["codes"] if is_drawn]
+        kept = prediction.get("latents") or prediction["codes"]
+        images += [_drawn(model, content) for content in kept if is_drawn]
         if images:
             shown[request.kind] += 1
             cells.append(
@@ -322,9 +323,11 @@ def cells_of(
     return cells
 
 
-def _drawn(model: Model, codes: Sequence[int]) -> np.ndarray:
-    """Return the image uint8 (H, W, 3) of codes that the model drew."""
-    image = Image(codes=np.array(codes)[:, None], grid=model.grid, codec_hash=model.codec.hash)
+def _drawn(model: Model, content: Sequence[float]) -> np.ndarray:
+    """Return the image uint8 (H, W, 3) of codes or latents that the model drew."""
+    content_nX = np.array(content).reshape(model.grid.size, -1)
+    made: Any = {model.codec.content: content_nX}
+    image = Image(**made, grid=model.grid, codec_hash=model.codec.hash)
     (decoded,) = model.codec.decode([image])
     assert decoded.pixels is not None
     return decoded.pixels

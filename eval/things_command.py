@@ -36,6 +36,7 @@ def things_(
     tasks: str,
     guidance: float | None,
     temperature: float | None,
+    image_steps: int | None,
     predictions: Path | None,
     card: bool,
     seed: int,
@@ -62,7 +63,7 @@ def things_(
 
     things = things_of(table)
     loaded = unimodal.load(model, device)
-    sampling = sampling_of(loaded, guidance, temperature)
+    sampling = sampling_of(loaded, guidance, temperature, image_steps)
     parts = PARTS if tasks == "all" else (tasks,)
     report, cells = evaluate(
         loaded, things, samples, seed, sampling, batch_size, parts, predictions

@@ -49,8 +49,8 @@ def held_out(samples: int, seed: int, canvas: int) -> tuple[list[Scene], list[np
 
 
 def scene_report(scenes: Sequence[Scene], trip: RoundTrip) -> dict[str, Any]:
-    """Return scores, code usage and predictions of scenes that went through a tokenizer; those of
-    codes alone where nothing came back.
+    """Return scores, code usage and predictions of scenes that went through a tokenizer: those of
+    codes alone where nothing came back, and no usage where there are no codes.
     """
     if not trip.images:
         return {"scores": trip.code_scores(), "usage": trip.usage(), "predictions": []}
@@ -58,7 +58,7 @@ def scene_report(scenes: Sequence[Scene], trip: RoundTrip) -> dict[str, Any]:
     predictions = [judge(*one) for one in progress(compared, "reading")]
     return {
         "scores": scores(predictions) | trip.code_scores(),
-        "usage": trip.usage(),
+        **({"usage": trip.usage()} if trip.codes else {}),
         "predictions": predictions,
     }
 

@@ -12,6 +12,7 @@ from unimodal.data import options as data_options
 from .options import IN_PATH, check_device, option, outputs
 
 if TYPE_CHECKING:
+    from unimodal.image_tokenizers import FoundTokenizer
     from unimodal.tokenizer.saved import SavedTokenizer
 
     from .report import Cell
@@ -101,13 +102,15 @@ def tokenizer(ctx: click.Context, **given: Any) -> None:
         )
     report["speed"] = trip.speed()
     show("tokenizer", report, asked.json, asked.markdown)
-    click.echo(f"code usage: {recipe_line(report['usage'])}")
+    if "usage" in report:
+        click.echo(f"code usage: {recipe_line(report['usage'])}")
     click.echo(_speed_line(report["speed"]))
     if asked.contact_sheet:
         save_image(contact_sheet(cells), asked.contact_sheet)
     if asked.reconstructions:
         trip.write(asked.reconstructions)
-    _check_usage(report["usage"], asked.min_usage)
+    if asked.min_usage is not None:
+        _check_usage(report["usage"], asked.min_usage)
 
 
 @dataclass(frozen=True)
@@ -159,17 +162,28 @@ def _refuse_ignored(ctx: click.Context, asked: Asked) -> None:
         load(EFFICIENTNET)
 
 
-def _of_scenes(asked: Asked) -> "tuple[dict[str, Any], RoundTrip, list[Cell]]":
-    """Measure a tokenizer on held-out scenes."""
+def _found(asked: Asked) -> "FoundTokenizer":
+    """Return the tokenizer that is measured; ValueError where it lacks what was asked about."""
     from unimodal.image_tokenizers import find_tokenizer
 
+    found = find_tokenizer(asked.model)
+    if asked.min_usage is not None and found.tokenizer.latent_width:
+        raise ValueError(
+            f"--min-usage {asked.min_usage:g}: this image tokenizer has latents and no codes; "
+            "leave it out"
+        )
+    _check_decodes(found.tokenizer, asked)
+    return found
+
+
+def _of_scenes(asked: Asked) -> "tuple[dict[str, Any], RoundTrip, list[Cell]]":
+    """Measure a tokenizer on held-out scenes."""
     from .probe import scene_probe
     from .round_trip import round_trip
     from .score import recipe
     from .tokenizer import cells, held_out, refuse_training_seed, scene_report
 
-    found = find_tokenizer(asked.model)
-    _check_decodes(found.tokenizer, asked)
+    found = _found(asked)
     refuse_training_seed(found.card, asked.seed)
     scenes, originals = held_out(asked.samples, asked.seed, asked.canvas)
     trip = round_trip(found.tokenizer.to(asked.device), originals, asked.batch_size)
@@ -188,15 +202,13 @@ def _of_scenes(asked: Asked) -> "tuple[dict[str, Any], RoundTrip, list[Cell]]":
 def _of_images(asked: Asked) -> "tuple[dict[str, Any], RoundTrip, list[Cell]]":
     """Measure a tokenizer on images of the user's own."""
     from unimodal.data.sizes import rule_of
-    from unimodal.image_tokenizers import find_tokenizer
 
     from .own_images import image_cells, image_report, read_images
     from .probe import classes_of
     from .round_trip import round_trip
     from .score import recipe
 
-    found = find_tokenizer(asked.model)
-    _check_decodes(found.tokenizer, asked)
+    found = _found(asked)
     rule = rule_of(asked.target_pixels, asked.max_aspect_ratio, found.tokenizer.geometry)
     keys = [key for key in (asked.probe, asked.probe_apart) if key]
     own = read_images(asked.images, asked.samples, rule, found.tokenizer, asked.bad_share, keys)
@@ -253,9 +265,9 @@ def _speed_line(speed: dict[str, Any]) -> str:
     return f"images a second: {', '.join(parts)}, of {n} images"
 
 
-def _check_usage(usage: dict[str, Any], least: float | None) -> None:
+def _check_usage(usage: dict[str, Any], least: float) -> None:
     """Raise ValueError where less than this share of the codes is used."""
-    if least is not None and usage["share"] < least:
+    if usage["share"] < least:
         raise ValueError(
             f"code usage {usage['share']:.3f} is below --min-usage {least:g}: of "
             f"{usage['num_codes']:,} codes {usage['distinct']:,} occur in {usage['drawn']:,}; "

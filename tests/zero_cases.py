@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import flow_cases
 import torch
 
 from unimodal.architecture import Architecture, ImageConfig
@@ -62,6 +63,12 @@ class Case:
 def shape(case: Case) -> Architecture:
     if case.weights:
         return read_contents(Path(case.weights)).config.architecture
+    if case.head == "flow":
+        sizes = flow_cases.VOCABULARY.size, 32, 2, 2, 1, 16, 64
+        transformer = TransformerConfig(*sizes, tied_head=case.tied, qk_norm=True)
+        latents = {"latent_width": flow_cases.LATENT_WIDTH, "flow": flow_cases.FLOW}
+        image = ImageConfig(case.head, (), case.addresses, False, **latents)
+        return Architecture(transformer, flow_cases.VOCABULARY, image)
     head = head_class(case.head)
     has_rows = head.code_rows
     vocabulary = Vocabulary.new(96, 64, head.special_tokens)
@@ -123,6 +130,13 @@ def masked(
     return ids, labels, (is_image.int() + (is_image & ~is_copy).int()).to(torch.int32)
 
 
+def whole_batch(step: int, case: Case) -> Batch:
+    """The batch that a case's head learns from."""
+    if case.head == "flow":
+        return flow_cases.batch(step, ROWS, T, step == EMPTY)
+    return batch(step, shape(case).vocabulary)
+
+
 def rows_of(whole: Batch, ranks: Ranks) -> Batch:
     return whole.split(ROWS // ranks.world_size)[ranks.rank]
 
@@ -156,14 +170,14 @@ def made(case: Case, ranks: Ranks) -> Engine:
 
 def steps(found: Engine, case: Case) -> list[dict]:
     """Reports and the gradient's norm of each step."""
-    ranks, reports, vocabulary = found.ranks, [], shape(case).vocabulary
+    ranks, reports = found.ranks, []
     for step in range(HALF if case.resume else 0, NUM_STEPS):
         if case.save and step == HALF:
             saver = Saver(Path(case.save), ranks, keep=1, keep_every=None, timeout_s=60)
             saver.save(step, {"data": None}, found.parameter_shards())
             saver.wait()
             ranks.together(lambda: None)
-        mine = rows_of(batch(step, vocabulary), ranks)
+        mine = rows_of(whole_batch(step, case), ranks)
         norms = found.learner.norms(mine)
         summed = ranks.all_reduce_sum(
             torch.tensor(list(norms.values()), dtype=torch.float64)

@@ -1,16 +1,17 @@
-"""The image tokenizer: an autoencoder whose latent vectors are quantized to codes.
+"""The image tokenizer: an autoencoder whose latent vectors are quantized to codes, or left as they
+are.
 
 In: images float32 (B, 3, H, W) in [-1, 1]; what H and W may be, the autoencoder says. Out: codes
-int64 (B, n, G), G groups of them at each place, and their Grid.
+int64 (B, n, G), G groups of them at each place, or latents float32 (B, n, D); and their Grid.
 
     images -> encoder -> z_BDhw -> quantizer -> codes_BnG, vectors_BhwD -> decoder -> images
 
 The autoencoders are in autoencoders/, the quantizers in quantizers/; a TokenizerConfig names one of
-each.
+each, or latents (latents.py) in the quantizer's place.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from math import prod
@@ -27,15 +28,17 @@ from .autoencoders.autoencoder import AutoencoderConfig
 from .autoencoders.canvas import Canvas
 from .autoencoders.convolutions import ConvolutionsConfig
 from .autoencoders.patches import PatchesConfig
+from .autoencoders.pixels import PixelsConfig
 from .autoencoders.queries import QueriesConfig
 from .grid import Grid
 from .initial import normal
+from .latents import Latents, LatentsConfig, image_noise
 from .quantizers.config import FsqConfig, QuantizerConfig
 from .quantizers.quantizer import Quantized, Quantizer
 from .stored_config import of_tree
 from .stored_weights import CONFIG, WEIGHTS
 
-AUTOENCODERS = ("patches", "convolutions", "queries")
+AUTOENCODERS = ("patches", "convolutions", "queries", "pixels")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,15 @@ class TokenizerConfig:
     """A pyramid of convolutions."""
     queries: QueriesConfig | None = None
     """Learned queries, whose codes have no place in the image."""
+    pixels: PixelsConfig | None = None
+    """Patches of pixels as they are, without weights; their numbers are the latents."""
+    latents: LatentsConfig | None = None
+    """Continuous latents, and no quantizer."""
+
+    @property
+    def is_continuous(self) -> bool:
+        """Return whether images become latents instead of codes."""
+        return self.latents is not None or self.pixels is not None
 
     @property
     def autoencoder(self) -> AutoencoderConfig:
@@ -61,12 +73,29 @@ class TokenizerConfig:
         """Return the same shape with the sections that are the default where none is given."""
         has_autoencoder = any(getattr(self, name) is not None for name in AUTOENCODERS)
         found = self if has_autoencoder else replace(self, patches=PatchesConfig())
+        if self.is_continuous:
+            return found
         return replace(found, quantizer=self.quantizer.spelled_out)
 
     @property
     def codes(self) -> Quantizer:
         """Return a quantizer without weights: how many codes and groups there are, and where."""
+        if self.is_continuous:
+            with torch.device("meta"):
+                return self.build_latents()
         return _codes(self.quantizer)
+
+    def build_latents(self) -> Latents:
+        """Return what stands in the quantizer's place."""
+        if self.latents is not None:
+            return Latents(self.latents.width, self.latents.kl)
+        assert self.pixels is not None, "latents are asked for by one of two sections"
+        return Latents(self.pixels.width, kl=None)
+
+    @property
+    def latent_width(self) -> int:
+        """Return the numbers of a latent; 0 where images become codes."""
+        return self.codes.width if self.is_continuous else 0
 
     @property
     def patch(self) -> int:
@@ -101,7 +130,12 @@ class TokenizerConfig:
     def problems(self) -> list[str]:
         """Return what is wrong with the sections together, one sentence each."""
         given = [name for name in AUTOENCODERS if getattr(self, name) is not None]
-        return [f"{' and '.join(given)}: give one of them"] if len(given) > 1 else []
+        found = [f"{' and '.join(given)}: give one of them"] if len(given) > 1 else []
+        if self.is_continuous and self.quantizer != QuantizerConfig():
+            found.append("quantizer: there is none with latents or pixels; leave it out")
+        if self.latents is not None and self.pixels is not None:
+            found.append("latents: those of pixels are the pixels themselves; leave it out")
+        return found
 
 
 @lru_cache
@@ -120,7 +154,7 @@ class Reconstruction:
 
 
 class ImageTokenizer(nn.Module):
-    """Encodes images as codes, and decodes codes as images."""
+    """Encodes images as codes or latents, and decodes these as images."""
 
     def __init__(self, config: TokenizerConfig, seed: int = 0, decodes: bool = True):
         """Draw the weights, a pure function of (config, seed): see `initial_weight`.
@@ -132,8 +166,11 @@ class ImageTokenizer(nn.Module):
         if problems := list(_all_problems(config)):
             raise ValueError("; ".join(problems))
         self.config, autoencoder = config, config.autoencoder
-        self.quantizer = config.quantizer.build(seed)
-        self.encoder = autoencoder.encoder(self.quantizer.width)
+        if config.is_continuous:
+            self.quantizer: Quantizer = config.build_latents()
+        else:
+            self.quantizer = config.quantizer.build(seed)
+        self.encoder = autoencoder.encoder(self.quantizer.encoded_width)
         self.decoder = autoencoder.decoder(self.quantizer.width) if decodes else None
         with torch.no_grad():
             for part, network in (("encoder", self.encoder), ("decoder", self.decoder)):
@@ -155,6 +192,11 @@ class ImageTokenizer(nn.Module):
     def num_groups(self) -> int:
         """Return how many codes stand at each place of the grid."""
         return self.quantizer.num_groups
+
+    @property
+    def latent_width(self) -> int:
+        """Return the numbers of a latent at each place; 0 where images become codes."""
+        return self.config.latent_width
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -184,16 +226,20 @@ class ImageTokenizer(nn.Module):
         """Return which grid belongs to which size of image."""
         return self.config
 
-    def forward(self, images_BCHW: torch.Tensor) -> Reconstruction:
-        """Return reconstructions for training; gradients pass as the quantizer says."""
-        quantized = self._quantized(images_BCHW)
+    def forward(self, images_BCHW: torch.Tensor, step: int = 0) -> Reconstruction:
+        """Return reconstructions for training; gradients pass as the quantizer says.
+
+        step: what the noise on latents depends on, beside the images.
+        """
+        quantized = self._quantized(images_BCHW, step)
         if self.decoder is None:
             return Reconstruction(None, quantized)
         return Reconstruction(self.decoder(quantized.vectors.movedim(-1, 1)), quantized)
 
     @torch.inference_mode()
     def encode(self, images_BCHW: torch.Tensor) -> tuple[torch.Tensor, Grid]:
-        """Return the codes of images, int64 (B, n, G) in reading order, and their grid.
+        """Return the codes of images, int64 (B, n, G) in reading order, or their latents, float32
+        (B, n, D), and their grid.
 
         Images are float32 (B, 3, H, W) in [-1, 1]; ValueError for sides that will not do.
         """
@@ -201,14 +247,17 @@ class ImageTokenizer(nn.Module):
         if len(shape) != 4 or shape[1] != 3:
             raise ValueError(f"images of shape {shape}: (B, 3, H, W) is needed")
         grid = self.config.grid_of(*shape[2:])
-        return self._quantized(images_BCHW).codes, grid
+        made = self._quantized(images_BCHW)
+        if isinstance(self.quantizer, Latents):
+            return self.quantizer.scaled(made.vectors).flatten(1, 2), grid
+        return made.codes, grid
 
     @torch.inference_mode()
-    def decode(self, codes_BnG: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """Return the images of codes, float32 (B, 3, H, W) in [-1, 1].
+    def decode(self, content_BnX: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """Return the images of codes or latents, float32 (B, 3, H, W) in [-1, 1].
 
-        Codes are int64 (B, n, G); ValueError where they do not fill the grid, or are no codes, and
-        without a decoder.
+        Codes are int64 (B, n, G), latents float32 (B, n, D); ValueError where they do not fill the
+        grid, or are no codes, and without a decoder.
         """
         if self.decoder is None:
             raise ValueError(
@@ -216,16 +265,37 @@ class ImageTokenizer(nn.Module):
                 " `weights` and `freeze_codes` of `unimodal train tokenizer`"
             )
         self.config.size_of(grid)  # ValueError for a grid of another autoencoder
-        if codes_BnG.shape[1:] != (grid.size, self.num_groups):
-            raise ValueError(
-                f"codes of shape {tuple(codes_BnG.shape)} do not fill {grid} with"
-                f" {self.num_groups} groups"
-            )
-        vectors_BhwD = self.quantizer.decode(codes_BnG, grid)
+        vectors_BhwD = self._vectors(content_BnX, grid)
         return self.decoder(vectors_BhwD.movedim(-1, 1)).clamp(-1, 1)  # the range of a pixel
 
-    def _quantized(self, images_BCHW: torch.Tensor) -> Quantized:
-        return self.quantizer(self.encoder(images_BCHW).movedim(1, -1))
+    def _vectors(self, content_BnX: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """Return what the decoder reads, float32 (B, h, w, D), of codes or latents."""
+        what = "latents" if self.latent_width else "codes"
+        shape, per_place = tuple(content_BnX.shape), self.latent_width or self.num_groups
+        if shape[1:] != (grid.size, per_place):
+            each = f"{per_place} numbers each" if self.latent_width else f"{per_place} groups"
+            raise ValueError(f"{what} of shape {shape} do not fill {grid} with {each}")
+        if isinstance(self.quantizer, Latents):
+            if not content_BnX.isfinite().all():
+                raise ValueError("latents are not finite: the weights that made them are damaged")
+            return self.quantizer.unscaled(content_BnX.unflatten(1, (grid.height, grid.width)))
+        return self.quantizer.decode(content_BnX, grid)
+
+    def _quantized(self, images_BCHW: torch.Tensor, step: int | None = None) -> Quantized:
+        """Return what the quantizer makes of images. step: see `forward`; None: without noise."""
+        z_BhwD = self.encoder(images_BCHW).movedim(1, -1)
+        if isinstance(self.quantizer, Latents) and self.training and step is not None:
+            shape = (*z_BhwD.shape[1:3], self.quantizer.width)
+            return self.quantizer(z_BhwD, image_noise(images_BCHW, step, shape))
+        return self.quantizer(z_BhwD)
+
+    def measure_latents(self, images: Iterable[torch.Tensor]) -> None:
+        """Measure the mean and the variance of each channel of the latents on batches of images,
+        by which latents are scaled from now on; ValueError where there are no images.
+        """
+        assert isinstance(self.quantizer, Latents), "codes are not scaled"
+        with torch.inference_mode():
+            self.quantizer.measure(self._quantized(images_BCHW).vectors for images_BCHW in images)
 
     @property
     def hash(self) -> str:
@@ -305,12 +375,14 @@ def _config_json(config: TokenizerConfig) -> str:
     that tokenizers keep their hash.
     """
     tree: dict[str, Any] = {"quantizer": _given(config.quantizer)}
-    for name in AUTOENCODERS:
+    if config.is_continuous:
+        del tree["quantizer"]
+    for name in (*AUTOENCODERS, "latents"):
         if (section := getattr(config, name)) is not None:
             tree[name] = _given(section)
     autoencoder, levels = config.autoencoder, config.codes.levels
     plain = replace(config.quantizer, fsq=None) == QuantizerConfig()
-    if isinstance(autoencoder, PatchesConfig) and plain:
+    if isinstance(autoencoder, PatchesConfig) and plain and not config.is_continuous:
         if config.quantizer.fsq in (None, FsqConfig(levels=levels)):
             tree = {**asdict(autoencoder), "levels": levels}
     return json.dumps(tree, sort_keys=True)

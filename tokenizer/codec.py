@@ -1,4 +1,4 @@
-"""What turns pixels into codes and back: the interface of every image tokenizer."""
+"""What turns pixels into codes or latents and back: the interface of every image tokenizer."""
 
 from typing import Protocol
 
@@ -32,11 +32,16 @@ class Geometry(Protocol):
 
 
 class Codec(Protocol):
-    """Pixels <-> codes of an image."""
+    """Pixels <-> codes, or latents, of an image."""
 
     @property
     def num_codes(self) -> int:
-        """The number of different codes."""
+        """The number of different codes; 0 where images become latents."""
+        ...
+
+    @property
+    def latent_width(self) -> int:
+        """The numbers of a latent at each place of the grid; 0 where images become codes."""
         ...
 
     @property
@@ -67,11 +72,15 @@ class Codec(Protocol):
         ...
 
     def encode(self, images_BCHW: torch.Tensor) -> tuple[torch.Tensor, Grid]:
-        """Return the codes, int64 (B, n, groups), of images float32 (B, 3, H, W) in [-1, 1]."""
+        """Return the codes, int64 (B, n, groups), of images float32 (B, 3, H, W) in [-1, 1]; or
+        their latents, float32 (B, n, latent_width), of mean 0 and variance 1 in each channel.
+        """
         ...
 
-    def decode(self, codes_BnG: torch.Tensor, grid: Grid) -> torch.Tensor:
-        """Return the images, float32 (B, 3, H, W) in [-1, 1], of codes that fill the grid."""
+    def decode(self, content_BnX: torch.Tensor, grid: Grid) -> torch.Tensor:
+        """Return the images, float32 (B, 3, H, W) in [-1, 1], of codes or latents that fill the
+        grid.
+        """
         ...
 
     def code_vectors(self, codes_nG: torch.Tensor) -> torch.Tensor:

@@ -31,6 +31,7 @@ class PublishedTokenizer(nn.Module):
     kind: ClassVar[str]
     config_class: ClassVar[type[PyramidConfig]]
     num_groups = 1
+    latent_width = 0
     levels: tuple[int, ...] = PyramidConfig.levels
     quantize: Codebook
 
@@ -112,11 +113,12 @@ class PublishedTokenizer(nn.Module):
         return torch.cat(codes).reshape(shape[0], grid.size, 1), grid
 
     @torch.inference_mode()
-    def decode(self, codes_Bn1: torch.Tensor, grid: Grid) -> torch.Tensor:
+    def decode(self, content_BnX: torch.Tensor, grid: Grid) -> torch.Tensor:
         """Return the images of codes, float32 (B, 3, H, W) in [-1, 1].
 
         Codes are int64 (B, n, 1); ValueError where they do not fill the grid, or are no codes.
         """
+        codes_Bn1 = content_BnX
         if codes_Bn1.shape[1:] != (grid.size, 1) or grid.scales:
             raise ValueError(f"codes of shape {tuple(codes_Bn1.shape)} do not fill {grid}")
         height, width = self.config.size_of(grid)

@@ -41,7 +41,7 @@ class CodeUsage:
     @property
     def is_settled(self) -> bool:
         """Return whether enough codes were drawn to judge by."""
-        return self._drawn >= DRAWS * self.num_codes
+        return bool(self._latest) and self._drawn >= DRAWS * self.num_codes
 
     def reports(self) -> dict[str, float]:
         """Return what is logged, the group that uses least of its codes; nothing before the first

@@ -91,7 +91,8 @@ def _check_model(config: LmRun, parent: BundleContents | None, image: SavedToken
     """ValueError where the image head, the image tokenizer and the loss do not fit each other."""
     if parent is None:  # made for what it objects to: how many ids texts will have is not known yet
         wanted = config.model or ShapeConfig()
-        shape = wanted.of(wanted.vocabulary(TEXT_IDS, image.num_codes), image.levels)
+        vocabulary = wanted.vocabulary(TEXT_IDS, image.num_codes)
+        shape = wanted.of(vocabulary, image.levels, image.latent_width)
     else:
         shape = parent.config.architecture
     kind = head_class(shape.image.head, trusted=config.model is not None)

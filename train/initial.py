@@ -23,6 +23,7 @@ from unimodal.heads import head_class
 from unimodal.heads.head import ImageHead
 from unimodal.heads.mask_schedule import MaskSchedule
 from unimodal.hub.new_rows import code_rows
+from unimodal.rectified_flow import FlowConfig
 from unimodal.tensors import StoredTensor, find_tensors
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.codec import Codec
@@ -36,7 +37,8 @@ TEXT_SAMPLES = 20_000  # documents whose texts teach the text tokenizer
 TEXT_IDS = 1024
 TEXT, VOCABULARY = "text.json", "vocabulary.yaml"
 EMBEDDING = "model.embed_tokens.weight"
-SECTIONS = {"masked": MaskSchedule()}  # sections of `model` that configure one head each
+# Sections of `model` that configure one head each.
+SECTIONS = {"masked": MaskSchedule(), "flow": FlowConfig()}
 Fill = Callable[[str, tuple[int, ...]], Tensor]
 """(name, shape) -> the float32 tensor that a parameter begins with."""
 
@@ -67,6 +69,8 @@ class ShapeConfig:
     """Learned embeddings of row and column are added at the tokens of an image."""
     masked: MaskSchedule | None = None
     """With `head: masked`, what is masked and how images are drawn; null: as the default is."""
+    flow: FlowConfig | None = None
+    """With `head: flow`, how latents become tokens and are learned; null: as the default is."""
 
     def transformer(self, num_ids: int) -> TransformerConfig:
         """Return the transformer's shape with so many rows of ids."""
@@ -77,7 +81,7 @@ class ShapeConfig:
     @property
     def uses_levels(self) -> bool:
         """Return whether the model has parameters for the levels of codes."""
-        return self.factorised or not self._code_rows
+        return self.factorised or not (self._code_rows or self._head.reads_latents)
 
     @property
     def _head(self) -> type[ImageHead]:
@@ -91,13 +95,19 @@ class ShapeConfig:
         """Return the table of ids of a new model, with the special tokens that its head needs."""
         return Vocabulary.new(num_text, num_codes, self._head.special_tokens)
 
-    def of(self, vocabulary: Vocabulary, levels: tuple[int, ...]) -> Architecture:
-        """Return the whole model's shape; levels: those of the image tokenizer's codes.
+    def of(
+        self, vocabulary: Vocabulary, levels: tuple[int, ...], latent_width: int = 0
+    ) -> Architecture:
+        """Return the whole model's shape; levels: those of the image tokenizer's codes;
+        latent_width: the numbers of its latents, 0 where it has codes.
 
         ValueError where the model is to have parameters for levels and codes are not made of them,
-        where levels are to be added to rows that are not there, or for settings of another head.
+        where levels are to be added to rows that are not there, and where the head reads codes and
+        there are latents, or the other way round, and for settings of another head.
         """
         rows = self._code_rows
+        if problem := self._latent_problem(self._head.reads_latents, latent_width):
+            raise ValueError(problem)
         if self.factorised and not rows:
             raise ValueError(
                 f"model.factorised: with model.head {self.head} codes have no rows that their "
@@ -111,7 +121,9 @@ class ShapeConfig:
                 f" fsq, lfq and bsq are; {other}, or train such a tokenizer"
             )
         used = levels if self.uses_levels else ()
-        image = ImageConfig(self.head, used, self.addresses, code_rows=rows, **self._section())
+        image = ImageConfig(
+            self.head, used, self.addresses, rows, latent_width, **self._section()
+        )  # fmt: skip
         num_ids = vocabulary.size if rows else vocabulary.num_words
         return Architecture(self.transformer(num_ids), vocabulary, image)
 
@@ -128,6 +140,20 @@ class ShapeConfig:
                     "leave them out"
                 )
         return {} if wanted is None else {wanted: getattr(self, wanted) or SECTIONS[wanted]}
+
+    def _latent_problem(self, reads_latents: bool, latent_width: int) -> str | None:
+        """Return why the head does not fit what the image tokenizer makes, or None."""
+        if reads_latents and not latent_width:
+            return (
+                f"model.head {self.head} learns latents, and the image tokenizer makes codes: train"
+                " one with model.latents or model.pixels, or take next_code"
+            )
+        if latent_width and not reads_latents:
+            return (
+                f"model.head {self.head} learns codes, and the image tokenizer makes latents: take"
+                " flow, or a tokenizer with a quantizer"
+            )
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,13 +185,15 @@ def parent_of(
     old = parent.config.architecture
     wrong = []
     if shape is not None:
-        new = shape.of(old.vocabulary, image.levels)
+        new = shape.of(old.vocabulary, image.levels, image.latent_width)
         there = asdict(old.transformer)
         wrong = [
             f"model.{name} {value} is {there[name]} there"
             for name, value in asdict(new.transformer).items()
             if name in asdict(shape) and there[name] != value
         ]
+        if new.image.flow != old.image.flow:
+            wrong.append(f"model.flow {new.image.flow} is {old.image.flow} there")
         if new.image.head != old.image.head:
             wrong.append(f"model.head {new.image.head} is {old.image.head} there")
         for name, before, now in (
@@ -199,7 +227,8 @@ def from_bundle(weights: Path, parent: BundleContents, shape: ShapeConfig | None
     """Begin with a bundle's model and text tokenizer; what `shape` has beyond it begins at zero."""
     whole = parent.config.architecture
     if shape is not None:
-        image = shape.of(whole.vocabulary, parent.image_tokenizer.levels).image
+        tokenizer = parent.image_tokenizer
+        image = shape.of(whole.vocabulary, tokenizer.levels, tokenizer.latent_width).image
         whole = replace(whole, image=image)
     old = fill_from(find_tensors(weights))
     known = parameter_shapes(parent.config.architecture)
@@ -229,7 +258,7 @@ def from_scratch(folder: Path, shape: ShapeConfig, image: Codec, seed: int) -> I
     """
     text = _text(folder / TEXT)
     vocabulary = _vocabulary(folder / VOCABULARY, shape.vocabulary(text.num_ids, image.num_codes))
-    whole = shape.of(vocabulary, image.levels)
+    whole = shape.of(vocabulary, image.levels, image.latent_width)
     width = whole.transformer.width
 
     def fill(name: str, size: tuple[int, ...]) -> Tensor:

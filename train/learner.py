@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unimodal.hub.grow import TABLES
 from unimodal.kernels import Kernel
-from unimodal.sequence import Batch
+from unimodal.sequence import Batch, Span
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.losses import TokenizerLoss, TokenizerLossConfig
 from unimodal.tokenizer.quantizers import ranks
@@ -110,8 +110,9 @@ class LanguageLearner(Learner[Batch]):
         return batch.split(rows)
 
     def digests(self, batch: Batch) -> list[str]:
-        """Of each row's ids, labels and weights."""
-        return [_digest(row) for row in zip(batch.ids, batch.labels, batch.weights, strict=True)]
+        """Of each row's ids, labels and weights, and of the latents of its images."""
+        rows = zip(batch.ids, batch.labels, batch.weights, batch.spans, strict=True)
+        return [_digest([*row, *_latents(spans)]) for *row, spans in rows]
 
 
 class TokenizerLearner(Learner[Tensor]):
@@ -168,7 +169,7 @@ class TokenizerLearner(Learner[Tensor]):
             self.model.quantizer.eval()
         autocast = torch.autocast(self.device, torch.bfloat16, enabled=self.autocast)
         with autocast, ranks.left_out(has_none):
-            made = self.model(moved)
+            made = self.model(moved, self.step)
             total, reports = self.loss(made, moved, self.model.last_weight, self.step, share)
         return {TOTAL: total, **reports}
 
@@ -185,6 +186,10 @@ def _without_rows(rows: int, gradient_VD: Tensor) -> Tensor:
     left_VD = gradient_VD.clone()  # a hook may not change what it is given
     left_VD[:rows] = 0
     return left_VD
+
+
+def _latents(spans: Sequence[Span]) -> Iterator[Tensor]:
+    return (torch.from_numpy(one.latents) for one in spans if one.latents is not None)
 
 
 def _digest(tensors: Sequence[Tensor]) -> str:

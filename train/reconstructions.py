@@ -45,7 +45,7 @@ def averaged(engine: Engine) -> Iterator[ImageTokenizer]:
 
 def write_sheet(path: Path, model: ImageTokenizer, originals: Sequence[np.ndarray]) -> None:
     """Write a PNG of originals, uint8 (H, W, 3), beside their reconstructions, with their PSNR."""
-    codec = ImageCodec(model, next(model.parameters()).device)
+    codec = ImageCodec(model, next(iter(model.state_dict().values())).device)
     encoded = codec.encode([Image(pixels=pixels) for pixels in originals])
     decoded = codec.decode([replace(image, pixels=None) for image in encoded])
     cells: list[Cell] = [

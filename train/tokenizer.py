@@ -8,8 +8,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +47,7 @@ from .schedule import ScheduleConfig
 FINISHED = "tokenizer"  # the folder that the run ends with
 TIMEOUT_S = 1800.0  # that processes wait for one another
 SHOWN = 16  # images of a sheet
+MEASURED = 4096  # images by which latents are scaled, once they are learned
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class TokenizerRun:
     """The shards whose images are learned, all images of each sample: a folder of .tar files, one
     .tar file, a URL, or `pipe:` and a command."""
     schedule: ScheduleConfig
+    """Of `model.pixels`, which learn nothing: how many batches of images are measured."""
     weights: Path | None = None
     """The image tokenizer, of the same `model`, whose weights training begins with: what a run has
     written, or a bundle. None: weights are drawn from `seed`."""
@@ -72,7 +74,7 @@ class TokenizerRun:
     bad_share: float = 0.01
     """Share of samples that cannot be used (0 to 1) above which the run stops."""
     min_usage: float = 0.3
-    """Share of the codes that are to be in use (0 to 1): below it the run warns."""
+    """Share of codes that are to be in use (0 to 1): below it the run warns. Not of latents."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of convolutions and matrix products; the quantizer's arithmetic and weights are float32."""
     seed: int = 0
@@ -94,6 +96,7 @@ class TokenizerRun:
         if not self.model.autoencoder.problems() and not (self.images and self.images.problems()):
             found += size_problems(self.images, self.model)
         found += self._freezing_problems() if self.freeze_codes else []
+        found += self._latent_problems() if self.model.is_continuous else []
         return found if self.seed >= 0 else [*found, f"seed {self.seed}: at least 0"]
 
     def _freezing_problems(self) -> list[str]:
@@ -106,6 +109,23 @@ class TokenizerRun:
         if self.loss.semantic is not None:
             found.append("loss.semantic: it teaches codes, which freeze_codes keeps: leave it out")
         return found
+
+    def _latent_problems(self) -> list[str]:
+        defaults = {one.name: one.default for one in fields(self) if one.default is not MISSING}
+        found = []
+        if self.min_usage != defaults["min_usage"]:
+            found.append(f"min_usage {self.min_usage}: there are no codes; leave it out")
+        if not self.loss.sees_pixels:
+            found.append("loss: latents are learned with their decoder: give l1, l2 or perceptual")
+        if self.model.pixels is None:
+            return found
+        defaults |= {"loss": TokenizerLossConfig(), "optimizer": OptimizerConfig()}
+        unused = ("weights", "freeze_codes", "precision", "loss", "optimizer")
+        return found + [
+            f"{name}: model.pixels learn nothing; leave it out"
+            for name in unused
+            if getattr(self, name) != defaults[name]
+        ]
 
 
 def size_problems(rule: ImageRule | None, model: TokenizerConfig) -> list[str]:
@@ -129,6 +149,8 @@ def train(config: TokenizerRun, accept_change: bool = False) -> Path:
     config, inputs = ranks.in_turn(lambda: _checked(config, ranks))
     with held(config.output, ranks) as lock:
         newest = prepare(config, config.output, inputs, ranks, accept_change)
+        if config.model.pixels is not None:
+            return _measure_pixels(config, ranks)
         return _train(config, newest, ranks, lock)
 
 
@@ -181,7 +203,22 @@ def _train(
     told += [usage.problem(config.min_usage) or usage.line()] if usage.reports() else []
     if ranks.is_first:
         print(*told, sep="\n", file=sys.stderr)
-    ranks.together(lambda: _finish(config, engine, device) if ranks.is_first else None)
+    ranks.together(lambda: _finish(config, engine, images, device) if ranks.is_first else None)
+    return config.output / FINISHED
+
+
+def _measure_pixels(config: TokenizerRun, ranks: Ranks) -> Path:
+    """Write the tokenizer of pixels, whose statistics are all that there is to find."""
+
+    def write() -> None:
+        provenance.begin(config.output)
+        model = ImageTokenizer(config.model, config.seed)
+        images = _images(config, model, ranks)
+        some = images.some(config.schedule.num_steps * config.batch_images)
+        model.measure_latents(_tensors(some, "cpu"))
+        _write(config, model, _card(config, "cpu"))
+
+    ranks.together(lambda: write() if ranks.is_first else None)
     return config.output / FINISHED
 
 
@@ -262,7 +299,8 @@ def _watched(model: ImageTokenizer) -> CodeUsage:
         if not torch.is_inference_mode_enabled() and not quantizer_ranks.is_left_out():
             usage.add(made.codes)
 
-    model.quantizer.register_forward_hook(add)
+    if not model.config.is_continuous:
+        model.quantizer.register_forward_hook(add)
     return usage
 
 
@@ -295,15 +333,36 @@ def _measure(
     return measure
 
 
-def _finish(config: TokenizerRun, engine: ParallelEngine, device: str) -> None:
-    """Write the trained tokenizer, its averaged weights where there are some, and its card."""
-    finished = config.output / FINISHED
-    finished.mkdir(exist_ok=True)
+def _finish(
+    config: TokenizerRun, engine: ParallelEngine, images: ImageBatches, device: str
+) -> None:
+    """Write the trained tokenizer, its averaged weights where there are some, and its card.
+
+    Latents are scaled by what they are now, but for those that were not to change.
+    """
+    card = _card(config, device)
+    with averaged(engine) as model:
+        if config.model.is_continuous and not config.freeze_codes:
+            model.measure_latents(_tensors(images.some(MEASURED), device))
+        _write(config, model, card)
+
+
+def _tensors(images: Sequence[np.ndarray], device: str) -> Iterator[Tensor]:
+    """Yield images of any mix of sizes, uint8 (H, W, 3), each as a batch (1, 3, H, W)."""
+    return (to_tensor([image]).to(device) for image in images)
+
+
+def _card(config: TokenizerRun, device: str) -> dict[str, Any]:
     place = Path(config.shards)
     folder = place.parent if place.suffix == ".tar" else place
     before = {} if config.weights is None else provenance.read(directory_of(config.weights))
-    card = provenance.card(config, device, [folder], before)
-    with averaged(engine) as model:
-        model.save(finished)
-        card[TOKENIZER_HASH] = model.hash
+    return provenance.card(config, device, [folder], before)
+
+
+def _write(config: TokenizerRun, model: ImageTokenizer, card: dict[str, Any]) -> None:
+    """Write a finished tokenizer and its card."""
+    finished = config.output / FINISHED
+    finished.mkdir(exist_ok=True)
+    model.save(finished)
+    card[TOKENIZER_HASH] = model.hash
     (finished / provenance.CARD).write_text(json.dumps(card, indent=2) + "\n")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from .heads.mask_schedule import MaskSchedule
+from .rectified_flow import FlowConfig
 from .transformer import TransformerConfig
 from .vocabulary import MAX_SIDE, Vocabulary
 
@@ -23,8 +24,13 @@ class ImageConfig:
     """Whether each code has a row of its own in the embedding and in the output table; False: the
     tables end with text and special tokens, and the image embedder and the image head have
     parameters for codes, such as for their levels."""
+    latent_width: int = 0
+    """The numbers of a latent of the image tokenizer; 0 where images are codes."""
     masked: MaskSchedule | None = None
     """The settings of the head `masked`; None: of another head."""
+    flow: FlowConfig | None = None
+    """The settings of the head `flow`: how latents become tokens, and at which times they are
+    learned; None: of another head."""
 
 
 @dataclass(frozen=True)

@@ -280,7 +280,7 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
     if bundle_config.transformer.rope is None:
         del values["transformer"]["rope"]
     image, plain = bundle_config.image, ImageConfig()
-    for name in ("code_rows", "masked"):
+    for name in ("code_rows", "latent_width", "masked", "flow"):
         if getattr(image, name) == getattr(plain, name):
             del values["image"][name]
     write_json(path, values)

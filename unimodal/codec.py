@@ -1,10 +1,11 @@
-"""The codec encodes pixels of documents' images to codes and decodes codes to pixels.
+"""The codec encodes pixels of documents' images to codes or latents, and decodes these to pixels.
 
 It is the only place where this is done: chat, loader, evaluation and commands all use it.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,43 +30,48 @@ class ImageCodec:
         self._num_weights = sum(one.numel() for one in weights)
         self.image_tokenizer, self.device = tokenizer, torch.device(device)
         self.hash, self.geometry = tokenizer.hash, tokenizer.geometry
-        self.num_codes = tokenizer.num_codes
+        self.num_codes, self.latent_width = tokenizer.num_codes, tokenizer.latent_width
+
+    @property
+    def content(self) -> Literal["codes", "latents"]:
+        """Return the field of an image that the tokenizer makes."""
+        return "latents" if self.latent_width else "codes"
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image]) -> list[Image]:
-        """Return the images, of any mix of sizes, with codes beside their pixels; those that have
-        codes of this codec stay as they are. What another codec made of the pixels goes; ValueError
-        where there is nothing else.
+        """Return the images, of any mix of sizes, with codes or latents beside their pixels; those
+        that have what this codec makes stay as they are. What another codec made of the pixels
+        goes; ValueError where there is nothing else.
         """
         encoded = list(images)
-        missing = [at for at, image in enumerate(images) if not self._has_codes(image)]
+        missing = [at for at, image in enumerate(images) if not self._is_encoded(image)]
         for numbers in _alike(missing, lambda at: self._pixels(images[at]).shape):
             images_BCHW = to_tensor([self._pixels(images[at]) for at in numbers]).to(self.device)
             with enough_threads(self._flops(images_BCHW.shape), once=True):
-                codes_BnG, grid = self.image_tokenizer.encode(images_BCHW)
-            for at, codes_nG in zip(numbers, codes_BnG.cpu().numpy(), strict=True):
-                is_own = images[at].codec_hash == self.hash
+                content_BnX, grid = self.image_tokenizer.encode(images_BCHW)
+            for at, content_nX in zip(numbers, content_BnX.cpu().numpy(), strict=True):
+                own: dict[str, Any] = {"codes": None, "latents": None} | {self.content: content_nX}
                 encoded[at] = replace(
-                    images[at], codes=codes_nG, latents=images[at].latents if is_own else None,
-                    grid=grid, codec_hash=self.hash, stored=None,
-                )  # fmt: skip
+                    images[at], **own, grid=grid, codec_hash=self.hash, stored=None
+                )
         return encoded
 
     @torch.no_grad()
     def decode(self, images: Sequence[Image]) -> list[Image]:
-        """Return the images with pixels beside their codes; those with pixels are unchanged.
+        """Return the images with pixels beside their codes or latents; those with pixels are
+        unchanged.
 
-        Raise ValueError where an image has neither, or codes of another codec.
+        Raise ValueError where an image has nothing that can be decoded, or is of another codec.
         """
         decoded = list(images)
         missing = [at for at, image in enumerate(images) if image.pixels is None]
         for numbers in _alike(missing, lambda at: images[at].grid):
-            codes_BnG = torch.from_numpy(np.stack([self._codes(images[at]) for at in numbers]))
+            content_BnX = torch.from_numpy(np.stack([self._content(images[at]) for at in numbers]))
             grid = images[numbers[0]].grid
-            assert grid is not None, "codes have a grid"
+            assert grid is not None, "what is decoded has a grid"
             shape = len(numbers), 3, *self.geometry.size_of(grid)
             with enough_threads(self._flops(shape), once=True):
-                images_BCHW = self.image_tokenizer.decode(codes_BnG.to(self.device), grid)
+                images_BCHW = self.image_tokenizer.decode(content_BnX.to(self.device), grid)
             for at, image in zip(numbers, to_images(images_BCHW), strict=True):
                 decoded[at] = replace(images[at], pixels=np.asarray(image))
         return decoded
@@ -83,18 +89,20 @@ class ImageCodec:
         """Return the document with all its images decoded (see `decode`)."""
         return _with_images(document, self.decode)
 
-    def _has_codes(self, image: Image) -> bool:
-        return image.codes is not None and image.codec_hash == self.hash
+    def _is_encoded(self, image: Image) -> bool:
+        return getattr(image, self.content) is not None and image.codec_hash == self.hash
 
-    def _codes(self, image: Image) -> np.ndarray:
-        if image.codes is None:
-            raise ValueError("an image needs codes before it can be decoded")
-        self._check(image)
-        return image.codes.astype(np.int64)
+    def _content(self, image: Image) -> np.ndarray:
+        if image.codes is not None or image.latents is not None:
+            self._check(image)
+        content = getattr(image, self.content)
+        if content is None:
+            raise ValueError(f"an image needs {self.content} before it can be decoded")
+        return content.astype(np.float32 if self.latent_width else np.int64)
 
     def _pixels(self, image: Image) -> np.ndarray:
         if image.pixels is None:
-            if image.codes is not None:
+            if image.codes is not None or image.latents is not None:
                 self._check(image)
             raise ValueError("an image needs pixels before it can be encoded")
         return image.pixels
@@ -102,8 +110,8 @@ class ImageCodec:
     def _check(self, image: Image) -> None:
         if image.codec_hash != self.hash:
             raise ValueError(
-                f"codes of tokenizer {image.codec_hash}, but this one is {self.hash}: encode the "
-                "image again"
+                f"{self.content} of tokenizer {image.codec_hash}, but this one is {self.hash}: "
+                "encode the image again"
             )
 
 

@@ -12,7 +12,7 @@ from unimodal.tokenizer.signatures import SUFFIXES
 from .codec import ImageCodec, fitted
 from .codes_file import check_suffix, read_codes, write_codes
 from .document import Image
-from .image_tokenizers import find_tokenizer
+from .image_tokenizers import find_tokenizer, require_codes
 from .transcript import names_image, save_image
 
 
@@ -30,6 +30,7 @@ def encode_files(
     """
     check_suffix(output)
     found = find_tokenizer(model)
+    require_codes(found.tokenizer, model)
     size = size or found.canvas
     if size is not None:
         _check_size(found.codec, size, "size ", "")
@@ -94,6 +95,7 @@ def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]
     """
     is_file = names_image(output)
     codec = find_tokenizer(model).codec
+    require_codes(codec.image_tokenizer, model)
     encoded = read_codes(codes, codec.image_tokenizer)
     if is_file and len(encoded) != 1:
         raise ValueError(f"{output} is one file, and {codes} holds {len(encoded)} images: name a"

@@ -14,13 +14,17 @@ class TextDelta:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageProgress:
-    """An ImageProgress says that `done` of `total` codes of an image are drawn."""
+    """An ImageProgress says that `done` of `total` codes or latents of an image are drawn.
+
+    partial: what the image will be, as far as its head can tell, as latents; None: it cannot.
+    """
 
     request: int
     done: int
     total: int
+    partial: Image | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 from unimodal.tokenizer import saved
 from unimodal.tokenizer.autoencoder import CONFIG, WEIGHTS, TokenizerConfig, read_shape
+from unimodal.tokenizer.codec import Codec
 from unimodal.tokenizer.published import PublishedTokenizer
 from unimodal.tokenizer.pyramid import PyramidConfig
 from unimodal.tokenizer.saved import SavedTokenizer
@@ -133,6 +134,17 @@ def check_one_code(name: str | Path | None, tokenizer: SavedTokenizer) -> None:
         raise ValueError(
             f"tokenizer {name}: it has {more}, and a language model reads one code at each place of"
             " one grid: train one with groups 1, residual 1 and no scales"
+        )
+
+
+def require_codes(tokenizer: Codec, whose: object) -> None:
+    """Raise ValueError where a tokenizer makes latents and codes are asked for. whose: where it is
+    from, for the message.
+    """
+    if tokenizer.latent_width:
+        raise ValueError(
+            f"{whose}: its image tokenizer makes latents, which the head flow learns, and no codes:"
+            " give one that has a quantizer"
         )
 
 

@@ -66,11 +66,13 @@ class ImageLayout:
     closing: tuple[Piece, ...] = ()
     ends_reply: bool = False
     """Whether the reply is over after an image."""
+    patch: int = field(default=1, repr=False)
+    """A token stands for patch x patch codes or latents; rows then have no `row_end`."""
 
     def content_length(self, grid: Grid) -> int:
         """Return how many tokens the codes and row ends of an image take."""
         if self.row_end is None:
-            return grid.size
+            return grid.size // self.patch**2
         return grid.size + grid.height - (not self.last_row_ends)
 
     def length(self, grid: Grid) -> int:
@@ -184,7 +186,8 @@ class BoundLayout:
         Raise ValueError where the layout cannot name the grid's sides, or they exceed `max_side`.
         """
         if grid not in self._openings:
-            if self.max_side is not None and max(grid.height, grid.width) > self.max_side:
+            side = max(grid.height, grid.width) // self.layout.image.patch
+            if self.max_side is not None and side > self.max_side:
                 raise ValueError(
                     f"a grid of {grid.height} x {grid.width} codes: the model has embeddings "
                     f"(model.addresses) of {self.max_side} rows and columns"

@@ -6,6 +6,7 @@ an id must be sampled (`state.next` is a Choice) or the head must be called (`as
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from unimodal.tokenizer.grid import Grid
@@ -16,7 +17,7 @@ from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .grammar import Choice, Grammar, Modality, ReplyState
 from .heads.head import Ask, Draw, Drawing, ImageTokens
 from .room import refusal
-from .sampling import Sampling, noise, noises
+from .sampling import Sampling, noise, noises, normal_noise
 from .text import IncrementalDecoder
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Request:
             sequencer.layout, grid, self.sampling, self.state.ids[-1],
             lambda at, part=0: self.noise(first + at, part),
             lambda count, part: noises(self.sampling.seed, first, count, part),
-            sequencer.codec_hash,
+            partial(normal_noise, self.sampling.seed, first), sequencer.codec_hash,
         )  # fmt: skip
         self._draw = self._model.transformer.head.draw(drawing)
         yield from self._go_on_drawing(None)
@@ -150,7 +151,7 @@ class Request:
                 for name, read in ask.reads.items():
                     self._branch(name).add_read(read)
                 if was_asked:
-                    yield ImageProgress(self.number, ask.done, total)
+                    yield ImageProgress(self.number, ask.done, total, ask.partial)
                 was_asked = False
                 self.asked = ask if ask.look is not None else None
         except StopIteration as end:
@@ -187,12 +188,16 @@ class Request:
     def unwanted(self) -> list[Branch]:
         """Remove the branches that are no longer needed, and return them.
 
-        At the end these are all branches; outside of an image, all but the request's own.
+        At the end these are all branches; outside of an image, all but the request's own; within
+        one, those that its head does not read now.
         """
         if self.state.over:
             gone = [*self.branches]
+        elif self.state.drawing:
+            kept = self.branches if self.asked is None else self.asked.reads
+            gone = [name for name in self.branches if name and name not in kept]
         else:
-            gone = [] if self.state.drawing else [name for name in self.branches if name]
+            gone = [name for name in self.branches if name]
         return [self.branches.pop(name) for name in gone]
 
     def _add_text(self, text: str) -> Iterator[Event]:

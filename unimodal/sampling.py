@@ -6,14 +6,18 @@ Letters: B requests, V ids of a choice.
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, fields
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .rectified_flow import Solver
+
 MAX_GUIDANCE = 1000  # far above useful values, and far below those that overflow
 MAX_STEPS = 1000  # far above useful values
-OF_HEADS = ("image_temperature", "image_top_k", "image_top_p", "image_steps")
+OF_HEADS = ("image_temperature", "image_top_k", "image_top_p", "image_steps", "image_solver",
+            "guidance_interval")  # fmt: skip
 """The settings of a Sampling that only some image heads follow."""
 
 
@@ -36,6 +40,11 @@ class Sampling:
     image_steps: int | None = None
     """The steps in which a head that draws all of an image at once draws it; None: the head's own
     number."""
+    image_solver: Solver = "euler"
+    """How `flow` takes a step: `heun` is more exact, and evaluates the model twice."""
+    guidance_interval: tuple[float, float] | None = None
+    """The times of `flow`, from 0 for noise to 1 for data, between which guidance is used; None:
+    always."""
     seed: int = 0
     """The seed of the reply's noise, 0 .. 2^64 - 1."""
     max_text_tokens: int = 256
@@ -57,15 +66,20 @@ class Sampling:
                 or (_is_number(self.image_top_p) and 0 < self.image_top_p <= 1),
                 "None or a number above 0, up to 1",
             ),
+            "guidance": (
+                self.guidance is None
+                or (_is_number(self.guidance) and self.guidance <= MAX_GUIDANCE),
+                f"None or a number from 0 to {MAX_GUIDANCE}",
+            ),
             "image_steps": (
                 self.image_steps is None
                 or (_is_whole(self.image_steps, 1) and self.image_steps <= MAX_STEPS),
                 f"None or a whole number from 1 to {MAX_STEPS}",
             ),
-            "guidance": (
-                self.guidance is None
-                or (_is_number(self.guidance) and self.guidance <= MAX_GUIDANCE),
-                f"None or a number from 0 to {MAX_GUIDANCE}",
+            "image_solver": (self.image_solver in get_args(Solver), " or ".join(get_args(Solver))),
+            "guidance_interval": (
+                self.guidance_interval is None or _is_interval(self.guidance_interval),
+                "None or two numbers, 0 <= first < last <= 1,",
             ),
             "seed": (_is_whole(self.seed, 0) and self.seed < 2**64, "a whole number below 2^64"),
             "max_text_tokens": (_is_whole(self.max_text_tokens, 1), "a whole number from 1"),
@@ -102,6 +116,15 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and value >= 0
 
 
+def _is_interval(value: object) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and all(map(_is_number, value))
+        and value[0] < value[1] <= 1
+    )
+
+
 def _is_whole(value: object, least: int) -> bool:
     return isinstance(value, int) and value >= least
 
@@ -129,6 +152,15 @@ def noises(seed: int, index: int, count: int, part: int = 0) -> np.ndarray:
     counters = np.random.Philox(key=seed, counter=[index, part, 0, 0])
     bits = counters.random_raw(4 * count - 3)[::4]
     return (bits >> np.uint64(11)) * 2.0**-53  # the upper 53 bits, which a float64 holds exactly
+
+
+def normal_noise(seed: int, index: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the normal noise, float32 of `shape`, of what begins at the token `index` of a reply.
+
+    Its counters are no others' (see `noise`), and those of two tokens never meet.
+    """
+    philox = np.random.Philox(key=seed, counter=[0, index, 0, 1])
+    return np.random.Generator(philox).standard_normal(shape, dtype=np.float32)
 
 
 def pick(

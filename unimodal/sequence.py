@@ -31,6 +31,8 @@ class Span:
     It carries what the model needs of the image beside ids: codes of all groups, int (n, groups),
     or latents, float32 (n, d), or pixels, uint8 (H, W, 3); all None where ids suffice.
 
+    noise: float32 (n, d), with which the latents are mixed before they enter; None: they enter as
+    they are. time: from 0, where all is noise, to 1, where all is data (rectified_flow.py).
     key: the key of the counter-based generator that draws noise on this image; it is a pure
     function of (seed, epoch, row, part).
     """
@@ -42,6 +44,8 @@ class Span:
     latents: np.ndarray | None = None
     pixels: np.ndarray | None = None
     key: tuple[int, ...] = ()
+    noise: np.ndarray | None = None
+    time: float = 1.0
 
     @property
     def has_content(self) -> bool:

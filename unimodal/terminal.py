@@ -14,6 +14,7 @@ from rich.console import Console
 
 from .bundle import load
 from .chat import Chat
+from .model import Model
 from .screen import Screen
 from .session import Session
 from .transcript import Gallery, check_output, names_image
@@ -50,7 +51,9 @@ def run(
         raise ValueError(f"--output {output} is one image: give it with --prompt, or a directory")
     if prompt == "-":
         prompt = _read_all()
-    chat = Chat(load(model), size=_size(size), **_changes(seed, guidance, temperature))
+    loaded = load(model)
+    changes = _changes(loaded, seed, guidance, temperature)
+    chat = Chat(loaded, size=_size(size), **changes)
     if prompt is not None:
         answer(chat, prompt, images, output, as_json)
     elif status := Session(chat, output).run(images):
@@ -75,14 +78,20 @@ def _size(size: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _changes(seed: int | None, guidance: float | None, temperature: float | None) -> dict[str, Any]:
-    """Return the fields of Sampling that the options set."""
-    options = {
+def _changes(
+    model: Model, seed: int | None, guidance: float | None, temperature: float | None
+) -> dict[str, Any]:
+    """Return the fields of Sampling that the options set.
+
+    The temperature is that of text alone where the image head has none.
+    """
+    options: dict[str, float | None] = {
         "seed": seed,
         "guidance": guidance,
         "text_temperature": temperature,
-        "image_temperature": temperature,
     }
+    if "image_temperature" in model.transformer.head.follows:
+        options["image_temperature"] = temperature
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -31,6 +31,7 @@ QUICK = [
     Case(stage=3, head="independent_levels", addresses=True),
     Case(stage=3, head="causal_levels", tied=False, accumulation=2),
     Case(stage=3, head="masked", addresses=True, accumulation=2, ema_decay=0.5),
+    Case(stage=3, head="flow", addresses=True, accumulation=4, recompute=True, ema_decay=0.5),
 ]
 CASES = [
     Case(stage=3),

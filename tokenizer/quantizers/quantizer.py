@@ -41,6 +41,11 @@ class Quantizer(nn.Module):
     """A code is the mixed-radix number of so many levels, the first one the lowest digit; (): it is
     not made of levels."""
 
+    @property
+    def encoded_width(self) -> int:
+        """Return how many numbers the encoder gives for a latent vector: D, or more."""
+        return self.width
+
     def grid_of(self, grid: Grid) -> Grid:
         """Return the grid of codes of a grid of latent vectors."""
         return grid

@@ -19,6 +19,7 @@ from unimodal.bundle import ROOM_BYTES, directory_of, read_config
 from unimodal.heads import head_class
 from unimodal.image_tokenizers import tokenizer_config
 from unimodal.tensors import BYTES
+from unimodal.tokenizer.autoencoder import TokenizerConfig
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
@@ -155,10 +156,11 @@ def shape_of(config: LmRun, num_ids: int | None = None) -> Architecture:
             "model.factorised"
         )
     levels, num_codes = ((), 1) if tokenizer is None else (tokenizer.levels, tokenizer.num_codes)
+    latent_width = tokenizer.latent_width if isinstance(tokenizer, TokenizerConfig) else 0
     num_text = config.text_ids or TEXT_IDS
     if num_ids is not None:
         num_text = num_ids - len(model.vocabulary(1, 1).special_tokens) - num_codes
-    return model.of(model.vocabulary(num_text, num_codes), levels)
+    return model.of(model.vocabulary(num_text, num_codes), levels, latent_width)
 
 
 def _plan(config: LmRun, shape: Architecture, num_gpus: int, memory_gb: float, gpu: str) -> Plan:

@@ -151,7 +151,9 @@ class Read:
 class Ask:
     """An Ask is one step of a drawing: what its branches read, then a function of hidden vectors.
 
-    reads: what each branch reads, by its name in sequencer.DROPS (None: the request as it is).
+    reads: what each branch reads, by its name in sequencer.DROPS (None: the request as it is). A
+        branch that a waiting Ask does not read is dropped; one that is named again later begins
+        anew with its prompt and the reply before the image.
     look: a function look(head, table_VD, hidden, settings, args) of the hidden vectors. It is
         called once for all R requests that wait with equal look, settings and branches. hidden
         holds for each branch the last `num_hidden` hidden vectors of each request, (R, n, D); args
@@ -166,6 +168,8 @@ class Ask:
     done: int = 0
     """How many of the grid's codes are drawn so far, to report progress."""
     num_hidden: int = 1
+    partial: Image | None = None
+    """What the image will be, as far as it can be told, to show progress."""
 
     @property
     def kind(self) -> Hashable:
@@ -187,6 +191,8 @@ class Drawing:
     from 0 behind its opening, or each part of it, where it is sampled in parts."""
     noises: Callable[[int, int], np.ndarray]
     """noises(count, part) are those of `part` of the first `count` tokens, float64 (count,)."""
+    normal: Callable[[tuple[int, ...]], np.ndarray]
+    """normal(shape) is normal noise for the whole image, float32 of `shape`."""
     codec_hash: str
 
 
@@ -212,11 +218,13 @@ class ImageHead(nn.Module):
     special_tokens: ClassVar[tuple[str, ...]] = ()
     """Names of the special tokens that the vocabulary of a model with this head has beside those of
     all."""
-    follows: ClassVar[tuple[str, ...]] = ("image_temperature", "image_top_k", "image_top_p")
-    """Which of sampling.OF_HEADS, the settings that not every head has, `draw` follows."""
     code_rows: ClassVar[bool] = True
     """Whether codes have rows in the embedding and in the output table. False: there are none, and
     the head and its embedder have parameters for codes; ids of codes are as ever."""
+    reads_latents: ClassVar[bool] = False
+    """Whether images enter and leave as latents; False: as codes."""
+    follows: ClassVar[tuple[str, ...]] = ("image_temperature", "image_top_k", "image_top_p")
+    """Which of sampling.OF_HEADS, the settings that not every head has, `draw` follows."""
     exports: ClassVar[bool] = False
     """Whether a plain language model predicts the same, so that a Hugging Face export exists."""
 

@@ -87,6 +87,11 @@ def grow(
     """
     growth = growth or Growth()
     check_output(output)
+    if image.latent_width:
+        raise ValueError(
+            "the image tokenizer makes latents, and a grown model reads codes: give a tokenizer "
+            "that has a quantizer"
+        )
     check_grows(source)
     checkpoint = read_checkpoint(source)
     text = read_pretrained(checkpoint.directory, checkpoint.config.num_ids)

@@ -1,0 +1,81 @@
+"""Tiny models of latents: their tokenizer, their runs, and batches for two ranks."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from tiny_runs import TINY, recipe
+
+from unimodal.data.scenes.world import render, scene
+from unimodal.document import Document, Image, Text
+from unimodal.heads.flow import FlowInputs, flow_layout
+from unimodal.rectified_flow import FlowConfig
+from unimodal.sequence import Batch, Row
+from unimodal.sequencer import Sequencer
+from unimodal.text import TextTokenizer
+from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
+from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.latents import LatentsConfig
+from unimodal.tokenizer.pixels import to_tensor
+from unimodal.train.run import LmRun
+from unimodal.vocabulary import Vocabulary
+
+FLOW = FlowConfig(patch=2)
+LATENTS = TokenizerConfig(patches=TINY.patches, latents=LatentsConfig(width=4))
+NUM_TEXT, LATENT_WIDTH, GRID = 280, 3, Grid(4, 6)  # of the batches
+VOCABULARY = Vocabulary.new(NUM_TEXT, 0)
+
+
+def write_latent_tokenizer(folder: Path) -> Path:
+    """Write an untrained tokenizer of latents, scaled to scenes, and return its folder."""
+    folder.mkdir(exist_ok=True)
+    model = ImageTokenizer(LATENTS).eval()
+    model.measure_latents([to_tensor([render(scene(3, n), 64) for n in range(12)])])
+    model.save(folder)
+    return folder
+
+
+def flow_recipe(output: Path, shards: Path, tokenizer: Path, num_steps: int, **loop: int) -> LmRun:
+    """Return the config of a run of a tiny model that draws latents, with averaged weights."""
+    run = recipe(output, shards, tokenizer, num_steps, **loop)
+    assert run.model is not None
+    shape = replace(run.model, head="flow", addresses=True, flow=FLOW)
+    return replace(run, model=shape, optimizer=replace(run.optimizer, ema_decay=0.5))
+
+
+@cache
+def sequencer() -> Sequencer:
+    text = TextTokenizer.train(["draw two red circles", "make it blue"], NUM_TEXT)
+    return Sequencer(VOCABULARY, text, "hash", FlowInputs(flow_layout(FLOW.patch), FLOW))
+
+
+def batch(step: int, num_rows: int, length: int, empty: bool) -> Batch:
+    """Return rows of which the first half are text alone and the second half images alone, with
+    unequal weights; `empty`: the second half is padding.
+    """
+    rng, make = np.random.default_rng(step), sequencer()
+    rows = []
+    for row in range(num_rows):
+        if row < num_rows // 2:
+            words = " ".join(rng.choice(["draw", "red", "circles", "blue"], 4))
+            parts = (Text(words, weight=float(rng.uniform(0.5, 2))),)
+        else:
+            latents = rng.standard_normal((GRID.size, LATENT_WIDTH)).astype(np.float32)
+            image = Image(latents=latents, grid=GRID, codec_hash="hash")
+            parts = (replace(image, weight=float(rng.uniform(0.5, 2))),)
+        sequences = [] if empty and row >= num_rows // 2 else [
+            make.sequence(Document(parts), key=(step, row))
+        ]  # fmt: skip
+        rows.append(Row.pack(sequences, length, VOCABULARY.special("pad")))
+    found = Batch.stack(rows)
+    # Only images have targets in the second half: rank 1 never sees what rank 0 learns from.
+    images = torch.arange(num_rows)[:, None] >= num_rows // 2
+    text_target = images & (found.modality == 1)
+    return replace(
+        found,
+        weights=found.weights.masked_fill(text_target, 0),
+        modality=found.modality.masked_fill(text_target, 0),
+        labels=found.labels.masked_fill(text_target, -100),
+    )
