@@ -112,7 +112,7 @@ def test_old_log_probabilities_are_those_of_now_where_none_are_recorded(tiny_mod
     ]
     norms = learner.norms(samples)
     found = [learner(some, norms) for some in (samples, recorded, moved)]
-    assert float(found[0][TOTAL]) == pytest.approx(float(found[1][TOTAL]), abs=1e-6)
+    assert found[0][TOTAL].item() == pytest.approx(float(found[1][TOTAL]), abs=1e-6)
     grads = [gradients(tiny_model, one[TOTAL])[0] for one in found[:2]]
     assert torch.allclose(*grads, atol=1e-6)
     # The ratio e^0.5 exceeds 1.2: replies that were better lose their gradient, and only those.
