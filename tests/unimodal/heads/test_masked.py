@@ -27,7 +27,7 @@ from unimodal.heads.head import Drawing, ImageHead
 from unimodal.heads.mask_schedule import MaskSchedule
 from unimodal.heads.masked import MASK, Masked
 from unimodal.model import Model
-from unimodal.sampling import Sampling, noise, noises, probabilities
+from unimodal.sampling import Sampling, noise, noises, normal_noise, probabilities
 from unimodal.sequence import IGNORE, IMAGE, TEXT, Batch, Row, Sequence, span_mask
 from unimodal.tokenizer.grid import Grid
 from unimodal.train.objectives import LossConfig, language
@@ -331,7 +331,7 @@ def draw_by_hand(model: Model, branches: Branches, branch: Branch, opened: int) 
     """Draw an image at the end of a branch, as a request does."""
     drawing = Drawing(
         model.sequencer.layout, model.grid, Sampling(), opened, partial(noise, 0),
-        partial(noises, 0, 0), model.codec.hash,
+        partial(noises, 0, 0), partial(normal_noise, 0, 0), model.codec.hash,
     )  # fmt: skip
     head, table = model.transformer.head, model.transformer.output_table()
     draw, found = head.draw(drawing), None
