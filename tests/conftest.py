@@ -10,46 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import CARD
-from tiny_tokenizers import of_patches
+from tiny_models import tiny
 
 from unimodal.architecture import Architecture
 from unimodal.model import Model
-from unimodal.sampling import Sampling
-from unimodal.text import TextTokenizer
-from unimodal.tokenizer.autoencoder import ImageTokenizer
-from unimodal.tokenizer.grid import Grid
-from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
-from unimodal.vocabulary import Vocabulary
 
 # A shell starts background jobs with Ctrl-C ignored; processes that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 pytest_plugins = ["training_fixtures"]
 # Nothing that a test measures is kept for the user, or found by another run.
 os.environ["UNIMODAL_CACHE"] = tempfile.mkdtemp(prefix="unimodal-tests-")
-
-WORDS = ["draw two red circles", "make it blue", "how many stars are there?", "here it is"]
-
-
-def tiny(**shape: int) -> Model:
-    """A model of random weights: 64 codes, a canvas of 16 x 24 pixels, 512 positions."""
-    text = TextTokenizer.train(WORDS, 280)
-    tokenizer = ImageTokenizer(
-        of_patches(levels=(4, 4, 4), encoder_width=8, decoder_width=8, num_blocks=1, pixel_width=4)
-    ).eval()
-    vocabulary = Vocabulary.new(text.num_ids, tokenizer.num_codes)
-    config = TransformerConfig(num_ids=vocabulary.size, max_positions=512, **shape)
-    return Model(
-        transformer=UnifiedModel(Architecture(config, vocabulary)).eval(),
-        text_tokenizer=text,
-        image_tokenizer=tokenizer,
-        sampling=Sampling(text_temperature=1.0, max_text_tokens=24),
-        context=512,
-        grid=Grid(3, 2),
-        card=CARD,
-        hash="0" * 64,
-    )
 
 
 @pytest.fixture(scope="session")

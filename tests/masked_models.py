@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from conftest import tiny
+from tiny_models import tiny
 
 from unimodal.architecture import Architecture, ImageConfig
 from unimodal.attention import DenseAttention

@@ -308,7 +308,7 @@ class ImageTokenizer(nn.Module):
         return stored_weights.num_bytes(self)
 
     def save(self, directory: Path) -> None:
-        """Write weights (float32 safetensors) and config into a directory."""
+        """Write weights and config into a directory; see stored_weights.py."""
         stored_weights.write(directory, _config_json(self.config), self)
 
     @classmethod

@@ -141,7 +141,7 @@ class PublishedTokenizer(nn.Module):
         return stored_weights.num_bytes(self)
 
     def save(self, directory: Path) -> None:
-        """Write weights (float32 safetensors) and config into a directory."""
+        """Write weights and config into a directory; see stored_weights.py."""
         stored_weights.write(directory, self._config_json(), self)
 
     @classmethod

@@ -46,6 +46,7 @@ SETTINGS = {
     "weights": Rule(FREE, "at once: where they lie; they must be the same ones"),
     "weights from or to null": NO,
     "freeze_codes": NO,
+    "decoder_storage": Rule(FREE, "the tokenizer that is written at the end"),
     "new_tokenizer": NO,
     "shards": Rule(FREE, "at once: where they lie; what they hold is compared"),
     "loader.bad_share": Rule(FREE, "at once"),

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unimodal.card import TOKENIZER_HASH
 from unimodal.data.image_batches import SOURCE, ImageBatches
@@ -65,8 +65,10 @@ class TokenizerRun:
     """The image tokenizer, of the same `model`, whose weights training begins with: what a run has
     written, or a bundle. None: weights are drawn from `seed`."""
     freeze_codes: bool = False
-    """Keep encoder and quantizer of `weights` as they are: the decoder learns alone. Where `loss`
-    sees no pixels it is the decoder that does not learn, and the run ends without one."""
+    """Keep encoder and quantizer of `weights` as they are: the decoder learns alone, from its own
+    weights or, where `model` gives it another shape, from new ones."""
+    decoder_storage: Literal["fp32", "bf16"] = "fp32"
+    """The dtype of the finished decoder's weights at rest: bf16 rounds them, in half the bytes."""
     images: ImageRule | None = None
     """How images are resized; None: not at all, and their sides are multiples of the patch."""
     batch_images: int = 32
@@ -96,6 +98,8 @@ class TokenizerRun:
         if not self.model.autoencoder.problems() and not (self.images and self.images.problems()):
             found += size_problems(self.images, self.model)
         found += self._freezing_problems() if self.freeze_codes else []
+        if self.decoder_storage == "bf16" and not self.loss.sees_pixels:
+            found.append("decoder_storage bf16: without a loss of pixels there is no decoder")
         found += self._latent_problems() if self.model.is_continuous else []
         return found if self.seed >= 0 else [*found, f"seed {self.seed}: at least 0"]
 
@@ -120,7 +124,7 @@ class TokenizerRun:
         if self.model.pixels is None:
             return found
         defaults |= {"loss": TokenizerLossConfig(), "optimizer": OptimizerConfig()}
-        unused = ("weights", "freeze_codes", "precision", "loss", "optimizer")
+        unused = ("weights", "freeze_codes", "decoder_storage", "precision", "loss", "optimizer")
         return found + [
             f"{name}: model.pixels learn nothing; leave it out"
             for name in unused
@@ -165,7 +169,7 @@ def _checked(config: TokenizerRun, ranks: Ranks) -> tuple[TokenizerRun, dict[str
     if problems:
         raise ValueError("; ".join(problems))
     paths = local_shards(config.shards)
-    parent = parent_of(config.weights, config.model) if config.weights is not None else None
+    parent = _parent(config)
     return config, {
         "shards": shards_hash(paths, reread=config.loop.verify == "all"),
         "weights": parent.hash if parent is not None else None,
@@ -222,10 +226,17 @@ def _measure_pixels(config: TokenizerRun, ranks: Ranks) -> Path:
     return config.output / FINISHED
 
 
+def _parent(config: TokenizerRun) -> ImageTokenizer | None:
+    """Return the tokenizer that training begins with, if there is one."""
+    if config.weights is None:
+        return None
+    return parent_of(config.weights, config.model, config.freeze_codes)
+
+
 def _learner(config: TokenizerRun, device: str) -> TokenizerLearner:
     model = ImageTokenizer(config.model, config.seed, decodes=config.loss.sees_pixels)
-    if config.weights is not None:
-        begin_with(parent_of(config.weights, config.model), model)
+    if (parent := _parent(config)) is not None:
+        begin_with(parent, model)
     bf16 = config.precision == "bf16"
     return TokenizerLearner(
         model.to(device), config.loss, device, bf16, config.seed, config.freeze_codes
@@ -344,7 +355,16 @@ def _finish(
     with averaged(engine) as model:
         if config.model.is_continuous and not config.freeze_codes:
             model.measure_latents(_tensors(images.some(MEASURED), device))
+        if config.decoder_storage == "bf16" and model.decoder is not None:
+            round_to_bfloat16(model.decoder)
         _write(config, model, card)
+
+
+@torch.no_grad()
+def round_to_bfloat16(module: nn.Module) -> None:
+    """Round a module's parameters to numbers that bfloat16 holds, so that they are stored in it."""
+    for parameter in module.parameters():
+        parameter.copy_(parameter.bfloat16())
 
 
 def _tensors(images: Sequence[np.ndarray], device: str) -> Iterator[Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from backbones import write_backbone
+from safetensors.torch import load_file
 from tiny_runs import TINY, metrics
 from tokenizer_runs import captions, tiny_run, with_quantizer
 
@@ -83,6 +84,47 @@ def test_the_second_stage_paints_the_codes_and_keeps_them(first: TokenizerRun, t
     assert len(list((config.output / "samples").glob("*.png"))) == 1
     card = json.loads((config.output / "tokenizer" / "card.json").read_text())
     assert card["began_from"]["config"]["loss"]["semantic"]["width"] == 16
+
+
+def test_other_codes_get_a_larger_decoder_in_half_the_bytes(tmp_path: Path) -> None:
+    before = tiny_run(tmp_path, SAMPLES, 4)
+    tokenizer.train(before)
+    wider = replace(TINY, patches=replace(TINY.patches, decoder_width=32, num_blocks=2))
+    config = replace(
+        before, output=tmp_path / "wider", weights=before.output, freeze_codes=True, model=wider,
+        decoder_storage="bf16",
+    )  # fmt: skip
+    finished = tokenizer.train(config)
+    old, new = ImageTokenizer.load(before.output / "tokenizer"), ImageTokenizer.load(finished)
+    assert torch.equal(new.encode(IMAGES)[0], old.encode(IMAGES)[0])
+    stored = load_file(finished / "tokenizer.safetensors")
+    assert stored["decoder.enter.weight"].shape[0] == 32
+    for name, tensor in stored.items():
+        is_narrow = name.startswith("decoder.")
+        assert tensor.dtype == (torch.bfloat16 if is_narrow else torch.float32), name
+        assert new.state_dict()[name].dtype == torch.float32
+        assert torch.equal(new.state_dict()[name], tensor.float())
+    again = tmp_path / "again"
+    again.mkdir()
+    new.save(again)
+    files = [one / "tokenizer.safetensors" for one in (finished, again)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    losses = [line["squared"] for line in metrics(config.output)]
+    assert losses[-1] < losses[0]
+
+
+def test_only_the_decoder_may_have_another_shape(tmp_path: Path) -> None:
+    before = tiny_run(tmp_path, SAMPLES, 1)
+    tokenizer.train(before)
+    for patches, freeze in (({"decoder_width": 32}, False), ({"encoder_width": 32}, True)):
+        wider = replace(TINY, patches=replace(TINY.patches, **patches))
+        config = replace(
+            before, output=tmp_path / "wider", weights=before.output, freeze_codes=freeze,
+            model=wider,
+        )  # fmt: skip
+        (name,) = patches
+        with pytest.raises(ValueError, match=f"model.patches.{name} is 16 there and 32 here"):
+            tokenizer.train(config)
 
 
 @pytest.mark.parametrize("stage", ["first", "second"])

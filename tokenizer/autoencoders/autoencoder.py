@@ -1,5 +1,7 @@
 """What every autoencoder's config says of it: its sizes, its encoder and its decoder."""
 
+from typing import ClassVar
+
 from torch import nn
 
 from ..grid import Grid
@@ -7,6 +9,9 @@ from ..grid import Grid
 
 class AutoencoderConfig:
     """The shape of an autoencoder: images, float (B, 3, H, W) <-> latents, float (B, D, h, w)."""
+
+    decoder_fields: ClassVar[tuple[str, ...]] = ()
+    """Which fields shape the decoder alone: codes of others can be learned from by another one."""
 
     @property
     def patch(self) -> int:

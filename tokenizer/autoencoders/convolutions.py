@@ -33,6 +33,8 @@ CHANNELS_LAST = torch.channels_last  # in which convolutions on a CPU are fastes
 class ConvolutionsConfig(AutoencoderConfig):
     """The shape of a convolutional autoencoder."""
 
+    decoder_fields = ("decoder_blocks", "pixel_width")
+
     factor: Literal[8, 16] = 8
     """Pixels a side that one code stands for."""
     stem: Literal["haar", "patch"] = "haar"

@@ -27,6 +27,8 @@ NUM_GROUPS = 8  # of channels that are normalised together: Wu and He, arXiv 180
 class PatchesConfig(AutoencoderConfig):
     """The shape of an autoencoder that encodes each patch for itself."""
 
+    decoder_fields = ("decoder_width", "num_blocks", "pixel_width")
+
     patch: int = 8
     """Pixels a side that one code stands for."""
     margin: int = 2

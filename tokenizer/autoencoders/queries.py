@@ -30,6 +30,8 @@ HEAD_WIDTH = 32  # numbers of an attention head
 class QueriesConfig(AutoencoderConfig):
     """The shape of an autoencoder with latent queries."""
 
+    decoder_fields = ("decoder_layers", "pixel_width")
+
     num_queries: int = 32
     """Latents of an image, and so its codes."""
     height: int = 64
