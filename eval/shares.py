@@ -39,13 +39,20 @@ def share_granted(wanted: DrawingRequest, read: Scene) -> float:
 
 
 def share_done(wanted: Edit, read: Scene) -> float:
-    """Return how much of the result of an edit a scene shows: its objects and the background.
+    """Return how much of the way from the scene before an edit to its result a scene has come.
 
-    The changed object is only there where it is as in the one result that the edit names.
+    What is no nearer to the result than the scene before, such as its copy, has come none of it: a
+    share of the result alone would reward copies, which show most of it.
     """
-    found = matched(wanted.after.objects, read.objects, _is_same)
-    total = max(len(wanted.after.objects), len(read.objects)) + 1
-    return min((found + (read.background == wanted.after.background)) / total, NEARLY)
+    start, now = _alike(wanted.before, wanted.after), _alike(read, wanted.after)
+    return min(max(now - start, 0.0) / (1 - start), NEARLY)
+
+
+def _alike(one: Scene, other: Scene) -> float:
+    """Return how many of two scenes' objects, and of their backgrounds, are the same: 0 to 1."""
+    found = matched(one.objects, other.objects, _is_same)
+    total = max(len(one.objects), len(other.objects)) + 1
+    return (found + (one.background == other.background)) / total
 
 
 def share_told(text: str, shown: Scene) -> float | None:
