@@ -32,7 +32,7 @@ from unimodal.sequencer import Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.train import objectives
-from unimodal.train.loop import LoopConfig, set_threads
+from unimodal.train.loop import LoopConfig, keep_memory, set_threads
 from unimodal.train.objectives import LossConfig, language
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
@@ -161,6 +161,7 @@ def _line(
 def main(threads: int, quick: bool) -> None:
     """Print the table."""
     set_threads(LoopConfig(num_threads=threads))
+    keep_memory()
     found = lines(QUICK if quick else HeadScale())
     print(table(found))
     sys.exit(any(line.wrong for line in found))

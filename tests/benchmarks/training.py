@@ -22,7 +22,7 @@ from benchmarks import gpus, heads, saves, steps, zeros
 from benchmarks.measured import table
 from benchmarks.steps import QUICK, Scale
 
-from unimodal.train.loop import LoopConfig, set_threads
+from unimodal.train.loop import LoopConfig, keep_memory, set_threads
 
 PARTS = {
     "step": steps.lines,
@@ -40,6 +40,7 @@ PARTS = {
 def main(only: tuple[str, ...], threads: int, quick: bool) -> None:
     """Print the table."""
     set_threads(LoopConfig(num_threads=threads))  # as a run does, for both contenders
+    keep_memory()
     found = []
     for name in only or PARTS:
         print(f"measuring {name}", file=sys.stderr)
