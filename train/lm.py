@@ -23,7 +23,7 @@ from unimodal.heads import head_class
 from unimodal.sequencer import Sequencer
 from unimodal.unified import UnifiedModel
 
-from . import checkpoint, flops, heldout, lora, metrics, place, precision, provenance
+from . import checkpoint, flops, heap, heldout, lora, metrics, place, precision, provenance
 from .checkpoint import Checkpoint
 from .engine import Engine
 from .finish import bundle_bytes, finish
@@ -42,7 +42,7 @@ from .initial import (
 )
 from .learner import LanguageLearner
 from .lock import Lock, held
-from .loop import fit_threads, keep_memory, prepare, run, set_threads
+from .loop import fit_threads, prepare, run, set_threads
 from .ranks import Ranks, connect
 from .run import LmRun
 from .zero import Build, engine, sharded
@@ -77,7 +77,7 @@ def _train(
     newest = prepare(config, config.output, given.inputs, ranks, accept_change)
     ranks.together(lambda: _opened(config, given) if ranks.is_first else None)
     set_threads(config.loop)
-    keep_memory()
+    heap.keep_freed()
     initial = _initial(config, given, newest)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # The loader encodes in a thread, to which "cuda" alone would be the machine's first GPU.

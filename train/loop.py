@@ -6,7 +6,6 @@ The same command goes on where a run was stopped. Ctrl-C and SIGTERM on any rank
 hand on all of them, write a checkpoint and exit with STOPPED.
 """
 
-import ctypes
 import faulthandler
 import math
 import re
@@ -45,7 +44,6 @@ STOPPED = (
     75  # exit status of a run that was asked to stop: run the same command again (EX_TEMPFAIL)
 )
 MOST_STATE = 2000  # characters of a state that are shown
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 Measure = Callable[[int, float, Mapping[str, float]], Mapping[str, float]]
 """(steps done, seconds of the last one, its reports and norms) -> what else is logged."""
 
@@ -282,16 +280,3 @@ def set_threads(config: LoopConfig) -> None:
     """Apply the number of CPU threads that the config has."""
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
-
-
-def keep_memory() -> None:
-    """Let the process keep the memory that it frees, for steps that ask for the same sizes again.
-
-    glibc gives large buffers back to the system after each use, and every page of them must be
-    faulted in again: without that a training step on two CPU threads took 13 % less time. Where
-    sizes change from step to step, as those of rollouts do, the heap would grow without end.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in other C libraries
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

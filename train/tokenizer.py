@@ -31,12 +31,12 @@ from unimodal.tokenizer.pixels import to_tensor
 from unimodal.tokenizer.quantizers import ranks as quantizer_ranks
 from unimodal.tokenizer.quantizers.quantizer import Quantized
 
-from . import metrics, precision, provenance
+from . import heap, metrics, precision, provenance
 from .checkpoint import Checkpoint
 from .code_usage import CodeUsage
 from .learner import TokenizerLearner
 from .lock import Lock, held
-from .loop import LoopConfig, fit_threads, keep_memory, prepare, run, set_threads
+from .loop import LoopConfig, fit_threads, prepare, run, set_threads
 from .optimizer import OptimizerConfig, build
 from .parallel import ParallelEngine
 from .parent_tokenizer import begin_with, directory_of, parent_of
@@ -181,7 +181,7 @@ def _train(
 ) -> Path:
     ranks.together(lambda: provenance.begin(config.output) if ranks.is_first else None)
     set_threads(config.loop)
-    keep_memory()
+    heap.keep_freed()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     first = _first_batch(newest)
     learner = ranks.in_turn(lambda: _learner(config, device))

@@ -31,8 +31,8 @@ from unimodal.sequence import IMAGE, PADDING, Batch, Row, Sequence, span_mask
 from unimodal.sequencer import Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.grid import Grid
-from unimodal.train import objectives
-from unimodal.train.loop import LoopConfig, keep_memory, set_threads
+from unimodal.train import heap, objectives
+from unimodal.train.loop import LoopConfig, set_threads
 from unimodal.train.objectives import LossConfig, language
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
@@ -161,7 +161,7 @@ def _line(
 def main(threads: int, quick: bool) -> None:
     """Print the table."""
     set_threads(LoopConfig(num_threads=threads))
-    keep_memory()
+    heap.keep_freed()
     found = lines(QUICK if quick else HeadScale())
     print(table(found))
     sys.exit(any(line.wrong for line in found))

@@ -32,7 +32,8 @@ from benchmarks.measured import Line, interleaved, ratios, spread, table
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.autoencoders.convolutions import ConvolutionsConfig
 from unimodal.tokenizer.grid import Grid
-from unimodal.train.loop import LoopConfig, keep_memory, set_threads
+from unimodal.train import heap
+from unimodal.train.loop import LoopConfig, set_threads
 
 FASTER, SAME = 2.0, 1e-4  # the bars: times as many images, and how far batched pixels may be off
 ON_GPU = {"f16 encoder": 2_500}  # images a second on an H200
@@ -61,7 +62,7 @@ QUICK = Scale(32, (32, 96, 384), 1, 1, 8)
 def main(threads: int, quick: bool) -> None:
     """Print the table."""
     set_threads(LoopConfig(num_threads=threads))  # as a run does, for all contenders
-    keep_memory()
+    heap.keep_freed()
     scale = QUICK if quick else Scale()
     found = [*lines(scale), *gpu_lines(scale)]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

@@ -22,7 +22,8 @@ from benchmarks import gpus, heads, saves, steps, zeros
 from benchmarks.measured import table
 from benchmarks.steps import QUICK, Scale
 
-from unimodal.train.loop import LoopConfig, keep_memory, set_threads
+from unimodal.train import heap
+from unimodal.train.loop import LoopConfig, set_threads
 
 PARTS = {
     "step": steps.lines,
@@ -40,7 +41,7 @@ PARTS = {
 def main(only: tuple[str, ...], threads: int, quick: bool) -> None:
     """Print the table."""
     set_threads(LoopConfig(num_threads=threads))  # as a run does, for both contenders
-    keep_memory()
+    heap.keep_freed()
     found = []
     for name in only or PARTS:
         print(f"measuring {name}", file=sys.stderr)

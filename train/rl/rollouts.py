@@ -21,6 +21,7 @@ from unimodal.document import Image, Part
 from unimodal.model import Model
 from unimodal.sampling import Sampling
 
+from .. import heap
 from ..engine import Engine
 from ..ranks import Ranks
 from .actor import refresh, sampled
@@ -98,6 +99,7 @@ class Rollouts:
 
     def _rollout(self, rollout: int) -> list[list[Sample]]:
         """Return the samples of each of this rank's prompts."""
+        heap.give_back()  # of the last rollout and its updates, whose sizes were others
         refresh(self.actor.transformer, self.policy.model)
         asked = self.ranks.together(
             lambda: [self.prompts(number) for number in self._numbers(rollout)]
