@@ -279,10 +279,14 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
     values = asdict(bundle_config)
     if bundle_config.transformer.rope is None:
         del values["transformer"]["rope"]
-    image, plain = bundle_config.image, ImageConfig()
-    for name in ("code_rows", "latent_width", "masked", "flow"):
-        if getattr(image, name) == getattr(plain, name):
-            del values["image"][name]
+    newer = {
+        "image": (ImageConfig(), ("code_rows", "latent_width", "masked", "flow")),
+        "sampling": (SAMPLING, ("image_steps", "image_solver", "guidance_interval")),
+    }
+    for section, (plain, names) in newer.items():
+        for name in names:
+            if getattr(getattr(bundle_config, section), name) == getattr(plain, name):
+                del values[section][name]
     write_json(path, values)
 
 

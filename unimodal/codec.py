@@ -50,9 +50,11 @@ class ImageCodec:
             with enough_threads(self._flops(images_BCHW.shape), once=True):
                 content_BnX, grid = self.image_tokenizer.encode(images_BCHW)
             for at, content_nX in zip(numbers, content_BnX.cpu().numpy(), strict=True):
-                own: dict[str, Any] = {"codes": None, "latents": None} | {self.content: content_nX}
+                is_own = images[at].codec_hash == self.hash
+                kept: dict[str, Any] = {} if is_own else {"codes": None, "latents": None}
+                found = kept | {self.content: content_nX}
                 encoded[at] = replace(
-                    images[at], **own, grid=grid, codec_hash=self.hash, stored=None
+                    images[at], **found, grid=grid, codec_hash=self.hash, stored=None
                 )
         return encoded
 
@@ -93,16 +95,15 @@ class ImageCodec:
         return getattr(image, self.content) is not None and image.codec_hash == self.hash
 
     def _content(self, image: Image) -> np.ndarray:
-        if image.codes is not None or image.latents is not None:
-            self._check(image)
         content = getattr(image, self.content)
         if content is None:
             raise ValueError(f"an image needs {self.content} before it can be decoded")
+        self._check(image)
         return content.astype(np.float32 if self.latent_width else np.int64)
 
     def _pixels(self, image: Image) -> np.ndarray:
         if image.pixels is None:
-            if image.codes is not None or image.latents is not None:
+            if getattr(image, self.content) is not None:
                 self._check(image)
             raise ValueError("an image needs pixels before it can be encoded")
         return image.pixels
