@@ -1,10 +1,10 @@
 """A training step of other image heads against one of next_code, at equal positions of a row.
 
 The transformers have the same shape and rows of the same length, full of documents of a text and a
-learned image of 64 codes. An image is 76 positions of next_code, whose rows have ends, and 132 of
-masked, which has a masked copy too: so what is compared is the cost of a position, and images seen
-are stated beside it. Steps have losses, gradients and AdamW. Exact: of one batch, the loss of the
-head's own attention against that under a dense mask.
+learned image of 64 places. An image is 76 positions of next_code, whose rows have ends, and 132 of
+masked and flow, which have a masked or noised copy too: so what is compared is the cost of a
+position, and images seen are stated beside it. Steps have losses, gradients and AdamW. Exact: of
+one batch, the loss of the head's own attention against that under a dense mask.
 
     python tests/benchmarks/image_heads.py [--threads N] [--quick]
 """
@@ -27,6 +27,7 @@ from unimodal.architecture import Architecture, ImageConfig
 from unimodal.attention import DenseAttention
 from unimodal.document import Document, Image, Text
 from unimodal.heads import head_class
+from unimodal.rectified_flow import FlowConfig
 from unimodal.sequence import IMAGE, PADDING, Batch, Row, Sequence, span_mask
 from unimodal.sequencer import Sequencer
 from unimodal.text import TextTokenizer
@@ -38,9 +39,9 @@ from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
-HEADS = ("masked",)
+HEADS = ("masked", "flow")
 BAR, SAME = 1.15, 1e-5
-GRID, NUM_CODES = Grid(8, 8), 4096
+GRID, NUM_CODES, LATENT_WIDTH = Grid(8, 8), 4096, 16
 WORDS = "draw two red circles beside a small blue star on a white ground "
 
 
@@ -60,13 +61,27 @@ QUICK = HeadScale(64, 2, 1, 512, 1)
 
 def model_of(head: str, num_text: int, scale: HeadScale) -> UnifiedModel:
     """Return an untrained model with this head."""
-    vocabulary = Vocabulary.new(num_text, NUM_CODES, head_class(head).special_tokens)
+    kind = head_class(head)
+    num_codes = 0 if kind.reads_latents else NUM_CODES
+    vocabulary = Vocabulary.new(num_text, num_codes, kind.special_tokens)
     heads = max(1, scale.width // 64)
     transformer = TransformerConfig(
         vocabulary.size, scale.width, scale.num_layers, heads, heads, 64, scale.width * 8 // 3,
         qk_norm=True,
     )  # fmt: skip
-    return UnifiedModel(Architecture(transformer, vocabulary, ImageConfig(head))).train()
+    image = ImageConfig(head)
+    if kind.reads_latents:
+        image = ImageConfig(head, code_rows=False, latent_width=LATENT_WIDTH, flow=FlowConfig())
+    return UnifiedModel(Architecture(transformer, vocabulary, image)).train()
+
+
+def image_of(model: UnifiedModel, rng: np.random.Generator) -> Image:
+    """Return an image of what the model's head reads."""
+    if model.head.reads_latents:
+        latents = rng.standard_normal((GRID.size, LATENT_WIDTH)).astype(np.float32)
+        return Image(latents=latents, grid=GRID, codec_hash="hash")
+    codes = rng.integers(0, NUM_CODES, (GRID.size, 1))
+    return Image(codes=codes, grid=GRID, codec_hash="hash")
 
 
 def rows_of(model: UnifiedModel, text: TextTokenizer, scale: HeadScale) -> Batch:
@@ -79,9 +94,8 @@ def rows_of(model: UnifiedModel, text: TextTokenizer, scale: HeadScale) -> Batch
         found: list[Sequence] = []
         free = scale.sequence_length
         while True:
-            codes = rng.integers(0, NUM_CODES, (GRID.size, 1))
-            image = Image(codes=codes, grid=GRID, codec_hash="hash")
-            document = Document((Text(WORDS * int(rng.integers(1, 4))), image))
+            words = Text(WORDS * int(rng.integers(1, 4)))
+            document = Document((words, image_of(model, rng)))
             sequence = sequencer.sequence(document, key=(row, free))
             if len(sequence) > free:
                 break
@@ -143,7 +157,7 @@ def _line(
     ratio = ratios(times[head], times["next_code"])
     said = [
         f"{name}: {(batch.doc != PADDING).float().mean():.1%} of {batch.ids.numel():,} positions"
-        f" used, {sum(map(len, batch.spans))} images, {int((batch.modality == IMAGE).sum())} codes"
+        f" used, {sum(map(len, batch.spans))} images, {int((batch.modality == IMAGE).sum())} places"
         " predicted"
         for name, batch in rows.items()
     ]

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks.flow_step import QUICK, lines
 from click.testing import CliRunner
 from flow_cases import FLOW, flow_recipe, write_latent_tokenizer
 from PIL import Image as PILImage
@@ -195,12 +194,6 @@ def load_copy(model: Model) -> UnifiedModel:
     found = UnifiedModel(model.transformer.architecture)
     found.load_state_dict(model.transformer.state_dict())
     return found
-
-
-def test_its_step_is_measured_beside_that_of_next_code() -> None:
-    """What is compared learns and fills its rows; how long it takes, no test says."""
-    (line,) = lines(QUICK)
-    assert not line.wrong and "flow" in line.what and line.ratio
 
 
 def test_a_plan_is_made_of_it(run: LmRun) -> None:
