@@ -56,6 +56,7 @@ class Mix:
     max_follows: int = 2
     min_questions: int = 4
     max_questions: int = 6
+    hard: float = 0.0  # share of the questions about an image that are of the kinds questions.HARD
     asked_weight: float = 0.1  # loss weight of the user's words
     seen_weight: float = 0.3  # loss weight of the user's images
 
@@ -63,7 +64,7 @@ class Mix:
         wrong = [f.name for f in fields(self) if not 0 <= getattr(self, f.name) < math.inf]
         if wrong:
             raise ValueError(f"{', '.join(wrong)}: every field of a Mix is a number of at least 0")
-        shares = [name for name in ("free", "unknown_icons") if getattr(self, name) > 1]
+        shares = [name for name in ("free", "unknown_icons", "hard") if getattr(self, name) > 1]
         if shares:
             raise ValueError(f"{', '.join(shares)}: a share is at most 1")
         if self.min_questions > self.max_questions:
@@ -106,10 +107,12 @@ def _follow(talk: Talk) -> None:
 
 
 def _ask(talk: Talk) -> None:
-    """Write an image and several questions about it, each of another kind."""
+    """Write an image and several questions about it, each of another kind but for the hard ones."""
     low, high = talk.mix.min_questions, talk.mix.max_questions
     talk.new_scene()
     kinds = [questions.KINDS[k] for k in talk.rng.permutation(len(questions.KINDS))]
+    if talk.mix.hard > 0:
+        kinds = [pick(talk.rng, questions.HARD) if talk.chance(talk.mix.hard) else k for k in kinds]
     found = [asked for kind in kinds if (asked := new_question(talk, kind)) is not None]
     for k, asked in enumerate(found[: int(talk.rng.integers(low, high + 1))]):
         if k == 0:

@@ -25,6 +25,7 @@ KINDS = (
     "count", "colour", "shape", "existence", "size", "relation",
     "neighbour", "comparison", "yesno", "place", "background",
 )  # fmt: skip
+HARD = ("relation", "comparison", "yesno", "neighbour")  # of two objects, not one: learned last
 ASIDE = 0.1  # an object is plainly in one half when its centre is so far from the middle
 COUNT_WEIGHTS = (0.5, 0.45, 0.8, 1.6, 2.5)  # of answers zero to four: makes them equally frequent
 

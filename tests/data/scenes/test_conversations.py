@@ -81,6 +81,20 @@ def test_an_image_is_asked_about_in_several_turns():
     assert set(counts) == {3, 4, 5}
 
 
+def test_hard_questions_come_as_often_as_the_mix_says():
+    shares = []
+    for hard in (0.0, 0.5, 1.0):
+        mix = only("ask", hard=hard)
+        talks = [conversation(6, k, mix=mix).parts for k in range(200)]
+        told = [p.text for parts in talks for p in parts if p.role == "assistant"]
+        # Of all kinds only relation is answered so: 1 of 11, or of 4, with left and right in half.
+        shares.append(sum(text in ("above", "below") for text in told) / len(told))
+    assert shares[0] < 0.07
+    assert shares[0] * 1.3 < shares[1] < shares[2] / 1.2
+    with pytest.raises(ValueError, match="hard: a share is at most 1"):
+        Mix(hard=2)
+
+
 def test_stories_have_as_many_images_as_told():
     for index in range(40):
         turns = conversation(7, index, mix=only("story")).turns()
