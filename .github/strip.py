@@ -3,10 +3,12 @@
     python .github/strip.py
 
 Above, requests chosen by hand and the first drawing of each, with the shipped settings and seed 0.
-Below, the first scenes of a seed that training never used, each with a question: nothing is chosen
-among answers. Marks are by the rules of `unimodal eval scenes`.
+Then the first scenes of a seed that training never used, each with a question: nothing is chosen
+among answers. Marks are by the rules of `unimodal eval scenes`. Below, one conversation as a new
+user types it, as it came: nobody marks it.
 """
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +32,16 @@ DRAWN = (
     ("draw a red square to the left of a blue circle", "position",
      (Claim(1, None, "red", "square"), Claim(1, None, "blue", "circle")), "left of"),
 )  # fmt: skip
+TYPED = (
+    "draw a cat", "two pizzas and a red heart", "make the heart blue", "what do you see?",
+    "draw my boss",
+)  # fmt: skip
 ASKED = ("caption", "colour", "size", "count", "caption")  # of scene 0, 1, ...
 CELL, SIDE, GAP, LINE, FONT = 348, 256, 20, 32, 26  # pixels
 PAPER, WORDS, USER, MODEL = (255, 255, 255), (31, 35, 40), (221, 244, 255), (240, 242, 245)
 GREEN, RED = (26, 127, 55), (207, 34, 46)
 
-Cell = tuple[str, np.ndarray, str, bool]
+Cell = tuple[str, np.ndarray | None, str, bool | None]
 """What was asked, the image that was drawn or shown, what was said, and whether it is right."""
 
 
@@ -65,6 +71,16 @@ def answers(model: unimodal.Model) -> list[Cell]:
         )
         cells.append((prompt, pixels, said, not verdict.reason))
     return cells
+
+
+def conversation(model: unimodal.Model) -> list[Cell]:
+    """Say what is typed, turn by turn, in one conversation."""
+    chat = unimodal.Chat(model, seed=0)
+    replies = [(text, chat(text)) for text in TYPED]
+    return [
+        (text, np.asarray(reply.images[0]) if reply.images else None, reply.text, None)
+        for text, reply in replies
+    ]
 
 
 def wrapped(text: str) -> list[str]:
@@ -102,35 +118,52 @@ def mark(draw: ImageDraw.ImageDraw, x: int, y: int, right: bool) -> None:
         draw.line((x + a, y + b, x + c, y + d), PAPER, 4)
 
 
+def frame(
+    pixels: np.ndarray, at: tuple[int, int]
+) -> tuple[Image.Image, tuple[int, int], Image.Image]:
+    """Return the image enlarged, its place, and the mask of its round corners."""
+    shown = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+    rounded = Image.new("L", shown.size, 0)
+    ImageDraw.Draw(rounded).rounded_rectangle((0, 0, SIDE - 1, SIDE - 1), 14, 255)
+    return shown, at, rounded
+
+
 def row(cells: list[Cell]) -> Image.Image:
     """Draw cells side by side, their images at one height."""
-    height = [LINE * max(len(wrapped(cell[at])) for cell in cells) + GAP for at in (0, 2)]
-    above, below = height[0] + GAP, (height[1] + GAP if any(cell[2] for cell in cells) else 0)
+    beneath = [cell[2] for cell in cells if cell[2] and cell[1] is not None]
+    height = [
+        LINE * max((len(wrapped(text)) for text in texts), default=0) + GAP
+        for texts in ([cell[0] for cell in cells], beneath)
+    ]
+    above, below = height[0] + GAP, (height[1] + GAP if beneath else 0)
     page = Image.new("RGB", (CELL * len(cells) + GAP, above + SIDE + below + GAP), PAPER)
     draw = ImageDraw.Draw(page)
     for number, (asked, pixels, said, right) in enumerate(cells):
         left = GAP + CELL * number
         bubble(draw, (left, height[0] - LINE * len(wrapped(asked)) - GAP), asked, USER)
-        shown = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.NEAREST)
-        rounded = Image.new("L", shown.size, 0)
-        ImageDraw.Draw(rounded).rounded_rectangle((0, 0, SIDE - 1, SIDE - 1), 14, 255)
-        page.paste(shown, (left, above), rounded)
+        if pixels is not None:
+            page.paste(*frame(pixels, (left, above)))
         if said:
-            bubble(draw, (left, above + SIDE + GAP), said, MODEL)
-        mark(draw, left + SIDE, above + SIDE, right)
+            bubble(draw, (left, above + (0 if pixels is None else SIDE + GAP)), said, MODEL)
+        if right is not None:
+            mark(draw, left + SIDE, above + SIDE, right)
     return page
 
 
 def main() -> None:
-    """Draw the strip beside this file."""
-    model = unimodal.load()
-    rows = [row(drawings(model)), row(answers(model))]
+    """Draw the strip beside this file, or at the path given."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", help="a bundle's directory; default: the one that ships")
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".png"))
+    given = parser.parse_args()
+    model = unimodal.load(given.model) if given.model else unimodal.load()
+    rows = [row(drawings(model)), row(answers(model)), row(conversation(model))]
     page = Image.new("RGB", (rows[0].width, sum(one.height + GAP for one in rows)), PAPER)
     top = GAP
     for one in rows:
         page.paste(one, (0, top))
         top += one.height + GAP
-    page.quantize(255).save(Path(__file__).with_suffix(".png"), optimize=True)
+    page.quantize(255).save(given.output, optimize=True)
 
 
 if __name__ == "__main__":
