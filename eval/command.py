@@ -5,6 +5,9 @@ unimodal eval things --things runs/things --json things.json
 unimodal eval tokenizer runs/tokenizer photos --json photos.json
 unimodal eval geneval run drawn --prompts prompts.jsonl --json geneval.json
 unimodal eval vqa --task nlvr --data shards/nlvr --predictions nlvr.jsonl
+unimodal eval report scores.json geneval.json --output page.html
+unimodal eval compare small.json large.json
+unimodal eval arena drawn_a drawn_b --prompts prompts.jsonl
 """
 
 from dataclasses import replace
@@ -25,6 +28,7 @@ from .options import (
     outputs,
     sampling_of,
 )
+from .results.command import compare_, report_
 from .score_command import score_
 from .things_command import things_
 from .tokenizer_command import tokenizer
@@ -96,6 +100,8 @@ def scenes_(
 
 
 eval_.add_command(check_)
+eval_.add_command(compare_)
+eval_.add_command(report_)
 eval_.add_command(score_)
 eval_.add_command(things_)
 eval_.add_command(tokenizer)
