@@ -1,14 +1,14 @@
-"""`unimodal eval report` and `unimodal eval compare`: results as a page, and two of them in pairs."""
+"""`unimodal eval report` and `unimodal eval compare`: results on a page; two of them in pairs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ..options import EVAL_SEED, IN_PATH, OUT_FILE, option
+from ..options import EVAL_SEED, OUT_FILE, option
 
 if TYPE_CHECKING:
-    from .comparison import Comparison
+    from .comparison import Comparison, Row
 
 IN_RESULT = click.Path(exists=True, path_type=Path)
 
@@ -66,25 +66,18 @@ def _show(found: "Comparison") -> None:
     from rich.table import Table
 
     from ..report import recipe_line
-    from .comparison import OVERALL, told_p
+    from .comparison import OVERALL
 
     console = Console()
-    title = f"{found.a.evaluation}: {found.names[1]} less {found.names[0]}"
-    table = Table(title=title, box=SIMPLE, padding=(0, 0, 0, 1))
-    table.add_column("score")
-    headings = (*found.names, "difference", "95 % interval", "n", "p (Holm)", "real")
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in found.rows:
-        d = row.difference
-        ends = "" if d.low is None else f"{d.low:+.3f} to {d.high:+.3f}"
-        n = str(d.n) if row.prompts == d.n else f"{d.n} ({row.prompts})"
-        p = told_p(row.p_corrected) if row.is_exact else f"~{told_p(row.p_corrected)}"
-        table.add_row(
-            row.label, f"{row.a:.3f}", f"{row.b:.3f}", f"{d.value:+.3f}", ends, n, p,
-            "yes" if row.is_real else "no", style="bold" if row.kind == OVERALL else None,
-        )  # fmt: skip
-    console.print(table)
+    for part in dict.fromkeys(row.part for row in found.rows):
+        title = f"{part.replace('_', ' ')}: {found.names[1]} less {found.names[0]}"
+        table = Table(title=title, box=SIMPLE, padding=(0, 0, 0, 1))
+        table.add_column("score")
+        for heading in (*found.names, "change", "95 % interval", "n", "p (Holm)", "real"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in (row for row in found.rows if row.part == part):
+            table.add_row(*_cells(row), style="bold" if row.kind == OVERALL else None)
+        console.print(table)
     console.print("n (prompts); p is exact, or ~ from drawn signs", highlight=False)
     for line in found.words():
         console.print(line, highlight=False, markup=False)
@@ -94,3 +87,15 @@ def _show(found: "Comparison") -> None:
     for k, name in enumerate(found.names):
         mine = {key: both[k] for key, both in differing.items()}
         console.print(f"{name}: {recipe_line(mine)}", highlight=False, markup=False)
+
+
+def _cells(row: "Row") -> list[str]:
+    """Return the cells of a row of the table."""
+    from .comparison import told_p
+
+    d = row.difference
+    ends = "" if d.low is None else f"{d.low:+.3f} to {d.high:+.3f}"
+    n = str(d.n) if row.prompts == d.n else f"{d.n} ({row.prompts})"
+    p = told_p(row.p_corrected) if row.is_exact else f"~ {told_p(row.p_corrected)}"
+    kind, real = row.kind.replace("_", " "), "yes" if row.is_real else "no"
+    return [kind, f"{row.a:.3f}", f"{row.b:.3f}", f"{d.value:+.3f}", ends, n, p, real]

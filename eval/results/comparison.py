@@ -6,9 +6,9 @@ differences, B's less A's, with a row of tests and a sentence for each.
 1. Both must have asked the same (`items.asked`) and judged alike; whatever else of their recipes
    differs is told.
 2. Each part has its overall row, the mean of its kinds (vqa: of its items), and a row for each
-   kind. Intervals are bootstrapped over prompts, p-values are those of exchanged labels (paired.py).
-3. A difference is real when its p-value, corrected by Holm over all overall rows or over all kinds,
-   is below 0.05 and its interval leaves 0 out.
+   kind. Intervals are bootstrapped over prompts; p-values are of exchanged labels (paired.py).
+3. A difference is real when its p-value, corrected by Holm over all overall rows or over all
+   kinds, is below 0.05 and its interval leaves 0 out.
 """
 
 import math
@@ -58,7 +58,7 @@ class Row:
     @property
     def label(self) -> str:
         """Return part and kind in words."""
-        return f"{self.part} / {self.kind}".replace("_", " ")
+        return _spaced(f"{self.part} / {self.kind}")
 
     def words(self, names: tuple[str, str]) -> str:
         """Say whether the difference is real, and how large it is."""
@@ -82,7 +82,11 @@ class Row:
 
 def told_p(p: float) -> str:
     """Return a p-value in words."""
-    return "below 0.001" if p < 0.001 else f"{p:.3f}"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,14 @@ class Comparison:
     def words(self) -> list[str]:
         """Say which differences are real, a sentence each, and in which rows none is shown."""
         real = [row.words(self.names) for row in self.rows if row.is_real]
-        others = [row.label for row in self.rows if not row.is_real]
-        alike = all(a.value == b.value for a, b in self.pairs)
-        if alike:
+        if all(a.value == b.value for a, b in self.pairs):
             return [f"all {len(self.pairs)} pairs of items are worth the same"]
-        return [*real, *([f"no difference is shown in {', '.join(others)}"] if others else [])]
+        others: dict[str, list[str]] = {}
+        for row in self.rows:
+            if not row.is_real:
+                others.setdefault(_spaced(row.part), []).append(_spaced(row.kind))
+        told = "; ".join(f"{part}: {', '.join(kinds)}" for part, kinds in others.items())
+        return [*real, *([f"no difference is shown in {told}"] if others else [])]
 
     def report(self) -> dict[str, Any]:
         """Return scores (the differences), tests, recipe and the pairs of items."""
@@ -207,7 +214,8 @@ def _rows(
     if list(kinds) == [ALL]:
         return [replace(rows[0], kind=OVERALL)]
     if not macro:
-        whole, _ = _row(part, OVERALL, [p for pairs in kinds.values() for p in pairs], seed, resamples)
+        every = [pair for pairs in kinds.values() for pair in pairs]
+        whole, _ = _row(part, OVERALL, every, seed, resamples)
         return [whole, *rows]
     overall = _mean_of_kinds(part, kinds, rows, [replicates for _, replicates in each], seed)
     return [overall, *rows]
@@ -247,7 +255,7 @@ def _mean_of_kinds(
 
 
 def _clusters(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sum of differences and the number of items of each cluster, float64 (clusters,)."""
+    """Return each cluster's sum of differences and number of items, both float64 (clusters,)."""
     sums: dict[str, list[float]] = {}
     for a, b in pairs:
         sums.setdefault(a.cluster, []).append(b.value - a.value)

@@ -96,7 +96,8 @@ def _counted(result: Result) -> dict[str, str]:
         return {"images": str(result.recipe["images"])} if "images" in result.recipe else {
             "scenes": digest(p.get("expected") for p in predictions)
         }  # fmt: skip
-    return {"items": digest([p.get("kind"), p.get("prompt"), p.get("expected")] for p in predictions)}
+    own = ("kind", "prompt", "expected")
+    return {"items": digest([p.get(name) for name in own] for p in predictions)}
 
 
 def _of_scenes(evaluation: str, predictions: Sequence[Prediction]) -> dict[str, str]:
@@ -112,7 +113,7 @@ def _of_scenes(evaluation: str, predictions: Sequence[Prediction]) -> dict[str, 
 
 
 def _scene_prompt(p: Prediction) -> list[Any]:
-    # A prediction's kind is a name, a request's words; a conversation's prompt is what it says first.
+    # A prediction's kind is a name, a request's words; a conversation is asked by its first words.
     first = p["steps"][0]["prompt"] if p["part"] == CHAINS else p.get("prompt")
     return [p["part"], str(p.get("kind")).replace("_", " "), first, p.get("expected")]
 

@@ -6,10 +6,10 @@ Out: replicates of the mean difference, its 95 % interval, a p-value.
 1. `bootstrap` draws whole clusters with replacement and forms the ratio of sums each time
    (Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 8); `interval` takes the 2.5 %
    and 97.5 % quantiles of the replicates (ch. 13.3).
-2. `exchange_p` is the p-value of Fisher's randomization test: were both models alike, each cluster's
-   difference would have either sign with the same chance. For yes/no scores it is counted exactly;
-   with one item a prompt that is McNemar's exact test, a sign test on the items where the models
-   disagree. Else the signs are drawn.
+2. `exchange_p` is the p-value of Fisher's randomization test: were both models alike, each
+   cluster's difference would have either sign with the same chance. For yes/no scores it is counted
+   exactly; with one item a prompt that is McNemar's exact test, a sign test on the items where the
+   models disagree. Else the signs are drawn.
 3. `holm` corrects p-values for their number (Holm 1979, Scand. J. Stat. 6, 65-70).
 """
 
@@ -47,7 +47,7 @@ def interval(replicates_R: np.ndarray) -> tuple[float, float]:
 def exchange_p(
     differences_C: np.ndarray, rng: np.random.Generator, flips: int = FLIPS
 ) -> tuple[float, bool]:
-    """Return the two-sided p-value of the sum of the clusters' differences, and whether it is exact.
+    """Return the two-sided p-value of the sum of the clusters' differences, and if it is exact.
 
     It is where the differences are whole numbers, few and small enough to count all signs.
     """

@@ -118,10 +118,15 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = [file for file in sorted(path.glob("*.json")) if _is_result(_json(file))]
+    found = [file for file in sorted(path.glob("*.json")) if is_result_file(file)]
     if not found:
         raise ValueError(f"{path} has no results: give files that `unimodal eval` wrote by --json")
     return found
+
+
+def is_result_file(path: Path) -> bool:
+    """Tell whether a JSON file holds scores, recipe and predictions."""
+    return _is_result(_json(path))
 
 
 def _is_result(stored: Any) -> bool:
