@@ -9,7 +9,7 @@ all text of results is escaped. Equal results give equal bytes.
 """
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -94,14 +94,24 @@ def _scores(runs: Named) -> dict[Path, list[Estimate | None]]:
 def _table(runs: Named) -> str:
     """Return the table of the main scores, a column for each run."""
     heads = "".join(f"<th>{_text(name)}</th>" for name, _ in runs)
-    lines = [
-        f"<tr{_strong(path)}><td>{_text(_label(path))}</td>{''.join(map(_cell, estimates))}</tr>"
-        for path, estimates in _scores(runs).items()
-    ]
     return (
         f'<div class="wide"><table><thead><tr><th>score</th>{heads}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
+        f"<tbody>{_lines(_scores(runs).items())}</tbody></table></div>"
     )
+
+
+def _lines(scores: Iterable[tuple[Path, Sequence[Estimate | None]]]) -> str:
+    """Return the rows of a table; the name of a part stands above its own."""
+    lines, above = [], ""
+    for path, estimates in scores:
+        if len(path) > 1 and path[0] != above:
+            lines.append(
+                f'<tr class="part"><th colspan="{1 + len(estimates)}">{_label(path[:1])}</th></tr>'
+            )
+        above = path[0]
+        cells = "".join(map(_cell, estimates))
+        lines.append(f"<tr{_strong(path)}><td>{_label(path[1:] or path)}</td>{cells}</tr>")
+    return "".join(lines)
 
 
 def _cell(score: Estimate | None) -> str:
@@ -119,12 +129,12 @@ def _plots(runs: Named) -> Iterator[str]:
     for path, estimates in _scores(runs).items():
         parts.setdefault(path[0], []).append((path, estimates))
     for part, members in parts.items():
-        lines = [Row(_label(path[1:] or path), tuple(e), _is_overall(path)) for path, e in members]
+        lines = [Row(_spoken(path[1:] or path), tuple(e), _is_overall(path)) for path, e in members]
         together = [row for row in lines if _is_share(row)]
         drawn = [plot(together, part)] if together else []
         drawn += [plot([row], row.label) for row in lines if not _is_share(row)]
         if any(drawn):
-            yield f"<h3>{_text(_label((part,)))}</h3>{''.join(drawn)}"
+            yield f"<h3>{_label((part,))}</h3>{''.join(drawn)}"
 
 
 def _is_share(row: Row) -> bool:
@@ -138,8 +148,7 @@ def _run(name: str, result: Result) -> str:
         f'<section class="run"><h3>{_text(name)}</h3>',
         f'<p class="recipe">{_text(recipe_line(result.recipe))}</p>',
         _words(result),
-        *map(_sheet, sheets_beside(result)),
-        _tiles(tiles_beside(result)),
+        _images(result),
         _details("all scores", _every_score(result)),
         _details("recipe", _pairs(result.recipe)),
     ]
@@ -158,10 +167,7 @@ def _words(result: Result) -> str:
 
 
 def _every_score(result: Result) -> str:
-    lines = "".join(
-        f"<tr{_strong(path)}><td>{_text(_label(path))}</td>{_cell(score)}</tr>"
-        for path, score in rows(result.scores)
-    )
+    lines = _lines((path, [score]) for path, score in rows(result.scores))
     told = f'<p class="n">{len(result.predictions)} predictions in {_text(result.path.name)}</p>'
     return f'{told}<div class="wide"><table>{lines}</table></div>'
 
@@ -180,6 +186,12 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{before}{name}.")
         else:
             yield f"{before}{name}", value
+
+
+def _images(result: Result) -> str:
+    """Return the contact sheets of a run, or where there are none the images that were drawn."""
+    sheets = sheets_beside(result)
+    return "".join(map(_sheet, sheets)) if sheets else _tiles(tiles_beside(result))
 
 
 def _sheet(sheet: Sheet) -> str:
@@ -213,6 +225,11 @@ def _data(png: bytes) -> str:
 
 
 def _label(path: Path) -> str:
+    """Return the names of a path as text of HTML."""
+    return _text(_spoken(path))
+
+
+def _spoken(path: Path) -> str:
     return " / ".join(name.replace("_", " ") for name in path)
 
 

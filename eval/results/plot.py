@@ -12,7 +12,7 @@ from html import escape
 
 from ..intervals import Estimate
 
-LABEL_PX, RUN_PX, AXIS_PX, DOT_PX = 20, 14, 22, 4.5
+LABEL_PX, RUN_PX, GAP_PX, AXIS_PX, DOT_PX = 20, 13, 6, 22, 4.5
 MARGIN = 3.0  # per cent on either side, so that dots and ticks at the ends are whole
 MOST_TICKS = 6
 
@@ -51,7 +51,7 @@ def plot(rows: Sequence[Row], title: str) -> str:
     if not ends:
         return ""
     axis = axis_of(ends)
-    heights = [LABEL_PX + RUN_PX * len(row.estimates) for row in rows]
+    heights = [LABEL_PX + RUN_PX * len(row.estimates) + GAP_PX for row in rows]
     height = sum(heights) + AXIS_PX
     parts = [_ticks(axis, height - AXIS_PX)]
     top = 0

@@ -23,7 +23,7 @@ th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(-
   overflow-wrap: normal; vertical-align: top }
 th:first-child, td:first-child { text-align: left; padding-left: 0 }
 td .ends { white-space: nowrap; color: var(--faint); font-size: .85rem }
-tr.strong { font-weight: 600 }
+tr.strong { font-weight: 600 } tr.part th { padding-top: 1rem; color: var(--faint) }
 dl { display: grid; grid-template-columns: minmax(6rem, auto) 1fr; gap: .15rem 1rem;
   font-size: .85rem }
 dt { color: var(--faint) } dd { margin: 0; font-family: ui-monospace, monospace }
