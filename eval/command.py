@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from .arena.command import arena_
 from .check import check_
 from .geneval.command import geneval
 from .options import (
@@ -99,6 +100,7 @@ def scenes_(
         save_bundle(directory_of(model), replace(loaded, card=loaded.card | told))
 
 
+eval_.add_command(arena_)
 eval_.add_command(check_)
 eval_.add_command(compare_)
 eval_.add_command(report_)
