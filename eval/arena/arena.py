@@ -13,6 +13,8 @@ from threading import Lock
 from .pairs import A, B, Pair, Pairs, left_of, order
 from .votes import CHOICES, LEFT, VotesFile, id_of, vote_on
 
+SMALL = 128  # pixels a side
+
 
 @dataclass(frozen=True)
 class Due:
@@ -23,6 +25,8 @@ class Due:
     pair: Pair
     left: str
     """Which of A and B stands on the left."""
+    is_small: bool
+    """All images are so small that they are enlarged without smoothing."""
 
     def file(self, side: str) -> Path:
         """Return the image on a side, `left` or `right`."""
@@ -35,6 +39,7 @@ class Arena:
 
     def __init__(self, pairs: Pairs, seed: int, votes: VotesFile) -> None:
         self._pairs, self._seed, self._votes = pairs.pairs, seed, votes
+        self._are_small = pairs.largest_side <= SMALL
         self._voters = {str(vote["voter"]) for vote in votes.values()}
         self._orders: dict[str, list[Pair]] = {}
         self._lock = Lock()
@@ -71,5 +76,6 @@ class Arena:
         ordered = self._orders[voter]
         for number, pair in enumerate(ordered):
             if id_of(voter, pair.id) not in self._votes:
-                return Due(number, len(ordered), pair, left_of(pair, self._seed, voter))
+                left = left_of(pair, self._seed, voter)
+                return Due(number, len(ordered), pair, left, self._are_small)
         return None

@@ -29,8 +29,8 @@ body { margin: 0 auto; max-width: 64rem; padding: 1rem; font: 17px/1.4 system-ui
 h1 { font-size: 1.3rem; margin: .3rem 0 1rem; text-align: center }
 p { text-align: center; opacity: .75; margin: .3rem 0 }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem }
-.pair img { width: 100%; max-height: 65vh; object-fit: contain; image-rendering: pixelated;
-  display: block }
+.pair img { width: 100%; max-height: 65vh; object-fit: contain; display: block }
+.small img { image-rendering: pixelated }
 form { display: grid; grid-template-columns: 1fr auto 1fr; gap: 1rem; margin-top: 1rem }
 button { font: inherit; padding: .8rem .5rem; border-radius: .5rem; border: 1px solid;
   cursor: pointer; background: none; color: inherit }
@@ -68,9 +68,10 @@ def _pair(due: Due) -> str:
         f"{WORDS[choice]}</button>"
         for choice in (LEFT, TIE, RIGHT)
     )
+    small = " small" if due.is_small else ""
     return (
         f"<p>{due.number + 1} of {due.of}: which image shows this better?</p>"
         f"<h1>{escape(due.pair.prompt.text)}</h1>"
-        f'<div class="pair">{images}</div><form method="post" action="/vote">'
+        f'<div class="pair{small}">{images}</div><form method="post" action="/vote">'
         f'<input type="hidden" name="number" value="{due.number}">{buttons}</form>'
     )

@@ -38,6 +38,8 @@ class Pairs:
 
     pairs: tuple[Pair, ...]
     recipe: dict[str, Any]
+    largest_side: int
+    """Of any image, in pixels."""
 
 
 def read_pairs(
@@ -57,13 +59,14 @@ def read_pairs(
         Pair(id, prompt, {A: file, B: other})
         for (id, prompt, file), (_, _, other) in zip(first.images(), second.images(), strict=True)
     )
+    opened = {A: _opened(pairs, A), B: _opened(pairs, B)}
     recipe = {
         "evaluation": "arena", "a": names[0], "b": names[1], "prompts": prompts_hash(prompts),
         "pairs": len(pairs), "samples_per_prompt": first.samples, "seed": seed,
         **_drawn(A, first), **_drawn(B, second),
-        "a_images": _digest(pairs, A), "b_images": _digest(pairs, B),
+        "a_images": opened[A][0], "b_images": opened[B][0],
     }  # fmt: skip
-    return Pairs(pairs, recipe)
+    return Pairs(pairs, recipe, max(side for _, side in opened.values()))
 
 
 def order(pairs: Sequence[Pair], seed: int, voter: str) -> list[Pair]:
@@ -85,12 +88,13 @@ def _drawn(side: str, drawn: Drawn) -> dict[str, Any]:
     return {f"{side}_{name}": drawn.recipe.get(name, UNKNOWN) for name in DRAWING}
 
 
-def _digest(pairs: Sequence[Pair], side: str) -> str:
-    """Open every image of a side and return the SHA-256 of all files; ImageError names a broken
-    one.
+def _opened(pairs: Sequence[Pair], side: str) -> tuple[str, int]:
+    """Open every image of A or B; return the SHA-256 of all files and the largest side in pixels.
+
+    ImageError names one that is broken.
     """
-    found = hashlib.sha256()
+    found, largest = hashlib.sha256(), 0
     for pair in progress(pairs, f"images of {side.upper()}"):
-        open_image(pair.files[side])
+        largest = max(largest, *open_image(pair.files[side]).image.size)
         found.update(hashlib.sha256(pair.files[side].read_bytes()).digest())
-    return found.hexdigest()
+    return found.hexdigest(), largest

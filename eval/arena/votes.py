@@ -130,8 +130,8 @@ def _words(
     rate = rates[names[side]]
     ends = "no interval" if rate.low is None else f"{rate.low:.3f} to {rate.high:.3f}"
     told = (
-        f"{names[side]} wins {rate.value:.3f} ({ends}) of {rate.n} votes by {voters} voters on "
-        f"{len(sums)} prompts, p {told_p(p)}"
+        f"{names[side]} wins {rate.value:.3f} ({ends}) of {rate.n} votes (voters: {voters}, "
+        f"prompts: {len(sums)}), p {told_p(p)}"
     )
     real = p < LEVEL and rate.low is not None and rate.low > 0.5
     return f"{told}: it is preferred" if real else f"{told}: no preference is shown"

@@ -209,8 +209,9 @@ def _tile(tile: Tile) -> str:
     mark = {True: "right", False: "wrong", None: ""}[tile.right]
     colour = {True: "good", False: "bad", None: ""}[tile.right]
     verdict = ": ".join(text for text in (mark, tile.verdict) if text)
+    small = ' class="small"' if tile.is_small else ""
     return (
-        f'<figure><img alt="{_text(tile.words)}" src="{_data(tile.png)}">'
+        f'<figure><img{small} alt="{_text(tile.words)}" src="{_data(tile.png)}">'
         f"<figcaption>{_text(tile.words)}<br>"
         f'<span class="{colour}">{_text(verdict)}</span></figcaption></figure>'
     )

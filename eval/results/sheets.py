@@ -21,9 +21,11 @@ from ..geneval.command import cells_of
 from ..geneval.drawing import prompts_hash
 from ..geneval.folder import METADATA, read_folder
 from ..geneval.scoring import DRAWING, UNKNOWN
+from ..report import Cell
 from .stored import Result, is_result_file
 
 TILE_SIDE = 256  # pixels of an image that was drawn, at most
+SMALL = 128  # pixels up to which it is enlarged without smoothing
 FIRST = f"00000/{METADATA}"
 
 
@@ -44,6 +46,7 @@ class Tile:
     words: str
     verdict: str
     right: bool | None
+    is_small: bool
 
 
 def sheets_beside(result: Result) -> list[Sheet]:
@@ -64,10 +67,7 @@ def tiles_beside(result: Result) -> list[Tile]:
     folders = [folder for folder in _folders(result.path.parent) if _is_of(folder, result)]
     if len(folders) != 1:  # of two that fit nobody could tell which was scored
         return []
-    return [
-        Tile(_thumbnail(Image.fromarray(cell.images[-1])), cell.words, cell.verdict, cell.right)
-        for cell in cells_of(result.predictions, folders[0])
-    ]
+    return [_tile(cell) for cell in cells_of(result.predictions, folders[0])]
 
 
 def _sheet(file: Path) -> Sheet:
@@ -92,6 +92,8 @@ def _is_of(folder: Path, result: Result) -> bool:
     return known == told and prompts_hash(drawn.prompts) == result.recipe.get("prompts")
 
 
-def _thumbnail(image: Image.Image) -> bytes:
+def _tile(cell: Cell) -> Tile:
+    image = Image.fromarray(cell.images[-1])
     image.thumbnail((TILE_SIDE, TILE_SIDE))
-    return png_bytes(image)
+    small = max(image.size) <= SMALL
+    return Tile(png_bytes(image), cell.words, cell.verdict, cell.right, small)

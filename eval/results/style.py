@@ -30,7 +30,7 @@ dt { color: var(--faint) } dd { margin: 0; font-family: ui-monospace, monospace 
 figure { margin: 1rem 0 } figure img { display: block; max-width: none }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(8rem, 1fr)); gap: .8rem }
 .tiles figure { margin: 0 }
-.tiles img { width: 100%; image-rendering: pixelated; border-radius: .3rem }
+.tiles img { width: 100%; border-radius: .3rem } img.small { image-rendering: pixelated }
 .legend span { display: inline-block; margin-right: 1.2rem }
 .legend span::before { content: ""; display: inline-block; width: .8em; height: .8em;
   margin-right: .4em; border-radius: 50%; background: var(--run) }
