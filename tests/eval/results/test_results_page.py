@@ -39,7 +39,7 @@ class Outline(HTMLParser):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+        assert tag in VOID or self.open.pop() == tag
 
     def handle_data(self, data):
         self.text += data
@@ -255,11 +255,15 @@ def test_names_are_as_short_as_they_can_be():
 # --- in a browser -------------------------------------------------------------------------------
 
 
-def test_a_browser_shows_it_light_and_dark_wide_and_narrow(runs, tmp_path):
+def test_a_browser_shows_it_light_and_dark_wide_and_narrow(tmp_path):
+    runs = [
+        geneval(tmp_path / f"{name}.json", lambda n, least=least: n > least, samples=1)
+        for name, least in (("one", 3), ("two", 5))
+    ]
     output = tmp_path / "page.html"
     words = ["eval", "report", *map(str, runs), "--output", str(output)]
     done = CliRunner().invoke(main, words)
-    assert done.exit_code == 0 and "3 results" in done.output
+    assert done.exit_code == 0 and "2 results" in done.output
     assert re.fullmatch(r"(?s)<!doctype html>.*</html>\n", output.read_text())
     light = screenshot(output.as_uri(), tmp_path, (1000, 1500))
     dark = screenshot(output.as_uri(), tmp_path, (500, 1500), dark=True)
