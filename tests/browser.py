@@ -13,16 +13,25 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--
 
 
 def screenshot(url: str, folder: Path, size: tuple[int, int], dark: bool = False) -> np.ndarray:
-    """Return what a window of so many pixels shows, uint8 (H, W, 3); skip where no browser is."""
+    """Return what a window of so many pixels shows, uint8 (H, W, 3)."""
+    file = folder / f"{size[0]}x{size[1]}{'_dark' * dark}.png"
+    look = ["--force-dark-mode"] if dark else []
+    said = _run(url, folder, *look, f"--window-size={size[0]},{size[1]}", f"--screenshot={file}")
+    assert file.exists(), said.stderr
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+def document(url: str, folder: Path) -> str:
+    """Return the HTML of a page after its scripts have run."""
+    return _run(url, folder, "--dump-dom").stdout
+
+
+def _run(url: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the browser, its files in the folder; skip where there is none."""
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
         pytest.skip(f"needs one of {', '.join(NAMES)}")
-    file = folder / f"{size[0]}x{size[1]}{'_dark' * dark}.png"
-    words = [
-        program, *FLAGS, *(["--force-dark-mode"] if dark else []), f"--user-data-dir={folder}/user",
-        f"--window-size={size[0]},{size[1]}", "--virtual-time-budget=2000",
-        f"--screenshot={file}", url,
-    ]  # fmt: skip
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    assert file.exists(), done.stderr
-    return np.asarray(Image.open(file).convert("RGB"))
+    own = (f"--user-data-dir={folder}/user", "--virtual-time-budget=2000")
+    return subprocess.run(
+        [program, *FLAGS, *own, *words, url], capture_output=True, text=True, timeout=120
+    )

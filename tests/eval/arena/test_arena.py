@@ -1,34 +1,38 @@
 """The arena by real HTTP: blind, fair, kept vote by vote, and closed to everything else."""
 
 import http.client
+import io
 import json
+import os
 import re
 import signal
-import subprocess
-import sys
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-from browser import screenshot
+from browser import document, screenshot
 from click.testing import CliRunner
 from PIL import Image, PngImagePlugin
 
 from unimodal.bundle import save_bundle
 from unimodal.command import main
-from unimodal.eval.arena.arena import Arena
+from unimodal.eval.arena.arena import Arena, Due
+from unimodal.eval.arena.page import page
 from unimodal.eval.arena.pairs import left_of, order, read_pairs
 from unimodal.eval.arena.server import Server
 from unimodal.eval.arena.votes import VotesFile, read_votes, report_of, winner
 from unimodal.eval.geneval.folder import sample_file, write_prompt
 from unimodal.eval.geneval.prompts import make_prompts
+from unimodal.eval.predictions import read_predictions
 from unimodal.tokenizer.grid import Grid
 
 PROMPTS = make_prompts(("circle", "star"), 2, seed=3)[:6]
@@ -71,7 +75,7 @@ def served(folders: tuple[Path, Path], votes: Path) -> Iterator[Server]:
 class Browser:
     """An HTTP client that keeps its cookie, and everything that it was sent."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: "Server | Address") -> None:
         self.server, self.cookie = server, ""
         self.sent = b""
 
@@ -111,8 +115,6 @@ class Browser:
 
 @contextmanager
 def open_png(content: bytes) -> Iterator[Image.Image]:
-    import io
-
     with Image.open(io.BytesIO(content)) as image:
         assert image.info == {}, "nothing is told but pixels"
         yield image
@@ -202,11 +204,11 @@ def test_a_pair_is_judged_once(folders, tmp_path):
     assert len(read_votes(tmp_path / "votes.jsonl")[1]) == 1
 
 
-PASSWORDS = (
+PATHS = (
     "/image/../../../../etc/passwd", "/image/0/../../etc/passwd", "/image/0/left/../../x.png",
     "/image/%2e%2e%2fetc%2fpasswd/left", "/image/0/left?file=/etc/passwd", "//etc/passwd",
-    "/image/-1/left", "/image/0/a", "/image/٠/left", "/image/99999999999999/left", "/votes.jsonl",
-    "/secretalpha/00000/samples/0000.png",
+    "/image/-1/left", "/image/0/a", "/image/%D9%A0/left", "/image/99999999999999/left",
+    "/votes.jsonl", "/secretalpha/00000/samples/0000.png",
 )  # fmt: skip
 
 
@@ -214,8 +216,8 @@ def test_no_path_reaches_the_disk(folders, tmp_path):
     with served(folders, tmp_path / "votes.jsonl") as server:
         browser = Browser(server)
         browser.number()
-        for path in PASSWORDS:
-            status, content, _ = browser.ask(path.encode().decode("latin-1"))
+        for path in PATHS:
+            status, content, _ = browser.ask(path)
             assert (status, content) == (404, b"there is no such page\n"), path
         for path in ("/image/1/left", "/image/11/right"):  # not due yet
             assert browser.ask(path)[0] == 404
@@ -227,9 +229,9 @@ def test_what_is_no_vote_is_refused(folders, tmp_path):
         browser = Browser(server)
         browser.number()
         bad: list[dict | bytes] = [
-            {"number": 0, "choice": "secretalpha"}, {"number": -1, "choice": "left"}, {"choice": "tie"},
-            {"number": "0" * 20, "choice": "left"}, b"", b"\xff\xfe", b"number=0&choice=left&x=" * 40,
-            b"number=0&choice=left&number=1",
+            {"number": 0, "choice": "secretalpha"}, {"number": -1, "choice": "left"},
+            {"choice": "tie"}, {"number": "0" * 20, "choice": "left"}, b"", b"\xff\xfe",
+            b"number=0&choice=left&x=" * 40, b"number=0&choice=left&number=1",
         ]  # fmt: skip
         for form in bad:
             assert browser.ask("/vote", form)[0] == 400, form
@@ -263,6 +265,26 @@ def test_a_browser_shows_a_pair(folders, tmp_path):
         shown = screenshot(server.url, tmp_path, (700, 500))
     reds = [int(shown[200, x, 0]) for x in (200, 500)]
     assert sorted(reds) == sorted(SHADES.values())
+
+
+PRESS = """<script>
+document.title = "";
+document.querySelector("form").addEventListener("submit", event => {
+  document.title += `${event.submitter.value}:${event.defaultPrevented};`;
+  event.preventDefault();
+});
+for (const key of ["x", "2", "1", "0"])
+  document.dispatchEvent(new KeyboardEvent("keydown", {key}));
+document.dispatchEvent(new KeyboardEvent("keydown", {key: "1", ctrlKey: true}));
+</script>"""
+
+
+def test_keys_press_buttons_and_a_pair_is_sent_once(folders, tmp_path):
+    pairs = read_pairs(*folders, NAMES, PROMPTS, SEED)
+    due = Due(3, 12, pairs.pairs[0], "a", is_small=True)
+    (tmp_path / "keys.html").write_text(page(due) + PRESS)
+    shown = document((tmp_path / "keys.html").as_uri(), tmp_path)
+    assert "<title>right:false;left:true;tie:true;</title>" in shown
 
 
 # --- scores -------------------------------------------------------------------------------------
@@ -361,36 +383,58 @@ def test_votes_that_are_none_are_refused(folders, tmp_path):
     refused("--score", votes, told="holds no votes")
 
 
-def test_bundles_draw_first_and_ctrl_c_prints_the_rates(drawing_model, folders, tmp_path):
+class Address(NamedTuple):
+    """Where a command serves."""
+
+    server_port: int
+
+
+def test_bundles_draw_first_and_ctrl_c_prints_the_rates(drawing_model, tmp_path, monkeypatch):
     """One side is a bundle: the command draws, serves, is voted in, ends and scores."""
-    painter = replace(drawing_model, grid=Grid(8, 8))
-    save_bundle(tmp_path / "bundle", painter)
-    (tmp_path / "one.jsonl").write_text(json.dumps(PROMPTS[0].json()) + "\n")
-    shown = tmp_path / "shown"
-    write_prompt(shown, 0, PROMPTS[0])
-    Image.new("RGB", (64, 64)).save(sample_file(shown, 0, 0))
+    monkeypatch.chdir(tmp_path)
+    save_bundle(tmp_path / "bundle", replace(drawing_model, grid=Grid(8, 8)))
+    Path("one.jsonl").write_text(json.dumps(PROMPTS[0].json()) + "\n")
+    write_prompt(Path("shown"), 0, PROMPTS[0])
+    Image.new("RGB", (64, 64)).save(sample_file(Path("shown"), 0, 0))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = Address(free.getsockname()[1])
+    statuses: list[int] = []
+
+    def vote_and_end() -> None:
+        while not statuses:
+            with suppress(ConnectionRefusedError):
+                statuses.append(Browser(address).vote("left"))
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
     words = [
-        sys.executable, "-m", "unimodal", "eval", "arena", "bundle", "shown", "--prompts",
-        "one.jsonl", "--drawn", "drawn", "--port", "0", "--json", "arena.json",
-    ]  # fmt: skip
-    command = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-    try:
-        assert command.stdout is not None
-        line = command.stdout.readline()
-        found = re.match(r"http://127\.0\.0\.1:(\d+)/ shows 1 pairs; 0 votes are there", line)
-        assert found is not None, line
+        "bundle",
+        "shown",
+        "--prompts",
+        "one.jsonl",
+        "--drawn",
+        "drawn",
+        "--json",
+        "arena.json",
+    ]
+    thread = Thread(target=vote_and_end, daemon=True)
+    thread.start()
+    done = CliRunner().invoke(main, ["eval", "arena", *words, "--port", str(address.server_port)])
+    thread.join()
+    assert statuses == [303] and done.exit_code == 0, done.output
+    assert f"http://127.0.0.1:{address.server_port}/ shows 1 pairs; 0 votes" in done.output
+    assert "win rate / bundle" in done.output and "b model unknown" in done.output
+    stored = json.loads(Path("arena.json").read_text())
+    told = read_predictions(Path("drawn/a/drawn.jsonl"))[0]
+    assert stored["recipe"]["a_model"] == told["model"] and len(stored["predictions"]) == 1
 
-        class Address:
-            server_port = int(found[1])
 
-        assert Browser(Address).vote("left") == 303  # type: ignore[arg-type]
-        time.sleep(0.2)
-        command.send_signal(signal.SIGINT)
-        rest, _ = command.communicate(timeout=60)
-    finally:
-        command.kill()
-    assert command.returncode == 0 and "win rate / bundle" in rest and "a model " in rest, rest
-    stored = json.loads((tmp_path / "arena.json").read_text())
-    assert stored["recipe"]["a_model"] == painter.hash or len(stored["recipe"]["a_model"]) == 64
-    assert stored["recipe"]["b_model"] == "unknown" and len(stored["predictions"]) == 1
-    assert (tmp_path / "drawn" / "a" / "00000" / "samples" / "0000.png").exists()
+def test_a_port_that_is_taken_is_refused(folders, tmp_path):
+    prompts = write_prompts(tmp_path / "p.jsonl")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        words = ("--prompts", prompts, "--votes", tmp_path / "v.jsonl", "--port", port)
+        refused(*folders, *words, told=f"port {port}: Address already in use")
