@@ -130,17 +130,11 @@ class Comparison:
         scores: dict[str, dict[str, Estimate]] = {}
         for row in self.rows:
             scores.setdefault(f"{row.part}_difference", {})[row.kind] = row.difference
-        settings = {
-            "evaluation": "compare", "task": str(self.a.evaluation), **self.hashes,
-            "a_name": self.names[0], "b_name": self.names[1], "seed": self.seed,
-            "resamples": self.resamples, "level": LEVEL, "correction": "holm",
-            "a": self.a.recipe, "b": self.b.recipe,
-        }  # fmt: skip
         return {
             "scores": scores,
             "tests": [row.json(self.names) for row in self.rows],
             "words": self.words(),
-            "recipe": recipe(**settings),
+            "recipe": recipe(**self._settings()),
             "predictions": [
                 {
                     "part": a.part, "kind": a.kind, "id": a.key, "group": a.cluster,
@@ -148,6 +142,26 @@ class Comparison:
                 }
                 for a, b in self.pairs
             ],
+        }  # fmt: skip
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the recipe: what both share, where they differ, how they were compared; both."""
+        differing = self.differing()
+        shared = {
+            name: value
+            for name, value in self.a.recipe.items()
+            if name not in differing and name not in NOT_TOLD
+        }
+        apart = {
+            f"{side}_{name}": both[k]
+            for name, both in differing.items()
+            for k, side in enumerate("ab")
+        }
+        return {
+            **shared, **self.hashes, "evaluation": "compare", "task": self.a.evaluation,
+            "a_name": self.names[0], "b_name": self.names[1], **apart,
+            "resample_seed": self.seed, "resamples": self.resamples, "level": LEVEL,
+            "correction": "holm", "a": self.a.recipe, "b": self.b.recipe,
         }  # fmt: skip
 
 

@@ -101,13 +101,15 @@ def test_equal_answers_are_said_to_be_equal(tmp_path):
 
 def test_the_file_is_a_result_itself(tmp_path):
     a = scenes(tmp_path / "a.json", lambda n: False)
-    b = scenes(tmp_path / "b.json", lambda n: True)
+    b = scenes(tmp_path / "b.json", lambda n: True, guidance=1.0)
     done = CliRunner().invoke(main, ["eval", "compare", str(a), str(b), "--json", f"{tmp_path}/d"])
     assert done.exit_code == 0, done.output
     assert "b is higher" in done.output and "seed 7" in done.output and "model aaa" in done.output
     stored = json.loads((tmp_path / "d").read_text())
     assert stored["scores"]["drawing_difference"]["overall"]["value"] == 1
-    assert stored["recipe"]["a"]["guidance"] == 3.0 and len(stored["predictions"]) == 51
+    told = stored["recipe"]
+    assert (told["model"], told["a_guidance"], told["b_guidance"]) == ("a" * 64, 3.0, 1.0)
+    assert told["a"]["guidance"] == 3.0 and len(stored["predictions"]) == 51
     tests = {(one["part"], one["kind"]): one for one in stored["tests"]}
     assert tests["drawing", "overall"]["real"] and tests["drawing", "overall"]["p_is_exact"]
     again = CliRunner().invoke(main, ["eval", "compare", str(a), str(b), "--json", f"{tmp_path}/e"])
