@@ -194,15 +194,24 @@ def _check_judging(a: Result, b: Result) -> None:
 
 
 def _same_hashes(a: Result, b: Result) -> dict[str, str]:
-    """Return the hashes of what was asked; ValueError, with both, where they differ."""
+    """Return the hashes of what was asked; ValueError, with both, where they differ.
+
+    What one of them does not know (the images behind another program's answers) is not compared.
+    """
     first, second = asked(a), asked(b)
-    for name in {**first, **second}:
-        if first.get(name) != second.get(name):
+    both = [name for name in first if name in second]
+    for name in both:
+        if first[name] != second[name]:
             raise ValueError(
-                f"{a.path} and {b.path} did not ask the same: {name} {first.get(name)} and "
-                f"{second.get(name)}; only answers to the same items can be paired"
+                f"{a.path} and {b.path} did not ask the same: {name} {first[name]} and "
+                f"{second[name]}; only answers to the same items can be paired"
             )
-    return first
+    if not both:
+        raise ValueError(
+            f"{a.path} and {b.path} did not ask the same: one knows {', '.join(first)}, the other "
+            f"{', '.join(second)}; only answers to the same items can be paired"
+        )
+    return {name: first[name] for name in both}
 
 
 def _paired(a: Result, b: Result) -> list[Pair]:

@@ -26,6 +26,7 @@ from .stored import Result
 ALL = "all"  # the kind of items that have none
 MEASURED = ("right", "psnr_db", "ssim")  # of a tokenizer's images
 HASHES = ("prompts", "people_prompts", "questions", "images", "things")  # in recipes
+LACKING = (KeyError, IndexError, TypeError)  # what a prediction of another shape raises
 CIRCULAR = ("mmbench",)  # tasks whose question is right when all of its rotations are
 
 
@@ -50,7 +51,10 @@ def items(result: Result) -> list[Item]:
     ValueError for one without items, with a worth that is no finite number, or with a key twice.
     """
     evaluation = result.recipe["evaluation"]
-    found = list(ITEMS.get(evaluation, _others)(result))
+    try:
+        found = list(ITEMS.get(evaluation, _others)(result))
+    except LACKING as error:
+        raise ValueError(f"{result.path}: a prediction lacks {error}") from error
     if not found:
         raise ValueError(f"{result.path} holds no predictions that can be compared")
     keys = [(item.part, item.key) for item in found]
@@ -72,7 +76,11 @@ def asked(result: Result) -> dict[str, str]:
     """
     recipe = result.recipe
     named = {name: str(recipe[name]) for name in HASHES if recipe.get(name) is not None}
-    for name, hash in _counted(result).items():
+    try:
+        counted = _counted(result)
+    except LACKING as error:
+        raise ValueError(f"{result.path}: a prediction lacks {error}") from error
+    for name, hash in counted.items():
         if named.setdefault(name, hash) != hash:
             raise ValueError(
                 f"{result.path} holds {len(result.predictions)} predictions whose {name} are "

@@ -84,6 +84,16 @@ def test_questions_of_one_image_are_one_cluster(tmp_path):
     assert overall.p == pytest.approx(2 / 2**4) and overall.is_exact
 
 
+def test_what_only_one_side_knows_is_not_compared(tmp_path):
+    """Answers of another program come without the images that it saw."""
+    a = spoil(
+        vqa(tmp_path / "a.json", lambda n: True), lambda s: s["recipe"].update(images="ab" * 32)
+    )
+    b = vqa(tmp_path / "b.json", lambda n: False)
+    found = compared(a, b)
+    assert set(found.hashes) == {"questions", "prompts"} and found.differing()["images"][1] is None
+
+
 def test_kept_predictions_are_paired_with_results(tmp_path):
     a = scenes(tmp_path / "a.json", lambda n: n % 2 == 0)
     b = scene_predictions(tmp_path / "b.jsonl", lambda n: n % 3 == 0)
@@ -175,6 +185,17 @@ def test_a_run_that_was_stopped_is_refused(a, tmp_path):
 def test_altered_predictions_are_refused(a):
     altered = spoil(a, lambda stored: stored["predictions"][3].update(prompt="draw a cat"))
     refused(a, altered, "was altered")
+
+
+def test_predictions_of_another_shape_are_refused(a, tmp_path):
+    def forget(name):
+        return lambda stored: [p.pop(name) for p in stored["predictions"]]
+
+    refused(a, spoil(a, forget("part")), "holds 51 predictions whose prompts are")
+    other = vqa(tmp_path / "v.json", lambda n: True)
+    refused(other, spoil(other, forget("item")), "a prediction lacks 'item'")
+    mixed = spoil(a, lambda stored: stored["predictions"][0].update(part="chains"))
+    refused(a, mixed, "a prediction lacks 'steps'")
 
 
 def test_a_worth_that_is_no_number_is_refused(a):
