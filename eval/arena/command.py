@@ -98,14 +98,29 @@ def _folders(
         _refuse_given(ctx, (*DRAWING, "drawn"), "A and B are folders of images")
     elif drawn is None:
         raise click.UsageError("A or B is a bundle: say by --drawn FOLDER where it may draw")
+    if directory_of(sides[0]).resolve() == directory_of(sides[1]).resolve():
+        raise ValueError(f"{sides[0]} is given twice: choose between images of two models")
     for side, is_bundle in zip(sides, are_bundles, strict=True):
-        if not is_bundle and not side.is_dir():
-            raise ValueError(f"{side} is neither a folder of images nor a bundle")
+        if not is_bundle:
+            _check_drawn(side, asked, drawing["samples"] if any(are_bundles) else None)
     first, second = (
         _draw(side, drawn / name, asked, seed, **drawing) if is_bundle and drawn else side
         for side, is_bundle, name in zip(sides, are_bundles, "ab", strict=True)
     )
     return first, second
+
+
+def _check_drawn(folder: Path, asked: "list[Prompt]", samples: int | None) -> None:
+    """Raise ValueError, before anything is drawn, where a folder lacks images or has others than
+    those that the other side will have: so many of each prompt, if that is known.
+    """
+    from ..geneval.folder import read_folder
+
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is neither a folder of images nor a bundle")
+    there = read_folder(folder, asked).samples
+    if samples not in (None, there):
+        raise ValueError(f"{folder} has {there} images of each prompt: give --samples {there}")
 
 
 def _draw(

@@ -48,8 +48,6 @@ def read_pairs(
     """Return the pairs of two folders; ValueError where one is half-finished or of other prompts,
     and where an image is broken.
     """
-    if a.resolve() == b.resolve():
-        raise ValueError(f"{a} is given twice: choose between images of two folders")
     first, second = read_folder(a, prompts), read_folder(b, prompts)
     if first.samples != second.samples:
         raise ValueError(

@@ -356,6 +356,12 @@ def test_what_cannot_be_served_is_refused(folders, tmp_path):
     refused(a, tmp_path / "empty", "--prompts", prompts, told="lacks 6 of 6 prompts")
     refused(a, b, "--prompts", prompts, "--guidance", "2", told="leave --guidance out")
     refused(a, "default", "--prompts", prompts, told="say by --drawn FOLDER")
+    to_draw = ("--prompts", prompts, "--drawn", tmp_path / "drawn")
+    refused(
+        a, "default", *to_draw, told="secretalpha has 2 images of each prompt: give --samples 2"
+    )
+    refused("default", "default", *to_draw, told="default is given twice")
+    assert not (tmp_path / "drawn").exists()
     sample_file(b, 3, 1).unlink()
     refused(a, b, "--prompts", prompts, told="00003 has 1 of 2 images")
     sample_file(b, 3, 1).write_bytes(b"\x89PNG\r\n\x1a\n cut")
