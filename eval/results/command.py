@@ -78,14 +78,16 @@ def _show(found: "Comparison") -> None:
         for row in (row for row in found.rows if row.part == part):
             table.add_row(*_cells(row), style="bold" if row.kind == OVERALL else None)
         console.print(table)
-    console.print("n (prompts); p is exact, or ~ from drawn signs", highlight=False)
+    console.print(
+        "n (prompts, or images asked about); p is exact, or ~ from drawn signs", highlight=False
+    )
     for line in found.words():
         console.print(line, highlight=False, markup=False)
     differing = found.differing()
     shared = {name: one for name, one in found.a.recipe.items() if name not in differing}
     console.print(f"both: {recipe_line(shared)}", highlight=False, markup=False)
-    for k, name in enumerate(found.names):
-        mine = {key: both[k] for key, both in differing.items()}
+    for name, result in zip(found.names, (found.a, found.b), strict=True):
+        mine = {key: result.recipe[key] for key in differing if key in result.recipe}
         console.print(f"{name}: {recipe_line(mine)}", highlight=False, markup=False)
 
 
