@@ -5,6 +5,9 @@ unimodal eval things --things runs/things --json things.json
 unimodal eval tokenizer runs/tokenizer photos --json photos.json
 unimodal eval geneval run drawn --prompts prompts.jsonl --json geneval.json
 unimodal eval vqa --task nlvr --data shards/nlvr --predictions nlvr.jsonl
+unimodal eval report scores.json geneval.json --output page.html
+unimodal eval compare small.json large.json
+unimodal eval arena drawn_a drawn_b --prompts prompts.jsonl
 """
 
 from dataclasses import replace
@@ -12,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from .arena.command import arena_
 from .check import check_
 from .geneval.command import geneval
 from .options import (
@@ -25,6 +29,7 @@ from .options import (
     outputs,
     sampling_of,
 )
+from .results.command import compare_, report_
 from .score_command import score_
 from .things_command import things_
 from .tokenizer_command import tokenizer
@@ -95,7 +100,10 @@ def scenes_(
         save_bundle(directory_of(model), replace(loaded, card=loaded.card | told))
 
 
+eval_.add_command(arena_)
 eval_.add_command(check_)
+eval_.add_command(compare_)
+eval_.add_command(report_)
 eval_.add_command(score_)
 eval_.add_command(things_)
 eval_.add_command(tokenizer)

@@ -284,10 +284,10 @@ def _score(
     report = report_of(found)
     show("geneval", report, json, markdown)
     if contact_sheet is not None and images is not None:
-        save_image(sheet_of(_cells(report["predictions"], images)), contact_sheet)
+        save_image(sheet_of(cells_of(report["predictions"], images)), contact_sheet)
 
 
-def _cells(predictions: list[dict[str, Any]], images: Path) -> "list[Cell]":
+def cells_of(predictions: list[dict[str, Any]], images: Path) -> "list[Cell]":
     """Return cells of the first images of each task, with their verdicts."""
     from ..report import Cell
     from .folder import read_folder, read_image

@@ -1,0 +1,1 @@
+"""Results that evaluators wrote: read again, shown on a page, compared in pairs."""

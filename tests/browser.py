@@ -1,0 +1,37 @@
+"""Chromium without a window, where one is installed: pages as people see them."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-proxy-server")
+
+
+def screenshot(url: str, folder: Path, size: tuple[int, int], dark: bool = False) -> np.ndarray:
+    """Return what a window of so many pixels shows, uint8 (H, W, 3)."""
+    file = folder / f"{size[0]}x{size[1]}{'_dark' * dark}.png"
+    look = ["--force-dark-mode"] if dark else []
+    said = _run(url, folder, *look, f"--window-size={size[0]},{size[1]}", f"--screenshot={file}")
+    assert file.exists(), said.stderr
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+def document(url: str, folder: Path) -> str:
+    """Return the HTML of a page after its scripts have run."""
+    return _run(url, folder, "--dump-dom").stdout
+
+
+def _run(url: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the browser, its files in the folder; skip where there is none."""
+    program = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip(f"needs one of {', '.join(NAMES)}")
+    own = (f"--user-data-dir={folder}/user", "--virtual-time-budget=2000")
+    return subprocess.run(
+        [program, *FLAGS, *own, *words, url], capture_output=True, text=True, timeout=120
+    )
