@@ -3,7 +3,8 @@
 `gaussian` draws rows from the normal distribution of the old rows, shrunk towards their mean.
 `codes` gives similar rows to codes with similar vectors, with the old rows' mean and standard
 deviation in every channel. Both place new rows around the mean of the old ones, so that their
-logits are of ordinary size.
+logits are of ordinary size. Rows of a new model's codes are those of `code_rows`, or, where codes
+are added up, of `linear_code_rows`.
 
 Letters: V ids, D width, d numbers of a code's vector.
 """
