@@ -99,9 +99,12 @@ def test_its_bundle_has_the_averaged_weights(run: LmRun, model: Model) -> None:
 
 def test_a_bundle_is_gone_on_from(tmp_path, run: LmRun) -> None:
     more = replace(run, output=tmp_path / "more", weights=run.output / "bundle", text_ids=None)
-    lm.train(replace(more, schedule=replace(run.schedule, num_steps=1), model=None))
+    lm.train(replace(more, schedule=replace(run.schedule, num_steps=1)))
     losses = [line["loss_image"] for line in metrics(run.output)]
     assert abs(metrics(more.output)[0]["loss_image"] - np.mean(losses[-10:])) < 0.8
+    other = replace(more.model, head="next_code")
+    with pytest.raises(ValueError, match=r"model\.head next_code is scale there"):
+        lm.train(replace(more, model=other, output=tmp_path / "other"))
 
 
 def test_plans_know_its_parameters(run: LmRun, model: Model) -> None:
