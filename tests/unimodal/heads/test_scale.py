@@ -157,6 +157,28 @@ def test_given_codes_enter_as_the_sum_of_their_rows(model: Model) -> None:
     torch.testing.assert_close(found[at], expected, rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_each_scale_enters_with_its_number(model: Model) -> None:
+    """Two images in two rows: what is added to what their codes show."""
+    images = [picture(model, seed) for seed in (1, 2)]
+    sequences = [model.sequencer.sequence(Document((Text("a" * k), image)))
+                 for k, image in enumerate(images)]  # fmt: skip
+    length, transformer = max(map(len, sequences)), model.transformer
+    batch = Batch.stack([Row.pack([one], length, 0) for one in sequences])
+    embedder = transformer.embedder
+    more = transformer.embed(embedder.more_ids(batch))
+    found = embedder(transformer.embed(batch.ids), batch, more)
+    table, numbers = transformer.model.embed_tokens.weight, [0, 1, 5]
+    for row, image in zip(found, images, strict=True):
+        at = batch.private[images.index(image)] > 0
+        rows = table[model.vocabulary.code_to_id(image.codes[:, 0])]
+        expected = torch.cat([shown(GRID, count, CPU) @ rows[:count] for count in numbers])
+        expected += embedder.scales.weight[torch.tensor([1, *[2] * 4, *[3] * 12])]
+        expected += embedder.rows.weight[places(GRID)[:, 0] + 1]
+        expected += embedder.columns.weight[places(GRID)[:, 1] + 1]
+        torch.testing.assert_close(row[at], expected, rtol=1e-4, atol=1e-5)
+
+
 # --- the loss -----------------------------------------------------------------------------------
 
 
