@@ -78,6 +78,7 @@ def _config(
 ) -> "EncodeConfig":
     """Return the settings; ValueError for impossible ones."""
     from unimodal.image_tokenizers import (
+        SCALES,
         beyond_one_code,
         load_tokenizer,
         require_codes,
@@ -90,10 +91,10 @@ def _config(
     directory = tokenizer_directory(tokenizer)
     image = load_tokenizer(directory)
     require_codes(image, directory)
-    if more := beyond_one_code(image):
+    if (more := beyond_one_code(image)) not in ("", SCALES):
         raise ValueError(
-            f"{directory} has {more}: shards hold one code at each place of one grid; encode files"
-            " by `unimodal encode`"
+            f"{directory} has {more}: shards hold one code at each place; encode files by"
+            " `unimodal encode`"
         )
     rule = rule_of(target_pixels, max_aspect_ratio, image.geometry)
     return EncodeConfig(directory.absolute(), image.hash, rule)

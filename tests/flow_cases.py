@@ -1,5 +1,6 @@
 """Tiny models of latents: their tokenizer, their runs, and batches for two ranks."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -52,23 +53,39 @@ def sequencer() -> Sequencer:
 
 
 def batch(step: int, num_rows: int, length: int, empty: bool) -> Batch:
+    """Return rows of text alone, then rows of images alone: see half_images."""
+
+    def image(rng: np.random.Generator) -> Image:
+        latents = rng.standard_normal((GRID.size, LATENT_WIDTH)).astype(np.float32)
+        return Image(latents=latents, grid=GRID, codec_hash="hash")
+
+    return half_images(sequencer(), image, step, num_rows, length, empty)
+
+
+def half_images(
+    make: Sequencer,
+    image_of: Callable[[np.random.Generator], Image],
+    step: int,
+    num_rows: int,
+    length: int,
+    empty: bool,
+) -> Batch:
     """Return rows of which the first half are text alone and the second half images alone, with
     unequal weights; `empty`: the second half is padding.
     """
-    rng, make = np.random.default_rng(step), sequencer()
+    rng = np.random.default_rng(step)
     rows = []
     for row in range(num_rows):
         if row < num_rows // 2:
             words = " ".join(rng.choice(["draw", "red", "circles", "blue"], 4))
             parts = (Text(words, weight=float(rng.uniform(0.5, 2))),)
         else:
-            latents = rng.standard_normal((GRID.size, LATENT_WIDTH)).astype(np.float32)
-            image = Image(latents=latents, grid=GRID, codec_hash="hash")
+            image = image_of(rng)
             parts = (replace(image, weight=float(rng.uniform(0.5, 2))),)
         sequences = [] if empty and row >= num_rows // 2 else [
             make.sequence(Document(parts), key=(step, row))
         ]  # fmt: skip
-        rows.append(Row.pack(sequences, length, VOCABULARY.special("pad")))
+        rows.append(Row.pack(sequences, length, make.vocabulary.special("pad")))
     found = Batch.stack(rows)
     # Only images have targets in the second half: rank 1 never sees what rank 0 learns from.
     images = torch.arange(num_rows)[:, None] >= num_rows // 2

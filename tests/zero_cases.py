@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import flow_cases
+import scale_models
 import torch
 
 from unimodal.architecture import Architecture, ImageConfig
@@ -72,6 +73,8 @@ def shape(case: Case) -> Architecture:
     head = head_class(case.head)
     has_rows = head.code_rows
     vocabulary = Vocabulary.new(96, 64, head.special_tokens)
+    if case.head == "scale":
+        vocabulary = scale_models.VOCABULARY
     num_ids = vocabulary.size if has_rows else vocabulary.num_words
     sizes = num_ids, 32, 2, 2, 1, 16, 64
     transformer = TransformerConfig(*sizes, tied_head=case.tied, qk_norm=True)
@@ -134,6 +137,8 @@ def whole_batch(step: int, case: Case) -> Batch:
     """The batch that a case's head learns from."""
     if case.head == "flow":
         return flow_cases.batch(step, ROWS, T, step == EMPTY)
+    if case.head == "scale":
+        return scale_models.batch(step, ROWS, T, step == EMPTY)
     return batch(step, shape(case).vocabulary)
 
 

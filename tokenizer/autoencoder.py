@@ -210,7 +210,7 @@ class ImageTokenizer(nn.Module):
 
     def code_vectors(self, codes_nG: torch.Tensor) -> torch.Tensor:
         """Return the vectors of codes int64 (n, G), float32 (n, D)."""
-        return self.quantizer.decode(codes_nG[None], Grid(1, len(codes_nG)))[0, 0]
+        return self.quantizer.code_vectors(codes_nG)
 
     @property
     def last_weight(self) -> torch.Tensor | None:
@@ -256,8 +256,9 @@ class ImageTokenizer(nn.Module):
     def decode(self, content_BnX: torch.Tensor, grid: Grid) -> torch.Tensor:
         """Return the images of codes or latents, float32 (B, 3, H, W) in [-1, 1].
 
-        Codes are int64 (B, n, G), latents float32 (B, n, D); ValueError where they do not fill the
-        grid, or are no codes, and without a decoder.
+        Codes are int64 (B, n, G), of several scales all or the coarser ones; latents are float32
+        (B, n, D). ValueError where they do not fill the grid, or are no codes, and without a
+        decoder.
         """
         if self.decoder is None:
             raise ValueError(
@@ -272,7 +273,7 @@ class ImageTokenizer(nn.Module):
         """Return what the decoder reads, float32 (B, h, w, D), of codes or latents."""
         what = "latents" if self.latent_width else "codes"
         shape, per_place = tuple(content_BnX.shape), self.latent_width or self.num_groups
-        if shape[1:] != (grid.size, per_place):
+        if len(shape) != 3 or shape[1] not in grid.counts or shape[2] != per_place:
             each = f"{per_place} numbers each" if self.latent_width else f"{per_place} groups"
             raise ValueError(f"{what} of shape {shape} do not fill {grid} with {each}")
         if isinstance(self.quantizer, Latents):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
@@ -25,7 +26,12 @@ class Grid:
     @property
     def size(self) -> int:
         """The number of codes."""
-        return sum(height * width for height, width in self.scales or self._one)
+        return self.counts[-1]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many codes there are up to each scale: the first ones show the image coarsely."""
+        return tuple(accumulate(height * width for height, width in self.scales or self._one))
 
     @cached_property
     def addresses(self) -> np.ndarray:

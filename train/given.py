@@ -13,10 +13,11 @@ from unimodal.bundle import BundleContents, directory_of
 from unimodal.data.folder import data_seeds
 from unimodal.data.lengths import file_hash, shards_hash
 from unimodal.data.remote import local_shards
-from unimodal.data.sizes import patch_problems
+from unimodal.data.sizes import buckets, patch_problems
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
 from unimodal.heads import head_class
+from unimodal.heads.scale_maps import check_scales
 from unimodal.image_tokenizers import check_one_code, load_tokenizer, tokenizer_directory
 from unimodal.tensors import find_tensors
 from unimodal.tokenizer.saved import SavedTokenizer
@@ -67,7 +68,6 @@ def read_given(config: LmRun, world_size: int) -> Given:
     tokenizer = tokenizer_directory(config.tokenizer)
     weights = None if config.weights is None else directory_of(config.weights)
     image = load_tokenizer(tokenizer)
-    check_one_code(config.tokenizer, image)
     if problems := patch_problems(config.loader.images, image.geometry.patch):
         raise ValueError(f"loader.{problems[0]}")
     for folder in folders(config):
@@ -89,19 +89,32 @@ def read_given(config: LmRun, world_size: int) -> Given:
 
 def _check_model(config: LmRun, parent: BundleContents | None, image: SavedTokenizer) -> None:
     """ValueError where the image head, the image tokenizer and the loss do not fit each other."""
+    name = parent.config.image.head if parent else (config.model or ShapeConfig()).head
+    kind = head_class(name, trusted=config.model is not None)
+    check_one_code(config.tokenizer, image, kind.reads_scales)
+    if kind.reads_scales:
+        _check_scales(config, image)
     if parent is None:  # made for what it objects to: how many ids texts will have is not known yet
         wanted = config.model or ShapeConfig()
         vocabulary = wanted.vocabulary(TEXT_IDS, image.num_codes)
         shape = wanted.of(vocabulary, image.levels, image.latent_width)
     else:
         shape = parent.config.architecture
-    kind = head_class(shape.image.head, trusted=config.model is not None)
-    config.sampling.check(kind.follows, shape.image.head)
+    config.sampling.check(kind.follows, name)
     if not config.loss.sliced and not shape.image.code_rows:
         raise ValueError(
-            f"loss.sliced false: with model.head {shape.image.head} codes have no rows, so no "
+            f"loss.sliced false: with model.head {name} codes have no rows, so no "
             "softmax covers all ids; leave it out"
         )
+
+
+def _check_scales(config: LmRun, image: SavedTokenizer) -> None:
+    """ValueError where images of a size that the loader makes have no scales that grow."""
+    rule, geometry = config.loader.images, image.geometry
+    sizes = [] if rule is None else buckets(rule)
+    check_scales(geometry.default_grid)
+    for width, height in sizes:
+        check_scales(geometry.grid_of(height, width))
 
 
 def shard_hashes(config: LmRun) -> dict[str, str]:

@@ -22,7 +22,7 @@ from unimodal.data.sources import SourceConfig, texts
 from unimodal.heads import head_class
 from unimodal.heads.head import ImageHead
 from unimodal.heads.mask_schedule import MaskSchedule
-from unimodal.hub.new_rows import code_rows
+from unimodal.hub.new_rows import code_rows, linear_code_rows
 from unimodal.rectified_flow import FlowConfig
 from unimodal.tensors import StoredTensor, find_tensors
 from unimodal.text import TextTokenizer
@@ -58,10 +58,11 @@ class ShapeConfig:
     tied_head: bool = True
     max_positions: int = 2048
     head: str = "next_code"
-    """How images are predicted: a file of unimodal/heads, or `module:Class` of one's own. next_code
-    and masked (which draws an image in a few passes) have a row for each code. For large codebooks
-    of levels (fsq, lfq, bsq), up to 2^18 codes, these have rows for levels alone:
-    independent_levels (cheapest), causal_levels (level by level)."""
+    """How images are predicted: a file of unimodal/heads, or `module:Class` of one's own.
+    next_code, masked (which draws an image in a few passes) and scale (of tokenizers with scales,
+    in one pass a scale) have a row for each code. For large codebooks of levels (fsq, lfq, bsq), up
+    to 2^18 codes, these have rows for levels alone: independent_levels (cheapest), causal_levels
+    (level by level)."""
     factorised: bool = False
     """Codes enter, and are scored, by the sum of their quantizer levels' embeddings beside their
     own rows; an export adds them up. Not with a head whose codes have no rows."""
@@ -81,19 +82,20 @@ class ShapeConfig:
     @property
     def uses_levels(self) -> bool:
         """Return whether the model has parameters for the levels of codes."""
-        return self.factorised or not (self._code_rows or self._head.reads_latents)
+        return self.factorised or not (self._code_rows or self.head_kind.reads_latents)
 
     @property
-    def _head(self) -> type[ImageHead]:
+    def head_kind(self) -> type[ImageHead]:
+        """Return the class of the image head."""
         return head_class(self.head, trusted=True)
 
     @property
     def _code_rows(self) -> bool:
-        return self._head.code_rows
+        return self.head_kind.code_rows
 
     def vocabulary(self, num_text: int, num_codes: int) -> Vocabulary:
         """Return the table of ids of a new model, with the special tokens that its head needs."""
-        return Vocabulary.new(num_text, num_codes, self._head.special_tokens)
+        return Vocabulary.new(num_text, num_codes, self.head_kind.special_tokens)
 
     def of(
         self, vocabulary: Vocabulary, levels: tuple[int, ...], latent_width: int = 0
@@ -106,7 +108,7 @@ class ShapeConfig:
         there are latents, or the other way round, and for settings of another head.
         """
         rows = self._code_rows
-        if problem := self._latent_problem(self._head.reads_latents, latent_width):
+        if problem := self._latent_problem(self.head_kind.reads_latents, latent_width):
             raise ValueError(problem)
         if self.factorised and not rows:
             raise ValueError(
@@ -132,7 +134,7 @@ class ShapeConfig:
 
         Raise ValueError where the section of another head is given.
         """
-        wanted = self._head.section
+        wanted = self.head_kind.section
         for name in SECTIONS:
             if getattr(self, name) is not None and name != wanted:
                 raise ValueError(
@@ -264,7 +266,8 @@ def from_scratch(folder: Path, shape: ShapeConfig, image: Codec, seed: int) -> I
     def fill(name: str, size: tuple[int, ...]) -> Tensor:
         tensor = initial_weight(name, size, whole.transformer, seed)
         if name == EMBEDDING and whole.image.code_rows:
-            tensor[whole.vocabulary.code_ids] = code_rows(image, width, seed, INIT_STD)
+            rows = linear_code_rows if shape.head_kind.reads_scales else code_rows
+            tensor[whole.vocabulary.code_ids] = rows(image, width, seed, INIT_STD)
         return tensor
 
     return InitialState(text, whole, fill)

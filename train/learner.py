@@ -110,9 +110,9 @@ class LanguageLearner(Learner[Batch]):
         return batch.split(rows)
 
     def digests(self, batch: Batch) -> list[str]:
-        """Of each row's ids, labels and weights, and of the latents of its images."""
+        """Of each row's ids, labels and weights, and of the latents or codes of its images."""
         rows = zip(batch.ids, batch.labels, batch.weights, batch.spans, strict=True)
-        return [_digest([*row, *_latents(spans)]) for *row, spans in rows]
+        return [_digest([*row, *_contents(spans)]) for *row, spans in rows]
 
 
 class TokenizerLearner(Learner[Tensor]):
@@ -188,8 +188,9 @@ def _without_rows(rows: int, gradient_VD: Tensor) -> Tensor:
     return left_VD
 
 
-def _latents(spans: Sequence[Span]) -> Iterator[Tensor]:
-    return (torch.from_numpy(one.latents) for one in spans if one.latents is not None)
+def _contents(spans: Sequence[Span]) -> Iterator[Tensor]:
+    contents = (content for one in spans for content in (one.latents, one.codes))
+    return (torch.from_numpy(content) for content in contents if content is not None)
 
 
 def _digest(tensors: Sequence[Tensor]) -> str:

@@ -66,6 +66,8 @@ class Branch:
             self._position -= read.forget
         start = len(self.ids)
         self._add_ids(read.ids, read.address)
+        if read.offsets is not None:
+            self.positions[start:] = [self.positions[start] + offset for offset in read.offsets]
         if read.bidirectional:
             self._blocks += 1
             self.block[start:] = [self._blocks] * len(read.ids)

@@ -67,8 +67,9 @@ class ImageCodec:
         """
         decoded = list(images)
         missing = [at for at, image in enumerate(images) if image.pixels is None]
-        for numbers in _alike(missing, lambda at: images[at].grid):
-            content_BnX = torch.from_numpy(np.stack([self._content(images[at]) for at in numbers]))
+        contents = {at: self._content(images[at]) for at in missing}
+        for numbers in _alike(missing, lambda at: (images[at].grid, len(contents[at]))):
+            content_BnX = torch.from_numpy(np.stack([contents[at] for at in numbers]))
             grid = images[numbers[0]].grid
             assert grid is not None, "what is decoded has a grid"
             shape = len(numbers), 3, *self.geometry.size_of(grid)

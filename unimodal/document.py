@@ -44,7 +44,8 @@ class Image:
 
     A codec (codec.py) converts one into another. Codes and latents belong to the codec with
     `codec_hash` and fill `grid`. For a stored file, `grid` is the grid that its codes will fill,
-    where that is known. Raises ValueError where contents, grid and hash do not fit together.
+    where that is known. Of a grid of scales the codes of the coarser ones may stand alone, as while
+    it is drawn. Raises ValueError where contents, grid and hash do not fit together.
 
     pixels: uint8 (H, W, 3). codes: int (n, groups). latents: float32 (n, d).
     """
@@ -76,7 +77,7 @@ class Image:
             return
         if self.grid is None or self.codec_hash is None:
             raise ValueError(f"{name} come with their grid and the hash of their codec")
-        if content.ndim != 2 or len(content) != self.grid.size:
+        if content.ndim != 2 or len(content) not in self.grid.counts:
             raise ValueError(f"{name} of shape {content.shape} do not fill a grid of {self.grid}")
 
 

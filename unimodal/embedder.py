@@ -1,6 +1,7 @@
 """Image embedders give the tokens of clean images (not noised or masked) their input vectors.
 
-Letters: B rows, T tokens, D width, C image codes, L levels of a factorised code.
+Letters: B rows, T tokens, M ids beside those of tokens, D width, C image codes, L levels of a
+factorised code.
 """
 
 from collections.abc import Sequence
@@ -40,6 +41,12 @@ class ImageEmbedder(nn.Module):
 
     uses_addresses = False
     """Whether `forward` uses ModelInput.address."""
+
+    def more_ids(self, tokens: ModelInput) -> Tensor | None:
+        """Return ids, int64 (M,), whose embeddings (M, D) `forward` is given as a third argument;
+        None: those of the tokens suffice.
+        """
+        return None
 
     def forward(self, x_BTD: Tensor, tokens: ModelInput) -> Tensor:
         """Return x_BTD, the embeddings of all ids, with those of images replaced or changed."""

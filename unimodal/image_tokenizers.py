@@ -26,6 +26,8 @@ from .hub.image_checkpoint import (
 )
 from .manifest import MANIFEST
 
+SCALES = "scales"  # what a tokenizer has besides one grid
+
 
 @dataclass(frozen=True, eq=False)
 class FoundTokenizer:
@@ -125,15 +127,28 @@ def beyond_one_code(tokenizer: SavedTokenizer) -> str:
     """Return what a tokenizer has besides one code at each place of one grid; "" for nothing."""
     if tokenizer.num_groups > 1:
         return f"{tokenizer.num_groups} codes at each place"
-    return "scales" if tokenizer.geometry.default_grid.scales else ""
+    return SCALES if tokenizer.geometry.default_grid.scales else ""
 
 
-def check_one_code(name: str | Path | None, tokenizer: SavedTokenizer) -> None:
-    """Raise ValueError for a tokenizer that no language model can read."""
-    if more := beyond_one_code(tokenizer):
+def check_one_code(
+    name: str | Path | None, tokenizer: SavedTokenizer, scales: bool = False
+) -> None:
+    """Raise ValueError for a tokenizer that no language model can read, or (`scales`) that none can
+    with a head that reads several scales.
+    """
+    more = beyond_one_code(tokenizer)
+    if scales and not more:
+        raise ValueError(
+            f"tokenizer {name}: it has one scale, and the image head draws several: train one with"
+            " scales (model.quantizer.scales), or take model.head next_code"
+        )
+    if more and not (scales and more == SCALES):
+        way_out = "train one with groups 1, residual 1 and no scales"
+        if more == SCALES:
+            way_out += ", or a model with model.head scale, which reads several"
         raise ValueError(
             f"tokenizer {name}: it has {more}, and a language model reads one code at each place of"
-            " one grid: train one with groups 1, residual 1 and no scales"
+            f" one grid: {way_out}"
         )
 
 

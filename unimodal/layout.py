@@ -70,9 +70,11 @@ class ImageLayout:
     """A token stands for patch x patch codes or latents; rows then have no `row_end`."""
 
     def content_length(self, grid: Grid) -> int:
-        """Return how many tokens the codes and row ends of an image take."""
+        """Return how many tokens the codes and row ends of an image take: those of its last scale
+        where there are several.
+        """
         if self.row_end is None:
-            return grid.size // self.patch**2
+            return grid.height * grid.width // self.patch**2
         return grid.size + grid.height - (not self.last_row_ends)
 
     def length(self, grid: Grid) -> int:

@@ -56,6 +56,7 @@ class Request:
         self.branches: dict[str | None, Branch] = {None: Branch(prompt)}
         # An upper bound for all branches: one token may replace a dropped text that has none.
         self.max_tokens = len(prompt) + len(document.parts) + self.state.max_ids
+        self.max_tokens += model.transformer.head.extra_tokens(model.grid)
         self.parts: list[Part] = []
         self.asked: Ask | None = None  # the step of the drawing that waits for the head
         self._draw: Draw | None = None

@@ -75,10 +75,16 @@ class UnifiedModel(Transformer):
 
     def hidden_states(self, tokens: ModelInput, positions_BT: Tensor, attend: Attend) -> Tensor:
         """Return the hidden vectors, hidden_BTD, of a batch or of what branches read."""
-        x_BTD = self.embed(tokens.ids)
-        if self.architecture.is_factorised:
-            x_BTD = add_code_embeddings(x_BTD, tokens.ids, self.code_factors())
-        return self(self.embedder(x_BTD, tokens), positions_BT, attend)
+        added_VD = self.code_factors() if self.architecture.is_factorised else None
+        more_M = self.embedder.more_ids(tokens)
+        x_BTD = self._embedded(tokens.ids, added_VD)
+        codes = () if more_M is None else (self._embedded(more_M, added_VD),)
+        return self(self.embedder(x_BTD, tokens, *codes), positions_BT, attend)
+
+    def _embedded(self, ids: Tensor, added_VD: Tensor | None) -> Tensor:
+        """Return the embeddings of ids, with those of factorised codes, if they are, added."""
+        x_D = self.embed(ids)
+        return x_D if added_VD is None else add_code_embeddings(x_D, ids, added_VD)
 
     def output_table(self) -> Tensor:
         """Return the output table (V, D): logits are products of hidden vectors with its rows."""

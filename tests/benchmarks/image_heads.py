@@ -1,9 +1,10 @@
 """A training step of other image heads against one of next_code, at equal positions of a row.
 
 The transformers have the same shape and rows of the same length, full of documents of a text and a
-learned image of 64 places. An image is 76 positions of next_code, whose rows have ends, and 132 of
-masked and flow, which have a masked or noised copy too: so what is compared is the cost of a
-position, and images seen are stated beside it. Steps have losses, gradients and AdamW. Exact: of
+learned image of 64 places. An image is 76 positions of next_code, whose rows have ends, 132 of
+masked and flow, which have a masked or noised copy too, and 153 of scale, whose scales have 1, 2, 4
+and 8 places a side: so what is compared is the cost of a position, and images seen are stated
+beside it. Steps have losses, gradients and AdamW. Exact: of
 one batch, the loss of the head's own attention against that under a dense mask.
 
     python tests/benchmarks/image_heads.py [--threads N] [--quick]
@@ -39,9 +40,10 @@ from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
-HEADS = ("masked", "flow")
-BAR, SAME = 1.15, 1e-5
+HEADS = ("masked", "flow", "scale")
+BAR, SAME = 1.15, 1e-6
 GRID, NUM_CODES, LATENT_WIDTH = Grid(8, 8), 4096, 16
+SCALES = Grid(8, 8, ((1, 1), (2, 2), (4, 4), (8, 8)))
 WORDS = "draw two red circles beside a small blue star on a white ground "
 
 
@@ -80,8 +82,9 @@ def image_of(model: UnifiedModel, rng: np.random.Generator) -> Image:
     if model.head.reads_latents:
         latents = rng.standard_normal((GRID.size, LATENT_WIDTH)).astype(np.float32)
         return Image(latents=latents, grid=GRID, codec_hash="hash")
-    codes = rng.integers(0, NUM_CODES, (GRID.size, 1))
-    return Image(codes=codes, grid=GRID, codec_hash="hash")
+    grid = SCALES if model.head.reads_scales else GRID
+    codes = rng.integers(0, NUM_CODES, (grid.size, 1))
+    return Image(codes=codes, grid=grid, codec_hash="hash")
 
 
 def rows_of(model: UnifiedModel, text: TextTokenizer, scale: HeadScale) -> Batch:
@@ -142,7 +145,14 @@ def lines(scale: HeadScale) -> list[Line]:
     taken = interleaved(scale.repeats, *(step(models[head], rows[head]) for head in models))
     times = dict(zip(models, taken, strict=True))
     return [
-        _line(head, scale, times, {name: rows[name] for name in ("next_code", head)}, distances)
+        _line(
+            head,
+            scale,
+            times,
+            {name: rows[name] for name in ("next_code", head)},
+            distances,
+            models[head].architecture.vocabulary.special("image"),
+        )  # fmt: skip
         for head in HEADS
     ]
 
@@ -153,12 +163,13 @@ def _line(
     times: dict[str, list[float]],
     rows: dict[str, Batch],
     distances: dict[str, float],
+    opening: int,
 ) -> Line:
     ratio = ratios(times[head], times["next_code"])
     said = [
         f"{name}: {(batch.doc != PADDING).float().mean():.1%} of {batch.ids.numel():,} positions"
-        f" used, {sum(map(len, batch.spans))} images, {int((batch.modality == IMAGE).sum())} places"
-        " predicted"
+        f" used, {int((batch.ids == opening).sum())} images,"
+        f" {int((batch.modality == IMAGE).sum())} places predicted"
         for name, batch in rows.items()
     ]
     check = f"loss equal to a dense mask's to {distances[head]:.0e}; {'; '.join(said)}"

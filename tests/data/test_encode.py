@@ -98,7 +98,11 @@ def write(folder: Path, *made: tuple[str, dict[str, bytes]]) -> Path:
 
 
 def test_codes_are_the_encoders_and_all_else_is_copied(shards, encoded, tiny_model):
-    codec = ImageCodec(tiny_model.image_tokenizer)
+    assert_encoded(shards, encoded, tiny_model.image_tokenizer)
+
+
+def assert_encoded(shards: Path, encoded: Path, image_tokenizer: ImageTokenizer) -> None:
+    codec = ImageCodec(image_tokenizer)
     for before, after in zip(samples(shards), samples(encoded), strict=True):
         assert before.key == after.key
         assert [codes_name(n) if n.endswith("png") else n for n in before.files] == [*after.files]
@@ -444,15 +448,26 @@ def test_code_shards_remember_the_seeds_of_their_scenes(tokenizer, tmp_path):
         data_seeds(tmp_path / "in")
 
 
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [({"groups": 2}, "has 2 codes at each place"), ({"scales": (1, 2)}, "has scales")],
-)
-def test_codes_that_shards_do_not_hold_are_refused_at_once(shards, tmp_path, section, message):
-    (tmp_path / "coder").mkdir()
+def coder(folder: Path, **section: object) -> Path:
+    folder.mkdir()
     small = of_patches((4, 4), encoder_width=8, decoder_width=8, num_blocks=0, pixel_width=2)
     shape = replace(small, quantizer=replace(small.quantizer, **section))
-    ImageTokenizer(shape).save(tmp_path / "coder")
-    result = run(shards, tmp_path / "new", "--tokenizer", tmp_path / "coder")
-    assert result.exit_code == 2 and message in result.output, result.output
+    ImageTokenizer(shape).save(folder)
+    return folder
+
+
+def test_codes_that_shards_do_not_hold_are_refused_at_once(shards, tmp_path):
+    several = coder(tmp_path / "coder", groups=2)
+    result = run(shards, tmp_path / "new", "--tokenizer", several)
+    assert result.exit_code == 2 and "has 2 codes at each place" in result.output, result.output
     assert not (tmp_path / "new").exists()
+
+
+def test_codes_of_scales_keep_their_grids(shards, tmp_path):
+    folder = coder(tmp_path / "coder", scales=(1, 2, 4))
+    result = run(shards, tmp_path / "new", "--tokenizer", folder)
+    assert result.exit_code == 0, result.output
+    assert_encoded(shards, tmp_path / "new", ImageTokenizer.load(folder))
+    made = [s.files[n] for s in samples(tmp_path / "new") for n in s.files if "codes" in n]
+    grids = {codes.from_bytes(content).grid for content in made}
+    assert grids == {Grid(1, 1, ((1, 1),) * 3), Grid(2, 3, ((1, 1), (1, 2), (2, 3)))}

@@ -235,17 +235,19 @@ def test_codes_stand_where_an_image_stood() -> None:
     assert {type(part) for part in made_of(captioned)} == {Text, Image}
 
 
+SCALED = Grid(2, 2, ((1, 2), (2, 2)))
+
+
 @pytest.mark.parametrize(
     ("codes_nG", "grid"),
-    [
-        (np.arange(12).reshape(6, 2), Grid(2, 3)),
-        (np.arange(5)[:, None], Grid(2, 2, ((1, 1), (2, 2)))),
-    ],
+    [(np.arange(12).reshape(6, 2), Grid(2, 3)), (np.arange(2)[:, None], SCALED)],
 )
 def test_a_codes_file_refuses_what_it_cannot_hold(codes_nG: np.ndarray, grid: Grid) -> None:
-    """Two groups of uint16 are as long as one of uint32: they would be read as other codes."""
+    """Two groups of uint16 are as long as one of uint32: they would be read as other codes. And
+    scales alone are no whole image.
+    """
     encoded = Image(codes=codes_nG, grid=grid, codec_hash="ab" * 32)
-    with pytest.raises(ValueError, match="one code for each place of one scale"):
+    with pytest.raises(ValueError, match="one code for each place$"):
         codes.to_bytes(encoded, 100)
     with pytest.raises(ValueError, match="must be encoded"):
         codes.to_bytes(Image(np.zeros((8, 8, 3), np.uint8)), 100)
@@ -254,10 +256,11 @@ def test_a_codes_file_refuses_what_it_cannot_hold(codes_nG: np.ndarray, grid: Gr
 @pytest.mark.parametrize(("num_codes", "width"), [(64, 2), (2**16, 2), (2**16 + 1, 4)])
 def test_a_codes_file_gives_the_codes_back(num_codes: int, width: int) -> None:
     codes_n1 = np.array([0, num_codes - 1, 5, 7, 9, 11])[:, None]
-    for grid in (Grid(2, 3), Grid(1, 6)):
+    for grid in (Grid(2, 3), Grid(1, 6), SCALED):
         encoded = Image(codes=codes_n1, grid=grid, codec_hash="ab" * 32)
         content = codes.to_bytes(encoded, num_codes)
-        assert len(content) == codes.HEAD.size + width * 6
+        head = codes.HEAD.size + (4 * (1 + 2 * 2) if grid.scales else 0)
+        assert len(content) == head + width * 6
         back = codes.from_bytes(content, "user", 0.5)
         assert np.array_equal(back.codes, codes_n1) and back.codes.dtype == np.int64
         assert (back.grid, back.codec_hash, back.role, back.weight) == (
@@ -266,6 +269,28 @@ def test_a_codes_file_gives_the_codes_back(num_codes: int, width: int) -> None:
             "user",
             0.5,
         )
+
+
+def test_damaged_scales_of_a_codes_file_are_refused() -> None:
+    codes_n1 = np.arange(6)[:, None]
+    content = codes.to_bytes(Image(codes=codes_n1, grid=SCALED, codec_hash="ab" * 32), 64)
+    at = codes.HEAD.size
+
+    def changed(number: int, value: int) -> bytes:
+        place = at + 4 * number
+        return content[:place] + value.to_bytes(4, "little") + content[place + 4 :]
+
+    for damaged, why in (
+        (content[: at + 2], "0 scales in 2 bytes"),
+        (content[: at + 12], "2 scales in 12 bytes"),
+        (changed(0, 2**31), "2147483648 scales"),
+        (changed(0, 0), "0 scales"),
+        (changed(3, 1), "the last one is 2 x 2"),
+        (changed(1, 2), "12 bytes of codes"),
+        (content[:-1], "11 bytes of codes"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            codes.from_bytes(damaged)
 
 
 def made_of(found: Sample) -> tuple:

@@ -20,7 +20,8 @@ def test_codes_without_rows_are_one_row() -> None:
 
 def test_scales_follow_one_another() -> None:
     grid = Grid(2, 3, ((1, 1), (1, 2), (2, 3)))
-    assert grid.size == 1 + 2 + 6
+    assert grid.size == 1 + 2 + 6 and grid.counts == (1, 3, 9)
+    assert Grid(2, 3).counts == (6,)
     single, coarse = [[0, 0]], [[0, 0], [0, 1]]
     assert grid.addresses.tolist() == [*single, *coarse, *Grid(2, 3).addresses.tolist()]
     with pytest.raises(ValueError, match="the last one is 2 x 3"):

@@ -151,6 +151,22 @@ def test_scales_are_vars_algorithms():
         torch.testing.assert_close(vectors.double(), total[0].movedim(0, -1), rtol=1e-5, atol=1e-5)
 
 
+def test_coarse_scales_are_decoded_alone():
+    quantizer = QuantizerConfig(vq=VqConfig(64, 4), scales=(1, 2, 4)).build(0).eval()
+    found, grid = quantizer(normal(2, 4, 4, 4)), quantizer.grid_of(Grid(4, 4))
+    book, total = quantizer.codebook.codebook, torch.zeros(2, 4, 4, 4)
+    for side, own in zip((1, 2, 4), found.codes[..., 0].split([1, 4, 16], 1), strict=True):
+        small = book[own].unflatten(1, (side, side)).movedim(-1, 1)
+        large = F.interpolate(small, (4, 4), mode="bicubic") if side < 4 else small
+        total = total + large.movedim(1, -1)
+        count = sum(one**2 for one in (1, 2, 4) if one <= side)
+        torch.testing.assert_close(quantizer.decode(found.codes[:, :count], grid), total)
+    for count in (0, 2, 20, 22):
+        with pytest.raises(ValueError, match=r"codes of shape \(2, \d+, 1\)"):
+            quantizer.decode(found.codes[:, :1].expand(2, count, 1), grid)
+    assert torch.equal(quantizer.code_vectors(torch.tensor([[3], [9]])), book[[3, 9]])
+
+
 def test_finer_grids_add_detail():
     """An image of one colour is said by the first grid; a second grid adds to what it left."""
     quantizer = QuantizerConfig(vq=VqConfig(64, 4), scales=(1, 2, 4)).build(0).eval()

@@ -32,6 +32,8 @@ QUICK = [
     Case(stage=3, head="causal_levels", tied=False, accumulation=2),
     Case(stage=3, head="masked", addresses=True, accumulation=2, ema_decay=0.5),
     Case(stage=3, head="flow", addresses=True, accumulation=4, recompute=True, ema_decay=0.5),
+    Case(stage=3, head="scale", addresses=True, tied=False, accumulation=4, ema_decay=0.5),
+    Case(stage=3, head="scale", factorised=True, recompute=True),
 ]
 CASES = [
     Case(stage=3),

@@ -69,10 +69,11 @@ class Quantizer(nn.Module):
     def decode(self, codes_BnG: Tensor, grid: Grid) -> Tensor:
         """Return the vectors of codes, float32 (B, h, w, D): those that `forward` gave with them.
 
-        ValueError for codes that do not fill the grid of codes, or are outside 0 .. num_codes - 1.
+        Of several scales the coarser ones may be given alone. ValueError for codes that do not fill
+        the grid of codes, or are outside 0 .. num_codes - 1.
         """
-        if codes_BnG.ndim != 3 or codes_BnG.shape[1:] != (grid.size, self.num_groups):
-            shape = tuple(codes_BnG.shape)
+        shape = tuple(codes_BnG.shape)
+        if len(shape) != 3 or shape[1] not in grid.counts or shape[2] != self.num_groups:
             raise ValueError(f"codes of shape {shape}: (B, {grid.size}, {self.num_groups})")
         if grid != self.grid_of(Grid(grid.height, grid.width)):
             raise ValueError(f"{grid} is not one of this quantizer: its scales are others")
@@ -82,6 +83,10 @@ class Quantizer(nn.Module):
                 raise ValueError(f"codes {low}..{high} outside 0..{self.num_codes - 1}")
         with torch.autocast(codes_BnG.device.type, enabled=False):
             return self._decode(codes_BnG, grid)
+
+    def code_vectors(self, codes_nG: Tensor) -> Tensor:
+        """Return the vectors of codes int64 (n, G) by themselves, float32 (n, D)."""
+        return self.decode(codes_nG[None], Grid(1, len(codes_nG)))[0, 0]
 
     def _quantize(self, z_BhwD: Tensor) -> Quantized:
         """Quantize float32 vectors, outside autocast."""

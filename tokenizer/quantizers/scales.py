@@ -48,8 +48,8 @@ class Scales(Quantizer):
         size = z_BhwD.shape[1:3]
         for scale in self.grid_of(Grid(*size)).scales:
             # Alg. 1: r_k = Q(interpolate(f, h_k, w_k)), f <- f - interpolate(lookup(r_k), h, w).
-            step = self.codebook.step(coarse_Bhwd := _smaller(rest_BhwD, scale))
-            enlarged_BhwD = _larger(step.vectors, size)
+            step = self.codebook.step(coarse_Bhwd := smaller(rest_BhwD, scale))
+            enlarged_BhwD = larger(step.vectors, size)
             rest_BhwD = rest_BhwD - enlarged_BhwD
             vectors_BhwD = vectors_BhwD + enlarged_BhwD
             codes.append(step.codes.flatten(1))
@@ -63,20 +63,25 @@ class Scales(Quantizer):
 
     def _decode(self, codes_BnG: Tensor, grid: Grid) -> Tensor:
         vectors_BhwD = codes_BnG.new_zeros((), dtype=torch.float32)
-        sizes = [rows * columns for rows, columns in grid.scales]
-        for scale, codes_Bn in zip(grid.scales, codes_BnG[..., 0].split(sizes, 1), strict=True):
+        known = grid.scales[: grid.counts.index(codes_BnG.shape[1]) + 1]
+        sizes = [rows * columns for rows, columns in known]
+        for scale, codes_Bn in zip(known, codes_BnG[..., 0].split(sizes, 1), strict=True):
             # Alg. 2: f <- f + interpolate(lookup(r_k), h, w).
             small_BhwD = self.codebook.vectors_of(codes_Bn.unflatten(1, scale))
-            vectors_BhwD = vectors_BhwD + _larger(small_BhwD, (grid.height, grid.width))
+            vectors_BhwD = vectors_BhwD + larger(small_BhwD, (grid.height, grid.width))
         return vectors_BhwD
 
+    def code_vectors(self, codes_nG: Tensor) -> Tensor:
+        """Return the rows of the codebook, which all scales share."""
+        return self.codebook.vectors_of(codes_nG[:, 0])
 
-def _smaller(x_BhwD: Tensor, size: tuple[int, int]) -> Tensor:
+
+def smaller(x_BhwD: Tensor, size: tuple[int, int]) -> Tensor:
     """Return means over the cells of a grid of `size` rows and columns."""
     return F.interpolate(x_BhwD.movedim(-1, 1), size, mode="area").movedim(1, -1)
 
 
-def _larger(x_BhwD: Tensor, size: tuple[int, ...]) -> Tensor:
+def larger(x_BhwD: Tensor, size: tuple[int, ...]) -> Tensor:
     """Return vectors for `size` rows and columns, by bicubic interpolation."""
     if x_BhwD.shape[1:3] == size:
         return x_BhwD

@@ -145,6 +145,9 @@ class Read:
     keep: bool = True
     forget: int = 0
     """How many of the last tokens in the cache are removed before these are read."""
+    offsets: list[int] | None = None
+    """The RoPE position of each token, counted from the one that the first would have by its place
+    behind all that was read; None: 0, 1, 2, ..."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +226,8 @@ class ImageHead(nn.Module):
     the head and its embedder have parameters for codes; ids of codes are as ever."""
     reads_latents: ClassVar[bool] = False
     """Whether images enter and leave as latents; False: as codes."""
+    reads_scales: ClassVar[bool] = False
+    """Whether the codes of an image are those of several scales; False: of one."""
     follows: ClassVar[tuple[str, ...]] = ("image_temperature", "image_top_k", "image_top_p")
     """Which of sampling.OF_HEADS, the settings that not every head has, `draw` follows."""
     exports: ClassVar[bool] = False
@@ -279,6 +284,10 @@ class ImageHead(nn.Module):
         each code. ids_M: int64, the codes' ids.
         """
         raise NotImplementedError
+
+    def extra_tokens(self, grid: Grid) -> int:
+        """Return how many tokens more than those of the image its drawing holds in the cache."""
+        return 0
 
     def draw(self, drawing: Drawing) -> Draw:
         """Draw one image: yield Asks and return the image, with codes or latents."""

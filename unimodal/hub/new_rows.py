@@ -3,7 +3,8 @@
 `gaussian` draws rows from the normal distribution of the old rows, shrunk towards their mean.
 `codes` gives similar rows to codes with similar vectors, with the old rows' mean and standard
 deviation in every channel. Both place new rows around the mean of the old ones, so that their
-logits are of ordinary size.
+logits are of ordinary size. Rows of a new model's codes are those of `code_rows`, or, where codes
+are added up, of `linear_code_rows`.
 
 Letters: V ids, D width, d numbers of a code's vector.
 """
@@ -106,8 +107,7 @@ def code_rows(
     """Return initial embedding rows (V, width) of image codes, float32.
 
     Codes with similar vectors get similar rows. std: the standard deviation of the rows' numbers.
-    codes: which codes; None: all. ValueError for a tokenizer that has several codes at a place, or
-    several scales.
+    codes: which codes; None: all. ValueError for a tokenizer that has several codes at a place.
     """
     codes = range(image.num_codes) if codes is None else codes
     vectors_Vd = image.code_vectors(torch.arange(codes.start, codes.stop)[:, None])
@@ -117,3 +117,17 @@ def code_rows(
     # Random Fourier features of a Gaussian kernel (Rahimi and Recht, 2007, alg. 1):
     # sqrt(2) cos(w v + b), with w ~ N(0, I) and b uniform in [0, 2 pi).
     return std * 2**0.5 * torch.cos(2 * vectors_Vd @ w_dD + b_D)
+
+
+def linear_code_rows(image: Codec, width: int, seed: int, std: float) -> Tensor:
+    """Return initial embedding rows (V, width) that are a random linear map of codes' vectors.
+
+    So a weighted sum of rows is the row of the sum of the vectors, as residual codes are added up.
+    std: the root mean square of the rows' numbers.
+    """
+    vectors_Vd = image.code_vectors(torch.arange(image.num_codes)[:, None])
+    w_dD = np.random.Generator(np.random.Philox(key=[seed, 0])).standard_normal(
+        (vectors_Vd.shape[1], width)
+    )
+    rows_VD = vectors_Vd @ torch.from_numpy(w_dD).float()
+    return rows_VD * (std / rows_VD.square().mean().sqrt())
