@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from .bits_command import bits_
 from .check import check_
 from .fidelity.command import copies_, fidelity_, preference_
 from .geneval.command import geneval
@@ -94,6 +95,7 @@ def scenes_(
         save_bundle(directory_of(model), replace(loaded, card=loaded.card | told))
 
 
+eval_.add_command(bits_)
 eval_.add_command(check_)
 eval_.add_command(copies_)
 eval_.add_command(fidelity_)
