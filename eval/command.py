@@ -6,6 +6,7 @@ unimodal eval tokenizer runs/tokenizer photos --json photos.json
 unimodal eval geneval run drawn --prompts prompts.jsonl --json geneval.json
 unimodal eval vqa --task nlvr --data shards/nlvr --predictions nlvr.jsonl
 unimodal eval fidelity photos drawn --json fidelity.json
+unimodal eval judged dpg --questions dpg_bench.csv --images drawn --judge Qwen3-VL-8B-Instruct
 """
 
 from dataclasses import replace
@@ -17,6 +18,7 @@ from .bits_command import bits_
 from .check import check_
 from .fidelity.command import copies_, fidelity_, preference_
 from .geneval.command import geneval
+from .judged.command import judged_
 from .options import (
     IN_PATH,
     check_device,
@@ -104,6 +106,7 @@ eval_.add_command(score_)
 eval_.add_command(things_)
 eval_.add_command(tokenizer)
 eval_.add_command(geneval)
+eval_.add_command(judged_)
 eval_.add_command(vqa_)
 
 
