@@ -5,8 +5,8 @@ question: item_id, text, proposition_id, dependency (ids of parents, 0: none), t
 question_natural_language (names of columns: memory). An image is a file `<item_id>.png`, officially
 a grid of 2 x 2 images of the prompt.
 
-1. The judge is asked "<question> Answer yes or no."; yes is an answer that begins more probably with
-   a yes than with a no. Officially mPLUG-large answers in its own words.
+1. The judge is asked "<question> Answer yes or no."; its answer is a yes where it begins with a yes
+   more probably than with a no. Officially mPLUG-large answers in its own words.
 2. A yes is worth 1, and 0 where a parent is worth 0; in the order of rows, so that grandchildren
    fall too. The mean over questions, over the images of a file, over prompts is the score.
 3. `dpg_first_row_skipped` is the number that the official script computes: it passes over the first

@@ -32,7 +32,7 @@ from .judge import Judge, Look, checked, probability
 from .question import SEVERAL, Question
 
 EVALUATION = "judged"
-ASKED = ("item", "cell", "number", "prompt", "question", "expected", "kind", "about")
+ASKED = ("item", "cell", "number", "prompt", "question", "expected", "kind", "about", "answers")
 
 
 def evaluate(
@@ -76,8 +76,14 @@ def report(
     """Return scores, recipe and predictions; ValueError for what is no probability."""
     found = [{"id": id, **predictions[id]} for id in predictions]
     for one in found:
-        for name, p in one["p"].items():
-            checked(p, f"prediction {one['id']}, {name!r}")
+        p = one.get("p")
+        if not isinstance(p, dict) or sorted(p) != one["answers"]:
+            raise ValueError(
+                f"prediction {one['id']}: `p` has not a probability for each of "
+                f"{', '.join(one['answers'])}; nothing is scored"
+            )
+        for name, value in p.items():
+            checked(value, f"prediction {one['id']}, {name!r}")
     return {
         "scores": {name_of(settings): benchmark.scores(found)},
         "recipe": recipe(**settings),
@@ -114,11 +120,6 @@ def scored_again(files: Sequence[Path]) -> dict[str, Any]:
             f"{names}: {len(found)} of {settings['requests']} answers are there; run the same "
             "`unimodal eval judged` again, which goes on from them, and give all ranks' files"
         )
-    lacking = [
-        id for id, one in found.items() if not isinstance(one.get("p"), dict) or not one["p"]
-    ]
-    if lacking:
-        raise ValueError(f"{names}: {lacking[0]} has no probabilities `p`; nothing is scored")
     if (
         _digest([{name: one.get(name) for name in ASKED} for one in found.values()])
         != (settings["questions"])
@@ -168,7 +169,7 @@ def _answers(judge: Judge, questions: Sequence[Question], once: bool) -> list[di
 def _asked(question: Question) -> Prediction:
     values = (
         question.item, question.cell, question.number, question.prompt, question.text,
-        question.expected, question.kind, dict(question.about),
+        question.expected, question.kind, dict(question.about), sorted(question.answers),
     )  # fmt: skip
     return dict(zip(ASKED, values, strict=True))
 

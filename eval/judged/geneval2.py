@@ -8,8 +8,8 @@ skills}. Images: a JSON file {prompt: image}, or a folder (fidelity/prompted.py)
 2. An atom is worth the probability that the answer begins with the right word: of `How many` the
    number as a word or digits, of all others a yes, each in several spellings, whose probabilities
    are added up. A token that begins two of them counts twice, as officially.
-3. Soft-TIFA AM is a prompt's mean over its atoms, GM the geometric mean, both averaged over prompts.
-   Skills pool the atoms (AM); `gm_of_N_atoms` is GM over the prompts of so many.
+3. Soft-TIFA AM is a prompt's mean over its atoms, GM the geometric mean; both are averaged over
+   prompts. Skills pool the atoms (AM); `gm_of_N_atoms` is GM over the prompts of so many.
 """
 
 import math
@@ -104,9 +104,7 @@ def _atoms(row: Row) -> list[tuple[str, str, str]]:
     count = row.get("atom_count")
     if count != len(asked):
         raise ValueError(f"{row.place}: atom_count is {count}, but {len(asked)} atoms are asked")
-    return [
-        (question, answer, skill) for (question, answer), skill in zip(asked, skills, strict=True)
-    ]
+    return [(*atom, skill) for atom, skill in zip(asked, skills, strict=True)]
 
 
 def _words(question: str, answer: str, place: str) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class LocalJudge(Judge):
             raise ValueError(
                 f"{folder} lacks weights: {', '.join(sorted(told['missing_keys'])[:3])}"
             )
-        self._tokenizer = getattr(self._processor, "tokenizer", None)
+        self._tokenizer: Any = getattr(self._processor, "tokenizer", None)
         if self._tokenizer is None or not getattr(self._processor, "chat_template", None):
             raise ValueError(f"the processor of {folder} has no chat template: take a chat model")
         self._tokenizer.padding_side = "left"  # so that all answers begin in the same place

@@ -78,8 +78,8 @@ def _asked(row: Row) -> tuple[str, dict[str, tuple[str, ...]]]:
     if set(choices) == {"yes", "no"}:
         return question + YES_NO, {"yes": YES, "no": NO}
     lines = [f"{letter}. {one}" for letter, one in zip(ascii_uppercase, choices, strict=False)]
-    words = {
-        one: (ascii_uppercase[at], f" {ascii_uppercase[at]}") for at, one in enumerate(choices)
+    words: dict[str, tuple[str, ...]] = {
+        one: (letter, f" {letter}") for letter, one in zip(ascii_uppercase, choices, strict=False)
     }
     return "\n".join([question, *lines]) + LETTERS, words
 
