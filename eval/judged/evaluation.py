@@ -12,6 +12,7 @@ A number's name says the benchmark and the judge with its version. An answer tha
 probability is an error, never a zero.
 """
 
+import json
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -176,7 +177,7 @@ def _asked(question: Question) -> Prediction:
 
 def _digest(asked: Sequence[Prediction]) -> str:
     """Return the SHA-256 of what is asked, whatever the order."""
-    return digest(sorted(asked, key=lambda one: (one["item"], one["cell"], one["number"])))
+    return digest(sorted(asked, key=lambda one: json.dumps(one, sort_keys=True)))
 
 
 def _check_distinct(questions: Sequence[Question]) -> None:
