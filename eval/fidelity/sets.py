@@ -8,6 +8,7 @@ with a number of another name: all depend on the model, and the Frechet distance
 from typing import Any
 
 from ..frechet import distance_of_sets
+from ..vqa.clusters import scaled
 from .embedder import Embedder, Features
 from .inception import WIDTH, inception_score
 from .kid import SUBSETS, default_size, kid
@@ -23,8 +24,8 @@ def compare(
     precision, recall = precision_and_recall(reference.x_nC, images.x_nC)
     scores = {
         "frechet": distance_of_sets(reference.x_nC, images.x_nC),
-        "kid": discrepancy,
-        "kid_spread": spread,
+        "kid_x1000": scaled(discrepancy, 1000),  # tables have three digits, and KIDs are small
+        "kid_x1000_spread": scaled(spread, 1000),
         "precision": precision,
         "recall": recall,
     }

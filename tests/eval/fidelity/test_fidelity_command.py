@@ -108,7 +108,7 @@ def test_nearer_sets_have_smaller_distances(convnext: Path, tmp_path: Path) -> N
     value = {name: {k: one["value"] for k, one in row.items()} for name, row in scores.items()}
     assert value["same"]["frechet"] == pytest.approx(0, abs=1e-9)
     assert value["alike"]["frechet"] < value["dark"]["frechet"] / 3
-    assert value["alike"]["kid"] < value["dark"]["kid"]
+    assert value["alike"]["kid_x1000"] < value["dark"]["kid_x1000"]
     assert (value["same"]["precision"], value["same"]["recall"]) == (1, 1)
     assert value["dark"]["precision"] < value["alike"]["precision"]
 
