@@ -101,7 +101,7 @@ def cells(
             (mine[one["name"]].open()[0], theirs[one["nearest"]].open()[0]),
             f"{one['name']} -> {one['nearest']}, cosine {one['cosine']:.3f}",
             "a copy" if one["copy"] else "no copy",
-            not one["copy"],
+            False if one["copy"] else None,
         )
         for one in nearest
     ]
