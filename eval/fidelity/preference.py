@@ -147,9 +147,8 @@ def preference_report(model: Preference, images: Sequence[Prompted]) -> dict[str
         for value in found.values():
             if value != value or abs(value) == float("inf"):
                 raise ValueError(f"{model.name} scores {one.picture.name} with {value}")
-        predictions.append(
-            {"name": one.picture.name, "prompt": one.prompt, "image": file_hash, **found}
-        )
+        about = {"name": one.picture.name, "kind": model.name, "prompt": one.prompt}
+        predictions.append({**about, "image": file_hash, "value": found["score"], **found})
     values = [name for name in predictions[0] if name in ("score", "cosine")]
     block = f"{model.name}_n{len(images)}"
     settings = {
@@ -171,6 +170,7 @@ def _of_prompts(predictions: Sequence[Prediction], name: str) -> list[float]:
 
 def _without(package: str, error: ImportError) -> ValueError:
     return ValueError(
-        f"this score needs the package {package} ({error}): install unimodal[metrics] and "
-        f"{package} into an environment of their own"
+        f"this score needs the package {package} ({error}): in an environment of its own install "
+        f"unimodal[metrics], then `pip install --no-deps {package}`, which pins old versions of "
+        "others"
     )

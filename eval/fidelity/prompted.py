@@ -72,7 +72,7 @@ def named_images(file: Path) -> dict[str, Picture]:
         except SampleError as error:
             bad.append(f"{key!r:.60}: {error}")
             continue
-        found[key] = Picture(str(named[key]), partial(bytes, content))
+        found[key] = Picture(key, partial(bytes, content))
     if bad:
         raise ValueError(
             f"{file}: {len(bad)} of {len(named)} images cannot be used, so nothing is scored: "

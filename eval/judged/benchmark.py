@@ -25,6 +25,10 @@ class Benchmark(ABC):
         """Return all questions; ValueError where files are not what they should be."""
 
     @abstractmethod
+    def value(self, prediction: Prediction) -> float:
+        """Return what one answer is worth by itself, from 0 to 1."""
+
+    @abstractmethod
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Return scores of predictions, each with `p`: the probability of each answer."""
 

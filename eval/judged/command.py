@@ -1,11 +1,15 @@
 """`unimodal eval judged`: asks a judge the questions of a benchmark about drawn images."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..options import IN_FILE, IN_FOLDER, OUT_FILE, check_device, files, option
 from .benchmarks import NAMES
+
+if TYPE_CHECKING:
+    from .judge import Judge
 
 
 @click.command("judged")
@@ -57,11 +61,12 @@ def judged_(
         raise click.UsageError(f"--rank {rank} of {ranks}: ranks are 0 to {ranks - 1}")
     if ranks > 1 and predictions is None:
         raise click.UsageError("a rank of several keeps its answers: give --predictions")
+    if server is not None and device != "cpu":
+        raise click.UsageError("--device is of --judge: a server has its own; leave it out")
     check_device(device)
     from ..report import show
     from .benchmarks import benchmark_of
     from .evaluation import evaluate
-    from .judge import Judge
 
     asked = benchmark_of(benchmark)
     if cells is not None and int(cells) not in asked.cells:
@@ -69,16 +74,7 @@ def judged_(
     if each_token_once and asked.once:
         raise click.UsageError(f"--each-token-once: {benchmark} always does; leave it out")
     made = asked.questions(questions, images, int(cells or asked.cells[0]))
-    judging: Judge
-    if judge is not None:
-        from .local_judge import LocalJudge
-
-        judging = LocalJudge(judge, device)
-    else:
-        from .server_judge import ServerJudge
-
-        assert server is not None and server_model is not None, "they are given together"
-        judging = ServerJudge(server, server_model)
+    judging = _judge(judge, server, server_model, device)
     file = predictions
     if predictions is not None and ranks > 1:
         file = predictions.with_name(f"{predictions.stem}.{rank}-of-{ranks}{predictions.suffix}")
@@ -87,3 +83,17 @@ def judged_(
         click.echo(f"rank {rank} of {ranks} has asked: {file}; score all by `eval score judged`")
         return
     show(f"judged: {benchmark}", report, json, markdown)
+
+
+def _judge(
+    folder: Path | None, server: str | None, server_model: str | None, device: str
+) -> "Judge":
+    """Return the judge that the options name."""
+    if folder is not None:
+        from .local_judge import LocalJudge
+
+        return LocalJudge(folder, device)
+    from .server_judge import ServerJudge
+
+    assert server is not None and server_model is not None, "they are given together"
+    return ServerJudge(server, server_model)

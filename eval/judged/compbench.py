@@ -47,6 +47,10 @@ class CompBench(Benchmark):
             for cell, picture in enumerate(found[prompt])
         ]  # fmt: skip
 
+    def value(self, prediction: Prediction) -> float:
+        """Return p(yes) / (p(yes) + p(no))."""
+        return yes_against_no(prediction)
+
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Return the mean over images, by category."""
         return {

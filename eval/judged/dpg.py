@@ -63,6 +63,10 @@ class Dpg(Benchmark):
         _check_parents(made, data)
         return made
 
+    def value(self, prediction: Prediction) -> float:
+        """Return 1 for a yes, whatever its parents are."""
+        return float(says_yes(prediction))
+
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Return the score, the official one, categories, and the share of other answers."""
         ordered = sorted(predictions, key=lambda one: one["about"]["row"])

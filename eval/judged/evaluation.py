@@ -18,8 +18,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from PIL import Image as PILImage
-
 from unimodal.tokenizer.pixels import ImageError
 
 from ..predictions import PredictionsFile, read_predictions
@@ -85,6 +83,7 @@ def report(
             )
         for name, value in p.items():
             checked(value, f"prediction {one['id']}, {name!r}")
+        one["value"] = benchmark.value(one)
     return {
         "scores": {name_of(settings): benchmark.scores(found)},
         "recipe": recipe(**settings),
@@ -131,14 +130,15 @@ def scored_again(files: Sequence[Path]) -> dict[str, Any]:
 
 def image_hashes(questions: Sequence[Question]) -> dict[str, str]:
     """Return the SHA-256 of each image's file; ValueError that names those which cannot be used."""
-    firsts = {(one.picture.name, one.cell): one for one in reversed(questions)}
+    firsts = {one.picture.name: one for one in reversed(questions)}
     found, bad = {}, []
-    for one in progress(list(firsts.values()), "images"):
+    for name, one in progress(list(firsts.items()), "images"):
         try:
-            one.image()
-            found[one.picture.name] = one.picture.open()[1]
+            pixels, found[name] = one.picture.open()
         except (ImageError, OSError) as error:
             bad.append(f"{one.item}: {error}")
+            continue
+        one.cut(pixels)
     if bad:
         raise ValueError(
             f"{len(bad)} of {len(firsts)} images cannot be used, so nothing is scored: "
@@ -149,13 +149,11 @@ def image_hashes(questions: Sequence[Question]) -> dict[str, str]:
 
 def _answers(judge: Judge, questions: Sequence[Question], once: bool) -> list[dict[str, float]]:
     """Return the probability of each answer to each question."""
-    images: dict[tuple[str, int], PILImage.Image] = {}
-    for one in questions:
-        if (one.picture.name, one.cell) not in images:
-            images[one.picture.name, one.cell] = one.image()
+    pictures = {one.picture.name: one.picture for one in questions}
+    pixels = {name: picture.open()[0] for name, picture in pictures.items()}
     asked = [
         Look(
-            images[one.picture.name, one.cell],
+            one.cut(pixels[one.picture.name]),
             one.text,
             tuple(word for words in one.answers.values() for word in words),
         )

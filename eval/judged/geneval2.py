@@ -62,14 +62,17 @@ class GenEval2(Benchmark):
                 ))  # fmt: skip
         return made
 
+    def value(self, prediction: Prediction) -> float:
+        """Return the probability of the right answer."""
+        return prediction["p"][RIGHT]
+
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Return GM and AM over prompts, AM of each skill, GM by the number of atoms."""
-        worth = {id(one): one["p"][RIGHT] for one in predictions}
         prompts = grouped(predictions, "item")
-        gm = [geometric_mean([worth[id(one)] for one in some]) for some in prompts]
-        am = [sum(worth[id(one)] for one in some) / len(some) for some in prompts]
+        gm = [geometric_mean([*map(self.value, some)]) for some in prompts]
+        am = [sum(map(self.value, some)) / len(some) for some in prompts]
         skills = {
-            f"am_of_{some[0]['kind']}": mean_of_clusters((o["item"], worth[id(o)]) for o in some)
+            f"am_of_{some[0]['kind']}": mean_of_clusters((o["item"], self.value(o)) for o in some)
             for some in grouped(predictions, "kind")
         }
         sizes = sorted({some[0]["about"]["atoms"] for some in prompts})

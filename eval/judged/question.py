@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image as PILImage
 
 from ..fidelity.images import ImageSet, Picture
@@ -41,9 +42,11 @@ class Question:
         """Return item, cell and number."""
         return f"{self.item}/{self.cell}/{self.number}"
 
-    def image(self) -> PILImage.Image:
-        """Return the image that is asked about; ValueError where a file is no grid."""
-        whole = PILImage.fromarray(self.picture.open()[0])
+    def cut(self, pixels_HW3: np.ndarray) -> PILImage.Image:
+        """Return of a file's pixels the image that is asked about; ValueError where it is no
+        grid.
+        """
+        whole = PILImage.fromarray(pixels_HW3)
         if self.cells == 1:
             return whole
         if whole.width % 2 or whole.height % 2:

@@ -121,7 +121,8 @@ class ServerJudge(Judge):
             if attempt + 1 < TRIES:
                 time.sleep(2**attempt / 4)
         raise ValueError(
-            f"{self._url} does not answer ({problem}): nothing is lost, run the same again"
+            f"{self._url} does not answer ({problem}): run the same again, which goes on from the "
+            "answers in --predictions"
         )
 
 

@@ -50,6 +50,10 @@ class Tifa(Benchmark):
             ))  # fmt: skip
         return made
 
+    def value(self, prediction: Prediction) -> float:
+        """Return 1 for the expected answer."""
+        return float(is_right(prediction))
+
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Return the score over prompts, and the share right of each element type."""
         prompts = grouped(predictions, "item")

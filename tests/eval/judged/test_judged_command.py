@@ -54,6 +54,7 @@ def test_a_run_that_stopped_goes_on_and_is_scored_again(
     assert name == f"compbench_by_tiny-llava-{version}"
     p = [one["p"] for one in found["predictions"]]
     value = np.mean([one["yes"] / (one["yes"] + one["no"]) for one in p])
+    assert np.mean([one["value"] for one in found["predictions"]]) == pytest.approx(value)
     assert scores["vqascore_color_val"]["value"] == pytest.approx(value) and 0.02 < value < 0.98
     assert scores["vqascore_color_val"]["n"] == 6 and found["recipe"]["num_images"] == 6
     whole = kept.read_bytes()
@@ -182,6 +183,7 @@ def test_options_that_would_be_ignored_are_refused(asked: tuple, judge: Path) ->
         (("--judge", judge, "--each-token-once"), "compbench always does"),
         (("--judge", judge, "--ranks", 2), "give --predictions"),
         (("--judge", judge, "--rank", 1), "ranks are 0 to 0"),
+        (("--server", "http://x", "--server-model", "y", "--device", "cuda"), "of --judge"),
     ):
         done = command(*asked, *words)
         assert done.exit_code == 2 and message in done.output, done.output

@@ -173,7 +173,7 @@ def test_an_answer_that_is_not_told_is_no_zero(url: str) -> None:
     with server(lambda *_: {"No": 1.0}) as elsewhere:
         (sure,) = ServerJudge(elsewhere, "tiny").look([Look(LOOKS[0].image, "a?", YES)])
         assert probability(sure, YES, once=False, name="j") == 0
-    with pytest.raises(ValueError, match="does not answer .*nothing is lost"):
+    with pytest.raises(ValueError, match="does not answer .*goes on from"):
         ServerJudge("http://127.0.0.1:9/v1", "tiny")
     with pytest.raises(ValueError, match="--server file:///etc/passwd: an address such as"):
         ServerJudge("file:///etc/passwd", "tiny")
