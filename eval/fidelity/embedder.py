@@ -167,9 +167,25 @@ def _hugging_face(name: str, side: int) -> _Loaded:
     # A pooler that the checkpoint lacks was drawn at random: nothing may rest on it.
     tried = _tried(name, network.eval(), side)
     pools = not told["missing_keys"] and getattr(tried, "pooler_output", None) is not None
-    if pools:
-        return _Loaded(network, mean, std, lambda x: network(x).pooler_output.flatten(1), "pooled")
-    return _Loaded(network, mean, std, lambda x: _mean(network(x).last_hidden_state), "mean")
+
+    def take(x_BCHW: Tensor) -> Tensor:
+        seen = network(x_BCHW)
+        return seen.pooler_output.flatten(1) if pools else _mean(seen.last_hidden_state)
+
+    _check_steady(name, take, side)
+    return _Loaded(network, mean, std, take, "pooled" if pools else "mean")
+
+
+@torch.inference_mode()
+def _check_steady(name: str, take: Callable[[Tensor], Tensor], side: int) -> None:
+    """Raise ValueError for a model that draws at random, as masked autoencoders hide patches."""
+    image_1CHW = torch.linspace(-1, 1, 3 * side * side).reshape(1, 3, side, side)
+    first, *others = (take(image_1CHW) for _ in range(3))
+    if not all(torch.allclose(first, one, rtol=1e-3, atol=1e-3) for one in others):
+        raise ValueError(
+            f"{name} sees the same image differently each time (it hides parts at random): take "
+            "another model, or set its mask_ratio to 0"
+        )
 
 
 def _mean(state: Tensor) -> Tensor:

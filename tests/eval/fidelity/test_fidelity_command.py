@@ -155,3 +155,20 @@ def test_copies_of_shards_are_found(convnext: Path, tmp_path: Path) -> None:
     assert scores["copies"]["value"] == pytest.approx(2 / 6) and "alpha0.5_of_10_n6" in label
     assert found["recipe"]["num_training"] == 30
     assert PILImage.open(sheet).width > 200
+
+
+def test_a_model_that_draws_at_random_is_refused(tmp_path: Path) -> None:
+    from transformers import ViTMAEConfig, ViTMAEModel
+
+    torch.manual_seed(0)
+    config = ViTMAEConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
+        image_size=32, patch_size=4,
+    )  # fmt: skip
+    ViTMAEModel(config).save_pretrained(tmp_path)
+    about = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="differently each time"):
+        load(str(tmp_path), side=32)
+    (tmp_path / "config.json").write_text(json.dumps({**config.to_dict(), "mask_ratio": 0.0}))
+    assert load(str(tmp_path), side=32).name.endswith("_mean_bicubic-32")

@@ -30,14 +30,14 @@ def test_mmd_by_its_definition() -> None:
 
 def test_kid_of_one_distribution_is_zero_on_average() -> None:
     """Without bias: as often below zero as above, at any size; a shift is seen."""
-    found = [mmd(normal(20, seed=2 * s), normal(20, seed=2 * s + 1)) for s in range(200)]
+    found = [mmd(normal(20, seed=2 * s), normal(20, seed=2 * s + 1)) for s in range(100)]
     error = np.std(found) / np.sqrt(len(found))
     assert abs(np.mean(found)) < 3 * error and 0.3 < np.mean(np.array(found) < 0) < 0.75
     value, spread = kid(normal(200), normal(300, seed=1, shift=0.5), size=50, subsets=20)
     assert value.low is not None and 0 < value.low < value.value and value.n == 200
     assert spread.value > 0 and spread.n == 20
-    near = [kid(normal(60, seed=2 * s), normal(60, seed=2 * s + 1), 30, 10)[0] for s in range(60)]
-    assert 52 <= sum(one.low < 0 < one.high for one in near)
+    near = [kid(normal(60, seed=2 * s), normal(60, seed=2 * s + 1), 30, 10)[0] for s in range(40)]
+    assert 34 <= sum(one.low < 0 < one.high for one in near)
     assert kid(normal(60), normal(60, seed=1), 30, 10)[0] == near[0]  # seeded
 
 
