@@ -5,7 +5,8 @@ In: a benchmark, its files, images, a judge. Out: scores, recipe and a predictio
     {"id": "00000/0/0", "prompt": ..., "question": ..., "expected": "yes", "p": {"yes": 0.9, ...}}
 
 1. Every image is opened once: what is missing or broken stops the run before the judge is asked.
-2. The judge is asked what no rank has answered; each answer is kept as soon as it is known.
+2. The judge is asked about plain colours, and the recipe says how many it knows; then what no rank
+   has answered. Each answer is kept as soon as it is known.
 3. The benchmark makes scores of what predictions hold, today or later, without judge and images.
 
 A number's name says the benchmark and the judge with its version. An answer that is missing or no
@@ -27,7 +28,7 @@ from ..run import rank_of
 from ..score import Prediction, digest, recipe
 from .benchmark import Benchmark
 from .benchmarks import benchmark_of
-from .judge import Judge, Look, checked, probability
+from .judge import Judge, Look, checked, known_colours, probability
 from .question import SEVERAL, Question
 
 EVALUATION = "judged"
@@ -57,7 +58,7 @@ def evaluate(
         "questions": _digest([_asked(one) for one in questions]), "requests": len(questions),
         "images": digest([one.item, one.cell, hashes[one.picture.name]] for one in questions),
         "num_images": len({(one.picture.name, one.cell) for one in questions}),
-        "each_token_once": once, **judge.settings(),
+        "each_token_once": once, **judge.settings(), "judge_on_plain_colours": known_colours(judge),
     }  # fmt: skip
     mine = [one for one in questions if rank_of(one.id, world_size) == rank]
     with _kept_in(file, settings) as kept:

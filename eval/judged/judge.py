@@ -15,6 +15,7 @@ from PIL import Image as PILImage
 
 YES = ("Yes", "yes", " yes", " Yes")
 NO = ("No", "no", " no", " No")
+KNOWN, COLOURS = "Is this image {}? Answer yes or no.", ("red", "blue", "yellow", "black")
 ROUNDING = 1e-4  # by which a sum of half-precision probabilities may leave 1
 
 
@@ -76,3 +77,22 @@ def checked(p: Any, place: str) -> float:
     if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1 + ROUNDING:
         raise ValueError(f"{place}: {p!r} is no probability; nothing is scored")
     return float(p)
+
+
+def known_colours(judge: Judge) -> str:
+    """Return how many questions about plain colours a judge answers right, as "8 of 8".
+
+    A judge that was loaded wrongly, or that a server gives no images, still answers: by this it is
+    told. Half of the questions are of the colour that is shown, half of the next one.
+    """
+    pairs = [(one, COLOURS[(at + step) % len(COLOURS)]) for at, one in enumerate(COLOURS)
+             for step in (0, 1)]  # fmt: skip
+    asked = [
+        Look(PILImage.new("RGB", (64, 64), shown), KNOWN.format(said), YES + NO)
+        for shown, said in pairs
+    ]
+    right = 0
+    for (shown, said), begins in zip(pairs, judge.look(asked), strict=True):
+        yes, no = (probability(begins, words, True, judge.name) for words in (YES, NO))
+        right += (yes > no) == (shown == said)
+    return f"{right} of {len(pairs)}"

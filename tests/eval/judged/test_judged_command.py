@@ -56,6 +56,7 @@ def test_a_run_that_stopped_goes_on_and_is_scored_again(
     value = np.mean([one["yes"] / (one["yes"] + one["no"]) for one in p])
     assert np.mean([one["value"] for one in found["predictions"]]) == pytest.approx(value)
     assert scores["vqascore_color_val"]["value"] == pytest.approx(value) and 0.02 < value < 0.98
+    assert found["recipe"]["judge_on_plain_colours"].endswith(" of 8")
     assert scores["vqascore_color_val"]["n"] == 6 and found["recipe"]["num_images"] == 6
     whole = kept.read_bytes()
     kept.write_bytes(whole[: len(whole) * 2 // 3])  # killed in the middle of a line

@@ -10,7 +10,7 @@ import torch
 from judges import server, write_judge
 from PIL import Image
 
-from unimodal.eval.judged.judge import YES, Begun, Look, probability
+from unimodal.eval.judged.judge import YES, Begun, Look, known_colours, probability
 from unimodal.eval.judged.local_judge import LocalJudge
 from unimodal.eval.judged.server_judge import ServerJudge
 
@@ -137,6 +137,19 @@ def test_the_server_of_these_tests_is_of_openais_shape(url: str) -> None:
     (found,) = ServerJudge(url, "org/tiny").look([asked])
     assert math.exp(told["Yes"]) == pytest.approx(found["Yes"].p)
     assert reply.model == "org/tiny-2026-01"
+
+
+NAMES = {(255, 0, 0): "red", (0, 0, 255): "blue", (255, 255, 0): "yellow", (0, 0, 0): "black"}
+
+
+def test_judges_that_see_and_those_that_do_not() -> None:
+    def sees(question: str, image: Image.Image) -> dict[str, float]:
+        right = NAMES.get(image.getpixel((0, 0)), "") in question
+        return {"Yes": 0.7, "No": 0.3} if right else {"yes": 0.4, " no": 0.6}
+
+    for reply, told in ((sees, "8 of 8"), (lambda *_: {"Yes": 0.9, "No": 0.1}, "4 of 8")):
+        with server(reply) as url:
+            assert known_colours(ServerJudge(url, "tiny")) == told
 
 
 def without_logprobs(reply: dict) -> dict:
