@@ -60,8 +60,7 @@ def score_(
             task_of(name), source, predictions[0], EVAL_SEED if seed is None else seed
         )
     recipe = report["recipe"]
-    title = f"vqa: {recipe['task']}" if "task" in recipe else f"judged: {recipe['benchmark']}"
-    show(title, report, json, markdown)
+    show(f"{recipe['evaluation']}: {recipe['task']}", report, json, markdown)
 
 
 def _again(name: str, predictions: tuple[Path, ...]) -> dict[str, Any]:

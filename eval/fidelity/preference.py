@@ -148,13 +148,15 @@ def preference_report(model: Preference, images: Sequence[Prompted]) -> dict[str
             if value != value or abs(value) == float("inf"):
                 raise ValueError(f"{model.name} scores {one.picture.name} with {value}")
         about = {"name": one.picture.name, "kind": model.name, "prompt": one.prompt}
+        about["group"] = one.prompt  # images of one prompt are no independent ones
         predictions.append({**about, "image": file_hash, "value": found["score"], **found})
     values = [name for name in predictions[0] if name in ("score", "cosine")]
     block = f"{model.name}_n{len(images)}"
+    hashes = "".join(one["image"] for one in predictions)
     settings = {
         "scorer": model.name, "scorer_hash": model.hash,
         "prompts": digest([one.prompt for one in images]),
-        "images": hashlib.sha256("".join(p["image"] for p in predictions).encode()).hexdigest(),
+        "drawn_images": hashlib.sha256(hashes.encode()).hexdigest(),
     }  # fmt: skip
     scores = {block: {name: mean(_of_prompts(predictions, name)) for name in values}}
     return {"scores": scores, "predictions": predictions, "settings": settings}

@@ -54,11 +54,12 @@ def evaluate(
     once = once or benchmark.once
     hashes = image_hashes(questions)
     settings = {
-        "evaluation": EVALUATION, "benchmark": benchmark.name, "rules": benchmark.rules,
+        "evaluation": EVALUATION, "task": benchmark.name, "rules": benchmark.rules,
         "questions": _digest([_asked(one) for one in questions]), "requests": len(questions),
-        "images": digest([one.item, one.cell, hashes[one.picture.name]] for one in questions),
+        "drawn_images": digest([one.item, one.cell, hashes[one.picture.name]] for one in questions),
         "num_images": len({(one.picture.name, one.cell) for one in questions}),
-        "each_token_once": once, **judge.settings(), "judge_on_plain_colours": known_colours(judge),
+        "each_token_once": once, "scorer": judge.name, **judge.settings(),
+        "judge_on_plain_colours": known_colours(judge),
     }  # fmt: skip
     mine = [one for one in questions if rank_of(one.id, world_size) == rank]
     with _kept_in(file, settings) as kept:
@@ -74,7 +75,7 @@ def report(
     benchmark: Benchmark, predictions: Mapping[str, Prediction], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return scores, recipe and predictions; ValueError for what is no probability."""
-    found = [{"id": id, **predictions[id]} for id in predictions]
+    found = [{"id": id, "group": one["item"], **one} for id, one in predictions.items()]
     for one in found:
         p = one.get("p")
         if not isinstance(p, dict) or sorted(p) != one["answers"]:
@@ -94,9 +95,9 @@ def report(
 
 def name_of(settings: Mapping[str, Any]) -> str:
     """Return the name of the numbers: of what is asked, by whom, and how words are counted."""
-    official = benchmark_of(settings["benchmark"]).once
+    official = benchmark_of(settings["task"]).once
     counted = "_each_token_once" if settings["each_token_once"] and not official else ""
-    return f"{settings['benchmark']}_by_{settings['judge']}{counted}"
+    return f"{settings['task']}_by_{settings['scorer']}{counted}"
 
 
 def scored_again(files: Sequence[Path]) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def scored_again(files: Sequence[Path]) -> dict[str, Any]:
         != (settings["questions"])
     ):
         raise ValueError(f"{names}: the questions are not those of the first line")
-    return report(benchmark_of(settings["benchmark"]), found, settings)
+    return report(benchmark_of(settings["task"]), found, settings)
 
 
 def image_hashes(questions: Sequence[Question]) -> dict[str, str]:

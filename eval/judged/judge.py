@@ -48,7 +48,7 @@ class Judge(ABC):
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """Return what its answers depend on: hashes, versions; JSON."""
+        """Return what its answers depend on beside its name: hashes, versions; JSON."""
 
     @abstractmethod
     def look(self, asked: Sequence[Look]) -> list[Begins]:

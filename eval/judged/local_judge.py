@@ -60,7 +60,6 @@ class LocalJudge(Judge):
     def settings(self) -> dict[str, Any]:
         """Return the hash of the weights, their precision and the version of `transformers`."""
         return {
-            "judge": self.name,
             "judge_hash": self._hash,
             "judge_precision": str(self._model.dtype).removeprefix("torch."),
             "judge_software": f"transformers {version('transformers')}",

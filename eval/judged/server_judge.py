@@ -51,7 +51,6 @@ class ServerJudge(Judge):
     def settings(self) -> dict[str, Any]:
         """Return the model as it was asked for and as the server names it."""
         return {
-            "judge": self.name,
             "judge_model": self._model,
             "judge_version": self._version,
             "judge_fingerprint": self._fingerprint,

@@ -111,7 +111,7 @@ def test_kept_answers_that_are_none_are_errors(tmp_path: Path, change, message: 
         "expected": "yes", "kind": "color_val", "about": {}, "answers": ["no", "yes"],
     }  # fmt: skip
     recipe = {
-        "evaluation": "judged", "benchmark": "compbench", "judge": "tiny", "requests": 1,
+        "evaluation": "judged", "task": "compbench", "scorer": "tiny", "requests": 1,
         "each_token_once": True, "questions": digest([one]),
     }  # fmt: skip
     line = {"id": "00000/0/0", **one, "p": {"yes": 0.6, "no": 0.2}}
