@@ -46,7 +46,7 @@ def compare_by_inception(
         "inception_score": inception,
         "inception_score_spread": spread,
     }
-    settings = {"inception": embedder.name, "inception_hash": embedder.hash}
+    settings = {"inception_hash": embedder.hash}
     return {name_of(embedder, reference, images): scores}, settings | _of_both(reference, images)
 
 

@@ -25,7 +25,7 @@ class CompBench(Benchmark):
     """Yes against no about whole prompts."""
 
     name = "compbench"
-    rules = "prompts of T2I-CompBench 1b70949, one question a prompt"
+    rules = "T2I-CompBench 1b70949, whole prompts"
 
     def questions(self, data: Path, images: Path, cells: int) -> list[Question]:
         """Return a question for each image."""
