@@ -8,6 +8,8 @@ unimodal eval vqa --task nlvr --data shards/nlvr --predictions nlvr.jsonl
 unimodal eval report scores.json geneval.json --output page.html
 unimodal eval compare small.json large.json
 unimodal eval arena drawn_a drawn_b --prompts prompts.jsonl
+unimodal eval fidelity photos drawn --json fidelity.json
+unimodal eval judged dpg --questions dpg_bench.csv --images drawn --judge Qwen3-VL-8B-Instruct
 """
 
 from dataclasses import replace
@@ -16,14 +18,14 @@ from pathlib import Path
 import click
 
 from .arena.command import arena_
+from .bits_command import bits_
 from .check import check_
+from .fidelity.command import copies_, fidelity_, preference_
 from .geneval.command import geneval
+from .judged.command import judged_
 from .options import (
-    IN_FILE,
-    IN_FOLDER,
     IN_PATH,
     check_device,
-    files,
     model_options,
     option,
     outputs,
@@ -101,57 +103,19 @@ def scenes_(
 
 
 eval_.add_command(arena_)
+eval_.add_command(bits_)
 eval_.add_command(check_)
 eval_.add_command(compare_)
+eval_.add_command(copies_)
+eval_.add_command(fidelity_)
+eval_.add_command(preference_)
 eval_.add_command(report_)
 eval_.add_command(score_)
 eval_.add_command(things_)
 eval_.add_command(tokenizer)
 eval_.add_command(geneval)
+eval_.add_command(judged_)
 eval_.add_command(vqa_)
-
-
-@eval_.command("fidelity")
-@click.argument("originals", type=IN_FOLDER)
-@click.argument("reconstructions", type=IN_FOLDER)
-@click.option(
-    "--lpips-weights", nargs=2, type=IN_FILE, metavar="VGG LINEAR",
-    help="LPIPS, with torchvision's vgg16-397923af.pth and LPIPS' own v0.1/vgg.pth.",
-)  # fmt: skip
-@click.option(
-    "--inception-weights", type=IN_FILE, metavar="FILE",
-    help="rFID (extra `metrics`), with torch-fidelity's weights-inception-2015-12-05-6726825d.pth.",
-)  # fmt: skip
-@files
-def fidelity_(
-    originals: Path,
-    reconstructions: Path,
-    lpips_weights: tuple[Path, Path] | None,
-    inception_weights: Path | None,
-    device: str,
-    json: Path | None,
-    markdown: Path | None,
-) -> None:
-    """Measure LPIPS and rFID of RECONSTRUCTIONS, a folder of images with the names of ORIGINALS.
-
-    \b
-    unimodal eval tokenizer runs/tokenizer photos --reconstructions out
-    unimodal eval fidelity out/originals out/reconstructions --lpips-weights vgg16.pth vgg.pth
-    """
-    if lpips_weights is None and inception_weights is None:
-        raise click.UsageError("give --lpips-weights, --inception-weights, or both")
-    check_device(device)
-    from .fidelity import digest_of, fidelity, load_inception, pairs_of
-    from .lpips import Lpips
-    from .report import show
-    from .score import recipe
-
-    pairs = pairs_of(originals, reconstructions)
-    lpips = None if lpips_weights is None else Lpips(*lpips_weights).to(device)
-    inception = None if inception_weights is None else load_inception(inception_weights).to(device)
-    report = fidelity(pairs, lpips, inception, device)
-    report["recipe"] = recipe(evaluation="fidelity", images=digest_of(pairs), samples=len(pairs))
-    show("fidelity", report, json, markdown)
 
 
 def _parts(tasks: str | None) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ In: pairs of images, uint8 (H, W, 3). Out: a distance with its 95 % interval, 0 
    feature map of EfficientNet-Lite0, 320 numbers.
 2. The distance is that of the two normal distributions with the means and covariances of both sets:
    Heusel et al., "GANs Trained by a Two Time-Scale Update Rule" (FID, arXiv:1706.08500), eq. 6.
-3. The interval is a jackknife over 20 groups of pairs.
+3. The interval is a jackknife over 20 groups.
 
 It is no FID, which is of Inception's features; and like FID it falls with the number of images, so
 that only distances of equally many images can be compared.
@@ -35,7 +35,7 @@ def frechet(
     had.
     """
     backbone = load(EFFICIENTNET).to(device)
-    return distance_of_pairs(features(backbone, originals), features(backbone, images))
+    return distance_of_sets(features(backbone, originals), features(backbone, images))
 
 
 @torch.inference_mode()
@@ -53,17 +53,24 @@ def _resized(image_1CHW: torch.Tensor) -> torch.Tensor:
     return F.interpolate(image_1CHW, (SIDE, SIDE), mode="bilinear", antialias=True)
 
 
-def distance_of_pairs(first_nC: np.ndarray, second_nC: np.ndarray) -> Estimate:
-    """Return the distance of features, float64 (n, C) each, with its interval; pairs are left out
-    of both.
+def distance_of_sets(first_nC: np.ndarray, second_mC: np.ndarray) -> Estimate:
+    """Return the distance of features, (n, C) and (m, C), with its interval: groups of both are
+    left out together, of pairs the same ones.
     """
-    n, groups = len(first_nC), min(GROUPS, len(first_nC) // 2)
+    n, m = len(first_nC), len(second_mC)
+    groups = min(GROUPS, min(n, m) // 2)
     if groups < 2:
-        return unmeasured(n)
-    kept = [np.arange(n) % groups != group for group in range(groups)]
-    without = [frechet_distance(first_nC[one], second_nC[one]) for one in kept]
-    found = jackknife(frechet_distance(first_nC, second_nC), without)
-    return Estimate(found.value, found.low, found.high, n)
+        return unmeasured(m)
+    without = [
+        frechet_distance(_without(first_nC, group, groups), _without(second_mC, group, groups))
+        for group in range(groups)
+    ]
+    found = jackknife(frechet_distance(first_nC, second_mC), without)
+    return Estimate(found.value, found.low, found.high, m)
+
+
+def _without(features_nC: np.ndarray, group: int, groups: int) -> np.ndarray:
+    return features_nC[np.arange(len(features_nC)) % groups != group]
 
 
 def frechet_distance(first_nC: np.ndarray, second_mC: np.ndarray) -> float:
@@ -72,6 +79,7 @@ def frechet_distance(first_nC: np.ndarray, second_mC: np.ndarray) -> float:
     With C1 = A^T A and C2 = B^T B the eigenvalues of C1 C2 are the squares of the singular values
     of A B^T, so the trace of its root is their sum: no root of a matrix, and nothing negative.
     """
+    first_nC, second_mC = first_nC.astype(np.float64), second_mC.astype(np.float64)
     apart = first_nC.mean(0) - second_mC.mean(0)
     a, b = _factor(first_nC), _factor(second_mC)
     shared = np.linalg.svd(a @ b.T, compute_uv=False).sum()

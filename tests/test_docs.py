@@ -36,7 +36,7 @@ from unimodal.train.tokenizer import TokenizerRun
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 OTHERS = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-MOST_LINES = {"README.md": 200, "files.md": 250}  # an index; others: 150
+MOST_LINES = {"README.md": 200, "files.md": 320}  # an index; others: 150
 FOLDERS = ("tokenizer", "unimodal", "data", "eval", "train")
 CLONE = ("unimodal", "configs")  # what examples name of the repository's folder
 NUM_PHOTOS = 64

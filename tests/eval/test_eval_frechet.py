@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unimodal.eval.frechet import distance_of_pairs, frechet, frechet_distance
+from unimodal.eval.frechet import distance_of_sets, frechet, frechet_distance
 from unimodal.tokenizer import backbone
 
 
@@ -37,13 +37,13 @@ def test_of_one_number_it_is_the_distance_of_two_normal_distributions() -> None:
 
 def test_its_interval_narrows_with_the_number_of_pairs() -> None:
     first, second = features(2000, 3), features(2000, 3, shift=0.4)
-    few, many = distance_of_pairs(first[:100], second[:100]), distance_of_pairs(first, second)
+    few, many = distance_of_sets(first[:100], second[:100]), distance_of_sets(first, second)
     assert (few.n, many.n) == (100, 2000)
     assert few.low <= few.value <= few.high and many.low <= many.value <= many.high
     noise = features(2000, 3, seed=5)
-    few, many = distance_of_pairs(first[:100], noise[:100]), distance_of_pairs(first, noise)
+    few, many = distance_of_sets(first[:100], noise[:100]), distance_of_sets(first, noise)
     assert 0 < many.high - many.low < (few.high - few.low) / 2
-    assert distance_of_pairs(first[:3], second[:3]).value is None
+    assert distance_of_sets(first[:3], second[:3]).value is None
 
 
 def test_of_images() -> None:

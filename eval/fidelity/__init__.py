@@ -1,0 +1,1 @@
+"""How images compare: with those of a reference, with training images, with their prompts."""

@@ -1,0 +1,1 @@
+"""Images judged by answers to questions about them: GenEval 2, DPG-Bench, TIFA, T2I-CompBench."""

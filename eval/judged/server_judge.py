@@ -1,0 +1,145 @@
+"""A judge behind a server that speaks OpenAI's chat completions (vLLM, SGLang, OpenAI ...).
+
+1. The image goes as a PNG inside the request. One token is asked for, at temperature 0, with the
+   most probable tokens in its place, of which servers tell 20 at most.
+2. A word stands for the token that is spelled exactly so; one that is not told has probability 0.
+   Where none of a question's words is told and what is not told may be more than UNSEEN, the answer
+   is unknown: an error, never a zero.
+3. The model that the server names in its first reply is the version that numbers carry; another one
+   under way is an error.
+
+A key is taken from the environment's OPENAI_API_KEY where it is set, and kept nowhere.
+"""
+
+import base64
+import io
+import json
+import math
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from PIL import Image as PILImage
+
+from .judge import ROUNDING, Begins, Begun, Judge, Look
+
+TOP = 20  # tokens that a server tells
+UNSEEN = 0.01
+TRIES, TIMEOUT_S = 4, 300
+AGAIN = (408, 409, 429, 500, 502, 503, 504)  # statuses that may pass
+PROBE = Look(PILImage.new("RGB", (64, 64), "red"), "Is this red? Answer in one word.", ())
+
+
+class ServerJudge(Judge):
+    """A model behind a base URL such as http://localhost:8000/v1."""
+
+    def __init__(self, base_url: str, model: str) -> None:
+        """Ask it about a red image; ValueError where it gives no answer or no probabilities."""
+        if not base_url.startswith(("http://", "https://")):
+            raise ValueError(f"--server {base_url}: an address such as http://localhost:8000/v1")
+        self._url, self._model = base_url.rstrip("/") + "/chat/completions", model
+        self._version: str | None = None
+        reply = self._reply(PROBE)
+        self._told(reply)
+        self._version, self._fingerprint = self._model_of(reply), reply.get("system_fingerprint")
+        self.name = f"{self._version.rstrip('/').rpartition('/')[2]}-server"
+
+    def settings(self) -> dict[str, Any]:
+        """Return the model as it was asked for and as the server names it."""
+        return {
+            "judge_model": self._model,
+            "judge_version": self._version,
+            "judge_fingerprint": self._fingerprint,
+            "judge_top_tokens": TOP,
+        }
+
+    def look(self, asked: Sequence[Look]) -> list[Begins]:
+        """Return how probably each of the words begins the answer, questions side by side."""
+        with ThreadPoolExecutor(max(1, len(asked))) as pool:
+            return list(pool.map(self._look, asked))
+
+    def _look(self, asked: Look) -> Begins:
+        reply = self._reply(asked)
+        told = self._told(reply)
+        if self._model_of(reply) != self._version:
+            raise ValueError(
+                f"{self._url} answers as {self._model_of(reply)}, and before as {self._version}: "
+                "answers of two models are no score; name one version"
+            )
+        unseen = 1 - math.fsum(told.values())
+        if not any(word in told for word in asked.words) and unseen > UNSEEN:
+            raise ValueError(
+                f"{self._url}: the {len(told)} tokens that it tells leave {unseen:.3f} open, and "
+                f"none is {' or '.join(map(repr, asked.words[:4]))} in reply to {asked.question!r}"
+            )
+        return {word: Begun(word, told.get(word, 0.0)) for word in asked.words}
+
+    def _told(self, reply: Mapping[str, Any]) -> dict[str, float]:
+        """Return the probabilities of the first tokens that the server tells, by spelling."""
+        try:
+            top = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+            found = {one["token"]: float(one["logprob"]) for one in top}
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{self._url} gives no probabilities of its answer's first token "
+                f"({json.dumps(reply)[:200]}): take a server and a model with `logprobs`"
+            ) from error
+        wrong = [value for value in found.values() if not value <= ROUNDING or math.isinf(value)]
+        if wrong or not found:
+            raise ValueError(f"{self._url}: {wrong or 'nothing'} is no log-probability of a token")
+        return {token: math.exp(value) for token, value in found.items()}
+
+    def _model_of(self, reply: Mapping[str, Any]) -> str:
+        model = reply.get("model")
+        return model if isinstance(model, str) and model else self._model
+
+    def _reply(self, asked: Look) -> Mapping[str, Any]:
+        """Return the server's reply, tried again where the network or the server may recover."""
+        body = json.dumps({
+            "model": self._model, "messages": [{"role": "user", "content": _content(asked)}],
+            "max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": TOP,
+        }).encode()  # fmt: skip
+        key = os.environ.get("OPENAI_API_KEY", "EMPTY")
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        for attempt in range(TRIES):
+            try:
+                request = urllib.request.Request(self._url, body, headers)
+                with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+                    return _object(response.read(), self._url)
+            except urllib.error.HTTPError as error:
+                said = error.read()[:300].decode(errors="replace")
+                problem = f"{error.code} {error.reason}: {said}"
+                if error.code not in AGAIN:
+                    break
+            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+                problem = str(error)
+            if attempt + 1 < TRIES:
+                time.sleep(2**attempt / 4)
+        raise ValueError(
+            f"{self._url} does not answer ({problem}): run the same again, which goes on from the "
+            "answers in --predictions"
+        )
+
+
+def _content(asked: Look) -> list[dict[str, Any]]:
+    png = io.BytesIO()
+    asked.image.save(png, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+    return [
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "text", "text": asked.question},
+    ]
+
+
+def _object(content: bytes, url: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{url} answers with no JSON: {content[:80]!r}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{url} answers with no JSON object: {content[:80]!r}")
+    return found
