@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from .families.janus_config import JanusConfig
 from .heads.mask_schedule import MaskSchedule
 from .rectified_flow import FlowConfig
 from .transformer import TransformerConfig
@@ -28,6 +29,8 @@ class ImageConfig:
     """The numbers of a latent of the image tokenizer; 0 where images are codes."""
     masked: MaskSchedule | None = None
     """The settings of the head `masked`; None: of another head."""
+    janus: JanusConfig | None = None
+    """The sizes of the vision encoder and of the parts for codes of Janus; None: of another."""
     flow: FlowConfig | None = None
     """The settings of the head `flow`: how latents become tokens, and at which times they are
     learned; None: of another head."""

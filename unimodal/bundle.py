@@ -100,14 +100,25 @@ def directory_of(name: str | Path | None) -> Path:
     return trained if is_run else path
 
 
-def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> Model:
+def load(
+    path: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | str | None = None,
+) -> Model:
     """Load the model in the directory `path` (None or `default`: the one shipped with unimodal) to
-    `device`.
+    `device`. It may be a published model too, in a directory or as an id of the hub.
 
-    Raise BundleError, naming the file, where one is missing, truncated, altered or foreign, or does
-    not fit the others.
+    dtype: of a published model's transformer, such as bfloat16; None: its files' own on a GPU. A
+    bundle is float32. Raise BundleError, naming the file, where one is missing, truncated, altered
+    or foreign, or does not fit the others.
     """
     directory = directory_of(path)
+    from .families import published  # which knows all that a bundle is made of
+
+    if published.is_published(directory):
+        return published.load(str(directory), device, dtype)
+    if dtype is not None:
+        raise ValueError(f"dtype {dtype}: a bundle is float32, that of a published model is chosen")
     contents = read_contents(directory)
     try:
         transformer = _read_transformer(directory, contents.config.architecture).to(device).eval()
@@ -280,7 +291,7 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
     if bundle_config.transformer.rope is None:
         del values["transformer"]["rope"]
     newer = {
-        "image": (ImageConfig(), ("code_rows", "latent_width", "masked", "flow")),
+        "image": (ImageConfig(), ("code_rows", "latent_width", "masked", "janus", "flow")),
         "sampling": (SAMPLING, ("image_steps", "image_solver", "guidance_interval")),
     }
     for section, (plain, names) in newer.items():

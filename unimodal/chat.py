@@ -24,7 +24,6 @@ from PIL import Image as PILImage
 
 from unimodal.tokenizer.pixels import Source
 
-from .codec import fitted
 from .config import replaced
 from .document import Document, Image, Part, Text
 from .events import ImageDone, ImageProgress, ReplyDone, TextDelta
@@ -126,15 +125,18 @@ class Chat:
             notes += said
         words = (Text(text, role="user"),) if text.strip() else ()
         document = Document((*self._parts, *seen, *words))
-        self._check_room(document)
+        model, asked = self.model.asked(document, modality)
+        if asked is not document and self._parts:
+            notes.append("this model draws from the latest message alone")
+        self._check_room(model, asked)
         return self._reply(document, tuple(notes), modality)
 
     def _possible(self, modality: Modality | None) -> Modality | None:
-        """Return the modality, text alone where the image tokenizer has no decoder; raise
-        ValueError where it is asked to draw.
+        """Return the modality: the model's default where none is asked, text alone where the image
+        tokenizer has no decoder; raise ValueError where the model cannot reply so.
         """
         if self.model.image_tokenizer.decodes:
-            return modality
+            return self.model.constraint(modality)
         if modality == "image":
             raise ValueError(
                 "this model draws nothing: its image tokenizer has no decoder; ask it in words"
@@ -212,14 +214,14 @@ class Chat:
 
     def _see(self, source: Source) -> tuple[Image, list[str]]:
         """Open and encode an image; return it and notes on what was done to it."""
-        pixels, notes = fitted(source, self.model.canvas)
+        pixels, notes = self.model.fitted(source)
         (image,) = self.model.codec.encode([Image(pixels, role="user")])
         name = source if isinstance(source, str) else getattr(source, "name", "the image")
         return image, [f"{name}: {note}" for note in notes]
 
-    def _check_room(self, document: Document) -> None:
-        needed = self.model.sequencer.layout.length(self.model.grid) + TEXT_ROOM
-        if problem := refusal(self.model.sequencer, document, self.model.context, needed):
+    def _check_room(self, model: Model, document: Document) -> None:
+        needed = model.sequencer.layout.length(model.grid) + TEXT_ROOM
+        if problem := refusal(model.sequencer, document, model.context, needed):
             raise ValueError(problem)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from PIL import Image as PILImage
 
 from unimodal.tokenizer.codec import Codec
 from unimodal.tokenizer.pixels import Source, fit, open_image, to_images, to_tensor
@@ -134,12 +135,26 @@ def _alike(numbers: Sequence[int], kind: Callable[[int], Hashable]) -> Iterator[
             yield members[start : start + IMAGES_AT_ONCE]
 
 
-def fitted(source: Source, size: tuple[int, int]) -> tuple[np.ndarray, list[str]]:
+Fit = Callable[[PILImage.Image], PILImage.Image]
+"""Resizes an RGB image to a size that a model reads; raises ImageError where it cannot be."""
+
+
+def fitted(
+    source: Source, size: tuple[int, int], own_fit: Fit | None = None
+) -> tuple[np.ndarray, list[str]]:
     """Open an image, resize and crop it to `size`, (width, height) in pixels, and return its pixels
-    and notes on what was done to it. Raise ImageError where it cannot be used.
+    and notes on what was done to it. own_fit: what resizes it in place of that. Raise ImageError
+    where it cannot be used.
     """
     opened = open_image(source)
     notes, old = list(opened.notes), opened.image.size
+    if own_fit is not None:
+        image = own_fit(opened.image)
+        if image.size != old:
+            notes.append(
+                f"fitted from {old[0]} x {old[1]} to {image.width} x {image.height} pixels"
+            )
+        return np.asarray(image), notes
     if old != size:
         cropped = " and cropped" if old[0] * size[1] != old[1] * size[0] else ""
         sides = f"{old[0]} x {old[1]} to {size[0]} x {size[1]} pixels"

@@ -113,7 +113,8 @@ class Generation:
         if batch < 1:
             raise ValueError(f"batch {batch}: at least 1 request at a time")
         self._model, self._batch = model, batch
-        self._grammar = Grammar(model.sequencer.layout, [model.grid], model.text_tokenizer.spelled)
+        layout = model.drawer.sequencer.layout  # of the images in replies
+        self._grammar = Grammar(layout, [model.grid], model.text_tokenizer.spelled)
         self._waiting: deque[Request] = deque()
         self._active: dict[int, Request] = {}
         self._branches = Branches(model)
@@ -128,11 +129,13 @@ class Generation:
         """Add a conversation to answer and return its number, which its events carry.
 
         Arguments are those of `stream`. Raise ValueError where the document leaves no room in the
-        context for its reply.
+        context for its reply, or the model cannot reply so.
         """
+        modality = self._model.constraint(modality)
+        model, document = self._model.asked(document, modality)
         number, self._count = self._count, self._count + 1
         sampling = sampling or self._model.sampling
-        request = Request(self._model, self._grammar, number, document, sampling, modality)
+        request = Request(model, self._grammar, number, document, sampling, modality)
         self._waiting.append(request)
         return number
 

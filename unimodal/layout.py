@@ -90,10 +90,11 @@ class Unconditional:
 
     kind 'null': `pieces` replace each dropped part. 'padded': `pieces`, which are one token, are
     repeated to the length of the dropped part. 'prompt': `pieces` replace the whole prompt, which
-    is all that comes before the reply.
+    is all that comes before the reply. 'masked': `pieces`, which are one token, take the place of
+    each token of the prompt but the first.
     """
 
-    kind: Literal["null", "padded", "prompt"]
+    kind: Literal["null", "padded", "prompt", "masked"]
     pieces: tuple[Piece, ...] = ()
 
 
@@ -118,6 +119,11 @@ class Layout:
     """
     version: int = 1
     """Is increased when the same layout would give other ids; stored lengths are then discarded."""
+    replies: tuple[str | None, ...] = field(default=(None, "text", "image"), repr=False)
+    """The modality constraints that a reply can have; a request that names none has the first."""
+    drawing: "Layout | None" = field(default=None, repr=False)
+    """How a request for an image alone is laid out, where that is otherwise: its latest turn, and
+    nothing before it. Both layouts have equal `stops`."""
 
     def bind(
         self, vocabulary: Vocabulary, text: TextTokenizer, max_side: int | None = None

@@ -1,13 +1,19 @@
 """A Model is a trained model that is ready for use, with its tokenizers, settings and card."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from unimodal.tokenizer.grid import Grid
+from unimodal.tokenizer.pixels import Source
 from unimodal.tokenizer.saved import SavedTokenizer
 
-from .codec import ImageCodec
+from .codec import Fit, ImageCodec, fitted
+from .document import Document, Text
+from .grammar import MODALITY_CONSTRAINTS, Modality
+from .layout import Layout
 from .sampling import Sampling
 from .sequencer import Sequencer
 from .text import TextTokenizer
@@ -27,6 +33,8 @@ class Model:
     grid: Grid  # the grid of the images that it draws
     card: dict[str, Any]  # provenance and scores
     hash: str  # hex sha256 of all files but card and README
+    layout: Layout | None = None  # of documents; None: the image head's own
+    fit: Fit | None = None  # how given images are resized; None: to the canvas, cropped
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -39,8 +47,49 @@ class Model:
         inputs = self.transformer.head.inputs
         return Sequencer(
             self.vocabulary, self.text_tokenizer, self.image_tokenizer.hash, inputs,
-            self.transformer.architecture.max_side,
+            self.transformer.architecture.max_side, self.layout,
         )  # fmt: skip
+
+    @cached_property
+    def drawer(self) -> "Model":
+        """Return the model as it reads a request for an image alone: itself, unless its family lays
+        these out in a way of their own.
+        """
+        drawing = self.sequencer.layout.layout.drawing
+        return self if drawing is None else replace(self, layout=drawing)
+
+    def constraint(self, asked: Modality | None) -> Modality | None:
+        """Return the modality constraint of a reply: the asked one; None: the model's default.
+
+        Raise ValueError where it cannot reply so.
+        """
+        replies = self.sequencer.layout.layout.replies
+        if asked is None:
+            return replies[0]
+        if asked in MODALITY_CONSTRAINTS and asked not in replies:
+            does, lacks = ("answers in words alone", "image") if asked == "image" else (
+                "draws and does not answer in words", "text")  # fmt: skip
+            raise ValueError(f"this model {does}: there is no {lacks} to ask it for")
+        return asked
+
+    def asked(self, document: Document, modality: Modality | None) -> tuple["Model", Document]:
+        """Return the model that reads a request, and what it reads of it.
+
+        A family that lays requests to draw out in a way of its own reads the latest words alone.
+        Raise ValueError where these come with images.
+        """
+        if modality != "image" or self.drawer is self:
+            return self, document
+        latest = [part for role, parts in document.turns()[-1:] for part in parts]
+        if not latest or any(not isinstance(part, Text) for part in latest):
+            raise ValueError(
+                "this model draws from words alone: leave the image out, or ask about it in words"
+            )
+        return self.drawer, Document(tuple(latest))
+
+    def fitted(self, source: Source) -> tuple[np.ndarray, list[str]]:
+        """Return the pixels of an image as the model is given them, and notes; see codec.fitted."""
+        return fitted(source, self.canvas, self.fit)
 
     @cached_property
     def codec(self) -> ImageCodec:

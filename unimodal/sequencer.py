@@ -19,7 +19,7 @@ import numpy as np
 
 from .document import Document, Image, Part, Text
 from .heads.head import ImageInputs, ImageTokens
-from .layout import Piece
+from .layout import Layout, Piece
 from .sequence import IGNORE, Sequence, Span
 from .sequence import IMAGE as IMAGE_TARGET
 from .sequence import TEXT as TEXT_TARGET
@@ -42,9 +42,10 @@ class Sequencer:
         codec_hash: str,
         inputs: ImageInputs,
         max_side: int | None = None,
+        layout: Layout | None = None,
     ):
-        """Bind the image head's layout. inputs: the image head's `inputs`. max_side: that of the
-        architecture, which a grid's sides may not exceed.
+        """Bind the layout. inputs: the image head's `inputs`. max_side: that of the architecture,
+        which a grid's sides may not exceed. layout: None: the image head's own.
 
         Raise ValueError where the text tokenizer does not fit the vocabulary.
         """
@@ -54,7 +55,7 @@ class Sequencer:
             )
         self.vocabulary, self.text_tokenizer, self.codec_hash = vocabulary, text, codec_hash
         self.inputs = inputs
-        self.layout = inputs.layout.bind(vocabulary, text, max_side)
+        self.layout = (layout or inputs.layout).bind(vocabulary, text, max_side)
 
     @property
     def key(self) -> str:
@@ -89,7 +90,7 @@ class Sequencer:
         The sequences are not made; of images only the grid is used.
         """
         layout = self.layout.layout
-        if layout.joined or layout.unconditional.kind == "prompt":
+        if layout.joined or layout.unconditional.kind in ("prompt", "masked"):
             all_options = (_Options(drop, measured=True) for drop in DROPS)
             return {options.drop: len(self._assemble(document, options)) for options in all_options}
         sizes = [self.part_length(part) for part in document.parts]
@@ -160,10 +161,12 @@ class Sequencer:
         else:
             self._add_pieces(made, layout.begin, 0)
             first = 0
-            for turn in turns:
-                self._add_turn(made, turn, options, first)
+            for number, turn in enumerate(turns, start=1):
+                self._add_turn(made, turn, options, first, last=number == len(turns))
                 first += len(turn[1])
-            self._add_pieces(made, () if options.closed else layout.reply, 0)
+            if not options.closed:
+                self._add_pieces(made, layout.reply, 0)
+                self._mask(made, options)
         if options.closed:
             last = document.parts[-1] if document.parts else None
             weight = last.weight if last is not None and last.role is None else 0.0
@@ -183,9 +186,10 @@ class Sequencer:
         options: "_Options",
         first: int,
         opened: bool = False,
+        last: bool = False,
     ) -> None:
         """Add a turn. first: the number of its first part in the document. opened: whether what
-        stands before its parts is there already.
+        stands before its parts is there already. last: whether no turn follows.
         """
         role, parts = turn
         around = self.layout.layout.turns.get(role) if role is not None else None
@@ -193,12 +197,22 @@ class Sequencer:
             self._add_pieces(made, around.before, 0)
         if role == REPLY_ROLE:  # a reply is sampled behind an encoded prompt: never join them
             made.end_words()
+            if last and options.closed:
+                self._mask(made, options)
         for number, part in enumerate(parts, start=first):
             self._add_part(made, part, options, number)
         if role == REPLY_ROLE:
             made.end_words()
         if around is not None:
             self._add_pieces(made, around.after, options.weight(parts[-1]))
+
+    def _mask(self, made: "_Assembly", options: "_Options") -> None:
+        """Mask all but the first token so far, where that is what the unconditional branch reads
+        in place of the prompt.
+        """
+        unconditional = self.layout.layout.unconditional
+        if options.drop is not None and unconditional.kind == "masked":
+            made.mask(self._ids(unconditional.pieces))
 
     def _add_pieces(self, made: "_Assembly", pieces: tuple[Piece, ...], weight: float) -> None:
         """Add pieces of the layout; only those that end a reply are learned, with `weight`."""
@@ -209,7 +223,8 @@ class Sequencer:
                 made.add(self._ids((piece,)), weight if piece in self.layout.layout.stops else 0)
 
     def _add_part(self, made: "_Assembly", part: Part, options: "_Options", number: int) -> None:
-        if _is_dropped(part, options.drop):
+        masked = self.layout.layout.unconditional.kind == "masked"
+        if _is_dropped(part, options.drop) and not masked:
             self._add_dropped(made, part)
         elif isinstance(part, Text):
             made.add_text(part.text, options.weight(part))
@@ -286,6 +301,13 @@ class _Assembly:
         self._runs.append(tokens.numbered(self._blocks, self._privates))
         self._blocks += int(tokens.block.max(initial=0))
         self._privates += int(tokens.private.max(initial=0))
+
+    def mask(self, ids: list[int]) -> None:
+        """Replace each token so far but the first by `ids`, which are one; none is learned."""
+        self._end_run()
+        first, *others = np.concatenate([run.ids for run in self._runs]).tolist()
+        self._runs, self._ids = [], [first, *ids * len(others)]
+        self._weights = [0.0] * len(self._ids)
 
     def _end_run(self) -> None:
         self.end_words()

@@ -21,7 +21,6 @@ from PIL import Image
 
 from . import document as documents
 from .atomic import is_full, replacing, write_bytes
-from .codec import fitted
 from .codes_file import read_codes, write_codes
 from .document import Document, Part, Text
 
@@ -178,7 +177,7 @@ def read_conversation(directory: Path, model: "Model") -> tuple[Document, list[s
                     parts.append(Text(str(part["text"]), role=role))
                     continue
                 name = Path(part["image"]).name  # never a file elsewhere
-                pixels, said = fitted(directory / name, model.canvas)
+                pixels, said = model.fitted(directory / name)
                 notes += [f"{name}: {note}" for note in said]
                 parts.append(_seen(pixels, coded.get(name), model, role))
     except FileNotFoundError as error:

@@ -7,7 +7,7 @@ configuration in our form to a config.json. Weights have the same names on both 
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     weights = {name: place for name, place in weights.items() if not OLD_BUFFER.fullmatch(name)}
     if config.tied_head:
         weights.pop("lm_head.weight", None)  # a copy of the embedding
-    if problems := list(_weight_problems(config, weights)):
+    if problems := list(weight_problems(transformer_shapes(config), weights)):
         raise CheckpointError(directory, problems)
     return Checkpoint(directory, family, config, weights)
 
@@ -178,14 +178,22 @@ def read_config(directory: Path) -> tuple[str, TransformerConfig]:
         supported = ", ".join(FAMILIES)
         problem = f"model_type {raw.get('model_type')!r} is not supported: one of {supported}"
         raise CheckpointError(directory / "config.json", [problem])
-    theirs = _understood(directory / "config.json", raw)
+    theirs = understood(directory / "config.json", raw)
+    return raw["model_type"], transformer_config(directory / "config.json", raw, theirs)
+
+
+def transformer_config(path: Path, raw: dict[str, Any], theirs: Any) -> TransformerConfig:
+    """Return the configuration in our form of a language model's, which may be a section of a whole
+    model's; raise CheckpointError with all problems. raw: what stands in the file at `path`.
+    theirs: as transformers parses it.
+    """
     problems = [*_problems(raw, theirs), *_rope_problems(theirs)]
     if not problems:
         try:
-            return raw["model_type"], _ours(theirs)
+            return _ours(theirs)
         except ValueError as error:
             problems = [str(error)]
-    raise CheckpointError(directory / "config.json", problems)
+    raise CheckpointError(path, problems)
 
 
 def raw_config(path: Path) -> dict[str, Any]:
@@ -201,7 +209,7 @@ def raw_config(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _understood(path: Path, raw: dict[str, Any]) -> Any:
+def understood(path: Path, raw: dict[str, Any]) -> Any:
     """Return the configuration as transformers parses it, with the family's defaults filled in."""
     from transformers import AutoConfig
 
@@ -311,9 +319,10 @@ def _no_weights(pickled: list[str]) -> str:
     return f"there is neither {SINGLE} nor {INDEX}; pickled weights (.bin) are never read"
 
 
-def _weight_problems(config: TransformerConfig, weights: dict[str, StoredTensor]) -> Iterator[str]:
-    """Yield where the weights do not fit the configuration, one sentence each."""
-    expected = transformer_shapes(config)
+def weight_problems(
+    expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, StoredTensor]
+) -> Iterator[str]:
+    """Yield where the weights do not fit the expected shapes, one sentence each."""
     if missing := sorted(set(expected) - set(weights)):
         yield f"weights are missing: {_few(missing)}"
     if foreign := sorted(set(weights) - set(expected)):

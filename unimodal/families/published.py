@@ -1,0 +1,246 @@
+"""Load a published model: a directory in Hugging Face's form, or an id of the hub.
+
+1. config.json and the other small files are read; what cannot be used is refused with size and
+   licence said, and so is what the device has no memory for.
+2. Only then are weights fetched. They are read tensor by tensor, under their own names, to the
+   device and dtype that are asked for.
+
+No pickle is read and no code of a repository is run (`trust_remote_code` is never used).
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from ..hub.checkpoint import (
+    HUB_ID,
+    CheckpointError,
+    fetch,
+    raw_config,
+    weight_problems,
+)
+from ..hub.image_checkpoint import PICKLES, read_image_config, read_image_tokenizer, refusal
+from ..manifest import MANIFEST, BundleError
+from ..model import Model
+from ..tensors import DTYPES, INDEX, SINGLE, StoredTensor, WeightsError, find_tensors
+from ..unified import UnifiedModel, parameter_shapes
+from . import emu3, janus
+from .plan import Plan
+from .spellings import read_text
+
+FAMILIES: dict[str, Callable[[Path], Plan]] = {"emu3": emu3.plan, "janus": janus.plan}
+COPIES = {
+    "Emu3": "BAAI/Emu3-Chat-hf or BAAI/Emu3-Gen-hf",
+    "multi_modality": "deepseek-community/Janus-Pro-1B or deepseek-community/Janus-Pro-7B",
+}
+"""`model_type` of authors' own files that are not read, and where others have copied them."""
+SMALL = ("*.json", "README.md")
+WEIGHTS = ("*.safetensors",)
+LICENCE = re.compile(r"^license(?:_name)?:\s*[\"']?([^\"'\n]+)", re.MULTILINE)
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def is_published(name: str | Path) -> bool:
+    """Return whether a name is meant as a published model: a directory with a config.json that is
+    no bundle, or an id of the hub. A path into a folder that is there is no id.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return (path / "config.json").is_file() and not (path / MANIFEST).exists()
+    is_id = HUB_ID.fullmatch(path.as_posix()) and not path.parts[0].startswith((".", "~"))
+    return bool(is_id) and not path.exists() and not path.parent.exists()
+
+
+def load(
+    source: str, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None
+) -> Model:
+    """Load a published model to a device.
+
+    dtype: of the transformer; None: the files' own on an accelerator, float32 on a CPU. The image
+    tokenizer is float32 always. Raise BundleError where it cannot be used, before a download.
+    """
+    device = torch.device(device)
+    try:
+        directory = fetch(source, SMALL)
+        facts = Facts.of(source, directory)
+    except ValueError as error:
+        raise BundleError(str(error)) from error
+    try:
+        plan = read_plan(directory)
+        wanted = _dtype(dtype, directory, device)
+        check_memory(directory, plan, device, wanted)
+    except ValueError as error:
+        raise BundleError(f"{error} ({source}: {facts})") from error
+    try:
+        directory = fetch(source, (*SMALL, *WEIGHTS))
+        return _read(source, directory, plan, facts, device, wanted)
+    except ValueError as error:
+        raise BundleError(str(error)) from error
+
+
+def read_plan(directory: Path) -> Plan:
+    """Return the plan of a published model; raise CheckpointError with all problems."""
+    path = directory / "config.json"
+    kind = raw_config(path).get("model_type")
+    if kind in COPIES:
+        raise CheckpointError(path, [f"it is in its authors' format: take {COPIES[kind]}"])
+    if kind not in FAMILIES:
+        problem = f"model_type {kind!r} is no model that is chatted with: {', '.join(FAMILIES)} are"
+        raise CheckpointError(path, [problem])
+    return FAMILIES[kind](directory)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts are what a user has to know of a model before its weights are fetched."""
+
+    weight_bytes: int
+    licence: str
+
+    def __str__(self) -> str:
+        return f"{self.weight_bytes / 1e9:.1f} GB of weights, licence: {self.licence}"
+
+    @classmethod
+    def of(cls, source: str, directory: Path) -> "Facts":
+        """Return the facts of a model of which only the small files are here.
+
+        Raise ValueError where it has no safetensors.
+        """
+        readme = directory / "README.md"
+        found = LICENCE.search(readme.read_text(encoding="utf-8")) if readme.is_file() else None
+        licence = found[1].strip() if found else "not said"
+        return cls(_weight_bytes(source, directory), licence)
+
+
+def _weight_bytes(source: str, directory: Path) -> int:
+    """Return how many bytes the weights' files have; raise ValueError where there are none."""
+    if (directory / INDEX).is_file():
+        return int(raw_config(directory / INDEX).get("metadata", {}).get("total_size", 0))
+    if (directory / SINGLE).is_file():
+        return (directory / SINGLE).stat().st_size
+    if not Path(source).is_dir():
+        from huggingface_hub import HfApi
+
+        if sizes := [file.size for file in HfApi().get_paths_info(source, SINGLE)]:
+            return sizes[0]
+    pickled = sorted(path for path in directory.iterdir() if path.suffix in PICKLES)
+    said = refusal(pickled[0]) if pickled else f"there is neither {SINGLE} nor {INDEX}"
+    kind = raw_config(directory / "config.json").get("model_type")
+    copy = f"; {COPIES[kind]} is one" if kind in COPIES else ""
+    raise CheckpointError(directory, [said + copy])
+
+
+def _dtype(asked: torch.dtype | str | None, directory: Path, device: torch.device) -> torch.dtype:
+    """Return the dtype that the transformer will have; raise ValueError for another."""
+    known = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()}
+    if asked is None:
+        raw = raw_config(directory / "config.json")
+        stored = raw.get("dtype") or raw.get("torch_dtype")
+        return torch.float32 if device.type == "cpu" else known.get(stored, torch.bfloat16)
+    name = str(asked).removeprefix("torch.")
+    if name not in known:
+        raise ValueError(f"dtype {name}: one of {', '.join(known)}")
+    return known[name]
+
+
+def check_memory(directory: Path, plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
+    """Raise ValueError where a device has less memory than the weights alone take."""
+    shapes = parameter_shapes(plan.architecture).values()
+    image = read_image_config(directory)
+    needed = sum(map(prod, shapes)) * dtype.itemsize
+    tokenizer = image.family.tokenizer(image.config, None).state_dict().values()
+    needed += sum(tensor.nbytes for tensor in tokenizer)
+    there = memory_of(device)
+    if needed > there:
+        way_out = "take a GPU with more, or a smaller model"
+        if dtype.itemsize > 2:
+            way_out = f"dtype bfloat16 takes half as much; else {way_out}"
+        raise ValueError(
+            f"its weights take {needed / 1e9:.1f} GB as {str(dtype).removeprefix('torch.')}, and "
+            f"{device} has {there / 1e9:.1f} GB: {way_out}"
+        )
+
+
+def memory_of(device: torch.device) -> int:
+    """Return how many bytes a device has: what is free of a GPU's, all of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _read(
+    source: str, directory: Path, plan: Plan, facts: Facts, device: torch.device, dtype: torch.dtype
+) -> Model:
+    """Read everything into a model; raise ValueError that names the file at fault."""
+    tensors = find_tensors(directory)
+    named = {ours: name for name in tensors if (ours := plan.renamed(name)) is not None}
+    # Files say what is tied by what they store: flags have been wrong.
+    tied = "lm_head.weight" not in named
+    architecture = replace(
+        plan.architecture, transformer=replace(plan.architecture.transformer, tied_head=tied)
+    )
+    stored = {ours: tensors[name] for ours, name in named.items()}
+    if problems := list(weight_problems(parameter_shapes(architecture), stored)):
+        raise CheckpointError(directory, problems)
+    with torch.device("meta"):  # no initial weights are made: the files' weights replace them
+        transformer = UnifiedModel(architecture)
+    weights = _weights(named, stored, device, dtype)
+    transformer.load_state_dict(weights, assign=True)
+    tokenizer = read_image_tokenizer(directory)
+    config = raw_config(directory / "config.json")
+    return Model(
+        transformer=transformer.eval(),
+        text_tokenizer=read_text(directory, architecture.vocabulary.num_text),
+        image_tokenizer=tokenizer.to(device),
+        sampling=plan.sampling,
+        context=architecture.transformer.max_positions,
+        grid=plan.grid,
+        card={"source": source, "model_type": config["model_type"], "licence": facts.licence},
+        hash=_hash(directory),
+        fit=plan.fit,
+    )
+
+
+def _weights(
+    named: Mapping[str, str],
+    stored: Mapping[str, StoredTensor],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> dict[str, torch.Tensor]:
+    """Return {our name: tensor}; raise WeightsError where numbers are not finite."""
+    weights: dict[str, torch.Tensor] = {}
+    for path in sorted({place.path for place in stored.values()}):
+        with safe_open(path, "pt", device=str(device)) as file:
+            for ours, place in stored.items():
+                if place.path != path:
+                    continue
+                # Copied, for a tensor may be a view of the mapped file.
+                tensor = file.get_tensor(named[ours]).to(dtype, copy=True)
+                if not bool(tensor.isfinite().all()):
+                    raise WeightsError(
+                        f"{path}: {named[ours]} holds numbers that are not finite as {dtype}"
+                    )
+                weights[ours] = tensor
+    return weights
+
+
+def _hash(directory: Path) -> str:
+    """Return a sha256 (hex) of all files that make the model, by name."""
+    names = sorted(path for path in directory.iterdir() if path.suffix in (".json", ".safetensors"))
+    lines = [f"{path.name} {_sha256(path)}\n" for path in names]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    """Return a file's sha256; the hub's cache names large files by it."""
+    if SHA256.fullmatch(path.resolve().name):
+        return path.resolve().name
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
