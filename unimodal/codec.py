@@ -151,9 +151,8 @@ def fitted(
     if own_fit is not None:
         image = own_fit(opened.image)
         if image.size != old:
-            notes.append(
-                f"fitted from {old[0]} x {old[1]} to {image.width} x {image.height} pixels"
-            )
+            sides = f"{old[0]} x {old[1]} to {image.width} x {image.height} pixels"
+            notes.append(f"fitted from {sides}")
         return np.asarray(image), notes
     if old != size:
         cropped = " and cropped" if old[0] * size[1] != old[1] * size[0] else ""

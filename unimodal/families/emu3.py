@@ -5,7 +5,6 @@ their context: Chat has 131,072 positions, Gen 9,216. Prompts are those of the a
 (processing_emu3.py), not of the hub's chat template, which lacks the full stop before ASSISTANT.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -127,9 +126,13 @@ def plan(directory: Path) -> Plan:
 
 
 def _fit(directory: Path, patch: int) -> AreaFit:
-    """Return the rule of preprocessor_config.json; the authors' own where there is none."""
-    path = directory / "preprocessor_config.json"
-    said: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    """Return the rule of the image processor's file; the authors' own where there is none."""
+    path, said = directory / "preprocessor_config.json", {}
+    if path.is_file():
+        said = raw_config(path)
+    elif (directory / "processor_config.json").is_file():  # as newer versions write it
+        path = directory / "processor_config.json"
+        said = raw_config(path).get("image_processor") or {}
     if problems := list(_pixel_problems(said)):
         raise CheckpointError(path, problems)
     return AreaFit(

@@ -1,0 +1,152 @@
+"""Small published models with random weights: directories as save_pretrained writes them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import published_tokenizers as made
+import torch
+import transformers
+from tokenizers import AddedToken, Tokenizer
+
+from unimodal.families import emu3, janus
+from unimodal.families.spellings import special_names
+from unimodal.text import TextTokenizer
+
+TEXTS = [
+    "You are a helpful assistant. USER: what is this? ASSISTANT: a dog.", "a dog in the rain",
+    emu3.NEGATIVE, emu3.PRAISE, janus.SYSTEM, "\n\n: draw it, please",
+]  # fmt: skip
+NUM_TEXT = 320
+NUM_CODES = 96
+LLAMA = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}  # fmt: skip
+SPREAD = 6.0  # of logits: the likeliest id is then likelier than others by more than rounding
+
+
+def tokenizer(spellings: list[str]) -> Tokenizer:
+    """A byte-level BPE with added special tokens of these spellings behind its text."""
+    words = TextTokenizer.train(TEXTS * 3, NUM_TEXT)
+    assert words.num_ids == NUM_TEXT, "as many ids as are asked for"
+    whole = Tokenizer.from_str(json.dumps(words.tree()))
+    whole.add_special_tokens([AddedToken(one, special=True, normalized=False) for one in spellings])
+    return whole
+
+
+def lively(model: Any) -> Any:
+    """Weights at which attention is far from uniform, and logits are far apart."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "vqmodel" in name:
+                continue
+            noise = torch.randn(weight.shape, generator=generator)
+            if weight.ndim > 1:
+                fan = weight[0].numel()
+                scale = 1.0 if "embed" in name else fan**-0.5
+                weight.copy_(noise * scale * (SPREAD if "head" in name else 1.0))
+            else:
+                weight.copy_(0.1 * noise + (1.0 if "norm" in name and "weight" in name else 0.0))
+    return model.eval()
+
+
+# --- Emu3 ---------------------------------------------------------------------------------------
+
+EMU3_PLACE = "<|extra_0|>"  # what transformers puts where an image is given
+EMU3_SPELLINGS = [
+    emu3.PAD, EMU3_PLACE,
+    *sorted(special_names(emu3.CHAT) | special_names(emu3.DRAWING)),
+    *(f"<|visual token {code:06d}|>" for code in range(NUM_CODES)),
+]  # fmt: skip
+
+
+def emu3_model(positions: int = 9216, **changed: Any) -> transformers.PreTrainedModel:
+    """An Emu3 of random weights."""
+    words = tokenizer(EMU3_SPELLINGS)
+    ids = {spelling: words.token_to_id(spelling) for spelling in EMU3_SPELLINGS}
+    text = LLAMA | {
+        "vocab_size": words.get_vocab_size(), "max_position_embeddings": positions,
+        "pad_token_id": ids[emu3.PAD], "bos_token_id": ids[emu3.BEGIN.name],
+        "eos_token_id": ids[emu3.END.name],
+    }  # fmt: skip
+    config = transformers.Emu3Config(
+        text_config=text | changed,
+        vq_config=made.EMU3,
+        vocabulary_map=ids | {"<image>": ids[EMU3_PLACE]},
+    )
+    model = transformers.Emu3ForConditionalGeneration(config)
+    model.model.vqmodel.load_state_dict(made.emu3().state_dict())
+    return lively(model)
+
+
+def emu3_processor(least: int = 16 * 16, most: int = 48 * 48) -> transformers.Emu3Processor:
+    """A processor that fits images to so many pixels."""
+    words = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer(EMU3_SPELLINGS),
+        bos_token=emu3.BEGIN.name, eos_token=emu3.END.name, pad_token=emu3.PAD,
+        extra_special_tokens={
+            "image_token": EMU3_PLACE, "boi_token": "<|image start|>",
+            "eoi_token": "<|image end|>", "image_wrapper_token": "<|image token|>",
+            "eof_token": "<|extra_201|>",
+        },
+    )  # fmt: skip
+    images = transformers.Emu3ImageProcessor(
+        image_mean=[0.5] * 3, image_std=[0.5] * 3, min_pixels=least, max_pixels=most,
+        spatial_factor=4,
+    )  # fmt: skip
+    processor = transformers.Emu3Processor(images, words)
+    processor.downsample_ratio = 4  # of the small image tokenizer
+    return processor
+
+
+def save_emu3(directory: Path, model: transformers.PreTrainedModel) -> Path:
+    """Save an Emu3 with all its files."""
+    model.save_pretrained(directory)
+    emu3_processor().save_pretrained(directory)
+    (directory / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A small Emu3\n")
+    return directory
+
+
+# --- Janus --------------------------------------------------------------------------------------
+
+JANUS_SPELLINGS = [
+    janus.PAD, janus.PLACE.name,
+    *sorted(special_names(janus.READING) | special_names(janus.DRAWING)),
+]  # fmt: skip
+JANUS_VISION = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 24,
+    "patch_size": 4, "projection_dim": 32, "num_image_tokens": 36,
+}  # fmt: skip
+
+
+def janus_model(**changed: Any) -> transformers.PreTrainedModel:
+    """A Janus of random weights, whose flag says that the head is tied, as those of the hub do."""
+    words = tokenizer(JANUS_SPELLINGS)
+    text = LLAMA | {"model_type": "llama", "vocab_size": words.get_vocab_size()}
+    text |= {"max_position_embeddings": 1024, "tie_word_embeddings": False}
+    config = transformers.JanusConfig(
+        text_config=text,
+        vision_config=JANUS_VISION | changed,
+        vq_config=made.JANUS | {"projection_dim": 32, "image_token_embed_dim": 32},
+        image_token_id=words.token_to_id(janus.PLACE.name),
+        tie_word_embeddings=False,
+    )
+    model = transformers.JanusForConditionalGeneration(config)
+    model.model.vqmodel.load_state_dict(made.janus().state_dict())
+    return lively(model)
+
+
+def save_janus(directory: Path, model: transformers.PreTrainedModel) -> Path:
+    """Save a Janus with all its files."""
+    model.save_pretrained(directory)
+    path = directory / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tie_word_embeddings": True}))
+    words = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer(JANUS_SPELLINGS), bos_token=janus.BEGIN.name,
+        eos_token=janus.END.name, pad_token=janus.PAD,
+    )  # fmt: skip
+    words.save_pretrained(directory)
+    (directory / "README.md").write_text("---\nlicense: mit\n---\n# A small Janus\n")
+    return directory
