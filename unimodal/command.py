@@ -144,6 +144,7 @@ def _output_option(words: str) -> Callable[[Any], Any]:
 
 
 @main.command()
+@click.argument("named", metavar="[MODEL]", type=PATH, required=False)
 @_model_option
 @click.option("--prompt", help="Answer this one request and exit; - reads it from standard input.")
 @click.option("--image", "images", type=PATH, multiple=True, help="An image to show; repeatable.")
@@ -152,18 +153,28 @@ def _output_option(words: str) -> Callable[[Any], Any]:
 @click.option("--guidance", type=float, help="How strictly a drawing follows the words; 1 is off.")
 @click.option("--temperature", type=float, help="0 is the likeliest answer, 1 samples as trained.")
 @click.option("--size", metavar="WxH", help="Pixels of drawings; refused where none are so large.")
+@click.option("--draw", is_flag=True, help="Answer the one request with an image alone.")
+@click.option(
+    "--device", help="cpu, cuda or cuda:N [default: a published model's is a GPU if any]."
+)
+@click.option("--dtype", help="Of a published model: bfloat16, float16 or float32.")
 @click.option("--json", "as_json", is_flag=True, help="End with a line of JSON: text, images, end.")
-def chat(**options: Any) -> None:
+def chat(named: Path | None, model: Path | None, **options: Any) -> None:
     """Talk with a model: it draws, describes, answers and edits.
+
+    MODEL is a bundle's directory, or a published model: a directory, or an id of the hub.
 
     \b
     unimodal chat
+    unimodal chat deepseek-community/Janus-Pro-1B --prompt "a red fox" --draw
     unimodal chat --prompt "draw a red circle" --output circle.png
     unimodal chat --prompt "how many stars?" --image image.png --json
     """
     from .terminal import run
 
-    run(**options)
+    if named is not None and model is not None:
+        raise ValueError(f"two models: {named} and --model {model}; name one")
+    run(named or model, **options)
 
 
 @main.command()

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from .bundle import load
 from .chat import Chat
+from .families.published import is_published
+from .grammar import Modality
 from .model import Model
 from .screen import Screen
 from .session import Session
@@ -32,18 +35,24 @@ def run(
     guidance: float | None = None,
     temperature: float | None = None,
     size: str | None = None,
+    draw: bool = False,
+    device: str | None = None,
+    dtype: str | None = None,
     as_json: bool = False,
 ) -> None:
     """Answer `prompt` and return, or hold a conversation when there is none.
 
     None leaves a setting to the model's defaults. prompt: '-' reads it from standard input. output:
-    the directory in which images are saved, or one PNG file. size: of drawings, as '64x64'.
-    as_json: end standard output with the line {"text", "images": [absolute paths], "end"}. Raise
-    ValueError for everything that the user can fix, and SystemExit where a conversation ends
-    otherwise than well.
+    the directory in which images are saved, or one PNG file. size: of drawings, as '64x64'. draw:
+    answer with an image alone. device, dtype: as for bundle.load; None: a published model is on a
+    GPU where there is one. as_json: end standard output with the line {"text", "images": [absolute
+    paths], "end"}. Raise ValueError for everything that the user can fix, and SystemExit where a
+    conversation ends otherwise than well.
     """
     if as_json and prompt is None:
         raise ValueError("--json answers one request: give it with --prompt")
+    if draw and prompt is None:
+        raise ValueError("--draw is for one request: give it with --prompt; in chat write /draw")
     if output is not None or OUTPUT.is_file():  # no directory is needed where nothing is drawn
         check_output(output or OUTPUT)
     output = output or OUTPUT
@@ -51,13 +60,23 @@ def run(
         raise ValueError(f"--output {output} is one image: give it with --prompt, or a directory")
     if prompt == "-":
         prompt = _read_all()
-    loaded = load(model)
+    loaded = load(model, _device(model, device), dtype)
     changes = _changes(loaded, seed, guidance, temperature)
     chat = Chat(loaded, size=_size(size), **changes)
     if prompt is not None:
-        answer(chat, prompt, images, output, as_json)
+        answer(chat, prompt, images, output, as_json, "image" if draw else None)
     elif status := Session(chat, output).run(images):
         raise SystemExit(status)
+
+
+def _device(model: Path | None, asked: str | None) -> str:
+    """Return where a model is to be loaded; raise ValueError for a GPU that is not there."""
+    has_gpu = torch.cuda.is_available()
+    if asked is None:
+        return "cuda" if has_gpu and model is not None and is_published(model) else "cpu"
+    if asked != "cpu" and not (re.fullmatch(r"cuda(:\d+)?", asked) and has_gpu):
+        raise ValueError(f"--device {asked}: there is {'cuda or ' if has_gpu else 'only '}cpu here")
+    return asked
 
 
 def _read_all() -> str:
@@ -96,12 +115,20 @@ def _changes(
 
 
 def answer(
-    chat: Chat, prompt: str, images: Sequence[Path], output: Path, as_json: bool = False
+    chat: Chat,
+    prompt: str,
+    images: Sequence[Path],
+    output: Path,
+    as_json: bool = False,
+    modality: Modality | None = None,
 ) -> None:
-    """Answer one request: print the reply and save its images, named by prompt and seed."""
+    """Answer one request: print the reply and save its images, named by prompt and seed.
+
+    modality: as for Chat.stream.
+    """
     screen = Screen(Console(stderr=as_json))
     gallery = Gallery(output, prompt, chat.sampling.seed)
-    reply = screen.play(chat.stream(prompt, images), gallery.add)
+    reply = screen.play(chat.stream(prompt, images, modality), gallery.add)
     if as_json:
         paths = [str(path.resolve()) for path in gallery.paths]
         print(json.dumps({"text": reply.text, "images": paths, "end": reply.end}))

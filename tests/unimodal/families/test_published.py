@@ -1,0 +1,333 @@
+"""What is taken as a published model, what is refused before a weight is read, and chat with it."""
+
+import json
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import published_models as made
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image as PILImage
+from safetensors.torch import load_file, save_file
+
+import unimodal
+from unimodal.bundle import BundleError
+from unimodal.command import main
+from unimodal.document import Document, Image, Text
+from unimodal.families import published
+from unimodal.families.spellings import code_runs
+from unimodal.grammar import Choice, Grammar, ReplyState
+from unimodal.model import Model
+from unimodal.tokenizer.grid import Grid
+
+MAKERS = {
+    "emu3": lambda at: made.save_emu3(at, made.emu3_model()),
+    "chat": lambda at: made.save_emu3(at, made.emu3_model(131072)),
+    "janus": lambda at: made.save_janus(at, made.janus_model()),
+}
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {name: make(tmp_path_factory.mktemp(name)) for name, make in MAKERS.items()}
+
+
+@pytest.fixture(scope="module")
+def models(directories: dict[str, Path]) -> dict[str, Model]:
+    return {name: unimodal.load(directory) for name, directory in directories.items()}
+
+
+@pytest.fixture
+def copied(directories: dict[str, Path], tmp_path: Path) -> Path:
+    """A Janus that a test may damage."""
+    return Path(shutil.copytree(directories["janus"], tmp_path / "copy"))
+
+
+def change(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+# --- layouts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_random_walk_of_the_grammar_ends(models: dict[str, Model], name: str):
+    model = models[name]
+    layout = model.drawer.sequencer.layout
+    sizes = [Grid(2, 3), Grid(10, 1)] if name != "janus" else [model.grid]
+    grammar = Grammar(layout, sizes, model.text_tokenizer.spelled)
+    rng = np.random.default_rng(0)
+    for constraint in model.sequencer.layout.layout.replies * 10:
+        state = ReplyState(grammar, 300, 8, 1, constraint)
+        while not state.over:
+            following = state.next
+            if isinstance(following, Choice):
+                assert following.last <= model.vocabulary.size
+                allowed = np.flatnonzero(following.allowed) + following.first
+                assert not model.vocabulary.is_code(allowed).any()
+                state.take(int(rng.choice(allowed)))
+            elif isinstance(following, Grid):
+                codes_n = rng.integers(0, model.vocabulary.num_codes, following.size)
+                content, is_code = layout.content(codes_n, following)
+                assert np.array_equal(model.vocabulary.id_to_code(content[is_code]), codes_n)
+                state.take_image(content.tolist())
+            else:
+                state.take(following)
+        assert len(state.ids) <= 300
+        has_image = layout.opening(sizes[0])[0] in state.ids
+        assert has_image == (constraint == "image")
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_no_text_spells_a_code_or_a_mark(models: dict[str, Model], name: str):
+    model = models[name]
+    spellings = made.JANUS_SPELLINGS if name == "janus" else made.EMU3_SPELLINGS
+    text = " ".join(spellings) + "".join(spellings)
+    ids = np.array(model.text_tokenizer.encode(text))
+    assert model.vocabulary.is_text(ids).all() and model.text_tokenizer.decode(ids) == text
+    honest = len(model.sequencer.prompt(Document((Text("x", role="user"),))).ids)
+    prompt = model.sequencer.prompt(Document((Text(text, role="user"),)))
+    is_mark = ~model.vocabulary.is_text(prompt.ids)
+    plain = model.sequencer.prompt(Document((Text("x", role="user"),)))
+    assert is_mark.sum() == (~model.vocabulary.is_text(plain.ids)).sum() and honest > 3
+
+
+@pytest.mark.parametrize("grid", [Grid(1, 1), Grid(2, 11), Grid(12, 3)])
+def test_reading_undoes_writing(models: dict[str, Model], grid: Grid):
+    """Sizes in digits, rows and closing of Emu3 say which codes stand where."""
+    model = models["emu3"]
+    codes_n = np.random.default_rng(grid.size).integers(0, made.NUM_CODES, grid.size)
+    image = Image(codes=codes_n[:, None], grid=grid, codec_hash=model.image_tokenizer.hash)
+    ids = model.sequencer.image(image).ids.tolist()
+    special, layout = model.vocabulary.special, model.sequencer.layout
+    assert len(ids) == layout.length(grid)
+    start = ids.index(special("<|image token|>")) + 1
+    said = model.text_tokenizer.decode(ids[1 : start - 1])
+    assert said == f"{grid.height}*{grid.width}"
+    rows, row = [], []
+    for token in ids[start:-2]:
+        if token == special("<|extra_200|>"):
+            rows.append(row)
+            row = []
+        else:
+            row.append(int(model.vocabulary.id_to_code(np.array(token))))
+    assert not row and np.array_equal(np.array(rows), codes_n.reshape(grid.height, grid.width))
+    assert ids[-2:] == [special("<|extra_201|>"), special("<|image end|>")]
+
+
+def test_code_runs_of_any_order():
+    ids = [7, 8, 9, 3, 20, 21, 5]
+    assert code_runs(ids) == ((7, 3), (3, 1), (20, 2), (5, 1))
+
+
+# --- loading ------------------------------------------------------------------------------------
+
+
+def test_what_is_a_published_model(directories: dict[str, Path], tmp_path: Path):
+    assert published.is_published(directories["emu3"])
+    assert published.is_published("deepseek-community/Janus-Pro-1B")
+    assert not published.is_published("runs/mine/bundle")
+    assert not published.is_published(tmp_path) and not published.is_published("default")
+    (tmp_path / "here").mkdir()
+    assert not published.is_published(tmp_path / "here" / "nothing")
+
+
+def test_hash_and_card(models: dict[str, Model], directories: dict[str, Path]):
+    assert len({model.hash for model in models.values()}) == len(models)
+    assert unimodal.load(directories["janus"]).hash == models["janus"].hash
+    assert models["janus"].card["licence"] == "mit"
+
+
+def test_a_dtype_is_that_of_the_transformer_alone(directories: dict[str, Path]):
+    model = unimodal.load(directories["janus"], dtype="bfloat16")
+    assert {one.dtype for one in model.transformer.parameters()} == {torch.bfloat16}
+    assert {one.dtype for one in model.image_tokenizer.parameters()} == {torch.float32}
+    chat = unimodal.Chat(model, max_text_tokens=4)
+    (image,) = chat("a dog", modality="image").images
+    assert chat("what is this?", images=[image]).end in ("stop", "text budget")
+    with pytest.raises(BundleError, match="dtype int8: one of float32, float16, bfloat16"):
+        unimodal.load(directories["janus"], dtype="int8")
+    with pytest.raises(ValueError, match="a bundle is float32"):
+        unimodal.load("default", dtype="bfloat16")
+
+
+def test_memory_is_looked_at_before_weights_are_read(copied: Path, monkeypatch: pytest.MonkeyPatch):
+    (copied / "model.safetensors").write_bytes(b"weights that cannot be read")
+    monkeypatch.setattr(published, "memory_of", lambda device: 10_000)
+    with pytest.raises(BundleError) as refused:
+        unimodal.load(copied)
+    assert re.search(
+        r"its weights take 0\.0 GB as float32, and cpu has 0\.0 GB", str(refused.value)
+    )
+    assert "dtype bfloat16 takes half as much" in str(refused.value)
+    assert "licence: mit" in str(refused.value)
+
+
+def test_what_config_says_is_refused_before_weights_are_read(copied: Path):
+    (copied / "model.safetensors").write_bytes(b"weights that cannot be read")
+    raw = json.loads((copied / "config.json").read_text())
+    change(copied / "config.json", vision_config=raw["vision_config"] | {"use_qk_norm": True})
+    with pytest.raises(
+        BundleError, match="vision_config.use_qk_norm True: only False.*licence: mit"
+    ):
+        unimodal.load(copied)
+    for kind, said in (("multi_modality", "take deepseek-community/Janus-Pro-1B"), ("t5", "'t5'")):
+        change(copied / "config.json", model_type=kind)
+        with pytest.raises(BundleError, match=said):
+            unimodal.load(copied)
+
+
+def test_a_tokenizer_without_a_mark_is_refused(copied: Path):
+    path = copied / "tokenizer.json"
+    path.write_text(path.read_text().replace("<end_of_image>", "<other>"))
+    with pytest.raises(BundleError, match="tokenizer.json: it lacks the special tokens <end_of_im"):
+        unimodal.load(copied)
+
+
+def test_pickles_are_never_read(copied: Path):
+    (copied / "model.safetensors").rename(copied / "pytorch_model.bin")
+    with pytest.raises(BundleError, match="pytorch_model.bin.*no pickle is ever read"):
+        unimodal.load(copied)
+
+
+@pytest.mark.parametrize(
+    "damage, said",
+    [
+        (lambda t: t.pop("lm_head.weight") is None, "has shape|missing|lm_head"),
+        (lambda t: t.pop("model.aligner.fc1.bias"), "missing: embedder.aligner.fc1.bias"),
+        (lambda t: t.update({"model.more": torch.ones(2)}), "no place in this family: model.more"),
+        (
+            lambda t: t.update({"model.aligner.fc1.bias": torch.full((32,), torch.nan)}),
+            "model.aligner.fc1.bias holds numbers that are not finite",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(copied: Path, damage, said: str):
+    tensors = load_file(copied / "model.safetensors")
+    damage(tensors)
+    save_file(tensors, copied / "model.safetensors")
+    if "lm_head.weight" not in tensors:  # is tied then, whatever a flag says
+        assert unimodal.load(copied).transformer.config.tied_head
+        return
+    with pytest.raises(BundleError, match=said):
+        unimodal.load(copied)
+
+
+# --- the hub ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A hub that has one model, in `copied`; it yields the files that are asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def files(self) -> list[dict[str, object]]:
+            return [
+                {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": "0" * 40}
+                for path in copied.iterdir()
+            ]
+
+        def do_POST(self) -> None:  # sizes of files that are named
+            named = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            self.reply(json.dumps([one for one in self.files() if one["path"] in named]).encode())
+
+        def do_GET(self) -> None:
+            name = self.path.partition("?")[0].rpartition("/")[2]
+            if "/tree/" in self.path:
+                self.reply(json.dumps(self.files()).encode())
+            elif self.path.startswith("/api/models/some/janus"):
+                self.reply(json.dumps({"id": "some/janus", "sha": "1" * 40}).encode())
+            elif (copied / name).is_file():
+                asked.append(name)
+                self.reply((copied / name).read_bytes())
+            else:
+                self.send_error(404)
+
+        def reply(self, content: bytes) -> None:
+            self.send_response(200)
+            for key, value in (
+                ("Content-Length", len(content)), ("ETag", f'"{len(content)}"'),
+                ("X-Repo-Commit", "1" * 40),
+            ):  # fmt: skip
+                self.send_header(key, str(value))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(
+        constants,
+        "HUGGINGFACE_CO_URL_TEMPLATE",
+        endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+    )
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert huggingface_hub.HfApi().endpoint == endpoint
+    yield asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_model_of_the_hub_is_refused_before_its_download(hub: list[str], copied: Path):
+    raw = json.loads((copied / "config.json").read_text())
+    change(copied / "config.json", vision_config=raw["vision_config"] | {"use_qk_norm": True})
+    with pytest.raises(BundleError, match=r"use_qk_norm.*some/janus: 0\.0 GB of.*licence: mit"):
+        unimodal.load("some/janus")
+    assert "config.json" in hub and "model.safetensors" not in hub
+
+
+def test_a_model_of_the_hub_is_that_of_its_directory(hub: list[str], models: dict[str, Model]):
+    model = unimodal.load("some/janus")
+    assert "model.safetensors" in hub and model.hash == models["janus"].hash
+    assert model.card["source"] == "some/janus"
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def run(*words: object) -> str:
+    done = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_the_command_draws_and_answers(directories: dict[str, Path], tmp_path: Path):
+    drawing = tmp_path / "dog.png"
+    said = run(
+        "chat", directories["janus"], "--prompt", "a dog", "--draw", "--output", drawing, "--json"
+    )
+    assert json.loads(said.splitlines()[-1])["images"] == [str(drawing)]
+    assert PILImage.open(drawing).size == (24, 24)
+    said = run(
+        "chat", "--model", directories["chat"], "--prompt", "what?", "--image", drawing, "--json"
+    )
+    assert json.loads(said.splitlines()[-1])["images"] == []
+
+
+def test_the_command_names_what_cannot_be(directories: dict[str, Path]):
+    for words, said in (
+        (["chat", directories["chat"], "--prompt", "a dog", "--draw"], "answers in words alone"),
+        (["chat", "a/b", "--model", "c/d"], "two models: a/b and --model c/d"),
+        (["chat", "--draw"], "--draw is for one request"),
+        (["chat", directories["chat"], "--device", "tpu", "--prompt", "x"], "--device tpu"),
+    ):
+        done = CliRunner().invoke(main, [str(word) for word in words])
+        assert done.exit_code == 2 and said in done.output, done.output
