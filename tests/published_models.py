@@ -7,11 +7,14 @@ from typing import Any
 import published_tokenizers as made
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer
 
 from unimodal.families import emu3, janus
 from unimodal.families.spellings import special_names
+from unimodal.hub.image_checkpoint import read_image_config
 from unimodal.text import TextTokenizer
+from unimodal.tokenizer.vqgan import Vqgan
 
 TEXTS = [
     "You are a helpful assistant. USER: what is this? ASSISTANT: a dog.", "a dog in the rain",
@@ -149,4 +152,76 @@ def save_janus(directory: Path, model: transformers.PreTrainedModel) -> Path:
     )  # fmt: skip
     words.save_pretrained(directory)
     (directory / "README.md").write_text("---\nlicense: mit\n---\n# A small Janus\n")
+    return directory
+
+
+# --- Chameleon and Anole ------------------------------------------------------------------------
+
+CHAMELEON_FIRST_CODE = 4
+CHAMELEON_FIRST_TEXT = CHAMELEON_FIRST_CODE + NUM_CODES + 2
+
+
+def chameleon_code(code: int) -> str:
+    """How a code is spelled: IMGIMGFDZ is 53."""
+    return "IMGIMG" + "".join("ABCDEFGHIJ"[int(digit)] for digit in str(code)) + "Z"
+
+
+def chameleon_ids() -> dict[str, int]:
+    """{spelling: id} of marks and codes; these lie below the text, in an order of their own."""
+    order = torch.randperm(NUM_CODES, generator=torch.Generator().manual_seed(5)).tolist()
+    codes = {chameleon_code(code): CHAMELEON_FIRST_CODE + at for at, code in enumerate(order)}
+    last = CHAMELEON_FIRST_TEXT + NUM_TEXT
+    return codes | {
+        "<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<eoss>": CHAMELEON_FIRST_TEXT - 2,
+        "<racm3:break>": CHAMELEON_FIRST_TEXT - 1, "<reserved08706>": last, "<image>": last + 1,
+    }  # fmt: skip
+
+
+def chameleon_tokenizer() -> dict[str, Any]:
+    """The content of a tokenizer.json whose text stands behind codes and marks."""
+    words = TextTokenizer.train(TEXTS * 3, NUM_TEXT).tree()
+    vocab = {
+        piece: token + CHAMELEON_FIRST_TEXT for piece, token in words["model"]["vocab"].items()
+    }
+    kinds = {"special": True, "normalized": False, "lstrip": False, "rstrip": False}
+    added = [
+        {"id": token, "content": spelling, "single_word": False} | kinds
+        for spelling, token in sorted(chameleon_ids().items(), key=lambda one: one[1])
+    ]
+    model = words["model"] | {"vocab": vocab | chameleon_ids()}
+    return words | {"model": model, "added_tokens": added}
+
+
+def chameleon_model(**changed: Any) -> transformers.PreTrainedModel:
+    """A Chameleon of random weights."""
+    ids = chameleon_ids()
+    config = transformers.ChameleonConfig(
+        **LLAMA | {"vocab_size": max(ids.values()) + 1, "max_position_embeddings": 512} | changed,
+        vq_config=made.CHAMELEON, vocabulary_map=ids, pad_token_id=1,
+    )  # fmt: skip
+    model = transformers.ChameleonForConditionalGeneration(config)
+    model.model.vqmodel.load_state_dict(made.chameleon().state_dict())
+    return lively(model)
+
+
+def save_chameleon(directory: Path, model: transformers.PreTrainedModel) -> Path:
+    """Save a Chameleon with all its files."""
+    model.save_pretrained(directory)
+    (directory / "tokenizer.json").write_text(json.dumps(chameleon_tokenizer()))
+    return directory
+
+
+def save_anole(directory: Path, model: transformers.PreTrainedModel) -> Path:
+    """Save a Chameleon with a decoder of random weights beside its own."""
+    save_chameleon(directory, model)
+    tensors = load_file(directory / "model.safetensors")
+    whole = Vqgan(read_image_config(directory).config, None)
+    generator = torch.Generator().manual_seed(11)
+    for name, weight in whole.state_dict().items():
+        if name.startswith("decoder."):
+            fan = weight[0].numel() if weight.ndim > 1 else 100
+            noise = torch.randn(weight.shape, generator=generator) * fan**-0.5
+            is_scale = weight.ndim == 1 and "norm" in name and name.endswith("weight")
+            tensors[f"model.vqmodel.{name}"] = noise + (1.0 if is_scale else 0.0)
+    save_file(tensors, directory / "model.safetensors")
     return directory

@@ -290,6 +290,9 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
     values = asdict(bundle_config)
     if bundle_config.transformer.rope is None:
         del values["transformer"]["rope"]
+    for name in ("head_norms", "post_norm"):
+        if not values["transformer"][name]:
+            del values["transformer"][name]
     newer = {
         "image": (ImageConfig(), ("code_rows", "latent_width", "masked", "janus", "flow")),
         "sampling": (SAMPLING, ("image_steps", "image_solver", "guidance_interval")),

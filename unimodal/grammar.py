@@ -20,9 +20,8 @@ import numpy as np
 
 from unimodal.tokenizer.grid import Grid
 
-from .layout import BoundLayout
+from .layout import BoundLayout, Modality
 
-Modality = Literal["text", "image"]
 MODALITY_CONSTRAINTS: tuple[Modality | None, ...] = (None, "text", "image")
 End = Literal["stop", "text budget", "image budget", "context"]
 """Why a reply ended: it said so itself, or its text, its images or the context were used up."""

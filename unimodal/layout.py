@@ -23,6 +23,8 @@ from unimodal.tokenizer.grid import Grid
 from .text import TextTokenizer
 from .vocabulary import MAX_SIDE, Vocabulary
 
+Modality = Literal["text", "image"]
+
 
 @dataclass(frozen=True)
 class Special:
@@ -119,7 +121,7 @@ class Layout:
     """
     version: int = 1
     """Is increased when the same layout would give other ids; stored lengths are then discarded."""
-    replies: tuple[str | None, ...] = field(default=(None, "text", "image"), repr=False)
+    replies: tuple[Modality | None, ...] = field(default=(None, "text", "image"), repr=False)
     """The modality constraints that a reply can have; a request that names none has the first."""
     drawing: "Layout | None" = field(default=None, repr=False)
     """How a request for an image alone is laid out, where that is otherwise: its latest turn, and

@@ -21,6 +21,7 @@ from .attention import Attend
 from .rope import RopeScaling, frequencies
 
 INIT_STD = 0.02
+LAYER_NORM_EPS = 1e-5  # of Chameleon, whatever its configuration says of the other norms
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class TransformerConfig:
     """The longest sequence that the model is meant for, in tokens."""
     rope: RopeScaling | None = None
     """How RoPE was scaled to a longer context; None: not at all."""
+    head_norms: bool = False
+    """Whether each head's queries and keys pass a LayerNorm of that head's own weights and biases
+    before the rotation (as in Chameleon)."""
+    post_norm: bool = False
+    """Whether attention and MLP are normalised behind, not before, themselves (as in Chameleon-30B,
+    where it is called swin norm)."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -65,6 +72,8 @@ class TransformerConfig:
             problems.append(
                 f"num_kv_heads must divide num_heads, got {self.num_kv_heads} and {self.num_heads}"
             )
+        if self.head_norms and self.qk_norm:
+            problems.append("qk_norm and head_norms: one of them")
         if self.head_width % 2:
             problems.append(f"head_width must be even (RoPE turns pairs), got {self.head_width}")
         if problems:
@@ -83,6 +92,23 @@ class RMSNorm(nn.Module):
         """Return x (..., width) normalised, in the same shape and dtype."""
         # arXiv:1910.07467, eq. 4.
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+
+class HeadNorms(nn.Module):
+    """HeadNorms are a LayerNorm (arXiv:1607.06450) over each head's width, with weights and biases
+    for each head.
+    """
+
+    def __init__(self, num_heads: int, head_width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(num_heads, head_width))
+        self.bias = nn.Parameter(torch.zeros(num_heads, head_width))
+        self.eps = eps
+
+    def forward(self, x_BHTd: Tensor) -> Tensor:
+        """Return x normalised, in the same shape and dtype."""
+        normed_BHTd = F.layer_norm(x_BHTd, x_BHTd.shape[-1:], eps=self.eps)
+        return normed_BHTd * self.weight[:, None] + self.bias[:, None]
 
 
 @dataclass(frozen=True)
@@ -124,8 +150,10 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(D, config.num_kv_heads * d, bias=bias)
         self.v_proj = nn.Linear(D, config.num_kv_heads * d, bias=bias)
         self.o_proj = nn.Linear(config.num_heads * d, D, bias=False)
-        self.q_norm = RMSNorm(d, config.norm_eps) if config.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(d, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.q_norm, self.k_norm = (
+            _norm(config, config.num_heads),
+            _norm(config, config.num_kv_heads),
+        )
 
     def forward(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
         """Return the attention output of x_BTD, (B, T, D)."""
@@ -138,6 +166,13 @@ class Attention(nn.Module):
 
     def _heads(self, x_BTE: Tensor) -> Tensor:
         return x_BTE.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+
+
+def _norm(config: TransformerConfig, num_heads: int) -> nn.Module:
+    """Return what queries or keys pass before the rotation."""
+    if config.head_norms:
+        return HeadNorms(num_heads, config.head_width, LAYER_NORM_EPS)
+    return RMSNorm(config.head_width, config.norm_eps) if config.qk_norm else nn.Identity()
 
 
 class MLP(nn.Module):
@@ -156,7 +191,9 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """A Layer adds attention, then an MLP, to the residual stream, each on a normalised input."""
+    """A Layer adds attention, then an MLP, to the residual stream, each on a normalised input (or
+    with a normalised output).
+    """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -164,9 +201,13 @@ class Layer(nn.Module):
         self.mlp = MLP(config)
         self.input_layernorm = RMSNorm(config.width, config.norm_eps)
         self.post_attention_layernorm = RMSNorm(config.width, config.norm_eps)
+        self.post_norm = config.post_norm
 
     def forward(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
         """Return the residual stream after this layer, (B, T, D)."""
+        if self.post_norm:  # Swin v2, arXiv:2111.09883, sec. 3.2
+            x_BTD = x_BTD + self.input_layernorm(self.self_attn(x_BTD, rotate, attend, layer))
+            return x_BTD + self.post_attention_layernorm(self.mlp(x_BTD))
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotate, attend, layer)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 

@@ -1,6 +1,7 @@
 """Fits resize the images that published models are given, as their authors do."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from PIL import Image as PILImage
@@ -32,7 +33,8 @@ class AreaFit:
                 f"an image of {width} x {height} pixels is too long: this model takes up to "
                 f"{self.widest:g} times as long as wide; crop it first"
             )
-        scale, rounding = 1.0, round
+        scale = 1.0
+        rounding: Callable[[float], int] = round
         area = math.prod(round(side / self.multiple) * self.multiple for side in (width, height))
         if area > self.most:
             scale, rounding = math.sqrt(self.most / (width * height)), math.floor
@@ -65,3 +67,18 @@ class PadFit:
         square = PILImage.new("RGB", (self.side, self.side), (self.background,) * 3)
         square.paste(resized, ((self.side - width) // 2, (self.side - height) // 2))
         return square
+
+
+@dataclass(frozen=True)
+class CropFit:
+    """A CropFit brings the shorter side to `side` pixels and crops to a square (Chameleon)."""
+
+    side: int
+
+    def __call__(self, image: PILImage.Image) -> PILImage.Image:
+        """Return the middle of the image, a square."""
+        scale = self.side / min(image.size)
+        width, height = (round(scale * side) for side in image.size)
+        left, top = (width - self.side) // 2, (height - self.side) // 2
+        resized = image.resize((width, height), PILImage.Resampling.LANCZOS)
+        return resized.crop((left, top, left + self.side, top + self.side))

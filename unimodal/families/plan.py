@@ -1,5 +1,6 @@
 """A Plan is all that the small files of a published model say of it, before a weight is read."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,10 @@ class Plan:
     """Of the images that it draws."""
     fit: Fit
     """What resizes the images that it is given."""
+
+    per_head: re.Pattern[str] | None = None
+    """Matches our names of weights that each head has, of which fewer may be stored: one for a
+    group of heads (of a shard) each, or a single one."""
 
     def renamed(self, stored: str) -> str | None:
         """Return our name of a stored weight; None where it is not of the transformer."""

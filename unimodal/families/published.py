@@ -31,11 +31,15 @@ from ..manifest import MANIFEST, BundleError
 from ..model import Model
 from ..tensors import DTYPES, INDEX, SINGLE, StoredTensor, WeightsError, find_tensors
 from ..unified import UnifiedModel, parameter_shapes
-from . import emu3, janus
+from . import chameleon, emu3, janus
 from .plan import Plan
 from .spellings import read_text
 
-FAMILIES: dict[str, Callable[[Path], Plan]] = {"emu3": emu3.plan, "janus": janus.plan}
+FAMILIES: dict[str, Callable[[Path], Plan]] = {
+    "chameleon": chameleon.plan,
+    "emu3": emu3.plan,
+    "janus": janus.plan,
+}
 COPIES = {
     "Emu3": "BAAI/Emu3-Chat-hf or BAAI/Emu3-Gen-hf",
     "multi_modality": "deepseek-community/Janus-Pro-1B or deepseek-community/Janus-Pro-7B",
@@ -128,8 +132,8 @@ def _weight_bytes(source: str, directory: Path) -> int:
     if not Path(source).is_dir():
         from huggingface_hub import HfApi
 
-        if sizes := [file.size for file in HfApi().get_paths_info(source, SINGLE)]:
-            return sizes[0]
+        if found := HfApi().get_paths_info(source, SINGLE):
+            return int(getattr(found[0], "size", 0))
     pickled = sorted(path for path in directory.iterdir() if path.suffix in PICKLES)
     said = refusal(pickled[0]) if pickled else f"there is neither {SINGLE} nor {INDEX}"
     kind = raw_config(directory / "config.json").get("model_type")
@@ -142,7 +146,7 @@ def _dtype(asked: torch.dtype | str | None, directory: Path, device: torch.devic
     known = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()}
     if asked is None:
         raw = raw_config(directory / "config.json")
-        stored = raw.get("dtype") or raw.get("torch_dtype")
+        stored = str(raw.get("dtype") or raw.get("torch_dtype"))
         return torch.float32 if device.type == "cpu" else known.get(stored, torch.bfloat16)
     name = str(asked).removeprefix("torch.")
     if name not in known:
@@ -187,13 +191,18 @@ def _read(
         plan.architecture, transformer=replace(plan.architecture.transformer, tied_head=tied)
     )
     stored = {ours: tensors[name] for ours, name in named.items()}
-    if problems := list(weight_problems(parameter_shapes(architecture), stored)):
+    shapes = parameter_shapes(architecture)
+    if problems := list(weight_problems(shapes, _repeated(plan, shapes, stored))):
         raise CheckpointError(directory, problems)
     with torch.device("meta"):  # no initial weights are made: the files' weights replace them
         transformer = UnifiedModel(architecture)
     weights = _weights(named, stored, device, dtype)
+    for name, tensor in weights.items():
+        if tensor.shape != shapes[name]:
+            weights[name] = _of_each_head(tensor, shapes[name])
     transformer.load_state_dict(weights, assign=True)
     tokenizer = read_image_tokenizer(directory)
+    layout = transformer.head.inputs.layout
     config = raw_config(directory / "config.json")
     return Model(
         transformer=transformer.eval(),
@@ -204,8 +213,30 @@ def _read(
         grid=plan.grid,
         card={"source": source, "model_type": config["model_type"], "licence": facts.licence},
         hash=_hash(directory),
+        layout=None if tokenizer.decodes else replace(layout, replies=("text",), drawing=None),
         fit=plan.fit,
     )
+
+
+def _repeated(
+    plan: Plan, shapes: Mapping[str, tuple[int, ...]], stored: Mapping[str, StoredTensor]
+) -> dict[str, StoredTensor]:
+    """Return the stored tensors, those of which each head has one as if all heads' were there."""
+    found = dict(stored)
+    for name, place in stored.items():
+        if plan.per_head is None or not plan.per_head.search(name) or name not in shapes:
+            continue
+        num_heads, width = shapes[name]
+        *groups, stored_width = place.shape
+        if stored_width == width and num_heads % prod(groups) == 0:
+            found[name] = replace(place, shape=shapes[name])
+    return found
+
+
+def _of_each_head(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return what is stored once for a group of heads for each of them."""
+    groups_Gd = tensor.reshape(-1, shape[1])
+    return groups_Gd.repeat_interleave(shape[0] // len(groups_Gd), dim=0)
 
 
 def _weights(

@@ -6,6 +6,7 @@ are named.
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,13 +52,16 @@ class Spellings:
             raise CheckpointError(self.path, [f"it lacks the special tokens {said}"])
         return {name: self.ids[spelling] for name, spelling in wanted.items()}
 
-    def codes(self, pattern: re.Pattern[str], num_codes: int) -> list[int]:
-        """Return the id of each image code, whose spellings match `pattern` with a number in it.
+    def codes(
+        self, pattern: re.Pattern[str], num_codes: int, number: Callable[[str], int] = int
+    ) -> list[int]:
+        """Return the id of each image code, whose spellings match `pattern` with a number in it,
+        which `number` reads.
 
         Raise CheckpointError where these are not the numbers of `num_codes` codes.
         """
         found = {
-            int(match[1]): token
+            number(match[1]): token
             for spelling, token in self.ids.items()
             if (match := pattern.fullmatch(spelling))
         }

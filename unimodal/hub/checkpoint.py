@@ -379,6 +379,11 @@ def config_json(config: TransformerConfig, dtype: str, ids: dict[str, int]) -> d
     dtype: the weights' dtype, such as 'bfloat16'. ids: those of bos, eos and pad. Raise ValueError
     where no family has such a configuration.
     """
+    if config.head_norms or config.post_norm:
+        raise ValueError(
+            "no plain language model of Hugging Face has the norms of Chameleon (head_norms,"
+            " post_norm)"
+        )
     if config.qk_norm and config.attention_bias:
         raise ValueError(
             "no family of Hugging Face has both the norms of Qwen3 (qk_norm) and the biases of"

@@ -30,7 +30,13 @@ MAKERS = {
     "emu3": lambda at: made.save_emu3(at, made.emu3_model()),
     "chat": lambda at: made.save_emu3(at, made.emu3_model(131072)),
     "janus": lambda at: made.save_janus(at, made.janus_model()),
+    "chameleon": lambda at: made.save_chameleon(at, made.chameleon_model()),
+    "anole": lambda at: made.save_anole(at, made.chameleon_model()),
 }
+SPELLINGS = {
+    "emu3": made.EMU3_SPELLINGS, "chat": made.EMU3_SPELLINGS, "janus": made.JANUS_SPELLINGS,
+    "chameleon": list(made.chameleon_ids()), "anole": list(made.chameleon_ids()),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +66,7 @@ def change(path: Path, **values: object) -> None:
 def test_a_random_walk_of_the_grammar_ends(models: dict[str, Model], name: str):
     model = models[name]
     layout = model.drawer.sequencer.layout
-    sizes = [Grid(2, 3), Grid(10, 1)] if name != "janus" else [model.grid]
+    sizes = [Grid(2, 3), Grid(10, 1)] if name in ("emu3", "chat") else [model.grid]
     grammar = Grammar(layout, sizes, model.text_tokenizer.spelled)
     rng = np.random.default_rng(0)
     for constraint in model.sequencer.layout.layout.replies * 10:
@@ -81,21 +87,20 @@ def test_a_random_walk_of_the_grammar_ends(models: dict[str, Model], name: str):
                 state.take(following)
         assert len(state.ids) <= 300
         has_image = layout.opening(sizes[0])[0] in state.ids
-        assert has_image == (constraint == "image")
+        assert has_image == (constraint == "image") or constraint is None
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_no_text_spells_a_code_or_a_mark(models: dict[str, Model], name: str):
     model = models[name]
-    spellings = made.JANUS_SPELLINGS if name == "janus" else made.EMU3_SPELLINGS
+    spellings = SPELLINGS[name]
     text = " ".join(spellings) + "".join(spellings)
     ids = np.array(model.text_tokenizer.encode(text))
     assert model.vocabulary.is_text(ids).all() and model.text_tokenizer.decode(ids) == text
-    honest = len(model.sequencer.prompt(Document((Text("x", role="user"),))).ids)
     prompt = model.sequencer.prompt(Document((Text(text, role="user"),)))
     is_mark = ~model.vocabulary.is_text(prompt.ids)
     plain = model.sequencer.prompt(Document((Text("x", role="user"),)))
-    assert is_mark.sum() == (~model.vocabulary.is_text(plain.ids)).sum() and honest > 3
+    assert is_mark.sum() == (~model.vocabulary.is_text(plain.ids)).sum() > 0
 
 
 @pytest.mark.parametrize("grid", [Grid(1, 1), Grid(2, 11), Grid(12, 3)])

@@ -1,0 +1,195 @@
+"""Chameleon and Anole against `transformers`' own class on small random weights."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import published_models as made
+import published_tokenizers
+import pytest
+import torch
+import transformers
+from PIL import Image as PILImage
+from safetensors.torch import load_file, save_file
+
+import unimodal
+from unimodal.attention import DenseAttention
+from unimodal.branches import BranchInput
+from unimodal.bundle import BundleError
+from unimodal.document import Document, Image, Text
+from unimodal.families.fits import CropFit
+from unimodal.generation import generate
+from unimodal.model import Model
+from unimodal.sequence import Batch, Row
+
+
+@pytest.fixture(scope="module")
+def theirs() -> transformers.ChameleonForConditionalGeneration:
+    return made.chameleon_model()
+
+
+@pytest.fixture(scope="module")
+def model(theirs, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return unimodal.load(made.save_chameleon(tmp_path_factory.mktemp("chameleon"), theirs))
+
+
+@pytest.fixture(scope="module")
+def anole(theirs, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return unimodal.load(made.save_anole(tmp_path_factory.mktemp("anole"), theirs))
+
+
+def user(text: str, *images: Image) -> Document:
+    return Document((*images, Text(text, role="user")))
+
+
+def logits_of(model: Model, ids_n: torch.Tensor) -> torch.Tensor:
+    n = len(ids_n)
+    tokens = BranchInput(ids_n[None], torch.zeros(1, n, 2, dtype=torch.int64), [()])
+    attend = DenseAttention(torch.ones(n, n, dtype=torch.bool).tril()[None])
+    with torch.inference_mode():
+        hidden_1TD = model.transformer.hidden_states(tokens, torch.arange(n)[None], attend)
+        return model.transformer.logits(hidden_1TD)[0]
+
+
+def unmasked(theirs, ids_n: torch.Tensor) -> torch.Tensor:
+    """Their logits, before those of codes are put out."""
+    with torch.inference_mode():
+        return theirs.lm_head(theirs.model(input_ids=ids_n[None]).last_hidden_state)[0]
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"num_key_value_heads": 4}, {"swin_norm": True}], ids=["gqa", "mha", "swin"]
+)
+def test_logits(changed: dict, tmp_path: Path):
+    theirs = made.chameleon_model(**changed)
+    model = unimodal.load(made.save_chameleon(tmp_path, theirs))
+    ids_n = torch.randint(model.vocabulary.size, (40,), generator=torch.Generator().manual_seed(1))
+    expected_nV = unmasked(theirs, ids_n)
+    assert expected_nV.std() > 1
+    torch.testing.assert_close(logits_of(model, ids_n), expected_nV, atol=1e-5, rtol=1e-5)
+
+
+def test_norms_that_several_heads_share_are_repeated(theirs, model: Model, tmp_path: Path):
+    """(heads, d), (shards, d), (1, d) and (d,) give one model."""
+    hashes = []
+    for shape in ((4, 8), (2, 8), (1, 8), (8,)):
+        directory = made.save_chameleon(tmp_path / str(shape), theirs)
+        tensors = load_file(directory / "model.safetensors")
+        for name in [name for name in tensors if "q_norm" in name]:
+            first = tensors[name][:1].expand(4, 8)
+            stored = first.reshape(4, 8)[: shape[0] if len(shape) == 2 else 1]
+            tensors[name] = stored.reshape(shape).contiguous()
+        save_file(tensors, directory / "model.safetensors")
+        state = unimodal.load(directory).transformer.state_dict()
+        hashes.append(torch.cat([state[name].flatten() for name in sorted(state)]))
+    assert all(torch.equal(hashes[0], other) for other in hashes[1:])
+    name = next(name for name in tensors if "q_norm" in name)
+    tensors[name] = torch.zeros(3, 8)
+    save_file(tensors, directory / "model.safetensors")
+    with pytest.raises(
+        BundleError, match=r"q_norm.* has shape \(3, 8\), config.json says \(4, 8\)"
+    ):
+        unimodal.load(directory)
+
+
+def test_codes_by_their_spelling(model: Model, theirs):
+    images_23HW = published_tokenizers.images(32, 32)
+    codes_Bn1, grid = model.image_tokenizer.encode(images_23HW)
+    with torch.inference_mode():
+        expected_Bn = theirs.model.get_image_tokens(images_23HW).reshape(2, -1)
+    ids = model.vocabulary.code_to_id(codes_Bn1[..., 0].numpy())
+    assert np.array_equal(ids, expected_Bn.numpy()) and len(np.unique(ids)) > 10
+    assert ids.max() < made.CHAMELEON_FIRST_TEXT and len(model.vocabulary.code_runs) > 50
+
+
+def test_a_conversation_in_ids(anole: Model):
+    """Turns end with <reserved08706>; the beginning is <s>, whatever bos_token_id says."""
+    pixels, _ = anole.fitted(PILImage.new("RGB", (50, 40), "red"))
+    (image,) = anole.codec.encode([Image(pixels, role="user")])
+    talk = Document(
+        (image, Text("what?", "user"), Text("a dog", "assistant"), Text("and?", "user"))
+    )
+    ids, encode = made.chameleon_ids(), anole.text_tokenizer.encode
+    end = ids["<reserved08706>"]
+    codes = [ids[made.chameleon_code(int(code))] for code in image.codes[:, 0]]
+    expected = [
+        ids["<s>"], ids["<racm3:break>"], *codes, ids["<eoss>"], *encode("what?"), end,
+        *encode("a dog"), end, *encode("and?"), end,
+    ]  # fmt: skip
+    assert anole.sequencer.prompt(talk).ids.tolist() == expected
+    assert anole.sequencer.prompt(user("and?"), drop="text").ids.tolist() == [ids["<s>"]]
+
+
+def test_chameleon_says_that_it_cannot_draw(model: Model):
+    chat = unimodal.Chat(model, max_text_tokens=5)
+    assert not chat("what is this?", images=[PILImage.new("RGB", (40, 40))]).images
+    with pytest.raises(ValueError, match="draws nothing: its image tokenizer has no decoder"):
+        chat("a dog", modality="image")
+    with pytest.raises(ValueError, match="answers in words alone"):
+        generate(model, [user("a dog")], modality="image")
+
+
+def test_anole_draws_the_likeliest_codes(anole: Model, theirs):
+    """Of their class's hidden vectors through the whole head, restricted to codes, guided."""
+    ids, encode = made.chameleon_ids(), anole.text_tokenizer.encode
+    opening = [ids["<racm3:break>"]]
+    asked = [ids["<s>"], *encode("a dog"), ids["<reserved08706>"], *opening]
+    blind, drawn = [ids["<s>"], *opening], []
+    codes_C = torch.from_numpy(anole.vocabulary.code_ids)
+    for _ in range(20):
+        full_C, blind_C = (
+            unmasked(theirs, torch.tensor([*prompt, *drawn]))[-1][codes_C]
+            for prompt in (asked, blind)
+        )
+        drawn.append(int(codes_C[(blind_C + 3.0 * (full_C - blind_C)).argmax()]))
+    sampling = replace(anole.sampling, image_temperature=0.0, image_top_p=None)
+    assert sampling.guidance == 3.0
+    ((image,),) = generate(anole, [user("a dog")], sampling, "image")
+    found = anole.vocabulary.code_to_id(image.codes[:, 0])
+    assert found[:20].tolist() == drawn and len(found) == 64 and len(set(drawn)) > 5
+
+
+def test_anole_draws_of_its_own_accord(anole: Model):
+    chat = unimodal.Chat(anole, text_temperature=1.0, max_text_tokens=40, max_images=1, guidance=1)
+    replies = (chat("a dog") for _ in itertools.repeat(None))
+    chat_images = []
+    for _, reply in zip(range(12), replies, strict=False):
+        chat_images += reply.images
+        chat.reset()
+        if chat_images and reply.text:
+            break
+    assert chat_images and chat_images[0].size == (32, 32)
+
+
+def test_the_loss_of_an_image_is_finite(anole: Model, theirs):
+    """That of transformers is not: its class puts the logits of codes out before the loss."""
+    rng = np.random.default_rng(3)
+    image = Image(
+        codes=rng.integers(0, made.NUM_CODES, (64, 1)), grid=anole.grid,
+        codec_hash=anole.image_tokenizer.hash, role="assistant",
+    )  # fmt: skip
+    sequence = anole.sequencer.sequence(Document((Text("a dog", "user", 0.0), image)))
+    batch = Batch.stack([Row.pack([sequence], len(sequence), anole.vocabulary.special("pad"))])
+    head = anole.transformer.head
+    targets = head.targets(batch, 1.0, sliced=False)
+    is_code = anole.vocabulary.is_code(targets.labels_M.numpy())
+    assert is_code.sum() == 64
+    logits_nV = logits_of(anole, batch.ids[0])
+    losses = torch.nn.functional.cross_entropy(
+        logits_nV[targets.at_M], targets.labels_M, reduction="none"
+    )
+    assert losses.isfinite().all() and losses.mean() < 100
+    with torch.inference_mode():
+        labels = torch.where(batch.labels == -100, -100, batch.ids.roll(-1))
+        foreign = theirs(input_ids=batch.ids, labels=batch.ids).loss
+    assert labels.shape == batch.ids.shape and foreign > 1e30
+
+
+@pytest.mark.parametrize("size", [(512, 512), (700, 600), (30, 1000), (1023, 512)])
+def test_images_are_cropped_to_squares(size: tuple[int, int]):
+    image = PILImage.linear_gradient("L").resize(size).convert("RGB")
+    found = CropFit(512)(image)
+    assert found.size == (512, 512)
+    if size == (512, 512):
+        assert found.tobytes() == image.tobytes()
