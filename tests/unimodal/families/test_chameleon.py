@@ -1,6 +1,5 @@
 """Chameleon and Anole against `transformers`' own class on small random weights."""
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,14 +151,11 @@ def test_anole_draws_the_likeliest_codes(anole: Model, theirs):
 
 def test_anole_draws_of_its_own_accord(anole: Model):
     chat = unimodal.Chat(anole, text_temperature=1.0, max_text_tokens=40, max_images=1, guidance=1)
-    replies = (chat("a dog") for _ in itertools.repeat(None))
-    chat_images = []
-    for _, reply in zip(range(12), replies, strict=False):
-        chat_images += reply.images
+    drawn = []
+    while not drawn and chat.sampling.seed < 20:
+        drawn = chat("a dog").images
         chat.reset()
-        if chat_images and reply.text:
-            break
-    assert chat_images and chat_images[0].size == (32, 32)
+    assert [image.size for image in drawn] == [(32, 32)]
 
 
 def test_the_loss_of_an_image_is_finite(anole: Model, theirs):
@@ -171,19 +167,15 @@ def test_the_loss_of_an_image_is_finite(anole: Model, theirs):
     )  # fmt: skip
     sequence = anole.sequencer.sequence(Document((Text("a dog", "user", 0.0), image)))
     batch = Batch.stack([Row.pack([sequence], len(sequence), anole.vocabulary.special("pad"))])
-    head = anole.transformer.head
-    targets = head.targets(batch, 1.0, sliced=False)
-    is_code = anole.vocabulary.is_code(targets.labels_M.numpy())
-    assert is_code.sum() == 64
-    logits_nV = logits_of(anole, batch.ids[0])
+    is_code_n = torch.from_numpy(anole.vocabulary.is_code(batch.labels[0].numpy()))
+    assert is_code_n.sum() == 64
+    logits_64V = logits_of(anole, batch.ids[0])[is_code_n]
     losses = torch.nn.functional.cross_entropy(
-        logits_nV[targets.at_M], targets.labels_M, reduction="none"
+        logits_64V, batch.labels[0][is_code_n], reduction="none"
     )
     assert losses.isfinite().all() and losses.mean() < 100
     with torch.inference_mode():
-        labels = torch.where(batch.labels == -100, -100, batch.ids.roll(-1))
-        foreign = theirs(input_ids=batch.ids, labels=batch.ids).loss
-    assert labels.shape == batch.ids.shape and foreign > 1e30
+        assert theirs(input_ids=batch.ids, labels=batch.ids).loss > 1e30
 
 
 @pytest.mark.parametrize("size", [(512, 512), (700, 600), (30, 1000), (1023, 512)])
