@@ -116,7 +116,7 @@ def load(
     from .families import published  # which knows all that a bundle is made of
 
     if published.is_published(directory):
-        return published.load(str(directory), device, dtype)
+        return published.load(directory.as_posix(), device, dtype)
     if dtype is not None:
         raise ValueError(f"dtype {dtype}: a bundle is float32, that of a published model is chosen")
     contents = read_contents(directory)
@@ -181,6 +181,10 @@ def save_bundle(directory: str | Path, model: Model) -> Path:
     cannot be written; it is then unchanged.
     """
     directory = Path(directory)
+    if model.fit is not None:
+        raise BundleError(
+            "a published model is not saved as a bundle: its own files stay its only copy"
+        )
     check_card(model.card)
     _check_target(directory)
     architecture = model.transformer.architecture

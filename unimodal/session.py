@@ -20,6 +20,7 @@ from unimodal.tokenizer.pixels import fit, open_image
 from .chat import Chat, ChatEvent
 from .document import Image as DocumentImage
 from .grammar import Modality
+from .model import Model
 from .screen import Screen
 from .transcript import Gallery, read_conversation, save_conversation
 
@@ -58,10 +59,9 @@ class Session:
         """
         for path in images:
             self._image(str(path))
-        width, height = self.chat.model.canvas
         self.screen.note(
-            f"Ask for a drawing ({width} x {height} pixels), or give an image with /image PATH and"
-            " ask about it.\n/help lists the commands; Ctrl-C stops a reply, Ctrl-D leaves."
+            f"{_welcome(self.chat.model)}\n/help lists the commands; Ctrl-C stops a reply, Ctrl-D"
+            " leaves."
         )
         try:
             while not self._over:
@@ -228,6 +228,20 @@ class Session:
 
     def _quit(self, _: str) -> None:
         self._over = True
+
+
+def _welcome(model: Model) -> str:
+    """Return what a model can be asked for, in words."""
+    replies, (width, height) = model.sequencer.layout.layout.replies, model.canvas
+    ask = "give an image with /image PATH and ask about it."
+    if "image" not in replies:
+        return f"This model answers in words; {ask}"
+    draws = f"a drawing ({width} x {height} pixels)"
+    if replies[0] is None:
+        return f"Ask for {draws}, or {ask}"
+    if replies[0] == "image":
+        return f"Ask for {draws}; /words asks for words."
+    return f"Ask for {draws} with /draw, or {ask}"
 
 
 def _read_message(is_person: bool) -> str:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from .bundle import load
 from .chat import Chat
-from .families.published import is_published
+from .families.published import is_published, look_at
 from .grammar import Modality
 from .model import Model
 from .screen import Screen
@@ -60,6 +60,8 @@ def run(
         raise ValueError(f"--output {output} is one image: give it with --prompt, or a directory")
     if prompt == "-":
         prompt = _read_all()
+    if model is not None and is_published(model):
+        print(f"{model}: {look_at(model.as_posix())[1]}", file=sys.stderr)
     loaded = load(model, _device(model, device), dtype)
     changes = _changes(loaded, seed, guidance, temperature)
     chat = Chat(loaded, size=_size(size), **changes)

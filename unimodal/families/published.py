@@ -71,11 +71,7 @@ def load(
     tokenizer is float32 always. Raise BundleError where it cannot be used, before a download.
     """
     device = torch.device(device)
-    try:
-        directory = fetch(source, SMALL)
-        facts = Facts.of(source, directory)
-    except ValueError as error:
-        raise BundleError(str(error)) from error
+    directory, facts = look_at(source)
     try:
         plan = read_plan(directory)
         wanted = _dtype(dtype, directory, device)
@@ -85,6 +81,18 @@ def load(
     try:
         directory = fetch(source, (*SMALL, *WEIGHTS))
         return _read(source, directory, plan, facts, device, wanted)
+    except ValueError as error:
+        raise BundleError(str(error)) from error
+
+
+def look_at(source: str) -> tuple[Path, "Facts"]:
+    """Return the directory of a model's small files, and what they say of its weights.
+
+    Raise BundleError where there is no such model, or it has no safetensors.
+    """
+    try:
+        directory = fetch(source, SMALL)
+        return directory, Facts.of(source, directory)
     except ValueError as error:
         raise BundleError(str(error)) from error
 
