@@ -69,7 +69,9 @@ def evaluate(
     rule = of_canvas(model.canvas, patch, target_pixels, max_aspect_ratio)
     if problems := rule.problems():
         raise ValueError("; ".join(problems))
-    pictures = Pictures(source.images, rule)
+    if model.fit is not None and (target_pixels, max_aspect_ratio) != (None, 4.0):
+        raise ValueError("this model fits images by its authors' rule: no size can be asked for")
+    pictures = Pictures(source.images, rule, model.fit)
     template = task.template if template is None else template
     sampling = greedy(model.sampling, task.max_tokens, seed)
     evaluator = VqaEvaluator(task, asked, pictures, template, seed, sampling)
@@ -81,8 +83,11 @@ def evaluate(
         "requests": sum(1 for _ in evaluator.requests()),
         "max_text_tokens": task.max_tokens,
         "text_temperature": 0.0,
-        "target_pixels": rule.target_pixels,
-        "max_aspect_ratio": rule.max_aspect_ratio,
+        **(
+            {"target_pixels": rule.target_pixels, "max_aspect_ratio": rule.max_aspect_ratio}
+            if model.fit is None
+            else {"fit": str(model.fit)}
+        ),
         **_place(model),
     }
     with _kept_in(file, settings) as kept:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from unimodal.codec import Fit
 from unimodal.data.convert.sandbox import Sandbox
 from unimodal.data.formats import SampleError
 from unimodal.data.sizes import ImageRule, bucket, fitted
@@ -28,9 +29,9 @@ MOST_TOLD = 5  # bad images in a message
 class Pictures:
     """Reads the images that items name."""
 
-    def __init__(self, folder: Path, rule: ImageRule) -> None:
-        """Read from the folder, and resize by the rule."""
-        self._sandbox, self._rule = Sandbox(folder), rule
+    def __init__(self, folder: Path, rule: ImageRule, fit: Fit | None = None) -> None:
+        """Read from the folder, and resize by the rule, or by a published model's own fit."""
+        self._sandbox, self._rule, self._fit = Sandbox(folder), rule, fit
 
     def check(self, items: Iterable[Item]) -> dict[str, str]:
         """Return the SHA-256 of each distinct image by its `name_of`; ValueError that names those
@@ -55,6 +56,8 @@ class Pictures:
     def pixels(self, image: Any) -> np.ndarray:
         """Return an image as the model sees it, uint8 (H, W, 3)."""
         content = self._sandbox.image(image)[1]
+        if self._fit is not None:
+            return np.asarray(self._fit(open_image(content).image))
         size = bucket(image_size(content), self._rule)
         return fitted(open_image(content, cover=size).image, size)
 
