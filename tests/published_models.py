@@ -119,20 +119,21 @@ JANUS_SPELLINGS = [
     *sorted(special_names(janus.READING) | special_names(janus.DRAWING)),
 ]  # fmt: skip
 JANUS_VISION = {
-    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 24,
-    "patch_size": 4, "projection_dim": 32, "num_image_tokens": 36,
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "patch_size": 4,
 }  # fmt: skip
 
 
-def janus_model(**changed: Any) -> transformers.PreTrainedModel:
-    """A Janus of random weights, whose flag says that the head is tied, as those of the hub do."""
+def janus_model(text: dict[str, Any] | None = None, side: int = 24) -> Any:
+    """A Janus of random weights, for images of `side` pixels; text: other sizes of its Llama."""
     words = tokenizer(JANUS_SPELLINGS)
-    text = LLAMA | {"model_type": "llama", "vocab_size": words.get_vocab_size()}
+    text = LLAMA | (text or {}) | {"model_type": "llama", "vocab_size": words.get_vocab_size()}
     text |= {"max_position_embeddings": 1024, "tie_word_embeddings": False}
+    width = {"projection_dim": text["hidden_size"]}
+    vision = {"image_size": side, "num_image_tokens": (side // 4) ** 2}
     config = transformers.JanusConfig(
         text_config=text,
-        vision_config=JANUS_VISION | changed,
-        vq_config=made.JANUS | {"projection_dim": 32, "image_token_embed_dim": 32},
+        vision_config=JANUS_VISION | width | vision,
+        vq_config=made.JANUS | width | {"image_token_embed_dim": text["hidden_size"]},
         image_token_id=words.token_to_id(janus.PLACE.name),
         tie_word_embeddings=False,
     )
@@ -142,7 +143,7 @@ def janus_model(**changed: Any) -> transformers.PreTrainedModel:
 
 
 def save_janus(directory: Path, model: transformers.PreTrainedModel) -> Path:
-    """Save a Janus with all its files."""
+    """Save a Janus with all its files, whose flag says that the head is tied, as the hub's do."""
     model.save_pretrained(directory)
     path = directory / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tie_word_embeddings": True}))
