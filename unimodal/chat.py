@@ -83,8 +83,7 @@ class Chat:
         settings, such as seed=1. Raise ValueError for a size that the model does not draw, and for
         settings that there are not.
         """
-        _check_size(model, size)
-        self.model = model
+        self.model = _sized(model, size)
         self.sampling = replaced(sampling or model.sampling, changes)
         self._parts: tuple[Part, ...] = ()
         self._modality: Modality | None = None  # of the latest reply
@@ -225,11 +224,14 @@ class Chat:
             raise ValueError(problem)
 
 
-def _check_size(model: Model, size: tuple[int, int] | None) -> None:
+def _sized(model: Model, size: tuple[int, int] | None) -> Model:
+    """Return the model that draws images of this size; raise ValueError where it does not."""
     if size is None or tuple(size if isinstance(size, list | tuple) else ()) in model.sizes:
-        return
-    known = " or ".join(f"{width}x{height}" for width, height in model.sizes)
+        return model
     is_pair = isinstance(size, list | tuple) and len(size) == 2
+    if is_pair and model.drawer.sequencer.layout.says_any_size:
+        return replace(model, grid=model.image_tokenizer.geometry.grid_of(size[1], size[0]))
+    known = " or ".join(f"{width}x{height}" for width, height in model.sizes)
     said = f"{size[0]}x{size[1]}" if is_pair else f"{size!r} is no (width, height)"
     raise ValueError(f"size {said}: this model draws {known} pixels")
 

@@ -229,6 +229,12 @@ class BoundLayout:
         """Return how many tokens an image takes, its opening and closing included."""
         return len(self.opening(grid)) + self.content_length(grid) + len(self.closing)
 
+    @property
+    def says_any_size(self) -> bool:
+        """Return whether an image's opening writes its sides in digits: any grid can be drawn."""
+        sides = [piece for piece in self.layout.image.opening if isinstance(piece, Side)]
+        return bool(sides) and all(side.prefix is None for side in sides)
+
     def dropped(self, num_tokens: int) -> list[int]:
         """Return the ids that replace a dropped part of `num_tokens` tokens within a prompt."""
         unconditional = self.layout.unconditional

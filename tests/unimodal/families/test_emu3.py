@@ -156,6 +156,10 @@ def test_it_talks_and_draws_in_a_conversation(gen: Model, chat: Model, tmp_path:
     drawn = unimodal.Chat(gen, seed=3)("a dog")
     (image,) = drawn.images
     assert image.size == (12, 8) and drawn.text == ""
+    (wide,) = unimodal.Chat(gen, size=(20, 4))("a dog").images
+    assert wide.size == (20, 4)
+    with pytest.raises(ValueError, match="both sides must be multiples of 4"):
+        unimodal.Chat(gen, size=(21, 4))
     assert unimodal.Chat(gen, seed=3)("a dog").images[0].tobytes() == image.tobytes()
     talk = unimodal.Chat(chat, max_text_tokens=5)
     reply = talk("what is this?", images=[image.resize((40, 30))])
