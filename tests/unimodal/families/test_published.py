@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import published_models as made
 import pytest
+import real_weights
 import torch
 from click.testing import CliRunner
 from PIL import Image as PILImage
@@ -20,7 +21,7 @@ import unimodal
 from unimodal.bundle import BundleError
 from unimodal.command import main
 from unimodal.document import Document, Image, Text
-from unimodal.families import published
+from unimodal.families import emu3, published
 from unimodal.families.spellings import code_runs
 from unimodal.grammar import Choice, Grammar, ReplyState
 from unimodal.model import Model
@@ -336,3 +337,19 @@ def test_the_command_names_what_cannot_be(directories: dict[str, Path]):
     ):
         done = CliRunner().invoke(main, [str(word) for word in words])
         assert done.exit_code == 2 and said in done.output, done.output
+
+
+@pytest.mark.parametrize("name", ["emu3", "janus", "chameleon"])
+def test_the_script_for_real_weights_runs(
+    directories: dict[str, Path], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Here on weights of which most of the facts do not hold, and it says so."""
+    monkeypatch.setattr(emu3, "DRAWN", Grid(2, 3))
+    photo = tmp_path / "photo.png"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    PILImage.fromarray(noise).save(photo)
+    report = real_weights.examined(str(directories[name]), "cpu", None, photo, tmp_path / "out")
+    assert json.loads(json.dumps(report)) == report and not all(report["facts"].values())
+    assert ("drew" in report) == (name != "chameleon") and "says" in report
+    if name == "janus":
+        assert report["facts"]["the head is not tied"]
