@@ -144,4 +144,4 @@ def _pixel_problems(said: dict[str, Any]) -> Iterator[str]:
     """Yield where pixels would not come to lie in [-1, 1], as the authors' tokenizer has them."""
     for name in ("image_mean", "image_std"):
         if said.get(name, [0.5] * 3) != [0.5] * 3:
-            yield f"{name} {said[name]}: the authors' is [0.5, 0.5, 0.5]"
+            yield f"{name} {said[name]}: the authors' is [0.5, 0.5, 0.5]; set it so in the file"

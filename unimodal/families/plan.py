@@ -13,6 +13,8 @@ from ..codec import Fit
 from ..hub.checkpoint import CheckpointError
 from ..sampling import Sampling
 
+BUFFERS = (".rotary_emb.inv_freq", ".embeddings.position_ids")
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -34,7 +36,11 @@ class Plan:
     group of heads (of a shard) each, or a single one."""
 
     def renamed(self, stored: str) -> str | None:
-        """Return our name of a stored weight; None where it is not of the transformer."""
+        """Return our name of a stored weight; None where it is not of the transformer, or is a
+        buffer of older files, which is computed and not loaded.
+        """
+        if stored.endswith(BUFFERS):
+            return None
         for prefix, ours in self.prefixes:
             if stored.startswith(prefix):
                 return None if ours is None else ours + stored.removeprefix(prefix)

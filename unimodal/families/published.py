@@ -47,7 +47,7 @@ COPIES = {
 """`model_type` of authors' own files that are not read, and where others have copied them."""
 SMALL = ("*.json", "README.md")
 WEIGHTS = ("*.safetensors",)
-LICENCE = re.compile(r"^license(?:_name)?:\s*[\"']?([^\"'\n]+)", re.MULTILINE)
+LICENCE = re.compile(r"^(license(?:_name)?):\s*[\"']?([^\"'\n]+)", re.MULTILINE)
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -126,8 +126,9 @@ class Facts:
         Raise ValueError where it has no safetensors.
         """
         readme = directory / "README.md"
-        found = LICENCE.search(readme.read_text(encoding="utf-8")) if readme.is_file() else None
-        licence = found[1].strip() if found else "not said"
+        said = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+        found = {key: value.strip() for key, value in LICENCE.findall(said)}
+        licence = found.get("license_name") or found.get("license") or "not said"
         return cls(_weight_bytes(source, directory), licence)
 
 
@@ -139,8 +140,13 @@ def _weight_bytes(source: str, directory: Path) -> int:
         return (directory / SINGLE).stat().st_size
     if not Path(source).is_dir():
         from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError
 
-        if found := HfApi().get_paths_info(source, SINGLE):
+        try:
+            found = HfApi().get_paths_info(source, SINGLE)
+        except HfHubHTTPError as error:
+            raise ValueError(f"{source}: the hub does not say how large it is: {error}") from error
+        if found:
             return int(getattr(found[0], "size", 0))
     pickled = sorted(path for path in directory.iterdir() if path.suffix in PICKLES)
     said = refusal(pickled[0]) if pickled else f"there is neither {SINGLE} nor {INDEX}"

@@ -150,6 +150,34 @@ def test_hash_and_card(models: dict[str, Model], directories: dict[str, Path]):
     assert models["janus"].card["licence"] == "mit"
 
 
+def test_old_buffers_are_no_weights(copied: Path, models: dict[str, Model]):
+    tensors = load_file(copied / "model.safetensors")
+    tensors["model.vision_model.embeddings.position_ids"] = torch.arange(36)[None]
+    tensors["model.language_model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+    save_file(tensors, copied / "model.safetensors")
+    found = unimodal.load(copied).transformer.state_dict()
+    assert found.keys() == models["janus"].transformer.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    "said, licence",
+    [("license: other\nlicense_name: chameleon\n", "chameleon"), ("license: 'mit'\n", "mit"),
+     ("", "not said")],
+)  # fmt: skip
+def test_the_licence_is_that_of_the_readme(copied: Path, said: str, licence: str):
+    (copied / "README.md").write_text(f"---\n{said}---\n")
+    assert published.look_at(str(copied))[1].licence == licence
+
+
+def test_other_pixels_than_the_authors_are_refused(directories: dict[str, Path], tmp_path: Path):
+    copy = Path(shutil.copytree(directories["emu3"], tmp_path / "copy"))
+    path = copy / "processor_config.json"
+    said = json.loads(path.read_text())
+    change(path, image_processor=said["image_processor"] | {"image_mean": [0.48, 0.46, 0.41]})
+    with pytest.raises(BundleError, match="processor_config.json: image_mean .*the authors' is"):
+        unimodal.load(copy)
+
+
 def test_a_dtype_is_that_of_the_transformer_alone(directories: dict[str, Path]):
     model = unimodal.load(directories["janus"], dtype="bfloat16")
     assert {one.dtype for one in model.transformer.parameters()} == {torch.bfloat16}
