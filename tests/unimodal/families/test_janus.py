@@ -225,27 +225,3 @@ def test_grey_and_transparent_images_are_seen(model: Model):
     for mode in ("L", "RGBA", "1"):
         pixels, _ = model.fitted(PILImage.new(mode, (40, 10)))
         assert pixels.shape == (24, 24, 3) and pixels[0, 0].tolist() == [127] * 3
-
-
-def test_a_training_step_lowers_the_loss_of_codes(model: Model):
-    """The head's own loss, on an image that is learned."""
-    from unimodal.sequence import Batch, Row
-
-    drawn = generate(model, [user("a dog")], modality="image")[0][0]
-    document = Document((Text("a dog", role="user", weight=0.0), replace(drawn, role="assistant")))
-    sequence = model.drawer.sequencer.sequence(document)
-    batch = Batch.stack([Row.pack([sequence], len(sequence), model.vocabulary.special("pad"))])
-    assert (batch.modality == 2).sum() == 36
-    dense = DenseAttention(torch.ones(1, len(sequence), len(sequence), dtype=torch.bool).tril())
-    transformer = made.lively(unimodal.load(model.card["source"]).transformer).train()
-    optimizer = torch.optim.SGD(transformer.parameters(), lr=1e-3)
-    losses = []
-    for _ in range(4):
-        hidden_ND = transformer.hidden_states(batch, batch.positions, dense).flatten(0, 1)
-        loss, each_M = transformer.head(hidden_ND, transformer.output_table(), batch, 1 / 36)
-        assert each_M.isfinite().all() and len(each_M) == 36
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert losses[-1] < losses[0]
