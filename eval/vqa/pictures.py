@@ -28,8 +28,8 @@ MOST_TOLD = 5  # bad images in a message
 class Pictures:
     """Reads the images that items name."""
 
-    def __init__(self, folder: Path, rule: ImageRule) -> None:
-        """Read from the folder, and resize by the rule."""
+    def __init__(self, folder: Path, rule: ImageRule | None) -> None:
+        """Read from the folder, and resize by the rule; None: show images as they are."""
         self._sandbox, self._rule = Sandbox(folder), rule
 
     def check(self, items: Iterable[Item]) -> dict[str, str]:
@@ -55,6 +55,8 @@ class Pictures:
     def pixels(self, image: Any) -> np.ndarray:
         """Return an image as the model sees it, uint8 (H, W, 3)."""
         content = self._sandbox.image(image)[1]
+        if self._rule is None:
+            return np.asarray(open_image(content).image)
         size = bucket(image_size(content), self._rule)
         return fitted(open_image(content, cover=size).image, size)
 
