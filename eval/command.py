@@ -4,6 +4,7 @@ unimodal eval scenes --samples 200 --json scores.json --contact-sheet sheet.png
 unimodal eval things --things runs/things --json things.json
 unimodal eval tokenizer runs/tokenizer photos --json photos.json
 unimodal eval geneval run drawn --prompts prompts.jsonl --json geneval.json
+unimodal eval editing score drawn --edits edits
 unimodal eval vqa --task nlvr --data shards/nlvr --predictions nlvr.jsonl
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 import click
 
 from .check import check_
+from .editing.command import editing
 from .geneval.command import geneval
 from .options import (
     IN_FILE,
@@ -96,6 +98,7 @@ def scenes_(
 
 
 eval_.add_command(check_)
+eval_.add_command(editing)
 eval_.add_command(score_)
 eval_.add_command(things_)
 eval_.add_command(tokenizer)

@@ -10,7 +10,7 @@ is never counted as a wrong answer.
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,9 +20,20 @@ from unimodal.data.sizes import ImageRule, bucket, fitted
 from unimodal.tokenizer.pixels import image_size, open_image
 
 from ..report import progress
-from .item import Item
 
 MOST_TOLD = 5  # bad images in a message
+
+
+class Shows(Protocol):
+    """Anything that shows images, known by its id: a question, an edit."""
+
+    @property
+    def id(self) -> str:
+        """Return its name in messages."""
+
+    @property
+    def images(self) -> tuple[Any, ...]:
+        """Return its images as the data name them."""
 
 
 class Pictures:
@@ -32,7 +43,7 @@ class Pictures:
         """Read from the folder, and resize by the rule; None: show images as they are."""
         self._sandbox, self._rule = Sandbox(folder), rule
 
-    def check(self, items: Iterable[Item]) -> dict[str, str]:
+    def check(self, items: Iterable[Shows]) -> dict[str, str]:
         """Return the SHA-256 of each distinct image by its `name_of`; ValueError that names those
         which cannot be used.
         """
@@ -54,11 +65,15 @@ class Pictures:
 
     def pixels(self, image: Any) -> np.ndarray:
         """Return an image as the model sees it, uint8 (H, W, 3)."""
-        content = self._sandbox.image(image)[1]
         if self._rule is None:
-            return np.asarray(open_image(content).image)
+            return self.whole(image)
+        content = self._sandbox.image(image)[1]
         size = bucket(image_size(content), self._rule)
         return fitted(open_image(content, cover=size).image, size)
+
+    def whole(self, image: Any) -> np.ndarray:
+        """Return an image as it is, uint8 (H, W, 3)."""
+        return np.asarray(open_image(self._sandbox.image(image)[1]).image)
 
 
 def name_of(image: Any) -> str:
