@@ -19,6 +19,7 @@ from ..options import (
     check_device,
     option,
     sampling_of,
+    training_option,
 )
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def check_(folder: Path, edits: Path, layout: str, language: str | None) -> None
 @click.argument("folder", type=IN_FOLDER)
 @click.option("--edits", type=IN_FOLDER, required=True, help="What `editing scenes` wrote.")
 @click.option("--edited-by", help="Who drew results that `editing draw` did not.")
+@training_option
 @click.option("--json", type=OUT_FILE, help="Write scores and every verdict here.")
 @click.option("--markdown", type=OUT_FILE, help="Write the table here.")
 @click.option("--contact-sheet", type=OUT_FILE, help="Write a PNG of some results here.")
@@ -138,6 +140,7 @@ def score_(
     folder: Path,
     edits: Path,
     edited_by: str | None,
+    training: tuple[str, ...],
     json: Path | None,
     markdown: Path | None,
     contact_sheet: Path | None,
@@ -145,8 +148,10 @@ def score_(
     """Judge results of edits of scenes, whoever drew them: done, and nothing else touched."""
     from unimodal.transcript import save_image
 
+    from ..overlap import Probe, overlap, with_overlap
     from ..report import contact_sheet as sheet_of
     from ..report import show
+    from ..vqa.pictures import Pictures
     from .folder import read_folder
     from .scenes import read_scene_edits, report_of
 
@@ -154,7 +159,12 @@ def score_(
     edited = read_folder(folder, asked)
     if edited_by is not None and edited.recipe:
         raise click.UsageError(f"{folder} says itself who drew it: leave --edited-by out")
-    report = report_of(edited, requests, edited_by)
+    found_again = None
+    if training:
+        probes = [Probe(one.id, one.instruction, (one.id,)) for one in asked]
+        images = {one.id: Pictures(edits, None).content(one.image) for one in asked}
+        found_again = overlap(probes, images, training)
+    report = with_overlap(report_of(edited, requests, edited_by), found_again)
     show("editing", report, json, markdown)
     if contact_sheet is not None:
         save_image(sheet_of(_cells(edited, edits, report["predictions"])), contact_sheet)

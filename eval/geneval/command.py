@@ -19,6 +19,7 @@ from ..options import (
     check_device,
     option,
     sampling_of,
+    training_option,
 )
 
 if TYPE_CHECKING:
@@ -80,8 +81,9 @@ def detecting(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def scoring(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where the scores go."""
+    """Add the options that say where the scores go, and what training data they are beside."""
     for add in (
+        training_option,
         click.option("--contact-sheet", type=OUT_FILE, help="Write a PNG of some images here."),
         click.option("--markdown", type=OUT_FILE, help="Write the table here."),
         click.option("--json", type=OUT_FILE, help="Write scores and every verdict here."),
@@ -152,6 +154,7 @@ def score_(
     json: Path | None,
     markdown: Path | None,
     contact_sheet: Path | None,
+    training: tuple[str, ...],
 ) -> None:
     """Score the detections in FILE, whoever recorded them; no image and no model is needed."""
     from .detector import read_detections
@@ -160,7 +163,7 @@ def score_(
     if (images is None) != (contact_sheet is None):
         raise click.UsageError("--images and --contact-sheet need each other")
     asked = None if prompts is None else read_prompts(prompts)
-    _score(read_detections(file, asked), images, json, markdown, contact_sheet)
+    _score(read_detections(file, asked), images, json, markdown, contact_sheet, training)
 
 
 @geneval.command("run")
@@ -173,6 +176,7 @@ def run_(
     json: Path | None,
     markdown: Path | None,
     contact_sheet: Path | None,
+    training: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Draw into FOLDER, detect and score; each goes on where it stopped."""
@@ -186,7 +190,7 @@ def run_(
     drawn = read_folder(folder, asked)
     file = folder / f"detections_{detector.name}.jsonl"
     _detect_with(detector, drawn, file, {})
-    _score(read_detections(file, asked), folder, json, markdown, contact_sheet)
+    _score(read_detections(file, asked), folder, json, markdown, contact_sheet, training)
 
 
 def _draw(
@@ -274,14 +278,18 @@ def _score(
     json: Path | None,
     markdown: Path | None,
     contact_sheet: Path | None,
+    training: tuple[str, ...],
 ) -> None:
     from unimodal.transcript import save_image
 
+    from ..overlap import Probe, overlap, with_overlap
     from ..report import contact_sheet as sheet_of
     from ..report import show
     from .scoring import report_of
 
-    report = report_of(found)
+    probes = [Probe(id, prompt.text) for id, (prompt, _) in found.images.items()]
+    found_again = overlap(probes, {}, training) if training else None
+    report = with_overlap(report_of(found), found_again)
     show("geneval", report, json, markdown)
     if contact_sheet is not None and images is not None:
         save_image(sheet_of(_cells(report["predictions"], images)), contact_sheet)

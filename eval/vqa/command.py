@@ -6,7 +6,15 @@ from typing import Any
 import click
 
 from ..answerers.options import answerer_of, answerer_options
-from ..options import EVAL_SEED, IN_PATH, OUT_FILE, check_device, files, option
+from ..options import (
+    EVAL_SEED,
+    IN_PATH,
+    OUT_FILE,
+    check_device,
+    files,
+    option,
+    training_option,
+)
 from .tasks import NAMES
 
 DATA = click.Path(exists=True, path_type=Path)
@@ -56,6 +64,7 @@ def source_of(data: Path, images: Path | None, split: str | None):
 @option("--seed", EVAL_SEED, "Of the choice of items, wrong images and drawn letters.",
         click.IntRange(0, 2**40))  # fmt: skip
 @option("--batch-size", 32, "Questions at a time; answers do not depend on it.", click.IntRange(1))
+@training_option
 @files
 def vqa_(
     task: str,
@@ -72,6 +81,7 @@ def vqa_(
     ranks: int,
     seed: int,
     batch_size: int,
+    training: tuple[str, ...],
     device: str,
     json: Path | None,
     markdown: Path | None,
@@ -85,7 +95,7 @@ def vqa_(
     unimodal eval vqa --task gqa --data gqa --transformers OWNER/NAME --device cuda
     unimodal eval score vqa nlvr.jsonl
     """
-    if ranks > 1 and (json or markdown):
+    if ranks > 1 and (json or markdown or training):
         raise click.UsageError("a rank of several has no scores to write: `eval score` has them")
     check_device(device)
     import unimodal
@@ -100,7 +110,7 @@ def vqa_(
     file = predictions if predictions is None or ranks == 1 else _of_rank(predictions, rank, ranks)
     report = evaluate(
         loaded, benchmark, source_of(data, images, split), seed, samples, prompt, target_pixels,
-        max_aspect_ratio, batch_size, file, rank, ranks,
+        max_aspect_ratio, batch_size, file, rank, ranks, training,
     )  # fmt: skip
     if report is None:
         click.echo(f"rank {rank} of {ranks} has answered: {file}; score all by `eval score vqa`")

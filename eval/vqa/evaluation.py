@@ -30,6 +30,7 @@ from unimodal.sampling import Sampling
 from ..answerers.answerer import Answerer
 from ..answerers.answers_file import AnswersFile
 from ..intervals import Estimate
+from ..overlap import Probe, overlap, with_overlap
 from ..predictions import PredictionsFile
 from ..run import run
 from ..score import Prediction, digest, recipe
@@ -59,6 +60,7 @@ def evaluate(
     file: Path | None = None,
     rank: int = 0,
     world_size: int = 1,
+    training: Sequence[str] = (),
 ) -> dict[str, Any] | None:
     """Return the report (scores, recipe, predictions); None from a rank of several, which has only
     kept its predictions in its file.
@@ -66,8 +68,9 @@ def evaluate(
     samples: about how many items, whole groups, chosen by the seed; None: all. file: where
     predictions are kept as they come, and taken from when it is there. target_pixels,
     max_aspect_ratio: to which images are resized; None: a model's own pixels and 4, and for other
-    people's models, which have processors, images as they are. ValueError for files that cannot be
-    used, before the model is asked anything.
+    people's models, which have processors, images as they are. training: shards in which the
+    questions and images are looked for. ValueError for files that cannot be used, before the model
+    is asked anything.
     """
     if world_size > 1 and file is None:
         raise ValueError(f"{world_size} ranks keep their predictions in files: give --predictions")
@@ -95,7 +98,18 @@ def evaluate(
         found = run(model, evaluator, kept, batch, rank, world_size)
     if world_size > 1:
         return None
-    return report(task, found, settings | {"batch_size": batch})
+    found_again = overlap_of(asked, pictures, training) if training else None
+    return with_overlap(report(task, found, settings | {"batch_size": batch}), found_again)
+
+
+def overlap_of(
+    items: Sequence[Item], pictures: Pictures, training: Sequence[str]
+) -> dict[str, Any]:
+    """Return how much of questions and their images is in training shards."""
+    probes = [Probe(one.id, one.question, tuple(map(name_of, one.images))) for one in items]
+    images = {name_of(image): image for one in items for image in one.images}
+    contents = {name: pictures.content(image) for name, image in images.items()}
+    return overlap(probes, contents, training)
 
 
 def report(

@@ -51,8 +51,11 @@ class Pictures:
         found, bad = {}, []
         for name, (image, id) in progress(list(named.items()), "images"):
             try:
-                found[name] = hashlib.sha256(self._sandbox.image(image)[1]).hexdigest()
-            except SampleError as error:
+                content = self.content(image)
+                if self._rule is not None:
+                    bucket(image_size(content), self._rule)  # which refuses too small ones
+                found[name] = hashlib.sha256(content).hexdigest()
+            except (SampleError, ValueError) as error:
                 bad.append(f"item {id}: {error}")
         if bad:
             more = f"; and {len(bad) - MOST_TOLD} more" if len(bad) > MOST_TOLD else ""
@@ -67,13 +70,17 @@ class Pictures:
         """Return an image as the model sees it, uint8 (H, W, 3)."""
         if self._rule is None:
             return self.whole(image)
-        content = self._sandbox.image(image)[1]
+        content = self.content(image)
         size = bucket(image_size(content), self._rule)
         return fitted(open_image(content, cover=size).image, size)
 
+    def content(self, image: Any) -> bytes:
+        """Return the contents of an image's file."""
+        return self._sandbox.image(image)[1]
+
     def whole(self, image: Any) -> np.ndarray:
         """Return an image as it is, uint8 (H, W, 3)."""
-        return np.asarray(open_image(self._sandbox.image(image)[1]).image)
+        return np.asarray(open_image(self.content(image)).image)
 
 
 def name_of(image: Any) -> str:

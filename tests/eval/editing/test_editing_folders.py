@@ -197,8 +197,8 @@ def test_scenes_are_judged_exactly(scenes: Path, tmp_path: Path):
         assert done.exit_code == 0, done.output
         report = json.loads(file.read_text())
         scores = report["scores"]["editing_by_scenes"]
-        assert {one["value"] for one in scores.values()} == {worth}
-        assert scores["overall"]["n"] == 18 and len(scores) == 7
+        assert [one["value"] for one in scores.values()] == pytest.approx([worth] * 7)
+        assert scores["overall"]["n"] == 18
         assert report["recipe"]["model"] == "hand" and len(report["recipe"]["results"]) == 64
 
 
