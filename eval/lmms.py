@@ -86,8 +86,8 @@ class UnimodalChat(lmms):
     ) -> None:
         """Load the bundle `pretrained` (None: the one that ships).
 
-        output: the folder of images that are drawn, which `reply=image` needs. max_batch_size: lmms-
-        eval names it beside batch_size; a larger batch_size is refused.
+        output: the folder of images that are drawn, which `reply=image` needs. max_batch_size:
+        what lmms-eval passes beside batch_size; a larger batch_size is refused.
         """
         super().__init__()
         if reply not in REPLIES:

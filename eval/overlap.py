@@ -44,6 +44,7 @@ NEAR_IMAGE = 8.0  # levels of 255
 MOST_EXAMPLES = 10
 EXACT, NEAR = "exact", "near"
 NOT_CHECKED = "not checked"
+WHATS = ("prompts", "images", "items")
 
 
 @dataclass(frozen=True)
@@ -110,22 +111,21 @@ def overlap(
     }  # fmt: skip
 
 
-def told(found: Mapping[str, Any] | None) -> str:
-    """Return the overlap in a line for the recipe; NOT_CHECKED where no shards were given."""
+def told(found: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the overlap as entries of a recipe, short enough to be printed whole."""
     if found is None:
-        return NOT_CHECKED
-    parts = [
-        f"{found[what][EXACT]} exact and {found[what][NEAR]} near of {found[what]['of']} {what}"
-        for what in ("prompts", "images", "items")
-        if found[what]["of"]
-    ]
-    return f"{'; '.join(parts)}; in {found['samples']} training samples"
+        return {"training_overlap": NOT_CHECKED}
+    counted = {what: found[what] for what in WHATS if found[what]["of"]}
+    return {
+        f"{what}_in_training": f"{one[EXACT]} exact, {one[NEAR]} near of {one['of']}"
+        for what, one in counted.items()
+    } | {"training_samples": str(found["samples"])}
 
 
 def with_overlap(report: dict[str, Any], found: dict[str, Any] | None) -> dict[str, Any]:
     """Return a report that says what of it was in the training data, or that nobody looked."""
-    recipe = report["recipe"] | {"training_overlap": told(found)}
-    return report | {"recipe": recipe} | ({} if found is None else {"overlap": found})
+    told_too = {"recipe": report["recipe"] | told(found)}
+    return report | told_too | ({} if found is None else {"overlap": found})
 
 
 def _samples(training: Sequence[str]) -> Iterator[tuple[str, Sample]]:

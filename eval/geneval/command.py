@@ -287,7 +287,8 @@ def _score(
     from ..report import show
     from .scoring import report_of
 
-    probes = [Probe(id, prompt.text) for id, (prompt, _) in found.images.items()]
+    asked = {id.partition("/")[0]: prompt.text for id, (prompt, _) in found.images.items()}
+    probes = [Probe(number, text) for number, text in asked.items()]
     found_again = overlap(probes, {}, training) if training else None
     report = with_overlap(report_of(found), found_again)
     show("geneval", report, json, markdown)
