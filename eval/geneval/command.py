@@ -127,18 +127,37 @@ def draw_(folder: Path, **options: Any) -> None:
 @geneval.command("detect")
 @click.argument("folder", type=IN_FOLDER)
 @click.argument("file", type=OUT_FILE)
+@click.option("--drawn-by", metavar="NAME", help="Who drew images that were drawn elsewhere.")
+@click.option("--drawn-revision", metavar="NAME", help="--drawn-by: which version of it.")
 @click.option("--rewriter", help="Who rewrote the prompts of images that were drawn elsewhere.")
 @detecting
-def detect_(folder: Path, file: Path, rewriter: str | None, **options: Any) -> None:
-    """Write what a detector finds in the images of FOLDER into FILE; go on where it stopped."""
-    from .folder import read_folder
+def detect_(
+    folder: Path,
+    file: Path,
+    drawn_by: str | None,
+    drawn_revision: str | None,
+    rewriter: str | None,
+    **options: Any,
+) -> None:
+    """Write what a detector finds in the images of FOLDER into FILE; go on where it stopped.
 
+    FOLDER is of GenEval's layout, whoever drew it.
+    """
+    from .folder import images_hash, read_folder
+
+    given = {"model": drawn_by, "revision": drawn_revision, "rewriter": rewriter}
+    settings = {name: value for name, value in given.items() if value is not None}
     drawn = read_folder(folder)
-    if rewriter is not None and drawn.recipe:
+    if settings and drawn.recipe:
         raise click.UsageError(
-            f"{folder} says itself who rewrote its prompts: leave --rewriter out"
+            f"{folder} says itself who drew it and rewrote its prompts: leave --drawn-by, "
+            "--drawn-revision and --rewriter out"
         )
-    _detect(drawn, file, {} if rewriter is None else {"rewriter": rewriter}, **options)
+    if drawn_revision is not None and drawn_by is None:
+        raise click.UsageError("--drawn-revision belongs to --drawn-by")
+    if not drawn.recipe:
+        settings["images"] = images_hash(drawn)
+    _detect(drawn, file, settings, **options)
     click.echo(f"{file}: {drawn.samples} images of each of {len(drawn.prompts)} prompts")
 
 

@@ -38,7 +38,7 @@ from .asking import BLIND, PASSES, SEEN, SHUFFLED, VqaEvaluator, greedy, sample
 from .clusters import mean_of_clusters, scaled
 from .item import Item
 from .pictures import Pictures, name_of
-from .source import Source, read_lines
+from .source import Row, Source, read_lines
 from .task import Task, check_distinct, mean
 from .tasks import task_of
 
@@ -166,6 +166,8 @@ def scored_again(files: Sequence[Path]) -> dict[str, Any]:
     missing = settings["requests"] - len(predictions)
     if missing:
         names = ", ".join(map(str, files))
+        if missing < 0:
+            raise ValueError(f"{names}: {len(predictions)} of {settings['requests']} predictions")
         raise ValueError(
             f"{names}: {len(predictions)} of {settings['requests']} predictions are there; run "
             "the same `unimodal eval vqa` again, which goes on from them, and give all ranks' files"
@@ -209,6 +211,9 @@ def read_predictions(files: Sequence[Path]) -> tuple[dict[str, Any], dict[str, P
         there = rows[0].fields.get("recipe") if rows else None
         if not isinstance(there, dict) or there.get("evaluation") != EVALUATION:
             raise ValueError(f"{file} holds no predictions of `unimodal eval vqa`")
+        for name, wanted in RECIPE.items():
+            if type(there.get(name)) is not wanted:
+                raise ValueError(f"{file}: {name} of its recipe is {there.get(name)!r:.80}")
         if settings not in (None, there):
             raise ValueError(f"{file} and {files[0]} hold predictions of different runs")
         settings = there
@@ -216,12 +221,26 @@ def read_predictions(files: Sequence[Path]) -> tuple[dict[str, Any], dict[str, P
             id = line.text("id")
             if id in found:
                 raise ValueError(f"{line.place}: {id} is there twice")
-            found[id] = {name: line.get(name) for name in PREDICTED}
+            found[id] = _predicted(line, id)
     assert settings is not None, "at least one file is given"
     return settings, found
 
 
-PREDICTED = ("item", "pass", "kind", "group", "prompt", "expected", "answer")
+RECIPE = {"task": str, "seed": int, "requests": int, "questions": str}
+PREDICTED = {
+    "item": str, "pass": str, "kind": str, "group": str, "prompt": str, "expected": dict,
+    "answer": str,
+}  # fmt: skip
+
+
+def _predicted(line: Row, id: str) -> Prediction:
+    """Return what a line predicts; ValueError where its id or a value is no such thing."""
+    for name, wanted in PREDICTED.items():
+        if not isinstance(line.get(name), wanted):
+            raise ValueError(f"{line.place}: {name} is {line.get(name)!r:.80}")
+    if id != f"{line.get('pass')}/{line.get('item')}":
+        raise ValueError(f"{line.place}: the id {id} is not of {line.get('item')}")
+    return {name: line.get(name) for name in PREDICTED}
 
 
 def digest_of(predictions: Sequence[Prediction]) -> str:

@@ -159,5 +159,5 @@ def test_the_result_of_an_evaluation_tells_it(tmp_path: Path):
         assert line in " ".join(done.output.split()), "the printed table never drops it"
     found = json.loads(report.read_text())["overlap"]
     assert found["items"]["examples"][0]["what"] == "random/0"
-    assert (found["prompts"]["exact"], found["prompts"]["near"]) == (1, 1)
+    assert (found["prompts"]["exact"], found["prompts"]["near"]) == (1, 0)
     assert (found["images"]["exact"], found["images"]["of"]) == (1, 2)
