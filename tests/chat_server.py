@@ -1,4 +1,4 @@
-"""A server of this machine that speaks OpenAI's chat completions, for tests."""
+"""A server of this machine that speaks OpenAI's protocol, chat and images, for tests."""
 
 import json
 import threading
@@ -41,7 +41,8 @@ def served(answer: Answer) -> Iterator[ChatServer]:
             with lock:
                 state.requests.append((self.path, dict(self.headers), body))
                 failure = state.failures.pop(0) if state.failures else None
-            self.reply(*failure) if failure else self.reply(200, {}, completion(state, body))
+            answered = image if self.path.endswith("/images/generations") else completion
+            self.reply(*failure) if failure else self.reply(200, {}, answered(state, body))
 
         def do_GET(self) -> None:
             with lock:
@@ -68,6 +69,11 @@ def served(answer: Answer) -> Iterator[ChatServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def image(state: ChatServer, body: dict[str, Any]) -> bytes:
+    """The answer to a request for an image, whose base64 is what `answer` says."""
+    return json.dumps({"created": 1, "data": [{"b64_json": state.answer(body)}]}).encode()
 
 
 def completion(state: ChatServer, body: dict[str, Any]) -> bytes:

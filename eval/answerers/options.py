@@ -11,6 +11,7 @@ from ..options import IN_FILE
 
 if TYPE_CHECKING:
     from .answerer import Answerer
+    from .endpoint import Endpoint
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -53,7 +54,9 @@ def answerer_of(model: Path | None, device: str, **given: Any) -> "Answerer | No
         precision = given["precision"] or PRECISIONS[0]
         return Pretrained(given["transformers"], device, precision, given["revision"])
     if given["server"] is not None:
-        return _server(given["server"], given["served_model"], given["key_variable"])
+        from .server import Server
+
+        return Server(*endpoint_of(given["server"], given["served_model"], given["key_variable"]))
     if given["answers"] is not None:
         from .answers_file import AnswersFile
 
@@ -61,12 +64,13 @@ def answerer_of(model: Path | None, device: str, **given: Any) -> "Answerer | No
     return None
 
 
-def _server(url: str, model: str | None, variable: str | None) -> "Answerer":
-    from .server import Server
+def endpoint_of(url: str, model: str | None, variable: str | None) -> "tuple[Endpoint, str]":
+    """Return a server and the model's name there; UsageError where name or key are missing."""
+    from .endpoint import Endpoint
 
     if model is None:
         raise click.UsageError("--server needs --served-model: what the server calls the model")
     key = os.environ.get(variable or KEY_VARIABLE)
     if variable is not None and not key:
         raise click.UsageError(f"--key-variable {variable}: the environment has no such variable")
-    return Server(url, model, key)
+    return Endpoint(url, key), model

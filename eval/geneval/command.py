@@ -25,6 +25,7 @@ from ..options import (
 if TYPE_CHECKING:
     from ..report import Cell
     from .detector import Detections, Detector
+    from .drawing import Rewriting
     from .folder import Drawn
     from .prompts import Prompt
 
@@ -122,6 +123,45 @@ def draw_(folder: Path, **options: Any) -> None:
     """Draw the images of prompts into FOLDER, as GenEval lays it out; go on where it stopped."""
     asked = _draw(folder, **options)
     click.echo(f"{folder}: {options['samples']} images of each of {len(asked)} prompts")
+
+
+@geneval.command("draw-served")
+@click.argument("folder", type=OUT_FOLDER)
+@click.option("--server", metavar="URL", required=True, help="Of OpenAI's image generations.")
+@click.option("--served-model", metavar="NAME", required=True, help="The model's name there.")
+@click.option("--key-variable", metavar="NAME", help="Where the key is [default: OPENAI_API_KEY].")
+@click.option("--base64", is_flag=True, help="Ask for base64, which older servers need.")
+@option("--size", "1024x1024", "Of an image, as the server wants it.", click.STRING)
+@click.option("--prompts", type=IN_FILE, required=True, help="As evaluation_metadata.jsonl.")
+@click.option("--rewritten", type=IN_FILE, help="The prompts in other words, to draw.")
+@click.option("--rewriter", metavar="NAME", help="Who wrote --rewritten.")
+@option("--samples", 4, "Images of each prompt.", click.IntRange(1))
+@option("--batch-size", 4, "Images at a time.", click.IntRange(1))
+def draw_served_(
+    folder: Path,
+    server: str,
+    served_model: str,
+    key_variable: str | None,
+    base64: bool,
+    size: str,
+    prompts: Path,
+    rewritten: Path | None,
+    rewriter: str | None,
+    samples: int,
+    batch_size: int,
+) -> None:
+    """Draw into FOLDER with a model behind a server; go on where it stopped."""
+    from ..answerers.options import endpoint_of
+    from .prompts import read_prompts
+    from .served import Painter, draw_served
+
+    asked = read_prompts(prompts)
+    rewriting = _rewriting(rewritten, rewriter, asked)
+    endpoint, name = endpoint_of(server, served_model, key_variable)
+    draw_served(
+        Painter(endpoint, name, size, base64), asked, folder, samples, rewriting, batch_size
+    )
+    click.echo(f"{folder}: {samples} images of each of {len(asked)} prompts")
 
 
 @geneval.command("detect")
@@ -227,21 +267,31 @@ def _draw(
 ) -> "list[Prompt]":
     """Draw what is missing in the folder; return the prompts."""
     check_device(device)
-    from .drawing import Rewriting, draw
-    from .prompts import read_prompts, read_rewritten
+    from .drawing import draw
+    from .prompts import read_prompts
 
-    if (rewritten is None) != (rewriter is None):
-        raise click.UsageError("--rewritten and --rewriter need each other")
     asked = read_prompts(prompts)
-    rewriting = None
-    if rewritten is not None and rewriter is not None:
-        rewriting = Rewriting(rewriter, tuple(read_rewritten(rewritten, asked)))
+    rewriting = _rewriting(rewritten, rewriter, asked)
     import unimodal
 
     loaded = unimodal.load(model, device)
     sampling = sampling_of(loaded, guidance, temperature)
     draw(loaded, asked, folder, samples, seed, sampling, rewriting, batch_size)
     return asked
+
+
+def _rewriting(
+    rewritten: Path | None, rewriter: str | None, asked: "list[Prompt]"
+) -> "Rewriting | None":
+    """Return the prompts in other words; UsageError where nobody is said to have written them."""
+    from .drawing import Rewriting
+    from .prompts import read_rewritten
+
+    if (rewritten is None) != (rewriter is None):
+        raise click.UsageError("--rewritten and --rewriter need each other")
+    if rewritten is None or rewriter is None:
+        return None
+    return Rewriting(rewriter, tuple(read_rewritten(rewritten, asked)))
 
 
 def _detect(drawn: "Drawn", file: Path, settings: dict[str, Any], **options: Any) -> None:

@@ -16,6 +16,7 @@ from PIL import Image as PILImage
 from unimodal.command import main
 from unimodal.document import Document, Image, Text
 from unimodal.eval.answerers.answerer import UNKNOWN, Question
+from unimodal.eval.answerers.endpoint import Endpoint
 from unimodal.eval.answerers.server import Server, content_of
 from unimodal.eval.vqa.evaluation import evaluate
 from unimodal.eval.vqa.source import Source
@@ -50,7 +51,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def connected(server: ChatServer, key: str | None = None) -> Server:
-    return Server(server.url, "seer", key, wait_s=0.0)
+    return Server(Endpoint(server.url, key, wait_s=0.0), "seer")
 
 
 def asked(text: str = "cat?") -> Question:
@@ -158,18 +159,18 @@ def test_another_version_of_the_model_stops_the_run(server: ChatServer):
 @pytest.mark.parametrize("url", ["localhost:8000", "file:///etc/passwd", "ftp://a/v1", "http://"])
 def test_what_is_no_address_is_refused(url: str):
     with pytest.raises(ValueError, match="is no address of a server"):
-        Server(url, "seer")
+        Endpoint(url)
 
 
 def test_secrets_stay_out_of_addresses():
     with pytest.raises(ValueError, match="the key comes from the environment") as told:
-        Server("http://me:hush@localhost/v1", "seer")
+        Endpoint("http://me:hush@localhost/v1")
     assert "hush" not in str(told.value)
 
 
 def test_a_server_that_is_not_there_is_told(tmp_path: Path):
     with pytest.raises(ValueError, match="does not answer"):
-        Server("http://127.0.0.1:9/v1", "seer", wait_s=0.0)
+        Server(Endpoint("http://127.0.0.1:9/v1", wait_s=0.0), "seer")
 
 
 @pytest.mark.parametrize(
