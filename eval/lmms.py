@@ -14,7 +14,7 @@ refused, and so are films and sounds.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,7 @@ from PIL import Image as PILImage
 
 import unimodal
 from unimodal.atomic import write_bytes
-from unimodal.data.sizes import ImageRule, fitted, of_canvas
-from unimodal.data.sizes import bucket as bucket_of
+from unimodal.data.sizes import ImageRule, bucket, fitted, of_canvas
 from unimodal.document import Document, Image, Part, Text
 from unimodal.grammar import Modality
 from unimodal.sampling import Sampling
@@ -58,10 +57,10 @@ def manifests() -> list[ModelManifest]:
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A request of lmms-eval in our form."""
+    """A request of lmms-eval; its images are opened when it is asked."""
 
     id: str
-    document: Document
+    args: tuple[Any, ...]
     sampling: Sampling
     until: tuple[str, ...]
     """What ends an answer, and is no part of it."""
@@ -109,7 +108,7 @@ class UnimodalChat(lmms):
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
         """Return an answer to each request, in order."""
         asked = [self._asked(number, request.args) for number, request in enumerate(requests)]
-        evaluator = LmmsEvaluator(asked, self._reply, self._output)
+        evaluator = LmmsEvaluator(asked, self._parts, self._reply, self._output)
         answers = [one["answer"] for one in run(self._model, evaluator, None, self.batch_size)]
         for request, answer in zip(requests, answers, strict=True):
             context, options = request.args[0], self._options(request.args)
@@ -144,16 +143,12 @@ class UnimodalChat(lmms):
                     raise ValueError(f"{task}, {number}: unimodal takes no {content.type}")
 
     def _asked(self, number: int, args: tuple[Any, ...]) -> Asked:
-        task, split, document = args[-2], args[-1], args[-3]
+        *_, document, task, split = args
         options = self._options(args)
-        id = f"{task}/{split}/{document}/{number}"
         until = options.get("until") or ()
-        return Asked(
-            id,
-            Document(tuple(self._parts(args))),
-            _sampling(self._sampling, options),
-            (until,) if isinstance(until, str) else tuple(until),
-        )
+        ends = (until,) if isinstance(until, str) else tuple(until)
+        id = f"{task}/{split}/{document}/{number}"
+        return Asked(id, args, _sampling(self._sampling, options), ends)
 
     def _image(self, image: Any, role: str) -> Image:
         """Return an image as the model sees it."""
@@ -192,8 +187,14 @@ class LmmsEvaluator(Evaluator[Asked]):
 
     name = "lmms-eval"
 
-    def __init__(self, asked: Sequence[Asked], reply: Modality, output: Path | None) -> None:
-        self._asked, self._reply, self._output = asked, reply, output
+    def __init__(
+        self,
+        asked: Sequence[Asked],
+        parts: Callable[[tuple[Any, ...]], Iterator[Part]],
+        reply: Modality,
+        output: Path | None,
+    ) -> None:
+        self._asked, self._parts, self._reply, self._output = asked, parts, reply, output
 
     def requests(self) -> Sequence[Asked]:
         """Return the requests in order."""
@@ -201,7 +202,8 @@ class LmmsEvaluator(Evaluator[Asked]):
 
     def turns(self, request: Asked) -> Turns:
         """Ask once."""
-        yield Turn(request.document, request.sampling, self._reply)
+        document = Document(tuple(self._parts(request.args)))
+        yield Turn(document, request.sampling, self._reply)
 
     def score(self, request: Asked, answer: Answer) -> Prediction:
         """Return the words, or write the image and return where it is."""
@@ -234,4 +236,4 @@ def _sampling(sampling: Sampling, options: dict[str, Any]) -> Sampling:
 def _seen(image: PILImage.Image, rule: ImageRule) -> np.ndarray:
     """Return an image, uint8 (H, W, 3), resized by the rule."""
     whole = open_image(image).image
-    return fitted(whole, bucket_of(whole.size, rule))
+    return fitted(whole, bucket(whole.size, rule))

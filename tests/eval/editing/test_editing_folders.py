@@ -93,6 +93,22 @@ def test_gedit_has_a_folder_for_each_type_and_language(small: Model, tmp_path: P
     assert "4 of 8 images are missing: fullset/subject-add/cn/a.png" in run(*words).output
 
 
+def test_gedit_is_read_from_its_parquet_files(small: Model, tmp_path: Path):
+    """Images as the dataset's column holds them; `data` names none outside."""
+    arrow = pytest.importorskip("pyarrow", reason="parquet needs pyarrow (extra hf)")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="parquet needs pyarrow (extra hf)")
+    rows = json.loads(gedit(tmp_path / "json").read_text())
+    for row in rows:
+        content = (tmp_path / "json" / row["input_image"]).read_bytes()
+        row["input_image"] = {"bytes": content, "path": "../../x.png"}
+    data = tmp_path / "data"
+    data.mkdir()
+    parquet.write_table(arrow.Table.from_pylist(rows), data / "train-00000-of-00001.parquet")
+    words = (tmp_path / "out", "--layout", "gedit", "--edits", data)
+    assert run("draw", *words).exit_code == 0 and run("check", *words).exit_code == 0
+    assert len(files_of(tmp_path / "out")) == 9
+
+
 def test_drawing_goes_on_where_it_stopped(small: Model, tmp_path: Path):
     """A result that is gone is drawn again, the same; whatever the batch."""
     edits, out = imgedit(tmp_path / "data"), tmp_path / "out"
