@@ -45,6 +45,8 @@ MOST_EXAMPLES = 10
 EXACT, NEAR = "exact", "near"
 NOT_CHECKED = "not checked"
 WHATS = ("prompts", "images", "items")
+Picture = bytes | np.ndarray
+"""The contents of an image's file, or its pixels, uint8 (H, W, 3)."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +78,18 @@ class Found:
 
 
 def overlap(
-    probes: Sequence[Probe], images: Mapping[str, bytes | np.ndarray], training: Sequence[str]
+    probes: Sequence[Probe], images: Iterable[tuple[str, Picture]], training: Sequence[str]
 ) -> dict[str, Any]:
     """Return how much of the probes is in training shards: `prompts`, `images` and `items`, each
     with counts and examples.
 
-    images: contents of files, or uint8 (H, W, 3), by the names that probes use. training: shards,
+    images: each under the name that probes use; one at a time is in memory. training: shards,
     folders of shards or addresses, as training takes them. ValueError (ShardError) where there are
     no shards.
     """
     texts, looks = _Texts(probes), _Looks(images)
     prompts = Found(len(texts))
-    shown, items = Found(len(images)), Found(len(probes))
+    shown, items = Found(len(looks)), Found(len(probes))
     counts: Counter[str] = Counter(samples=0, unread=0, codes=0)
     for place, sample in _samples(training):
         counts["samples"] += 1
@@ -109,6 +111,12 @@ def overlap(
         "training": list(training), **counts,
         "prompts": prompts.json(), "images": shown.json(), "items": items.json(),
     }  # fmt: skip
+
+
+def check_shards(training: Sequence[str]) -> None:
+    """Raise ValueError (ShardError) where there are no shards, before anything else is done."""
+    for location in training:
+        local_shards(location)
 
 
 def told(found: Mapping[str, Any] | None) -> dict[str, str]:
@@ -222,14 +230,17 @@ class _Texts:
 class _Looks:
     """Images, found among others by their thumbnails, and by their pixels."""
 
-    def __init__(self, images: Mapping[str, bytes | np.ndarray]) -> None:
-        self._names = list(images)
-        looks = [_look(image) for image in images.values()]
-        self._pixels = [pixels for pixels, _ in looks]
-        self._thumbs_ND = np.array([thumb for _, thumb in looks], np.float32).reshape(
+    def __init__(self, images: Iterable[tuple[str, Picture]]) -> None:
+        looks = [(name, *_look(image)) for name, image in images]
+        self._names = [name for name, _, _ in looks]
+        self._pixels = [pixels for _, pixels, _ in looks]
+        self._thumbs_ND = np.array([thumb for _, _, thumb in looks], np.float32).reshape(
             len(looks), THUMB * THUMB * 3
         )
         self._squares_N = (self._thumbs_ND**2).sum(1)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
     def found(self, contents: Iterable[bytes]) -> Iterator[tuple[str, str]]:
         """Yield the names of images that are among the contents, and how."""
@@ -245,7 +256,7 @@ class _Looks:
         yield from ((name, EXACT) for name in exact)
 
 
-def _look(image: bytes | np.ndarray) -> tuple[str, np.ndarray]:
+def _look(image: Picture) -> tuple[str, np.ndarray]:
     """Return the hash of an image's pixels, and its thumbnail as a float32 vector of 0 to 255."""
     whole = Image.fromarray(image) if isinstance(image, np.ndarray) else open_image(image).image
     pixels = hashlib.sha256(f"{whole.size}".encode() + whole.tobytes()).hexdigest()

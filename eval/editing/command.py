@@ -162,7 +162,8 @@ def score_(
     found_again = None
     if training:
         probes = [Probe(one.id, one.instruction, (one.id,)) for one in asked]
-        images = {one.id: Pictures(edits, None).content(one.image) for one in asked}
+        pictures = Pictures(edits, None)
+        images = ((one.id, pictures.content(one.image)) for one in asked)
         found_again = overlap(probes, images, training)
     report = with_overlap(report_of(edited, requests, edited_by), found_again)
     show("editing", report, json, markdown)

@@ -239,9 +239,11 @@ def run_(
     **options: Any,
 ) -> None:
     """Draw into FOLDER, detect and score; each goes on where it stopped."""
+    from ..overlap import check_shards
     from .detector import read_detections
     from .folder import read_folder
 
+    check_shards(training)
     names = ("detector", "things", "weights", "clip", "photos")
     looking = {name: options.pop(name) for name in names}
     detector = _detector(device=options["device"], **looking)  # what is missing is told first
@@ -358,7 +360,7 @@ def _score(
 
     asked = {id.partition("/")[0]: prompt.text for id, (prompt, _) in found.images.items()}
     probes = [Probe(number, text) for number, text in asked.items()]
-    found_again = overlap(probes, {}, training) if training else None
+    found_again = overlap(probes, (), training) if training else None
     report = with_overlap(report_of(found), found_again)
     show("geneval", report, json, markdown)
     if contact_sheet is not None and images is not None:

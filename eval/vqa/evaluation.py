@@ -94,11 +94,11 @@ def evaluate(
         "target_pixels": rule and rule.target_pixels,
         "max_aspect_ratio": rule and rule.max_aspect_ratio,
     }
+    found_again = overlap_of(asked, pictures, training) if training else None
     with _kept_in(file, settings) as kept:
         found = run(model, evaluator, kept, batch, rank, world_size)
     if world_size > 1:
         return None
-    found_again = overlap_of(asked, pictures, training) if training else None
     return with_overlap(report(task, found, settings | {"batch_size": batch}), found_again)
 
 
@@ -108,7 +108,7 @@ def overlap_of(
     """Return how much of questions and their images is in training shards."""
     probes = [Probe(one.id, one.question, tuple(map(name_of, one.images))) for one in items]
     images = {name_of(image): image for one in items for image in one.images}
-    contents = {name: pictures.content(image) for name, image in images.items()}
+    contents = ((name, pictures.content(image)) for name, image in images.items())
     return overlap(probes, contents, training)
 
 

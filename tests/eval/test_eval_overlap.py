@@ -43,7 +43,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def of_texts(shards: str, *texts: str) -> dict:
     probes = [Probe(str(number), text) for number, text in enumerate(texts)]
-    return overlap(probes, {}, [shards])["prompts"]
+    return overlap(probes, (), [shards])["prompts"]
 
 
 def test_prompts_are_found_whatever_their_case_and_punctuation(shards: str):
@@ -87,7 +87,7 @@ def test_images_are_found_through_formats_sizes_and_noise(shards: str):
         "another": render(scene(9, 77), 64), "mirrored": pixels[:, ::-1].copy(),
         "negative": 255 - pixels,
     }  # fmt: skip
-    found = overlap([], images, [shards])["images"]
+    found = overlap([], images.items(), [shards])["images"]
     hows = {one["what"]: one["how"] for one in found["examples"]}
     assert hows == dict.fromkeys(("same", "pixels", "lossless"), "exact") | dict.fromkeys(
         ("jpeg", "noisy", "twice"), "near"
@@ -99,7 +99,7 @@ def test_scenes_that_differ_in_one_thing_are_other_images(shards: str):
     """An edit of a training image is no copy of it."""
     whole = scene(9, 1)
     fewer = type(whole)(whole.background, whole.objects[1:])
-    assert overlap([], {"fewer": render(fewer, 64)}, [shards])["images"]["near"] == 0
+    assert overlap([], [("fewer", render(fewer, 64))], [shards])["images"]["near"] == 0
 
 
 def test_an_item_needs_prompt_and_image_in_one_sample(shards: str):
@@ -110,7 +110,7 @@ def test_an_item_needs_prompt_and_image_in_one_sample(shards: str):
         Probe("other words", "a cow", ("0",)),
         Probe("no image", "a dog"),
     ]
-    found = overlap(probes, images, [shards])
+    found = overlap(probes, images.items(), [shards])
     assert [one["what"] for one in found["items"]["examples"]] == ["both", "no image"]
     assert found["items"]["exact"] == 2 and found["images"]["exact"] == 3
     assert told(found) == {
@@ -127,11 +127,11 @@ def test_what_cannot_be_compared_is_counted(tmp_path: Path):
         writer.write_files("a", {"txt": b"\xff"})
         writer.write_files("b", {"png": b"\x89PNG\r\n\x1a\nbroken"})
         writer.write_files("c", {"txt": b"a dog"})
-    found = overlap([Probe("1", "a dog")], {"x": np.zeros((8, 8, 3), np.uint8)}, [str(tmp_path)])
+    found = overlap([Probe("1", "a dog")], [("x", np.zeros((8, 8, 3), np.uint8))], [str(tmp_path)])
     assert (found["samples"], found["unread"], found["prompts"]["exact"]) == (3, 2, 1)
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match="holds no .tar shard"):
-        overlap([Probe("1", "a dog")], {}, [str(tmp_path / "none")])
+        overlap([Probe("1", "a dog")], (), [str(tmp_path / "none")])
 
 
 def test_words_are_those_of_any_script():
