@@ -15,6 +15,7 @@ from unimodal.data.scenes.world import render, scene
 from unimodal.data.shards import ShardWriter
 from unimodal.document import Document, Text
 from unimodal.document import Image as Shown
+from unimodal.eval.editing.scenes import SceneEdits, write_scene_edits
 from unimodal.eval.overlap import Probe, overlap, told, words_of
 
 TEXTS = (
@@ -161,3 +162,47 @@ def test_the_result_of_an_evaluation_tells_it(tmp_path: Path):
     assert found["items"]["examples"][0]["what"] == "random/0"
     assert (found["prompts"]["exact"], found["prompts"]["near"]) == (1, 0)
     assert (found["images"]["exact"], found["images"]["of"]) == (1, 2)
+
+
+def test_prompts_of_geneval_are_looked_for(shards: str, tmp_path: Path):
+    """One of two prompts is a training text; a folder without shards stops before the scores."""
+    head = {"detector": "ours", "classes": ["dog", "cat"], "num_prompts": 2}
+    lines = [
+        {
+            "id": f"{number:05d}/0000", "boxes": {name: [[0, 0, 9, 9, 0.9]]},
+            "metadata": {
+                "tag": "single_object", "include": [{"class": name, "count": 1}], "prompt": text,
+            },
+        }
+        for number, (name, text) in enumerate((("dog", "a dog"), ("cat", "a photo of a cat")))
+    ]  # fmt: skip
+    rows = [{"recipe": head | {"samples_per_prompt": 1}}, *lines]
+    file, report = vqa_files.write_lines(tmp_path / "found.jsonl", rows), tmp_path / "report.json"
+    words = ["eval", "geneval", "score", str(file), "--json", str(report), "--training"]
+    done = CliRunner().invoke(main, [*words, shards])
+    assert done.exit_code == 0 and "prompts in training 1 exact, 0 near of 2" in " ".join(
+        done.output.split()
+    )
+    assert json.loads(report.read_text())["overlap"]["items"]["examples"][0]["what"] == "00000"
+    (tmp_path / "none").mkdir()
+    wrong = CliRunner().invoke(main, [*words, str(tmp_path / "none")])
+    assert wrong.exit_code == 2 and "holds no .tar shard" in wrong.output
+
+
+def test_edits_of_scenes_are_looked_for(tmp_path: Path):
+    edits, requests = tmp_path / "edits", SceneEdits(7, 1, 64).requests()
+    write_scene_edits(edits, SceneEdits(7, 1, 64))
+    for number, request in enumerate(requests):
+        image = Image.fromarray(render(request.ideal, 64))
+        (tmp_path / "out").mkdir(exist_ok=True)
+        image.save(tmp_path / f"out/{number:06d}.png")
+    with ShardWriter(tmp_path / "shards") as writer:
+        before = Shown(pixels=render(requests[2].shown, 64), role="user")
+        writer.write("a", Document((before, Text(requests[2].prompt, role="user"))))
+    report = tmp_path / "report.json"
+    words = ["eval", "editing", "score", str(tmp_path / "out"), "--edits", str(edits)]
+    words += ["--training", str(tmp_path / "shards"), "--json", str(report)]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    found = json.loads(report.read_text())["overlap"]
+    assert [one["what"] for one in found["items"]["examples"]] == ["000002"]
+    assert found["images"]["exact"] == found["items"]["exact"] == 1
