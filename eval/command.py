@@ -4,6 +4,7 @@ unimodal eval scenes --samples 200 --json scores.json --contact-sheet sheet.png
 unimodal eval things --things runs/things --json things.json
 unimodal eval tokenizer runs/tokenizer photos --json photos.json
 unimodal eval geneval run drawn --prompts prompts.jsonl --json geneval.json
+unimodal eval editing score drawn --edits edits
 unimodal eval vqa --task nlvr --data shards/nlvr --predictions nlvr.jsonl
 unimodal eval report scores.json geneval.json --output page.html
 unimodal eval compare small.json large.json
@@ -20,6 +21,7 @@ import click
 from .arena.command import arena_
 from .bits_command import bits_
 from .check import check_
+from .editing.command import editing
 from .fidelity.command import copies_, fidelity_, preference_
 from .geneval.command import geneval
 from .judged.command import judged_
@@ -110,6 +112,7 @@ eval_.add_command(copies_)
 eval_.add_command(fidelity_)
 eval_.add_command(preference_)
 eval_.add_command(report_)
+eval_.add_command(editing)
 eval_.add_command(score_)
 eval_.add_command(things_)
 eval_.add_command(tokenizer)

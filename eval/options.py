@@ -34,6 +34,12 @@ def files(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def training_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that names training data, to look for what is asked in it."""
+    words = "Shards that were trained on: count what is asked that was in them. Several times."
+    return click.option("--training", multiple=True, metavar="SHARDS", help=words)(command)
+
+
 def outputs(sheet: str) -> Callable[..., Any]:
     """Add those of `files`, and the ones that evaluations of a model or a tokenizer share; `sheet`
     says what the contact sheet shows.
