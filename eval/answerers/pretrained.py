@@ -49,7 +49,7 @@ class Pretrained(Answerer):
             raise ValueError(f"precision {precision!r}: one of {', '.join(PRECISIONS)}")
         self._name, self._device, self._precision = source, device, precision
         self._folder = fetch(source, WANTED, revision)
-        self._processor, self._model = _load(self._folder, getattr(torch, precision))
+        self._processor, self._model = load(self._folder, getattr(torch, precision))
         self._model.to(device).eval()
         self._room = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         self._hash = hash_of(self._folder)
@@ -101,20 +101,32 @@ class Pretrained(Answerer):
         return self._processor.batch_decode(ids_BT[:, length:], skip_special_tokens=True)
 
 
-def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Return processor and model; ValueError with what `transformers` says."""
+def load(folder: Path, dtype: torch.dtype | str) -> tuple[Any, Any]:
+    """Return processor and model; ValueError with what `transformers` says, or what is missing.
+
+    dtype: of the weights; "auto" is as they are stored.
+    """
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(
+            f"no weights in safetensors in {folder}: download an image-text-to-text model with its "
+            "processor (such as Qwen/Qwen3-VL-8B-Instruct) and give its folder"
+        )
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder, trust_remote_code=False, use_safetensors=True, dtype=dtype
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+        model, told = AutoModelForImageTextToText.from_pretrained(
+            folder, trust_remote_code=False, use_safetensors=True, dtype=dtype,
+            output_loading_info=True,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise ValueError(
             f"{folder} is no image-text-to-text model of transformers that needs no code of its "
-            f"own, with weights in safetensors: {error}"
+            f"own, with weights in safetensors ({error}); where torchvision is asked for, install "
+            "unimodal[metrics] into an environment of its own"
         ) from error
+    if told["missing_keys"]:
+        raise ValueError(f"{folder} lacks weights: {', '.join(sorted(told['missing_keys'])[:3])}")
     _check(folder, processor)
     tokenizer = processor.tokenizer
     tokenizer.padding_side = "left"
