@@ -53,7 +53,7 @@ class Request:
         least = (grammar.longest_image if self.state.max_images else 1) + 1
         if room < least:
             raise ValueError(refusal(model.sequencer, document, model.context, least))
-        self.branches: dict[str | None, Branch] = {None: Branch(prompt)}
+        self.branches: dict[str | None, Branch] = {None: Branch(prompt, owner=number)}
         # An upper bound for all branches: one token may replace a dropped text that has none.
         self.max_tokens = len(prompt) + len(document.parts) + self.state.max_ids
         self.parts: list[Part] = []
@@ -68,9 +68,9 @@ class Request:
         self._text = ""
 
     @property
-    def guided(self) -> bool:
-        """Return whether its drawings need an unconditional branch."""
-        return self.sampling.guided and self.state.max_images > 0
+    def num_branches(self) -> int:
+        """Return how many branches it has at most: drawings with guidance need a second one."""
+        return 2 if self.sampling.guided and self.state.max_images > 0 else 1
 
     def settings(self, choice: Choice) -> Settings:
         """Return the temperature, top k and top p that a choice is sampled with."""
@@ -161,7 +161,7 @@ class Request:
         """Return a branch by name; where it is new, queue its prompt and the reply so far."""
         if name not in self.branches:
             prompt = self._model.sequencer.prompt(self._document, drop=name)
-            self.branches[name] = Branch(prompt, self._reply_tokens)
+            self.branches[name] = Branch(prompt, self._reply_tokens, self.number)
         return self.branches[name]
 
     def _take_image(self, image: Image) -> Iterator[Event]:
