@@ -42,7 +42,10 @@ class Tokens:
         self.spans = [span for span in self.spans if span.stop <= left]
 
     def remove_first(self, num: int) -> None:
-        """Remove the first `num` tokens, which cut no image, and the images among them."""
+        """Remove the first `num` tokens, and the images that begin among them.
+
+        Of an image that goes on behind them the ids suffice: see `shared`.
+        """
         for name in COLUMNS:
             del getattr(self, name)[:num]
         self.spans = [span.moved(-num) for span in self.spans if span.start >= num]
@@ -86,8 +89,9 @@ def _renamed(numbers: list[int]) -> list[int]:
 
 
 def _cuts(tokens: Tokens, num: int) -> set[int]:
-    """Return num, and where the block and the images begin that it would cut."""
-    found = {num} | {span.start for span in tokens.spans if span.start < num < span.stop}
+    """Return num, and where the block and the image begin that it would cut."""
+    images = [span for span in tokens.spans if span.has_content]
+    found = {num} | {span.start for span in images if span.start < num < span.stop}
     if 0 < num < len(tokens) and (block := tokens.block[num]):
         found |= {tokens.block.index(block)} if block == tokens.block[num - 1] else set()
     return found

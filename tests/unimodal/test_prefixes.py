@@ -121,36 +121,40 @@ def test_a_turn_reads_its_own_tokens_only(
         assert mine.ids == theirs.ids
         codes = [[part.codes.tolist() for part in one.parts] for one in (mine, theirs)]  # type: ignore[union-attr]
         assert codes[0] == codes[1]
-    costs = [cost for cost, _ in kept]
-    assert costs[0] == whole[0][0], "nothing is known at first"
-    assert costs[1] == costs[2] == costs[3], "a turn costs the same, however long the conversation"
-    # Each turn adds the same: its words, its drawing, and what closes the turn before. With
-    # guidance both branches read all of that once; one of them has 'null' in place of the words.
+    # The last ids of a reply, from which nothing is sampled, are not read before its next turn: the
+    # last code of 'next_code' and the end of its row, all codes of 'masked', and what closes them.
     layout, words = model.sequencer.layout, len(model.text_tokenizer.encode("make it blue"))
-    around = 5  # end of the reply's turn, 'user', end of the turn, 'assistant', 'image'... less one
-    assert costs[1] - costs[0] < 0 and words < around * 4 and layout.longest if False else True
-    assert whole[3][0] - whole[2][0] >= (1 if guidance is None else 2) * layout.length(model.grid)
+    last = 1 + bool(layout.layout.image.row_end) if head == "next_code" else model.grid.size
+    told = last + len(layout.closing) + len(layout.stops)
+    new = [told + 3 + words, told + 3 + 1][: 1 if guidance is None else 2]  # 'null' for the words
+    drawing = whole[0][0] - sum(
+        len(model.sequencer.prompt(question("draw two red circles", image(model, 0)), drop))
+        for drop in (None, "text")[: len(new)]
+    )
+    assert [cost for cost, _ in kept] == [whole[0][0]] + [drawing + sum(new)] * 3
+    lengths = [cost for cost, _ in whole]
+    assert lengths[3] - lengths[2] == lengths[2] - lengths[1] > 20 * len(new)
 
 
 def test_an_interrupted_reply_leaves_no_trace_in_what_is_kept(lively: Model) -> None:  # noqa: F811
     """The same bytes and the same cost as without it, wherever it is interrupted."""
-    asked = Sampling(seed=3, guidance=2.0, max_images=2, max_text_tokens=4)
+    asked = Sampling(seed=3, guidance=2.0)
 
     def second(stop_after: int) -> tuple[list[bytes], int]:
         chat = Chat(lively, asked)
         chat("draw", modality="image")
-        events = chat.stream("make it blue")
+        events = chat.stream("make it blue", modality="image")
         for _ in range(stop_after):
             next(events)
         events.close()  # type: ignore[attr-defined]
         assert chat._generation is not None
         before = chat._generation.num_read
-        reply = chat("make it blue")
+        reply = chat("make it blue", modality="image")
         return [one.tobytes() for one in reply.images], chat._generation.num_read - before
 
     undisturbed = second(0)
-    assert undisturbed[1] > 0
-    for stop_after in (1, 4, 9):
+    assert undisturbed[0] and undisturbed[1] > 0
+    for stop_after in (1, 3, 5):
         assert second(stop_after) == undisturbed
 
 
