@@ -195,10 +195,17 @@ class Branches:
         num_tokens = sum(len(branch.queue) for branch in branches)
         return 2.0 * self._num_weights * num_tokens
 
-    def keep(self, branches: Iterable[Branch]) -> None:
-        """Keep what the cache holds of branches that are about to be dropped, for later ones."""
+    def keep(self, branches: Iterable[Branch], allowed: int) -> None:
+        """Keep what the cache holds of branches that are about to be dropped, for later ones, as
+        far as `allowed` bytes hold it; older prefixes make way.
+        """
         for branch in branches:
-            if branch.row is not None and self.prefixes.are_kept:
+            if branch.row is None:
+                continue
+            more = len(branch.held) * self._cache.token_bytes
+            while self.held_bytes + more > allowed and self.prefixes.num_bytes:
+                self.prefixes.drop_oldest()
+            if self.held_bytes + more <= allowed:
                 stored = self._cache.stored(branch.row)
                 self.prefixes.add(Prefix(branch.held, stored, branch.owner))
 
@@ -222,9 +229,8 @@ class Branches:
         first_of = _firsts(fresh)
         distinct = [branch for branch in fresh if first_of[branch] is branch]
         prefixes = {branch: self._begin(branch) for branch in distinct}
-        held = max((len(one.held) for one in branches), default=0)
-        longest = max((len(one.queue) for one in branches), default=0)
-        self.reserve(len(self._rows) + len(fresh), held + longest)
+        tokens = max((len(one.held) + len(one.queue) for one in branches), default=0)
+        self.reserve(len(self._rows) + len(fresh), tokens + 1)  # padding has a slot
         self._seen, self._place = [], []
         if any(branch.queue.ids for branch in self._rows):
             self._forward(self._rows, slice(0, len(self._rows)))
@@ -281,7 +287,7 @@ class Branches:
                 self._cache.truncate(row, branch.num_forgotten)
         has_blocks = any(any(one.queue.block) or any(one.queue.private) for one in branches)
         masks = (padded("block"), padded("private")) if has_blocks else None
-        self._cache.append(longest, rows, masks)
+        self._cache.append(longest, rows, masks, lengths_B)
         uses_addresses = self._model.transformer.embedder.uses_addresses
         address = padded("address") if uses_addresses else torch.empty(0, device=self._device)
         reading = BranchInput(padded("ids"), address, [one.queue.spans for one in branches])

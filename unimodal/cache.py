@@ -186,23 +186,33 @@ class KVCache:
         self.num_rows = last
 
     def append(
-        self, num: int, rows: slice | None = None, masks: tuple[Tensor, Tensor] | None = None
+        self,
+        num: int,
+        rows: slice | None = None,
+        masks: tuple[Tensor, Tensor] | None = None,
+        lengths_B: np.ndarray | None = None,
     ) -> Tensor:
         """Reserve the next `num` slots of `rows` (None: all in use) and return them, int64 (B, T).
 
         masks: the block and the private number of each token, int64 (B, T), as in a Row; None: all
-        are causal and public. Raise ValueError where a row would exceed the capacity.
+        are causal and public. lengths_B: how many of the tokens of each row are more than padding,
+        which shares the slot behind them and must be rolled back; None: all. Raise ValueError where
+        a row would exceed the capacity.
         """
         first, last, _ = (rows or slice(None)).indices(self.num_rows)
         assert num > 0 and last > first, f"{num} tokens of rows {first} .. {last} were appended"
         starts_B = self._committed_B[first:last] + self._appended_B[first:last]
-        end = int(starts_B.max()) + num
+        offsets_BT = np.broadcast_to(np.arange(num), (last - first, num))
+        if lengths_B is not None:
+            offsets_BT = np.minimum(offsets_BT, lengths_B[:, None])
+        slots_BT = starts_B[:, None] + offsets_BT
+        end = int(slots_BT.max()) + 1
         if end > self.capacity:
             raise ValueError(f"{end} tokens do not fit into a cache of {self.capacity}")
         self._appended_B[first:last] += num
         self._rows, self._end = slice(first, last), end
         device = self._keys_LBGSd.device
-        self._slots_BT = (torch.from_numpy(starts_B)[:, None] + torch.arange(num)).to(device)
+        self._slots_BT = torch.from_numpy(slots_BT).to(device)
         self._store_masks(self._rows_B1[self._rows], self._slots_BT, masks)
         # All layers share one mask. Rows that start empty and causal need none: attention is causal
         # without one.

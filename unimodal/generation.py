@@ -43,7 +43,7 @@ from .threads import enough_threads
 if TYPE_CHECKING:
     from .model import Model
 
-SPARE_TOKENS = 4  # room in each cache row for the padding behind shorter queues
+SPARE_TOKENS = 1  # room in each cache row for the padding behind shorter queues
 
 
 def generate(
@@ -213,7 +213,8 @@ class Generation:
             for request in going_on:
                 events += request.go_on(found[request.number])
         gone = [branch for one in requests for branch in one.unwanted()]
-        self._branches.keep(gone)
+        if gone and self._branches.prefixes.are_kept:
+            self._branches.keep(gone, self._allowed())
         self._branches.drop(gone)
         for request in requests:
             if request.state.over:

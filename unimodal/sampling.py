@@ -37,6 +37,9 @@ class Sampling:
     guidance: float | None = None
     """The scale of classifier-free guidance of images. None and 1 switch it off; larger values
     follow the request more closely."""
+    negative: str | None = None
+    """Words from which guidance leads drawings away: the second branch reads them in place of the
+    user's latest ones. None: it reads none of the user's words."""
     image_steps: int | None = None
     """The steps in which a head that draws all of an image at once draws it; None: the head's own
     number."""
@@ -70,6 +73,11 @@ class Sampling:
                 self.guidance is None
                 or (_is_number(self.guidance) and self.guidance <= MAX_GUIDANCE),
                 f"None or a number from 0 to {MAX_GUIDANCE}",
+            ),
+            "negative": (
+                self.negative is None
+                or (isinstance(self.negative, str) and bool(self.negative.strip()) and self.guided),
+                "None, or words, and a guidance other than 1 with them,",
             ),
             "image_steps": (
                 self.image_steps is None

@@ -78,7 +78,7 @@ def test_a_branch_goes_on_from_a_prefix_as_from_the_start(lively: Model) -> None
     branches.read([first])
     first.add_read(Read(ids[3:5], bidirectional=True))
     branches.read([first])
-    branches.keep([first])
+    branches.keep([first], 2**40)
     branches.drop([first])
     branches.prefixes.settle(None)  # type: ignore[arg-type]
     block = np.array([0, 0, 0, 1, 1, 0, 2, 2], np.int32)
@@ -133,7 +133,7 @@ def test_a_turn_reads_its_own_tokens_only(
     )
     assert [cost for cost, _ in kept] == [whole[0][0]] + [drawing + sum(new)] * 3
     lengths = [cost for cost, _ in whole]
-    assert lengths[3] - lengths[2] == lengths[2] - lengths[1] > 20 * len(new)
+    assert lengths[3] - lengths[2] == lengths[2] - lengths[1] >= 15 * len(new)
 
 
 def test_an_interrupted_reply_leaves_no_trace_in_what_is_kept(lively: Model) -> None:  # noqa: F811

@@ -102,14 +102,17 @@ def draw_in_order(
     layout, grid, sampling = drawing.layout, drawing.grid, drawing.sampling
     settings = sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
     row_end = layout.layout.image.row_end
-    ids, codes, place = [drawing.opened], [], 0
+    ids, place, codes_n = [drawing.opened], 0, np.zeros(grid.size, np.int64)
     for number, (row, column) in enumerate(grid.addresses.tolist()):
         # Only the last of the ids predicts the next code and has its address.
         address = [(0, 0)] * (len(ids) - 1) + [(row + 1, column + 1)]
         read = Read(ids, address=address)
-        arg = noise(place), sampling.guidance
-        code = yield Ask(dict.fromkeys(branches, read), look, settings, arg, number)
-        codes.append(code)
+        arg, reads = (noise(place), sampling.guidance), dict.fromkeys(branches, read)
+        partial = _image(drawing, codes_n.copy()) if number else None
+        code = yield Ask(
+            reads, look, settings, arg, number, partial=partial, known=np.arange(grid.size) < number
+        )
+        codes_n[number:] = code  # a picture of what is drawn so far has something in each place
         ids, place = layout.vocabulary.code_to_id(np.array([code])).tolist(), place + 1
         is_last = number + 1 == grid.size
         if (
@@ -120,7 +123,11 @@ def draw_in_order(
             ids, place = [*ids, layout.vocabulary.special(row_end.name)], place + 1
     # The last ids are read together with what follows the image.
     yield Ask(dict.fromkeys(branches, Read(ids)), done=grid.size)
-    return Image(codes=np.array(codes, np.int64)[:, None], grid=grid, codec_hash=drawing.codec_hash)
+    return _image(drawing, codes_n)
+
+
+def _image(drawing: Drawing, codes_n: np.ndarray) -> Image:
+    return Image(codes=codes_n[:, None], grid=drawing.grid, codec_hash=drawing.codec_hash)
 
 
 def pick_codes(
