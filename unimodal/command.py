@@ -160,6 +160,10 @@ def _output_option(words: str) -> Callable[[Any], Any]:
     "--image-solver", type=click.Choice(["euler", "heun"]), help="Of a step; of the head flow."
 )
 @click.option("--temperature", type=float, help="0 is the likeliest answer, 1 samples as trained.")
+@click.option(
+    "--weights", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
+    help="int8 is faster where the processor has the arithmetic, and gives other replies.",
+)  # fmt: skip
 @click.option("--size", metavar="WxH", help="Pixels of drawings; refused where none are so large.")
 @click.option("--json", "as_json", is_flag=True, help="End with a line of JSON: text, images, end.")
 def chat(**options: Any) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from .bundle import load
 from .chat import Chat
-from .model import Model
+from .model import Model, Weights
 from .rectified_flow import Solver
 from .screen import Screen
 from .session import Session
@@ -36,6 +36,7 @@ def run(
     image_steps: int | None = None,
     image_solver: Solver | None = None,
     guidance_interval: tuple[float, float] | None = None,
+    weights: Weights = "fp32",
     size: str | None = None,
     as_json: bool = False,
 ) -> None:
@@ -56,7 +57,7 @@ def run(
         raise ValueError(f"--output {output} is one image: give it with --prompt, or a directory")
     if prompt == "-":
         prompt = _read_all()
-    loaded = load(model)
+    loaded = load(model, weights=weights)
     changes: dict[str, Any] = {
         "seed": seed,
         "guidance": guidance,

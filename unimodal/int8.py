@@ -1,0 +1,108 @@
+"""Matrices in 8 bits: a quarter of the bytes that a step of a small batch streams.
+
+In: a model for inference. Out: the same with the matrices of its layers as int8, those that read
+the same vectors in one. Norms, embeddings, attention, the output table and the head stay float32.
+
+A row of a matrix has one scale, s_o = max_i |w_oi| / 127, and so has a vector that enters,
+s_x = max_i |x_i| (symmetric and per channel: Dettmers et al., arXiv:2208.07339, sec. 3, without
+its outliers):
+
+    y_o = s_x s_o sum_i round(127 x_i / s_x) / 127 * round(w_oi / s_o)
+
+A vector's scale is its own, so that what else is in the batch changes nothing. Products of 8-bit
+integers are added up in 32 bits; processors with VNNI have an instruction for that.
+
+Letters: O rows of a matrix, I columns, M vectors of all tokens.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from .model import Model
+from .transformer import MLP, Attention
+
+LEAST = 1e-30  # a vector of zeros has a scale too
+
+
+class Int8Linear(nn.Module):
+    """An Int8Linear is one or more linear maps of the same vectors, with weights in 8 bits."""
+
+    def __init__(self, linears: Sequence[nn.Linear]) -> None:
+        """Round the weights of linear maps; their biases stay as they are."""
+        super().__init__()
+        weight_OI = torch.cat([one.weight.detach().float() for one in linears])
+        scale_O = weight_OI.abs().amax(dim=1).clamp_min(LEAST) / 127
+        rounded_OI = (weight_OI / scale_O[:, None]).round().to(torch.int8)
+        zero_O = torch.zeros(len(scale_O), dtype=torch.int64)
+        with warnings.catch_warnings():  # torch means to move these tensors elsewhere one day
+            warnings.filterwarnings("ignore", message=".*quantized tensor creation functions")
+            packed = torch._make_per_channel_quantized_tensor(
+                rounded_OI, scale_O.double(), zero_O, 0
+            )
+        self._packed = torch.ops.quantized.linear_prepack(packed, None)
+        starts = [0]
+        for one in linears:
+            starts.append(starts[-1] + one.out_features)
+        self._slices = [slice(*ends) for ends in pairwise(starts)]
+        biases = [one.bias for one in linears]
+        self._bias_O = None if biases[0] is None else torch.cat(biases).detach()  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the products of vectors x (..., I), float32 (..., O)."""
+        top = x.abs().amax(dim=-1, keepdim=True).clamp_min(LEAST)
+        y = top * torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+            x / top, 1 / 127, 128, self._packed
+        )
+        return y if self._bias_O is None else y + self._bias_O
+
+    def parts(self, x: Tensor) -> list[Tensor]:
+        """Return what each of the linear maps makes of x, float32 (..., O) each."""
+        y = self(x)
+        return [y[..., part] for part in self._slices]
+
+
+class Int8Attention(Attention):
+    """An Int8Attention has its four matrices in 8 bits."""
+
+    def __init__(self, old: Attention) -> None:
+        nn.Module.__init__(self)
+        self.head_width, self.q_norm, self.k_norm = old.head_width, old.q_norm, old.k_norm
+        self.qkv_proj = Int8Linear([old.q_proj, old.k_proj, old.v_proj])
+        self.o_proj = Int8Linear([old.o_proj])  # type: ignore[assignment]
+
+    def project(self, x_BTD: Tensor) -> Sequence[Tensor]:
+        """Return queries, keys and values as Attention does."""
+        return self.qkv_proj.parts(x_BTD)
+
+
+class Int8MLP(MLP):
+    """An Int8MLP has its three matrices in 8 bits."""
+
+    def __init__(self, old: MLP) -> None:
+        nn.Module.__init__(self)
+        self.gate_up_proj = Int8Linear([old.gate_proj, old.up_proj])
+        self.down_proj = Int8Linear([old.down_proj])  # type: ignore[assignment]
+
+    def project(self, x_BTD: Tensor) -> Sequence[Tensor]:
+        """Return the inputs of both factors as MLP does."""
+        return self.gate_up_proj.parts(x_BTD)
+
+
+def in_int8(model: Model) -> Model:
+    """Return a model with the layers of another, whose matrices are given up, in 8 bits.
+
+    Raise ValueError where the model is not on a processor with the arithmetic.
+    """
+    device = model.transformer.lm_head_weight.device
+    if device.type != "cpu" or not torch.cpu._is_vnni_supported():
+        raise ValueError(
+            f"weights int8: this needs a processor with VNNI, not {device.type}: take fp32"
+        )
+    for layer in model.transformer.model.layers:
+        layer.self_attn, layer.mlp = Int8Attention(layer.self_attn), Int8MLP(layer.mlp)
+    return replace(model, weights="int8")
