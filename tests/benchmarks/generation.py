@@ -6,7 +6,7 @@ The parts are `one` (one request, with guidance and without), `many` (a batch), 
 alone, out of the ids of a large vocabulary) and `turns` (the last turn of a conversation).
 transformers draws by its `generate`, from the export of the default model, greedily: its processor
 of guidance, and one that lets no ids but codes and ends of rows through. Both must draw the same
-ids. Lines of weights in 8 bits have no such check: they say how far from fp32 the distributions are.
+ids. Lines of weights in 8 bits have no such check: they say how far from fp32 distributions are.
 Contenders run in one process in turns, so that ratios mean something on a busy machine too. The
 exit status is 1 where something is not exact; a bar that is missed is said in the table.
 """
@@ -137,10 +137,12 @@ def apart(exact: Model, other: Model, document: Document, drawn: list[int]) -> s
     at = torch.from_numpy(np.flatnonzero(is_code) - 1)
     found = []
     for model in (exact, other):
+        transformer = model.transformer
         attend = DenseAttention(span_mask(batch.doc, batch.block, batch.private))
-        hidden_TD = model.transformer.hidden_states(batch, batch.positions, attend)[0]
-        logits_MV = model.transformer.logits(hidden_TD[at], *exact.vocabulary.code_slice)
-        found.append(logits_MV.double().log_softmax(-1))
+        hidden_TD = transformer.hidden_states(batch, batch.positions, attend)[0]
+        args = [(None, None)] * len(at)
+        logits_MC = transformer.head.logits(hidden_TD[at], transformer.output_table(), 1, args)
+        found.append(logits_MC.double().log_softmax(-1))
     mine, close = found
     divergence = (mine.exp() * (mine - close)).sum(-1).mean()
     same = (mine.argmax(-1) == close.argmax(-1)).double().mean()

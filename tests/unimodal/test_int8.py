@@ -36,7 +36,7 @@ def test_products_are_those_of_the_formula(bias: bool) -> None:
     maps = linears(24, 7, bias=bias)
     x = torch.randn(5, 3, 40, generator=torch.Generator().manual_seed(1)) * 10
     x[0, 0] = 0
-    for one, mine in zip(maps, Int8Linear(maps).parts(x), strict=True):
+    for one, mine in zip(maps, Int8Linear.of(*maps).parts(x), strict=True):
         weight, scale_x = one.weight.double(), x.double().abs().amax(-1, keepdim=True)
         scale_o = weight.abs().amax(1) / 127
         entering = (127 * x.double() / scale_x.clamp_min(1e-30)).round() / 127
@@ -51,7 +51,7 @@ def test_products_are_those_of_the_formula(bias: bool) -> None:
 
 @torch.inference_mode()
 def test_what_else_is_in_the_batch_changes_nothing() -> None:
-    linear = Int8Linear(linears(24, bias=True))
+    linear = Int8Linear.of(*linears(24, bias=True))
     x = torch.randn(6, 1, 40) * torch.logspace(-3, 3, 6)[:, None, None]
     together = linear(x)
     for row, one in enumerate(x):
