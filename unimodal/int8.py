@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from .heads.code_rows import CodeRowsHead
 from .model import Model
-from .transformer import MLP, Attention
+from .transformer import MLP, Attention, Layer
 
 LEAST = 1e-30  # a vector of zeros has a scale too
 
@@ -110,6 +110,7 @@ def in_int8(model: Model) -> Model:
             f"weights int8: this needs a processor with VNNI, not {device.type}: take fp32"
         )
     for layer in model.transformer.model.layers:
+        assert isinstance(layer, Layer), "a transformer is made of layers"
         layer.self_attn, layer.mlp = Int8Attention(layer.self_attn), Int8MLP(layer.mlp)
     head, table_VD = model.transformer.head, model.transformer.output_table()
     if isinstance(head, CodeRowsHead):

@@ -10,14 +10,16 @@ from typing import get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .rectified_flow import Solver
 
 MAX_GUIDANCE = 1000  # far above useful values, and far below those that overflow
 MAX_STEPS = 1000  # far above useful values
+MAX_DRAFTS = 256  # far above useful values; each has a distribution over all codes
 OF_HEADS = ("image_temperature", "image_top_k", "image_top_p", "image_steps", "image_solver",
-            "guidance_interval")  # fmt: skip
+            "image_drafts", "guidance_interval")  # fmt: skip
 """The settings of a Sampling that only some image heads follow."""
 
 
@@ -43,6 +45,9 @@ class Sampling:
     image_steps: int | None = None
     """The steps in which a head that draws all of an image at once draws it; None: the head's own
     number."""
+    image_drafts: int | None = None
+    """How many codes `next_code` guesses and checks in one pass at most; the images are distributed
+    as without it (heads/jacobi.py). None: it draws code by code."""
     image_solver: Solver = "euler"
     """How `flow` takes a step: `heun` is more exact, and evaluates the model twice."""
     guidance_interval: tuple[float, float] | None = None
@@ -83,6 +88,11 @@ class Sampling:
                 self.image_steps is None
                 or (_is_whole(self.image_steps, 1) and self.image_steps <= MAX_STEPS),
                 f"None or a whole number from 1 to {MAX_STEPS}",
+            ),
+            "image_drafts": (
+                self.image_drafts is None
+                or (_is_whole(self.image_drafts, 1) and self.image_drafts <= MAX_DRAFTS),
+                f"None or a whole number from 1 to {MAX_DRAFTS}",
             ),
             "image_solver": (self.image_solver in get_args(Solver), " or ".join(get_args(Solver))),
             "guidance_interval": (
@@ -181,7 +191,12 @@ def pick(
     """
     if temperature == 0:
         return logits_BV.argmax(dim=-1)
-    cumulative_BV = probabilities(logits_BV, temperature, top_k, top_p).cumsum(dim=-1)
+    return invert(probabilities(logits_BV, temperature, top_k, top_p), uniform_B)
+
+
+def invert(share_BV: Tensor, uniform_B: Tensor) -> Tensor:
+    """Return sampled ids, int64 (B,), as `pick`; share_BV: float64, of any sum above 0."""
+    cumulative_BV = share_BV.cumsum(dim=-1)
     target_B1 = uniform_B[:, None] * cumulative_BV[:, -1:]
     return torch.searchsorted(cumulative_BV, target_B1, right=True)[:, 0]
 
@@ -206,8 +221,11 @@ def probabilities(
 
     Temperature is applied first, then top k, then top p of what is left. top_k keeps exactly that
     many ids, of equally likely ones the lower; top_p keeps the fewest ids whose probability is at
-    least top_p.
+    least top_p. At temperature 0 the likeliest id has probability 1.
     """
+    if temperature == 0:
+        best_B = logits_BV.argmax(dim=-1)
+        return F.one_hot(best_B, logits_BV.shape[-1]).double()
     logits_BV = logits_BV.double()
     # The maximum is subtracted first, so that no temperature, however small, overflows.
     share_BV = ((logits_BV - logits_BV.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
