@@ -157,6 +157,9 @@ def _output_option(words: str) -> Callable[[Any], Any]:
 )  # fmt: skip
 @click.option("--image-steps", type=int, help="Steps of a drawing; of the heads masked and flow.")
 @click.option(
+    "--image-drafts", type=int, help="Codes that are guessed and checked at once; of next_code."
+)
+@click.option(
     "--image-solver", type=click.Choice(["euler", "heun"]), help="Of a step; of the head flow."
 )
 @click.option("--temperature", type=float, help="0 is the likeliest answer, 1 samples as trained.")

@@ -3,7 +3,8 @@
     python tests/benchmarks/generation.py [--only PART]... [--threads N] [--repeats N] [--quick]
 
 The parts are `one` (one request, with guidance and without), `many` (a batch), `head` (codes scored
-alone, out of the ids of a large vocabulary) and `turns` (the last turn of a conversation).
+alone, out of the ids of a large vocabulary), `turns` (the last turn of a conversation) and `drafts`
+(several codes in a pass).
 transformers draws by its `generate`, from the export of the default model, greedily: its processor
 of guidance, and one that lets no ids but codes and ends of rows through. Both must draw the same
 ids. Lines of weights in 8 bits have no such check: they say how far from fp32 distributions are.
@@ -34,7 +35,7 @@ from benchmarks.measured import Line, interleaved, ratios, spread, table
 import unimodal
 from unimodal.attention import DenseAttention
 from unimodal.document import Document, Image, Text
-from unimodal.events import ReplyDone
+from unimodal.events import ImageProgress, ReplyDone
 from unimodal.generation import Generation, generate
 from unimodal.hub.command import run_export
 from unimodal.model import Model
@@ -42,7 +43,8 @@ from unimodal.sampling import Sampling
 from unimodal.sequence import Batch, Row, span_mask
 
 GUIDANCE = 3.0
-BARS = {"guided": 3.0, "plain": 1.7, "many": 2.0, "head": 2.5}
+BARS = {"guided": 3.0, "plain": 1.7, "many": 2.0, "head": 2.5, "drafts": 2.0}
+DRAFTS = 8  # of the lines against transformers
 WORDS = ("two red circles", "a small blue star", "three green squares", "a large yellow heart")
 
 
@@ -56,9 +58,11 @@ class DrawingScale:
     code_ids: int = 64_000
     width: int = 512
     turns: int = 6
+    drafts: tuple[int, ...] = (4, 8, 16)
+    marginals: int = 64
 
 
-QUICK = DrawingScale(1, 2, 1000, 500, 64, 2)
+QUICK = DrawingScale(1, 2, 1000, 500, 64, 2, (8,), 2)
 
 
 def request(words: str) -> Document:
@@ -116,10 +120,19 @@ def theirs(
     return out_BT[:, ids_BT.shape[1] :].tolist()
 
 
-def ours(model: Model, documents: list[Document], guidance: float | None) -> list[list[int]]:
+@dataclass(frozen=True)
+class Way:
+    """A way of drawing: a model, and how many drafts it checks in a pass."""
+
+    model: Model
+    drafts: int | None = None
+
+
+def ours(way: Way, documents: list[Document], guidance: float | None) -> list[list[int]]:
     """The ids of the content of the images that we draw."""
-    found = []
-    for parts in generate(model, documents, greedy(guidance), "image"):
+    found, model = [], way.model
+    sampling = replace(greedy(guidance), image_drafts=way.drafts)
+    for parts in generate(model, documents, sampling, "image"):
         (image,) = parts
         assert isinstance(image, Image) and image.codes is not None, "an image was asked for"
         found.append(model.sequencer.layout.content(image.codes[:, 0], model.grid)[0].tolist())
@@ -150,33 +163,88 @@ def apart(exact: Model, other: Model, document: Document, drawn: list[int]) -> s
 
 
 def drawing(
-    name: str, model: Model, peer: PreTrainedModel, documents: list[Document],
-    guidance: float | None, scale: DrawingScale, light: Model | None,
+    name: str, ways: dict[str, Way], peer: PreTrainedModel, documents: list[Document],
+    guidance: float | None, scale: DrawingScale,
 ) -> Iterator[Line]:  # fmt: skip
-    """A line of drawing with fp32, and one with weights in 8 bits."""
+    """A line for each way of drawing, the first of which is fp32, one code a pass."""
+    exact = ways["fp32"].model
     works: list[Callable[[], list[list[int]]]] = [
-        partial(theirs, model, peer, documents, guidance),
-        *(partial(ours, one, documents, guidance) for one in (model, light) if one is not None),
+        partial(theirs, exact, peer, documents, guidance),
+        *(partial(ours, way, documents, guidance) for way in ways.values()),
     ]
     drawn = [work() for work in works]
     their_s, *our_s = interleaved(scale.repeats, *works)
     num_ids = sum(map(len, drawn[0]))
-    for weights, seconds, ids in zip(("fp32", "int8"), our_s, drawn[1:], strict=False):
+    peers = [num_ids / one for one in their_s]
+    for (label, way), seconds, ids in zip(ways.items(), our_s, drawn[1:], strict=True):
         faster, bar = ratios(their_s, seconds), BARS[name]
         different = sum(a != b for a, b in zip(drawn[0], ids, strict=True))
-        if weights == "fp32":
-            check = "same ids"
-            wrong = (f"{different} of {len(ids)} images differ",) if different else ()
-        else:
-            assert light is not None, "there are two models"
-            check, wrong = apart(model, light, documents[0], drawn[0][0]), ()
-        rates = [num_ids / one for one in seconds]
-        peers = [num_ids / one for one in their_s]
+        check, wrong = "same ids", (f"{different} of {len(ids)} images differ",) * bool(different)
+        if way.model.weights != "fp32":
+            check, wrong = apart(exact, way.model, documents[0], drawn[0][0]), ()
         yield Line(
-            f"{len(documents)} image(s), {'guidance' if guidance else 'no guidance'}, {weights}",
-            spread(rates, " ids/s"), f"transformers fp32 {spread(peers, ' ids/s')}",
-            spread(faster), f">= {bar}", median(faster) >= bar, check, wrong,
+            f"{len(documents)} image(s), {'guidance' if guidance else 'no guidance'}, {label}",
+            spread([num_ids / one for one in seconds], " ids/s"),
+            f"transformers fp32 {spread(peers, ' ids/s')}", spread(faster), f">= {bar}",
+            median(faster) >= bar, check, wrong,
         )  # fmt: skip
+
+
+def drafts(model: Model, scale: DrawingScale) -> Iterator[Line]:
+    """Drafts with the model's own settings: passes and time of an image, and its marginals."""
+    documents = [request(words) for words in WORDS]
+
+    def drawn(most: int | None, seed: int, num: int, batch: int) -> tuple[float, np.ndarray]:
+        """The passes of an image, and the codes (images, places) of so many of each request."""
+        generation, asked = Generation(model, batch), [one for one in documents for _ in range(num)]
+        for k, document in enumerate(asked):
+            sampling = replace(model.sampling, seed=seed + k, image_drafts=most, max_images=1)
+            generation.submit(document, sampling, "image")
+        passes, codes = 0, {}
+        for event in generation.run():
+            passes += isinstance(event, ImageProgress)
+            if isinstance(event, ReplyDone):
+                codes[event.request] = event.parts[0].codes[:, 0]  # type: ignore[union-attr]
+        return passes / len(asked), np.stack([codes[k] for k in range(len(asked))])
+
+    num = scale.marginals
+    plain = drawn(None, 10_000, num, 32)[1].reshape(len(documents), num, -1)
+    for most in scale.drafts:
+        passes, codes = drawn(most, 20_000, num, 32)
+        apart = deviation(plain, codes.reshape(plain.shape))
+        one_s, many_s = interleaved(
+            scale.repeats, partial(drawn, None, 0, 1, 1), partial(drawn, most, 0, 1, 1)
+        )
+        fewer = model.grid.size / passes
+        check = (
+            f"{num} images of {len(documents)} requests each way: histograms of places differ by"
+        )
+        yield Line(
+            f"{most} drafts in a pass, the model's settings, fp32", f"{passes:.1f} passes an image",
+            f"{model.grid.size} one by one; time {spread(ratios(one_s, many_s))}x less",
+            f"{fewer:.2f}", f">= {BARS['drafts']}", fewer >= BARS["drafts"],
+            f"{check} {apart:.1f} standard deviations",
+            (f"{apart:.1f} standard deviations",) if abs(apart) > 4 else (),
+        )  # fmt: skip
+
+
+def deviation(first_RNn: np.ndarray, second_RNn: np.ndarray) -> float:
+    """By how many standard deviations the chi-square statistic of two samples of equal size exceeds
+    its mean, over all places of all requests; codes that are rare in both count as one.
+    """
+    statistic = freedom = 0.0
+    for one_N, other_N in zip(
+        np.moveaxis(first_RNn, 2, 1).reshape(-1, first_RNn.shape[1]),
+        np.moveaxis(second_RNn, 2, 1).reshape(-1, first_RNn.shape[1]),
+        strict=True,
+    ):
+        counts = np.stack([np.bincount(x, minlength=4096) for x in (one_N, other_N)])
+        rare = counts.sum(axis=0) < 10
+        counts = np.column_stack([counts[:, ~rare], counts[:, rare].sum(axis=1)])
+        total = counts.sum(axis=0)
+        statistic += ((counts[0] - counts[1])[total > 0] ** 2 / total[total > 0]).sum()
+        freedom += (total > 0).sum() - 1
+    return float((statistic - freedom) / np.sqrt(2 * max(freedom, 1)))
 
 
 def head(scale: DrawingScale) -> Line:
@@ -237,28 +305,33 @@ def lines(parts: tuple[str, ...], scale: DrawingScale) -> Iterator[Line]:
     """Yield the lines of some parts."""
     if "head" in parts:
         yield head(scale)
-    if not {"one", "many", "turns"} & set(parts):
+    if not {"one", "many", "turns", "drafts"} & set(parts):
         return
     model = unimodal.load()
+    if "drafts" in parts:
+        yield from drafts(model, scale)
     if "turns" in parts:
         yield turns(model, scale)
     if not {"one", "many"} & set(parts):
         return
-    light = unimodal.load(weights="int8") if torch.cpu._is_vnni_supported() else None
     with tempfile.TemporaryDirectory() as folder:
         exported = run_export(None, Path(folder) / "exported")
         logging.getLogger("transformers").setLevel(logging.ERROR)
         peer = AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float32).eval()
     documents = [request(WORDS[n % len(WORDS)]) for n in range(scale.batch)]
+    ways = {"fp32": Way(model)}
+    if torch.cpu._is_vnni_supported():
+        ways["int8"] = Way(unimodal.load(weights="int8"))
+    drafted = {f"{name}, {DRAFTS} drafts": Way(way.model, DRAFTS) for name, way in ways.items()}
     if "one" in parts:
         for name, guidance in (("guided", GUIDANCE), ("plain", None)):
-            yield from drawing(name, model, peer, documents[:1], guidance, scale, light)
+            yield from drawing(name, ways | drafted, peer, documents[:1], guidance, scale)
     if "many" in parts:
         fewer = replace(scale, repeats=max(1, scale.repeats // 2))
-        yield from drawing("many", model, peer, documents, None, fewer, light)
+        yield from drawing("many", ways, peer, documents, None, fewer)
 
 
-PARTS = ("one", "many", "head", "turns")
+PARTS = ("one", "many", "head", "turns", "drafts")
 
 
 @click.command()
