@@ -233,12 +233,13 @@ def deviation(first_RNn: np.ndarray, second_RNn: np.ndarray) -> float:
     its mean, over all places of all requests; codes that are rare in both count as one.
     """
     statistic = freedom = 0.0
+    num_codes = 1 + int(max(first_RNn.max(), second_RNn.max()))
     for one_N, other_N in zip(
         np.moveaxis(first_RNn, 2, 1).reshape(-1, first_RNn.shape[1]),
         np.moveaxis(second_RNn, 2, 1).reshape(-1, first_RNn.shape[1]),
         strict=True,
     ):
-        counts = np.stack([np.bincount(x, minlength=4096) for x in (one_N, other_N)])
+        counts = np.stack([np.bincount(x, minlength=num_codes) for x in (one_N, other_N)])
         rare = counts.sum(axis=0) < 10
         counts = np.column_stack([counts[:, ~rare], counts[:, rare].sum(axis=1)])
         total = counts.sum(axis=0)
