@@ -8,13 +8,15 @@ alone, out of the ids of a large vocabulary), `turns` (the last turn of a conver
 transformers draws by its `generate`, from the export of the default model, greedily: its processor
 of guidance, and one that lets no ids but codes and ends of rows through. Both must draw the same
 ids. Lines of weights in 8 bits have no such check: they say how far from fp32 distributions are.
-Contenders run in one process in turns, so that ratios mean something on a busy machine too. The
-exit status is 1 where something is not exact; a bar that is missed is said in the table.
+Contenders run in one process in turns; seconds are those of the CPU where one thread computes,
+which neighbours change less, and of the clock where more do. The exit status is 1 where something
+is not exact; a bar that is missed is said in the table.
 """
 
 import logging
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -46,6 +48,12 @@ GUIDANCE = 3.0
 BARS = {"guided": 3.0, "plain": 1.7, "many": 2.0, "head": 2.5, "drafts": 2.0}
 DRAFTS = 8  # of the lines against transformers
 WORDS = ("two red circles", "a small blue star", "three green squares", "a large yellow heart")
+
+
+def timed(repeats: int, *contenders: Callable[[], object]) -> list[list[float]]:
+    """Seconds of each contender for each repeat."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    return interleaved(repeats, *contenders, clock=clock)
 
 
 @dataclass(frozen=True)
@@ -173,7 +181,7 @@ def drawing(
         *(partial(ours, way, documents, guidance) for way in ways.values()),
     ]
     drawn = [work() for work in works]
-    their_s, *our_s = interleaved(scale.repeats, *works)
+    their_s, *our_s = timed(scale.repeats, *works)
     num_ids = sum(map(len, drawn[0]))
     peers = [num_ids / one for one in their_s]
     for (label, way), seconds, ids in zip(ways.items(), our_s, drawn[1:], strict=True):
@@ -212,7 +220,7 @@ def drafts(model: Model, scale: DrawingScale) -> Iterator[Line]:
     for most in scale.drafts:
         passes, codes = drawn(most, 20_000, num, 32)
         apart = deviation(plain, codes.reshape(plain.shape))
-        one_s, many_s = interleaved(
+        one_s, many_s = timed(
             scale.repeats, partial(drawn, None, 0, 1, 1), partial(drawn, most, 0, 1, 1)
         )
         fewer = model.grid.size / passes
@@ -264,7 +272,7 @@ def head(scale: DrawingScale) -> Line:
         logits = F.linear(hidden_BD, table_VD)
         return logits.masked_fill(forbidden_V, -torch.inf).argmax(-1)
 
-    whole_s, sliced_s = interleaved(scale.repeats, whole, sliced)
+    whole_s, sliced_s = timed(scale.repeats, whole, sliced)
     cheaper = ratios(whole_s, sliced_s)
     wrong = () if torch.equal(whole(), sliced()) else ("other ids",)
     return Line(
@@ -292,7 +300,7 @@ def turns(model: Model, scale: DrawingScale) -> Line:
 
     wrong = () if conversation(False) == conversation(True) else ("other codes",)
     anew, new = seen[0][scale.turns - 1], seen[1][scale.turns - 1]
-    whole_s, kept_s = interleaved(
+    whole_s, kept_s = timed(
         max(1, scale.repeats // 2), partial(conversation, False), partial(conversation, True)
     )
     return Line(
