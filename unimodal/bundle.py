@@ -292,7 +292,10 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
         del values["transformer"]["rope"]
     newer = {
         "image": (ImageConfig(), ("code_rows", "latent_width", "masked", "flow")),
-        "sampling": (SAMPLING, ("image_steps", "image_solver", "guidance_interval")),
+        "sampling": (
+            SAMPLING,
+            ("negative", "image_steps", "image_drafts", "image_solver", "guidance_interval"),
+        ),
     }
     for section, (plain, names) in newer.items():
         for name in names:

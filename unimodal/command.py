@@ -153,7 +153,7 @@ def _output_option(words: str) -> Callable[[Any], Any]:
 @click.option("--negative", metavar="WORDS", help="What guidance leads drawings away from.")
 @click.option(
     "--guidance-interval", type=float, nargs=2, metavar="FIRST LAST",
-    help="Guide only from one time of a drawing to another, of 0 to 1; of the head flow.",
+    help="Guide only from one time of a drawing to another, of 0 to 1.",
 )  # fmt: skip
 @click.option("--image-steps", type=int, help="Steps of a drawing; of the heads masked and flow.")
 @click.option(

@@ -15,7 +15,7 @@ from .branches import Branch
 from .document import Document, Image, Part, Text
 from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .grammar import Choice, Grammar, Modality, ReplyState
-from .heads.head import Ask, Draw, Drawing, ImageTokens
+from .heads.head import UNCONDITIONAL, Ask, Draw, Drawing, ImageTokens
 from .room import refusal
 from .sampling import Sampling, noise, noises, normal_noise
 from .text import IncrementalDecoder
@@ -23,7 +23,6 @@ from .text import IncrementalDecoder
 if TYPE_CHECKING:
     from .model import Model
 
-WITHOUT_TEXT = "text"  # the branch without the user's texts, for which a negative prompt stands
 Settings = tuple[float, int | None, float | None]  # temperature, top k, top p
 
 
@@ -168,7 +167,7 @@ class Request:
     def _branch(self, name: str | None) -> Branch:
         """Return a branch by name; where it is new, queue its prompt and the reply so far."""
         if name not in self.branches:
-            if name == WITHOUT_TEXT and self._negative is not None:
+            if name == UNCONDITIONAL and self._negative is not None:
                 prompt = self._model.sequencer.prompt(self._negative)
             else:
                 prompt = self._model.sequencer.prompt(self._document, drop=name)

@@ -51,8 +51,8 @@ class Sampling:
     image_solver: Solver = "euler"
     """How `flow` takes a step: `heun` is more exact, and evaluates the model twice."""
     guidance_interval: tuple[float, float] | None = None
-    """The times of `flow`, from 0 for noise to 1 for data, between which guidance is used; None:
-    always."""
+    """Between which times of a drawing guidance is used, from 0 at its beginning to 1 at its end:
+    those of `flow`, and of heads of codes the share of them that is drawn; None: always."""
     seed: int = 0
     """The seed of the reply's noise, 0 .. 2^64 - 1."""
     max_text_tokens: int = 256
@@ -96,8 +96,9 @@ class Sampling:
             ),
             "image_solver": (self.image_solver in get_args(Solver), " or ".join(get_args(Solver))),
             "guidance_interval": (
-                self.guidance_interval is None or _is_interval(self.guidance_interval),
-                "None or two numbers, 0 <= first < last <= 1,",
+                self.guidance_interval is None
+                or (_is_interval(self.guidance_interval) and self.image_drafts is None),
+                "None or, without image_drafts, two numbers, 0 <= first < last <= 1,",
             ),
             "seed": (_is_whole(self.seed, 0) and self.seed < 2**64, "a whole number below 2^64"),
             "max_text_tokens": (_is_whole(self.max_text_tokens, 1), "a whole number from 1"),
@@ -115,6 +116,13 @@ class Sampling:
     def guided(self) -> bool:
         """Return whether drawing needs the unconditional branch."""
         return self.guidance is not None and self.guidance != 1
+
+    def guides(self, time: float) -> bool:
+        """Return whether guidance is used at a time of a drawing, 0 to 1 (Kynkaanniemi et al.,
+        arXiv:2404.07724, of diffusion).
+        """
+        first, last = self.guidance_interval or (0.0, 1.0)
+        return self.guided and first <= time <= last
 
     def check(self, followed: Collection[str], head: str) -> None:
         """Raise ValueError for settings of OF_HEADS that an image head does not follow."""

@@ -66,8 +66,8 @@ class DrawingScale:
     code_ids: int = 64_000
     width: int = 512
     turns: int = 6
-    drafts: tuple[int, ...] = (4, 8, 16)
-    marginals: int = 64
+    drafts: tuple[int, ...] = (8,)
+    marginals: int = 24
 
 
 QUICK = DrawingScale(1, 2, 1000, 500, 64, 2, (8,), 2)

@@ -163,7 +163,6 @@ def test_options_reach_the_sampling(drawing_bundle, tmp_path, monkeypatch):
         {"image_steps": 4},
         {"image_steps": 0},
         {"image_solver": "heun"},
-        {"guidance_interval": (0.2, 0.8)},
         {"guidance_interval": (0.8, 0.2)},
         {"negative": "red", "guidance": 1.0},
         {"negative": " ", "guidance": 2.0},

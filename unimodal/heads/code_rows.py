@@ -22,6 +22,8 @@ from .head import ImageHead, guided, targets_of
 class CodeRowsHead(ImageHead):
     """A CodeRowsHead predicts codes as ids; a subclass says where they stand and how it draws."""
 
+    follows = (*ImageHead.follows, "guidance_interval")
+
     def __init__(self, architecture: Architecture) -> None:
         super().__init__(architecture)
         vocabulary = architecture.vocabulary

@@ -26,6 +26,8 @@ from ..layout import BoundLayout, Layout
 from ..sampling import Sampling, guide
 from ..sequence import IGNORE, Batch, Span
 
+UNCONDITIONAL = "text"  # the branch that guidance adds, without the user's texts
+
 
 @dataclass(frozen=True, eq=False)
 class ImageTokens:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ..sampling import invert, probabilities
-from .head import Ask, Draw, Drawing, Read
+from .head import UNCONDITIONAL, Ask, Draw, Drawing, Read
 
 if TYPE_CHECKING:
     from .next_code import CodeTokens, NextCode
@@ -78,7 +78,7 @@ class Pass:
 
 def draw_by_drafts(head: "NextCode", drawing: Drawing, tokens: "CodeTokens", most: int) -> Draw:
     """Draw with at most `most` drafts in a pass; return the image."""
-    branches = (None, "text") if drawing.sampling.guided else (None,)
+    branches = (None, UNCONDITIONAL) if drawing.sampling.guided else (None,)
     sampling, size = drawing.sampling, drawing.grid.size
     settings = sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
     codes_N, done, forget, number = np.zeros(size, np.int64), 0, 0, 0

@@ -29,7 +29,7 @@ from ..layout import OWN_LAYOUT, BoundLayout, Layout
 from ..sampling import pick
 from ..sequence import IGNORE, Span
 from .code_rows import CodeRowsHead
-from .head import Ask, Draw, Drawing, ImageTokens, Read
+from .head import UNCONDITIONAL, Ask, Draw, Drawing, ImageTokens, Read
 from .mask_schedule import MaskSchedule
 
 MASK = "mask"
@@ -134,7 +134,6 @@ class Masked(CodeRowsHead):
 
     def draw(self, drawing: Drawing) -> Draw:
         """Draw in passes over the whole image: yield one Ask for each and return the image."""
-        branches = (None, "text") if drawing.sampling.guided else (None,)
         sampling, grid, vocabulary = drawing.sampling, drawing.grid, drawing.layout.vocabulary
         settings = (
             sampling.image_temperature,
@@ -145,7 +144,8 @@ class Masked(CodeRowsHead):
         address = [(row + 1, column + 1) for row, column in grid.addresses.tolist()]
         ids_n = np.full(grid.size, vocabulary.special(MASK))
         masked_m = np.arange(grid.size)
-        yield Ask(dict.fromkeys(branches, Read([drawing.opened])))
+        opening, was_guided = Read([drawing.opened]), False
+        yield Ask({None: opening})
         partial: Image | None = None
         counts = self.schedule.left(grid.size, sampling.image_steps or self.schedule.steps)
         for step, left in enumerate(counts):
@@ -158,7 +158,11 @@ class Masked(CodeRowsHead):
                 sampling.guidance,
             )
             done = grid.size - len(masked_m)
-            reads = dict.fromkeys(branches, read)
+            guided = sampling.guides(done / grid.size)
+            if guided and not was_guided:
+                yield Ask({UNCONDITIONAL: opening}, done=done, partial=partial)
+            was_guided = guided
+            reads = dict.fromkeys((None, UNCONDITIONAL) if guided else (None,), read)
             kept_m, codes_m = yield Ask(reads, keep_codes, settings, part, done, grid.size, partial)
             expected_n = ids_n.copy()
             expected_n[masked_m] = vocabulary.code_to_id(codes_m)

@@ -18,6 +18,7 @@ from ..document import Image
 from ..layout import OWN_LAYOUT, BoundLayout, Layout
 from ..sampling import log_probability, pick
 from ..sequence import Span
+from .branching import Branching
 from .code_rows import CodeRowsHead
 from .head import Ask, Draw, Drawing, ImageTokens, Read
 from .jacobi import draw_by_drafts
@@ -139,20 +140,21 @@ def draw_in_order(
     look: the `look` of each Ask; it is given the settings (temperature, top k, top p) and for each
     request (what `noise` returns for the code's token, guidance scale), and returns codes.
     """
-    branches = (None, "text") if drawing.sampling.guided else (None,)
     tokens, size, sampling = CodeTokens(drawing), drawing.grid.size, drawing.sampling
+    branches = Branching(sampling)
     settings = sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
     ids, place, codes_n = [drawing.opened], 0, np.zeros(size, np.int64)
     for number in range(size):
         read = Read(ids, address=tokens.address(number, ids))
-        arg, reads = (noise(place), sampling.guidance), dict.fromkeys(branches, read)
+        arg, reads = (noise(place), sampling.guidance), branches.reads(read, number / size)
+        branches.has_read(read)
         partial, known = tokens.image(codes_n) if number else None, np.arange(size) < number
         code = yield Ask(reads, look, settings, arg, number, partial=partial, known=known)
         codes_n[number:] = code  # a picture of what is drawn so far has something in each place
         ids = tokens.of(number, code)
         place += len(ids)
     # The last ids are read together with what follows the image.
-    yield Ask(dict.fromkeys(branches, Read(ids)), done=size)
+    yield Ask(branches.last(Read(ids)), done=size)
     return tokens.image(codes_n)
 
 
