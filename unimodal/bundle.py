@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -33,8 +33,9 @@ from . import config, manifest, tensors
 from .architecture import Architecture, ImageConfig
 from .atomic import replacing
 from .card import check_card, readme
+from .int8 import in_int8
 from .manifest import FORMAT, MANIFEST, TEXT_TOKENIZERS, BundleError, read_json, write_json
-from .model import Model
+from .model import Model, Weights
 from .sampling import Sampling
 from .tensors import PlannedTensor, StoredTensor, weight_files
 from .text import TextTokenizer
@@ -100,13 +101,20 @@ def directory_of(name: str | Path | None) -> Path:
     return trained if is_run else path
 
 
-def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> Model:
+def load(
+    path: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    weights: Weights = "fp32",
+) -> Model:
     """Load the model in the directory `path` (None or `default`: the one shipped with unimodal) to
     `device`.
 
-    Raise BundleError, naming the file, where one is missing, truncated, altered or foreign, or does
-    not fit the others.
+    weights: fp32, as they are, or int8, of fewer bytes and with other replies (int8.py). Raise
+    BundleError, naming the file, where one is missing, truncated, altered or foreign, or does not
+    fit the others, and ValueError for weights that there are not.
     """
+    if weights not in get_args(Weights):
+        raise ValueError(f"weights {weights!r}: one of {', '.join(get_args(Weights))}")
     directory = directory_of(path)
     contents = read_contents(directory)
     try:
@@ -114,7 +122,7 @@ def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> 
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{directory}: its files do not fit each other ({error})") from error
     assert contents.hash is not None, "a bundle that was checked has a hash"
-    return Model(
+    model = Model(
         transformer=transformer,
         text_tokenizer=contents.text_tokenizer,
         image_tokenizer=contents.image_tokenizer.to(device),
@@ -124,6 +132,7 @@ def load(path: str | Path | None = None, device: str | torch.device = "cpu") -> 
         card=contents.card,
         hash=contents.hash,
     )
+    return in_int8(model) if weights == "int8" else model
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +179,8 @@ def save_bundle(directory: str | Path, model: Model) -> Path:
     cannot be written; it is then unchanged.
     """
     directory = Path(directory)
+    if model.weights != "fp32":
+        raise ValueError(f"a model with weights {model.weights} is not saved: load it with fp32")
     check_card(model.card)
     _check_target(directory)
     architecture = model.transformer.architecture
@@ -281,7 +292,10 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
         del values["transformer"]["rope"]
     newer = {
         "image": (ImageConfig(), ("code_rows", "latent_width", "masked", "flow")),
-        "sampling": (SAMPLING, ("image_steps", "image_solver", "guidance_interval")),
+        "sampling": (
+            SAMPLING,
+            ("negative", "image_steps", "image_drafts", "image_solver", "guidance_interval"),
+        ),
     }
     for section, (plain, names) in newer.items():
         for name in names:

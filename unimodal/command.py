@@ -150,7 +150,23 @@ def _output_option(words: str) -> Callable[[Any], Any]:
 @click.option("--output", type=PATH, help="Directory for drawn images, or one file, as a.png.")
 @click.option("--seed", type=click.IntRange(0), help="The same seed gives the same bytes.")
 @click.option("--guidance", type=float, help="How strictly a drawing follows the words; 1 is off.")
+@click.option("--negative", metavar="WORDS", help="What guidance leads drawings away from.")
+@click.option(
+    "--guidance-interval", type=float, nargs=2, metavar="FIRST LAST",
+    help="Guide only from one time of a drawing to another, of 0 to 1.",
+)  # fmt: skip
+@click.option("--image-steps", type=int, help="Steps of a drawing; of the heads masked and flow.")
+@click.option(
+    "--image-drafts", type=int, help="Codes that are guessed and checked at once; of next_code."
+)
+@click.option(
+    "--image-solver", type=click.Choice(["euler", "heun"]), help="Of a step; of the head flow."
+)
 @click.option("--temperature", type=float, help="0 is the likeliest answer, 1 samples as trained.")
+@click.option(
+    "--weights", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
+    help="int8 is faster where the processor has the arithmetic, and gives other replies.",
+)  # fmt: skip
 @click.option("--size", metavar="WxH", help="Pixels of drawings; refused where none are so large.")
 @click.option("--json", "as_json", is_flag=True, help="End with a line of JSON: text, images, end.")
 def chat(**options: Any) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.saved import SavedTokenizer
@@ -14,12 +14,14 @@ from .text import TextTokenizer
 from .unified import UnifiedModel
 from .vocabulary import Vocabulary
 
+Weights = Literal["fp32", "int8"]
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
     """A Model holds all that a conversation, an evaluation or an export needs."""
 
-    transformer: UnifiedModel  # float32, in evaluation mode
+    transformer: UnifiedModel  # float32 but for `weights`, in evaluation mode
     text_tokenizer: TextTokenizer
     image_tokenizer: SavedTokenizer
     sampling: Sampling  # default settings, stored in the bundle
@@ -27,6 +29,7 @@ class Model:
     grid: Grid  # the grid of the images that it draws
     card: dict[str, Any]  # provenance and scores
     hash: str  # hex sha256 of all files but card and README
+    weights: Weights = "fp32"  # of the matrices of the layers
 
     @property
     def vocabulary(self) -> Vocabulary:

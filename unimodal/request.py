@@ -15,7 +15,7 @@ from .branches import Branch
 from .document import Document, Image, Part, Text
 from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .grammar import Choice, Grammar, Modality, ReplyState
-from .heads.head import Ask, Draw, Drawing, ImageTokens
+from .heads.head import UNCONDITIONAL, Ask, Draw, Drawing, ImageTokens
 from .room import refusal
 from .sampling import Sampling, noise, noises, normal_noise
 from .text import IncrementalDecoder
@@ -46,16 +46,23 @@ class Request:
         sampling.check(model.transformer.head.follows, model.transformer.architecture.image.head)
         self.number, self.sampling = number, sampling
         self._model, self._document = model, document
+        negative = sampling.negative if modality != "text" else None
+        self._negative = None if negative is None else with_words(document, negative)
         prompt = model.sequencer.prompt(document)
-        room = model.context - len(prompt)
+        longest, num_tokens = document, len(prompt)
+        if self._negative is not None:
+            num_negative = len(model.sequencer.prompt(self._negative))
+            if num_negative > num_tokens:
+                longest, num_tokens = self._negative, num_negative
+        room = model.context - num_tokens
         budget = sampling.max_text_tokens, sampling.max_images
         self.state = ReplyState(grammar, room, *budget, modality)
         least = (grammar.longest_image if self.state.max_images else 1) + 1
         if room < least:
-            raise ValueError(refusal(model.sequencer, document, model.context, least))
-        self.branches: dict[str | None, Branch] = {None: Branch(prompt)}
+            raise ValueError(refusal(model.sequencer, longest, model.context, least))
+        self.branches: dict[str | None, Branch] = {None: Branch(prompt, owner=number)}
         # An upper bound for all branches: one token may replace a dropped text that has none.
-        self.max_tokens = len(prompt) + len(document.parts) + self.state.max_ids
+        self.max_tokens = num_tokens + len(document.parts) + self.state.max_ids
         self.max_tokens += model.transformer.head.extra_tokens(model.grid)
         self.parts: list[Part] = []
         self.asked: Ask | None = None  # the step of the drawing that waits for the head
@@ -69,9 +76,9 @@ class Request:
         self._text = ""
 
     @property
-    def guided(self) -> bool:
-        """Return whether its drawings need an unconditional branch."""
-        return self.sampling.guided and self.state.max_images > 0
+    def num_branches(self) -> int:
+        """Return how many branches it has at most: drawings with guidance need a second one."""
+        return 2 if self.sampling.guided and self.state.max_images > 0 else 1
 
     def settings(self, choice: Choice) -> Settings:
         """Return the temperature, top k and top p that a choice is sampled with."""
@@ -152,7 +159,7 @@ class Request:
                 for name, read in ask.reads.items():
                     self._branch(name).add_read(read)
                 if was_asked:
-                    yield ImageProgress(self.number, ask.done, total, ask.partial)
+                    yield ImageProgress(self.number, ask.done, total, ask.partial, ask.known)
                 was_asked = False
                 self.asked = ask if ask.look is not None else None
         except StopIteration as end:
@@ -161,8 +168,11 @@ class Request:
     def _branch(self, name: str | None) -> Branch:
         """Return a branch by name; where it is new, queue its prompt and the reply so far."""
         if name not in self.branches:
-            prompt = self._model.sequencer.prompt(self._document, drop=name)
-            self.branches[name] = Branch(prompt, self._reply_tokens)
+            if name == UNCONDITIONAL and self._negative is not None:
+                prompt = self._model.sequencer.prompt(self._negative)
+            else:
+                prompt = self._model.sequencer.prompt(self._document, drop=name)
+            self.branches[name] = Branch(prompt, self._reply_tokens, self.number)
         return self.branches[name]
 
     def _take_image(self, image: Image) -> Iterator[Event]:
@@ -217,3 +227,14 @@ class Request:
         state = self.state
         assert state.end is not None, "a reply that is over has a reason"
         yield ReplyDone(self.number, tuple(self.parts), tuple(state.ids), state.end)
+
+
+def with_words(document: Document, words: str) -> Document:
+    """Return a document whose latest turn of the user has other words, behind its images."""
+    parts = document.parts
+    stop = max((n for n, part in enumerate(parts, 1) if part.role == "user"), default=0)
+    start = stop
+    while start and parts[start - 1].role == "user":
+        start -= 1
+    shown = [part for part in parts[start:stop] if isinstance(part, Image)]
+    return Document((*parts[:start], *shown, Text(words, role="user"), *parts[stop:]))

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from .bundle import load
 from .chat import Chat
-from .model import Model
+from .model import Model, Weights
+from .rectified_flow import Solver
 from .screen import Screen
 from .session import Session
 from .transcript import Gallery, check_output, names_image
@@ -31,6 +32,12 @@ def run(
     seed: int | None = None,
     guidance: float | None = None,
     temperature: float | None = None,
+    negative: str | None = None,
+    image_steps: int | None = None,
+    image_drafts: int | None = None,
+    image_solver: Solver | None = None,
+    guidance_interval: tuple[float, float] | None = None,
+    weights: Weights = "fp32",
     size: str | None = None,
     as_json: bool = False,
 ) -> None:
@@ -51,9 +58,20 @@ def run(
         raise ValueError(f"--output {output} is one image: give it with --prompt, or a directory")
     if prompt == "-":
         prompt = _read_all()
-    loaded = load(model)
-    changes = _changes(loaded, seed, guidance, temperature)
-    chat = Chat(loaded, size=_size(size), **changes)
+    loaded = load(model, weights=weights)
+    changes: dict[str, Any] = {
+        "seed": seed,
+        "guidance": guidance,
+        "negative": negative,
+        "image_steps": image_steps,
+        "image_drafts": image_drafts,
+        "image_solver": image_solver,
+        "guidance_interval": guidance_interval,
+        **_temperatures(loaded, temperature),
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    chat = Chat(loaded, size=_size(size), **given)
+    chat.sampling.check(loaded.transformer.head.follows, loaded.transformer.architecture.image.head)
     if prompt is not None:
         answer(chat, prompt, images, output, as_json)
     elif status := Session(chat, output).run(images):
@@ -78,21 +96,14 @@ def _size(size: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _changes(
-    model: Model, seed: int | None, guidance: float | None, temperature: float | None
-) -> dict[str, Any]:
-    """Return the fields of Sampling that the options set.
-
-    The temperature is that of text alone where the image head has none.
+def _temperatures(model: Model, temperature: float | None) -> dict[str, float | None]:
+    """Return the fields of Sampling that a temperature sets: of text alone where the image head has
+    none.
     """
-    options: dict[str, float | None] = {
-        "seed": seed,
-        "guidance": guidance,
-        "text_temperature": temperature,
-    }
-    if "image_temperature" in model.transformer.head.follows:
-        options["image_temperature"] = temperature
-    return {name: value for name, value in options.items() if value is not None}
+    fields = {"text_temperature", "image_temperature"} & {
+        "text_temperature", *model.transformer.head.follows
+    }  # fmt: skip
+    return dict.fromkeys(sorted(fields), temperature)
 
 
 def answer(

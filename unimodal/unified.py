@@ -39,6 +39,8 @@ class UnifiedModel(Transformer):
         """
         super().__init__(architecture.transformer, seed, recompute)
         self.architecture = architecture
+        # Of which weight, by its state, and which addend, a sum is kept; and the sum.
+        self._table: tuple[tuple, Tensor, Tensor] | None = None
         kind = head_class(architecture.image.head, trusted)
         if kind.code_rows != architecture.image.code_rows:
             raise ValueError(
@@ -90,8 +92,15 @@ class UnifiedModel(Transformer):
         """Return the output table (V, D): logits are products of hidden vectors with its rows."""
         if not self.architecture.is_factorised:
             return self.lm_head_weight
-        tied = self.architecture.transformer.tied_head
-        return self.lm_head_weight + (self.code_factors if tied else self.head_factors)()
+        tied, weight = self.architecture.transformer.tied_head, self.lm_head_weight
+        added_VD = (self.code_factors if tied else self.head_factors)()
+        # While sampling neither changes: the sum is made once and kept.
+        if self.training or torch.is_grad_enabled():
+            return weight + added_VD
+        state = weight.data_ptr(), weight._version, weight.dtype, weight.device
+        if self._table is None or self._table[0] != state or self._table[1] is not added_VD:
+            self._table = state, added_VD, weight + added_VD
+        return self._table[2]
 
 
 def initial_weight(
