@@ -27,6 +27,7 @@ from unimodal.sequencer import DROPS, Sequencer
 from unimodal.tokenizer.codec import Geometry
 from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import ImageError, image_size
+from unimodal.tower import is_given
 
 from . import codes_member as codes
 from . import formats, order
@@ -133,6 +134,29 @@ class LengthEstimator:
             return document
         parts = (replace(p, weight=0.0) if isinstance(p, Image) else p for p in document.parts)
         return Document(tuple(parts))
+
+    def check_given(self, document: Document) -> None:
+        """Raise SampleError where a vision tower is given an image that has no pixels, or that is
+        to be learned.
+        """
+        if self.sequencer.tower is None:
+            return
+        for part in document.parts:
+            if not isinstance(part, Image) or not is_given(part):
+                continue
+            if part.stored is not None and codes.is_codes(part.stored.name):
+                message = (
+                    f".{part.stored.name} has codes alone, and the model's vision tower reads the "
+                    "pixels of what it is given: take the shards that these were encoded from, or "
+                    "train without `tower`"
+                )
+                raise SampleError("no pixels", message)
+            if part.weight > 0:
+                message = (
+                    f"an image of the {part.role} has the loss weight {part.weight:g}, and what a "
+                    "vision tower is given is not learned: give it the weight 0"
+                )
+                raise SampleError("wrong weight", message)
 
     def _grid(self, stored: StoredFile) -> Grid:
         if codes.is_codes(stored.name):
@@ -381,6 +405,7 @@ def _unit(lists: _Lists, number: int, place: list[int], rows: list[tuple]) -> No
 def _record(choice: _Choice, cut: Cut, estimator: LengthEstimator) -> tuple:
     document = piece(choice.document, cut)
     learned = estimator.learned(document)
+    estimator.check_given(learned)
     lengths = estimator.sequencer.measure(learned)
     images = sum(
         estimator.sequencer.part_length(part) for part in learned.parts if isinstance(part, Image)

@@ -70,9 +70,10 @@ def adapted(transformer: T, config: LoraConfig) -> T:
     """The same transformer with adapters: these and the tables of ids train, nothing else does."""
     from peft import inject_adapter_in_model
 
-    inject_adapter_in_model(_peft(config, init_lora_weights=False), transformer)
+    # Not into a vision tower, which has matrices of these names too.
+    inject_adapter_in_model(_peft(config, init_lora_weights=False), transformer.model)
     for name, parameter in transformer.named_parameters():
-        is_new = name in TABLES or not name.startswith(TRANSFORMER)
+        is_new = name in TABLES or not name.startswith(TRANSFORMER) and parameter.requires_grad
         parameter.requires_grad_(is_new or A in name or B in name)
     return transformer
 

@@ -24,6 +24,7 @@ from .sequence import IGNORE, Sequence, Span
 from .sequence import IMAGE as IMAGE_TARGET
 from .sequence import TEXT as TEXT_TARGET
 from .text import TextTokenizer
+from .tower import Tower, is_given
 from .vocabulary import Vocabulary
 
 DROPS = (None, "text", "images", "both")
@@ -42,9 +43,11 @@ class Sequencer:
         codec_hash: str,
         inputs: ImageInputs,
         max_side: int | None = None,
+        tower: Tower | None = None,
     ):
         """Bind the image head's layout. inputs: the image head's `inputs`. max_side: that of the
-        architecture, which a grid's sides may not exceed.
+        architecture, which a grid's sides may not exceed. tower: the vision tower by which images
+        that are given enter; None: they enter as drawn ones do.
 
         Raise ValueError where the text tokenizer does not fit the vocabulary.
         """
@@ -53,18 +56,19 @@ class Sequencer:
                 f"{text.num_ids} text ids, but the vocabulary holds {vocabulary.num_text}"
             )
         self.vocabulary, self.text_tokenizer, self.codec_hash = vocabulary, text, codec_hash
-        self.inputs = inputs
+        self.inputs, self.tower = inputs, tower
         self.layout = inputs.layout.bind(vocabulary, text, max_side)
 
     @property
     def key(self) -> str:
         """Return a key of all, but the tokenizers, that the lengths of documents depend on.
 
-        It consists of the layout and the image head's own key.
+        It consists of the layout, the image head's own key, and that of a vision tower.
         """
         # The layout's repr, so renaming a class or field of layout.py would void stored lengths.
         sides = f"sides to {self.layout.max_side}" if self.layout.max_side else ""
-        return f"{self.layout.layout} {self.inputs.key} {sides}".strip()
+        found = f"{self.layout.layout} {self.inputs.key} {sides}".strip()
+        return found if self.tower is None else f"{found} {self.tower.key}"
 
     def sequence(
         self, document: Document, drop: str | None = None, key: tuple[int, ...] = ()
@@ -123,9 +127,32 @@ class Sequencer:
         """
         if isinstance(part, Text):
             return len(self.text_tokenizer.encode(part.text))
+        soft = self.tower.num_tokens if self.tower is not None and is_given(part) else 0
+        if not self.has_codes(part):
+            return soft
         assert part.grid is not None, "an image that is measured has a grid"
         learned = part.weight > 0
-        return self.layout.length(part.grid) + self.inputs.extra_length(part.grid, learned)
+        return soft + self.layout.length(part.grid) + self.inputs.extra_length(part.grid, learned)
+
+    def has_codes(self, part: Part) -> bool:
+        """Return whether an image enters as what the image tokenizer makes of it."""
+        return self.tower is None or self.tower.codes or not is_given(part)
+
+    def _soft_image(self, tower: Tower, image: Image) -> ImageTokens:
+        """Return the tokens of an image that enters as soft vectors: special tokens around the
+        places of these. Nothing of it is learned.
+
+        Raise ValueError for an image without pixels.
+        """
+        if image.pixels is None:
+            raise ValueError(
+                "the model's vision tower reads the pixels of an image that it is given, and this "
+                "one has codes alone: give the image itself"
+            )
+        special, grid = self.vocabulary.special, tower.grid
+        span = Span(1, 1 + grid.size, grid, pixels=tower.view(image.pixels))
+        ids = [special("image"), *[special("pad")] * grid.size, special("image_end")]
+        return ImageTokens.causal(ids, [0] * len(ids), spans=(span,))
 
     def image(self, image: Image, key: tuple[int, ...] = (), learned: bool = False) -> ImageTokens:
         """Return the tokens of an image, its opening and closing included.
@@ -216,7 +243,10 @@ class Sequencer:
         elif options.measured:
             made.add([0] * self.part_length(part), 0)
         else:
-            made.add_image(self.image(part, (*options.key, number), options.weight(part) > 0))
+            if self.tower is not None and is_given(part):
+                made.add_image(self._soft_image(self.tower, part))
+            if self.has_codes(part):
+                made.add_image(self.image(part, (*options.key, number), options.weight(part) > 0))
 
     def _add_dropped(self, made: "_Assembly", part: Part) -> None:
         unconditional = self.layout.layout.unconditional
