@@ -135,28 +135,24 @@ class LengthEstimator:
         parts = (replace(p, weight=0.0) if isinstance(p, Image) else p for p in document.parts)
         return Document(tuple(parts))
 
-    def check_given(self, document: Document) -> None:
-        """Raise SampleError where a vision tower is given an image that has no pixels, or that is
-        to be learned.
+    def seen(self, document: Document) -> Document:
+        """Return a document as a model with a vision tower learns it: what is given to that is
+        context, whatever its weight. SampleError where it has no pixels.
         """
         if self.sequencer.tower is None:
-            return
-        for part in document.parts:
-            if not isinstance(part, Image) or not is_given(part):
-                continue
-            if part.stored is not None and codes.is_codes(part.stored.name):
-                message = (
-                    f".{part.stored.name} has codes alone, and the model's vision tower reads the "
-                    "pixels of what it is given: take the shards that these were encoded from, or "
-                    "train without `tower`"
-                )
-                raise SampleError("no pixels", message)
-            if part.weight > 0:
-                message = (
-                    f"an image of the {part.role} has the loss weight {part.weight:g}, and what a "
-                    "vision tower is given is not learned: give it the weight 0"
-                )
-                raise SampleError("wrong weight", message)
+            return document
+        return Document(tuple(self._seen(p) if is_given(p) else p for p in document.parts))
+
+    def _seen(self, image: Part) -> Part:
+        stored = image.stored if isinstance(image, Image) else None
+        if stored is not None and codes.is_codes(stored.name):
+            message = (
+                f".{stored.name} has codes alone, and the model's vision tower reads the pixels of "
+                "what it is given: take the shards that these were encoded from, or train without "
+                "`tower`"
+            )
+            raise SampleError("no pixels", message)
+        return replace(image, weight=0.0)
 
     def _grid(self, stored: StoredFile) -> Grid:
         if codes.is_codes(stored.name):
@@ -403,9 +399,8 @@ def _unit(lists: _Lists, number: int, place: list[int], rows: list[tuple]) -> No
 
 
 def _record(choice: _Choice, cut: Cut, estimator: LengthEstimator) -> tuple:
-    document = piece(choice.document, cut)
+    document = estimator.seen(piece(choice.document, cut))
     learned = estimator.learned(document)
-    estimator.check_given(learned)
     lengths = estimator.sequencer.measure(learned)
     images = sum(
         estimator.sequencer.part_length(part) for part in learned.parts if isinstance(part, Image)

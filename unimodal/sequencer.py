@@ -9,6 +9,9 @@ Guidance dropout replaces the user's texts, images or both by what the layout gi
 unconditional branch (where that is a prompt, all that comes before the reply), in training as in
 drawing (classifier-free guidance, arXiv:2207.12598, alg. 1). In a document with dropped parts, text
 answers are not learned: without its question an answer is noise.
+
+With a vision tower (tower.py) an image that is given enters as soft vectors; it is context then,
+whatever its weight.
 """
 
 from collections.abc import Iterator
@@ -131,26 +134,30 @@ class Sequencer:
         if not self.has_codes(part):
             return soft
         assert part.grid is not None, "an image that is measured has a grid"
-        learned = part.weight > 0
+        learned = part.weight > 0 and not soft
         return soft + self.layout.length(part.grid) + self.inputs.extra_length(part.grid, learned)
 
     def has_codes(self, part: Part) -> bool:
         """Return whether an image enters as what the image tokenizer makes of it."""
         return self.tower is None or self.tower.codes or not is_given(part)
 
-    def _soft_image(self, tower: Tower, image: Image) -> ImageTokens:
+    def _is_soft(self, part: Part) -> bool:
+        return self.tower is not None and is_given(part)
+
+    def _soft_image(self, image: Image) -> ImageTokens:
         """Return the tokens of an image that enters as soft vectors: special tokens around the
         places of these. Nothing of it is learned.
 
         Raise ValueError for an image without pixels.
         """
+        assert self.tower is not None, "only a vision tower makes soft vectors"
         if image.pixels is None:
             raise ValueError(
                 "the model's vision tower reads the pixels of an image that it is given, and this "
                 "one has codes alone: give the image itself"
             )
-        special, grid = self.vocabulary.special, tower.grid
-        span = Span(1, 1 + grid.size, grid, pixels=tower.view(image.pixels))
+        special, grid = self.vocabulary.special, self.tower.grid
+        span = Span(1, 1 + grid.size, grid, pixels=self.tower.view(image.pixels))
         ids = [special("image"), *[special("pad")] * grid.size, special("image_end")]
         return ImageTokens.causal(ids, [0] * len(ids), spans=(span,))
 
@@ -243,10 +250,11 @@ class Sequencer:
         elif options.measured:
             made.add([0] * self.part_length(part), 0)
         else:
-            if self.tower is not None and is_given(part):
-                made.add_image(self._soft_image(self.tower, part))
+            if self._is_soft(part):
+                made.add_image(self._soft_image(part))
             if self.has_codes(part):
-                made.add_image(self.image(part, (*options.key, number), options.weight(part) > 0))
+                learned = options.weight(part) > 0 and not self._is_soft(part)
+                made.add_image(self.image(part, (*options.key, number), learned))
 
     def _add_dropped(self, made: "_Assembly", part: Part) -> None:
         unconditional = self.layout.layout.unconditional

@@ -127,8 +127,8 @@ def _network(directory: Path, layer: int | None) -> TowerNetwork:
     vision = getattr(config, "vision_config", config)
     kind = KINDS.get(vision.model_type)
     if kind is None:
-        has_images = hasattr(vision, "patch_size") or hasattr(vision, "image_size")
-        what = "of another kind" if has_images else "a model without a vision tower"
+        is_text = vision is config and hasattr(config, "vocab_size")
+        what = "a text model without a vision tower" if is_text else "of another kind"
         raise ValueError(
             f"it is {what}, {config.model_type}: take a SigLIP, CLIP or DINOv2, or {EFFICIENTNET}"
         )
