@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from unimodal.sequence import Span
+from unimodal.tower import Tower, TowerNetwork
+
 MEAN, STD = [0.3, 0.4, 0.5], [0.2, 0.25, 0.3]
 SIDE, PATCH, WIDTH = 32, 8, 24
 SHAPE = {
@@ -19,6 +22,24 @@ TEXT = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
 SQUARE = {"size": {"height": SIDE, "width": SIDE}, "resample": 3}
 CROPPED = {"do_center_crop": True, "size": {"shortest_edge": 40}, "resample": 2,
            "crop_size": {"height": SIDE, "width": SIDE}}  # fmt: skip
+
+
+# A tower of random weights for a model that is made in memory.
+SMALL = Tower(
+    TowerNetwork("dinov2", 16, 8, 2, 2, 24, stored_side=2), 16, tuple(MEAN), tuple(STD)
+)  # fmt: skip
+
+
+def given_spans(step: int, rows: int) -> tuple[tuple[Span, ...], ...]:
+    """Return spans of images that are given in the second half of the rows, none or two a row."""
+    views = iter(images(2 * rows, step, (SMALL.side, SMALL.side)))
+
+    def of_row(row: int) -> tuple[Span, ...]:
+        if row < rows // 2 or row % 2 == step % 2:
+            return ()
+        return tuple(Span(at, at + 4, SMALL.grid, pixels=next(views)) for at in (1, 21))
+
+    return tuple(map(of_row, range(rows)))
 
 
 def vision_model(kind: str) -> Any:

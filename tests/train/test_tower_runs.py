@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
-from tiny_runs import exact, metrics, recipe
+from tiny_runs import metrics, recipe
 from towers import MEAN, STD, images, vision_model, write_tower
 
 from unimodal.attention import DenseAttention
@@ -142,7 +142,11 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(tmp_path, request, which: str) -
         patch.setattr(lm, "_finish", lambda *_: None)
         lm.train(replace(part, schedule=replace(part.schedule, num_steps=2)))
     lm.train(part)
-    assert exact(part.output) == exact(whole.output)
+    said = "step", "loss", "gradient_norm"
+    losses = [
+        [[line[name] for name in said] for line in metrics(one.output)] for one in (part, whole)
+    ]
+    assert losses[0] == losses[1] and len(losses[0]) == 4
     names = "bundle/model.safetensors", "bundle/config.json"
     assert all((part.output / n).read_bytes() == (whole.output / n).read_bytes() for n in names)
 
