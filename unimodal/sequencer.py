@@ -14,7 +14,7 @@ With a vision tower (tower.py) an image that is given enters as soft vectors; it
 whatever its weight.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -390,13 +390,18 @@ def _is_dropped(part: Part, drop: str | None) -> bool:
     return part.role == "user" and drop in (kind, "both")
 
 
-def encoded(document: Document, images: Iterator[Image]) -> Document:
+def encoded(
+    document: Document,
+    images: Iterator[Image],
+    replaces: Callable[[Part], bool] | None = None,
+) -> Document:
     """Return the document with its images that are not encoded replaced by `images`, in order.
 
-    Roles and weights are kept.
+    Roles and weights are kept. replaces: which parts are replaced, instead.
     """
+    is_replaced = replaces or needs_codec
     parts = [
-        replace(next(images), role=part.role, weight=part.weight) if needs_codec(part) else part
+        replace(next(images), role=part.role, weight=part.weight) if is_replaced(part) else part
         for part in document.parts
     ]
     return Document(tuple(parts))

@@ -25,8 +25,8 @@ EFFICIENTNET: Final = "efficientnet-lite0"
 Kind = Literal["siglip", "clip", "dinov2", "efficientnet-lite0"]
 ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "quick_gelu")
 GIVEN_ROLES = ("system", "user")
-NETWORK = "tower.network."  # how names of its parameters begin
-PROJECTOR = "tower.projector."
+TOWER = "tower."  # how names of parameters begin
+NETWORK, PROJECTOR = f"{TOWER}network.", f"{TOWER}projector."
 
 
 @dataclass(frozen=True)

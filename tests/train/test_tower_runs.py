@@ -31,6 +31,8 @@ from unimodal.train import lm
 from unimodal.train.checkpoint import EMA, newest
 from unimodal.train.given import read_given
 from unimodal.train.heldout import HeldOutConfig
+from unimodal.train.lora import LoraConfig
+from unimodal.train.plan.plan import plan
 from unimodal.train.run import LmRun
 from unimodal.train.tower import TowerConfig
 
@@ -179,6 +181,36 @@ def test_a_model_of_codes_gets_a_tower(tmp_path, shards, tokenizer, run: LmRun) 
     source = network(more.output / "tower.safetensors")
     state = found.transformer.state_dict()
     assert all(torch.equal(state[name], weight) for name, weight in source.items())
+
+
+def test_adapters_learn_beside_a_frozen_tower(tmp_path, run: LmRun) -> None:
+    """Its query and key matrices have the names of the language model's, and get none."""
+    pytest.importorskip("peft", reason="needs the extra `train`: peft")
+    optimizer = replace(run.optimizer, muon_lr=None)
+    adapted = replace(
+        run, output=tmp_path / "lora", weights=run.output / "bundle", text_ids=None, model=None,
+        tower=None, lora=LoraConfig(rank=2), optimizer=optimizer,
+    )  # fmt: skip
+    lm.train(adapted)
+    last = newest(adapted.output)
+    assert last is not None
+    towers = [name for name in last.shapes if name.startswith("tower.")]
+    assert len(towers) == 4 and all(name.startswith(PROJECTOR) for name in towers)
+    expected = network(run.output / "bundle" / "model.safetensors")
+    found = network(adapted.output / "bundle" / "model.safetensors")
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+    adapter = load_file(adapted.output / "adapter" / "adapter_model.safetensors")
+    assert adapter and not any("tower" in name for name in adapter)
+
+
+def test_a_plan_counts_the_tower(run: LmRun, both_run: LmRun) -> None:
+    plain = plan(replace(run, tower=None), 1, 80)
+    frozen, trained = (plan(one, 1, 80) for one in (run, both_run))
+    weights = sum(one.numel() for one in network(run.output / "tower.safetensors").values())
+    projector = 24 * 32 + 32 + 32 * 32 + 32
+    assert frozen.parameters == trained.parameters == plain.parameters + weights + projector
+    assert frozen.trained == plain.trained + projector
+    assert trained.trained == frozen.trained + weights
 
 
 # --- what the model sees ------------------------------------------------------------------------
