@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rl_cases
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
@@ -33,6 +34,9 @@ from unimodal.train.given import read_given
 from unimodal.train.heldout import HeldOutConfig
 from unimodal.train.lora import LoraConfig
 from unimodal.train.plan.plan import plan
+from unimodal.train.ranks import Ranks
+from unimodal.train.rl.train import read_given as read_rl
+from unimodal.train.rl.train import train_on
 from unimodal.train.run import LmRun
 from unimodal.train.tower import TowerConfig
 
@@ -201,6 +205,15 @@ def test_adapters_learn_beside_a_frozen_tower(tmp_path, run: LmRun) -> None:
     assert all(torch.equal(found[name], weight) for name, weight in expected.items())
     adapter = load_file(adapted.output / "adapter" / "adapter_model.safetensors")
     assert adapter and not any("tower" in name for name in adapter)
+
+
+def test_rewards_teach_a_model_with_a_tower(tmp_path, run: LmRun) -> None:
+    config = rl_cases.recipe(tmp_path / "rl", run.output / "bundle", 1)
+    config = replace(config, prompts=replace(config.prompts, mix={"edits": 1.0}))
+    train_on(config, read_rl(config, 1), Ranks())
+    expected = network(run.output / "bundle" / "model.safetensors")
+    found = network(config.output / "bundle" / "model.safetensors")
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
 
 
 def test_a_plan_counts_the_tower(run: LmRun, both_run: LmRun) -> None:
