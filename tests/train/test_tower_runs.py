@@ -18,9 +18,13 @@ from unimodal.attention import DenseAttention
 from unimodal.bundle import load
 from unimodal.chat import Chat
 from unimodal.command import main
+from unimodal.data.scenes.world import render
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
 from unimodal.document import Document, Image, Text
+from unimodal.eval.run import run as ask
+from unimodal.eval.scene_requests import make_requests
+from unimodal.eval.scenes import SceneEvaluator, cells_of
 from unimodal.events import ReplyDone
 from unimodal.generation import Generation, stream
 from unimodal.hub.export import export
@@ -255,6 +259,19 @@ def test_soft_vectors_are_hidden_states_through_the_projector(model: Model) -> N
     assert torch.equal(x[span.stop :], plain[span.stop :])
 
 
+def test_half_precision_sees_nearly_the_same(either: Model) -> None:
+    tower = either.transformer.architecture.image.tower
+    assert tower is not None
+    views = [tower.view(pixels) for pixels in images(2, 4, (64, 64))]
+    with torch.no_grad():
+        exactly = either.transformer.tower.see(views)
+        with torch.autocast("cpu", torch.bfloat16):
+            nearly = either.transformer.tower.see(views)
+    assert nearly.dtype == torch.bfloat16
+    error = (nearly.float() - exactly).square().mean().sqrt() / exactly.square().mean().sqrt()
+    assert 0 < error < 0.05
+
+
 def test_what_is_given_is_soft_and_what_is_drawn_is_codes(model: Model, both_model: Model) -> None:
     for found, has_codes in ((model, False), (both_model, True)):
         user, vocabulary = given(found, 1), found.vocabulary
@@ -362,7 +379,24 @@ def test_a_chat_shows_asks_and_draws(either: Model, tmp_path: Path) -> None:
     assert (hidden_of(either, sequence) - hidden_of(either, either.sequencer.prompt(other))).any()
 
 
+def test_scenes_are_evaluated(either: Model) -> None:
+    """Questions and edits give images; their answers are kept and scored as any model's."""
+    sampling = replace(either.sampling, max_text_tokens=4, max_images=1)
+    found = replace(either, sampling=sampling)
+    for part in ("edits", "questions"):
+        evaluator = SceneEvaluator(make_requests(part, 1, 8)[:2], sampling, 8, canvas=64)
+        predictions = ask(found, evaluator)
+        assert len(predictions) == 2
+        assert cells_of(found, evaluator, predictions, lambda shown: render(shown, 64))
+
+
 # --- files and errors ---------------------------------------------------------------------------
+
+
+def test_a_snapshot_of_a_run_is_its_bundle(run: LmRun, tmp_path: Path) -> None:
+    snapshot = lm.snapshot(run, tmp_path / "snapshot")
+    weights = [folder / "model.safetensors" for folder in (snapshot, run.output / "bundle")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 def test_a_bundle_says_all_of_the_tower(model: Model, run: LmRun) -> None:
