@@ -110,7 +110,7 @@ class LanguageLearner(Learner[Batch]):
         return batch.split(rows)
 
     def digests(self, batch: Batch) -> list[str]:
-        """Of each row's ids, labels and weights, and of the latents or codes of its images."""
+        """Of each row's ids, labels, weights, and what its images hold: latents, codes, pixels."""
         rows = zip(batch.ids, batch.labels, batch.weights, batch.spans, strict=True)
         return [_digest([*row, *_contents(spans)]) for *row, spans in rows]
 
@@ -189,7 +189,7 @@ def _without_rows(rows: int, gradient_VD: Tensor) -> Tensor:
 
 
 def _contents(spans: Sequence[Span]) -> Iterator[Tensor]:
-    contents = (content for one in spans for content in (one.latents, one.codes))
+    contents = (content for one in spans for content in (one.latents, one.codes, one.pixels))
     return (torch.from_numpy(content) for content in contents if content is not None)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from .heads.mask_schedule import MaskSchedule
 from .rectified_flow import FlowConfig
+from .tower import Tower
 from .transformer import TransformerConfig
 from .vocabulary import MAX_SIDE, Vocabulary
 
@@ -31,6 +32,8 @@ class ImageConfig:
     flow: FlowConfig | None = None
     """The settings of the head `flow`: how latents become tokens, and at which times they are
     learned; None: of another head."""
+    tower: Tower | None = None
+    """The vision tower by which images that are given enter; None: they enter as drawn ones do."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """A bundle is a trained model as one directory: weights, vocabulary, tokenizers, provenance.
 
-    model.safetensors       the transformer, bfloat16 at rest, float32 in use; a grown model has
-                            the dtype that it came with, and perhaps several files with an index
+    model.safetensors       the transformer, bfloat16 at rest, float32 in use; a grown model, and a
+                            vision tower, has the dtype that it came with, and perhaps several
+                            files with an index
     tokenizer.safetensors   the image tokenizer, its configuration in tokenizer.json
     text.json               the text tokenizer; a grown model has text.tokenizer.json or
                             text.tokenizer.model, its family's own
@@ -291,7 +292,7 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
     if bundle_config.transformer.rope is None:
         del values["transformer"]["rope"]
     newer = {
-        "image": (ImageConfig(), ("code_rows", "latent_width", "masked", "flow")),
+        "image": (ImageConfig(), ("code_rows", "latent_width", "masked", "flow", "tower")),
         "sampling": (
             SAMPLING,
             ("negative", "image_steps", "image_drafts", "image_solver", "guidance_interval"),

@@ -39,10 +39,10 @@ class Model:
     @cached_property
     def sequencer(self) -> Sequencer:
         """Return the sequencer that converts documents to the model's tokens."""
-        inputs = self.transformer.head.inputs
+        inputs, architecture = self.transformer.head.inputs, self.transformer.architecture
         return Sequencer(
             self.vocabulary, self.text_tokenizer, self.image_tokenizer.hash, inputs,
-            self.transformer.architecture.max_side,
+            architecture.max_side, architecture.image.tower,
         )  # fmt: skip
 
     @cached_property

@@ -3,7 +3,7 @@
 This module is what is trained, sharded, averaged, saved and loaded.
 
 Parameters of the transformer keep the names that Hugging Face gives them; those of the others begin
-with `embedder.`, `head.` and `code_factors.`.
+with `embedder.`, `tower.`, `head.` and `code_factors.`.
 
 Letters: B rows, T tokens, N tokens of all rows, D width, V ids.
 """
@@ -16,6 +16,7 @@ from .attention import Attend
 from .code_levels import codes_of
 from .embedder import FactorisedCodes, ModelInput, add_code_embeddings
 from .heads import head_class
+from .tower_embedder import TowerEmbedder
 from .transformer import Transformer, TransformerConfig, initial_transformer_weight
 
 TRANSFORMER = ("model.", "lm_head.")  # prefixes of the names of the transformer's parameters
@@ -49,6 +50,8 @@ class UnifiedModel(Transformer):
                 f"{'' if kind.code_rows else 'no '}rows of their own"
             )
         self.embedder = kind.embedder(architecture)
+        if architecture.image.tower is not None:
+            self.tower = TowerEmbedder(architecture)
         self.head = kind(architecture)
         if architecture.is_factorised:
             width, tied = architecture.transformer.width, architecture.transformer.tied_head
@@ -81,7 +84,10 @@ class UnifiedModel(Transformer):
         more_M = self.embedder.more_ids(tokens)
         x_BTD = self._embedded(tokens.ids, added_VD)
         codes = () if more_M is None else (self._embedded(more_M, added_VD),)
-        return self(self.embedder(x_BTD, tokens, *codes), positions_BT, attend)
+        x_BTD = self.embedder(x_BTD, tokens, *codes)
+        if self.architecture.image.tower is not None:
+            x_BTD = self.tower(x_BTD, tokens)
+        return self(x_BTD, positions_BT, attend)
 
     def _embedded(self, ids: Tensor, added_VD: Tensor | None) -> Tensor:
         """Return the embeddings of ids, with those of factorised codes, if they are, added."""
