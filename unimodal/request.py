@@ -68,9 +68,8 @@ class Request:
         self.asked: Ask | None = None  # the step of the drawing that waits for the head
         self._draw: Draw | None = None
         self._image: Image | None = None  # a drawn image whose closing is still to come
-        self._reply_tokens: list[
-            list[int] | ImageTokens
-        ] = []  # of the reply, what a new branch must read
+        # Of the reply, what a new branch must read.
+        self._reply_tokens: list[list[int] | ImageTokens] = []
         self._begun = 0  # the index in it where the latest image begins
         self._decoder = IncrementalDecoder(model.text_tokenizer)
         self._text = ""
