@@ -101,8 +101,6 @@ class UnimodalChat(lmms):
         self._model = unimodal.load(pretrained, str(self.device))
         patch = self._model.image_tokenizer.geometry.patch
         self._rule = of_canvas(self._model.canvas, patch, target_pixels, max_aspect_ratio)
-        if problems := self._rule.problems():
-            raise ValueError("; ".join(problems))
         self._sampling = replace(self._model.sampling, seed=seed)
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:

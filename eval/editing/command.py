@@ -108,8 +108,6 @@ def draw_(
     loaded = unimodal.load(model, device)
     patch = loaded.image_tokenizer.geometry.patch
     rule = of_canvas(loaded.canvas, patch, target_pixels, max_aspect_ratio)
-    if problems := rule.problems():
-        raise ValueError("; ".join(problems))
     sampling = sampling_of(loaded, guidance, temperature)
     draw(loaded, asked, source.images, rule, folder, layout, seed, sampling, batch_size)
     click.echo(f"{folder}: {len(asked)} images")
