@@ -113,10 +113,10 @@ def _planned(
 def _title(lab: Laboratory, flops: float, seeds: int) -> str:
     budget = lab.budget
     return (
-        f"Width {budget.width}, {budget.layers} layers, {budget.precision}, one thread; each run of "
-        f"each head {flops / 1e12:,.2f} x 10^12 FLOPs, those of {budget.positions:,} positions of "
-        f"next_code; {seeds} seeds. Scenes of one or two objects"
-    )  # fmt: skip
+        f"Width {budget.width}, {budget.layers} layers, {budget.precision}, one thread; each run "
+        f"{flops / 1e12:,.2f} x 10^12 FLOPs, those of {budget.positions:,} positions of next_code; "
+        f"{seeds} seeds. Scenes of one or two objects"
+    )
 
 
 def _compare(lab: Laboratory, results: list[Result], rates: tuple[float, ...], seeds: int) -> None:

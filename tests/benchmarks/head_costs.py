@@ -31,7 +31,7 @@ from unimodal.train.initial import TEXT_IDS
 from unimodal.train.learner import TOTAL, LanguageLearner, TokenizerLearner
 from unimodal.unified import UnifiedModel
 
-from .laboratory import Drawing, Head, Laboratory, Trial
+from .laboratory import REFERENCE, Drawing, Head, Laboratory, Trial
 
 TEXT_SAMPLES = 2_000  # documents whose texts teach a text tokenizer here
 KINDS = {"drawing": 6, "edits": 6, "questions": 11}  # of requests in the exam
@@ -121,7 +121,7 @@ def head_cost(lab: Laboratory, head: Head, text: TextTokenizer, times: Times) ->
 
 def text_tokenizer(lab: Laboratory) -> TextTokenizer:
     """Return a text tokenizer of the laboratory's conversations, as a run trains its own."""
-    recipe = lab.recipe(Trial(_any_head(), 1e-3), 1)
+    recipe = lab.recipe(Trial(REFERENCE, 1e-3), 1)
     return TextTokenizer.train(texts(recipe.sources, TEXT_SAMPLES), recipe.text_ids or TEXT_IDS)
 
 
@@ -144,12 +144,6 @@ def _answer_s(model: Model) -> float:
     sampling = replace(model.sampling, max_text_tokens=ANSWER_TOKENS)
     generate(model, asked, sampling, "text", batch=ASKED)
     return (process_time() - before) / ASKED
-
-
-def _any_head() -> Head:
-    from .laboratory import REFERENCE
-
-    return REFERENCE
 
 
 def _counts(learner: LanguageLearner, batch: Batch) -> dict[str, float]:

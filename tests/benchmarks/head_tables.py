@@ -96,17 +96,14 @@ def cost_cells(result: Result) -> list[str]:
 
 def rate_cells(result: Result) -> list[list[str]]:
     """Return a row for each learning rate."""
-    return [
-        [result.head.name, f"{lr:g}", "not finite", "", "", ""]
-        if scores is None
-        else [result.head.name, f"{lr:g}", f"{scores.mean:.3f}", *map(_told, PARTS.values(), [scores] * 3)]
-        for lr, scores in result.sweep.items()
-    ]  # fmt: skip
-
-
-def _told(part: Callable[[Scores], Estimate | None], scores: Scores) -> str:
-    score = part(scores)
-    return "" if score is None else interval(dict(score), 3)
+    rows = []
+    for lr, scores in result.sweep.items():
+        told = ["not finite", "", "", ""]
+        if scores is not None:
+            parts = [part(scores) for part in PARTS.values()]
+            told = [f"{scores.mean:.3f}", *(interval(dict(one), 3) for one in parts if one)]
+        rows.append([result.head.name, f"{lr:g}", *told])
+    return rows
 
 
 def drawing_cells(result: Result) -> list[list[str]]:

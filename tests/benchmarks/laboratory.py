@@ -26,7 +26,9 @@ IMAGES_SEED, TALKS_SEED = 1, 2
 HEAD_WIDTH = 64
 MUON = 0.5  # its learning rate over that of AdamW
 DIVERGED = "its batch: "  # said where a loss or a gradient is not finite
-PIXELS = ("model.latents=null", "model.pixels={patch: 8}")
+PIXELS = (  # nothing is learned, so nothing says how
+    "model.latents=null", "model.pixels={patch: 8}", "optimizer.lr=1e-3", "optimizer.beta2=0.95",
+)  # fmt: skip
 TOKENIZERS = {  # recipes, and what of them is changed
     "codes": ("scenes_tokenizer", ()),
     "latents": ("scenes_flow_tokenizer", ()),
@@ -183,14 +185,13 @@ class Laboratory:
         """What of its recipe is changed."""
         _, changed = TOKENIZERS[kind]
         steps = PIXEL_BATCHES if kind == "pixels" else self.budget.tokenizer_steps
-        return (
+        words = (
             f"output={self.tokenizer_run(kind)}", f"shards={self.folder / 'images'}", *changed,
             f"schedule.num_steps={steps}", f"schedule.warmup_steps={min(200, steps // 10)}",
-            f"schedule.decay_steps={steps // 3}", f"precision={self.budget.precision}",
-            "min_usage=0.0" if kind in ("codes", "scales") else "seed=0",
-            f"loop.save_every_steps={min(500, steps)}", "loop.keep_checkpoints=1",
-            "loop.num_threads=1",
+            f"schedule.decay_steps={steps // 3}", f"loop.save_every_steps={min(500, steps)}",
+            "loop.keep_checkpoints=1", "loop.num_threads=1",
         )  # fmt: skip
+        return words if kind == "pixels" else (*words, f"precision={self.budget.precision}")
 
     def tokenizer_recipe(self, kind: str) -> TokenizerRun:
         """The run of a tokenizer."""
