@@ -19,6 +19,8 @@ from unimodal.data.loader import Loader
 from unimodal.data.scenes.world import render, scene
 from unimodal.data.sources import texts
 from unimodal.document import Document, Image, Text
+from unimodal.eval.options import EVAL_SEED
+from unimodal.eval.tokenizer import reader_errors, tokenizer_ceiling
 from unimodal.generation import generate
 from unimodal.model import Model
 from unimodal.sequence import Batch
@@ -37,6 +39,7 @@ TEXT_SAMPLES = 2_000  # documents whose texts teach a text tokenizer here
 KINDS = {"drawing": 6, "edits": 6, "questions": 11}  # of requests in the exam
 ASKED = 8  # requests that are timed together
 ANSWER_TOKENS = 6
+BESIDE = 2  # samples of each kind, whose cost beside the model is timed
 PLAN_HEAD = ("what", "head", "times", "CPU min each", "CPU min")
 
 
@@ -63,6 +66,9 @@ class HeadCost:
     draw_s: dict[str, float]
     """Seconds an image, by the name of a drawing."""
     answer_s: float
+    beside_s: float
+    """Of what an exam measures beside the model for a sample of each kind: the tokenizer's ceiling,
+    perfect images, the reader's own error."""
 
     def steps(self, flops: float) -> int:
         """Return how many steps come nearest to so many FLOPs, at least one."""
@@ -116,6 +122,7 @@ def head_cost(lab: Laboratory, head: Head, text: TextTokenizer, times: Times) ->
         tokenizer_step_s=0.0 if head.tokenizer == "pixels" else tokenizer_step_s,
         draw_s={one.name: draw_s(whole, one) for one in head.drawings},
         answer_s=_answer_s(whole),
+        beside_s=_beside_s(tokenizer),
     )
 
 
@@ -144,6 +151,15 @@ def _answer_s(model: Model) -> float:
     sampling = replace(model.sampling, max_text_tokens=ANSWER_TOKENS)
     generate(model, asked, sampling, "text", batch=ASKED)
     return (process_time() - before) / ASKED
+
+
+def _beside_s(tokenizer: ImageTokenizer) -> float:
+    before = process_time()
+    tokenizer_ceiling(tokenizer, BESIDE * KINDS["drawing"], EVAL_SEED)
+    ceiling_s = process_time() - before
+    reader_errors(BESIDE, EVAL_SEED, 64)
+    # Perfect drawings and edits go the way of the ceiling's scenes, and are as many each.
+    return (process_time() - before + 2 * ceiling_s) / BESIDE
 
 
 def _counts(learner: LanguageLearner, batch: Batch) -> dict[str, float]:
@@ -199,7 +215,8 @@ def exam_s(cost: HeadCost, samples: int, drawing: Drawing, drawing_alone: bool =
     """Return the CPU seconds of an exam; questions are asked twice, with and without the image."""
     drawn = KINDS["drawing"] + (0 if drawing_alone else KINDS["edits"])
     answered = 0 if drawing_alone else 2 * KINDS["questions"]
-    return samples * (drawn * cost.draw_s[drawing.name] + answered * cost.answer_s)
+    asked_s = drawn * cost.draw_s[drawing.name] + answered * cost.answer_s
+    return samples * (asked_s + cost.beside_s)
 
 
 def plan(

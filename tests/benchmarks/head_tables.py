@@ -6,6 +6,7 @@ In: a `Result` of each head. Out: cells for markdown.py, and PNG files by matplo
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -120,7 +121,7 @@ def said(results: Sequence[Result]) -> list[str]:
     """Return sentences: the order of heads beside the expected one, and which of them learned."""
     done = [result for result in results if result.seeds]
     lines = [
-        f"{name}, the best first: {' > '.join(order(done, name))}."
+        f"{name}, the best first: {order(done, name)}."
         for name in ("drawing", "edits", "questions")
     ]
     learned = [
@@ -134,10 +135,14 @@ def said(results: Sequence[Result]) -> list[str]:
     ]  # fmt: skip
 
 
-def order(results: Sequence[Result], name: str) -> list[str]:
+def order(results: Sequence[Result], name: str) -> str:
     """Return the heads by the mean of their seeds in a part, with it."""
     found = sorted(results, key=lambda one: -mean(one, name))
-    return [f"{one.head.name} {mean(one, name):.3f}" for one in found]
+    words = [f"{one.head.name} {mean(one, name):.3f}" for one in found[:1]]
+    for before, one in pairwise(found):
+        sign = ">" if mean(before, name) > mean(one, name) else "="
+        words.append(f"{sign} {one.head.name} {mean(one, name):.3f}")
+    return " ".join(words)
 
 
 def mean(result: Result, name: str) -> float:

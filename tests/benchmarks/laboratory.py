@@ -5,6 +5,7 @@ What differs is the head, its image tokenizer, the learning rate, and the number
 makes their FLOPs equal.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -216,7 +217,7 @@ class Laboratory:
         """What of the recipe is changed for a trial of so many steps."""
         budget, head = self.budget, trial.head
         heads = max(1, budget.width // HEAD_WIDTH)
-        every = max(1, steps // budget.checkpoints)
+        every = math.ceil(steps / budget.checkpoints)
         return (
             f"output={self.run(trial)}", f"sources.scenes.shards={self.conversations}",
             f"tokenizer={self.tokenizer_run(head.tokenizer) / 'tokenizer'}",
