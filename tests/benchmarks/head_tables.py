@@ -161,8 +161,12 @@ def compute_plot(results: Sequence[Result]) -> Figure:
     for axes, (name, part) in zip(panels, PARTS.items(), strict=True):
         for result in results:
             points = [(flops, part(scores)) for flops, scores in result.curve]
-            _line(axes, result.head.name, [(x, score) for x, score in points if score is not None])
-        _finish(axes, name, "training FLOPs")
+            colour = COLOURS.get(result.head.name, OTHER)
+            known = [(flops / 1e12, score) for flops, score in points if score is not None]
+            _line(axes, result.head.name, known)
+            if name == "questions" and result.seeds:  # without the image
+                axes.axhline(mean(result, "blind"), color=colour, linestyle=":", linewidth=1)
+        _finish(axes, name, "training compute, 10^12 FLOPs")
     panels[0].legend(frameon=False)
     return figure
 
