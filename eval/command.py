@@ -15,6 +15,7 @@ unimodal eval judged dpg --questions dpg_bench.csv --images drawn --judge Qwen3-
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -39,6 +40,9 @@ from .things_command import things_
 from .tokenizer_command import tokenizer
 from .vqa.command import vqa_
 
+if TYPE_CHECKING:
+    from unimodal.rectified_flow import Solver
+
 WORLD_PARTS = ("drawing", "questions", "captions", "edits")
 PARTS = (*WORLD_PARTS, "free", "counts", "refusals", "words", "chains")
 
@@ -54,15 +58,22 @@ def eval_() -> None:
 @click.option(
     "--tasks", help=f"Comma-separated, out of {','.join(PARTS)}; or all [default: first four]."
 )
+@click.option(
+    "--max-objects",
+    type=click.IntRange(2),
+    help="The most objects in a scene [default: as many as the canvas holds].",
+)
 @model_options
 @outputs("Write a PNG of samples here.")
 def scenes_(
     model: Path | None,
     samples: int,
     tasks: str | None,
+    max_objects: int | None,
     guidance: float | None,
     temperature: float | None,
     image_steps: int | None,
+    image_solver: "Solver | None",
     predictions: Path | None,
     card: bool,
     seed: int,
@@ -91,8 +102,10 @@ def scenes_(
     from .scenes import evaluate
 
     loaded = unimodal.load(model, device)
-    sampling = sampling_of(loaded, guidance, temperature, image_steps)
-    report, cells = evaluate(loaded, samples, seed, sampling, batch_size, parts, predictions)
+    sampling = sampling_of(loaded, guidance, temperature, image_steps, image_solver)
+    report, cells = evaluate(
+        loaded, samples, seed, sampling, batch_size, parts, predictions, max_objects
+    )
     show("scenes", report, json, markdown)
     if contact_sheet:
         save_image(sheet_of(cells), contact_sheet)

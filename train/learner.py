@@ -92,9 +92,10 @@ class LanguageLearner(Learner[Batch]):
 
     def norms(self, batch: Batch) -> dict[str, float]:
         """The sum of the targets' weights for each modality; and, to log, the counts of
-        `document_counts`.
+        `document_counts` and of the embedder's products.
         """
-        return target_weights(batch) | document_counts(batch)
+        products = float(self.model.embedder.products(batch))
+        return target_weights(batch) | document_counts(batch) | {"embedder": products}
 
     def forward(
         self, micro_batch: Batch, norms: Mapping[str, float] | None = None

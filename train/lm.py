@@ -256,14 +256,19 @@ def _speed(
     }
 
 
-def snapshot(config: LmRun, output: Path) -> Path:
-    """Write the newest checkpoint of a run as a bundle, whether the run goes on or not.
+def snapshot(config: LmRun, output: Path, step: int | None = None) -> Path:
+    """Write a checkpoint of a run as a bundle, whether the run goes on or not: that of `step`, or
+    the newest one.
 
     Raises ValueError where there is none.
     """
-    last = checkpoint.newest(config.output)
-    if last is None:
-        raise ValueError(f"{config.output} has no checkpoint yet")
+    whole = checkpoint.found(config.output)
+    there = [one for one in whole if step in (None, checkpoint.step_of(one))]
+    if not there:
+        steps = ", ".join(str(checkpoint.step_of(one)) for one in whole)
+        of_step = "" if step is None else f" of step {step}: its steps are {steps or 'none'}"
+        raise ValueError(f"{config.output} has no checkpoint{of_step or ' yet'}")
+    last = Checkpoint(there[-1])
     given = read_given(config, 1)
     initial = _initial(config, given, None)
     codec = ImageCodec(given.image)

@@ -14,14 +14,13 @@ from typing import Any
 from PIL import Image as PILImage
 
 from unimodal.atomic import write_bytes
-from unimodal.data.scenes.world import CANVASES, Scene, render
+from unimodal.data.scenes.world import CANVASES, Scene, render, world_of
 from unimodal.transcript import png_bytes
 
 from ..answer import Answer
 from ..scene_request import SceneRequest
 from ..scene_requests import make_requests
 from ..score import Prediction, by_kind, recipe
-from ..tokenizer import world_of
 from ..vqa.source import Source, read_json
 from .edits import Edit, edits_hash, read_edits
 from .folder import Edited

@@ -156,6 +156,13 @@ class FlowEmbedder(CodeEmbedder):
         self.project = nn.Linear(token_width(architecture), width)
         self.time = TimeEmbedding(width)
 
+    def products(self, tokens: ModelInput) -> int:
+        """Return those of the linear map of each latent, and of the embedding of each time."""
+        spans = [span for _, span in _latent_spans(tokens)]
+        a_time = self.time.first.weight.numel() + self.time.second.weight.numel()
+        count = sum(span.stop - span.start for span in spans)
+        return count * self.project.weight.numel() + len(spans) * a_time
+
     def forward(self, x_BTD: Tensor, tokens: ModelInput) -> Tensor:
         """Return x_BTD with the vectors of latents in their places.
 

@@ -143,6 +143,11 @@ class ScaleEmbedder(CodeEmbedder):
         ids_M = self.vocabulary.code_to_id(np.concatenate([np.zeros(0, np.int64), *codes]))
         return torch.from_numpy(ids_M).to(tokens.ids.device)
 
+    def products(self, tokens: ModelInput) -> int:
+        """Return those of the sums of enlarged codes."""
+        spans = [(span.stop - span.start, len(codes_c1)) for _, span, codes_c1 in _coded(tokens)]
+        return sum(m * count for m, count in spans) * self.scales.embedding_dim
+
     def forward(self, x_BTD: Tensor, tokens: ModelInput, codes_MD: Tensor | None = None) -> Tensor:
         """Return x_BTD with the vectors of images in their places.
 
