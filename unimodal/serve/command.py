@@ -1,0 +1,87 @@
+"""`unimodal serve` answers over HTTP until it is stopped."""
+
+import logging
+import socket
+import sys
+from pathlib import Path
+
+from ..bundle import DEFAULT, directory_of, load
+from ..model import Weights
+from .keys import VARIABLE, Keys, read_keys
+from .limits import Limits
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+IDLE_S = 30  # for which a connection that says nothing is kept
+STOP_S = 5  # for which replies may go on after Ctrl-C
+MAX_CONNECTIONS = 1000
+
+
+def run(
+    model: Path | None,
+    host: str,
+    port: int,
+    name: str | None,
+    keys: Path | None,
+    is_open: bool,
+    weights: Weights,
+    **limits: int | None,
+) -> None:
+    """Load a model and serve it; raise ValueError for everything that the user can fix.
+
+    is_open: whether others than this machine are served without API keys. limits: those of Limits;
+    None leaves one as it is.
+    """
+    try:
+        import fastapi
+        import python_multipart
+        import uvicorn
+    except ImportError as error:
+        raise ValueError(
+            f"a server needs {error.name}: pip install 'unimodal[serve]', or make install"
+        ) from error
+    assert fastapi and python_multipart, "they are there"
+    from .app import application
+    from .server import Server
+
+    known = read_keys(keys)
+    _check_host(host, known, is_open)
+    bounds = Limits(**{one: value for one, value in limits.items() if value is not None})
+    server = Server(load(model, weights=weights), name or name_of(model), known, bounds, is_open)
+    listening = _listening(host, port)
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    config = uvicorn.Config(
+        application(server), log_level="warning", server_header=False, proxy_headers=False,
+        ws="none", timeout_keep_alive=IDLE_S, timeout_graceful_shutdown=STOP_S,
+        limit_concurrency=MAX_CONNECTIONS,
+    )  # fmt: skip
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serving http://{shown}:{listening.getsockname()[1]}/v1; Ctrl-C stops it", flush=True)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; raise ValueError where that cannot be. Port 0 is a free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"{host}, port {port}: {reason}; name another by --port") from error
+
+
+def _check_host(host: str, keys: Keys, is_open: bool) -> None:
+    """Raise ValueError where others than this machine would be served without keys unasked."""
+    if host not in LOOPBACK and not keys and not is_open:
+        raise ValueError(
+            f"--host {host} answers other machines: give API keys by --keys FILE or {VARIABLE}, or"
+            " say --open to answer whoever asks"
+        )
+
+
+def name_of(model: Path | None) -> str:
+    """Return what clients call a model: its folder's name, of a run's `bundle` the run's."""
+    directory = directory_of(model)
+    if directory == DEFAULT:
+        return "unimodal"
+    whole = directory.resolve()
+    return whole.parent.name if whole.name == "bundle" else whole.name
