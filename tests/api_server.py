@@ -18,7 +18,7 @@ import uvicorn
 from PIL import Image
 
 from unimodal.model import Model
-from unimodal.serve.app import application
+from unimodal.serve.command import configured
 from unimodal.serve.keys import Keys
 from unimodal.serve.limits import Limits
 from unimodal.serve.server import Server
@@ -93,8 +93,7 @@ class Served:
 def serving(model: Model, *keys: str, **limits: int) -> Iterator[Served]:
     """Serve a model until the block ends."""
     server = Server(model, "tiny", Keys(keys), Limits(**limits))
-    config = uvicorn.Config(application(server), log_level="warning", ws="none")
-    running, listening = uvicorn.Server(config), socket.create_server(("127.0.0.1", 0))
+    running, listening = uvicorn.Server(configured(server)), socket.create_server(("127.0.0.1", 0))
     words = {"sockets": [listening]}
     thread = threading.Thread(target=running.run, kwargs=words, daemon=True)
     thread.start()

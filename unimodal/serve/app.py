@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import completions, images
+from . import completions, images, responses
 from .errors import ApiError, failed
 from .metrics import CONTENT_TYPE, Metrics
 from .server import Server
@@ -107,6 +107,7 @@ ROUTES = {
     "/v1/chat/completions": ("POST", completions.complete),
     "/v1/images/generations": ("POST", images.generate),
     "/v1/images/edits": ("POST", images.edit),
+    "/v1/responses": ("POST", responses.respond),
     MODELS: ("GET", list_models),
     f"{MODELS}/{{name}}": ("GET", show_model),
     "/health": ("GET", health),

@@ -4,11 +4,17 @@ import logging
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..bundle import DEFAULT, directory_of, load
 from ..model import Weights
 from .keys import VARIABLE, Keys, read_keys
 from .limits import Limits
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from .server import Server
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 IDLE_S = 30  # for which a connection that says nothing is kept
@@ -40,7 +46,6 @@ def run(
             f"a server needs {error.name}: pip install 'unimodal[serve]', or make install"
         ) from error
     assert fastapi and python_multipart, "they are there"
-    from .app import application
     from .server import Server
 
     known = read_keys(keys)
@@ -49,14 +54,22 @@ def run(
     server = Server(load(model, weights=weights), name or name_of(model), known, bounds, is_open)
     listening = _listening(host, port)
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    config = uvicorn.Config(
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serving http://{shown}:{listening.getsockname()[1]}/v1; Ctrl-C stops it", flush=True)
+    uvicorn.Server(configured(server)).run(sockets=[listening])
+
+
+def configured(server: "Server") -> "uvicorn.Config":
+    """Return how uvicorn runs a server's application."""
+    import uvicorn
+
+    from .app import application
+
+    return uvicorn.Config(
         application(server), log_level="warning", server_header=False, proxy_headers=False,
         ws="none", timeout_keep_alive=IDLE_S, timeout_graceful_shutdown=STOP_S,
         limit_concurrency=MAX_CONNECTIONS,
     )  # fmt: skip
-    shown = f"[{host}]" if ":" in host else host
-    print(f"serving http://{shown}:{listening.getsockname()[1]}/v1; Ctrl-C stops it", flush=True)
-    uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listening(host: str, port: int) -> socket.socket:

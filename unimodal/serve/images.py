@@ -116,7 +116,7 @@ async def _draw(
     """Draw, and answer with the images or a stream of events."""
     server.check_draws()
     asked.check(server.name, server.limits)
-    size = _size(asked, server)
+    size = server.size_of(asked.size)
     words = checked_words(asked.prompt, "prompt", server.limits)
     if not words.strip():
         raise ApiError(400, "the prompt is empty: say what to draw", "prompt", "invalid_value")
@@ -139,19 +139,6 @@ async def _draw(
     spent = _usage(accepted, sum(len(one.reply.ids) for one in heard))
     answer = {"created": shape.created, "data": data, "usage": spent}
     return JSONResponse(answer | shape.head | _said(notes))
-
-
-def _size(asked: Generation, server: Server) -> str:
-    """Return the size of the images; raise ApiError where the model draws none so large."""
-    sizes = [f"{width}x{height}" for width, height in server.model.sizes]
-    if asked.size == "auto":
-        return sizes[0]
-    if asked.size not in sizes:
-        raise ApiError(
-            400, f"size {asked.size[:40]!r}: this model draws {' or '.join(sizes)}; auto is that",
-            "size", "unsupported_value",
-        )  # fmt: skip
-    return asked.size
 
 
 def _usage(accepted: Accepted, num_drawn: int) -> dict[str, Any]:

@@ -103,3 +103,13 @@ class Server:
         if not self.model.image_tokenizer.decodes:
             raise ApiError(400, "this model draws nothing: its image tokenizer has no decoder; ask"
                            " it in words", code="unsupported_value")  # fmt: skip
+
+    def size_of(self, size: str) -> str:
+        """Return the size of drawings, as 64x64; raise ApiError where none are so large."""
+        sizes = [f"{width}x{height}" for width, height in self.model.sizes]
+        if size not in ("auto", *sizes):
+            raise ApiError(
+                400, f"size {size[:40]!r}: this model draws {' or '.join(sizes)}; auto is that",
+                "size", "unsupported_value",
+            )  # fmt: skip
+        return sizes[0] if size == "auto" else size

@@ -1,4 +1,4 @@
-"""Images over HTTP: the pixels of a Chat, the same bytes in every way that they can be asked for."""
+"""Images over HTTP: the pixels of a Chat, and the same bytes in every way to ask for them."""
 
 import base64
 import hashlib
@@ -66,20 +66,20 @@ def test_a_seed_means_the_same_alone_and_among_strangers(served: Served) -> None
     assert statuses == [200] * 4 and sha256(among[0]) == sha256(alone[0])
 
 
-def test_json_and_forms_give_the_same_bytes(served: Served) -> None:
+def test_json_and_forms_give_the_same_bytes(small: Served) -> None:
     files = [png(seed=1), png(seed=2)]
     settings = {"prompt": "put both together", "seed": 11, "guidance": 2.5, "n": 2}
     urls = [data_url(one) for one in files]
     references = [{"image_url": one} for one in urls]
     fields = [(name, str(value)) for name, value in settings.items()]
     ways = [
-        images(served.ask(EDITS, settings | {"image": urls})),
-        images(served.ask(EDITS, settings | {"images": references})),
-        images(served.form(EDITS, [*fields, *(("image[]", one) for one in files)])),
-        images(served.form(EDITS, [("image", files[0]), *fields, ("image", files[1])])),
+        images(small.ask(EDITS, settings | {"image": urls})),
+        images(small.ask(EDITS, settings | {"images": references})),
+        images(small.form(EDITS, [*fields, *(("image[]", one) for one in files)])),
+        images(small.form(EDITS, [("image", files[0]), *fields, ("image", files[1])])),
     ]
     assert len(set(ways[0])) == 2 and ways == [ways[0]] * 4
-    drawn = images(served.ask(IMAGES, settings)), images(served.form(IMAGES, fields))
+    drawn = images(small.ask(IMAGES, settings)), images(small.form(IMAGES, fields))
     assert drawn[0] == drawn[1] != ways[0]
 
 
@@ -114,32 +114,38 @@ def test_a_stream_shows_the_image_while_it_is_drawn(served: Served) -> None:
     assert events[-1].b64_json == whole and events[-1].usage.total_tokens > 70
 
 
-def test_a_file_says_where_it_comes_from(served: Served, shipped: Model) -> None:
-    status, body = served.ask(IMAGES, {"prompt": PROMPT})
+def test_a_file_says_where_it_comes_from(small: Served, tiny_model: Model) -> None:
+    status, body = small.ask(IMAGES, {"prompt": PROMPT})
     assert status == 200
     (drawn,) = body["data"]
     noted = Image.open(io.BytesIO(base64.b64decode(drawn["b64_json"]))).info
     assert noted == {
         "Software": "unimodal",
-        "unimodal:model": shipped.hash,
+        "unimodal:model": tiny_model.hash,
         "unimodal:prompt-sha256": hashlib.sha256(PROMPT.encode()).hexdigest(),
         "unimodal:seed": str(drawn["seed"]),
     }
-    again = images(served.ask(IMAGES, {"prompt": PROMPT, "seed": drawn["seed"]}))
-    other = images(served.ask(IMAGES, {"prompt": PROMPT}))
+    again = images(small.ask(IMAGES, {"prompt": PROMPT, "seed": drawn["seed"]}))
+    other = images(small.ask(IMAGES, {"prompt": PROMPT}))
     assert again == [drawn["b64_json"]] != other, "without a seed there is another one each time"
 
 
-def test_models_and_settings_that_are_one(served: Served, shipped: Model) -> None:
+def test_models_and_settings_that_are_one(small: Served, tiny_model: Model) -> None:
     openai = pytest.importorskip("openai")
-    client = openai.OpenAI(base_url=served.url, api_key="none", max_retries=0)
+    client = openai.OpenAI(base_url=small.url, api_key="none", max_retries=0)
     (model,) = client.models.list().data
     assert client.models.retrieve(model.id) == model
-    assert model.id == "tiny" and model.model_extra["hash"] == shipped.hash
+    assert model.id == "tiny" and model.model_extra["hash"] == tiny_model.hash
     # What Open WebUI sends for an image.
-    body = {"model": "tiny", "prompt": PROMPT, "n": 1, "size": "64x64", "response_format": "b64_json"}
-    assert len(images(served.ask(IMAGES, body))) == 1
+    body = {
+        "model": "tiny",
+        "prompt": PROMPT,
+        "n": 1,
+        "size": "64x64",
+        "response_format": "b64_json",
+    }
+    assert len(images(small.ask(IMAGES, body))) == 1
     usual = {"quality": "auto", "background": "opaque", "output_format": "png", "user": "ann",
              "moderation": None, "style": None}  # fmt: skip
-    assert len(images(served.ask(IMAGES, body | usual))) == 1
-    assert json.loads(served.get("/health")[1])["status"] == "ok"
+    assert len(images(small.ask(IMAGES, body | usual))) == 1
+    assert json.loads(small.get("/health")[1])["status"] == "ok"
