@@ -1,6 +1,7 @@
 """`unimodal serve` answers over HTTP until it is stopped."""
 
 import logging
+import os
 import socket
 import sys
 from pathlib import Path
@@ -51,8 +52,8 @@ def run(
     known = read_keys(keys)
     _check_host(host, known, is_open)
     bounds = Limits(**{one: value for one, value in limits.items() if value is not None})
-    server = Server(load(model, weights=weights), name or name_of(model), known, bounds, is_open)
     listening = _listening(host, port)
+    server = Server(load(model, weights=weights), name or name_of(model), known, bounds, is_open)
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     shown = f"[{host}]" if ":" in host else host
     print(f"serving http://{shown}:{listening.getsockname()[1]}/v1; Ctrl-C stops it", flush=True)
@@ -78,7 +79,8 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number and number > 0 else str(error)
         raise ValueError(f"{host}, port {port}: {reason}; name another by --port") from error
 
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from ..events import TextDelta
+from ..events import ReplyDone, TextDelta
 from .job import Drawn, Partial
 from .responses import Answer, status_of, text_part
 from .sse import event
@@ -20,11 +20,9 @@ async def events(answer: Answer) -> AsyncIterator[str]:
         elif isinstance(told, Partial | Drawn):
             found = written.image(told)
         else:
-            found = written.close()
+            found = written.end(told)
         for one in found:
             yield one
-    output, status = written.output, status_of(told)
-    yield written.event(f"response.{status}", response=answer.whole(status, output, told))
 
 
 class _Written:
@@ -68,6 +66,13 @@ class _Written:
         yield self._of(item, "content_part.done", part=text_part(text), content_index=0)
         yield self._item("done", item)
         self.output.append(item)
+
+    def end(self, done: ReplyDone) -> Iterator[str]:
+        """Yield the events behind the last item, of which the last has the whole response."""
+        yield from self.close()
+        status = status_of(done)
+        whole = self._answer.whole(status, self.output, done)
+        yield self.event(f"response.{status}", response=whole)
 
     def image(self, told: Partial | Drawn) -> Iterator[str]:
         """Yield the events of an image, whole or not, and of a text that ends before it."""

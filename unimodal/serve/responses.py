@@ -124,7 +124,7 @@ class Asked(Settings):
 
     @property
     def modality(self) -> Modality | None:
-        """Return the modality constraint; raise ApiError where a tool is chosen that is not given."""
+        """Return the modality constraint; raise ApiError for a tool that is chosen, not given."""
         must_draw = isinstance(self.tool_choice, Choice) or self.tool_choice == "required"
         if must_draw and not self.tools:
             said = f"tool_choice wants a tool: give tools, [{{'type': '{DRAWS}'}}]"
@@ -138,8 +138,8 @@ class Asked(Settings):
         for tool in self.tools:
             server.check_draws()
             server.size_of(tool.size)
-            as_settings = {"model": tool.model, "stream": self.stream}
-            drawn = Settings(partial_images=tool.partial_images, **as_settings)
+            partial = tool.partial_images
+            drawn = Settings(model=tool.model, stream=self.stream, partial_images=partial)
             drawn.check(server.name, server.limits)
 
     def messages(self) -> list[Message]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from api_server import CHAT, IMAGES, Served, data_url, pixels, png
+from api_server import CHAT, IMAGES, Served, data_url, pixels, png, serving
 
 import unimodal
 from unimodal.model import Model
@@ -95,6 +95,21 @@ def test_partial_images_and_interleaved_words_stream(served: Served) -> None:
     assert int((half == 128).all(-1).sum()) == 32 * 64
 
 
+def test_words_and_images_come_back_in_their_order(drawing_model: Model) -> None:
+    """Of a model that says ok and draws: its answer, sent back, is read as it was said."""
+    with serving(drawing_model) as found:
+        asked = {"messages": [user("draw")], "seed": 1}
+        message = found.ask(CHAT, asked)[1]["choices"][0]["message"]
+        assert message["content"] == "ok" and [one["position"] for one in message["images"]] == [2]
+        beside = asked["messages"] + [message, user("again")]
+        inside = [{"type": "text", "text": "ok"}, {"type": "image_url"} | {
+            "image_url": message["images"][0]["image_url"]}]  # fmt: skip
+        within = [*asked["messages"], {"role": "assistant", "content": inside}, user("again")]
+        answers = [found.ask(CHAT, asked | {"messages": one})[1] for one in (beside, within)]
+        assert answers[0]["usage"] == answers[1]["usage"]
+        assert answers[0]["choices"] == answers[1]["choices"]
+
+
 def test_who_leaves_stops_the_work(served: Served) -> None:
     """One leaves a stream at its first event, one leaves before its whole answer."""
     before = served.metric("cancelled_total")
@@ -118,7 +133,7 @@ def test_who_leaves_stops_the_work(served: Served) -> None:
 
 def test_health_answers_while_others_draw(served: Served) -> None:
     def draw() -> None:
-        served.ask(IMAGES, {"prompt": "draw two red circles", "guidance": 3, "n": 8})
+        served.ask(IMAGES, {"prompt": "draw two red circles", "guidance": 3, "n": 4})
 
     thread, times, seen = threading.Thread(target=draw), [], []
     thread.start()
@@ -127,4 +142,4 @@ def test_health_answers_while_others_draw(served: Served) -> None:
         seen.append(json.loads(served.get("/health")[1])["working"])
         times.append(time.monotonic() - start)
         time.sleep(0.01)
-    assert max(seen) == 8 and sorted(times)[len(times) // 2] < 1, "it does not wait for the drawing"
+    assert max(seen) == 4 and sorted(times)[len(times) // 2] < 1, "it does not wait for the drawing"

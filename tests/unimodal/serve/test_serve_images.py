@@ -141,7 +141,7 @@ def test_models_and_settings_that_are_one(small: Served, tiny_model: Model) -> N
         "model": "tiny",
         "prompt": PROMPT,
         "n": 1,
-        "size": "64x64",
+        "size": "16x24",
         "response_format": "b64_json",
     }
     assert len(images(small.ask(IMAGES, body))) == 1
