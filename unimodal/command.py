@@ -121,6 +121,7 @@ def main(debug: bool) -> None:
     unimodal chat                                        talk in the terminal
     unimodal chat --prompt "draw two red circles"        one answer
     unimodal chat --prompt "what is this?" --image a.png
+    unimodal serve                                       OpenAI's protocol, over HTTP
     unimodal COMMAND --help                              options and examples
     """
     for stream in (sys.stdout, sys.stderr):
@@ -178,6 +179,42 @@ def chat(**options: Any) -> None:
     unimodal chat --prompt "how many stars?" --image image.png --json
     """
     from .terminal import run
+
+    run(**options)
+
+
+@main.command()
+@click.argument("model", type=PATH, required=False)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--port", type=int, default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--name", help="What clients call the model [default: its folder's name].")
+@click.option(
+    "--keys", type=PATH, help="File of API keys, one a line; UNIMODAL_API_KEYS has more, by commas."
+)
+@click.option("--open", "is_open", is_flag=True, help="Answer other machines without API keys.")
+@click.option(
+    "--weights", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
+    help="int8 is faster where the processor has the arithmetic, and gives other replies.",
+)  # fmt: skip
+@click.option("--batch", type=int, help="Replies in work at once.")
+@click.option("--max-waiting", type=int, help="Replies that wait, of all clients.")
+@click.option("--max-waiting-of-client", type=int, help="Replies that wait, of one client.")
+@click.option("--requests-a-minute", type=int, help="Of one client.")
+@click.option(
+    "--memory-bytes", type=int,
+    help="Of what is kept of all conversations [default: half of what is free].",
+)  # fmt: skip
+def serve(**options: Any) -> None:
+    """Serve a model [default: the one shipped] as OpenAI's servers are spoken to.
+
+    \b
+    unimodal serve
+    unimodal serve runs/mine/bundle --port 8080 --batch 32
+    unimodal serve --host 0.0.0.0 --keys keys.txt
+    curl http://127.0.0.1:8000/v1/images/generations \\
+      -H "Content-Type: application/json" -d '{"prompt": "draw a red circle", "seed": 1}'
+    """
+    from .serve.command import run
 
     run(**options)
 

@@ -149,12 +149,28 @@ class Generation:
         Arguments are those of `stream`. Raise ValueError where the document leaves no room in the
         context for its reply, or its reply needs more memory than is allowed.
         """
-        number, self._count = self._count, self._count + 1
+        request = self._request(self._count, document, sampling, modality)
+        self._count += 1
+        self._waiting.append(request)
+        return request.number
+
+    def check(
+        self,
+        document: Document,
+        sampling: Sampling | None = None,
+        modality: Modality | None = None,
+    ) -> None:
+        """Raise ValueError where `submit` would; add nothing."""
+        self._request(self._count, document, sampling, modality)
+
+    def _request(
+        self, number: int, document: Document, sampling: Sampling | None, modality: Modality | None
+    ) -> Request:
+        """Return a request that can be answered; raise ValueError where it cannot."""
         sampling = sampling or self._model.sampling
         request = Request(self._model, self._grammar, number, document, sampling, modality)
         self._check_bytes(request)
-        self._waiting.append(request)
-        return number
+        return request
 
     def _check_bytes(self, request: Request) -> None:
         """Raise ValueError where a request alone needs more memory than is allowed."""

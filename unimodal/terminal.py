@@ -67,7 +67,7 @@ def run(
         "image_drafts": image_drafts,
         "image_solver": image_solver,
         "guidance_interval": guidance_interval,
-        **_temperatures(loaded, temperature),
+        **temperatures(loaded, temperature),
     }
     given = {name: value for name, value in changes.items() if value is not None}
     chat = Chat(loaded, size=_size(size), **given)
@@ -96,7 +96,7 @@ def _size(size: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _temperatures(model: Model, temperature: float | None) -> dict[str, float | None]:
+def temperatures(model: Model, temperature: float | None) -> dict[str, float | None]:
     """Return the fields of Sampling that a temperature sets: of text alone where the image head has
     none.
     """
