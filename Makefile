@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install chat test test-slow lint speedrun two-hosts
+.PHONY: help install chat serve test test-slow lint speedrun two-hosts
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,11 +19,14 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "error: '$(PYTHON)' is not Python 3.11 or newer; call make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "setting up .venv: minutes, most of them for downloading torch"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,train]'
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,serve,train]'
 	@touch $@
 
 chat: $(STAMP)  ## talk to the default model; make chat ARGS='--prompt "draw a red circle"'
 	@$(BIN)/python -m unimodal chat $(ARGS)
+
+serve: $(STAMP)  ## serve the default model on this machine; make serve ARGS='--port 8080'
+	@$(BIN)/python -m unimodal serve $(ARGS)
 
 test: $(STAMP)  ## run the tests (minutes); make test ARGS=tests/test_config.py
 	$(BIN)/python -m pytest $(ARGS)

@@ -51,6 +51,8 @@ class SceneShards:
     """The folder of a table of icons (`unimodal data things`)."""
     photos: tuple[Path, ...] = ()
     """Shards whose photographs come into drawings."""
+    max_objects: int | None = None
+    """The most objects in a scene; None: those that the canvas has room for."""
 
     @property
     def num_shards(self) -> int:
@@ -69,6 +71,8 @@ class SceneShards:
 
         note = asdict(self)
         things, photos, mix = (note.pop(name) for name in ("things", "photos", "mix"))
+        if self.max_objects is None:  # as folders of earlier versions have it
+            del note["max_objects"]
         note |= {f"mix.{name}": value for name, value in mix.items()}
         if things is not None:
             note["things"] = things_of(things).digest
@@ -81,13 +85,13 @@ class SceneShards:
         from unimodal.document import Document, Image
 
         from .scenes.conversations import conversation
-        from .scenes.world import LARGE, SMALL, render, scene
+        from .scenes.world import render, scene, world_of
 
         if self.kind == "drawings":
             return Document((Image(self._drawing(index)),))
         if self.things is not None and (of_things := self._of_things(index)) is not None:
             return of_things
-        world = SMALL if self.canvas < 128 else LARGE
+        world = world_of(self.canvas, self.max_objects)
         if self.kind == "conversations":
             mix, _ = mixes(self.mix)
             return conversation(self.seed, index, world, self.canvas, mix)
@@ -149,6 +153,11 @@ data.add_command(things)
     show_default=True,
     help="Pixels a side; from 128 on scenes hold up to 6 objects, below up to 4.",
 )
+@click.option(
+    "--max-objects",
+    type=click.IntRange(1),
+    help="The most objects in a scene, 2 for a laboratory [default: as many as the canvas holds].",
+)
 @options.shard_samples
 @options.workers(2)
 @click.option(
@@ -183,6 +192,7 @@ def scenes(
     seed: int,
     kind: str,
     canvas: int,
+    max_objects: int | None,
     shard_samples: int,
     workers: int,
     mix: tuple[str, ...],
@@ -207,6 +217,7 @@ def scenes(
     from .things.photos import photo_paths
 
     check_files(kind, things, photos)
+    check_objects(kind, canvas, max_objects, things)
     settings = SceneShards(
         kind,
         samples,
@@ -216,6 +227,7 @@ def scenes(
         mix_of(kind, mix, things is not None),
         things,
         tuple(photo_paths(photos)),
+        max_objects,
     )
     claim(output, SCENES, settings.note())
     todo = unfinished(output, settings)
@@ -248,6 +260,17 @@ def check_files(kind: str, things: Path | None, photos: Sequence[str]) -> None:
         raise ValueError("--things: images are exact scenes; give --kind drawings, or leave it out")
     if kind != "drawings" and photos:
         raise ValueError(f"--photos: {kind} hold none; give --kind drawings, or leave it out")
+
+
+def check_objects(kind: str, canvas: int, max_objects: int | None, things: Path | None) -> None:
+    """ValueError where the number of objects cannot be limited, or not so."""
+    from .scenes.world import world_of
+
+    if max_objects is None:
+        return
+    if kind == "drawings" or things is not None:
+        raise ValueError("--max-objects: it limits exact scenes alone; leave it or --things out")
+    world_of(canvas, max_objects)
 
 
 def mixes(fields: dict[str, Any]) -> "tuple[Mix, ThingsMix]":

@@ -82,8 +82,9 @@ def feed(shards: str | None, path: str | Path | None) -> Feed:
     vocabulary = fresh if recipe.weights is None else model.vocabulary
     known = model.sequencer
     sequencer = Sequencer(
-        vocabulary, model.text_tokenizer, image.hash, known.inputs, known.layout.max_side
-    )
+        vocabulary, model.text_tokenizer, image.hash, known.inputs, known.layout.max_side,
+        known.tower,
+    )  # fmt: skip
     return Feed(recipe.sources, sequencer, ImageCodec(image), recipe.loader)
 
 

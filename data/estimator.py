@@ -134,6 +134,24 @@ class LengthEstimator:
         parts = (replace(p, weight=0.0) if isinstance(p, Image) else p for p in document.parts)
         return Document(tuple(parts))
 
+    def seen(self, document: Document) -> Document:
+        """Return a document as a model with a vision tower learns it: what is given to that is
+        context, whatever its weight. SampleError where it has no pixels.
+        """
+        is_soft = self.sequencer.is_soft
+        return Document(tuple(self._seen(p) if is_soft(p) else p for p in document.parts))
+
+    def _seen(self, image: Part) -> Part:
+        stored = image.stored if isinstance(image, Image) else None
+        if stored is not None and codes.is_codes(stored.name):
+            message = (
+                f".{stored.name} has codes alone, and the model's vision tower reads the pixels of "
+                "what it is given: take the shards that these were encoded from, or train without "
+                "`tower`"
+            )
+            raise SampleError("no pixels", message)
+        return replace(image, weight=0.0)
+
     def _grid(self, stored: StoredFile) -> Grid:
         if codes.is_codes(stored.name):
             return self._grid_of_codes(stored)
@@ -379,7 +397,7 @@ def _unit(lists: _Lists, number: int, place: list[int], rows: list[tuple]) -> No
 
 
 def _record(choice: _Choice, cut: Cut, estimator: LengthEstimator) -> tuple:
-    document = piece(choice.document, cut)
+    document = estimator.seen(piece(choice.document, cut))
     learned = estimator.learned(document)
     lengths = estimator.sequencer.measure(learned)
     images = sum(

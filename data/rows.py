@@ -76,7 +76,7 @@ class RowBuilder:
                 bad[at] = self.bad(place, error)
         whole = [document for document in documents if document is not None]
         parts = (part for one in whole for part in one.parts)
-        unencoded = [part for part in parts if isinstance(part, Image) and needs_codec(part)]
+        unencoded = [part for part in parts if isinstance(part, Image) and self._enters(part)]
         images = iter(self.codec.encode(unencoded))
         sequences: list[TokenSequence | int] = []
         for place, document in zip(places, documents, strict=True):
@@ -85,7 +85,7 @@ class RowBuilder:
                 continue
             key = (self.seed, self.streams[place.stream].word, place.epoch, place.unit)
             drop = DROPS[place.drop]
-            sequence = self.sequencer.sequence(encoded(document, images), drop, key)
+            sequence = self.sequencer.sequence(encoded(document, images, self._enters), drop, key)
             if len(sequence) != place.length:
                 name = f"{self._shard(place)}, key {self._read(place).key}"
                 raise ShardError(
@@ -97,6 +97,10 @@ class RowBuilder:
         sources = [self.sources.index(self.streams[place.stream].name) for place in places]
         row = Row.pack(sequences, self.sequence_length, pad, sources)
         return BuiltRow(row, tuple(place.stream for place in places), bad)
+
+    def _enters(self, part: Part) -> bool:
+        """Return whether a part has to be encoded, as what a vision tower alone sees has not."""
+        return needs_codec(part) and self.sequencer.has_codes(part)
 
     def document(self, place: Placement) -> Document:
         """Return the document of a unit, its images resized to the rule, or with stored codes."""

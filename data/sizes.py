@@ -72,9 +72,13 @@ def of_canvas(
 ) -> ImageRule:
     """Return the rule that resizes any image to the pixels of a model's canvas (width, height).
 
-    `target_pixels` takes the place of the canvas' pixels; `patch` is the tokenizer's.
+    `target_pixels` takes the place of the canvas' pixels; `patch` is the tokenizer's. ValueError
+    for impossible ones.
     """
-    return ImageRule(target_pixels or canvas[0] * canvas[1], patch, max_aspect_ratio)
+    rule = ImageRule(target_pixels or canvas[0] * canvas[1], patch, max_aspect_ratio)
+    if problems := rule.problems():
+        raise ValueError("; ".join(problems))
+    return rule
 
 
 def rule_of(

@@ -46,8 +46,6 @@ def bits_(
     loaded = unimodal.load(model, device)
     patch = loaded.image_tokenizer.geometry.patch
     rule = of_canvas(loaded.canvas, patch, target_pixels, max_aspect_ratio)
-    if problems := rule.problems():
-        raise ValueError("; ".join(problems))
     report = bits(loaded, list(islice(documents_of(documents, rule), samples)), batch_size)
     report["recipe"] = recipe(
         evaluation="bits", model=loaded.hash, tokenizer=loaded.image_tokenizer.hash,

@@ -4,6 +4,7 @@ unimodal eval scenes --samples 200 --json scores.json --contact-sheet sheet.png
 unimodal eval things --things runs/things --json things.json
 unimodal eval tokenizer runs/tokenizer photos --json photos.json
 unimodal eval geneval run drawn --prompts prompts.jsonl --json geneval.json
+unimodal eval editing score drawn --edits edits
 unimodal eval vqa --task nlvr --data shards/nlvr --predictions nlvr.jsonl
 unimodal eval report scores.json geneval.json --output page.html
 unimodal eval compare small.json large.json
@@ -14,12 +15,14 @@ unimodal eval judged dpg --questions dpg_bench.csv --images drawn --judge Qwen3-
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .arena.command import arena_
 from .bits_command import bits_
 from .check import check_
+from .editing.command import editing
 from .fidelity.command import copies_, fidelity_, preference_
 from .geneval.command import geneval
 from .judged.command import judged_
@@ -37,6 +40,9 @@ from .things_command import things_
 from .tokenizer_command import tokenizer
 from .vqa.command import vqa_
 
+if TYPE_CHECKING:
+    from unimodal.rectified_flow import Solver
+
 WORLD_PARTS = ("drawing", "questions", "captions", "edits")
 PARTS = (*WORLD_PARTS, "free", "counts", "refusals", "words", "chains")
 
@@ -52,15 +58,22 @@ def eval_() -> None:
 @click.option(
     "--tasks", help=f"Comma-separated, out of {','.join(PARTS)}; or all [default: first four]."
 )
+@click.option(
+    "--max-objects",
+    type=click.IntRange(2),
+    help="The most objects in a scene [default: as many as the canvas holds].",
+)
 @model_options
 @outputs("Write a PNG of samples here.")
 def scenes_(
     model: Path | None,
     samples: int,
     tasks: str | None,
+    max_objects: int | None,
     guidance: float | None,
     temperature: float | None,
     image_steps: int | None,
+    image_solver: "Solver | None",
     predictions: Path | None,
     card: bool,
     seed: int,
@@ -89,8 +102,10 @@ def scenes_(
     from .scenes import evaluate
 
     loaded = unimodal.load(model, device)
-    sampling = sampling_of(loaded, guidance, temperature, image_steps)
-    report, cells = evaluate(loaded, samples, seed, sampling, batch_size, parts, predictions)
+    sampling = sampling_of(loaded, guidance, temperature, image_steps, image_solver)
+    report, cells = evaluate(
+        loaded, samples, seed, sampling, batch_size, parts, predictions, max_objects
+    )
     show("scenes", report, json, markdown)
     if contact_sheet:
         save_image(sheet_of(cells), contact_sheet)
@@ -110,6 +125,7 @@ eval_.add_command(copies_)
 eval_.add_command(fidelity_)
 eval_.add_command(preference_)
 eval_.add_command(report_)
+eval_.add_command(editing)
 eval_.add_command(score_)
 eval_.add_command(things_)
 eval_.add_command(tokenizer)

@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from unimodal.model import Model
+    from unimodal.rectified_flow import Solver
     from unimodal.sampling import Sampling
 
 EVAL_SEED = 1_000_003  # training takes its scenes from other seeds
@@ -32,6 +33,12 @@ def files(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = add(command)
     return command
+
+
+def training_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that names training data, to look for what is asked in it."""
+    words = "Shards that were trained on: count what is asked that was in them. Several times."
+    return click.option("--training", multiple=True, metavar="SHARDS", help=words)(command)
 
 
 def outputs(sheet: str) -> Callable[..., Any]:
@@ -60,6 +67,11 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--predictions", type=OUT_FILE, help=words),
         click.option("--temperature", type=float, help="Of drawing [default: the model's]."),
         click.option("--guidance", type=float, help="Of drawing; 1 is off [default: the model's]."),
+        click.option(
+            "--image-solver",
+            type=click.Choice(("euler", "heun")),
+            help="Of drawing, where its head solves an equation.",
+        ),
         click.option("--image-steps", type=int, help="Of drawing, where its head takes steps."),
     ):
         command = add(command)
@@ -71,6 +83,7 @@ def sampling_of(
     guidance: float | None,
     temperature: float | None,
     image_steps: int | None = None,
+    image_solver: "Solver | None" = None,
 ) -> "Sampling":
     """Return how a model is asked to reply: as it says, but for what `model_options` gave."""
     sampling = model.sampling
@@ -80,6 +93,8 @@ def sampling_of(
         sampling = replace(sampling, image_temperature=temperature)
     if image_steps is not None:
         sampling = replace(sampling, image_steps=image_steps)
+    if image_solver is not None:
+        sampling = replace(sampling, image_solver=image_solver)
     # Settings that its image head does not follow are refused before anything is asked.
     sampling.check(model.transformer.head.follows, model.transformer.architecture.image.head)
     return sampling

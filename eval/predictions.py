@@ -62,12 +62,16 @@ class PredictionsFile(UserDict[str, Prediction]):
 def read_predictions(path: Path) -> tuple[dict[str, Any], dict[str, Prediction]]:
     """Return the recipe and the predictions of a file; a last line that is cut is left out.
 
-    Raises ValueError for a file that holds something else.
+    Raises ValueError for a file that holds something else, or two predictions of an id that differ.
     """
     try:
         *lines, _ = path.read_text(encoding="utf-8").split("\n")
         recipe = json.loads(lines[0])["recipe"] if lines else None
-        found = {json.loads(line)["id"]: _prediction(line) for line in lines[1:]}
+        found: dict[str, Prediction] = {}
+        for line in lines[1:]:
+            id, prediction = json.loads(line)["id"], _prediction(line)
+            if found.setdefault(id, prediction) != prediction:
+                raise ValueError(f"{id} is there twice")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no file of predictions ({error}): name another") from error
     if not isinstance(recipe, dict):

@@ -1,7 +1,7 @@
 """The one loop that puts requests to a model: batched, resumable, and divided among ranks.
 
-In: an `Evaluator`, which says what to ask and how to judge, and a model. Out: one prediction for
-each request, kept as soon as it is known.
+In: an `Evaluator`, which says what to ask and how to judge, and a model, ours or an `Answerer` of
+other people's. Out: one prediction for each request, kept as soon as it is known.
 
 1. `Evaluator.requests` names what is asked. Those whose predictions are there are passed over.
 2. `Evaluator.turns` holds the conversation of a request: it yields a `Turn` to answer and is sent
@@ -30,6 +30,7 @@ from unimodal.model import Model
 from unimodal.sampling import Sampling
 
 from .answer import Answer
+from .answerers.answerer import Answerer, answers_of
 from .report import bar
 from .score import Prediction, by_kind
 
@@ -85,7 +86,7 @@ class Evaluator(ABC, Generic[R]):
 
 
 def run(
-    model: Model,
+    model: Model | Answerer,
     evaluator: Evaluator[R],
     predictions: MutableMapping[str, Prediction] | None = None,
     batch: int = 32,
@@ -106,8 +107,12 @@ def run(
     kept = {} if predictions is None else predictions
     mine = [one for one in _distinct(evaluator) if rank_of(one.id, world_size) == rank]
     missing = [request for request in mine if request.id not in kept]
+    if isinstance(model, Answerer):
+        answers = answers_of(model, evaluator, missing, batch)
+    else:
+        answers = _answers(model, evaluator, missing, batch)
     with bar(len(missing), evaluator.name) as advance:
-        for request, answer in _answers(model, evaluator, missing, batch):
+        for request, answer in answers:
             kept[request.id] = evaluator.score(request, answer)
             advance()
     return [kept[request.id] for request in mine]

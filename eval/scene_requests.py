@@ -76,6 +76,8 @@ def _drawing(kind: str, world: World, number: int, seed: int, index: int) -> Sce
     rng = generator(seed, index, part=1)
     held_out = bool(rng.random() < HELD_OUT_RATE)
     wanted = request(kind, rng, held_out, pairs=None)
+    if wanted.count > world.max_objects:
+        return None
     if kind == "counting" and wanted.claims[0].count < 2:
         return None  # GenEval counts two and more
     return SceneRequest(

@@ -29,7 +29,7 @@ import numpy as np
 
 from unimodal.data.scenes.requests import TASKS
 from unimodal.data.scenes.wording import COLOUR_WORDS, SHAPE_WORDS, plural
-from unimodal.data.scenes.world import CANVASES, Scene, render
+from unimodal.data.scenes.world import CANVASES, Scene, World, render, world_of
 from unimodal.data.things.world import ThingScene
 from unimodal.document import Document, Image, Text
 from unimodal.model import Model
@@ -45,7 +45,7 @@ from .run import Evaluator, Turn, Turns, run
 from .scene_request import BLIND, SceneRequest
 from .scene_requests import WORLD_PARTS, make_requests
 from .score import Prediction, apart, by_kind, digest, recipe
-from .tokenizer import reader_errors, refuse_training_seed, tokenizer_ceiling, world_of
+from .tokenizer import reader_errors, refuse_training_seed, tokenizer_ceiling
 
 NUM_SHOWN = {"drawing": 4, "captions": 5, "edits": 2, "free": 2, CHAINS: 4}  # of each kind, or 1
 
@@ -130,22 +130,28 @@ def evaluate(
     batch: int = 32,
     parts: Sequence[str] = WORLD_PARTS,
     file: Path | None = None,
+    max_objects: int | None = None,
 ) -> tuple[dict[str, Any], list[Cell]]:
     """Return the report (scores, recipe, predictions) and the cells of the contact sheet.
 
     samples: of each task or kind; sampling: None takes the model's own, its seed is ignored; file:
-    where predictions are kept as they come, and taken from when it is there.
+    where predictions are kept as they come, and taken from when it is there; max_objects: the most
+    objects in a scene, at least 2; None: as many as the canvas has room for.
 
     Raises ValueError when the model's images are not square or not of 64 to 512 pixels, when it was
     trained on this seed, and when the file holds something else.
     """
     canvas, sampling = canvas_of(model), sampling or model.sampling
     refuse_training_seed(model.card, seed)
-    evaluators = _evaluators(parts, samples, seed, sampling, canvas)
+    world = world_of(canvas, max_objects)
+    evaluators = _evaluators(parts, samples, seed, sampling, canvas, world)
     settings = _settings(model, samples, seed, sampling, batch, evaluators)
+    if max_objects is not None:
+        settings["max_objects"] = max_objects
     with kept_in(file, settings) as kept:
         found = {name: run(model, one, kept, batch) for name, one in evaluators.items()}
-    ceiling = tokenizer_ceiling(model.image_tokenizer, samples * len(TASKS), seed, canvas, batch)
+    codec = model.image_tokenizer
+    ceiling = tokenizer_ceiling(codec, samples * len(TASKS), seed, canvas, batch, world)
     scores = _scores(model, evaluators, found, ceiling, batch)
     scores["reader_error"] = reader_errors(samples, seed, canvas)
     report = {
@@ -163,16 +169,16 @@ def evaluate(
 
 
 def _evaluators(
-    parts: Sequence[str], samples: int, seed: int, sampling: Sampling, canvas: int
+    parts: Sequence[str], samples: int, seed: int, sampling: Sampling, canvas: int, world: World
 ) -> dict[str, Evaluator[Any]]:
     """Return the evaluator of each part in order; questions are followed by blind ones."""
     found: dict[str, Evaluator[Any]] = {}
     for part in parts:
         if part == CHAINS:
-            chains = make_chains(samples, seed, world_of(canvas))
+            chains = make_chains(samples, seed, world)
             found[part] = ChainEvaluator(chains, sampling, seed, canvas)
             continue
-        requests = make_requests(part, samples, seed, world_of(canvas))
+        requests = make_requests(part, samples, seed, world)
         one = SceneEvaluator(requests, sampling, seed, canvas)
         found[part] = one
         if part == "questions":

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,9 @@ from .options import (
     outputs,
     sampling_of,
 )
+
+if TYPE_CHECKING:
+    from unimodal.rectified_flow import Solver
 
 PARTS = ("drawing", "questions")
 
@@ -37,6 +41,7 @@ def things_(
     guidance: float | None,
     temperature: float | None,
     image_steps: int | None,
+    image_solver: "Solver | None",
     predictions: Path | None,
     card: bool,
     seed: int,
@@ -63,7 +68,7 @@ def things_(
 
     things = things_of(table)
     loaded = unimodal.load(model, device)
-    sampling = sampling_of(loaded, guidance, temperature, image_steps)
+    sampling = sampling_of(loaded, guidance, temperature, image_steps, image_solver)
     parts = PARTS if tasks == "all" else (tasks,)
     report, cells = evaluate(
         loaded, things, samples, seed, sampling, batch_size, parts, predictions

@@ -22,7 +22,7 @@ import numpy as np
 
 from unimodal.data.scenes.damage import measure
 from unimodal.data.scenes.reading import Unreadable, read_scene, same_scene
-from unimodal.data.scenes.world import LARGE, SMALL, Scene, SceneObject, World, render, scene
+from unimodal.data.scenes.world import Scene, SceneObject, World, render, scene, world_of
 from unimodal.tokenizer.saved import SavedTokenizer
 
 from .intervals import Estimate, mean, proportion, share
@@ -35,16 +35,25 @@ TOLERANCE_PX = 2.0  # of a centre, in pixels of a canvas of 64
 
 
 def tokenizer_ceiling(
-    tokenizer: SavedTokenizer, samples: int, seed: int, canvas: int = 64, batch_size: int = 32
+    tokenizer: SavedTokenizer,
+    samples: int,
+    seed: int,
+    canvas: int = 64,
+    batch_size: int = 32,
+    world: World | None = None,
 ) -> dict[str, Any]:
-    """Return scores (nested estimates), code usage and predictions on `samples` held-out scenes."""
-    scenes, originals = held_out(samples, seed, canvas)
+    """Return scores (nested estimates), code usage and predictions on `samples` held-out scenes
+    of `world` (None: that of the canvas).
+    """
+    scenes, originals = held_out(samples, seed, canvas, world)
     return scene_report(scenes, round_trip(tokenizer, originals, batch_size))
 
 
-def held_out(samples: int, seed: int, canvas: int) -> tuple[list[Scene], list[np.ndarray]]:
+def held_out(
+    samples: int, seed: int, canvas: int, world: World | None = None
+) -> tuple[list[Scene], list[np.ndarray]]:
     """Return so many scenes of a seed, and their renders, uint8 (canvas, canvas, 3)."""
-    scenes = [scene(seed, index, world_of(canvas)) for index in range(samples)]
+    scenes = [scene(seed, index, world or world_of(canvas)) for index in range(samples)]
     return scenes, [render(truth, canvas) for truth in scenes]
 
 
@@ -67,11 +76,6 @@ def refuse_training_seed(card: Mapping[str, Any], seed: int) -> None:
     """Raise ValueError when a card tells that scenes of this seed were trained on."""
     if seed in card.get("data_seeds", ()):
         raise ValueError(f"the model was trained on scenes of seed {seed}: evaluate it on another")
-
-
-def world_of(canvas: int) -> World:
-    """Return the world of a canvas: up to 4 objects, from 128 pixels a side up to 6."""
-    return SMALL if canvas < 128 else LARGE
 
 
 def judge(index: int, truth: Scene, original: np.ndarray, image: np.ndarray) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def save_emu3(directory: Path, model: transformers.PreTrainedModel) -> Path:
 # --- Janus --------------------------------------------------------------------------------------
 
 JANUS_SPELLINGS = [
-    janus.PAD, janus.PLACE.name,
+    janus.PAD,
     *sorted(special_names(janus.READING) | special_names(janus.DRAWING)),
 ]  # fmt: skip
 JANUS_VISION = {

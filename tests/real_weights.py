@@ -84,7 +84,7 @@ def psnr(model: Model, image: PILImage.Image) -> float | None:
 def examined(source: str, device: str, dtype: str | None, photo: Path, output: Path) -> dict:
     """Return the report on a model; its drawing is written to the folder `output`."""
     directory, said = look_at(source)
-    model = unimodal.load(source, device, dtype)
+    model = unimodal.load(source, device, dtype=dtype)
     facts = dict(FACTS[model.card["model_type"]](model, directory))
     image = open_image(photo).image
     survived = psnr(model, image)

@@ -147,7 +147,8 @@ def test_every_public_name_is_there():
 
 
 @pytest.mark.parametrize(
-    "verb", ["", "chat", "encode", "grow", "export", "data", "data inspect", "eval", "train"]
+    "verb",
+    ["", "chat", "serve", "encode", "grow", "export", "data", "data inspect", "eval", "train"],
 )
 def test_help_imports_nothing_heavy(verb: str):
     code = f"""if True:

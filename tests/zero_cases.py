@@ -4,13 +4,14 @@ Of every global batch the first half of the rows is text alone and the second ha
 alone, with unequal numbers of targets, so that rank 0 never sees what rank 1 learns from.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import flow_cases
 import scale_models
 import torch
+import towers
 
 from unimodal.architecture import Architecture, ImageConfig
 from unimodal.bundle import read_contents
@@ -59,6 +60,9 @@ class Case:
     factorised: bool = False
     addresses: bool = False
     head: str = "next_code"
+    tower: str = ""
+    """Whether images of the second half of the rows are given to a vision tower that is `frozen` or
+    `trained`; none: they are codes."""
 
 
 def shape(case: Case) -> Architecture:
@@ -79,7 +83,8 @@ def shape(case: Case) -> Architecture:
     sizes = num_ids, 32, 2, 2, 1, 16, 64
     transformer = TransformerConfig(*sizes, tied_head=case.tied, qk_norm=True)
     levels = LEVELS if case.factorised or not has_rows else ()
-    image = ImageConfig(case.head, levels, case.addresses, code_rows=has_rows)
+    tower = replace(towers.SMALL, trained=case.tower == "trained") if case.tower else None
+    image = ImageConfig(case.head, levels, case.addresses, code_rows=has_rows, tower=tower)
     return Architecture(transformer, vocabulary, image)
 
 
@@ -139,7 +144,8 @@ def whole_batch(step: int, case: Case) -> Batch:
         return flow_cases.batch(step, ROWS, T, step == EMPTY)
     if case.head == "scale":
         return scale_models.batch(step, ROWS, T, step == EMPTY)
-    return batch(step, shape(case).vocabulary)
+    whole = batch(step, shape(case).vocabulary)
+    return replace(whole, spans=towers.given_spans(step, ROWS)) if case.tower else whole
 
 
 def rows_of(whole: Batch, ranks: Ranks) -> Batch:

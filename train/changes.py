@@ -43,6 +43,8 @@ SETTINGS = {
     "held_out": Rule(FREE, "the next measurement"),
     "schedule": Rule(FREE, NEXT_STEP),
     "tokenizer": Rule(FREE, "at once: where it lies; it must be the same one"),
+    "tower": NO,
+    "tower.network": Rule(FREE, "at once: where it lies; it must be the same one"),
     "weights": Rule(FREE, "at once: where they lie; they must be the same ones"),
     "weights from or to null": NO,
     "freeze_codes": NO,
@@ -84,6 +86,7 @@ CONTENTS = {
     "shards": Rule(ACCEPTED, NEXT_ROWS),
     "held-out shards": Rule(FREE, "the next measurement"),
     "tokenizer": NO,
+    "tower": NO,
     "weights": NO,
 }
 

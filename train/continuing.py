@@ -32,10 +32,10 @@ class Continuing(Model):
         inputs: Any = self.transformer.head.inputs  # a dataclass, as all of them are
         ends = tuple(piece for piece in inputs.layout.end if isinstance(piece, Special))
         bare = replace(inputs.layout, reply=(), stops=ends)
-        codec_hash = self.image_tokenizer.hash
+        codec_hash, architecture = self.image_tokenizer.hash, self.transformer.architecture
         return Sequencer(
             self.vocabulary, self.text_tokenizer, codec_hash, replace(inputs, layout=bare),
-            self.transformer.architecture.max_side,
+            architecture.max_side, architecture.image.tower,
         )  # fmt: skip
 
 

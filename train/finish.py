@@ -54,10 +54,12 @@ def bundle_bytes(shape: Architecture, base: Base) -> int:
 
 
 def _dtype(name: str, base: Base) -> str:
-    """Return a weight's dtype at rest; one that the base lacks joins its embedding."""
-    if not base:
-        return DTYPE
-    return base[name if name in base else EMBEDDING].dtype
+    """Return a weight's dtype at rest; one that the base lacks joins its embedding, if it has one:
+    the base of a run from scratch is no more than a vision tower.
+    """
+    if name in base:
+        return base[name].dtype
+    return base[EMBEDDING].dtype if EMBEDDING in base else DTYPE
 
 
 def _planned(
@@ -66,8 +68,8 @@ def _planned(
     dtype = _dtype(name, base)
     if name in checkpoint.shapes:
         return PlannedTensor(name, dtype, shape, partial(_trained, checkpoint, name, dtype))
-    assert merge is not None, f"the run trains {name}"
-    if not merge.changes(checkpoint, name):
+    assert merge is not None or name in base, f"the run trains {name}"
+    if merge is None or not merge.changes(checkpoint, name):
         return copied_tensor(name, base[name])
     return PlannedTensor(name, dtype, shape, partial(_merged, checkpoint, name, dtype, merge))
 

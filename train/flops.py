@@ -1,16 +1,16 @@
-"""Count the arithmetic of a step, for utilisation; attention is counted per document.
+"""Count the arithmetic of a step: of the tokens of documents, and of the pairs that attend.
 
 As Chowdhery et al. do (PaLM, arXiv:2204.02311, appendix B): a multiplication and an addition are
 two FLOPs, and a backward pass costs twice its forward pass, so a step takes 6 FLOPs for each weight
-and token, and 12 L H Q for each pair of tokens that see each other. Activations that are
-computed again are no useful work and are not counted.
+and token, and 12 L H Q for each query and key that it sees, be they of a noised copy or of a clean
+one. Activations that are computed again are no useful work and are not counted.
 """
 
 from collections.abc import Mapping
 
 import torch
 
-from unimodal.sequence import PADDING, Batch
+from unimodal.sequence import PADDING, Batch, span_mask
 from unimodal.transformer import TransformerConfig
 
 # Dense bfloat16 products a second, of the makers' data sheets.
@@ -18,15 +18,30 @@ PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12}
 
 
 def document_counts(batch: Batch) -> dict[str, float]:
-    """Return `tokens`, those that belong to documents, and `pairs` of them that see each other:
-    half of each document's square, its diagonal included, for the other half lies in the future.
+    """Return `tokens`, those that belong to documents, and `pairs`, each a query and a key among
+    them that it sees: of causal tokens half of a document's square, the diagonal included; more
+    where blocks see both ways, fewer where copies are private.
     """
-    tokens = pairs = 0.0
-    for doc_T in batch.doc:
-        lengths = torch.unique_consecutive(doc_T[doc_T != PADDING], return_counts=True)[1].double()
-        tokens += float(lengths.sum())
-        pairs += float((lengths * (lengths + 1)).sum()) / 2
-    return {"tokens": tokens, "pairs": pairs}
+    marks_B3T = torch.stack((batch.doc, batch.block, batch.private), dim=1)
+    rows = [marks_3T[:, marks_3T[0] != PADDING] for marks_3T in marks_B3T]
+    return {
+        "tokens": float(sum(marks_3T.shape[1] for marks_3T in rows)),
+        "pairs": sum(map(_pairs, rows)),
+    }
+
+
+def _pairs(marks_3T: torch.Tensor) -> float:
+    """Return how many keys all queries of a row see together; marks: `doc`, `block`, `private`.
+
+    Neighbours of equal marks are a run, and runs see each other as tokens do, all of one all of
+    another; within a run that is no block only the past is seen.
+    """
+    runs_3R, lengths_R = torch.unique_consecutive(marks_3T, dim=1, return_counts=True)
+    doc_1R, block_1R, private_1R = runs_3R[:, None]
+    sees_RR = span_mask(doc_1R, block_1R, private_1R)[0].double()
+    lengths_R = lengths_R.double()
+    future_R = lengths_R * (lengths_R - 1) / 2 * (block_1R[0] == 0)
+    return float(lengths_R @ sees_RR @ lengths_R - future_R.sum())
 
 
 def step_flops(
@@ -34,13 +49,15 @@ def step_flops(
 ) -> float:
     """Return the FLOPs of forward and backward over a batch.
 
-    `counts` has `tokens`, `pairs`, and `targets_X` for each modality X; `head_ids` has over how
-    many ids the targets of a modality normalise.
+    `counts` has `tokens`, `pairs`, `targets_X` for each modality X, and `embedder` for an image
+    embedder that multiplies (`ImageEmbedder.products`); `head_ids` has over how many ids the
+    targets of a modality normalise.
     """
     weights = shape.num_layers * layer_weights(shape)
     head = sum(counts[f"targets_{name}"] * ids * shape.width for name, ids in head_ids.items())
     pair = 2 * shape.num_heads * shape.head_width * shape.num_layers  # products, of q k and p v
-    return 3 * 2 * (counts["tokens"] * weights + head + counts["pairs"] * pair)
+    embedder = counts.get("embedder", 0)
+    return 3 * 2 * (counts["tokens"] * weights + head + counts["pairs"] * pair + embedder)
 
 
 def peak_flops() -> float | None:

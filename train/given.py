@@ -27,6 +27,7 @@ from .finish import Base
 from .initial import TEXT_IDS, ShapeConfig, parent_of
 from .ranks import Ranks
 from .run import LmRun
+from .tower import GivenTower, given_tower, tower_base
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +40,16 @@ class Given:
     tokenizer: Path
     weights: Path | None
     """Directories, where the config may say `default`."""
+    output: Path
+    tower: GivenTower | None = None
 
     @cached_property
     def base(self) -> Base:
-        """Return where the weights lie that it begins from; none from scratch."""
-        return find_tensors(self.weights) if self.weights is not None else {}
+        """Return where the weights lie that it begins from; from scratch, those of a tower alone.
+        The run's folder must have these.
+        """
+        own = find_tensors(self.weights) if self.weights is not None else {}
+        return {**own, **tower_base(self.output, self.tower)}
 
 
 def read_given(config: LmRun, world_size: int) -> Given:
@@ -76,15 +82,18 @@ def read_given(config: LmRun, world_size: int) -> Given:
     if weights is not None:
         parent = parent_of(weights, config.model, config.text_ids, image, config.new_tokenizer)
     _check_model(config, parent, image)
+    tower = given_tower(config.tower, None if parent is None else parent.config.architecture)
     inputs: dict[str, Any] = shard_hashes(config)
     inputs |= {"tokenizer": image.hash, "weights": parent.hash if parent else None}
+    if tower is not None and tower.found is not None:
+        inputs["tower"] = tower.found.hash
     shape = parent.config.transformer if parent else config.model or ShapeConfig()
     if config.loader.sequence_length > shape.max_positions:
         raise ValueError(
             f"loader.sequence_length {config.loader.sequence_length} exceeds the model's "
             f"max_positions {shape.max_positions}"
         )
-    return Given(image, parent, inputs, tokenizer, weights)
+    return Given(image, parent, inputs, tokenizer, weights, config.output, tower)
 
 
 def _check_model(config: LmRun, parent: BundleContents | None, image: SavedTokenizer) -> None:

@@ -231,7 +231,7 @@ def from_bundle(weights: Path, parent: BundleContents, shape: ShapeConfig | None
     if shape is not None:
         tokenizer = parent.image_tokenizer
         image = shape.of(whole.vocabulary, tokenizer.levels, tokenizer.latent_width).image
-        whole = replace(whole, image=image)
+        whole = replace(whole, image=replace(image, tower=whole.image.tower))
     old = fill_from(find_tensors(weights))
     known = parameter_shapes(parent.config.architecture)
 

@@ -92,9 +92,10 @@ class LanguageLearner(Learner[Batch]):
 
     def norms(self, batch: Batch) -> dict[str, float]:
         """The sum of the targets' weights for each modality; and, to log, the counts of
-        `document_counts`.
+        `document_counts` and of the embedder's products.
         """
-        return target_weights(batch) | document_counts(batch)
+        products = float(self.model.embedder.products(batch))
+        return target_weights(batch) | document_counts(batch) | {"embedder": products}
 
     def forward(
         self, micro_batch: Batch, norms: Mapping[str, float] | None = None
@@ -110,9 +111,7 @@ class LanguageLearner(Learner[Batch]):
         return batch.split(rows)
 
     def digests(self, batch: Batch) -> list[str]:
-        """Of each row's ids, labels and weights, and of the latents, codes or pixels of its
-        images.
-        """
+        """Of each row's ids, labels, weights, and what its images hold: latents, codes, pixels."""
         rows = zip(batch.ids, batch.labels, batch.weights, batch.spans, strict=True)
         return [_digest([*row, *_contents(spans)]) for *row, spans in rows]
 

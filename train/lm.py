@@ -45,6 +45,7 @@ from .lock import Lock, held
 from .loop import fit_threads, prepare, run, set_threads
 from .ranks import Ranks, connect
 from .run import LmRun
+from .tower import copy_tower, with_tower
 from .zero import Build, engine, sharded
 
 NO_TURNS = (
@@ -131,6 +132,7 @@ def _train(
 def _opened(config: LmRun, given: Given) -> None:
     """Write into the run's directory what all ranks begin with."""
     provenance.begin(config.output)
+    copy_tower(config.output, given.tower)
     if given.parent is None:
         learn_text(config.output, config.sources, config.text_ids or TEXT_IDS)
         note_vocabulary(config.output, config.model or ShapeConfig(), given.image.num_codes)
@@ -142,6 +144,7 @@ def _initial(config: LmRun, given: Given, newest: Checkpoint | None) -> InitialS
     else:
         shape = config.model or ShapeConfig()
         initial = from_scratch(config.output, shape, given.image, config.seed)
+    initial = with_tower(initial, config.output, given.tower, config.seed)
     if config.lora is not None:
         initial = replace(initial, fill=lora.fill_adapters(initial.fill, config.seed))
     if newest is not None:
@@ -154,8 +157,10 @@ def _sequencer(config: LmRun, initial: InitialState, codec: ImageCodec) -> Seque
     kind = head_class(initial.shape.image.head, _trusts(config))
     with torch.device("meta"):
         inputs = kind(initial.shape).inputs
-    max_side = initial.shape.max_side
-    return Sequencer(initial.vocabulary, initial.text, codec.hash, inputs, max_side)
+    shape = initial.shape
+    return Sequencer(
+        initial.vocabulary, initial.text, codec.hash, inputs, shape.max_side, shape.image.tower
+    )
 
 
 def _trusts(config: LmRun) -> bool:
@@ -251,14 +256,19 @@ def _speed(
     }
 
 
-def snapshot(config: LmRun, output: Path) -> Path:
-    """Write the newest checkpoint of a run as a bundle, whether the run goes on or not.
+def snapshot(config: LmRun, output: Path, step: int | None = None) -> Path:
+    """Write a checkpoint of a run as a bundle, whether the run goes on or not: that of `step`, or
+    the newest one.
 
     Raises ValueError where there is none.
     """
-    last = checkpoint.newest(config.output)
-    if last is None:
-        raise ValueError(f"{config.output} has no checkpoint yet")
+    whole = checkpoint.found(config.output)
+    there = [one for one in whole if step in (None, checkpoint.step_of(one))]
+    if not there:
+        steps = ", ".join(str(checkpoint.step_of(one)) for one in whole)
+        of_step = "" if step is None else f" of step {step}: its steps are {steps or 'none'}"
+        raise ValueError(f"{config.output} has no checkpoint{of_step or ' yet'}")
+    last = Checkpoint(there[-1])
     given = read_given(config, 1)
     initial = _initial(config, given, None)
     codec = ImageCodec(given.image)

@@ -26,6 +26,7 @@ from unimodal.bundle import BundleConfig
 from unimodal.hub.grow import TABLES
 from unimodal.tensors import ROWS_BYTES, StoredTensor, in_memory, write_file
 from unimodal.tokenizer.initial import normal
+from unimodal.tower import TOWER
 from unimodal.transformer import Transformer
 from unimodal.unified import TRANSFORMER
 
@@ -70,9 +71,10 @@ def adapted(transformer: T, config: LoraConfig) -> T:
     """The same transformer with adapters: these and the tables of ids train, nothing else does."""
     from peft import inject_adapter_in_model
 
-    inject_adapter_in_model(_peft(config, init_lora_weights=False), transformer)
+    # Not into a vision tower, which has matrices of these names too.
+    inject_adapter_in_model(_peft(config, init_lora_weights=False), transformer.model)
     for name, parameter in transformer.named_parameters():
-        is_new = name in TABLES or not name.startswith(TRANSFORMER)
+        is_new = name in TABLES or not name.startswith(TRANSFORMER) and parameter.requires_grad
         parameter.requires_grad_(is_new or A in name or B in name)
     return transformer
 
@@ -140,7 +142,7 @@ def write_adapter(
             flat = checkpoint.read(name, kind, first * shape[1])
             tensors[f"{module}.token_adapter.trainable_tokens_delta"] = flat.view(-1, shape[1])
             new_rows[module.rpartition(".")[2]] = list(range(first, shape[0]))
-        else:
+        elif not name.startswith(TOWER):  # which no export has
             tensors[name.replace(".default.", ".")] = checkpoint.whole(name, kind)
     output.mkdir(exist_ok=True)
     planned = [in_memory(f"base_model.model.{name}", tensor) for name, tensor in tensors.items()]

@@ -24,8 +24,8 @@ CONFIG, INPUTS = "config.yaml", "inputs.json"
 FINISHED = ("bundle", "tokenizer")  # what a run ends with
 # What a run writes before its first step.
 BEGUN = (
-    "text.json", "vocabulary.yaml", "commits.txt", "sources.json", "quarantine.jsonl",
-    "before.json", INPUTS, history.HISTORY,
+    "text.json", "tower.safetensors", "vocabulary.yaml", "commits.txt", "sources.json",
+    "quarantine.jsonl", "before.json", INPUTS, history.HISTORY,
 )  # fmt: skip
 
 

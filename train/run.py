@@ -15,6 +15,7 @@ from .lora import LoraConfig
 from .objectives import LossConfig
 from .optimizer import OptimizerConfig
 from .schedule import ScheduleConfig
+from .tower import TowerConfig
 from .zero import EngineConfig
 
 
@@ -37,6 +38,9 @@ class LmRun:
     new_tokenizer: bool = False
     """Whether `tokenizer` is another one than that of `weights`, with the same levels or as many
     codes, such as theirs trained further: codes keep their rows, and learn what they mean now."""
+    tower: TowerConfig | None = None
+    """A vision tower by which images that are given enter; None: that of `weights`, or else they
+    enter as drawn ones do, as codes."""
     text_ids: int | None = None
     """The number of ids of the byte-level BPE, which is trained on the sources' own texts (None:
     1,024); with `weights`, that of the bundle."""
@@ -67,6 +71,8 @@ class LmRun:
             found.append(f"seed {self.seed}: at least 0")
         if self.lora is not None and self.weights is None:
             found.append("lora: it needs `weights`, a bundle whose weights stay as they are")
+        if self.tower is not None and self.tower.network is None and self.weights is None:
+            found.append("tower.network: name a vision model, its folder, or efficientnet-lite0")
         if self.new_tokenizer and self.weights is None:
             found.append("new_tokenizer: without `weights` every tokenizer is new; leave it out")
         if self.engine.deepspeed is not None and self.optimizer.muon_lr is not None:

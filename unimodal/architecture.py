@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from .families.janus_config import JanusConfig
 from .heads.mask_schedule import MaskSchedule
 from .rectified_flow import FlowConfig
+from .tower import Tower
 from .transformer import TransformerConfig
 from .vocabulary import MAX_SIDE, Vocabulary
 
@@ -25,15 +25,18 @@ class ImageConfig:
     """Whether each code has a row of its own in the embedding and in the output table; False: the
     tables end with text and special tokens, and the image embedder and the image head have
     parameters for codes, such as for their levels."""
+    code_width: int = 0
+    """Numbers of a code's vector in the table of the head's own embedder (Janus); 0: codes have
+    none."""
     latent_width: int = 0
     """The numbers of a latent of the image tokenizer; 0 where images are codes."""
     masked: MaskSchedule | None = None
     """The settings of the head `masked`; None: of another head."""
-    janus: JanusConfig | None = None
-    """The sizes of the vision encoder and of the parts for codes of Janus; None: of another."""
     flow: FlowConfig | None = None
     """The settings of the head `flow`: how latents become tokens, and at which times they are
     learned; None: of another head."""
+    tower: Tower | None = None
+    """The vision tower by which images that are given enter; None: they enter as drawn ones do."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 A request has one branch for itself and, while it draws with guidance, more of them: its prompt with
 the user's texts, images or both dropped (sequencer.DROPS). A branch queues the tokens that it has
 yet to read and owns a row of the key-value cache. `Branches.read` runs one forward over the queued
-tokens of all branches, whatever they are: ids, latents, bidirectional blocks.
+tokens of all branches, whatever they are: ids, latents, bidirectional blocks. A new branch that
+begins as a kept prefix does (prefixes.py) reads only what follows it.
 
 Letters: B branches, T tokens of a forward, D width.
 """
@@ -18,8 +19,10 @@ from torch import Tensor
 
 from .cache import KVCache
 from .heads.head import ImageTokens, Read
+from .prefixes import Prefix, Prefixes
 from .sequence import Sequence as Prompt
 from .sequence import Span
+from .tokens import COLUMNS, Tokens
 
 if TYPE_CHECKING:
     from .model import Model
@@ -30,9 +33,16 @@ MAX_PREFILL_TOKENS = 8192  # of one forward; more or longer prompts are read in 
 class Branch:
     """A Branch is one token sequence of a request: what it has yet to read, and its cache row."""
 
-    def __init__(self, prompt: Prompt, reply: "Iterable[list[int] | ImageTokens]" = ()) -> None:
-        """Queue the prompt, and the tokens of the reply so far."""
+    def __init__(
+        self,
+        prompt: Prompt,
+        reply: "Iterable[list[int] | ImageTokens]" = (),
+        owner: int | None = None,
+    ) -> None:
+        """Queue the prompt, and the tokens of the reply so far. owner: the request's number."""
         self.row: int | None = None
+        self.owner = owner
+        self.held = Tokens()  # what its row of the cache holds
         # The RoPE position of the next token, and the largest block and private numbers in use.
         self._position = self._blocks = self._privates = 0
         self._clear()
@@ -41,12 +51,7 @@ class Branch:
             self.add(tokens)
 
     def _clear(self) -> None:
-        self.ids: list[int] = []
-        self.positions: list[int] = []
-        self.block: list[int] = []
-        self.private: list[int] = []
-        self.address: list[tuple[int, int]] = []
-        self.spans: list[Span] = []
+        self.queue = Tokens()
         self.num_temporary = 0  # how many of the last tokens are rolled back after the forward
         self.num_forgotten = 0  # how many tokens leave the cache before the forward
 
@@ -61,45 +66,56 @@ class Branch:
         """Queue what an image head asks to be read."""
         assert not self.num_temporary, "what is not kept must be seen before more is read"
         if read.forget:
-            assert not self.ids, "what has not been read cannot be forgotten"
+            assert not self.queue.ids, "what has not been read cannot be forgotten"
             self.num_forgotten += read.forget
             self._position -= read.forget
-        start = len(self.ids)
+        start = len(self.queue)
         self._add_ids(read.ids, read.address)
         if read.offsets is not None:
-            self.positions[start:] = [self.positions[start] + offset for offset in read.offsets]
+            first = self.queue.positions[start]
+            self.queue.positions[start:] = [first + offset for offset in read.offsets]
         if read.bidirectional:
             self._blocks += 1
-            self.block[start:] = [self._blocks] * len(read.ids)
+            self.queue.block[start:] = [self._blocks] * len(read.ids)
         if read.span is not None:
-            self.spans.append(read.span.moved(start))
+            self.queue.spans.append(read.span.moved(start))
         if not read.keep:
             self.num_temporary = len(read.ids)
             # Tokens that are rolled back take no positions: the next ones stand in their place.
             self._position -= self.num_temporary
 
     def _add_ids(self, ids: list[int], address: list[tuple[int, int]] | None) -> None:
-        n = len(ids)
-        self.ids += ids
-        self.positions += range(self._position, self._position + n)
-        self.block += [0] * n
-        self.private += [0] * n
-        self.address += address or [(0, 0)] * n
+        n, queue = len(ids), self.queue
+        queue.ids += ids
+        queue.positions += range(self._position, self._position + n)
+        queue.block += [0] * n
+        queue.private += [0] * n
+        queue.address += address or [(0, 0)] * n
         self._position += n
 
     def _add_tokens(self, tokens: Prompt | ImageTokens, num_positions: int) -> None:
-        self.spans += [span.moved(len(self.ids)) for span in tokens.spans]
-        self.ids += tokens.ids.tolist()
-        self.positions += (tokens.positions + self._position).tolist()
-        self.block += tokens.block.tolist()
-        self.private += tokens.private.tolist()
-        self.address += map(tuple, tokens.address.tolist())
+        queue = self.queue
+        queue.spans += [span.moved(len(queue)) for span in tokens.spans]
+        queue.ids += tokens.ids.tolist()
+        queue.positions += (tokens.positions + self._position).tolist()
+        queue.block += tokens.block.tolist()
+        queue.private += tokens.private.tolist()
+        queue.address += map(tuple, tokens.address.tolist())
         self._position += num_positions
         self._blocks = max(self._blocks, int(tokens.block.max(initial=0)))
         self._privates = max(self._privates, int(tokens.private.max(initial=0)))
 
+    def begins_with(self, num: int) -> None:
+        """Take the first `num` queued tokens as read: the cache holds them."""
+        assert self.row is None, "a branch begins once"
+        self.held.append(self.queue, num)
+        self.queue.remove_first(num)
+
     def has_read(self, row: int) -> None:
         """Empty the queue: all of it was read, in this row of the cache."""
+        if self.num_forgotten:
+            self.held.remove_last(self.num_forgotten)
+        self.held.append(self.queue, len(self.queue) - self.num_temporary)
         self._clear()
         self.row = row
 
@@ -109,10 +125,9 @@ class Branch:
 
         None where an image is given by more than its ids, which is not compared.
         """
-        if any(span.has_content for span in self.spans):
+        if any(span.has_content for span in self.queue.spans):
             return None
-        numbers: tuple[list, ...] = (self.ids, self.positions, self.block, self.private)
-        return tuple(map(tuple, (*numbers, self.address))), self.num_temporary
+        return tuple(tuple(getattr(self.queue, name)) for name in COLUMNS), self.num_temporary
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,29 +145,72 @@ class Branches:
     They are read in inference mode.
     """
 
-    def __init__(self, model: "Model") -> None:
-        config, weight = model.transformer.config, model.transformer.lm_head_weight
-        self._model, self._device = model, weight.device
+    def __init__(self, model: "Model", num_prefixes: int = 0) -> None:
+        """Hold none. num_prefixes: how many prefixes are kept at most of branches that ended."""
+        self._model, self._device = model, model.transformer.lm_head_weight.device
         self._num_weights = sum(one.numel() for one in model.transformer.parameters())
-        self._cache = KVCache(config, 1, 1, weight.dtype, weight.device)
+        self._cache = self._new_cache(1, 1)
         self._rows: list[Branch] = []  # the branch of each row of the cache
+        self.prefixes = Prefixes(num_prefixes)
+        self.num_read = 0
+        """How many tokens the transformer was run over so far, padding not counted."""
         # Of the latest `read`: (hidden_BTD, lengths_B) of each forward, the last hidden vector of
         # each of their rows, and the index of each cache row in that (None: it read nothing).
         self._seen: list[tuple[Tensor, np.ndarray]] = []
         self._last_BD = torch.empty(0)
         self._place: list[int | None] = []
 
-    def reserve(self, rows: int, tokens: int) -> None:
-        """Make room for `rows` branches of `tokens` tokens."""
+    def reserve(self, rows: int, tokens: int, allowed: int | None = None) -> None:
+        """Make room for `rows` branches of `tokens` tokens.
+
+        allowed: the bytes that may be taken, to which prefixes and rows that nobody uses make way.
+        """
+        if allowed is not None:
+            while self.num_bytes(rows, tokens) > allowed and self.prefixes.num_bytes:
+                self.prefixes.drop_oldest()
+            if self.num_bytes(rows, tokens) > allowed and not self._rows:
+                self._cache = self._new_cache(rows, tokens)
         self._cache.grow(rows, tokens)
+
+    def _new_cache(self, rows: int, tokens: int) -> KVCache:
+        weight = self._model.transformer.lm_head_weight
+        config = self._model.transformer.config
+        return KVCache(config, rows, tokens, weight.dtype, weight.device)
+
+    @property
+    def held_bytes(self) -> int:
+        """Return the bytes of all keys and values, those of prefixes included."""
+        return self.num_bytes(0, 0)
+
+    def num_bytes(self, rows: int, tokens: int) -> int:
+        """Return the bytes of all keys and values once there is such room in the cache."""
+        return self._cache.num_bytes(rows, tokens) + self.prefixes.num_bytes
+
+    def least_bytes(self, rows: int, tokens: int) -> int:
+        """Return the bytes that such room takes alone."""
+        return rows * tokens * self._cache.token_bytes
 
     def flops(self, branches: Sequence[Branch]) -> float:
         """Return how many operations the next `read` takes: two for each weight and queued token.
 
         Attention is left out, as is padding.
         """
-        num_tokens = sum(len(branch.ids) for branch in branches)
+        num_tokens = sum(len(branch.queue) for branch in branches)
         return 2.0 * self._num_weights * num_tokens
+
+    def keep(self, branches: Iterable[Branch], allowed: int) -> None:
+        """Keep what the cache holds of branches that are about to be dropped, for later ones, as
+        far as `allowed` bytes hold it; older prefixes make way.
+        """
+        for branch in branches:
+            if branch.row is None:
+                continue
+            more = len(branch.held) * self._cache.token_bytes
+            while self.held_bytes + more > allowed and self.prefixes.num_bytes:
+                self.prefixes.drop_oldest()
+            if self.held_bytes + more <= allowed:
+                stored = self._cache.stored(branch.row)
+                self.prefixes.add(Prefix(branch.held, stored, branch.owner))
 
     def drop(self, branches: Iterable[Branch]) -> None:
         """Free the rows of branches; the last rows move into the gaps."""
@@ -171,27 +229,40 @@ class Branches:
         with equal queues, as of several samples of one prompt, are read once and copied.
         """
         fresh = [branch for branch in branches if branch.row is None]
-        longest = max((len(branch.ids) for branch in branches), default=0)
-        held = int(self._cache.lengths.max(initial=0))
-        self.reserve(len(self._rows) + len(fresh), held + longest)
+        first_of = _firsts(fresh)
+        distinct = [branch for branch in fresh if first_of[branch] is branch]
+        prefixes = {branch: self._begin(branch) for branch in distinct}
+        tokens = max((len(one.held) + len(one.queue) for one in branches), default=0)
+        self.reserve(len(self._rows) + len(fresh), tokens + 1)  # padding has a slot
         self._seen, self._place = [], []
-        if any(branch.ids for branch in self._rows):
+        if any(branch.queue.ids for branch in self._rows):
             self._forward(self._rows, slice(0, len(self._rows)))
         else:
             self._place += [None] * len(self._rows)
-        first_of = _firsts(fresh)
-        distinct = [branch for branch in fresh if first_of[branch] is branch]
         while distinct:
-            longest = max(len(branch.ids) for branch in distinct)
+            longest = max(len(branch.queue) for branch in distinct)
             some = distinct[: max(1, MAX_PREFILL_TOKENS // longest)]
             distinct = distinct[len(some) :]
             self._rows += some
-            self._forward(some, self._cache.add(len(some)))
+            rows = self._cache.add(len(some))
+            for row, branch in enumerate(some, start=rows.start):
+                if (prefix := prefixes[branch]) is not None:
+                    held = branch.held
+                    self._cache.restore(row, prefix.stored, held.block, held.private)
+            self._forward(some, rows)
         last = [_last_of_each(*one) for one in self._seen]
         self._last_BD = last[0] if len(last) == 1 else torch.cat(last)
         for branch in fresh:
             if branch.row is None:
                 self._copy(first_of[branch], branch)
+
+    def _begin(self, branch: Branch) -> Prefix | None:
+        """Let a new branch begin with what is kept of its first tokens; return where that is."""
+        found = self.prefixes.best(branch.queue, branch.owner)
+        if found is None:
+            return None
+        branch.begins_with(found[1])
+        return found[0]
 
     def _copy(self, source: Branch, branch: Branch) -> None:
         """Give a new branch a copy of the row of one that has read the same tokens."""
@@ -204,12 +275,12 @@ class Branches:
 
     def _forward(self, branches: Sequence[Branch], rows: slice) -> None:
         """Run one forward over the queues of these branches, whose cache rows are `rows`."""
-        lengths_B = np.array([len(branch.ids) for branch in branches])
+        lengths_B = np.array([len(branch.queue) for branch in branches])
         longest = int(lengths_B.max())
         assert longest > 0, "a forward without anything to read"
 
         def padded(name: str) -> Tensor:
-            values = [getattr(branch, name) for branch in branches]
+            values = [getattr(branch.queue, name) for branch in branches]
             none = (0, 0) if name == "address" else 0
             filled = [one + [none] * (longest - len(one)) for one in values]
             return torch.tensor(filled, device=self._device)
@@ -217,18 +288,19 @@ class Branches:
         for row, branch in enumerate(branches, start=rows.start):
             if branch.num_forgotten:
                 self._cache.truncate(row, branch.num_forgotten)
-        has_blocks = any(any(branch.block) or any(branch.private) for branch in branches)
+        has_blocks = any(any(one.queue.block) or any(one.queue.private) for one in branches)
         masks = (padded("block"), padded("private")) if has_blocks else None
-        self._cache.append(longest, rows, masks)
+        self._cache.append(longest, rows, masks, lengths_B)
         uses_addresses = self._model.transformer.embedder.uses_addresses
         address = padded("address") if uses_addresses else torch.empty(0, device=self._device)
-        reading = BranchInput(padded("ids"), address, [branch.spans for branch in branches])
+        reading = BranchInput(padded("ids"), address, [one.queue.spans for one in branches])
         hidden_BTD = self._model.transformer.hidden_states(
             reading, padded("positions"), self._cache
         )
         # Padding behind shorter queues, and what is not kept, are rolled back.
         self._cache.commit(lengths_B - [branch.num_temporary for branch in branches], rows)
         self._cache.rollback(rows=rows)
+        self.num_read += int(lengths_B.sum())
         for row, branch in enumerate(branches, start=rows.start):
             branch.has_read(row)
         first = sum(len(lengths_B) for _, lengths_B in self._seen)

@@ -1,7 +1,8 @@
 """A bundle is a trained model as one directory: weights, vocabulary, tokenizers, provenance.
 
-    model.safetensors       the transformer, bfloat16 at rest, float32 in use; a grown model has
-                            the dtype that it came with, and perhaps several files with an index
+    model.safetensors       the transformer, bfloat16 at rest, float32 in use; a grown model, and a
+                            vision tower, has the dtype that it came with, and perhaps several
+                            files with an index
     tokenizer.safetensors   the image tokenizer, its configuration in tokenizer.json
     text.json               the text tokenizer; a grown model has text.tokenizer.json or
                             text.tokenizer.model, its family's own
@@ -18,7 +19,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -33,8 +34,9 @@ from . import config, manifest, tensors
 from .architecture import Architecture, ImageConfig
 from .atomic import replacing
 from .card import check_card, readme
+from .int8 import in_int8
 from .manifest import FORMAT, MANIFEST, TEXT_TOKENIZERS, BundleError, read_json, write_json
-from .model import Model
+from .model import Model, Weights
 from .sampling import Sampling
 from .tensors import PlannedTensor, StoredTensor, weight_files
 from .text import TextTokenizer
@@ -103,20 +105,25 @@ def directory_of(name: str | Path | None) -> Path:
 def load(
     path: str | Path | None = None,
     device: str | torch.device = "cpu",
+    weights: Weights = "fp32",
     dtype: torch.dtype | str | None = None,
 ) -> Model:
     """Load the model in the directory `path` (None or `default`: the one shipped with unimodal) to
     `device`. It may be a published model too, in a directory or as an id of the hub.
 
-    dtype: of a published model's transformer, such as bfloat16; None: its files' own on a GPU. A
-    bundle is float32. Raise BundleError, naming the file, where one is missing, truncated, altered
-    or foreign, or does not fit the others.
+    weights: fp32, as they are, or int8, of fewer bytes and with other replies (int8.py). dtype: of
+    a published model's transformer, such as bfloat16; None: its files' own on a GPU. A bundle is
+    float32. Raise BundleError, naming the file, where one is missing, truncated, altered or
+    foreign, or does not fit the others, and ValueError for weights that there are not.
     """
+    if weights not in get_args(Weights):
+        raise ValueError(f"weights {weights!r}: one of {', '.join(get_args(Weights))}")
     directory = directory_of(path)
     from .families import published  # which knows all that a bundle is made of
 
     if published.is_published(directory):
-        return published.load(directory.as_posix(), device, dtype)
+        model = published.load(directory.as_posix(), device, dtype)
+        return in_int8(model) if weights == "int8" else model
     if dtype is not None:
         raise ValueError(f"dtype {dtype}: a bundle is float32, that of a published model is chosen")
     contents = read_contents(directory)
@@ -125,7 +132,7 @@ def load(
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{directory}: its files do not fit each other ({error})") from error
     assert contents.hash is not None, "a bundle that was checked has a hash"
-    return Model(
+    model = Model(
         transformer=transformer,
         text_tokenizer=contents.text_tokenizer,
         image_tokenizer=contents.image_tokenizer.to(device),
@@ -135,6 +142,7 @@ def load(
         card=contents.card,
         hash=contents.hash,
     )
+    return in_int8(model) if weights == "int8" else model
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +189,8 @@ def save_bundle(directory: str | Path, model: Model) -> Path:
     cannot be written; it is then unchanged.
     """
     directory = Path(directory)
+    if model.weights != "fp32":
+        raise ValueError(f"a model with weights {model.weights} is not saved: load it with fp32")
     if model.fit is not None:
         raise BundleError(
             "a published model is not saved as a bundle: its own files stay its only copy"
@@ -298,8 +308,14 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
         if not values["transformer"][name]:
             del values["transformer"][name]
     newer = {
-        "image": (ImageConfig(), ("code_rows", "latent_width", "masked", "janus", "flow")),
-        "sampling": (SAMPLING, ("image_steps", "image_solver", "guidance_interval")),
+        "image": (
+            ImageConfig(),
+            ("code_rows", "code_width", "latent_width", "masked", "flow", "tower"),
+        ),
+        "sampling": (
+            SAMPLING,
+            ("negative", "image_steps", "image_drafts", "image_solver", "guidance_interval"),
+        ),
     }
     for section, (plain, names) in newer.items():
         for name in names:

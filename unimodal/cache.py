@@ -92,14 +92,31 @@ class KVCache:
         self.num_rows = last
         return slice(first, last)
 
+    def _grown(self, batch: int, capacity: int) -> tuple[int, int]:
+        """Return the (batch, capacity) that `grow` gives the memory."""
+        if capacity > self.capacity and self.num_rows:
+            # By a quarter at least, or every step would copy the cache.
+            capacity = max(capacity, self.capacity + self.capacity // 4)
+        return max(batch, self.batch), max(capacity, self.capacity)
+
+    def num_bytes(self, batch: int, capacity: int) -> int:
+        """Return the bytes of keys and values once there is room for so much."""
+        rows, tokens = self._grown(batch, capacity)
+        return rows * tokens * self.token_bytes
+
+    @property
+    def token_bytes(self) -> int:
+        """Return the bytes of the keys and values of a token, in all layers."""
+        layers, _, groups, _, width = self._keys_LBGSd.shape
+        return 2 * layers * groups * width * self._keys_LBGSd.element_size()
+
     def grow(self, batch: int, capacity: int) -> None:
         """Make room for at least `batch` rows of `capacity` tokens; what is held is kept."""
         old = self._keys_LBGSd.shape
         if batch <= old[1] and capacity <= old[3]:
             return
-        if capacity > old[3]:  # by a quarter at least, or every step would copy the cache
-            capacity = max(capacity, old[3] + old[3] // 4)
-        shape = (old[0], max(batch, old[1]), old[2], max(capacity, old[3]), old[4])
+        rows, tokens = self._grown(batch, capacity)
+        shape = (old[0], rows, old[2], tokens, old[4])
         device = self._keys_LBGSd.device
         self._keys_LBGSd, self._values_LBGSd = (
             _enlarged(stored, shape) for stored in (self._keys_LBGSd, self._values_LBGSd)
@@ -112,6 +129,31 @@ class KVCache:
         self._committed_B = np.pad(self._committed_B, (0, more))
         self._appended_B = np.pad(self._appended_B, (0, more))
         self._rows_B1 = torch.arange(shape[1], device=device)[:, None]
+
+    def stored(self, row: int) -> tuple[Tensor, Tensor]:
+        """Return copies of the keys and the values of a row's committed tokens, (L, G, S, d)."""
+        length = int(self._committed_B[row])
+        stored = (self._keys_LBGSd, self._values_LBGSd)
+        keys_LGSd, values_LGSd = (one[:, row, :, :length].clone() for one in stored)
+        return keys_LGSd, values_LGSd
+
+    def restore(
+        self, row: int, stored: tuple[Tensor, Tensor], block: list[int], private: list[int]
+    ) -> None:
+        """Put the first of stored keys and values into an empty row, as committed tokens.
+
+        block, private: the numbers of these tokens, as many as there are to be.
+        """
+        assert not self._committed_B[row] + self._appended_B[row], "a row in use was restored"
+        length = len(block)
+        for own_LBGSd, one_LGSd in zip((self._keys_LBGSd, self._values_LBGSd), stored, strict=True):
+            own_LBGSd[:, row, :, :length] = one_LGSd[:, :, :length]
+        self._committed_B[row] = length
+        if any(block) or any(private) or self._block_BS is not None:
+            device = self._keys_LBGSd.device
+            numbers = [torch.tensor([one], device=device) for one in (block, private)]
+            slots_1S = torch.arange(length, device=device)[None]
+            self._store_masks(self._rows_B1[row : row + 1], slots_1S, (numbers[0], numbers[1]))
 
     def copy(self, source: int, row: int) -> None:
         """Copy the committed tokens of row `source` into another row in use, `row`."""
@@ -144,42 +186,53 @@ class KVCache:
         self.num_rows = last
 
     def append(
-        self, num: int, rows: slice | None = None, masks: tuple[Tensor, Tensor] | None = None
+        self,
+        num: int,
+        rows: slice | None = None,
+        masks: tuple[Tensor, Tensor] | None = None,
+        lengths_B: np.ndarray | None = None,
     ) -> Tensor:
         """Reserve the next `num` slots of `rows` (None: all in use) and return them, int64 (B, T).
 
         masks: the block and the private number of each token, int64 (B, T), as in a Row; None: all
-        are causal and public. Raise ValueError where a row would exceed the capacity.
+        are causal and public. lengths_B: how many of the tokens of each row are more than padding,
+        which shares the slot behind them and must be rolled back; None: all. Raise ValueError where
+        a row would exceed the capacity.
         """
         first, last, _ = (rows or slice(None)).indices(self.num_rows)
         assert num > 0 and last > first, f"{num} tokens of rows {first} .. {last} were appended"
         starts_B = self._committed_B[first:last] + self._appended_B[first:last]
-        end = int(starts_B.max()) + num
+        offsets_BT = np.broadcast_to(np.arange(num), (last - first, num))
+        if lengths_B is not None:
+            offsets_BT = np.minimum(offsets_BT, lengths_B[:, None])
+        slots_BT = starts_B[:, None] + offsets_BT
+        end = int(slots_BT.max()) + 1
         if end > self.capacity:
             raise ValueError(f"{end} tokens do not fit into a cache of {self.capacity}")
         self._appended_B[first:last] += num
         self._rows, self._end = slice(first, last), end
         device = self._keys_LBGSd.device
-        self._slots_BT = (torch.from_numpy(starts_B)[:, None] + torch.arange(num)).to(device)
-        self._store_masks(masks)
+        self._slots_BT = torch.from_numpy(slots_BT).to(device)
+        self._store_masks(self._rows_B1[self._rows], self._slots_BT, masks)
         # All layers share one mask. Rows that start empty and causal need none: attention is causal
         # without one.
         plain = self._block_BS is None and not starts_B.any()
         self._mask_B1TS = None if plain else self._mask(masks)
         return self._slots_BT
 
-    def _store_masks(self, masks: tuple[Tensor, Tensor] | None) -> None:
-        """Store the block and private numbers of the appended tokens."""
+    def _store_masks(
+        self, rows_B1: Tensor, slots_BT: Tensor, masks: tuple[Tensor, Tensor] | None
+    ) -> None:
+        """Store the block and private numbers of the tokens in some slots."""
         if masks is None and self._block_BS is None:
             return
         if self._block_BS is None or self._private_BS is None:
             sides = (self.batch, self.capacity)
             self._block_BS, self._private_BS = (
-                torch.zeros(sides, dtype=torch.int64, device=self._slots_BT.device)
-                for _ in range(2)
+                torch.zeros(sides, dtype=torch.int64, device=slots_BT.device) for _ in range(2)
             )
-        at = (self._rows_B1[self._rows], self._slots_BT)
-        block_BT, private_BT = masks or (torch.zeros_like(self._slots_BT),) * 2
+        at = (rows_B1, slots_BT)
+        block_BT, private_BT = masks or (torch.zeros_like(slots_BT),) * 2
         self._block_BS.index_put_(at, block_BT)
         self._private_BS.index_put_(at, private_BT)
 

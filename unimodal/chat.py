@@ -11,6 +11,8 @@ All of it stays in the model's context.
    what was done.
 2. The turn is added to a copy of the conversation, which must leave room for a reply.
 3. The reply is streamed; drawn images are decoded to pixels.
+   What the model has computed of the conversation is kept (prefixes.py), so a turn costs its own
+   tokens only.
 4. Only a finished reply joins the conversation: a turn that is refused, fails or is interrupted
    leaves it unchanged. Each finished reply increases the seed by one, so that asking again draws
    another image.
@@ -26,8 +28,8 @@ from unimodal.tokenizer.pixels import Source
 
 from .config import replaced
 from .document import Document, Image, Part, Text
-from .events import ImageDone, ImageProgress, ReplyDone, TextDelta
-from .generation import stream
+from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
+from .generation import Generation
 from .grammar import End, Modality
 from .model import Model
 from .room import exchanges, refusal
@@ -35,6 +37,8 @@ from .sampling import Sampling
 
 TEXT_ROOM = 32  # tokens kept free for the text of a reply, beside those of one image
 NUM_SEEDS = 2**64
+# Of a conversation: with and without the user's words, once settled and once of the reply in work.
+NUM_PREFIXES = 6
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,9 @@ ChatEvent = Note | TextDelta | ImageProgress | Drawn | Reply
 
 
 class Chat:
-    """A Chat is one conversation with a model. `sampling` may be replaced between replies."""
+    """A Chat is one conversation with a model, whose weights stay as they are. `sampling` may be
+    replaced between replies.
+    """
 
     def __init__(
         self,
@@ -87,6 +93,7 @@ class Chat:
         self.sampling = replaced(sampling or model.sampling, changes)
         self._parts: tuple[Part, ...] = ()
         self._modality: Modality | None = None  # of the latest reply
+        self._generation: Generation | None = None  # None: not begun, or a reply is using it
 
     @property
     def document(self) -> Document:
@@ -199,7 +206,7 @@ class Chat:
         yield from map(Note, notes)
         drawn: list[Image] = []
         sampling = self.sampling
-        for event in stream(self.model, [document], sampling, modality):
+        for event in self._events(document, sampling, modality):
             if isinstance(event, ImageDone):
                 drawn += self.model.codec.decode([event.image])
                 yield Drawn(_image(drawn[-1]))
@@ -210,6 +217,25 @@ class Chat:
                 yield reply
             else:
                 yield event
+
+    def _events(
+        self, document: Document, sampling: Sampling, modality: Modality | None
+    ) -> Iterator[Event]:
+        """Yield the events of the reply to a document.
+
+        What was read of the conversation stays for the next reply, unless this one ends within a
+        step: then it is unknown what the cache holds.
+        """
+        generation = self._generation or Generation(self.model, 1, NUM_PREFIXES)
+        number = generation.submit(document, sampling, modality)
+        self._generation = None
+        try:
+            yield from generation.run()
+        except GeneratorExit:  # dropped between two steps
+            generation.cancel(number)
+            self._generation = generation
+            raise
+        self._generation = generation
 
     def _see(self, source: Source) -> tuple[Image, list[str]]:
         """Open and encode an image; return it and notes on what was done to it."""

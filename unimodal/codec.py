@@ -17,6 +17,7 @@ from unimodal.tokenizer.pixels import Source, fit, open_image, to_images, to_ten
 from .document import Document, Image
 from .threads import enough_threads
 
+GREY = 128  # of pixels that are not drawn yet
 IMAGES_AT_ONCE = 64  # in one call of the image tokenizer
 
 
@@ -79,6 +80,24 @@ class ImageCodec:
             for at, image in zip(numbers, to_images(images_BCHW), strict=True):
                 decoded[at] = replace(images[at], pixels=np.asarray(image))
         return decoded
+
+    def decode_partial(self, image: Image, known: np.ndarray | None) -> np.ndarray:
+        """Return the pixels, uint8 (H, W, 3), of an image that is being drawn.
+
+        known: which of its codes stand for something, bool (n,), the others being grey, where each
+        has pixels of its own; None: all do. Both are those of an ImageProgress.
+        """
+        (decoded,) = self.decode([image])
+        assert decoded.pixels is not None and decoded.grid is not None, "it was decoded"
+        grid, patch = decoded.grid, self.geometry.patch
+        if known is None or self.geometry.size_of(grid) != (
+            grid.height * patch,
+            grid.width * patch,
+        ):
+            return decoded.pixels
+        known_hw = known.reshape(grid.height, grid.width)
+        known_HW = known_hw.repeat(patch, axis=0).repeat(patch, axis=1)
+        return np.where(known_HW[..., None], decoded.pixels, GREY).astype(np.uint8)
 
     def _flops(self, shape: Sequence[int]) -> float:
         """Return how many operations images (B, C, H, W) take: two for each weight and patch."""

@@ -121,6 +121,7 @@ def main(debug: bool) -> None:
     unimodal chat                                        talk in the terminal
     unimodal chat --prompt "draw two red circles"        one answer
     unimodal chat --prompt "what is this?" --image a.png
+    unimodal serve                                       OpenAI's protocol, over HTTP
     unimodal COMMAND --help                              options and examples
     """
     for stream in (sys.stdout, sys.stderr):
@@ -151,7 +152,23 @@ def _output_option(words: str) -> Callable[[Any], Any]:
 @click.option("--output", type=PATH, help="Directory for drawn images, or one file, as a.png.")
 @click.option("--seed", type=click.IntRange(0), help="The same seed gives the same bytes.")
 @click.option("--guidance", type=float, help="How strictly a drawing follows the words; 1 is off.")
+@click.option("--negative", metavar="WORDS", help="What guidance leads drawings away from.")
+@click.option(
+    "--guidance-interval", type=float, nargs=2, metavar="FIRST LAST",
+    help="Guide only from one time of a drawing to another, of 0 to 1.",
+)  # fmt: skip
+@click.option("--image-steps", type=int, help="Steps of a drawing; of the heads masked and flow.")
+@click.option(
+    "--image-drafts", type=int, help="Codes that are guessed and checked at once; of next_code."
+)
+@click.option(
+    "--image-solver", type=click.Choice(["euler", "heun"]), help="Of a step; of the head flow."
+)
 @click.option("--temperature", type=float, help="0 is the likeliest answer, 1 samples as trained.")
+@click.option(
+    "--weights", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
+    help="int8 is faster where the processor has the arithmetic, and gives other replies.",
+)  # fmt: skip
 @click.option("--size", metavar="WxH", help="Pixels of drawings; refused where none are so large.")
 @click.option("--draw", is_flag=True, help="Answer the one request with an image alone.")
 @click.option(
@@ -175,6 +192,42 @@ def chat(named: Path | None, model: Path | None, **options: Any) -> None:
     if named is not None and model is not None:
         raise ValueError(f"two models: {named} and --model {model}; name one")
     run(named or model, **options)
+
+
+@main.command()
+@click.argument("model", type=PATH, required=False)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--port", type=int, default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--name", help="What clients call the model [default: its folder's name].")
+@click.option(
+    "--keys", type=PATH, help="File of API keys, one a line; UNIMODAL_API_KEYS has more, by commas."
+)
+@click.option("--open", "is_open", is_flag=True, help="Answer other machines without API keys.")
+@click.option(
+    "--weights", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
+    help="int8 is faster where the processor has the arithmetic, and gives other replies.",
+)  # fmt: skip
+@click.option("--batch", type=int, help="Replies in work at once.")
+@click.option("--max-waiting", type=int, help="Replies that wait, of all clients.")
+@click.option("--max-waiting-of-client", type=int, help="Replies that wait, of one client.")
+@click.option("--requests-a-minute", type=int, help="Of one client.")
+@click.option(
+    "--memory-bytes", type=int,
+    help="Of what is kept of all conversations [default: half of what is free].",
+)  # fmt: skip
+def serve(**options: Any) -> None:
+    """Serve a model [default: the one shipped] as OpenAI's servers are spoken to.
+
+    \b
+    unimodal serve
+    unimodal serve runs/mine/bundle --port 8080 --batch 32
+    unimodal serve --host 0.0.0.0 --keys keys.txt
+    curl http://127.0.0.1:8000/v1/images/generations \\
+      -H "Content-Type: application/json" -d '{"prompt": "draw a red circle", "seed": 1}'
+    """
+    from .serve.command import run
+
+    run(**options)
 
 
 @main.command()

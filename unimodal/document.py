@@ -106,3 +106,14 @@ def _check(role: str | None, weight: float) -> None:
         raise ValueError(f"role {role!r}: one of {ROLES}")
     if not 0 <= weight <= MAX_WEIGHT:
         raise ValueError(f"weight {weight}: a number from 0 to {MAX_WEIGHT:,.0f}")
+
+
+def with_words(document: Document, words: str) -> Document:
+    """Return a document whose latest turn of the user has other words, behind its images."""
+    parts = document.parts
+    stop = max((n for n, part in enumerate(parts, 1) if part.role == "user"), default=0)
+    start = stop
+    while start and parts[start - 1].role == "user":
+        start -= 1
+    shown = [part for part in parts[start:stop] if isinstance(part, Image)]
+    return Document((*parts[:start], *shown, Text(words, role="user"), *parts[stop:]))

@@ -48,6 +48,12 @@ class ImageEmbedder(nn.Module):
         """
         return None
 
+    def products(self, tokens: ModelInput) -> int:
+        """Return how many multiplications `forward` takes, to count FLOPs: none where it only looks
+        up and adds.
+        """
+        return 0
+
     def forward(self, x_BTD: Tensor, tokens: ModelInput) -> Tensor:
         """Return x_BTD, the embeddings of all ids, with those of images replaced or changed."""
         raise NotImplementedError

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from .document import Image, Part
 from .grammar import End
 
@@ -18,13 +20,16 @@ class TextDelta:
 class ImageProgress:
     """An ImageProgress says that `done` of `total` codes or latents of an image are drawn.
 
-    partial: what the image will be, as far as its head can tell, as latents; None: it cannot.
+    partial: what the image will be, as far as its head can tell, as codes or latents; None: it
+    cannot. known: which of its codes are drawn, bool (n,), where the others stand for nothing yet;
+    None: the others are what the head expects. `ImageCodec.decode_partial` makes pixels of both.
     """
 
     request: int
     done: int
     total: int
     partial: Image | None = None
+    known: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

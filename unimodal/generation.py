@@ -12,7 +12,10 @@ al., Orca, OSDI 2022).
 3. Requests in the same state of the grammar are sampled together, from the slice of the output
    table that holds their choice. Within an image the image head draws (heads/head.py): its Asks say
    what is read, and its function is called once for all requests that wait with equal Asks.
-4. The noise of a request is a function of (its seed, the index of the token in its reply), so the
+4. Memory is taken once for all that is known. A request that needs more than is allowed is refused;
+   one that needs more than others leave waits. With `num_prefixes`, a conversation that goes on
+   computes its new tokens only (prefixes.py).
+5. The noise of a request is a function of (its seed, the index of the token in its reply), so the
    rest of the batch does not change a reply. A finished request makes room for a waiting one.
 
 Letters: B branches or requests, T tokens, D width, V ids of a choice.
@@ -32,6 +35,7 @@ from .document import Document, Part
 from .events import Event, ReplyDone
 from .grammar import Choice, Grammar, Modality
 from .heads.head import Ask
+from .memory import free_bytes
 from .request import Request, Settings
 from .sampling import Sampling, pick
 from .threads import enough_threads
@@ -39,7 +43,7 @@ from .threads import enough_threads
 if TYPE_CHECKING:
     from .model import Model
 
-SPARE_TOKENS = 4  # room in each cache row for the padding behind shorter queues
+SPARE_TOKENS = 1  # room in each cache row for the padding behind shorter queues
 
 
 def generate(
@@ -89,6 +93,12 @@ def stream(
     return generation.run()
 
 
+def _room(requests: Sequence[Request]) -> tuple[int, int]:
+    """Return how many rows of how many tokens the cache needs for requests."""
+    rows = sum(one.num_branches for one in requests)
+    return rows, SPARE_TOKENS + max(one.max_tokens for one in requests)
+
+
 def _spread(value: object, num: int, name: str) -> list:
     """Return `num` values: a single value repeated, or the given ones.
 
@@ -104,11 +114,19 @@ def _spread(value: object, num: int, name: str) -> list:
 class Generation:
     """A Generation answers requests together: `submit` adds one, `step` advances all."""
 
-    def __init__(self, model: "Model", batch: int = 32) -> None:
+    def __init__(
+        self,
+        model: "Model",
+        batch: int = 32,
+        num_prefixes: int = 0,
+        max_bytes: int | None = None,
+    ) -> None:
         """Start without requests.
 
-        batch: how many requests are in work at once; others wait in order. Raise ValueError where
-        it is below 1.
+        batch: how many requests are in work at once; others wait in order. num_prefixes: how many
+        token sequences that were read are kept for requests that begin with them; the weights must
+        not change. max_bytes: of the keys and values of all requests and prefixes; None: what is
+        free on the device when a request comes. Raise ValueError where batch is below 1.
         """
         if batch < 1:
             raise ValueError(f"batch {batch}: at least 1 request at a time")
@@ -117,7 +135,8 @@ class Generation:
         self._grammar = Grammar(layout, [model.grid], model.text_tokenizer.spelled)
         self._waiting: deque[Request] = deque()
         self._active: dict[int, Request] = {}
-        self._branches = Branches(model)
+        self._branches = Branches(model, num_prefixes)
+        self._max_bytes = max_bytes
         self._count = 0
 
     def submit(
@@ -129,15 +148,56 @@ class Generation:
         """Add a conversation to answer and return its number, which its events carry.
 
         Arguments are those of `stream`. Raise ValueError where the document leaves no room in the
-        context for its reply, or the model cannot reply so.
+        context for its reply, the model cannot reply so, or its reply needs more memory than is
+        allowed.
         """
+        request = self._request(self._count, document, sampling, modality)
+        self._count += 1
+        self._waiting.append(request)
+        return request.number
+
+    def check(
+        self,
+        document: Document,
+        sampling: Sampling | None = None,
+        modality: Modality | None = None,
+    ) -> None:
+        """Raise ValueError where `submit` would; add nothing."""
+        self._request(self._count, document, sampling, modality)
+
+    def _request(
+        self, number: int, document: Document, sampling: Sampling | None, modality: Modality | None
+    ) -> Request:
+        """Return a request that can be answered; raise ValueError where it cannot."""
         modality = self._model.constraint(modality)
         model, document = self._model.asked(document, modality)
-        number, self._count = self._count, self._count + 1
         sampling = sampling or self._model.sampling
         request = Request(model, self._grammar, number, document, sampling, modality)
-        self._waiting.append(request)
-        return number
+        self._check_bytes(request)
+        return request
+
+    def _check_bytes(self, request: Request) -> None:
+        """Raise ValueError where a request alone needs more memory than is allowed."""
+        rows, tokens = _room([request])
+        wanted, allowed = self._branches.least_bytes(rows, tokens), self._allowed()
+        if wanted > allowed:
+            raise ValueError(
+                f"a reply of up to {tokens:,} tokens in {rows} branch(es) wants {wanted:,} bytes of"
+                f" keys and values, and {allowed:,} are allowed: shorten the conversation, ask for"
+                " fewer images or less text (max_images, max_text_tokens), or draw without guidance"
+            )
+
+    def _allowed(self) -> int:
+        """Return how many bytes keys and values may take, those that are taken included."""
+        if self._max_bytes is not None:
+            return self._max_bytes
+        free = free_bytes(self._model.transformer.lm_head_weight.device)
+        return free + self._branches.held_bytes
+
+    @property
+    def num_read(self) -> int:
+        """Return how many tokens the transformer was run over so far, padding not counted."""
+        return self._branches.num_read
 
     @torch.inference_mode()
     def cancel(self, number: int) -> None:
@@ -146,6 +206,7 @@ class Generation:
         request = self._active.pop(number, None)
         if request is not None:
             self._branches.drop(request.branches.values())
+            self._branches.prefixes.forget(number)
 
     @property
     def idle(self) -> bool:
@@ -171,26 +232,40 @@ class Generation:
                 found = self._sample(going_on) | self._run_heads(going_on)
             for request in going_on:
                 events += request.go_on(found[request.number])
-        self._branches.drop([branch for one in requests for branch in one.unwanted()])
+        gone = [branch for one in requests for branch in one.unwanted()]
+        if gone and self._branches.prefixes.are_kept:
+            self._branches.keep(gone, self._allowed())
+        self._branches.drop(gone)
         for request in requests:
             if request.state.over:
                 del self._active[request.number]
+                self._branches.prefixes.settle(request.number)
         return events
 
     def _admit(self) -> list[Event]:
-        """Take waiting requests into work as far as the batch has room, and return their events."""
+        """Take waiting requests into work as far as batch and memory have room; return events."""
         if not self._waiting or len(self._active) == self._batch:
             return []
-        known = [*self._active.values(), *self._waiting]
-        branches = 2 if any(one.guided for one in known) else 1
-        rows = min(self._batch, len(known)) * branches
-        self._branches.reserve(rows, SPARE_TOKENS + max(one.max_tokens for one in known))
+        taken, allowed = list(self._active.values()), self._allowed()
+        while self._waiting and len(taken) < self._batch:
+            rows, tokens = _room([*taken, self._waiting[0]])
+            if taken and self._branches.num_bytes(rows, tokens) > allowed:
+                break
+            taken.append(self._waiting.popleft())
+        self._branches.reserve(*self._ahead(taken, allowed), allowed)
         events: list[Event] = []
-        while self._waiting and len(self._active) < self._batch:
-            request = self._waiting.popleft()
+        for request in taken[len(self._active) :]:
             self._active[request.number] = request
             events += request.begin()
         return events
+
+    def _ahead(self, taken: Sequence[Request], allowed: int) -> tuple[int, int]:
+        """Return the rows and tokens to make room for: of all that wait, where that is allowed."""
+        known = [*taken, *self._waiting]
+        branches = max(one.num_branches for one in known)
+        rows = min(self._batch, len(known)) * branches
+        tokens = max(_room([one])[1] for one in known)
+        return (rows, tokens) if self._branches.num_bytes(rows, tokens) <= allowed else _room(taken)
 
     def _sample(self, requests: Sequence[Request]) -> dict[int, int]:
         """Sample the next id of each request that has a choice; return it by request number."""

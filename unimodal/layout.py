@@ -87,6 +87,16 @@ class ImageLayout:
 
 
 @dataclass(frozen=True)
+class SoftLayout:
+    """A SoftLayout gives what stands around the soft vectors of a vision tower (tower.py)."""
+
+    opening: tuple[Piece, ...] = (Special("image"),)
+    place: Special = Special("pad")
+    """The token in whose place a vector enters."""
+    closing: tuple[Piece, ...] = (Special("image_end"),)
+
+
+@dataclass(frozen=True)
 class Unconditional:
     """Unconditional says what the unconditional branch of classifier-free guidance reads.
 
@@ -126,6 +136,8 @@ class Layout:
     drawing: "Layout | None" = field(default=None, repr=False)
     """How a request for an image alone is laid out, where that is otherwise: its latest turn, and
     nothing before it. Both layouts have equal `stops`."""
+    soft: SoftLayout = field(default=SoftLayout(), repr=False)
+    """How an image stands that enters by a vision tower."""
 
     def bind(
         self, vocabulary: Vocabulary, text: TextTokenizer, max_side: int | None = None
@@ -228,6 +240,14 @@ class BoundLayout:
     def length(self, grid: Grid) -> int:
         """Return how many tokens an image takes, its opening and closing included."""
         return len(self.opening(grid)) + self.content_length(grid) + len(self.closing)
+
+    def soft_image(self, num_vectors: int) -> tuple[list[int], int]:
+        """Return the ids of an image that enters as so many soft vectors, and how many are before
+        the place of the first.
+        """
+        soft = self.layout.soft
+        opening, places = self.ids(soft.opening), self.ids((soft.place,)) * num_vectors
+        return [*opening, *places, *self.ids(soft.closing)], len(opening)
 
     @property
     def says_any_size(self) -> bool:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,12 +20,14 @@ from .text import TextTokenizer
 from .unified import UnifiedModel
 from .vocabulary import Vocabulary
 
+Weights = Literal["fp32", "int8"]
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
     """A Model holds all that a conversation, an evaluation or an export needs."""
 
-    transformer: UnifiedModel  # float32, in evaluation mode
+    transformer: UnifiedModel  # float32 but for `weights`, in evaluation mode
     text_tokenizer: TextTokenizer
     image_tokenizer: SavedTokenizer
     sampling: Sampling  # default settings, stored in the bundle
@@ -33,6 +35,7 @@ class Model:
     grid: Grid  # the grid of the images that it draws
     card: dict[str, Any]  # provenance and scores
     hash: str  # hex sha256 of all files but card and README
+    weights: Weights = "fp32"  # of the matrices of the layers
     layout: Layout | None = None  # of documents; None: the image head's own
     fit: Fit | None = None  # how given images are resized; None: to the canvas, cropped
 
@@ -44,10 +47,10 @@ class Model:
     @cached_property
     def sequencer(self) -> Sequencer:
         """Return the sequencer that converts documents to the model's tokens."""
-        inputs = self.transformer.head.inputs
+        inputs, architecture = self.transformer.head.inputs, self.transformer.architecture
         return Sequencer(
             self.vocabulary, self.text_tokenizer, self.image_tokenizer.hash, inputs,
-            self.transformer.architecture.max_side, self.layout,
+            architecture.max_side, architecture.image.tower, self.layout,
         )  # fmt: skip
 
     @cached_property

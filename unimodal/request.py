@@ -6,7 +6,7 @@ an id must be sampled (`state.next` is a Choice) or the head must be called (`as
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from unimodal.tokenizer.grid import Grid
@@ -15,9 +15,10 @@ from .branches import Branch
 from .document import Document, Image, Part, Text
 from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .grammar import Choice, Grammar, Modality, ReplyState
-from .heads.head import Ask, Draw, Drawing, ImageTokens
+from .heads.head import UNCONDITIONAL, Ask, Draw, Drawing, ImageTokens
 from .room import refusal
 from .sampling import Sampling, noise, noises, normal_noise
+from .sequence import Sequence
 from .text import IncrementalDecoder
 
 if TYPE_CHECKING:
@@ -47,31 +48,50 @@ class Request:
         self.number, self.sampling = number, sampling
         self._model, self._document = model, document
         prompt = model.sequencer.prompt(document)
-        room = model.context - len(prompt)
+        num_tokens = len(prompt)
+        if sampling.guided and modality != "text":
+            num_tokens = max(num_tokens, len(self._unconditional))
+        room = model.context - num_tokens
         budget = sampling.max_text_tokens, sampling.max_images
         self.state = ReplyState(grammar, room, *budget, modality)
         least = (grammar.longest_image if self.state.max_images else 1) + 1
         if room < least:
-            raise ValueError(refusal(model.sequencer, document, model.context, least))
-        self.branches: dict[str | None, Branch] = {None: Branch(prompt)}
+            said = refusal(model.sequencer, document, model.context, least)
+            raise ValueError(said or self._too_long(least))
+        self.branches: dict[str | None, Branch] = {None: Branch(prompt, owner=number)}
         # An upper bound for all branches: one token may replace a dropped text that has none.
-        self.max_tokens = len(prompt) + len(document.parts) + self.state.max_ids
+        self.max_tokens = num_tokens + len(document.parts) + self.state.max_ids
         self.max_tokens += model.transformer.head.extra_tokens(model.grid)
         self.parts: list[Part] = []
         self.asked: Ask | None = None  # the step of the drawing that waits for the head
         self._draw: Draw | None = None
         self._image: Image | None = None  # a drawn image whose closing is still to come
-        self._reply_tokens: list[
-            list[int] | ImageTokens
-        ] = []  # of the reply, what a new branch must read
+        # Of the reply, what a new branch must read.
+        self._reply_tokens: list[list[int] | ImageTokens] = []
         self._begun = 0  # the index in it where the latest image begins
         self._decoder = IncrementalDecoder(model.text_tokenizer)
         self._text = ""
 
+    @cached_property
+    def _unconditional(self) -> Sequence:
+        """Return the prompt that guidance leads away from."""
+        sequencer, words = self._model.sequencer, self.sampling.negative
+        if words is not None:
+            return sequencer.negative(self._document, words)
+        return sequencer.prompt(self._document, drop=UNCONDITIONAL)
+
+    def _too_long(self, least: int) -> str:
+        """Say that there is no room behind the prompt that guidance leads away from."""
+        return (
+            f"what guidance leads away from would take {len(self._unconditional):,} of the model's"
+            f" {self._model.context:,} tokens, and a reply needs up to {least}: shorten the"
+            " negative words"
+        )
+
     @property
-    def guided(self) -> bool:
-        """Return whether its drawings need an unconditional branch."""
-        return self.sampling.guided and self.state.max_images > 0
+    def num_branches(self) -> int:
+        """Return how many branches it has at most: drawings with guidance need a second one."""
+        return 2 if self.sampling.guided and self.state.max_images > 0 else 1
 
     def settings(self, choice: Choice) -> Settings:
         """Return the temperature, top k and top p that a choice is sampled with."""
@@ -152,7 +172,7 @@ class Request:
                 for name, read in ask.reads.items():
                     self._branch(name).add_read(read)
                 if was_asked:
-                    yield ImageProgress(self.number, ask.done, total, ask.partial)
+                    yield ImageProgress(self.number, ask.done, total, ask.partial, ask.known)
                 was_asked = False
                 self.asked = ask if ask.look is not None else None
         except StopIteration as end:
@@ -161,8 +181,11 @@ class Request:
     def _branch(self, name: str | None) -> Branch:
         """Return a branch by name; where it is new, queue its prompt and the reply so far."""
         if name not in self.branches:
-            prompt = self._model.sequencer.prompt(self._document, drop=name)
-            self.branches[name] = Branch(prompt, self._reply_tokens)
+            if name == UNCONDITIONAL:
+                prompt = self._unconditional
+            else:
+                prompt = self._model.sequencer.prompt(self._document, drop=name)
+            self.branches[name] = Branch(prompt, self._reply_tokens, self.number)
         return self.branches[name]
 
     def _take_image(self, image: Image) -> Iterator[Event]:

@@ -10,14 +10,16 @@ from typing import get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .rectified_flow import Solver
 
 MAX_GUIDANCE = 1000  # far above useful values, and far below those that overflow
 MAX_STEPS = 1000  # far above useful values
+MAX_DRAFTS = 256  # far above useful values; each has a distribution over all codes
 OF_HEADS = ("image_temperature", "image_top_k", "image_top_p", "image_steps", "image_solver",
-            "guidance_interval")  # fmt: skip
+            "image_drafts", "guidance_interval")  # fmt: skip
 """The settings of a Sampling that only some image heads follow."""
 
 
@@ -37,14 +39,20 @@ class Sampling:
     guidance: float | None = None
     """The scale of classifier-free guidance of images. None and 1 switch it off; larger values
     follow the request more closely."""
+    negative: str | None = None
+    """Words from which guidance leads drawings away: the second branch reads them in place of the
+    user's latest ones. None: it reads none of the user's words."""
     image_steps: int | None = None
     """The steps in which a head that draws all of an image at once draws it; None: the head's own
     number."""
+    image_drafts: int | None = None
+    """How many codes `next_code` guesses and checks in one pass at most; the images are distributed
+    as without it (heads/jacobi.py). None: it draws code by code."""
     image_solver: Solver = "euler"
     """How `flow` takes a step: `heun` is more exact, and evaluates the model twice."""
     guidance_interval: tuple[float, float] | None = None
-    """The times of `flow`, from 0 for noise to 1 for data, between which guidance is used; None:
-    always."""
+    """Between which times of a drawing guidance is used, from 0 at its beginning to 1 at its end:
+    those of `flow`, and of heads of codes the share of them that is drawn; None: always."""
     seed: int = 0
     """The seed of the reply's noise, 0 .. 2^64 - 1."""
     max_text_tokens: int = 256
@@ -71,15 +79,26 @@ class Sampling:
                 or (_is_number(self.guidance) and self.guidance <= MAX_GUIDANCE),
                 f"None or a number from 0 to {MAX_GUIDANCE}",
             ),
+            "negative": (
+                self.negative is None
+                or (isinstance(self.negative, str) and bool(self.negative.strip()) and self.guided),
+                "None, or words, and a guidance other than 1 with them,",
+            ),
             "image_steps": (
                 self.image_steps is None
                 or (_is_whole(self.image_steps, 1) and self.image_steps <= MAX_STEPS),
                 f"None or a whole number from 1 to {MAX_STEPS}",
             ),
+            "image_drafts": (
+                self.image_drafts is None
+                or (_is_whole(self.image_drafts, 1) and self.image_drafts <= MAX_DRAFTS),
+                f"None or a whole number from 1 to {MAX_DRAFTS}",
+            ),
             "image_solver": (self.image_solver in get_args(Solver), " or ".join(get_args(Solver))),
             "guidance_interval": (
-                self.guidance_interval is None or _is_interval(self.guidance_interval),
-                "None or two numbers, 0 <= first < last <= 1,",
+                self.guidance_interval is None
+                or (_is_interval(self.guidance_interval) and self.image_drafts is None),
+                "None or, without image_drafts, two numbers, 0 <= first < last <= 1,",
             ),
             "seed": (_is_whole(self.seed, 0) and self.seed < 2**64, "a whole number below 2^64"),
             "max_text_tokens": (_is_whole(self.max_text_tokens, 1), "a whole number from 1"),
@@ -97,6 +116,13 @@ class Sampling:
     def guided(self) -> bool:
         """Return whether drawing needs the unconditional branch."""
         return self.guidance is not None and self.guidance != 1
+
+    def guides(self, time: float) -> bool:
+        """Return whether guidance is used at a time of a drawing, 0 to 1 (Kynkaanniemi et al.,
+        arXiv:2404.07724, of diffusion).
+        """
+        first, last = self.guidance_interval or (0.0, 1.0)
+        return self.guided and first <= time <= last
 
     def check(self, followed: Collection[str], head: str) -> None:
         """Raise ValueError for settings of OF_HEADS that an image head does not follow."""
@@ -173,7 +199,12 @@ def pick(
     """
     if temperature == 0:
         return logits_BV.argmax(dim=-1)
-    cumulative_BV = probabilities(logits_BV, temperature, top_k, top_p).cumsum(dim=-1)
+    return invert(probabilities(logits_BV, temperature, top_k, top_p), uniform_B)
+
+
+def invert(share_BV: Tensor, uniform_B: Tensor) -> Tensor:
+    """Return sampled ids, int64 (B,), as `pick`; share_BV: float64, of any sum above 0."""
+    cumulative_BV = share_BV.cumsum(dim=-1)
     target_B1 = uniform_B[:, None] * cumulative_BV[:, -1:]
     return torch.searchsorted(cumulative_BV, target_B1, right=True)[:, 0]
 
@@ -198,8 +229,11 @@ def probabilities(
 
     Temperature is applied first, then top k, then top p of what is left. top_k keeps exactly that
     many ids, of equally likely ones the lower; top_p keeps the fewest ids whose probability is at
-    least top_p.
+    least top_p. At temperature 0 the likeliest id has probability 1.
     """
+    if temperature == 0:
+        best_B = logits_BV.argmax(dim=-1)
+        return F.one_hot(best_B, logits_BV.shape[-1]).double()
     logits_BV = logits_BV.double()
     # The maximum is subtracted first, so that no temperature, however small, overflows.
     share_BV = ((logits_BV - logits_BV.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)

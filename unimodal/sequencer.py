@@ -9,21 +9,25 @@ Guidance dropout replaces the user's texts, images or both by what the layout gi
 unconditional branch (where that is a prompt, all that comes before the reply), in training as in
 drawing (classifier-free guidance, arXiv:2207.12598, alg. 1). In a document with dropped parts, text
 answers are not learned: without its question an answer is noise.
+
+With a vision tower (tower.py) an image that is given enters as soft vectors; it is context then,
+whatever its weight.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
 
-from .document import Document, Image, Part, Text
+from .document import Document, Image, Part, Text, with_words
 from .heads.head import ImageInputs, ImageTokens
 from .layout import Layout, Piece
 from .sequence import IGNORE, Sequence, Span
 from .sequence import IMAGE as IMAGE_TARGET
 from .sequence import TEXT as TEXT_TARGET
 from .text import TextTokenizer
+from .tower import Tower, is_given
 from .vocabulary import Vocabulary
 
 DROPS = (None, "text", "images", "both")
@@ -42,10 +46,12 @@ class Sequencer:
         codec_hash: str,
         inputs: ImageInputs,
         max_side: int | None = None,
+        tower: Tower | None = None,
         layout: Layout | None = None,
     ):
         """Bind the layout. inputs: the image head's `inputs`. max_side: that of the architecture,
-        which a grid's sides may not exceed. layout: None: the image head's own.
+        which a grid's sides may not exceed. tower: the vision tower by which images that are given
+        enter; None: they enter as drawn ones do. layout: None: the image head's own.
 
         Raise ValueError where the text tokenizer does not fit the vocabulary.
         """
@@ -54,18 +60,19 @@ class Sequencer:
                 f"{text.num_ids} text ids, but the vocabulary holds {vocabulary.num_text}"
             )
         self.vocabulary, self.text_tokenizer, self.codec_hash = vocabulary, text, codec_hash
-        self.inputs = inputs
+        self.inputs, self.tower = inputs, tower
         self.layout = (layout or inputs.layout).bind(vocabulary, text, max_side)
 
     @property
     def key(self) -> str:
         """Return a key of all, but the tokenizers, that the lengths of documents depend on.
 
-        It consists of the layout and the image head's own key.
+        It consists of the layout, the image head's own key, and that of a vision tower.
         """
         # The layout's repr, so renaming a class or field of layout.py would void stored lengths.
         sides = f"sides to {self.layout.max_side}" if self.layout.max_side else ""
-        return f"{self.layout.layout} {self.inputs.key} {sides}".strip()
+        found = f"{self.layout.layout} {self.inputs.key} {sides}".strip()
+        return found if self.tower is None else f"{found} {self.tower.key}"
 
     def sequence(
         self, document: Document, drop: str | None = None, key: tuple[int, ...] = ()
@@ -83,6 +90,18 @@ class Sequencer:
         It is the document so far and the opening of the assistant's turn. drop: as for `sequence`.
         """
         return self._assemble(document, _Options(drop, closed=False))
+
+    def negative(self, document: Document, words: str) -> Sequence:
+        """Return the prompt that guidance leads away from, where that says `words`: they take the
+        place of the layout's own, or else of the user's latest ones.
+        """
+        pieces = self.layout.layout.unconditional.pieces
+        if not any(isinstance(piece, str) for piece in pieces):
+            return self.prompt(with_words(document, words))
+        made = _Assembly(self.text_tokenizer, self.layout.layout.joined)
+        said = tuple(words if isinstance(piece, str) else piece for piece in pieces)
+        self._add_pieces(made, said, 0)
+        return made.sequence()
 
     def measure(self, document: Document) -> dict[str | None, int]:
         """Return the length in tokens of `sequence(document, drop)` for each of DROPS.
@@ -124,9 +143,43 @@ class Sequencer:
         """
         if isinstance(part, Text):
             return len(self.text_tokenizer.encode(part.text))
+        soft = len(self._soft_ids()[0]) if self.is_soft(part) else 0
+        if not self.has_codes(part):
+            return soft
         assert part.grid is not None, "an image that is measured has a grid"
-        learned = part.weight > 0
-        return self.layout.length(part.grid) + self.inputs.extra_length(part.grid, learned)
+        learned = part.weight > 0 and not soft
+        return soft + self.layout.length(part.grid) + self.inputs.extra_length(part.grid, learned)
+
+    def has_codes(self, part: Part) -> bool:
+        """Return whether an image enters as what the image tokenizer makes of it."""
+        return self.tower is None or self.tower.codes or not self.is_soft(part)
+
+    def is_soft(self, part: Part) -> bool:
+        """Return whether a part is an image that enters by the vision tower: it is given, or it was
+        drawn, where requests to draw are laid out in a way of their own and this is the other one.
+        """
+        if self.tower is None or not isinstance(part, Image):
+            return False
+        return is_given(part) or self.layout.layout.drawing is not None
+
+    def _soft_ids(self) -> tuple[list[int], int]:
+        assert self.tower is not None, "only a vision tower makes soft vectors"
+        return self.layout.soft_image(self.tower.grid.size)
+
+    def _soft_image(self, image: Image) -> ImageTokens:
+        """Return the tokens of an image that enters as soft vectors. Nothing of it is learned.
+
+        Raise ValueError for an image without pixels.
+        """
+        assert self.tower is not None, "only a vision tower makes soft vectors"
+        if image.pixels is None:
+            raise ValueError(
+                "the model's vision tower reads the pixels of an image that it is given, and this "
+                "one has codes alone: give the image itself"
+            )
+        (ids, first), grid = self._soft_ids(), self.tower.grid
+        span = Span(first, first + grid.size, grid, pixels=self.tower.view(image.pixels))
+        return ImageTokens.causal(ids, [0] * len(ids), spans=(span,))
 
     def image(self, image: Image, key: tuple[int, ...] = (), learned: bool = False) -> ImageTokens:
         """Return the tokens of an image, its opening and closing included.
@@ -231,7 +284,11 @@ class Sequencer:
         elif options.measured:
             made.add([0] * self.part_length(part), 0)
         else:
-            made.add_image(self.image(part, (*options.key, number), options.weight(part) > 0))
+            if self.is_soft(part):
+                made.add_image(self._soft_image(part))
+            if self.has_codes(part):
+                learned = options.weight(part) > 0 and not self.is_soft(part)
+                made.add_image(self.image(part, (*options.key, number), learned))
 
     def _add_dropped(self, made: "_Assembly", part: Part) -> None:
         unconditional = self.layout.layout.unconditional
@@ -374,13 +431,18 @@ def _is_dropped(part: Part, drop: str | None) -> bool:
     return part.role == "user" and drop in (kind, "both")
 
 
-def encoded(document: Document, images: Iterator[Image]) -> Document:
+def encoded(
+    document: Document,
+    images: Iterator[Image],
+    replaces: Callable[[Part], bool] | None = None,
+) -> Document:
     """Return the document with its images that are not encoded replaced by `images`, in order.
 
-    Roles and weights are kept.
+    Roles and weights are kept. replaces: which parts are replaced, instead.
     """
+    is_replaced = replaces or needs_codec
     parts = [
-        replace(next(images), role=part.role, weight=part.weight) if needs_codec(part) else part
+        replace(next(images), role=part.role, weight=part.weight) if is_replaced(part) else part
         for part in document.parts
     ]
     return Document(tuple(parts))

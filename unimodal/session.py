@@ -44,6 +44,10 @@ class Session:
             "seed": ("N", "what chance does in the next reply; the same seed draws the same",
                      self._seed),
             "guidance": ("X", "how strictly drawings follow the words; 1 is off", self._guidance),
+            "negative": ("WORDS", "what guidance leads drawings away from; no WORDS: nothing",
+                         self._negative),
+            "steps": ("N", "in how many steps to draw, where the model draws in steps",
+                      self._steps),
             "save": ("PATH", "write the conversation and its images to a folder", self._save),
             "load": ("PATH", "go on with a conversation that was saved", self._load),
             "new": ("", "forget the conversation and begin another", self._new),
@@ -174,8 +178,20 @@ class Session:
         guidance = self.chat.sampling.guidance
         self.screen.note(f"guidance {1 if guidance is None else guidance}")
 
+    def _negative(self, argument: str) -> None:
+        self._sample(negative=argument or None)
+        self.screen.note(f"negative: {argument or 'nothing'}")
+
+    def _steps(self, argument: str) -> None:
+        if argument:
+            self._sample(image_steps=_number(int, argument, "/steps 16"))
+        self.screen.note(f"steps {self.chat.sampling.image_steps or 'of the model'}")
+
     def _sample(self, **changes: Any) -> None:
-        self.chat.sampling = replace(self.chat.sampling, **changes)
+        changed = replace(self.chat.sampling, **changes)
+        model = self.chat.model.transformer
+        changed.check(model.head.follows, model.architecture.image.head)
+        self.chat.sampling = changed
 
     def _save(self, argument: str) -> None:
         if not self.chat.document.parts:

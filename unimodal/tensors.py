@@ -143,7 +143,7 @@ def find_tensors(
     """
     found: dict[str, StoredTensor] = {}
     for path in weight_files(directory, wanted):
-        for name, tensor in _header(path).items():
+        for name, tensor in stored_in(path).items():
             if name in found:
                 raise WeightsError(f"{name} is in {found[name].path.name} and in {path.name}")
             if wanted(name):
@@ -169,7 +169,7 @@ def _weight_map(directory: Path) -> dict[str, str]:
     return names
 
 
-def _header(path: Path) -> dict[str, StoredTensor]:
+def stored_in(path: Path) -> dict[str, StoredTensor]:
     """Return {name: tensor} of a safetensors file; raise WeightsError where it is damaged."""
     try:
         with safe_open(path, "np"):  # checks the header against the file's length; reads no tensor

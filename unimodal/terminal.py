@@ -17,7 +17,8 @@ from .bundle import load
 from .chat import Chat
 from .families.published import is_published, look_at
 from .grammar import Modality
-from .model import Model
+from .model import Model, Weights
+from .rectified_flow import Solver
 from .screen import Screen
 from .session import Session
 from .transcript import Gallery, check_output, names_image
@@ -34,6 +35,12 @@ def run(
     seed: int | None = None,
     guidance: float | None = None,
     temperature: float | None = None,
+    negative: str | None = None,
+    image_steps: int | None = None,
+    image_drafts: int | None = None,
+    image_solver: Solver | None = None,
+    guidance_interval: tuple[float, float] | None = None,
+    weights: Weights = "fp32",
     size: str | None = None,
     draw: bool = False,
     device: str | None = None,
@@ -60,15 +67,37 @@ def run(
         raise ValueError(f"--output {output} is one image: give it with --prompt, or a directory")
     if prompt == "-":
         prompt = _read_all()
-    if model is not None and is_published(model):
-        print(f"{model}: {look_at(model.as_posix())[1]}", file=sys.stderr)
-    loaded = load(model, _device(model, device), dtype)
-    changes = _changes(loaded, seed, guidance, temperature)
-    chat = Chat(loaded, size=_size(size), **changes)
+    loaded = load_named(model, device, weights, dtype)
+    changes: dict[str, Any] = {
+        "seed": seed,
+        "guidance": guidance,
+        "negative": negative,
+        "image_steps": image_steps,
+        "image_drafts": image_drafts,
+        "image_solver": image_solver,
+        "guidance_interval": guidance_interval,
+        **temperatures(loaded, temperature),
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    chat = Chat(loaded, size=_size(size), **given)
+    chat.sampling.check(loaded.transformer.head.follows, loaded.transformer.architecture.image.head)
     if prompt is not None:
         answer(chat, prompt, images, output, as_json, "image" if draw else None)
     elif status := Session(chat, output).run(images):
         raise SystemExit(status)
+
+
+def load_named(
+    model: Path | None, device: str | None, weights: Weights, dtype: str | None
+) -> Model:
+    """Load the model that a command names. Of a published one, size and licence are told first.
+
+    Arguments are those of bundle.load, but device None: a published model is on a GPU where there
+    is one.
+    """
+    if model is not None and is_published(model):
+        print(f"{model}: {look_at(model.as_posix())[1]}", file=sys.stderr)
+    return load(model, _device(model, device), weights, dtype)
 
 
 def _device(model: Path | None, asked: str | None) -> str:
@@ -99,21 +128,14 @@ def _size(size: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def _changes(
-    model: Model, seed: int | None, guidance: float | None, temperature: float | None
-) -> dict[str, Any]:
-    """Return the fields of Sampling that the options set.
-
-    The temperature is that of text alone where the image head has none.
+def temperatures(model: Model, temperature: float | None) -> dict[str, float | None]:
+    """Return the fields of Sampling that a temperature sets: of text alone where the image head has
+    none.
     """
-    options: dict[str, float | None] = {
-        "seed": seed,
-        "guidance": guidance,
-        "text_temperature": temperature,
-    }
-    if "image_temperature" in model.transformer.head.follows:
-        options["image_temperature"] = temperature
-    return {name: value for name, value in options.items() if value is not None}
+    fields = {"text_temperature", "image_temperature"} & {
+        "text_temperature", *model.transformer.head.follows
+    }  # fmt: skip
+    return dict.fromkeys(sorted(fields), temperature)
 
 
 def answer(

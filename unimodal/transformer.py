@@ -8,6 +8,7 @@ Letters: B rows, T tokens, D width, H query heads, G key-value heads, d head wid
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -158,11 +159,16 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
         """Return the attention output of x_BTD, (B, T, D)."""
         # Grouped-query attention (arXiv:2305.13245): H query heads share G key-value heads.
-        q_BHTd = rotate(self.q_norm(self._heads(self.q_proj(x_BTD))))
-        k_BGTd = rotate(self.k_norm(self._heads(self.k_proj(x_BTD))))
-        v_BGTd = self._heads(self.v_proj(x_BTD))
+        q_BTE, k_BTE, v_BTE = self.project(x_BTD)
+        q_BHTd = rotate(self.q_norm(self._heads(q_BTE)))
+        k_BGTd = rotate(self.k_norm(self._heads(k_BTE)))
+        v_BGTd = self._heads(v_BTE)
         out_BHTd = attend(layer, q_BHTd, k_BGTd, v_BGTd)
         return self.o_proj(out_BHTd.transpose(1, 2).flatten(2))
+
+    def project(self, x_BTD: Tensor) -> Sequence[Tensor]:
+        """Return the queries, keys and values of all heads side by side, (B, T, heads * d) each."""
+        return self.q_proj(x_BTD), self.k_proj(x_BTD), self.v_proj(x_BTD)
 
     def _heads(self, x_BTE: Tensor) -> Tensor:
         return x_BTE.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
@@ -187,7 +193,12 @@ class MLP(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Return the MLP's output for x_BTD, (B, T, D)."""
         # SwiGLU, arXiv:2002.05202, eq. 6.
-        return self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+        gate_BTM, up_BTM = self.project(x_BTD)
+        return self.down_proj(F.silu(gate_BTM) * up_BTM)
+
+    def project(self, x_BTD: Tensor) -> Sequence[Tensor]:
+        """Return the inputs of both factors, (B, T, mlp_width) each."""
+        return self.gate_proj(x_BTD), self.up_proj(x_BTD)
 
 
 class Layer(nn.Module):

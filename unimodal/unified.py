@@ -3,7 +3,7 @@
 This module is what is trained, sharded, averaged, saved and loaded.
 
 Parameters of the transformer keep the names that Hugging Face gives them; those of the others begin
-with `embedder.`, `head.` and `code_factors.`.
+with `embedder.`, `tower.`, `head.` and `code_factors.`.
 
 Letters: B rows, T tokens, N tokens of all rows, D width, V ids.
 """
@@ -16,6 +16,7 @@ from .attention import Attend
 from .code_levels import codes_of
 from .embedder import FactorisedCodes, ModelInput, add_code_embeddings
 from .heads import head_class
+from .tower_embedder import TowerEmbedder
 from .transformer import Transformer, TransformerConfig, initial_transformer_weight
 
 TRANSFORMER = ("model.", "lm_head.")  # prefixes of the names of the transformer's parameters
@@ -39,6 +40,8 @@ class UnifiedModel(Transformer):
         """
         super().__init__(architecture.transformer, seed, recompute)
         self.architecture = architecture
+        # Of which weight, by its state, and which addend, a sum is kept; and the sum.
+        self._table: tuple[tuple, Tensor, Tensor] | None = None
         kind = head_class(architecture.image.head, trusted)
         if kind.code_rows != architecture.image.code_rows:
             raise ValueError(
@@ -47,6 +50,8 @@ class UnifiedModel(Transformer):
                 f"{'' if kind.code_rows else 'no '}rows of their own"
             )
         self.embedder = kind.embedder(architecture)
+        if architecture.image.tower is not None:
+            self.tower = TowerEmbedder(architecture)
         self.head = kind(architecture)
         if architecture.is_factorised:
             width, tied = architecture.transformer.width, architecture.transformer.tied_head
@@ -79,7 +84,10 @@ class UnifiedModel(Transformer):
         more_M = self.embedder.more_ids(tokens)
         x_BTD = self._embedded(tokens.ids, added_VD)
         codes = () if more_M is None else (self._embedded(more_M, added_VD),)
-        return self(self.embedder(x_BTD, tokens, *codes), positions_BT, attend)
+        x_BTD = self.embedder(x_BTD, tokens, *codes)
+        if self.architecture.image.tower is not None:
+            x_BTD = self.tower(x_BTD, tokens)
+        return self(x_BTD, positions_BT, attend)
 
     def _embedded(self, ids: Tensor, added_VD: Tensor | None) -> Tensor:
         """Return the embeddings of ids, with those of factorised codes, if they are, added."""
@@ -90,8 +98,15 @@ class UnifiedModel(Transformer):
         """Return the output table (V, D): logits are products of hidden vectors with its rows."""
         if not self.architecture.is_factorised:
             return self.lm_head_weight
-        tied = self.architecture.transformer.tied_head
-        return self.lm_head_weight + (self.code_factors if tied else self.head_factors)()
+        tied, weight = self.architecture.transformer.tied_head, self.lm_head_weight
+        added_VD = (self.code_factors if tied else self.head_factors)()
+        # While sampling neither changes: the sum is made once and kept.
+        if self.training or torch.is_grad_enabled():
+            return weight + added_VD
+        state = weight.data_ptr(), weight._version, weight.dtype, weight.device
+        if self._table is None or self._table[0] != state or self._table[1] is not added_VD:
+            self._table = state, added_VD, weight + added_VD
+        return self._table[2]
 
 
 def initial_weight(

@@ -127,8 +127,6 @@ def _estimator(
 
     geometry = model.image_tokenizer.geometry
     rule = of_canvas(model.canvas, geometry.patch, target_pixels, max_aspect_ratio)
-    if problems := rule.problems():
-        raise ValueError("; ".join(f"--{problem.replace('_', '-')}" for problem in problems))
     return LengthEstimator(
         model.sequencer, sequence_length, geometry, rule, source.format,
         ignore=source.ignore, fields=source.fields,

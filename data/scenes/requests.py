@@ -74,6 +74,11 @@ class Request:
     text: str
     phrasing: int  # index in REQUESTS
 
+    @property
+    def count(self) -> int:
+        """Return how many objects are wanted."""
+        return sum(claim.count for claim in self.claims)
+
 
 def relations(first: SceneObject, second: SceneObject) -> frozenset[str]:
     """Return which RELATIONS the first object has to the second, by GenEval's position rule."""
@@ -272,7 +277,7 @@ def granted(
         raise ValueError(
             f"{wanted.text!r} names a held-out pair: it cannot be granted with seen_only"
         )
-    if sum(claim.count for claim in wanted.claims) > world.max_objects:
+    if wanted.count > world.max_objects:
         raise ValueError(
             f"{wanted.text!r} wants more than {world.max_objects} objects: ask for fewer"
         )

@@ -5,7 +5,7 @@ In: a `Talk`. Out: its turns. The number is one to four, in digits or words; mor
 
 from . import edits
 from .requests import TASKS, granted, request, what_words
-from .talk import Talk
+from .talk import Talk, granted_by
 from .wording import NUMBERS, noun, pick, pick_phrasing
 from .world import Scene
 
@@ -49,7 +49,10 @@ def tale(talk: Talk) -> None:
     number = int(talk.rng.integers(*((MOST + 1, 13) if is_long else (1, MOST + 1))))
     is_series = number > 1 and talk.chance(0.4)
     said = str(number) if talk.chance(0.5) else SPELLED[number]
-    wanted = request(pick(talk.rng, TASKS) if is_series else "colours", talk.rng)
+    wanted = granted_by(
+        talk.world,
+        lambda: request(pick(talk.rng, TASKS) if is_series else "colours", talk.rng),
+    )
     hero = noun(wanted.claims[0], talk.rng, vary=False)
     what = what_words(wanted, talk.rng) if is_series else hero
     template = pick_phrasing(talk.rng, SERIES if is_series else STORIES, held_out=False)[1]

@@ -3,6 +3,8 @@
 In: what is said, shown and drawn, turn by turn. Out: `Talk.parts`, of which a `Document` is made.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,12 +86,23 @@ def request_turn(talk: Talk) -> None:
     wanted = new_request(talk)
     talk.user(wanted.text)
     talk.draw(granted(wanted, talk.rng, talk.world, seen_only=True))
-    is_one = sum(claim.count for claim in wanted.claims) == 1
-    talk.subject = 0 if is_one else None  # after several objects, 'it' is none of them
+    talk.subject = 0 if wanted.count == 1 else None  # after several objects, 'it' is none of them
 
 
 def new_request(talk: Talk) -> Request:
     """Draw a request, in free words as often as the mix has it."""
+    return granted_by(talk.world, partial(_any_request, talk))
+
+
+def granted_by(world: World, draw: Callable[[], Request]) -> Request:
+    """Draw requests until one wants no more objects than the world holds."""
+    while True:
+        wanted = draw()
+        if wanted.count <= world.max_objects:
+            return wanted
+
+
+def _any_request(talk: Talk) -> Request:
     task = pick(talk.rng, EXTRAS if talk.chance(talk.mix.extra) else TASKS)
     if not talk.is_free():
         return request(task, talk.rng)

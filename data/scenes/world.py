@@ -108,6 +108,21 @@ SMALL = World(max_objects=4)  # canvases of 64 pixels and more
 LARGE = World(max_objects=6)  # canvases of 128 pixels and more
 
 
+def world_of(canvas: int, max_objects: int | None = None) -> World:
+    """Return the world of a canvas: up to 4 objects, from 128 pixels a side up to 6; or fewer.
+
+    ValueError for a `max_objects` that the canvas has no room for.
+    """
+    whole = SMALL if canvas < 128 else LARGE
+    if max_objects is None:
+        return whole
+    if not 1 <= max_objects <= whole.max_objects:
+        raise ValueError(
+            f"max_objects {max_objects}: 1 to {whole.max_objects} on a canvas of {canvas} pixels"
+        )
+    return World(max_objects)
+
+
 def generator(seed: int, index: int, part: int = 0) -> np.random.Generator:
     """Return the counter-based generator of (seed, index, part), non-negative integers."""
     key = np.array([seed, index], dtype=np.uint64)

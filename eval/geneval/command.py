@@ -19,11 +19,13 @@ from ..options import (
     check_device,
     option,
     sampling_of,
+    training_option,
 )
 
 if TYPE_CHECKING:
     from ..report import Cell
     from .detector import Detections, Detector
+    from .drawing import Rewriting
     from .folder import Drawn
     from .prompts import Prompt
 
@@ -80,8 +82,9 @@ def detecting(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def scoring(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where the scores go."""
+    """Add the options that say where the scores go, and what training data they are beside."""
     for add in (
+        training_option,
         click.option("--contact-sheet", type=OUT_FILE, help="Write a PNG of some images here."),
         click.option("--markdown", type=OUT_FILE, help="Write the table here."),
         click.option("--json", type=OUT_FILE, help="Write scores and every verdict here."),
@@ -122,21 +125,79 @@ def draw_(folder: Path, **options: Any) -> None:
     click.echo(f"{folder}: {options['samples']} images of each of {len(asked)} prompts")
 
 
+@geneval.command("draw-served")
+@click.argument("folder", type=OUT_FOLDER)
+@click.option("--server", metavar="URL", required=True, help="Of OpenAI's image generations.")
+@click.option("--served-model", metavar="NAME", required=True, help="The model's name there.")
+@click.option("--key-variable", metavar="NAME", help="Where the key is [default: OPENAI_API_KEY].")
+@click.option("--base64", is_flag=True, help="Ask for base64, which older servers need.")
+@option("--size", "1024x1024", "Of an image, as the server wants it.", click.STRING)
+@click.option("--prompts", type=IN_FILE, required=True, help="As evaluation_metadata.jsonl.")
+@click.option("--rewritten", type=IN_FILE, help="The prompts in other words, to draw.")
+@click.option("--rewriter", metavar="NAME", help="Who wrote --rewritten.")
+@option("--samples", 4, "Images of each prompt.", click.IntRange(1))
+@option("--batch-size", 4, "Images at a time.", click.IntRange(1))
+def draw_served_(
+    folder: Path,
+    server: str,
+    served_model: str,
+    key_variable: str | None,
+    base64: bool,
+    size: str,
+    prompts: Path,
+    rewritten: Path | None,
+    rewriter: str | None,
+    samples: int,
+    batch_size: int,
+) -> None:
+    """Draw into FOLDER with a model behind a server; go on where it stopped."""
+    from ..answerers.options import endpoint_of
+    from .prompts import read_prompts
+    from .served import Painter, draw_served
+
+    asked = read_prompts(prompts)
+    rewriting = _rewriting(rewritten, rewriter, asked)
+    endpoint, name = endpoint_of(server, served_model, key_variable)
+    draw_served(
+        Painter(endpoint, name, size, base64), asked, folder, samples, rewriting, batch_size
+    )
+    click.echo(f"{folder}: {samples} images of each of {len(asked)} prompts")
+
+
 @geneval.command("detect")
 @click.argument("folder", type=IN_FOLDER)
 @click.argument("file", type=OUT_FILE)
+@click.option("--drawn-by", metavar="NAME", help="Who drew images that were drawn elsewhere.")
+@click.option("--drawn-revision", metavar="NAME", help="--drawn-by: which version of it.")
 @click.option("--rewriter", help="Who rewrote the prompts of images that were drawn elsewhere.")
 @detecting
-def detect_(folder: Path, file: Path, rewriter: str | None, **options: Any) -> None:
-    """Write what a detector finds in the images of FOLDER into FILE; go on where it stopped."""
-    from .folder import read_folder
+def detect_(
+    folder: Path,
+    file: Path,
+    drawn_by: str | None,
+    drawn_revision: str | None,
+    rewriter: str | None,
+    **options: Any,
+) -> None:
+    """Write what a detector finds in the images of FOLDER into FILE; go on where it stopped.
 
+    FOLDER is of GenEval's layout, whoever drew it.
+    """
+    from .folder import images_hash, read_folder
+
+    given = {"model": drawn_by, "revision": drawn_revision, "rewriter": rewriter}
+    settings = {name: value for name, value in given.items() if value is not None}
     drawn = read_folder(folder)
-    if rewriter is not None and drawn.recipe:
+    if settings and drawn.recipe:
         raise click.UsageError(
-            f"{folder} says itself who rewrote its prompts: leave --rewriter out"
+            f"{folder} says itself who drew it and rewrote its prompts: leave --drawn-by, "
+            "--drawn-revision and --rewriter out"
         )
-    _detect(drawn, file, {} if rewriter is None else {"rewriter": rewriter}, **options)
+    if drawn_revision is not None and drawn_by is None:
+        raise click.UsageError("--drawn-revision belongs to --drawn-by")
+    if not drawn.recipe:
+        settings["images"] = images_hash(drawn)
+    _detect(drawn, file, settings, **options)
     click.echo(f"{file}: {drawn.samples} images of each of {len(drawn.prompts)} prompts")
 
 
@@ -152,6 +213,7 @@ def score_(
     json: Path | None,
     markdown: Path | None,
     contact_sheet: Path | None,
+    training: tuple[str, ...],
 ) -> None:
     """Score the detections in FILE, whoever recorded them; no image and no model is needed."""
     from .detector import read_detections
@@ -160,7 +222,7 @@ def score_(
     if (images is None) != (contact_sheet is None):
         raise click.UsageError("--images and --contact-sheet need each other")
     asked = None if prompts is None else read_prompts(prompts)
-    _score(read_detections(file, asked), images, json, markdown, contact_sheet)
+    _score(read_detections(file, asked), images, json, markdown, contact_sheet, training)
 
 
 @geneval.command("run")
@@ -173,12 +235,15 @@ def run_(
     json: Path | None,
     markdown: Path | None,
     contact_sheet: Path | None,
+    training: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Draw into FOLDER, detect and score; each goes on where it stopped."""
+    from ..overlap import check_shards
     from .detector import read_detections
     from .folder import read_folder
 
+    check_shards(training)
     names = ("detector", "things", "weights", "clip", "photos")
     looking = {name: options.pop(name) for name in names}
     detector = _detector(device=options["device"], **looking)  # what is missing is told first
@@ -186,7 +251,7 @@ def run_(
     drawn = read_folder(folder, asked)
     file = folder / f"detections_{detector.name}.jsonl"
     _detect_with(detector, drawn, file, {})
-    _score(read_detections(file, asked), folder, json, markdown, contact_sheet)
+    _score(read_detections(file, asked), folder, json, markdown, contact_sheet, training)
 
 
 def _draw(
@@ -204,21 +269,31 @@ def _draw(
 ) -> "list[Prompt]":
     """Draw what is missing in the folder; return the prompts."""
     check_device(device)
-    from .drawing import Rewriting, draw
-    from .prompts import read_prompts, read_rewritten
+    from .drawing import draw
+    from .prompts import read_prompts
 
-    if (rewritten is None) != (rewriter is None):
-        raise click.UsageError("--rewritten and --rewriter need each other")
     asked = read_prompts(prompts)
-    rewriting = None
-    if rewritten is not None and rewriter is not None:
-        rewriting = Rewriting(rewriter, tuple(read_rewritten(rewritten, asked)))
+    rewriting = _rewriting(rewritten, rewriter, asked)
     import unimodal
 
     loaded = unimodal.load(model, device)
     sampling = sampling_of(loaded, guidance, temperature)
     draw(loaded, asked, folder, samples, seed, sampling, rewriting, batch_size)
     return asked
+
+
+def _rewriting(
+    rewritten: Path | None, rewriter: str | None, asked: "list[Prompt]"
+) -> "Rewriting | None":
+    """Return the prompts in other words; UsageError where nobody is said to have written them."""
+    from .drawing import Rewriting
+    from .prompts import read_rewritten
+
+    if (rewritten is None) != (rewriter is None):
+        raise click.UsageError("--rewritten and --rewriter need each other")
+    if rewritten is None or rewriter is None:
+        return None
+    return Rewriting(rewriter, tuple(read_rewritten(rewritten, asked)))
 
 
 def _detect(drawn: "Drawn", file: Path, settings: dict[str, Any], **options: Any) -> None:
@@ -274,14 +349,19 @@ def _score(
     json: Path | None,
     markdown: Path | None,
     contact_sheet: Path | None,
+    training: tuple[str, ...],
 ) -> None:
     from unimodal.transcript import save_image
 
+    from ..overlap import Probe, overlap, with_overlap
     from ..report import contact_sheet as sheet_of
     from ..report import show
     from .scoring import report_of
 
-    report = report_of(found)
+    asked = {id.partition("/")[0]: prompt.text for id, (prompt, _) in found.images.items()}
+    probes = [Probe(number, text) for number, text in asked.items()]
+    found_again = overlap(probes, (), training) if training else None
+    report = with_overlap(report_of(found), found_again)
     show("geneval", report, json, markdown)
     if contact_sheet is not None and images is not None:
         save_image(sheet_of(cells_of(report["predictions"], images)), contact_sheet)

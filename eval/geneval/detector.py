@@ -129,6 +129,8 @@ def read_detections(file: Path, prompts: Sequence[Prompt] | None = None) -> Dete
     for name, kind in (("detector", str), ("classes", list)):
         if not isinstance(recipe.get(name), kind) or not recipe[name]:
             raise ValueError(f"{file}: its recipe has no {name}; the first line must say it")
+    if not all(isinstance(name, str) for name in recipe["classes"]):
+        raise ValueError(f"{file}: classes of its recipe are names, not {recipe['classes']!r:.80}")
     counts = {
         "num_prompts": None if prompts is None else len(prompts),
         "samples_per_prompt": None,

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from unimodal.tokenizer.pixels import open_image
 from unimodal.transcript import png_bytes
 
 from ..predictions import read_predictions
+from ..score import digest
 from .prompts import Prompt, prompt_of_line
 
 SAMPLE = re.compile(r"\d+\.png")
@@ -90,6 +92,11 @@ def write_grid(root: Path, number: int, samples: int) -> None:
 def read_image(file: Path) -> np.ndarray:
     """Return an image, uint8 (H, W, 3); ImageError (a ValueError) names one that is broken."""
     return np.asarray(open_image(file).image)
+
+
+def images_hash(drawn: Drawn) -> str:
+    """Return the SHA-256 of all images, in order: the identity of a model that is not there."""
+    return digest([id, sha256(file.read_bytes()).hexdigest()] for id, _, file in drawn.images())
 
 
 def read_folder(root: Path, prompts: Sequence[Prompt] | None = None) -> Drawn:

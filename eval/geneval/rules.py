@@ -87,8 +87,12 @@ class Found:
         unknown colours.
         """
         boxes = {name: _boxes(rows, f"{place}: {name}") for name, rows in value["boxes"].items()}
-        colours = {name: list(names) for name, names in value.get("colours", {}).items()}
+        colours, note = value.get("colours", {}), value.get("note", "")
+        if not isinstance(colours, dict) or not isinstance(note, str):
+            raise ValueError(f"{place}: colours are lists by class, and a note is text")
         for name, named in colours.items():
+            if not isinstance(named, list):
+                raise ValueError(f"{place}: the colours of {name} are a list, not {named!r:.80}")
             if len(named) != len(boxes.get(name, ())):
                 raise ValueError(
                     f"{place}: {len(named)} colours of {name}, one for each box is due"
@@ -96,7 +100,7 @@ class Found:
             unknown = [colour for colour in named if colour not in (None, NO_COLOUR, *COLOURS)]
             if unknown:
                 raise ValueError(f"{place}: no colour {unknown[0]!r}; {', '.join(COLOURS)} are")
-        return cls(boxes, colours, value.get("note", ""))
+        return cls(boxes, colours, note)
 
 
 @dataclass(frozen=True)

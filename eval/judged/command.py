@@ -1,5 +1,6 @@
 """`unimodal eval judged`: asks a judge the questions of a benchmark about drawn images."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,7 +94,9 @@ def _judge(
         from .local_judge import LocalJudge
 
         return LocalJudge(folder, device)
+    from ..answerers.endpoint import Endpoint
+    from ..answerers.options import KEY_VARIABLE
     from .server_judge import ServerJudge
 
     assert server is not None and server_model is not None, "they are given together"
-    return ServerJudge(server, server_model)
+    return ServerJudge(Endpoint(server, os.environ.get(KEY_VARIABLE)), server_model)

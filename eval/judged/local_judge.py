@@ -7,7 +7,6 @@
 3. A word stands for the first token of its spelling alone, as GenEval 2's script has it.
 """
 
-import hashlib
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +14,8 @@ from typing import Any
 
 import torch
 
+from ..answerers.pretrained import hash_of, load
 from .judge import Begins, Begun, Judge, Look
-
-WEIGHTS = "*.safetensors"
 
 
 class LocalJudge(Judge):
@@ -25,40 +23,14 @@ class LocalJudge(Judge):
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         """Load both; ValueError, with what to get, where one cannot be had."""
-        files = sorted(folder.glob(WEIGHTS))
-        if not files:
-            raise ValueError(
-                f"no judge in {folder}: download an image-text-to-text model with its processor "
-                "(such as Qwen/Qwen3-VL-8B-Instruct) and give its folder"
-            )
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
-        try:
-            self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-            model, told = AutoModelForImageTextToText.from_pretrained(
-                folder, local_files_only=True, dtype="auto", output_loading_info=True
-            )
-        except (OSError, KeyError, ValueError, ImportError, RuntimeError) as error:
-            first_line = str(error).strip().partition("\n")[0]
-            raise ValueError(
-                f"{folder} holds no image-text-to-text model that transformers reads here "
-                f"({first_line}); where it asks for torchvision, install unimodal[metrics] into "
-                "an environment of its own"
-            ) from error
-        if told["missing_keys"]:
-            raise ValueError(
-                f"{folder} lacks weights: {', '.join(sorted(told['missing_keys'])[:3])}"
-            )
-        self._tokenizer: Any = getattr(self._processor, "tokenizer", None)
-        if self._tokenizer is None or not getattr(self._processor, "chat_template", None):
-            raise ValueError(f"the processor of {folder} has no chat template: take a chat model")
-        self._tokenizer.padding_side = "left"  # so that all answers begin in the same place
-        self._model = model.eval().to(device)
-        self._hash = _hash_of(files)
+        self._processor, self._model = load(folder, "auto")
+        self._tokenizer: Any = self._processor.tokenizer
+        self._model.eval().to(device)
+        self._hash = hash_of(folder)
         self.name = f"{folder.resolve().name}-{self._hash[:8]}"
 
     def settings(self) -> dict[str, Any]:
-        """Return the hash of the weights, their precision and the version of `transformers`."""
+        """Return the hash of the files, their precision and the version of `transformers`."""
         return {
             "judge_hash": self._hash,
             "judge_precision": str(self._model.dtype).removeprefix("torch."),
@@ -94,12 +66,3 @@ class LocalJudge(Judge):
 def _conversation(asked: Look) -> list[dict[str, Any]]:
     content = [{"type": "image", "image": asked.image}, {"type": "text", "text": asked.question}]
     return [{"role": "user", "content": content}]
-
-
-def _hash_of(files: Sequence[Path]) -> str:
-    """Return the SHA-256 (hex) of the names and contents of files."""
-    found = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            found.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
-    return found.hexdigest()

@@ -8,40 +8,33 @@
 3. The model that the server names in its first reply is the version that numbers carry; another one
    under way is an error.
 
-A key is taken from the environment's OPENAI_API_KEY where it is set, and kept nowhere.
 """
 
 import base64
-import io
 import json
 import math
-import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from PIL import Image as PILImage
 
+from unimodal.transcript import png_bytes
+
+from ..answerers.endpoint import Endpoint
 from .judge import ROUNDING, Begins, Begun, Judge, Look
 
 TOP = 20  # tokens that a server tells
 UNSEEN = 0.01
-TRIES, TIMEOUT_S = 4, 300
-AGAIN = (408, 409, 429, 500, 502, 503, 504)  # statuses that may pass
 PROBE = Look(PILImage.new("RGB", (64, 64), "red"), "Is this red? Answer in one word.", ())
 
 
 class ServerJudge(Judge):
-    """A model behind a base URL such as http://localhost:8000/v1."""
+    """A model behind a server."""
 
-    def __init__(self, base_url: str, model: str) -> None:
+    def __init__(self, endpoint: Endpoint, model: str) -> None:
         """Ask it about a red image; ValueError where it gives no answer or no probabilities."""
-        if not base_url.startswith(("http://", "https://")):
-            raise ValueError(f"--server {base_url}: an address such as http://localhost:8000/v1")
-        self._url, self._model = base_url.rstrip("/") + "/chat/completions", model
+        self._endpoint, self._url, self._model = endpoint, endpoint.url, model
         self._version: str | None = None
         reply = self._reply(PROBE)
         self._told(reply)
@@ -98,48 +91,16 @@ class ServerJudge(Judge):
         return model if isinstance(model, str) and model else self._model
 
     def _reply(self, asked: Look) -> Mapping[str, Any]:
-        """Return the server's reply, tried again where the network or the server may recover."""
-        body = json.dumps({
+        body = {
             "model": self._model, "messages": [{"role": "user", "content": _content(asked)}],
             "max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": TOP,
-        }).encode()  # fmt: skip
-        key = os.environ.get("OPENAI_API_KEY", "EMPTY")
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
-        for attempt in range(TRIES):
-            try:
-                request = urllib.request.Request(self._url, body, headers)
-                with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-                    return _object(response.read(), self._url)
-            except urllib.error.HTTPError as error:
-                said = error.read()[:300].decode(errors="replace")
-                problem = f"{error.code} {error.reason}: {said}"
-                if error.code not in AGAIN:
-                    break
-            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-                problem = str(error)
-            if attempt + 1 < TRIES:
-                time.sleep(2**attempt / 4)
-        raise ValueError(
-            f"{self._url} does not answer ({problem}): run the same again, which goes on from the "
-            "answers in --predictions"
-        )
+        }  # fmt: skip
+        return self._endpoint.post("chat/completions", body)
 
 
 def _content(asked: Look) -> list[dict[str, Any]]:
-    png = io.BytesIO()
-    asked.image.save(png, "PNG")
-    url = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+    url = "data:image/png;base64," + base64.b64encode(png_bytes(asked.image)).decode()
     return [
         {"type": "image_url", "image_url": {"url": url}},
         {"type": "text", "text": asked.question},
     ]
-
-
-def _object(content: bytes, url: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads(content)
-    except ValueError as error:
-        raise ValueError(f"{url} answers with no JSON: {content[:80]!r}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{url} answers with no JSON object: {content[:80]!r}")
-    return found

@@ -49,15 +49,19 @@ class VqaEvaluator(Evaluator[Asked]):
 
     def __init__(
         self, task: Task, items: Sequence[Item], pictures: Pictures, template: str, seed: int,
-        sampling: Sampling,
+        sampling: Sampling, passes: Sequence[str] = PASSES,
     ) -> None:  # fmt: skip
         """Raise ValueError where the template has no place for the question."""
         check_template(template, task)
         self.name, self._task, self._items, self._pictures = task.name, task, items, pictures
         self._template, self._seed, self._sampling = template, seed, sampling
+        self._passes = passes
 
     def requests(self) -> Iterator[Asked]:
-        """Yield the questions as they are, then without images, then with wrong ones."""
+        """Yield the questions of each pass: as they are, without images, with wrong ones."""
+        return (one for one in self._all() if one.asked in self._passes)
+
+    def _all(self) -> Iterator[Asked]:
         yield from (Asked(item, SEEN, item.images) for item in self._items)
         yield from (Asked(item, BLIND, ()) for item in self._items)
         wrong = wrong_images(self._items, self._seed)

@@ -1,10 +1,20 @@
 """`unimodal eval vqa`: measures how a model answers the questions of a public benchmark."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ..options import EVAL_SEED, IN_PATH, OUT_FILE, check_device, files, option
+from ..answerers.options import answerer_of, answerer_options
+from ..options import (
+    EVAL_SEED,
+    IN_PATH,
+    OUT_FILE,
+    check_device,
+    files,
+    option,
+    training_option,
+)
 from .tasks import NAMES
 
 DATA = click.Path(exists=True, path_type=Path)
@@ -43,9 +53,10 @@ def source_of(data: Path, images: Path | None, split: str | None):
 @click.option("--model", type=IN_PATH, help="A bundle's directory [default: the shipped one].")
 @click.option("--samples", type=click.IntRange(1), help="About how many items [default: all].")
 @click.option("--prompt", help="With {question}, and {options} [default: the benchmark's own].")
+@answerer_options
 @click.option("--target-pixels", type=click.IntRange(1), help="Of an image [default: the model's].")
-@option("--max-aspect-ratio", 4.0, "Of an image, which is cropped to it; 1: squares.",
-        click.FloatRange(1))  # fmt: skip
+@click.option("--max-aspect-ratio", type=click.FloatRange(1),
+              help="Of an image, which is cropped to it; 1: squares [default: 4].")  # fmt: skip
 @click.option("--predictions", type=OUT_FILE, help="Keep answers here as they come; resume.")
 @click.option("--rank", envvar="RANK", default=0, help="Of this process [env RANK; default: 0].")
 @click.option("--ranks", envvar="WORLD_SIZE", default=1, type=click.IntRange(1),
@@ -53,6 +64,7 @@ def source_of(data: Path, images: Path | None, split: str | None):
 @option("--seed", EVAL_SEED, "Of the choice of items, wrong images and drawn letters.",
         click.IntRange(0, 2**40))  # fmt: skip
 @option("--batch-size", 32, "Questions at a time; answers do not depend on it.", click.IntRange(1))
+@training_option
 @files
 def vqa_(
     task: str,
@@ -63,24 +75,27 @@ def vqa_(
     samples: int | None,
     prompt: str | None,
     target_pixels: int | None,
-    max_aspect_ratio: float,
+    max_aspect_ratio: float | None,
     predictions: Path | None,
     rank: int,
     ranks: int,
     seed: int,
     batch_size: int,
+    training: tuple[str, ...],
     device: str,
     json: Path | None,
     markdown: Path | None,
+    **others: Any,
 ) -> None:
     """Measure how a model answers a public benchmark, by its official rules.
 
     \b
     unimodal eval vqa --task nlvr --data shards/nlvr --predictions nlvr.jsonl --json nlvr.json
     unimodal eval vqa --task pope --data POPE/output/coco --images val2014 --samples 500
+    unimodal eval vqa --task gqa --data gqa --transformers OWNER/NAME --device cuda
     unimodal eval score vqa nlvr.jsonl
     """
-    if ranks > 1 and (json or markdown):
+    if ranks > 1 and (json or markdown or training):
         raise click.UsageError("a rank of several has no scores to write: `eval score` has them")
     check_device(device)
     import unimodal
@@ -91,11 +106,11 @@ def vqa_(
 
     benchmark = task_of(task)
     benchmark.check()
-    loaded = unimodal.load(model, device)
+    loaded = answerer_of(model, device, **others) or unimodal.load(model, device)
     file = predictions if predictions is None or ranks == 1 else _of_rank(predictions, rank, ranks)
     report = evaluate(
         loaded, benchmark, source_of(data, images, split), seed, samples, prompt, target_pixels,
-        max_aspect_ratio, batch_size, file, rank, ranks,
+        max_aspect_ratio, batch_size, file, rank, ranks, training,
     )  # fmt: skip
     if report is None:
         click.echo(f"rank {rank} of {ranks} has answered: {file}; score all by `eval score vqa`")

@@ -1,12 +1,16 @@
 """A model's scores on a benchmark, beside what they are measured against.
 
-In: a model, a task and a source. Out: scores, recipe and every prediction, judged.
+In: a model (ours, or an `Answerer` of other people's), a task and a source. Out: scores, recipe
+and every prediction, judged.
 
 1. The task reads the files, and every image is opened once: what is broken stops the run here.
 2. `asking.VqaEvaluator` asks everything in three passes, resumable and divided among ranks.
 3. `report` judges all predictions anew from what they hold, and sums up: the task's scores; the
    same scores of the best constant answer of each category, of the blind pass and of the one with
    wrong images; and what the image is worth, item by item.
+
+Answers that are there already (`AnswersFile`) cannot be asked for again without images: they have
+the first pass alone.
 
 `scored_again` makes the same report of kept predictions, and `scored_answers` one of answers that
 another program wrote.
@@ -19,10 +23,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from unimodal.data.sizes import of_canvas
+from unimodal.codec import Fit
+from unimodal.data.sizes import ImageRule, of_canvas
 from unimodal.model import Model
+from unimodal.sampling import Sampling
 
+from ..answerers.answerer import Answerer
+from ..answerers.answers_file import AnswersFile
 from ..intervals import Estimate
+from ..overlap import Probe, overlap, with_overlap
 from ..predictions import PredictionsFile
 from ..run import run
 from ..score import Prediction, digest, recipe
@@ -30,34 +39,39 @@ from .asking import BLIND, PASSES, SEEN, SHUFFLED, VqaEvaluator, greedy, sample
 from .clusters import mean_of_clusters, scaled
 from .item import Item
 from .pictures import Pictures, name_of
-from .source import Source, read_lines
+from .source import Row, Source, read_lines
 from .task import Task, check_distinct, mean
 from .tasks import task_of
 
 EVALUATION = "vqa"
 MAJORITY = "majority"
+WIDEST = 4.0  # of images, unless --max-aspect-ratio says another
 
 
 def evaluate(
-    model: Model,
+    model: Model | Answerer,
     task: Task,
     source: Source,
     seed: int,
     samples: int | None = None,
     template: str | None = None,
     target_pixels: int | None = None,
-    max_aspect_ratio: float = 4.0,
+    max_aspect_ratio: float | None = None,
     batch: int = 32,
     file: Path | None = None,
     rank: int = 0,
     world_size: int = 1,
+    training: Sequence[str] = (),
 ) -> dict[str, Any] | None:
     """Return the report (scores, recipe, predictions); None from a rank of several, which has only
     kept its predictions in its file.
 
     samples: about how many items, whole groups, chosen by the seed; None: all. file: where
-    predictions are kept as they come, and taken from when it is there. ValueError for files that
-    cannot be used, before the model is asked anything.
+    predictions are kept as they come, and taken from when it is there. target_pixels,
+    max_aspect_ratio: to which images are resized; None: a model's own pixels and 4, and for other
+    people's models, which have processors, images as they are. training: shards in which the
+    questions and images are looked for. ValueError for files that cannot be used, before the model
+    is asked anything.
     """
     if world_size > 1 and file is None:
         raise ValueError(f"{world_size} ranks keep their predictions in files: give --predictions")
@@ -65,36 +79,37 @@ def evaluate(
     items = task.items(source)
     check_distinct(items)
     asked = sample(items, samples, seed)
-    patch = model.image_tokenizer.geometry.patch
-    rule = of_canvas(model.canvas, patch, target_pixels, max_aspect_ratio)
-    if problems := rule.problems():
-        raise ValueError("; ".join(problems))
-    if model.fit is not None and (target_pixels, max_aspect_ratio) != (None, 4.0):
-        raise ValueError("this model fits images by its authors' rule: no size can be asked for")
-    pictures = Pictures(source.images, rule, model.fit)
+    rule = _rule(model, target_pixels, max_aspect_ratio)
+    pictures = Pictures(source.images, rule)
     template = task.template if template is None else template
-    sampling = greedy(model.sampling, task.max_tokens, seed)
-    evaluator = VqaEvaluator(task, asked, pictures, template, seed, sampling)
+    sampling, passes = _asking(model, items)
+    sampling = greedy(sampling, task.max_tokens, seed)
+    evaluator = VqaEvaluator(task, asked, pictures, template, seed, sampling, passes)
     settings = {
         **_settings(task, items, asked, pictures.check(asked), seed),
-        "model": model.hash,
-        "tokenizer": model.sequencer.codec_hash,
+        **_identity(model),
         "template": template,
         "requests": sum(1 for _ in evaluator.requests()),
         "max_text_tokens": task.max_tokens,
         "text_temperature": 0.0,
-        **(
-            {"target_pixels": rule.target_pixels, "max_aspect_ratio": rule.max_aspect_ratio}
-            if model.fit is None
-            else {"fit": str(model.fit)}
-        ),
-        **_place(model),
+        **_sizes(rule),
     }
+    found_again = overlap_of(asked, pictures, training) if training else None
     with _kept_in(file, settings) as kept:
         found = run(model, evaluator, kept, batch, rank, world_size)
     if world_size > 1:
         return None
-    return report(task, found, settings | {"batch_size": batch})
+    return with_overlap(report(task, found, settings | {"batch_size": batch}), found_again)
+
+
+def overlap_of(
+    items: Sequence[Item], pictures: Pictures, training: Sequence[str]
+) -> dict[str, Any]:
+    """Return how much of questions and their images is in training shards."""
+    probes = [Probe(one.id, one.question, tuple(map(name_of, one.images))) for one in items]
+    images = {name_of(image): image for one in items for image in one.images}
+    contents = ((name, pictures.content(image)) for name, image in images.items())
+    return overlap(probes, contents, training)
 
 
 def report(
@@ -151,6 +166,8 @@ def scored_again(files: Sequence[Path]) -> dict[str, Any]:
     missing = settings["requests"] - len(predictions)
     if missing:
         names = ", ".join(map(str, files))
+        if missing < 0:
+            raise ValueError(f"{names}: {len(predictions)} of {settings['requests']} predictions")
         raise ValueError(
             f"{names}: {len(predictions)} of {settings['requests']} predictions are there; run "
             "the same `unimodal eval vqa` again, which goes on from them, and give all ranks' files"
@@ -172,22 +189,16 @@ def scored_answers(task: Task, source: Source, file: Path, seed: int) -> dict[st
     task.check()
     items = task.items(source)
     check_distinct(items)
-    answers = _answers(file)
-    ids = [item.id for item in items]
-    wrong = [id for id in answers if id not in set(ids)] + [id for id in ids if id not in answers]
-    if wrong:
-        raise ValueError(
-            f"{file} has {len(answers)} answers to {len(ids)} questions; {len(wrong)} ids are on "
-            f"one side alone, such as {', '.join(wrong[:5])}"
-        )
+    answers = AnswersFile(file)
+    answers.check([item.id for item in items])
     predictions = [
         {
             "item": item.id, "pass": SEEN, "kind": item.kind, "group": item.group,
-            "prompt": item.question, "expected": item.expected, "answer": answers[item.id],
+            "prompt": item.question, "expected": item.expected, "answer": answers.of(item.id),
         }
         for item in items
     ]  # fmt: skip
-    settings = {**_settings(task, items, items, None, seed), "answers": str(file)}
+    settings = {**_settings(task, items, items, None, seed), **answers.settings()}
     return report(task, predictions, settings)
 
 
@@ -200,6 +211,9 @@ def read_predictions(files: Sequence[Path]) -> tuple[dict[str, Any], dict[str, P
         there = rows[0].fields.get("recipe") if rows else None
         if not isinstance(there, dict) or there.get("evaluation") != EVALUATION:
             raise ValueError(f"{file} holds no predictions of `unimodal eval vqa`")
+        for name, wanted in RECIPE.items():
+            if type(there.get(name)) is not wanted:
+                raise ValueError(f"{file}: {name} of its recipe is {there.get(name)!r:.80}")
         if settings not in (None, there):
             raise ValueError(f"{file} and {files[0]} hold predictions of different runs")
         settings = there
@@ -207,12 +221,26 @@ def read_predictions(files: Sequence[Path]) -> tuple[dict[str, Any], dict[str, P
             id = line.text("id")
             if id in found:
                 raise ValueError(f"{line.place}: {id} is there twice")
-            found[id] = {name: line.get(name) for name in PREDICTED}
+            found[id] = _predicted(line, id)
     assert settings is not None, "at least one file is given"
     return settings, found
 
 
-PREDICTED = ("item", "pass", "kind", "group", "prompt", "expected", "answer")
+RECIPE = {"task": str, "seed": int, "requests": int, "questions": str}
+PREDICTED = {
+    "item": str, "pass": str, "kind": str, "group": str, "prompt": str, "expected": dict,
+    "answer": str,
+}  # fmt: skip
+
+
+def _predicted(line: Row, id: str) -> Prediction:
+    """Return what a line predicts; ValueError where its id or a value is no such thing."""
+    for name, wanted in PREDICTED.items():
+        if not isinstance(line.get(name), wanted):
+            raise ValueError(f"{line.place}: {name} is {line.get(name)!r:.80}")
+    if id != f"{line.get('pass')}/{line.get('item')}":
+        raise ValueError(f"{line.place}: the id {id} is not of {line.get('item')}")
+    return {name: line.get(name) for name in PREDICTED}
 
 
 def digest_of(predictions: Sequence[Prediction]) -> str:
@@ -252,21 +280,54 @@ def _kept_in(
     return nullcontext({}) if file is None else PredictionsFile(file, settings)
 
 
-def _place(model: Model) -> dict[str, str]:
+def _rule(
+    model: Model | Answerer, target_pixels: int | None, max_aspect_ratio: float | None
+) -> ImageRule | Fit | None:
+    """Return how images are resized before a model sees them; None: not at all."""
+    if isinstance(model, Model) and model.fit is not None:
+        if (target_pixels, max_aspect_ratio) != (None, None):
+            raise ValueError("this model fits images by its authors' rule: ask for no size")
+        return model.fit
+    if isinstance(model, Answerer):
+        if model.is_recorded and (target_pixels or max_aspect_ratio):
+            raise ValueError("answers that are there already were given to images of some size")
+        if target_pixels is None and max_aspect_ratio is not None:
+            raise ValueError(f"max_aspect_ratio {max_aspect_ratio:g} needs target_pixels")
+        if target_pixels is None:
+            return None
+        rule = ImageRule(target_pixels, 1, max_aspect_ratio or WIDEST)
+    else:
+        patch = model.image_tokenizer.geometry.patch
+        rule = of_canvas(model.canvas, patch, target_pixels, max_aspect_ratio or WIDEST)
+    if problems := rule.problems():
+        raise ValueError("; ".join(problems))
+    return rule
+
+
+def _sizes(rule: ImageRule | Fit | None) -> dict[str, Any]:
+    """Return what the recipe says of how images are resized."""
+    if rule is None or isinstance(rule, ImageRule):
+        target, widest = (rule.target_pixels, rule.max_aspect_ratio) if rule else (None, None)
+        return {"target_pixels": target, "max_aspect_ratio": widest}
+    return {"fit": str(rule)}
+
+
+def _asking(model: Model | Answerer, items: Sequence[Item]) -> tuple[Sampling, tuple[str, ...]]:
+    """Return how a model replies and in which passes it is asked; ValueError where it cannot be."""
+    if not isinstance(model, Answerer):
+        return model.sampling, PASSES
+    model.check([item.id for item in items])
+    return Sampling(), (SEEN,) if model.is_recorded else PASSES
+
+
+def _identity(model: Model | Answerer) -> dict[str, Any]:
+    """Return who answers, where and how precisely."""
+    if isinstance(model, Answerer):
+        return model.settings()
     parameter = next(model.transformer.parameters())
     return {
+        "model": model.hash,
+        "tokenizer": model.sequencer.codec_hash,
         "device": parameter.device.type,
         "precision": str(parameter.dtype).removeprefix("torch."),
     }
-
-
-def _answers(file: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for row in read_lines(file):
-        id, answer = row.text("question_id", "id"), row.get("answer", "prediction")
-        if not isinstance(answer, str):
-            raise ValueError(f"{row.place}: an answer is text, not {answer!r:.80}")
-        if id in found:
-            raise ValueError(f"{row.place}: {id} is answered twice")
-        found[id] = answer
-    return found

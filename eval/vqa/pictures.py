@@ -10,7 +10,7 @@ is never counted as a wrong answer.
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,19 +21,32 @@ from unimodal.data.sizes import ImageRule, bucket, fitted
 from unimodal.tokenizer.pixels import image_size, open_image
 
 from ..report import progress
-from .item import Item
 
 MOST_TOLD = 5  # bad images in a message
+
+
+class Shows(Protocol):
+    """Anything that shows images, known by its id: a question, an edit."""
+
+    @property
+    def id(self) -> str:
+        """Return its name in messages."""
+
+    @property
+    def images(self) -> tuple[Any, ...]:
+        """Return its images as the data name them."""
 
 
 class Pictures:
     """Reads the images that items name."""
 
-    def __init__(self, folder: Path, rule: ImageRule, fit: Fit | None = None) -> None:
-        """Read from the folder, and resize by the rule, or by a published model's own fit."""
-        self._sandbox, self._rule, self._fit = Sandbox(folder), rule, fit
+    def __init__(self, folder: Path, rule: ImageRule | Fit | None) -> None:
+        """Read from the folder, and resize by the rule, or by a published model's own fit; None:
+        show images as they are.
+        """
+        self._sandbox, self._rule = Sandbox(folder), rule
 
-    def check(self, items: Iterable[Item]) -> dict[str, str]:
+    def check(self, items: Iterable[Shows]) -> dict[str, str]:
         """Return the SHA-256 of each distinct image by its `name_of`; ValueError that names those
         which cannot be used.
         """
@@ -41,8 +54,13 @@ class Pictures:
         found, bad = {}, []
         for name, (image, id) in progress(list(named.items()), "images"):
             try:
-                found[name] = hashlib.sha256(self._sandbox.image(image)[1]).hexdigest()
-            except SampleError as error:
+                content = self.content(image)
+                if isinstance(self._rule, ImageRule):
+                    bucket(image_size(content), self._rule)  # which refuses too small ones
+                elif self._rule is not None:
+                    self._rule(open_image(content).image)  # which refuses too long ones
+                found[name] = hashlib.sha256(content).hexdigest()
+            except (SampleError, ValueError) as error:
                 bad.append(f"item {id}: {error}")
         if bad:
             more = f"; and {len(bad) - MOST_TOLD} more" if len(bad) > MOST_TOLD else ""
@@ -55,11 +73,21 @@ class Pictures:
 
     def pixels(self, image: Any) -> np.ndarray:
         """Return an image as the model sees it, uint8 (H, W, 3)."""
-        content = self._sandbox.image(image)[1]
-        if self._fit is not None:
-            return np.asarray(self._fit(open_image(content).image))
+        if self._rule is None:
+            return self.whole(image)
+        content = self.content(image)
+        if not isinstance(self._rule, ImageRule):
+            return np.asarray(self._rule(open_image(content).image))
         size = bucket(image_size(content), self._rule)
         return fitted(open_image(content, cover=size).image, size)
+
+    def content(self, image: Any) -> bytes:
+        """Return the contents of an image's file."""
+        return self._sandbox.image(image)[1]
+
+    def whole(self, image: Any) -> np.ndarray:
+        """Return an image as it is, uint8 (H, W, 3)."""
+        return np.asarray(open_image(self.content(image)).image)
 
 
 def name_of(image: Any) -> str:

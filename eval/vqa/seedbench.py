@@ -37,7 +37,10 @@ class SeedBench(AnswerTask):
             if not isinstance(value, dict) or "questions" not in value:
                 raise ValueError(f"{file} has no questions: it is none of SEED-Bench's files")
             rows = objects(value["questions"], f"{file}, questions")
-            types = {str(at): name for name, at in (value.get("question_type") or {}).items()}
+            named = value.get("question_type") or {}
+            if not isinstance(named, dict):
+                raise ValueError(f"{file}: question_type is {named!r:.80}, not names with numbers")
+            types = {str(at): name for name, at in named.items()}
         of_images = [row for row in rows if row.fields.get("data_type", IMAGE) == IMAGE]
         self.left_out = len(rows) - len(of_images)
         return [self._item(row, types) for row in of_images]

@@ -6,6 +6,7 @@ row that is left out without a word would change a score.
 """
 
 import json
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +174,13 @@ def _value(text: str, place: str) -> Any:
     def refuse(word: str) -> NoReturn:
         raise ValueError(f"it holds {word}")
 
+    def finite(word: str) -> float:
+        return float(word) if math.isfinite(float(word)) else refuse(word)
+
     try:
-        return json.loads(text, parse_constant=refuse)
+        value = json.loads(text, parse_constant=refuse, parse_float=finite)
+        if "\\ud" in text.lower():  # perhaps half a character, which no text can hold
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{place} is no JSON: {error}") from error

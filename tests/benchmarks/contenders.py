@@ -1,18 +1,11 @@
-"""The quantizers of an equal-budget table, and the run of each: trained, then measured.
+"""The quantizers of an equal-budget table, and the run of each by `unimodal train tokenizer`.
 
-Each runs `unimodal train tokenizer` and `unimodal eval tokenizer` as a user would, in processes of
-their own; what is there is not done again, and a run that was stopped goes on.
+What is there is not done again, and a run that was stopped goes on.
 """
 
-import json
 import math
-import os
-import resource
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from unimodal import config
 from unimodal.tokenizer.autoencoder import TokenizerConfig
@@ -29,7 +22,8 @@ from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.tokenizer import TokenizerRun
 
-ROOT = Path(__file__).resolve().parents[2]
+from .commands import call, cpu_file
+
 LEVELS = {10: (8, 8, 4, 4), 14: (8, 8, 8, 8, 4), 16: (8, 8, 8, 8, 4, 4)}  # of FSQ, by bits
 FSQ = {"FSQ": "equal_width", "iFSQ": "sigmoid", "equal-mass FSQ": "equal_mass"}
 KINDS = (*FSQ, "LFQ", "BSQ", "VQ-EMA")
@@ -97,52 +91,6 @@ def trained(contender: Contender, budget: Budget, shards: Path, folder: Path) ->
         log = folder / "logs" / f"{contender.name}.txt"
         call("train", "tokenizer", recipe, log=log, cpu=cpu_file(output))
     return output
-
-
-def scored(
-    run: Path, images: Path | None, file: Path, samples: int, log: Path, *more: str
-) -> dict[str, Any]:
-    """What `eval tokenizer` says of a run's tokenizer, measured once; of scenes without images."""
-    if not file.exists():
-        shown = () if images is None else (images,)
-        words = ("--samples", samples, "--json", file, *more)
-        call("eval", "tokenizer", run, *shown, *words, log=log)
-    return json.loads(file.read_text())
-
-
-def cpu_file(run: Path) -> Path:
-    """Where the seconds of a run's processes are kept, one line for each start."""
-    return run.parent / f"{run.name}.cpu_s.txt"
-
-
-def cpu_minutes(run: Path) -> float:
-    """What the training of a run took of processors, however busy the machine was."""
-    return sum(map(float, cpu_file(run).read_text().split())) / 60
-
-
-def call(*words: object, log: Path, cpu: Path | None = None) -> None:
-    """Run `unimodal` with these words in one thread; what it prints goes to the log, its time on
-    processors to `cpu`. It ends this process with its exit status where that is not 0.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    before = _children_s()
-    with log.open("a") as file:
-        done = subprocess.run(
-            [sys.executable, "-m", "unimodal", *map(str, words)], cwd=ROOT, stdout=file,
-            stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"},
-        )  # fmt: skip
-    if cpu is not None:
-        cpu.parent.mkdir(parents=True, exist_ok=True)
-        with cpu.open("a") as file:
-            print(_children_s() - before, file=file)
-    if done.returncode:
-        print(f"unimodal {words[0]} {words[1]} ended with {done.returncode}: see {log}")
-        sys.exit(done.returncode)
-
-
-def _children_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def codes_needed(bits: int, codes_an_image: int) -> int:

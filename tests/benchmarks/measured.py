@@ -45,7 +45,9 @@ def table(lines: Iterable[Line]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def interleaved(repeats: int, *contenders: Callable[[], object]) -> list[list[float]]:
+def interleaved(
+    repeats: int, *contenders: Callable[[], object], clock: Callable[[], float] = time.perf_counter
+) -> list[list[float]]:
     """Seconds of each contender for each repeat: all in turn, then all again, each time another
     one first; a first turn, which warms caches, is not counted.
     """
@@ -53,10 +55,10 @@ def interleaved(repeats: int, *contenders: Callable[[], object]) -> list[list[fl
     for repeat in range(repeats + 1):
         for turn in range(len(contenders)):
             number = (repeat + turn) % len(contenders)
-            began = time.perf_counter()
+            began = clock()
             contenders[number]()
             if repeat:
-                seconds[number].append(time.perf_counter() - began)
+                seconds[number].append(clock() - began)
     return seconds
 
 

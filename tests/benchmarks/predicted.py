@@ -14,7 +14,8 @@ from typing import Any
 from unimodal.train import metrics
 
 from . import contenders
-from .contenders import ROOT, Contender, call, scored
+from .commands import ROOT, call, cpu_file, cpu_minutes, scenes, scored
+from .contenders import Contender
 from .markdown import interval
 
 BATCH, PIXELS = 16, 64 * 64
@@ -73,17 +74,8 @@ def scores(contender: Contender, budget: Budget, folder: Path) -> dict[str, Any]
         "bits": loss / math.log(2) * 64 / PIXELS,
         "psnr_db": ceiling["psnr_db"],
         "right": ceiling["right"],
-        "minutes": [contenders.cpu_minutes(run), contenders.cpu_minutes(model)],
+        "minutes": [cpu_minutes(run), cpu_minutes(model)],
     }
-
-
-def scenes(folder: Path, samples: int, seed: int, log: Path, *more: str) -> Path:
-    """Write scenes, unless they are there."""
-    if not folder.exists():
-        part = folder.with_suffix(".part")
-        call("data", "scenes", part, "--samples", samples, "--seed", seed, *more, log=log)
-        part.rename(folder)
-    return folder
 
 
 def language_model(
@@ -101,7 +93,7 @@ def language_model(
             f"schedule.warmup_steps={min(100, steps // 10)}", f"schedule.decay_steps={steps // 3}",
             f"precision={budget.precision}", f"engine.compile={compiled}", "loop.num_threads=1",
             "loop.save_every_steps=200",
-            log=log, cpu=contenders.cpu_file(output),
+            log=log, cpu=cpu_file(output),
         )  # fmt: skip
     return output
 

@@ -18,15 +18,8 @@ import click
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # launched by its path
 
 from benchmarks import predicted
-from benchmarks.contenders import (
-    KINDS,
-    Budget,
-    Contender,
-    codes_needed,
-    cpu_minutes,
-    scored,
-    trained,
-)
+from benchmarks.commands import cpu_minutes, scored
+from benchmarks.contenders import KINDS, Budget, Contender, codes_needed, trained
 from benchmarks.crops import cut
 from benchmarks.markdown import interval, rows, write
 

@@ -20,6 +20,7 @@ from unimodal.command import main
 from unimodal.data.command import SceneShards, mix_of, write_shard
 from unimodal.data.scenes.conversations import conversation
 from unimodal.data.scenes.mixes import MIXES
+from unimodal.data.scenes.reading import read_scene
 from unimodal.data.scenes.world import render, scene
 from unimodal.data.shards import Shard, find_shards
 from unimodal.document import Document, Image, Text
@@ -216,3 +217,26 @@ def test_ctrl_c_ends_all_processes_and_keeps_finished_shards(tmp_path):
     finished = find_shards(tmp_path / "new")
     assert 0 < len(finished) < 100 and not list((tmp_path / "new").glob("*.part"))
     assert all(len(Shard(path)) == 200 for path in finished)
+
+
+@pytest.mark.parametrize("kind", ["images", "conversations"])
+def test_scenes_of_few_objects(kind, tmp_path):
+    result = run(tmp_path, *options(30, kind=kind, **{"max-objects": 1}))
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "scenes.json").read_text())["max_objects"] == 1
+    documents = [Shard(p).document(k) for p in find_shards(tmp_path) for k in range(len(Shard(p)))]
+    images = [part for one in documents for part in one.parts if isinstance(part, Image)]
+    assert len(images) >= 25
+    assert {len(read_scene(image.pixels).objects) for image in images} == {1}
+    assert "max_objects 1 (now None)" in run(tmp_path, *options(30, kind=kind)).output
+
+
+def test_a_limit_of_objects_that_does_not_hold_is_an_error(made, tmp_path):
+    for limit, more, words in (
+        (5, {}, "max_objects 5: 1 to 4 on a canvas of 64 pixels"),
+        (2, {"kind": "drawings", "things": tmp_path}, "limits exact scenes alone"),
+        (2, {"things": tmp_path}, "limits exact scenes alone"),
+    ):
+        result = run(tmp_path / "out", *options(**{"max-objects": limit}, **more))
+        assert result.exit_code != 0 and words in result.output
+    assert "max_objects" not in json.loads((made / "scenes.json").read_text())

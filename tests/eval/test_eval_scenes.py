@@ -13,7 +13,7 @@ from unimodal.command import main
 from unimodal.data.scenes.edits import KINDS as EDITS
 from unimodal.data.scenes.questions import KINDS as QUESTIONS
 from unimodal.data.scenes.requests import TASKS
-from unimodal.data.scenes.world import COLOURS, SHAPES, render
+from unimodal.data.scenes.world import COLOURS, SHAPES, World, render
 from unimodal.document import Image, Text
 from unimodal.eval.answer import Answer
 from unimodal.eval.run import run
@@ -110,6 +110,19 @@ def test_the_old_parts_ask_what_they_asked():
     }.items():  # fmt: skip
         found = make_requests(part, 30, 1_000_003)
         assert digest([r.part, r.kind, r.prompt, r.expected] for r in found)[:16] == expected
+
+
+def test_exams_of_few_objects(painter):
+    for part, number in (("drawing", 48), ("questions", 22), ("edits", 24)):
+        kinds = {"drawing": TASKS, "questions": QUESTIONS, "edits": EDITS}[part]
+        asked = make_requests(part, number // len(kinds), 1_000_003, World(2))
+        scenes = [one for r in asked for one in (r.shown, r.ideal) if one is not None]
+        assert len(asked) == number and len(scenes) >= number
+        assert {len(scene.objects) for scene in scenes} == {1, 2}
+    report, _ = evaluate(painter, 1, 6, parts=("drawing",), max_objects=2)
+    assert report["recipe"]["max_objects"] == 2
+    with pytest.raises(ValueError, match="max_objects 5: 1 to 4 on a canvas of 64 pixels"):
+        evaluate(painter, 1, 6, parts=("drawing",), max_objects=5)
 
 
 def test_majority_is_the_best_constant():

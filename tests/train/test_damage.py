@@ -15,6 +15,7 @@ from pair import Pair
 from tiny_runs import exact, recipe
 from train_files import flip, history, modes
 
+from unimodal import load
 from unimodal.config import save
 from unimodal.train import lm
 from unimodal.train.checkpoint import MASTER, Checkpoint, found, resumable
@@ -161,6 +162,20 @@ def test_what_is_read_is_verified_as_it_is_read(copy: LmRun):
     with pytest.raises(ValueError, match="is not what was saved"):
         lm.snapshot(copy, copy.output / "bundle2")
     assert not (copy.output / "bundle2").exists()
+
+
+def test_any_kept_checkpoint_becomes_a_bundle(copy: LmRun, tmp_path: Path):
+    first, last = (Checkpoint(path) for path in found(copy.output))
+    name = "model.layers.0.mlp.down_proj.weight"
+    bundles = [
+        lm.snapshot(copy, tmp_path / str(step), step) for step in (first.step, last.step, None)
+    ]
+    weights = [load(bundle).transformer.get_parameter(name) for bundle in bundles]
+    assert torch.equal(weights[1], weights[2]) and not torch.equal(weights[0], weights[1])
+    for weight, whole in zip(weights, (first, last), strict=False):
+        assert torch.equal(weight, whole.whole(name).bfloat16().float())
+    with pytest.raises(ValueError, match=f"no checkpoint of step 5: its steps are {first.step}, 6"):
+        lm.snapshot(copy, tmp_path / "none", 5)
 
 
 def test_checkpoints_of_a_version_without_checksums_go_on(copy: LmRun, longer: LmRun):

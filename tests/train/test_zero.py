@@ -34,6 +34,8 @@ QUICK = [
     Case(stage=3, head="flow", addresses=True, accumulation=4, recompute=True, ema_decay=0.5),
     Case(stage=3, head="scale", addresses=True, tied=False, accumulation=4, ema_decay=0.5),
     Case(stage=3, head="scale", factorised=True, recompute=True),
+    Case(stage=3, tower="frozen", tied=False, accumulation=2, ema_decay=0.5),
+    Case(stage=3, tower="trained", accumulation=4, ema_decay=0.5),
 ]
 CASES = [
     Case(stage=3),

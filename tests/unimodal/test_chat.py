@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from unimodal import chat as chat_module
 from unimodal.chat import Chat, Drawn, Note, Reply
 from unimodal.document import Image, Text
 from unimodal.events import ImageProgress, ReplyDone, TextDelta
-from unimodal.generation import stream
+from unimodal.generation import Generation
 from unimodal.sampling import Sampling
 from unimodal.tokenizer.pixels import ImageError, to_tensor
 
@@ -48,13 +47,13 @@ def test_a_drawn_image_is_what_the_tokenizer_makes_of_its_codes(drawing_model):
 
 
 def test_the_conversation_and_its_images_stay_in_context(drawing_model, monkeypatch):
-    asked = []
+    asked, submit = [], Generation.submit
 
-    def recorded(model, documents, *settings):
-        asked.extend(documents)
-        return stream(model, documents, *settings)
+    def recorded(self, document, *settings):
+        asked.append(document)
+        return submit(self, document, *settings)
 
-    monkeypatch.setattr(chat_module, "stream", recorded)
+    monkeypatch.setattr(Generation, "submit", recorded)
     chat = Chat(drawing_model)
     chat("draw a circle", images=[image()])
     chat("make it blue")
@@ -190,8 +189,10 @@ def test_an_interrupted_reply_leaves_no_trace(drawing_model):
 
 
 def test_ctrl_c_while_drawing_loses_only_the_reply(drawing_model, monkeypatch):
-    def interrupted(model, documents, *settings):
-        for event in stream(model, documents, *settings):
+    run = Generation.run
+
+    def interrupted(self):
+        for event in run(self):
             if isinstance(event, ReplyDone):
                 raise KeyboardInterrupt
             yield event
@@ -199,7 +200,7 @@ def test_ctrl_c_while_drawing_loses_only_the_reply(drawing_model, monkeypatch):
     chat = Chat(drawing_model)
     chat("draw")
     before = chat.document.parts
-    monkeypatch.setattr(chat_module, "stream", interrupted)
+    monkeypatch.setattr(Generation, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         chat("make it blue")
     assert chat.document.parts is before

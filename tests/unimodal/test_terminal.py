@@ -153,6 +153,28 @@ def test_options_reach_the_sampling(drawing_bundle, tmp_path, monkeypatch):
     (sampling,) = seen
     assert (sampling.seed, sampling.guidance) == (3, 2.5)
     assert (sampling.text_temperature, sampling.image_temperature) == (0.5, 0.5)
+    run(drawing_bundle, "draw", guidance=2.5, negative="a blue star")
+    assert seen[1].negative == "a blue star"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"image_steps": 4},
+        {"image_steps": 0},
+        {"image_solver": "heun"},
+        {"guidance_interval": (0.8, 0.2)},
+        {"negative": "red", "guidance": 1.0},
+        {"negative": " ", "guidance": 2.0},
+        {"guidance": -1.0},
+    ],
+)
+def test_what_a_drawing_does_not_follow_is_refused_before_it(drawing_bundle, tmp_path, options):
+    """`next_code` has no steps; words to lead away from need guidance that leads."""
+    name = next(iter(options))
+    with pytest.raises(ValueError, match=f"sampling: .*{name}"):
+        run(drawing_bundle, "draw", output=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_bad_requests_are_value_errors(drawing_bundle, tmp_path):
@@ -289,6 +311,19 @@ def test_seed_and_guidance(session, capsys):
     assert errors.count("error: ") == 4
     assert "'twelve' is no number here: write for example /seed 7" in errors
     assert session.chat.sampling.seed == 12
+
+
+def test_words_to_lead_away_from_and_steps(session, capsys):
+    feed(session, "/negative blue stars", "/guidance 2", "/negative blue stars", "/guidance 1")
+    assert session.chat.sampling.negative == "blue stars", "the second time: there is guidance"
+    errors = capsys.readouterr().err
+    assert errors.count("error: sampling: negative 'blue stars'") == 2
+    assert "negative: blue stars\n" in errors
+    feed(session, "/negative", "/guidance 1", "/steps", "/steps 4", "/steps x")
+    assert session.chat.sampling.negative is None and session.chat.sampling.image_steps is None
+    errors = capsys.readouterr().err
+    assert "negative: nothing\n" in errors and "steps of the model\n" in errors
+    assert "next_code has no image_steps 4" in errors and "'x' is no number here" in errors
 
 
 def test_a_given_image_goes_with_the_next_message(session, tmp_path, capsys):

@@ -30,6 +30,7 @@ from ..initial import TEXT_IDS, ShapeConfig
 from ..lora import LoraConfig, adapted
 from ..room import Room, steps_saved
 from ..run import LmRun
+from ..tower import given_tower
 from .memory import FP32, MOMENTS, MemoryItem, Work, memory_items
 
 GB = 1e9
@@ -136,9 +137,16 @@ def plan(
 
 
 def shape_of(config: LmRun, num_ids: int | None = None) -> Architecture:
-    """Return the model's shape: the bundle's, or else that of the `model` section with `num_ids`
-    ids (None: those of its tokenizers).
+    """Return the model's shape, with its vision tower: the bundle's, or else that of the `model`
+    section with `num_ids` ids (None: those of its tokenizers).
     """
+    shape = _shape_without_tower(config, num_ids)
+    given = given_tower(config.tower, shape if config.weights is not None else None)
+    tower = None if given is None else given.tower
+    return replace(shape, image=replace(shape.image, tower=tower))
+
+
+def _shape_without_tower(config: LmRun, num_ids: int | None) -> Architecture:
     if config.weights is not None:
         bundle = directory_of(config.weights) / "config.json"
         if bundle.exists():

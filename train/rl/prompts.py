@@ -12,9 +12,8 @@ from unimodal.data.scenes.questions import Question, ask
 from unimodal.data.scenes.requests import Request as DrawingRequest
 from unimodal.data.scenes.requests import request
 from unimodal.data.scenes.wording import dressed, pick_phrasing
-from unimodal.data.scenes.world import Scene, generator, render, scene
+from unimodal.data.scenes.world import Scene, generator, render, scene, world_of
 from unimodal.document import Document, Image, Part, Text
-from unimodal.eval.tokenizer import world_of
 
 from . import kinds
 from .run import PromptsConfig

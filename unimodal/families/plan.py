@@ -11,7 +11,9 @@ from unimodal.tokenizer.grid import Grid
 from ..architecture import Architecture
 from ..codec import Fit
 from ..hub.checkpoint import CheckpointError
+from ..hub.towers import name_of
 from ..sampling import Sampling
+from ..tower import NETWORK
 
 BUFFERS = (".rotary_emb.inv_freq", ".embeddings.position_ids")
 
@@ -31,6 +33,8 @@ class Plan:
     fit: Fit
     """What resizes the images that it is given."""
 
+    tower: str | None = None
+    """How stored names of a vision tower's network begin; None: there is none."""
     per_head: re.Pattern[str] | None = None
     """Matches our names of weights that each head has, of which fewer may be stored: one for a
     group of heads (of a shard) each, or a single one."""
@@ -41,6 +45,8 @@ class Plan:
         """
         if stored.endswith(BUFFERS):
             return None
+        if self.tower is not None and stored.startswith(self.tower):
+            return NETWORK + name_of(stored.removeprefix(self.tower))
         for prefix, ours in self.prefixes:
             if stored.startswith(prefix):
                 return None if ours is None else ours + stored.removeprefix(prefix)

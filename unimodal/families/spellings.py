@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..hub.checkpoint import CheckpointError
-from ..layout import Layout, Special
+from ..layout import Layout, SoftLayout, Special
 from ..pretrained_text import JsonTokenizer
 
 FILE = "tokenizer.json"
@@ -37,15 +37,12 @@ class Spellings:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(path, [f"it is no tokenizer that is read ({error!r})"]) from error
 
-    def special_tokens(
-        self, layouts: tuple[Layout, ...], pad: str, more: tuple[str, ...] = ()
-    ) -> dict[str, int]:
-        """Return {name: id} of the special tokens that layouts name, of `more`, and of `pad` as
-        "pad".
+    def special_tokens(self, layouts: tuple[Layout, ...], pad: str) -> dict[str, int]:
+        """Return {name: id} of the special tokens that layouts name, and of `pad` as "pad".
 
         Raise CheckpointError with all that the tokenizer lacks.
         """
-        names = sorted({*more, *(name for layout in layouts for name in special_names(layout))})
+        names = sorted({name for layout in layouts for name in special_names(layout)})
         wanted = {name: name for name in names} | {"pad": pad}
         if missing := [spelling for spelling in wanted.values() if spelling not in self.ids]:
             said = ", ".join(missing)
@@ -78,6 +75,8 @@ def special_names(layout: Layout) -> set[str]:
     pieces += [piece for turn in layout.turns.values() for piece in (*turn.before, *turn.after)]
     pieces += [*image.opening, *image.closing, *([image.row_end] if image.row_end else [])]
     pieces += layout.unconditional.pieces
+    if layout.soft != SoftLayout():  # the default is that of our own models
+        pieces += [*layout.soft.opening, layout.soft.place, *layout.soft.closing]
     return {piece.name for piece in pieces if isinstance(piece, Special)} - {"pad"}
 
 

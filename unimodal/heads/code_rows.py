@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..architecture import Architecture
 from ..cross_entropy import Targets
@@ -22,12 +22,15 @@ from .head import ImageHead, guided, targets_of
 class CodeRowsHead(ImageHead):
     """A CodeRowsHead predicts codes as ids; a subclass says where they stand and how it draws."""
 
+    follows = (*ImageHead.follows, "guidance_interval")
+
     def __init__(self, architecture: Architecture) -> None:
         super().__init__(architecture)
         vocabulary = architecture.vocabulary
         self.code_of_id, self.num_ids = vocabulary.code_of_id, vocabulary.size
         self.first, self.last = vocabulary.code_slice
         self.num_targets = self.last - self.first
+        self.rows: nn.Module | None = None  # in place of the slice of the table (see int8.py)
         # Where other ids lie between the codes, they are left out of every distribution.
         allowed = self.code_of_id[self.first : self.last] >= 0
         self.allowed = None if allowed.all() else torch.from_numpy(allowed)
@@ -53,8 +56,14 @@ class CodeRowsHead(ImageHead):
 
         Arguments after the first two, and errors, are those of `guided`.
         """
-        logits_BC = F.linear(hidden_BD, table_VD[self.first : self.last])
+        logits_BC = self.products(hidden_BD, table_VD)
         return self.codes_alone(guided(logits_BC, num_branches, args))
+
+    def products(self, hidden_BD: Tensor, table_VD: Tensor) -> Tensor:
+        """Return the products of hidden vectors with the rows of the slice, (B, C)."""
+        if self.rows is not None:
+            return self.rows(hidden_BD)
+        return F.linear(hidden_BD, table_VD[self.first : self.last])
 
     def codes_alone(self, logits_MC: Tensor) -> Tensor:
         """Return the logits of codes, -inf where other ids lie between them."""

@@ -31,11 +31,10 @@ from ..layout import OWN_LAYOUT, BoundLayout, Layout, Side, Special
 from ..rectified_flow import FlowConfig, mixed, solve
 from ..sampling import guide
 from ..sequence import IGNORE, IMAGE, Batch, Span, placed_spans
-from .head import Ask, Draw, Drawing, ImageHead, ImageTokens, Read, targets_of
+from .head import UNCONDITIONAL, Ask, Draw, Drawing, ImageHead, ImageTokens, Read, targets_of
 
 NUM_STEPS = 25  # of a drawing, unless the sampling says another number
 SINUSOIDS = 256  # numbers of a time's first embedding
-UNCONDITIONAL = "text"  # the name of the branch without the user's texts
 
 
 def flow_layout(patch: int) -> Layout:
@@ -157,6 +156,13 @@ class FlowEmbedder(CodeEmbedder):
         self.project = nn.Linear(token_width(architecture), width)
         self.time = TimeEmbedding(width)
 
+    def products(self, tokens: ModelInput) -> int:
+        """Return those of the linear map of each latent, and of the embedding of each time."""
+        spans = [span for _, span in _latent_spans(tokens)]
+        a_time = self.time.first.weight.numel() + self.time.second.weight.numel()
+        count = sum(span.stop - span.start for span in spans)
+        return count * self.project.weight.numel() + len(spans) * a_time
+
     def forward(self, x_BTD: Tensor, tokens: ModelInput) -> Tensor:
         """Return x_BTD with the vectors of latents in their places.
 
@@ -239,19 +245,17 @@ class Flow(ImageHead):
         """Solve the equation from the request's noise to an image, and read that.
 
         x_t is read and forgotten at each step, in the positions that the image will take. Guidance
-        has a second branch, but only at times within its interval (Kynkaanniemi et al.,
-        arXiv:2404.07724).
+        has a second branch, but only at times within its interval.
         """
         sampling, grid = drawing.sampling, drawing.grid
         n = self.inputs.layout.image.content_length(grid)
         times = self.flow.times(sampling.image_steps or NUM_STEPS, grid.size)
-        first, last = sampling.guidance_interval or (0.0, 1.0)
         solving = solve(drawing.normal((n, self.num_targets)), times, sampling.image_solver)
         x_nd, time = next(solving)
         yield Ask({None: Read([drawing.opened])})
         guided_before, partial = False, None
         while True:
-            guided, done = sampling.guided and first <= time <= last, int(time * grid.size)
+            guided, done = sampling.guides(time), int(time * grid.size)
             if guided and not guided_before:
                 opening = Read([drawing.opened])
                 yield Ask({UNCONDITIONAL: opening}, done=done, partial=partial)

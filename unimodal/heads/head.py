@@ -26,6 +26,8 @@ from ..layout import BoundLayout, Layout
 from ..sampling import Sampling, guide
 from ..sequence import IGNORE, Batch, Span
 
+UNCONDITIONAL = "text"  # the branch that guidance adds, without the user's texts
+
 
 @dataclass(frozen=True, eq=False)
 class ImageTokens:
@@ -173,6 +175,9 @@ class Ask:
     num_hidden: int = 1
     partial: Image | None = None
     """What the image will be, as far as it can be told, to show progress."""
+    known: np.ndarray | None = None
+    """Which codes of `partial` are drawn, bool (n,), where the others stand for nothing yet; None:
+    the others are what the head expects."""
 
     @property
     def kind(self) -> Hashable:

@@ -28,6 +28,7 @@ class LevelsHead(ImageHead):
     """A LevelsHead scores codes level by level; a subclass gives the logits of the levels."""
 
     code_rows = False
+    follows = (*ImageHead.follows, "guidance_interval")
 
     def __init__(self, architecture: Architecture) -> None:
         """Raise ValueError where the levels do not make the codes."""

@@ -29,7 +29,7 @@ from ..layout import OWN_LAYOUT, BoundLayout, Layout
 from ..sampling import pick
 from ..sequence import IGNORE, Span
 from .code_rows import CodeRowsHead
-from .head import Ask, Draw, Drawing, ImageTokens, Read
+from .head import UNCONDITIONAL, Ask, Draw, Drawing, ImageTokens, Read
 from .mask_schedule import MaskSchedule
 
 MASK = "mask"
@@ -134,7 +134,6 @@ class Masked(CodeRowsHead):
 
     def draw(self, drawing: Drawing) -> Draw:
         """Draw in passes over the whole image: yield one Ask for each and return the image."""
-        branches = (None, "text") if drawing.sampling.guided else (None,)
         sampling, grid, vocabulary = drawing.sampling, drawing.grid, drawing.layout.vocabulary
         settings = (
             sampling.image_temperature,
@@ -145,7 +144,9 @@ class Masked(CodeRowsHead):
         address = [(row + 1, column + 1) for row, column in grid.addresses.tolist()]
         ids_n = np.full(grid.size, vocabulary.special(MASK))
         masked_m = np.arange(grid.size)
-        yield Ask(dict.fromkeys(branches, Read([drawing.opened])))
+        opening, was_guided = Read([drawing.opened]), False
+        yield Ask({None: opening})
+        partial: Image | None = None
         counts = self.schedule.left(grid.size, sampling.image_steps or self.schedule.steps)
         for step, left in enumerate(counts):
             read = Read(ids_n.tolist(), address=address, bidirectional=True, keep=False)
@@ -157,14 +158,24 @@ class Masked(CodeRowsHead):
                 sampling.guidance,
             )
             done = grid.size - len(masked_m)
-            reads = dict.fromkeys(branches, read)
-            places, codes = yield Ask(reads, keep_codes, settings, part, done, grid.size)
-            ids_n[places] = vocabulary.code_to_id(codes)
-            masked_m = np.setdiff1d(masked_m, places)
-        codes_n = vocabulary.id_to_code(ids_n)
+            guided = sampling.guides(done / grid.size)
+            if guided and not was_guided:
+                yield Ask({UNCONDITIONAL: opening}, done=done, partial=partial)
+            was_guided = guided
+            reads = dict.fromkeys((None, UNCONDITIONAL) if guided else (None,), read)
+            kept_m, codes_m = yield Ask(reads, keep_codes, settings, part, done, grid.size, partial)
+            expected_n = ids_n.copy()
+            expected_n[masked_m] = vocabulary.code_to_id(codes_m)
+            partial = Image(
+                codes=vocabulary.id_to_code(expected_n)[:, None], grid=grid,
+                codec_hash=drawing.codec_hash,
+            )  # fmt: skip
+            ids_n[masked_m[kept_m]] = expected_n[masked_m[kept_m]]
+            masked_m = masked_m[~kept_m]
         read = Read(ids_n.tolist(), address=address, bidirectional=True)
-        yield Ask({None: read}, done=grid.size)
-        return Image(codes=codes_n[:, None], grid=grid, codec_hash=drawing.codec_hash)
+        yield Ask({None: read}, done=grid.size, partial=partial)
+        assert partial is not None, "there is a pass at least"
+        return partial
 
     def _chance(self, step: int, num_steps: int, uniform_m: np.ndarray) -> np.ndarray:
         """Return what is added to the confidence of each masked place, float64 (m,)."""
@@ -204,8 +215,8 @@ def keep_codes(
 
     hidden: (R, n, D) for each branch; with two, the second is the unconditional one. settings:
     temperature, top k, top p, and whether the confidence has a say in what is kept. Return for each
-    request the places kept and their codes, int64 each. Raise ValueError where logits are not
-    finite.
+    request which of the masked places keep their code, bool (m,), and the codes of all of them,
+    int64 (m,). Raise ValueError where logits are not finite.
     """
     counts = [len(one.masked) for one in args]
     rows_M = torch.from_numpy(np.repeat(np.arange(len(args)), counts)).to(table_VD.device)
@@ -226,7 +237,8 @@ def keep_codes(
     for one, count in zip(args, counts, strict=True):
         here = slice(start, start + count)
         # Step 4: those of the highest scores are kept, the others stay masked.
-        kept = np.argsort(-score_M[here], kind="stable")[: one.num_kept]
-        found.append((one.masked[kept], codes_M[here][kept]))
+        kept_m = np.zeros(count, bool)
+        kept_m[np.argsort(-score_M[here], kind="stable")[: one.num_kept]] = True
+        found.append((kept_m, codes_M[here]))
         start += count
     return found

@@ -18,8 +18,10 @@ from ..document import Image
 from ..layout import OWN_LAYOUT, BoundLayout, Layout
 from ..sampling import log_probability, pick
 from ..sequence import Span
+from .branching import Branching
 from .code_rows import CodeRowsHead
 from .head import Ask, Draw, Drawing, ImageTokens, Read
+from .jacobi import draw_by_drafts
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class NextCode(CodeRowsHead):
     """NextCode predicts a code from those before it."""
 
     exports = True
+    follows = (*CodeRowsHead.follows, "image_drafts")
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__(architecture)
@@ -86,8 +89,47 @@ class NextCode(CodeRowsHead):
         return log_probability(logits_MC, ids_M - self.first)
 
     def draw(self, drawing: Drawing) -> Draw:
-        """Draw code by code; see draw_in_order."""
+        """Draw code by code (see draw_in_order), or several in a pass where there are drafts."""
+        if drawing.sampling.image_drafts is not None:
+            tokens = CodeTokens(drawing)
+            return draw_by_drafts(self, drawing, tokens, drawing.sampling.image_drafts)
         return draw_in_order(drawing, pick_codes, drawing.noise)
+
+    def code_of_rows(self, rows_n: np.ndarray) -> list[int]:
+        """Return the codes of rows of the slice of the output table."""
+        return self.code_of_id[self.first + rows_n].tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class CodeTokens:
+    """CodeTokens say how the codes of a drawing are read, in reading order."""
+
+    drawing: Drawing
+
+    def of(self, number: int, code: int) -> list[int]:
+        """Return the ids of a code: its own, and what ends its row."""
+        layout, grid = self.drawing.layout, self.drawing.grid
+        ids, image = layout.vocabulary.code_to_id(np.array([code])).tolist(), layout.layout.image
+        is_last = number + 1 == grid.size
+        if (
+            image.row_end is None
+            or (number + 1) % grid.width
+            or (is_last and not image.last_row_ends)
+        ):
+            return ids
+        return [*ids, layout.vocabulary.special(image.row_end.name)]
+
+    def address(self, number: int, ids: list[int]) -> list[tuple[int, int]]:
+        """Return the address of each of the ids before a code: the last one has that of the code,
+        which it predicts.
+        """
+        row, column = divmod(number, self.drawing.grid.width)
+        return [(0, 0)] * (len(ids) - 1) + [(row + 1, column + 1)]
+
+    def image(self, codes_n: np.ndarray) -> Image:
+        """Return an image of these codes, which may change later."""
+        codes_n1, drawing = codes_n[:, None].copy(), self.drawing
+        return Image(codes=codes_n1, grid=drawing.grid, codec_hash=drawing.codec_hash)
 
 
 def draw_in_order(
@@ -98,29 +140,22 @@ def draw_in_order(
     look: the `look` of each Ask; it is given the settings (temperature, top k, top p) and for each
     request (what `noise` returns for the code's token, guidance scale), and returns codes.
     """
-    branches = (None, "text") if drawing.sampling.guided else (None,)
-    layout, grid, sampling = drawing.layout, drawing.grid, drawing.sampling
+    tokens, size, sampling = CodeTokens(drawing), drawing.grid.size, drawing.sampling
+    branches = Branching(sampling)
     settings = sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
-    row_end = layout.layout.image.row_end
-    ids, codes, place = [drawing.opened], [], 0
-    for number, (row, column) in enumerate(grid.addresses.tolist()):
-        # Only the last of the ids predicts the next code and has its address.
-        address = [(0, 0)] * (len(ids) - 1) + [(row + 1, column + 1)]
-        read = Read(ids, address=address)
-        arg = noise(place), sampling.guidance
-        code = yield Ask(dict.fromkeys(branches, read), look, settings, arg, number)
-        codes.append(code)
-        ids, place = layout.vocabulary.code_to_id(np.array([code])).tolist(), place + 1
-        is_last = number + 1 == grid.size
-        if (
-            row_end
-            and column + 1 == grid.width
-            and (layout.layout.image.last_row_ends or not is_last)
-        ):
-            ids, place = [*ids, layout.vocabulary.special(row_end.name)], place + 1
+    ids, place, codes_n = [drawing.opened], 0, np.zeros(size, np.int64)
+    for number in range(size):
+        read = Read(ids, address=tokens.address(number, ids))
+        arg, reads = (noise(place), sampling.guidance), branches.reads(read, number / size)
+        branches.has_read(read)
+        partial, known = tokens.image(codes_n) if number else None, np.arange(size) < number
+        code = yield Ask(reads, look, settings, arg, number, partial=partial, known=known)
+        codes_n[number:] = code  # a picture of what is drawn so far has something in each place
+        ids = tokens.of(number, code)
+        place += len(ids)
     # The last ids are read together with what follows the image.
-    yield Ask(dict.fromkeys(branches, Read(ids)), done=grid.size)
-    return Image(codes=np.array(codes, np.int64)[:, None], grid=grid, codec_hash=drawing.codec_hash)
+    yield Ask(branches.last(Read(ids)), done=size)
+    return tokens.image(codes_n)
 
 
 def pick_codes(

@@ -38,7 +38,7 @@ from ..layout import OWN_LAYOUT, BoundLayout, Layout
 from ..sampling import pick
 from ..sequence import IGNORE, Span, placed_spans
 from .code_rows import CodeRowsHead
-from .head import Ask, Draw, Drawing, ImageTokens, Read
+from .head import UNCONDITIONAL, Ask, Draw, Drawing, ImageHead, ImageTokens, Read
 from .scale_maps import MAX_SCALES, check_scales, places, scale_after, shown, sides_after
 
 # Rows need no ends: an image is read as a whole, at positions that its sizes explain.
@@ -143,6 +143,11 @@ class ScaleEmbedder(CodeEmbedder):
         ids_M = self.vocabulary.code_to_id(np.concatenate([np.zeros(0, np.int64), *codes]))
         return torch.from_numpy(ids_M).to(tokens.ids.device)
 
+    def products(self, tokens: ModelInput) -> int:
+        """Return those of the sums of enlarged codes."""
+        spans = [(span.stop - span.start, len(codes_c1)) for _, span, codes_c1 in _coded(tokens)]
+        return sum(m * count for m, count in spans) * self.scales.embedding_dim
+
     def forward(self, x_BTD: Tensor, tokens: ModelInput, codes_MD: Tensor | None = None) -> Tensor:
         """Return x_BTD with the vectors of images in their places.
 
@@ -189,6 +194,7 @@ class Scale(CodeRowsHead):
     """Scale minimises the cross entropy of the codes of all scales, eq. 4 of arXiv:2404.02905."""
 
     reads_scales = True
+    follows = ImageHead.follows  # guidance is constant over scales
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__(architecture)
@@ -209,7 +215,7 @@ class Scale(CodeRowsHead):
         What was read for the scales is then forgotten, and their sum is read to stay.
         """
         sampling, grid = drawing.sampling, drawing.grid
-        branches = (None, "text") if sampling.guided else (None,)
+        branches = (None, UNCONDITIONAL) if sampling.guided else (None,)
         settings = sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
         yield Ask(dict.fromkeys(branches, Read([drawing.opened])))
         codes_c, partial = np.zeros(0, np.int64), None

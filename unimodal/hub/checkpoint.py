@@ -91,13 +91,16 @@ class Checkpoint:
     """The weights by name: exactly the parameters of a `Transformer` of `config`."""
 
 
-def fetch(source: str, wanted: Sequence[str] = WANTED) -> Path:
+def fetch(source: str, wanted: Sequence[str] = WANTED, revision: str | None = None) -> Path:
     """Return the directory of a checkpoint: `source`, or the hub's cache of the id `source`.
 
-    From the hub, files that match `wanted` are downloaded. Raise ValueError where `source` is
-    neither a directory nor an id that the hub knows.
+    From the hub, files that match `wanted` are downloaded, of a branch, tag or commit where
+    `revision` names one. Raise ValueError where `source` is neither a directory nor an id that the
+    hub knows, and for a revision of a directory.
     """
     if Path(source).is_dir():
+        if revision is not None:
+            raise ValueError(f"{source} is a directory, which has no revision {revision}")
         return Path(source)
     if not HUB_ID.fullmatch(source) or source.startswith((".", "~")):
         raise ValueError(f"{source} is no directory, nor an id of the hub (OWNER/NAME)")
@@ -105,7 +108,7 @@ def fetch(source: str, wanted: Sequence[str] = WANTED) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(source, allow_patterns=list(wanted)))
+        return Path(snapshot_download(source, revision=revision, allow_patterns=list(wanted)))
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise ValueError(
             f"{source} is no directory, and the hub did not give it: {error}"

@@ -86,6 +86,11 @@ def check_exports(directory: Path, config: BundleConfig) -> None:
             f"{directory} draws by the image head {config.image.head}, which no model of"
             " transformers has: only next_code has an export"
         )
+    if config.image.tower is not None:
+        raise ValueError(
+            f"{directory} is given images by a vision tower, which a plain language model lacks: "
+            "only one trained without `tower` has an export"
+        )
     if config.image.addresses:
         raise ValueError(
             f"{directory} adds the row and column of image tokens to their embeddings, which no"

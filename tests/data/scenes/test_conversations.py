@@ -8,7 +8,7 @@ from unimodal.data.scenes.conversations import GREETINGS, Mix, conversation
 from unimodal.data.scenes.phrasings import STORIES
 from unimodal.data.scenes.reading import Unreadable, read_scene
 from unimodal.data.scenes.wording import phrasings
-from unimodal.data.scenes.world import LARGE, has_held_out_pair
+from unimodal.data.scenes.world import LARGE, World, has_held_out_pair
 from unimodal.document import Image, Text
 
 ONLY = dict.fromkeys(("draw", "ask", "describe", "edit", "story", "greet"), 0.0)
@@ -146,3 +146,17 @@ def test_a_mix_without_sense_is_refused():
         Mix(seen_weight=-1)
     with pytest.raises(ValueError, match="at least one kind"):
         Mix(**ONLY)
+
+
+@pytest.mark.parametrize("max_objects", [1, 2])
+def test_no_image_has_more_objects_than_the_world(max_objects: int):
+    mix = Mix(**dict.fromkeys(Mix().kinds(), 1.0), free=0.3)
+    found = Counter()
+    for index in range(120):
+        for part in conversation(13, index, World(max_objects), 64, mix).parts:
+            # What is shown as strange is no scene.
+            if isinstance(part, Image) and not isinstance(
+                read := read_scene(part.pixels), Unreadable
+            ):
+                found[len(read.objects)] += 1
+    assert set(found) == set(range(1, max_objects + 1)) and min(found.values()) > 20

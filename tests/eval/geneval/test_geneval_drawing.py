@@ -259,6 +259,23 @@ def test_the_command_from_prompts_to_scores(painter, tmp_path):
     assert json.loads(again.read_text())["scores"] == scores
 
 
+def test_images_that_somebody_else_drew_are_scored_under_their_name(drawn, tmp_path):
+    """Name and revision as they are given, and the hash of all images; known folders say it."""
+    words = ("detect", drawn, tmp_path / "found.jsonl", "--drawn-by", "them")
+    told = CliRunner().invoke(main, ["eval", "geneval", *map(str, words)])
+    assert told.exit_code != 0 and "says itself who drew it" in told.output
+    (drawn / "drawn.jsonl").unlink()
+    command(*words, "--drawn-revision", "v2")
+    first = read_detections(tmp_path / "found.jsonl").recipe
+    assert (first["model"], first["revision"], len(first["images"])) == ("them", "v2", 64)
+    image = render(Scene(Background("plain", "grey"), ()), 64)
+    Image.fromarray(image).save(sample_file(drawn, 1, 1))
+    command("detect", drawn, tmp_path / "other.jsonl")
+    other = read_detections(tmp_path / "other.jsonl").recipe
+    assert other["images"] != first["images"] and "model" not in other
+    assert report_of(read_detections(tmp_path / "found.jsonl"))["recipe"]["model"] == "them"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

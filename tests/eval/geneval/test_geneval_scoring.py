@@ -156,6 +156,14 @@ def change(lines: list[dict], head: dict, how: str) -> None:
         lines[0]["boxes"]["unicorn"] = [[0, 0, 1, 1, 0.5]]
     elif how == "prompt's class":
         head["classes"] = ["cat"]
+    elif how == "numbers":
+        head["classes"] = [1, 2]
+    elif how == "no colours":
+        lines[0]["colours"] = None
+    elif how == "a colour":
+        lines[0]["colours"]["cat"] = "red"
+    elif how == "note":
+        lines[0]["note"] = float("nan")
     elif how == "other prompt":
         lines[1]["metadata"] = DOG.json()
     elif how == "no boxes":
@@ -174,6 +182,10 @@ def change(lines: list[dict], head: dict, how: str) -> None:
         ("nan", "00000/0000: cat: box .* no NaN"),
         ("class", "'unicorn' is none of the detector's classes"),
         ("prompt's class", "asks for 'dog', which the detector ours does not know"),
+        ("numbers", "classes of its recipe are names"),
+        ("no colours", "colours are lists by class"),
+        ("a colour", "00000/0000: the colours of cat are a list"),
+        ("note", "a note is text"),
         ("other prompt", "00000/0001 is of 'a photo of a dog', not of 'a photo of a cat'"),
         ("no boxes", "has no boxes or no metadata"),
         ("detector", "its recipe has no detector"),

@@ -15,7 +15,7 @@ from unimodal.eval.judged.geneval2 import GenEval2, geometric_mean
 from unimodal.eval.judged.question import Question
 from unimodal.eval.judged.tifa import Tifa
 
-DATA = Path("/work/shared/data")
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 
 def picture(path: Path, width: int = 16, height: int = 16, colour: str = "red") -> None:
@@ -232,7 +232,7 @@ def test_tifa_by_hand(tmp_path: Path) -> None:
         Tifa().questions(tmp_path / "tifa.json", tmp_path / "drawn", 1)
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="the shared data sets are not here")
+@pytest.mark.skipif(not DATA.exists(), reason="needs shared/data beside the repository")
 def test_official_files_are_read(tmp_path: Path) -> None:
     sample = DATA / "tifa" / "sample_question_answers.json"
     rows = json.loads(sample.read_text())

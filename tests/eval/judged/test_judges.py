@@ -10,6 +10,7 @@ import torch
 from judges import server, write_judge
 from PIL import Image
 
+from unimodal.eval.answerers.endpoint import Endpoint
 from unimodal.eval.judged.judge import YES, Begun, Look, known_colours, probability
 from unimodal.eval.judged.local_judge import LocalJudge
 from unimodal.eval.judged.server_judge import ServerJudge
@@ -73,10 +74,10 @@ def test_the_image_matters_and_control_tokens_in_questions_do_not(judge: LocalJu
 
 
 def test_what_is_no_judge_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no judge in .*download"):
+    with pytest.raises(ValueError, match="no weights in safetensors in .*download"):
         LocalJudge(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ValueError, match="holds no image-text-to-text model"):
+    with pytest.raises(ValueError, match="is no image-text-to-text model"):
         LocalJudge(tmp_path)
 
 
@@ -113,7 +114,7 @@ def url() -> Iterator[str]:
 
 
 def test_a_servers_answers(url: str) -> None:
-    judge = ServerJudge(url, "org/tiny")
+    judge = ServerJudge(Endpoint(url, wait_s=0.01), "org/tiny")
     found = judge.look([Look(one.image, one.question, YES) for one in LOOKS])
     for asked, begins in zip(LOOKS, found, strict=True):
         p = float(np.asarray(asked.image)[:, :, 0].mean()) / 256
@@ -134,7 +135,7 @@ def test_the_server_of_these_tests_is_of_openais_shape(url: str) -> None:
         max_tokens=1, temperature=0, logprobs=True, top_logprobs=20,
     )  # fmt: skip
     told = {one.token: one.logprob for one in reply.choices[0].logprobs.content[0].top_logprobs}
-    (found,) = ServerJudge(url, "org/tiny").look([asked])
+    (found,) = ServerJudge(Endpoint(url, wait_s=0.01), "org/tiny").look([asked])
     assert math.exp(told["Yes"]) == pytest.approx(found["Yes"].p)
     assert reply.model == "org/tiny-2026-01"
 
@@ -149,7 +150,7 @@ def test_judges_that_see_and_those_that_do_not() -> None:
 
     for reply, told in ((sees, "8 of 8"), (lambda *_: {"Yes": 0.9, "No": 0.1}, "4 of 8")):
         with server(reply) as url:
-            assert known_colours(ServerJudge(url, "tiny")) == told
+            assert known_colours(ServerJudge(Endpoint(url, wait_s=0.01), "tiny")) == told
 
 
 def without_logprobs(reply: dict) -> dict:
@@ -168,28 +169,30 @@ def not_a_number(reply: dict) -> dict:
         (without_logprobs, "gives no probabilities of its answer's first token"),
         (not_a_number, "nan.* is no log-probability"),
         (lambda reply: {"status": 404, "error": "no such model"}, "404 .*no such model"),
-        (lambda reply: b"<html>", "answers with no JSON"),
-        (lambda reply: b"[]", "answers with no JSON object"),
+        (lambda reply: b"<html>", "sent no JSON"),
+        (lambda reply: b"[]", "sent no object"),
     ],
 )
 def test_a_servers_faults_are_errors(change, message: str) -> None:
     with server(red, change) as url, pytest.raises(ValueError, match=message):
-        ServerJudge(url, "tiny")
+        ServerJudge(Endpoint(url, wait_s=0.01), "tiny")
 
 
 def test_an_answer_that_is_not_told_is_no_zero(url: str) -> None:
     """Most of the probability is on tokens that the server does not tell."""
     with server(lambda *_: {"maybe": 0.6}) as elsewhere:
-        judge = ServerJudge(elsewhere, "tiny")
+        judge = ServerJudge(Endpoint(elsewhere, wait_s=0.01), "tiny")
         with pytest.raises(ValueError, match="leave 0.400 open, and none is 'Yes'"):
             judge.look([Look(LOOKS[0].image, "a?", YES)])
     with server(lambda *_: {"No": 1.0}) as elsewhere:
-        (sure,) = ServerJudge(elsewhere, "tiny").look([Look(LOOKS[0].image, "a?", YES)])
+        (sure,) = ServerJudge(Endpoint(elsewhere, wait_s=0.01), "tiny").look(
+            [Look(LOOKS[0].image, "a?", YES)]
+        )
         assert probability(sure, YES, once=False, name="j") == 0
-    with pytest.raises(ValueError, match="does not answer .*goes on from"):
-        ServerJudge("http://127.0.0.1:9/v1", "tiny")
-    with pytest.raises(ValueError, match="--server file:///etc/passwd: an address such as"):
-        ServerJudge("file:///etc/passwd", "tiny")
+    with pytest.raises(ValueError, match="does not answer: .*refused"):
+        ServerJudge(Endpoint("http://127.0.0.1:9/v1", wait_s=0.01), "tiny")
+    with pytest.raises(ValueError, match="file:///etc/passwd. is no address of a server"):
+        ServerJudge(Endpoint("file:///etc/passwd", wait_s=0.01), "tiny")
 
 
 def test_a_server_that_recovers_is_asked_again() -> None:
@@ -201,10 +204,10 @@ def test_a_server_that_recovers_is_asked_again() -> None:
         return {"status": 503} if len(seen) in (1, 2) else reply
 
     with server(red, change) as url:
-        judge = ServerJudge(url, "tiny")
+        judge = ServerJudge(Endpoint(url, wait_s=0.01), "tiny")
         assert len(seen) == 3 and judge.name == "tiny-2026-01-server"
     names = iter(["tiny-1", "tiny-2"])
     with server(red, lambda reply: reply | {"model": next(names)}) as url:
-        judge = ServerJudge(url, "tiny")
+        judge = ServerJudge(Endpoint(url, wait_s=0.01), "tiny")
         with pytest.raises(ValueError, match="answers as tiny-2, and before as tiny-1"):
             judge.look([Look(LOOKS[0].image, "a?", YES)])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from drawn_things import write_blocks
 
+from unimodal.data.scenes.world import world_of
 from unimodal.data.things.names import NAMES
 from unimodal.data.things.table import things_of
 from unimodal.eval.answer import Answer
@@ -23,7 +24,7 @@ from unimodal.eval.scene_requests import WORLD_PARTS, make_requests
 from unimodal.eval.scenes import SceneEvaluator
 from unimodal.eval.score import by_kind, digest, write
 from unimodal.eval.things import evaluate as evaluate_things
-from unimodal.eval.tokenizer import held_out, scene_report, world_of
+from unimodal.eval.tokenizer import held_out, scene_report
 from unimodal.tokenizer.grid import Grid
 
 

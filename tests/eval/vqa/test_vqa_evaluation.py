@@ -217,7 +217,8 @@ OTHER = "the questions are not those of its first line"
     [
         (lambda one: one["expected"].update(answer="maybe"), OTHER),
         (lambda one: one.update(group="elsewhere"), OTHER),
-        (lambda one: one.update(item="random/99"), OTHER),
+        (lambda one: one.update(item="random/99"), "is not of random/99"),
+        (lambda one: one.update(id="blind/random/99", item="random/99"), OTHER),
         (lambda one: one.pop("answer"), "line 2 has no answer"),
         (lambda one: one.update(answer=float("nan")), "line 2 is no JSON: .* holds NaN"),
     ],

@@ -83,13 +83,13 @@ def test_logits_of_a_question_about_images(model: Model, theirs, num_images: int
 
 
 def test_vision_encoder_and_aligner(model: Model, theirs):
-    pixels_PHW3 = torch.from_numpy(np.stack([shown(model, seed).pixels for seed in (5, 6)]))
-    images_P3HW = pixels_PHW3.permute(0, 3, 1, 2) / 127.5 - 1
+    views = [shown(model, seed).pixels for seed in (5, 6)]
+    images_P3HW = torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2) / 127.5 - 1
     with torch.inference_mode():
         expected = theirs.model.get_image_features(images_P3HW, return_dict=True)
-        found_PND = model.transformer.embedder.vision(images_P3HW)
+        found_PND = model.transformer.tower.network(images_P3HW)
         torch.testing.assert_close(found_PND, expected.last_hidden_state, atol=1e-5, rtol=1e-5)
-        found_PND = model.transformer.embedder.see(pixels_PHW3)
+        found_PND = model.transformer.tower.see(views)
         torch.testing.assert_close(found_PND, expected.pooler_output, atol=1e-5, rtol=1e-5)
 
 

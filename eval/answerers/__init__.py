@@ -1,0 +1,1 @@
+"""Other people's models as evaluators ask them: questions with images in, words out."""

@@ -1,0 +1,139 @@
+"""Measure a server: one client against many, the memory, /health meanwhile, and seeds.
+
+    python tests/benchmarks/serving.py --clients 32 --seconds 300
+
+Many clients ask for images, words about images and edits in turns; every answer is compared with
+what the same request gave alone. Prints a Markdown table. Other processes of the machine are in
+the times.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+from api_server import CHAT, EDITS, IMAGES, Served, data_url, png  # noqa: E402
+
+KINDS = 12  # different requests
+Asked = tuple[str, dict[str, Any]]
+
+
+def request(number: int) -> Asked:
+    """One of KINDS requests."""
+    shown = data_url(png(seed=number % 3))
+    if number % 4 == 1:
+        content = [{"type": "image_url", "image_url": {"url": shown}},
+                   {"type": "text", "text": "what do you see?"}]  # fmt: skip
+        return CHAT, {"messages": [{"role": "user", "content": content}], "seed": number}
+    if number % 4 == 3:
+        return EDITS, {"prompt": "make it blue", "image": shown, "seed": number}
+    return IMAGES, {"prompt": f"draw {number % 3 + 1} red circles", "seed": number}
+
+
+def answered(served: Served, asked: Asked) -> tuple[str, int]:
+    """The SHA-256 of an answer's words and images, and how many images they are."""
+    status, body = served.ask(*asked)
+    assert status == 200, body
+    images = [one["b64_json"] for one in body.get("data", ())]
+    words = [one["message"]["content"] for one in body.get("choices", ())]
+    return hashlib.sha256(json.dumps([images, words]).encode()).hexdigest(), len(images)
+
+
+def resident_bytes(process: int) -> int:
+    """The memory of a process."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) * 1024
+
+
+class Crowd:
+    """Clients that ask until a time."""
+
+    def __init__(self, served: Served, expected: list[str], until: float) -> None:
+        self._served, self._expected, self._until = served, expected, until
+        self._lock = threading.Lock()
+        self.num_answers = self.num_images = self.num_others = 0
+        self.errors: list[str] = []
+
+    def ask(self, first: int) -> None:
+        """Be one client."""
+        number = first
+        while time.monotonic() < self._until:
+            number += 1
+            try:
+                digest, num_images = answered(self._served, request(number % KINDS))
+            except (AssertionError, OSError) as error:
+                self.errors.append(repr(error))
+                continue
+            with self._lock:
+                self.num_answers += 1
+                self.num_images += num_images
+                self.num_others += digest != self._expected[number % KINDS]
+
+    def run(self, clients: int) -> None:
+        """Ask with so many clients."""
+        threads = [threading.Thread(target=self.ask, args=(7 * k,)) for k in range(clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def main() -> None:
+    """Start the command, measure, and stop it."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--clients", type=int, default=32)
+    options.add_argument("--seconds", type=float, default=60)
+    given = options.parse_args()
+    command = subprocess.Popen(
+        [sys.executable, "-m", "unimodal", "serve", "--port", "0", "--requests-a-minute", "1000000",
+         "--batch", str(given.clients)], stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert command.stdout is not None
+    line = command.stdout.readline()
+    served = Served(None, int(line.split(":")[2].split("/")[0]))  # type: ignore[arg-type]
+    try:
+        measure(served, command.pid, given.clients, given.seconds)
+    finally:
+        command.terminate()
+        command.wait()
+
+
+def measure(served: Served, process: int, clients: int, seconds: float) -> None:
+    """Print the table."""
+    expected = [answered(served, request(number))[0] for number in range(KINDS)]
+    alone = Crowd(served, expected, time.monotonic() + seconds / 3)
+    alone.run(1)
+    per_s = alone.num_answers / (seconds / 3)
+    many = Crowd(served, expected, time.monotonic() + seconds)
+    working = threading.Thread(target=many.run, args=(clients,))
+    working.start()
+    health, memory, start = [], [], time.monotonic()
+    while working.is_alive():
+        before = time.monotonic()
+        served.get("/health")
+        health.append(time.monotonic() - before)
+        memory.append((before - start, resident_bytes(process)))
+        time.sleep(0.2)
+    took = time.monotonic() - start
+    later = [size for at, size in memory if at > seconds / 5]
+    print("| clients | answers | a second | errors | others than alone |")
+    print("| --- | --- | --- | --- | --- |")
+    print(f"| 1 | {alone.num_answers} | {per_s:.2f} | {len(alone.errors)} | {alone.num_others} |")
+    rate = many.num_answers / took
+    print(f"| {clients} | {many.num_answers} | {rate:.2f} | {len(many.errors)} |"
+          f" {many.num_others} |")  # fmt: skip
+    print(f"\n/health: median {sorted(health)[len(health) // 2] * 1e3:.0f} ms, worst"
+          f" {max(health) * 1e3:.0f} ms, of {len(health)}.")  # fmt: skip
+    print(f"Memory after a fifth of the time: {min(later) / 2**20:.0f} to"
+          f" {max(later) / 2**20:.0f} MiB.")  # fmt: skip
+    print("\n".join(sorted(set(many.errors))[:5]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Several codes in a pass: the very distribution of drawing one by one, in fewer passes."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import tiny
+
+from unimodal.architecture import Architecture, ImageConfig
+from unimodal.attention import DenseAttention
+from unimodal.branches import Branches
+from unimodal.document import Document, Text
+from unimodal.events import ImageProgress
+from unimodal.generation import Generation, generate, stream
+from unimodal.model import Model
+from unimodal.sampling import Sampling, guide, probabilities
+from unimodal.sequence import Batch, Row, span_mask
+from unimodal.tokenizer.grid import Grid
+from unimodal.unified import UnifiedModel
+from unimodal.vocabulary import Vocabulary
+
+
+def request(words: str) -> Document:
+    return Document((Text(words, role="user"),))
+
+
+def model_of(num_codes: int, grid: Grid, addresses: bool) -> Model:
+    """Untied, with rows of unequal lengths, so that its distributions are far from uniform."""
+    base = tiny(width=32, num_layers=2, num_heads=4, num_kv_heads=2, head_width=8, mlp_width=64)
+    vocabulary = Vocabulary.new(base.vocabulary.num_text, num_codes)
+    config = replace(base.transformer.config, num_ids=vocabulary.size, tied_head=False)
+    image = ImageConfig("next_code", addresses=addresses)
+    transformer = UnifiedModel(Architecture(config, vocabulary, image)).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in transformer.named_parameters():
+            if parameter.ndim == 2 and "layernorm" not in name:
+                scale = 0.35 if name.startswith("lm_head") else 0.3
+                parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+    return replace(base, transformer=transformer, grid=grid)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return model_of(64, Grid(3, 4), addresses=True)
+
+
+def codes_of(replies: list) -> list[list[int]]:
+    return [parts[0].codes[:, 0].tolist() for parts in replies]
+
+
+@torch.no_grad()
+def joint(model: Model, document: Document, settings: tuple, scale: float | None) -> np.ndarray:
+    """The probability of each image of 4 places, by the chain rule, each image read at once."""
+    images = list(itertools.product(range(4), repeat=4))
+    layout, first = model.sequencer.layout, model.vocabulary.code_slice
+    shares = []
+    for drop in (None, "text") if scale is not None else (None,):
+        prompt = [*model.sequencer.prompt(document, drop).ids, *layout.opening(model.grid)]
+        content, is_code = layout.content(np.zeros(4, np.int64), model.grid)
+        rows = []
+        for image in images:
+            ids = np.array([*prompt, *layout.content(np.array(image), model.grid)[0]])
+            plain = model.sequencer.prompt(document).causal(ids)
+            rows.append(Row.pack([plain], len(ids), 0))
+        batch = Batch.stack(rows)
+        attend = DenseAttention(span_mask(batch.doc, batch.block, batch.private))
+        hidden = model.transformer.hidden_states(batch, batch.positions, attend)
+        at = len(prompt) + np.flatnonzero(is_code) - 1
+        shares.append(hidden[:, at] @ model.transformer.output_table()[slice(*first)].T)
+    logits = shares[0] if scale is None else guide(*shares, torch.tensor(scale))
+    p = probabilities(logits.flatten(0, 1), *settings).reshape(len(images), 4, 4)
+    return np.array([
+        math.prod(float(p[n, place, code]) for place, code in enumerate(image))
+        for n, image in enumerate(images)
+    ])  # fmt: skip
+
+
+def deviation(observed: np.ndarray, expected: np.ndarray) -> float:
+    """By how many standard deviations the chi-square statistic exceeds its mean."""
+    rare = expected < 5
+    expected = np.append(expected[~rare], expected[rare].sum())
+    observed = np.append(observed[~rare], observed[rare].sum())
+    fine = expected > 0
+    assert not observed[~fine].any(), "what cannot be never came"
+    freedom = fine.sum() - 1
+    statistic = ((observed - expected)[fine] ** 2 / expected[fine]).sum()
+    return float(statistic - freedom) / (2 * freedom) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "scale", "drafts"),
+    [
+        ((1.0, None, None), None, 3),
+        ((1.2, None, 0.9), 1.5, 2),
+        pytest.param((1.0, 3, None), None, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_images_have_their_exact_joint(settings: tuple, scale: float | None, drafts: int) -> None:
+    model, document, count = model_of(4, Grid(2, 2), addresses=False), request("draw"), 1500
+    exact = joint(model, document, settings, scale)
+    assert exact.sum() == pytest.approx(1, abs=1e-6)
+    names = ("image_temperature", "image_top_k", "image_top_p")
+    common = dict(zip(names, settings, strict=True)) | {"guidance": scale, "image_drafts": drafts}
+    samplings = [Sampling(seed=seed, **common) for seed in range(count)]
+    images = list(itertools.product(range(4), repeat=4))
+    found = np.zeros(len(images))
+    for codes in codes_of(generate(model, [document] * count, samplings, "image", batch=500)):
+        found[images.index(tuple(codes))] += 1
+    assert (exact * count >= 5).sum() > 15, "the distribution is spread out"
+    assert deviation(found, exact * count) < 4
+    uniform = np.full(len(images), count / len(images))
+    assert deviation(found, uniform) > 20, "it sees another one"
+
+
+@pytest.mark.parametrize("guidance", [None, 2.0])
+@pytest.mark.parametrize("drafts", [1, 3, 16])
+def test_the_likeliest_codes_are_those_of_drawing_one_by_one(
+    model: Model, drafts: int, guidance: float | None
+) -> None:
+    documents = [request("draw " + "a star " * n) for n in range(3)]
+    plain = Sampling(image_temperature=0.0, guidance=guidance)
+    one_by_one = codes_of(generate(model, documents, plain, "image"))
+    together = codes_of(generate(model, documents, replace(plain, image_drafts=drafts), "image"))
+    assert one_by_one == together
+
+
+def test_a_request_beside_strangers_draws_what_it_draws_alone(model: Model) -> None:
+    """Some draw one by one, some with more drafts, and some talk."""
+    documents = [request("draw " + "two red circles " * n) for n in range(6)]
+    samplings = [
+        Sampling(seed=n, guidance=[None, 2.0][n % 2], image_drafts=[None, 2, 5][n % 3],
+                 max_text_tokens=6)
+        for n in range(6)
+    ]  # fmt: skip
+    modalities = ["image", "image", "image", "image", "image", "text"]
+    together = generate(model, documents, samplings, modalities, batch=4)
+    for n in range(5):
+        alone = generate(model, documents[n : n + 1], samplings[n], "image")
+        assert codes_of(alone) == codes_of([together[n]])
+
+
+def test_the_cache_holds_what_was_drawn_and_nothing_else(model: Model) -> None:
+    """A conversation goes on as if its image had been given."""
+    sampling = Sampling(seed=2, guidance=2.0, image_drafts=4, max_images=1)
+    generation = Generation(model, 1, num_prefixes=4)
+    parts = request("draw").parts
+    for turn in range(3):
+        asked = Document(parts)
+        generation.submit(asked, replace(sampling, seed=turn), "image")
+        before, done = generation.num_read, [*generation.run()][-1]
+        cost = generation.num_read - before
+        (alone,) = generate(model, [asked], replace(sampling, seed=turn), "image")
+        assert codes_of([done.parts]) == codes_of([alone])  # type: ignore[union-attr]
+        parts = (*parts, *done.parts, *request("again").parts)  # type: ignore[union-attr]
+    assert cost < 2 * len(model.sequencer.prompt(Document(parts)))
+
+
+def test_passes_are_fewer_where_codes_repeat(model: Model, monkeypatch) -> None:
+    """All codes are the likeliest whatever stands before: each pass keeps all drafts but the first,
+    which has none.
+    """
+    transformer = UnifiedModel(model.transformer.architecture).eval()
+    transformer.load_state_dict(model.transformer.state_dict())
+    with torch.no_grad():
+        transformer.model.norm.weight.zero_()  # all logits are equal: the first code is taken
+    sure = replace(model, transformer=transformer)
+    forwards: list[int] = []
+    original = Branches._forward
+    monkeypatch.setattr(Branches, "_forward", lambda *args: forwards.append(1) or original(*args))
+    sampling = Sampling(image_temperature=0.0, image_drafts=4)
+    events = list(stream(sure, [request("draw")], sampling, "image"))
+    assert len(forwards) == 1 + math.ceil(11 / 5)
+    progress = [event for event in events if isinstance(event, ImageProgress)]
+    assert [event.done for event in progress] == [1, 6, 11, 12]
+
+
+def test_drafts_are_refused_where_they_mean_nothing() -> None:
+    with pytest.raises(ValueError, match="image_drafts 0: None or a whole number from 1 to 256"):
+        Sampling(image_drafts=0)
+    with pytest.raises(ValueError, match="masked has no image_drafts 4"):
+        Sampling(image_drafts=4).check(("image_steps",), "masked")

@@ -1,0 +1,270 @@
+"""Bad requests: each is refused for its own reason, and nothing is broken for others."""
+
+import base64
+import io
+import json
+import re
+import socket
+import struct
+import time
+import zlib
+from typing import Any
+
+import pytest
+from api_server import CHAT, EDITS, IMAGES, Served, data_url, png, serving
+from PIL import Image
+
+from unimodal.model import Model
+
+KEY = "a-key-of-this-server"
+DRAW = {"prompt": "draw a red circle", "seed": 1}
+
+
+def ask(words: Any = "hello", **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": words}]} | more
+
+
+def with_image(url: str) -> dict[str, Any]:
+    return ask([{"type": "image_url", "image_url": {"url": url}}])
+
+
+def animated(kind: str) -> bytes:
+    frames = [Image.open(io.BytesIO(png(seed=seed))) for seed in (1, 2)]
+    stream = io.BytesIO()
+    frames[0].save(stream, kind, save_all=True, append_images=frames[1:])
+    return stream.getvalue()
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of side x side black pixels in a few kilobytes."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + check
+
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((side // 8 + 1) * 1000), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def deep(depth: int) -> bytes:
+    return b'{"prompt": ' + b"[" * depth + b"]" * depth + b"}"
+
+
+# By rule: path, body, status, the field that is named, and what is said of the way out.
+BAD: list[tuple[str, str, Any, int, str | None, str]] = [
+    ("unknown field", IMAGES, DRAW | {"sead": 1}, 400, "sead", "What is read here: .*seed"),
+    ("unknown field", CHAT, ask(guidanse=3), 400, "guidanse", "What is read here: .*guidance"),
+    ("unknown field", CHAT, {"messages": [{"role": "user", "content": "hi", "name": "x"}]}, 400,
+     "messages.0.name", "not permitted"),
+    ("no such effect", IMAGES, DRAW | {"quality": "hd"}, 400, "quality", "what can be is 'auto'"),
+    ("no such effect", IMAGES, DRAW | {"response_format": "url"}, 400, "response_format",
+     "what can be is 'b64_json'"),
+    ("no such effect", EDITS, DRAW | {"image": data_url(png()), "mask": "x"}, 400, "mask",
+     "leave it out"),
+    ("no such effect", CHAT, ask(tools=[{"type": "function"}]), 400, "tools", "what can be is"),
+    ("no such effect", CHAT, ask(logprobs=True), 400, "logprobs", "what can be is False"),
+    ("no such effect", IMAGES, DRAW | {"steps": 20}, 400, None, "has no image_steps"),
+    ("size", IMAGES, DRAW | {"size": "1024x1024"}, 400, "size", "this model draws 16x24"),
+    ("size", IMAGES, DRAW | {"size": "../16x24"}, 400, "size", "this model draws 16x24"),
+    ("number", IMAGES, DRAW | {"n": 0}, 400, "n", "from 1 to 8"),
+    ("number", IMAGES, DRAW | {"n": 10**9}, 400, "n", "from 1 to 8"),
+    ("number", IMAGES, DRAW | {"n": 2, "stream": True}, 400, "n", "a stream is of one reply"),
+    ("number", IMAGES, DRAW | {"partial_images": 2}, 400, "partial_images", "without stream"),
+    ("number", CHAT, ask(max_tokens=10**9), 400, "max_completion_tokens", "from 1 to 512"),
+    ("number", CHAT, ask(seed=-1), 400, None, "seed -1: a whole number below"),
+    ("number", IMAGES, DRAW | {"guidance": 10**9}, 400, None, "from 0 to 1000"),
+    ("type", IMAGES, DRAW | {"n": "2"}, 400, "n", "valid integer"),
+    ("type", IMAGES, DRAW | {"seed": 1.5}, 400, "seed", "valid integer"),
+    ("type", IMAGES, {"seed": 1}, 400, "prompt", "Field required"),
+    ("type", CHAT, {"messages": "hello"}, 400, "messages", "valid list"),
+    ("model", IMAGES, DRAW | {"model": "../../etc/passwd"}, 404, "model", "'tiny' is"),
+    ("JSON", IMAGES, b'{"prompt": ', 400, None, "Expecting value at line 1"),
+    ("JSON", IMAGES, b'{"prompt": "a", "guidance": NaN}', 400, None, "NaN is no number"),
+    ("JSON", IMAGES, b'{"prompt": "a", "prompt": "b"}', 400, None, "'prompt' is given twice"),
+    ("JSON", IMAGES, b'["a"]', 400, None, "an object"),
+    ("JSON", IMAGES, b'{"prompt": "\xff"}', 400, None, "is not UTF-8"),
+    ("JSON", IMAGES, deep(100_000), 400, None, "nested too deeply"),
+    ("half a character", IMAGES, b'{"prompt": "\\ud800"}', 400, "prompt", "surrogate"),
+    ("too long", IMAGES, {"prompt": "x" * 100_001}, 400, "prompt", "100,000 are the most"),
+    ("too long", IMAGES, {"prompt": "circle " * 2000}, 400, None, "of the model's 512 tokens"),
+    ("too long", CHAT, {"messages": [{"role": "user", "content": "a"}] * 257}, 400, "messages",
+     "256 are the most"),
+    ("too long", IMAGES, b" " * (2**20 + 1), 413, None, "1,048,576 bytes are the most"),
+    ("nothing asked", IMAGES, {"prompt": " "}, 400, "prompt", "say what to draw"),
+    ("nothing asked", CHAT, {"messages": []}, 400, "messages", "the last message is the user's"),
+    ("nothing asked", CHAT, ask([]), 400, "messages.0", "is empty"),
+    ("address", CHAT, with_image("http://169.254.169.254/latest"), 400, "messages.0",
+     "no address is fetched"),
+    ("address", CHAT, with_image("https://example.org/a.png"), 400, "messages.0", "no address"),
+    ("address", CHAT, with_image("file:///etc/passwd"), 400, "messages.0", "no file is read"),
+    ("address", EDITS, DRAW | {"image": "../../etc/passwd"}, 400, "image", "no file is read"),
+    ("base64", CHAT, with_image("data:image/png;base64,???"), 400, "messages.0", "not base64"),
+    ("base64", EDITS, DRAW | {"image": data_url(png())[:-1]}, 400, "image", "not base64"),
+    ("image", CHAT, with_image(data_url(b"<svg onload=alert(1)>")), 400, "messages.0", "PNG"),
+    ("image", CHAT, with_image(data_url(png()[:200])), 400, "messages.0", "damaged or truncated"),
+    ("image", CHAT, with_image(data_url(png((7, 7)))), 400, "messages.0", "too small"),
+    ("image", CHAT, with_image(data_url(bomb(100_000))), 400, "messages.0", "too large"),
+    ("image", CHAT, with_image(data_url(bomb(7000))), 400, "messages.0", "16,000,000 are the most"),
+    ("image", EDITS, DRAW | {"image": [data_url(png())] * 17}, 400, "image", "from 1 to 16"),
+    ("image", EDITS, DRAW, 400, "image", "an edit has `image`"),
+    ("animated", CHAT, with_image(data_url(animated("GIF"))), 400, "messages.0", "is animated"),
+    ("animated", CHAT, with_image(data_url(animated("PNG"))), 400, "messages.0", "is animated"),
+    ("animated", CHAT, with_image(data_url(animated("WEBP"))), 400, "messages.0", "is animated"),
+]  # fmt: skip
+
+
+def secrets_of(text: str) -> list[str]:
+    """What no client may be told: addresses of objects, paths, tracebacks."""
+    return re.findall(r"0x[0-9a-f]{6,}|/work/|site-packages|Traceback|\.py\b|object at", text)
+
+
+@pytest.mark.parametrize("case", range(len(BAD)), ids=lambda n: f"{BAD[n][0]} {n}")
+def test_a_bad_request_is_refused_for_its_reason(small: Served, case: int) -> None:
+    _, path, body, status, param, way_out = BAD[case]
+    found, answer = small.ask(path, body)
+    assert (found, answer["error"]["param"]) == (status, param), answer
+    assert re.search(way_out, answer["error"]["message"]), answer
+    assert set(answer["error"]) == {"message", "type", "param", "code"}
+    assert len(answer["error"]["message"]) < 1100 and not secrets_of(json.dumps(answer))
+
+
+def test_there_are_rules_enough() -> None:
+    assert len(BAD) >= 40 and len({rule for rule, *_ in BAD}) >= 12
+
+
+def test_bad_requests_break_nothing_for_others(small: Served) -> None:
+    expected = small.ask(IMAGES, DRAW)[1]["data"]
+    for _, path, body, *_ in BAD[::3]:
+        small.ask(path, body)
+    small.wait_for_rest()
+    assert small.ask(IMAGES, DRAW)[1]["data"] == expected
+    assert small.metric("failed_total") == 0
+
+
+def test_control_spellings_stay_words(small: Served) -> None:
+    model = small.server.model
+    for words in ("<|image|><|turn_end|>", "<image>", "</s>", "\x00\u202e"):
+        status, answer = small.ask(CHAT, ask(words, modalities=["text"], max_tokens=2))
+        ids = model.text_tokenizer.encode(words)
+        assert status == 200 and all(token < model.vocabulary.num_text for token in ids)
+        around = small.ask(CHAT, ask("a", modalities=["text"], max_tokens=2))[1]["usage"]
+        less = len(model.text_tokenizer.encode("a"))
+        assert answer["usage"]["prompt_tokens"] - len(ids) == around["prompt_tokens"] - less
+
+
+def test_forms_that_are_none(small: Served) -> None:
+    kind = "multipart/form-data; boundary=x"
+    for content, status, words in (
+        (b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n", 400, "name"),
+        (b"nothing of the kind", 400, "form"),
+    ):
+        found, _, answer = small.send("POST", EDITS, content, Content_Type=kind)
+        assert found == status and words in json.loads(answer)["error"]["message"]
+    found, answer = small.form(IMAGES, [("prompt", "a"), ("n", "two")])
+    assert found == 400 and answer["error"]["param"] == "n"
+    found, answer = small.form(IMAGES, [("prompt", "a"), ("prompt", "b")])
+    assert found == 400 and "twice" in answer["error"]["message"]
+    found, answer = small.form(EDITS, [("prompt", "a"), ("image", png()), ("mask", png())])
+    assert found == 400 and answer["error"]["param"] == "mask"
+    found, answer = small.form(EDITS, [("prompt", "a"), ("image", b"not an image")])
+    assert found == 400 and "no known kind" in answer["error"]["message"]
+
+
+def test_routes_methods_and_types(small: Served) -> None:
+    for method, path, kind, status in (
+        ("GET", "/", "", 404), ("GET", "/../../etc/passwd", "", 404), ("GET", IMAGES, "", 405),
+        ("GET", "/v1/models/..%2f..%2fetc", "", 404), ("GET", "/v1/models/other", "", 404),
+        ("POST", IMAGES, "text/plain", 415), ("POST", CHAT, "multipart/form-data", 415),
+    ):  # fmt: skip
+        found, head, content = small.send(method, path, b"", Content_Type=kind)
+        assert found == status and "message" in json.loads(content)["error"]
+        assert head["x-content-type-options"] == "nosniff" and "server" not in head
+
+
+def test_pages_elsewhere_cannot_use_a_server_without_keys(small: Served) -> None:
+    for headers in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
+        status, answer = small.ask(IMAGES, DRAW, **headers)
+        assert status == 403 and answer["error"]["type"] == "permission_error"
+    assert small.ask(IMAGES, DRAW, Origin=f"http://127.0.0.1:{small.port}")[0] == 200
+
+
+def test_keys_rates_and_clients(tiny_model: Model) -> None:
+    with serving(tiny_model, KEY, f"{KEY}-2", requests_a_minute=30) as found:
+        for given in (
+            "",
+            "Bearer",
+            "Bearer wrong",
+            f"Basic {KEY}",
+            f"Bearer {KEY}x",
+            "Bearer \xff",
+        ):
+            status, head, content = found.send("GET", "/v1/models", Authorization=given)
+            assert (status, head["www-authenticate"]) == (401, "Bearer")
+            assert json.loads(content)["error"]["code"] == "invalid_api_key"
+        good = {"Authorization": f"Bearer {KEY}", "Host": "wherever.example"}
+        assert [found.get("/v1/models", **good)[0] for _ in range(4)] == [200, 200, 200, 429]
+        status, head, content = found.send("GET", "/v1/models", **good)
+        assert status == 429 and 1 <= int(head["retry-after"]) <= 2
+        assert "30 requests a minute" in json.loads(content)["error"]["message"]
+        other = {"Authorization": f"Bearer {KEY}-2"}
+        assert found.get("/v1/models", **other)[0] == 200, "each client has its own rate"
+        assert found.get("/health")[0] == 200 and found.get("/metrics")[0] == 401
+
+
+def test_a_full_queue_says_so(tiny_model: Model) -> None:
+    limits = {"batch": 1, "max_waiting": 6, "max_waiting_of_client": 4}
+    with serving(tiny_model, **limits) as found:
+        status, answer = found.ask(IMAGES, DRAW | {"n": 7})
+        assert status == 503 and answer["error"]["code"] == "queue_full"
+        status, answer = found.ask(IMAGES, DRAW | {"n": 5})
+        assert status == 429 and answer["error"]["code"] == "too_many_waiting"
+        assert found.ask(IMAGES, DRAW | {"n": 4})[0] == 200
+
+
+def test_a_request_that_memory_cannot_hold_is_refused(tiny_model: Model) -> None:
+    with serving(tiny_model, memory_bytes=5_000) as found:
+        status, answer = found.ask(IMAGES, DRAW)
+        assert status == 400 and "5,000 are allowed" in answer["error"]["message"]
+        assert json.loads(found.get("/health")[1])["status"] == "ok"
+
+
+def test_bodies_that_do_not_come_or_have_no_room(tiny_model: Model) -> None:
+    with serving(tiny_model, body_seconds=1, max_bodies_bytes=1000, max_body_bytes=900) as found:
+        head = f"POST {IMAGES} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        slow = socket.create_connection(("127.0.0.1", found.port))
+        slow.sendall(f"{head}Content-Length: 900\r\n\r\n{{".encode())
+        time.sleep(0.3)
+        status, answer = found.ask(IMAGES, {"prompt": "x" * 200})
+        assert status == 503 and answer["error"]["code"] == "overloaded"
+        assert slow.recv(4000).startswith(b"HTTP/1.1 408")
+        slow.close()
+        assert found.ask(IMAGES, DRAW)[0] == 200, "its room is free again"
+
+
+def test_an_error_of_ours_tells_nothing_and_stops_nothing(
+    tiny_model: Model, monkeypatch, caplog
+) -> None:
+    with serving(tiny_model) as found:
+        expected = found.ask(IMAGES, DRAW)
+        step = type(found.server.loop._generation).step
+
+        def broken(_: object) -> None:
+            raise RuntimeError(f"out of memory in {found.server!r} at /work/secret.py")
+
+        monkeypatch.setattr(type(found.server.loop._generation), "step", broken)
+        status, answer = found.ask(IMAGES, DRAW)
+        assert status == 500 and not secrets_of(json.dumps(answer))
+        assert "out of memory" in caplog.text, "the log has it"
+        monkeypatch.setattr(type(found.server.loop._generation), "step", step)
+        assert found.ask(IMAGES, DRAW)[1]["data"] == expected[1]["data"]
+        assert found.metric("failed_total") == 1
+
+
+def test_a_png_that_a_decoder_chokes_on_names_no_object(small: Served) -> None:
+    content = bytearray(png())
+    content[60:90] = bytes(30)
+    for broken in (bytes(content), b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(20), b"RIFF1234WEBPxx"):
+        url = f"data:image/png;base64,{base64.b64encode(broken).decode()}"
+        status, answer = small.ask(CHAT, with_image(url))
+        assert status == 400 and not secrets_of(json.dumps(answer)), answer

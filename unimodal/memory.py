@@ -1,0 +1,19 @@
+"""Memory: how much of it is free on a device."""
+
+from pathlib import Path
+
+import torch
+
+MEMINFO = Path("/proc/meminfo")
+UNKNOWN = 2**62  # where the system does not tell, the system itself will refuse
+
+
+def free_bytes(device: torch.device, meminfo: Path = MEMINFO) -> int:
+    """Return the bytes that are free on a device; UNKNOWN where the system does not tell."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    if device.type != "cpu" or not meminfo.exists():
+        return UNKNOWN
+    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+    return int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else UNKNOWN

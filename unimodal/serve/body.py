@@ -1,0 +1,172 @@
+"""The body of a request: read within limits, JSON or a form, as fields by name.
+
+A form is parsed in memory: none of its files is written, whatever it is called.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from .errors import ApiError
+from .limits import Limits
+
+JSON, FORM = "application/json", "multipart/form-data"
+MAX_FIELDS = 64  # of a form
+
+
+@dataclass(frozen=True)
+class Body:
+    """The fields of a request; those of a form are texts or, of files, bytes."""
+
+    fields: dict[str, Any]
+    is_form: bool
+
+
+class Room:
+    """Room for the bodies of all requests that are being read or opened."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._free = max_bytes
+
+    @contextmanager
+    def taken(self, num_bytes: int) -> Iterator[None]:
+        """Hold room for a body; raise ApiError where there is none."""
+        if num_bytes > self._free:
+            raise ApiError(503, "too many large requests come at once: try again later",
+                           code="overloaded", retry_after_s=1)  # fmt: skip
+        self._free -= num_bytes
+        try:
+            yield
+        finally:
+            self._free += num_bytes
+
+
+class _InMemory(MultiPartParser):
+    """A parser of forms whose files stay in memory; the body's limit is theirs."""
+
+    spool_max_size = 0  # of SpooledTemporaryFile: never rolled over to a file
+
+
+def length_of(request: Request, limits: Limits) -> int:
+    """Return how long a body is or, where it is not said, may be; raise ApiError where that is too
+    long.
+    """
+    said = request.headers.get("content-length")
+    if said is None:
+        return limits.max_body_bytes
+    if not (said.isascii() and said.isdigit()):
+        raise ApiError(400, "the header Content-Length is no number")
+    if len(said) > 18 or int(said) > limits.max_body_bytes:
+        raise _too_long(limits)
+    return int(said)
+
+
+async def read_body(request: Request, limits: Limits, forms: bool = False) -> Body:
+    """Return the body of a request. forms: whether it may be a form; else it is JSON.
+
+    Raise ApiError for another type, a body that is too long or comes too slowly, and for one that
+    is not what its type says.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    known = (JSON, FORM) if forms else (JSON,)
+    if kind not in known:
+        raise ApiError(
+            415, f"the header Content-Type says {kind[:80]!r}: {' or '.join(known)} is read",
+            code="unsupported_media_type",
+        )  # fmt: skip
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            content = await _content(request, limits)
+    except TimeoutError as error:
+        said = f"the request's body did not come within {limits.body_seconds} seconds"
+        raise ApiError(408, said, code="timeout") from error
+    if kind == JSON:
+        return Body(parse_json(content), is_form=False)
+    return Body(await _parse_form(request, content, limits), is_form=True)
+
+
+async def _content(request: Request, limits: Limits) -> bytes:
+    chunks, num_bytes = [], 0
+    async for chunk in request.stream():
+        num_bytes += len(chunk)
+        if num_bytes > limits.max_body_bytes:
+            raise _too_long(limits)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_long(limits: Limits) -> ApiError:
+    said = f"the request is too long: {limits.max_body_bytes:,} bytes are the most"
+    return ApiError(413, said, code="too_long")
+
+
+def parse_json(content: bytes) -> dict[str, Any]:
+    """Return a JSON object; raise ApiError for anything else, NaN and names given twice too."""
+    try:
+        found = json.loads(
+            content.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_once
+        )
+    except UnicodeDecodeError as error:
+        raise _no_json(f"byte {error.start} is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise _no_json(f"{error.msg} at line {error.lineno}, column {error.colno}") from error
+    except RecursionError as error:
+        raise _no_json("it is nested too deeply") from error
+    except ValueError as error:  # of the two functions below, or a number of thousands of digits
+        raise _no_json(str(error)) from error
+    if not isinstance(found, dict):
+        raise _no_json("an object, {...}, is wanted")
+    return found
+
+
+def _no_json(reason: str) -> ApiError:
+    return ApiError(400, f"the body is no JSON that can be used: {reason}", code="invalid_json")
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name[:80]!r} is given twice")
+        found[name] = value
+    return found
+
+
+async def _parse_form(request: Request, content: bytes, limits: Limits) -> dict[str, Any]:
+    """Return the fields of a form, of `image[]` and `image` a list of all."""
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield content
+        yield b""
+
+    parser = _InMemory(
+        request.headers, stream(), max_files=limits.max_images + 1, max_fields=MAX_FIELDS,
+        max_part_size=limits.max_body_bytes,
+    )  # fmt: skip
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        said = f"the body is no form that can be used: {error.message}"
+        raise ApiError(400, said, code="invalid_form") from error
+    found: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        content_or_text = await value.read() if isinstance(value, UploadFile) else value
+        if name in ("image", "image[]"):
+            found.setdefault("image", []).append(content_or_text)
+        elif name in found:
+            raise ApiError(400, f"the form has {name[:80]!r} twice", name[:80], "invalid_form")
+        else:
+            found[name] = content_or_text
+    await form.close()
+    return found

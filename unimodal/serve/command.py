@@ -1,0 +1,102 @@
+"""`unimodal serve` answers over HTTP until it is stopped."""
+
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..bundle import DEFAULT, directory_of, load
+from ..model import Weights
+from .keys import VARIABLE, Keys, read_keys
+from .limits import Limits
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from .server import Server
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+IDLE_S = 30  # for which a connection that says nothing is kept
+STOP_S = 5  # for which replies may go on after Ctrl-C
+MAX_CONNECTIONS = 1000
+
+
+def run(
+    model: Path | None,
+    host: str,
+    port: int,
+    name: str | None,
+    keys: Path | None,
+    is_open: bool,
+    weights: Weights,
+    **limits: int | None,
+) -> None:
+    """Load a model and serve it; raise ValueError for everything that the user can fix.
+
+    is_open: whether others than this machine are served without API keys. limits: those of Limits;
+    None leaves one as it is.
+    """
+    try:
+        import fastapi
+        import python_multipart
+        import uvicorn
+    except ImportError as error:
+        raise ValueError(
+            f"a server needs {error.name}: pip install 'unimodal[serve]', or make install"
+        ) from error
+    assert fastapi and python_multipart, "they are there"
+    from .server import Server
+
+    known = read_keys(keys)
+    _check_host(host, known, is_open)
+    bounds = Limits(**{one: value for one, value in limits.items() if value is not None})
+    listening = _listening(host, port)
+    server = Server(load(model, weights=weights), name or name_of(model), known, bounds, is_open)
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    shown = f"[{host}]" if ":" in host else host
+    print(f"serving http://{shown}:{listening.getsockname()[1]}/v1; Ctrl-C stops it", flush=True)
+    uvicorn.Server(configured(server)).run(sockets=[listening])
+
+
+def configured(server: "Server") -> "uvicorn.Config":
+    """Return how uvicorn runs a server's application."""
+    import uvicorn
+
+    from .app import application
+
+    return uvicorn.Config(
+        application(server), log_level="warning", server_header=False, proxy_headers=False,
+        ws="none", timeout_keep_alive=IDLE_S, timeout_graceful_shutdown=STOP_S,
+        limit_concurrency=MAX_CONNECTIONS,
+    )  # fmt: skip
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; raise ValueError where that cannot be. Port 0 is a free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
+    except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number and number > 0 else str(error)
+        raise ValueError(f"{host}, port {port}: {reason}; name another by --port") from error
+
+
+def _check_host(host: str, keys: Keys, is_open: bool) -> None:
+    """Raise ValueError where others than this machine would be served without keys unasked."""
+    if host not in LOOPBACK and not keys and not is_open:
+        raise ValueError(
+            f"--host {host} answers other machines: give API keys by --keys FILE or {VARIABLE}, or"
+            " say --open to answer whoever asks"
+        )
+
+
+def name_of(model: Path | None) -> str:
+    """Return what clients call a model: its folder's name, of a run's `bundle` the run's."""
+    directory = directory_of(model)
+    if directory == DEFAULT:
+        return "unimodal"
+    whole = directory.resolve()
+    return whole.parent.name if whole.name == "bundle" else whole.name

@@ -1,0 +1,184 @@
+"""/v1/chat/completions: a conversation in, the assistant's next message out, words and images.
+
+Images of an answer stand in `message.images`, and while it streams in `delta.images`, as other
+servers with images have them: {"type": "image_url", "image_url": {"url": "data:..."}}.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+
+from ..events import ReplyDone, TextDelta
+from ..grammar import Modality
+from .errors import ApiError
+from .fields import Fields, checked
+from .job import Accepted, Drawn, Job, Partial
+from .messages import Message, conversation
+from .provenance import base64_of
+from .server import Server
+from .settings import Settings
+from .sse import event, streamed
+from .work import Heard, Work
+
+
+class StreamOptions(Fields):
+    """What a stream tells beside the reply."""
+
+    include_usage: bool = False
+
+
+class Completion(Settings):
+    """The body of a request."""
+
+    ONLY: ClassVar = {
+        "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},), "top_p": (1,),
+        "logprobs": (False,), "top_logprobs": (0,), "stop": ([],), "store": (False,),
+        "tools": ([],), "functions": ([],), "tool_choice": ("auto", "none"),
+        "function_call": ("auto", "none"), "parallel_tool_calls": (True, False),
+        "response_format": ({"type": "text"},), "service_tier": ("auto", "default"),
+        "metadata": ({},), "reasoning_effort": ("none",), "audio": (), "prediction": (),
+        "web_search_options": (),
+    }  # fmt: skip
+    messages: list[Message]
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    modalities: list[Literal["text", "image"]] | None = None
+    """What the reply may be of: both, or what the model chooses; words alone; one image alone."""
+    stream_options: StreamOptions | None = None
+
+    @property
+    def modality(self) -> Modality | None:
+        """Return the modality constraint; raise ApiError where nothing is left to answer with."""
+        asked = set(self.modalities or ("text", "image"))
+        return None if len(asked) == 2 else asked.pop()
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Return the most text tokens of a reply; raise ApiError where two numbers are given."""
+        both = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(both) > 1:
+            raise ApiError(400, "max_tokens is the old name of max_completion_tokens: give one",
+                           "max_tokens", "invalid_value")  # fmt: skip
+        return both.pop() if both else None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What all parts of an answer have in common."""
+
+    server: Server
+    id: str
+    created: int
+    notes: tuple[str, ...]
+
+    def head(self, kind: str) -> dict[str, Any]:
+        """Return the fields with which an answer, or a chunk of one, begins."""
+        return {
+            "id": self.id, "object": kind, "created": self.created, "model": self.server.name,
+            "system_fingerprint": f"fp_{self.server.model.hash[:12]}",
+        }  # fmt: skip
+
+    def image(self, pixels: np.ndarray, job: Job, index: int, position: int) -> dict[str, Any]:
+        """Return an image of an answer."""
+        url = f"data:image/png;base64,{base64_of(pixels, job, self.server.model.hash)}"
+        return {"type": "image_url", "index": index, "position": position,
+                "image_url": {"url": url}}  # fmt: skip
+
+
+async def complete(request: Request) -> Response:
+    """Answer a conversation."""
+    server: Server = request.app.state.server
+    client = server.admit(request)
+    async with server.body(request) as body:
+        asked = checked(Completion, body.fields)
+        asked.check(server.name, server.limits)
+        if asked.stream_options is not None and not asked.stream:
+            raise ApiError(400, "stream_options are of a stream", "stream_options", "invalid_value")
+        modality = asked.modality if server.model.image_tokenizer.decodes else "text"
+        if asked.modality == "image":
+            server.check_draws()
+        samplings = asked.samplings(server.model, asked.most_tokens)
+        given = await conversation(asked.messages, server)
+    jobs = [
+        Job(given.document, one, modality, (client, asked.user), asked.partial_images)
+        for one in samplings
+    ]
+    work = Work(server, request, jobs)
+    accepted = await work.begin()
+    made = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
+    shape = Shape(server, *made, given.notes)
+    if asked.stream:
+        with_usage = bool(asked.stream_options and asked.stream_options.include_usage)
+        return streamed(work, _stream(work, shape, accepted[0], with_usage))
+    return JSONResponse(_answer(shape, work, await work.heard(), accepted[0]))
+
+
+def _answer(shape: Shape, work: Work, heard: list[Heard], accepted: Accepted) -> dict[str, Any]:
+    """Return the whole answer."""
+    choices = []
+    for index, (job, one) in enumerate(zip(work.jobs, heard, strict=True)):
+        images = [
+            shape.image(pixels, job, number, position)
+            for number, (position, pixels) in enumerate(one.images)
+        ]
+        message: dict[str, Any] = {"role": "assistant", "content": one.text or None}
+        message |= {"refusal": None} | ({"images": images} if images else {})
+        choices.append({
+            "index": index, "message": message, "logprobs": None, "seed": job.sampling.seed,
+            "finish_reason": _reason(one.reply),
+        })  # fmt: skip
+    notes = {"notes": list(shape.notes)} if shape.notes else {}
+    spent = usage(accepted, [one.reply for one in heard])
+    return shape.head("chat.completion") | {"choices": choices, "usage": spent} | notes
+
+
+def _reason(done: ReplyDone) -> str:
+    return "stop" if done.end == "stop" else "length"
+
+
+def usage(accepted: Accepted, replies: list[ReplyDone]) -> dict[str, Any]:
+    """Return what a request has cost, in tokens."""
+    of_replies = sum(len(one.ids) for one in replies)
+    return {
+        "prompt_tokens": accepted.num_tokens, "completion_tokens": of_replies,
+        "total_tokens": accepted.num_tokens + of_replies,
+    }  # fmt: skip
+
+
+async def _stream(
+    work: Work, shape: Shape, accepted: Accepted, with_usage: bool
+) -> AsyncIterator[str]:
+    """Yield the server-sent events of a reply."""
+    (job,) = work.jobs
+    notes: dict[str, Any] = {"notes": list(shape.notes)} if shape.notes else {}
+
+    def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> str:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        empty = {"usage": None} if with_usage else {}
+        return event(shape.head("chat.completion.chunk") | {"choices": [choice]} | empty | more)
+
+    start = {"role": "assistant", "content": ""}
+    yield chunk(start, **notes, seed=job.sampling.seed)
+    num_characters = num_images = 0
+    async for told in job.events():
+        if isinstance(told, TextDelta):
+            num_characters += len(told.text)
+            yield chunk({"content": told.text})
+        elif isinstance(told, Partial):
+            image = shape.image(told.pixels, job, num_images, num_characters)
+            yield chunk({"partial_images": [image | {"partial_image_index": told.number}]})
+        elif isinstance(told, Drawn):
+            yield chunk({"images": [shape.image(told.pixels, job, num_images, num_characters)]})
+            num_images += 1
+        elif isinstance(told, ReplyDone):
+            yield chunk({}, _reason(told))
+            if with_usage:
+                spent = {"choices": [], "usage": usage(accepted, [told])}
+                yield event(shape.head("chat.completion.chunk") | spent)
+    yield "data: [DONE]\n\n"

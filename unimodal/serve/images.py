@@ -1,0 +1,174 @@
+"""/v1/images/generations and /v1/images/edits: words, or images and words, in, images out.
+
+JSON and forms mean the same: equal fields give equal bytes.
+"""
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+
+from ..document import Document, Image, Text
+from ..events import ReplyDone
+from .errors import ApiError
+from .fields import Fields, checked
+from .job import Accepted, Drawn, Job, Partial
+from .opening import content_of
+from .provenance import base64_of
+from .server import Server
+from .settings import Settings, checked_words
+from .sse import event, streamed
+from .work import Work
+
+KINDS = Literal["image_generation", "image_edit"]
+
+
+class Generation(Settings):
+    """The body of a request for images."""
+
+    ONLY: ClassVar = {
+        "background": ("auto", "opaque"), "moderation": ("auto",), "output_compression": (100,),
+        "output_format": ("png",), "quality": ("auto",), "response_format": ("b64_json",),
+        "style": (), "svg": (), "frame_count": (), "frame_duration_ms": (), "complexity": (),
+    }  # fmt: skip
+    prompt: str
+    size: str = "auto"
+
+
+class ImageReference(Fields):
+    """An image of an edit in JSON."""
+
+    image_url: str
+
+
+class Edit(Generation):
+    """The body of a request for edited images; `image` of a form is a list of files or texts."""
+
+    ONLY: ClassVar = Generation.ONLY | {"mask": (), "markup": (), "input_fidelity": ()}
+    image: str | list[str | bytes] | None = None
+    images: list[ImageReference] | None = None
+
+    def contents(self) -> list[bytes]:
+        """Return the image files; raise ApiError where there are none, or two fields of them."""
+        if (self.image is None) == (self.images is None):
+            raise ApiError(400, "an edit has `image`, one or a list, or `images`",
+                           "image", "invalid_value")  # fmt: skip
+        given: list[str | bytes] = [one.image_url for one in self.images or ()]
+        if self.image is not None:
+            given = [self.image] if isinstance(self.image, str) else self.image
+        return [one if isinstance(one, bytes) else content_of(one, "image") for one in given]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the events and the answer of a request have in common."""
+
+    server: Server
+    kind: KINDS
+    size: str
+    created: int
+    notes: tuple[str, ...]
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """Return the fields that say what kind of images there are."""
+        return {"background": "opaque", "output_format": "png", "quality": "auto",
+                "size": self.size}  # fmt: skip
+
+
+async def generate(request: Request) -> Response:
+    """Draw images after words."""
+    server: Server = request.app.state.server
+    client = server.admit(request)
+    async with server.body(request, forms=True) as body:
+        asked = checked(Generation, body.fields, body.is_form)
+    return await _draw(request, server, client, asked, (), (), "image_generation")
+
+
+async def edit(request: Request) -> Response:
+    """Draw images after images and words."""
+    server: Server = request.app.state.server
+    client = server.admit(request)
+    async with server.body(request, forms=True) as body:
+        asked = checked(Edit, body.fields, body.is_form)
+        contents = asked.contents()
+        if not 1 <= len(contents) <= server.limits.max_images:
+            said = f"{len(contents)} images: from 1 to {server.limits.max_images}"
+            raise ApiError(400, said, "image", "invalid_value")
+        opened = [await server.opened(content, "image") for content in contents]
+    shown = tuple(Image(one.pixels, role="user") for one in opened)
+    notes = tuple(f"image {n}: {note}" for n, one in enumerate(opened) for note in one.notes)
+    return await _draw(request, server, client, asked, shown, notes, "image_edit")
+
+
+async def _draw(
+    request: Request,
+    server: Server,
+    client: str,
+    asked: Generation,
+    shown: tuple[Image, ...],
+    notes: tuple[str, ...],
+    kind: KINDS,
+) -> Response:
+    """Draw, and answer with the images or a stream of events."""
+    server.check_draws()
+    asked.check(server.name, server.limits)
+    size = server.size_of(asked.size)
+    words = checked_words(asked.prompt, "prompt", server.limits)
+    if not words.strip():
+        raise ApiError(400, "the prompt is empty: say what to draw", "prompt", "invalid_value")
+    document = Document((*shown, Text(words, role="user")))
+    jobs = [
+        Job(document, one, "image", (client, asked.user), asked.partial_images)
+        for one in asked.samplings(server.model)
+    ]
+    work = Work(server, request, jobs)
+    accepted = (await work.begin())[0]
+    shape = Shape(server, kind, size, int(time.time()), notes)
+    if asked.stream:
+        return streamed(work, _stream(work, shape, accepted))
+    heard = await work.heard()
+    data = [
+        {"b64_json": base64_of(pixels, job, server.model.hash), "seed": job.sampling.seed}
+        for job, one in zip(work.jobs, heard, strict=True)
+        for _, pixels in one.images
+    ]
+    spent = _usage(accepted, sum(len(one.reply.ids) for one in heard))
+    answer = {"created": shape.created, "data": data, "usage": spent}
+    return JSONResponse(answer | shape.head | _said(notes))
+
+
+def _usage(accepted: Accepted, num_drawn: int) -> dict[str, Any]:
+    of_words = accepted.num_tokens - accepted.num_image_tokens
+    details = {"image_tokens": accepted.num_image_tokens, "text_tokens": of_words}
+    return {
+        "input_tokens": accepted.num_tokens, "input_tokens_details": details,
+        "output_tokens": num_drawn, "total_tokens": accepted.num_tokens + num_drawn,
+    }  # fmt: skip
+
+
+async def _stream(work: Work, shape: Shape, accepted: Accepted) -> AsyncIterator[str]:
+    """Yield the server-sent events of a drawing."""
+    (job,) = work.jobs
+    image = ""
+
+    def told(name: str, **more: Any) -> str:
+        kind = f"{shape.kind}.{name}"
+        return event({"type": kind, "created_at": shape.created} | shape.head | more, kind)
+
+    async for one in job.events():
+        if isinstance(one, Partial):
+            image = base64_of(one.pixels, job, shape.server.model.hash)
+            yield told("partial_image", b64_json=image, partial_image_index=one.number)
+        elif isinstance(one, Drawn):
+            image = base64_of(one.pixels, job, shape.server.model.hash)
+        elif isinstance(one, ReplyDone):
+            spent, said = _usage(accepted, len(one.ids)), _said(shape.notes)
+            yield told("completed", b64_json=image, usage=spent, seed=job.sampling.seed, **said)
+
+
+def _said(notes: tuple[str, ...]) -> dict[str, list[str]]:
+    return {"notes": list(notes)} if notes else {}

@@ -1,0 +1,86 @@
+"""Images that clients send: bytes of a form, or data: URLs (RFC 2397) in JSON.
+
+Nothing is fetched, and no name that a client gives reaches the disk. Files are opened by
+tokenizer/pixels.py, of KINDS alone, still ones, and of so many pixels by their header.
+"""
+
+import base64
+import binascii
+import io
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from unimodal.tokenizer.pixels import ImageError, fit, image_size, open_image
+from unimodal.tokenizer.signatures import stream_kind
+
+from .errors import ApiError
+from .limits import Limits
+
+KINDS = ("PNG", "JPEG", "WEBP", "GIF")
+DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.ASCII | re.IGNORECASE)
+ONLY_FRAME = "frames is used"  # what pixels.py notes of an animation
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedImage:
+    """An image of the size that the model is given, and what was done to it.
+
+    pixels: uint8 (H, W, 3).
+    """
+
+    pixels: np.ndarray
+    notes: tuple[str, ...]
+
+
+def content_of(url: str, param: str) -> bytes:
+    """Return the bytes of a data: URL; raise ApiError for any other URL and for wrong base64."""
+    head = DATA_URL.match(url)
+    if head is None:
+        raise ApiError(
+            400, f"{url[:60]!r} is no image as a data: URL (data:image/png;base64,...), and nothing"
+            " else is opened: no address is fetched, no file is read; send the image itself",
+            param, "unsupported_image_url",
+        )  # fmt: skip
+    try:
+        return base64.b64decode(url[head.end() :], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ApiError(
+            400, f"the image is not base64 (RFC 4648): {error}", param, "invalid_base64"
+        ) from error
+
+
+def opened(content: bytes, size: tuple[int, int], limits: Limits, param: str) -> OpenedImage:
+    """Open an image file and resize and crop it to `size`, (width, height); raise ApiError where it
+    is of another kind, animated, damaged or too large.
+    """
+    kind = stream_kind(io.BytesIO(content))
+    if kind is None or kind.name not in KINDS:
+        found = "of no known kind" if kind is None else f"a {kind.name} file"
+        raise ApiError(
+            400, f"the image is {found}; {', '.join(KINDS)} are opened", param, "invalid_image"
+        )
+    try:
+        width, height = image_size(content)
+        if width * height > limits.max_pixels:
+            raise ImageError(
+                f"the image has {width} x {height} pixels, and {limits.max_pixels:,} are the most:"
+                " shrink it first"
+            )
+        opened = open_image(content)
+    except ImageError as error:
+        raise ApiError(400, str(error), param, "invalid_image") from error
+    if any(note.endswith(ONLY_FRAME) for note in opened.notes):
+        raise ApiError(
+            400, "the image is animated: send the frame that is meant, as PNG or JPEG",
+            param, "invalid_image",
+        )  # fmt: skip
+    notes, before = list(opened.notes), opened.image.size
+    if before != size:
+        how = "resized" if before[0] * size[1] == before[1] * size[0] else "resized and cropped"
+        notes.append(
+            f"{how} from {before[0]} x {before[1]} to {size[0]} x {size[1]} pixels, which is what"
+            " the model sees and draws"
+        )
+    return OpenedImage(np.asarray(fit(opened.image, size)), tuple(notes))

@@ -1,0 +1,41 @@
+"""PNG files that say where they come from: model, words, seed.
+
+No time is in them: the same request gives the same bytes.
+"""
+
+import base64
+import hashlib
+import io
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from .. import document
+from ..document import Document
+from .job import Job
+
+
+def words_of(asked: Document) -> str:
+    """Return the user's latest words, joined by spaces."""
+    for role, parts in reversed(asked.turns()):
+        if role == "user":
+            return " ".join(part.text for part in parts if isinstance(part, document.Text))
+    return ""
+
+
+def png_of(pixels: np.ndarray, job: Job, model_hash: str) -> bytes:
+    """Return an image, uint8 (H, W, 3), that a job drew as a PNG file with its provenance."""
+    noted = PngImagePlugin.PngInfo()
+    words = words_of(job.document)
+    noted.add_text("Software", "unimodal")
+    noted.add_text("unimodal:model", model_hash)
+    noted.add_text("unimodal:prompt-sha256", hashlib.sha256(words.encode()).hexdigest())
+    noted.add_text("unimodal:seed", str(job.sampling.seed))
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", pnginfo=noted)
+    return stream.getvalue()
+
+
+def base64_of(pixels: np.ndarray, job: Job, model_hash: str) -> str:
+    """Return the PNG file of an image in base64."""
+    return base64.b64encode(png_of(pixels, job, model_hash)).decode("ascii")

@@ -1,0 +1,115 @@
+"""A Server is what all endpoints share: the model in its loop, who may ask, limits and counts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from fastapi import Request
+
+from ..model import Model
+from .body import Body, Room, length_of, read_body
+from .errors import ApiError
+from .keys import Keys
+from .limits import Limits
+from .loop import ServingLoop
+from .metrics import Metrics
+from .opening import OpenedImage, opened
+from .rates import Rates
+
+NAMES = ("127.0.0.1", "localhost", "[::1]")
+AT_ONCE = 2  # images that are opened at a time: each may take a quarter of a gigabyte
+
+
+@dataclass(frozen=True, eq=False)
+class Server:
+    """A Server answers for one model, which clients call `name`."""
+
+    model: Model
+    name: str
+    keys: Keys
+    limits: Limits
+    is_open: bool = False
+    """Whether requests are answered that have no key, whatever host they name."""
+    metrics: Metrics = field(default_factory=Metrics)
+
+    @cached_property
+    def loop(self) -> ServingLoop:
+        """Return the loop that works."""
+        return ServingLoop(self.model, self.limits)
+
+    @cached_property
+    def _rates(self) -> Rates:
+        return Rates(self.limits.requests_a_minute)
+
+    @cached_property
+    def _room(self) -> Room:
+        return Room(self.limits.max_bodies_bytes)
+
+    @cached_property
+    def _openers(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(AT_ONCE)
+
+    def admit(self, request: Request) -> str:
+        """Return the client's name; raise ApiError for a wrong key, for a page of another origin,
+        and where it asks too often.
+        """
+        name = self._client(request)
+        if wait_s := self._rates.wait_s(name):
+            raise ApiError(
+                429, f"{self.limits.requests_a_minute} requests a minute are the most: wait"
+                f" {wait_s} s", code="rate_limit_exceeded", retry_after_s=wait_s,
+            )  # fmt: skip
+        return name
+
+    def _client(self, request: Request) -> str:
+        if self.keys:
+            kind, _, key = request.headers.get("authorization", "").partition(" ")
+            name = self.keys.client(key.strip()) if kind.lower() == "bearer" else None
+            if name is None:
+                raise ApiError(401, "an API key of this server is wanted, in the header"
+                               " Authorization: Bearer KEY", code="invalid_api_key")  # fmt: skip
+            return name
+        if not self.is_open:
+            self._check_origin(request)
+        return request.client.host if request.client else "somebody"
+
+    def _check_origin(self, request: Request) -> None:
+        """Raise ApiError for another host's name (a page elsewhere may point its own name here:
+        DNS rebinding) and for scripts of pages elsewhere.
+        """
+        host, origin = request.headers.get("host", ""), request.headers.get("origin")
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        if name.lower() not in NAMES or origin not in (None, f"http://{host}"):
+            raise ApiError(
+                403, "without API keys this server answers programs of its own machine alone:"
+                " name it 127.0.0.1 or localhost", code="wrong_host",
+            )  # fmt: skip
+
+    @asynccontextmanager
+    async def body(self, request: Request, forms: bool = False) -> AsyncIterator[Body]:
+        """Read a request's body and hold its room until its images are opened."""
+        with self._room.taken(length_of(request, self.limits)):
+            yield await read_body(request, self.limits, forms)
+
+    async def opened(self, content: bytes, param: str) -> OpenedImage:
+        """Open an image of the size that the model is given (see `opening.opened`)."""
+        async with self._openers:
+            return await asyncio.to_thread(opened, content, self.model.canvas, self.limits, param)
+
+    def check_draws(self) -> None:
+        """Raise ApiError where the model draws nothing."""
+        if not self.model.image_tokenizer.decodes:
+            raise ApiError(400, "this model draws nothing: its image tokenizer has no decoder; ask"
+                           " it in words", code="unsupported_value")  # fmt: skip
+
+    def size_of(self, size: str) -> str:
+        """Return the size of drawings, as 64x64; raise ApiError where none are so large."""
+        sizes = [f"{width}x{height}" for width, height in self.model.sizes]
+        if size not in ("auto", *sizes):
+            raise ApiError(
+                400, f"size {size[:40]!r}: this model draws {' or '.join(sizes)}; auto is that",
+                "size", "unsupported_value",
+            )  # fmt: skip
+        return sizes[0] if size == "auto" else size

@@ -1,0 +1,98 @@
+"""Settings of replies that all endpoints share: OpenAI's, and extensions that are named in
+docs/serving.md (`guidance`, `negative_prompt`, `steps`, and `seed` of images).
+"""
+
+import secrets
+from dataclasses import replace
+from typing import Any
+
+from ..model import Model
+from ..sampling import Sampling
+from ..terminal import temperatures
+from .errors import ApiError
+from .fields import Fields
+from .limits import Limits
+
+NUM_SEEDS = 2**64
+RANDOM_BITS = 32  # of a seed that nobody gave: every client's numbers hold it
+MAX_USER = 256  # characters of what a client calls its user
+
+
+class Settings(Fields):
+    """Settings of a reply, or of n of them."""
+
+    model: str | None = None
+    n: int = 1
+    """Reply number i has the seed `seed` + i."""
+    seed: int | None = None
+    """None: another one each time, which the answer tells."""
+    stream: bool = False
+    partial_images: int = 0
+    temperature: float | None = None
+    guidance: float | None = None
+    negative_prompt: str | None = None
+    steps: int | None = None
+    user: str = ""
+    """Users of one client take turns, as clients do."""
+
+    def check(self, name: str, limits: Limits) -> None:
+        """Raise ApiError for what the model called `name` or the limits do not have."""
+        if self.model not in (None, name):
+            raise ApiError(
+                404, f"the model {self.model[:80]!r} is not here; {name!r} is",
+                "model", "model_not_found",
+            )  # fmt: skip
+        most_partial = limits.max_partial_images if self.stream else 0
+        whole = {"n": (self.n, 1, limits.max_n),
+                 "partial_images": (self.partial_images, 0, most_partial)}  # fmt: skip
+        for field, (value, least, most) in whole.items():
+            if not least <= value <= most:
+                how = " without stream" if field == "partial_images" and not self.stream else ""
+                raise ApiError(
+                    400, f"{field} {value}: from {least} to {most}{how}", field, "invalid_value"
+                )
+        if self.stream and self.n > 1:
+            raise ApiError(400, f"n {self.n}: a stream is of one reply; leave stream or n out",
+                           "n", "unsupported_value")  # fmt: skip
+        if len(self.user) > MAX_USER:
+            raise ApiError(400, f"user: at most {MAX_USER} characters", "user", "invalid_value")
+
+    def samplings(self, model: Model, max_text_tokens: int | None = None) -> list[Sampling]:
+        """Return the sampling of each of n replies; raise ApiError for what the model's image head
+        does not have.
+        """
+        if max_text_tokens is not None and not 1 <= max_text_tokens <= model.context:
+            raise ApiError(
+                400, f"{max_text_tokens} tokens at most: this model's context takes from 1 to"
+                f" {model.context:,}", "max_completion_tokens", "invalid_value",
+            )  # fmt: skip
+        seed = secrets.randbits(RANDOM_BITS) if self.seed is None else self.seed
+        changes: dict[str, Any] = {
+            "guidance": self.guidance,
+            "negative": self.negative_prompt,
+            "image_steps": self.steps,
+            "max_text_tokens": max_text_tokens,
+            **temperatures(model, self.temperature),
+        }
+        given = {name: value for name, value in changes.items() if value is not None}
+        try:
+            first = replace(model.sampling, seed=seed, **given)
+            first.check(model.transformer.head.follows, model.transformer.architecture.image.head)
+        except ValueError as error:
+            raise ApiError(400, str(error), code="invalid_value") from error
+        return [replace(first, seed=(seed + number) % NUM_SEEDS) for number in range(self.n)]
+
+
+def checked_words(words: str, param: str, limits: Limits) -> str:
+    """Return the words; raise ApiError where they are too many, or no text of Unicode."""
+    if len(words) > limits.max_characters:
+        raise ApiError(
+            400, f"{len(words):,} characters: {limits.max_characters:,} are the most",
+            param, "too_long",
+        )  # fmt: skip
+    try:
+        words.encode("utf-8")
+    except UnicodeEncodeError as error:
+        said = f"half of a character (a lone surrogate) at {error.start}"
+        raise ApiError(400, said, param, "invalid_value") from error
+    return words
