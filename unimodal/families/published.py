@@ -9,7 +9,6 @@ No pickle is read and no code of a repository is run (`trust_remote_code` is nev
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from ..hub.checkpoint import (
 )
 from ..hub.image_checkpoint import PICKLES, read_image_config, read_image_tokenizer, refusal
 from ..manifest import MANIFEST, BundleError
+from ..memory import free_bytes
 from ..model import Model
 from ..tensors import DTYPES, INDEX, SINGLE, StoredTensor, WeightsError, find_tensors
 from ..unified import UnifiedModel, parameter_shapes
@@ -169,28 +169,21 @@ def _dtype(asked: torch.dtype | str | None, directory: Path, device: torch.devic
 
 
 def check_memory(directory: Path, plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
-    """Raise ValueError where a device has less memory than the weights alone take."""
+    """Raise ValueError where less memory is free on a device than the weights alone take."""
     shapes = parameter_shapes(plan.architecture).values()
     image = read_image_config(directory)
     needed = sum(map(prod, shapes)) * dtype.itemsize
     tokenizer = image.family.tokenizer(image.config, None).state_dict().values()
     needed += sum(tensor.nbytes for tensor in tokenizer)
-    there = memory_of(device)
+    there = free_bytes(device)
     if needed > there:
         way_out = "take a GPU with more, or a smaller model"
         if dtype.itemsize > 2:
             way_out = f"dtype bfloat16 takes half as much; else {way_out}"
         raise ValueError(
             f"its weights take {needed / 1e9:.1f} GB as {str(dtype).removeprefix('torch.')}, and "
-            f"{device} has {there / 1e9:.1f} GB: {way_out}"
+            f"{there / 1e9:.1f} GB are free on {device}: {way_out}"
         )
-
-
-def memory_of(device: torch.device) -> int:
-    """Return how many bytes a device has: what is free of a GPU's, all of the machine's."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _read(

@@ -193,11 +193,11 @@ def test_a_dtype_is_that_of_the_transformer_alone(directories: dict[str, Path]):
 
 def test_memory_is_looked_at_before_weights_are_read(copied: Path, monkeypatch: pytest.MonkeyPatch):
     (copied / "model.safetensors").write_bytes(b"weights that cannot be read")
-    monkeypatch.setattr(published, "memory_of", lambda device: 10_000)
+    monkeypatch.setattr(published, "free_bytes", lambda device: 10_000)
     with pytest.raises(BundleError) as refused:
         unimodal.load(copied)
     assert re.search(
-        r"its weights take 0\.0 GB as float32, and cpu has 0\.0 GB", str(refused.value)
+        r"its weights take 0\.0 GB as float32, and 0\.0 GB are free on cpu", str(refused.value)
     )
     assert "dtype bfloat16 takes half as much" in str(refused.value)
     assert "licence: mit" in str(refused.value)
