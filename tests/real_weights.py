@@ -96,7 +96,7 @@ def examined(source: str, device: str, dtype: str | None, photo: Path, output: P
         "device": device, "dtype": str(model.transformer.lm_head_weight.dtype), "psnr": survived,
         "context": model.context, "facts": facts,
     }  # fmt: skip
-    replies = model.sequencer.layout.layout.replies
+    replies = model.replies
     chat = unimodal.Chat(model, max_text_tokens=64)
     if "text" in replies:
         report["says"] = chat("What is shown here?", images=[image], modality="text").text

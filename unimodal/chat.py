@@ -123,7 +123,7 @@ class Chat:
         """
         _check_images(images)
         _check_text(text, images)
-        modality = self._possible(modality)
+        modality = self.model.constraint(modality)
         notes, seen = [], []
         for source in images:
             part, said = self._see(source)
@@ -132,22 +132,9 @@ class Chat:
         words = (Text(text, role="user"),) if text.strip() else ()
         document = Document((*self._parts, *seen, *words))
         model, asked = self.model.asked(document, modality)
-        if asked is not document and self._parts:
-            notes.append("this model draws from the latest message alone")
+        notes += self.model.overlooked(document, modality)
         self._check_room(model, asked)
         return self._reply(document, tuple(notes), modality)
-
-    def _possible(self, modality: Modality | None) -> Modality | None:
-        """Return the modality: the model's default where none is asked, text alone where the image
-        tokenizer has no decoder; raise ValueError where the model cannot reply so.
-        """
-        if self.model.image_tokenizer.decodes:
-            return self.model.constraint(modality)
-        if modality == "image":
-            raise ValueError(
-                "this model draws nothing: its image tokenizer has no decoder; ask it in words"
-            )
-        return "text"
 
     @property
     def asked(self) -> str:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image as PILImage
 
 from unimodal.tokenizer.codec import Codec
-from unimodal.tokenizer.pixels import Source, fit, open_image, to_images, to_tensor
+from unimodal.tokenizer.pixels import Opened, Source, fit, open_image, to_images, to_tensor
 
 from .document import Document, Image
 from .threads import enough_threads
@@ -159,13 +159,13 @@ Fit = Callable[[PILImage.Image], PILImage.Image]
 
 
 def fitted(
-    source: Source, size: tuple[int, int], own_fit: Fit | None = None
+    source: Source | Opened, size: tuple[int, int], own_fit: Fit | None = None
 ) -> tuple[np.ndarray, list[str]]:
-    """Open an image, resize and crop it to `size`, (width, height) in pixels, and return its pixels
-    and notes on what was done to it. own_fit: what resizes it in place of that. Raise ImageError
-    where it cannot be used.
+    """Open an image that is not open yet, resize and crop it to `size`, (width, height) in pixels,
+    and return its pixels and notes on what was done to it. own_fit: what resizes it in place of
+    that. Raise ImageError where it cannot be used.
     """
-    opened = open_image(source)
+    opened = source if isinstance(source, Opened) else open_image(source)
     notes, old = list(opened.notes), opened.image.size
     if own_fit is not None:
         image = own_fit(opened.image)

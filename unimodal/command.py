@@ -140,6 +140,22 @@ _tokenizer_option = click.option(
 )
 
 
+def _loading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of how a model is loaded."""
+    for option in (
+        click.option(
+            "--weights", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
+            help="int8 is faster where the processor has the arithmetic, and gives other replies.",
+        ),
+        click.option("--dtype", help="Of a published model: bfloat16, float16 or float32."),
+        click.option(
+            "--device", help="cpu, cuda or cuda:N [default: a published model's is a GPU if any]."
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def _output_option(words: str) -> Callable[[Any], Any]:
     return click.option("--output", type=PATH, required=True, help=words)
 
@@ -165,16 +181,9 @@ def _output_option(words: str) -> Callable[[Any], Any]:
     "--image-solver", type=click.Choice(["euler", "heun"]), help="Of a step; of the head flow."
 )
 @click.option("--temperature", type=float, help="0 is the likeliest answer, 1 samples as trained.")
-@click.option(
-    "--weights", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
-    help="int8 is faster where the processor has the arithmetic, and gives other replies.",
-)  # fmt: skip
+@_loading_options
 @click.option("--size", metavar="WxH", help="Pixels of drawings; refused where none are so large.")
 @click.option("--draw", is_flag=True, help="Answer the one request with an image alone.")
-@click.option(
-    "--device", help="cpu, cuda or cuda:N [default: a published model's is a GPU if any]."
-)
-@click.option("--dtype", help="Of a published model: bfloat16, float16 or float32.")
 @click.option("--json", "as_json", is_flag=True, help="End with a line of JSON: text, images, end.")
 def chat(named: Path | None, model: Path | None, **options: Any) -> None:
     """Talk with a model: it draws, describes, answers and edits.
@@ -203,10 +212,7 @@ def chat(named: Path | None, model: Path | None, **options: Any) -> None:
     "--keys", type=PATH, help="File of API keys, one a line; UNIMODAL_API_KEYS has more, by commas."
 )
 @click.option("--open", "is_open", is_flag=True, help="Answer other machines without API keys.")
-@click.option(
-    "--weights", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
-    help="int8 is faster where the processor has the arithmetic, and gives other replies.",
-)  # fmt: skip
+@_loading_options
 @click.option("--batch", type=int, help="Replies in work at once.")
 @click.option("--max-waiting", type=int, help="Replies that wait, of all clients.")
 @click.option("--max-waiting-of-client", type=int, help="Replies that wait, of one client.")
@@ -218,8 +224,11 @@ def chat(named: Path | None, model: Path | None, **options: Any) -> None:
 def serve(**options: Any) -> None:
     """Serve a model [default: the one shipped] as OpenAI's servers are spoken to.
 
+    MODEL is a bundle's directory, or a published model: a directory, or an id of the hub.
+
     \b
     unimodal serve
+    unimodal serve deepseek-community/Janus-Pro-1B --dtype bfloat16
     unimodal serve runs/mine/bundle --port 8080 --batch 32
     unimodal serve --host 0.0.0.0 --keys keys.txt
     curl http://127.0.0.1:8000/v1/images/generations \\

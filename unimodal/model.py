@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from unimodal.tokenizer.grid import Grid
-from unimodal.tokenizer.pixels import Source
+from unimodal.tokenizer.pixels import Opened, Source
 from unimodal.tokenizer.saved import SavedTokenizer
 
 from .codec import Fit, ImageCodec, fitted
@@ -61,15 +61,24 @@ class Model:
         drawing = self.sequencer.layout.layout.drawing
         return self if drawing is None else replace(self, layout=drawing)
 
+    @property
+    def replies(self) -> tuple[Modality | None, ...]:
+        """Return the modality constraints that a reply can have, the default one first."""
+        layout = self.sequencer.layout.layout
+        return layout.replies if self.image_tokenizer.decodes else ("text",)
+
     def constraint(self, asked: Modality | None) -> Modality | None:
         """Return the modality constraint of a reply: the asked one; None: the model's default.
 
         Raise ValueError where it cannot reply so.
         """
-        replies = self.sequencer.layout.layout.replies
         if asked is None:
-            return replies[0]
-        if asked in MODALITY_CONSTRAINTS and asked not in replies:
+            return self.replies[0]
+        if asked == "image" and not self.image_tokenizer.decodes:
+            raise ValueError(
+                "this model draws nothing: its image tokenizer has no decoder; ask it in words"
+            )
+        if asked in MODALITY_CONSTRAINTS and asked not in self.replies:
             does, lacks = ("answers in words alone", "image") if asked == "image" else (
                 "draws and does not answer in words", "text")  # fmt: skip
             raise ValueError(f"this model {does}: there is no {lacks} to ask it for")
@@ -90,7 +99,14 @@ class Model:
             )
         return self.drawer, Document(tuple(latest))
 
-    def fitted(self, source: Source) -> tuple[np.ndarray, list[str]]:
+    def overlooked(self, document: Document, modality: Modality | None) -> list[str]:
+        """Return a note where a reply is drawn from the latest of several turns (see `asked`)."""
+        _, asked = self.asked(document, self.constraint(modality))
+        if asked is document or len(document.turns()) == 1:
+            return []
+        return ["this model draws from the latest message alone"]
+
+    def fitted(self, source: Source | Opened) -> tuple[np.ndarray, list[str]]:
         """Return the pixels of an image as the model is given them, and notes; see codec.fitted."""
         return fitted(source, self.canvas, self.fit)
 

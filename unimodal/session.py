@@ -248,7 +248,7 @@ class Session:
 
 def _welcome(model: Model) -> str:
     """Return what a model can be asked for, in words."""
-    replies, (width, height) = model.sequencer.layout.layout.replies, model.canvas
+    replies, (width, height) = model.replies, model.canvas
     ask = "give an image with /image PATH and ask about it."
     if "image" not in replies:
         return f"This model answers in words; {ask}"

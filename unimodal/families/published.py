@@ -209,7 +209,6 @@ def _read(
             weights[name] = _of_each_head(tensor, shapes[name])
     transformer.load_state_dict(weights, assign=True)
     tokenizer = read_image_tokenizer(directory)
-    layout = transformer.head.inputs.layout
     config = raw_config(directory / "config.json")
     return Model(
         transformer=transformer.eval(),
@@ -220,7 +219,6 @@ def _read(
         grid=plan.grid,
         card={"source": source, "model_type": config["model_type"], "licence": facts.licence},
         hash=_hash(directory),
-        layout=None if tokenizer.decodes else replace(layout, replies=("text",), drawing=None),
         fit=plan.fit,
     )
 

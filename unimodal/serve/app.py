@@ -71,7 +71,7 @@ def _model(request: Request) -> dict[str, Any]:
     return {
         "id": server.name, "object": "model", "created": request.app.state.created,
         "owned_by": "unimodal", "hash": server.model.hash, "context": server.model.context,
-        "sizes": sizes if server.model.image_tokenizer.decodes else [],
+        "sizes": sizes if "image" in server.model.replies else [],
         "image_head": server.model.transformer.architecture.image.head,
     }  # fmt: skip
 

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bundle import DEFAULT, directory_of, load
+from ..bundle import DEFAULT, directory_of
 from ..model import Weights
+from ..terminal import load_named
 from .keys import VARIABLE, Keys, read_keys
 from .limits import Limits
 
@@ -31,12 +32,14 @@ def run(
     keys: Path | None,
     is_open: bool,
     weights: Weights,
+    device: str | None = None,
+    dtype: str | None = None,
     **limits: int | None,
 ) -> None:
     """Load a model and serve it; raise ValueError for everything that the user can fix.
 
-    is_open: whether others than this machine are served without API keys. limits: those of Limits;
-    None leaves one as it is.
+    weights, device, dtype: as for terminal.load_named. is_open: whether others than this machine
+    are served without API keys. limits: those of Limits; None leaves one as it is.
     """
     try:
         import fastapi
@@ -53,7 +56,8 @@ def run(
     _check_host(host, known, is_open)
     bounds = Limits(**{one: value for one, value in limits.items() if value is not None})
     listening = _listening(host, port)
-    server = Server(load(model, weights=weights), name or name_of(model), known, bounds, is_open)
+    loaded = load_named(model, device, weights, dtype)
+    server = Server(loaded, name or name_of(model), known, bounds, is_open)
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     shown = f"[{host}]" if ":" in host else host
     print(f"serving http://{shown}:{listening.getsockname()[1]}/v1; Ctrl-C stops it", flush=True)

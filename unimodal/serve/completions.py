@@ -100,11 +100,9 @@ async def complete(request: Request) -> Response:
         asked.check(server.name, server.limits)
         if asked.stream_options is not None and not asked.stream:
             raise ApiError(400, "stream_options are of a stream", "stream_options", "invalid_value")
-        modality = asked.modality if server.model.image_tokenizer.decodes else "text"
-        if asked.modality == "image":
-            server.check_draws()
+        modality = asked.modality
         samplings = asked.samplings(server.model, asked.most_tokens)
-        given = await conversation(asked.messages, server)
+        given = await conversation(asked.messages, server, modality)
     jobs = [
         Job(given.document, one, modality, (client, asked.user), asked.partial_images)
         for one in samplings

@@ -114,7 +114,7 @@ async def _draw(
     kind: KINDS,
 ) -> Response:
     """Draw, and answer with the images or a stream of events."""
-    server.check_draws()
+    server.check_replies("image")
     asked.check(server.name, server.limits)
     size = server.size_of(asked.size)
     words = checked_words(asked.prompt, "prompt", server.limits)

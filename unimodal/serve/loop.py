@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..document import Document, Image
+from ..document import Image
 from ..events import Event, ImageDone, ImageProgress, ReplyDone
 from ..generation import Generation
 from ..memory import free_bytes
@@ -182,11 +182,13 @@ class ServingLoop:
             self.num_failed += 1
             job.tell(failed())
             return
-        job.tell(self._accepted(job.document))
+        job.tell(self._accepted(job))
         self._queue.put(job, job.client)
 
-    def _accepted(self, document: Document) -> Accepted:
-        sequencer = self._model.sequencer
+    def _accepted(self, job: Job) -> Accepted:
+        modality = self._model.constraint(job.modality)
+        model, document = self._model.asked(job.document, modality)
+        sequencer = model.sequencer
         images = [part for part in document.parts if isinstance(part, Image)]
         of_images = sum(map(sequencer.part_length, images))
         return Accepted(len(sequencer.prompt(document)), of_images)

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..document import Document, Image, Part, Text
+from ..grammar import Modality
 from .errors import ApiError
 from .fields import Fields
 from .opening import content_of
@@ -65,8 +66,13 @@ class Conversation:
     notes: tuple[str, ...]
 
 
-async def conversation(messages: Sequence[Message], server: Server) -> Conversation:
-    """Return the conversation, its images opened; raise ApiError where it cannot be answered."""
+async def conversation(
+    messages: Sequence[Message], server: Server, modality: Modality | None
+) -> Conversation:
+    """Return the conversation, its images opened; raise ApiError where it cannot be answered by a
+    reply of the modality.
+    """
+    server.check_replies(modality)
     _check(messages, server)
     parts: list[Part] = []
     notes: list[str] = []
@@ -82,7 +88,12 @@ async def conversation(messages: Sequence[Message], server: Server) -> Conversat
             shown = await server.opened(content_of(piece.url, place), place)
             parts.append(Image(shown.pixels, role=role))
             notes += [f"{place}: {note}" for note in shown.notes]
-    return Conversation(Document(tuple(parts)), tuple(notes))
+    document = Document(tuple(parts))
+    try:
+        notes += server.model.overlooked(document, modality)
+    except ValueError as error:
+        raise ApiError(400, str(error), "messages", "invalid_value") from error
+    return Conversation(document, tuple(notes))
 
 
 def _check(messages: Sequence[Message], server: Server) -> None:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unimodal.tokenizer.pixels import ImageError, fit, image_size, open_image
+from unimodal.tokenizer.pixels import ImageError, image_size, open_image
 from unimodal.tokenizer.signatures import stream_kind
 
+from ..model import Model
 from .errors import ApiError
 from .limits import Limits
 
@@ -51,9 +52,9 @@ def content_of(url: str, param: str) -> bytes:
         ) from error
 
 
-def opened(content: bytes, size: tuple[int, int], limits: Limits, param: str) -> OpenedImage:
-    """Open an image file and resize and crop it to `size`, (width, height); raise ApiError where it
-    is of another kind, animated, damaged or too large.
+def opened(content: bytes, model: Model, limits: Limits, param: str) -> OpenedImage:
+    """Open an image file and fit it to the model; raise ApiError where it is of another kind,
+    animated, damaged, too large, or of a shape that the model does not see.
     """
     kind = stream_kind(io.BytesIO(content))
     if kind is None or kind.name not in KINDS:
@@ -69,6 +70,7 @@ def opened(content: bytes, size: tuple[int, int], limits: Limits, param: str) ->
                 " shrink it first"
             )
         opened = open_image(content)
+        pixels, notes = model.fitted(opened)
     except ImageError as error:
         raise ApiError(400, str(error), param, "invalid_image") from error
     if any(note.endswith(ONLY_FRAME) for note in opened.notes):
@@ -76,11 +78,4 @@ def opened(content: bytes, size: tuple[int, int], limits: Limits, param: str) ->
             400, "the image is animated: send the frame that is meant, as PNG or JPEG",
             param, "invalid_image",
         )  # fmt: skip
-    notes, before = list(opened.notes), opened.image.size
-    if before != size:
-        how = "resized" if before[0] * size[1] == before[1] * size[0] else "resized and cropped"
-        notes.append(
-            f"{how} from {before[0]} x {before[1]} to {size[0]} x {size[1]} pixels, which is what"
-            " the model sees and draws"
-        )
-    return OpenedImage(np.asarray(fit(opened.image, size)), tuple(notes))
+    return OpenedImage(pixels, tuple(notes))

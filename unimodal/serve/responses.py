@@ -136,7 +136,7 @@ class Asked(Settings):
     def check_tool(self, server: Server) -> None:
         """Raise ApiError for a size, or a number of partial images, that there is not."""
         for tool in self.tools:
-            server.check_draws()
+            server.check_replies("image")
             server.size_of(tool.size)
             partial = tool.partial_images
             drawn = Settings(model=tool.model, stream=self.stream, partial_images=partial)
@@ -249,7 +249,7 @@ async def respond(request: Request) -> Response:
         asked.check_tool(server)
         modality = asked.modality
         (sampling,) = asked.samplings(server.model, asked.max_output_tokens)
-        given = await conversation(asked.messages(), server)
+        given = await conversation(asked.messages(), server, modality)
     num_partial = sum(tool.partial_images for tool in asked.tools)
     job = Job(given.document, sampling, modality, (client, asked.user), num_partial)
     work = Work(server, request, [job])

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from fastapi import Request
 
+from ..grammar import Modality
 from ..model import Model
 from .body import Body, Room, length_of, read_body
 from .errors import ApiError
@@ -94,15 +95,16 @@ class Server:
             yield await read_body(request, self.limits, forms)
 
     async def opened(self, content: bytes, param: str) -> OpenedImage:
-        """Open an image of the size that the model is given (see `opening.opened`)."""
+        """Open an image as the model is given it (see `opening.opened`)."""
         async with self._openers:
-            return await asyncio.to_thread(opened, content, self.model.canvas, self.limits, param)
+            return await asyncio.to_thread(opened, content, self.model, self.limits, param)
 
-    def check_draws(self) -> None:
-        """Raise ApiError where the model draws nothing."""
-        if not self.model.image_tokenizer.decodes:
-            raise ApiError(400, "this model draws nothing: its image tokenizer has no decoder; ask"
-                           " it in words", code="unsupported_value")  # fmt: skip
+    def check_replies(self, modality: Modality | None) -> None:
+        """Raise ApiError where the model has no replies of a modality."""
+        try:
+            self.model.constraint(modality)
+        except ValueError as error:
+            raise ApiError(400, str(error), code="unsupported_value") from error
 
     def size_of(self, size: str) -> str:
         """Return the size of drawings, as 64x64; raise ApiError where none are so large."""

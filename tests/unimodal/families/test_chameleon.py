@@ -125,7 +125,7 @@ def test_chameleon_says_that_it_cannot_draw(model: Model):
     assert not chat("what is this?", images=[PILImage.new("RGB", (40, 40))]).images
     with pytest.raises(ValueError, match="draws nothing: its image tokenizer has no decoder"):
         chat("a dog", modality="image")
-    with pytest.raises(ValueError, match="answers in words alone"):
+    with pytest.raises(ValueError, match="draws nothing: its image tokenizer has no decoder"):
         generate(model, [user("a dog")], modality="image")
 
 

@@ -20,7 +20,7 @@ from unimodal.document import Document, Image, Text
 from unimodal.events import ReplyDone
 from unimodal.families import emu3
 from unimodal.families.fits import AreaFit
-from unimodal.generation import stream
+from unimodal.generation import generate, stream
 from unimodal.model import Model
 from unimodal.tokenizer.grid import Grid
 
@@ -150,6 +150,24 @@ def test_drawn_codes_are_those_of_generate(gen: Model, theirs):
         if isinstance(e, ReplyDone)
     ]  # fmt: skip
     assert reply.ids != unguided.ids  # or guidance would not have been seen
+
+
+def test_negative_words_take_the_place_of_the_authors(gen: Model):
+    sequencer, special = gen.drawer.sequencer, gen.vocabulary.special
+    own = sequencer.prompt(user("a dog"), drop="text").ids.tolist()
+    assert own == [special(emu3.BEGIN.name), *gen.text_tokenizer.encode(emu3.NEGATIVE)]
+    found = sequencer.negative(user("a dog"), "rain").ids.tolist()
+    assert found == [special(emu3.BEGIN.name), *gen.text_tokenizer.encode("rain")]
+    sampling = replace(gen.sampling, image_temperature=0.0)
+    codes = [
+        generate(gen, [user("a dog")], replace(sampling, negative=words), "image")[0][0].codes
+        for words in (None, emu3.NEGATIVE, "rain")
+    ]
+    assert np.array_equal(codes[0], codes[1]) and not np.array_equal(codes[0], codes[2])
+    # The longer of the two prompts has to have room in the context.
+    short = replace(gen, context=len(own) + 10)
+    with pytest.raises(ValueError, match="leads away from would take .* shorten the negative"):
+        generate(short, [user("a dog")], sampling, "image")
 
 
 def test_it_talks_and_draws_in_a_conversation(gen: Model, chat: Model, tmp_path: Path):

@@ -70,7 +70,7 @@ def test_a_random_walk_of_the_grammar_ends(models: dict[str, Model], name: str):
     sizes = [Grid(2, 3), Grid(10, 1)] if name in ("emu3", "chat") else [model.grid]
     grammar = Grammar(layout, sizes, model.text_tokenizer.spelled)
     rng = np.random.default_rng(0)
-    for constraint in model.sequencer.layout.layout.replies * 10:
+    for constraint in model.replies * 10:
         state = ReplyState(grammar, 300, 8, 1, constraint)
         while not state.over:
             following = state.next
