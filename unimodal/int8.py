@@ -102,9 +102,12 @@ class Int8MLP(MLP):
 def in_int8(model: Model) -> Model:
     """Return a model with the layers of another, whose matrices are given up, in 8 bits.
 
-    Raise ValueError where the model is not on a processor with the arithmetic.
+    Raise ValueError where the model is not float32, on a processor with the arithmetic.
     """
-    device = model.transformer.lm_head_weight.device
+    weight = model.transformer.lm_head_weight
+    device, dtype = weight.device, str(weight.dtype).removeprefix("torch.")
+    if dtype != "float32":
+        raise ValueError(f"weights int8: they are made of float32, not of {dtype}: leave dtype out")
     if device.type != "cpu" or not torch.cpu._is_vnni_supported():
         raise ValueError(
             f"weights int8: this needs a processor with VNNI, not {device.type}: take fp32"

@@ -18,6 +18,8 @@ from PIL import Image as PILImage
 from safetensors.torch import load_file, save_file
 
 import unimodal
+from unimodal.attention import DenseAttention
+from unimodal.branches import BranchInput
 from unimodal.bundle import BundleError
 from unimodal.command import main
 from unimodal.document import Document, Image, Text
@@ -189,6 +191,27 @@ def test_a_dtype_is_that_of_the_transformer_alone(directories: dict[str, Path]):
         unimodal.load(directories["janus"], dtype="int8")
     with pytest.raises(ValueError, match="a bundle is float32"):
         unimodal.load("default", dtype="bfloat16")
+
+
+@pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="needs VNNI")
+@pytest.mark.parametrize("name", ["janus", "anole"])
+def test_layers_in_8_bits(directories: dict[str, Path], models: dict[str, Model], name: str):
+    """Hidden vectors stay near those of float32; images are drawn and seen."""
+    model = unimodal.load(directories[name], weights="int8")
+    assert model.weights == "int8"
+    chat = unimodal.Chat(model, max_text_tokens=4)
+    (image,) = chat("a dog", modality="image").images
+    assert chat("what is this?", [image], "text").end in ("stop", "text budget")
+    ids_1T = torch.arange(40)[None]
+    tokens = BranchInput(ids_1T, torch.zeros(1, 40, 2, dtype=torch.int64), [()])
+    attend = DenseAttention(torch.ones(40, 40, dtype=torch.bool).tril()[None])
+    with torch.inference_mode():
+        found, expected = (
+            one.transformer.hidden_states(tokens, ids_1T, attend) for one in (model, models[name])
+        )
+    assert 0 < (found - expected).norm() / expected.norm() < 0.1
+    with pytest.raises(ValueError, match="made of float32, not of bfloat16"):
+        unimodal.load(directories[name], weights="int8", dtype="bfloat16")
 
 
 def test_memory_is_looked_at_before_weights_are_read(copied: Path, monkeypatch: pytest.MonkeyPatch):
