@@ -138,7 +138,7 @@ class LengthEstimator:
         """Return a document as a model with a vision tower learns it: what is given to that is
         context, whatever its weight. SampleError where it has no pixels.
         """
-        is_soft = self.sequencer.is_soft
+        is_soft = self.sequencer.of(document).is_soft
         return Document(tuple(self._seen(p) if is_soft(p) else p for p in document.parts))
 
     def _seen(self, image: Part) -> Part:
@@ -399,10 +399,9 @@ def _unit(lists: _Lists, number: int, place: list[int], rows: list[tuple]) -> No
 def _record(choice: _Choice, cut: Cut, estimator: LengthEstimator) -> tuple:
     document = estimator.seen(piece(choice.document, cut))
     learned = estimator.learned(document)
-    lengths = estimator.sequencer.measure(learned)
-    images = sum(
-        estimator.sequencer.part_length(part) for part in learned.parts if isinstance(part, Image)
-    )
+    sequencer = estimator.sequencer.of(learned)
+    lengths = sequencer.measure(learned)
+    images = sum(sequencer.part_length(part) for part in learned.parts if isinstance(part, Image))
     bounds = (cut.begin_part, cut.begin_char, cut.end_part, cut.end_char)
     drops = sum(1 << bit for bit, drop in enumerate(DROPS[1:]) if drop in droppable(document))
     by_drop = tuple(lengths[drop] for drop in DROPS)

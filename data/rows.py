@@ -6,7 +6,7 @@ encoded together, with no other row's, so that the same codes come out on any ra
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
@@ -75,8 +75,10 @@ class RowBuilder:
                 documents.append(None)
                 bad[at] = self.bad(place, error)
         whole = [document for document in documents if document is not None]
-        parts = (part for one in whole for part in one.parts)
-        unencoded = [part for part in parts if isinstance(part, Image) and self._enters(part)]
+        unencoded = [
+            part for one in whole for part in one.parts
+            if isinstance(part, Image) and self._enters(one)(part)
+        ]  # fmt: skip
         images = iter(self.codec.encode(unencoded))
         sequences: list[TokenSequence | int] = []
         for place, document in zip(places, documents, strict=True):
@@ -85,7 +87,8 @@ class RowBuilder:
                 continue
             key = (self.seed, self.streams[place.stream].word, place.epoch, place.unit)
             drop = DROPS[place.drop]
-            sequence = self.sequencer.sequence(encoded(document, images, self._enters), drop, key)
+            whole_one = encoded(document, images, self._enters(document))
+            sequence = self.sequencer.sequence(whole_one, drop, key)
             if len(sequence) != place.length:
                 name = f"{self._shard(place)}, key {self._read(place).key}"
                 raise ShardError(
@@ -98,9 +101,12 @@ class RowBuilder:
         row = Row.pack(sequences, self.sequence_length, pad, sources)
         return BuiltRow(row, tuple(place.stream for place in places), bad)
 
-    def _enters(self, part: Part) -> bool:
-        """Return whether a part has to be encoded, as what a vision tower alone sees has not."""
-        return needs_codec(part) and self.sequencer.has_codes(part)
+    def _enters(self, document: Document) -> Callable[[Part], bool]:
+        """Return which parts of a document have to be encoded, as what a vision tower alone sees
+        has not.
+        """
+        sequencer = self.sequencer.of(document)
+        return lambda part: needs_codec(part) and sequencer.has_codes(part)
 
     def document(self, place: Placement) -> Document:
         """Return the document of a unit, its images resized to the rule, or with stored codes."""

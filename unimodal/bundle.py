@@ -34,6 +34,7 @@ from . import config, manifest, tensors
 from .architecture import Architecture, ImageConfig
 from .atomic import replacing
 from .card import check_card, readme
+from .families.fits import Fit
 from .int8 import in_int8
 from .manifest import FORMAT, MANIFEST, TEXT_TOKENIZERS, BundleError, read_json, write_json
 from .model import Model, Weights
@@ -69,6 +70,8 @@ class BundleConfig:
     context: int
     tokenizer_hash: str
     image: ImageConfig = field(default_factory=ImageConfig)
+    fit: Fit | None = None
+    """How given images are resized; None: to the pixels of the grid, cropped."""
     format: int = FORMAT
 
     @property
@@ -141,6 +144,7 @@ def load(
         grid=contents.config.grid,
         card=contents.card,
         hash=contents.hash,
+        fit=contents.config.fit,
     )
     return in_int8(model) if weights == "int8" else model
 
@@ -191,16 +195,12 @@ def save_bundle(directory: str | Path, model: Model) -> Path:
     directory = Path(directory)
     if model.weights != "fp32":
         raise ValueError(f"a model with weights {model.weights} is not saved: load it with fp32")
-    if model.fit is not None:
-        raise BundleError(
-            "a published model is not saved as a bundle: its own files stay its only copy"
-        )
     check_card(model.card)
     _check_target(directory)
     architecture = model.transformer.architecture
     config = BundleConfig(
         architecture.transformer, architecture.vocabulary, model.grid, model.sampling,
-        model.context, model.image_tokenizer.hash, architecture.image,
+        model.context, model.image_tokenizer.hash, architecture.image, model.fit,
     )  # fmt: skip
 
     def fill(fresh: Path) -> None:
@@ -304,6 +304,8 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
     values = asdict(bundle_config)
     if bundle_config.transformer.rope is None:
         del values["transformer"]["rope"]
+    if bundle_config.fit is None:
+        del values["fit"]
     for name in ("head_norms", "post_norm"):
         if not values["transformer"][name]:
             del values["transformer"][name]

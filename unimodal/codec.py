@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image as PILImage
 
 from unimodal.tokenizer.codec import Codec
 from unimodal.tokenizer.pixels import Opened, Source, fit, open_image, to_images, to_tensor
 
 from .document import Document, Image
+from .families.fits import Fit
 from .threads import enough_threads
 
 GREY = 128  # of pixels that are not drawn yet
@@ -152,10 +152,6 @@ def _alike(numbers: Sequence[int], kind: Callable[[int], Hashable]) -> Iterator[
     for members in groups.values():
         for start in range(0, len(members), IMAGES_AT_ONCE):
             yield members[start : start + IMAGES_AT_ONCE]
-
-
-Fit = Callable[[PILImage.Image], PILImage.Image]
-"""Resizes an RGB image to a size that a model reads; raises ImageError where it cannot be."""
 
 
 def fitted(

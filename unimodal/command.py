@@ -309,7 +309,8 @@ def grow(**options: Any) -> None:
     """Give a language model the ids that images need; the result is to be trained.
 
     CHECKPOINT is a Llama, Mistral, Qwen2 or Qwen3 in Hugging Face's format: a directory, or an id
-    of the hub. One that `unimodal export` wrote becomes the bundle again that it was.
+    of the hub. One that `unimodal export` wrote becomes the bundle again that it was, and an Emu3,
+    Janus-Pro, Chameleon or Anole, which has such ids, a bundle as it is.
 
     \b
     unimodal grow Qwen/Qwen3-0.6B --tokenizer default --output grown

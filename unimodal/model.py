@@ -10,8 +10,9 @@ from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import Opened, Source
 from unimodal.tokenizer.saved import SavedTokenizer
 
-from .codec import Fit, ImageCodec, fitted
+from .codec import ImageCodec, fitted
 from .document import Document, Text
+from .families.fits import Fit
 from .grammar import MODALITY_CONSTRAINTS, Modality
 from .layout import Layout
 from .sampling import Sampling

@@ -16,6 +16,7 @@ whatever its weight.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 
 import numpy as np
@@ -63,6 +64,28 @@ class Sequencer:
         self.inputs, self.tower = inputs, tower
         self.layout = (layout or inputs.layout).bind(vocabulary, text, max_side)
 
+    @cached_property
+    def drawing(self) -> "Sequencer":
+        """Return the sequencer of requests for an image alone: this one, unless the layout has
+        another for these.
+        """
+        layout = self.layout.layout.drawing
+        if layout is None:
+            return self
+        return Sequencer(
+            self.vocabulary, self.text_tokenizer, self.codec_hash, self.inputs,
+            self.layout.max_side, self.tower, layout,
+        )  # fmt: skip
+
+    def of(self, document: Document) -> "Sequencer":
+        """Return the sequencer by which a whole document is laid out: `drawing` where it is words
+        and the image that grants them.
+        """
+        match document.turns():
+            case [("user", words), ("assistant", [Image()])] if not _images(words):
+                return self.drawing
+        return self
+
     @property
     def key(self) -> str:
         """Return a key of all, but the tokenizers, that the lengths of documents depend on.
@@ -72,7 +95,12 @@ class Sequencer:
         # The layout's repr, so renaming a class or field of layout.py would void stored lengths.
         sides = f"sides to {self.layout.max_side}" if self.layout.max_side else ""
         found = f"{self.layout.layout} {self.inputs.key} {sides}".strip()
-        return found if self.tower is None else f"{found} {self.tower.key}"
+        if self.drawing is not self:
+            found = f"{found} {self.drawing.layout.layout}"
+        if self.tower is None:
+            return found
+        codes = " and codes" if self.tower.codes else ""
+        return f"{found} tower of {len(self._soft_ids()[0])} tokens{codes}"
 
     def sequence(
         self, document: Document, drop: str | None = None, key: tuple[int, ...] = ()
@@ -82,7 +110,7 @@ class Sequencer:
         drop: which of the user's parts are dropped, one of DROPS. key: the key, such as
         (seed, epoch, unit), of the generator that draws noise on its images.
         """
-        return self._assemble(document, _Options(drop, key))
+        return self.of(document)._assemble(document, _Options(drop, key))
 
     def prompt(self, document: Document, drop: str | None = None) -> Sequence:
         """Return the sequence that a reply is sampled after; nothing of it is learned.
@@ -108,6 +136,8 @@ class Sequencer:
 
         The sequences are not made; of images only the grid is used.
         """
+        if self.of(document) is not self:
+            return self.drawing.measure(document)
         layout = self.layout.layout
         if layout.joined or layout.unconditional.kind in ("prompt", "masked"):
             all_options = (_Options(drop, measured=True) for drop in DROPS)
@@ -424,6 +454,10 @@ class _Assembly:
 def _ahead(values: np.ndarray, last: float) -> np.ndarray:
     """Return for each token the value of the next token, and `last` for the last one."""
     return np.append(values[1:], np.array(last, values.dtype))[: len(values)]
+
+
+def _images(parts: list[Part]) -> list[Image]:
+    return [part for part in parts if isinstance(part, Image)]
 
 
 def _is_dropped(part: Part, drop: str | None) -> bool:

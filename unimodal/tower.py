@@ -107,11 +107,6 @@ class Tower:
         """Return the rows and columns of patches."""
         return Grid(self.side // self.network.patch, self.side // self.network.patch)
 
-    @property
-    def key(self) -> str:
-        """Return a key of all, beside the layout, that an image's number of tokens depends on."""
-        return f"tower of {self.grid.size} vectors{' and codes' if self.codes else ''}"
-
     def view(self, pixels_HW3: np.ndarray) -> np.ndarray:
         """Return an image as the network is given it, uint8 (side, side, 3)."""
         image, side = PILImage.fromarray(pixels_HW3), self.side

@@ -23,8 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from unimodal.codec import Fit
 from unimodal.data.sizes import ImageRule, of_canvas
+from unimodal.families.fits import Fit
 from unimodal.model import Model
 from unimodal.sampling import Sampling
 

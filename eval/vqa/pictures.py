@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from unimodal.codec import Fit
 from unimodal.data.convert.sandbox import Sandbox
 from unimodal.data.formats import SampleError
 from unimodal.data.sizes import ImageRule, bucket, fitted
+from unimodal.families.fits import Fit
 from unimodal.tokenizer.pixels import image_size, open_image
 
 from ..report import progress

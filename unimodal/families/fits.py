@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from PIL import Image as PILImage
 
@@ -22,6 +23,7 @@ class AreaFit:
     """Both sides become multiples of this many pixels."""
     widest: float
     """The longer side is at most this many times the shorter."""
+    kind: Literal["area"] = "area"
 
     def size_of(self, width: int, height: int) -> tuple[int, int]:
         """Return (width, height) of what an image of so many pixels becomes.
@@ -57,6 +59,7 @@ class PadFit:
     background: int = 127  # of 255 in each channel: int(0.5 * 255)
     least: int = 14
     """The least pixels of the shorter side before the padding."""
+    kind: Literal["pad"] = "pad"
 
     def __call__(self, image: PILImage.Image) -> PILImage.Image:
         """Return a square image, with what was given in its middle."""
@@ -74,6 +77,7 @@ class CropFit:
     """A CropFit brings the shorter side to `side` pixels and crops to a square (Chameleon)."""
 
     side: int
+    kind: Literal["crop"] = "crop"
 
     def __call__(self, image: PILImage.Image) -> PILImage.Image:
         """Return the middle of the image, a square."""
@@ -82,3 +86,6 @@ class CropFit:
         left, top = (width - self.side) // 2, (height - self.side) // 2
         resized = image.resize((width, height), PILImage.Resampling.LANCZOS)
         return resized.crop((left, top, left + self.side, top + self.side))
+
+
+Fit = AreaFit | PadFit | CropFit

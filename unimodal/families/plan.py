@@ -9,11 +9,11 @@ from typing import Any
 from unimodal.tokenizer.grid import Grid
 
 from ..architecture import Architecture
-from ..codec import Fit
 from ..hub.checkpoint import CheckpointError
 from ..hub.towers import name_of
 from ..sampling import Sampling
 from ..tower import NETWORK
+from .fits import Fit
 
 BUFFERS = (".rotary_emb.inv_freq", ".embeddings.position_ids")
 

@@ -10,8 +10,8 @@ No pickle is read and no code of a repository is run (`trust_remote_code` is nev
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -23,17 +23,16 @@ from ..hub.checkpoint import (
     CheckpointError,
     fetch,
     raw_config,
-    weight_problems,
 )
-from ..hub.image_checkpoint import PICKLES, read_image_config, read_image_tokenizer, refusal
+from ..hub.image_checkpoint import PICKLES, read_image_config, refusal
 from ..manifest import MANIFEST, BundleError
 from ..memory import free_bytes
 from ..model import Model
-from ..tensors import DTYPES, INDEX, SINGLE, StoredTensor, WeightsError, find_tensors
+from ..tensors import DTYPES, INDEX, SINGLE, WeightsError
 from ..unified import UnifiedModel, parameter_shapes
 from . import chameleon, emu3, janus
+from .contents import PublishedContents, contents_of, of_each_head
 from .plan import Plan
-from .spellings import read_text
 
 FAMILIES: dict[str, Callable[[Path], Plan]] = {
     "chameleon": chameleon.plan,
@@ -46,7 +45,7 @@ COPIES = {
 }
 """`model_type` of authors' own files that are not read, and where others have copied them."""
 SMALL = ("*.json", "README.md")
-WEIGHTS = ("*.safetensors",)
+FILES = (*SMALL, "*.safetensors")
 LICENCE = re.compile(r"^(license(?:_name)?):\s*[\"']?([^\"'\n]+)", re.MULTILINE)
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -79,7 +78,7 @@ def load(
     except ValueError as error:
         raise BundleError(f"{error} ({source}: {facts})") from error
     try:
-        directory = fetch(source, (*SMALL, *WEIGHTS))
+        directory = fetch(source, FILES)
         return _read(source, directory, plan, facts, device, wanted)
     except ValueError as error:
         raise BundleError(str(error)) from error
@@ -95,6 +94,11 @@ def look_at(source: str) -> tuple[Path, "Facts"]:
         return directory, Facts.of(source, directory)
     except ValueError as error:
         raise BundleError(str(error)) from error
+
+
+def draws_already(directory: Path) -> bool:
+    """Return whether the config.json in a directory is that of a model of FAMILIES."""
+    return raw_config(directory / "config.json").get("model_type") in FAMILIES
 
 
 def read_plan(directory: Path) -> Plan:
@@ -190,80 +194,41 @@ def _read(
     source: str, directory: Path, plan: Plan, facts: Facts, device: torch.device, dtype: torch.dtype
 ) -> Model:
     """Read everything into a model; raise ValueError that names the file at fault."""
-    tensors = find_tensors(directory)
-    named = {ours: name for name in tensors if (ours := plan.renamed(name)) is not None}
-    # Files say what is tied by what they store: flags have been wrong.
-    tied = "lm_head.weight" not in named
-    architecture = replace(
-        plan.architecture, transformer=replace(plan.architecture.transformer, tied_head=tied)
-    )
-    stored = {ours: tensors[name] for ours, name in named.items()}
-    shapes = parameter_shapes(architecture)
-    if problems := list(weight_problems(shapes, _repeated(plan, shapes, stored))):
-        raise CheckpointError(directory, problems)
+    found = contents_of(source, directory, plan, facts.licence)
+    config = found.contents.config
     with torch.device("meta"):  # no initial weights are made: the files' weights replace them
-        transformer = UnifiedModel(architecture)
-    weights = _weights(named, stored, device, dtype)
-    for name, tensor in weights.items():
-        if tensor.shape != shapes[name]:
-            weights[name] = _of_each_head(tensor, shapes[name])
-    transformer.load_state_dict(weights, assign=True)
-    tokenizer = read_image_tokenizer(directory)
-    config = raw_config(directory / "config.json")
+        transformer = UnifiedModel(config.architecture)
+    transformer.load_state_dict(_weights(found, device, dtype), assign=True)
     return Model(
         transformer=transformer.eval(),
-        text_tokenizer=read_text(directory, architecture.vocabulary.num_text),
-        image_tokenizer=tokenizer.to(device),
-        sampling=plan.sampling,
-        context=architecture.transformer.max_positions,
-        grid=plan.grid,
-        card={"source": source, "model_type": config["model_type"], "licence": facts.licence},
+        text_tokenizer=found.contents.text_tokenizer,
+        image_tokenizer=found.contents.image_tokenizer.to(device),
+        sampling=config.sampling,
+        context=config.context,
+        grid=config.grid,
+        card=found.contents.card,
         hash=_hash(directory),
-        fit=plan.fit,
+        fit=config.fit,
     )
-
-
-def _repeated(
-    plan: Plan, shapes: Mapping[str, tuple[int, ...]], stored: Mapping[str, StoredTensor]
-) -> dict[str, StoredTensor]:
-    """Return the stored tensors, those of which each head has one as if all heads' were there."""
-    found = dict(stored)
-    for name, place in stored.items():
-        if plan.per_head is None or not plan.per_head.search(name) or name not in shapes:
-            continue
-        num_heads, width = shapes[name]
-        *groups, stored_width = place.shape
-        if stored_width == width and num_heads % prod(groups) == 0:
-            found[name] = replace(place, shape=shapes[name])
-    return found
-
-
-def _of_each_head(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return what is stored once for a group of heads for each of them."""
-    groups_Gd = tensor.reshape(-1, shape[1])
-    return groups_Gd.repeat_interleave(shape[0] // len(groups_Gd), dim=0)
 
 
 def _weights(
-    named: Mapping[str, str],
-    stored: Mapping[str, StoredTensor],
-    device: torch.device,
-    dtype: torch.dtype,
+    found: PublishedContents, device: torch.device, dtype: torch.dtype
 ) -> dict[str, torch.Tensor]:
     """Return {our name: tensor}; raise WeightsError where numbers are not finite."""
     weights: dict[str, torch.Tensor] = {}
-    for path in sorted({place.path for place in stored.values()}):
+    for path in sorted({place.path for place in found.places.values()}):
         with safe_open(path, "pt", device=str(device)) as file:
-            for ours, place in stored.items():
+            for ours, place in found.places.items():
                 if place.path != path:
                     continue
                 # Copied, for a tensor may be a view of the mapped file.
-                tensor = file.get_tensor(named[ours]).to(dtype, copy=True)
+                tensor = file.get_tensor(found.names[ours]).to(dtype, copy=True)
                 if not bool(tensor.isfinite().all()):
                     raise WeightsError(
-                        f"{path}: {named[ours]} holds numbers that are not finite as {dtype}"
+                        f"{path}: {found.names[ours]} holds numbers that are not finite as {dtype}"
                     )
-                weights[ours] = tensor
+                weights[ours] = of_each_head(tensor, found.shapes[ours])
     return weights
 
 

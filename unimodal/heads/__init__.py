@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .head import ImageHead
 
+FAMILIES = "unimodal.families."  # modules with heads of published models
+
 
 def head_class(name: str, trusted: bool = False) -> "type[ImageHead]":
     """Return the class of an image head: for `next_code` it is NextCode of next_code.py.
 
     `module:Class` names a class outside this folder. Its module is imported only where the name
-    comes from the user (`trusted`); a name in a bundle is untrusted, and the user must have
-    imported the module before. Raise ValueError where there is no such head.
+    comes from the user (`trusted`), or is one of unimodal's own; another name in a bundle is
+    untrusted, and the user must have imported the module before. Raise ValueError where there is no
+    such head.
     """
     from .head import ImageHead
 
@@ -24,7 +27,7 @@ def head_class(name: str, trusted: bool = False) -> "type[ImageHead]":
         module = f"{__name__}.{module}" if module.isidentifier() else ""
     elif not is_name:
         module = ""
-    elif not trusted and module not in sys.modules:
+    elif not trusted and module not in sys.modules and not module.startswith(FAMILIES):
         raise ValueError(f"image head {name!r}: import {module} first, if you trust it")
     try:
         found = getattr(import_module(module), wanted) if module else None

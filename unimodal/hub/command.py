@@ -13,6 +13,8 @@ from rich.console import Console
 from unimodal.tokenizer.grid import Grid
 
 from ..bundle import Progress, check_output, directory_of
+from ..families.bundled import as_bundle
+from ..families.published import draws_already
 from ..image_tokenizers import check_one_code, load_tokenizer
 from . import grow
 from .checkpoint import CONFIGS, check_grows, fetch, is_export, read_config
@@ -34,6 +36,14 @@ def run_grow(
         raise ValueError("; ".join(problems))
     check_output(output)
     configs = fetch(checkpoint, CONFIGS)  # what they reveal is reported before the download
+    if like is None and draws_already(configs):
+        if ignored := [*(["tokenizer"] if tokenizer else []), *given]:
+            raise ValueError(
+                f"{checkpoint} reads and draws already, and becomes a bundle as it is: leave out"
+                f" --{', --'.join(ignored)}"
+            )
+        with _bar("copying") as advance:
+            return as_bundle(checkpoint, output, advance)
     if like is not None or is_export(configs):
         ignored = [*(["tokenizer"] if tokenizer else []), *given]
         if ignored:

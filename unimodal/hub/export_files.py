@@ -86,6 +86,11 @@ def check_exports(directory: Path, config: BundleConfig) -> None:
             f"{directory} draws by the image head {config.image.head}, which no model of"
             " transformers has: only next_code has an export"
         )
+    if config.fit is not None:
+        raise ValueError(
+            f"{directory} has the prompts and marks of its published family, which a plain language"
+            " model lacks: only models of unimodal's own layout have an export"
+        )
     if config.image.tower is not None:
         raise ValueError(
             f"{directory} is given images by a vision tower, which a plain language model lacks: "
