@@ -109,7 +109,8 @@ def _check_model(config: LmRun, parent: BundleContents | None, image: SavedToken
         shape = wanted.of(vocabulary, image.levels, image.latent_width)
     else:
         shape = parent.config.architecture
-    config.sampling.check(kind.follows, name)
+    if config.sampling is not None:
+        config.sampling.check(kind.follows, name)
     if not config.loss.sliced and not shape.image.code_rows:
         raise ValueError(
             f"loss.sliced false: with model.head {name} codes have no rows, so no "

@@ -20,6 +20,7 @@ from unimodal.data.asking import without_turns
 from unimodal.data.loader import Loader
 from unimodal.data.seen import Seen
 from unimodal.heads import head_class
+from unimodal.sampling import Sampling
 from unimodal.sequencer import Sequencer
 from unimodal.unified import UnifiedModel
 
@@ -307,11 +308,13 @@ def _bundle(
     before = provenance.read(given.weights or given.tokenizer)
     card = provenance.card(config, device, folders(config), before)
     card["documents"] = loader.documents
-    shape = initial.shape
+    shape, parent = initial.shape, given.parent and given.parent.config
     grid = loader.row_builder.grid() or given.image.geometry.default_grid
     stored_config = BundleConfig(
-        shape.transformer, shape.vocabulary, grid, config.sampling,
+        shape.transformer, shape.vocabulary, grid,
+        config.sampling or (parent.sampling if parent else Sampling()),
         shape.transformer.max_positions, given.image.hash, shape.image,
+        parent.fit if parent else None,
     )  # fmt: skip
     contents = BundleContents(stored_config, initial.text, given.image.cpu(), card)
     merge = None if config.lora is None else lora.Merge(given.base, config.lora)

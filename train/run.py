@@ -56,8 +56,9 @@ class LmRun:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
-    sampling: Sampling = field(default_factory=Sampling)
-    """The finished bundle's defaults for replies; training does not depend on them."""
+    sampling: Sampling | None = None
+    """The finished bundle's defaults for replies; training does not depend on them. None: those of
+    `weights`, or else Sampling's own."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """The dtype of matrix products; weights, their sums and the loss stay float32. bf16 is for GPUs
     and for CPUs with bfloat16 arithmetic (avx512_bf16 or amx_bf16): others do it in software. auto

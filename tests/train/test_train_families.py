@@ -1,23 +1,49 @@
 """The house's loss of published models, on small random weights: steps lower it."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import launching
 import numpy as np
 import published_models as made
 import pytest
 import torch
+from click.testing import CliRunner
+from pair import Pair
 from PIL import Image as PILImage
+from tiny_runs import metrics
 
 import unimodal
+from unimodal.attention import DenseAttention
+from unimodal.branches import BranchInput
+from unimodal.bundle import save_bundle
+from unimodal.command import main
+from unimodal.config import save
+from unimodal.data.command import SceneShards
+from unimodal.data.loader import LoaderConfig
+from unimodal.data.scenes.conversations import Mix
+from unimodal.data.shards import ShardWriter
+from unimodal.data.sizes import ImageRule
+from unimodal.data.sources import SourceConfig
 from unimodal.document import Document, Image, Text
+from unimodal.generation import generate
+from unimodal.hub.export import export
 from unimodal.model import Model
 from unimodal.sequence import Batch, Row
 from unimodal.tokenizer.grid import Grid
-from unimodal.tower import NETWORK
+from unimodal.tower import NETWORK, PROJECTOR
+from unimodal.train import lm
 from unimodal.train.learner import TOTAL, LanguageLearner
+from unimodal.train.loop import LoopConfig
+from unimodal.train.lora import LoraConfig
 from unimodal.train.objectives import LossConfig
+from unimodal.train.optimizer import OptimizerConfig
+from unimodal.train.run import LmRun
+from unimodal.train.schedule import ScheduleConfig
+from unimodal.train.zero import EngineConfig
 
+ROOT = Path(__file__).resolve().parents[2]
 MAKERS = {
     "emu3": lambda at: made.save_emu3(at, made.emu3_model()),
     "janus": lambda at: made.save_janus(at, made.janus_model()),
@@ -36,7 +62,7 @@ def rows(model: Model) -> Batch:
         codec_hash=shown.codec_hash, role="assistant",
     )  # fmt: skip
     wanted = Document((Text("a dog", "user", 0.0), drawn))
-    sequences = [model.sequencer.sequence(asked), model.drawer.sequencer.sequence(wanted)]
+    sequences = [model.sequencer.sequence(asked), model.sequencer.sequence(wanted)]
     pad = model.vocabulary.special("pad")
     return Batch.stack([Row.pack(sequences, sum(map(len, sequences)) + 3, pad)])
 
@@ -63,3 +89,135 @@ def test_steps_lower_the_loss(name: str, tmp_path: Path):
     frozen = {n for n, _ in model.transformer.named_parameters() if n.startswith(NETWORK)}
     assert still == frozen and bool(frozen) == (name == "janus")
     assert model.image_tokenizer.hash == before
+
+
+# --- whole runs from a bundle -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def talks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Requests that an image alone grants, and questions about images."""
+    folder = tmp_path_factory.mktemp("talks")
+    scenes = SceneShards("conversations", 64, 7, 64, 64, asdict(Mix()))
+    with ShardWriter(folder, max_samples=64) as writer:
+        for index in range(64):
+            writer.write(f"{index:06d}", scenes.document(index))
+    return folder
+
+
+def bundle_of(name: str, folder: Path) -> Path:
+    """A family's checkpoint, and the bundle that the command makes of it."""
+    made_of, bundle = MAKERS[name](folder / "published"), folder / "bundle"
+    words = ["grow", str(made_of), "--output", str(bundle)]
+    done = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert done.exit_code == 0 and done.output.strip() == str(bundle), done.output
+    return bundle
+
+
+def run(bundle: Path, talks: Path, output: Path, **changes: Any) -> LmRun:
+    return LmRun(
+        output=output,
+        sources={"scenes": SourceConfig(str(talks))},
+        tokenizer=bundle,
+        schedule=ScheduleConfig(4, warmup_steps=1),
+        weights=bundle,
+        loader=LoaderConfig(
+            sequence_length=512, batch_rows=2, window_rows=8, images=ImageRule(24 * 24, 4)
+        ),
+        optimizer=OptimizerConfig(lr=3e-3),
+        loop=LoopConfig(save_every_steps=1000, num_threads=1),
+        precision="fp32",
+        **changes,
+    )
+
+
+def first(model: Model) -> tuple[torch.Tensor, list[int]]:
+    """Hidden vectors of a question about an image, and the codes that are likeliest of a drawing;
+    none where the model draws nothing.
+    """
+    noise = np.random.default_rng(1).integers(0, 256, (30, 20, 3), np.uint8)
+    pixels, _ = model.fitted(PILImage.fromarray(noise))
+    (shown,) = model.codec.encode([Image(pixels, role="user")])
+    prompt = model.sequencer.prompt(Document((shown, Text("what?", "user"))))
+    n = len(prompt.ids)
+    tokens = BranchInput(
+        torch.from_numpy(prompt.ids)[None], torch.zeros(1, n, 2, dtype=torch.int64), [prompt.spans]
+    )
+    attend = DenseAttention(torch.ones(n, n, dtype=torch.bool).tril()[None])
+    with torch.inference_mode():
+        hidden = model.transformer.hidden_states(tokens, torch.arange(n)[None], attend)
+    drawn = replace(model, grid=Grid(2, 3)) if model.sequencer.layout.says_any_size else model
+    sampling = replace(model.sampling, image_temperature=0.0)
+    ((image,),) = generate(drawn, [Document((Text("a dog", "user"),))], sampling, "image")
+    return hidden, image.codes[:, 0].tolist()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_bundle_is_the_model_that_it_was_made_of(name: str, tmp_path: Path):
+    bundle = bundle_of(name, tmp_path)
+    found, expected = unimodal.load(bundle), unimodal.load(tmp_path / "published")
+    assert (found.fit, found.sampling, found.grid) == (
+        expected.fit,
+        expected.sampling,
+        expected.grid,
+    )
+    assert found.card == expected.card and found.replies == expected.replies
+    weights = expected.transformer.state_dict()
+    assert found.transformer.state_dict().keys() == weights.keys()
+    assert all(torch.equal(one, weights[n]) for n, one in found.transformer.state_dict().items())
+    (hidden, codes), (hidden_before, codes_before) = first(found), first(expected)
+    assert torch.equal(hidden, hidden_before) and codes == codes_before
+    again = unimodal.load(save_bundle(tmp_path / "saved", expected))  # rounded to bfloat16
+    assert again.fit == expected.fit
+    torch.testing.assert_close(first(again)[0], hidden, atol=0.3, rtol=0.1)
+    with pytest.raises(ValueError, match="the prompts and marks of its published family"):
+        export(bundle, tmp_path / "exported")
+    refused = CliRunner().invoke(
+        main,
+        ["grow", str(tmp_path / "published"), "--grid", "2x2", "--output", str(tmp_path / "x")],
+    )
+    assert refused.exit_code == 2 and "reads and draws already" in refused.output
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", MAKERS)
+def test_two_ranks_of_zero_3_train_as_one_process_does(
+    name: str, talks: Path, tmp_path: Path, pair: Pair
+):
+    bundle = bundle_of(name, tmp_path)
+    lm.train(run(bundle, talks, tmp_path / "one"))
+    zero = EngineConfig(deepspeed=ROOT / "configs" / "zero3.json", timeout_s=100)
+    save(run(bundle, talks, tmp_path / "two", engine=zero), tmp_path / "lm.yaml")
+    pair(launching.train, str(tmp_path / "lm.yaml"))
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert len(one) == 4 and all(step["targets_image"] and step["targets_text"] for step in one)
+    for kind in ("loss_image", "loss_text"):
+        losses = [step[kind] for step in one]
+        np.testing.assert_allclose([step[kind] for step in two], losses, rtol=1e-4)
+    assert one[-1]["loss_text"] < one[0]["loss_text"]
+    before, after = unimodal.load(bundle), unimodal.load(tmp_path / "two" / "bundle")
+    assert (after.fit, after.sampling) == (before.fit, before.sampling)
+    frozen = [n for n in before.transformer.state_dict() if n.startswith(NETWORK)]
+    old, new = before.transformer.state_dict(), after.transformer.state_dict()
+    assert all(torch.equal(old[n], new[n]) for n in frozen)
+    assert not torch.equal(old["model.norm.weight"], new["model.norm.weight"])
+    chat = unimodal.Chat(after, max_text_tokens=3)
+    assert chat("a dog", modality="text").end in ("stop", "text budget")
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_adapters_are_merged(talks: Path, tmp_path: Path):
+    pytest.importorskip("peft", reason="needs the extra `train`: peft")
+    bundle = bundle_of("janus", tmp_path)
+    lm.train(run(bundle, talks, tmp_path / "run", lora=LoraConfig(rank=4, targets=("q_proj",))))
+    old, new = (
+        unimodal.load(one).transformer.state_dict() for one in (bundle, tmp_path / "run" / "bundle")
+    )
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    # Janus has no new ids: beside the adapters its own parts for codes learn, and the projector.
+    assert {name for name in changed if name.startswith("model.")} == {
+        f"model.layers.{k}.self_attn.q_proj.weight" for k in range(2)
+    }
+    parts = {name for name in old if name.startswith(("head.", "embedder.", PROJECTOR))}
+    assert changed - parts == {name for name in changed if name.startswith("model.")}
+    assert parts <= changed and not any(name.startswith(NETWORK) for name in changed)

@@ -81,15 +81,15 @@ def prove(contents: BundleContents, dtype: str) -> None:
 
 def check_exports(directory: Path, config: BundleConfig) -> None:
     """Raise ValueError where no plain language model computes what this one does."""
-    if not head_class(config.image.head).exports:
-        raise ValueError(
-            f"{directory} draws by the image head {config.image.head}, which no model of"
-            " transformers has: only next_code has an export"
-        )
     if config.fit is not None:
         raise ValueError(
             f"{directory} has the prompts and marks of its published family, which a plain language"
             " model lacks: only models of unimodal's own layout have an export"
+        )
+    if not head_class(config.image.head).exports:
+        raise ValueError(
+            f"{directory} draws by the image head {config.image.head}, which no model of"
+            " transformers has: only next_code has an export"
         )
     if config.image.tower is not None:
         raise ValueError(
