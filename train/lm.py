@@ -211,6 +211,8 @@ def _engine(
     rows = config.loader.batch_rows // ranks.world_size
     settings = config.engine.zero(rows, config.optimizer.clip, bf16)
 
+    has_frozen_rows = config.lora is not None and lora.has_new_rows(initial.shape)
+
     def make() -> UnifiedModel:
         bare = UnifiedModel(initial.shape, 0, config.engine.recompute, _trusts(config))
         return bare if config.lora is None else lora.adapted(bare, config.lora)
@@ -219,7 +221,7 @@ def _engine(
     learner = LanguageLearner(
         model, config.loss, sources, device,
         autocast=bf16 and settings is None, attention=config.engine.attention,
-        frozen_rows=0 if config.lora is None else initial.vocabulary.num_text,
+        frozen_rows=initial.vocabulary.num_text if has_frozen_rows else 0,
     )  # fmt: skip
     return engine(learner, config.optimizer, config.schedule, ranks, settings, config.engine, bf16)
 

@@ -21,19 +21,19 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from unimodal.architecture import Architecture
 from unimodal.atomic import replacing
 from unimodal.bundle import BundleConfig
 from unimodal.hub.grow import TABLES
 from unimodal.tensors import ROWS_BYTES, StoredTensor, in_memory, write_file
 from unimodal.tokenizer.initial import normal
 from unimodal.tower import TOWER
-from unimodal.transformer import Transformer
-from unimodal.unified import TRANSFORMER
+from unimodal.unified import TRANSFORMER, UnifiedModel
 
 from .checkpoint import EMA, MASTER, Checkpoint
 from .initial import Fill
 
-T = TypeVar("T", bound=Transformer)
+T = TypeVar("T", bound=UnifiedModel)
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 BASE, A, B = ".base_layer.", ".lora_A.default.", ".lora_B.default."
 
@@ -68,15 +68,25 @@ def check_installed() -> None:
 
 
 def adapted(transformer: T, config: LoraConfig) -> T:
-    """The same transformer with adapters: these and the tables of ids train, nothing else does."""
+    """The same transformer with adapters: these train, the tables of ids where growth brought them
+    rows, and an image head's own parts; nothing else does.
+    """
     from peft import inject_adapter_in_model
 
     # Not into a vision tower, which has matrices of these names too.
     inject_adapter_in_model(_peft(config, init_lora_weights=False), transformer.model)
+    tables = TABLES if has_new_rows(transformer.architecture) else ()
     for name, parameter in transformer.named_parameters():
-        is_new = name in TABLES or not name.startswith(TRANSFORMER) and parameter.requires_grad
+        is_new = name in tables or not name.startswith(TRANSFORMER) and parameter.requires_grad
         parameter.requires_grad_(is_new or A in name or B in name)
     return transformer
+
+
+def has_new_rows(shape: Architecture) -> bool:
+    """Return whether the tables of ids have rows that growth brought, as a published model that
+    draws has not.
+    """
+    return shape.num_rows > shape.vocabulary.num_text
 
 
 def fill_adapters(fill: Fill, seed: int) -> Fill:

@@ -190,11 +190,11 @@ def test_two_ranks_of_zero_3_train_as_one_process_does(
     save(run(bundle, talks, tmp_path / "two", engine=zero), tmp_path / "lm.yaml")
     pair(launching.train, str(tmp_path / "lm.yaml"))
     one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
-    assert len(one) == 4 and all(step["targets_image"] and step["targets_text"] for step in one)
-    for kind in ("loss_image", "loss_text"):
-        losses = [step[kind] for step in one]
-        np.testing.assert_allclose([step[kind] for step in two], losses, rtol=1e-4)
-    assert one[-1]["loss_text"] < one[0]["loss_text"]
+    assert len(one) == 4 and all(step["targets_text"] for step in one)
+    for kind, least in (("loss_image", 2), ("loss_text", 4)):
+        losses = [step[kind] for step in one if kind in step]
+        assert len(losses) >= least and losses[-1] < losses[0]
+        np.testing.assert_allclose([step[kind] for step in two if kind in step], losses, rtol=1e-4)
     before, after = unimodal.load(bundle), unimodal.load(tmp_path / "two" / "bundle")
     assert (after.fit, after.sampling) == (before.fit, before.sampling)
     frozen = [n for n in before.transformer.state_dict() if n.startswith(NETWORK)]
