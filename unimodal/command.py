@@ -328,14 +328,16 @@ def grow(**options: Any) -> None:
 @click.option(
     "--format", "format", type=click.Choice(["hf"]), required=True, help="Hugging Face's."
 )
+@click.option("--like", help="Of a bundle of a published model: that, a directory or a hub's id.")
 @_output_option("Directory to be written.")
-def export(bundle: Path | None, format: str, output: Path) -> None:
+def export(bundle: Path | None, format: str, output: Path, like: str | None) -> None:
     """Write a bundle [default: the one shipped] as a checkpoint that transformers loads.
 
     \b
     unimodal export --format hf --output exported
     unimodal export runs/mine/bundle --format hf --output exported
+    unimodal export janus --like deepseek-community/Janus-Pro-1B --format hf --output exported
     """
     from .hub.command import run_export
 
-    click.echo(run_export(bundle, output))
+    click.echo(run_export(bundle, output, like))

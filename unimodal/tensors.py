@@ -22,7 +22,7 @@ CHUNK_BYTES = 2**23
 ROWS_BYTES = 2**20  # of a block of rows, which takes several times as much in float64
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}  # I64: of counters, which are copied alone
 Bytes = bytes | memoryview
 
 

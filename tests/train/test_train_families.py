@@ -10,6 +10,7 @@ import numpy as np
 import published_models as made
 import pytest
 import torch
+import transformers
 from click.testing import CliRunner
 from pair import Pair
 from PIL import Image as PILImage
@@ -28,6 +29,7 @@ from unimodal.data.shards import ShardWriter
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig
 from unimodal.document import Document, Image, Text
+from unimodal.families.exported import export_like
 from unimodal.generation import generate
 from unimodal.hub.export import export
 from unimodal.model import Model
@@ -175,13 +177,21 @@ def test_a_bundle_is_the_model_that_it_was_made_of(name: str, tmp_path: Path):
     again = unimodal.load(save_bundle(tmp_path / "saved", expected))  # rounded to bfloat16
     assert again.fit == expected.fit
     torch.testing.assert_close(first(again)[0], hidden, atol=0.3, rtol=0.1)
-    with pytest.raises(ValueError, match="the prompts and marks of its published family"):
+    with pytest.raises(ValueError, match="in that model's own form: name it by --like"):
         export(bundle, tmp_path / "exported")
-    refused = CliRunner().invoke(
-        main,
-        ["grow", str(tmp_path / "published"), "--grid", "2x2", "--output", str(tmp_path / "x")],
+    exported = export_like(
+        bundle, str(tmp_path / "published"), tmp_path / "exported", _quiet, 2**16
     )
+    assert (exported / "model.safetensors.index.json").is_file()
+    model = unimodal.load(exported)
+    assert first(model)[1] == codes and model.card["model_type"] == expected.card["model_type"]
+    words = ["grow", str(tmp_path / "published"), "--grid", "2x2", "--output", str(tmp_path / "x")]
+    refused = CliRunner().invoke(main, words)
     assert refused.exit_code == 2 and "reads and draws already" in refused.output
+
+
+def _quiet(done: int, total: int) -> None:
+    pass
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -228,3 +238,27 @@ def test_adapters_are_merged(talks: Path, tmp_path: Path):
     parts = {name for name in old if name.startswith(("head.", "embedder.", PROJECTOR))}
     assert changed - parts == {name for name in changed if name.startswith("model.")}
     assert parts <= changed and not any(name.startswith(NETWORK) for name in changed)
+    words = ["export", str(tmp_path / "run" / "bundle"), "--format", "hf", "--output"]
+    words += [str(tmp_path / "exported"), "--like"]
+    done = CliRunner().invoke(main, [*words, str(tmp_path / "published")], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    _same_as_transformers(tmp_path / "exported", tmp_path / "run" / "bundle")
+    other = MAKERS["emu3"](tmp_path / "other")
+    refused = CliRunner().invoke(main, [*words[:-2], str(tmp_path / "x"), "--like", str(other)])
+    assert refused.exit_code == 2 and "is not made of" in refused.output, refused.output
+
+
+def _same_as_transformers(exported: Path, bundle: Path) -> None:
+    """What transformers reads of an export answers as the bundle does."""
+    theirs = transformers.JanusForConditionalGeneration.from_pretrained(
+        exported, tie_word_embeddings=False
+    )
+    model = unimodal.load(bundle)
+    ids_1n = torch.from_numpy(model.sequencer.prompt(Document((Text("a dog?", "user"),))).ids)[None]
+    n = ids_1n.shape[1]
+    tokens = BranchInput(ids_1n, torch.zeros(1, n, 2, dtype=torch.int64), [()])
+    attend = DenseAttention(torch.ones(n, n, dtype=torch.bool).tril()[None])
+    with torch.inference_mode():
+        hidden = model.transformer.hidden_states(tokens, torch.arange(n)[None], attend)
+        expected = model.transformer.logits(hidden)
+        torch.testing.assert_close(theirs(input_ids=ids_1n).logits, expected, atol=1e-5, rtol=1e-5)

@@ -14,6 +14,7 @@ from unimodal.tokenizer.grid import Grid
 
 from ..bundle import Progress, check_output, directory_of
 from ..families.bundled import as_bundle
+from ..families.exported import export_like
 from ..families.published import draws_already
 from ..image_tokenizers import check_one_code, load_tokenizer
 from . import grow
@@ -66,9 +67,14 @@ def run_grow(
         return grow.grow(fetch(checkpoint), image, output, growth, advance)
 
 
-def run_export(bundle: Path | None, output: Path) -> Path:
-    """Export a bundle as a Hugging Face checkpoint and return its directory."""
+def run_export(bundle: Path | None, output: Path, like: str | None = None) -> Path:
+    """Export a bundle as a Hugging Face checkpoint and return its directory.
+
+    like: of a bundle of a published model, that model.
+    """
     with _bar("exporting") as advance:
+        if like is not None:
+            return export_like(bundle, like, output, advance)
         return export(bundle, output, advance)
 
 

@@ -83,8 +83,8 @@ def check_exports(directory: Path, config: BundleConfig) -> None:
     """Raise ValueError where no plain language model computes what this one does."""
     if config.fit is not None:
         raise ValueError(
-            f"{directory} has the prompts and marks of its published family, which a plain language"
-            " model lacks: only models of unimodal's own layout have an export"
+            f"{directory} is a published model's, and is exported in that model's own form: name it"
+            " by --like"
         )
     if not head_class(config.image.head).exports:
         raise ValueError(
