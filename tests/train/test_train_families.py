@@ -29,6 +29,7 @@ from unimodal.data.shards import ShardWriter
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig
 from unimodal.document import Document, Image, Text
+from unimodal.families.bundled import as_bundle
 from unimodal.families.exported import export_like
 from unimodal.generation import generate
 from unimodal.hub.export import export
@@ -188,6 +189,21 @@ def test_a_bundle_is_the_model_that_it_was_made_of(name: str, tmp_path: Path):
     words = ["grow", str(tmp_path / "published"), "--grid", "2x2", "--output", str(tmp_path / "x")]
     refused = CliRunner().invoke(main, words)
     assert refused.exit_code == 2 and "reads and draws already" in refused.output
+
+
+@pytest.mark.parametrize("name", ["chat", "chameleon"])
+def test_a_bundle_of_a_model_that_reads_alone_answers_as_it_does(name: str, tmp_path: Path):
+    if name == "chat":
+        made.save_emu3(tmp_path / "published", made.emu3_model(131072))
+    else:
+        made.save_chameleon(tmp_path / "published", made.chameleon_model())
+    bundle = as_bundle(str(tmp_path / "published"), tmp_path / "bundle")
+    photo = PILImage.new("RGB", (40, 30), (200, 30, 90))
+    said = [
+        unimodal.Chat(unimodal.load(one), max_text_tokens=6)("what?", [photo]).text
+        for one in (bundle, tmp_path / "published")
+    ]
+    assert said[0] == said[1] != "" and unimodal.load(bundle).replies == ("text",)
 
 
 def _quiet(done: int, total: int) -> None:
