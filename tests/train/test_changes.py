@@ -25,6 +25,7 @@ from unimodal.data.sources import SourceConfig, Stage
 from unimodal.data.tar import ShardError
 from unimodal.data.windows import LoaderState, planned_rows
 from unimodal.document import Document, Text
+from unimodal.sampling import Sampling
 from unimodal.train import changes, lm, place
 from unimodal.train.engine import NotFinite
 from unimodal.train.given import read_given
@@ -136,7 +137,7 @@ def test_what_does_not_change_what_is_learned_may_change(
         held_out=HeldOutConfig({"new": SourceConfig(str(shards))}, rows=1, every_steps=2),
         loop=replace(run.loop, save_every_steps=4),
         engine=replace(run.engine, micro_batch_rows=1),
-        sampling=replace(run.sampling, guidance=2.0),
+        sampling=Sampling(guidance=2.0),
     )
     lm.train(changed)
     assert exact(run.output) == whole
@@ -146,7 +147,7 @@ def test_what_does_not_change_what_is_learned_may_change(
     assert noted["loader.bad_share"] == (STEPS, 0.01, 0.5)
     assert noted["schedule.num_steps"] == (STEPS, STEPS, ALL)
     expected = {"tokenizer", "held_out.sources.new", "held_out.rows", "held_out.every_steps"}
-    expected |= {"loop.save_every_steps", "engine.micro_batch_rows", "sampling.guidance"}
+    expected |= {"loop.save_every_steps", "engine.micro_batch_rows", "sampling"}
     assert set(noted) == expected | {
         "sources.scenes.shards", "loader.bad_share", "schedule.num_steps"
     }  # fmt: skip
