@@ -1,6 +1,4 @@
 """Run `unimodal grow`, `average` and `export` from their options, with a progress bar."""
-bar.
-"""
 
 import re
 import sys
