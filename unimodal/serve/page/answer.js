@@ -3,6 +3,9 @@
 import { Refusal, sentence } from "./api.js";
 import { isEdit } from "./images.js";
 
+// Who asks for a drawing wants no comparison with the one before, however alike the two are.
+const ANEW = /^\W*(please\s+)?(draw|paint|sketch)\b/i;
+
 /** Return the turns of a branch that the model is told of, each a list of messages: what was stopped
  * or failed is no part of the conversation. The last turn is the one that is asked. */
 function turns(path) {
@@ -81,7 +84,9 @@ export async function fill(answer, conversation, api, signal, changed) {
     }
   }
   const before = imageBefore(conversation, answer);
-  if (before && answer.images.length === 1) {
+  const asked = conversation.messages.get(answer.parent);
+  const isAnew = ANEW.test(asked.text) && !asked.images.length;
+  if (before && answer.images.length === 1 && !isAnew) {
     answer.compare = await isEdit(before.url, answer.images[0].url);
   }
 }

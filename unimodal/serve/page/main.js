@@ -32,7 +32,7 @@ const thread = new Thread({
   edit: (message, text) => ask(text, message.images, message.parent),
   choose: (message) => change(() => current.choose(message)),
   retry: (message) => answerAgain(message),
-  again: (message) => run(current, message),
+  again: (message) => runAgain(message),
   ask: (text) => ask(text, []),
   use: (url) => {
     composer.add(url, "the drawing");
@@ -48,7 +48,7 @@ const thread = new Thread({
     show();
   },
   key: async (message) => {
-    if (await askForKey(api) && await meet()) run(current, message);
+    if (await askForKey(api) && await meet()) runAgain(message);
   },
 });
 const composer = new Composer({
@@ -118,7 +118,8 @@ function open(conversation) {
   }
   sidebar.list(conversations, current);
   show({ toEnd: true });
-  byId("words").focus();
+  // Where there is no pointer that hovers, the focus would open a keyboard over the page.
+  if (matchMedia("(hover: hover)").matches) byId("words").focus();
 }
 
 /** Change which branch is shown. */
@@ -167,6 +168,12 @@ function answerAgain(message) {
   if (works.has(current.id)) return;
   const { seed: _, ...asked } = message.asked;
   run(current, current.add(message.parent, { role: "assistant", asked }));
+}
+
+/** Try an answer again that did not come, with the settings as they are now. */
+function runAgain(message) {
+  const asked = settings.read();
+  if (asked) run(current, Object.assign(message, { asked }));
 }
 
 /** Let the model fill an answer. */

@@ -3,11 +3,13 @@
 import { byId, element } from "./dom.js";
 
 const KEPT = "unimodal-settings";
-const CHECKS = {
+const NUMBERS = ["seed", "guidance", "steps"];
+const CHECKS = { // of a text, and of all by name
   seed: [(text) => /^\d+$/.test(text) && Number.isSafeInteger(Number(text)),
     `a whole number from 0 to ${Number.MAX_SAFE_INTEGER}`],
   guidance: [(text) => Number.isFinite(Number(text)) && Number(text) >= 0, "a number from 0"],
   steps: [(text) => /^[1-9]\d*$/.test(text), "a whole number from 1"],
+  negative_prompt: [(_, { guidance }) => Number(guidance ?? NaN) !== 1, "a guidance other than 1, with words to leave out,"],
 };
 
 export class Settings {
@@ -58,7 +60,7 @@ export class Settings {
     }
     const given = Object.entries(this.#values()).map(([name, text]) => {
       if (name === "modalities") return [name, [text]];
-      return [name, name in CHECKS ? Number(text) : text];
+      return [name, NUMBERS.includes(name) ? Number(text) : text];
     });
     return { ...Object.fromEntries(given), partial_images: this.partialImages };
   }
@@ -71,14 +73,17 @@ export class Settings {
 
   #wrong() {
     const values = this.#values();
-    return this.fields.find(({ name }) => values[name] && CHECKS[name] && !CHECKS[name][0](values[name]));
+    return this.fields.find(({ name }) => values[name] && CHECKS[name] && !CHECKS[name][0](values[name], values));
   }
 
   #tell(wrong) {
-    for (const field of this.fields) field.toggleAttribute("aria-invalid", field === wrong);
+    for (const field of this.fields) {
+      if (field === wrong) field.setAttribute("aria-invalid", "true");
+      else field.removeAttribute("aria-invalid");
+    }
     const problem = byId("settings-problem");
     problem.hidden = !wrong;
-    problem.textContent = wrong ? `${wrong.value}: ${CHECKS[wrong.name][1]} is wanted.` : "";
+    problem.textContent = wrong ? `“${wrong.value.trim()}”: ${CHECKS[wrong.name][1]} is wanted.` : "";
   }
 
   #changed() {

@@ -12,7 +12,9 @@ export class Sidebar {
     byId("open-sidebar").addEventListener("click", () => this.show(true));
     for (const id of ["close-sidebar", "shade"]) byId(id).addEventListener("click", () => this.show(false));
     byId("sidebar").addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.show(false);
+      if (event.key !== "Escape" || !byId("main").inert) return;
+      event.preventDefault();
+      this.show(false);
     });
   }
 

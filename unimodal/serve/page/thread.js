@@ -15,12 +15,25 @@ export class Thread {
     this.editing = null; // the message that is being edited
     this.shown = new Map(); // by a message's id, its element and what it was made of
     this.sizes = new Map(); // of drawings by their URL
+    this.#stayAtEnd();
+  }
+
+  /** Keep the end in sight of who reads there, when the window or the message field grows. */
+  #stayAtEnd() {
+    const scroller = byId("scroller");
+    let isAtEnd = true;
+    scroller.addEventListener("scroll", () => {
+      isAtEnd = isNearEnd(scroller);
+    });
+    new ResizeObserver(() => {
+      if (isAtEnd) scroller.scrollTop = scroller.scrollHeight;
+    }).observe(scroller);
   }
 
   /** Show a conversation's branch. `toEnd`: scroll to its end, wherever the reader is. */
   show(conversation, { toEnd = false } = {}) {
     const scroller = byId("scroller");
-    const isAtEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR_END;
+    const isAtEnd = isNearEnd(scroller);
     const focused = document.activeElement?.dataset?.key;
     const { path } = conversation;
     const fresh = new Map();
@@ -148,12 +161,13 @@ export class Thread {
     for (const note of message.notes ?? []) article.append(element("p", { class: "note", text: note }));
     if (message.status === "failed" || message.status === "stopped") article.append(this.#problem(message));
     if (isWorking) return article;
-    article.append(element("div", { class: "actions" },
-      this.#versions(message, versions),
-      message.status === "done"
-        ? iconButton("retry", "Answer again, with another seed", () => this.acts.retry(message),
-          { "data-key": `${message.id}-retry` })
-        : null));
+    const retry = message.status === "done" && iconButton(
+      "retry", "Answer again, with another seed", () => this.acts.retry(message),
+      { "data-key": `${message.id}-retry` });
+    const acts = [retry || null, this.#versions(message, versions)].filter(Boolean);
+    const caption = article.lastElementChild.querySelector("figcaption");
+    if (caption) caption.querySelector(".space").after(...acts);
+    else article.append(element("div", { class: "actions" }, ...acts));
     if (isLast && path.length === 2 && message.status === "done" && message.images.length) {
       article.append(element("ul", { class: "chips", "aria-label": "Go on, for example" },
         ...FOLLOWING.map((text) => element("li", {},
@@ -189,14 +203,15 @@ export class Thread {
     const isCompared = Boolean(before && message.compare);
     const alt = `Drawing for “${asked.text || "an image"}”, seed ${message.seed}`;
     const after = this.#picture(image.url, alt, isCompared && "After");
-    const old = isCompared ? this.#picture(before.url, "The image before", "Before") : null;
+    const like = this.#sizeOf(image.url).width;
+    const old = isCompared ? this.#picture(before.url, "The image before", "Before", like) : null;
     const key = `${message.id}-${message.images.indexOf(image)}`;
     const compare = before && iconButton("compare", "Before and after", () => this.acts.compare(message),
       { "aria-pressed": String(isCompared), "data-key": `${key}-compare` });
     const seed = element("button", { type: "button", class: "seed", text: `seed ${message.seed}`,
       title: "Use this seed from now on", "aria-label": `Use seed ${message.seed} from now on`,
       "data-key": `${key}-seed`, click: () => this.acts.seed(message.seed) });
-    return element("figure", { class: isCompared ? "drawn compared" : "drawn" },
+    return element("figure", { class: "drawn", "aria-label": `Drawing, seed ${message.seed}` },
       element("div", { class: "pictures" }, old, after),
       element("figcaption", {}, seed, element("span", { class: "space" }), compare,
         iconButton("use", "Put this image into the next message", () => this.acts.use(image.url),
@@ -205,15 +220,22 @@ export class Thread {
           () => download(image.url, asked.text, message.seed), { "data-key": `${key}-download` })));
   }
 
-  /** An image, enlarged by a whole number if it is small; `label` stands below it. */
-  #picture(url, alt, label) {
-    if (!this.sizes.has(url)) this.sizes.set(url, sizeOf(url));
-    const { width, height } = this.sizes.get(url) ?? { width: SHOWN, height: SHOWN };
-    const times = Math.max(1, Math.floor(SHOWN / width));
-    const image = element("img", { src: url, alt, width: width * times, height: height * times,
-      class: times > 1 ? "small" : null });
+  /** An image, enlarged by a whole number if it is small, or as wide as one of `like` pixels would be
+   * shown; `label` stands on it. */
+  #picture(url, alt, label, like) {
+    const { width, height } = this.#sizeOf(url);
+    const wide = like ?? width;
+    const shown = wide * Math.max(1, Math.floor(SHOWN / wide));
+    const image = element("img", { src: url, alt, width: shown, height: Math.round(height * shown / width),
+      class: shown > width ? "small" : null });
     const words = label ? element("span", { class: "label", "aria-hidden": "true", text: label }) : null;
     return element("div", { class: "picture" }, image, words);
+  }
+
+  /** Width and height of an image in pixels; of files that are no PNG, SHOWN. */
+  #sizeOf(url) {
+    if (!this.sizes.has(url)) this.sizes.set(url, sizeOf(url) ?? { width: SHOWN, height: SHOWN });
+    return this.sizes.get(url);
   }
 
   #problem(message) {
@@ -237,6 +259,10 @@ export class Thread {
       element("span", { text: `${at + 1} / ${versions.length}` }),
       step("forward", "The next version", at + 1));
   }
+}
+
+function isNearEnd({ scrollHeight, scrollTop, clientHeight }) {
+  return scrollHeight - scrollTop - clientHeight < NEAR_END;
 }
 
 /** Yield a paragraph of words, if there are any. */
