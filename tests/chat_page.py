@@ -24,10 +24,15 @@ DROP = """([content, name, kind]) => {
 
 
 class ChatPage:
-    """The page as it is open in one window; `page` is playwright's."""
+    """The page as it is open in one window; `page` is playwright's, `wrong` what the browser found
+    wrong with it.
+    """
 
     def __init__(self, page: Any) -> None:
         self.page = page
+        self.wrong: list[str] = []
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("console", lambda said: self.wrong.append(said.text) if is_wrong(said) else None)
 
     @property
     def words(self) -> Any:
@@ -98,18 +103,16 @@ def opened(
     context = browser.new_context(viewport=look, color_scheme="dark" if dark else "light")
     context.set_default_timeout(20_000)
     requests: list[str] = []
-    wrong: list[str] = []
     context.on("request", lambda one: requests.append(one.url))
     page = context.new_page()
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda said: wrong.append(said.text) if is_wrong(said) else None)
+    chat = ChatPage(page)
     page.goto(origin)
     page.locator("body[data-ready]").wait_for(state="attached")
-    yield ChatPage(page)
+    yield chat
     context.close()
     foreign = [url for url in requests if not url.startswith((origin, "data:", f"blob:{origin}"))]
     assert requests and foreign == []
-    assert wrong == []
+    assert chat.wrong == []
 
 
 def is_wrong(said: Any) -> bool:

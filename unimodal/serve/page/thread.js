@@ -13,6 +13,7 @@ export class Thread {
   constructor(acts) {
     this.acts = acts;
     this.editing = null; // the message that is being edited
+    this.focused = undefined; // the key of the button that has the focus, or had it and was replaced
     this.shown = new Map(); // by a message's id, its element and what it was made of
     this.sizes = new Map(); // of drawings by their URL
     this.#stayAtEnd();
@@ -34,15 +35,20 @@ export class Thread {
   show(conversation, { toEnd = false } = {}) {
     const scroller = byId("scroller");
     const isAtEnd = isNearEnd(scroller);
-    const focused = document.activeElement?.dataset?.key;
+    this.focused = document.activeElement?.dataset?.key ?? this.focused;
     const { path } = conversation;
     const fresh = new Map();
     path.forEach((message, index) => fresh.set(message.id, this.#made(message, conversation, path, index)));
     this.shown = fresh;
     this.#place(path.map(({ id }) => fresh.get(id).made));
-    const lost = focused && document.activeElement?.dataset?.key !== focused;
-    if (lost) byId("thread").querySelector(`[data-key="${focused}"]`)?.focus();
+    this.#refocus();
     if (toEnd || isAtEnd) scroller.scrollTop = scroller.scrollHeight;
+  }
+
+  /** Give the focus back to the button that had it, as soon as it is there again. */
+  #refocus() {
+    if (document.activeElement !== document.body) this.focused = document.activeElement?.dataset?.key;
+    else if (this.focused) byId("thread").querySelector(`[data-key="${this.focused}"]`)?.focus();
   }
 
   /** Put elements into the thread; those that stay are not touched, nor is what they hold. */
@@ -163,7 +169,7 @@ export class Thread {
     if (isWorking) return article;
     const retry = message.status === "done" && iconButton(
       "retry", "Answer again, with another seed", () => this.acts.retry(message),
-      { "data-key": `${message.id}-retry` });
+      { "data-key": `${message.parent}-retry` });
     const acts = [retry || null, this.#versions(message, versions)].filter(Boolean);
     const caption = article.lastElementChild.querySelector("figcaption");
     if (caption) caption.querySelector(".space").after(...acts);
