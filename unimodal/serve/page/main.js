@@ -12,7 +12,7 @@ import { Sidebar } from "./sidebar.js";
 import { Thread } from "./thread.js";
 import { Conversation } from "./tree.js";
 
-const EXAMPLES = ["draw a red circle", "draw two yellow stars", "a blue triangle above a red square"];
+const EXAMPLES = ["draw a red circle", "draw a purple heart", "draw two yellow stars"];
 const THEMES = { system: "light", light: "dark", dark: "system" }; // what follows which
 const OPEN = "unimodal-open"; // the conversation that a reload opens again
 const TOAST_MS = 8000;

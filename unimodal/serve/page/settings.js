@@ -93,6 +93,7 @@ export class Settings {
       .filter(([name]) => values[name]).map(([name, word]) => `${word} ${values[name]}`);
     if (values.modalities) said.unshift(values.modalities === "image" ? "an image" : "words");
     byId("summary").textContent = said.join(", ") || "Settings";
+    this.button.setAttribute("aria-label", said.length ? `Settings: ${said.join(", ")}` : "Settings");
     try {
       localStorage.setItem(KEPT, JSON.stringify(values));
     } catch {

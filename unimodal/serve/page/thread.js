@@ -5,7 +5,7 @@ import { byId, element, icon, iconButton } from "./dom.js";
 import { download } from "./images.js";
 
 const SHOWN = 256; // pixels at least of a drawing's width; a small one is enlarged by a whole number
-const FOLLOWING = ["make it green", "what do you see?", "make it bigger"];
+const FOLLOWING = ["make it green", "add a yellow star", "what do you see?"];
 const NEAR_END = 120; // pixels
 
 export class Thread {
