@@ -276,6 +276,8 @@ def test_nothing_scrolls_sideways_on_a_phone(browser: Any, served: Served) -> No
     with opened(browser, served, PHONE) as chat:
         assert chat.is_as_wide_as_its_window(), "empty"
         chat.set(seed="20", guidance="1")
+        chat.ask("draw a big red circle, " + "please, " * 20)
+        assert chat.is_as_wide_as_its_window(), "a long title"
         chat.ask("draw a big red circle")
         chat.ask("make it blue")
         button = chat.button("Before and after")

@@ -1,7 +1,7 @@
 // An answer: what the model is told of a conversation, and what it says and draws, as it comes.
 
 import { Refusal, sentence } from "./api.js";
-import { isEdit } from "./images.js";
+import { isEdit, unveiled } from "./images.js";
 
 // Who asks for a drawing wants no comparison with the one before, however alike the two are.
 const ANEW = /^\W*(please\s+)?(draw|paint|sketch)\b/i;
@@ -32,7 +32,7 @@ function spelled({ role, text, images }) {
 }
 
 /** Take what a chunk tells into the answer. */
-function take(answer, chunk) {
+async function take(answer, chunk) {
   if (chunk.seed !== undefined) answer.seed = chunk.seed;
   if (chunk.notes) answer.notes = chunk.notes;
   const [choice] = chunk.choices;
@@ -40,7 +40,8 @@ function take(answer, chunk) {
   const { content, partial_images: partial, images } = choice.delta;
   if (content) answer.text += content;
   for (const one of partial ?? []) {
-    answer.partial = { url: one.image_url.url, position: one.position, number: one.partial_image_index };
+    const url = await unveiled(one.image_url.url);
+    answer.partial = { url, position: one.position, number: one.partial_image_index };
   }
   for (const one of images ?? []) {
     answer.partial = null;
@@ -72,7 +73,7 @@ export async function fill(answer, conversation, api, signal, changed) {
     const messages = all.slice(cut).flat().map(spelled);
     try {
       for await (const chunk of api.chunks({ messages, stream: true, ...answer.asked }, signal)) {
-        take(answer, chunk);
+        await take(answer, chunk);
         changed();
       }
       answer.cut = cut;

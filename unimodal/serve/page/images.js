@@ -4,6 +4,7 @@ const MOST_BYTES = 4_000_000; // of an image that is sent as it is; every turn s
 const MOST_PIXELS = 16_000_000; // the server's bound
 const SIDE = 1024; // of one that is made smaller
 const KINDS = ["image/png", "image/jpeg", "image/webp", "image/gif"]; // that the server opens
+const UNDRAWN = 128; // red, green and blue of what is not drawn yet, as the server sends it
 const LOOKED_AT = 32; // pixels of a side when two images are compared
 const NEAR = 40; // levels of 255 by which equal places may differ: the tokenizer's own errors
 const KEPT = 0.6; // the share of an image that an edit leaves as it was, at least
@@ -62,6 +63,20 @@ export async function isEdit(before, after) {
     near += differs ? 0 : 1;
   }
   return near >= KEPT * (old.length / 4);
+}
+
+/** Return a drawing in the making without the grey of what is not drawn yet. */
+export async function unveiled(url) {
+  const bitmap = await createImageBitmap(blobOf(url));
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+  const context = canvas.getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  const pixels = context.getImageData(0, 0, bitmap.width, bitmap.height);
+  for (let at = 0; at < pixels.data.length; at += 4) {
+    if ([0, 1, 2].every((channel) => pixels.data[at + channel] === UNDRAWN)) pixels.data[at + 3] = 0;
+  }
+  context.putImageData(pixels, 0, 0);
+  return urlOf(await canvas.convertToBlob({ type: "image/png" }));
 }
 
 /** Save an image as a file, byte for byte: a PNG of the server says what it comes from. */

@@ -104,11 +104,10 @@ export class Thread {
     }
     const bubble = element("div", { class: "bubble" }, ...images);
     if (message.text) bubble.append(element("p", { class: "words", text: message.text }));
-    article.append(head, bubble, element("div", { class: "actions" },
-      this.#versions(message, versions),
-      iconButton("edit", "Edit this message; the branch as it is stays", () => {
-        this.edit(message);
-      }, { "data-key": `${id}-edit` })));
+    const edit = iconButton("edit", "Edit this message; the branch as it is stays",
+      () => this.edit(message), { "data-key": `${id}-edit` });
+    const acts = element("div", { class: "actions" }, this.#versions(message, versions), edit);
+    article.append(head, element("div", { class: "line" }, bubble, acts));
     return article;
   }
 
