@@ -52,8 +52,8 @@ def take(browser: Any, served: Served, name: str, size: tuple[int, int], dark: b
 
 def begin_to_draw(chat: ChatPage) -> None:
     """Ask for a drawing, and stand still in the midst of it."""
-    chat.set(seed=SEED, guidance="2")
-    chat.send("draw two yellow stars")
+    chat.set(seed="0", guidance="2")
+    chat.send("draw four red circles")
     chat.page.locator("figure.drawing progress[value='2']").wait_for()
 
 
