@@ -6,8 +6,8 @@ import { isEdit, unveiled } from "./images.js";
 // Who asks for a drawing wants no comparison with the one before, however alike the two are.
 const ANEW = /^\W*(please\s+)?(draw|paint|sketch)\b/i;
 
-/** Return the turns of a branch that the model is told of, each a list of messages: what was stopped
- * or failed is no part of the conversation. The last turn is the one that is asked. */
+/** Return the turns of a branch that the model is told of, each a list of messages: what was
+ * stopped or failed is no part of the conversation. The last turn is the one that is asked. */
 function turns(path) {
   const found = [];
   for (const message of path) {
@@ -58,14 +58,13 @@ function notesOf(notes, index) {
 
 /** The latest image before an answer: what an edit has changed. */
 export function imageBefore(conversation, answer) {
-  const earlier = conversation.pathTo(answer.parent);
-  return earlier.findLast((one) => one.images.length && one.status !== "stopped" && one.status !== "failed")
-    ?.images.at(-1) ?? null;
+  const isSeen = (one) => one.images.length && !["stopped", "failed"].includes(one.status);
+  return conversation.pathTo(answer.parent).findLast(isSeen)?.images.at(-1) ?? null;
 }
 
-/** Ask for an answer, an empty message that stands at the end of its branch, and fill it as it comes;
- * `changed` is called after each change. Oldest turns that the model has no room for are left out,
- * and counted in `cut`. Throws a Refusal, or an AbortError. */
+/** Ask for an answer, an empty message that stands at the end of its branch, and fill it as it
+ * comes; `changed` is called after each change. Oldest turns that the model has no room for are left
+ * out, and counted in `cut`. Throws a Refusal, or an AbortError. */
 export async function fill(answer, conversation, api, signal, changed) {
   const all = turns(conversation.pathTo(answer.parent));
   const previous = conversation.pathTo(answer.parent).findLast((one) => one.cut)?.cut ?? 0;

@@ -35,7 +35,8 @@ export class History {
     try {
       this.database = await opened();
     } catch {
-      this.failed("This browser keeps no history here: conversations last until the page is closed.");
+      this.failed("This browser keeps no history here: conversations last until the page is"
+        + " closed.");
     }
   }
 

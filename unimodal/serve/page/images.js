@@ -59,7 +59,7 @@ export async function isEdit(before, after) {
   const [old, fresh] = await Promise.all([smaller(before), smaller(after)]);
   let near = 0;
   for (let at = 0; at < old.length; at += 4) {
-    const differs = [0, 1, 2].some((channel) => Math.abs(old[at + channel] - fresh[at + channel]) > NEAR);
+    const differs = [at, at + 1, at + 2].some((one) => Math.abs(old[one] - fresh[one]) > NEAR);
     near += differs ? 0 : 1;
   }
   return near >= KEPT * (old.length / 4);
@@ -72,8 +72,9 @@ export async function unveiled(url) {
   const context = canvas.getContext("2d");
   context.drawImage(bitmap, 0, 0);
   const pixels = context.getImageData(0, 0, bitmap.width, bitmap.height);
-  for (let at = 0; at < pixels.data.length; at += 4) {
-    if ([0, 1, 2].every((channel) => pixels.data[at + channel] === UNDRAWN)) pixels.data[at + 3] = 0;
+  const { data } = pixels;
+  for (let at = 0; at < data.length; at += 4) {
+    if ([at, at + 1, at + 2].every((one) => data[one] === UNDRAWN)) data[at + 3] = 0;
   }
   context.putImageData(pixels, 0, 0);
   return urlOf(await canvas.convertToBlob({ type: "image/png" }));
@@ -81,11 +82,13 @@ export async function unveiled(url) {
 
 /** Save an image as a file, byte for byte: a PNG of the server says what it comes from. */
 export function download(url, words, seed) {
-  const slug = words.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40).replace(/^-|-$/g, "");
+  const plain = words.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40);
+  const named = [plain.replace(/^-|-$/g, "") || "image"];
+  if (seed !== undefined) named.push(`seed-${seed}`);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blobOf(url));
   const kind = url.slice("data:image/".length, url.indexOf(";")).replace("jpeg", "jpg");
-  link.download = [slug || "image", ...(seed === undefined ? [] : [`seed-${seed}`])].join("-") + `.${kind}`;
+  link.download = `${named.join("-")}.${kind}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }

@@ -63,7 +63,7 @@ const composer = new Composer({
 });
 const sidebar = new Sidebar({ open, begin: () => open(new Conversation()), remove });
 
-// --- what is shown --------------------------------------------------------------------------------
+// --- what is shown --------------------------------------------------------------------------
 
 function show(how) {
   const { path } = current;
@@ -106,7 +106,7 @@ function toast(words, action, act) {
   toastTimer = setTimeout(leave, TOAST_MS);
 }
 
-// --- conversations --------------------------------------------------------------------------------
+// --- conversations --------------------------------------------------------------------------
 
 function open(conversation) {
   current = conversation;
@@ -145,10 +145,10 @@ function remove(conversation) {
   });
 }
 
-// --- asking ---------------------------------------------------------------------------------------
+// --- asking ---------------------------------------------------------------------------------
 
-/** Ask something behind the end of the branch, or in the place of an earlier message, whose parent is
- * given. Returns whether it was taken. */
+/** Ask something behind the end of the branch, or in the place of an earlier message, whose parent
+ * is given. Returns whether it was taken. */
 function ask(text, images, parent = current.leaf) {
   const asked = settings.read();
   if (!asked || works.has(current.id)) return false;
@@ -181,7 +181,8 @@ async function run(conversation, answer) {
   if (works.has(conversation.id)) return;
   const controller = new AbortController();
   works.set(conversation.id, controller);
-  Object.assign(answer, { text: "", images: [], partial: null, error: null, notes: [], status: "working" });
+  const empty = { text: "", images: [], partial: null, error: null, notes: [] };
+  Object.assign(answer, empty, { status: "working" });
   history.keep(conversation, answer);
   show({ toEnd: true });
   announce("Working on the answer.");
@@ -208,7 +209,8 @@ function settle(answer, error) {
   const isTold = error instanceof Refusal;
   if (!isTold) console.error(error);
   const sentence = isTold ? error.message : "This page failed at the answer. Load it again.";
-  Object.assign(answer, { status: "failed", error: { sentence, wantsKey: isTold && error.wantsKey } });
+  const wantsKey = isTold && error.wantsKey;
+  Object.assign(answer, { status: "failed", error: { sentence, wantsKey } });
 }
 
 function stop() {
@@ -220,11 +222,12 @@ function saying(answer) {
   if (answer.status === "failed") return answer.error.sentence;
   if (answer.status === "stopped") return "Stopped.";
   const count = answer.images.length;
-  const drawn = count ? ` ${count === 1 ? "One image" : `${count} images`} drawn, seed ${answer.seed}.` : "";
-  return `Answer: ${answer.text.trim()}${drawn}`;
+  const images = count === 1 ? "One image" : `${count} images`;
+  const drawn = count ? `${images} drawn, seed ${answer.seed}.` : "";
+  return `Answer: ${answer.text.trim()} ${drawn}`.replace(/\s+/g, " ").trim();
 }
 
-// --- the beginning --------------------------------------------------------------------------------
+// --- the beginning --------------------------------------------------------------------------
 
 /** Ask the server for its model; return whether it told. */
 async function meet() {
@@ -243,8 +246,10 @@ async function meet() {
   byId("change-key").hidden = !api.key;
   settings.offer(model);
   const draws = model.sizes.length > 0;
+  const sizes = model.sizes.map((size) => size.replace("x", " × ")).join(", ");
   const head = model.image_head.replaceAll("_", " ");
-  byId("model").textContent = `${model.id} · ${draws ? `${model.sizes.join(", ").replaceAll("x", " × ")} · ${head}` : "words only"}`;
+  const said = draws ? [model.id, sizes, head] : [model.id, "words only"];
+  byId("model").textContent = said.join(" · ");
   byId("greeting").textContent = draws ? "What shall we draw?" : "What shall we look at?";
   byId("invitation").textContent = draws
     ? "Say what to draw, then change it. Or show an image, and ask about it."

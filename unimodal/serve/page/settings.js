@@ -3,13 +3,15 @@
 import { byId, element } from "./dom.js";
 
 const KEPT = "unimodal-settings";
+const CALLED = { seed: "seed", guidance: "guidance", steps: "steps", negative_prompt: "without" };
 const NUMBERS = ["seed", "guidance", "steps"];
 const CHECKS = { // of a text, and of all by name
   seed: [(text) => /^\d+$/.test(text) && Number.isSafeInteger(Number(text)),
     `a whole number from 0 to ${Number.MAX_SAFE_INTEGER}`],
   guidance: [(text) => Number.isFinite(Number(text)) && Number(text) >= 0, "a number from 0"],
   steps: [(text) => /^[1-9]\d*$/.test(text), "a whole number from 1"],
-  negative_prompt: [(_, { guidance }) => Number(guidance ?? NaN) !== 1, "a guidance other than 1, with words to leave out,"],
+  negative_prompt: [(_, { guidance }) => Number(guidance ?? NaN) !== 1,
+    "a guidance other than 1, with words to leave out,"],
 };
 
 export class Settings {
@@ -27,7 +29,9 @@ export class Settings {
   offer({ sizes, settings }) {
     const has = { image: sizes.length > 0, sizes: sizes.length > 0 };
     for (const name of ["guidance", "steps", "negative_prompt"]) has[name] = name in settings;
-    for (const label of this.panel.querySelectorAll("[data-needs]")) label.hidden = !has[label.dataset.needs];
+    for (const label of this.panel.querySelectorAll("[data-needs]")) {
+      label.hidden = !has[label.dataset.needs];
+    }
     const named = Object.fromEntries(this.fields.map((field) => [field.name, field]));
     named.guidance.placeholder = `${settings.guidance ?? ""}`;
     named.steps.placeholder = `${settings.steps ?? "the model's own"}`;
@@ -65,15 +69,17 @@ export class Settings {
     return { ...Object.fromEntries(given), partial_images: this.partialImages };
   }
 
-  /** What the fields hold, by name; the empty ones, and those that the model has not, are left out. */
+  /** What the fields hold, by name, without the empty ones and those that the model has not. */
   #values() {
-    const there = this.fields.filter((field) => field.value.trim() && !field.closest("[hidden]:not(#settings)"));
+    const isThere = (field) => field.value.trim() && !field.closest("label").hidden;
+    const there = this.fields.filter(isThere);
     return Object.fromEntries(there.map((field) => [field.name, field.value.trim()]));
   }
 
   #wrong() {
     const values = this.#values();
-    return this.fields.find(({ name }) => values[name] && CHECKS[name] && !CHECKS[name][0](values[name], values));
+    const isWrong = (name) => values[name] && CHECKS[name] && !CHECKS[name][0](values[name], values);
+    return this.fields.find(({ name }) => isWrong(name));
   }
 
   #tell(wrong) {
@@ -83,17 +89,18 @@ export class Settings {
     }
     const problem = byId("settings-problem");
     problem.hidden = !wrong;
-    problem.textContent = wrong ? `“${wrong.value.trim()}”: ${CHECKS[wrong.name][1]} is wanted.` : "";
+    if (!wrong) return;
+    problem.textContent = `“${wrong.value.trim()}”: ${CHECKS[wrong.name][1]} is wanted.`;
   }
 
   #changed() {
     this.#tell(this.#wrong());
     const values = this.#values();
-    const said = Object.entries({ seed: "seed", guidance: "guidance", steps: "steps", negative_prompt: "without" })
-      .filter(([name]) => values[name]).map(([name, word]) => `${word} ${values[name]}`);
+    const said = Object.entries(CALLED).filter(([name]) => values[name])
+      .map(([name, word]) => `${word} ${values[name]}`);
     if (values.modalities) said.unshift(values.modalities === "image" ? "an image" : "words");
     byId("summary").textContent = said.join(", ") || "Settings";
-    this.button.setAttribute("aria-label", said.length ? `Settings: ${said.join(", ")}` : "Settings");
+    this.button.setAttribute("aria-label", ["Settings", ...said].join(", "));
     try {
       localStorage.setItem(KEPT, JSON.stringify(values));
     } catch {

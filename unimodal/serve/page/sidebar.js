@@ -10,7 +10,9 @@ export class Sidebar {
       begin();
     });
     byId("open-sidebar").addEventListener("click", () => this.show(true));
-    for (const id of ["close-sidebar", "shade"]) byId(id).addEventListener("click", () => this.show(false));
+    for (const id of ["close-sidebar", "shade"]) {
+      byId(id).addEventListener("click", () => this.show(false));
+    }
     byId("sidebar").addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || !byId("main").inert) return;
       event.preventDefault();

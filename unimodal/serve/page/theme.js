@@ -1,4 +1,5 @@
-// Light or dark, before anything is painted; main.js has the button. Not a module: it must not wait.
+// Light or dark, before anything is painted; main.js has the button. It is no module, which would
+// wait.
 "use strict";
 try {
   const chosen = localStorage.getItem("unimodal-theme");

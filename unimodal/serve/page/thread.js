@@ -4,7 +4,7 @@ import { imageBefore } from "./answer.js";
 import { byId, element, icon, iconButton } from "./dom.js";
 import { download } from "./images.js";
 
-const SHOWN = 256; // pixels at least of a drawing's width; a small one is enlarged by a whole number
+const SHOWN = 256; // pixels of a drawing's width; a small one is enlarged by a whole number
 const FOLLOWING = ["make it green", "add a yellow star", "what do you see?"];
 const NEAR_END = 120; // pixels
 
@@ -13,7 +13,7 @@ export class Thread {
   constructor(acts) {
     this.acts = acts;
     this.editing = null; // the message that is being edited
-    this.focused = undefined; // the key of the button that has the focus, or had it and was replaced
+    this.focused = undefined; // the key of the button that has the focus, or had it before it went
     this.shown = new Map(); // by a message's id, its element and what it was made of
     this.sizes = new Map(); // of drawings by their URL
     this.#stayAtEnd();
@@ -38,7 +38,9 @@ export class Thread {
     this.focused = document.activeElement?.dataset?.key ?? this.focused;
     const { path } = conversation;
     const fresh = new Map();
-    path.forEach((message, index) => fresh.set(message.id, this.#made(message, conversation, path, index)));
+    path.forEach((message, index) => {
+      fresh.set(message.id, this.#made(message, conversation, path, index));
+    });
     this.shown = fresh;
     this.#place(path.map(({ id }) => fresh.get(id).made));
     this.#refocus();
@@ -47,7 +49,8 @@ export class Thread {
 
   /** Give the focus back to the button that had it, as soon as it is there again. */
   #refocus() {
-    if (document.activeElement !== document.body) this.focused = document.activeElement?.dataset?.key;
+    const active = document.activeElement;
+    if (active !== document.body) this.focused = active?.dataset?.key;
     else if (this.focused) byId("thread").querySelector(`[data-key="${this.focused}"]`)?.focus();
   }
 
@@ -66,8 +69,8 @@ export class Thread {
     const isLast = index === path.length - 1;
     const cut = message.role === "user" ? this.#newlyCut(path, index) : 0;
     const of = JSON.stringify([
-      message.text.length, message.images.length, message.partial?.number, message.status, message.seed,
-      message.compare, message.error, message.notes, versions.length, versions.indexOf(message),
+      message.text.length, message.images.length, message.partial?.number, message.status,
+      message.seed, message.compare, message.error, message.notes, versions.length, versions.indexOf(message),
       this.editing === message, isLast, path.length, cut,
     ]);
     const old = this.shown.get(message.id);
@@ -142,10 +145,11 @@ export class Thread {
         send();
       }
     });
-    const form = element("form", { class: "editor", "aria-label": "Edit the message", submit: (event) => {
+    const submit = (event) => {
       event.preventDefault();
       send();
-    } }, ...images, field, element("p", { class: "buttons" },
+    };
+    const form = element("form", { class: "editor", "aria-label": "Edit the message", submit }, ...images, field, element("p", { class: "buttons" },
       element("button", { type: "button", class: "plain", text: "Cancel", click: leave }),
       element("button", { type: "submit", class: "main", text: "Send as a new branch" })));
     return form;
@@ -161,10 +165,12 @@ export class Thread {
     const isEmpty = !message.text && !message.images.length;
     if (isWorking && isEmpty && !message.partial) {
       const dots = [0, 1, 2].map(() => element("span"));
-      article.append(element("p", { class: "dots", role: "img", "aria-label": "Working" }, ...dots));
+      const named = { class: "dots", role: "img", "aria-label": "Working" };
+      article.append(element("p", named, ...dots));
     }
-    for (const note of message.notes ?? []) article.append(element("p", { class: "note", text: note }));
-    if (message.status === "failed" || message.status === "stopped") article.append(this.#problem(message));
+    const notes = (message.notes ?? []).map((text) => element("p", { class: "note", text }));
+    article.append(...notes);
+    if (["failed", "stopped"].includes(message.status)) article.append(this.#problem(message));
     if (isWorking) return article;
     const retry = message.status === "done" && iconButton(
       "retry", "Answer again, with another seed", () => this.acts.retry(message),
@@ -199,7 +205,8 @@ export class Thread {
   #drawing(image) {
     const bar = element("progress", { max: this.acts.partialImages() + 1, value: image.number + 1,
       "aria-label": "Drawing" });
-    return element("figure", { class: "drawing" }, this.#picture(image.url, "A drawing in the making"), bar);
+    const picture = this.#picture(image.url, "A drawing in the making");
+    return element("figure", { class: "drawing" }, picture, bar);
   }
 
   #drawn(image, { message, conversation, path }) {
@@ -211,8 +218,8 @@ export class Thread {
     const like = this.#sizeOf(image.url).width;
     const old = isCompared ? this.#picture(before.url, "The image before", "Before", like) : null;
     const key = `${message.id}-${message.images.indexOf(image)}`;
-    const compare = before && iconButton("compare", "Before and after", () => this.acts.compare(message),
-      { "aria-pressed": String(isCompared), "data-key": `${key}-compare` });
+    const compare = before && iconButton("compare", "Before and after",
+      () => this.acts.compare(message), { "aria-pressed": String(isCompared), "data-key": `${key}-compare` });
     const seed = element("button", { type: "button", class: "seed", text: `seed ${message.seed}`,
       title: "Use this seed from now on", "aria-label": `Use seed ${message.seed} from now on`,
       "data-key": `${key}-seed`, click: () => this.acts.seed(message.seed) });
@@ -225,16 +232,17 @@ export class Thread {
           () => download(image.url, asked.text, message.seed), { "data-key": `${key}-download` })));
   }
 
-  /** An image, enlarged by a whole number if it is small, or as wide as one of `like` pixels would be
-   * shown; `label` stands on it. */
+  /** An image, enlarged by a whole number if it is small, or as wide as one of `like` pixels would
+   * be shown; `label` stands on it. */
   #picture(url, alt, label, like) {
     const { width, height } = this.#sizeOf(url);
     const wide = like ?? width;
     const shown = wide * Math.max(1, Math.floor(SHOWN / wide));
-    const image = element("img", { src: url, alt, width: shown, height: Math.round(height * shown / width),
-      class: shown > width ? "small" : null });
-    const words = label ? element("span", { class: "label", "aria-hidden": "true", text: label }) : null;
-    return element("div", { class: "picture" }, image, words);
+    const high = Math.round(height * shown / width);
+    const small = shown > width ? "small" : null;
+    const image = element("img", { src: url, alt, width: shown, height: high, class: small });
+    const named = { class: "label", "aria-hidden": "true", text: label };
+    return element("div", { class: "picture" }, image, label ? element("span", named) : null);
   }
 
   /** Width and height of an image in pixels; of files that are no PNG, SHOWN. */
@@ -248,7 +256,8 @@ export class Thread {
     const said = message.status === "stopped" ? stopped : message.error.sentence;
     const again = element("button", { type: "button", text: "Try again",
       "data-key": `${message.id}-again`, click: () => this.acts.again(message) });
-    const key = element("button", { type: "button", text: "Give an API key", click: () => this.acts.key(message) });
+    const key = element("button", { type: "button", text: "Give an API key",
+      click: () => this.acts.key(message) });
     const mark = message.status === "failed" ? icon("warning") : null;
     return element("div", { class: `problem-card ${message.status}` }, mark,
       element("p", { text: said }), message.error?.wantsKey ? key : again);
@@ -259,7 +268,8 @@ export class Thread {
     const at = versions.indexOf(message);
     const step = (name, label, to) => iconButton(name, label, () => this.acts.choose(versions[to]),
       { disabled: !versions[to], "data-key": `${message.parent}-${message.role}-${name}` });
-    return element("div", { class: "versions", role: "group", "aria-label": "Versions of this message" },
+    const named = { class: "versions", role: "group", "aria-label": "Versions of this message" };
+    return element("div", named,
       step("back", "The version before", at - 1),
       element("span", { text: `${at + 1} / ${versions.length}` }),
       step("forward", "The next version", at + 1));

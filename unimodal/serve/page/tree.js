@@ -1,9 +1,9 @@
-// A conversation is a tree of messages: an edited message, or another answer, is a new branch beside
-// the old one. `leaf` is the id of the message with which the branch that is shown ends.
+// A conversation is a tree of messages: an edited message, or another answer, is a new branch
+// beside the old one. `leaf` is the id of the message with which the branch that is shown ends.
 //
-// A message has id, conversation, parent (an id, or null), role (user or assistant), order, text and
-// images ({url, position}: how many characters of the text come before each). An answer has, too,
-// status (working, done, stopped, failed), seed, and the settings that it was asked with.
+// A message has id, conversation, parent (an id, or null), role (user or assistant), order, text
+// and images ({url, position}: how many characters of the text come before each). An answer has,
+// too, status (working, done, stopped, failed), seed, and the settings that it was asked with.
 
 /** Return an id that no other thing has. */
 export function newId() {
@@ -32,7 +32,9 @@ export class Conversation {
   /** The messages from the first to the one with an id. */
   pathTo(id) {
     const found = [];
-    for (let one = this.messages.get(id); one; one = this.messages.get(one.parent)) found.unshift(one);
+    for (let one = this.messages.get(id); one; one = this.messages.get(one.parent)) {
+      found.unshift(one);
+    }
     return found;
   }
 
@@ -64,11 +66,10 @@ export class Conversation {
     for (let next = message; next; next = this.after(next.id).at(-1)) this.leaf = next.id;
   }
 
-  /** Show one turn less; it stays where `redo` finds it. Returns the user's message of that turn. */
+  /** Show one turn less; it stays where `redo` finds it. */
   undo() {
     const asked = this.path.findLast((one) => one.role === "user");
     if (asked) this.leaf = asked.parent;
-    return asked;
   }
 
   /** Show the latest turn that follows the end. */
