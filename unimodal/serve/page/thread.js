@@ -70,7 +70,8 @@ export class Thread {
     const cut = message.role === "user" ? this.#newlyCut(path, index) : 0;
     const of = JSON.stringify([
       message.text.length, message.images.length, message.partial?.number, message.status,
-      message.seed, message.compare, message.error, message.notes, versions.length, versions.indexOf(message),
+      message.seed, message.compare, message.error, message.notes, versions.length,
+      versions.indexOf(message),
       this.editing === message, isLast, path.length, cut,
     ]);
     const old = this.shown.get(message.id);
@@ -149,10 +150,11 @@ export class Thread {
       event.preventDefault();
       send();
     };
-    const form = element("form", { class: "editor", "aria-label": "Edit the message", submit }, ...images, field, element("p", { class: "buttons" },
+    const buttons = element("p", { class: "buttons" },
       element("button", { type: "button", class: "plain", text: "Cancel", click: leave }),
-      element("button", { type: "submit", class: "main", text: "Send as a new branch" })));
-    return form;
+      element("button", { type: "submit", class: "main", text: "Send as a new branch" }));
+    const named = { class: "editor", "aria-label": "Edit the message", submit };
+    return element("form", named, ...images, field, buttons);
   }
 
   // --- what the model says -----------------------------------------------------------------------
@@ -218,8 +220,9 @@ export class Thread {
     const like = this.#sizeOf(image.url).width;
     const old = isCompared ? this.#picture(before.url, "The image before", "Before", like) : null;
     const key = `${message.id}-${message.images.indexOf(image)}`;
-    const compare = before && iconButton("compare", "Before and after",
-      () => this.acts.compare(message), { "aria-pressed": String(isCompared), "data-key": `${key}-compare` });
+    const pressed = { "aria-pressed": String(isCompared), "data-key": `${key}-compare` };
+    const compare = before && iconButton(
+      "compare", "Before and after", () => this.acts.compare(message), pressed);
     const seed = element("button", { type: "button", class: "seed", text: `seed ${message.seed}`,
       title: "Use this seed from now on", "aria-label": `Use seed ${message.seed} from now on`,
       "data-key": `${key}-seed`, click: () => this.acts.seed(message.seed) });
