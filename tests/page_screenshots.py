@@ -2,7 +2,7 @@
 
     PYTHONPATH=.:tests .venv/bin/python tests/page_screenshots.py
 
-The model that ships answers, each turn with SEED.
+The model that ships answers, each turn with SEED; what is in the making has another.
 """
 
 import io

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from api_server import CHAT, IMAGES, Served, serving
@@ -43,6 +44,11 @@ def test_a_file_of_the_page_is_served_and_names_nothing_elsewhere(small: Served,
     text = content.decode().replace(NAMESPACE, "")
     assert re.findall(r"(?:https?:)?//[\w.-]+\.\w+|\burl\(|@import", text) == []
     assert re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text) == []
+
+
+def test_the_pictures_of_the_page_are_small() -> None:
+    pictures = sorted((Path(__file__).parents[3] / "docs").glob("page-*.png"))
+    assert len(pictures) == 3 and max(one.stat().st_size for one in pictures) < 150_000
 
 
 def test_what_a_file_names_is_there() -> None:

@@ -152,6 +152,18 @@ def test_an_edited_message_is_a_branch_and_a_reload_keeps_all(chat: ChatPage) ->
     assert (chat.drawn(), chat.said()) == old
 
 
+def test_a_conversation_that_is_deleted_while_it_is_answered_stays_away(chat: ChatPage) -> None:
+    chat.send("draw a red circle")
+    chat.page.locator("figure.drawing").wait_for()
+    chat.page.locator("#conversations li").hover()
+    chat.button("Delete “draw a red circle”").click()
+    chat.page.locator("#toast").wait_for()
+    chat.ask("what do you see?")
+    chat.page.reload()
+    chat.page.locator("body[data-ready]").wait_for(state="attached")
+    assert chat.page.locator("#conversations .row").all_inner_texts() == ["what do you see?"]
+
+
 @pytest.mark.parametrize("kind", ["drop", "paste", "button"])
 def test_a_given_image_is_seen_as_the_api_sees_it(
     chat: ChatPage, served: Served, kind: str

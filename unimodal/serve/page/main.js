@@ -194,7 +194,8 @@ async function run(conversation, answer) {
   } finally {
     answer.partial = null;
     works.delete(conversation.id);
-    history.keep(conversation, answer);
+    // One that was deleted meanwhile must not come back.
+    if (conversations.includes(conversation)) history.keep(conversation, answer);
     if (conversation === current) show();
     announce(saying(answer));
   }
