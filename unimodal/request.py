@@ -16,7 +16,7 @@ from .document import Document, Image, Part, Text
 from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .grammar import Choice, Grammar, Modality, ReplyState
 from .heads.head import UNCONDITIONAL, Ask, Draw, Drawing, ImageTokens
-from .room import refusal
+from .room import NoRoom, refusal
 from .sampling import Sampling, noise, noises, normal_noise
 from .text import IncrementalDecoder
 
@@ -59,7 +59,7 @@ class Request:
         self.state = ReplyState(grammar, room, *budget, modality)
         least = (grammar.longest_image if self.state.max_images else 1) + 1
         if room < least:
-            raise ValueError(refusal(model.sequencer, longest, model.context, least))
+            raise NoRoom(refusal(model.sequencer, longest, model.context, least))
         self.branches: dict[str | None, Branch] = {None: Branch(prompt, owner=number)}
         # An upper bound for all branches: one token may replace a dropped text that has none.
         self.max_tokens = num_tokens + len(document.parts) + self.state.max_ids
