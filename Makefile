@@ -3,9 +3,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/installed
+DRIVER := .venv/browser-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install chat serve test test-slow lint speedrun two-hosts
+.PHONY: help install chat serve test test-slow test-browser lint speedrun two-hosts
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +23,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev,serve,train]'
 	@touch $@
 
+# Not part of the above: it is 165 MB, and nothing else needs it. Chromium itself is the system's.
+$(DRIVER): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[browser]'
+	@touch $@
+
 chat: $(STAMP)  ## talk to the default model; make chat ARGS='--prompt "draw a red circle"'
 	@$(BIN)/python -m unimodal chat $(ARGS)
 
@@ -33,6 +39,9 @@ test: $(STAMP)  ## run the tests (minutes); make test ARGS=tests/test_config.py
 
 test-slow: $(STAMP)  ## run the longer tests only
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
+
+test-browser: $(DRIVER)  ## try the web page in Chromium, which must be there
+	$(BIN)/python -m pytest -m browser $(ARGS)
 
 lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .

@@ -90,9 +90,9 @@ class Served:
 
 
 @contextmanager
-def serving(model: Model, *keys: str, **limits: int) -> Iterator[Served]:
+def serving(model: Model, *keys: str, name: str = "tiny", **limits: int) -> Iterator[Served]:
     """Serve a model until the block ends."""
-    server = Server(model, "tiny", Keys(keys), Limits(**limits))
+    server = Server(model, name, Keys(keys), Limits(**limits))
     running, listening = uvicorn.Server(configured(server)), socket.create_server(("127.0.0.1", 0))
     words = {"sockets": [listening]}
     thread = threading.Thread(target=running.run, kwargs=words, daemon=True)

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -234,3 +235,19 @@ def test_the_entry_points(wheel: Path):
     assert "[unimodal.commands]" in lines
     for verb, target in (("data", "data"), ("eval", "eval_"), ("train", "train")):
         assert f"{verb} = unimodal.{verb}.command:{target}" in lines
+
+
+@pytest.mark.parametrize(
+    "script", sorted((ROOT / "tests/benchmarks").glob("*.py")), ids=lambda path: path.stem
+)
+def test_a_benchmark_launched_by_its_path_finds_the_package(script: Path, tmp_path: Path) -> None:
+    """`tests` on the path alone would put tests/unimodal in the package's place."""
+    text = script.read_text()
+    if '__name__ == "__main__"' not in text or not re.search("^from (benchmarks|api_)", text, re.M):
+        pytest.skip("not launched, or needs nothing of tests/")
+    (line,) = (line for line in text.splitlines() if line.startswith("sys.path"))
+    code = f"import sys; from pathlib import Path; __file__ = {str(script)!r}; {line}\n"
+    code += "import benchmarks; import importlib.util as u; print(u.find_spec('unimodal').origin)"
+    env = {**os.environ, "PYTHONPATH": ""}
+    found = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=env, text=True)
+    assert found.strip() == str(ROOT / "unimodal/__init__.py")

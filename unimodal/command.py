@@ -324,6 +324,27 @@ def grow(**options: Any) -> None:
 
 
 @main.command()
+@click.argument("first", type=PATH)
+@click.argument("second", type=PATH)
+@click.option(
+    "--share", type=float, default=0.5, show_default=True, help="Of the second, between 0 and 1."
+)
+@_output_option("Directory of the bundle to be written.")
+def average(first: Path, second: Path, share: float, output: Path) -> None:
+    """Write the mean of two bundles' weights, where the second was trained on from the first.
+
+    What is no weight, the image tokenizer and sampling too, is the second's.
+
+    \b
+    unimodal average runs/rewarded/bundle runs/taught/bundle --output between
+    unimodal average default runs/mine/bundle --share 0.7 --output mine
+    """
+    from .hub.command import run_average
+
+    click.echo(run_average(first, second, output, share))
+
+
+@main.command()
 @click.argument("bundle", type=PATH, required=False)
 @click.option(
     "--format", "format", type=click.Choice(["hf"]), required=True, help="Hugging Face's."

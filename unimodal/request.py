@@ -16,7 +16,7 @@ from .document import Document, Image, Part, Text
 from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .grammar import Choice, Grammar, Modality, ReplyState
 from .heads.head import UNCONDITIONAL, Ask, Draw, Drawing, ImageTokens
-from .room import refusal
+from .room import NoRoom, refusal
 from .sampling import Sampling, noise, noises, normal_noise
 from .sequence import Sequence
 from .text import IncrementalDecoder
@@ -57,7 +57,7 @@ class Request:
         least = (grammar.longest_image if self.state.max_images else 1) + 1
         if room < least:
             said = refusal(model.sequencer, document, model.context, least)
-            raise ValueError(said or self._too_long(least))
+            raise NoRoom(said or self._too_long(least))
         self.branches: dict[str | None, Branch] = {None: Branch(prompt, owner=number)}
         # An upper bound for all branches: one token may replace a dropped text that has none.
         self.max_tokens = num_tokens + len(document.parts) + self.state.max_ids

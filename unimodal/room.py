@@ -4,6 +4,10 @@ from .document import Document, Image, Part
 from .sequencer import Sequencer
 
 
+class NoRoom(ValueError):
+    """A document cannot be answered within the model's context."""
+
+
 def exchanges(document: Document) -> list[tuple[Part, ...]]:
     """Return the turns of the user, each with the replies that follow it; what comes before the
     first one belongs to it.

@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 import torch
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # launched by its path
+sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched by its path
 
 from benchmarks import inputs, jpegs, plans, processes, readers
 from benchmarks.inputs import QUICK, REAL, Sizes

@@ -21,7 +21,7 @@ from statistics import median
 import click
 import torch
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # launched by its path
+sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched by its path
 
 from benchmarks.measured import Line, interleaved, spread, table
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # launched by its path
+sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched by its path
 
 from benchmarks import head_tables as tables
 from benchmarks.commands import cpu_minutes

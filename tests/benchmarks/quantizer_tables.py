@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # launched by its path
+sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched by its path
 
 from benchmarks import predicted
 from benchmarks.commands import cpu_minutes, scored

@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
-from api_server import CHAT, EDITS, IMAGES, Served, data_url, png  # noqa: E402
+sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched by its path
+from api_server import CHAT, EDITS, IMAGES, Served, data_url, png
 
 KINDS = 12  # different requests
 Asked = tuple[str, dict[str, Any]]

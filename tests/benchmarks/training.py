@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 import torch
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # launched by its path
+sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched by its path
 
 from benchmarks import gpus, heads, saves, steps, zeros
 from benchmarks.measured import table

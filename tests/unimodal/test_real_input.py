@@ -25,8 +25,10 @@ from unimodal.data.scenes.requests import EXTRAS, TASKS, granted, request
 from unimodal.data.scenes.wording import caption
 from unimodal.data.scenes.world import COLOURS, SHAPES, SIZES, generator, render, scene
 from unimodal.eval.answer import Answer
+from unimodal.eval.reconstruction import psnr
+from unimodal.eval.round_trip import round_trip
 from unimodal.model import Model
-from unimodal.tokenizer.pixels import open_image
+from unimodal.tokenizer.pixels import fit, open_image
 
 MAX_BYTES = 600_000  # of all images together
 NUM_TEXTS = 4000  # of each sort, from which the grammar's words are gathered
@@ -172,3 +174,19 @@ def test_what_came_back_is_of_the_model_that_ships():
     assert {path.name for path in came_back.glob("drawn_*.png")} <= linked
     assert text.count("\n| <img") == len(images())
     assert all(entry["prompt"] in text for entry in prompts())
+
+
+@pytest.fixture(scope="module")
+def images_through_codes() -> dict[str, float]:
+    """{file: PSNR in dB} of each image of another program, through the shipped image tokenizer."""
+    if not (DEFAULT / MANIFEST).exists():
+        pytest.skip("needs the default model in unimodal/default, which is not there")
+    model, names = load(), [entry["file"] for entry in images()]
+    fitted = [np.asarray(fit(open_image(IMAGES / name).image, model.canvas)) for name in names]
+    kept = round_trip(model.image_tokenizer, fitted).images
+    return {name: psnr(a, b) for name, a, b in zip(names, fitted, kept, strict=True)}
+
+
+@pytest.mark.parametrize("entry", images(), ids=lambda entry: entry["file"])
+def test_the_shipped_codes_keep_an_image_of_another_program(images_through_codes, entry):
+    assert images_through_codes[entry["file"]] >= 22

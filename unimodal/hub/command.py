@@ -1,4 +1,4 @@
-"""Run `unimodal grow` and `unimodal export` from their options, with a progress bar."""
+"""Run `unimodal grow`, `average` and `export` from their options, with a progress bar."""
 
 import re
 import sys
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from unimodal.tokenizer.grid import Grid
 
+from ..averaging import average
 from ..bundle import Progress, check_output, directory_of
 from ..families.bundled import as_bundle
 from ..families.exported import export_like
@@ -65,6 +66,12 @@ def run_grow(
     read_config(configs)
     with _bar("growing") as advance:
         return grow.grow(fetch(checkpoint), image, output, growth, advance)
+
+
+def run_average(first: Path, second: Path, output: Path, share: float) -> Path:
+    """Write the weighted mean of two bundles and return its directory."""
+    with _bar("averaging") as advance:
+        return average(directory_of(first), directory_of(second), output, share, advance)
 
 
 def run_export(bundle: Path | None, output: Path, like: str | None = None) -> Path:

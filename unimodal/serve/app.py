@@ -1,5 +1,6 @@
 """The application: routes, errors in OpenAI's shape, and counts of answers.
 
+GET  /                         the web page (web.py), and its files at /page/
 POST /v1/chat/completions      completions.py
 POST /v1/images/generations    images.py
 POST /v1/images/edits          images.py
@@ -18,7 +19,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import completions, images, responses
+from . import completions, images, responses, web
 from .errors import ApiError, failed
 from .metrics import CONTENT_TYPE, Metrics
 from .server import Server
@@ -73,6 +74,19 @@ def _model(request: Request) -> dict[str, Any]:
         "owned_by": "unimodal", "hash": server.model.hash, "context": server.model.context,
         "sizes": sizes if "image" in server.model.replies else [],
         "image_head": server.model.transformer.architecture.image.head,
+        "settings": _settings(server) if "image" in server.model.replies else {},
+        "max_images": server.limits.max_images,
+    }  # fmt: skip
+
+
+def _settings(server: Server) -> dict[str, Any]:
+    """Return the settings of drawings that the model has, with what holds where none is given."""
+    sampling, follows = server.model.sampling, server.model.transformer.head.follows
+    steps = {"steps": sampling.image_steps} if "image_steps" in follows else {}
+    return {
+        "guidance": 1.0 if sampling.guidance is None else sampling.guidance,
+        "negative_prompt": sampling.negative,
+        "partial_images": server.limits.max_partial_images, **steps,
     }  # fmt: skip
 
 
@@ -103,7 +117,10 @@ async def metrics(request: Request) -> Response:
 
 
 MODELS = "/v1/models"
+PAGE = "/page/{file}"
 ROUTES = {
+    "/": ("GET", web.show),
+    PAGE: ("GET", web.show),
     "/v1/chat/completions": ("POST", completions.complete),
     "/v1/images/generations": ("POST", images.generate),
     "/v1/images/edits": ("POST", images.edit),
@@ -162,4 +179,6 @@ def _route(path: str) -> str:
     """Return a route of ROUTES, `other` for what a client made up."""
     if path.startswith(f"{MODELS}/"):
         return f"{MODELS}/{{name}}"
+    if path.startswith("/page/"):
+        return PAGE
     return path if path in ROUTES else "other"

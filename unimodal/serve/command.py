@@ -60,7 +60,8 @@ def run(
     server = Server(loaded, name or name_of(model), known, bounds, is_open)
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     shown = f"[{host}]" if ":" in host else host
-    print(f"serving http://{shown}:{listening.getsockname()[1]}/v1; Ctrl-C stops it", flush=True)
+    root = f"http://{shown}:{listening.getsockname()[1]}/"
+    print(f"serving {root}v1; the page is {root}; Ctrl-C stops it", flush=True)
     uvicorn.Server(configured(server)).run(sockets=[listening])
 
 

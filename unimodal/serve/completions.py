@@ -51,6 +51,8 @@ class Completion(Settings):
     modalities: list[Literal["text", "image"]] | None = None
     """What the reply may be of: both, or what the model chooses; words alone; one image alone."""
     stream_options: StreamOptions | None = None
+    size: str = "auto"
+    """Of the images of the reply."""
 
     @property
     def modality(self) -> Modality | None:
@@ -100,6 +102,7 @@ async def complete(request: Request) -> Response:
         asked.check(server.name, server.limits)
         if asked.stream_options is not None and not asked.stream:
             raise ApiError(400, "stream_options are of a stream", "stream_options", "invalid_value")
+        server.size_of(asked.size)
         modality = asked.modality
         samplings = asked.samplings(server.model, asked.most_tokens)
         given = await conversation(asked.messages, server, modality)

@@ -25,6 +25,7 @@ from ..events import Event, ImageDone, ImageProgress, ReplyDone
 from ..generation import Generation
 from ..memory import free_bytes
 from ..model import Model
+from ..room import NoRoom
 from .drawn import DrawnImages
 from .errors import ApiError, failed
 from .job import Accepted, Drawn, Job, Partial
@@ -174,7 +175,8 @@ class ServingLoop:
             self._generation.check(job.document, job.sampling, job.modality)
         except ValueError as error:
             self._waits_no_more(job)
-            job.tell(ApiError(400, str(error)))
+            code = "context_length_exceeded" if isinstance(error, NoRoom) else None
+            job.tell(ApiError(400, str(error), code=code))
             return
         except Exception:
             LOG.exception("a request could not be checked")

@@ -173,7 +173,7 @@ def test_forms_that_are_none(small: Served) -> None:
 
 def test_routes_methods_and_types(small: Served) -> None:
     for method, path, kind, status in (
-        ("GET", "/", "", 404), ("GET", "/../../etc/passwd", "", 404), ("GET", IMAGES, "", 405),
+        ("GET", "/none", "", 404), ("GET", "/../../etc/passwd", "", 404), ("GET", IMAGES, "", 405),
         ("GET", "/v1/models/..%2f..%2fetc", "", 404), ("GET", "/v1/models/other", "", 404),
         ("POST", IMAGES, "text/plain", 415), ("POST", CHAT, "multipart/form-data", 415),
     ):  # fmt: skip

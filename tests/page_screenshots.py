@@ -1,0 +1,61 @@
+"""Take the pictures of the web page that docs/serving.md shows.
+
+    PYTHONPATH=.:tests .venv/bin/python tests/page_screenshots.py
+
+The model that ships answers, each turn with SEED; what is in the making has another.
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from api_server import Served, serving
+from browser import driven
+from chat_page import PHONE, ChatPage, opened
+from PIL import Image
+
+import unimodal
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+WIDE = (1100, 800)
+SEED = "9"  # chosen: with others, the model edits less well
+EARLIER = ("draw two yellow stars", "draw a red circle")
+TALK = ("draw a purple heart", "make it blue", "what do you see?")
+
+
+def main() -> None:
+    """Take all pictures."""
+    with driven() as browser, serving(unimodal.load(), name="unimodal") as served:
+        for name, size, dark in (("light", WIDE, False), ("dark", WIDE, True),
+                                 ("phone", PHONE, False)):  # fmt: skip
+            take(browser, served, name, size, dark)
+
+
+def take(browser: Any, served: Served, name: str, size: tuple[int, int], dark: bool) -> None:
+    """Hold the conversations and take a picture of what the page then shows."""
+    with opened(browser, served, size, dark) as chat:
+        chat.set(seed=SEED)
+        for words in EARLIER:
+            chat.ask(words)
+            chat.page.locator("#new").evaluate("one => one.click()")
+        for words in TALK:
+            chat.ask(words)
+        chat.set(seed="")
+        if dark:
+            begin_to_draw(chat)
+        chat.page.mouse.move(0, 0)
+        shot = Image.open(io.BytesIO(chat.page.screenshot(animations="disabled")))
+        file = DOCS / f"page-{name}.png"
+        shot.convert("RGB").save(file, optimize=True)
+        print(f"{file.relative_to(DOCS.parent)}: {file.stat().st_size:,} bytes")
+
+
+def begin_to_draw(chat: ChatPage) -> None:
+    """Ask for a drawing, and stand still in the midst of it."""
+    chat.set(seed="0", guidance="2")
+    chat.send("draw four red circles")
+    chat.page.locator("figure.drawing progress[value='2']").wait_for()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+// The settings of answers: the fields that the model has, kept in this browser.
+
+import { byId, element } from "./dom.js";
+
+const KEPT = "unimodal-settings";
+const CALLED = { seed: "seed", guidance: "guidance", steps: "steps", negative_prompt: "without" };
+const NUMBERS = ["seed", "guidance", "steps"];
+const CHECKS = { // of a text, and of all by name
+  seed: [(text) => /^\d+$/.test(text) && Number.isSafeInteger(Number(text)),
+    `a whole number from 0 to ${Number.MAX_SAFE_INTEGER}`],
+  guidance: [(text) => Number.isFinite(Number(text)) && Number(text) >= 0, "a number from 0"],
+  steps: [(text) => /^[1-9]\d*$/.test(text), "a whole number from 1"],
+  negative_prompt: [(_, { guidance }) => Number(guidance ?? NaN) !== 1,
+    "a guidance other than 1, with words to leave out,"],
+};
+
+export class Settings {
+  constructor() {
+    this.panel = byId("settings");
+    this.button = byId("settings-button");
+    this.fields = [...this.panel.querySelectorAll("[name]")];
+    this.partialImages = 0;
+    this.button.addEventListener("click", () => this.show(this.panel.hidden));
+    byId("reset").addEventListener("click", () => this.#fill({}));
+    this.panel.addEventListener("input", () => this.#changed());
+  }
+
+  /** Show the fields that a model has, as /v1/models tells of it, and what was kept. */
+  offer({ sizes, settings }) {
+    const has = { image: sizes.length > 0, sizes: sizes.length > 0 };
+    for (const name of ["guidance", "steps", "negative_prompt"]) has[name] = name in settings;
+    for (const label of this.panel.querySelectorAll("[data-needs]")) {
+      label.hidden = !has[label.dataset.needs];
+    }
+    const named = Object.fromEntries(this.fields.map((field) => [field.name, field]));
+    named.guidance.placeholder = `${settings.guidance ?? ""}`;
+    named.steps.placeholder = `${settings.steps ?? "the model's own"}`;
+    named.size.replaceChildren(...sizes.map((size, index) =>
+      element("option", { value: index ? size : "", text: size.replace("x", " × ") })));
+    this.partialImages = settings.partial_images ?? 0;
+    this.#fill(this.#kept());
+  }
+
+  show(isShown) {
+    this.panel.hidden = !isShown;
+    this.button.setAttribute("aria-expanded", String(isShown));
+  }
+
+  /** Write a seed into its field. */
+  setSeed(seed) {
+    this.fields.find((field) => field.name === "seed").value = seed;
+    this.#changed();
+  }
+
+  /** Return the fields of a request; of the ones that are left empty, the model's own hold. Returns
+   * null where one is wrong, which is shown. */
+  read() {
+    const wrong = this.#wrong();
+    this.#tell(wrong);
+    if (wrong) {
+      this.show(true);
+      wrong.focus();
+      return null;
+    }
+    const given = Object.entries(this.#values()).map(([name, text]) => {
+      if (name === "modalities") return [name, [text]];
+      return [name, NUMBERS.includes(name) ? Number(text) : text];
+    });
+    return { ...Object.fromEntries(given), partial_images: this.partialImages };
+  }
+
+  /** What the fields hold, by name, without the empty ones and those that the model has not. */
+  #values() {
+    const isThere = (field) => field.value.trim() && !field.closest("label").hidden;
+    const there = this.fields.filter(isThere);
+    return Object.fromEntries(there.map((field) => [field.name, field.value.trim()]));
+  }
+
+  #wrong() {
+    const values = this.#values();
+    const isWrong = (name) => values[name] && CHECKS[name] && !CHECKS[name][0](values[name], values);
+    return this.fields.find(({ name }) => isWrong(name));
+  }
+
+  #tell(wrong) {
+    for (const field of this.fields) {
+      if (field === wrong) field.setAttribute("aria-invalid", "true");
+      else field.removeAttribute("aria-invalid");
+    }
+    const problem = byId("settings-problem");
+    problem.hidden = !wrong;
+    if (!wrong) return;
+    problem.textContent = `“${wrong.value.trim()}”: ${CHECKS[wrong.name][1]} is wanted.`;
+  }
+
+  #changed() {
+    this.#tell(this.#wrong());
+    const values = this.#values();
+    const said = Object.entries(CALLED).filter(([name]) => values[name])
+      .map(([name, word]) => `${word} ${values[name]}`);
+    if (values.modalities) said.unshift(values.modalities === "image" ? "an image" : "words");
+    byId("summary").textContent = said.join(", ") || "Settings";
+    this.button.setAttribute("aria-label", ["Settings", ...said].join(", "));
+    try {
+      localStorage.setItem(KEPT, JSON.stringify(values));
+    } catch {
+      // A browser that keeps nothing has them until the page is closed.
+    }
+  }
+
+  #kept() {
+    try {
+      return JSON.parse(localStorage.getItem(KEPT)) ?? {};
+    } catch {
+      return {};
+    }
+  }
+
+  #fill(values) {
+    for (const field of this.fields) field.value = values[field.name] ?? "";
+    for (const field of this.fields) if (field.selectedIndex === -1) field.selectedIndex = 0;
+    this.#changed();
+  }
+}
