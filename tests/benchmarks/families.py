@@ -15,7 +15,7 @@ from statistics import median
 import torch
 import transformers
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # launched by its path
+sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched by its path
 
 import published_models as made
 from benchmarks.measured import Line, interleaved, ratios, spread, table
