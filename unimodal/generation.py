@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .branches import Branches
@@ -36,6 +35,7 @@ from .events import Event, ReplyDone
 from .grammar import Choice, Grammar, Modality
 from .heads.head import Ask
 from .memory import free_bytes
+from .products import linear
 from .request import Request, Settings
 from .sampling import Sampling, pick
 from .threads import enough_threads
@@ -293,7 +293,7 @@ class Generation:
     def _logits_of(self, choice: Choice, allowed: np.ndarray, members: Sequence[Request]) -> Tensor:
         hidden_BD = self._branches.last([member.branches[None] for member in members])[:, 0]
         table_VD = self._model.transformer.output_table()[choice.first : choice.last]
-        logits_BV = F.linear(hidden_BD, table_VD).float()
+        logits_BV = linear(hidden_BD, table_VD).float()
         if not bool(logits_BV.isfinite().all()):
             raise ValueError("the model's logits are not finite: its weights are damaged")
         forbidden_V = torch.from_numpy(~allowed).to(logits_BV.device)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..architecture import Architecture
 from ..cross_entropy import Targets
+from ..products import linear
 from ..sequence import IMAGE, Batch
 from .head import ImageHead, guided, targets_of
 
@@ -84,7 +84,7 @@ class CodeRowsHead(ImageHead):
         """Return the products of hidden vectors with the rows of the slice, (B, C)."""
         if self.rows is not None:
             return self.rows(hidden_BD)
-        return F.linear(hidden_BD, table_VD[self.first : self.last])
+        return linear(hidden_BD, table_VD[self.first : self.last])
 
     def codes_alone(self, logits_MC: Tensor) -> Tensor:
         """Return the logits of codes, -inf where other ids lie between them."""
