@@ -16,7 +16,7 @@ from unimodal.document import Document, Image, Text
 from unimodal.generation import generate
 from unimodal.heads.head import Drawing
 from unimodal.model import Model
-from unimodal.sampling import Sampling, noise, noises, normal_noise, probabilities
+from unimodal.sampling import Sampling, noises, normal_noise, probabilities
 from unimodal.sequence import Batch, Row, Sequence, span_mask
 from unimodal.tokenizer.grid import Grid
 from unimodal.unified import UnifiedModel
@@ -128,7 +128,7 @@ def sampled(logits_C: torch.Tensor, uniform: float, sampling: Sampling) -> int:
 def draw_by_hand(model: Model, branches: Branches, branch: Branch, opened: int) -> Image:
     """Draw an image at the end of a branch, as a request does; the last tokens stay queued."""
     drawing = Drawing(
-        model.sequencer.layout, model.grid, Sampling(), opened, partial(noise, 0),
+        model.sequencer.layout, model.grid, Sampling(), opened,
         partial(noises, 0, 0), partial(normal_noise, 0, 0), model.codec.hash,
     )  # fmt: skip
     head, table = model.transformer.head, model.transformer.output_table()

@@ -37,7 +37,7 @@ from .heads.head import Ask
 from .memory import free_bytes
 from .products import linear
 from .request import Request, Settings
-from .sampling import Sampling, pick
+from .sampling import Sampling, check_finite, pick
 from .threads import enough_threads
 
 if TYPE_CHECKING:
@@ -294,8 +294,7 @@ class Generation:
         hidden_BD = self._branches.last([member.branches[None] for member in members])[:, 0]
         table_VD = self._model.transformer.output_table()[choice.first : choice.last]
         logits_BV = linear(hidden_BD, table_VD).float()
-        if not bool(logits_BV.isfinite().all()):
-            raise ValueError("the model's logits are not finite: its weights are damaged")
+        check_finite(logits_BV)
         forbidden_V = torch.from_numpy(~allowed).to(logits_BV.device)
         return logits_BV.masked_fill(forbidden_V, -torch.inf)
 
