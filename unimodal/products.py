@@ -29,7 +29,7 @@ def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor
     """Return the products of vectors x (..., I) with the rows of a matrix, (..., O)."""
     if (
         torch.is_inference_mode_enabled()
-        and x.numel() * len(weight_OI) >= LEAST
+        and x.numel() * weight_OI.shape[0] >= LEAST
         and x.dtype == weight_OI.dtype == torch.float32
         and x.device.type == "cpu"
         and _has_avx512()
