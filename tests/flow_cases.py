@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from head_models import lively
+from tiny_models import tiny
 from tiny_runs import TINY, recipe
 
+from unimodal.architecture import Architecture, ImageConfig
 from unimodal.data.scenes.world import render, scene
 from unimodal.document import Document, Image, Text
 from unimodal.heads.flow import FlowInputs, flow_layout
+from unimodal.model import Model
 from unimodal.rectified_flow import FlowConfig
 from unimodal.sequence import Batch, Row
 from unimodal.sequencer import Sequencer
@@ -21,6 +25,7 @@ from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.latents import LatentsConfig
 from unimodal.tokenizer.pixels import to_tensor
 from unimodal.train.run import LmRun
+from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
 FLOW = FlowConfig(patch=2)
@@ -44,6 +49,20 @@ def flow_recipe(output: Path, shards: Path, tokenizer: Path, num_steps: int, **l
     assert run.model is not None
     shape = replace(run.model, head="flow", addresses=True, flow=FLOW)
     return replace(run, model=shape, optimizer=replace(run.optimizer, ema_decay=0.5))
+
+
+def flow_model() -> Model:
+    """Random weights; images of 6 x 4 latents, 6 tokens."""
+    base = tiny(width=32, num_layers=2, num_heads=4, num_kv_heads=2, head_width=8, mlp_width=64)
+    tokenizer = ImageTokenizer(LATENTS).eval()
+    tokenizer.measure_latents([to_tensor([render(scene(3, n), 64) for n in range(2)])])
+    vocabulary = Vocabulary.new(base.vocabulary.num_text, 0)
+    config = replace(base.transformer.config, num_ids=vocabulary.size, tied_head=False)
+    image = ImageConfig(
+        "flow", addresses=True, code_rows=False, latent_width=LATENTS.latents.width, flow=FLOW
+    )
+    transformer = lively(UnifiedModel(Architecture(config, vocabulary, image)))
+    return replace(base, transformer=transformer, image_tokenizer=tokenizer, grid=Grid(6, 4))
 
 
 @cache

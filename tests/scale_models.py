@@ -1,4 +1,4 @@
-"""Tiny models of random weights with the head `scale`, and an oracle that reads rows at once."""
+"""Tiny models of random weights with the head `scale`, their tokenizers, runs and batches."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from flow_cases import NUM_TEXT, half_images
+from head_models import lively
 from tiny_models import tiny
 from tiny_runs import TINY, recipe
 
 from unimodal.architecture import Architecture, ImageConfig
-from unimodal.attention import DenseAttention
-from unimodal.document import Document, Image, Text
+from unimodal.document import Image
 from unimodal.heads.scale import ScaleInputs
 from unimodal.model import Model
-from unimodal.sequence import Batch, Row, Sequence, span_mask
+from unimodal.sequence import Batch
 from unimodal.sequencer import Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
@@ -67,35 +67,9 @@ def scale_model(addresses: bool = True, factorised: bool = False, grid: Grid = G
     config = replace(base.transformer.config, tied_head=False)
     levels = tokenizer.levels if factorised else ()
     image = ImageConfig("scale", levels, addresses)
-    transformer = UnifiedModel(Architecture(config, base.vocabulary, image)).eval()
-    generator = torch.Generator().manual_seed(0)
+    transformer = lively(UnifiedModel(Architecture(config, base.vocabulary, image)))
     with torch.no_grad():
         for name, parameter in transformer.named_parameters():
-            if parameter.ndim == 2 and "layernorm" not in name:
-                scale = 0.5 if name.startswith("lm_head") else 0.3
-                parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
-                if name.startswith(("embedder.rows", "embedder.columns")):
-                    parameter[0] = 0  # of tokens without an address
+            if name.startswith(("embedder.rows", "embedder.columns")):
+                parameter[0] = 0  # of tokens without an address
     return replace(base, transformer=transformer, image_tokenizer=tokenizer, grid=grid)
-
-
-def picture(model: Model, seed: int, role: str = "assistant", weight: float = 1.0) -> Image:
-    codes = np.random.default_rng(seed).integers(0, model.vocabulary.num_codes, model.grid.size)
-    return Image(
-        codes=codes[:, None], grid=model.grid, codec_hash=model.codec.hash, role=role, weight=weight
-    )
-
-
-def request(words: str) -> Document:
-    return Document((Text(words, role="user"),))
-
-
-def rows_of(sequence: Sequence) -> Batch:
-    return Batch.stack([Row.pack([sequence], len(sequence), 0)])
-
-
-def hidden_of(model: Model, sequence: Sequence) -> torch.Tensor:
-    """The hidden vectors (T, D) of a sequence that is read at once, under the dense mask."""
-    batch = rows_of(sequence)
-    attend = DenseAttention(span_mask(batch.doc, batch.block, batch.private))
-    return model.transformer.hidden_states(batch, batch.positions, attend)[0]

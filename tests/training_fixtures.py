@@ -1,6 +1,7 @@
 """What tests of training share: data of tiny runs, and two ranks that last."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ import torch
 
 if TYPE_CHECKING:
     from pair import Pair
+
+    from unimodal.train.run import LmRun
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,24 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_runs import write_tokenizer
 
     return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="session")
+def head_run(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Callable[[str], "LmRun"]:
+    """Return a function that trains the run of a head (head_runs.HEAD_RUNS), once."""
+
+    @cache
+    def trained(head: str) -> "LmRun":
+        from head_runs import HEAD_RUNS
+
+        from unimodal.train import lm
+
+        folder, how = tmp_path_factory.mktemp(head), HEAD_RUNS[head]
+        run = how.recipe(folder / "run", shards, how.tokenizer(folder / "tokenizer"), 50)
+        lm.train(run)
+        return run
+
+    return trained
 
 
 @pytest.fixture(scope="session")

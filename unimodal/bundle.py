@@ -396,6 +396,7 @@ def _read_transformer(directory: Path, architecture: Architecture) -> UnifiedMod
         files = load_file(path).items()
         weights |= {name: tensor.to(torch.float32, copy=True) for name, tensor in files}
     transformer.load_state_dict(weights, assign=True)
+    transformer.lay_by_columns()
     return transformer
 
 

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .branches import Branches
@@ -36,8 +35,9 @@ from .events import Event, ReplyDone
 from .grammar import Choice, Grammar, Modality
 from .heads.head import Ask
 from .memory import free_bytes
+from .products import linear
 from .request import Request, Settings
-from .sampling import Sampling, pick
+from .sampling import Sampling, check_finite, pick
 from .threads import enough_threads
 
 if TYPE_CHECKING:
@@ -297,9 +297,8 @@ class Generation:
     def _logits_of(self, choice: Choice, allowed: np.ndarray, members: Sequence[Request]) -> Tensor:
         hidden_BD = self._branches.last([member.branches[None] for member in members])[:, 0]
         table_VD = self._model.transformer.output_table()[choice.first : choice.last]
-        logits_BV = F.linear(hidden_BD, table_VD).float()
-        if not bool(logits_BV.isfinite().all()):
-            raise ValueError("the model's logits are not finite: its weights are damaged")
+        logits_BV = linear(hidden_BD, table_VD).float()
+        check_finite(logits_BV)
         forbidden_V = torch.from_numpy(~allowed).to(logits_BV.device)
         return logits_BV.masked_fill(forbidden_V, -torch.inf)
 

@@ -100,9 +100,9 @@ class Request:
             return sampling.text_temperature, None, None
         return sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
 
-    def noise(self, at: int, part: int = 0) -> float:
-        """Return the uniform number in [0, 1) that samples a token of the reply, or its part."""
-        return noise(self.sampling.seed, at, part)
+    def noise(self, at: int) -> float:
+        """Return the uniform number in [0, 1) that samples a token of the reply."""
+        return noise(self.sampling.seed, at)
 
     def begin(self) -> Iterator[Event]:
         """Start the reply: add what must follow, up to the first Choice or Ask."""
@@ -155,7 +155,6 @@ class Request:
         first, sequencer = len(self.state.ids), self._model.sequencer
         drawing = Drawing(
             sequencer.layout, grid, self.sampling, self.state.ids[-1],
-            lambda at, part=0: self.noise(first + at, part),
             lambda count, part: noises(self.sampling.seed, first, count, part),
             partial(normal_noise, self.sampling.seed, first), sequencer.codec_hash,
         )  # fmt: skip

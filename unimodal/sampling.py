@@ -10,7 +10,6 @@ from typing import get_args
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .rectified_flow import Solver
@@ -189,6 +188,12 @@ def normal_noise(seed: int, index: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.random.Generator(philox).standard_normal(shape, dtype=np.float32)
 
 
+def check_finite(logits_BV: Tensor) -> None:
+    """Raise ValueError where logits, float32, are not finite: then neither is their sum."""
+    if not bool(logits_BV.sum().isfinite()):
+        raise ValueError("the model's logits are not finite: its weights are damaged")
+
+
 def pick(
     logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_k: int | None, top_p: float | None
 ) -> Tensor:
@@ -232,8 +237,8 @@ def probabilities(
     least top_p. At temperature 0 the likeliest id has probability 1.
     """
     if temperature == 0:
-        best_B = logits_BV.argmax(dim=-1)
-        return F.one_hot(best_B, logits_BV.shape[-1]).double()
+        best_B1 = logits_BV.argmax(dim=-1, keepdim=True)
+        return torch.zeros_like(logits_BV, dtype=torch.float64).scatter_(-1, best_B1, 1)
     logits_BV = logits_BV.double()
     # The maximum is subtracted first, so that no temperature, however small, overflows.
     share_BV = ((logits_BV - logits_BV.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)

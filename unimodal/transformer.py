@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from unimodal.tokenizer.initial import normal
 
 from .attention import Attend
+from .products import Linear, by_columns, linear
 from .rope import RopeScaling, frequencies
 
 INIT_STD = 0.02
@@ -147,10 +148,10 @@ class Attention(nn.Module):
         super().__init__()
         D, d, bias = config.width, config.head_width, config.attention_bias
         self.head_width = d
-        self.q_proj = nn.Linear(D, config.num_heads * d, bias=bias)
-        self.k_proj = nn.Linear(D, config.num_kv_heads * d, bias=bias)
-        self.v_proj = nn.Linear(D, config.num_kv_heads * d, bias=bias)
-        self.o_proj = nn.Linear(config.num_heads * d, D, bias=False)
+        self.q_proj = Linear(D, config.num_heads * d, bias=bias)
+        self.k_proj = Linear(D, config.num_kv_heads * d, bias=bias)
+        self.v_proj = Linear(D, config.num_kv_heads * d, bias=bias)
+        self.o_proj = Linear(config.num_heads * d, D, bias=False)
         self.q_norm, self.k_norm = (
             _norm(config, config.num_heads),
             _norm(config, config.num_kv_heads),
@@ -186,9 +187,9 @@ class MLP(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.width, config.mlp_width, bias=False)
-        self.up_proj = nn.Linear(config.width, config.mlp_width, bias=False)
-        self.down_proj = nn.Linear(config.mlp_width, config.width, bias=False)
+        self.gate_proj = Linear(config.width, config.mlp_width, bias=False)
+        self.up_proj = Linear(config.width, config.mlp_width, bias=False)
+        self.down_proj = Linear(config.mlp_width, config.width, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Return the MLP's output for x_BTD, (B, T, D)."""
@@ -252,7 +253,7 @@ class Transformer(nn.Module):
         self.recompute = recompute
         self.model = Trunk(config)
         if not config.tied_head:
-            self.lm_head = nn.Linear(config.width, config.num_ids, bias=False)
+            self.lm_head = Linear(config.width, config.num_ids, bias=False)
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 if parameter.is_meta:
@@ -284,7 +285,13 @@ class Transformer(nn.Module):
         self, hidden_BTD: Tensor, first: int | None = None, last: int | None = None
     ) -> Tensor:
         """Return logits (..., V) of the ids in [first, last), by default of all, from (..., D)."""
-        return F.linear(hidden_BTD, self.lm_head_weight[first:last])
+        return linear(hidden_BTD, self.lm_head_weight[first:last])
+
+    def lay_by_columns(self) -> None:
+        """Lay the matrices of the layers in memory as products without gradients like it."""
+        for part in self.model.layers.modules():
+            if isinstance(part, Linear):
+                part.weight = nn.Parameter(by_columns(part.weight.detach()))
 
     @property
     def lm_head_weight(self) -> Tensor:

@@ -336,8 +336,7 @@ def lines(parts: tuple[str, ...], scale: DrawingScale) -> Iterator[Line]:
         for name, guidance in (("guided", GUIDANCE), ("plain", None)):
             yield from drawing(name, ways | drafted, peer, documents[:1], guidance, scale)
     if "many" in parts:
-        fewer = replace(scale, repeats=max(1, scale.repeats // 2))
-        yield from drawing("many", ways, peer, documents, None, fewer)
+        yield from drawing("many", ways | drafted, peer, documents, None, scale)
 
 
 PARTS = ("one", "many", "head", "turns", "drafts")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import toy_head
+from head_models import hidden_of, picked_from, rows_of
 from tiny_runs import exact, metrics, recipe
 from transformers import AutoModelForCausalLM
 
@@ -251,25 +252,16 @@ def both_model(request, tmp_path_factory, shards, tokenizer) -> Model:
 @torch.inference_mode()
 def test_cached_steps_see_the_logits_of_teacher_forcing(both_model: Model, monkeypatch) -> None:
     """Each code is drawn from what the whole sequence, read at once, gives in its place."""
-    seen: list[torch.Tensor] = []
-    original = next_code.pick
-
-    def noted(logits: torch.Tensor, *more: object) -> torch.Tensor:
-        seen.append(logits)
-        return original(logits, *more)
-
-    monkeypatch.setattr(next_code, "pick", noted)
+    seen = picked_from(monkeypatch, next_code)
     model = both_model
     question = Document((drawing(model, 1), Text("and draw", role="user")))
     (parts,) = generate(model, [question], Sampling(seed=2), "image")
     answered = Document((*question.parts, *parts))
-    batch = Batch.stack([Row.pack([sequence := model.sequencer.sequence(answered)],
-                                  len(sequence), 0)])  # fmt: skip
-    attend = DenseAttention(span_mask(batch.doc, batch.block, batch.private))
-    hidden = model.transformer.hidden_states(batch, batch.positions, attend)[0]
+    sequence = model.sequencer.sequence(answered)
+    hidden = hidden_of(model, sequence)
     logits = hidden @ model.transformer.output_table().T
     first, last = model.vocabulary.code_slice
-    forced = logits[batch.modality[0] == IMAGE][-model.grid.size :, first:last]
+    forced = logits[rows_of(sequence).modality[0] == IMAGE][-model.grid.size :, first:last]
     torch.testing.assert_close(torch.cat(seen), forced, atol=1e-4, rtol=0)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from head_models import drawn, hidden_of, picked_from, request, rows_of
 from tiny_runs import exact, metrics, recipe
 
-from unimodal.attention import DenseAttention
 from unimodal.bundle import load, save_bundle
 from unimodal.document import Document, Image, Text
 from unimodal.generation import generate
@@ -17,7 +17,7 @@ from unimodal.heads import levels
 from unimodal.hub.export import export
 from unimodal.model import Model
 from unimodal.sampling import Sampling
-from unimodal.sequence import IMAGE, Batch, Row, span_mask
+from unimodal.sequence import IMAGE
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.autoencoders.patches import PatchesConfig
 from unimodal.tokenizer.quantizers.config import (
@@ -62,15 +62,6 @@ def run(request, tmp_path_factory, shards, tokenizer) -> LmRun:
 @pytest.fixture(scope="module")
 def model(run: LmRun) -> Model:
     return load(run.output / "bundle")
-
-
-def request(words: str) -> Document:
-    return Document((Text(words, role="user"),))
-
-
-def drawn(model: Model, documents: list[Document], samplings: list[Sampling]) -> list[list[int]]:
-    replies = generate(model, documents, samplings, "image")
-    return [image.codes[:, 0].tolist() for (image,) in replies]
 
 
 # --- training -----------------------------------------------------------------------------------
@@ -145,23 +136,14 @@ def test_guidance_of_one_is_none_and_text_takes_turns(model: Model) -> None:
 @torch.inference_mode()
 def test_cached_steps_see_the_logits_of_teacher_forcing(model: Model, monkeypatch) -> None:
     """Each level is drawn from what the whole sequence, read at once, gives in its place."""
-    seen: list[torch.Tensor] = []
-    original = levels.pick
-
-    def noted(logits: torch.Tensor, *more: object) -> torch.Tensor:
-        seen.append(logits)
-        return original(logits, *more)
-
-    monkeypatch.setattr(levels, "pick", noted)
+    seen = picked_from(monkeypatch, levels)
     parts = generate(model, [request("draw a star")], Sampling(seed=2), "image")[0]
     answered = Document((*request("draw a star").parts, *parts))
     sequence = model.sequencer.sequence(answered)
-    batch = Batch.stack([Row.pack([sequence], len(sequence), 0)])
-    attend = DenseAttention(span_mask(batch.doc, batch.block, batch.private))
-    hidden = model.transformer.hidden_states(batch, batch.positions, attend)[0]
+    hidden = hidden_of(model, sequence)
     head = model.transformer.head
     values = head.levels.values(torch.from_numpy(parts[0].codes[:, 0]))
-    forced = head.logits(hidden[batch.modality[0] == IMAGE], values[:, :-1], 0)
+    forced = head.logits(hidden[rows_of(sequence).modality[0] == IMAGE], values[:, :-1], 0)
     assert len(seen) == model.grid.size * len(forced)
     for k, logits in enumerate(forced):
         torch.testing.assert_close(torch.cat(seen[k :: len(forced)]), logits, atol=1e-4, rtol=0)

@@ -31,8 +31,17 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def counted(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """Return a list to which each forward adds its tokens and the number of threads then."""
+def counted(
+    model: Model, monkeypatch: pytest.MonkeyPatch, small: int | None = None
+) -> list[tuple[int, int]]:
+    """Return a list to which each forward adds its tokens and the number of threads then.
+
+    small: forwards of fewer tokens than this are small; None: as ever.
+    """
+    if small is not None:
+        weights = sum(one.numel() for one in model.transformer.parameters())
+        monkeypatch.setattr(threads, "SMALL_FLOPS", 2 * weights * small)
+        monkeypatch.setattr(threads, "SMALL_ONCE_FLOPS", 2 * weights * small)
     seen: list[tuple[int, int]] = []
     forward = type(model.transformer).hidden_states
 
@@ -47,10 +56,7 @@ def counted(model: Model, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, in
 def test_one_thread_draws_and_all_read_what_is_long(
     drawing_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = sum(one.numel() for one in drawing_model.transformer.parameters())
-    monkeypatch.setattr(threads, "SMALL_FLOPS", 2 * weights * 20)
-    monkeypatch.setattr(threads, "SMALL_ONCE_FLOPS", 2 * weights * 20)
-    seen = counted(drawing_model, monkeypatch)
+    seen = counted(drawing_model, monkeypatch, small=20)
     Chat(drawing_model)("draw " + "o" * 30)
     (prompt, of_prompt), *steps = seen
     assert prompt > 30 and of_prompt == 2
@@ -61,10 +67,7 @@ def test_one_thread_draws_and_all_read_what_is_long(
 def test_many_requests_at_once_are_a_large_step(
     drawing_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = sum(one.numel() for one in drawing_model.transformer.parameters())
-    monkeypatch.setattr(threads, "SMALL_FLOPS", 2 * weights * 4)
-    monkeypatch.setattr(threads, "SMALL_ONCE_FLOPS", 2 * weights * 4)
-    seen = counted(drawing_model, monkeypatch)
+    seen = counted(drawing_model, monkeypatch, small=4)
     generation = Generation(drawing_model)
     for _ in range(4):
         generation.submit(Document((Text("draw", role="user"),)))

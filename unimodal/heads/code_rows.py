@@ -3,18 +3,19 @@
 Within an image only a code can stand, so the softmax is over the codes alone, in training as in
 drawing, and only their slice of the output table is multiplied.
 
-Letters: M targets or places, B rows of all branches, D width, V rows of the table, C those of its
-slice that holds the codes.
+Letters: M targets or places, B rows of all branches, R requests, n vectors of a request, D width, V
+rows of the table, C those of its slice that holds the codes.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..architecture import Architecture
 from ..cross_entropy import Targets
+from ..products import linear
 from ..sequence import IMAGE, Batch
 from .head import ImageHead, guided, targets_of
 
@@ -59,11 +60,31 @@ class CodeRowsHead(ImageHead):
         logits_BC = self.products(hidden_BD, table_VD)
         return self.codes_alone(guided(logits_BC, num_branches, args))
 
+    def logits_at(
+        self,
+        hidden: Sequence[Tensor],
+        table_VD: Tensor,
+        places: Sequence[np.ndarray],
+        guidance: Sequence[float | None],
+    ) -> Tensor:
+        """Return the logits to sample from of several places of each request, float32 (M, C).
+
+        hidden: (R, n, D) for each branch; with two, the second is the unconditional one. places:
+        which of the n vectors of each request, int64 (m,); M is the sum of their numbers. guidance:
+        the scale of each request.
+        """
+        counts = [len(one) for one in places]
+        rows_M = torch.from_numpy(np.repeat(np.arange(len(places)), counts)).to(table_VD.device)
+        places_M = torch.from_numpy(np.concatenate(places)).to(table_VD.device)
+        hidden_BD = torch.cat([branch_RnD[rows_M, places_M] for branch_RnD in hidden])
+        scales = [(None, one) for one, m in zip(guidance, counts, strict=True) for _ in range(m)]
+        return self.logits(hidden_BD, table_VD, len(hidden), scales)
+
     def products(self, hidden_BD: Tensor, table_VD: Tensor) -> Tensor:
         """Return the products of hidden vectors with the rows of the slice, (B, C)."""
         if self.rows is not None:
             return self.rows(hidden_BD)
-        return F.linear(hidden_BD, table_VD[self.first : self.last])
+        return linear(hidden_BD, table_VD[self.first : self.last])
 
     def codes_alone(self, logits_MC: Tensor) -> Tensor:
         """Return the logits of codes, -inf where other ids lie between them."""

@@ -23,7 +23,7 @@ from ..cross_entropy import Targets
 from ..document import Image
 from ..embedder import CodeEmbedder, ImageEmbedder
 from ..layout import BoundLayout, Layout
-from ..sampling import Sampling, guide
+from ..sampling import Sampling, check_finite, guide
 from ..sequence import IGNORE, Batch, Span
 
 UNCONDITIONAL = "text"  # the branch that guidance adds, without the user's texts
@@ -194,11 +194,10 @@ class Drawing:
     sampling: Sampling
     opened: int
     """The last id of the image's opening, which no branch has read yet."""
-    noise: Callable[..., float]
-    """noise(at, part=0) is the uniform number in [0, 1) that samples a token of the image, counted
-    from 0 behind its opening, or each part of it, where it is sampled in parts."""
     noises: Callable[[int, int], np.ndarray]
-    """noises(count, part) are those of `part` of the first `count` tokens, float64 (count,)."""
+    """noises(count, part) are the uniform numbers in [0, 1) that sample the first `count` tokens of
+    the image, counted from 0 behind its opening, or `part` of each, where they are sampled in
+    parts, float64 (count,)."""
     normal: Callable[[tuple[int, ...]], np.ndarray]
     """normal(shape) is normal noise for the whole image, float32 of `shape`."""
     codec_hash: str
@@ -308,8 +307,7 @@ def guided(
     args: for each request (anything, guidance scale). Raise ValueError where they are not finite.
     """
     logits_BV = logits_BV.float()
-    if not bool(logits_BV.isfinite().all()):
-        raise ValueError("the model's logits are not finite: its weights are damaged")
+    check_finite(logits_BV)
     if num_branches == 1:
         return logits_BV
     scale_R1 = logits_BV.new_tensor([[guidance] for _, guidance in args])

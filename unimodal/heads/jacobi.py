@@ -118,11 +118,9 @@ def check_drafts(
     hidden: (R, n, D) for each branch; with two, the second is the unconditional one. settings:
     temperature, top k, top p. Raise ValueError where logits are not finite.
     """
-    counts = [len(one.places) for one in args]
-    rows_M = torch.from_numpy(np.repeat(np.arange(len(args)), counts)).to(table_VD.device)
-    places_M = torch.from_numpy(np.concatenate([one.places for one in args])).to(table_VD.device)
-    hidden_BD = torch.cat([branch_RnD[rows_M, places_M] for branch_RnD in hidden])
-    scales = [(None, one.guidance) for one in args for _ in one.places]
-    logits_MC = head.logits(hidden_BD, table_VD, len(hidden), scales)
+    places = [one.places for one in args]
+    logits_MC = head.logits_at(hidden, table_VD, places, [one.guidance for one in args])
     p_MC = probabilities(logits_MC, *settings)
-    return [one.checked(p_mC) for one, p_mC in zip(args, p_MC.split(counts), strict=True)]
+    return [
+        one.checked(p_mC) for one, p_mC in zip(args, p_MC.split([*map(len, places)]), strict=True)
+    ]

@@ -81,10 +81,7 @@ class LevelsHead(ImageHead):
 
     def draw(self, drawing: Drawing) -> Draw:
         """Draw code by code; see draw_in_order."""
-        num_levels = len(self.levels.counts)
-        return draw_in_order(
-            drawing, pick_levels, lambda at: [drawing.noise(at, part) for part in range(num_levels)]
-        )
+        return draw_in_order(drawing, pick_levels, len(self.levels.counts))
 
 
 def pick_levels(

@@ -218,12 +218,8 @@ def keep_codes(
     request which of the masked places keep their code, bool (m,), and the codes of all of them,
     int64 (m,). Raise ValueError where logits are not finite.
     """
-    counts = [len(one.masked) for one in args]
-    rows_M = torch.from_numpy(np.repeat(np.arange(len(args)), counts)).to(table_VD.device)
-    places_M = torch.from_numpy(np.concatenate([one.masked for one in args])).to(table_VD.device)
-    hidden_BD = torch.cat([branch_RnD[rows_M, places_M] for branch_RnD in hidden])
-    scales = [(None, one.guidance) for one in args for _ in one.masked]
-    logits_MC = head.logits(hidden_BD, table_VD, len(hidden), scales)
+    places = [one.masked for one in args]
+    logits_MC = head.logits_at(hidden, table_VD, places, [one.guidance for one in args])
     uniform_M = torch.from_numpy(np.concatenate([one.uniform for one in args]))
     temperature, top_k, top_p, is_confident = settings
     picked_M = pick(logits_MC, uniform_M.to(logits_MC.device), temperature, top_k, top_p)
@@ -234,7 +230,8 @@ def keep_codes(
         score_M = score_M + log_p_M.cpu().numpy()
     codes_M = head.code_of_id[head.first + picked_M.cpu().numpy()]
     found, start = [], 0
-    for one, count in zip(args, counts, strict=True):
+    for one in args:
+        count = len(one.masked)
         here = slice(start, start + count)
         # Step 4: those of the highest scores are kept, the others stay masked.
         kept_m = np.zeros(count, bool)

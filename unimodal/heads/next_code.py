@@ -1,6 +1,7 @@
 """The `next_code` head predicts each code of an image from the codes before it, in reading order.
 
-Letters: R requests, D width, V rows of the output table, C those of codes.
+Letters: R requests, t tokens of an image, P parts of a code, D width, V rows of the output table, C
+those of codes.
 """
 
 from collections.abc import Callable, Sequence
@@ -93,7 +94,7 @@ class NextCode(CodeRowsHead):
         if drawing.sampling.image_drafts is not None:
             tokens = CodeTokens(drawing)
             return draw_by_drafts(self, drawing, tokens, drawing.sampling.image_drafts)
-        return draw_in_order(drawing, pick_codes, drawing.noise)
+        return draw_in_order(drawing, pick_codes, 1)
 
     def code_of_rows(self, rows_n: np.ndarray) -> list[int]:
         """Return the codes of rows of the slice of the output table."""
@@ -132,21 +133,22 @@ class CodeTokens:
         return Image(codes=codes_n1, grid=drawing.grid, codec_hash=drawing.codec_hash)
 
 
-def draw_in_order(
-    drawing: Drawing, look: Callable[..., list[int]], noise: Callable[[int], object]
-) -> Draw:
+def draw_in_order(drawing: Drawing, look: Callable[..., list[int]], num_parts: int) -> Draw:
     """Draw code by code in reading order: yield one Ask for each code and return the image.
 
     look: the `look` of each Ask; it is given the settings (temperature, top k, top p) and for each
-    request (what `noise` returns for the code's token, guidance scale), and returns codes.
+    request (the uniform numbers in [0, 1) that sample the `num_parts` parts of the code, guidance
+    scale), and returns codes.
     """
     tokens, size, sampling = CodeTokens(drawing), drawing.grid.size, drawing.sampling
     branches = Branching(sampling)
     settings = sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
+    length = drawing.layout.content_length(drawing.grid)
+    noise_tP = np.stack([drawing.noises(length, part) for part in range(num_parts)], 1).tolist()
     ids, place, codes_n = [drawing.opened], 0, np.zeros(size, np.int64)
     for number in range(size):
         read = Read(ids, address=tokens.address(number, ids))
-        arg, reads = (noise(place), sampling.guidance), branches.reads(read, number / size)
+        arg, reads = (noise_tP[place], sampling.guidance), branches.reads(read, number / size)
         branches.has_read(read)
         partial, known = tokens.image(codes_n) if number else None, np.arange(size) < number
         code = yield Ask(reads, look, settings, arg, number, partial=partial, known=known)
@@ -163,16 +165,16 @@ def pick_codes(
     table_VD: Tensor,
     hidden: Sequence[Tensor],
     settings: tuple[float, int | None, float | None],
-    args: Sequence[tuple[float, float | None]],
+    args: Sequence[tuple[list[float], float | None]],
 ) -> list[int]:
     """Sample the next code of each request; the `look` of an Ask.
 
     hidden: (R, 1, D) for each branch; with two, the second is the unconditional one. settings:
-    temperature, top k, top p. args: for each request the uniform number in [0, 1) that samples,
-    and the guidance scale. Raise ValueError where logits are not finite.
+    temperature, top k, top p. args: for each request the uniform number in [0, 1) that samples, in
+    a list, and the guidance scale. Raise ValueError where logits are not finite.
     """
     last_D = torch.cat([branch_R1D[:, -1] for branch_R1D in hidden])
     logits_RC = head.logits(last_D, table_VD, len(hidden), args)
-    uniform_R = torch.tensor([u for u, _ in args], dtype=torch.float64, device=logits_RC.device)
+    uniform_R = torch.tensor([u for (u,), _ in args], dtype=torch.float64, device=logits_RC.device)
     picked_R = head.first + pick(logits_RC, uniform_R, *settings).cpu().numpy()
     return head.code_of_id[picked_R].tolist()

@@ -195,7 +195,7 @@ def test_it_draws_codes_alone(
     table[8:12] *= 9  # between the runs
     hidden = [torch.randn(5, 1, D, generator=generator) for _ in range(1 + guided)]
     noise = torch.rand(5, generator=generator, dtype=torch.float64)
-    args = [(float(u), 2.0 if guided else None) for u in noise]
+    args = [([float(u)], 2.0 if guided else None) for u in noise]
     found = pick_codes(head, table, hidden, (temperature, top_k, top_p), args)
     in_order = sorted(CODE_IDS)
     logits = [F.linear(x[:, -1], table[in_order]) for x in hidden]

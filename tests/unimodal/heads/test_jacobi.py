@@ -7,12 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_models import tiny
+from head_models import deviation, next_code_model, request
 
-from unimodal.architecture import Architecture, ImageConfig
 from unimodal.attention import DenseAttention
 from unimodal.branches import Branches
-from unimodal.document import Document, Text
+from unimodal.document import Document
 from unimodal.events import ImageProgress
 from unimodal.generation import Generation, generate, stream
 from unimodal.model import Model
@@ -20,32 +19,11 @@ from unimodal.sampling import Sampling, guide, probabilities
 from unimodal.sequence import Batch, Row, span_mask
 from unimodal.tokenizer.grid import Grid
 from unimodal.unified import UnifiedModel
-from unimodal.vocabulary import Vocabulary
-
-
-def request(words: str) -> Document:
-    return Document((Text(words, role="user"),))
-
-
-def model_of(num_codes: int, grid: Grid, addresses: bool) -> Model:
-    """Untied, with rows of unequal lengths, so that its distributions are far from uniform."""
-    base = tiny(width=32, num_layers=2, num_heads=4, num_kv_heads=2, head_width=8, mlp_width=64)
-    vocabulary = Vocabulary.new(base.vocabulary.num_text, num_codes)
-    config = replace(base.transformer.config, num_ids=vocabulary.size, tied_head=False)
-    image = ImageConfig("next_code", addresses=addresses)
-    transformer = UnifiedModel(Architecture(config, vocabulary, image)).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in transformer.named_parameters():
-            if parameter.ndim == 2 and "layernorm" not in name:
-                scale = 0.35 if name.startswith("lm_head") else 0.3
-                parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
-    return replace(base, transformer=transformer, grid=grid)
 
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return model_of(64, Grid(3, 4), addresses=True)
+    return next_code_model(64, Grid(3, 4), addresses=True)
 
 
 def codes_of(replies: list) -> list[list[int]]:
@@ -79,18 +57,6 @@ def joint(model: Model, document: Document, settings: tuple, scale: float | None
     ])  # fmt: skip
 
 
-def deviation(observed: np.ndarray, expected: np.ndarray) -> float:
-    """By how many standard deviations the chi-square statistic exceeds its mean."""
-    rare = expected < 5
-    expected = np.append(expected[~rare], expected[rare].sum())
-    observed = np.append(observed[~rare], observed[rare].sum())
-    fine = expected > 0
-    assert not observed[~fine].any(), "what cannot be never came"
-    freedom = fine.sum() - 1
-    statistic = ((observed - expected)[fine] ** 2 / expected[fine]).sum()
-    return float(statistic - freedom) / (2 * freedom) ** 0.5
-
-
 @pytest.mark.parametrize(
     ("settings", "scale", "drafts"),
     [
@@ -100,7 +66,7 @@ def deviation(observed: np.ndarray, expected: np.ndarray) -> float:
     ],
 )
 def test_images_have_their_exact_joint(settings: tuple, scale: float | None, drafts: int) -> None:
-    model, document, count = model_of(4, Grid(2, 2), addresses=False), request("draw"), 1500
+    model, document, count = next_code_model(4, Grid(2, 2), addresses=False), request("draw"), 1500
     exact = joint(model, document, settings, scale)
     assert exact.sum() == pytest.approx(1, abs=1e-6)
     names = ("image_temperature", "image_top_k", "image_top_p")

@@ -6,28 +6,36 @@ The oracle of a drawing is MaskGIT's loop over whole training rows, read at once
 import itertools
 import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from head_models import (
+    deviation,
+    drawn,
+    hidden_of,
+    picture,
+    private_logits,
+    request,
+    rows_of,
+    sampled,
+    talk,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from masked_models import hidden_of, masked_model, rows_of
+from masked_models import masked_model
 
 from unimodal.architecture import Architecture, ImageConfig
 from unimodal.attention import DenseAttention
-from unimodal.branches import Branch, Branches
-from unimodal.document import Document, Image, Text
-from unimodal.events import ReplyDone
-from unimodal.generation import Generation, generate
+from unimodal.document import Document, Text
+from unimodal.generation import generate
 from unimodal.heads import masked
-from unimodal.heads.head import Drawing, ImageHead
+from unimodal.heads.head import ImageHead
 from unimodal.heads.mask_schedule import MaskSchedule
 from unimodal.heads.masked import MASK, Masked
 from unimodal.model import Model
-from unimodal.sampling import Sampling, noise, noises, normal_noise, probabilities
+from unimodal.sampling import Sampling, noise, noises
 from unimodal.sequence import IGNORE, IMAGE, TEXT, Batch, Row, Sequence, span_mask
 from unimodal.tokenizer.grid import Grid
 from unimodal.train.objectives import LossConfig, language
@@ -39,22 +47,6 @@ SCHEDULES = st.sampled_from(["cosine", "linear", "square"])
 @pytest.fixture(scope="module")
 def model() -> Model:
     return replace(masked_model(MaskSchedule(steps=4)), grid=Grid(3, 4))
-
-
-def picture(model: Model, seed: int, role: str = "assistant", weight: float = 1.0) -> Image:
-    codes = np.random.default_rng(seed).integers(0, model.vocabulary.num_codes, model.grid.size)
-    return Image(
-        codes=codes[:, None], grid=model.grid, codec_hash=model.codec.hash, role=role, weight=weight
-    )
-
-
-def request(words: str) -> Document:
-    return Document((Text(words, role="user"),))
-
-
-def drawn(model: Model, documents: list[Document], samplings: list[Sampling]) -> list[list[int]]:
-    replies = generate(model, documents, samplings, "image")
-    return [image.codes[:, 0].tolist() for (image,) in replies]
 
 
 # --- the schedule -------------------------------------------------------------------------------
@@ -95,14 +87,6 @@ def test_noises_are_the_noise_of_each_place() -> None:
 
 
 # --- sequences ----------------------------------------------------------------------------------
-
-
-def talk(model: Model, weight: float = 1.0) -> Document:
-    return Document((
-        Text("draw", role="user"), picture(model, 1, weight=weight),
-        Text("make it blue", role="user"), picture(model, 2, weight=weight),
-        Text("here it is", role="assistant"),
-    ))  # fmt: skip
 
 
 def test_a_masked_copy_is_private_and_shares_its_positions(model: Model) -> None:
@@ -162,33 +146,6 @@ def test_the_loss_is_that_of_the_masked_codes(model: Model) -> None:
     assert found.sums["targets_image"] == len(at) > 1
 
 
-def test_packed_rows_learn_what_their_documents_do_alone(model: Model) -> None:
-    """The sums of the losses, and all gradients, by documents alone under a dense mask."""
-    documents = [talk(model), request("what is it?"), Document((picture(model, 3),))]
-    sequences = [model.sequencer.sequence(one, key=(k,)) for k, one in enumerate(documents)]
-    packed = Batch.stack([Row.pack(sequences, sum(map(len, sequences)) + 5, 0)])
-    transformer = model.transformer
-    norms = {"text": 1.0, "image": 1.0}
-    mine = language(transformer, packed, LossConfig(), norms).total
-    total, table = 0.0, transformer.output_table()
-    first, last = model.vocabulary.code_slice
-    for sequence in sequences:
-        hidden, labels = hidden_of(model, sequence), torch.from_numpy(sequence.labels)
-        weights = torch.from_numpy(sequence.weights)
-        for modality, low, high in ((TEXT, 0, model.vocabulary.num_words), (IMAGE, first, last)):
-            at = torch.from_numpy(np.flatnonzero(sequence.modality == modality))
-            losses = F.cross_entropy(hidden[at] @ table[low:high].T, labels[at] - low,
-                                     reduction="none")  # fmt: skip
-            total = total + (weights[at] * losses).sum()
-    torch.testing.assert_close(mine, total, rtol=1e-5, atol=1e-4)
-    parameters = list(transformer.parameters())
-    ours, theirs = (
-        torch.autograd.grad(one, parameters, allow_unused=True) for one in (mine, total)
-    )
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
-
-
 # --- drawing ------------------------------------------------------------------------------------
 
 
@@ -209,16 +166,8 @@ def filled(model: Model, document: Document, codes: np.ndarray, drop: str | None
 @torch.no_grad()
 def logits_of(model: Model, document: Document, codes: np.ndarray, sampling: Sampling):
     """The logits (n, C) of every place, of a training row under the dense mask."""
-    first, last = model.vocabulary.code_slice
-    found = []
-    for drop in (None, "text") if sampling.guided else (None,):
-        sequence = filled(model, document, codes, drop)
-        hidden = hidden_of(model, sequence)[torch.from_numpy(sequence.private > 0)]
-        found.append(hidden @ model.transformer.output_table()[first:last].T)
-    if len(found) == 1:
-        return found[0]
-    # arXiv:2207.12598, eq. 6
-    return found[1] + sampling.guidance * (found[0] - found[1])
+    drops = (None, "text") if sampling.guided else (None,)
+    return private_logits(model, [filled(model, document, codes, one) for one in drops], sampling)
 
 
 def oracle(model: Model, document: Document, sampling: Sampling) -> list[int]:
@@ -234,14 +183,7 @@ def oracle(model: Model, document: Document, sampling: Sampling) -> list[int]:
         for place in np.flatnonzero(codes < 0):
             u = noise(sampling.seed, begun + place, 2 * step)
             gumbel = -math.log(-math.log(noise(sampling.seed, begun + place, 2 * step + 1)))
-            if sampling.image_temperature == 0:
-                guesses[place] = log_p[place].argmax()
-            else:
-                share = probabilities(
-                    logits[place][None], sampling.image_temperature, sampling.image_top_k,
-                    sampling.image_top_p,
-                )[0].numpy()  # fmt: skip
-                guesses[place] = np.searchsorted(share.cumsum(), u * share.sum(), side="right")
+            guesses[place] = sampled(logits[place], u, sampling)
             scores[place] = gumbel
             if schedule.choice_temperature is not None:
                 falls = schedule.choice_temperature * (1 - (step + 1) / steps)
@@ -298,105 +240,6 @@ def test_cached_passes_see_the_logits_of_teacher_forcing(model: Model, monkeypat
     assert codes.tolist() == image and len(passes) == 4
 
 
-@torch.inference_mode()
-def test_text_behind_an_image_has_the_logits_of_training(model: Model) -> None:
-    """In the turn that drew it, and in a later one that reads it anew."""
-    branches, branch = Branches(model), Branch(model.sequencer.prompt(request("draw")))
-    *opening, last = model.sequencer.layout.opening(model.grid)
-    branch.add(opening)
-    image = replace(draw_by_hand(model, branches, branch, last), role="assistant")
-    layout, words = model.sequencer.layout, model.text_tokenizer.encode("here it is")
-    behind = [*layout.closing, *words, *layout.stops]
-    branch.add(behind)
-    branches.read([branch])
-    hidden = branches.last([branch], len(behind))[0]
-    learned = Document((*request("draw").parts, image, Text("here it is", role="assistant")))
-    sequence = model.sequencer.sequence(learned, key=(5,))
-    end = len(sequence) - 1  # a whole document has its end
-    assert sequence.ids[end - len(behind) : end].tolist() == behind
-    forced = hidden_of(model, sequence)[end - len(behind) : end]
-    torch.testing.assert_close(hidden, forced, atol=1e-4, rtol=0)
-
-    later = Document((*learned.parts, Text("and?", role="user")))
-    branches, branch = Branches(model), Branch(model.sequencer.prompt(later))
-    branches.read([branch])
-    answered = Document((*later.parts, Text("yes", role="assistant")))
-    sequence = model.sequencer.sequence(answered, key=(6,))
-    at = len(sequence) - 3 - len(model.text_tokenizer.encode("yes"))
-    assert sequence.ids[at] == model.vocabulary.special("assistant")
-    forced = hidden_of(model, sequence)[at]
-    torch.testing.assert_close(branches.last([branch])[0, 0], forced, atol=1e-4, rtol=0)
-
-
-def draw_by_hand(model: Model, branches: Branches, branch: Branch, opened: int) -> Image:
-    """Draw an image at the end of a branch, as a request does."""
-    drawing = Drawing(
-        model.sequencer.layout, model.grid, Sampling(), opened, partial(noise, 0),
-        partial(noises, 0, 0), partial(normal_noise, 0, 0), model.codec.hash,
-    )  # fmt: skip
-    head, table = model.transformer.head, model.transformer.output_table()
-    draw, found = head.draw(drawing), None
-    while True:
-        try:
-            ask = draw.send(found)
-        except StopIteration as end:
-            return end.value
-        found = None
-        branch.add_read(ask.reads[None])
-        if ask.look is not None:
-            branches.read([branch])
-            hidden = branches.last([branch], ask.num_hidden)
-            (found,) = ask.look(head, table, (hidden,), ask.settings, [ask.arg])
-
-
-def test_guidance_of_one_is_none_bit_for_bit(model: Model, monkeypatch) -> None:
-    seen: list[torch.Tensor] = []
-    original = masked.pick
-    monkeypatch.setattr(masked, "pick", lambda x, *more: seen.append(x) or original(x, *more))
-    found = []
-    for scale in (None, 1.0, 4.0):
-        seen.clear()
-        codes = drawn(model, [request("draw a star")], [Sampling(seed=4, guidance=scale)])
-        found.append((codes, torch.cat(seen)))
-    assert found[0][0] == found[1][0] and torch.equal(found[0][1], found[1][1])
-    assert found[2][0] != found[0][0]
-
-
-def test_a_request_beside_strangers_draws_what_it_draws_alone(model: Model) -> None:
-    documents = [request(f"draw {'a red circle ' * k}") for k in range(8)]
-    modalities = ["image", "text", "image", None, "image", "image", "text", "image"]
-    samplings = [
-        Sampling(seed=k, guidance=(None, 3.0)[k // 2 % 2], image_steps=(None, 2, 9)[k % 3],
-                 image_temperature=(1.0, 0.0)[k // 4], max_text_tokens=9)
-        for k in range(8)
-    ]  # fmt: skip
-    together = generate(model, documents, samplings, modalities, batch=5)
-    for document, sampling, modality, parts in zip(
-        documents, samplings, modalities, together, strict=True
-    ):
-        (alone,) = generate(model, [document], sampling, modality)
-        assert [spelled(part) for part in parts] == [spelled(part) for part in alone]
-    assert sum(isinstance(parts[0], Image) for parts in together) >= 5
-
-
-def spelled(part: Text | Image) -> object:
-    return part.text if isinstance(part, Text) else part.codes.ravel().tolist()
-
-
-def test_a_cancelled_drawing_leaves_the_others_as_they_are(model: Model) -> None:
-    for steps in range(1, 4):
-        generation = Generation(model)
-        numbers = [generation.submit(request(f"draw {k}"), Sampling(seed=k, guidance=2.0), "image")
-                   for k in range(3)]  # fmt: skip
-        events = [event for _ in range(steps) for event in generation.step()]
-        generation.cancel(numbers[0])
-        events += generation.run()
-        done = {event.request: event.parts for event in events if isinstance(event, ReplyDone)}
-        assert sorted(done) == numbers[1:]
-        (alone,) = generate(model, [request("draw 2")], Sampling(seed=2, guidance=2.0), "image")
-        assert spelled(done[2][0]) == spelled(alone[0])
-
-
 # --- one code a pass, in an order of chance ---------------------------------------------------
 
 
@@ -424,11 +267,8 @@ def test_one_code_a_pass_has_its_own_joint() -> None:
     samplings = [Sampling(seed=k) for k in range(count)]
     for reply in generate(model, [document] * count, samplings, "image", batch=500):
         found[images.index(tuple(reply[0].codes[:, 0].tolist()))] += 1
-    rare = exact * count < 5
-    expected = np.append(exact[~rare], exact[rare].sum()) * count
-    observed = np.append(found[~rare], found[rare].sum())
-    assert len(expected) > 30, "the distribution is spread out"
-    assert deviation(observed, expected) < 4
+    assert (exact * count >= 5).sum() > 30, "the distribution is spread out"
+    assert deviation(found, exact * count) < 4
     assert deviation(found, np.full(len(found), count / len(found))) > 20, "it sees another one"
 
 
@@ -441,12 +281,6 @@ def log_p_of(model: Model, document: Document, states: list[tuple[int, ...]]) ->
     first, last = model.vocabulary.code_slice
     logits = hidden[:, batch.private[0] > 0] @ model.transformer.output_table()[first:last].T
     return logits.double().log_softmax(-1).numpy()
-
-
-def deviation(observed: np.ndarray, expected: np.ndarray) -> float:
-    """By how many standard deviations the chi-square statistic exceeds its mean."""
-    freedom = len(expected) - 1
-    return float(((observed - expected) ** 2 / expected).sum() - freedom) / (2 * freedom) ** 0.5
 
 
 # --- what is refused ----------------------------------------------------------------------------

@@ -4,23 +4,31 @@ The oracle of a drawing is VAR's loop over whole training rows, read at once und
 """
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scale_models import GRID, hidden_of, picture, request, rows_of, scale_model
+from head_models import (
+    drawn,
+    hidden_of,
+    picked_from,
+    picture,
+    private_logits,
+    request,
+    rows_of,
+    sampled,
+    talk,
+)
+from scale_models import GRID, scale_model
 
-from unimodal.branches import Branch, Branches
 from unimodal.document import Document, Image, Text
-from unimodal.events import ImageDone, ImageProgress, ReplyDone
+from unimodal.events import ImageDone, ImageProgress
 from unimodal.generation import Generation, generate, stream
 from unimodal.heads import scale
-from unimodal.heads.head import Drawing
 from unimodal.heads.scale_maps import check_scales, places, scale_after, shown, sides_after
 from unimodal.model import Model
-from unimodal.sampling import Sampling, noise, noises, normal_noise, probabilities
+from unimodal.sampling import Sampling, noise
 from unimodal.sequence import IGNORE, IMAGE, TEXT, Batch, Row, Sequence, span_mask
 from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.quantizers.config import QuantizerConfig, VqConfig
@@ -38,11 +46,6 @@ def model() -> Model:
 @pytest.fixture(scope="module", params=[False, True], ids=["rows", "factorised"])
 def either(request: pytest.FixtureRequest) -> Model:
     return scale_model(addresses=not request.param, factorised=request.param)
-
-
-def drawn(model: Model, documents: list[Document], samplings: list[Sampling]) -> list[list[int]]:
-    replies = generate(model, documents, samplings, "image")
-    return [image.codes[:, 0].tolist() for (image,) in replies]
 
 
 # --- what is read -------------------------------------------------------------------------------
@@ -71,14 +74,6 @@ def test_what_codes_show_is_vars_accumulation(sides: tuple[int, int]) -> None:
 def test_places_are_the_middles_of_cells() -> None:
     assert places(GRID).tolist()[:5] == [[1, 2], [0, 1], [0, 3], [2, 1], [2, 3]]
     np.testing.assert_array_equal(places(GRID)[5:], Grid(3, 4).addresses)
-
-
-def talk(model: Model, weight: float = 1.0) -> Document:
-    return Document((
-        Text("draw", role="user"), picture(model, 1, weight=weight),
-        Text("make it blue", role="user"), picture(model, 2, weight=weight),
-        Text("here it is", role="assistant"),
-    ))  # fmt: skip
 
 
 def test_scales_are_private_blocks_at_the_positions_of_their_sum(model: Model) -> None:
@@ -195,59 +190,18 @@ def test_the_loss_is_the_cross_entropy_of_all_scales(either: Model) -> None:
     assert found.sums["targets_image"] == len(at) == 2 * 17
 
 
-def test_packed_rows_learn_what_their_documents_do_alone(either: Model) -> None:
-    """The sums of the losses, and all gradients, by documents alone under a dense mask."""
-    documents = [talk(either), request("what is it?"), Document((picture(either, 3),))]
-    sequences = [either.sequencer.sequence(one, key=(k,)) for k, one in enumerate(documents)]
-    packed = Batch.stack([
-        Row.pack(sequences, sum(map(len, sequences)) + 5, 0),
-        Row.pack(sequences[2:], sum(map(len, sequences)) + 5, 0),
-    ])  # fmt: skip
-    transformer = either.transformer
-    mine = language(transformer, packed, LossConfig(), {"text": 1.0, "image": 1.0}).total
-    total, table = 0.0, transformer.output_table()
-    first, last = either.vocabulary.code_slice
-    for sequence in [*sequences, sequences[2]]:
-        hidden, labels = hidden_of(either, sequence), torch.from_numpy(sequence.labels)
-        weights = torch.from_numpy(sequence.weights)
-        for modality, low, high in ((TEXT, 0, either.vocabulary.num_words), (IMAGE, first, last)):
-            at = torch.from_numpy(np.flatnonzero(sequence.modality == modality))
-            losses = F.cross_entropy(hidden[at] @ table[low:high].T, labels[at] - low,
-                                     reduction="none")  # fmt: skip
-            total = total + (weights[at] * losses).sum()
-    torch.testing.assert_close(mine, total, rtol=1e-5, atol=1e-4)
-    parameters = list(transformer.parameters())
-    for one, other in zip(*(torch.autograd.grad(x, parameters) for x in (mine, total)),
-                          strict=True):  # fmt: skip
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
-
-
-def test_a_batch_without_images_has_gradients_of_zero(model: Model) -> None:
-    batch = rows_of(model.sequencer.sequence(request("words alone")))
-    model.transformer.zero_grad()
-    language(model.transformer, batch, LossConfig()).total.backward()
-    for name, parameter in model.transformer.named_parameters():
-        if name.startswith("embedder."):
-            assert parameter.grad is not None and not parameter.grad.any(), name
-    model.transformer.zero_grad()
-
-
 # --- drawing ------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def logits_of(model: Model, document: Document, codes: np.ndarray, sampling: Sampling):
     """The logits (n, C) of every place, of a training row under the dense mask."""
-    first, last = model.vocabulary.code_slice
-    image, found = replace(picture(model, 0), codes=codes[:, None]), []
-    for drop in (None, "text") if sampling.guided else (None,):
-        sequence = model.sequencer.sequence(Document((*document.parts, image)), drop)
-        hidden = hidden_of(model, sequence)[torch.from_numpy(sequence.private > 0)]
-        found.append(hidden @ model.transformer.output_table()[first:last].T)
-    if len(found) == 1:
-        return found[0]
-    # arXiv:2207.12598, eq. 6
-    return found[1] + sampling.guidance * (found[0] - found[1])
+    image = replace(picture(model, 0), codes=codes[:, None])
+    answered = Document((*document.parts, image))
+    drops = (None, "text") if sampling.guided else (None,)
+    return private_logits(
+        model, [model.sequencer.sequence(answered, one) for one in drops], sampling
+    )
 
 
 def oracle(model: Model, document: Document, sampling: Sampling) -> list[int]:
@@ -258,14 +212,7 @@ def oracle(model: Model, document: Document, sampling: Sampling) -> list[int]:
         logits = logits_of(model, document, codes, sampling)
         for place in range(known, count):
             u = noise(sampling.seed, begun + place - known, number)
-            if sampling.image_temperature == 0:
-                codes[place] = logits[place].argmax()
-                continue
-            (share,) = probabilities(
-                logits[place][None], sampling.image_temperature, sampling.image_top_k,
-                sampling.image_top_p,
-            ).numpy()  # fmt: skip
-            codes[place] = np.searchsorted(share.cumsum(), u * share.sum(), side="right")
+            codes[place] = sampled(logits[place], u, sampling)
         known = count
     return codes.tolist()
 
@@ -287,100 +234,12 @@ def test_a_drawing_is_that_of_the_oracle(either: Model, sampling: Sampling) -> N
 
 @torch.no_grad()
 def test_cached_passes_see_the_logits_of_teacher_forcing(model: Model, monkeypatch) -> None:
-    passes: list[torch.Tensor] = []
-    original = scale.pick
-    monkeypatch.setattr(scale, "pick", lambda x, *more: passes.append(x) or original(x, *more))
+    passes = picked_from(monkeypatch, scale)
     sampling, document = Sampling(seed=2, guidance=2.0), request("draw")
     (image,) = drawn(model, [document], [sampling])
     forced = logits_of(model, document, np.array(image), sampling)
     assert [len(one) for one in passes] == [1, 4, 12], "one pass a scale"
     torch.testing.assert_close(torch.cat(passes), forced, atol=1e-4, rtol=0)
-
-
-@torch.inference_mode()
-def test_text_behind_an_image_has_the_logits_of_training(model: Model) -> None:
-    """In the turn that drew it, and in a later one that reads it anew."""
-    branches, branch = Branches(model), Branch(model.sequencer.prompt(request("draw")))
-    *opening, last = model.sequencer.layout.opening(model.grid)
-    branch.add(opening)
-    image = replace(draw_by_hand(model, branches, branch, last), role="assistant")
-    layout, words = model.sequencer.layout, model.text_tokenizer.encode("here it is")
-    behind = [*layout.closing, *words, *layout.stops]
-    branch.add(behind)
-    branches.read([branch])
-    hidden = branches.last([branch], len(behind))[0]
-    learned = Document((*request("draw").parts, image, Text("here it is", role="assistant")))
-    sequence = model.sequencer.sequence(learned, key=(5,))
-    end = len(sequence) - 1  # a whole document has its end
-    assert sequence.ids[end - len(behind) : end].tolist() == behind
-    forced = hidden_of(model, sequence)[end - len(behind) : end]
-    torch.testing.assert_close(hidden, forced, atol=1e-4, rtol=0)
-
-    later = Document((*learned.parts, Text("and?", role="user")))
-    branches, branch = Branches(model), Branch(model.sequencer.prompt(later))
-    branches.read([branch])
-    answered = Document((*later.parts, Text("yes", role="assistant")))
-    sequence = model.sequencer.sequence(answered, key=(6,))
-    at = len(sequence) - 3 - len(model.text_tokenizer.encode("yes"))
-    assert sequence.ids[at] == model.vocabulary.special("assistant")
-    forced = hidden_of(model, sequence)[at]
-    torch.testing.assert_close(branches.last([branch])[0, 0], forced, atol=1e-4, rtol=0)
-
-
-def draw_by_hand(model: Model, branches: Branches, branch: Branch, opened: int) -> Image:
-    """Draw an image at the end of a branch, as a request does."""
-    drawing = Drawing(
-        model.sequencer.layout, model.grid, Sampling(), opened, partial(noise, 0),
-        partial(noises, 0, 0), partial(normal_noise, 0, 0), model.codec.hash,
-    )  # fmt: skip
-    head, table = model.transformer.head, model.transformer.output_table()
-    draw, found = head.draw(drawing), None
-    while True:
-        try:
-            ask = draw.send(found)
-        except StopIteration as end:
-            return end.value
-        found = None
-        branch.add_read(ask.reads[None])
-        if ask.look is not None:
-            branches.read([branch])
-            hidden = branches.last([branch], ask.num_hidden)
-            (found,) = ask.look(head, table, (hidden,), ask.settings, [ask.arg])
-
-
-def test_guidance_of_one_is_none_bit_for_bit(model: Model, monkeypatch) -> None:
-    seen: list[torch.Tensor] = []
-    original = scale.pick
-    monkeypatch.setattr(scale, "pick", lambda x, *more: seen.append(x) or original(x, *more))
-    found = []
-    for guidance in (None, 1.0, 4.0):
-        seen.clear()
-        codes = drawn(model, [request("draw a star")], [Sampling(seed=4, guidance=guidance)])
-        found.append((codes, torch.cat(seen)))
-    assert found[0][0] == found[1][0] and torch.equal(found[0][1], found[1][1])
-    assert found[2][0] != found[0][0]
-
-
-def test_a_request_beside_strangers_draws_what_it_draws_alone(model: Model) -> None:
-    documents = [request(f"draw {'a red circle ' * k}") for k in range(8)]
-    documents[5] = Document((picture(model, 8, "user", 0.0), *request("make it blue").parts))
-    modalities = ["image", "text", "image", None, "image", "image", "text", "image"]
-    samplings = [
-        Sampling(seed=k, guidance=(None, 3.0)[k // 2 % 2], image_temperature=(1.0, 0.0)[k // 4],
-                 text_temperature=1.0, max_text_tokens=9, image_top_k=(None, 9)[k % 2])
-        for k in range(8)
-    ]  # fmt: skip
-    together = generate(model, documents, samplings, modalities, batch=5)
-    for document, sampling, modality, parts in zip(
-        documents, samplings, modalities, together, strict=True
-    ):
-        (alone,) = generate(model, [document], sampling, modality)
-        assert [spelled(part) for part in parts] == [spelled(part) for part in alone]
-    assert sum(isinstance(parts[0], Image) for parts in together) >= 5
-
-
-def spelled(part: Text | Image) -> object:
-    return part.text if isinstance(part, Text) else part.codes.ravel().tolist()
 
 
 def test_partial_images_are_streamed(model: Model) -> None:
@@ -399,20 +258,6 @@ def test_partial_images_are_streamed(model: Model) -> None:
         image = model.image_tokenizer.decoder(vectors.movedim(-1, 1)).clamp(-1, 1)[0]
         expected = (image.detach().movedim(0, -1).numpy() + 1) * 127.5
         assert np.abs(expected - shown_then.pixels).max() <= 0.51
-
-
-def test_a_drawing_can_be_cancelled_at_every_pass(model: Model) -> None:
-    for steps in range(1, 5):
-        generation = Generation(model)
-        numbers = [generation.submit(request(f"draw {k}"), Sampling(seed=k, guidance=2.0), "image")
-                   for k in range(3)]  # fmt: skip
-        events = [event for _ in range(steps) for event in generation.step()]
-        generation.cancel(numbers[0])
-        events += generation.run()
-        done = {event.request: event.parts for event in events if isinstance(event, ReplyDone)}
-        (alone,) = generate(model, [request("draw 2")], Sampling(seed=2, guidance=2.0), "image")
-        assert spelled(done[2][0]) == spelled(alone[0])
-        assert not generation._branches._rows
 
 
 @torch.no_grad()

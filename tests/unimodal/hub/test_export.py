@@ -74,7 +74,7 @@ def theirs(exported):
     return AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float32).eval()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def test_logits_are_the_same(model, theirs):
     drawn = Image(
         codes=torch.arange(model.grid.size)[:, None].numpy(),
