@@ -145,7 +145,7 @@ class JanusHead(ImageHead):
 
     def draw(self, drawing: Drawing) -> Draw:
         """Draw code by code; see draw_in_order."""
-        return draw_in_order(drawing, pick_codes, drawing.noise)
+        return draw_in_order(drawing, pick_codes, 1)
 
 
 def pick_codes(
@@ -153,12 +153,12 @@ def pick_codes(
     table_VD: Tensor,
     hidden: Sequence[Tensor],
     settings: tuple[float, int | None, float | None],
-    args: Sequence[tuple[float, float | None]],
+    args: Sequence[tuple[list[float], float | None]],
 ) -> list[int]:
     """Sample the next code of each request; the `look` of an Ask, as that of next_code."""
     last_BD = torch.cat([branch_R1D[:, -1] for branch_R1D in hidden])
     logits_RC = guided(head.logits(last_BD), len(hidden), args)
-    uniform_R = torch.tensor([u for u, _ in args], dtype=torch.float64, device=logits_RC.device)
+    uniform_R = torch.tensor([u for (u,), _ in args], dtype=torch.float64, device=logits_RC.device)
     return pick(logits_RC, uniform_R, *settings).tolist()
 
 
