@@ -93,7 +93,7 @@ def judged(model: "Model", image: Image, checks: Sequence[Check]) -> Judgement:
     for number, ids in spelled:
         hidden_TD = reading.last([branches[(number, *ids[:-1])]], len(ids))[0]
         log_TV = F.linear(hidden_TD, table_VD).double().log_softmax(dim=-1)
-        found[number] += math.exp(sum(float(log_V[k]) for log_V, k in zip(log_TV, ids, strict=True)))
+        found[number] += math.exp(float(log_TV[range(len(ids)), ids].sum()))
     return Judgement(tuple(checks), tuple(found))
 
 

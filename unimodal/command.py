@@ -169,7 +169,14 @@ def _output_option(words: str) -> Callable[[Any], Any]:
     help="int8 is faster where the processor has the arithmetic, and gives other replies.",
 )  # fmt: skip
 @click.option("--size", metavar="WxH", help="Pixels of drawings; refused where none are so large.")
-@click.option("--json", "as_json", is_flag=True, help="End with a line of JSON: text, images, end.")
+@click.option(
+    "--candidates", type=int, default=1, show_default=True,
+    help="Draw so many, up to 8, and keep the one that the model's own answers find best.",
+)  # fmt: skip
+@click.option(
+    "--json", "as_json", is_flag=True,
+    help="End with a line of JSON: text, images, end, seed, notes.",
+)  # fmt: skip
 def chat(**options: Any) -> None:
     """Talk with a model: it draws, describes, answers and edits.
 
