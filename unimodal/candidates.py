@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .model import Model
 
 MAX_CANDIDATES = 8
+UNCHECKED = "drawn once: these words name nothing that can be asked about"
 NUM_SEEDS = 2**64
 
 

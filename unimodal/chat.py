@@ -29,7 +29,7 @@ from PIL import Image as PILImage
 
 from unimodal.tokenizer.pixels import Source
 
-from .candidates import Kept, best_of, check_num, samplings_of, seed_of
+from .candidates import UNCHECKED, Kept, best_of, check_num, samplings_of, seed_of
 from .checks import Check, checks_of
 from .codec import fitted
 from .config import replaced
@@ -38,7 +38,7 @@ from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .generation import Generation
 from .grammar import End, Modality
 from .model import Model
-from .room import exchanges, num_too_many, refusal
+from .room import asked, exchanges, num_too_many, refusal
 from .sampling import Sampling
 
 TEXT_ROOM = 32  # tokens kept free for the text of a reply, beside those of one image
@@ -46,7 +46,6 @@ TEXT_ROOM = 32  # tokens kept free for the text of a reply, beside those of one 
 NUM_PREFIXES = 6
 PREFIXES_OF_CANDIDATE = 4
 CUT_TO = 0.75  # of the room: what is left is read anew after each cut, so that cuts are rare
-UNCHECKED = "drawn once: these words name nothing that can be asked about"
 
 
 @dataclass(frozen=True)
@@ -176,15 +175,15 @@ class Chat:
     @property
     def asked(self) -> str:
         """Return the words of the latest turn; raise ValueError where there is none."""
-        return _asked(self._latest())
+        return asked(Document(self._latest()))
 
     def again(self) -> Iterator[ChatEvent]:
         """Answer the latest turn anew, with the next seed, as `stream` does; the new reply takes
         the old one's place once it is finished.
         """
-        asked = [part for part in self._latest() if part.role != "assistant"]
+        turn = [part for part in self._latest() if part.role != "assistant"]
         earlier = self._parts[: len(self._parts) - len(self._latest())]
-        return self._reply(Document((*earlier, *asked)), [], self._modality)
+        return self._reply(Document((*earlier, *turn)), [], self._modality)
 
     def undo(self) -> None:
         """Forget the latest turn and its reply; raise ValueError where there is none."""
@@ -284,7 +283,7 @@ class Chat:
         """Return what is asked about candidates: nothing where there is one, or no image."""
         if self.candidates == 1 or modality == "text":
             return ()
-        return checks_of(_asked(exchanges(document)[-1]))
+        return checks_of(asked(document))
 
     def _best(
         self,
@@ -357,12 +356,6 @@ def _without(found: list[tuple[Part, ...]], num: int) -> Document:
 def _said_untold(num: int) -> str:
     oldest = "oldest message and its reply" if num == 1 else f"{num} oldest messages and replies"
     return f"the model's context is full: it is not told your {oldest} any more"
-
-
-def _asked(parts: tuple[Part, ...]) -> str:
-    """Return the user's words in a turn."""
-    said = [part for part in parts if isinstance(part, Text) and part.role == "user"]
-    return " ".join(part.text for part in said)
 
 
 def _check_size(model: Model, size: tuple[int, int] | None) -> None:

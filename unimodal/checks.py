@@ -129,7 +129,9 @@ def _relations(tokens: list[str], things: list[_Thing]) -> list[Check]:
         between, after = " ".join(tokens[one.stop : two.start]), " ".join(tokens[two.stop :])
         if said := FORWARD.fullmatch(between):
             found.append(_relation(one, said[1], two))
-        elif said := BACKWARD.fullmatch(between) or BEHIND.match(after if between == "with" else ""):
+        elif said := BACKWARD.fullmatch(between) or BEHIND.match(
+            after if between == "with" else ""
+        ):
             found.append(_relation(two, said[1], one))
     return found
 

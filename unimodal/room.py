@@ -1,6 +1,6 @@
 """What takes the room of a model's context, and what would have to go for a reply."""
 
-from .document import Document, Image, Part
+from .document import Document, Image, Part, Text
 from .sequencer import Sequencer
 
 
@@ -19,6 +19,13 @@ def exchanges(document: Document) -> list[tuple[Part, ...]]:
             found.append(())
         found[-1] = (*found[-1], *parts)
     return found
+
+
+def asked(document: Document) -> str:
+    """Return the user's words in the latest turn."""
+    latest = exchanges(document)[-1]
+    said = [part for part in latest if isinstance(part, Text) and part.role == "user"]
+    return " ".join(part.text for part in said)
 
 
 def refusal(sequencer: Sequencer, document: Document, context: int, needed: int) -> str | None:

@@ -14,8 +14,10 @@ import numpy as np
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
+from ..candidates import samplings_of
 from ..events import ReplyDone, TextDelta
 from ..grammar import Modality
+from ..room import asked as asked_in
 from .errors import ApiError
 from .fields import Fields, checked
 from .job import Accepted, Drawn, Job, Partial
@@ -24,7 +26,7 @@ from .provenance import base64_of
 from .server import Server
 from .settings import Settings
 from .sse import event, streamed
-from .work import Heard, Work
+from .work import Chosen, Trial, Work
 
 
 class StreamOptions(Fields):
@@ -108,9 +110,12 @@ async def complete(request: Request) -> Response:
             server.check_draws()
         samplings = asked.samplings(server.model, asked.most_tokens)
         given = await conversation(asked.messages, server)
+    words = asked_in(given.document)
+    trial = Trial.of(words, 1 if modality == "text" else asked.candidates)
     jobs = [
         Job(given.document, one, modality, (client, asked.user), asked.partial_images)
-        for one in samplings
+        for first in samplings
+        for one in samplings_of(first, trial.num)
     ]
     work = Work(server, request, jobs)
     accepted = await work.begin()
@@ -119,26 +124,27 @@ async def complete(request: Request) -> Response:
     if asked.stream:
         with_usage = bool(asked.stream_options and asked.stream_options.include_usage)
         return streamed(work, _stream(work, shape, accepted[0], with_usage))
-    return JSONResponse(_answer(shape, work, await work.heard(), accepted[0]))
+    chosen, replies = await work.chosen(trial)
+    return JSONResponse(_answer(shape, chosen, usage(accepted[0], replies)))
 
 
-def _answer(shape: Shape, work: Work, heard: list[Heard], accepted: Accepted) -> dict[str, Any]:
+def _answer(shape: Shape, chosen: list[Chosen], spent: dict[str, Any]) -> dict[str, Any]:
     """Return the whole answer."""
     choices = []
-    for index, (job, one) in enumerate(zip(work.jobs, heard, strict=True)):
+    for index, one in enumerate(chosen):
         images = [
-            shape.image(pixels, job, number, position)
-            for number, (position, pixels) in enumerate(one.images)
+            shape.image(pixels, one.job, number, position)
+            for number, (position, pixels) in enumerate(one.heard.images)
         ]
-        message: dict[str, Any] = {"role": "assistant", "content": one.text or None}
+        message: dict[str, Any] = {"role": "assistant", "content": one.heard.text or None}
         message |= {"refusal": None} | ({"images": images} if images else {})
         choices.append({
-            "index": index, "message": message, "logprobs": None, "seed": job.sampling.seed,
-            "finish_reason": _reason(one.reply),
+            "index": index, "message": message, "logprobs": None,
+            "finish_reason": _reason(one.heard.reply), **one.fields,
         })  # fmt: skip
-    notes = {"notes": list(shape.notes)} if shape.notes else {}
-    spent = usage(accepted, [one.reply for one in heard])
-    return shape.head("chat.completion") | {"choices": choices, "usage": spent} | notes
+    notes = [*shape.notes, *(note for one in chosen for note in one.notes)]
+    said = {"notes": notes} if notes else {}
+    return shape.head("chat.completion") | {"choices": choices, "usage": spent} | said
 
 
 def _reason(done: ReplyDone) -> str:
