@@ -108,10 +108,13 @@ async def complete(request: Request) -> Response:
         modality = asked.modality if server.model.image_tokenizer.decodes else "text"
         if asked.modality == "image":
             server.check_draws()
+        if asked.candidates > 1 and modality == "text":
+            raise ApiError(400, f"candidates {asked.candidates}: this reply is of words alone, of"
+                           " which there are none; leave candidates or modalities out",
+                           "candidates", "unsupported_value")  # fmt: skip
         samplings = asked.samplings(server.model, asked.most_tokens)
         given = await conversation(asked.messages, server)
-    words = asked_in(given.document)
-    trial = Trial.of(words, 1 if modality == "text" else asked.candidates)
+    trial = Trial.of(asked_in(given.document), asked.candidates)
     jobs = [
         Job(given.document, one, modality, (client, asked.user), asked.partial_images)
         for first in samplings

@@ -66,8 +66,8 @@ class Settings(Fields):
             raise ApiError(400, f"user: at most {MAX_USER} characters", "user", "invalid_value")
 
     def samplings(self, model: Model, max_text_tokens: int | None = None) -> list[Sampling]:
-        """Return the sampling of each of n replies, of its first candidate; raise ApiError for what the model's image head
-        does not have.
+        """Return the sampling of each of n replies, of its first candidate; raise ApiError for what
+        the model's image head does not have.
         """
         if max_text_tokens is not None and not 1 <= max_text_tokens <= model.context:
             raise ApiError(
