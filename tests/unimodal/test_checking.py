@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from unimodal.attention import DenseAttention
 from unimodal.checking import Judgement, best, judged
 from unimodal.checks import Check, checks_of
 from unimodal.document import Document, Image, Text
@@ -27,9 +28,12 @@ def probability(model: Model, shown: Image, question: str, word: str) -> float:
                    role="user"), Text(question, role="user"))  # fmt: skip
     prompt = model.sequencer.prompt(Document(parts)).ids.tolist()
     answer = model.text_tokenizer.encode(word)
-    ids_1T = torch.tensor([prompt + answer])
+    ids = prompt + answer
+    causal_1TT = torch.ones(1, len(ids), len(ids), dtype=torch.bool).tril()
     with torch.inference_mode():
-        hidden_1TD = model.transformer.hidden_states(ids_1T, torch.arange(ids_1T.shape[1])[None])
+        x_1TD = model.transformer.embed(torch.tensor([ids]))
+        positions_1T = torch.arange(len(ids))[None]
+        hidden_1TD = model.transformer(x_1TD, positions_1T, DenseAttention(causal_1TT))
         log_TV = model.transformer.logits(hidden_1TD)[0].double().log_softmax(-1)
     start = len(prompt) - 1
     return math.exp(sum(float(log_TV[start + k, token]) for k, token in enumerate(answer)))

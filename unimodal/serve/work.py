@@ -6,6 +6,7 @@ Whoever leaves before that stops the work within a step.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
 import numpy as np
 from fastapi import Request
 
