@@ -185,6 +185,19 @@ def test_a_pipe_with_an_error_ends_with_2_and_is_read_to_its_end(
         assert status(fine) == 0
 
 
+def test_a_long_conversation_goes_on_with_a_notice(
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("draw a star\n" * 40))
+    run(bundle, output=tmp_path / "out")
+    told = capsys.readouterr()
+    assert told.out.count("saved ") == 40 and "error" not in told.err
+    assert "the model's context is full: it is not told your" in told.err
+
+
 def test_bytes_that_are_no_text_are_an_error_of_a_pipe(bundle: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "unimodal", "chat", "--model", bundle, "--output", tmp_path]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
