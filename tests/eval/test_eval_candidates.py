@@ -36,10 +36,8 @@ def test_the_first_candidates_are_what_is_scored_without(painter: Model, tmp_pat
         for other in one["candidates"]:
             image = kept_image(painter, other["codes"][0])
             assert other["score"] == judged(painter, image, checks_of(one["prompt"])).score
-    scores = report["scores"]["drawing"]
-    assert {name: scores[name] for name in without["scores"]["drawing"]} == without["scores"][
-        "drawing"
-    ]
+    scores, bare = report["scores"]["drawing"], without["scores"]["drawing"]
+    assert {name: scores[name] for name in bare} == bare
     assert scores["judged_of_3"].value == 1 and scores["best_of_3"]["overall"].value == 0
     assert report["recipe"]["candidates"] == 3 and "candidates" not in without["recipe"]
     assert "best_of_3" not in report["scores"]["captions"] and cells
