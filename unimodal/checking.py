@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from .branches import Branch, Branches
 from .checks import NUMBERS, Check
 from .document import Document, Image, Text
+from .threads import enough_threads
 
 if TYPE_CHECKING:
     from .model import Model
@@ -87,7 +88,8 @@ def judged(model: "Model", image: Image, checks: Sequence[Check]) -> Judgement:
             branches[key] = Branch(prompts[number])
             branches[key].add(ids[:-1])
     reading = Branches(model)
-    reading.read([*branches.values()])
+    with enough_threads(reading.flops([*branches.values()]), once=True):
+        reading.read([*branches.values()])
     table_VD = model.transformer.output_table()
     found = [0.0] * len(checks)
     for number, ids in spelled:

@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from masked_models import masked_model
+from scale_models import scale_model
 
 from unimodal.chat import Chat, Drawn, Note, Reply
 from unimodal.checking import judged
 from unimodal.checks import checks_of
 from unimodal.document import Image
 from unimodal.events import ImageProgress, TextDelta
+from unimodal.heads.mask_schedule import MaskSchedule
 from unimodal.model import Model
 
 WORDS = "draw two red circles and a star"
@@ -163,3 +166,14 @@ def test_undone_turns_come_back(drawing_model: Model) -> None:
     chat("four")
     with pytest.raises(ValueError, match="something else was done since"):
         chat.redo()
+
+
+@pytest.mark.parametrize("make", [lambda: masked_model(MaskSchedule()), scale_model])
+def test_other_heads_have_candidates(make) -> None:
+    model = make()
+    chat = Chat(model, candidates=3, seed=3)
+    reply = chat(WORDS, modality="image")
+    alone = Chat(model, seed=reply.seed)
+    alone(WORDS, modality="image")
+    np.testing.assert_array_equal(drawn(alone).codes, drawn(chat).codes)
+    assert reply.seed in (3, 4, 5) and chat.sampling.seed == 6 and len(reply.notes) == 1

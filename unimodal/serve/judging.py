@@ -28,7 +28,11 @@ class Judging:
     @property
     def gone(self) -> bool:
         """Return whether nobody listens any more."""
-        return self._kept.cancelled()
+        return self._kept.done()
+
+    def leave(self) -> None:
+        """Tell who listens that the client has gone, and nothing after that."""
+        self._settle(ApiError(499, "the client has left", code="left"))
 
     def tell(self, found: Kept | ApiError) -> None:
         """Pass on which reply is kept, or why none could be chosen, from any thread."""

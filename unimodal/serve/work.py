@@ -39,6 +39,7 @@ class Work:
     def __init__(self, server: Server, request: Request, jobs: Sequence[Job]) -> None:
         self.jobs, self._loop, self._request = list(jobs), server.loop, request
         self._watch: asyncio.Task[None] | None = None
+        self._judging: Judging | None = None  # the latest one
 
     async def begin(self) -> list[Accepted]:
         """Offer the jobs and return that they are accepted; raise ApiError where they are not."""
@@ -62,6 +63,8 @@ class Work:
             pass
         for job in self.jobs:
             self._loop.leave(job)
+        if self._judging is not None:
+            self._judging.leave()
 
     async def heard(self) -> list[Heard]:
         """Return the whole replies, and end."""
@@ -85,9 +88,9 @@ class Work:
             (only,) = some
             is_told = trial.is_in_vain and only[1].images
             return Chosen(*only, notes=(UNCHECKED,) if is_told else ())
-        judging = Judging([one.reply.parts for _, one in some], trial.checks)
-        self._loop.judge(judging)
-        kept = await judging.kept()
+        self._judging = Judging([one.reply.parts for _, one in some], trial.checks)
+        self._loop.judge(self._judging)
+        kept = await self._judging.kept()
         is_judged = kept.judgement is not None
         notes = (kept.said(some[0][0].sampling, trial.num),) if is_judged else ()
         return Chosen(*some[kept.number], notes=notes, kept=kept)
