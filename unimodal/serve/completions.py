@@ -26,7 +26,8 @@ from .provenance import base64_of
 from .server import Server
 from .settings import Settings
 from .sse import event, streamed
-from .work import Chosen, Trial, Work
+from .trial import Chosen, Trial
+from .work import Work
 
 
 class StreamOptions(Fields):

@@ -22,7 +22,8 @@ from .provenance import base64_of
 from .server import Server
 from .settings import Settings, checked_words
 from .sse import event, streamed
-from .work import Trial, Work
+from .trial import Trial
+from .work import Work
 
 KINDS = Literal["image_generation", "image_edit"]
 
