@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from unimodal.document import Image, Part, Text
+from unimodal.model import Model
 
 LATENT_DIGITS = 4  # after the point, far below what changes a pixel
 
@@ -57,3 +58,10 @@ class Answer:
         latents = [list(one) for answer in whole for one in answer.latents]
         codes = [list(one) for answer in whole for one in answer.codes]
         return {"latents": latents} if latents else {"codes": codes}
+
+
+def kept_image(model: Model, content: Sequence[Any]) -> Image:
+    """Return the image that a model drew from what a prediction keeps of it (`Answer.kept`)."""
+    content_nX = np.array(content).reshape(model.grid.size, -1)
+    made: Any = {model.codec.content: content_nX}
+    return Image(**made, grid=model.grid, codec_hash=model.codec.hash)

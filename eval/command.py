@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from unimodal.rectified_flow import Solver
 
 WORLD_PARTS = ("drawing", "questions", "captions", "edits")
+CANDIDATES = "Above 1: score drawings also as the best of so many, by the model's own judgement."
 PARTS = (*WORLD_PARTS, "free", "counts", "refusals", "words", "chains")
 
 
@@ -63,6 +64,7 @@ def eval_() -> None:
     type=click.IntRange(2),
     help="The most objects in a scene [default: as many as the canvas holds].",
 )
+@option("--candidates", 1, CANDIDATES, click.IntRange(1, 8))
 @model_options
 @outputs("Write a PNG of samples here.")
 def scenes_(
@@ -70,6 +72,7 @@ def scenes_(
     samples: int,
     tasks: str | None,
     max_objects: int | None,
+    candidates: int,
     guidance: float | None,
     temperature: float | None,
     image_steps: int | None,
@@ -90,6 +93,7 @@ def scenes_(
     unimodal eval scenes --samples 50 --tasks drawing --guidance 3 --contact-sheet sheet.png
     unimodal eval scenes --samples 1000 --predictions predictions.jsonl
     unimodal eval scenes --samples 50 --tasks free,counts,refusals,words,chains
+    unimodal eval scenes --samples 50 --tasks drawing --candidates 4
     """
     parts = _parts(tasks)
     check_device(device)
@@ -104,7 +108,7 @@ def scenes_(
     loaded = unimodal.load(model, device)
     sampling = sampling_of(loaded, guidance, temperature, image_steps, image_solver)
     report, cells = evaluate(
-        loaded, samples, seed, sampling, batch_size, parts, predictions, max_objects
+        loaded, samples, seed, sampling, batch_size, parts, predictions, max_objects, candidates
     )
     show("scenes", report, json, markdown)
     if contact_sheet:

@@ -35,7 +35,8 @@ from unimodal.document import Document, Image, Text
 from unimodal.model import Model
 from unimodal.sampling import Sampling
 
-from .answer import Answer
+from .answer import Answer, kept_image
+from .candidates import candidate_scores, chosen, parts_that_draw
 from .chain_exam import CHAINS, ChainEvaluator, make_chains
 from .intervals import Estimate, gain, ratio, share
 from .predictions import PredictionsFile
@@ -131,15 +132,18 @@ def evaluate(
     parts: Sequence[str] = WORLD_PARTS,
     file: Path | None = None,
     max_objects: int | None = None,
+    candidates: int = 1,
 ) -> tuple[dict[str, Any], list[Cell]]:
     """Return the report (scores, recipe, predictions) and the cells of the contact sheet.
 
     samples: of each task or kind; sampling: None takes the model's own, its seed is ignored; file:
     where predictions are kept as they come, and taken from when it is there; max_objects: the most
-    objects in a scene, at least 2; None: as many as the canvas has room for.
+    objects in a scene, at least 2; None: as many as the canvas has room for; candidates: above 1,
+    drawings are also scored as the best of so many (see candidates.py).
 
     Raises ValueError when the model's images are not square or not of 64 to 512 pixels, when it was
-    trained on this seed, and when the file holds something else.
+    trained on this seed, when the file holds something else, and for candidates of parts in which
+    nothing is drawn that can be judged.
     """
     canvas, sampling = canvas_of(model), sampling or model.sampling
     refuse_training_seed(model.card, seed)
@@ -148,11 +152,20 @@ def evaluate(
     settings = _settings(model, samples, seed, sampling, batch, evaluators)
     if max_objects is not None:
         settings["max_objects"] = max_objects
+    several = _several(evaluators, candidates)
     with kept_in(file, settings) as kept:
         found = {name: run(model, one, kept, batch) for name, one in evaluators.items()}
+        best = {
+            name: chosen(model, one, found[name], candidates, kept, batch)
+            for name, one in several.items()
+        }
+    settings |= {"candidates": candidates} if best else {}
+    found |= {name: [one.prediction() for one in some] for name, some in best.items()}
     codec = model.image_tokenizer
     ceiling = tokenizer_ceiling(codec, samples * len(TASKS), seed, canvas, batch, world)
     scores = _scores(model, evaluators, found, ceiling, batch)
+    for name, some in best.items():
+        scores[name] |= candidate_scores(some, candidates)
     scores["reader_error"] = reader_errors(samples, seed, canvas)
     report = {
         "scores": scores,
@@ -183,6 +196,23 @@ def _evaluators(
         found[part] = one
         if part == "questions":
             found[BLIND] = one.blind()
+    return found
+
+
+def _several(
+    evaluators: dict[str, Evaluator[Any]], candidates: int
+) -> dict[str, Evaluator[SceneRequest]]:
+    """Return the parts in which requests get several candidates; ValueError where there are
+    none.
+    """
+    if candidates == 1:
+        return {}
+    found = dict(parts_that_draw(evaluators))
+    if not found:
+        raise ValueError(
+            f"{candidates} candidates: nothing is drawn in {', '.join(evaluators)}; name the task"
+            " drawing, edits or free"
+        )
     return found
 
 
@@ -331,10 +361,7 @@ def cells_of(
 
 def _drawn(model: Model, content: Sequence[float]) -> np.ndarray:
     """Return the image uint8 (H, W, 3) of codes or latents that the model drew."""
-    content_nX = np.array(content).reshape(model.grid.size, -1)
-    made: Any = {model.codec.content: content_nX}
-    image = Image(**made, grid=model.grid, codec_hash=model.codec.hash)
-    (decoded,) = model.codec.decode([image])
+    (decoded,) = model.codec.decode([kept_image(model, content)])
     assert decoded.pixels is not None
     return decoded.pixels
 

@@ -16,6 +16,9 @@ All of it stays in the model's context.
 4. Only a finished reply joins the conversation: a turn that is refused, fails or is interrupted
    leaves it unchanged. Each finished reply increases the seed by one, so that asking again draws
    another image.
+5. With candidates, a drawing is the best of several (candidates.py), whose seeds follow each other.
+   With `cuts`, the model is told only the latest turns of a conversation that its context cannot
+   hold.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,33 +29,39 @@ from PIL import Image as PILImage
 
 from unimodal.tokenizer.pixels import Source
 
+from .candidates import UNCHECKED, Kept, best_of, check_num, samplings_of, seed_of
+from .checks import Check, checks_of
 from .config import replaced
 from .document import Document, Image, Part, Text
 from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .generation import Generation
 from .grammar import End, Modality
 from .model import Model
-from .room import exchanges, refusal
+from .room import asked, exchanges, num_too_many, refusal
 from .sampling import Sampling
 
 TEXT_ROOM = 32  # tokens kept free for the text of a reply, beside those of one image
-NUM_SEEDS = 2**64
 # Of a conversation: with and without the user's words, once settled and once of the reply in work.
 NUM_PREFIXES = 6
+PREFIXES_OF_CANDIDATE = 4
+CUT_TO = 0.75  # of the room: what is left is read anew after each cut, so that cuts are rare
 
 
 @dataclass(frozen=True)
 class Note:
-    """A Note tells what was done to a given image before the model saw it."""
+    """A Note tells what was done to a given image before the model saw it, which turns the model
+    was not told, and which of several candidates was kept.
+    """
 
     text: str
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A Drawn event gives a finished image of the reply, mode RGB."""
+    """A Drawn event gives a finished image of the reply, mode RGB, and the seed that drew it."""
 
     image: PILImage.Image
+    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +70,7 @@ class Reply:
 
     text: str  # all its texts, joined by spaces
     images: list[PILImage.Image]  # all its images, mode RGB
-    notes: tuple[str, ...]  # on the given images
+    notes: tuple[str, ...]  # see Note
     seed: int  # the seed that it was sampled with
     parts: tuple[Part, ...]  # its texts and images in order, as the conversation keeps them
     end: End  # why it ended: stop, or what was used up
@@ -80,19 +89,35 @@ class Chat:
         model: Model,
         sampling: Sampling | None = None,
         size: tuple[int, int] | None = None,
+        candidates: int = 1,
+        cuts: bool = False,
         **changes: Any,
     ) -> None:
         """Start an empty conversation.
 
         sampling: the settings of replies; None: the model's defaults. size: (width, height) in
-        pixels of its drawings; None: the model's own. changes: values that replace fields of the
-        settings, such as seed=1. Raise ValueError for a size that the model does not draw, and for
-        settings that there are not.
+        pixels of its drawings; None: the model's own. candidates: of how many drawings the best is
+        kept. cuts: whether the oldest turns are left out where the context is full, which is an
+        error otherwise. changes: values that replace fields of the settings, such as seed=1. Raise
+        ValueError for a size that the model does not draw, and for settings that there are not.
         """
-        self.model = _sized(model, size)
+        self.model, self.cuts, self.candidates = _sized(model, size), cuts, candidates
         self.sampling = replaced(sampling or model.sampling, changes)
         self._parts: tuple[Part, ...] = ()
         self._modality: Modality | None = None  # of the latest reply
+        self._num_untold = 0  # of the oldest turns, how many the model is not told any more
+        self._undone: list[tuple[Part, ...]] = []  # what `redo` brings back, the latest one last
+
+    @property
+    def candidates(self) -> int:
+        """Return of how many drawings the best is kept."""
+        return self._candidates
+
+    @candidates.setter
+    def candidates(self, num: int) -> None:
+        """Set it; raise ValueError for less than one and for too many."""
+        check_num(num)
+        self._candidates = num
         self._generation: Generation | None = None  # None: not begun, or a reply is using it
 
     @property
@@ -131,28 +156,37 @@ class Chat:
             notes += said
         words = (Text(text, role="user"),) if text.strip() else ()
         document = Document((*self._parts, *seen, *words))
-        model, asked = self.model.asked(document, modality)
         notes += self.model.overlooked(document, modality)
-        self._check_room(model, asked)
-        return self._reply(document, tuple(notes), modality)
+        return self._reply(document, notes, modality)
 
     @property
     def asked(self) -> str:
         """Return the words of the latest turn; raise ValueError where there is none."""
-        texts = [part for part in self._latest() if isinstance(part, Text) and part.role == "user"]
-        return " ".join(part.text for part in texts)
+        return asked(Document(self._latest()))
 
     def again(self) -> Iterator[ChatEvent]:
         """Answer the latest turn anew, with the next seed, as `stream` does; the new reply takes
         the old one's place once it is finished.
         """
-        asked = [part for part in self._latest() if part.role != "assistant"]
+        turn = [part for part in self._latest() if part.role != "assistant"]
         earlier = self._parts[: len(self._parts) - len(self._latest())]
-        return self._reply(Document((*earlier, *asked)), (), self._modality)
+        return self._reply(Document((*earlier, *turn)), [], self._modality)
 
     def undo(self) -> None:
         """Forget the latest turn and its reply; raise ValueError where there is none."""
-        self._keep(self._parts[: len(self._parts) - len(self._latest())])
+        latest, undone = self._latest(), self._undone
+        self._keep(self._parts[: len(self._parts) - len(latest)])
+        self._undone = [*undone, latest]
+
+    def redo(self) -> None:
+        """Bring back the turn that was undone last; raise ValueError where none was, or where
+        something else was done since.
+        """
+        if not self._undone:
+            raise ValueError("nothing was undone, or something else was done since")
+        *undone, latest = self._undone
+        self._keep((*self._parts, *latest))
+        self._undone = undone
 
     def forget(self, num_turns: int) -> None:
         """Forget the oldest turns with their replies; raise ValueError where there are fewer."""
@@ -177,7 +211,7 @@ class Chat:
         self._keep(codec.decode_document(codec.encode_document(document)).parts)
 
     def _keep(self, parts: tuple[Part, ...]) -> None:
-        self._parts, self._modality = parts, None
+        self._parts, self._modality, self._num_untold, self._undone = parts, None, 0, []
 
     def _latest(self) -> tuple[Part, ...]:
         """Return the parts of the latest turn and its reply."""
@@ -187,42 +221,116 @@ class Chat:
         return found[-1]
 
     def _reply(
-        self, document: Document, notes: tuple[str, ...], modality: Modality | None
+        self, document: Document, notes: list[str], modality: Modality | None
     ) -> Iterator[ChatEvent]:
-        """Yield the events of the reply to a document; at its end both join the conversation."""
+        """Return the events of the reply to a document; at its end both join the conversation.
+        Raise ValueError, before the first event, where the model's context cannot hold it.
+        """
+        told, num_untold = self._told(document, modality)
+        if num_untold > self._num_untold:
+            notes = [*notes, _said_untold(num_untold)]
+        return self._answer(document, told, num_untold, tuple(notes), modality)
+
+    def _answer(
+        self,
+        document: Document,
+        told: Document,
+        num_untold: int,
+        notes: tuple[str, ...],
+        modality: Modality | None,
+    ) -> Iterator[ChatEvent]:
+        """Yield the events of the reply to what the model is told of a document."""
         yield from map(Note, notes)
         drawn: list[Image] = []
-        sampling = self.sampling
-        for event in self._events(document, sampling, modality):
-            if isinstance(event, ImageDone):
+        sampling, checks = self.sampling, self._checks(document, modality)
+        num = self.candidates if checks else 1
+        seed = sampling.seed
+        for event in self._best(told, sampling, modality, checks, num):
+            if isinstance(event, Kept):
+                seed = seed_of(sampling, event.number)
+                if event.judgement is not None:
+                    notes = (*notes, event.said(sampling, num))
+                    yield Note(notes[-1])
+            elif isinstance(event, ImageDone):
                 drawn += self.model.codec.decode([event.image])
-                yield Drawn(_image(drawn[-1]))
+                yield Drawn(_image(drawn[-1]), seed)
             elif isinstance(event, ReplyDone):
-                reply = _whole(event, drawn, notes, sampling.seed)
+                if drawn and self.candidates > num:
+                    notes = (*notes, UNCHECKED)
+                    yield Note(UNCHECKED)
+                reply = _whole(event, drawn, notes, seed)
                 self._parts, self._modality = (*document.parts, *reply.parts), modality
-                self.sampling = replace(self.sampling, seed=(sampling.seed + 1) % NUM_SEEDS)
+                self._num_untold, self._undone = num_untold, []
+                self.sampling = replace(self.sampling, seed=seed_of(sampling, num))
                 yield reply
             else:
                 yield event
 
+    def _checks(self, document: Document, modality: Modality | None) -> tuple[Check, ...]:
+        """Return what is asked about candidates: nothing where there is one, or no image."""
+        if self.candidates == 1 or modality == "text":
+            return ()
+        return checks_of(asked(document))
+
+    def _best(
+        self,
+        document: Document,
+        sampling: Sampling,
+        modality: Modality | None,
+        checks: tuple[Check, ...],
+        num: int,
+    ) -> Iterator[Event | Kept]:
+        """Return the events of the reply to a document, the best of `num`."""
+        events = self._events(document, samplings_of(sampling, num), modality)
+        return events if num == 1 else best_of(self.model, events, checks, num)
+
     def _events(
-        self, document: Document, sampling: Sampling, modality: Modality | None
+        self, document: Document, samplings: list[Sampling], modality: Modality | None
     ) -> Iterator[Event]:
-        """Yield the events of the reply to a document.
+        """Yield the events of replies to a document, one for each sampling.
 
         What was read of the conversation stays for the next reply, unless this one ends within a
         step: then it is unknown what the cache holds.
         """
-        generation = self._generation or Generation(self.model, 1, NUM_PREFIXES)
-        number = generation.submit(document, sampling, modality)
+        generation = self._generation or self._new_generation()
+        numbers = [generation.submit(document, one, modality) for one in samplings]
         self._generation = None
         try:
             yield from generation.run()
         except GeneratorExit:  # dropped between two steps
-            generation.cancel(number)
+            for number in numbers:
+                generation.cancel(number)
             self._generation = generation
             raise
         self._generation = generation
+
+    def _new_generation(self) -> Generation:
+        num = self.candidates
+        more = 0 if num == 1 else PREFIXES_OF_CANDIDATE * num
+        return Generation(self.model, num, NUM_PREFIXES + more)
+
+    def _told(self, document: Document, modality: Modality | None) -> tuple[Document, int]:
+        """Return what the model is told of a document, and how many of its oldest turns are left
+        out; raise ValueError where the context cannot hold it.
+        """
+        model, read = self.model.asked(document, modality)
+        sequencer, context = model.sequencer, model.context
+        needed = sequencer.layout.length(model.grid) + TEXT_ROOM
+        if read is not document:  # its family reads the latest words alone
+            if problem := refusal(sequencer, read, context, needed):
+                raise ValueError(problem)
+            return document, self._num_untold
+        found = exchanges(document)
+        num_untold = min(self._num_untold, len(found) - 1)
+        told = _without(found, num_untold)
+        problem = refusal(sequencer, told, context, needed)
+        if problem is None:
+            return told, num_untold
+        for most in (int(CUT_TO * context) - needed, context - needed) if self.cuts else ():
+            num_untold = num_too_many(sequencer, found, most)
+            if num_untold < len(found):
+                return _without(found, num_untold), num_untold
+        raise ValueError(problem)
 
     def _see(self, source: Source) -> tuple[Image, list[str]]:
         """Open and encode an image; return it and notes on what was done to it."""
@@ -231,10 +339,15 @@ class Chat:
         name = source if isinstance(source, str) else getattr(source, "name", "the image")
         return image, [f"{name}: {note}" for note in notes]
 
-    def _check_room(self, model: Model, document: Document) -> None:
-        needed = model.sequencer.layout.length(model.grid) + TEXT_ROOM
-        if problem := refusal(model.sequencer, document, model.context, needed):
-            raise ValueError(problem)
+
+def _without(found: list[tuple[Part, ...]], num: int) -> Document:
+    """Return a conversation without the oldest of its turns."""
+    return Document(tuple(part for one in found[num:] for part in one))
+
+
+def _said_untold(num: int) -> str:
+    oldest = "oldest message and its reply" if num == 1 else f"{num} oldest messages and replies"
+    return f"the model's context is full: it is not told your {oldest} any more"
 
 
 def _sized(model: Model, size: tuple[int, int] | None) -> Model:

@@ -184,7 +184,14 @@ def _output_option(words: str) -> Callable[[Any], Any]:
 @_loading_options
 @click.option("--size", metavar="WxH", help="Pixels of drawings; refused where none are so large.")
 @click.option("--draw", is_flag=True, help="Answer the one request with an image alone.")
-@click.option("--json", "as_json", is_flag=True, help="End with a line of JSON: text, images, end.")
+@click.option(
+    "--candidates", type=int, default=1, show_default=True,
+    help="Draw so many, up to 8, and keep the one that the model's own answers find best.",
+)  # fmt: skip
+@click.option(
+    "--json", "as_json", is_flag=True,
+    help="End with a line of JSON: text, images, end, seed, notes.",
+)  # fmt: skip
 def chat(named: Path | None, model: Path | None, **options: Any) -> None:
     """Talk with a model: it draws, describes, answers and edits.
 

@@ -1,6 +1,6 @@
 """What takes the room of a model's context, and what would have to go for a reply."""
 
-from .document import Document, Image, Part
+from .document import Document, Image, Part, Text
 from .sequencer import Sequencer
 
 
@@ -19,6 +19,13 @@ def exchanges(document: Document) -> list[tuple[Part, ...]]:
             found.append(())
         found[-1] = (*found[-1], *parts)
     return found
+
+
+def asked(document: Document) -> str:
+    """Return the user's words in the latest turn."""
+    latest = exchanges(document)[-1]
+    said = [part for part in latest if isinstance(part, Text) and part.role == "user"]
+    return " ".join(part.text for part in said)
 
 
 def refusal(sequencer: Sequencer, document: Document, context: int, needed: int) -> str | None:
@@ -44,20 +51,30 @@ def _taken(sequencer: Sequencer, parts: tuple[Part, ...]) -> str:
     return " and ".join([*(said if images else []), f"words take {of_words:,}"])
 
 
+def num_too_many(sequencer: Sequencer, found: list[tuple[Part, ...]], most: int) -> int:
+    """Return how many of the oldest turns would have to go, so that the prompt takes at most so
+    many tokens; all of them, where the latest alone takes more.
+    """
+    for num_gone in range(len(found)):
+        kept = tuple(part for one in found[num_gone:] for part in one)
+        if len(sequencer.prompt(Document(kept))) <= most:
+            return num_gone
+    return len(found)
+
+
 def _way_out(sequencer: Sequencer, found: list[tuple[Part, ...]], most: int) -> str:
     """Say what would have to go, so that the prompt takes at most so many tokens."""
 
     def length(parts: tuple[Part, ...]) -> int:
         return len(sequencer.prompt(Document(parts)))
 
-    for num_gone in range(1, len(found)):
-        kept = tuple(part for one in found[num_gone:] for part in one)
-        if length(kept) <= most:
-            gone = tuple(part for one in found[:num_gone] for part in one)
-            return (
-                f"the oldest {_counted(num_gone, 'turn')} would have to go"
-                f" ({_taken(sequencer, gone)}): forget {num_gone}, or start a new conversation"
-            )
+    num_gone = num_too_many(sequencer, found, most)
+    if num_gone < len(found):
+        gone = tuple(part for one in found[:num_gone] for part in one)
+        return (
+            f"the oldest {_counted(num_gone, 'turn')} would have to go"
+            f" ({_taken(sequencer, gone)}): forget {num_gone}, or start a new conversation"
+        )
     begin = "start a new conversation and " if len(found) > 1 else ""
     latest = found[-1]
     images = [number for number, part in enumerate(latest) if isinstance(part, Image)]

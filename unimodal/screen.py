@@ -64,17 +64,17 @@ class Screen:
         self._bar: Progress | None = None
 
     def play(
-        self, events: Iterator[ChatEvent], keep: Callable[[Image.Image], Path | None]
+        self, events: Iterator[ChatEvent], keep: Callable[[Image.Image, int], Path | None]
     ) -> Reply:
         """Show events as they come and return the reply.
 
-        `keep` saves a finished image, before anything can go wrong with showing it, and returns its
-        path; None: it was not saved.
+        `keep` saves a finished image, which a seed has drawn, before anything can go wrong with
+        showing it, and returns its path; None: it was not saved.
         """
         try:
             with _interrupts() as stop_if_asked:
                 for event in events:
-                    path = keep(event.image) if isinstance(event, Drawn) else None
+                    path = keep(event.image, event.seed) if isinstance(event, Drawn) else None
                     self._show(event)
                     if path is not None:
                         self.saved(path)

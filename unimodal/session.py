@@ -35,11 +35,13 @@ class Session:
         self.screen = Screen(Console())
         self.given: list[Image.Image] = []  # images for the next request
         self.commands: dict[str, tuple[str, str, Callable[[str], None]]] = {
-            "image": ("PATH", "show an image with your next message; no PATH: none", self._image),
+            "image": ("PATH", "show an image with your next message, again for several; no PATH:"
+                      " none", self._image),
             "words": ("MESSAGE", "answer without an image", self._words),
             "draw": ("MESSAGE", "answer with an image alone", self._draw),
             "retry": ("", "answer your latest message anew", self._retry),
             "undo": ("", "forget your latest message and its reply", self._undo),
+            "redo": ("", "bring back what was undone last", self._redo),
             "forget": ("N", "forget your N oldest messages and their replies", self._forget),
             "seed": ("N", "what chance does in the next reply; the same seed draws the same",
                      self._seed),
@@ -48,6 +50,8 @@ class Session:
                          self._negative),
             "steps": ("N", "in how many steps to draw, where the model draws in steps",
                       self._steps),
+            "candidates": ("N", "draw N and keep the one that my own answers find best; 1 is off",
+                           self._candidates),
             "save": ("PATH", "write the conversation and its images to a folder", self._save),
             "load": ("PATH", "go on with a conversation that was saved", self._load),
             "new": ("", "forget the conversation and begin another", self._new),
@@ -122,11 +126,11 @@ class Session:
 
     def _play(self, request: str, events: Iterator[ChatEvent]) -> None:
         """Show a reply and save its images, named by the request."""
-        gallery = Gallery(self.output, request, self.chat.sampling.seed)
+        gallery = Gallery(self.output, request)
 
-        def keep(image: Image.Image) -> Path | None:
+        def keep(image: Image.Image, seed: int) -> Path | None:
             try:
-                return gallery.add(image)
+                return gallery.add(image, seed)
             except ValueError as error:  # the reply goes on: /save can still write it elsewhere
                 self._error(str(error))
                 return None
@@ -187,6 +191,11 @@ class Session:
             self._sample(image_steps=_number(int, argument, "/steps 16"))
         self.screen.note(f"steps {self.chat.sampling.image_steps or 'of the model'}")
 
+    def _candidates(self, argument: str) -> None:
+        if argument:
+            self.chat.candidates = _number(int, argument, "/candidates 4")
+        self.screen.note(f"candidates {self.chat.candidates}")
+
     def _sample(self, **changes: Any) -> None:
         changed = replace(self.chat.sampling, **changes)
         model = self.chat.model.transformer
@@ -227,6 +236,10 @@ class Session:
     def _undo(self, _: str) -> None:
         self.chat.undo()
         self.screen.note("your latest message and its reply are forgotten")
+
+    def _redo(self, _: str) -> None:
+        self.chat.redo()
+        self.screen.note(f"back again: {self.chat.asked}")
 
     def _forget(self, argument: str) -> None:
         number = _number(int, argument, "/forget 2")

@@ -45,16 +45,18 @@ def run(
     draw: bool = False,
     device: str | None = None,
     dtype: str | None = None,
+    candidates: int = 1,
     as_json: bool = False,
 ) -> None:
     """Answer `prompt` and return, or hold a conversation when there is none.
 
     None leaves a setting to the model's defaults. prompt: '-' reads it from standard input. output:
     the directory in which images are saved, or one PNG file. size: of drawings, as '64x64'. draw:
-    answer with an image alone. device, dtype: as for bundle.load; None: a published model is on a
-    GPU where there is one. as_json: end standard output with the line {"text", "images": [absolute
-    paths], "end"}. Raise ValueError for everything that the user can fix, and SystemExit where a
-    conversation ends otherwise than well.
+    answer with an image alone. candidates: of how many drawings the best is kept. device, dtype: as
+    for bundle.load; None: a published model is on a GPU where there is one. as_json: end standard
+    output with the line {"text", "images": [absolute paths], "end", "seed", "notes"}. Raise
+    ValueError for everything that the user can fix, and SystemExit where a conversation ends
+    otherwise than well.
     """
     if as_json and prompt is None:
         raise ValueError("--json answers one request: give it with --prompt")
@@ -79,7 +81,8 @@ def run(
         **temperatures(loaded, temperature),
     }
     given = {name: value for name, value in changes.items() if value is not None}
-    chat = Chat(loaded, size=_size(size), **given)
+    is_session = prompt is None
+    chat = Chat(loaded, size=_size(size), candidates=candidates, cuts=is_session, **given)
     chat.sampling.check(loaded.transformer.head.follows, loaded.transformer.architecture.image.head)
     if prompt is not None:
         answer(chat, prompt, images, output, as_json, "image" if draw else None)
@@ -151,8 +154,9 @@ def answer(
     modality: as for Chat.stream.
     """
     screen = Screen(Console(stderr=as_json))
-    gallery = Gallery(output, prompt, chat.sampling.seed)
+    gallery = Gallery(output, prompt)
     reply = screen.play(chat.stream(prompt, images, modality), gallery.add)
     if as_json:
         paths = [str(path.resolve()) for path in gallery.paths]
-        print(json.dumps({"text": reply.text, "images": paths, "end": reply.end}))
+        told = {"text": reply.text, "images": paths, "end": reply.end, "seed": reply.seed}
+        print(json.dumps(told | {"notes": [*reply.notes]}))

@@ -86,35 +86,34 @@ def _way_out(error: OSError) -> str:
 
 
 class Gallery:
-    """A Gallery saves the images of one reply, under names made of the request and the seed.
+    """A Gallery saves the images of one reply, under names made of the request and their seed.
 
     It replaces no other image: where a name is taken by another image, as one that was drawn with
     another guidance, the new one is numbered. Where `output` names a PNG file, that is what the
     first image is written to, in place of what is there; others are numbered.
     """
 
-    def __init__(self, output: Path, request: str, seed: int) -> None:
-        slug = re.sub(r"\W+", "-", request.lower()).strip("-")[:MAX_SLUG].strip("-") or "image"
-        self.directory, self.stem = output, f"{slug}-seed-{seed}"
-        self.file: Path | None = None
-        if names_image(output):
-            self.directory, self.stem, self.file = output.parent, output.stem, output
+    def __init__(self, output: Path, request: str) -> None:
+        self.slug = re.sub(r"\W+", "-", request.lower()).strip("-")[:MAX_SLUG].strip("-") or "image"
+        self.file = output if names_image(output) else None
+        self.directory = output if self.file is None else output.parent
         self.paths: list[Path] = []
 
-    def add(self, image: Image.Image) -> Path:
+    def add(self, image: Image.Image, seed: int) -> Path:
         """Save an image and return its path; raise ValueError where that cannot be done."""
+        stem = f"{self.slug}-seed-{seed}" if self.file is None else self.file.stem
         try:
             is_first = not self.paths
-            path = self.file if self.file and is_first else self._free(png_bytes(image))
+            path = self.file if self.file and is_first else self._free(stem, png_bytes(image))
         except OSError as error:  # a folder of that name, or a file that nobody may read
             raise ValueError(f"cannot save the image: {error}") from error
         save_image(image, path)
         self.paths.append(path)
         return path
 
-    def _free(self, data: bytes) -> Path:
+    def _free(self, stem: str, data: bytes) -> Path:
         """Return the first of stem.png, stem-2.png, ... that is free or holds this very image."""
-        names = (f"{self.stem}.png" if n == 1 else f"{self.stem}-{n}.png" for n in count(1))
+        names = (f"{stem}.png" if n == 1 else f"{stem}-{n}.png" for n in count(1))
         paths = (self.directory / name for name in names)
         return next(
             path

@@ -405,3 +405,11 @@ def test_impossible_drawings_are_refused(model: Model) -> None:
 def test_spans_say_what_enters() -> None:
     span = Span(0, 4, flow.Grid(2, 2), latents=np.ones((4, 3), np.float32))
     assert span.noise is None and span.time == 1.0 and span.has_content
+
+
+def test_the_best_of_several_drawings_of_latents(model: Model) -> None:
+    chat = Chat(model, candidates=3, seed=4)
+    reply = chat("draw a red circle", modality="image")
+    alone = Chat(model, seed=reply.seed)("draw a red circle", modality="image")
+    assert np.abs(np.asarray(reply.images[0], int) - np.asarray(alone.images[0], int)).max() <= 1
+    assert reply.seed in (4, 5, 6) and chat.sampling.seed == 7 and len(reply.notes) == 1

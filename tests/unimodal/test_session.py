@@ -135,6 +135,33 @@ def test_what_is_no_conversation_is_not_loaded(
     assert session.chat.document is not None and session.chat.document.parts == before.parts
 
 
+def test_candidates_and_redo(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    feed(session, "/candidates", "/candidates 3", "/candidates 9", "/candidates x")
+    said_of = capsys.readouterr().err
+    assert "candidates 1\n" in said_of and "candidates 3\n" in said_of
+    assert "candidates 9: a whole number from 1 to 8 is wanted" in said_of
+    assert "write for example /candidates 4" in said_of
+    feed(session, "draw a star", "/redo", "/undo", "/redo", "/candidates 1", "and a ring")
+    told = capsys.readouterr().err
+    assert "seed 0 is kept, of 0 to 2: not satisfied, by the model's own answers: a star" in told
+    assert "nothing was undone" in told and "back again: draw a star" in told
+    assert said(session) == ["draw a star", "and a ring"] and len(images(session)) == 2
+    assert {path.name for path in session.output.iterdir()} == {
+        "draw-a-star-seed-0.png", "and-a-ring-seed-3.png",
+    }  # fmt: skip
+
+
+def test_several_images_go_with_one_message(session: Session, tmp_path: Path) -> None:
+    for number in range(3):
+        PILImage.new("RGB", (16, 24), (80 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    feed(session, *(f"/image {tmp_path / f'{n}.png'}" for n in range(3)), "/words compare them")
+    *shown, text, _ = session.chat.document.parts
+    assert [part.pixels[0, 0, 0] for part in shown] == [0, 80, 160]  # type: ignore[union-attr]
+    assert isinstance(text, Text) and {part.role for part in (*shown, text)} == {"user"}
+    feed(session, "and now?")
+    assert session.given == []
+
+
 # --- from a pipe --------------------------------------------------------------------------------
 
 
@@ -156,6 +183,19 @@ def test_a_pipe_with_an_error_ends_with_2_and_is_read_to_its_end(
         assert status(b"draw\n" + mistake + b"\n/quit\n") == 2
     for fine in (b"", b"draw\n", b"draw\n/quit\n/nosuch\n", b"\n\n/help\n"):
         assert status(fine) == 0
+
+
+def test_a_long_conversation_goes_on_with_a_notice(
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("draw a star\n" * 40))
+    run(bundle, output=tmp_path / "out")
+    told = capsys.readouterr()
+    assert told.out.count("saved ") == 40 and "error" not in told.err
+    assert "the model's context is full: it is not told your" in told.err
 
 
 def test_bytes_that_are_no_text_are_an_error_of_a_pipe(bundle: Path, tmp_path: Path) -> None:
@@ -245,6 +285,39 @@ def test_pasted_lines_are_one_message(
     assert [turn["role"] for turn in turns] == ["user", "assistant"]
     (part,) = turns[0]["parts"]
     assert part["text"] == "# a list\n\n- a red circle\n- /quit\n- a star"
+
+
+def test_a_conversation_with_images_candidates_and_second_thoughts(
+    bundle: Path, tmp_path: Path, started: list[Terminal]
+) -> None:
+    for name in ("one", "two"):
+        PILImage.new("RGB", (16, 24), (len(name), 0, 0)).save(tmp_path / f"{name}.png")
+    chat = Terminal(bundle, tmp_path / "out")
+    started.append(chat)
+    kept = tmp_path / "kept"
+    for typed, shown in (
+        (f"/image {tmp_path / 'one.png'}", "1 image(s) will go"),
+        (f"/image {tmp_path / 'two.png'}", "2 image(s) will go"),
+        ("/candidates 2", "candidates 2"),
+        ("draw a star like these", "seed 0 is kept, of 0 to 1"),
+        ("/retry", "draw-a-star-like-these-seed-2.png"),
+        ("/candidates 1", "candidates 1"),
+        ("make it blue", "make-it-blue-seed-4.png"),
+        ("/undo", "are forgotten"),
+        ("/redo", "back again: make it blue"),
+        (f"/save {kept}", "saved "),
+        ("/new", "a new conversation"),
+        (f"/load {kept}", "a conversation of 2 message(s) and 4 image(s)"),
+    ):
+        chat.expect("> ")
+        chat.type(f"{typed}\n")
+        chat.expect(shown)
+    chat.expect("> ")
+    chat.type("/quit\n")
+    assert chat.ended() == 0
+    turns = json.loads((kept / "conversation.json").read_text())["turns"]
+    assert [[*part][0] for part in turns[0]["parts"]] == ["image", "image", "text"]
+    assert {path.suffix for path in kept.iterdir()} >= {".json", ".png"}
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp437"])

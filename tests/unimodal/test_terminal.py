@@ -89,8 +89,8 @@ def test_no_other_image_is_written_over(drawing_bundle, tmp_path, capsys):
 
 def test_equal_images_of_one_reply_are_two_files(tmp_path):
     for _ in range(2):
-        gallery = Gallery(tmp_path, "twice!", 5)
-        paths = [gallery.add(sample_image((4, 4))) for _ in range(2)]
+        gallery = Gallery(tmp_path, "twice!")
+        paths = [gallery.add(sample_image((4, 4)), seed=5) for _ in range(2)]
         assert [path.name for path in paths] == ["twice-seed-5.png", "twice-seed-5-2.png"]
         assert len(files(tmp_path)) == 2
 
@@ -125,7 +125,7 @@ def test_a_ctrl_c_that_python_drops_still_stops_the_reply():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            Screen(Console(file=io.StringIO())).play(events(), lambda image: None)
+            Screen(Console(file=io.StringIO())).play(events(), lambda image, seed: None)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
@@ -138,7 +138,7 @@ def test_json_is_the_last_line_and_everything_else_goes_to_stderr(drawing_bundle
     captured = capsys.readouterr()
     (line,) = captured.out.splitlines()
     result = json.loads(line)
-    assert set(result) == {"text", "images", "end"}
+    assert set(result) == {"text", "images", "end", "seed", "notes"}
     assert result["text"] == "ok"
     assert [Path(path).is_absolute() and Path(path).is_file() for path in result["images"]] == [
         True
@@ -224,7 +224,7 @@ def test_the_command_answers_in_json(drawing_bundle, tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     drawn = str(tmp_path / "out" / "draw-seed-0.png")
-    assert result == {"text": "ok", "images": [drawn], "end": "stop"}
+    assert result == {"text": "ok", "images": [drawn], "end": "stop", "seed": 0, "notes": []}
     assert (tmp_path / "out" / "draw-seed-0.png").is_file()
 
 

@@ -14,8 +14,10 @@ import numpy as np
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
+from ..candidates import samplings_of
 from ..events import ReplyDone, TextDelta
 from ..grammar import Modality
+from ..room import asked as asked_in
 from .errors import ApiError
 from .fields import Fields, checked
 from .job import Accepted, Drawn, Job, Partial
@@ -24,7 +26,8 @@ from .provenance import base64_of
 from .server import Server
 from .settings import Settings
 from .sse import event, streamed
-from .work import Heard, Work
+from .trial import Chosen, Trial
+from .work import Work
 
 
 class StreamOptions(Fields):
@@ -104,11 +107,17 @@ async def complete(request: Request) -> Response:
             raise ApiError(400, "stream_options are of a stream", "stream_options", "invalid_value")
         server.size_of(asked.size)
         modality = asked.modality
+        if asked.candidates > 1 and server.model.constraint(modality) == "text":
+            raise ApiError(400, f"candidates {asked.candidates}: this reply is of words alone, of"
+                           " which there are none; leave candidates or modalities out",
+                           "candidates", "unsupported_value")  # fmt: skip
         samplings = asked.samplings(server.model, asked.most_tokens)
         given = await conversation(asked.messages, server, modality)
+    trial = Trial.of(asked_in(given.document), asked.candidates)
     jobs = [
         Job(given.document, one, modality, (client, asked.user), asked.partial_images)
-        for one in samplings
+        for first in samplings
+        for one in samplings_of(first, trial.num)
     ]
     work = Work(server, request, jobs)
     accepted = await work.begin()
@@ -117,26 +126,27 @@ async def complete(request: Request) -> Response:
     if asked.stream:
         with_usage = bool(asked.stream_options and asked.stream_options.include_usage)
         return streamed(work, _stream(work, shape, accepted[0], with_usage))
-    return JSONResponse(_answer(shape, work, await work.heard(), accepted[0]))
+    chosen, replies = await work.chosen(trial)
+    return JSONResponse(_answer(shape, chosen, usage(accepted[0], replies)))
 
 
-def _answer(shape: Shape, work: Work, heard: list[Heard], accepted: Accepted) -> dict[str, Any]:
+def _answer(shape: Shape, chosen: list[Chosen], spent: dict[str, Any]) -> dict[str, Any]:
     """Return the whole answer."""
     choices = []
-    for index, (job, one) in enumerate(zip(work.jobs, heard, strict=True)):
+    for index, one in enumerate(chosen):
         images = [
-            shape.image(pixels, job, number, position)
-            for number, (position, pixels) in enumerate(one.images)
+            shape.image(pixels, one.job, number, position)
+            for number, (position, pixels) in enumerate(one.heard.images)
         ]
-        message: dict[str, Any] = {"role": "assistant", "content": one.text or None}
+        message: dict[str, Any] = {"role": "assistant", "content": one.heard.text or None}
         message |= {"refusal": None} | ({"images": images} if images else {})
         choices.append({
-            "index": index, "message": message, "logprobs": None, "seed": job.sampling.seed,
-            "finish_reason": _reason(one.reply),
+            "index": index, "message": message, "logprobs": None,
+            "finish_reason": _reason(one.heard.reply), **one.fields,
         })  # fmt: skip
-    notes = {"notes": list(shape.notes)} if shape.notes else {}
-    spent = usage(accepted, [one.reply for one in heard])
-    return shape.head("chat.completion") | {"choices": choices, "usage": spent} | notes
+    notes = [*shape.notes, *(note for one in chosen for note in one.notes)]
+    said = {"notes": notes} if notes else {}
+    return shape.head("chat.completion") | {"choices": choices, "usage": spent} | said
 
 
 def _reason(done: ReplyDone) -> str:

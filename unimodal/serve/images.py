@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
+from ..candidates import samplings_of
 from ..document import Document, Image, Text
 from ..events import ReplyDone
 from .errors import ApiError
@@ -21,6 +22,7 @@ from .provenance import base64_of
 from .server import Server
 from .settings import Settings, checked_words
 from .sse import event, streamed
+from .trial import Trial
 from .work import Work
 
 KINDS = Literal["image_generation", "image_edit"]
@@ -121,24 +123,27 @@ async def _draw(
     if not words.strip():
         raise ApiError(400, "the prompt is empty: say what to draw", "prompt", "invalid_value")
     document = Document((*shown, Text(words, role="user")))
+    trial = Trial.of(words, asked.candidates)
     jobs = [
         Job(document, one, "image", (client, asked.user), asked.partial_images)
-        for one in asked.samplings(server.model)
+        for first in asked.samplings(server.model)
+        for one in samplings_of(first, trial.num)
     ]
     work = Work(server, request, jobs)
     accepted = (await work.begin())[0]
     shape = Shape(server, kind, size, int(time.time()), notes)
     if asked.stream:
         return streamed(work, _stream(work, shape, accepted))
-    heard = await work.heard()
+    chosen, replies = await work.chosen(trial)
     data = [
-        {"b64_json": base64_of(pixels, job, server.model.hash), "seed": job.sampling.seed}
-        for job, one in zip(work.jobs, heard, strict=True)
-        for _, pixels in one.images
+        {"b64_json": base64_of(pixels, one.job, server.model.hash), **one.fields}
+        for one in chosen
+        for _, pixels in one.heard.images
     ]
-    spent = _usage(accepted, sum(len(one.reply.ids) for one in heard))
+    spent = _usage(accepted, sum(len(one.ids) for one in replies))
     answer = {"created": shape.created, "data": data, "usage": spent}
-    return JSONResponse(answer | shape.head | _said(notes))
+    more = [note for one in chosen for note in one.notes]
+    return JSONResponse(answer | shape.head | _said((*notes, *more)))
 
 
 def _usage(accepted: Accepted, num_drawn: int) -> dict[str, Any]:

@@ -9,7 +9,8 @@ In: jobs, from the server's event loop. Out: what each is told (job.py).
 3. A step of Generation advances all jobs in work: one answers in words, another is at row 7 of an
    image, a third diffuses. Its events are told; an image is decoded alone, so that its bytes do not
    depend on its neighbours.
-4. An error within a step is unknown to be of one job: all jobs in work fail, and go on is begun
+4. Candidates that were drawn are judged between two steps, those of one request at a time.
+5. An error within a step is unknown to be of one job: all jobs in work fail, and go on is begun
    anew. The server stays.
 """
 
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ..candidates import choose
 from ..document import Image
 from ..events import Event, ImageDone, ImageProgress, ReplyDone
 from ..generation import Generation
@@ -29,6 +31,7 @@ from ..room import NoRoom
 from .drawn import DrawnImages
 from .errors import ApiError, failed
 from .job import Accepted, Drawn, Job, Partial
+from .judging import Judging
 from .limits import Limits
 from .queue import FairQueue
 
@@ -45,9 +48,10 @@ class ServingLoop:
         self._max_bytes = limits.memory_bytes or free_bytes(device) // 2
         self._generation = self._new_generation()
         self._drawn = DrawnImages(limits.known_images)
-        self._changed = threading.Condition()  # guards the four below
+        self._changed = threading.Condition()  # guards the five below
         self._new: deque[Job] = deque()  # to be checked
         self._left: deque[Job] = deque()  # to be dropped
+        self._judgings: deque[Judging] = deque()  # to be made
         self._waits: dict[str, int] = {}  # by client, how many jobs are new or queued
         self._stopping = False
         self._queue: FairQueue[Job] = FairQueue()
@@ -90,6 +94,12 @@ class ServingLoop:
             self._new += jobs
             self._changed.notify()
 
+    def judge(self, judging: Judging) -> None:
+        """Choose among the candidates of a request soon."""
+        with self._changed:
+            self._judgings.append(judging)
+            self._changed.notify()
+
     def leave(self, job: Job) -> None:
         """Drop a job, whose client has gone, before the next step; one that is done may be left."""
         job.leave()
@@ -129,6 +139,7 @@ class ServingLoop:
                 self._drop(job)
             for job in new:
                 self._check(job)
+            self._judge()
             self._fill()
             self._step()
 
@@ -143,7 +154,7 @@ class ServingLoop:
         return new, left
 
     def _has_work(self) -> bool:
-        return bool(len(self._queue) or self._working)
+        return bool(len(self._queue) or self._working or self._judgings)
 
     def _drop(self, job: Job) -> None:
         """Forget a job, wherever it is; its place is free at once."""
@@ -194,6 +205,19 @@ class ServingLoop:
         images = [part for part in document.parts if isinstance(part, Image)]
         of_images = sum(map(sequencer.part_length, images))
         return Accepted(len(sequencer.prompt(document)), of_images)
+
+    def _judge(self) -> None:
+        """Make the oldest judging, if there is one that somebody waits for."""
+        with self._changed:
+            judging = self._judgings.popleft() if self._judgings else None
+        if judging is None or judging.gone:
+            return
+        try:
+            judging.tell(choose(self._model, judging.replies, judging.checks))
+        except Exception:
+            LOG.exception("candidates could not be judged")
+            self.num_failed += 1
+            judging.tell(failed())
 
     def _fill(self) -> None:
         """Take jobs to work, clients in turns, as far as there is room."""

@@ -110,8 +110,9 @@ class Asked(Settings):
     """The body of a request."""
 
     ONLY: ClassVar = {
-        "n": (1,), "partial_images": (), "background": (False,), "store": (False,),
-        "include": ([],), "metadata": ({},), "parallel_tool_calls": (True, False), "top_p": (1,),
+        "n": (1,), "candidates": (1,), "partial_images": (), "background": (False,),
+        "store": (False,), "include": ([],), "metadata": ({},), "top_p": (1,),
+        "parallel_tool_calls": (True, False),
         "truncation": ("disabled",), "text": ({"format": {"type": "text"}},), "reasoning": (),
         "service_tier": ("auto", "default"), "top_logprobs": (0,), "previous_response_id": (),
         "conversation": (), "prompt": (), "max_tool_calls": (),

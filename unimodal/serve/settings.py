@@ -1,11 +1,12 @@
 """Settings of replies that all endpoints share: OpenAI's, and extensions that are named in
-docs/serving.md (`guidance`, `negative_prompt`, `steps`, and `seed` of images).
+docs/serving.md (`guidance`, `negative_prompt`, `steps`, `candidates`, and `seed` of images).
 """
 
 import secrets
 from dataclasses import replace
 from typing import Any
 
+from ..candidates import MAX_CANDIDATES, seed_of
 from ..model import Model
 from ..sampling import Sampling
 from ..terminal import temperatures
@@ -13,7 +14,6 @@ from .errors import ApiError
 from .fields import Fields
 from .limits import Limits
 
-NUM_SEEDS = 2**64
 RANDOM_BITS = 32  # of a seed that nobody gave: every client's numbers hold it
 MAX_USER = 256  # characters of what a client calls its user
 
@@ -23,7 +23,8 @@ class Settings(Fields):
 
     model: str | None = None
     n: int = 1
-    """Reply number i has the seed `seed` + i."""
+    """Reply number i has the seed `seed` + i, or with candidates the first of them has the seed
+    `seed` + i * `candidates`."""
     seed: int | None = None
     """None: another one each time, which the answer tells."""
     stream: bool = False
@@ -32,6 +33,8 @@ class Settings(Fields):
     guidance: float | None = None
     negative_prompt: str | None = None
     steps: int | None = None
+    candidates: int = 1
+    """Of how many drawings the best is kept, as the model's own answers judge them."""
     user: str = ""
     """Users of one client take turns, as clients do."""
 
@@ -44,6 +47,7 @@ class Settings(Fields):
             )  # fmt: skip
         most_partial = limits.max_partial_images if self.stream else 0
         whole = {"n": (self.n, 1, limits.max_n),
+                 "candidates": (self.candidates, 1, MAX_CANDIDATES),
                  "partial_images": (self.partial_images, 0, most_partial)}  # fmt: skip
         for field, (value, least, most) in whole.items():
             if not least <= value <= most:
@@ -54,12 +58,16 @@ class Settings(Fields):
         if self.stream and self.n > 1:
             raise ApiError(400, f"n {self.n}: a stream is of one reply; leave stream or n out",
                            "n", "unsupported_value")  # fmt: skip
+        if self.stream and self.candidates > 1:
+            raise ApiError(400, f"candidates {self.candidates}: which one is kept is known at the"
+                           " end alone; leave stream or candidates out", "candidates",
+                           "unsupported_value")  # fmt: skip
         if len(self.user) > MAX_USER:
             raise ApiError(400, f"user: at most {MAX_USER} characters", "user", "invalid_value")
 
     def samplings(self, model: Model, max_text_tokens: int | None = None) -> list[Sampling]:
-        """Return the sampling of each of n replies; raise ApiError for what the model's image head
-        does not have.
+        """Return the sampling of each of n replies, of its first candidate; raise ApiError for what
+        the model's image head does not have.
         """
         if max_text_tokens is not None and not 1 <= max_text_tokens <= model.context:
             raise ApiError(
@@ -80,7 +88,8 @@ class Settings(Fields):
             first.check(model.transformer.head.follows, model.transformer.architecture.image.head)
         except ValueError as error:
             raise ApiError(400, str(error), code="invalid_value") from error
-        return [replace(first, seed=(seed + number) % NUM_SEEDS) for number in range(self.n)]
+        seeds = [seed_of(first, number * self.candidates) for number in range(self.n)]
+        return [replace(first, seed=one) for one in seeds]
 
 
 def checked_words(words: str, param: str, limits: Limits) -> str:

@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from fastapi import Request
 
+from ..candidates import UNCHECKED
 from ..events import ReplyDone, TextDelta
 from .job import Accepted, Drawn, Job
+from .judging import Judging
 from .server import Server
+from .trial import Chosen, Trial
 
 
 @dataclass
@@ -36,6 +39,7 @@ class Work:
     def __init__(self, server: Server, request: Request, jobs: Sequence[Job]) -> None:
         self.jobs, self._loop, self._request = list(jobs), server.loop, request
         self._watch: asyncio.Task[None] | None = None
+        self._judging: Judging | None = None  # the latest one
 
     async def begin(self) -> list[Accepted]:
         """Offer the jobs and return that they are accepted; raise ApiError where they are not."""
@@ -59,6 +63,8 @@ class Work:
             pass
         for job in self.jobs:
             self._loop.leave(job)
+        if self._judging is not None:
+            self._judging.leave()
 
     async def heard(self) -> list[Heard]:
         """Return the whole replies, and end."""
@@ -66,6 +72,28 @@ class Work:
             return [await hear(job) for job in self.jobs]
         finally:
             self.end()
+
+    async def chosen(self, trial: Trial) -> tuple[list[Chosen], list[ReplyDone]]:
+        """Return the best of every `trial.num` whole replies, and the ends of all, and end."""
+        try:
+            both = [(job, await hear(job)) for job in self.jobs]
+            starts = range(0, len(both), trial.num)
+            found = [await self._best(both[at : at + trial.num], trial) for at in starts]
+        finally:
+            self.end()
+        return found, [one.reply for _, one in both]
+
+    async def _best(self, some: list[tuple[Job, Heard]], trial: Trial) -> Chosen:
+        if trial.num == 1:
+            (only,) = some
+            is_told = trial.is_in_vain and only[1].images
+            return Chosen(*only, notes=(UNCHECKED,) if is_told else ())
+        self._judging = Judging([one.reply.parts for _, one in some], trial.checks)
+        self._loop.judge(self._judging)
+        kept = await self._judging.kept()
+        is_judged = kept.judgement is not None
+        notes = (kept.said(some[0][0].sampling, trial.num),) if is_judged else ()
+        return Chosen(*some[kept.number], notes=notes, kept=kept)
 
 
 async def hear(job: Job) -> Heard:
