@@ -192,6 +192,7 @@ def chat(**options: Any) -> None:
     "--keys", type=PATH, help="File of API keys, one a line; UNIMODAL_API_KEYS has more, by commas."
 )
 @click.option("--open", "is_open", is_flag=True, help="Answer other machines without API keys.")
+@click.option("--image-urls", is_flag=True, help="Fetch images by http(s) from public addresses.")
 @click.option(
     "--weights", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
     help="int8 is faster where the processor has the arithmetic, and gives other replies.",

@@ -30,30 +30,36 @@ def run(
     name: str | None,
     keys: Path | None,
     is_open: bool,
+    image_urls: bool,
     weights: Weights,
     **limits: int | None,
 ) -> None:
     """Load a model and serve it; raise ValueError for everything that the user can fix.
 
-    is_open: whether others than this machine are served without API keys. limits: those of Limits;
-    None leaves one as it is.
+    is_open: whether others than this machine are served without API keys. image_urls: whether
+    images are fetched by their addresses. limits: those of Limits; None leaves one as it is.
     """
     try:
         import fastapi
+        import httpcore2
         import python_multipart
         import uvicorn
     except ImportError as error:
         raise ValueError(
             f"a server needs {error.name}: pip install 'unimodal[serve]', or make install"
         ) from error
-    assert fastapi and python_multipart, "they are there"
+    assert fastapi and httpcore2 and python_multipart, "they are there"
+    from .fetcher import Fetcher
     from .server import Server
 
     known = read_keys(keys)
     _check_host(host, known, is_open)
     bounds = Limits(**{one: value for one, value in limits.items() if value is not None})
     listening = _listening(host, port)
-    server = Server(load(model, weights=weights), name or name_of(model), known, bounds, is_open)
+    server = Server(
+        load(model, weights=weights), name or name_of(model), known, bounds, is_open,
+        Fetcher(bounds) if image_urls else None,
+    )  # fmt: skip
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     shown = f"[{host}]" if ":" in host else host
     root = f"http://{shown}:{listening.getsockname()[1]}/"

@@ -39,7 +39,7 @@ class InputText(Fields):
 
 
 class InputImage(Fields):
-    """An image as a data: URL."""
+    """An image as a data: URL or an address."""
 
     type: Literal["input_image"]
     image_url: str
