@@ -29,6 +29,7 @@ from unimodal.serve.fetcher import Fetcher
 from unimodal.serve.limits import Limits
 
 HERE = ip_address("127.0.0.1")
+KEYS = {"message", "type", "param", "code"}
 INTERNAL = """
     0.0.0.0 10.1.2.3 100.64.0.1 127.0.0.1 127.255.255.254 169.254.169.254 172.16.0.1 172.31.255.255
     192.0.0.192 192.0.2.1 192.168.1.1 198.18.0.1 203.0.113.9 224.0.0.1 239.1.1.1 240.0.0.1
@@ -383,6 +384,31 @@ def test_what_comes_is_held_to_the_limits_of_what_is_sent(fetching: Served, site
         status, answer = fetching.ask(CHAT, by_address(url))
         assert status == 400 and words in answer["error"]["message"], answer
     assert fetching.ask(CHAT, by_address(site.put("/good", png())))[0] == 200
+
+
+def test_neither_redirects_nor_names_lead_a_server_inside(
+    tiny_model: Model, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = Names(pictures=[["127.0.0.1"]], inside=[["10.0.0.1"]], both=[["8.8.8.8", "::1"]],
+                  turning=[["127.0.0.1"], ["169.254.169.254"]])  # fmt: skip
+    port = site.port
+    good, turning = site.put("/good", png()), f"http://turning.test:{port}/turn"
+    site.redirect("/turn", turning)
+    with serving(tiny_model, fetcher=Fetcher(Limits(), only_here, names)) as found:
+        for url in (
+            site.redirect("/to-metadata", "http://169.254.169.254/latest/meta-data/"),
+            site.redirect("/to-name", f"http://inside.test:{port}/good"),
+            site.redirect("/to-file", "file:///etc/passwd"),
+            f"http://inside.test:{port}/good", f"http://both.test:{port}/good",
+            turning, f"http://[::ffff:10.0.0.1]:{port}/good", f"http://nowhere.test:{port}/good",
+        ):  # fmt: skip
+            status, answer = found.ask(CHAT, by_address(url))
+            assert (status, answer["error"]["code"]) == (400, "invalid_image_url"), url
+            assert answer["error"]["param"] == "messages.0" and answer["error"].keys() == KEYS
+            told = answer["error"]["message"].replace(repr(url), "")
+            assert not any(one in told for one in ("10.0.0.1", "169.254", "::1", "Error", "/etc"))
+            assert found.ask(CHAT, by_address(good))[0] == 200, "beside it, others are answered"
+        assert found.metric("failed_total") == 0 and not caplog.records
 
 
 def test_images_on_their_way_have_room_or_are_refused(tiny_model: Model, site: Site) -> None:
