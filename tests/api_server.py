@@ -96,10 +96,11 @@ def serving(
     *keys: str,
     name: str = "tiny",
     fetcher: Fetcher | None = None,
+    credentials: Any = None,
     **limits: int,
 ) -> Iterator[Served]:
     """Serve a model until the block ends."""
-    server = Server(model, name, Keys(keys), Limits(**limits), fetcher=fetcher)
+    server = Server(model, name, Keys(keys), Limits(**limits), False, fetcher, credentials)
     running, listening = uvicorn.Server(configured(server)), socket.create_server(("127.0.0.1", 0))
     words = {"sockets": [listening]}
     thread = threading.Thread(target=running.run, kwargs=words, daemon=True)

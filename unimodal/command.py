@@ -194,6 +194,10 @@ def chat(**options: Any) -> None:
 @click.option("--open", "is_open", is_flag=True, help="Answer other machines without API keys.")
 @click.option("--image-urls", is_flag=True, help="Fetch images by http(s) from public addresses.")
 @click.option(
+    "--c2pa-certificate", type=PATH, help="PEM chain that drawn images are signed with (C2PA)."
+)
+@click.option("--c2pa-key", type=PATH, help="PEM private key of the chain's first certificate.")
+@click.option(
     "--weights", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
     help="int8 is faster where the processor has the arithmetic, and gives other replies.",
 )  # fmt: skip

@@ -15,6 +15,7 @@ from .limits import Limits
 if TYPE_CHECKING:
     import uvicorn
 
+    from .credentials import ContentCredentials
     from .server import Server
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -31,13 +32,16 @@ def run(
     keys: Path | None,
     is_open: bool,
     image_urls: bool,
+    c2pa_certificate: Path | None,
+    c2pa_key: Path | None,
     weights: Weights,
     **limits: int | None,
 ) -> None:
     """Load a model and serve it; raise ValueError for everything that the user can fix.
 
     is_open: whether others than this machine are served without API keys. image_urls: whether
-    images are fetched by their addresses. limits: those of Limits; None leaves one as it is.
+    images are fetched by their addresses. c2pa_certificate, c2pa_key: what images are signed with.
+    limits: those of Limits; None leaves one as it is.
     """
     try:
         import fastapi
@@ -56,10 +60,10 @@ def run(
     _check_host(host, known, is_open)
     bounds = Limits(**{one: value for one, value in limits.items() if value is not None})
     listening = _listening(host, port)
-    server = Server(
-        load(model, weights=weights), name or name_of(model), known, bounds, is_open,
-        Fetcher(bounds) if image_urls else None,
-    )  # fmt: skip
+    loaded, called = load(model, weights=weights), name or name_of(model)
+    credentials = _credentials(c2pa_certificate, c2pa_key, called, loaded.hash)
+    fetcher = Fetcher(bounds) if image_urls else None
+    server = Server(loaded, called, known, bounds, is_open, fetcher, credentials)
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     shown = f"[{host}]" if ":" in host else host
     root = f"http://{shown}:{listening.getsockname()[1]}/"
@@ -78,6 +82,23 @@ def configured(server: "Server") -> "uvicorn.Config":
         ws="none", timeout_keep_alive=IDLE_S, timeout_graceful_shutdown=STOP_S,
         limit_concurrency=MAX_CONNECTIONS,
     )  # fmt: skip
+
+
+def _credentials(
+    certificate: Path | None, key: Path | None, name: str, model_hash: str
+) -> "ContentCredentials | None":
+    """Return what signs images; raise ValueError where a file or the library is missing."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise ValueError("images are signed with both --c2pa-certificate and --c2pa-key")
+    try:
+        from .credentials import ContentCredentials
+    except ImportError as error:
+        raise ValueError(
+            f"to sign images needs {error.name}: pip install 'unimodal[c2pa]'"
+        ) from error
+    return ContentCredentials(certificate, key, name, model_hash)
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -132,7 +132,7 @@ async def _draw(
         return streamed(work, _stream(work, shape, accepted))
     heard = await work.heard()
     data = [
-        {"b64_json": base64_of(pixels, job, server.model.hash), "seed": job.sampling.seed}
+        {"b64_json": base64_of(pixels, job, server), "seed": job.sampling.seed}
         for job, one in zip(work.jobs, heard, strict=True)
         for _, pixels in one.images
     ]
@@ -161,10 +161,10 @@ async def _stream(work: Work, shape: Shape, accepted: Accepted) -> AsyncIterator
 
     async for one in job.events():
         if isinstance(one, Partial):
-            image = base64_of(one.pixels, job, shape.server.model.hash)
+            image = base64_of(one.pixels, job, shape.server)
             yield told("partial_image", b64_json=image, partial_image_index=one.number)
         elif isinstance(one, Drawn):
-            image = base64_of(one.pixels, job, shape.server.model.hash)
+            image = base64_of(one.pixels, job, shape.server)
         elif isinstance(one, ReplyDone):
             spent, said = _usage(accepted, len(one.ids)), _said(shape.notes)
             yield told("completed", b64_json=image, usage=spent, seed=job.sampling.seed, **said)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
@@ -18,6 +19,9 @@ from .loop import ServingLoop
 from .metrics import Metrics
 from .opening import OpenedImage, content_of, opened
 from .rates import Rates
+
+if TYPE_CHECKING:
+    from .credentials import ContentCredentials
 
 NAMES = ("127.0.0.1", "localhost", "[::1]")
 AT_ONCE = 2  # images that are opened at a time: each may take a quarter of a gigabyte
@@ -35,6 +39,8 @@ class Server:
     """Whether requests are answered that have no key, whatever host they name."""
     fetcher: Fetcher | None = None
     """Fetches images by their addresses; None: they are refused."""
+    credentials: "ContentCredentials | None" = None
+    """Sign images that are drawn; None: they are not signed."""
     metrics: Metrics = field(default_factory=Metrics)
 
     @cached_property
