@@ -59,11 +59,13 @@ def run(
     known = read_keys(keys)
     _check_host(host, known, is_open)
     bounds = Limits(**{one: value for one, value in limits.items() if value is not None})
-    listening = _listening(host, port)
-    loaded, called = load(model, weights=weights), name or name_of(model)
-    credentials = _credentials(c2pa_certificate, c2pa_key, called, loaded.hash)
+    credentials = _credentials(c2pa_certificate, c2pa_key)
     fetcher = Fetcher(bounds) if image_urls else None
-    server = Server(loaded, called, known, bounds, is_open, fetcher, credentials)
+    listening = _listening(host, port)
+    server = Server(
+        load(model, weights=weights), name or name_of(model), known, bounds, is_open, fetcher,
+        credentials,
+    )  # fmt: skip
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     shown = f"[{host}]" if ":" in host else host
     root = f"http://{shown}:{listening.getsockname()[1]}/"
@@ -84,9 +86,7 @@ def configured(server: "Server") -> "uvicorn.Config":
     )  # fmt: skip
 
 
-def _credentials(
-    certificate: Path | None, key: Path | None, name: str, model_hash: str
-) -> "ContentCredentials | None":
+def _credentials(certificate: Path | None, key: Path | None) -> "ContentCredentials | None":
     """Return what signs images; raise ValueError where a file or the library is missing."""
     if certificate is None and key is None:
         return None
@@ -98,7 +98,7 @@ def _credentials(
         raise ValueError(
             f"to sign images needs {error.name}: pip install 'unimodal[c2pa]'"
         ) from error
-    return ContentCredentials(certificate, key, name, model_hash)
+    return ContentCredentials(certificate, key)
 
 
 def _listening(host: str, port: int) -> socket.socket:

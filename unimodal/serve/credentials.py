@@ -29,9 +29,9 @@ SETTINGS = {"builder": {"thumbnail": {"enabled": False}}}
 
 
 class ContentCredentials:
-    """ContentCredentials sign the images that one model draws."""
+    """ContentCredentials sign what models draw."""
 
-    def __init__(self, certificate: Path, key: Path, name: str, model_hash: str) -> None:
+    def __init__(self, certificate: Path, key: Path) -> None:
         """Read a chain of certificates, the signer's first, and the signer's private key, both PEM.
 
         Raise ValueError where they are none, do not belong together, or C2PA does not take them.
@@ -39,7 +39,6 @@ class ContentCredentials:
         chain, private = certificate.read_bytes(), _private_key(key)
         _check_pair(chain, private, certificate, key)
         pkcs8 = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        self._manifest = _manifest(name, model_hash)
         try:
             self._context = c2pa.Context(c2pa.Settings.from_dict(SETTINGS))
             given = c2pa.C2paSignerInfo(_algorithm(private, key), chain, pkcs8, None)
@@ -51,10 +50,10 @@ class ContentCredentials:
                 " signing, in time, issued by another (C2PA 2.2, 14.5)"
             ) from error
 
-    def signed(self, png: bytes) -> bytes:
-        """Return a PNG file with its manifest."""
+    def signed(self, png: bytes, name: str, model_hash: str) -> bytes:
+        """Return a PNG file, which the model of that name and hash drew, with its manifest."""
         stream = io.BytesIO()
-        with c2pa.Builder(self._manifest, self._context) as builder:
+        with c2pa.Builder(_manifest(name, model_hash), self._context) as builder:
             builder.sign(self._signer, "image/png", io.BytesIO(png), stream)
         return stream.getvalue()
 
@@ -62,13 +61,14 @@ class ContentCredentials:
         """Sign and read an image; raise C2paError where the result is not valid."""
         stream = io.BytesIO()
         Image.new("RGB", (8, 8)).save(stream, "PNG")
-        with c2pa.Reader("image/png", io.BytesIO(self.signed(stream.getvalue()))) as reader:
+        signed = self.signed(stream.getvalue(), "a try", "")
+        with c2pa.Reader("image/png", io.BytesIO(signed)) as reader:
             if (found := reader.get_validation_state()) not in ("Valid", "Trusted"):
                 raise c2pa.C2paError(f"what it signs is {found}")
 
 
 def _manifest(name: str, model_hash: str) -> dict[str, Any]:
-    """Return what is said of every image."""
+    """Return what is said of an image."""
     created = {
         "action": "c2pa.created",
         "digitalSourceType": MADE_BY_MODEL,

@@ -41,5 +41,5 @@ def base64_of(pixels: np.ndarray, job: Job, server: Server) -> str:
     """Return the PNG file of an image in base64, signed where the server has a certificate."""
     content = png_of(pixels, job, server.model.hash)
     if server.credentials is not None:
-        content = server.credentials.signed(content)
+        content = server.credentials.signed(content, server.name, server.model.hash)
     return base64.b64encode(content).decode("ascii")

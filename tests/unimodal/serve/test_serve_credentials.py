@@ -85,8 +85,8 @@ def read(content: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_manifest_says_that_a_model_made_the_image(authority: Authority, algorithm: str) -> None:
-    signer = ContentCredentials(*authority.signer("signer", algorithm), "mine", "f00d")
-    content = signer.signed(png())
+    signer = ContentCredentials(*authority.signer("signer", algorithm))
+    content = signer.signed(png(), "mine", "f00d")
     manifest, said = read(content)
     (actions,) = manifest["assertions"]
     assert actions["data"]["actions"] == [{
@@ -103,7 +103,7 @@ def test_a_manifest_says_that_a_model_made_the_image(authority: Authority, algor
 
 
 def test_a_file_that_was_changed_is_found_out(authority: Authority) -> None:
-    content = ContentCredentials(*authority.signer("signer"), "mine", "f00d").signed(png())
+    content = ContentCredentials(*authority.signer("signer")).signed(png(), "mine", "f00d")
     at = content.index(b"IDAT") + 20
     changed = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
     assert read(content)[1]["validation_state"] == "Valid"
@@ -113,7 +113,7 @@ def test_a_file_that_was_changed_is_found_out(authority: Authority) -> None:
 
 def test_a_server_signs_what_it_draws(authority: Authority, tiny_model: Model) -> None:
     asked = {"prompt": "draw a red circle", "seed": 1}
-    signer = ContentCredentials(*authority.signer("signer"), "tiny", tiny_model.hash)
+    signer = ContentCredentials(*authority.signer("signer"))
     with serving(tiny_model) as found:
         (plain,) = found.ask(IMAGES, asked)[1]["data"]
     with serving(tiny_model, credentials=signer) as found:
@@ -149,9 +149,9 @@ def test_certificates_that_do_not_serve_are_refused_at_the_start(authority: Auth
         ((root, root_key), "C2PA does not take the certificate"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
-            ContentCredentials(*given, "mine", "f00d")
+            ContentCredentials(*given)
     with pytest.raises(OSError):
-        ContentCredentials(authority.folder / "none", key, "mine", "f00d")
+        ContentCredentials(authority.folder / "none", key)
     authority.run("ec -in signer.key -out sec1.key")
-    old_form = ContentCredentials(chain, authority.folder / "sec1.key", "mine", "f00d")
-    assert read(old_form.signed(png()))[1]["validation_state"] == "Valid"
+    old_form = ContentCredentials(chain, authority.folder / "sec1.key")
+    assert read(old_form.signed(png(), "mine", "f00d"))[1]["validation_state"] == "Valid"
