@@ -19,6 +19,7 @@ from PIL import Image
 
 from unimodal.model import Model
 from unimodal.serve.command import configured
+from unimodal.serve.fetcher import Fetcher
 from unimodal.serve.keys import Keys
 from unimodal.serve.limits import Limits
 from unimodal.serve.server import Server
@@ -90,9 +91,16 @@ class Served:
 
 
 @contextmanager
-def serving(model: Model, *keys: str, name: str = "tiny", **limits: int) -> Iterator[Served]:
+def serving(
+    model: Model,
+    *keys: str,
+    name: str = "tiny",
+    fetcher: Fetcher | None = None,
+    credentials: Any = None,
+    **limits: int,
+) -> Iterator[Served]:
     """Serve a model until the block ends."""
-    server = Server(model, name, Keys(keys), Limits(**limits))
+    server = Server(model, name, Keys(keys), Limits(**limits), False, fetcher, credentials)
     running, listening = uvicorn.Server(configured(server)), socket.create_server(("127.0.0.1", 0))
     words = {"sockets": [listening]}
     thread = threading.Thread(target=running.run, kwargs=words, daemon=True)

@@ -219,6 +219,11 @@ def chat(named: Path | None, model: Path | None, **options: Any) -> None:
     "--keys", type=PATH, help="File of API keys, one a line; UNIMODAL_API_KEYS has more, by commas."
 )
 @click.option("--open", "is_open", is_flag=True, help="Answer other machines without API keys.")
+@click.option("--image-urls", is_flag=True, help="Fetch images by http(s) from public addresses.")
+@click.option(
+    "--c2pa-certificate", type=PATH, help="PEM chain that drawn images are signed with (C2PA)."
+)
+@click.option("--c2pa-key", type=PATH, help="PEM private key of the chain's first certificate.")
 @_loading_options
 @click.option("--batch", type=int, help="Replies in work at once.")
 @click.option("--max-waiting", type=int, help="Replies that wait, of all clients.")

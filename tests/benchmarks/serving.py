@@ -1,15 +1,21 @@
-"""Measure a server: one client against many, the memory, /health meanwhile, and seeds.
+"""Measure a server: one client against many, the memory, /health meanwhile, seeds, turns of a
+conversation, and how soon a drawing is seen.
 
     python tests/benchmarks/serving.py --clients 32 --seconds 300
 
 Many clients ask for images, words about images and edits in turns; every answer is compared with
-what the same request gave alone. Prints a Markdown table. Other processes of the machine are in
-the times.
+what the same request gave alone. Before that, and alone: conversations of ten drawings, whose tenth
+turn should cost what the second did, and streams, whose first partial image should come at a
+quarter of the drawing. Prints Markdown. Other processes of the machine are in the times of the
+clock, and not in those of the processor.
 """
 
 import argparse
 import hashlib
+import http.client
 import json
+import os
+import statistics
 import subprocess
 import sys
 import threading
@@ -21,6 +27,8 @@ sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched 
 from api_server import CHAT, EDITS, IMAGES, Served, data_url, png
 
 KINDS = 12  # different requests
+TURNS = 10  # of a conversation
+TIMES = 5  # that conversations and streams are measured
 Asked = tuple[str, dict[str, Any]]
 
 
@@ -49,6 +57,54 @@ def resident_bytes(process: int) -> int:
     """The memory of a process."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) * 1024
+
+
+def processor_s(process: int) -> float:
+    """The seconds that a process has had of processors."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def turn_costs(served: Served, process: int, seed: int) -> list[float]:
+    """The processor's seconds of each turn of a conversation of drawings, sent whole each time."""
+    messages: list[dict[str, Any]] = []
+    costs = []
+    for turn in range(TURNS):
+        words = "make it blue" if turn % 2 else "draw a red circle"
+        messages.append({"role": "user", "content": words})
+        before = processor_s(process)
+        body = {"messages": messages, "modalities": ["image"], "seed": seed}
+        status, answer = served.ask(CHAT, body)
+        assert status == 200, answer
+        costs.append(processor_s(process) - before)
+        messages.append(answer["choices"][0]["message"])
+    return costs
+
+
+def seen_after_s(served: Served, seed: int) -> tuple[float, float]:
+    """The seconds to the first of three partial images of a drawing, and to its end."""
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+    body = {"prompt": "draw a red circle", "seed": seed, "stream": True, "partial_images": 3}
+    start = time.monotonic()
+    connection.request("POST", IMAGES, json.dumps(body), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    first = next(time.monotonic() for line in answer if b"partial_image" in line)
+    answer.read()
+    connection.close()
+    return first - start, time.monotonic() - start
+
+
+def measure_alone(served: Served, process: int) -> None:
+    """Print what turns cost, and how soon a drawing is seen."""
+    turns = [turn_costs(served, process, seed) for seed in range(TIMES)]
+    medians = [statistics.median(costs) for costs in zip(*turns, strict=True)]
+    print(f"Turn 2 took {medians[1]:.2f} s of the processor, turn {TURNS} {medians[-1]:.2f} s:"
+          f" {medians[-1] / medians[1]:.2f} times (medians of {TIMES}).")  # fmt: skip
+    seen = [seen_after_s(served, seed) for seed in range(TIMES * 2)]
+    quarters = statistics.median(4 * first / whole for first, whole in seen)
+    whole_s = statistics.median(whole for _, whole in seen)
+    print(f"The first partial image came after {quarters:.2f} quarters of a drawing of"
+          f" {whole_s:.2f} s (medians of {len(seen)}).\n")  # fmt: skip
 
 
 class Crowd:
@@ -98,6 +154,7 @@ def main() -> None:
     line = command.stdout.readline()
     served = Served(None, int(line.split(":")[2].split("/")[0]))  # type: ignore[arg-type]
     try:
+        measure_alone(served, command.pid)
         measure(served, command.pid, given.clients, given.seconds)
     finally:
         command.terminate()

@@ -16,6 +16,7 @@ from .limits import Limits
 if TYPE_CHECKING:
     import uvicorn
 
+    from .credentials import ContentCredentials
     from .server import Server
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -31,6 +32,9 @@ def run(
     name: str | None,
     keys: Path | None,
     is_open: bool,
+    image_urls: bool,
+    c2pa_certificate: Path | None,
+    c2pa_key: Path | None,
     weights: Weights,
     device: str | None = None,
     dtype: str | None = None,
@@ -39,25 +43,31 @@ def run(
     """Load a model and serve it; raise ValueError for everything that the user can fix.
 
     weights, device, dtype: as for terminal.load_named. is_open: whether others than this machine
-    are served without API keys. limits: those of Limits; None leaves one as it is.
+    are served without API keys. image_urls: whether images are fetched by their addresses.
+    c2pa_certificate, c2pa_key: what images are signed with. limits: those of Limits; None leaves
+    one as it is.
     """
     try:
         import fastapi
+        import httpcore2
         import python_multipart
         import uvicorn
     except ImportError as error:
         raise ValueError(
             f"a server needs {error.name}: pip install 'unimodal[serve]', or make install"
         ) from error
-    assert fastapi and python_multipart, "they are there"
+    assert fastapi and httpcore2 and python_multipart, "they are there"
+    from .fetcher import Fetcher
     from .server import Server
 
     known = read_keys(keys)
     _check_host(host, known, is_open)
     bounds = Limits(**{one: value for one, value in limits.items() if value is not None})
+    credentials = _credentials(c2pa_certificate, c2pa_key)
+    fetcher = Fetcher(bounds) if image_urls else None
     listening = _listening(host, port)
     loaded = load_named(model, device, weights, dtype)
-    server = Server(loaded, name or name_of(model), known, bounds, is_open)
+    server = Server(loaded, name or name_of(model), known, bounds, is_open, fetcher, credentials)
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     shown = f"[{host}]" if ":" in host else host
     root = f"http://{shown}:{listening.getsockname()[1]}/"
@@ -76,6 +86,21 @@ def configured(server: "Server") -> "uvicorn.Config":
         ws="none", timeout_keep_alive=IDLE_S, timeout_graceful_shutdown=STOP_S,
         limit_concurrency=MAX_CONNECTIONS,
     )  # fmt: skip
+
+
+def _credentials(certificate: Path | None, key: Path | None) -> "ContentCredentials | None":
+    """Return what signs images; raise ValueError where a file or the library is missing."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise ValueError("images are signed with both --c2pa-certificate and --c2pa-key")
+    try:
+        from .credentials import ContentCredentials
+    except ImportError as error:
+        raise ValueError(
+            f"to sign images needs {error.name}: pip install 'unimodal[c2pa]'"
+        ) from error
+    return ContentCredentials(certificate, key)
 
 
 def _listening(host: str, port: int) -> socket.socket:

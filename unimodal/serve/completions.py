@@ -91,7 +91,7 @@ class Shape:
 
     def image(self, pixels: np.ndarray, job: Job, index: int, position: int) -> dict[str, Any]:
         """Return an image of an answer."""
-        url = f"data:image/png;base64,{base64_of(pixels, job, self.server.model.hash)}"
+        url = f"data:image/png;base64,{base64_of(pixels, job, self.server)}"
         return {"type": "image_url", "index": index, "position": position,
                 "image_url": {"url": url}}  # fmt: skip
 

@@ -17,7 +17,6 @@ from ..events import ReplyDone
 from .errors import ApiError
 from .fields import Fields, checked
 from .job import Accepted, Drawn, Job, Partial
-from .opening import content_of
 from .provenance import base64_of
 from .server import Server
 from .settings import Settings, checked_words
@@ -53,15 +52,16 @@ class Edit(Generation):
     image: str | list[str | bytes] | None = None
     images: list[ImageReference] | None = None
 
-    def contents(self) -> list[bytes]:
-        """Return the image files; raise ApiError where there are none, or two fields of them."""
+    def given(self) -> list[str | bytes]:
+        """Return the images as files or URLs; raise ApiError where there are none, or two fields of
+        them.
+        """
         if (self.image is None) == (self.images is None):
             raise ApiError(400, "an edit has `image`, one or a list, or `images`",
                            "image", "invalid_value")  # fmt: skip
-        given: list[str | bytes] = [one.image_url for one in self.images or ()]
-        if self.image is not None:
-            given = [self.image] if isinstance(self.image, str) else self.image
-        return [one if isinstance(one, bytes) else content_of(one, "image") for one in given]
+        if self.image is None:
+            return [one.image_url for one in self.images or ()]
+        return [self.image] if isinstance(self.image, str) else self.image
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,11 @@ async def edit(request: Request) -> Response:
     client = server.admit(request)
     async with server.body(request, forms=True) as body:
         asked = checked(Edit, body.fields, body.is_form)
-        contents = asked.contents()
-        if not 1 <= len(contents) <= server.limits.max_images:
-            said = f"{len(contents)} images: from 1 to {server.limits.max_images}"
+        given = asked.given()
+        if not 1 <= len(given) <= server.limits.max_images:
+            said = f"{len(given)} images: from 1 to {server.limits.max_images}"
             raise ApiError(400, said, "image", "invalid_value")
-        opened = [await server.opened(content, "image") for content in contents]
+        opened = [await server.shown(one, "image") for one in given]
     shown = tuple(Image(one.pixels, role="user") for one in opened)
     notes = tuple(f"image {n}: {note}" for n, one in enumerate(opened) for note in one.notes)
     return await _draw(request, server, client, asked, shown, notes, "image_edit")
@@ -136,7 +136,7 @@ async def _draw(
         return streamed(work, _stream(work, shape, accepted))
     chosen, replies = await work.chosen(trial)
     data = [
-        {"b64_json": base64_of(pixels, one.job, server.model.hash), **one.fields}
+        {"b64_json": base64_of(pixels, one.job, server), **one.fields}
         for one in chosen
         for _, pixels in one.heard.images
     ]
@@ -166,10 +166,10 @@ async def _stream(work: Work, shape: Shape, accepted: Accepted) -> AsyncIterator
 
     async for one in job.events():
         if isinstance(one, Partial):
-            image = base64_of(one.pixels, job, shape.server.model.hash)
+            image = base64_of(one.pixels, job, shape.server)
             yield told("partial_image", b64_json=image, partial_image_index=one.number)
         elif isinstance(one, Drawn):
-            image = base64_of(one.pixels, job, shape.server.model.hash)
+            image = base64_of(one.pixels, job, shape.server)
         elif isinstance(one, ReplyDone):
             spent, said = _usage(accepted, len(one.ids)), _said(shape.notes)
             yield told("completed", b64_json=image, usage=spent, seed=job.sampling.seed, **said)

@@ -28,6 +28,10 @@ class Limits:
     """Of all requests whose body is being read or waits for its images to be opened."""
     body_seconds: int = 30
     """In which a request's body must have come."""
+    max_fetched_bytes: int = 16 * 2**20
+    """Of one image that is fetched by its address."""
+    fetch_seconds: int = 10
+    """In which an image must be fetched, with look-ups and redirects."""
     max_images: int = 16
     """In one request."""
     max_pixels: int = 16_000_000

@@ -15,7 +15,6 @@ from ..document import Document, Image, Part, Text
 from ..grammar import Modality
 from .errors import ApiError
 from .fields import Fields
-from .opening import content_of
 from .server import Server
 from .settings import checked_words
 
@@ -30,7 +29,7 @@ class TextPart(Fields):
 
 
 class ImageUrl(Fields):
-    """An image as a data: URL; the model sees each image in one size."""
+    """An image as a data: URL or an address; the model sees each image in one size."""
 
     url: str
     detail: Literal["auto"] = "auto"
@@ -85,7 +84,7 @@ async def conversation(
             if isinstance(piece, str):
                 parts.append(Text(piece, role=role))
                 continue
-            shown = await server.opened(content_of(piece.url, place), place)
+            shown = await server.shown(piece.url, place)
             parts.append(Image(shown.pixels, role=role))
             notes += [f"{place}: {note}" for note in shown.notes]
     document = Document(tuple(parts))

@@ -1,7 +1,7 @@
 """Images that clients send: bytes of a form, or data: URLs (RFC 2397) in JSON.
 
-Nothing is fetched, and no name that a client gives reaches the disk. Files are opened by
-tokenizer/pixels.py, of KINDS alone, still ones, and of so many pixels by their header.
+No name that a client gives reaches the disk; fetcher.py fetches, where that is switched on. Files
+are opened by tokenizer/pixels.py, of KINDS alone, still ones, of so many pixels by their header.
 """
 
 import base64
@@ -35,13 +35,17 @@ class OpenedImage:
     notes: tuple[str, ...]
 
 
-def content_of(url: str, param: str) -> bytes:
-    """Return the bytes of a data: URL; raise ApiError for any other URL and for wrong base64."""
+def content_of(url: str, param: str, fetches: bool = False) -> bytes:
+    """Return the bytes of a data: URL; raise ApiError for any other URL and for wrong base64.
+
+    fetches: whether addresses of the web, which are no business of this function, are fetched.
+    """
     head = DATA_URL.match(url)
     if head is None:
+        which = "no address but of http: and https:" if fetches else "no address"
         raise ApiError(
             400, f"{url[:60]!r} is no image as a data: URL (data:image/png;base64,...), and nothing"
-            " else is opened: no address is fetched, no file is read; send the image itself",
+            f" else is opened: {which} is fetched, no file is read; send the image itself",
             param, "unsupported_image_url",
         )  # fmt: skip
     try:

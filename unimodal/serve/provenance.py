@@ -1,6 +1,6 @@
 """PNG files that say where they come from: model, words, seed.
 
-No time is in them: the same request gives the same bytes.
+No time is in them: the same request gives the same bytes, but for a signature (credentials.py).
 """
 
 import base64
@@ -13,6 +13,7 @@ from PIL import Image, PngImagePlugin
 from .. import document
 from ..document import Document
 from .job import Job
+from .server import Server
 
 
 def words_of(asked: Document) -> str:
@@ -36,6 +37,9 @@ def png_of(pixels: np.ndarray, job: Job, model_hash: str) -> bytes:
     return stream.getvalue()
 
 
-def base64_of(pixels: np.ndarray, job: Job, model_hash: str) -> str:
-    """Return the PNG file of an image in base64."""
-    return base64.b64encode(png_of(pixels, job, model_hash)).decode("ascii")
+def base64_of(pixels: np.ndarray, job: Job, server: Server) -> str:
+    """Return the PNG file of an image in base64, signed where the server has a certificate."""
+    content = png_of(pixels, job, server.model.hash)
+    if server.credentials is not None:
+        content = server.credentials.signed(content, server.name, server.model.hash)
+    return base64.b64encode(content).decode("ascii")

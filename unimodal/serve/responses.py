@@ -39,7 +39,7 @@ class InputText(Fields):
 
 
 class InputImage(Fields):
-    """An image as a data: URL."""
+    """An image as a data: URL or an address."""
 
     type: Literal["input_image"]
     image_url: str
@@ -205,7 +205,7 @@ class Answer:
 
     def base64(self, pixels: np.ndarray) -> str:
         """Return the PNG file of an image in base64."""
-        return base64_of(pixels, self.job, self.server.model.hash)
+        return base64_of(pixels, self.job, self.server)
 
     def message(self, number: int, text: str | None) -> dict[str, Any]:
         """Return a text's item; without the text it is being written."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
@@ -12,12 +13,16 @@ from ..grammar import Modality
 from ..model import Model
 from .body import Body, Room, length_of, read_body
 from .errors import ApiError
+from .fetcher import Fetcher, is_web_address
 from .keys import Keys
 from .limits import Limits
 from .loop import ServingLoop
 from .metrics import Metrics
-from .opening import OpenedImage, opened
+from .opening import OpenedImage, content_of, opened
 from .rates import Rates
+
+if TYPE_CHECKING:
+    from .credentials import ContentCredentials
 
 NAMES = ("127.0.0.1", "localhost", "[::1]")
 AT_ONCE = 2  # images that are opened at a time: each may take a quarter of a gigabyte
@@ -33,6 +38,10 @@ class Server:
     limits: Limits
     is_open: bool = False
     """Whether requests are answered that have no key, whatever host they name."""
+    fetcher: Fetcher | None = None
+    """Fetches images by their addresses; None: they are refused."""
+    credentials: "ContentCredentials | None" = None
+    """Sign images that are drawn; None: they are not signed."""
     metrics: Metrics = field(default_factory=Metrics)
 
     @cached_property
@@ -94,7 +103,19 @@ class Server:
         with self._room.taken(length_of(request, self.limits)):
             yield await read_body(request, self.limits, forms)
 
-    async def opened(self, content: bytes, param: str) -> OpenedImage:
+    async def shown(self, image: str | bytes, param: str) -> OpenedImage:
+        """Open an image that a client gives: a file, a data: URL or, where there is a fetcher, its
+        address.
+        """
+        if isinstance(image, bytes):
+            return await self._opened(image, param)
+        if self.fetcher is None or not is_web_address(image):
+            content = content_of(image, param, fetches=self.fetcher is not None)
+            return await self._opened(content, param)
+        with self._room.taken(self.limits.max_fetched_bytes):
+            return await self._opened(await self.fetcher.fetch(image, param), param)
+
+    async def _opened(self, content: bytes, param: str) -> OpenedImage:
         """Open an image as the model is given it (see `opening.opened`)."""
         async with self._openers:
             return await asyncio.to_thread(opened, content, self.model, self.limits, param)

@@ -135,11 +135,14 @@ def test_a_drawn_image_is_known_by_its_pixels() -> None:
 def test_what_cannot_be_served_is_refused_before_it_begins(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.delenv("UNIMODAL_API_KEYS", raising=False)
     usual = {"model": None, "port": 0, "name": None, "keys": None, "is_open": False,
+             "image_urls": False, "c2pa_certificate": None, "c2pa_key": None,
              "weights": "fp32"}  # fmt: skip
     with pytest.raises(ValueError, match="--host 0.0.0.0 answers other machines: give API keys"):
         run(host="0.0.0.0", **usual)
     with pytest.raises(ValueError, match="limits: batch 0"):
         run(host="127.0.0.1", **usual, batch=0)
+    with pytest.raises(ValueError, match="both --c2pa-certificate and --c2pa-key"):
+        run(host="127.0.0.1", **usual | {"c2pa_key": tmp_path / "a.key"})
     assert name_of(None) == name_of(Path("default")) == "unimodal"
     assert name_of(tmp_path / "mine" / "bundle") == "mine"
 
@@ -159,7 +162,7 @@ def test_the_command_serves_until_it_is_stopped() -> None:
         assert b'"id":"mine"' in answer.read()
     taken = url.split(":")[2].removesuffix("/v1")
     with pytest.raises(ValueError, match=f"port {taken}: Address already in use; name another"):
-        run(None, "127.0.0.1", int(taken), None, None, False, "fp32")
+        run(None, "127.0.0.1", int(taken), None, None, False, False, None, None, "fp32")
     command.send_signal(signal.SIGINT)
     _, said = command.communicate(timeout=30)
     assert "Traceback" not in said, said

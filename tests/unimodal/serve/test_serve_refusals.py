@@ -1,12 +1,15 @@
 """Bad requests: each is refused for its own reason, and nothing is broken for others."""
 
 import base64
+import contextlib
 import io
 import json
 import re
 import socket
 import struct
+import threading
 import time
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -15,8 +18,12 @@ from api_server import CHAT, EDITS, IMAGES, Served, data_url, png, serving
 from PIL import Image
 
 from unimodal.model import Model
+from unimodal.serve.errors import ApiError
+from unimodal.serve.limits import Limits
+from unimodal.serve.opening import opened
 
 KEY = "a-key-of-this-server"
+RESPONSES = "/v1/responses"
 DRAW = {"prompt": "draw a red circle", "seed": 1}
 
 
@@ -45,6 +52,20 @@ def bomb(side: int) -> bytes:
     head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     rows = zlib.compress(bytes((side // 8 + 1) * 1000), 9)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def saved(kind: str) -> bytes:
+    """A still image of 64 x 64 pixels as a file of a kind."""
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(png())).save(stream, kind)
+    return stream.getvalue()
+
+
+def stuffed(name: bytes, content: bytes) -> bytes:
+    """A PNG with one chunk more."""
+    chunk = struct.pack(">I", len(content)) + name + content
+    whole = png()
+    return whole[:33] + chunk + struct.pack(">I", zlib.crc32(name + content)) + whole[33:]
 
 
 def deep(depth: int) -> bytes:
@@ -106,8 +127,24 @@ BAD: list[tuple[str, str, Any, int, str | None, str]] = [
     ("image", CHAT, with_image(data_url(png((7, 7)))), 400, "messages.0", "too small"),
     ("image", CHAT, with_image(data_url(bomb(100_000))), 400, "messages.0", "too large"),
     ("image", CHAT, with_image(data_url(bomb(7000))), 400, "messages.0", "16,000,000 are the most"),
+    ("image", CHAT, with_image(data_url(saved("TIFF"))), 400, "messages.0", "are opened"),
+    ("image", CHAT, with_image(data_url(saved("ICO"))), 400, "messages.0", "are opened"),
+    ("cut image", CHAT, with_image(data_url(saved("JPEG")[:-400])), 400, "messages.0", "truncated"),
+    ("cut image", CHAT, with_image(data_url(saved("WEBP")[:60])), 400, "messages.0", "damaged"),
+    ("cut image", CHAT, with_image(data_url(saved("GIF")[:60])), 400, "messages.0", "truncated"),
     ("image", EDITS, DRAW | {"image": [data_url(png())] * 17}, 400, "image", "from 1 to 16"),
     ("image", EDITS, DRAW, 400, "image", "an edit has `image`"),
+    ("role", CHAT, {"messages": [{"role": "tool", "content": "a"}]}, 400, "messages.0.role",
+     "'user'"),
+    ("role", CHAT, {"messages": [{"role": "assistant", "content": "a"}]}, 400, "messages",
+     "the last message is the user's"),
+    ("stored", RESPONSES, {"input": "a", "previous_response_id": "resp_1"}, 400,
+     "previous_response_id", "leave it out"),
+    ("stored", RESPONSES, {"input": "a", "store": True}, 400, "store", "what can be is False"),
+    ("tool", RESPONSES, {"input": "a", "tools": [{"type": "web_search"}]}, 400, "tools.0.type",
+     "'image_generation'"),
+    ("tool", RESPONSES, {"input": "a", "tool_choice": "required"}, 400, "tool_choice",
+     "give tools"),
     ("animated", CHAT, with_image(data_url(animated("GIF"))), 400, "messages.0", "is animated"),
     ("animated", CHAT, with_image(data_url(animated("PNG"))), 400, "messages.0", "is animated"),
     ("animated", CHAT, with_image(data_url(animated("WEBP"))), 400, "messages.0", "is animated"),
@@ -126,6 +163,7 @@ def test_a_bad_request_is_refused_for_its_reason(small: Served, case: int) -> No
     assert (found, answer["error"]["param"]) == (status, param), answer
     assert re.search(way_out, answer["error"]["message"]), answer
     assert set(answer["error"]) == {"message", "type", "param", "code"}
+    assert answer["error"]["type"].endswith("_error")
     assert len(answer["error"]["message"]) < 1100 and not secrets_of(json.dumps(answer))
 
 
@@ -134,12 +172,42 @@ def test_there_are_rules_enough() -> None:
 
 
 def test_bad_requests_break_nothing_for_others(small: Served) -> None:
+    """All bad requests come from four clients at once; a fifth draws meanwhile, and after."""
     expected = small.ask(IMAGES, DRAW)[1]["data"]
-    for _, path, body, *_ in BAD[::3]:
-        small.ask(path, body)
+    statuses: list[int] = []
+
+    def be_bad(first: int) -> None:
+        for _, path, body, *_ in BAD[first::4]:
+            statuses.append(small.ask(path, body)[0])
+
+    bad = [threading.Thread(target=be_bad, args=(first,)) for first in range(4)]
+    for one in bad:
+        one.start()
+    num_good = 0
+    while any(one.is_alive() for one in bad):
+        assert small.ask(IMAGES, DRAW)[1]["data"] == expected
+        num_good += 1
+    assert len(statuses) == len(BAD) and all(400 <= one < 500 for one in statuses)
+    assert num_good > 3
     small.wait_for_rest()
     assert small.ask(IMAGES, DRAW)[1]["data"] == expected
     assert small.metric("failed_total") == 0
+
+
+def test_what_is_packed_within_an_image_is_not_unpacked(small: Served) -> None:
+    """A profile or a text of 32 MB of zeros, in 32 KB of a PNG."""
+    zeros = zlib.compress(bytes(32_000_000), 9)
+    heads = {b"iCCP": b"a\0\0", b"zTXt": b"a\0\0", b"iTXt": b"a\0\1\0\0\0"}
+    for name, head in heads.items():
+        content = stuffed(name, head + zeros)
+        status, answer = small.ask(CHAT, with_image(data_url(content)) | {"max_tokens": 1})
+        assert status in (200, 400) and not secrets_of(json.dumps(answer)), answer
+        tracemalloc.start()
+        with contextlib.suppress(ApiError):
+            opened(content, (16, 24), Limits(), "image")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert 16 * 24 * 3 < peak < 8_000_000, name
 
 
 def test_control_spellings_stay_words(small: Served) -> None:
