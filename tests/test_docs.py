@@ -275,7 +275,7 @@ def test_the_tree_is_the_tree():
 
 WALKS = {"Prompt to pixels": "chat", "Shard to loss": "train", "Config to step": "train"}
 COMMANDS = {
-    "chat": ["chat", "--prompt", "draw two red circles", "--output", "out"],
+    "chat": ["chat", "--prompt", "draw two red circles", "--guidance", "2", "--output", "out"],
     "train": ["train", "lm", "recipe.yaml", "schedule.num_steps=1"],
 }
 RECIPE = """

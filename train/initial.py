@@ -124,7 +124,7 @@ class ShapeConfig:
             )
         used = levels if self.uses_levels else ()
         image = ImageConfig(
-            self.head, used, self.addresses, rows, latent_width, **self._section()
+            self.head, used, self.addresses, rows, latent_width=latent_width, **self._section()
         )  # fmt: skip
         num_ids = vocabulary.size if rows else vocabulary.num_words
         return Architecture(self.transformer(num_ids), vocabulary, image)

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ import pytest
 import torch
 from tiny_tokenizers import of_patches
 
-from unimodal.bundle import DEFAULT
 from unimodal.tokenizer.autoencoder import (
     ImageTokenizer,
     TokenizerConfig,
@@ -271,13 +271,14 @@ def test_their_files_round_trip(config: TokenizerConfig, tmp_path: Path) -> None
     assert ImageTokenizer(config, seed=5).hash != back.hash
 
 
-def test_a_flat_config_keeps_its_hash_and_codes() -> None:
-    """The shipped tokenizer was written when patches and FSQ were all there was."""
-    flat = json.loads((DEFAULT / "tokenizer.json").read_text())
-    tokenizer = ImageTokenizer.load(DEFAULT)
-    assert tokenizer.hash == json.loads((DEFAULT / "config.json").read_text())["tokenizer_hash"]
-    levels = flat.pop("levels")
-    assert tokenizer.config == of_patches(tuple(levels), **flat)
+def test_a_flat_config_keeps_its_hash_and_codes(tmp_path: Path) -> None:
+    """So were tokenizers written when patches and FSQ were all there was."""
+    levels, patches = [7, 5, 5, 5, 5], asdict(PatchesConfig(margin=2, decoder_width=32))
+    nested = ImageTokenizer(of_patches(tuple(levels), **patches), seed=2)
+    nested.save(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"levels": levels, **patches}))
+    tokenizer = ImageTokenizer.load(tmp_path)
+    assert tokenizer.hash == nested.hash and tokenizer.config == nested.config
     images = random_pixels(3, 3, 64, 64)
     codes, grid = tokenizer.encode(images)
     # As it was computed then: tanh, shares of equal width, mixed radix.

@@ -1,6 +1,5 @@
 """Export: transformers gives the same logits and ids, and the way back gives the same files."""
 
-import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -30,7 +29,6 @@ CONVERSATION = [
     ("assistant", "naïve café 日本語 😀"),
     ("user", "</s><s><|im_start|>user <think>it's</think> <|endoftext|> <0x0A> [INST]"),
 ]
-TRAINED = "06f62847a2f9b1aa400e914f3afac7cddf1c03cf5d635254ed0db58a0bd99619"
 KINDS = {
     "qwen3, tied, bf16": ("qwen3", True, "json", torch.bfloat16, {}),
     "qwen2, untied": ("qwen2", False, "json", torch.float32, {}),
@@ -90,9 +88,21 @@ def test_logits_are_the_same(model, theirs):
         assert (logits(model.transformer, ids_BT) - theirs(ids_BT).logits).abs().max() <= 1e-5
 
 
+def plain_state(model: Model) -> dict[str, torch.Tensor]:
+    """The weights of a plain language model: what levels add to codes is in their rows."""
+    state = dict(model.transformer.state_dict())
+    if model.transformer.architecture.is_factorised:
+        assert model.transformer.architecture.transformer.tied_head
+        del state["code_factors.table.weight"]
+        state["model.embed_tokens.weight"] = (
+            state["model.embed_tokens.weight"] + model.transformer.code_factors()
+        ).detach()
+    return state
+
+
 def test_every_weight_is_bit_for_bit_the_same(model, theirs):
     state = theirs.state_dict()
-    for name, tensor in model.transformer.state_dict().items():
+    for name, tensor in plain_state(model).items():
         assert torch.equal(state[name], tensor), name
 
 
@@ -191,16 +201,19 @@ def test_the_way_back_gives_the_same_bundle(bundle, exported, tmp_path):
         assert other.read_bytes() == path.read_bytes(), path.name
 
 
-def test_the_default_bundle_comes_back_as_it_was(tmp_path):
-    back = restore(export(None, tmp_path / "out"), tmp_path / "back")
-    assert read_contents(back).hash == read_contents(DEFAULT).hash
-    # Its tensors are those of model 11bf8431b0d8, as trained: its config.json is of format 2 now.
-    digest = hashlib.sha256()
-    for path in (DEFAULT / "model.safetensors", DEFAULT / "tokenizer.safetensors"):
-        for name, tensor in sorted(load_file(path).items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.view(torch.uint8).numpy().tobytes())
-    assert digest.hexdigest() == TRAINED
+def test_the_default_bundle_comes_back_with_plain_rows(tmp_path):
+    """What its codes' levels add is in their rows then: the same logits, one export further too."""
+    back = load(restore(export(None, tmp_path / "out"), tmp_path / "back"))
+    default = load()
+    assert default.transformer.architecture.is_factorised
+    assert not back.transformer.architecture.is_factorised
+    expected = plain_state(default)
+    for name, tensor in back.transformer.state_dict().items():
+        assert torch.equal(tensor, expected.pop(name)), name
+    assert not expected
+    assert back.sampling == default.sampling and back.context == default.context
+    assert back.image_tokenizer.hash == default.image_tokenizer.hash
+    assert back.text_tokenizer.hash == default.text_tokenizer.hash
 
 
 def test_weights_that_were_trained_elsewhere_come_back(bundle, exported, theirs, tmp_path):
@@ -255,7 +268,7 @@ def test_an_export_that_others_saved_does_not_grow_again(
         assert done.exit_code == 0, done.output
         back = load(new / str(number))
         state = back.transformer.state_dict()
-        for name, tensor in model.transformer.state_dict().items():
+        for name, tensor in plain_state(model).items():
             expected = tensor.clone()
             if name == "model.norm.weight":
                 expected[0] += 1
