@@ -56,6 +56,11 @@ def label_probe(
 def classes_of(labels: Sequence[str | None]) -> list[str]:
     """Return the labels that a probe tells apart; ValueError where they are fewer than two."""
     counts = Counter(label for label in labels if label is not None)
+    if not counts:
+        raise ValueError(
+            f"none of the {len(labels)} images has the key to be probed in the .json of its sample:"
+            " give one that is there, or leave --probe out"
+        )
     classes = sorted(label for label, count in counts.items() if count >= FEWEST)
     if len(classes) < 2:
         raise ValueError(

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from unimodal.card import TOKENIZER_HASH
 from unimodal.data.image_batches import SOURCE, ImageBatches
+from unimodal.data.image_folder import image_shards
 from unimodal.data.image_index import ImageMeasure, index_images
 from unimodal.data.lengths import shards_hash
 from unimodal.data.quarantine import Quarantine
-from unimodal.data.remote import local_shards
 from unimodal.data.seen import Seen
 from unimodal.data.sizes import ImageRule, buckets, patch_problems
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
@@ -58,7 +58,7 @@ class TokenizerRun:
     """The run's directory; the trained tokenizer is written to `output/tokenizer`."""
     shards: str
     """The shards whose images are learned, all images of each sample: a folder of .tar files, one
-    .tar file, a URL, or `pipe:` and a command."""
+    .tar file, a URL, or `pipe:` and a command; or a folder of image files, inner ones included."""
     schedule: ScheduleConfig
     """Of `model.pixels`, which learn nothing: how many batches of images are measured."""
     weights: Path | None = None
@@ -168,7 +168,7 @@ def _checked(config: TokenizerRun, ranks: Ranks) -> tuple[TokenizerRun, dict[str
                         " processes")  # fmt: skip
     if problems:
         raise ValueError("; ".join(problems))
-    paths = local_shards(config.shards)
+    paths = image_shards(config.shards)
     parent = _parent(config)
     return config, {
         "shards": shards_hash(paths, reread=config.loop.verify == "all"),
@@ -258,7 +258,7 @@ def _engine(config: TokenizerRun, learner: TokenizerLearner, ranks: Ranks) -> Pa
 
 def _images(config: TokenizerRun, model: ImageTokenizer, ranks: Ranks) -> ImageBatches:
     """Find the images of the shards, and let the first rank try some before the first step."""
-    paths = local_shards(config.shards)
+    paths = image_shards(config.shards)
     index = index_images(paths, ImageMeasure(config.images, model.geometry), os.cpu_count() or 1)
     name = "quarantine.jsonl" if ranks.is_first else f"quarantine_{ranks.rank}.jsonl"
     images = ImageBatches(

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from tiny_tokenizers import of_patches
 
-from unimodal.eval.probe import FEWEST, cross_validated, label_probe, scene_probe, vectors
+from unimodal.eval.probe import (
+    FEWEST,
+    classes_of,
+    cross_validated,
+    label_probe,
+    scene_probe,
+    vectors,
+)
 from unimodal.eval.round_trip import RoundTrip, round_trip
 from unimodal.eval.tokenizer import held_out
 from unimodal.tokenizer.autoencoder import ImageTokenizer
@@ -63,6 +70,8 @@ def test_labels_that_are_missing_or_rare_are_left_out() -> None:
     labels[0] = None  # of grey 0, which is one too few then
     found = label_probe(trip, labels, [str(number) for number in range(len(labels))])
     assert found["probe"].n == 2 * FEWEST
+    with pytest.raises(ValueError, match="none of the 3 images has the key"):
+        classes_of([None] * 3)
     with pytest.raises(ValueError, match="1 labels have 10 images or more: a probe needs two"):
         label_probe(trip, ["one"] * len(labels), ["a"] * len(labels))
 
