@@ -21,7 +21,12 @@ from .. import options
     show_default=True,
     help="Pixels a side of a rendered icon.",
 )
-def things(output: Path, packages: Path | None, side: int) -> None:
+@click.option(
+    "--shards",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Also write each icon in each style as a sample of shards into this folder.",
+)
+def things(output: Path, packages: Path | None, side: int, shards: Path | None) -> None:
     """Render 1,252 icons with names, in two styles, into the folder OUTPUT.
 
     They are those of @iconify-json/fluent-emoji-flat (MIT) that show no people, with their twins of
@@ -31,8 +36,13 @@ def things(output: Path, packages: Path | None, side: int) -> None:
     \b
     unimodal data things runs/things
     unimodal data things runs/things --packages folder/of/tgz
+    unimodal data things runs/things --shards shards/icons
     """
-    from .table import write_table
+    from .icon_shards import write_icon_shards
+    from .table import Things, write_table
 
     number = write_table(output, packages, side)
     click.echo(f"{output}: {number:,} icons in two styles, {side} pixels a side")
+    if shards is not None:
+        written = write_icon_shards(Things(output), shards)
+        click.echo(f"{shards}: {written:,} samples with icon, category and style")

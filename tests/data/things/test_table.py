@@ -1,13 +1,19 @@
 """The table of icons: premultiplied RGBA, exact, and refused where it is damaged."""
 
+import io
+import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from unimodal.command import main
+from unimodal.data.shards import find_shards
+from unimodal.data.things.icon_shards import write_icon_shards
 from unimodal.data.things.icons import STYLES
 from unimodal.data.things.names import NAMES
 from unimodal.data.things.stamp import lay, scaled, tinted
@@ -94,3 +100,25 @@ def test_a_tint_takes_the_colour_and_keeps_light_and_shade():
     flat_hw4 = np.full((4, 4, 4), 255, np.float32)
     flat_hw4[:, :, :3] = 77  # of one lightness: the tint itself
     assert np.allclose(tinted(flat_hw4, (220, 40, 40))[:, :, :3], (220, 40, 40), atol=0.5)
+
+
+def test_icons_become_shards_with_what_is_known_of_them(small_table: Path, tmp_path: Path):
+    things = Things(small_table)
+    assert write_icon_shards(things, tmp_path / "icons") == 2 * len(things.icons)
+    (shard,) = find_shards(tmp_path / "icons")
+    with tarfile.open(shard) as tar:
+        found = {one.name: tar.extractfile(one).read() for one in tar}
+    assert len(found) == 4 * len(things.icons)
+    for number in (0, 7):
+        icon = things.icons[number]
+        for at, style in enumerate(STYLES):
+            known = json.loads(found[f"{number:06d}_{style}.json"])
+            assert known["icon"] == icon.name and known["category"] == icon.category
+            assert known["style"] == style and "-" not in known["caption"]
+            pixels = np.asarray(Image.open(io.BytesIO(found[f"{number:06d}_{style}.png"])))
+            rgba = things.pixels_SNHW4[at, number].astype(int)
+            assert (pixels == rgba[..., :3] + 255 - rgba[..., 3:]).all()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.tar").touch()
+    with pytest.raises(ValueError, match="not of this command"):
+        write_icon_shards(things, tmp_path / "other")
