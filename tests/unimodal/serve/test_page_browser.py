@@ -186,8 +186,8 @@ def test_a_given_image_is_seen_as_the_api_sees_it(
              {"type": "text", "text": "what do you see?"}]  # fmt: skip
     _, answer = served.ask(CHAT, {"messages": [{"role": "user", "content": parts}], "seed": 3})
     assert chat.said() == [answer["choices"][0]["message"]["content"].strip()]
-    note = "Your image was resized and cropped from 128 x 96 to 64 x 64 pixels, which is what"
-    assert chat.page.locator(".note").inner_text().startswith(note)
+    note = "Your image was resized and cropped from 128 x 96 to 64 x 64 pixels."
+    assert chat.page.locator(".note").inner_text() == note
 
 
 def test_what_is_no_image_is_refused_in_a_sentence(chat: ChatPage) -> None:
