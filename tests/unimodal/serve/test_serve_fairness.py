@@ -93,7 +93,7 @@ def test_all_limits_that_are_wrong_are_named() -> None:
 
 
 def test_errors_tell_no_address_and_no_path() -> None:
-    told = "cannot identify <_io.BytesIO object at 0x7f12ab34cd56> of /work/main/a.py, 0x7f12ab34cd"
+    told = "cannot identify <_io.BytesIO object at 0x7f12ab34cd56> of /srv/app/a.py, 0x7f12ab34cd"
     assert plain(told) == "cannot identify an object of a file, ..."
     assert plain("16/24 of http://a.b/c/d and 3 / 4") == "16/24 of http://a.b/c/d and 3 / 4"
     assert len(plain("a" * 10**6)) < 1010

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from api_server import CHAT, EDITS, IMAGES, Served, data_url, png, serving
+from launching import ROOT
 from PIL import Image
 
 from unimodal.model import Model
@@ -153,7 +154,10 @@ BAD: list[tuple[str, str, Any, int, str | None, str]] = [
 
 def secrets_of(text: str) -> list[str]:
     """What no client may be told: addresses of objects, paths, tracebacks."""
-    return re.findall(r"0x[0-9a-f]{6,}|/work/|site-packages|Traceback|\.py\b|object at", text)
+    return re.findall(
+        rf"0x[0-9a-f]{{6,}}|/srv/|{re.escape(str(ROOT))}|site-packages|Traceback|\.py\b|object at",
+        text,
+    )
 
 
 @pytest.mark.parametrize("case", range(len(BAD)), ids=lambda n: f"{BAD[n][0]} {n}")
@@ -318,7 +322,7 @@ def test_an_error_of_ours_tells_nothing_and_stops_nothing(
         step = type(found.server.loop._generation).step
 
         def broken(_: object) -> None:
-            raise RuntimeError(f"out of memory in {found.server!r} at /work/secret.py")
+            raise RuntimeError(f"out of memory in {found.server!r} at /srv/secret.py")
 
         monkeypatch.setattr(type(found.server.loop._generation), "step", broken)
         status, answer = found.ask(IMAGES, DRAW)
