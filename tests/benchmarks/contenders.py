@@ -4,7 +4,7 @@ What is there is not done again, and a run that was stopped goes on.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unimodal import config
@@ -22,10 +22,11 @@ from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.tokenizer import TokenizerRun
 
-from .commands import call, cpu_file
+from .commands import call, cpu_file, cpu_minutes
 
 LEVELS = {10: (8, 8, 4, 4), 14: (8, 8, 8, 8, 4), 16: (8, 8, 8, 8, 4, 4)}  # of FSQ, by bits
 FSQ = {"FSQ": "equal_width", "iFSQ": "sigmoid", "equal-mass FSQ": "equal_mass"}
+PROBES = (100, 400)  # steps of the short runs that tell what a step takes
 KINDS = (*FSQ, "LFQ", "BSQ", "VQ-EMA")
 SMALL = ConvolutionsConfig(widths=(32, 128), encoder_blocks=(1, 1), decoder_blocks=(1, 2))
 
@@ -91,6 +92,22 @@ def trained(contender: Contender, budget: Budget, shards: Path, folder: Path) ->
         log = folder / "logs" / f"{contender.name}.txt"
         call("train", "tokenizer", recipe, log=log, cpu=cpu_file(output))
     return output
+
+
+def affordable(
+    contender: Contender, minutes: float, budget: Budget, shards: Path, folder: Path
+) -> Budget:
+    """Return the budget with as many steps as take the contender these minutes of a processor, its
+    start counted, by two short runs.
+    """
+    short, longer = (
+        cpu_minutes(
+            trained(contender, replace(budget, num_steps=steps), shards, folder / f"{steps}")
+        )
+        for steps in PROBES
+    )
+    step = (longer - short) / (PROBES[1] - PROBES[0])
+    return replace(budget, num_steps=PROBES[0] + round((minutes - short) / step))
 
 
 def codes_needed(bits: int, codes_an_image: int) -> int:

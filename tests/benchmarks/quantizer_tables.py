@@ -5,8 +5,9 @@
 
 TRAIN and HELD_OUT are shards of figures, such as two OpenStax textbooks. Each command does what is
 not done yet, one contender after the other, writes `FOLDER/reconstruct.md` or `predict.md` after
-each and prints it at the end; the same command goes on where it was stopped. Steps and batches are
-equal for all; the time that training takes of a processor is stated beside the scores.
+each and prints it at the end; the same command goes on where it was stopped. Batches are equal for
+all, and either steps or, with --cpu-minutes, the time that training takes of a processor; both are
+stated beside the scores.
 """
 
 import sys
@@ -19,16 +20,16 @@ sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched 
 
 from benchmarks import predicted
 from benchmarks.commands import cpu_minutes, scored
-from benchmarks.contenders import KINDS, Budget, Contender, codes_needed, trained
+from benchmarks.contenders import KINDS, Budget, Contender, affordable, codes_needed, trained
 from benchmarks.crops import cut
 from benchmarks.markdown import interval, rows, write
 
 SIDE, PATCH = 64, 8
 TRAIN_SEED, HELD_OUT_SEED = 0, 1
-BITS, OTHER_BITS = 14, (10, 16)
+BITS, OTHER_BITS, STEPS = 14, (10, 16), 2500
 HEAD = (
     "quantizer", "bits", "PSNR, dB", "SSIM", "Frechet, EfficientNet-Lite0", "usage", "perplexity",
-    "bin entropy, least to most", "bits a pixel, entropy", "CPU min",
+    "bin entropy, least to most", "bits a pixel, entropy", "steps", "CPU min",
 )  # fmt: skip
 
 
@@ -41,34 +42,44 @@ def main() -> None:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("train", type=click.Path(exists=True, path_type=Path))
 @click.argument("held_out", type=click.Path(exists=True, path_type=Path))
-@click.option("--steps", default=2500, show_default=True)
+@click.option("--steps", type=int, help=f"Of each  [default: {STEPS}].")
+@click.option(
+    "--cpu-minutes", "minutes", type=float, help="Of each contender's training, not --steps."
+)
 @click.option("--batch", default=16, show_default=True)
 @click.option("--crops", default=16384, show_default=True, help="To train on.")
 @click.option("--frechet-crops", default=1024, show_default=True)
 @click.option("--precision", default="bf16", show_default=True)
 @click.option("--bits", default=BITS, show_default=True, help="Of the first rows, for a test.")
 def reconstruct(
-    folder: Path, train: Path, held_out: Path, steps: int, batch: int, crops: int,
-    frechet_crops: int, precision: str, bits: int,
+    folder: Path, train: Path, held_out: Path, steps: int | None, minutes: float | None,
+    batch: int, crops: int, frechet_crops: int, precision: str, bits: int,
 ) -> None:  # fmt: skip
     """Train each contender on crops of TRAIN, and measure it on crops of HELD_OUT."""
     if bits not in (BITS, *OTHER_BITS):
         raise click.UsageError(f"--bits {bits}: one of {BITS}, {OTHER_BITS}")
-    budget = Budget(steps, batch, precision)
+    if steps and minutes:
+        raise click.UsageError(f"--steps {steps} and --cpu-minutes {minutes:g}: give one")
+    budget = Budget(steps or STEPS, batch, precision)
     most = max(_held_out_crops(one) for one in (bits, *OTHER_BITS))
     shards = cut(train, folder, crops, SIDE, TRAIN_SEED)
     images = cut(held_out, folder, most, SIDE, HELD_OUT_SEED)
     title = (
-        f"{steps:,} steps of {batch} crops of {SIDE} x {SIDE} pixels, out of {crops:,} of "
-        f"{train.stem}; measured on {_held_out_crops(BITS):,} crops of {held_out.stem} (usage at "
-        f"16 bits on {_held_out_crops(16):,}, Frechet distance on {frechet_crops:,}); {precision}, "
+        f"{_length(budget, minutes)} of {batch} crops of {SIDE} x {SIDE} pixels, out of "
+        f"{crops:,} of {train.stem}; measured on {_held_out_crops(BITS):,} crops of "
+        f"{held_out.stem} (usage at 16 bits on {_held_out_crops(16):,}, Frechet distance on "
+        f"{frechet_crops:,}); {precision}, "
         "one thread, `CPU min` is what training took of one processor"
     )
     done: list[tuple[Contender, dict[str, Any]]] = []
 
     def take(contender: Contender) -> None:
-        run = trained(contender, budget, shards, folder)
-        done.append((contender, _measured(contender, run, images, folder, frechet_crops)))
+        own = budget
+        if minutes:
+            own = affordable(contender, minutes, budget, shards, folder / "probes")
+        run = trained(contender, own, shards, folder)
+        scores = _measured(contender, run, images, folder, frechet_crops)
+        done.append((contender, scores | {"steps": own.num_steps}))
         write(folder / "reconstruct.md", title, HEAD, [_cells(*one) for one in done])
 
     for kind in KINDS:
@@ -78,6 +89,13 @@ def reconstruct(
         for kind in dict.fromkeys(("FSQ", best)):
             take(Contender(kind, other))
     print((folder / "reconstruct.md").read_text())
+
+
+def _length(budget: Budget, minutes: float | None) -> str:
+    """How long each is trained, in words."""
+    if minutes:
+        return f"{minutes:g} minutes of one processor for each, in steps"
+    return f"{budget.num_steps:,} steps"
 
 
 def best_of(done: list[tuple[Contender, dict[str, Any]]]) -> list[str]:
@@ -122,7 +140,7 @@ def _cells(contender: Contender, scores: dict[str, Any]) -> list[str]:
         contender.kind, str(contender.bits), interval(scores["psnr_db"], 2),
         interval(scores["ssim"], 3), interval(scores["frechet"], 1), interval(scores["share"], 3),
         interval(scores["perplexity"], 0), f"{min(bins):.2f} to {max(bins):.2f}" if bins else "",
-        interval(scores["bits"], 4), f"{scores['minutes']:.1f}",
+        interval(scores["bits"], 4), f"{scores['steps']:,}", f"{scores['minutes']:.1f}",
     ]  # fmt: skip
 
 

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 from benchmarks import image_tokenizers, markdown
-from benchmarks.contenders import KINDS, LEVELS, SMALL, Budget, Contender, codes_needed
+from benchmarks.commands import cpu_file
+from benchmarks.contenders import (
+    KINDS,
+    LEVELS,
+    PROBES,
+    SMALL,
+    Budget,
+    Contender,
+    affordable,
+    codes_needed,
+)
 from benchmarks.crops import cut
 from benchmarks.faults import write_tar
 from benchmarks.quantizer_tables import HEAD, best_of
@@ -58,6 +68,16 @@ def test_crops_are_parts_of_figures_and_cut_once(tmp_path: Path) -> None:
 
 def test_usage_is_counted_on_ten_times_the_codebook() -> None:
     assert [codes_needed(bits, 64) for bits in LEVELS] == [160, 2560, 10240]
+
+
+def test_equal_time_is_told_by_what_two_short_runs_took(tmp_path: Path) -> None:
+    contender = Contender("LFQ")
+    for steps in PROBES:  # 0.5 s a step after 6 s
+        run = tmp_path / str(steps) / "runs" / contender.name
+        (run / "tokenizer").mkdir(parents=True)
+        cpu_file(run).write_text(f"6\n{0.5 * steps}\n")
+    budget = affordable(contender, 2.6, Budget(2500, 4), Path("shards"), tmp_path)
+    assert budget == Budget(300, 4)
 
 
 def test_the_best_but_fsq_goes_on() -> None:
