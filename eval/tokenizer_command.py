@@ -214,7 +214,10 @@ def _of_images(asked: Asked) -> "tuple[dict[str, Any], RoundTrip, list[Cell]]":
     own = read_images(asked.images, asked.samples, rule, found.tokenizer, asked.bad_share, keys)
     click.echo(own.line(), err=True)
     if asked.probe:
-        classes_of([one[asked.probe] for one in own.labels])  # or it fails after all the work
+        try:  # before all the work
+            classes_of([one[asked.probe] for one in own.labels])
+        except ValueError as error:
+            raise ValueError(f"--probe {asked.probe}: {error}") from error
     trip = round_trip(found.tokenizer.to(asked.device), own.pixels, asked.batch_size)
     report = image_report(own.names, trip)
     if asked.probe:

@@ -57,6 +57,8 @@ def _files(given: Sequence[Path], notes: list[str]) -> Iterator[tuple[Path, bool
     many files of a folder are none.
     """
     for path in given:
+        if path.suffix == ".tar":
+            raise ValueError(f"{path}: images of shards are encoded by `unimodal data encode`")
         if not path.is_dir():
             yield path, True
             continue

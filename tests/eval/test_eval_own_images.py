@@ -143,7 +143,7 @@ def test_labels_of_samples_are_probed_and_the_worst_images_shown(run: Path, tmp_
     together = report(run, tar, "--probe", "kind", "--probe-apart", "kind")
     assert together["scores"]["probe"]["kind"]["value"] < 0.5
     none = command("eval", "tokenizer", run, tar, "--probe", "name")
-    assert none.exit_code == 2 and "none of the 41 images has the key" in none.output
+    assert none.exit_code == 2 and "--probe name: none of the 41 images has" in none.output
 
 
 def test_codes_that_nothing_decodes_are_measured_alone(tmp_path: Path) -> None:

@@ -120,6 +120,11 @@ def test_queries_take_one_size_and_images_are_brought_to_it(tmp_path: Path) -> N
     assert "size 64 x 64 pixels: these queries read images of 64 x 32 alone" in told
 
 
+def test_shards_are_sent_to_the_command_that_encodes_them(tmp_path: Path) -> None:
+    told = refused("encode", tmp_path / "shard.tar", "--output", tmp_path / "codes.json")
+    assert "images of shards are encoded by `unimodal data encode`" in told
+
+
 def test_bad_images_of_a_folder_are_left_out_and_named_ones_are_not(photos, tmp_path) -> None:
     saved(tmp_path / "tokenizer", SHAPES["patches"])
     (photos / "cut.png").write_bytes((photos / "a.png").read_bytes()[:200])
