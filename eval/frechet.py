@@ -23,7 +23,6 @@ from unimodal.tokenizer.pixels import to_tensor
 
 from .intervals import Estimate, jackknife, unmeasured
 from .report import progress
-from .round_trip import batches
 
 SIDE, BATCH, GROUPS = 224, 16, 20
 
@@ -43,7 +42,8 @@ def features(backbone: Backbone, images: Sequence[np.ndarray]) -> np.ndarray:
     """Return what a backbone sees in images of any sizes, float64 (n, C)."""
     device = backbone.mean_C11.device
     found = []
-    for batch in progress(batches(images, BATCH), "features for the Frechet distance"):
+    for start in progress(range(0, len(images), BATCH), "features for the Frechet distance"):
+        batch = images[start : start + BATCH]
         x_BCHW = torch.cat([_resized(to_tensor([image]).to(device)) for image in batch])
         found.append(backbone(x_BCHW)[-1].mean((2, 3)).double().cpu().numpy())
     return np.concatenate(found)

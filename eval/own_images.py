@@ -33,6 +33,7 @@ from unimodal.document import StoredFile
 from unimodal.tokenizer.saved import SavedTokenizer
 
 from .intervals import mean
+from .pixel_file import PixelFile
 from .reconstruction import psnr, ssim
 from .report import Cell, progress
 from .round_trip import RoundTrip
@@ -48,7 +49,7 @@ class OwnImages:
     """Images that were read, and what was not."""
 
     names: list[str] = field(default_factory=list)
-    pixels: list[np.ndarray] = field(default_factory=list)
+    pixels: PixelFile = field(default_factory=PixelFile)
     """Each uint8 (H, W, 3)."""
     labels: list[dict[str, str | None]] = field(default_factory=list)
     """What its sample's .json says of each under the keys that were asked for, as text."""
@@ -152,8 +153,10 @@ def image_report(names: Sequence[str], trip: RoundTrip) -> dict[str, Any]:
     """
     if not trip.images:
         return {"scores": trip.code_scores(), "usage": trip.usage(), "predictions": []}
-    compared = list(zip(names, trip.originals, trip.images, strict=True))
-    predictions = [_judged(*one) for one in progress(compared, "comparing")]
+    predictions = [
+        _judged(name, trip.originals[number], trip.images[number])
+        for number, name in enumerate(progress(names, "comparing"))
+    ]
     similar = [p["ssim"] for p in predictions if p["ssim"] is not None]
     return {
         "scores": {

@@ -21,6 +21,7 @@ from unimodal.tokenizer.saved import SavedTokenizer
 from unimodal.transcript import save_image
 
 from .intervals import Estimate, mean, unmeasured
+from .pixel_file import PixelFile
 from .report import progress
 from .usage import bits_per_pixel, group_scores, group_usage
 
@@ -34,7 +35,7 @@ class RoundTrip:
     tokenizer: SavedTokenizer
     originals: Sequence[np.ndarray]
     """Each uint8 (H, W, 3)."""
-    images: list[np.ndarray] = field(default_factory=list)
+    images: PixelFile = field(default_factory=PixelFile)
     """What came back of each; empty without a decoder."""
     codes: list[np.ndarray] = field(default_factory=list)
     """Of each, int64 (n, G); none of a tokenizer whose images become latents."""
@@ -85,7 +86,8 @@ def round_trip(
     made = RoundTrip(tokenizer, originals)
     codec = ImageCodec(tokenizer, next(iter(tokenizer.state_dict().values())).device)
     words = "encoding and decoding" if tokenizer.decodes else "encoding"
-    for batch in progress(batches(originals, batch_size), words):
+    for start in progress(range(0, len(originals), batch_size), words):
+        batch = originals[start : start + batch_size]
         began = time.perf_counter()
         encoded = codec.encode([Image(pixels=pixels) for pixels in batch])
         halfway = time.perf_counter()
@@ -94,7 +96,7 @@ def round_trip(
         if tokenizer.decodes:
             decoded = codec.decode([replace(image, pixels=None) for image in encoded])
             made.decode_s.append((time.perf_counter() - halfway) / len(batch))
-            made.images += [image.pixels for image in decoded if image.pixels is not None]
+            made.images.extend(image.pixels for image in decoded if image.pixels is not None)
         made.codes += [image.codes for image in encoded if image.codes is not None]
         made.latents += [image.latents for image in encoded if image.latents is not None]
         made.grids += [image.grid for image in encoded if image.grid is not None]

@@ -63,8 +63,10 @@ def scene_report(scenes: Sequence[Scene], trip: RoundTrip) -> dict[str, Any]:
     """
     if not trip.images:
         return {"scores": trip.code_scores(), "usage": trip.usage(), "predictions": []}
-    compared = list(zip(range(len(scenes)), scenes, trip.originals, trip.images, strict=True))
-    predictions = [judge(*one) for one in progress(compared, "reading")]
+    predictions = [
+        judge(number, truth, trip.originals[number], trip.images[number])
+        for number, truth in enumerate(progress(scenes, "reading"))
+    ]
     return {
         "scores": scores(predictions) | trip.code_scores(),
         **({"usage": trip.usage()} if trip.codes else {}),
