@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from unimodal.codec import ImageCodec
+from unimodal.heads.next_code import NextCodeInputs
 from unimodal.sequence import Batch, Row
 from unimodal.sequencer import Sequencer
 
@@ -61,6 +62,9 @@ class LoaderConfig:
     """Decides the order, the variants, the crops and the dropped prompts."""
     caption_dropout: float = 0.1
     """Share of documents with a learned image whose prompt is dropped (0 to 1)."""
+    code_noise: float = 0.0
+    """Share of the codes of learned images that enter as any other codes (0 to below 1); what they
+    predict stays."""
     images: ImageRule | None = None
     """How images are resized; None: not at all, and their sides are multiples of the patch."""
     stages: tuple[Stage, ...] = ()
@@ -85,6 +89,8 @@ class LoaderConfig:
         for name in ("caption_dropout", "bad_share"):
             if not 0 <= getattr(self, name) <= 1:
                 found.append(f"{name} {getattr(self, name)}: from 0 to 1")
+        if not 0 <= self.code_noise < 1:
+            found.append(f"code_noise {self.code_noise}: from 0 to below 1")
         return found
 
 
@@ -120,6 +126,8 @@ class Loader:
                 f"{config.batch_rows} rows on rank {rank} of {world_size}: do not divide"
             )
         problems += patch_problems(config.images, codec.geometry.patch)
+        if not isinstance(sequencer.inputs, NextCodeInputs):
+            problems += _of_codes_in_order(config, sources)
         if problems:
             raise ValueError("; ".join(problems))
         mixed = mixtures(sources, config.stages, config.images)
@@ -136,7 +144,9 @@ class Loader:
             found, mixed, config.seed, config.sequence_length, config.window_rows,
             config.batch_rows, config.caption_dropout, config.group_rows,
         )  # fmt: skip
-        self.row_builder = RowBuilder(found, sequencer, codec, config.sequence_length, config.seed)
+        self.row_builder = RowBuilder(
+            found, sequencer, codec, config.sequence_length, config.seed, config.code_noise
+        )
         self.config = config
         self.go_to(state or self.planner.begin())
         self.rank, self.world_size, self.workers = rank, world_size, workers
@@ -279,6 +289,19 @@ class Loader:
             return None, state
         make = self.row_builder.build if self.workers == 0 else _build_in_worker
         return pool.submit(make, places), state
+
+
+def _of_codes_in_order(config: LoaderConfig, sources: Mapping[str, SourceConfig]) -> list[str]:
+    """Return the settings that are for codes which are predicted one by one, such as next_code's.
+    """
+    changed = {f"sources.{k}.changed_weight": v.changed_weight for k, v in sources.items()}
+    found = {"loader.code_noise": (config.code_noise, 0.0)}
+    found |= {name: (value, 1.0) for name, value in changed.items()}
+    return [
+        f"{name} {value}: the image head does not predict codes in their order; leave it out"
+        for name, (value, idle) in found.items()
+        if value != idle
+    ]
 
 
 _worker: list[RowBuilder] = []  # in a worker process: what makes its rows

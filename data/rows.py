@@ -23,6 +23,8 @@ from unimodal.tokenizer.pixels import ImageError, image_size, open_image
 
 from . import codes_member as codes
 from . import formats, order
+from .changed_codes import weighed
+from .code_noise import noised
 from .cutting import Cut, piece
 from .formats import Sample, SampleError
 from .lengths import Bad
@@ -55,6 +57,8 @@ class RowBuilder:
     codec: ImageCodec
     sequence_length: int
     seed: int
+    code_noise: float = 0.0
+    """Share of the codes of learned images that enter as any others."""
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
@@ -95,11 +99,23 @@ class RowBuilder:
                     f"{name}: {len(sequence)} tokens, but {place.length} were measured: was the "
                     "shard changed under way?"
                 )
-            sequences.append(sequence)
+            sequences.append(self._learned(sequence, place, key))
         pad = self.sequencer.vocabulary.special("pad")
         sources = [self.sources.index(self.streams[place.stream].name) for place in places]
         row = Row.pack(sequences, self.sequence_length, pad, sources)
         return BuiltRow(row, tuple(place.stream for place in places), bad)
+
+    def _learned(
+        self, sequence: TokenSequence, place: Placement, key: tuple[int, ...]
+    ) -> TokenSequence:
+        """Return a sequence as it is learned: codes that an edit changes weigh more, then noise."""
+        vocabulary = self.sequencer.vocabulary
+        by = self.streams[place.stream].source.changed_weight
+        if by != 1.0:
+            sequence = weighed(sequence, vocabulary, by)
+        if self.code_noise:
+            sequence = noised(sequence, vocabulary, self.code_noise, key)
+        return sequence
 
     def _enters(self, document: Document) -> Callable[[Part], bool]:
         """Return which parts of a document have to be encoded, as what a vision tower alone sees

@@ -60,7 +60,13 @@ class HeldOut:
         rule = loader.images
         plain = replace(rule, random_crop=False, flip=0.0) if rule is not None else None
         settings = replace(
-            loader, batch_rows=1, group_rows=1, caption_dropout=0.0, images=plain, stages=()
+            loader,
+            batch_rows=1,
+            group_rows=1,
+            caption_dropout=0.0,
+            code_noise=0.0,
+            images=plain,
+            stages=(),
         )
         self.batches: dict[str, list[Batch]] = {}
         self.plain: dict[str, Plain] = {}

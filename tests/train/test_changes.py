@@ -204,6 +204,7 @@ CHANGES = {
     "lr_scale": {"optimizer.lr_scale": "{model.embed_tokens: 0.1}"},
     "loss": {"loss.z": "0.001"},
     "dropout": {"loader.caption_dropout": "0.7"},
+    "noise": {"loader.code_noise": "0.1", "sources.scenes.changed_weight": "4"},
     "rate of muon": {"optimizer.muon_lr": "0.001"},
     "weight": {"sources.scenes.image_weight": "0.5"},
     "split": {"sources.scenes.split": "[0, 0.7]"},
