@@ -27,6 +27,8 @@ class OptimizerConfig:
     AdamW takes them too."""
     weight_decay: float = 0.0
     """Shrink matrices by lr * weight_decay a step; vectors are spared."""
+    cautious: bool = False
+    """Shrink only those numbers that the step's update moves towards zero as well."""
     beta1: float = 0.9
     beta2: float = 0.95
     momentum: float = 0.95
@@ -52,6 +54,8 @@ class OptimizerConfig:
             found.append(f"ema_decay {self.ema_decay}: above 0 and below 1")
         if not self.weight_decay >= 0:
             found.append(f"weight_decay {self.weight_decay}: at least 0")
+        if self.cautious and not self.weight_decay:
+            found.append("cautious: it says when weights decay, and weight_decay is 0")
         return found + [
             f"{name} {value}: from 0 to below 1"
             for name in ("beta1", "beta2", "momentum")
@@ -75,6 +79,36 @@ def orthogonalised(matrix_BMN: torch.Tensor, num_steps: int = 5) -> torch.Tensor
     return x.mT if tall else x
 
 
+class CautiousAdamW(torch.optim.AdamW):
+    """Update by AdamW, whose decay spares numbers that the update moves away from zero.
+
+    Cautious weight decay, arXiv:2510.12402, algorithm 1: with the update u of AdamW without decay,
+    x <- x - lr u - lr decay x [u x >= 0], element by element.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        decays = [group["weight_decay"] for group in self.param_groups]
+        before = [
+            [one.clone() if decay and one.grad is not None else None for one in group["params"]]
+            for group, decay in zip(self.param_groups, decays, strict=True)
+        ]
+        for group in self.param_groups:
+            group["weight_decay"] = 0.0
+        super().step()
+        for group, decay, olds in zip(self.param_groups, decays, before, strict=True):
+            group["weight_decay"] = decay
+            for parameter, old in zip(group["params"], olds, strict=True):
+                if old is not None:
+                    parameter.sub_(_decayed(old, old - parameter), alpha=group["lr"] * decay)
+
+
+def _decayed(weights: torch.Tensor, updates: torch.Tensor) -> torch.Tensor:
+    """Return the weights that cautious decay shrinks, zero where updates move away from zero."""
+    return weights * (updates * weights >= 0)
+
+
 class Muon(torch.optim.Optimizer):
     """Update matrices by Muon with Nesterov momentum; those of one shape are orthogonalised
     together in `dtype`.
@@ -87,8 +121,9 @@ class Muon(torch.optim.Optimizer):
         momentum: float,
         weight_decay: float,
         dtype: torch.dtype = torch.float32,
+        cautious: bool = False,
     ):
-        self.dtype = dtype
+        self.dtype, self.cautious = dtype, cautious
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -116,7 +151,8 @@ class Muon(torch.optim.Optimizer):
         # AdamW's about is.
         scale = max(parameters[0].shape) ** 0.5
         for parameter, update in zip(parameters, updates, strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            old = _decayed(parameter, update) if self.cautious else parameter
+            parameter.sub_(old, alpha=group["lr"] * group["weight_decay"])
             parameter.add_(update.to(parameter.dtype), alpha=-group["lr"] * scale)
 
 
@@ -170,12 +206,18 @@ def build(
         for (lr, decay), parameters in alike.items()
     ]
     betas = (config.beta1, config.beta2)
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, betas=betas, fused=True)]
+    kind = CautiousAdamW if config.cautious else torch.optim.AdamW
+    optimizers: list[torch.optim.Optimizer] = [kind(groups, betas=betas, fused=True)]
     if matrices:
         assert config.muon_lr is not None, "there are matrices only with Muon"
         optimizers.append(
             Muon(
-                matrices.values(), config.muon_lr, config.momentum, config.weight_decay, muon_dtype
+                matrices.values(),
+                config.muon_lr,
+                config.momentum,
+                config.weight_decay,
+                muon_dtype,
+                config.cautious,
             )
         )
     for optimizer in optimizers:

@@ -198,6 +198,7 @@ def test_a_lower_rate_is_refused_and_then_accepted(run: LmRun, whole: list[tuple
 CHANGES = {
     "optimizer": {"optimizer.lr": "1e-4", "optimizer.clip": "0.5", "optimizer.weight_decay": "0.1",
                   "optimizer.beta1": "0.8", "optimizer.beta2": "0.9", "optimizer.momentum": "0.8"},
+    "caution": {"optimizer.weight_decay": "0.1", "optimizer.cautious": "true"},
     "losses": {"loss.text": "0.5", "loss.image": "0.25", "loss.sliced": "false"},
     "source": {"sources.scenes.weight": "2", "sources.scenes.text_weight": "0.5",
                "sources.scenes.format": "document"},
