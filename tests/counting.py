@@ -105,7 +105,7 @@ def counts(path: str, ranks: Ranks) -> Mapping[str, Any]:
     assert settings is not None, "the bytes of ZeRO are counted"
     fill = Build(
         lambda: UnifiedModel(shape, 0, config.engine.recompute),
-        lambda name, of: initial_transformer_weight(name, of, shape.transformer.num_layers, 0),
+        lambda name, of: initial_transformer_weight(name, of, shape.transformer, 0),
     )
     model = sharded(fill, settings, "cpu", ranks)
     learner = LanguageLearner(model, config.loss, ())

@@ -34,11 +34,14 @@ def lively(transformer: UnifiedModel, head_std: float = 0.5) -> UnifiedModel:
     return transformer.eval()
 
 
-def next_code_model(num_codes: int, grid: Grid, addresses: bool) -> Model:
+def next_code_model(
+    num_codes: int, grid: Grid, addresses: bool, residual_lambdas: bool = False
+) -> Model:
     """Untied, with rows of unequal lengths, so that its distributions are far from uniform."""
     base = tiny(width=32, num_layers=2, num_heads=4, num_kv_heads=2, head_width=8, mlp_width=64)
     vocabulary = Vocabulary.new(base.vocabulary.num_text, num_codes)
-    config = replace(base.transformer.config, num_ids=vocabulary.size, tied_head=False)
+    shape = {"num_ids": vocabulary.size, "residual_lambdas": residual_lambdas}
+    config = replace(base.transformer.config, **shape, tied_head=False)
     image = ImageConfig("next_code", addresses=addresses)
     transformer = lively(UnifiedModel(Architecture(config, vocabulary, image)), 0.35)
     return replace(base, transformer=transformer, grid=grid)

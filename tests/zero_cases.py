@@ -59,6 +59,7 @@ class Case:
     """A folder for a checkpoint after HALF of the steps."""
     factorised: bool = False
     addresses: bool = False
+    residual_lambdas: bool = False
     head: str = "next_code"
     tower: str = ""
     """Whether images of the second half of the rows are given to a vision tower that is `frozen` or
@@ -81,7 +82,9 @@ def shape(case: Case) -> Architecture:
         vocabulary = scale_models.VOCABULARY
     num_ids = vocabulary.size if has_rows else vocabulary.num_words
     sizes = num_ids, 32, 2, 2, 1, 16, 64
-    transformer = TransformerConfig(*sizes, tied_head=case.tied, qk_norm=True)
+    transformer = TransformerConfig(
+        *sizes, tied_head=case.tied, qk_norm=True, residual_lambdas=case.residual_lambdas
+    )
     levels = LEVELS if case.factorised or not has_rows else ()
     tower = replace(towers.SMALL, trained=case.tower == "trained") if case.tower else None
     image = ImageConfig(case.head, levels, case.addresses, code_rows=has_rows, tower=tower)
@@ -163,7 +166,7 @@ def made(case: Case, ranks: Ranks) -> Engine:
     zero = settings.zero(each, 0.5, bf16=False)
 
     def drawn(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        return initial_transformer_weight(name, shape, whole.transformer.num_layers, seed=3)
+        return initial_transformer_weight(name, shape, whole.transformer, seed=3)
 
     fill = fill_from(find_tensors(Path(case.weights))) if case.weights else drawn
     saved = newest(Path(case.resume)) if case.resume else None

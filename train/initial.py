@@ -57,6 +57,10 @@ class ShapeConfig:
     qk_norm: bool = True
     tied_head: bool = True
     max_positions: int = 2048
+    residual_lambdas: bool = False
+    """Each layer reads a learned mix of the residual stream and the embeddings, and projections
+    into the stream begin at zero; an export refuses.
+    """
     head: str = "next_code"
     """How images are predicted: a file of unimodal/heads, or `module:Class` of one's own.
     next_code, masked (which draws an image in a few passes) and scale (of tokenizers with scales,

@@ -306,7 +306,7 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
         del values["transformer"]["rope"]
     if bundle_config.fit is None:
         del values["fit"]
-    for name in ("head_norms", "post_norm"):
+    for name in ("head_norms", "post_norm", "residual_lambdas"):
         if not values["transformer"][name]:
             del values["transformer"][name]
     newer = {

@@ -61,6 +61,9 @@ class TransformerConfig:
     post_norm: bool = False
     """Whether attention and MLP are normalised behind, not before, themselves (as in Chameleon-30B,
     where it is called swin norm)."""
+    residual_lambdas: bool = False
+    """Whether each layer reads a learned mix of the residual stream and the embeddings that it
+    began as (modded-nanogpt), and projections into the stream begin at zero."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -224,6 +227,19 @@ class Layer(nn.Module):
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 
 
+class ResidualLambdas(nn.Module):
+    """ResidualLambdas mix the residual stream with the embeddings: x <- a x + b x_0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, 0.0]))
+
+    def forward(self, x_BTD: Tensor, first_BTD: Tensor) -> Tensor:
+        """Return the mix of the stream x_BTD and the embeddings, in their shape and dtype."""
+        of_stream, of_first = self.weight.to(x_BTD.dtype)
+        return of_stream * x_BTD + of_first * first_BTD
+
+
 class Trunk(nn.Module):
     """The Trunk is all but the output table; it gives parameters Hugging Face's prefix `model.`."""
 
@@ -231,6 +247,8 @@ class Trunk(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(config.num_ids, config.width)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        if config.residual_lambdas:
+            self.residual_lambdas = nn.ModuleList(ResidualLambdas() for _ in self.layers)
         self.norm = RMSNorm(config.width, config.norm_eps)
 
 
@@ -259,9 +277,7 @@ class Transformer(nn.Module):
                 if parameter.is_meta:
                     continue
                 parameter.copy_(
-                    initial_transformer_weight(
-                        name, tuple(parameter.shape), config.num_layers, seed
-                    )
+                    initial_transformer_weight(name, tuple(parameter.shape), config, seed)
                 )
 
     def embed(self, ids_BT: Tensor) -> Tensor:
@@ -274,7 +290,10 @@ class Transformer(nn.Module):
         positions_BT: int, from 0 in each document. attend: see attention.Attend.
         """
         rotate = Rotation.at(positions_BT, self.config, x_BTD.dtype)
+        first_BTD = x_BTD
         for number, layer in enumerate(self.model.layers):
+            if self.config.residual_lambdas:
+                x_BTD = self.model.residual_lambdas[number](x_BTD, first_BTD)
             if self.recompute and torch.is_grad_enabled():
                 x_BTD = checkpoint(layer, x_BTD, rotate, attend, number, use_reentrant=False)
             else:
@@ -300,18 +319,23 @@ class Transformer(nn.Module):
 
 
 def initial_transformer_weight(
-    name: str, shape: tuple[int, ...], num_layers: int, seed: int
+    name: str, shape: tuple[int, ...], config: TransformerConfig, seed: int
 ) -> Tensor:
     """Return a parameter's initial value, float32: a pure function of the arguments.
 
     Norms are one and biases zero. Matrices are normal with standard deviation INIT_STD; those that
     write to the residual stream are divided by sqrt(2 * num_layers), so that its variance does not
-    grow with depth (GPT-2: Radford et al. 2019, sec. 2.3).
+    grow with depth (GPT-2: Radford et al. 2019, sec. 2.3). With residual lambdas, which begin as
+    the stream alone, these are zero.
     """
+    if ".residual_lambdas." in name:
+        return torch.tensor([1.0, 0.0])
     if name.endswith("norm.weight"):
         return torch.ones(shape)
     if name.endswith(".bias"):
         return torch.zeros(shape)
     residual = name.endswith(("o_proj.weight", "down_proj.weight"))
-    std = INIT_STD / math.sqrt(2 * num_layers) if residual else INIT_STD
+    if residual and config.residual_lambdas:
+        return torch.zeros(shape)
+    std = INIT_STD / math.sqrt(2 * config.num_layers) if residual else INIT_STD
     return normal(seed, name, shape, std)

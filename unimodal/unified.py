@@ -119,7 +119,7 @@ def initial_weight(
     """
     if name.startswith(ZEROS):
         return torch.zeros(size)
-    return initial_transformer_weight(name, tuple(size), config.num_layers, seed)
+    return initial_transformer_weight(name, tuple(size), config, seed)
 
 
 def parameter_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:

@@ -10,7 +10,12 @@ from torch import Tensor
 
 from unimodal.attention import DenseAttention, PackedAttention
 from unimodal.sequence import span_mask
-from unimodal.transformer import Transformer, TransformerConfig, initial_transformer_weight
+from unimodal.transformer import (
+    Rotation,
+    Transformer,
+    TransformerConfig,
+    initial_transformer_weight,
+)
 
 SMALL = TransformerConfig(
     num_ids=61, width=32, num_layers=2, num_heads=4, num_kv_heads=2, head_width=8, mlp_width=48
@@ -180,7 +185,7 @@ def test_initial_weights_are_a_pure_function_of_seed_and_name() -> None:
     torch.manual_seed(2)
     torch.randn(10)
     for name, tensor in reversed(first.items()):
-        alone = initial_transformer_weight(name, tuple(tensor.shape), SMALL.num_layers, seed=5)
+        alone = initial_transformer_weight(name, tuple(tensor.shape), SMALL, seed=5)
         assert torch.equal(tensor, alone), name
     deeper = replace(SMALL, num_layers=4, tied_head=False)
     name = "model.layers.1.mlp.gate_proj.weight"
@@ -189,22 +194,39 @@ def test_initial_weights_are_a_pure_function_of_seed_and_name() -> None:
 
 
 def test_initial_weights_have_the_stated_spread() -> None:
-    shape = (400, 500)
+    shape, deep = (400, 500), replace(SMALL, num_layers=8)
     for name, std in (("self_attn.q_proj", 0.02), ("mlp.down_proj", 0.02 / 4)):
-        drawn = initial_transformer_weight(f"model.layers.0.{name}.weight", shape, 8, 0)
+        drawn = initial_transformer_weight(f"model.layers.0.{name}.weight", shape, deep, 0)
         assert drawn.std() == pytest.approx(std, rel=0.01)
-    assert (
-        initial_transformer_weight("model.layers.0.self_attn.k_norm.weight", (7,), 8, 0).eq(1).all()
-    )
-    assert (
-        initial_transformer_weight("model.layers.0.self_attn.k_proj.bias", (7,), 8, 0).eq(0).all()
-    )
+    for name, value in (("k_norm.weight", 1), ("k_proj.bias", 0)):
+        weight = initial_transformer_weight(f"model.layers.0.self_attn.{name}", (7,), deep, 0)
+        assert weight.eq(value).all()
 
 
 def test_initial_weights_do_not_depend_on_the_machine() -> None:
-    tensor = initial_transformer_weight("model.embed_tokens.weight", (2, 2), 2, 0)
+    tensor = initial_transformer_weight("model.embed_tokens.weight", (2, 2), SMALL, 0)
     golden = [-0.022682101, -0.04205602, -0.02021398, -0.02698281]
     assert tensor.flatten().tolist() == pytest.approx(golden, abs=1e-8)
+
+
+def test_residual_lambdas_mix_the_embeddings_into_each_layer() -> None:
+    ids_BT = torch.randint(61, (2, 9), generator=torch.Generator().manual_seed(0))
+    positions_BT = torch.arange(9).expand(2, 9)
+    none_BT = torch.zeros(2, 9, dtype=torch.int32)
+    attend = PackedAttention(none_BT, none_BT, none_BT)
+    model = Transformer(replace(SMALL, residual_lambdas=True), seed=5)
+    x_BTD = model.embed(ids_BT)
+    assert torch.equal(model(x_BTD, positions_BT, attend), model.model.norm(x_BTD))
+    lambdas = {"model.residual_lambdas.0.weight": (0.5, 0.25)}
+    lambdas["model.residual_lambdas.1.weight"] = (2.0, -1.0)
+    state = Transformer(SMALL, seed=5).state_dict()
+    model.load_state_dict(state | {name: torch.tensor(pair) for name, pair in lambdas.items()})
+    plain = Transformer(SMALL, seed=5)
+    rotate = Rotation.at(positions_BT, SMALL, torch.float32)
+    expected_BTD = plain.model.layers[0](0.75 * x_BTD, rotate, attend, 0)
+    expected_BTD = plain.model.layers[1](2 * expected_BTD - x_BTD, rotate, attend, 1)
+    expected_BTD = plain.model.norm(expected_BTD)
+    torch.testing.assert_close(model(x_BTD, positions_BT, attend), expected_BTD)
 
 
 def test_every_problem_of_a_config_is_told_at_once() -> None:

@@ -387,6 +387,11 @@ def config_json(config: TransformerConfig, dtype: str, ids: dict[str, int]) -> d
             "no plain language model of Hugging Face has the norms of Chameleon (head_norms,"
             " post_norm)"
         )
+    if config.residual_lambdas:
+        raise ValueError(
+            "no plain language model of Hugging Face mixes embeddings into its layers: only one"
+            " trained without model.residual_lambdas has an export"
+        )
     if config.qk_norm and config.attention_bias:
         raise ValueError(
             "no family of Hugging Face has both the norms of Qwen3 (qk_norm) and the biases of"

@@ -48,6 +48,9 @@ CASES = {
         lambda: next_code_model(64, GRID, addresses=True), next_code,
         settings={"image_temperature": (1.0, 0.0, 1.0), "image_top_p": (None, 0.9)},
     ),
+    "next_code, residual lambdas": Case(
+        lambda: next_code_model(64, GRID, False, residual_lambdas=True), next_code
+    ),
     "masked": Case(
         lambda: replace(masked_model(MaskSchedule(steps=4)), grid=GRID), masked,
         settings={"image_steps": (None, 2, 9), "image_temperature": (1.0,) * 4 + (0.0,) * 4},
