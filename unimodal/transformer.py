@@ -329,7 +329,9 @@ def initial_transformer_weight(
     the stream alone, these are zero.
     """
     if ".residual_lambdas." in name:
-        return torch.tensor([1.0, 0.0])
+        start = torch.zeros(shape)
+        start[:1] = 1  # the stream alone
+        return start
     if name.endswith("norm.weight"):
         return torch.ones(shape)
     if name.endswith(".bias"):
