@@ -32,6 +32,7 @@ PIXELS = (  # nothing is learned, so nothing says how
 )  # fmt: skip
 TOKENIZERS = {  # recipes, and what of them is changed
     "codes": ("scenes_tokenizer", ()),
+    "few_codes": ("scenes_tokenizer", ("model.quantizer={fsq: {levels: [4, 4, 4, 4, 4]}}",)),
     "latents": ("scenes_flow_tokenizer", ()),
     "pixels": ("scenes_flow_tokenizer", PIXELS),
     "scales": ("scenes_scale_tokenizer", ()),

@@ -1,0 +1,212 @@
+"""What teaches a small model more at equal tokens: each lever alone, then the best, then together.
+
+    python tests/benchmarks/recipe_ablation.py FOLDER [--lever NAME]...
+
+Every run is the language model of configs/laboratory.yaml without addresses on conversations about
+one or two objects, changed by one lever. They are screened with one seed; the best few are trained
+longer, with more seeds, and so is all of them together. Each command does what is not done yet,
+writes `FOLDER/screened.md` and `confirmed.md` after each run, and goes on where it was stopped.
+With --lever it screens these alone, so that several processes can share the work; a last call
+without it does the rest.
+"""
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import numpy as np
+
+sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched by its path
+
+from benchmarks.commands import cpu_minutes, scenes
+from benchmarks.head_costs import one_thread
+from benchmarks.head_exams import SWEEP_SEED, Scores, exam
+from benchmarks.laboratory import MAX_OBJECTS, MIX, TALKS_SEED, Budget, Head, Laboratory, Trial
+from benchmarks.markdown import write
+
+from unimodal.eval.options import EVAL_SEED
+
+# The 97.5 % quantiles of Student's t, by degrees of freedom.
+STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571}
+LR = 3e-3  # the laboratory's
+ROW_POSITIONS = 4 * 1024  # of a step
+PARTS = ("drawing", "questions", "edits")
+HEAD = ("lever", "drawing", "questions", "edits", "mean", "gain of the mean", "CPU min")
+BASE = ("model.addresses=false", "sampling.image_temperature=0.7")
+
+
+@dataclass(frozen=True)
+class Lever:
+    """A change of the recipe, alone."""
+
+    name: str
+    settings: tuple[str, ...] = ()
+    mix: tuple[tuple[str, float], ...] = ()
+    """Shares of conversations that are not the laboratory's."""
+    tokenizer: str = "codes"
+
+    def combined(self, other: "Lever") -> "Lever":
+        """Return both at once; the other's image tokenizer where it has one of its own."""
+        return Lever(
+            "together", (*self.settings, *other.settings), (*self.mix, *other.mix),
+            other.tokenizer if self.tokenizer == "codes" else self.tokenizer,
+        )  # fmt: skip
+
+
+LEVERS = {
+    lever.name: lever
+    for lever in (
+        Lever("factorised", ("model.factorised=true",)),
+        Lever("addresses", ("model.addresses=true",)),
+        Lever("1,024 codes", tokenizer="few_codes"),
+        Lever("changed codes x 4", ("sources.scenes.changed_weight=4",)),
+        Lever("more edits", mix=(("edit", 0.55), ("draw", 0.3), ("ask", 0.15))),
+        Lever("code noise", ("loader.code_noise=0.05",)),
+        Lever("residual lambdas", ("model.residual_lambdas=true",)),
+        Lever("weight decay", ("optimizer.weight_decay=0.1",)),
+        Lever(
+            "cautious weight decay", ("optimizer.weight_decay=0.1", "optimizer.cautious=true")
+        ),
+        Lever("decay from the start", ("schedule.decay_steps=LONGEST",)),
+    )
+}  # fmt: skip
+NOTHING = Lever("nothing")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--lever", "names", type=click.Choice([NOTHING.name, *LEVERS]), multiple=True,
+              help="Screen these alone, and end; repeatable.")  # fmt: skip
+@click.option("--screened", default=4_000_000, show_default=True, help="Positions of each lever.")
+@click.option("--confirmed", default=8_000_000, show_default=True, help="Those of the best.")
+@click.option("--best", default=5, show_default=True, type=click.IntRange(1, len(LEVERS)))
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(2, len(STUDENT) + 1))
+@click.option("--scenes", "samples", default=Budget.scenes, show_default=True)
+@click.option("--tokenizer-steps", default=Budget.tokenizer_steps, show_default=True)
+@click.option("--samples", "asked", default=Budget.samples, show_default=True)
+@click.option("--precision", default=Budget.precision, show_default=True)
+def main(
+    folder: Path, names: tuple[str, ...], screened: int, confirmed: int, best: int, seeds: int,
+    samples: int, tokenizer_steps: int, asked: int, precision: str,
+) -> None:  # fmt: skip
+    """Screen levers of a recipe in FOLDER, and confirm the best."""
+    one_thread()
+    budget = Budget(
+        screened, samples, tokenizer_steps, asked, asked, checkpoints=1, precision=precision
+    )
+    lab = Laboratory(folder.resolve(), budget)
+    lab.claim()
+    chosen = [{NOTHING.name: NOTHING, **LEVERS}[name] for name in names] or [
+        NOTHING, *LEVERS.values()
+    ]  # fmt: skip
+    found = Rows(lab, "screened.md", f"{screened:,} positions, one seed")
+    for lever in chosen:
+        found.add(lever, [_scores(lab, lever, screened, 0, SWEEP_SEED)])
+    if not names:
+        _confirm(lab, found.best(best), confirmed, seeds)
+
+
+def _confirm(lab: Laboratory, best: list[Lever], positions: int, seeds: int) -> None:
+    """Train the best longer, with more seeds, and then all of them together."""
+    found = Rows(lab, "confirmed.md", f"{positions:,} positions, {seeds} seeds")
+    together = best[0]
+    for lever in best[1:]:
+        together = together.combined(lever)
+    for lever in (NOTHING, *best, replace(together, name="together")):
+        scores = [_scores(lab, lever, positions, seed, EVAL_SEED) for seed in range(seeds)]
+        found.add(lever, scores)
+    for name in ("screened.md", "confirmed.md"):
+        print((lab.folder / name).read_text())
+
+
+def _scores(lab: Laboratory, lever: Lever, positions: int, seed: int, asked: int) -> "Run":
+    """Train a lever and let it sit the exam of the seed `asked`, as far as that is not done."""
+    steps = math.ceil(positions / ROW_POSITIONS)
+    settings = [one.replace("LONGEST", str(steps - _warmup(steps))) for one in lever.settings]
+    data = _conversations(lab, lever)
+    lab.train_tokenizer(lever.tokenizer)
+    name = f"{lever.name.replace(' ', '-').replace(',', '')}-{positions}"
+    own = (*BASE, f"sources.scenes.shards={data}", *settings)
+    trial = Trial(Head(name, "next_code", lever.tokenizer, settings=own), LR, seed)
+    run = lab.train(trial, steps)
+    if run is None:
+        raise click.ClickException(f"{trial.name}: its loss was not finite: see {lab.log(name)}")
+    scores = exam(lab, run / "bundle", trial.name, trial.head.main, lab.budget.samples, asked)
+    return Run(scores, cpu_minutes(run))
+
+
+def _warmup(steps: int) -> int:
+    return min(100, steps // 10)
+
+
+def _conversations(lab: Laboratory, lever: Lever) -> Path:
+    """Write the conversations of a lever, unless they are there: of its own mix or of all's."""
+    if not lever.mix:
+        return lab.write_conversations(lab.conversations, lab.budget.scenes)
+    mix = [word for name, share in (MIX | dict(lever.mix)).items()
+           for word in ("--mix", f"{name}={share}")]  # fmt: skip
+    folder = lab.folder / f"conversations-{'-'.join(f'{k}{v:g}' for k, v in lever.mix)}"
+    few = ("--max-objects", str(MAX_OBJECTS))
+    return scenes(folder, lab.budget.scenes, TALKS_SEED, lab.log("data"), *few, *mix)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run's exam found, and the minutes of a processor that its training took."""
+
+    scores: Scores
+    minutes: float
+
+    def value(self, part: str) -> float:
+        """Return a score, or the mean of all parts."""
+        if part == "mean":
+            return self.scores.mean
+        estimate = getattr(self.scores, part)
+        assert estimate is not None, "all parts are asked"
+        return estimate["value"]
+
+
+class Rows:
+    """A table that is written after each row; gains are over the row of nothing, seed by seed."""
+
+    def __init__(self, lab: Laboratory, name: str, title: str) -> None:
+        self.path, self.title = lab.folder / name, f"{title}; {lab.budget.samples} of each kind"
+        self.rows: dict[str, list[Run]] = {}
+
+    def add(self, lever: Lever, runs: list[Run]) -> None:
+        """Add a row and write the table."""
+        self.rows[lever.name] = runs
+        write(self.path, self.title, HEAD, [self._cells(name) for name in self.rows])
+
+    def best(self, count: int) -> list[Lever]:
+        """Return the levers with the largest means, the largest first."""
+        means = {name: _mean(runs, "mean") for name, runs in self.rows.items() if name in LEVERS}
+        return [LEVERS[name] for name in sorted(means, key=means.__getitem__)[: -count - 1 : -1]]
+
+    def _cells(self, name: str) -> list[str]:
+        runs, base = self.rows[name], self.rows.get(NOTHING.name)
+        values = [f"{_mean(runs, part):.3f}" for part in (*PARTS, "mean")]
+        gain = "" if base is None or name == NOTHING.name else gained(runs, base)
+        return [name, *values, gain, f"{np.mean([one.minutes for one in runs]):.1f}"]
+
+
+def _mean(runs: Sequence[Run], part: str) -> float:
+    return float(np.mean([one.value(part) for one in runs]))
+
+
+def gained(runs: Sequence[Run], base: Sequence[Run]) -> str:
+    """Return the mean gain of runs over those of the same seeds without the lever; of several seeds
+    with its 95 % interval, by Student's t over seeds.
+    """
+    gains = [one.value("mean") - other.value("mean") for one, other in zip(runs, base, strict=True)]
+    if len(gains) == 1:
+        return f"{gains[0]:+.3f}"
+    half = STUDENT[len(gains) - 1] * np.std(gains, ddof=1) / math.sqrt(len(gains))
+    return f"{np.mean(gains):+.3f} ({np.mean(gains) - half:+.3f} to {np.mean(gains) + half:+.3f})"
+
+
+if __name__ == "__main__":
+    main()
