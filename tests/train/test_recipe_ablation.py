@@ -67,6 +67,7 @@ def test_the_best_levers_go_on_and_together_they_are_all_of_them(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_tiny_ablation_runs_and_goes_on(tmp_path: Path) -> None:
     words = (
         "--screened 8192 --confirmed 12288 --tokenizer-steps 4 --samples 1 --scenes 60 --best 2"
