@@ -20,6 +20,7 @@ from unimodal.document import Document, Image
 from . import questions
 from .chains import chain
 from .comparisons import compare
+from .contrasts import contrast
 from .counting import count_question, counted_scene, listed_words, question_of
 from .free_questions import DESCRIBE as FREE_DESCRIBE
 from .phrasings import DESCRIBE, EDITS, GREETINGS, STORIES
@@ -46,12 +47,14 @@ class Mix:
     chain: float = 0.0  # three to six exchanges about a picture that changes (chains.py)
     count: float = 0.0  # how many, even over kinds and numbers (counting.py)
     compare: float = 0.0  # two images side by side (comparisons.py)
+    contrast: float = 0.0  # two requests that differ in one thing (contrasts.py)
     tale: float = 0.0  # a story, or a series, of a wished number of pictures (tales.py)
     chat: float = 0.0  # small talk, answered in words (small_talk.py)
     refuse: float = 0.0  # what cannot be granted, and things like it that can (refusals.py)
     unknown_icons: float = 0.0  # share of unknown nouns that icons have; 0 where things are trained
     extra: float = 0.2  # share of drawing requests beyond the six tasks
     free: float = 0.0  # share of what the user says that is in free words (free_words.py)
+    plan: float = 0.0  # share of drawings of requests that are planned in words first (plans.py)
     follow: float = 0.3  # chance of each further turn, as long as there is one
     max_follows: int = 2
     min_questions: int = 4
@@ -64,7 +67,9 @@ class Mix:
         wrong = [f.name for f in fields(self) if not 0 <= getattr(self, f.name) < math.inf]
         if wrong:
             raise ValueError(f"{', '.join(wrong)}: every field of a Mix is a number of at least 0")
-        shares = [name for name in ("free", "unknown_icons", "hard") if getattr(self, name) > 1]
+        shares = [
+            name for name in ("free", "unknown_icons", "hard", "plan") if getattr(self, name) > 1
+        ]
         if shares:
             raise ValueError(f"{', '.join(shares)}: a share is at most 1")
         if self.min_questions > self.max_questions:
@@ -251,6 +256,7 @@ _TALKS = {
     "chain": chain,
     "count": _count,
     "compare": compare,
+    "contrast": contrast,
     "tale": tale,
     "chat": _chat,
     "refuse": _refuse,

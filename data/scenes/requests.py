@@ -217,7 +217,7 @@ def _counted_claim(rng: np.random.Generator, pairs: bool | None, has: str | None
         named = pick(rng, ("shape", "colour shape")) if has is None else has
         claim = random_claim(rng, count, named)
         is_pair = count > 1 and claim.colour is not None and claim.shape is not None
-        if is_pair and pairs is not None and _names_held_out_pair((claim,)) != pairs:
+        if is_pair and pairs is not None and any_pair_held_out((claim,)) != pairs:
             continue
         if _fits_easily((claim,)):
             return claim
@@ -229,7 +229,7 @@ def _several_claims(rng: np.random.Generator, pairs: bool | None) -> tuple[Claim
     counts = pick(rng, SEVERAL)
     while True:
         claims = tuple(random_claim(rng, count, has) for count in counts)
-        if _fits_easily(claims) and (pairs is None or _names_held_out_pair(claims) == pairs):
+        if _fits_easily(claims) and (pairs is None or any_pair_held_out(claims) == pairs):
             return claims
 
 
@@ -247,11 +247,11 @@ def _two_claims(task: str, rng: np.random.Generator, pairs: bool | None) -> tupl
         first, second = random_claim(rng, has=has), random_claim(rng, has=has)
         if first.shape == second.shape or (has != "shape" and first.colour == second.colour):
             continue  # as in GenEval: different kinds, and different colours where they are named
-        if has == "shape" or pairs is None or _names_held_out_pair((first, second)) == pairs:
+        if has == "shape" or pairs is None or any_pair_held_out((first, second)) == pairs:
             return first, second
 
 
-def _names_held_out_pair(claims: Sequence[Claim]) -> bool:
+def any_pair_held_out(claims: Sequence[Claim]) -> bool:
     return any_held_out([
         (claim.shape, claim.colour)
         for claim in claims
@@ -273,7 +273,7 @@ def granted(
     `seen_only` shows no held-out pair. ValueError for a request that names one all the same, wants
     more objects than the world holds, or does not fit the canvas.
     """
-    if seen_only and _names_held_out_pair(wanted.claims):
+    if seen_only and any_pair_held_out(wanted.claims):
         raise ValueError(
             f"{wanted.text!r} names a held-out pair: it cannot be granted with seen_only"
         )

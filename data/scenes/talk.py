@@ -16,6 +16,7 @@ from .free_phrasings import EDITS as FREE_EDITS
 from .free_questions import QUESTIONS as FREE_QUESTIONS
 from .free_words import asked_freely, free_request, open_request, said_freely
 from .phrasings import EDITS, QUESTIONS
+from .plans import plan
 from .requests import EXTRAS, TASKS, Request, granted, request
 from .wording import pick
 from .world import Scene, World, generator, render, scene
@@ -85,8 +86,16 @@ def request_turn(talk: Talk) -> None:
     """Write a request and its image."""
     wanted = new_request(talk)
     talk.user(wanted.text)
-    talk.draw(granted(wanted, talk.rng, talk.world, seen_only=True))
+    grant(talk, wanted)
     talk.subject = 0 if wanted.count == 1 else None  # after several objects, 'it' is none of them
+
+
+def grant(talk: Talk, wanted: Request) -> None:
+    """Draw what is wanted, planned in words first as often as the mix has it."""
+    drawn = granted(wanted, talk.rng, talk.world, seen_only=True)
+    if talk.mix.plan > 0 and talk.chance(talk.mix.plan):
+        talk.reply(plan(drawn))
+    talk.draw(drawn)
 
 
 def new_request(talk: Talk) -> Request:

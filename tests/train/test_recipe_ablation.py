@@ -18,6 +18,8 @@ CHANGES = {
     "1,024 codes": {"tokenizer"},
     "changed codes x 4": {"sources.scenes.changed_weight"},
     "more edits": set(),
+    "contrast pairs": set(),
+    "plan in words": set(),
     "code noise": {"loader.code_noise"},
     "residual lambdas": {"model.residual_lambdas"},
     "weight decay": {"optimizer.weight_decay"},
@@ -37,7 +39,7 @@ def test_a_lever_changes_what_it_says_and_no_more(name: str) -> None:
     run = recipe(LEVERS[name])
     changes = {key for key, _, _ in config.changes(recipe(NOTHING), run)}
     assert changes == CHANGES[name] and not run.problems()
-    assert bool(LEVERS[name].mix) == (name == "more edits")
+    assert bool(LEVERS[name].mix) == (not changes)
 
 
 def run(mean: float) -> Run:
