@@ -50,10 +50,13 @@ def main() -> None:
 @click.option("--crops", default=16384, show_default=True, help="To train on.")
 @click.option("--frechet-crops", default=1024, show_default=True)
 @click.option("--precision", default="bf16", show_default=True)
+@click.option("--beside", type=click.Choice(KINDS[1:]),
+              help="Beside FSQ at other bits  [default: the best reconstruction].")  # fmt: skip
 @click.option("--bits", default=BITS, show_default=True, help="Of the first rows, for a test.")
 def reconstruct(
     folder: Path, train: Path, held_out: Path, steps: int | None, minutes: float | None,
-    batch: int, crops: int, frechet_crops: int, precision: str, bits: int,
+    batch: int, crops: int, frechet_crops: int, precision: str, beside: str | None,
+    bits: int,
 ) -> None:  # fmt: skip
     """Train each contender on crops of TRAIN, and measure it on crops of HELD_OUT."""
     if bits not in (BITS, *OTHER_BITS):
@@ -84,9 +87,9 @@ def reconstruct(
 
     for kind in KINDS:
         take(Contender(kind, bits))
-    best = best_of(done)[0]
+    best = beside or best_of(done)[0]
     for other in OTHER_BITS:
-        for kind in dict.fromkeys(("FSQ", best)):
+        for kind in ("FSQ", best):
             take(Contender(kind, other))
     print((folder / "reconstruct.md").read_text())
 
