@@ -9,7 +9,6 @@ missing values, and the problems that a dataclass reports in its method `problem
 """
 
 import dataclasses
-import re
 import sys
 import types
 import typing
@@ -19,9 +18,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
-
+from . import yaml_tree
 from .atomic import write_bytes
+from .yaml_tree import ConfigError, Entries, fields_of, put, shown, tree_of
 
 T = TypeVar("T")
 CONFIGS = Path(__file__).parent / "configs"  # what is shipped: recipes, and DeepSpeed's files
@@ -60,18 +59,6 @@ MOVED = {
 }  # fmt: skip
 
 
-class ConfigError(ValueError):
-    """A ConfigError reports every problem of a configuration, one per line.
-
-    `problems` holds them as a list.
-    """
-
-    def __init__(self, problems: Sequence[str], path: Path | None = None):
-        self.problems = list(problems)
-        between = " " if len(self.problems) == 1 else "\n  "
-        super().__init__(between.join([f"{path or 'configuration'}:", *self.problems]))
-
-
 def load(
     cls: type[T],
     path: str | Path | None = None,
@@ -87,13 +74,13 @@ def load(
     Raise ConfigError with all problems.
     """
     path = shipped(path) if path is not None else None
-    tree = _read(path) if path is not None else {}
+    tree = yaml_tree.read(path) if path is not None else {}
     if partial:
-        known = {field.name for field in _fields(cls)}
+        known = {field.name for field in fields_of(cls)}
         tree = {key: value for key, value in tree.items() if key in known}
     problems: list[str] = []
     for override in overrides:
-        problems += _put(tree, override)
+        problems += put(tree, override)
     config = _build(cls, tree, MISSING, "", problems)
     if not problems:
         problems += _own_problems(config, "")
@@ -140,7 +127,7 @@ def saved(cls: type[T], path: Path) -> T:
     Raises ConfigError for what is no longer understood.
     """
     problems: list[str] = []
-    config = _build(cls, _current(cls, _read(path)), MISSING, "", problems)
+    config = _build(cls, _current(cls, yaml_tree.read(path)), MISSING, "", problems)
     if problems:
         raise ConfigError(problems, path)
     return config
@@ -157,7 +144,7 @@ def _current(hint: Any, value: Any) -> Any:
         return [_current(args[0], entry) for entry in value]
     if not dataclasses.is_dataclass(hint) or not isinstance(value, dict):
         return value
-    names, hints = {field.name for field in _fields(hint)}, typing.get_type_hints(hint)
+    names, hints = {field.name for field in fields_of(hint)}, typing.get_type_hints(hint)
     value = _in_place(value, names)
     now = {key if key in names else RENAMED.get(key): entry for key, entry in value.items()}
     return {key: _current(hints[key], entry) for key, entry in now.items() if key in names}
@@ -192,103 +179,24 @@ def replaced(settings: T, changes: dict[str, Any]) -> T:
 
 def save(config: Any, path: str | Path) -> None:
     """Write every value of a dataclass as YAML that `load` reads back to an equal instance."""
-    text = yaml.dump(_tree(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-    write_bytes(path, text.encode())
+    write_bytes(path, yaml_tree.dumped(config).encode())
 
 
 def read(path: str | Path) -> dict[str, Any]:
     """Return what a YAML file says, as plain mappings, lists and scalars, unchecked."""
-    return _read(Path(path))
+    return yaml_tree.read(Path(path))
 
 
 def changes(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield (dotted key, old value, new value) of all that differs between two instances of a
     dataclass, as plain values; None stands for an entry that is not there.
     """
-    old, new = _tree(old), _tree(new)
+    old, new = tree_of(old), tree_of(new)
     if isinstance(old, dict) and isinstance(new, dict):
         for name in {**old, **new}:
             yield from changes(old.get(name), new.get(name), _join(key, name))
     elif old != new:
         yield key, old, new
-
-
-# --- YAML ---------------------------------------------------------------------------------------
-
-
-class _Loader(yaml.SafeLoader):
-    """_Loader reads YAML's safe subset; 1e-4 is a number, and a key given twice is an error."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """_Dumper quotes text that _Loader would read as something else."""
-
-
-# YAML 1.1 wants a point in every float and a sign in every exponent; people write 1e-4 and 3e8.
-for _class in (_Loader, _Dumper):
-    _class.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-        list("-+0123456789"),
-    )
-
-
-class _Entries(dict):
-    """_Entries are a mapping made by dotted keys: they change entries and replace no mapping."""
-
-
-def _read(path: Path) -> dict:
-    """Return the mapping in a YAML file; raise ConfigError where there is none."""
-    try:
-        tree = yaml.load(path.read_bytes(), _Loader)  # a subclass of SafeLoader
-    except OSError as error:
-        raise ConfigError([f"cannot be read: {error.strerror}"], path) from error
-    except yaml.YAMLError as error:
-        raise ConfigError([f"is not YAML: {error}"], path) from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError([f"expected 'key: value' lines, got {_shown(tree)}"], path)
-    return _tree(tree)  # a copy in which aliases (*name) share nothing, for overrides change it
-
-
-def _put(tree: dict, override: str) -> list[str]:
-    """Write one `key.sub=value` into the tree; return the problems met."""
-    key, equals, text = override.partition("=")
-    if not key or not equals or not text:
-        return [f"{override!r}: write key=value, or key=null to switch it off"]
-    *sections, last = key.split(".")
-    for section in sections:
-        if tree.get(section) is None:
-            tree[section] = _Entries()
-        tree = tree[section]
-        if not isinstance(tree, dict):
-            return [f"{key}: {section!r} is {_shown(tree)}, without keys"]
-    try:
-        tree[last] = yaml.load(text, _Loader)
-    except yaml.YAMLError:
-        return [f"{key}: {text!r} is not YAML; quote it"]
-    return []
-
-
-def _tree(value: Any) -> Any:
-    """Return a value as plain mappings, lists and scalars."""
-    if dataclasses.is_dataclass(value):
-        return {field.name: _tree(getattr(value, field.name)) for field in _fields(value)}
-    if isinstance(value, dict):
-        return {key: _tree(entry) for key, entry in value.items()}
-    if isinstance(value, tuple | list):
-        return [_tree(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 # --- trees to dataclasses -----------------------------------------------------------------------
@@ -300,9 +208,9 @@ def _build(cls: Any, tree: Any, base: Any, path: str, problems: list[str]) -> An
     Problems are appended to the list. Return MISSING where there are some.
     """
     if not isinstance(tree, dict):
-        problems.append(f"{path}: expected the keys of {cls.__name__}, got {_shown(tree)}")
+        problems.append(f"{path}: expected the keys of {cls.__name__}, got {shown(tree)}")
         return MISSING
-    fields = {field.name: field for field in _fields(cls)}
+    fields = {field.name: field for field in fields_of(cls)}
     hints, num_before, values = typing.get_type_hints(cls), len(problems), {}
     moved = _moved(tree, fields)
     problems += [_called(path, old, new) for old, new in moved.items()]
@@ -345,18 +253,18 @@ def _convert(hint: Any, value: Any, default: Any, path: str, problems: list[str]
             trees = enumerate(zip(hints, value, strict=True))
             return tuple(_convert(h, v, MISSING, _join(path, i), problems) for i, (h, v) in trees)
     if origin is dict and isinstance(value, dict):
-        old = default if isinstance(value, _Entries) and isinstance(default, dict) else {}
+        old = default if isinstance(value, Entries) and isinstance(default, dict) else {}
         new = {
             key: _convert(args[1], entry, old.get(key, MISSING), _join(path, key), problems)
             for key, entry in value.items()
         }
-        problems += [f"{path}: the key {_shown(key)} is no text" for key in new if key != str(key)]
+        problems += [f"{path}: the key {shown(key)} is no text" for key in new if key != str(key)]
         return {**old, **new}
     if origin is Literal and any(value == arg and type(value) is type(arg) for arg in args):
         return value
     plain = _plain(hint, value)
     if plain is MISSING:
-        problems.append(f"{path}: expected {_named(hint)}, got {_shown(value)}")
+        problems.append(f"{path}: expected {_named(hint)}, got {shown(value)}")
     return plain
 
 
@@ -384,7 +292,7 @@ def _one_of(args: tuple, value: Any, default: Any, path: str, problems: list[str
         result = _convert(member, value, default, path, met)
         if not met:
             return result
-    problems.append(f"{path}: expected {' or '.join(map(_named, args))}, got {_shown(value)}")
+    problems.append(f"{path}: expected {' or '.join(map(_named, args))}, got {shown(value)}")
     return MISSING
 
 
@@ -393,7 +301,7 @@ def _own_problems(value: Any, path: str) -> Iterator[str]:
     if hasattr(value, "problems"):
         yield from (f"{path}: {problem}" if path else problem for problem in value.problems())
     if dataclasses.is_dataclass(value):
-        value = {field.name: getattr(value, field.name) for field in _fields(value)}
+        value = {field.name: getattr(value, field.name) for field in fields_of(value)}
     if isinstance(value, tuple):
         value = dict(enumerate(value))
     if isinstance(value, dict):
@@ -402,10 +310,6 @@ def _own_problems(value: Any, path: str) -> Iterator[str]:
 
 
 # --- words --------------------------------------------------------------------------------------
-
-
-def _fields(cls: Any) -> list[Field]:
-    return [field for field in dataclasses.fields(cls) if field.init]
 
 
 def _default(field: Field) -> Any:
@@ -455,7 +359,3 @@ def _named(hint: Any) -> str:
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     words |= {Path: "a path", dict: "keys and values", type(None): "null"}
     return words.get(origin or hint, str(hint))
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else f"{value!r} ({type(value).__name__.strip('_')})"

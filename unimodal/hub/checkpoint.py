@@ -1,7 +1,7 @@
 """Read Hugging Face checkpoints of the Llama, Mistral, Qwen2 and Qwen3 families.
 
 In: a directory or a hub id. Out: the configuration in our form, and where each weight lies; or one
-ValueError with every problem, before any work. `config_json` goes the other way: from a
+ValueError with every problem, before any work. config_json.py goes the other way: from a
 configuration in our form to a config.json. Weights have the same names on both sides.
 """
 
@@ -371,95 +371,3 @@ def transformer_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         parameters = Transformer(config).named_parameters()
     return {name: tuple(parameter.shape) for name, parameter in parameters}
-
-
-# --- the other way ------------------------------------------------------------------------------
-
-
-def config_json(config: TransformerConfig, dtype: str, ids: dict[str, int]) -> dict[str, Any]:
-    """Return the config.json of a configuration.
-
-    dtype: the weights' dtype, such as 'bfloat16'. ids: those of bos, eos and pad. Raise ValueError
-    where no family has such a configuration.
-    """
-    if config.head_norms or config.post_norm:
-        raise ValueError(
-            "no plain language model of Hugging Face has the norms of Chameleon (head_norms,"
-            " post_norm)"
-        )
-    if config.residual_lambdas:
-        raise ValueError(
-            "no plain language model of Hugging Face mixes embeddings into its layers: only one"
-            " trained without model.residual_lambdas has an export"
-        )
-    if config.qk_norm and config.attention_bias:
-        raise ValueError(
-            "no family of Hugging Face has both the norms of Qwen3 (qk_norm) and the biases of"
-            " Qwen2 (attention_bias)"
-        )
-    family = _family(config)
-    extra: dict[str, Any] = {
-        "llama": {"attention_bias": False, "mlp_bias": False},
-        "mistral": {"sliding_window": None},
-        "qwen2": {"use_sliding_window": False},
-        "qwen3": {"attention_bias": False, "use_sliding_window": False},
-    }
-    return {
-        "architectures": [f"{family.capitalize()}ForCausalLM"],
-        "model_type": family,
-        "vocab_size": config.num_ids,
-        "hidden_size": config.width,
-        "intermediate_size": config.mlp_width,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_width,
-        "hidden_act": "silu",
-        "max_position_embeddings": config.max_positions,
-        "rms_norm_eps": config.norm_eps,
-        "tie_word_embeddings": config.tied_head,
-        **_rope_json(config),
-        **extra[family],
-        "attention_dropout": 0.0,
-        "use_cache": True,
-        "dtype": dtype,
-        **{f"{name}_token_id": token for name, token in ids.items()},
-    }
-
-
-def _family(config: TransformerConfig) -> str:
-    """Return the family whose transformer has exactly these parts."""
-    if config.qk_norm:
-        return "qwen3"
-    if config.attention_bias:
-        return "qwen2"
-    # Llama's configuration requires that num_heads divides the width; Mistral's is equal but for
-    # that.
-    return "mistral" if config.width % config.num_heads else "llama"
-
-
-def _rope_json(config: TransformerConfig) -> dict[str, Any]:
-    """Return the rotary settings in the form of transformers 5, and in that of older versions."""
-    rope = config.rope
-    values: dict[str, Any] = {"rope_type": "default"}
-    if rope is not None:
-        given = {
-            "factor": rope.factor,
-            "original_max_position_embeddings": rope.original_positions,
-            "low_freq_factor": rope.low_freq_factor,
-            "high_freq_factor": rope.high_freq_factor,
-            "beta_fast": rope.beta_fast,
-            "beta_slow": rope.beta_slow,
-            "truncate": rope.truncate,
-            "attention_factor": rope.attention_factor,
-        }
-        values = {"rope_type": rope.kind} | {
-            name: value
-            for name, value in given.items()
-            if name in ROPE_KEYS[rope.kind] and value is not None
-        }
-    return {
-        "rope_theta": config.rope_theta,
-        "rope_scaling": None if rope is None else values,
-        "rope_parameters": values | {"rope_theta": config.rope_theta},
-    }

@@ -15,7 +15,8 @@ from ..bundle import BundleConfig, BundleContents
 from ..document import ROLES
 from ..heads import head_class
 from ..tensors import DTYPES
-from .checkpoint import BUNDLE_FOLDER, MARK, config_json
+from .checkpoint import BUNDLE_FOLDER, MARK
+from .config_json import config_json
 
 CHAT_ROLES = [role for role in ROLES if role is not None]
 

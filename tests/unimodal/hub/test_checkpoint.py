@@ -12,11 +12,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from unimodal.hub.checkpoint import (
     CheckpointError,
-    config_json,
     fetch,
     read_checkpoint,
     read_config,
 )
+from unimodal.hub.config_json import config_json
 from unimodal.rope import RopeScaling, frequencies
 from unimodal.tensors import weight_files
 from unimodal.transformer import Transformer, TransformerConfig
