@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import replace
+from dataclasses import astuple, replace
 from html import escape
 from itertools import count
 from pathlib import Path
@@ -22,7 +22,7 @@ from PIL import Image
 from . import document as documents
 from .atomic import is_full, replacing, write_bytes
 from .codes_file import read_codes, write_codes
-from .document import Document, Part, Text
+from .document import Box, Document, Part, Text
 
 if TYPE_CHECKING:
     from .model import Model
@@ -173,7 +173,8 @@ def read_conversation(directory: Path, model: "Model") -> tuple[Document, list[s
                 raise ValueError(f"role {role!r}: one of {', '.join(SPEAKERS)}")
             for part in shown:
                 if "image" not in part:
-                    parts.append(Text(str(part["text"]), role=role))
+                    box = Box(*part["box"]) if "box" in part else None
+                    parts.append(Text(str(part["text"]), role=role, box=box))
                     continue
                 name = Path(part["image"]).name  # never a file elsewhere
                 pixels, said = model.fitted(directory / name)
@@ -201,10 +202,11 @@ def _write(document: Document, model_hash: str, directory: Path) -> None:
     turns: list[dict[str, Any]] = []
     num_images = 0
     for role, parts in document.turns():
-        shown: list[dict[str, str]] = []
+        shown: list[dict[str, Any]] = []
         for part in parts:
             if isinstance(part, Text):
-                shown.append({"text": part.text})
+                box = {} if part.box is None else {"box": astuple(part.box)}
+                shown.append({"text": part.text, **box})
                 continue
             assert part.pixels is not None, "images of a conversation have pixels"
             num_images += 1
