@@ -1,4 +1,4 @@
-"""Runs that learn boxes: the bundle says so, another model gains them, and is told where it cannot."""
+"""Runs that learn boxes: the bundle says so, and another model gains them by a run."""
 
 from dataclasses import asdict, replace
 from pathlib import Path

@@ -84,7 +84,9 @@ def test_the_page_needs_no_key_and_all_else_does(tiny_model: Model) -> None:
 def test_the_model_tells_what_the_page_offers(small: Served, served: Served) -> None:
     (model,) = json.loads(served.get("/v1/models")[1])["data"]
     assert model["sizes"] == ["64x64"] and model["max_images"] == 16
-    assert model["settings"] == {"guidance": 1.0, "negative_prompt": None, "partial_images": 3}
+    assert model["settings"] == {
+        "guidance": 1.0, "negative_prompt": None, "partial_images": 3, "candidates": 8,
+    }  # fmt: skip
     refused = served.ask(IMAGES, {"prompt": "a", "steps": 4})
     assert refused[0] == 400, "what is not among the settings is refused"
 
