@@ -21,12 +21,12 @@ function drawn(tag, attributes, text) {
   return made;
 }
 
-/** Return the shapes of boxes on a canvas of `width` pixels: a rectangle and a number each. */
-function shapes(boxes, width) {
+/** Return the shapes of boxes: a rectangle each, and a number that is `size` pixels high. */
+function shapes(boxes, size) {
   return boxes.flatMap(({ left, top, right, bottom }, index) => [
     drawn("rect", { x: left, y: top, width: Math.max(0, right - left),
       height: Math.max(0, bottom - top), "data-index": index }),
-    drawn("text", { x: left + width / 40, y: top + width / 14, "font-size": width / 14 }, index + 1),
+    drawn("text", { x: left + size / 3, y: top + size, "font-size": size }, index + 1),
   ]);
 }
 
@@ -35,7 +35,7 @@ export function layoutOf(boxes) {
   const { width, height } = boxes[0].canvas;
   const picture = drawn("svg", { class: "layout", viewBox: `0 0 ${width} ${height}`,
     "aria-hidden": "true" });
-  picture.append(...shapes(boxes, width));
+  picture.append(...shapes(boxes, width / 6));
   const names = boxes.map((box) => element("li", {}, element("span", { text: box.name }),
     element("span", { class: "hidden", text: `, from ${box.left}, ${box.top} to ${box.right}, `
       + `${box.bottom} of ${width} by ${height} pixels` })));
@@ -172,7 +172,7 @@ export class Boxes {
 
   #draw() {
     const there = this.boxes.filter((box) => SIDES.every((side) => Number.isFinite(box[side])));
-    this.canvas.replaceChildren(...shapes(there, this.width));
+    this.canvas.replaceChildren(...shapes(there, this.width / 14));
     const count = this.boxes.length;
     const said = `${count} ${count === 1 ? "box" : "boxes"}`;
     this.canvas.setAttribute("aria-label", `The drawing to be, with ${said}`);
@@ -208,7 +208,7 @@ export class Boxes {
     this.canvas.addEventListener("pointermove", (event) => {
       if (!from) return;
       shape?.remove();
-      [shape] = shapes([place(this.#at(event))], this.width);
+      [shape] = shapes([place(this.#at(event))], 0);
       this.canvas.append(shape);
     });
     this.canvas.addEventListener("pointercancel", end);
