@@ -133,14 +133,18 @@ def _edit(kind: str, world: World, number: int, seed: int, index: int) -> SceneR
 
 def layout_kinds(world: World) -> tuple[str, ...]:
     """Return the kinds of requests with boxes: how many there are."""
-    return tuple(f"{NUMBERS[count]} boxes" for count in range(1, world.max_objects + 1))
+    return tuple(_boxes(count) for count in range(1, world.max_objects + 1))
+
+
+def _boxes(count: int) -> str:
+    return f"{NUMBERS[count]} box{'es' * (count > 1)}"
 
 
 def _layout(kind: str, world: World, number: int, seed: int, index: int) -> SceneRequest | None:
     rng, wanted = generator(seed, index, part=1), scene(seed, index, world)
     held_out = bool(rng.random() < HELD_OUT_RATE)
     things = [placed(obj, rng, loose=False) for obj in wanted.objects]
-    if kind != f"{NUMBERS[len(things)]} boxes":
+    if kind != _boxes(len(things)):
         return None
     claims = tuple(thing.claim for thing in things)
     told = worded(Request("several", claims, None, None, "", 0), rng, held_out).text

@@ -26,7 +26,7 @@ def evaluator(model: Model, samples: int) -> SceneEvaluator:
 
 def test_requests_have_a_box_for_each_object() -> None:
     found = make_requests("layout", 12, seed=4)
-    assert [one.kind for one in found[::12]] == ["one boxes", "two boxes", "three boxes",
+    assert [one.kind for one in found[::12]] == ["one box", "two boxes", "three boxes",
                                                  "four boxes"]  # fmt: skip
     for one in found:
         assert len(one.boxes) == len(one.ideal.objects) == len(one.expected)
@@ -63,7 +63,7 @@ def test_what_is_within_four_pixels_is_in_place(model: Model) -> None:
 
 def test_another_thing_in_the_box_and_no_image_are_wrong(model: Model) -> None:
     asked = evaluator(model, 3)
-    requests = [one for one in asked.requests() if one.kind == "one boxes"]
+    requests = [one for one in asked.requests() if one.kind == "one box"]
     for one, other in zip(requests, requests[1:], strict=False):
         (obj,) = one.ideal.objects
         shape = "star" if obj.shape != "star" else "circle"

@@ -5,7 +5,8 @@ from unimodal.data.scenes.layouts import LAYOUTS, bare_words, placed
 from unimodal.data.scenes.reading import Unreadable, read_scene
 from unimodal.data.scenes.world import generator, has_held_out_pair, scene
 from unimodal.data.shards import Shard, ShardWriter
-from unimodal.document import Document, Image, Text
+from unimodal.data.sizes import may_mirror
+from unimodal.document import Box, Document, Image, Text
 
 ONLY = Mix(**dict.fromkeys(("draw", "ask", "describe", "edit", "story", "greet"), 0.0), layout=1.0,
            follow=0.5)  # fmt: skip
@@ -79,3 +80,9 @@ def test_a_shard_keeps_the_boxes(tmp_path) -> None:
             part for part in document.parts if isinstance(part, Text)
         ]
     assert any(part.box for part in kept.parts if isinstance(part, Text))
+
+
+def test_an_image_with_boxes_is_not_mirrored() -> None:
+    words = Text("draw this", "user")
+    assert may_mirror(Document((words,)))
+    assert not may_mirror(Document((words, Text("a star", "user", box=Box(0, 0, 1, 0.5)))))

@@ -48,7 +48,7 @@ def test_a_file_of_the_page_is_served_and_names_nothing_elsewhere(small: Served,
 
 def test_the_pictures_of_the_page_are_small() -> None:
     pictures = sorted((Path(__file__).parents[3] / "docs").glob("page-*.png"))
-    assert len(pictures) == 3 and max(one.stat().st_size for one in pictures) < 150_000
+    assert len(pictures) == 4 and max(one.stat().st_size for one in pictures) < 150_000
 
 
 def test_what_a_file_names_is_there() -> None:
