@@ -237,8 +237,13 @@ def _image_name(number: int) -> str:
 
 def _section(turn: dict[str, Any]) -> str:
     """Return a turn as HTML."""
-    inner = "".join(
-        escape(part["text"]) if "text" in part else f'<img src="{part["image"]}">'
-        for part in turn["parts"]
-    )
+    inner = "".join(map(_shown, turn["parts"]))
     return f'<section class="{turn["role"]}">{inner}</section>'
+
+
+def _shown(part: dict[str, Any]) -> str:
+    """Return a part as HTML; a box by its sides in percent of the drawing."""
+    if "image" in part:
+        return f'<img src="{part["image"]}">'
+    sides = ", ".join(f"{side:.0%}" for side in part.get("box", ()))
+    return f"\n{escape(part['text'])} ({sides})" if sides else escape(part["text"])

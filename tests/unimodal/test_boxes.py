@@ -114,6 +114,8 @@ def test_a_conversation_keeps_its_boxes(model: Model, tmp_path) -> None:
     assert [part for part in document.parts if isinstance(part, Text)] == [
         part for part in chat.document.parts if isinstance(part, Text)
     ]
+    shown = (tmp_path / "kept" / "index.html").read_text()
+    assert "draw this\na red circle (25%, 25%, 75%, 100%)" in shown
     again = list(chat.again())[-1]
     fresh = Chat(model, seed=4, guidance=40.0)("draw this", modality="image", boxes=[RED])
     assert np.array_equal(again.images[0], fresh.images[0])

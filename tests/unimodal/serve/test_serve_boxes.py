@@ -1,5 +1,8 @@
 """Boxes over HTTP: the pixels of a chat with the same boxes, or a refusal that says why."""
 
+import base64
+import hashlib
+import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 from api_server import CHAT, EDITS, IMAGES, Served, data_url, pixels, png, serving
 from boxed_models import with_boxes
+from PIL import Image
 
 from unimodal.chat import Chat
 from unimodal.model import Model
@@ -48,6 +52,15 @@ def test_the_pixels_are_those_of_a_chat(boxed: Served, tiny_model: Model) -> Non
     assert np.array_equal(second, drawn(boxed.ask(CHAT, talk | {"messages": again, "seed": 6})))
     alone = {"role": "user", "content": None, "boxes": BOXES}
     assert drawn(boxed.ask(CHAT, talk | {"messages": [alone]})).shape == (24, 16, 3)
+
+
+def test_a_drawing_says_where_things_were_asked_for(boxed: Served) -> None:
+    """By the hash of what was written, as people write it."""
+    status, body = boxed.ask(IMAGES, {"prompt": "draw this", "boxes": BOXES, "seed": 5})
+    assert status == 200
+    image = Image.open(io.BytesIO(base64.b64decode(body["data"][0]["b64_json"])))
+    words = " ".join(["draw this", *BOXES])
+    assert image.text["unimodal:prompt-sha256"] == hashlib.sha256(words.encode()).hexdigest()
 
 
 def test_json_and_forms_mean_the_same(boxed: Served) -> None:
