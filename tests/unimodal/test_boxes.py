@@ -1,17 +1,24 @@
 """Boxes: how people write them, how they become tokens, and who refuses them."""
 
+import io
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from boxed_models import with_boxes
+from click.testing import CliRunner
+from PIL import Image as PILImage
 
 from unimodal.boxes import MAX_BOXES, boxed, spelled
 from unimodal.bundle import load, save_bundle
 from unimodal.chat import Chat
+from unimodal.command import main
 from unimodal.document import Box, Document, Image, Text
 from unimodal.model import Model
+from unimodal.session import FAILED, Session
 from unimodal.transcript import read_conversation, save_conversation
 
 RED = "a red circle, 4, 6, 12, 24"  # of a drawing of 16 x 24 pixels
@@ -127,3 +134,26 @@ def test_a_box_is_within_its_image() -> None:
             Box(*sides)
     assert replace(Text("a star"), box=Box(0, 0, 1, 1)) != Text("a star")
     assert not any(isinstance(part, Image) for part in (Text("a star", box=Box(0, 0, 1, 1)),))
+
+
+def test_terminal_and_command_have_the_pixels_of_a_chat(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = Chat(model, seed=3)("draw this", (), "image", [RED]).images[0]
+    lines = f"/seed 3\n/box {RED}\n/box a star, 1, 2\n/draw draw this\n/seed 3\n/draw draw this\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    session = Session(Chat(model), tmp_path / "session")
+    assert session.run() == FAILED, "a pipe is told of the box that is none"
+    with_box, without = (part for part in session.chat.document.parts if isinstance(part, Image))
+    assert np.array_equal(with_box.pixels, expected)
+    texts = [part for part in session.chat.document.parts if isinstance(part, Text)]
+    assert [one.box is not None for one in texts] == [False, True, False], "for one message"
+    bundle = save_bundle(tmp_path / "bundle", model)
+    words = ["chat", str(bundle), "--prompt", "draw this", "--draw", "--seed", "3", "--box", RED]
+    done = CliRunner().invoke(main, [*words, "--output", str(tmp_path / "one.png")])
+    assert done.exit_code == 0, done.output
+    drawn = load(bundle)
+    reply = Chat(drawn, seed=3)("draw this", (), "image", [RED])
+    assert np.array_equal(np.asarray(PILImage.open(tmp_path / "one.png")), reply.images[0])
+    refused = CliRunner().invoke(main, ["chat", "--prompt", "draw this", "--box", RED])
+    assert refused.exit_code != 0 and "was not trained on boxes" in refused.output
