@@ -59,8 +59,8 @@ def eval_() -> None:
 @option("--samples", 100, "Requests of each task and kind.", click.IntRange(1))
 @click.option(
     "--tasks",
-    help=f"Comma-separated, out of {','.join(PARTS)}; or all but layout, by"
-    " the word all [default: first four]. layout is of models with boxes.",
+    help=f"Comma-separated, out of {','.join(PARTS)}; or all, which leaves out layout (of models"
+    " that take boxes) [default: first four].",
 )
 @click.option(
     "--max-objects",

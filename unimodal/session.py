@@ -17,7 +17,7 @@ from rich.console import Console
 
 from unimodal.tokenizer.pixels import fit, open_image
 
-from .boxes import boxed
+from .boxes import EXAMPLE, boxed
 from .chat import Chat, ChatEvent
 from .document import Image as DocumentImage
 from .grammar import Modality
@@ -39,8 +39,8 @@ class Session:
         self.commands: dict[str, tuple[str, str, Callable[[str], None]]] = {
             "image": ("PATH", "show an image with your next message, again for several; no PATH:"
                       " none", self._image),
-            "box": ("THING, LEFT, TOP, RIGHT, BOTTOM", "where a thing is to stand on your next"
-                    " drawing, in pixels; again for several; nothing: none", self._box),
+            "box": ("BOX", f"what is to stand where on your next drawing, as {EXAMPLE}; again for"
+                    " several; no BOX: none", self._box),
             "words": ("MESSAGE", "answer without an image", self._words),
             "draw": ("MESSAGE", "answer with an image alone", self._draw),
             "retry": ("", "answer your latest message anew", self._retry),
