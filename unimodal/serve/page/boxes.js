@@ -92,7 +92,8 @@ export class Boxes {
   /** Return what is wrong with a box, and in which field; null where nothing is. */
   #problem(box) {
     if (!box.name.trim()) return { name: "name", words: "Say what is to stand in each box." };
-    for (const [low, high, most] of [["left", "right", this.width], ["top", "bottom", this.height]]) {
+    const axes = [["left", "right", this.width], ["top", "bottom", this.height]];
+    for (const [low, high, most] of axes) {
       if (!(box[low] >= 0 && box[low] < most)) return { name: low, words: this.#bounds(low, most) };
       if (!(box[high] > box[low] && box[high] <= most)) {
         return { name: high, words: `${this.#bounds(high, most)} It is larger than ${low}.` };

@@ -174,7 +174,8 @@ export class Thread {
       const named = { class: "dots", role: "img", "aria-label": "Working" };
       article.append(element("p", named, ...dots));
       const count = message.asked.candidates;
-      if (count) article.append(element("p", { class: "note", text: `Drawing ${count}, to keep the best.` }));
+      const text = `Drawing ${count}, to keep the best.`;
+      if (count) article.append(element("p", { class: "note", text }));
     }
     const notes = (message.notes ?? []).map((text) => element("p", { class: "note", text }));
     article.append(...notes);
@@ -251,7 +252,8 @@ export class Thread {
     const isOpen = conversation.after(message.id).length === 0; // nothing was said of it yet
     const toggle = ({ target }) => { message.showsOthers = target.open; };
     const title = others.length === 1 ? "The other one" : `The other ${others.length}`;
-    return [said, element("details", { class: "others", open: Boolean(message.showsOthers), toggle },
+    const folded = { class: "others", open: Boolean(message.showsOthers), toggle };
+    return [said, element("details", folded,
       element("summary", { text: title, "data-key": `${message.id}-others` }),
       element("ul", {}, ...others.map((_, index) => this.#other(message, index, isOpen))))];
   }
