@@ -83,7 +83,7 @@ def feed(shards: str | None, path: str | Path | None) -> Feed:
     known = model.sequencer
     sequencer = Sequencer(
         vocabulary, model.text_tokenizer, image.hash, known.inputs, known.layout.max_side,
-        known.tower,
+        known.tower, boxes=known.boxes,
     )  # fmt: skip
     return Feed(recipe.sources, sequencer, ImageCodec(image), recipe.loader)
 

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from unimodal.document import Document, Image, Part, StoredFile, Text
+from unimodal.document import Box, Document, Image, Part, StoredFile, Text
 
 from . import asking
 from . import codes_member as codes
@@ -265,7 +265,8 @@ def _document(sample: Sample, _: Choices) -> Iterator[Part]:
             raise ValueError(f"a part has either text or image, not {sorted(part)}")
         role, weight = part.get("role"), part.get("weight", 1.0)
         if "text" in part:
-            yield Text(string(part["text"]), role, weight)
+            box = Box(*part["box"]) if "box" in part else None
+            yield Text(string(part["text"]), role, weight, box)
         else:
             yield sample.image(sample.begins(str(part["image"])), role, weight)
 

@@ -28,6 +28,7 @@ import tarfile
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from itertools import accumulate
 from pathlib import Path
 
@@ -292,7 +293,8 @@ def _pack(key: str, document: Document, path: Path) -> bytes:
     for part in document.parts:
         about = {"role": part.role, "weight": part.weight}
         if isinstance(part, Text):
-            parts.append({"text": part.text, **about})
+            box = {} if part.box is None else {"box": astuple(part.box)}
+            parts.append({"text": part.text, **about, **box})
         elif part.pixels is None:
             raise ShardError(
                 f"{path}, key {key}: an image without pixels; image shards hold pixels"

@@ -148,8 +148,9 @@ def tells_sides(text: str) -> bool:
 
 
 def may_mirror(document: Document) -> bool:
-    """Return whether no text of the document tells left from right."""
-    return not any(isinstance(part, Text) and tells_sides(part.text) for part in document.parts)
+    """Return whether no text of the document, and no box, tells left from right."""
+    texts = [part for part in document.parts if isinstance(part, Text)]
+    return not any(text.box is not None or tells_sides(text.text) for text in texts)
 
 
 def fitted(

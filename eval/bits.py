@@ -14,7 +14,7 @@ In: a model, documents with their images encoded. Out: a prediction for each doc
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -215,8 +215,11 @@ def _text(path: Path) -> str:
 def _spelled(document: Document) -> list[str]:
     """Return what a document says and shows, for its hash."""
     return [
-        part.text if isinstance(part, Text) else _content(part).hex() for part in document.parts
-    ]
+        _content(part).hex() if isinstance(part, Image)
+        else part.text if part.box is None
+        else f"{part.text} {astuple(part.box)}"
+        for part in document.parts
+    ]  # fmt: skip
 
 
 def _content(image: Image) -> bytes:

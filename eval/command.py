@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 
 WORLD_PARTS = ("drawing", "questions", "captions", "edits")
 CANDIDATES = "Above 1: score drawings also as the best of so many, by the model's own judgement."
-PARTS = (*WORLD_PARTS, "free", "counts", "refusals", "words", "chains")
+ALL_PARTS = (*WORLD_PARTS, "free", "counts", "refusals", "words", "chains")
+PARTS = (*ALL_PARTS, "layout")
 
 
 @click.group(name="eval")
@@ -57,7 +58,9 @@ def eval_() -> None:
 @click.option("--model", type=IN_PATH, help="A bundle's directory [default: the shipped one].")
 @option("--samples", 100, "Requests of each task and kind.", click.IntRange(1))
 @click.option(
-    "--tasks", help=f"Comma-separated, out of {','.join(PARTS)}; or all [default: first four]."
+    "--tasks",
+    help=f"Comma-separated, out of {','.join(PARTS)}; or all, which leaves out layout (of models"
+    " that take boxes) [default: first four].",
 )
 @click.option(
     "--max-objects",
@@ -140,7 +143,9 @@ eval_.add_command(vqa_)
 
 def _parts(tasks: str | None) -> tuple[str, ...]:
     """Return the parts named, in the order of PARTS; UsageError for others."""
-    named = WORLD_PARTS if tasks is None else PARTS if tasks == "all" else tuple(tasks.split(","))
+    named = (
+        WORLD_PARTS if tasks is None else ALL_PARTS if tasks == "all" else tuple(tasks.split(","))
+    )
     unknown = [name for name in named if name not in PARTS]
     if unknown:
         raise click.UsageError(f"no tasks {', '.join(unknown)}: there are {', '.join(PARTS)}")

@@ -8,6 +8,7 @@ import numpy as np
 
 from unimodal.data.scenes.world import Scene
 from unimodal.data.things.world import ThingScene
+from unimodal.document import Text
 
 from .answer import Answer
 from .verdicts import Verdict
@@ -32,6 +33,7 @@ class SceneRequest:
     held_out_words: bool
     held_out_pair: bool
     image: np.ndarray | None = None  # that comes before the prompt, where it is no scene
+    boxes: tuple[Text, ...] = ()  # that follow the prompt
     unseen: str | None = None  # what is held out: 'nothing'; 'words', 'phrasings'; 'icons', 'pairs'
 
     @property

@@ -2,20 +2,23 @@
 
 In: a part, a number of samples and a seed. Out: requests. Those of drawing, questions, captions and
 edits are uniform over attributes, counts, sizes and backgrounds; a fifth is in phrasings that
-training held out, and with a fifth of the pairs of (shape, colour) held out. The other parts of one
-turn stand in `people_requests.py`, those of several in `chain_exam.py`.
+training held out, and with a fifth of the pairs of (shape, colour) held out. Those of layout have a
+box for every object of a scene, and words that say what is wanted half of the time. The other parts
+of one turn stand in `people_requests.py`, those of several in `chain_exam.py`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple
 from functools import partial
 
 from unimodal.data.scenes.edits import KINDS as EDITS
 from unimodal.data.scenes.edits import edit
+from unimodal.data.scenes.layouts import bare_words, placed
 from unimodal.data.scenes.phrasings import DESCRIBE
 from unimodal.data.scenes.questions import KINDS as QUESTIONS
 from unimodal.data.scenes.questions import ask
-from unimodal.data.scenes.requests import TASKS, granted, request
-from unimodal.data.scenes.wording import dressed, pick_phrasing
+from unimodal.data.scenes.requests import TASKS, Request, granted, request, worded
+from unimodal.data.scenes.wording import NUMBERS, dressed, pick_phrasing
 from unimodal.data.scenes.world import SMALL, World, generator, has_held_out_pair, scene
 
 from . import people_requests
@@ -26,13 +29,19 @@ from .verdicts import (
     judge_caption,
     judge_drawing,
     judge_edit,
+    judge_layout,
     judge_question,
     names_held_out_pair,
 )
 
 WORLD_PARTS = ("drawing", "questions", "captions", "edits")
 PEOPLE_PARTS = ("free", "counts", "refusals", "words")
-PARTS = (*WORLD_PARTS, *PEOPLE_PARTS)  # add at the end: a part's place says which scenes it takes
+LAYOUT = "layout"
+PARTS = (
+    *WORLD_PARTS,
+    *PEOPLE_PARTS,
+    LAYOUT,
+)  # add at the end: a part's place says which scenes it takes
 HELD_OUT_RATE = 0.2  # of the requests are in held-out phrasings: a fifth of the phrasings are
 
 
@@ -51,6 +60,7 @@ def make_requests(part: str, samples: int, seed: int, world: World = SMALL) -> l
         "counts": (people_requests.numbers(world), people_requests.count),
         "refusals": (people_requests.REFUSALS, people_requests.refusal),
         "words": (people_requests.TOPICS, people_requests.words),
+        LAYOUT: (layout_kinds(world), _layout),
     }
     kinds, make = makers[part]
     first = PARTS.index(part) << 40  # scenes of parts and kinds never meet
@@ -118,4 +128,29 @@ def _edit(kind: str, world: World, number: int, seed: int, index: int) -> SceneR
     return SceneRequest(
         "edits", number, kind, wanted.instruction, shown, wanted.after,
         as_json(wanted.after), partial(judge_edit, wanted), held_out, pair,
+    )  # fmt: skip
+
+
+def layout_kinds(world: World) -> tuple[str, ...]:
+    """Return the kinds of requests with boxes: how many there are."""
+    return tuple(_boxes(count) for count in range(1, world.max_objects + 1))
+
+
+def _boxes(count: int) -> str:
+    return f"{NUMBERS[count]} box{'es' * (count > 1)}"
+
+
+def _layout(kind: str, world: World, number: int, seed: int, index: int) -> SceneRequest | None:
+    rng, wanted = generator(seed, index, part=1), scene(seed, index, world)
+    held_out = bool(rng.random() < HELD_OUT_RATE)
+    things = [placed(obj, rng, loose=False) for obj in wanted.objects]
+    if kind != _boxes(len(things)):
+        return None
+    claims = tuple(thing.claim for thing in things)
+    told = worded(Request("several", claims, None, None, "", 0), rng, held_out).text
+    return SceneRequest(
+        LAYOUT, number, kind, bare_words(rng, held_out) if rng.random() < 0.5 else told, None,
+        wanted, [[thing.text, *astuple(thing.box)] for thing in things],
+        partial(judge_layout, things), held_out, has_held_out_pair(wanted.objects),
+        boxes=tuple(thing.part() for thing in things),
     )  # fmt: skip

@@ -34,6 +34,7 @@ from unimodal.data.things.world import ThingScene
 from unimodal.document import Document, Image, Text
 from unimodal.model import Model
 from unimodal.sampling import Sampling
+from unimodal.sequencer import NO_BOXES
 
 from .answer import Answer, kept_image
 from .candidates import candidate_scores, chosen, parts_that_draw
@@ -44,10 +45,12 @@ from .report import Cell
 from .round_trip import round_trip
 from .run import Evaluator, Turn, Turns, run
 from .scene_request import BLIND, SceneRequest
-from .scene_requests import WORLD_PARTS, make_requests
+from .scene_requests import LAYOUT, WORLD_PARTS, make_requests
 from .score import Prediction, apart, by_kind, digest, recipe
 from .tokenizer import reader_errors, refuse_training_seed, tokenizer_ceiling
+from .verdicts import CENTRES, SIDES, is_near
 
+DRAWN = ("drawing", "edits", LAYOUT)  # parts with a tokenizer's ceiling
 NUM_SHOWN = {"drawing": 4, "captions": 5, "edits": 2, "free": 2, CHAINS: 4}  # of each kind, or 1
 
 
@@ -80,7 +83,7 @@ class SceneEvaluator(Evaluator[SceneRequest]):
         """Show the image, say the prompt; the noise is that of seed * 2^20 + the number."""
         words = Text(request.prompt, role="user")
         noise = (self._seed * 2**20 + request.number) % 2**64
-        document = Document((*self._shown(request), words))
+        document = Document((*self._shown(request), words, *request.boxes))
         yield Turn(document, replace(self._sampling, seed=noise))
 
     def score(self, request: SceneRequest, answer: Answer) -> Prediction:
@@ -94,6 +97,7 @@ class SceneEvaluator(Evaluator[SceneRequest]):
             "answer": verdict.answer,  # words, or the scene read in an image; None: unreadable
             "right": not verdict.reason,
             "reason": verdict.reason,
+            **verdict.measured,
             "held_out_words": request.held_out_words,  # phrased as training never phrased it
             "held_out_pair": request.held_out_pair,  # two (shape, colour) never shown together
             **replace(answer, earlier=()).kept(),
@@ -111,6 +115,7 @@ class SceneEvaluator(Evaluator[SceneRequest]):
             "by_words": apart(predictions, "held_out_words"),
             "by_pair": apart(predictions, "held_out_pair"),
             **_counts(predictions),
+            **_offsets(predictions),
             **_unseen(predictions),
             **refused(self._requests, predictions),
         }
@@ -142,9 +147,11 @@ def evaluate(
     drawings are also scored as the best of so many (see candidates.py).
 
     Raises ValueError when the model's images are not square or not of 64 to 512 pixels, when it was
-    trained on this seed, when the file holds something else, and for candidates of parts in which
-    nothing is drawn that can be judged.
+    trained on this seed, for the part layout of a model without boxes, when the file holds
+    something else, and for candidates of parts in which nothing is drawn that can be judged.
     """
+    if LAYOUT in parts and not model.takes_boxes:
+        raise ValueError(f"{LAYOUT}: {NO_BOXES}")
     canvas, sampling = canvas_of(model), sampling or model.sampling
     refuse_training_seed(model.card, seed)
     world = world_of(canvas, max_objects)
@@ -230,7 +237,7 @@ def _scores(
             scores["questions"] |= baselines(found["questions"], found[BLIND])
             continue
         scores[name] = evaluator.summary(found[name])
-        if isinstance(evaluator, SceneEvaluator) and name in ("drawing", "edits"):
+        if isinstance(evaluator, SceneEvaluator) and name in DRAWN:
             scores[name] |= _ceilings(model, evaluator, found[name], ceiling, batch)
     return scores | {"tokenizer": ceiling["scores"]}
 
@@ -265,6 +272,16 @@ def counted(prompt: str) -> str:
         if any({w, plural(w)} & words for synonyms in table.values() for w in synonyms)
     ]
     return "_".join(named) or "all"
+
+
+def _offsets(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """Return the share of boxes in which what was asked for stands, by its centre and all sides."""
+    measured = {"boxes_by_centre": CENTRES, "boxes_by_sides": SIDES}
+    found = {
+        name: [is_near(one) for p in predictions for one in p.get(key, ())]
+        for name, key in measured.items()
+    }
+    return {name: share(each) for name, each in found.items() if each}
 
 
 def _unseen(predictions: Sequence[Prediction]) -> dict[str, Any]:

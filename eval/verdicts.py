@@ -7,6 +7,8 @@ In: what was asked, and the answer. Out: a `Verdict`, its reason empty when the 
   counted; positions by its rule from boxes and centres. A scene that is read has no confidences:
   where GenEval looks at the detector's surest box of a kind, any object of that kind will do.
 - An edit is right when it is done and nothing else touched.
+- A drawing with boxes is right when each has an object that fits its words, with its centre within
+  4 pixels of the box's, on a canvas of 64. How far the sides are apart is measured beside that.
 - A caption is right when it can be parsed, states colour and shape of everything it claims, claims
   every object of the scene exactly once and nothing else, and all else that it states (sizes,
   places, the background) is so.
@@ -17,11 +19,12 @@ In: what was asked, and the answer. Out: a `Verdict`, its reason empty when the 
 - Words where an image is wanted, an image where words are wanted, and two images are wrong.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unimodal.data.scenes.edits import Edit, done
+from unimodal.data.scenes.layouts import Placed
 from unimodal.data.scenes.questions import Question, accept
 from unimodal.data.scenes.reading import Unreadable, read_scene
 from unimodal.data.scenes.refusals import is_refusal
@@ -33,6 +36,8 @@ from unimodal.data.scenes.world import Scene, SceneObject, is_held_out
 from .answer import Answer
 from .tokenizer import as_json
 
+NEAR = 4  # 64ths of the canvas: what stands in its box is not further away
+CENTRES, SIDES = "centres_64ths", "sides_64ths"
 MOST_WORDS = 40  # of a reply to small talk: more are a loop
 
 
@@ -42,6 +47,8 @@ class Verdict:
 
     answer: Any  # JSON: words, or the scene read in an image; None: unreadable, or no one image
     reason: str
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    """What else a prediction tells, as JSON."""
 
 
 def judge_drawing(wanted: DrawingRequest, answer: Answer) -> Verdict:
@@ -52,6 +59,47 @@ def judge_drawing(wanted: DrawingRequest, answer: Answer) -> Verdict:
 def judge_edit(wanted: Edit, answer: Answer) -> Verdict:
     """Judge whether the answer is one image with the edit done and nothing else touched."""
     return _judge_image(answer, lambda read: why_not_done(wanted, read))
+
+
+def judge_layout(wanted: Sequence[Placed], answer: Answer) -> Verdict:
+    """Judge whether the answer is one image with each thing in its box."""
+    found: list[tuple[float, float] | None] = [None] * len(wanted)
+
+    def why(read: Scene) -> str:
+        found[:] = [_offsets(thing, read) for thing in wanted]
+        wrong = [
+            thing.text
+            for thing, one in zip(wanted, found, strict=True)
+            if not is_near(one and one[0])
+        ]
+        return f"not in place: {', '.join(wrong)}" if wrong else ""
+
+    verdict = _judge_image(answer, why)
+    centres, sides = ([one and round(one[at], 3) for one in found] for at in (0, 1))
+    return replace(verdict, measured={CENTRES: centres, SIDES: sides})
+
+
+def is_near(offset_64ths: float | None) -> bool:
+    """Return whether something is there and near enough to where it was wanted."""
+    return offset_64ths is not None and offset_64ths <= NEAR
+
+
+def _offsets(wanted: Placed, read: Scene) -> tuple[float, float] | None:
+    """Return how far the centre, and the farthest side, of the nearest object that fits is from
+    where it was wanted, in 64ths of the canvas along an axis; None where none fits.
+    """
+    box = wanted.box
+    x, y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
+    fitting = [obj for obj in read.objects if wanted.claim.fits(obj)]
+    if not fitting:
+        return None
+    obj = min(fitting, key=lambda obj: max(abs(obj.x - x), abs(obj.y - y)))
+    half = obj.width / 2
+    sides = (
+        obj.x - half - box.left, obj.x + half - box.right,
+        obj.y - half - box.top, obj.y + half - box.bottom,
+    )  # fmt: skip
+    return 64 * max(abs(obj.x - x), abs(obj.y - y)), 64 * max(map(abs, sides))
 
 
 def judge_question(asked: Question, answer: Answer) -> Verdict:

@@ -1,4 +1,4 @@
-"""Take the pictures of the web page that docs/serving.md shows.
+"""Take the pictures of the web page that docs/serving.md and docs/checked.md show.
 
     PYTHONPATH=.:tests .venv/bin/python tests/page_screenshots.py
 
@@ -17,7 +17,8 @@ from PIL import Image
 import unimodal
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-WIDE = (1100, 800)
+WIDE, BEST = (1100, 800), (820, 860)
+CHECKED = "draw two red circles and a blue star"
 SEED = "0"
 EARLIER = ("draw two yellow stars", "draw a red circle")
 TALK = ("draw a purple heart", "make it blue", "what do you see?")
@@ -29,6 +30,20 @@ def main() -> None:
         for name, size, dark in (("light", WIDE, False), ("dark", WIDE, True),
                                  ("phone", PHONE, False)):  # fmt: skip
             take(browser, served, name, size, dark)
+        take_best(browser, served)
+
+
+def take_best(browser: Any, served: Served) -> None:
+    """Let the page draw the best of four, and take a picture with the others."""
+    with opened(browser, served, BEST) as chat:
+        chat.set(seed=SEED)
+        chat.page.locator("#settings-button").click()
+        chat.page.locator("select[name=candidates]").select_option("4")
+        chat.page.locator("#settings-button").click()
+        chat.ask(CHECKED)
+        chat.page.locator(".others summary").click()
+        chat.page.locator("#scroller").evaluate("one => { one.scrollTop = one.scrollHeight; }")
+        save(chat, "best")
 
 
 def take(browser: Any, served: Served, name: str, size: tuple[int, int], dark: bool) -> None:
@@ -43,11 +58,16 @@ def take(browser: Any, served: Served, name: str, size: tuple[int, int], dark: b
         chat.set(seed="")
         if dark:
             begin_to_draw(chat)
-        chat.page.mouse.move(0, 0)
-        shot = Image.open(io.BytesIO(chat.page.screenshot(animations="disabled")))
-        file = DOCS / f"page-{name}.png"
-        shot.convert("RGB").save(file, optimize=True)
-        print(f"{file.relative_to(DOCS.parent)}: {file.stat().st_size:,} bytes")
+        save(chat, name)
+
+
+def save(chat: ChatPage, name: str) -> None:
+    """Write what the page shows."""
+    chat.page.mouse.move(0, 0)
+    shot = Image.open(io.BytesIO(chat.page.screenshot(animations="disabled")))
+    file = DOCS / f"page-{name}.png"
+    shot.convert("RGB").save(file, optimize=True)
+    print(f"{file.relative_to(DOCS.parent)}: {file.stat().st_size:,} bytes")
 
 
 def begin_to_draw(chat: ChatPage) -> None:

@@ -35,7 +35,7 @@ class Continuing(Model):
         codec_hash, architecture = self.image_tokenizer.hash, self.transformer.architecture
         return Sequencer(
             self.vocabulary, self.text_tokenizer, codec_hash, replace(inputs, layout=bare),
-            architecture.max_side, architecture.image.tower,
+            architecture.max_side, architecture.image.tower, boxes=architecture.image.boxes,
         )  # fmt: skip
 
 

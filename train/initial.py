@@ -72,6 +72,9 @@ class ShapeConfig:
     own rows; an export adds them up. Not with a head whose codes have no rows."""
     addresses: bool = False
     """Learned embeddings of row and column are added at the tokens of an image."""
+    boxes: bool = False
+    """Requests may say what is to stand where, as those of `data scenes --mix layout=` do; the
+    bundle says so, and another model refuses boxes."""
     masked: MaskSchedule | None = None
     """With `head: masked`, what is masked and how images are drawn; null: as the default is."""
     flow: FlowConfig | None = None
@@ -128,7 +131,8 @@ class ShapeConfig:
             )
         used = levels if self.uses_levels else ()
         image = ImageConfig(
-            self.head, used, self.addresses, rows, latent_width=latent_width, **self._section()
+            self.head, used, self.addresses, rows, latent_width=latent_width, boxes=self.boxes,
+            **self._section(),
         )  # fmt: skip
         num_ids = vocabulary.size if rows else vocabulary.num_words
         return Architecture(self.transformer(num_ids), vocabulary, image)
@@ -205,6 +209,7 @@ def parent_of(
         for name, before, now in (
             ("factorised", old.image.levels, new.image.levels),
             ("addresses", old.image.addresses, new.image.addresses),
+            ("boxes", old.image.boxes, new.image.boxes),
         ):
             if before and not now:
                 wrong.append(f"model.{name} false is true there")

@@ -160,8 +160,9 @@ def _sequencer(config: LmRun, initial: InitialState, codec: ImageCodec) -> Seque
         inputs = kind(initial.shape).inputs
     shape = initial.shape
     return Sequencer(
-        initial.vocabulary, initial.text, codec.hash, inputs, shape.max_side, shape.image.tower
-    )
+        initial.vocabulary, initial.text, codec.hash, inputs, shape.max_side, shape.image.tower,
+        boxes=shape.image.boxes,
+    )  # fmt: skip
 
 
 def _trusts(config: LmRun) -> bool:

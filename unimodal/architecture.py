@@ -35,6 +35,8 @@ class ImageConfig:
     flow: FlowConfig | None = None
     """The settings of the head `flow`: how latents become tokens, and at which times they are
     learned; None: of another head."""
+    boxes: bool = False
+    """Whether requests may say what is to stand where (document.Box): the model was trained so."""
     tower: Tower | None = None
     """The vision tower by which images that are given enter; None: they enter as drawn ones do."""
 

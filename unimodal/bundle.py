@@ -312,7 +312,7 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
     newer = {
         "image": (
             ImageConfig(),
-            ("code_rows", "code_width", "latent_width", "masked", "flow", "tower"),
+            ("code_rows", "code_width", "latent_width", "masked", "flow", "boxes", "tower"),
         ),
         "sampling": (
             SAMPLING,

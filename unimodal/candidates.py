@@ -6,7 +6,7 @@
 3. What the model could not satisfy is said with the kept reply.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,11 +26,16 @@ NUM_SEEDS = 2**64
 
 @dataclass(frozen=True)
 class Kept:
-    """A Kept says which candidate was kept, by its number from 0, and how it was judged."""
+    """A Kept says which candidate was kept, by its number from 0, and how all were judged."""
 
     number: int
-    judgement: Judgement | None
-    """None: no candidate has an image."""
+    judgements: Mapping[int, Judgement]
+    """By the candidate's number, of those with an image."""
+
+    @property
+    def judgement(self) -> Judgement | None:
+        """Return how the kept one was judged; None: no candidate has an image."""
+        return self.judgements.get(self.number)
 
     def said(self, sampling: Sampling, num: int) -> str:
         """Return this in words; `sampling` is that of the first candidate."""
@@ -62,9 +67,8 @@ def choose(model: "Model", replies: Sequence[Sequence[Part]], checks: Sequence[C
         if (image := _first_image(parts)) is not None
     }
     if not judgements:
-        return Kept(0, None)
-    number = [*judgements][best([*judgements.values()])]
-    return Kept(number, judgements[number])
+        return Kept(0, {})
+    return Kept([*judgements][best([*judgements.values()])], judgements)
 
 
 def _first_image(parts: Sequence[Part]) -> Image | None:

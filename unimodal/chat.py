@@ -29,6 +29,7 @@ from PIL import Image as PILImage
 
 from unimodal.tokenizer.pixels import Source
 
+from .boxes import boxed
 from .candidates import UNCHECKED, Kept, best_of, check_num, samplings_of, seed_of
 from .checks import Check, checks_of
 from .config import replaced
@@ -126,20 +127,30 @@ class Chat:
         return Document(self._parts)
 
     def __call__(
-        self, text: str, images: Sequence[Source] = (), modality: Modality | None = None
+        self,
+        text: str,
+        images: Sequence[Source] = (),
+        modality: Modality | None = None,
+        boxes: Sequence[str] = (),
     ) -> Reply:
         """Take the user's turn, text with or without images, and return the whole reply.
 
         modality: 'text' for a reply without images, 'image' for one image and nothing else, None
-        for what the model chooses. Raise ValueError for an empty prompt, for an image that cannot
-        be used (ImageError), and where the conversation no longer fits the model's context.
+        for what the model chooses. boxes: what is to stand where on the drawing, each as
+        'a red circle, 4, 10, 24, 30' (boxes.py). Raise ValueError for an empty prompt, for an image
+        that cannot be used (ImageError), for boxes that the model does not take, and where the
+        conversation no longer fits the model's context.
         """
-        *_, reply = self.stream(text, images, modality)
+        *_, reply = self.stream(text, images, modality, boxes)
         assert isinstance(reply, Reply), f"the last event is a Reply, not {type(reply).__name__}"
         return reply
 
     def stream(
-        self, text: str, images: Sequence[Source] = (), modality: Modality | None = None
+        self,
+        text: str,
+        images: Sequence[Source] = (),
+        modality: Modality | None = None,
+        boxes: Sequence[str] = (),
     ) -> Iterator[ChatEvent]:
         """Take the user's turn and return an iterator of events, the last of which is the Reply.
 
@@ -147,7 +158,8 @@ class Chat:
         dropped before its end leaves the conversation unchanged.
         """
         _check_images(images)
-        _check_text(text, images)
+        _check_text(text, images, boxes)
+        placed = boxed(self.model, boxes)
         modality = self.model.constraint(modality)
         notes, seen = [], []
         for source in images:
@@ -155,7 +167,7 @@ class Chat:
             seen.append(part)
             notes += said
         words = (Text(text, role="user"),) if text.strip() else ()
-        document = Document((*self._parts, *seen, *words))
+        document = Document((*self._parts, *seen, *words, *placed))
         notes += self.model.overlooked(document, modality)
         return self._reply(document, notes, modality)
 
@@ -367,11 +379,11 @@ def _check_images(images: Sequence[Source]) -> None:
         raise ValueError(f"images {images!r}: give a list, such as images=['photo.png']")
 
 
-def _check_text(text: str, images: Sequence[Source]) -> None:
-    if not text.strip() and not images:
+def _check_text(text: str, images: Sequence[Source], boxes: Sequence[str]) -> None:
+    if not text.strip() and not images and not boxes:
         raise ValueError("the prompt is empty: write what to draw or ask, or give an image")
     try:
-        text.encode("utf-8")
+        "".join([text, *boxes]).encode("utf-8")
     except UnicodeEncodeError as error:  # bytes that a terminal passed on as they were
         raise ValueError(f"the prompt is not UTF-8 text: {text!r}") from error
 

@@ -189,6 +189,10 @@ def _output_option(words: str) -> Callable[[Any], Any]:
     help="Draw so many, up to 8, and keep the one that the model's own answers find best.",
 )  # fmt: skip
 @click.option(
+    "--box", "boxes", multiple=True, metavar="THING,LEFT,TOP,RIGHT,BOTTOM",
+    help="Where a thing is to stand, in pixels of the drawing; repeatable.",
+)  # fmt: skip
+@click.option(
     "--json", "as_json", is_flag=True,
     help="End with a line of JSON: text, images, end, seed, notes.",
 )  # fmt: skip

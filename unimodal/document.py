@@ -15,15 +15,37 @@ ROLES = (None, "system", "user", "assistant")
 
 
 @dataclass(frozen=True)
+class Box:
+    """A Box is a rectangle of an image, in fractions of its width (to the right) and height (down).
+
+    Raises ValueError where it is empty or leaves the image.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.left < self.right <= 1 and 0 <= self.top < self.bottom <= 1):
+            raise ValueError(
+                f"box {self.left:g}, {self.top:g}, {self.right:g}, {self.bottom:g}: left < right"
+                " and top < bottom, within the image (0 to 1), are wanted"
+            )
+
+
+@dataclass(frozen=True)
 class Text:
     """A Text is a piece of text.
 
-    `weight` is the loss weight of its tokens; 0 marks context that is not learned.
+    `weight` is the loss weight of its tokens; 0 marks context that is not learned. A text with a
+    box names what is to stand there in the image that answers it.
     """
 
     text: str
     role: str | None = None
     weight: float = 1.0
+    box: Box | None = None
 
     def __post_init__(self) -> None:
         _check(self.role, self.weight)

@@ -6,12 +6,14 @@ OWN_LAYOUT:
     document   begin turn* end
     turn       role part* turn_end        (parts without a role stand bare)
     image      image size_h size_w (w codes, row_end) * h image_end
+    box        size_l size_t size_r size_b text       (its columns and rows of 64, counted from 1)
 
 Other layouts are those of published models: sizes may be written in digits, rows may have no end
 token, an image may end its reply, and neighbouring texts may be joined before they are encoded. No
 other file knows how many tokens an image takes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,6 +22,7 @@ import numpy as np
 
 from unimodal.tokenizer.grid import Grid
 
+from .document import Box
 from .text import TextTokenizer
 from .vocabulary import MAX_SIDE, Vocabulary
 
@@ -138,6 +141,9 @@ class Layout:
     nothing before it. Both layouts have equal `stops`."""
     soft: SoftLayout = field(default=SoftLayout(), repr=False)
     """How an image stands that enters by a vision tower."""
+    box: str | None = field(default=None, repr=False)
+    """The special tokens `<box>1` to `<box>64` say where a box is, before its text: the first and
+    last of 64 columns and rows that it covers. None: there are no boxes."""
 
     def bind(
         self, vocabulary: Vocabulary, text: TextTokenizer, max_side: int | None = None
@@ -159,6 +165,7 @@ OWN_LAYOUT = Layout(
         closing=(Special("image_end"),),
     ),
     unconditional=Unconditional("null", (Special("null"),)),
+    box="size_",
 )
 
 
@@ -248,6 +255,14 @@ class BoundLayout:
         soft = self.layout.soft
         opening, places = self.ids(soft.opening), self.ids((soft.place,)) * num_vectors
         return [*opening, *places, *self.ids(soft.closing)], len(opening)
+
+    def box(self, box: Box) -> list[int]:
+        """Return the ids before the text of a box: left, top, right and bottom."""
+        prefix = self.layout.box
+        assert prefix is not None, "a sequencer refuses boxes that its layout does not have"
+        first = [math.floor(side * MAX_SIDE) + 1 for side in (box.left, box.top)]
+        last = [math.ceil(side * MAX_SIDE) for side in (box.right, box.bottom)]
+        return [self.vocabulary.special(f"{prefix}{number}") for number in (*first, *last)]
 
     @property
     def says_any_size(self) -> bool:

@@ -51,7 +51,7 @@ class Model:
         inputs, architecture = self.transformer.head.inputs, self.transformer.architecture
         return Sequencer(
             self.vocabulary, self.text_tokenizer, self.image_tokenizer.hash, inputs,
-            architecture.max_side, architecture.image.tower, self.layout,
+            architecture.max_side, architecture.image.tower, self.layout, architecture.image.boxes,
         )  # fmt: skip
 
     @cached_property
@@ -67,6 +67,11 @@ class Model:
         """Return the modality constraints that a reply can have, the default one first."""
         layout = self.sequencer.layout.layout
         return layout.replies if self.image_tokenizer.decodes else ("text",)
+
+    @property
+    def takes_boxes(self) -> bool:
+        """Return whether a request may say what is to stand where (boxes.py)."""
+        return "image" in self.replies and self.drawer.sequencer.takes_boxes
 
     def constraint(self, asked: Modality | None) -> Modality | None:
         """Return the modality constraint of a reply: the asked one; None: the model's default.

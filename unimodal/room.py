@@ -22,10 +22,11 @@ def exchanges(document: Document) -> list[tuple[Part, ...]]:
 
 
 def asked(document: Document) -> str:
-    """Return the user's words in the latest turn."""
+    """Return the user's words in the latest turn, and behind them the things of its boxes."""
     latest = exchanges(document)[-1]
     said = [part for part in latest if isinstance(part, Text) and part.role == "user"]
-    return " ".join(part.text for part in said)
+    words = " ".join(part.text for part in said if part.box is None)
+    return ", ".join([words] * bool(words) + [part.text for part in said if part.box is not None])
 
 
 def refusal(sequencer: Sequencer, document: Document, context: int, needed: int) -> str | None:

@@ -10,6 +10,8 @@ unconditional branch (where that is a prompt, all that comes before the reply), 
 drawing (classifier-free guidance, arXiv:2207.12598, alg. 1). In a document with dropped parts, text
 answers are not learned: without its question an answer is noise.
 
+A text with a box says what is to stand where; a model that was not trained on boxes refuses it.
+
 With a vision tower (tower.py) an image that is given enters as soft vectors; it is context then,
 whatever its weight.
 """
@@ -30,6 +32,7 @@ from .vocabulary import Vocabulary
 
 DROPS = (None, "text", "images", "both")
 """Which of the user's parts guidance dropout removes; also the names of branches in drawing."""
+NO_BOXES = "this model was not trained on boxes (`model.boxes` of its recipe): leave them out"
 REPLY_ROLE = "assistant"
 """The role whose turns the model samples."""
 
@@ -46,10 +49,12 @@ class Sequencer:
         max_side: int | None = None,
         tower: Tower | None = None,
         layout: Layout | None = None,
+        boxes: bool = False,
     ):
         """Bind the layout. inputs: the image head's `inputs`. max_side: that of the architecture,
         which a grid's sides may not exceed. tower: the vision tower by which images that are given
-        enter; None: they enter as drawn ones do. layout: None: the image head's own.
+        enter; None: they enter as drawn ones do. layout: None: the image head's own. boxes: whether
+        texts may have boxes.
 
         Raise ValueError where the text tokenizer does not fit the vocabulary.
         """
@@ -58,7 +63,7 @@ class Sequencer:
                 f"{text.num_ids} text ids, but the vocabulary holds {vocabulary.num_text}"
             )
         self.vocabulary, self.text_tokenizer, self.codec_hash = vocabulary, text, codec_hash
-        self.inputs, self.tower = inputs, tower
+        self.inputs, self.tower, self.boxes = inputs, tower, boxes
         self.layout = (layout or inputs.layout).bind(vocabulary, text, max_side)
 
     @cached_property
@@ -71,7 +76,7 @@ class Sequencer:
             return self
         return Sequencer(
             self.vocabulary, self.text_tokenizer, self.codec_hash, self.inputs,
-            self.layout.max_side, self.tower, layout,
+            self.layout.max_side, self.tower, layout, self.boxes,
         )  # fmt: skip
 
     def of(self, document: Document) -> "Sequencer":
@@ -94,6 +99,8 @@ class Sequencer:
         found = f"{self.layout.layout} {self.inputs.key} {sides}".strip()
         if self.drawing is not self:
             found = f"{found} {self.drawing.layout.layout}"
+        if self.takes_boxes:
+            found += " boxes"
         if self.tower is None:
             return found
         codes = " and codes" if self.tower.codes else ""
@@ -166,16 +173,32 @@ class Sequencer:
     def part_length(self, part: Part) -> int:
         """Return how many tokens a part takes that is not dropped.
 
-        Raise ValueError for an image whose grid the layout cannot name.
+        Raise ValueError for an image whose grid the layout cannot name, and for a box where there
+        are none.
         """
         if isinstance(part, Text):
-            return len(self.text_tokenizer.encode(part.text))
+            return len(self._box(part)) + len(self.text_tokenizer.encode(part.text))
         soft = len(self._soft_ids()[0]) if self.is_soft(part) else 0
         if not self.has_codes(part):
             return soft
         assert part.grid is not None, "an image that is measured has a grid"
         learned = part.weight > 0 and not soft
         return soft + self.layout.length(part.grid) + self.inputs.extra_length(part.grid, learned)
+
+    @property
+    def takes_boxes(self) -> bool:
+        """Return whether texts may have boxes."""
+        return self.boxes and self.layout.layout.box is not None
+
+    def _box(self, part: Text) -> list[int]:
+        """Return the ids that say where the box of a text is; none where it has no box. Raise
+        ValueError for a box where there are none.
+        """
+        if part.box is None:
+            return []
+        if not self.takes_boxes:
+            raise ValueError(f"{part.text[:80]!r} has a box, and {NO_BOXES}")
+        return self.layout.box(part.box)
 
     def has_codes(self, part: Part) -> bool:
         """Return whether an image enters as what the image tokenizer makes of it."""
@@ -307,6 +330,7 @@ class Sequencer:
         if _is_dropped(part, options.drop) and not masked:
             self._add_dropped(made, part)
         elif isinstance(part, Text):
+            made.add(self._box(part), options.weight(part))
             made.add_text(part.text, options.weight(part))
         elif options.measured:
             made.add([0] * self.part_length(part), 0)

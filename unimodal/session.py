@@ -17,6 +17,7 @@ from rich.console import Console
 
 from unimodal.tokenizer.pixels import fit, open_image
 
+from .boxes import EXAMPLE, boxed
 from .chat import Chat, ChatEvent
 from .document import Image as DocumentImage
 from .grammar import Modality
@@ -34,9 +35,12 @@ class Session:
         self.chat, self.output = chat, output
         self.screen = Screen(Console())
         self.given: list[Image.Image] = []  # images for the next request
+        self.boxes: list[str] = []  # of the next request
         self.commands: dict[str, tuple[str, str, Callable[[str], None]]] = {
             "image": ("PATH", "show an image with your next message, again for several; no PATH:"
                       " none", self._image),
+            "box": ("BOX", f"what is to stand where on your next drawing, as {EXAMPLE}; again for"
+                    " several; no BOX: none", self._box),
             "words": ("MESSAGE", "answer without an image", self._words),
             "draw": ("MESSAGE", "answer with an image alone", self._draw),
             "retry": ("", "answer your latest message anew", self._retry),
@@ -61,12 +65,14 @@ class Session:
         self._is_person = sys.stdin.isatty()
         self._over = self._failed = self._asked_to_leave = False
 
-    def run(self, images: Sequence[Path] = ()) -> int:
+    def run(self, images: Sequence[Path] = (), boxes: Sequence[str] = ()) -> int:
         """Read messages until /quit, the end of the input or a second Ctrl-C, and return the exit
-        status: of a pipe, FAILED after any error. `images` go with the first request.
+        status: of a pipe, FAILED after any error. `images` and `boxes` go with the first request.
         """
         for path in images:
             self._image(str(path))
+        for box in boxes:
+            self._box(box)
         self.screen.note(
             f"{_welcome(self.chat.model)}\n/help lists the commands; Ctrl-C stops a reply, Ctrl-D"
             " leaves."
@@ -107,7 +113,7 @@ class Session:
         try:
             if message.startswith("/") and self._is_command(message):
                 self._command(message)
-            elif message.strip() or self.given:
+            elif message.strip() or self.given or self.boxes:
                 self._answer(message)
         except KeyboardInterrupt:
             if not self._is_person:
@@ -121,8 +127,12 @@ class Session:
         self.screen.note(f"error: {message}", style="red")
 
     def _answer(self, message: str, modality: Modality | None = None) -> None:
-        self._play(message, self.chat.stream(message, self.given, modality))
+        self._play(message, self.chat.stream(message, self.given, modality, self.boxes))
+        self._give_nothing()
+
+    def _give_nothing(self) -> None:
         self.given.clear()
+        self.boxes.clear()
 
     def _play(self, request: str, events: Iterator[ChatEvent]) -> None:
         """Show a reply and save its images, named by the request."""
@@ -171,6 +181,12 @@ class Session:
         self.given.append(opened.image)
         self.screen.note(f"{len(self.given)} image(s) will go with your next message")
 
+    def _box(self, argument: str) -> None:
+        wanted = [*self.boxes, argument] if argument else []
+        boxed(self.chat.model, wanted)
+        self.boxes = wanted
+        self.screen.note(f"{len(wanted)} box(es) will go with your next message")
+
     def _seed(self, argument: str) -> None:
         if argument:
             self._sample(seed=_number(int, argument, "/seed 7"))
@@ -212,7 +228,7 @@ class Session:
         path = _path(argument, "/load my-chat")
         document, notes = read_conversation(path, self.chat.model)
         self.chat.resume(document)
-        self.given.clear()
+        self._give_nothing()
         for note in notes:
             self.screen.note(note)
         messages = sum(role == "user" for role, _ in document.turns())
@@ -226,7 +242,7 @@ class Session:
         self._ask(argument, "image", "/draw a red circle")
 
     def _ask(self, argument: str, modality: Modality, example: str) -> None:
-        if not argument and not self.given:
+        if not argument and not self.given and not self.boxes:
             raise ValueError(f"write the message behind it, such as {example}")
         self._answer(argument, modality)
 
@@ -248,7 +264,7 @@ class Session:
 
     def _new(self, _: str) -> None:
         self.chat.reset()
-        self.given.clear()
+        self._give_nothing()
         self.screen.note("a new conversation")
 
     def _help(self, _: str) -> None:

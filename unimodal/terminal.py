@@ -46,17 +46,18 @@ def run(
     device: str | None = None,
     dtype: str | None = None,
     candidates: int = 1,
+    boxes: Sequence[str] = (),
     as_json: bool = False,
 ) -> None:
     """Answer `prompt` and return, or hold a conversation when there is none.
 
     None leaves a setting to the model's defaults. prompt: '-' reads it from standard input. output:
     the directory in which images are saved, or one PNG file. size: of drawings, as '64x64'. draw:
-    answer with an image alone. candidates: of how many drawings the best is kept. device, dtype: as
-    for bundle.load; None: a published model is on a GPU where there is one. as_json: end standard
-    output with the line {"text", "images": [absolute paths], "end", "seed", "notes"}. Raise
-    ValueError for everything that the user can fix, and SystemExit where a conversation ends
-    otherwise than well.
+    answer with an image alone. candidates: of how many drawings the best is kept. boxes: what is to
+    stand where (boxes.py). device, dtype: as for bundle.load; None: a published model is on a GPU
+    where there is one. as_json: end standard output with the line {"text", "images": [absolute
+    paths], "end", "seed", "notes"}. Raise ValueError for everything that the user can fix, and
+    SystemExit where a conversation ends otherwise than well.
     """
     if as_json and prompt is None:
         raise ValueError("--json answers one request: give it with --prompt")
@@ -85,8 +86,8 @@ def run(
     chat = Chat(loaded, size=_size(size), candidates=candidates, cuts=is_session, **given)
     chat.sampling.check(loaded.transformer.head.follows, loaded.transformer.architecture.image.head)
     if prompt is not None:
-        answer(chat, prompt, images, output, as_json, "image" if draw else None)
-    elif status := Session(chat, output).run(images):
+        answer(chat, prompt, images, output, as_json, "image" if draw else None, boxes)
+    elif status := Session(chat, output).run(images, boxes):
         raise SystemExit(status)
 
 
@@ -148,14 +149,15 @@ def answer(
     output: Path,
     as_json: bool = False,
     modality: Modality | None = None,
+    boxes: Sequence[str] = (),
 ) -> None:
     """Answer one request: print the reply and save its images, named by prompt and seed.
 
-    modality: as for Chat.stream.
+    modality, boxes: as for Chat.stream.
     """
     screen = Screen(Console(stderr=as_json))
     gallery = Gallery(output, prompt)
-    reply = screen.play(chat.stream(prompt, images, modality), gallery.add)
+    reply = screen.play(chat.stream(prompt, images, modality, boxes), gallery.add)
     if as_json:
         paths = [str(path.resolve()) for path in gallery.paths]
         told = {"text": reply.text, "images": paths, "end": reply.end, "seed": reply.seed}

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tempfile
-from dataclasses import replace
+from dataclasses import astuple, replace
 from html import escape
 from itertools import count
 from pathlib import Path
@@ -22,7 +22,7 @@ from PIL import Image
 from . import document as documents
 from .atomic import is_full, replacing, write_bytes
 from .codes_file import read_codes, write_codes
-from .document import Document, Part, Text
+from .document import Box, Document, Part, Text
 
 if TYPE_CHECKING:
     from .model import Model
@@ -173,7 +173,8 @@ def read_conversation(directory: Path, model: "Model") -> tuple[Document, list[s
                 raise ValueError(f"role {role!r}: one of {', '.join(SPEAKERS)}")
             for part in shown:
                 if "image" not in part:
-                    parts.append(Text(str(part["text"]), role=role))
+                    box = Box(*part["box"]) if "box" in part else None
+                    parts.append(Text(str(part["text"]), role=role, box=box))
                     continue
                 name = Path(part["image"]).name  # never a file elsewhere
                 pixels, said = model.fitted(directory / name)
@@ -201,10 +202,11 @@ def _write(document: Document, model_hash: str, directory: Path) -> None:
     turns: list[dict[str, Any]] = []
     num_images = 0
     for role, parts in document.turns():
-        shown: list[dict[str, str]] = []
+        shown: list[dict[str, Any]] = []
         for part in parts:
             if isinstance(part, Text):
-                shown.append({"text": part.text})
+                box = {} if part.box is None else {"box": astuple(part.box)}
+                shown.append({"text": part.text, **box})
                 continue
             assert part.pixels is not None, "images of a conversation have pixels"
             num_images += 1
@@ -235,8 +237,13 @@ def _image_name(number: int) -> str:
 
 def _section(turn: dict[str, Any]) -> str:
     """Return a turn as HTML."""
-    inner = "".join(
-        escape(part["text"]) if "text" in part else f'<img src="{part["image"]}">'
-        for part in turn["parts"]
-    )
+    inner = "".join(map(_shown, turn["parts"]))
     return f'<section class="{turn["role"]}">{inner}</section>'
+
+
+def _shown(part: dict[str, Any]) -> str:
+    """Return a part as HTML; a box by its sides in percent of the drawing."""
+    if "image" in part:
+        return f'<img src="{part["image"]}">'
+    sides = ", ".join(f"{side:.0%}" for side in part.get("box", ()))
+    return f"\n{escape(part['text'])} ({sides})" if sides else escape(part["text"])

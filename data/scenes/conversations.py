@@ -23,6 +23,7 @@ from .comparisons import compare
 from .contrasts import contrast
 from .counting import count_question, counted_scene, listed_words, question_of
 from .free_questions import DESCRIBE as FREE_DESCRIBE
+from .layouts import layout
 from .phrasings import DESCRIBE, EDITS, GREETINGS, STORIES
 from .refusals import about_strange, absent, beyond, refused
 from .requests import granted, request
@@ -51,6 +52,7 @@ class Mix:
     tale: float = 0.0  # a story, or a series, of a wished number of pictures (tales.py)
     chat: float = 0.0  # small talk, answered in words (small_talk.py)
     refuse: float = 0.0  # what cannot be granted, and things like it that can (refusals.py)
+    layout: float = 0.0  # a request with boxes that say what is to stand where (layouts.py)
     unknown_icons: float = 0.0  # share of unknown nouns that icons have; 0 where things are trained
     extra: float = 0.2  # share of drawing requests beyond the six tasks
     free: float = 0.0  # share of what the user says that is in free words (free_words.py)
@@ -260,4 +262,5 @@ _TALKS = {
     "tale": tale,
     "chat": _chat,
     "refuse": _refuse,
+    "layout": layout,
 }

@@ -19,6 +19,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..boxes import MAX_BOXES
+from ..candidates import MAX_CANDIDATES
 from . import completions, images, responses, web
 from .errors import ApiError, failed
 from .metrics import CONTENT_TYPE, Metrics
@@ -86,7 +88,8 @@ def _settings(server: Server) -> dict[str, Any]:
     return {
         "guidance": 1.0 if sampling.guidance is None else sampling.guidance,
         "negative_prompt": sampling.negative,
-        "partial_images": server.limits.max_partial_images, **steps,
+        "partial_images": server.limits.max_partial_images, "candidates": MAX_CANDIDATES,
+        **({"boxes": MAX_BOXES} if server.model.takes_boxes else {}), **steps,
     }  # fmt: skip
 
 

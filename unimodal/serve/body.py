@@ -19,6 +19,7 @@ from .limits import Limits
 
 JSON, FORM = "application/json", "multipart/form-data"
 MAX_FIELDS = 64  # of a form
+LISTS = ("image", "boxes")  # fields of a form that may come several times
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 async def _parse_form(request: Request, content: bytes, limits: Limits) -> dict[str, Any]:
-    """Return the fields of a form, of `image[]` and `image` a list of all."""
+    """Return the fields of a form, of LISTS (`image` and `image[]` alike) a list of all."""
 
     async def stream() -> AsyncGenerator[bytes, None]:
         yield content
@@ -162,8 +163,8 @@ async def _parse_form(request: Request, content: bytes, limits: Limits) -> dict[
     found: dict[str, Any] = {}
     for name, value in form.multi_items():
         content_or_text = await value.read() if isinstance(value, UploadFile) else value
-        if name in ("image", "image[]"):
-            found.setdefault("image", []).append(content_or_text)
+        if name.removesuffix("[]") in LISTS:
+            found.setdefault(name.removesuffix("[]"), []).append(content_or_text)
         elif name in found:
             raise ApiError(400, f"the form has {name[:80]!r} twice", name[:80], "invalid_form")
         else:

@@ -127,26 +127,35 @@ async def complete(request: Request) -> Response:
         with_usage = bool(asked.stream_options and asked.stream_options.include_usage)
         return streamed(work, _stream(work, shape, accepted[0], with_usage))
     chosen, replies = await work.chosen(trial)
-    return JSONResponse(_answer(shape, chosen, usage(accepted[0], replies)))
+    spent = usage(accepted[0], replies)
+    return JSONResponse(_answer(shape, chosen, spent, asked.others))
 
 
-def _answer(shape: Shape, chosen: list[Chosen], spent: dict[str, Any]) -> dict[str, Any]:
+def _answer(
+    shape: Shape, chosen: list[Chosen], spent: dict[str, Any], with_others: bool
+) -> dict[str, Any]:
     """Return the whole answer."""
     choices = []
     for index, one in enumerate(chosen):
-        images = [
-            shape.image(pixels, one.job, number, position)
-            for number, (position, pixels) in enumerate(one.heard.images)
-        ]
-        message: dict[str, Any] = {"role": "assistant", "content": one.heard.text or None}
-        message |= {"refusal": None} | ({"images": images} if images else {})
+        others = [{"message": _message(shape, other), **other.fields} for other in one.others]
         choices.append({
-            "index": index, "message": message, "logprobs": None,
+            "index": index, "message": _message(shape, one), "logprobs": None,
             "finish_reason": _reason(one.heard.reply), **one.fields,
+            **({"others": others} if with_others else {}),
         })  # fmt: skip
     notes = [*shape.notes, *(note for one in chosen for note in one.notes)]
     said = {"notes": notes} if notes else {}
     return shape.head("chat.completion") | {"choices": choices, "usage": spent} | said
+
+
+def _message(shape: Shape, one: Chosen) -> dict[str, Any]:
+    """Return a whole reply as a message."""
+    images = [
+        shape.image(pixels, one.job, number, position)
+        for number, (position, pixels) in enumerate(one.heard.images)
+    ]
+    message = {"role": "assistant", "content": one.heard.text or None, "refusal": None}
+    return message | ({"images": images} if images else {})
 
 
 def _reason(done: ReplyDone) -> str:

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from ..candidates import samplings_of
 from ..document import Document, Image, Text
 from ..events import ReplyDone
+from ..room import asked as asked_in
 from .errors import ApiError
 from .fields import Fields, checked
 from .job import Accepted, Drawn, Job, Partial
@@ -21,7 +22,7 @@ from .provenance import base64_of
 from .server import Server
 from .settings import Settings, checked_words
 from .sse import event, streamed
-from .trial import Trial
+from .trial import Chosen, Trial
 from .work import Work
 
 KINDS = Literal["image_generation", "image_edit"]
@@ -37,6 +38,8 @@ class Generation(Settings):
     }  # fmt: skip
     prompt: str
     size: str = "auto"
+    boxes: list[str] = []
+    """What is to stand where (unimodal/boxes.py); of a form, a field of that name for each."""
 
 
 class ImageReference(Fields):
@@ -122,8 +125,9 @@ async def _draw(
     words = checked_words(asked.prompt, "prompt", server.limits)
     if not words.strip():
         raise ApiError(400, "the prompt is empty: say what to draw", "prompt", "invalid_value")
-    document = Document((*shown, Text(words, role="user")))
-    trial = Trial.of(words, asked.candidates)
+    placed = server.boxed(asked.boxes, "boxes")
+    document = Document((*shown, Text(words, role="user"), *placed))
+    trial = Trial.of(asked_in(document), asked.candidates)
     jobs = [
         Job(document, one, "image", (client, asked.user), asked.partial_images)
         for first in asked.samplings(server.model)
@@ -135,15 +139,24 @@ async def _draw(
     if asked.stream:
         return streamed(work, _stream(work, shape, accepted))
     chosen, replies = await work.chosen(trial)
-    data = [
-        {"b64_json": base64_of(pixels, one.job, server), **one.fields}
-        for one in chosen
-        for _, pixels in one.heard.images
-    ]
+    data = [told for one in chosen for told in _told(one, server, asked.others)]
     spent = _usage(accepted, sum(len(one.ids) for one in replies))
     answer = {"created": shape.created, "data": data, "usage": spent}
     more = [note for one in chosen for note in one.notes]
     return JSONResponse(answer | shape.head | _said((*notes, *more)))
+
+
+def _told(one: Chosen, server: Server, with_others: bool) -> list[dict[str, Any]]:
+    """Return the images of a reply as an answer tells them, the first with those not kept."""
+    told: list[dict[str, Any]] = [
+        {"b64_json": base64_of(pixels, one.job, server), **one.fields}
+        for _, pixels in one.heard.images
+    ]
+    if with_others:
+        told[0]["others"] = [
+            image for other in one.others for image in _told(other, server, with_others=False)
+        ]
+    return told
 
 
 def _usage(accepted: Accepted, num_drawn: int) -> dict[str, Any]:

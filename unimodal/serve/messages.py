@@ -50,6 +50,8 @@ class Message(Fields):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]] | None = None
     images: list[ImagePart] | None = None
+    boxes: list[str] | None = None
+    """What is to stand where on the drawing that answers it (unimodal/boxes.py)."""
     annotations: Annotated[list[str], Field(max_length=0)] | None = None
     refusal: None = None
     audio: None = None
@@ -78,7 +80,8 @@ async def conversation(
     for number, message in enumerate(messages):
         place, role = f"messages.{number}", ROLES[message.role]
         pieces = [one for one in _pieces(message, place) if one != ""]
-        if not pieces:
+        placed = server.boxed(message.boxes or (), f"{place}.boxes")
+        if not pieces and not placed:
             raise ApiError(400, "the message is empty", place, "invalid_value")
         for piece in pieces:
             if isinstance(piece, str):
@@ -87,6 +90,7 @@ async def conversation(
             shown = await server.shown(piece.url, place)
             parts.append(Image(shown.pixels, role=role))
             notes += [f"{place}: {note}" for note in shown.notes]
+        parts += placed
     document = Document(tuple(parts))
     try:
         notes += server.model.overlooked(document, modality)
@@ -101,11 +105,17 @@ def _check(messages: Sequence[Message], server: Server) -> None:
     if not messages or messages[-1].role != "user":
         raise ApiError(400, "the last message is the user's, which is answered",
                        "messages", "invalid_value")  # fmt: skip
+    for number, message in enumerate(messages):
+        if message.boxes and message.role != "user":
+            raise ApiError(400, "boxes are of the user's messages", f"messages.{number}.boxes",
+                           "invalid_value")  # fmt: skip
     if len(messages) > limits.max_turns:
         said = f"{len(messages)} messages: {limits.max_turns} are the most"
         raise ApiError(400, said, "messages", "too_long")
     pieces = [piece for n, one in enumerate(messages) for piece in _pieces(one, f"messages.{n}")]
-    checked_words("".join(one for one in pieces if isinstance(one, str)), "messages", limits)
+    words = [one for one in pieces if isinstance(one, str)]
+    words += [box for one in messages for box in one.boxes or ()]
+    checked_words("".join(words), "messages", limits)
     num_images = sum(isinstance(one, ImageUrl) for one in pieces)
     if num_images > limits.max_images:
         said = f"{num_images} images: {limits.max_images} are the most"

@@ -110,7 +110,8 @@ class Asked(Settings):
     """The body of a request."""
 
     ONLY: ClassVar = {
-        "n": (1,), "candidates": (1,), "partial_images": (), "background": (False,),
+        "n": (1,), "candidates": (1,), "others": (False,), "partial_images": (),
+        "background": (False,),
         "store": (False,), "include": ([],), "metadata": ({},), "top_p": (1,),
         "parallel_tool_calls": (True, False),
         "truncation": ("disabled",), "text": ({"format": {"type": "text"}},), "reasoning": (),

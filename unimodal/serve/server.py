@@ -1,7 +1,7 @@
 """A Server is what all endpoints share: the model in its loop, who may ask, limits and counts."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from fastapi import Request
 
+from ..boxes import boxed
+from ..document import Text
 from ..grammar import Modality
 from ..model import Model
 from .body import Body, Room, length_of, read_body
@@ -20,6 +22,7 @@ from .loop import ServingLoop
 from .metrics import Metrics
 from .opening import OpenedImage, content_of, opened
 from .rates import Rates
+from .settings import checked_words
 
 if TYPE_CHECKING:
     from .credentials import ContentCredentials
@@ -119,6 +122,15 @@ class Server:
         """Open an image as the model is given it (see `opening.opened`)."""
         async with self._openers:
             return await asyncio.to_thread(opened, content, self.model, self.limits, param)
+
+    def boxed(self, boxes: Sequence[str], param: str) -> tuple[Text, ...]:
+        """Return the texts of boxes that a client gives; raise ApiError where they cannot be."""
+        try:
+            checked_words("".join(boxes), param, self.limits)
+            return boxed(self.model, boxes)
+        except ValueError as error:
+            code = "invalid_value" if self.model.takes_boxes else "unsupported_value"
+            raise ApiError(400, str(error), param, code) from error
 
     def check_replies(self, modality: Modality | None) -> None:
         """Raise ApiError where the model has no replies of a modality."""

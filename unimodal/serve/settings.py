@@ -1,5 +1,5 @@
 """Settings of replies that all endpoints share: OpenAI's, and extensions that are named in
-docs/serving.md (`guidance`, `negative_prompt`, `steps`, `candidates`, and `seed` of images).
+docs/serving.md (`guidance`, `negative_prompt`, `steps`, `candidates`, `others`, `seed` of images).
 """
 
 import secrets
@@ -35,6 +35,8 @@ class Settings(Fields):
     steps: int | None = None
     candidates: int = 1
     """Of how many drawings the best is kept, as the model's own answers judge them."""
+    others: bool = False
+    """Whether an answer has the candidates that were not kept, too."""
     user: str = ""
     """Users of one client take turns, as clients do."""
 
@@ -62,6 +64,9 @@ class Settings(Fields):
             raise ApiError(400, f"candidates {self.candidates}: which one is kept is known at the"
                            " end alone; leave stream or candidates out", "candidates",
                            "unsupported_value")  # fmt: skip
+        if self.others and self.candidates == 1:
+            raise ApiError(400, "others: there are none but the one drawing; ask for candidates,"
+                           " or leave others out", "others", "unsupported_value")  # fmt: skip
         if len(self.user) > MAX_USER:
             raise ApiError(400, f"user: at most {MAX_USER} characters", "user", "invalid_value")
 

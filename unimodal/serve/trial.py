@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..candidates import Kept
+from ..checking import Judgement
 from ..checks import Check, checks_of
 from .job import Job
 
@@ -36,18 +36,20 @@ class Chosen:
     job: Job
     heard: "Heard"
     notes: tuple[str, ...] = ()
-    kept: Kept | None = None
+    judgement: Judgement | None = None
     """How it was judged; None: it was not."""
+    others: tuple["Chosen", ...] = ()
+    """The candidates that were not kept and have an image, in the order of their seeds."""
 
     @property
     def fields(self) -> dict[str, Any]:
         """Return what an answer tells of it beside what it is: its seed, and the checks."""
         seed = {"seed": self.job.sampling.seed}
-        if self.kept is None or self.kept.judgement is None:
+        if self.judgement is None:
             return seed
-        judgement = self.kept.judgement
+        both = zip(self.judgement.checks, self.judgement.probabilities, strict=True)
         checks = [
             {"question": check.question, "answer": check.answer, "probability": probability}
-            for check, probability in zip(judgement.checks, judgement.probabilities, strict=True)
+            for check, probability in both
         ]
-        return seed | {"unsatisfied": [*judgement.unsatisfied], "checks": checks}
+        return seed | {"unsatisfied": [*self.judgement.unsatisfied], "checks": checks}

@@ -91,9 +91,15 @@ class Work:
         self._judging = Judging([one.reply.parts for _, one in some], trial.checks)
         self._loop.judge(self._judging)
         kept = await self._judging.kept()
-        is_judged = kept.judgement is not None
-        notes = (kept.said(some[0][0].sampling, trial.num),) if is_judged else ()
-        return Chosen(*some[kept.number], notes=notes, kept=kept)
+        if kept.judgement is None:
+            return Chosen(*some[kept.number])
+        others = tuple(
+            Chosen(*some[number], judgement=judgement)
+            for number, judgement in kept.judgements.items()
+            if number != kept.number
+        )
+        notes = (kept.said(some[0][0].sampling, trial.num),)
+        return Chosen(*some[kept.number], notes, kept.judgement, others)
 
 
 async def hear(job: Job) -> Heard:

@@ -48,7 +48,7 @@ def test_a_file_of_the_page_is_served_and_names_nothing_elsewhere(small: Served,
 
 def test_the_pictures_of_the_page_are_small() -> None:
     pictures = sorted((Path(__file__).parents[3] / "docs").glob("page-*.png"))
-    assert len(pictures) == 3 and max(one.stat().st_size for one in pictures) < 150_000
+    assert len(pictures) == 4 and max(one.stat().st_size for one in pictures) < 150_000
 
 
 def test_what_a_file_names_is_there() -> None:
@@ -84,7 +84,9 @@ def test_the_page_needs_no_key_and_all_else_does(tiny_model: Model) -> None:
 def test_the_model_tells_what_the_page_offers(small: Served, served: Served) -> None:
     (model,) = json.loads(served.get("/v1/models")[1])["data"]
     assert model["sizes"] == ["64x64"] and model["max_images"] == 16
-    assert model["settings"] == {"guidance": 1.0, "negative_prompt": None, "partial_images": 3}
+    assert model["settings"] == {
+        "guidance": 1.0, "negative_prompt": None, "partial_images": 3, "candidates": 8,
+    }  # fmt: skip
     refused = served.ask(IMAGES, {"prompt": "a", "steps": 4})
     assert refused[0] == 400, "what is not among the settings is refused"
 

@@ -1,6 +1,7 @@
 """Candidates over HTTP: the best of several drawings, with what was asked about it."""
 
 import base64
+import math
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,34 @@ def test_what_cannot_be_judged_is_drawn_once(small: Served) -> None:
     assert without == answered(small.ask(IMAGES, asked | {"candidates": 1})) | {
         "created": without["created"]
     }
+
+
+def test_the_others_are_told_where_they_are_asked_for(small: Served) -> None:
+    """With the pixels, and the judgement, that each has alone."""
+    asked = {"prompt": PROMPT, "seed": 5, "candidates": 3}
+    (one,) = answered(small.ask(IMAGES, asked | {"others": True}))["data"]
+    (plain,) = answered(small.ask(IMAGES, asked))["data"]
+    assert plain == {name: value for name, value in one.items() if name != "others"}
+    seeds = [other["seed"] for other in one["others"]]
+    assert sorted([*seeds, one["seed"]]) == [5, 6, 7] and seeds == sorted(seeds)
+    for other in one["others"]:
+        alone = answered(small.ask(IMAGES, {"prompt": PROMPT, "seed": other["seed"]}))["data"][0]
+        assert other["b64_json"] == alone["b64_json"]
+        assert score(other) <= score(one) and other["unsatisfied"] == one["unsatisfied"]
+    talk = {"messages": [{"role": "user", "content": PROMPT}], "modalities": ["image"]}
+    talk |= {"seed": 5, "candidates": 3, "others": True}
+    body = answered(small.ask(CHAT, talk))
+    (choice,) = body["choices"]
+    urls = [other["message"]["images"][0]["image_url"]["url"] for other in choice["others"]]
+    assert [url.partition(",")[2] for url in urls] == [o["b64_json"] for o in one["others"]]
+    vain = answered(small.ask(IMAGES, asked | {"prompt": "make it blue", "others": True}))
+    assert vain["data"][0]["others"] == []
+    status, answer = small.ask(IMAGES, {"prompt": PROMPT, "others": True})
+    assert status == 400 and "ask for candidates," in answer["error"]["message"]
+
+
+def score(one: dict[str, Any]) -> float:
+    return math.prod(check["probability"] for check in one["checks"])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 // An answer: what the model is told of a conversation, and what it says and draws, as it comes.
 
 import { Refusal, sentence } from "./api.js";
+import { written } from "./boxes.js";
 import { isEdit, unveiled } from "./images.js";
 
 // Who asks for a drawing wants no comparison with the one before, however alike the two are.
@@ -19,14 +20,15 @@ function turns(path) {
 }
 
 /** Return a message as the API spells it. */
-function spelled({ role, text, images }) {
+function spelled({ role, text, images, boxes = [] }) {
   const parts = images.map(({ url, position }, index) => {
     const image = { type: "image_url", image_url: { url } };
     return role === "user" ? image : { ...image, index, position };
   });
   if (role === "user") {
-    if (!parts.length) return { role, content: text };
-    return { role, content: text ? [...parts, { type: "text", text }] : parts };
+    const placed = boxes.length ? { boxes: boxes.map(written) } : {};
+    if (!parts.length) return { role, content: text || null, ...placed };
+    return { role, content: text ? [...parts, { type: "text", text }] : parts, ...placed };
   }
   return { role, content: text || null, ...(parts.length ? { images: parts } : {}) };
 }
@@ -49,11 +51,39 @@ async function take(answer, chunk) {
   }
 }
 
-/** Return the notes on the images of the message that is asked, as sentences. */
-function notesOf(notes, index) {
-  const head = `messages.${index}: `;
-  const own = (notes ?? []).filter((note) => note.startsWith(head));
-  return [...new Set(own)].map((note) => sentence(`your image was ${note.slice(head.length)}`));
+/** Take a whole answer, the best of its candidates, and the others. */
+function takeBest(answer, { choices: [choice], notes }) {
+  const version = ({ message, seed, unsatisfied }) => ({
+    text: message.content ?? "", seed, unsatisfied,
+    images: (message.images ?? []).map(({ image_url: { url }, position }) => ({ url, position })),
+  });
+  Object.assign(answer, version(choice), { notes, others: choice.others.map(version) });
+}
+
+/** Exchange an answer with one of its candidates that was not kept. */
+export function exchange(answer, index) {
+  const { text, seed, unsatisfied, images } = answer;
+  Object.assign(answer, answer.others[index]);
+  answer.others[index] = { text, seed, unsatisfied, images };
+}
+
+/** Return the notes on the images of the message that is asked, and on candidates that were not
+ * judged, as sentences. */
+function notesOf(answer, index) {
+  const [notes, head] = [answer.notes ?? [], `messages.${index}: `];
+  const own = notes.filter((note) => note.startsWith(head))
+    .map((note) => `your image was ${note.slice(head.length)}`);
+  const isJudged = !answer.asked.candidates || answer.unsatisfied;
+  const others = isJudged ? [] : notes.filter((note) => !note.startsWith("messages."));
+  return [...new Set([...own, ...others])].map(sentence);
+}
+
+/** Return what is said of an answer that is the best of several, as sentences; null of others. */
+export function verdict({ unsatisfied, others }) {
+  if (!unsatisfied) return null;
+  const best = `Best of ${others.length + 1}.`;
+  if (!unsatisfied.length) return `${best} By the model's own answers, it has all of it.`;
+  return `${best} Not satisfied, by the model's own answers: ${unsatisfied.join("; ")}.`;
 }
 
 /** The latest image before an answer: what an edit has changed. */
@@ -70,13 +100,17 @@ export async function fill(answer, conversation, api, signal, changed) {
   const previous = conversation.pathTo(answer.parent).findLast((one) => one.cut)?.cut ?? 0;
   for (let cut = Math.min(previous, all.length - 1); ; cut += 1) {
     const messages = all.slice(cut).flat().map(spelled);
+    const body = { messages, ...answer.asked };
     try {
-      for await (const chunk of api.chunks({ messages, stream: true, ...answer.asked }, signal)) {
-        await take(answer, chunk);
-        changed();
+      if (answer.asked.candidates) takeBest(answer, await api.whole(body, signal));
+      else {
+        for await (const chunk of api.chunks(body, signal)) {
+          await take(answer, chunk);
+          changed();
+        }
       }
       answer.cut = cut;
-      answer.notes = notesOf(answer.notes, messages.length - 1);
+      answer.notes = notesOf(answer, messages.length - 1);
       break;
     } catch (error) {
       const canBeCut = error instanceof Refusal && error.isTooLong && cut < all.length - 1;

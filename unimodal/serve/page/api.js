@@ -3,6 +3,7 @@
 const MODELS = "/v1/models";
 const CHAT = "/v1/chat/completions";
 const KEY = "unimodal-key";
+const BROKEN = "The connection broke before the answer was complete. Try again.";
 
 /** A Refusal is an answer that did not come, as a sentence for people. */
 export class Refusal extends Error {
@@ -95,12 +96,27 @@ export class Api {
     return (await answer.json()).data[0];
   }
 
-  /** Yield the chunks of an answer. Throws a Refusal, or an AbortError when `signal` stops it. */
-  async *chunks(body, signal) {
-    const answer = await this.#fetch(CHAT, {
+  #ask(body, signal) {
+    return this.#fetch(CHAT, {
       method: "POST", signal, body: JSON.stringify(body),
       headers: { "Content-Type": "application/json" },
     });
+  }
+
+  /** Return an answer as a whole. Throws a Refusal, or an AbortError when `signal` stops it. */
+  async whole(body, signal) {
+    const answer = await this.#ask(body, signal);
+    try {
+      return await answer.json();
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Refusal(BROKEN);
+    }
+  }
+
+  /** Yield the chunks of an answer. Throws a Refusal, or an AbortError when `signal` stops it. */
+  async *chunks(body, signal) {
+    const answer = await this.#ask({ ...body, stream: true }, signal);
     try {
       for await (const data of events(answer.body)) {
         if (data === "[DONE]") return;
@@ -109,7 +125,7 @@ export class Api {
     } catch (error) {
       if (error instanceof Refusal || error.name === "AbortError") throw error;
     }
-    throw new Refusal("The connection broke before the answer was complete. Try again.");
+    throw new Refusal(BROKEN);
   }
 }
 

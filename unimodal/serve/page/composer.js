@@ -4,10 +4,11 @@ import { byId, element, iconButton } from "./dom.js";
 import { given } from "./images.js";
 
 export class Composer {
-  /** `send` is called with {text, images} and returns whether the message was taken; `tell` with a
+  /** `boxes` says where things go; `send` is called with {text, images, boxes} and returns whether the message was taken; `tell` with a
    * sentence where an image cannot be used. */
-  constructor({ send, stop, editLast, tell }) {
+  constructor({ boxes, send, stop, editLast, tell }) {
     this.words = byId("words");
+    this.boxes = boxes;
     this.images = [];
     this.tell = tell;
     byId("composer").addEventListener("submit", (event) => {
@@ -66,10 +67,12 @@ export class Composer {
 
   #send(send) {
     const text = this.words.value.trim();
-    if (!text && !this.images.length) return;
-    if (!send({ text, images: this.images })) return;
+    const boxes = this.boxes.read();
+    if (!boxes || (!text && !this.images.length && !boxes.length)) return;
+    if (!send({ text, images: this.images, boxes })) return;
     this.words.value = "";
     this.images = [];
+    this.boxes.clear();
     this.#showImages();
     this.#fit();
   }

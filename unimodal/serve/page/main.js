@@ -1,8 +1,9 @@
 // The page: what happens when. Conversations are trees (tree.js), kept in the browser (history.js);
 // answers come from the server's API (api.js, answer.js); thread.js shows them.
 
-import { fill } from "./answer.js";
+import { exchange, fill, verdict } from "./answer.js";
 import { Api, Refusal } from "./api.js";
+import { Boxes } from "./boxes.js";
 import { Composer } from "./composer.js";
 import { byId, element } from "./dom.js";
 import { History } from "./history.js";
@@ -29,11 +30,11 @@ let isDrawnSoon = false;
 const thread = new Thread({
   changed: () => show(),
   partialImages: () => settings.partialImages,
-  edit: (message, text) => ask(text, message.images, message.parent),
+  edit: (message, text) => ask({ ...message, text }, message.parent),
   choose: (message) => change(() => current.choose(message)),
   retry: (message) => answerAgain(message),
   again: (message) => runAgain(message),
-  ask: (text) => ask(text, []),
+  ask: (text) => ask({ text }),
   use: (url) => {
     composer.add(url, "the drawing");
     composer.words.focus();
@@ -47,12 +48,20 @@ const thread = new Thread({
     history.keep(current, message);
     show();
   },
+  exchange: (message, index) => {
+    exchange(message, index);
+    history.keep(current, message);
+    show();
+    announce(`Kept instead: the drawing with seed ${message.seed}. ${verdict(message)}`);
+  },
   key: async (message) => {
     if (await askForKey(api) && await meet()) runAgain(message);
   },
 });
+const boxes = new Boxes();
 const composer = new Composer({
-  send: ({ text, images }) => ask(text, images),
+  boxes,
+  send: (message) => ask(message),
   stop: () => stop(),
   tell: (words) => toast(words),
   editLast: () => {
@@ -149,13 +158,13 @@ function remove(conversation) {
 
 /** Ask something behind the end of the branch, or in the place of an earlier message, whose parent
  * is given. Returns whether it was taken. */
-function ask(text, images, parent = current.leaf) {
+function ask({ text, images = [], boxes: placed = [] }, parent = current.leaf) {
   const asked = settings.read();
   if (!asked || works.has(current.id)) return false;
   if (!conversations.includes(current)) conversations.unshift(current);
   conversations.sort((a, b) => (b === current) - (a === current));
   thread.editing = null;
-  const message = current.add(parent, { role: "user", text, images });
+  const message = current.add(parent, { role: "user", text, images, boxes: placed });
   const answer = current.add(message.id, { role: "assistant", asked });
   history.keep(current, message);
   sidebar.list(conversations, current);
@@ -181,7 +190,8 @@ async function run(conversation, answer) {
   if (works.has(conversation.id)) return;
   const controller = new AbortController();
   works.set(conversation.id, controller);
-  const empty = { text: "", images: [], partial: null, error: null, notes: [] };
+  const empty = { text: "", images: [], partial: null, error: null, notes: [], others: [],
+    unsatisfied: null };
   Object.assign(answer, empty, { status: "working" });
   history.keep(conversation, answer);
   show({ toEnd: true });
@@ -225,7 +235,8 @@ function saying(answer) {
   const count = answer.images.length;
   const images = count === 1 ? "One image" : `${count} images`;
   const drawn = count ? `${images} drawn, seed ${answer.seed}.` : "";
-  return `Answer: ${answer.text.trim()} ${drawn}`.replace(/\s+/g, " ").trim();
+  const checked = verdict(answer) ?? "";
+  return `Answer: ${answer.text.trim()} ${drawn} ${checked}`.replace(/\s+/g, " ").trim();
 }
 
 // --- the beginning --------------------------------------------------------------------------
@@ -246,6 +257,7 @@ async function meet() {
   }
   byId("change-key").hidden = !api.key;
   settings.offer(model);
+  boxes.offer(model);
   const draws = model.sizes.length > 0;
   const sizes = model.sizes.map((size) => size.replace("x", " × ")).join(", ");
   const head = model.image_head.replaceAll("_", " ");
@@ -256,7 +268,7 @@ async function meet() {
     ? "Say what to draw, then change it. Or show an image, and ask about it."
     : "Show an image, and ask about it. This model answers in words.";
   byId("examples").replaceChildren(...(draws ? EXAMPLES : []).map((text) => element("li", {},
-    element("button", { type: "button", text, click: () => ask(text, []) }))));
+    element("button", { type: "button", text, click: () => ask({ text }) }))));
   return true;
 }
 

@@ -3,8 +3,10 @@
 import { byId, element } from "./dom.js";
 
 const KEPT = "unimodal-settings";
-const CALLED = { seed: "seed", guidance: "guidance", steps: "steps", negative_prompt: "without" };
-const NUMBERS = ["seed", "guidance", "steps"];
+const CALLED = { seed: "seed", guidance: "guidance", candidates: "best of", steps: "steps",
+  negative_prompt: "without" };
+const NUMBERS = ["seed", "guidance", "steps", "candidates"];
+const COUNTS = [1, 2, 4, 8]; // of candidates, as far as the server takes so many
 const CHECKS = { // of a text, and of all by name
   seed: [(text) => /^\d+$/.test(text) && Number.isSafeInteger(Number(text)),
     `a whole number from 0 to ${Number.MAX_SAFE_INTEGER}`],
@@ -12,6 +14,7 @@ const CHECKS = { // of a text, and of all by name
   steps: [(text) => /^[1-9]\d*$/.test(text), "a whole number from 1"],
   negative_prompt: [(_, { guidance }) => Number(guidance ?? NaN) !== 1,
     "a guidance other than 1, with words to leave out,"],
+  candidates: [(_, { modalities }) => modalities !== "text", "an answer that may be an image"],
 };
 
 export class Settings {
@@ -28,7 +31,9 @@ export class Settings {
   /** Show the fields that a model has, as /v1/models tells of it, and what was kept. */
   offer({ sizes, settings }) {
     const has = { image: sizes.length > 0, sizes: sizes.length > 0 };
-    for (const name of ["guidance", "steps", "negative_prompt"]) has[name] = name in settings;
+    for (const name of ["guidance", "steps", "negative_prompt", "candidates"]) {
+      has[name] = name in settings;
+    }
     for (const label of this.panel.querySelectorAll("[data-needs]")) {
       label.hidden = !has[label.dataset.needs];
     }
@@ -37,6 +42,10 @@ export class Settings {
     named.steps.placeholder = `${settings.steps ?? "the model's own"}`;
     named.size.replaceChildren(...sizes.map((size, index) =>
       element("option", { value: index ? size : "", text: size.replace("x", " × ") })));
+    named.candidates.replaceChildren(...COUNTS.filter((count) => count <= settings.candidates)
+      .map((count) => (count === 1
+        ? element("option", { value: "", text: "one drawing" })
+        : element("option", { value: count, text: `the best of ${count}` }))));
     this.partialImages = settings.partial_images ?? 0;
     this.#fill(this.#kept());
   }
@@ -66,7 +75,10 @@ export class Settings {
       if (name === "modalities") return [name, [text]];
       return [name, NUMBERS.includes(name) ? Number(text) : text];
     });
-    return { ...Object.fromEntries(given), partial_images: this.partialImages };
+    const fields = Object.fromEntries(given);
+    // Which candidate is kept is known at the end alone: there is nothing to show before.
+    const seen = fields.candidates ? { others: true } : { partial_images: this.partialImages };
+    return { ...fields, ...seen };
   }
 
   /** What the fields hold, by name, without the empty ones and those that the model has not. */

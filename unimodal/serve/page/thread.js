@@ -1,6 +1,7 @@
 // The messages of the branch that is shown.
 
-import { imageBefore } from "./answer.js";
+import { imageBefore, verdict } from "./answer.js";
+import { layoutOf } from "./boxes.js";
 import { byId, element, icon, iconButton } from "./dom.js";
 import { download } from "./images.js";
 
@@ -9,7 +10,8 @@ const FOLLOWING = ["make it green", "add a yellow star", "what do you see?"];
 const NEAR_END = 120; // pixels
 
 export class Thread {
-  /** `acts` has what the buttons do: edit, choose, retry, again, ask, use, seed, compare, key. */
+  /** `acts` has what the buttons do: edit, choose, retry, again, ask, use, seed, compare, exchange,
+   * key. */
   constructor(acts) {
     this.acts = acts;
     this.editing = null; // the message that is being edited
@@ -70,7 +72,8 @@ export class Thread {
     const cut = message.role === "user" ? this.#newlyCut(path, index) : 0;
     const of = JSON.stringify([
       message.text.length, message.images.length, message.partial?.number, message.status,
-      message.seed, message.compare, message.error, message.notes, versions.length,
+      message.seed, message.compare, message.error, message.notes, message.unsatisfied,
+      conversation.after(message.id).length, versions.length,
       versions.indexOf(message),
       this.editing === message, isLast, path.length, cut,
     ]);
@@ -108,6 +111,7 @@ export class Thread {
     }
     const bubble = element("div", { class: "bubble" }, ...images);
     if (message.text) bubble.append(element("p", { class: "words", text: message.text }));
+    if (message.boxes?.length) bubble.append(layoutOf(message.boxes));
     const edit = iconButton("edit", "Edit this message; the branch as it is stays",
       () => this.edit(message), { "data-key": `${id}-edit` });
     const acts = element("div", { class: "actions" }, this.#versions(message, versions), edit);
@@ -134,7 +138,7 @@ export class Thread {
     };
     const send = () => {
       const text = field.value.trim();
-      if (!text && !images.length) return;
+      if (!text && !images.length && !message.boxes?.length) return;
       if (this.acts.edit(message, text)) byId("words").focus();
     };
     field.addEventListener("keydown", (event) => {
@@ -169,6 +173,9 @@ export class Thread {
       const dots = [0, 1, 2].map(() => element("span"));
       const named = { class: "dots", role: "img", "aria-label": "Working" };
       article.append(element("p", named, ...dots));
+      const count = message.asked.candidates;
+      const text = `Drawing ${count}, to keep the best.`;
+      if (count) article.append(element("p", { class: "note", text }));
     }
     const notes = (message.notes ?? []).map((text) => element("p", { class: "note", text }));
     article.append(...notes);
@@ -179,6 +186,7 @@ export class Thread {
       { "data-key": `${message.parent}-retry` });
     const acts = [retry || null, this.#versions(message, versions)].filter(Boolean);
     const caption = article.lastElementChild.querySelector("figcaption");
+    if (message.unsatisfied) article.append(...this.#checked(place));
     if (caption) caption.querySelector(".space").after(...acts);
     else article.append(element("div", { class: "actions" }, ...acts));
     if (isLast && path.length === 2 && message.status === "done" && message.images.length) {
@@ -233,6 +241,34 @@ export class Thread {
           { "data-key": `${key}-use` }),
         iconButton("download", "Download this image with its provenance",
           () => download(image.url, asked.text, message.seed), { "data-key": `${key}-download` })));
+  }
+
+  /** What the best of several lacks, and the others, to look at and to keep instead. */
+  #checked({ message, conversation }) {
+    const { unsatisfied, others } = message;
+    const said = element("p", { class: unsatisfied.length ? "verdict lacking" : "verdict" },
+      element("span", { text: verdict(message) }));
+    if (!others.length) return [said];
+    const isOpen = conversation.after(message.id).length === 0; // nothing was said of it yet
+    const toggle = ({ target }) => { message.showsOthers = target.open; };
+    const title = others.length === 1 ? "The other one" : `The other ${others.length}`;
+    const folded = { class: "others", open: Boolean(message.showsOthers), toggle };
+    return [said, element("details", folded,
+      element("summary", { text: title, "data-key": `${message.id}-others` }),
+      element("ul", {}, ...others.map((_, index) => this.#other(message, index, isOpen))))];
+  }
+
+  #other(message, index, canBeKept) {
+    const { seed, unsatisfied, images: [{ url }] } = message.others[index];
+    const lacks = unsatisfied.length ? `lacks ${unsatisfied.join("; ")}` : "has all of it";
+    const keep = canBeKept && element("button", { type: "button", text: "Keep this one",
+      "aria-label": `Keep the drawing with seed ${seed} instead`,
+      "data-key": `${message.id}-keep-${index}`, click: () => this.acts.exchange(message, index) });
+    return element("li", {},
+      element("figure", { "aria-label": `Candidate, seed ${seed}` },
+        this.#picture(url, `Candidate with seed ${seed}, which ${lacks}`),
+        element("figcaption", {}, element("span", { text: `seed ${seed}, ${lacks}` }))),
+      keep || null);
   }
 
   /** An image, enlarged by a whole number if it is small, or as wide as one of `like` pixels would

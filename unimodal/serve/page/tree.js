@@ -2,8 +2,10 @@
 // beside the old one. `leaf` is the id of the message with which the branch that is shown ends.
 //
 // A message has id, conversation, parent (an id, or null), role (user or assistant), order, text
-// and images ({url, position}: how many characters of the text come before each). An answer has,
-// too, status (working, done, stopped, failed), seed, and the settings that it was asked with.
+// and images ({url, position}: how many characters of the text come before each); one of the user
+// has boxes (boxes.js). An answer has, too, status (working, done, stopped, failed), seed, the
+// settings that it was asked with and, of several candidates, what it lacks (unsatisfied) and the
+// others ({text, images, seed, unsatisfied}).
 
 /** Return an id that no other thing has. */
 export function newId() {
