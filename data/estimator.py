@@ -94,9 +94,9 @@ class LengthEstimator:
     """The fields of .json that fill roles, by role (see SourceConfig)."""
 
     @property
-    def key(self) -> str:
-        """Return the SHA-256 (hex) of these settings and of how they are applied."""
-        content = {
+    def settings(self) -> dict[str, Any]:
+        """Return these settings as plain values, and how they are applied as a version."""
+        return {
             "version": VERSION,
             "layout": self.sequencer.key,
             "text": self.sequencer.text_tokenizer.hash,
@@ -111,7 +111,11 @@ class LengthEstimator:
             "ignore": self.ignore,
             "fields": dict(self.fields),
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def key(self) -> str:
+        """Return the SHA-256 (hex) of these settings and of how they are applied."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
 
     def sized(self, stored: StoredFile) -> Image:
         """Return the stored image with the grid that it will have, read from its header.

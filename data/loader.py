@@ -28,14 +28,17 @@ import torch
 from unimodal.codec import ImageCodec
 from unimodal.sequence import Batch, Row
 from unimodal.sequencer import Sequencer
+from unimodal.tokenizer.codec import Geometry
 
+from .estimator import LengthEstimator
 from .formats import SampleError
+from .found import Place
 from .lengths import Bad
 from .quarantine import Quarantine
 from .rows import BuiltRow, RowBuilder
 from .seen import Seen, given_line
 from .sizes import ImageRule, patch_problems
-from .sources import SourceConfig, Stage, mixtures, streams
+from .sources import Found, SourceConfig, Stage, estimators, mixtures, streams
 from .tar import ShardError
 from .windows import LoaderState, Placement, WindowPlanner, planned_rows
 
@@ -88,6 +91,16 @@ class LoaderConfig:
         return found
 
 
+def places_measured(
+    sources: Mapping[str, SourceConfig], config: LoaderConfig, sequencer: Sequencer,
+    geometry: Geometry,
+) -> list[tuple[Place, LengthEstimator]]:  # fmt: skip
+    """Return by what a Loader of these settings measures the shards of which place."""
+    mixed = mixtures(sources, config.stages, config.images)
+    found = estimators(sources, mixed, sequencer, config.sequence_length, geometry)
+    return [(sources[name].place, estimator) for (name, _), estimator in found.items()]
+
+
 class Loader:
     """Yields (Batch, LoaderState) without end; the LoaderState says where the next batch begins.
 
@@ -106,12 +119,14 @@ class Loader:
         workers: int = 0,
         quarantine: Path | None = None,
         measurers: int = 1,
+        found: Found | None = None,
     ) -> None:
         """Measure the shards that the cache does not know, and stand at `state`.
 
         `workers` processes build rows ahead; with 0 a thread does. With processes, `codec` is sent
         to each of them, so it must not live on a GPU. `quarantine`: the file of bad samples;
-        `measurers`: processes that measure shards. ValueError for bad settings or a state of other
+        `measurers`: processes that measure shards; `found`: the shards of all sources, None: they
+        are found now. ValueError for bad settings or a state of other
         settings; ShardError for bad shards.
         """
         problems = config.problems()
@@ -123,20 +138,18 @@ class Loader:
         if problems:
             raise ValueError("; ".join(problems))
         mixed = mixtures(sources, config.stages, config.images)
-        found = streams(
-            sources, mixed, sequencer, config.sequence_length, codec.geometry, measurers,
-            config.group_rows,
-        )  # fmt: skip
+        measured_by = estimators(sources, mixed, sequencer, config.sequence_length, codec.geometry)
+        made = streams(sources, measured_by, measurers, config.group_rows, found)
         self.quarantine = Quarantine(quarantine, config.bad_share)
-        for stream in found:
+        for stream in made:
             notes = stream.lengths.notes
             samples = notes["samples"] - notes.get("in another split", 0)
             self.quarantine.add_measured(stream.lengths.bad(), samples, stream.name)
         self.planner = WindowPlanner(
-            found, mixed, config.seed, config.sequence_length, config.window_rows,
+            made, mixed, config.seed, config.sequence_length, config.window_rows,
             config.batch_rows, config.caption_dropout, config.group_rows,
         )  # fmt: skip
-        self.row_builder = RowBuilder(found, sequencer, codec, config.sequence_length, config.seed)
+        self.row_builder = RowBuilder(made, sequencer, codec, config.sequence_length, config.seed)
         self.config = config
         self.go_to(state or self.planner.begin())
         self.rank, self.world_size, self.workers = rank, world_size, workers

@@ -18,7 +18,7 @@ from unimodal import config
 from unimodal.architecture import Architecture, ImageConfig
 from unimodal.atomic import replacing
 from unimodal.bundle import BundleContents, read_contents
-from unimodal.data.sources import SourceConfig, texts
+from unimodal.data.sources import Found, SourceConfig, texts
 from unimodal.heads import head_class
 from unimodal.heads.head import ImageHead
 from unimodal.heads.mask_schedule import MaskSchedule
@@ -310,12 +310,14 @@ def from_checkpoint(checkpoint: Checkpoint, fill: Fill) -> Fill:
     return filled
 
 
-def learn_text(folder: Path, sources: Mapping[str, SourceConfig], num_ids: int) -> None:
+def learn_text(
+    folder: Path, sources: Mapping[str, SourceConfig], num_ids: int, shards: Found
+) -> None:
     """Train a run's text tokenizer once, on the first documents of each source."""
     path = folder / TEXT
     if path.exists():
         return
-    trained = TextTokenizer.train(texts(sources, TEXT_SAMPLES), num_ids)
+    trained = TextTokenizer.train(texts(sources, TEXT_SAMPLES, shards), num_ids)
     if trained.num_ids < num_ids:
         note = f"text_ids {num_ids:,}: the texts give no more than {trained.num_ids:,}"
         print(note, file=sys.stderr)
