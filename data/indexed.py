@@ -6,7 +6,8 @@ which are mapped where they lie.
 
     shards.jsonl            a line for each shard, in order
     lengths/KEY/, images/KEY/
-                            tables, and in settings.json what they were measured with
+                            tables of these shards, and in settings.json how they were measured
+    parts/                  what jobs have found that share the work, until it is joined
 """
 
 import json
@@ -16,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .identity import State, digest
+from .identity import State, combined, digest
 from .tables import Measure
 from .tar import ShardError
 
@@ -72,9 +73,18 @@ class Index:
                 f"{len(self.shards):,}: {AGAIN}"
             )
 
+    @cached_property
+    def hash(self) -> str:
+        """Return the SHA-256 of the contents of its shards, in order."""
+        return combined(one.hash for one in self.shards)
+
     def place(self, measure: Measure) -> Path:
         """Return the folder of the tables of a measure, whether it is there or not."""
-        return self.folder / measure.kind / digest(measure.key)[:16]
+        return self.place_of(measure, self.hash)
+
+    def place_of(self, measure: Measure, shards_hash: str) -> Path:
+        """Return the folder of the tables of a measure of shards with this hash."""
+        return self.folder / measure.kind / digest(measure.key, shards_hash)[:16]
 
     def tables(self, measure: Measure) -> Path:
         """Return the folder of the tables of a measure; ShardError where it has none like it."""
@@ -90,7 +100,8 @@ class Index:
     def _difference(self, measure: Measure) -> str:
         """Say what is otherwise in the tables that are most like those of a measure."""
         there = (self.folder / measure.kind).glob(f"*/{SETTINGS}")
-        differences = [_differences(json.loads(one.read_text()), measure.settings) for one in there]
+        found = [json.loads(one.read_text())["measured"] for one in there]
+        differences = [_differences(one, measure.settings) for one in found]
         nearest = min(differences, key=len, default=[])
         return f"; nearest to it {', '.join(nearest)}" if nearest else ""
 

@@ -8,6 +8,7 @@ tables go from one to another as files: no process holds them in memory.
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,8 +65,8 @@ def _measure_together(folder: Path, found: FoundShards, measure: Measure, crew: 
     parts = [shared / "parts" / folder.name / f"{n}_of_{peers.world_size}"
              for n in range(peers.world_size)]  # fmt: skip
     mine = share_of(len(found.paths), peers.rank, peers.world_size)
-    part = FoundShards(found.paths[mine], found.hashes[mine])
-    peers.together(lambda: write_part(parts[peers.rank], part, measure, crew.workers))
+    share = found.paths[mine], found.hashes[mine]
+    peers.together(lambda: write_part(parts[peers.rank], *share, measure, crew.workers))
 
     def join() -> None:
         if crew.mates.is_first and not folder.exists():
@@ -77,10 +78,12 @@ def _measure_together(folder: Path, found: FoundShards, measure: Measure, crew: 
         shutil.rmtree(parts[0].parent)
 
 
-def write_part(folder: Path, found: FoundShards, measure: Measure, workers: int) -> None:
+def write_part(
+    folder: Path, paths: Sequence[Path], hashes: Sequence[str], measure: Measure, workers: int
+) -> None:
     """Measure shards and write their tables as a part, unless that is there."""
     if folder.exists():
         return
-    keep(measure, found.paths, found.hashes, workers)
+    keep(measure, paths, hashes, workers)
     with new(folder) as fresh:
-        write(fresh, measure.rows, (OfShard(measure, hash) for hash in found.hashes))
+        write(fresh, measure.rows, (OfShard(measure, hash) for hash in hashes))

@@ -71,6 +71,15 @@ class LoaderConfig:
     bad_share: float = 0.01
     """Share of a source's samples that cannot be used (0 to 1) above which the run stops."""
 
+    @property
+    def plain(self) -> "LoaderConfig":
+        """Return the settings by which held-out rows are read: chance drops and varies nothing."""
+        rule = self.images
+        fixed = replace(rule, random_crop=False, flip=0.0) if rule is not None else None
+        return replace(
+            self, batch_rows=1, group_rows=1, caption_dropout=0.0, images=fixed, stages=()
+        )
+
     def problems(self) -> list[str]:
         """List what is wrong with the values, one sentence each."""
         least = {"sequence_length": 16, "batch_rows": 1, "group_rows": 1, "window_rows": 1,

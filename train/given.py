@@ -12,6 +12,7 @@ from typing import Any
 from unimodal.bundle import BundleContents, directory_of
 from unimodal.data.folder import data_seeds
 from unimodal.data.found import find
+from unimodal.data.learned_text import TEXT_IDS
 from unimodal.data.peers import ALONE, CacheMates, Peers
 from unimodal.data.sizes import buckets, patch_problems
 from unimodal.data.sources import Found
@@ -23,7 +24,7 @@ from unimodal.tokenizer.saved import SavedTokenizer
 
 from . import lora, precision
 from .finish import Base
-from .initial import TEXT_IDS, ShapeConfig, parent_of
+from .initial import ShapeConfig, parent_of
 from .run import LmRun
 from .tower import GivenTower, given_tower, tower_base
 

@@ -50,13 +50,6 @@ class HeldOutConfig:
         ]
 
 
-def plain(loader: LoaderConfig) -> LoaderConfig:
-    """Return the settings by which held-out rows are read: chance drops and varies nothing."""
-    rule = loader.images
-    fixed = replace(rule, random_crop=False, flip=0.0) if rule is not None else None
-    return replace(loader, batch_rows=1, group_rows=1, caption_dropout=0.0, images=fixed, stages=())
-
-
 class HeldOut:
     """Held-out rows in memory, and the measure of a model on them."""
 
@@ -67,7 +60,7 @@ class HeldOut:
         """Read the rows; errors are the Loader's. `shards`: those of all sources, None: they are
         found now.
         """
-        settings = plain(loader)
+        settings = loader.plain
         self.batches: dict[str, list[Batch]] = {}
         self.plain: dict[str, Plain] = {}
         for name, source in config.sources.items():

@@ -17,6 +17,7 @@ from unimodal.bundle import (
 from unimodal.codec import ImageCodec
 from unimodal.data.asking import without_turns
 from unimodal.data.joined import Together, joined
+from unimodal.data.learned_text import TEXT_IDS, learn_text
 from unimodal.data.lengths import length_measure
 from unimodal.data.loader import Loader, places_measured
 from unimodal.data.peers import cache_mates
@@ -35,13 +36,11 @@ from .given import Given, check, find_shards, folders, read_given
 from .heldout import HeldOut
 from .initial import (
     TEXT,
-    TEXT_IDS,
     InitialState,
     ShapeConfig,
     from_bundle,
     from_checkpoint,
     from_scratch,
-    learn_text,
     note_vocabulary,
 )
 from .learner import LanguageLearner
@@ -141,7 +140,8 @@ def _opened(config: LmRun, given: Given) -> None:
     provenance.begin(config.output)
     copy_tower(config.output, given.tower)
     if given.parent is None:
-        learn_text(config.output, config.sources, config.text_ids or TEXT_IDS, given.shards)
+        ids = config.text_ids or TEXT_IDS
+        learn_text(config.output / TEXT, config.sources, ids, given.shards)
         note_vocabulary(config.output, config.model or ShapeConfig(), given.image.num_codes)
 
 
@@ -180,7 +180,7 @@ def _measure_shards(
 ) -> None:
     """Measure all shards that a run reads, together, so that loaders find what they need."""
     measured = [(config.sources, config.loader)]
-    plain = heldout.plain(config.loader)
+    plain = config.loader.plain
     measured += [({name: source}, plain) for name, source in config.held_out.sources.items()]
     for sources, loader in measured:
         for where, estimator in places_measured(sources, loader, sequencer, codec.geometry):
