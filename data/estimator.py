@@ -106,7 +106,7 @@ class LengthEstimator:
             "images": asdict(self.images) if self.images else None,
             "format": self.format,
             "pairs": self.pairs,
-            "split": [*self.split, self.split_by],
+            "split": [*map(float, self.split), self.split_by],
             "learns_images": self.learns_images,
             "ignore": self.ignore,
             "fields": dict(self.fields),

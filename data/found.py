@@ -32,7 +32,7 @@ class Place:
     """Where shards are, as a source of a run says it."""
 
     shards: str
-    index: Path | None = None
+    index: str | None = None
     """A folder that `unimodal data index` has written of them."""
 
 
@@ -80,7 +80,7 @@ def find(
     for name, place in wanted.items():
         names.setdefault(place, []).append(name)
     lists = dict(zip(names, _listed(names, peers, finder), strict=True))
-    indexes = {place: Index(place.index) for place in names if place.index is not None}
+    indexes = {place: Index(Path(place.index)) for place in names if place.index is not None}
     users: list[list[str]] = []
     known: list[IndexedShard | None] = []
     for place, listed in lists.items():
@@ -110,7 +110,7 @@ def _listed(names: Mapping[Place, list[str]], peers: Peers, finder: Finder) -> l
             try:
                 lists.append(finder.places(place.shards))
                 if place.index is not None:
-                    Index(place.index).check_count(place.shards, len(lists[-1]))
+                    Index(Path(place.index)).check_count(place.shards, len(lists[-1]))
             except ShardError as error:
                 problems |= dict.fromkeys(users, str(error))
         _check(problems)

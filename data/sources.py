@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
@@ -63,7 +62,7 @@ class SourceConfig:
     fields: dict[str, str] = field(default_factory=dict)
     """The fields of .json that fill roles, by role, where they have unusual names, such as
     {caption: my_words}; the roles are those of formats.ROLES."""
-    index: Path | None = None
+    index: str | None = None
     """A folder that `unimodal data index` has written of these shards: what is known of them then
     need not be measured. None: it is measured at the first start, and kept in the cache."""
 

@@ -70,7 +70,7 @@ class TokenizerRun:
     weights or, where `model` gives it another shape, from new ones."""
     decoder_storage: Literal["fp32", "bf16"] = "fp32"
     """The dtype of the finished decoder's weights at rest: bf16 rounds them, in half the bytes."""
-    index: Path | None = None
+    index: str | None = None
     """A folder that `unimodal data index` has written of these shards: images then need not be
     found again. None: they are at the first start, and kept in the cache."""
     images: ImageRule | None = None
