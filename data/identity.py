@@ -5,6 +5,7 @@ not read again.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from .headers import headers_digest
 from .tar import ShardError
 
 READ_BYTES = 1 << 22
+HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,11 @@ def file_hash(path: Path, reread: bool = False) -> str:
     state = state_of(path)
     seen = digest(str(path.absolute()), str(state.size_bytes), str(state.mtime_ns), state.headers)
     noted = cache() / "hashes" / seen
-    if reread or not noted.exists():
-        write(noted, _contents_hash(path).encode())
-    return noted.read_text()
+    if not reread and (known := _known(noted)):
+        return known
+    found = _contents_hash(path)
+    write(noted, found.encode())
+    return found
 
 
 def shards_hash(paths: Sequence[Path], reread: bool = False) -> str:
@@ -60,6 +64,15 @@ def combined(hashes: Iterable[str]) -> str:
 def digest(*words: str) -> str:
     """Return the SHA-256 (hex) of words, one to a line."""
     return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+
+def _known(noted: Path) -> str | None:
+    """Return the hash that was noted; None where there is none, or another thing."""
+    try:
+        text = noted.read_text()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    return text if HASH.fullmatch(text) else None
 
 
 def _contents_hash(path: Path) -> str:

@@ -10,6 +10,7 @@ tables go from one to another as files: no process holds them in memory.
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from .cache import cache, new, unwritable
@@ -56,7 +57,7 @@ def joined(found: FoundShards, measure: Measure, crew: Together) -> Path:
 def _measure_alone(folder: Path, found: FoundShards, measure: Measure, workers: int) -> None:
     keep(measure, found.paths, found.hashes, workers)
     with new(folder) as fresh:
-        write_all(fresh, measure, (OfShard(measure, hash) for hash in found.hashes))
+        write_all(fresh, measure, map(partial(OfShard, measure), found.paths, found.hashes))
 
 
 def _measure_together(folder: Path, found: FoundShards, measure: Measure, crew: Together) -> None:
@@ -86,4 +87,4 @@ def write_part(
         return
     keep(measure, paths, hashes, workers)
     with new(folder) as fresh:
-        write(fresh, measure.rows, (OfShard(measure, hash) for hash in hashes))
+        write(fresh, measure.rows, map(partial(OfShard, measure), paths, hashes))

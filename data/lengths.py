@@ -8,7 +8,6 @@ Shards are measured once for their contents and the LengthEstimator, and their t
 cut (packing.py).
 """
 
-import io
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .cache import cache, write
+from .cache import cache, new
 from .estimator import RECORD, UNIT, LengthEstimator, measure_shard
 from .found import FoundShards
 from .identity import digest, file_hash
@@ -161,9 +160,8 @@ def _shards_file(paths: Sequence[Path]) -> Path:
     """Return the file of the cache with these paths as a table."""
     file = cache() / "paths" / f"{digest(*map(str, paths))}.npy"
     if not file.exists():
-        content = io.BytesIO()
-        np.save(content, np.array([os.fsencode(path) for path in paths]))
-        write(file, content.getvalue())
+        with new(file) as fresh:
+            np.save(fresh, np.array([os.fsencode(path) for path in paths]))
     return file
 
 

@@ -133,11 +133,18 @@ class Piece(Protocol):
 
 
 class OfShard:
-    """What the cache has of one shard."""
+    """What the cache has of one shard, measured again where that was damaged."""
 
-    def __init__(self, measure: Measure, shard_hash: str) -> None:
-        tables, about = load_tables(measure.file(shard_hash), len(measure.rows))
-        self.num_shards = 1
+    num_shards = 1
+
+    def __init__(self, measure: Measure, path: Path, shard_hash: str) -> None:
+        file, count = measure.file(shard_hash), len(measure.rows)
+        found = load_tables(file, count)
+        if found is None:
+            _keep(measure, (file, path))
+            found = load_tables(file, count)
+            assert found is not None, "it has just been written"
+        tables, about = found
         self.tables = dict(zip(measure.rows, tables, strict=True))
         self.bad, self.notes = about["bad"], about["notes"]
 

@@ -1,0 +1,321 @@
+"""What the start of a run costs its ranks: `python tests/benchmarks/starts.py` prints a table.
+
+    python tests/benchmarks/starts.py [--shards 10000] [--quick]
+
+1. One, two and four ranks find, hash and measure so many small shards, each with an empty cache,
+   one process a rank; imports and the meeting of the ranks are not counted.
+2. The same ranks begin with an index that `unimodal data index` has written.
+3. What a start of 500 million samples on 64 ranks takes with a shared index, computed from costs
+   that are measured here: of a sample's headers, of a shard, of a line of the index, of a window.
+
+CPU seconds are those of a rank, wall seconds of the slowest one. The exit status is 1 where ranks
+found different things.
+"""
+
+import io
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import click
+import numpy as np
+
+sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched by its path
+
+from benchmarks.measured import Line, table
+
+from unimodal import bundle
+from unimodal.codec import ImageCodec
+from unimodal.data.estimator import RECORD, UNIT, LengthEstimator
+from unimodal.data.found import Finder, find
+from unimodal.data.identity import state_of
+from unimodal.data.index import Work, write_index
+from unimodal.data.indexed import Index
+from unimodal.data.joined import Together, joined
+from unimodal.data.lengths import Lengths, length_measure
+from unimodal.data.loader import Loader, LoaderConfig, places_measured
+from unimodal.data.peers import cache_mates
+from unimodal.data.shards import find_shards, shard_name
+from unimodal.data.sources import SourceConfig
+from unimodal.data.tables import TableWriter
+from unimodal.train.ranks import connect
+
+ROOT = Path(__file__).resolve().parents[2]
+RANKS = (1, 2, 4)
+CPU_BAR, WALL_BAR, MINUTES_BAR = 0.27, 0.6, 5.0
+SAMPLES, WORLD_SIZE, OF_A_SHARD, FILES = 500_000_000, 64, 5000, 2  # of the start that is computed
+SMALL = 4  # samples of a small shard
+SETTINGS = LoaderConfig(sequence_length=1024)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a start cost and found."""
+
+    cpu_s: list[float]
+    wall_s: list[float]
+    lengths: set[str]
+
+
+@click.command()
+@click.option("--shards", default=10_000, show_default=True, help="Small shards.")
+@click.option("--quick", is_flag=True, help="Few shards: shows that it works, and no more.")
+@click.option("--rank", nargs=3, hidden=True, help="Be a rank: the shards, an index or '', a file.")
+def main(shards: int, quick: bool, rank: tuple[str, str, str] | None) -> None:
+    """Print the table."""
+    if rank is not None:
+        begin(*rank)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        lines = list(measured(40 if quick else shards, Path(scratch), quick))
+    print(table(lines))
+    sys.exit(any(line.wrong for line in lines))
+
+
+def measured(count: int, scratch: Path, quick: bool) -> Iterator[Line]:
+    """The lines of all parts."""
+    write_shards(scratch / "small", count, SMALL)
+    plain = {n: start(scratch / "small", "", scratch / f"plain_{n}", n) for n in RANKS}
+    yield from compared(f"{count:,} shards of {SMALL} texts", plain)
+    os.environ["UNIMODAL_CACHE"] = str(scratch / "plain_1")
+    write_index(scratch / "index", work(scratch / "small"))
+    known = {
+        n: start(scratch / "small", str(scratch / "index"), scratch / f"known_{n}", n)
+        for n in (RANKS[0], RANKS[-1])
+    }
+    yield from compared("the same with an index", known)
+    yield from computed(scratch, quick)
+
+
+def compared(what: str, starts: dict[int, Start]) -> Iterator[Line]:
+    """What several ranks cost against one."""
+    alone = starts[1]
+    wrong = () if all(one.lengths == alone.lengths for one in starts.values()) else ("differ",)
+    check = "the same tables on all ranks"
+    for number, one in starts.items():
+        if number == 1:
+            yield Line(f"{what}, 1 rank", f"{one.cpu_s[0]:.2f} CPU s, {one.wall_s[0]:.2f} s")
+            continue
+        cpu, wall = max(one.cpu_s) / alone.cpu_s[0], max(one.wall_s) / alone.wall_s[0]
+        cpu_s = f"{mean(one.cpu_s):.2f} CPU s a rank, {max(one.cpu_s):.2f} at most"
+        ours = f"{cpu_s}, {max(one.wall_s):.2f} s"
+        is_plain = "index" not in what
+        if number == 2:
+            yield Line(f"{what}, 2 ranks", ours, "1 rank, wall", f"{wall:.3f}",
+                       f"<= {WALL_BAR}" if is_plain else "", wall <= WALL_BAR if is_plain else None,
+                       check, wrong)  # fmt: skip
+        else:
+            yield Line(f"{what}, {number} ranks", ours, "1 rank, CPU", f"{cpu:.3f}",
+                       f"<= {CPU_BAR}" if is_plain else "", cpu <= CPU_BAR if is_plain else None,
+                       check, wrong)  # fmt: skip
+
+
+def write_shards(folder: Path, count: int, samples: int) -> None:
+    """Write shards of texts of a hundred numbers; none is flushed, as so many would take minutes."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(count):
+        with tarfile.open(folder / shard_name(number), "w", format=tarfile.USTAR_FORMAT) as shard:
+            for sample in range(samples):
+                words = " ".join(map(str, rng.integers(0, 10_000, 100).tolist()))
+                member = tarfile.TarInfo(f"{number:06d}{sample:04d}.txt")
+                member.size = len(words)
+                shard.addfile(member, io.BytesIO(words.encode()))
+
+
+def work(shards: Path) -> Work:
+    """What an index of these shards holds."""
+    return Work(str(shards), [length_measure(estimator())], Finder())
+
+
+def estimator() -> LengthEstimator:
+    """By what the loader measures here."""
+    model = bundle.load()
+    source = {"all": SourceConfig("")}
+    ((_, found),) = places_measured(
+        source, SETTINGS, model.sequencer, model.image_tokenizer.geometry
+    )
+    return found
+
+
+def start(shards: Path, index: str, cache: Path, world_size: int) -> Start:
+    """Begin on so many ranks with an empty cache."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ, "UNIMODAL_CACHE": str(cache), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+        "WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size),
+        "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    answers = [cache.with_name(f"{cache.name}_{rank}.json") for rank in range(world_size)]
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__, "--rank", str(shards), index, str(answers[rank])],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}, cwd=ROOT,
+        )
+        for rank in range(world_size)
+    ]  # fmt: skip
+    if any(rank.wait() for rank in ranks):
+        raise RuntimeError("a rank failed")
+    found = [json.loads(answer.read_text()) for answer in answers]
+    return Start(
+        [one["cpu_s"] for one in found],
+        [one["wall_s"] for one in found],
+        {one["lengths"] for one in found},
+    )
+
+
+def begin(shards: str, index: str, answer: str) -> None:
+    """Be a rank: find and measure shards, open them as a loader does, and say what it cost."""
+    ranks = connect(600)
+    model = bundle.load()
+    codec = ImageCodec(model.image_tokenizer)
+    sources = {"all": SourceConfig(shards, index=index or None)}
+    ranks.together(lambda: None)  # all are there
+    cpu, wall = time.process_time(), time.perf_counter()
+    mates = cache_mates(ranks)
+    crew = Together(ranks, mates, Path(answer).parent)
+    found = find({name: one.place for name, one in sources.items()}, ranks, mates)
+    for place, one in places_measured(sources, SETTINGS, model.sequencer, codec.geometry):
+        joined(found[place], length_measure(one), crew)
+    loader = Loader(sources, model.sequencer, codec, SETTINGS, found=found)
+    loader.planner.window(loader.planner.begin())
+    ranks.together(lambda: None)
+    cost = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+    lengths = loader.planner.streams[0].lengths
+    records = [len(lengths), int(lengths.records["lengths"].sum()), loader.documents]
+    Path(answer).write_text(json.dumps({**cost, "lengths": str(records)}))
+
+
+def computed(scratch: Path, quick: bool) -> Iterator[Line]:
+    """A start with a shared index, from what its parts cost here."""
+    per_file_s, per_shard_s = header_costs(scratch, 200 if quick else OF_A_SHARD)
+    per_line_s, line_bytes = line_costs(scratch / "index")
+    window_s, resident, unit_bytes, job_bytes = table_costs(
+        scratch, 100_000 if quick else 4_000_000
+    )
+    num_shards = SAMPLES // OF_A_SHARD
+    mine = -(-num_shards // WORLD_SIZE)
+    parts = {
+        "reading the index's list of shards": num_shards * per_line_s,
+        "its share of shards, each looked up": mine * per_shard_s,
+        "their headers": mine * OF_A_SHARD * FILES * per_file_s,
+        "mapping the tables and planning the first window": window_s,
+    }
+    total_s = sum(parts.values())
+    words = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in parts.items())
+    yield Line(
+        f"computed: {SAMPLES / 1e6:.0f} million samples of {FILES} files in {num_shards:,} shards, "
+        f"{WORLD_SIZE} ranks, shared index", f"{total_s / 60:.1f} min a rank: {words}",
+        bar=f"< {MINUTES_BAR:.0f} min", met=total_s < 60 * MINUTES_BAR,
+    )  # fmt: skip
+    yield Line(
+        "its memory",
+        f"{(num_shards * line_bytes + resident) / 1e9:.2f} GB of a rank beside the page cache; "
+        f"tables of {SAMPLES * unit_bytes / 1e9:.0f} GB on the disk are mapped; the job that joins "
+        f"the index needs {SAMPLES * job_bytes / 1e9:.0f} GB",
+    )
+
+
+def header_costs(scratch: Path, samples: int) -> tuple[float, float]:
+    """CPU seconds of a file's header and of a shard, from shards of many and of one sample."""
+    write_shards(scratch / "large", 4, samples)
+    write_shards(scratch / "single", 200, 1)
+    large_s, single_s = (
+        min(_state_s(folder) for _ in range(3)) / len(find_shards(folder))
+        for folder in (scratch / "large", scratch / "single")
+    )
+    return (large_s - single_s) / (samples - 1), single_s
+
+
+def _state_s(folder: Path) -> float:
+    from unimodal.data.headers import _digest
+
+    paths = find_shards(folder)
+    _digest.cache_clear()
+    began = time.process_time()
+    for path in paths:
+        state_of(path)
+    return time.process_time() - began
+
+
+def line_costs(index: Path) -> tuple[float, float]:
+    """CPU seconds and bytes of memory of a line of an index's list."""
+    before, began = _resident(), time.process_time()
+    shards = Index(index).shards
+    seconds = time.process_time() - began
+    return seconds / len(shards), max(0, _resident() - before) / len(shards)
+
+
+def table_costs(scratch: Path, count: int) -> tuple[float, float, float, float]:
+    """Of so many units: seconds to map them and plan a window, bytes that are resident then; bytes
+    of a unit on the disk, and bytes of a unit that the job which joins an index holds at most.
+    """
+    folder = scratch / "tables"
+    folder.mkdir()
+    lengths = np.random.default_rng(0).integers(30, 300, count)
+    units, records = np.zeros(count + 1, UNIT), np.zeros(count, RECORD)
+    units["record"] = np.arange(count + 1)
+    records["lengths"] = lengths[:, None]
+    for name, rows in (("units", units), ("records", records)):
+        with TableWriter(folder / f"{name}.npy", rows.dtype) as writer:
+            writer.append(rows)
+    (folder / "notes.json").write_text("{}")
+    found = [json.loads(_child(name, str(folder))) for name in ("order", "plan")]
+    size = sum((folder / f"{name}.npy").stat().st_size for name in ("units", "records", "members"))
+    return found[1]["s"], found[1]["bytes"], size / count, found[0]["bytes"] / count
+
+
+def _child(what: str, folder: str) -> str:
+    code = f"from benchmarks import starts; starts.{what}({folder!r})"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    words = [sys.executable, "-c", code]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def order(folder: str) -> None:
+    """Put units in order, as the end of an index's job does, and print the bytes that it took."""
+    from unimodal.data.lengths import _put_in_order
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _put_in_order(1024, Path(folder))
+    print(
+        json.dumps({"bytes": 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)})
+    )
+
+
+def plan(folder: str) -> None:
+    """Map tables and plan the first window of their units; print seconds and bytes."""
+    from unimodal.data.sources import Mixture, Stream
+    from unimodal.data.windows import WindowPlanner
+
+    before, began = _resident(), time.perf_counter()
+    stream = Stream("all", SourceConfig(""), None, Lengths(Path(folder), Path()))
+    planner = WindowPlanner([stream], [Mixture(0, {"all": 1.0}, None)], 0, 1024, 1024, 8, 0.1)
+    planner.window(planner.begin())
+    print(json.dumps({"s": time.perf_counter() - began, "bytes": _resident() - before}))
+
+
+def _most_resident() -> int:
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _resident() -> int:
+    """Bytes of this process that no file backs."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+if __name__ == "__main__":
+    main()
