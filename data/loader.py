@@ -110,6 +110,16 @@ def places_measured(
     return [(sources[name].place, estimator) for (name, _), estimator in found.items()]
 
 
+def rank_rows(batch_rows: int, world_size: int, micro_batch_rows: int = 1) -> int:
+    """Return the rows that each of so many ranks takes of a batch, in whole micro-batches.
+
+    Where they are more than the batch has, what is missing are rows of padding, of which nothing is
+    learned.
+    """
+    rows = -(-batch_rows // world_size)
+    return -(-rows // micro_batch_rows) * micro_batch_rows
+
+
 class Loader:
     """Yields (Batch, LoaderState) without end; the LoaderState says where the next batch begins.
 
@@ -129,20 +139,19 @@ class Loader:
         quarantine: Path | None = None,
         measurers: int = 1,
         found: Found | None = None,
+        micro_batch_rows: int = 1,
     ) -> None:
         """Measure the shards that the cache does not know, and stand at `state`.
 
         `workers` processes build rows ahead; with 0 a thread does. With processes, `codec` is sent
         to each of them, so it must not live on a GPU. `quarantine`: the file of bad samples;
         `measurers`: processes that measure shards; `found`: the shards of all sources, None: they
-        are found now. ValueError for bad settings or a state of other
-        settings; ShardError for bad shards.
+        are found now; `micro_batch_rows`: see `rank_rows`. ValueError for bad settings or a state
+        of other settings; ShardError for bad shards.
         """
         problems = config.problems()
-        if config.batch_rows % world_size or not 0 <= rank < world_size:
-            problems.append(
-                f"{config.batch_rows} rows on rank {rank} of {world_size}: do not divide"
-            )
+        if not 0 <= rank < world_size <= config.batch_rows:
+            problems.append(f"{config.batch_rows} rows on rank {rank} of {world_size}")
         problems += patch_problems(config.images, codec.geometry.patch)
         if problems:
             raise ValueError("; ".join(problems))
@@ -162,6 +171,8 @@ class Loader:
         self.config = config
         self.go_to(state or self.planner.begin())
         self.rank, self.world_size, self.workers = rank, world_size, workers
+        self.rank_rows = rank_rows(config.batch_rows, world_size, micro_batch_rows)
+        self._empty = self.row_builder.build([]).row
         self.seen = Seen()
         self._tried: Counter[str] = Counter()  # documents by source, before the first row
 
@@ -254,7 +265,8 @@ class Loader:
             if row is not None:
                 mine.append(row)
             if number % self.config.batch_rows == 0:
-                yield Batch.stack(mine), state
+                missing = self.rank_rows - len(mine)
+                yield Batch.stack([*mine, *[self._empty] * missing]), state
                 mine = []
 
     def _rows(self) -> Iterator[tuple[Row | None, LoaderState]]:

@@ -64,7 +64,7 @@ def check(config: LmRun, world_size: int) -> None:
         )
     if problems := config.rank_problems(world_size):
         raise ValueError("; ".join(problems))
-    config.engine.zero(config.loader.batch_rows // world_size, config.optimizer.clip, False)
+    config.engine.zero(config.rank_rows(world_size), config.optimizer.clip, False)
     if problems := config.problems():
         raise ValueError("; ".join(problems))
     if config.lora is not None:

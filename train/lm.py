@@ -95,7 +95,7 @@ def _train(
         lambda: HeldOut(config.held_out, sequencer, codec, config.loader, given.shards)
     )
     trained = _engine(config, initial, loader.row_builder.sources, device, ranks)
-    rows = config.engine.micro_batch_rows or config.loader.batch_rows // ranks.world_size
+    rows = config.engine.micro_batch_rows or config.rank_rows(ranks.world_size)
     fit_threads(config.loop, trained.learner.model, rows * config.loader.sequence_length)
     if newest is not None:
         trained.restore(newest)
@@ -198,6 +198,7 @@ def _loader(
         loader = Loader(
             config.sources, sequencer, codec, config.loader, None, ranks.rank, ranks.world_size,
             config.loop.data_workers, config.output / name, found=shards,
+            micro_batch_rows=config.engine.micro_batch_rows or 1,
         )  # fmt: skip
         if newest is not None:
             loader.go_to(place.found(newest.state["data"], _titles(loader)))
@@ -208,7 +209,8 @@ def _loader(
     loader = ranks.together(made)
     if ranks.is_first:
         (config.output / "sources.json").write_text(json.dumps(loader.notes(), indent=1) + "\n")
-        for line in [*loader.summary(), *config.unreached()]:
+        padded = config.padding_note(ranks.world_size)
+        for line in [*loader.summary(), *config.unreached(), *filter(None, [padded])]:
             print(line, file=sys.stderr)
         if newest is None and without_turns(loader.notes().values()):
             print(NO_TURNS, file=sys.stderr)
@@ -224,7 +226,7 @@ def _engine(
 ) -> Engine:
     """The model on its device, or in parts on those of all ranks, with its optimizer."""
     bf16 = config.precision == "bf16"
-    rows = config.loader.batch_rows // ranks.world_size
+    rows = config.rank_rows(ranks.world_size)
     settings = config.engine.zero(rows, config.optimizer.clip, bf16)
 
     has_frozen_rows = config.lora is not None and lora.has_new_rows(initial.shape)

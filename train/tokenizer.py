@@ -170,9 +170,9 @@ def train(config: TokenizerRun, accept_change: bool = False) -> Path:
 def _check(config: TokenizerRun, ranks: Ranks) -> None:
     """Raise ValueError with all that is wrong with a config, or lacks here."""
     problems = [*config.problems(), *config.loop.obstacles(), *precision.obstacles(config)]
-    if config.batch_images % ranks.world_size:
-        problems.append(f"batch_images {config.batch_images}: a multiple of the {ranks.world_size}"
-                        " processes")  # fmt: skip
+    if config.batch_images < ranks.world_size:
+        problems.append(f"batch_images {config.batch_images}: at least one for each of the "
+                        f"{ranks.world_size} processes")  # fmt: skip
     if problems:
         raise ValueError("; ".join(problems))
 

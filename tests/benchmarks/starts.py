@@ -121,7 +121,7 @@ def compared(what: str, starts: dict[int, Start]) -> Iterator[Line]:
 
 
 def write_shards(folder: Path, count: int, samples: int) -> None:
-    """Write shards of texts of a hundred numbers; none is flushed, as so many would take minutes."""
+    """Write shards of texts of a hundred numbers; none is flushed, which would take minutes."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     for number in range(count):

@@ -207,11 +207,7 @@ def _plan(config: LmRun, shape: Architecture, num_gpus: int, memory_gb: float, g
 
 
 def _run(config: LmRun, shape: Architecture, num_gpus: int) -> Work:
-    rows, left = divmod(config.loader.batch_rows, num_gpus)
-    if left or not rows:
-        raise ValueError(
-            f"loader.batch_rows {config.loader.batch_rows}: not a multiple of {num_gpus} GPUs"
-        )
+    rows = config.rank_rows(num_gpus)
     if config.engine.deepspeed is None and num_gpus > 1:
         raise ValueError(
             f"{num_gpus} GPUs need engine.deepspeed, such as engine.deepspeed=configs/zero3.json"
