@@ -87,7 +87,8 @@ def keep(measure: Measure, paths: Sequence[Path], hashes: Sequence[str], workers
         return
     if sum(path.stat().st_size for _, path in missing) < SMALL_BYTES:
         workers = 1
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("measuring shards", total=len(missing))
         for _ in spread(partial(_keep, measure), missing, workers):
             bar.advance(task)

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/starts.py [--shards 10000] [--quick]
 
-1. One, two and four ranks find, hash and measure so many small shards, each with an empty cache,
-   one process a rank; imports and the meeting of the ranks are not counted.
+1. One, two and four ranks find, hash and measure so many small shards, with an empty cache, one
+   process a rank; imports and the meeting of the ranks are not counted.
 2. The same ranks begin with an index that `unimodal data index` has written.
 3. What a start of 500 million samples on 64 ranks takes with a shared index, computed from costs
    that are measured here: of a sample's headers, of a shard, of a line of the index, of a window.
@@ -15,20 +15,22 @@ found different things.
 import io
 import json
 import os
-import resource
 import socket
-import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+import traceback
+import tracemalloc
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from statistics import mean
 
 import click
 import numpy as np
+import torch
 
 sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched by its path
 
@@ -36,25 +38,27 @@ from benchmarks.measured import Line, table
 
 from unimodal import bundle
 from unimodal.codec import ImageCodec
-from unimodal.data.estimator import RECORD, UNIT, LengthEstimator
+from unimodal.data.estimator import RECORD, UNIT
 from unimodal.data.found import Finder, find
+from unimodal.data.headers import _digest
 from unimodal.data.identity import state_of
 from unimodal.data.index import Work, write_index
 from unimodal.data.indexed import Index
 from unimodal.data.joined import Together, joined
-from unimodal.data.lengths import Lengths, length_measure
+from unimodal.data.lengths import Lengths, _put_in_order, length_measure
 from unimodal.data.loader import Loader, LoaderConfig, places_measured
 from unimodal.data.peers import cache_mates
 from unimodal.data.shards import find_shards, shard_name
-from unimodal.data.sources import SourceConfig
+from unimodal.data.sources import Mixture, SourceConfig, Stream
 from unimodal.data.tables import TableWriter
+from unimodal.data.windows import WindowPlanner
+from unimodal.sequencer import Sequencer
 from unimodal.train.ranks import connect
 
-ROOT = Path(__file__).resolve().parents[2]
 RANKS = (1, 2, 4)
 CPU_BAR, WALL_BAR, MINUTES_BAR = 0.27, 0.6, 5.0
 SAMPLES, WORLD_SIZE, OF_A_SHARD, FILES = 500_000_000, 64, 5000, 2  # of the start that is computed
-SMALL = 4  # samples of a small shard
+SMALL = 3  # samples of a small shard
 SETTINGS = LoaderConfig(sequence_length=1024)
 
 
@@ -70,12 +74,9 @@ class Start:
 @click.command()
 @click.option("--shards", default=10_000, show_default=True, help="Small shards.")
 @click.option("--quick", is_flag=True, help="Few shards: shows that it works, and no more.")
-@click.option("--rank", nargs=3, hidden=True, help="Be a rank: the shards, an index or '', a file.")
-def main(shards: int, quick: bool, rank: tuple[str, str, str] | None) -> None:
+def main(shards: int, quick: bool) -> None:
     """Print the table."""
-    if rank is not None:
-        begin(*rank)
-        return
+    reading()
     with tempfile.TemporaryDirectory() as scratch:
         lines = list(measured(40 if quick else shards, Path(scratch), quick))
     print(table(lines))
@@ -87,8 +88,7 @@ def measured(count: int, scratch: Path, quick: bool) -> Iterator[Line]:
     write_shards(scratch / "small", count, SMALL)
     plain = {n: start(scratch / "small", "", scratch / f"plain_{n}", n) for n in RANKS}
     yield from compared(f"{count:,} shards of {SMALL} texts", plain)
-    os.environ["UNIMODAL_CACHE"] = str(scratch / "plain_1")
-    write_index(scratch / "index", work(scratch / "small"))
+    forked({"UNIMODAL_CACHE": str(scratch / "plain_1")}, lambda: write_work(scratch))
     known = {
         n: start(scratch / "small", str(scratch / "index"), scratch / f"known_{n}", n)
         for n in (RANKS[0], RANKS[-1])
@@ -133,41 +133,52 @@ def write_shards(folder: Path, count: int, samples: int) -> None:
                 shard.addfile(member, io.BytesIO(words.encode()))
 
 
-def work(shards: Path) -> Work:
-    """What an index of these shards holds."""
-    return Work(str(shards), [length_measure(estimator())], Finder())
-
-
-def estimator() -> LengthEstimator:
-    """By what the loader measures here."""
-    model = bundle.load()
+def write_work(scratch: Path) -> None:
+    """Write an index of the small shards."""
+    sequencer, codec = reading()
     source = {"all": SourceConfig("")}
-    ((_, found),) = places_measured(
-        source, SETTINGS, model.sequencer, model.image_tokenizer.geometry
-    )
-    return found
+    ((_, found),) = places_measured(source, SETTINGS, sequencer, codec.geometry)
+    write_index(scratch / "index", Work(str(scratch / "small"), [length_measure(found)], Finder()))
 
 
-def start(shards: Path, index: str, cache: Path, world_size: int) -> Start:
+@cache
+def reading() -> tuple[Sequencer, ImageCodec]:
+    """Return the tokenizers of the model that is shipped."""
+    model = bundle.load()
+    return model.sequencer, ImageCodec(model.image_tokenizer)
+
+
+def forked(environment: dict[str, str], *work: Callable[[], None]) -> None:
+    """Do each work in a process of its own, which knows what this one has imported."""
+    children = []
+    for number, one in enumerate(work):
+        child = os.fork()
+        if not child:
+            os.environ.update(environment, RANK=str(number), LOCAL_RANK=str(number))
+            failed = 1
+            try:
+                one()
+                failed = 0
+            except BaseException:  # it must not return into the parent's code
+                traceback.print_exc()
+            sys.stdout.flush()
+            os._exit(failed)
+        children.append(child)
+    if any([os.waitpid(child, 0)[1] for child in children]):
+        raise RuntimeError("a process failed")
+
+
+def start(shards: Path, index: str, folder: Path, world_size: int) -> Start:
     """Begin on so many ranks with an empty cache."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     environment = {
-        **os.environ, "UNIMODAL_CACHE": str(cache), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
-        "WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size),
-        "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
+        "UNIMODAL_CACHE": str(folder), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "localhost",
+        "LOCAL_WORLD_SIZE": str(world_size), "MASTER_PORT": str(port),
     }  # fmt: skip
-    answers = [cache.with_name(f"{cache.name}_{rank}.json") for rank in range(world_size)]
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, "--rank", str(shards), index, str(answers[rank])],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}, cwd=ROOT,
-        )
-        for rank in range(world_size)
-    ]  # fmt: skip
-    if any(rank.wait() for rank in ranks):
-        raise RuntimeError("a rank failed")
+    answers = [folder.with_name(f"{folder.name}_{rank}.json") for rank in range(world_size)]
+    forked(environment, *(partial(begin, str(shards), index, answer) for answer in answers))
     found = [json.loads(answer.read_text()) for answer in answers]
     return Start(
         [one["cpu_s"] for one in found],
@@ -176,26 +187,25 @@ def start(shards: Path, index: str, cache: Path, world_size: int) -> Start:
     )
 
 
-def begin(shards: str, index: str, answer: str) -> None:
+def begin(shards: str, index: str, answer: Path) -> None:
     """Be a rank: find and measure shards, open them as a loader does, and say what it cost."""
+    torch.set_num_threads(1)
     ranks = connect(600)
-    model = bundle.load()
-    codec = ImageCodec(model.image_tokenizer)
+    sequencer, codec = reading()
     sources = {"all": SourceConfig(shards, index=index or None)}
     ranks.together(lambda: None)  # all are there
     cpu, wall = time.process_time(), time.perf_counter()
     mates = cache_mates(ranks)
-    crew = Together(ranks, mates, Path(answer).parent)
+    crew = Together(ranks, mates, answer.parent)
     found = find({name: one.place for name, one in sources.items()}, ranks, mates)
-    for place, one in places_measured(sources, SETTINGS, model.sequencer, codec.geometry):
+    for place, one in places_measured(sources, SETTINGS, sequencer, codec.geometry):
         joined(found[place], length_measure(one), crew)
-    loader = Loader(sources, model.sequencer, codec, SETTINGS, found=found)
-    loader.planner.window(loader.planner.begin())
-    ranks.together(lambda: None)
+    loader = Loader(sources, sequencer, codec, SETTINGS, found=found)
     cost = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+    ranks.together(lambda: None)
     lengths = loader.planner.streams[0].lengths
     records = [len(lengths), int(lengths.records["lengths"].sum()), loader.documents]
-    Path(answer).write_text(json.dumps({**cost, "lengths": str(records)}))
+    answer.write_text(json.dumps({**cost, "lengths": str(records)}))
 
 
 def computed(scratch: Path, quick: bool) -> Iterator[Line]:
@@ -240,8 +250,6 @@ def header_costs(scratch: Path, samples: int) -> tuple[float, float]:
 
 
 def _state_s(folder: Path) -> float:
-    from unimodal.data.headers import _digest
-
     paths = find_shards(folder)
     _digest.cache_clear()
     began = time.process_time()
@@ -252,15 +260,16 @@ def _state_s(folder: Path) -> float:
 
 def line_costs(index: Path) -> tuple[float, float]:
     """CPU seconds and bytes of memory of a line of an index's list."""
-    before, began = _resident(), time.process_time()
-    shards = Index(index).shards
+    began = time.process_time()
+    count = len(Index(index).shards)
     seconds = time.process_time() - began
-    return seconds / len(shards), max(0, _resident() - before) / len(shards)
+    held, _ = held_bytes(lambda: Index(index).shards)
+    return seconds / count, held / count
 
 
 def table_costs(scratch: Path, count: int) -> tuple[float, float, float, float]:
-    """Of so many units: seconds to map them and plan a window, bytes that are resident then; bytes
-    of a unit on the disk, and bytes of a unit that the job which joins an index holds at most.
+    """Of so many units: seconds to map them and plan a window, bytes that are held then; bytes of a
+    unit on the disk, and bytes of a unit that the job which joins an index holds at most.
     """
     folder = scratch / "tables"
     folder.mkdir()
@@ -272,49 +281,31 @@ def table_costs(scratch: Path, count: int) -> tuple[float, float, float, float]:
         with TableWriter(folder / f"{name}.npy", rows.dtype) as writer:
             writer.append(rows)
     (folder / "notes.json").write_text("{}")
-    found = [json.loads(_child(name, str(folder))) for name in ("order", "plan")]
+    _, most = held_bytes(lambda: _put_in_order(1024, folder))
     size = sum((folder / f"{name}.npy").stat().st_size for name in ("units", "records", "members"))
-    return found[1]["s"], found[1]["bytes"], size / count, found[0]["bytes"] / count
+    began = time.perf_counter()
+    plan(folder)
+    seconds = time.perf_counter() - began
+    _, planned = held_bytes(lambda: plan(folder))
+    return seconds, planned, size / count, most / count
 
 
-def _child(what: str, folder: str) -> str:
-    code = f"from benchmarks import starts; starts.{what}({folder!r})"
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    words = [sys.executable, "-c", code]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
-
-
-def order(folder: str) -> None:
-    """Put units in order, as the end of an index's job does, and print the bytes that it took."""
-    from unimodal.data.lengths import _put_in_order
-
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    _put_in_order(1024, Path(folder))
-    print(
-        json.dumps({"bytes": 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)})
-    )
-
-
-def plan(folder: str) -> None:
-    """Map tables and plan the first window of their units; print seconds and bytes."""
-    from unimodal.data.sources import Mixture, Stream
-    from unimodal.data.windows import WindowPlanner
-
-    before, began = _resident(), time.perf_counter()
-    stream = Stream("all", SourceConfig(""), None, Lengths(Path(folder), Path()))
+def plan(folder: Path) -> WindowPlanner:
+    """Map tables and plan the first window of their units."""
+    stream = Stream("all", SourceConfig(""), None, Lengths(folder, Path()))
     planner = WindowPlanner([stream], [Mixture(0, {"all": 1.0}, None)], 0, 1024, 1024, 8, 0.1)
     planner.window(planner.begin())
-    print(json.dumps({"s": time.perf_counter() - began, "bytes": _resident() - before}))
+    return planner
 
 
-def _most_resident() -> int:
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _resident() -> int:
-    """Bytes of this process that no file backs."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+def held_bytes(work: Callable[[], object]) -> tuple[int, int]:
+    """Return what is held after the work, as long as what it returns is, and the most under way."""
+    tracemalloc.start()
+    made = work()
+    held, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    del made
+    return held, most
 
 
 if __name__ == "__main__":
