@@ -2,14 +2,15 @@
 
     python tests/benchmarks/starts.py [--shards 10000] [--quick]
 
-1. One, two and four ranks find, hash and measure so many small shards, with an empty cache, one
+1. One, two or four ranks find, hash and measure so many small shards, with an empty cache, one
    process a rank; imports and the meeting of the ranks are not counted.
 2. The same ranks begin with an index that `unimodal data index` has written.
 3. What a start of 500 million samples on 64 ranks takes with a shared index, computed from costs
    that are measured here: of a sample's headers, of a shard, of a line of the index, of a window.
 
-CPU seconds are those of a rank, wall seconds of the slowest one. The exit status is 1 where ranks
-found different things.
+CPU seconds are those of a rank, wall seconds of the slowest one. For the former all ranks run on one
+core, as ranks on neighbouring cores would slow each other. The exit status is 1 where ranks found
+different things.
 """
 
 import io
@@ -55,7 +56,6 @@ from unimodal.data.windows import WindowPlanner
 from unimodal.sequencer import Sequencer
 from unimodal.train.ranks import connect
 
-RANKS = (1, 2, 4)
 CPU_BAR, WALL_BAR, MINUTES_BAR = 0.27, 0.6, 5.0
 SAMPLES, WORLD_SIZE, OF_A_SHARD, FILES = 500_000_000, 64, 5000, 2  # of the start that is computed
 SMALL = 3  # samples of a small shard
@@ -86,38 +86,35 @@ def main(shards: int, quick: bool) -> None:
 def measured(count: int, scratch: Path, quick: bool) -> Iterator[Line]:
     """The lines of all parts."""
     write_shards(scratch / "small", count, SMALL)
-    plain = {n: start(scratch / "small", "", scratch / f"plain_{n}", n) for n in RANKS}
-    yield from compared(f"{count:,} shards of {SMALL} texts", plain)
-    forked({"UNIMODAL_CACHE": str(scratch / "plain_1")}, lambda: write_work(scratch))
-    known = {
-        n: start(scratch / "small", str(scratch / "index"), scratch / f"known_{n}", n)
-        for n in (RANKS[0], RANKS[-1])
-    }
-    yield from compared("the same with an index", known)
+    what = f"{count:,} shards of {SMALL} texts"
+    on_one_core = [start(scratch / "small", "", scratch / f"core_{n}", n, True) for n in (1, 4)]
+    yield from compared(f"{what}, all ranks on a core", on_one_core, CPU_BAR, None)
+    on_all = [start(scratch / "small", "", scratch / f"plain_{n}", n) for n in (1, 2)]
+    yield from compared(what, on_all, None, WALL_BAR)
+    forked({"UNIMODAL_CACHE": str(scratch / "core_1")}, lambda: write_work(scratch))
+    index = str(scratch / "index")
+    known = [start(scratch / "small", index, scratch / f"known_{n}", n, True) for n in (1, 4)]
+    yield from compared(f"{what}, with an index, all ranks on a core", known, None, None)
     yield from computed(scratch, quick)
 
 
-def compared(what: str, starts: dict[int, Start]) -> Iterator[Line]:
+def compared(
+    what: str, starts: list[Start], cpu_bar: float | None, wall_bar: float | None
+) -> Iterator[Line]:
     """What several ranks cost against one."""
-    alone = starts[1]
-    wrong = () if all(one.lengths == alone.lengths for one in starts.values()) else ("differ",)
-    check = "the same tables on all ranks"
-    for number, one in starts.items():
-        if number == 1:
-            yield Line(f"{what}, 1 rank", f"{one.cpu_s[0]:.2f} CPU s, {one.wall_s[0]:.2f} s")
-            continue
-        cpu, wall = max(one.cpu_s) / alone.cpu_s[0], max(one.wall_s) / alone.wall_s[0]
-        cpu_s = f"{mean(one.cpu_s):.2f} CPU s a rank, {max(one.cpu_s):.2f} at most"
-        ours = f"{cpu_s}, {max(one.wall_s):.2f} s"
-        is_plain = "index" not in what
-        if number == 2:
-            yield Line(f"{what}, 2 ranks", ours, "1 rank, wall", f"{wall:.3f}",
-                       f"<= {WALL_BAR}" if is_plain else "", wall <= WALL_BAR if is_plain else None,
-                       check, wrong)  # fmt: skip
-        else:
-            yield Line(f"{what}, {number} ranks", ours, "1 rank, CPU", f"{cpu:.3f}",
-                       f"<= {CPU_BAR}" if is_plain else "", cpu <= CPU_BAR if is_plain else None,
-                       check, wrong)  # fmt: skip
+    alone, several = starts
+    wrong = () if alone.lengths == several.lengths else ("they found different things",)
+    cpu_s, wall_s = max(several.cpu_s), max(several.wall_s)
+    cpu, wall = cpu_s / alone.cpu_s[0], wall_s / alone.wall_s[0]
+    ratio, bar = (cpu, cpu_bar) if wall_bar is None else (wall, wall_bar)
+    yield Line(
+        f"{what}: {len(several.cpu_s)} ranks",
+        f"{mean(several.cpu_s):.2f} CPU s of a rank, {cpu_s:.2f} at most, "
+        f"{wall_s:.2f} s in all",
+        f"1 rank {alone.cpu_s[0]:.2f} CPU s, {alone.wall_s[0]:.2f} s in all",
+        f"CPU {cpu:.3f}, wall {wall:.3f}",
+        f"<= {bar}" if bar else "", ratio <= bar if bar else None, "the same tables", wrong,
+    )  # fmt: skip
 
 
 def write_shards(folder: Path, count: int, samples: int) -> None:
@@ -168,7 +165,9 @@ def forked(environment: dict[str, str], *work: Callable[[], None]) -> None:
         raise RuntimeError("a process failed")
 
 
-def start(shards: Path, index: str, folder: Path, world_size: int) -> Start:
+def start(
+    shards: Path, index: str, folder: Path, world_size: int, on_one_core: bool = False
+) -> Start:
     """Begin on so many ranks with an empty cache."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -178,7 +177,10 @@ def start(shards: Path, index: str, folder: Path, world_size: int) -> Start:
         "LOCAL_WORLD_SIZE": str(world_size), "MASTER_PORT": str(port),
     }  # fmt: skip
     answers = [folder.with_name(f"{folder.name}_{rank}.json") for rank in range(world_size)]
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)} if on_one_core else cores)
     forked(environment, *(partial(begin, str(shards), index, answer) for answer in answers))
+    os.sched_setaffinity(0, cores)
     found = [json.loads(answer.read_text()) for answer in answers]
     return Start(
         [one["cpu_s"] for one in found],
