@@ -8,9 +8,9 @@
 3. What a start of 500 million samples on 64 ranks takes with a shared index, computed from costs
    that are measured here: of a sample's headers, of a shard, of a line of the index, of a window.
 
-CPU seconds are those of a rank, wall seconds of the slowest one. For the former all ranks run on one
-core, as ranks on neighbouring cores would slow each other. The exit status is 1 where ranks found
-different things.
+CPU seconds are those of a rank, wall seconds of the slowest one. For the former all ranks run on a
+single core, as ranks on neighbouring ones would slow each other. The exit status is 1 where ranks
+found different things.
 """
 
 import io
