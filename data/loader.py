@@ -172,7 +172,6 @@ class Loader:
         self.go_to(state or self.planner.begin())
         self.rank, self.world_size, self.workers = rank, world_size, workers
         self.rank_rows = rank_rows(config.batch_rows, world_size, micro_batch_rows)
-        self._empty = self.row_builder.build([]).row
         self.seen = Seen()
         self._tried: Counter[str] = Counter()  # documents by source, before the first row
 
@@ -265,9 +264,12 @@ class Loader:
             if row is not None:
                 mine.append(row)
             if number % self.config.batch_rows == 0:
-                missing = self.rank_rows - len(mine)
-                yield Batch.stack([*mine, *[self._empty] * missing]), state
+                yield Batch.stack([*mine, *self._padding(self.rank_rows - len(mine))]), state
                 mine = []
+
+    def _padding(self, count: int) -> list[Row]:
+        """Return so many rows without a document."""
+        return [self.row_builder.build([]).row] * count if count else []
 
     def _rows(self) -> Iterator[tuple[Row | None, LoaderState]]:
         """Yield each row from `state` on, with the LoaderState behind it.
