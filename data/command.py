@@ -17,6 +17,7 @@ from .convert.command import convert
 from .digest_command import digest
 from .encode_command import encode
 from .folder import SCENES, claim, shared
+from .index_command import index
 from .inspect.command import inspect
 from .things.command import things
 
@@ -131,6 +132,7 @@ data.add_command(convert)
 data.add_command(encode)
 data.add_command(inspect)
 data.add_command(digest)
+data.add_command(index)
 data.add_command(things)
 
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .lengths import cache, file_hash, new
+from .cache import cache, new
+from .identity import file_hash
 from .shards import shard_stem
 from .tar import ShardError, compression
 

@@ -29,6 +29,7 @@ from unimodal.codec import ImageCodec
 from unimodal.image_tokenizers import load_tokenizer
 from unimodal.sequence import Row, Span
 from unimodal.sequencer import Sequencer
+from unimodal.text import TextTokenizer
 from unimodal.vocabulary import Vocabulary
 
 from .loader import Loader, LoaderConfig
@@ -64,11 +65,12 @@ class Feed:
     loader: LoaderConfig
 
 
-def feed(shards: str | None, path: str | Path | None) -> Feed:
+def feed(shards: str | None, path: str | Path | None, text: Path | None = None) -> Feed:
     """Return what rows are built from: these shards by the default settings, or a recipe's.
 
-    With both, `shards` takes the place of those of the recipe's only source. ValueError without
-    any, or when the recipe has several sources.
+    text: the text tokenizer that a recipe from scratch has learned; None: that of its weights, or
+    of the model that is shipped. With both others, `shards` takes the place of those of the
+    recipe's only source. ValueError without any, or when the recipe has several sources.
     """
     recipe = _recipe(shards, path)
     model = bundle.load(recipe.weights)
@@ -78,11 +80,12 @@ def feed(shards: str | None, path: str | Path | None) -> Feed:
     image = model.image_tokenizer
     if recipe.tokenizer is not None:
         image = load_tokenizer(recipe.tokenizer)
-    fresh = Vocabulary.new(model.text_tokenizer.num_ids, image.num_codes)
+    tokenizer = TextTokenizer.load(text) if text is not None else model.text_tokenizer
+    fresh = Vocabulary.new(tokenizer.num_ids, image.num_codes)
     vocabulary = fresh if recipe.weights is None else model.vocabulary
     known = model.sequencer
     sequencer = Sequencer(
-        vocabulary, model.text_tokenizer, image.hash, known.inputs, known.layout.max_side,
+        vocabulary, tokenizer, image.hash, known.inputs, known.layout.max_side,
         known.tower, boxes=known.boxes,
     )  # fmt: skip
     return Feed(recipe.sources, sequencer, ImageCodec(image), recipe.loader)

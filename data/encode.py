@@ -31,8 +31,9 @@ from unimodal.threads import one_thread
 from . import codes_member as codes
 from .folder import shared, write_json
 from .formats import Sample, SampleError, detect_format, document
+from .identity import file_hash
 from .image_members import natural
-from .lengths import Bad, file_hash
+from .lengths import Bad
 from .quarantine import Quarantine
 from .rows import sized
 from .sample import EMBEDDED

@@ -94,9 +94,9 @@ class LengthEstimator:
     """The fields of .json that fill roles, by role (see SourceConfig)."""
 
     @property
-    def key(self) -> str:
-        """Return the SHA-256 (hex) of these settings and of how they are applied."""
-        content = {
+    def settings(self) -> dict[str, Any]:
+        """Return these settings as plain values, and how they are applied as a version."""
+        return {
             "version": VERSION,
             "layout": self.sequencer.key,
             "text": self.sequencer.text_tokenizer.hash,
@@ -106,12 +106,16 @@ class LengthEstimator:
             "images": asdict(self.images) if self.images else None,
             "format": self.format,
             "pairs": self.pairs,
-            "split": [*self.split, self.split_by],
+            "split": [*map(float, self.split), self.split_by],
             "learns_images": self.learns_images,
             "ignore": self.ignore,
             "fields": dict(self.fields),
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def key(self) -> str:
+        """Return the SHA-256 (hex) of these settings and of how they are applied."""
+        return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
 
     def sized(self, stored: StoredFile) -> Image:
         """Return the stored image with the grid that it will have, read from its header.

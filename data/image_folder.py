@@ -14,8 +14,9 @@ from pathlib import Path
 
 from unimodal.tokenizer.signatures import SUFFIXES
 
-from .lengths import cache, new
-from .remote import local_shards
+from . import remote
+from .cache import cache, new
+from .found import Finder
 from .shards import is_shard
 
 
@@ -23,15 +24,30 @@ def image_shards(location: str) -> list[Path]:
     """Return the shards of a location, as `remote.local_shards` does, or the one that is written of
     a folder of image files; ShardError where it holds neither.
     """
-    folder = Path(location)
-    files = sorted(_images(folder)) if folder.is_dir() and not _has_shards(folder) else []
+    return [_fetched(place) for place in _places(location)]
+
+
+def _places(location: str) -> list[str]:
+    """Return where the shards of a location are: of a folder of image files, that folder."""
+    return [location] if _files(Path(location)) else remote.places(location)
+
+
+def _files(folder: Path) -> list[str]:
+    """Return the image files of a folder without shards, in order."""
+    return sorted(_images(folder)) if folder.is_dir() and not _has_shards(folder) else []
+
+
+def _fetched(place: str) -> Path:
+    """Return the shard of a place on this machine, which is written of a folder of image files."""
+    folder = Path(place)
+    files = _files(folder)
     if not files:
-        return local_shards(location)
+        return remote.fetched(place)
     shard = cache() / "folders" / _identity(folder, files) / "images.tar"
     if not shard.exists():
         with new(shard) as part:
             _write(folder, files, part)
-    return [shard]
+    return shard
 
 
 def _has_shards(folder: Path) -> bool:
@@ -69,3 +85,6 @@ def _write(folder: Path, files: list[str], target: Path) -> None:
             with (folder / file).open("rb") as content:
                 member.size = os.fstat(content.fileno()).st_size
                 shard.addfile(member, content)
+
+
+IMAGE_FINDER = Finder(_places, _fetched)

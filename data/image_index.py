@@ -7,15 +7,14 @@ Each shard is measured once for its contents and the rule, from the headers of i
 found is kept in the cache (see lengths.py). Costs 0.1 ms an image and core.
 """
 
-import hashlib
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,14 +22,17 @@ from unimodal.tokenizer.codec import Geometry
 from unimodal.tokenizer.pixels import ImageError, image_size
 
 from . import codes_member as codes
-from .folder import shared
 from .formats import Sample, SampleError
-from .lengths import SMALL_BYTES, Bad, cache, file_hash, load_tables, save_tables
+from .found import FoundShards
+from .identity import file_hash
+from .joined import Together, joined
+from .lengths import Bad
 from .shards import Shard
 from .sizes import ImageRule, bucket
+from .tables import Found, Measure, Part, mapped
 from .tar import Fault, ShardError
 
-VERSION = 1  # of what is written below
+VERSION = 2  # of what is written below
 NO_IMAGES, CODES = "samples without images", "images that are codes"  # what is left out,
 HIDDEN = "hidden files"  # and those, which are no members of a sample
 IMAGE = np.dtype(
@@ -64,13 +66,18 @@ class ImageMeasure:
     geometry: Geometry
 
     @property
-    def key(self) -> str:
-        """Return these settings as text."""
-        if self.rule is not None:
-            return json.dumps([VERSION, self.geometry.patch, asdict(self.rule)], sort_keys=True)
-        # The default size is the only one of a codec that takes no other.
-        size = self.geometry.size_of(self.geometry.default_grid)
-        return json.dumps([VERSION, self.geometry.patch, size])
+    def settings(self) -> dict[str, Any]:
+        """Return these settings as plain values."""
+        # Without a rule the default size is the only one of a codec that takes no other.
+        size = self.geometry.size_of(self.geometry.default_grid) if self.rule is None else None
+        rule = asdict(self.rule) if self.rule is not None else None
+        return {"version": VERSION, "patch": self.geometry.patch, "size": size, "images": rule}
+
+    @property
+    def measure(self) -> Measure:
+        """Return it as a measure of tables."""
+        key = json.dumps(self.settings, sort_keys=True)
+        return Measure("images", key, {"images": IMAGE}, partial(_found, self), self.settings)
 
     def size(self, content: bytes) -> tuple[int, int]:
         """Return (width, height) that an image file will have; ValueError where it cannot be used.
@@ -93,37 +100,33 @@ def index_images(paths: Sequence[Path], measure: ImageMeasure, workers: int = 1)
     `workers` processes measure what is not. ShardError when a shard cannot be read, or when none
     holds an image that can be used.
     """
-    paths = [path.absolute() for path in paths]
-    tables: list[np.ndarray] = []
-    bad: list[Bad] = []
-    notes: Counter[str] = Counter()
-    if sum(path.stat().st_size for path in paths) < SMALL_BYTES:
-        workers = 1
-    with closing(shared(partial(_kept, measure), paths, workers)) as files:
-        for number, (path, file) in enumerate(zip(paths, files, strict=True)):
-            (images,), about = load_tables(file, 1)
-            images["shard"] = number
-            tables.append(images)
-            bad += [Bad(str(path), **entry) for entry in about["bad"]]
-            notes.update(about["notes"])
-    found = ImageIndex(tuple(map(os.fsencode, paths)), np.concatenate(tables), bad, notes)
-    if not len(found.images):
-        raise ShardError(_nothing(found, paths))
-    return found
+    hashes = tuple(file_hash(path) for path in paths)
+    found = FoundShards(tuple(path.absolute() for path in paths), hashes)
+    return images_of(found, measure, Together(workers=workers))
 
 
-def _kept(measure: ImageMeasure, path: Path) -> Path:
-    """Measure a shard unless the cache knows it, and return the file in the cache."""
-    words = f"{file_hash(path)} {measure.key}"
-    file = cache() / "images" / hashlib.sha256(words.encode()).hexdigest()
-    if not file.exists():
-        faults: list[Fault] = []
-        shard = Shard(path, faults)
-        bad = [{"key": f.key or "", "reason": f.reason, "message": f.message} for f in faults]
-        notes = Counter({"samples": len(shard) + len(faults), HIDDEN: shard.num_hidden})
-        rows = list(_rows(shard, measure, bad, notes))
-        save_tables(file, [np.array(rows, IMAGE)], {"bad": bad, "notes": notes})
-    return file
+def images_of(found: FoundShards, measure: ImageMeasure, crew: Together) -> ImageIndex:
+    """Return the images of these shards as `index_images` does; all processes that measure together
+    call it.
+    """
+    folder = joined(found, measure.measure, crew)
+    bad = [Bad(**entry | {"shard": str(found.paths[entry["shard"]])}) for entry in Part(folder).bad]
+    notes = Counter(json.loads((folder / "notes.json").read_text()))
+    images = mapped(folder / "images.npy")
+    index = ImageIndex(tuple(map(os.fsencode, found.paths)), images, bad, notes)
+    if not len(images):
+        raise ShardError(_nothing(index, found.paths))
+    return index
+
+
+def _found(measure: ImageMeasure, path: Path) -> Found:
+    """Measure a shard."""
+    faults: list[Fault] = []
+    shard = Shard(path, faults)
+    bad = [{"key": f.key or "", "reason": f.reason, "message": f.message} for f in faults]
+    notes = Counter({"samples": len(shard) + len(faults), HIDDEN: shard.num_hidden})
+    rows = list(_rows(shard, measure, bad, notes))
+    return Found({"images": np.array(rows, IMAGE)}, bad, notes)
 
 
 def _rows(

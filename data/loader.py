@@ -29,14 +29,17 @@ from unimodal.codec import ImageCodec
 from unimodal.heads.next_code import NextCodeInputs
 from unimodal.sequence import Batch, Row
 from unimodal.sequencer import Sequencer
+from unimodal.tokenizer.codec import Geometry
 
+from .estimator import LengthEstimator
 from .formats import SampleError
+from .found import Place
 from .lengths import Bad
 from .quarantine import Quarantine
 from .rows import BuiltRow, RowBuilder
 from .seen import Seen, given_line
 from .sizes import ImageRule, patch_problems
-from .sources import SourceConfig, Stage, mixtures, streams
+from .sources import Found, SourceConfig, Stage, estimators, mixtures, streams
 from .tar import ShardError
 from .windows import LoaderState, Placement, WindowPlanner, planned_rows
 
@@ -72,6 +75,16 @@ class LoaderConfig:
     bad_share: float = 0.01
     """Share of a source's samples that cannot be used (0 to 1) above which the run stops."""
 
+    @property
+    def plain(self) -> "LoaderConfig":
+        """Return the settings by which held-out rows are read: chance drops and varies nothing."""
+        rule = self.images
+        fixed = replace(rule, random_crop=False, flip=0.0) if rule is not None else None
+        return replace(
+            self, batch_rows=1, group_rows=1, caption_dropout=0.0, code_noise=0.0, images=fixed,
+            stages=(),
+        )  # fmt: skip
+
     def problems(self) -> list[str]:
         """List what is wrong with the values, one sentence each."""
         least = {"sequence_length": 16, "batch_rows": 1, "group_rows": 1, "window_rows": 1,
@@ -94,6 +107,26 @@ class LoaderConfig:
         return found
 
 
+def places_measured(
+    sources: Mapping[str, SourceConfig], config: LoaderConfig, sequencer: Sequencer,
+    geometry: Geometry,
+) -> list[tuple[Place, LengthEstimator]]:  # fmt: skip
+    """Return by what a Loader of these settings measures the shards of which place."""
+    mixed = mixtures(sources, config.stages, config.images)
+    found = estimators(sources, mixed, sequencer, config.sequence_length, geometry)
+    return [(sources[name].place, estimator) for (name, _), estimator in found.items()]
+
+
+def rank_rows(batch_rows: int, world_size: int, micro_batch_rows: int = 1) -> int:
+    """Return the rows that each of so many ranks takes of a batch, in whole micro-batches.
+
+    Where they are more than the batch has, what is missing are rows of padding, of which nothing is
+    learned.
+    """
+    rows = -(-batch_rows // world_size)
+    return -(-rows // micro_batch_rows) * micro_batch_rows
+
+
 class Loader:
     """Yields (Batch, LoaderState) without end; the LoaderState says where the next batch begins.
 
@@ -112,44 +145,44 @@ class Loader:
         workers: int = 0,
         quarantine: Path | None = None,
         measurers: int = 1,
+        found: Found | None = None,
+        micro_batch_rows: int = 1,
     ) -> None:
         """Measure the shards that the cache does not know, and stand at `state`.
 
         `workers` processes build rows ahead; with 0 a thread does. With processes, `codec` is sent
         to each of them, so it must not live on a GPU. `quarantine`: the file of bad samples;
-        `measurers`: processes that measure shards. ValueError for bad settings or a state of other
-        settings; ShardError for bad shards.
+        `measurers`: processes that measure shards; `found`: the shards of all sources, None: they
+        are found now; `micro_batch_rows`: see `rank_rows`. ValueError for bad settings or a state
+        of other settings; ShardError for bad shards.
         """
         problems = config.problems()
-        if config.batch_rows % world_size or not 0 <= rank < world_size:
-            problems.append(
-                f"{config.batch_rows} rows on rank {rank} of {world_size}: do not divide"
-            )
+        if not 0 <= rank < world_size <= config.batch_rows:
+            problems.append(f"{config.batch_rows} rows on rank {rank} of {world_size}")
         problems += patch_problems(config.images, codec.geometry.patch)
         if not isinstance(sequencer.inputs, NextCodeInputs):
             problems += _of_codes_in_order(config, sources)
         if problems:
             raise ValueError("; ".join(problems))
         mixed = mixtures(sources, config.stages, config.images)
-        found = streams(
-            sources, mixed, sequencer, config.sequence_length, codec.geometry, measurers,
-            config.group_rows,
-        )  # fmt: skip
+        measured_by = estimators(sources, mixed, sequencer, config.sequence_length, codec.geometry)
+        made = streams(sources, measured_by, measurers, config.group_rows, found)
         self.quarantine = Quarantine(quarantine, config.bad_share)
-        for stream in found:
+        for stream in made:
             notes = stream.lengths.notes
             samples = notes["samples"] - notes.get("in another split", 0)
             self.quarantine.add_measured(stream.lengths.bad(), samples, stream.name)
         self.planner = WindowPlanner(
-            found, mixed, config.seed, config.sequence_length, config.window_rows,
+            made, mixed, config.seed, config.sequence_length, config.window_rows,
             config.batch_rows, config.caption_dropout, config.group_rows,
         )  # fmt: skip
         self.row_builder = RowBuilder(
-            found, sequencer, codec, config.sequence_length, config.seed, config.code_noise
+            made, sequencer, codec, config.sequence_length, config.seed, config.code_noise
         )
         self.config = config
         self.go_to(state or self.planner.begin())
         self.rank, self.world_size, self.workers = rank, world_size, workers
+        self.rank_rows = rank_rows(config.batch_rows, world_size, micro_batch_rows)
         self.seen = Seen()
         self._tried: Counter[str] = Counter()  # documents by source, before the first row
 
@@ -242,8 +275,12 @@ class Loader:
             if row is not None:
                 mine.append(row)
             if number % self.config.batch_rows == 0:
-                yield Batch.stack(mine), state
+                yield Batch.stack([*mine, *self._padding(self.rank_rows - len(mine))]), state
                 mine = []
+
+    def _padding(self, count: int) -> list[Row]:
+        """Return so many rows without a document."""
+        return [self.row_builder.build([]).row] * count if count else []
 
     def _rows(self) -> Iterator[tuple[Row | None, LoaderState]]:
         """Yield each row from `state` on, with the LoaderState behind it.

@@ -35,22 +35,29 @@ USUAL_FILL = 0.998  # of a window's token slots are in use where many lengths me
 FULL_ENOUGH = 0.999  # of the slots that can be filled: a window that fills them is taken
 
 
+def longest_first(lengths_n: np.ndarray, sequence_length: int) -> tuple[np.ndarray, int]:
+    """Put units in order of length; return (members uint32 (n,), k), a permutation of 0 .. n - 1
+    of which the first k are long.
+
+    lengths_n: int (n,), each 1 .. sequence_length tokens. Among units of one length chance decides,
+    equally for every pass, which are neighbours: those in a shard need not be.
+    """
+    lengths_n = np.asarray(lengths_n).astype(np.uint64)
+    chance_n = order.hashed(np.arange(len(lengths_n))) >> np.uint64(32)
+    members_n = np.argsort(lengths_n << np.uint64(32) | chance_n)[::-1].astype(np.uint32)
+    return members_n, int((lengths_n > max(sequence_length // SHORT, FILLER)).sum())
+
+
 def length_groups(
     lengths_n: np.ndarray, sequence_length: int, group_rows: int
 ) -> tuple[np.ndarray, int]:
     """Group long units by length; return (members uint32 (n,), k), a permutation of 0 .. n - 1.
 
     members[: group_rows * k] are k length groups, one after another; the units behind them stand
-    alone, all of them where a group is one row. lengths_n: int (n,), each 1 .. sequence_length
-    tokens. Among units of one length chance decides, equally for every pass, which stand together:
-    neighbours in a shard need not be.
+    alone, all of them where a group is one row. See `longest_first`.
     """
-    lengths_n = np.asarray(lengths_n).astype(np.uint64)
-    chance_n = order.hashed(np.arange(len(lengths_n))) >> np.uint64(32)
-    longest_first = np.argsort(lengths_n << np.uint64(32) | chance_n)[::-1]
-    num_long = int((lengths_n > max(sequence_length // SHORT, FILLER)).sum())
-    num_groups = num_long // group_rows if group_rows > 1 else 0
-    return longest_first.astype(np.uint32), num_groups
+    members_n, num_long = longest_first(lengths_n, sequence_length)
+    return members_n, num_long // group_rows if group_rows > 1 else 0
 
 
 def pack(

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
+from .cache import cache, new
 from .compressed import unpacked
-from .lengths import cache, new
 from .shards import find_shards, is_shard
 from .tar import BLOCK, ShardError, compression, is_header
 
@@ -33,7 +33,24 @@ PASSING = (408, 425, 429)  # of the answers 4xx, those that another try may chan
 
 def local_shards(location: str) -> list[Path]:
     """Return the shards of a location, in order; ShardError without any or when one fails."""
-    return [unpacked(path) for one in _expanded(location) for path in _local(one)]
+    return [fetched(place) for place in places(location)]
+
+
+def places(location: str) -> list[str]:
+    """Return where each shard of a location is, in order: a path, a URL, or a command behind
+    `pipe:`. ShardError without any.
+    """
+    return [place for one in _expanded(location) for place in _places(one)]
+
+
+def fetched(place: str) -> Path:
+    """Return the plain tar on this machine of the shard at a place; ShardError when that fails."""
+    if place.startswith(PIPE):
+        copy = _copied(place, lambda part: _run(place.removeprefix(PIPE), part))
+        return unpacked(copy)
+    if "://" in place:
+        return unpacked(_copied(place, lambda part: _download(place, part)))
+    return unpacked(Path(place))
 
 
 def _expanded(location: str) -> list[str]:
@@ -48,15 +65,13 @@ def _expanded(location: str) -> list[str]:
     return [one for number in numbers for one in _expanded(f"{before}{number}{behind}")]
 
 
-def _local(location: str) -> list[Path]:
-    if location.startswith(PIPE):
-        return [_copied(location, lambda part: _run(location.removeprefix(PIPE), part))]
-    if "://" in location:
-        return [_copied(location, lambda part: _download(location, part))]
+def _places(location: str) -> list[str]:
+    if location.startswith(PIPE) or "://" in location:
+        return [location]
     path = Path(location)
     if is_shard(path.name) and not path.exists():
         raise ShardError(f"there is no shard {path}: check the path")
-    return [path] if path.is_file() else find_shards(path)
+    return [str(one) for one in ([path] if path.is_file() else find_shards(path))]
 
 
 def _copied(location: str, copy: Callable[[Path], None]) -> Path:

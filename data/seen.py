@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .estimator import LEARNS_NOTHING, WITH_IMAGES, WITH_TEXT
-from .lengths import LENGTH_GROUPS, Bad
+from .lengths import LONG, Bad
 from .sources import Stream
 
 FORMAT, CUT = "format ", "cut"  # how notes of the index begin, and one of them
@@ -17,7 +17,7 @@ PLANNED = (
     WITH_TEXT,
     WITH_IMAGES,
     LEARNS_NOTHING,
-    LENGTH_GROUPS,
+    LONG,
     "samples",
     "bad",
 )  # told otherwise, or to nobody

@@ -164,7 +164,8 @@ def find_shards(directory: str | Path) -> list[Path]:
     """
     folder = Path(directory)
     inside = folder.iterdir() if folder.is_dir() else ()
-    files = sorted(path for path in inside if not path.name.startswith("."))
+    visible = (path for path in inside if not path.name.startswith("."))
+    files = sorted(visible, key=lambda path: path.name)
     paths = [path for path in files if is_shard(path.name)]
     if not paths:
         counts = Counter(path.suffix for path in files if path.suffix and path.is_file())

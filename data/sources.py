@@ -23,8 +23,9 @@ from unimodal.tokenizer.codec import Geometry
 from . import formats, order
 from .estimator import IGNORED, LEARNS_NOTHING, WITH_IMAGES, WITH_TEXT, LengthEstimator, in_split
 from .formats import SampleError
-from .lengths import Lengths, measure
-from .remote import local_shards
+from .found import FoundShards, Place, found_at
+from .joined import Together
+from .lengths import Lengths, lengths_of
 from .shards import Shard
 from .sizes import ImageRule, buckets
 from .tar import ShardError
@@ -64,6 +65,14 @@ class SourceConfig:
     fields: dict[str, str] = field(default_factory=dict)
     """The fields of .json that fill roles, by role, where they have unusual names, such as
     {caption: my_words}; the roles are those of formats.ROLES."""
+    index: str | None = None
+    """A folder that `unimodal data index` has written of these shards: what is known of them then
+    need not be measured. None: it is measured at the first start, and kept in the cache."""
+
+    @property
+    def place(self) -> Place:
+        """Return where its shards are."""
+        return Place(self.shards, self.index)
 
     def problems(self) -> list[str]:
         """List what is wrong with the values, one sentence each."""
@@ -248,7 +257,7 @@ class Stream:
     @cached_property
     def sizes(self) -> tuple[int, int]:
         """Count the length groups and the units that stand alone of a pass."""
-        num_groups = self.lengths.num_length_groups
+        num_groups = self.lengths.num_length_groups(self.group_rows)
         return num_groups, len(self.lengths) - self.group_rows * num_groups
 
     def units(self, taken: Taken, count: int, seed: int, dropout: float) -> Units:
@@ -316,36 +325,54 @@ def _drops(allowed_n: np.ndarray, hashes_n: np.ndarray, dropout: float) -> np.nd
     return np.where(dropped_n, chosen_n, 0)
 
 
-def streams(
+Found = Mapping[Place, FoundShards]
+"""The shards of each place, where they have been found already."""
+
+
+def estimators(
     sources: Mapping[str, SourceConfig],
     mixed: Sequence[Mixture],
     sequencer: Sequencer,
     sequence_length: int,
     geometry: Geometry,
+) -> dict[tuple[str, ImageRule | None], LengthEstimator]:
+    """Return by what every source is measured, at every image size that it is read at.
+
+    ValueError for sizes of images that the model cannot read.
+    """
+    for mixture in mixed:
+        _check_sizes(mixture.rule, sequencer, geometry)
+    return {
+        (name, mixture.rule): LengthEstimator(
+            sequencer, sequence_length, geometry, mixture.rule, source.format, source.pairs,
+            source.split, source.split_by, source.image_weight > 0, source.ignore, source.fields,
+        )
+        for mixture in mixed
+        for name, source in sources.items()
+        if mixture.weights[name]
+    }  # fmt: skip
+
+
+def streams(
+    sources: Mapping[str, SourceConfig],
+    measured_by: Mapping[tuple[str, ImageRule | None], LengthEstimator],
     workers: int = 1,
     group_rows: int = 1,
+    found: Found | None = None,
 ) -> list[Stream]:
     """Return every source at every image size that it is read at, with its lengths.
 
     `workers` processes measure shards that are not in the cache; a length group has `group_rows`
-    units. ShardError for bad shards, and for files to ignore that are not there; ValueError for
-    sizes of images that the model cannot read, before anything is measured.
+    units. ShardError for bad shards, and for files to ignore that are not there.
     """
-    for mixture in mixed:
-        _check_sizes(mixture.rule, sequencer, geometry)
-    found: dict[tuple[str, ImageRule | None], Stream] = {}
-    for mixture in mixed:
-        for name, source in sources.items():
-            if mixture.weights[name] and (name, mixture.rule) not in found:
-                estimator = LengthEstimator(
-                    sequencer, sequence_length, geometry, mixture.rule, source.format, source.pairs,
-                    source.split, source.split_by, source.image_weight > 0, source.ignore,
-                    source.fields,
-                )  # fmt: skip
-                lengths = measure(local_shards(source.shards), estimator, workers, group_rows)
-                _check_ignored(name, source, lengths.notes)
-                found[name, mixture.rule] = Stream(name, source, mixture.rule, lengths, group_rows)
-    return list(found.values())
+    made = []
+    for (name, rule), estimator in measured_by.items():
+        source = sources[name]
+        shards = found[source.place] if found is not None else found_at(source.place)
+        lengths = lengths_of(shards, estimator, Together(workers=workers))
+        _check_ignored(name, source, lengths.notes)
+        made.append(Stream(name, source, rule, lengths, group_rows))
+    return made
 
 
 def _check_sizes(rule: ImageRule | None, sequencer: Sequencer, geometry: Geometry) -> None:
@@ -370,15 +397,18 @@ def _check_ignored(name: str, source: SourceConfig, notes: Mapping[str, int]) ->
         )
 
 
-def texts(sources: Mapping[str, SourceConfig], samples: int) -> Iterator[str]:
+def texts(
+    sources: Mapping[str, SourceConfig], samples: int, found: Found | None = None
+) -> Iterator[str]:
     """Yield the texts of the first `samples` samples of each source, for a text tokenizer.
 
     Samples that are no document, or not of the split, give none.
     """
     for source in sources.values():
+        shards = found[source.place] if found is not None else found_at(source.place)
         stored = (
             shard.sample(number, source.fields)
-            for path in local_shards(source.shards)
+            for path in shards.paths
             for shard in [Shard(path, [])]
             for number in range(len(shard))
         )

@@ -64,6 +64,7 @@ SETTINGS = {
     "loss.semantic.model": NO,
     "sources": Rule(ACCEPTED, NEXT_ROWS),
     "sources.*.shards": Rule(FREE, "at once: where they lie; what they hold is compared"),
+    "sources.*.index": Rule(FREE, "at once: it is checked against the shards"),
     "loader": Rule(ACCEPTED, NEXT_ROWS),
     "loader.stages": Rule(ACCEPTED, "the from_step of each that is new or another"),
     "loader.stages that have begun": Rule(NEVER, "add one that is to come"),
@@ -74,6 +75,7 @@ SETTINGS = {
     "loader.seed": NO,
     "batch_images": Rule(ACCEPTED, NEXT_STEP),
     "images": Rule(ACCEPTED, NEXT_STEP),
+    "index": Rule(FREE, "at once: it is checked against the shards"),
     "bad_share": Rule(FREE, "at once"),
     "min_usage": Rule(FREE, "at once"),
     "seed": NO,
@@ -120,8 +122,8 @@ def row(change: Change, step: int) -> str:
         return f"{key} from null"
     if key == "loader.stages" and _begun(change.old, step) != _begun(change.new, step):
         return f"{key} that have begun"
-    if (words[0], words[-1]) == ("sources", "shards"):
-        return "sources.*.shards"
+    if words[0] == "sources" and f"sources.*.{words[-1]}" in SETTINGS:
+        return f"sources.*.{words[-1]}"
     begins = (".".join(words[:length]) for length in range(len(words), -1, -1))
     return next(begin for begin in begins if begin in SETTINGS)
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from unimodal.bundle import BundleContents, directory_of
 from unimodal.data.folder import data_seeds
-from unimodal.data.lengths import file_hash, shards_hash
-from unimodal.data.remote import local_shards
+from unimodal.data.found import find
+from unimodal.data.learned_text import TEXT_IDS
+from unimodal.data.peers import ALONE, CacheMates, Peers
 from unimodal.data.sizes import buckets, patch_problems
-from unimodal.data.sources import SourceConfig
-from unimodal.data.tar import ShardError
+from unimodal.data.sources import Found
 from unimodal.heads import head_class
 from unimodal.heads.scale_maps import check_scales
 from unimodal.image_tokenizers import check_one_code, load_tokenizer, tokenizer_directory
@@ -24,8 +24,7 @@ from unimodal.tokenizer.saved import SavedTokenizer
 
 from . import lora, precision
 from .finish import Base
-from .initial import TEXT_IDS, ShapeConfig, parent_of
-from .ranks import Ranks
+from .initial import ShapeConfig, parent_of
 from .run import LmRun
 from .tower import GivenTower, given_tower, tower_base
 
@@ -37,6 +36,7 @@ class Given:
     image: SavedTokenizer
     parent: BundleContents | None
     inputs: dict[str, Any]
+    shards: Found
     tokenizer: Path
     weights: Path | None
     """Directories, where the config may say `default`."""
@@ -52,8 +52,8 @@ class Given:
         return {**own, **tower_base(self.output, self.tower)}
 
 
-def read_given(config: LmRun, world_size: int) -> Given:
-    """Read what a run is given. ValueError with what does not fit, before anything is written."""
+def check(config: LmRun, world_size: int) -> None:
+    """Raise ValueError with what is wrong with a config, or lacks here; no shard is read."""
     lacking = [*config.engine.obstacles(), *config.loop.obstacles(), *precision.obstacles(config)]
     if lacking:
         raise ValueError("\n  ".join(lacking))
@@ -64,13 +64,20 @@ def read_given(config: LmRun, world_size: int) -> Given:
         )
     if problems := config.rank_problems(world_size):
         raise ValueError("; ".join(problems))
-    config.engine.zero(config.loader.batch_rows // world_size, config.optimizer.clip, False)
+    config.engine.zero(config.rank_rows(world_size), config.optimizer.clip, False)
     if problems := config.problems():
         raise ValueError("; ".join(problems))
     if config.lora is not None:
         lora.check_installed()
-    for sources in (config.sources, config.held_out.sources):
-        _shards(sources)
+
+
+def read_given(config: LmRun, world_size: int, shards: Found | None = None) -> Given:
+    """Read what a run is given. ValueError with what does not fit, before anything is written.
+
+    `shards`: all of the run's; None: they are found now.
+    """
+    check(config, world_size)
+    shards = shards if shards is not None else find_shards(config)
     tokenizer = tokenizer_directory(config.tokenizer)
     weights = None if config.weights is None else directory_of(config.weights)
     image = load_tokenizer(tokenizer)
@@ -83,7 +90,7 @@ def read_given(config: LmRun, world_size: int) -> Given:
         parent = parent_of(weights, config.model, config.text_ids, image, config.new_tokenizer)
     _check_model(config, parent, image)
     tower = given_tower(config.tower, None if parent is None else parent.config.architecture)
-    inputs: dict[str, Any] = shard_hashes(config)
+    inputs: dict[str, Any] = shard_hashes(config, shards)
     inputs |= {"tokenizer": image.hash, "weights": parent.hash if parent else None}
     if tower is not None and tower.found is not None:
         inputs["tower"] = tower.found.hash
@@ -93,7 +100,7 @@ def read_given(config: LmRun, world_size: int) -> Given:
             f"loader.sequence_length {config.loader.sequence_length} exceeds the model's "
             f"max_positions {shape.max_positions}"
         )
-    return Given(image, parent, inputs, tokenizer, weights, config.output, tower)
+    return Given(image, parent, inputs, shards, tokenizer, weights, config.output, tower)
 
 
 def _check_model(config: LmRun, parent: BundleContents | None, image: SavedTokenizer) -> None:
@@ -127,34 +134,26 @@ def _check_scales(config: LmRun, image: SavedTokenizer) -> None:
         check_scales(geometry.grid_of(height, width))
 
 
-def shard_hashes(config: LmRun) -> dict[str, str]:
+def shard_hashes(config: LmRun, shards: Found) -> dict[str, str]:
     """Return hashes of the shards that a run reads, by what they are."""
-    learned, held_out = _shards(config.sources), _shards(config.held_out.sources)
-    found = {f"shards of {name}": shards_hash(paths) for name, paths in learned.items()}
+    learned, held_out = config.sources, config.held_out.sources
+    found = {f"shards of {name}": shards[one.place].hash for name, one in learned.items()}
     return found | {
-        f"held-out shards of {name}": shards_hash(paths) for name, paths in held_out.items()
+        f"held-out shards of {name}": shards[one.place].hash for name, one in held_out.items()
     }
 
 
-def reread(config: LmRun, ranks: Ranks) -> None:
-    """Read this rank's share of all shards to their last byte, whatever their size and time say."""
-    found = _shards(config.sources), _shards(config.held_out.sources)
-    paths = list(dict.fromkeys(path for one in found for all in one.values() for path in all))
-    for path in paths[ranks.rank :: ranks.world_size]:
-        file_hash(path, reread=True)
-
-
-def _shards(sources: dict[str, SourceConfig]) -> dict[str, list[Path]]:
-    """Return the shards of each source. Raises ValueError with everything that is missing."""
-    found, problems = {}, []
-    for name, source in sources.items():
-        try:
-            found[name] = local_shards(source.shards)
-        except ShardError as error:
-            problems.append(f"{name}: {error}")
-    if problems:
-        raise ValueError("\n  ".join(problems))
-    return found
+def find_shards(
+    config: LmRun, peers: Peers = ALONE, mates: CacheMates | None = None, workers: int = 1
+) -> Found:
+    """Return all shards that a run reads; all ranks call it. Raises ValueError with everything that
+    is missing.
+    """
+    wanted = {name: source.place for name, source in config.sources.items()}
+    for name, source in config.held_out.sources.items():
+        same = wanted.get(name, source.place) == source.place
+        wanted[name if same else f"held_out.{name}"] = source.place
+    return find(wanted, peers, mates, workers, config.loop.verify == "all")
 
 
 def folders(config: LmRun) -> list[Path]:

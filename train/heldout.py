@@ -23,7 +23,7 @@ import torch
 from unimodal import noted
 from unimodal.codec import ImageCodec
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.sources import SourceConfig
+from unimodal.data.sources import Found, SourceConfig
 from unimodal.sequence import IGNORE, MODALITIES, PADDING, Batch
 from unimodal.sequencer import Sequencer
 
@@ -54,24 +54,17 @@ class HeldOut:
     """Held-out rows in memory, and the measure of a model on them."""
 
     def __init__(
-        self, config: HeldOutConfig, sequencer: Sequencer, codec: ImageCodec, loader: LoaderConfig
-    ) -> None:
-        """Read the rows; errors are the Loader's. Nothing is dropped or varied by chance."""
-        rule = loader.images
-        plain = replace(rule, random_crop=False, flip=0.0) if rule is not None else None
-        settings = replace(
-            loader,
-            batch_rows=1,
-            group_rows=1,
-            caption_dropout=0.0,
-            code_noise=0.0,
-            images=plain,
-            stages=(),
-        )
+        self, config: HeldOutConfig, sequencer: Sequencer, codec: ImageCodec, loader: LoaderConfig,
+        shards: Found | None = None,
+    ) -> None:  # fmt: skip
+        """Read the rows; errors are the Loader's. `shards`: those of all sources, None: they are
+        found now.
+        """
+        settings = loader.plain
         self.batches: dict[str, list[Batch]] = {}
         self.plain: dict[str, Plain] = {}
         for name, source in config.sources.items():
-            rows = iter(Loader({name: source}, sequencer, codec, settings))
+            rows = iter(Loader({name: source}, sequencer, codec, settings, found=shards))
             self.batches[name] = [batch for batch, _ in islice(rows, config.rows)]
             if not any((batch.weights > 0).any() for batch in self.batches[name]):
                 raise ValueError(

@@ -4,7 +4,6 @@ Weights are asked for one parameter at a time, by name, so that a model which fi
 can be filled in shards.
 """
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,9 +15,7 @@ from torch import Tensor
 
 from unimodal import config
 from unimodal.architecture import Architecture, ImageConfig
-from unimodal.atomic import replacing
 from unimodal.bundle import BundleContents, read_contents
-from unimodal.data.sources import SourceConfig, texts
 from unimodal.heads import head_class
 from unimodal.heads.head import ImageHead
 from unimodal.heads.mask_schedule import MaskSchedule
@@ -33,8 +30,6 @@ from unimodal.vocabulary import Vocabulary
 
 from .checkpoint import Checkpoint
 
-TEXT_SAMPLES = 20_000  # documents whose texts teach the text tokenizer
-TEXT_IDS = 1024
 TEXT, VOCABULARY = "text.json", "vocabulary.yaml"
 EMBEDDING = "model.embed_tokens.weight"
 # Sections of `model` that configure one head each.
@@ -264,7 +259,7 @@ def fill_from(tensors: Mapping[str, StoredTensor]) -> Fill:
 def from_scratch(folder: Path, shape: ShapeConfig, image: Codec, seed: int) -> InitialState:
     """Return an untrained transformer, a pure function of the arguments.
 
-    The run's folder must have the text tokenizer (see `learn_text`); its ids are those that
+    The run's folder must have the text tokenizer (see data/learned_text.py); its ids are those that
     `note_vocabulary` wrote.
     """
     text = _text(folder / TEXT)
@@ -317,19 +312,6 @@ def from_checkpoint(checkpoint: Checkpoint, fill: Fill) -> Fill:
         return checkpoint.whole(name) if name in checkpoint.shapes else fill(name, shape)
 
     return filled
-
-
-def learn_text(folder: Path, sources: Mapping[str, SourceConfig], num_ids: int) -> None:
-    """Train a run's text tokenizer once, on the first documents of each source."""
-    path = folder / TEXT
-    if path.exists():
-        return
-    trained = TextTokenizer.train(texts(sources, TEXT_SAMPLES), num_ids)
-    if trained.num_ids < num_ids:
-        note = f"text_ids {num_ids:,}: the texts give no more than {trained.num_ids:,}"
-        print(note, file=sys.stderr)
-    with replacing(path) as fresh:  # a cut one would stop every later start
-        trained.save(fresh)
 
 
 def note_vocabulary(folder: Path, shape: ShapeConfig, num_codes: int) -> None:

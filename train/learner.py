@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unimodal.hub.grow import TABLES
 from unimodal.kernels import Kernel
-from unimodal.sequence import Batch, Span
+from unimodal.sequence import PADDING, Batch, Span
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.losses import TokenizerLoss, TokenizerLossConfig
 from unimodal.tokenizer.quantizers import ranks
@@ -111,9 +111,15 @@ class LanguageLearner(Learner[Batch]):
         return batch.split(rows)
 
     def digests(self, batch: Batch) -> list[str]:
-        """Of each row's ids, labels, weights, and what its images hold: latents, codes, pixels."""
-        rows = zip(batch.ids, batch.labels, batch.weights, batch.spans, strict=True)
-        return [_digest([*row, *_contents(spans)]) for *row, spans in rows]
+        """Of each row's ids, labels, weights, and what its images hold: latents, codes, pixels; of
+        rows that fill up a batch, which are of no document, none.
+        """
+        rows = zip(batch.doc, batch.ids, batch.labels, batch.weights, batch.spans, strict=True)
+        return [
+            _digest([*row, *_contents(spans)])
+            for doc, *row, spans in rows
+            if (doc != PADDING).any()
+        ]
 
 
 class TokenizerLearner(Learner[Tensor]):

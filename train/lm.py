@@ -1,7 +1,6 @@
 """Train a language model that reads and draws: `unimodal train lm CONFIG`."""
 
 import json
-import os
 import resource
 import sys
 from collections.abc import Mapping
@@ -17,8 +16,13 @@ from unimodal.bundle import (
 )
 from unimodal.codec import ImageCodec
 from unimodal.data.asking import without_turns
-from unimodal.data.loader import Loader
+from unimodal.data.joined import Together, joined
+from unimodal.data.learned_text import TEXT_IDS, learn_text
+from unimodal.data.lengths import length_measure
+from unimodal.data.loader import Loader, places_measured
+from unimodal.data.peers import cache_mates
 from unimodal.data.seen import Seen
+from unimodal.data.sources import Found
 from unimodal.heads import head_class
 from unimodal.sampling import Sampling
 from unimodal.sequencer import Sequencer
@@ -28,17 +32,15 @@ from . import checkpoint, flops, heap, heldout, lora, metrics, place, precision,
 from .checkpoint import Checkpoint
 from .engine import Engine
 from .finish import bundle_bytes, finish
-from .given import Given, folders, read_given, reread, shard_hashes
+from .given import Given, check, find_shards, folders, read_given
 from .heldout import HeldOut
 from .initial import (
     TEXT,
-    TEXT_IDS,
     InitialState,
     ShapeConfig,
     from_bundle,
     from_checkpoint,
     from_scratch,
-    learn_text,
     note_vocabulary,
 )
 from .learner import LanguageLearner
@@ -64,18 +66,18 @@ def train(config: LmRun, accept_change: bool = False) -> Path:
     """
     ranks = connect(config.engine.timeout_s)
     config = precision.resolved(config, ranks)
-    if config.loop.verify == "all":
-        ranks.together(lambda: reread(config, ranks))
-    if ranks.world_size > 1:  # what is fetched and read once is found by the others
-        ranks.in_turn(lambda: shard_hashes(config))
-    given = ranks.together(lambda: read_given(config, ranks.world_size))
+    ranks.together(lambda: check(config, ranks.world_size))
+    crew = Together(ranks, cache_mates(ranks), config.output, ranks.workers)
+    shards = find_shards(config, ranks, crew.mates, ranks.workers)
+    given = ranks.together(lambda: read_given(config, ranks.world_size, shards))
     with held(config.output, ranks) as lock:
-        return _train(config, given, ranks, lock, accept_change)
+        return _train(config, given, crew, ranks, lock, accept_change)
 
 
 def _train(
-    config: LmRun, given: Given, ranks: Ranks, lock: Lock | None, accept_change: bool
-) -> Path:
+    config: LmRun, given: Given, crew: Together, ranks: Ranks, lock: Lock | None,
+    accept_change: bool,
+) -> Path:  # fmt: skip
     newest = prepare(config, config.output, given.inputs, ranks, accept_change)
     ranks.together(lambda: _opened(config, given) if ranks.is_first else None)
     set_threads(config.loop)
@@ -87,10 +89,13 @@ def _train(
     # Worker processes encode on the CPU; the tokenizer's weights there are a copy of their own.
     codec = ImageCodec(given.image, "cpu" if config.loop.data_workers else gpu)
     sequencer = _sequencer(config, initial, codec)
-    loader = _loader(config, sequencer, codec, newest, ranks)
-    held_out = ranks.in_turn(lambda: HeldOut(config.held_out, sequencer, codec, config.loader))
+    _measure_shards(config, given.shards, sequencer, codec, crew)
+    loader = _loader(config, given.shards, sequencer, codec, newest, ranks)
+    held_out = ranks.together(
+        lambda: HeldOut(config.held_out, sequencer, codec, config.loader, given.shards)
+    )
     trained = _engine(config, initial, loader.row_builder.sources, device, ranks)
-    rows = config.engine.micro_batch_rows or config.loader.batch_rows // ranks.world_size
+    rows = config.engine.micro_batch_rows or config.rank_rows(ranks.world_size)
     fit_threads(config.loop, trained.learner.model, rows * config.loader.sequence_length)
     if newest is not None:
         trained.restore(newest)
@@ -135,7 +140,8 @@ def _opened(config: LmRun, given: Given) -> None:
     provenance.begin(config.output)
     copy_tower(config.output, given.tower)
     if given.parent is None:
-        learn_text(config.output, config.sources, config.text_ids or TEXT_IDS)
+        ids = config.text_ids or TEXT_IDS
+        learn_text(config.output / TEXT, config.sources, ids, given.shards)
         note_vocabulary(config.output, config.model or ShapeConfig(), given.image.num_codes)
 
 
@@ -170,19 +176,30 @@ def _trusts(config: LmRun) -> bool:
     return config.model is not None
 
 
+def _measure_shards(
+    config: LmRun, shards: Found, sequencer: Sequencer, codec: ImageCodec, crew: Together
+) -> None:
+    """Measure all shards that a run reads, together, so that loaders find what they need."""
+    measured = [(config.sources, config.loader)]
+    plain = config.loader.plain
+    measured += [({name: source}, plain) for name, source in config.held_out.sources.items()]
+    for sources, loader in measured:
+        for where, estimator in places_measured(sources, loader, sequencer, codec.geometry):
+            joined(shards[where], length_measure(estimator), crew)
+
+
 def _loader(
-    config: LmRun, sequencer: Sequencer, codec: ImageCodec, newest: Checkpoint | None,
-    ranks: Ranks,
+    config: LmRun, shards: Found, sequencer: Sequencer, codec: ImageCodec,
+    newest: Checkpoint | None, ranks: Ranks,
 ) -> Loader:  # fmt: skip
-    """Return this rank's loader; rank 0 measures the shards first, and the others find what it
-    wrote.
-    """
+    """Return this rank's loader of shards that have been measured."""
     name = "quarantine.jsonl" if ranks.is_first else f"quarantine_{ranks.rank}.jsonl"
 
     def made() -> Loader:
         loader = Loader(
             config.sources, sequencer, codec, config.loader, None, ranks.rank, ranks.world_size,
-            config.loop.data_workers, config.output / name, os.cpu_count() or 1,
+            config.loop.data_workers, config.output / name, found=shards,
+            micro_batch_rows=config.engine.micro_batch_rows or 1,
         )  # fmt: skip
         if newest is not None:
             loader.go_to(place.found(newest.state["data"], _titles(loader)))
@@ -190,10 +207,11 @@ def _loader(
             loader.check({"text": config.loss.text, "image": config.loss.image})
         return loader
 
-    loader = ranks.in_turn(made)
+    loader = ranks.together(made)
     if ranks.is_first:
         (config.output / "sources.json").write_text(json.dumps(loader.notes(), indent=1) + "\n")
-        for line in [*loader.summary(), *config.unreached()]:
+        padded = config.padding_note(ranks.world_size)
+        for line in [*loader.summary(), *config.unreached(), *filter(None, [padded])]:
             print(line, file=sys.stderr)
         if newest is None and without_turns(loader.notes().values()):
             print(NO_TURNS, file=sys.stderr)
@@ -209,7 +227,7 @@ def _engine(
 ) -> Engine:
     """The model on its device, or in parts on those of all ranks, with its optimizer."""
     bf16 = config.precision == "bf16"
-    rows = config.loader.batch_rows // ranks.world_size
+    rows = config.rank_rows(ranks.world_size)
     settings = config.engine.zero(rows, config.optimizer.clip, bf16)
 
     has_frozen_rows = config.lora is not None and lora.has_new_rows(initial.shape)
@@ -277,7 +295,7 @@ def snapshot(config: LmRun, output: Path, step: int | None = None) -> Path:
     initial = _initial(config, given, None)
     codec = ImageCodec(given.image)
     sequencer = _sequencer(config, initial, codec)
-    loader = Loader(config.sources, sequencer, codec, config.loader)
+    loader = Loader(config.sources, sequencer, codec, config.loader, found=given.shards)
     return _bundle(config, given, initial, loader, last, output, "cpu")
 
 

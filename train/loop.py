@@ -36,6 +36,7 @@ from .ranks import PeerFailure, Ranks
 from .resuming import prepare as prepare
 from .room import Room, state_bytes, steps_saved
 from .skipping import batch_digest, passing, row_digests
+from .waits import Waits
 
 T = TypeVar("T")
 DIGEST = re.compile(r"[0-9a-f]{16}")
@@ -124,6 +125,7 @@ def run(
     ours = lock.check if lock is not None else _nothing
     keep = config.keep_checkpoints, config.keep_every_steps
     saver = Saver(output, ranks, *keep, config.hang_s, ours)
+    waits = Waits(ranks)
     kept = passing(batches, learner, config.skip_batches, ranks, output, start)
     done, stop = start, False
     watched = _watch(config.hang_s, output / f"stacks_{ranks.rank}.txt")
@@ -137,7 +139,10 @@ def run(
             batch, state = next(kept)
             waited_s = time.perf_counter() - began
             trouble = saver.has_failed or (lock is not None and lock.is_lost)
-            norms, stop, failed = _agreed(ranks, learner.norms(batch), asked(), trouble)
+            mine = waits.mine(waited_s)
+            norms, stop, failed, waits_s = _agreed(
+                ranks, learner.norms(batch), asked(), trouble, mine
+            )
             if failed:
                 ranks.together(ours)
                 saver.wait()
@@ -150,7 +155,7 @@ def run(
                 _tell(error, rows, state, ranks)
             factor, step_s = engine.schedule.factor(step), time.perf_counter() - began
             log({"step": step, **reports, "gradient_norm": norm, "lr_factor": factor,
-                 "data_wait_s": waited_s, "step_s": step_s,
+                 **waits.metrics(waits_s, step_s), "step_s": step_s,
                  **measure(step + 1, step_s, reports | norms)})  # fmt: skip
             bar.update(task, completed=step + 1, numbers=_numbers(reports))
             done = step + 1
@@ -197,14 +202,16 @@ def _nothing() -> None:
 
 
 def _agreed(
-    ranks: Ranks, norms: dict[str, float], stop: bool, failed: bool
-) -> tuple[dict[str, float], bool, bool]:
-    """Return the norms of the global batch, and whether any rank was asked to stop, or failed to
-    save.
+    ranks: Ranks, norms: dict[str, float], stop: bool, failed: bool, waits_s: list[float]
+) -> tuple[dict[str, float], bool, bool, list[float]]:
+    """Return the norms of the global batch, whether any rank was asked to stop, or failed to save,
+    and what each waited for its data.
     """
-    values = torch.tensor([float(stop), float(failed), *norms.values()], dtype=torch.float64)
-    stops, failures, *summed = ranks.all_reduce_sum(values).tolist()
-    return dict(zip(norms, summed, strict=True)), stops > 0, failures > 0
+    mine = [float(stop), float(failed), *norms.values(), *waits_s]
+    values = ranks.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
+    stops, failures, *summed = values[: 2 + len(norms)]
+    agreed = dict(zip(norms, summed, strict=True))
+    return agreed, stops > 0, failures > 0, values[2 + len(norms) :]
 
 
 @contextmanager

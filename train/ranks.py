@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -32,8 +33,15 @@ class Ranks:
     world_size: int = 1
     local_rank: int = 0
     """The process on its own machine, and the GPU that it takes."""
+    num_local: int = 1
+    """How many processes its machine has."""
     patience_s: float = 5.0
     """How often ranks that wait for one another hear that it is still at work."""
+
+    @property
+    def workers(self) -> int:
+        """Return how many processes this one may start, so that the machine's cores are in use."""
+        return max(1, (os.cpu_count() or 1) // self.num_local)
 
     @property
     def is_first(self) -> bool:
@@ -51,7 +59,7 @@ class Ranks:
         """Return the text of each rank, in order."""
         if self.world_size == 1:
             return [text]
-        data = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        data = _bytes(text)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
         dist.all_gather(sizes, torch.tensor([len(data)]))
         longest = max(int(size) for size in sizes)
@@ -59,10 +67,18 @@ class Ranks:
         padded[: len(data)] = data
         found = [torch.zeros_like(padded) for _ in range(self.world_size)]
         dist.all_gather(found, padded)
-        return [
-            bytes(one[: int(size)].tolist()).decode()
-            for one, size in zip(found, sizes, strict=True)
-        ]
+        return [_text(one[: int(size)]) for one, size in zip(found, sizes, strict=True)]
+
+    def first_says(self, text: str) -> str:
+        """Return the text of the first rank."""
+        if self.world_size == 1:
+            return text
+        data = _bytes(text)
+        size = torch.tensor([len(data)])
+        dist.broadcast(size, 0)
+        data = data if self.is_first else torch.zeros(int(size), dtype=torch.uint8)
+        dist.broadcast(data, 0)
+        return _text(data)
 
     def together(self, work: Callable[[], T]) -> T:
         """Return what `work` gives on this rank, once it is done on all, however long that takes.
@@ -106,6 +122,16 @@ class Ranks:
         return found[0]
 
 
+def _bytes(text: str) -> torch.Tensor:
+    """Return a text, which may hold names of files of any bytes, as uint8."""
+    content = np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
+    return torch.from_numpy(content.copy())
+
+
+def _text(data: torch.Tensor) -> str:
+    return data.numpy().tobytes().decode(errors="surrogateescape")
+
+
 def connect(timeout_s: float) -> Ranks:
     """Return this process among those that were launched with it; alone where it was not.
 
@@ -133,4 +159,5 @@ def connect(timeout_s: float) -> Ranks:
                 f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} within "
                 f"{time.monotonic() - began:.0f} s: {error}"
             ) from error
-    return Ranks(rank, world_size, local_rank, min(Ranks.patience_s, timeout_s / 4))
+    num_local = int(os.environ.get("LOCAL_WORLD_SIZE") or max(1, torch.cuda.device_count()))
+    return Ranks(rank, world_size, local_rank, num_local, min(Ranks.patience_s, timeout_s / 4))

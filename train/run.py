@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from unimodal.data.loader import LoaderConfig
+from unimodal.data.loader import LoaderConfig, rank_rows
 from unimodal.data.sources import SourceConfig, mixtures
 from unimodal.sampling import Sampling
 
@@ -99,20 +99,60 @@ class LmRun:
             if stage.from_step >= steps
         ]
 
+    def rank_rows(self, world_size: int) -> int:
+        """Return the rows of a batch that each of so many ranks takes, those of padding included.
+
+        Where ranks divide the batch there are none; micro-batches must divide the rows then.
+        """
+        batch_rows = self.loader.batch_rows
+        if batch_rows % world_size == 0:
+            return batch_rows // world_size
+        return rank_rows(batch_rows, world_size, self.engine.micro_batch_rows or 1)
+
     def rank_problems(self, world_size: int) -> list[str]:
         """Return what is wrong with how so many ranks share a batch, one sentence each."""
         batch_rows, group_rows = self.loader.batch_rows, self.loader.group_rows
-        if batch_rows % world_size:
+        if world_size > batch_rows:
             return [
                 f"loader.batch_rows {batch_rows} does not divide among {world_size} ranks: launch "
-                "another number of them"
+                f"at most {batch_rows}"
             ]
-        micro_batch_rows = self.engine.micro_batch_rows or batch_rows // world_size
-        at_once = micro_batch_rows * world_size
+        micro_batch_rows = self.engine.micro_batch_rows or self.rank_rows(world_size)
+        at_once = min(batch_rows, micro_batch_rows * world_size)
         if at_once % group_rows == 0 or group_rows % at_once == 0:
             return []
+        nearest = " or ".join(map(str, self._nearest(world_size))) or "another number of"
         return [
             f"engine.micro_batch_rows {micro_batch_rows} on {world_size} ranks: the {at_once} rows "
             f"that they compute at the same time are no whole groups of loader.group_rows "
-            f"{group_rows}, whose rows cost the same; change micro_batch_rows or the ranks"
+            f"{group_rows}, whose rows cost the same; change micro_batch_rows, or launch {nearest} "
+            "ranks"
         ]
+
+    def padding_note(self, world_size: int) -> str | None:
+        """Say how much of a batch so many ranks fill up with padding; None where it is nothing."""
+        rows = self.loader.batch_rows
+        places = self.rank_rows(world_size) * world_size
+        if places == rows:
+            return None
+        nearest = [one for one in range(1, rows + 1) if rows % one == 0]
+        below = max(one for one in nearest if one <= world_size)
+        above = min(one for one in nearest if one >= world_size)
+        return (
+            f"note: {world_size} ranks do not divide the {rows} rows of loader.batch_rows: each "
+            f"takes {places // world_size}, and {places - rows} of {places} "
+            f"({1 - rows / places:.0%}) are padding; {below} or {above} ranks have none"
+        )
+
+    def _nearest(self, world_size: int) -> list[int]:
+        """Return the numbers of ranks below and above that compute whole groups at once."""
+        group_rows = self.loader.group_rows
+        fitting = [
+            one
+            for one in range(1, self.loader.batch_rows + 1)
+            for mine in [self.engine.micro_batch_rows or self.rank_rows(one)]
+            for at_once in [min(self.loader.batch_rows, one * mine)]
+            if at_once % group_rows == 0 or group_rows % at_once == 0
+        ]
+        below = [one for one in fitting if one < world_size][-1:]
+        return below + [one for one in fitting if one > world_size][:1]

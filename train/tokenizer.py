@@ -6,7 +6,6 @@ steps, each with its part of the images.
 
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -18,10 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from unimodal.card import TOKENIZER_HASH
+from unimodal.data.found import FoundShards, Place, find
 from unimodal.data.image_batches import SOURCE, ImageBatches
-from unimodal.data.image_folder import image_shards
-from unimodal.data.image_index import ImageMeasure, index_images
-from unimodal.data.lengths import shards_hash
+from unimodal.data.image_folder import IMAGE_FINDER
+from unimodal.data.image_index import ImageIndex, ImageMeasure, images_of
+from unimodal.data.joined import Together
+from unimodal.data.peers import cache_mates
 from unimodal.data.quarantine import Quarantine
 from unimodal.data.seen import Seen
 from unimodal.data.sizes import ImageRule, buckets, patch_problems
@@ -69,6 +70,9 @@ class TokenizerRun:
     weights or, where `model` gives it another shape, from new ones."""
     decoder_storage: Literal["fp32", "bf16"] = "fp32"
     """The dtype of the finished decoder's weights at rest: bf16 rounds them, in half the bytes."""
+    index: str | None = None
+    """A folder that `unimodal data index` has written of these shards: images then need not be
+    found again. None: they are at the first start, and kept in the cache."""
     images: ImageRule | None = None
     """How images are resized; None: not at all, and their sides are multiples of the patch."""
     batch_images: int = 32
@@ -150,42 +154,40 @@ def train(config: TokenizerRun, accept_change: bool = False) -> Path:
     All processes that were launched together call it. `accept_change`: see changes.py.
     """
     ranks = connect(TIMEOUT_S)
-    config, inputs = ranks.in_turn(lambda: _checked(config, ranks))
+    ranks.together(lambda: _check(config, ranks))
+    crew = Together(ranks, cache_mates(ranks), config.output, ranks.workers)
+    place, reread = Place(config.shards, config.index), config.loop.verify == "all"
+    shards = find({"shards": place}, ranks, crew.mates, ranks.workers, reread, IMAGE_FINDER)[place]
+    parent = ranks.together(lambda: _parent(config))
+    inputs = {"shards": shards.hash, "weights": parent.hash if parent is not None else None}
     with held(config.output, ranks) as lock:
         newest = prepare(config, config.output, inputs, ranks, accept_change)
         if config.model.pixels is not None:
-            return _measure_pixels(config, ranks)
-        return _train(config, newest, ranks, lock)
+            return _measure_pixels(config, shards, crew, ranks)
+        return _train(config, shards, crew, newest, ranks, lock)
 
 
-def _checked(config: TokenizerRun, ranks: Ranks) -> tuple[TokenizerRun, dict[str, Any]]:
-    """Return a config without problems, and hashes of what it reads. Raises ValueError with all
-    that is wrong.
-    """
+def _check(config: TokenizerRun, ranks: Ranks) -> None:
+    """Raise ValueError with all that is wrong with a config, or lacks here."""
     problems = [*config.problems(), *config.loop.obstacles(), *precision.obstacles(config)]
-    if config.batch_images % ranks.world_size:
-        problems.append(f"batch_images {config.batch_images}: a multiple of the {ranks.world_size}"
-                        " processes")  # fmt: skip
+    if config.batch_images < ranks.world_size:
+        problems.append(f"batch_images {config.batch_images}: at least one for each of the "
+                        f"{ranks.world_size} processes")  # fmt: skip
     if problems:
         raise ValueError("; ".join(problems))
-    paths = image_shards(config.shards)
-    parent = _parent(config)
-    return config, {
-        "shards": shards_hash(paths, reread=config.loop.verify == "all"),
-        "weights": parent.hash if parent is not None else None,
-    }
 
 
 def _train(
-    config: TokenizerRun, newest: Checkpoint | None, ranks: Ranks, lock: Lock | None
-) -> Path:
+    config: TokenizerRun, shards: FoundShards, crew: Together, newest: Checkpoint | None,
+    ranks: Ranks, lock: Lock | None,
+) -> Path:  # fmt: skip
     ranks.together(lambda: provenance.begin(config.output) if ranks.is_first else None)
     set_threads(config.loop)
     heap.keep_freed()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     first = _first_batch(newest)
     learner = ranks.in_turn(lambda: _learner(config, device))
-    images = ranks.in_turn(lambda: _images(config, learner.model, ranks))
+    images = _images(config, shards, learner.model, crew, ranks)
     for width, height in {min(images.sizes), min(images.sizes, key=lambda size: size[1])}:
         learner.loss.check(height, width)
     found = images.index.images
@@ -212,13 +214,15 @@ def _train(
     return config.output / FINISHED
 
 
-def _measure_pixels(config: TokenizerRun, ranks: Ranks) -> Path:
+def _measure_pixels(
+    config: TokenizerRun, shards: FoundShards, crew: Together, ranks: Ranks
+) -> Path:
     """Write the tokenizer of pixels, whose statistics are all that there is to find."""
+    model = ImageTokenizer(config.model, config.seed)
+    images = _images(config, shards, model, crew, ranks)
 
     def write() -> None:
         provenance.begin(config.output)
-        model = ImageTokenizer(config.model, config.seed)
-        images = _images(config, model, ranks)
         some = images.some(config.schedule.num_steps * config.batch_images)
         model.measure_latents(_tensors(some, "cpu"))
         _write(config, model, _card(config, "cpu"))
@@ -256,10 +260,15 @@ def _engine(config: TokenizerRun, learner: TokenizerLearner, ranks: Ranks) -> Pa
     return ParallelEngine(learner, optimizers, config.schedule, clip, ema_decay, ranks)
 
 
-def _images(config: TokenizerRun, model: ImageTokenizer, ranks: Ranks) -> ImageBatches:
+def _images(
+    config: TokenizerRun, shards: FoundShards, model: ImageTokenizer, crew: Together, ranks: Ranks
+) -> ImageBatches:
     """Find the images of the shards, and let the first rank try some before the first step."""
-    paths = image_shards(config.shards)
-    index = index_images(paths, ImageMeasure(config.images, model.geometry), os.cpu_count() or 1)
+    index = images_of(shards, ImageMeasure(config.images, model.geometry), crew)
+    return ranks.together(lambda: _batches_of(config, index, ranks))
+
+
+def _batches_of(config: TokenizerRun, index: ImageIndex, ranks: Ranks) -> ImageBatches:
     name = "quarantine.jsonl" if ranks.is_first else f"quarantine_{ranks.rank}.jsonl"
     images = ImageBatches(
         index, config.images, config.seed, config.batch_images,

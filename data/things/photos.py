@@ -13,7 +13,7 @@ import numpy as np
 from unimodal.tokenizer.pixels import ImageError, image_size, open_image
 
 from .. import codes_member
-from ..lengths import file_hash
+from ..identity import file_hash
 from ..shards import Shard, is_shard
 
 LEAST_SIDE = 32  # pixels; smaller images are left out

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from unimodal.codec import ImageCodec
+from unimodal.data.learned_text import TEXT_IDS
 from unimodal.data.loader import Loader
 from unimodal.data.scenes.world import render, scene
 from unimodal.data.sources import texts
@@ -29,7 +30,6 @@ from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.pixels import to_tensor
 from unimodal.train.flops import layer_weights, step_flops
-from unimodal.train.initial import TEXT_IDS
 from unimodal.train.learner import TOTAL, LanguageLearner, TokenizerLearner
 from unimodal.unified import UnifiedModel
 

@@ -16,9 +16,10 @@ from PIL import Image as PILImage
 from unimodal.atomic import PREFIX
 from unimodal.data import codes_member as codes
 from unimodal.data import formats as formats
-from unimodal.data import lengths
+from unimodal.data import lengths, tables
 from unimodal.data.estimator import RECORD, LengthEstimator, droppable, measure_shard
-from unimodal.data.lengths import measure, shards_hash
+from unimodal.data.identity import shards_hash
+from unimodal.data.lengths import measure
 from unimodal.data.sizes import ImageRule
 from unimodal.data.tar import ShardError
 from unimodal.document import Document, Image, Text
@@ -231,17 +232,17 @@ def test_a_shard_is_measured_once(shards: list[Path], monkeypatch: pytest.Monkey
 def test_processes_measure_the_same(
     shards: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(lengths, "SMALL_BYTES", 0)
+    monkeypatch.setattr(tables, "SMALL_BYTES", 0)
     alone = measure(shards, LengthEstimator(SEQUENCER, 40, PATCHES))
     monkeypatch.setenv("UNIMODAL_CACHE", str(tmp_path / "other"))
     together = measure(shards, LengthEstimator(SEQUENCER, 40, PATCHES), workers=2)
     assert alone.folder != together.folder and alone.folder.name == together.folder.name
-    for name in ("units.npy", "records.npy", "shards.npy", "bad.jsonl", "notes.json"):
+    for name in ("units.npy", "records.npy", "members.npy", "bad.jsonl", "notes.json"):
         assert (alone.folder / name).read_bytes() == (together.folder / name).read_bytes()
 
 
 def test_nothing_half_written_is_left(shards: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lengths, "_join", lambda *_: (_ for _ in ()).throw(OSError(5, "disk")))
+    monkeypatch.setattr(tables, "write", lambda *_: (_ for _ in ()).throw(OSError(5, "disk")))
     with pytest.raises(OSError, match="disk"):
         measure(shards, LengthEstimator(SEQUENCER, 40, PATCHES))
     monkeypatch.undo()

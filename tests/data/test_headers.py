@@ -14,7 +14,7 @@ from train_files import command
 
 from unimodal.config import save
 from unimodal.data.headers import headers_digest
-from unimodal.data.lengths import file_hash, shards_hash
+from unimodal.data.identity import file_hash, shards_hash
 from unimodal.data.shards import Shard
 from unimodal.train import lm
 from unimodal.train.schedule import ScheduleConfig

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unimodal.data.estimator import RECORD, UNIT
-from unimodal.data.lengths import LENGTH_GROUPS, Lengths
-from unimodal.data.packing import length_groups
+from unimodal.data.lengths import LONG, Lengths
+from unimodal.data.packing import longest_first
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import Mixture, SourceConfig, Stage, Stream, Units, mixtures
 from unimodal.data.windows import Window, WindowPlanner, planned_rows
@@ -26,7 +26,7 @@ GROUPS = [1, 8]  # rows that cost the same
 class Table(Lengths):
     """An index of given lengths, without shards."""
 
-    def __init__(self, folder: Path, lengths: np.ndarray, group_rows: int) -> None:
+    def __init__(self, folder: Path, lengths: np.ndarray) -> None:
         folder.mkdir(parents=True)
         object.__setattr__(self, "folder", folder)
         units = np.zeros(len(lengths) + 1, UNIT)
@@ -35,9 +35,9 @@ class Table(Lengths):
         records["lengths"] = lengths[:, None]
         np.save(folder / "units.npy", units)
         np.save(folder / "records.npy", records)
-        members, num_length_groups = length_groups(lengths, T, group_rows)
+        members, num_long = longest_first(lengths, T)
         np.save(folder / "members.npy", members)
-        (folder / "notes.json").write_text(json.dumps({LENGTH_GROUPS: num_length_groups}))
+        (folder / "notes.json").write_text(json.dumps({LONG: num_long}))
 
 
 def planner(
@@ -46,7 +46,7 @@ def planner(
 ) -> WindowPlanner:  # fmt: skip
     streams = [
         Stream(name, SourceConfig("nowhere", weights[name]), None,
-               Table(tmp_path / name, array, group_rows), group_rows)
+               Table(tmp_path / name, array), group_rows)
         for name, array in lengths.items()
     ]  # fmt: skip
     mixed = [Mixture(0, weights, None)]

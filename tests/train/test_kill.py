@@ -21,7 +21,7 @@ from unimodal.train.loop import LoopConfig
 from unimodal.train.optimizer import OptimizerConfig
 
 RUNS, IN_A_SAVE, STEPS, EVERY = 20, 8, 40, 2
-TIMES = ("data_wait_s", "step_s", "tokens_per_s", "flops_per_s", "memory_gb")
+TIMES = ("data_wait_s", "data_waits_s", "step_s", "tokens_per_s", "flops_per_s", "memory_gb")
 COUNTS = ("documents", "bad_documents")  # of a process, not of a run
 
 

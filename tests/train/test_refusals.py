@@ -53,8 +53,8 @@ def test_ranks_without_a_way_to_share(config: LmRun, monkeypatch: pytest.MonkeyP
     with pytest.raises(ValueError, match="2 ranks were launched, and engine.deepspeed does not"):
         read_given(config, 2)
     shared = replace(config, engine=EngineConfig(CONFIGS / "zero3.json"))
-    with pytest.raises(ValueError, match="batch_rows 8 does not divide among 3 ranks"):
-        read_given(shared, 3)
+    with pytest.raises(ValueError, match="batch_rows 8 .* among 9 ranks: launch at most 8"):
+        read_given(shared, 9)
     uneven = replace(shared, engine=replace(shared.engine, micro_batch_rows=3))
     with pytest.raises(ValueError, match="micro_batch_rows 3 does not divide 4 rows of a rank"):
         read_given(uneven, 2)
@@ -66,7 +66,8 @@ def test_ranks_compute_whole_groups_of_rows_at_the_same_time(config: LmRun) -> N
     grouped = replace(config, engine=engine, loader=LoaderConfig(batch_rows=48, group_rows=8))
     for world, micro, problem in (
         (8, 1, ""), (8, 3, ""), (2, 4, ""), (1, 4, ""), (1, None, ""), (4, 3, "the 12 rows"),
-        (2, 3, "the 6 rows"), (3, 2, "the 6 rows"), (3, None, ""), (5, None, "does not divide"),
+        (2, 3, "the 6 rows"), (3, 2, "the 6 rows"), (3, None, ""), (5, None, ""),
+        (5, 1, "launch 4 or 8 ranks"), (49, 1, "does not divide"),
     ):  # fmt: skip
         found = replace(grouped, engine=replace(engine, micro_batch_rows=micro))
         problems = found.rank_problems(world)

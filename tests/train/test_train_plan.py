@@ -233,7 +233,7 @@ def test_only_what_trains_has_state(config: LmRun):
 @pytest.mark.parametrize(
     ("gpus", "words", "said"),
     [
-        (3, [], "batch_rows 8: not a multiple of 3 GPUs"),
+        (9, [], "batch_rows 8 does not divide among 9 ranks: launch at most 8"),
         (2, ["engine.deepspeed=null"], "2 GPUs need engine.deepspeed"),
         (2, ["optimizer.muon_lr=1e-3"], "muon_lr"),
         (2, ["loader.sequence_length=4096"], "max_positions 2048"),

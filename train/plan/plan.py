@@ -16,6 +16,7 @@ import torch
 
 from unimodal.architecture import Architecture, ImageConfig
 from unimodal.bundle import ROOM_BYTES, directory_of, read_config
+from unimodal.data.learned_text import TEXT_IDS
 from unimodal.heads import head_class
 from unimodal.image_tokenizers import tokenizer_config
 from unimodal.tensors import BYTES
@@ -26,7 +27,7 @@ from unimodal.vocabulary import Vocabulary
 
 from ..finish import DTYPE
 from ..flops import step_flops
-from ..initial import TEXT_IDS, ShapeConfig
+from ..initial import ShapeConfig
 from ..lora import LoraConfig, adapted
 from ..room import Room, steps_saved
 from ..run import LmRun
@@ -206,11 +207,7 @@ def _plan(config: LmRun, shape: Architecture, num_gpus: int, memory_gb: float, g
 
 
 def _run(config: LmRun, shape: Architecture, num_gpus: int) -> Work:
-    rows, left = divmod(config.loader.batch_rows, num_gpus)
-    if left or not rows:
-        raise ValueError(
-            f"loader.batch_rows {config.loader.batch_rows}: not a multiple of {num_gpus} GPUs"
-        )
+    rows = config.rank_rows(num_gpus)
     if config.engine.deepspeed is None and num_gpus > 1:
         raise ValueError(
             f"{num_gpus} GPUs need engine.deepspeed, such as engine.deepspeed=configs/zero3.json"

@@ -12,8 +12,7 @@ import torch
 
 from unimodal.architecture import Architecture
 from unimodal.bundle import BundleContents, directory_of, read_contents
-from unimodal.data.lengths import shards_hash
-from unimodal.data.remote import local_shards
+from unimodal.data.found import find
 from unimodal.eval.scenes import canvas_of
 from unimodal.heads import head_class
 from unimodal.model import Model
@@ -84,9 +83,9 @@ def read_given(config: RlRun, world_size: int) -> Given:
     _check_head(contents.config.architecture)
     judge = judge_of(config.reward)
     inputs: dict[str, Any] = {"weights": contents.hash}
-    reread = config.loop.verify == "all"
-    for name, source in config.prompts.sources.items():
-        inputs[f"shards of {name}"] = shards_hash(local_shards(source.shards), reread)
+    places = {name: source.place for name, source in config.prompts.sources.items()}
+    found = find(places, reread=config.loop.verify == "all")
+    inputs |= {f"shards of {name}": found[place].hash for name, place in places.items()}
     return Given(weights, contents, judge, inputs)
 
 
