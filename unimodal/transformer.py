@@ -10,6 +10,7 @@ Letters: B rows, T tokens, D width, H query heads, G key-value heads, d head wid
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from unimodal.tokenizer.initial import normal
 
 from .attention import Attend
-from .products import Linear, by_columns, linear
+from .products import Linear, by_columns, is_plain, linear
 from .rope import RopeScaling, frequencies
 
 INIT_STD = 0.02
@@ -224,6 +225,19 @@ class Layer(nn.Module):
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 
 
+class LayerCopy(Protocol):
+    """A LayerCopy computes what a Layer does, without gradients, as long as it is current."""
+
+    @property
+    def is_current(self) -> bool:
+        """Return whether the layer is still the one that was copied."""
+        ...
+
+    def __call__(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
+        """Return the residual stream after this layer, (B, T, D)."""
+        ...
+
+
 class Trunk(nn.Module):
     """The Trunk is all but the output table; it gives parameters Hugging Face's prefix `model.`."""
 
@@ -252,6 +266,8 @@ class Transformer(nn.Module):
         self.config = config
         self.recompute = recompute
         self.model = Trunk(config)
+        self.copies: Sequence[LayerCopy] = ()
+        """Of the layers, for products without gradients (see packed.py)."""
         if not config.tied_head:
             self.lm_head = Linear(config.width, config.num_ids, bias=False)
         with torch.no_grad():
@@ -274,6 +290,10 @@ class Transformer(nn.Module):
         positions_BT: int, from 0 in each document. attend: see attention.Attend.
         """
         rotate = Rotation.at(positions_BT, self.config, x_BTD.dtype)
+        if self.copies and is_plain(x_BTD) and all(one.is_current for one in self.copies):
+            for number, copy in enumerate(self.copies):
+                x_BTD = copy(x_BTD, rotate, attend, number)
+            return self.model.norm(x_BTD)
         for number, layer in enumerate(self.model.layers):
             if self.recompute and torch.is_grad_enabled():
                 x_BTD = checkpoint(layer, x_BTD, rotate, attend, number, use_reentrant=False)

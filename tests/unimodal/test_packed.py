@@ -1,0 +1,142 @@
+"""Packed layers: what the layers compute, from weights that float16 holds, and never stale."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from unimodal import packed as packing
+from unimodal.attention import DenseAttention
+from unimodal.bundle import load, save_bundle
+from unimodal.document import Document, Text
+from unimodal.generation import generate
+from unimodal.model import Model
+from unimodal.packed import PackedLayer, pack
+from unimodal.products import LOST, Linear, PackedLinear, num_halves
+from unimodal.sampling import Sampling
+from unimodal.transformer import Transformer, TransformerConfig
+
+pytestmark = pytest.mark.skipif(
+    num_halves(torch.ones(1, 1)) is None, reason="torch has no FBGEMM on this processor"
+)
+CONFIG = TransformerConfig(
+    num_ids=50, width=48, num_layers=2, num_heads=4, num_kv_heads=2, head_width=16, mlp_width=80
+)  # fmt: skip
+
+
+def transformer_of(config: TransformerConfig) -> Transformer:
+    """Lively weights that bfloat16 holds."""
+    transformer = Transformer(config, seed=3).eval()
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in transformer.parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            weight.copy_((weight + 0.2 * noise).bfloat16().float())
+    return transformer
+
+
+def hidden(transformer: Transformer) -> Tensor:
+    """Hidden vectors of two rows, without gradients."""
+    ids_BT = torch.arange(14).view(2, 7)
+    attend = DenseAttention(torch.ones(7, 7, dtype=torch.bool).tril().expand(2, 7, 7))
+    with torch.inference_mode():
+        return transformer(transformer.embed(ids_BT), torch.arange(7).expand(2, 7), attend)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"qk_norm": True}, {"head_norms": True}, {"post_norm": True}, {"attention_bias": True},
+     {"num_kv_heads": 4}],
+    ids=lambda one: next(iter(one), "plain"),
+)  # fmt: skip
+def test_packed_layers_compute_what_layers_do(changed: dict) -> None:
+    transformer = transformer_of(replace(CONFIG, **changed))
+    expected = hidden(transformer)
+    calls = []
+    transformer.copies = [PackedLayer(layer) for layer in transformer.model.layers]
+    for layer in transformer.model.layers:
+        layer.register_forward_hook(lambda *_: calls.append(1))
+    torch.testing.assert_close(hidden(transformer), expected, atol=2e-5, rtol=2e-5)
+    assert not calls, "packed layers stood in for all"
+    ids_1T = torch.arange(7)[None]
+    attend = DenseAttention(torch.ones(1, 7, 7, dtype=torch.bool).tril())
+    transformer(transformer.embed(ids_1T), ids_1T, attend).sum().backward()
+    assert len(calls) == 2, "gradients are the layers'"
+
+
+def double(transformer: Transformer) -> None:
+    with torch.no_grad():
+        transformer.model.layers[1].mlp.down_proj.weight.mul_(2)
+
+
+def reload(transformer: Transformer) -> None:
+    transformer.load_state_dict({k: 2 * v for k, v in transformer.state_dict().items()})
+
+
+def replace_module(transformer: Transformer) -> None:
+    attention = transformer.model.layers[0].self_attn
+    attention.q_proj = nn.Sequential(attention.q_proj, nn.Tanh())
+
+
+def replace_weight(transformer: Transformer) -> None:
+    norm = transformer.model.layers[1].input_layernorm
+    norm.weight = nn.Parameter(3 * norm.weight.detach())
+
+
+@pytest.mark.parametrize("change", [double, reload, replace_module, replace_weight])
+def test_packed_layers_are_never_stale(change: Callable[[Transformer], None]) -> None:
+    transformer = transformer_of(CONFIG)
+    transformer.copies = [PackedLayer(layer) for layer in transformer.model.layers]
+    before = hidden(transformer)
+    change(transformer)
+    found, transformer.copies = hidden(transformer), ()
+    assert torch.equal(found, hidden(transformer)) and not torch.allclose(found, before)
+
+
+def test_what_float16_holds() -> None:
+    torch.manual_seed(2)
+    weight = torch.randn(64, 96) * 0.02
+    assert num_halves(weight.bfloat16().float()) == 1 == num_halves(weight.half().float())
+    assert num_halves(weight) == 2, "float32 has more bits than one float16"
+    assert num_halves(torch.zeros(3, 4)) == 1
+    assert num_halves(1e6 * weight) == num_halves(1e-9 * weight) is None, "beyond its range"
+    assert num_halves(weight.double()) == num_halves(weight.bfloat16()) is None
+    with torch.inference_mode():
+        assert num_halves(weight + 1) is None
+
+
+@pytest.mark.parametrize("rounded", [True, False])
+def test_products_of_packed_maps_are_those_of_float64(rounded: bool) -> None:
+    torch.manual_seed(4)
+    maps = [Linear(96, 64), Linear(96, 32)]
+    for one in maps:
+        if rounded:
+            one.weight = nn.Parameter(one.weight.detach().bfloat16().float())
+        assert num_halves(one.weight) == 1 + (not rounded)
+    x = torch.randn(2, 3, 96)
+    found = PackedLinear.of(*maps)(x)
+    expected = torch.cat([one.double()(x.double()) for one in maps], dim=-1)
+    magnitude = torch.cat([x.abs().double() @ one.weight.abs().T for one in maps], dim=-1)
+    assert bool(((found - expected).abs() <= 4 * LOST * magnitude + 1e-7).all())
+    assert found.shape == (2, 3, 96)
+
+
+def test_a_loaded_model_is_packed_and_draws_the_same(tiny_model: Model, tmp_path) -> None:
+    model = load(save_bundle(tmp_path / "bundle", tiny_model))
+    copies = model.transformer.copies
+    assert len(copies) == len(model.transformer.model.layers)
+    documents = [Document((Text(words, role="user"),)) for words in ("a star", "two red circles")]
+    sampling = Sampling(image_temperature=0.0, guidance=3.0, max_images=1)
+    drawn = generate(model, documents, sampling, "image")
+    model.transformer.copies, model.transformer.head._packed = (), None
+    for (mine,), (plain,) in zip(drawn, generate(model, documents, sampling, "image"), strict=True):
+        assert (mine.codes == plain.codes).all()
+
+
+def test_nothing_is_packed_where_memory_is_short(tiny_model: Model, monkeypatch) -> None:
+    monkeypatch.setattr(packing, "free_bytes", lambda _: 1000)
+    before = tiny_model.transformer.copies
+    pack(tiny_model.transformer)
+    assert tiny_model.transformer.copies is before
