@@ -83,11 +83,12 @@ class Snapshot:
     """A Snapshot tells whether a tensor is the one that was seen, and holds the same numbers."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self._tensor, self._version = tensor, tensor._version
+        self._tensor, self._state = tensor, (tensor._version, tensor.data_ptr())
 
     def matches(self, tensor: Tensor | None) -> bool:
         """Return whether it is, and does."""
-        return tensor is self._tensor and self._tensor._version == self._version
+        mine = self._tensor
+        return tensor is mine and (mine._version, mine.data_ptr()) == self._state
 
 
 class PackedLinear:

@@ -85,7 +85,12 @@ def replace_weight(transformer: Transformer) -> None:
     norm.weight = nn.Parameter(3 * norm.weight.detach())
 
 
-@pytest.mark.parametrize("change", [double, reload, replace_module, replace_weight])
+def swap_data(transformer: Transformer) -> None:
+    weight = transformer.model.layers[1].self_attn.v_proj.weight
+    weight.data = weight.data.half().float() * 2
+
+
+@pytest.mark.parametrize("change", [double, reload, replace_module, replace_weight, swap_data])
 def test_packed_layers_are_never_stale(change: Callable[[Transformer], None]) -> None:
     transformer = transformer_of(CONFIG)
     transformer.copies = [PackedLayer(layer) for layer in transformer.model.layers]
