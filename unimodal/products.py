@@ -10,8 +10,7 @@ side: `by_columns` lays it so. Its shape and its values stay, so all else is as 
 FBGEMM, which torch has on x86, multiplies float32 vectors by float16 matrices, adds up in float32,
 and has the fastest kernels for few vectors. Weights are mostly published, and those of bundles are
 written, in half precision: float16, with 11 bits, holds what a bfloat16 of 8 bits does, and half
-the bytes are streamed. Sums of such numbers are held by two float16, the second of what the first
-leaves, to 22 of the 24 bits of float32.
+the bytes are streamed.
 
 Letters: O outputs, I inputs.
 """
@@ -24,8 +23,6 @@ from torch import Tensor, nn
 
 LEAST = 2**18  # multiplications; with fewer, MKL is as fast
 LOST = 2.0**-23  # of the sum of a matrix' magnitudes: what rounding in float32 may lose
-LARGEST = torch.finfo(torch.float16).max
-STEP = 2.0**11  # between the two float16 of a number, each of 11 bits
 
 
 class Linear(nn.Linear):
@@ -43,7 +40,7 @@ class Linear(nn.Linear):
 
     def pack(self) -> None:
         """Make a packed copy, where float16 holds the weight."""
-        if num_halves(self.weight) == 1:
+        if can_pack(self.weight):
             self._packed = PackedLinear.of(self), Snapshot(self.weight)
 
 
@@ -95,53 +92,32 @@ class PackedLinear:
     """A PackedLinear is one or more linear maps of the same vectors, as FBGEMM multiplies them."""
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor | None = None) -> None:
-        """Copy a matrix, whose numbers are held by one or two float16 (see `num_halves`)."""
-        self._is_split = num_halves(weight_OI) == 2
-        high_OI, low_OI = _halves(weight_OI.detach())
-        held = torch.cat((high_OI, low_OI), dim=1) if self._is_split else high_OI
-        bias_O = None if bias_O is None else bias_O.detach()
-        self._packed = torch.ops.quantized.linear_prepack_fp16(held, bias_O)
+        """Copy a matrix that can be packed, and a bias."""
+        weight_OI, bias_O = weight_OI.detach(), None if bias_O is None else bias_O.detach()
+        self._packed = torch.ops.quantized.linear_prepack_fp16(weight_OI, bias_O)
 
     @classmethod
     def of(cls, *linears: nn.Linear) -> "PackedLinear":
         """Return the maps in one; all have a bias, or none."""
-        if len(linears) == 1:
-            return cls(linears[0].weight, linears[0].bias)
         weight_OI = torch.cat([one.weight.detach() for one in linears])
         biases: list[Tensor] = [one.bias.detach() for one in linears if one.bias is not None]
         return cls(weight_OI, torch.cat(biases) if biases else None)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the products of vectors x (..., I), (..., O), of all maps side by side."""
-        if self._is_split:
-            x = torch.cat((x, x / STEP), dim=-1)
         return torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
 
 
 @torch.no_grad()
-def num_halves(weight_OI: Tensor) -> int | None:
-    """Return how many float16, 1 or 2, hold each number of a matrix as well as float32 does.
-
-    None: these do not, or torch lacks the kernels for them.
-    """
+def can_pack(weight_OI: Tensor) -> bool:
+    """Return whether torch has the kernels, and float16 holds a matrix as float32 does."""
     if (
         "fbgemm" not in torch.backends.quantized.supported_engines
         or weight_OI.dtype != torch.float32
         or weight_OI.device.type != "cpu"
         or weight_OI.is_inference()  # changes of its numbers are not seen
-        or weight_OI.abs().max() > LARGEST
     ):
-        return None
-    high_OI, low_OI = _halves(weight_OI)
-    lost_OI = weight_OI - high_OI
-    for number, one_OI in enumerate((lost_OI, lost_OI - low_OI / STEP), start=1):
-        # A bfloat16 below 2^-17 loses bits as float16; a matrix may have some of these.
-        if bool(one_OI.abs().sum() <= LOST * weight_OI.abs().sum()):
-            return number
-    return None
-
-
-def _halves(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a matrix as float16 holds it, and STEP times what that leaves, in float32 both."""
-    high_OI = weight_OI.half().float()
-    return high_OI, ((weight_OI - high_OI) * STEP).half().float()
+        return False
+    # A bfloat16 below 2^-17 loses bits as float16; a matrix may have some of these.
+    lost_OI = (weight_OI - weight_OI.half().float()).abs()
+    return bool(lost_OI.sum() <= LOST * weight_OI.abs().sum())

@@ -225,16 +225,16 @@ class Layer(nn.Module):
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 
 
-class LayerCopy(Protocol):
-    """A LayerCopy computes what a Layer does, without gradients, as long as it is current."""
+class TrunkCopy(Protocol):
+    """A TrunkCopy computes what the layers do, without gradients, as long as it is current."""
 
     @property
     def is_current(self) -> bool:
-        """Return whether the layer is still the one that was copied."""
+        """Return whether the layers and their weights are still those that were copied."""
         ...
 
-    def __call__(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
-        """Return the residual stream after this layer, (B, T, D)."""
+    def __call__(self, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
+        """Return hidden_BTD as Transformer.forward does."""
         ...
 
 
@@ -266,8 +266,8 @@ class Transformer(nn.Module):
         self.config = config
         self.recompute = recompute
         self.model = Trunk(config)
-        self.copies: Sequence[LayerCopy] = ()
-        """Of the layers, for products without gradients (see packed.py)."""
+        self.copy: TrunkCopy | None = None
+        """A copy of the layers that is faster without gradients (see packed.py)."""
         if not config.tied_head:
             self.lm_head = Linear(config.width, config.num_ids, bias=False)
         with torch.no_grad():
@@ -289,11 +289,9 @@ class Transformer(nn.Module):
 
         positions_BT: int, from 0 in each document. attend: see attention.Attend.
         """
+        if self.copy is not None and is_plain(x_BTD) and self.copy.is_current:
+            return self.copy(x_BTD, positions_BT, attend)
         rotate = Rotation.at(positions_BT, self.config, x_BTD.dtype)
-        if self.copies and is_plain(x_BTD) and all(one.is_current for one in self.copies):
-            for number, copy in enumerate(self.copies):
-                x_BTD = copy(x_BTD, rotate, attend, number)
-            return self.model.norm(x_BTD)
         for number, layer in enumerate(self.model.layers):
             if self.recompute and torch.is_grad_enabled():
                 x_BTD = checkpoint(layer, x_BTD, rotate, attend, number, use_reentrant=False)
