@@ -120,7 +120,7 @@ def test_sizes_are_asked_for(model: Model):
     assert [image.size for image in reply.images] == [(32, 96)] and reply.end == "stop"
     assert chat("what is it?", modality="text").images == []
     for size, said in (
-        ((48, 64), "whole multiples of 2"), ((32, 32 * 65), "from 1 to 128"), ((30, 64), "16"),
+        ((48, 64), "whole multiples of 2"), ((32, 32 * 65), "from 16 to 2048"), ((30, 64), "16"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=said):
             unimodal.Chat(model, size=size)
