@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import unimodal
 from unimodal import packed as packing
 from unimodal.attention import DenseAttention
+from unimodal.branches import BranchInput
 from unimodal.bundle import load, save_bundle
 from unimodal.document import Document, Text
 from unimodal.generation import generate
@@ -133,6 +135,25 @@ def test_a_loaded_model_is_packed_and_draws_the_same(tiny_model: Model, tmp_path
     model.transformer.copy = model.transformer.head._packed = None
     for (mine,), (plain,) in zip(drawn, generate(model, documents, sampling, "image"), strict=True):
         assert (mine.codes == plain.codes).all()
+
+
+def test_factorised_codes_are_scored_as_by_the_summed_table() -> None:
+    """Of the default model, whose codes' rows are sums that float16 does not hold."""
+    transformer = unimodal.load().transformer
+    head, ids_1T = transformer.head, torch.arange(1, 60)[None]
+    attend = DenseAttention(torch.ones(1, 59, 59, dtype=torch.bool).tril())
+    tokens = BranchInput(ids_1T, torch.zeros(1, 59, 2, dtype=torch.int64), [()])
+
+    def logits() -> Tensor:
+        with torch.inference_mode():
+            hidden_1TD = transformer.hidden_states(tokens, ids_1T, attend)
+            return head.products(hidden_1TD[0], transformer.output_table())
+
+    assert transformer.architecture.is_factorised and head._packed is not None
+    found, transformer.copy, head._packed = logits(), None, None
+    expected = logits()
+    assert expected.abs().max() > 5
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 def test_nothing_is_packed_where_memory_is_short(tiny_model: Model, tmp_path, monkeypatch) -> None:
