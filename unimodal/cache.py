@@ -55,13 +55,11 @@ class KVCache:
         self._appended_B = np.zeros(batch, dtype=np.int64)
         self.num_rows = 0
         # What `append` prepared for the next forward: its rows, the largest length of a row after
-        # it, the slots of its tokens, its mask (None: all is seen, or what is causal), and for each
-        # layer the keys and values that it sees.
+        # it, the slots of its tokens, and its mask (None: all is seen, or what is causal).
         self._rows, self._end = slice(0, 0), 0
         self._rows_B1 = torch.arange(batch, device=device)[:, None]
         self._slots_BT = torch.zeros(0, 0, dtype=torch.int64, device=device)
         self._mask_B1TS: Tensor | None = None
-        self._seen_BGSd: list[tuple[Tensor, Tensor]] = []
         # The block and private number of each slot; None as long as all of them are 0.
         self._block_BS: Tensor | None = None
         self._private_BS: Tensor | None = None
@@ -222,11 +220,6 @@ class KVCache:
             not starts_B.any() or (num == 1 and bool((slots_BT == end - 1).all()))
         )
         self._mask_B1TS = None if plain else self._mask(masks)
-        keys, values = (
-            one_LBGSd[:, self._rows, :, :end].unbind(0)
-            for one_LBGSd in (self._keys_LBGSd, self._values_LBGSd)
-        )
-        self._seen_BGSd = list(zip(keys, values, strict=True))
         return self._slots_BT
 
     def _store_masks(
@@ -294,7 +287,8 @@ class KVCache:
 
     def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
         """Store the appended keys and values and return the queries' attention, out_BHTd."""
-        keys_BGSd, values_BGSd = self._seen_BGSd[layer]
+        keys_BGSd = self._keys_LBGSd[layer, self._rows, :, : self._end]
+        values_BGSd = self._values_LBGSd[layer, self._rows, :, : self._end]
         at = (self._rows_B1[: len(q_BHTd)], self._slots_BT)
         keys_BGSd.transpose(1, 2).index_put_(at, k_BGTd.transpose(1, 2))
         values_BGSd.transpose(1, 2).index_put_(at, v_BGTd.transpose(1, 2))
