@@ -1,6 +1,7 @@
 """Small published models with random weights: directories as save_pretrained writes them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,18 +168,21 @@ def chameleon_code(code: int) -> str:
     return "IMGIMG" + "".join("ABCDEFGHIJ"[int(digit)] for digit in str(code)) + "Z"
 
 
-def chameleon_ids() -> dict[str, int]:
-    """{spelling: id} of marks and codes; these lie below the text, in an order of their own."""
+def chameleon_ids(more: Sequence[str] = ()) -> dict[str, int]:
+    """{spelling: id} of marks and codes; these lie below the text, in an order of their own, and
+    `more` behind all.
+    """
     order = torch.randperm(NUM_CODES, generator=torch.Generator().manual_seed(5)).tolist()
     codes = {chameleon_code(code): CHAMELEON_FIRST_CODE + at for at, code in enumerate(order)}
     last = CHAMELEON_FIRST_TEXT + NUM_TEXT
     return codes | {
         "<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<eoss>": CHAMELEON_FIRST_TEXT - 2,
         "<racm3:break>": CHAMELEON_FIRST_TEXT - 1, "<reserved08706>": last, "<image>": last + 1,
+        **{spelling: last + 2 + at for at, spelling in enumerate(more)},
     }  # fmt: skip
 
 
-def chameleon_tokenizer() -> dict[str, Any]:
+def chameleon_tokenizer(ids: dict[str, int]) -> dict[str, Any]:
     """The content of a tokenizer.json whose text stands behind codes and marks."""
     words = TextTokenizer.train(TEXTS * 3, NUM_TEXT).tree()
     vocab = {
@@ -187,28 +191,35 @@ def chameleon_tokenizer() -> dict[str, Any]:
     kinds = {"special": True, "normalized": False, "lstrip": False, "rstrip": False}
     added = [
         {"id": token, "content": spelling, "single_word": False} | kinds
-        for spelling, token in sorted(chameleon_ids().items(), key=lambda one: one[1])
+        for spelling, token in sorted(ids.items(), key=lambda one: one[1])
     ]
-    model = words["model"] | {"vocab": vocab | chameleon_ids()}
+    model = words["model"] | {"vocab": vocab | ids}
     return words | {"model": model, "added_tokens": added}
 
 
 def chameleon_model(**changed: Any) -> transformers.PreTrainedModel:
     """A Chameleon of random weights."""
-    ids = chameleon_ids()
-    config = transformers.ChameleonConfig(
-        **LLAMA | {"vocab_size": max(ids.values()) + 1, "max_position_embeddings": 512} | changed,
-        vq_config=made.CHAMELEON, vocabulary_map=ids, pad_token_id=1,
-    )  # fmt: skip
-    model = transformers.ChameleonForConditionalGeneration(config)
+    model = _chameleon(chameleon_ids(), made.CHAMELEON, changed)
     model.model.vqmodel.load_state_dict(made.chameleon().state_dict())
     return lively(model)
+
+
+def _chameleon(
+    ids: dict[str, int], vq: dict[str, Any], changed: dict[str, Any]
+) -> transformers.PreTrainedModel:
+    config = transformers.ChameleonConfig(
+        **LLAMA | {"vocab_size": max(ids.values()) + 1, "max_position_embeddings": 512} | changed,
+        vq_config=vq, vocabulary_map=ids, pad_token_id=1,
+    )  # fmt: skip
+    return transformers.ChameleonForConditionalGeneration(config)
 
 
 def save_chameleon(directory: Path, model: transformers.PreTrainedModel) -> Path:
     """Save a Chameleon with all its files."""
     model.save_pretrained(directory)
-    (directory / "tokenizer.json").write_text(json.dumps(chameleon_tokenizer()))
+    (directory / "tokenizer.json").write_text(
+        json.dumps(chameleon_tokenizer(model.config.vocabulary_map))
+    )
     return directory
 
 
@@ -225,4 +236,27 @@ def save_anole(directory: Path, model: transformers.PreTrainedModel) -> Path:
             is_scale = weight.ndim == 1 and "norm" in name and name.endswith("weight")
             tensors[f"model.vqmodel.{name}"] = noise + (1.0 if is_scale else 0.0)
     save_file(tensors, directory / "model.safetensors")
+    return directory
+
+
+# --- Lumina-mGPT --------------------------------------------------------------------------------
+
+LUMINA_MORE = ["<reserved08799>", *(f"<reserved{8800 + side:05d}>" for side in range(1, 65))]
+
+
+def lumina_model(**changed: Any) -> transformers.PreTrainedModel:
+    """A Lumina-mGPT of random weights: a Chameleon of 16 pixels a code, with ids of rows, sizes."""
+    levels = {"channel_multiplier": [1] * 5, "attn_resolutions": [2]}
+    ids, context = chameleon_ids(LUMINA_MORE), {"max_position_embeddings": 10240}
+    model = _chameleon(ids, made.CHAMELEON | levels, context | changed)
+    model.model.vqmodel.load_state_dict(made.chameleon(**levels).state_dict())
+    return lively(model)
+
+
+def save_lumina(directory: Path, model: transformers.PreTrainedModel) -> Path:
+    """Save a Lumina-mGPT with all its files, and a decoder beside its image tokenizer."""
+    save_anole(directory, model)
+    path = directory / "config.json"
+    own = {"architectures": ["ChameleonXLLMXForConditionalGeneration"], "z_loss_weight": 1e-5}
+    path.write_text(json.dumps(json.loads(path.read_text()) | own))
     return directory

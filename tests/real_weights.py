@@ -20,7 +20,8 @@ from PIL import Image as PILImage
 
 import unimodal
 from unimodal.document import Image
-from unimodal.families import chameleon, emu3, janus
+from unimodal.families import chameleon, emu3, janus, lumina
+from unimodal.families.fits import BucketFit
 from unimodal.families.published import look_at
 from unimodal.model import Model
 from unimodal.tokenizer.pixels import open_image
@@ -61,6 +62,9 @@ def of_chameleon(model: Model, _: Path) -> Facts:
     yield "a picture begins with 8197", special("<racm3:break>") == 8197
     yield "a turn ends with 8710", special(chameleon.TURN_END.name) == 8710
     yield "<s> is 0", special(chameleon.BEGIN.name) == 0
+    if isinstance(model.fit, BucketFit):  # Lumina-mGPT
+        yield "a row ends with 8803", special("<reserved08799>") == 8803
+        yield "a side of one step is 8805", special(f"{lumina.SIZE}1") == 8805
 
 
 FACTS: dict[str, Callable[[Model, Path], Facts]] = {

@@ -28,7 +28,7 @@ class Grid:
         """The number of codes."""
         return self.counts[-1]
 
-    @property
+    @cached_property
     def counts(self) -> tuple[int, ...]:
         """How many codes there are up to each scale: the first ones show the image coarsely."""
         return tuple(accumulate(height * width for height, width in self.scales or self._one))

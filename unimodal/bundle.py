@@ -38,6 +38,7 @@ from .families.fits import Fit
 from .int8 import in_int8
 from .manifest import FORMAT, MANIFEST, TEXT_TOKENIZERS, BundleError, read_json, write_json
 from .model import Model, Weights
+from .packed import pack
 from .sampling import Sampling
 from .tensors import PlannedTensor, StoredTensor, weight_files
 from .text import TextTokenizer
@@ -125,8 +126,7 @@ def load(
     from .families import published  # which knows all that a bundle is made of
 
     if published.is_published(directory):
-        model = published.load(directory.as_posix(), device, dtype)
-        return in_int8(model) if weights == "int8" else model
+        return _ready(published.load(directory.as_posix(), device, dtype), weights)
     if dtype is not None:
         raise ValueError(f"dtype {dtype}: a bundle is float32, that of a published model is chosen")
     contents = read_contents(directory)
@@ -146,7 +146,15 @@ def load(
         hash=contents.hash,
         fit=contents.config.fit,
     )
-    return in_int8(model) if weights == "int8" else model
+    return _ready(model, weights)
+
+
+def _ready(model: Model, weights: Weights) -> Model:
+    """Return a loaded model for use with such weights."""
+    if weights == "int8":
+        return in_int8(model)
+    pack(model.transformer)
+    return model
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,7 +55,7 @@ class KVCache:
         self._appended_B = np.zeros(batch, dtype=np.int64)
         self.num_rows = 0
         # What `append` prepared for the next forward: its rows, the largest length of a row after
-        # it, the slots of its tokens, and its mask (None: causal).
+        # it, the slots of its tokens, and its mask (None: all is seen, or what is causal).
         self._rows, self._end = slice(0, 0), 0
         self._rows_B1 = torch.arange(batch, device=device)[:, None]
         self._slots_BT = torch.zeros(0, 0, dtype=torch.int64, device=device)
@@ -215,8 +215,10 @@ class KVCache:
         self._slots_BT = torch.from_numpy(slots_BT).to(device)
         self._store_masks(self._rows_B1[self._rows], self._slots_BT, masks)
         # All layers share one mask. Rows that start empty and causal need none: attention is causal
-        # without one.
-        plain = self._block_BS is None and not starts_B.any()
+        # without one. Nor do single tokens behind rows of one length, which see all.
+        plain = self._block_BS is None and (
+            not starts_B.any() or (num == 1 and bool((slots_BT == end - 1).all()))
+        )
         self._mask_B1TS = None if plain else self._mask(masks)
         return self._slots_BT
 
@@ -295,7 +297,7 @@ class KVCache:
             keys_BGSd,
             values_BGSd,
             attn_mask=self._mask_B1TS,
-            is_causal=self._mask_B1TS is None,
+            is_causal=self._mask_B1TS is None and q_BHTd.shape[2] > 1,
             enable_gqa=q_BHTd.shape[1] != k_BGTd.shape[1],
         )
 

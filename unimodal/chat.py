@@ -327,7 +327,8 @@ class Chat:
         """
         model, read = self.model.asked(document, modality)
         sequencer, context = model.sequencer, model.context
-        needed = sequencer.layout.length(model.grid) + TEXT_ROOM
+        draws = model.constraint(modality) != "text"
+        needed = sequencer.layout.length(model.grid) * draws + TEXT_ROOM
         if read is not document:  # its family reads the latest words alone
             if problem := refusal(sequencer, read, context, needed):
                 raise ValueError(problem)
@@ -367,8 +368,11 @@ def _sized(model: Model, size: tuple[int, int] | None) -> Model:
     if size is None or tuple(size if isinstance(size, list | tuple) else ()) in model.sizes:
         return model
     is_pair = isinstance(size, list | tuple) and len(size) == 2
-    if is_pair and model.drawer.sequencer.layout.says_any_size:
-        return replace(model, grid=model.image_tokenizer.geometry.grid_of(size[1], size[0]))
+    layouts = model.sequencer.layout.layout, model.drawer.sequencer.layout
+    if is_pair and (layouts[0].asks_for_sizes or layouts[1].says_any_size):
+        grid = model.image_tokenizer.geometry.grid_of(size[1], size[0])
+        layouts[1].opening(grid)  # raises ValueError where it cannot name the sides
+        return replace(model, grid=grid)
     known = " or ".join(f"{width}x{height}" for width, height in model.sizes)
     said = f"{size[0]}x{size[1]}" if is_pair else f"{size!r} is no (width, height)"
     raise ValueError(f"size {said}: this model draws {known} pixels")

@@ -120,13 +120,13 @@ class FactorisedCodes(nn.Module):
         number of codes.
         """
         super().__init__()
-        self._levels, self._vocabulary = CodeLevels.of(levels, vocabulary), vocabulary
+        self._levels, self.vocabulary = CodeLevels.of(levels, vocabulary), vocabulary
         self.table = nn.Embedding(self._levels.num_rows, width)
         self._kept: tuple[tuple, Tensor, Tensor] | None = None  # (state of the table, it, sum)
 
     def index(self, device: torch.device) -> Tensor:
         """Return the table's row for each level of each code, int64 (C, L)."""
-        codes_C = torch.arange(self._vocabulary.num_codes, device=device)
+        codes_C = torch.arange(self.vocabulary.num_codes, device=device)
         return self._levels.rows(self._levels.values(codes_C))
 
     def forward(self) -> Tensor:
@@ -139,8 +139,8 @@ class FactorisedCodes(nn.Module):
         if fixed and self._kept and self._kept[0] == state:
             return self._kept[2]
         codes_CD = self.table(self.index(weight.device)).sum(dim=1)
-        ids_C = torch.from_numpy(self._vocabulary.code_ids).to(weight.device)
-        added_VD = codes_CD.new_zeros(self._vocabulary.size, codes_CD.shape[1])
+        ids_C = torch.from_numpy(self.vocabulary.code_ids).to(weight.device)
+        added_VD = codes_CD.new_zeros(self.vocabulary.size, codes_CD.shape[1])
         added_VD = added_VD.index_copy(0, ids_C, codes_CD)
         self._kept = (state, weight.detach(), added_VD) if fixed else None
         return added_VD

@@ -15,7 +15,7 @@ other file knows how many tokens an image takes.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -47,8 +47,22 @@ class Side:
     """The number counts steps of this many codes."""
 
 
-Piece = str | Special | Side
-"""A piece of a layout: text, a special token, or a side of the image's grid."""
+@dataclass(frozen=True)
+class Size:
+    """A Size is a text that says the size of the image that is asked for."""
+
+    text: str
+    """With {width} and {height}, in pixels."""
+    patch: int
+    """A code stands for so many pixels in each direction."""
+
+    def of(self, grid: Grid) -> str:
+        """Return the text where the image has this grid."""
+        return self.text.format(width=grid.width * self.patch, height=grid.height * self.patch)
+
+
+Piece = str | Special | Side | Size
+"""A piece of a layout: text, a special token, a side of the image's grid, or its size in words."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +159,22 @@ class Layout:
     """The special tokens `<box>1` to `<box>64` say where a box is, before its text: the first and
     last of 64 columns and rows that it covers. None: there are no boxes."""
 
+    @property
+    def asks_for_sizes(self) -> bool:
+        """Return whether a request for an image says the size."""
+        before = [] if self.drawing is None else [one.before for one in self.drawing.turns.values()]
+        return any(isinstance(piece, Size) for pieces in before for piece in pieces)
+
+    def sized(self, grid: Grid) -> "Layout":
+        """Return the layout whose turns say the size of an image of this grid, if they say any."""
+        turns = {
+            role: replace(turn, before=tuple(
+                piece.of(grid) if isinstance(piece, Size) else piece for piece in turn.before
+            ))
+            for role, turn in self.turns.items()
+        }  # fmt: skip
+        return self if turns == self.turns else replace(self, turns=turns)
+
     def bind(
         self, vocabulary: Vocabulary, text: TextTokenizer, max_side: int | None = None
     ) -> "BoundLayout":
@@ -198,6 +228,7 @@ class BoundLayout:
             return [self.vocabulary.special(piece.name)]
         if isinstance(piece, str):
             return self.text_tokenizer.encode(piece)
+        assert isinstance(piece, Side), "a size is said in words (see Layout.sized)"
         assert grid is not None, "only an image's pieces have sides"
         number, left = divmod(getattr(grid, piece.axis), piece.step)
         if left or number < 1 or (piece.prefix is not None and number > MAX_SIDE):

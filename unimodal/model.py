@@ -60,7 +60,7 @@ class Model:
         these out in a way of their own.
         """
         drawing = self.sequencer.layout.layout.drawing
-        return self if drawing is None else replace(self, layout=drawing)
+        return self if drawing is None else replace(self, layout=drawing.sized(self.grid))
 
     @property
     def replies(self) -> tuple[Modality | None, ...]:

@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
+from unimodal.tokenizer.grid import Grid
+
 from .assembly import Assembly
 from .document import Document, Image, Part, Text, with_words
 from .heads.head import ImageInputs, ImageTokens
@@ -72,8 +74,17 @@ class Sequencer:
         another for these.
         """
         layout = self.layout.layout.drawing
-        if layout is None:
-            return self
+        return self if layout is None else self._with(layout)
+
+    def _drawing_of(self, grid: Grid | None) -> "Sequencer":
+        """Return the sequencer of requests for an image of a grid."""
+        drawing = self.drawing
+        if drawing is self or grid is None:
+            return drawing
+        layout = drawing.layout.layout.sized(grid)
+        return drawing if layout is drawing.layout.layout else self._with(layout)
+
+    def _with(self, layout: Layout) -> "Sequencer":
         return Sequencer(
             self.vocabulary, self.text_tokenizer, self.codec_hash, self.inputs,
             self.layout.max_side, self.tower, layout, self.boxes,
@@ -84,8 +95,8 @@ class Sequencer:
         and the image that grants them.
         """
         match document.turns():
-            case [("user", words), ("assistant", [Image()])] if not _images(words):
-                return self.drawing
+            case [("user", words), ("assistant", [Image(grid=grid)])] if not _images(words):
+                return self._drawing_of(grid)
         return self
 
     @property
@@ -140,8 +151,9 @@ class Sequencer:
 
         The sequences are not made; of images only the grid is used.
         """
-        if self.of(document) is not self:
-            return self.drawing.measure(document)
+        own = self.of(document)
+        if own is not self:
+            return own.measure(document)
         layout = self.layout.layout
         if layout.joined or layout.unconditional.kind in ("prompt", "masked"):
             all_options = (_Options(drop, measured=True) for drop in DROPS)

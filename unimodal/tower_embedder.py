@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .architecture import Architecture
 from .efficientnet import EfficientNetLite0
 from .embedder import ImageEmbedder, ModelInput
+from .products import Linear
 from .sequence import placed_spans
 from .tower import EFFICIENTNET, TowerNetwork
 from .vit import VisionTransformer
@@ -28,8 +29,8 @@ class Projector(nn.Module):
 
     def __init__(self, width: int, model_width: int) -> None:
         super().__init__()
-        self.first = nn.Linear(width, model_width)
-        self.second = nn.Linear(model_width, model_width)
+        self.first = Linear(width, model_width)
+        self.second = Linear(model_width, model_width)
 
     def forward(self, features_SnC: Tensor) -> Tensor:
         """Return the soft vectors, (S, n, D)."""

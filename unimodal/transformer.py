@@ -10,6 +10,7 @@ Letters: B rows, T tokens, D width, H query heads, G key-value heads, d head wid
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from unimodal.tokenizer.initial import normal
 
 from .attention import Attend
-from .products import Linear, by_columns, linear
+from .products import Linear, by_columns, is_plain, linear
 from .rope import RopeScaling, frequencies
 
 INIT_STD = 0.02
@@ -240,6 +241,19 @@ class ResidualLambdas(nn.Module):
         return of_stream * x_BTD + of_first * first_BTD
 
 
+class TrunkCopy(Protocol):
+    """A TrunkCopy computes what the layers do, without gradients, as long as it is current."""
+
+    @property
+    def is_current(self) -> bool:
+        """Return whether the layers and their weights are still those that were copied."""
+        ...
+
+    def __call__(self, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
+        """Return hidden_BTD as Transformer.forward does."""
+        ...
+
+
 class Trunk(nn.Module):
     """The Trunk is all but the output table; it gives parameters Hugging Face's prefix `model.`."""
 
@@ -270,6 +284,8 @@ class Transformer(nn.Module):
         self.config = config
         self.recompute = recompute
         self.model = Trunk(config)
+        self.copy: TrunkCopy | None = None
+        """A copy of the layers that is faster without gradients (see packed.py)."""
         if not config.tied_head:
             self.lm_head = Linear(config.width, config.num_ids, bias=False)
         with torch.no_grad():
@@ -289,6 +305,8 @@ class Transformer(nn.Module):
 
         positions_BT: int, from 0 in each document. attend: see attention.Attend.
         """
+        if self.copy is not None and is_plain(x_BTD) and self.copy.is_current:
+            return self.copy(x_BTD, positions_BT, attend)
         rotate = Rotation.at(positions_BT, self.config, x_BTD.dtype)
         first_BTD = x_BTD
         for number, layer in enumerate(self.model.layers):

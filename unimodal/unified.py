@@ -94,12 +94,17 @@ class UnifiedModel(Transformer):
         x_D = self.embed(ids)
         return x_D if added_VD is None else add_code_embeddings(x_D, ids, added_VD)
 
+    @property
+    def output_factors(self) -> FactorisedCodes:
+        """Return what is added to the output table where codes are factorised."""
+        tied = self.architecture.transformer.tied_head
+        return self.code_factors if tied else self.head_factors
+
     def output_table(self) -> Tensor:
         """Return the output table (V, D): logits are products of hidden vectors with its rows."""
         if not self.architecture.is_factorised:
             return self.lm_head_weight
-        tied, weight = self.architecture.transformer.tied_head, self.lm_head_weight
-        added_VD = (self.code_factors if tied else self.head_factors)()
+        weight, added_VD = self.lm_head_weight, self.output_factors()
         # While sampling neither changes: the sum is made once and kept.
         if self.training or torch.is_grad_enabled():
             return weight + added_VD

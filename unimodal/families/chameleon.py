@@ -4,7 +4,8 @@ Chameleon Team, arXiv:2405.09818; Chern et al., "Anole", arXiv:2407.06135. Both 
 `model_type`. The published Chameleon has no decoder and was never trained to draw, so a checkpoint
 without a decoder answers in words alone; with one (`model.vqmodel.decoder.*`) it draws, of its own
 accord or where an image is asked for. Turns end as in Lumina-mGPT, which is made of Chameleon: what
-stands between an answer and the next question is not in Chameleon's published code.
+stands between an answer and the next question is not in Chameleon's published code. Lumina-mGPT
+itself has that `model_type` too (lumina.py).
 """
 
 import re
@@ -18,6 +19,7 @@ from ..hub.image_checkpoint import read_image_config
 from ..layout import ImageLayout, Layout, Special, Turn, Unconditional
 from ..sampling import Sampling
 from ..vocabulary import Vocabulary
+from . import lumina
 from .fits import CropFit
 from .plan import Plan
 from .spellings import Spellings, code_runs
@@ -49,7 +51,10 @@ class ChameleonCodes(NextCode):
 
 
 def plan(directory: Path) -> Plan:
-    """Return the plan of a Chameleon or Anole; raise CheckpointError with all problems."""
+    """Return the plan of a Chameleon, an Anole or a Lumina-mGPT.
+
+    Raise CheckpointError with all problems.
+    """
     path = directory / "config.json"
     raw = raw_config(path)
     theirs = understood(path, raw)
@@ -60,7 +65,7 @@ def plan(directory: Path) -> Plan:
         raise CheckpointError(path, [f"images of {width} x {height} pixels: only squares"])
     spellings = Spellings.read(directory)
     codes = spellings.codes(CODE, image.num_codes, lambda letters: int(letters.translate(DIGITS)))
-    return Plan(
+    found = Plan(
         architecture=Architecture(
             replace(transformer, tied_head=False, head_norms=True, post_norm=theirs.swin_norm),
             Vocabulary(
@@ -74,3 +79,4 @@ def plan(directory: Path) -> Plan:
         fit=CropFit(height),
         per_head=re.compile(r"\.[qk]_norm\.(weight|bias)$"),
     )
+    return lumina.plan(directory, found, image.patch) if lumina.is_lumina(raw) else found

@@ -88,4 +88,57 @@ class CropFit:
         return resized.crop((left, top, left + self.side, top + self.side))
 
 
-Fit = AreaFit | PadFit | CropFit
+@dataclass(frozen=True)
+class BucketFit:
+    """A BucketFit crops to the one of many sizes of nearly one area whose shape is the nearest
+    (Lumina-mGPT).
+    """
+
+    target: int
+    """The side in pixels of the square of that area."""
+    multiple: int
+    """Both sides are multiples of this many pixels."""
+    kind: Literal["buckets"] = "buckets"
+
+    def size_of(self, width: int, height: int) -> tuple[int, int]:
+        """Return (width, height) of what an image of so many pixels becomes."""
+
+        def kept(size: tuple[int, int]) -> float:
+            scales = size[0] / width, size[1] / height
+            return min(scales) / max(scales)
+
+        sizes = bucket_sizes(self.target, self.multiple)
+        return max(sizes, key=lambda size: (kept(size), size))
+
+    def __call__(self, image: PILImage.Image) -> PILImage.Image:
+        """Return the middle of the image; the authors take any part of it, at random."""
+        size = self.size_of(*image.size)
+        while all(side >= 2 * wanted for side, wanted in zip(image.size, size, strict=True)):
+            halves = image.width // 2, image.height // 2
+            image = image.resize(halves, PILImage.Resampling.BOX)
+        scale = max(size[0] / image.width, size[1] / image.height)
+        image = image.resize((round(image.width * scale), round(image.height * scale)), BICUBIC)
+        left, top = (image.width - size[0]) // 2, (image.height - size[1]) // 2
+        return image.crop((left, top, left + size[0], top + size[1]))
+
+
+def bucket_sizes(target: int, multiple: int, widest: float = 4.0) -> list[tuple[int, int]]:
+    """Return (width, height) in pixels of the sizes that images have: for each width all heights
+    from the greatest of the next wider one to the greatest that leaves the area within target x
+    target pixels, where one side is at most `widest` times the other.
+
+    It is the rule `generate_crop_size_list` of Lumina-mGPT's authors.
+    """
+    area, lowest, found = (target // multiple) ** 2, 1, []
+    for wide in range(area, 0, -1):
+        highest = area // wide
+        found += [(wide, high) for high in range(lowest, highest + 1)]
+        lowest = highest
+    return [
+        (wide * multiple, high * multiple)
+        for wide, high in found
+        if max(wide, high) <= widest * min(wide, high)
+    ]
+
+
+Fit = AreaFit | PadFit | CropFit | BucketFit

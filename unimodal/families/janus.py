@@ -26,6 +26,7 @@ from ..heads.next_code import NextCodeInputs, draw_in_order
 from ..hub.checkpoint import CheckpointError, raw_config, transformer_config, understood
 from ..hub.image_checkpoint import read_image_config
 from ..layout import ImageLayout, Layout, SoftLayout, Special, Turn, Unconditional
+from ..products import Linear
 from ..sampling import Sampling, log_probability, pick
 from ..sequence import IMAGE, Batch
 from ..tower import PROJECTOR, Tower, TowerNetwork
@@ -116,8 +117,8 @@ class JanusHead(ImageHead):
         width, vocabulary = architecture.transformer.width, architecture.vocabulary
         self.inputs = NextCodeInputs(READING)
         self.runs, self.num_targets = vocabulary.code_runs, vocabulary.num_codes + width
-        self.proj_out = nn.Linear(width, width)
-        self.vision_head = nn.Linear(width, vocabulary.num_codes)
+        self.proj_out = Linear(width, width)
+        self.vision_head = Linear(width, vocabulary.num_codes)
 
     @classmethod
     def embedder(cls, architecture: Architecture) -> ImageEmbedder:

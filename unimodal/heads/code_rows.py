@@ -7,7 +7,7 @@ Letters: M targets or places, B rows of all branches, R requests, n vectors of a
 rows of the table, C those of its slice that holds the codes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..architecture import Architecture
 from ..cross_entropy import Targets
-from ..products import linear
+from ..products import Snapshot, is_plain, linear
 from ..sequence import IMAGE, Batch
 from .head import ImageHead, guided, targets_of
 
@@ -32,6 +32,7 @@ class CodeRowsHead(ImageHead):
         self.first, self.last = vocabulary.code_slice
         self.num_targets = self.last - self.first
         self.rows: nn.Module | None = None  # in place of the slice of the table (see int8.py)
+        self._packed: tuple[Callable[[Tensor], Tensor], Snapshot] | None = None
         # Where other ids lie between the codes, they are left out of every distribution.
         allowed = self.code_of_id[self.first : self.last] >= 0
         self.allowed = None if allowed.all() else torch.from_numpy(allowed)
@@ -80,10 +81,20 @@ class CodeRowsHead(ImageHead):
         scales = [(None, one) for one, m in zip(guidance, counts, strict=True) for _ in range(m)]
         return self.logits(hidden_BD, table_VD, len(hidden), scales)
 
+    def pack(self, table_VD: Tensor, packed: Callable[[Tensor], Tensor]) -> None:
+        """Take a function that multiplies vectors (B, D) by the slice of a table as it is now; it
+        is used without gradients, as long as the table's numbers do not change.
+        """
+        self._packed = packed, Snapshot(table_VD)
+
     def products(self, hidden_BD: Tensor, table_VD: Tensor) -> Tensor:
         """Return the products of hidden vectors with the rows of the slice, (B, C)."""
         if self.rows is not None:
             return self.rows(hidden_BD)
+        if self._packed is not None and is_plain(hidden_BD):
+            packed, of = self._packed
+            if of.matches(table_VD):
+                return packed(hidden_BD)
         return linear(hidden_BD, table_VD[self.first : self.last])
 
     def codes_alone(self, logits_MC: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ class CodeTokens:
     def of(self, number: int, code: int) -> list[int]:
         """Return the ids of a code: its own, and what ends its row."""
         layout, grid = self.drawing.layout, self.drawing.grid
-        ids, image = layout.vocabulary.code_to_id(np.array([code])).tolist(), layout.layout.image
+        ids, image = [int(layout.vocabulary.code_ids[code])], layout.layout.image
         is_last = number + 1 == grid.size
         if (
             image.row_end is None

@@ -35,10 +35,12 @@ MAKERS = {
     "janus": lambda at: made.save_janus(at, made.janus_model()),
     "chameleon": lambda at: made.save_chameleon(at, made.chameleon_model()),
     "anole": lambda at: made.save_anole(at, made.chameleon_model()),
+    "lumina": lambda at: made.save_lumina(at, made.lumina_model()),
 }
 SPELLINGS = {
     "emu3": made.EMU3_SPELLINGS, "chat": made.EMU3_SPELLINGS, "janus": made.JANUS_SPELLINGS,
     "chameleon": list(made.chameleon_ids()), "anole": list(made.chameleon_ids()),
+    "lumina": list(made.chameleon_ids(made.LUMINA_MORE)),
 }  # fmt: skip
 
 
@@ -69,7 +71,9 @@ def change(path: Path, **values: object) -> None:
 def test_a_random_walk_of_the_grammar_ends(models: dict[str, Model], name: str):
     model = models[name]
     layout = model.drawer.sequencer.layout
-    sizes = [Grid(2, 3), Grid(10, 1)] if name in ("emu3", "chat") else [model.grid]
+    several = {"lumina": [Grid(2, 4), Grid(10, 2)]}
+    several |= dict.fromkeys(("emu3", "chat"), [Grid(2, 3), Grid(10, 1)])
+    sizes = several.get(name, [model.grid])
     grammar = Grammar(layout, sizes, model.text_tokenizer.spelled)
     rng = np.random.default_rng(0)
     for constraint in model.replies * 10:

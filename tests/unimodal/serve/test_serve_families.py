@@ -1,5 +1,6 @@
 """Other people's models over HTTP: small random ones, loaded as the command does."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from api_server import CHAT, EDITS, IMAGES, Served, data_url, pixels, png, servi
 import unimodal
 from unimodal.model import Model
 from unimodal.terminal import load_named
+from unimodal.tokenizer.grid import Grid
 
 LIMITS = {"requests_a_minute": 1000, "memory_bytes": 2**27}
 
@@ -77,6 +79,19 @@ def test_a_request_to_draw_says_what_it_does_not_read(tmp_path: Path) -> None:
         _, image = served.ask(IMAGES, {"prompt": "a cat", "seed": 1})
         url = alone["choices"][0]["message"]["images"][0]["image_url"]["url"]
         np.testing.assert_array_equal(pixels(url), pixels(image["data"][0]["b64_json"]))
+
+
+def test_a_request_that_says_its_size_is_served(tmp_path: Path) -> None:
+    """Lumina-mGPT draws what a Chat draws, from the latest message."""
+    model = loaded(made.save_lumina(tmp_path / "lumina", made.lumina_model()))
+    model = replace(model, grid=Grid(2, 4))
+    with serving(model, **LIMITS) as served:
+        status, image = served.ask(IMAGES, {"prompt": "a cat", "seed": 1, "size": "64x32"})
+        assert status == 200, image
+        (drawn,) = unimodal.Chat(model, seed=1)("a cat", modality="image").images
+        np.testing.assert_array_equal(pixels(image["data"][0]["b64_json"]), drawn)
+        status, refused = served.ask(IMAGES, {"prompt": "a cat", "size": "64x64"})
+        assert status == 400 and "64x32" in refused["error"]["message"]
 
 
 @pytest.mark.parametrize("name", ["chat", "chameleon"])

@@ -1,0 +1,197 @@
+"""Layers packed for inference on a CPU: fewer bytes to stream, and fewer operations.
+
+Maps of the same vectors are one product (products.PackedLinear), queries and keys are normalised
+and rotated together, rotations are looked up, and no modules are called. What is packed is a copy:
+the layers keep their parameters, and the copy is used where nothing is differentiated, as long as
+the parameters are the ones that were packed.
+
+Letters: B rows, T tokens, D width, H query heads, G key-value heads, N heads of both, d head width,
+M width of the MLP.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import Attend
+from .heads.code_rows import CodeRowsHead
+from .memory import free_bytes
+from .products import Linear, PackedLinear, Snapshot, can_pack
+from .transformer import HeadNorms, Layer, RMSNorm, Rotation, TransformerConfig, Trunk
+from .unified import UnifiedModel
+
+SHARE = 0.5  # of the free memory: what copies may take
+POSITIONS = 256  # for which rotations are made at least
+
+
+@torch.no_grad()
+def pack(transformer: UnifiedModel) -> None:
+    """Give a float32 model on a CPU packed copies of its layers, and of what scores codes, where
+    there is memory for them.
+
+    It computes the same, to the precision of float32; its parameters may change: then the copies
+    are not used.
+    """
+    device = transformer.lm_head_weight.device
+    num_bytes = sum(one.nbytes for one in transformer.parameters())
+    if device.type != "cpu" or num_bytes > SHARE * free_bytes(device):
+        return
+    if all(can_pack(one.weight) for one in _linears(transformer.model)):
+        transformer.copy = PackedTrunk(transformer.model, transformer.config)
+    head = transformer.head
+    if isinstance(head, CodeRowsHead):
+        rows = slice(head.first, head.last)
+        if can_pack(transformer.lm_head_weight[rows]):
+            head.pack(transformer.output_table(), _rows(transformer, rows))
+    for part in _linears(head, transformer.embedder):
+        part.pack()
+
+
+def _linears(*modules: nn.Module) -> list[Linear]:
+    return [one for whole in modules for one in whole.modules() if isinstance(one, Linear)]
+
+
+def _rows(transformer: UnifiedModel, rows: slice) -> Callable[[Tensor], Tensor]:
+    """Return what multiplies vectors by some rows of the output table."""
+    weight_CD = transformer.lm_head_weight[rows]
+    if not transformer.architecture.is_factorised:
+        return PackedLinear(weight_CD)
+    # What is added to a row is a sum of rows of a small table: x (w + A t) = [x, t x] [w, A], where
+    # A holds how often each of these is in the sum.
+    factors = transformer.output_factors
+    ids_C = torch.from_numpy(factors.vocabulary.code_ids)
+    terms_VR = torch.zeros(len(transformer.lm_head_weight), len(factors.table.weight))
+    terms_VR[ids_C] = F.one_hot(factors.index(ids_C.device), terms_VR.shape[1]).sum(1).float()
+    packed = PackedLinear(torch.cat((weight_CD, terms_VR[rows]), dim=1))
+    table_RD = factors.table.weight
+    return lambda x: packed(torch.cat((x, F.linear(x, table_RD)), dim=-1))
+
+
+class PackedNorm:
+    """A PackedNorm computes the RMSNorm of vectors, or of heads that have weights of their own."""
+
+    def __init__(self, weight: Tensor, eps: float) -> None:
+        """weight: (..., D); other dimensions than the last are those of the heads."""
+        width = weight.shape[-1]
+        self._scaled = weight.detach() * width**0.5
+        self._least = torch.tensor((width * eps) ** 0.5)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return x normalised, in the same shape."""
+        # x w / sqrt(|x|^2 / D + eps) = x w sqrt(D) / sqrt(|x|^2 + D eps)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return (x * self._scaled).div_(torch.hypot(length, self._least))
+
+
+class PackedTrunk:
+    """A PackedTrunk computes what the layers and the last norm of a transformer do, without
+    gradients, as long as it is current.
+    """
+
+    def __init__(self, trunk: Trunk, config: TransformerConfig) -> None:
+        """Copy the weights, which float16 must hold."""
+        self._config, self._table = config, Rotation.at(torch.zeros(1, 0), config, torch.float32)
+        layers = [layer for layer in trunk.layers if isinstance(layer, Layer)]
+        self._layers = [PackedLayer(layer) for layer in layers]
+        self._mixes = trunk.residual_lambdas if config.residual_lambdas else None
+        self._norm = PackedNorm(trunk.norm.weight, trunk.norm.eps)
+        parts = [one for whole in (trunk.layers, trunk.norm) for one in whole.modules()]
+        self._parts = [
+            (one._modules, name, part) for one in parts for name, part in one._modules.items()
+        ]
+        self._weights = [
+            (one._parameters, name, Snapshot(weight))
+            for one in parts
+            for name, weight in one._parameters.items()
+            if weight is not None
+        ]
+
+    @property
+    def is_current(self) -> bool:
+        """Return whether all modules and weights are still those that were packed."""
+        return all([parts.get(name) is part for parts, name, part in self._parts]) and all(
+            [seen.matches(weights.get(name)) for weights, name, seen in self._weights]
+        )
+
+    def __call__(self, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
+        """Return hidden_BTD as Transformer.forward does."""
+        rotate = self._rotation(positions_BT)
+        first_BTD = x_BTD
+        for number, layer in enumerate(self._layers):
+            if self._mixes is not None:
+                x_BTD = self._mixes[number](x_BTD, first_BTD)
+            x_BTD = layer(x_BTD, rotate, attend, number)
+        return self._norm(x_BTD)
+
+    def _rotation(self, positions_BT: Tensor) -> Rotation:
+        """Return the rotation of positions, from a table of those from 0 on."""
+        num = int(positions_BT.max()) + 1
+        if num > self._table.cos_B1Td.shape[2]:
+            num = max(POSITIONS, 2 ** (num - 1).bit_length())
+            self._table = Rotation.at(torch.arange(num)[None], self._config, torch.float32)
+        cos_Nd, sin_Nd = self._table.cos_B1Td[0, 0], self._table.sin_B1Td[0, 0]
+        return Rotation(cos_Nd[positions_BT][:, None], sin_Nd[positions_BT][:, None])
+
+
+class PackedLayer:
+    """A PackedLayer computes what a Layer does."""
+
+    def __init__(self, layer: Layer) -> None:
+        """Copy the weights."""
+        attention, mlp = layer.self_attn, layer.mlp
+        d = self._head_width = attention.head_width
+        self._counts = attention.q_proj.out_features // d, attention.k_proj.out_features // d
+        self._qkv = PackedLinear.of(attention.q_proj, attention.k_proj, attention.v_proj)
+        self._head_norm = _both(attention.q_norm, attention.k_norm, self._counts)
+        self._out = PackedLinear.of(attention.o_proj)
+        self._gate_up = PackedLinear.of(mlp.gate_proj, mlp.up_proj)
+        self._down = PackedLinear.of(mlp.down_proj)
+        norms = layer.input_layernorm, layer.post_attention_layernorm
+        self._norms = [PackedNorm(one.weight, one.eps) for one in norms]
+        self._post_norm = layer.post_norm
+
+    def __call__(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
+        """Return the residual stream after this layer, (B, T, D)."""
+        before, behind = self._norms
+        if self._post_norm:
+            x_BTD = x_BTD + before(self._attention(x_BTD, rotate, attend, layer))
+            return x_BTD + behind(self._mlp(x_BTD))
+        x_BTD = self._attention(before(x_BTD), rotate, attend, layer).add_(x_BTD)
+        return self._mlp(behind(x_BTD)).add_(x_BTD)
+
+    def _attention(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
+        """Return what Attention does."""
+        B, T, _ = x_BTD.shape
+        H, G = self._counts
+        heads_BNTd = self._qkv(x_BTD).view(B, T, H + 2 * G, self._head_width).transpose(1, 2)
+        qk_BNTd, v_BGTd = heads_BNTd.split_with_sizes((H + G, G), 1)
+        if self._head_norm is not None:
+            qk_BNTd = self._head_norm(qk_BNTd)
+        q_BHTd, k_BGTd = rotate(qk_BNTd).split_with_sizes((H, G), 1)
+        out_BHTd = attend(layer, q_BHTd, k_BGTd, v_BGTd)
+        return self._out(out_BHTd.transpose(1, 2).reshape(B, T, -1))
+
+    def _mlp(self, x_BTD: Tensor) -> Tensor:
+        """Return what MLP does."""
+        gate_BTM, up_BTM = self._gate_up(x_BTD).chunk(2, dim=-1)
+        return self._down(F.silu(gate_BTM).mul_(up_BTM))
+
+
+def _both(
+    q_norm: nn.Module, k_norm: nn.Module, counts: Sequence[int]
+) -> Callable[[Tensor], Tensor] | None:
+    """Return the norm of query heads and key heads in one; None where they have none."""
+    norms = q_norm, k_norm
+    weights = [one.weight.detach() for one in norms if isinstance(one, RMSNorm)]
+    if isinstance(q_norm, RMSNorm):
+        rows = [one.expand(n, 1, -1) for one, n in zip(weights, counts, strict=True)]
+        return PackedNorm(torch.cat(rows), q_norm.eps)
+    heads = [one for one in norms if isinstance(one, HeadNorms)]
+    if isinstance(q_norm, HeadNorms):
+        both = HeadNorms(sum(counts), q_norm.weight.shape[-1], q_norm.eps).requires_grad_(False)
+        both.weight.copy_(torch.cat([one.weight for one in heads]))
+        both.bias.copy_(torch.cat([one.bias for one in heads]))
+        return both
+    return None
