@@ -4,8 +4,9 @@
     python -m unimodal.data.nlvr_boxes nlvr-test.tar shards/nlvr_test
 
 In: a shard of NLVR (Suhr et al. 2017), samples of a 400 x 100 .png and a .json of sentence, label
-and identifier. Out: shards whose samples have a .png a box and the same .json without
-`structured_rep`, which describes the image and is never read here.
+and identifier. Out: shards whose samples have a .png a box and the same .json, with the sentence as a
+question of yes or no beside it, and without `structured_rep`, which describes the image and is
+never read here.
 
 With `colours` each sample is there six times: black, yellow and blue change places in the pixels
 and in the sentence alike, which leaves true what was true, and every other sample has each box
@@ -35,6 +36,7 @@ GROUND = np.array((211, 211, 211), np.float32)
 INKS = {"black": (0, 0, 0), "yellow": (255, 255, 0), "blue": (0, 153, 255)}
 NAMES = tuple(INKS)
 OF_COLOUR = re.compile("|".join(NAMES), re.IGNORECASE)
+ASKED = "Is this true?"
 OF_SIDES = re.compile("left|right", re.IGNORECASE)
 
 
@@ -101,9 +103,12 @@ def _samples(source: Path) -> Iterator[tuple[str, np.ndarray, dict[str, object]]
 
 
 def _files(cut: list[np.ndarray], fields: dict[str, object]) -> dict[str, bytes]:
-    """Return the files of a sample: an image a box, and its fields."""
+    """Return the files of a sample: an image a box, its fields, and what is asked of them."""
     files = {f"{at}.png": _png(box) for at, box in enumerate(cut)}
-    return files | {"json": json.dumps(fields).encode()}
+    question = f"{str(fields['sentence']).rstrip('.')}. {ASKED}"
+    answer = "yes" if str(fields["label"]).lower() == "true" else "no"
+    asked = {**fields, "question": question, "answer": answer}
+    return files | {"json": json.dumps(asked).encode()}
 
 
 def _png(image_HW3: np.ndarray) -> bytes:
