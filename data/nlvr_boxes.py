@@ -44,7 +44,9 @@ def boxes(image_HW3: np.ndarray, side: int) -> list[np.ndarray]:
     """Return the three boxes of an image, uint8 (side, side, 3) each."""
     if image_HW3.shape[:2] != SIZE[::-1]:
         height, width = image_HW3.shape[:2]
-        raise ValueError(f"an image of {width} x {height} pixels: NLVR's are of {SIZE[0]} x {SIZE[1]}")
+        raise ValueError(
+            f"an image of {width} x {height} pixels: NLVR's are of {SIZE[0]} x {SIZE[1]}"
+        )
     cut = [Image.fromarray(image_HW3[:, start : start + BOX]) for start in STARTS]
     return [np.asarray(one.resize((side, side), Image.Resampling.LANCZOS)) for one in cut]
 

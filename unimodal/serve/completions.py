@@ -21,6 +21,7 @@ from ..room import asked as asked_in
 from .errors import ApiError
 from .fields import Fields, checked
 from .job import Accepted, Drawn, Job, Partial
+from .logprobs import MOST, logprobs_of
 from .messages import Message, conversation
 from .provenance import base64_of
 from .server import Server
@@ -41,7 +42,7 @@ class Completion(Settings):
 
     ONLY: ClassVar = {
         "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},), "top_p": (1,),
-        "logprobs": (False,), "top_logprobs": (0,), "stop": ([],), "store": (False,),
+        "stop": ([],), "store": (False,),
         "tools": ([],), "functions": ([],), "tool_choice": ("auto", "none"),
         "function_call": ("auto", "none"), "parallel_tool_calls": (True, False),
         "response_format": ({"type": "text"},), "service_tier": ("auto", "default"),
@@ -56,6 +57,10 @@ class Completion(Settings):
     stream_options: StreamOptions | None = None
     size: str = "auto"
     """Of the images of the reply."""
+    logprobs: bool = False
+    """Whether the answer tells how likely each token of its words was."""
+    top_logprobs: int | None = None
+    """How many of the likeliest tokens in its place are told beside each."""
 
     @property
     def modality(self) -> Modality | None:
@@ -71,6 +76,24 @@ class Completion(Settings):
             raise ApiError(400, "max_tokens is the old name of max_completion_tokens: give one",
                            "max_tokens", "invalid_value")  # fmt: skip
         return both.pop() if both else None
+
+    @property
+    def likeliest(self) -> int | None:
+        """Return how many tokens are told beside each of words, None where nothing is told; raise
+        ApiError for what cannot be told.
+        """
+        if not self.logprobs:
+            if self.top_logprobs is not None:
+                raise ApiError(400, "top_logprobs are told with logprobs: true",
+                               "top_logprobs", "invalid_value")  # fmt: skip
+            return None
+        if self.stream:
+            raise ApiError(400, "logprobs are told in a whole answer; leave stream or logprobs out",
+                           "logprobs", "unsupported_value")  # fmt: skip
+        if not 0 <= (number := self.top_logprobs or 0) <= MOST:
+            raise ApiError(400, f"top_logprobs {number}: from 0 to {MOST}", "top_logprobs",
+                           "invalid_value")  # fmt: skip
+        return number
 
 
 @dataclass(frozen=True)
@@ -106,7 +129,7 @@ async def complete(request: Request) -> Response:
         if asked.stream_options is not None and not asked.stream:
             raise ApiError(400, "stream_options are of a stream", "stream_options", "invalid_value")
         server.size_of(asked.size)
-        modality = asked.modality
+        modality, likeliest = asked.modality, asked.likeliest
         if asked.candidates > 1 and server.model.constraint(modality) == "text":
             raise ApiError(400, f"candidates {asked.candidates}: this reply is of words alone, of"
                            " which there are none; leave candidates or modalities out",
@@ -115,7 +138,7 @@ async def complete(request: Request) -> Response:
         given = await conversation(asked.messages, server, modality)
     trial = Trial.of(asked_in(given.document), asked.candidates)
     jobs = [
-        Job(given.document, one, modality, (client, asked.user), asked.partial_images)
+        Job(given.document, one, modality, (client, asked.user), asked.partial_images, likeliest)
         for first in samplings
         for one in samplings_of(first, trial.num)
     ]
@@ -140,8 +163,10 @@ def _answer(shape: Shape, chosen: list[Chosen], spent: dict[str, Any]) -> dict[s
         ]
         message: dict[str, Any] = {"role": "assistant", "content": one.heard.text or None}
         message |= {"refusal": None} | ({"images": images} if images else {})
+        is_told = one.job.likeliest is not None
+        logprobs = logprobs_of(one.heard.scored, shape.server.model) if is_told else None
         choices.append({
-            "index": index, "message": message, "logprobs": None,
+            "index": index, "message": message, "logprobs": logprobs,
             "finish_reason": _reason(one.heard.reply), **one.fields,
         })  # fmt: skip
     notes = [*shape.notes, *(note for one in chosen for note in one.notes)]
