@@ -4,8 +4,8 @@
     python -m unimodal.data.nlvr_boxes nlvr-test.tar shards/nlvr_test
 
 In: a shard of NLVR (Suhr et al. 2017), samples of a 400 x 100 .png and a .json of sentence, label
-and identifier. Out: shards whose samples have a .png a box and the same .json, with the sentence as a
-question of yes or no beside it, and without `structured_rep`, which describes the image and is
+and identifier. Out: shards whose samples have a .png a box and the same .json, with the sentence as
+a question of yes or no beside it, and without `structured_rep`, which describes the image and is
 never read here.
 
 With `colours` each sample is there six times: black, yellow and blue change places in the pixels

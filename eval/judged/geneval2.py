@@ -41,23 +41,29 @@ class GenEval2(Benchmark):
     name = "geneval2"
     rules = "GenEval2 a6e82d2, Soft-TIFA"
     once = False
+    index = "images.json"
+
+    def prompts(self, data: Path) -> dict[str, str]:
+        """Return each prompt by its number."""
+        prompts = [row.text("prompt") for row in read_lines(data)]
+        if len(set(prompts)) < len(prompts) or not prompts:
+            raise ValueError(f"{data} holds no prompts, or one of them twice")
+        return {f"{number:05d}": prompt for number, prompt in enumerate(prompts)}
 
     def questions(self, data: Path, images: Path, cells: int) -> list[Question]:
         """Return a question for each atom."""
         rows, found = read_lines(data), images_by_prompt(images)
-        prompts = [row.text("prompt") for row in rows]
-        if len(set(prompts)) < len(prompts) or not prompts:
-            raise ValueError(f"{data} holds no prompts, or one of them twice")
-        check_images(prompts, found, images)
+        prompts = self.prompts(data)
+        check_images([*prompts.values()], found, images)
         if any(len(some) > 1 for some in found.values()):
             raise ValueError(f"{images} has several images of a prompt: GenEval 2 takes one")
         made = []
-        for item, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
+        for row, (item, prompt) in zip(rows, prompts.items(), strict=True):
             atoms = _atoms(row)
             for number, (question, answer, skill) in enumerate(atoms):
                 words = _words(question, answer, row.place)
                 made.append(Question(
-                    f"{item:05d}", 0, number, prompt, question + SUFFIX, {RIGHT: words}, RIGHT,
+                    item, 0, number, prompt, question + SUFFIX, {RIGHT: words}, RIGHT,
                     skill, found[prompt][0], about={"atoms": len(atoms), "answer": answer},
                 ))  # fmt: skip
         return made

@@ -1,7 +1,8 @@
 """A judge behind a server that speaks OpenAI's chat completions (vLLM, SGLang, OpenAI ...).
 
-1. The image goes as a PNG inside the request. One token is asked for, at temperature 0, with the
-   most probable tokens in its place, of which servers tell 20 at most.
+1. The image goes as a PNG inside the request. One token of words is asked for (a model that draws
+   too is to draw nothing), at temperature 0, with the most probable tokens in its place, of which
+   servers of OpenAI tell 20 at most.
 2. A word stands for the token that is spelled exactly so; one that is not told has probability 0.
    Where none of a question's words is told and what is not told may be more than UNSEEN, the answer
    is unknown: an error, never a zero.
@@ -24,7 +25,7 @@ from unimodal.transcript import png_bytes
 from ..answerers.endpoint import Endpoint
 from .judge import ROUNDING, Begins, Begun, Judge, Look
 
-TOP = 20  # tokens that a server tells
+TOP = 20  # tokens that a server tells, by OpenAI's protocol
 UNSEEN = 0.01
 PROBE = Look(PILImage.new("RGB", (64, 64), "red"), "Is this red? Answer in one word.", ())
 
@@ -32,9 +33,13 @@ PROBE = Look(PILImage.new("RGB", (64, 64), "red"), "Is this red? Answer in one w
 class ServerJudge(Judge):
     """A model behind a server."""
 
-    def __init__(self, endpoint: Endpoint, model: str) -> None:
-        """Ask it about a red image; ValueError where it gives no answer or no probabilities."""
+    def __init__(self, endpoint: Endpoint, model: str, top: int = TOP) -> None:
+        """Ask it about a red image; ValueError where it gives no answer or no probabilities.
+
+        top: how many tokens it is asked to tell.
+        """
         self._endpoint, self._url, self._model = endpoint, endpoint.url, model
+        self._top = top
         self._version: str | None = None
         reply = self._reply(PROBE)
         self._told(reply)
@@ -47,7 +52,7 @@ class ServerJudge(Judge):
             "judge_model": self._model,
             "judge_version": self._version,
             "judge_fingerprint": self._fingerprint,
-            "judge_top_tokens": TOP,
+            "judge_top_tokens": self._top,
         }
 
     def look(self, asked: Sequence[Look]) -> list[Begins]:
@@ -67,7 +72,9 @@ class ServerJudge(Judge):
         if not any(word in told for word in asked.words) and unseen > UNSEEN:
             raise ValueError(
                 f"{self._url}: the {len(told)} tokens that it tells leave {unseen:.3f} open, and "
-                f"none is {' or '.join(map(repr, asked.words[:4]))} in reply to {asked.question!r}"
+                f"none is {' or '.join(map(repr, asked.words[:4]))} in reply to "
+                f"{asked.question!r}; "
+                f"--top-tokens asks for more than {self._top}, where the server tells them"
             )
         return {word: Begun(word, told.get(word, 0.0)) for word in asked.words}
 
@@ -93,7 +100,8 @@ class ServerJudge(Judge):
     def _reply(self, asked: Look) -> Mapping[str, Any]:
         body = {
             "model": self._model, "messages": [{"role": "user", "content": _content(asked)}],
-            "max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": TOP,
+            "max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": self._top,
+            "modalities": ["text"],
         }  # fmt: skip
         return self._endpoint.post("chat/completions", body)
 

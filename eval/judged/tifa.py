@@ -19,7 +19,7 @@ from ..intervals import mean
 from ..score import Prediction
 from ..vqa.clusters import mean_of_clusters
 from ..vqa.source import Row, objects, read_json
-from .benchmark import Benchmark, grouped
+from .benchmark import Benchmark, grouped, texts_of
 from .judge import NO, YES
 from .question import Question, check_images, images_by_stem
 
@@ -31,6 +31,11 @@ class Tifa(Benchmark):
 
     name = "tifa"
     rules = "tifa 8e37050, choices by letters"
+
+    def prompts(self, data: Path) -> dict[str, str]:
+        """Return each caption, of the file of questions or of `tifa_v1.0_text_inputs.json`."""
+        rows = objects(read_json(data), str(data))
+        return texts_of(((row.text("id"), row.text("caption")) for row in rows), data)
 
     def questions(self, data: Path, images: Path, cells: int) -> list[Question]:
         """Return a question for each object of the file."""

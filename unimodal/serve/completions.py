@@ -21,7 +21,7 @@ from ..room import asked as asked_in
 from .errors import ApiError
 from .fields import Fields, checked
 from .job import Accepted, Drawn, Job, Partial
-from .logprobs import MOST, logprobs_of
+from .logprobs import MOST, MOST_OF_ONE, logprobs_of
 from .messages import Message, conversation
 from .provenance import base64_of
 from .server import Server
@@ -90,8 +90,10 @@ class Completion(Settings):
         if self.stream:
             raise ApiError(400, "logprobs are told in a whole answer; leave stream or logprobs out",
                            "logprobs", "unsupported_value")  # fmt: skip
-        if not 0 <= (number := self.top_logprobs or 0) <= MOST:
-            raise ApiError(400, f"top_logprobs {number}: from 0 to {MOST}", "top_logprobs",
+        most = MOST_OF_ONE if self.most_tokens == 1 else MOST
+        if not 0 <= (number := self.top_logprobs or 0) <= most:
+            said = f"from 0 to {MOST}, of a single token to {MOST_OF_ONE}"
+            raise ApiError(400, f"top_logprobs {number}: {said}", "top_logprobs",
                            "invalid_value")  # fmt: skip
         return number
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..events import TokenScored
 from ..model import Model
 
-MOST = 20  # tokens that are told in the place of one
+MOST, MOST_OF_ONE = 20, 1000  # tokens that are told in the place of each, and of a single one
 UNFINISHED = "\ufffd"  # stands for bytes that are no whole character
 ANCHOR = "a"
 

@@ -81,6 +81,16 @@ def test_nothing_is_told_unasked(small: Served) -> None:
     assert told and all(one["top_logprobs"] == [] for one in told)
 
 
+def test_of_a_single_token_all_are_told(small: Served, tiny_model: Model) -> None:
+    one = body(png((16, 24))) | {"max_tokens": 1, "logprobs": True, "top_logprobs": 1000}
+    (told,) = small.ask(CHAT, one)[1]["choices"][0]["logprobs"]["content"]
+    likeliest = [other["logprob"] for other in told["top_logprobs"]]
+    assert len(likeliest) >= tiny_model.text_tokenizer.num_ids
+    assert math.fsum(map(math.exp, likeliest)) == pytest.approx(1, abs=1e-5)
+    status, refusal = small.ask(CHAT, one | {"max_tokens": 2})
+    assert status == 400 and "of a single token to 1000" in refusal["error"]["message"]
+
+
 def test_special_tokens_are_no_content_and_halves_of_characters_have_no_bytes(
     tiny_model: Model,
 ) -> None:
