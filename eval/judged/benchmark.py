@@ -5,7 +5,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ..intervals import Estimate
 from ..score import Prediction
+from ..vqa.clusters import mean_of_clusters
 from .question import Question
 
 
@@ -45,6 +47,11 @@ class Benchmark(ABC):
     @abstractmethod
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Return scores of predictions, each with `p`: the probability of each answer."""
+
+
+def mean_of_prompts(values: Iterable[float]) -> Estimate:
+    """Return the mean of prompts' scores, each from 0 to 1, with an interval within these."""
+    return mean_of_clusters((str(at), value) for at, value in enumerate(values))
 
 
 def texts_of(pairs: Iterable[tuple[str, str]], data: Path) -> dict[str, str]:

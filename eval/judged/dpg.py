@@ -22,11 +22,10 @@ from typing import Any
 
 from unimodal.data.image_members import natural
 
-from ..intervals import mean, unmeasured
 from ..score import Prediction
 from ..vqa.clusters import mean_of_clusters
 from ..vqa.source import Row
-from .benchmark import Benchmark, grouped, texts_of
+from .benchmark import Benchmark, grouped, mean_of_prompts, texts_of
 from .judge import NO, YES
 from .question import Question, check_images, images_by_stem
 
@@ -86,8 +85,8 @@ class Dpg(Benchmark):
         last = max(one["cell"] for one in ordered)
         undecided = ((o["item"], float(sum(o["p"].values()) < SURE)) for o in ordered)
         return {
-            "dpg": mean(_of_items(ordered)),
-            "dpg_first_row_skipped": mean(_of_items(whole)) if whole else unmeasured(),
+            "dpg": mean_of_prompts(_of_items(ordered)),
+            "dpg_first_row_skipped": mean_of_prompts(_of_items(whole)),
             **_categories([one for one in whole if one["cell"] == last]),
             "neither_yes_nor_no": mean_of_clusters(undecided),
         }

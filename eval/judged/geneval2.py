@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..intervals import mean
 from ..score import Prediction
 from ..vqa.clusters import mean_of_clusters
 from ..vqa.source import Row, read_lines
-from .benchmark import Benchmark, grouped
+from .benchmark import Benchmark, grouped, mean_of_prompts
 from .judge import YES
 from .question import Question, check_images, images_by_prompt
 
@@ -83,12 +82,17 @@ class GenEval2(Benchmark):
         }
         sizes = sorted({some[0]["about"]["atoms"] for some in prompts})
         by_size = {
-            f"gm_of_{size}_atoms": mean(
-                [g for g, some in zip(gm, prompts, strict=True) if len(some) == size]
+            f"gm_of_{size}_atoms": mean_of_prompts(
+                g for g, some in zip(gm, prompts, strict=True) if len(some) == size
             )
             for size in sizes
         }
-        return {"soft_tifa_gm": mean(gm), "soft_tifa_am": mean(am), **skills, **by_size}
+        return {
+            "soft_tifa_gm": mean_of_prompts(gm),
+            "soft_tifa_am": mean_of_prompts(am),
+            **skills,
+            **by_size,
+        }
 
 
 def geometric_mean(values: Sequence[float]) -> float:

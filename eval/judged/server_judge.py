@@ -82,16 +82,19 @@ class ServerJudge(Judge):
         """Return the probabilities of the first tokens that the server tells, by spelling."""
         try:
             top = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-            found = {one["token"]: float(one["logprob"]) for one in top}
+            found = [(one["token"], float(one["logprob"])) for one in top]
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self._url} gives no probabilities of its answer's first token "
                 f"({json.dumps(reply)[:200]}): take a server and a model with `logprobs`"
             ) from error
-        wrong = [value for value in found.values() if not value <= ROUNDING or math.isinf(value)]
+        wrong = [value for _, value in found if not value <= ROUNDING or math.isinf(value)]
         if wrong or not found:
             raise ValueError(f"{self._url}: {wrong or 'nothing'} is no log-probability of a token")
-        return {token: math.exp(value) for token, value in found.items()}
+        told: dict[str, float] = {}
+        for token, value in found:  # bytes that are no whole character are all spelled alike
+            told[token] = told.get(token, 0.0) + math.exp(value)
+        return told
 
     def _model_of(self, reply: Mapping[str, Any]) -> str:
         model = reply.get("model")
