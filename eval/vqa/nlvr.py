@@ -2,7 +2,8 @@
 
 Files: webdataset shards (.tar) with a PNG, or one for each of the three boxes
 (data/nlvr_boxes.py), and a .json of sentence, label and identifier; or the official `dev.json`, an
-object a line, with images in `images/DIRECTORY/dev-IDENTIFIER-0.png` (memory: the official layout). `structured_rep`, which describes the image, is never read.
+object a line, with images in `images/DIRECTORY/dev-IDENTIFIER-0.png` (memory: the official layout).
+`structured_rep`, which describes the image, is never read.
 
 Rules: accuracy (published models of images reach 57 to 66 % on test, the majority 56.2 %); six
 images share a sentence, so intervals are clustered by `identifier`.
