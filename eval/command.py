@@ -10,6 +10,7 @@ unimodal eval report scores.json geneval.json --output page.html
 unimodal eval compare small.json large.json
 unimodal eval arena drawn_a drawn_b --prompts prompts.jsonl
 unimodal eval fidelity photos drawn --json fidelity.json
+unimodal eval draw dpg drawn --prompts dpg_bench.csv
 unimodal eval judged dpg --questions dpg_bench.csv --images drawn --judge Qwen3-VL-8B-Instruct
 """
 
@@ -25,7 +26,7 @@ from .check import check_
 from .editing.command import editing
 from .fidelity.command import copies_, fidelity_, preference_
 from .geneval.command import geneval
-from .judged.command import judged_
+from .judged.command import draw_, judged_
 from .options import (
     IN_PATH,
     check_device,
@@ -137,6 +138,7 @@ eval_.add_command(score_)
 eval_.add_command(things_)
 eval_.add_command(tokenizer)
 eval_.add_command(geneval)
+eval_.add_command(draw_)
 eval_.add_command(judged_)
 eval_.add_command(vqa_)
 

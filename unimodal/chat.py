@@ -34,7 +34,7 @@ from .candidates import UNCHECKED, Kept, best_of, check_num, samplings_of, seed_
 from .checks import Check, checks_of
 from .config import replaced
 from .document import Document, Image, Part, Text
-from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
+from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta, TokenScored
 from .generation import Generation
 from .grammar import End, Modality
 from .model import Model
@@ -275,7 +275,7 @@ class Chat:
                 self._num_untold, self._undone = num_untold, []
                 self.sampling = replace(self.sampling, seed=seed_of(sampling, num))
                 yield reply
-            else:
+            elif not isinstance(event, TokenScored):  # a chat asks for none
                 yield event
 
     def _checks(self, document: Document, modality: Modality | None) -> tuple[Check, ...]:

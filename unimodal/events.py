@@ -16,6 +16,20 @@ class TextDelta:
     text: str
 
 
+@dataclass(frozen=True)
+class TokenScored:
+    """A TokenScored says how likely the token of words was that reply `request` goes on by.
+
+    logprob: its log-probability in nats, before any temperature, among the ids that were allowed.
+    likeliest: the likeliest ids in its place with theirs, the likeliest first.
+    """
+
+    request: int
+    token: int
+    logprob: float
+    likeliest: tuple[tuple[int, float], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class ImageProgress:
     """An ImageProgress says that `done` of `total` codes or latents of an image are drawn.
@@ -53,4 +67,4 @@ class ReplyDone:
     end: End  # why it ended
 
 
-Event = TextDelta | ImageProgress | ImageDone | ReplyDone
+Event = TextDelta | TokenScored | ImageProgress | ImageDone | ReplyDone

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from .branches import Branches
 from .document import Document, Part
-from .events import Event, ReplyDone
+from .events import Event, ReplyDone, TokenScored
 from .grammar import Choice, Grammar, Modality
 from .heads.head import Ask
 from .memory import free_bytes
@@ -111,6 +111,20 @@ def _spread(value: object, num: int, name: str) -> list:
     return list(value)
 
 
+def _scored(
+    choice: Choice, members: Sequence[Request], logits_BV: Tensor, picked_B: Sequence[int]
+) -> Iterator[Event]:
+    """Yield the TokenScored of those requests that want one."""
+    for member, logits_V, picked in zip(members, logits_BV, picked_B, strict=True):
+        if member.likeliest is not None:
+            share_V = logits_V.log_softmax(dim=-1)
+            most = min(member.likeliest, int(choice.allowed.sum()))
+            best = share_V.topk(most)
+            told = zip((best.indices + choice.first).tolist(), best.values.tolist(), strict=True)
+            token, logprob = choice.first + picked, float(share_V[picked])
+            yield TokenScored(member.number, token, logprob, tuple(told))
+
+
 class Generation:
     """A Generation answers requests together: `submit` adds one, `step` advances all."""
 
@@ -144,14 +158,17 @@ class Generation:
         document: Document,
         sampling: Sampling | None = None,
         modality: Modality | None = None,
+        likeliest: int | None = None,
     ) -> int:
         """Add a conversation to answer and return its number, which its events carry.
 
-        Arguments are those of `stream`. Raise ValueError where the document leaves no room in the
+        likeliest: how many ids each TokenScored holds; None: there are no such events. Other
+        arguments are those of `stream`. Raise ValueError where the document leaves no room in the
         context for its reply, the model cannot reply so, or its reply needs more memory than is
         allowed.
         """
         request = self._request(self._count, document, sampling, modality)
+        request.likeliest = likeliest
         self._count += 1
         self._waiting.append(request)
         return request.number
@@ -229,7 +246,7 @@ class Generation:
             has_prompt = any(branch.row is None for branch in branches)
             with enough_threads(self._branches.flops(branches), once=has_prompt):
                 self._branches.read(branches)
-                found = self._sample(going_on) | self._run_heads(going_on)
+                found = self._sample(going_on, events) | self._run_heads(going_on)
             for request in going_on:
                 events += request.go_on(found[request.number])
         gone = [branch for one in requests for branch in one.unwanted()]
@@ -267,8 +284,10 @@ class Generation:
         tokens = max(_room([one])[1] for one in known)
         return (rows, tokens) if self._branches.num_bytes(rows, tokens) <= allowed else _room(taken)
 
-    def _sample(self, requests: Sequence[Request]) -> dict[int, int]:
-        """Sample the next id of each request that has a choice; return it by request number."""
+    def _sample(self, requests: Sequence[Request], events: list[Event]) -> dict[int, int]:
+        """Sample the next id of each request that has a choice; return it by request number, and
+        add the events of those that are to be scored.
+        """
         groups: dict[tuple[Choice, Settings], list[Request]] = {}
         for request in requests:
             if isinstance(choice := request.state.next, Choice):
@@ -279,6 +298,8 @@ class Generation:
             noise_B = [member.noise(len(member.state.ids)) for member in members]
             uniform_B = torch.tensor(noise_B, dtype=torch.float64, device=logits_BV.device)
             picked_B = pick(logits_BV, uniform_B, *settings).tolist()
+            if not choice.drawing:
+                events += _scored(choice, members, logits_BV, picked_B)
             tokens |= {m.number: choice.first + k for m, k in zip(members, picked_B, strict=True)}
             if choice.withheld is not None:
                 wished_BV = self._logits_of(choice, choice.withheld | choice.allowed, members)

@@ -46,6 +46,7 @@ class Request:
         """Lay the prompt out and check its length; arguments are those of Generation.submit."""
         sampling.check(model.transformer.head.follows, model.transformer.architecture.image.head)
         self.number, self.sampling = number, sampling
+        self.likeliest: int | None = None  # how many ids are told beside each of words
         self._model, self._document = model, document
         prompt = model.sequencer.prompt(document)
         num_tokens = len(prompt)

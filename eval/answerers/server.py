@@ -61,7 +61,7 @@ class Server(Answerer):
 
     def _complete(self, content: list[dict[str, Any]], max_tokens: int) -> dict[str, Any]:
         message = {"role": "user", "content": content}
-        body = {"model": self._name, "messages": [message]}
+        body = {"model": self._name, "messages": [message], "modalities": ["text"]}
         return self._endpoint.post(
             "chat/completions", body | {"temperature": 0, "max_tokens": max_tokens}
         )

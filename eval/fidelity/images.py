@@ -32,6 +32,8 @@ class Picture:
 
     name: str
     read: Callable[[], bytes]
+    home: str | None = None
+    """The folder that the name is of, for errors."""
 
     def open(self) -> tuple[np.ndarray, str]:
         """Return its pixels, and the SHA-256 (hex) of its file; ImageError names one that is
@@ -41,7 +43,8 @@ class Picture:
         try:
             return np.asarray(open_image(content).image), hashlib.sha256(content).hexdigest()
         except ImageError as error:
-            raise ImageError(f"{self.name}: {error}") from error
+            place = self.name if self.home is None else f"{self.home}/{self.name}"
+            raise ImageError(f"{place}: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,7 @@ def _pictures(path: Path) -> Iterator[Picture]:
         files = [file for file in path.rglob("*") if file.is_file() and _is_image(file)]
         names = {str(file.relative_to(path)): file for file in files}
         for name in sorted(names, key=natural):
-            yield Picture(name, names[name].read_bytes)
+            yield Picture(name, names[name].read_bytes, str(path))
     else:
         yield from _of_shards(path)
 

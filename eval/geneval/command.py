@@ -240,13 +240,15 @@ def run_(
 ) -> None:
     """Draw into FOLDER, detect and score; each goes on where it stopped."""
     from ..overlap import check_shards
-    from .detector import read_detections
+    from .detector import check_asked, read_detections
     from .folder import read_folder
+    from .prompts import read_prompts
 
     check_shards(training)
     names = ("detector", "things", "weights", "clip", "photos")
     looking = {name: options.pop(name) for name in names}
-    detector = _detector(device=options["device"], **looking)  # what is missing is told first
+    detector = _detector(device=options["device"], **looking)
+    check_asked(detector, read_prompts(options["prompts"]))  # before anything is drawn for it
     asked = _draw(folder, **options)
     drawn = read_folder(folder, asked)
     file = folder / f"detections_{detector.name}.jsonl"

@@ -85,6 +85,14 @@ def refuse_unproven(detector: Detector) -> None:
         )
 
 
+def check_asked(detector: Detector, prompts: Sequence[Prompt]) -> None:
+    """Raise ValueError for a class that the detector does not know, and a detector that is
+    unproven.
+    """
+    _check_classes(prompts, detector.classes, detector.name)
+    refuse_unproven(detector)
+
+
 def detect(drawn: Drawn, detector: Detector, file: Path, settings: Mapping[str, Any]) -> None:
     """Find the objects of all images, those that the file lacks, after the known ones.
 
@@ -92,9 +100,8 @@ def detect(drawn: Drawn, detector: Detector, file: Path, settings: Mapping[str, 
     for a class that the detector does not know, a detector that is unproven, an image that is
     broken, and a file of other detections.
     """
-    _check_classes(drawn.prompts, detector.classes, detector.name)
+    check_asked(detector, drawn.prompts)
     recipe = _recipe(drawn, detector) | dict(settings)
-    refuse_unproven(detector)
     with PredictionsFile(file, recipe) as kept:
         images = [one for one in drawn.images() if one[0] not in kept]
         for id, prompt, path in progress(images, f"detecting ({detector.name})"):

@@ -84,7 +84,12 @@ class Drawing(Evaluator[Sample]):
         return {"prompt": request.text, "seed": self._noise(request)}
 
     def _noise(self, request: Sample) -> int:
-        return (self._seed * 2**32 + request.number * MOST_SAMPLES + request.sample) % 2**64
+        return noise_seed(self._seed, request.number, request.sample)
+
+
+def noise_seed(seed: int, number: int, sample: int) -> int:
+    """Return the seed of the noise of a prompt's sample-th image."""
+    return (seed * 2**32 + number * MOST_SAMPLES + sample) % 2**64
 
 
 def draw(
@@ -135,16 +140,23 @@ def _recipe(
     rewriting: Rewriting | None,
 ) -> dict[str, Any]:
     """Return what the images depend on."""
-    parameter = next(model.transformer.parameters())
-    width, height = model.canvas
     return {
-        "model": model.hash,
-        "tokenizer": model.sequencer.codec_hash,
         "prompts": prompts_hash(prompts),
         "num_prompts": len(prompts),
         "rewriter": None if rewriting is None else rewriting.rewriter,
         "rewritten": None if rewriting is None else digest(rewriting.texts),
         "samples_per_prompt": samples,
+        **how_drawn(model, seed, sampling),
+    }
+
+
+def how_drawn(model: Model, seed: int, sampling: Sampling) -> dict[str, Any]:
+    """Return what drawings depend on beside what is asked for."""
+    parameter = next(model.transformer.parameters())
+    width, height = model.canvas
+    return {
+        "model": model.hash,
+        "tokenizer": model.sequencer.codec_hash,
         "seed": seed,
         **{name: value for name, value in asdict(sampling).items() if name != "seed"},
         "steps": model.grid.size,  # every head here draws one code, with all its levels, at a time

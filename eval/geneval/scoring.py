@@ -37,6 +37,7 @@ HIDDEN = (
     "rewriter",
     "rewritten",
 )
+READERS = ("scenes", "things")  # detectors that read an image as a whole, or not at all
 
 
 def report_of(found: Detections, rules: Rules | None = None) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def report_of(found: Detections, rules: Rules | None = None) -> dict[str, Any]:
     settings = _settings(found, rules)
     name = name_of(found.recipe)
     return {
-        "scores": _scores(name, predictions, found.recipe["samples_per_prompt"]),
+        "scores": _scores(name, predictions, found.recipe),
         "predictions": predictions,
         "recipe": recipe(**settings),
     }
@@ -80,8 +81,13 @@ def _prediction(id: str, found: Detections, rules: Rules) -> Prediction:
     }
 
 
-def _scores(name: str, predictions: Sequence[Prediction], samples: int) -> dict[str, Any]:
-    """Return the score of each task and their mean; of the best of n beside them."""
+def _scores(
+    name: str, predictions: Sequence[Prediction], drawn: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the score of each task and their mean; of the best of n beside them, and the share of
+    images that a reader could not read.
+    """
+    samples = drawn["samples_per_prompt"]
     tags: dict[str, dict[str, list[bool]]] = {}
     for one in predictions:
         number = one["id"].partition("/")[0]
@@ -91,7 +97,7 @@ def _scores(name: str, predictions: Sequence[Prediction], samples: int) -> dict[
     if samples > 1:
         best = {tag: share([any(p) for p in prompts.values()]) for tag, prompts in tags.items()}
         found[f"{name}_best_of_{samples}"] = {"overall": mean_of(list(best.values())), **best}
-    if any(one["note"] for one in predictions):
+    if drawn["detector"] in READERS or any(one["note"] for one in predictions):
         found["detector"] = {"unreadable": share([bool(one["note"]) for one in predictions])}
     return found
 

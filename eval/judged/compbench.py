@@ -26,24 +26,34 @@ class CompBench(Benchmark):
 
     name = "compbench"
     rules = "T2I-CompBench 1b70949, whole prompts"
+    samples = 10
 
-    def questions(self, data: Path, images: Path, cells: int) -> list[Question]:
-        """Return a question for each image."""
+    def prompts(self, data: Path) -> dict[str, str]:
+        """Return each line by its number."""
         try:
             lines = data.read_bytes().decode("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise ValueError(f"{data} is no UTF-8: {error}") from error
-        prompts, found = [line.strip() for line in lines if line.strip()], images_by_prompt(images)
+        prompts = [line.strip() for line in lines if line.strip()]
         if not prompts or len(set(prompts)) < len(prompts):
             raise ValueError(f"{data} holds no prompts, or one of them twice")
-        check_images(prompts, found, images)
+        return {f"{number:05d}": prompt for number, prompt in enumerate(prompts)}
+
+    def file_name(self, item: str, prompt: str, sample: int) -> str:
+        """Return the prompt with the sample's number, as the official scripts name images."""
+        return f"{prompt}_{sample:06d}.png"
+
+    def questions(self, data: Path, images: Path, cells: int) -> list[Question]:
+        """Return a question for each image."""
+        prompts, found = self.prompts(data), images_by_prompt(images)
+        check_images([*prompts.values()], found, images)
         return [
             Question(
-                f"{item:05d}", cell, 0, prompt,
+                item, cell, 0, prompt,
                 f'Does this figure show "{prompt}"? Please answer yes or no.',
                 {"yes": YES, "no": NO}, "yes", data.stem, picture,
             )
-            for item, prompt in enumerate(prompts)
+            for item, prompt in prompts.items()
             for cell, picture in enumerate(found[prompt])
         ]  # fmt: skip
 

@@ -20,11 +20,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..intervals import mean, unmeasured
+from unimodal.data.image_members import natural
+
 from ..score import Prediction
 from ..vqa.clusters import mean_of_clusters
 from ..vqa.source import Row
-from .benchmark import Benchmark, grouped
+from .benchmark import Benchmark, grouped, mean_of_prompts, texts_of
 from .judge import NO, YES
 from .question import Question, check_images, images_by_stem
 
@@ -41,6 +42,15 @@ class Dpg(Benchmark):
     name = "dpg"
     rules = "ELLA 3c228f1, compute_dpg_bench.py"
     cells = (4, 1)
+
+    def prompts(self, data: Path) -> dict[str, str]:
+        """Return each item's text, of the file of questions or of the official folder of prompts,
+        `<item_id>.txt`.
+        """
+        if data.is_dir():
+            files = sorted(data.glob("*.txt"), key=lambda file: natural(file.name))
+            return texts_of(((file.stem, _words(file)) for file in files), data)
+        return texts_of(((row.text("item_id"), row.text("text")) for row in _rows(data)), data)
 
     def questions(self, data: Path, images: Path, cells: int) -> list[Question]:
         """Return the questions of each row about each image of its prompt's file."""
@@ -75,8 +85,8 @@ class Dpg(Benchmark):
         last = max(one["cell"] for one in ordered)
         undecided = ((o["item"], float(sum(o["p"].values()) < SURE)) for o in ordered)
         return {
-            "dpg": mean(_of_items(ordered)),
-            "dpg_first_row_skipped": mean(_of_items(whole)) if whole else unmeasured(),
+            "dpg": mean_of_prompts(_of_items(ordered)),
+            "dpg_first_row_skipped": mean_of_prompts(_of_items(whole)),
             **_categories([one for one in whole if one["cell"] == last]),
             "neither_yes_nor_no": mean_of_clusters(undecided),
         }
@@ -152,6 +162,16 @@ def _rows(data: Path) -> list[Row]:
     if lacking:
         raise ValueError(f"{data} is no dpg_bench.csv: it has no {', '.join(lacking)}")
     return [Row(row, f"{data}, row {number}") for number, row in enumerate(found, 1)]
+
+
+def _words(file: Path) -> str:
+    try:
+        words = file.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no UTF-8: {error}") from error
+    if not words:
+        raise ValueError(f"{file} is empty")
+    return words
 
 
 def _number(row: Row, text: str) -> int:

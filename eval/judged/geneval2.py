@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..intervals import mean
 from ..score import Prediction
 from ..vqa.clusters import mean_of_clusters
 from ..vqa.source import Row, read_lines
-from .benchmark import Benchmark, grouped
+from .benchmark import Benchmark, grouped, mean_of_prompts
 from .judge import YES
 from .question import Question, check_images, images_by_prompt
 
@@ -41,23 +40,29 @@ class GenEval2(Benchmark):
     name = "geneval2"
     rules = "GenEval2 a6e82d2, Soft-TIFA"
     once = False
+    index = "images.json"
+
+    def prompts(self, data: Path) -> dict[str, str]:
+        """Return each prompt by its number."""
+        prompts = [row.text("prompt") for row in read_lines(data)]
+        if len(set(prompts)) < len(prompts) or not prompts:
+            raise ValueError(f"{data} holds no prompts, or one of them twice")
+        return {f"{number:05d}": prompt for number, prompt in enumerate(prompts)}
 
     def questions(self, data: Path, images: Path, cells: int) -> list[Question]:
         """Return a question for each atom."""
         rows, found = read_lines(data), images_by_prompt(images)
-        prompts = [row.text("prompt") for row in rows]
-        if len(set(prompts)) < len(prompts) or not prompts:
-            raise ValueError(f"{data} holds no prompts, or one of them twice")
-        check_images(prompts, found, images)
+        prompts = self.prompts(data)
+        check_images([*prompts.values()], found, images)
         if any(len(some) > 1 for some in found.values()):
             raise ValueError(f"{images} has several images of a prompt: GenEval 2 takes one")
         made = []
-        for item, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
+        for row, (item, prompt) in zip(rows, prompts.items(), strict=True):
             atoms = _atoms(row)
             for number, (question, answer, skill) in enumerate(atoms):
                 words = _words(question, answer, row.place)
                 made.append(Question(
-                    f"{item:05d}", 0, number, prompt, question + SUFFIX, {RIGHT: words}, RIGHT,
+                    item, 0, number, prompt, question + SUFFIX, {RIGHT: words}, RIGHT,
                     skill, found[prompt][0], about={"atoms": len(atoms), "answer": answer},
                 ))  # fmt: skip
         return made
@@ -77,12 +82,17 @@ class GenEval2(Benchmark):
         }
         sizes = sorted({some[0]["about"]["atoms"] for some in prompts})
         by_size = {
-            f"gm_of_{size}_atoms": mean(
-                [g for g, some in zip(gm, prompts, strict=True) if len(some) == size]
+            f"gm_of_{size}_atoms": mean_of_prompts(
+                g for g, some in zip(gm, prompts, strict=True) if len(some) == size
             )
             for size in sizes
         }
-        return {"soft_tifa_gm": mean(gm), "soft_tifa_am": mean(am), **skills, **by_size}
+        return {
+            "soft_tifa_gm": mean_of_prompts(gm),
+            "soft_tifa_am": mean_of_prompts(am),
+            **skills,
+            **by_size,
+        }
 
 
 def geometric_mean(values: Sequence[float]) -> float:

@@ -1,7 +1,8 @@
 """A judge behind a server that speaks OpenAI's chat completions (vLLM, SGLang, OpenAI ...).
 
-1. The image goes as a PNG inside the request. One token is asked for, at temperature 0, with the
-   most probable tokens in its place, of which servers tell 20 at most.
+1. The image goes as a PNG inside the request. One token of words is asked for (a model that draws
+   too is to draw nothing), at temperature 0, with the most probable tokens in its place, of which
+   servers of OpenAI tell 20 at most.
 2. A word stands for the token that is spelled exactly so; one that is not told has probability 0.
    Where none of a question's words is told and what is not told may be more than UNSEEN, the answer
    is unknown: an error, never a zero.
@@ -24,7 +25,7 @@ from unimodal.transcript import png_bytes
 from ..answerers.endpoint import Endpoint
 from .judge import ROUNDING, Begins, Begun, Judge, Look
 
-TOP = 20  # tokens that a server tells
+TOP = 20  # tokens that a server tells, by OpenAI's protocol
 UNSEEN = 0.01
 PROBE = Look(PILImage.new("RGB", (64, 64), "red"), "Is this red? Answer in one word.", ())
 
@@ -32,9 +33,13 @@ PROBE = Look(PILImage.new("RGB", (64, 64), "red"), "Is this red? Answer in one w
 class ServerJudge(Judge):
     """A model behind a server."""
 
-    def __init__(self, endpoint: Endpoint, model: str) -> None:
-        """Ask it about a red image; ValueError where it gives no answer or no probabilities."""
+    def __init__(self, endpoint: Endpoint, model: str, top: int = TOP) -> None:
+        """Ask it about a red image; ValueError where it gives no answer or no probabilities.
+
+        top: how many tokens it is asked to tell.
+        """
         self._endpoint, self._url, self._model = endpoint, endpoint.url, model
+        self._top = top
         self._version: str | None = None
         reply = self._reply(PROBE)
         self._told(reply)
@@ -47,7 +52,7 @@ class ServerJudge(Judge):
             "judge_model": self._model,
             "judge_version": self._version,
             "judge_fingerprint": self._fingerprint,
-            "judge_top_tokens": TOP,
+            "judge_top_tokens": self._top,
         }
 
     def look(self, asked: Sequence[Look]) -> list[Begins]:
@@ -67,7 +72,9 @@ class ServerJudge(Judge):
         if not any(word in told for word in asked.words) and unseen > UNSEEN:
             raise ValueError(
                 f"{self._url}: the {len(told)} tokens that it tells leave {unseen:.3f} open, and "
-                f"none is {' or '.join(map(repr, asked.words[:4]))} in reply to {asked.question!r}"
+                f"none is {' or '.join(map(repr, asked.words[:4]))} in reply to "
+                f"{asked.question!r}; "
+                f"--top-tokens asks for more than {self._top}, where the server tells them"
             )
         return {word: Begun(word, told.get(word, 0.0)) for word in asked.words}
 
@@ -75,16 +82,19 @@ class ServerJudge(Judge):
         """Return the probabilities of the first tokens that the server tells, by spelling."""
         try:
             top = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-            found = {one["token"]: float(one["logprob"]) for one in top}
+            found = [(one["token"], float(one["logprob"])) for one in top]
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self._url} gives no probabilities of its answer's first token "
                 f"({json.dumps(reply)[:200]}): take a server and a model with `logprobs`"
             ) from error
-        wrong = [value for value in found.values() if not value <= ROUNDING or math.isinf(value)]
+        wrong = [value for _, value in found if not value <= ROUNDING or math.isinf(value)]
         if wrong or not found:
             raise ValueError(f"{self._url}: {wrong or 'nothing'} is no log-probability of a token")
-        return {token: math.exp(value) for token, value in found.items()}
+        told: dict[str, float] = {}
+        for token, value in found:  # bytes that are no whole character are all spelled alike
+            told[token] = told.get(token, 0.0) + math.exp(value)
+        return told
 
     def _model_of(self, reply: Mapping[str, Any]) -> str:
         model = reply.get("model")
@@ -93,7 +103,8 @@ class ServerJudge(Judge):
     def _reply(self, asked: Look) -> Mapping[str, Any]:
         body = {
             "model": self._model, "messages": [{"role": "user", "content": _content(asked)}],
-            "max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": TOP,
+            "max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": self._top,
+            "modalities": ["text"],
         }  # fmt: skip
         return self._endpoint.post("chat/completions", body)
 

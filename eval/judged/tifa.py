@@ -15,11 +15,10 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from ..intervals import mean
 from ..score import Prediction
 from ..vqa.clusters import mean_of_clusters
 from ..vqa.source import Row, objects, read_json
-from .benchmark import Benchmark, grouped
+from .benchmark import Benchmark, grouped, mean_of_prompts, texts_of
 from .judge import NO, YES
 from .question import Question, check_images, images_by_stem
 
@@ -31,6 +30,11 @@ class Tifa(Benchmark):
 
     name = "tifa"
     rules = "tifa 8e37050, choices by letters"
+
+    def prompts(self, data: Path) -> dict[str, str]:
+        """Return each caption, of the file of questions or of `tifa_v1.0_text_inputs.json`."""
+        rows = objects(read_json(data), str(data))
+        return texts_of(((row.text("id"), row.text("caption")) for row in rows), data)
 
     def questions(self, data: Path, images: Path, cells: int) -> list[Question]:
         """Return a question for each object of the file."""
@@ -59,7 +63,7 @@ class Tifa(Benchmark):
         prompts = grouped(predictions, "item")
         kinds = grouped(predictions, "kind")
         return {
-            "tifa": mean([sum(map(is_right, some)) / len(some) for some in prompts]),
+            "tifa": mean_of_prompts(sum(map(is_right, some)) / len(some) for some in prompts),
             **{
                 some[0]["kind"]: mean_of_clusters((o["item"], float(is_right(o))) for o in some)
                 for some in sorted(kinds, key=lambda some: some[0]["kind"])

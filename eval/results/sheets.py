@@ -53,8 +53,7 @@ def sheets_beside(result: Result) -> list[Sheet]:
     """Return the contact sheets of a result; ImageError (a ValueError) for one that is broken."""
     folder = result.path.parent
     named = [result.path.with_suffix(".png")]
-    others = [f for f in folder.glob("*.json") if f != result.path and is_result_file(f)]
-    if not others:
+    if not any(_is_other(file, result) for file in folder.glob("*.json")):
         named += sorted(file for file in folder.glob("*.png") if "sheet" in file.name.lower())
     files = [file for file in dict.fromkeys(named) if file.is_file()]
     return [_sheet(file) for file in files]
@@ -68,6 +67,16 @@ def tiles_beside(result: Result) -> list[Tile]:
     if len(folders) != 1:  # of two that fit nobody could tell which was scored
         return []
     return [_tile(cell) for cell in cells_of(result.predictions, folders[0])]
+
+
+def _is_other(file: Path, result: Result) -> bool:
+    """Tell whether a file is another result; one that cannot be read, and that nobody named, is
+    none.
+    """
+    try:
+        return file != result.path and is_result_file(file)
+    except ValueError:
+        return False
 
 
 def _sheet(file: Path) -> Sheet:

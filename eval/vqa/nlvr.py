@@ -1,8 +1,9 @@
 """NLVR: whether a sentence about three boxes of blocks is true (Suhr et al. 2017).
 
-Files: webdataset shards (.tar) with a PNG and a .json of sentence, label and identifier; or the
-official `dev.json`, an object a line, with images in `images/DIRECTORY/dev-IDENTIFIER-0.png`
-(memory: the official layout). `structured_rep`, which describes the image, is never read.
+Files: webdataset shards (.tar) with a PNG, or one for each of the three boxes
+(data/nlvr_boxes.py), and a .json of sentence, label and identifier; or the official `dev.json`, an
+object a line, with images in `images/DIRECTORY/dev-IDENTIFIER-0.png` (memory: the official layout).
+`structured_rep`, which describes the image, is never read.
 
 Rules: accuracy (published models of images reach 57 to 66 % on test, the majority 56.2 %); six
 images share a sentence, so intervals are clustered by `identifier`.
@@ -20,7 +21,7 @@ from .task import AnswerTask, Chance, Verdict
 from .yes_no import true_or_false
 
 TRUE, FALSE = "true", "false"
-PERMUTATIONS = 6
+PERMUTATIONS, BOXES = 6, 3
 
 
 class Nlvr(AnswerTask):
@@ -51,13 +52,13 @@ class Nlvr(AnswerTask):
         return expected["answer"]
 
 
-def _item(row: Row, id: str, image: Any) -> Item:
+def _item(row: Row, id: str, *images: Any) -> Item:
     label = row.get("label")
     answer = str(label).lower()
     if answer not in (TRUE, FALSE):
         raise ValueError(f"{row.place}: label is true or false, not {label!r:.80}")
     sentence = row.text("sentence").rstrip(".") + "."
-    return Item(id, sentence, (image,), {"answer": answer}, "all", row.text("identifier"))
+    return Item(id, sentence, images, {"answer": answer}, "all", row.text("identifier"))
 
 
 def _of_shard(path: Path) -> list[Item]:
@@ -66,10 +67,10 @@ def _of_shard(path: Path) -> list[Item]:
     for number in range(len(shard)):
         sample = shard.sample(number)
         place = f"{path}, key {sample.key}"
-        if len(sample.image_files) != 1:
-            raise ValueError(f"{place}: {len(sample.image_files)} images, and one is wanted")
-        content = bytes(sample.files[sample.image_files[0]])
-        found.append(_item(Row(sample.fields, place), sample.key, content))
+        images = [bytes(sample.files[name]) for name in sample.image_files]
+        if len(images) not in (1, BOXES):
+            raise ValueError(f"{place}: {len(images)} images, and one, or {BOXES}, are wanted")
+        found.append(_item(Row(sample.fields, place), sample.key, *images))
     return found
 
 

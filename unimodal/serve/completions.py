@@ -21,6 +21,7 @@ from ..room import asked as asked_in
 from .errors import ApiError
 from .fields import Fields, checked
 from .job import Accepted, Drawn, Job, Partial
+from .logprobs import MOST, MOST_OF_ONE, logprobs_of
 from .messages import Message, conversation
 from .provenance import base64_of
 from .server import Server
@@ -41,7 +42,7 @@ class Completion(Settings):
 
     ONLY: ClassVar = {
         "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},), "top_p": (1,),
-        "logprobs": (False,), "top_logprobs": (0,), "stop": ([],), "store": (False,),
+        "stop": ([],), "store": (False,),
         "tools": ([],), "functions": ([],), "tool_choice": ("auto", "none"),
         "function_call": ("auto", "none"), "parallel_tool_calls": (True, False),
         "response_format": ({"type": "text"},), "service_tier": ("auto", "default"),
@@ -56,6 +57,10 @@ class Completion(Settings):
     stream_options: StreamOptions | None = None
     size: str = "auto"
     """Of the images of the reply."""
+    logprobs: bool = False
+    """Whether the answer tells how likely each token of its words was."""
+    top_logprobs: int | None = None
+    """How many of the likeliest tokens in its place are told beside each."""
 
     @property
     def modality(self) -> Modality | None:
@@ -71,6 +76,26 @@ class Completion(Settings):
             raise ApiError(400, "max_tokens is the old name of max_completion_tokens: give one",
                            "max_tokens", "invalid_value")  # fmt: skip
         return both.pop() if both else None
+
+    @property
+    def likeliest(self) -> int | None:
+        """Return how many tokens are told beside each of words, None where nothing is told; raise
+        ApiError for what cannot be told.
+        """
+        if not self.logprobs:
+            if self.top_logprobs is not None:
+                raise ApiError(400, "top_logprobs are told with logprobs: true",
+                               "top_logprobs", "invalid_value")  # fmt: skip
+            return None
+        if self.stream:
+            raise ApiError(400, "logprobs are told in a whole answer; leave stream or logprobs out",
+                           "logprobs", "unsupported_value")  # fmt: skip
+        most = MOST_OF_ONE if self.most_tokens == 1 else MOST
+        if not 0 <= (number := self.top_logprobs or 0) <= most:
+            said = f"from 0 to {MOST}, of a single token to {MOST_OF_ONE}"
+            raise ApiError(400, f"top_logprobs {number}: {said}", "top_logprobs",
+                           "invalid_value")  # fmt: skip
+        return number
 
 
 @dataclass(frozen=True)
@@ -106,7 +131,7 @@ async def complete(request: Request) -> Response:
         if asked.stream_options is not None and not asked.stream:
             raise ApiError(400, "stream_options are of a stream", "stream_options", "invalid_value")
         server.size_of(asked.size)
-        modality = asked.modality
+        modality, likeliest = asked.modality, asked.likeliest
         if asked.candidates > 1 and server.model.constraint(modality) == "text":
             raise ApiError(400, f"candidates {asked.candidates}: this reply is of words alone, of"
                            " which there are none; leave candidates or modalities out",
@@ -115,7 +140,7 @@ async def complete(request: Request) -> Response:
         given = await conversation(asked.messages, server, modality)
     trial = Trial.of(asked_in(given.document), asked.candidates)
     jobs = [
-        Job(given.document, one, modality, (client, asked.user), asked.partial_images)
+        Job(given.document, one, modality, (client, asked.user), asked.partial_images, likeliest)
         for first in samplings
         for one in samplings_of(first, trial.num)
     ]
@@ -138,8 +163,10 @@ def _answer(
     choices = []
     for index, one in enumerate(chosen):
         others = [{"message": _message(shape, other), **other.fields} for other in one.others]
+        is_told = one.job.likeliest is not None
+        logprobs = logprobs_of(one.heard.scored, shape.server.model) if is_told else None
         choices.append({
-            "index": index, "message": _message(shape, one), "logprobs": None,
+            "index": index, "message": _message(shape, one), "logprobs": logprobs,
             "finish_reason": _reason(one.heard.reply), **one.fields,
             **({"others": others} if with_others else {}),
         })  # fmt: skip

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..document import Document
-from ..events import ImageProgress, ReplyDone, TextDelta
+from ..events import ImageProgress, ReplyDone, TextDelta, TokenScored
 from ..grammar import Modality
 from ..sampling import Sampling
 from .errors import ApiError
@@ -41,7 +41,7 @@ class Drawn:
     pixels: np.ndarray
 
 
-Told = Accepted | TextDelta | Partial | Drawn | ReplyDone | ApiError
+Told = Accepted | TextDelta | TokenScored | Partial | Drawn | ReplyDone | ApiError
 """What a client is told; ReplyDone and ApiError are the last of it."""
 
 
@@ -56,6 +56,8 @@ class Job:
     """Whose turn it uses: the client's name, and what it calls its user."""
     num_partial: int = 0
     """Partial images that are told of each drawing."""
+    likeliest: int | None = None
+    """How many ids are told beside each of words; None: nothing is told of them."""
     gone: bool = False
     """Whether nobody listens any more."""
     _told: asyncio.Queue[Told] = field(default_factory=asyncio.Queue)
@@ -95,7 +97,7 @@ class Job:
         assert isinstance(event, Accepted), f"first a job is accepted, not {event}"
         return event
 
-    async def events(self) -> AsyncIterator[TextDelta | Partial | Drawn | ReplyDone]:
+    async def events(self) -> AsyncIterator[TextDelta | TokenScored | Partial | Drawn | ReplyDone]:
         """Yield what an accepted job is told, to its ReplyDone; raise ApiError where it fails."""
         while True:
             event = await self._told.get()

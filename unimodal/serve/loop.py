@@ -225,7 +225,9 @@ class ServingLoop:
             job = self._queue.pop()
             self._waits_no_more(job)
             try:
-                number = self._generation.submit(job.document, job.sampling, job.modality)
+                number = self._generation.submit(
+                    job.document, job.sampling, job.modality, job.likeliest
+                )
             except ValueError as error:  # the memory that was free when it was checked is not now
                 job.tell(ApiError(400, str(error)))
                 continue

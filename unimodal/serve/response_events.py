@@ -20,6 +20,7 @@ async def events(answer: Answer) -> AsyncIterator[str]:
         elif isinstance(told, Partial | Drawn):
             found = written.image(told)
         else:
+            assert isinstance(told, ReplyDone), "nobody asked how likely words are"
             found = written.end(told)
         for one in found:
             yield one

@@ -11,7 +11,7 @@ import numpy as np
 from fastapi import Request
 
 from ..candidates import UNCHECKED
-from ..events import ReplyDone, TextDelta
+from ..events import ReplyDone, TextDelta, TokenScored
 from .job import Accepted, Drawn, Job
 from .judging import Judging
 from .server import Server
@@ -24,6 +24,7 @@ class Heard:
 
     text: str = ""
     images: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    scored: list[TokenScored] = field(default_factory=list)
     done: ReplyDone | None = None
 
     @property
@@ -110,6 +111,8 @@ async def hear(job: Job) -> Heard:
             heard.text += event.text
         elif isinstance(event, Drawn):
             heard.images.append((len(heard.text), event.pixels))
+        elif isinstance(event, TokenScored):
+            heard.scored.append(event)
         elif isinstance(event, ReplyDone):
             heard.done = event
     return heard

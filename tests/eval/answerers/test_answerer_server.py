@@ -88,7 +88,7 @@ def test_the_openai_client_sends_the_same(server: ChatServer):
     connected(server).answers([asked()], 16)
     client = openai.OpenAI(base_url=server.url, api_key="x", max_retries=0)
     reply = client.chat.completions.create(
-        model="seer", temperature=0, max_tokens=16,
+        model="seer", temperature=0, max_tokens=16, modalities=["text"],
         messages=[{"role": "user", "content": content_of(asked().document)}],
     )  # fmt: skip
     ours, theirs = server.bodies()[-2:]

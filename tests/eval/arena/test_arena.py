@@ -256,6 +256,8 @@ def test_headers_let_nothing_in(folders, tmp_path):
         assert "HttpOnly; SameSite=Strict" in headers["Set-Cookie"]
         assert headers["Cache-Control"] == "no-store" and headers["Server"].strip() == "unimodal"
         assert "default-src 'none'" in headers["Content-Security-Policy"]
+        # no-referrer would make of the Origin of this page's own form `null`, which is refused
+        assert headers["Referrer-Policy"] == "same-origin"
         assert b"http://" not in content and b"https://" not in content
 
 

@@ -230,6 +230,18 @@ def test_a_class_that_the_detector_does_not_know(tmp_path, painter):
         detect(read_folder(tmp_path / "drawn"), SceneDetector(), tmp_path / "found.jsonl", {})
 
 
+def test_what_the_detector_cannot_judge_is_not_drawn(painter, tmp_path):
+    save_bundle(tmp_path / "bundle", painter)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(
+        json.dumps(Prompt("single_object", (Wanted("unicorn", 1),), "a photo of a unicorn").json())
+    )
+    words = ["run", tmp_path / "drawn", "--prompts", prompts, "--model", tmp_path / "bundle"]
+    done = CliRunner().invoke(main, ["eval", "geneval", *map(str, words)])
+    assert done.exit_code == 2 and "asks for 'unicorn'" in done.output
+    assert not (tmp_path / "drawn").exists()
+
+
 def command(*words: object) -> str:
     done = CliRunner().invoke(main, ["eval", "geneval", *map(str, words)])
     assert done.exit_code == 0, done.output

@@ -159,6 +159,8 @@ def test_a_sheet_of_the_same_name_is_shown(tmp_path):
 def test_a_sheet_in_the_folder_belongs_to_its_only_result(tmp_path):
     run = scenes(tmp_path / "one.json", lambda n: True)
     Image.new("RGB", (90, 60)).save(tmp_path / "contact_sheet.png")
+    (tmp_path / "of_others.json").write_text('{"scores": NaN}')  # which nobody named
+    (tmp_path / "latin.json").write_bytes(b'"\xe9"')
     assert "contact_sheet.png" in page([read_result(run)])
     scenes(tmp_path / "two.json", lambda n: True)
     assert "contact_sheet.png" not in page([read_result(run)])
