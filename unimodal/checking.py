@@ -71,6 +71,8 @@ def judged(model: "Model", image: Image, checks: Sequence[Check]) -> Judgement:
     first word, in small letters, with a capital, and as a digit.
     """
     shown = replace(image, role="user")
+    if model.sequencer.is_soft(shown):  # a vision tower reads pixels
+        (shown,) = model.codec.decode([shown])
     prompts = [
         model.sequencer.prompt(Document((shown, Text(check.question, role="user"))))
         for check in checks
