@@ -5,6 +5,7 @@ A form is parsed in memory: none of its files is written, whatever it is called.
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,22 +32,33 @@ class Body:
 
 
 class Room:
-    """Room for the bodies of all requests that are being read or opened."""
+    """Room for the bodies of all requests that are being read or opened. One client has at most
+    half of it, so that others find some; what a client takes alone may be larger.
+    """
 
     def __init__(self, max_bytes: int) -> None:
-        self._free = max_bytes
+        self._free, self._share = max_bytes, max_bytes // 2
+        self._held: Counter[str] = Counter()  # by client
 
     @contextmanager
-    def taken(self, num_bytes: int) -> Iterator[None]:
-        """Hold room for a body; raise ApiError where there is none."""
+    def taken(self, num_bytes: int, client: str) -> Iterator[None]:
+        """Hold room for what a client sends; raise ApiError where there is none, or not for it."""
         if num_bytes > self._free:
             raise ApiError(503, "too many large requests come at once: try again later",
                            code="overloaded", retry_after_s=1)  # fmt: skip
+        held = self._held[client]
+        if held and held + num_bytes > self._share:
+            raise ApiError(429, "too many of your large requests come at once: let some end first",
+                           code="too_many_large", retry_after_s=1)  # fmt: skip
         self._free -= num_bytes
+        self._held[client] += num_bytes
         try:
             yield
         finally:
             self._free += num_bytes
+            self._held[client] -= num_bytes
+            if not self._held[client]:
+                del self._held[client]
 
 
 class _InMemory(MultiPartParser):

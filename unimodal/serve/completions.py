@@ -100,7 +100,7 @@ async def complete(request: Request) -> Response:
     """Answer a conversation."""
     server: Server = request.app.state.server
     client = server.admit(request)
-    async with server.body(request) as body:
+    async with server.body(request, client) as body:
         asked = checked(Completion, body.fields)
         asked.check(server.name, server.limits)
         if asked.stream_options is not None and not asked.stream:
@@ -112,7 +112,7 @@ async def complete(request: Request) -> Response:
                            " which there are none; leave candidates or modalities out",
                            "candidates", "unsupported_value")  # fmt: skip
         samplings = asked.samplings(server.model, asked.most_tokens)
-        given = await conversation(asked.messages, server, modality)
+        given = await conversation(asked.messages, server, client, modality)
     trial = Trial.of(asked_in(given.document), asked.candidates)
     jobs = [
         Job(given.document, one, modality, (client, asked.user), asked.partial_images)

@@ -88,7 +88,7 @@ async def generate(request: Request) -> Response:
     """Draw images after words."""
     server: Server = request.app.state.server
     client = server.admit(request)
-    async with server.body(request, forms=True) as body:
+    async with server.body(request, client, forms=True) as body:
         asked = checked(Generation, body.fields, body.is_form)
     return await _draw(request, server, client, asked, (), (), "image_generation")
 
@@ -97,13 +97,13 @@ async def edit(request: Request) -> Response:
     """Draw images after images and words."""
     server: Server = request.app.state.server
     client = server.admit(request)
-    async with server.body(request, forms=True) as body:
+    async with server.body(request, client, forms=True) as body:
         asked = checked(Edit, body.fields, body.is_form)
         given = asked.given()
         if not 1 <= len(given) <= server.limits.max_images:
             said = f"{len(given)} images: from 1 to {server.limits.max_images}"
             raise ApiError(400, said, "image", "invalid_value")
-        opened = [await server.shown(one, "image") for one in given]
+        opened = [await server.shown(one, "image", client) for one in given]
     shown = tuple(Image(one.pixels, role="user") for one in opened)
     notes = tuple(f"image {n}: {note}" for n, one in enumerate(opened) for note in one.notes)
     return await _draw(request, server, client, asked, shown, notes, "image_edit")

@@ -68,10 +68,10 @@ class Conversation:
 
 
 async def conversation(
-    messages: Sequence[Message], server: Server, modality: Modality | None
+    messages: Sequence[Message], server: Server, client: str, modality: Modality | None
 ) -> Conversation:
-    """Return the conversation, its images opened; raise ApiError where it cannot be answered by a
-    reply of the modality.
+    """Return a client's conversation, its images opened; raise ApiError where it cannot be answered
+    by a reply of the modality.
     """
     server.check_replies(modality)
     _check(messages, server)
@@ -87,7 +87,7 @@ async def conversation(
             if isinstance(piece, str):
                 parts.append(Text(piece, role=role))
                 continue
-            shown = await server.shown(piece.url, place)
+            shown = await server.shown(piece.url, place, client)
             parts.append(Image(shown.pixels, role=role))
             notes += [f"{place}: {note}" for note in shown.notes]
         parts += placed

@@ -245,13 +245,13 @@ async def respond(request: Request) -> Response:
 
     server: Server = request.app.state.server
     client = server.admit(request)
-    async with server.body(request) as body:
+    async with server.body(request, client) as body:
         asked = checked(Asked, body.fields)
         asked.check(server.name, server.limits)
         asked.check_tool(server)
         modality = asked.modality
         (sampling,) = asked.samplings(server.model, asked.max_output_tokens)
-        given = await conversation(asked.messages(), server, modality)
+        given = await conversation(asked.messages(), server, client, modality)
     num_partial = sum(tool.partial_images for tool in asked.tools)
     job = Job(given.document, sampling, modality, (client, asked.user), num_partial)
     work = Work(server, request, [job])

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from unimodal.document import Document, Image, Text
+from unimodal.serve.body import Room
 from unimodal.serve.command import name_of, run
 from unimodal.serve.drawn import DrawnImages
-from unimodal.serve.errors import plain
+from unimodal.serve.errors import ApiError, plain
 from unimodal.serve.keys import Keys, read_keys
 from unimodal.serve.limits import Limits
 from unimodal.serve.metrics import Metrics
@@ -53,6 +54,25 @@ def test_a_queue_is_fair_whatever_comes() -> None:
         assert number == served[client]
         served[client] += 1
         assert max(served.values()) - min(served[one] for one in "abc") <= 1
+
+
+def test_no_client_holds_all_room_of_bodies() -> None:
+    room = Room(1000)
+
+    def refused(num_bytes: int, client: str) -> int:
+        with pytest.raises(ApiError) as error, room.taken(num_bytes, client):
+            pass
+        return error.value.status
+
+    with room.taken(400, "a"), room.taken(100, "a"):
+        assert refused(1, "a") == 429, "it has its half"
+        with room.taken(400, "b"):
+            assert refused(101, "c") == 503, "there is no more"
+            with room.taken(100, "c"):
+                assert refused(1, "b") == 503
+    for client in "ab":
+        with room.taken(1000, client):
+            assert refused(1, "c") == 503, "a single one may be larger"
 
 
 def test_rates_fill_up_again() -> None:
