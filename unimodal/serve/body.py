@@ -101,7 +101,7 @@ async def read_body(request: Request, limits: Limits, forms: bool = False) -> Bo
         said = f"the request's body did not come within {limits.body_seconds} seconds"
         raise ApiError(408, said, code="timeout") from error
     if kind == JSON:
-        return Body(parse_json(content), is_form=False)
+        return Body(parse_json(content, limits), is_form=False)
     return Body(await _parse_form(request, content, limits), is_form=True)
 
 
@@ -120,8 +120,10 @@ def _too_long(limits: Limits) -> ApiError:
     return ApiError(413, said, code="too_long")
 
 
-def parse_json(content: bytes) -> dict[str, Any]:
+def parse_json(content: bytes, limits: Limits) -> dict[str, Any]:
     """Return a JSON object; raise ApiError for anything else, NaN and names given twice too."""
+    if sum(content.count(mark) for mark in (b",", b"[", b"{")) > limits.max_values:
+        raise _no_json(f"it has more than {limits.max_values:,} values")
     try:
         found = json.loads(
             content.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_once

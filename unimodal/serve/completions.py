@@ -19,7 +19,7 @@ from ..events import ReplyDone, TextDelta
 from ..grammar import Modality
 from ..room import asked as asked_in
 from .errors import ApiError
-from .fields import Fields, checked
+from .fields import Fields, Items, checked
 from .job import Accepted, Drawn, Job, Partial
 from .messages import Message, conversation
 from .provenance import base64_of
@@ -48,10 +48,10 @@ class Completion(Settings):
         "metadata": ({},), "reasoning_effort": ("none",), "audio": (), "prediction": (),
         "web_search_options": (),
     }  # fmt: skip
-    messages: list[Message]
+    messages: Items[Message]
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
-    modalities: list[Literal["text", "image"]] | None = None
+    modalities: Items[Literal["text", "image"]] | None = None
     """What the reply may be of: both, or what the model chooses; words alone; one image alone."""
     stream_options: StreamOptions | None = None
     size: str = "auto"

@@ -16,7 +16,7 @@ from ..document import Document, Image, Text
 from ..events import ReplyDone
 from ..room import asked as asked_in
 from .errors import ApiError
-from .fields import Fields, checked
+from .fields import Fields, Items, checked
 from .job import Accepted, Drawn, Job, Partial
 from .provenance import base64_of
 from .server import Server
@@ -38,7 +38,7 @@ class Generation(Settings):
     }  # fmt: skip
     prompt: str
     size: str = "auto"
-    boxes: list[str] = []
+    boxes: Items[str] = []
     """What is to stand where (unimodal/boxes.py); of a form, a field of that name for each."""
 
 
@@ -52,8 +52,8 @@ class Edit(Generation):
     """The body of a request for edited images; `image` of a form is a list of files or texts."""
 
     ONLY: ClassVar = Generation.ONLY | {"mask": (), "markup": (), "input_fidelity": ()}
-    image: str | list[str | bytes] | None = None
-    images: list[ImageReference] | None = None
+    image: str | Items[str | bytes] | None = None
+    images: Items[ImageReference] | None = None
 
     def given(self) -> list[str | bytes]:
         """Return the images as files or URLs; raise ApiError where there are none, or two fields of

@@ -26,6 +26,9 @@ class Limits:
     """Of one request."""
     max_bodies_bytes: int = 256 * 2**20
     """Of all requests whose body is being read or waits for its images to be opened."""
+    max_values: int = 250_000
+    """Of one request in JSON: its commas and opening brackets, those within words too. Each value
+    takes many times the bytes that it is written in."""
     body_seconds: int = 30
     """In which a request's body must have come."""
     max_fetched_bytes: int = 16 * 2**20

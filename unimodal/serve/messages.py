@@ -14,7 +14,7 @@ from pydantic import Field
 from ..document import Document, Image, Part, Text
 from ..grammar import Modality
 from .errors import ApiError
-from .fields import Fields
+from .fields import Fields, Items
 from .server import Server
 from .settings import checked_words
 
@@ -48,9 +48,9 @@ class Message(Fields):
     """A message; what an answer has and is not honoured is read as the nothing that it was."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]] | None = None
-    images: list[ImagePart] | None = None
-    boxes: list[str] | None = None
+    content: str | Items[Annotated[TextPart | ImagePart, Field(discriminator="type")]] | None = None
+    images: Items[ImagePart] | None = None
+    boxes: Items[str] | None = None
     """What is to stand where on the drawing that answers it (unimodal/boxes.py)."""
     annotations: Annotated[list[str], Field(max_length=0)] | None = None
     refusal: None = None

@@ -17,7 +17,7 @@ from pydantic import Field
 from ..events import ReplyDone
 from ..grammar import Modality
 from .errors import ApiError
-from .fields import Fields, checked
+from .fields import Fields, Items, checked
 from .job import Accepted, Job
 from .messages import ImagePart, ImageUrl, Message, TextPart, conversation
 from .provenance import base64_of
@@ -51,7 +51,7 @@ class InputMessage(Fields):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Annotated[InputText | InputImage, Field(discriminator="type")]]
+    content: str | Items[Annotated[InputText | InputImage, Field(discriminator="type")]]
     id: str | None = None
     status: Literal["completed", "incomplete"] | None = None
 
@@ -118,7 +118,7 @@ class Asked(Settings):
         "service_tier": ("auto", "default"), "top_logprobs": (0,), "previous_response_id": (),
         "conversation": (), "prompt": (), "max_tool_calls": (),
     }  # fmt: skip
-    input: str | list[InputMessage | DrawnBefore]
+    input: str | Items[InputMessage | DrawnBefore]
     instructions: str | None = None
     max_output_tokens: int | None = None
     tools: Annotated[list[Tool], Field(max_length=1)] = []

@@ -19,9 +19,13 @@ from launching import ROOT
 from PIL import Image
 
 from unimodal.model import Model
+from unimodal.serve.completions import Completion
 from unimodal.serve.errors import ApiError
+from unimodal.serve.fields import Fields, checked
+from unimodal.serve.images import Edit
 from unimodal.serve.limits import Limits
 from unimodal.serve.opening import opened
+from unimodal.serve.responses import Asked
 
 KEY = "a-key-of-this-server"
 RESPONSES = "/v1/responses"
@@ -107,6 +111,7 @@ BAD: list[tuple[str, str, Any, int, str | None, str]] = [
     ("JSON", IMAGES, b'["a"]', 400, None, "an object"),
     ("JSON", IMAGES, b'{"prompt": "\xff"}', 400, None, "is not UTF-8"),
     ("JSON", IMAGES, deep(100_000), 400, None, "nested too deeply"),
+    ("JSON", IMAGES, b'{"prompt": [' + b"0, " * 250_000 + b"0]}", 400, None, "250,000 values"),
     ("half a character", IMAGES, b'{"prompt": "\\ud800"}', 400, "prompt", "surrogate"),
     ("too long", IMAGES, {"prompt": "x" * 100_001}, 400, "prompt", "100,000 are the most"),
     ("too long", IMAGES, {"prompt": "circle " * 2000}, 400, None, "of the model's 512 tokens"),
@@ -331,6 +336,38 @@ def test_an_error_of_ours_tells_nothing_and_stops_nothing(
         monkeypatch.setattr(type(found.server.loop._generation), "step", step)
         assert found.ask(IMAGES, DRAW)[1]["data"] == expected[1]["data"]
         assert found.metric("failed_total") == 1
+
+
+def test_a_server_whose_loop_has_stopped_says_so(tiny_model: Model) -> None:
+    with serving(tiny_model) as found:
+        assert found.ask(IMAGES, DRAW)[0] == 200
+        found.server.loop.stop()
+        status, answer = found.ask(IMAGES, DRAW)
+        assert (status, answer["error"]["code"]) == (503, "stopped")
+        assert found.get("/health")[0] == 503
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "body"),
+    [
+        (Completion, "messages", {"messages": [0, 0]}),
+        (Completion, "messages.0.content",
+         {"messages": [{"role": "user", "content": [0, 0]}]}),
+        (Completion, "messages.0.boxes",
+         {"messages": [{"role": "user", "content": "a", "boxes": [0, 0]}]}),
+        (Completion, "modalities", {"messages": [], "modalities": [0, 0]}),
+        (Edit, "image", {"prompt": "a", "image": [0, 0]}),
+        (Edit, "images", {"prompt": "a", "images": [0, 0]}),
+        (Edit, "boxes", {"prompt": "a", "boxes": [0, 0]}),
+        (Asked, "input", {"input": [0, 0]}),
+    ],
+)  # fmt: skip
+def test_of_a_list_the_first_wrong_item_is_told(kind: type[Fields], field: str, body: Any) -> None:
+    """To describe each of a million took minutes, in which nobody was answered."""
+    with pytest.raises(ApiError) as refused:
+        checked(kind, body)
+    said = str(refused.value)
+    assert said.startswith(field) and ".0" in said and ".1" not in said, said
 
 
 def test_a_png_that_a_decoder_chokes_on_names_no_object(small: Served) -> None:
