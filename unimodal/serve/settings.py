@@ -67,6 +67,8 @@ class Settings(Fields):
         if self.others and self.candidates == 1:
             raise ApiError(400, "others: there are none but the one drawing; ask for candidates,"
                            " or leave others out", "others", "unsupported_value")  # fmt: skip
+        if self.negative_prompt is not None:
+            checked_words(self.negative_prompt, "negative_prompt", limits)
         if len(self.user) > MAX_USER:
             raise ApiError(400, f"user: at most {MAX_USER} characters", "user", "invalid_value")
 
