@@ -14,8 +14,9 @@ from typing import Any
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
-from .errors import ApiError
+from .errors import ApiError, client_left
 from .limits import Limits
 
 JSON, FORM = "application/json", "multipart/form-data"
@@ -100,6 +101,8 @@ async def read_body(request: Request, limits: Limits, forms: bool = False) -> Bo
     except TimeoutError as error:
         said = f"the request's body did not come within {limits.body_seconds} seconds"
         raise ApiError(408, said, code="timeout") from error
+    except ClientDisconnect as error:
+        raise client_left() from error
     if kind == JSON:
         return Body(parse_json(content, limits), is_form=False)
     return Body(await _parse_form(request, content, limits), is_form=True)

@@ -13,7 +13,7 @@ from ..document import Document
 from ..events import ImageProgress, ReplyDone, TextDelta
 from ..grammar import Modality
 from ..sampling import Sampling
-from .errors import ApiError
+from .errors import ApiError, client_left
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Job:
     def leave(self) -> None:
         """Tell who listens that the client has gone, and nothing after that."""
         if not self.gone:
-            self._told.put_nowait(ApiError(499, "the client has left", code="left"))
+            self._told.put_nowait(client_left())
             self.gone = True
 
     async def accepted(self) -> Accepted:

@@ -324,6 +324,21 @@ def test_bodies_that_do_not_come_or_have_no_room(tiny_model: Model) -> None:
         assert found.ask(IMAGES, DRAW)[0] == 200, "its room is free again"
 
 
+def test_who_leaves_before_all_was_sent_is_no_error_of_ours(tiny_model: Model, caplog) -> None:
+    with serving(tiny_model) as found:
+        head = f"POST {IMAGES} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        leaving = socket.create_connection(("127.0.0.1", found.port))
+        leaving.sendall(f"{head}Content-Length: 900\r\n\r\n{{".encode())
+        while found.server._room._free == found.server.limits.max_bodies_bytes:
+            time.sleep(0.01)
+        leaving.close()
+        counted = f'unimodal_requests_total{{route="{IMAGES}",status='
+        while counted not in (told := found.get("/metrics")[1]):
+            time.sleep(0.01)
+        assert f'{counted}"499"}} 1' in told and not caplog.records
+
+
+@pytest.mark.parametrize("broken_one", ["step", "submit"])
 def test_an_error_of_ours_tells_nothing_and_stops_nothing(
     tiny_model: Model, monkeypatch, caplog
 ) -> None:
