@@ -177,6 +177,9 @@ async def _parse_form(request: Request, content: bytes, limits: Limits) -> dict[
     except MultiPartException as error:
         said = f"the body is no form that can be used: {error.message}"
         raise ApiError(400, said, code="invalid_form") from error
+    except UnicodeError as error:  # of a codec, as `undefined`, that decodes nothing
+        said = "the header Content-Type names a charset that cannot be read; utf-8 is"
+        raise ApiError(400, said, code="invalid_form") from error
     found: dict[str, Any] = {}
     for name, value in form.multi_items():
         content_or_text = await value.read() if isinstance(value, UploadFile) else value

@@ -243,6 +243,12 @@ def test_forms_that_are_none(small: Served) -> None:
     ):
         found, _, answer = small.send("POST", EDITS, content, Content_Type=kind)
         assert found == status and words in json.loads(answer)["error"]["message"]
+    field = b'Content-Disposition: form-data; name="prompt"\r\n\r\nred \xe2\x80\xa6'
+    content = b"--x\r\n" + field + b"\r\n--x--\r\n"
+    found, _, answer = small.send(
+        "POST", IMAGES, content, Content_Type=f"{kind}; charset=undefined"
+    )
+    assert found == 400 and "charset" in json.loads(answer)["error"]["message"]
     found, answer = small.form(IMAGES, [("prompt", "a"), ("n", "two")])
     assert found == 400 and answer["error"]["param"] == "n"
     found, answer = small.form(IMAGES, [("prompt", "a"), ("prompt", "b")])
