@@ -12,6 +12,7 @@ from api_server import CHAT, EDITS, IMAGES, Served, data_url, pixels, png
 from PIL import Image
 
 import unimodal
+from unimodal.codec import ImageCodec
 from unimodal.model import Model
 
 PROMPT = "draw a red circle"
@@ -81,6 +82,21 @@ def test_json_and_forms_give_the_same_bytes(small: Served) -> None:
     assert len(set(ways[0])) == 2 and ways == [ways[0]] * 4
     drawn = images(small.ask(IMAGES, settings)), images(small.form(IMAGES, fields))
     assert drawn[0] == drawn[1] != ways[0]
+
+
+def test_a_given_image_is_encoded_once_for_all_drawings(small: Served, monkeypatch) -> None:
+    encoded: list[int] = []
+    encode = ImageCodec.encode
+
+    def counting(codec: ImageCodec, images: list) -> list:
+        encoded.append(sum(image.codes is None for image in images))
+        return encode(codec, images)
+
+    monkeypatch.setattr(ImageCodec, "encode", counting)
+    given = [data_url(png(seed=seed)) for seed in (1, 2)]
+    asked = {"prompt": "draw a red circle", "image": given, "seed": 1, "n": 3, "candidates": 2}
+    drawn = images(small.ask(EDITS, asked))
+    assert len(drawn) == 3 and sum(encoded) == 2
 
 
 def test_the_openai_client_edits_by_a_form(served: Served, shipped: Model) -> None:
