@@ -83,6 +83,8 @@ class ServingLoop:
         """
         limits, name = self._limits, jobs[0].client[0]
         with self._changed:
+            if not self.is_alive:
+                raise ApiError(503, "the server has stopped; its log says why", code="stopped")
             if sum(self._waits.values()) + len(jobs) > limits.max_waiting:
                 raise ApiError(
                     503, f"{limits.max_waiting} replies wait already: try again later",
@@ -237,6 +239,11 @@ class ServingLoop:
                 number = self._generation.submit(job.document, job.sampling, job.modality)
             except ValueError as error:  # the memory that was free when it was checked is not now
                 job.tell(ApiError(400, str(error)))
+                continue
+            except Exception:
+                LOG.exception("a request could not be begun")
+                self.num_failed += 1
+                job.tell(failed())
                 continue
             self._working[number] = job
 

@@ -18,6 +18,7 @@ from api_server import CHAT, EDITS, IMAGES, Served, data_url, png, serving
 from launching import ROOT
 from PIL import Image
 
+from unimodal.generation import Generation
 from unimodal.model import Model
 from unimodal.serve.completions import Completion
 from unimodal.serve.errors import ApiError
@@ -346,20 +347,20 @@ def test_who_leaves_before_all_was_sent_is_no_error_of_ours(tiny_model: Model, c
 
 @pytest.mark.parametrize("broken_one", ["step", "submit"])
 def test_an_error_of_ours_tells_nothing_and_stops_nothing(
-    tiny_model: Model, monkeypatch, caplog
+    broken_one: str, tiny_model: Model, monkeypatch, caplog
 ) -> None:
     with serving(tiny_model) as found:
         expected = found.ask(IMAGES, DRAW)
-        step = type(found.server.loop._generation).step
+        works = getattr(Generation, broken_one)
 
         def broken(_: object) -> None:
             raise RuntimeError(f"out of memory in {found.server!r} at /srv/secret.py")
 
-        monkeypatch.setattr(type(found.server.loop._generation), "step", broken)
+        monkeypatch.setattr(Generation, broken_one, broken)
         status, answer = found.ask(IMAGES, DRAW)
         assert status == 500 and not secrets_of(json.dumps(answer))
         assert "out of memory" in caplog.text, "the log has it"
-        monkeypatch.setattr(type(found.server.loop._generation), "step", step)
+        monkeypatch.setattr(Generation, broken_one, works)
         assert found.ask(IMAGES, DRAW)[1]["data"] == expected[1]["data"]
         assert found.metric("failed_total") == 1
 
