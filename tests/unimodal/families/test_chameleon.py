@@ -21,6 +21,7 @@ from unimodal.families.fits import CropFit
 from unimodal.generation import generate
 from unimodal.model import Model
 from unimodal.sequence import Batch, Row
+from unimodal.tokenizer.pixels import ImageError
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +186,11 @@ def test_images_are_cropped_to_squares(size: tuple[int, int]):
     assert found.size == (512, 512)
     if size == (512, 512):
         assert found.tobytes() == image.tobytes()
+
+
+def test_long_thin_images_are_refused():
+    """To be cropped they would be resized to gigabytes."""
+    assert CropFit(8)(PILImage.new("RGB", (2, 128))).size == (8, 8)
+    for size in ((1, 65), (65, 1), (16_000_000, 1)):
+        with pytest.raises(ImageError, match=f"{size[0]} x {size[1]} .* up to 64 times as long"):
+            CropFit(512)(PILImage.new("RGB", size))
