@@ -129,6 +129,8 @@ def _pieces(message: Message, place: str) -> Iterator[str | ImageUrl]:
     if not message.images:
         if isinstance(message.content, list):
             for part in message.content:
+                if isinstance(part, ImagePart) and message.role != "assistant":
+                    _check_unplaced(part, place)
                 yield part.text if isinstance(part, TextPart) else part.image_url
         else:
             yield message.content or ""
@@ -148,3 +150,12 @@ def _pieces(message: Message, place: str) -> Iterator[str | ImageUrl]:
         yield image.image_url
         at = position
     yield text[at:]
+
+
+def _check_unplaced(part: ImagePart, place: str) -> None:
+    """Raise ApiError where a part says its place, as the images of an answer do."""
+    if (part.index, part.position) != (None, None):
+        raise ApiError(
+            400, "index and position are of an answer's images; parts of a content stand in their"
+            " order: leave them out", f"{place}.content", "unsupported_value",
+        )  # fmt: skip
