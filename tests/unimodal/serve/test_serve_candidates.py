@@ -1,5 +1,6 @@
 """Candidates over HTTP: the best of several drawings, with what was asked about it."""
 
+import asyncio
 import base64
 import math
 from typing import Any
@@ -7,10 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 from api_server import CHAT, EDITS, IMAGES, Served, data_url, pixels, png
+from starlette.requests import Request
 
+from unimodal.candidates import Kept, choose, samplings_of
 from unimodal.chat import Chat
 from unimodal.checks import checks_of
+from unimodal.document import Document, Text
 from unimodal.model import Model
+from unimodal.serve.errors import ApiError
+from unimodal.serve.job import Job
+from unimodal.serve.keys import Keys
+from unimodal.serve.limits import Limits
+from unimodal.serve.server import Server
+from unimodal.serve.trial import Chosen, Trial
+from unimodal.serve.work import Work
 
 PROMPT = "draw two red circles and a star"
 RESPONSES = "/v1/responses"
@@ -93,6 +104,46 @@ def test_the_others_are_told_where_they_are_asked_for(small: Served) -> None:
     assert vain["data"][0]["others"] == []
     status, answer = small.ask(IMAGES, {"prompt": PROMPT, "others": True})
     assert status == 400 and "ask for candidates," in answer["error"]["message"]
+
+
+def test_who_has_left_is_not_judged_for(tiny_model: Model, monkeypatch) -> None:
+    """A client goes when its candidates are drawn, and before they are compared."""
+    compared: list[int] = []
+
+    def comparing(model: Model, replies: list, checks: list) -> Kept:
+        compared.append(len(replies))
+        return choose(model, replies, checks)
+
+    monkeypatch.setattr("unimodal.serve.loop.choose", comparing)
+    server = Server(tiny_model, "tiny", Keys(()), Limits())
+    document = Document((Text(PROMPT, role="user"),))
+
+    async def ask(leaves: bool) -> list[Chosen]:
+        has_left = asyncio.Event()
+
+        async def receive() -> dict[str, str]:
+            await has_left.wait()
+            return {"type": "http.disconnect"}
+
+        samplings, num_images = samplings_of(tiny_model.sampling, 2), server.loop.num_images
+        jobs = [Job(document, one, "image", ("a client", "")) for one in samplings]
+        work = Work(server, Request({"type": "http"}, receive), jobs)
+        await work.begin()
+        while server.loop.num_images < num_images + 2 or server.loop.num_working:
+            await asyncio.sleep(0.01)
+        if leaves:
+            has_left.set()
+            await asyncio.wait_for(work._watch, 10)
+        return (await work.chosen(Trial.of(PROMPT, 2)))[0]
+
+    server.loop.start()
+    try:
+        with pytest.raises(ApiError, match="the client has left"):
+            asyncio.run(ask(leaves=True))
+        (kept,) = asyncio.run(ask(leaves=False))
+    finally:
+        server.loop.stop()
+    assert compared == [2] and kept.judgement is not None
 
 
 def score(one: dict[str, Any]) -> float:
