@@ -42,17 +42,20 @@ def test_clients_take_turns_and_their_users_too() -> None:
 
 
 def test_a_queue_is_fair_whatever_comes() -> None:
-    """Of clients that always wait, none is served twice more than another; each keeps its order."""
-    random, queue = np.random.default_rng(0), FairQueue[tuple[str, int]]()
+    """Of clients that always wait, none is served twice more than another; each user keeps its
+    order.
+    """
+    random, queue = np.random.default_rng(0), FairQueue[tuple[str, str, int]]()
     sent: Counter[str] = Counter()
     for client in "aaaaaaabbbbbcccc" * 20:
-        queue.put((client, sent[client]), (client, str(random.integers(1))))
-        sent[client] += 1
+        user = client + str(random.integers(3))
+        queue.put((client, user, sent[user]), (client, user))
+        sent.update((client, user))
     served: Counter[str] = Counter()
     while len(served) < 3 or min(sent[one] - served[one] for one in "abc"):
-        client, number = queue.pop()
-        assert number == served[client]
-        served[client] += 1
+        client, user, number = queue.pop()
+        assert number == served[user]
+        served.update((client, user))
         assert max(served.values()) - min(served[one] for one in "abc") <= 1
 
 

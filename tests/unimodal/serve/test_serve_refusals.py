@@ -223,7 +223,7 @@ def test_what_is_packed_within_an_image_is_not_unpacked(small: Served) -> None:
         assert status in (200, 400) and not secrets_of(json.dumps(answer)), answer
         tracemalloc.start()
         with contextlib.suppress(ApiError):
-            opened(content, (16, 24), Limits(), "image")
+            opened(content, small.server.model, Limits(), "image")
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert 16 * 24 * 3 < peak < 8_000_000, name
@@ -357,7 +357,7 @@ def test_an_error_of_ours_tells_nothing_and_stops_nothing(
         expected = found.ask(IMAGES, DRAW)
         works = getattr(Generation, broken_one)
 
-        def broken(_: object) -> None:
+        def broken(*_: object) -> None:
             raise RuntimeError(f"out of memory in {found.server!r} at /srv/secret.py")
 
         monkeypatch.setattr(Generation, broken_one, broken)
