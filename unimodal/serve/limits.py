@@ -16,7 +16,8 @@ class Limits:
     requests_a_minute: int = 600
     """Requests of one client, a tenth of them at once; more are refused with 429."""
     memory_bytes: int | None = None
-    """Of the keys and values of all conversations; None: half of what is free at the start."""
+    """Of the keys and values of all conversations, and of questions about candidates; None: half of
+    what is free at the start."""
     prefixes: int = 64
     """Conversations whose keys and values are kept for their next turn, as far as memory has
     room."""

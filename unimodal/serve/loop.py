@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..candidates import choose
+from ..candidates import choice_bytes, choose
 from ..document import Document, Image
 from ..events import Event, ImageDone, ImageProgress, ReplyDone
 from ..generation import Generation
@@ -218,20 +218,33 @@ class ServingLoop:
         return Accepted(len(sequencer.prompt(document)), of_images)
 
     def _judge(self) -> None:
-        """Make the oldest judging, if there is one that somebody waits for."""
+        """Make the oldest judging, if somebody waits for it and there is memory; as long as replies
+        in work have that, it waits.
+        """
         with self._changed:
             judging = self._judgings.popleft() if self._judgings else None
         if judging is None or judging.gone:
             return
+        asked = self._model, judging.replies, judging.checks
         try:
-            judging.tell(choose(self._model, judging.replies, judging.checks))
+            if self._generation.make_way(wanted := choice_bytes(*asked)):
+                judging.tell(choose(*asked))
+            elif self._working:
+                with self._changed:
+                    self._judgings.appendleft(judging)
+            else:
+                judging.tell(_too_large(wanted, self._max_bytes))
         except Exception:
             LOG.exception("candidates could not be judged")
             self.num_failed += 1
             judging.tell(failed())
 
     def _fill(self) -> None:
-        """Take jobs to work, clients in turns, as far as there is room."""
+        """Take jobs to work, clients in turns, as far as there is room; what waits to be judged
+        comes first.
+        """
+        if self._judgings:
+            return
         while len(self._queue) and len(self._working) < self._limits.batch:
             job = self._queue.pop()
             self._waits_no_more(job)
@@ -279,3 +292,11 @@ class ServingLoop:
             job.tell(event)
         if isinstance(event, ReplyDone):
             del self._working[event.request]
+
+
+def _too_large(wanted: int, allowed: int) -> ApiError:
+    """Return why candidates are not compared."""
+    return ApiError(
+        400, f"to compare the candidates wants {wanted:,} bytes of keys and values, and {allowed:,}"
+        " are allowed: ask for one", "candidates",
+    )  # fmt: skip

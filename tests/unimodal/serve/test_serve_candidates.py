@@ -3,13 +3,15 @@
 import asyncio
 import base64
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
-from api_server import CHAT, EDITS, IMAGES, Served, data_url, pixels, png
+from api_server import CHAT, EDITS, IMAGES, Served, data_url, pixels, png, serving
 from starlette.requests import Request
 
+from unimodal.branches import Branches
 from unimodal.candidates import Kept, choose, samplings_of
 from unimodal.chat import Chat
 from unimodal.checks import checks_of
@@ -144,6 +146,33 @@ def test_who_has_left_is_not_judged_for(tiny_model: Model, monkeypatch) -> None:
     finally:
         server.loop.stop()
     assert compared == [2] and kept.judgement is not None
+
+
+def test_questions_have_no_memory_of_their_own(tiny_model: Model, monkeypatch) -> None:
+    """All keys and values stay within the bound: those of replies, kept ones, and of questions."""
+    allowed, held = 150_000, {True: [0], False: [0]}
+    read = Branches.read
+    with serving(tiny_model, memory_bytes=allowed) as found:
+        own = found.server.loop._generation._branches
+
+        def measured(branches: Branches, some: list) -> None:
+            read(branches, some)
+            asks = branches is not own
+            held[asks].append(own.held_bytes + asks * branches.held_bytes)
+
+        monkeypatch.setattr(Branches, "read", measured)
+        bodies = [{"prompt": PROMPT, "seed": seed, "candidates": 3} for seed in (1, 2, 3)]
+        with ThreadPoolExecutor() as clients:
+            answers = [*clients.map(lambda body: found.ask(IMAGES, body), bodies)]
+        assert [status for status, _ in answers] == [200] * 3
+        assert found.metric("failed_total") == 0
+    assert len(held[True]) == 1 + 3 * 3 * 2 and len(held[False]) > 3
+    assert allowed / 2 < max(max(held[True]), max(held[False])) <= allowed
+    with serving(tiny_model, memory_bytes=20_000) as found:
+        status, answer = found.ask(IMAGES, bodies[0])
+        assert status == 400 and "20,000 are allowed: ask for one" in answer["error"]["message"]
+        assert answer["error"]["param"] == "candidates"
+        assert found.ask(IMAGES, bodies[0] | {"candidates": 1})[0] == 200
 
 
 def score(one: dict[str, Any]) -> float:
