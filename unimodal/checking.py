@@ -116,8 +116,8 @@ def _questions(model: "Model", image: Image, checks: Sequence[Check]) -> list[_Q
 def _probability(model: "Model", question: _Question) -> float:
     """Return the probability of the hoped-for answer, of all its spellings together."""
     branches = {ids: Branch(question.prompt) for ids in question.begun}
-    for ids, branch in branches.items():
-        branch.add([*ids])
+    for begun, branch in branches.items():
+        branch.add([*begun])
     reading = Branches(model)
     with enough_threads(reading.flops([*branches.values()]), once=True):
         reading.read([*branches.values()])
