@@ -60,6 +60,9 @@ class Completion(Settings):
     @property
     def modality(self) -> Modality | None:
         """Return the modality constraint; raise ApiError where nothing is left to answer with."""
+        if self.modalities == []:
+            raise ApiError(400, "modalities []: nothing is left to answer with; give text, image or"
+                           " both", "modalities", "invalid_value")  # fmt: skip
         asked = set(self.modalities or ("text", "image"))
         return None if len(asked) == 2 else asked.pop()
 

@@ -128,6 +128,7 @@ BAD: list[tuple[str, str, Any, int, str | None, str]] = [
      400, "messages.0.content", "in their order"),
     ("place", CHAT, ask([{"type": "image_url", "image_url": {"url": data_url(png())},
                           "position": 9}]), 400, "messages.0.content", "leave them out"),
+    ("nothing asked", CHAT, ask(modalities=[]), 400, "modalities", "nothing is left to answer"),
     ("nothing asked", IMAGES, {"prompt": " "}, 400, "prompt", "say what to draw"),
     ("nothing asked", CHAT, {"messages": []}, 400, "messages", "the last message is the user's"),
     ("nothing asked", CHAT, ask([]), 400, "messages.0", "is empty"),
