@@ -24,7 +24,7 @@ from .job import Accepted, Drawn, Job, Partial
 from .messages import Message, conversation
 from .provenance import base64_of
 from .server import Server
-from .settings import Settings
+from .settings import MostTokens, Settings
 from .sse import event, streamed
 from .trial import Chosen, Trial
 from .work import Work
@@ -67,13 +67,15 @@ class Completion(Settings):
         return None if len(asked) == 2 else asked.pop()
 
     @property
-    def most_tokens(self) -> int | None:
+    def most_tokens(self) -> MostTokens | None:
         """Return the most text tokens of a reply; raise ApiError where two numbers are given."""
-        both = {self.max_tokens, self.max_completion_tokens} - {None}
-        if len(both) > 1:
+        old, new = self.max_tokens, self.max_completion_tokens
+        if None not in (old, new) and old != new:
             raise ApiError(400, "max_tokens is the old name of max_completion_tokens: give one",
                            "max_tokens", "invalid_value")  # fmt: skip
-        return both.pop() if both else None
+        if new is not None:
+            return MostTokens("max_completion_tokens", new)
+        return None if old is None else MostTokens("max_tokens", old)
 
 
 @dataclass(frozen=True)

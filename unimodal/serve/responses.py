@@ -22,7 +22,7 @@ from .job import Accepted, Job
 from .messages import ImagePart, ImageUrl, Message, TextPart, conversation
 from .provenance import base64_of
 from .server import Server
-from .settings import Settings
+from .settings import MostTokens, Settings
 from .sse import streamed
 from .work import Heard, Work
 
@@ -134,6 +134,12 @@ class Asked(Settings):
         if must_draw:
             return "image"
         return None if self.tools and self.tool_choice == "auto" else "text"
+
+    @property
+    def most_tokens(self) -> MostTokens | None:
+        """Return the most text tokens of a reply."""
+        most = self.max_output_tokens
+        return None if most is None else MostTokens("max_output_tokens", most)
 
     def check_tool(self, server: Server) -> None:
         """Raise ApiError for a size, or a number of partial images, that there is not."""
@@ -250,7 +256,7 @@ async def respond(request: Request) -> Response:
         asked.check(server.name, server.limits)
         asked.check_tool(server)
         modality = asked.modality
-        (sampling,) = asked.samplings(server.model, asked.max_output_tokens)
+        (sampling,) = asked.samplings(server.model, asked.most_tokens)
         given = await conversation(asked.messages(), server, client, modality)
     num_partial = sum(tool.partial_images for tool in asked.tools)
     job = Job(given.document, sampling, modality, (client, asked.user), num_partial)
