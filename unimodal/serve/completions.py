@@ -29,6 +29,8 @@ from .sse import event, streamed
 from .trial import Chosen, Trial
 from .work import Work
 
+SPENT = "prompt_tokens", "completion_tokens"
+
 
 class StreamOptions(Fields):
     """What a stream tells beside the reply."""
@@ -132,7 +134,7 @@ async def complete(request: Request) -> Response:
         with_usage = bool(asked.stream_options and asked.stream_options.include_usage)
         return streamed(work, _stream(work, shape, accepted[0], with_usage))
     chosen, replies = await work.chosen(trial)
-    spent = usage(accepted[0], replies)
+    spent = accepted[0].usage(replies, SPENT)
     return JSONResponse(_answer(shape, chosen, spent, asked.others))
 
 
@@ -167,15 +169,6 @@ def _reason(done: ReplyDone) -> str:
     return "stop" if done.end == "stop" else "length"
 
 
-def usage(accepted: Accepted, replies: list[ReplyDone]) -> dict[str, Any]:
-    """Return what a request has cost, in tokens."""
-    of_replies = sum(len(one.ids) for one in replies)
-    return {
-        "prompt_tokens": accepted.num_tokens, "completion_tokens": of_replies,
-        "total_tokens": accepted.num_tokens + of_replies,
-    }  # fmt: skip
-
-
 async def _stream(
     work: Work, shape: Shape, accepted: Accepted, with_usage: bool
 ) -> AsyncIterator[str]:
@@ -204,6 +197,6 @@ async def _stream(
         elif isinstance(told, ReplyDone):
             yield chunk({}, _reason(told))
             if with_usage:
-                spent = {"choices": [], "usage": usage(accepted, [told])}
+                spent = {"choices": [], "usage": accepted.usage([told], SPENT)}
                 yield event(shape.head("chat.completion.chunk") | spent)
     yield "data: [DONE]\n\n"

@@ -4,7 +4,7 @@ JSON and forms mean the same: equal fields give equal bytes.
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -140,7 +140,7 @@ async def _draw(
         return streamed(work, _stream(work, shape, accepted))
     chosen, replies = await work.chosen(trial)
     data = [told for one in chosen for told in _told(one, server, asked.others)]
-    spent = _usage(accepted, sum(len(one.ids) for one in replies))
+    spent = _usage(accepted, replies)
     answer = {"created": shape.created, "data": data, "usage": spent}
     more = [note for one in chosen for note in one.notes]
     return JSONResponse(answer | shape.head | _said((*notes, *more)))
@@ -159,13 +159,10 @@ def _told(one: Chosen, server: Server, with_others: bool) -> list[dict[str, Any]
     return told
 
 
-def _usage(accepted: Accepted, num_drawn: int) -> dict[str, Any]:
+def _usage(accepted: Accepted, replies: Sequence[ReplyDone]) -> dict[str, Any]:
     of_words = accepted.num_tokens - accepted.num_image_tokens
     details = {"image_tokens": accepted.num_image_tokens, "text_tokens": of_words}
-    return {
-        "input_tokens": accepted.num_tokens, "input_tokens_details": details,
-        "output_tokens": num_drawn, "total_tokens": accepted.num_tokens + num_drawn,
-    }  # fmt: skip
+    return accepted.usage(replies) | {"input_tokens_details": details}
 
 
 async def _stream(work: Work, shape: Shape, accepted: Accepted) -> AsyncIterator[str]:
@@ -184,7 +181,7 @@ async def _stream(work: Work, shape: Shape, accepted: Accepted) -> AsyncIterator
         elif isinstance(one, Drawn):
             image = base64_of(one.pixels, job, shape.server)
         elif isinstance(one, ReplyDone):
-            spent, said = _usage(accepted, len(one.ids)), _said(shape.notes)
+            spent, said = _usage(accepted, [one]), _said(shape.notes)
             yield told("completed", b64_json=image, usage=spent, seed=job.sampling.seed, **said)
 
 

@@ -4,8 +4,9 @@ The serving loop's thread tells; the server's event loop listens.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,15 @@ class Accepted:
 
     num_tokens: int
     num_image_tokens: int
+
+    def usage(
+        self,
+        replies: Sequence[ReplyDone],
+        names: tuple[str, str] = ("input_tokens", "output_tokens"),
+    ) -> dict[str, Any]:
+        """Return what the request and all its replies cost, in tokens, as an answer names it."""
+        spent = self.num_tokens, sum(len(one.ids) for one in replies)
+        return dict(zip(names, spent, strict=True)) | {"total_tokens": sum(spent)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -188,13 +188,9 @@ class Answer:
             "temperature": self.asked.temperature, "text": {"format": {"type": "text"}},
             "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
             "tools": tools, "top_p": 1, "truncation": "disabled",
-            "usage": None if done is None else self._usage(done),
+            "usage": None if done is None else self.accepted.usage([done]),
             "seed": self.job.sampling.seed, "notes": list(self.notes),
         }  # fmt: skip
-
-    def _usage(self, done: ReplyDone) -> dict[str, int]:
-        spent = self.accepted.num_tokens, len(done.ids)
-        return {"input_tokens": spent[0], "output_tokens": spent[1], "total_tokens": sum(spent)}
 
     def image(self, number: int, pixels: np.ndarray | None) -> dict[str, Any]:
         """Return an image's item; without pixels it is being drawn."""
