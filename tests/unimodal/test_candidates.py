@@ -163,10 +163,13 @@ def test_undone_turns_come_back(drawing_model: Model) -> None:
     assert chat.document.parts == whole
     with pytest.raises(ValueError, match="nothing was undone"):
         chat.redo()
-    chat.undo()
-    chat("four")
-    with pytest.raises(ValueError, match="something else was done since"):
-        chat.redo()
+    for something_else in (lambda: chat("four"), lambda: [*chat.again()]):
+        chat.undo()
+        before = chat.asked
+        something_else()
+        with pytest.raises(ValueError, match="something else was done since"):
+            chat.redo()
+    assert chat.asked == before == "two", "the latest turn that there is was answered again"
 
 
 def test_what_is_answered_again_is_asked_for_as_before(tiny_model: Model) -> None:

@@ -5,6 +5,8 @@ import hashlib
 import io
 import json
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from PIL import Image
 
 import unimodal
 from unimodal.codec import ImageCodec
+from unimodal.events import Event
+from unimodal.generation import Generation
 from unimodal.model import Model
 
 PROMPT = "draw a red circle"
@@ -44,7 +48,8 @@ def test_the_openai_client_draws_what_a_chat_draws(served: Served, shipped: Mode
     assert answer.usage.input_tokens == answer.usage.input_tokens_details.text_tokens > 5
 
 
-def test_a_seed_means_the_same_alone_and_among_strangers(served: Served) -> None:
+def test_a_seed_means_the_same_alone_and_among_strangers(served: Served, monkeypatch) -> None:
+    """All are in work together: no step is taken before the last one waits."""
     asked = {"prompt": PROMPT, "seed": 7, "guidance": 3}
     alone = images(served.ask(IMAGES, asked))
     words = {"messages": [{"role": "user", "content": "hello"}], "seed": 3}
@@ -54,17 +59,22 @@ def test_a_seed_means_the_same_alone_and_among_strangers(served: Served) -> None
         (CHAT, words | {"modalities": ["text"], "temperature": 1}),
         (EDITS, {"prompt": "make it blue", "image": data_url(png()), "seed": 2}),
     ]
-    statuses: list[int] = []
-    threads = [
-        threading.Thread(target=lambda one=one: statuses.append(served.ask(*one)[0]))
-        for one in others
-    ]
-    for thread in threads:
-        thread.start()
-    among = images(served.ask(IMAGES, asked))
-    for thread in threads:
-        thread.join()
-    assert statuses == [200] * 4 and sha256(among[0]) == sha256(alone[0])
+    loop, step, all_wait = served.server.loop, Generation.step, threading.Event()
+    together: list[int] = []
+
+    def stepped(generation: Generation) -> list[Event]:
+        assert all_wait.wait(60)
+        together.append(loop.num_working)
+        return step(generation)
+
+    monkeypatch.setattr(Generation, "step", stepped)
+    with ThreadPoolExecutor() as clients:
+        answers = [clients.submit(served.ask, *one) for one in [(IMAGES, asked), *others]]
+        while loop.num_working + loop.num_waiting < 6:
+            time.sleep(0.01)
+        all_wait.set()
+    assert [one.result()[0] for one in answers] == [200] * 5 and max(together) == 6
+    assert sha256(images(answers[0].result())[0]) == sha256(alone[0])
 
 
 def test_json_and_forms_give_the_same_bytes(small: Served) -> None:
