@@ -172,6 +172,16 @@ class Branches:
                 self._cache = self._new_cache(rows, tokens)
         self._cache.grow(rows, tokens)
 
+    def make_way(self, num_bytes: int, allowed: int) -> bool:
+        """Return whether `allowed` bytes have room for so many beside all keys and values;
+        prefixes and rows that nobody uses make way.
+        """
+        while self.held_bytes + num_bytes > allowed and self.prefixes.num_bytes:
+            self.prefixes.drop_oldest()
+        if self.held_bytes + num_bytes > allowed and not self._rows:
+            self._cache = self._new_cache(1, 1)
+        return self.held_bytes + num_bytes <= allowed
+
     def _new_cache(self, rows: int, tokens: int) -> KVCache:
         weight = self._model.transformer.lm_head_weight
         config = self._model.transformer.config

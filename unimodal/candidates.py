@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .checking import Judgement, best, judged
+from .checking import Judgement, best, judged, needed_bytes
 from .checks import Check
 from .document import Image, Part
 from .events import Event, ImageProgress, ReplyDone
@@ -69,6 +69,12 @@ def choose(model: "Model", replies: Sequence[Sequence[Part]], checks: Sequence[C
     if not judgements:
         return Kept(0, {})
     return Kept([*judgements][best([*judgements.values()])], judgements)
+
+
+def choice_bytes(model: "Model", replies: Sequence[Sequence[Part]], checks: Sequence[Check]) -> int:
+    """Return the most bytes of keys and values that `choose` holds at once."""
+    images = [image for parts in replies if (image := _first_image(parts)) is not None]
+    return needed_bytes(model, images[0], checks) if images else 0  # they are of one size
 
 
 def _first_image(parts: Sequence[Part]) -> Image | None:

@@ -105,9 +105,10 @@ class Chat:
         self.model, self.cuts, self.candidates = _sized(model, size), cuts, candidates
         self.sampling = replaced(sampling or model.sampling, changes)
         self._parts: tuple[Part, ...] = ()
-        self._modality: Modality | None = None  # of the latest reply
+        self._modalities: tuple[Modality | None, ...] = ()  # asked for, of each turn's reply
         self._num_untold = 0  # of the oldest turns, how many the model is not told any more
-        self._undone: list[tuple[Part, ...]] = []  # what `redo` brings back, the latest one last
+        # What `redo` brings back, the latest one last: turns with the modality of their replies.
+        self._undone: list[tuple[tuple[Part, ...], Modality | None]] = []
 
     @property
     def candidates(self) -> int:
@@ -182,13 +183,14 @@ class Chat:
         """
         turn = [part for part in self._latest() if part.role != "assistant"]
         earlier = self._parts[: len(self._parts) - len(self._latest())]
-        return self._reply(Document((*earlier, *turn)), [], self._modality)
+        return self._reply(Document((*earlier, *turn)), [], self._modalities[-1])
 
     def undo(self) -> None:
         """Forget the latest turn and its reply; raise ValueError where there is none."""
         latest, undone = self._latest(), self._undone
-        self._keep(self._parts[: len(self._parts) - len(latest)])
-        self._undone = [*undone, latest]
+        *earlier, modality = self._modalities
+        self._keep(self._parts[: len(self._parts) - len(latest)], earlier)
+        self._undone = [*undone, (latest, modality)]
 
     def redo(self) -> None:
         """Bring back the turn that was undone last; raise ValueError where none was, or where
@@ -196,8 +198,8 @@ class Chat:
         """
         if not self._undone:
             raise ValueError("nothing was undone, or something else was done since")
-        *undone, latest = self._undone
-        self._keep((*self._parts, *latest))
+        *undone, (latest, modality) = self._undone
+        self._keep((*self._parts, *latest), (*self._modalities, modality))
         self._undone = undone
 
     def forget(self, num_turns: int) -> None:
@@ -205,11 +207,12 @@ class Chat:
         found = exchanges(self.document)
         if not 1 <= num_turns <= len(found):
             raise ValueError(f"{num_turns} of {len(found)} turns cannot be forgotten")
-        self._keep(tuple(part for one in found[num_turns:] for part in one))
+        kept = tuple(part for one in found[num_turns:] for part in one)
+        self._keep(kept, self._modalities[num_turns:])
 
     def reset(self) -> None:
         """Forget the conversation; the sampling stays."""
-        self._keep(())
+        self._keep((), ())
 
     def resume(self, document: Document) -> None:
         """Go on with another conversation, in place of this one.
@@ -220,10 +223,12 @@ class Chat:
         if not document.parts or document.parts[-1].role != "assistant":
             raise ValueError("the conversation does not end with a reply: nothing can follow it")
         codec = self.model.codec
-        self._keep(codec.decode_document(codec.encode_document(document)).parts)
+        parts = codec.decode_document(codec.encode_document(document)).parts
+        self._keep(parts, [None] * len(exchanges(document)))
 
-    def _keep(self, parts: tuple[Part, ...]) -> None:
-        self._parts, self._modality, self._num_untold, self._undone = parts, None, 0, []
+    def _keep(self, parts: tuple[Part, ...], modalities: Sequence[Modality | None]) -> None:
+        self._parts, self._modalities = parts, tuple(modalities)
+        self._num_untold, self._undone = 0, []
 
     def _latest(self) -> tuple[Part, ...]:
         """Return the parts of the latest turn and its reply."""
@@ -271,8 +276,9 @@ class Chat:
                     notes = (*notes, UNCHECKED)
                     yield Note(UNCHECKED)
                 reply = _whole(event, drawn, notes, seed)
-                self._parts, self._modality = (*document.parts, *reply.parts), modality
-                self._num_untold, self._undone = num_untold, []
+                earlier = self._modalities[: len(exchanges(document)) - 1]
+                self._keep((*document.parts, *reply.parts), (*earlier, modality))
+                self._num_untold = num_untold
                 self.sampling = replace(self.sampling, seed=seed_of(sampling, num))
                 yield reply
             elif not isinstance(event, TokenScored):  # a chat asks for none

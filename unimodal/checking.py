@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from .branches import Branch, Branches
 from .checks import NUMBERS, Check
 from .document import Document, Image, Text
+from .sequence import Sequence as Prompt
 from .threads import enough_threads
 
 if TYPE_CHECKING:
@@ -63,40 +64,69 @@ def best(judgements: Sequence[Judgement]) -> int:
     return max(range(len(judgements)), key=lambda number: judgements[number].score)
 
 
+@dataclass(frozen=True, eq=False)
+class _Question:
+    """A _Question is a check as the model reads it: a prompt, and ids of the answer's spellings."""
+
+    prompt: Prompt
+    spelled: Sequence[Sequence[int]]
+
+    @property
+    def begun(self) -> list[tuple[int, ...]]:
+        """Return what is read behind the prompt: spellings without their last ids, each once."""
+        return list(dict.fromkeys(tuple(ids[:-1]) for ids in self.spelled))
+
+
 @torch.inference_mode()
 def judged(model: "Model", image: Image, checks: Sequence[Check]) -> Judgement:
     """Ask a model the checks about an image, which has codes or latents, and return its judgement.
 
-    Each question is asked by itself, right behind the image. An answer's probability is that of its
-    first word, in small letters, with a capital, and as a digit.
+    Each question is asked by itself, right behind the image, so that the keys and values of one
+    alone are held. An answer's probability is that of its first word, in small letters, with a
+    capital, and as a digit.
     """
+    questions = _questions(model, image, checks)
+    return Judgement(tuple(checks), tuple(_probability(model, one) for one in questions))
+
+
+@torch.inference_mode()
+def needed_bytes(model: "Model", image: Image, checks: Sequence[Check]) -> int:
+    """Return the most bytes of keys and values that `judged` holds at once."""
+    reading = Branches(model)
+    rooms = [
+        (len(one.begun), len(one.prompt) + max(map(len, one.spelled)))
+        for one in _questions(model, image, checks)
+    ]
+    return max((reading.least_bytes(*room) for room in rooms), default=0)
+
+
+def _questions(model: "Model", image: Image, checks: Sequence[Check]) -> list[_Question]:
     shown = replace(image, role="user")
-    prompts = [
-        model.sequencer.prompt(Document((shown, Text(check.question, role="user"))))
+    if model.sequencer.is_soft(shown):  # a vision tower reads pixels
+        (shown,) = model.codec.decode([shown])
+    return [
+        _Question(
+            model.sequencer.prompt(Document((shown, Text(check.question, role="user")))),
+            [model.text_tokenizer.encode(spelling) for spelling in _spellings(check.answer)],
+        )
         for check in checks
     ]
-    spelled = [
-        (number, model.text_tokenizer.encode(spelling))
-        for number, check in enumerate(checks)
-        for spelling in _spellings(check.answer)
-    ]
-    # Of spellings of one token each, the question is read once.
-    branches: dict[tuple[int, ...], Branch] = {}
-    for number, ids in spelled:
-        key = (number, *ids[:-1])
-        if key not in branches:
-            branches[key] = Branch(prompts[number])
-            branches[key].add(ids[:-1])
+
+
+def _probability(model: "Model", question: _Question) -> float:
+    """Return the probability of the hoped-for answer, of all its spellings together."""
+    branches = {ids: Branch(question.prompt) for ids in question.begun}
+    for begun, branch in branches.items():
+        branch.add([*begun])
     reading = Branches(model)
     with enough_threads(reading.flops([*branches.values()]), once=True):
         reading.read([*branches.values()])
-    table_VD = model.transformer.output_table()
-    found = [0.0] * len(checks)
-    for number, ids in spelled:
-        hidden_TD = reading.last([branches[(number, *ids[:-1])]], len(ids))[0]
+    table_VD, found = model.transformer.output_table(), 0.0
+    for ids in question.spelled:
+        hidden_TD = reading.last([branches[tuple(ids[:-1])]], len(ids))[0]
         log_TV = F.linear(hidden_TD, table_VD).double().log_softmax(dim=-1)
-        found[number] += math.exp(float(log_TV[range(len(ids)), ids].sum()))
-    return Judgement(tuple(checks), tuple(found))
+        found += math.exp(float(log_TV[range(len(ids)), ids].sum()))
+    return found
 
 
 def _spellings(word: str) -> tuple[str, ...]:

@@ -211,6 +211,12 @@ class Generation:
         free = free_bytes(self._model.transformer.lm_head_weight.device)
         return free + self._branches.held_bytes
 
+    def make_way(self, num_bytes: int) -> bool:
+        """Return whether so many bytes of other keys and values are allowed beside those of all
+        requests; prefixes make way.
+        """
+        return self._branches.make_way(num_bytes, self._allowed())
+
     @property
     def num_read(self) -> int:
         """Return how many tokens the transformer was run over so far, padding not counted."""

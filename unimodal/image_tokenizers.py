@@ -17,13 +17,8 @@ from . import bundle, manifest
 from .card import TOKENIZER_HASH, read_card
 from .codec import ImageCodec
 from .hub.checkpoint import HUB_ID, fetch
-from .hub.image_checkpoint import (
-    PICKLES,
-    fetch_image_tokenizer,
-    read_image_config,
-    read_image_tokenizer,
-    refusal,
-)
+from .hub.image_checkpoint import fetch_image_tokenizer, read_image_config, read_image_tokenizer
+from .hub.pickles import PICKLES, pickle_in, refusal
 from .manifest import MANIFEST
 
 SCALES = "scales"  # what a tokenizer has besides one grid
@@ -177,7 +172,7 @@ def _is_published(directory: Path) -> bool:
     if (directory / MANIFEST).exists() or (directory / WEIGHTS).exists():
         return False
     return (directory / "config.json").is_file() or (
-        directory.is_dir() and any(path.suffix in PICKLES for path in directory.iterdir())
+        directory.is_dir() and pickle_in(directory) is not None
     )
 
 

@@ -1,5 +1,7 @@
 """What takes the room of a model's context, and what would have to go for a reply."""
 
+from bisect import bisect_left
+
 from .document import Document, Image, Part, Text
 from .sequencer import Sequencer
 
@@ -56,11 +58,13 @@ def num_too_many(sequencer: Sequencer, found: list[tuple[Part, ...]], most: int)
     """Return how many of the oldest turns would have to go, so that the prompt takes at most so
     many tokens; all of them, where the latest alone takes more.
     """
-    for num_gone in range(len(found)):
+
+    def fits(num_gone: int) -> bool:
         kept = tuple(part for one in found[num_gone:] for part in one)
-        if len(sequencer.prompt(Document(kept))) <= most:
-            return num_gone
-    return len(found)
+        return len(sequencer.prompt(Document(kept))) <= most
+
+    # The fewer turns, the fewer tokens: a prompt is laid out for some of them alone.
+    return bisect_left(range(len(found)), True, key=fits)
 
 
 def _way_out(sequencer: Sequencer, found: list[tuple[Part, ...]], most: int) -> str:

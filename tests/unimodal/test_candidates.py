@@ -10,8 +10,9 @@ from scale_models import scale_model
 from unimodal.chat import Chat, Drawn, Note, Reply
 from unimodal.checking import judged
 from unimodal.checks import checks_of
-from unimodal.document import Image
+from unimodal.document import Image, Text
 from unimodal.events import ImageProgress, TextDelta
+from unimodal.grammar import Modality
 from unimodal.heads.mask_schedule import MaskSchedule
 from unimodal.model import Model
 
@@ -162,10 +163,39 @@ def test_undone_turns_come_back(drawing_model: Model) -> None:
     assert chat.document.parts == whole
     with pytest.raises(ValueError, match="nothing was undone"):
         chat.redo()
+    for something_else in (lambda: chat("four"), lambda: [*chat.again()]):
+        chat.undo()
+        before = chat.asked
+        something_else()
+        with pytest.raises(ValueError, match="something else was done since"):
+            chat.redo()
+    assert chat.asked == before == "two", "the latest turn that there is was answered again"
+
+
+def test_what_is_answered_again_is_asked_for_as_before(tiny_model: Model) -> None:
+    """Whether an image or words were asked for, whatever was undone or forgotten meanwhile."""
+    chat = Chat(tiny_model, max_text_tokens=4)
+
+    def kinds() -> list[type]:
+        *_, reply = chat.again()
+        assert isinstance(reply, Reply)
+        return [type(part) for part in reply.parts]
+
+    asked: tuple[Modality, ...] = ("text", "image", "text", "image")
+    for number, modality in enumerate(asked):
+        chat(f"number {number}", modality=modality)
     chat.undo()
-    chat("four")
-    with pytest.raises(ValueError, match="something else was done since"):
-        chat.redo()
+    chat.undo()
+    chat.redo()
+    assert chat.asked == "number 2" and kinds() == [Text]
+    chat.undo()
+    assert chat.asked == "number 1" and kinds() == [Image]
+    chat.forget(1)
+    assert chat.asked == "number 1" and kinds() == [Image] == kinds()
+    chat.resume(chat.document)
+    chat.reset()
+    chat("number 4", modality="image")
+    assert kinds() == [Image]
 
 
 @pytest.mark.parametrize("make", [lambda: masked_model(MaskSchedule()), scale_model])

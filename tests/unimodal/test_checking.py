@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from unimodal.attention import DenseAttention
-from unimodal.checking import Judgement, best, judged
+from unimodal.branches import Branches
+from unimodal.checking import Judgement, best, judged, needed_bytes
 from unimodal.checks import Check, checks_of
 from unimodal.document import Document, Image, Text
 from unimodal.model import Model
@@ -53,6 +54,22 @@ def test_probabilities_are_those_of_a_forward_over_the_whole(tiny_model: Model) 
     assert found.score == pytest.approx(math.prod(expected), rel=1e-3) and found.score > 0
     lengths = {len(tiny_model.text_tokenizer.encode(w)) for w in spellings["two"]}
     assert len(lengths) > 1, "words of one token and of several are judged"
+
+
+def test_the_keys_and_values_of_one_question_are_held(tiny_model: Model, monkeypatch) -> None:
+    held: list[int] = []
+    read = Branches.read
+
+    def measured(branches: Branches, some: list) -> None:
+        read(branches, some)
+        held.append(branches.held_bytes)
+
+    monkeypatch.setattr(Branches, "read", measured)
+    checks, shown = checks_of(WORDS), image(tiny_model, 1)
+    judged(tiny_model, shown, checks)
+    assert len(held) == len(checks) == 4
+    assert max(held) == needed_bytes(tiny_model, shown, checks) > min(held)
+    assert needed_bytes(tiny_model, shown, ()) == 0
 
 
 def test_another_image_has_another_judgement(tiny_model: Model) -> None:

@@ -10,6 +10,7 @@ from PIL import Image as PILImage
 from unimodal.tokenizer.pixels import ImageError
 
 BICUBIC = PILImage.Resampling.BICUBIC
+WIDEST = 64  # of what is cropped, in shorter sides: all of an image is resized before it is cropped
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,7 @@ class AreaFit:
 
         It is the rule `smart_resize` of Emu3's authors. Raise ImageError for one that is too long.
         """
-        if max(width, height) > self.widest * min(width, height):
-            raise ImageError(
-                f"an image of {width} x {height} pixels is too long: this model takes up to "
-                f"{self.widest:g} times as long as wide; crop it first"
-            )
+        _check_shape(width, height, self.widest)
         scale = 1.0
         rounding: Callable[[float], int] = round
         area = math.prod(round(side / self.multiple) * self.multiple for side in (width, height))
@@ -80,7 +77,8 @@ class CropFit:
     kind: Literal["crop"] = "crop"
 
     def __call__(self, image: PILImage.Image) -> PILImage.Image:
-        """Return the middle of the image, a square."""
+        """Return the middle of the image, a square; raise ImageError for one that is too long."""
+        _check_shape(*image.size, WIDEST)
         scale = self.side / min(image.size)
         width, height = (round(scale * side) for side in image.size)
         left, top = (width - self.side) // 2, (height - self.side) // 2
@@ -111,7 +109,10 @@ class BucketFit:
         return max(sizes, key=lambda size: (kept(size), size))
 
     def __call__(self, image: PILImage.Image) -> PILImage.Image:
-        """Return the middle of the image; the authors take any part of it, at random."""
+        """Return the middle of the image; the authors take any part of it, at random. Raise
+        ImageError for one that is too long.
+        """
+        _check_shape(*image.size, WIDEST)
         size = self.size_of(*image.size)
         while all(side >= 2 * wanted for side, wanted in zip(image.size, size, strict=True)):
             halves = image.width // 2, image.height // 2
@@ -139,6 +140,15 @@ def bucket_sizes(target: int, multiple: int, widest: float = 4.0) -> list[tuple[
         for wide, high in found
         if max(wide, high) <= widest * min(wide, high)
     ]
+
+
+def _check_shape(width: int, height: int, widest: float) -> None:
+    """Raise ImageError where the longer side is more than `widest` times the shorter."""
+    if max(width, height) > widest * min(width, height):
+        raise ImageError(
+            f"an image of {width} x {height} pixels is too long: this model takes up to "
+            f"{widest:g} times as long as wide; crop it first"
+        )
 
 
 Fit = AreaFit | PadFit | CropFit | BucketFit

@@ -24,7 +24,8 @@ from ..hub.checkpoint import (
     fetch,
     raw_config,
 )
-from ..hub.image_checkpoint import PICKLES, read_image_config, refusal
+from ..hub.image_checkpoint import read_image_config
+from ..hub.pickles import missing_weights
 from ..manifest import MANIFEST, BundleError
 from ..memory import free_bytes
 from ..model import Model
@@ -152,11 +153,9 @@ def _weight_bytes(source: str, directory: Path) -> int:
             raise ValueError(f"{source}: the hub does not say how large it is: {error}") from error
         if found:
             return int(getattr(found[0], "size", 0))
-    pickled = sorted(path for path in directory.iterdir() if path.suffix in PICKLES)
-    said = refusal(pickled[0]) if pickled else f"there is neither {SINGLE} nor {INDEX}"
     kind = raw_config(directory / "config.json").get("model_type")
     copy = f"; {COPIES[kind]} is one" if kind in COPIES else ""
-    raise CheckpointError(directory, [said + copy])
+    raise CheckpointError(directory, [f"{missing_weights(directory)}{copy}"])
 
 
 def _dtype(asked: torch.dtype | str | None, directory: Path, device: torch.device) -> torch.dtype:

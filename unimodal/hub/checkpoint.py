@@ -18,15 +18,14 @@ from ..manifest import MANIFEST
 from ..rope import KINDS, RopeScaling, attention_factor
 from ..tensors import (
     DTYPES,
-    INDEX,
     ROWS_BYTES,
-    SINGLE,
     PlannedTensor,
     StoredTensor,
     WeightsError,
     find_tensors,
 )
 from ..transformer import Transformer, TransformerConfig
+from .pickles import missing_weights
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -159,9 +158,8 @@ def _mark(directory: Path) -> str | None:
 def read_checkpoint(directory: Path) -> Checkpoint:
     """Return the checkpoint in a directory; raise CheckpointError with all problems."""
     family, config = read_config(directory)
-    if not (directory / SINGLE).is_file() and not (directory / INDEX).is_file():
-        pickled = sorted(path.name for path in directory.glob("*.bin"))
-        raise CheckpointError(directory, [_no_weights(pickled)])
+    if problem := missing_weights(directory):
+        raise CheckpointError(directory, [problem])
     try:
         weights = find_tensors(directory)
     except WeightsError as error:
@@ -311,15 +309,6 @@ def _mscale(rope: dict[str, Any]) -> float | None:
     plain = RopeScaling("yarn", float(rope["factor"]), 1)
     grown = attention_factor(plain) - 1.0  # 0.1 ln(factor)
     return (grown * above + 1.0) / (grown * below + 1.0)
-
-
-def _no_weights(pickled: list[str]) -> str:
-    if pickled:
-        return (
-            f"its weights are pickled ({pickled[0]}), and no pickle is ever read: take a revision"
-            " with safetensors, or convert it with transformers' save_pretrained"
-        )
-    return f"there is neither {SINGLE} nor {INDEX}; pickled weights (.bin) are never read"
 
 
 def weight_problems(

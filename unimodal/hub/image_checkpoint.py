@@ -30,8 +30,8 @@ from ..tensors import (
     find_tensors,
 )
 from .checkpoint import CheckpointError, fetch, raw_config
+from .pickles import missing_weights, pickle_in, refusal
 
-PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 PREFIXES = ("model.vqmodel.", "vqmodel.")  # of the image tokenizer's weights in a whole model
 TRAINING = {"dropout", "attention_dropout", "initializer_range", "beta"}  # say nothing of use
 # Keys that transformers writes into any configuration, in this version or an older one.
@@ -178,7 +178,7 @@ def read_image_config(directory: Path) -> ImageCheckpoint:
     problems, which name the keys.
     """
     path = directory / "config.json"
-    if not path.is_file() and (pickled := _pickled(directory)):
+    if not path.is_file() and (pickled := pickle_in(directory)):
         raise CheckpointError(directory, [refusal(pickled)])
     raw = raw_config(path)
     model_type = raw.get("model_type")
@@ -200,10 +200,8 @@ def read_image_tokenizer(directory: Path) -> PublishedTokenizer:
     problems.
     """
     checkpoint = read_image_config(directory)
-    if not (directory / SINGLE).is_file() and not (directory / INDEX).is_file():
-        pickled = _pickled(directory)
-        said = refusal(pickled) if pickled else f"there is neither {SINGLE} nor {INDEX}"
-        raise CheckpointError(directory, [said])
+    if problem := missing_weights(directory):
+        raise CheckpointError(directory, [problem])
     try:
         stored = find_tensors(directory, checkpoint.wanted)
     except WeightsError as error:
@@ -221,20 +219,6 @@ def read_image_tokenizer(directory: Path) -> PublishedTokenizer:
         return checkpoint.family.tokenizer(config, {n: _read(n, *t) for n, t in named.items()})
     except ValueError as error:
         raise CheckpointError(directory, [str(error)]) from error
-
-
-def refusal(pickled: Path) -> str:
-    """Return why a pickle is not read, and the way out."""
-    return (
-        f"its weights are pickled ({pickled.name}), and no pickle is ever read: take a copy with "
-        "safetensors, or convert it once with torch.load(FILE, weights_only=True) and "
-        f"safetensors.torch.save_file(TENSORS, '{SINGLE}') beside a config.json"
-    )
-
-
-def _pickled(directory: Path) -> Path | None:
-    found = sorted(path for path in directory.iterdir() if path.suffix in PICKLES)
-    return found[0] if found else None
 
 
 def _section(path: Path, raw: Values) -> Values:

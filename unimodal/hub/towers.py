@@ -20,7 +20,6 @@ from ..manifest import read_json
 from ..tensors import (
     DTYPES,
     INDEX,
-    SINGLE,
     PlannedTensor,
     StoredTensor,
     WeightsError,
@@ -30,7 +29,7 @@ from ..tensors import (
 from ..tower import EFFICIENTNET, NETWORK, Kind, Tower, TowerNetwork
 from ..tower_embedder import network_of
 from .checkpoint import fetch
-from .image_checkpoint import PICKLES, refusal
+from .pickles import missing_weights
 
 KINDS: dict[str, Kind] = {
     "siglip_vision_model": "siglip",
@@ -220,10 +219,8 @@ def _one(value: Any, key: str) -> int:
 
 def _weights(directory: Path, network: TowerNetwork) -> Iterator[PlannedTensor]:
     """Yield the weights that the network takes. ValueError names those that are not there."""
-    if not (directory / SINGLE).is_file() and not (directory / INDEX).is_file():
-        pickled = sorted(path for path in directory.iterdir() if path.suffix in PICKLES)
-        said = refusal(pickled[0]) if pickled else f"there is neither {SINGLE} nor {INDEX}"
-        raise ValueError(said)
+    if problem := missing_weights(directory):
+        raise ValueError(problem)
     try:
         stored = find_tensors(directory)
     except WeightsError as error:

@@ -5,6 +5,7 @@ A form is parsed in memory: none of its files is written, whatever it is called.
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from typing import Any
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
-from .errors import ApiError
+from .errors import ApiError, client_left
 from .limits import Limits
 
 JSON, FORM = "application/json", "multipart/form-data"
@@ -31,22 +33,33 @@ class Body:
 
 
 class Room:
-    """Room for the bodies of all requests that are being read or opened."""
+    """Room for the bodies of all requests that are being read or opened. One client has at most
+    half of it, so that others find some; what a client takes alone may be larger.
+    """
 
     def __init__(self, max_bytes: int) -> None:
-        self._free = max_bytes
+        self._free, self._share = max_bytes, max_bytes // 2
+        self._held: Counter[str] = Counter()  # by client
 
     @contextmanager
-    def taken(self, num_bytes: int) -> Iterator[None]:
-        """Hold room for a body; raise ApiError where there is none."""
+    def taken(self, num_bytes: int, client: str) -> Iterator[None]:
+        """Hold room for what a client sends; raise ApiError where there is none, or not for it."""
         if num_bytes > self._free:
             raise ApiError(503, "too many large requests come at once: try again later",
                            code="overloaded", retry_after_s=1)  # fmt: skip
+        held = self._held[client]
+        if held and held + num_bytes > self._share:
+            raise ApiError(429, "too many of your large requests come at once: let some end first",
+                           code="too_many_large", retry_after_s=1)  # fmt: skip
         self._free -= num_bytes
+        self._held[client] += num_bytes
         try:
             yield
         finally:
             self._free += num_bytes
+            self._held[client] -= num_bytes
+            if not self._held[client]:
+                del self._held[client]
 
 
 class _InMemory(MultiPartParser):
@@ -88,8 +101,10 @@ async def read_body(request: Request, limits: Limits, forms: bool = False) -> Bo
     except TimeoutError as error:
         said = f"the request's body did not come within {limits.body_seconds} seconds"
         raise ApiError(408, said, code="timeout") from error
+    except ClientDisconnect as error:
+        raise client_left() from error
     if kind == JSON:
-        return Body(parse_json(content), is_form=False)
+        return Body(parse_json(content, limits), is_form=False)
     return Body(await _parse_form(request, content, limits), is_form=True)
 
 
@@ -108,8 +123,10 @@ def _too_long(limits: Limits) -> ApiError:
     return ApiError(413, said, code="too_long")
 
 
-def parse_json(content: bytes) -> dict[str, Any]:
+def parse_json(content: bytes, limits: Limits) -> dict[str, Any]:
     """Return a JSON object; raise ApiError for anything else, NaN and names given twice too."""
+    if sum(content.count(mark) for mark in (b",", b"[", b"{")) > limits.max_values:
+        raise _no_json(f"it has more than {limits.max_values:,} values")
     try:
         found = json.loads(
             content.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_once
@@ -159,6 +176,9 @@ async def _parse_form(request: Request, content: bytes, limits: Limits) -> dict[
         form = await parser.parse()
     except MultiPartException as error:
         said = f"the body is no form that can be used: {error.message}"
+        raise ApiError(400, said, code="invalid_form") from error
+    except UnicodeError as error:  # of a codec, as `undefined`, that decodes nothing
+        said = "the header Content-Type names a charset that cannot be read; utf-8 is"
         raise ApiError(400, said, code="invalid_form") from error
     found: dict[str, Any] = {}
     for name, value in form.multi_items():

@@ -19,16 +19,18 @@ from ..events import ReplyDone, TextDelta
 from ..grammar import Modality
 from ..room import asked as asked_in
 from .errors import ApiError
-from .fields import Fields, checked
+from .fields import Fields, Items, checked
 from .job import Accepted, Drawn, Job, Partial
 from .logprobs import MOST, MOST_OF_ONE, logprobs_of
 from .messages import Message, conversation
 from .provenance import base64_of
 from .server import Server
-from .settings import Settings
+from .settings import MostTokens, Settings
 from .sse import event, streamed
 from .trial import Chosen, Trial
 from .work import Work
+
+SPENT = "prompt_tokens", "completion_tokens"
 
 
 class StreamOptions(Fields):
@@ -49,10 +51,10 @@ class Completion(Settings):
         "metadata": ({},), "reasoning_effort": ("none",), "audio": (), "prediction": (),
         "web_search_options": (),
     }  # fmt: skip
-    messages: list[Message]
+    messages: Items[Message]
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
-    modalities: list[Literal["text", "image"]] | None = None
+    modalities: Items[Literal["text", "image"]] | None = None
     """What the reply may be of: both, or what the model chooses; words alone; one image alone."""
     stream_options: StreamOptions | None = None
     size: str = "auto"
@@ -65,17 +67,22 @@ class Completion(Settings):
     @property
     def modality(self) -> Modality | None:
         """Return the modality constraint; raise ApiError where nothing is left to answer with."""
+        if self.modalities == []:
+            raise ApiError(400, "modalities []: nothing is left to answer with; give text, image or"
+                           " both", "modalities", "invalid_value")  # fmt: skip
         asked = set(self.modalities or ("text", "image"))
         return None if len(asked) == 2 else asked.pop()
 
     @property
-    def most_tokens(self) -> int | None:
+    def most_tokens(self) -> MostTokens | None:
         """Return the most text tokens of a reply; raise ApiError where two numbers are given."""
-        both = {self.max_tokens, self.max_completion_tokens} - {None}
-        if len(both) > 1:
+        old, new = self.max_tokens, self.max_completion_tokens
+        if None not in (old, new) and old != new:
             raise ApiError(400, "max_tokens is the old name of max_completion_tokens: give one",
                            "max_tokens", "invalid_value")  # fmt: skip
-        return both.pop() if both else None
+        if new is not None:
+            return MostTokens("max_completion_tokens", new)
+        return None if old is None else MostTokens("max_tokens", old)
 
     @property
     def likeliest(self) -> int | None:
@@ -125,7 +132,7 @@ async def complete(request: Request) -> Response:
     """Answer a conversation."""
     server: Server = request.app.state.server
     client = server.admit(request)
-    async with server.body(request) as body:
+    async with server.body(request, client) as body:
         asked = checked(Completion, body.fields)
         asked.check(server.name, server.limits)
         if asked.stream_options is not None and not asked.stream:
@@ -137,7 +144,7 @@ async def complete(request: Request) -> Response:
                            " which there are none; leave candidates or modalities out",
                            "candidates", "unsupported_value")  # fmt: skip
         samplings = asked.samplings(server.model, asked.most_tokens)
-        given = await conversation(asked.messages, server, modality)
+        given = await conversation(asked.messages, server, client, modality)
     trial = Trial.of(asked_in(given.document), asked.candidates)
     jobs = [
         Job(given.document, one, modality, (client, asked.user), asked.partial_images, likeliest)
@@ -152,7 +159,7 @@ async def complete(request: Request) -> Response:
         with_usage = bool(asked.stream_options and asked.stream_options.include_usage)
         return streamed(work, _stream(work, shape, accepted[0], with_usage))
     chosen, replies = await work.chosen(trial)
-    spent = usage(accepted[0], replies)
+    spent = accepted[0].usage(replies, SPENT)
     return JSONResponse(_answer(shape, chosen, spent, asked.others))
 
 
@@ -189,15 +196,6 @@ def _reason(done: ReplyDone) -> str:
     return "stop" if done.end == "stop" else "length"
 
 
-def usage(accepted: Accepted, replies: list[ReplyDone]) -> dict[str, Any]:
-    """Return what a request has cost, in tokens."""
-    of_replies = sum(len(one.ids) for one in replies)
-    return {
-        "prompt_tokens": accepted.num_tokens, "completion_tokens": of_replies,
-        "total_tokens": accepted.num_tokens + of_replies,
-    }  # fmt: skip
-
-
 async def _stream(
     work: Work, shape: Shape, accepted: Accepted, with_usage: bool
 ) -> AsyncIterator[str]:
@@ -226,6 +224,6 @@ async def _stream(
         elif isinstance(told, ReplyDone):
             yield chunk({}, _reason(told))
             if with_usage:
-                spent = {"choices": [], "usage": usage(accepted, [told])}
+                spent = {"choices": [], "usage": accepted.usage([told], SPENT)}
                 yield event(shape.head("chat.completion.chunk") | spent)
     yield "data: [DONE]\n\n"

@@ -40,8 +40,19 @@ class ApiError(Exception):
     def body(self) -> dict[str, Any]:
         """Return the body of the answer."""
         kind = KINDS.get(self.status, "invalid_request_error")
-        message = plain(str(self))
-        return {"error": {"message": message, "type": kind, "param": self.param, "code": self.code}}
+        message = plain(_spelled(str(self)))
+        param = None if self.param is None else _spelled(self.param)
+        return {"error": {"message": message, "type": kind, "param": param, "code": self.code}}
+
+
+def _spelled(words: str) -> str:
+    """Return words with lone surrogates, which UTF-8 cannot have, as escapes."""
+    return words.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def client_left() -> ApiError:
+    """Return what ends the work for a client that has gone; nobody hears it."""
+    return ApiError(499, "the client has left", code="left")
 
 
 def failed() -> ApiError:

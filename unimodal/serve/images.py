@@ -4,7 +4,7 @@ JSON and forms mean the same: equal fields give equal bytes.
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +16,7 @@ from ..document import Document, Image, Text
 from ..events import ReplyDone
 from ..room import asked as asked_in
 from .errors import ApiError
-from .fields import Fields, checked
+from .fields import Fields, Items, checked
 from .job import Accepted, Drawn, Job, Partial
 from .provenance import base64_of
 from .server import Server
@@ -38,7 +38,7 @@ class Generation(Settings):
     }  # fmt: skip
     prompt: str
     size: str = "auto"
-    boxes: list[str] = []
+    boxes: Items[str] = []
     """What is to stand where (unimodal/boxes.py); of a form, a field of that name for each."""
 
 
@@ -52,8 +52,8 @@ class Edit(Generation):
     """The body of a request for edited images; `image` of a form is a list of files or texts."""
 
     ONLY: ClassVar = Generation.ONLY | {"mask": (), "markup": (), "input_fidelity": ()}
-    image: str | list[str | bytes] | None = None
-    images: list[ImageReference] | None = None
+    image: str | Items[str | bytes] | None = None
+    images: Items[ImageReference] | None = None
 
     def given(self) -> list[str | bytes]:
         """Return the images as files or URLs; raise ApiError where there are none, or two fields of
@@ -88,7 +88,7 @@ async def generate(request: Request) -> Response:
     """Draw images after words."""
     server: Server = request.app.state.server
     client = server.admit(request)
-    async with server.body(request, forms=True) as body:
+    async with server.body(request, client, forms=True) as body:
         asked = checked(Generation, body.fields, body.is_form)
     return await _draw(request, server, client, asked, (), (), "image_generation")
 
@@ -97,13 +97,13 @@ async def edit(request: Request) -> Response:
     """Draw images after images and words."""
     server: Server = request.app.state.server
     client = server.admit(request)
-    async with server.body(request, forms=True) as body:
+    async with server.body(request, client, forms=True) as body:
         asked = checked(Edit, body.fields, body.is_form)
         given = asked.given()
         if not 1 <= len(given) <= server.limits.max_images:
             said = f"{len(given)} images: from 1 to {server.limits.max_images}"
             raise ApiError(400, said, "image", "invalid_value")
-        opened = [await server.shown(one, "image") for one in given]
+        opened = [await server.shown(one, "image", client) for one in given]
     shown = tuple(Image(one.pixels, role="user") for one in opened)
     notes = tuple(f"image {n}: {note}" for n, one in enumerate(opened) for note in one.notes)
     return await _draw(request, server, client, asked, shown, notes, "image_edit")
@@ -140,7 +140,7 @@ async def _draw(
         return streamed(work, _stream(work, shape, accepted))
     chosen, replies = await work.chosen(trial)
     data = [told for one in chosen for told in _told(one, server, asked.others)]
-    spent = _usage(accepted, sum(len(one.ids) for one in replies))
+    spent = _usage(accepted, replies)
     answer = {"created": shape.created, "data": data, "usage": spent}
     more = [note for one in chosen for note in one.notes]
     return JSONResponse(answer | shape.head | _said((*notes, *more)))
@@ -159,13 +159,10 @@ def _told(one: Chosen, server: Server, with_others: bool) -> list[dict[str, Any]
     return told
 
 
-def _usage(accepted: Accepted, num_drawn: int) -> dict[str, Any]:
+def _usage(accepted: Accepted, replies: Sequence[ReplyDone]) -> dict[str, Any]:
     of_words = accepted.num_tokens - accepted.num_image_tokens
     details = {"image_tokens": accepted.num_image_tokens, "text_tokens": of_words}
-    return {
-        "input_tokens": accepted.num_tokens, "input_tokens_details": details,
-        "output_tokens": num_drawn, "total_tokens": accepted.num_tokens + num_drawn,
-    }  # fmt: skip
+    return accepted.usage(replies) | {"input_tokens_details": details}
 
 
 async def _stream(work: Work, shape: Shape, accepted: Accepted) -> AsyncIterator[str]:
@@ -184,7 +181,7 @@ async def _stream(work: Work, shape: Shape, accepted: Accepted) -> AsyncIterator
         elif isinstance(one, Drawn):
             image = base64_of(one.pixels, job, shape.server)
         elif isinstance(one, ReplyDone):
-            spent, said = _usage(accepted, len(one.ids)), _said(shape.notes)
+            spent, said = _usage(accepted, [one]), _said(shape.notes)
             yield told("completed", b64_json=image, usage=spent, seed=job.sampling.seed, **said)
 
 

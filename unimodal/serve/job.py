@@ -4,8 +4,9 @@ The serving loop's thread tells; the server's event loop listens.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from ..document import Document
 from ..events import ImageProgress, ReplyDone, TextDelta, TokenScored
 from ..grammar import Modality
 from ..sampling import Sampling
-from .errors import ApiError
+from .errors import ApiError, client_left
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,15 @@ class Accepted:
 
     num_tokens: int
     num_image_tokens: int
+
+    def usage(
+        self,
+        replies: Sequence[ReplyDone],
+        names: tuple[str, str] = ("input_tokens", "output_tokens"),
+    ) -> dict[str, Any]:
+        """Return what the request and all its replies cost, in tokens, as an answer names it."""
+        spent = self.num_tokens, sum(len(one.ids) for one in replies)
+        return dict(zip(names, spent, strict=True)) | {"total_tokens": sum(spent)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +96,7 @@ class Job:
     def leave(self) -> None:
         """Tell who listens that the client has gone, and nothing after that."""
         if not self.gone:
-            self._told.put_nowait(ApiError(499, "the client has left", code="left"))
+            self._told.put_nowait(client_left())
             self.gone = True
 
     async def accepted(self) -> Accepted:

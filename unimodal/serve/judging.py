@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ..candidates import Kept
 from ..checks import Check
 from ..document import Part
-from .errors import ApiError
+from .errors import ApiError, client_left
 
 
 def _future() -> "asyncio.Future[Kept]":
@@ -32,7 +32,7 @@ class Judging:
 
     def leave(self) -> None:
         """Tell who listens that the client has gone, and nothing after that."""
-        self._settle(ApiError(499, "the client has left", code="left"))
+        self._settle(client_left())
 
     def tell(self, found: Kept | ApiError) -> None:
         """Pass on which reply is kept, or why none could be chosen, from any thread."""

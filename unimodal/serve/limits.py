@@ -16,7 +16,8 @@ class Limits:
     requests_a_minute: int = 600
     """Requests of one client, a tenth of them at once; more are refused with 429."""
     memory_bytes: int | None = None
-    """Of the keys and values of all conversations; None: half of what is free at the start."""
+    """Of the keys and values of all conversations, and of questions about candidates; None: half of
+    what is free at the start."""
     prefixes: int = 64
     """Conversations whose keys and values are kept for their next turn, as far as memory has
     room."""
@@ -26,6 +27,9 @@ class Limits:
     """Of one request."""
     max_bodies_bytes: int = 256 * 2**20
     """Of all requests whose body is being read or waits for its images to be opened."""
+    max_values: int = 250_000
+    """Of one request in JSON: its commas and opening brackets, those within words too. Each value
+    takes many times the bytes that it is written in."""
     body_seconds: int = 30
     """In which a request's body must have come."""
     max_fetched_bytes: int = 16 * 2**20

@@ -21,15 +21,16 @@ from collections.abc import Sequence
 
 import torch
 
-from ..candidates import choose
-from ..document import Image
+from ..candidates import choice_bytes, choose
+from ..document import Document, Image
 from ..events import Event, ImageDone, ImageProgress, ReplyDone
 from ..generation import Generation
+from ..grammar import Modality
 from ..memory import free_bytes
 from ..model import Model
 from ..room import NoRoom
 from .drawn import DrawnImages
-from .errors import ApiError, failed
+from .errors import ApiError, client_left, failed
 from .job import Accepted, Drawn, Job, Partial
 from .judging import Judging
 from .limits import Limits
@@ -49,7 +50,7 @@ class ServingLoop:
         self._generation = self._new_generation()
         self._drawn = DrawnImages(limits.known_images)
         self._changed = threading.Condition()  # guards the five below
-        self._new: deque[Job] = deque()  # to be checked
+        self._new: deque[Sequence[Job]] = deque()  # of a request each, to be checked
         self._left: deque[Job] = deque()  # to be dropped
         self._judgings: deque[Judging] = deque()  # to be made
         self._waits: dict[str, int] = {}  # by client, how many jobs are new or queued
@@ -77,9 +78,13 @@ class ServingLoop:
         self._thread.join()
 
     def offer(self, jobs: Sequence[Job]) -> None:
-        """Take all jobs of a client's request; raise ApiError where the queue has no room."""
+        """Take all jobs of a client's request, which differ by their seeds alone; raise ApiError
+        where the queue has no room.
+        """
         limits, name = self._limits, jobs[0].client[0]
         with self._changed:
+            if not self.is_alive:
+                raise ApiError(503, "the server has stopped; its log says why", code="stopped")
             if sum(self._waits.values()) + len(jobs) > limits.max_waiting:
                 raise ApiError(
                     503, f"{limits.max_waiting} replies wait already: try again later",
@@ -91,7 +96,7 @@ class ServingLoop:
                     " end first", code="too_many_waiting", retry_after_s=RETRY_S,
                 )  # fmt: skip
             self._waits[name] = self._waits.get(name, 0) + len(jobs)
-            self._new += jobs
+            self._new.append(jobs)
             self._changed.notify()
 
     def judge(self, judging: Judging) -> None:
@@ -137,14 +142,14 @@ class ServingLoop:
                 return
             for job in left:
                 self._drop(job)
-            for job in new:
-                self._check(job)
+            for jobs in new:
+                self._check(jobs)
             self._judge()
             self._fill()
             self._step()
 
-    def _wait(self) -> tuple[list[Job], list[Job]]:
-        """Return jobs that are new and jobs that are left, once there is anything to do."""
+    def _wait(self) -> tuple[list[Sequence[Job]], list[Job]]:
+        """Return requests that are new and jobs that are left, once there is anything to do."""
         with self._changed:
             while not (self._new or self._left or self._stopping or self._has_work()):
                 self._changed.wait()
@@ -175,52 +180,71 @@ class ServingLoop:
             if not self._waits[name]:
                 del self._waits[name]
 
-    def _check(self, job: Job) -> None:
-        """Encode the images of a new job and put it into the queue, or refuse it."""
+    def _check(self, jobs: Sequence[Job]) -> None:
+        """Encode the images of a new request and put its jobs into the queue, or refuse them."""
+        first = jobs[0]
+        if first.gone:
+            self.num_cancelled += len(jobs)
+            self._turn_away(jobs, client_left())
+            return
         try:
-            if job.gone:
-                self.num_cancelled += 1
-                self._waits_no_more(job)
-                return
-            job.document = self._model.codec.encode_document(self._drawn.restored(job.document))
-            self._generation.check(job.document, job.sampling, job.modality)
+            document = self._model.codec.encode_document(self._drawn.restored(first.document))
+            self._generation.check(document, first.sampling, first.modality)
+            accepted = self._accepted(document, first.modality)
         except ValueError as error:
-            self._waits_no_more(job)
             code = "context_length_exceeded" if isinstance(error, NoRoom) else None
-            job.tell(ApiError(400, str(error), code=code))
+            self._turn_away(jobs, ApiError(400, str(error), code=code))
             return
         except Exception:
             LOG.exception("a request could not be checked")
-            self._waits_no_more(job)
-            self.num_failed += 1
-            job.tell(failed())
+            self.num_failed += len(jobs)
+            self._turn_away(jobs, failed())
             return
-        job.tell(self._accepted(job))
-        self._queue.put(job, job.client)
+        for job in jobs:
+            job.document = document
+            job.tell(accepted)
+            self._queue.put(job, job.client)
 
-    def _accepted(self, job: Job) -> Accepted:
-        modality = self._model.constraint(job.modality)
-        model, document = self._model.asked(job.document, modality)
+    def _turn_away(self, jobs: Sequence[Job], error: ApiError) -> None:
+        for job in jobs:
+            self._waits_no_more(job)
+            job.tell(error)
+
+    def _accepted(self, document: Document, modality: Modality | None) -> Accepted:
+        model, document = self._model.asked(document, self._model.constraint(modality))
         sequencer = model.sequencer
         images = [part for part in document.parts if isinstance(part, Image)]
         of_images = sum(map(sequencer.part_length, images))
         return Accepted(len(sequencer.prompt(document)), of_images)
 
     def _judge(self) -> None:
-        """Make the oldest judging, if there is one that somebody waits for."""
+        """Make the oldest judging, if somebody waits for it and there is memory; as long as replies
+        in work have that, it waits.
+        """
         with self._changed:
             judging = self._judgings.popleft() if self._judgings else None
         if judging is None or judging.gone:
             return
+        asked = self._model, judging.replies, judging.checks
         try:
-            judging.tell(choose(self._model, judging.replies, judging.checks))
+            if self._generation.make_way(wanted := choice_bytes(*asked)):
+                judging.tell(choose(*asked))
+            elif self._working:
+                with self._changed:
+                    self._judgings.appendleft(judging)
+            else:
+                judging.tell(_too_large(wanted, self._max_bytes))
         except Exception:
             LOG.exception("candidates could not be judged")
             self.num_failed += 1
             judging.tell(failed())
 
     def _fill(self) -> None:
-        """Take jobs to work, clients in turns, as far as there is room."""
+        """Take jobs to work, clients in turns, as far as there is room; what waits to be judged
+        comes first.
+        """
+        if self._judgings:
+            return
         while len(self._queue) and len(self._working) < self._limits.batch:
             job = self._queue.pop()
             self._waits_no_more(job)
@@ -230,6 +254,11 @@ class ServingLoop:
                 )
             except ValueError as error:  # the memory that was free when it was checked is not now
                 job.tell(ApiError(400, str(error)))
+                continue
+            except Exception:
+                LOG.exception("a request could not be begun")
+                self.num_failed += 1
+                job.tell(failed())
                 continue
             self._working[number] = job
 
@@ -265,3 +294,11 @@ class ServingLoop:
             job.tell(event)
         if isinstance(event, ReplyDone):
             del self._working[event.request]
+
+
+def _too_large(wanted: int, allowed: int) -> ApiError:
+    """Return why candidates are not compared."""
+    return ApiError(
+        400, f"to compare the candidates wants {wanted:,} bytes of keys and values, and {allowed:,}"
+        " are allowed: ask for one", "candidates",
+    )  # fmt: skip

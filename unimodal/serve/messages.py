@@ -14,7 +14,7 @@ from pydantic import Field
 from ..document import Document, Image, Part, Text
 from ..grammar import Modality
 from .errors import ApiError
-from .fields import Fields
+from .fields import Fields, Items
 from .server import Server
 from .settings import checked_words
 
@@ -48,9 +48,9 @@ class Message(Fields):
     """A message; what an answer has and is not honoured is read as the nothing that it was."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]] | None = None
-    images: list[ImagePart] | None = None
-    boxes: list[str] | None = None
+    content: str | Items[Annotated[TextPart | ImagePart, Field(discriminator="type")]] | None = None
+    images: Items[ImagePart] | None = None
+    boxes: Items[str] | None = None
     """What is to stand where on the drawing that answers it (unimodal/boxes.py)."""
     annotations: Annotated[list[str], Field(max_length=0)] | None = None
     refusal: None = None
@@ -68,10 +68,10 @@ class Conversation:
 
 
 async def conversation(
-    messages: Sequence[Message], server: Server, modality: Modality | None
+    messages: Sequence[Message], server: Server, client: str, modality: Modality | None
 ) -> Conversation:
-    """Return the conversation, its images opened; raise ApiError where it cannot be answered by a
-    reply of the modality.
+    """Return a client's conversation, its images opened; raise ApiError where it cannot be answered
+    by a reply of the modality.
     """
     server.check_replies(modality)
     _check(messages, server)
@@ -87,7 +87,7 @@ async def conversation(
             if isinstance(piece, str):
                 parts.append(Text(piece, role=role))
                 continue
-            shown = await server.shown(piece.url, place)
+            shown = await server.shown(piece.url, place, client)
             parts.append(Image(shown.pixels, role=role))
             notes += [f"{place}: {note}" for note in shown.notes]
         parts += placed
@@ -129,6 +129,8 @@ def _pieces(message: Message, place: str) -> Iterator[str | ImageUrl]:
     if not message.images:
         if isinstance(message.content, list):
             for part in message.content:
+                if isinstance(part, ImagePart) and message.role != "assistant":
+                    _check_unplaced(part, place)
                 yield part.text if isinstance(part, TextPart) else part.image_url
         else:
             yield message.content or ""
@@ -148,3 +150,12 @@ def _pieces(message: Message, place: str) -> Iterator[str | ImageUrl]:
         yield image.image_url
         at = position
     yield text[at:]
+
+
+def _check_unplaced(part: ImagePart, place: str) -> None:
+    """Raise ApiError where a part says its place, as the images of an answer do."""
+    if (part.index, part.position) != (None, None):
+        raise ApiError(
+            400, "index and position are of an answer's images; parts of a content stand in their"
+            " order: leave them out", f"{place}.content", "unsupported_value",
+        )  # fmt: skip

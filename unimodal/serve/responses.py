@@ -17,12 +17,12 @@ from pydantic import Field
 from ..events import ReplyDone
 from ..grammar import Modality
 from .errors import ApiError
-from .fields import Fields, checked
+from .fields import Fields, Items, checked
 from .job import Accepted, Job
 from .messages import ImagePart, ImageUrl, Message, TextPart, conversation
 from .provenance import base64_of
 from .server import Server
-from .settings import Settings
+from .settings import MostTokens, Settings
 from .sse import streamed
 from .work import Heard, Work
 
@@ -51,7 +51,7 @@ class InputMessage(Fields):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Annotated[InputText | InputImage, Field(discriminator="type")]]
+    content: str | Items[Annotated[InputText | InputImage, Field(discriminator="type")]]
     id: str | None = None
     status: Literal["completed", "incomplete"] | None = None
 
@@ -118,7 +118,7 @@ class Asked(Settings):
         "service_tier": ("auto", "default"), "top_logprobs": (0,), "previous_response_id": (),
         "conversation": (), "prompt": (), "max_tool_calls": (),
     }  # fmt: skip
-    input: str | list[InputMessage | DrawnBefore]
+    input: str | Items[InputMessage | DrawnBefore]
     instructions: str | None = None
     max_output_tokens: int | None = None
     tools: Annotated[list[Tool], Field(max_length=1)] = []
@@ -134,6 +134,12 @@ class Asked(Settings):
         if must_draw:
             return "image"
         return None if self.tools and self.tool_choice == "auto" else "text"
+
+    @property
+    def most_tokens(self) -> MostTokens | None:
+        """Return the most text tokens of a reply."""
+        most = self.max_output_tokens
+        return None if most is None else MostTokens("max_output_tokens", most)
 
     def check_tool(self, server: Server) -> None:
         """Raise ApiError for a size, or a number of partial images, that there is not."""
@@ -182,13 +188,9 @@ class Answer:
             "temperature": self.asked.temperature, "text": {"format": {"type": "text"}},
             "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
             "tools": tools, "top_p": 1, "truncation": "disabled",
-            "usage": None if done is None else self._usage(done),
+            "usage": None if done is None else self.accepted.usage([done]),
             "seed": self.job.sampling.seed, "notes": list(self.notes),
         }  # fmt: skip
-
-    def _usage(self, done: ReplyDone) -> dict[str, int]:
-        spent = self.accepted.num_tokens, len(done.ids)
-        return {"input_tokens": spent[0], "output_tokens": spent[1], "total_tokens": sum(spent)}
 
     def image(self, number: int, pixels: np.ndarray | None) -> dict[str, Any]:
         """Return an image's item; without pixels it is being drawn."""
@@ -245,13 +247,13 @@ async def respond(request: Request) -> Response:
 
     server: Server = request.app.state.server
     client = server.admit(request)
-    async with server.body(request) as body:
+    async with server.body(request, client) as body:
         asked = checked(Asked, body.fields)
         asked.check(server.name, server.limits)
         asked.check_tool(server)
         modality = asked.modality
-        (sampling,) = asked.samplings(server.model, asked.max_output_tokens)
-        given = await conversation(asked.messages(), server, modality)
+        (sampling,) = asked.samplings(server.model, asked.most_tokens)
+        given = await conversation(asked.messages(), server, client, modality)
     num_partial = sum(tool.partial_images for tool in asked.tools)
     job = Job(given.document, sampling, modality, (client, asked.user), num_partial)
     work = Work(server, request, [job])

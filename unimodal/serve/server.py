@@ -101,12 +101,12 @@ class Server:
             )  # fmt: skip
 
     @asynccontextmanager
-    async def body(self, request: Request, forms: bool = False) -> AsyncIterator[Body]:
-        """Read a request's body and hold its room until its images are opened."""
-        with self._room.taken(length_of(request, self.limits)):
+    async def body(self, request: Request, client: str, forms: bool = False) -> AsyncIterator[Body]:
+        """Read the body of a client's request and hold its room until its images are opened."""
+        with self._room.taken(length_of(request, self.limits), client):
             yield await read_body(request, self.limits, forms)
 
-    async def shown(self, image: str | bytes, param: str) -> OpenedImage:
+    async def shown(self, image: str | bytes, param: str, client: str) -> OpenedImage:
         """Open an image that a client gives: a file, a data: URL or, where there is a fetcher, its
         address.
         """
@@ -115,7 +115,7 @@ class Server:
         if self.fetcher is None or not is_web_address(image):
             content = content_of(image, param, fetches=self.fetcher is not None)
             return await self._opened(content, param)
-        with self._room.taken(self.limits.max_fetched_bytes):
+        with self._room.taken(self.limits.max_fetched_bytes, client):
             return await self._opened(await self.fetcher.fetch(image, param), param)
 
     async def _opened(self, content: bytes, param: str) -> OpenedImage:

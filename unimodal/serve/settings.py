@@ -3,7 +3,8 @@ docs/serving.md (`guidance`, `negative_prompt`, `steps`, `candidates`, `others`,
 """
 
 import secrets
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..candidates import MAX_CANDIDATES, seed_of
@@ -16,6 +17,14 @@ from .limits import Limits
 
 RANDOM_BITS = 32  # of a seed that nobody gave: every client's numbers hold it
 MAX_USER = 256  # characters of what a client calls its user
+
+
+@dataclass(frozen=True)
+class MostTokens:
+    """How many tokens of text a reply may have, and the field that says so."""
+
+    field: str
+    number: int
 
 
 class Settings(Fields):
@@ -67,34 +76,57 @@ class Settings(Fields):
         if self.others and self.candidates == 1:
             raise ApiError(400, "others: there are none but the one drawing; ask for candidates,"
                            " or leave others out", "others", "unsupported_value")  # fmt: skip
+        if self.negative_prompt is not None:
+            checked_words(self.negative_prompt, "negative_prompt", limits)
         if len(self.user) > MAX_USER:
             raise ApiError(400, f"user: at most {MAX_USER} characters", "user", "invalid_value")
 
-    def samplings(self, model: Model, max_text_tokens: int | None = None) -> list[Sampling]:
+    def samplings(self, model: Model, most: MostTokens | None = None) -> list[Sampling]:
         """Return the sampling of each of n replies, of its first candidate; raise ApiError for what
         the model's image head does not have.
         """
-        if max_text_tokens is not None and not 1 <= max_text_tokens <= model.context:
+        if most is not None and not 1 <= most.number <= model.context:
             raise ApiError(
-                400, f"{max_text_tokens} tokens at most: this model's context takes from 1 to"
-                f" {model.context:,}", "max_completion_tokens", "invalid_value",
+                400, f"{most.number} tokens at most: this model's context takes from 1 to"
+                f" {model.context:,}", most.field, "invalid_value",
             )  # fmt: skip
-        seed = secrets.randbits(RANDOM_BITS) if self.seed is None else self.seed
-        changes: dict[str, Any] = {
-            "guidance": self.guidance,
-            "negative": self.negative_prompt,
-            "image_steps": self.steps,
-            "max_text_tokens": max_text_tokens,
-            **temperatures(model, self.temperature),
-        }
-        given = {name: value for name, value in changes.items() if value is not None}
-        try:
-            first = replace(model.sampling, seed=seed, **given)
-            first.check(model.transformer.head.follows, model.transformer.architecture.image.head)
-        except ValueError as error:
-            raise ApiError(400, str(error), code="invalid_value") from error
+        first = self._sampling(model)
+        if most is not None:
+            first = replace(first, max_text_tokens=most.number)
         seeds = [seed_of(first, number * self.candidates) for number in range(self.n)]
         return [replace(first, seed=one) for one in seeds]
+
+    def _sampling(self, model: Model) -> Sampling:
+        changes: dict[str, Mapping[str, Any]] = {
+            "seed": {"seed": secrets.randbits(RANDOM_BITS) if self.seed is None else self.seed},
+            "guidance": {"guidance": self.guidance},
+            "negative_prompt": {"negative": self.negative_prompt},
+            "steps": {"image_steps": self.steps},
+            "temperature": temperatures(model, self.temperature),
+        }
+        try:
+            return _changed(model, changes.values())
+        except ValueError as error:
+            wrong = [name for name in changes if _would_do_without(model, changes, name)]
+            param = wrong[0] if wrong else None
+            raise ApiError(400, str(error), param, "invalid_value") from error
+
+
+def _changed(model: Model, changes: Iterable[Mapping[str, Any]]) -> Sampling:
+    """Return the model's sampling with what is given; raise ValueError where it cannot be."""
+    given = {name: value for one in changes for name, value in one.items() if value is not None}
+    sampling = replace(model.sampling, **given)
+    sampling.check(model.transformer.head.follows, model.transformer.architecture.image.head)
+    return sampling
+
+
+def _would_do_without(model: Model, changes: Mapping[str, Mapping[str, Any]], field: str) -> bool:
+    """Return whether one field alone is wrong."""
+    try:
+        _changed(model, [change for name, change in changes.items() if name != field])
+    except ValueError:
+        return False
+    return True
 
 
 def checked_words(words: str, param: str, limits: Limits) -> str:

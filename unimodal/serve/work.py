@@ -12,6 +12,7 @@ from fastapi import Request
 
 from ..candidates import UNCHECKED
 from ..events import ReplyDone, TextDelta, TokenScored
+from .errors import client_left
 from .job import Accepted, Drawn, Job
 from .judging import Judging
 from .server import Server
@@ -89,6 +90,8 @@ class Work:
             (only,) = some
             is_told = trial.is_in_vain and only[1].images
             return Chosen(*only, notes=(UNCHECKED,) if is_told else ())
+        if self._watch is not None and self._watch.done():
+            raise client_left()
         self._judging = Judging([one.reply.parts for _, one in some], trial.checks)
         self._loop.judge(self._judging)
         kept = await self._judging.kept()

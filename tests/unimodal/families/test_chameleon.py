@@ -17,10 +17,11 @@ from unimodal.attention import DenseAttention
 from unimodal.branches import BranchInput
 from unimodal.bundle import BundleError
 from unimodal.document import Document, Image, Text
-from unimodal.families.fits import CropFit
+from unimodal.families.fits import BucketFit, CropFit
 from unimodal.generation import generate
 from unimodal.model import Model
 from unimodal.sequence import Batch, Row
+from unimodal.tokenizer.pixels import ImageError
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +186,12 @@ def test_images_are_cropped_to_squares(size: tuple[int, int]):
     assert found.size == (512, 512)
     if size == (512, 512):
         assert found.tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("fit", [CropFit(512), BucketFit(512, 32)])
+def test_long_thin_images_are_refused(fit):
+    """To be cropped they would be resized to gigabytes."""
+    assert CropFit(8)(PILImage.new("RGB", (2, 128))).size == (8, 8)
+    for size in ((1, 65), (65, 1), (16_000_000, 1)):
+        with pytest.raises(ImageError, match=f"{size[0]} x {size[1]} .* up to 64 times as long"):
+            fit(PILImage.new("RGB", size))

@@ -14,6 +14,8 @@ from PIL import Image as PILImage
 import unimodal
 from unimodal.attention import DenseAttention
 from unimodal.branches import BranchInput
+from unimodal.checking import judged
+from unimodal.checks import checks_of
 from unimodal.document import Document, Image, Text
 from unimodal.events import ReplyDone
 from unimodal.families import janus
@@ -201,6 +203,17 @@ def test_it_answers_draws_and_sees_what_it_drew(model: Model):
     assert "latest message alone" in chat("a dog", modality="image").notes[0]
     with pytest.raises(ValueError, match="draws from words alone"):
         chat("make it blue", images=[image], modality="image")
+
+
+def test_it_judges_what_it_drew_as_what_it_is_shown(model: Model):
+    """Candidates have codes, and its vision encoder reads pixels."""
+    chat = unimodal.Chat(model, seed=3, candidates=2)
+    reply = chat("a dog", modality="image")
+    assert "is kept, of 3 to 4" in reply.notes[0]
+    drawn, checks = chat.document.parts[-1], checks_of("a dog")
+    assert drawn.pixels is not None and drawn.codes is not None
+    expected = judged(model, drawn, checks)
+    assert judged(model, replace(drawn, pixels=None), checks) == expected
 
 
 def test_what_is_stored_says_whether_the_head_is_tied(model: Model, directory: Path):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from api_server import CHAT, Served, pixels, png, serving
+from api_server import CHAT, Served, data_url, pixels, png, serving
 from browser import driven
 from chat_page import DROP, PHONE, ChatPage, opened
 from PIL import Image
@@ -390,6 +390,19 @@ def test_what_a_model_says_is_never_markup(chat: ChatPage) -> None:
     with pytest.raises(Exception, match="TrustedHTML"):
         chat.page.evaluate("document.body.innerHTML = '<p>text</p>'")
     assert len(chat.wrong) == 1 and "TrustedHTML" in chat.wrong.pop()
+
+
+def test_an_image_stands_where_the_server_says(chat: ChatPage) -> None:
+    """Positions count characters, and the strings of a browser some of these twice."""
+    url = {"url": data_url(png())}
+    image = {"type": "image_url", "index": 0, "position": 2, "image_url": url}
+    deltas = [{"content": "\U0001f534:"}, {"images": [image]}, {"content": "\U0001f535!"}]
+    chunks = [{"choices": [{"index": 0, "delta": delta}], "seed": 1} for delta in deltas]
+    body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+    kind = {"Content-Type": "text/event-stream"}
+    chat.page.route("**/v1/chat/completions", lambda route: route.fulfill(body=body, headers=kind))
+    chat.ask("one of each")
+    assert chat.said() == ["\U0001f534:", "\U0001f535!"] and chat.drawn() == [url["url"]]
 
 
 def test_long_conversations_are_cut_at_whole_turns(browser: Any, shipped: Model) -> None:

@@ -1,16 +1,29 @@
 """Candidates over HTTP: the best of several drawings, with what was asked about it."""
 
+import asyncio
 import base64
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
-from api_server import CHAT, EDITS, IMAGES, Served, data_url, pixels, png
+from api_server import CHAT, EDITS, IMAGES, Served, data_url, pixels, png, serving
+from starlette.requests import Request
 
+from unimodal.branches import Branches
+from unimodal.candidates import Kept, choose, samplings_of
 from unimodal.chat import Chat
 from unimodal.checks import checks_of
+from unimodal.document import Document, Text
 from unimodal.model import Model
+from unimodal.serve.errors import ApiError
+from unimodal.serve.job import Job
+from unimodal.serve.keys import Keys
+from unimodal.serve.limits import Limits
+from unimodal.serve.server import Server
+from unimodal.serve.trial import Chosen, Trial
+from unimodal.serve.work import Work
 
 PROMPT = "draw two red circles and a star"
 RESPONSES = "/v1/responses"
@@ -93,6 +106,73 @@ def test_the_others_are_told_where_they_are_asked_for(small: Served) -> None:
     assert vain["data"][0]["others"] == []
     status, answer = small.ask(IMAGES, {"prompt": PROMPT, "others": True})
     assert status == 400 and "ask for candidates," in answer["error"]["message"]
+
+
+def test_who_has_left_is_not_judged_for(tiny_model: Model, monkeypatch) -> None:
+    """A client goes when its candidates are drawn, and before they are compared."""
+    compared: list[int] = []
+
+    def comparing(model: Model, replies: list, checks: list) -> Kept:
+        compared.append(len(replies))
+        return choose(model, replies, checks)
+
+    monkeypatch.setattr("unimodal.serve.loop.choose", comparing)
+    server = Server(tiny_model, "tiny", Keys(()), Limits())
+    document = Document((Text(PROMPT, role="user"),))
+
+    async def ask(leaves: bool) -> list[Chosen]:
+        has_left = asyncio.Event()
+
+        async def receive() -> dict[str, str]:
+            await has_left.wait()
+            return {"type": "http.disconnect"}
+
+        samplings, num_images = samplings_of(tiny_model.sampling, 2), server.loop.num_images
+        jobs = [Job(document, one, "image", ("a client", "")) for one in samplings]
+        work = Work(server, Request({"type": "http"}, receive), jobs)
+        await work.begin()
+        while server.loop.num_images < num_images + 2 or server.loop.num_working:
+            await asyncio.sleep(0.01)
+        if leaves:
+            has_left.set()
+            await asyncio.wait_for(work._watch, 10)
+        return (await work.chosen(Trial.of(PROMPT, 2)))[0]
+
+    server.loop.start()
+    try:
+        with pytest.raises(ApiError, match="the client has left"):
+            asyncio.run(ask(leaves=True))
+        (kept,) = asyncio.run(ask(leaves=False))
+    finally:
+        server.loop.stop()
+    assert compared == [2] and kept.judgement is not None
+
+
+def test_questions_have_no_memory_of_their_own(tiny_model: Model, monkeypatch) -> None:
+    """All keys and values stay within the bound: those of replies, kept ones, and of questions."""
+    allowed, held = 150_000, {True: [0], False: [0]}
+    read = Branches.read
+    with serving(tiny_model, memory_bytes=allowed) as found:
+        own = found.server.loop._generation._branches
+
+        def measured(branches: Branches, some: list) -> None:
+            read(branches, some)
+            asks = branches is not own
+            held[asks].append(own.held_bytes + asks * branches.held_bytes)
+
+        monkeypatch.setattr(Branches, "read", measured)
+        bodies = [{"prompt": PROMPT, "seed": seed, "candidates": 3} for seed in (1, 2, 3)]
+        with ThreadPoolExecutor() as clients:
+            answers = [*clients.map(lambda body: found.ask(IMAGES, body), bodies)]
+        assert [status for status, _ in answers] == [200] * 3
+        assert found.metric("failed_total") == 0
+    assert len(held[True]) == 1 + 3 * 3 * 2 and len(held[False]) > 3
+    assert allowed / 2 < max(max(held[True]), max(held[False])) <= allowed
+    with serving(tiny_model, memory_bytes=20_000) as found:
+        status, answer = found.ask(IMAGES, bodies[0])
+        assert status == 400 and "20,000 are allowed: ask for one" in answer["error"]["message"]
+        assert answer["error"]["param"] == "candidates"
+        assert found.ask(IMAGES, bodies[0] | {"candidates": 1})[0] == 200
 
 
 def score(one: dict[str, Any]) -> float:

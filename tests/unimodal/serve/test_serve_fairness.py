@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from unimodal.document import Document, Image, Text
+from unimodal.serve.body import Room
 from unimodal.serve.command import name_of, run
 from unimodal.serve.drawn import DrawnImages
-from unimodal.serve.errors import plain
+from unimodal.serve.errors import ApiError, plain
 from unimodal.serve.keys import Keys, read_keys
 from unimodal.serve.limits import Limits
 from unimodal.serve.metrics import Metrics
@@ -41,18 +42,40 @@ def test_clients_take_turns_and_their_users_too() -> None:
 
 
 def test_a_queue_is_fair_whatever_comes() -> None:
-    """Of clients that always wait, none is served twice more than another; each keeps its order."""
-    random, queue = np.random.default_rng(0), FairQueue[tuple[str, int]]()
+    """Of clients that always wait, none is served twice more than another; each user keeps its
+    order.
+    """
+    random, queue = np.random.default_rng(0), FairQueue[tuple[str, str, int]]()
     sent: Counter[str] = Counter()
     for client in "aaaaaaabbbbbcccc" * 20:
-        queue.put((client, sent[client]), (client, str(random.integers(1))))
-        sent[client] += 1
+        user = client + str(random.integers(3))
+        queue.put((client, user, sent[user]), (client, user))
+        sent.update((client, user))
     served: Counter[str] = Counter()
     while len(served) < 3 or min(sent[one] - served[one] for one in "abc"):
-        client, number = queue.pop()
-        assert number == served[client]
-        served[client] += 1
+        client, user, number = queue.pop()
+        assert number == served[user]
+        served.update((client, user))
         assert max(served.values()) - min(served[one] for one in "abc") <= 1
+
+
+def test_no_client_holds_all_room_of_bodies() -> None:
+    room = Room(1000)
+
+    def refused(num_bytes: int, client: str) -> int:
+        with pytest.raises(ApiError) as error, room.taken(num_bytes, client):
+            pass
+        return error.value.status
+
+    with room.taken(400, "a"), room.taken(100, "a"):
+        assert refused(1, "a") == 429, "it has its half"
+        with room.taken(400, "b"):
+            assert refused(101, "c") == 503, "there is no more"
+            with room.taken(100, "c"):
+                assert refused(1, "b") == 503
+    for client in "ab":
+        with room.taken(1000, client):
+            assert refused(1, "c") == 503, "a single one may be larger"
 
 
 def test_rates_fill_up_again() -> None:

@@ -52,6 +52,8 @@ def test_janus_draws_answers_and_sees_what_it_drew(tmp_path: Path) -> None:
             CHAT, {"messages": [user("bluer", data_url(png()))], "modalities": ["image"]}
         )
         assert status == 400 and "draws from words alone" in refused["error"]["message"]
+        status, best = served.ask(IMAGES, {"prompt": "a dog", "seed": 3, "candidates": 2})
+        assert status == 200 and best["data"][0]["checks"][0]["question"] == "is there a dog?"
         files = {"prompt": "bluer", "image": data_url(png())}
         status, refused = served.ask(EDITS, files)
         assert status == 400 and "draws from words alone" in refused["error"]["message"]

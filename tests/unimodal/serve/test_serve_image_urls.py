@@ -374,13 +374,13 @@ def test_neither_redirects_nor_names_lead_a_server_inside(
 
 def test_images_on_their_way_have_room_or_are_refused(tiny_model: Model, site: Site) -> None:
     slow = site.put("/wait", *[b"a"] * 10, pause_s=0.1)
-    limits = {"max_bodies_bytes": 3000, "max_body_bytes": 1000, "max_fetched_bytes": 1500}
+    limits = {"max_bodies_bytes": 4000, "max_body_bytes": 1000, "max_fetched_bytes": 1500}
     with serving(tiny_model, fetcher=fetcher(max_fetched_bytes=1500), **limits) as found:
         first = threading.Thread(target=found.ask, args=(CHAT, by_address(slow)))
         first.start()
         time.sleep(0.3)
         status, answer = found.ask(CHAT, by_address(slow))
-        assert status == 503 and answer["error"]["code"] == "overloaded"
+        assert status == 429 and answer["error"]["code"] == "too_many_large"
         first.join()
         status, answer = found.ask(CHAT, by_address(site.put("/small", png((16, 24)))))
         assert status == 200, "its room is free again"

@@ -5,6 +5,8 @@ import hashlib
 import io
 import json
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ from api_server import CHAT, EDITS, IMAGES, Served, data_url, pixels, png
 from PIL import Image
 
 import unimodal
+from unimodal.codec import ImageCodec
+from unimodal.events import Event
+from unimodal.generation import Generation
 from unimodal.model import Model
 
 PROMPT = "draw a red circle"
@@ -43,7 +48,8 @@ def test_the_openai_client_draws_what_a_chat_draws(served: Served, shipped: Mode
     assert answer.usage.input_tokens == answer.usage.input_tokens_details.text_tokens > 5
 
 
-def test_a_seed_means_the_same_alone_and_among_strangers(served: Served) -> None:
+def test_a_seed_means_the_same_alone_and_among_strangers(served: Served, monkeypatch) -> None:
+    """All are in work together: no step is taken before the last one waits."""
     asked = {"prompt": PROMPT, "seed": 7, "guidance": 3}
     alone = images(served.ask(IMAGES, asked))
     words = {"messages": [{"role": "user", "content": "hello"}], "seed": 3}
@@ -53,17 +59,22 @@ def test_a_seed_means_the_same_alone_and_among_strangers(served: Served) -> None
         (CHAT, words | {"modalities": ["text"], "temperature": 1}),
         (EDITS, {"prompt": "make it blue", "image": data_url(png()), "seed": 2}),
     ]
-    statuses: list[int] = []
-    threads = [
-        threading.Thread(target=lambda one=one: statuses.append(served.ask(*one)[0]))
-        for one in others
-    ]
-    for thread in threads:
-        thread.start()
-    among = images(served.ask(IMAGES, asked))
-    for thread in threads:
-        thread.join()
-    assert statuses == [200] * 4 and sha256(among[0]) == sha256(alone[0])
+    loop, step, all_wait = served.server.loop, Generation.step, threading.Event()
+    together: list[int] = []
+
+    def stepped(generation: Generation) -> list[Event]:
+        assert all_wait.wait(60)
+        together.append(loop.num_working)
+        return step(generation)
+
+    monkeypatch.setattr(Generation, "step", stepped)
+    with ThreadPoolExecutor() as clients:
+        answers = [clients.submit(served.ask, *one) for one in [(IMAGES, asked), *others]]
+        while loop.num_working + loop.num_waiting < 6:
+            time.sleep(0.01)
+        all_wait.set()
+    assert [one.result()[0] for one in answers] == [200] * 5 and max(together) == 6
+    assert sha256(images(answers[0].result())[0]) == sha256(alone[0])
 
 
 def test_json_and_forms_give_the_same_bytes(small: Served) -> None:
@@ -81,6 +92,21 @@ def test_json_and_forms_give_the_same_bytes(small: Served) -> None:
     assert len(set(ways[0])) == 2 and ways == [ways[0]] * 4
     drawn = images(small.ask(IMAGES, settings)), images(small.form(IMAGES, fields))
     assert drawn[0] == drawn[1] != ways[0]
+
+
+def test_a_given_image_is_encoded_once_for_all_drawings(small: Served, monkeypatch) -> None:
+    encoded: list[int] = []
+    encode = ImageCodec.encode
+
+    def counting(codec: ImageCodec, images: list) -> list:
+        encoded.append(sum(image.codes is None for image in images))
+        return encode(codec, images)
+
+    monkeypatch.setattr(ImageCodec, "encode", counting)
+    given = [data_url(png(seed=seed)) for seed in (1, 2)]
+    asked = {"prompt": "draw a red circle", "image": given, "seed": 1, "n": 3, "candidates": 2}
+    drawn = images(small.ask(EDITS, asked))
+    assert len(drawn) == 3 and sum(encoded) == 2
 
 
 def test_the_openai_client_edits_by_a_form(served: Served, shipped: Model) -> None:

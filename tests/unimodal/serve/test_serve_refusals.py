@@ -18,10 +18,15 @@ from api_server import CHAT, EDITS, IMAGES, Served, data_url, png, serving
 from launching import ROOT
 from PIL import Image
 
+from unimodal.generation import Generation
 from unimodal.model import Model
+from unimodal.serve.completions import Completion
 from unimodal.serve.errors import ApiError
+from unimodal.serve.fields import Fields, checked
+from unimodal.serve.images import Edit
 from unimodal.serve.limits import Limits
 from unimodal.serve.opening import opened
+from unimodal.serve.responses import Asked
 
 KEY = "a-key-of-this-server"
 RESPONSES = "/v1/responses"
@@ -88,16 +93,24 @@ BAD: list[tuple[str, str, Any, int, str | None, str]] = [
     ("no such effect", CHAT, ask(logprobs=True, stream=True), 400, "logprobs", "whole answer"),
     ("number", CHAT, ask(logprobs=True, top_logprobs=21), 400, "top_logprobs", "from 0 to 20"),
     ("number", CHAT, ask(top_logprobs=2), 400, "top_logprobs", "with logprobs: true"),
-    ("no such effect", IMAGES, DRAW | {"steps": 20}, 400, None, "has no image_steps"),
+    ("no such effect", IMAGES, DRAW | {"steps": 20}, 400, "steps", "has no image_steps"),
     ("size", IMAGES, DRAW | {"size": "1024x1024"}, 400, "size", "this model draws 16x24"),
     ("size", IMAGES, DRAW | {"size": "../16x24"}, 400, "size", "this model draws 16x24"),
     ("number", IMAGES, DRAW | {"n": 0}, 400, "n", "from 1 to 8"),
     ("number", IMAGES, DRAW | {"n": 10**9}, 400, "n", "from 1 to 8"),
     ("number", IMAGES, DRAW | {"n": 2, "stream": True}, 400, "n", "a stream is of one reply"),
     ("number", IMAGES, DRAW | {"partial_images": 2}, 400, "partial_images", "without stream"),
-    ("number", CHAT, ask(max_tokens=10**9), 400, "max_completion_tokens", "from 1 to 512"),
-    ("number", CHAT, ask(seed=-1), 400, None, "seed -1: a whole number below"),
-    ("number", IMAGES, DRAW | {"guidance": 10**9}, 400, None, "from 0 to 1000"),
+    ("number", CHAT, ask(max_tokens=10**9), 400, "max_tokens", "from 1 to 512"),
+    ("number", CHAT, ask(max_completion_tokens=0), 400, "max_completion_tokens", "from 1 to 512"),
+    ("number", RESPONSES, {"input": "a", "max_output_tokens": 0}, 400, "max_output_tokens",
+     "from 1 to 512"),
+    ("number", CHAT, ask(max_tokens=1, max_completion_tokens=2), 400, "max_tokens", "give one"),
+    ("number", CHAT, ask(seed=-1), 400, "seed", "seed -1: a whole number below"),
+    ("number", CHAT, ask(temperature=-1), 400, "temperature", "a number of at least 0"),
+    ("number", IMAGES, DRAW | {"guidance": 10**9}, 400, "guidance", "from 0 to 1000"),
+    ("number", IMAGES, DRAW | {"negative_prompt": "a star"}, 400, "negative_prompt",
+     "a guidance other than 1"),
+    ("number", CHAT, ask(seed=-1, temperature=-1), 400, None, "temperature.*seed -1"),
     ("type", IMAGES, DRAW | {"n": "2"}, 400, "n", "valid integer"),
     ("type", IMAGES, DRAW | {"seed": 1.5}, 400, "seed", "valid integer"),
     ("type", IMAGES, {"seed": 1}, 400, "prompt", "Field required"),
@@ -109,12 +122,23 @@ BAD: list[tuple[str, str, Any, int, str | None, str]] = [
     ("JSON", IMAGES, b'["a"]', 400, None, "an object"),
     ("JSON", IMAGES, b'{"prompt": "\xff"}', 400, None, "is not UTF-8"),
     ("JSON", IMAGES, deep(100_000), 400, None, "nested too deeply"),
+    ("JSON", IMAGES, b'{"prompt": [' + b"0, " * 250_000 + b"0]}", 400, None, "250,000 values"),
     ("half a character", IMAGES, b'{"prompt": "\\ud800"}', 400, "prompt", "surrogate"),
+    ("half a character", IMAGES, b'{"prompt": "a", "negative_prompt": "\\ud800"}', 400,
+     "negative_prompt", "surrogate"),
+    ("half a character", IMAGES, b'{"prompt": "a", "\\ud800": 1}', 400, r"\ud800", "is read here"),
     ("too long", IMAGES, {"prompt": "x" * 100_001}, 400, "prompt", "100,000 are the most"),
+    ("too long", IMAGES, DRAW | {"negative_prompt": "x" * 100_001}, 400, "negative_prompt",
+     "100,000 are the most"),
     ("too long", IMAGES, {"prompt": "circle " * 2000}, 400, None, "of the model's 512 tokens"),
     ("too long", CHAT, {"messages": [{"role": "user", "content": "a"}] * 257}, 400, "messages",
      "256 are the most"),
     ("too long", IMAGES, b" " * (2**20 + 1), 413, None, "1,048,576 bytes are the most"),
+    ("place", CHAT, ask([{"type": "image_url", "image_url": {"url": data_url(png())}, "index": 0}]),
+     400, "messages.0.content", "in their order"),
+    ("place", CHAT, ask([{"type": "image_url", "image_url": {"url": data_url(png())},
+                          "position": 9}]), 400, "messages.0.content", "leave them out"),
+    ("nothing asked", CHAT, ask(modalities=[]), 400, "modalities", "nothing is left to answer"),
     ("nothing asked", IMAGES, {"prompt": " "}, 400, "prompt", "say what to draw"),
     ("nothing asked", CHAT, {"messages": []}, 400, "messages", "the last message is the user's"),
     ("nothing asked", CHAT, ask([]), 400, "messages.0", "is empty"),
@@ -210,7 +234,7 @@ def test_what_is_packed_within_an_image_is_not_unpacked(small: Served) -> None:
         assert status in (200, 400) and not secrets_of(json.dumps(answer)), answer
         tracemalloc.start()
         with contextlib.suppress(ApiError):
-            opened(content, (16, 24), Limits(), "image")
+            opened(content, small.server.model, Limits(), "image")
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert 16 * 24 * 3 < peak < 8_000_000, name
@@ -235,6 +259,12 @@ def test_forms_that_are_none(small: Served) -> None:
     ):
         found, _, answer = small.send("POST", EDITS, content, Content_Type=kind)
         assert found == status and words in json.loads(answer)["error"]["message"]
+    field = b'Content-Disposition: form-data; name="prompt"\r\n\r\nred \xe2\x80\xa6'
+    content = b"--x\r\n" + field + b"\r\n--x--\r\n"
+    found, _, answer = small.send(
+        "POST", IMAGES, content, Content_Type=f"{kind}; charset=undefined"
+    )
+    assert found == 400 and "charset" in json.loads(answer)["error"]["message"]
     found, answer = small.form(IMAGES, [("prompt", "a"), ("n", "two")])
     assert found == 400 and answer["error"]["param"] == "n"
     found, answer = small.form(IMAGES, [("prompt", "a"), ("prompt", "b")])
@@ -316,23 +346,70 @@ def test_bodies_that_do_not_come_or_have_no_room(tiny_model: Model) -> None:
         assert found.ask(IMAGES, DRAW)[0] == 200, "its room is free again"
 
 
+def test_who_leaves_before_all_was_sent_is_no_error_of_ours(tiny_model: Model, caplog) -> None:
+    with serving(tiny_model) as found:
+        head = f"POST {IMAGES} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        leaving = socket.create_connection(("127.0.0.1", found.port))
+        leaving.sendall(f"{head}Content-Length: 900\r\n\r\n{{".encode())
+        while found.server._room._free == found.server.limits.max_bodies_bytes:
+            time.sleep(0.01)
+        leaving.close()
+        counted = f'unimodal_requests_total{{route="{IMAGES}",status='
+        while counted not in (told := found.get("/metrics")[1]):
+            time.sleep(0.01)
+        assert f'{counted}"499"}} 1' in told and not caplog.records
+
+
+@pytest.mark.parametrize("broken_one", ["step", "submit"])
 def test_an_error_of_ours_tells_nothing_and_stops_nothing(
-    tiny_model: Model, monkeypatch, caplog
+    broken_one: str, tiny_model: Model, monkeypatch, caplog
 ) -> None:
     with serving(tiny_model) as found:
         expected = found.ask(IMAGES, DRAW)
-        step = type(found.server.loop._generation).step
+        works = getattr(Generation, broken_one)
 
-        def broken(_: object) -> None:
+        def broken(*_: object) -> None:
             raise RuntimeError(f"out of memory in {found.server!r} at /srv/secret.py")
 
-        monkeypatch.setattr(type(found.server.loop._generation), "step", broken)
+        monkeypatch.setattr(Generation, broken_one, broken)
         status, answer = found.ask(IMAGES, DRAW)
         assert status == 500 and not secrets_of(json.dumps(answer))
         assert "out of memory" in caplog.text, "the log has it"
-        monkeypatch.setattr(type(found.server.loop._generation), "step", step)
+        monkeypatch.setattr(Generation, broken_one, works)
         assert found.ask(IMAGES, DRAW)[1]["data"] == expected[1]["data"]
         assert found.metric("failed_total") == 1
+
+
+def test_a_server_whose_loop_has_stopped_says_so(tiny_model: Model) -> None:
+    with serving(tiny_model) as found:
+        assert found.ask(IMAGES, DRAW)[0] == 200
+        found.server.loop.stop()
+        status, answer = found.ask(IMAGES, DRAW)
+        assert (status, answer["error"]["code"]) == (503, "stopped")
+        assert found.get("/health")[0] == 503
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "body"),
+    [
+        (Completion, "messages", {"messages": [0, 0]}),
+        (Completion, "messages.0.content",
+         {"messages": [{"role": "user", "content": [0, 0]}]}),
+        (Completion, "messages.0.boxes",
+         {"messages": [{"role": "user", "content": "a", "boxes": [0, 0]}]}),
+        (Completion, "modalities", {"messages": [], "modalities": [0, 0]}),
+        (Edit, "image", {"prompt": "a", "image": [0, 0]}),
+        (Edit, "images", {"prompt": "a", "images": [0, 0]}),
+        (Edit, "boxes", {"prompt": "a", "boxes": [0, 0]}),
+        (Asked, "input", {"input": [0, 0]}),
+    ],
+)  # fmt: skip
+def test_of_a_list_the_first_wrong_item_is_told(kind: type[Fields], field: str, body: Any) -> None:
+    """To describe each of a million took minutes, in which nobody was answered."""
+    with pytest.raises(ApiError) as refused:
+        checked(kind, body)
+    said = str(refused.value)
+    assert said.startswith(field) and ".0" in said and ".1" not in said, said
 
 
 def test_a_png_that_a_decoder_chokes_on_names_no_object(small: Served) -> None:

@@ -202,13 +202,14 @@ export class Thread {
     const { message } = place;
     const { partial } = message;
     const images = partial ? [...message.images, { ...partial, isPartial: true }] : message.images;
+    const characters = [...message.text]; // positions count these, not units of UTF-16
     let at = 0;
     for (const image of images) {
-      yield* words(message.text.slice(at, image.position));
+      yield* words(characters.slice(at, image.position).join(""));
       yield image.isPartial ? this.#drawing(image) : this.#drawn(image, place);
       at = image.position;
     }
-    yield* words(message.text.slice(at));
+    yield* words(characters.slice(at).join(""));
   }
 
   /** An image that is being drawn. */
