@@ -23,6 +23,8 @@ def weighed(sequence: Sequence, vocabulary: Vocabulary, by: float) -> Sequence:
     latest: dict[object, np.ndarray] = {}
     for span in sequence.spans:
         at_n = _code_places(span, sequence.ids, vocabulary)
+        if not len(at_n):  # an image that a vision tower alone sees has no codes
+            continue
         before_n = latest.get(span.grid)
         if before_n is not None:
             is_changed_n = sequence.ids[at_n] != before_n

@@ -58,7 +58,8 @@ class SourceConfig:
     """Multiplies the loss weight of learned images of this source."""
     changed_weight: float = 1.0
     """Multiplies the loss weight of those codes of a learned image that differ from the codes in
-    their place of the image before it, such as the one that is edited."""
+    their place of the image before it, such as the one that is edited; an image that a vision
+    tower alone sees has none to differ from."""
     ignore: tuple[str, ...] = ()
     """Extensions of files that are left unread: mask.png, cls. Without it, a file of an unknown
     kind beside words without an image makes a sample bad."""

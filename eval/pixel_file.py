@@ -1,5 +1,6 @@
 """Images on a disk, as a sequence: memory holds those alone that are being looked at."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -18,10 +19,13 @@ class PixelFile(Sequence[np.ndarray]):
         self._places: list[tuple[int, tuple[int, ...]]] = []
 
     def append(self, image: np.ndarray) -> None:
-        """Write an image behind the others; ValueError for one that is not uint8 (H, W, 3)."""
+        """Write an image behind the others; ValueError for one that is not uint8 (H, W, 3), OSError
+        where the disk has no room.
+        """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"pixels of {image.dtype} {image.shape}: uint8 (H, W, 3) are kept")
-        self._file.write(image.tobytes())
+        if self._file.write(image.tobytes()) != image.size:
+            raise OSError(errno.ENOSPC, "no room for images", tempfile.gettempdir())
         self._places.append((self._end, image.shape))
         self._end += image.size
 

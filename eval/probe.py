@@ -45,6 +45,11 @@ def label_probe(
     used = [number for number, label in enumerate(labels) if label in classes]
     truth_n = np.array([classes.index(str(labels[number])) for number in used])
     folds_n = np.array([crc32(apart[number].encode()) % FOLDS for number in used])
+    if len(np.unique(folds_n)) < 2:
+        raise ValueError(
+            "all images fall in one part of the cross-validation, so nothing is left to learn from:"
+            " give a --probe-apart with more values, or more images"
+        )
     told_nK = cross_validated(vectors(trip)[used], np.eye(len(classes))[truth_n], folds_n)
     commonest = np.bincount(truth_n).argmax()
     return {

@@ -26,6 +26,7 @@ from unimodal.data.scenes.world import Scene, SceneObject, World, render, scene,
 from unimodal.tokenizer.saved import SavedTokenizer
 
 from .intervals import Estimate, mean, proportion, share
+from .pixel_file import PixelFile
 from .reconstruction import psnr, ssim
 from .report import Cell, progress
 from .round_trip import RoundTrip, round_trip
@@ -51,10 +52,12 @@ def tokenizer_ceiling(
 
 def held_out(
     samples: int, seed: int, canvas: int, world: World | None = None
-) -> tuple[list[Scene], list[np.ndarray]]:
+) -> tuple[list[Scene], PixelFile]:
     """Return so many scenes of a seed, and their renders, uint8 (canvas, canvas, 3)."""
     scenes = [scene(seed, index, world or world_of(canvas)) for index in range(samples)]
-    return scenes, [render(truth, canvas) for truth in scenes]
+    originals = PixelFile()
+    originals.extend(render(truth, canvas) for truth in scenes)
+    return scenes, originals
 
 
 def scene_report(scenes: Sequence[Scene], trip: RoundTrip) -> dict[str, Any]:

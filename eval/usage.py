@@ -10,6 +10,7 @@ many codes more images would use.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from operator import mul
 from typing import Any
@@ -48,11 +49,16 @@ def usage_scores(codes: Sequence[np.ndarray], num_codes: int) -> dict[str, Estim
     if n < 2:
         return {name: unmeasured(n) for name in NAMES}
     shares_n, bits_n = _without_each(codes, num_codes)
-    share = jackknife(float(found["share"]), shares_n)
+    share = _at_most_1(jackknife(float(found["share"]), shares_n))
     entropy = jackknife(float(found["entropy_bits"]), bits_n)
     assert entropy.low is not None and entropy.high is not None, "there are two images or more"
     perplexity = Estimate(float(found["perplexity"]), 2**entropy.low, 2**entropy.high, n)
     return dict(zip(NAMES, (share, entropy, perplexity), strict=True))
+
+
+def _at_most_1(score: Estimate) -> Estimate:
+    """Return a share whose interval ends where shares do: the jackknife's knows no bounds."""
+    return score if score.high is None else replace(score, high=min(score.high, 1.0))
 
 
 def group_scores(
@@ -92,7 +98,7 @@ def bin_entropy(codes: Sequence[np.ndarray], levels: Sequence[int]) -> dict[str,
     found = {}
     for number, (radix, level) in enumerate(zip(radices, levels, strict=False)):
         entropy = usage_scores([one // radix % level for one in codes], level)["entropy_bits"]
-        found[f"level_{number + 1}"] = _scaled(entropy, 1 / math.log2(level))
+        found[f"level_{number + 1}"] = _at_most_1(_scaled(entropy, 1 / math.log2(level)))
     return found
 
 

@@ -31,6 +31,8 @@ def lively(transformer: UnifiedModel, head_std: float = 0.5) -> UnifiedModel:
             if parameter.ndim == 2 and "layernorm" not in name:
                 std = head_std if name.startswith("lm_head") else 0.3
                 parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
+            if "residual_lambdas" in name:
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     return transformer.eval()
 
 

@@ -90,18 +90,25 @@ class CautiousAdamW(torch.optim.AdamW):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         decays = [group["weight_decay"] for group in self.param_groups]
-        before = [
-            [one.clone() if decay and one.grad is not None else None for one in group["params"]]
-            for group, decay in zip(self.param_groups, decays, strict=True)
-        ]
         for group in self.param_groups:
+            self._decay(group)
             group["weight_decay"] = 0.0
         super().step()
-        for group, decay, olds in zip(self.param_groups, decays, before, strict=True):
+        for group, decay in zip(self.param_groups, decays, strict=True):
             group["weight_decay"] = decay
-            for parameter, old in zip(group["params"], olds, strict=True):
-                if old is not None:
-                    parameter.sub_(_decayed(old, old - parameter), alpha=group["lr"] * decay)
+
+    def _decay(self, group: dict) -> None:
+        """Shrink a group's weights where the update that is to come shrinks them: its sign is that
+        of the gradients' average, and it does not depend on the weights.
+        """
+        for parameter in group["params"] if group["weight_decay"] else ():
+            if parameter.grad is not None:
+                before, (beta1, _) = self.state[parameter].get("exp_avg"), group["betas"]
+                update = parameter.grad * (1 - beta1)
+                if before is not None:
+                    update.add_(before, alpha=beta1)
+                shrunk = _decayed(parameter, update)
+                parameter.sub_(shrunk, alpha=group["lr"] * group["weight_decay"])
 
 
 def _decayed(weights: torch.Tensor, updates: torch.Tensor) -> torch.Tensor:

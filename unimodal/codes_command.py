@@ -62,7 +62,7 @@ def _files(given: Sequence[Path], notes: list[str]) -> Iterator[tuple[Path, bool
         if not path.is_dir():
             yield path, True
             continue
-        files = sorted(one for one in path.iterdir() if one.is_file() and one.name[0] != ".")
+        files = sorted(one for one in path.rglob("*") if one.is_file() and one.name[0] != ".")
         images = [one for one in files if one.suffix[1:].lower() in SUFFIXES]
         if len(images) < len(files):
             notes.append(f"{path}: {len(files) - len(images)} files that are no images; left out")

@@ -4,12 +4,12 @@ In: a scene. Out: "a plan: small red circle top left, large blue star middle." T
 first helps autoregressive models with positions (PlanGen, arXiv:2503.10127).
 """
 
-from .wording import place_of
+from .wording import PLACES, place_of
 from .world import Scene
 
 
 def plan(scene: Scene) -> str:
     """Return the plan of a scene: size, colour, shape and place of each object, row by row."""
-    objects = sorted(scene.objects, key=lambda one: (one.y, one.x))
+    objects = sorted(scene.objects, key=lambda one: (PLACES.index(place_of(one)), one.y, one.x))
     said = [f"{one.size} {one.colour} {one.shape} {place_of(one)}" for one in objects]
     return f"a plan: {', '.join(said)}."

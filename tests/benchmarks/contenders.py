@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import click
+
 from unimodal import config
 from unimodal.tokenizer.autoencoder import TokenizerConfig
 from unimodal.tokenizer.autoencoders.convolutions import ConvolutionsConfig
@@ -83,12 +85,22 @@ class Budget:
 
 
 def trained(contender: Contender, budget: Budget, shards: Path, folder: Path) -> Path:
-    """Train a contender, as far as it is not, and return its run's folder."""
+    """Train a contender, as far as it is not, and return its run's folder; UsageError where the
+    folder has it with another budget.
+    """
     output = folder / "runs" / contender.name
+    run, recipe = (
+        budget.run(contender, shards, output),
+        folder / "recipes" / f"{contender.name}.yaml",
+    )
+    if recipe.exists():
+        differing = list(config.changes(config.load(TokenizerRun, recipe), run))
+        if differing:
+            said = ", ".join(f"{name} {old} (now {new})" for name, old, new in differing)
+            raise click.UsageError(f"{recipe} is of another budget: {said}; name another folder")
     if not (output / "tokenizer").exists():
-        recipe = folder / "recipes" / f"{contender.name}.yaml"
         recipe.parent.mkdir(parents=True, exist_ok=True)
-        config.save(budget.run(contender, shards, output), recipe)
+        config.save(run, recipe)
         log = folder / "logs" / f"{contender.name}.txt"
         call("train", "tokenizer", recipe, log=log, cpu=cpu_file(output))
     return output
@@ -107,6 +119,11 @@ def affordable(
         for steps in PROBES
     )
     step = (longer - short) / (PROBES[1] - PROBES[0])
+    if step <= 0 or minutes <= short:
+        raise click.UsageError(
+            f"{contender.kind}: {PROBES[0]} steps took {short:.2f} minutes of a processor and "
+            f"{PROBES[1]} took {longer:.2f}: give more --cpu-minutes than {minutes:g}"
+        )
     return replace(budget, num_steps=PROBES[0] + round((minutes - short) / step))
 
 

@@ -15,11 +15,11 @@ def write(path: Path, title: str, head: Sequence[str], cells: Sequence[Sequence[
     write_bytes(path, f"{title}\n\n{table}\n".encode())
 
 
-def rows(path: Path, head: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a table that was written with this head; none where there is no file."""
+def rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table, by its head; none where there is no file."""
     lines = path.read_text().splitlines() if path.exists() else []
     found = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
-    return [dict(zip(head, cells, strict=True)) for cells in found[2:]]
+    return [dict(zip(found[0], cells, strict=True)) for cells in found[2:]]
 
 
 def interval(score: dict[str, Any], digits: int) -> str:

@@ -42,9 +42,12 @@ def main() -> None:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("train", type=click.Path(exists=True, path_type=Path))
 @click.argument("held_out", type=click.Path(exists=True, path_type=Path))
-@click.option("--steps", type=int, help=f"Of each  [default: {STEPS}].")
+@click.option("--steps", type=click.IntRange(1), help=f"Of each  [default: {STEPS}].")
 @click.option(
-    "--cpu-minutes", "minutes", type=float, help="Of each contender's training, not --steps."
+    "--cpu-minutes",
+    "minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="Of each contender's training, not --steps.",
 )
 @click.option("--batch", default=16, show_default=True)
 @click.option("--crops", default=16384, show_default=True, help="To train on.")
@@ -180,7 +183,7 @@ def predict(
 
 def _two_best(folder: Path) -> list[str]:
     """The two kinds of the first table with the highest PSNR, but FSQ."""
-    found = rows(folder / "reconstruct.md", HEAD)
+    found = rows(folder / "reconstruct.md")
     first = [row for row in found if row["bits"] == str(BITS)]
     if len(first) < len(KINDS):
         raise click.UsageError(

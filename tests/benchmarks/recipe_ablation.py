@@ -6,14 +6,17 @@ Every run is the language model of configs/laboratory.yaml without addresses on 
 one or two objects, changed by one lever. They are screened with one seed; the best few are trained
 longer, with more seeds, and so is all of them together. Each command does what is not done yet,
 writes `FOLDER/screened.md` and `confirmed.md` after each run, and goes on where it was stopped.
-With --lever it screens these alone, so that several processes can share the work; a last call
-without it does the rest.
+With --lever it screens these alone and prints them, so that several processes can share the work:
+first `--lever nothing`, which writes what all share, and last a call without it, which does the
+rest.
 """
 
 import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
 import click
@@ -51,7 +54,7 @@ class Lever:
     def combined(self, other: "Lever") -> "Lever":
         """Return both at once; the other's image tokenizer where it has one of its own."""
         return Lever(
-            "together", (*self.settings, *other.settings), (*self.mix, *other.mix),
+            self.name, (*self.settings, *other.settings), (*self.mix, *other.mix),
             other.tokenizer if self.tokenizer == "codes" else self.tokenizer,
         )  # fmt: skip
 
@@ -107,21 +110,30 @@ def main(
     found = Rows(lab, "screened.md", f"{screened:,} positions, one seed")
     for lever in chosen:
         found.add(lever, [_scores(lab, lever, screened, 0, SWEEP_SEED)])
-    if not names:
+        if not names:
+            found.write()
+    if names:
+        print("\n".join(" | ".join(row) for row in (HEAD, *found.cells)))
+    else:
         _confirm(lab, found.best(best), confirmed, seeds)
 
 
 def _confirm(lab: Laboratory, best: list[Lever], positions: int, seeds: int) -> None:
     """Train the best longer, with more seeds, and then all of them together."""
     found = Rows(lab, "confirmed.md", f"{positions:,} positions, {seeds} seeds")
-    together = best[0]
-    for lever in best[1:]:
-        together = together.combined(lever)
-    for lever in (NOTHING, *best, replace(together, name="together")):
+    for lever in (NOTHING, *best, together(best)):
         scores = [_scores(lab, lever, positions, seed, EVAL_SEED) for seed in range(seeds)]
         found.add(lever, scores)
+        found.write()
     for name in ("screened.md", "confirmed.md"):
         print((lab.folder / name).read_text())
+
+
+def together(levers: Sequence[Lever]) -> Lever:
+    """Return all levers at once; of shares that several of them change, the last one's by name."""
+    ordered = sorted(levers, key=lambda lever: lever.name)
+    whole = reduce(Lever.combined, ordered)
+    return replace(whole, name=f"together: {', '.join(lever.name for lever in ordered)}")
 
 
 def _scores(lab: Laboratory, lever: Lever, positions: int, seed: int, asked: int) -> "Run":
@@ -130,13 +142,14 @@ def _scores(lab: Laboratory, lever: Lever, positions: int, seed: int, asked: int
     settings = [one.replace("LONGEST", str(steps - _warmup(steps))) for one in lever.settings]
     data = _conversations(lab, lever)
     lab.train_tokenizer(lever.tokenizer)
-    name = f"{lever.name.replace(' ', '-').replace(',', '')}-{positions}"
+    name = "-".join([*re.findall(r"\w+", lever.name), str(positions)])
     own = (*BASE, f"sources.scenes.shards={data}", *settings)
     trial = Trial(Head(name, "next_code", lever.tokenizer, settings=own), LR, seed)
     run = lab.train(trial, steps)
     if run is None:
         raise click.ClickException(f"{trial.name}: its loss was not finite: see {lab.log(name)}")
-    scores = exam(lab, run / "bundle", trial.name, trial.head.main, lab.budget.samples, asked)
+    sat = f"{trial.name}-exam{asked}"
+    scores = exam(lab, run / "bundle", sat, trial.head.main, lab.budget.samples, asked)
     return Run(scores, cpu_minutes(run))
 
 
@@ -172,16 +185,24 @@ class Run:
 
 
 class Rows:
-    """A table that is written after each row; gains are over the row of nothing, seed by seed."""
+    """The rows of a table; gains are over the row of nothing, seed by seed."""
 
     def __init__(self, lab: Laboratory, name: str, title: str) -> None:
         self.path, self.title = lab.folder / name, f"{title}; {lab.budget.samples} of each kind"
         self.rows: dict[str, list[Run]] = {}
 
     def add(self, lever: Lever, runs: list[Run]) -> None:
-        """Add a row and write the table."""
+        """Add a row."""
         self.rows[lever.name] = runs
-        write(self.path, self.title, HEAD, [self._cells(name) for name in self.rows])
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """Return the cells of all rows."""
+        return [self._cells(name) for name in self.rows]
+
+    def write(self) -> None:
+        """Write what is known so far."""
+        write(self.path, self.title, HEAD, self.cells)
 
     def best(self, count: int) -> list[Lever]:
         """Return the levers with the largest means, the largest first."""

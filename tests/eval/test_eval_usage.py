@@ -22,7 +22,8 @@ def test_intervals_of_usage_are_those_of_leaving_an_image_out() -> None:
     without = [2 / 4, 3 / 4, 2 / 4]
     error = math.sqrt(2 / 3 * sum((one - sum(without) / 3) ** 2 for one in without))
     assert found["share"].value == 3 / 4 and found["share"].n == 3
-    assert found["share"].high - 3 / 4 == pytest.approx(1.959964 * error, rel=1e-6)
+    assert 3 / 4 - found["share"].low == pytest.approx(1.959964 * error, rel=1e-6)
+    assert found["share"].high == 1.0, "a share's interval ends where shares do"
     bits = code_usage(codes, 4)["entropy_bits"]
     assert found["entropy_bits"].low < bits < found["entropy_bits"].high
     assert found["perplexity"].high == pytest.approx(2 ** found["entropy_bits"].high)

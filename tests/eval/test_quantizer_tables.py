@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -16,12 +17,14 @@ from benchmarks.contenders import (
     Contender,
     affordable,
     codes_needed,
+    trained,
 )
 from benchmarks.crops import cut
 from benchmarks.faults import write_tar
 from benchmarks.quantizer_tables import HEAD, best_of
 from PIL import Image
 
+from unimodal import config
 from unimodal.data.shards import Shard, find_shards
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.pixels import open_image
@@ -78,6 +81,20 @@ def test_equal_time_is_told_by_what_two_short_runs_took(tmp_path: Path) -> None:
         cpu_file(run).write_text(f"6\n{0.5 * steps}\n")
     budget = affordable(contender, 2.6, Budget(2500, 4), Path("shards"), tmp_path)
     assert budget == Budget(300, 4)
+    with pytest.raises(click.UsageError, match="100 steps took 0.93 minutes .* more --cpu-minutes"):
+        affordable(contender, 0.5, Budget(2500, 4), Path("shards"), tmp_path)
+
+
+def test_a_folder_is_of_one_budget(tmp_path: Path) -> None:
+    contender, output = Contender("LFQ"), tmp_path / "runs" / "lfq-14"
+    (output / "tokenizer").mkdir(parents=True)
+    (tmp_path / "recipes").mkdir()
+    config.save(
+        Budget(30, 4).run(contender, Path("shards"), output), tmp_path / "recipes/lfq-14.yaml"
+    )
+    assert trained(contender, Budget(30, 4), Path("shards"), tmp_path) == output
+    with pytest.raises(click.UsageError, match="schedule.num_steps 30 .now 40"):
+        trained(contender, Budget(40, 4), Path("shards"), tmp_path)
 
 
 def test_the_best_but_fsq_goes_on() -> None:
@@ -88,9 +105,9 @@ def test_the_best_but_fsq_goes_on() -> None:
 
 def test_a_table_is_read_back(tmp_path: Path) -> None:
     path, cells = tmp_path / "new" / "table.md", [["a"] * len(HEAD), ["1.5 (1 to 2)"] * len(HEAD)]
-    assert markdown.rows(path, HEAD) == []
+    assert markdown.rows(path) == []
     markdown.write(path, "title", HEAD, cells)
-    assert [list(row.values()) for row in markdown.rows(path, HEAD)] == cells
+    assert [list(row.values()) for row in markdown.rows(path)] == cells
     assert (
         markdown.interval({"value": 1234.56, "low": 1.0, "high": 2.0}, 1) == "1,234.6 (1.0 to 2.0)"
     )

@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 from benchmarks.head_exams import Scores
 from benchmarks.laboratory import Budget, Head, Laboratory, Trial
-from benchmarks.recipe_ablation import BASE, LEVERS, LR, NOTHING, Lever, Rows, Run, gained, main
+from benchmarks.recipe_ablation import (
+    BASE,
+    LEVERS,
+    LR,
+    NOTHING,
+    Lever,
+    Rows,
+    Run,
+    gained,
+    main,
+    together,
+)
 from click.testing import CliRunner
 
 from unimodal import config
@@ -59,9 +70,12 @@ def test_the_best_levers_go_on_and_together_they_are_all_of_them(tmp_path: Path)
     for name, mean in [("nothing", 0.9), ("addresses", 0.2), ("1,024 codes", 0.4),
                        ("more edits", 0.3)]:  # fmt: skip
         rows.add(LEVERS.get(name, NOTHING), [run(mean)])
+    rows.write()
     best = rows.best(2)
     assert [lever.name for lever in best] == ["1,024 codes", "more edits"]
-    both = best[0].combined(best[1]).combined(LEVERS["code noise"])
+    both = together([*best, LEVERS["code noise"]])
+    assert both == together([LEVERS["code noise"], *best[::-1]])
+    assert both.name == "together: 1,024 codes, code noise, more edits"
     assert (both.tokenizer, both.settings) == ("few_codes", ("loader.code_noise=0.05",))
     assert both.mix == LEVERS["more edits"].mix
     lines = (tmp_path / "screened.md").read_text().splitlines()
@@ -87,4 +101,4 @@ def test_a_tiny_ablation_runs_and_goes_on(tmp_path: Path) -> None:
         (tmp_path / f"{one}.md").read_text() for one in ("screened", "confirmed")
     )
     assert all(f"| {name} |" in screened for name in ("nothing", *LEVERS))
-    assert "| together |" in confirmed and len(confirmed.splitlines()) == 4 + 4
+    assert "| together: " in confirmed and len(confirmed.splitlines()) == 4 + 4

@@ -97,7 +97,8 @@ class Completion(Settings):
         if self.stream:
             raise ApiError(400, "logprobs are told in a whole answer; leave stream or logprobs out",
                            "logprobs", "unsupported_value")  # fmt: skip
-        most = MOST_OF_ONE if self.most_tokens == 1 else MOST
+        wanted = self.most_tokens
+        most = MOST_OF_ONE if wanted is not None and wanted.number == 1 else MOST
         if not 0 <= (number := self.top_logprobs or 0) <= most:
             said = f"from 0 to {MOST}, of a single token to {MOST_OF_ONE}"
             raise ApiError(400, f"top_logprobs {number}: {said}", "top_logprobs",
