@@ -13,6 +13,7 @@ from ray import serve
 from ray.serve.config import RequestRouterConfig
 
 from ..bundle import load
+from ..config import replaced
 from .app import application
 from .command import MAX_CONNECTIONS, name_of
 from .keys import read_keys
@@ -37,7 +38,7 @@ class Given(BaseModel):
 
 def replicas(given: Given) -> serve.Application:
     """Return the application that Ray runs; raise ValueError for keys and limits that are none."""
-    keys, limits = read_keys(given.keys), Limits(**given.limits)
+    keys, limits = read_keys(given.keys), replaced(Limits(), given.limits)
     name = given.name or name_of(given.model)
 
     def build() -> FastAPI:

@@ -75,6 +75,16 @@ def num_drawn(served: Served, key: str) -> int:
     return int(next(line for line in lines if line.startswith("unimodal_images_total ")).split()[1])
 
 
+def test_limits_that_there_are_not_are_named(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    from unimodal.serve.replicas import Given, replicas
+
+    (tmp_path / "keys.txt").write_text("\n".join(KEYS))
+    for wrong, said in (({"batches": 2}, "batches"), ({"batch": 0}, "batch 0: a whole number")):
+        with pytest.raises(ValueError, match=said):
+            replicas(Given(keys=tmp_path / "keys.txt", limits=wrong))
+
+
 @pytest.mark.slow
 def test_clients_stay_with_their_replicas_which_draw_the_same(whole: Served) -> None:
     drawn = []
