@@ -102,10 +102,16 @@ def decode_file(codes: Path, output: Path, model: Path | None) -> Iterator[Path]
     if is_file and len(encoded) != 1:
         raise ValueError(f"{output} is one file, and {codes} holds {len(encoded)} images: name a"
                          " directory with --output")  # fmt: skip
-    for name, image in encoded.items():
+    files = [Path(f"{name.removesuffix('.png')}.png").name for name in encoded]
+    if twice := sorted({name for name in files if files.count(name) > 1}):
+        raise ValueError(
+            f"{codes} holds several images that would be called {', '.join(twice[:5])}: give them"
+            " other names"
+        )
+    for file, image in zip(files, encoded.values(), strict=True):
         (decoded,) = codec.decode([image])
         assert decoded.pixels is not None, "it was decoded"
-        path = output if is_file else output / Path(f"{name.removesuffix('.png')}.png").name
+        path = output if is_file else output / file
         save_image(PILImage.fromarray(decoded.pixels), path)
         yield path
 

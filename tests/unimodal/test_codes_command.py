@@ -141,6 +141,20 @@ def test_bad_images_of_a_folder_are_left_out_and_named_ones_are_not(photos, tmp_
     assert "no image could be encoded" in told and "cut.png" in told
 
 
+def test_images_in_inner_folders_are_encoded_too(photos: Path, tmp_path: Path) -> None:
+    saved(tmp_path / "tokenizer", SHAPES["patches"])
+    (photos / "inner").mkdir()
+    (photos / "b.PNG").rename(photos / "inner" / "a.png")
+    codes, model = tmp_path / "a.json", ("--model", tmp_path / "tokenizer")
+    invoke("encode", photos, "--output", codes, *model)
+    told = json.loads(codes.read_text())
+    assert list(told["images"]) == ["a.png", "a-2.png"]
+    told["images"] = {f"{folder}/a.png": one for folder, one in told["images"].items()}
+    codes.write_text(json.dumps(told))
+    said = refused("decode", codes, "--output", tmp_path / "back", *model)
+    assert "several images that would be called a.png" in said and not (tmp_path / "back").exists()
+
+
 def test_codes_of_another_shape_are_refused(tmp_path: Path) -> None:
     groups = saved(tmp_path / "groups", SHAPES["groups"])
     scales = saved(tmp_path / "scales", SHAPES["scales"])
