@@ -110,7 +110,7 @@ BPE = TextTokenizer.train(TEXTS, 300)
 
 def chameleon() -> Toy:
     """Ids 0 to 3 special, then codes, then special tokens, then text; one size, which goes unsaid;
-    no row ends; turns by their ends alone.
+    no row ends; turns by their ends alone; an unconditional prompt that keeps images.
     """
     tokens = special("begin pad end null", 0) | special("image_end image turn_end", 4 + NUM_CODES)
     text = ShiftedText(BPE, 80)
@@ -122,7 +122,7 @@ def chameleon() -> Toy:
         reply=(),
         stops=(Special("turn_end"), Special("end")),
         image=ImageLayout(opening=(Special("image"),), closing=(Special("image_end"),)),
-        unconditional=Unconditional("prompt", (Special("begin"),)),
+        unconditional=Unconditional("images", (Special("begin"),)),
     )
     vocabulary = Vocabulary(text.num_ids, tokens, ((4, NUM_CODES),))
     return Toy(layout, vocabulary, text, (Grid(2, 3),), names_roles=False)

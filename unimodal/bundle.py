@@ -324,9 +324,10 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
         ),
         "sampling": (
             SAMPLING,
-            ("negative", "image_steps", "image_drafts", "image_solver", "guidance_interval"),
+            ("negative", "image_steps", "image_drafts", "image_solver", "guidance_interval",
+             "image_guidance"),
         ),
-    }
+    }  # fmt: skip
     for section, (plain, names) in newer.items():
         for name in names:
             if getattr(getattr(bundle_config, section), name) == getattr(plain, name):

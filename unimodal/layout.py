@@ -119,12 +119,18 @@ class Unconditional:
 
     kind 'null': `pieces` replace each dropped part. 'padded': `pieces`, which are one token, are
     repeated to the length of the dropped part. 'prompt': `pieces` replace the whole prompt, which
-    is all that comes before the reply. 'masked': `pieces`, which are one token, take the place of
-    each token of the prompt but the first.
+    is all that comes before the reply. 'images': as 'prompt', but where the text alone is dropped,
+    the prompt's images stand behind `pieces`. 'masked': `pieces`, which are one token, take the
+    place of each token of the prompt but the first.
     """
 
-    kind: Literal["null", "padded", "prompt", "masked"]
+    kind: Literal["null", "padded", "prompt", "images", "masked"]
     pieces: tuple[Piece, ...] = ()
+
+    @property
+    def replaces_prompt(self) -> bool:
+        """Return whether it stands in place of all that comes before the reply."""
+        return self.kind in ("prompt", "images")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from .branches import Branch
 from .document import Document, Image, Part, Text
 from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .grammar import Choice, Grammar, Modality, ReplyState
-from .heads.head import UNCONDITIONAL, Ask, Draw, Drawing, ImageTokens
+from .heads.head import UNCONDITIONAL, Ask, Draw, Drawing, ImageTokens, branches_of
 from .room import NoRoom, refusal
 from .sampling import Sampling, noise, noises, normal_noise
 from .sequence import Sequence
@@ -45,6 +45,8 @@ class Request:
     ):
         """Lay the prompt out and check its length; arguments are those of Generation.submit."""
         sampling.check(model.transformer.head.follows, model.transformer.architecture.image.head)
+        if not any(isinstance(part, Image) for part in document.parts):
+            sampling = replace(sampling, image_guidance=None)  # the third branch equals the second
         self.number, self.sampling = number, sampling
         self.likeliest: int | None = None  # how many ids are told beside each of words
         self._model, self._document = model, document
@@ -91,8 +93,8 @@ class Request:
 
     @property
     def num_branches(self) -> int:
-        """Return how many branches it has at most: drawings with guidance need a second one."""
-        return 2 if self.sampling.guided and self.state.max_images > 0 else 1
+        """Return how many branches it has at most: drawings with guidance need more than one."""
+        return len(branches_of(self.sampling)) if self.state.max_images > 0 else 1
 
     def settings(self, choice: Choice) -> Settings:
         """Return the temperature, top k and top p that a choice is sampled with."""

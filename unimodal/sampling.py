@@ -18,7 +18,7 @@ MAX_GUIDANCE = 1000  # far above useful values, and far below those that overflo
 MAX_STEPS = 1000  # far above useful values
 MAX_DRAFTS = 256  # far above useful values; each has a distribution over all codes
 OF_HEADS = ("image_temperature", "image_top_k", "image_top_p", "image_steps", "image_solver",
-            "image_drafts", "guidance_interval")  # fmt: skip
+            "image_drafts", "guidance_interval", "image_guidance")  # fmt: skip
 """The settings of a Sampling that only some image heads follow."""
 
 
@@ -38,6 +38,10 @@ class Sampling:
     guidance: float | None = None
     """The scale of classifier-free guidance of images. None and 1 switch it off; larger values
     follow the request more closely."""
+    image_guidance: float | None = None
+    """The scale of guidance toward the images before a drawing, beside `guidance` toward the words,
+    in a third branch that reads neither. None and 1, no guidance, and no images before it: there is
+    no such branch."""
     negative: str | None = None
     """Words from which guidance leads drawings away: the second branch reads them in place of the
     user's latest ones. None: it reads none of the user's words."""
@@ -78,6 +82,11 @@ class Sampling:
                 or (_is_number(self.guidance) and self.guidance <= MAX_GUIDANCE),
                 f"None or a number from 0 to {MAX_GUIDANCE}",
             ),
+            "image_guidance": (
+                self.image_guidance is None
+                or (_is_number(self.image_guidance) and self.image_guidance <= MAX_GUIDANCE),
+                f"None or a number from 0 to {MAX_GUIDANCE}",
+            ),
             "negative": (
                 self.negative is None
                 or (isinstance(self.negative, str) and bool(self.negative.strip()) and self.guided),
@@ -116,6 +125,15 @@ class Sampling:
         """Return whether drawing needs the unconditional branch."""
         return self.guidance is not None and self.guidance != 1
 
+    @property
+    def scale(self) -> "Scale":
+        """Return the scale of `guidance`, or with it that of `image_guidance` where drawing needs
+        the branch of that.
+        """
+        if self.guidance is None or not self.guided or self.image_guidance in (None, 1):
+            return self.guidance
+        return self.guidance, self.image_guidance
+
     def guides(self, time: float) -> bool:
         """Return whether guidance is used at a time of a drawing, 0 to 1 (Kynkaanniemi et al.,
         arXiv:2404.07724, of diffusion).
@@ -135,6 +153,10 @@ class Sampling:
             raise ValueError(
                 f"sampling: the image head {head} has no {', no '.join(ignored)}: leave it out"
             )
+
+
+Scale = float | tuple[float, float] | None
+"""Of guidance, or of guidance toward words and toward images."""
 
 
 def _is_number(value: object) -> bool:

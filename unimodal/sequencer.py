@@ -155,7 +155,8 @@ class Sequencer:
         if own is not self:
             return own.measure(document)
         layout = self.layout.layout
-        if layout.joined or layout.unconditional.kind in ("prompt", "masked"):
+        unconditional = layout.unconditional
+        if layout.joined or unconditional.replaces_prompt or unconditional.kind == "masked":
             all_options = (_Options(drop, measured=True) for drop in DROPS)
             return {options.drop: len(self._assemble(document, options)) for options in all_options}
         sizes = [self.part_length(part) for part in document.parts]
@@ -269,9 +270,10 @@ class Sequencer:
         made = Assembly(self.text_tokenizer, layout.joined)
         if self._is_replaced(document, options):
             # The unconditional prompt, then the reply alone, whose opening is part of the prompt.
+            first = len(document.parts) - (len(turns[-1][1]) if options.closed else 0)
             self._add_pieces(made, layout.unconditional.pieces, 0)
+            self._add_kept(made, document.parts[:first], options)
             if options.closed:
-                first = len(document.parts) - len(turns[-1][1])
                 self._add_turn(made, turns[-1], options, first, opened=True)
         else:
             self._add_pieces(made, layout.begin, 0)
@@ -290,7 +292,7 @@ class Sequencer:
 
     def _is_replaced(self, document: Document, options: "_Options") -> bool:
         """Return whether the unconditional prompt replaces all that comes before the reply."""
-        if options.drop is None or self.layout.layout.unconditional.kind != "prompt":
+        if options.drop is None or not self.layout.layout.unconditional.replaces_prompt:
             return False
         return not options.closed or bool(document.parts and document.parts[-1].role == REPLY_ROLE)
 
@@ -320,6 +322,14 @@ class Sequencer:
             made.end_words()
         if around is not None:
             self._add_pieces(made, around.after, options.weight(parts[-1]))
+
+    def _add_kept(self, made: Assembly, parts: tuple[Part, ...], options: "_Options") -> None:
+        """Add the images before the reply, where the unconditional prompt keeps them."""
+        if self.layout.layout.unconditional.kind != "images" or options.drop != "text":
+            return
+        for number, part in enumerate(parts):
+            if isinstance(part, Image):
+                self._add_part(made, part, options, number)
 
     def _mask(self, made: Assembly, options: "_Options") -> None:
         """Mask all but the first token so far, where that is what the unconditional branch reads

@@ -36,14 +36,18 @@ LAYOUT = Layout(
     reply=(),
     stops=(END, TURN_END),
     image=ImageLayout(opening=(Special("<racm3:break>"),), closing=(Special("<eoss>"),)),
-    unconditional=Unconditional("prompt", (BEGIN,)),
+    unconditional=Unconditional("images", (BEGIN,)),
 )
-SAMPLING = Sampling(image_temperature=0.7, image_top_p=0.9, guidance=3.0, max_text_tokens=512)
+SAMPLING = Sampling(
+    image_temperature=0.7, image_top_p=0.9, guidance=3.0, image_guidance=1.2, max_text_tokens=512
+)
 PREFIXES = (("model.vqmodel.", None), ("vqmodel.", None))
 
 
 class ChameleonCodes(NextCode):
-    """ChameleonCodes are codes in the layout of Chameleon."""
+    """ChameleonCodes are codes in the layout of Chameleon, with guidance toward images too."""
+
+    follows = (*NextCode.follows, "image_guidance")
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__(architecture)

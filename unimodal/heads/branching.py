@@ -1,12 +1,12 @@
 """Branching says which branches a drawing of codes in order reads at each of its steps."""
 
 from ..sampling import Sampling
-from .head import UNCONDITIONAL, Read
+from .head import Read, branches_of
 
 
 class Branching:
-    """A Branching gives the reads of a step to the request's branch, and to the unconditional one
-    as long as there is guidance. One that begins late reads all of the image at once.
+    """A Branching gives the reads of a step to the request's branch, and to those of guidance as
+    long as there is any. One that begins late reads all of the image at once.
     """
 
     def __init__(self, sampling: Sampling) -> None:
@@ -21,10 +21,10 @@ class Branching:
         if not self._is_guided:
             return {None: read}
         if was_guided:
-            return {None: read, UNCONDITIONAL: read}
+            return dict.fromkeys(branches_of(self._sampling), read)
         assert read.address is not None, "what predicts codes has an address"
         late = Read(self._ids + read.ids, address=self._address + read.address)
-        return {None: read, UNCONDITIONAL: late}
+        return dict.fromkeys(branches_of(self._sampling), late) | {None: read}
 
     def has_read(self, read: Read) -> None:
         """Note what the request's branch has read."""
@@ -34,4 +34,4 @@ class Branching:
 
     def last(self, read: Read) -> dict[str | None, Read]:
         """Return what each branch reads behind the last code."""
-        return {None: read, UNCONDITIONAL: read} if self._is_guided else {None: read}
+        return dict.fromkeys(branches_of(self._sampling) if self._is_guided else (None,), read)

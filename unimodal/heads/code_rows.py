@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..architecture import Architecture
 from ..cross_entropy import Targets
 from ..products import Snapshot, is_plain, linear
+from ..sampling import Scale
 from ..sequence import IMAGE, Batch
 from .head import ImageHead, guided, targets_of
 
@@ -52,7 +53,7 @@ class CodeRowsHead(ImageHead):
         hidden_BD: Tensor,
         table_VD: Tensor,
         num_branches: int,
-        args: Sequence[tuple[object, float | None]],
+        args: Sequence[tuple[object, Scale]],
     ) -> Tensor:
         """Return the logits to sample from, float32 (M, C), -inf where an id is no code.
 
@@ -66,13 +67,13 @@ class CodeRowsHead(ImageHead):
         hidden: Sequence[Tensor],
         table_VD: Tensor,
         places: Sequence[np.ndarray],
-        guidance: Sequence[float | None],
+        guidance: Sequence[Scale],
     ) -> Tensor:
         """Return the logits to sample from of several places of each request, float32 (M, C).
 
-        hidden: (R, n, D) for each branch; with two, the second is the unconditional one. places:
-        which of the n vectors of each request, int64 (m,); M is the sum of their numbers. guidance:
-        the scale of each request.
+        hidden: (R, n, D) for each branch, in the order of `branches_of`. places: which of the n
+        vectors of each request, int64 (m,); M is the sum of their numbers. guidance: the scale of
+        each request.
         """
         counts = [len(one) for one in places]
         rows_M = torch.from_numpy(np.repeat(np.arange(len(places)), counts)).to(table_VD.device)

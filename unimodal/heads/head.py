@@ -23,10 +23,11 @@ from ..cross_entropy import Targets
 from ..document import Image
 from ..embedder import CodeEmbedder, ImageEmbedder
 from ..layout import BoundLayout, Layout
-from ..sampling import Sampling, check_finite, guide
+from ..sampling import Sampling, Scale, check_finite, guide
 from ..sequence import IGNORE, Batch, Span
 
 UNCONDITIONAL = "text"  # the branch that guidance adds, without the user's texts
+IMAGELESS = "both"  # the branch that guidance of images adds, without the images too
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,21 +299,32 @@ class ImageHead(nn.Module):
         raise NotImplementedError
 
 
-def guided(
-    logits_BV: Tensor, num_branches: int, args: Sequence[tuple[object, float | None]]
-) -> Tensor:
-    """Return the logits to sample from, float32 (R, V), of R requests with one or two branches.
+def guided(logits_BV: Tensor, num_branches: int, args: Sequence[tuple[object, Scale]]) -> Tensor:
+    """Return the logits to sample from, float32 (R, V), of R requests with one to three branches.
 
-    logits_BV: those of all requests, then those of their unconditional branches if there are two.
-    args: for each request (anything, guidance scale). Raise ValueError where they are not finite.
+    logits_BV: those of all requests, then those of their other branches, in the order of
+    `branches_of`. args: for each request (anything, guidance scale). Raise ValueError where they
+    are not finite.
     """
     logits_BV = logits_BV.float()
     check_finite(logits_BV)
     if num_branches == 1:
         return logits_BV
-    scale_R1 = logits_BV.new_tensor([[guidance] for _, guidance in args])
-    conditional_RV, unconditional_RV = logits_BV.chunk(2)
-    return guide(conditional_RV, unconditional_RV, scale_R1)
+    scales_RS1 = logits_BV.new_tensor([scale for _, scale in args]).view(len(args), -1, 1)
+    if num_branches == 2:
+        conditional_RV, unconditional_RV = logits_BV.chunk(2)
+        return guide(conditional_RV, unconditional_RV, scales_RS1[:, 0])
+    whole_RV, wordless_RV, empty_RV = logits_BV.chunk(3)
+    # InstructPix2Pix, arXiv:2211.09800, eq. 3, on logits; so draws Chameleon's own code.
+    toward_words_RV = scales_RS1[:, 0] * (whole_RV - wordless_RV)
+    return guide(wordless_RV, empty_RV, scales_RS1[:, 1]) + toward_words_RV
+
+
+def branches_of(sampling: Sampling) -> tuple[str | None, ...]:
+    """Return the names of the branches of a drawing while it is guided, the request's own first."""
+    if not sampling.guided:
+        return (None,)
+    return (None, UNCONDITIONAL, *([IMAGELESS] if isinstance(sampling.scale, tuple) else []))
 
 
 def targets_of(batch: Batch, modality: int) -> tuple[Tensor, Tensor]:

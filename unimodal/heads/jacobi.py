@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..sampling import invert, probabilities
-from .head import UNCONDITIONAL, Ask, Draw, Drawing, Read
+from ..sampling import Scale, invert, probabilities
+from .head import Ask, Draw, Drawing, Read, branches_of
 
 if TYPE_CHECKING:
     from .next_code import CodeTokens, NextCode
@@ -53,7 +53,7 @@ class Pass:
     replace: np.ndarray
     draft: np.ndarray
     most: int
-    guidance: float | None
+    guidance: Scale
 
     def checked(self, p_MC: Tensor) -> Found:
         """Return the rows of the codes that are drawn, those of the next drafts, and their q."""
@@ -78,8 +78,8 @@ class Pass:
 
 def draw_by_drafts(head: "NextCode", drawing: Drawing, tokens: "CodeTokens", most: int) -> Draw:
     """Draw with at most `most` drafts in a pass; return the image."""
-    branches = (None, UNCONDITIONAL) if drawing.sampling.guided else (None,)
     sampling, size = drawing.sampling, drawing.grid.size
+    branches = branches_of(sampling)
     settings = sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
     codes_N, done, forget, number = np.zeros(size, np.int64), 0, 0, 0
     pending = [drawing.opened]
@@ -91,7 +91,7 @@ def draw_by_drafts(head: "NextCode", drawing: Drawing, tokens: "CodeTokens", mos
         read = Read([one for ids in groups for one in ids], address=address, forget=forget)
         keep, replace, draft = (drawing.noises(size, 3 * number + part)[done:] for part in range(3))
         places = np.cumsum([len(ids) for ids in groups]) - 1
-        arg = Pass(places, rows, q_mC, keep, replace, draft, most, sampling.guidance)
+        arg = Pass(places, rows, q_mC, keep, replace, draft, most, sampling.scale)
         drawn, rows, q_mC = yield Ask(
             dict.fromkeys(branches, read), check_drafts, settings, arg, done, len(read.ids),
             tokens.image(codes_N) if done else None, np.arange(size) < done,
@@ -115,8 +115,8 @@ def check_drafts(
 ) -> list[Found]:
     """Check the drafts of each request and make its next ones; the `look` of an Ask.
 
-    hidden: (R, n, D) for each branch; with two, the second is the unconditional one. settings:
-    temperature, top k, top p. Raise ValueError where logits are not finite.
+    hidden: (R, n, D) for each branch, in the order of `branches_of`. settings: temperature, top k,
+    top p. Raise ValueError where logits are not finite.
     """
     places = [one.places for one in args]
     logits_MC = head.logits_at(hidden, table_VD, places, [one.guidance for one in args])

@@ -17,7 +17,7 @@ from unimodal.tokenizer.grid import Grid
 from ..architecture import Architecture
 from ..document import Image
 from ..layout import OWN_LAYOUT, BoundLayout, Layout
-from ..sampling import log_probability, pick
+from ..sampling import Scale, log_probability, pick
 from ..sequence import Span
 from .branching import Branching
 from .code_rows import CodeRowsHead
@@ -148,7 +148,7 @@ def draw_in_order(drawing: Drawing, look: Callable[..., list[int]], num_parts: i
     ids, place, codes_n = [drawing.opened], 0, np.zeros(size, np.int64)
     for number in range(size):
         read = Read(ids, address=tokens.address(number, ids))
-        arg, reads = (noise_tP[place], sampling.guidance), branches.reads(read, number / size)
+        arg, reads = (noise_tP[place], sampling.scale), branches.reads(read, number / size)
         branches.has_read(read)
         partial, known = tokens.image(codes_n) if number else None, np.arange(size) < number
         code = yield Ask(reads, look, settings, arg, number, partial=partial, known=known)
@@ -165,12 +165,12 @@ def pick_codes(
     table_VD: Tensor,
     hidden: Sequence[Tensor],
     settings: tuple[float, int | None, float | None],
-    args: Sequence[tuple[list[float], float | None]],
+    args: Sequence[tuple[list[float], Scale]],
 ) -> list[int]:
     """Sample the next code of each request; the `look` of an Ask.
 
-    hidden: (R, 1, D) for each branch; with two, the second is the unconditional one. settings:
-    temperature, top k, top p. args: for each request the uniform number in [0, 1) that samples, in
+    hidden: (R, 1, D) for each branch, in the order of `branches_of`. settings: temperature, top k,
+    top p. args: for each request the uniform number in [0, 1) that samples, in
     a list, and the guidance scale. Raise ValueError where logits are not finite.
     """
     last_D = torch.cat([branch_R1D[:, -1] for branch_R1D in hidden])

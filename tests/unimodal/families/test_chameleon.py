@@ -18,9 +18,12 @@ from unimodal.branches import BranchInput
 from unimodal.bundle import BundleError
 from unimodal.document import Document, Image, Text
 from unimodal.families.fits import BucketFit, CropFit
+from unimodal.families.lumina import LuminaCodes
 from unimodal.generation import generate
 from unimodal.model import Model
+from unimodal.sampling import Sampling
 from unimodal.sequence import Batch, Row
+from unimodal.sequencer import DROPS
 from unimodal.tokenizer.pixels import ImageError
 
 
@@ -148,6 +151,89 @@ def test_anole_draws_the_likeliest_codes(anole: Model, theirs):
     ((image,),) = generate(anole, [user("a dog")], sampling, "image")
     found = anole.vocabulary.code_to_id(image.codes[:, 0])
     assert found[:20].tolist() == drawn and len(found) == 64 and len(set(drawn)) > 5
+
+
+def shown(model: Model, role: str = "user") -> Image:
+    codes = np.random.default_rng(4).integers(0, made.NUM_CODES, (model.grid.size, 1))
+    codec_hash = model.image_tokenizer.hash
+    return Image(codes=codes, grid=model.grid, codec_hash=codec_hash, role=role)
+
+
+def image_ids(image: Image) -> list[int]:
+    ids = made.chameleon_ids()
+    codes = [ids[made.chameleon_code(int(code))] for code in image.codes[:, 0]]
+    return [ids["<racm3:break>"], *codes, ids["<eoss>"]]
+
+
+def test_without_words_images_stay(anole: Model):
+    """In drawing as in learning; without words and images <s> alone is left."""
+    ids, sequencer = made.chameleon_ids(), anole.sequencer
+    given, drawn = shown(anole), shown(anole, "assistant")
+    talk = Document((given, Text("dog", "user"), drawn, Text("now a cat", "user")))
+    both = [ids["<s>"], *image_ids(given), *image_ids(drawn)]
+    assert sequencer.prompt(talk, drop="text").ids.tolist() == both
+    assert sequencer.prompt(talk, drop="both").ids.tolist() == [ids["<s>"]]
+    learned = Document((given, Text("dog", "user"), drawn))
+    whole = sequencer.sequence(learned, drop="text")
+    assert whole.ids.tolist() == [*both, ids["<reserved08706>"]]
+    lengths = {drop: len(sequencer.sequence(learned, drop)) for drop in DROPS}
+    assert sequencer.measure(learned) == lengths and lengths["text"] > lengths["both"]
+
+
+@pytest.mark.parametrize("drafts", [None, 3])
+def test_three_branches_draw_the_likeliest_codes(anole: Model, theirs, drafts: int | None):
+    """What is asked, its images alone, and nothing, of their class's hidden vectors: blind + 1.2
+    (images - blind) + 3 (asked - images), as Chameleon's own code has it.
+    """
+    ids, encode = made.chameleon_ids(), anole.text_tokenizer.encode
+    image, opening = shown(anole), [ids["<racm3:break>"]]
+    seen = [ids["<s>"], *image_ids(image)]
+    prompts = [*seen, *encode("bluer"), ids["<reserved08706>"], *opening], [*seen, *opening]
+    drawn: list[int] = []
+    codes_C = torch.from_numpy(anole.vocabulary.code_ids)
+    for _ in range(16):
+        full_C, image_C, blind_C = (
+            unmasked(theirs, torch.tensor([*prompt, *drawn]))[-1][codes_C]
+            for prompt in (*prompts, [ids["<s>"], *opening])
+        )
+        guided_C = blind_C + 1.2 * (image_C - blind_C) + 3.0 * (full_C - image_C)
+        drawn.append(int(codes_C[guided_C.argmax()]))
+    assert (anole.sampling.image_guidance, anole.sampling.guidance) == (1.2, 3.0)
+    plain = replace(
+        anole.sampling, image_temperature=0.0, image_top_p=None, image_drafts=drafts,
+        max_text_tokens=1,
+    )  # fmt: skip
+    found = []
+    for sampling in (plain, replace(plain, image_guidance=None), replace(plain, guidance=1.0)):
+        asked = Document((image, Text("bluer", "user")))
+        ((one,),) = generate(anole, [asked], sampling, "image")
+        found.append(anole.vocabulary.code_to_id(one.codes[:, 0])[:16].tolist())
+    assert found[0] == drawn and len(set(drawn)) > 4
+    assert found[1] != found[0] != found[2]
+
+
+def test_requests_with_and_without_images_are_drawn_together(anole: Model):
+    """Three branches beside two: without images there is nothing to lead toward."""
+    documents = [Document((shown(anole), Text("bluer", "user"))), user("a dog"), user("a cat")]
+    samplings = [replace(anole.sampling, seed=seed) for seed in range(3)]
+    samplings[2] = replace(samplings[2], guidance=1.0)
+    together = generate(anole, documents, samplings, "image")
+    alone = [
+        generate(anole, [document], sampling, "image")[0]
+        for document, sampling in zip(documents, samplings, strict=True)
+    ]
+    two = replace(samplings[1], image_guidance=None)
+    alone[1] = generate(anole, [documents[1]], two, "image")[0]
+    for (found,), (expected,) in zip(together, alone, strict=True):
+        assert np.array_equal(found.codes, expected.codes)
+
+
+def test_guidance_toward_images_is_refused_where_there_is_none(model: Model):
+    with pytest.raises(ValueError, match="image_guidance -1: None or a number from 0"):
+        replace(model.sampling, image_guidance=-1)
+    lumina = Sampling(image_guidance=1.5)
+    with pytest.raises(ValueError, match="has no image_guidance 1.5: leave it out"):
+        lumina.check(LuminaCodes.follows, "lumina")
 
 
 def test_anole_draws_of_its_own_accord(anole: Model):

@@ -14,8 +14,11 @@ import pytest
 import real_weights
 import torch
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image as PILImage
 from safetensors.torch import load_file, save_file
+from spelled import parts_of
 
 import unimodal
 from unimodal.attention import DenseAttention
@@ -28,6 +31,7 @@ from unimodal.families.spellings import code_runs
 from unimodal.grammar import Choice, Grammar, ReplyState
 from unimodal.model import Model
 from unimodal.tokenizer.grid import Grid
+from unimodal.vocabulary import MAX_SIDE
 
 MAKERS = {
     "emu3": lambda at: made.save_emu3(at, made.emu3_model()),
@@ -67,34 +71,54 @@ def change(path: Path, **values: object) -> None:
 # --- layouts ------------------------------------------------------------------------------------
 
 
+def grids(name: str, model: Model) -> st.SearchStrategy[Grid]:
+    """The grids that a family's layout can say."""
+    if name == "lumina":
+        steps = st.integers(1, MAX_SIDE)
+        return st.builds(lambda high, wide: Grid(2 * high, 2 * wide), steps, steps)
+    sides = st.integers(1, 130)
+    return st.builds(Grid, sides, sides) if name in ("emu3", "chat") else st.just(model.grid)
+
+
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_random_walk_of_the_grammar_ends(models: dict[str, Model], name: str):
+@given(data=st.data())
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_a_random_walk_of_the_grammar_ends(
+    models: dict[str, Model], name: str, data: st.DataObject
+):
+    """Within its room, and what it drew can be read from its ids."""
     model = models[name]
-    layout = model.drawer.sequencer.layout
-    several = {"lumina": [Grid(2, 4), Grid(10, 2)]}
-    several |= dict.fromkeys(("emu3", "chat"), [Grid(2, 3), Grid(10, 1)])
-    sizes = several.get(name, [model.grid])
+    layout, vocabulary = model.drawer.sequencer.layout, model.vocabulary
+    small = grids(name, model).filter(lambda grid: grid.size <= 150)
+    sizes = data.draw(st.lists(small, min_size=1, max_size=3, unique=True))
     grammar = Grammar(layout, sizes, model.text_tokenizer.spelled)
-    rng = np.random.default_rng(0)
-    for constraint in model.replies * 10:
-        state = ReplyState(grammar, 300, 8, 1, constraint)
-        while not state.over:
-            following = state.next
-            if isinstance(following, Choice):
-                assert following.last <= model.vocabulary.size
-                allowed = np.flatnonzero(following.allowed) + following.first
-                assert not model.vocabulary.is_code(allowed).any()
-                state.take(int(rng.choice(allowed)))
-            elif isinstance(following, Grid):
-                codes_n = rng.integers(0, model.vocabulary.num_codes, following.size)
-                content, is_code = layout.content(codes_n, following)
-                assert np.array_equal(model.vocabulary.id_to_code(content[is_code]), codes_n)
-                state.take_image(content.tolist())
-            else:
-                state.take(following)
-        assert len(state.ids) <= 300
-        has_image = layout.opening(sizes[0])[0] in state.ids
-        assert has_image == (constraint == "image") or constraint is None
+    constraint, room = data.draw(st.sampled_from(model.replies)), data.draw(st.integers(2, 400))
+    room = max(room, grammar.longest_image + 1) if constraint == "image" else room
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    state, drawn = ReplyState(grammar, room, 8, 2, constraint), []
+    while not state.over:
+        following = state.next
+        if isinstance(following, Choice):
+            assert following.last <= vocabulary.size
+            allowed = np.flatnonzero(following.allowed) + following.first
+            assert not vocabulary.is_code(allowed).any()
+            begins = np.intersect1d(allowed, grammar.begins)
+            wanted = begins if len(begins) and rng.random() < 0.5 else allowed
+            state.take(int(rng.choice(wanted)))
+        elif isinstance(following, Grid):
+            codes_n = rng.integers(0, vocabulary.num_codes, following.size)
+            content, is_code = layout.content(codes_n, following)
+            assert np.array_equal(vocabulary.id_to_code(content[is_code]), codes_n)
+            state.take_image(content.tolist())
+            drawn.append((following, codes_n.tolist()))
+        else:
+            state.take(following)
+    assert len(state.ids) <= room
+    assert len(drawn) == 1 if constraint == "image" else len(drawn) <= (constraint is None) * 2
+    ids = state.ids[:-1] if state.ids[-1] in layout.stops else state.ids
+    read = parts_of(layout, ids, "assistant", model.image_tokenizer.hash, [model.grid])
+    images = [part for part in read if isinstance(part, Image)]
+    assert [(image.grid, image.codes[:, 0].tolist()) for image in images] == drawn
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -110,27 +134,28 @@ def test_no_text_spells_a_code_or_a_mark(models: dict[str, Model], name: str):
     assert is_mark.sum() == (~model.vocabulary.is_text(plain.ids)).sum() > 0
 
 
-@pytest.mark.parametrize("grid", [Grid(1, 1), Grid(2, 11), Grid(12, 3)])
-def test_reading_undoes_writing(models: dict[str, Model], grid: Grid):
-    """Sizes in digits, rows and closing of Emu3 say which codes stand where."""
-    model = models["emu3"]
+@pytest.mark.parametrize("name", MAKERS)
+@given(data=st.data())
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_reading_undoes_writing(models: dict[str, Model], name: str, data: st.DataObject):
+    """Of an image of any shape between words, which may be those that spell marks and codes."""
+    model = models[name]
+    layout, encode = model.sequencer.layout, model.text_tokenizer.encode
+    said = st.lists(st.sampled_from([*SPELLINGS[name], "a", " dog", "7*8", "\n"]), max_size=6)
+    before, after = "".join(data.draw(said)), "".join(data.draw(said))
+    grid = data.draw(grids(name, model))
     codes_n = np.random.default_rng(grid.size).integers(0, made.NUM_CODES, grid.size)
-    image = Image(codes=codes_n[:, None], grid=grid, codec_hash=model.image_tokenizer.hash)
-    ids = model.sequencer.image(image).ids.tolist()
-    special, layout = model.vocabulary.special, model.sequencer.layout
-    assert len(ids) == layout.length(grid)
-    start = ids.index(special("<|image token|>")) + 1
-    said = model.text_tokenizer.decode(ids[1 : start - 1])
-    assert said == f"{grid.height}*{grid.width}"
-    rows, row = [], []
-    for token in ids[start:-2]:
-        if token == special("<|extra_200|>"):
-            rows.append(row)
-            row = []
-        else:
-            row.append(int(model.vocabulary.id_to_code(np.array(token))))
-    assert not row and np.array_equal(np.array(rows), codes_n.reshape(grid.height, grid.width))
-    assert ids[-2:] == [special("<|extra_201|>"), special("<|image end|>")]
+    codec_hash = model.image_tokenizer.hash
+    image = Image(codes=codes_n[:, None], grid=grid, codec_hash=codec_hash, role="user")
+    written = model.sequencer.image(image).ids.tolist()
+    assert len(written) == layout.length(grid)
+    ids = [*encode(before), *written, *encode(after)]
+    read = parts_of(layout, ids, "user", codec_hash, [model.grid])
+    assert [part.text for part in read if isinstance(part, Text)] == [
+        *filter(None, (before, after))
+    ]
+    (found,) = [part for part in read if isinstance(part, Image)]
+    assert found.grid == grid and np.array_equal(found.codes[:, 0], codes_n)
 
 
 def test_code_runs_of_any_order():
