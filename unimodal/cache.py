@@ -31,7 +31,7 @@ from .transformer import TransformerConfig
 
 # Torch's attention of one query for each row multiplies a short vector by each head's keys, which
 # waits for memory where these do not lie in a processor's own cache.
-STREAMED_BYTES = 3 * 2**18
+STREAMED_BYTES = 2**20
 
 
 class KVCache:
