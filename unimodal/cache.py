@@ -29,10 +29,6 @@ from torch import Tensor
 from .sequence import may_see, same_block
 from .transformer import TransformerConfig
 
-# Torch's attention of one query for each row multiplies a short vector by each head's keys, which
-# waits for memory where these do not lie in a processor's own cache.
-STREAMED_BYTES = 2**20
-
 
 class KVCache:
     """A KVCache holds keys and values of `batch` rows of `capacity` tokens each; it is an `attend`.
@@ -51,11 +47,10 @@ class KVCache:
         """Allocate the memory; no row is in use."""
         if batch < 1 or capacity < 1:
             raise ValueError(f"a cache of {batch} rows of {capacity} tokens: at least 1 of each")
-        # The heads of a token lie side by side, so a row is read, and a token written, in one piece.
-        shape = (config.num_layers, batch, capacity, config.num_kv_heads, config.head_width)
+        shape = (config.num_layers, batch, config.num_kv_heads, capacity, config.head_width)
         # Memory must be zeroed: a masked slot has weight 0, but 0 times a stray NaN is NaN.
-        self._keys_LBSGd = torch.zeros(shape, dtype=dtype, device=device)
-        self._values_LBSGd = torch.zeros(shape, dtype=dtype, device=device)
+        self._keys_LBGSd = torch.zeros(shape, dtype=dtype, device=device)
+        self._values_LBGSd = torch.zeros(shape, dtype=dtype, device=device)
         self._committed_B = np.zeros(batch, dtype=np.int64)
         self._appended_B = np.zeros(batch, dtype=np.int64)
         self.num_rows = 0
@@ -72,12 +67,12 @@ class KVCache:
     @property
     def batch(self) -> int:
         """Return how many rows the cache has memory for."""
-        return self._keys_LBSGd.shape[1]
+        return self._keys_LBGSd.shape[1]
 
     @property
     def capacity(self) -> int:
         """Return how many tokens a row has memory for."""
-        return self._keys_LBSGd.shape[2]
+        return self._keys_LBGSd.shape[3]
 
     @property
     def lengths(self) -> np.ndarray:
@@ -112,22 +107,22 @@ class KVCache:
     @property
     def token_bytes(self) -> int:
         """Return the bytes of the keys and values of a token, in all layers."""
-        layers, _, _, groups, width = self._keys_LBSGd.shape
-        return 2 * layers * groups * width * self._keys_LBSGd.element_size()
+        layers, _, groups, _, width = self._keys_LBGSd.shape
+        return 2 * layers * groups * width * self._keys_LBGSd.element_size()
 
     def grow(self, batch: int, capacity: int) -> None:
         """Make room for at least `batch` rows of `capacity` tokens; what is held is kept."""
-        old = self._keys_LBSGd.shape
-        if batch <= old[1] and capacity <= old[2]:
+        old = self._keys_LBGSd.shape
+        if batch <= old[1] and capacity <= old[3]:
             return
         rows, tokens = self._grown(batch, capacity)
-        shape = (old[0], rows, tokens, old[3], old[4])
-        device = self._keys_LBSGd.device
-        self._keys_LBSGd, self._values_LBSGd = (
-            _enlarged(stored, shape) for stored in (self._keys_LBSGd, self._values_LBSGd)
+        shape = (old[0], rows, old[2], tokens, old[4])
+        device = self._keys_LBGSd.device
+        self._keys_LBGSd, self._values_LBGSd = (
+            _enlarged(stored, shape) for stored in (self._keys_LBGSd, self._values_LBGSd)
         )
         if self._block_BS is not None and self._private_BS is not None:
-            sides = shape[1:3]
+            sides = (shape[1], shape[3])
             self._block_BS = _enlarged(self._block_BS, sides)
             self._private_BS = _enlarged(self._private_BS, sides)
         more = shape[1] - old[1]
@@ -136,11 +131,11 @@ class KVCache:
         self._rows_B1 = torch.arange(shape[1], device=device)[:, None]
 
     def stored(self, row: int) -> tuple[Tensor, Tensor]:
-        """Return copies of the keys and the values of a row's committed tokens, (L, S, G, d)."""
+        """Return copies of the keys and the values of a row's committed tokens, (L, G, S, d)."""
         length = int(self._committed_B[row])
-        stored = (self._keys_LBSGd, self._values_LBSGd)
-        keys_LSGd, values_LSGd = (one[:, row, :length].clone() for one in stored)
-        return keys_LSGd, values_LSGd
+        stored = (self._keys_LBGSd, self._values_LBGSd)
+        keys_LGSd, values_LGSd = (one[:, row, :, :length].clone() for one in stored)
+        return keys_LGSd, values_LGSd
 
     def restore(
         self, row: int, stored: tuple[Tensor, Tensor], block: list[int], private: list[int]
@@ -151,11 +146,11 @@ class KVCache:
         """
         assert not self._committed_B[row] + self._appended_B[row], "a row in use was restored"
         length = len(block)
-        for own_LBSGd, one_LSGd in zip((self._keys_LBSGd, self._values_LBSGd), stored, strict=True):
-            own_LBSGd[:, row, :length] = one_LSGd[:, :length]
+        for own_LBGSd, one_LGSd in zip((self._keys_LBGSd, self._values_LBGSd), stored, strict=True):
+            own_LBGSd[:, row, :, :length] = one_LGSd[:, :, :length]
         self._committed_B[row] = length
         if any(block) or any(private) or self._block_BS is not None:
-            device = self._keys_LBSGd.device
+            device = self._keys_LBGSd.device
             numbers = [torch.tensor([one], device=device) for one in (block, private)]
             slots_1S = torch.arange(length, device=device)[None]
             self._store_masks(self._rows_B1[row : row + 1], slots_1S, (numbers[0], numbers[1]))
@@ -163,8 +158,8 @@ class KVCache:
     def copy(self, source: int, row: int) -> None:
         """Copy the committed tokens of row `source` into another row in use, `row`."""
         length = int(self._committed_B[source])
-        for stored_LBSGd in (self._keys_LBSGd, self._values_LBSGd):
-            stored_LBSGd[:, row, :length] = stored_LBSGd[:, source, :length]
+        for stored_LBGSd in (self._keys_LBGSd, self._values_LBGSd):
+            stored_LBGSd[:, row, :, :length] = stored_LBGSd[:, source, :, :length]
         for stored_BS in (self._block_BS, self._private_BS):
             if stored_BS is not None:
                 stored_BS[row] = stored_BS[source]
@@ -216,7 +211,7 @@ class KVCache:
             raise ValueError(f"{end} tokens do not fit into a cache of {self.capacity}")
         self._appended_B[first:last] += num
         self._rows, self._end = slice(first, last), end
-        device = self._keys_LBSGd.device
+        device = self._keys_LBGSd.device
         self._slots_BT = torch.from_numpy(slots_BT).to(device)
         self._store_masks(self._rows_B1[self._rows], self._slots_BT, masks)
         # All layers share one mask. Rows that start empty and causal need none: attention is causal
@@ -254,7 +249,7 @@ class KVCache:
             block_BT, private_BT = masks or (torch.zeros_like(self._slots_BT),) * 2
             seen_BTS = seen_BTS | same_block(block_BT, self._block_BS[self._rows, : self._end])
             seen_BTS = seen_BTS & may_see(private_BT, self._private_BS[self._rows, : self._end])
-        mask_BTS = torch.zeros_like(seen_BTS, dtype=self._keys_LBSGd.dtype)
+        mask_BTS = torch.zeros_like(seen_BTS, dtype=self._keys_LBGSd.dtype)
         return mask_BTS.masked_fill_(~seen_BTS, -torch.inf)[:, None]
 
     def _clear_masks(self, rows: slice) -> None:
@@ -292,43 +287,19 @@ class KVCache:
 
     def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
         """Store the appended keys and values and return the queries' attention, out_BHTd."""
-        keys_BSGd = self._keys_LBSGd[layer, self._rows, : self._end]
-        values_BSGd = self._values_LBSGd[layer, self._rows, : self._end]
+        keys_BGSd = self._keys_LBGSd[layer, self._rows, :, : self._end]
+        values_BGSd = self._values_LBGSd[layer, self._rows, :, : self._end]
         at = (self._rows_B1[: len(q_BHTd)], self._slots_BT)
-        keys_BSGd.index_put_(at, k_BGTd.transpose(1, 2))
-        values_BSGd.index_put_(at, v_BGTd.transpose(1, 2))
-        if _is_long(q_BHTd, keys_BSGd):
-            return _streamed(q_BHTd, keys_BSGd, values_BSGd, self._mask_B1TS)
+        keys_BGSd.transpose(1, 2).index_put_(at, k_BGTd.transpose(1, 2))
+        values_BGSd.transpose(1, 2).index_put_(at, v_BGTd.transpose(1, 2))
         return F.scaled_dot_product_attention(
             q_BHTd,
-            keys_BSGd.transpose(1, 2),
-            values_BSGd.transpose(1, 2),
+            keys_BGSd,
+            values_BGSd,
             attn_mask=self._mask_B1TS,
             is_causal=self._mask_B1TS is None and q_BHTd.shape[2] > 1,
             enable_gqa=q_BHTd.shape[1] != k_BGTd.shape[1],
         )
-
-
-def _is_long(q_BHTd: Tensor, keys_BSGd: Tensor) -> bool:
-    """Return whether `_streamed` is the faster way, and one that there is."""
-    return (
-        q_BHTd.shape[2] == 1
-        and q_BHTd.shape[1] == keys_BSGd.shape[2]
-        and q_BHTd.device.type == "cpu"
-        and keys_BSGd.nbytes >= STREAMED_BYTES
-    )
-
-
-def _streamed(
-    q_BG1d: Tensor, keys_BSGd: Tensor, values_BSGd: Tensor, mask_B11S: Tensor | None
-) -> Tensor:
-    """Return the attention of one query of each head, out_BG1d, reading all memory in its order."""
-    q_B1Gd = q_BG1d.transpose(1, 2) * q_BG1d.shape[-1] ** -0.5
-    scores_BSG = (keys_BSGd * q_B1Gd).sum(-1)
-    if mask_B11S is not None:
-        scores_BSG += mask_B11S[:, 0, 0, :, None]
-    share_BSG = scores_BSG.softmax(1)
-    return (values_BSGd * share_BSG[..., None]).sum(1)[:, :, None]
 
 
 def _enlarged(stored: Tensor, shape: tuple[int, ...]) -> Tensor:
