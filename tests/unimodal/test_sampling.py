@@ -43,6 +43,17 @@ def test_probabilities_equal_the_oracle(
     np.testing.assert_allclose(actual.numpy(), expected, atol=1e-12)
 
 
+def test_top_p_keeps_the_lower_of_equals() -> None:
+    logits_BV = torch.tensor([[0.0, 1.0, 0.0, -torch.inf, 0.0, 1.0], [0.0] * 6])
+    shares_BV = probabilities(logits_BV, 1.0, top_p=0.75)
+    kept = [row.nonzero().flatten().tolist() for row in shares_BV]
+    # Shares of the first row: e / (2 e + 3) = 0.32 twice and 0.12 three times.
+    assert kept == [[0, 1, 5], [0, 1, 2, 3, 4]]
+    one, less = math.e / (2 * math.e + 1), 1 / (2 * math.e + 1)
+    expected = torch.tensor([[less, one, 0, 0, 0, one], [0.2] * 5 + [0]], dtype=torch.float64)
+    torch.testing.assert_close(shares_BV, expected, rtol=1e-12, atol=0)
+
+
 def test_top_k_keeps_exactly_k_of_equals() -> None:
     shares = probabilities(torch.zeros(1, 9), 1.0, top_k=4)[0]
     np.testing.assert_allclose(shares.numpy(), [0.25] * 4 + [0] * 5, atol=1e-15)
