@@ -457,8 +457,8 @@ def test_bad_settings_are_reported_together(sources, sequencer):
         sequence_length=1, batch_rows=3, group_rows=4, window_rows=9, seed=-1, caption_dropout=2
     )
     with pytest.raises(ValueError) as error:
-        made(sources, sequencer, bad, state=LoaderState(7), rank=0, world_size=2)
-    for words in ("sequence_length 1", "seed -1", "caption_dropout 2", "3 rows"):
+        made(sources, sequencer, bad, state=LoaderState(7), rank=3, world_size=4)
+    for words in ("sequence_length 1", "seed -1", "caption_dropout 2", "3 rows on rank 3 of 4"):
         assert words in str(error.value)
     for words in ("batch_rows 3: a multiple of group_rows 4", "window_rows 9: a multiple of group"):
         assert words in str(error.value)
