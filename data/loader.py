@@ -329,7 +329,7 @@ class Loader:
 
 
 def _of_codes_in_order(config: LoaderConfig, sources: Mapping[str, SourceConfig]) -> list[str]:
-    """Return the settings that are for codes which are predicted one by one, such as next_code's."""
+    """Return what is wrong: settings for codes that are predicted one by one, as by next_code."""
     changed = {f"sources.{k}.changed_weight": v.changed_weight for k, v in sources.items()}
     found = {"loader.code_noise": (config.code_noise, 0.0)}
     found |= {name: (value, 1.0) for name, value in changed.items()}

@@ -1,4 +1,4 @@
-"""Requests that differ in one thing, and plans in words: what is drawn is what was asked and said."""
+"""Requests that differ in one thing, and plans: what is drawn is what was asked and said."""
 
 from collections import Counter
 from dataclasses import fields
