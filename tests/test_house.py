@@ -208,6 +208,7 @@ def test_the_wheel_works_where_no_clone_is(wheel: Path, tmp_path: Path):
     assert python("-m", "unimodal", "--version") == f"unimodal {number}\n"
 
 
+@pytest.mark.slow
 def test_the_wheel_finds_what_it_ships_by_name(wheel: Path, tmp_path: Path):
     """The model `default`, recipes and DeepSpeed's files, where no clone is."""
     site = tmp_path / "site"

@@ -126,6 +126,7 @@ def test_a_run_meets_a_sample_that_was_put_in_another_place(run, tmp_path: Path)
         lm.train(run)
 
 
+@pytest.mark.slow
 def test_a_run_that_reads_all_meets_a_word(run, tmp_path: Path):
     """By `--verify`, which is of one start, and by loop.verify=all."""
     path = tmp_path / "mine" / "shard-000000.tar"

@@ -48,6 +48,7 @@ sys.stdout.write(f"done {ranks.rank}\\n")  # one write, or those of two ranks mi
 """
 
 
+@pytest.mark.slow
 def test_work_may_take_longer_than_anybody_waits(tmp_path: Path):
     (tmp_path / "patient.py").write_text(PATIENT)
     words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0",
