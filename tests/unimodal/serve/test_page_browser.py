@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from chat_page import DROP, PHONE, ChatPage, opened
 from PIL import Image
 
 import unimodal
+from unimodal.generation import Generation
 from unimodal.model import Model
 
 pytestmark = pytest.mark.browser
@@ -35,12 +37,24 @@ def chat(browser: Any, served: Served) -> Iterator[ChatPage]:
         yield found
 
 
+@pytest.fixture
+def unhurried(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that draws an image in seconds, so that it can be seen at work."""
+    step = Generation.step
+
+    def slow(generation: Generation) -> list:
+        time.sleep(0.05)
+        return step(generation)
+
+    monkeypatch.setattr(Generation, "step", slow)
+
+
 def content(url: str) -> bytes:
     return base64.b64decode(url.partition("base64,")[2])
 
 
 def test_a_drawing_is_that_of_the_api_and_of_a_chat(
-    chat: ChatPage, served: Served, shipped: Model
+    chat: ChatPage, served: Served, shipped: Model, unhurried: None
 ) -> None:
     chat.set(seed="7", guidance="2")
     chat.send("draw a red circle")
@@ -198,7 +212,7 @@ def test_what_is_no_image_is_refused_in_a_sentence(chat: ChatPage) -> None:
 
 
 def test_stop_ends_the_work_and_the_turn_is_no_part_of_the_talk(
-    chat: ChatPage, served: Served
+    chat: ChatPage, served: Served, unhurried: None
 ) -> None:
     before = served.metric("cancelled_total")
     chat.send("draw two red circles")

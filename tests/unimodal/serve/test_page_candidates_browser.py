@@ -106,7 +106,8 @@ def test_another_can_be_kept_with_the_keyboard_alone(chat: ChatPage, served: Ser
     chat.page.get_by_text(f"seed {choice['others'][0]['seed']}", exact=True).wait_for()
     assert chat.drawn() == [url_of(choice["others"][0])]
     first = chat.page.locator(".others img").first
-    assert first.is_visible() and first.get_attribute("src") == url_of(choice)
+    first.wait_for()
+    assert first.get_attribute("src") == url_of(choice)
     back = f"Keep the drawing with seed {choice['seed']} instead"
     assert chat.page.evaluate("document.activeElement.ariaLabel") == back, "the focus stays"
     said = chat.page.locator("#status").inner_text()
