@@ -1,7 +1,7 @@
 """The model that ships, served: its tests need the extra `serve`."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -9,6 +9,7 @@ import unimodal
 
 if TYPE_CHECKING:
     from api_server import Served
+    from chat_page import ChatPage
 
     from unimodal.model import Model
 
@@ -36,4 +37,20 @@ def small(tiny_model: "Model") -> Iterator["Served"]:
     from api_server import serving
 
     with serving(tiny_model, requests_a_minute=100_000, max_body_bytes=2**20) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from browser import driven
+
+    with driven() as found:
+        yield found
+
+
+@pytest.fixture
+def chat(browser: Any, served: "Served") -> Iterator["ChatPage"]:
+    from chat_page import opened
+
+    with opened(browser, served) as found:
         yield found

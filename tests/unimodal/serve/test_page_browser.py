@@ -5,14 +5,12 @@ import io
 import json
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from api_server import CHAT, Served, data_url, pixels, png, serving
-from browser import driven
 from chat_page import DROP, PHONE, ChatPage, opened
 from PIL import Image
 
@@ -23,18 +21,6 @@ from unimodal.model import Model
 pytestmark = pytest.mark.browser
 KEY = "0123456789abcdef-of-a-test"
 EDITS = ("make it blue", "make it green", "make it red")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with driven() as found:
-        yield found
-
-
-@pytest.fixture
-def chat(browser: Any, served: Served) -> Iterator[ChatPage]:
-    with opened(browser, served) as found:
-        yield found
 
 
 @pytest.fixture

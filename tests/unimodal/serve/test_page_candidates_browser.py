@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from api_server import CHAT, Served, pixels, serving
 from boxed_models import with_boxes
-from browser import driven
 from chat_page import PHONE, ChatPage, opened
 
 import unimodal
@@ -16,18 +15,6 @@ from unimodal.model import Model
 pytestmark = pytest.mark.browser
 PROMPT = "draw a red circle and a blue star"
 BOXES = ["a red circle, 6, 13, 32, 38", "a star, 35, 32, 58, 58"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with driven() as found:
-        yield found
-
-
-@pytest.fixture
-def chat(browser: Any, served: Served) -> Iterator[ChatPage]:
-    with opened(browser, served) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
