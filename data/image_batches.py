@@ -33,7 +33,7 @@ from .quarantine import Quarantine
 from .rows import read, sized
 from .seen import Seen
 from .sizes import ImageRule
-from .sources import IMAGES, ORDER
+from .streams import IMAGES, ORDER
 from .tar import ShardError
 
 AHEAD = 2  # batches that are read before they are asked for

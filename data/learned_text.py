@@ -7,7 +7,8 @@ from pathlib import Path
 from unimodal.atomic import replacing
 from unimodal.text import TextTokenizer
 
-from .sources import Found, SourceConfig, texts
+from .sources import SourceConfig
+from .streams import Found, texts
 
 TEXT_SAMPLES = 20_000  # documents whose texts teach the text tokenizer
 TEXT_IDS = 1024

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from .cache import cache, new
-from .estimator import RECORD, UNIT, LengthEstimator, measure_shard
+from .estimator import LengthEstimator
 from .found import FoundShards
 from .identity import digest, file_hash
 from .joined import Together, joined
+from .measured import RECORD, UNIT, measure_shard
 from .packing import longest_first
 from .tables import Found, Measure, mapped
 from .tar import ShardError

@@ -39,7 +39,8 @@ from .quarantine import Quarantine
 from .rows import BuiltRow, RowBuilder
 from .seen import Seen, given_line
 from .sizes import ImageRule, patch_problems
-from .sources import Found, SourceConfig, Stage, estimators, mixtures, streams
+from .sources import SourceConfig, Stage, mixtures
+from .streams import Found, estimators, streams
 from .tar import ShardError
 from .windows import LoaderState, Placement, WindowPlanner, planned_rows
 

@@ -30,7 +30,8 @@ from .formats import Sample, SampleError
 from .lengths import Bad
 from .shards import sample_of
 from .sizes import ImageRule, bucket, fitted, may_mirror
-from .sources import IMAGES, SourceConfig, Stream
+from .sources import SourceConfig
+from .streams import IMAGES, Stream
 from .tar import ShardError
 from .windows import Placement
 

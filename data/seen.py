@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .estimator import LEARNS_NOTHING, WITH_IMAGES, WITH_TEXT
 from .lengths import LONG, Bad
-from .sources import Stream
+from .measured import LEARNS_NOTHING, WITH_IMAGES, WITH_TEXT
+from .streams import Stream
 
 FORMAT, CUT = "format ", "cut"  # how notes of the index begin, and one of them
 PLANNED = (

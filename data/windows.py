@@ -26,7 +26,8 @@ import numpy as np
 
 from . import order
 from .packing import pack_prefix
-from .sources import GROUPS, Mixture, Stream, Taken, Units
+from .sources import Mixture
+from .streams import GROUPS, Stream, Taken, Units
 
 OFFER_UNITS = 256  # that a stream is asked for, at first,
 OFFER_MARGIN = 1.05  # and then so many times what fills the window by the lengths of these

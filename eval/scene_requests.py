@@ -13,11 +13,11 @@ from functools import partial
 
 from unimodal.data.scenes.edits import KINDS as EDITS
 from unimodal.data.scenes.edits import edit
-from unimodal.data.scenes.layouts import bare_words, placed
+from unimodal.data.scenes.layouts import placed, words_beside
 from unimodal.data.scenes.phrasings import DESCRIBE
 from unimodal.data.scenes.questions import KINDS as QUESTIONS
 from unimodal.data.scenes.questions import ask
-from unimodal.data.scenes.requests import TASKS, Request, granted, request, worded
+from unimodal.data.scenes.requests import TASKS, granted, request
 from unimodal.data.scenes.wording import NUMBERS, dressed, pick_phrasing
 from unimodal.data.scenes.world import SMALL, World, generator, has_held_out_pair, scene
 
@@ -146,11 +146,9 @@ def _layout(kind: str, world: World, number: int, seed: int, index: int) -> Scen
     things = [placed(obj, rng, loose=False) for obj in wanted.objects]
     if kind != _boxes(len(things)):
         return None
-    claims = tuple(thing.claim for thing in things)
-    told = worded(Request("several", claims, None, None, "", 0), rng, held_out).text
     return SceneRequest(
-        LAYOUT, number, kind, bare_words(rng, held_out) if rng.random() < 0.5 else told, None,
-        wanted, [[thing.text, *astuple(thing.box)] for thing in things],
+        LAYOUT, number, kind, words_beside(things, rng, held_out), None, wanted,
+        [[thing.text, *astuple(thing.box)] for thing in things],
         partial(judge_layout, things), held_out, has_held_out_pair(wanted.objects),
         boxes=tuple(thing.part() for thing in things),
     )  # fmt: skip

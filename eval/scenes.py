@@ -15,23 +15,18 @@ A part's `overall` is the unweighted mean of its kinds. A drawing or an edit cos
 about 64 steps of the model, `batch` requests at a time.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from copy import copy
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from unimodal.data.scenes.requests import TASKS
-from unimodal.data.scenes.wording import COLOUR_WORDS, SHAPE_WORDS, plural
-from unimodal.data.scenes.world import CANVASES, Scene, World, render, world_of
-from unimodal.data.things.world import ThingScene
-from unimodal.document import Document, Image, Text
+from unimodal.data.scenes.world import CANVASES, World, render, world_of
 from unimodal.model import Model
 from unimodal.sampling import Sampling
 from unimodal.sequencer import NO_BOXES
@@ -39,93 +34,19 @@ from unimodal.sequencer import NO_BOXES
 from .answer import Answer, kept_image
 from .candidates import candidate_scores, chosen, parts_that_draw
 from .chain_exam import CHAINS, ChainEvaluator, make_chains
-from .intervals import Estimate, gain, ratio, share
+from .intervals import gain, ratio
 from .predictions import PredictionsFile
 from .report import Cell
 from .round_trip import round_trip
-from .run import Evaluator, Turn, Turns, run
+from .run import Evaluator, run
+from .scene_evaluator import SceneEvaluator
 from .scene_request import BLIND, SceneRequest
 from .scene_requests import LAYOUT, WORLD_PARTS, make_requests
-from .score import Prediction, apart, by_kind, digest, recipe
+from .score import Prediction, by_kind, digest, recipe
 from .tokenizer import reader_errors, refuse_training_seed, tokenizer_ceiling
-from .verdicts import CENTRES, SIDES, is_near
 
 DRAWN = ("drawing", "edits", LAYOUT)  # parts with a tokenizer's ceiling
 NUM_SHOWN = {"drawing": 4, "captions": 5, "edits": 2, "free": 2, CHAINS: 4}  # of each kind, or 1
-
-
-class SceneEvaluator(Evaluator[SceneRequest]):
-    """Asks the requests of one part, with images of `canvas` pixels a side."""
-
-    def __init__(
-        self, requests: Sequence[SceneRequest], sampling: Sampling, seed: int, canvas: int
-    ) -> None:
-        self.name = requests[0].part
-        self.canvas = canvas
-        self._requests, self._sampling, self._seed = requests, sampling, seed
-
-    def requests(self) -> Sequence[SceneRequest]:
-        """Return the requests of the part in order."""
-        return self._requests
-
-    def blind(self) -> Self:
-        """Return the evaluator that asks the same with the same noise, and shows no images."""
-        other = copy(self)
-        other.name, other._requests = BLIND, [request.blind() for request in self._requests]
-        return other
-
-    def picture(self, shown: Scene | ThingScene) -> np.ndarray:
-        """Return the image of a scene, uint8 (canvas, canvas, 3)."""
-        assert isinstance(shown, Scene), f"a {type(shown).__name__} belongs to another world"
-        return render(shown, self.canvas)
-
-    def turns(self, request: SceneRequest) -> Turns:
-        """Show the image, say the prompt; the noise is that of seed * 2^20 + the number."""
-        words = Text(request.prompt, role="user")
-        noise = (self._seed * 2**20 + request.number) % 2**64
-        document = Document((*self._shown(request), words, *request.boxes))
-        yield Turn(document, replace(self._sampling, seed=noise))
-
-    def score(self, request: SceneRequest, answer: Answer) -> Prediction:
-        """Return the verdict, with the codes of images: they can be judged again."""
-        verdict = request.judge(answer)
-        return {
-            "part": request.part,
-            "kind": request.kind.replace(" ", "_"),
-            "prompt": request.prompt,
-            "expected": request.expected,
-            "answer": verdict.answer,  # words, or the scene read in an image; None: unreadable
-            "right": not verdict.reason,
-            "reason": verdict.reason,
-            **verdict.measured,
-            "held_out_words": request.held_out_words,  # phrased as training never phrased it
-            "held_out_pair": request.held_out_pair,  # two (shape, colour) never shown together
-            **replace(answer, earlier=()).kept(),
-            **({} if request.unseen is None else {"unseen": request.unseen}),
-        }
-
-    def summary(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
-        """Return the kinds' scores; phrasings and pairs held out of training beside the others.
-
-        Counts are split by what is counted and by how many there are, drawings have the share that
-        was refused in words.
-        """
-        return {
-            **by_kind(predictions),
-            "by_words": apart(predictions, "held_out_words"),
-            "by_pair": apart(predictions, "held_out_pair"),
-            **_counts(predictions),
-            **_offsets(predictions),
-            **_unseen(predictions),
-            **refused(self._requests, predictions),
-        }
-
-    def _shown(self, request: SceneRequest) -> list[Image]:
-        if request.image is not None:
-            return [Image(pixels=request.image, role="user")]
-        if request.shown is None:
-            return []
-        return [Image(pixels=self.picture(request.shown), role="user")]
 
 
 def evaluate(
@@ -250,56 +171,6 @@ def baselines(seen: Sequence[Prediction], blind: Sequence[Prediction]) -> dict[s
         "majority": by_kind(majority(seen)),
         "gain_over_blind": gain(by_kind(seen)["overall"], scores["overall"]),
     }
-
-
-def _counts(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """Return the scores of count questions by what names the counted and by their number."""
-    counts = [p for p in predictions if p["part"] == "counts" or p["kind"] == "count"]
-    if not counts:
-        return {}
-    kinds = by_kind([{**p, "kind": f"count_of_{counted(p['prompt'])}"} for p in counts])
-    numbers = by_kind([{**p, "kind": f"count_is_{p['expected']}"} for p in counts])
-    found = {**kinds, **(numbers if counts[0]["part"] != "counts" else {})}
-    return {name: score for name, score in found.items() if name != "overall"}
-
-
-def counted(prompt: str) -> str:
-    """Return what names the objects that a question counts: all, colour, shape, colour_shape."""
-    words = set(re.findall(r"[a-z-]+", prompt.lower()))
-    named = [
-        name
-        for name, table in (("colour", COLOUR_WORDS), ("shape", SHAPE_WORDS))
-        if any({w, plural(w)} & words for synonyms in table.values() for w in synonyms)
-    ]
-    return "_".join(named) or "all"
-
-
-def _offsets(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """Return the share of boxes in which what was asked for stands, by its centre and all sides."""
-    measured = {"boxes_by_centre": CENTRES, "boxes_by_sides": SIDES}
-    found = {
-        name: [is_near(one) for p in predictions for one in p.get(key, ())]
-        for name, key in measured.items()
-    }
-    return {name: share(each) for name, each in found.items() if each}
-
-
-def _unseen(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """Return the scores of requests in free words by what of them is held out of training."""
-    sides = by_kind([{**p, "kind": f"unseen_{p['unseen']}"} for p in predictions if "unseen" in p])
-    return {name: score for name, score in sides.items() if name != "overall"}
-
-
-def refused(
-    requests: Sequence[SceneRequest], predictions: Sequence[Prediction]
-) -> dict[str, Estimate]:
-    """Return the share of requests for an image that were answered by words alone."""
-    drawings = [
-        prediction["reason"].startswith("no images")
-        for request, prediction in zip(requests, predictions, strict=True)
-        if request.ideal is not None
-    ]
-    return {"words_instead": share(drawings)} if drawings else {}
 
 
 def majority(predictions: Sequence[Prediction]) -> list[Prediction]:

@@ -11,10 +11,13 @@ from typing import TypeVar
 import numpy as np
 
 from unimodal.data.scenes.edits import SAME_PLACE, Edit
+from unimodal.data.scenes.layouts import Placed
 from unimodal.data.scenes.requests import Request as DrawingRequest
 from unimodal.data.scenes.requests import grants
 from unimodal.data.scenes.wording import ground_agrees, read_parts
 from unimodal.data.scenes.world import Scene, SceneObject
+
+from .verdicts import is_in_place
 
 W = TypeVar("W")
 NEARLY = 0.99  # of an answer that has all its parts and yet is wrong
@@ -36,6 +39,11 @@ def share_granted(wanted: DrawingRequest, read: Scene) -> float:
         met += ground_agrees(wanted.background, read.background)
         total += 1
     return min(met / total, NEARLY)
+
+
+def share_placed(wanted: Sequence[Placed], read: Scene) -> float:
+    """Return how many of the things that have boxes stand in them."""
+    return sum(is_in_place(thing, read) for thing in wanted) / len(wanted)
 
 
 def share_done(wanted: Edit, read: Scene) -> float:

@@ -32,18 +32,9 @@ from .reconstruction import psnr, ssim
 from .report import Cell, progress
 from .round_trip import RoundTrip, round_trip
 from .run import run
+from .scene_evaluator import SceneEvaluator, refused
 from .scene_request import BLIND, SceneRequest
-from .scenes import (
-    SceneEvaluator,
-    baselines,
-    canvas_of,
-    cells_of,
-    how_asked,
-    judged,
-    kept_in,
-    perfect_images,
-    refused,
-)
+from .scenes import baselines, canvas_of, cells_of, how_asked, judged, kept_in, perfect_images
 from .score import Prediction, apart, by_kind, digest, recipe
 from .thing_requests import PARTS, make_thing_requests
 from .thing_verdicts import from_json

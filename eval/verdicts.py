@@ -84,6 +84,12 @@ def is_near(offset_64ths: float | None) -> bool:
     return offset_64ths is not None and offset_64ths <= NEAR
 
 
+def is_in_place(wanted: Placed, read: Scene) -> bool:
+    """Return whether an object of the scene fits the words of a thing and stands in its box."""
+    offsets = _offsets(wanted, read)
+    return is_near(offsets and offsets[0])
+
+
 def _offsets(wanted: Placed, read: Scene) -> tuple[float, float] | None:
     """Return how far the centre, and the farthest side, of the nearest object that fits is from
     where it was wanted, in 64ths of the canvas along an axis; None where none fits.

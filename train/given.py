@@ -15,7 +15,7 @@ from unimodal.data.found import find
 from unimodal.data.learned_text import TEXT_IDS
 from unimodal.data.peers import ALONE, CacheMates, Peers
 from unimodal.data.sizes import buckets, patch_problems
-from unimodal.data.sources import Found
+from unimodal.data.streams import Found
 from unimodal.heads import head_class
 from unimodal.heads.scale_maps import check_scales
 from unimodal.image_tokenizers import check_one_code, load_tokenizer, tokenizer_directory

@@ -23,7 +23,8 @@ import torch
 from unimodal import noted
 from unimodal.codec import ImageCodec
 from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.sources import Found, SourceConfig
+from unimodal.data.sources import SourceConfig
+from unimodal.data.streams import Found
 from unimodal.sequence import IGNORE, MODALITIES, PADDING, Batch
 from unimodal.sequencer import Sequencer
 

@@ -22,7 +22,7 @@ from unimodal.data.lengths import length_measure
 from unimodal.data.loader import Loader, places_measured
 from unimodal.data.peers import cache_mates
 from unimodal.data.seen import Seen
-from unimodal.data.sources import Found
+from unimodal.data.streams import Found
 from unimodal.heads import head_class
 from unimodal.sampling import Sampling
 from unimodal.sequencer import Sequencer

@@ -32,9 +32,10 @@ from unimodal.tokenizer.pixels import ImageError, image_size
 from .. import codes_member as codes
 from .. import formats, order
 from ..cutting import Cut, piece
-from ..estimator import RECORD, UNUSED, LengthEstimator, measure_shard
+from ..estimator import LengthEstimator
 from ..formats import Sample
 from ..lengths import Bad, Lengths, measure
+from ..measured import RECORD, UNUSED, measure_shard
 from ..packing import pack
 from ..shards import Shard
 

@@ -19,7 +19,7 @@ from unimodal.document import Box, Text
 
 from . import edits
 from .phrasings import EDITS
-from .requests import granted
+from .requests import Request, granted, worded
 from .talk import Talk, edit_turn, new_request, question_turn
 from .wording import Claim, dressed, noun, pick, pick_phrasing
 from .world import SceneObject
@@ -82,6 +82,13 @@ def _box(obj: SceneObject, rng: np.random.Generator, loose: bool) -> Box:
 def bare_words(rng: np.random.Generator, held_out: bool = False) -> str:
     """Return words that leave all to the boxes."""
     return dressed(pick_phrasing(rng, LAYOUTS, held_out)[1], rng)
+
+
+def words_beside(things: Sequence[Placed], rng: np.random.Generator, held_out: bool = False) -> str:
+    """Return words that leave all to the boxes of these things, or as often name what is there."""
+    claims = tuple(thing.claim for thing in things)
+    told = worded(Request("several", claims, None, None, "", 0), rng, held_out).text
+    return bare_words(rng, held_out) if rng.random() < BARE_RATE else told
 
 
 def layout(talk: Talk) -> None:

@@ -29,9 +29,9 @@ import unimodal
 from unimodal.data.scenes.world import SMALL
 from unimodal.eval.options import EVAL_SEED
 from unimodal.eval.run import Turns, run
+from unimodal.eval.scene_evaluator import SceneEvaluator
 from unimodal.eval.scene_request import SceneRequest
 from unimodal.eval.scene_requests import make_requests
-from unimodal.eval.scenes import SceneEvaluator
 from unimodal.eval.vqa.asking import greedy
 from unimodal.model import Model
 

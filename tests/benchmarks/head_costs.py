@@ -18,7 +18,7 @@ from unimodal.codec import ImageCodec
 from unimodal.data.learned_text import TEXT_IDS
 from unimodal.data.loader import Loader
 from unimodal.data.scenes.world import render, scene
-from unimodal.data.sources import texts
+from unimodal.data.streams import texts
 from unimodal.document import Document, Image, Text
 from unimodal.eval.options import EVAL_SEED
 from unimodal.eval.tokenizer import reader_errors, tokenizer_ceiling

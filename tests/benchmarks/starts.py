@@ -40,7 +40,6 @@ from benchmarks.measured import Line, table
 
 from unimodal import bundle
 from unimodal.codec import ImageCodec
-from unimodal.data.estimator import RECORD, UNIT
 from unimodal.data.found import Finder, find
 from unimodal.data.headers import _digest
 from unimodal.data.identity import state_of
@@ -49,9 +48,11 @@ from unimodal.data.indexed import Index
 from unimodal.data.joined import Together, joined
 from unimodal.data.lengths import Lengths, _put_in_order, length_measure
 from unimodal.data.loader import Loader, LoaderConfig, places_measured
+from unimodal.data.measured import RECORD, UNIT
 from unimodal.data.peers import cache_mates
 from unimodal.data.shards import find_shards, shard_name
-from unimodal.data.sources import Mixture, SourceConfig, Stream
+from unimodal.data.sources import Mixture, SourceConfig
+from unimodal.data.streams import Stream
 from unimodal.data.tables import TableWriter
 from unimodal.data.windows import WindowPlanner
 from unimodal.sequencer import Sequencer

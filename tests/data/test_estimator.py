@@ -17,9 +17,10 @@ from unimodal.atomic import PREFIX
 from unimodal.data import codes_member as codes
 from unimodal.data import formats as formats
 from unimodal.data import lengths, tables
-from unimodal.data.estimator import RECORD, LengthEstimator, droppable, measure_shard
+from unimodal.data.estimator import LengthEstimator
 from unimodal.data.identity import shards_hash
 from unimodal.data.lengths import measure
+from unimodal.data.measured import RECORD, droppable, measure_shard
 from unimodal.data.sizes import ImageRule
 from unimodal.data.tar import ShardError
 from unimodal.document import Document, Image, Text

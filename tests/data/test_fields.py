@@ -12,7 +12,7 @@ from PIL import Image as PILImage
 
 from unimodal import config
 from unimodal.data import encode
-from unimodal.data.estimator import LengthEstimator, measure_shard
+from unimodal.data.estimator import LengthEstimator
 from unimodal.data.fields import NAMES, OF_IMAGES, plain
 from unimodal.data.formats import (
     ROLES,
@@ -26,9 +26,11 @@ from unimodal.data.formats import (
     variants,
 )
 from unimodal.data.loader import Loader, LoaderConfig
+from unimodal.data.measured import measure_shard
 from unimodal.data.rows import read
 from unimodal.data.shards import Shard
-from unimodal.data.sources import SourceConfig, texts
+from unimodal.data.sources import SourceConfig
+from unimodal.data.streams import texts
 from unimodal.document import Text
 from unimodal.heads.next_code import NextCodeInputs
 from unimodal.sequencer import Sequencer

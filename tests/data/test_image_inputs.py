@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unimodal.data.digest import Feed, digest
-from unimodal.data.estimator import LengthEstimator, measure_shard
+from unimodal.data.estimator import LengthEstimator
 from unimodal.data.lengths import measure
 from unimodal.data.loader import Loader, LoaderConfig
+from unimodal.data.measured import measure_shard
 from unimodal.data.shards import ShardWriter, find_shards
 from unimodal.data.sources import SourceConfig
 from unimodal.document import Document, Image, Text

@@ -9,10 +9,11 @@ from benchmarks.faults import Files, Means, caption, image, sequencer, write_tar
 from click.testing import CliRunner
 
 from unimodal.command import main
-from unimodal.data.estimator import LengthEstimator, Measured, measure_shard
+from unimodal.data.estimator import LengthEstimator
 from unimodal.data.formats import Sample, SampleError, detect_format, document, variants
 from unimodal.data.image_members import image_members, in_order, natural
 from unimodal.data.loader import Loader, LoaderConfig
+from unimodal.data.measured import Measured, measure_shard
 from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
 from unimodal.document import Image

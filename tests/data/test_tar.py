@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from benchmarks.faults import image, sequencer
 
-from unimodal.data.estimator import LengthEstimator, measure_shard
+from unimodal.data.estimator import LengthEstimator
 from unimodal.data.lengths import Bad
+from unimodal.data.measured import measure_shard
 from unimodal.data.quarantine import Quarantine
 from unimodal.data.shards import Shard, ShardError, ShardWriter
 from unimodal.data.tar import BLOCK, Fault, compression, members

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unimodal.data.estimator import RECORD, UNIT
 from unimodal.data.lengths import LONG, Lengths
+from unimodal.data.measured import RECORD, UNIT
 from unimodal.data.packing import longest_first
 from unimodal.data.sizes import ImageRule
-from unimodal.data.sources import Mixture, SourceConfig, Stage, Stream, Units, mixtures
+from unimodal.data.sources import Mixture, SourceConfig, Stage, mixtures
+from unimodal.data.streams import Stream, Units
 from unimodal.data.windows import Window, WindowPlanner, planned_rows
 
 T = 512

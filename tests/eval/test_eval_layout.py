@@ -9,8 +9,9 @@ from boxed_models import with_boxes
 import unimodal
 from unimodal.data.scenes.world import Scene, fits, render
 from unimodal.eval.answer import Answer
+from unimodal.eval.scene_evaluator import SceneEvaluator
 from unimodal.eval.scene_requests import make_requests
-from unimodal.eval.scenes import SceneEvaluator, evaluate
+from unimodal.eval.scenes import evaluate
 from unimodal.eval.verdicts import CENTRES, SIDES
 from unimodal.model import Model
 

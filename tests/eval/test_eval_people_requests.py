@@ -12,8 +12,8 @@ from unimodal.data.scenes.world import LARGE, render
 from unimodal.document import Image
 from unimodal.eval.answer import Answer
 from unimodal.eval.people_requests import FREE, REFUSALS, TOPICS
+from unimodal.eval.scene_evaluator import SceneEvaluator
 from unimodal.eval.scene_requests import PEOPLE_PARTS, make_requests
-from unimodal.eval.scenes import SceneEvaluator
 from unimodal.sampling import Sampling
 
 KINDS = {"free": FREE, "counts": NUMBERS[:5], "refusals": REFUSALS, "words": TOPICS}

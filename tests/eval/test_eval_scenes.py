@@ -17,8 +17,9 @@ from unimodal.data.scenes.world import COLOURS, SHAPES, World, render
 from unimodal.document import Image, Text
 from unimodal.eval.answer import Answer
 from unimodal.eval.run import run
+from unimodal.eval.scene_evaluator import SceneEvaluator, counted
 from unimodal.eval.scene_requests import WORLD_PARTS, make_requests
-from unimodal.eval.scenes import SceneEvaluator, counted, evaluate, majority
+from unimodal.eval.scenes import evaluate, majority
 from unimodal.eval.score import digest
 from unimodal.model import Model
 from unimodal.tokenizer.grid import Grid

@@ -22,8 +22,9 @@ from unimodal.command import main
 from unimodal.data.scenes.world import render, scene
 from unimodal.document import Document, Image, Text
 from unimodal.eval.run import run as ask
+from unimodal.eval.scene_evaluator import SceneEvaluator
 from unimodal.eval.scene_requests import make_requests
-from unimodal.eval.scenes import SceneEvaluator, cells_of
+from unimodal.eval.scenes import cells_of
 from unimodal.events import ImageDone, ImageProgress
 from unimodal.generation import Generation, generate, stream
 from unimodal.heads import flow

@@ -23,8 +23,9 @@ from unimodal.data.sources import SourceConfig
 from unimodal.data.tar import ShardError
 from unimodal.document import Document, Image, Text
 from unimodal.eval.run import run as ask
+from unimodal.eval.scene_evaluator import SceneEvaluator
 from unimodal.eval.scene_requests import make_requests
-from unimodal.eval.scenes import SceneEvaluator, cells_of
+from unimodal.eval.scenes import cells_of
 from unimodal.events import ReplyDone
 from unimodal.generation import Generation, stream
 from unimodal.hub.export import export

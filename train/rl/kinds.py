@@ -7,12 +7,14 @@ import numpy as np
 from unimodal.data.scenes.edits import KINDS as EDITS
 from unimodal.data.scenes.questions import KINDS as QUESTIONS
 from unimodal.data.scenes.requests import TASKS
+from unimodal.eval.scene_requests import LAYOUT
 
 PARTS: dict[str, tuple[str, ...]] = {
     "drawing": tuple(f"drawing/{task}".replace(" ", "_") for task in TASKS),
     "questions": tuple(f"questions/{kind}" for kind in QUESTIONS),
     "captions": ("captions",),
     "edits": tuple(f"edits/{kind}" for kind in EDITS),
+    LAYOUT: (LAYOUT,),
 }
 KINDS = tuple(kind for kinds in PARTS.values() for kind in kinds)
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from unimodal.codec import ImageCodec
 from unimodal.data.scenes.edits import Edit, edit
+from unimodal.data.scenes.layouts import Placed, placed, words_beside
 from unimodal.data.scenes.phrasings import DESCRIBE
 from unimodal.data.scenes.questions import Question, ask
 from unimodal.data.scenes.requests import Request as DrawingRequest
@@ -20,8 +21,8 @@ from .run import PromptsConfig
 
 KIND, WORDS = 11, 12  # parts of the counter that draw a prompt's kind and its words
 ATTEMPT = 40  # bits of the counter, above which scenes are counted that offered nothing of a kind
-Wish = DrawingRequest | Edit | Question | Scene
-"""What a prompt in the world of scenes asks for; a scene: its caption."""
+Wish = DrawingRequest | Edit | Question | Scene | tuple[Placed, ...]
+"""What a prompt in the world of scenes asks for; a scene: its caption; things: each in its box."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,10 @@ class ScenePrompts:
         if part == "captions":
             words = dressed(pick_phrasing(rng, DESCRIBE, False)[1], rng)
             return (self._shown(shown), _said(words)), shown
+        if part == kinds.LAYOUT:
+            things = tuple(placed(obj, rng, loose=True) for obj in shown.objects)
+            said = _said(words_beside(things, rng))
+            return (said, *(thing.part() for thing in things)), things
         if part == "questions":
             asked = ask(shown, name, rng)
             return None if asked is None else ((self._shown(shown), _said(asked.text)), asked)

@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image as PILImage
 
 from unimodal.data.scenes.edits import Edit, done
+from unimodal.data.scenes.layouts import Placed
 from unimodal.data.scenes.questions import Question
 from unimodal.data.scenes.reading import Unreadable, read_scene
 from unimodal.data.scenes.refusals import is_refusal
@@ -26,8 +27,14 @@ from unimodal.data.scenes.second_reading import read_again
 from unimodal.data.scenes.world import Scene
 from unimodal.document import Document, Image, Part, Text
 from unimodal.eval.answer import Answer
-from unimodal.eval.shares import share_done, share_granted, share_told
-from unimodal.eval.verdicts import judge_caption, judge_drawing, judge_edit, judge_question
+from unimodal.eval.shares import share_done, share_granted, share_placed, share_told
+from unimodal.eval.verdicts import (
+    judge_caption,
+    judge_drawing,
+    judge_edit,
+    judge_layout,
+    judge_question,
+)
 from unimodal.transcript import save_image
 
 from .prompts import Prompt, Wish
@@ -84,7 +91,7 @@ def judged_scene(shape: ScenesReward, prompt: Prompt, parts: Parts) -> Mark:
         reward = shape.wrong + shape.share * share
     facts = common_facts(parts) | {"right": float(not reason)}
     facts["refused"] = float(is_refusal(answer.text))
-    if isinstance(wish, DrawingRequest | Edit):
+    if isinstance(wish, DrawingRequest | Edit | tuple):
         facts["words_instead"] = float(not answer.images)
         facts["second"] = float(_second(wish, answer))
     return Mark(reward, facts)
@@ -104,6 +111,8 @@ def _verdict(wish: Wish, answer: Answer) -> str:
         return judge_edit(wish, answer).reason
     if isinstance(wish, Question):
         return judge_question(wish, answer).reason
+    if isinstance(wish, tuple):
+        return judge_layout(wish, answer).reason
     return judge_caption(wish, answer).reason
 
 
@@ -118,16 +127,20 @@ def _share(wish: Wish, answer: Answer) -> float | None:
     read = read_scene(answer.images[0])
     if isinstance(read, Unreadable):
         return None
+    if isinstance(wish, tuple):
+        return share_placed(wish, read)
     return share_done(wish, read) if isinstance(wish, Edit) else share_granted(wish, read)
 
 
-def _second(wish: DrawingRequest | Edit, answer: Answer) -> bool:
+def _second(wish: DrawingRequest | Edit | tuple[Placed, ...], answer: Answer) -> bool:
     """Return whether the second reader finds a drawing, or an edit, right."""
     if len(answer.images) != 1:
         return False
     read = read_again(answer.images[0])
     if read is None:
         return False
+    if isinstance(wish, tuple):
+        return share_placed(wish, read) == 1
     return done(wish, read) if isinstance(wish, Edit) else grants(wish, read)
 
 

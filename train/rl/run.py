@@ -22,8 +22,8 @@ class PromptsConfig:
 
     mix: dict[str, float] = field(default_factory=dict)
     """Weights of kinds of requests in the world of scenes: `drawing`, `questions`, `captions`,
-    `edits`, or one kind of them, such as `drawing/position` or `questions/count`. A part's weight
-    is spread evenly over its kinds."""
+    `edits`, `layout` (of models that take boxes), or one kind of them, such as `drawing/position`
+    or `questions/count`. A part's weight is spread evenly over its kinds."""
     seed: int = 11
     """Of the scenes; the exam's is refused."""
     sources: dict[str, SourceConfig] = field(default_factory=dict)

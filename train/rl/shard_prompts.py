@@ -6,7 +6,8 @@ import numpy as np
 
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.scenes.world import generator
-from unimodal.data.sources import SourceConfig, Stream
+from unimodal.data.sources import SourceConfig
+from unimodal.data.streams import Stream
 from unimodal.data.windows import Placement
 from unimodal.document import Document
 from unimodal.model import Model

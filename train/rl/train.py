@@ -16,6 +16,7 @@ from unimodal.data.found import find
 from unimodal.eval.scenes import canvas_of
 from unimodal.heads import head_class
 from unimodal.model import Model
+from unimodal.sequencer import NO_BOXES
 from unimodal.tensors import find_tensors
 from unimodal.unified import UnifiedModel
 
@@ -29,6 +30,7 @@ from ..loop import fit_threads, prepare, run, set_threads
 from ..ranks import Ranks, connect
 from ..zero import Build, engine, sharded
 from .actor import actor_of, filled
+from .kinds import LAYOUT
 from .learner import DpoLearner, GrpoLearner, PolicyLearner
 from .prompts import Prompts, ScenePrompts
 from .replay import Replay
@@ -142,6 +144,8 @@ def train_on(
 
 
 def _prompts(config: RlRun, actor: Model, ranks: Ranks) -> Prompts:
+    if LAYOUT in config.prompts.mix and not actor.takes_boxes:
+        raise ValueError(f"prompts.mix.{LAYOUT}: {NO_BOXES}")
     if config.prompts.mix:
         return ScenePrompts(config.prompts, actor.codec, canvas_of(actor))
     draws = config.rollout.modality != "text"

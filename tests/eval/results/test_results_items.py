@@ -18,10 +18,10 @@ from unimodal.eval.results.comparison import compare
 from unimodal.eval.results.items import asked, items
 from unimodal.eval.results.stored import read_judged, read_result
 from unimodal.eval.round_trip import round_trip
+from unimodal.eval.scene_evaluator import SceneEvaluator
 from unimodal.eval.scene_request import BLIND
 from unimodal.eval.scene_requests import PARTS as SCENE_PARTS
 from unimodal.eval.scene_requests import WORLD_PARTS, make_requests
-from unimodal.eval.scenes import SceneEvaluator
 from unimodal.eval.score import by_kind, digest, write
 from unimodal.eval.things import evaluate as evaluate_things
 from unimodal.eval.tokenizer import held_out, scene_report

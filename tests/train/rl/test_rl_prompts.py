@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from boxed_models import with_boxes
 from tiny_runs import write_conversations
 
 from unimodal.data.scenes.world import Scene, has_held_out_pair
@@ -36,6 +37,15 @@ def test_the_mix_says_how_often_each_kind_comes(tiny_model: Model) -> None:
         assert shows == (not one.kind.startswith("drawing"))
         if isinstance(one.wish, Scene):
             assert not has_held_out_pair(one.wish.objects)
+
+
+def test_boxes_are_around_what_is_wished_for(tiny_model: Model) -> None:
+    prompts = ScenePrompts(PromptsConfig({"layout": 1.0}), with_boxes(tiny_model).codec, 64)
+    for number in range(20):
+        made = prompts(number)
+        words, *things = made.document.parts
+        assert isinstance(words, Text) and words.box is None
+        assert isinstance(made.wish, tuple) and [one.part() for one in made.wish] == things
 
 
 def test_a_prompt_is_a_function_of_its_number(tiny_model: Model) -> None:

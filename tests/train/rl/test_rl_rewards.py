@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from unimodal.data.scenes.edits import edit
+from unimodal.data.scenes.layouts import placed
 from unimodal.data.scenes.questions import ask
 from unimodal.data.scenes.refusals import NO_SUMS
 from unimodal.data.scenes.requests import granted, request
 from unimodal.data.scenes.wording import caption
-from unimodal.data.scenes.world import Background, Scene, generator, render, scene
+from unimodal.data.scenes.world import Background, Scene, SceneObject, generator, render, scene
 from unimodal.document import Document, Image, Part, Text
 from unimodal.tokenizer.grid import Grid
 from unimodal.train.rl.prompts import Prompt, Wish
@@ -65,6 +66,23 @@ def test_a_drawing_is_judged_by_both_readers() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     assert mark(wish, replace(drawn(right), pixels=noise)).reward == 0.0
     assert mark(wish, drawn(right), drawn(right)).reward == 0.0, "one image was asked for"
+
+
+def test_boxes_are_judged_by_what_stands_in_them() -> None:
+    rng = generator(5, 1)
+    shown = scene(5, number := next(n for n in range(99) if len(scene(5, n).objects) == 3))
+    wish = tuple(placed(obj, rng, loose=True) for obj in shown.objects)
+    found = mark(wish, drawn(shown))
+    assert (found.reward, found.facts["right"], found.facts["second"]) == (1.0, 1.0, 1.0), number
+    fewer = replace(shown, objects=shown.objects[:2])
+    assert mark(wish, drawn(fewer)).reward == pytest.approx(0.1 + 0.3 * 2 / 3)
+    moved = mark(wish, drawn(replace(shown, objects=_flipped(shown.objects))))
+    assert moved.reward < 0.4 and moved.facts["second"] == 0.0
+    assert mark(wish, said("here")).facts["words_instead"] == 1.0
+
+
+def _flipped(objects: tuple[SceneObject, ...]) -> tuple[SceneObject, ...]:
+    return tuple(replace(obj, x=1 - obj.x, y=1 - obj.y) for obj in objects)
 
 
 def test_words_and_edits_are_judged() -> None:
