@@ -4,6 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/installed
 DRIVER := .venv/browser-installed
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install chat serve test test-slow test-browser lint speedrun two-hosts
@@ -34,8 +35,8 @@ chat: $(STAMP)  ## talk to the default model; make chat ARGS='--prompt "draw a r
 serve: $(STAMP)  ## serve the default model on this machine; make serve ARGS='--port 8080'
 	@$(BIN)/python -m unimodal serve $(ARGS)
 
-test: $(STAMP)  ## run the tests (minutes); make test ARGS=tests/test_config.py
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP)  ## run the tests (minutes), JOBS=2 files at once; make test ARGS=tests/test_config.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-slow: $(STAMP)  ## run the longer tests only
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(ARGS)
