@@ -76,7 +76,7 @@ class Chain:
 
     def draw(self, drawn: Scene) -> None:
         """Draw a scene and put it onto the stack."""
-        self.talk.draw(drawn)
+        self.talk.draw_planned(drawn)
         self.drawn.append(drawn)
 
 
@@ -110,7 +110,7 @@ def _begin_with_image(one: Chain) -> None:
         talk.reply(caption(one.scene, talk.rng))
         return
     talk.show(change.instruction)
-    talk.draw(change.after)
+    talk.draw_planned(change.after)
     one.drawn.append(change.after)
     talk.subject = change.subject
 

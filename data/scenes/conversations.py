@@ -56,7 +56,7 @@ class Mix:
     unknown_icons: float = 0.0  # share of unknown nouns that icons have; 0 where things are trained
     extra: float = 0.2  # share of drawing requests beyond the six tasks
     free: float = 0.0  # share of what the user says that is in free words (free_words.py)
-    plan: float = 0.0  # share of drawings of requests that are planned in words first (plans.py)
+    plan: float = 0.0  # share of drawings that are planned in words first (plans.py)
     follow: float = 0.3  # chance of each further turn, as long as there is one
     max_follows: int = 2
     min_questions: int = 4
@@ -145,7 +145,7 @@ def _edit(talk: Talk) -> None:
     if change is None:
         return _describe(talk)
     talk.show(change.instruction)
-    talk.draw(change.after)
+    talk.draw_planned(change.after)
     talk.subject = change.subject
     _follow(talk)
 

@@ -69,6 +69,12 @@ class Talk:
         self.scene = drawn
         self.parts.append(self.image(drawn, "assistant", 1.0))
 
+    def draw_planned(self, drawn: Scene) -> None:
+        """Let the assistant draw a scene, planned in words first as often as the mix has it."""
+        if self.mix.plan > 0 and self.chance(self.mix.plan):
+            self.reply(plan(drawn))
+        self.draw(drawn)
+
     def image(self, drawn: Scene, role: str, weight: float) -> Image:
         """Render a scene as an image of this role and loss weight."""
         return Image(pixels=render(drawn, self.canvas), role=role, weight=weight)
@@ -91,11 +97,8 @@ def request_turn(talk: Talk) -> None:
 
 
 def grant(talk: Talk, wanted: Request) -> None:
-    """Draw what is wanted, planned in words first as often as the mix has it."""
-    drawn = granted(wanted, talk.rng, talk.world, seen_only=True)
-    if talk.mix.plan > 0 and talk.chance(talk.mix.plan):
-        talk.reply(plan(drawn))
-    talk.draw(drawn)
+    """Draw what is wanted."""
+    talk.draw_planned(granted(wanted, talk.rng, talk.world, seen_only=True))
 
 
 def new_request(talk: Talk) -> Request:
@@ -139,7 +142,7 @@ def edit_turn(talk: Talk) -> None:
     if change is None:
         return
     talk.say(change.instruction)
-    talk.draw(change.after)
+    talk.draw_planned(change.after)
     talk.subject = change.subject
 
 
