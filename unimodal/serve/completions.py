@@ -145,7 +145,8 @@ async def complete(request: Request) -> Response:
                            " which there are none; leave candidates or modalities out",
                            "candidates", "unsupported_value")  # fmt: skip
         samplings = asked.samplings(server.model, asked.most_tokens)
-        given = await conversation(asked.messages, server, client, modality)
+        messages = {f"messages.{number}": one for number, one in enumerate(asked.messages)}
+        given = await conversation(messages, "messages", server, client, modality)
     trial = Trial.of(asked_in(given.document), asked.candidates)
     jobs = [
         Job(given.document, one, modality, (client, asked.user), asked.partial_images, likeliest)

@@ -5,7 +5,7 @@ either form: within its content, or beside it as an answer has them, in `images`
 says how many characters of the content come before each.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -68,17 +68,23 @@ class Conversation:
 
 
 async def conversation(
-    messages: Sequence[Message], server: Server, client: str, modality: Modality | None
+    messages: Mapping[str, Message],
+    field: str,
+    server: Server,
+    client: str,
+    modality: Modality | None,
 ) -> Conversation:
     """Return a client's conversation, its images opened; raise ApiError where it cannot be answered
     by a reply of the modality.
+
+    messages: by what errors call each of them; field: what they call all of them.
     """
     server.check_replies(modality)
-    _check(messages, server)
+    _check(messages, field, server)
     parts: list[Part] = []
     notes: list[str] = []
-    for number, message in enumerate(messages):
-        place, role = f"messages.{number}", ROLES[message.role]
+    for place, message in messages.items():
+        role = ROLES[message.role]
         pieces = [one for one in _pieces(message, place) if one != ""]
         placed = server.boxed(message.boxes or (), f"{place}.boxes")
         if not pieces and not placed:
@@ -95,31 +101,31 @@ async def conversation(
     try:
         notes += server.model.overlooked(document, modality)
     except ValueError as error:
-        raise ApiError(400, str(error), "messages", "invalid_value") from error
+        raise ApiError(400, str(error), field, "invalid_value") from error
     return Conversation(document, tuple(notes))
 
 
-def _check(messages: Sequence[Message], server: Server) -> None:
+def _check(messages: Mapping[str, Message], field: str, server: Server) -> None:
     """Raise ApiError where there are too many messages, images or words, or nothing is asked."""
     limits = server.limits
-    if not messages or messages[-1].role != "user":
+    if not messages or [*messages.values()][-1].role != "user":
         raise ApiError(400, "the last message is the user's, which is answered",
-                       "messages", "invalid_value")  # fmt: skip
-    for number, message in enumerate(messages):
+                       field, "invalid_value")  # fmt: skip
+    for place, message in messages.items():
         if message.boxes and message.role != "user":
-            raise ApiError(400, "boxes are of the user's messages", f"messages.{number}.boxes",
+            raise ApiError(400, "boxes are of the user's messages", f"{place}.boxes",
                            "invalid_value")  # fmt: skip
     if len(messages) > limits.max_turns:
         said = f"{len(messages)} messages: {limits.max_turns} are the most"
-        raise ApiError(400, said, "messages", "too_long")
-    pieces = [piece for n, one in enumerate(messages) for piece in _pieces(one, f"messages.{n}")]
+        raise ApiError(400, said, field, "too_long")
+    pieces = [piece for place, one in messages.items() for piece in _pieces(one, place)]
     words = [one for one in pieces if isinstance(one, str)]
-    words += [box for one in messages for box in one.boxes or ()]
-    checked_words("".join(words), "messages", limits)
+    words += [box for one in messages.values() for box in one.boxes or ()]
+    checked_words("".join(words), field, limits)
     num_images = sum(isinstance(one, ImageUrl) for one in pieces)
     if num_images > limits.max_images:
         said = f"{num_images} images: {limits.max_images} are the most"
-        raise ApiError(400, said, "messages", "too_long")
+        raise ApiError(400, said, field, "too_long")
 
 
 def _pieces(message: Message, place: str) -> Iterator[str | ImageUrl]:

@@ -150,14 +150,14 @@ class Asked(Settings):
             drawn = Settings(model=tool.model, stream=self.stream, partial_images=partial)
             drawn.check(server.name, server.limits)
 
-    def messages(self) -> list[Message]:
-        """Return the conversation as a chat has it."""
-        items = self.input
-        asked = [InputMessage(role="user", content=items)] if isinstance(items, str) else items
-        found = [one.message() for one in asked]
+    def messages(self) -> dict[str, Message]:
+        """Return the conversation as a chat has it, by the places of its messages."""
+        found = {}
         if self.instructions:
-            found.insert(0, Message(role="system", content=self.instructions))
-        return found
+            found["instructions"] = Message(role="system", content=self.instructions)
+        if isinstance(self.input, str):
+            return found | {"input": Message(role="user", content=self.input)}
+        return found | {f"input.{n}": one.message() for n, one in enumerate(self.input)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +253,7 @@ async def respond(request: Request) -> Response:
         asked.check_tool(server)
         modality = asked.modality
         (sampling,) = asked.samplings(server.model, asked.most_tokens)
-        given = await conversation(asked.messages(), server, client, modality)
+        given = await conversation(asked.messages(), "input", server, client, modality)
     num_partial = sum(tool.partial_images for tool in asked.tools)
     job = Job(given.document, sampling, modality, (client, asked.user), num_partial)
     work = Work(server, request, [job])

@@ -168,6 +168,12 @@ BAD: list[tuple[str, str, Any, int, str | None, str]] = [
     ("stored", RESPONSES, {"input": "a", "previous_response_id": "resp_1"}, 400,
      "previous_response_id", "leave it out"),
     ("stored", RESPONSES, {"input": "a", "store": True}, 400, "store", "what can be is False"),
+    ("picture", RESPONSES, {"instructions": "be brief", "input": [
+        {"role": "user", "content": "a"}, {"role": "user", "content": [
+            {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]}]},
+     400, "input.1", "image"),
+    ("order", RESPONSES, {"input": [{"role": "assistant", "content": "a"}]}, 400, "input",
+     "the last message is the user's"),
     ("tool", RESPONSES, {"input": "a", "tools": [{"type": "web_search"}]}, 400, "tools.0.type",
      "'image_generation'"),
     ("tool", RESPONSES, {"input": "a", "tool_choice": "required"}, 400, "tool_choice",
