@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 KINDS = ("linear", "llama3", "yarn")
+RopeKind = Literal["full", "local", "none"]  # of a layer
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""Read Hugging Face checkpoints of the Llama, Mistral, Qwen2 and Qwen3 families.
+"""Read Hugging Face checkpoints of Llama and its kin (parts.py).
 
 In: a directory or a hub id. Out: the configuration in our form, and where each weight lies; or one
 ValueError with every problem, before any work. config_json.py goes the other way: from a
-configuration in our form to a config.json. Weights have the same names on both sides.
+configuration in our form to a config.json. Weights have the same names on both sides, but for
+matrices that a family keeps as one.
 """
 
 import json
@@ -25,9 +26,9 @@ from ..tensors import (
     find_tensors,
 )
 from ..transformer import Transformer, TransformerConfig
+from .parts import FAMILIES, LOCAL, nearest, parted
 from .pickles import missing_weights
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 BUNDLE_FOLDER = "unimodal"  # the folder of an export that holds all of its bundle but the weights
 MARK = "<|unimodal_"  # the start of every special token's spelling in an export
@@ -67,6 +68,9 @@ ROPE_KEYS = {
         "mscale_all_dim",
     },
 }
+
+
+ACTIVATIONS = {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh"}  # ours -> theirs
 
 
 class CheckpointError(ValueError):
@@ -167,7 +171,10 @@ def read_checkpoint(directory: Path) -> Checkpoint:
     weights = {name: place for name, place in weights.items() if not OLD_BUFFER.fullmatch(name)}
     if config.tied_head:
         weights.pop("lm_head.weight", None)  # a copy of the embedding
-    if problems := list(weight_problems(transformer_shapes(config), weights)):
+    shapes = transformer_shapes(config)
+    if config.joined_export:
+        weights = parted(weights, shapes)
+    if problems := list(weight_problems(shapes, weights)):
         raise CheckpointError(directory, problems)
     return Checkpoint(directory, family, config, weights)
 
@@ -177,7 +184,10 @@ def read_config(directory: Path) -> tuple[str, TransformerConfig]:
     raw = raw_config(directory / "config.json")
     if raw.get("model_type") not in FAMILIES:
         supported = ", ".join(FAMILIES)
-        problem = f"model_type {raw.get('model_type')!r} is not supported: one of {supported}"
+        problem = (
+            f"model_type {raw.get('model_type')!r} is not supported: one of {supported}; the "
+            f"nearest is {nearest(raw)}"
+        )
         raise CheckpointError(directory / "config.json", [problem])
     theirs = understood(directory / "config.json", raw)
     return raw["model_type"], transformer_config(directory / "config.json", raw, theirs)
@@ -225,11 +235,23 @@ def _problems(raw: dict[str, Any], theirs: Any) -> Iterator[str]:
     """Yield why our transformer cannot compute what this one does, one sentence each."""
     if raw.get("quantization_config"):
         yield "quantization_config: quantized weights cannot grow; take the unquantized checkpoint"
-    if theirs.hidden_act != "silu":
-        yield f"hidden_act {theirs.hidden_act!r}: only 'silu' is supported"
+    parts = FAMILIES[theirs.model_type].parts if theirs.model_type in FAMILIES else {}
+    activation = getattr(theirs, "hidden_activation", None) or theirs.hidden_act
+    wanted = ACTIVATIONS[parts.get("activation", "silu")]
+    if activation != wanted:
+        yield f"hidden_act {activation!r}: only {wanted!r} is supported"
+    for name in (
+        "attn_logit_softcapping",
+        "final_logit_softcapping",
+        "use_bidirectional_attention",
+    ):
+        if getattr(theirs, name, None):
+            yield f"{name} {getattr(theirs, name)}: only null or false is supported"
     for name in ("attention_bias", "mlp_bias"):
         if getattr(theirs, name, False):
             yield f"{name}: only Qwen2's biases (of queries, keys and values) are supported"
+    if theirs.model_type == "gemma3_text":  # which is taken as far as its window goes
+        return
     sliding = [kind for kind in raw.get("layer_types") or () if kind != "full_attention"]
     window = getattr(theirs, "sliding_window", None)
     if window is not None:
@@ -241,9 +263,17 @@ def _problems(raw: dict[str, Any], theirs: Any) -> Iterator[str]:
         yield f"layer_types {', '.join(sorted(set(sliding)))}: only full_attention is supported"
 
 
+def _ropes(theirs: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the rotary settings of full layers, and those of local ones where they differ."""
+    rope = theirs.rope_parameters
+    return (rope["full_attention"], rope[LOCAL]) if "full_attention" in rope else (rope, None)
+
+
 def _rope_problems(theirs: Any) -> Iterator[str]:
     """Yield what of the rotary settings is not supported, one sentence each."""
-    rope = theirs.rope_parameters
+    rope, local = _ropes(theirs)
+    if local is not None and local.get("rope_type", "default") != "default":
+        yield f"rope_scaling of kind {local['rope_type']!r} in {LOCAL}: only default is supported"
     kind = rope.get("rope_type", "default")
     if kind not in ROPE_KEYS:
         supported = ", ".join(("default", *KINDS))
@@ -254,6 +284,8 @@ def _rope_problems(theirs: Any) -> Iterator[str]:
     known = {"rope_type", "type", "rope_theta", "partial_rotary_factor"} | ROPE_KEYS[kind]
     # `linear` and the default do not use it, but some files contain it.
     known |= {"original_max_position_embeddings"}
+    if theirs.model_type == "ministral3":
+        known |= {"llama_4_scaling_beta", "max_position_embeddings"}
     if unknown := sorted(set(rope) - known):
         yield f"rope_scaling of kind {kind!r} with {', '.join(unknown)} is not supported"
     needed = {"factor"} & ROPE_KEYS[kind]
@@ -262,23 +294,24 @@ def _rope_problems(theirs: Any) -> Iterator[str]:
 
 def _ours(theirs: Any) -> TransformerConfig:
     """Return a configuration of transformers in our form."""
-    heads = theirs.num_attention_heads
-    return TransformerConfig(
-        num_ids=theirs.vocab_size,
-        width=theirs.hidden_size,
-        num_layers=theirs.num_hidden_layers,
-        num_heads=heads,
-        num_kv_heads=theirs.num_key_value_heads,
-        head_width=getattr(theirs, "head_dim", None) or theirs.hidden_size // heads,
-        mlp_width=theirs.intermediate_size,
-        rope_theta=float(theirs.rope_parameters["rope_theta"]),
-        norm_eps=theirs.rms_norm_eps,
-        qk_norm=theirs.model_type == "qwen3",
-        attention_bias=theirs.model_type == "qwen2",
-        tied_head=bool(theirs.tie_word_embeddings),
-        max_positions=theirs.max_position_embeddings,
-        rope=_rope(theirs.rope_parameters, theirs.max_position_embeddings),
-    )
+    heads, (rope, _) = theirs.num_attention_heads, _ropes(theirs)
+    values = {
+        "num_ids": theirs.vocab_size,
+        "width": theirs.hidden_size,
+        "num_layers": theirs.num_hidden_layers,
+        "num_heads": heads,
+        "num_kv_heads": theirs.num_key_value_heads,
+        "head_width": getattr(theirs, "head_dim", None) or theirs.hidden_size // heads,
+        "mlp_width": theirs.intermediate_size,
+        "rope_theta": float(rope["rope_theta"]),
+        "norm_eps": theirs.rms_norm_eps,
+        "tied_head": bool(theirs.tie_word_embeddings),
+        "max_positions": theirs.max_position_embeddings,
+        "rope": _rope(rope, theirs.max_position_embeddings),
+    }
+    if family := FAMILIES.get(theirs.model_type):  # else the language model of a larger one
+        values |= {**family.parts, **family.read(theirs)}
+    return TransformerConfig(**values)
 
 
 def _rope(rope: dict[str, Any], max_positions: int) -> RopeScaling | None:

@@ -276,5 +276,7 @@ def test_a_configuration_goes_out_and_comes_back(values, tmp_path):
 
 def test_a_configuration_of_no_family_is_refused():
     config = TransformerConfig(61, 32, 1, 4, 2, 8, 24, qk_norm=True, attention_bias=True)
-    with pytest.raises(ValueError, match="no family of Hugging Face has both"):
+    with pytest.raises(
+        ValueError, match="no family of Hugging Face has qk_norm and attention_bias"
+    ):
         config_json(config, "float32", {})
