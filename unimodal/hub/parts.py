@@ -175,7 +175,7 @@ def parted(
     """
     found: dict[str, StoredTensor] = {}
     for name, place in weights.items():
-        parts = {one: shapes[one][0] for one in _parts(name) if one in shapes}
+        parts = {one: shapes[one][0] for one in parts_of(name) if one in shapes}
         if not parts or sum(parts.values()) != place.shape[0]:
             found[name] = place  # of no use, and named so by who checks shapes
             continue
@@ -192,10 +192,10 @@ def joined(planned: list[PlannedTensor]) -> Iterator[PlannedTensor]:
     """Yield tensors to write, where those that a family keeps as one are joined by rows."""
     by_name = {one.name: one for one in planned}
     for one in planned:
-        whole = _whole(one.name)
+        whole = whole_of(one.name)
         if whole is None:
             yield one
-        elif one.name == (names := _parts(whole))[0]:
+        elif one.name == (names := parts_of(whole))[0]:
             yield _join(whole, [by_name[name] for name in names])
 
 
@@ -208,13 +208,13 @@ def _join(name: str, parts: list[PlannedTensor]) -> PlannedTensor:
     return PlannedTensor(name, parts[0].dtype, (height, *parts[0].shape[1:]), chunks)
 
 
-def _parts(name: str) -> list[str]:
+def parts_of(name: str) -> list[str]:
     """Return our names of the parts of a joined matrix of a layer; none of another weight."""
     match = re.fullmatch(rf"(.*\.)({'|'.join(JOINED)})(\..*)", name)
     return [] if match is None else [f"{match[1]}{part}{match[3]}" for part in JOINED[match[2]]]
 
 
-def _whole(name: str) -> str | None:
+def whole_of(name: str) -> str | None:
     """Return the name of the joined matrix that a weight of ours is a part of."""
     for whole, parts in JOINED.items():
         if match := re.fullmatch(rf"(.*\.)({'|'.join(parts)})(\..*)", name):

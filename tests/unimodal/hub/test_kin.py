@@ -94,7 +94,7 @@ REFUSED = {
     "mixtral": ({"num_local_experts": 4}, "the nearest is qwen3_moe"),
     "deepseek_v3": ({"n_routed_experts": 4, "kv_lora_rank": 8}, "qwen3_moe .it has latent"),
     "gemma2": ({"attn_logit_softcapping": 50.0}, "the nearest is gemma3_text .it has soft-capped"),
-    "gemma3": ({"text_config": {}}, "gemma3_text .it has a language model beside other parts"),
+    "gemma3": ({"text_config": {"hidden_size": 8}}, "gemma3_text .it has a language model beside"),
     "olmo3": ({}, "the nearest is olmo2"),
     "gpt2": ({}, "the nearest is llama$"),
 }  # fmt: skip
