@@ -9,7 +9,7 @@ matrices that a family keeps as one.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,15 @@ from ..tensors import (
     find_tensors,
 )
 from ..transformer import Transformer, TransformerConfig
-from .parts import FAMILIES, LOCAL, nearest, parted
+from .parts import (
+    FAMILIES,
+    LOCAL,
+    is_whole,
+    language_model,
+    language_weights,
+    nearest,
+    parted,
+)
 from .pickles import missing_weights
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -168,6 +176,10 @@ def read_checkpoint(directory: Path) -> Checkpoint:
         weights = find_tensors(directory)
     except WeightsError as error:
         raise CheckpointError(directory, [str(error)]) from error
+    if is_whole(raw_config(directory / "config.json")):
+        weights = language_weights(weights)
+        # Where the whole model says nothing of it, or other than its language model.
+        config = replace(config, tied_head="lm_head.weight" not in weights)
     weights = {name: place for name, place in weights.items() if not OLD_BUFFER.fullmatch(name)}
     if config.tied_head:
         weights.pop("lm_head.weight", None)  # a copy of the embedding
@@ -181,7 +193,7 @@ def read_checkpoint(directory: Path) -> Checkpoint:
 
 def read_config(directory: Path) -> tuple[str, TransformerConfig]:
     """Return (family, configuration) of a checkpoint; raise CheckpointError with all problems."""
-    raw = raw_config(directory / "config.json")
+    raw = language_model(raw_config(directory / "config.json"))
     if raw.get("model_type") not in FAMILIES:
         supported = ", ".join(FAMILIES)
         problem = (

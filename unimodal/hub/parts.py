@@ -139,6 +139,10 @@ FAMILIES = {
     ),
     "gemma3_text": Family(GEMMA, _gemma3, ("rope_layers", "score_width"), _gemma3_json),
 }  # fmt: skip
+# Whole models that see by a vision tower, and the family of their language models where it is not
+# named.
+WHOLES = {"gemma3": "gemma3_text", "mistral3": "mistral"}
+OF_WHOLE = re.compile(r"(?:model\.)?language_model\.(?:model\.)?")  # a prefix of weights
 CLASSES = {
     "qwen3_moe": "Qwen3MoeForCausalLM",
     "smollm3": "SmolLM3ForCausalLM",
@@ -162,6 +166,34 @@ def family_of(config: TransformerConfig) -> str:
             # but for that.
             return "mistral" if name == "llama" and config.width % config.num_heads else name
     raise ValueError(f"no family of Hugging Face has {' and '.join(has)}, and nothing else")
+
+
+# --- language models of whole models -------------------------------------------------------------
+
+
+def is_whole(raw: Values) -> bool:
+    """Return whether a config.json is of a model of which the language model is a part."""
+    return raw.get("model_type") in WHOLES and isinstance(raw.get("text_config"), dict)
+
+
+def language_model(raw: Values) -> Values:
+    """Return what a config.json says of the language model: all of it, or a section."""
+    if not is_whole(raw):
+        return raw
+    kept = {key: raw[key] for key in ("quantization_config",) if key in raw}
+    return {"model_type": WHOLES[raw["model_type"]], **raw["text_config"], **kept}
+
+
+def language_weights(weights: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Return the weights of a whole model's language model by the names that it has alone."""
+    found = {}
+    for name, place in weights.items():
+        own = OF_WHOLE.sub("", name, count=1) if OF_WHOLE.match(name) else name
+        if own == "lm_head.weight":
+            found[own] = place
+        elif own != name:
+            found[f"model.{own}"] = place
+    return found
 
 
 # --- matrices that a family keeps as one ---------------------------------------------------------

@@ -5,6 +5,7 @@ from pathlib import Path
 import checkpoints
 import pytest
 import torch
+import transformers
 from checkpoints import logits
 from safetensors.torch import load_file
 from test_checkpoint import ids
@@ -65,6 +66,37 @@ def test_the_export_is_of_the_family_and_has_the_same_logits(family, folder, gro
     assert read_contents(back).hash == read_contents(grown).hash
 
 
+WHOLES = {
+    "gemma3_text": (transformers.Gemma3Config, transformers.Gemma3ForConditionalGeneration,
+                    {"model_type": "siglip_vision_model"}),
+    "ministral3": (transformers.Mistral3Config, transformers.Mistral3ForConditionalGeneration,
+                   {"model_type": "pixtral", "head_dim": 16}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("is_tied", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("text", WHOLES)
+def test_the_language_model_of_one_that_sees(text, is_tied, tiny_model, tmp_path):
+    make, kind, vision = WHOLES[text]
+    small = checkpoints.save(tmp_path / "text", text, is_tied)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    config = make(text_config=small.config, vision_config=vision | sizes,
+                  tie_word_embeddings=is_tied)  # fmt: skip
+    whole = kind(config).eval()
+    whole.model.language_model.load_state_dict(small.model.state_dict())
+    whole.lm_head.load_state_dict(small.lm_head.state_dict())
+    whole.save_pretrained(tmp_path / "whole")
+    (tmp_path / "text" / "tokenizer.json").rename(tmp_path / "whole" / "tokenizer.json")
+    growth = Growth(grid=Grid(3, 2), context=128)
+    grown = grow(tmp_path / "whole", tiny_model.image_tokenizer, tmp_path / "new", growth)
+    ours = load(grown).transformer
+    assert ours.config.tied_head == is_tied
+    with torch.inference_mode():
+        found = logits(ours, ids(100))[..., : checkpoints.NUM_ROWS]
+        assert (found - whole(ids(100)).logits).abs().max() <= 1e-5
+
+
 def test_a_joined_matrix_has_the_rows_of_its_parts(folder):
     theirs = checkpoints.save(folder / "joined" / "old", "phi3", tied=False)
     parts = read_checkpoint(folder / "joined" / "old").weights
@@ -94,7 +126,7 @@ REFUSED = {
     "mixtral": ({"num_local_experts": 4}, "the nearest is qwen3_moe"),
     "deepseek_v3": ({"n_routed_experts": 4, "kv_lora_rank": 8}, "qwen3_moe .it has latent"),
     "gemma2": ({"attn_logit_softcapping": 50.0}, "the nearest is gemma3_text .it has soft-capped"),
-    "gemma3": ({"text_config": {"hidden_size": 8}}, "gemma3_text .it has a language model beside"),
+    "gemma3n": ({"text_config": {"hidden_size": 8}}, "gemma3_text .it has a language model beside"),
     "olmo3": ({}, "the nearest is olmo2"),
     "gpt2": ({}, "the nearest is llama$"),
 }  # fmt: skip
