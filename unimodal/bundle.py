@@ -317,7 +317,7 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
             TransformerConfig,
             ("rope", "head_norms", "post_norm", "residual_lambdas", "joint_qk_norm", "norm_places",
              "centred_norms", "scaled_embedding", "activation", "rope_layers", "local_rope_theta",
-             "score_width", "query_beta", "experts", "joined_export"),
+             "rotary_width", "score_width", "query_beta", "experts", "joined_export"),
         ),
         "image": (
             ImageConfig(),
@@ -333,6 +333,8 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
         for name in names:
             if getattr(getattr(bundle_config, section), name) == getattr(plain, name):
                 del values[section][name]
+    if (rope := values["transformer"].get("rope")) and not rope["factors"]:
+        del rope["factors"]
     write_json(path, values)
 
 

@@ -90,7 +90,7 @@ class Rotation:
         """
         is_full = kind == "full"
         frequency_h, factor = frequencies(
-            config.head_width,
+            config.rotary_width or config.head_width,
             config.rope_theta if is_full else config.local_rope_theta,
             config.rope if is_full else None,
             positions_BT.device,
@@ -107,7 +107,10 @@ class Rotation:
 
     def __call__(self, x_BHTd: Tensor) -> Tensor:
         """Return queries or keys rotated to their positions, in their own dtype."""
-        swapped_BHTd = x_BHTd.roll(x_BHTd.shape[-1] // 2, -1)
+        rotated = self.cos_B1Td.shape[-1]
+        if rotated < x_BHTd.shape[-1]:
+            return torch.cat((self(x_BHTd[..., :rotated]), x_BHTd[..., rotated:]), dim=-1)
+        swapped_BHTd = x_BHTd.roll(rotated // 2, -1)
         return (x_BHTd * self.cos_B1Td + swapped_BHTd * self.sin_B1Td).to(x_BHTd.dtype)
 
     def scaled(self, q_BHTd: Tensor) -> Tensor:

@@ -70,6 +70,8 @@ class TransformerConfig:
     """The rotation of each layer: full; local, by local_rope_theta without scaling (as in Gemma-3);
     or none (as in SmolLM3). (): full in all layers."""
     local_rope_theta: float = 10000.0
+    rotary_width: int | None = None
+    """How many channels of a head, the first ones, are rotated (as in Phi-4-mini); None: all."""
     score_width: int | None = None
     """Scores are q k / sqrt(score_width) (as in Gemma); None: head_width."""
     query_beta: float | None = None
@@ -102,6 +104,13 @@ class TransformerConfig:
         if self.rope_layers and len(self.rope_layers) != self.num_layers:
             problems.append(
                 f"rope_layers has {len(self.rope_layers)} entries for {self.num_layers} layers"
+            )
+        rotated = self.rotary_width or self.head_width
+        if rotated % 2 or rotated > self.head_width:
+            problems.append(f"rotary_width {rotated}: even, and at most head_width")
+        if self.rope is not None and self.rope.factors and len(self.rope.factors) != rotated // 2:
+            problems.append(
+                f"rope.factors has {len(self.rope.factors)} numbers for {rotated // 2} pairs"
             )
         if self.query_beta is not None and self.rope is None:
             problems.append("query_beta needs rope.original_positions, and rope is null")

@@ -21,6 +21,10 @@ PARTS = {
     "norms around": {"norm_places": "around", "centred_norms": True, "qk_norm": True},
     "gemma's embedding": {"scaled_embedding": True, "activation": "gelu_tanh", "score_width": 20},
     "ropes": {"rope_layers": ("local", "none"), "local_rope_theta": 100.0},
+    "some channels": {
+        "rotary_width": 6,
+        "rope": RopeScaling("longrope", 4.0, 64, factors=(1.0, 2.0, 3.0)),
+    },
     "growing queries": {"rope": RopeScaling("yarn", 4.0, 8), "query_beta": 0.3},
     "experts": {"experts": ExpertsConfig(5, 2, 24)},
     "experts of one layer": {"experts": ExpertsConfig(3, 1, 16, False, (0,)), "qk_norm": True},
@@ -96,6 +100,12 @@ def rounded(layer: Layer) -> None:
         ({"qk_norm": True, "joint_qk_norm": True}, "qk_norm, joint_qk_norm and head_norms: one"),
         ({"post_norm": True, "norm_places": "around"}, "post_norm and norm_places: one"),
         ({"rope_layers": ("none",)}, "rope_layers has 1 entries for 2 layers"),
+        ({"rotary_width": 5}, "rotary_width 5: even, and at most head_width"),
+        (
+            {"rope": RopeScaling("longrope", 2.0, 64, factors=(1.0,))},
+            "rope.factors has 1 numbers for 8",
+        ),
+        ({"rope": RopeScaling("yarn", 2.0, 64, factors=(1.0,))}, "of longrope, and of it alone"),
         ({"query_beta": 0.1}, "query_beta needs rope.original_positions, and rope is null"),
         ({"experts": ExpertsConfig(2, 3, 8)}, "experts.chosen 3: at most number, 2"),
         ({"experts": ExpertsConfig(0, 1, 8)}, "experts.number 0: at least 1"),

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from ..manifest import MANIFEST
-from ..rope import KINDS, RopeScaling, attention_factor
 from ..tensors import (
     DTYPES,
     ROWS_BYTES,
@@ -28,7 +27,6 @@ from ..tensors import (
 from ..transformer import Transformer, TransformerConfig
 from .parts import (
     FAMILIES,
-    LOCAL,
     is_whole,
     language_model,
     language_weights,
@@ -36,6 +34,7 @@ from .parts import (
     parted,
 )
 from .pickles import missing_weights
+from .rotary import positions, read_rope, rope_problems, ropes
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 BUNDLE_FOLDER = "unimodal"  # the folder of an export that holds all of its bundle but the weights
@@ -56,28 +55,6 @@ WANTED = (
 OLD_BUFFER = re.compile(
     r"(.*\.)?rotary_emb\.inv_freq"
 )  # in older checkpoints: it is computed, not loaded
-ROPE_KEYS = {
-    "default": set(),
-    "linear": {"factor"},
-    "llama3": {
-        "factor",
-        "low_freq_factor",
-        "high_freq_factor",
-        "original_max_position_embeddings",
-    },
-    "yarn": {
-        "factor",
-        "original_max_position_embeddings",
-        "beta_fast",
-        "beta_slow",
-        "truncate",
-        "attention_factor",
-        "mscale",
-        "mscale_all_dim",
-    },
-}
-
-
 ACTIVATIONS = {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh"}  # ours -> theirs
 
 
@@ -210,7 +187,7 @@ def transformer_config(path: Path, raw: dict[str, Any], theirs: Any) -> Transfor
     model's; raise CheckpointError with all problems. raw: what stands in the file at `path`.
     theirs: as transformers parses it.
     """
-    problems = [*_problems(raw, theirs), *_rope_problems(theirs)]
+    problems = [*_problems(raw, theirs), *rope_problems(theirs)]
     if not problems:
         try:
             return _ours(theirs)
@@ -266,7 +243,9 @@ def _problems(raw: dict[str, Any], theirs: Any) -> Iterator[str]:
         return
     sliding = [kind for kind in raw.get("layer_types") or () if kind != "full_attention"]
     window = getattr(theirs, "sliding_window", None)
-    if window is not None:
+    if window is not None:  # one that is wider than the context hides nothing
+        if window >= positions(theirs):
+            return
         yield (
             f"sliding_window {window}: our attention sees everything; where no sequence will be"
             " longer than the window, set it to null in config.json"
@@ -275,38 +254,9 @@ def _problems(raw: dict[str, Any], theirs: Any) -> Iterator[str]:
         yield f"layer_types {', '.join(sorted(set(sliding)))}: only full_attention is supported"
 
 
-def _ropes(theirs: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return the rotary settings of full layers, and those of local ones where they differ."""
-    rope = theirs.rope_parameters
-    return (rope["full_attention"], rope[LOCAL]) if "full_attention" in rope else (rope, None)
-
-
-def _rope_problems(theirs: Any) -> Iterator[str]:
-    """Yield what of the rotary settings is not supported, one sentence each."""
-    rope, local = _ropes(theirs)
-    if local is not None and local.get("rope_type", "default") != "default":
-        yield f"rope_scaling of kind {local['rope_type']!r} in {LOCAL}: only default is supported"
-    kind = rope.get("rope_type", "default")
-    if kind not in ROPE_KEYS:
-        supported = ", ".join(("default", *KINDS))
-        yield f"rope_scaling of kind {kind!r} is not supported: one of {supported}"
-        return
-    if rope.get("partial_rotary_factor", 1.0) != 1.0:
-        yield f"partial_rotary_factor {rope['partial_rotary_factor']}: only 1 is supported"
-    known = {"rope_type", "type", "rope_theta", "partial_rotary_factor"} | ROPE_KEYS[kind]
-    # `linear` and the default do not use it, but some files contain it.
-    known |= {"original_max_position_embeddings"}
-    if theirs.model_type == "ministral3":
-        known |= {"llama_4_scaling_beta", "max_position_embeddings"}
-    if unknown := sorted(set(rope) - known):
-        yield f"rope_scaling of kind {kind!r} with {', '.join(unknown)} is not supported"
-    needed = {"factor"} & ROPE_KEYS[kind]
-    yield from (f"rope_scaling: {name} is missing" for name in needed if rope.get(name) is None)
-
-
 def _ours(theirs: Any) -> TransformerConfig:
     """Return a configuration of transformers in our form."""
-    heads, (rope, _) = theirs.num_attention_heads, _ropes(theirs)
+    heads, (rope, _) = theirs.num_attention_heads, ropes(theirs)
     values = {
         "num_ids": theirs.vocab_size,
         "width": theirs.hidden_size,
@@ -318,42 +268,12 @@ def _ours(theirs: Any) -> TransformerConfig:
         "rope_theta": float(rope["rope_theta"]),
         "norm_eps": theirs.rms_norm_eps,
         "tied_head": bool(theirs.tie_word_embeddings),
-        "max_positions": theirs.max_position_embeddings,
-        "rope": _rope(rope, theirs.max_position_embeddings),
+        "max_positions": positions(theirs),
+        "rope": read_rope(rope, theirs.max_position_embeddings),
     }
     if family := FAMILIES.get(theirs.model_type):  # else the language model of a larger one
         values |= {**family.parts, **family.read(theirs)}
     return TransformerConfig(**values)
-
-
-def _rope(rope: dict[str, Any], max_positions: int) -> RopeScaling | None:
-    kind = rope.get("rope_type", "default")
-    if kind == "default":
-        return None
-    values: dict[str, Any] = {
-        "factor": float(rope["factor"]),
-        "original_positions": int(rope.get("original_max_position_embeddings", max_positions)),
-    }
-    names = {"low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow"} & ROPE_KEYS[kind]
-    values |= {name: float(rope[name]) for name in names if rope.get(name) is not None}
-    if kind == "yarn":
-        values |= {"truncate": rope.get("truncate", True), "attention_factor": _mscale(rope)}
-    return RopeScaling(kind=kind, **values)
-
-
-def _mscale(rope: dict[str, Any]) -> float | None:
-    """Return yarn's attention factor, which DeepSeek's two `mscale` give as a ratio.
-
-    None: the default of RopeScaling. The formula is that of transformers' yarn.
-    """
-    if rope.get("attention_factor") is not None:
-        return float(rope["attention_factor"])
-    above, below = rope.get("mscale"), rope.get("mscale_all_dim")
-    if not above or not below:
-        return None
-    plain = RopeScaling("yarn", float(rope["factor"]), 1)
-    grown = attention_factor(plain) - 1.0  # 0.1 ln(factor)
-    return (grown * above + 1.0) / (grown * below + 1.0)
 
 
 def weight_problems(

@@ -7,8 +7,8 @@ or one ValueError. checkpoint.py goes the other way.
 from typing import Any
 
 from ..transformer import TransformerConfig
-from .checkpoint import ROPE_KEYS
-from .parts import CLASSES, FAMILIES, LOCAL, family_of
+from .parts import CLASSES, FAMILIES, family_of
+from .rotary import rope_json
 
 
 def config_json(config: TransformerConfig, dtype: str, ids: dict[str, int]) -> dict[str, Any]:
@@ -28,8 +28,10 @@ def config_json(config: TransformerConfig, dtype: str, ids: dict[str, int]) -> d
             " trained without model.residual_lambdas has an export"
         )
     family = family_of(config)
-    if config.joined_export and config.rope is not None:
-        raise ValueError("the family phi3 of Hugging Face has no rotary scaling of our kinds")
+    if config.joined_export and config.rope is not None and config.rope.kind != "longrope":
+        raise ValueError(
+            f"the family phi3 of Hugging Face has no rotary scaling {config.rope.kind}"
+        )
     return {
         "architectures": [CLASSES.get(family, f"{family.capitalize()}ForCausalLM")],
         "model_type": family,
@@ -44,43 +46,10 @@ def config_json(config: TransformerConfig, dtype: str, ids: dict[str, int]) -> d
         "max_position_embeddings": config.max_positions,
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tied_head,
-        **_rope_json(config, family),
+        **rope_json(config, family),
         **FAMILIES[family].write(config),
         "attention_dropout": 0.0,
         "use_cache": True,
         "dtype": dtype,
         **{f"{name}_token_id": token for name, token in ids.items()},
-    }
-
-
-def _rope_json(config: TransformerConfig, family: str) -> dict[str, Any]:
-    """Return the rotary settings in the form of transformers 5, and in that of older versions."""
-    rope = config.rope
-    values: dict[str, Any] = {"rope_type": "default"}
-    if rope is not None:
-        given = {
-            "factor": rope.factor,
-            "original_max_position_embeddings": rope.original_positions,
-            "low_freq_factor": rope.low_freq_factor,
-            "high_freq_factor": rope.high_freq_factor,
-            "beta_fast": rope.beta_fast,
-            "beta_slow": rope.beta_slow,
-            "truncate": rope.truncate,
-            "attention_factor": rope.attention_factor,
-        }
-        values = {"rope_type": rope.kind} | {
-            name: value
-            for name, value in given.items()
-            if name in ROPE_KEYS[rope.kind] and value is not None
-        }
-    if config.query_beta is not None:
-        values["llama_4_scaling_beta"] = config.query_beta
-    parameters = values | {"rope_theta": config.rope_theta}
-    local = {"rope_type": "default", "rope_theta": config.local_rope_theta}
-    return {
-        "rope_theta": config.rope_theta,
-        "rope_scaling": None if rope is None else values,
-        "rope_parameters": {"full_attention": parameters, LOCAL: local}
-        if family == "gemma3_text"
-        else parameters,
     }

@@ -18,8 +18,8 @@ from ..transformer_config import TransformerConfig
 Values = dict[str, Any]
 OPTIONAL = (
     "qk_norm", "attention_bias", "head_norms", "post_norm", "residual_lambdas", "joint_qk_norm",
-    "norm_places", "centred_norms", "scaled_embedding", "activation", "rope_layers", "score_width",
-    "query_beta", "experts", "joined_export",
+    "norm_places", "centred_norms", "scaled_embedding", "activation", "rope_layers", "rotary_width",
+    "score_width", "query_beta", "experts", "joined_export",
 )  # fmt: skip
 LOCAL = "sliding_attention"  # of layer_types
 JOINED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
@@ -37,6 +37,24 @@ class Family:
     """The names of the optional fields among those."""
     write: Callable[[TransformerConfig], Values] = lambda config: {}
     """Returns the keys of config.json that Llama has not."""
+    may: tuple[str, ...] = ()
+    """The names of optional fields that some of its models have."""
+
+
+def _phi3(theirs: Any) -> Values:
+    width = getattr(theirs, "head_dim", None) or theirs.hidden_size // theirs.num_attention_heads
+    share = theirs.rope_parameters.get("partial_rotary_factor", 1.0)
+    return {} if share == 1 else {"rotary_width": int(width * share)}
+
+
+def _phi3_json(config: TransformerConfig) -> Values:
+    share = (config.rotary_width or config.head_width) / config.head_width
+    original = config.max_positions if config.rope is None else config.rope.original_positions
+    return {
+        "sliding_window": None,
+        "partial_rotary_factor": share,
+        "original_max_position_embeddings": original,
+    }
 
 
 def _smollm3(theirs: Any) -> Values:
@@ -129,7 +147,7 @@ FAMILIES = {
         {"qk_norm": True}, write=lambda _: {"attention_bias": False, "use_sliding_window": False}
     ),
     "qwen3_moe": Family({"qk_norm": True}, _experts, ("experts",), _experts_json),
-    "phi3": Family({"joined_export": True}, write=lambda _: {"sliding_window": None}),
+    "phi3": Family({"joined_export": True}, _phi3, (), _phi3_json, may=("rotary_width",)),
     "olmo2": Family(
         {"joint_qk_norm": True, "norm_places": "behind"}, write=lambda _: {"attention_bias": False}
     ),
@@ -161,7 +179,10 @@ def family_of(config: TransformerConfig) -> str:
         if getattr(config, name) != getattr(TransformerConfig, name)
     }
     for name, family in FAMILIES.items():
-        if has.keys() == {*family.parts, *family.own} and family.parts.items() <= has.items():
+        if (
+            has.keys() - {*family.may} == {*family.parts, *family.own}
+            and family.parts.items() <= has.items()
+        ):
             # Llama's configuration requires that num_heads divides the width; Mistral's is equal
             # but for that.
             return "mistral" if name == "llama" and config.width % config.num_heads else name

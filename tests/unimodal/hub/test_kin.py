@@ -66,6 +66,25 @@ def test_the_export_is_of_the_family_and_has_the_same_logits(family, folder, gro
     assert read_contents(back).hash == read_contents(grown).hash
 
 
+@torch.inference_mode()
+def test_a_phi_of_long_context_as_far_as_its_original_one(tiny_model, tmp_path):
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.75}
+    rope |= {"short_factor": [1.0, 1.5, 3.0], "long_factor": [2.0, 9.0, 9.0]}
+    more = {"original_max_position_embeddings": 128, "sliding_window": 9000}
+    theirs = checkpoints.save(
+        tmp_path / "old", "phi3", max_position_embeddings=512, rope_parameters=rope, **more
+    )
+    new = grow(
+        tmp_path / "old", tiny_model.image_tokenizer, tmp_path / "new", Growth(grid=Grid(3, 2))
+    )
+    ours = load(new)
+    assert ours.context == 128 and ours.transformer.config.rotary_width == 6
+    found = logits(ours.transformer, ids(LENGTH))
+    assert (found[..., : checkpoints.NUM_ROWS] - theirs(ids(LENGTH)).logits).abs().max() <= 1e-5
+    again = AutoModelForCausalLM.from_pretrained(export(new, tmp_path / "out")).eval()
+    assert (found - again(ids(LENGTH)).logits).abs().max() <= 1e-5
+
+
 WHOLES = {
     "gemma3_text": (transformers.Gemma3Config, transformers.Gemma3ForConditionalGeneration,
                     {"model_type": "siglip_vision_model"}),
