@@ -3,7 +3,8 @@
 In: normalised vectors of the residual stream. Out: what is added to the stream. Parameters carry
 the names that Hugging Face gives those of Llama and Qwen3-MoE in their files, one matrix each.
 
-Letters: B rows, T tokens, N tokens of all rows, D width, M width inside, E experts, K chosen ones.
+Letters: B rows, T tokens, N tokens of all rows, D width, M width inside, E experts, K chosen ones
+of a token, n choices of all tokens.
 """
 
 from collections.abc import Callable, Sequence
@@ -100,15 +101,19 @@ class Experts(nn.Module):
         """Return the weighted sum of what the chosen experts make of each token, (B, T, D)."""
         x_ND = x_BTD.flatten(0, -2)
         weights_NK, chosen_NK = self._route(x_ND)
-        out_ND = torch.zeros_like(x_ND)
-        for number, expert in enumerate(self.each):
-            at_n, rank_n = (chosen_NK == number).nonzero(as_tuple=True)
-            # In training all are called, some with no token: so each gets a gradient, if of zero,
-            # and all ranks do the same.
-            if torch.is_grad_enabled() or len(at_n):
-                added_nD = expert(x_ND[at_n]) * weights_NK[at_n, rank_n, None]
-                out_ND = out_ND.index_add(0, at_n, added_nD.to(out_ND.dtype))
-        return out_ND.view_as(x_BTD)
+        (N, K), choices_n = chosen_NK.shape, chosen_NK.flatten()
+        order_n = choices_n.argsort(stable=True)  # by expert
+        counts = choices_n.bincount(minlength=len(self.experts)).tolist()
+        # In training all are called, some with no token: so each gets a gradient, if of zero, and
+        # all ranks do the same.
+        made_nD = torch.cat([
+            expert(given_D)
+            for expert, given_D in zip(self.each, x_ND[order_n // K].split(counts), strict=True)
+            if torch.is_grad_enabled() or len(given_D)
+        ])  # fmt: skip
+        made_NKD = made_nD[order_n.argsort()].view(N, K, -1)
+        out_ND = (made_NKD * weights_NK[..., None]).sum(1)
+        return out_ND.to(x_BTD.dtype).view_as(x_BTD)
 
     @property
     def each(self) -> list[MLP]:

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 
 import unimodal
+from unimodal.bundle import read_contents
 from unimodal.hub.export import export
 from unimodal.hub.grow import Growth, grow
 from unimodal.mlp import Routing
@@ -23,9 +24,12 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.train import lm
 from unimodal.train.balance import balance, loads
+from unimodal.train.flops import layer_weights
 from unimodal.train.lora import LoraConfig
 from unimodal.train.objectives import LossConfig
+from unimodal.train.plan.all_gathers import record
 from unimodal.train.ranks import Ranks
+from unimodal.unified import UnifiedModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NUM_EXPERTS, CHOSEN = 5, 2
@@ -126,6 +130,23 @@ def test_two_ranks_of_zero_3_give_tokens_to_experts_as_one_process(pair: Pair, g
     assert all(one["loss_balance"] > 1 for one in expected)
     shares = [expected[0][f"expert_load/{number}"] for number in range(NUM_EXPERTS)]
     assert sum(shares) == pytest.approx(NUM_EXPERTS) and max(shares) > 1.05
+
+
+def test_a_plan_gathers_the_experts_of_a_layer_together(grown):
+    shape = read_contents(grown("qwen3_moe")).config.architecture
+    with torch.device("meta"):
+        model = UnifiedModel(shape)
+    calls = record(model, whole_layers=False)
+    wanted = {
+        name for name, _ in model.named_parameters() if name.startswith("model.layers.1.mlp.")
+    }
+    assert len(wanted) == 1 + 3 * NUM_EXPERTS
+    assert sum(set(call.names) == wanted and call.begins for call in calls) == 2  # and back
+    assert not any(set(call.names) & wanted for call in calls if set(call.names) != wanted)
+    assert "forward" not in vars(model.model.layers[1].mlp)
+    active = layer_weights(shape.transformer)
+    projections = 2 * 32 * (4 * 16 + 2 * 16)
+    assert active == projections + CHOSEN * 3 * 32 * 24 + 32 * NUM_EXPERTS
 
 
 def test_a_balance_of_no_experts_is_refused(grown, shards, tokenizer, tmp_path):
