@@ -109,7 +109,9 @@ class PackedTrunk:
         self._layers = [PackedLayer(layer) for layer in layers]
         self._mixes = trunk.residual_lambdas if config.residual_lambdas else None
         self._norm = PackedNorm(trunk.norm.scale, trunk.norm.eps)
-        parts = [one for whole in (trunk.layers, trunk.norm) for one in whole.modules()]
+        used = _inside(trunk)  # as they are, whatever they hold
+        wholes = trunk.layers, trunk.norm
+        parts = [one for whole in wholes for one in whole.modules() if one not in used]
         self._parts = [
             (one._modules, name, part) for one in parts for name, part in one._modules.items()
         ]
@@ -195,6 +197,12 @@ class PackedLayer:
         q_BHTd, k_BGTd = rotate(qk_BNTd).split_with_sizes((H, G), 1)
         out_BHTd = attend(layer, rotate.scaled(q_BHTd), k_BGTd, v_BGTd)
         return self._out(out_BHTd.transpose(1, 2).reshape(B, T, -1))
+
+
+def _inside(trunk: Trunk) -> set[nn.Module]:
+    """Return the modules that are experts, and those inside of them, which are not packed."""
+    experts = [one for one in trunk.layers.modules() if isinstance(one, Experts)]
+    return {part for one in experts for part in one.modules()}
 
 
 class PackedMLP:

@@ -114,8 +114,9 @@ class Rotation:
         return (x_BHTd * self.cos_B1Td + swapped_BHTd * self.sin_B1Td).to(x_BHTd.dtype)
 
     def scaled(self, q_BHTd: Tensor) -> Tensor:
-        """Return rotated queries as attention takes them."""
-        return q_BHTd if self.scale_B1T1 is None else q_BHTd * self.scale_B1T1
+        """Return rotated queries as attention takes them, in their own dtype."""
+        scale = self.scale_B1T1
+        return q_BHTd if scale is None else (q_BHTd * scale).to(q_BHTd.dtype)
 
     def __len__(self) -> int:
         """Return of how many positions this is."""

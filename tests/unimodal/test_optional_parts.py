@@ -85,6 +85,29 @@ def test_cached_packed_and_rounded_layers(parts):
         assert 0 < tokens.median() < 0.05
 
 
+@pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
+def test_half_precision(parts):
+    transformer = made(parts)
+    expected = hidden(transformer)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = hidden(transformer)
+    for found in (cast, hidden(transformer.bfloat16()).float()):
+        tokens = (found - expected).norm(dim=-1) / expected.norm(dim=-1)
+        assert 0 < tokens.median() < 0.1
+
+
+@pytest.mark.skipif(not can_pack(torch.ones(1, 1)), reason="torch has no FBGEMM here")
+def test_packed_experts_are_never_stale():
+    transformer = made(PARTS["experts"])
+    transformer.copy = PackedTrunk(transformer.model, transformer.config)
+    before = hidden(transformer)
+    with torch.no_grad():
+        transformer.model.layers[1].mlp.experts[0].down_proj.weight.mul_(3)
+    found, transformer.copy = hidden(transformer), None
+    torch.testing.assert_close(found, hidden(transformer), atol=3e-5, rtol=3e-5)
+    assert not torch.allclose(found, before, atol=1e-2)
+
+
 def rounded(layer: Layer) -> None:
     """Put a layer's matrices in 8 bits, as in_int8 does."""
     layer.self_attn = Int8Attention(layer.self_attn)
