@@ -58,6 +58,10 @@ SPECIAL = {
     "gemma3_text": {
         "head_dim": 16, "query_pre_attn_scalar": 24, "sliding_window": 128,
         "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 5e3},
+        },
     },
 }  # fmt: skip
 MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]  # special

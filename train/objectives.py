@@ -67,16 +67,17 @@ def reported(sums: dict[str, float]) -> dict[str, float]:
     """Sums of `Losses.sums` over a global batch -> what is logged: loss_X is sum_X by weight_X, and
     left out where nothing has a weight; choices_E becomes the loads of experts.
     """
-    found = balance.loads({name: v for name, v in sums.items() if name.startswith("choices_")})
+    found: dict[str, float] = {}
+    choices = {name: value for name, value in sums.items() if name.startswith("choices_")}
     for name, value in sums.items():
         kind, _, what = name.partition("_")
-        if kind == "choices":
+        if name in choices:
             continue
         if kind != "sum":
             found[name] = int(value) if kind == "targets" else value
         elif weight := sums[f"weight_{what}"]:
             found[f"loss_{what}"] = value / weight
-    return found
+    return found | balance.loads(choices)
 
 
 def target_weights(batch: Batch) -> dict[str, float]:
