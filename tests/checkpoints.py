@@ -31,6 +31,39 @@ FAMILIES = {
     "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
     "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
 }
+KIN = {  # Llama with small differences
+    "phi3": (transformers.Phi3Config, transformers.Phi3ForCausalLM),
+    "olmo2": (transformers.Olmo2Config, transformers.Olmo2ForCausalLM),
+    "smollm3": (transformers.SmolLM3Config, transformers.SmolLM3ForCausalLM),
+    "ministral3": (transformers.Ministral3Config, transformers.Ministral3ForCausalLM),
+    "qwen3_moe": (transformers.Qwen3MoeConfig, transformers.Qwen3MoeForCausalLM),
+    "gemma3_text": (transformers.Gemma3TextConfig, transformers.Gemma3ForCausalLM),
+}
+SPECIAL = {
+    "mistral": {"sliding_window": None},
+    "phi3": {"pad_token_id": 0},
+    "smollm3": {"no_rope_layers": [1, 0], "pad_token_id": 0},
+    "ministral3": {
+        "head_dim": 8,
+        "rope_parameters": {
+            "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "mscale": 1.0,
+            "original_max_position_embeddings": 64, "mscale_all_dim": 1.0,
+            "llama_4_scaling_beta": 0.3,
+        },
+    },
+    "qwen3_moe": {
+        "head_dim": 16, "moe_intermediate_size": 24, "num_experts": 5, "num_experts_per_tok": 2,
+        "norm_topk_prob": True,
+    },
+    "gemma3_text": {
+        "head_dim": 16, "query_pre_attn_scalar": 24, "sliding_window": 128,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 5e3},
+        },
+    },
+}  # fmt: skip
 MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]  # special
 UNSPECIAL = ["<think>", "</think>"]  # added, and yet not special
 NUM_ROWS = 328  # of the embedding; the last ones are padding that no tokenizer knows
@@ -53,8 +86,8 @@ def save(
     **values: object,
 ) -> transformers.PreTrainedModel:
     """Write a checkpoint, every parameter random, and return the model it holds."""
-    make_config, make_model = FAMILIES[family]
-    extra = {"sliding_window": None} if family == "mistral" else {}
+    make_config, make_model = (FAMILIES | KIN)[family]
+    extra = SPECIAL.get(family, {})
     shape = dict(
         vocab_size=NUM_ROWS,
         hidden_size=48 if family == "qwen3" else 32,
@@ -71,7 +104,8 @@ def save(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator) * 0.15
-            parameter.copy_(1 + noise if name.endswith("norm.weight") else noise)
+            is_norm = name.endswith("norm.weight") and family != "gemma3_text"  # 1 + weight
+            parameter.copy_(1 + noise if is_norm else noise)
     model.to(dtype).save_pretrained(directory, max_shard_size=shard)
     if tokenizer == "json":
         bpe().save(str(directory / "tokenizer.json"))

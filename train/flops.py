@@ -53,7 +53,7 @@ def step_flops(
     embedder that multiplies (`ImageEmbedder.products`); `head_ids` has over how many ids the
     targets of a modality normalise.
     """
-    weights = shape.num_layers * layer_weights(shape)
+    weights = sum(layer_weights(shape, number) for number in range(shape.num_layers))
     head = sum(counts[f"targets_{name}"] * ids * shape.width for name, ids in head_ids.items())
     pair = 2 * shape.num_heads * shape.head_width * shape.num_layers  # products, of q k and p v
     embedder = counts.get("embedder", 0)
@@ -68,8 +68,13 @@ def peak_flops() -> float | None:
     return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
-def layer_weights(shape: TransformerConfig) -> int:
-    """Return how many weights the matrices of one layer have."""
-    heads = shape.num_heads * shape.head_width
+def layer_weights(shape: TransformerConfig, number: int = 0) -> int:
+    """Return how many weights of the matrices of a layer, by its number, a token meets: of experts
+    those that it chooses.
+    """
+    heads, experts = shape.num_heads * shape.head_width, shape.experts
     projections = 2 * shape.width * (heads + shape.num_kv_heads * shape.head_width)
-    return projections + 3 * shape.width * shape.mlp_width
+    if experts is None or number in experts.dense_layers:
+        return projections + 3 * shape.width * shape.mlp_width
+    mlps = 3 * shape.width * experts.mlp_width * experts.chosen
+    return projections + mlps + shape.width * experts.number

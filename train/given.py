@@ -21,6 +21,7 @@ from unimodal.heads.scale_maps import check_scales
 from unimodal.image_tokenizers import check_one_code, load_tokenizer, tokenizer_directory
 from unimodal.tensors import find_tensors
 from unimodal.tokenizer.saved import SavedTokenizer
+from unimodal.transformer import TransformerConfig
 
 from . import lora, precision
 from .finish import Base
@@ -116,12 +117,22 @@ def _check_model(config: LmRun, parent: BundleContents | None, image: SavedToken
         shape = wanted.of(vocabulary, image.levels, image.latent_width)
     else:
         shape = parent.config.architecture
+    _check_experts(config, shape.transformer)
     if config.sampling is not None:
         config.sampling.check(kind.follows, name)
     if not config.loss.sliced and not shape.image.code_rows:
         raise ValueError(
             f"loss.sliced false: with model.head {name} codes have no rows, so no "
             "softmax covers all ids; leave it out"
+        )
+
+
+def _check_experts(config: LmRun, shape: TransformerConfig) -> None:
+    """ValueError for a loss of experts that the model does not have."""
+    if shape.experts is None and config.loss.balance is not None:
+        raise ValueError(
+            f"loss.balance {config.loss.balance}: the model has no experts that could be balanced; "
+            "leave it out"
         )
 
 

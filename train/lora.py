@@ -12,6 +12,7 @@ peft makes the layers. It names them so, and the weights beside them stay what t
 
 import importlib.util
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,9 @@ from torch import Tensor
 from unimodal.architecture import Architecture
 from unimodal.atomic import replacing
 from unimodal.bundle import BundleConfig
+from unimodal.hub.checkpoint import transformer_shapes
 from unimodal.hub.grow import TABLES
+from unimodal.hub.parts import parts_of, whole_of
 from unimodal.tensors import ROWS_BYTES, StoredTensor, in_memory, write_file
 from unimodal.tokenizer.initial import normal
 from unimodal.tower import TOWER
@@ -154,20 +157,52 @@ def write_adapter(
             new_rows[module.rpartition(".")[2]] = list(range(first, shape[0]))
         elif not name.startswith(TOWER):  # which no export has
             tensors[name.replace(".default.", ".")] = checkpoint.whole(name, kind)
+    joined = of.transformer.joined_export
+    if joined:
+        tensors = _joined(tensors, transformer_shapes(of.transformer))
     output.mkdir(exist_ok=True)
     planned = [in_memory(f"base_model.model.{name}", tensor) for name, tensor in tensors.items()]
     with replacing(output / "adapter_model.safetensors") as fresh, fresh.open("wb") as stream:
         write_file(stream, planned, {"format": "pt"})
     _peft(
-        config, trainable_token_indices=new_rows, task_type="CAUSAL_LM", inference_mode=True
+        config, joined, trainable_token_indices=new_rows, task_type="CAUSAL_LM", inference_mode=True
     ).save_pretrained(output)
 
 
-def _peft(config: LoraConfig, **values: Any) -> Any:
+def _joined(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
+    """Return adapters with those of matrices that an export joins as one: the A's below each other,
+    the B's as blocks of a diagonal, so that B A is the parts' products below each other.
+    """
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        whole = whole_of(name)
+        if whole is None:
+            found[name] = tensor
+            continue
+        parts = [(tensors.get(part), part) for part in parts_of(whole)]
+        if ".lora_A." in name:
+            found[whole] = torch.cat([a_rI for a_rI, _ in parts if a_rI is not None])
+        else:
+            heights = [shapes[part.replace(".lora_B.", ".")][0] for _, part in parts]
+            blocks = [torch.zeros(n, 0) if b_Or is None else b_Or
+                      for (b_Or, _), n in zip(parts, heights, strict=True)]  # fmt: skip
+            found[whole] = torch.block_diag(*blocks)
+    return found
+
+
+def _peft(config: LoraConfig, joined: bool = False, **values: Any) -> Any:
+    """Return peft's configuration; with `joined` that of the matrices that an export has."""
     from peft import LoraConfig as Theirs
 
-    targets = list(config.targets)
-    return Theirs(r=config.rank, lora_alpha=config.alpha, target_modules=targets, **values)
+    counts = dict.fromkeys(config.targets, 1)
+    if joined:  # the ranks of parts add up, and so do their alphas
+        counts = Counter((whole_of(f".{one}.") or f".{one}.").strip(".") for one in config.targets)
+        more = {name: times for name, times in counts.items() if times > 1}
+        values["rank_pattern"] = {name: times * config.rank for name, times in more.items()}
+        values["alpha_pattern"] = {name: times * config.alpha for name, times in more.items()}
+    return Theirs(r=config.rank, lora_alpha=config.alpha, target_modules=list(counts), **values)
 
 
 def _beside(name: str) -> tuple[str, str]:

@@ -11,8 +11,10 @@ from torch import Tensor
 from unimodal.cross_entropy import Targets, linear_cross_entropy, product_dtype
 from unimodal.heads.head import targets_of
 from unimodal.kernels import Kernel, attention
-from unimodal.sequence import MODALITIES, TEXT, Batch
+from unimodal.sequence import MODALITIES, PADDING, TEXT, Batch
 from unimodal.unified import UnifiedModel
+
+from . import balance
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,16 @@ class LossConfig:
     sliced: bool = True
     """A text target normalises over text and control ids, an image target over codes: what the
     grammar lets stand there. False: over all ids, for a sampler without a grammar."""
+    balance: float | None = None
+    """Weight of the loss that keeps a model's experts equally busy (balance.py); None: 0.001 where
+    there are experts."""
 
     def problems(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
         found = [
             f"{name} {getattr(self, name)}: at least 0"
-            for name in ("text", "image", "z")
-            if not getattr(self, name) >= 0
+            for name in ("text", "image", "z", "balance")
+            if getattr(self, name) is not None and not getattr(self, name) >= 0
         ]
         if self.text == self.image == 0:
             found.append("text and image are both 0: nothing would be learned")
@@ -60,16 +65,19 @@ class Losses:
 
 def reported(sums: dict[str, float]) -> dict[str, float]:
     """Sums of `Losses.sums` over a global batch -> what is logged: loss_X is sum_X by weight_X, and
-    left out where nothing has a weight.
+    left out where nothing has a weight; choices_E becomes the loads of experts.
     """
     found: dict[str, float] = {}
+    choices = {name: value for name, value in sums.items() if name.startswith("choices_")}
     for name, value in sums.items():
         kind, _, what = name.partition("_")
+        if name in choices:
+            continue
         if kind != "sum":
             found[name] = int(value) if kind == "targets" else value
         elif weight := sums[f"weight_{what}"]:
             found[f"loss_{what}"] = value / weight
-    return found
+    return found | balance.loads(choices)
 
 
 def target_weights(batch: Batch) -> dict[str, float]:
@@ -91,7 +99,8 @@ def language(
     sources: Sequence[str] = (),
     kind: Kernel = "auto",
 ) -> Losses:
-    """Return the loss of packed rows: the sum over modalities m of config.m * sum_m / norms[m].
+    """Return the loss of packed rows: the sum over modalities m of config.m * sum_m / norms[m], and
+    with experts config.balance times the mean balance loss of norms["tokens"] tokens.
 
     sum_m is the weighted sum of the losses of the batch's targets. `norms` are the sums of the
     target weights of the global batch that this is a part of (None: the batch is all of it), so
@@ -101,7 +110,9 @@ def language(
     With the names of `sources` (two or more), the losses are also reported for each. `kind` says
     which kernels compute attention.
     """
-    norms = target_weights(batch) if norms is None else norms
+    if norms is None:
+        tokens = float((batch.doc != PADDING).sum())
+        norms = {**target_weights(batch), "tokens": tokens}
     attend = attention(
         batch.doc, batch.block, batch.private, kind, product_dtype(model.lm_head_weight)
     )
@@ -117,7 +128,11 @@ def language(
     if image is None:
         image_total, image_M = model.head(hidden_ND, table_VD, batch, scales["image"])
         total, losses = total + image_total, [*losses, image_M]
-    sums: dict[str, Tensor] = {"loss": total}
+    experts = balance.balance(model.routings(), batch.doc)
+    if experts and norms["tokens"]:
+        weight = balance.WEIGHT if config.balance is None else config.balance
+        total = total + weight * experts["sum_balance"] / norms["tokens"]
+    sums: dict[str, Tensor] = {"loss": total, **experts}
     for number, (name, losses_M) in enumerate(zip(MODALITIES, losses, strict=True), start=1):
         assert norms[name] or not len(losses_M), f"{name} targets, but a norm of 0"
         chosen_BT = batch.modality == number

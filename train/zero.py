@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from unimodal.kernels import Kernel, why_unavailable
+from unimodal.mlp import Experts
 
 from .checkpoint import EMA, MASTER, Checkpoint, ParameterShard
 from .engine import Engine, adam_steps, set_rates
@@ -124,6 +125,10 @@ class ZeroEngine(Engine):
         if self.stage == 3:  # it gathers where a module is called, and these are used outside
             for parameter in learner.outside:
                 deepspeed.zero.register_external_parameter(learner, parameter)
+            # An expert is called where a token chose it, and its weights are gathered on all ranks:
+            # so all of a layer's are, at once.
+            if any(isinstance(part, Experts) for part in learner.modules()):
+                deepspeed.utils.set_z3_leaf_modules(learner, [Experts])
         self.engine, self.zero, *_ = deepspeed.initialize(
             model=learner,
             optimizer=optimizers[0],

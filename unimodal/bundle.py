@@ -310,14 +310,15 @@ def write_directory(directory: Path, fill: Callable[[Path], None]) -> None:
 def write_config(path: Path, bundle_config: BundleConfig) -> None:
     """Write a config.json; what older versions lack is left out where it is what they assume."""
     values = asdict(bundle_config)
-    if bundle_config.transformer.rope is None:
-        del values["transformer"]["rope"]
     if bundle_config.fit is None:
         del values["fit"]
-    for name in ("head_norms", "post_norm", "residual_lambdas"):
-        if not values["transformer"][name]:
-            del values["transformer"][name]
-    newer = {
+    newer: dict[str, tuple[Any, tuple[str, ...]]] = {
+        "transformer": (
+            TransformerConfig,
+            ("rope", "head_norms", "post_norm", "residual_lambdas", "joint_qk_norm", "norm_places",
+             "centred_norms", "scaled_embedding", "activation", "rope_layers", "local_rope_theta",
+             "rotary_width", "score_width", "query_beta", "experts", "joined_export"),
+        ),
         "image": (
             ImageConfig(),
             ("code_rows", "code_width", "latent_width", "masked", "flow", "boxes", "tower"),
@@ -332,6 +333,8 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
         for name in names:
             if getattr(getattr(bundle_config, section), name) == getattr(plain, name):
                 del values[section][name]
+    if (rope := values["transformer"].get("rope")) and not rope["factors"]:
+        del rope["factors"]
     write_json(path, values)
 
 

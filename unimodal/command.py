@@ -324,9 +324,10 @@ def decode(codes: Path, output: Path, model: Path | None) -> None:
 def grow(**options: Any) -> None:
     """Give a language model the ids that images need; the result is to be trained.
 
-    CHECKPOINT is a Llama, Mistral, Qwen2 or Qwen3 in Hugging Face's format: a directory, or an id
-    of the hub. One that `unimodal export` wrote becomes the bundle again that it was, and an Emu3,
-    Janus-Pro, Chameleon or Anole, which has such ids, a bundle as it is.
+    CHECKPOINT is a Llama or one of its kin (Mistral, Qwen, Phi, OLMo, Gemma and others) in Hugging
+    Face's format: a directory, or an id of the hub. One that `unimodal export` wrote becomes the
+    bundle again that it was, and an Emu3, Janus-Pro, Chameleon or Anole, which has such ids, a
+    bundle as it is.
 
     \b
     unimodal grow Qwen/Qwen3-0.6B --tokenizer default --output grown

@@ -25,8 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from .heads.code_rows import CodeRowsHead
+from .mlp import MLP, Experts
 from .model import Model
-from .transformer import MLP, Attention, Layer
+from .transformer import Attention, Layer
 
 LEAST = 1e-30  # a vector of zeros has a scale too
 
@@ -76,7 +77,8 @@ class Int8Attention(Attention):
 
     def __init__(self, old: Attention) -> None:
         nn.Module.__init__(self)
-        self.head_width, self.q_norm, self.k_norm = old.head_width, old.q_norm, old.k_norm
+        self.head_width, self.has_joint_norms = old.head_width, old.has_joint_norms
+        self.q_norm, self.k_norm = old.q_norm, old.k_norm
         self.qkv_proj = Int8Linear.of(old.q_proj, old.k_proj, old.v_proj)
         self.o_proj = Int8Linear.of(old.o_proj)  # type: ignore[assignment]
 
@@ -90,6 +92,7 @@ class Int8MLP(MLP):
 
     def __init__(self, old: MLP) -> None:
         nn.Module.__init__(self)
+        self.activate = old.activate
         self.gate_up_proj = Int8Linear.of(old.gate_proj, old.up_proj)
         self.down_proj = Int8Linear.of(old.down_proj)  # type: ignore[assignment]
 
@@ -114,7 +117,11 @@ def in_int8(model: Model) -> Model:
         )
     for layer in model.transformer.model.layers:
         assert isinstance(layer, Layer), "a transformer is made of layers"
-        layer.self_attn, layer.mlp = Int8Attention(layer.self_attn), Int8MLP(layer.mlp)
+        layer.self_attn = Int8Attention(layer.self_attn)
+        if isinstance(layer.mlp, Experts):
+            layer.mlp.experts = nn.ModuleList(Int8MLP(one) for one in layer.mlp.each)
+        else:
+            layer.mlp = Int8MLP(layer.mlp)
     head, table_VD = model.transformer.head, model.transformer.output_table()
     if isinstance(head, CodeRowsHead):
         head.rows = Int8Linear([table_VD[head.first : head.last]], [None])

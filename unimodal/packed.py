@@ -18,8 +18,19 @@ from torch import Tensor, nn
 from .attention import Attend
 from .heads.code_rows import CodeRowsHead
 from .memory import free_bytes
+from .mlp import MLP, Experts
 from .products import Linear, PackedLinear, Snapshot, can_pack
-from .transformer import HeadNorms, Layer, RMSNorm, Rotation, TransformerConfig, Trunk
+from .rope import RopeKind
+from .transformer import (
+    Attention,
+    HeadNorms,
+    Layer,
+    RMSNorm,
+    Rotation,
+    TransformerConfig,
+    Trunk,
+    stream,
+)
 from .unified import UnifiedModel
 
 SHARE = 0.5  # of the free memory: what copies may take
@@ -92,12 +103,15 @@ class PackedTrunk:
 
     def __init__(self, trunk: Trunk, config: TransformerConfig) -> None:
         """Copy the weights, which float16 must hold."""
-        self._config, self._table = config, Rotation.at(torch.zeros(1, 0), config, torch.float32)
+        self._config, self._kinds = config, config.layer_ropes
+        self._tables = self._rotations(0)
         layers = [layer for layer in trunk.layers if isinstance(layer, Layer)]
         self._layers = [PackedLayer(layer) for layer in layers]
         self._mixes = trunk.residual_lambdas if config.residual_lambdas else None
-        self._norm = PackedNorm(trunk.norm.weight, trunk.norm.eps)
-        parts = [one for whole in (trunk.layers, trunk.norm) for one in whole.modules()]
+        self._norm = PackedNorm(trunk.norm.scale, trunk.norm.eps)
+        used = _inside(trunk)  # as they are, whatever they hold
+        wholes = trunk.layers, trunk.norm
+        parts = [one for whole in wholes for one in whole.modules() if one not in used]
         self._parts = [
             (one._modules, name, part) for one in parts for name, part in one._modules.items()
         ]
@@ -117,22 +131,24 @@ class PackedTrunk:
 
     def __call__(self, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
         """Return hidden_BTD as Transformer.forward does."""
-        rotate = self._rotation(positions_BT)
-        first_BTD = x_BTD
+        num = int(positions_BT.max()) + 1
+        if num > len(self._tables[self._kinds[0]]):
+            self._tables = self._rotations(max(POSITIONS, 2 ** (num - 1).bit_length()))
+        rotations = {kind: table.of(positions_BT) for kind, table in self._tables.items()}
+        first_BTD = x_BTD = stream(x_BTD, self._config)
         for number, layer in enumerate(self._layers):
             if self._mixes is not None:
                 x_BTD = self._mixes[number](x_BTD, first_BTD)
-            x_BTD = layer(x_BTD, rotate, attend, number)
+            x_BTD = layer(x_BTD, rotations[self._kinds[number]], attend, number)
         return self._norm(x_BTD)
 
-    def _rotation(self, positions_BT: Tensor) -> Rotation:
-        """Return the rotation of positions, from a table of those from 0 on."""
-        num = int(positions_BT.max()) + 1
-        if num > self._table.cos_B1Td.shape[2]:
-            num = max(POSITIONS, 2 ** (num - 1).bit_length())
-            self._table = Rotation.at(torch.arange(num)[None], self._config, torch.float32)
-        cos_Nd, sin_Nd = self._table.cos_B1Td[0, 0], self._table.sin_B1Td[0, 0]
-        return Rotation(cos_Nd[positions_BT][:, None], sin_Nd[positions_BT][:, None])
+    def _rotations(self, num: int) -> dict[RopeKind, Rotation]:
+        """Return the tables of layers of each kind, of positions from 0 to num - 1."""
+        positions_1N = torch.arange(num)[None]
+        return {
+            kind: Rotation.at(positions_1N, self._config, torch.float32, kind)
+            for kind in set(self._kinds)
+        }
 
 
 class PackedLayer:
@@ -140,53 +156,81 @@ class PackedLayer:
 
     def __init__(self, layer: Layer) -> None:
         """Copy the weights."""
-        attention, mlp = layer.self_attn, layer.mlp
+        attention = layer.self_attn
         d = self._head_width = attention.head_width
         self._counts = attention.q_proj.out_features // d, attention.k_proj.out_features // d
         self._qkv = PackedLinear.of(attention.q_proj, attention.k_proj, attention.v_proj)
-        self._head_norm = _both(attention.q_norm, attention.k_norm, self._counts)
+        self._joint_norms, self._head_norm = _joint(attention), _both(attention, self._counts)
         self._out = PackedLinear.of(attention.o_proj)
-        self._gate_up = PackedLinear.of(mlp.gate_proj, mlp.up_proj)
-        self._down = PackedLinear.of(mlp.down_proj)
-        norms = layer.input_layernorm, layer.post_attention_layernorm
-        self._norms = [PackedNorm(one.weight, one.eps) for one in norms]
-        self._post_norm = layer.post_norm
+        self._mlp = layer.mlp if isinstance(layer.mlp, Experts) else PackedMLP(layer.mlp)
+        self._norms = [
+            PackedNorm(one.scale, one.eps) if isinstance(one, RMSNorm) else None
+            for one in layer.norms
+        ]
 
     def __call__(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
         """Return the residual stream after this layer, (B, T, D)."""
-        before, behind = self._norms
-        if self._post_norm:
-            x_BTD = x_BTD + before(self._attention(x_BTD, rotate, attend, layer))
-            return x_BTD + behind(self._mlp(x_BTD))
-        x_BTD = self._attention(before(x_BTD), rotate, attend, layer).add_(x_BTD)
-        return self._mlp(behind(x_BTD)).add_(x_BTD)
+        out_BTD = self._attention(self._normed(0, x_BTD), rotate, attend, layer)
+        x_BTD = self._normed(1, out_BTD).add_(x_BTD)
+        out_BTD = self._mlp(self._normed(2, x_BTD))
+        return self._normed(3, out_BTD).add_(x_BTD)
+
+    def _normed(self, place: int, x_BTD: Tensor) -> Tensor:
+        norm = self._norms[place]
+        return x_BTD if norm is None else norm(x_BTD)
 
     def _attention(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
         """Return what Attention does."""
         B, T, _ = x_BTD.shape
         H, G = self._counts
-        heads_BNTd = self._qkv(x_BTD).view(B, T, H + 2 * G, self._head_width).transpose(1, 2)
+        qkv_BTE = self._qkv(x_BTD)
+        if self._joint_norms:
+            q_norm, k_norm = self._joint_norms
+            q_BTE, k_BTE, v_BTE = qkv_BTE.split_with_sizes(
+                [n * self._head_width for n in (H, G, G)], -1
+            )
+            qkv_BTE = torch.cat((q_norm(q_BTE), k_norm(k_BTE), v_BTE), dim=-1)
+        heads_BNTd = qkv_BTE.view(B, T, H + 2 * G, self._head_width).transpose(1, 2)
         qk_BNTd, v_BGTd = heads_BNTd.split_with_sizes((H + G, G), 1)
         if self._head_norm is not None:
             qk_BNTd = self._head_norm(qk_BNTd)
         q_BHTd, k_BGTd = rotate(qk_BNTd).split_with_sizes((H, G), 1)
-        out_BHTd = attend(layer, q_BHTd, k_BGTd, v_BGTd)
+        out_BHTd = attend(layer, rotate.scaled(q_BHTd), k_BGTd, v_BGTd)
         return self._out(out_BHTd.transpose(1, 2).reshape(B, T, -1))
 
-    def _mlp(self, x_BTD: Tensor) -> Tensor:
-        """Return what MLP does."""
+
+def _inside(trunk: Trunk) -> set[nn.Module]:
+    """Return the modules that are experts, and those inside of them, which are not packed."""
+    experts = [one for one in trunk.layers.modules() if isinstance(one, Experts)]
+    return {part for one in experts for part in one.modules()}
+
+
+class PackedMLP:
+    """A PackedMLP computes what an MLP does."""
+
+    def __init__(self, mlp: MLP) -> None:
+        """Copy the weights."""
+        self._gate_up = PackedLinear.of(mlp.gate_proj, mlp.up_proj)
+        self._down, self._activate = PackedLinear.of(mlp.down_proj), mlp.activate
+
+    def __call__(self, x_BTD: Tensor) -> Tensor:
+        """Return the MLP's output, (B, T, D)."""
         gate_BTM, up_BTM = self._gate_up(x_BTD).chunk(2, dim=-1)
-        return self._down(F.silu(gate_BTM).mul_(up_BTM))
+        return self._down(self._activate(gate_BTM).mul_(up_BTM))
 
 
-def _both(
-    q_norm: nn.Module, k_norm: nn.Module, counts: Sequence[int]
-) -> Callable[[Tensor], Tensor] | None:
+def _joint(attention: Attention) -> list[PackedNorm]:
+    """Return the norms of the queries, and of the keys, of all heads together, if there are."""
+    norms = (attention.q_norm, attention.k_norm) if attention.has_joint_norms else ()
+    return [PackedNorm(one.scale, one.eps) for one in norms if isinstance(one, RMSNorm)]
+
+
+def _both(attention: Attention, counts: Sequence[int]) -> Callable[[Tensor], Tensor] | None:
     """Return the norm of query heads and key heads in one; None where they have none."""
-    norms = q_norm, k_norm
-    weights = [one.weight.detach() for one in norms if isinstance(one, RMSNorm)]
-    if isinstance(q_norm, RMSNorm):
-        rows = [one.expand(n, 1, -1) for one, n in zip(weights, counts, strict=True)]
+    q_norm, norms = attention.q_norm, (attention.q_norm, attention.k_norm)
+    if isinstance(q_norm, RMSNorm) and not attention.has_joint_norms:
+        scales = [one.scale.detach() for one in norms if isinstance(one, RMSNorm)]
+        rows = [one.expand(n, 1, -1) for one, n in zip(scales, counts, strict=True)]
         return PackedNorm(torch.cat(rows), q_norm.eps)
     heads = [one for one in norms if isinstance(one, HeadNorms)]
     if isinstance(q_norm, HeadNorms):

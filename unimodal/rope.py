@@ -14,14 +14,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-KINDS = ("linear", "llama3", "yarn")
+KINDS = ("linear", "llama3", "yarn", "longrope")
+RopeKind = Literal["full", "local", "none"]  # of a layer
 
 
 @dataclass(frozen=True)
 class RopeScaling:
     """A RopeScaling says how frequencies change when a model's context is extended."""
 
-    kind: Literal["linear", "llama3", "yarn"]
+    kind: Literal["linear", "llama3", "yarn", "longrope"]
     factor: float
     """How many times longer the context has become."""
     original_positions: int
@@ -37,7 +38,10 @@ class RopeScaling:
     truncate: bool = True
     """yarn: whether the two bounds are rounded to whole channels."""
     attention_factor: float | None = None
-    """yarn: the factor on cosines and sines; None: 0.1 ln(factor) + 1."""
+    """yarn, longrope: the factor on cosines and sines; None: yarn's is 0.1 ln(factor) + 1,
+    longrope's sqrt(1 + ln(factor) / ln(original_positions))."""
+    factors: tuple[float, ...] = ()
+    """longrope: how many times longer each pair's wavelength is within the original context."""
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
@@ -48,6 +52,10 @@ class RopeScaling:
         ]
         if self.factor < 1:
             found.append(f"factor {self.factor}: at least 1")
+        if (self.kind == "longrope") != bool(self.factors) or any(one <= 0 for one in self.factors):
+            found.append(
+                f"factors {list(self.factors)}: numbers above 0 of longrope, and of it alone"
+            )
         if self.low_freq_factor >= self.high_freq_factor:
             found.append(
                 f"low_freq_factor {self.low_freq_factor}: below high_freq_factor"
@@ -71,13 +79,18 @@ def frequencies(
         return plain_h / scaling.factor, 1.0
     if scaling.kind == "llama3":
         return _by_wavelength(plain_h, scaling), 1.0
+    if scaling.kind == "longrope":  # LongRoPE, arXiv:2402.13753, eq. 3, with lambda_i given
+        factors_h = torch.tensor(scaling.factors, device=device, dtype=torch.float32)
+        return 1.0 / (factors_h * period_h), attention_factor(scaling)
     return _by_parts(period_h, theta, scaling), attention_factor(scaling)
 
 
 def attention_factor(scaling: RopeScaling) -> float:
-    """Return the factor of yarn on cosines and sines."""
+    """Return the factor of yarn or longrope on cosines and sines."""
     if scaling.attention_factor is not None:
         return scaling.attention_factor
+    if scaling.kind == "longrope":  # of Phi-3's published code
+        return math.sqrt(1 + math.log(scaling.factor) / math.log(scaling.original_positions))
     # YaRN, arXiv:2309.00071, eq. 22: sqrt(1 / t) = 0.1 ln(s) + 1.
     return 0.1 * math.log(scaling.factor) + 1.0 if scaling.factor > 1 else 1.0
 

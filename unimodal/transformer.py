@@ -1,6 +1,6 @@
-"""The decoder-only transformer has RMSNorm, RoPE, grouped-query attention and SwiGLU.
+"""The decoder-only transformer has RMSNorm, RoPE, grouped-query attention and gated MLPs.
 
-Parameters carry the names that Hugging Face gives those of Llama, Mistral, Qwen2 and Qwen3, so a
+Parameters carry the names that Hugging Face gives those of Llama and its kin (hub/parts.py), so a
 state dictionary goes from one to the other unchanged. The transformer knows no mask and no cache:
 the function `attend` is given each layer's queries, keys and values (see attention.py).
 
@@ -8,7 +8,7 @@ Letters: B rows, T tokens, D width, H query heads, G key-value heads, d head wid
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,84 +20,34 @@ from torch.utils.checkpoint import checkpoint
 from unimodal.tokenizer.initial import normal
 
 from .attention import Attend
+from .mlp import MLP, Experts, Routing
 from .products import Linear, by_columns, is_plain, linear
-from .rope import RopeScaling, frequencies
+from .rope import RopeKind, frequencies
+from .transformer_config import TransformerConfig as TransformerConfig
 
 INIT_STD = 0.02
 LAYER_NORM_EPS = 1e-5  # of Chameleon, whatever its configuration says of the other norms
 
 
-@dataclass(frozen=True)
-class TransformerConfig:
-    """A TransformerConfig determines the parameters of a transformer and how it computes.
-
-    Raises ValueError, naming every problem at once.
+class RMSNorm(nn.Module):
+    """RMSNorm returns x / sqrt(mean(x^2) + eps) * weight over the last axis (arXiv:1910.07467);
+    with 1 + weight where it is centred.
     """
 
-    num_ids: int
-    """The number of rows of the embedding: text, special tokens and image codes together."""
-    width: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    """The number of key-value heads, each shared by num_heads / num_kv_heads query heads."""
-    head_width: int
-    mlp_width: int
-    rope_theta: float = 10000.0
-    """The base of RoPE: wavelengths go from 2 pi to 2 pi * rope_theta positions."""
-    norm_eps: float = 1e-5
-    qk_norm: bool = False
-    """Whether each head's queries and keys pass an RMSNorm before the rotation (as in Qwen3)."""
-    attention_bias: bool = False
-    """Whether the query, key and value projections have biases (as in Qwen2)."""
-    tied_head: bool = True
-    """Whether the output table is the embedding table."""
-    max_positions: int = 2048
-    """The longest sequence that the model is meant for, in tokens."""
-    rope: RopeScaling | None = None
-    """How RoPE was scaled to a longer context; None: not at all."""
-    head_norms: bool = False
-    """Whether each head's queries and keys pass a LayerNorm of that head's own weights and biases
-    before the rotation (as in Chameleon)."""
-    post_norm: bool = False
-    """Whether attention and MLP are normalised behind, not before, themselves (as in Chameleon-30B,
-    where it is called swin norm)."""
-    residual_lambdas: bool = False
-    """Whether each layer reads a learned mix of the residual stream and the embeddings that it
-    began as (modded-nanogpt), and projections into the stream begin at zero."""
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name} must be above 0, got {value}"
-            for name, value in vars(self).items()
-            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0
-        ]
-        if self.rope is not None:
-            problems += [f"rope.{problem}" for problem in self.rope.problems()]
-        if self.num_kv_heads > 0 and self.num_heads % self.num_kv_heads:
-            problems.append(
-                f"num_kv_heads must divide num_heads, got {self.num_kv_heads} and {self.num_heads}"
-            )
-        if self.head_norms and self.qk_norm:
-            problems.append("qk_norm and head_norms: one of them")
-        if self.head_width % 2:
-            problems.append(f"head_width must be even (RoPE turns pairs), got {self.head_width}")
-        if problems:
-            raise ValueError("transformer: " + "; ".join(problems))
-
-
-class RMSNorm(nn.Module):
-    """RMSNorm returns x / sqrt(mean(x^2) + eps) * weight over the last axis (arXiv:1910.07467)."""
-
-    def __init__(self, width: int, eps: float) -> None:
+    def __init__(self, width: int, eps: float, is_centred: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
+        self.weight = nn.Parameter(torch.zeros(width) if is_centred else torch.ones(width))
+        self.eps, self.is_centred = eps, is_centred
+
+    @property
+    def scale(self) -> Tensor:
+        """Return what normalised vectors are multiplied by, (width,)."""
+        return 1.0 + self.weight.float() if self.is_centred else self.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x (..., width) normalised, in the same shape and dtype."""
         # arXiv:1910.07467, eq. 4.
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        return F.rms_norm(x, self.weight.shape, self.scale.to(x.dtype), self.eps)
 
 
 class HeadNorms(nn.Module):
@@ -119,30 +69,81 @@ class HeadNorms(nn.Module):
 
 @dataclass(frozen=True)
 class Rotation:
-    """A Rotation holds RoPE's cosines and sines of a batch's positions, shared by all layers."""
+    """A Rotation holds RoPE's cosines and sines of a batch's positions, shared by layers."""
 
     cos_B1Td: Tensor
     sin_B1Td: Tensor
+    scale_B1T1: Tensor | None = None
+    """What queries are multiplied by; None: nothing."""
 
     @classmethod
-    def at(cls, positions_BT: Tensor, config: TransformerConfig, dtype: torch.dtype) -> "Rotation":
-        """Return the rotation of positions_BT (int, from 0 in each document).
+    def at(
+        cls,
+        positions_BT: Tensor,
+        config: TransformerConfig,
+        dtype: torch.dtype,
+        kind: RopeKind = "full",
+    ) -> "Rotation":
+        """Return the rotation of positions_BT (int, from 0 in each document) in layers of a kind.
 
         Angles are computed in float32; cosines and sines are rounded to `dtype` after that.
         """
+        is_full = kind == "full"
         frequency_h, factor = frequencies(
-            config.head_width, config.rope_theta, config.rope, positions_BT.device
+            config.rotary_width or config.head_width,
+            config.rope_theta if is_full else config.local_rope_theta,
+            config.rope if is_full else None,
+            positions_BT.device,
         )
+        if kind == "none":
+            frequency_h = torch.zeros_like(frequency_h)
         angle_B1Th = positions_BT[:, None, :, None].float() * frequency_h
         cos, sin = (angle_B1Th.cos() * factor).to(dtype), (angle_B1Th.sin() * factor).to(dtype)
         # RoPE (arXiv:2104.09864, eq. 34) rotates pairs of channels. As in Hugging Face, channel i
         # is paired with i + d/2: (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin).
-        return cls(torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1))
+        scale_BT = _query_scale(positions_BT, config)
+        scale = None if scale_BT is None else scale_BT[:, None, :, None].to(dtype)
+        return cls(torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1), scale)
 
     def __call__(self, x_BHTd: Tensor) -> Tensor:
         """Return queries or keys rotated to their positions, in their own dtype."""
-        swapped_BHTd = x_BHTd.roll(x_BHTd.shape[-1] // 2, -1)
+        rotated = self.cos_B1Td.shape[-1]
+        if rotated < x_BHTd.shape[-1]:
+            return torch.cat((self(x_BHTd[..., :rotated]), x_BHTd[..., rotated:]), dim=-1)
+        swapped_BHTd = x_BHTd.roll(rotated // 2, -1)
         return (x_BHTd * self.cos_B1Td + swapped_BHTd * self.sin_B1Td).to(x_BHTd.dtype)
+
+    def scaled(self, q_BHTd: Tensor) -> Tensor:
+        """Return rotated queries as attention takes them, in their own dtype."""
+        scale = self.scale_B1T1
+        return q_BHTd if scale is None else (q_BHTd * scale).to(q_BHTd.dtype)
+
+    def __len__(self) -> int:
+        """Return of how many positions this is."""
+        return self.cos_B1Td.shape[2]
+
+    def of(self, positions_BT: Tensor) -> "Rotation":
+        """Return the rotation of positions, where this is that of one row of those from 0 on."""
+
+        def at(x_11Nd: Tensor) -> Tensor:
+            return x_11Nd[0, 0][positions_BT][:, None]
+
+        scale = self.scale_B1T1
+        return Rotation(at(self.cos_B1Td), at(self.sin_B1Td), None if scale is None else at(scale))
+
+
+def _query_scale(positions_BT: Tensor, config: TransformerConfig) -> Tensor | None:
+    """Return what queries are multiplied by beside 1 / sqrt(head_width), float32; None: nothing."""
+    if config.query_beta is None and config.score_width is None:
+        return None
+    scale_BT = torch.ones_like(positions_BT, dtype=torch.float32)
+    if config.score_width is not None:
+        scale_BT = scale_BT * (config.head_width / config.score_width) ** 0.5
+    if config.query_beta is not None and config.rope is not None:
+        # Llama 4's attention temperature, which holds scores apart among many keys.
+        spans_BT = (positions_BT / config.rope.original_positions).floor()
+        scale_BT = scale_BT * (1 + config.query_beta * spans_BT.log1p())
+    return scale_BT
 
 
 class Attention(nn.Module):
@@ -151,7 +152,7 @@ class Attention(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         D, d, bias = config.width, config.head_width, config.attention_bias
-        self.head_width = d
+        self.head_width, self.has_joint_norms = d, config.joint_qk_norm
         self.q_proj = Linear(D, config.num_heads * d, bias=bias)
         self.k_proj = Linear(D, config.num_kv_heads * d, bias=bias)
         self.v_proj = Linear(D, config.num_kv_heads * d, bias=bias)
@@ -165,15 +166,19 @@ class Attention(nn.Module):
         """Return the attention output of x_BTD, (B, T, D)."""
         # Grouped-query attention (arXiv:2305.13245): H query heads share G key-value heads.
         q_BTE, k_BTE, v_BTE = self.project(x_BTD)
-        q_BHTd = rotate(self.q_norm(self._heads(q_BTE)))
-        k_BGTd = rotate(self.k_norm(self._heads(k_BTE)))
+        q_BHTd = rotate(self._normed(self.q_norm, q_BTE))
+        k_BGTd = rotate(self._normed(self.k_norm, k_BTE))
         v_BGTd = self._heads(v_BTE)
-        out_BHTd = attend(layer, q_BHTd, k_BGTd, v_BGTd)
+        out_BHTd = attend(layer, rotate.scaled(q_BHTd), k_BGTd, v_BGTd)
         return self.o_proj(out_BHTd.transpose(1, 2).flatten(2))
 
     def project(self, x_BTD: Tensor) -> Sequence[Tensor]:
         """Return the queries, keys and values of all heads side by side, (B, T, heads * d) each."""
         return self.q_proj(x_BTD), self.k_proj(x_BTD), self.v_proj(x_BTD)
+
+    def _normed(self, norm: nn.Module, x_BTE: Tensor) -> Tensor:
+        """Return normalised heads, (B, heads, T, d)."""
+        return self._heads(norm(x_BTE)) if self.has_joint_norms else norm(self._heads(x_BTE))
 
     def _heads(self, x_BTE: Tensor) -> Tensor:
         return x_BTE.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
@@ -183,49 +188,46 @@ def _norm(config: TransformerConfig, num_heads: int) -> nn.Module:
     """Return what queries or keys pass before the rotation."""
     if config.head_norms:
         return HeadNorms(num_heads, config.head_width, LAYER_NORM_EPS)
-    return RMSNorm(config.head_width, config.norm_eps) if config.qk_norm else nn.Identity()
-
-
-class MLP(nn.Module):
-    """The MLP of a layer is a SwiGLU: down(silu(gate(x)) * up(x))."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.gate_proj = Linear(config.width, config.mlp_width, bias=False)
-        self.up_proj = Linear(config.width, config.mlp_width, bias=False)
-        self.down_proj = Linear(config.mlp_width, config.width, bias=False)
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """Return the MLP's output for x_BTD, (B, T, D)."""
-        # SwiGLU, arXiv:2002.05202, eq. 6.
-        gate_BTM, up_BTM = self.project(x_BTD)
-        return self.down_proj(F.silu(gate_BTM) * up_BTM)
-
-    def project(self, x_BTD: Tensor) -> Sequence[Tensor]:
-        """Return the inputs of both factors, (B, T, mlp_width) each."""
-        return self.gate_proj(x_BTD), self.up_proj(x_BTD)
+    if not (config.qk_norm or config.joint_qk_norm):
+        return nn.Identity()
+    width = config.head_width * (num_heads if config.joint_qk_norm else 1)
+    return RMSNorm(width, config.norm_eps, config.centred_norms)
 
 
 class Layer(nn.Module):
-    """A Layer adds attention, then an MLP, to the residual stream, each on a normalised input (or
-    with a normalised output).
+    """A Layer adds attention, then an MLP, to the residual stream, each on a normalised input, with
+    a normalised output, or both.
     """
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, number: int) -> None:
         super().__init__()
         self.self_attn = Attention(config)
-        self.mlp = MLP(config)
-        self.input_layernorm = RMSNorm(config.width, config.norm_eps)
-        self.post_attention_layernorm = RMSNorm(config.width, config.norm_eps)
-        self.post_norm = config.post_norm
+        self.mlp = _mlp(config, number)
+        self.norm_names = config.norm_names
+        for name in sorted(filter(None, self.norm_names)):
+            norm = RMSNorm(config.width, config.norm_eps, config.centred_norms)
+            self.add_module(name, norm)
 
     def forward(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
         """Return the residual stream after this layer, (B, T, D)."""
-        if self.post_norm:  # Swin v2, arXiv:2111.09883, sec. 3.2
-            x_BTD = x_BTD + self.input_layernorm(self.self_attn(x_BTD, rotate, attend, layer))
-            return x_BTD + self.post_attention_layernorm(self.mlp(x_BTD))
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotate, attend, layer)
-        return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+        before, behind, before_mlp, behind_mlp = self.norms
+        x_BTD = x_BTD + behind(self.self_attn(before(x_BTD), rotate, attend, layer))
+        return x_BTD + behind_mlp(self.mlp(before_mlp(x_BTD)))
+
+    @property
+    def norms(self) -> Sequence[Callable[[Tensor], Tensor]]:
+        """Return what vectors pass before attention, behind it, before the MLP and behind it."""
+        return [_same if name is None else getattr(self, name) for name in self.norm_names]
+
+
+def _mlp(config: TransformerConfig, number: int) -> MLP | Experts:
+    if config.experts is None or number in config.experts.dense_layers:
+        return MLP(config.width, config.mlp_width, config.activation)
+    return Experts(config.width, config.experts, config.activation)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
 
 
 class ResidualLambdas(nn.Module):
@@ -260,10 +262,10 @@ class Trunk(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.num_ids, config.width)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(Layer(config, n) for n in range(config.num_layers))
         if config.residual_lambdas:
             self.residual_lambdas = nn.ModuleList(ResidualLambdas() for _ in self.layers)
-        self.norm = RMSNorm(config.width, config.norm_eps)
+        self.norm = RMSNorm(config.width, config.norm_eps, config.centred_norms)
 
 
 class Transformer(nn.Module):
@@ -307,9 +309,13 @@ class Transformer(nn.Module):
         """
         if self.copy is not None and is_plain(x_BTD) and self.copy.is_current:
             return self.copy(x_BTD, positions_BT, attend)
-        rotate = Rotation.at(positions_BT, self.config, x_BTD.dtype)
-        first_BTD = x_BTD
+        kinds = self.config.layer_ropes
+        rotations = {
+            kind: Rotation.at(positions_BT, self.config, x_BTD.dtype, kind) for kind in set(kinds)
+        }
+        first_BTD = x_BTD = stream(x_BTD, self.config)
         for number, layer in enumerate(self.model.layers):
+            rotate = rotations[kinds[number]]
             if self.config.residual_lambdas:
                 x_BTD = self.model.residual_lambdas[number](x_BTD, first_BTD)
             if self.recompute and torch.is_grad_enabled():
@@ -317,6 +323,12 @@ class Transformer(nn.Module):
             else:
                 x_BTD = layer(x_BTD, rotate, attend, number)
         return self.model.norm(x_BTD)
+
+    def routings(self) -> Iterator[Routing]:
+        """Yield how each layer that has experts gave out the tokens of the last forward pass."""
+        for layer in self.model.layers:
+            if isinstance(layer.mlp, Experts) and layer.mlp.routing is not None:
+                yield layer.mlp.routing
 
     def logits(
         self, hidden_BTD: Tensor, first: int | None = None, last: int | None = None
@@ -336,22 +348,27 @@ class Transformer(nn.Module):
         return self.model.embed_tokens.weight if self.config.tied_head else self.lm_head.weight
 
 
+def stream(x_BTD: Tensor, config: TransformerConfig) -> Tensor:
+    """Return the residual stream that embeddings begin."""
+    return x_BTD * config.width**0.5 if config.scaled_embedding else x_BTD
+
+
 def initial_transformer_weight(
     name: str, shape: tuple[int, ...], config: TransformerConfig, seed: int
 ) -> Tensor:
     """Return a parameter's initial value, float32: a pure function of the arguments.
 
-    Norms are one and biases zero. Matrices are normal with standard deviation INIT_STD; those that
-    write to the residual stream are divided by sqrt(2 * num_layers), so that its variance does not
-    grow with depth (GPT-2: Radford et al. 2019, sec. 2.3). With residual lambdas, which begin as
-    the stream alone, these are zero.
+    Norms multiply by one, and biases are zero. Matrices are normal with standard deviation
+    INIT_STD; those that write to the residual stream are divided by sqrt(2 * num_layers), so that
+    its variance does not grow with depth (GPT-2: Radford et al. 2019, sec. 2.3). With residual
+    lambdas, which begin as the stream alone, these are zero.
     """
     if ".residual_lambdas." in name:
         start = torch.zeros(shape)
         start[:1] = 1  # the stream alone
         return start
     if name.endswith("norm.weight"):
-        return torch.ones(shape)
+        return torch.zeros(shape) if config.centred_norms else torch.ones(shape)
     if name.endswith(".bias"):
         return torch.zeros(shape)
     residual = name.endswith(("o_proj.weight", "down_proj.weight"))

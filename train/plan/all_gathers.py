@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unimodal.mlp import Experts
 from unimodal.unified import UnifiedModel
 
 from ..zero_settings import ZeroSettings
@@ -47,11 +48,13 @@ def record(model: UnifiedModel, whole_layers: bool) -> list[Call]:
     """Return the calls of a forward and a backward pass over one token, in order.
 
     The model lies on the meta device. With `whole_layers` a layer gathers all of its parameters at
-    once, as with torch.compile. So does the image head, whose inside is not run.
+    once, as with torch.compile. So do the image head and the experts of a layer, whose inside is
+    not run.
     """
     calls: list[Call] = []
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    whole = {*(model.model.layers if whole_layers else ()), model.head}
+    experts = [part for part in model.modules() if isinstance(part, Experts)]
+    whole = {*(model.model.layers if whole_layers else ()), model.head, *experts}
     hooks = []
 
     def note(call: Call) -> Callable[..., None]:
@@ -71,6 +74,8 @@ def record(model: UnifiedModel, whole_layers: bool) -> list[Call]:
     head = (names[id(model.lm_head_weight)],)
     token_BT = torch.zeros(1, 1, dtype=torch.int64, device="meta")
     calls.append(Call(None, head, begins=True))
+    for one in experts:
+        setattr(one, "forward", lambda x_BTD: 1 * x_BTD)  # noqa: B010
     token = Token(token_BT, token_BT.expand(2, 1, 1).movedim(0, -1), ((),))
     hidden_BTD = model.hidden_states(token, token_BT, _attend)
     if model.head.has_own_loss:  # when it is called counts, not what it computes
@@ -81,6 +86,8 @@ def record(model: UnifiedModel, whole_layers: bool) -> list[Call]:
     with warnings.catch_warnings():  # ids have no gradient, which ends the embedding's call at once
         warnings.simplefilter("ignore", UserWarning)
         hidden_BTD.sum().backward()
+    for one in experts:
+        del one.forward
     for hook in hooks:
         hook.remove()
     return calls

@@ -191,9 +191,17 @@ def layer_activations(shape: TransformerConfig) -> tuple[int, int]:
     heads, kv_heads = shape.num_heads * shape.head_width, shape.num_kv_heads * shape.head_width
     residual = 4 * shape.width  # two inputs of norms, two outputs
     attention = heads + 2 * kv_heads + 2 * heads  # q k v, what comes out, and its copy by position
-    normed = heads + kv_heads if shape.qk_norm else 0
-    mlp = 4 * shape.mlp_width  # gate, its silu, up, their product
+    normed = heads + kv_heads if shape.qk_norm or shape.joint_qk_norm else 0
+    mlp = 4 * widest_mlp(shape)  # gate, its silu, up, their product
+    if shape.experts is not None:  # what goes into each, and comes out
+        mlp += 3 * shape.experts.chosen * shape.width
     return residual + attention + normed + mlp, shape.num_heads  # and each row's log-sum of scores
+
+
+def widest_mlp(shape: TransformerConfig) -> int:
+    """Return the width inside the MLP of a token, or of all its experts together."""
+    experts = shape.experts
+    return shape.mlp_width if experts is None else experts.chosen * experts.mlp_width
 
 
 def _activations(run: Work) -> list[MemoryItem]:
@@ -203,7 +211,7 @@ def _activations(run: Work) -> list[MemoryItem]:
     layers = run.shape.num_layers
     recompute = run.config.engine.recompute
     kept = layers * stream + layer if recompute else layers * layer
-    widest = 3 * run.shape.mlp_width + 2 * run.shape.width
+    widest = 3 * widest_mlp(run.shape) + 2 * run.shape.width
     return [
         MemoryItem("activations", kept + 3 * stream, "pass",
              note="computed again" if recompute else "kept"),

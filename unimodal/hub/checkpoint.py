@@ -1,21 +1,21 @@
-"""Read Hugging Face checkpoints of the Llama, Mistral, Qwen2 and Qwen3 families.
+"""Read Hugging Face checkpoints of Llama and its kin (parts.py).
 
 In: a directory or a hub id. Out: the configuration in our form, and where each weight lies; or one
 ValueError with every problem, before any work. config_json.py goes the other way: from a
-configuration in our form to a config.json. Weights have the same names on both sides.
+configuration in our form to a config.json. Weights have the same names on both sides, but for
+matrices that a family keeps as one.
 """
 
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..manifest import MANIFEST
-from ..rope import KINDS, RopeScaling, attention_factor
 from ..tensors import (
     DTYPES,
     ROWS_BYTES,
@@ -25,9 +25,17 @@ from ..tensors import (
     find_tensors,
 )
 from ..transformer import Transformer, TransformerConfig
+from .parts import (
+    FAMILIES,
+    is_whole,
+    language_model,
+    language_weights,
+    nearest,
+    parted,
+)
 from .pickles import missing_weights
+from .rotary import positions, read_rope, rope_problems, ropes
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 BUNDLE_FOLDER = "unimodal"  # the folder of an export that holds all of its bundle but the weights
 MARK = "<|unimodal_"  # the start of every special token's spelling in an export
@@ -47,26 +55,7 @@ WANTED = (
 OLD_BUFFER = re.compile(
     r"(.*\.)?rotary_emb\.inv_freq"
 )  # in older checkpoints: it is computed, not loaded
-ROPE_KEYS = {
-    "default": set(),
-    "linear": {"factor"},
-    "llama3": {
-        "factor",
-        "low_freq_factor",
-        "high_freq_factor",
-        "original_max_position_embeddings",
-    },
-    "yarn": {
-        "factor",
-        "original_max_position_embeddings",
-        "beta_fast",
-        "beta_slow",
-        "truncate",
-        "attention_factor",
-        "mscale",
-        "mscale_all_dim",
-    },
-}
+ACTIVATIONS = {"silu": "silu", "gelu_tanh": "gelu_pytorch_tanh"}  # ours -> theirs
 
 
 class CheckpointError(ValueError):
@@ -164,20 +153,30 @@ def read_checkpoint(directory: Path) -> Checkpoint:
         weights = find_tensors(directory)
     except WeightsError as error:
         raise CheckpointError(directory, [str(error)]) from error
+    if is_whole(raw_config(directory / "config.json")):
+        weights = language_weights(weights)
+        # Where the whole model says nothing of it, or other than its language model.
+        config = replace(config, tied_head="lm_head.weight" not in weights)
     weights = {name: place for name, place in weights.items() if not OLD_BUFFER.fullmatch(name)}
     if config.tied_head:
         weights.pop("lm_head.weight", None)  # a copy of the embedding
-    if problems := list(weight_problems(transformer_shapes(config), weights)):
+    shapes = transformer_shapes(config)
+    if config.joined_export:
+        weights = parted(weights, shapes)
+    if problems := list(weight_problems(shapes, weights)):
         raise CheckpointError(directory, problems)
     return Checkpoint(directory, family, config, weights)
 
 
 def read_config(directory: Path) -> tuple[str, TransformerConfig]:
     """Return (family, configuration) of a checkpoint; raise CheckpointError with all problems."""
-    raw = raw_config(directory / "config.json")
+    raw = language_model(raw_config(directory / "config.json"))
     if raw.get("model_type") not in FAMILIES:
         supported = ", ".join(FAMILIES)
-        problem = f"model_type {raw.get('model_type')!r} is not supported: one of {supported}"
+        problem = (
+            f"model_type {raw.get('model_type')!r} is not supported: one of {supported}; the "
+            f"nearest is {nearest(raw)}"
+        )
         raise CheckpointError(directory / "config.json", [problem])
     theirs = understood(directory / "config.json", raw)
     return raw["model_type"], transformer_config(directory / "config.json", raw, theirs)
@@ -188,7 +187,7 @@ def transformer_config(path: Path, raw: dict[str, Any], theirs: Any) -> Transfor
     model's; raise CheckpointError with all problems. raw: what stands in the file at `path`.
     theirs: as transformers parses it.
     """
-    problems = [*_problems(raw, theirs), *_rope_problems(theirs)]
+    problems = [*_problems(raw, theirs), *rope_problems(theirs)]
     if not problems:
         try:
             return _ours(theirs)
@@ -225,14 +224,28 @@ def _problems(raw: dict[str, Any], theirs: Any) -> Iterator[str]:
     """Yield why our transformer cannot compute what this one does, one sentence each."""
     if raw.get("quantization_config"):
         yield "quantization_config: quantized weights cannot grow; take the unquantized checkpoint"
-    if theirs.hidden_act != "silu":
-        yield f"hidden_act {theirs.hidden_act!r}: only 'silu' is supported"
+    parts = FAMILIES[theirs.model_type].parts if theirs.model_type in FAMILIES else {}
+    activation = getattr(theirs, "hidden_activation", None) or theirs.hidden_act
+    wanted = ACTIVATIONS[parts.get("activation", "silu")]
+    if activation != wanted:
+        yield f"hidden_act {activation!r}: only {wanted!r} is supported"
+    for name in (
+        "attn_logit_softcapping",
+        "final_logit_softcapping",
+        "use_bidirectional_attention",
+    ):
+        if getattr(theirs, name, None):
+            yield f"{name} {getattr(theirs, name)}: only null or false is supported"
     for name in ("attention_bias", "mlp_bias"):
         if getattr(theirs, name, False):
             yield f"{name}: only Qwen2's biases (of queries, keys and values) are supported"
+    if theirs.model_type == "gemma3_text":  # which is taken as far as its window goes
+        return
     sliding = [kind for kind in raw.get("layer_types") or () if kind != "full_attention"]
     window = getattr(theirs, "sliding_window", None)
-    if window is not None:
+    if window is not None:  # one that is wider than the context hides nothing
+        if window >= positions(theirs):
+            return
         yield (
             f"sliding_window {window}: our attention sees everything; where no sequence will be"
             " longer than the window, set it to null in config.json"
@@ -241,74 +254,26 @@ def _problems(raw: dict[str, Any], theirs: Any) -> Iterator[str]:
         yield f"layer_types {', '.join(sorted(set(sliding)))}: only full_attention is supported"
 
 
-def _rope_problems(theirs: Any) -> Iterator[str]:
-    """Yield what of the rotary settings is not supported, one sentence each."""
-    rope = theirs.rope_parameters
-    kind = rope.get("rope_type", "default")
-    if kind not in ROPE_KEYS:
-        supported = ", ".join(("default", *KINDS))
-        yield f"rope_scaling of kind {kind!r} is not supported: one of {supported}"
-        return
-    if rope.get("partial_rotary_factor", 1.0) != 1.0:
-        yield f"partial_rotary_factor {rope['partial_rotary_factor']}: only 1 is supported"
-    known = {"rope_type", "type", "rope_theta", "partial_rotary_factor"} | ROPE_KEYS[kind]
-    # `linear` and the default do not use it, but some files contain it.
-    known |= {"original_max_position_embeddings"}
-    if unknown := sorted(set(rope) - known):
-        yield f"rope_scaling of kind {kind!r} with {', '.join(unknown)} is not supported"
-    needed = {"factor"} & ROPE_KEYS[kind]
-    yield from (f"rope_scaling: {name} is missing" for name in needed if rope.get(name) is None)
-
-
 def _ours(theirs: Any) -> TransformerConfig:
     """Return a configuration of transformers in our form."""
-    heads = theirs.num_attention_heads
-    return TransformerConfig(
-        num_ids=theirs.vocab_size,
-        width=theirs.hidden_size,
-        num_layers=theirs.num_hidden_layers,
-        num_heads=heads,
-        num_kv_heads=theirs.num_key_value_heads,
-        head_width=getattr(theirs, "head_dim", None) or theirs.hidden_size // heads,
-        mlp_width=theirs.intermediate_size,
-        rope_theta=float(theirs.rope_parameters["rope_theta"]),
-        norm_eps=theirs.rms_norm_eps,
-        qk_norm=theirs.model_type == "qwen3",
-        attention_bias=theirs.model_type == "qwen2",
-        tied_head=bool(theirs.tie_word_embeddings),
-        max_positions=theirs.max_position_embeddings,
-        rope=_rope(theirs.rope_parameters, theirs.max_position_embeddings),
-    )
-
-
-def _rope(rope: dict[str, Any], max_positions: int) -> RopeScaling | None:
-    kind = rope.get("rope_type", "default")
-    if kind == "default":
-        return None
-    values: dict[str, Any] = {
-        "factor": float(rope["factor"]),
-        "original_positions": int(rope.get("original_max_position_embeddings", max_positions)),
+    heads, (rope, _) = theirs.num_attention_heads, ropes(theirs)
+    values = {
+        "num_ids": theirs.vocab_size,
+        "width": theirs.hidden_size,
+        "num_layers": theirs.num_hidden_layers,
+        "num_heads": heads,
+        "num_kv_heads": theirs.num_key_value_heads,
+        "head_width": getattr(theirs, "head_dim", None) or theirs.hidden_size // heads,
+        "mlp_width": theirs.intermediate_size,
+        "rope_theta": float(rope["rope_theta"]),
+        "norm_eps": theirs.rms_norm_eps,
+        "tied_head": bool(theirs.tie_word_embeddings),
+        "max_positions": positions(theirs),
+        "rope": read_rope(rope, theirs.max_position_embeddings),
     }
-    names = {"low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow"} & ROPE_KEYS[kind]
-    values |= {name: float(rope[name]) for name in names if rope.get(name) is not None}
-    if kind == "yarn":
-        values |= {"truncate": rope.get("truncate", True), "attention_factor": _mscale(rope)}
-    return RopeScaling(kind=kind, **values)
-
-
-def _mscale(rope: dict[str, Any]) -> float | None:
-    """Return yarn's attention factor, which DeepSeek's two `mscale` give as a ratio.
-
-    None: the default of RopeScaling. The formula is that of transformers' yarn.
-    """
-    if rope.get("attention_factor") is not None:
-        return float(rope["attention_factor"])
-    above, below = rope.get("mscale"), rope.get("mscale_all_dim")
-    if not above or not below:
-        return None
-    plain = RopeScaling("yarn", float(rope["factor"]), 1)
-    grown = attention_factor(plain) - 1.0  # 0.1 ln(factor)
-    return (grown * above + 1.0) / (grown * below + 1.0)
+    if family := FAMILIES.get(theirs.model_type):  # else the language model of a larger one
+        values |= {**family.parts, **family.read(theirs)}
+    return TransformerConfig(**values)
 
 
 def weight_problems(

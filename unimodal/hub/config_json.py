@@ -7,7 +7,8 @@ or one ValueError. checkpoint.py goes the other way.
 from typing import Any
 
 from ..transformer import TransformerConfig
-from .checkpoint import ROPE_KEYS
+from .parts import CLASSES, FAMILIES, family_of
+from .rotary import rope_json
 
 
 def config_json(config: TransformerConfig, dtype: str, ids: dict[str, int]) -> dict[str, Any]:
@@ -26,20 +27,13 @@ def config_json(config: TransformerConfig, dtype: str, ids: dict[str, int]) -> d
             "no plain language model of Hugging Face mixes embeddings into its layers: only one"
             " trained without model.residual_lambdas has an export"
         )
-    if config.qk_norm and config.attention_bias:
+    family = family_of(config)
+    if config.joined_export and config.rope is not None and config.rope.kind != "longrope":
         raise ValueError(
-            "no family of Hugging Face has both the norms of Qwen3 (qk_norm) and the biases of"
-            " Qwen2 (attention_bias)"
+            f"the family phi3 of Hugging Face has no rotary scaling {config.rope.kind}"
         )
-    family = _family(config)
-    extra: dict[str, Any] = {
-        "llama": {"attention_bias": False, "mlp_bias": False},
-        "mistral": {"sliding_window": None},
-        "qwen2": {"use_sliding_window": False},
-        "qwen3": {"attention_bias": False, "use_sliding_window": False},
-    }
     return {
-        "architectures": [f"{family.capitalize()}ForCausalLM"],
+        "architectures": [CLASSES.get(family, f"{family.capitalize()}ForCausalLM")],
         "model_type": family,
         "vocab_size": config.num_ids,
         "hidden_size": config.width,
@@ -52,48 +46,10 @@ def config_json(config: TransformerConfig, dtype: str, ids: dict[str, int]) -> d
         "max_position_embeddings": config.max_positions,
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tied_head,
-        **_rope_json(config),
-        **extra[family],
+        **rope_json(config, family),
+        **FAMILIES[family].write(config),
         "attention_dropout": 0.0,
         "use_cache": True,
         "dtype": dtype,
         **{f"{name}_token_id": token for name, token in ids.items()},
-    }
-
-
-def _family(config: TransformerConfig) -> str:
-    """Return the family whose transformer has exactly these parts."""
-    if config.qk_norm:
-        return "qwen3"
-    if config.attention_bias:
-        return "qwen2"
-    # Llama's configuration requires that num_heads divides the width; Mistral's is equal but for
-    # that.
-    return "mistral" if config.width % config.num_heads else "llama"
-
-
-def _rope_json(config: TransformerConfig) -> dict[str, Any]:
-    """Return the rotary settings in the form of transformers 5, and in that of older versions."""
-    rope = config.rope
-    values: dict[str, Any] = {"rope_type": "default"}
-    if rope is not None:
-        given = {
-            "factor": rope.factor,
-            "original_max_position_embeddings": rope.original_positions,
-            "low_freq_factor": rope.low_freq_factor,
-            "high_freq_factor": rope.high_freq_factor,
-            "beta_fast": rope.beta_fast,
-            "beta_slow": rope.beta_slow,
-            "truncate": rope.truncate,
-            "attention_factor": rope.attention_factor,
-        }
-        values = {"rope_type": rope.kind} | {
-            name: value
-            for name, value in given.items()
-            if name in ROPE_KEYS[rope.kind] and value is not None
-        }
-    return {
-        "rope_theta": config.rope_theta,
-        "rope_scaling": None if rope is None else values,
-        "rope_parameters": values | {"rope_theta": config.rope_theta},
     }

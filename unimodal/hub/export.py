@@ -1,6 +1,6 @@
 """Export a bundle as a plain Hugging Face checkpoint, and restore the bundle from it.
 
-    config.json, generation_config.json     a Llama, Mistral, Qwen2 or Qwen3
+    config.json, generation_config.json     a Llama or one of its kin (parts.py)
     model*.safetensors                      the weights, with unchanged bytes
     tokenizer.json, tokenizer_config.json   every id by name, and the layout as a chat template
     unimodal/                               all of the bundle but its weights, to restore it
@@ -59,6 +59,7 @@ from .export_files import (
 )
 from .export_files import spelling as spelling
 from .grow import TABLES
+from .parts import joined
 
 
 def export(
@@ -78,6 +79,8 @@ def export(
     places = find_tensors(directory)
     shape = contents.config.architecture
     planned = [_planned(name, places, shape) for name in transformer_shapes(shape.transformer)]
+    if shape.transformer.joined_export:
+        planned = list(joined(planned))
     files = export_files(contents, planned[0].dtype)
     check_space(output, sum(tensor.num_bytes for tensor in planned))
 

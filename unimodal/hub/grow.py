@@ -2,7 +2,7 @@
 
     old ids 0 .. V - 1 (all rows of the embedding, padding included), special tokens, image codes
 
-In: a checkpoint of Llama, Mistral, Qwen2 or Qwen3, and an image tokenizer. Out: a bundle that can
+In: a checkpoint of Llama or its kin (parts.py), and an image tokenizer. Out: a bundle that can
 be trained to read and draw images. Weights are copied from file to file a few megabytes at a time,
 with unchanged bytes; only the new rows of the embedding, and of an untied output table, are
 computed, from the statistics of the old ones. So the logits of old ids are unchanged. Every problem

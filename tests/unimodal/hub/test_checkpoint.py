@@ -17,6 +17,7 @@ from unimodal.hub.checkpoint import (
     read_config,
 )
 from unimodal.hub.config_json import config_json
+from unimodal.hub.rotary import read_rope
 from unimodal.rope import RopeScaling, frequencies
 from unimodal.tensors import weight_files
 from unimodal.transformer import Transformer, TransformerConfig
@@ -110,9 +111,7 @@ def test_frequencies_of_yarn_are_those_of_transformers(more):
         head_dim=64, max_position_embeddings=256, rope_parameters=rope
     )
     theirs_h, factor = ROPE_INIT_FUNCTIONS["yarn"](config)
-    from unimodal.hub.checkpoint import _rope
-
-    scaling = _rope(config.rope_parameters, 256)
+    scaling = read_rope(config.rope_parameters, 256)
     ours_h, our_factor = frequencies(64, 1e6, scaling)
     torch.testing.assert_close(ours_h, theirs_h, rtol=1e-6, atol=0)
     assert our_factor == pytest.approx(factor, rel=1e-12)
@@ -146,7 +145,7 @@ REFUSED = {
     "dynamic": (
         "llama",
         {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
-        "'dynamic' is not supported: one of default, linear, llama3, yarn",
+        "'dynamic' is not supported: one of default, linear, llama3, yarn, longrope",
     ),
     "partial": (
         "llama",
@@ -178,12 +177,14 @@ def test_what_cannot_be_read_is_refused_in_words(case, tmp_path):
 
 
 def test_a_window_that_config_json_does_not_name_is_as_mistral_has_it(tmp_path):
-    checkpoints.save(tmp_path, "mistral")
+    checkpoints.save(tmp_path, "mistral", max_position_embeddings=8192)
     config = json.loads((tmp_path / "config.json").read_text())
     del config["sliding_window"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="sliding_window 4096: our attention sees"):
         read_checkpoint(tmp_path)
+    checkpoints.change(tmp_path, max_position_embeddings=4096)  # which hides nothing then
+    assert read_checkpoint(tmp_path).config.max_positions == 4096
 
 
 def test_all_problems_come_at_once(tmp_path):
@@ -276,5 +277,7 @@ def test_a_configuration_goes_out_and_comes_back(values, tmp_path):
 
 def test_a_configuration_of_no_family_is_refused():
     config = TransformerConfig(61, 32, 1, 4, 2, 8, 24, qk_norm=True, attention_bias=True)
-    with pytest.raises(ValueError, match="no family of Hugging Face has both"):
+    with pytest.raises(
+        ValueError, match="no family of Hugging Face has qk_norm and attention_bias"
+    ):
         config_json(config, "float32", {})
