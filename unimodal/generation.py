@@ -251,7 +251,7 @@ class Generation:
             branches = [branch for one in going_on for branch in one.branches.values()]
             has_prompt = any(branch.row is None for branch in branches)
             with enough_threads(self._branches.flops(branches), once=has_prompt):
-                self._branches.read(branches)
+                self._branches.read(branches, max(one.num_looked_at for one in going_on))
                 found = self._sample(going_on, events) | self._run_heads(going_on)
             for request in going_on:
                 events += request.go_on(found[request.number])

@@ -19,7 +19,7 @@ from .attention import Attend
 from .heads.code_rows import CodeRowsHead
 from .memory import free_bytes
 from .products import Linear, PackedLinear, Snapshot, can_pack
-from .transformer import HeadNorms, Layer, RMSNorm, Rotation, TransformerConfig, Trunk
+from .transformer import HeadNorms, Layer, RMSNorm, Rotation, TransformerConfig, Trunk, tokens_at
 from .unified import UnifiedModel
 
 SHARE = 0.5  # of the free memory: what copies may take
@@ -115,14 +115,16 @@ class PackedTrunk:
             [seen.matches(weights.get(name)) for weights, name, seen in self._weights]
         )
 
-    def __call__(self, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
-        """Return hidden_BTD as Transformer.forward does."""
+    def __call__(
+        self, x_BTD: Tensor, positions_BT: Tensor, attend: Attend, seen_BN: Tensor | None
+    ) -> Tensor:
+        """Return hidden_BTD, or hidden_BND, as Transformer.forward does."""
         rotate = self._rotation(positions_BT)
-        first_BTD = x_BTD
+        first_BTD, last = x_BTD, len(self._layers) - 1
         for number, layer in enumerate(self._layers):
             if self._mixes is not None:
                 x_BTD = self._mixes[number](x_BTD, first_BTD)
-            x_BTD = layer(x_BTD, rotate, attend, number)
+            x_BTD = layer(x_BTD, rotate, attend, number, seen_BN if number == last else None)
         return self._norm(x_BTD)
 
     def _rotation(self, positions_BT: Tensor) -> Rotation:
@@ -152,17 +154,36 @@ class PackedLayer:
         self._norms = [PackedNorm(one.weight, one.eps) for one in norms]
         self._post_norm = layer.post_norm
 
-    def __call__(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
-        """Return the residual stream after this layer, (B, T, D)."""
+    def __call__(
+        self,
+        x_BTD: Tensor,
+        rotate: Rotation,
+        attend: Attend,
+        layer: int,
+        seen_BN: Tensor | None = None,
+    ) -> Tensor:
+        """Return the residual stream after this layer, (B, T, D); with seen_BN, of these tokens
+        alone, (B, N, D): the others are read by their keys and values.
+        """
         before, behind = self._norms
+        in_BTD = x_BTD if self._post_norm else before(x_BTD)
+        out_BND = self._attention(in_BTD, rotate, attend, layer, seen_BN)
+        x_BND = x_BTD if seen_BN is None else tokens_at(x_BTD, seen_BN)
         if self._post_norm:
-            x_BTD = x_BTD + before(self._attention(x_BTD, rotate, attend, layer))
-            return x_BTD + behind(self._mlp(x_BTD))
-        x_BTD = self._attention(before(x_BTD), rotate, attend, layer).add_(x_BTD)
-        return self._mlp(behind(x_BTD)).add_(x_BTD)
+            x_BND = x_BND + before(out_BND)
+            return x_BND + behind(self._mlp(x_BND))
+        x_BND = out_BND.add_(x_BND)
+        return self._mlp(behind(x_BND)).add_(x_BND)
 
-    def _attention(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
-        """Return what Attention does."""
+    def _attention(
+        self,
+        x_BTD: Tensor,
+        rotate: Rotation,
+        attend: Attend,
+        layer: int,
+        seen_BN: Tensor | None,
+    ) -> Tensor:
+        """Return what Attention does, of all tokens or of those seen."""
         B, T, _ = x_BTD.shape
         H, G = self._counts
         heads_BNTd = self._qkv(x_BTD).view(B, T, H + 2 * G, self._head_width).transpose(1, 2)
@@ -170,8 +191,10 @@ class PackedLayer:
         if self._head_norm is not None:
             qk_BNTd = self._head_norm(qk_BNTd)
         q_BHTd, k_BGTd = rotate(qk_BNTd).split_with_sizes((H, G), 1)
+        if seen_BN is not None:
+            q_BHTd = q_BHTd.take_along_dim(seen_BN[:, None, :, None], dim=2)
         out_BHTd = attend(layer, q_BHTd, k_BGTd, v_BGTd)
-        return self._out(out_BHTd.transpose(1, 2).reshape(B, T, -1))
+        return self._out(out_BHTd.transpose(1, 2).reshape(B, q_BHTd.shape[2], -1))
 
     def _mlp(self, x_BTD: Tensor) -> Tensor:
         """Return what MLP does."""

@@ -115,9 +115,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     forward = Branches._forward
 
-    def count(self, branches, rows):  # type: ignore[no-untyped-def]
+    def count(self, branches, *rest):  # type: ignore[no-untyped-def]
         sizes.append(len(branches))
-        return forward(self, branches, rows)
+        return forward(self, branches, *rest)
 
     monkeypatch.setattr(Branches, "_forward", count)
     return sizes
