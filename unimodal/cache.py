@@ -55,11 +55,13 @@ class KVCache:
         self._appended_B = np.zeros(batch, dtype=np.int64)
         self.num_rows = 0
         # What `append` prepared for the next forward: its rows, the largest length of a row after
-        # it, the slots of its tokens, and its mask (None: all is seen, or what is causal); and the
-        # mask of those tokens whose hidden vectors are wanted alone.
+        # it, the slots of its tokens, the first one where that is the same in all rows and others
+        # follow it, and its mask (None: all is seen, or what is causal); and the mask of those
+        # tokens whose hidden vectors are wanted alone.
         self._rows, self._end = slice(0, 0), 0
         self._rows_B1 = torch.arange(batch, device=device)[:, None]
         self._slots_BT = torch.zeros(0, 0, dtype=torch.int64, device=device)
+        self._start: int | None = None
         self._mask_B1TS: Tensor | None = None
         self._seen_mask_B1NS: Tensor | None = None
         # The block and private number of each slot; None as long as all of them are 0.
@@ -214,6 +216,9 @@ class KVCache:
             raise ValueError(f"{end} tokens do not fit into a cache of {self.capacity}")
         self._appended_B[first:last] += num
         self._rows, self._end = slice(first, last), end
+        # Padding may then lie behind a row's tokens: nobody sees it before it is overwritten.
+        abreast = bool((starts_B == starts_B[0]).all()) and starts_B[0] + num == end
+        self._start = int(starts_B[0]) if abreast else None
         device = self._keys_LBGSd.device
         self._slots_BT = torch.from_numpy(slots_BT).to(device)
         self._store_masks(self._rows_B1[self._rows], self._slots_BT, masks)
@@ -302,9 +307,13 @@ class KVCache:
         """
         keys_BGSd = self._keys_LBGSd[layer, self._rows, :, : self._end]
         values_BGSd = self._values_LBGSd[layer, self._rows, :, : self._end]
-        at = (self._rows_B1[: len(q_BHTd)], self._slots_BT)
-        keys_BGSd.transpose(1, 2).index_put_(at, k_BGTd.transpose(1, 2))
-        values_BGSd.transpose(1, 2).index_put_(at, v_BGTd.transpose(1, 2))
+        if self._start is not None:
+            keys_BGSd[:, :, self._start :] = k_BGTd
+            values_BGSd[:, :, self._start :] = v_BGTd
+        else:
+            at = (self._rows_B1[: len(q_BHTd)], self._slots_BT)
+            keys_BGSd.transpose(1, 2).index_put_(at, k_BGTd.transpose(1, 2))
+            values_BGSd.transpose(1, 2).index_put_(at, v_BGTd.transpose(1, 2))
         num, length = q_BHTd.shape[2], k_BGTd.shape[2]
         mask_B1TS = self._mask_B1TS if num == length else self._seen_mask_B1NS
         return F.scaled_dot_product_attention(
