@@ -9,7 +9,7 @@ begins as a kept prefix does (prefixes.py) reads only what follows it.
 Letters: B branches, T tokens of a forward, D width.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,11 @@ from .tokens import COLUMNS, Tokens
 if TYPE_CHECKING:
     from .model import Model
 
-MAX_PREFILL_TOKENS = 8192  # of one forward; more or longer prompts are read in several forwards
+# Of one forward; more or longer prompts are read in several forwards. A CPU multiplies 512 vectors
+# as fast as more, and what a layer makes of them stays in its caches.
+MAX_PREFILL_TOKENS, MAX_CPU_PREFILL_TOKENS = 8192, 512
+# Of how many tokens of a row the last layer need not compute hidden vectors for it to be worth it.
+LEAST_SKIPPED = 8
 
 
 class Branch:
@@ -154,8 +158,9 @@ class Branches:
         self.prefixes = Prefixes(num_prefixes)
         self.num_read = 0
         """How many tokens the transformer was run over so far, padding not counted."""
-        # Of the latest `read`: (hidden_BTD, lengths_B) of each forward, the last hidden vector of
-        # each of their rows, and the index of each cache row in that (None: it read nothing).
+        # Of the latest `read`: (hidden_BTD, counts_B) of each forward, which has so many hidden
+        # vectors of each row, the last one of each of their rows, and the index of each cache row
+        # in that (None: it read nothing).
         self._seen: list[tuple[Tensor, np.ndarray]] = []
         self._last_BD = torch.empty(0)
         self._place: list[int | None] = []
@@ -232,11 +237,12 @@ class Branches:
             if row < len(self._rows):
                 self._rows[row], last.row = last, row
 
-    def read(self, branches: Sequence[Branch]) -> None:
+    def read(self, branches: Sequence[Branch], num: int | None = None) -> None:
         """Run the transformer over the queued tokens of all branches.
 
         branches: all branches in work; those without a row get one behind the others. New branches
-        with equal queues, as of several samples of one prompt, are read once and copied.
+        with equal queues, as of several samples of one prompt, are read once and copied. num: how
+        many hidden vectors of each `last` will be asked for at most; None: all.
         """
         fresh = [branch for branch in branches if branch.row is None]
         first_of = _firsts(fresh)
@@ -246,25 +252,32 @@ class Branches:
         self.reserve(len(self._rows) + len(fresh), tokens + 1)  # padding has a slot
         self._seen, self._place = [], []
         if any(branch.queue.ids for branch in self._rows):
-            self._forward(self._rows, slice(0, len(self._rows)))
+            self._forward(self._rows, slice(0, len(self._rows)), num)
         else:
             self._place += [None] * len(self._rows)
-        while distinct:
-            longest = max(len(branch.queue) for branch in distinct)
-            some = distinct[: max(1, MAX_PREFILL_TOKENS // longest)]
-            distinct = distinct[len(some) :]
+        for some in self._prefills(distinct):
             self._rows += some
             rows = self._cache.add(len(some))
             for row, branch in enumerate(some, start=rows.start):
                 if (prefix := prefixes[branch]) is not None:
                     held = branch.held
                     self._cache.restore(row, prefix.stored, held.block, held.private)
-            self._forward(some, rows)
+            self._forward(some, rows, num)
         last = [_last_of_each(*one) for one in self._seen]
         self._last_BD = last[0] if len(last) == 1 else torch.cat(last)
         for branch in fresh:
             if branch.row is None:
                 self._copy(first_of[branch], branch)
+
+    def _prefills(self, fresh: Sequence[Branch]) -> Iterator[list[Branch]]:
+        """Yield new branches in groups that a forward reads, of like lengths: so few are padded."""
+        on_cpu = self._device.type == "cpu"
+        most = MAX_CPU_PREFILL_TOKENS if on_cpu else MAX_PREFILL_TOKENS
+        left = sorted(fresh, key=lambda branch: len(branch.queue), reverse=True)
+        while left:
+            num = max(1, most // len(left[0].queue))
+            yield left[:num]
+            left = left[num:]
 
     def _begin(self, branch: Branch) -> Prefix | None:
         """Let a new branch begin with what is kept of its first tokens; return where that is."""
@@ -283,7 +296,7 @@ class Branches:
         self._place.append(self._place[source.row])
         branch.has_read(row)
 
-    def _forward(self, branches: Sequence[Branch], rows: slice) -> None:
+    def _forward(self, branches: Sequence[Branch], rows: slice, num: int | None) -> None:
         """Run one forward over the queues of these branches, whose cache rows are `rows`."""
         lengths_B = np.array([len(branch.queue) for branch in branches])
         longest = int(lengths_B.max())
@@ -300,12 +313,16 @@ class Branches:
                 self._cache.truncate(row, branch.num_forgotten)
         has_blocks = any(any(one.queue.block) or any(one.queue.private) for one in branches)
         masks = (padded("block"), padded("private")) if has_blocks else None
-        self._cache.append(longest, rows, masks, lengths_B)
+        counts_B, seen_BN = lengths_B, None
+        if num is not None and longest >= num + LEAST_SKIPPED:
+            counts_B = np.minimum(lengths_B, num)
+            seen_BN = torch.from_numpy(_last_places(lengths_B, counts_B, num)).to(self._device)
+        self._cache.append(longest, rows, masks, lengths_B, seen_BN)
         uses_addresses = self._model.transformer.embedder.uses_addresses
         address = padded("address") if uses_addresses else torch.empty(0, device=self._device)
         reading = BranchInput(padded("ids"), address, [one.queue.spans for one in branches])
         hidden_BTD = self._model.transformer.hidden_states(
-            reading, padded("positions"), self._cache
+            reading, padded("positions"), self._cache, seen_BN
         )
         # Padding behind shorter queues, and what is not kept, are rolled back.
         self._cache.commit(lengths_B - [branch.num_temporary for branch in branches], rows)
@@ -313,9 +330,9 @@ class Branches:
         self.num_read += int(lengths_B.sum())
         for row, branch in enumerate(branches, start=rows.start):
             branch.has_read(row)
-        first = sum(len(lengths_B) for _, lengths_B in self._seen)
+        first = sum(len(counts_B) for _, counts_B in self._seen)
         self._place += [first + k if n else None for k, n in enumerate(lengths_B.tolist())]
-        self._seen.append((hidden_BTD, lengths_B))
+        self._seen.append((hidden_BTD, counts_B))
 
     def last(self, branches: Sequence[Branch], num: int = 1) -> Tensor:
         """Return the last `num` hidden vectors of each of these branches, (B, num, D)."""
@@ -327,12 +344,12 @@ class Branches:
         return torch.stack([self._last_of(place, num) for place in places])
 
     def _last_of(self, place: int, num: int) -> Tensor:
-        for hidden_BTD, lengths_B in self._seen:
-            if place < len(lengths_B):
-                stop = int(lengths_B[place])
-                assert num <= stop, f"{num} hidden vectors of {stop} tokens that were read"
+        for hidden_BTD, counts_B in self._seen:
+            if place < len(counts_B):
+                stop = int(counts_B[place])
+                assert num <= stop, f"{num} hidden vectors of {stop} that were computed"
                 return hidden_BTD[place, stop - num : stop]
-            place -= len(lengths_B)
+            place -= len(counts_B)
         raise AssertionError("a place is that of a row that was read")
 
 
@@ -346,9 +363,17 @@ def _firsts(branches: Sequence[Branch]) -> dict[Branch, Branch]:
     return found
 
 
-def _last_of_each(hidden_BTD: Tensor, lengths_B: np.ndarray) -> Tensor:
+def _last_places(lengths_B: np.ndarray, counts_B: np.ndarray, num: int) -> np.ndarray:
+    """Return the places (B, num) of the last counts_B tokens of rows; behind them padding, which
+    are valid places too.
+    """
+    offsets_BN = np.minimum(np.arange(num), counts_B[:, None] - 1)
+    return np.maximum(lengths_B[:, None] - counts_B[:, None] + offsets_BN, 0)
+
+
+def _last_of_each(hidden_BTD: Tensor, counts_B: np.ndarray) -> Tensor:
     """Return the last hidden vector of each row, before the padding, hidden_BD."""
     if hidden_BTD.shape[1] == 1:
         return hidden_BTD[:, 0]
-    last_B = torch.from_numpy(lengths_B - 1).to(hidden_BTD.device)
+    last_B = torch.from_numpy(counts_B - 1).to(hidden_BTD.device)
     return hidden_BTD[torch.arange(len(last_B), device=hidden_BTD.device), last_B]

@@ -55,11 +55,15 @@ class KVCache:
         self._appended_B = np.zeros(batch, dtype=np.int64)
         self.num_rows = 0
         # What `append` prepared for the next forward: its rows, the largest length of a row after
-        # it, the slots of its tokens, and its mask (None: all is seen, or what is causal).
+        # it, the slots of its tokens, the first one where that is the same in all rows and others
+        # follow it, and its mask (None: all is seen, or what is causal); and the mask of those
+        # tokens whose hidden vectors are wanted alone.
         self._rows, self._end = slice(0, 0), 0
         self._rows_B1 = torch.arange(batch, device=device)[:, None]
         self._slots_BT = torch.zeros(0, 0, dtype=torch.int64, device=device)
+        self._start: int | None = None
         self._mask_B1TS: Tensor | None = None
+        self._seen_mask_B1NS: Tensor | None = None
         # The block and private number of each slot; None as long as all of them are 0.
         self._block_BS: Tensor | None = None
         self._private_BS: Tensor | None = None
@@ -191,13 +195,14 @@ class KVCache:
         rows: slice | None = None,
         masks: tuple[Tensor, Tensor] | None = None,
         lengths_B: np.ndarray | None = None,
+        seen_BN: Tensor | None = None,
     ) -> Tensor:
         """Reserve the next `num` slots of `rows` (None: all in use) and return them, int64 (B, T).
 
         masks: the block and the private number of each token, int64 (B, T), as in a Row; None: all
         are causal and public. lengths_B: how many of the tokens of each row are more than padding,
-        which shares the slot behind them and must be rolled back; None: all. Raise ValueError where
-        a row would exceed the capacity.
+        which shares the slot behind them and must be rolled back; None: all. seen_BN: as for
+        Transformer.forward. Raise ValueError where a row would exceed the capacity.
         """
         first, last, _ = (rows or slice(None)).indices(self.num_rows)
         assert num > 0 and last > first, f"{num} tokens of rows {first} .. {last} were appended"
@@ -211,6 +216,9 @@ class KVCache:
             raise ValueError(f"{end} tokens do not fit into a cache of {self.capacity}")
         self._appended_B[first:last] += num
         self._rows, self._end = slice(first, last), end
+        # Padding may then lie behind a row's tokens: nobody sees it before it is overwritten.
+        abreast = bool((starts_B == starts_B[0]).all()) and starts_B[0] + num == end
+        self._start = int(starts_B[0]) if abreast else None
         device = self._keys_LBGSd.device
         self._slots_BT = torch.from_numpy(slots_BT).to(device)
         self._store_masks(self._rows_B1[self._rows], self._slots_BT, masks)
@@ -219,7 +227,13 @@ class KVCache:
         plain = self._block_BS is None and (
             not starts_B.any() or (num == 1 and bool((slots_BT == end - 1).all()))
         )
-        self._mask_B1TS = None if plain else self._mask(masks)
+        self._mask_B1TS = None if plain else self._mask(self._slots_BT, masks)
+        self._seen_mask_B1NS = None
+        if seen_BN is not None:
+            slots_BN, *of_seen = (
+                one.gather(1, seen_BN) for one in (self._slots_BT, *(masks or ()))
+            )
+            self._seen_mask_B1NS = self._mask(slots_BN, masks and (of_seen[0], of_seen[1]))
         return self._slots_BT
 
     def _store_masks(
@@ -238,15 +252,16 @@ class KVCache:
         self._block_BS.index_put_(at, block_BT)
         self._private_BS.index_put_(at, private_BT)
 
-    def _mask(self, masks: tuple[Tensor, Tensor] | None) -> Tensor:
+    def _mask(self, slots_BT: Tensor, masks: tuple[Tensor, Tensor] | None) -> Tensor:
         """Return what is added to scores, (B, 1, T, S): 0 where a query sees a slot, else -inf.
 
-        The rule is that of `sequence.span_mask` within one document.
+        slots_BT, masks: of the queries. The rule is that of `sequence.span_mask` within one
+        document.
         """
-        slots_S = torch.arange(self._end, device=self._slots_BT.device)
-        seen_BTS = slots_S <= self._slots_BT[..., None]
+        slots_S = torch.arange(self._end, device=slots_BT.device)
+        seen_BTS = slots_S <= slots_BT[..., None]
         if self._block_BS is not None and self._private_BS is not None:
-            block_BT, private_BT = masks or (torch.zeros_like(self._slots_BT),) * 2
+            block_BT, private_BT = masks or (torch.zeros_like(slots_BT),) * 2
             seen_BTS = seen_BTS | same_block(block_BT, self._block_BS[self._rows, : self._end])
             seen_BTS = seen_BTS & may_see(private_BT, self._private_BS[self._rows, : self._end])
         mask_BTS = torch.zeros_like(seen_BTS, dtype=self._keys_LBGSd.dtype)
@@ -286,18 +301,27 @@ class KVCache:
         self._appended_B[rows] -= num
 
     def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
-        """Store the appended keys and values and return the queries' attention, out_BHTd."""
+        """Store the appended keys and values and return the queries' attention, out_BHTd.
+
+        Queries are those of all appended tokens, or of those whose hidden vectors are wanted.
+        """
         keys_BGSd = self._keys_LBGSd[layer, self._rows, :, : self._end]
         values_BGSd = self._values_LBGSd[layer, self._rows, :, : self._end]
-        at = (self._rows_B1[: len(q_BHTd)], self._slots_BT)
-        keys_BGSd.transpose(1, 2).index_put_(at, k_BGTd.transpose(1, 2))
-        values_BGSd.transpose(1, 2).index_put_(at, v_BGTd.transpose(1, 2))
+        if self._start is not None:
+            keys_BGSd[:, :, self._start :] = k_BGTd
+            values_BGSd[:, :, self._start :] = v_BGTd
+        else:
+            at = (self._rows_B1[: len(q_BHTd)], self._slots_BT)
+            keys_BGSd.transpose(1, 2).index_put_(at, k_BGTd.transpose(1, 2))
+            values_BGSd.transpose(1, 2).index_put_(at, v_BGTd.transpose(1, 2))
+        num, length = q_BHTd.shape[2], k_BGTd.shape[2]
+        mask_B1TS = self._mask_B1TS if num == length else self._seen_mask_B1NS
         return F.scaled_dot_product_attention(
             q_BHTd,
             keys_BGSd,
             values_BGSd,
-            attn_mask=self._mask_B1TS,
-            is_causal=self._mask_B1TS is None and q_BHTd.shape[2] > 1,
+            attn_mask=mask_B1TS,
+            is_causal=mask_B1TS is None and num > 1,
             enable_gqa=q_BHTd.shape[1] != k_BGTd.shape[1],
         )
 

@@ -251,7 +251,7 @@ class Generation:
             branches = [branch for one in going_on for branch in one.branches.values()]
             has_prompt = any(branch.row is None for branch in branches)
             with enough_threads(self._branches.flops(branches), once=has_prompt):
-                self._branches.read(branches)
+                self._branches.read(branches, max(one.num_looked_at for one in going_on))
                 found = self._sample(going_on, events) | self._run_heads(going_on)
             for request in going_on:
                 events += request.go_on(found[request.number])
@@ -301,8 +301,7 @@ class Generation:
         tokens: dict[int, int] = {}
         for (choice, settings), members in groups.items():
             logits_BV = self._logits(choice, members)
-            noise_B = [member.noise(len(member.state.ids)) for member in members]
-            uniform_B = torch.tensor(noise_B, dtype=torch.float64, device=logits_BV.device)
+            uniform_B = self._noise(settings, members)
             picked_B = pick(logits_BV, uniform_B, *settings).tolist()
             if not choice.drawing:
                 events += _scored(choice, members, logits_BV, picked_B)
@@ -313,6 +312,16 @@ class Generation:
                 for member, k in zip(members, wished_B, strict=True):
                     member.state.miss(choice.first + k)
         return tokens
+
+    def _noise(self, settings: Settings, members: Sequence[Request]) -> Tensor:
+        """Return the uniform numbers that sample the next ids, float64 (B,); zeros where the
+        likeliest id is taken whatever they are.
+        """
+        temperature, device = settings[0], self._model.transformer.lm_head_weight.device
+        if temperature == 0:
+            return torch.zeros(len(members), dtype=torch.float64, device=device)
+        noise_B = [member.noise(len(member.state.ids)) for member in members]
+        return torch.tensor(noise_B, dtype=torch.float64, device=device)
 
     def _logits(self, choice: Choice, members: Sequence[Request]) -> Tensor:
         """Return the logits of a choice's slice, float32 (B, V), -inf where not allowed.

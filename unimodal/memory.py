@@ -15,5 +15,8 @@ def free_bytes(device: torch.device, meminfo: Path = MEMINFO) -> int:
         return torch.cuda.mem_get_info(device)[0] + kept
     if device.type != "cpu" or not meminfo.exists():
         return UNKNOWN
-    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-    return int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else UNKNOWN
+    with meminfo.open() as lines:  # asked for each request: no more lines are read than are needed
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return UNKNOWN

@@ -30,6 +30,7 @@ from .transformer import (
     TransformerConfig,
     Trunk,
     stream,
+    tokens_at,
 )
 from .unified import UnifiedModel
 
@@ -129,17 +130,21 @@ class PackedTrunk:
             [seen.matches(weights.get(name)) for weights, name, seen in self._weights]
         )
 
-    def __call__(self, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
-        """Return hidden_BTD as Transformer.forward does."""
+    def __call__(
+        self, x_BTD: Tensor, positions_BT: Tensor, attend: Attend, seen_BN: Tensor | None
+    ) -> Tensor:
+        """Return hidden_BTD, or hidden_BND, as Transformer.forward does."""
         num = int(positions_BT.max()) + 1
         if num > len(self._tables[self._kinds[0]]):
             self._tables = self._rotations(max(POSITIONS, 2 ** (num - 1).bit_length()))
         rotations = {kind: table.of(positions_BT) for kind, table in self._tables.items()}
         first_BTD = x_BTD = stream(x_BTD, self._config)
+        last = len(self._layers) - 1
         for number, layer in enumerate(self._layers):
             if self._mixes is not None:
                 x_BTD = self._mixes[number](x_BTD, first_BTD)
-            x_BTD = layer(x_BTD, rotations[self._kinds[number]], attend, number)
+            rotate, seen = rotations[self._kinds[number]], seen_BN if number == last else None
+            x_BTD = layer(x_BTD, rotate, attend, number, seen)
         return self._norm(x_BTD)
 
     def _rotations(self, num: int) -> dict[RopeKind, Rotation]:
@@ -168,19 +173,36 @@ class PackedLayer:
             for one in layer.norms
         ]
 
-    def __call__(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
-        """Return the residual stream after this layer, (B, T, D)."""
-        out_BTD = self._attention(self._normed(0, x_BTD), rotate, attend, layer)
-        x_BTD = self._normed(1, out_BTD).add_(x_BTD)
-        out_BTD = self._mlp(self._normed(2, x_BTD))
-        return self._normed(3, out_BTD).add_(x_BTD)
+    def __call__(
+        self,
+        x_BTD: Tensor,
+        rotate: Rotation,
+        attend: Attend,
+        layer: int,
+        seen_BN: Tensor | None = None,
+    ) -> Tensor:
+        """Return the residual stream after this layer, (B, T, D); with seen_BN, of these tokens
+        alone, (B, N, D): the others are read by their keys and values.
+        """
+        out_BND = self._attention(self._normed(0, x_BTD), rotate, attend, layer, seen_BN)
+        x_BND = x_BTD if seen_BN is None else tokens_at(x_BTD, seen_BN)
+        x_BND = self._normed(1, out_BND).add_(x_BND)
+        out_BND = self._mlp(self._normed(2, x_BND))
+        return self._normed(3, out_BND).add_(x_BND)
 
     def _normed(self, place: int, x_BTD: Tensor) -> Tensor:
         norm = self._norms[place]
         return x_BTD if norm is None else norm(x_BTD)
 
-    def _attention(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
-        """Return what Attention does."""
+    def _attention(
+        self,
+        x_BTD: Tensor,
+        rotate: Rotation,
+        attend: Attend,
+        layer: int,
+        seen_BN: Tensor | None,
+    ) -> Tensor:
+        """Return what Attention does, of all tokens or of those seen."""
         B, T, _ = x_BTD.shape
         H, G = self._counts
         qkv_BTE = self._qkv(x_BTD)
@@ -194,9 +216,12 @@ class PackedLayer:
         qk_BNTd, v_BGTd = heads_BNTd.split_with_sizes((H + G, G), 1)
         if self._head_norm is not None:
             qk_BNTd = self._head_norm(qk_BNTd)
-        q_BHTd, k_BGTd = rotate(qk_BNTd).split_with_sizes((H, G), 1)
-        out_BHTd = attend(layer, rotate.scaled(q_BHTd), k_BGTd, v_BGTd)
-        return self._out(out_BHTd.transpose(1, 2).reshape(B, T, -1))
+        q_BHTd, k_BGTd = _rotated(qk_BNTd, rotate).split_with_sizes((H, G), 1)
+        q_BHTd = rotate.scaled(q_BHTd)
+        if seen_BN is not None:
+            q_BHTd = q_BHTd.take_along_dim(seen_BN[:, None, :, None], dim=2)
+        out_BHTd = attend(layer, q_BHTd, k_BGTd, v_BGTd)
+        return self._out(out_BHTd.transpose(1, 2).reshape(B, q_BHTd.shape[2], -1))
 
 
 def _inside(trunk: Trunk) -> set[nn.Module]:
@@ -217,6 +242,14 @@ class PackedMLP:
         """Return the MLP's output, (B, T, D)."""
         gate_BTM, up_BTM = self._gate_up(x_BTD).chunk(2, dim=-1)
         return self._down(self._activate(gate_BTM).mul_(up_BTM))
+
+
+def _rotated(x_BNTd: Tensor, by: Rotation) -> Tensor:
+    """Return what a Rotation does, with fewer passes over memory where it rotates whole heads."""
+    if by.cos_B1Td.shape[-1] < x_BNTd.shape[-1]:
+        return by(x_BNTd)
+    swapped_BNTd = x_BNTd.roll(x_BNTd.shape[-1] // 2, -1)
+    return swapped_BNTd.mul_(by.sin_B1Td).addcmul_(x_BNTd, by.cos_B1Td)
 
 
 def _joint(attention: Attention) -> list[PackedNorm]:

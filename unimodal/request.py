@@ -96,6 +96,11 @@ class Request:
         """Return how many branches it has at most: drawings with guidance need more than one."""
         return len(branches_of(self.sampling)) if self.state.max_images > 0 else 1
 
+    @property
+    def num_looked_at(self) -> int:
+        """Return how many of the last hidden vectors of a branch the next id or Ask looks at."""
+        return 1 if self.asked is None else self.asked.num_hidden
+
     def settings(self, choice: Choice) -> Settings:
         """Return the temperature, top k and top p that a choice is sampled with."""
         sampling = self.sampling

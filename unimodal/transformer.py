@@ -251,8 +251,10 @@ class TrunkCopy(Protocol):
         """Return whether the layers and their weights are still those that were copied."""
         ...
 
-    def __call__(self, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
-        """Return hidden_BTD as Transformer.forward does."""
+    def __call__(
+        self, x_BTD: Tensor, positions_BT: Tensor, attend: Attend, seen_BN: Tensor | None
+    ) -> Tensor:
+        """Return hidden_BTD, or hidden_BND, as Transformer.forward does."""
         ...
 
 
@@ -302,13 +304,21 @@ class Transformer(nn.Module):
         """Return the embeddings x_BTD of ids_BT (int in [0, num_ids))."""
         return self.model.embed_tokens(ids_BT)
 
-    def forward(self, x_BTD: Tensor, positions_BT: Tensor, attend: Attend) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        positions_BT: Tensor,
+        attend: Attend,
+        seen_BN: Tensor | None = None,
+    ) -> Tensor:
         """Return hidden_BTD, after the final norm, of x_BTD at positions_BT.
 
-        positions_BT: int, from 0 in each document. attend: see attention.Attend.
+        positions_BT: int, from 0 in each document. attend: see attention.Attend. seen_BN: the
+        tokens of each row whose hidden vectors are wanted, int, as places in 0 .. T - 1: hidden_BND
+        is then returned, and `attend` may be asked for the attention of these alone.
         """
         if self.copy is not None and is_plain(x_BTD) and self.copy.is_current:
-            return self.copy(x_BTD, positions_BT, attend)
+            return self.copy(x_BTD, positions_BT, attend, seen_BN)
         kinds = self.config.layer_ropes
         rotations = {
             kind: Rotation.at(positions_BT, self.config, x_BTD.dtype, kind) for kind in set(kinds)
@@ -322,7 +332,7 @@ class Transformer(nn.Module):
                 x_BTD = checkpoint(layer, x_BTD, rotate, attend, number, use_reentrant=False)
             else:
                 x_BTD = layer(x_BTD, rotate, attend, number)
-        return self.model.norm(x_BTD)
+        return self.model.norm(x_BTD if seen_BN is None else tokens_at(x_BTD, seen_BN))
 
     def routings(self) -> Iterator[Routing]:
         """Yield how each layer that has experts gave out the tokens of the last forward pass."""
@@ -351,6 +361,11 @@ class Transformer(nn.Module):
 def stream(x_BTD: Tensor, config: TransformerConfig) -> Tensor:
     """Return the residual stream that embeddings begin."""
     return x_BTD * config.width**0.5 if config.scaled_embedding else x_BTD
+
+
+def tokens_at(x_BTD: Tensor, seen_BN: Tensor) -> Tensor:
+    """Return x_BND, the vectors of some tokens of each row."""
+    return x_BTD.take_along_dim(seen_BN[..., None], dim=1)
 
 
 def initial_transformer_weight(

@@ -78,8 +78,17 @@ class UnifiedModel(Transformer):
             ids_BT = ids_BT.masked_fill(codes_BT >= 0, 0)
         return super().embed(ids_BT)
 
-    def hidden_states(self, tokens: ModelInput, positions_BT: Tensor, attend: Attend) -> Tensor:
-        """Return the hidden vectors, hidden_BTD, of a batch or of what branches read."""
+    def hidden_states(
+        self,
+        tokens: ModelInput,
+        positions_BT: Tensor,
+        attend: Attend,
+        seen_BN: Tensor | None = None,
+    ) -> Tensor:
+        """Return the hidden vectors, hidden_BTD, of a batch or of what branches read.
+
+        seen_BN: as for `forward`.
+        """
         added_VD = self.code_factors() if self.architecture.is_factorised else None
         more_M = self.embedder.more_ids(tokens)
         x_BTD = self._embedded(tokens.ids, added_VD)
@@ -87,7 +96,7 @@ class UnifiedModel(Transformer):
         x_BTD = self.embedder(x_BTD, tokens, *codes)
         if self.architecture.image.tower is not None:
             x_BTD = self.tower(x_BTD, tokens)
-        return self(x_BTD, positions_BT, attend)
+        return self(x_BTD, positions_BT, attend, seen_BN)
 
     def _embedded(self, ids: Tensor, added_VD: Tensor | None) -> Tensor:
         """Return the embeddings of ids, with those of factorised codes, if they are, added."""

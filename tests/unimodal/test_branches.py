@@ -1,5 +1,6 @@
 """Branches that read whatever a head may want, against whole sequences under the dense mask."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_generation import lively  # noqa: F401  (a fixture)
 
+from unimodal import branches as reading
 from unimodal.attention import DenseAttention
 from unimodal.branches import Branch, Branches
 from unimodal.heads.head import ImageTokens, Read
@@ -51,6 +53,14 @@ def image_tokens(random: np.random.Generator, num_ids: int) -> ImageTokens:
     plain = ImageTokens.causal(ids, 0 * ids)
     values = vars(plain) | {"block": block, "private": private, "positions": positions}
     return ImageTokens(**values | {"num_positions": n + 2})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def skips_any_number() -> Iterator[None]:
+    """Let the last layer skip what nobody looks at, be it one token."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "LEAST_SKIPPED", 1)
+        yield
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -96,8 +106,8 @@ def test_whatever_is_read_equals_the_whole_sequence(lively: Model, seed: int) ->
         readers = [one for one in all_of_them if one.num_new]
         if not readers:
             continue
-        branches.read([one.branch for one in all_of_them])
         num = min(one.num_new for one in readers)
+        branches.read([one.branch for one in all_of_them], num if random.random() < 0.7 else None)
         for k in {1, num}:
             found = branches.last([one.branch for one in readers], k)
             for one, hidden in zip(readers, found, strict=True):
@@ -115,9 +125,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     forward = Branches._forward
 
-    def count(self, branches, rows):  # type: ignore[no-untyped-def]
+    def count(self, branches, *rest):  # type: ignore[no-untyped-def]
         sizes.append(len(branches))
-        return forward(self, branches, rows)
+        return forward(self, branches, *rest)
 
     monkeypatch.setattr(Branches, "_forward", count)
     return sizes
@@ -145,6 +155,25 @@ def test_what_reads_the_same_is_read_once(lively: Model, monkeypatch) -> None:  
     ):
         tokens = [(token, at, 0, 0) for at, token in enumerate(tail)]
         torch.testing.assert_close(one, whole(lively, tokens)[-1:], atol=1e-4, rtol=1e-4)
+
+
+def test_prompts_of_like_lengths_are_read_together(lively: Model, monkeypatch) -> None:  # noqa: F811
+    monkeypatch.setattr(reading, "MAX_CPU_PREFILL_TOKENS", 12)
+    sizes, random = counted(monkeypatch), np.random.default_rng(1)
+    prompts = [random.integers(0, 50, n).tolist() for n in (3, 13, 6, 2, 5, 3)]
+    branches, mine = Branches(lively), [branch(ids) for ids in prompts]
+    branches.read(mine, 1)
+    assert sizes == [1, 2, 3], "of 13 tokens, of 6 and 5, of 3, 3 and 2"
+    for one, ids in zip(branches.last(mine), prompts, strict=True):
+        tokens = [(token, at, 0, 0) for at, token in enumerate(ids)]
+        torch.testing.assert_close(one, whole(lively, tokens)[-1:], atol=1e-4, rtol=1e-4)
+
+
+def test_what_was_not_asked_for_is_not_there(lively: Model) -> None:  # noqa: F811
+    branches, one = Branches(lively), branch([5, 6, 7, 8])
+    branches.read([one], 2)
+    with pytest.raises(AssertionError, match="3 hidden vectors of 2 that were computed"):
+        branches.last([one], 3)
 
 
 def test_what_differs_beside_the_ids_is_read_apart(lively: Model, monkeypatch) -> None:  # noqa: F811

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,14 @@ from unimodal import packed as packing
 from unimodal.attention import DenseAttention
 from unimodal.branches import BranchInput
 from unimodal.bundle import load, save_bundle
+from unimodal.cache import KVCache
 from unimodal.document import Document, Text
 from unimodal.generation import generate
 from unimodal.model import Model
 from unimodal.packed import PackedTrunk
 from unimodal.products import Linear, PackedLinear, can_pack
 from unimodal.sampling import Sampling
-from unimodal.transformer import Transformer, TransformerConfig
+from unimodal.transformer import Transformer, TransformerConfig, tokens_at
 
 pytestmark = pytest.mark.skipif(
     not can_pack(torch.ones(1, 1)), reason="torch has no FBGEMM on this processor"
@@ -66,6 +68,27 @@ def test_packed_layers_compute_what_layers_do(changed: dict) -> None:
     attend = DenseAttention(torch.ones(1, 7, 7, dtype=torch.bool).tril())
     transformer(transformer.embed(ids_1T), ids_1T, attend).sum().backward()
     assert len(calls) == 2, "gradients are the layers'"
+
+
+@pytest.mark.parametrize("changed", [{}, {"qk_norm": True}, {"post_norm": True}])
+def test_the_last_layer_computes_what_is_looked_at(changed: dict) -> None:
+    transformer = transformer_of(replace(CONFIG, **changed))
+    seen_BN = torch.tensor([[5, 6], [3, 4]])
+    expected = tokens_at(hidden(transformer), seen_BN)
+    transformer.copy = PackedTrunk(transformer.model, transformer.config)
+    cache, queries = KVCache(transformer.config, batch=2, capacity=7), []
+    cache.add(2)
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        queries.append(q.shape[2])
+        return cache(layer, q, k, v)
+
+    with torch.inference_mode():
+        slots = cache.append(7, lengths_B=np.array([7, 5]), seen_BN=seen_BN)
+        ids_BT = torch.arange(14).view(2, 7)
+        found = transformer(transformer.embed(ids_BT), slots, attend, seen_BN)
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=2e-5)
+    assert queries == [7, 2], "of all tokens, then of those alone"
 
 
 def double(transformer: Transformer) -> None:
