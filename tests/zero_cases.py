@@ -26,6 +26,7 @@ from unimodal.train.objectives import LossConfig
 from unimodal.train.optimizer import OptimizerConfig, whole_shape
 from unimodal.train.ranks import Ranks
 from unimodal.train.schedule import ScheduleConfig
+from unimodal.train.sequence_parallel import SequenceGroup
 from unimodal.train.zero import Build, EngineConfig, engine, sharded
 from unimodal.transformer import TransformerConfig, initial_transformer_weight
 from unimodal.unified import UnifiedModel
@@ -64,13 +65,18 @@ class Case:
     tower: str = ""
     """Whether images of the second half of the rows are given to a vision tower that is `frozen` or
     `trained`; none: they are codes."""
+    sequence_parallel: int = 1
+    num_heads: int = 2
+    num_kv_heads: int = 1
+    length: int = T
+    """Tokens of a row."""
 
 
 def shape(case: Case) -> Architecture:
     if case.weights:
         return read_contents(Path(case.weights)).config.architecture
     if case.head == "flow":
-        sizes = flow_cases.VOCABULARY.size, 32, 2, 2, 1, 16, 64
+        sizes = flow_cases.VOCABULARY.size, 32, 2, case.num_heads, case.num_kv_heads, 16, 64
         transformer = TransformerConfig(*sizes, tied_head=case.tied, qk_norm=True)
         latents = {"latent_width": flow_cases.LATENT_WIDTH, "flow": flow_cases.FLOW}
         image = ImageConfig(case.head, (), case.addresses, False, **latents)
@@ -81,7 +87,7 @@ def shape(case: Case) -> Architecture:
     if case.head == "scale":
         vocabulary = scale_models.VOCABULARY
     num_ids = vocabulary.size if has_rows else vocabulary.num_words
-    sizes = num_ids, 32, 2, 2, 1, 16, 64
+    sizes = num_ids, 32, 2, case.num_heads, case.num_kv_heads, 16, 64
     transformer = TransformerConfig(
         *sizes, tied_head=case.tied, qk_norm=True, residual_lambdas=case.residual_lambdas
     )
@@ -144,20 +150,21 @@ def masked(
 def whole_batch(step: int, case: Case) -> Batch:
     """The batch that a case's head learns from."""
     if case.head == "flow":
-        return flow_cases.batch(step, ROWS, T, step == EMPTY)
+        return flow_cases.batch(step, ROWS, case.length, step == EMPTY)
     if case.head == "scale":
-        return scale_models.batch(step, ROWS, T, step == EMPTY)
+        return scale_models.batch(step, ROWS, case.length, step == EMPTY)
     whole = batch(step, shape(case).vocabulary)
     return replace(whole, spans=towers.given_spans(step, ROWS)) if case.tower else whole
 
 
 def rows_of(whole: Batch, ranks: Ranks) -> Batch:
-    return whole.split(ROWS // ranks.world_size)[ranks.rank]
+    return whole.split(ROWS // ranks.data_size)[ranks.data_rank]
 
 
 def made(case: Case, ranks: Ranks) -> Engine:
     """The engine of a case."""
-    whole, each = shape(case), ROWS // ranks.world_size
+    ranks = replace(ranks, sequence_parallel=case.sequence_parallel)
+    whole, each = shape(case), ROWS // ranks.data_size
     micro_batch_rows = max(1, each // case.accumulation)
     settings = EngineConfig(
         None if case.stage is None else CONFIGS / f"zero{case.stage}.json",
@@ -173,7 +180,8 @@ def made(case: Case, ranks: Ranks) -> Engine:
     fill = from_checkpoint(saved, fill) if saved else fill
     build = Build(lambda: UnifiedModel(whole, recompute=case.recompute), fill)
     model = sharded(build, zero, "cpu", ranks)
-    learner = LanguageLearner(model, LossConfig(z=1e-3), ("only",))
+    group = SequenceGroup.of(ranks, timeout_s=60)
+    learner = LanguageLearner(model, LossConfig(z=1e-3), ("only",), group=group)
     optimizer = OptimizerConfig(lr=1e-2, weight_decay=0.1, clip=0.5, ema_decay=case.ema_decay)
     schedule = ScheduleConfig(NUM_STEPS, warmup_steps=1)
     found = engine(learner, optimizer, schedule, ranks, zero, settings, bf16=False)
@@ -226,3 +234,9 @@ def run(case: dict[str, Any], ranks: Ranks) -> list[dict]:
     """Return the reports of a case that came as JSON."""
     made_of = Case(**case)
     return steps(made(made_of, ranks), made_of)
+
+
+def measured(case: dict[str, Any], ranks: Ranks) -> dict[str, float]:
+    """Return what a batch that every rank has reports, without a step."""
+    made_of = Case(**case)
+    return made(made_of, ranks).measure(whole_batch(0, made_of), None)

@@ -22,7 +22,7 @@ from unimodal.image_tokenizers import check_one_code, load_tokenizer, tokenizer_
 from unimodal.tensors import find_tensors
 from unimodal.tokenizer.saved import SavedTokenizer
 
-from . import lora, precision
+from . import lora, precision, sequence_parallel
 from .finish import Base
 from .initial import ShapeConfig, parent_of
 from .run import LmRun
@@ -100,6 +100,11 @@ def read_given(config: LmRun, world_size: int, shards: Found | None = None) -> G
             f"loader.sequence_length {config.loader.sequence_length} exceeds the model's "
             f"max_positions {shape.max_positions}"
         )
+    if config.engine.sequence_parallel > 1:
+        heads = shape.num_heads, shape.num_kv_heads
+        length = config.loader.sequence_length
+        if problem := sequence_parallel.problem(config.engine.sequence_parallel, *heads, length):
+            raise ValueError(problem)
     return Given(image, parent, inputs, shards, tokenizer, weights, config.output, tower)
 
 

@@ -14,6 +14,8 @@ from unimodal.kernels import Kernel, attention
 from unimodal.sequence import MODALITIES, TEXT, Batch
 from unimodal.unified import UnifiedModel
 
+from .sequence_parallel import SequenceGroup
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -90,6 +92,7 @@ def language(
     norms: Mapping[str, float] | None = None,
     sources: Sequence[str] = (),
     kind: Kernel = "auto",
+    group: SequenceGroup | None = None,
 ) -> Losses:
     """Return the loss of packed rows: the sum over modalities m of config.m * sum_m / norms[m].
 
@@ -99,13 +102,18 @@ def language(
     adds nothing; one of which this part has none adds zero, with gradients of zero.
 
     With the names of `sources` (two or more), the losses are also reported for each. `kind` says
-    which kernels compute attention.
+    which kernels compute attention. With a `group` of ranks that share the batch, the losses are
+    those of this rank's part of it.
     """
     norms = target_weights(batch) if norms is None else norms
     attend = attention(
         batch.doc, batch.block, batch.private, kind, product_dtype(model.lm_head_weight)
     )
-    hidden_ND = model.hidden_states(batch, batch.positions, attend).flatten(0, 1)
+    if group is None:
+        hidden_BTD = model.hidden_states(batch, batch.positions, attend)
+    else:
+        hidden_BTD, batch = group.hidden_states(model, batch, attend)
+    hidden_ND = hidden_BTD.flatten(0, 1)
     table_VD = model.output_table()
     scales = {
         name: getattr(config, name) / norms[name] if norms[name] else 0.0 for name in MODALITIES

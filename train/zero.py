@@ -52,6 +52,9 @@ class EngineConfig:
     attention: Kernel = "auto"
     """The kernel that computes attention: flash (flash-attn), flex (FlexAttention), sdpa (a
     document at a time), or auto, the first of them that runs here; without a GPU it is sdpa."""
+    sequence_parallel: int = 1
+    """How many neighbouring ranks share rows: each takes a part of their tokens, for documents that
+    are too long for one GPU. It divides the model's heads, loader.sequence_length and the ranks."""
     timeout_s: float = 1800
     """How long ranks wait for one another, at the start and later."""
 
@@ -60,6 +63,8 @@ class EngineConfig:
         found = [] if self.timeout_s > 0 else [f"timeout_s {self.timeout_s}: above 0"]
         if self.micro_batch_rows is not None and self.micro_batch_rows < 1:
             found.append(f"micro_batch_rows {self.micro_batch_rows}: at least 1")
+        if self.sequence_parallel < 1:
+            found.append(f"sequence_parallel {self.sequence_parallel}: at least 1")
         if self.deepspeed is not None:
             try:
                 ZeroSettings.read(self.deepspeed, 1, 1, 1.0, False)
