@@ -44,7 +44,8 @@ class Case:
     """What differs between the runs."""
 
     stage: int | None = None
-    """Of ZeRO; None: one process without DeepSpeed."""
+    """Of ZeRO; None: without DeepSpeed, one process or"""
+    fsdp: bool = False
     accumulation: int = 1
     tied: bool = True
     compile: bool = False
@@ -168,9 +169,9 @@ def made(case: Case, ranks: Ranks) -> Engine:
     micro_batch_rows = max(1, each // case.accumulation)
     settings = EngineConfig(
         None if case.stage is None else CONFIGS / f"zero{case.stage}.json",
-        micro_batch_rows, case.recompute, case.compile,
+        case.fsdp, micro_batch_rows, case.recompute, case.compile,
     )  # fmt: skip
-    zero = settings.zero(each, 0.5, bf16=False)
+    sharding = settings.sharding(each, 0.5, bf16=False)
 
     def drawn(name: str, shape: tuple[int, ...]) -> torch.Tensor:
         return initial_transformer_weight(name, shape, whole.transformer, seed=3)
@@ -179,12 +180,12 @@ def made(case: Case, ranks: Ranks) -> Engine:
     saved = newest(Path(case.resume)) if case.resume else None
     fill = from_checkpoint(saved, fill) if saved else fill
     build = Build(lambda: UnifiedModel(whole, recompute=case.recompute), fill)
-    model = sharded(build, zero, "cpu", ranks)
-    group = SequenceGroup.of(ranks, timeout_s=60)
+    model = sharded(build, sharding, "cpu", ranks)
+    group = SequenceGroup.of(ranks, timeout_s=120)
     learner = LanguageLearner(model, LossConfig(z=1e-3), ("only",), group=group)
     optimizer = OptimizerConfig(lr=1e-2, weight_decay=0.1, clip=0.5, ema_decay=case.ema_decay)
     schedule = ScheduleConfig(NUM_STEPS, warmup_steps=1)
-    found = engine(learner, optimizer, schedule, ranks, zero, settings, bf16=False)
+    found = engine(learner, optimizer, schedule, ranks, sharding, settings, bf16=False)
     if saved is not None:
         found.restore(saved)
     return found

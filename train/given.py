@@ -57,10 +57,10 @@ def check(config: LmRun, world_size: int) -> None:
     lacking = [*config.engine.obstacles(), *config.loop.obstacles(), *precision.obstacles(config)]
     if lacking:
         raise ValueError("\n  ".join(lacking))
-    if world_size > 1 and config.engine.deepspeed is None:
+    if world_size > 1 and not config.engine.shards:
         raise ValueError(
             f"{world_size} ranks were launched, and engine.deepspeed does not say how they share "
-            "the model: set it, such as engine.deepspeed=configs/zero3.json"
+            "the model: set it, such as engine.deepspeed=configs/zero3.json, or engine.fsdp=true"
         )
     if problems := config.rank_problems(world_size):
         raise ValueError("; ".join(problems))

@@ -232,7 +232,7 @@ def _engine(
     """The model on its device, or in parts on those of all ranks, with its optimizer."""
     bf16 = config.precision == "bf16"
     rows = config.rank_rows(ranks.world_size)
-    settings = config.engine.zero(rows, config.optimizer.clip, bf16)
+    settings = config.engine.sharding(rows, config.optimizer.clip, bf16)
 
     has_frozen_rows = config.lora is not None and lora.has_new_rows(initial.shape)
 

@@ -178,3 +178,12 @@ def connect(timeout_s: float) -> Ranks:
             ) from error
     num_local = int(os.environ.get("LOCAL_WORLD_SIZE") or max(1, torch.cuda.device_count()))
     return Ranks(rank, world_size, local_rank, num_local, min(Ranks.patience_s, timeout_s / 4))
+
+
+def connect_alone() -> None:
+    """Let a process that was not launched with others have a process group of its own: engines
+    that shard ask for one.
+    """
+    if not dist.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)

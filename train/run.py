@@ -76,10 +76,15 @@ class LmRun:
             found.append("tower.network: name a vision model, its folder, or efficientnet-lite0")
         if self.new_tokenizer and self.weights is None:
             found.append("new_tokenizer: without `weights` every tokenizer is new; leave it out")
-        if self.engine.deepspeed is not None and self.optimizer.muon_lr is not None:
+        if self.engine.shards and self.optimizer.muon_lr is not None:
             found.append(
                 "optimizer.muon_lr: Muon needs whole matrices, which ZeRO keeps in parts; leave it "
-                "out with engine.deepspeed"
+                "out with engine.deepspeed and engine.fsdp"
+            )
+        if self.engine.fsdp and self.lora is not None:
+            found.append(
+                "engine.fsdp: with lora the old rows of the tables stay what they are, which takes "
+                "their whole gradients, and FSDP2 cuts them first; take engine.deepspeed"
             )
         if not self.sources:
             found.append("sources: name at least one, as sources.NAME.shards=FOLDER")

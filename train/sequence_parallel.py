@@ -1,7 +1,7 @@
 """Share long rows among ranks: each takes a part of their tokens, and in attention some heads.
 
-Ulysses (Jacobs et al., "DeepSpeed Ulysses", arXiv:2309.14509, section 3). Neighbouring ranks form a
-group that takes the same rows. A rank embeds its part of them, projects it, and has its loss; around
+Ulysses (Jacobs et al., "DeepSpeed Ulysses", arXiv:2309.14509, section 3): neighbouring ranks form
+a group that takes the same rows. A rank embeds its part of them, and has its loss. Around
 attention the ranks of a group exchange queries, keys and values, so that each sees whole rows with
 its share of the heads, and exchange the outputs back. So packed documents, bidirectional images and
 private copies are masked as ever, wherever they are cut. The loss of a rank is the sum over the
@@ -140,6 +140,6 @@ def problem(size: int, heads: int, kv_heads: int, sequence_length: int) -> str |
     fitting = [str(one) for one in range(2, heads + 1) if fits(one)]
     return (
         f"engine.sequence_parallel {size}: it must divide the model's {heads} query heads and "
-        f"loader.sequence_length {sequence_length}, and divide its {kv_heads} key-value heads or be "
-        f"a multiple of them; {', '.join(fitting) or 'no number'} would fit"
+        f"loader.sequence_length {sequence_length}, and divide its {kv_heads} key-value heads or "
+        f"be a multiple of them; {', '.join(fitting) or 'no number'} would fit"
     )

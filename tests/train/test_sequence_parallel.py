@@ -2,21 +2,16 @@
 
 from dataclasses import asdict, replace
 from importlib.util import find_spec
-from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from pair import Pair
 
-from unimodal.sequence import Batch
-from unimodal.tokenizer.grid import Grid
 from unimodal.train.ranks import Ranks
 
 if find_spec("deepspeed") is None:  # importing it takes seconds
     pytest.skip("deepspeed is not installed: the extra `train`", allow_module_level=True)
 
-from zero_cases import HALF, ROWS, Case, made, measured, run, steps, whole_batch
+from zero_cases import Case, made, run, steps, whole_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHARED = Case(stage=1, sequence_parallel=2, num_heads=4, num_kv_heads=2)
@@ -39,7 +34,7 @@ CASES = [
 
 def alone(case: Case) -> Case:
     """The same case of one process."""
-    return replace(case, stage=None, compile=False, sequence_parallel=1)
+    return replace(case, stage=None, fsdp=False, compile=False, sequence_parallel=1)
 
 
 def same(ours: list[dict], expected: list[dict]) -> None:
