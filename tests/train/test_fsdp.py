@@ -8,8 +8,11 @@ import pytest
 import torch
 from pair import Pair
 
+from unimodal.config import load
 from unimodal.train.checkpoint import EMA, MASTER, Checkpoint
+from unimodal.train.plan.plan import plan
 from unimodal.train.ranks import Ranks
+from unimodal.train.run import LmRun
 
 if find_spec("deepspeed") is None:  # importing it takes seconds
     pytest.skip("deepspeed is not installed: the extra `train`", allow_module_level=True)
@@ -51,3 +54,56 @@ def same(ours: list[dict], expected: list[dict]) -> None:
 )
 def test_two_ranks_under_fsdp_take_the_steps_of_one_process(pair: Pair, case: Case) -> None:
     same(pair(run, asdict(case)), alone(case))
+
+
+def test_a_checkpoint_of_fsdp_is_gone_on_from_by_every_engine(pair: Pair, tmp_path: Path) -> None:
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    first = Case(fsdp=True, tied=False, ema_decay=0.5, save=two)
+    whole = alone(replace(first, save=one))
+    again = replace(first, save=None, resume=two)
+    found = [pair(run, asdict(case)) for case in (first, again)]
+    same(found[0], whole)
+    assert found[1] == found[0][HALF:], "the same ranks go on bit by bit"
+    same(alone(again), whole[HALF:])
+    saves = [Checkpoint(Path(run) / "step_00000002") for run in (one, two)]
+    assert saves[0].shapes == saves[1].shapes and saves[1].state["world_size"] == 2
+    for name in saves[0].shapes:
+        assert saves[0].kinds[name] == saves[1].kinds[name]
+        for kind in (MASTER, EMA, "exp_avg", "exp_avg_sq"):
+            torch.testing.assert_close(*(saved.whole(name, kind) for saved in saves))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 3])
+def test_deepspeed_and_fsdp_go_on_from_each_other(pair: Pair, tmp_path: Path, stage: int) -> None:
+    zero = Case(stage=stage, ema_decay=0.5, save=str(tmp_path / "zero"))
+    fsdp = replace(zero, stage=None, fsdp=True, save=str(tmp_path / "fsdp"))
+    whole = alone(replace(zero, save=None))
+    for first, then in ((zero, fsdp), (fsdp, zero)):
+        same(pair(run, asdict(first)), whole)
+        same(pair(run, asdict(replace(then, save=None, resume=first.save))), whole[HALF:])
+
+
+def test_an_infinite_gradient_stops_before_its_step(pair: Pair) -> None:
+    found = pair(run, asdict(Case(fsdp=True, spoil=2)))
+    assert len(found) == 3 and found[-1]["unchanged"]
+    assert "the gradient's norm of step 2 is" in found[-1]["stopped"]
+
+
+@pytest.mark.parametrize(
+    "words, problem",
+    [
+        (["engine.deepspeed=zero3"], "fsdp beside deepspeed .*one of them shards a run"),
+        (["optimizer.muon_lr=0.01", "engine.deepspeed=null"], "Muon needs whole matrices"),
+        (["lora={}", "engine.deepspeed=null"], "engine.fsdp: with lora .*take engine.deepspeed"),
+    ],
+)
+def test_what_fsdp_does_not_do_is_refused(words: list[str], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        load(LmRun, "lm_1.7b", ["engine.fsdp=true", *words])
+
+
+def test_a_plan_of_fsdp_is_refused() -> None:
+    recipe = load(LmRun, "lm_1.7b", ["engine.fsdp=true", "engine.deepspeed=null"])
+    with pytest.raises(ValueError, match="engine.fsdp: .*not predicted; plan with"):
+        plan(recipe, 8, 80, num_ids=156514)
