@@ -46,6 +46,7 @@ class Case:
     stage: int | None = None
     """Of ZeRO; None: without DeepSpeed, one process or"""
     fsdp: bool = False
+    bf16: bool = False
     accumulation: int = 1
     tied: bool = True
     compile: bool = False
@@ -171,7 +172,7 @@ def made(case: Case, ranks: Ranks) -> Engine:
         None if case.stage is None else CONFIGS / f"zero{case.stage}.json",
         case.fsdp, micro_batch_rows, case.recompute, case.compile,
     )  # fmt: skip
-    sharding = settings.sharding(each, 0.5, bf16=False)
+    sharding = settings.sharding(each, 0.5, case.bf16)
 
     def drawn(name: str, shape: tuple[int, ...]) -> torch.Tensor:
         return initial_transformer_weight(name, shape, whole.transformer, seed=3)
@@ -185,7 +186,7 @@ def made(case: Case, ranks: Ranks) -> Engine:
     learner = LanguageLearner(model, LossConfig(z=1e-3), ("only",), group=group)
     optimizer = OptimizerConfig(lr=1e-2, weight_decay=0.1, clip=0.5, ema_decay=case.ema_decay)
     schedule = ScheduleConfig(NUM_STEPS, warmup_steps=1)
-    found = engine(learner, optimizer, schedule, ranks, sharding, settings, bf16=False)
+    found = engine(learner, optimizer, schedule, ranks, sharding, settings, case.bf16)
     if saved is not None:
         found.restore(saved)
     return found

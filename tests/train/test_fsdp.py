@@ -56,6 +56,23 @@ def test_two_ranks_under_fsdp_take_the_steps_of_one_process(pair: Pair, case: Ca
     same(pair(run, asdict(case)), alone(case))
 
 
+def test_one_process_under_fsdp_is_one_process() -> None:
+    case = Case(fsdp=True, factorised=True, ema_decay=0.5, accumulation=2)
+    same(steps(made(case, Ranks()), case), alone(case))
+
+
+@pytest.mark.slow
+def test_products_in_bfloat16_keep_masters_in_float32(pair: Pair, tmp_path: Path) -> None:
+    case = Case(fsdp=True, bf16=True, ema_decay=0.5, save=str(tmp_path))
+    found, exact = pair(run, asdict(case)), alone(replace(case, bf16=False, save=None))
+    for one, other in zip(found, exact, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-2) != other["loss"]
+        assert one["norm"] == pytest.approx(other["norm"], rel=5e-2)
+    saved = Checkpoint(tmp_path / "step_00000002")
+    weights = torch.cat([saved.read(name, MASTER) for name in saved.shapes])
+    assert (weights != weights.bfloat16().float()).float().mean() > 0.9
+
+
 def test_a_checkpoint_of_fsdp_is_gone_on_from_by_every_engine(pair: Pair, tmp_path: Path) -> None:
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     first = Case(fsdp=True, tied=False, ema_decay=0.5, save=two)
