@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import flow_cases
+import pytest
 import scale_models
 import torch
 import towers
@@ -44,8 +45,9 @@ class Case:
     """What differs between the runs."""
 
     stage: int | None = None
-    """Of ZeRO; None: without DeepSpeed, one process or"""
+    """Of ZeRO; None: one process without DeepSpeed, unless"""
     fsdp: bool = False
+    """FSDP2 shards."""
     bf16: bool = False
     accumulation: int = 1
     tied: bool = True
@@ -216,6 +218,26 @@ def steps(found: Engine, case: Case) -> list[dict]:
             return [*reports, {"stopped": str(error), "unchanged": unchanged(found)}]
         reports.append({**losses, "norm": norm})
     return reports
+
+
+def alone(case: Case) -> list[dict]:
+    """The same in one process."""
+    twin = of_one(case)
+    return steps(made(twin, Ranks()), twin)
+
+
+def of_one(case: Case) -> Case:
+    """The case of one process that shares nothing, in float32."""
+    return replace(case, stage=None, fsdp=False, bf16=False, compile=False, sequence_parallel=1)
+
+
+def same(ours: list[dict], expected: list[dict]) -> None:
+    assert len(ours) == len(expected) > 0
+    for step, (one, other) in enumerate(zip(ours, expected, strict=True)):
+        assert one.keys() == other.keys()
+        for name in one:
+            close = pytest.approx(other[name], rel=1e-5, abs=1e-5)
+            assert one[name] == close, f"{name} of step {step}"
 
 
 def spoil(found: Engine) -> None:

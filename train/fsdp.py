@@ -9,7 +9,7 @@ Letters: W ranks.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,19 +33,18 @@ class FsdpSettings:
     """Whether parameters are gathered, and multiplied, in bfloat16; shards, gradients and their
     sums are float32 all the same."""
 
-    def shard(self, module: nn.Module, device: str) -> None:
-        """Shard the parameters of a module that are not yet, over all ranks."""
+    def shard(self, modules: Iterable[nn.Module], device: str) -> None:
+        """Shard over all ranks the parameters of each module, but for those that are already."""
         connect_alone()
+        mesh = init_device_mesh(device, (dist.get_world_size(),))
         dtype = torch.bfloat16 if self.bf16 else None
-        fully_shard(
-            module,
-            mesh=init_device_mesh(device, (dist.get_world_size(),)),
-            mp_policy=MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32),
-        )
-        assert isinstance(module, FSDPModule), "fully_shard makes it one"
-        # The loss of a rank is its part of a sum: gradients add up.
-        module.set_gradient_divide_factor(1.0)
-        module.set_force_sum_reduction_for_comms(True)
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+        for module in modules:
+            fully_shard(module, mesh=mesh, mp_policy=policy)
+            assert isinstance(module, FSDPModule), "fully_shard makes it one"
+            # The loss of a rank is its part of a sum: gradients add up.
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
 
 
 def fill(parameter: Tensor, whole: Callable[[], Tensor]) -> None:

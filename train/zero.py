@@ -289,8 +289,7 @@ def sharded(
 def _sharded_layers(build: Build, settings: FsdpSettings, device: str) -> Any:
     with torch.device("meta"):
         model: Any = build.make()
-    for layer in model.model.layers:
-        settings.shard(layer, device)
+    settings.shard(model.model.layers, device)
     model.to_empty(device=device)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -306,7 +305,7 @@ def engine(
     if config.compile:
         _compile(learner.model.model.layers, settings)
     if isinstance(settings, FsdpSettings):  # what is in no layer, before optimizers hold it
-        settings.shard(learner, next(learner.parameters()).device.type)
+        settings.shard([learner], next(learner.parameters()).device.type)
     dtype = torch.bfloat16 if bf16 else torch.float32
     optimizers = build(learner.model, optimizer, "model.layers.", dtype, learner.no_decay)
     common = learner, optimizers, schedule, optimizer.clip, optimizer.ema_decay, ranks

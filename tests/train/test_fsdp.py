@@ -17,7 +17,7 @@ from unimodal.train.run import LmRun
 if find_spec("deepspeed") is None:  # importing it takes seconds
     pytest.skip("deepspeed is not installed: the extra `train`", allow_module_level=True)
 
-from zero_cases import HALF, Case, made, run, steps
+from zero_cases import HALF, Case, alone, made, run, same, steps
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = [Case(fsdp=True, tied=False, accumulation=2, ema_decay=0.5)]
@@ -32,21 +32,6 @@ CASES = [
     Case(fsdp=True, sequence_parallel=2, head="masked", addresses=True),
     Case(fsdp=True, compile=True),
 ]
-
-
-def alone(case: Case) -> list[dict]:
-    """The steps of the same case in one process."""
-    twin = replace(case, stage=None, fsdp=False, compile=False, sequence_parallel=1)
-    return steps(made(twin, Ranks()), twin)
-
-
-def same(ours: list[dict], expected: list[dict]) -> None:
-    assert len(ours) == len(expected) > 0
-    for step, (one, other) in enumerate(zip(ours, expected, strict=True)):
-        assert one.keys() == other.keys()
-        for name in one:
-            close = pytest.approx(other[name], rel=1e-5, abs=1e-5)
-            assert one[name] == close, f"{name} of step {step}"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +49,7 @@ def test_one_process_under_fsdp_is_one_process() -> None:
 @pytest.mark.slow
 def test_products_in_bfloat16_keep_masters_in_float32(pair: Pair, tmp_path: Path) -> None:
     case = Case(fsdp=True, bf16=True, ema_decay=0.5, save=str(tmp_path))
-    found, exact = pair(run, asdict(case)), alone(replace(case, bf16=False, save=None))
+    found, exact = pair(run, asdict(case)), alone(replace(case, save=None))
     for one, other in zip(found, exact, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-2) != other["loss"]
         assert one["norm"] == pytest.approx(other["norm"], rel=5e-2)

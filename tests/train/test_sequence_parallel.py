@@ -23,7 +23,7 @@ from unimodal.train.zero import EngineConfig
 if find_spec("deepspeed") is None:  # importing it takes seconds
     pytest.skip("deepspeed is not installed: the extra `train`", allow_module_level=True)
 
-from zero_cases import HALF, Case, made, measured, run, steps, whole_batch
+from zero_cases import HALF, Case, alone, made, measured, of_one, run, same, whole_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHARED = Case(stage=1, sequence_parallel=2, num_heads=4, num_kv_heads=2)
@@ -42,25 +42,6 @@ CASES = [
     replace(SHARED, stage=3, tower="trained", num_kv_heads=1),
     replace(SHARED, stage=3, tower="frozen", residual_lambdas=True),
 ]
-
-
-def alone(case: Case) -> list[dict]:
-    """The steps of the same case in one process."""
-    twin = of_one(case)
-    return steps(made(twin, Ranks()), twin)
-
-
-def of_one(case: Case) -> Case:
-    return replace(case, stage=None, compile=False, sequence_parallel=1)
-
-
-def same(ours: list[dict], expected: list[dict]) -> None:
-    assert len(ours) == len(expected) > 0
-    for step, (one, other) in enumerate(zip(ours, expected, strict=True)):
-        assert one.keys() == other.keys()
-        for name in one:
-            close = pytest.approx(other[name], rel=1e-5, abs=1e-5)
-            assert one[name] == close, f"{name} of step {step}"
 
 
 @pytest.mark.parametrize(

@@ -291,8 +291,8 @@ def _exchanged(run: Work) -> int:
     kv_heads = max(shape.num_kv_heads, size)
     numbers = 2 * (shape.num_heads + kv_heads) * shape.head_width * shape.num_layers
     passes = 3 if run.config.engine.recompute else 2
-    kept_out = run.tokens * numbers * (size - 1) // size
-    return kept_out * passes * run.accumulation * run.low_bytes
+    sent = run.tokens * numbers * (size - 1) // size
+    return sent * passes * run.accumulation * run.low_bytes
 
 
 def _flops(run: Work) -> float:
