@@ -21,6 +21,7 @@ from unimodal.sequence import IGNORE, PADDING, Batch
 from unimodal.tensors import find_tensors
 from unimodal.train.checkpoint import MASTER, Saver, newest
 from unimodal.train.engine import Engine, NotFinite
+from unimodal.train.fsdp import FsdpEngine
 from unimodal.train.initial import fill_from, from_checkpoint
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.objectives import LossConfig
@@ -243,10 +244,18 @@ def same(ours: list[dict], expected: list[dict]) -> None:
 def spoil(found: Engine) -> None:
     """From here on gradients of the first matrix are infinite, and losses are not."""
     weight = next(one for one in found.named.values() if len(whole_shape(one)) == 2)
-    weight.register_hook(lambda gradient: gradient * torch.inf)
+    if isinstance(found, FsdpEngine):  # it takes whole gradients where no hook of a shard sees them
+        layer = found.learner.model.model.layers[0]
+        layer.register_forward_hook(lambda *call: _infinite(call[-1]))
+    else:
+        weight.register_hook(lambda gradient: gradient * torch.inf)
     found.before = {
         name: shard.tensors[MASTER].clone() for name, shard in found.parameter_shards().items()
     }
+
+
+def _infinite(output: torch.Tensor) -> None:
+    output.register_hook(lambda gradient: gradient * torch.inf)
 
 
 def unchanged(found: Engine) -> bool:
