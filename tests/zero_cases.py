@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import flow_cases
+import pytest
 import scale_models
 import torch
 import towers
@@ -20,12 +21,14 @@ from unimodal.sequence import IGNORE, PADDING, Batch
 from unimodal.tensors import find_tensors
 from unimodal.train.checkpoint import MASTER, Saver, newest
 from unimodal.train.engine import Engine, NotFinite
+from unimodal.train.fsdp import FsdpEngine
 from unimodal.train.initial import fill_from, from_checkpoint
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.objectives import LossConfig
 from unimodal.train.optimizer import OptimizerConfig, whole_shape
 from unimodal.train.ranks import Ranks
 from unimodal.train.schedule import ScheduleConfig
+from unimodal.train.sequence_parallel import SequenceGroup
 from unimodal.train.zero import Build, EngineConfig, engine, sharded
 from unimodal.transformer import TransformerConfig, initial_transformer_weight
 from unimodal.unified import UnifiedModel
@@ -43,7 +46,10 @@ class Case:
     """What differs between the runs."""
 
     stage: int | None = None
-    """Of ZeRO; None: one process without DeepSpeed."""
+    """Of ZeRO; None: one process without DeepSpeed, unless"""
+    fsdp: bool = False
+    """FSDP2 shards."""
+    bf16: bool = False
     accumulation: int = 1
     tied: bool = True
     compile: bool = False
@@ -64,13 +70,18 @@ class Case:
     tower: str = ""
     """Whether images of the second half of the rows are given to a vision tower that is `frozen` or
     `trained`; none: they are codes."""
+    sequence_parallel: int = 1
+    num_heads: int = 2
+    num_kv_heads: int = 1
+    length: int = T
+    """Tokens of a row."""
 
 
 def shape(case: Case) -> Architecture:
     if case.weights:
         return read_contents(Path(case.weights)).config.architecture
     if case.head == "flow":
-        sizes = flow_cases.VOCABULARY.size, 32, 2, 2, 1, 16, 64
+        sizes = flow_cases.VOCABULARY.size, 32, 2, case.num_heads, case.num_kv_heads, 16, 64
         transformer = TransformerConfig(*sizes, tied_head=case.tied, qk_norm=True)
         latents = {"latent_width": flow_cases.LATENT_WIDTH, "flow": flow_cases.FLOW}
         image = ImageConfig(case.head, (), case.addresses, False, **latents)
@@ -81,7 +92,7 @@ def shape(case: Case) -> Architecture:
     if case.head == "scale":
         vocabulary = scale_models.VOCABULARY
     num_ids = vocabulary.size if has_rows else vocabulary.num_words
-    sizes = num_ids, 32, 2, 2, 1, 16, 64
+    sizes = num_ids, 32, 2, case.num_heads, case.num_kv_heads, 16, 64
     transformer = TransformerConfig(
         *sizes, tied_head=case.tied, qk_norm=True, residual_lambdas=case.residual_lambdas
     )
@@ -144,26 +155,27 @@ def masked(
 def whole_batch(step: int, case: Case) -> Batch:
     """The batch that a case's head learns from."""
     if case.head == "flow":
-        return flow_cases.batch(step, ROWS, T, step == EMPTY)
+        return flow_cases.batch(step, ROWS, case.length, step == EMPTY)
     if case.head == "scale":
-        return scale_models.batch(step, ROWS, T, step == EMPTY)
+        return scale_models.batch(step, ROWS, case.length, step == EMPTY)
     whole = batch(step, shape(case).vocabulary)
     return replace(whole, spans=towers.given_spans(step, ROWS)) if case.tower else whole
 
 
 def rows_of(whole: Batch, ranks: Ranks) -> Batch:
-    return whole.split(ROWS // ranks.world_size)[ranks.rank]
+    return whole.split(ROWS // ranks.data_size)[ranks.data_rank]
 
 
 def made(case: Case, ranks: Ranks) -> Engine:
     """The engine of a case."""
-    whole, each = shape(case), ROWS // ranks.world_size
+    ranks = replace(ranks, sequence_parallel=case.sequence_parallel)
+    whole, each = shape(case), ROWS // ranks.data_size
     micro_batch_rows = max(1, each // case.accumulation)
     settings = EngineConfig(
         None if case.stage is None else CONFIGS / f"zero{case.stage}.json",
-        micro_batch_rows, case.recompute, case.compile,
+        case.fsdp, micro_batch_rows, case.recompute, case.compile,
     )  # fmt: skip
-    zero = settings.zero(each, 0.5, bf16=False)
+    sharding = settings.sharding(each, 0.5, case.bf16)
 
     def drawn(name: str, shape: tuple[int, ...]) -> torch.Tensor:
         return initial_transformer_weight(name, shape, whole.transformer, seed=3)
@@ -172,11 +184,12 @@ def made(case: Case, ranks: Ranks) -> Engine:
     saved = newest(Path(case.resume)) if case.resume else None
     fill = from_checkpoint(saved, fill) if saved else fill
     build = Build(lambda: UnifiedModel(whole, recompute=case.recompute), fill)
-    model = sharded(build, zero, "cpu", ranks)
-    learner = LanguageLearner(model, LossConfig(z=1e-3), ("only",))
+    model = sharded(build, sharding, "cpu", ranks)
+    group = SequenceGroup.of(ranks, timeout_s=120)
+    learner = LanguageLearner(model, LossConfig(z=1e-3), ("only",), group=group)
     optimizer = OptimizerConfig(lr=1e-2, weight_decay=0.1, clip=0.5, ema_decay=case.ema_decay)
     schedule = ScheduleConfig(NUM_STEPS, warmup_steps=1)
-    found = engine(learner, optimizer, schedule, ranks, zero, settings, bf16=False)
+    found = engine(learner, optimizer, schedule, ranks, sharding, settings, case.bf16)
     if saved is not None:
         found.restore(saved)
     return found
@@ -208,13 +221,41 @@ def steps(found: Engine, case: Case) -> list[dict]:
     return reports
 
 
+def alone(case: Case) -> list[dict]:
+    """The same in one process."""
+    twin = of_one(case)
+    return steps(made(twin, Ranks()), twin)
+
+
+def of_one(case: Case) -> Case:
+    """The case of one process that shares nothing, in float32."""
+    return replace(case, stage=None, fsdp=False, bf16=False, compile=False, sequence_parallel=1)
+
+
+def same(ours: list[dict], expected: list[dict]) -> None:
+    assert len(ours) == len(expected) > 0
+    for step, (one, other) in enumerate(zip(ours, expected, strict=True)):
+        assert one.keys() == other.keys()
+        for name in one:
+            close = pytest.approx(other[name], rel=1e-5, abs=1e-5)
+            assert one[name] == close, f"{name} of step {step}"
+
+
 def spoil(found: Engine) -> None:
     """From here on gradients of the first matrix are infinite, and losses are not."""
     weight = next(one for one in found.named.values() if len(whole_shape(one)) == 2)
-    weight.register_hook(lambda gradient: gradient * torch.inf)
+    if isinstance(found, FsdpEngine):  # it takes whole gradients where no hook of a shard sees them
+        layer = found.learner.model.model.layers[0]
+        layer.register_forward_hook(lambda *call: _infinite(call[-1]))
+    else:
+        weight.register_hook(lambda gradient: gradient * torch.inf)
     found.before = {
         name: shard.tensors[MASTER].clone() for name, shard in found.parameter_shards().items()
     }
+
+
+def _infinite(output: torch.Tensor) -> None:
+    output.register_hook(lambda gradient: gradient * torch.inf)
 
 
 def unchanged(found: Engine) -> bool:
@@ -226,3 +267,9 @@ def run(case: dict[str, Any], ranks: Ranks) -> list[dict]:
     """Return the reports of a case that came as JSON."""
     made_of = Case(**case)
     return steps(made(made_of, ranks), made_of)
+
+
+def measured(case: dict[str, Any], ranks: Ranks) -> dict[str, float]:
+    """Return what a batch that every rank has reports, without a step."""
+    made_of = Case(**case)
+    return made(made_of, ranks).measure(whole_batch(0, made_of), None)

@@ -2,7 +2,7 @@
 
     forward and backward of each micro-batch -> stop if not finite -> clip and update -> EMA
 
-`ZeroEngine` (zero.py) takes the same steps over many processes.
+`ZeroEngine` (zero.py) and `FsdpEngine` (fsdp.py) take the same steps over many processes.
 """
 
 import math

@@ -23,7 +23,7 @@ from unimodal.tensors import find_tensors
 from unimodal.tokenizer.saved import SavedTokenizer
 from unimodal.transformer import TransformerConfig
 
-from . import lora, precision
+from . import lora, precision, sequence_parallel
 from .finish import Base
 from .initial import ShapeConfig, parent_of
 from .run import LmRun
@@ -58,10 +58,10 @@ def check(config: LmRun, world_size: int) -> None:
     lacking = [*config.engine.obstacles(), *config.loop.obstacles(), *precision.obstacles(config)]
     if lacking:
         raise ValueError("\n  ".join(lacking))
-    if world_size > 1 and config.engine.deepspeed is None:
+    if world_size > 1 and not config.engine.shards:
         raise ValueError(
             f"{world_size} ranks were launched, and engine.deepspeed does not say how they share "
-            "the model: set it, such as engine.deepspeed=configs/zero3.json"
+            "the model: set it, such as engine.deepspeed=configs/zero3.json, or engine.fsdp=true"
         )
     if problems := config.rank_problems(world_size):
         raise ValueError("; ".join(problems))
@@ -101,6 +101,11 @@ def read_given(config: LmRun, world_size: int, shards: Found | None = None) -> G
             f"loader.sequence_length {config.loader.sequence_length} exceeds the model's "
             f"max_positions {shape.max_positions}"
         )
+    if config.engine.sequence_parallel > 1:
+        heads = shape.num_heads, shape.num_kv_heads
+        length = config.loader.sequence_length
+        if problem := sequence_parallel.problem(config.engine.sequence_parallel, *heads, length):
+            raise ValueError(problem)
     return Given(image, parent, inputs, shards, tokenizer, weights, config.output, tower)
 
 

@@ -22,6 +22,7 @@ from unimodal.unified import UnifiedModel
 
 from .flops import document_counts
 from .objectives import LossConfig, language, target_weights
+from .sequence_parallel import SequenceGroup
 
 T = TypeVar("T")
 TOTAL = "total"  # of what a forward gives: the scalar to minimise; the others are to report
@@ -67,12 +68,14 @@ class LanguageLearner(Learner[Batch]):
         autocast: bool = False,
         attention: Kernel = "auto",
         frozen_rows: int = 0,
+        group: SequenceGroup | None = None,
     ) -> None:
         """`autocast`: matrix products in bfloat16 while weights are float32. `attention`: which
         kernels compute it. `frozen_rows`: so many rows of the embedding and of the head, the first
-        ones, stay what they are.
+        ones, stay what they are. `group`: the ranks that share rows with this one.
         """
         super().__init__()
+        self.group = group
         self.model = model
         self.config, self.sources = config, sources
         self.device, self.autocast, self.attention = device, autocast, attention
@@ -92,10 +95,15 @@ class LanguageLearner(Learner[Batch]):
 
     def norms(self, batch: Batch) -> dict[str, float]:
         """The sum of the targets' weights for each modality; and, to log, the counts of
-        `document_counts` and of the embedder's products.
+        `document_counts` and of the embedder's products. Of a group the first rank counts.
         """
         products = float(self.model.embedder.products(batch))
-        return target_weights(batch) | document_counts(batch) | {"embedder": products}
+        found = target_weights(batch) | document_counts(batch) | {"embedder": products}
+        return found if self._counts else dict.fromkeys(found, 0.0)
+
+    @property
+    def _counts(self) -> bool:
+        return self.group is None or self.group.place == 0
 
     def forward(
         self, micro_batch: Batch, norms: Mapping[str, float] | None = None
@@ -103,8 +111,13 @@ class LanguageLearner(Learner[Batch]):
         """See `language`; norms None: the micro-batch is all of its batch."""
         with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
             moved = micro_batch.to(self.device)
-            losses = language(self.model, moved, self.config, norms, self.sources, self.attention)
-        return {TOTAL: losses.total, **losses.sums}
+            losses = language(
+                self.model, moved, self.config, norms, self.sources, self.attention, self.group
+            )
+        sums = losses.sums
+        if norms is None and self.group is not None:
+            sums = self.group.summed(sums)
+        return {TOTAL: losses.total, **sums}
 
     def micro_batches(self, batch: Batch, rows: int) -> list[Batch]:
         """Neighbours stay together: the rows of a group cost the same."""
@@ -112,8 +125,10 @@ class LanguageLearner(Learner[Batch]):
 
     def digests(self, batch: Batch) -> list[str]:
         """Of each row's ids, labels, weights, and what its images hold: latents, codes, pixels; of
-        rows that fill up a batch, which are of no document, none.
+        rows that fill up a batch, which are of no document, none. Of a group the first rank says.
         """
+        if not self._counts:
+            return []
         rows = zip(batch.doc, batch.ids, batch.labels, batch.weights, batch.spans, strict=True)
         return [
             _digest([*row, *_contents(spans)])

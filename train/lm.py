@@ -48,6 +48,7 @@ from .lock import Lock, held
 from .loop import fit_threads, prepare, run, set_threads
 from .ranks import Ranks, connect
 from .run import LmRun
+from .sequence_parallel import SequenceGroup
 from .tower import copy_tower, with_tower
 from .zero import Build, engine, sharded
 
@@ -70,6 +71,7 @@ def train(config: LmRun, accept_change: bool = False) -> Path:
     crew = Together(ranks, cache_mates(ranks), config.output, ranks.workers)
     shards = find_shards(config, ranks, crew.mates, ranks.workers)
     given = ranks.together(lambda: read_given(config, ranks.world_size, shards))
+    ranks = replace(ranks, sequence_parallel=config.engine.sequence_parallel)
     with held(config.output, ranks) as lock:
         return _train(config, given, crew, ranks, lock, accept_change)
 
@@ -96,7 +98,8 @@ def _train(
     )
     trained = _engine(config, initial, loader.row_builder.sources, device, ranks)
     rows = config.engine.micro_batch_rows or config.rank_rows(ranks.world_size)
-    fit_threads(config.loop, trained.learner.model, rows * config.loader.sequence_length)
+    part = config.loader.sequence_length // ranks.sequence_parallel
+    fit_threads(config.loop, trained.learner.model, rows * part)
     if newest is not None:
         trained.restore(newest)
     elif config.held_out.sources:
@@ -194,11 +197,12 @@ def _loader(
 ) -> Loader:  # fmt: skip
     """Return this rank's loader of shards that have been measured."""
     name = "quarantine.jsonl" if ranks.is_first else f"quarantine_{ranks.rank}.jsonl"
+    bad = config.output / name if ranks.counts_rows else None
 
     def made() -> Loader:
         loader = Loader(
-            config.sources, sequencer, codec, config.loader, None, ranks.rank, ranks.world_size,
-            config.loop.data_workers, config.output / name, found=shards,
+            config.sources, sequencer, codec, config.loader, None, ranks.data_rank,
+            ranks.data_size, config.loop.data_workers, bad, found=shards,
             micro_batch_rows=config.engine.micro_batch_rows or 1,
         )  # fmt: skip
         if newest is not None:
@@ -228,7 +232,7 @@ def _engine(
     """The model on its device, or in parts on those of all ranks, with its optimizer."""
     bf16 = config.precision == "bf16"
     rows = config.rank_rows(ranks.world_size)
-    settings = config.engine.zero(rows, config.optimizer.clip, bf16)
+    settings = config.engine.sharding(rows, config.optimizer.clip, bf16)
 
     has_frozen_rows = config.lora is not None and lora.has_new_rows(initial.shape)
 
@@ -241,13 +245,15 @@ def _engine(
         model, config.loss, sources, device,
         autocast=bf16 and settings is None, attention=config.engine.attention,
         frozen_rows=initial.vocabulary.num_text if has_frozen_rows else 0,
+        group=SequenceGroup.of(ranks, config.engine.timeout_s),
     )  # fmt: skip
     return engine(learner, config.optimizer, config.schedule, ranks, settings, config.engine, bf16)
 
 
 def _seen(loader: Loader, before: Mapping[str, int], ranks: Ranks) -> dict[str, int]:
     """Return how many documents the run has met, on all ranks and before it was resumed."""
-    mine = [loader.seen.documents, loader.seen.bad.total()]
+    seen = loader.seen if ranks.counts_rows else Seen()
+    mine = [seen.documents, seen.bad.total()]
     names = "documents", "bad_documents"
     summed = ranks.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
     return {n: before.get(n, 0) + int(more) for n, more in zip(names, summed, strict=True)}
@@ -255,7 +261,8 @@ def _seen(loader: Loader, before: Mapping[str, int], ranks: Ranks) -> dict[str, 
 
 def _read_lines(loader: Loader, ranks: Ranks) -> list[str]:
     """Say what all ranks have read since the run was begun or resumed."""
-    parts = ranks.all_gather(json.dumps(loader.seen.plain()))
+    seen = loader.seen if ranks.counts_rows else Seen()
+    parts = ranks.all_gather(json.dumps(seen.plain()))
     return Seen.of(map(json.loads, parts)).lines(loader.sizes)
 
 
@@ -291,7 +298,7 @@ def snapshot(config: LmRun, output: Path, step: int | None = None) -> Path:
         of_step = "" if step is None else f" of step {step}: its steps are {steps or 'none'}"
         raise ValueError(f"{config.output} has no checkpoint{of_step or ' yet'}")
     last = Checkpoint(there[-1])
-    given = read_given(config, 1)
+    given = read_given(config, config.engine.sequence_parallel)
     initial = _initial(config, given, None)
     codec = ImageCodec(given.image)
     sequencer = _sequencer(config, initial, codec)

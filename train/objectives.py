@@ -15,6 +15,7 @@ from unimodal.sequence import MODALITIES, PADDING, TEXT, Batch
 from unimodal.unified import UnifiedModel
 
 from . import balance
+from .sequence_parallel import SequenceGroup
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def language(
     norms: Mapping[str, float] | None = None,
     sources: Sequence[str] = (),
     kind: Kernel = "auto",
+    group: SequenceGroup | None = None,
 ) -> Losses:
     """Return the loss of packed rows: the sum over modalities m of config.m * sum_m / norms[m], and
     with experts config.balance times the mean balance loss of norms["tokens"] tokens.
@@ -108,7 +110,8 @@ def language(
     adds nothing; one of which this part has none adds zero, with gradients of zero.
 
     With the names of `sources` (two or more), the losses are also reported for each. `kind` says
-    which kernels compute attention.
+    which kernels compute attention. With a `group` of ranks that share the batch, the losses are
+    those of this rank's part of it.
     """
     if norms is None:
         tokens = float((batch.doc != PADDING).sum())
@@ -116,7 +119,11 @@ def language(
     attend = attention(
         batch.doc, batch.block, batch.private, kind, product_dtype(model.lm_head_weight)
     )
-    hidden_ND = model.hidden_states(batch, batch.positions, attend).flatten(0, 1)
+    if group is None:
+        hidden_BTD = model.hidden_states(batch, batch.positions, attend)
+    else:
+        hidden_BTD, batch = group.hidden_states(model, batch, attend)
+    hidden_ND = hidden_BTD.flatten(0, 1)
     table_VD = model.output_table()
     scales = {
         name: getattr(config, name) / norms[name] if norms[name] else 0.0 for name in MODALITIES

@@ -37,6 +37,23 @@ class Ranks:
     """How many processes its machine has."""
     patience_s: float = 5.0
     """How often ranks that wait for one another hear that it is still at work."""
+    sequence_parallel: int = 1
+    """How many neighbours take the same rows, and each a part of them; it divides world_size."""
+
+    @property
+    def data_rank(self) -> int:
+        """Return which rows this rank takes, counted among those that take others."""
+        return self.rank // self.sequence_parallel
+
+    @property
+    def data_size(self) -> int:
+        """Return how many parts of a batch's rows there are, each of one rank or a group."""
+        return self.world_size // self.sequence_parallel
+
+    @property
+    def counts_rows(self) -> bool:
+        """Return whether this rank is the one of its group that counts what its rows are."""
+        return self.rank % self.sequence_parallel == 0
 
     @property
     def workers(self) -> int:
@@ -161,3 +178,12 @@ def connect(timeout_s: float) -> Ranks:
             ) from error
     num_local = int(os.environ.get("LOCAL_WORLD_SIZE") or max(1, torch.cuda.device_count()))
     return Ranks(rank, world_size, local_rank, num_local, min(Ranks.patience_s, timeout_s / 4))
+
+
+def connect_alone() -> None:
+    """Let a process that was not launched with others have a process group of its own: engines
+    that shard ask for one.
+    """
+    if not dist.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)

@@ -76,10 +76,15 @@ class LmRun:
             found.append("tower.network: name a vision model, its folder, or efficientnet-lite0")
         if self.new_tokenizer and self.weights is None:
             found.append("new_tokenizer: without `weights` every tokenizer is new; leave it out")
-        if self.engine.deepspeed is not None and self.optimizer.muon_lr is not None:
+        if self.engine.shards and self.optimizer.muon_lr is not None:
             found.append(
                 "optimizer.muon_lr: Muon needs whole matrices, which ZeRO keeps in parts; leave it "
-                "out with engine.deepspeed"
+                "out with engine.deepspeed and engine.fsdp"
+            )
+        if self.engine.fsdp and self.lora is not None:
+            found.append(
+                "engine.fsdp: with lora the old rows of the tables stay what they are, which takes "
+                "their whole gradients, and FSDP2 cuts them first; take engine.deepspeed"
             )
         if not self.sources:
             found.append("sources: name at least one, as sources.NAME.shards=FOLDER")
@@ -102,23 +107,31 @@ class LmRun:
     def rank_rows(self, world_size: int) -> int:
         """Return the rows of a batch that each of so many ranks takes, those of padding included.
 
-        Where ranks divide the batch there are none; micro-batches must divide the rows then.
+        Where ranks divide the batch there are none; micro-batches must divide the rows then. Ranks
+        that share rows (engine.sequence_parallel) are one here.
         """
-        batch_rows = self.loader.batch_rows
-        if batch_rows % world_size == 0:
-            return batch_rows // world_size
-        return rank_rows(batch_rows, world_size, self.engine.micro_batch_rows or 1)
+        batch_rows, groups = self.loader.batch_rows, world_size // self.engine.sequence_parallel
+        if batch_rows % groups == 0:
+            return batch_rows // groups
+        return rank_rows(batch_rows, groups, self.engine.micro_batch_rows or 1)
 
     def rank_problems(self, world_size: int) -> list[str]:
         """Return what is wrong with how so many ranks share a batch, one sentence each."""
         batch_rows, group_rows = self.loader.batch_rows, self.loader.group_rows
-        if world_size > batch_rows:
+        size = self.engine.sequence_parallel
+        if world_size % size:
+            below, above = world_size // size * size, -(-world_size // size) * size
+            return [
+                f"engine.sequence_parallel {size} does not divide {world_size} ranks: launch "
+                f"{f'{below} or {above}' if below else above}"
+            ]
+        if world_size > batch_rows * size:
             return [
                 f"loader.batch_rows {batch_rows} does not divide among {world_size} ranks: launch "
-                f"at most {batch_rows}"
+                f"at most {batch_rows * size}"
             ]
         micro_batch_rows = self.engine.micro_batch_rows or self.rank_rows(world_size)
-        at_once = min(batch_rows, micro_batch_rows * world_size)
+        at_once = min(batch_rows, micro_batch_rows * world_size // size)
         if at_once % group_rows == 0 or group_rows % at_once == 0:
             return []
         nearest = " or ".join(map(str, self._nearest(world_size))) or "another number of"
@@ -131,26 +144,26 @@ class LmRun:
 
     def padding_note(self, world_size: int) -> str | None:
         """Say how much of a batch so many ranks fill up with padding; None where it is nothing."""
-        rows = self.loader.batch_rows
-        places = self.rank_rows(world_size) * world_size
+        rows, size = self.loader.batch_rows, self.engine.sequence_parallel
+        places = self.rank_rows(world_size) * world_size // size
         if places == rows:
             return None
-        nearest = [one for one in range(1, rows + 1) if rows % one == 0]
+        nearest = [one * size for one in range(1, rows + 1) if rows % one == 0]
         below = max(one for one in nearest if one <= world_size)
         above = min(one for one in nearest if one >= world_size)
         return (
             f"note: {world_size} ranks do not divide the {rows} rows of loader.batch_rows: each "
-            f"takes {places // world_size}, and {places - rows} of {places} "
+            f"takes {places * size // world_size}, and {places - rows} of {places} "
             f"({1 - rows / places:.0%}) are padding; {below} or {above} ranks have none"
         )
 
     def _nearest(self, world_size: int) -> list[int]:
         """Return the numbers of ranks below and above that compute whole groups at once."""
-        group_rows = self.loader.group_rows
+        group_rows, size = self.loader.group_rows, self.engine.sequence_parallel
         fitting = [
-            one
+            one * size
             for one in range(1, self.loader.batch_rows + 1)
-            for mine in [self.engine.micro_batch_rows or self.rank_rows(one)]
+            for mine in [self.engine.micro_batch_rows or self.rank_rows(one * size)]
             for at_once in [min(self.loader.batch_rows, one * mine)]
             if at_once % group_rows == 0 or group_rows % at_once == 0
         ]

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -27,9 +28,10 @@ from unimodal.mlp import Experts
 
 from .checkpoint import EMA, MASTER, Checkpoint, ParameterShard
 from .engine import Engine, adam_steps, set_rates
+from .fsdp import FsdpEngine, FsdpSettings, fill
 from .learner import Learner
 from .optimizer import OptimizerConfig, build, whole_shape
-from .ranks import Ranks
+from .ranks import Ranks, connect_alone
 from .schedule import ScheduleConfig
 from .zero_settings import ZeroSettings
 
@@ -42,7 +44,10 @@ class EngineConfig:
     """Configure how the work of a step is done; no setting here changes what is learned."""
 
     deepspeed: Path | None = None
-    """A DeepSpeed JSON file, such as configs/zero3.json; None: one process alone."""
+    """A DeepSpeed JSON file, such as configs/zero3.json; None: without DeepSpeed."""
+    fsdp: bool = False
+    """Shard weights, gradients and the optimizer's state by torch's FSDP2, which needs no
+    DeepSpeed. Neither: one process alone."""
     micro_batch_rows: int | None = None
     """Rows of a rank that go through the model at once; None: all rows of a step."""
     recompute: bool = False
@@ -53,6 +58,9 @@ class EngineConfig:
     attention: Kernel = "auto"
     """The kernel that computes attention: flash (flash-attn), flex (FlexAttention), sdpa (a
     document at a time), or auto, the first of them that runs here; without a GPU it is sdpa."""
+    sequence_parallel: int = 1
+    """How many neighbouring ranks share rows: each takes a part of their tokens, for documents that
+    are too long for one GPU. It divides the model's heads, loader.sequence_length and the ranks."""
     timeout_s: float = 1800
     """How long ranks wait for one another, at the start and later."""
 
@@ -61,6 +69,10 @@ class EngineConfig:
         found = [] if self.timeout_s > 0 else [f"timeout_s {self.timeout_s}: above 0"]
         if self.micro_batch_rows is not None and self.micro_batch_rows < 1:
             found.append(f"micro_batch_rows {self.micro_batch_rows}: at least 1")
+        if self.sequence_parallel < 1:
+            found.append(f"sequence_parallel {self.sequence_parallel}: at least 1")
+        if self.fsdp and self.deepspeed is not None:
+            found.append(f"fsdp beside deepspeed {self.deepspeed}: one of them shards a run")
         if self.deepspeed is not None:
             try:
                 ZeroSettings.read(self.deepspeed, 1, 1, 1.0, False)
@@ -84,6 +96,16 @@ class EngineConfig:
                 "install it, name another one in the environment's CXX, or leave compile out"
             )
         return found
+
+    @property
+    def shards(self) -> bool:
+        """Return whether many ranks can share a model."""
+        return self.fsdp or self.deepspeed is not None
+
+    def sharding(self, rows: int, clip: float, bf16: bool) -> ZeroSettings | FsdpSettings | None:
+        """Return how a model is sharded; None: not at all. See `zero`."""
+        zero = self.zero(rows, clip, bf16)
+        return FsdpSettings(bf16) if self.fsdp else zero
 
     def zero(self, rows: int, clip: float, bf16: bool) -> ZeroSettings | None:
         """Return DeepSpeed's settings for so many `rows` of a rank; None without DeepSpeed.
@@ -243,12 +265,17 @@ class Build(Generic[M]):
     fill: Callable[[str, tuple[int, ...]], Tensor]
 
 
-def sharded(build: Build[M], settings: ZeroSettings | None, device: str, ranks: Ranks) -> M:
+def sharded(
+    build: Build[M], settings: ZeroSettings | FsdpSettings | None, device: str, ranks: Ranks
+) -> M:
     """Return the model of a Build on the device.
 
     Under ZeRO-3 no rank ever holds more of it than its shards and one whole parameter, which rank 0
-    fills; with other settings, or None, each rank holds and fills all of it.
+    fills. Under FSDP2 each rank fills its shards of the layers, and what is not in a layer, which
+    `engine` shards. With other settings, or None, each rank holds and fills all of it.
     """
+    if isinstance(settings, FsdpSettings):
+        return _sharded_layers(build, settings, device)
     is_cut = settings is not None and settings.stage == 3
     if settings is not None and is_cut:
         with _partitioning(settings):
@@ -264,26 +291,41 @@ def sharded(build: Build[M], settings: ZeroSettings | None, device: str, ranks: 
     return model
 
 
+def _sharded_layers(build: Build, settings: FsdpSettings, device: str) -> Any:
+    with torch.device("meta"):
+        model: Any = build.make()
+    settings.shard(model.model.layers, device)
+    model.to_empty(device=device)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            fill(parameter, partial(build.fill, name, tuple(parameter.shape)))
+    return model
+
+
 def engine(
     learner: Learner, optimizer: OptimizerConfig, schedule: ScheduleConfig, ranks: Ranks,
-    settings: ZeroSettings | None, config: EngineConfig, bf16: bool,
+    settings: ZeroSettings | FsdpSettings | None, config: EngineConfig, bf16: bool,
 ) -> Engine:  # fmt: skip
     """Return the engine of a learner whose model comes from `sharded` with the same settings."""
     if config.compile:
         _compile(learner.model.model.layers, settings)
+    if isinstance(settings, FsdpSettings):  # what is in no layer, before optimizers hold it
+        settings.shard([learner], next(learner.parameters()).device.type)
     dtype = torch.bfloat16 if bf16 else torch.float32
     optimizers = build(learner.model, optimizer, "model.layers.", dtype, learner.no_decay)
     common = learner, optimizers, schedule, optimizer.clip, optimizer.ema_decay, ranks
+    if isinstance(settings, FsdpSettings):
+        return FsdpEngine(*common)
     return Engine(*common) if settings is None else ZeroEngine(*common, settings)
 
 
-def _compile(layers: nn.ModuleList, settings: ZeroSettings | None) -> None:
+def _compile(layers: nn.ModuleList, settings: ZeroSettings | FsdpSettings | None) -> None:
     """Compile the layers' forward passes.
 
     ZeRO-3 must gather a whole layer around its compiled forward, or its hooks break the graph at
     every projection.
     """
-    if settings is not None and settings.stage == 3:
+    if isinstance(settings, ZeroSettings) and settings.stage == 3:
         _deepspeed().utils.set_z3_leaf_modules(layers, [type(layers[0])])
     for layer in layers:
         layer.forward = torch.compile(layer.forward)
@@ -301,8 +343,7 @@ def _deepspeed() -> Any:
     deepspeed.utils.logger.setLevel("WARNING")
     if not dist.is_initialized():  # one process alone, launched or not
         os.environ.setdefault("LOCAL_RANK", "0")  # is asked for
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        connect_alone()
     deepspeed.init_distributed(dist_init_required=False)
     return deepspeed
 

@@ -20,6 +20,19 @@ OURS = (
     "torch_autocast",
 )
 
+# What would cut the model or the rows otherwise than the run knows.
+PARALLEL = {
+    "tensor_parallel": (
+        "AutoTP leaves each rank the gradient of its own heads alone in the norms that all heads "
+        "share (qk_norm), and cuts weights by columns, which checkpoints of flat ranges do not "
+        "hold; take stage 3, or engine.fsdp"
+    ),
+    "pipeline": "the model is no sequence of stages; take stage 3",
+    "expert_parallel": "stage 3 shards all weights alike; leave it out",
+    "sequence_parallel_size": "ranks share rows by engine.sequence_parallel",
+    "data_parallel_size": "it follows from the ranks and engine.sequence_parallel",
+}
+
 
 @dataclass(frozen=True)
 class ZeroSettings:
@@ -82,6 +95,7 @@ def _section(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"engine.deepspeed {path}: no JSON with zero_optimization.stage ({error!r})"
         ) from error
     problems = [f"{name}: the run's own settings decide it" for name in OURS if name in given]
+    problems += [f"{name}: {why}" for name, why in PARALLEL.items() if name in given]
     if stage not in (1, 2, 3):
         problems.append(f"zero_optimization.stage {stage}: 1, 2 or 3")
     for name in ("offload_optimizer", "offload_param"):

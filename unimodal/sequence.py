@@ -56,6 +56,22 @@ class Span:
         """Return the span shifted by `by` tokens."""
         return replace(self, start=self.start + by, stop=self.stop + by)
 
+    def overlaps(self, start: int, stop: int) -> bool:
+        """Return whether some of the tokens start .. stop - 1 are the span's."""
+        return self.start < stop and start < self.stop
+
+    def part(self, start: int, stop: int) -> "Span":
+        """Return what the span has of the tokens start .. stop - 1: where they lie, and the latents
+        and the noise of each. Codes and pixels are of the whole image, and are left out.
+        """
+        first, last = max(start, self.start), min(stop, self.stop)
+        here = slice(first - self.start, last - self.start)
+        latents = None if self.latents is None else self.latents[here]
+        noise = None if self.noise is None else self.noise[here]
+        return replace(
+            self, start=first, stop=last, codes=None, pixels=None, latents=latents, noise=noise
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Sequence:
@@ -226,6 +242,31 @@ class Batch:
             )
             for at, start in enumerate(starts)
         ]
+
+    def part(self, start: int, stop: int) -> "Batch":
+        """Return the tokens start .. stop - 1 of each row, with their parts of the spans."""
+        return self._tokens(
+            start,
+            stop,
+            [[one.part(start, stop) for one in row if one.overlaps(start, stop)]
+             for row in self.spans],
+        )  # fmt: skip
+
+    def around(self, start: int, stop: int) -> "tuple[Batch, int]":
+        """Return the tokens start .. stop - 1 of each row, with as many before and behind them as
+        the images among them take to be whole, and how many those before are. Other images have no
+        spans.
+        """
+        spans = [[one for one in row if one.overlaps(start, stop)] for row in self.spans]
+        first = min([start, *(one.start for row in spans for one in row)])
+        last = max([stop, *(one.stop for row in spans for one in row)])
+        return self._tokens(first, last, spans), start - first
+
+    def _tokens(self, start: int, stop: int, spans: Items[Items[Span]]) -> "Batch":
+        """Return the tokens start .. stop - 1 of each row, and these spans, counted from there."""
+        tensors = {name: getattr(self, name)[:, start:stop] for name in self.tensors()}
+        moved = tuple(tuple(one.moved(-start) for one in row) for row in spans)
+        return Batch(**tensors, spans=moved)
 
 
 def placed_spans(spans: Items[Items[Span]]) -> Iterator[tuple[int, Span]]:

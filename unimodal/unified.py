@@ -89,6 +89,10 @@ class UnifiedModel(Transformer):
 
         seen_BN: as for `forward`.
         """
+        return self(self.input_vectors(tokens), positions_BT, attend, seen_BN)
+
+    def input_vectors(self, tokens: ModelInput) -> Tensor:
+        """Return the vectors with which texts and images enter, x_BTD."""
         added_VD = self.code_factors() if self.architecture.is_factorised else None
         more_M = self.embedder.more_ids(tokens)
         x_BTD = self._embedded(tokens.ids, added_VD)
@@ -96,7 +100,7 @@ class UnifiedModel(Transformer):
         x_BTD = self.embedder(x_BTD, tokens, *codes)
         if self.architecture.image.tower is not None:
             x_BTD = self.tower(x_BTD, tokens)
-        return self(x_BTD, positions_BT, attend, seen_BN)
+        return x_BTD
 
     def _embedded(self, ids: Tensor, added_VD: Tensor | None) -> Tensor:
         """Return the embeddings of ids, with those of factorised codes, if they are, added."""

@@ -119,6 +119,8 @@ def test_deepspeed_files_that_cannot_be(tmp_path: Path, config: LmRun) -> None:
         ('{"zero_optimization": {"stage": 4}}', "stage 4: 1, 2 or 3"),
         ('{"zero_optimization": {"stage": 3}, "bf16": {}}', "bf16: the run's own settings"),
         ('{"zero_optimization": {"stage": 3, "offload_param": {"device": "nvme"}}}', "not to nvme"),
+        ('{"zero_optimization": {"stage": 1}, "tensor_parallel": {"autotp_size": 2}}', "qk_norm"),
+        ('{"zero_optimization": {"stage": 1}, "sequence_parallel_size": 2}', "engine.sequence_par"),
     ):
         path.write_text(text)
         with pytest.raises(ConfigError, match=words):

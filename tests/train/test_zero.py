@@ -13,13 +13,12 @@ from unimodal.hub.grow import Growth, grow
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.train.checkpoint import EMA, MASTER, Checkpoint
-from unimodal.train.ranks import Ranks
 
 if find_spec("deepspeed") is None:  # importing it takes seconds
     pytest.skip("deepspeed is not installed: the extra `train`", allow_module_level=True)
 
 from checkpoints import save
-from zero_cases import HALF, Case, made, run, steps
+from zero_cases import HALF, Case, alone, run, same
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = [
@@ -51,21 +50,6 @@ CASES = [
 def together(pair: Pair, case: Case) -> list[dict]:
     """Return the reports of each step of two ranks."""
     return pair(run, asdict(case))
-
-
-def alone(case: Case) -> list[dict]:
-    """The same in one process."""
-    twin = replace(case, stage=None, compile=False)
-    return steps(made(twin, Ranks()), twin)
-
-
-def same(ours: list[dict], expected: list[dict]) -> None:
-    assert len(ours) == len(expected) > 0
-    for step, (one, other) in enumerate(zip(ours, expected, strict=True)):
-        assert one.keys() == other.keys()
-        for name in one:
-            close = pytest.approx(other[name], rel=1e-5, abs=1e-5)
-            assert one[name] == close, f"{name} of step {step}"
 
 
 @pytest.mark.parametrize(

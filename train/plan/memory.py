@@ -103,8 +103,9 @@ class Work:
 
     @property
     def tokens(self) -> int:
-        """Return the tokens of a micro-batch."""
-        return self.micro_batch_rows * self.config.loader.sequence_length
+        """Return the tokens of a micro-batch; of rows that ranks share, those of one rank."""
+        length = self.config.loader.sequence_length // self.config.engine.sequence_parallel
+        return self.micro_batch_rows * length
 
     @cached_property
     def all_gathers(self) -> AllGathers:

@@ -25,6 +25,7 @@ from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
+from .. import sequence_parallel
 from ..finish import DTYPE
 from ..flops import step_flops
 from ..initial import ShapeConfig
@@ -207,7 +208,11 @@ def _plan(config: LmRun, shape: Architecture, num_gpus: int, memory_gb: float, g
 
 
 def _run(config: LmRun, shape: Architecture, num_gpus: int) -> Work:
-    rows = config.rank_rows(num_gpus)
+    if config.engine.fsdp:
+        raise ValueError(
+            "engine.fsdp: what FSDP2 gathers is not predicted; plan with "
+            "engine.fsdp=false engine.deepspeed=configs/zero3.json, which holds the same state"
+        )
     if config.engine.deepspeed is None and num_gpus > 1:
         raise ValueError(
             f"{num_gpus} GPUs need engine.deepspeed, such as engine.deepspeed=configs/zero3.json"
@@ -219,6 +224,11 @@ def _run(config: LmRun, shape: Architecture, num_gpus: int) -> Work:
         )
     if problems := config.rank_problems(num_gpus):
         raise ValueError("; ".join(problems))
+    size, model = config.engine.sequence_parallel, shape.transformer
+    heads = model.num_heads, model.num_kv_heads
+    if problem := sequence_parallel.problem(size, *heads, config.loader.sequence_length):
+        raise ValueError(problem)
+    rows = config.rank_rows(num_gpus)
     settings = config.engine.zero(rows, config.optimizer.clip, config.precision != "fp32")
     if settings is not None and config.optimizer.muon_lr is not None:
         raise ValueError("optimizer.muon_lr: not with engine.deepspeed; leave it out")
@@ -259,15 +269,30 @@ def traffic(run: Work) -> dict[str, int]:
     if run.zero is None or run.ranks == 1:
         return {}
     sent = run.low_bytes * (run.ranks - 1)  # for each element of a rank's share
+    shared = {"all_to_all": exchanged} if (exchanged := _exchanged(run)) else {}
     if run.stage < 3:
         times = run.accumulation if run.stage == 2 else 1
-        return {"all_reduce": 2 * times * sent * run.share, "all_gather": sent * run.share}
+        both = {"all_reduce": 2 * times * sent * run.share, "all_gather": sent * run.share}
+        return both | shared
     gathered = 0
     for name, size in run.sizes.items():
         # What stays is gathered once, after the update.
         times = run.all_gathers.times[name] * run.accumulation or 1
         gathered += math.ceil(size / run.ranks) * times
-    return {"all_gather": sent * gathered, "reduce_scatter": sent * run.share * run.accumulation}
+    scattered = sent * run.share * run.accumulation
+    return {"all_gather": sent * gathered, "reduce_scatter": scattered} | shared
+
+
+def _exchanged(run: Work) -> int:
+    """Return the bytes that a rank sends to those that share rows with it: in each layer queries,
+    keys, values and outputs, and their gradients (see sequence_parallel.py).
+    """
+    size, shape = run.config.engine.sequence_parallel, run.shape
+    kv_heads = max(shape.num_kv_heads, size)
+    numbers = 2 * (shape.num_heads + kv_heads) * shape.head_width * shape.num_layers
+    passes = 3 if run.config.engine.recompute else 2
+    sent = run.tokens * numbers * (size - 1) // size
+    return sent * passes * run.accumulation * run.low_bytes
 
 
 def _flops(run: Work) -> float:

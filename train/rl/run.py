@@ -228,6 +228,11 @@ class RlRun:
             found.append("grpo and dpo: one objective at a time")
         if self.engine.deepspeed is not None and self.optimizer.muon_lr is not None:
             found.append("optimizer.muon_lr: not with engine.deepspeed, which cuts matrices")
+        if self.engine.fsdp or self.engine.sequence_parallel > 1:
+            found.append(
+                "engine.fsdp, engine.sequence_parallel: for `train lm`; an update here gathers "
+                "weights for its rollouts, and its rows are short; take engine.deepspeed"
+            )
         if self.reward.scenes is not None and not self.prompts.mix:
             found.append("reward.scenes: it judges prompts.mix; with sources give python, command")
         if self.loop.verify == "all" and not self.prompts.sources:

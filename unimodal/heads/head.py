@@ -270,7 +270,8 @@ class ImageHead(nn.Module):
         """Return scale times the weighted sum of the losses of the batch's image targets, with its
         gradient, and each target's loss (M,) without one, in the order of the batch.
 
-        hidden_ND: of all tokens of the batch. table_VD: the language model's output rows.
+        hidden_ND: of all tokens of the batch. table_VD: the language model's output rows. Where
+        ranks share rows, the batch is a part of them (see Batch.part).
         """
         raise NotImplementedError
 
