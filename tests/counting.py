@@ -1,7 +1,8 @@
 """One rank of a real run that counts its own bytes: what `unimodal train plan` must predict.
 
-The bytes of its tensors by part, and the bytes that its last step sent by collective. These are
-counted where torch.distributed has them.
+The bytes of its tensors by part; the bytes that its last step sent by collective, counted where
+torch.distributed has them; and under ZeRO-3 the most elements of gathered parameters that were
+there at once, counted after each fetch of DeepSpeed's.
 """
 
 from collections import Counter
@@ -19,7 +20,7 @@ from unimodal.train.optimizer import build
 from unimodal.train.plan.plan import shape_of
 from unimodal.train.ranks import Ranks
 from unimodal.train.run import LmRun
-from unimodal.train.zero import Build, ZeroEngine, sharded
+from unimodal.train.zero import Build, ZeroEngine, gather_whole, sharded
 from unimodal.transformer import initial_transformer_weight
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
@@ -63,6 +64,20 @@ class Counted(ZeroEngine):
     """Notes what its gradients take before each update."""
 
     gradient_bytes = 0
+    max_live = 0
+
+    def watch_live(self) -> None:
+        """Note from now on, after each fetch, how many elements are gathered or on their way."""
+        coordinator = self.zero.parameter_offload.get_param_coordinator()
+        fetch = coordinator.fetch_sub_module
+
+        def fetched(*words: Any, **named: Any) -> None:
+            fetch(*words, **named)
+            states = {one: one.ds_status.name for one in self.named.values()}
+            live = (one.ds_numel for one, state in states.items() if state != "NOT_AVAILABLE")
+            self.max_live = max(self.max_live, sum(live))
+
+        coordinator.fetch_sub_module = fetched
 
     def _update(self, factor: float) -> float:
         if self.stage == 3:
@@ -108,14 +123,19 @@ def counts(path: str, ranks: Ranks) -> Mapping[str, Any]:
         lambda name, of: initial_transformer_weight(name, of, shape.transformer, 0),
     )
     model = sharded(fill, settings, "cpu", ranks)
+    if config.engine.compile:  # what is gathered does not depend on what is compiled then
+        gather_whole(model.model.layers)
     learner = LanguageLearner(model, config.loss, ())
     run = Counted(
         learner, build(model, config.optimizer), config.schedule, config.optimizer.clip,
         config.optimizer.ema_decay, ranks, settings,
     )  # fmt: skip
+    if run.stage == 3:
+        run.watch_live()
     for step in range(STEPS):
         batch = random_rows(config, rows, vocabulary)
         norms = {name: ranks.world_size * value for name, value in learner.norms(batch).items()}
         sent.clear()
+        run.max_live = 0
         run.step(step, learner.micro_batches(batch, config.engine.micro_batch_rows or rows), norms)
-    return {"bytes": run.held(), "sent": dict(sent)}
+    return {"bytes": run.held(), "sent": dict(sent), "max_live": run.max_live}
