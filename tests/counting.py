@@ -33,6 +33,7 @@ COLLECTIVES = {
     "all_reduce": ("all_reduce", 2),
 }
 sent: Counter[str] = Counter()
+launched: Counter[str] = Counter()
 
 
 def count(name: str) -> None:
@@ -42,6 +43,7 @@ def count(name: str) -> None:
     def counted(*words: Any, **named: Any) -> Any:
         tensors = [one for one in (*words, *named.values()) if isinstance(one, torch.Tensor)]
         whole = max(one.numel() * one.element_size() for one in tensors)
+        launched[kind] += 1
         sent[kind] += times * whole * (dist.get_world_size() - 1) // dist.get_world_size()
         return real(*words, **named)
 
@@ -135,7 +137,8 @@ def counts(path: str, ranks: Ranks) -> Mapping[str, Any]:
     for step in range(STEPS):
         batch = random_rows(config, rows, vocabulary)
         norms = {name: ranks.world_size * value for name, value in learner.norms(batch).items()}
-        sent.clear()
+        sent.clear(), launched.clear()
         run.max_live = 0
         run.step(step, learner.micro_batches(batch, config.engine.micro_batch_rows or rows), norms)
-    return {"bytes": run.held(), "sent": dict(sent), "max_live": run.max_live}
+    counted = {"sent": dict(sent), "launched": dict(launched)}
+    return counted | {"bytes": run.held(), "max_live": run.max_live}

@@ -124,8 +124,8 @@ class Reach:
 
 
 class AllGathers:
-    """Count what a pass gathers: `times` by parameter's name, and `max_live`, the most elements
-    that are there at once.
+    """Count what a pass gathers: `times` by parameter's name, `launches` of the collective, and
+    `max_live`, the most elements that are there at once.
     """
 
     def __init__(
@@ -159,18 +159,19 @@ class AllGathers:
     def _play(self, live: frozenset[str]) -> None:
         """Go through a pass, at whose begin those names are live."""
         self.live = set(live)
+        self.at_begin = sum(self.sizes[name] for name in live)
         self.gathered = 0  # elements that are live, without those that were so at the begin
         self.queue = deque((use, name) for use, names in enumerate(self.needs) for name in names)
         self.users: dict[str, set[nn.Module | None]] = defaultdict(set)
         self.looked_at: dict[str, int] = defaultdict(int)
-        self.begun = self.max_live = 0
+        self.begun = self.max_live = self.launches = 0
         self.times: Counter[str] = Counter()
         for call in self.calls:
             self._begin(call) if call.begins else self._end(call)
 
     def _begin(self, call: Call) -> None:
+        needed = [self._gather(name) for name in call.names]
         for name in call.names:
-            self._gather(name)
             self.users[name].add(call.module)
         while self.queue and self.queue[0][0] <= self.begun:
             self.queue.popleft()
@@ -180,8 +181,9 @@ class AllGathers:
             use, name = self.queue.popleft()
             ahead += self._gather(name)
             self.looked_at[name] = use
+        self.launches += any(needed) + (ahead > 0)  # each is one flat tensor
         self.begun += 1
-        self.max_live = max(self.max_live, sum(self.sizes[name] for name in self.live))
+        self.max_live = max(self.max_live, self.at_begin + self.gathered)
 
     def _gather(self, name: str) -> int:
         """Return how many elements had to be gathered."""
