@@ -137,3 +137,25 @@ def _runs(found: list[Forecast]) -> Table:
         for one in found
     )  # fmt: skip
     return _table("the run, with failures and stragglers", [*names, "saved every"], rows)
+
+
+def verdict(made: Plan) -> str:
+    """Say in a line whether it fits, and with which change it would."""
+    if made.fits:
+        return "fits"
+    short = f"does not fit: {_gb(made.total_bytes)} GB of {made.memory_gb:g}"
+    if not made.change:
+        return f"{short}; no change that was tried makes it fit: give more GPUs, or a smaller model"
+    words = [
+        f"--gpus {value}" if name == "gpus" else f"{name}={_word(value)}"
+        for name, value in made.change.items()
+    ]
+    return f"{short}; it would with {' '.join(words)}"
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:,.2f}"
