@@ -24,7 +24,7 @@ from unimodal.train.loop import LoopConfig
 from unimodal.train.lora import LoraConfig
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.plan.memory import layer_activations
-from unimodal.train.plan.plan import plan, shape_of
+from unimodal.train.plan.plan import _run, plan, shape_of
 from unimodal.train.run import LmRun
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.zero import EngineConfig
@@ -52,6 +52,20 @@ FILES = {
         "stage3_param_persistence_threshold": 0,
         "stage3_max_reuse_distance": 0,
         "stage3_prefetch_bucket_size": 0,
+    },
+    # Limits that bind (test_limits_that_bind_gather_more_and_keep_less).
+    "limited": {
+        "stage": 3,
+        "stage3_param_persistence_threshold": 100,
+        "stage3_max_reuse_distance": 3_000,
+        "stage3_max_live_parameters": 30_000,
+    },
+    "barred": {
+        "stage": 3,
+        "stage3_param_persistence_threshold": 100,
+        "stage3_max_reuse_distance": 20_000,
+        "stage3_prefetch_bucket_size": 20_000,
+        "stage3_max_live_parameters": 0,
     },
     "two": {"stage": 2},
 }
@@ -95,7 +109,9 @@ def changed(
 
 
 def test_bytes_of_two_ranks(config: LmRun, tmp_path: Path, pair: Pair):
-    """State within 10 %, and what ZeRO-3 sends to the byte."""
+    """State within 10 %; under ZeRO-3 what is sent, by how many collectives, and the most live
+    elements exactly, with and without limits that bind, by modules and by whole layers.
+    """
     import counting
 
     cases = [
@@ -103,6 +119,9 @@ def test_bytes_of_two_ranks(config: LmRun, tmp_path: Path, pair: Pair):
         changed(config, "far", tied=False, micro_batch_rows=4),
         changed(config, "far", recompute=True, ema_decay=0.9),
         changed(config, "never", recompute=True),
+        changed(config, "limited", tied=False, recompute=True),
+        changed(config, "limited", compile=True),
+        changed(config, "barred", micro_batch_rows=4),
         changed(config, "two", ema_decay=0.9),
     ]
     for number, case in enumerate(cases):
@@ -115,6 +134,21 @@ def test_bytes_of_two_ranks(config: LmRun, tmp_path: Path, pair: Pair):
         for name, size in made.sent_bytes.items():  # norms and counts are sent beside all this
             sent = pytest.approx(counted["sent"][name], abs=200 if made.stage == 2 else 0)
             assert size == sent, f"{name} of case {number}"
+        if made.stage == 3:
+            run = _run(case, shape_of(case), 2)
+            assert run.all_gathers.max_live == counted["max_live"], f"live in case {number}"
+            launched = {name: counted["launched"][name] for name in made.launched}
+            assert made.launched == launched, f"case {number}"
+
+
+def test_limits_that_bind_gather_more_and_keep_less(config: LmRun):
+    """The cases above are no empty ones: each limit changes what is predicted."""
+    cases = [changed(config, file, tied=False) for file in ("near", "limited", "barred")]
+    free, limited, barred = (_run(case, shape_of(case), 2).all_gathers for case in cases)
+    assert limited.max_live < 0.6 * free.max_live
+    assert limited.times.total() > 1.5 * free.times.total()
+    assert barred.launches > 10 * free.launches, "nothing is gathered ahead"
+    assert barred.max_live < 0.9 * free.max_live
 
 
 @pytest.mark.parametrize("recompute", [False, True])

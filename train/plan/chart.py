@@ -71,7 +71,7 @@ def _hours(axes: Axes, found: Sequence[Forecast]) -> None:
         for one in found:
             axes.annotate(_usd(one.usd), (one.plan.num_gpus, one.hours), (2, 4), fontsize=7,
                           textcoords="offset points", color=MARK, rotation=35)  # fmt: skip
-        axes.margins(x=0.12)
+        axes.margins(x=0.12, y=0.15)
     axes.set_title(title, loc="left", fontsize=10)
 
 
