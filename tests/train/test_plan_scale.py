@@ -145,7 +145,7 @@ def test_a_table_has_what_is_assumed_at_its_head(config: LmRun, tmp_path: Path):
 def test_the_exit_status_says_whether_any_fits(config: LmRun, tmp_path: Path):
     save(config, tmp_path / "config.yaml")
     line = ["plan", str(tmp_path / "config.yaml"), *COUNTS, "--memory-gb"]
-    assert CliRunner().invoke(train, [*line, "5"]).exit_code == 1
+    assert CliRunner().invoke(train, [*line, "2"]).exit_code == 1
     lone = ["plan", str(tmp_path / "config.yaml"), "--gpus", "8", "--memory-gb", "80"]
     done = CliRunner().invoke(train, [*lone, "--plot", str(tmp_path / "plan.png")])
     assert done.exit_code == 2 and "more than once" in done.output

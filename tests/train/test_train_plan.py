@@ -285,6 +285,14 @@ def test_what_cannot_run_is_refused(
     assert isinstance(done.exception, ValueError) and said in str(done.exception)
 
 
+def test_settings_that_are_not_planned_for_are_named(config: LmRun, tmp_path: Path):
+    """ZeRO++ gathers within nodes: a plan that left it out would be wrong without a word."""
+    section = {"stage": 3, "zero_hpz_partition_size": 8, "zero_quantized_weights": False}
+    (tmp_path / "plus.json").write_text(json.dumps({"zero_optimization": section}))
+    with pytest.raises(ValueError, match=r"plus\.json: what zero_hpz_partition_size would do"):
+        plan(changed(config, "plus"), 2, 80)
+
+
 def test_the_command(config: LmRun, tmp_path: Path):
     """A table and a verdict, or JSON; the exit status says whether it fits."""
     save(large(config, micro_batch_rows=4), tmp_path / "config.yaml")

@@ -36,6 +36,16 @@ from .traffic import Transfer, traffic, transfer
 
 GB = 1e9
 FP32_SPEED = 67 / 989  # of an H100 or H200 in float32 over that in bfloat16
+# Settings of DeepSpeed that change what is held or sent in ways that are not predicted.
+UNPLANNED = {
+    "mics_shard_size": -1,
+    "zero_hpz_partition_size": 1,
+    "zero_quantized_gradients": False,
+    "zero_quantized_nontrainable_weights": False,
+    "zero_quantized_weights": False,
+    "stage3_module_granularity_threshold": 0,
+    "stage3_use_all_reduce_for_fetch_params": False,
+}
 STAGES = ("zero3.json", "zero3_offload.json")  # in configs/; the second needs less memory
 
 
@@ -246,6 +256,12 @@ def _run(config: LmRun, shape: Architecture, num_gpus: int) -> Work:
     settings = config.engine.zero(rows, config.optimizer.clip, config.precision != "fp32")
     if settings is not None and config.optimizer.muon_lr is not None:
         raise ValueError("optimizer.muon_lr: not with engine.deepspeed; leave it out")
+    zero = {} if settings is None else settings.deepspeed["zero_optimization"]
+    if unplanned := [name for name, usual in UNPLANNED.items() if zero.get(name, usual) != usual]:
+        raise ValueError(
+            f"engine.deepspeed {config.engine.deepspeed}: what {', '.join(unplanned)} would do is "
+            "not predicted; plan with a file that leaves it out"
+        )
     micro_batch_rows = min(config.engine.micro_batch_rows or rows, rows)
     accumulation = math.ceil(rows / micro_batch_rows)
     return Work(

@@ -113,10 +113,10 @@ def _memory(found: list[Forecast]) -> Table:
 
 
 def _steps(found: list[Forecast]) -> Table:
-    names = ["GPUs", "tokens", "computing", "sent in nodes", "across", "latency", "a step"]
+    names = ["GPUs", "10^6 tokens", "computing", "sent in nodes", "across", "latency", "a step"]
     rows = (
         (
-            f"{one.plan.num_gpus:,}", f"{one.plan.tokens:,}", f"{one.plan.computed_s:.2f}",
+            f"{one.plan.num_gpus:,}", f"{one.plan.tokens / 1e6:,.2f}", f"{one.plan.computed_s:.2f}",
             *(f"{part:.2f}" for part in one.plan.transfer), f"{one.plan.likely_s:.2f}",
             f"{one.plan.tokens_per_s:,.0f}",
         )
