@@ -15,6 +15,7 @@ from batches import batch_of
 
 from unimodal import config as configuration
 from unimodal.sequence import Batch
+from unimodal.train import lora
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.optimizer import build
 from unimodal.train.plan.plan import shape_of
@@ -75,8 +76,8 @@ class Counted(ZeroEngine):
 
         def fetched(*words: Any, **named: Any) -> None:
             fetch(*words, **named)
-            states = {one: one.ds_status.name for one in self.named.values()}
-            live = (one.ds_numel for one, state in states.items() if state != "NOT_AVAILABLE")
+            parameters: Any = self.learner.parameters()
+            live = (p.ds_numel for p in parameters if p.ds_status.name != "NOT_AVAILABLE")
             self.max_live = max(self.max_live, sum(live))
 
         coordinator.fetch_sub_module = fetched
@@ -120,11 +121,16 @@ def counts(path: str, ranks: Ranks) -> Mapping[str, Any]:
     bf16 = config.precision == "bf16"
     settings = config.engine.zero(rows, config.optimizer.clip, bf16)
     assert settings is not None, "the bytes of ZeRO are counted"
-    fill = Build(
-        lambda: UnifiedModel(shape, 0, config.engine.recompute),
-        lambda name, of: initial_transformer_weight(name, of, shape.transformer, 0),
-    )
-    model = sharded(fill, settings, "cpu", ranks)
+
+    def make() -> UnifiedModel:
+        bare = UnifiedModel(shape, 0, config.engine.recompute)
+        return bare if config.lora is None else lora.adapted(bare, config.lora)
+
+    def first(name: str, of: tuple[int, ...]) -> torch.Tensor:
+        return initial_transformer_weight(name, of, shape.transformer, 0)
+
+    filled = first if config.lora is None else lora.fill_adapters(first, 0)
+    model = sharded(Build(make, filled), settings, "cpu", ranks)
     if config.engine.compile:  # what is gathered does not depend on what is compiled then
         gather_whole(model.model.layers)
     learner = LanguageLearner(model, config.loss, ())
