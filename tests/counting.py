@@ -96,9 +96,9 @@ class Counted(ZeroEngine):
     def held(self) -> dict[str, int]:
         """Bytes of what stays from step to step."""
         states = [self.zero.optimizer.state[flat] for flat in self._flats()]
-        named = self.named.values()
+        weights: Any = self.learner.parameters()
         return {
-            "weights": size(p.ds_tensor if self.stage == 3 else p for p in named),
+            "weights": size(p.ds_tensor if self.stage == 3 else p for p in weights),
             "gradients": self.gradient_bytes,
             "master weights": size(self._flats()),
             "moments": size(one for state in states for key, one in state.items() if key != "step"),

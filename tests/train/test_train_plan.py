@@ -124,6 +124,9 @@ def test_bytes_of_two_ranks(config: LmRun, tmp_path: Path, pair: Pair):
         changed(config, "barred", micro_batch_rows=4),
         changed(config, "two", ema_decay=0.9),
     ]
+    if find_spec("peft") is not None:  # frozen weights that are gathered again to recompute
+        frozen = replace(config, weights=config.output, lora=LoraConfig(rank=2))
+        cases.append(changed(frozen, "limited", tied=False, recompute=True))
     for number, case in enumerate(cases):
         save(case, tmp_path / "case.yaml")
         counted = pair(counting.counts, str(tmp_path / "case.yaml"))

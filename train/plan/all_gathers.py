@@ -10,6 +10,8 @@
 4. What rule 3 keeps is decided once, in the first pass after the order of modules is known, and
    never again. With several micro-batches a step that is the second one of the first step, before
    which nothing was kept: what always stays later is gathered there, and fills the room of rule 2.
+5. A frozen parameter that a module gathers to compute its activations again belongs to the module
+   whose backward pass asked for them: it stays until that ends, and goes then in any case.
 
 The rules are those of DeepSpeed 0.19's partitioned_param_coordinator.py.
 """
@@ -18,10 +20,10 @@ import math
 import warnings
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container
 from functools import cache
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +44,8 @@ class Call(NamedTuple):
     """Names of the parameters of the module and of all within it."""
     is_leaf: bool = False
     """Whether DeepSpeed gathers all that is inside at once: z3_leaf_module."""
+    phase: Literal["forward", "again", "backward"] = "forward"
+    """Again: a forward pass within the backward pass, whose activations were not kept."""
 
 
 class Token(NamedTuple):
@@ -65,18 +69,23 @@ def record(model: UnifiedModel, whole_layers: bool) -> list[Call]:
     whole = leaves | {model.head}
     hooks = []
 
+    is_backward = False
+
     def note(call: Call) -> Callable[..., None]:
         return lambda *_: calls.append(call)
+
+    def note_forward(call: Call) -> Callable[..., None]:
+        return lambda *_: calls.append(call._replace(phase="again") if is_backward else call)
 
     def watch(module: nn.Module) -> None:
         needs = tuple(names[id(one)] for one in module.parameters(recurse=module in whole))
         inside = frozenset(names[id(one)] for one in module.parameters())
         call = Call(module, needs, True, inside, module in leaves)
-        begin, end = note(call), note(call._replace(begins=False))
-        hooks.append(module.register_forward_pre_hook(begin))
-        hooks.append(module.register_forward_hook(end))
-        hooks.append(module.register_full_backward_pre_hook(begin))
-        hooks.append(module.register_full_backward_hook(end))
+        back = call._replace(phase="backward")
+        hooks.append(module.register_forward_pre_hook(note_forward(call)))
+        hooks.append(module.register_forward_hook(note_forward(call._replace(begins=False))))
+        hooks.append(module.register_full_backward_pre_hook(note(back)))
+        hooks.append(module.register_full_backward_hook(note(back._replace(begins=False))))
         for child in () if module in whole else module.children():
             watch(child)
 
@@ -90,7 +99,8 @@ def record(model: UnifiedModel, whole_layers: bool) -> list[Call]:
         setattr(model.head, "forward", lambda hidden: hidden)  # noqa: B010
         hidden_BTD = model.head(hidden_BTD)
         del model.head.forward
-    calls += [loss._replace(begins=False), loss]
+    calls += [loss._replace(begins=False), loss._replace(phase="backward")]
+    is_backward = True
     with warnings.catch_warnings():  # ids have no gradient, which ends the embedding's call at once
         warnings.simplefilter("ignore", UserWarning)
         hidden_BTD.sum().backward()
@@ -129,11 +139,17 @@ class AllGathers:
     """
 
     def __init__(
-        self, calls: list[Call], sizes: dict[str, int], settings: ZeroSettings, accumulation: int
+        self,
+        calls: list[Call],
+        sizes: dict[str, int],
+        settings: ZeroSettings,
+        accumulation: int,
+        trained: Container[str],
     ) -> None:
         """Play the calls through; `sizes` are the elements of the parameters by name, and a step
         has `accumulation` passes.
         """
+        self.trained = trained
         self.calls, self.sizes, self.settings = calls, sizes, settings
         self.stay = self._stays()
         begins = [call for call in calls if call.begins]
@@ -164,6 +180,8 @@ class AllGathers:
         self.queue = deque((use, name) for use, names in enumerate(self.needs) for name in names)
         self.users: dict[str, set[nn.Module | None]] = defaultdict(set)
         self.looked_at: dict[str, int] = defaultdict(int)
+        self.backward: dict[nn.Module | None, None] = {}  # in the order in which they began
+        self.owned: dict[nn.Module | None, set[str]] = defaultdict(set)
         self.begun = self.max_live = self.launches = 0
         self.times: Counter[str] = Counter()
         for call in self.calls:
@@ -173,6 +191,7 @@ class AllGathers:
         needed = [self._gather(name) for name in call.names]
         for name in call.names:
             self.users[name].add(call.module)
+        self._attribute(call)
         while self.queue and self.queue[0][0] <= self.begun:
             self.queue.popleft()
         room = self.settings.stage3_max_live_parameters - self.gathered
@@ -184,6 +203,16 @@ class AllGathers:
         self.launches += any(needed) + (ahead > 0)  # each is one flat tensor
         self.begun += 1
         self.max_live = max(self.max_live, self.at_begin + self.gathered)
+
+    def _attribute(self, call: Call) -> None:
+        if call.phase == "backward":
+            self.backward[call.module] = None
+        elif call.phase == "again":
+            owner = next(reversed(self.backward))
+            for name in call.names:
+                if name not in self.trained:
+                    self.users[name].add(owner)
+                    self.owned[owner].add(name)
 
     def _gather(self, name: str) -> int:
         """Return how many elements had to be gathered."""
@@ -198,9 +227,13 @@ class AllGathers:
         key = call.module, self.begun
         if key not in self.released:
             self.released[key] = [name for name in call.names if self._is_let_go(name, call)]
-        for name in call.names:
+        owned: set[str] = set()
+        if call.phase == "backward":
+            self.backward.pop(call.module, None)
+            owned = self.owned.pop(call.module, owned)
+        for name in (*call.names, *owned):
             self.users[name].discard(call.module)
-        for name in self.released[key]:
+        for name in (*self.released[key], *(owned - self.stay)):
             if name in self.live and not self.users[name]:
                 self.live.discard(name)
                 self.gathered -= self.sizes[name]
