@@ -1,7 +1,8 @@
 """One rank of a real run that counts its own bytes: what `unimodal train plan` must predict.
 
-The bytes of its tensors by part, and the bytes that its last step sent by collective. These are
-counted where torch.distributed has them.
+The bytes of its tensors by part; the bytes that its last step sent by collective, counted where
+torch.distributed has them; and under ZeRO-3 the most elements of gathered parameters that were
+there at once, counted after each fetch of DeepSpeed's.
 """
 
 from collections import Counter
@@ -14,12 +15,13 @@ from batches import batch_of
 
 from unimodal import config as configuration
 from unimodal.sequence import Batch
+from unimodal.train import lora
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.optimizer import build
 from unimodal.train.plan.plan import shape_of
 from unimodal.train.ranks import Ranks
 from unimodal.train.run import LmRun
-from unimodal.train.zero import Build, ZeroEngine, sharded
+from unimodal.train.zero import Build, ZeroEngine, gather_whole, sharded
 from unimodal.transformer import initial_transformer_weight
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
@@ -32,6 +34,7 @@ COLLECTIVES = {
     "all_reduce": ("all_reduce", 2),
 }
 sent: Counter[str] = Counter()
+launched: Counter[str] = Counter()
 
 
 def count(name: str) -> None:
@@ -41,6 +44,7 @@ def count(name: str) -> None:
     def counted(*words: Any, **named: Any) -> Any:
         tensors = [one for one in (*words, *named.values()) if isinstance(one, torch.Tensor)]
         whole = max(one.numel() * one.element_size() for one in tensors)
+        launched[kind] += 1
         sent[kind] += times * whole * (dist.get_world_size() - 1) // dist.get_world_size()
         return real(*words, **named)
 
@@ -63,6 +67,20 @@ class Counted(ZeroEngine):
     """Notes what its gradients take before each update."""
 
     gradient_bytes = 0
+    max_live = 0
+
+    def watch_live(self) -> None:
+        """Note from now on, after each fetch, how many elements are gathered or on their way."""
+        coordinator = self.zero.parameter_offload.get_param_coordinator()
+        fetch = coordinator.fetch_sub_module
+
+        def fetched(*words: Any, **named: Any) -> None:
+            fetch(*words, **named)
+            parameters: Any = self.learner.parameters()
+            live = (p.ds_numel for p in parameters if p.ds_status.name != "NOT_AVAILABLE")
+            self.max_live = max(self.max_live, sum(live))
+
+        coordinator.fetch_sub_module = fetched
 
     def _update(self, factor: float) -> float:
         if self.stage == 3:
@@ -78,9 +96,9 @@ class Counted(ZeroEngine):
     def held(self) -> dict[str, int]:
         """Bytes of what stays from step to step."""
         states = [self.zero.optimizer.state[flat] for flat in self._flats()]
-        named = self.named.values()
+        weights: Any = self.learner.parameters()
         return {
-            "weights": size(p.ds_tensor if self.stage == 3 else p for p in named),
+            "weights": size(p.ds_tensor if self.stage == 3 else p for p in weights),
             "gradients": self.gradient_bytes,
             "master weights": size(self._flats()),
             "moments": size(one for state in states for key, one in state.items() if key != "step"),
@@ -103,19 +121,30 @@ def counts(path: str, ranks: Ranks) -> Mapping[str, Any]:
     bf16 = config.precision == "bf16"
     settings = config.engine.zero(rows, config.optimizer.clip, bf16)
     assert settings is not None, "the bytes of ZeRO are counted"
-    fill = Build(
-        lambda: UnifiedModel(shape, 0, config.engine.recompute),
-        lambda name, of: initial_transformer_weight(name, of, shape.transformer, 0),
-    )
-    model = sharded(fill, settings, "cpu", ranks)
+
+    def make() -> UnifiedModel:
+        bare = UnifiedModel(shape, 0, config.engine.recompute)
+        return bare if config.lora is None else lora.adapted(bare, config.lora)
+
+    def first(name: str, of: tuple[int, ...]) -> torch.Tensor:
+        return initial_transformer_weight(name, of, shape.transformer, 0)
+
+    filled = first if config.lora is None else lora.fill_adapters(first, 0)
+    model = sharded(Build(make, filled), settings, "cpu", ranks)
+    if config.engine.compile:  # what is gathered does not depend on what is compiled then
+        gather_whole(model.model.layers)
     learner = LanguageLearner(model, config.loss, ())
     run = Counted(
         learner, build(model, config.optimizer), config.schedule, config.optimizer.clip,
         config.optimizer.ema_decay, ranks, settings,
     )  # fmt: skip
+    if run.stage == 3:
+        run.watch_live()
     for step in range(STEPS):
         batch = random_rows(config, rows, vocabulary)
         norms = {name: ranks.world_size * value for name, value in learner.norms(batch).items()}
-        sent.clear()
+        sent.clear(), launched.clear()
+        run.max_live = 0
         run.step(step, learner.micro_batches(batch, config.engine.micro_batch_rows or rows), norms)
-    return {"bytes": run.held(), "sent": dict(sent)}
+    counted = {"sent": dict(sent), "launched": dict(launched)}
+    return counted | {"bytes": run.held(), "max_live": run.max_live}

@@ -320,15 +320,19 @@ def engine(
 
 
 def _compile(layers: nn.ModuleList, settings: ZeroSettings | FsdpSettings | None) -> None:
-    """Compile the layers' forward passes.
-
-    ZeRO-3 must gather a whole layer around its compiled forward, or its hooks break the graph at
-    every projection.
-    """
+    """Compile the layers' forward passes."""
     if isinstance(settings, ZeroSettings) and settings.stage == 3:
-        _deepspeed().utils.set_z3_leaf_modules(layers, [type(layers[0])])
+        gather_whole(layers)
     for layer in layers:
         layer.forward = torch.compile(layer.forward)
+
+
+def gather_whole(layers: nn.ModuleList) -> None:
+    """Let ZeRO-3 gather each layer as a whole around its forward pass.
+
+    Without it hooks break the graph of a compiled layer at every projection.
+    """
+    _deepspeed().utils.set_z3_leaf_modules(layers, [type(layers[0])])
 
 
 def _deepspeed() -> Any:

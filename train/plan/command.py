@@ -1,22 +1,26 @@
 """The verb `unimodal train plan`."""
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from .plan import Plan
-
-WHEN = {"always": "", "pass": "during a pass", "update": "during an update"}
+    from ..run import LmRun
+    from .assumptions import Assumptions
 
 
 @click.command()
 @click.argument("config")
 @click.argument("overrides", nargs=-1)
-@click.option("--gpus", type=click.IntRange(1), required=True, help="GPUs of the run.")
+@click.option(
+    "--gpus",
+    type=click.IntRange(1),
+    multiple=True,
+    required=True,
+    help="GPUs of the run; given several times, a table of all.",
+)
 @click.option(
     "--memory-gb",
     type=click.FloatRange(0, min_open=True),
@@ -35,102 +39,112 @@ WHEN = {"always": "", "pass": "during a pass", "update": "during an update"}
     type=click.IntRange(1),
     help="Of the vocabulary, where neither bundle nor image tokenizer is there yet.",
 )
+@click.option("--usd-per-gpu-hour", type=click.FloatRange(0), help="The price of a GPU.")
+@click.option(
+    "--assume",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A measured number in place of an assumed one, such as mtbf_h=20000 (docs/planning.md).",
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the table of several --gpus as a PNG file.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON: all numbers.")
 def plan(
     config: str,
     overrides: tuple[str, ...],
-    gpus: int,
+    gpus: tuple[int, ...],
     memory_gb: float,
     gpu: str,
     num_ids: int | None,
+    usd_per_gpu_hour: float | None,
+    assume: tuple[str, ...],
+    plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Say what a run of CONFIG, with OVERRIDES on top, will take on so many GPUs: memory, traffic
-    and time. Everything is predicted; nothing is run.
+    """Say what a run of CONFIG, with OVERRIDES on top, will take on so many GPUs: memory, traffic,
+    time, cost, and what failures take of it. Everything is predicted; nothing is run.
 
     \b
     Examples:
       unimodal train plan lm_1.7b --gpus 8 --memory-gb 80
       unimodal train plan lm_7b --gpus 64 --memory-gb 141 --gpu H200
+      unimodal train plan lm_7b --gpus 64 --gpus 512 --memory-gb 80 --usd-per-gpu-hour 2.5
 
     CONFIG is a YAML file, or the name of a recipe that is shipped.
-    The exit status is 0 where it fits, 1 where it does not, 2 where CONFIG is at fault.
+    The exit status is 0 where it fits, with several --gpus any of them; 1 where it does not, 2
+    where CONFIG is at fault.
     """
     from unimodal.config import load
 
     from ..run import LmRun
-    from . import plan as plans
+    from .assumptions import Assumptions
 
-    made = plans.plan(load(LmRun, config, overrides), gpus, memory_gb, gpu, num_ids)
-    if as_json:
-        click.echo(json.dumps(made.as_json(), default=str))
+    price = () if usd_per_gpu_hour is None else (f"usd_per_gpu_hour={usd_per_gpu_hour}",)
+    assumed = load(Assumptions, overrides=(*assume, *price))
+    run = load(LmRun, config, overrides)
+    if len(set(gpus)) > 1:
+        fits = _many(run, list(gpus), (memory_gb, gpu, num_ids, assumed), plot, as_json)
+    elif plot is not None:
+        raise click.UsageError("--plot draws several numbers of GPUs: give --gpus more than once")
     else:
-        from rich.console import Console
-
-        Console(highlight=False).print(_shown(made))
-        click.echo(_verdict(made))
-    if not made.fits:
+        fits = _one(run, gpus[0], (memory_gb, gpu, num_ids, assumed), as_json)
+    if not fits:
         raise SystemExit(1)
 
 
-def _shown(made: "Plan") -> "RenderableType":
-    from rich.console import Group
-    from rich.table import Table
-
-    memory = Table("memory of a GPU", title_justify="left")
-    memory.add_column("GB", justify="right")
-    memory.add_column("on the host, GB", justify="right")
-    memory.add_column("when, how")
-    for item in made.memory:
-        words = ", ".join(word for word in (WHEN[item.when], item.note) if word)
-        host = _gb(item.host_bytes) if item.host_bytes else ""
-        memory.add_row(item.name, _gb(item.gpu_bytes), host, words)
-    memory.add_section()
-    memory.add_row("most at once", _gb(made.total_bytes), "", f"of {made.memory_gb:g}")
-    numbers = Table("predicted", "", show_header=True)
-    for name, value in _numbers(made):
-        numbers.add_row(name, value)
-    return Group(memory, numbers)
+Machine = tuple[float, str, int | None, "Assumptions"]  # of `plans.plan`, in its order
 
 
-def _numbers(made: "Plan") -> list[tuple[str, str]]:
-    zero = f"ZeRO-{made.stage}" if made.stage else "one process, no ZeRO"
-    rows = f"{made.accumulation} x {made.micro_batch_rows} rows of each GPU"
-    sent = ", ".join(f"{_gb(size)} GB {name}" for name, size in made.sent_bytes.items())
-    reached = made.flops / made.num_gpus / made.likely_s / 1e12
-    model = f"{made.parameters / 1e9:.3g} billion parameters, {made.shape.num_ids:,} ids"
-    if made.trained < made.parameters:
-        model += f"; {made.trained / 1e9:.3g} billion train"
-    return [
-        ("model", model),
-        ("GPUs", f"{made.num_gpus} x {made.gpu}, {zero}"),
-        ("a step", f"{rows}: {made.tokens:,} tokens"),
-        ("sent by a GPU in a step", sent or "nothing"),
-        ("useful FLOPs of a step", f"{made.flops:.3g} (each row one document)"),
-        ("seconds of a step", f"{made.likely_s:.3g}; {made.limit_s:.3g} at the GPU's limit"),
-        ("tokens a second", f"{made.tokens_per_s:,.0f}; {reached:.0f} TFLOP/s of each GPU"),
-        ("a checkpoint", f"{_gb(made.checkpoint_bytes)} GB of all ranks; disk for "
-                         f"{_gb(made.disk_bytes)} GB"),
-        ("host memory of a rank", f"{_gb(made.host_bytes)} GB beside its loader"),
-    ]  # fmt: skip
+def _one(run: "LmRun", gpus: int, machine: Machine, as_json: bool) -> bool:
+    """Show the plan of one number of GPUs, and return whether it fits."""
+    from . import plan as plans
+    from .scale import forecast
+
+    made = plans.plan(run, gpus, *machine)
+    found = forecast(run, made, machine[-1])
+    if as_json:
+        _print_json(found.as_json(), machine[-1])
+        return made.fits
+    from rich.console import Console
+
+    from . import shown
+
+    Console(highlight=False).print(shown.one(found))
+    click.echo(shown.verdict(made))
+    return made.fits
 
 
-def _verdict(made: "Plan") -> str:
-    if made.fits:
-        return "fits"
-    short = f"does not fit: {_gb(made.total_bytes)} GB of {made.memory_gb:g}"
-    if not made.change:
-        return f"{short}; no change that was tried makes it fit: give more GPUs, or a smaller model"
-    words = [
-        f"--gpus {value}" if name == "gpus" else f"{name}={_word(value)}"
-        for name, value in made.change.items()
-    ]
-    return f"{short}; it would with {' '.join(words)}"
+def _many(
+    run: "LmRun", gpus: list[int], machine: Machine, plot: Path | None, as_json: bool
+) -> bool:
+    """Show the plans of several numbers of GPUs, and return whether one fits."""
+    from .scale import at_scale
+
+    found, refused = at_scale(run, gpus, *machine)
+    if plot is not None:
+        from unimodal.atomic import write_bytes
+
+        from . import chart
+
+        write_bytes(plot, chart.drawn(found, machine[-1]))
+    if as_json:
+        plans = {"plans": [one.as_json() for one in found]}
+        _print_json(plans | {"refused": refused}, machine[-1])
+    else:
+        from rich.console import Console
+
+        from . import shown
+
+        Console(highlight=False).print(shown.many(found, refused, machine[-1]))
+        if plot is not None:
+            click.echo(plot)
+    return any(one.plan.fits for one in found)
 
 
-def _word(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _print_json(found: dict[str, Any], assumed: "Assumptions") -> None:
+    from dataclasses import asdict
 
-
-def _gb(size: int) -> str:
-    return f"{size / 1e9:,.2f}"
+    click.echo(json.dumps(found | {"assumed": asdict(assumed)}, default=str))

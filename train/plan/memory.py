@@ -112,7 +112,7 @@ class Work:
         """Return what a micro-batch gathers under ZeRO-3."""
         assert self.zero is not None, "only ZeRO gathers"
         calls = record(self.model, whole_layers=self.config.engine.compile)
-        return AllGathers(calls, self.sizes, self.zero)
+        return AllGathers(calls, self.sizes, self.zero, self.accumulation, self.trained)
 
     @property
     def offloads_optimizer(self) -> bool:

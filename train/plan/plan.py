@@ -2,8 +2,6 @@
 
 In: a run's config and the GPUs. Out: bytes by part (see memory.py), whether they fit, and if not
 what to change. Nothing is allocated, nothing downloaded, and no GPU is needed.
-
-Letters: W ranks.
 """
 
 import math
@@ -33,11 +31,22 @@ from ..lora import LoraConfig, adapted
 from ..room import Room, steps_saved
 from ..run import LmRun
 from ..tower import given_tower
+from .assumptions import USUAL, Assumptions
 from .memory import FP32, MOMENTS, MemoryItem, Work, memory_items
+from .traffic import Transfer, traffic, transfer
 
 GB = 1e9
 FP32_SPEED = 67 / 989  # of an H100 or H200 in float32 over that in bfloat16
-GPUS_A_NODE = 8
+# Settings of DeepSpeed that change what is held or sent in ways that are not predicted.
+UNPLANNED = {
+    "mics_shard_size": -1,
+    "zero_hpz_partition_size": 1,
+    "zero_quantized_gradients": False,
+    "zero_quantized_nontrainable_weights": False,
+    "zero_quantized_weights": False,
+    "stage3_module_granularity_threshold": 0,
+    "stage3_use_all_reduce_for_fetch_params": False,
+}
 STAGES = ("zero3.json", "zero3_offload.json")  # in configs/; the second needs less memory
 
 
@@ -51,17 +60,13 @@ class Gpu:
     """FLOPs that the best runs of comparable models reach."""
     memory_bytes: float
     """Bytes read from or written to its memory."""
-    node_bytes: float
-    """Bytes sent to the GPUs of the same node (NVLink)."""
-    network_bytes: float = 50e9
-    """Bytes sent to other nodes (400 Gb/s for each GPU)."""
     host_bytes: float = 50e9
     """Bytes to or from the host's memory (PCIe 5)."""
 
 
 GPUS = {
-    "H200": Gpu(657e12, 459e12, 4.3e12, 450e9),
-    "H100": Gpu(657e12, 459e12, 3.0e12, 450e9),
+    "H200": Gpu(657e12, 459e12, 4.3e12),
+    "H100": Gpu(657e12, 459e12, 3.0e12),
 }
 
 
@@ -85,9 +90,15 @@ class Plan:
     memory: list[MemoryItem]
     sent_bytes: dict[str, int]
     """Bytes sent in a step, by collective."""
+    launched: dict[str, int]
+    """Collectives of a step, by kind."""
+    transfer: Transfer
+    """Seconds that they take, were nothing computed beside."""
     flops: float
     """Useful FLOPs of a step, over all GPUs; each row one document, half of whose targets are
     codes."""
+    computed_s: float
+    """Seconds of a step's likely arithmetic, what is computed again included."""
     limit_s: float
     likely_s: float
     """Seconds of a step."""
@@ -109,6 +120,10 @@ class Plan:
             by_when[item.when] += item.gpu_bytes
         return by_when["always"] + max(by_when["pass"], by_when["update"])
 
+    def bytes_of(self, name: str) -> int:
+        """Return the bytes of a part of the GPU's memory."""
+        return sum(item.gpu_bytes for item in self.memory if item.name == name)
+
     @property
     def fits(self) -> bool:
         """Return whether the GPU's memory holds them."""
@@ -127,15 +142,23 @@ class Plan:
 
 
 def plan(
-    config: LmRun, num_gpus: int, memory_gb: float, gpu: str = "H100", num_ids: int | None = None
+    config: LmRun,
+    num_gpus: int,
+    memory_gb: float,
+    gpu: str = "H100",
+    num_ids: int | None = None,
+    assumed: Assumptions = USUAL,
+    suggest: bool = True,
 ) -> Plan:
-    """Return the forecast, with the changes that make it fit where it does not.
+    """Return the forecast; with `suggest`, the changes that make it fit where it does not.
 
     Raises ValueError for a config that cannot run on so many GPUs, or whose model cannot be known.
     """
     shape = shape_of(config, num_ids)
-    made = _plan(config, shape, num_gpus, memory_gb, gpu)
-    return made if made.fits else replace(made, change=_change(config, shape, made))
+    made = _plan(config, shape, num_gpus, memory_gb, gpu, assumed)
+    if made.fits or not suggest:
+        return made
+    return replace(made, change=_change(config, shape, made))
 
 
 def shape_of(config: LmRun, num_ids: int | None = None) -> Architecture:
@@ -173,7 +196,14 @@ def _shape_without_tower(config: LmRun, num_ids: int | None) -> Architecture:
     return model.of(model.vocabulary(num_text, num_codes), levels, latent_width)
 
 
-def _plan(config: LmRun, shape: Architecture, num_gpus: int, memory_gb: float, gpu: str) -> Plan:
+def _plan(
+    config: LmRun,
+    shape: Architecture,
+    num_gpus: int,
+    memory_gb: float,
+    gpu: str,
+    assumed: Assumptions = USUAL,
+) -> Plan:
     run = _run(config, shape, num_gpus)
     found = memory_items(run)
     sent = traffic(run)
@@ -184,7 +214,8 @@ def _plan(config: LmRun, shape: Architecture, num_gpus: int, memory_gb: float, g
     room = Room(checkpoint, bundle_bytes, loop.keep_checkpoints, loop.keep_every_steps)
     coming = steps_saved(0, config.schedule.num_steps, loop.save_every_steps)
     host = sum(item.host_bytes for item in found) + checkpoint // num_gpus
-    limit_s, likely_s = _times(run, flops, sum(sent.values()), GPUS[gpu])
+    took = transfer(sent, num_gpus, assumed)
+    computed_s, limit_s, likely_s = _times(run, flops, took.seconds, GPUS[gpu])
     return Plan(
         parameters=run.parameters,
         trained=run.num_trained,
@@ -197,8 +228,11 @@ def _plan(config: LmRun, shape: Architecture, num_gpus: int, memory_gb: float, g
         accumulation=run.accumulation,
         tokens=config.loader.batch_rows * config.loader.sequence_length,
         memory=found,
-        sent_bytes=sent,
+        sent_bytes=sent.sent_bytes,
+        launched=sent.launched,
+        transfer=took,
         flops=flops,
+        computed_s=computed_s,
         limit_s=limit_s,
         likely_s=likely_s,
         checkpoint_bytes=checkpoint,
@@ -232,6 +266,12 @@ def _run(config: LmRun, shape: Architecture, num_gpus: int) -> Work:
     settings = config.engine.zero(rows, config.optimizer.clip, config.precision != "fp32")
     if settings is not None and config.optimizer.muon_lr is not None:
         raise ValueError("optimizer.muon_lr: not with engine.deepspeed; leave it out")
+    zero = {} if settings is None else settings.deepspeed["zero_optimization"]
+    if unplanned := [name for name, usual in UNPLANNED.items() if zero.get(name, usual) != usual]:
+        raise ValueError(
+            f"engine.deepspeed {config.engine.deepspeed}: what {', '.join(unplanned)} would do is "
+            "not predicted; plan with a file that leaves it out"
+        )
     micro_batch_rows = min(config.engine.micro_batch_rows or rows, rows)
     accumulation = math.ceil(rows / micro_batch_rows)
     return Work(
@@ -262,39 +302,6 @@ def _meta_model(
         return model if lora is None else adapted(model, lora)
 
 
-def traffic(run: Work) -> dict[str, int]:
-    """Return the bytes that one rank sends in a step, by collective, as rings do it: of a tensor
-    that is gathered or scattered (W - 1) / W, of one that is summed twice that.
-    """
-    if run.zero is None or run.ranks == 1:
-        return {}
-    sent = run.low_bytes * (run.ranks - 1)  # for each element of a rank's share
-    shared = {"all_to_all": exchanged} if (exchanged := _exchanged(run)) else {}
-    if run.stage < 3:
-        times = run.accumulation if run.stage == 2 else 1
-        both = {"all_reduce": 2 * times * sent * run.share, "all_gather": sent * run.share}
-        return both | shared
-    gathered = 0
-    for name, size in run.sizes.items():
-        # What stays is gathered once, after the update.
-        times = run.all_gathers.times[name] * run.accumulation or 1
-        gathered += math.ceil(size / run.ranks) * times
-    scattered = sent * run.share * run.accumulation
-    return {"all_gather": sent * gathered, "reduce_scatter": scattered} | shared
-
-
-def _exchanged(run: Work) -> int:
-    """Return the bytes that a rank sends to those that share rows with it: in each layer queries,
-    keys, values and outputs, and their gradients (see sequence_parallel.py).
-    """
-    size, shape = run.config.engine.sequence_parallel, run.shape
-    kv_heads = max(shape.num_kv_heads, size)
-    numbers = 2 * (shape.num_heads + kv_heads) * shape.head_width * shape.num_layers
-    passes = 3 if run.config.engine.recompute else 2
-    sent = run.tokens * numbers * (size - 1) // size
-    return sent * passes * run.accumulation * run.low_bytes
-
-
 def _flops(run: Work) -> float:
     rows, length = run.config.loader.batch_rows, run.config.loader.sequence_length
     tokens = rows * length
@@ -311,24 +318,20 @@ def _flops(run: Work) -> float:
     return step_flops(run.shape, counts, head_ids)
 
 
-def _times(run: Work, flops: float, sent_bytes: int, gpu: Gpu) -> tuple[float, float]:
-    """Return (at the GPU's limit, likely) seconds of a step.
+def _times(run: Work, flops: float, sent_s: float, gpu: Gpu) -> tuple[float, float, float]:
+    """Return seconds of the likely arithmetic, and of a step (at the GPU's limit, likely).
 
     Traffic hides behind arithmetic as far as it can; the update hides behind nothing.
     """
     done = flops / run.ranks * (4 / 3 if run.config.engine.recompute else 1)
     if run.low_bytes == FP32:
         done /= FP32_SPEED
-    link = gpu.node_bytes if run.ranks <= GPUS_A_NODE else gpu.network_bytes
     masters = 2 * FP32 * (1 + MOMENTS) + 3 * FP32  # read and written; and the gradient, twice read
     update_s = run.share * masters / gpu.memory_bytes
     if run.offloads_optimizer:
         update_s = run.share * (FP32 + run.low_bytes + masters) / gpu.host_bytes
-    sent_s = sent_bytes / link
-    limit_s, likely_s = (
-        max(done / speed, sent_s) + update_s for speed in (gpu.limit_flops, gpu.likely_flops)
-    )
-    return limit_s, likely_s
+    least_s, computed_s = done / gpu.limit_flops, done / gpu.likely_flops
+    return computed_s, max(least_s, sent_s) + update_s, max(computed_s, sent_s) + update_s
 
 
 def _change(config: LmRun, shape: Architecture, tight: Plan) -> dict[str, Any]:
