@@ -48,6 +48,7 @@ from .lock import Lock, held
 from .loop import fit_threads, prepare, run, set_threads
 from .ranks import Ranks, connect
 from .run import LmRun
+from .spikes import going_back
 from .tower import copy_tower, with_tower
 from .zero import Build, engine, sharded
 
@@ -71,7 +72,7 @@ def train(config: LmRun, accept_change: bool = False) -> Path:
     shards = find_shards(config, ranks, crew.mates, ranks.workers)
     given = ranks.together(lambda: read_given(config, ranks.world_size, shards))
     with held(config.output, ranks) as lock:
-        return _train(config, given, crew, ranks, lock, accept_change)
+        return going_back(lambda: _train(config, given, crew, ranks, lock, accept_change))
 
 
 def _train(

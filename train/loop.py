@@ -36,6 +36,7 @@ from .ranks import PeerFailure, Ranks
 from .resuming import prepare as prepare
 from .room import Room, state_bytes, steps_saved
 from .skipping import batch_digest, passing, row_digests
+from .spikes import BATCH, COUNT, SpikeConfig, Spikes, WentBack, left_out
 from .waits import Waits
 
 T = TypeVar("T")
@@ -74,6 +75,8 @@ class LoopConfig:
     size and time: its tar headers, or all of it, as `--verify` has it."""
     skip_batches: tuple[str, ...] = ()
     """Digests of batches that are passed over, as a run that met no finite number names them."""
+    spikes: SpikeConfig | None = None
+    """What spikes of the loss are answered by going back; None: training goes on through them."""
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
@@ -117,8 +120,8 @@ def run(
     `batches` begins at the batch of step `start` with this rank's rows, of which `micro_batch_rows`
     (None: all) go through the model at once, and gives beside each the data's state after it.
     `lock`: the first rank's, without which it stops; `bundle_bytes`: what is written at the end.
-    Raises NotFinite with the digests and the state of the batch that did it, and Stopped when asked
-    to stop.
+    Raises NotFinite with the digests and the state of the batch that did it, Stopped when asked to
+    stop, and WentBack where the run is to begin again (spikes.py).
     """
     ranks, learner, num_steps = engine.ranks, engine.learner, engine.schedule.num_steps
     _check_room(output, config, engine, start, bundle_bytes)
@@ -126,7 +129,9 @@ def run(
     keep = config.keep_checkpoints, config.keep_every_steps
     saver = Saver(output, ranks, *keep, config.hang_s, ours)
     waits = Waits(ranks)
-    kept = passing(batches, learner, config.skip_batches, ranks, output, start)
+    spikes = None if config.spikes is None else Spikes(config.spikes, output, ranks, start)
+    skip = config.skip_batches + left_out(output, ranks)
+    kept = passing(batches, learner, skip, ranks, output, start, spikes is not None)
     done, stop = start, False
     watched = _watch(config.hang_s, output / f"stacks_{ranks.rank}.txt")
     logging = metrics(output, start, config.wandb) if ranks.is_first else nullcontext(_nowhere)
@@ -136,7 +141,7 @@ def run(
         for step in range(start, num_steps):
             alive()
             began = time.perf_counter()
-            batch, state = next(kept)
+            batch, state, digest = next(kept)
             waited_s = time.perf_counter() - began
             trouble = saver.has_failed or (lock is not None and lock.is_lost)
             mine = waits.mine(waited_s)
@@ -150,14 +155,22 @@ def run(
             try:
                 reports, norm = engine.step(step, micro_batches, norms)
             except NotFinite as error:
-                rows = row_digests(learner, batch, ranks)
                 saver.wait()
+                if spikes is not None and (spike := spikes.met(step, None, digest)) is not None:
+                    spikes.go_back(spike)
+                    raise (Stopped() if stop else WentBack()) from error
+                rows = row_digests(learner, batch, ranks)
                 _tell(error, rows, state, ranks)
             factor, step_s = engine.schedule.factor(step), time.perf_counter() - began
             log({"step": step, **reports, "gradient_norm": norm, "lr_factor": factor,
                  **waits.metrics(waits_s, step_s), "step_s": step_s,
+                 **({} if spikes is None else {BATCH: digest, COUNT: spikes.count}),
                  **measure(step + 1, step_s, reports | norms)})  # fmt: skip
             bar.update(task, completed=step + 1, numbers=_numbers(reports))
+            if spikes is not None and (spike := spikes.met(step, reports["loss"], digest)):
+                saver.wait()
+                spikes.go_back(spike)
+                raise Stopped if stop else WentBack
             done = step + 1
             if stop or done == num_steps or done % config.save_every_steps == 0:
                 saver.save(done, {"data": state}, engine.parameter_shards())

@@ -44,6 +44,7 @@ from .parent_tokenizer import begin_with, directory_of, parent_of
 from .ranks import Ranks, connect
 from .reconstructions import averaged, write_sheet
 from .schedule import ScheduleConfig
+from .spikes import going_back
 
 FINISHED = "tokenizer"  # the folder that the run ends with
 TIMEOUT_S = 1800.0  # that processes wait for one another
@@ -160,11 +161,15 @@ def train(config: TokenizerRun, accept_change: bool = False) -> Path:
     shards = find({"shards": place}, ranks, crew.mates, ranks.workers, reread, IMAGE_FINDER)[place]
     parent = ranks.together(lambda: _parent(config))
     inputs = {"shards": shards.hash, "weights": parent.hash if parent is not None else None}
-    with held(config.output, ranks) as lock:
+
+    def begin(lock: Lock | None) -> Path:
         newest = prepare(config, config.output, inputs, ranks, accept_change)
         if config.model.pixels is not None:
             return _measure_pixels(config, shards, crew, ranks)
         return _train(config, shards, crew, newest, ranks, lock)
+
+    with held(config.output, ranks) as lock:
+        return going_back(lambda: begin(lock))
 
 
 def _check(config: TokenizerRun, ranks: Ranks) -> None:
