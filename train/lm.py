@@ -24,6 +24,7 @@ from unimodal.data.peers import cache_mates
 from unimodal.data.seen import Seen
 from unimodal.data.sources import Found
 from unimodal.heads import head_class
+from unimodal.manifest import MANIFEST
 from unimodal.sampling import Sampling
 from unimodal.sequencer import Sequencer
 from unimodal.unified import UnifiedModel
@@ -46,6 +47,7 @@ from .initial import (
 from .learner import LanguageLearner
 from .lock import Lock, held
 from .loop import fit_threads, prepare, run, set_threads
+from .mirror import send_finished
 from .ranks import Ranks, connect
 from .run import LmRun
 from .spikes import going_back
@@ -316,6 +318,7 @@ def _finish(
     last = checkpoint.newest(config.output)
     assert last is not None, "the last step was saved"
     bundle = _bundle(config, given, initial, loader, last, config.output / "bundle", device)
+    send_finished(config.loop.mirror, bundle, MANIFEST)
     if config.lora is not None:
         lora.write_adapter(
             config.output / "adapter", last, config.lora, read_contents(bundle).config

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
@@ -25,12 +26,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 from torch import nn
 
+from unimodal import remote
 from unimodal.threads import is_small
 
 from .checkpoint import Saver
 from .engine import Engine, NotFinite
 from .lock import Lock
 from .metrics import metrics
+from .mirror import Mirror
 from .optimizer import whole_shape
 from .ranks import PeerFailure, Ranks
 from .resuming import prepare as prepare
@@ -77,6 +80,9 @@ class LoopConfig:
     """Digests of batches that are passed over, as a run that met no finite number names them."""
     spikes: SpikeConfig | None = None
     """What spikes of the loss are answered by going back; None: training goes on through them."""
+    mirror: str | None = None
+    """A URL that fsspec opens (s3://, gs://, sftp://, ...), of this run alone: each checkpoint is
+    copied there, and a start in a folder without one goes on from the newest. None: nowhere."""
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
@@ -87,6 +93,8 @@ class LoopConfig:
         ]
         if self.data_workers < 0:
             found.append(f"data_workers {self.data_workers}: at least 0")
+        if self.mirror is not None and (said := remote.problem(self.mirror)):
+            found.append(f"mirror: {said}")
         wrong = [digest for digest in self.skip_batches if not DIGEST.fullmatch(digest)]
         return [*found, *(f"skip_batches {digest!r}: 16 hex digits" for digest in wrong)]
 
@@ -94,6 +102,8 @@ class LoopConfig:
         """Return what this machine lacks, one sentence each."""
         if self.wandb is not None and find_spec("wandb") is None:
             return ["loop.wandb: not installed; pip install 'unimodal[train]'"]
+        if self.mirror is not None and (said := remote.obstacle(self.mirror)):
+            return [f"loop.mirror: {said}"]
         return []
 
 
@@ -127,7 +137,10 @@ def run(
     _check_room(output, config, engine, start, bundle_bytes)
     ours = lock.check if lock is not None else _nothing
     keep = config.keep_checkpoints, config.keep_every_steps
-    saver = Saver(output, ranks, *keep, config.hang_s, ours)
+    copy_out = _nothing if config.mirror is None else partial(
+        Mirror(config.mirror, output).send_newest, *keep
+    )  # fmt: skip
+    saver = Saver(output, ranks, *keep, config.hang_s, ours, copy_out)
     waits = Waits(ranks)
     spikes = None if config.spikes is None else Spikes(config.spikes, output, ranks, start)
     skip = config.skip_batches + left_out(output, ranks)
@@ -211,7 +224,7 @@ def _nowhere(values: Mapping[str, Any]) -> None:
 
 
 def _nothing() -> None:
-    """Have no lock: rank 0 has it for all."""
+    """Do nothing: rank 0 has the lock for all, or there is no mirror."""
 
 
 def _agreed(

@@ -38,6 +38,7 @@ from .code_usage import CodeUsage
 from .learner import TokenizerLearner
 from .lock import Lock, held
 from .loop import LoopConfig, fit_threads, prepare, run, set_threads
+from .mirror import send_finished
 from .optimizer import OptimizerConfig, build
 from .parallel import ParallelEngine
 from .parent_tokenizer import begin_with, directory_of, parent_of
@@ -401,3 +402,4 @@ def _write(config: TokenizerRun, model: ImageTokenizer, card: dict[str, Any]) ->
     model.save(finished)
     card[TOKENIZER_HASH] = model.hash
     (finished / provenance.CARD).write_text(json.dumps(card, indent=2) + "\n")
+    send_finished(config.loop.mirror, finished, provenance.CARD)
