@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .checkpoint import EMA, MASTER, Checkpoint, ParameterShard
 from .learner import TOTAL, Learner
 from .objectives import reported
+from .offloading import offloading
 from .optimizer import gradient_norm, whole_shape
 from .ranks import Ranks
 from .schedule import ScheduleConfig
@@ -48,6 +49,8 @@ class Engine:
         self.ranks = ranks or Ranks()
         self.named = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
         self.ema_decay = ema_decay
+        self.offloads = False
+        """Whether what the backward pass needs is kept in the host's memory."""
         self.ema: dict[str, Tensor] = {}
 
     def step(
@@ -115,7 +118,8 @@ class Engine:
             self.ema[name] = ema.copy_(checkpoint.whole(name, EMA))
 
     def _forward(self, micro_batch: Any, norms: Mapping[str, float] | None) -> dict[str, Tensor]:
-        return self.learner(micro_batch, norms)
+        with offloading(self.offloads):
+            return self.learner(micro_batch, norms)
 
     def _backward(self, total: Tensor, is_last: bool) -> None:
         total.backward()

@@ -48,6 +48,7 @@ from .learner import LanguageLearner
 from .lock import Lock, held
 from .loop import fit_threads, prepare, run, set_threads
 from .mirror import send_finished
+from .plan.memory import recomputed_layers
 from .ranks import Ranks, connect
 from .run import LmRun
 from .spikes import going_back
@@ -235,8 +236,13 @@ def _engine(
 
     has_frozen_rows = config.lora is not None and lora.has_new_rows(initial.shape)
 
+    tokens = (config.engine.micro_batch_rows or rows) * config.loader.sequence_length
+    recomputed = recomputed_layers(
+        config.engine, initial.shape.transformer, tokens, 2 if bf16 else 4
+    )
+
     def make() -> UnifiedModel:
-        bare = UnifiedModel(initial.shape, 0, config.engine.recompute, _trusts(config))
+        bare = UnifiedModel(initial.shape, 0, recomputed, _trusts(config))
         return bare if config.lora is None else lora.adapted(bare, config.lora)
 
     model = sharded(Build(make, initial.fill), settings, device, ranks)

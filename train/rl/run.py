@@ -232,6 +232,8 @@ class RlRun:
             found.append("reward.scenes: it judges prompts.mix; with sources give python, command")
         if self.loop.verify == "all" and not self.prompts.sources:
             found.append("loop.verify: scenes are made and not read; leave it out")
+        if self.engine.activation_gb is not None:
+            found.append("engine.activation_gb: replies are of any length; give engine.recompute")
         if self.loop.spikes is not None:
             found.append("loop.spikes: batches are sampled anew and none comes again; leave it out")
         if self.loop.data_workers:
