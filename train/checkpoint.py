@@ -64,7 +64,7 @@ class ParameterShard:
     """The shape of the whole parameter."""
     start: int
     """The index in the flat parameter at which the range begins."""
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     """Flat tensors of one length, by kind: MASTER, EMA and the names of the optimizer's state."""
 
 

@@ -81,6 +81,10 @@ class LmRun:
                 "optimizer.muon_lr: Muon needs whole matrices, which ZeRO keeps in parts; leave it "
                 "out with engine.deepspeed"
             )
+        if self.engine.deepspeed is not None and self.optimizer.moments == "8bit":
+            found.append(
+                "optimizer.moments 8bit: ZeRO keeps moments in parts; leave one of them out"
+            )
         if not self.sources:
             found.append("sources: name at least one, as sources.NAME.shards=FOLDER")
         else:

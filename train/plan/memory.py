@@ -23,6 +23,7 @@ from unimodal.tokenizer.vqgan import Vqgan
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 
+from ..compact import BYTES_A_NUMBER
 from ..run import LmRun
 from ..zero import EngineConfig
 from ..zero_settings import ZeroSettings
@@ -115,6 +116,11 @@ class Work:
         return AllGathers(calls, self.sizes, self.zero)
 
     @property
+    def moment_bytes(self) -> float:
+        """Return the bytes of one number of a moment."""
+        return BYTES_A_NUMBER if self.config.optimizer.moments == "8bit" else FP32
+
+    @property
     def offloads_optimizer(self) -> bool:
         """Return whether master weights and moments lie in the host's memory."""
         return self.zero is not None and self.zero.offloads_optimizer
@@ -142,7 +148,7 @@ def _state(run: Work) -> list[MemoryItem]:
         _item("weights", whole * (run.low_bytes if run.zero is not None else FP32), weights),
         _item("gradients", gradient_bytes, optimizer),
         _item("master weights", masters, optimizer),
-        _item("moments", MOMENTS * share * FP32, optimizer),
+        _item("moments", int(MOMENTS * share * run.moment_bytes), optimizer),
     ]
     if run.config.optimizer.ema_decay is not None:
         items.append(_item("EMA", share * FP32, optimizer))

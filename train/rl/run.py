@@ -228,6 +228,8 @@ class RlRun:
             found.append("grpo and dpo: one objective at a time")
         if self.engine.deepspeed is not None and self.optimizer.muon_lr is not None:
             found.append("optimizer.muon_lr: not with engine.deepspeed, which cuts matrices")
+        if self.engine.deepspeed is not None and self.optimizer.moments == "8bit":
+            found.append("optimizer.moments 8bit: not with engine.deepspeed, which cuts moments")
         if self.reward.scenes is not None and not self.prompts.mix:
             found.append("reward.scenes: it judges prompts.mix; with sources give python, command")
         if self.loop.verify == "all" and not self.prompts.sources:
