@@ -35,6 +35,7 @@ from .lock import Lock
 from .metrics import metrics
 from .mirror import Mirror
 from .optimizer import whole_shape
+from .profiling import ProfileConfig, profiling
 from .ranks import PeerFailure, Ranks
 from .resuming import prepare as prepare
 from .room import Room, state_bytes, steps_saved
@@ -80,6 +81,8 @@ class LoopConfig:
     """Digests of batches that are passed over, as a run that met no finite number names them."""
     spikes: SpikeConfig | None = None
     """What spikes of the loss are answered by going back; None: training goes on through them."""
+    profile: ProfileConfig | None = None
+    """Steps of which a trace is written, and on a GPU what holds its memory; None: of none."""
     mirror: str | None = None
     """A URL that fsspec opens (s3://, gs://, sftp://, ...), of this run alone: each checkpoint is
     copied there, and a start in a folder without one goes on from the newest. None: nowhere."""
@@ -102,6 +105,8 @@ class LoopConfig:
         """Return what this machine lacks, one sentence each."""
         if self.wandb is not None and find_spec("wandb") is None:
             return ["loop.wandb: not installed; pip install 'unimodal[train]'"]
+        if self.profile is not None and (found := self.profile.obstacles()):
+            return found
         if self.mirror is not None and (said := remote.obstacle(self.mirror)):
             return [f"loop.mirror: {said}"]
         return []
@@ -149,10 +154,11 @@ def run(
     watched = _watch(config.hang_s, output / f"stacks_{ranks.rank}.txt")
     logging = metrics(output, start, config.wandb) if ranks.is_first else nullcontext(_nowhere)
     with (_bar(ranks) as bar, _stop_request() as asked, watched as alive, logging as log,
-          closing(saver)):  # fmt: skip
+          closing(saver), profiling(config.profile, output, ranks.rank) as profile):  # fmt: skip
         task = bar.add_task(output.name, total=num_steps, completed=start, numbers="")
         for step in range(start, num_steps):
             alive()
+            profile(step)
             began = time.perf_counter()
             batch, state, digest = next(kept)
             waited_s = time.perf_counter() - began
