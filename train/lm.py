@@ -230,7 +230,7 @@ def _engine(
     config: LmRun, initial: InitialState, sources: tuple[str, ...], device: str, ranks: Ranks
 ) -> Engine:
     """The model on its device, or in parts on those of all ranks, with its optimizer."""
-    bf16 = config.precision == "bf16"
+    bf16 = config.precision in ("bf16", "fp8")
     rows = config.rank_rows(ranks.world_size)
     settings = config.engine.zero(rows, config.optimizer.clip, bf16)
 
@@ -246,6 +246,8 @@ def _engine(
         return bare if config.lora is None else lora.adapted(bare, config.lora)
 
     model = sharded(Build(make, initial.fill), settings, device, ranks)
+    if config.precision == "fp8":
+        precision.in_float8(model.model.layers)
     learner = LanguageLearner(
         model, config.loss, sources, device,
         autocast=bf16 and settings is None, attention=config.engine.attention,
