@@ -26,8 +26,8 @@ def has_fp8() -> bool:
 
 
 def in_float8(layers: nn.Module, emulate: bool = False) -> None:
-    """Let the matrices inside `layers` be multiplied in float8 with a scale for each tensor, in both
-    passes (Micikevicius et al., arXiv:2209.05433); parameters stay what they are.
+    """Let the matrices inside `layers` be multiplied in float8, with a scale for each tensor and in
+    both passes (Micikevicius et al., arXiv:2209.05433); parameters stay what they are.
 
     Those whose sides are no multiples of 16, which kernels need, stay in bfloat16. `emulate`: round
     to float8 and multiply in the parameters' dtype, where there is no such GPU.
