@@ -33,7 +33,7 @@ from .checkpoint import Saver
 from .engine import Engine, NotFinite
 from .lock import Lock
 from .metrics import metrics
-from .mirror import Mirror
+from .mirror import sending
 from .optimizer import whole_shape
 from .profiling import ProfileConfig, profiling
 from .ranks import PeerFailure, Ranks
@@ -142,12 +142,10 @@ def run(
     _check_room(output, config, engine, start, bundle_bytes)
     ours = lock.check if lock is not None else _nothing
     keep = config.keep_checkpoints, config.keep_every_steps
-    copy_out = _nothing if config.mirror is None else partial(
-        Mirror(config.mirror, output).send_newest, *keep
-    )  # fmt: skip
-    saver = Saver(output, ranks, *keep, config.hang_s, ours, copy_out)
+    saver = Saver(output, ranks, *keep, config.hang_s, ours, sending(config.mirror, output, *keep))
     waits = Waits(ranks)
     spikes = None if config.spikes is None else Spikes(config.spikes, output, ranks, start)
+    answer = partial(_answer, spikes, saver)
     skip = config.skip_batches + left_out(output, ranks)
     kept = passing(batches, learner, skip, ranks, output, start, spikes is not None)
     done, stop = start, False
@@ -175,9 +173,7 @@ def run(
                 reports, norm = engine.step(step, micro_batches, norms)
             except NotFinite as error:
                 saver.wait()
-                if spikes is not None and (spike := spikes.met(step, None, digest)) is not None:
-                    spikes.go_back(spike)
-                    raise (Stopped() if stop else WentBack()) from error
+                answer(stop, step, None, digest)
                 rows = row_digests(learner, batch, ranks)
                 _tell(error, rows, state, ranks)
             factor, step_s = engine.schedule.factor(step), time.perf_counter() - began
@@ -186,10 +182,7 @@ def run(
                  **({} if spikes is None else {BATCH: digest, COUNT: spikes.count}),
                  **measure(step + 1, step_s, reports | norms)})  # fmt: skip
             bar.update(task, completed=step + 1, numbers=_numbers(reports))
-            if spikes is not None and (spike := spikes.met(step, reports["loss"], digest)):
-                saver.wait()
-                spikes.go_back(spike)
-                raise Stopped if stop else WentBack
+            answer(stop, step, reports["loss"], digest)
             done = step + 1
             if stop or done == num_steps or done % config.save_every_steps == 0:
                 saver.save(done, {"data": state}, engine.parameter_shards())
@@ -201,6 +194,18 @@ def run(
             print(f"stopped after step {done} of {num_steps}; the same command goes on from there",
                   file=sys.stderr)  # fmt: skip
         raise Stopped
+
+
+def _answer(
+    spikes: Spikes | None, saver: Saver, stop: bool, step: int, loss: float | None, digest: str
+) -> None:
+    """Go back where a loss (None: not finite) is a spike that can be answered: raises WentBack, or
+    Stopped where that was asked for.
+    """
+    if spikes is not None and (spike := spikes.met(step, loss, digest)) is not None:
+        saver.wait()
+        spikes.go_back(spike)
+        raise Stopped if stop else WentBack
 
 
 def _check_room(
@@ -230,7 +235,7 @@ def _nowhere(values: Mapping[str, Any]) -> None:
 
 
 def _nothing() -> None:
-    """Do nothing: rank 0 has the lock for all, or there is no mirror."""
+    """Have no lock: rank 0 has it for all."""
 
 
 def _agreed(

@@ -13,7 +13,8 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,15 @@ class Mirror:
 
     def _whole(self) -> list[str]:
         return [name for name in self._folders() if self.there.read(f"{name}/{LIST}") is not None]
+
+
+def sending(url: str | None, run: Path, keep: int, keep_every: int | None) -> Callable[[], None]:
+    """Return what sends the newest checkpoint of a run to its mirror, if it has one, where the
+    `keep` newest and those of multiples of `keep_every` steps stay.
+    """
+    if url is None:
+        return lambda: None
+    return partial(Mirror(url, run).send_newest, keep, keep_every)
 
 
 def fetch_missing(url: str | None, run: Path, ranks: Ranks) -> None:
