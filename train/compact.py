@@ -110,6 +110,7 @@ class CompactAdamW(torch.optim.AdamW):
             state[name] = Compact(state[name], signed)
 
     def _update(self, parameter: nn.Parameter, group: dict) -> None:
+        assert parameter.grad is not None, "only parameters with a gradient come here"
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), device=parameter.device)

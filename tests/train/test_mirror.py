@@ -8,11 +8,13 @@ from uuid import uuid4
 
 import fsspec
 import pytest
-from tiny_runs import exact, recipe
+from tiny_runs import exact, metrics, recipe
+from tokenizer_runs import captions, tiny_run
 from train_files import history
 
 from unimodal import load
 from unimodal.train import lm
+from unimodal.train import tokenizer as tokenizer_run
 from unimodal.train.checkpoint import Checkpoint, found
 from unimodal.train.loop import LoopConfig
 from unimodal.train.mirror import LIST, Mirror
@@ -150,3 +152,15 @@ def test_secrets_are_refused_before_anything_begins():
     assert len(said) == 1 and said[0].startswith("mirror: its URL holds a password")
     assert "word@" not in said[0]
     assert LoopConfig(mirror="gs://bucket/run").obstacles()[0].endswith("pip install gcsfs")
+
+
+def test_a_run_of_an_image_tokenizer_has_a_mirror_too(tmp_path: Path):
+    loop = LoopConfig(num_threads=1, save_every_steps=2, mirror=f"memory://{uuid4().hex}/mine")
+    config = tiny_run(tmp_path, captions(24, (16, 16)), 2, loop=loop)
+    tokenizer_run.train(config)
+    assert names(loop.mirror) == ["step_00000002", "tokenizer"]
+    shutil.rmtree(config.output)
+    tokenizer_run.train(replace(config, schedule=ScheduleConfig(3, 1)))
+    assert [line["step"] for line in metrics(config.output)] == [0, 1, 2]
+    finished = config.output / "tokenizer"
+    assert names(f"{loop.mirror}/tokenizer") == sorted(path.name for path in finished.iterdir())

@@ -9,6 +9,7 @@ import launching
 import pytest
 from pair import Pair
 from tiny_runs import metrics, recipe
+from tokenizer_runs import captions, tiny_run
 from train_files import history
 
 from unimodal.config import save
@@ -16,7 +17,9 @@ from unimodal.data.loader import LoaderConfig
 from unimodal.data.shards import ShardWriter
 from unimodal.document import Document, Text
 from unimodal.train import lm
+from unimodal.train import tokenizer as tokenizer_run
 from unimodal.train.checkpoint import found, step_of
+from unimodal.train.loop import LoopConfig
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.ranks import Ranks
 from unimodal.train.run import LmRun
@@ -167,3 +170,18 @@ def test_impossible_values_are_told():
     assert [line.partition(" ")[0] for line in found] == [
         "threshold", "window_steps", "batches", "max_spikes"
     ]  # fmt: skip
+
+
+def test_a_run_of_an_image_tokenizer_goes_back_too(tmp_path: Path):
+    """Any rise is a spike here: the first one is answered, the second is one too many."""
+    spikes = SpikeConfig(threshold=0.01, window_steps=8, max_spikes=1)
+    loop = LoopConfig(num_threads=1, save_every_steps=2, spikes=spikes)
+    config = tiny_run(tmp_path, captions(24, (16, 16)), 100, loop=loop)
+    with pytest.raises(ValueError, match="has gone back 1 times already"):
+        tokenizer_run.train(config)
+    ((step, key, seen, (digest,)),) = [
+        line for line in history(config.output) if line[1] == "spike"
+    ]
+    assert 0 < step <= seen["step"] and (seen["step"], "batch", digest, None) in history(
+        config.output
+    )
