@@ -17,15 +17,11 @@ from typing import Any
 import numpy as np
 
 from unimodal.atomic import PREFIX, replacing
+from unimodal.cache_folder import cache as cache
 
 from .tar import ShardError
 
 CRC_BYTES = 4  # at the end of a file of tables
-
-
-def cache() -> Path:
-    """Return the folder of everything that can be made again."""
-    return Path(os.environ.get("UNIMODAL_CACHE") or Path.home() / ".cache" / "unimodal")
 
 
 @contextmanager

@@ -102,7 +102,7 @@ def scenes_(
     parts = _parts(tasks)
     check_device(device)
     import unimodal
-    from unimodal.bundle import directory_of, save_bundle
+    from unimodal.bundle import directory_of, save_bundle, url_of
     from unimodal.transcript import save_image
 
     from .report import card_scores, recipe_line, show
@@ -122,7 +122,7 @@ def scenes_(
             "scores": card_scores(report["scores"]),
             "scores_recipe": recipe_line(report["recipe"]),
         }
-        save_bundle(directory_of(model), replace(loaded, card=loaded.card | told))
+        save_bundle(url_of(model) or directory_of(model), replace(loaded, card=loaded.card | told))
 
 
 eval_.add_command(arena_)

@@ -79,9 +79,11 @@ def things_(
 
         save_image(sheet_of(cells), contact_sheet)
     if card:
-        from unimodal.bundle import directory_of, save_bundle
+        from unimodal.bundle import directory_of, save_bundle, url_of
 
-        save_bundle(directory_of(model), replace(loaded, card=_told(loaded.card, report)))
+        save_bundle(
+            url_of(model) or directory_of(model), replace(loaded, card=_told(loaded.card, report))
+        )
 
 
 def _told(card: dict, report: dict) -> dict:

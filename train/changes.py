@@ -37,6 +37,7 @@ SETTINGS = {
     "output": Rule(FREE, "at once: the folder was moved"),
     "loop": Rule(FREE, "at once"),
     "loop.skip_batches": Rule(FREE, "the step whose batch has the digest"),
+    "loop.spikes": Rule(FREE, f"{NEXT_STEP}; batches that were left out stay left out"),
     "engine": Rule(FREE, "at once; losses are equal up to the order of sums"),
     "precision": Rule(FREE, f"{NEXT_STEP}; bit for bit a run is the same at equal precision only"),
     "sampling": Rule(FREE, "the bundle that is written at the end"),

@@ -64,7 +64,7 @@ class ParameterShard:
     """The shape of the whole parameter."""
     start: int
     """The index in the flat parameter at which the range begins."""
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     """Flat tensors of one length, by kind: MASTER, EMA and the names of the optimizer's state."""
 
 
@@ -191,13 +191,16 @@ class Saver:
         keep_every: int | None,
         timeout_s: float | None,
         allowed: Callable[[], None] = lambda: None,
+        copy_out: Callable[[], None] = lambda: None,
     ) -> None:
         """Keep the `keep` newest checkpoints and those of whole multiples of `keep_every` steps.
 
         Rank 0 waits `timeout_s` seconds for the files of the other ranks; None: for ever. Before it
-        names a checkpoint it calls `allowed`, which raises OSError where the run is another's now.
+        names a checkpoint it calls `allowed`, which raises OSError where the run is another's now,
+        and once it is whole, `copy_out`.
         """
         self.run, self.ranks, self.timeout_s, self._allowed = run, ranks, timeout_s, allowed
+        self._copy_out = copy_out
         self.keep, self.keep_every = keep, keep_every
         self._copies: dict[str, Tensor] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -220,6 +223,7 @@ class Saver:
         # Two jobs, so that a rank which cannot write stops all before rank 0 waits for its file.
         jobs = [partial(self._write, whole, json.dumps(about)), partial(self._publish, whole)]
         self._saving = [self._thread.submit(self._tried, step, job) for job in jobs]
+        self._saving.append(self._thread.submit(self._copied_out, step))
 
     @property
     def has_failed(self) -> bool:
@@ -267,6 +271,10 @@ class Saver:
                 f"the checkpoint of step {step} cannot be written to {self.run}: {error}; "
                 "earlier ones are whole: make room and run the same command again"
             ) from error
+
+    def _copied_out(self, step: int) -> None:
+        if self.ranks.is_first and (self.run / f"step_{step:08d}").is_dir():
+            self._copy_out()
 
     def _new(self, step: int) -> Path:
         return self.run / f".new_step_{step:08d}"

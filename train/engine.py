@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint import EMA, MASTER, Checkpoint, ParameterShard
+from .compact import Compact, CompactAdamW, Widening
 from .learner import TOTAL, Learner
 from .objectives import reported
+from .offloading import offloading
 from .optimizer import gradient_norm, whole_shape
 from .ranks import Ranks
 from .schedule import ScheduleConfig
@@ -48,6 +50,8 @@ class Engine:
         self.ranks = ranks or Ranks()
         self.named = {n: p for n, p in learner.model.named_parameters() if p.requires_grad}
         self.ema_decay = ema_decay
+        self.offloads = False
+        """Whether what the backward pass needs is kept in the host's memory."""
         self.ema: dict[str, Tensor] = {}
 
     def step(
@@ -90,11 +94,10 @@ class Engine:
         """
         found = {}
         for name, parameter in self.named.items():
-            tensors = {MASTER: parameter, **self._moments(parameter)}
+            tensors: dict[str, Tensor | Compact] = {MASTER: parameter, **self._moments(parameter)}
             if self.ema:
                 tensors[EMA] = self.ema[name]
-            flat = {kind: tensor.detach().reshape(-1) for kind, tensor in tensors.items()}
-            found[name] = ParameterShard(tuple(parameter.shape), 0, flat)
+            found[name] = ParameterShard(tuple(parameter.shape), 0, Widening(tensors))
         return found
 
     @torch.no_grad()
@@ -110,12 +113,15 @@ class Engine:
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     optimizer.state[parameter] = self._stored(checkpoint, parameter)
+                    if isinstance(optimizer, CompactAdamW):
+                        optimizer.narrow(parameter)
         for name in self.named if self.ema_decay is not None else ():
             ema = torch.empty_like(self.named[name], dtype=torch.float32)
             self.ema[name] = ema.copy_(checkpoint.whole(name, EMA))
 
     def _forward(self, micro_batch: Any, norms: Mapping[str, float] | None) -> dict[str, Tensor]:
-        return self.learner(micro_batch, norms)
+        with offloading(self.offloads):
+            return self.learner(micro_batch, norms)
 
     def _backward(self, total: Tensor, is_last: bool) -> None:
         total.backward()
@@ -155,7 +161,7 @@ class Engine:
     def _masters(self) -> dict[str, Tensor]:
         return {name: parameter.detach().float() for name, parameter in self.named.items()}
 
-    def _moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+    def _moments(self, parameter: nn.Parameter) -> dict[str, Tensor | Compact]:
         for optimizer in self.optimizers:
             if state := optimizer.state.get(parameter):
                 return {kind: value for kind, value in state.items() if kind != "step"}

@@ -139,6 +139,11 @@ def _check_experts(config: LmRun, shape: TransformerConfig) -> None:
             f"loss.balance {config.loss.balance}: the model has no experts that could be balanced; "
             "leave it out"
         )
+    if shape.experts is not None and config.engine.sequence_parallel > 1:
+        raise ValueError(
+            f"engine.sequence_parallel {config.engine.sequence_parallel}: not with experts, whose "
+            "balance loss is one of whole documents; leave it out"
+        )
 
 
 def _check_scales(config: LmRun, image: SavedTokenizer) -> None:

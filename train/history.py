@@ -37,7 +37,9 @@ def note(run: Path, step: int, changes: Iterable[Change]) -> None:
 
 def read(run: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's history, the oldest first."""
-    return noted.lines(run / HISTORY, "remove this line, which nothing but a reader needs")
+    return noted.lines(
+        run / HISTORY, "remove this line: readers need it, and batches that spikes left out"
+    )
 
 
 def _shown(value: Any) -> str:

@@ -24,6 +24,7 @@ from unimodal.data.peers import cache_mates
 from unimodal.data.seen import Seen
 from unimodal.data.streams import Found
 from unimodal.heads import head_class
+from unimodal.manifest import MANIFEST
 from unimodal.sampling import Sampling
 from unimodal.sequencer import Sequencer
 from unimodal.unified import UnifiedModel
@@ -46,9 +47,12 @@ from .initial import (
 from .learner import LanguageLearner
 from .lock import Lock, held
 from .loop import fit_threads, prepare, run, set_threads
+from .mirror import send_finished
+from .plan.memory import recomputed_layers
 from .ranks import Ranks, connect
 from .run import LmRun
 from .sequence_parallel import SequenceGroup
+from .spikes import going_back
 from .tower import copy_tower, with_tower
 from .zero import Build, engine, sharded
 
@@ -73,7 +77,7 @@ def train(config: LmRun, accept_change: bool = False) -> Path:
     given = ranks.together(lambda: read_given(config, ranks.world_size, shards))
     ranks = replace(ranks, sequence_parallel=config.engine.sequence_parallel)
     with held(config.output, ranks) as lock:
-        return _train(config, given, crew, ranks, lock, accept_change)
+        return going_back(lambda: _train(config, given, crew, ranks, lock, accept_change))
 
 
 def _train(
@@ -230,17 +234,25 @@ def _engine(
     config: LmRun, initial: InitialState, sources: tuple[str, ...], device: str, ranks: Ranks
 ) -> Engine:
     """The model on its device, or in parts on those of all ranks, with its optimizer."""
-    bf16 = config.precision == "bf16"
+    bf16 = config.precision in ("bf16", "fp8")
     rows = config.rank_rows(ranks.world_size)
     settings = config.engine.sharding(rows, config.optimizer.clip, bf16)
 
     has_frozen_rows = config.lora is not None and lora.has_new_rows(initial.shape)
 
+    length = config.loader.sequence_length // ranks.sequence_parallel
+    tokens = (config.engine.micro_batch_rows or rows) * length
+    recomputed = recomputed_layers(
+        config.engine, initial.shape.transformer, tokens, 2 if bf16 else 4
+    )
+
     def make() -> UnifiedModel:
-        bare = UnifiedModel(initial.shape, 0, config.engine.recompute, _trusts(config))
+        bare = UnifiedModel(initial.shape, 0, recomputed, _trusts(config))
         return bare if config.lora is None else lora.adapted(bare, config.lora)
 
     model = sharded(Build(make, initial.fill), settings, device, ranks)
+    if config.precision == "fp8":
+        precision.in_float8(model.model.layers)
     learner = LanguageLearner(
         model, config.loss, sources, device,
         autocast=bf16 and settings is None, attention=config.engine.attention,
@@ -322,6 +334,7 @@ def _finish(
     last = checkpoint.newest(config.output)
     assert last is not None, "the last step was saved"
     bundle = _bundle(config, given, initial, loader, last, config.output / "bundle", device)
+    send_finished(config.loop.mirror, bundle, MANIFEST)
     if config.lora is not None:
         lora.write_adapter(
             config.output / "adapter", last, config.lora, read_contents(bundle).config

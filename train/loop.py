@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
@@ -25,17 +26,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 from torch import nn
 
+from unimodal import remote
 from unimodal.threads import is_small
 
 from .checkpoint import Saver
 from .engine import Engine, NotFinite
 from .lock import Lock
 from .metrics import metrics
+from .mirror import sending
 from .optimizer import whole_shape
+from .profiling import ProfileConfig, profiling
 from .ranks import PeerFailure, Ranks
 from .resuming import prepare as prepare
 from .room import Room, state_bytes, steps_saved
 from .skipping import batch_digest, passing, row_digests
+from .spikes import BATCH, COUNT, SpikeConfig, Spikes, WentBack, left_out
 from .waits import Waits
 
 T = TypeVar("T")
@@ -74,6 +79,13 @@ class LoopConfig:
     size and time: its tar headers, or all of it, as `--verify` has it."""
     skip_batches: tuple[str, ...] = ()
     """Digests of batches that are passed over, as a run that met no finite number names them."""
+    spikes: SpikeConfig | None = None
+    """What spikes of the loss are answered by going back; None: training goes on through them."""
+    profile: ProfileConfig | None = None
+    """Steps of which a trace is written, and on a GPU what holds its memory; None: of none."""
+    mirror: str | None = None
+    """A URL that fsspec opens (s3://, gs://, sftp://, ...), of this run alone: each checkpoint is
+    copied there, and a start in a folder without one goes on from the newest. None: nowhere."""
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
@@ -84,6 +96,8 @@ class LoopConfig:
         ]
         if self.data_workers < 0:
             found.append(f"data_workers {self.data_workers}: at least 0")
+        if self.mirror is not None and (said := remote.problem(self.mirror)):
+            found.append(f"mirror: {said}")
         wrong = [digest for digest in self.skip_batches if not DIGEST.fullmatch(digest)]
         return [*found, *(f"skip_batches {digest!r}: 16 hex digits" for digest in wrong)]
 
@@ -91,6 +105,10 @@ class LoopConfig:
         """Return what this machine lacks, one sentence each."""
         if self.wandb is not None and find_spec("wandb") is None:
             return ["loop.wandb: not installed; pip install 'unimodal[train]'"]
+        if self.profile is not None and (found := self.profile.obstacles()):
+            return found
+        if self.mirror is not None and (said := remote.obstacle(self.mirror)):
+            return [f"loop.mirror: {said}"]
         return []
 
 
@@ -117,26 +135,30 @@ def run(
     `batches` begins at the batch of step `start` with this rank's rows, of which `micro_batch_rows`
     (None: all) go through the model at once, and gives beside each the data's state after it.
     `lock`: the first rank's, without which it stops; `bundle_bytes`: what is written at the end.
-    Raises NotFinite with the digests and the state of the batch that did it, and Stopped when asked
-    to stop.
+    Raises NotFinite with the digests and the state of the batch that did it, Stopped when asked to
+    stop, and WentBack where the run is to begin again (spikes.py).
     """
     ranks, learner, num_steps = engine.ranks, engine.learner, engine.schedule.num_steps
     _check_room(output, config, engine, start, bundle_bytes)
     ours = lock.check if lock is not None else _nothing
     keep = config.keep_checkpoints, config.keep_every_steps
-    saver = Saver(output, ranks, *keep, config.hang_s, ours)
+    saver = Saver(output, ranks, *keep, config.hang_s, ours, sending(config.mirror, output, *keep))
     waits = Waits(ranks)
-    kept = passing(batches, learner, config.skip_batches, ranks, output, start)
+    spikes = None if config.spikes is None else Spikes(config.spikes, output, ranks, start)
+    answer = partial(_answer, spikes, saver)
+    skip = config.skip_batches + left_out(output, ranks)
+    kept = passing(batches, learner, skip, ranks, output, start, spikes is not None)
     done, stop = start, False
     watched = _watch(config.hang_s, output / f"stacks_{ranks.rank}.txt")
     logging = metrics(output, start, config.wandb) if ranks.is_first else nullcontext(_nowhere)
     with (_bar(ranks) as bar, _stop_request() as asked, watched as alive, logging as log,
-          closing(saver)):  # fmt: skip
+          closing(saver), profiling(config.profile, output, ranks.rank) as profile):  # fmt: skip
         task = bar.add_task(output.name, total=num_steps, completed=start, numbers="")
         for step in range(start, num_steps):
             alive()
+            profile(step)
             began = time.perf_counter()
-            batch, state = next(kept)
+            batch, state, digest = next(kept)
             waited_s = time.perf_counter() - began
             trouble = saver.has_failed or (lock is not None and lock.is_lost)
             mine = waits.mine(waited_s)
@@ -150,14 +172,17 @@ def run(
             try:
                 reports, norm = engine.step(step, micro_batches, norms)
             except NotFinite as error:
-                rows = row_digests(learner, batch, ranks)
                 saver.wait()
+                answer(stop, step, None, digest)
+                rows = row_digests(learner, batch, ranks)
                 _tell(error, rows, state, ranks)
             factor, step_s = engine.schedule.factor(step), time.perf_counter() - began
             log({"step": step, **reports, "gradient_norm": norm, "lr_factor": factor,
                  **waits.metrics(waits_s, step_s), "step_s": step_s,
+                 **({} if spikes is None else {BATCH: digest, COUNT: spikes.count}),
                  **measure(step + 1, step_s, reports | norms)})  # fmt: skip
             bar.update(task, completed=step + 1, numbers=_numbers(reports))
+            answer(stop, step, reports["loss"], digest)
             done = step + 1
             if stop or done == num_steps or done % config.save_every_steps == 0:
                 saver.save(done, {"data": state}, engine.parameter_shards())
@@ -169,6 +194,18 @@ def run(
             print(f"stopped after step {done} of {num_steps}; the same command goes on from there",
                   file=sys.stderr)  # fmt: skip
         raise Stopped
+
+
+def _answer(
+    spikes: Spikes | None, saver: Saver, stop: bool, step: int, loss: float | None, digest: str
+) -> None:
+    """Go back where a loss (None: not finite) is a spike that can be answered: raises WentBack, or
+    Stopped where that was asked for.
+    """
+    if spikes is not None and (spike := spikes.met(step, loss, digest)) is not None:
+        saver.wait()
+        spikes.go_back(spike)
+        raise Stopped if stop else WentBack
 
 
 def _check_room(

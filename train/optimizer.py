@@ -9,9 +9,12 @@ hundreds of times slower than float32; here that is a choice. AdamW is Loshchilo
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import nn
+
+from .compact import CompactAdamW
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ class OptimizerConfig:
     """Shrink only those numbers that the step's update moves towards zero as well."""
     beta1: float = 0.9
     beta2: float = 0.95
+    moments: Literal["fp32", "8bit"] = "fp32"
+    """How AdamW's moments are kept: 8bit takes 2 bytes of each weight instead of 8, in one process
+    alone. Checkpoints are the same; Muon's momentum is float32."""
     momentum: float = 0.95
     """Muon's momentum."""
     clip: float = 1.0
@@ -54,6 +60,8 @@ class OptimizerConfig:
             found.append(f"ema_decay {self.ema_decay}: above 0 and below 1")
         if not self.weight_decay >= 0:
             found.append(f"weight_decay {self.weight_decay}: at least 0")
+        if self.cautious and self.moments == "8bit":
+            found.append("moments 8bit: cautious decay looks into float32 ones; leave one out")
         if self.cautious and not self.weight_decay:
             found.append("cautious: it says when weights decay, and weight_decay is 0")
         return found + [
@@ -214,6 +222,7 @@ def build(
     ]
     betas = (config.beta1, config.beta2)
     kind = CautiousAdamW if config.cautious else torch.optim.AdamW
+    kind = CompactAdamW if config.moments == "8bit" else kind
     optimizers: list[torch.optim.Optimizer] = [kind(groups, betas=betas, fused=True)]
     if matrices:
         assert config.muon_lr is not None, "there are matrices only with Muon"

@@ -18,6 +18,7 @@ from . import changes, checkpoint, history
 from .checkpoint import Checkpoint
 from .history import Change
 from .metrics import METRICS
+from .mirror import fetch_missing
 from .ranks import Ranks
 
 CONFIG, INPUTS = "config.yaml", "inputs.json"
@@ -45,6 +46,7 @@ def prepare(
     schedule's end.
     """
     ranks = ranks or Ranks()
+    fetch_missing(config.loop.mirror, output, ranks)
     newest, damaged = checkpoint.resumable(output, ranks)
     begun = newest is not None or bool(damaged)
 

@@ -59,10 +59,11 @@ class LmRun:
     sampling: Sampling | None = None
     """The finished bundle's defaults for replies; training does not depend on them. None: those of
     `weights`, or else Sampling's own."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp8"] = "auto"
     """The dtype of matrix products; weights, their sums and the loss stay float32. bf16 is for GPUs
     and for CPUs with bfloat16 arithmetic (avx512_bf16 or amx_bf16): others do it in software. auto
-    is bf16 where all machines of a start have it, else fp32; a change is noted in history.jsonl."""
+    is bf16 where all machines of a start have it, else fp32; a change is noted in history.jsonl.
+    fp8 is bf16 with the matrices of layers in float8, by torchao on GPUs that have it."""
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
@@ -85,6 +86,11 @@ class LmRun:
             found.append(
                 "engine.fsdp: with lora the old rows of the tables stay what they are, which takes "
                 "their whole gradients, and FSDP2 cuts them first; take engine.deepspeed"
+            )
+        if self.engine.shards and self.optimizer.moments == "8bit":
+            found.append(
+                "optimizer.moments 8bit: ZeRO and FSDP2 keep moments in parts; leave it out with "
+                "engine.deepspeed and engine.fsdp"
             )
         if not self.sources:
             found.append("sources: name at least one, as sources.NAME.shards=FOLDER")

@@ -21,13 +21,17 @@ def passing(
     ranks: Ranks,
     output: Path,
     start: int,
-) -> Iterator[tuple[T, dict[str, Any]]]:
-    """Give the batches without those that are to be skipped, which the history names."""
+    named: bool = False,
+) -> Iterator[tuple[T, dict[str, Any], str]]:
+    """Give the batches without those that are to be skipped, which the history names.
+
+    Beside each is its digest, where any is to be skipped or all are to be `named`; or else nothing.
+    """
     step = start
     for batch, state in batches:
-        digest = batch_digest(row_digests(learner, batch, ranks)) if skip else None
+        digest = batch_digest(row_digests(learner, batch, ranks)) if skip or named else ""
         if digest not in skip:
-            yield batch, state
+            yield batch, state, digest
             step += 1
         elif ranks.is_first:
             print(f"the batch {digest} is skipped at step {step}", file=sys.stderr)

@@ -38,12 +38,14 @@ from .code_usage import CodeUsage
 from .learner import TokenizerLearner
 from .lock import Lock, held
 from .loop import LoopConfig, fit_threads, prepare, run, set_threads
+from .mirror import send_finished
 from .optimizer import OptimizerConfig, build
 from .parallel import ParallelEngine
 from .parent_tokenizer import begin_with, directory_of, parent_of
 from .ranks import Ranks, connect
 from .reconstructions import averaged, write_sheet
 from .schedule import ScheduleConfig
+from .spikes import going_back
 
 FINISHED = "tokenizer"  # the folder that the run ends with
 TIMEOUT_S = 1800.0  # that processes wait for one another
@@ -160,11 +162,15 @@ def train(config: TokenizerRun, accept_change: bool = False) -> Path:
     shards = find({"shards": place}, ranks, crew.mates, ranks.workers, reread, IMAGE_FINDER)[place]
     parent = ranks.together(lambda: _parent(config))
     inputs = {"shards": shards.hash, "weights": parent.hash if parent is not None else None}
-    with held(config.output, ranks) as lock:
+
+    def begin(lock: Lock | None) -> Path:
         newest = prepare(config, config.output, inputs, ranks, accept_change)
         if config.model.pixels is not None:
             return _measure_pixels(config, shards, crew, ranks)
         return _train(config, shards, crew, newest, ranks, lock)
+
+    with held(config.output, ranks) as lock:
+        return going_back(lambda: begin(lock))
 
 
 def _check(config: TokenizerRun, ranks: Ranks) -> None:
@@ -396,3 +402,4 @@ def _write(config: TokenizerRun, model: ImageTokenizer, card: dict[str, Any]) ->
     model.save(finished)
     card[TOKENIZER_HASH] = model.hash
     (finished / provenance.CARD).write_text(json.dumps(card, indent=2) + "\n")
+    send_finished(config.loop.mirror, finished, provenance.CARD)

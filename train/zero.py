@@ -30,6 +30,7 @@ from .checkpoint import EMA, MASTER, Checkpoint, ParameterShard
 from .engine import Engine, adam_steps, set_rates
 from .fsdp import FsdpEngine, FsdpSettings, fill
 from .learner import Learner
+from .offloading import offloading
 from .optimizer import OptimizerConfig, build, whole_shape
 from .ranks import Ranks, connect_alone
 from .schedule import ScheduleConfig
@@ -53,6 +54,12 @@ class EngineConfig:
     recompute: bool = False
     """Keep no activations inside a layer and compute them again for the backward pass: a third
     more work, a fraction of the memory."""
+    activation_gb: float | None = None
+    """Let as few layers recompute as keep the layers' activations of a micro-batch within so many
+    GB (10^9 bytes); None: all of them with `recompute`, or else none."""
+    offload_activations: bool = False
+    """Keep what the backward pass needs in the host's memory: slower, and little of the GPU's.
+    With `recompute` these are the inputs of layers alone, which are few."""
     compile: bool = False
     """Compile each layer with torch.compile (needs a C++ compiler or a GPU)."""
     attention: Kernel = "auto"
@@ -73,6 +80,12 @@ class EngineConfig:
             found.append(f"sequence_parallel {self.sequence_parallel}: at least 1")
         if self.fsdp and self.deepspeed is not None:
             found.append(f"fsdp beside deepspeed {self.deepspeed}: one of them shards a run")
+        if self.activation_gb is not None and self.recompute:
+            found.append(
+                "activation_gb: recompute computes all layers again; leave one of them out"
+            )
+        if self.activation_gb is not None and not self.activation_gb > 0:
+            found.append(f"activation_gb {self.activation_gb}: above 0")
         if self.deepspeed is not None:
             try:
                 ZeroSettings.read(self.deepspeed, 1, 1, 1.0, False)
@@ -86,6 +99,9 @@ class EngineConfig:
         if self.deepspeed is not None and find_spec("deepspeed") is None:
             found.append("engine.deepspeed: not installed; pip install 'unimodal[train]'")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.offload_activations and device.type == "cpu":
+            found.append("engine.offload_activations: without a GPU they are in the host's memory "
+                         "as it is; leave it out")  # fmt: skip
         if problem := why_unavailable(self.attention, device, torch.bfloat16):
             found.append(f"engine.attention {self.attention}: {problem}")
         # What torch.compile takes, unless CXX names another.
@@ -194,7 +210,8 @@ class ZeroEngine(Engine):
                 self.ema[name] = ema.to(self.engine.device)
 
     def _forward(self, micro_batch: Any, norms: Mapping[str, float] | None) -> dict[str, Tensor]:
-        return self.engine(micro_batch, norms)
+        with offloading(self.offloads):
+            return self.engine(micro_batch, norms)
 
     def _backward(self, total: Tensor, is_last: bool) -> None:
         # ZeRO takes the mean over ranks and micro-batches of gradients that here add up to the
@@ -314,9 +331,15 @@ def engine(
     dtype = torch.bfloat16 if bf16 else torch.float32
     optimizers = build(learner.model, optimizer, "model.layers.", dtype, learner.no_decay)
     common = learner, optimizers, schedule, optimizer.clip, optimizer.ema_decay, ranks
+    found: Engine
     if isinstance(settings, FsdpSettings):
-        return FsdpEngine(*common)
-    return Engine(*common) if settings is None else ZeroEngine(*common, settings)
+        found = FsdpEngine(*common)
+    elif settings is None:
+        found = Engine(*common)
+    else:
+        found = ZeroEngine(*common, settings)
+    found.offloads = config.offload_activations
+    return found
 
 
 def _compile(layers: nn.ModuleList, settings: ZeroSettings | FsdpSettings | None) -> None:

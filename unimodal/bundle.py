@@ -30,7 +30,7 @@ from unimodal.tokenizer.autoencoder import CONFIG
 from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.saved import SavedTokenizer, load_tokenizer
 
-from . import config, manifest, tensors
+from . import config, manifest, remote_bundle, tensors
 from .architecture import Architecture, ImageConfig
 from .atomic import replacing
 from .card import check_card, readme
@@ -39,6 +39,7 @@ from .int8 import in_int8
 from .manifest import FORMAT, MANIFEST, TEXT_TOKENIZERS, BundleError, read_json, write_json
 from .model import Model, Weights
 from .packed import pack
+from .remote import url_of
 from .sampling import Sampling
 from .tensors import PlannedTensor, StoredTensor, weight_files
 from .text import TextTokenizer
@@ -84,12 +85,14 @@ class BundleConfig:
 def directory_of(name: str | Path | None) -> Path:
     """Return the directory that is meant by a path, by the name `default`, or by None: the latter
     two are the model shipped with unimodal, wherever they are said. Of a run of `unimodal train
-    tokenizer` it is the folder `tokenizer` in it.
+    tokenizer` it is the folder `tokenizer` in it; of a URL, the bundle there, which is fetched.
 
     BundleError where a bundle or image tokenizer of one's own is called so too.
     """
     if name is None:
         return DEFAULT
+    if (url := url_of(name)) is not None:
+        return remote_bundle.fetched(url)
     path = Path(name)
     if path == Path("default"):
         if any((path / file).exists() for file in (MANIFEST, CONFIG)):
@@ -194,12 +197,16 @@ def read_unchecked_contents(directory: Path) -> BundleContents:
 
 
 def save_bundle(directory: str | Path, model: Model) -> Path:
-    """Write a model as a bundle and return its directory.
+    """Write a model as a bundle to a directory, or to a URL that fsspec opens, and return it.
 
-    An older bundle there is replaced in one step. Raise ValueError where the model's card lacks a
+    An older bundle in a directory is replaced in one step; at a URL it is none from the first file
+    on until the new one is whole. Raise ValueError where the model's card lacks a
     key of card.KEYS, and BundleError where the directory holds something else than a bundle or
     cannot be written; it is then unchanged.
     """
+    if (url := url_of(directory)) is not None:
+        remote_bundle.write(url, lambda folder: save_bundle(folder, model))
+        return Path(directory)
     directory = Path(directory)
     if model.weights != "fp32":
         raise ValueError(f"a model with weights {model.weights} is not saved: load it with fp32")

@@ -276,17 +276,19 @@ class Transformer(nn.Module):
     `embed` converts ids to vectors, `forward` these to hidden vectors, `logits` these to logits.
     """
 
-    def __init__(self, config: TransformerConfig, seed: int = 0, recompute: bool = False) -> None:
+    def __init__(
+        self, config: TransformerConfig, seed: int = 0, recompute: bool | int = False
+    ) -> None:
         """Initialise the weights from (config, seed) alone: see `initial_transformer_weight`.
 
-        With `recompute`, training keeps no activations inside a layer and computes them again in
-        the backward pass.
+        With `recompute`, training keeps no activations inside a layer, or inside the first so many
+        layers, and computes them again in the backward pass.
 
         On the meta device there are none yet: they are to be loaded.
         """
         super().__init__()
         self.config = config
-        self.recompute = recompute
+        self.recompute = config.num_layers if recompute is True else int(recompute)
         self.model = Trunk(config)
         self.copy: TrunkCopy | None = None
         """A copy of the layers that is faster without gradients (see packed.py)."""
@@ -328,7 +330,7 @@ class Transformer(nn.Module):
             rotate = rotations[kinds[number]]
             if self.config.residual_lambdas:
                 x_BTD = self.model.residual_lambdas[number](x_BTD, first_BTD)
-            if self.recompute and torch.is_grad_enabled():
+            if number < self.recompute and torch.is_grad_enabled():
                 x_BTD = checkpoint(layer, x_BTD, rotate, attend, number, use_reentrant=False)
             else:
                 x_BTD = layer(x_BTD, rotate, attend, number)

@@ -30,7 +30,7 @@ class UnifiedModel(Transformer):
         self,
         architecture: Architecture,
         seed: int = 0,
-        recompute: bool = False,
+        recompute: bool | int = False,
         trusted: bool = False,
     ) -> None:
         """Initialise the weights from (architecture, seed) alone; none on the meta device.

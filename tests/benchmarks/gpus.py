@@ -6,6 +6,7 @@ FLOPs are counted as train/flops.py does.
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from statistics import median
 
 import torch
@@ -16,6 +17,7 @@ from unimodal.sequence import MODALITIES, Batch
 from unimodal.train.flops import document_counts, step_flops
 from unimodal.train.objectives import LossConfig, language
 from unimodal.train.optimizer import OptimizerConfig, build
+from unimodal.train.precision import has_fp8, in_float8
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
@@ -31,6 +33,7 @@ SHAPE = TransformerConfig(
 )  # Qwen3-1.7B's
 ROW_LENGTH, LOSS_POSITIONS = 8192, 65_536
 NEEDS = "needs a GPU"
+FP8 = "the same step with layers in fp8 (torchao)"
 
 
 def lines(scale: Scale) -> list[Line]:
@@ -40,6 +43,7 @@ def lines(scale: Scale) -> list[Line]:
     if not torch.cuda.is_available():
         return [
             Line(step, NEEDS, bar=f">= {TFLOPS} TFLOP/s"),
+            Line(FP8, NEEDS),
             Line(loss, NEEDS, bar=f"<= {LOSS_GB} GB"),
         ]
     batch = packed(VOCABULARY, 1, ROW_LENGTH).to("cuda")
@@ -51,6 +55,9 @@ def lines(scale: Scale) -> list[Line]:
     rates = [step_flops(SHAPE, counts, head_ids) / s / 1e12 for s in seconds]
     speed = counts["tokens"] / median(seconds)
     held = torch.cuda.max_memory_allocated() / 1e9
+    fp8 = spread([1e3 * s for s in timed(training(batch, True), scale.repeats)], " ms") if (
+        has_fp8() and find_spec("torchao")
+    ) else "needs float8 arithmetic and torchao"  # fmt: skip
     gigabytes = loss_gigabytes()
     return [
         Line(
@@ -58,6 +65,7 @@ def lines(scale: Scale) -> list[Line]:
             f"{held:.0f} GB held",
             f">= {TFLOPS} TFLOP/s", median(rates) >= TFLOPS,
         ),
+        Line(FP8, fp8, spread([1e3 * s for s in seconds], " ms in bf16")),
         Line(
             loss, f"{gigabytes:.2f} GB, both gradients included", bar=f"<= {LOSS_GB} GB",
             met=gigabytes <= LOSS_GB,
@@ -65,11 +73,13 @@ def lines(scale: Scale) -> list[Line]:
     ]  # fmt: skip
 
 
-def training(batch: Batch) -> Callable[[], None]:
-    """A whole step as `train lm` takes it with precision bf16 and compile."""
+def training(batch: Batch, fp8: bool = False) -> Callable[[], None]:
+    """A whole step as `train lm` takes it with precision bf16, or fp8, and compile."""
     torch.set_float32_matmul_precision("high")
     with torch.device("cuda"):
         model = UnifiedModel(Architecture(SHAPE, VOCABULARY))
+    if fp8:
+        in_float8(model.model.layers)
     for layer in model.model.layers:
         layer.compile()
     optimizers = build(model, OptimizerConfig(), "model.layers.", torch.bfloat16)

@@ -204,6 +204,7 @@ CHANGES = {
     "source": {"sources.scenes.weight": "2", "sources.scenes.text_weight": "0.5",
                "sources.scenes.format": "document"},
     "lr_scale": {"optimizer.lr_scale": "{model.embed_tokens: 0.1}"},
+    "moments": {"optimizer.moments": "8bit"},
     "loss": {"loss.z": "0.001"},
     "dropout": {"loader.caption_dropout": "0.7"},
     "noise": {"loader.code_noise": "0.1", "sources.scenes.changed_weight": "4"},

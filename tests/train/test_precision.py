@@ -11,6 +11,7 @@ from tiny_runs import exact, metrics, recipe
 
 import unimodal
 from unimodal import config as configuration
+from unimodal.products import Linear
 from unimodal.train import lm, precision
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.ranks import Ranks
@@ -129,3 +130,32 @@ def test_at_equal_precision_a_resumed_run_is_the_same_bits(
     assert exact(tmp_path / "single") != exact(tmp_path / "whole")
     for one, other in zip(metrics(single.output), metrics(whole.output), strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=0.02)
+
+
+def test_fp8_without_a_gpu_is_refused(shards: Path, tokenizer: Path, tmp_path: Path):
+    if precision.has_fp8():
+        pytest.skip("there is a GPU with float8 arithmetic")
+    config = replace(recipe(tmp_path / "run", shards, tokenizer, 1), precision="fp8")
+    with pytest.raises(ValueError, match="precision fp8: needs a GPU with float8 arithmetic"):
+        lm.train(config)
+
+
+def test_float8_is_near_float32():
+    """Emulated: rounded to float8, multiplied in float32; parameters and their names stay."""
+    pytest.importorskip("torchao", reason="not installed: the extra `gpu`")
+    torch.manual_seed(0)
+    plain = torch.nn.Sequential(Linear(64, 48), Linear(48, 20))
+    names = dict(plain.named_parameters())
+    x_BD = torch.randn(16, 64)
+    expected = plain(x_BD)
+    expected.square().sum().backward()
+    gradient = plain[0].weight.grad.clone()
+    plain.zero_grad()
+    precision.in_float8(plain, emulate=True)
+    assert type(plain[0]).__name__ == "Float8Linear" and type(plain[1]) is Linear
+    assert all(names[name] is one for name, one in plain.named_parameters())
+    found = plain(x_BD)
+    found.square().sum().backward()
+    assert not torch.equal(found, expected)
+    for ours, other in ((found, expected), (plain[0].weight.grad, gradient)):
+        assert (ours - other).norm() < 0.1 * other.norm()

@@ -23,7 +23,9 @@ from unimodal.tokenizer.vqgan import Vqgan
 from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 
+from ..compact import BYTES_A_NUMBER
 from ..run import LmRun
+from ..zero import EngineConfig
 from ..zero_settings import ZeroSettings
 from .all_gathers import AllGathers, record
 
@@ -115,6 +117,11 @@ class Work:
         return AllGathers(calls, self.sizes, self.zero, self.accumulation, self.trained)
 
     @property
+    def moment_bytes(self) -> float:
+        """Return the bytes of one number of a moment."""
+        return BYTES_A_NUMBER if self.config.optimizer.moments == "8bit" else FP32
+
+    @property
     def offloads_optimizer(self) -> bool:
         """Return whether master weights and moments lie in the host's memory."""
         return self.zero is not None and self.zero.offloads_optimizer
@@ -142,7 +149,7 @@ def _state(run: Work) -> list[MemoryItem]:
         _item("weights", whole * (run.low_bytes if run.zero is not None else FP32), weights),
         _item("gradients", gradient_bytes, optimizer),
         _item("master weights", masters, optimizer),
-        _item("moments", MOMENTS * share * FP32, optimizer),
+        _item("moments", int(MOMENTS * share * run.moment_bytes), optimizer),
     ]
     if run.config.optimizer.ema_decay is not None:
         items.append(_item("EMA", share * FP32, optimizer))
@@ -205,17 +212,43 @@ def widest_mlp(shape: TransformerConfig) -> int:
     return shape.mlp_width if experts is None else experts.chosen * experts.mlp_width
 
 
+def activation_bytes(shape: TransformerConfig, tokens: int, low_bytes: int, recomputed: int) -> int:
+    """Return the bytes that the layers keep of a micro-batch of so many tokens, of which the first
+    `recomputed` keep their input alone; one of these is whole at a time.
+    """
+    low, full = layer_activations(shape)
+    layer = tokens * (low * low_bytes + full * FP32)
+    stream = tokens * shape.width * low_bytes
+    inside = shape.num_layers - recomputed + (recomputed > 0)
+    return recomputed * stream + inside * layer + 3 * stream
+
+
+def recomputed_layers(
+    engine: EngineConfig, shape: TransformerConfig, tokens: int, low_bytes: int
+) -> int:
+    """Return how many layers compute their activations again: all, none, or as few as keep within
+    the engine's budget. Raises ValueError where all of them do not.
+    """
+    if engine.activation_gb is None:
+        return shape.num_layers if engine.recompute else 0
+    for recomputed in range(shape.num_layers + 1):
+        needed = activation_bytes(shape, tokens, low_bytes, recomputed)
+        if needed <= engine.activation_gb * 1e9:
+            return recomputed
+    raise ValueError(
+        f"engine.activation_gb {engine.activation_gb}: {tokens:,} tokens need {needed / 1e9:.3g} "
+        "GB even where every layer computes again; give more, or fewer engine.micro_batch_rows"
+    )
+
+
 def _activations(run: Work) -> list[MemoryItem]:
-    low, full = layer_activations(run.shape)
-    layer = run.tokens * (low * run.low_bytes + full * FP32)
-    stream = run.tokens * run.shape.width * run.low_bytes
-    layers = run.shape.num_layers
-    recompute = run.config.engine.recompute
-    kept = layers * stream + layer if recompute else layers * layer
+    recomputed = run.model.recompute
+    kept = activation_bytes(run.shape, run.tokens, run.low_bytes, recomputed)
     widest = 3 * widest_mlp(run.shape) + 2 * run.shape.width
     return [
-        MemoryItem("activations", kept + 3 * stream, "pass",
-             note="computed again" if recompute else "kept"),
+        MemoryItem("activations", kept, "pass",
+             note=f"of {recomputed} of {run.shape.num_layers} layers computed again"
+             if recomputed else "kept"),
         MemoryItem("their gradients", run.tokens * widest * run.low_bytes, "pass"),
     ]  # fmt: skip
 

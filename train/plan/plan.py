@@ -32,7 +32,7 @@ from ..room import Room, steps_saved
 from ..run import LmRun
 from ..tower import given_tower
 from .assumptions import USUAL, Assumptions
-from .memory import FP32, MOMENTS, MemoryItem, Work, memory_items
+from .memory import FP32, MOMENTS, MemoryItem, Work, memory_items, recomputed_layers
 from .traffic import Transfer, traffic, transfer
 
 GB = 1e9
@@ -274,16 +274,18 @@ def _run(config: LmRun, shape: Architecture, num_gpus: int) -> Work:
         )
     micro_batch_rows = min(config.engine.micro_batch_rows or rows, rows)
     accumulation = math.ceil(rows / micro_batch_rows)
+    tokens = micro_batch_rows * config.loader.sequence_length // size
+    low_bytes = FP32 if config.precision == "fp32" else 2
+    recomputed = recomputed_layers(config.engine, shape.transformer, tokens, low_bytes)
     return Work(
-        config, shape.transformer, tokenizer_config(config.tokenizer), _model(config, shape),
-        num_gpus, micro_batch_rows, accumulation, settings,
+        config, shape.transformer, tokenizer_config(config.tokenizer),
+        _model(config, shape, recomputed), num_gpus, micro_batch_rows, accumulation, settings,
     )  # fmt: skip
 
 
-def _model(config: LmRun, shape: Architecture) -> UnifiedModel:
+def _model(config: LmRun, shape: Architecture, recomputed: int) -> UnifiedModel:
     ids = shape.vocabulary.num_text, shape.vocabulary.num_codes
-    lora, recompute = config.lora, config.engine.recompute
-    return _meta_model(shape.transformer, shape.image, ids, lora, recompute)
+    return _meta_model(shape.transformer, shape.image, ids, config.lora, recomputed)
 
 
 @cache
@@ -292,13 +294,13 @@ def _meta_model(
     image: ImageConfig,
     ids: tuple[int, int],
     lora: LoraConfig | None,
-    recompute: bool,
+    recomputed: int,
 ) -> UnifiedModel:
     """Return the model on the meta device; many settings are tried on the same one."""
     with torch.device("meta"):
         more = head_class(image.head).special_tokens
         shape = Architecture(transformer, Vocabulary.new(*ids, more), image)
-        model = UnifiedModel(shape, recompute=recompute)
+        model = UnifiedModel(shape, recompute=recomputed)
         return model if lora is None else adapted(model, lora)
 
 
@@ -323,7 +325,7 @@ def _times(run: Work, flops: float, sent_s: float, gpu: Gpu) -> tuple[float, flo
 
     Traffic hides behind arithmetic as far as it can; the update hides behind nothing.
     """
-    done = flops / run.ranks * (4 / 3 if run.config.engine.recompute else 1)
+    done = flops / run.ranks * (1 + run.model.recompute / run.shape.num_layers / 3)
     if run.low_bytes == FP32:
         done /= FP32_SPEED
     masters = 2 * FP32 * (1 + MOMENTS) + 3 * FP32  # read and written; and the gradient, twice read
@@ -337,7 +339,8 @@ def _times(run: Work, flops: float, sent_s: float, gpu: Gpu) -> tuple[float, flo
 def _change(config: LmRun, shape: Architecture, tight: Plan) -> dict[str, Any]:
     """Return the first of these changes with which it fits: each alone, then all up to each."""
     halves = tight.micro_batch_rows
-    single: list[dict[str, Any]] = [] if config.engine.recompute else [{"engine.recompute": True}]
+    is_less = config.engine.recompute or config.engine.activation_gb is not None
+    single: list[dict[str, Any]] = [] if is_less else [{"engine.recompute": True}]
     while halves % 2 == 0:
         halves //= 2
         single.append({"engine.micro_batch_rows": halves})

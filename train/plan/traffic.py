@@ -72,12 +72,12 @@ def _exchanged(run: Work) -> Traffic:
     if size == 1:
         return Traffic({}, {})
     kv_heads = max(shape.num_kv_heads, size)
-    numbers = 2 * (shape.num_heads + kv_heads) * shape.head_width * shape.num_layers
-    passes = (3 if run.config.engine.recompute else 2) * run.accumulation
+    numbers = 2 * (shape.num_heads + kv_heads) * shape.head_width
+    passes = (2 * shape.num_layers + run.model.recompute) * run.accumulation
     sent = run.tokens * numbers * (size - 1) // size
     return Traffic(
         {"all_to_all": sent * passes * run.low_bytes},
-        {"all_to_all": 2 * shape.num_layers * passes},
+        {"all_to_all": 2 * passes},
     )
 
 

@@ -233,10 +233,16 @@ class RlRun:
                 "engine.fsdp, engine.sequence_parallel: for `train lm`; an update here gathers "
                 "weights for its rollouts, and its rows are short; take engine.deepspeed"
             )
+        if self.engine.deepspeed is not None and self.optimizer.moments == "8bit":
+            found.append("optimizer.moments 8bit: not with engine.deepspeed, which cuts moments")
         if self.reward.scenes is not None and not self.prompts.mix:
             found.append("reward.scenes: it judges prompts.mix; with sources give python, command")
         if self.loop.verify == "all" and not self.prompts.sources:
             found.append("loop.verify: scenes are made and not read; leave it out")
+        if self.engine.activation_gb is not None:
+            found.append("engine.activation_gb: replies are of any length; give engine.recompute")
+        if self.loop.spikes is not None:
+            found.append("loop.spikes: batches are sampled anew and none comes again; leave it out")
         if self.loop.data_workers:
             found.append("loop.data_workers: nothing is read ahead here; leave it out")
         return found

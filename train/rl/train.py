@@ -15,6 +15,7 @@ from unimodal.bundle import BundleContents, directory_of, read_contents
 from unimodal.data.found import find
 from unimodal.eval.scenes import canvas_of
 from unimodal.heads import head_class
+from unimodal.manifest import MANIFEST
 from unimodal.model import Model
 from unimodal.sequencer import NO_BOXES
 from unimodal.tensors import find_tensors
@@ -27,6 +28,7 @@ from ..finish import Base, bundle_bytes, finish
 from ..initial import from_bundle, from_checkpoint
 from ..lock import Lock, held
 from ..loop import fit_threads, prepare, run, set_threads
+from ..mirror import send_finished
 from ..ranks import Ranks, connect
 from ..zero import Build, engine, sharded
 from .actor import actor_of, filled
@@ -222,6 +224,7 @@ def _finish(config: RlRun, given: Given, device: str) -> None:
         replace(contents, config=stored, image_tokenizer=contents.image_tokenizer.cpu(), card=card),
         given.base,
     )  # fmt: skip
+    send_finished(config.loop.mirror, config.output / "bundle", MANIFEST)
     rewards = [line["reward"] for line in metrics.read(config.output)]
     if rewards:
         few = max(1, len(rewards) // 10)
