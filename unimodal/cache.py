@@ -16,10 +16,14 @@ in which they were read. No row is padded on the left, so rows of any lengths sh
 
 Rows in use are always 0 .. num_rows - 1: `drop` moves the last row into the gap, so that a step
 reads views of the memory, 2 x layers x batch x capacity x key-value width, which `grow` enlarges.
+What is kept of a layer lies where the layer does; layers on one device, a run, share their memory.
 
-Letters: L layers, B rows, H query heads, G key-value heads, T appended tokens, S slots, d head
-width.
+Letters: L layers of a run, B rows, H query heads, G key-value heads, T appended tokens, S slots, d
+head width.
 """
+
+from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -42,24 +46,38 @@ class KVCache:
         batch: int,
         capacity: int,
         dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | Sequence[torch.device] = "cpu",
     ):
-        """Allocate the memory; no row is in use."""
+        """Allocate the memory; no row is in use. device: of all layers, or of each of them."""
         if batch < 1 or capacity < 1:
             raise ValueError(f"a cache of {batch} rows of {capacity} tokens: at least 1 of each")
-        shape = (config.num_layers, batch, config.num_kv_heads, capacity, config.head_width)
+        devices = (
+            [torch.device(device)] * config.num_layers
+            if isinstance(device, torch.device | str)
+            else device
+        )
+        runs = [(there, len(list(layers))) for there, layers in groupby(devices)]
+        self._devices = [there for there, _ in runs]
+        # The run of each layer, and its number there.
+        self._places = [(run, at) for run, (_, num) in enumerate(runs) for at in range(num)]
+        shape = (batch, config.num_kv_heads, capacity, config.head_width)
         # Memory must be zeroed: a masked slot has weight 0, but 0 times a stray NaN is NaN.
-        self._keys_LBGSd = torch.zeros(shape, dtype=dtype, device=device)
-        self._values_LBGSd = torch.zeros(shape, dtype=dtype, device=device)
+        self._keys, self._values = (
+            [torch.zeros((num, *shape), dtype=dtype, device=there) for there, num in runs]
+            for _ in range(2)
+        )
+        """The keys and the values of each run, (L, B, G, S, d)."""
+        self._dtype, first = dtype, self._devices[0]
         self._committed_B = np.zeros(batch, dtype=np.int64)
         self._appended_B = np.zeros(batch, dtype=np.int64)
         self.num_rows = 0
         # What `append` prepared for the next forward: its rows, the largest length of a row after
         # it, the slots of its tokens, and its mask (None: all is seen, or what is causal).
         self._rows, self._end = slice(0, 0), 0
-        self._rows_B1 = torch.arange(batch, device=device)[:, None]
-        self._slots_BT = torch.zeros(0, 0, dtype=torch.int64, device=device)
-        self._mask_B1TS: Tensor | None = None
+        self._rows_B1 = torch.arange(batch, device=first)[:, None]
+        self._slots_BT = torch.zeros(0, 0, dtype=torch.int64, device=first)
+        # For each run: rows and slots to write to, and the mask.
+        self._seen: list[tuple[Tensor, Tensor, Tensor | None]] = []
         # The block and private number of each slot; None as long as all of them are 0.
         self._block_BS: Tensor | None = None
         self._private_BS: Tensor | None = None
@@ -67,12 +85,12 @@ class KVCache:
     @property
     def batch(self) -> int:
         """Return how many rows the cache has memory for."""
-        return self._keys_LBGSd.shape[1]
+        return self._keys[0].shape[1]
 
     @property
     def capacity(self) -> int:
         """Return how many tokens a row has memory for."""
-        return self._keys_LBGSd.shape[3]
+        return self._keys[0].shape[3]
 
     @property
     def lengths(self) -> np.ndarray:
@@ -107,38 +125,40 @@ class KVCache:
     @property
     def token_bytes(self) -> int:
         """Return the bytes of the keys and values of a token, in all layers."""
-        layers, _, groups, _, width = self._keys_LBGSd.shape
-        return 2 * layers * groups * width * self._keys_LBGSd.element_size()
+        held = [one[:, 0, :, 0] for one in self._memory]
+        return sum(one.numel() * one.element_size() for one in held)
+
+    @property
+    def _memory(self) -> list[Tensor]:
+        """Return the keys and the values of all runs, (L, B, G, S, d) each."""
+        return [*self._keys, *self._values]
 
     def grow(self, batch: int, capacity: int) -> None:
         """Make room for at least `batch` rows of `capacity` tokens; what is held is kept."""
-        old = self._keys_LBGSd.shape
-        if batch <= old[1] and capacity <= old[3]:
+        if batch <= self.batch and capacity <= self.capacity:
             return
         rows, tokens = self._grown(batch, capacity)
-        shape = (old[0], rows, old[2], tokens, old[4])
-        device = self._keys_LBGSd.device
-        self._keys_LBGSd, self._values_LBGSd = (
-            _enlarged(stored, shape) for stored in (self._keys_LBGSd, self._values_LBGSd)
-        )
+        more = rows - self.batch
+        for memory in (self._keys, self._values):
+            for run, stored in enumerate(memory):
+                L, _, G, _, d = stored.shape
+                memory[run] = _enlarged(stored, (L, rows, G, tokens, d))
         if self._block_BS is not None and self._private_BS is not None:
-            sides = (shape[1], shape[3])
-            self._block_BS = _enlarged(self._block_BS, sides)
-            self._private_BS = _enlarged(self._private_BS, sides)
-        more = shape[1] - old[1]
+            self._block_BS = _enlarged(self._block_BS, (rows, tokens))
+            self._private_BS = _enlarged(self._private_BS, (rows, tokens))
         self._committed_B = np.pad(self._committed_B, (0, more))
         self._appended_B = np.pad(self._appended_B, (0, more))
-        self._rows_B1 = torch.arange(shape[1], device=device)[:, None]
+        self._rows_B1 = torch.arange(rows, device=self._devices[0])[:, None]
 
-    def stored(self, row: int) -> tuple[Tensor, Tensor]:
-        """Return copies of the keys and the values of a row's committed tokens, (L, G, S, d)."""
+    def stored(self, row: int) -> tuple[Tensor, ...]:
+        """Return copies of the keys, then of the values, of a row's committed tokens, (L, G, S, d)
+        for each run.
+        """
         length = int(self._committed_B[row])
-        stored = (self._keys_LBGSd, self._values_LBGSd)
-        keys_LGSd, values_LGSd = (one[:, row, :, :length].clone() for one in stored)
-        return keys_LGSd, values_LGSd
+        return tuple(one[:, row, :, :length].clone() for one in self._memory)
 
     def restore(
-        self, row: int, stored: tuple[Tensor, Tensor], block: list[int], private: list[int]
+        self, row: int, stored: tuple[Tensor, ...], block: list[int], private: list[int]
     ) -> None:
         """Put the first of stored keys and values into an empty row, as committed tokens.
 
@@ -146,11 +166,11 @@ class KVCache:
         """
         assert not self._committed_B[row] + self._appended_B[row], "a row in use was restored"
         length = len(block)
-        for own_LBGSd, one_LGSd in zip((self._keys_LBGSd, self._values_LBGSd), stored, strict=True):
+        for own_LBGSd, one_LGSd in zip(self._memory, stored, strict=True):
             own_LBGSd[:, row, :, :length] = one_LGSd[:, :, :length]
         self._committed_B[row] = length
         if any(block) or any(private) or self._block_BS is not None:
-            device = self._keys_LBGSd.device
+            device = self._devices[0]
             numbers = [torch.tensor([one], device=device) for one in (block, private)]
             slots_1S = torch.arange(length, device=device)[None]
             self._store_masks(self._rows_B1[row : row + 1], slots_1S, (numbers[0], numbers[1]))
@@ -158,7 +178,7 @@ class KVCache:
     def copy(self, source: int, row: int) -> None:
         """Copy the committed tokens of row `source` into another row in use, `row`."""
         length = int(self._committed_B[source])
-        for stored_LBGSd in (self._keys_LBGSd, self._values_LBGSd):
+        for stored_LBGSd in self._memory:
             stored_LBGSd[:, row, :, :length] = stored_LBGSd[:, source, :, :length]
         for stored_BS in (self._block_BS, self._private_BS):
             if stored_BS is not None:
@@ -211,15 +231,16 @@ class KVCache:
             raise ValueError(f"{end} tokens do not fit into a cache of {self.capacity}")
         self._appended_B[first:last] += num
         self._rows, self._end = slice(first, last), end
-        device = self._keys_LBGSd.device
-        self._slots_BT = torch.from_numpy(slots_BT).to(device)
+        self._slots_BT = torch.from_numpy(slots_BT).to(self._devices[0])
         self._store_masks(self._rows_B1[self._rows], self._slots_BT, masks)
         # All layers share one mask. Rows that start empty and causal need none: attention is causal
         # without one. Nor do single tokens behind rows of one length, which see all.
         plain = self._block_BS is None and (
             not starts_B.any() or (num == 1 and bool((slots_BT == end - 1).all()))
         )
-        self._mask_B1TS = None if plain else self._mask(masks)
+        mask_B1TS = None if plain else self._mask(masks)
+        seen = self._rows_B1[: last - first], self._slots_BT, mask_B1TS
+        self._seen = [seen, *(_moved(seen, device) for device in self._devices[1:])]
         return self._slots_BT
 
     def _store_masks(
@@ -249,7 +270,7 @@ class KVCache:
             block_BT, private_BT = masks or (torch.zeros_like(self._slots_BT),) * 2
             seen_BTS = seen_BTS | same_block(block_BT, self._block_BS[self._rows, : self._end])
             seen_BTS = seen_BTS & may_see(private_BT, self._private_BS[self._rows, : self._end])
-        mask_BTS = torch.zeros_like(seen_BTS, dtype=self._keys_LBGSd.dtype)
+        mask_BTS = torch.zeros_like(seen_BTS, dtype=self._dtype)
         return mask_BTS.masked_fill_(~seen_BTS, -torch.inf)[:, None]
 
     def _clear_masks(self, rows: slice) -> None:
@@ -287,17 +308,18 @@ class KVCache:
 
     def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
         """Store the appended keys and values and return the queries' attention, out_BHTd."""
-        keys_BGSd = self._keys_LBGSd[layer, self._rows, :, : self._end]
-        values_BGSd = self._values_LBGSd[layer, self._rows, :, : self._end]
-        at = (self._rows_B1[: len(q_BHTd)], self._slots_BT)
-        keys_BGSd.transpose(1, 2).index_put_(at, k_BGTd.transpose(1, 2))
-        values_BGSd.transpose(1, 2).index_put_(at, v_BGTd.transpose(1, 2))
+        run, number = self._places[layer]
+        keys_BGSd = self._keys[run][number, self._rows, :, : self._end]
+        values_BGSd = self._values[run][number, self._rows, :, : self._end]
+        rows_B1, slots_BT, mask_B1TS = self._seen[run]
+        keys_BGSd.transpose(1, 2).index_put_((rows_B1, slots_BT), k_BGTd.transpose(1, 2))
+        values_BGSd.transpose(1, 2).index_put_((rows_B1, slots_BT), v_BGTd.transpose(1, 2))
         return F.scaled_dot_product_attention(
             q_BHTd,
             keys_BGSd,
             values_BGSd,
-            attn_mask=self._mask_B1TS,
-            is_causal=self._mask_B1TS is None and q_BHTd.shape[2] > 1,
+            attn_mask=mask_B1TS,
+            is_causal=mask_B1TS is None and q_BHTd.shape[2] > 1,
             enable_gqa=q_BHTd.shape[1] != k_BGTd.shape[1],
         )
 
@@ -307,3 +329,11 @@ def _enlarged(stored: Tensor, shape: tuple[int, ...]) -> Tensor:
     larger = torch.zeros(shape, dtype=stored.dtype, device=stored.device)
     larger[tuple(map(slice, stored.shape))] = stored
     return larger
+
+
+def _moved(
+    seen: tuple[Tensor, Tensor, Tensor | None], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return rows, slots and mask on another device."""
+    rows_B1, slots_BT, mask = seen
+    return rows_B1.to(device), slots_BT.to(device), None if mask is None else mask.to(device)

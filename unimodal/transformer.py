@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from unimodal.tokenizer.initial import normal
 
 from .attention import Attend
+from .placement import Placement
 from .products import Linear, by_columns, is_plain, linear
 from .rope import RopeScaling, frequencies
 
@@ -143,6 +144,10 @@ class Rotation:
         """Return queries or keys rotated to their positions, in their own dtype."""
         swapped_BHTd = x_BHTd.roll(x_BHTd.shape[-1] // 2, -1)
         return (x_BHTd * self.cos_B1Td + swapped_BHTd * self.sin_B1Td).to(x_BHTd.dtype)
+
+    def to(self, device: torch.device) -> "Rotation":
+        """Return the rotation on a device."""
+        return Rotation(self.cos_B1Td.to(device), self.sin_B1Td.to(device))
 
 
 class Attention(nn.Module):
@@ -286,6 +291,8 @@ class Transformer(nn.Module):
         self.model = Trunk(config)
         self.copy: TrunkCopy | None = None
         """A copy of the layers that is faster without gradients (see packed.py)."""
+        self.placement: Placement | None = None
+        """Where the layers are; None: all of them where the weights are."""
         if not config.tied_head:
             self.lm_head = Linear(config.width, config.num_ids, bias=False)
         with torch.no_grad():
@@ -309,14 +316,27 @@ class Transformer(nn.Module):
             return self.copy(x_BTD, positions_BT, attend)
         rotate = Rotation.at(positions_BT, self.config, x_BTD.dtype)
         first_BTD = x_BTD
+        borders = {} if self.placement is None else self.placement.borders
         for number, layer in enumerate(self.model.layers):
+            if number in borders:
+                there = borders[number]
+                x_BTD, first_BTD, rotate = (one.to(there) for one in (x_BTD, first_BTD, rotate))
             if self.config.residual_lambdas:
                 x_BTD = self.model.residual_lambdas[number](x_BTD, first_BTD)
             if self.recompute and torch.is_grad_enabled():
                 x_BTD = checkpoint(layer, x_BTD, rotate, attend, number, use_reentrant=False)
             else:
                 x_BTD = layer(x_BTD, rotate, attend, number)
+        if (end := len(self.model.layers)) in borders:
+            x_BTD = x_BTD.to(borders[end])
         return self.model.norm(x_BTD)
+
+    @property
+    def layer_devices(self) -> Sequence[torch.device]:
+        """Return the device of each layer."""
+        if self.placement is not None:
+            return self.placement.layers
+        return [self.lm_head_weight.device] * self.config.num_layers
 
     def logits(
         self, hidden_BTD: Tensor, first: int | None = None, last: int | None = None
