@@ -320,7 +320,8 @@ class Transformer(nn.Module):
         for number, layer in enumerate(self.model.layers):
             if number in borders:
                 there = borders[number]
-                x_BTD, first_BTD, rotate = (one.to(there) for one in (x_BTD, first_BTD, rotate))
+                x_BTD, first_BTD = x_BTD.to(there), first_BTD.to(there)
+                rotate = rotate.to(there)
             if self.config.residual_lambdas:
                 x_BTD = self.model.residual_lambdas[number](x_BTD, first_BTD)
             if self.recompute and torch.is_grad_enabled():

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from spelled import parts_of
 
 import unimodal
+from unimodal import placing
 from unimodal.attention import DenseAttention
 from unimodal.branches import BranchInput
 from unimodal.bundle import BundleError
@@ -245,7 +246,7 @@ def test_layers_in_8_bits(directories: dict[str, Path], models: dict[str, Model]
 
 def test_memory_is_looked_at_before_weights_are_read(copied: Path, monkeypatch: pytest.MonkeyPatch):
     (copied / "model.safetensors").write_bytes(b"weights that cannot be read")
-    monkeypatch.setattr(published, "free_bytes", lambda device: 10_000)
+    monkeypatch.setattr(placing, "free_bytes", lambda device: 10_000)
     with pytest.raises(BundleError) as refused:
         unimodal.load(copied)
     assert re.search(
