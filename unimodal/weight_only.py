@@ -14,7 +14,8 @@ groups, arXiv:2210.17323, sec. 4, but rounded to nearest): with the least l and 
     s = (h - l) / 15,    z = l + 8 s,    q_i = round((w_i - z) / s) + 8 in 0 .. 15,
     w_i ~ (q_i - 8) s + z
 
-torch multiplies by both as they lie in memory, on a CPU and on a GPU, there in bfloat16.
+torch multiplies by both as they lie in memory, on a CPU and on a GPU. It does so in bfloat16, to
+which vectors, scales and offsets are rounded: its kernels for other numbers, if any, are slow.
 
 Letters: O rows of a matrix, I columns, K columns of a group, N groups of a row.
 """
@@ -34,21 +35,20 @@ GROUPS = 64, 32  # columns of a group: the first by which a matrix can be divide
 ROWS = 16  # a multiple of which the kernels for 4 bits ask for
 TILES = 8, 4, 2  # of 16 columns each, that a GPU's kernel reads together
 LEAST = 1e-8  # a group of equal weights has a scale too
+DTYPE = torch.bfloat16  # of products
 CAPABILITY = 8, 0  # of a GPU that has the arithmetic
 
 
 class WeightOnlyLinear(nn.Module):
     """A WeightOnlyLinear is a linear map whose weight has few bits."""
 
-    def __init__(self, dtype: torch.dtype, bias_O: nn.Parameter | None) -> None:
-        """dtype: that vectors are multiplied in."""
+    def __init__(self, bias_O: nn.Parameter | None) -> None:
         super().__init__()
-        self.dtype = dtype
         self.register_parameter("bias", bias_O)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the products of vectors x (..., I) with the rows, (..., O), in their dtype."""
-        y_MO = self.products(x.reshape(-1, x.shape[-1]).to(self.dtype))
+        y_MO = self.products(x.reshape(-1, x.shape[-1]).to(DTYPE))
         y = y_MO.to(x.dtype).unflatten(0, x.shape[:-1])
         return y if self.bias is None else y + self.bias
 
@@ -62,9 +62,9 @@ class Linear8(WeightOnlyLinear):
 
     def __init__(self, weight_OI: Tensor, bias_O: nn.Parameter | None = None) -> None:
         """Round a weight."""
-        super().__init__(product_dtype(weight_OI), bias_O)
+        super().__init__(bias_O)
         weight_OI = weight_OI.detach().float()
-        scale_O = (weight_OI.abs().amax(dim=1) / 127).clamp_min(LEAST).to(self.dtype)
+        scale_O = (weight_OI.abs().amax(dim=1) / 127).clamp_min(LEAST).to(DTYPE)
         self._q_OI = (weight_OI / scale_O.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
         self._scale_O = scale_O
 
@@ -78,9 +78,9 @@ class Linear4(WeightOnlyLinear):
 
     def __init__(self, weight_OI: Tensor, bias_O: nn.Parameter | None = None) -> None:
         """Round a weight; raise ValueError where its sides do not divide into groups."""
-        super().__init__(product_dtype(weight_OI), bias_O)
+        super().__init__(bias_O)
         self._group = group_of(weight_OI.shape)
-        q_OI, scale_ON, zero_ON = in_4_bits(weight_OI.detach(), self._group, self.dtype)
+        q_OI, scale_ON, zero_ON = in_4_bits(weight_OI.detach(), self._group)
         self._packed = _packed(q_OI)
         self._scales_NO2 = torch.stack((scale_ON, zero_ON), dim=-1).transpose(0, 1).contiguous()
 
@@ -91,11 +91,6 @@ class Linear4(WeightOnlyLinear):
         else:
             multiply = torch._weight_int4pack_mm
         return multiply(x_MI, self._packed, self._group, self._scales_NO2)
-
-
-def product_dtype(weight: Tensor) -> torch.dtype:
-    """Return the dtype that vectors are multiplied in: on a GPU the one that its kernels have."""
-    return weight.dtype if weight.device.type == "cpu" else torch.bfloat16
 
 
 def group_of(shape: tuple[int, ...]) -> int:
@@ -110,13 +105,13 @@ def group_of(shape: tuple[int, ...]) -> int:
     return groups[0]
 
 
-def in_4_bits(weight_OI: Tensor, group: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (q_OI, scale_ON, zero_ON) of a matrix: q int32 in 0 .. 15, the others of a dtype."""
+def in_4_bits(weight_OI: Tensor, group: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (q_OI, scale_ON, zero_ON) of a matrix: q int32 in 0 .. 15, the others of DTYPE."""
     weight_ONK = weight_OI.float().unflatten(1, (-1, group))
     low_ON, high_ON = weight_ONK.aminmax(dim=-1)
-    # Rounded to the dtype first, so that q makes up for that.
-    scale_ON = ((high_ON - low_ON) / 15).clamp_min(LEAST).to(dtype)
-    zero_ON = (low_ON + 8 * scale_ON.float()).to(dtype)
+    # Rounded first, so that q makes up for that.
+    scale_ON = ((high_ON - low_ON) / 15).clamp_min(LEAST).to(DTYPE)
+    zero_ON = (low_ON + 8 * scale_ON.float()).to(DTYPE)
     about_ONK = (weight_ONK - zero_ON.float()[..., None]) / scale_ON.float()[..., None]
     q_ONK = (about_ONK.round() + 8).clamp(0, 15)
     return q_ONK.flatten(1).to(torch.int32), scale_ON, zero_ON
@@ -149,8 +144,8 @@ def num_bytes(name: str, shape: tuple[int, ...], dtype: torch.dtype, weights: We
     if weights == "fp32" or not MATRIX.fullmatch(name):
         return size * dtype.itemsize
     if weights == "int8":
-        return size + shape[0] * dtype.itemsize
-    return size // 2 + 2 * size // group_of(shape) * dtype.itemsize
+        return size + shape[0] * DTYPE.itemsize
+    return size // 2 + 2 * size // group_of(shape) * DTYPE.itemsize
 
 
 def fill(

@@ -30,17 +30,19 @@ def test_four_bits_are_those_of_the_formula(group: int) -> None:
     weight = matrix()
     weight[3] = 0.7  # a group of equal weights
     weight[4] = 0
-    q_OI, scale_ON, zero_ON = in_4_bits(weight, group, torch.float32)
+    q_OI, scale_ON, zero_ON = in_4_bits(weight, group)
     assert int(q_OI.min()) == 0 and int(q_OI.max()) == 15 and q_OI.dtype == torch.int32
     for row, column in ((0, 0), (3, 5), (4, 7), (20, group), (47, 191)):
         part = weight[row].double()[column // group * group :][:group]
         scale = max((float(part.max()) - float(part.min())) / 15, weight_only.LEAST)
         found = (int(q_OI[row, column]) - 8) * scale + float(part.min()) + 8 * scale
-        assert abs(found - float(weight[row, column])) <= 0.5 * scale + 1e-6
-        assert abs(float(scale_ON[row, column // group]) - scale) <= 1e-6 * scale + 1e-12
-    held = (q_OI.unflatten(1, (-1, group)) - 8) * scale_ON[..., None] + zero_ON[..., None]
-    assert torch.equal(held.flatten(1)[4], weight[4])
-    torch.testing.assert_close(held.flatten(1)[3], weight[3])
+        # Scales and offsets have 8 bits, of which the last may tip a number to its neighbour.
+        assert abs(found - float(weight[row, column])) <= 0.65 * scale + 1e-6
+        assert abs(float(scale_ON[row, column // group]) - scale) <= 2**-8 * scale
+    held = (q_OI.unflatten(1, (-1, group)) - 8) * scale_ON.double()[..., None]
+    held += zero_ON.double()[..., None]
+    assert held.flatten(1)[4].abs().max() < 1e-6
+    torch.testing.assert_close(held.flatten(1)[3].float(), weight[3], rtol=2**-8, atol=0)
     error = (held.flatten(1) - weight).norm() / weight.norm()
     assert 0.03 < error < 0.11
 
@@ -53,18 +55,17 @@ def test_products_are_those_of_the_weight_that_is_held(kind: str, dtype: torch.d
     bias = torch.nn.Parameter(torch.arange(48).to(dtype))
     linear = KINDS[kind](weight, bias)
     if kind == "int8":
-        scale_O = (weight.double().abs().amax(1) / 127).to(dtype).double()
+        scale_O = (weight.float().abs().amax(1) / 127).bfloat16().double()
         held = (weight.double() / scale_O[:, None]).round().clamp(-127, 127) * scale_O[:, None]
     else:
-        q, scale, zero = in_4_bits(weight, group_of(weight.shape), dtype)
+        q, scale, zero = in_4_bits(weight, group_of(weight.shape))
         held = (q.unflatten(1, scale.shape[1:] + (-1,)) - 8).double() * scale.double()[..., None]
         held = (held + zero.double()[..., None]).flatten(1)
-    y, expected = linear(x), x.double() @ held.T + bias.double()
+    y, expected = linear(x), x.bfloat16().double() @ held.T + bias.double()
     assert y.dtype == dtype and y.shape == (7, 1, 48)
-    tolerance = {torch.float32: 1e-5, torch.bfloat16: 0.02, torch.float16: 2e-3}[dtype]
-    assert (y.double() - expected).norm() / expected.norm() < tolerance
+    assert (y.double() - expected).norm() / expected.norm() < 2**-8
     alone = torch.stack([linear(one) for one in x])  # what else is in the batch changes nothing
-    torch.testing.assert_close(alone, y, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(alone, y, rtol=2**-6, atol=2**-6 * float(y.abs().max()))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -73,7 +74,6 @@ def test_on_a_gpu_vectors_are_multiplied_in_bfloat16(kind: str) -> None:
     with FakeTensorMode(), torch.no_grad():
         x = torch.empty(2, 3, 192, device="lazy:0")
         linear = KINDS[kind](torch.empty(48, 192, device="lazy:0"))
-        assert linear.dtype == torch.bfloat16
         y = linear(x)
     assert y.shape == (2, 3, 48) and y.dtype == torch.float32 and y.device == x.device
 
