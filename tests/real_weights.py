@@ -1,7 +1,8 @@
 """Load the real weights of a published model, check what no test here can know, draw and read.
 
-    python tests/real_weights.py deepseek-community/Janus-Pro-1B --photo photo.jpg [--device cuda:0,cuda:1] \
-        [--dtype bfloat16] [--weights int4]
+    python tests/real_weights.py deepseek-community/Janus-Pro-1B --photo photo.jpg
+    python tests/real_weights.py facebook/chameleon-30b --photo photo.jpg \
+        --device cuda:0,cuda:1 --dtype bfloat16 --weights int4
 
 By hand, with a connection: 4 to 70 GB are downloaded. It prints a report in JSON: which facts hold
 that were read in code and never in the files, how well an image survives the image tokenizer, what
