@@ -220,7 +220,8 @@ def _weights(
     """
     places = {ours: (place.path, placement.of(ours)) for ours, place in found.places.items()}
     for path, device in dict.fromkeys(sorted(places.values(), key=str)):
-        with safe_open(path, "pt", device=str(device)) as file:
+        where = "cpu" if device.type == "cpu" else str(device)  # CPUs have no numbers there
+        with safe_open(path, "pt", device=where) as file:
             for ours in [one for one, place in places.items() if place == (path, device)]:
                 # Copied, for a tensor may be a view of the mapped file.
                 tensor = file.get_tensor(found.names[ours]).to(dtype, copy=True)
