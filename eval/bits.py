@@ -122,6 +122,8 @@ class _Measure:
     def __init__(self, model: Model) -> None:
         self.model, self.network = model, model.transformer
         self.sees_codes = self.network.head.has_log_probability
+        if self.network.placement is not None:
+            raise ValueError("sequences are measured on one device: load the model to one")
         self.device = self.network.lm_head_weight.device
 
     @torch.inference_mode()

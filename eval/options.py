@@ -100,6 +100,18 @@ def sampling_of(
     return sampling
 
 
+def check_devices(names: str) -> None:
+    """Raise UsageError unless a model can be spread over devices (unimodal/placement.py)."""
+    from unimodal.placement import devices_of
+
+    try:
+        devices = devices_of(names)
+    except ValueError as error:
+        raise click.UsageError(f"--device {names}: {error}") from error
+    for one in devices:
+        check_device(str(one))
+
+
 def check_device(name: str) -> None:
     """Raise UsageError unless torch knows the device and it is there."""
     import torch

@@ -1,6 +1,8 @@
 """Load the real weights of a published model, check what no test here can know, draw and read.
 
-    python tests/real_weights.py deepseek-community/Janus-Pro-1B --photo photo.jpg [--device cuda]
+    python tests/real_weights.py deepseek-community/Janus-Pro-1B --photo photo.jpg
+    python tests/real_weights.py facebook/chameleon-30b --photo photo.jpg \
+        --device cuda:0,cuda:1 --dtype bfloat16 --weights int4
 
 By hand, with a connection: 4 to 70 GB are downloaded. It prints a report in JSON: which facts hold
 that were read in code and never in the files, how well an image survives the image tokenizer, what
@@ -9,9 +11,10 @@ the model says of it, and where its drawing is. Exit status 1 where a fact does 
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import numpy as np
@@ -23,7 +26,7 @@ from unimodal.document import Image
 from unimodal.families import chameleon, emu3, janus, lumina
 from unimodal.families.fits import BucketFit
 from unimodal.families.published import look_at
-from unimodal.model import Model
+from unimodal.model import Model, Weights
 from unimodal.tokenizer.pixels import open_image
 
 QWEN_PATTERN = r"\p{N}"  # one digit a piece; GPT-2's is " ?\p{N}+"
@@ -85,10 +88,12 @@ def psnr(model: Model, image: PILImage.Image) -> float | None:
     return float(10 * np.log10(255**2 / error))
 
 
-def examined(source: str, device: str, dtype: str | None, photo: Path, output: Path) -> dict:
+def examined(
+    source: str, device: str, dtype: str | None, weights: Weights, photo: Path, output: Path
+) -> dict:
     """Return the report on a model; its drawing is written to the folder `output`."""
     directory, said = look_at(source)
-    model = unimodal.load(source, device, dtype=dtype)
+    model = unimodal.load(source, device, weights, dtype)
     facts = dict(FACTS[model.card["model_type"]](model, directory))
     image = open_image(photo).image
     survived = psnr(model, image)
@@ -97,7 +102,9 @@ def examined(source: str, device: str, dtype: str | None, photo: Path, output: P
     )
     report: dict[str, Any] = {
         "source": source, "hash": model.hash, "weights": str(said), "torch": torch.__version__,
-        "device": device, "dtype": str(model.transformer.lm_head_weight.dtype), "psnr": survived,
+        "device": device, "layers": Counter(map(str, model.transformer.layer_devices)),
+        "dtype": str(model.transformer.lm_head_weight.dtype), "weights_as": model.weights,
+        "psnr": survived,
         "context": model.context, "facts": facts,
     }  # fmt: skip
     replies = model.replies
@@ -119,9 +126,12 @@ def examined(source: str, device: str, dtype: str | None, photo: Path, output: P
 @click.option("--output", type=PATH, default=Path("real"), help="Where drawings go.")
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 @click.option("--dtype", default=None)
-def main(source: str, photo: Path, output: Path, device: str, dtype: str | None) -> None:
+@click.option("--weights", type=click.Choice(get_args(Weights)), default="fp32")
+def main(
+    source: str, photo: Path, output: Path, device: str, dtype: str | None, weights: Weights
+) -> None:
     """Examine a published model: a directory, or an id of the hub."""
-    report = examined(source, device, dtype, photo, output)
+    report = examined(source, device, dtype, weights, photo, output)
     print(json.dumps(report, indent=2, ensure_ascii=False))
     sys.exit(0 if all(report["facts"].values()) else 1)
 

@@ -151,7 +151,7 @@ class Branches:
 
     def __init__(self, model: "Model", num_prefixes: int = 0) -> None:
         """Hold none. num_prefixes: how many prefixes are kept at most of branches that ended."""
-        self._model, self._device = model, model.transformer.lm_head_weight.device
+        self._model, self._device = model, model.transformer.model.embed_tokens.weight.device
         self._num_weights = sum(one.numel() for one in model.transformer.parameters())
         self._cache = self._new_cache(1, 1)
         self._rows: list[Branch] = []  # the branch of each row of the cache
@@ -188,9 +188,9 @@ class Branches:
         return self.held_bytes + num_bytes <= allowed
 
     def _new_cache(self, rows: int, tokens: int) -> KVCache:
-        weight = self._model.transformer.lm_head_weight
-        config = self._model.transformer.config
-        return KVCache(config, rows, tokens, weight.dtype, weight.device)
+        transformer = self._model.transformer
+        dtype, devices = transformer.lm_head_weight.dtype, transformer.layer_devices
+        return KVCache(transformer.config, rows, tokens, dtype, devices)
 
     @property
     def held_bytes(self) -> int:

@@ -16,14 +16,13 @@ prove it whole, and only then renames it into place. Nothing is ever unpickled.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from unimodal.tokenizer.autoencoder import CONFIG
@@ -39,6 +38,8 @@ from .int8 import in_int8
 from .manifest import FORMAT, MANIFEST, TEXT_TOKENIZERS, BundleError, read_json, write_json
 from .model import Model, Weights
 from .packed import pack
+from .placement import Device, Placement, devices_of
+from .placing import kept_as, place
 from .remote import url_of
 from .sampling import Sampling
 from .tensors import PlannedTensor, StoredTensor, weight_files
@@ -46,6 +47,7 @@ from .text import TextTokenizer
 from .transformer import Transformer, TransformerConfig
 from .unified import UnifiedModel
 from .vocabulary import Vocabulary
+from .weight_only import fill
 
 CONTENT_FILES = ("config.json", "tokenizer.json", "tokenizer.safetensors", "card.json")
 DEFAULT = Path(__file__).parent / "default"
@@ -111,17 +113,19 @@ def directory_of(name: str | Path | None) -> Path:
 
 def load(
     path: str | Path | None = None,
-    device: str | torch.device = "cpu",
+    device: Device = "cpu",
     weights: Weights = "fp32",
     dtype: torch.dtype | str | None = None,
 ) -> Model:
     """Load the model in the directory `path` (None or `default`: the one shipped with unimodal) to
     `device`. It may be a published model too, in a directory or as an id of the hub.
 
-    weights: fp32, as they are, or int8, of fewer bytes and with other replies (int8.py). dtype: of
-    a published model's transformer, such as bfloat16; None: its files' own on a GPU. A bundle is
-    float32. Raise BundleError, naming the file, where one is missing, truncated, altered or
-    foreign, or does not fit the others, and ValueError for weights that there are not.
+    device: one, several over which the layers are spread, as "cuda:0,cuda:1", or "auto": as many
+    GPUs as it takes (placement.py). weights: fp32, as they are, or int8 or int4, of fewer bytes and
+    with other replies (int8.py, weight_only.py). dtype: of a published model's transformer, such as
+    bfloat16; None: its files' own on a GPU. A bundle is float32. Raise BundleError, naming the
+    file, where one is missing, truncated, altered or foreign, or does not fit the others, and
+    ValueError for weights or devices that there are not, or without room.
     """
     if weights not in get_args(Weights):
         raise ValueError(f"weights {weights!r}: one of {', '.join(get_args(Weights))}")
@@ -129,24 +133,27 @@ def load(
     from .families import published  # which knows all that a bundle is made of
 
     if published.is_published(directory):
-        return _ready(published.load(directory.as_posix(), device, dtype), weights)
+        return _ready(published.load(directory.as_posix(), device, dtype, weights), weights)
     if dtype is not None:
         raise ValueError(f"dtype {dtype}: a bundle is float32, that of a published model is chosen")
     contents = read_contents(directory)
+    architecture, kept = contents.config.architecture, kept_as(weights, device)
+    placement = _placement(architecture, device, weights, contents.image_tokenizer.num_bytes)
     try:
-        transformer = _read_transformer(directory, contents.config.architecture).to(device).eval()
+        transformer = _read_transformer(directory, architecture, placement, kept)
     except (SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{directory}: its files do not fit each other ({error})") from error
     assert contents.hash is not None, "a bundle that was checked has a hash"
     model = Model(
         transformer=transformer,
         text_tokenizer=contents.text_tokenizer,
-        image_tokenizer=contents.image_tokenizer.to(device),
+        image_tokenizer=contents.image_tokenizer.to(placement.end),
         sampling=contents.config.sampling,
         context=contents.config.context,
         grid=contents.config.grid,
         card=contents.card,
         hash=contents.hash,
+        weights=kept,
         fit=contents.config.fit,
     )
     return _ready(model, weights)
@@ -154,10 +161,21 @@ def load(
 
 def _ready(model: Model, weights: Weights) -> Model:
     """Return a loaded model for use with such weights."""
-    if weights == "int8":
+    if weights == "int8" and model.weights == "fp32":
         return in_int8(model)
-    pack(model.transformer)
+    if model.weights == "fp32" and model.transformer.placement is None:
+        pack(model.transformer)
     return model
+
+
+def _placement(
+    architecture: Architecture, device: Device, weights: Weights, beside: int
+) -> Placement:
+    """Return where a bundle goes; on one device no room is asked for, as it may be small."""
+    devices = devices_of(device)
+    if len(devices) == 1 and weights == "fp32":
+        return Placement.on(devices[0], architecture.transformer.num_layers)
+    return place(architecture, device, torch.float32, weights, beside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -406,17 +424,25 @@ def _read_text(directory: Path, num_ids: int) -> TextTokenizer:
         raise BundleError(f"{directory / name} is no text tokenizer: {error}") from error
 
 
-def _read_transformer(directory: Path, architecture: Architecture) -> UnifiedModel:
+def _read_transformer(
+    directory: Path, architecture: Architecture, placement: Placement, weights: Weights
+) -> UnifiedModel:
     with torch.device("meta"):  # no initial weights are made: the files' weights replace them
         transformer = UnifiedModel(architecture)
-    weights: dict[str, Tensor] = {}
-    for path in weight_files(directory):
-        # Copied, for tensors of load_file may be views of the mapped file, at unaligned addresses.
-        files = load_file(path).items()
-        weights |= {name: tensor.to(torch.float32, copy=True) for name, tensor in files}
-    transformer.load_state_dict(weights, assign=True)
+    fill(transformer, _weights(directory, placement), weights)
     transformer.lay_by_columns()
-    return transformer
+    transformer.placement = placement if placement.borders else None
+    return transformer.eval()
+
+
+def _weights(directory: Path, placement: Placement) -> Iterator[tuple[str, Tensor]]:
+    """Yield (name, tensor), one after the other, each float32 on its device."""
+    for path in weight_files(directory):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():
+                # Copied, for a tensor may be a view of the mapped file, at an unaligned address.
+                tensor = file.get_tensor(name)
+                yield name, tensor.to(placement.of(name), torch.float32, copy=True)
 
 
 def _write_weights(directory: Path, transformer: Transformer) -> None:

@@ -16,10 +16,15 @@ in which they were read. No row is padded on the left, so rows of any lengths sh
 
 Rows in use are always 0 .. num_rows - 1: `drop` moves the last row into the gap, so that a step
 reads views of the memory, 2 x layers x batch x capacity x key-value width, which `grow` enlarges.
+What is kept of a layer lies where the layer does; layers on one device, a run, share their memory.
 
-Letters: L layers, B rows, H query heads, G key-value heads, T appended tokens, S slots, d head
-width.
+Letters: L layers of a run, B rows, H query heads, G key-value heads, T appended tokens, S slots, d
+head width.
 """
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +33,26 @@ from torch import Tensor
 
 from .sequence import may_see, same_block
 from .transformer import TransformerConfig
+
+
+class Appended(NamedTuple):
+    """Appended says, on one device, where the keys of the next forward go and who sees them."""
+
+    rows_B1: Tensor
+    slots_BT: Tensor
+    mask_B1TS: Tensor | None
+    """None: all is seen, or what is causal."""
+    seen_mask_B1NS: Tensor | None
+    """The mask of those tokens whose hidden vectors are wanted alone."""
+
+    def to(self, device: torch.device) -> "Appended":
+        """Return the same on a device."""
+        return Appended(
+            self.rows_B1.to(device),
+            self.slots_BT.to(device),
+            None if self.mask_B1TS is None else self.mask_B1TS.to(device),
+            None if self.seen_mask_B1NS is None else self.seen_mask_B1NS.to(device),
+        )
 
 
 class KVCache:
@@ -42,28 +67,39 @@ class KVCache:
         batch: int,
         capacity: int,
         dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
+        device: torch.device | str | Sequence[torch.device] = "cpu",
     ):
-        """Allocate the memory; no row is in use."""
+        """Allocate the memory; no row is in use. device: of all layers, or of each of them."""
         if batch < 1 or capacity < 1:
             raise ValueError(f"a cache of {batch} rows of {capacity} tokens: at least 1 of each")
-        shape = (config.num_layers, batch, config.num_kv_heads, capacity, config.head_width)
+        devices = (
+            [torch.device(device)] * config.num_layers
+            if isinstance(device, torch.device | str)
+            else device
+        )
+        runs = [(there, len(list(layers))) for there, layers in groupby(devices)]
+        self._devices = [there for there, _ in runs]
+        # The run of each layer, and its number there.
+        self._places = [(run, at) for run, (_, num) in enumerate(runs) for at in range(num)]
+        shape = (batch, config.num_kv_heads, capacity, config.head_width)
         # Memory must be zeroed: a masked slot has weight 0, but 0 times a stray NaN is NaN.
-        self._keys_LBGSd = torch.zeros(shape, dtype=dtype, device=device)
-        self._values_LBGSd = torch.zeros(shape, dtype=dtype, device=device)
+        self._keys, self._values = (
+            [torch.zeros((num, *shape), dtype=dtype, device=there) for there, num in runs]
+            for _ in range(2)
+        )
+        """The keys and the values of each run, (L, B, G, S, d)."""
+        self._dtype, first = dtype, self._devices[0]
         self._committed_B = np.zeros(batch, dtype=np.int64)
         self._appended_B = np.zeros(batch, dtype=np.int64)
         self.num_rows = 0
         # What `append` prepared for the next forward: its rows, the largest length of a row after
-        # it, the slots of its tokens, the first one where that is the same in all rows and others
-        # follow it, and its mask (None: all is seen, or what is causal); and the mask of those
-        # tokens whose hidden vectors are wanted alone.
+        # it, the slots of its tokens, and the first one where that is the same in all rows and
+        # others follow it.
         self._rows, self._end = slice(0, 0), 0
-        self._rows_B1 = torch.arange(batch, device=device)[:, None]
-        self._slots_BT = torch.zeros(0, 0, dtype=torch.int64, device=device)
+        self._rows_B1 = torch.arange(batch, device=first)[:, None]
+        self._slots_BT = torch.zeros(0, 0, dtype=torch.int64, device=first)
         self._start: int | None = None
-        self._mask_B1TS: Tensor | None = None
-        self._seen_mask_B1NS: Tensor | None = None
+        self._seen: list[Appended] = []  # of each run
         # The block and private number of each slot; None as long as all of them are 0.
         self._block_BS: Tensor | None = None
         self._private_BS: Tensor | None = None
@@ -71,12 +107,12 @@ class KVCache:
     @property
     def batch(self) -> int:
         """Return how many rows the cache has memory for."""
-        return self._keys_LBGSd.shape[1]
+        return self._keys[0].shape[1]
 
     @property
     def capacity(self) -> int:
         """Return how many tokens a row has memory for."""
-        return self._keys_LBGSd.shape[3]
+        return self._keys[0].shape[3]
 
     @property
     def lengths(self) -> np.ndarray:
@@ -111,38 +147,40 @@ class KVCache:
     @property
     def token_bytes(self) -> int:
         """Return the bytes of the keys and values of a token, in all layers."""
-        layers, _, groups, _, width = self._keys_LBGSd.shape
-        return 2 * layers * groups * width * self._keys_LBGSd.element_size()
+        held = [one[:, 0, :, 0] for one in self._memory]
+        return sum(one.numel() * one.element_size() for one in held)
+
+    @property
+    def _memory(self) -> list[Tensor]:
+        """Return the keys and the values of all runs, (L, B, G, S, d) each."""
+        return [*self._keys, *self._values]
 
     def grow(self, batch: int, capacity: int) -> None:
         """Make room for at least `batch` rows of `capacity` tokens; what is held is kept."""
-        old = self._keys_LBGSd.shape
-        if batch <= old[1] and capacity <= old[3]:
+        if batch <= self.batch and capacity <= self.capacity:
             return
         rows, tokens = self._grown(batch, capacity)
-        shape = (old[0], rows, old[2], tokens, old[4])
-        device = self._keys_LBGSd.device
-        self._keys_LBGSd, self._values_LBGSd = (
-            _enlarged(stored, shape) for stored in (self._keys_LBGSd, self._values_LBGSd)
-        )
+        more = rows - self.batch
+        for memory in (self._keys, self._values):
+            for run, stored in enumerate(memory):
+                L, _, G, _, d = stored.shape
+                memory[run] = _enlarged(stored, (L, rows, G, tokens, d))
         if self._block_BS is not None and self._private_BS is not None:
-            sides = (shape[1], shape[3])
-            self._block_BS = _enlarged(self._block_BS, sides)
-            self._private_BS = _enlarged(self._private_BS, sides)
-        more = shape[1] - old[1]
+            self._block_BS = _enlarged(self._block_BS, (rows, tokens))
+            self._private_BS = _enlarged(self._private_BS, (rows, tokens))
         self._committed_B = np.pad(self._committed_B, (0, more))
         self._appended_B = np.pad(self._appended_B, (0, more))
-        self._rows_B1 = torch.arange(shape[1], device=device)[:, None]
+        self._rows_B1 = torch.arange(rows, device=self._devices[0])[:, None]
 
-    def stored(self, row: int) -> tuple[Tensor, Tensor]:
-        """Return copies of the keys and the values of a row's committed tokens, (L, G, S, d)."""
+    def stored(self, row: int) -> tuple[Tensor, ...]:
+        """Return copies of the keys, then of the values, of a row's committed tokens, (L, G, S, d)
+        for each run.
+        """
         length = int(self._committed_B[row])
-        stored = (self._keys_LBGSd, self._values_LBGSd)
-        keys_LGSd, values_LGSd = (one[:, row, :, :length].clone() for one in stored)
-        return keys_LGSd, values_LGSd
+        return tuple(one[:, row, :, :length].clone() for one in self._memory)
 
     def restore(
-        self, row: int, stored: tuple[Tensor, Tensor], block: list[int], private: list[int]
+        self, row: int, stored: tuple[Tensor, ...], block: list[int], private: list[int]
     ) -> None:
         """Put the first of stored keys and values into an empty row, as committed tokens.
 
@@ -150,11 +188,11 @@ class KVCache:
         """
         assert not self._committed_B[row] + self._appended_B[row], "a row in use was restored"
         length = len(block)
-        for own_LBGSd, one_LGSd in zip((self._keys_LBGSd, self._values_LBGSd), stored, strict=True):
+        for own_LBGSd, one_LGSd in zip(self._memory, stored, strict=True):
             own_LBGSd[:, row, :, :length] = one_LGSd[:, :, :length]
         self._committed_B[row] = length
         if any(block) or any(private) or self._block_BS is not None:
-            device = self._keys_LBGSd.device
+            device = self._devices[0]
             numbers = [torch.tensor([one], device=device) for one in (block, private)]
             slots_1S = torch.arange(length, device=device)[None]
             self._store_masks(self._rows_B1[row : row + 1], slots_1S, (numbers[0], numbers[1]))
@@ -162,7 +200,7 @@ class KVCache:
     def copy(self, source: int, row: int) -> None:
         """Copy the committed tokens of row `source` into another row in use, `row`."""
         length = int(self._committed_B[source])
-        for stored_LBGSd in (self._keys_LBGSd, self._values_LBGSd):
+        for stored_LBGSd in self._memory:
             stored_LBGSd[:, row, :, :length] = stored_LBGSd[:, source, :, :length]
         for stored_BS in (self._block_BS, self._private_BS):
             if stored_BS is not None:
@@ -219,21 +257,18 @@ class KVCache:
         # Padding may then lie behind a row's tokens: nobody sees it before it is overwritten.
         abreast = bool((starts_B == starts_B[0]).all()) and starts_B[0] + num == end
         self._start = int(starts_B[0]) if abreast else None
-        device = self._keys_LBGSd.device
-        self._slots_BT = torch.from_numpy(slots_BT).to(device)
+        self._slots_BT = torch.from_numpy(slots_BT).to(self._devices[0])
         self._store_masks(self._rows_B1[self._rows], self._slots_BT, masks)
         # All layers share one mask. Rows that start empty and causal need none: attention is causal
         # without one. Nor do single tokens behind rows of one length, which see all.
         plain = self._block_BS is None and (
             not starts_B.any() or (num == 1 and bool((slots_BT == end - 1).all()))
         )
-        self._mask_B1TS = None if plain else self._mask(self._slots_BT, masks)
-        self._seen_mask_B1NS = None
-        if seen_BN is not None:
-            slots_BN, *of_seen = (
-                one.gather(1, seen_BN) for one in (self._slots_BT, *(masks or ()))
-            )
-            self._seen_mask_B1NS = self._mask(slots_BN, masks and (of_seen[0], of_seen[1]))
+        mask_B1TS = None if plain else self._mask(self._slots_BT, masks)
+        of_seen = None if seen_BN is None else self._mask_of(seen_BN, masks)
+        rows_B1 = self._rows_B1[: last - first]
+        appended = Appended(rows_B1, self._slots_BT, mask_B1TS, of_seen)
+        self._seen = [appended, *(appended.to(device) for device in self._devices[1:])]
         return self._slots_BT
 
     def _store_masks(
@@ -264,8 +299,15 @@ class KVCache:
             block_BT, private_BT = masks or (torch.zeros_like(slots_BT),) * 2
             seen_BTS = seen_BTS | same_block(block_BT, self._block_BS[self._rows, : self._end])
             seen_BTS = seen_BTS & may_see(private_BT, self._private_BS[self._rows, : self._end])
-        mask_BTS = torch.zeros_like(seen_BTS, dtype=self._keys_LBGSd.dtype)
+        mask_BTS = torch.zeros_like(seen_BTS, dtype=self._dtype)
         return mask_BTS.masked_fill_(~seen_BTS, -torch.inf)[:, None]
+
+    def _mask_of(self, seen_BN: Tensor, masks: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Return the mask of some of the appended tokens, (B, 1, N, S)."""
+        slots_BN = self._slots_BT.gather(1, seen_BN)
+        if masks is None:
+            return self._mask(slots_BN, None)
+        return self._mask(slots_BN, (masks[0].gather(1, seen_BN), masks[1].gather(1, seen_BN)))
 
     def _clear_masks(self, rows: slice) -> None:
         """Zero the block and private numbers of forgotten tokens.
@@ -305,17 +347,19 @@ class KVCache:
 
         Queries are those of all appended tokens, or of those whose hidden vectors are wanted.
         """
-        keys_BGSd = self._keys_LBGSd[layer, self._rows, :, : self._end]
-        values_BGSd = self._values_LBGSd[layer, self._rows, :, : self._end]
+        run, number = self._places[layer]
+        keys_BGSd = self._keys[run][number, self._rows, :, : self._end]
+        values_BGSd = self._values[run][number, self._rows, :, : self._end]
+        appended = self._seen[run]
         if self._start is not None:
             keys_BGSd[:, :, self._start :] = k_BGTd
             values_BGSd[:, :, self._start :] = v_BGTd
         else:
-            at = (self._rows_B1[: len(q_BHTd)], self._slots_BT)
+            at = appended.rows_B1, appended.slots_BT
             keys_BGSd.transpose(1, 2).index_put_(at, k_BGTd.transpose(1, 2))
             values_BGSd.transpose(1, 2).index_put_(at, v_BGTd.transpose(1, 2))
         num, length = q_BHTd.shape[2], k_BGTd.shape[2]
-        mask_B1TS = self._mask_B1TS if num == length else self._seen_mask_B1NS
+        mask_B1TS = appended.mask_B1TS if num == length else appended.seen_mask_B1NS
         return F.scaled_dot_product_attention(
             q_BHTd,
             keys_BGSd,

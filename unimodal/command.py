@@ -144,12 +144,15 @@ def _loading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of how a model is loaded."""
     for option in (
         click.option(
-            "--weights", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True,
-            help="int8 is faster where the processor has the arithmetic, and gives other replies.",
+            "--weights", type=click.Choice(["fp32", "int8", "int4"]), default="fp32",
+            show_default=True,
+            help="Layers in 8 or 4 bits, for less memory; the replies are others.",
         ),
         click.option("--dtype", help="Of a published model: bfloat16, float16 or float32."),
         click.option(
-            "--device", help="cpu, cuda or cuda:N [default: a published model's is a GPU if any]."
+            "--device",
+            help="cpu, cuda, cuda:N, several as cuda:0,cuda:1, or auto: the GPUs that it takes "
+            "[default: a published model's is a GPU if any].",
         ),
     ):  # fmt: skip
         command = option(command)

@@ -34,7 +34,7 @@ from .document import Document, Part
 from .events import Event, ReplyDone, TokenScored
 from .grammar import Choice, Grammar, Modality
 from .heads.head import Ask
-from .memory import free_bytes
+from .memory import free_for_layers
 from .products import linear
 from .request import Request, Settings
 from .sampling import Sampling, check_finite, pick
@@ -208,7 +208,7 @@ class Generation:
         """Return how many bytes keys and values may take, those that are taken included."""
         if self._max_bytes is not None:
             return self._max_bytes
-        free = free_bytes(self._model.transformer.lm_head_weight.device)
+        free = free_for_layers(self._model.transformer.layer_devices)
         return free + self._branches.held_bytes
 
     def make_way(self, num_bytes: int) -> bool:

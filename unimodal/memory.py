@@ -1,5 +1,7 @@
 """Memory: how much of it is free on a device."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,3 +22,11 @@ def free_bytes(device: torch.device, meminfo: Path = MEMINFO) -> int:
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
     return UNKNOWN
+
+
+def free_for_layers(devices: Sequence[torch.device]) -> int:
+    """Return how many bytes are free for what each layer takes as much of as any other one, such as
+    keys and values. devices: of each layer.
+    """
+    counts = Counter(devices)
+    return min(free_bytes(one) * len(devices) // num for one, num in counts.items())

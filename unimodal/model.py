@@ -21,7 +21,7 @@ from .text import TextTokenizer
 from .unified import UnifiedModel
 from .vocabulary import Vocabulary
 
-Weights = Literal["fp32", "int8"]
+Weights = Literal["fp32", "int8", "int4"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,13 +14,13 @@ from .tokens import Tokens, shared
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """A Prefix holds tokens, and their keys and values, (L, G, S, d) each.
+    """A Prefix holds tokens, and their keys and values as KVCache.stored returns them.
 
     owner: the number of the request that they are of, while it is in work; None after that.
     """
 
     tokens: Tokens
-    stored: tuple[Tensor, Tensor]
+    stored: tuple[Tensor, ...]
     owner: int | None
 
     @property

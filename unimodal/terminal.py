@@ -18,6 +18,7 @@ from .chat import Chat
 from .families.published import is_published, look_at
 from .grammar import Modality
 from .model import Model, Weights
+from .placement import AUTO
 from .rectified_flow import Solver
 from .screen import Screen
 from .session import Session
@@ -109,8 +110,10 @@ def _device(model: Path | None, asked: str | None) -> str:
     has_gpu = torch.cuda.is_available()
     if asked is None:
         return "cuda" if has_gpu and model is not None and is_published(model) else "cpu"
-    if asked != "cpu" and not (re.fullmatch(r"cuda(:\d+)?", asked) and has_gpu):
-        raise ValueError(f"--device {asked}: there is {'cuda or ' if has_gpu else 'only '}cpu here")
+    known = re.compile(r"cpu|cuda(:\d+)?" if has_gpu else "cpu")
+    if asked != AUTO and not all(known.fullmatch(one) for one in asked.split(",")):
+        here = "cuda, cuda:N, several of these, auto or" if has_gpu else "only"
+        raise ValueError(f"--device {asked}: there is {here} cpu here")
     return asked
 
 

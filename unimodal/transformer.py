@@ -21,6 +21,7 @@ from unimodal.tokenizer.initial import normal
 
 from .attention import Attend
 from .mlp import MLP, Experts, Routing
+from .placement import Placement
 from .products import Linear, by_columns, is_plain, linear
 from .rope import RopeKind, frequencies
 from .transformer_config import TransformerConfig as TransformerConfig
@@ -124,12 +125,16 @@ class Rotation:
 
     def of(self, positions_BT: Tensor) -> "Rotation":
         """Return the rotation of positions, where this is that of one row of those from 0 on."""
+        return self._each(lambda x_11Nd: x_11Nd[0, 0][positions_BT][:, None])
 
-        def at(x_11Nd: Tensor) -> Tensor:
-            return x_11Nd[0, 0][positions_BT][:, None]
+    def to(self, device: torch.device) -> "Rotation":
+        """Return the rotation on a device."""
+        return self._each(lambda x_B1Td: x_B1Td.to(device))
 
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Rotation":
         scale = self.scale_B1T1
-        return Rotation(at(self.cos_B1Td), at(self.sin_B1Td), None if scale is None else at(scale))
+        changed = None if scale is None else change(scale)
+        return Rotation(change(self.cos_B1Td), change(self.sin_B1Td), changed)
 
 
 def _query_scale(positions_BT: Tensor, config: TransformerConfig) -> Tensor | None:
@@ -292,6 +297,8 @@ class Transformer(nn.Module):
         self.model = Trunk(config)
         self.copy: TrunkCopy | None = None
         """A copy of the layers that is faster without gradients (see packed.py)."""
+        self.placement: Placement | None = None
+        """Where the layers are; None: all of them where the weights are."""
         if not config.tied_head:
             self.lm_head = Linear(config.width, config.num_ids, bias=False)
         with torch.no_grad():
@@ -326,7 +333,12 @@ class Transformer(nn.Module):
             kind: Rotation.at(positions_BT, self.config, x_BTD.dtype, kind) for kind in set(kinds)
         }
         first_BTD = x_BTD = stream(x_BTD, self.config)
+        borders = {} if self.placement is None else self.placement.borders
         for number, layer in enumerate(self.model.layers):
+            if number in borders:
+                there = borders[number]
+                x_BTD, first_BTD = x_BTD.to(there), first_BTD.to(there)
+                rotations = {kind: one.to(there) for kind, one in rotations.items()}
             rotate = rotations[kinds[number]]
             if self.config.residual_lambdas:
                 x_BTD = self.model.residual_lambdas[number](x_BTD, first_BTD)
@@ -334,13 +346,23 @@ class Transformer(nn.Module):
                 x_BTD = checkpoint(layer, x_BTD, rotate, attend, number, use_reentrant=False)
             else:
                 x_BTD = layer(x_BTD, rotate, attend, number)
-        return self.model.norm(x_BTD if seen_BN is None else tokens_at(x_BTD, seen_BN))
+        x_BTD = x_BTD if seen_BN is None else tokens_at(x_BTD, seen_BN.to(x_BTD.device))
+        if (end := len(self.model.layers)) in borders:
+            x_BTD = x_BTD.to(borders[end])
+        return self.model.norm(x_BTD)
 
     def routings(self) -> Iterator[Routing]:
         """Yield how each layer that has experts gave out the tokens of the last forward pass."""
         for layer in self.model.layers:
             if isinstance(layer.mlp, Experts) and layer.mlp.routing is not None:
                 yield layer.mlp.routing
+
+    @property
+    def layer_devices(self) -> Sequence[torch.device]:
+        """Return the device of each layer."""
+        if self.placement is not None:
+            return self.placement.layers
+        return [self.lm_head_weight.device] * self.config.num_layers
 
     def logits(
         self, hidden_BTD: Tensor, first: int | None = None, last: int | None = None

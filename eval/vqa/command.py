@@ -11,6 +11,7 @@ from ..options import (
     IN_PATH,
     OUT_FILE,
     check_device,
+    check_devices,
     files,
     option,
     training_option,
@@ -97,7 +98,7 @@ def vqa_(
     """
     if ranks > 1 and (json or markdown or training):
         raise click.UsageError("a rank of several has no scores to write: `eval score` has them")
-    check_device(device)
+    check_device(device) if any(others.values()) else check_devices(device)
     import unimodal
 
     from ..report import show

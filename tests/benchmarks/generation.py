@@ -328,7 +328,7 @@ def lines(parts: tuple[str, ...], scale: DrawingScale) -> Iterator[Line]:
         logging.getLogger("transformers").setLevel(logging.ERROR)
         peer = AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float32).eval()
     documents = [request(WORDS[n % len(WORDS)]) for n in range(scale.batch)]
-    ways = {"fp32": Way(model)}
+    ways = {"fp32": Way(model), "int4": Way(unimodal.load(weights="int4"))}
     if torch.cpu._is_vnni_supported():
         ways["int8"] = Way(unimodal.load(weights="int8"))
     drafted = {f"{name}, {DRAFTS} drafts": Way(way.model, DRAFTS) for name, way in ways.items()}

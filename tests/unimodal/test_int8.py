@@ -71,8 +71,8 @@ def test_a_loaded_model_draws_alone_what_it_draws_beside_others() -> None:
 
 
 def test_what_cannot_be_is_said(tiny_model: Model, tmp_path, monkeypatch) -> None:
-    with pytest.raises(ValueError, match="weights 'int4': one of fp32, int8"):
-        load(DEFAULT, weights="int4")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="weights 'int2': one of fp32, int8, int4"):
+        load(DEFAULT, weights="int2")  # type: ignore[arg-type]
     mine = replace(tiny_model, transformer=copy.deepcopy(tiny_model.transformer))
     small = in_int8(mine)
     with pytest.raises(ValueError, match="weights int8 is not saved"):

@@ -24,7 +24,7 @@ def token_bytes(model: Model) -> int:
 def held(generation: Generation) -> int:
     """The bytes that the cache has taken."""
     cache = generation._branches._cache
-    return cache._keys_LBGSd.nbytes + cache._values_LBGSd.nbytes
+    return sum(one.nbytes for one in cache._memory)
 
 
 def test_what_never_fits_is_refused_with_both_numbers(lively: Model) -> None:  # noqa: F811

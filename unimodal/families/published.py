@@ -2,21 +2,21 @@
 
 1. config.json and the other small files are read; what cannot be used is refused with size and
    licence said, and so is what the device has no memory for.
-2. Only then are weights fetched. They are read tensor by tensor, under their own names, to the
-   device and dtype that are asked for.
+2. Only then are weights fetched. They are read tensor by tensor, under their own names, each to
+   its device, to the dtype that is asked for; with `weights`, layers are made small at once.
 
 No pickle is read and no code of a repository is run (`trust_remote_code` is never used).
 """
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from ..hub.checkpoint import (
     HUB_ID,
@@ -27,10 +27,12 @@ from ..hub.checkpoint import (
 from ..hub.image_checkpoint import read_image_config
 from ..hub.pickles import missing_weights
 from ..manifest import MANIFEST, BundleError
-from ..memory import free_bytes
-from ..model import Model
+from ..model import Model, Weights
+from ..placement import Device, Placement, devices_of
+from ..placing import kept_as, place
 from ..tensors import DTYPES, INDEX, SINGLE, WeightsError
-from ..unified import UnifiedModel, parameter_shapes
+from ..unified import UnifiedModel
+from ..weight_only import fill
 from . import chameleon, emu3, janus
 from .contents import PublishedContents, contents_of, of_each_head
 from .plan import Plan
@@ -63,24 +65,29 @@ def is_published(name: str | Path) -> bool:
 
 
 def load(
-    source: str, device: torch.device | str = "cpu", dtype: torch.dtype | str | None = None
+    source: str,
+    device: Device = "cpu",
+    dtype: torch.dtype | str | None = None,
+    weights: Weights = "fp32",
 ) -> Model:
-    """Load a published model to a device.
+    """Load a published model to a device, or to several.
 
     dtype: of the transformer; None: the files' own on an accelerator, float32 on a CPU. The image
-    tokenizer is float32 always. Raise BundleError where it cannot be used, before a download.
+    tokenizer is float32 always. weights: those of layers that placing.kept_as says are made so
+    already. Raise BundleError where it cannot be used, before a download.
     """
-    device = torch.device(device)
     directory, facts = look_at(source)
     try:
         plan = read_plan(directory)
-        wanted = _dtype(dtype, directory, device)
-        check_memory(directory, plan, device, wanted)
+        wanted = _dtype(dtype, directory, devices_of(device)[0])
+        beside = _tokenizer_bytes(directory)
+        placement = place(plan.architecture, device, wanted, weights, beside)
     except ValueError as error:
         raise BundleError(f"{error} ({source}: {facts})") from error
     try:
         directory = fetch(source, FILES)
-        return _read(source, directory, plan, facts, device, wanted)
+        kept = kept_as(weights, device)
+        return _read(source, directory, plan, facts, placement, wanted, kept)
     except ValueError as error:
         raise BundleError(str(error)) from error
 
@@ -171,64 +178,58 @@ def _dtype(asked: torch.dtype | str | None, directory: Path, device: torch.devic
     return known[name]
 
 
-def check_memory(directory: Path, plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
-    """Raise ValueError where less memory is free on a device than the weights alone take."""
-    shapes = parameter_shapes(plan.architecture).values()
+def _tokenizer_bytes(directory: Path) -> int:
+    """Return the bytes of the image tokenizer that the small files describe."""
     image = read_image_config(directory)
-    needed = sum(map(prod, shapes)) * dtype.itemsize
-    tokenizer = image.family.tokenizer(image.config, None).state_dict().values()
-    needed += sum(tensor.nbytes for tensor in tokenizer)
-    there = free_bytes(device)
-    if needed > there:
-        way_out = "take a GPU with more, or a smaller model"
-        if dtype.itemsize > 2:
-            way_out = f"dtype bfloat16 takes half as much; else {way_out}"
-        raise ValueError(
-            f"its weights take {needed / 1e9:.1f} GB as {str(dtype).removeprefix('torch.')}, and "
-            f"{there / 1e9:.1f} GB are free on {device}: {way_out}"
-        )
+    tensors = image.family.tokenizer(image.config, None).state_dict().values()
+    return sum(tensor.nbytes for tensor in tensors)
 
 
 def _read(
-    source: str, directory: Path, plan: Plan, facts: Facts, device: torch.device, dtype: torch.dtype
-) -> Model:
+    source: str, directory: Path, plan: Plan, facts: Facts, placement: Placement,
+    dtype: torch.dtype, weights: Weights,
+) -> Model:  # fmt: skip
     """Read everything into a model; raise ValueError that names the file at fault."""
     found = contents_of(source, directory, plan, facts.licence)
     config = found.contents.config
     with torch.device("meta"):  # no initial weights are made: the files' weights replace them
         transformer = UnifiedModel(config.architecture)
-    transformer.load_state_dict(_weights(found, device, dtype), assign=True)
+    # Whether the head is tied, stored weights say: room was made for one that is not.
+    placement = placement.with_head(config.transformer.tied_head)
+    fill(transformer, _weights(found, placement, dtype), weights)
+    transformer.placement = placement if placement.borders else None
     return Model(
         transformer=transformer.eval(),
         text_tokenizer=found.contents.text_tokenizer,
-        image_tokenizer=found.contents.image_tokenizer.to(device),
+        image_tokenizer=found.contents.image_tokenizer.to(placement.end),
         sampling=config.sampling,
         context=config.context,
         grid=config.grid,
         card=found.contents.card,
         hash=_hash(directory),
+        weights=weights,
         fit=config.fit,
     )
 
 
 def _weights(
-    found: PublishedContents, device: torch.device, dtype: torch.dtype
-) -> dict[str, torch.Tensor]:
-    """Return {our name: tensor}; raise WeightsError where numbers are not finite."""
-    weights: dict[str, torch.Tensor] = {}
-    for path in sorted({place.path for place in found.places.values()}):
-        with safe_open(path, "pt", device=str(device)) as file:
-            for ours, place in found.places.items():
-                if place.path != path:
-                    continue
+    found: PublishedContents, placement: Placement, dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield (our name, tensor), each on its device; raise WeightsError where numbers are not
+    finite.
+    """
+    places = {ours: (place.path, placement.of(ours)) for ours, place in found.places.items()}
+    for path, device in dict.fromkeys(sorted(places.values(), key=str)):
+        where = "cpu" if device.type == "cpu" else str(device)  # CPUs have no numbers there
+        with safe_open(path, "pt", device=where) as file:
+            for ours in [one for one, place in places.items() if place == (path, device)]:
                 # Copied, for a tensor may be a view of the mapped file.
                 tensor = file.get_tensor(found.names[ours]).to(dtype, copy=True)
                 if not bool(tensor.isfinite().all()):
                     raise WeightsError(
                         f"{path}: {found.names[ours]} holds numbers that are not finite as {dtype}"
                     )
-                weights[ours] = of_each_head(tensor, found.shapes[ours])
-    return weights
+                yield ours, of_each_head(tensor, found.shapes[ours])
 
 
 def _hash(directory: Path) -> str:

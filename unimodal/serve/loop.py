@@ -26,7 +26,7 @@ from ..document import Document, Image
 from ..events import Event, ImageDone, ImageProgress, ReplyDone
 from ..generation import Generation
 from ..grammar import Modality
-from ..memory import free_bytes
+from ..memory import free_for_layers
 from ..model import Model
 from ..room import NoRoom
 from .drawn import DrawnImages
@@ -45,8 +45,8 @@ class ServingLoop:
 
     def __init__(self, model: Model, limits: Limits) -> None:
         self._model, self._limits = model, limits
-        device = model.transformer.lm_head_weight.device
-        self._max_bytes = limits.memory_bytes or free_bytes(device) // 2
+        devices = model.transformer.layer_devices
+        self._max_bytes = limits.memory_bytes or free_for_layers(devices) // 2
         self._generation = self._new_generation()
         self._drawn = DrawnImages(limits.known_images)
         self._changed = threading.Condition()  # guards the five below

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from spelled import parts_of
 
 import unimodal
+from unimodal import placing
 from unimodal.attention import DenseAttention
 from unimodal.branches import BranchInput
 from unimodal.bundle import BundleError
@@ -243,9 +244,28 @@ def test_layers_in_8_bits(directories: dict[str, Path], models: dict[str, Model]
         unimodal.load(directories[name], weights="int8", dtype="bfloat16")
 
 
+@pytest.mark.parametrize("name", ["janus", "anole"])
+def test_layers_on_two_devices(directories: dict[str, Path], models: dict[str, Model], name: str):
+    """Hidden vectors are those of one device; images are drawn and seen."""
+    model = unimodal.load(directories[name], "cpu:0,cpu:1")
+    assert model.transformer.placement is not None
+    assert len(set(model.transformer.layer_devices)) == 2
+    chat = unimodal.Chat(model, max_text_tokens=4)
+    (image,) = chat("a dog", modality="image").images
+    assert chat("what is this?", [image], "text").end in ("stop", "text budget")
+    ids_1T = torch.arange(40)[None]
+    tokens = BranchInput(ids_1T, torch.zeros(1, 40, 2, dtype=torch.int64), [()])
+    attend = DenseAttention(torch.ones(40, 40, dtype=torch.bool).tril()[None])
+    with torch.inference_mode():
+        found, expected = (
+            one.transformer.hidden_states(tokens, ids_1T, attend) for one in (model, models[name])
+        )
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_memory_is_looked_at_before_weights_are_read(copied: Path, monkeypatch: pytest.MonkeyPatch):
     (copied / "model.safetensors").write_bytes(b"weights that cannot be read")
-    monkeypatch.setattr(published, "free_bytes", lambda device: 10_000)
+    monkeypatch.setattr(placing, "free_bytes", lambda device: 10_000)
     with pytest.raises(BundleError) as refused:
         unimodal.load(copied)
     assert re.search(
@@ -428,7 +448,11 @@ def test_the_script_for_real_weights_runs(
     photo = tmp_path / "photo.png"
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     PILImage.fromarray(noise).save(photo)
-    report = real_weights.examined(str(directories[name]), "cpu", None, photo, tmp_path / "out")
+    weights = "int8" if torch.cpu._is_vnni_supported() and name == "chameleon" else "fp32"
+    report = real_weights.examined(
+        str(directories[name]), "cpu:0,cpu:1", None, weights, photo, tmp_path / "out"
+    )
+    assert report["weights_as"] == weights and sum(report["layers"].values()) > 1
     assert json.loads(json.dumps(report)) == report and not all(report["facts"].values())
     assert ("drew" in report) == (name != "chameleon") and "says" in report
     if name == "janus":
