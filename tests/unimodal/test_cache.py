@@ -290,7 +290,8 @@ def test_a_block_that_was_rolled_back_is_not_seen_again() -> None:
     cache(0, torch.randn(2, 4, 6, 8), torch.randn(2, 2, 6, 8), torch.randn(2, 2, 6, 8))
     cache.rollback(np.array([5, 0]))  # one token of the first row goes on waiting
     cache.append(2, masks=(ones[:, :2], 0 * ones[:, :2]))
-    _, _, mask_B1TS = cache._seen[0]
+    mask_B1TS = cache._seen[0].mask_B1TS
+    assert mask_B1TS is not None
     mask_TS = mask_B1TS[0, 0]
     assert (mask_TS == 0).tolist() == [[True] * 3 + [False] * 5] * 2
 
