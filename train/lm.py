@@ -9,11 +9,8 @@ from pathlib import Path
 
 import torch
 
-from unimodal.bundle import (
-    BundleConfig,
-    BundleContents,
-    read_contents,
-)
+from unimodal.bundle import BundleContents, read_contents
+from unimodal.bundle_config import BundleConfig
 from unimodal.codec import ImageCodec
 from unimodal.data.asking import without_turns
 from unimodal.data.joined import Together, joined

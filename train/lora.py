@@ -24,7 +24,7 @@ from torch import Tensor
 
 from unimodal.architecture import Architecture
 from unimodal.atomic import replacing
-from unimodal.bundle import BundleConfig
+from unimodal.bundle_config import BundleConfig
 from unimodal.hub.checkpoint import transformer_shapes
 from unimodal.hub.grow import TABLES
 from unimodal.hub.parts import parts_of, whole_of

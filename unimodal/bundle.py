@@ -17,7 +17,7 @@ prove it whole, and only then renames it into place. Nothing is ever unpickled.
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,62 +26,32 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from unimodal.tokenizer.autoencoder import CONFIG
-from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.saved import SavedTokenizer, load_tokenizer
 
-from . import config, manifest, remote_bundle, tensors
-from .architecture import Architecture, ImageConfig
+from . import manifest, remote_bundle, tensors
+from .architecture import Architecture
 from .atomic import replacing
+from .bundle_config import BundleConfig, read_config, write_config
 from .card import check_card, readme
-from .families.fits import Fit
 from .int8 import in_int8
-from .manifest import FORMAT, MANIFEST, TEXT_TOKENIZERS, BundleError, read_json, write_json
+from .manifest import MANIFEST, TEXT_TOKENIZERS, BundleError, read_json, write_json
 from .model import Model, Weights
 from .packed import pack
 from .placement import Device, Placement, devices_of
 from .placing import kept_as, place
 from .remote import url_of
-from .sampling import Sampling
 from .tensors import PlannedTensor, StoredTensor, weight_files
 from .text import TextTokenizer
-from .transformer import Transformer, TransformerConfig
+from .transformer import Transformer
 from .unified import UnifiedModel
-from .vocabulary import Vocabulary
 from .weight_only import fill
 
 CONTENT_FILES = ("config.json", "tokenizer.json", "tokenizer.safetensors", "card.json")
 DEFAULT = Path(__file__).parent / "default"
-SAMPLING = Sampling()
 ROOM_BYTES = 2**26  # for all files of a bundle but the weights
 MAX_SHARD_BYTES = 5 * 10**9
-# The special tokens of format 1, by id: not SPECIAL_TOKENS, which others may join.
-FORMAT_1_TOKENS = (
-    "pad", "begin", "end", "system", "user", "assistant", "turn_end", "image", "image_end",
-    "row_end", "null", *(f"size_{side}" for side in range(1, 65)),
-)  # fmt: skip
 Progress = Callable[[int, int], None]
 """A function that is called with (bytes done, bytes in all)."""
-
-
-@dataclass(frozen=True)
-class BundleConfig:
-    """A BundleConfig is the content of config.json."""
-
-    transformer: TransformerConfig
-    vocabulary: Vocabulary
-    grid: Grid
-    sampling: Sampling
-    context: int
-    tokenizer_hash: str
-    image: ImageConfig = field(default_factory=ImageConfig)
-    fit: Fit | None = None
-    """How given images are resized; None: to the pixels of the grid, cropped."""
-    format: int = FORMAT
-
-    @property
-    def architecture(self) -> Architecture:
-        """Return the architecture, which determines the model's parameters."""
-        return Architecture(self.transformer, self.vocabulary, self.image)
 
 
 def directory_of(name: str | Path | None) -> Path:
@@ -332,37 +302,6 @@ def write_directory(directory: Path, fill: Callable[[Path], None]) -> None:
         ) from error
 
 
-def write_config(path: Path, bundle_config: BundleConfig) -> None:
-    """Write a config.json; what older versions lack is left out where it is what they assume."""
-    values = asdict(bundle_config)
-    if bundle_config.fit is None:
-        del values["fit"]
-    newer: dict[str, tuple[Any, tuple[str, ...]]] = {
-        "transformer": (
-            TransformerConfig,
-            ("rope", "head_norms", "post_norm", "residual_lambdas", "joint_qk_norm", "norm_places",
-             "centred_norms", "scaled_embedding", "activation", "rope_layers", "local_rope_theta",
-             "rotary_width", "score_width", "query_beta", "experts", "joined_export"),
-        ),
-        "image": (
-            ImageConfig(),
-            ("code_rows", "code_width", "latent_width", "masked", "flow", "boxes", "tower"),
-        ),
-        "sampling": (
-            SAMPLING,
-            ("negative", "image_steps", "image_drafts", "image_solver", "guidance_interval",
-             "image_guidance"),
-        ),
-    }  # fmt: skip
-    for section, (plain, names) in newer.items():
-        for name in names:
-            if getattr(getattr(bundle_config, section), name) == getattr(plain, name):
-                del values[section][name]
-    if (rope := values["transformer"].get("rope")) and not rope["factors"]:
-        del rope["factors"]
-    write_json(path, values)
-
-
 def _read_manifest(directory: Path) -> manifest.Files:
     """Return the manifest of a bundle; raise BundleError where there is none."""
     if not (directory / MANIFEST).is_file():
@@ -377,39 +316,6 @@ def _read_manifest(directory: Path) -> manifest.Files:
             " `default` for the model that is shipped"
         )
     return manifest.read(directory)
-
-
-def read_config(path: Path) -> BundleConfig:
-    """Return the content of a config.json.
-
-    Raise BundleError where it is damaged or of another version.
-    """
-    values = read_json(path)
-    if isinstance(values, dict) and values.get("format") == 1:
-        values = _of_format_1(path, values)
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise BundleError(f"{path} is not of format {FORMAT}: update unimodal or the bundle")
-    try:
-        return config.of_tree(BundleConfig, values)
-    except config.ConfigError as error:
-        raise BundleError(f"{path}: {error}\nit does not fit this version of unimodal") from error
-
-
-def _of_format_1(path: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a config.json of format 1 in the present format.
-
-    Format 1 had no table of special tokens: ids were text, then FORMAT_1_TOKENS, then codes.
-    """
-    try:
-        sizes, sampling = values["vocabulary"], dict(values["sampling"])
-        num_text, num_codes = sizes["num_text"], sizes["num_codes"]
-        special = {name: num_text + at for at, name in enumerate(FORMAT_1_TOKENS)}
-        vocabulary = Vocabulary(num_text, special, ((num_text + len(special), num_codes),))
-        sampling["max_images"] = sampling.pop("max_pictures")
-    except (KeyError, TypeError) as error:
-        raise BundleError(f"{path} is damaged ({error!r}): fetch the bundle again") from error
-    table = {**asdict(vocabulary), "code_runs": [list(run) for run in vocabulary.code_runs]}
-    return {**values, "vocabulary": table, "sampling": sampling, "format": FORMAT}
 
 
 def _read_text(directory: Path, num_ids: int) -> TextTokenizer:

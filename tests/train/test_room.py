@@ -58,7 +58,8 @@ def test_the_room_is_what_a_run_takes_at_most(newest: int, every: int | None, st
 
 def test_the_bundle_of_another_dtype_is_counted(tmp_path: Path, shards: Path, tokenizer: Path):
     """What was counted is what lies there, but for the room that small files have."""
-    from unimodal.bundle import ROOM_BYTES, read_config
+    from unimodal.bundle import ROOM_BYTES
+    from unimodal.bundle_config import read_config
     from unimodal.tensors import find_tensors, weight_files
 
     bundle = lm.train(recipe(tmp_path / "run", shards, tokenizer, 1))

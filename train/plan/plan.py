@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from unimodal.architecture import Architecture, ImageConfig
-from unimodal.bundle import ROOM_BYTES, directory_of, read_config
+from unimodal.bundle import ROOM_BYTES, directory_of
+from unimodal.bundle_config import read_config
 from unimodal.data.learned_text import TEXT_IDS
 from unimodal.heads import head_class
 from unimodal.image_tokenizers import tokenizer_config

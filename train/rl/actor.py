@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from unimodal.architecture import Architecture
-from unimodal.bundle import BundleConfig, BundleContents
+from unimodal.bundle import BundleContents
+from unimodal.bundle_config import BundleConfig
 from unimodal.document import Document, Part
 from unimodal.events import ReplyDone
 from unimodal.generation import Generation

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ..bundle import BundleConfig, BundleContents
+from ..bundle import BundleContents
+from ..bundle_config import BundleConfig
 from ..hub.checkpoint import CheckpointError, raw_config, sound, weight_problems
 from ..hub.image_checkpoint import read_image_tokenizer
 from ..tensors import PlannedTensor, StoredTensor, find_tensors, in_memory

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from ..bundle import (
     MAX_SHARD_BYTES,
-    BundleConfig,
     Progress,
     byte_counter,
     check_output,
@@ -22,6 +21,7 @@ from ..bundle import (
     read_contents,
     write_directory,
 )
+from ..bundle_config import BundleConfig
 from ..hub.checkpoint import fetch
 from ..tensors import INDEX, PlannedTensor, StoredTensor, find_tensors, write_tensors
 from .contents import contents_of

@@ -25,7 +25,6 @@ from ..architecture import Architecture
 from ..bundle import (
     CONTENT_FILES,
     MAX_SHARD_BYTES,
-    BundleConfig,
     BundleContents,
     Progress,
     byte_counter,
@@ -36,9 +35,9 @@ from ..bundle import (
     read_contents,
     read_unchecked_contents,
     write_bundle,
-    write_config,
     write_directory,
 )
+from ..bundle_config import BundleConfig, write_config
 from ..embedder import FactorisedCodes
 from ..tensors import PlannedTensor, StoredTensor, as_bytes, find_tensors
 from .checkpoint import (

@@ -11,7 +11,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from ..bundle import BundleConfig, BundleContents
+from ..bundle import BundleContents
+from ..bundle_config import BundleConfig
 from ..document import ROLES
 from ..heads import head_class
 from ..tensors import DTYPES

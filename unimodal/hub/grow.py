@@ -19,15 +19,8 @@ from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.saved import SavedTokenizer
 
 from .. import tensors
-from ..bundle import (
-    MAX_SHARD_BYTES,
-    SAMPLING,
-    BundleConfig,
-    BundleContents,
-    Progress,
-    check_output,
-    write_bundle,
-)
+from ..bundle import MAX_SHARD_BYTES, BundleContents, Progress, check_output, write_bundle
+from ..bundle_config import SAMPLING, BundleConfig
 from ..layout import OWN_LAYOUT
 from ..pretrained_text import read_pretrained
 from ..tensors import PlannedTensor, StoredTensor
