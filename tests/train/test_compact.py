@@ -142,4 +142,4 @@ def test_a_run_that_is_stopped_goes_on_bit_for_bit(config: LmRun, tmp_path: Path
 def test_what_does_not_go_together_is_told(config: LmRun):
     assert OptimizerConfig(moments="8bit", cautious=True, weight_decay=0.1).problems()
     cut = replace(config, engine=EngineConfig(Path("configs/zero1.json")))
-    assert any("ZeRO keeps moments in parts" in line for line in cut.problems())
+    assert any("keep moments in parts" in line for line in cut.problems())

@@ -228,8 +228,8 @@ def rows_of_steps(model: Model, sampling: Sampling) -> list[int]:
     generation.submit(QUESTION, sampling, "image")
     reading = generation._branches.read
 
-    def read(branches: list[Branch]) -> None:
-        reading(branches)
+    def read(branches: list[Branch], num: int | None = None) -> None:
+        reading(branches, num)
         rows.append(len(generation._branches._rows))
 
     generation._branches.read = read

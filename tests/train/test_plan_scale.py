@@ -131,7 +131,8 @@ def test_a_table_has_what_is_assumed_at_its_head(config: LmRun, tmp_path: Path):
     words = " ".join(done.output.split())
     assert words.startswith("Predicted, not run.")
     assert words.index("fails in 20,000 hours") < words.index("memory of a GPU")
-    assert max(map(len, done.output.splitlines())) <= 80
+    *lines, said_last = done.output.splitlines()
+    assert str(plot) in said_last and max(map(len, lines)) <= 80
     assert "…" not in done.output
     with Image.open(io.BytesIO(plot.read_bytes())) as drawn:
         assert drawn.size == (1100, 850)

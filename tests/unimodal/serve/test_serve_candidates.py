@@ -155,8 +155,8 @@ def test_questions_have_no_memory_of_their_own(tiny_model: Model, monkeypatch) -
     with serving(tiny_model, memory_bytes=allowed) as found:
         own = found.server.loop._generation._branches
 
-        def measured(branches: Branches, some: list) -> None:
-            read(branches, some)
+        def measured(branches: Branches, some: list, num: int | None = None) -> None:
+            read(branches, some, num)
             asks = branches is not own
             held[asks].append(own.held_bytes + asks * branches.held_bytes)
 

@@ -77,10 +77,10 @@ def test_a_stream_is_the_whole_in_events(drawing_model: Model) -> None:
         ({"input": "a", "n": 2}, "n", "what can be is 1"),
         ({"input": "a", "songs": 2}, "songs", "What is read here"),
         ({"input": [{"type": "image_generation_call", "id": "a", "result": "?"},
-                    {"role": "user", "content": "a"}]}, "messages.0", "not base64"),
+                    {"role": "user", "content": "a"}]}, "input.0", "not base64"),
         ({"input": [{"role": "user", "content": [{"type": "input_image",
                                                    "image_url": "http://10.0.0.1/a.png"}]}]},
-         "messages.0", "no address is fetched"),
+         "input.0", "no address is fetched"),
     ],
 )  # fmt: skip
 def test_what_a_response_is_not(small: Served, body: dict, param: str, way_out: str) -> None:
