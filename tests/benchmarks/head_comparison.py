@@ -38,7 +38,7 @@ from benchmarks.markdown import write
 
 from unimodal.eval.options import EVAL_SEED
 
-RATES = (1.5e-3, 3e-3, 6e-3)
+RATES = (1e-3, 2e-3, 4e-3)
 DEFAULT_HEADS = ("next_code", "masked", "flow", "scale")
 PLANNED_SCENES = 400  # conversations that a dry run is counted on
 DEFAULTS = Budget()

@@ -88,14 +88,15 @@ class Head:
 MASKED_STEPS, FLOW_STEPS = (4, 8, 16, 32), (4, 8, 16, 50)
 SOLVERS: tuple[Solver, ...] = ("euler", "heun")
 FLOW = tuple(Drawing(steps, solver) for solver in SOLVERS for steps in FLOW_STEPS)
+NO_ROWS = ("model.factorised=false",)  # there are no rows of codes whose levels they could share
 HEADS = {
     head.name: head
     for head in (
         Head("next_code", "next_code", "codes", settings=("sampling.image_temperature=0.7",)),
         Head("masked", "masked", "codes", tuple(map(Drawing, MASKED_STEPS)), Drawing(16)),
-        Head("flow", "flow", "latents", FLOW, Drawing(50, "euler")),
-        Head("scale", "scale", "scales"),
-        Head("pixel_flow", "flow", "pixels", FLOW, Drawing(50, "euler")),
+        Head("flow", "flow", "latents", FLOW, Drawing(50, "euler"), NO_ROWS),
+        Head("scale", "scale", "scales", settings=NO_ROWS),
+        Head("pixel_flow", "flow", "pixels", FLOW, Drawing(50, "euler"), NO_ROWS),
     )
 }
 REFERENCE = HEADS["next_code"]  # whose positions say what a budget is
@@ -229,7 +230,7 @@ class Laboratory:
             f"optimizer.muon_lr={MUON * trial.lr!r}", f"seed={trial.seed}",
             f"loader.seed={trial.seed}", f"schedule.num_steps={steps}",
             f"schedule.warmup_steps={min(100, steps // 10)}",
-            f"schedule.decay_steps={steps // 4}", f"precision={budget.precision}",
+            f"schedule.decay_steps={steps * 5 // 8}", f"precision={budget.precision}",
             f"loop.save_every_steps={every}", f"loop.keep_every_steps={every}",
             "loop.keep_checkpoints=1", "loop.num_threads=1", *head.settings,
         )  # fmt: skip

@@ -2,13 +2,13 @@
 
     python tests/benchmarks/recipe_ablation.py FOLDER [--lever NAME]...
 
-Every run is the language model of configs/laboratory.yaml without addresses on conversations about
-one or two objects, changed by one lever. They are screened with one seed; the best few are trained
-longer, with more seeds, and so is all of them together. Each command does what is not done yet,
-writes `FOLDER/screened.md` and `confirmed.md` after each run, and goes on where it was stopped.
-With --lever it screens these alone and prints them, so that several processes can share the work:
-first `--lever nothing`, which writes what all share, and last a call without it, which does the
-rest.
+Every run is the language model of configs/laboratory.yaml without addresses and factorised codes on
+conversations about one or two objects, changed by one lever. They are screened with one seed; the
+best few are trained longer, with more seeds, and so is all of them together. Each command does what
+is not done yet, writes `FOLDER/screened.md` and `confirmed.md` after each run, and goes on where it
+was stopped. With --lever it screens these alone and prints them, so that several processes can
+share the work: first `--lever nothing`, which writes what all share, and last a call without it,
+which does the rest.
 """
 
 import math
@@ -34,11 +34,11 @@ from unimodal.eval.options import EVAL_SEED
 
 # The 97.5 % quantiles of Student's t, by degrees of freedom.
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571}
-LR = 3e-3  # the laboratory's
-ROW_POSITIONS = 4 * 1024  # of a step
+LR = 2e-3  # the laboratory's
+ROW_POSITIONS = 2 * 1024  # of a step
 PARTS = ("drawing", "questions", "edits")
 HEAD = ("lever", "drawing", "questions", "edits", "mean", "gain of the mean", "CPU min")
-BASE = ("model.addresses=false", "sampling.image_temperature=0.7")
+BASE = ("model.factorised=false", "model.addresses=false", "sampling.image_temperature=0.7")
 
 
 @dataclass(frozen=True)
