@@ -5,8 +5,11 @@ Runs the project's own commands one after another, each printed as a user would 
     data scenes (images) -> train tokenizer -> data scenes (conversations) -> train lm -> eval
     scenes -> chat
 
-A stopped speedrun goes on where it was. Lengths are chosen for 20 minutes on two CPU cores;
-`--scale 0.01` is the same path in about a minute, for tests.
+A stopped speedrun goes on where it was. Lengths are chosen for 20 minutes on two CPU cores, with
+bfloat16 arithmetic or without; `--scale 0.01` is the same path in about a minute, for tests.
+
+Scenes have one or two objects, and drawings are planned in words first: a small model learns what
+words mean from plans, which say all of an image, long before it does from requests.
 """
 
 import shlex
@@ -18,11 +21,14 @@ from pathlib import Path
 
 import click
 
+from . import precision
+
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-IMAGES, TOKENIZER_STEPS = 20_000, 2_400
-CONVERSATIONS, LM_STEPS = 16_000, 340
-# Three quarters of the default model's width: at this length the steps are worth more.
-SMALLER = ("model.width=192", "model.num_heads=3", "model.num_kv_heads=3", "model.mlp_width=528")
+IMAGES, TOKENIZER_STEPS = 20_000, {"bf16": 4_000, "fp32": 2_400}
+CONVERSATIONS, LM_STEPS = 36_000, {"bf16": 2_200, "fp32": 680}
+MIX = ("draw=0.6", "ask=0.15", "edit=0.25", "describe=0", "story=0", "greet=0", "plan=1",
+       "seen_weight=0.1")  # fmt: skip
+SAMPLING = ("sampling.image_temperature=0.7", "sampling.guidance=1")
 SAMPLES = 40  # of each task and kind of the evaluation
 INTERRUPTED = 128 + signal.SIGINT  # as shells say it
 
@@ -34,29 +40,36 @@ def commands(output: Path, scale: float) -> list[list[str]]:
         return str(max(least, round(number * scale)))
 
     def schedule(num_steps: str) -> list[str]:
-        fall = int(num_steps) // 3
+        fall = int(num_steps) * 5 // 8
         return [f"schedule.num_steps={num_steps}", f"schedule.decay_steps={fall}",
                 f"schedule.warmup_steps={min(50, int(num_steps) // 10)}"]  # fmt: skip
 
+    arithmetic = "bf16" if precision.has_bf16() else "fp32"
     images, conversations = str(output / "images"), str(output / "conversations")
     tokenizer, lm = output / "tokenizer", output / "lm"
-    recipe = {name: str(CONFIGS / f"scenes_{name}.yaml") for name in ("tokenizer", "lm")}
+    recipe = {
+        "tokenizer": str(CONFIGS / "scenes_tokenizer.yaml"),
+        "lm": str(CONFIGS / "laboratory.yaml"),
+    }
+    mix = ["--max-objects", "2", *(word for share in MIX for word in ("--mix", share))]
     samples = {
         "images": ["--samples", times(IMAGES, 64)],
         "conversations": ["--samples", times(CONVERSATIONS, 64)],
     }
-    steps = {"tokenizer": schedule(times(TOKENIZER_STEPS, 20)), "lm": schedule(times(LM_STEPS, 4))}
+    steps = {
+        "tokenizer": schedule(times(TOKENIZER_STEPS[arithmetic], 20)),
+        "lm": schedule(times(LM_STEPS[arithmetic], 4)),
+    }
     image = [f"output={tokenizer}", f"shards={images}", *steps["tokenizer"]]
     language = [f"output={lm}", f"sources.scenes.shards={conversations}"]
-    language += [f"tokenizer={tokenizer / 'tokenizer'}"]
-    language += SMALLER
+    language += [f"tokenizer={tokenizer / 'tokenizer'}", *SAMPLING]
     files = {"json": "scores.json", "markdown": "scores.md", "contact-sheet": "sheet.png"}
     reports = [word for kind, name in files.items() for word in (f"--{kind}", str(output / name))]
     bundle, scored = ["--model", str(lm / "bundle")], ["--samples", times(SAMPLES, 1)]
     return [
         ["data", "scenes", images, "--kind", "images", "--seed", "1", *samples["images"]],
         ["train", "tokenizer", recipe["tokenizer"], *image],
-        ["data", "scenes", conversations, "--seed", "2", *samples["conversations"]],
+        ["data", "scenes", conversations, "--seed", "2", *samples["conversations"], *mix],
         ["train", "lm", recipe["lm"], *language, *steps["lm"]],
         ["eval", "scenes", *bundle, *scored, *reports],
         ["chat", *bundle, "--prompt", "draw a red circle", "--output", str(output)],
