@@ -22,7 +22,10 @@ from .commands import ROOT, call, cpu_file, scenes, status_of
 
 RECIPE = ROOT / "configs/laboratory.yaml"
 MAX_OBJECTS = 2
-MIX = {"draw": 0.4, "ask": 0.25, "edit": 0.35, "describe": 0, "story": 0, "greet": 0}
+MIX = {
+    "draw": 0.6, "ask": 0.15, "edit": 0.25, "describe": 0, "story": 0, "greet": 0, "plan": 1,
+    "seen_weight": 0.1,
+}  # fmt: skip
 IMAGES_SEED, TALKS_SEED = 1, 2
 HEAD_WIDTH = 64
 MUON = 0.5  # its learning rate over that of AdamW

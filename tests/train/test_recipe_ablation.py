@@ -30,7 +30,7 @@ CHANGES = {
     "changed codes x 4": {"sources.scenes.changed_weight"},
     "more edits": set(),
     "contrast pairs": set(),
-    "plan in words": set(),
+    "no plan in words": set(),
     "code noise": {"loader.code_noise"},
     "residual lambdas": {"model.residual_lambdas"},
     "weight decay": {"optimizer.weight_decay"},
