@@ -205,6 +205,7 @@ def _answer(
     if spikes is not None and (spike := spikes.met(step, loss, digest)) is not None:
         saver.wait()
         spikes.go_back(spike)
+        saver.copy_again()  # or a start elsewhere would go on behind the batches
         raise Stopped if stop else WentBack
 
 

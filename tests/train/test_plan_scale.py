@@ -121,6 +121,17 @@ def test_micro_batches_shrink_to_the_rows_that_there_are(config: LmRun):
     assert of_rows(config, 16) == config
 
 
+def test_gpus_that_share_rows_count_as_one(config: LmRun):
+    """They take the rows of a group, several at once where there are several."""
+    shared = replace(config, engine=replace(config.engine, sequence_parallel=4))
+    assert of_rows(shared, 64) == shared
+    fitted = of_rows(shared, 512)
+    assert (fitted.loader.batch_rows, fitted.engine.micro_batch_rows) == (128, 1)
+    (lone,), refused = at_scale(shared, [64, 66], 80)
+    assert (lone.plan.micro_batch_rows, lone.plan.accumulation) == (4, 1)
+    assert lone.batch_rows == 64 and "does not divide 66 ranks" in refused[66]
+
+
 def test_a_table_has_what_is_assumed_at_its_head(config: LmRun, tmp_path: Path):
     save(config, tmp_path / "config.yaml")
     line = ["plan", str(tmp_path / "config.yaml"), *COUNTS, "--memory-gb", "80"]
