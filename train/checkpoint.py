@@ -245,8 +245,8 @@ class Saver:
             raise
 
     def copy_again(self) -> None:
-        """Let `copy_out` meet what has changed beside the checkpoints. No save may be under way; all
-        ranks must call it together.
+        """Let `copy_out` meet what has changed beside the checkpoints, while no save is under way.
+        All ranks must call it together.
         """
         self.ranks.together(lambda: self._copy_out() if self.ranks.is_first else None)
 

@@ -98,6 +98,13 @@ def test_hours_and_price_hold_what_failures_take(config: LmRun):
     assert often[0].hours > found[1].hours
 
 
+def test_a_short_run_is_saved_at_its_end_at_the_latest(config: LmRun):
+    """No interval between checkpoints is longer than the run."""
+    (short,), _ = at_scale(replace(config, schedule=ScheduleConfig(10, 1)), [8], 80)
+    assert short.num_steps == short.saved.every_steps == 10
+    assert 1 <= short.best.every_steps <= 10 and short.best.share >= short.saved.share
+
+
 def test_a_run_that_only_fails_keeps_nothing(config: LmRun):
     """Every GPU fails each two hours, and starting again takes an hour."""
     hopeless = Assumptions(mtbf_h=2, restart_s=3600)

@@ -71,12 +71,13 @@ def forecast(
         write_s=made.checkpoint_bytes / (assumed.write_gb_s * 1e9),
     )
     faults = Faults(job, assumed)
+    num_steps = config.schedule.num_steps if num_steps is None else num_steps
     return Forecast(
         plan=made,
         batch_rows=config.loader.batch_rows,
-        num_steps=config.schedule.num_steps if num_steps is None else num_steps,
-        saved=faults.share(config.loop.save_every_steps),
-        best=faults.best(),
+        num_steps=num_steps,
+        saved=faults.share(min(config.loop.save_every_steps, num_steps)),
+        best=faults.best(num_steps),
         usd_per_gpu_hour=assumed.usd_per_gpu_hour,
     )
 
