@@ -17,6 +17,7 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.train.command import train
 from unimodal.train.initial import ShapeConfig
 from unimodal.train.plan.assumptions import USUAL, Assumptions
+from unimodal.train.plan.plan import GPUS, plan
 from unimodal.train.plan.scale import at_scale, of_rows
 from unimodal.train.plan.traffic import Traffic, transfer
 from unimodal.train.run import LmRun
@@ -96,6 +97,22 @@ def test_hours_and_price_hold_what_failures_take(config: LmRun):
     assert found[1].best.share < found[0].best.share, "more GPUs fail more often"
     often, _ = at_scale(config, [1024], 80, assumed=replace(assumed, mtbf_h=5_000.0))
     assert often[0].hours > found[1].hours
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_activations_on_the_host_leave_the_layer_at_work(config: LmRun, recompute: bool):
+    """What goes there is what is no longer on the GPU, and takes its time both ways."""
+    here = replace(config, engine=replace(config.engine, recompute=recompute))
+    away = replace(here, engine=replace(here.engine, offload_activations=True))
+    kept, left = (plan(one, 8, 80) for one in (here, away))
+    (item,) = [one for one in left.memory if one.name == "activations"]
+    assert item.gpu_bytes + item.host_bytes == kept.bytes_of("activations")
+    assert item.host_bytes > 0 and left.host_bytes - kept.host_bytes == item.host_bytes
+    stream = 4 * 4096 * SHAPE.width * 2
+    gone = 4 * stream if recompute else 3 * (item.gpu_bytes - 3 * stream)
+    assert item.host_bytes == gone
+    moved_s = 2 * gone * left.accumulation / GPUS["H100"].host_bytes
+    assert left.likely_s == pytest.approx(kept.likely_s + moved_s)
 
 
 def test_a_short_run_is_saved_at_its_end_at_the_latest(config: LmRun):
