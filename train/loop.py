@@ -112,14 +112,15 @@ class LoopConfig:
 
     def unreached(self, num_steps: int) -> list[str]:
         """Say which settings so many steps are too few for."""
-        begins = {
-            "profile.from_step": self.profile and self.profile.from_step,
-            "spikes.window_steps": self.spikes and self.spikes.window_steps,
-        }
+        begins: dict[str, int] = {}
+        if self.profile is not None:
+            begins["profile.from_step"] = self.profile.from_step
+        if self.spikes is not None:
+            begins["spikes.window_steps"] = self.spikes.window_steps
         return [
             f"note: loop.{name} {step} is not reached: num_steps is {num_steps}"
             for name, step in begins.items()
-            if step is not None and step >= num_steps
+            if step >= num_steps
         ]
 
 
