@@ -45,7 +45,7 @@ export WORLD_SIZE=$SLURM_NTASKS
 # engine.timeout_s, and how long a step may take loop.hang_s (then stacks_RANK.txt says where it hung).
 export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
 # When a collective times out, each rank writes its last ones: who was where.
-export TORCH_NCCL_TRACE_BUFFER_SIZE=2000
+export TORCH_FR_BUFFER_SIZE=2000
 export TORCH_NCCL_DUMP_ON_TIMEOUT=1
 # Only what goes wrong is said; INFO shows which network NCCL has found.
 export NCCL_DEBUG=${NCCL_DEBUG:-WARN}

@@ -244,6 +244,12 @@ class Saver:
             self._hopeless.set()  # rank 0's thread need not wait for files that will not come
             raise
 
+    def copy_again(self) -> None:
+        """Let `copy_out` meet what has changed beside the checkpoints, while no save is under way.
+        All ranks must call it together.
+        """
+        self.ranks.together(lambda: self._copy_out() if self.ranks.is_first else None)
+
     def close(self) -> None:
         """Let what is being saved come to its end, so that nothing is written once the run is
         given back; where a rank has failed the files of others are waited for GRACE_S seconds.

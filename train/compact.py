@@ -104,10 +104,13 @@ class CompactAdamW(torch.optim.AdamW):
                     self.narrow(parameter)
 
     def narrow(self, parameter: nn.Parameter) -> None:
-        """Narrow the moments of a parameter, which are float32 after an update or a restore."""
+        """Narrow the moments of a parameter, which are float32 after an update or a restore; one
+        that has not learned yet has none.
+        """
         state = self.state[parameter]
         for name, signed in SIGNED.items() if parameter.numel() >= LEAST_NUMBERS else ():
-            state[name] = Compact(state[name], signed)
+            if name in state:
+                state[name] = Compact(state[name], signed)
 
     def _update(self, parameter: nn.Parameter, group: dict) -> None:
         assert parameter.grad is not None, "only parameters with a gradient come here"

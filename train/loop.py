@@ -103,13 +103,25 @@ class LoopConfig:
 
     def obstacles(self) -> list[str]:
         """Return what this machine lacks, one sentence each."""
+        found = [] if self.profile is None else self.profile.obstacles()
         if self.wandb is not None and find_spec("wandb") is None:
-            return ["loop.wandb: not installed; pip install 'unimodal[train]'"]
-        if self.profile is not None and (found := self.profile.obstacles()):
-            return found
+            found.append("loop.wandb: not installed; pip install 'unimodal[train]'")
         if self.mirror is not None and (said := remote.obstacle(self.mirror)):
-            return [f"loop.mirror: {said}"]
-        return []
+            found.append(f"loop.mirror: {said}")
+        return found
+
+    def unreached(self, num_steps: int) -> list[str]:
+        """Say which settings so many steps are too few for."""
+        begins: dict[str, int] = {}
+        if self.profile is not None:
+            begins["profile.from_step"] = self.profile.from_step
+        if self.spikes is not None:
+            begins["spikes.window_steps"] = self.spikes.window_steps
+        return [
+            f"note: loop.{name} {step} is not reached: num_steps is {num_steps}"
+            for name, step in begins.items()
+            if step >= num_steps
+        ]
 
 
 class Stopped(SystemExit):
@@ -140,6 +152,8 @@ def run(
     """
     ranks, learner, num_steps = engine.ranks, engine.learner, engine.schedule.num_steps
     _check_room(output, config, engine, start, bundle_bytes)
+    for line in config.unreached(num_steps) if ranks.is_first else ():
+        print(line, file=sys.stderr)
     ours = lock.check if lock is not None else _nothing
     keep = config.keep_checkpoints, config.keep_every_steps
     saver = Saver(output, ranks, *keep, config.hang_s, ours, sending(config.mirror, output, *keep))
@@ -205,6 +219,7 @@ def _answer(
     if spikes is not None and (spike := spikes.met(step, loss, digest)) is not None:
         saver.wait()
         spikes.go_back(spike)
+        saver.copy_again()  # or a start elsewhere would go on behind the batches
         raise Stopped if stop else WentBack
 
 

@@ -6,7 +6,8 @@
 Each has the files of a checkpoint and the small ones of the run's folder, which going on needs, and
 is whole once `files.json` is there, the list of their sizes and sha256. The first rank's saving
 thread sends it when the checkpoint is whole on this machine; training waits for that no sooner than
-at the save that follows.
+at the save that follows, or where the run goes back (spikes.py): the checkpoint is then sent again,
+with the notes that say so.
 """
 
 import hashlib
@@ -41,8 +42,7 @@ class Mirror:
         back takes other steps there.
         """
         newest = found(self.run)[-1]
-        if newest.name not in self._whole():
-            self._send(newest)
+        self._send(newest)
         steps = {int(name.removeprefix("step_")) for name in self._folders()}
         now = step_of(newest)
         stay = steps_kept((step for step in steps if step <= now), keep, keep_every)
@@ -71,6 +71,8 @@ class Mirror:
 
     def _send(self, directory: Path) -> None:
         name, listed = directory.name, {}
+        # Sent before, where the run went back to it: not whole from here to the new list.
+        self.there.remove(f"{name}/{LIST}")
         for path in sorted(directory.iterdir()):
             with path.open("rb") as stream:
                 sha256 = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -260,7 +260,8 @@ def _engine(config: TokenizerRun, learner: TokenizerLearner, ranks: Ranks) -> Pa
     for name, network in learner.loss.trained():
         own = replace(config.optimizer, lr_scale={})
         if name == "discriminator" and config.loss.adversarial is not None:
-            own = OptimizerConfig(lr=config.loss.adversarial.lr, beta1=0.5, beta2=0.9)
+            lr, moments = config.loss.adversarial.lr, config.optimizer.moments
+            own = OptimizerConfig(lr=lr, beta1=0.5, beta2=0.9, moments=moments)
         optimizers += build(network, own)
     clip, ema_decay = config.optimizer.clip, config.optimizer.ema_decay
     return ParallelEngine(learner, optimizers, config.schedule, clip, ema_decay, ranks)

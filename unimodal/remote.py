@@ -16,8 +16,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 URL = re.compile(r"([a-z][a-z0-9+]+):/+([^/].*)")
-SECRET = re.compile(r"[a-z0-9+]+://[^/@]*:[^/@]*@|\?")
-NAMED = re.compile(r"(?<=://)[^/@\s]*@|(?<=\?)\S+")  # of a message: who, and what is asked with
+SECRET = re.compile(r"://[^/@]*:[^@]*@|\?")  # a secret key of S3 may have slashes
+# Of a message: who asks, and with what.
+NAMED = re.compile(r"(?<=://)[^/@\s:]*(?::[^@\s]*)?@|(?<=\?)\S+")
 WAITS_S = (1.0, 5.0, 20.0)  # before each further try
 NEEDS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs",
          "sftp": "paramiko", "ssh": "paramiko"}  # fmt: skip

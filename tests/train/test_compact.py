@@ -1,13 +1,17 @@
 """Moments of 8 bits: what codes stand for, and runs that learn as with float32 ones."""
 
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_runs import exact, metrics, recipe
+from tokenizer_runs import captions, tiny_run
 
+from unimodal.tokenizer.discriminator import AdversarialConfig
 from unimodal.train import lm
+from unimodal.train import tokenizer as tokenizer_run
 from unimodal.train.checkpoint import Checkpoint, newest
 from unimodal.train.compact import (
     BLOCK,
@@ -137,6 +141,26 @@ def test_a_run_that_is_stopped_goes_on_bit_for_bit(config: LmRun, tmp_path: Path
     changed = replace(run, optimizer=replace(run.optimizer, moments="fp32"))
     lm.train(replace(changed, schedule=ScheduleConfig(STEPS + 1, 1)), accept_change=True)
     assert len(metrics(run.output)) == STEPS + 1
+
+
+def test_what_has_not_learned_yet_has_no_moments(tmp_path: Path):
+    """A run goes on before its discriminator has begun, and when it begins."""
+    late = AdversarialConfig(start_step=3, width=16, num_layers=2)
+    optimizer = OptimizerConfig(lr=3e-3, moments="8bit")
+    run = tiny_run(tmp_path, captions(24, (16, 16)), 2, optimizer=optimizer)
+    run = replace(run, loss=replace(run.loss, adversarial=late))
+    tokenizer_run.train(run)
+    before = newest(run.output)
+    tokenizer_run.train(replace(run, schedule=ScheduleConfig(5, 1)))
+    after = newest(run.output)
+    assert isinstance(before, Checkpoint) and isinstance(after, Checkpoint)
+    large = [
+        name
+        for name, shape in before.shapes.items()
+        if name.startswith("discriminator.") and prod(shape) >= LEAST_NUMBERS
+    ]
+    assert large and all(before.kinds[name] == {"master"} for name in large)
+    assert all("exp_avg_sq" in after.kinds[name] for name in large)
 
 
 def test_what_does_not_go_together_is_told(config: LmRun):

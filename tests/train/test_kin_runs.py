@@ -12,6 +12,7 @@ from pair import Pair
 from test_lora import last, merged
 from test_lora import run as lora_run
 from tiny_runs import metrics
+from train_files import history
 from transformers import AutoModelForCausalLM
 from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 
@@ -25,10 +26,12 @@ from unimodal.tokenizer.grid import Grid
 from unimodal.train import lm
 from unimodal.train.balance import balance, loads
 from unimodal.train.flops import layer_weights
+from unimodal.train.heldout import HeldOutConfig
 from unimodal.train.lora import LoraConfig
 from unimodal.train.objectives import LossConfig
 from unimodal.train.plan.all_gathers import record
 from unimodal.train.ranks import Ranks
+from unimodal.train.schedule import ScheduleConfig
 from unimodal.unified import UnifiedModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -155,6 +158,22 @@ def test_a_balance_of_no_experts_is_refused(grown, shards, tokenizer, tmp_path):
     with pytest.raises(ValueError, match="loss.balance 0.1: the model has no experts"):
         lm.train(replace(config, loss=LossConfig(balance=0.1)))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_weight_of_the_balance_may_change(grown, shards, tokenizer, tmp_path):
+    config = lora_run(tmp_path / "run", shards, tokenizer, grown("qwen3_moe"), 1)
+    config = replace(config, lora=None, held_out=HeldOutConfig())
+    lm.train(config)
+    heavier = replace(config, schedule=ScheduleConfig(2, 1), loss=LossConfig(balance=0.5))
+    with pytest.raises(ValueError, match="--accept-change"):
+        lm.train(heavier)
+    lm.train(heavier, accept_change=True)
+    (change,) = [line for line in history(config.output) if line[1] == "loss.balance"]
+    assert change == (1, "loss.balance", None, 0.5)
+    before, after = metrics(config.output)
+    of_balance = [one["loss"] - one["loss_text"] - one["loss_image"] for one in (before, after)]
+    shares = [w * one["loss_balance"] for w, one in ((0.001, before), (0.5, after))]
+    assert of_balance == pytest.approx(shares, rel=1e-3, abs=1e-5)
 
 
 LORA = LoraConfig(4, 6, ("q_proj", "v_proj", "gate_proj", "up_proj", "down_proj"))

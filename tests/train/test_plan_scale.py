@@ -17,6 +17,7 @@ from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.train.command import train
 from unimodal.train.initial import ShapeConfig
 from unimodal.train.plan.assumptions import USUAL, Assumptions
+from unimodal.train.plan.plan import GPUS, plan
 from unimodal.train.plan.scale import at_scale, of_rows
 from unimodal.train.plan.traffic import Traffic, transfer
 from unimodal.train.run import LmRun
@@ -98,6 +99,29 @@ def test_hours_and_price_hold_what_failures_take(config: LmRun):
     assert often[0].hours > found[1].hours
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_activations_on_the_host_leave_the_layer_at_work(config: LmRun, recompute: bool):
+    """What goes there is what is no longer on the GPU, and takes its time both ways."""
+    here = replace(config, engine=replace(config.engine, recompute=recompute))
+    away = replace(here, engine=replace(here.engine, offload_activations=True))
+    kept, left = (plan(one, 8, 80) for one in (here, away))
+    (item,) = [one for one in left.memory if one.name == "activations"]
+    assert item.gpu_bytes + item.host_bytes == kept.bytes_of("activations")
+    assert item.host_bytes > 0 and left.host_bytes - kept.host_bytes == item.host_bytes
+    stream = 4 * 4096 * SHAPE.width * 2
+    gone = 4 * stream if recompute else 3 * (item.gpu_bytes - 3 * stream)
+    assert item.host_bytes == gone
+    moved_s = 2 * gone * left.accumulation / GPUS["H100"].host_bytes
+    assert left.likely_s == pytest.approx(kept.likely_s + moved_s)
+
+
+def test_a_short_run_is_saved_at_its_end_at_the_latest(config: LmRun):
+    """No interval between checkpoints is longer than the run."""
+    (short,), _ = at_scale(replace(config, schedule=ScheduleConfig(10, 1)), [8], 80)
+    assert short.num_steps == short.saved.every_steps == 10
+    assert 1 <= short.best.every_steps <= 10 and short.best.share >= short.saved.share
+
+
 def test_a_run_that_only_fails_keeps_nothing(config: LmRun):
     """Every GPU fails each two hours, and starting again takes an hour."""
     hopeless = Assumptions(mtbf_h=2, restart_s=3600)
@@ -119,6 +143,17 @@ def test_micro_batches_shrink_to_the_rows_that_there_are(config: LmRun):
     assert of_rows(config, 32).engine.micro_batch_rows == 2
     assert of_rows(config, 128).loader.batch_rows == 128
     assert of_rows(config, 16) == config
+
+
+def test_gpus_that_share_rows_count_as_one(config: LmRun):
+    """They take the rows of a group, several at once where there are several."""
+    shared = replace(config, engine=replace(config.engine, sequence_parallel=4))
+    assert of_rows(shared, 64) == shared
+    fitted = of_rows(shared, 512)
+    assert (fitted.loader.batch_rows, fitted.engine.micro_batch_rows) == (128, 1)
+    (lone,), refused = at_scale(shared, [64, 66], 80)
+    assert (lone.plan.micro_batch_rows, lone.plan.accumulation) == (4, 1)
+    assert lone.batch_rows == 64 and "does not divide 66 ranks" in refused[66]
 
 
 def test_a_table_has_what_is_assumed_at_its_head(config: LmRun, tmp_path: Path):

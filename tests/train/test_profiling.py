@@ -10,7 +10,9 @@ import torch
 from tiny_runs import exact, recipe
 
 from unimodal.train import lm
+from unimodal.train.loop import LoopConfig
 from unimodal.train.profiling import ProfileConfig
+from unimodal.train.spikes import SpikeConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,6 +46,17 @@ def test_the_last_steps_are_written_too(shards: Path, tokenizer: Path, tmp_path:
     assert events.count("aten::_fused_adamw_") == 1
 
 
+def test_steps_that_never_come_are_told(shards: Path, tokenizer: Path, tmp_path: Path, capsys):
+    config = recipe(tmp_path / "run", shards, tokenizer, 2)
+    loop = replace(config.loop, profile=ProfileConfig(from_step=2), spikes=SpikeConfig())
+    assert loop.unreached(101) == []
+    lm.train(replace(config, loop=loop))
+    said = capsys.readouterr().err
+    assert "note: loop.profile.from_step 2 is not reached: num_steps is 2\n" in said
+    assert "note: loop.spikes.window_steps 100 is not reached: num_steps is 2\n" in said
+    assert not (tmp_path / "run" / "profile").exists()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, whose memory is recorded")
 def test_memory_without_a_gpu_is_refused(shards: Path, tokenizer: Path, tmp_path: Path):
     config = recipe(tmp_path / "run", shards, tokenizer, 2)
@@ -51,6 +64,8 @@ def test_memory_without_a_gpu_is_refused(shards: Path, tokenizer: Path, tmp_path
     with pytest.raises(ValueError, match="loop.profile.memory: it records a GPU's allocations"):
         lm.train(replace(config, loop=loop))
     assert len(ProfileConfig(-1, 0).problems()) == 2
+    lacking = LoopConfig(profile=ProfileConfig(memory=True), mirror="gs://bucket/run").obstacles()
+    assert [line.partition(":")[0] for line in lacking] == ["loop.profile.memory", "loop.mirror"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -4,7 +4,9 @@ import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
+import fsspec
 import launching
 import pytest
 from pair import Pair
@@ -24,7 +26,7 @@ from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.ranks import Ranks
 from unimodal.train.run import LmRun
 from unimodal.train.schedule import ScheduleConfig
-from unimodal.train.spikes import SpikeConfig, Spikes, robust
+from unimodal.train.spikes import SpikeConfig, Spikes, WentBack, robust
 from unimodal.train.zero import EngineConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -111,6 +113,28 @@ def test_batches_before_the_spike_are_left_out_too(answered: LmRun, tmp_path: Pa
     assert batches[:first] == plain[:first] and not set(batches) & set(digests)
     assert batches[first] == plain[seen["step"]]  # what came after the garbage
     assert [step_of(path) for path in found(run.output)] == [STEPS // EVERY * EVERY, STEPS]
+
+
+def test_a_mirror_goes_back_too(answered: LmRun, tmp_path: Path, monkeypatch):
+    """The machine is lost as soon as the run has gone back; elsewhere it goes on without the
+    batches, and what the mirror had of them is gone.
+    """
+    run = elsewhere(answered, tmp_path / "run", batches=EVERY + 1)
+    url = f"memory://{uuid4().hex}/mine"
+    run = replace(run, loop=replace(run.loop, mirror=url, keep_checkpoints=99))
+    with monkeypatch.context() as lost:
+        lost.setattr(lm, "going_back", lambda train: train())
+        with pytest.raises(WentBack):
+            lm.train(run)
+    ((step, _, seen, digests),) = spikes_of(run)
+    assert len(digests) == EVERY + 1 and step + EVERY <= seen["step"]
+    other = replace(run, output=tmp_path / "other")
+    lm.train(other)
+    assert not {line["batch"] for line in metrics(other.output)} & set(digests)
+    assert len(spikes_of(other)) == 1
+    for path in found(other.output):
+        sent = fsspec.filesystem("memory").cat_file(f"{url}/{path.name}/checksums.json")
+        assert sent == (path / "checksums.json").read_bytes()
 
 
 def test_one_spike_too_many_ends_the_run(answered: LmRun, tmp_path: Path):

@@ -75,17 +75,24 @@ def test_a_failure_that_passes_is_tried_again(url: str, tmp_path: Path, monkeypa
     monkeypatch.setattr(there._files, "put_file", sometimes)
     there.send(tmp_path / "file", "file")
     assert there.read("file") == b"content"
-    left += [TimeoutError("to https://me:word@host/?token=abc")] * 3
+    left += [TimeoutError("to https://me:pass/word@host/?token=abc")] * 3
     with pytest.raises(OSError, match=r"bundle/file cannot be written: TimeoutError") as error:
         there.send(tmp_path / "file", "file")
     assert "word" not in str(error.value) and "abc" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    "url", ["s3://key:secret@bucket/a", "https://host/a?signature=secret", "memory://a:secret@b/c"]
+    "url",
+    [
+        "s3://key:secret@bucket/a",
+        "s3://key:sec/ret+secret@bucket/a",
+        "https://host/a?signature=secret",
+        "memory://a:secret@b/c",
+    ],
 )
 def test_a_url_with_secrets_is_refused_without_them(url: str):
     said = problem(url)
+    assert problem("sftp://me@host:22/a") is None
     assert said is not None and "leave credentials to the environment" in said
     assert "secret" not in said
     with pytest.raises(ValueError, match="password or a query"):

@@ -71,10 +71,14 @@ class Faults:
         error = np.std(kept_s_C - share * self.between_C) / self.between_C.mean()
         return Share(every_steps, float(share), float(error / np.sqrt(len(kept_s_C))))
 
-    def best(self) -> Share:
-        """Return the interval that keeps most, of those tried between a step and a failure."""
+    def best(self, num_steps: int | None = None) -> Share:
+        """Return the interval that keeps most, of those tried between a step and a failure, or the
+        end of a run of so many steps.
+        """
         least = max(1, round(self.job.write_s / self.job.step_s))
         most = max(least + 1, round(self.mean_s / self.job.step_s))
+        if num_steps is not None:
+            least, most = min(least, num_steps), min(most, num_steps)
         tried = np.unique(np.geomspace(least, most, TRIED).round().astype(int))
         return self.most_of([int(every) for every in tried])
 

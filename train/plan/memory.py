@@ -216,11 +216,26 @@ def activation_bytes(shape: TransformerConfig, tokens: int, low_bytes: int, reco
     """Return the bytes that the layers keep of a micro-batch of so many tokens, of which the first
     `recomputed` keep their input alone; one of these is whole at a time.
     """
-    low, full = layer_activations(shape)
-    layer = tokens * (low * low_bytes + full * FP32)
-    stream = tokens * shape.width * low_bytes
+    layer, stream = _layer_bytes(shape, tokens, low_bytes)
     inside = shape.num_layers - recomputed + (recomputed > 0)
     return recomputed * stream + inside * layer + 3 * stream
+
+
+def offloaded_bytes(run: Work) -> int:
+    """Return the bytes of a micro-batch's activations that go to the host's memory: all but those
+    of the layer at work, and the streams around it.
+    """
+    if not run.config.engine.offload_activations:
+        return 0
+    layer, stream = _layer_bytes(run.shape, run.tokens, run.low_bytes)
+    kept = activation_bytes(run.shape, run.tokens, run.low_bytes, run.model.recompute)
+    return kept - layer - 3 * stream
+
+
+def _layer_bytes(shape: TransformerConfig, tokens: int, low_bytes: int) -> tuple[int, int]:
+    """Return the bytes of all activations inside a layer, and those of the residual stream."""
+    low, full = layer_activations(shape)
+    return tokens * (low * low_bytes + full * FP32), tokens * shape.width * low_bytes
 
 
 def recomputed_layers(
@@ -245,10 +260,12 @@ def _activations(run: Work) -> list[MemoryItem]:
     recomputed = run.model.recompute
     kept = activation_bytes(run.shape, run.tokens, run.low_bytes, recomputed)
     widest = 3 * widest_mlp(run.shape) + 2 * run.shape.width
+    on_host = offloaded_bytes(run)
+    how = "kept"
+    if recomputed:
+        how = f"of {recomputed} of {run.shape.num_layers} layers computed again"
     return [
-        MemoryItem("activations", kept, "pass",
-             note=f"of {recomputed} of {run.shape.num_layers} layers computed again"
-             if recomputed else "kept"),
+        MemoryItem("activations", kept - on_host, "pass", on_host, how),
         MemoryItem("their gradients", run.tokens * widest * run.low_bytes, "pass"),
     ]  # fmt: skip
 

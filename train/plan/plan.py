@@ -33,7 +33,15 @@ from ..room import Room, steps_saved
 from ..run import LmRun
 from ..tower import given_tower
 from .assumptions import USUAL, Assumptions
-from .memory import FP32, MOMENTS, MemoryItem, Work, memory_items, recomputed_layers
+from .memory import (
+    FP32,
+    MOMENTS,
+    MemoryItem,
+    Work,
+    memory_items,
+    offloaded_bytes,
+    recomputed_layers,
+)
 from .traffic import Transfer, traffic, transfer
 
 GB = 1e9
@@ -324,17 +332,20 @@ def _flops(run: Work) -> float:
 def _times(run: Work, flops: float, sent_s: float, gpu: Gpu) -> tuple[float, float, float]:
     """Return seconds of the likely arithmetic, and of a step (at the GPU's limit, likely).
 
-    Traffic hides behind arithmetic as far as it can; the update hides behind nothing.
+    Traffic hides behind arithmetic as far as it can; the update hides behind nothing, nor do
+    activations on their way to the host and back.
     """
     done = flops / run.ranks * (1 + run.model.recompute / run.shape.num_layers / 3)
     if run.low_bytes == FP32:
         done /= FP32_SPEED
     masters = 2 * FP32 * (1 + MOMENTS) + 3 * FP32  # read and written; and the gradient, twice read
-    update_s = run.share * masters / gpu.memory_bytes
+    alone_s = run.share * masters / gpu.memory_bytes
     if run.offloads_optimizer:
-        update_s = run.share * (FP32 + run.low_bytes + masters) / gpu.host_bytes
+        alone_s = run.share * (FP32 + run.low_bytes + masters) / gpu.host_bytes
+    # There and back, and nothing is computed meanwhile (offloading.py).
+    alone_s += 2 * offloaded_bytes(run) * run.accumulation / gpu.host_bytes
     least_s, computed_s = done / gpu.limit_flops, done / gpu.likely_flops
-    return computed_s, max(least_s, sent_s) + update_s, max(computed_s, sent_s) + update_s
+    return computed_s, max(least_s, sent_s) + alone_s, max(computed_s, sent_s) + alone_s
 
 
 def _change(config: LmRun, shape: Architecture, tight: Plan) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Say what a whole run takes on each of several numbers of GPUs: time, cost, and useful share.
 
-The tokens of the run stay. A batch with fewer rows than there are GPUs grows to one row for each,
-and the run has as many steps fewer; micro-batches shrink to the rows that a GPU has.
+The tokens of the run stay. A batch with fewer rows than there are GPUs, or groups of GPUs that
+share rows, grows to one row for each, and the run has as many steps fewer; micro-batches shrink to
+the rows that a GPU has.
 """
 
 import math
@@ -70,12 +71,13 @@ def forecast(
         write_s=made.checkpoint_bytes / (assumed.write_gb_s * 1e9),
     )
     faults = Faults(job, assumed)
+    num_steps = config.schedule.num_steps if num_steps is None else num_steps
     return Forecast(
         plan=made,
         batch_rows=config.loader.batch_rows,
-        num_steps=config.schedule.num_steps if num_steps is None else num_steps,
-        saved=faults.share(config.loop.save_every_steps),
-        best=faults.best(),
+        num_steps=num_steps,
+        saved=faults.share(min(config.loop.save_every_steps, num_steps)),
+        best=faults.best(num_steps),
         usd_per_gpu_hour=assumed.usd_per_gpu_hour,
     )
 
@@ -109,9 +111,12 @@ def at_scale(
 
 
 def of_rows(config: LmRun, gpus: int) -> LmRun:
-    """Return the config with a row or more for each GPU, and no micro-batch of more rows."""
-    batch_rows = max(config.loader.batch_rows, gpus)
-    rows = math.ceil(batch_rows / gpus)
+    """Return the config with a row or more for each GPU, or for each group of GPUs that share rows,
+    and no micro-batch of more rows.
+    """
+    groups = max(1, gpus // config.engine.sequence_parallel)
+    batch_rows = max(config.loader.batch_rows, groups)
+    rows = math.ceil(batch_rows / groups)
     micro_batch_rows = min(config.engine.micro_batch_rows or rows, rows)
     return replace(
         config,
