@@ -101,7 +101,7 @@ def kept_steps(run: Path) -> list[int]:
 
 
 def curve(lab: Laboratory, trial: Trial) -> list[tuple[float, Scores]]:
-    """Return (FLOPs, scores) of a run's checkpoints: averaged weights whose learning rate has not
+    """Return (FLOPs, scores) of a run's checkpoints: weights whose learning rate has not
     fallen yet.
     """
     run, points = lab.run(trial), []
