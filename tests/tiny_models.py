@@ -1,5 +1,6 @@
 """Models of random weights that need no training."""
 
+import torch
 from checkpoints import CARD
 from tiny_tokenizers import of_patches
 
@@ -9,7 +10,7 @@ from unimodal.sampling import Sampling
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.tokenizer.grid import Grid
-from unimodal.transformer import TransformerConfig
+from unimodal.transformer import Transformer, TransformerConfig
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
 
@@ -34,3 +35,14 @@ def tiny(**shape: int) -> Model:
         card=CARD,
         hash="0" * 64,
     )
+
+
+def lively(config: TransformerConfig) -> Transformer:
+    """Random weights that bfloat16 holds, large enough for every part to matter."""
+    transformer = Transformer(config, seed=3).eval()
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in transformer.parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            weight.copy_((weight + 0.2 * noise).bfloat16().float())
+    return transformer

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_models import lively
 from torch import Tensor
 
 from unimodal.attention import DenseAttention
@@ -33,14 +34,7 @@ T = 20
 
 
 def made(parts: dict) -> Transformer:
-    """Lively weights that bfloat16 holds."""
-    transformer = Transformer(TransformerConfig(**{**SHAPE, **parts}), seed=3).eval()
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for weight in transformer.parameters():
-            noise = torch.randn(weight.shape, generator=generator)
-            weight.copy_((weight + 0.2 * noise).bfloat16().float())
-    return transformer
+    return lively(TransformerConfig(**{**SHAPE, **parts}))
 
 
 @torch.inference_mode()

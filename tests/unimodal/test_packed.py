@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tiny_models import lively
 from torch import Tensor, nn
 
 import unimodal
@@ -30,17 +31,6 @@ CONFIG = TransformerConfig(
 )  # fmt: skip
 
 
-def transformer_of(config: TransformerConfig) -> Transformer:
-    """Lively weights that bfloat16 holds."""
-    transformer = Transformer(config, seed=3).eval()
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for weight in transformer.parameters():
-            noise = torch.randn(weight.shape, generator=generator)
-            weight.copy_((weight + 0.2 * noise).bfloat16().float())
-    return transformer
-
-
 def hidden(transformer: Transformer) -> Tensor:
     """Hidden vectors of two rows, without gradients."""
     ids_BT = torch.arange(14).view(2, 7)
@@ -56,7 +46,7 @@ def hidden(transformer: Transformer) -> Tensor:
     ids=lambda one: next(iter(one), "plain"),
 )  # fmt: skip
 def test_packed_layers_compute_what_layers_do(changed: dict) -> None:
-    transformer = transformer_of(replace(CONFIG, **changed))
+    transformer = lively(replace(CONFIG, **changed))
     expected = hidden(transformer)
     calls = []
     transformer.copy = PackedTrunk(transformer.model, transformer.config)
@@ -72,7 +62,7 @@ def test_packed_layers_compute_what_layers_do(changed: dict) -> None:
 
 @pytest.mark.parametrize("changed", [{}, {"qk_norm": True}, {"post_norm": True}])
 def test_the_last_layer_computes_what_is_looked_at(changed: dict) -> None:
-    transformer = transformer_of(replace(CONFIG, **changed))
+    transformer = lively(replace(CONFIG, **changed))
     seen_BN = torch.tensor([[5, 6], [3, 4]])
     expected = tokens_at(hidden(transformer), seen_BN)
     transformer.copy = PackedTrunk(transformer.model, transformer.config)
@@ -117,7 +107,7 @@ def swap_data(transformer: Transformer) -> None:
 
 @pytest.mark.parametrize("change", [double, reload, replace_module, replace_weight, swap_data])
 def test_packed_layers_are_never_stale(change: Callable[[Transformer], None]) -> None:
-    transformer = transformer_of(CONFIG)
+    transformer = lively(CONFIG)
     transformer.copy = PackedTrunk(transformer.model, transformer.config)
     before = hidden(transformer)
     change(transformer)

@@ -223,6 +223,15 @@ def test_a_dtype_is_that_of_the_transformer_alone(directories: dict[str, Path]):
         unimodal.load("default", dtype="bfloat16")
 
 
+@torch.inference_mode()
+def hidden_vectors(model: Model) -> torch.Tensor:
+    """What a model makes of the first forty ids."""
+    ids_1T = torch.arange(40)[None]
+    tokens = BranchInput(ids_1T, torch.zeros(1, 40, 2, dtype=torch.int64), [()])
+    attend = DenseAttention(torch.ones(40, 40, dtype=torch.bool).tril()[None])
+    return model.transformer.hidden_states(tokens, ids_1T, attend)
+
+
 @pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="needs VNNI")
 @pytest.mark.parametrize("name", ["janus", "anole"])
 def test_layers_in_8_bits(directories: dict[str, Path], models: dict[str, Model], name: str):
@@ -232,13 +241,7 @@ def test_layers_in_8_bits(directories: dict[str, Path], models: dict[str, Model]
     chat = unimodal.Chat(model, max_text_tokens=4)
     (image,) = chat("a dog", modality="image").images
     assert chat("what is this?", [image], "text").end in ("stop", "text budget")
-    ids_1T = torch.arange(40)[None]
-    tokens = BranchInput(ids_1T, torch.zeros(1, 40, 2, dtype=torch.int64), [()])
-    attend = DenseAttention(torch.ones(40, 40, dtype=torch.bool).tril()[None])
-    with torch.inference_mode():
-        found, expected = (
-            one.transformer.hidden_states(tokens, ids_1T, attend) for one in (model, models[name])
-        )
+    found, expected = hidden_vectors(model), hidden_vectors(models[name])
     assert 0 < (found - expected).norm() / expected.norm() < 0.1
     with pytest.raises(ValueError, match="made of float32, not of bfloat16"):
         unimodal.load(directories[name], weights="int8", dtype="bfloat16")
@@ -253,13 +256,7 @@ def test_layers_on_two_devices(directories: dict[str, Path], models: dict[str, M
     chat = unimodal.Chat(model, max_text_tokens=4)
     (image,) = chat("a dog", modality="image").images
     assert chat("what is this?", [image], "text").end in ("stop", "text budget")
-    ids_1T = torch.arange(40)[None]
-    tokens = BranchInput(ids_1T, torch.zeros(1, 40, 2, dtype=torch.int64), [()])
-    attend = DenseAttention(torch.ones(40, 40, dtype=torch.bool).tril()[None])
-    with torch.inference_mode():
-        found, expected = (
-            one.transformer.hidden_states(tokens, ids_1T, attend) for one in (model, models[name])
-        )
+    found, expected = hidden_vectors(model), hidden_vectors(models[name])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
