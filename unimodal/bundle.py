@@ -310,7 +310,11 @@ def _read_manifest(directory: Path) -> manifest.Files:
                 f"no default model is installed in {DEFAULT}: name a bundle's directory,"
                 " or train one with `make speedrun`"
             )
-        what = "it has no manifest.json" if directory.is_dir() else "there is no such directory"
+        what = (
+            "it has no manifest.json, nor a config.json"
+            if directory.is_dir()
+            else "there is no such directory"
+        )
         raise BundleError(
             f"{directory} is no model: {what}; give the directory that a training run wrote, or"
             " `default` for the model that is shipped"

@@ -27,6 +27,7 @@ from typing import Any
 
 from PIL import Image as PILImage
 
+from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import Source
 
 from .boxes import boxed
@@ -376,8 +377,14 @@ def _sized(model: Model, size: tuple[int, int] | None) -> Model:
     is_pair = isinstance(size, list | tuple) and len(size) == 2
     layouts = model.sequencer.layout.layout, model.drawer.sequencer.layout
     if is_pair and (layouts[0].asks_for_sizes or layouts[1].says_any_size):
-        grid = model.image_tokenizer.geometry.grid_of(size[1], size[0])
-        layouts[1].opening(grid)  # raises ValueError where it cannot name the sides
+        geometry = model.image_tokenizer.geometry
+        grid = geometry.grid_of(size[1], size[0])
+        try:
+            layouts[1].opening(grid)
+        except ValueError as error:  # it cannot name the sides
+            each = " x ".join(map(str, geometry.size_of(Grid(1, 1))))
+            said = f"size {size[0]}x{size[1]}: {error}; a code has {each} pixels"
+            raise ValueError(said) from error
         return replace(model, grid=grid)
     known = " or ".join(f"{width}x{height}" for width, height in model.sizes)
     said = f"{size[0]}x{size[1]}" if is_pair else f"{size!r} is no (width, height)"

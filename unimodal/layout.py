@@ -240,7 +240,7 @@ class BoundLayout:
         if left or number < 1 or (piece.prefix is not None and number > MAX_SIDE):
             raise ValueError(
                 f"a grid of {grid.height} x {grid.width} codes: sides are whole multiples of "
-                f"{piece.step}, from 1 to {MAX_SIDE * piece.step}"
+                f"{piece.step}, from {piece.step} to {MAX_SIDE * piece.step}"
             )
         if piece.prefix is None:
             return [token for digit in str(number) for token in self.text_tokenizer.encode(digit)]

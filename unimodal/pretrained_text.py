@@ -39,13 +39,16 @@ class JsonTokenizer(TextTokenizer):
 
         Raise ValueError with all that makes the tokenizer unusable.
         """
-        tree = _parsed(source)
+        tree = parsed(source)
         own = 1 + max([*tree["model"]["vocab"].values(), *_special_tokens(tree)], default=-1)
         self._source, self.num_ids = source, own if num_ids is None else num_ids
         if problems := _json_problems(tree, self.num_ids):
             raise ValueError("; ".join(problems))
         self._special_tokens = _special_tokens(tree)
-        self._tokenizer = Tokenizer.from_str(json.dumps(_without_special_tokens(tree)))
+        try:
+            self._tokenizer = Tokenizer.from_str(json.dumps(_without_special_tokens(tree)))
+        except Exception as error:  # the library raises nothing narrower
+            raise ValueError(f"the library tokenizers does not read it: {error}") from error
 
     @classmethod
     def load(cls, path: Path, num_ids: int | None = None) -> "JsonTokenizer":
@@ -81,7 +84,7 @@ class JsonTokenizer(TextTokenizer):
 
         This holds for a text behind a special token too (see _always_prefixed).
         """
-        return _always_prefixed(_without_special_tokens(_parsed(self._source)))
+        return _always_prefixed(_without_special_tokens(parsed(self._source)))
 
 
 class SentencePieceTokenizer(TextTokenizer):
@@ -223,15 +226,40 @@ def read_pretrained(directory: Path, num_ids: int) -> TextTokenizer:
 # --- tokenizer.json -----------------------------------------------------------------------------
 
 
-def _parsed(source: str) -> dict[str, Any]:
-    """Parse a tokenizer.json; raise ValueError where it is not one of a BPE."""
+def parsed(source: str) -> dict[str, Any]:
+    """Parse a tokenizer.json; raise ValueError where it is not one of a BPE, or has no table of
+    ids, list of merges or list of added tokens in it.
+    """
     tree = json.loads(source)
     if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict):
         raise ValueError("it is no file of the library tokenizers")
     model = tree["model"]
     if model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), dict):
         raise ValueError(f"its model is {model.get('type')!r}: only BPE is supported")
+    if problems := list(_malformed(tree)):
+        raise ValueError("; ".join(problems))
     return tree
+
+
+def _malformed(tree: dict[str, Any]) -> Iterator[str]:
+    """Yield where ids are no ids and merges no pairs, one sentence each."""
+    added, merges = tree.get("added_tokens") or [], tree["model"].get("merges")
+    if not isinstance(added, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("content"), str) for one in added
+    ):
+        yield "its added_tokens are no list of {id, content}"
+        added = []
+    ids = {**tree["model"]["vocab"], **{one["content"]: one.get("id") for one in added}}
+    for spelling, token in ids.items():
+        if not isinstance(token, int) or token < 0:
+            yield f"the id of {spelling!r} is {token!r}, no whole number of at least 0"
+    if not isinstance(merges, list) or not all(map(_is_merge, merges)):
+        yield "its model.merges are no list of pairs"
+
+
+def _is_merge(one: Any) -> bool:
+    halves = one.split(" ") if isinstance(one, str) else one
+    return isinstance(halves, list) and [type(half) for half in halves] == [str, str]
 
 
 def _json_problems(tree: dict[str, Any], num_ids: int) -> list[str]:

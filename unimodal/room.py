@@ -38,9 +38,14 @@ def refusal(sequencer: Sequencer, document: Document, context: int, needed: int)
     used = len(sequencer.prompt(document))
     if used + needed <= context:
         return None
+    if len(sequencer.prompt(Document(()))) + needed > context:
+        return (
+            f"a reply needs up to {needed:,} of the model's {context:,} tokens, for which no prompt"
+            " is short enough: ask for a smaller image, or for words alone"
+        )
     return (
         f"the conversation would take {used:,} of the model's {context:,} tokens, and a reply needs"
-        f" up to {needed}: {_taken(sequencer, document.parts)};"
+        f" up to {needed:,}: {_taken(sequencer, document.parts)};"
         f" {_way_out(sequencer, exchanges(document), context - needed)}"
     )
 

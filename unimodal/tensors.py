@@ -162,7 +162,8 @@ def _weight_map(directory: Path) -> dict[str, str]:
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{directory / INDEX} is damaged: {error!r}") from error
     fine = isinstance(names, dict) and all(
-        isinstance(name, str) and Path(name).name == name for name in names.values()
+        isinstance(name, str) and Path(name).name == name not in ("", "..")
+        for name in names.values()
     )
     if not fine or not names:
         raise WeightsError(f"{directory / INDEX} does not say which file holds which tensor")

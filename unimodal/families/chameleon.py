@@ -18,7 +18,6 @@ from ..hub.checkpoint import CheckpointError, raw_config, transformer_config, un
 from ..hub.image_checkpoint import read_image_config
 from ..layout import ImageLayout, Layout, Special, Turn, Unconditional
 from ..sampling import Sampling
-from ..vocabulary import Vocabulary
 from . import lumina
 from .fits import CropFit
 from .plan import Plan
@@ -67,14 +66,12 @@ def plan(directory: Path) -> Plan:
     height, width = image.canvas
     if height != width:
         raise CheckpointError(path, [f"images of {width} x {height} pixels: only squares"])
-    spellings = Spellings.read(directory)
+    spellings = Spellings.read(directory, transformer.num_ids)
     codes = spellings.codes(CODE, image.num_codes, lambda letters: int(letters.translate(DIGITS)))
     found = Plan(
         architecture=Architecture(
             replace(transformer, tied_head=False, head_norms=True, post_norm=theirs.swin_norm),
-            Vocabulary(
-                transformer.num_ids, spellings.special_tokens((LAYOUT,), PAD), code_runs(codes)
-            ),
+            spellings.vocabulary((LAYOUT,), PAD, code_runs(codes)),
             ImageConfig(head=f"{__name__}:{ChameleonCodes.__name__}"),
         ),
         prefixes=PREFIXES,

@@ -69,7 +69,7 @@ def contents_of(source: str, directory: Path, plan: Plan, licence: str) -> Publi
         architecture.transformer.max_positions, tokenizer.hash, architecture.image, plan.fit,
     )  # fmt: skip
     card = {"config": about, "commit": UNTRAINED, "hardware": UNTRAINED, "hours": 0.0, **about}
-    text = read_text(directory, architecture.vocabulary.num_text)
+    text = read_text(directory, architecture.vocabulary)
     return PublishedContents(BundleContents(config, text, tokenizer, card), names, places, shapes)
 
 

@@ -19,7 +19,6 @@ from ..hub.checkpoint import CheckpointError, raw_config, transformer_config, un
 from ..hub.image_checkpoint import read_image_config
 from ..layout import ImageLayout, Layout, Side, Special, Turn, Unconditional
 from ..sampling import Sampling
-from ..vocabulary import Vocabulary
 from .fits import AreaFit
 from .plan import Plan, section
 from .spellings import Spellings, code_runs
@@ -104,13 +103,9 @@ def plan(directory: Path) -> Plan:
     text = section(path, raw, "text_config")
     transformer = transformer_config(path, raw | text, theirs)
     image = read_image_config(directory).config
-    spellings = Spellings.read(directory)
-    codes = spellings.codes(CODE, image.num_codes)
-    vocabulary = Vocabulary(
-        transformer.num_ids,
-        spellings.special_tokens((CHAT, DRAWING), PAD),
-        code_runs(codes),
-    )
+    spellings = Spellings.read(directory, transformer.num_ids)
+    codes = code_runs(spellings.codes(CODE, image.num_codes))
+    vocabulary = spellings.vocabulary((CHAT, DRAWING), PAD, codes)
     head = GenCodes if transformer.max_positions <= MOST_DRAWING_POSITIONS else ChatCodes
     return Plan(
         architecture=Architecture(
@@ -132,12 +127,13 @@ def _fit(directory: Path, patch: int) -> AreaFit:
         said = raw_config(path)
     elif (directory / "processor_config.json").is_file():  # as newer versions write it
         path = directory / "processor_config.json"
-        said = raw_config(path).get("image_processor") or {}
-    if problems := list(_pixel_problems(said)):
-        raise CheckpointError(path, problems)
-    return AreaFit(
+        said = section(path, {"image_processor": {}} | raw_config(path), "image_processor")
+    fit = AreaFit(
         said.get("min_pixels", 512 * 512), said.get("max_pixels", 1024 * 1024), patch, WIDEST
     )
+    if problems := [*_pixel_problems(said), *fit.problems()]:
+        raise CheckpointError(path, problems)
+    return fit
 
 
 def _pixel_problems(said: dict[str, Any]) -> Iterator[str]:

@@ -26,6 +26,13 @@ class AreaFit:
     """The longer side is at most this many times the shorter."""
     kind: Literal["area"] = "area"
 
+    def problems(self) -> list[str]:
+        """Return what is wrong with the bounds, one sentence each."""
+        bounds = self.least, self.most
+        if all(isinstance(one, int) for one in bounds) and 0 < self.least <= self.most:
+            return []
+        return [f"images of {self.least!r} to {self.most!r} pixels: whole numbers, the least first"]
+
     def size_of(self, width: int, height: int) -> tuple[int, int]:
         """Return (width, height) of what an image of so many pixels becomes.
 

@@ -31,7 +31,6 @@ from ..sampling import Sampling, log_probability, pick
 from ..sequence import IMAGE, Batch
 from ..tower import PROJECTOR, Tower, TowerNetwork
 from ..tower_embedder import Projector
-from ..vocabulary import Vocabulary
 from .fits import PadFit
 from .plan import Plan, fixed, section
 from .spellings import Spellings
@@ -175,9 +174,10 @@ def plan(directory: Path) -> Plan:
     problems = [*_problems(theirs, transformer.width), *tower.network.problems()]
     if problems := [*problems, *tower.problems()]:
         raise CheckpointError(path, problems)
-    special = Spellings.read(directory).special_tokens((READING, DRAWING), PAD)
     # Codes are no ids of Janus: they get those behind all of its text.
-    vocabulary = Vocabulary(transformer.num_ids, special, ((transformer.num_ids, image.num_codes),))
+    codes = ((transformer.num_ids, image.num_codes),)
+    spellings = Spellings.read(directory, transformer.num_ids)
+    vocabulary = spellings.vocabulary((READING, DRAWING), PAD, codes)
     return Plan(
         architecture=Architecture(
             replace(transformer, tied_head=False),

@@ -82,7 +82,8 @@ def plan(directory: Path, chameleon: Plan, patch: int) -> Plan:
     if patch != PATCH:
         problem = f"a code of {patch} x {patch} pixels: requests say sizes for {PATCH} x {PATCH}"
         raise CheckpointError(directory / "config.json", [problem])
-    spellings, architecture = Spellings.read(directory), chameleon.architecture
+    architecture = chameleon.architecture
+    spellings = Spellings.read(directory, architecture.transformer.num_ids)
     target = target_of(architecture.transformer.max_positions)
     special = spellings.special_tokens((READING, DRAWING), "<pad>") | dict(_sizes(spellings))
     sides = {side // (STEP * PATCH) for size in bucket_sizes(target, STEP * PATCH) for side in size}
@@ -115,7 +116,7 @@ def _sizes(spellings: Spellings) -> Iterator[tuple[str, int]]:
     """Yield our name and the id of each token that says a side."""
     for side in range(1, MAX_SIDE + 1):
         if (spelling := _spelled(side)) in spellings.ids:
-            yield f"{SIZE}{side}", spellings.ids[spelling]
+            yield f"{SIZE}{side}", spellings.id(spelling)
 
 
 def _spelled(side: int) -> str:

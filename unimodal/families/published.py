@@ -9,6 +9,7 @@ No pickle is read and no code of a repository is run (`trust_remote_code` is nev
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -138,7 +139,8 @@ class Facts:
         Raise ValueError where it has no safetensors.
         """
         readme = directory / "README.md"
-        said = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+        # Prose that is not UTF-8 keeps nobody from its model.
+        said = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
         found = {key: value.strip() for key, value in LICENCE.findall(said)}
         licence = found.get("license_name") or found.get("license") or "not said"
         return cls(_weight_bytes(source, directory), licence)
@@ -147,7 +149,7 @@ class Facts:
 def _weight_bytes(source: str, directory: Path) -> int:
     """Return how many bytes the weights' files have; raise ValueError where there are none."""
     if (directory / INDEX).is_file():
-        return int(raw_config(directory / INDEX).get("metadata", {}).get("total_size", 0))
+        return _indexed_bytes(directory / INDEX)
     if (directory / SINGLE).is_file():
         return (directory / SINGLE).stat().st_size
     if not Path(source).is_dir():
@@ -163,6 +165,17 @@ def _weight_bytes(source: str, directory: Path) -> int:
     kind = raw_config(directory / "config.json").get("model_type")
     copy = f"; {COPIES[kind]} is one" if kind in COPIES else ""
     raise CheckpointError(directory, [f"{missing_weights(directory)}{copy}"])
+
+
+def _indexed_bytes(path: Path) -> int:
+    """Return how many bytes an index says that its files have, 0 where it does not say it; raise
+    CheckpointError for what is no number of bytes.
+    """
+    metadata = raw_config(path).get("metadata", {})
+    found = metadata.get("total_size", 0) if isinstance(metadata, dict) else None
+    if not isinstance(found, int | float) or not 0 <= found < math.inf:
+        raise CheckpointError(path, ["metadata.total_size is no number of bytes: fetch it again"])
+    return int(found)
 
 
 def _dtype(asked: torch.dtype | str | None, directory: Path, device: torch.device) -> torch.dtype:

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..hub.checkpoint import CheckpointError
 from ..layout import Layout, SoftLayout, Special
-from ..pretrained_text import JsonTokenizer
+from ..pretrained_text import JsonTokenizer, parsed
+from ..vocabulary import Vocabulary
 
 FILE = "tokenizer.json"
 
@@ -25,17 +26,34 @@ class Spellings:
 
     path: Path
     ids: dict[str, int]
+    num_ids: int
+    """How many rows the embedding has."""
 
     @classmethod
-    def read(cls, directory: Path) -> "Spellings":
-        """Read a directory's tokenizer.json; raise CheckpointError where it cannot be used."""
+    def read(cls, directory: Path, num_ids: int) -> "Spellings":
+        """Read the tokenizer.json of a model whose embedding has `num_ids` rows; raise
+        CheckpointError where it cannot be used.
+        """
         path = directory / FILE
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
-            added = {token["content"]: token["id"] for token in tree.get("added_tokens") or []}
-            return cls(path, {**tree["model"]["vocab"], **added})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(path, [f"it is no tokenizer that is read ({error!r})"]) from error
+            tree = parsed(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(path, [f"it is no tokenizer that is read: {error}"]) from error
+        added = {token["content"]: token["id"] for token in tree.get("added_tokens") or []}
+        return cls(path, {**tree["model"]["vocab"], **added}, num_ids)
+
+    def vocabulary(
+        self, layouts: tuple[Layout, ...], pad: str, code_runs: tuple[tuple[int, int], ...]
+    ) -> Vocabulary:
+        """Return the vocabulary with the special tokens that layouts name; see `special_tokens`.
+
+        Raise CheckpointError where these and the codes share ids.
+        """
+        special = self.special_tokens(layouts, pad)
+        try:
+            return Vocabulary(self.num_ids, special, code_runs)
+        except ValueError as error:
+            raise CheckpointError(self.path, [str(error)]) from error
 
     def special_tokens(self, layouts: tuple[Layout, ...], pad: str) -> dict[str, int]:
         """Return {name: id} of the special tokens that layouts name, and of `pad` as "pad".
@@ -47,7 +65,15 @@ class Spellings:
         if missing := [spelling for spelling in wanted.values() if spelling not in self.ids]:
             said = ", ".join(missing)
             raise CheckpointError(self.path, [f"it lacks the special tokens {said}"])
-        return {name: self.ids[spelling] for name, spelling in wanted.items()}
+        return {name: self.id(spelling) for name, spelling in wanted.items()}
+
+    def id(self, spelling: str) -> int:
+        """Return the id of a spelling; raise CheckpointError where the embedding has no row."""
+        token = self.ids[spelling]
+        if token >= self.num_ids:
+            problem = f"the id of {spelling} is {token}, the embedding has {self.num_ids} rows"
+            raise CheckpointError(self.path, [problem])
+        return token
 
     def codes(
         self, pattern: re.Pattern[str], num_codes: int, number: Callable[[str], int] = int
@@ -55,17 +81,20 @@ class Spellings:
         """Return the id of each image code, whose spellings match `pattern` with a number in it,
         which `number` reads.
 
-        Raise CheckpointError where these are not the numbers of `num_codes` codes.
+        Raise CheckpointError where these are not the numbers of `num_codes` codes, each once.
         """
-        found = {
-            number(match[1]): token
-            for spelling, token in self.ids.items()
+        found = [
+            (number(match[1]), self.id(spelling))
+            for spelling in self.ids
             if (match := pattern.fullmatch(spelling))
-        }
-        if sorted(found) != list(range(num_codes)):
-            problem = f"it spells {len(found)} image codes, config.json says {num_codes}"
+        ]
+        found.sort()
+        if [code for code, _ in found] != list(range(num_codes)):
+            different = len({code for code, _ in found})
+            problem = f"it spells {len(found)} image codes, {different} of them different"
+            problem += f"; config.json says {num_codes}"
             raise CheckpointError(self.path, [problem])
-        return [found[code] for code in range(num_codes)]
+        return [token for _, token in found]
 
 
 def special_names(layout: Layout) -> set[str]:
@@ -88,13 +117,33 @@ def code_runs(ids: list[int]) -> tuple[tuple[int, int], ...]:
     )
 
 
-def read_text(directory: Path, num_ids: int) -> JsonTokenizer:
-    """Return the text tokenizer of a published model whose embedding has so many rows.
+def read_text(directory: Path, vocabulary: Vocabulary) -> JsonTokenizer:
+    """Return the text tokenizer of a published model, by which no text spells a special token or an
+    image code of the vocabulary, even where the file has these among its words.
 
     Raise CheckpointError where it cannot be used.
     """
     path = directory / FILE
     try:
-        return JsonTokenizer.load(path, num_ids)
+        source = path.read_text(encoding="utf-8")
+        return JsonTokenizer(_with_added(source, vocabulary), vocabulary.num_text)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(path, [str(error)]) from error
+
+
+def _with_added(source: str, vocabulary: Vocabulary) -> str:
+    """Return the text of a tokenizer.json that lists the vocabulary's special tokens and image
+    codes as added tokens: merges, or whole words (`ignore_merges`), could make others of a text.
+    """
+    tree = json.loads(source)
+    ids = {*vocabulary.special_tokens.values(), *vocabulary.code_ids.tolist()}
+    added = tree.get("added_tokens") or []
+    listed = {token["content"] for token in added}
+    words = tree["model"]["vocab"].items()
+    more = [
+        {"id": token, "content": spelling, "special": True, "single_word": False}
+        | dict.fromkeys(("lstrip", "rstrip", "normalized"), False)
+        for spelling, token in words
+        if token in ids and spelling not in listed
+    ]
+    return json.dumps(tree | {"added_tokens": [*added, *more]}) if more else source

@@ -223,7 +223,7 @@ def understood(path: Path, raw: dict[str, Any]) -> Any:
 def _problems(raw: dict[str, Any], theirs: Any) -> Iterator[str]:
     """Yield why our transformer cannot compute what this one does, one sentence each."""
     if raw.get("quantization_config"):
-        yield "quantization_config: quantized weights cannot grow; take the unquantized checkpoint"
+        yield "quantization_config: quantized weights are not read; take the unquantized checkpoint"
     parts = FAMILIES[theirs.model_type].parts if theirs.model_type in FAMILIES else {}
     activation = getattr(theirs, "hidden_activation", None) or theirs.hidden_act
     wanted = ACTIVATIONS[parts.get("activation", "silu")]
@@ -284,12 +284,16 @@ def weight_problems(
         yield f"weights are missing: {_few(missing)}"
     if foreign := sorted(set(weights) - set(expected)):
         yield f"weights have no place in this family: {_few(foreign)}"
-    for name in expected.keys() & weights.keys():
+    for name in sorted(expected.keys() & weights.keys()):
         found = weights[name]
         if found.shape != expected[name]:
-            yield f"{name} has shape {found.shape}, config.json says {expected[name]}"
+            yield (
+                f"{name} in {found.path.name} has shape {found.shape}, config.json says "
+                f"{expected[name]}"
+            )
         if found.dtype not in DTYPES:
-            yield f"{name} is {found.dtype}: only {', '.join(DTYPES)} are supported"
+            said = f"only {', '.join(DTYPES)} are supported"
+            yield f"{name} in {found.path.name} is {found.dtype}: {said}"
 
 
 def _few(names: list[str]) -> str:

@@ -218,7 +218,8 @@ def read_image_tokenizer(directory: Path) -> PublishedTokenizer:
         config = checkpoint.family.tokenizer.config_class(**settings)
         return checkpoint.family.tokenizer(config, {n: _read(n, *t) for n, t in named.items()})
     except ValueError as error:
-        raise CheckpointError(directory, [str(error)]) from error
+        files = sorted({str(place.path) for _, place in named.values()})
+        raise CheckpointError(", ".join(files), [f"its image tokenizer: {error}"]) from error
 
 
 def _section(path: Path, raw: Values) -> Values:

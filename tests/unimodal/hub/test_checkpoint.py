@@ -158,7 +158,7 @@ REFUSED = {
     "quantized": (
         "llama",
         {"quantization_config": {"quant_method": "gptq", "bits": 4}},
-        "quantization_config: quantized weights cannot grow",
+        "quantization_config: quantized weights are not read",
     ),
     "width": ("llama", {"hidden_size": 64}, "config.json says"),
     "layer": ("llama", {"num_hidden_layers": 3}, "weights are missing: model.layers.2.input"),
