@@ -311,7 +311,7 @@ def _read_manifest(directory: Path) -> manifest.Files:
                 " or train one with `make speedrun`"
             )
         what = (
-            "it has no manifest.json, nor a config.json"
+            "it has no manifest.json, nor the config.json of a published model"
             if directory.is_dir()
             else "there is no such directory"
         )

@@ -200,7 +200,6 @@ class SentencePieceTokenizer(TextTokenizer):
 
 
 _EMPTY = '{"version":"1.0","added_tokens":[],"model":{"type":"BPE","vocab":{},"merges":[]}}'
-
 TOKENIZER_FILES: dict[str, type[TextTokenizer]] = {
     "tokenizer.json": JsonTokenizer,
     "tokenizer.model": SentencePieceTokenizer,
@@ -227,9 +226,7 @@ def read_pretrained(directory: Path, num_ids: int) -> TextTokenizer:
 
 
 def parsed(source: str) -> dict[str, Any]:
-    """Parse a tokenizer.json; raise ValueError where it is not one of a BPE, or has no table of
-    ids, list of merges or list of added tokens in it.
-    """
+    """Parse a tokenizer.json; raise ValueError where it is not one of a BPE, or is malformed."""
     tree = json.loads(source)
     if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict):
         raise ValueError("it is no file of the library tokenizers")
@@ -296,12 +293,8 @@ def _without_special_tokens(tree: dict[str, Any]) -> dict[str, Any]:
         if "".join(pair) not in unmade and not any(half in special for half in pair)
     ]
     vocab = {piece: token for piece, token in model["vocab"].items() if piece not in special}
-    bare: dict[str, Any] = {
-        "added_tokens": [],
-        "post_processor": None,
-        "truncation": None,
-        "padding": None,
-    }
+    bare: dict[str, Any] = {"added_tokens": []}
+    bare |= dict.fromkeys(("post_processor", "truncation", "padding"))
     return tree | bare | {"model": model | {"vocab": vocab, "merges": kept, "unk_token": None}}
 
 

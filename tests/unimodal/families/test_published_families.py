@@ -210,6 +210,26 @@ def test_other_pixels_than_the_authors_are_refused(directories: dict[str, Path],
         unimodal.load(copy)
 
 
+def test_sizes_that_cannot_be_drawn(models: dict[str, Model]):
+    """Each is refused with what would do, before anything is drawn."""
+    for name, size, said in (
+        (
+            "lumina",
+            (48, 64),
+            "size 48x64: .*whole multiples of 2, from 2 to 128; a code has 16 x 16",
+        ),
+        ("emu3", (13, 20), "13 x 20 pixels: both sides must be multiples of 4"),
+        ("janus", (48, 48), "size 48x48: this model draws 24x24"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            unimodal.Chat(models[name], size=size)
+    for name, size, tokens in (("emu3", (640, 640), "25,803"), ("lumina", (2048, 2048), "16,548")):
+        chat = unimodal.Chat(models[name], size=size)
+        said = f"a reply needs up to {tokens} of the model's .* ask for a smaller image"
+        with pytest.raises(ValueError, match=said):
+            chat("a dog", modality="image")
+
+
 def test_a_dtype_is_that_of_the_transformer_alone(directories: dict[str, Path]):
     model = unimodal.load(directories["janus"], dtype="bfloat16")
     assert {one.dtype for one in model.transformer.parameters()} == {torch.bfloat16}
@@ -376,6 +396,7 @@ def hub(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     from huggingface_hub import constants
 
     endpoint = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(
         constants,

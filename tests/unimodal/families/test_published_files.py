@@ -1,0 +1,247 @@
+"""What is wrong in a file of a published model is said with that file's name."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import published_models as made
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import unimodal
+from unimodal.bundle import BundleError
+from unimodal.families import janus, published
+from unimodal.tensors import INDEX, SINGLE
+
+Tree = dict[str, Any]
+TOKENIZER = "tokenizer.json"
+FIFTH = made.chameleon_code(5)
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("published")
+    made.save_janus(folder / "janus", made.janus_model())
+    made.save_anole(folder / "anole", made.chameleon_model())
+    made.save_emu3(folder / "chat", made.emu3_model(131072))
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.fixture
+def copied(directories: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """What copies a model that a test may damage."""
+    return lambda name: Path(shutil.copytree(directories[name], tmp_path / name))
+
+
+def rewrite(path: Path, change: Callable[[Tree], object]) -> None:
+    tree = json.loads(path.read_text())
+    change(tree)
+    path.write_text(json.dumps(tree))
+
+
+# --- tokenizer.json -----------------------------------------------------------------------------
+
+
+def with_id(spelling: str, token: object) -> Callable[[Tree], None]:
+    """What gives a spelling another id."""
+
+    def change(tree: Tree) -> None:
+        for one in tree["added_tokens"]:
+            if one["content"] == spelling:
+                one["id"] = token
+        if spelling in tree["model"]["vocab"]:
+            tree["model"]["vocab"][spelling] = token
+
+    return change
+
+
+def with_model(**values: object) -> Callable[[Tree], object]:
+    return lambda tree: tree["model"].update(values)
+
+
+def twice(tree: Tree) -> None:
+    more = {**tree["added_tokens"][0], "content": "IMGIMGAFZ", "id": 423}
+    tree["added_tokens"].append(more)
+
+
+@pytest.mark.parametrize(
+    "name, change, said",
+    [
+        ("anole", with_id(FIFTH, 100_000), "the id of IMGIMGFZ is 100000, the embedding has 424"),
+        ("anole", with_id(FIFTH, -5), "the id of 'IMGIMGFZ' is -5, no whole number"),
+        ("anole", with_id(FIFTH, 1.5), "the id of 'IMGIMGFZ' is 1.5, no whole number"),
+        ("anole", with_id(FIFTH, None), "the id of 'IMGIMGFZ' is None, no whole number"),
+        ("anole", with_id(FIFTH, "x"), "the id of 'IMGIMGFZ' is 'x', no whole number"),
+        ("anole", with_id(FIFTH, 0), "special tokens and codes share ids"),
+        ("anole", twice, "it spells 97 image codes, 96 of them different; config.json says 96"),
+        ("janus", with_id(janus.IMAGE_BEGIN.name, 328), "is 328, the embedding has 328 rows"),
+        ("janus", with_id(janus.PLACE.name, 10**6), "is 1000000, the embedding has 328 rows"),
+        ("janus", with_model(merges=[3]), "model.merges are no list of pairs"),
+        ("janus", with_model(merges=["a b c"]), "model.merges are no list of pairs"),
+        ("janus", with_model(merges=None), "model.merges are no list of pairs"),
+        ("janus", with_model(vocab=[]), "only BPE is supported"),
+        ("janus", lambda tree: tree.update(added_tokens=[3]), "its added_tokens are no list"),
+        ("janus", lambda tree: tree.update(pre_tokenizer={"type": "X"}), "tokenizers does not"),
+    ],
+)
+def test_ids_that_disagree(
+    copied: Callable[[str], Path], name: str, change: Callable[[Tree], object], said: str
+):
+    directory = copied(name)
+    rewrite(directory / TOKENIZER, change)
+    with pytest.raises(BundleError, match=f"{TOKENIZER}: .*{said}"):
+        unimodal.load(directory)
+
+
+@pytest.mark.parametrize("made_by", ["ignore_merges", "merges"])
+def test_no_text_spells_a_code_that_is_no_added_token(
+    copied: Callable[[str], Path], made_by: str, tmp_path: Path
+):
+    """Where codes are among the words of tokenizer.json, and merges or whole words make them."""
+    directory = copied("anole")
+
+    def change(tree: Tree) -> None:
+        kept = ("<s>", "</s>", "<pad>", "<unk>")
+        tree["added_tokens"] = [one for one in tree["added_tokens"] if one["content"] in kept]
+        if made_by == "ignore_merges":
+            tree["model"]["ignore_merges"] = True
+            return
+        vocab, merges = tree["model"]["vocab"], tree["model"]["merges"]
+        for end in range(2, len(FIFTH) + 1):
+            merges.append([FIFTH[: end - 1], FIFTH[end - 1]])
+            vocab.setdefault(FIFTH[:end], 326 + end)
+
+    rewrite(directory / TOKENIZER, change)
+    model = unimodal.load(directory)
+    text = f"{FIFTH} <racm3:break> a"
+    ids = np.array(model.text_tokenizer.encode(text))
+    assert model.vocabulary.is_text(ids).all() and model.text_tokenizer.decode(ids) == text
+    model.text_tokenizer.save(tmp_path / "saved.json")
+    again = type(model.text_tokenizer).load(tmp_path / "saved.json", model.vocabulary.num_text)
+    assert again.encode(text) == ids.tolist()
+
+
+# --- weights ------------------------------------------------------------------------------------
+
+
+def split(directory: Path, change: Callable[[Tree], object]) -> None:
+    """Put the weights into a file of another name, with a changed index."""
+    (directory / SINGLE).rename(directory / "all.safetensors")
+    index = {
+        "weight_map": dict.fromkeys(load_file(directory / "all.safetensors"), "all.safetensors")
+    }
+    index |= {"metadata": {"total_size": 5e9}}
+    change(index)
+    (directory / INDEX).write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, [], {"total_size": "many"}, {"total_size": None}, {"total_size": -1}]
+)
+def test_an_index_without_a_size(copied: Callable[[str], Path], metadata: object):
+    directory = copied("janus")
+    split(directory, lambda index: index.update(metadata=metadata))
+    with pytest.raises(BundleError, match=f"{INDEX}: metadata.total_size is no number of bytes"):
+        unimodal.load(directory)
+
+
+@pytest.mark.parametrize("file", ["../janus/all.safetensors", "/etc/passwd", "..", ""])
+def test_an_index_that_names_files_elsewhere(copied: Callable[[str], Path], file: str):
+    directory = copied("janus")
+    split(directory, lambda index: index["weight_map"].update({"lm_head.weight": file}))
+    with pytest.raises(BundleError, match=f"{INDEX} does not say which file holds which tensor"):
+        unimodal.load(directory)
+
+
+def test_an_index_says_how_large_the_weights_are(copied: Callable[[str], Path]):
+    directory = copied("janus")
+    split(directory, lambda index: None)
+    assert published.look_at(str(directory))[1].weight_bytes == 5_000_000_000
+    assert unimodal.load(directory).replies == ("text", "image")
+
+
+EVIL = b"cposix\nsystem\n(S'touch evil'\ntR."  # writes a file, were it unpickled
+
+
+@pytest.mark.parametrize("file", [SINGLE, TOKENIZER, "config.json"])
+def test_a_pickle_in_place_of_a_file(
+    copied: Callable[[str], Path], file: str, monkeypatch: pytest.MonkeyPatch
+):
+    directory = copied("janus")
+    monkeypatch.chdir(directory)
+    (directory / file).write_bytes(EVIL)
+    with pytest.raises(BundleError, match=file):
+        unimodal.load(directory)
+    assert not (directory / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    "tensor, found, said",
+    [
+        ("lm_head.weight", torch.ones(3, 32), r"lm_head.weight in model.safetensors has shape \(3"),
+        (
+            "lm_head.weight",
+            torch.ones(328, 32).double(),
+            "lm_head.weight in model.safetensors is F",
+        ),
+        (
+            "model.vqmodel.quant_conv.bias",
+            torch.ones(3),
+            "model.safetensors: its image tokenizer: ",
+        ),
+        ("model.vqmodel.more", torch.ones(3), "model.safetensors: its image tokenizer: "),
+    ],
+)
+def test_a_tensor_that_does_not_fit(
+    copied: Callable[[str], Path], tensor: str, found: torch.Tensor, said: str
+):
+    directory = copied("janus")
+    tensors = load_file(directory / SINGLE) | {tensor: found}
+    save_file(tensors, directory / SINGLE)
+    with pytest.raises(BundleError, match=said):
+        unimodal.load(directory)
+
+
+# --- other files --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ({"min_pixels": "x"}, "images of 'x' to 1048576 pixels"),
+        ({"min_pixels": 10**9}, "images of 1000000000 to 1048576 pixels"),
+        ({"max_pixels": None}, "images of 262144 to None pixels"),
+        ({"min_pixels": 0}, "images of 0 to 1048576 pixels"),
+    ],
+)
+def test_bounds_of_images_that_are_none(
+    copied: Callable[[str], Path], values: dict[str, object], said: str
+):
+    directory = copied("chat")
+    (directory / "preprocessor_config.json").write_text(json.dumps(values))
+    with pytest.raises(BundleError, match=f"preprocessor_config.json: {said}"):
+        unimodal.load(directory)
+
+
+def test_a_processor_that_is_no_configuration(copied: Callable[[str], Path]):
+    directory = copied("chat")
+    rewrite(directory / "processor_config.json", lambda tree: tree.update(image_processor=[1]))
+    with pytest.raises(BundleError, match="processor_config.json: image_processor is no config"):
+        unimodal.load(directory)
+
+
+def test_a_readme_that_is_not_utf_8_keeps_nobody_from_the_model(copied: Callable[[str], Path]):
+    directory = copied("janus")
+    (directory / "README.md").write_bytes(b"---\nlicense: mit\n---\nJos\xe9\n")
+    assert published.look_at(str(directory))[1].licence == "mit"
+
+
+def test_a_directory_without_config_says_so(copied: Callable[[str], Path]):
+    directory = copied("janus")
+    (directory / "config.json").unlink()
+    with pytest.raises(BundleError, match="no manifest.json, nor the config.json of a published"):
+        unimodal.load(directory)
