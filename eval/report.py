@@ -4,6 +4,7 @@ A score is never shown alone: each row has its 95 % interval and the number of i
 recipe follows.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from unimodal.data.sheet import Paragraph, Strip, sheet
 from .intervals import Estimate
 from .score import write
 
+HASH = re.compile("[0-9a-f]{40,}")
 GREEN, RED, FAINT = (0, 130, 60), (190, 30, 30), (110, 110, 110)
 
 Item = TypeVar("Item")
@@ -148,7 +150,7 @@ def _texts(path: Sequence[str], score: Estimate) -> list[str]:
 
 def _short(value: str | int | float | None) -> str:
     if isinstance(value, str):
-        return value[:12] if len(value) >= 40 else value
+        return value[:12] if HASH.fullmatch(value) else value
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

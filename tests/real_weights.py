@@ -28,6 +28,7 @@ from unimodal.families.fits import BucketFit
 from unimodal.families.published import look_at
 from unimodal.model import Model, Weights
 from unimodal.tokenizer.pixels import open_image
+from unimodal.tokenizer.vqgan import Vqgan
 
 QWEN_PATTERN = r"\p{N}"  # one digit a piece; GPT-2's is " ?\p{N}+"
 LEAST_PSNR = 18.0  # dB, far below what the authors' tokenizers reach, far above noise
@@ -48,7 +49,7 @@ def of_emu3(model: Model, directory: Path) -> Facts:
 
 
 def of_janus(model: Model, _: Path) -> Facts:
-    """Ids, sizes, and that the nearest code is that of the smallest angle."""
+    """Ids and sizes."""
     special, config = model.vocabulary.special, model.transformer.config
     yield "an image begins with 100016", special(janus.IMAGE_BEGIN.name) == 100016
     yield "a place is 100581", special(janus.PLACE.name) == 100581
@@ -75,12 +76,29 @@ FACTS: dict[str, Callable[[Model, Path], Facts]] = {
 }  # fmt: skip
 
 
-def psnr(model: Model, image: PILImage.Image) -> float | None:
-    """Return how well an image survives its codes, in dB; None where there is no decoder."""
-    if not model.image_tokenizer.decodes:
-        return None
+def by_pixels(model: Model, image: PILImage.Image) -> tuple[float | None, dict[str, bool]]:
+    """Return how well an image survives its codes, in dB, and what that says of the rule by which
+    they are found; None where there is no decoder.
+    """
+    tokenizer = model.image_tokenizer
+    if not tokenizer.decodes:
+        return None, {}
     pixels, _ = model.fitted(image)
     (encoded,) = model.codec.encode([Image(pixels)])
+    survived = psnr(model, pixels, encoded)
+    facts = {f"an image survives its codes with {LEAST_PSNR} dB": survived >= LEAST_PSNR}
+    if isinstance(tokenizer, Vqgan) and tokenizer.config.is_normalised:
+        tokenizer.quantize.is_normalised = False  # the rule of the class of transformers
+        (plainly,) = model.codec.encode([Image(pixels)])
+        tokenizer.quantize.is_normalised = True
+        facts["an image survives codes of the smallest angle better than of the least distance"] = (
+            survived > psnr(model, pixels, plainly)
+        )
+    return survived, facts
+
+
+def psnr(model: Model, pixels: np.ndarray, encoded: Image) -> float:
+    """Return how near to an image its codes are when they are decoded, in dB."""
     plain = Image(codes=encoded.codes, grid=encoded.grid, codec_hash=encoded.codec_hash)
     (decoded,) = model.codec.decode([plain])
     assert decoded.pixels is not None, "it was decoded"
@@ -96,10 +114,8 @@ def examined(
     model = unimodal.load(source, device, weights, dtype)
     facts = dict(FACTS[model.card["model_type"]](model, directory))
     image = open_image(photo).image
-    survived = psnr(model, image)
-    facts[f"an image survives its codes with {LEAST_PSNR} dB"] = (
-        survived is None or survived >= LEAST_PSNR
-    )
+    survived, more = by_pixels(model, image)
+    facts |= more
     report: dict[str, Any] = {
         "source": source, "hash": model.hash, "weights": str(said), "torch": torch.__version__,
         "device": device, "layers": Counter(map(str, model.transformer.layer_devices)),

@@ -60,7 +60,9 @@ def test_terminal_table_shows_the_same():
     assert "drawing / overall" in text and "0.046 to 0.699" in text
 
 
-def test_recipe_line_cuts_hashes():
+def test_recipe_line_cuts_hashes_alone():
+    fit = "PadFit(side=24, background=127, least=14, kind='pad')"
+    assert recipe_line({"fit": fit}) == f"fit {fit}"
     assert recipe_line(RECIPE) == "seed 5, guidance 2, model aaaaaaaaaaaa, commit none"
 
 

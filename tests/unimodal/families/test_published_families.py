@@ -473,5 +473,6 @@ def test_the_script_for_real_weights_runs(
     assert report["weights_as"] == weights and sum(report["layers"].values()) > 1
     assert json.loads(json.dumps(report)) == report and not all(report["facts"].values())
     assert ("drew" in report) == (name != "chameleon") and "says" in report
+    assert any("smallest angle" in fact for fact in report["facts"]) == (name == "janus")
     if name == "janus":
         assert report["facts"]["the head is not tied"]
