@@ -310,16 +310,26 @@ def _read_manifest(directory: Path) -> manifest.Files:
                 f"no default model is installed in {DEFAULT}: name a bundle's directory,"
                 " or train one with `make speedrun`"
             )
-        what = (
-            "it has no manifest.json, nor the config.json of a published model"
-            if directory.is_dir()
-            else "there is no such directory"
-        )
-        raise BundleError(
-            f"{directory} is no model: {what}; give the directory that a training run wrote, or"
-            " `default` for the model that is shipped"
-        )
+        raise BundleError(_said_missing(directory))
     return manifest.read(directory)
+
+
+def _said_missing(directory: Path) -> str:
+    """Return why a directory, or what is named as one, is no bundle, and the way out."""
+    from .families import published
+
+    way_out = (
+        "give the directory that a training run wrote, or `default` for the model that is shipped"
+    )
+    if published.is_published(directory):
+        grown = f"`unimodal grow {directory} --output BUNDLE`"
+        way_out += f"; of a published model {grown} makes a bundle first"
+        what = "it has no manifest.json" if directory.is_dir() else "there is no such directory"
+    elif directory.is_dir():
+        what = "it has no manifest.json, nor the config.json of a published model"
+    else:
+        what = "there is no such directory"
+    return f"{directory} is no model: {what}; {way_out}"
 
 
 def _read_text(directory: Path, num_ids: int) -> TextTokenizer:

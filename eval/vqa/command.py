@@ -51,7 +51,9 @@ def source_of(data: Path, images: Path | None, split: str | None):
 @click.command("vqa")
 @click.option("--task", type=click.Choice(list(NAMES)), required=True, help="The benchmark.")
 @source_options(required=True)
-@click.option("--model", type=IN_PATH, help="A bundle's directory [default: the shipped one].")
+@click.option(
+    "--model", type=IN_PATH, help="A bundle or a published model [default: the shipped one]."
+)
 @click.option("--samples", type=click.IntRange(1), help="About how many items [default: all].")
 @click.option("--prompt", help="With {question}, and {options} [default: the benchmark's own].")
 @answerer_options

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import unimodal
-from unimodal.bundle import BundleError
+from unimodal.bundle import BundleError, read_contents
 from unimodal.families import janus, published
 from unimodal.tensors import INDEX, SINGLE
 
@@ -238,6 +238,13 @@ def test_a_readme_that_is_not_utf_8_keeps_nobody_from_the_model(copied: Callable
     directory = copied("janus")
     (directory / "README.md").write_bytes(b"---\nlicense: mit\n---\nJos\xe9\n")
     assert published.look_at(str(directory))[1].licence == "mit"
+
+
+@pytest.mark.parametrize("name", ["janus", "owner/name"])
+def test_a_recipe_is_told_how_a_bundle_is_made(directories: dict[str, Path], name: str):
+    directory = directories.get(name, Path(name))
+    with pytest.raises(BundleError, match=f"`unimodal grow {directory} --output BUNDLE` makes a"):
+        read_contents(directory)
 
 
 def test_a_directory_without_config_says_so(copied: Callable[[str], Path]):
