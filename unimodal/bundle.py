@@ -307,8 +307,8 @@ def _read_manifest(directory: Path) -> manifest.Files:
     if not (directory / MANIFEST).is_file():
         if directory == DEFAULT:
             raise BundleError(
-                f"no default model is installed in {DEFAULT}: name a bundle's directory,"
-                " or train one with `make speedrun`"
+                f"no default model is installed in {DEFAULT}: name a bundle's directory, or train"
+                " one with `make speedrun`"
             )
         raise BundleError(_said_missing(directory))
     return manifest.read(directory)
@@ -318,17 +318,12 @@ def _said_missing(directory: Path) -> str:
     """Return why a directory, or what is named as one, is no bundle, and the way out."""
     from .families import published
 
-    way_out = (
-        "give the directory that a training run wrote, or `default` for the model that is shipped"
-    )
+    what = "it has no manifest.json" if directory.is_dir() else "there is no such directory"
+    way_out = "give the directory that a training run wrote, or `default`, which is shipped"
     if published.is_published(directory):
-        grown = f"`unimodal grow {directory} --output BUNDLE`"
-        way_out += f"; of a published model {grown} makes a bundle first"
-        what = "it has no manifest.json" if directory.is_dir() else "there is no such directory"
+        way_out += f"; `unimodal grow {directory} --output BUNDLE` makes one of a published model"
     elif directory.is_dir():
-        what = "it has no manifest.json, nor the config.json of a published model"
-    else:
-        what = "there is no such directory"
+        what += ", nor the config.json of a published model"
     return f"{directory} is no model: {what}; {way_out}"
 
 

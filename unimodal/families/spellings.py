@@ -71,7 +71,7 @@ class Spellings:
         """Return the id of a spelling; raise CheckpointError where the embedding has no row."""
         token = self.ids[spelling]
         if token >= self.num_ids:
-            problem = f"the id of {spelling} is {token}, the embedding has {self.num_ids} rows"
+            problem = f"the id of {spelling} is {token}, config.json says {self.num_ids} ids"
             raise CheckpointError(self.path, [problem])
         return token
 

@@ -71,15 +71,19 @@ def twice(tree: Tree) -> None:
 @pytest.mark.parametrize(
     "name, change, said",
     [
-        ("anole", with_id(FIFTH, 100_000), "the id of IMGIMGFZ is 100000, the embedding has 424"),
+        (
+            "anole",
+            with_id(FIFTH, 100_000),
+            "the id of IMGIMGFZ is 100000, config.json says 424 ids",
+        ),
         ("anole", with_id(FIFTH, -5), "the id of 'IMGIMGFZ' is -5, no whole number"),
         ("anole", with_id(FIFTH, 1.5), "the id of 'IMGIMGFZ' is 1.5, no whole number"),
         ("anole", with_id(FIFTH, None), "the id of 'IMGIMGFZ' is None, no whole number"),
         ("anole", with_id(FIFTH, "x"), "the id of 'IMGIMGFZ' is 'x', no whole number"),
         ("anole", with_id(FIFTH, 0), "special tokens and codes share ids"),
         ("anole", twice, "it spells 97 image codes, 96 of them different; config.json says 96"),
-        ("janus", with_id(janus.IMAGE_BEGIN.name, 328), "is 328, the embedding has 328 rows"),
-        ("janus", with_id(janus.PLACE.name, 10**6), "is 1000000, the embedding has 328 rows"),
+        ("janus", with_id(janus.IMAGE_BEGIN.name, 328), "is 328, config.json says 328 ids"),
+        ("janus", with_id(janus.PLACE.name, 10**6), "is 1000000, config.json says 328 ids"),
         ("janus", with_model(merges=[3]), "model.merges are no list of pairs"),
         ("janus", with_model(merges=["a b c"]), "model.merges are no list of pairs"),
         ("janus", with_model(merges=None), "model.merges are no list of pairs"),
@@ -243,7 +247,7 @@ def test_a_readme_that_is_not_utf_8_keeps_nobody_from_the_model(copied: Callable
 @pytest.mark.parametrize("name", ["janus", "owner/name"])
 def test_a_recipe_is_told_how_a_bundle_is_made(directories: dict[str, Path], name: str):
     directory = directories.get(name, Path(name))
-    with pytest.raises(BundleError, match=f"`unimodal grow {directory} --output BUNDLE` makes a"):
+    with pytest.raises(BundleError, match=f"`unimodal grow {directory} --output BUNDLE` makes one"):
         read_contents(directory)
 
 
