@@ -127,10 +127,14 @@ class Facts:
     """Facts are what a user has to know of a model before its weights are fetched."""
 
     weight_bytes: int
+    """0 where the files do not say it."""
     licence: str
 
     def __str__(self) -> str:
-        return f"{self.weight_bytes / 1e9:.1f} GB of weights, licence: {self.licence}"
+        size = (
+            f"{self.weight_bytes / 1e9:.1f} GB of weights" if self.weight_bytes else "size not said"
+        )
+        return f"{size}, licence: {self.licence}"
 
     @classmethod
     def of(cls, source: str, directory: Path) -> "Facts":

@@ -164,7 +164,9 @@ def test_an_index_that_names_files_elsewhere(copied: Callable[[str], Path], file
 def test_an_index_says_how_large_the_weights_are(copied: Callable[[str], Path]):
     directory = copied("janus")
     split(directory, lambda index: None)
-    assert published.look_at(str(directory))[1].weight_bytes == 5_000_000_000
+    assert str(published.look_at(str(directory))[1]) == "5.0 GB of weights, licence: mit"
+    rewrite(directory / INDEX, lambda index: index.pop("metadata"))
+    assert str(published.look_at(str(directory))[1]) == "size not said, licence: mit"
     assert unimodal.load(directory).replies == ("text", "image")
 
 
