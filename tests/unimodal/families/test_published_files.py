@@ -115,9 +115,9 @@ def test_no_text_spells_a_code_that_is_no_added_token(
             tree["model"]["ignore_merges"] = True
             return
         vocab, merges = tree["model"]["vocab"], tree["model"]["merges"]
-        for end in range(2, len(FIFTH) + 1):
-            merges.append([FIFTH[: end - 1], FIFTH[end - 1]])
-            vocab.setdefault(FIFTH[:end], 326 + end)
+        for end in range(2, len(FIFTH)):  # its beginnings take the places of the last words
+            vocab[FIFTH[:end]] = vocab.pop("".join(merges.pop()))
+        merges += [[FIFTH[: end - 1], FIFTH[end - 1]] for end in range(2, len(FIFTH) + 1)]
 
     rewrite(directory / TOKENIZER, change)
     model = unimodal.load(directory)
