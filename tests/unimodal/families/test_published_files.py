@@ -115,9 +115,10 @@ def test_no_text_spells_a_code_that_is_no_added_token(
             tree["model"]["ignore_merges"] = True
             return
         vocab, merges = tree["model"]["vocab"], tree["model"]["merges"]
-        for end in range(2, len(FIFTH)):  # its beginnings take the places of the last words
-            vocab[FIFTH[:end]] = vocab.pop("".join(merges.pop()))
-        merges += [[FIFTH[: end - 1], FIFTH[end - 1]] for end in range(2, len(FIFTH) + 1)]
+        pairs = [["I", "M"], ["IM", "G"], ["IMG", "IMG"], ["IMGIMG", "F"], ["IMGIMGF", "Z"]]
+        for pair in pairs[:-1]:  # what they make takes the places of the last words
+            vocab["".join(pair)] = vocab.pop("".join(merges.pop()))
+        merges += pairs
 
     rewrite(directory / TOKENIZER, change)
     model = unimodal.load(directory)
