@@ -23,6 +23,8 @@ import numpy as np
 from unimodal.data.scenes.requests import RELATIONS
 from unimodal.data.scenes.world import COLOURS as WORLD_COLOURS
 
+from ..vqa.source import lines_of
+
 TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 COLOURS = tuple(WORLD_COLOURS)  # the world has GenEval's ten, in its order
 NUMBERS = ("zero", "one", "two", "three", "four")
@@ -82,7 +84,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     for a file without prompts or with a prompt twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = lines_of(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no UTF-8 text ({error}): give a file of prompts") from error
     found = [

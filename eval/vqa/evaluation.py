@@ -178,7 +178,10 @@ def scored_again(files: Sequence[Path]) -> dict[str, Any]:
     is_same = all(_question(p) == questions.get(p["item"]) for p in found)
     if not is_same or digest_of(seen) != settings["questions"]:
         raise ValueError(f"{files[0]}: the questions are not those of its first line")
-    return report(task, found, settings)
+    try:
+        return report(task, found, settings)
+    except (AttributeError, KeyError, TypeError) as error:  # `expected` is what a task makes of it
+        raise ValueError(f"{files[0]}: the questions are not of {task.name}: {error!r}") from error
 
 
 def scored_answers(task: Task, source: Source, file: Path, seed: int) -> dict[str, Any]:

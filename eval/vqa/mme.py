@@ -21,7 +21,7 @@ from ..intervals import Estimate, weighted_sum
 from ..score import Prediction
 from .clusters import scaled, share_of_clusters
 from .item import Item
-from .source import Row, Source
+from .source import Row, Source, lines_of
 from .task import AnswerTask, Chance, Verdict, mean
 from .yes_no import NO, YES, mme_answer
 
@@ -141,6 +141,7 @@ def _of_folder(folder: Path, source: Source) -> list[Item]:
 
 def _lines(text: Path) -> list[str]:
     try:
-        return [line for line in text.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = lines_of(text.read_text(encoding="utf-8-sig"))
+        return [line for line in lines if line.strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{text} is no UTF-8: {error}") from error

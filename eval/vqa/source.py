@@ -133,12 +133,19 @@ def read_lines(path: Path) -> list[Row]:
     text = _read(path)
     if text.lstrip().startswith("["):
         return objects(_value(text, str(path)), str(path))
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(lines_of(text), 1) if line.strip()]
     return [
         row
         for number, line in lines
         for row in objects([_value(line, f"{path}, line {number}")], f"{path}, line {number}")
     ]
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text, which end at line feeds alone: `str.splitlines` also cuts where
+    U+2028 or U+0085 stand, as they may within a string of JSON (RFC 8259, sec. 7).
+    """
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def objects(value: Any, place: str) -> list[Row]:

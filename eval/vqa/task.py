@@ -40,7 +40,7 @@ class Task(ABC):
 
     name: str
     rules: str
-    """Whose rules these are, in fewer than 40 letters: the printed recipe cuts longer ones."""
+    """Whose rules these are, in a few words."""
     template = SHORT_ANSWER
     max_tokens = 16
     """Of an answer, which is ended there."""

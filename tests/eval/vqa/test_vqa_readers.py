@@ -62,6 +62,15 @@ def test_pope(tmp_path):
     assert len(read("pope", folder / "coco_pope_random.json")) == 4
 
 
+def test_a_line_ends_at_a_line_feed_alone(tmp_path):
+    question = "Is there a cat?\u2028\x85"  # a string of JSON may hold them as they are
+    write_images(tmp_path, "a.png")
+    line = json.dumps(POPE_ROW | {"text": question}, ensure_ascii=False)
+    (tmp_path / "coco_pope_random.json").write_bytes(f"{line}\r\n\r\n".encode())
+    (item,) = read("pope", tmp_path)
+    assert item.question == question
+
+
 @pytest.mark.skipif(not POPE.exists(), reason="needs shared/data/pope beside the repository")
 def test_pope_as_it_is_published():
     found = task_of("pope").items(Source(POPE, POPE))
@@ -88,6 +97,11 @@ def test_mmbench_keeps_the_rotations_of_the_file(tmp_path):
     assert found[0].images == found[1].images and name_of(found[0].images[0]) != "1"
     assert found[0].question == "Look closely.\nWhich?"
     assert found[2].expected == {"answer": "C", "options": {"A": "Tim", "B": "Tom", "C": "Ted"}}
+
+
+def test_mmbench_s_table_is_found_in_its_folder(tmp_path):
+    table = vqa_files.mmbench(tmp_path)
+    assert [one.id for one in read("mmbench", table.parent)] == ["1", "1000001", "2"]
 
 
 def test_mmbench_makes_rotations_where_there_are_none(tmp_path):
