@@ -23,6 +23,7 @@ import numpy as np
 from unimodal.data.scenes.requests import RELATIONS
 from unimodal.data.scenes.world import COLOURS as WORLD_COLOURS
 
+from ..score import digest
 from ..vqa.source import lines_of
 
 TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
@@ -184,6 +185,11 @@ def _check_keys(value: Any, needed: set[str], allowed: set[str], place: str) -> 
         told = sorted(value) if isinstance(value, dict) else repr(value)
         more = f", and may have {', '.join(sorted(allowed))}" if allowed else ""
         raise ValueError(f"{place}: {told}; it needs {', '.join(sorted(needed))}{more}")
+
+
+def prompts_hash(prompts: Sequence[Prompt]) -> str:
+    """Return the SHA-256 of what is asked for, in order."""
+    return digest(prompt.json() for prompt in prompts)
 
 
 def make_prompts(names: Sequence[str], num_prompts: int, seed: int) -> list[Prompt]:
