@@ -119,7 +119,7 @@ def prompt_of_line(line: str, place: str) -> Prompt:
     """Return the prompt of a line of JSON; `place` names it in errors (ValueError)."""
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{place} is no JSON: {error}") from error
     return prompt_of(value, place)
 
