@@ -41,7 +41,7 @@ class Row:
     is_strong: bool = False
 
     def ends(self) -> list[float]:
-        """Return every finite end and value; a mean of eleven shares of 1 is 1, and not 1 + 2e-16."""
+        """Return every finite end and value; a mean of shares of 1 is 1, and not 1 + 2e-16."""
         known = [one for one in self.estimates if one is not None]
         found = [x for one in known for x in (one.low, one.value, one.high) if x is not None]
         return [round(x, DIGITS) for x in found]
