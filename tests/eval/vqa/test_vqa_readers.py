@@ -48,6 +48,13 @@ def test_gqa(tmp_path):
     assert first.group == second.group == "n161"
 
 
+def test_gqa_with_an_id_twice(tmp_path):
+    file = next(vqa_files.gqa(tmp_path).glob("*.json"))
+    file.write_text(file.read_text().replace("{", '{"05515938": {}, ', 1))
+    with pytest.raises(ValueError, match="questions.json is no JSON: .* key '05515938' twice"):
+        read("gqa", tmp_path)
+
+
 def test_textvqa_reads_no_address(tmp_path):
     (item,) = read("textvqa", vqa_files.textvqa(tmp_path))
     assert item.images == ("train_images/a1b2.jpg",) and item.expected["answers"] == ["stop"] * 10
