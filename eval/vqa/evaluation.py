@@ -40,7 +40,7 @@ from .clusters import mean_of_clusters, scaled
 from .item import Item
 from .pictures import Pictures, name_of
 from .source import Row, Source, read_lines
-from .task import Task, check_distinct, mean
+from .task import Task, check_items, mean
 from .tasks import task_of
 
 EVALUATION = "vqa"
@@ -77,7 +77,7 @@ def evaluate(
         raise ValueError(f"{world_size} ranks keep their predictions in files: give --predictions")
     task.check()
     items = task.items(source)
-    check_distinct(items)
+    check_items(items)
     asked = sample(items, samples, seed)
     rule = _rule(model, target_pixels, max_aspect_ratio)
     pictures = Pictures(source.images, rule)
@@ -191,7 +191,7 @@ def scored_answers(task: Task, source: Source, file: Path, seed: int) -> dict[st
     """
     task.check()
     items = task.items(source)
-    check_distinct(items)
+    check_items(items)
     answers = AnswersFile(file)
     answers.check([item.id for item in items])
     predictions = [

@@ -12,7 +12,7 @@ from unimodal.data.sizes import ImageRule
 from unimodal.eval.vqa.item import Item
 from unimodal.eval.vqa.pictures import Pictures, name_of
 from unimodal.eval.vqa.source import Source
-from unimodal.eval.vqa.task import check_distinct
+from unimodal.eval.vqa.task import check_items
 from unimodal.eval.vqa.tasks import NAMES, task_of
 
 POPE = Path(__file__).resolve().parents[3] / "../shared/data/pope"
@@ -24,7 +24,7 @@ def read(name: str, path: Path, images: Path | None = None, split: str | None = 
     """The items of a task, whose images are all there."""
     folder = images or (path if path.is_dir() else path.parent)
     found = task_of(name).items(Source(path, folder, split))
-    check_distinct(found)
+    check_items(found)
     Pictures(folder, RULE).check(found)
     return found
 
@@ -94,6 +94,14 @@ def test_mme_in_both_layouts(tmp_path):
     assert [item.kind for item in found] == ["count", "count", "OCR", "OCR"]
     assert [item.expected["answer"] for item in found] == ["yes", "no"] * 2
     assert found[0].images == ("count/1.jpg",) and found[2].images == ("OCR/images/a.png",)
+
+
+def test_mme_s_images_lie_beside_its_questions(tmp_path):
+    folder = vqa_files.mme(tmp_path / "mme")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match="--images .*other: MME's images lie beside"):
+        read("mme", folder, tmp_path / "other")
+    assert len(read("mme", folder, tmp_path)) == len(read("mme", folder))
 
 
 def test_mmbench_keeps_the_rotations_of_the_file(tmp_path):
@@ -342,6 +350,7 @@ POPE_ROW = {"question_id": 1, "image": "a.png", "label": "yes", "text": "Is ther
         (json.dumps(POPE_ROW | {"text": " "}).encode(), "line 1: text is empty"),
         (json.dumps({"question_id": 1, "label": "no"}).encode(), "line 1 has no image"),
         ((json.dumps(POPE_ROW) + "\n").encode() * 2, "the id random/1 stands for several"),
+        (json.dumps(POPE_ROW | {"text": "a " * 50_001}).encode(), "random/1 has more than 100,000"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, content, why):
