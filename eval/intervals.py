@@ -47,12 +47,12 @@ def proportion(num_right: int, n: int) -> Estimate:
     assert 0 <= num_right <= n, f"{num_right} right answers of {n}"
     if n == 0:
         return unmeasured()
-    low, high = _wilson(num_right / n, n)
+    low, high = wilson(num_right / n, n)
     return Estimate(num_right / n, low, high, n)
 
 
-def _wilson(p: float, n: float) -> tuple[float, float]:
-    """Return the limits of Wilson's interval of the share p of n samples."""
+def wilson(p: float, n: float) -> tuple[float, float]:
+    """Return the limits of Wilson's interval of the share p of n samples, n any number above 0."""
     # (p + z^2/2n -+ z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n)
     scale = 1 + Z_95**2 / n
     centre = (p + Z_95**2 / (2 * n)) / scale
@@ -78,7 +78,7 @@ def clustered_share(clusters: Sequence[Sequence[bool]]) -> Estimate:
     # var(p) = sum_i (r_i - p m_i)^2 / (sum_i m_i)^2, and p (1 - p) / n' if n' were independent
     squares = math.fsum((r - p * m) ** 2 for r, m in zip(rights, sizes, strict=True))
     many = len(clusters) if p in (0, 1) else min(n, p * (1 - p) * n**2 / max(squares, 1e-12))
-    low, high = _wilson(p, many)
+    low, high = wilson(p, many)
     return Estimate(p, low, high, n)
 
 

@@ -95,7 +95,10 @@ def read_weights(path: Path) -> dict[str, Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch and the unpickler raise for a foreign file
-        raise ValueError(f"{path} is no file of weights alone: {error}") from error
+        # Their words advise to run what else the file holds.
+        raise ValueError(
+            f"{path} is no file of weights alone ({type(error).__name__}): give the published one"
+        ) from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds a {type(found).__name__}, not a table of weights")
     return found

@@ -1,5 +1,6 @@
 """Declare the options that several verbs of `unimodal eval` share."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,24 @@ if TYPE_CHECKING:
     from unimodal.sampling import Sampling
 
 EVAL_SEED = 1_000_003  # training takes its scenes from other seeds
-OUT_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class OutFile(click.Path):
+    """A file that can be written, whose folders are made: else the work for it would be lost."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, writable=True, path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return the path; fail where no folder above it can take the file."""
+        path = super().convert(value, param, ctx)
+        there = next(folder for folder in Path(path).absolute().parents if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            self.fail(f"{path} cannot be written: {there} is no folder that takes it", param, ctx)
+        return path
+
+
+OUT_FILE = OutFile()
 IN_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 IN_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 IN_PATH = click.Path(path_type=Path)

@@ -70,9 +70,11 @@ def read_predictions(path: Path) -> tuple[dict[str, Any], dict[str, Prediction]]
         found: dict[str, Prediction] = {}
         for line in lines[1:]:
             id, prediction = json.loads(line)["id"], _prediction(line)
+            if not isinstance(id, str):
+                raise TypeError(f"the id {id!r:.80} is no text")
             if found.setdefault(id, prediction) != prediction:
                 raise ValueError(f"{id} is there twice")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no file of predictions ({error}): name another") from error
     if not isinstance(recipe, dict):
         raise ValueError(f"{path} is no file of predictions: name another")

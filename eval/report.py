@@ -23,7 +23,7 @@ from unimodal.data.sheet import Paragraph, Strip, sheet
 from .intervals import Estimate
 from .score import write
 
-HASH = re.compile("[0-9a-f]{40,}")
+HASH = re.compile(r"[0-9a-f]{40,}")  # of a commit or of contents
 GREEN, RED, FAINT = (0, 130, 60), (190, 30, 30), (110, 110, 110)
 
 Item = TypeVar("Item")
@@ -71,7 +71,8 @@ def show(
     title: str, report: dict[str, Any], json_file: Path | None, markdown_file: Path | None
 ) -> None:
     """Print the report's table and recipe, and write its JSON and Markdown files if asked to."""
-    console = Console()  # first, so that a full disk does not cost the scores too
+    # First, so that a full disk does not cost the scores too; brackets of names are no markup.
+    console = Console(markup=False)
     console.print(terminal_table(report["scores"], title))
     console.print(recipe_line(report["recipe"]), highlight=False)
     if json_file:
@@ -150,7 +151,7 @@ def _texts(path: Sequence[str], score: Estimate) -> list[str]:
 
 def _short(value: str | int | float | None) -> str:
     if isinstance(value, str):
-        return value[:12] if HASH.fullmatch(value) else value
+        return HASH.sub(lambda found: found[0][:12], value).replace("\n", "\\n")
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

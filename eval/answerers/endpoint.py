@@ -59,7 +59,7 @@ class Endpoint:
             content = reply.read(MOST_BYTES)
         try:
             value = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             _refuse(place, f"it sent no JSON: {content[:80]!r}", error)
         if not isinstance(value, dict):
             raise ValueError(f"{place} sent no object: {content[:80]!r}")

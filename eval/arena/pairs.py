@@ -12,9 +12,8 @@ from typing import Any
 
 from unimodal.tokenizer.pixels import open_image
 
-from ..geneval.drawing import prompts_hash
 from ..geneval.folder import Drawn, read_folder
-from ..geneval.prompts import Prompt
+from ..geneval.prompts import Prompt, prompts_hash
 from ..geneval.scoring import DRAWING, UNKNOWN
 from ..report import progress
 

@@ -60,11 +60,14 @@ def read_votes(path: Path) -> tuple[dict[str, Any], list[Prediction]]:
     settings, kept = read_predictions(path)
     if settings.get("evaluation") != "arena":
         raise ValueError(f"{path} holds no votes of `unimodal eval arena`")
+    if not all(isinstance(settings.get(side), str) for side in (A, B)):
+        raise ValueError(f"{path}: its recipe does not name {A} and {B}")
     for id, vote in kept.items():
         sound = (
             vote.get("choice") in CHOICES
             and vote.get("left") in (A, B)
             and vote.get("winner") == winner(vote["left"], vote["choice"])
+            and isinstance(vote.get("kind"), str)
             and id == id_of(str(vote.get("voter")), str(vote.get("pair")))
         )
         if not sound:

@@ -178,9 +178,13 @@ def _hugging_face(name: str, side: int) -> _Loaded:
 
 @torch.inference_mode()
 def _check_steady(name: str, take: Callable[[Tensor], Tensor], side: int) -> None:
-    """Raise ValueError for a model that draws at random, as masked autoencoders hide patches."""
+    """Raise ValueError for a model that draws at random, as masked autoencoders hide patches, and
+    for one that sees nothing.
+    """
     image_1CHW = torch.linspace(-1, 1, 3 * side * side).reshape(1, 3, side, side)
     first, *others = (take(image_1CHW) for _ in range(3))
+    if not bool(first.isfinite().all()):
+        raise ValueError(f"{name} sees numbers that are not finite: its weights are damaged")
     if not all(torch.allclose(first, one, rtol=1e-3, atol=1e-3) for one in others):
         raise ValueError(
             f"{name} sees the same image differently each time (it hides parts at random): take "

@@ -25,7 +25,7 @@ def check(path: Path) -> list[str]:
     try:
         vectors = json.loads(path.read_text(encoding="utf-8"))
         images, boxes = vectors["images"], vectors["relative_position"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} has no GenEval golden vectors ({error!r})") from error
     if not images or not boxes:
         raise ValueError(f"{path} has no GenEval golden vectors: it checks nothing")

@@ -105,8 +105,8 @@ def prepared(image: Image.Image, side: int) -> Tensor:
 
     The shorter side becomes `side`, bicubic; the middle is cut out; pixels are standardised.
     """
-    scale = side / min(image.size)
-    width, height = (side if k == min(image.size) else int(scale * k) for k in image.size)
+    # Multiplied first, as torchvision does: side / 49 * 98 would fall below 2 side.
+    width, height = (int(side * k / min(image.size)) for k in image.size)
     resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - side) / 2), round((height - side) / 2)
     middle = resized.crop((left, top, left + side, top + side))

@@ -17,6 +17,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,8 @@ import numpy as np
 
 from ..predictions import PredictionsFile, read_predictions
 from ..report import progress
-from .drawing import prompts_hash
 from .folder import Drawn, id_of, read_image
-from .prompts import Prompt, prompt_of
+from .prompts import Prompt, prompt_of, prompts_hash
 from .rules import Found, Rules, judge
 
 
@@ -147,30 +147,34 @@ def read_detections(file: Path, prompts: Sequence[Prompt] | None = None) -> Dete
         if not isinstance(count, int) or count < 1 or known not in (None, count):
             told = f", not the {known} of --prompts" if known is not None else ""
             raise ValueError(f"{file}: {name} of its recipe is {count!r}{told}")
-    ids = [
-        id_of(number, sample)
-        for number in range(recipe["num_prompts"])
-        for sample in range(recipe["samples_per_prompt"])
-    ]
-    _check_ids(file, ids, lines)
+    ids = _ids(file, recipe["num_prompts"], recipe["samples_per_prompt"], lines)
     images = {id: _image(lines[id], f"{file}, {id}") for id in ids}
     found = Detections(recipe, images)
     _check_prompts(file, found, prompts)
     return found
 
 
-def _check_ids(file: Path, ids: Sequence[str], lines: Mapping[str, Any]) -> None:
-    missing, others = [id for id in ids if id not in lines], sorted(set(lines) - set(ids))
-    if others:
+def _ids(file: Path, prompts: int, samples: int, lines: Mapping[str, Any]) -> list[str]:
+    """Return the ids of all images in order; ValueError unless each has a line, and no other has.
+
+    More ids than there are lines are not listed: a recipe may claim any number.
+    """
+    total = prompts * samples
+    every = (id_of(number, sample) for number in range(prompts) for sample in range(samples))
+    found = list(islice(every, len(lines) + 1))
+    others = sorted(set(lines) - set(found), key=str)
+    if others and len(found) == total:
         raise ValueError(
             f"{file} has an image {others[0]!r}, which its recipe does not know: ids go from "
-            f"{ids[0]} to {ids[-1]}"
+            f"{found[0]} to {found[-1]}"
         )
+    missing = [id for id in found if id not in lines]
     if missing:
         raise ValueError(
-            f"{file} lacks {len(missing)} of {len(ids)} images, {missing[0]} first: it is "
+            f"{file} lacks {total - len(lines)} of {total} images, {missing[0]} first: it is "
             "half-finished, detect again to go on"
         )
+    return found
 
 
 def _image(line: Mapping[str, Any], place: str) -> tuple[Prompt, Found]:

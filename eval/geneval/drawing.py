@@ -25,7 +25,7 @@ from ..predictions import PredictionsFile
 from ..run import Evaluator, Turn, Turns, run
 from ..score import Prediction, digest
 from .folder import DRAWN, id_of, sample_file, write_grid, write_prompt
-from .prompts import Prompt
+from .prompts import Prompt, prompts_hash
 
 MOST_SAMPLES = 2**10  # of a prompt: seeds of more would be those of the next
 
@@ -124,11 +124,6 @@ def draw(
         run(model, evaluator, kept, batch)
     for number in range(len(prompts)):
         write_grid(root, number, samples)
-
-
-def prompts_hash(prompts: Sequence[Prompt]) -> str:
-    """Return the SHA-256 of what is asked for, in order."""
-    return digest(prompt.json() for prompt in prompts)
 
 
 def _recipe(

@@ -26,7 +26,7 @@ from unimodal.transcript import png_bytes
 
 from ..predictions import read_predictions
 from ..score import digest
-from .prompts import Prompt, prompt_of_line
+from .prompts import Prompt, prompt_of_line, prompts_hash
 
 SAMPLE = re.compile(r"\d+\.png")
 METADATA, SAMPLES, GRID, DRAWN = "metadata.jsonl", "samples", "grid.png", "drawn.jsonl"
@@ -108,10 +108,11 @@ def read_folder(root: Path, prompts: Sequence[Prompt] | None = None) -> Drawn:
     number_of = len(prompts) if prompts is not None else max(folders, default=-1) + 1
     if not number_of:
         raise ValueError(f"{root} has no folders 00000, 00001, ...: draw into it first")
-    missing = [number for number in range(number_of) if number not in folders]
-    if missing:
+    missing = number_of - sum(number < number_of for number in folders)
+    if missing:  # of which a folder 99999999 makes more than a list could hold
+        first = next(number for number in range(number_of) if number not in folders)
         raise ValueError(
-            f"{root} lacks {len(missing)} of {number_of} prompts, {missing[0]:05d} first: it is "
+            f"{root} lacks {missing} of {number_of} prompts, {first:05d} first: it is "
             "half-finished, draw again to go on"
         )
     if len(folders) > number_of:
@@ -123,6 +124,11 @@ def read_folder(root: Path, prompts: Sequence[Prompt] | None = None) -> Drawn:
     files = tuple(_samples(folders[number]) for number in range(number_of))
     drawn = Drawn(root, there, files, _recipe(root))
     _check_counts(drawn)
+    if drawn.recipe.get("prompts") not in (None, prompts_hash(there)):
+        raise ValueError(
+            f"{root / DRAWN} is of other prompts than {METADATA} of its folders: one was changed; "
+            "draw into another folder"
+        )
     return drawn
 
 

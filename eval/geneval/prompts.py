@@ -23,6 +23,9 @@ import numpy as np
 from unimodal.data.scenes.requests import RELATIONS
 from unimodal.data.scenes.world import COLOURS as WORLD_COLOURS
 
+from ..score import digest
+from ..vqa.source import lines_of
+
 TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 COLOURS = tuple(WORLD_COLOURS)  # the world has GenEval's ten, in its order
 NUMBERS = ("zero", "one", "two", "three", "four")
@@ -82,7 +85,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     for a file without prompts or with a prompt twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = lines_of(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no UTF-8 text ({error}): give a file of prompts") from error
     found = [
@@ -116,7 +119,7 @@ def prompt_of_line(line: str, place: str) -> Prompt:
     """Return the prompt of a line of JSON; `place` names it in errors (ValueError)."""
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{place} is no JSON: {error}") from error
     return prompt_of(value, place)
 
@@ -182,6 +185,11 @@ def _check_keys(value: Any, needed: set[str], allowed: set[str], place: str) -> 
         told = sorted(value) if isinstance(value, dict) else repr(value)
         more = f", and may have {', '.join(sorted(allowed))}" if allowed else ""
         raise ValueError(f"{place}: {told}; it needs {', '.join(sorted(needed))}{more}")
+
+
+def prompts_hash(prompts: Sequence[Prompt]) -> str:
+    """Return the SHA-256 of what is asked for, in order."""
+    return digest(prompt.json() for prompt in prompts)
 
 
 def make_prompts(names: Sequence[str], num_prompts: int, seed: int) -> list[Prompt]:

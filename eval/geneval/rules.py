@@ -237,6 +237,8 @@ def _area(low_2: np.ndarray, high_2: np.ndarray) -> float:
 def _boxes(rows: Any, place: str) -> np.ndarray:
     """Return boxes (N, 5) of JSON; ValueError for anything else, and for what no detector finds."""
     try:
+        if not all(type(one) in (int, float) for row in rows for one in row):
+            raise TypeError("a box is of numbers")
         boxes_N5 = np.array(rows, dtype=np.float64).reshape(len(rows), 5)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{place}: {rows!r}; a box is [x1, y1, x2, y2, score]") from error

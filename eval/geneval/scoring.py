@@ -19,8 +19,7 @@ from typing import Any
 from ..intervals import clustered_share, mean_of, share
 from ..score import Prediction, recipe
 from .detector import Detections
-from .drawing import prompts_hash
-from .prompts import Prompt
+from .prompts import Prompt, prompts_hash
 from .rules import SCORER, Rules, judge
 
 UNKNOWN = "unknown"  # how images were drawn that somebody else drew

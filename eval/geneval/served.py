@@ -25,9 +25,9 @@ from ..answerers.endpoint import Endpoint
 from ..predictions import PredictionsFile
 from ..report import progress
 from ..score import digest
-from .drawing import MOST_SAMPLES, Rewriting, prompts_hash
+from .drawing import MOST_SAMPLES, Rewriting
 from .folder import DRAWN, id_of, sample_file, write_grid, write_prompt
-from .prompts import Prompt
+from .prompts import Prompt, prompts_hash
 
 UNKNOWN = "unknown"
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..score import Prediction
 from ..vqa.clusters import mean_of_clusters
+from ..vqa.source import lines_of
 from .benchmark import Benchmark, grouped
 from .judge import NO, YES
 from .question import Question, check_images, images_by_prompt
@@ -31,7 +32,7 @@ class CompBench(Benchmark):
     def prompts(self, data: Path) -> dict[str, str]:
         """Return each line by its number."""
         try:
-            lines = data.read_bytes().decode("utf-8-sig").splitlines()
+            lines = lines_of(data.read_bytes().decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise ValueError(f"{data} is no UTF-8: {error}") from error
         prompts = [line.strip() for line in lines if line.strip()]

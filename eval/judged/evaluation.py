@@ -32,6 +32,7 @@ from .judge import Judge, Look, checked, known_colours, probability
 from .question import SEVERAL, Question
 
 EVALUATION = "judged"
+RECIPE = {"task": str, "questions": str, "requests": int, "scorer": str, "each_token_once": bool}
 ASKED = ("item", "cell", "number", "prompt", "question", "expected", "kind", "about", "answers")
 
 
@@ -113,6 +114,9 @@ def scored_again(files: Sequence[Path]) -> dict[str, Any]:
         there, predictions = read_predictions(file)
         if there.get("evaluation") != EVALUATION:
             raise ValueError(f"{file} holds no predictions of `unimodal eval judged`")
+        for name, wanted in RECIPE.items():
+            if type(there.get(name)) is not wanted:
+                raise ValueError(f"{file}: {name} of its recipe is {there.get(name)!r:.80}")
         if settings not in (None, there):
             raise ValueError(f"{file} and {files[0]} hold predictions of different runs")
         if twice := found.keys() & predictions.keys():
@@ -130,7 +134,17 @@ def scored_again(files: Sequence[Path]) -> dict[str, Any]:
         != (settings["questions"])
     ):
         raise ValueError(f"{names}: the questions are not those of the first line")
-    return report(benchmark_of(settings["task"]), found, settings)
+    benchmark = benchmark_of(settings["task"])
+    try:
+        return report(benchmark, found, settings)
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+    ) as error:  # `about` is what a benchmark makes of it
+        raise ValueError(
+            f"{names}: the questions are not of {benchmark.name}: {error!r}"
+        ) from error
 
 
 def image_hashes(questions: Sequence[Question]) -> dict[str, str]:

@@ -68,7 +68,7 @@ def _show(found: "Comparison") -> None:
     from ..report import recipe_line
     from .comparison import OVERALL
 
-    console = Console()
+    console = Console(markup=False)  # brackets of names are none
     for part in dict.fromkeys(row.part for row in found.rows):
         title = f"{part.replace('_', ' ')}: {found.names[1]} less {found.names[0]}"
         table = Table(title=title, box=SIMPLE, padding=(0, 0, 0, 1))
@@ -82,13 +82,13 @@ def _show(found: "Comparison") -> None:
         "n (prompts, or images asked about); p is exact, or ~ from drawn signs", highlight=False
     )
     for line in found.words():
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False)
     differing = found.differing()
     shared = {name: one for name, one in found.a.recipe.items() if name not in differing}
-    console.print(f"both: {recipe_line(shared)}", highlight=False, markup=False)
+    console.print(f"both: {recipe_line(shared)}", highlight=False)
     for name, result in zip(found.names, (found.a, found.b), strict=True):
         mine = {key: result.recipe[key] for key in differing if key in result.recipe}
-        console.print(f"{name}: {recipe_line(mine)}", highlight=False, markup=False)
+        console.print(f"{name}: {recipe_line(mine)}", highlight=False)
 
 
 def _cells(row: "Row") -> list[str]:

@@ -12,6 +12,7 @@ from html import escape
 
 from ..intervals import Estimate
 
+DIGITS = 9  # beyond which sums of floats differ
 LABEL_PX, RUN_PX, GAP_PX, AXIS_PX, DOT_PX = 20, 13, 6, 22, 4.5
 MARGIN = 3.0  # per cent on either side, so that dots and ticks at the ends are whole
 MOST_TICKS = 6
@@ -40,9 +41,10 @@ class Row:
     is_strong: bool = False
 
     def ends(self) -> list[float]:
-        """Return every finite end and value."""
+        """Return every finite end and value; a mean of shares of 1 is 1, and not 1 + 2e-16."""
         known = [one for one in self.estimates if one is not None]
-        return [x for one in known for x in (one.low, one.value, one.high) if x is not None]
+        found = [x for one in known for x in (one.low, one.value, one.high) if x is not None]
+        return [round(x, DIGITS) for x in found]
 
 
 def plot(rows: Sequence[Row], title: str) -> str:

@@ -18,8 +18,8 @@ from unimodal.tokenizer.pixels import open_image
 from unimodal.transcript import png_bytes
 
 from ..geneval.command import cells_of
-from ..geneval.drawing import prompts_hash
 from ..geneval.folder import METADATA, read_folder
+from ..geneval.prompts import prompts_hash
 from ..geneval.scoring import DRAWING, UNKNOWN
 from ..report import Cell
 from .stored import Result, is_result_file

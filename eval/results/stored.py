@@ -136,7 +136,7 @@ def _is_result(stored: Any) -> bool:
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError among them
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or too deep
         raise ValueError(f"{path} cannot be read: {error}; run the evaluation again") from error
 
 

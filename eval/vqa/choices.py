@@ -19,13 +19,14 @@ FIRST_LETTER = re.compile(r"\W*([A-Z])(?![A-Za-z])")
 def mmmu_choice(answer: str, options: Options) -> str | None:
     """Return the letter that MMMU's eval_utils.py reads (parse_multi_choice_response).
 
-    Looks for (A), then for A as a word, then, in answers of more than five words, for the options'
-    texts; of several the last. Where nothing is found MMMU draws one, unseeded.
+    Looks for (A), then for A as a word, then for A with a full stop, then, in answers of more than
+    five words, for the options' texts; of several the last. Where nothing is found MMMU draws one,
+    unseeded. (Some copies of the program lack the full stop: 'B. a dog' is drawn for there.)
     """
     for mark in STRIPPED:
         answer = answer.strip(mark)
     answer = f" {answer} "
-    for form in ("({})", " {} "):
+    for form in ("({})", " {} ", "{}."):
         if found := {one: answer.rfind(form.format(one)) for one in options}:
             last = max(found, key=lambda one: found[one])
             if found[last] >= 0:

@@ -9,13 +9,12 @@ the same variance (the effective sample size: Korn & Graubard 1998, Surv. Method
 that it stays within 0 and 1, and shrinks to no point where all answers are right.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from ..intervals import Z_95, Estimate, jackknife, unmeasured
+from ..intervals import Z_95, Estimate, jackknife, unmeasured, wilson
 
 Addend = tuple[str, Sequence[float]]
 """The cluster of an item, and what it adds to each sum."""
@@ -56,7 +55,8 @@ def share_of_clusters(addends: Iterable[Addend], statistic: Statistic = ratio) -
     num_clusters = len({cluster for cluster, _ in items})
     varies = deviation > 1e-12 and 0 < p < 1
     n = p * (1 - p) / deviation**2 if varies else num_clusters
-    return replace(_wilson(p, n), n=len(items))
+    low, high = wilson(p, n)
+    return Estimate(p, low, high, len(items))
 
 
 def mean_of_clusters(addends: Iterable[tuple[str, float]]) -> Estimate:
@@ -79,15 +79,3 @@ def _summed(items: Sequence[Addend]) -> np.ndarray:
     sums_KS = np.zeros((len(numbers), len(items[0][1])))
     np.add.at(sums_KS, [numbers[cluster] for cluster, _ in items], [added for _, added in items])
     return sums_KS
-
-
-def _wilson(p: float, n: float) -> Estimate:
-    """Return Wilson's interval (see intervals.proportion) of a share p of n answers, n any number
-    above 0.
-    """
-    scale = 1 + Z_95**2 / n
-    centre = (p + Z_95**2 / (2 * n)) / scale
-    half = Z_95 * math.sqrt(p * (1 - p) / n + Z_95**2 / (4 * n**2)) / scale
-    low = 0.0 if p == 0 else max(0.0, centre - half)
-    high = 1.0 if p == 1 else min(1.0, centre + half)
-    return Estimate(p, low, high, 0)

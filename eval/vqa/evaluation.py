@@ -40,7 +40,7 @@ from .clusters import mean_of_clusters, scaled
 from .item import Item
 from .pictures import Pictures, name_of
 from .source import Row, Source, read_lines
-from .task import Task, check_distinct, mean
+from .task import Task, check_items, mean
 from .tasks import task_of
 
 EVALUATION = "vqa"
@@ -77,7 +77,7 @@ def evaluate(
         raise ValueError(f"{world_size} ranks keep their predictions in files: give --predictions")
     task.check()
     items = task.items(source)
-    check_distinct(items)
+    check_items(items)
     asked = sample(items, samples, seed)
     rule = _rule(model, target_pixels, max_aspect_ratio)
     pictures = Pictures(source.images, rule)
@@ -178,7 +178,10 @@ def scored_again(files: Sequence[Path]) -> dict[str, Any]:
     is_same = all(_question(p) == questions.get(p["item"]) for p in found)
     if not is_same or digest_of(seen) != settings["questions"]:
         raise ValueError(f"{files[0]}: the questions are not those of its first line")
-    return report(task, found, settings)
+    try:
+        return report(task, found, settings)
+    except (AttributeError, KeyError, TypeError) as error:  # `expected` is what a task makes of it
+        raise ValueError(f"{files[0]}: the questions are not of {task.name}: {error!r}") from error
 
 
 def scored_answers(task: Task, source: Source, file: Path, seed: int) -> dict[str, Any]:
@@ -188,7 +191,7 @@ def scored_answers(task: Task, source: Source, file: Path, seed: int) -> dict[st
     """
     task.check()
     items = task.items(source)
-    check_distinct(items)
+    check_items(items)
     answers = AnswersFile(file)
     answers.check([item.id for item in items])
     predictions = [

@@ -9,6 +9,7 @@ goes to no judge: a seeded draw takes its place, and is counted.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..intervals import Estimate
@@ -35,6 +36,8 @@ class MmBench(AnswerTask):
 
     def items(self, source: Source) -> list[Item]:
         """Return every rotation of every question."""
+        if source.path.is_dir() and not source.is_table:
+            source = replace(source, path=source.find("*.tsv"))
         rows = [] if not source.is_table else source.rows()
         if not rows:
             raise ValueError(f"{source.path} holds no table: give MMBench's .tsv or .parquet")

@@ -8,6 +8,7 @@ Rules: calculation.py. A subtask is worth 100 x (accuracy + share of images with
 most 200; perception is the sum of ten subtasks, cognition that of four.
 """
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from ..intervals import Estimate, weighted_sum
 from ..score import Prediction
 from .clusters import scaled, share_of_clusters
 from .item import Item
-from .source import Row, Source
+from .source import Row, Source, lines_of
 from .task import AnswerTask, Chance, Verdict, mean
 from .yes_no import NO, YES, mme_answer
 
@@ -120,6 +121,11 @@ def _read(source: Source) -> list[Item]:
     there = [folder for folder in folders if folder.is_dir()]
     if not there:
         raise ValueError(f"{source.path} holds none of MME's folders, such as {PERCEPTION[0]}")
+    if not source.path.resolve().is_relative_to(source.images.resolve()):
+        raise ValueError(
+            f"--images {source.images}: MME's images lie beside their questions, in {source.path}; "
+            "leave it out"
+        )
     return [item for folder in there for item in _of_folder(folder, source)]
 
 
@@ -131,7 +137,7 @@ def _of_folder(folder: Path, source: Source) -> list[Item]:
     for text in sorted(texts.glob("*.txt")):
         if text.stem not in files:
             raise ValueError(f"{text} has no image of its name in {images}")
-        name = str(files[text.stem].relative_to(source.images))
+        name = os.path.relpath(files[text.stem], source.images)
         for number, line in enumerate(_lines(text), 1):
             question, _, answer = line.rpartition("\t")
             row = Row({"question": question, "answer": answer}, f"{text}, line {number}")
@@ -141,6 +147,7 @@ def _of_folder(folder: Path, source: Source) -> list[Item]:
 
 def _lines(text: Path) -> list[str]:
     try:
-        return [line for line in text.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = lines_of(text.read_text(encoding="utf-8-sig"))
+        return [line for line in lines if line.strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{text} is no UTF-8: {error}") from error

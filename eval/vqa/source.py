@@ -133,12 +133,19 @@ def read_lines(path: Path) -> list[Row]:
     text = _read(path)
     if text.lstrip().startswith("["):
         return objects(_value(text, str(path)), str(path))
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(lines_of(text), 1) if line.strip()]
     return [
         row
         for number, line in lines
         for row in objects([_value(line, f"{path}, line {number}")], f"{path}, line {number}")
     ]
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of a text, which end at line feeds alone: `str.splitlines` also cuts where
+    U+2028 or U+0085 stand, as they may within a string of JSON (RFC 8259, sec. 7).
+    """
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def objects(value: Any, place: str) -> list[Row]:
@@ -170,6 +177,18 @@ def _read(path: Path) -> str:
         raise ValueError(f"{path} is no UTF-8: {error}") from error
 
 
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; ValueError where a key, perhaps a question's id, is there twice: the last
+    would take the place of the others without a word.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in found if keys.count(key) > 1)
+        raise ValueError(f"it holds the key {twice!r:.80} twice")
+    return found
+
+
 def _value(text: str, place: str) -> Any:
     def refuse(word: str) -> NoReturn:
         raise ValueError(f"it holds {word}")
@@ -178,7 +197,9 @@ def _value(text: str, place: str) -> Any:
         return float(word) if math.isfinite(float(word)) else refuse(word)
 
     try:
-        value = json.loads(text, parse_constant=refuse, parse_float=finite)
+        value = json.loads(
+            text, parse_constant=refuse, parse_float=finite, object_pairs_hook=_distinct
+        )
         if "\\ud" in text.lower():  # perhaps half a character, which no text can hold
             json.dumps(value, ensure_ascii=False).encode()
         return value

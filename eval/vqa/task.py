@@ -20,6 +20,8 @@ from .source import Source
 SHORT_ANSWER = "{question}\nAnswer the question using a single word or phrase."
 LETTER = "{question}\n{options}\nAnswer with the option's letter from the given choices directly."
 
+LONGEST = 100_000  # letters of a question: the time to cut one into tokens grows with its square
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -40,7 +42,7 @@ class Task(ABC):
 
     name: str
     rules: str
-    """Whose rules these are, in fewer than 40 letters: the printed recipe cuts longer ones."""
+    """Whose rules these are, in a few words."""
     template = SHORT_ANSWER
     max_tokens = 16
     """Of an answer, which is ended there."""
@@ -138,10 +140,15 @@ def most_common(answers: Sequence[str]) -> str:
     return min(counts, key=lambda one: (-counts[one], one))
 
 
-def check_distinct(items: Sequence[Item]) -> None:
-    """Raise ValueError where there are no items, or two of one id."""
+def check_items(items: Sequence[Item]) -> None:
+    """Raise ValueError where there are no items, two of one id, or one that nobody wrote."""
     if not items:
         raise ValueError("there are no questions in these files")
     twice = [id for id, count in Counter(item.id for item in items).items() if count > 1]
     if twice:
         raise ValueError(f"the id {twice[0]} stands for several questions ({len(twice)} such ids)")
+    long = [item.id for item in items if len(item.question) > LONGEST]
+    if long:
+        raise ValueError(
+            f"the question {long[0]:.80} has more than {LONGEST:,} letters: it is none"
+        )

@@ -14,6 +14,7 @@ from unimodal.eval.report import (
     markdown,
     recipe_line,
     rows,
+    show,
     terminal_table,
 )
 
@@ -51,6 +52,16 @@ def test_markdown_is_a_table_and_a_recipe():
     assert "| nothing | not measured |  | 0 |" in text
     assert "| one | 3.000 |  | 1 |" in text
     assert text.endswith("\nseed 5, guidance 2, model aaaaaaaaaaaa, commit none\n")
+
+
+def test_names_and_prompts_are_told_as_they_are(capsys):
+    prompt = "[/b] {question}\n[red]Answer with the letter of the right option.[/red]"
+    report = {"scores": {"[/x]": proportion(1, 4)}, "recipe": {"template": prompt}}
+    show("[/y]", report, None, None)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "[/x]" in told and "[/y]" in told
+    assert "template " + prompt.replace("\n", "\\n") in told
+    assert recipe_line({"commit": "a" * 40 + "+"}) == "commit aaaaaaaaaaaa+"
 
 
 def test_terminal_table_shows_the_same():

@@ -249,8 +249,12 @@ def test_a_file_of_another_recipe_is_refused(tmp_path, recipe, told):
 
 
 @pytest.mark.parametrize(
-    "content", ["remember the milk", "remember\nthe milk\n", "[1]\n", '{"recipe": 1}\n', "\n"]
-)
+    "content",
+    [
+        "remember the milk", "remember\nthe milk\n", "[1]\n", '{"recipe": 1}\n', "\n",
+        f"{'[' * 100_000}\n", '{"recipe": {}}\n{"id": 7}\n',
+    ],
+)  # fmt: skip
 def test_a_file_of_something_else_is_refused(tmp_path, content):
     path = tmp_path / "notes.txt"
     path.write_text(content)

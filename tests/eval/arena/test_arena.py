@@ -384,9 +384,13 @@ def test_votes_that_are_none_are_refused(folders, tmp_path):
     for old, new in (
         ('"choice": "left"', '"choice": "up"'),
         ('"winner": ', '"winner": "c", "x": '),
+        ('"kind": ', '"kind": 7, "x": '),
+        ('"kind": ', '"x": '),
     ):
         votes.write_text(whole.replace(old, new))
         refused("--score", votes, told="is no vote")
+    votes.write_text(whole.replace('"a": ', '"x": '))
+    refused("--score", votes, told="its recipe does not name a and b")
     votes.write_text('{"recipe": {"evaluation": "scenes"}}\n')
     refused("--score", votes, told="holds no votes")
 

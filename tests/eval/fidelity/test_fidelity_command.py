@@ -9,6 +9,7 @@ import torch
 from backbones import write_backbone
 from click.testing import CliRunner, Result
 from PIL import Image as PILImage
+from safetensors.torch import load_file, save_file
 
 from unimodal.command import main
 from unimodal.data.shards import ShardWriter
@@ -155,6 +156,13 @@ def test_copies_of_shards_are_found(convnext: Path, tmp_path: Path) -> None:
     assert scores["copies"]["value"] == pytest.approx(2 / 6) and "alpha0.5_of_10_n6" in label
     assert found["recipe"]["num_training"] == 30
     assert PILImage.open(sheet).width > 200
+
+
+def test_a_model_that_sees_nothing_is_refused(tmp_path: Path) -> None:
+    weights = write_backbone(tmp_path) / "model.safetensors"
+    save_file({name: x * torch.nan for name, x in load_file(weights).items()}, weights)
+    with pytest.raises(ValueError, match="not finite: its weights are damaged"):
+        load(str(tmp_path), side=32)
 
 
 def test_a_model_that_draws_at_random_is_refused(tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def test_what_is_missing_is_named(
     text.write_text("words")
     other = command(*words, "--lpips-weights", text, linear)
     assert other.exit_code == 2 and "text.pth is no file of weights alone" in other.output
+    assert "weights_only" not in other.output, "torch advises to run what else a file holds"
 
 
 def test_rfid_without_its_extra_says_what_to_get(

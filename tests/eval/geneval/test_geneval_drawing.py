@@ -133,6 +133,8 @@ def spoil(root: Path, how: str) -> None:
         (root / "00001/metadata.jsonl").write_bytes(b"\xff")
     elif how == "a prompt twice":
         copytree(root / "00001", root / "1")
+    elif how == "a folder far off":
+        (root / "99999999999").mkdir()
     elif how == "another prompt":
         (root / "00001/metadata.jsonl").write_text(json.dumps(PROMPTS[0].json()))
     else:
@@ -156,6 +158,18 @@ def test_a_folder_that_is_not_whole_is_refused(drawn, how, told):
     spoil(drawn, how)
     with pytest.raises(ValueError, match=told):
         read_folder(drawn, PROMPTS)
+
+
+def test_prompts_that_were_changed_after_drawing_are_refused(drawn):
+    spoil(drawn, "another prompt")
+    with pytest.raises(ValueError, match="drawn.jsonl is of other prompts than metadata.jsonl"):
+        read_folder(drawn)
+
+
+def test_a_folder_of_a_large_number_takes_no_memory(drawn):
+    spoil(drawn, "a folder far off")
+    with pytest.raises(ValueError, match="lacks 99999999996 of 100000000000 prompts, 00003 first"):
+        read_folder(drawn)
 
 
 def test_a_folder_that_nobody_drew_into(tmp_path):

@@ -355,6 +355,13 @@ def test_a_crop_is_prepared_as_open_clip_does():
     np.testing.assert_allclose(got, (pixels - mean) / spread, atol=1e-5)
 
 
+def test_a_crop_is_resized_to_torchvision_s_size(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(Image.Image, "resize", lambda self, size, *_: sizes.append(size) or self)
+    prepared(Image.new("RGB", (15, 135)), 224)
+    assert sizes == [(224, 2016)]  # 224 / 15 * 135 is 2015.99...
+
+
 def test_the_nearest_colour_is_named(clip_folder):
     colours = ClipColours(clip_folder)
     model = CLIPModel.from_pretrained(clip_folder)

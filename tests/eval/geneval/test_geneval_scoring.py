@@ -152,6 +152,10 @@ def change(lines: list[dict], head: dict, how: str) -> None:
         lines[1]["id"] = "00007/0000"
     elif how == "nan":
         lines[0]["boxes"]["cat"][0][4] = float("nan")
+    elif how in ("text", "truth"):
+        lines[0]["boxes"]["cat"][0][4] = {"text": "0.9", "truth": True}[how]
+    elif how == "too many":
+        head["num_prompts"] = 10**12
     elif how == "class":
         lines[0]["boxes"]["unicorn"] = [[0, 0, 1, 1, 0.5]]
     elif how == "prompt's class":
@@ -180,6 +184,9 @@ def change(lines: list[dict], head: dict, how: str) -> None:
         ("half", "lacks 1 of 4 images, 00001/0001 first: it is half-finished"),
         ("id", "has an image '00007/0000', which its recipe does not know"),
         ("nan", "00000/0000: cat: box .* no NaN"),
+        ("text", "a box is .x1, y1, x2, y2, score"),
+        ("truth", "a box is .x1, y1, x2, y2, score"),
+        ("too many", "lacks 1999999999996 of 2000000000000 images, 00002/0000 first"),
         ("class", "'unicorn' is none of the detector's classes"),
         ("prompt's class", "asks for 'dog', which the detector ours does not know"),
         ("numbers", "classes of its recipe are names"),

@@ -10,6 +10,9 @@ from judges import server, write_judge
 from PIL import Image
 
 from unimodal.command import main
+from unimodal.eval.judged.compbench import CompBench
+from unimodal.eval.judged.evaluation import evaluate
+from unimodal.eval.judged.judge import Begun, Judge
 from unimodal.eval.score import digest
 
 
@@ -35,6 +38,30 @@ def asked(tmp_path: Path) -> tuple[object, ...]:
             Image.fromarray(pixels).save(tmp_path / "drawn" / f"{prompt}_{sample:06d}.png")
     words = ("--questions", tmp_path / "color_val.txt", "--images", tmp_path / "drawn")
     return "eval", "judged", "compbench", *words
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> str:
+    """Lines of a run of one question."""
+    prompts, images = tmp_path / "color_val.txt", tmp_path / "drawn"
+    prompts.write_text("a red dog")
+    images.mkdir()
+    Image.new("RGB", (16, 16)).save(images / "a red dog_000000.png")
+    (question,) = CompBench().questions(prompts, images, 1)
+    evaluate(Sure(), CompBench(), [question], file=tmp_path / "run.jsonl")
+    return (tmp_path / "run.jsonl").read_text()
+
+
+class Sure(Judge):
+    """Begins every answer with Yes."""
+
+    name = "sure"
+
+    def settings(self) -> dict:
+        return {}
+
+    def look(self, asked):
+        return [{w: Begun(w, float(w == "Yes")) for w in one.words} for one in asked]
 
 
 def report(path: Path) -> dict:
@@ -69,6 +96,23 @@ def test_a_run_that_stopped_goes_on_and_is_scored_again(
     done = command("eval", "score", "judged", kept, "--json", again)
     assert done.exit_code == 0, done.output
     assert report(again)["scores"][name]["vqascore_color_val"]["value"] == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"task": "compbench"', '"task": "dpg"', "the questions are not of dpg: KeyError"),
+        ('"task": "compbench"', '"task": "no"', "no benchmark 'no'"),
+        ('"requests": ', '"x": ', "requests of its recipe is None"),
+        ('"scorer": ', '"x": ', "scorer of its recipe is None"),
+        ('"each_token_once": true', '"each_token_once": 1', "each_token_once of its recipe is 1"),
+    ],
+)
+def test_recipes_that_were_changed(tmp_path: Path, kept: str, old: str, new: str, told: str):
+    assert old in kept
+    (tmp_path / "kept.jsonl").write_text(kept.replace(old, new, 1))
+    done = command("eval", "score", "judged", tmp_path / "kept.jsonl")
+    assert done.exit_code == 2 and told in done.output, done.output
 
 
 def test_ranks_answer_what_one_would(asked: tuple, judge: Path, tmp_path: Path) -> None:

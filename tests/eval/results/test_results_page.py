@@ -14,7 +14,7 @@ from result_files import geneval, geneval_prompts, scenes, vqa
 
 from unimodal.command import main
 from unimodal.eval.geneval.folder import sample_file, write_prompt
-from unimodal.eval.intervals import Estimate, mean, proportion
+from unimodal.eval.intervals import Estimate, mean, mean_of, proportion
 from unimodal.eval.predictions import PredictionsFile
 from unimodal.eval.results.page import page
 from unimodal.eval.results.plot import Row, axis_of, plot
@@ -140,6 +140,16 @@ def test_axes_hold_all_values_between_round_numbers():
     assert axis_of([33.0, 33.0]).low < axis_of([33.0, 33.0]).high
 
 
+def test_a_mean_of_shares_stays_on_the_axis_of_shares(tmp_path):
+    whole = mean_of([proportion(1, 1)] * 11)
+    assert whole.value is not None and whole.value > 1, "sums of floats pass 1"
+    scores = {"questions": {"overall": whole, "count": proportion(1, 1)}}
+    write(tmp_path / "a.json", {"scores": scores, "recipe": recipe(evaluation="x"),
+                                "predictions": []})  # fmt: skip
+    tags = outline(page([read_result(tmp_path / "a.json")])).tags
+    assert [tag for tag, _ in tags].count("svg") == 1
+
+
 def test_what_was_not_measured_has_no_plot():
     assert plot([Row("nothing", (Estimate(None, None, None, 0),))], "t") == ""
     assert "–" in plot([Row("some", (None, mean([1.0, 2.0])))], "t")
@@ -214,6 +224,7 @@ def test_what_is_no_result_is_refused(tmp_path, monkeypatch):
     refused("empty", told="empty has no results")
     files = {
         "cut.json": ('{"scores": {', "cannot be read"),
+        "deep.json": ("[" * 100_000, "cannot be read"),
         "latin.json": (b"\xe9", "cannot be read"),
         "other.json": ("[1]", "is no result of `unimodal eval`: it has no scores, recipe"),
         "lines.jsonl": ('{"recipe": {}}\n', "holds predictions and no scores"),

@@ -228,6 +228,13 @@ def test_predictions_that_were_changed(kept, change, why):
         scored_again([changed(kept[1], change)])
 
 
+def test_predictions_under_another_task(kept):
+    copy = changed(kept[1], lambda one: None)
+    copy.write_text(copy.read_text().replace('"task": "pope"', '"task": "vqav2"', 1))
+    with pytest.raises(ValueError, match="the questions are not of vqav2: KeyError"):
+        scored_again([copy])
+
+
 def test_answers_of_another_program(data, kept, tmp_path):
     seen = [p for p in kept[0]["predictions"] if p["pass"] == "seen"]
     rows = [{"question_id": p["item"], "answer": p["answer"]} for p in seen]

@@ -12,7 +12,7 @@ from unimodal.data.sizes import ImageRule
 from unimodal.eval.vqa.item import Item
 from unimodal.eval.vqa.pictures import Pictures, name_of
 from unimodal.eval.vqa.source import Source
-from unimodal.eval.vqa.task import check_distinct
+from unimodal.eval.vqa.task import check_items
 from unimodal.eval.vqa.tasks import NAMES, task_of
 
 POPE = Path(__file__).resolve().parents[3] / "../shared/data/pope"
@@ -24,7 +24,7 @@ def read(name: str, path: Path, images: Path | None = None, split: str | None = 
     """The items of a task, whose images are all there."""
     folder = images or (path if path.is_dir() else path.parent)
     found = task_of(name).items(Source(path, folder, split))
-    check_distinct(found)
+    check_items(found)
     Pictures(folder, RULE).check(found)
     return found
 
@@ -48,6 +48,13 @@ def test_gqa(tmp_path):
     assert first.group == second.group == "n161"
 
 
+def test_gqa_with_an_id_twice(tmp_path):
+    file = next(vqa_files.gqa(tmp_path).glob("*.json"))
+    file.write_text(file.read_text().replace("{", '{"05515938": {}, ', 1))
+    with pytest.raises(ValueError, match="questions.json is no JSON: .* key '05515938' twice"):
+        read("gqa", tmp_path)
+
+
 def test_textvqa_reads_no_address(tmp_path):
     (item,) = read("textvqa", vqa_files.textvqa(tmp_path))
     assert item.images == ("train_images/a1b2.jpg",) and item.expected["answers"] == ["stop"] * 10
@@ -60,6 +67,15 @@ def test_pope(tmp_path):
     assert (found[0].id, found[0].expected) == ("popular/0", {"answer": "yes"})
     assert len({item.group for item in found}) == 2
     assert len(read("pope", folder / "coco_pope_random.json")) == 4
+
+
+def test_a_line_ends_at_a_line_feed_alone(tmp_path):
+    question = "Is there a cat?\u2028\x85"  # a string of JSON may hold them as they are
+    write_images(tmp_path, "a.png")
+    line = json.dumps(POPE_ROW | {"text": question}, ensure_ascii=False)
+    (tmp_path / "coco_pope_random.json").write_bytes(f"{line}\r\n\r\n".encode())
+    (item,) = read("pope", tmp_path)
+    assert item.question == question
 
 
 @pytest.mark.skipif(not POPE.exists(), reason="needs shared/data/pope beside the repository")
@@ -80,6 +96,14 @@ def test_mme_in_both_layouts(tmp_path):
     assert found[0].images == ("count/1.jpg",) and found[2].images == ("OCR/images/a.png",)
 
 
+def test_mme_s_images_lie_beside_its_questions(tmp_path):
+    folder = vqa_files.mme(tmp_path / "mme")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match="--images .*other: MME's images lie beside"):
+        read("mme", folder, tmp_path / "other")
+    assert len(read("mme", folder, tmp_path)) == len(read("mme", folder))
+
+
 def test_mmbench_keeps_the_rotations_of_the_file(tmp_path):
     found = read("mmbench", vqa_files.mmbench(tmp_path))
     assert [(item.id, item.group, item.kind) for item in found] == [
@@ -88,6 +112,11 @@ def test_mmbench_keeps_the_rotations_of_the_file(tmp_path):
     assert found[0].images == found[1].images and name_of(found[0].images[0]) != "1"
     assert found[0].question == "Look closely.\nWhich?"
     assert found[2].expected == {"answer": "C", "options": {"A": "Tim", "B": "Tom", "C": "Ted"}}
+
+
+def test_mmbench_s_table_is_found_in_its_folder(tmp_path):
+    table = vqa_files.mmbench(tmp_path)
+    assert [one.id for one in read("mmbench", table.parent)] == ["1", "1000001", "2"]
 
 
 def test_mmbench_makes_rotations_where_there_are_none(tmp_path):
@@ -321,6 +350,7 @@ POPE_ROW = {"question_id": 1, "image": "a.png", "label": "yes", "text": "Is ther
         (json.dumps(POPE_ROW | {"text": " "}).encode(), "line 1: text is empty"),
         (json.dumps({"question_id": 1, "label": "no"}).encode(), "line 1 has no image"),
         ((json.dumps(POPE_ROW) + "\n").encode() * 2, "the id random/1 stands for several"),
+        (json.dumps(POPE_ROW | {"text": "a " * 50_001}).encode(), "random/1 has more than 100,000"),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, content, why):

@@ -196,6 +196,7 @@ def test_true_or_false(answer: str, said: bool | None):
         ("A or D", "D"),
         ("(A) rather than B", "A"),  # brackets come before bare letters
         ("B, because", None),
+        ("B. a dog", "B"),
         ("it is a dog", None),  # texts count in answers of more than five words
         ("I am sure that this is a dog", "B"),
         ("one sees a cat and behind it a dog", "B"),  # the last of several
