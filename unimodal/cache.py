@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .decode_attention import DecodeAttention
+from .decode_attention import DecodeAttention, serves, slot_places
 from .sequence import may_see, same_block
 from .transformer import TransformerConfig
 
@@ -105,6 +105,7 @@ class KVCache:
         self._seen: list[Appended] = []  # of each run
         # Of each run, the keys and the values of these rows up to that length, (L, B, G, S, d).
         self._held: list[tuple[Tensor, Tensor]] = []
+        self._places_BHC: Tensor | None = None  # slot_places, once they are wanted
         # The block and private number of each slot; None as long as all of them are 0.
         self._block_BS: Tensor | None = None
         self._private_BS: Tensor | None = None
@@ -165,7 +166,7 @@ class KVCache:
         if batch <= self.batch and capacity <= self.capacity:
             return
         rows, tokens = self._grown(batch, capacity)
-        more = rows - self.batch
+        more, self._places_BHC = rows - self.batch, None
         for memory in (self._keys, self._values):
             for run, stored in enumerate(memory):
                 L, _, G, _, d = stored.shape
@@ -283,12 +284,13 @@ class KVCache:
         return self._slots_BT
 
     def _decode(self, num: int, plain: bool, of_seen: Tensor | None) -> DecodeAttention | None:
-        """Return how `num` tokens attend, where they are few and on a CPU; plain: without a mask."""
+        """Return how `num` tokens attend where they are few; plain: whether there is no mask."""
         is_causal = plain and num > 1  # torch knows that without a mask
-        keys_BGSd, shape = self._held[0][0][0], self._keys[0].shape[1:]
-        if is_causal or of_seen is not None or not DecodeAttention.serves(num, keys_BGSd):
+        if is_causal or of_seen is not None or not serves(num, self._held[0][0][0]):
             return None
-        return DecodeAttention.at(self._rows, self._end, shape, self._num_heads, num)
+        if self._places_BHC is None:
+            self._places_BHC = slot_places(self._keys[0].shape[1:], self._num_heads)
+        return DecodeAttention.at(self._places_BHC[self._rows], self._end, num)
 
     def _store_masks(
         self, rows_B1: Tensor, slots_BT: Tensor, masks: tuple[Tensor, Tensor] | None

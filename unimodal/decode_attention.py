@@ -11,7 +11,6 @@ head, M = B * H * T, S slots that are looked at, C slots of a row, N = M * S, d 
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +18,13 @@ from .products import has_fbgemm
 
 LEAST = 2**16  # numbers of keys; with fewer, or with more queries, the fused kernel is as fast
 MOST_QUERIES = 4
+
+
+def serves(num_queries: int, keys_BGSd: Tensor) -> bool:
+    """Return whether this is the fastest way for so many queries to attend to these keys."""
+    is_plain = keys_BGSd.device.type == "cpu" and keys_BGSd.dtype == torch.float32
+    is_worth_it = num_queries <= MOST_QUERIES and keys_BGSd.numel() >= LEAST
+    return is_plain and is_worth_it and has_fbgemm()
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,23 +37,12 @@ class DecodeAttention:
     """int32: where the places of each query begin in these."""
 
     @classmethod
-    def at(
-        cls, rows: slice, num_slots: int, shape: torch.Size, num_heads: int, num_queries: int = 1
-    ) -> "DecodeAttention":
-        """Return that of the first slots of some rows of a cache of shape (B, G, C, d)."""
-        num_groups, num_all = shape[1:3]
-        heads = range(rows.start * num_groups * num_all, rows.stop * num_groups * num_all, num_all)
-        of_query_M = np.repeat(np.array(heads, np.int32), num_heads // num_groups * num_queries)
-        places_MS = of_query_M[:, None] + np.arange(num_slots, dtype=np.int32)
-        firsts_M = np.arange(0, places_MS.size, num_slots, dtype=np.int32)
-        return cls(torch.from_numpy(places_MS.ravel()), torch.from_numpy(firsts_M))
-
-    @staticmethod
-    def serves(num_queries: int, keys_BGSd: Tensor) -> bool:
-        """Return whether this is the fastest way for so many queries to attend to these keys."""
-        is_plain = keys_BGSd.device.type == "cpu" and keys_BGSd.dtype == torch.float32
-        is_worth_it = num_queries <= MOST_QUERIES and keys_BGSd.numel() >= LEAST
-        return is_plain and is_worth_it and has_fbgemm()
+    def at(cls, places_BHC: Tensor, num_slots: int, num_queries: int) -> "DecodeAttention":
+        """Return that of the first slots of some rows; places_BHC: theirs, of `slot_places`."""
+        places_BH1S = places_BHC[:, :, None, :num_slots]
+        places_N = places_BH1S.expand(-1, -1, num_queries, -1).reshape(-1)
+        firsts_M = torch.arange(0, len(places_N), num_slots, dtype=torch.int32)
+        return cls(places_N, firsts_M)
 
     def __call__(
         self, q_BHTd: Tensor, keys_BGSd: Tensor, values_BGCd: Tensor, mask_B1TS: Tensor | None
@@ -68,3 +63,12 @@ class DecodeAttention:
         table_Xd, places_N, firsts_M = values_BGCd.view(-1, d), self.places_N, self.firsts_M
         out_Md = torch.embedding_bag(table_Xd, places_N, firsts_M, False, 0, False, weights_N)[0]
         return out_Md.view(B, H, T, d)
+
+
+def slot_places(shape: torch.Size, num_heads: int) -> Tensor:
+    """Return where each slot that a query head sees lies among all of a cache of (B, G, C, d)
+    numbers: int32 (B, H, C).
+    """
+    B, G, C, _ = shape
+    places_BGC = torch.arange(B * G * C, dtype=torch.int32).view(B, G, C)
+    return places_BGC.repeat_interleave(num_heads // G, dim=1)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from unimodal.attention import DenseAttention
 from unimodal.cache import KVCache
-from unimodal.decode_attention import LEAST, DecodeAttention
+from unimodal.decode_attention import LEAST, DecodeAttention, serves, slot_places
 from unimodal.products import has_fbgemm
 from unimodal.transformer import Transformer, TransformerConfig
 
@@ -15,37 +15,38 @@ needs_kernels = pytest.mark.skipif(not has_fbgemm(), reason="torch has no FBGEMM
 
 
 @pytest.mark.parametrize("num_heads", [2, 8])
+@pytest.mark.parametrize("T", [1, 3])
 @pytest.mark.parametrize("masked", [False, True])
 def test_it_is_attention_to_the_slots_it_is_given_and_to_no_others(
-    num_heads: int, masked: bool
+    num_heads: int, T: int, masked: bool
 ) -> None:
     G, C, S, d, rows = 2, 90, 70, 16, slice(1, 4)
     torch.manual_seed(0)
     keys_BGCd, values_BGCd = torch.randn(2, 5, G, C, d)
     for memory in (keys_BGCd, values_BGCd):
         memory[:, :, S:] = memory[:1] = memory[4:] = torch.nan
-    q_BH1d = 3 * torch.randn(3, num_heads, 1, d)
-    lengths_B = torch.tensor([70, 41, 1])
-    seen_B11S = (torch.arange(S) < lengths_B[:, None])[:, None, None]
-    mask_B11S = torch.zeros(seen_B11S.shape).masked_fill(~seen_B11S, -torch.inf)
+    q_BHTd = 3 * torch.randn(3, T, num_heads, d).transpose(1, 2)
+    lengths_BT = torch.tensor([70, 41, 1])[:, None] - torch.arange(T).flip(0)
+    seen_B1TS = (torch.arange(S) < lengths_BT.clamp(min=1)[..., None])[:, None]
+    mask_B1TS = torch.zeros(seen_B1TS.shape).masked_fill(~seen_B1TS, -torch.inf)
     held = keys_BGCd[rows, :, :S], values_BGCd[rows, :, :S]
-    decode = DecodeAttention.at(rows, S, keys_BGCd.shape, num_heads)
-    out_BH1d = decode(q_BH1d, held[0], values_BGCd, mask_B11S if masked else None)
-    expected_BH1d = F.scaled_dot_product_attention(
-        q_BH1d.double(), *(one.double() for one in held),
-        attn_mask=seen_B11S if masked else None, enable_gqa=True,
+    decode = DecodeAttention.at(slot_places(keys_BGCd.shape, num_heads)[rows], S, T)
+    out_BHTd = decode(q_BHTd, held[0], values_BGCd, mask_B1TS if masked else None)
+    expected_BHTd = F.scaled_dot_product_attention(
+        q_BHTd.double(), *(one.double() for one in held),
+        attn_mask=seen_B1TS if masked else None, enable_gqa=True,
     )  # fmt: skip
-    torch.testing.assert_close(out_BH1d.double(), expected_BH1d, atol=2e-6, rtol=0)
+    torch.testing.assert_close(out_BHTd.double(), expected_BHTd, atol=2e-6, rtol=0)
 
 
 @needs_kernels
 def test_only_many_float32_numbers_on_a_cpu_are_worth_it() -> None:
     many = torch.zeros(1, 1, LEAST, 1)
-    assert DecodeAttention.serves(1, many)
-    assert not DecodeAttention.serves(1, many[:, :, 1:])
-    assert not DecodeAttention.serves(1, many.bfloat16())
-    assert not DecodeAttention.serves(1, many.to("meta"))
-    assert not DecodeAttention.serves(5, many)
+    assert serves(1, many)
+    assert not serves(1, many[:, :, 1:])
+    assert not serves(1, many.bfloat16())
+    assert not serves(1, many.to("meta"))
+    assert not serves(5, many)
 
 
 @needs_kernels
