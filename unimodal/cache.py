@@ -31,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .decode_attention import DecodeAttention, serves, slot_places
 from .sequence import may_see, same_block
 from .transformer import TransformerConfig
 
@@ -44,6 +45,8 @@ class Appended(NamedTuple):
     """None: all is seen, or what is causal."""
     seen_mask_B1NS: Tensor | None
     """The mask of those tokens whose hidden vectors are wanted alone."""
+    decode: DecodeAttention | None = None
+    """How few tokens attend on a CPU; None: as many do."""
 
     def to(self, device: torch.device) -> "Appended":
         """Return the same on a device."""
@@ -78,7 +81,7 @@ class KVCache:
             else device
         )
         runs = [(there, len(list(layers))) for there, layers in groupby(devices)]
-        self._devices = [there for there, _ in runs]
+        self._devices, self._num_heads = [there for there, _ in runs], config.num_heads
         # The run of each layer, and its number there.
         self._places = [(run, at) for run, (_, num) in enumerate(runs) for at in range(num)]
         shape = (batch, config.num_kv_heads, capacity, config.head_width)
@@ -100,6 +103,9 @@ class KVCache:
         self._slots_BT = torch.zeros(0, 0, dtype=torch.int64, device=first)
         self._start: int | None = None
         self._seen: list[Appended] = []  # of each run
+        # Of each run, the keys and the values of these rows up to that length, (L, B, G, S, d).
+        self._held: list[tuple[Tensor, Tensor]] = []
+        self._places_BHC: Tensor | None = None  # slot_places, once they are wanted
         # The block and private number of each slot; None as long as all of them are 0.
         self._block_BS: Tensor | None = None
         self._private_BS: Tensor | None = None
@@ -160,7 +166,7 @@ class KVCache:
         if batch <= self.batch and capacity <= self.capacity:
             return
         rows, tokens = self._grown(batch, capacity)
-        more = rows - self.batch
+        more, self._places_BHC = rows - self.batch, None
         for memory in (self._keys, self._values):
             for run, stored in enumerate(memory):
                 L, _, G, _, d = stored.shape
@@ -267,9 +273,24 @@ class KVCache:
         mask_B1TS = None if plain else self._mask(self._slots_BT, masks)
         of_seen = None if seen_BN is None else self._mask_of(seen_BN, masks)
         rows_B1 = self._rows_B1[: last - first]
-        appended = Appended(rows_B1, self._slots_BT, mask_B1TS, of_seen)
+        self._held = [
+            (keys_LBGCd[:, self._rows, :, :end], values_LBGCd[:, self._rows, :, :end])
+            for keys_LBGCd, values_LBGCd in zip(self._keys, self._values, strict=True)
+        ]
+        appended = Appended(
+            rows_B1, self._slots_BT, mask_B1TS, of_seen, self._decode(num, plain, of_seen)
+        )
         self._seen = [appended, *(appended.to(device) for device in self._devices[1:])]
         return self._slots_BT
+
+    def _decode(self, num: int, plain: bool, of_seen: Tensor | None) -> DecodeAttention | None:
+        """Return how `num` tokens attend where they are few; plain: whether there is no mask."""
+        is_causal = plain and num > 1  # torch knows that without a mask
+        if is_causal or of_seen is not None or not serves(num, self._held[0][0][0]):
+            return None
+        if self._places_BHC is None:
+            self._places_BHC = slot_places(self._keys[0].shape[1:], self._num_heads)
+        return DecodeAttention.at(self._places_BHC[self._rows], self._end, num)
 
     def _store_masks(
         self, rows_B1: Tensor, slots_BT: Tensor, masks: tuple[Tensor, Tensor] | None
@@ -348,17 +369,18 @@ class KVCache:
         Queries are those of all appended tokens, or of those whose hidden vectors are wanted.
         """
         run, number = self._places[layer]
-        keys_BGSd = self._keys[run][number, self._rows, :, : self._end]
-        values_BGSd = self._values[run][number, self._rows, :, : self._end]
-        appended = self._seen[run]
+        appended, num, length = self._seen[run], q_BHTd.shape[2], k_BGTd.shape[2]
+        keys_BGSd, values_BGSd = (held_LBGSd[number] for held_LBGSd in self._held[run])
         if self._start is not None:
-            keys_BGSd[:, :, self._start :] = k_BGTd
-            values_BGSd[:, :, self._start :] = v_BGTd
+            keys_BGSd.narrow(2, self._start, length).copy_(k_BGTd)
+            values_BGSd.narrow(2, self._start, length).copy_(v_BGTd)
         else:
             at = appended.rows_B1, appended.slots_BT
             keys_BGSd.transpose(1, 2).index_put_(at, k_BGTd.transpose(1, 2))
             values_BGSd.transpose(1, 2).index_put_(at, v_BGTd.transpose(1, 2))
-        num, length = q_BHTd.shape[2], k_BGTd.shape[2]
+        if appended.decode is not None:
+            all_BGCd = self._values[run][number]
+            return appended.decode(q_BHTd, keys_BGSd, all_BGCd, appended.mask_B1TS)
         mask_B1TS = appended.mask_B1TS if num == length else appended.seen_mask_B1NS
         return F.scaled_dot_product_attention(
             q_BHTd,

@@ -108,11 +108,17 @@ class PackedLinear:
         return torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
 
 
+@cache
+def has_fbgemm() -> bool:
+    """Return whether torch has FBGEMM's kernels."""
+    return "fbgemm" in torch.backends.quantized.supported_engines
+
+
 @torch.no_grad()
 def can_pack(weight_OI: Tensor) -> bool:
     """Return whether torch has the kernels, and float16 holds a matrix as float32 does."""
     if (
-        "fbgemm" not in torch.backends.quantized.supported_engines
+        not has_fbgemm()
         or weight_OI.dtype != torch.float32
         or weight_OI.device.type != "cpu"
         or weight_OI.is_inference()  # changes of its numbers are not seen

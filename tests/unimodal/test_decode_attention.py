@@ -1,0 +1,92 @@
+"""Decode attention against torch's own in float64, and against whole sequences without a cache."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unimodal.attention import DenseAttention
+from unimodal.cache import KVCache
+from unimodal.decode_attention import LEAST, DecodeAttention, serves, slot_places
+from unimodal.products import has_fbgemm
+from unimodal.transformer import Transformer, TransformerConfig
+
+needs_kernels = pytest.mark.skipif(not has_fbgemm(), reason="torch has no FBGEMM here")
+
+
+@pytest.mark.parametrize("num_heads", [2, 8])
+@pytest.mark.parametrize("T", [1, 3])
+@pytest.mark.parametrize("masked", [False, True])
+def test_it_is_attention_to_the_slots_it_is_given_and_to_no_others(
+    num_heads: int, T: int, masked: bool
+) -> None:
+    G, C, S, d, rows = 2, 90, 70, 16, slice(1, 4)
+    torch.manual_seed(0)
+    keys_BGCd, values_BGCd = torch.randn(2, 5, G, C, d)
+    for memory in (keys_BGCd, values_BGCd):
+        memory[:, :, S:] = memory[:1] = memory[4:] = torch.nan
+    q_BHTd = 3 * torch.randn(3, T, num_heads, d).transpose(1, 2)
+    lengths_BT = torch.tensor([70, 41, 1])[:, None] - torch.arange(T).flip(0)
+    seen_B1TS = (torch.arange(S) < lengths_BT.clamp(min=1)[..., None])[:, None]
+    mask_B1TS = torch.zeros(seen_B1TS.shape).masked_fill(~seen_B1TS, -torch.inf)
+    held = keys_BGCd[rows, :, :S], values_BGCd[rows, :, :S]
+    decode = DecodeAttention.at(slot_places(keys_BGCd.shape, num_heads)[rows], S, T)
+    out_BHTd = decode(q_BHTd, held[0], values_BGCd, mask_B1TS if masked else None)
+    expected_BHTd = F.scaled_dot_product_attention(
+        q_BHTd.double(), *(one.double() for one in held),
+        attn_mask=seen_B1TS if masked else None, enable_gqa=True,
+    )  # fmt: skip
+    torch.testing.assert_close(out_BHTd.double(), expected_BHTd, atol=2e-6, rtol=0)
+
+
+@needs_kernels
+def test_only_many_float32_numbers_on_a_cpu_are_worth_it() -> None:
+    many = torch.zeros(1, 1, LEAST, 1)
+    assert serves(1, many)
+    assert not serves(1, many[:, :, 1:])
+    assert not serves(1, many.bfloat16())
+    assert not serves(1, many.to("meta"))
+    assert not serves(5, many)
+
+
+@needs_kernels
+@torch.inference_mode()
+def test_rows_of_unequal_lengths_decode_as_if_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TransformerConfig(
+        num_ids=50, width=32, num_layers=2, num_heads=4, num_kv_heads=2, head_width=64, mlp_width=16
+    )
+    transformer = Transformer(config).eval()
+    for parameter in transformer.parameters():
+        if parameter.ndim == 2:
+            parameter.mul_(8)  # attention is far from uniform
+    lengths, calls = np.array([300, 264]), []
+    monkeypatch.setattr(DecodeAttention, "__call__", _counted(DecodeAttention.__call__, calls))
+    ids = [np.random.default_rng(n).integers(0, 50, n + 3).tolist() for n in lengths]
+    cache = KVCache(config, batch=3, capacity=320)
+    cache.add(2)
+    padded = torch.tensor([(row[:-3] + [0] * 300)[:300] for row in ids])
+    cache.append(300, None, None, lengths)
+    positions_BT = torch.arange(300).expand(2, 300)
+    transformer(transformer.embed(padded), positions_BT, cache)
+    cache.commit(lengths)
+    cache.rollback()
+    for step in range(3):
+        positions_B1 = cache.append(1)
+        x_B1D = transformer.embed(torch.tensor([[row[step - 3]] for row in ids]))
+        hidden_B1D = transformer(x_B1D, positions_B1, cache)
+        cache.commit(1)
+        for row, hidden_1D in zip(ids, hidden_B1D, strict=True):
+            read = row[: len(row) - 2 + step]
+            mask_1TT = torch.ones(1, len(read), len(read), dtype=torch.bool).tril()
+            x_1TD = transformer.embed(torch.tensor([read]))
+            whole = transformer(x_1TD, torch.arange(len(read))[None], DenseAttention(mask_1TT))
+            torch.testing.assert_close(hidden_1D[0], whole[0, -1], atol=1e-4, rtol=1e-5)
+    assert len(calls) == 3 * config.num_layers
+
+
+def _counted(call, calls: list):  # noqa: ANN001, ANN202
+    def counted(self, *args):  # noqa: ANN001, ANN002, ANN202
+        calls.append(self)
+        return call(self, *args)
+
+    return counted
