@@ -283,12 +283,21 @@ class Generation:
         return events
 
     def _ahead(self, taken: Sequence[Request], allowed: int) -> tuple[int, int]:
-        """Return the rows and tokens to make room for: of all that wait, where that is allowed."""
+        """Return the rows and tokens to make room for: of all that wait, where that is allowed.
+
+        Where twice as much is allowed as replies can take, there is room for likely replies alone:
+        memory is zeroed as it is taken, and it grows beneath longer ones.
+        """
         known = [*taken, *self._waiting]
         branches = max(one.num_branches for one in known)
         rows = min(self._batch, len(known)) * branches
         tokens = max(_room([one])[1] for one in known)
-        return (rows, tokens) if self._branches.num_bytes(rows, tokens) <= allowed else _room(taken)
+        num_bytes = self._branches.num_bytes(rows, tokens)
+        if num_bytes > allowed:
+            return _room(taken)
+        if 2 * num_bytes <= allowed:
+            tokens = SPARE_TOKENS + max(one.likely_tokens for one in known)
+        return rows, tokens
 
     def _sample(self, requests: Sequence[Request], events: list[Event]) -> dict[int, int]:
         """Sample the next id of each request that has a choice; return it by request number, and

@@ -21,6 +21,8 @@ from .sampling import Sampling, noise, noises, normal_noise
 from .sequence import Sequence
 from .text import IncrementalDecoder
 
+LIKELY_TEXT_IDS = 32  # that most replies end within
+
 if TYPE_CHECKING:
     from .model import Model
 
@@ -63,8 +65,11 @@ class Request:
             raise NoRoom(said or self._too_long(least))
         self.branches: dict[str | None, Branch] = {None: Branch(prompt, owner=number)}
         # An upper bound for all branches: one token may replace a dropped text that has none.
-        self.max_tokens = num_tokens + len(document.parts) + self.state.max_ids
-        self.max_tokens += model.transformer.head.extra_tokens(model.grid)
+        most = num_tokens + len(document.parts) + model.transformer.head.extra_tokens(model.grid)
+        self.max_tokens = most + self.state.max_ids
+        # Of most replies: few words, or one image.
+        likely = LIKELY_TEXT_IDS + (grammar.longest_image if self.state.max_images else 0)
+        self.likely_tokens = most + min(likely, self.state.max_ids)
         self.parts: list[Part] = []
         self.asked: Ask | None = None  # the step of the drawing that waits for the head
         self._draw: Draw | None = None
