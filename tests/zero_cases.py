@@ -19,7 +19,7 @@ from unimodal.bundle import read_contents
 from unimodal.heads import head_class
 from unimodal.sequence import IGNORE, PADDING, Batch
 from unimodal.tensors import find_tensors
-from unimodal.train.checkpoint import MASTER, Saver, newest
+from unimodal.train.checkpoint import MASTER, newest
 from unimodal.train.engine import Engine, NotFinite
 from unimodal.train.fsdp import FsdpEngine
 from unimodal.train.initial import fill_from, from_checkpoint
@@ -27,6 +27,7 @@ from unimodal.train.learner import LanguageLearner
 from unimodal.train.objectives import LossConfig
 from unimodal.train.optimizer import OptimizerConfig, whole_shape
 from unimodal.train.ranks import Ranks
+from unimodal.train.saver import Saver
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.sequence_parallel import SequenceGroup
 from unimodal.train.zero import Build, EngineConfig, engine, sharded
