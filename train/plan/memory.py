@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from unimodal.cross_entropy import CHUNK_LOGITS
+from unimodal.hub.grow import TABLES
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.movq import Movq, MovqConfig
 from unimodal.tokenizer.published import PIXELS_AT_ONCE
@@ -24,6 +25,7 @@ from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 
 from ..compact import BYTES_A_NUMBER
+from ..optimizer import alike
 from ..run import LmRun
 from ..zero import EngineConfig
 from ..zero_settings import ZeroSettings
@@ -75,6 +77,12 @@ class Work:
     def trained(self) -> frozenset[str]:
         """Return the names of the parameters that change: all but with LoRA."""
         return frozenset(name for name, p in self.model.named_parameters() if p.requires_grad)
+
+    @property
+    def groups(self) -> int:
+        """Return how many groups of parameters the optimizer has, by rate and decay."""
+        named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        return len(alike(named, self.config.optimizer, () if self.config.lora is None else TABLES))
 
     @property
     def parameters(self) -> int:
@@ -172,11 +180,7 @@ def _buffers(run: Work) -> list[MemoryItem]:
     if run.stage < 3:
         num_buckets = 2 if run.zero.overlap_comm else 1
         held = num_buckets * min(bucket, run.num_trained) + largest
-        whole = min(run.zero.allgather_bucket_size, run.parameters)
-        return [
-            MemoryItem("gradient buckets", held * run.low_bytes, "pass"),
-            MemoryItem("weights under way", whole * run.low_bytes, "update"),
-        ]
+        return [MemoryItem("gradient buckets", held * run.low_bytes, "pass")]
     live = run.all_gathers.max_live
     under_way = max(largest, min(run.zero.stage3_prefetch_bucket_size, run.parameters))
     buckets = bucket if run.zero.contiguous_gradients else 0

@@ -43,13 +43,12 @@ def traffic(run: Work) -> Traffic:
     sizes = [run.sizes[name] for name in reversed(run.sizes) if name in run.trained]
     buckets = _buckets(sizes, run.zero.reduce_bucket_size)
     exchanged = _exchanged(run)
-    if run.stage < 3:
+    if run.stage < 3:  # updated weights are gathered in place, those of a group at once
         times = run.accumulation if run.stage == 2 else 1
-        gathered = math.ceil(run.num_trained / run.zero.allgather_bucket_size)
         return Traffic(
             {"all_reduce": 2 * times * sent * run.share, "all_gather": sent * run.share}
             | exchanged.sent_bytes,
-            {"all_reduce": times * buckets, "all_gather": gathered} | exchanged.launched,
+            {"all_reduce": times * buckets, "all_gather": run.groups} | exchanged.launched,
         )
     elements = 0
     for name, size in run.sizes.items():
