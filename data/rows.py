@@ -14,10 +14,10 @@ from functools import cached_property, lru_cache, partial
 import numpy as np
 
 from unimodal.codec import ImageCodec
-from unimodal.document import Document, Image, Part, StoredFile, Text
+from unimodal.document import Document, Image, Part, StoredFile, Text, encoded, needs_codec
 from unimodal.sequence import Row
 from unimodal.sequence import Sequence as TokenSequence
-from unimodal.sequencer import DROPS, Sequencer, encoded, needs_codec
+from unimodal.sequencer import DROPS, Sequencer
 from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import ImageError, image_size, open_image
 

@@ -31,13 +31,12 @@ from unimodal.data.remote import local_shards
 from unimodal.data.rows import sized
 from unimodal.data.shards import Shard
 from unimodal.data.sizes import ImageRule
-from unimodal.document import Document, Image, Text
+from unimodal.document import Document, Image, Text, encoded, needs_codec
 from unimodal.heads.head import targets_of
 from unimodal.kernels import attention
 from unimodal.model import Model
 from unimodal.sequence import IGNORE, IMAGE, Batch, Row
 from unimodal.sequence import Sequence as TokenSequence
-from unimodal.sequencer import encoded, needs_codec
 
 from .report import progress
 from .round_trip import batches

@@ -16,12 +16,14 @@ from batches import batch_of
 from unimodal import config as configuration
 from unimodal.sequence import Batch
 from unimodal.train import lora
+from unimodal.train.checkpoint import EMA, MASTER
+from unimodal.train.engine import Engine
 from unimodal.train.learner import LanguageLearner
 from unimodal.train.optimizer import build
 from unimodal.train.plan.plan import shape_of
 from unimodal.train.ranks import Ranks
 from unimodal.train.run import LmRun
-from unimodal.train.zero import Build, ZeroEngine, gather_whole, sharded
+from unimodal.train.zero import Build, ZeroEngine, engine, gather_whole, sharded
 from unimodal.transformer import initial_transformer_weight
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
@@ -32,6 +34,8 @@ COLLECTIVES = {
     "all_gather_into_tensor": ("all_gather", 1),
     "reduce_scatter_tensor": ("reduce_scatter", 1),
     "all_reduce": ("all_reduce", 2),
+    "all_gather_single": ("all_gather", 1),  # FSDP2's names for the first two
+    "reduce_scatter_single": ("reduce_scatter", 1),
 }
 sent: Counter[str] = Counter()
 launched: Counter[str] = Counter()
@@ -140,11 +144,41 @@ def counts(path: str, ranks: Ranks) -> Mapping[str, Any]:
     )  # fmt: skip
     if run.stage == 3:
         run.watch_live()
+    counted = _steps(run, config, vocabulary, ranks)
+    return counted | {"bytes": run.held(), "max_live": run.max_live}
+
+
+def fsdp_counts(path: str, ranks: Ranks) -> Mapping[str, Any]:
+    """Of a config's model under FSDP2."""
+    config = configuration.load(LmRun, path)
+    shape, rows = shape_of(config), config.loader.batch_rows // ranks.world_size
+    bf16 = config.precision == "bf16"
+    settings = config.engine.sharding(rows, config.optimizer.clip, bf16)
+
+    def first(name: str, of: tuple[int, ...]) -> torch.Tensor:
+        return initial_transformer_weight(name, of, shape.transformer, 0)
+
+    build = Build(lambda: UnifiedModel(shape, recompute=config.engine.recompute), first)
+    learner = LanguageLearner(sharded(build, settings, "cpu", ranks), config.loss, ())
+    run = engine(learner, config.optimizer, config.schedule, ranks, settings, config.engine, bf16)
+    counted = _steps(run, config, shape.vocabulary, ranks)
+    tensors = [one.tensors for one in run.parameter_shards().values()]
+    kinds = {"weights": [MASTER], "moments": ["exp_avg", "exp_avg_sq"], "EMA": [EMA]}
+    held = {name: size(of.get(kind) for of in tensors for kind in of_name)
+            for name, of_name in kinds.items()}  # fmt: skip
+    return counted | {"bytes": held}
+
+
+def _steps(run: Engine, config: LmRun, vocabulary: Vocabulary, ranks: Ranks) -> dict[str, Any]:
+    """Take STEPS steps, and return what the last one sent."""
+    rows = config.loader.batch_rows // ranks.world_size
     for step in range(STEPS):
         batch = random_rows(config, rows, vocabulary)
-        norms = {name: ranks.world_size * value for name, value in learner.norms(batch).items()}
+        found = run.learner.norms(batch)
+        norms = {name: ranks.world_size * value for name, value in found.items()}
         sent.clear(), launched.clear()
-        run.max_live = 0
-        run.step(step, learner.micro_batches(batch, config.engine.micro_batch_rows or rows), norms)
-    counted = {"sent": dict(sent), "launched": dict(launched)}
-    return counted | {"bytes": run.held(), "max_live": run.max_live}
+        if isinstance(run, Counted):
+            run.max_live = 0
+        micro_batch_rows = config.engine.micro_batch_rows or rows
+        run.step(step, run.learner.micro_batches(batch, micro_batch_rows), norms)
+    return {"sent": dict(sent), "launched": dict(launched)}

@@ -19,14 +19,16 @@ from unimodal.bundle import read_contents
 from unimodal.heads import head_class
 from unimodal.sequence import IGNORE, PADDING, Batch
 from unimodal.tensors import find_tensors
-from unimodal.train.checkpoint import MASTER, Saver, newest
+from unimodal.train.checkpoint import MASTER, newest
 from unimodal.train.engine import Engine, NotFinite
 from unimodal.train.fsdp import FsdpEngine
 from unimodal.train.initial import fill_from, from_checkpoint
 from unimodal.train.learner import LanguageLearner
+from unimodal.train.lora import LoraConfig, adapted, fill_adapters
 from unimodal.train.objectives import LossConfig
 from unimodal.train.optimizer import OptimizerConfig, whole_shape
 from unimodal.train.ranks import Ranks
+from unimodal.train.saver import Saver
 from unimodal.train.schedule import ScheduleConfig
 from unimodal.train.sequence_parallel import SequenceGroup
 from unimodal.train.zero import Build, EngineConfig, engine, sharded
@@ -38,6 +40,7 @@ NUM_STEPS, HALF, ROWS, T = 4, 2, 8, 48
 EMPTY = 1  # a step whose second half of the rows is padding alone, as where an epoch ends
 VOCABULARY = Vocabulary.new(96, 64)
 LEVELS = (4, 4, 4)  # of its codes, where they are factorised
+LORA = LoraConfig(4, 6, ("q_proj", "v_proj", "gate_proj", "up_proj", "down_proj"))
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -75,6 +78,9 @@ class Case:
     num_kv_heads: int = 1
     length: int = T
     """Tokens of a row."""
+    lora: bool = False
+    """Adapters train beside the frozen weights of a grown bundle, the rows of its own ids are kept.
+    """
 
 
 def shape(case: Case) -> Architecture:
@@ -183,10 +189,18 @@ def made(case: Case, ranks: Ranks) -> Engine:
     fill = fill_from(find_tensors(Path(case.weights))) if case.weights else drawn
     saved = newest(Path(case.resume)) if case.resume else None
     fill = from_checkpoint(saved, fill) if saved else fill
-    build = Build(lambda: UnifiedModel(whole, recompute=case.recompute), fill)
+
+    def make() -> UnifiedModel:
+        bare = UnifiedModel(whole, recompute=case.recompute)
+        return adapted(bare, LORA) if case.lora else bare
+
+    build = Build(make, fill_adapters(fill, 3) if case.lora else fill)
     model = sharded(build, sharding, "cpu", ranks)
     group = SequenceGroup.of(ranks, timeout_s=120)
-    learner = LanguageLearner(model, LossConfig(z=1e-3), ("only",), group=group)
+    frozen_rows = whole.vocabulary.num_text if case.lora else 0
+    learner = LanguageLearner(
+        model, LossConfig(z=1e-3), ("only",), frozen_rows=frozen_rows, group=group
+    )
     optimizer = OptimizerConfig(lr=1e-2, weight_decay=0.1, clip=0.5, ema_decay=case.ema_decay)
     schedule = ScheduleConfig(NUM_STEPS, warmup_steps=1)
     found = engine(learner, optimizer, schedule, ranks, sharding, settings, case.bf16)

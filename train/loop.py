@@ -6,19 +6,17 @@ The same command goes on where a run was stopped. Ctrl-C and SIGTERM on any rank
 hand on all of them, write a checkpoint and exit with STOPPED.
 """
 
-import faulthandler
 import math
 import re
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from rich.console import Console
@@ -29,19 +27,20 @@ from torch import nn
 from unimodal import remote
 from unimodal.threads import is_small
 
-from .checkpoint import Saver
-from .engine import Engine, NotFinite
+from .engine import Engine
 from .lock import Lock
 from .metrics import metrics
 from .mirror import sending
 from .optimizer import whole_shape
 from .profiling import ProfileConfig, profiling
-from .ranks import PeerFailure, Ranks
+from .ranks import Ranks
 from .resuming import prepare as prepare
 from .room import Room, state_bytes, steps_saved
-from .skipping import batch_digest, passing, row_digests
+from .saver import Saver
+from .skipping import passing
 from .spikes import BATCH, COUNT, SpikeConfig, Spikes, WentBack, left_out
-from .waits import Waits
+from .steps import Steps
+from .watch import Watch
 
 T = TypeVar("T")
 DIGEST = re.compile(r"[0-9a-f]{16}")
@@ -49,7 +48,6 @@ BAR_WIDTH = 20  # characters
 STOPPED = (
     75  # exit status of a run that was asked to stop: run the same command again (EX_TEMPFAIL)
 )
-MOST_STATE = 2000  # characters of a state that are shown
 Measure = Callable[[int, float, Mapping[str, float]], Mapping[str, float]]
 """(steps done, seconds of the last one, its reports and norms) -> what else is logged."""
 
@@ -65,7 +63,7 @@ class LoopConfig:
     """Keep, beside those, the checkpoints of whole multiples of so many steps; None: no others."""
     hang_s: int | None = 1800
     """A step that takes longer ends the run, with the stacks of all threads in `stacks_R.txt` of
-    rank R; None: never."""
+    rank R; None: never. What ranks wait for an upload to `mirror` does not count."""
     wandb: str | None = None
     """A project of Weights & Biases to log to as well (WANDB_MODE=offline needs no account)."""
     num_threads: int | None = None
@@ -150,56 +148,35 @@ def run(
     Raises NotFinite with the digests and the state of the batch that did it, Stopped when asked to
     stop, and WentBack where the run is to begin again (spikes.py).
     """
-    ranks, learner, num_steps = engine.ranks, engine.learner, engine.schedule.num_steps
+    ranks, num_steps = engine.ranks, engine.schedule.num_steps
     _check_room(output, config, engine, start, bundle_bytes)
     for line in config.unreached(num_steps) if ranks.is_first else ():
         print(line, file=sys.stderr)
-    ours = lock.check if lock is not None else _nothing
-    keep = config.keep_checkpoints, config.keep_every_steps
-    saver = Saver(output, ranks, *keep, config.hang_s, ours, sending(config.mirror, output, *keep))
-    waits = Waits(ranks)
+    watch = Watch(config.hang_s, output / f"stacks_{ranks.rank}.txt")
+    saver = _saver(output, config, ranks, lock, watch)
     spikes = None if config.spikes is None else Spikes(config.spikes, output, ranks, start)
     answer = partial(_answer, spikes, saver)
     skip = config.skip_batches + left_out(output, ranks)
-    kept = passing(batches, learner, skip, ranks, output, start, spikes is not None)
+    kept = passing(batches, engine.learner, skip, ranks, output, start, spikes is not None)
+    steps = Steps(engine, kept, saver, lock, answer, micro_batch_rows)
     done, stop = start, False
-    watched = _watch(config.hang_s, output / f"stacks_{ranks.rank}.txt")
     logging = metrics(output, start, config.wandb) if ranks.is_first else nullcontext(_nowhere)
-    with (_bar(ranks) as bar, _stop_request() as asked, watched as alive, logging as log,
+    with (_bar(ranks) as bar, _stop_request() as asked, watch, logging as log,
           closing(saver), profiling(config.profile, output, ranks.rank) as profile):  # fmt: skip
         task = bar.add_task(output.name, total=num_steps, completed=start, numbers="")
         for step in range(start, num_steps):
-            alive()
+            watch.alive()
             profile(step)
-            began = time.perf_counter()
-            batch, state, digest = next(kept)
-            waited_s = time.perf_counter() - began
-            trouble = saver.has_failed or (lock is not None and lock.is_lost)
-            mine = waits.mine(waited_s)
-            norms, stop, failed, waits_s = _agreed(
-                ranks, learner.norms(batch), asked(), trouble, mine
-            )
-            if failed:
-                ranks.together(ours)
-                saver.wait()
-            micro_batches = learner.micro_batches(batch, micro_batch_rows or sys.maxsize)
-            try:
-                reports, norm = engine.step(step, micro_batches, norms)
-            except NotFinite as error:
-                saver.wait()
-                answer(stop, step, None, digest)
-                rows = row_digests(learner, batch, ranks)
-                _tell(error, rows, state, ranks)
-            factor, step_s = engine.schedule.factor(step), time.perf_counter() - began
-            log({"step": step, **reports, "gradient_norm": norm, "lr_factor": factor,
-                 **waits.metrics(waits_s, step_s), "step_s": step_s,
-                 **({} if spikes is None else {BATCH: digest, COUNT: spikes.count}),
-                 **measure(step + 1, step_s, reports | norms)})  # fmt: skip
+            taken = steps.take(step, asked)
+            reports, stop, step_s = taken.reports, taken.stop, taken.step_s
+            log({"step": step, **reports, **taken.about,
+                 **({} if spikes is None else {BATCH: taken.digest, COUNT: spikes.count}),
+                 **measure(step + 1, step_s, reports | taken.norms)})  # fmt: skip
             bar.update(task, completed=step + 1, numbers=_numbers(reports))
-            answer(stop, step, reports["loss"], digest)
+            answer(stop, step, reports["loss"], taken.digest)
             done = step + 1
             if stop or done == num_steps or done % config.save_every_steps == 0:
-                saver.save(done, {"data": state}, engine.parameter_shards())
+                saver.save(done, {"data": taken.state}, engine.parameter_shards())
             if stop and done < num_steps:
                 break
         saver.wait()
@@ -208,6 +185,18 @@ def run(
             print(f"stopped after step {done} of {num_steps}; the same command goes on from there",
                   file=sys.stderr)  # fmt: skip
         raise Stopped
+
+
+def _saver(
+    output: Path, config: LoopConfig, ranks: Ranks, lock: Lock | None, watch: Watch
+) -> Saver:
+    """Return what saves the run here and at its mirror, whose uploads may take longer than a step:
+    nobody hangs meanwhile.
+    """
+    keep = config.keep_checkpoints, config.keep_every_steps
+    ours = lock.check if lock is not None else _nothing
+    copy_out = sending(config.mirror, output, *keep)
+    return Saver(output, ranks, *keep, config.hang_s, ours, copy_out, watch.resting)
 
 
 def _answer(
@@ -234,54 +223,12 @@ def _check_room(
     engine.ranks.together(lambda: room.check(output, coming) if engine.ranks.is_first else None)
 
 
-def _tell(error: NotFinite, rows: list[str], state: Mapping[str, Any], ranks: Ranks) -> NoReturn:
-    """Raise NotFinite with what names the batch; every rank knows, and one says it."""
-    if not ranks.is_first:
-        raise PeerFailure(2) from error
-    digest = batch_digest(rows)
-    raise NotFinite(
-        f"{error}\nits batch: {digest}; the same command with 'loop.skip_batches=[\"{digest}\"]' "
-        f"goes on without it\nits rows: {' '.join(rows)}\nits data: {str(state)[:MOST_STATE]}"
-    ) from error
-
-
 def _nowhere(values: Mapping[str, Any]) -> None:
     """Log nothing: rank 0 logs for all."""
 
 
 def _nothing() -> None:
     """Have no lock: rank 0 has it for all."""
-
-
-def _agreed(
-    ranks: Ranks, norms: dict[str, float], stop: bool, failed: bool, waits_s: list[float]
-) -> tuple[dict[str, float], bool, bool, list[float]]:
-    """Return the norms of the global batch, whether any rank was asked to stop, or failed to save,
-    and what each waited for its data.
-    """
-    mine = [float(stop), float(failed), *norms.values(), *waits_s]
-    values = ranks.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
-    stops, failures, *summed = values[: 2 + len(norms)]
-    agreed = dict(zip(norms, summed, strict=True))
-    return agreed, stops > 0, failures > 0, values[2 + len(norms) :]
-
-
-@contextmanager
-def _watch(hang_s: int | None, path: Path) -> Iterator[Callable[[], None]]:
-    """Give a function that must be called every `hang_s` seconds, or the process ends with its
-    stacks in a file.
-
-    A C thread looks at the clock, so a process that waits for another rank is caught too.
-    """
-    if hang_s is None:
-        yield lambda: None
-        return
-    with path.open("w") as file:
-        try:
-            yield lambda: faulthandler.dump_traceback_later(hang_s, exit=True, file=file)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-            path.unlink()
 
 
 def _bar(ranks: Ranks) -> Progress:

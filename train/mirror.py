@@ -22,8 +22,9 @@ from typing import Any
 from unimodal.atomic import replacing, write_bytes
 from unimodal.remote import Remote
 
-from .checkpoint import DIRECTORY, found, step_of, steps_kept
+from .checkpoint import DIRECTORY, found, step_of
 from .ranks import Ranks
+from .saver import steps_kept
 
 LIST, NOTES = "files.json", "run"
 SAVED = re.compile(r"[A-Za-z0-9_]+\.(safetensors|json)")

@@ -7,7 +7,7 @@ hundreds of times slower than float32; here that is a choice. AdamW is Loshchilo
 (arXiv:1711.05101, algorithm 2).
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -182,6 +182,20 @@ def whole_shape(parameter: nn.Parameter) -> tuple[int, ...]:
     return tuple(getattr(parameter, "ds_shape", parameter.shape))
 
 
+def alike(
+    named: Mapping[str, nn.Parameter], config: OptimizerConfig, no_decay: Collection[str] = ()
+) -> dict[tuple[float, float], list[nn.Parameter]]:
+    """Return the parameters that AdamW takes by their learning rates and decays."""
+    found: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in named.items():
+        keys = [key for key in config.lr_scale if name.startswith(key)]
+        scale = config.lr_scale[max(keys, key=len)] if keys else 1.0
+        decays = len(whole_shape(parameter)) >= 2 and name not in no_decay
+        decay = config.weight_decay if decays else 0.0
+        found.setdefault((config.lr * scale, decay), []).append(parameter)
+    return found
+
+
 def build(
     model: nn.Module,
     config: OptimizerConfig,
@@ -208,17 +222,10 @@ def build(
         and name.startswith(hidden)
         and len(whole_shape(parameter)) == 2
     }
-    alike: dict[tuple[float, float], list[nn.Parameter]] = {}  # by rate and decay
-    for name, parameter in named.items():
-        if name not in matrices:
-            keys = [key for key in config.lr_scale if name.startswith(key)]
-            scale = config.lr_scale[max(keys, key=len)] if keys else 1.0
-            decays = len(whole_shape(parameter)) >= 2 and name not in no_decay
-            decay = config.weight_decay if decays else 0.0
-            alike.setdefault((config.lr * scale, decay), []).append(parameter)
+    others = {name: parameter for name, parameter in named.items() if name not in matrices}
     groups = [
         {"params": parameters, "lr": lr, "weight_decay": decay}
-        for (lr, decay), parameters in alike.items()
+        for (lr, decay), parameters in alike(others, config, no_decay).items()
     ]
     betas = (config.beta1, config.beta2)
     kind = CautiousAdamW if config.cautious else torch.optim.AdamW

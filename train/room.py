@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .checkpoint import MASTER, ParameterShard, found, step_of, steps_kept
+from .checkpoint import MASTER, ParameterShard, found, step_of
+from .saver import steps_kept
 
 GB = 1e9
 

@@ -51,7 +51,6 @@ class ZeroSettings:
     overlap_comm: bool = False
     contiguous_gradients: bool = True
     reduce_bucket_size: int = 500_000_000
-    allgather_bucket_size: int = 500_000_000
     stage3_prefetch_bucket_size: int = 50_000_000
     stage3_param_persistence_threshold: int = 100_000
     stage3_model_persistence_threshold: int = sys.maxsize

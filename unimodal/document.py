@@ -3,7 +3,8 @@
 A shard stores documents, a chat is a document that grows, and an evaluation asks with documents.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -139,3 +140,25 @@ def with_words(document: Document, words: str) -> Document:
         start -= 1
     shown = [part for part in parts[start:stop] if isinstance(part, Image)]
     return Document((*parts[:start], *shown, Text(words, role="user"), *parts[stop:]))
+
+
+def encoded(
+    document: Document,
+    images: Iterator[Image],
+    replaces: Callable[[Part], bool] | None = None,
+) -> Document:
+    """Return the document with its images that are not encoded replaced by `images`, in order.
+
+    Roles and weights are kept. replaces: which parts are replaced, instead.
+    """
+    is_replaced = replaces or needs_codec
+    parts = [
+        replace(next(images), role=part.role, weight=part.weight) if is_replaced(part) else part
+        for part in document.parts
+    ]
+    return Document(tuple(parts))
+
+
+def needs_codec(part: Part) -> bool:
+    """Return whether a part is an image that has neither codes nor latents."""
+    return isinstance(part, Image) and part.codes is None and part.latents is None

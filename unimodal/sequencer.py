@@ -16,8 +16,7 @@ With a vision tower (tower.py) an image that is given enters as soft vectors; it
 whatever its weight.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
@@ -398,25 +397,3 @@ def _images(parts: list[Part]) -> list[Image]:
 def _is_dropped(part: Part, drop: str | None) -> bool:
     kind = "text" if isinstance(part, Text) else "images"
     return part.role == "user" and drop in (kind, "both")
-
-
-def encoded(
-    document: Document,
-    images: Iterator[Image],
-    replaces: Callable[[Part], bool] | None = None,
-) -> Document:
-    """Return the document with its images that are not encoded replaced by `images`, in order.
-
-    Roles and weights are kept. replaces: which parts are replaced, instead.
-    """
-    is_replaced = replaces or needs_codec
-    parts = [
-        replace(next(images), role=part.role, weight=part.weight) if is_replaced(part) else part
-        for part in document.parts
-    ]
-    return Document(tuple(parts))
-
-
-def needs_codec(part: Part) -> bool:
-    """Return whether a part is an image that has neither codes nor latents."""
-    return isinstance(part, Image) and part.codes is None and part.latents is None

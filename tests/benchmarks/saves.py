@@ -13,9 +13,10 @@ from statistics import median
 import torch
 
 from unimodal.tensors import Bytes, in_memory, write_file
-from unimodal.train.checkpoint import MASTER, Checkpoint, ParameterShard, Saver
+from unimodal.train.checkpoint import MASTER, Checkpoint, ParameterShard
 from unimodal.train.checksums import Summing
 from unimodal.train.ranks import Ranks
+from unimodal.train.saver import Saver
 
 from .measured import Line, interleaved, ratios, spread
 from .steps import Scale

@@ -3,7 +3,9 @@
     python tests/benchmarks/starts.py [--shards 10000] [--quick]
 
 1. One, two or four ranks find, hash and measure so many small shards, with an empty cache, one
-   process a rank; imports and the meeting of the ranks are not counted.
+   process a rank; imports and the meeting of the ranks are not counted. Four ranks are held against
+   one on a core of its own, and against one of four that each do all the work for themselves on
+   one core: four processes on a core evict one another's caches, whether they share work or not.
 2. The same ranks begin with an index that `unimodal data index` has written.
 3. What a start of 500 million samples on 64 ranks takes with a shared index, computed from costs
    that are measured here: of a sample's headers, of a shard, of a line of the index, of a window.
@@ -92,11 +94,13 @@ def measured(count: int, scratch: Path, quick: bool) -> Iterator[Line]:
     begin(str(scratch / "first"), "", scratch / "first.json")
     write_shards(scratch / "small", count, SMALL)
     what = f"{count:,} shards of {SMALL} texts"
-    on_one_core = [start(scratch / "small", "", scratch / f"core_{n}", n, True) for n in (1, 4)]
-    yield from compared(f"{what}, all ranks on a core", on_one_core, CPU_BAR, None)
+    alone, four = (start(scratch / "small", "", scratch / f"core_{n}", n, True) for n in (1, 4))
+    yield from compared(f"{what}, all ranks on a core", [alone, four], CPU_BAR, None)
+    crowd = start(scratch / "small", "", scratch / "crowd", 1, True, runs=4)
+    yield from compared(f"{what}, beside three more on the core", [crowd, four], CPU_BAR, None)
     on_all = [start(scratch / "small", "", scratch / f"plain_{n}", n) for n in (1, 2)]
     yield from compared(what, on_all, None, WALL_BAR)
-    forked({"UNIMODAL_CACHE": str(scratch / "core_1")}, lambda: write_work(scratch))
+    forked([_environment(scratch / "core_1" / "0", 1)], [lambda: write_work(scratch)])
     index = str(scratch / "index")
     known = [start(scratch / "small", index, scratch / f"known_{n}", n, True) for n in (1, 4)]
     yield from compared(f"{what}, with an index, all ranks on a core", known, None, None)
@@ -106,17 +110,18 @@ def measured(count: int, scratch: Path, quick: bool) -> Iterator[Line]:
 def compared(
     what: str, starts: list[Start], cpu_bar: float | None, wall_bar: float | None
 ) -> Iterator[Line]:
-    """What several ranks cost against one."""
+    """What several ranks cost against one, or against the mean of several that are alone."""
     alone, several = starts
     wrong = () if alone.lengths == several.lengths else ("they found different things",)
     cpu_s, wall_s = max(several.cpu_s), max(several.wall_s)
-    cpu, wall = cpu_s / alone.cpu_s[0], wall_s / alone.wall_s[0]
+    alone_cpu_s, alone_wall_s = mean(alone.cpu_s), mean(alone.wall_s)
+    cpu, wall = cpu_s / alone_cpu_s, wall_s / alone_wall_s
     ratio, bar = (cpu, cpu_bar) if wall_bar is None else (wall, wall_bar)
     yield Line(
         f"{what}: {len(several.cpu_s)} ranks",
         f"{mean(several.cpu_s):.2f} CPU s of a rank, {cpu_s:.2f} at most, "
         f"{wall_s:.2f} s in all",
-        f"1 rank {alone.cpu_s[0]:.2f} CPU s, {alone.wall_s[0]:.2f} s in all",
+        f"1 rank {alone_cpu_s:.2f} CPU s, {alone_wall_s:.2f} s in all",
         f"CPU {cpu:.3f}, wall {wall:.3f}",
         f"<= {bar}" if bar else "", ratio <= bar if bar else None, "the same tables", wrong,
     )  # fmt: skip
@@ -150,14 +155,14 @@ def reading() -> tuple[Sequencer, ImageCodec]:
     return model.sequencer, ImageCodec(model.image_tokenizer)
 
 
-def forked(environment: dict[str, str], *work: Callable[[], None]) -> None:
+def forked(environments: list[dict[str, str]], work: list[Callable[[], None]]) -> None:
     """Do each work in a process of its own, which knows what this one has imported."""
     gc.freeze()  # or a child's collector would copy what both have
     children = []
-    for number, one in enumerate(work):
+    for environment, one in zip(environments, work, strict=True):
         child = os.fork()
         if not child:
-            os.environ.update(environment, RANK=str(number), LOCAL_RANK=str(number))
+            os.environ.update(environment)
             failed = 1
             try:
                 one()
@@ -172,20 +177,20 @@ def forked(environment: dict[str, str], *work: Callable[[], None]) -> None:
 
 
 def start(
-    shards: Path, index: str, folder: Path, world_size: int, on_one_core: bool = False
-) -> Start:
-    """Begin on so many ranks with an empty cache."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    environment = {
-        "UNIMODAL_CACHE": str(folder), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "localhost",
-        "LOCAL_WORLD_SIZE": str(world_size), "MASTER_PORT": str(port),
-    }  # fmt: skip
-    answers = [folder.with_name(f"{folder.name}_{rank}.json") for rank in range(world_size)]
+    shards: Path, index: str, folder: Path, world_size: int, on_one_core: bool = False,
+    runs: int = 1,
+) -> Start:  # fmt: skip
+    """Begin on so many ranks with an empty cache; so many runs at once, each with a cache."""
+    environments = [
+        {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        for run in range(runs)
+        for common in [_environment(folder / str(run), world_size)]
+        for rank in range(world_size)
+    ]
+    answers = [folder.with_name(f"{folder.name}_{n}.json") for n in range(len(environments))]
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)} if on_one_core else cores)
-    forked(environment, *(partial(begin, str(shards), index, answer) for answer in answers))
+    forked(environments, [partial(begin, str(shards), index, answer) for answer in answers])
     os.sched_setaffinity(0, cores)
     found = [json.loads(answer.read_text()) for answer in answers]
     return Start(
@@ -193,6 +198,17 @@ def start(
         [one["wall_s"] for one in found],
         {one["lengths"] for one in found},
     )
+
+
+def _environment(cache: Path, world_size: int) -> dict[str, str]:
+    """What the ranks of a run are told."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    return {
+        "UNIMODAL_CACHE": str(cache), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "localhost",
+        "LOCAL_WORLD_SIZE": str(world_size), "MASTER_PORT": str(port),
+    }  # fmt: skip
 
 
 def begin(shards: str, index: str, answer: Path) -> None:

@@ -23,10 +23,9 @@ from unimodal.data.formats import (
     variants,
 )
 from unimodal.data.shards import Shard
-from unimodal.document import Document, Image, StoredFile, Text
+from unimodal.document import Document, Image, StoredFile, Text, encoded
 from unimodal.model import Model
 from unimodal.sequence import IGNORE
-from unimodal.sequencer import encoded
 from unimodal.tokenizer.grid import Grid
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"

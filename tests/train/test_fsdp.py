@@ -8,11 +8,17 @@ import pytest
 import torch
 from pair import Pair
 
-from unimodal.config import load
+from unimodal.config import load, save
+from unimodal.data.loader import LoaderConfig
+from unimodal.data.sources import SourceConfig
+from unimodal.tokenizer.autoencoder import ImageTokenizer
 from unimodal.train.checkpoint import EMA, MASTER, Checkpoint
+from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.plan.plan import plan
 from unimodal.train.ranks import Ranks
 from unimodal.train.run import LmRun
+from unimodal.train.schedule import ScheduleConfig
+from unimodal.train.zero import EngineConfig
 
 if find_spec("deepspeed") is None:  # importing it takes seconds
     pytest.skip("deepspeed is not installed: the extra `train`", allow_module_level=True)
@@ -106,7 +112,39 @@ def test_what_fsdp_does_not_do_is_refused(words: list[str], problem: str) -> Non
         load(LmRun, "lm_1.7b", ["engine.fsdp=true", *words])
 
 
-def test_a_plan_of_fsdp_is_refused() -> None:
-    recipe = load(LmRun, "lm_1.7b", ["engine.fsdp=true", "engine.deepspeed=null"])
-    with pytest.raises(ValueError, match="engine.fsdp: .*not predicted; plan with"):
-        plan(recipe, 8, 80, num_ids=156514)
+def test_a_plan_of_fsdp_is_what_two_ranks_send(pair: Pair, tmp_path: Path) -> None:
+    """To the byte and the collective, in micro-batches too; what stays within 10 %."""
+    import counting
+    from test_train_plan import SHAPE, TINY
+
+    ImageTokenizer(TINY).save(tmp_path)
+    common = LmRun(
+        tmp_path / "run", {"some": SourceConfig("shards")}, tmp_path, ScheduleConfig(10, 1),
+        text_ids=301, model=SHAPE, loader=LoaderConfig(sequence_length=64, batch_rows=8),
+        optimizer=OptimizerConfig(ema_decay=0.9), precision="fp32",
+    )  # fmt: skip
+    engines = [
+        EngineConfig(fsdp=True, micro_batch_rows=4),
+        EngineConfig(fsdp=True, micro_batch_rows=2, recompute=True),
+    ]
+    for one, precision in zip(engines, ("fp32", "bf16"), strict=True):
+        case = replace(common, engine=one, precision=precision)
+        save(case, tmp_path / "case.yaml")
+        counted = pair(counting.fsdp_counts, str(tmp_path / "case.yaml"))
+        made = plan(case, 2, 80)
+        for name in ("all_gather", "reduce_scatter"):
+            assert made.sent_bytes[name] == counted["sent"][name], name
+            assert made.launched[name] == counted["launched"][name], name
+        for name, held in counted["bytes"].items():
+            assert made.bytes_of(name) == pytest.approx(held, rel=0.1), name
+
+
+def test_a_plan_of_fsdp_is_near_that_of_zero_3() -> None:
+    words = ["engine.fsdp=true", "engine.deepspeed=null"]
+    fsdp = plan(load(LmRun, "lm_1.7b", words), 8, 80, num_ids=156514)
+    zero = plan(
+        load(LmRun, "lm_1.7b", ["engine.deepspeed=configs/zero3.json"]), 8, 80, num_ids=156514
+    )
+    assert fsdp.is_fsdp and not zero.is_fsdp
+    assert fsdp.bytes_of("moments") == pytest.approx(zero.bytes_of("moments"), rel=0.01)
+    assert fsdp.launched["all_gather"] < zero.launched["all_gather"]

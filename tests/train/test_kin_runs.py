@@ -27,7 +27,6 @@ from unimodal.train import lm
 from unimodal.train.balance import balance, loads
 from unimodal.train.flops import layer_weights
 from unimodal.train.heldout import HeldOutConfig
-from unimodal.train.lora import LoraConfig
 from unimodal.train.objectives import LossConfig
 from unimodal.train.plan.all_gathers import record
 from unimodal.train.ranks import Ranks
@@ -135,6 +134,21 @@ def test_two_ranks_of_zero_3_give_tokens_to_experts_as_one_process(pair: Pair, g
     assert sum(shares) == pytest.approx(NUM_EXPERTS) and max(shares) > 1.05
 
 
+def test_two_ranks_of_zero_3_train_adapters_of_experts_as_one_process(pair: Pair, grown):
+    if find_spec("deepspeed") is None or find_spec("peft") is None:
+        pytest.skip("deepspeed or peft is not installed: the extra `train`")
+    from test_zero import alone, same, together
+    from zero_cases import Case, made
+
+    case = Case(stage=3, weights=str(grown("qwen3_moe")), lora=True, recompute=True)
+    trained = made(replace(case, stage=None), Ranks()).named
+    adapters = [name for name in trained if ".experts." in name]
+    assert len(adapters) == 2 * 3 * 2 * NUM_EXPERTS and not any("base_layer" in n for n in trained)
+    expected = alone(case)
+    same(together(pair, case), expected)
+    assert all(one["norm"] > 0 and "expert_load/4" in one for one in expected)
+
+
 def test_a_plan_gathers_the_experts_of_a_layer_together(grown):
     shape = read_contents(grown("qwen3_moe")).config.architecture
     with torch.device("meta"):
@@ -176,12 +190,11 @@ def test_the_weight_of_the_balance_may_change(grown, shards, tokenizer, tmp_path
     assert of_balance == pytest.approx(shares, rel=1e-3, abs=1e-5)
 
 
-LORA = LoraConfig(4, 6, ("q_proj", "v_proj", "gate_proj", "up_proj", "down_proj"))
-
-
 @pytest.mark.parametrize("family", ["phi3", "qwen3_moe"])
 def test_adapters_merge_and_fit_the_export(family, grown, shards, tokenizer, tmp_path):
     peft = pytest.importorskip("peft", reason="needs the extra `train`: peft")
+    from zero_cases import LORA
+
     config = replace(lora_run(tmp_path / "run", shards, tokenizer, grown(family), 2), lora=LORA)
     lm.train(config)
     expected = merged(tmp_path / "run", grown(family))

@@ -231,7 +231,8 @@ def test_who_was_taken_for_dead_stops(shards: Path, tokenizer: Path, tmp_path: P
 def test_a_save_of_a_lost_run_is_not_published(tmp_path: Path):
     import torch
 
-    from unimodal.train.checkpoint import MASTER, ParameterShard, Saver
+    from unimodal.train.checkpoint import MASTER, ParameterShard
+    from unimodal.train.saver import Saver
 
     mine = Lock.take(tmp_path)
     (tmp_path / "lock_00000009.json").write_text("{}")

@@ -1,8 +1,12 @@
 """Checkpoints at a URL: written whole, and gone on from where a run's folder is gone."""
 
+import contextlib
 import json
+import os
 import shutil
+import time
 from dataclasses import replace
+from functools import partial, partialmethod
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,9 +24,11 @@ from unimodal.train.loop import LoopConfig
 from unimodal.train.mirror import LIST, Mirror
 from unimodal.train.run import LmRun
 from unimodal.train.schedule import ScheduleConfig
+from unimodal.train.steps import Steps
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS, ALL = 6, 8
+HANG_S = 4
 RANK = "rank_00000_of_00001.safetensors"
 
 
@@ -145,6 +151,34 @@ def test_a_mirror_that_fails_ends_the_run_and_no_checkpoint(elsewhere: LmRun, mo
     monkeypatch.setattr(kind, "put_file", put_file)
     lm.train(replace(elsewhere, schedule=ScheduleConfig(ALL + 1, 1)))
     assert names(elsewhere.loop.mirror)[-1] == "step_00000009"
+
+
+@pytest.mark.parametrize("slow, status", [("put_file", 0), ("take", 1)])
+def test_an_upload_takes_longer_than_a_step_may(
+    elsewhere: LmRun, monkeypatch, slow: str, status: int
+):
+    """And a step that takes as long ends the process, so that the watch is there."""
+    kind, take = type(files()), Steps.take
+    put_file = kind.put_file
+
+    def late(work, *more, **words):
+        if slow == "take" or more[1].endswith(RANK):
+            time.sleep(1.5 * HANG_S)
+        return work(*more, **words)
+
+    if slow == "put_file":
+        monkeypatch.setattr(kind, "put_file", partialmethod(partial(late, put_file)))
+    else:
+        monkeypatch.setattr(Steps, "take", partialmethod(partial(late, take)))
+    one = replace(elsewhere, loop=replace(elsewhere.loop, hang_s=HANG_S))
+    child = os.fork()  # which the watch may end
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            lm.train(one)
+            os._exit(0)
+        os._exit(3)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == status
+    assert found(elsewhere.output)[-1].name == f"step_0000000{ALL if status == 0 else STEPS}"
 
 
 def test_secrets_are_refused_before_anything_begins():

@@ -11,9 +11,10 @@ import torch
 from tiny_runs import recipe
 
 from unimodal.train import lm
-from unimodal.train.checkpoint import EMA, MASTER, ParameterShard, found, steps_kept
+from unimodal.train.checkpoint import EMA, MASTER, ParameterShard, found
 from unimodal.train.finish import bundle_bytes
 from unimodal.train.room import Room, state_bytes, steps_saved
+from unimodal.train.saver import steps_kept
 from unimodal.train.schedule import ScheduleConfig
 
 

@@ -67,7 +67,9 @@ FILES = {
         "stage3_prefetch_bucket_size": 20_000,
         "stage3_max_live_parameters": 0,
     },
+    "one": {"stage": 1, "reduce_bucket_size": 8_000},
     "two": {"stage": 2},
+    "two_small": {"stage": 2, "reduce_bucket_size": 8_000},
 }
 
 
@@ -77,7 +79,7 @@ def config(tmp_path: Path) -> LmRun:
     (tmp_path / "tokenizer").mkdir()
     ImageTokenizer(TINY).save(tmp_path / "tokenizer")
     for name, section in FILES.items():
-        zero = {"reduce_bucket_size": 50_000, "allgather_bucket_size": 50_000, **section}
+        zero = {"reduce_bucket_size": 50_000, **section}
         (tmp_path / f"{name}.json").write_text(json.dumps({"zero_optimization": zero}))
     return LmRun(
         output=tmp_path / "run",
@@ -109,7 +111,7 @@ def changed(
 
 
 def test_bytes_of_two_ranks(config: LmRun, tmp_path: Path, pair: Pair):
-    """State within 10 %; under ZeRO-3 what is sent, by how many collectives, and the most live
+    """State within 10 %; what is sent, by how many collectives, and under ZeRO-3 the most live
     elements exactly, with and without limits that bind, by modules and by whole layers; with
     adapters, whose frozen weights are gathered again to recompute, within 1 %.
     """
@@ -124,7 +126,11 @@ def test_bytes_of_two_ranks(config: LmRun, tmp_path: Path, pair: Pair):
         changed(config, "limited", compile=True),
         changed(config, "barred", micro_batch_rows=4),
         changed(config, "two", ema_decay=0.9),
+        changed(config, "two_small"),
+        changed(config, "one", tied=False),
+        changed(config, "one", micro_batch_rows=4),
     ]
+    cases[-1] = replace(cases[-1], optimizer=OptimizerConfig(weight_decay=0.1))  # two groups
     if find_spec("peft") is not None:
         frozen = replace(config, weights=config.output, lora=LoraConfig(rank=2))
         cases.append(changed(frozen, "limited", tied=False, recompute=True))
@@ -135,17 +141,20 @@ def test_bytes_of_two_ranks(config: LmRun, tmp_path: Path, pair: Pair):
         near = 0 if case.lora is None else 0.01
         told = {item.name: item.gpu_bytes for item in made.memory}
         for name, size in counted["bytes"].items():
-            assert told.get(name, 0) == pytest.approx(size, rel=0.1), f"{name} of case {number}"
+            if name != "gradients" or made.stage != 1:  # by the update those of others are gone
+                assert told.get(name, 0) == pytest.approx(size, rel=0.1), f"{name} of case {number}"
         for name, size in made.sent_bytes.items():  # norms and counts are sent beside all this
-            sent = pytest.approx(counted["sent"][name], rel=near, abs=200 if made.stage == 2 else 0)
+            sent = pytest.approx(counted["sent"][name], rel=near, abs=0 if made.stage == 3 else 200)
             assert size == sent, f"{name} of case {number}"
         if made.stage == 3:
             run = _run(case, shape_of(case), 2)
             live = pytest.approx(counted["max_live"], rel=near)
             assert run.all_gathers.max_live == live, f"live in case {number}"
-            for name, times in made.launched.items():
-                launched = pytest.approx(counted["launched"][name], rel=5 * near)
-                assert times == launched, f"{name} of case {number}"
+        else:  # beside buckets the reports of the step, and the norm of each group
+            counted["launched"]["all_reduce"] -= 1 + (2 if case.optimizer.weight_decay else 1)
+        for name, times in made.launched.items():
+            launched = pytest.approx(counted["launched"][name], rel=5 * near)
+            assert times == launched, f"{name} of case {number}"
 
 
 def test_limits_that_bind_gather_more_and_keep_less(config: LmRun):

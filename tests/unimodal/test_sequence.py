@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spelled import document_of
 
-from unimodal.document import Document, Image, Text
+from unimodal.document import Document, Image, Text, encoded
 from unimodal.heads.next_code import NextCodeInputs
 from unimodal.layout import OWN_LAYOUT, Side
 from unimodal.sequence import IGNORE, IMAGE, PADDING, Batch, Row
 from unimodal.sequence import TEXT as TEXT_TARGET
-from unimodal.sequencer import Sequencer, encoded
+from unimodal.sequencer import Sequencer
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.grid import Grid
 from unimodal.vocabulary import SPECIAL_TOKENS, Vocabulary

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 
 from unimodal.cross_entropy import CHUNK_LOGITS
+from unimodal.hub.grow import TABLES
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.movq import Movq, MovqConfig
 from unimodal.tokenizer.published import PIXELS_AT_ONCE
@@ -24,6 +25,7 @@ from unimodal.transformer import TransformerConfig
 from unimodal.unified import UnifiedModel
 
 from ..compact import BYTES_A_NUMBER
+from ..optimizer import alike
 from ..run import LmRun
 from ..zero import EngineConfig
 from ..zero_settings import ZeroSettings
@@ -64,7 +66,7 @@ class Work:
     micro_batch_rows: int
     accumulation: int
     zero: ZeroSettings | None
-    """DeepSpeed's settings; None: one process alone."""
+    """DeepSpeed's settings; None: FSDP2 shards, or nothing does."""
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -75,6 +77,12 @@ class Work:
     def trained(self) -> frozenset[str]:
         """Return the names of the parameters that change: all but with LoRA."""
         return frozenset(name for name, p in self.model.named_parameters() if p.requires_grad)
+
+    @property
+    def groups(self) -> int:
+        """Return how many groups of parameters the optimizer has, by rate and decay."""
+        named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        return len(alike(named, self.config.optimizer, () if self.config.lora is None else TABLES))
 
     @property
     def parameters(self) -> int:
@@ -88,8 +96,31 @@ class Work:
 
     @property
     def stage(self) -> int:
-        """Return the stage of ZeRO; 0: one process alone."""
+        """Return the stage of ZeRO, which for FSDP2 is 3; 0: one process alone."""
+        if self.is_fsdp:
+            return 3
         return self.zero.stage if self.zero is not None else 0
+
+    @property
+    def is_fsdp(self) -> bool:
+        """Return whether torch's FSDP2 shards."""
+        return self.config.engine.fsdp
+
+    @cached_property
+    def cuts(self) -> dict[str, int]:
+        """Return the elements of a rank's part of each parameter, with padding: FSDP2 cuts rows."""
+        if not self.is_fsdp:
+            return {name: math.ceil(size / self.ranks) for name, size in self.sizes.items()}
+        return {
+            name: math.ceil(one.shape[0] / self.ranks) * math.prod(one.shape[1:])
+            for name, one in self.model.named_parameters()
+        }
+
+    @cached_property
+    def layer_names(self) -> list[list[str]]:
+        """Return the names of the parameters that FSDP2 gathers together: each layer's."""
+        layers = [f"model.layers.{number}." for number in range(self.shape.num_layers)]
+        return [[name for name in self.sizes if name.startswith(one)] for one in layers]
 
     @property
     def low_bytes(self) -> int:
@@ -101,7 +132,7 @@ class Work:
         """Return the elements that one rank steps: under ZeRO-3 of each parameter, with padding."""
         if self.stage < 3:
             return math.ceil(self.num_trained / self.ranks)
-        return sum(math.ceil(self.sizes[name] / self.ranks) for name in self.trained)
+        return sum(self.cuts[name] for name in self.trained)
 
     @property
     def tokens(self) -> int:
@@ -140,7 +171,7 @@ def _state(run: Work) -> list[MemoryItem]:
     weights = run.zero is not None and run.zero.offloads_parameters
     held, whole = run.num_trained, run.parameters
     if run.stage == 3:
-        held, whole = share, sum(math.ceil(size / run.ranks) for size in run.sizes.values())
+        held, whole = share, sum(run.cuts.values())
     gradient_bytes = {0: held * FP32, 1: held * FP32, 2: share * FP32, 3: share * FP32}[run.stage]
     if run.stage == 1 and run.low_bytes < FP32:
         gradient_bytes += held * run.low_bytes  # both are kept
@@ -165,6 +196,8 @@ def _item(name: str, size: int, is_offloaded: bool) -> MemoryItem:
 def _buffers(run: Work) -> list[MemoryItem]:
     """Return what communication and the update need for a while."""
     largest = max(run.sizes.values())
+    if run.is_fsdp:
+        return _fsdp_buffers(run)
     if run.zero is None:
         casts = run.parameters * run.low_bytes if run.low_bytes < FP32 else 0
         return [MemoryItem("weights in bf16", casts, "pass")]
@@ -172,11 +205,7 @@ def _buffers(run: Work) -> list[MemoryItem]:
     if run.stage < 3:
         num_buckets = 2 if run.zero.overlap_comm else 1
         held = num_buckets * min(bucket, run.num_trained) + largest
-        whole = min(run.zero.allgather_bucket_size, run.parameters)
-        return [
-            MemoryItem("gradient buckets", held * run.low_bytes, "pass"),
-            MemoryItem("weights under way", whole * run.low_bytes, "update"),
-        ]
+        return [MemoryItem("gradient buckets", held * run.low_bytes, "pass")]
     live = run.all_gathers.max_live
     under_way = max(largest, min(run.zero.stage3_prefetch_bucket_size, run.parameters))
     buckets = bucket if run.zero.contiguous_gradients else 0
@@ -190,6 +219,19 @@ def _buffers(run: Work) -> list[MemoryItem]:
         copied = min(run.zero.sub_group_size, run.share)
         items.append(MemoryItem("gradients of the update", copied * FP32, "update"))
     return items
+
+
+def _fsdp_buffers(run: Work) -> list[MemoryItem]:
+    """Return what is whole for a while: what is in no layer, the layer at work and the one that is
+    gathered ahead; and the gradients of the larger of these, once more in float32 to be summed.
+    """
+    layers = [sum(run.sizes[name] for name in names) for names in run.layer_names]
+    root, largest = run.parameters - sum(layers), max(layers)
+    gradients = max(root, largest) * (run.low_bytes + FP32)
+    return [
+        MemoryItem("gathered parameters", (root + 2 * largest) * run.low_bytes, "pass"),
+        MemoryItem("gradients under way", gradients, "pass", note="not counted"),
+    ]
 
 
 def layer_activations(shape: TransformerConfig) -> tuple[int, int]:

@@ -91,7 +91,8 @@ class Plan:
     gpu: str
     memory_gb: float
     stage: int
-    """The stage of ZeRO; 0: one process alone."""
+    """The stage of ZeRO, 3 with FSDP2; 0: one process alone."""
+    is_fsdp: bool
     micro_batch_rows: int
     accumulation: int
     tokens: int
@@ -233,6 +234,7 @@ def _plan(
         gpu=gpu,
         memory_gb=memory_gb,
         stage=run.stage,
+        is_fsdp=run.is_fsdp,
         micro_batch_rows=run.micro_batch_rows,
         accumulation=run.accumulation,
         tokens=config.loader.batch_rows * config.loader.sequence_length,
@@ -251,14 +253,10 @@ def _plan(
 
 
 def _run(config: LmRun, shape: Architecture, num_gpus: int) -> Work:
-    if config.engine.fsdp:
+    if not config.engine.shards and num_gpus > 1:
         raise ValueError(
-            "engine.fsdp: what FSDP2 gathers is not predicted; plan with "
-            "engine.fsdp=false engine.deepspeed=configs/zero3.json, which holds the same state"
-        )
-    if config.engine.deepspeed is None and num_gpus > 1:
-        raise ValueError(
-            f"{num_gpus} GPUs need engine.deepspeed, such as engine.deepspeed=configs/zero3.json"
+            f"{num_gpus} GPUs need engine.deepspeed, such as engine.deepspeed=configs/zero3.json, "
+            "or engine.fsdp=true"
         )
     if config.loader.sequence_length > shape.transformer.max_positions:
         raise ValueError(
@@ -357,7 +355,7 @@ def _change(config: LmRun, shape: Architecture, tight: Plan) -> dict[str, Any]:
         halves //= 2
         single.append({"engine.micro_batch_rows": halves})
     later = STAGES[STAGES.index("zero3.json") :] if tight.stage < 3 else STAGES[-1:]
-    single += [{"engine.deepspeed": f"configs/{name}"} for name in later]
+    single += [{"engine.deepspeed": f"configs/{name}"} for name in later if not tight.is_fsdp]
     single += [{"gpus": tight.num_gpus * times} for times in (2, 4, 8, 16)]
     together: list[dict[str, Any]] = [{}]
     for one in single:

@@ -34,6 +34,7 @@ def one(found: Forecast) -> RenderableType:
 
 def _numbers(made: Plan) -> list[tuple[str, str]]:
     zero = f"ZeRO-{made.stage}" if made.stage else "one process, no ZeRO"
+    zero = "FSDP2" if made.is_fsdp else zero
     rows = f"{made.accumulation} x {made.micro_batch_rows} rows of each GPU"
     sent = ", ".join(f"{_gb(size)} GB {name}" for name, size in made.sent_bytes.items())
     reached = made.flops / made.num_gpus / made.likely_s / 1e12

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from .assumptions import Assumptions
-from .memory import Work
+from .memory import FP32, Work
 
 GB, MICRO = 1e9, 1e-6
 
@@ -37,19 +37,21 @@ def traffic(run: Work) -> Traffic:
     """Return what one rank sends in a step, as rings do it: of a tensor that is gathered or
     scattered (W - 1) / W, of one that is summed twice that.
     """
-    if run.zero is None or run.ranks == 1:
+    if run.ranks == 1 or not run.stage:
         return Traffic({}, {})
+    if run.is_fsdp:
+        return _of_fsdp(run)
+    assert run.zero is not None, "many ranks are ZeRO's or FSDP2's"
     sent = run.low_bytes * (run.ranks - 1)  # for each element of a rank's share
     sizes = [run.sizes[name] for name in reversed(run.sizes) if name in run.trained]
     buckets = _buckets(sizes, run.zero.reduce_bucket_size)
     exchanged = _exchanged(run)
-    if run.stage < 3:
+    if run.stage < 3:  # updated weights are gathered in place, those of a group at once
         times = run.accumulation if run.stage == 2 else 1
-        gathered = math.ceil(run.num_trained / run.zero.allgather_bucket_size)
         return Traffic(
             {"all_reduce": 2 * times * sent * run.share, "all_gather": sent * run.share}
             | exchanged.sent_bytes,
-            {"all_reduce": times * buckets, "all_gather": gathered} | exchanged.launched,
+            {"all_reduce": times * buckets, "all_gather": run.groups} | exchanged.launched,
         )
     elements = 0
     for name, size in run.sizes.items():
@@ -62,6 +64,21 @@ def traffic(run: Work) -> Traffic:
         | exchanged.sent_bytes,
         {"all_gather": launches, "reduce_scatter": buckets * run.accumulation} | exchanged.launched,
     )
+
+
+def _of_fsdp(run: Work) -> Traffic:
+    """Return what FSDP2 sends: each layer is gathered forward and again backward, what is in none
+    once, and gradients are summed in float32; all of that in every micro-batch.
+    """
+    layers, all_cuts = len(run.layer_names), sum(run.cuts.values())
+    inside = sum(run.cuts[name] for names in run.layer_names for name in names)
+    exchanged, times = _exchanged(run), run.accumulation * (run.ranks - 1)
+    return Traffic(
+        {"all_gather": run.low_bytes * times * (all_cuts + inside),
+         "reduce_scatter": FP32 * times * run.share} | exchanged.sent_bytes,
+        {"all_gather": (2 * layers + 1) * run.accumulation,
+         "reduce_scatter": (layers + 1) * run.accumulation} | exchanged.launched,
+    )  # fmt: skip
 
 
 def _exchanged(run: Work) -> Traffic:
