@@ -63,6 +63,7 @@ from unimodal.train.ranks import connect
 CPU_BAR, WALL_BAR, MINUTES_BAR = 0.27, 0.6, 5.0
 SAMPLES, WORLD_SIZE, OF_A_SHARD, FILES = 500_000_000, 64, 5000, 2  # of the start that is computed
 SMALL = 3  # samples of a small shard
+WORDS = 100  # of a text
 SETTINGS = LoaderConfig(sequence_length=1024)
 
 
@@ -128,16 +129,28 @@ def compared(
 
 
 def write_shards(folder: Path, count: int, samples: int) -> None:
-    """Write shards of texts of a hundred numbers; none is flushed, which would take minutes."""
-    rng = np.random.default_rng(0)
+    """Write shards of texts of a hundred words; none is flushed, which would take minutes.
+
+    The words stand one behind another in the documentation, so that words come as often as they do
+    in prose.
+    """
+    rng, prose = np.random.default_rng(0), _prose()
     folder.mkdir()
     for number in range(count):
         with tarfile.open(folder / shard_name(number), "w", format=tarfile.USTAR_FORMAT) as shard:
             for sample in range(samples):
-                words = " ".join(map(str, rng.integers(0, 10_000, 100).tolist()))
+                first = int(rng.integers(len(prose) - WORDS))
+                words = " ".join(prose[first : first + WORDS])
                 member = tarfile.TarInfo(f"{number:06d}{sample:04d}.txt")
-                member.size = len(words)
-                shard.addfile(member, io.BytesIO(words.encode()))
+                content = words.encode()
+                member.size = len(content)
+                shard.addfile(member, io.BytesIO(content))
+
+
+def _prose() -> list[str]:
+    """Return the words of the documentation, page by page."""
+    pages = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
+    return [word for page in pages for word in page.read_text().split()]
 
 
 def write_work(scratch: Path) -> None:
@@ -211,8 +224,21 @@ def _environment(cache: Path, world_size: int) -> dict[str, str]:
     }  # fmt: skip
 
 
+def _take_long_turns() -> None:
+    """Let ranks on one core take turns of a tenth of a second, where that is allowed (to root).
+
+    In turns of some milliseconds, as they come, each finds its caches emptied by the others, and
+    takes up to 1.2 times as long; a rank of a real run has a core of its own.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    except PermissionError:
+        print("not root: ranks on one core take short turns, and more time")
+
+
 def begin(shards: str, index: str, answer: Path) -> None:
     """Be a rank: find and measure shards, open them as a loader does, and say what it cost."""
+    _take_long_turns()
     torch.set_num_threads(1)
     ranks = connect(600)
     sequencer, codec = reading()
