@@ -7,7 +7,7 @@ DRIVER := .venv/browser-installed
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install chat serve test test-slow test-browser lint speedrun two-hosts
+.PHONY: help install chat serve test test-slow test-browser lint speedrun two-hosts four-hosts
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,4 +52,7 @@ speedrun: $(STAMP)  ## from an empty disk to a small model that chats, on two co
 	$(BIN)/python -m unimodal.train.speedrun $(ARGS)
 
 two-hosts: $(STAMP)  ## a run over two hosts: network namespaces of this machine; needs root
-	@$(BIN)/python tests/two_hosts.py
+	@$(BIN)/python tests/hosts.py 2
+
+four-hosts: $(STAMP)  ## the same over four hosts
+	@$(BIN)/python tests/hosts.py 4

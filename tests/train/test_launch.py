@@ -159,16 +159,15 @@ def test_a_launcher(tmp_path: Path, launcher: list[str]):
 
 
 @pytest.mark.slow
-def test_two_hosts():
+@pytest.mark.parametrize("count", [2, 4])
+def test_hosts(count: int):
     """Namespaces of this machine; needs root."""
-    script = ROOT / "tests" / "two_hosts.py"
-    done = subprocess.run(
-        [sys.executable, script], env=environment(), capture_output=True, text=True, timeout=600
-    )
+    command = [sys.executable, ROOT / "tests" / "hosts.py", str(count)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     if done.stdout.startswith("skipped"):
         pytest.skip(done.stdout)
-    assert "4 steps over two hosts" in done.stdout
+    assert f"4 steps over {count} hosts" in done.stdout
 
 
 @pytest.mark.slow
