@@ -24,8 +24,8 @@ class OutFile(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the path; fail where no folder above it can take the file."""
-        path = super().convert(value, param, ctx)
-        there = next(folder for folder in Path(path).absolute().parents if folder.exists())
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        there = next(folder for folder in path.absolute().parents if folder.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             self.fail(f"{path} cannot be written: {there} is no folder that takes it", param, ctx)
         return path

@@ -22,22 +22,21 @@ All of it stays in the model's context.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
-
-from PIL import Image as PILImage
 
 from unimodal.tokenizer.grid import Grid
 from unimodal.tokenizer.pixels import Source
 
 from .boxes import boxed
 from .candidates import UNCHECKED, Kept, best_of, check_num, samplings_of, seed_of
+from .chat_events import ChatEvent, Drawn, Note, Reply, as_picture, whole
 from .checks import Check, checks_of
 from .config import replaced
 from .document import Document, Image, Part, Text
-from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta, TokenScored
+from .events import Event, ImageDone, ReplyDone, TokenScored
 from .generation import Generation
-from .grammar import End, Modality
+from .grammar import Modality
 from .model import Model
 from .room import asked, exchanges, num_too_many, refusal
 from .sampling import Sampling
@@ -47,38 +46,6 @@ TEXT_ROOM = 32  # tokens kept free for the text of a reply, beside those of one 
 NUM_PREFIXES = 6
 PREFIXES_OF_CANDIDATE = 4
 CUT_TO = 0.75  # of the room: what is left is read anew after each cut, so that cuts are rare
-
-
-@dataclass(frozen=True)
-class Note:
-    """A Note tells what was done to a given image before the model saw it, which turns the model
-    was not told, and which of several candidates was kept.
-    """
-
-    text: str
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """A Drawn event gives a finished image of the reply, mode RGB, and the seed that drew it."""
-
-    image: PILImage.Image
-    seed: int
-
-
-@dataclass(frozen=True, eq=False)
-class Reply:
-    """A Reply is a whole reply, and the last event of its stream."""
-
-    text: str  # all its texts, joined by spaces
-    images: list[PILImage.Image]  # all its images, mode RGB
-    notes: tuple[str, ...]  # see Note
-    seed: int  # the seed that it was sampled with
-    parts: tuple[Part, ...]  # its texts and images in order, as the conversation keeps them
-    end: End  # why it ended: stop, or what was used up
-
-
-ChatEvent = Note | TextDelta | ImageProgress | Drawn | Reply
 
 
 class Chat:
@@ -271,12 +238,12 @@ class Chat:
                     yield Note(notes[-1])
             elif isinstance(event, ImageDone):
                 drawn += self.model.codec.decode([event.image])
-                yield Drawn(_image(drawn[-1]), seed)
+                yield Drawn(as_picture(drawn[-1]), seed)
             elif isinstance(event, ReplyDone):
                 if drawn and self.candidates > num:
                     notes = (*notes, UNCHECKED)
                     yield Note(UNCHECKED)
-                reply = _whole(event, drawn, notes, seed)
+                reply = whole(event, drawn, notes, seed)
                 earlier = self._modalities[: len(exchanges(document)) - 1]
                 self._keep((*document.parts, *reply.parts), (*earlier, modality))
                 self._num_untold = num_untold
@@ -403,23 +370,3 @@ def _check_text(text: str, images: Sequence[Source], boxes: Sequence[str]) -> No
         "".join([text, *boxes]).encode("utf-8")
     except UnicodeEncodeError as error:  # bytes that a terminal passed on as they were
         raise ValueError(f"the prompt is not UTF-8 text: {text!r}") from error
-
-
-def _image(image: Image) -> PILImage.Image:
-    assert image.pixels is not None, "images of a conversation have pixels"
-    return PILImage.fromarray(image.pixels)
-
-
-def _whole(done: ReplyDone, drawn: list[Image], notes: tuple[str, ...], seed: int) -> Reply:
-    """Return the reply that is done; its images are those in `drawn`, which have pixels."""
-    with_pixels = iter(drawn)
-    parts = tuple(next(with_pixels) if isinstance(part, Image) else part for part in done.parts)
-    texts = [part.text.strip() for part in parts if isinstance(part, Text)]
-    return Reply(
-        text=" ".join(text for text in texts if text),
-        images=[_image(image) for image in drawn],
-        notes=notes,
-        seed=seed,
-        parts=parts,
-        end=done.end,
-    )

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.style import Style
 
-from .chat import ChatEvent, Drawn, Note, Reply
+from .chat_events import ChatEvent, Drawn, Note, Reply
 from .events import ImageProgress, TextDelta
 
 MAX_COLUMNS = 96  # of a shown image; the saved one keeps all its pixels

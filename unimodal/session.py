@@ -18,7 +18,8 @@ from rich.console import Console
 from unimodal.tokenizer.pixels import fit, open_image
 
 from .boxes import EXAMPLE, boxed
-from .chat import Chat, ChatEvent
+from .chat import Chat
+from .chat_events import ChatEvent
 from .document import Image as DocumentImage
 from .grammar import Modality
 from .model import Model

@@ -31,7 +31,7 @@ from PIL import Image
 import unimodal
 from unimodal.atomic import write_bytes
 from unimodal.chat import Chat
-from unimodal.chat import Reply as Said
+from unimodal.chat_events import Reply as Said
 from unimodal.data.scenes.questions import Question
 from unimodal.data.scenes.requests import RELATIONS, Request
 from unimodal.data.scenes.wording import Claim, read_parts

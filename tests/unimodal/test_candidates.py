@@ -7,7 +7,8 @@ import pytest
 from masked_models import masked_model
 from scale_models import scale_model
 
-from unimodal.chat import Chat, Drawn, Note, Reply
+from unimodal.chat import Chat
+from unimodal.chat_events import Drawn, Note, Reply
 from unimodal.checking import judged
 from unimodal.checks import checks_of
 from unimodal.document import Image, Text

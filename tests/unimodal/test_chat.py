@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from unimodal.chat import Chat, Drawn, Note, Reply
+from unimodal.chat import Chat
+from unimodal.chat_events import Drawn, Note, Reply
 from unimodal.document import Image, Text
 from unimodal.events import ImageProgress, ReplyDone, TextDelta
 from unimodal.generation import Generation

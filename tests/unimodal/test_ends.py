@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from unimodal.chat import Chat, Reply
+from unimodal.chat import Chat
+from unimodal.chat_events import Reply
 from unimodal.document import Document, Image, Part, Text
 from unimodal.events import ReplyDone
 from unimodal.generation import Generation, generate

@@ -10,7 +10,8 @@ from masked_models import masked_model
 from test_generation import image, lively, question  # noqa: F401  (a fixture)
 
 from unimodal.branches import Branch, Branches
-from unimodal.chat import Chat, Reply
+from unimodal.chat import Chat
+from unimodal.chat_events import Reply
 from unimodal.document import Document, Text
 from unimodal.events import ImageProgress, ReplyDone
 from unimodal.generation import Generation

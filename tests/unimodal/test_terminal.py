@@ -21,7 +21,8 @@ from rich.console import Console
 
 from unimodal import terminal
 from unimodal.bundle import save_bundle
-from unimodal.chat import Chat, Drawn
+from unimodal.chat import Chat
+from unimodal.chat_events import Drawn
 from unimodal.document import Document
 from unimodal.events import ImageProgress
 from unimodal.screen import HalfBlocks, Screen
