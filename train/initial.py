@@ -250,8 +250,9 @@ def from_bundle(weights: Path, parent: BundleContents, shape: ShapeConfig | None
     if shape is not None:
         tokenizer = parent.image_tokenizer
         image = shape.of(whole.vocabulary, tokenizer.levels, tokenizer.latent_width).image
-        own = {"tower": whole.image.tower, "code_width": whole.image.code_width}
-        whole = replace(whole, image=replace(image, **own))
+        old_image = whole.image
+        kept = replace(image, tower=old_image.tower, code_width=old_image.code_width)
+        whole = replace(whole, image=kept)
     old = fill_from(find_tensors(weights))
     known = parameter_shapes(parent.config.architecture)
 

@@ -29,7 +29,7 @@ def write_as_bundle(
     on_progress: Progress = lambda done, total: None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
-    """Do what `as_bundle` does; an older bundle at `output` is replaced once the new one is whole."""
+    """Do what `as_bundle` does; an older bundle at `output` is replaced by a whole new one."""
     directory, facts = look_at(source)
     plan = read_plan(directory)
     found = contents_of(source, fetch(source, FILES), plan, facts.licence)
