@@ -1,7 +1,7 @@
 """Predict what a run will take: memory, traffic, arithmetic and time of each GPU.
 
 In: a run's config and the GPUs. Out: bytes by part (see memory.py), whether they fit, and if not
-what to change. Nothing is allocated, nothing downloaded, and no GPU is needed.
+what to change. Nothing is allocated, only small files are downloaded, and no GPU is needed.
 """
 
 import math
