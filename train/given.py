@@ -4,12 +4,13 @@ In: its config, and how many ranks share it. Out: a `Given`, or a ValueError tha
 does not fit; nothing is written.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unimodal.bundle import BundleContents, directory_of
+from unimodal.architecture import Architecture
+from unimodal.bundle import BundleContents
 from unimodal.data.folder import data_seeds
 from unimodal.data.found import find
 from unimodal.data.learned_text import TEXT_IDS
@@ -18,14 +19,21 @@ from unimodal.data.sizes import buckets, patch_problems
 from unimodal.data.streams import Found
 from unimodal.heads import head_class
 from unimodal.heads.scale_maps import check_scales
-from unimodal.image_tokenizers import check_one_code, load_tokenizer, tokenizer_directory
+from unimodal.image_tokenizers import (
+    check_one_code,
+    load_tokenizer,
+    tokenizer_config,
+    tokenizer_directory,
+)
 from unimodal.tensors import find_tensors
+from unimodal.tokenizer.autoencoder import TokenizerConfig
 from unimodal.tokenizer.saved import SavedTokenizer
 from unimodal.transformer import TransformerConfig
 
 from . import lora, precision, sequence_parallel
 from .finish import Base
-from .initial import ShapeConfig, parent_of
+from .initial import ShapeConfig, parent_of, shape_problems
+from .published_weights import make_bundle, published_in, read_architecture, weights_directory
 from .run import LmRun
 from .tower import GivenTower, given_tower, tower_base
 
@@ -40,7 +48,7 @@ class Given:
     shards: Found
     tokenizer: Path
     weights: Path | None
-    """Directories, where the config may say `default`."""
+    """Directories, where the config may say `default`, or name a published model."""
     output: Path
     tower: GivenTower | None = None
 
@@ -72,6 +80,42 @@ def check(config: LmRun, world_size: int) -> None:
         lora.check_installed()
 
 
+def begin_published(config: LmRun) -> None:
+    """Make the bundle of a published model that `weights` names, where the run has yet to; the
+    first rank calls it.
+
+    ValueError where the settings do not fit its small files, before its weights are fetched.
+    """
+    source = None if config.weights is None else published_in(config.weights, config.output)
+    if source is None:
+        return
+    shape = read_architecture(source)
+    _check_published(config, shape)
+    _check_shape(config, shape)
+    given_tower(config.tower, shape)
+    make_bundle(source, config.output)
+
+
+def _check_published(config: LmRun, shape: Architecture) -> None:
+    """ValueError where the config asks for another model, or its image tokenizer, of which no
+    weights are fetched, has codes of another kind.
+    """
+    image = tokenizer_config(config.tokenizer)
+    if image is None:
+        load_tokenizer(config.tokenizer)  # which says what is wrong there
+        raise ValueError(f"tokenizer {config.tokenizer} does not say what it is")
+    if config.model is not None:  # whether the head is tied, weights alone say
+        tied = replace(shape.transformer, tied_head=config.model.tied_head)
+        shape = replace(shape, transformer=tied)
+    latent_width = image.latent_width if isinstance(image, TokenizerConfig) else 0
+    wrong = shape_problems(shape, config.model, config.text_ids, image.levels, latent_width)
+    if image.num_codes != shape.vocabulary.num_codes:
+        codes = f"{image.num_codes:,} codes, and {shape.vocabulary.num_codes:,} there"
+        wrong.append(f"tokenizer has {codes}")
+    if wrong:
+        raise ValueError(f"weights {config.weights} do not fit: {'; '.join(wrong)}")
+
+
 def read_given(config: LmRun, world_size: int, shards: Found | None = None) -> Given:
     """Read what a run is given. ValueError with what does not fit, before anything is written.
 
@@ -80,7 +124,7 @@ def read_given(config: LmRun, world_size: int, shards: Found | None = None) -> G
     check(config, world_size)
     shards = shards if shards is not None else find_shards(config)
     tokenizer = tokenizer_directory(config.tokenizer)
-    weights = None if config.weights is None else directory_of(config.weights)
+    weights = None if config.weights is None else weights_directory(config.weights, config.output)
     image = load_tokenizer(tokenizer)
     if problems := patch_problems(config.loader.images, image.geometry.patch):
         raise ValueError(f"loader.{problems[0]}")
@@ -89,47 +133,52 @@ def read_given(config: LmRun, world_size: int, shards: Found | None = None) -> G
     parent = None
     if weights is not None:
         parent = parent_of(weights, config.model, config.text_ids, image, config.new_tokenizer)
-    _check_model(config, parent, image)
+    _check_shape(config, _shape(config, parent, image))
     tower = given_tower(config.tower, None if parent is None else parent.config.architecture)
     inputs: dict[str, Any] = shard_hashes(config, shards)
     inputs |= {"tokenizer": image.hash, "weights": parent.hash if parent else None}
     if tower is not None and tower.found is not None:
         inputs["tower"] = tower.found.hash
-    shape = parent.config.transformer if parent else config.model or ShapeConfig()
-    if config.loader.sequence_length > shape.max_positions:
-        raise ValueError(
-            f"loader.sequence_length {config.loader.sequence_length} exceeds the model's "
-            f"max_positions {shape.max_positions}"
-        )
-    if config.engine.sequence_parallel > 1:
-        heads = shape.num_heads, shape.num_kv_heads
-        length = config.loader.sequence_length
-        if problem := sequence_parallel.problem(config.engine.sequence_parallel, *heads, length):
-            raise ValueError(problem)
     return Given(image, parent, inputs, shards, tokenizer, weights, config.output, tower)
 
 
-def _check_model(config: LmRun, parent: BundleContents | None, image: SavedTokenizer) -> None:
-    """ValueError where the image head, the image tokenizer and the loss do not fit each other."""
+def _shape(config: LmRun, parent: BundleContents | None, image: SavedTokenizer) -> Architecture:
+    """Return the architecture of the bundle, or of a model from scratch with as many ids of texts
+    as are usual. ValueError where image head and image tokenizer do not fit each other.
+    """
     name = parent.config.image.head if parent else (config.model or ShapeConfig()).head
     kind = head_class(name, trusted=config.model is not None)
     check_one_code(config.tokenizer, image, kind.reads_scales)
     if kind.reads_scales:
         _check_scales(config, image)
-    if parent is None:  # made for what it objects to: how many ids texts will have is not known yet
-        wanted = config.model or ShapeConfig()
-        vocabulary = wanted.vocabulary(TEXT_IDS, image.num_codes)
-        shape = wanted.of(vocabulary, image.levels, image.latent_width)
-    else:
-        shape = parent.config.architecture
-    _check_experts(config, shape.transformer)
+    if parent is not None:
+        return parent.config.architecture
+    wanted = config.model or ShapeConfig()  # how many ids texts will have is not known yet
+    vocabulary = wanted.vocabulary(TEXT_IDS, image.num_codes)
+    return wanted.of(vocabulary, image.levels, image.latent_width)
+
+
+def _check_shape(config: LmRun, shape: Architecture) -> None:
+    """ValueError where the settings do not fit a model of such a shape."""
+    name, transformer = shape.image.head, shape.transformer
+    _check_experts(config, transformer)
     if config.sampling is not None:
-        config.sampling.check(kind.follows, name)
+        config.sampling.check(head_class(name, trusted=config.model is not None).follows, name)
     if not config.loss.sliced and not shape.image.code_rows:
         raise ValueError(
             f"loss.sliced false: with model.head {name} codes have no rows, so no "
             "softmax covers all ids; leave it out"
         )
+    length, size = config.loader.sequence_length, config.engine.sequence_parallel
+    if length > transformer.max_positions:
+        raise ValueError(
+            f"loader.sequence_length {length} exceeds the model's "
+            f"max_positions {transformer.max_positions}"
+        )
+    if size > 1:
+        heads = transformer.num_heads, transformer.num_kv_heads
+        if problem := sequence_parallel.problem(size, *heads, length):
+            raise ValueError(problem)
 
 
 def _check_experts(config: LmRun, shape: TransformerConfig) -> None:

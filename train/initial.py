@@ -188,9 +188,27 @@ def parent_of(
     """
     parent = read_contents(weights)
     old = parent.config.architecture
+    wrong = shape_problems(old, shape, text_ids, image.levels, image.latent_width)
+    wrong += _tokenizer_problems(parent.image_tokenizer, image, new_tokenizer)
+    if wrong:
+        raise ValueError(f"weights {weights} do not fit: {'; '.join(wrong)}")
+    return parent
+
+
+def shape_problems(
+    old: Architecture,
+    shape: ShapeConfig | None,
+    text_ids: int | None,
+    levels: tuple[int, ...],
+    latent_width: int,
+) -> list[str]:
+    """Return in what the config asks for another model than the one that a run begins with.
+
+    levels, latent_width: of the image tokenizer.
+    """
     wrong = []
     if shape is not None:
-        new = shape.of(old.vocabulary, image.levels, image.latent_width)
+        new = shape.of(old.vocabulary, levels, latent_width)
         there = asdict(old.transformer)
         wrong = [
             f"model.{name} {value} is {there[name]} there"
@@ -210,10 +228,7 @@ def parent_of(
                 wrong.append(f"model.{name} false is true there")
     if text_ids is not None and text_ids != old.vocabulary.num_text:
         wrong.append(f"text_ids {text_ids} is {old.vocabulary.num_text} there")
-    wrong += _tokenizer_problems(parent.image_tokenizer, image, new_tokenizer)
-    if wrong:
-        raise ValueError(f"weights {weights} do not fit: {'; '.join(wrong)}")
-    return parent
+    return wrong
 
 
 def _tokenizer_problems(old: Codec, image: Codec, new_tokenizer: bool) -> list[str]:
@@ -235,7 +250,9 @@ def from_bundle(weights: Path, parent: BundleContents, shape: ShapeConfig | None
     if shape is not None:
         tokenizer = parent.image_tokenizer
         image = shape.of(whole.vocabulary, tokenizer.levels, tokenizer.latent_width).image
-        whole = replace(whole, image=replace(image, tower=whole.image.tower))
+        old_image = whole.image
+        kept = replace(image, tower=old_image.tower, code_width=old_image.code_width)
+        whole = replace(whole, image=kept)
     old = fill_from(find_tensors(weights))
     known = parameter_shapes(parent.config.architecture)
 

@@ -30,7 +30,7 @@ from . import checkpoint, flops, heap, heldout, lora, metrics, place, precision,
 from .checkpoint import Checkpoint
 from .engine import Engine
 from .finish import bundle_bytes, finish
-from .given import Given, check, find_shards, folders, read_given
+from .given import Given, begin_published, check, find_shards, folders, read_given
 from .heldout import HeldOut
 from .initial import (
     TEXT,
@@ -71,6 +71,7 @@ def train(config: LmRun, accept_change: bool = False) -> Path:
     ranks.together(lambda: check(config, ranks.world_size))
     crew = Together(ranks, cache_mates(ranks), config.output, ranks.workers)
     shards = find_shards(config, ranks, crew.mates, ranks.workers)
+    ranks.together(lambda: begin_published(config) if ranks.is_first else None)
     given = ranks.together(lambda: read_given(config, ranks.world_size, shards))
     ranks = replace(ranks, sequence_parallel=config.engine.sequence_parallel)
     with held(config.output, ranks) as lock:

@@ -33,8 +33,9 @@ class LmRun:
     the Hugging Face hub."""
     schedule: ScheduleConfig
     weights: Path | None = None
-    """A bundle to begin from, trained or grown: its transformer and its text tokenizer; None: from
-    scratch."""
+    """A bundle to begin from, trained or grown, or a published model that draws, in a directory or
+    on the hub, of which the run makes a bundle in `output/weights`: its transformer and its text
+    tokenizer; None: from scratch."""
     new_tokenizer: bool = False
     """Whether `tokenizer` is another one than that of `weights`, with the same levels or as many
     codes, such as theirs trained further: codes keep their rows, and learn what they mean now."""

@@ -8,6 +8,7 @@ from unimodal.tokenizer.grid import Grid
 
 from . import config
 from .architecture import Architecture, ImageConfig
+from .claims import excess_of_bundle
 from .families.fits import Fit
 from .manifest import FORMAT, BundleError, read_json, write_json
 from .sampling import Sampling
@@ -80,6 +81,8 @@ def read_config(path: Path) -> BundleConfig:
     Raise BundleError where it is damaged or of another version.
     """
     values = read_json(path)
+    if isinstance(values, dict) and (problem := excess_of_bundle(path, values)):
+        raise BundleError(f"{path}: {problem}")
     if isinstance(values, dict) and values.get("format") == 1:
         values = _of_format_1(path, values)
     if not isinstance(values, dict) or values.get("format") != FORMAT:

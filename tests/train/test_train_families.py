@@ -1,6 +1,7 @@
 """The house's loss of published models, on small random weights: steps lower it."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ import transformers
 from click.testing import CliRunner
 from pair import Pair
 from PIL import Image as PILImage
+from safetensors.torch import load_file, save_file
 from tiny_runs import metrics
 
 import unimodal
 from unimodal.attention import DenseAttention
 from unimodal.branches import BranchInput
-from unimodal.bundle import save_bundle
+from unimodal.bundle import read_contents, save_bundle
 from unimodal.command import main
 from unimodal.config import save
 from unimodal.data.command import SceneShards
@@ -36,17 +38,24 @@ from unimodal.generation import generate
 from unimodal.hub.export import export
 from unimodal.model import Model
 from unimodal.sequence import Batch, Row
+from unimodal.tensors import SINGLE
 from unimodal.tokenizer.grid import Grid
 from unimodal.tower import NETWORK, PROJECTOR
 from unimodal.train import lm
+from unimodal.train.given import begin_published
 from unimodal.train.heldout import HeldOutConfig
+from unimodal.train.initial import ShapeConfig
 from unimodal.train.learner import TOTAL, LanguageLearner
+from unimodal.train.lock import Locked, held
 from unimodal.train.loop import LoopConfig
 from unimodal.train.lora import LoraConfig
 from unimodal.train.objectives import LossConfig
 from unimodal.train.optimizer import OptimizerConfig
+from unimodal.train.plan.plan import plan
+from unimodal.train.ranks import Ranks
 from unimodal.train.run import LmRun
 from unimodal.train.schedule import ScheduleConfig
+from unimodal.train.tower import TowerConfig
 from unimodal.train.zero import EngineConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,15 +137,16 @@ def bundle_of(name: str, folder: Path) -> Path:
     return bundle
 
 
-def run(bundle: Path, talks: Path, output: Path, **changes: Any) -> LmRun:
-    multiple = 32 if isinstance(unimodal.load(bundle).fit, BucketFit) else 4
+def run(begins: Path, talks: Path, output: Path, **changes: Any) -> LmRun:
+    """A run that begins with a bundle, or with a published model."""
+    multiple = 32 if isinstance(unimodal.load(begins).fit, BucketFit) else 4
     images = ImageRule(max(24, multiple) ** 2, multiple)
     return LmRun(
         output=output,
         sources={"scenes": SourceConfig(str(talks))},
-        tokenizer=bundle,
+        tokenizer=begins,
         schedule=ScheduleConfig(4, warmup_steps=1),
-        weights=bundle,
+        weights=begins,
         loader=LoaderConfig(sequence_length=512, batch_rows=2, window_rows=8, images=images),
         held_out=HeldOutConfig({"scenes": SourceConfig(str(talks))}, rows=8, every_steps=4),
         optimizer=OptimizerConfig(lr=3e-3),
@@ -253,11 +263,13 @@ def test_two_ranks_of_zero_3_train_as_one_process_does(
     ["janus", "lumina", *(pytest.param(one, marks=pytest.mark.slow) for one in ("emu3", "anole"))],
 )
 def test_adapters_are_merged(name: str, talks: Path, tmp_path: Path):
+    """In a run that makes the bundle itself."""
     pytest.importorskip("peft", reason="needs the extra `train`: peft")
-    bundle = bundle_of(name, tmp_path)
-    lm.train(run(bundle, talks, tmp_path / "run", lora=LoraConfig(rank=4, targets=("q_proj",))))
+    published = MAKERS[name](tmp_path / "published")
+    lm.train(run(published, talks, tmp_path / "run", lora=LoraConfig(rank=4, targets=("q_proj",))))
     old, new = (
-        unimodal.load(one).transformer.state_dict() for one in (bundle, tmp_path / "run" / "bundle")
+        unimodal.load(tmp_path / "run" / one).transformer.state_dict()
+        for one in ("weights", "bundle")
     )
     changed = {name for name in old if not torch.equal(old[name], new[name])}
     # There are no new ids: beside the adapters Janus' own parts for codes learn, and its projector.
@@ -300,3 +312,98 @@ def _same_as_transformers(name: str, exported: Path, bundle: Path) -> None:
         # Through the bare head: Chameleon's class puts out the logits of codes.
         found = theirs.lm_head(theirs.model(input_ids=ids_1n).last_hidden_state)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+# --- whole runs from a published model ----------------------------------------------------------
+
+
+def learned(folder: Path) -> set[str]:
+    """The losses on what a run has not seen that are lower than before it."""
+    begun, last = json.loads((folder / "before.json").read_text()), metrics(folder)[-1]
+    return {name for name in HELD_OUT if last[name] < begun[name]}
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_makes_the_bundle_of_a_published_model(talks: Path, tmp_path: Path):
+    """Once it has a checkpoint it goes on without the published model."""
+    published = MAKERS["janus"](tmp_path / "published")
+    config = run(published, talks, tmp_path / "run")
+    lm.train(config)
+    assert learned(tmp_path / "run") == set(HELD_OUT)
+    expected = read_contents(as_bundle(str(published), tmp_path / "bundle"))
+    assert read_contents(tmp_path / "run" / "weights").hash == expected.hash
+    assert json.loads((tmp_path / "run" / "inputs.json").read_text())["weights"] == expected.hash
+    shutil.move(published, tmp_path / "elsewhere")
+    longer = replace(
+        config, tokenizer=tmp_path / "bundle", schedule=ScheduleConfig(5, warmup_steps=1)
+    )
+    lm.train(longer)
+    assert [step["step"] for step in metrics(tmp_path / "run")] == [0, 1, 2, 3, 4]
+
+
+def test_before_its_first_checkpoint_a_run_takes_published_files_as_they_are(
+    talks: Path, tmp_path: Path
+):
+    """So a mistake in them may be put right; what a start that was killed has left is removed."""
+    published = MAKERS["janus"](tmp_path / "published")
+    config = run(published, talks, tmp_path / "run")
+    (tmp_path / "run" / ".new-killed").mkdir(parents=True)
+    begin_published(config)
+    first = read_contents(tmp_path / "run" / "weights").hash
+    tensors = load_file(published / "model.safetensors")
+    save_file(tensors | {"lm_head.weight": tensors["lm_head.weight"] + 1}, published / SINGLE)
+    begin_published(config)
+    second = read_contents(tmp_path / "run" / "weights").hash
+    assert second == unimodal.load(as_bundle(str(published), tmp_path / "bundle")).hash != first
+    assert {one.name for one in (tmp_path / "run").iterdir()} == {"weights"}
+    with held(tmp_path / "run", Ranks()), pytest.raises(Locked):
+        begin_published(config)
+
+
+def test_what_does_not_fit_a_published_model_is_refused_before_its_weights_are_read(
+    talks: Path, tmp_path: Path
+):
+    published = MAKERS["janus"](tmp_path / "published")
+    config = run(published, talks, tmp_path / "run")
+    bundle = as_bundle(str(published), tmp_path / "bundle")
+    emu3 = MAKERS["emu3"](tmp_path / "emu3")
+    (published / SINGLE).write_bytes(b"weights that cannot be read")
+    lengthy = replace(config.loader, sequence_length=10**6)
+    for changes, said in (
+        ({"text_ids": 300}, "text_ids 300 is 328 there"),
+        ({"model": ShapeConfig()}, "model.width 256 is 32 there.*model.head next_code is unimodal"),
+        ({"loader": lengthy}, "sequence_length 1000000 exceeds the model's max_positions"),
+        ({"loss": LossConfig(sliced=False)}, "loss.sliced false"),
+        ({"loss": LossConfig(balance=0.1)}, "loss.balance 0.1: the model has no experts"),
+        ({"tower": TowerConfig("efficientnet-lite0")}, "`weights` has a vision tower already"),
+        ({"tokenizer": Path("default")}, "tokenizer has .* codes, and 96 there"),
+        ({"weights": Path("no/model")}, "offline|hub did not give it"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            lm.train(replace(config, **changes))
+        assert not (tmp_path / "run").exists(), changes
+    planned, expected = (
+        plan(replace(config, weights=one, tokenizer=emu3), 1, 80.0) for one in (published, bundle)
+    )
+    assert planned.parameters == expected.parameters and planned.shape == expected.shape
+    raw = json.loads((published / "config.json").read_text())
+    (published / "config.json").write_text(json.dumps(raw | {"model_type": "qwen3"}))
+    with pytest.raises(ValueError, match=f"'qwen3' .*`unimodal grow {published} --output.*: mit"):
+        lm.train(config)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_two_ranks_of_zero_3_begin_with_a_published_model(talks: Path, tmp_path: Path, pair: Pair):
+    published = MAKERS["janus"](tmp_path / "published")
+    zero = EngineConfig(deepspeed=ROOT / "configs" / "zero3.json", timeout_s=100)
+    one_step = ScheduleConfig(1, warmup_steps=0)
+    config = replace(run(published, talks, tmp_path / "two", engine=zero), schedule=one_step)
+    save(config, tmp_path / "lm.yaml")
+    pair(launching.train, str(tmp_path / "lm.yaml"))
+    (step,) = metrics(tmp_path / "two")
+    assert step["targets_text"] > 100 and step["targets_image"] == 0  # so words alone are learned
+    assert HELD_OUT[0] in learned(tmp_path / "two")
+    begun = json.loads((tmp_path / "two" / "inputs.json").read_text())["weights"]
+    assert begun == read_contents(tmp_path / "two" / "weights").hash
+    assert unimodal.load(tmp_path / "two" / "bundle").replies == ("text", "image")

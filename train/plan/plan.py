@@ -1,7 +1,7 @@
 """Predict what a run will take: memory, traffic, arithmetic and time of each GPU.
 
 In: a run's config and the GPUs. Out: bytes by part (see memory.py), whether they fit, and if not
-what to change. Nothing is allocated, nothing downloaded, and no GPU is needed.
+what to change. Nothing is allocated, only small files are downloaded, and no GPU is needed.
 """
 
 import math
@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from unimodal.architecture import Architecture, ImageConfig
-from unimodal.bundle import ROOM_BYTES, directory_of
+from unimodal.bundle import ROOM_BYTES
 from unimodal.bundle_config import read_config
 from unimodal.data.learned_text import TEXT_IDS
+from unimodal.families.published import is_published
 from unimodal.heads import head_class
 from unimodal.image_tokenizers import tokenizer_config
 from unimodal.tensors import BYTES
@@ -29,6 +30,7 @@ from ..finish import DTYPE
 from ..flops import step_flops
 from ..initial import ShapeConfig
 from ..lora import LoraConfig, adapted
+from ..published_weights import read_architecture, weights_directory
 from ..room import Room, steps_saved
 from ..run import LmRun
 from ..tower import given_tower
@@ -183,9 +185,11 @@ def shape_of(config: LmRun, num_ids: int | None = None) -> Architecture:
 
 def _shape_without_tower(config: LmRun, num_ids: int | None) -> Architecture:
     if config.weights is not None:
-        bundle = directory_of(config.weights) / "config.json"
-        if bundle.exists():
-            return read_config(bundle).architecture
+        bundle = weights_directory(config.weights, config.output)
+        if is_published(bundle):
+            return read_architecture(bundle.as_posix())
+        if (bundle / "config.json").exists():
+            return read_config(bundle / "config.json").architecture
     if config.weights is not None and config.model is None:
         raise ValueError(
             f"weights {config.weights}: no bundle is there yet; give the model section of the "

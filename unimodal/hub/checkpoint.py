@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ..claims import excess
 from ..manifest import MANIFEST
 from ..tensors import (
     DTYPES,
@@ -210,9 +211,13 @@ def raw_config(path: Path) -> dict[str, Any]:
 
 
 def understood(path: Path, raw: dict[str, Any]) -> Any:
-    """Return the configuration as transformers parses it, with the family's defaults filled in."""
+    """Return the configuration as transformers parses it, with the family's defaults filled in;
+    raise CheckpointError where it cannot, and for sizes that the weights beside it cannot have.
+    """
     from transformers import AutoConfig
 
+    if problem := excess(path, raw):
+        raise CheckpointError(path, [problem])
     values = {key: value for key, value in raw.items() if key != "auto_map"}
     try:
         return AutoConfig.for_model(**values)

@@ -20,6 +20,7 @@ from unimodal.tokenizer.published import PublishedTokenizer
 from unimodal.tokenizer.pyramid import PyramidConfig
 from unimodal.tokenizer.vqgan import Vqgan
 
+from ..claims import excess
 from ..tensors import (
     DTYPES,
     INDEX,
@@ -186,6 +187,8 @@ def read_image_config(directory: Path) -> ImageCheckpoint:
         supported = ", ".join([*WHOLE, *FAMILIES])
         problem = f"model_type {model_type!r} has no known image tokenizer: one of {supported}"
         raise CheckpointError(path, [problem])
+    if beyond := excess(path, raw):
+        raise CheckpointError(path, [beyond])
     is_whole = model_type in WHOLE
     theirs = _section(path, raw) if is_whole else raw
     family = FAMILIES[WHOLE[model_type] if is_whole else model_type]

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ..claims import excess
 from ..efficientnet import pretrained
 from ..manifest import read_json
 from ..tensors import (
@@ -28,7 +29,7 @@ from ..tensors import (
 )
 from ..tower import EFFICIENTNET, NETWORK, Kind, Tower, TowerNetwork
 from ..tower_embedder import network_of
-from .checkpoint import fetch
+from .checkpoint import fetch, raw_config
 from .pickles import missing_weights
 
 KINDS: dict[str, Kind] = {
@@ -120,6 +121,9 @@ def _network(directory: Path, layer: int | None) -> TowerNetwork:
 
     if not (directory / "config.json").is_file():
         raise ValueError("there is no config.json: give the folder of a SigLIP, CLIP or DINOv2")
+    path = directory / "config.json"
+    if problem := excess(path, raw_config(path)):
+        raise ValueError(f"config.json: {problem}")
     try:
         config: Any = AutoConfig.from_pretrained(directory, trust_remote_code=False)
     except (OSError, KeyError, ValueError) as error:

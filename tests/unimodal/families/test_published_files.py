@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import unimodal
+from unimodal import manifest
 from unimodal.bundle import BundleError, read_contents
 from unimodal.families import janus, published
+from unimodal.families.bundled import as_bundle
 from unimodal.tensors import INDEX, SINGLE
 
 Tree = dict[str, Any]
@@ -211,6 +214,87 @@ def test_a_tensor_that_does_not_fit(
     save_file(tensors, directory / SINGLE)
     with pytest.raises(BundleError, match=said):
         unimodal.load(directory)
+
+
+# --- sizes --------------------------------------------------------------------------------------
+
+
+def with_size(keys: str, size: float) -> Callable[[Tree], None]:
+    """What says another size of one part: `keys` with dots between."""
+    *sections, name = keys.split(".")
+
+    def change(tree: Tree) -> None:
+        for one in sections:
+            tree = tree[one]
+        assert name in tree
+        tree[name] = size
+
+    return change
+
+
+PUBLISHED_SIZES = [
+    ("anole", "num_hidden_layers", 10**9),
+    *((name, f"text_config.{key}", size) for name in ("janus", "chat") for key, size in (
+        ("num_hidden_layers", 10**9), ("vocab_size", 10**12), ("hidden_size", 10**9),
+        ("intermediate_size", 10**18), ("num_attention_heads", 2**40),
+    )),
+    ("janus", "vision_config.num_hidden_layers", 10**9),
+    ("janus", "vision_config.hidden_size", 1e12),
+    ("janus", "vq_config.num_embeddings", 10**12),
+    ("janus", "vq_config.embed_dim", 10**15),
+    ("chat", "vq_config.base_channels", 32 * 10**12),
+    ("anole", "vq_config.num_res_blocks", 10**9),
+    pytest.param("anole", "vocab_size", 10**400, id="anole-beyond floats"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, keys, size", PUBLISHED_SIZES)
+def test_a_published_size_that_the_weights_cannot_have(
+    copied: Callable[[str], Path], name: str, keys: str, size: float, tmp_path: Path
+):
+    """It is refused at once, also where the weights are yet to be fetched, and by `grow`."""
+    directory = copied(name)
+    rewrite(directory / "config.json", with_size(keys, size))
+    section, _, key = keys.rpartition(".")
+    said = f"config.json: {section}.*{key} .*bytes of weights or more, and its weights have "
+    began = time.process_time()
+    with pytest.raises(BundleError, match=rf"{said}\d,\d+,\d+: one"):
+        unimodal.load(directory)
+    with pytest.raises(ValueError, match=said):
+        as_bundle(str(directory), tmp_path / "bundle")
+    split(directory, lambda index: None)  # which says 5 GB
+    (directory / "all.safetensors").unlink()
+    with pytest.raises(BundleError, match=f"{said}5,000,000,000: one of the two"):
+        unimodal.load(directory)
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    "keys, size, said",
+    [
+        ("transformer.num_layers", 10**9, "num_layers 1,000,000,000 x width 32 takes 512,000"),
+        ("transformer.num_ids", 10**12, "num_ids 1,000,000,000,000 x width"),
+        ("transformer.width", 10**9, "x width 1,000,000,000 takes"),
+        ("transformer.mlp_width", 10**18, "mlp_width"),
+        ("image.code_width", 10**12, "code_width"),
+        ("image.tower.network.num_layers", 10**9, "image.tower.network.num_layers"),
+        ("vocabulary.num_text", 10**12, "a table of 1,000,000,000,000 ids takes 8,000,000"),
+        ("vocabulary.special_tokens.pad", 10**13, "ids takes 80,000,000"),
+        ("vocabulary.code_runs", [[400, 10**12]], "ids takes 8,000,000"),
+    ],
+)
+def test_a_size_of_a_bundle_that_its_weights_cannot_have(
+    directories: dict[str, Path], keys: str, size: Any, said: str, tmp_path: Path
+):
+    """Whose manifest is in order."""
+    bundle = as_bundle(str(directories["janus"]), tmp_path / "bundle")
+    rewrite(bundle / "config.json", with_size(keys, size))
+    manifest.write(bundle)
+    began = time.process_time()
+    for read in (unimodal.load, read_contents):
+        with pytest.raises(BundleError, match=f"config.json: .*{said}"):
+            read(bundle)
+    assert time.process_time() - began < 2
 
 
 # --- other files --------------------------------------------------------------------------------

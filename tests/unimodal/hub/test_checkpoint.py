@@ -130,6 +130,11 @@ def test_the_old_spelling_of_rope_scaling(tmp_path):
 
 
 REFUSED = {
+    "layers beyond the weights": (
+        "qwen3",
+        {"num_hidden_layers": 10**9},
+        "num_hidden_layers 1,000,000,000 x hidden_size .*, and its weights have",
+    ),
     "gpt2": ("llama", {"model_type": "gpt2"}, "'gpt2' is not supported: one of llama, mistral"),
     "window": ("mistral", {"sliding_window": 64}, "sliding_window 64: our attention"),
     "qwen2's window": (
