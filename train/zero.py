@@ -368,8 +368,8 @@ def _deepspeed() -> Any:
     # Compiled for minutes on a CPU, and used by inference alone.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.utils.logger.setLevel("WARNING")
+    os.environ.setdefault("LOCAL_RANK", "0")  # is asked for, of one process alone too
     if not dist.is_initialized():  # one process alone, launched or not
-        os.environ.setdefault("LOCAL_RANK", "0")  # is asked for
         connect_alone()
     deepspeed.init_distributed(dist_init_required=False)
     return deepspeed

@@ -186,7 +186,8 @@ def shape_of(config: LmRun, num_ids: int | None = None) -> Architecture:
 def _shape_without_tower(config: LmRun, num_ids: int | None) -> Architecture:
     if config.weights is not None:
         bundle = weights_directory(config.weights, config.output)
-        if is_published(bundle):
+        # A path that is not there yet reads like an id of the hub: the `model` section goes first.
+        if is_published(bundle) and (bundle.is_dir() or config.model is None):
             return read_architecture(bundle.as_posix())
         if (bundle / "config.json").exists():
             return read_config(bundle / "config.json").architecture
