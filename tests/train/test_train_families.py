@@ -64,6 +64,7 @@ MAKERS = {
     "janus": lambda at: made.save_janus(at, made.janus_model()),
     "anole": lambda at: made.save_anole(at, made.chameleon_model()),
     "lumina": lambda at: made.save_lumina(at, made.lumina_model()),
+    "liquid": lambda at: made.save_liquid(at, made.liquid_model()),
 }
 
 
@@ -295,6 +296,7 @@ CLASSES = {
     "janus": transformers.JanusForConditionalGeneration,
     "anole": transformers.ChameleonForConditionalGeneration,
     "lumina": transformers.ChameleonForConditionalGeneration,
+    "liquid": transformers.GemmaForCausalLM,
 }
 
 
