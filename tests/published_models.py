@@ -268,6 +268,7 @@ def save_lumina(directory: Path, model: transformers.PreTrainedModel) -> Path:
     path.write_text(json.dumps(json.loads(path.read_text()) | own))
     return directory
 
+
 # --- Liquid -------------------------------------------------------------------------------------
 
 LIQUID_MARKS = [liquid.PAD, "<eos>", "<bos>", "<unk>", "<mask>", "<boi>", "<eoi>"]
@@ -292,8 +293,9 @@ def liquid_model(**changed: Any) -> transformers.PreTrainedModel:
         for name, weight in model.named_parameters():
             if "norm" in name:  # which multiply by 1 + weight
                 weight -= 1
-            if "embed_tokens" in name:  # the output table too
-                weight.mul_(SPREAD * weight.shape[1] ** -0.5)
+        # The table of ids is that of outputs too: a layer then says more than what it read.
+        model.model.embed_tokens.weight.mul_(0.1)
+        model.model.norm.weight.add_(2 * SPREAD)
     return model
 
 

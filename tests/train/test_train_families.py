@@ -261,7 +261,12 @@ def test_two_ranks_of_zero_3_train_as_one_process_does(
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     "name",
-    ["janus", "lumina", *(pytest.param(one, marks=pytest.mark.slow) for one in ("emu3", "anole"))],
+    [
+        "janus",
+        "lumina",
+        "liquid",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("emu3", "anole")),
+    ],
 )
 def test_adapters_are_merged(name: str, talks: Path, tmp_path: Path):
     """In a run that makes the bundle itself."""
