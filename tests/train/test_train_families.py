@@ -307,7 +307,7 @@ CLASSES = {
 
 def _same_as_transformers(name: str, exported: Path, bundle: Path) -> None:
     """What transformers reads of an export answers as the bundle does."""
-    theirs = CLASSES[name].from_pretrained(exported, tie_word_embeddings=False)
+    theirs = CLASSES[name].from_pretrained(exported, tie_word_embeddings=name == "liquid")
     model = unimodal.load(bundle)
     ids_1n = torch.from_numpy(model.sequencer.prompt(Document((Text("a dog?", "user"),))).ids)[None]
     n = ids_1n.shape[1]

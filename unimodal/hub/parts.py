@@ -153,8 +153,8 @@ FAMILIES = {
         GEMMA, write=lambda _: {"hidden_act": "gelu_pytorch_tanh", "attention_bias": False}
     ),
     "gemma3_text": Family(
-        {"qk_norm": True, "norm_places": "around", **GEMMA}, _gemma3, ("rope_layers", "score_width"),
-        _gemma3_json,
+        {"qk_norm": True, "norm_places": "around", **GEMMA}, _gemma3,
+        ("rope_layers", "score_width"), _gemma3_json,
     ),
 }  # fmt: skip
 # Whole models that see by a vision tower, and the family of their language models where it is not
