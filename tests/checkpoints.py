@@ -37,6 +37,7 @@ KIN = {  # Llama with small differences
     "smollm3": (transformers.SmolLM3Config, transformers.SmolLM3ForCausalLM),
     "ministral3": (transformers.Ministral3Config, transformers.Ministral3ForCausalLM),
     "qwen3_moe": (transformers.Qwen3MoeConfig, transformers.Qwen3MoeForCausalLM),
+    "gemma": (transformers.GemmaConfig, transformers.GemmaForCausalLM),
     "gemma3_text": (transformers.Gemma3TextConfig, transformers.Gemma3ForCausalLM),
 }
 SPECIAL = {
@@ -55,6 +56,7 @@ SPECIAL = {
         "head_dim": 16, "moe_intermediate_size": 24, "num_experts": 5, "num_experts_per_tok": 2,
         "norm_topk_prob": True,
     },
+    "gemma": {"head_dim": 16},
     "gemma3_text": {
         "head_dim": 16, "query_pre_attn_scalar": 24, "sliding_window": 128,
         "layer_types": ["sliding_attention", "full_attention"],
@@ -104,7 +106,7 @@ def save(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator) * 0.15
-            is_norm = name.endswith("norm.weight") and family != "gemma3_text"  # 1 + weight
+            is_norm = name.endswith("norm.weight") and not family.startswith("gemma")  # 1 + weight
             parameter.copy_(1 + noise if is_norm else noise)
     model.to(dtype).save_pretrained(directory, max_shard_size=shard)
     if tokenizer == "json":

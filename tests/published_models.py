@@ -11,9 +11,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer
 
-from unimodal.families import emu3, janus
+from unimodal.families import emu3, janus, liquid
 from unimodal.families.spellings import special_names
 from unimodal.hub.image_checkpoint import read_image_config
+from unimodal.tensors import SINGLE
 from unimodal.text import TextTokenizer
 from unimodal.tokenizer.vqgan import Vqgan
 
@@ -226,7 +227,14 @@ def save_chameleon(directory: Path, model: transformers.PreTrainedModel) -> Path
 def save_anole(directory: Path, model: transformers.PreTrainedModel) -> Path:
     """Save a Chameleon with a decoder of random weights beside its own."""
     save_chameleon(directory, model)
-    tensors = load_file(directory / "model.safetensors")
+    tensors = load_file(directory / SINGLE)
+    save_file(tensors | decoder(directory), directory / SINGLE)
+    return directory
+
+
+def decoder(directory: Path) -> dict[str, torch.Tensor]:
+    """A decoder of random weights for the image tokenizer that a config.json says."""
+    tensors = {}
     whole = Vqgan(read_image_config(directory).config, None)
     generator = torch.Generator().manual_seed(11)
     for name, weight in whole.state_dict().items():
@@ -235,8 +243,7 @@ def save_anole(directory: Path, model: transformers.PreTrainedModel) -> Path:
             noise = torch.randn(weight.shape, generator=generator) * fan**-0.5
             is_scale = weight.ndim == 1 and "norm" in name and name.endswith("weight")
             tensors[f"model.vqmodel.{name}"] = noise + (1.0 if is_scale else 0.0)
-    save_file(tensors, directory / "model.safetensors")
-    return directory
+    return tensors
 
 
 # --- Lumina-mGPT --------------------------------------------------------------------------------
@@ -259,4 +266,45 @@ def save_lumina(directory: Path, model: transformers.PreTrainedModel) -> Path:
     path = directory / "config.json"
     own = {"architectures": ["ChameleonXLLMXForConditionalGeneration"], "z_loss_weight": 1e-5}
     path.write_text(json.dumps(json.loads(path.read_text()) | own))
+    return directory
+
+
+# --- Liquid -------------------------------------------------------------------------------------
+
+LIQUID_MARKS = [liquid.PAD, "<eos>", "<bos>", "<unk>", "<mask>", "<boi>", "<eoi>"]
+LIQUID_MARKS += ["<unconditional>", "<start_of_turn>", "<end_of_turn>"]
+
+
+def liquid_ids() -> dict[str, int]:
+    """{spelling: id} of the marks; the codes follow, which no tokenizer spells."""
+    return {spelling: NUM_TEXT + at for at, spelling in enumerate(LIQUID_MARKS)}
+
+
+def liquid_model(**changed: Any) -> transformers.PreTrainedModel:
+    """A Liquid of random weights: a Gemma with rows for image codes."""
+    ids = liquid_ids()
+    config = transformers.GemmaConfig(
+        **LLAMA | {"vocab_size": NUM_TEXT + len(ids) + NUM_CODES, "head_dim": 16} | changed,
+        max_position_embeddings=512, pad_token_id=ids[liquid.PAD], bos_token_id=ids["<bos>"],
+        eos_token_id=ids["<eos>"], vq_config=made.CHAMELEON,
+    )  # fmt: skip
+    model = lively(transformers.GemmaForCausalLM(config))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" in name:  # which multiply by 1 + weight
+                weight -= 1
+        # The table of ids is that of outputs too: a layer then says more than what it read.
+        model.model.embed_tokens.weight.mul_(0.1)
+        model.model.norm.weight.add_(2 * SPREAD)
+    return model
+
+
+def save_liquid(directory: Path, model: transformers.PreTrainedModel) -> Path:
+    """Save a Liquid with all its files, and Chameleon's image tokenizer and a decoder beside it."""
+    model.save_pretrained(directory)
+    tokenizer(LIQUID_MARKS).save(str(directory / "tokenizer.json"))
+    tensors = load_file(directory / SINGLE)
+    encoder = made.chameleon().state_dict()
+    tensors |= {f"model.vqmodel.{name}": weight for name, weight in encoder.items()}
+    save_file(tensors | decoder(directory), directory / SINGLE)
     return directory

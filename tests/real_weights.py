@@ -23,7 +23,7 @@ from PIL import Image as PILImage
 
 import unimodal
 from unimodal.document import Image
-from unimodal.families import chameleon, emu3, janus, lumina
+from unimodal.families import chameleon, emu3, janus, liquid, lumina
 from unimodal.families.fits import BucketFit
 from unimodal.families.published import look_at
 from unimodal.model import Model, Weights
@@ -71,8 +71,18 @@ def of_chameleon(model: Model, _: Path) -> Facts:
         yield "a side of one step is 8805", special(f"{lumina.SIZE}1") == 8805
 
 
+def of_liquid(model: Model, _: Path) -> Facts:
+    """Ids of codes and marks."""
+    special = model.vocabulary.special
+    yield "codes are the ids from 256000 on", model.vocabulary.code_runs == ((256000, 8192),)
+    marks = liquid.IMAGE_BEGIN.name, liquid.IMAGE_END.name, "<unconditional>"
+    yield "its marks are 7, 8 and 9", [special(one) for one in marks] == [7, 8, 9]
+    yield "a line ends with one id", len(model.text_tokenizer.encode("\n")) == 1
+
+
 FACTS: dict[str, Callable[[Model, Path], Facts]] = {
     "emu3": of_emu3, "janus": of_janus, "chameleon": of_chameleon,
+    "gemma": of_liquid,
 }  # fmt: skip
 
 

@@ -64,6 +64,7 @@ MAKERS = {
     "janus": lambda at: made.save_janus(at, made.janus_model()),
     "anole": lambda at: made.save_anole(at, made.chameleon_model()),
     "lumina": lambda at: made.save_lumina(at, made.lumina_model()),
+    "liquid": lambda at: made.save_liquid(at, made.liquid_model()),
 }
 
 
@@ -260,7 +261,12 @@ def test_two_ranks_of_zero_3_train_as_one_process_does(
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     "name",
-    ["janus", "lumina", *(pytest.param(one, marks=pytest.mark.slow) for one in ("emu3", "anole"))],
+    [
+        "janus",
+        "lumina",
+        "liquid",
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("emu3", "anole")),
+    ],
 )
 def test_adapters_are_merged(name: str, talks: Path, tmp_path: Path):
     """In a run that makes the bundle itself."""
@@ -295,12 +301,13 @@ CLASSES = {
     "janus": transformers.JanusForConditionalGeneration,
     "anole": transformers.ChameleonForConditionalGeneration,
     "lumina": transformers.ChameleonForConditionalGeneration,
+    "liquid": transformers.GemmaForCausalLM,
 }
 
 
 def _same_as_transformers(name: str, exported: Path, bundle: Path) -> None:
     """What transformers reads of an export answers as the bundle does."""
-    theirs = CLASSES[name].from_pretrained(exported, tie_word_embeddings=False)
+    theirs = CLASSES[name].from_pretrained(exported, tie_word_embeddings=name == "liquid")
     model = unimodal.load(bundle)
     ids_1n = torch.from_numpy(model.sequencer.prompt(Document((Text("a dog?", "user"),))).ids)[None]
     n = ids_1n.shape[1]

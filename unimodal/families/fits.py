@@ -10,6 +10,7 @@ from PIL import Image as PILImage
 from unimodal.tokenizer.pixels import ImageError
 
 BICUBIC = PILImage.Resampling.BICUBIC
+CLIP_MEAN = 122, 116, 104  # of 255: int(255 * mean) of red, green and blue
 WIDEST = 64  # of what is cropped, in shorter sides: all of an image is resized before it is cropped
 
 
@@ -72,6 +73,30 @@ class PadFit:
         width, height = (max(int(s / longest * self.side), self.least) for s in image.size)
         resized = image if image.size == (width, height) else image.resize((width, height), BICUBIC)
         square = PILImage.new("RGB", (self.side, self.side), (self.background,) * 3)
+        square.paste(resized, ((self.side - width) // 2, (self.side - height) // 2))
+        return square
+
+
+@dataclass(frozen=True)
+class SquareFit:
+    """A SquareFit pads to a square in the mean colour of CLIP's images, of `side` pixels (Liquid).
+
+    The authors pad before they resize, which takes the memory of the larger square; pixels beside
+    the padding differ by that.
+    """
+
+    side: int
+    kind: Literal["square"] = "square"
+
+    def __call__(self, image: PILImage.Image) -> PILImage.Image:
+        """Return a square image, with what was given in its middle; raise ImageError for one that
+        is too long.
+        """
+        _check_shape(*image.size, WIDEST)
+        scale = self.side / max(image.size)
+        width, height = (max(1, round(scale * side)) for side in image.size)
+        resized = image.resize((width, height), PILImage.Resampling.LANCZOS)
+        square = PILImage.new("RGB", (self.side, self.side), CLIP_MEAN)
         square.paste(resized, ((self.side - width) // 2, (self.side - height) // 2))
         return square
 
@@ -158,4 +183,4 @@ def _check_shape(width: int, height: int, widest: float) -> None:
         )
 
 
-Fit = AreaFit | PadFit | CropFit | BucketFit
+Fit = AreaFit | PadFit | SquareFit | CropFit | BucketFit

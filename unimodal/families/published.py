@@ -34,7 +34,7 @@ from ..placing import kept_as, place
 from ..tensors import DTYPES, INDEX, SINGLE, WeightsError
 from ..unified import UnifiedModel
 from ..weight_only import fill
-from . import chameleon, emu3, janus
+from . import chameleon, emu3, janus, liquid
 from .contents import PublishedContents, contents_of, of_each_head
 from .plan import Plan
 
@@ -42,6 +42,7 @@ FAMILIES: dict[str, Callable[[Path], Plan]] = {
     "chameleon": chameleon.plan,
     "emu3": emu3.plan,
     "janus": janus.plan,
+    "gemma": liquid.plan,
 }
 COPIES = {
     "Emu3": "BAAI/Emu3-Chat-hf or BAAI/Emu3-Gen-hf",
@@ -106,8 +107,9 @@ def look_at(source: str) -> tuple[Path, "Facts"]:
 
 
 def draws_already(directory: Path) -> bool:
-    """Return whether the config.json in a directory is that of a model of FAMILIES."""
-    return raw_config(directory / "config.json").get("model_type") in FAMILIES
+    """Return whether the small files in a directory are those of a model of FAMILIES."""
+    kind = raw_config(directory / "config.json").get("model_type")
+    return kind in FAMILIES and (kind != "gemma" or liquid.is_liquid(directory))
 
 
 def read_plan(directory: Path) -> Plan:

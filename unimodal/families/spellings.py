@@ -42,6 +42,11 @@ class Spellings:
         added = {token["content"]: token["id"] for token in tree.get("added_tokens") or []}
         return cls(path, {**tree["model"]["vocab"], **added}, num_ids)
 
+    @property
+    def num_spelled(self) -> int:
+        """Return the largest id of a spelling, plus 1."""
+        return 1 + max(self.ids.values(), default=-1)
+
     def vocabulary(
         self, layouts: tuple[Layout, ...], pad: str, code_runs: tuple[tuple[int, int], ...]
     ) -> Vocabulary:

@@ -156,7 +156,10 @@ FAMILIES = {
         {"in_channels": 3, "out_channels": 3, "double_z": False}, frozenset(), _emu3,
     ),
 }  # fmt: skip
-WHOLE = {"chameleon": "chameleon_vqgan", "janus": "janus_vqgan", "emu3": "emu3_vqgan"}
+WHOLE = {
+    "chameleon": "chameleon_vqgan", "janus": "janus_vqgan", "emu3": "emu3_vqgan",
+    "gemma": "chameleon_vqgan",  # Liquid, beside which Chameleon's is put
+}  # fmt: skip
 
 
 def fetch_image_tokenizer(source: str) -> Path:

@@ -132,13 +132,7 @@ def _gemma3_json(config: TransformerConfig) -> Values:
 
 
 NO_BIASES: Values = {"attention_bias": False, "mlp_bias": False}
-GEMMA = {
-    "qk_norm": True,
-    "norm_places": "around",
-    "centred_norms": True,
-    "scaled_embedding": True,
-    "activation": "gelu_tanh",
-}
+GEMMA = {"centred_norms": True, "scaled_embedding": True, "activation": "gelu_tanh"}
 FAMILIES = {
     "llama": Family(write=lambda _: NO_BIASES),
     "mistral": Family(write=lambda _: {"sliding_window": None}),
@@ -155,7 +149,13 @@ FAMILIES = {
     "ministral3": Family(
         {}, _ministral3, ("query_beta",), lambda _: {"sliding_window": None}
     ),
-    "gemma3_text": Family(GEMMA, _gemma3, ("rope_layers", "score_width"), _gemma3_json),
+    "gemma": Family(
+        GEMMA, write=lambda _: {"hidden_act": "gelu_pytorch_tanh", "attention_bias": False}
+    ),
+    "gemma3_text": Family(
+        {"qk_norm": True, "norm_places": "around", **GEMMA}, _gemma3,
+        ("rope_layers", "score_width"), _gemma3_json,
+    ),
 }  # fmt: skip
 # Whole models that see by a vision tower, and the family of their language models where it is not
 # named.

@@ -41,11 +41,12 @@ MAKERS = {
     "chameleon": lambda at: made.save_chameleon(at, made.chameleon_model()),
     "anole": lambda at: made.save_anole(at, made.chameleon_model()),
     "lumina": lambda at: made.save_lumina(at, made.lumina_model()),
+    "liquid": lambda at: made.save_liquid(at, made.liquid_model()),
 }
 SPELLINGS = {
     "emu3": made.EMU3_SPELLINGS, "chat": made.EMU3_SPELLINGS, "janus": made.JANUS_SPELLINGS,
     "chameleon": list(made.chameleon_ids()), "anole": list(made.chameleon_ids()),
-    "lumina": list(made.chameleon_ids(made.LUMINA_MORE)),
+    "lumina": list(made.chameleon_ids(made.LUMINA_MORE)), "liquid": made.LIQUID_MARKS,
 }  # fmt: skip
 
 

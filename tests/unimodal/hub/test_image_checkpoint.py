@@ -178,7 +178,7 @@ def changed(folder: Path, **values: object) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"model_type": "gemma"}, "model_type 'gemma' has no known image tokenizer: one of cham"),
+        ({"model_type": "gemma2"}, "model_type 'gemma2' has no known image tokenizer: one of cham"),
         ({"quantizer_type": "ibq"}, "quantizer_type 'ibq' is not understood"),
         ({"double_latent": True}, "double_latent True: only False is supported"),
         ({"num_attention_heads": 2}, "num_attention_heads 2: only 1 is supported"),
