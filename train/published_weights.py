@@ -13,6 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from unimodal import manifest
 from unimodal.architecture import Architecture
 from unimodal.atomic import PREFIX
 from unimodal.bundle import directory_of
@@ -24,6 +25,7 @@ from unimodal.manifest import MANIFEST
 from . import checkpoint
 from .lock import held
 from .ranks import Ranks
+from .resuming import noted_inputs
 
 BUNDLE = "weights"  # the folder of a run that holds the bundle
 GROWN = "of a language model `unimodal grow {} --output BUNDLE` makes a bundle"
@@ -43,12 +45,33 @@ def weights_directory(weights: Path, run: Path) -> Path:
 def published_in(weights: Path, run: Path) -> str | None:
     """Return the published model of which a run has yet to make its bundle; None where it begins
     with a bundle, or has made it and taken steps from it.
+
+    Raise ValueError where the run has taken steps from another, whose bundle would be lost.
     """
     named = directory_of(weights)
     if not is_published(named):
         return None
-    is_settled = weights_directory(weights, run) != named and checkpoint.found(run)
-    return None if is_settled else named.as_posix()
+    if not _has_begun(run):
+        return named.as_posix()
+    made = run / BUNDLE
+    source = read_card(made).get("source")
+    if source != named.as_posix():
+        raise ValueError(
+            f"weights {weights}: {run} has taken steps from {source}, of which it made {made}: "
+            f"say weights={made} where that is the same model, or give another output"
+        )
+    return None
+
+
+def _has_begun(run: Path) -> bool:
+    """Return whether a run has taken steps from the bundle that it made: one of a start that was
+    refused may lie there too.
+    """
+    made = run / BUNDLE
+    if not checkpoint.found(run) or not (made / MANIFEST).is_file():
+        return False
+    there = manifest.model_hash(manifest.read(made))
+    return noted_inputs(run).get("weights", there) == there
 
 
 def read_architecture(source: str) -> Architecture:

@@ -59,8 +59,8 @@ def prepare(
             _go_on(config, output, inputs, newest.step, accept_change)
         try:
             output.mkdir(parents=True, exist_ok=True)
-            path = output / INPUTS
-            write_bytes(path, (json.dumps(_noted(path) | inputs, indent=1) + "\n").encode())
+            known = noted_inputs(output) | inputs
+            write_bytes(output / INPUTS, (json.dumps(known, indent=1) + "\n").encode())
             configuration.save(config, output / CONFIG)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(output)) from error  # a write names none
@@ -108,7 +108,7 @@ def _go_on(
             "steps; give more, or another output"
         )
     saved = output / CONFIG
-    found = changes.contents(_noted(output / INPUTS), inputs)
+    found = changes.contents(noted_inputs(output), inputs)
     if saved.exists():
         found = changes.settings(_saved(config, saved), config, step) + found
     has_bundle = hasattr(config, "tokenizer")  # a run of an image tokenizer itself has none
@@ -119,8 +119,9 @@ def _go_on(
     history.note(output, step, [change for change, _ in found])
 
 
-def _noted(inputs: Path) -> dict[str, Any]:
-    """Return what a run has read so far, by its file; nothing where there is none."""
+def noted_inputs(output: Path) -> dict[str, Any]:
+    """Return hashes of what a run has read so far, by name; none where it has not noted them."""
+    inputs = output / INPUTS
     if not inputs.exists():
         return {}
     way_out = "remove it, and the shards are taken as they are now"

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .manifest import BundleError, read_json
+
 KEYS = ("config", "commit", "hardware", "hours")
 TOKENIZER_HASH = (
     "tokenizer_hash"  # beside an image tokenizer alone: what tells it from a damaged one
@@ -21,9 +23,14 @@ def check_card(card: dict[str, Any]) -> None:
 
 
 def read_card(directory: Path) -> dict[str, Any]:
-    """Return the card in a directory; an empty one where there is none."""
+    """Return the card in a directory, an empty one where there is none; raise BundleError where it
+    cannot be read.
+    """
     path = directory / "card.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    card = read_json(path) if path.exists() else {}
+    if not isinstance(card, dict):
+        raise BundleError(f"{path} is no table of names and values: fetch the bundle again")
+    return card
 
 
 def readme(card: dict[str, Any]) -> str:

@@ -340,6 +340,9 @@ def test_a_run_makes_the_bundle_of_a_published_model(talks: Path, tmp_path: Path
     expected = read_contents(as_bundle(str(published), tmp_path / "bundle"))
     assert read_contents(tmp_path / "run" / "weights").hash == expected.hash
     assert json.loads((tmp_path / "run" / "inputs.json").read_text())["weights"] == expected.hash
+    shutil.copytree(published, tmp_path / "other")
+    with pytest.raises(ValueError, match=r"steps from \S+published.* say weights=\S+run/weights"):
+        lm.train(replace(config, weights=tmp_path / "other"))  # what the run began with stays
     shutil.move(published, tmp_path / "elsewhere")
     longer = replace(
         config, tokenizer=tmp_path / "bundle", schedule=ScheduleConfig(5, warmup_steps=1)
@@ -357,12 +360,19 @@ def test_before_its_first_checkpoint_a_run_takes_published_files_as_they_are(
     (tmp_path / "run" / ".new-killed").mkdir(parents=True)
     begin_published(config)
     first = read_contents(tmp_path / "run" / "weights").hash
-    tensors = load_file(published / "model.safetensors")
+    original, tensors = (published / SINGLE).read_bytes(), load_file(published / SINGLE)
     save_file(tensors | {"lm_head.weight": tensors["lm_head.weight"] + 1}, published / SINGLE)
     begin_published(config)
     second = read_contents(tmp_path / "run" / "weights").hash
     assert second == unimodal.load(as_bundle(str(published), tmp_path / "bundle")).hash != first
     assert {one.name for one in (tmp_path / "run").iterdir()} == {"weights"}
+    # So is a bundle that is not what the run's checkpoints began with, as of a refused start.
+    (tmp_path / "run" / "step_00000001").mkdir()
+    (tmp_path / "run" / "inputs.json").write_text(json.dumps({"weights": first}))
+    (published / SINGLE).write_bytes(original)
+    begin_published(config)
+    assert read_contents(tmp_path / "run" / "weights").hash == first
+    (tmp_path / "run" / "step_00000001").rmdir()
     with held(tmp_path / "run", Ranks()), pytest.raises(Locked):
         begin_published(config)
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from unimodal import bundle, vocabulary
 from unimodal.architecture import ImageConfig
 from unimodal.bundle import BundleError, load, save_bundle
+from unimodal.card import read_card
 from unimodal.document import Document, Text
 from unimodal.manifest import FILES
 from unimodal.tokenizer.autoencoder import ImageTokenizer
@@ -266,6 +267,13 @@ def test_an_incomplete_card_is_refused(tiny_model, tmp_path):
     with pytest.raises(ValueError, match="the card lacks commit, hours"):
         save_bundle(tmp_path / "model", dataclasses.replace(tiny_model, card=card))
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_card_is_named(content, tmp_path):
+    (tmp_path / "card.json").write_text(content)
+    with pytest.raises(BundleError, match=r"card\.json .*fetch the bundle again"):
+        read_card(tmp_path)
 
 
 def test_saving_replaces_a_bundle_but_nothing_else(tiny_model, drawing_model, saved, tmp_path):
