@@ -42,6 +42,7 @@ ChatEvent = Note | TextDelta | ImageProgress | Drawn | Reply
 
 
 def as_picture(image: Image) -> PILImage.Image:
+    """Return an image of the conversation, which has pixels, for whoever shows it: mode RGB."""
     assert image.pixels is not None, "images of a conversation have pixels"
     return PILImage.fromarray(image.pixels)
 

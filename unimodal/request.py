@@ -65,11 +65,11 @@ class Request:
             raise NoRoom(said or self._too_long(least))
         self.branches: dict[str | None, Branch] = {None: Branch(prompt, owner=number)}
         # An upper bound for all branches: one token may replace a dropped text that has none.
-        most = num_tokens + len(document.parts) + model.transformer.head.extra_tokens(model.grid)
-        self.max_tokens = most + self.state.max_ids
+        beside = num_tokens + len(document.parts) + model.transformer.head.extra_tokens(model.grid)
+        self.max_tokens = beside + self.state.max_ids
         # Of most replies: few words, or one image.
         likely = LIKELY_TEXT_IDS + (grammar.longest_image if self.state.max_images else 0)
-        self.likely_tokens = most + min(likely, self.state.max_ids)
+        self.likely_tokens = beside + min(likely, self.state.max_ids)
         self.parts: list[Part] = []
         self.asked: Ask | None = None  # the step of the drawing that waits for the head
         self._draw: Draw | None = None
