@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
-from unimodal.document import Document, Image, Part
+from unimodal.document import Document, Part
 from unimodal.events import ReplyDone
 from unimodal.generation import Generation
 from unimodal.grammar import Modality
@@ -168,8 +168,8 @@ def _answers(
             return
         done = [event for event in generation.step() if isinstance(event, ReplyDone)]
         finished = [asked.pop(event.request) for event in done]
-        for conversation, event in zip(finished, done, strict=True):
-            reply = model.codec.decode_document(Document(event.parts))
+        replies = model.codec.decode_documents([Document(event.parts) for event in done])
+        for conversation, reply in zip(finished, replies, strict=True):
             conversation.go_on(reply.parts)
             if conversation.turn is None:
                 yield conversation.request, conversation.answers[-1]
@@ -182,12 +182,8 @@ def _ask(
 ) -> "dict[int, _Conversation[R]]":
     """Put conversations into the queue, their images encoded together; return them by number."""
     turns = [one.turn for one in conversations if one.turn is not None]
-    parts = [part for turn in turns for part in turn.document.parts]
-    images = iter(model.codec.encode([part for part in parts if isinstance(part, Image)]))
+    documents = model.codec.encode_documents([turn.document for turn in turns])
     asked = {}
-    for conversation, turn in zip(conversations, turns, strict=True):
-        document = Document(
-            tuple(next(images) if isinstance(part, Image) else part for part in turn.document.parts)
-        )
+    for conversation, turn, document in zip(conversations, turns, documents, strict=True):
         asked[generation.submit(document, turn.sampling, turn.modality)] = conversation
     return asked

@@ -267,7 +267,9 @@ class ImageTokenizer(nn.Module):
             )
         self.config.size_of(grid)  # ValueError for a grid of another autoencoder
         vectors_BhwD = self._vectors(content_BnX, grid)
-        return self.decoder(vectors_BhwD.movedim(-1, 1)).clamp(-1, 1)  # the range of a pixel
+        # In channels' own order: convolutions would copy their weights into the other at each call.
+        z_BDhw = vectors_BhwD.movedim(-1, 1).contiguous()
+        return self.decoder(z_BDhw).clamp(-1, 1)  # the range of a pixel
 
     def _vectors(self, content_BnX: torch.Tensor, grid: Grid) -> torch.Tensor:
         """Return what the decoder reads, float32 (B, h, w, D), of codes or latents."""

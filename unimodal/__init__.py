@@ -12,7 +12,7 @@ looks who else is running (threads.py), which takes some milliseconds.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .threads import sleep_beside_neighbours
+from .threads import keep_numpy_to_one_thread, sleep_beside_neighbours
 
 if TYPE_CHECKING:
     from .bundle import BundleError, load, save_bundle
@@ -49,6 +49,7 @@ _HOME = {
 }
 
 sleep_beside_neighbours()
+keep_numpy_to_one_thread()
 
 
 def __getattr__(name: str) -> object:

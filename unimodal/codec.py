@@ -106,11 +106,19 @@ class ImageCodec:
 
     def encode_document(self, document: Document) -> Document:
         """Return the document with all its images encoded (see `encode`)."""
-        return _with_images(document, self.encode)
+        return self.encode_documents([document])[0]
+
+    def encode_documents(self, documents: Sequence[Document]) -> list[Document]:
+        """Return the documents with all their images encoded, together (see `encode`)."""
+        return _with_images(documents, self.encode)
 
     def decode_document(self, document: Document) -> Document:
         """Return the document with all its images decoded (see `decode`)."""
-        return _with_images(document, self.decode)
+        return self.decode_documents([document])[0]
+
+    def decode_documents(self, documents: Sequence[Document]) -> list[Document]:
+        """Return the documents with all their images decoded, together (see `decode`)."""
+        return _with_images(documents, self.decode)
 
     def _is_encoded(self, image: Image) -> bool:
         return getattr(image, self.content) is not None and image.codec_hash == self.hash
@@ -137,11 +145,18 @@ class ImageCodec:
             )
 
 
-def _with_images(document: Document, turn: Callable[[list[Image]], list[Image]]) -> Document:
-    """Return the document with its images replaced by what `turn` makes of them."""
-    turned = iter(turn([part for part in document.parts if isinstance(part, Image)]))
-    parts = (next(turned) if isinstance(part, Image) else part for part in document.parts)
-    return Document(tuple(parts))
+def _with_images(
+    documents: Sequence[Document], turn: Callable[[list[Image]], list[Image]]
+) -> list[Document]:
+    """Return the documents with their images replaced by what `turn` makes of all of them."""
+    parts = [part for document in documents for part in document.parts]
+    turned = iter(turn([part for part in parts if isinstance(part, Image)]))
+    return [
+        Document(
+            tuple(next(turned) if isinstance(part, Image) else part for part in document.parts)
+        )
+        for document in documents
+    ]
 
 
 def _alike(numbers: Sequence[int], kind: Callable[[int], Hashable]) -> Iterator[list[int]]:

@@ -9,8 +9,11 @@ milliseconds, at each of a reply's ten thousand operations.
    run would then not give the same bits.
 2. Where other processes are running when torch is about to be loaded, its threads sleep while they
    wait instead of spinning: large steps are then computed by all of them, with the same bits.
+3. NumPy's products (OpenBLAS's) are computed by one thread: they are small here, a picture's rows,
+   and a second thread would spin for a tenth of a second after each.
 
-OMP_NUM_THREADS takes both choices back, OMP_WAIT_POLICY (or GOMP_SPINCOUNT) the second one.
+OMP_NUM_THREADS takes all choices back, OMP_WAIT_POLICY (or GOMP_SPINCOUNT) the second one and
+OPENBLAS_NUM_THREADS the third.
 """
 
 import os
@@ -21,6 +24,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 NUM_THREADS, WAITING = "OMP_NUM_THREADS", "OMP_WAIT_POLICY"
+NUMPY_THREADS = "OPENBLAS_NUM_THREADS"  # read once, as NumPy is loaded
 CHOSEN = (NUM_THREADS, WAITING, "GOMP_SPINCOUNT")  # read by OpenMP once, as torch is loaded
 # Two quiet cores draw one image with guidance (6.2 M parameters; 25 MFLOP a step, 50 where a row of
 # it ends) in 0.23 s with one thread and 0.24 with two; 32 images (800 MFLOP a step) take 1.9 and
@@ -42,6 +46,14 @@ def sleep_beside_neighbours(stat: Path = STAT) -> None:
         return
     if neighbours(stat) > 0.5:
         os.environ[WAITING] = "PASSIVE"
+
+
+def keep_numpy_to_one_thread() -> None:
+    """Choose, for this process and those that it starts, one thread for NumPy's products. Nothing
+    changes once NumPy is loaded, or where the environment has a choice already.
+    """
+    if "numpy" not in sys.modules and not {NUM_THREADS, NUMPY_THREADS} & os.environ.keys():
+        os.environ[NUMPY_THREADS] = "1"
 
 
 def neighbours(stat: Path = STAT) -> float:

@@ -146,3 +146,21 @@ def test_a_codec_does_not_train(tiny_model) -> None:
     assert not tokenizer.training and not any(p.requires_grad for p in tokenizer.parameters())
     assert (codec.num_codes, codec.hash) == (64, tokenizer.hash)
     assert codec.geometry.size_of(codec.geometry.grid_of(16, 24)) == (16, 24)
+
+
+def test_a_drawing_alone_has_the_pixels_that_it_has_among_others(default_model) -> None:
+    """The default decoder, whose small images torch would convolve in another order alone."""
+    codec, generator = default_model.codec, np.random.default_rng(1)
+    blank = Image(pixels=np.zeros((64, 64, 3), np.uint8))
+    (first,) = codec.encode([blank])
+    drawn = [
+        replace(first, pixels=None, codes=generator.integers(0, codec.num_codes, (64, 1)))
+        for _ in range(7)
+    ]
+    together = codec.decode(drawn)
+    for image, found in zip(drawn, together, strict=True):
+        np.testing.assert_array_equal(codec.decode([image])[0].pixels, found.pixels)
+    documents = [Document((Text("one"), drawn[0])), Document(()), Document(tuple(drawn[1:3]))]
+    turned = codec.decode_documents(documents)
+    assert [len(one.parts) for one in turned] == [2, 0, 2]
+    np.testing.assert_array_equal(turned[2].parts[1].pixels, together[2].pixels)

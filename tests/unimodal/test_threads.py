@@ -185,3 +185,18 @@ def test_alone_threads_go_on_spinning(tmp_path: Path, monkeypatch: pytest.Monkey
     threads.sleep_beside_neighbours(stat)
     assert os.environ[threads.WAITING] == "PASSIVE"
     monkeypatch.delenv(threads.WAITING)
+
+
+def test_numpy_is_left_with_one_thread_unless_it_was_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in (threads.NUM_THREADS, threads.NUMPY_THREADS):
+        monkeypatch.delenv(name, raising=False)
+    threads.keep_numpy_to_one_thread()
+    assert threads.NUMPY_THREADS not in os.environ, "NumPy is loaded here: too late"
+    monkeypatch.delitem(sys.modules, "numpy")
+    threads.keep_numpy_to_one_thread()
+    assert os.environ[threads.NUMPY_THREADS] == "1"
+    monkeypatch.setenv(threads.NUMPY_THREADS, "3")
+    threads.keep_numpy_to_one_thread()
+    assert os.environ[threads.NUMPY_THREADS] == "3"

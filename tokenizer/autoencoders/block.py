@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .convolution import Convolution
+
 EPSILON = 1e-6  # beside a mean square
 
 
@@ -17,8 +19,8 @@ class Block(nn.Module):
     def __init__(self, width: int, norm: nn.Module):
         super().__init__()
         self.norm = norm
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.first = Convolution(width, width, 3, padding=1)
+        self.second = Convolution(width, width, 3, padding=1)
 
     def forward(self, x_BChw: torch.Tensor) -> torch.Tensor:
         """Return as many channels as given, float (B, C, h, w)."""

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .convolution import Convolution
+
 
 class Canvas(nn.Module):
     """Paints each patch from the features of its place; few channels are at full resolution.
@@ -16,10 +18,10 @@ class Canvas(nn.Module):
         None: each channel is a pixel.
         """
         super().__init__()
-        self.paint = nn.Conv2d(width, pixel_width * patch**2, 1)
+        self.paint = Convolution(width, pixel_width * patch**2, 1)
         self.shuffle = nn.PixelShuffle(patch) if shuffle is None else shuffle
-        self.join = nn.Conv2d(pixel_width, pixel_width, 3, padding=1)
-        self.out = nn.Conv2d(pixel_width, 3, 3, padding=1)
+        self.join = Convolution(pixel_width, pixel_width, 3, padding=1)
+        self.out = Convolution(pixel_width, 3, 3, padding=1)
 
     def forward(self, x_BChw: torch.Tensor) -> torch.Tensor:
         """Return images, not bounded: float (B, 3, H, W)."""

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from .autoencoder import AutoencoderConfig, below
 from .block import Block
 from .canvas import Canvas
+from .convolution import Convolution
 
 NUM_GROUPS = 8  # of channels that are normalised together: Wu and He, arXiv 1803.08494
 
@@ -89,7 +90,7 @@ class Decoder(Canvas):
     def __init__(self, config: PatchesConfig, latent_width: int):
         width = config.decoder_width
         super().__init__(width, config.pixel_width, config.patch)
-        self.enter = nn.Conv2d(latent_width, width, 1)
+        self.enter = Convolution(latent_width, width, 1)
         self.blocks = nn.ModuleList(
             Block(width, nn.GroupNorm(NUM_GROUPS, width)) for _ in range(config.num_blocks)
         )
