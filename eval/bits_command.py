@@ -40,7 +40,7 @@ def bits_(
     from unimodal.data.sizes import of_canvas
 
     from .bits import bits, documents_of
-    from .report import show
+    from .results.shown import show
     from .score import recipe
 
     loaded = unimodal.load(model, device)

@@ -105,8 +105,9 @@ def scenes_(
     from unimodal.bundle import directory_of, save_bundle, url_of
     from unimodal.transcript import save_image
 
-    from .report import card_scores, recipe_line, show
+    from .report import card_scores, recipe_line
     from .report import contact_sheet as sheet_of
+    from .results.shown import show
     from .scenes import evaluate
 
     loaded = unimodal.load(model, device)

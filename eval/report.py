@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,11 +16,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from unimodal.atomic import write_bytes
 from unimodal.data.sheet import Paragraph, Strip, sheet
 
 from .intervals import Estimate
-from .score import write
 
 HASH = re.compile(r"[0-9a-f]{40,}")  # of a commit or of contents
 GREEN, RED, FAINT = (0, 130, 60), (190, 30, 30), (110, 110, 110)
@@ -65,21 +62,6 @@ def progress(items: Sequence[Item], words: str) -> Iterator[Item]:
         for item in items:
             yield item
             advance()
-
-
-def show(
-    title: str, report: dict[str, Any], json_file: Path | None, markdown_file: Path | None
-) -> None:
-    """Print the report's table and recipe, and write its JSON and Markdown files if asked to."""
-    # First, so that a full disk does not cost the scores too; brackets of names are no markup.
-    console = Console(markup=False)
-    console.print(terminal_table(report["scores"], title))
-    console.print(recipe_line(report["recipe"]), highlight=False)
-    if json_file:
-        write(json_file, report)
-    if markdown_file:
-        markdown_file.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(markdown_file, markdown(report["scores"], report["recipe"]).encode())
 
 
 def rows(

@@ -41,7 +41,7 @@ def score_(
     unimodal eval score judged dpg.jsonl
     unimodal eval score vqav2 answers.json --data vqav2
     """
-    from .report import show
+    from .results.shown import show
 
     if name in KEPT:
         if data or images or split or seed is not None:

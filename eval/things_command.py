@@ -63,7 +63,7 @@ def things_(
     from unimodal.data.things.table import things_of
 
     from .report import contact_sheet as sheet_of
-    from .report import show
+    from .results.shown import show
     from .things import evaluate
 
     things = things_of(table)

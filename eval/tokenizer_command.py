@@ -91,7 +91,8 @@ def tokenizer(ctx: click.Context, **given: Any) -> None:
     check_device(asked.device)
     from unimodal.transcript import save_image
 
-    from .report import contact_sheet, recipe_line, show
+    from .report import contact_sheet, recipe_line
+    from .results.shown import show
 
     report, trip, cells = _of_images(asked) if asked.images else _of_scenes(asked)
     if asked.frechet:

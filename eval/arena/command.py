@@ -175,7 +175,7 @@ def _serve(
 
 def _score(votes: Path, json: Path | None, markdown: Path | None) -> None:
     """Print the win rates of votes."""
-    from ..report import show
+    from ..results.shown import show
     from .votes import read_votes, report_of
 
     report = report_of(*read_votes(votes))

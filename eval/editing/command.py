@@ -148,7 +148,7 @@ def score_(
 
     from ..overlap import Probe, overlap, with_overlap
     from ..report import contact_sheet as sheet_of
-    from ..report import show
+    from ..results.shown import show
     from ..vqa.pictures import Pictures
     from .folder import read_folder
     from .scenes import read_scene_edits, report_of

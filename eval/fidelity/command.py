@@ -58,7 +58,7 @@ def fidelity_(
     if backbone is None and ignored:
         raise click.UsageError(f"{' and '.join(ignored)}: of --backbone, which is not given")
     check_device(device)
-    from ..report import show
+    from ..results.shown import show
     from ..score import recipe
 
     # What is missing is told before anything is computed.
@@ -159,7 +159,7 @@ def copies_(
     from unimodal.transcript import save_image
 
     from ..report import contact_sheet as sheet_of
-    from ..report import show
+    from ..results.shown import show
     from ..score import recipe
     from .copies import CopyRule, cells, copies
     from .embedder import features_of, load
@@ -201,7 +201,7 @@ def preference_(
     if processor is not None and by != "pickscore":
         raise click.UsageError(f"--processor is of pickscore, not of {by}: leave it out")
     check_device(device)
-    from ..report import show
+    from ..results.shown import show
     from ..score import recipe
     from .preference import Hpsv2, ImageReward, PickScore, preference_report
     from .prompted import prompted_images

@@ -357,7 +357,7 @@ def _score(
 
     from ..overlap import Probe, overlap, with_overlap
     from ..report import contact_sheet as sheet_of
-    from ..report import show
+    from ..results.shown import show
     from .scoring import report_of
 
     asked = {id.partition("/")[0]: prompt.text for id, (prompt, _) in found.images.items()}

@@ -137,7 +137,7 @@ def judged_(
     if server is None and top_tokens is not None:
         raise click.UsageError("--top-tokens is of --server: --judge tells all; leave it out")
     check_device(device)
-    from ..report import show
+    from ..results.shown import show
     from .benchmarks import benchmark_of
     from .drawing import drawn_recipe
     from .evaluation import evaluate

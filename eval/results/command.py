@@ -66,7 +66,7 @@ def _show(found: "Comparison") -> None:
     from rich.table import Table
 
     from ..report import recipe_line
-    from .comparison import OVERALL
+    from .items import OVERALL
 
     console = Console(markup=False)  # brackets of names are none
     for part in dict.fromkeys(row.part for row in found.rows):

@@ -23,12 +23,11 @@ import numpy as np
 from ..geneval.rules import Rules
 from ..intervals import Estimate
 from ..score import recipe
-from .items import ALL, Item, asked, is_macro, items
+from .items import ALL, OVERALL, Item, asked, is_macro, items
 from .paired import RESAMPLES, bootstrap, exchange_p, holm, interval
 from .stored import Result, names_of
 
 LEVEL = 0.05
-OVERALL = "overall"
 JUDGING = ("evaluation", "task", "rules", "scorer", "detector", *Rules().json())
 NOT_TOLD = ("commit", "machine", "system", "python", "versions", "batch_size")
 Pair = tuple[Item, Item]

@@ -24,6 +24,7 @@ from ..vqa.evaluation import digest_of
 from .stored import Result
 
 ALL = "all"  # the kind of items that have none
+OVERALL = "overall"  # the score of all kinds of a part
 MEASURED = ("right", "psnr_db", "ssim")  # of a tokenizer's images
 HASHES = ("prompts", "people_prompts", "questions", "images", "things")  # in recipes
 LACKING = (KeyError, IndexError, TypeError)  # what a prediction of another shape raises
@@ -62,6 +63,12 @@ def items(result: Result) -> list[Item]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"{result.path}: {' '.join(twice)} is there twice")
     return found
+
+
+def has_items(result: Result) -> bool:
+    """Tell whether each prediction is worth something by itself, as `items` wants it."""
+    known = result.recipe["evaluation"] in ITEMS
+    return known or all("value" in p or "right" in p for p in result.predictions)
 
 
 def is_macro(result: Result) -> bool:

@@ -103,7 +103,7 @@ def vqa_(
     check_device(device) if any(others.values()) else check_devices(device)
     import unimodal
 
-    from ..report import show
+    from ..results.shown import show
     from .evaluation import evaluate
     from .tasks import task_of
 

@@ -14,9 +14,9 @@ from unimodal.eval.report import (
     markdown,
     recipe_line,
     rows,
-    show,
     terminal_table,
 )
+from unimodal.eval.results.shown import show
 
 SCORES = {
     "drawing": {

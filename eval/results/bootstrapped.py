@@ -1,0 +1,62 @@
+"""Bootstrap intervals of a result's scores, which stand in its file beside the closed forms.
+
+In: a report of an evaluation. Out: for each part and kind of its items (items.py) the limits
+between which 95 % of the means of 10,000 samples of whole prompts lie (Efron & Tibshirani 1993, An
+Introduction to the Bootstrap, ch. 8 and 13.3), and for each part those of its overall score.
+
+Tables print the closed forms (intervals.py): of few prompts a bootstrap is too narrow, and it is a
+point where all answers are right. It is a check of them that assumes nothing of how answers vary.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .items import OVERALL, Item, has_items, is_macro, items
+from .paired import RESAMPLES, bootstrap, interval
+from .stored import Result
+
+SEED = 0  # of the samples: a report is a function of its predictions
+
+Limits = dict[str, list[float]]
+
+
+def bootstrapped(report: dict[str, Any], resamples: int = RESAMPLES) -> dict[str, Any]:
+    """Return `{"bootstrap": {part: {kind: [low, high]}}}`; nothing for a report without items, as of
+    a distance between sets.
+    """
+    result = Result(Path("the result"), {}, report["recipe"], report["predictions"])
+    if not result.predictions or not has_items(result):
+        return {}
+    parts: dict[str, dict[str, list[Item]]] = {}
+    for item in items(result):
+        parts.setdefault(item.part, {}).setdefault(item.kind, []).append(item)
+    macro = is_macro(result)
+    return {"bootstrap": {part: _limits(kinds, macro, resamples) for part, kinds in parts.items()}}
+
+
+def _limits(kinds: dict[str, list[Item]], macro: bool, resamples: int) -> Limits:
+    """Return the limits of a part's overall score and of each of its kinds.
+
+    macro: whether the overall score is the mean of the kinds, whose prompts are drawn kind by kind.
+    """
+    rng = np.random.default_rng(SEED)
+    each = {kind: _replicates(members, rng, resamples) for kind, members in kinds.items()}
+    if macro:
+        whole = np.mean([*each.values()], axis=0)
+    else:
+        every = [item for members in kinds.values() for item in members]
+        whole = _replicates(every, rng, resamples)
+    return {kind: list(interval(one)) for kind, one in {OVERALL: whole, **each}.items()}
+
+
+def _replicates(members: Sequence[Item], rng: np.random.Generator, resamples: int) -> np.ndarray:
+    clusters: dict[str, list[float]] = {}
+    for item in members:
+        clusters.setdefault(item.cluster, []).append(item.value)
+    sums_C = np.array([math.fsum(one) for one in clusters.values()])
+    sizes_C = np.array([float(len(one)) for one in clusters.values()])
+    return bootstrap(sums_C, sizes_C, rng, resamples)
