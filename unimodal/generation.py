@@ -178,9 +178,11 @@ class Generation:
         document: Document,
         sampling: Sampling | None = None,
         modality: Modality | None = None,
-    ) -> None:
-        """Raise ValueError where `submit` would; add nothing."""
-        self._request(self._count, document, sampling, modality)
+    ) -> int:
+        """Return how many tokens the prompt takes, and add nothing; raise ValueError where `submit`
+        would.
+        """
+        return self._request(self._count, document, sampling, modality).num_prompt_tokens
 
     def _request(
         self, number: int, document: Document, sampling: Sampling | None, modality: Modality | None

@@ -53,7 +53,7 @@ class Request:
         self.likeliest: int | None = None  # how many ids are told beside each of words
         self._model, self._document = model, document
         prompt = model.sequencer.prompt(document)
-        num_tokens = len(prompt)
+        self.num_prompt_tokens = num_tokens = len(prompt)
         if sampling.guided and modality != "text":
             num_tokens = max(num_tokens, len(self._unconditional))
         room = model.context - num_tokens

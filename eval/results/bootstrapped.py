@@ -25,8 +25,8 @@ Limits = dict[str, list[float]]
 
 
 def bootstrapped(report: dict[str, Any], resamples: int = RESAMPLES) -> dict[str, Any]:
-    """Return `{"bootstrap": {part: {kind: [low, high]}}}`; nothing for a report without items, as of
-    a distance between sets.
+    """Return `{"bootstrap": {part: {kind: [low, high]}}}`; nothing for a report without items, as
+    of a distance between sets.
     """
     result = Result(Path("the result"), {}, report["recipe"], report["predictions"])
     if not result.predictions or not has_items(result):

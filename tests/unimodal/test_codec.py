@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import unimodal
 from unimodal import codec as codec_module
 from unimodal.codec import ImageCodec
 from unimodal.document import Document, Image, StoredFile, Text
@@ -148,9 +149,9 @@ def test_a_codec_does_not_train(tiny_model) -> None:
     assert codec.geometry.size_of(codec.geometry.grid_of(16, 24)) == (16, 24)
 
 
-def test_a_drawing_alone_has_the_pixels_that_it_has_among_others(default_model) -> None:
+def test_a_drawing_alone_has_the_pixels_that_it_has_among_others() -> None:
     """The default decoder, whose small images torch would convolve in another order alone."""
-    codec, generator = default_model.codec, np.random.default_rng(1)
+    codec, generator = unimodal.load().codec, np.random.default_rng(1)
     blank = Image(pixels=np.zeros((64, 64, 3), np.uint8))
     (first,) = codec.encode([blank])
     drawn = [

@@ -1,20 +1,20 @@
-"""A convolution that gives one small image the bits that it has among others, and sooner."""
+"""A convolution that gives an image the bits alone that it has among others, and sooner."""
 
 import torch
 from torch import nn
 
 
 class Convolution(nn.Conv2d):
-    """An nn.Conv2d that leaves the choice of how to compute to torch but for one image on a CPU.
+    """An nn.Conv2d that is computed by oneDNN on a CPU, whatever the size, once training is over.
 
-    There torch takes a way of its own where the image is small, which adds up in another order than
-    oneDNN does for a batch and is the slower one.
+    torch computes small images otherwise, one alone and 1 x 1 kernels of a few: in another order of
+    additions, and more slowly.
     """
 
     def _conv_forward(
         self, x_BChw: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
-        if len(x_BChw) > 1 or not _is_for_onednn(x_BChw, weight):
+        if torch.is_grad_enabled() or not _is_for_onednn(x_BChw, weight):
             return super()._conv_forward(x_BChw, weight, bias)
         assert not isinstance(self.padding, str), "padding is told in places"
         return torch.mkldnn_convolution(

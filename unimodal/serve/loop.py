@@ -189,8 +189,8 @@ class ServingLoop:
             return
         try:
             document = self._model.codec.encode_document(self._drawn.restored(first.document))
-            self._generation.check(document, first.sampling, first.modality)
-            accepted = self._accepted(document, first.modality)
+            num_tokens = self._generation.check(document, first.sampling, first.modality)
+            accepted = Accepted(num_tokens, self._num_image_tokens(document, first.modality))
         except ValueError as error:
             code = "context_length_exceeded" if isinstance(error, NoRoom) else None
             self._turn_away(jobs, ApiError(400, str(error), code=code))
@@ -210,12 +210,10 @@ class ServingLoop:
             self._waits_no_more(job)
             job.tell(error)
 
-    def _accepted(self, document: Document, modality: Modality | None) -> Accepted:
+    def _num_image_tokens(self, document: Document, modality: Modality | None) -> int:
         model, document = self._model.asked(document, self._model.constraint(modality))
-        sequencer = model.sequencer
         images = [part for part in document.parts if isinstance(part, Image)]
-        of_images = sum(map(sequencer.part_length, images))
-        return Accepted(len(sequencer.prompt(document)), of_images)
+        return sum(map(model.sequencer.part_length, images))
 
     def _judge(self) -> None:
         """Make the oldest judging, if somebody waits for it and there is memory; as long as replies

@@ -20,6 +20,7 @@ from .keys import Keys
 from .limits import Limits
 from .loop import ServingLoop
 from .metrics import Metrics
+from .opened_images import OpenedImages
 from .opening import OpenedImage, content_of, opened
 from .rates import Rates
 from .settings import checked_words
@@ -59,6 +60,10 @@ class Server:
     @cached_property
     def _room(self) -> Room:
         return Room(self.limits.max_bodies_bytes)
+
+    @cached_property
+    def _images(self) -> OpenedImages:
+        return OpenedImages()
 
     @cached_property
     def _openers(self) -> asyncio.Semaphore:
@@ -120,8 +125,12 @@ class Server:
 
     async def _opened(self, content: bytes, param: str) -> OpenedImage:
         """Open an image as the model is given it (see `opening.opened`)."""
+        if (known := self._images.find(content)) is not None:
+            return known
         async with self._openers:
-            return await asyncio.to_thread(opened, content, self.model, self.limits, param)
+            image = await asyncio.to_thread(opened, content, self.model, self.limits, param)
+        self._images.keep(content, image)
+        return image
 
     def boxed(self, boxes: Sequence[str], param: str) -> tuple[Text, ...]:
         """Return the texts of boxes that a client gives; raise ApiError where they cannot be."""
