@@ -21,12 +21,12 @@ from .memory import free_bytes
 from .mlp import MLP, Experts
 from .products import Linear, PackedLinear, Snapshot, can_pack
 from .rope import RopeKind
+from .rotation import Rotation
 from .transformer import (
     Attention,
     HeadNorms,
     Layer,
     RMSNorm,
-    Rotation,
     TransformerConfig,
     Trunk,
     stream,

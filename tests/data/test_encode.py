@@ -1,7 +1,6 @@
 """`unimodal data encode`: codes in the place of images, all else as it was, however it is run."""
 
 import io
-import json
 import os
 import signal
 import subprocess
@@ -9,7 +8,6 @@ import sys
 import tarfile
 import time
 import weakref
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -17,84 +15,27 @@ import numpy as np
 import pytest
 import torch
 import webdataset
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
+from encode_cases import coder, noise, png, run, samples, tars, write
+from encode_cases import encoded as encoded
+from encode_cases import shards as shards
+from encode_cases import tokenizer as tokenizer
 from PIL import Image as PILImage
-from tiny_tokenizers import of_patches
 
 from unimodal.codec import ImageCodec
 from unimodal.command import main
 from unimodal.data import codes_member as codes
 from unimodal.data.encode import _Work, codes_name
 from unimodal.data.folder import data_seeds
-from unimodal.data.formats import Sample
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.rows import sized
 from unimodal.data.shards import Shard, ShardWriter, find_shards
 from unimodal.data.sizes import fitted
 from unimodal.data.sources import SourceConfig
-from unimodal.data.tar import ShardError
-from unimodal.document import Document, Image, Text
+from unimodal.document import Image
 from unimodal.sequence import Batch
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
-from unimodal.tokenizer.autoencoders.queries import QueriesConfig
 from unimodal.tokenizer.grid import Grid
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["data", "encode", *map(str, arguments)])
-
-
-def png(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    PILImage.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def noise(seed: int, height: int = 16, width: int = 24) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_model, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    tiny_model.image_tokenizer.save(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    """Three shards of documents of none to two images, of two sizes."""
-    folder = tmp_path_factory.mktemp("images")
-    with ShardWriter(folder, max_samples=30) as writer:
-        for index in range(75):
-            size = (8, 8) if index % 3 else (16, 24)
-            images = [Image(noise(9 * index + k, *size)) for k in range(index % 4 % 3)]
-            writer.write(f"{index:04d}", Document((Text(f"number {index}"), *images)))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def encoded(shards, tokenizer, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("codes")
-    result = run(shards, folder, "--tokenizer", tokenizer)
-    assert result.exit_code == 0, result.output
-    return folder
-
-
-def tars(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in find_shards(folder)}
-
-
-def samples(folder: Path) -> list[Sample]:
-    opened = map(Shard, find_shards(folder))
-    return [shard.sample(number) for shard in opened for number in range(len(shard))]
-
-
-def write(folder: Path, *made: tuple[str, dict[str, bytes]]) -> Path:
-    with ShardWriter(folder) as writer:
-        for key, files in made:
-            writer.write_files(key, files)
-    return folder
 
 
 def test_codes_are_the_encoders_and_all_else_is_copied(shards, encoded, tiny_model):
@@ -208,60 +149,6 @@ def test_ctrl_c_keeps_finished_shards(tmp_path):
     assert len(whole) == 80 and whole | stopped == whole
 
 
-def test_other_settings_and_sources_are_refused(shards, encoded, tokenizer, tmp_path):
-    other = tmp_path / "tokenizer"
-    other.mkdir()
-    shape = of_patches(levels=(3, 3), encoder_width=8, decoder_width=8, num_blocks=0)
-    ImageTokenizer(shape).save(other)
-    before = {path: path.stat().st_mtime_ns for path in encoded.iterdir()}
-    first, *_, last = find_shards(shards)
-    for words, message in [
-        ((shards, encoded, "--tokenizer", other), "shards of other settings: tokenizer "),
-        (
-            (shards, encoded, "--tokenizer", tokenizer, "--target-pixels=64"),
-            "target_pixels None (now 64)",
-        ),
-        ((last, encoded, "--tokenizer", tokenizer), "made of another shard than"),
-        ((shards, shards, "--tokenizer", tokenizer), "not of this command"),
-    ]:
-        result = run(*words)
-        assert result.exit_code == 2 and message in result.output, result.output
-    assert {path: path.stat().st_mtime_ns for path in encoded.iterdir()} == before
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (
-            ["--max-aspect-ratio=2"],
-            "--max-aspect-ratio 2 shapes images of a given size: add --target-pixels",
-        ),
-        (["--target-pixels=63"], "--target-pixels 63: at least one square of 8 a side"),
-        (["--workers=0"], "workers"),
-        (["--bad-share=2"], "bad-share"),
-        (["--tokenizer=/nowhere"], "/nowhere holds no image tokenizer"),
-    ],
-)
-def test_bad_arguments_write_nothing(shards, tokenizer, tmp_path, words, message):
-    if not words[0].startswith("--tokenizer"):
-        words = ["--tokenizer", tokenizer, *words]
-    result = run(shards, tmp_path / "new", *words)
-    assert result.exit_code == 2 and message in result.output
-    assert not (tmp_path / "new").exists()
-
-
-def test_sizes_that_the_tokenizer_does_not_read_are_refused_at_once(shards, tmp_path):
-    (tmp_path / "row").mkdir()
-    queries = QueriesConfig(8, 16, 16, 8, 32, 1, 1, 4)
-    ImageTokenizer(TokenizerConfig(queries=queries)).save(tmp_path / "row")
-    words = tmp_path / "new", "--tokenizer", tmp_path / "row", "--target-pixels"
-    result = run(shards, *words, 1024)
-    assert result.exit_code == 2 and not (tmp_path / "new").exists()
-    said = "--target-pixels 1024: 32 x 32 pixels: these queries read images of 16 x 16 alone"
-    assert said in result.output
-    assert run(shards, *words, 256).exit_code == 0
-
-
 def test_an_area_gives_buckets(tokenizer, tiny_model, tmp_path):
     wide = noise(1, 40, 100)
     write(tmp_path / "in", ("a", {"jpg": png(wide), "txt": b"words"}))
@@ -275,83 +162,9 @@ def test_an_area_gives_buckets(tokenizer, tiny_model, tmp_path):
     assert np.array_equal(found.codes, wanted.codes)
 
 
-def test_bad_samples_are_left_out_and_listed(tokenizer, tmp_path):
-    good = png(noise(0))
-    foreign = codes.to_bytes(Image(codes=np.array([[1]]), grid=Grid(1, 1), codec_hash="ab" * 32), 9)
-    bad = {
-        "cut": ({"png": good[:200]}, "bad image"),
-        "text": ({"png": b"no image"}, "bad image"),
-        "part": ({"png": png(noise(0, 12, 16))}, "bad image"),
-        "twice": ({"jpg": good, "png": good}, "ambiguous names"),
-        "order": ({"d.png": good, "jpg": good}, "ambiguous names"),
-        "codes": ({"codes": foreign}, "foreign codes"),
-    }
-    made = [(key, files) for key, (files, _) in bad.items()]
-    images = write(tmp_path / "in", ("a", {"png": good}), *made, ("z", {"txt": b"no image"}))
-    out = tmp_path / "out"
-    result = run(images, out, "--tokenizer", tokenizer)
-    assert result.exit_code == 2 and "6 of 8 samples cannot be used" in result.output
-    assert "raise --bad-share" in result.output and "12" in result.output
-    shard = (out / "shard-000000.tar").read_bytes()
-    for _ in range(2):
-        result = run(images, out, "--tokenizer", tokenizer, "--bad-share=0.8")
-        assert result.exit_code == 0 and "6 left out: see quarantine.jsonl" in result.output
-        lines = map(json.loads, (out / "quarantine.jsonl").read_text().splitlines())
-        found = {(line["key"], line["reason"], line["shard"]) for line in lines}
-        path = str(images / "shard-000000.tar")
-        assert found == {(key, reason, path) for key, (_, reason) in bad.items()}
-    assert [sample.key for sample in samples(out)] == ["a", "z"]
-    assert (out / "shard-000000.tar").read_bytes() == shard
-
-
-def test_a_share_of_bad_ones_is_not_let_pass_the_second_time(tokenizer, tmp_path):
-    images = write(tmp_path / "in", ("a", {"png": b""}), ("b", {"txt": b"words"}))
-    for _ in range(2):
-        result = run(images, tmp_path / "out", "--tokenizer", tokenizer)
-        assert result.exit_code == 2 and "1 of 2 samples" in result.output
-
-
-def test_a_damaged_tar_and_a_shard_of_nothing_good(tokenizer, tmp_path):
-    images = write(tmp_path / "in", ("a", {"txt": b"a" * 600}), ("b", {"png": png(noise(0))}))
-    path = images / "shard-000000.tar"
-    path.write_bytes(path.read_bytes()[:2200])
-    write(tmp_path / "more", ("c", {"png": b""}))
-    (tmp_path / "more" / "shard-000000.tar").rename(images / "shard-000001.tar")
-    words = (images, tmp_path / "out", "--tokenizer", tokenizer, "--bad-share=1")
-    for _ in range(2):
-        result = run(*words)
-        assert result.exit_code == 0 and "3 samples, 2 left out" in result.output
-        lines = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
-        reasons = [json.loads(line)["reason"] for line in lines]
-        assert reasons == ["damaged tar", "bad image"]
-    assert [sample.key for sample in samples(tmp_path / "out")] == ["a"]
-
-
-def test_halves_of_a_sample_do_not_become_one(tokenizer, tmp_path):
-    """Two halves of one key with a bad one between them, and a sound sample."""
-    made = [("a", {"txt": b"1"}), ("b", {"png": b""}), ("a", {"json": b"{}"}), ("c", {"txt": b"2"})]
-    words = (write(tmp_path / "in", *made), tmp_path / "out", "--tokenizer", tokenizer)
-    assert run(*words, "--bad-share=1").exit_code == 0
-    assert [sample.key for sample in samples(tmp_path / "out")] == ["c"]
-    lines = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
-    reasons = {bad["key"]: bad["reason"] for bad in map(json.loads, lines)}
-    assert reasons == {"a": "scattered files", "b": "bad image"}
-
-
 def test_encoding_codes_again_changes_nothing(encoded, tokenizer, tmp_path):
     assert run(encoded, tmp_path, "--tokenizer", tokenizer).exit_code == 0
     assert tars(tmp_path) == tars(encoded)
-
-
-def test_shards_of_sources_that_went_away_are_refused(tokenizer, tmp_path):
-    for name in "ab":
-        write(tmp_path / "in" / name, (name, {"png": png(noise(0)), "txt": b"x"}))
-        (tmp_path / "in" / name / "shard-000000.tar").rename(tmp_path / "in" / f"{name}.tar")
-    words = (tmp_path / "in", tmp_path / "out", "--tokenizer", tokenizer)
-    assert run(*words).exit_code == 0
-    (tmp_path / "in" / "b.tar").unlink()
-    result = run(*words)
-    assert result.exit_code != 0 and "holds more than 1 shards" in result.output
 
 
 def test_folders_in_keys_are_kept(tokenizer, tmp_path):
@@ -361,13 +174,6 @@ def test_folders_in_keys_are_kept(tokenizer, tmp_path):
     )
     (sample,) = samples(tmp_path / "out")
     assert sample.key == "some/folder/x" and [*sample.files] == ["json", "codes", "cls"]
-
-
-@pytest.mark.parametrize(("key", "extension"), [("a.b", "txt"), ("a", ""), ("a", "b/c")])
-def test_names_that_cannot_be_read_back_are_refused(tmp_path, key, extension):
-    with pytest.raises(ShardError, match="key|name"), ShardWriter(tmp_path) as writer:
-        writer.write_files(key, {extension: b""})
-    assert not list(tmp_path.iterdir())
 
 
 def test_long_names_are_kept(tokenizer, tmp_path):
@@ -446,21 +252,6 @@ def test_code_shards_remember_the_seeds_of_their_scenes(tokenizer, tmp_path):
     (tmp_path / "in" / "scenes.json").write_text("{")
     with pytest.raises(ValueError, match="scenes.json is damaged"):
         data_seeds(tmp_path / "in")
-
-
-def coder(folder: Path, **section: object) -> Path:
-    folder.mkdir()
-    small = of_patches((4, 4), encoder_width=8, decoder_width=8, num_blocks=0, pixel_width=2)
-    shape = replace(small, quantizer=replace(small.quantizer, **section))
-    ImageTokenizer(shape).save(folder)
-    return folder
-
-
-def test_codes_that_shards_do_not_hold_are_refused_at_once(shards, tmp_path):
-    several = coder(tmp_path / "coder", groups=2)
-    result = run(shards, tmp_path / "new", "--tokenizer", several)
-    assert result.exit_code == 2 and "has 2 codes at each place" in result.output, result.output
-    assert not (tmp_path / "new").exists()
 
 
 def test_codes_of_scales_keep_their_grids(shards, tmp_path):

@@ -6,67 +6,36 @@ import re
 import shlex
 import shutil
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
-from tiny_runs import exact, metrics, recipe
+from stopped_runs import ALL, STEPS
+from stopped_runs import run as run
+from stopped_runs import stopped as stopped
+from stopped_runs import whole as whole
+from tiny_runs import exact, metrics
 from train_files import command, history
 
-from unimodal import vocabulary
-from unimodal.bundle import read_contents
 from unimodal.config import changes as differences
 from unimodal.config import load, save
-from unimodal.data.loader import Loader, LoaderConfig
-from unimodal.data.shards import Shard, ShardWriter, find_shards
+from unimodal.data.loader import LoaderConfig
+from unimodal.data.shards import ShardWriter, find_shards
 from unimodal.data.sizes import ImageRule
 from unimodal.data.sources import SourceConfig, Stage
-from unimodal.data.tar import ShardError
-from unimodal.data.windows import LoaderState, planned_rows
+from unimodal.data.windows import LoaderState
 from unimodal.document import Document, Text
 from unimodal.sampling import Sampling
 from unimodal.train import changes, lm, place
-from unimodal.train.engine import NotFinite
-from unimodal.train.given import read_given
 from unimodal.train.heldout import HeldOutConfig
-from unimodal.train.learner import TOTAL, LanguageLearner
-from unimodal.train.loop import LoopConfig
 from unimodal.train.objectives import LossConfig
 from unimodal.train.optimizer import OptimizerConfig
 from unimodal.train.run import LmRun
 from unimodal.train.schedule import ScheduleConfig
-from unimodal.train.skipping import batch_digest
 from unimodal.train.tokenizer import TokenizerRun
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parents[2]
-STEPS, ALL = 3, 6
-
-
-@pytest.fixture(scope="module")
-def stopped(shards: Path, tokenizer: Path, tmp_path_factory) -> LmRun:
-    """A run of three steps, as it was after them."""
-    config = recipe(tmp_path_factory.mktemp("stopped") / "run", shards, tokenizer, STEPS)
-    lm.train(config)
-    return config
-
-
-@pytest.fixture(scope="module")
-def whole(stopped: LmRun, tmp_path_factory) -> list[tuple]:
-    """What the same run gives when it takes six steps without a stop."""
-    output = tmp_path_factory.mktemp("whole") / "run"
-    lm.train(replace(stopped, output=output, schedule=ScheduleConfig(ALL, 1)))
-    return exact(output)
-
-
-@pytest.fixture
-def run(stopped: LmRun, tmp_path: Path) -> LmRun:
-    """A copy of the run, to be gone on with to the sixth step."""
-    shutil.copytree(stopped.output, tmp_path / "run")
-    path = tmp_path / "run" / "config.yaml"  # as if it had been begun there
-    save(replace(stopped, output=tmp_path / "run"), path)
-    return replace(stopped, output=tmp_path / "run", schedule=ScheduleConfig(ALL, 1))
 
 
 # --- the table ----------------------------------------------------------------------------------
@@ -329,132 +298,6 @@ def test_the_way_on_that_a_refusal_names_leads_on(run: LmRun, tmp_path: Path, to
     assert len(metrics(tmp_path / "next")) == ALL
 
 
-# --- a run that stopped over its data -----------------------------------------------------------
-
-
-def cut_image(shards: Path, folder: Path, config: LmRun, row: int) -> tuple[Path, Path]:
-    """Copy the shards with the image of one sample cut, which no row before `row` has; return
-    (the damaged shards, the shard that was damaged).
-    """
-    shutil.copytree(shards, folder)
-    given = read_given(config, 1)
-    initial = lm._initial(config, given, None)
-    codec = lm.ImageCodec(given.image)
-    loader = lm.Loader(config.sources, lm._sequencer(config, initial, codec), codec, config.loader)
-    rows = [places for places, _ in islice(planned_rows(loader.planner, loader.state), row + 1)]
-    before = {one.unit for places in rows[:row] for one in places}
-    builder = loader.row_builder
-    for one in rows[row]:
-        key = builder._read(one).key
-        path = Path(builder._shard(one))
-        shard = Shard(path)
-        (number,) = [n for n in range(len(shard)) if shard.key(n) == key]
-        begin, end = shard.ranges_n2[number].tolist()
-        content = path.read_bytes()
-        data = content.find(b"IDAT", begin, end)
-        if one.unit not in before and data > 0:
-            damaged = folder / path.name
-            damaged.write_bytes(content[: data + 12] + bytes(20) + content[data + 32 :])
-            return folder, damaged
-    raise AssertionError("no image in this row is new")
-
-
-@pytest.fixture
-def over_data(
-    run: LmRun, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[LmRun, Path]:
-    """A run that stopped at the first bad sample, and the shard that has it."""
-    monkeypatch.setattr(Loader, "check", lambda *_: None)  # which may meet it before the first step
-    bad, damaged = cut_image(shards, tmp_path / "bad", run, 4)
-    config = replace(
-        run,
-        output=tmp_path / "over",
-        sources={"scenes": SourceConfig(str(bad))},
-        loader=replace(run.loader, bad_share=0.0),
-        loop=LoopConfig(save_every_steps=1),
-    )
-    with pytest.raises(ShardError, match="1 of .* samples cannot be used"):
-        lm.train(config)
-    assert len(metrics(config.output)) == 4
-    assert (config.output / "step_00000004").is_dir()  # what was being saved is there
-    return config, damaged
-
-
-def test_a_larger_bad_share_is_a_way_on(over_data: tuple[LmRun, Path], whole: list[tuple]):
-    config, _ = over_data
-    lm.train(replace(config, loader=replace(config.loader, bad_share=0.5)))
-    assert exact(config.output)[:4] == whole[:4]
-    assert metrics(config.output)[-1]["bad_documents"] == 1
-
-
-def test_mended_shards_are_a_way_on(
-    over_data: tuple[LmRun, Path], shards: Path, whole: list[tuple]
-):
-    """The run is then the one that had whole shards from the start, bit for bit."""
-    config, damaged = over_data
-    shutil.copyfile(shards / damaged.name, damaged)
-    with pytest.raises(
-        ValueError, match="shards of scenes: not what .*over began with; put it"
-    ) as e:
-        lm.train(config)
-    assert re.search(r"\([0-9a-f]{12} -> [0-9a-f]{12}\); holds from the next step", str(e.value))
-    lm.train(config, accept_change=True)
-    assert exact(config.output) == whole
-    ((step, key, old, new),) = history(config.output)
-    assert (step, key) == (4, "shards of scenes (contents)") and old != new
-
-
-# --- a batch that gives no finite number --------------------------------------------------------
-
-
-class Poisoned(LanguageLearner):
-    """The loss of one batch is infinite, by its text."""
-
-    digest = ""
-
-    def forward(self, micro_batch, norms=None):
-        found = super().forward(micro_batch, norms)
-        if batch_digest(self.digests(micro_batch)) == self.digest:
-            found[TOTAL] = found[TOTAL] * float("inf")
-            found["loss"] = found["loss"] * float("inf")
-        return found
-
-
-def test_a_batch_is_skipped_by_the_digest_that_the_stop_prints(
-    run: LmRun, whole: list[tuple], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
-):
-    class Seen(LanguageLearner):
-        digests_of: list[str] = []
-
-        def norms(self, batch):
-            self.digests_of.append(batch_digest(self.digests(batch)))
-            return super().norms(batch)
-
-    monkeypatch.setattr(lm, "LanguageLearner", Seen)
-    lm.train(replace(run, output=tmp_path / "seen", schedule=ScheduleConfig(ALL + 1, 1)))
-    monkeypatch.setattr(lm, "LanguageLearner", Poisoned)
-    monkeypatch.setattr(Poisoned, "digest", Seen.digests_of[4])
-    with pytest.raises(NotFinite, match="the loss of step 4 is inf") as stop:
-        lm.train(run)
-    (setting,) = re.findall(r"the same command with '(.*)'", str(stop.value))
-    assert Seen.digests_of[4] in setting and "its rows: " in str(stop.value)
-    save(run, tmp_path / "lm.yaml")
-    config = load(LmRun, tmp_path / "lm.yaml", [setting])
-    lm.train(config)
-    assert exact(run.output)[:4] == whole[:4] and len(metrics(run.output)) == ALL
-    assert (4, "batch", Seen.digests_of[4], None) in history(run.output)
-    assert f"the batch {Seen.digests_of[4]} is skipped at step 4" in capsys.readouterr().err
-    seen = exact(tmp_path / "seen")
-    # The batch of step 5 came at step 4: the weights were the same, so its loss would be too, had
-    # it been there.
-    assert exact(run.output)[4][1] != seen[4][1]
-
-
-def test_a_digest_does_not_depend_on_the_ranks():
-    assert batch_digest(["b", "a", "c"]) == batch_digest(["c", "b", "a"]) != batch_digest(["a"])
-    assert LoopConfig(skip_batches=("xyz",)).problems() == ["skip_batches 'xyz': 16 hex digits"]
-
-
 # --- the command --------------------------------------------------------------------------------
 
 
@@ -467,51 +310,3 @@ def test_the_command(run: LmRun, tmp_path: Path):
     assert "optimizer.lr 0.003 -> 1e-05 from step 3 on" in done.stderr
     assert (STEPS, "optimizer.lr", 3e-3, 1e-5) in history(run.output)
     assert find_shards(run.sources["scenes"].shards)
-
-
-def test_a_run_of_another_version_or_machine_goes_on(run: LmRun, whole: list[tuple]):
-    """Its config has keys of old, and names a file that is no longer there."""
-    path = run.output / "config.yaml"
-    text = path.read_text().replace("sequence_length:", "row_length:")
-    text = text.replace("deepspeed: null", "deepspeed: gone/zero3.json")
-    assert "row_length" in text and "gone/zero3" in text
-    path.write_text(f"{text}unknown: 1\n")
-    lm.train(run)
-    assert exact(run.output) == whole
-    assert (STEPS, "engine.deepspeed", "gone/zero3.json", None) in history(run.output)
-
-
-def test_a_special_token_more_in_the_code_shifts_no_id(
-    run: LmRun, whole: list[tuple], monkeypatch: pytest.MonkeyPatch
-):
-    """A run from scratch keeps the table of ids that it began with, and its bundle has it too."""
-    more = ("pad", "fresh", *vocabulary.SPECIAL_TOKENS[1:])
-    monkeypatch.setattr(vocabulary, "SPECIAL_TOKENS", more)
-    assert "fresh" in vocabulary.Vocabulary.new(300, 64).special_tokens
-    bundle = lm.train(run)
-    assert exact(run.output) == whole
-    assert "fresh" not in read_contents(bundle).config.vocabulary.special_tokens
-
-
-def test_a_table_of_other_ids_is_named(run: LmRun, tmp_path: Path):
-    path = run.output / "vocabulary.yaml"
-    text = path.read_text()
-    path.write_text(text.replace("- 64\n", "- 63\n"))
-    assert path.read_text() != text
-    with pytest.raises(ValueError, match=r"yaml is of 300 text ids and 63 codes, .* and 64: put"):
-        lm.train(run)
-    path.unlink()  # as of a version that wrote none
-    assert lm.snapshot(run, tmp_path / "now").is_dir() and not path.exists()
-    lm.train(run)
-    assert path.read_text() == text
-
-
-def test_a_damaged_line_of_the_log_is_named(run: LmRun):
-    path = run.output / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([lines[0].replace(":", ";"), *lines[1:]]))
-    with pytest.raises(ValueError, match="metrics.jsonl: .* is damaged .*remove this line"):
-        lm.train(run)
-    path.write_text("".join(lines[1:]))
-    lm.train(run)
-    assert len(metrics(run.output)) == ALL - 1

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -18,32 +17,24 @@ import numpy as np
 import pytest
 import torch
 from batches import batch_of
-from spelled import document_of
 from tiny_runs import SHAPE, TINY, exact, metrics, recipe
 
 import unimodal
 from unimodal.architecture import Architecture
-from unimodal.codec import ImageCodec
-from unimodal.config import load, save
-from unimodal.data.loader import LoaderConfig
-from unimodal.data.shards import ShardWriter, find_shards
+from unimodal.config import save
+from unimodal.data.shards import find_shards
 from unimodal.data.sources import SourceConfig
-from unimodal.document import Document, Text
-from unimodal.heads.next_code import NextCodeInputs
-from unimodal.sequence import IGNORE, Batch
-from unimodal.sequencer import Sequencer
-from unimodal.text import TextTokenizer
+from unimodal.sequence import IGNORE
 from unimodal.tokenizer.autoencoder import ImageTokenizer
-from unimodal.train import heldout, lm, provenance
+from unimodal.train import lm, provenance
 from unimodal.train import tokenizer as image
 from unimodal.train.checkpoint import found, newest
 from unimodal.train.engine import Engine, NotFinite
 from unimodal.train.learner import LanguageLearner, Learner
 from unimodal.train.loop import prepare
-from unimodal.train.objectives import LossConfig, language
+from unimodal.train.objectives import LossConfig
 from unimodal.train.optimizer import OptimizerConfig, build, orthogonalised
-from unimodal.train.run import LmRun
-from unimodal.train.schedule import Rate, ScheduleConfig
+from unimodal.train.schedule import ScheduleConfig
 from unimodal.transformer import Transformer, TransformerConfig
 from unimodal.unified import UnifiedModel
 from unimodal.vocabulary import Vocabulary
@@ -60,125 +51,6 @@ def test_golden_losses(tmp_path: Path, shards: Path, tokenizer: Path) -> None:
         GOLDEN.write_text(json.dumps(losses))
     np.testing.assert_allclose(losses, json.loads(GOLDEN.read_text()), rtol=5e-3)
     assert losses[-1] < 0.8 * losses[0]
-
-
-def test_held_out_losses_stand_beside_the_unigram_entropy(
-    tmp_path: Path, shards: Path, tokenizer: Path
-) -> None:
-    """Of a model that predicts every id alike the loss is log V; entropies are counted by hand."""
-    image = ImageTokenizer.load(tokenizer)
-    text = TextTokenizer.train(["a red circle"], 300)
-    vocabulary = Vocabulary.new(text.num_ids, image.num_codes)
-    sequencer = Sequencer(vocabulary, text, image.hash, NextCodeInputs())
-    config = heldout.HeldOutConfig({"scenes": SourceConfig(str(shards))}, rows=5)
-    settings = replace(LoaderConfig(), window_rows=8, caption_dropout=0.9)
-    measured = heldout.HeldOut(config, sequencer, ImageCodec(image), settings)
-    model = UnifiedModel(SHAPE.of(vocabulary, ()))
-    torch.nn.init.zeros_(model.model.embed_tokens.weight)
-
-    def objective(batch: Batch) -> dict[str, float]:
-        return language(model, batch, LossConfig()).reports
-
-    found = measured(objective)
-    uniform = {"text": vocabulary.num_words, "image": image.num_codes}
-    for modality, size in uniform.items():
-        assert found[f"held_out.scenes.{modality}"] == pytest.approx(math.log(size), abs=1e-5)
-        counts: Counter[int] = Counter()
-        for batch in measured.batches["scenes"]:
-            for label, weight in zip(
-                batch.labels[0].tolist(), batch.weights[0].tolist(), strict=True
-            ):
-                if label >= 0 and vocabulary.is_code(label) == (modality == "image"):
-                    counts[label] += weight
-        total = sum(counts.values())
-        entropy = -sum(n / total * math.log(n / total) for n in counts.values())
-        assert found[f"held_out.scenes.{modality}_unigram"] == pytest.approx(entropy, rel=1e-6)
-    null = vocabulary.special("null")
-    assert not any((batch.ids == null).any() for batch in measured.batches["scenes"])
-
-
-WORDS = [
-    "A na\u00efve caf\u00e9.\n",
-    "\u65e5\u672c\u8a9e and \U0001f600",
-    "the end of the line " * 90,
-]
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three plain texts, the last one longer than a row, and a conversation without an image."""
-    directory = tmp_path_factory.mktemp("texts")
-    talk = (Text("not learned", "user", 0.0), Text("learned", "assistant", 1.0))
-    with ShardWriter(directory) as writer:
-        for number, parts in enumerate([*((Text(text),) for text in WORDS), talk]):
-            writer.write(f"{number}", Document(parts))
-    return directory
-
-
-def test_bits_per_byte_of_plain_text(texts: Path, shards: Path, tokenizer: Path) -> None:
-    """A model that predicts every id alike takes log2 V bits for each id of each text."""
-    image = ImageTokenizer.load(tokenizer)
-    text = TextTokenizer.train(WORDS, 300)
-    vocabulary = Vocabulary.new(text.num_ids, image.num_codes)
-    sequencer = Sequencer(vocabulary, text, image.hash, NextCodeInputs())
-    sources = {
-        "texts": SourceConfig(str(texts), text_weight=0.5),
-        "scenes": SourceConfig(str(shards)),
-    }
-    settings = replace(LoaderConfig(), sequence_length=256, window_rows=8)
-    config = heldout.HeldOutConfig(sources, rows=4)
-    measured = heldout.HeldOut(config, sequencer, ImageCodec(image), settings)
-    model = UnifiedModel(SHAPE.of(vocabulary, ()))
-    torch.nn.init.zeros_(model.model.embed_tokens.weight)
-
-    def objective(batch: Batch) -> dict[str, float]:
-        config = LossConfig(text=0.3, z=1e-3)
-        return language(model, batch, config).reports
-
-    found = measured(objective)
-    assert "held_out.scenes.text" in found and "held_out.scenes.bits_per_byte" not in found
-    ids, text_bytes = [], 0
-    for batch in measured.batches["texts"]:
-        labels = batch.labels[batch.labels >= 0].tolist()
-        ids += [label for label in labels if label < text.num_ids]
-        for doc in batch.doc.unique().tolist():
-            inside = batch.ids[0][batch.doc[0] == doc].tolist()
-            if doc >= 0:
-                parts = document_of(sequencer.layout, inside).parts
-                text_bytes += sum(len(p.text.encode()) for p in parts if p.role != "user")
-    expected = math.log2(vocabulary.num_words) * len(ids) / text_bytes
-    assert found["held_out.texts.bits_per_byte"] == pytest.approx(expected, rel=1e-6)
-    assert measured.plain["texts"].num_bytes == text_bytes > 300
-
-
-def test_a_run_tells_what_it_did_to_text(
-    tmp_path: Path, texts: Path, shards: Path, tokenizer: Path, capsys
-) -> None:
-    first = lm.train(recipe(tmp_path / "first", shards, tokenizer, 2))
-    held_out = heldout.HeldOutConfig({"texts": SourceConfig(str(texts))}, rows=2)
-    config = replace(recipe(tmp_path / "run", shards, tokenizer, 3), held_out=held_out)
-    lm.train(replace(config, weights=first, optimizer=OptimizerConfig(lr=1e-12)))
-    name = "held_out.texts.bits_per_byte"
-    before = json.loads((tmp_path / "run" / "before.json").read_text())[name]
-    after = metrics(tmp_path / "run")[-1][name]
-    assert 0 < before == pytest.approx(after, rel=1e-5)
-    assert f"{name} {before:.4f} -> {after:.4f}\n" in capsys.readouterr().err
-
-
-def test_a_run_measures_held_out_data_as_it_goes(
-    tmp_path: Path, shards: Path, tokenizer: Path
-) -> None:
-    config = recipe(tmp_path / "run", shards, tokenizer, 5)
-    source = SourceConfig(str(shards))
-    parts = {
-        "learned": replace(source, split=(0.0, 0.8)),
-        "other": replace(source, split=(0.8, 1.0)),
-    }
-    held_out = heldout.HeldOutConfig({"other": parts["other"]}, rows=2, every_steps=2)
-    lm.train(replace(config, sources={"learned": parts["learned"]}, held_out=held_out))
-    logged = [m.get("held_out.other.image") for m in metrics(tmp_path / "run")]
-    assert [value is not None for value in logged] == [False, True, False, True, True]
-    assert logged[-1] < logged[1]
 
 
 def test_resumed_run_is_the_same_run(tmp_path: Path, shards: Path, tokenizer: Path) -> None:
@@ -219,14 +91,6 @@ def test_worker_processes_change_nothing(tmp_path: Path, shards: Path, tokenizer
     assert exact(tmp_path / "0") == exact(tmp_path / "2")
 
 
-def test_the_bundle_of_a_run_loads_and_names_its_provenance(
-    tmp_path: Path, shards: Path, tokenizer: Path
-) -> None:
-    model = unimodal.load(lm.train(recipe(tmp_path / "run", shards, tokenizer, 2)))
-    assert model.image_tokenizer.hash == ImageTokenizer.load(tokenizer).hash
-    assert model.card["hardware"] in ("cpu", "gpu") and model.card["documents"] == 60
-
-
 def test_a_run_begins_with_the_weights_of_a_bundle(
     tmp_path: Path, shards: Path, tokenizer: Path
 ) -> None:
@@ -244,18 +108,6 @@ def test_a_run_begins_with_the_weights_of_a_bundle(
     with pytest.raises(ValueError, match="qk_norm False is True there; text_ids 400 is 300 there"):
         lm.train(replace(other, output=tmp_path / "third"))
     assert not (tmp_path / "third").exists()
-
-
-def test_a_card_counts_in_the_data_of_all_before(tmp_path: Path) -> None:
-    (tmp_path / "scenes.json").write_text('{"seed": 3}')
-    config = recipe(tmp_path, tmp_path, tmp_path, 1)
-    before = {"data_seeds": [1, 5], "hours": 2.0, "scores": {}}
-    (tmp_path / "card.json").write_text(json.dumps(before))
-    found = provenance.card(config, "cpu", [tmp_path], provenance.read(tmp_path))
-    assert found["data_seeds"] == [1, 3, 5] and found["hours"] == 2.0
-    assert found["began_from"] == {"data_seeds": [1, 5], "hours": 2.0}
-    assert not {"output", "tokenizer", "weights"} & set(found["config"])
-    assert "shards" not in found["config"]["sources"]["scenes"]
 
 
 def test_a_full_disk_stops_the_run_and_keeps_its_checkpoints(
@@ -354,13 +206,6 @@ def test_another_tokenizer_in_the_same_place_is_refused(
         lm.train(replace(config, schedule=ScheduleConfig(3)))
 
 
-def test_a_run_names_every_commit_that_made_it(tmp_path: Path, monkeypatch) -> None:
-    for name in ("a", "b+", "b+", None, "c"):
-        monkeypatch.setattr(provenance, "commit", lambda name=name: name)
-        provenance.begin(tmp_path)
-    assert provenance.commits(tmp_path) == ["a", "b+", "c"]
-
-
 def test_one_batch_can_be_overfitted() -> None:
     rng = np.random.default_rng(0)
     vocabulary = Vocabulary.new(300, 64)
@@ -403,48 +248,6 @@ def test_a_step_that_is_not_finite_changes_nothing(where: str) -> None:
     with pytest.raises(NotFinite, match=f"the {where}"):
         engine.step(3, [torch.ones(1, 2)], {})
     assert torch.equal(learner.model.weight, before)
-
-
-def test_schedule_rises_stays_and_falls_to_almost_nothing() -> None:
-    schedule = ScheduleConfig(10, warmup_steps=3, decay_steps=4)
-    assert [round(schedule.factor(step), 2) for step in range(10)] == [
-        0.25,
-        0.5,
-        0.75,
-        1,
-        1,
-        1,
-        0.8,
-        0.6,
-        0.4,
-        0.2,
-    ]
-    assert ScheduleConfig(5, 4, 4).problems() == [
-        "warmup_steps 4 and decay_steps 4 do not fit in num_steps 5"
-    ]
-
-
-def test_stages_scale_the_learning_rate() -> None:
-    stages = (Rate(4, 0.5), Rate(6, 2.0))
-    plain, staged = (ScheduleConfig(10, 3, 4, stages=given) for given in ((), stages))
-    factors = [1, 1, 1, 1, 0.5, 0.5, 2, 2, 2, 2]
-    assert [staged.factor(step) for step in range(10)] == [
-        plain.factor(step) * factor for step, factor in enumerate(factors)
-    ]
-    assert Rate(0, 0.0).problems() == ["from_step 0: at least 1", "lr 0.0: above 0"]
-    for wrong in ((Rate(6, 1.0), Rate(4, 1.0)), (Rate(4, 1.0), Rate(4, 2.0)), (Rate(10, 1.0),)):
-        (problem,) = ScheduleConfig(10, stages=wrong, warmup_steps=3).problems()
-        assert problem.endswith("rising, and below num_steps 10")
-
-
-def test_a_run_takes_its_stages_rates(tmp_path: Path, shards: Path, tokenizer: Path) -> None:
-    config = recipe(tmp_path / "run", shards, tokenizer, 4)
-    save(
-        replace(config, schedule=ScheduleConfig(4, 0, stages=(Rate(2, 0.25),))),
-        tmp_path / "lm.yaml",
-    )
-    lm.train(load(LmRun, tmp_path / "lm.yaml"))
-    assert [m["lr_factor"] for m in metrics(tmp_path / "run")] == [1, 1, 0.25, 0.25]
 
 
 def test_orthogonalised_matrices_have_singular_values_near_one() -> None:

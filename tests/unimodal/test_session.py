@@ -14,9 +14,10 @@ from PIL import Image as PILImage
 from pseudo_terminal import Terminal
 from pseudo_terminal import started as started
 from rich.console import Console
+from terminal_cases import feed
+from terminal_cases import session as session
 
 from unimodal.bundle import save_bundle
-from unimodal.chat import Chat
 from unimodal.document import Image, Text
 from unimodal.model import Model
 from unimodal.screen import Screen
@@ -29,16 +30,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def bundle(drawing_model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_bundle(tmp_path_factory.mktemp("bundles") / "drawing", drawing_model)
-
-
-@pytest.fixture
-def session(drawing_model: Model, tmp_path: Path) -> Session:
-    return Session(Chat(drawing_model), tmp_path / "out")
-
-
-def feed(session: Session, *lines: str) -> None:
-    for line in lines:
-        session._step(line)
 
 
 def said(session: Session) -> list[str]:

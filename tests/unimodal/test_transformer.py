@@ -9,13 +9,9 @@ from checkpoints import logits
 from torch import Tensor
 
 from unimodal.attention import DenseAttention, PackedAttention
+from unimodal.rotation import Rotation
 from unimodal.sequence import span_mask
-from unimodal.transformer import (
-    Rotation,
-    Transformer,
-    TransformerConfig,
-    initial_transformer_weight,
-)
+from unimodal.transformer import Transformer, TransformerConfig, initial_transformer_weight
 
 SMALL = TransformerConfig(
     num_ids=61, width=32, num_layers=2, num_heads=4, num_kv_heads=2, head_width=8, mlp_width=48

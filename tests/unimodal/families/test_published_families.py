@@ -3,22 +3,16 @@
 import json
 import re
 import shutil
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
-import published_models as made
 import pytest
 import real_weights
 import torch
 from click.testing import CliRunner
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image as PILImage
+from published_families import change
 from safetensors.torch import load_file, save_file
-from spelled import parts_of
 
 import unimodal
 from unimodal import placing
@@ -26,144 +20,9 @@ from unimodal.attention import DenseAttention
 from unimodal.branches import BranchInput
 from unimodal.bundle import BundleError
 from unimodal.command import main
-from unimodal.document import Document, Image, Text
 from unimodal.families import emu3, published
-from unimodal.families.spellings import code_runs
-from unimodal.grammar import Choice, Grammar, ReplyState
 from unimodal.model import Model
 from unimodal.tokenizer.grid import Grid
-from unimodal.vocabulary import MAX_SIDE
-
-MAKERS = {
-    "emu3": lambda at: made.save_emu3(at, made.emu3_model()),
-    "chat": lambda at: made.save_emu3(at, made.emu3_model(131072)),
-    "janus": lambda at: made.save_janus(at, made.janus_model()),
-    "chameleon": lambda at: made.save_chameleon(at, made.chameleon_model()),
-    "anole": lambda at: made.save_anole(at, made.chameleon_model()),
-    "lumina": lambda at: made.save_lumina(at, made.lumina_model()),
-    "liquid": lambda at: made.save_liquid(at, made.liquid_model()),
-}
-SPELLINGS = {
-    "emu3": made.EMU3_SPELLINGS, "chat": made.EMU3_SPELLINGS, "janus": made.JANUS_SPELLINGS,
-    "chameleon": list(made.chameleon_ids()), "anole": list(made.chameleon_ids()),
-    "lumina": list(made.chameleon_ids(made.LUMINA_MORE)), "liquid": made.LIQUID_MARKS,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def directories(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {name: make(tmp_path_factory.mktemp(name)) for name, make in MAKERS.items()}
-
-
-@pytest.fixture(scope="module")
-def models(directories: dict[str, Path]) -> dict[str, Model]:
-    return {name: unimodal.load(directory) for name, directory in directories.items()}
-
-
-@pytest.fixture
-def copied(directories: dict[str, Path], tmp_path: Path) -> Path:
-    """A Janus that a test may damage."""
-    return Path(shutil.copytree(directories["janus"], tmp_path / "copy"))
-
-
-def change(path: Path, **values: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-
-# --- layouts ------------------------------------------------------------------------------------
-
-
-def grids(name: str, model: Model) -> st.SearchStrategy[Grid]:
-    """The grids that a family's layout can say."""
-    if name == "lumina":
-        steps = st.integers(1, MAX_SIDE)
-        return st.builds(lambda high, wide: Grid(2 * high, 2 * wide), steps, steps)
-    sides = st.integers(1, 130)
-    return st.builds(Grid, sides, sides) if name in ("emu3", "chat") else st.just(model.grid)
-
-
-@pytest.mark.parametrize("name", MAKERS)
-@given(data=st.data())
-@settings(max_examples=25, deadline=None, derandomize=True)
-def test_a_random_walk_of_the_grammar_ends(
-    models: dict[str, Model], name: str, data: st.DataObject
-):
-    """Within its room, and what it drew can be read from its ids."""
-    model = models[name]
-    layout, vocabulary = model.drawer.sequencer.layout, model.vocabulary
-    small = grids(name, model).filter(lambda grid: grid.size <= 150)
-    sizes = data.draw(st.lists(small, min_size=1, max_size=3, unique=True))
-    grammar = Grammar(layout, sizes, model.text_tokenizer.spelled)
-    constraint, room = data.draw(st.sampled_from(model.replies)), data.draw(st.integers(2, 400))
-    room = max(room, grammar.longest_image + 1) if constraint == "image" else room
-    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    state, drawn = ReplyState(grammar, room, 8, 2, constraint), []
-    while not state.over:
-        following = state.next
-        if isinstance(following, Choice):
-            assert following.last <= vocabulary.size
-            allowed = np.flatnonzero(following.allowed) + following.first
-            assert not vocabulary.is_code(allowed).any()
-            begins = np.intersect1d(allowed, grammar.begins)
-            wanted = begins if len(begins) and rng.random() < 0.5 else allowed
-            state.take(int(rng.choice(wanted)))
-        elif isinstance(following, Grid):
-            codes_n = rng.integers(0, vocabulary.num_codes, following.size)
-            content, is_code = layout.content(codes_n, following)
-            assert np.array_equal(vocabulary.id_to_code(content[is_code]), codes_n)
-            state.take_image(content.tolist())
-            drawn.append((following, codes_n.tolist()))
-        else:
-            state.take(following)
-    assert len(state.ids) <= room
-    assert len(drawn) == 1 if constraint == "image" else len(drawn) <= (constraint is None) * 2
-    ids = state.ids[:-1] if state.ids[-1] in layout.stops else state.ids
-    read = parts_of(layout, ids, "assistant", model.image_tokenizer.hash, [model.grid])
-    images = [part for part in read if isinstance(part, Image)]
-    assert [(image.grid, image.codes[:, 0].tolist()) for image in images] == drawn
-
-
-@pytest.mark.parametrize("name", MAKERS)
-def test_no_text_spells_a_code_or_a_mark(models: dict[str, Model], name: str):
-    model = models[name]
-    spellings = SPELLINGS[name]
-    text = " ".join(spellings) + "".join(spellings)
-    ids = np.array(model.text_tokenizer.encode(text))
-    assert model.vocabulary.is_text(ids).all() and model.text_tokenizer.decode(ids) == text
-    prompt = model.sequencer.prompt(Document((Text(text, role="user"),)))
-    is_mark = ~model.vocabulary.is_text(prompt.ids)
-    plain = model.sequencer.prompt(Document((Text("x", role="user"),)))
-    assert is_mark.sum() == (~model.vocabulary.is_text(plain.ids)).sum() > 0
-
-
-@pytest.mark.parametrize("name", MAKERS)
-@given(data=st.data())
-@settings(max_examples=25, deadline=None, derandomize=True)
-def test_reading_undoes_writing(models: dict[str, Model], name: str, data: st.DataObject):
-    """Of an image of any shape between words, which may be those that spell marks and codes."""
-    model = models[name]
-    layout, encode = model.sequencer.layout, model.text_tokenizer.encode
-    said = st.lists(st.sampled_from([*SPELLINGS[name], "a", " dog", "7*8", "\n"]), max_size=6)
-    before, after = "".join(data.draw(said)), "".join(data.draw(said))
-    grid = data.draw(grids(name, model))
-    codes_n = np.random.default_rng(grid.size).integers(0, made.NUM_CODES, grid.size)
-    codec_hash = model.image_tokenizer.hash
-    image = Image(codes=codes_n[:, None], grid=grid, codec_hash=codec_hash, role="user")
-    written = model.sequencer.image(image).ids.tolist()
-    assert len(written) == layout.length(grid)
-    ids = [*encode(before), *written, *encode(after)]
-    read = parts_of(layout, ids, "user", codec_hash, [model.grid])
-    assert [part.text for part in read if isinstance(part, Text)] == [
-        *filter(None, (before, after))
-    ]
-    (found,) = [part for part in read if isinstance(part, Image)]
-    assert found.grid == grid and np.array_equal(found.codes[:, 0], codes_n)
-
-
-def test_code_runs_of_any_order():
-    ids = [7, 8, 9, 3, 20, 21, 5]
-    assert code_runs(ids) == ((7, 3), (3, 1), (20, 2), (5, 1))
-
 
 # --- loading ------------------------------------------------------------------------------------
 
@@ -341,88 +200,6 @@ def test_weights_that_do_not_fit_are_named(copied: Path, damage, said: str):
         return
     with pytest.raises(BundleError, match=said):
         unimodal.load(copied)
-
-
-# --- the hub ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def hub(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A hub that has one model, in `copied`; it yields the files that are asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def files(self) -> list[dict[str, object]]:
-            return [
-                {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": "0" * 40}
-                for path in copied.iterdir()
-            ]
-
-        def do_POST(self) -> None:  # sizes of files that are named
-            named = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            self.reply(json.dumps([one for one in self.files() if one["path"] in named]).encode())
-
-        def do_GET(self) -> None:
-            name = self.path.partition("?")[0].rpartition("/")[2]
-            if "/tree/" in self.path:
-                self.reply(json.dumps(self.files()).encode())
-            elif self.path.startswith("/api/models/some/janus"):
-                self.reply(json.dumps({"id": "some/janus", "sha": "1" * 40}).encode())
-            elif (copied / name).is_file():
-                asked.append(name)
-                self.reply((copied / name).read_bytes())
-            else:
-                self.send_error(404)
-
-        def reply(self, content: bytes) -> None:
-            self.send_response(200)
-            for key, value in (
-                ("Content-Length", len(content)), ("ETag", f'"{len(content)}"'),
-                ("X-Repo-Commit", "1" * 40),
-            ):  # fmt: skip
-                self.send_header(key, str(value))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    import huggingface_hub
-    from huggingface_hub import constants
-
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(
-        constants,
-        "HUGGINGFACE_CO_URL_TEMPLATE",
-        endpoint + "/{repo_id}/resolve/{revision}/{filename}",
-    )
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    assert huggingface_hub.HfApi().endpoint == endpoint
-    yield asked
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_model_of_the_hub_is_refused_before_its_download(hub: list[str], copied: Path):
-    raw = json.loads((copied / "config.json").read_text())
-    change(copied / "config.json", vision_config=raw["vision_config"] | {"use_qk_norm": True})
-    with pytest.raises(BundleError, match=r"use_qk_norm.*some/janus: 0\.0 GB of.*licence: mit"):
-        unimodal.load("some/janus")
-    assert "config.json" in hub and "model.safetensors" not in hub
-
-
-def test_a_model_of_the_hub_is_that_of_its_directory(hub: list[str], models: dict[str, Model]):
-    model = unimodal.load("some/janus")
-    assert "model.safetensors" in hub and model.hash == models["janus"].hash
-    assert model.card["source"] == "some/janus"
 
 
 # --- the command --------------------------------------------------------------------------------

@@ -10,8 +10,10 @@ import pytest
 import torch
 from checkpoints import logits
 from click.testing import CliRunner
+from growth_cases import GROWTH
+from growth_cases import image as image
+from growth_cases import tokenizer as tokenizer
 from safetensors.torch import load_file, save_file
-from test_grow import GROWTH, image, tokenizer  # noqa: F401  (fixtures)
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from unimodal import load

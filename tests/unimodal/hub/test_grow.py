@@ -13,20 +13,20 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import logits
-from click.testing import CliRunner
-from safetensors.torch import load_file, save_file
+from growth_cases import GROWTH, NUM_OLD, tensors
+from growth_cases import image as image
+from growth_cases import tokenizer as tokenizer
+from safetensors.torch import save_file
 from spelled import document_of
 from test_checkpoint import ours
 
 from unimodal import load
 from unimodal.bundle import BundleError, read_contents, save_bundle
-from unimodal.command import main
 from unimodal.document import Document, Image, Text
 from unimodal.generation import generate
 from unimodal.grammar import Grammar
 from unimodal.hub.checkpoint import read_config, transformer_shapes
 from unimodal.hub.grow import Growth, grow
-from unimodal.hub.new_rows import SHRINK, Statistics, code_rows, gaussian_rows
 from unimodal.tensors import weight_files
 from unimodal.tokenizer.autoencoder import ImageTokenizer, TokenizerConfig
 from unimodal.tokenizer.autoencoders.convolutions import ConvolutionsConfig
@@ -41,28 +41,6 @@ from unimodal.tokenizer.quantizers.config import (
     VqConfig,
 )
 from unimodal.vocabulary import SPECIAL_TOKENS
-
-GROWTH = Growth(grid=Grid(3, 2))
-NUM_OLD = checkpoints.NUM_ROWS
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_model, tmp_path_factory) -> Path:
-    directory = tmp_path_factory.mktemp("tokenizer")
-    tiny_model.image_tokenizer.save(directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def image(tiny_model) -> ImageTokenizer:
-    return tiny_model.image_tokenizer
-
-
-def tensors(directory: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
-    for path in weight_files(directory):
-        found |= load_file(path)
-    return found
 
 
 @pytest.mark.parametrize("rows", ["gaussian", "codes"])
@@ -117,69 +95,6 @@ def test_growth_is_a_function_of_its_seed(image, tmp_path):
         grow(tmp_path / "old", image, tmp_path / name, growth)
         hashes.append(read_contents(tmp_path / name).hash)
     assert hashes[0] == hashes[1] != hashes[2]
-
-
-def oracle(old: torch.Tensor, spelled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rows = old.double().numpy()[spelled]
-    return rows.mean(0), np.cov(rows, rowvar=False, bias=True)
-
-
-def test_statistics_are_those_of_numpy():
-    generator = np.random.default_rng(0)
-    rows = generator.normal(size=(500, 7)) @ generator.normal(size=(7, 7)) + 1e4
-    blocks = [torch.from_numpy(block) for block in np.split(rows, [1, 100, 100, 350])]
-    found = Statistics.of(blocks)
-    np.testing.assert_allclose(found.mean_D, rows.mean(0), rtol=1e-13)
-    expected = np.cov(rows, rowvar=False, bias=True)
-    np.testing.assert_allclose(found.covariance_DD, expected, rtol=1e-9, atol=1e-9)
-
-
-def test_gaussian_rows_have_the_mean_and_the_shrunk_covariance():
-    generator = np.random.default_rng(1)
-    rows = generator.normal(size=(300, 5)) @ generator.normal(size=(5, 5)) + 3
-    statistics = Statistics.of([torch.from_numpy(rows)])
-    drawn = torch.cat(list(gaussian_rows(statistics, 200_000, 0, "x"))).numpy()
-    expected = SHRINK * np.cov(rows, rowvar=False, bias=True)
-    np.testing.assert_allclose(drawn.mean(0), rows.mean(0), atol=1e-4)
-    np.testing.assert_allclose(np.cov(drawn, rowvar=False), expected, atol=0.02 * expected.max())
-    few = torch.cat(list(gaussian_rows(statistics, 1500, 0, "x"))).numpy()
-    np.testing.assert_array_equal(few, drawn[:1500])
-    other = next(gaussian_rows(statistics, 10, 0, "y")).numpy()
-    assert not np.allclose(other, drawn[:10], atol=1e-6)
-
-
-def test_fewer_rows_than_channels_have_a_covariance_too():
-    rows = torch.randn(3, 8, generator=torch.Generator().manual_seed(0)).double()
-    drawn = torch.cat(list(gaussian_rows(Statistics.of([rows]), 50, 0, "x")))
-    assert bool(drawn.isfinite().all())
-    away = (drawn - rows.mean(0)) @ torch.linalg.svd(rows - rows.mean(0)).Vh[2:].T
-    assert away.abs().max() < 1e-8  # nothing outside the plane of the old rows
-
-
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_rows_of_codes_have_the_old_mean_and_spread_and_are_alike_for_like_codes(
-    tied, image, tiny_model, tmp_path
-):
-    checkpoints.save(tmp_path / "old", tied=tied)
-    growth = Growth(rows="codes", grid=Grid(3, 2))
-    grow(tmp_path / "old", image, tmp_path / "new", growth)
-    before, after = tensors(tmp_path / "old"), tensors(tmp_path / "new")
-    text = read_contents(tmp_path / "new").text_tokenizer
-    names = ["model.embed_tokens.weight"] + ["lm_head.weight"] * (not tied)
-    for name in names:
-        mean, covariance = oracle(before[name], text.spelled)
-        rows = after[name].double().numpy()
-        codes = rows[NUM_OLD + len(SPECIAL_TOKENS) :]
-        np.testing.assert_allclose(codes.mean(0), mean, atol=1e-6)
-        np.testing.assert_allclose(codes.std(0), np.sqrt(covariance.diagonal()), rtol=1e-5)
-        plain = code_rows(tiny_model.image_tokenizer, codes.shape[1], 0, 1.0).double().numpy()
-        for k in range(codes.shape[1]):  # the same numbers, moved and scaled channel by channel
-            assert np.corrcoef(plain[:, k], codes[:, k])[0, 1] == pytest.approx(1, abs=1e-6)
-        control = rows[NUM_OLD : NUM_OLD + len(SPECIAL_TOKENS)]
-        np.testing.assert_allclose(control, np.tile(mean, (len(SPECIAL_TOKENS), 1)), atol=0.01)
-        assert len(np.unique(rows[NUM_OLD:], axis=0)) == len(SPECIAL_TOKENS) + 64
-    if not tied:
-        assert not torch.equal(*(after[name][NUM_OLD:] for name in names))
 
 
 @pytest.mark.parametrize("kind", ["json", "pieces"])
@@ -255,102 +170,6 @@ def test_a_saved_grown_model_comes_back(image, tmp_path):
 # --- refusals -----------------------------------------------------------------------------------
 
 
-def invoke(*words: object):
-    return CliRunner().invoke(main, [str(word) for word in words])
-
-
-def test_the_command(tokenizer, tmp_path):
-    checkpoints.save(tmp_path / "old")
-    words = ("--tokenizer", tokenizer, "--output", tmp_path / "new", "--grid", "2x3")
-    done = invoke("grow", tmp_path / "old", *words, "--rows", "codes", "--context", 128)
-    assert (done.exit_code, done.stdout) == (0, f"{tmp_path / 'new'}\n"), done.output
-    model = load(tmp_path / "new")
-    assert (model.grid, model.context) == (Grid(2, 3), 128)
-    again = invoke("grow", tmp_path / "old", *words)
-    assert again.exit_code == 2 and "exists: choose another place" in again.output
-    chat = invoke("chat", "--model", tmp_path / "new", "--prompt", "hello", "--output", tmp_path)
-    assert chat.exit_code == 0, chat.output
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--grid", "8"), "grid '8': rows and columns, as in 16x16"),
-        (("--grid", "8x65"), "grid 8x65: sides from 1 to 64"),
-        (("--grid", "16x16"), "context 256: an image and some text take 308 tokens"),
-        (("--context", "40", "--grid", "3x2"), "context 40: an image and some text take 45"),
-        (("--context", "300", "--grid", "3x2"), "context 300: the checkpoint is meant for 256"),
-    ],
-)
-def test_settings_that_do_not_fit(words, message, tokenizer, tmp_path):
-    checkpoints.save(tmp_path / "old")
-    output = "--output", tmp_path / "new"
-    done = invoke("grow", tmp_path / "old", "--tokenizer", tokenizer, *output, *words)
-    assert done.exit_code == 2 and message in done.output, done.output
-    assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.parametrize(
-    ("section", "words", "message"),
-    [
-        ({"groups": 2}, (), "it has 2 codes at each place, and a language model reads one code"),
-        ({"residual": 2}, (), "it has 2 codes at each place"),
-        ({"scales": (1, 2)}, (), "it has scales, and a language model reads one code"),
-        (
-            {},
-            ("--grid", "2x2"),
-            "grid 2x2: 2 x 2 codes: an image is one row of 8 codes",
-        ),
-    ],
-)
-def test_tokenizers_that_no_language_model_reads(section, words, message, tmp_path):
-    queries = None if section else QueriesConfig(num_queries=8, model_width=32)
-    config = TokenizerConfig(QuantizerConfig(FsqConfig((4, 4)), **section), queries=queries)
-    (tmp_path / "tokenizer").mkdir()
-    ImageTokenizer(config).save(tmp_path / "tokenizer")
-    checkpoints.save(tmp_path / "old")
-    output = "--output", tmp_path / "new"
-    done = invoke("grow", tmp_path / "old", "--tokenizer", tmp_path / "tokenizer", *output, *words)
-    assert done.exit_code == 2 and message in done.output, done.output
-    assert not (tmp_path / "new").exists()
-
-
-def test_what_is_missing_is_named(tokenizer, tmp_path):
-    output = "--output", tmp_path / "new"
-    checkpoints.save(tmp_path / "old")
-    done = invoke("grow", tmp_path / "old", *output)
-    assert "name the image tokenizer whose codes join: --tokenizer" in done.output
-    done = invoke("grow", tmp_path / "old", "--tokenizer", tmp_path, *output)
-    assert "holds no image tokenizer" in done.output
-    done = invoke("grow", tmp_path / "none", "--tokenizer", tokenizer, *output)
-    assert "is no directory, nor an id of the hub" in done.output
-    (tmp_path / "old" / "tokenizer.json").unlink()
-    done = invoke("grow", tmp_path / "old", "--tokenizer", tokenizer, *output)
-    assert "holds neither tokenizer.json nor tokenizer.model" in done.output
-
-
-def test_the_hub_is_asked_for_weights_only_when_all_else_is_right(tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    home = tmp_path / "models--somebody--small"
-    folder = home / "snapshots" / ("0" * 40)
-    checkpoints.save(folder, "llama")
-    (home / "refs").mkdir()
-    (home / "refs" / "main").write_text("0" * 40)
-    words = "grow", "somebody/small", "--output", tmp_path / "new", "--grid", "3x2"
-    done = invoke(*words, "--tokenizer", tokenizer)
-    assert done.exit_code == 0, done.output
-    assert load(tmp_path / "new").card["config"]["family"] == "llama"
-    words = "grow", "somebody/small", "--output", tmp_path / "other"
-    (folder / "model.safetensors").unlink()
-    assert "name the image tokenizer" in invoke(*words).output
-    done = invoke(*words, "--tokenizer", tokenizer)
-    assert "there is neither model.safetensors nor" in done.output
-    checkpoints.change(folder, hidden_act="gelu")
-    done = invoke(*words, "--tokenizer", tokenizer)
-    assert "hidden_act 'gelu': only 'silu'" in done.output and "neither" not in done.output
-
-
 def test_damaged_numbers_are_seen_and_leave_nothing(image, tmp_path):
     checkpoints.save(tmp_path / "old")
     weights = tensors(tmp_path / "old")
@@ -395,6 +214,7 @@ def test_a_full_disk_is_seen_before_and_while_writing(image, tmp_path, monkeypat
 
 
 # --- memory -------------------------------------------------------------------------------------
+
 
 PEAK = """
 import sys
