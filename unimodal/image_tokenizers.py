@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from unimodal.tokenizer import saved
-from unimodal.tokenizer.autoencoder import CONFIG, WEIGHTS, TokenizerConfig, read_shape
 from unimodal.tokenizer.codec import Codec
 from unimodal.tokenizer.published import PublishedTokenizer
 from unimodal.tokenizer.pyramid import PyramidConfig
 from unimodal.tokenizer.saved import SavedTokenizer
+from unimodal.tokenizer.stored_weights import CONFIG, WEIGHTS
+from unimodal.tokenizer.tokenizer_config import TokenizerConfig, read_shape
 
 from . import bundle, manifest
 from .card import TOKENIZER_HASH, read_card
