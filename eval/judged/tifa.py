@@ -58,12 +58,17 @@ class Tifa(Benchmark):
         """Return 1 for the expected answer."""
         return float(is_right(prediction))
 
+    def prompt_values(self, predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
+        """Return the share of each prompt's questions that are answered as expected."""
+        prompts = grouped(predictions, "item")
+        return {"tifa": {some[0]["item"]: sum(map(is_right, some)) / len(some) for some in prompts}}
+
     def scores(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
         """Return the score over prompts, and the share right of each element type."""
-        prompts = grouped(predictions, "item")
+        (values,) = self.prompt_values(predictions).values()
         kinds = grouped(predictions, "kind")
         return {
-            "tifa": mean_of_prompts(sum(map(is_right, some)) / len(some) for some in prompts),
+            "tifa": mean_of_prompts(values.values()),
             **{
                 some[0]["kind"]: mean_of_clusters((o["item"], float(is_right(o))) for o in some)
                 for some in sorted(kinds, key=lambda some: some[0]["kind"])

@@ -21,14 +21,16 @@ from .stored import Result
 
 SEED = 0  # of the samples: a report is a function of its predictions
 
-Limits = dict[str, list[float]]
+Limits = dict[str, list[float] | None]
 
 
 def bootstrapped(report: dict[str, Any], resamples: int = RESAMPLES) -> dict[str, Any]:
     """Return `{"bootstrap": {part: {kind: [low, high]}}}`; nothing for a report without items, as
     of a distance between sets.
+
+    A kind of one prompt alone has None in place of limits, and so has a mean of kinds with it.
     """
-    result = Result(Path("the result"), {}, report["recipe"], report["predictions"])
+    result = Result(Path("the result"), report["scores"], report["recipe"], report["predictions"])
     if not result.predictions or not has_items(result):
         return {}
     parts: dict[str, dict[str, list[Item]]] = {}
@@ -46,17 +48,26 @@ def _limits(kinds: dict[str, list[Item]], macro: bool, resamples: int) -> Limits
     rng = np.random.default_rng(SEED)
     each = {kind: _replicates(members, rng, resamples) for kind, members in kinds.items()}
     if macro:
-        whole = np.mean([*each.values()], axis=0)
+        told = [one for one in each.values() if one is not None]
+        whole = np.mean(told, axis=0) if len(told) == len(each) else None
     else:
         every = [item for members in kinds.values() for item in members]
         whole = _replicates(every, rng, resamples)
-    return {kind: list(interval(one)) for kind, one in {OVERALL: whole, **each}.items()}
+    return {
+        kind: None if one is None else list(interval(one))
+        for kind, one in {OVERALL: whole, **each}.items()
+    }
 
 
-def _replicates(members: Sequence[Item], rng: np.random.Generator, resamples: int) -> np.ndarray:
+def _replicates(
+    members: Sequence[Item], rng: np.random.Generator, resamples: int
+) -> np.ndarray | None:
+    """Return the means of samples of whole prompts, or None where there is one prompt alone."""
     clusters: dict[str, list[float]] = {}
     for item in members:
         clusters.setdefault(item.cluster, []).append(item.value)
+    if len(clusters) == 1:
+        return None
     sums_C = np.array([math.fsum(one) for one in clusters.values()])
     sizes_C = np.array([float(len(one)) for one in clusters.values()])
     return bootstrap(sums_C, sizes_C, rng, resamples)

@@ -6,7 +6,7 @@ In: a `Result`. Out: `Item`s, and the hashes of what was asked.
 1. `items` takes from each prediction its part, kind, key and worth, as its evaluation scores them:
    what is a baseline (blind, shuffled) or was held out and is scored apart is not an item.
 2. Items of one prompt belong to one cluster: GenEval's images of a prompt, questions about one
-   image, drawings of the same words.
+   image, drawings of the same words. What a judge was asked about a prompt is one item.
 3. `asked` says by hashes what was asked, and refuses predictions that are not all of it.
 """
 
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..chain_exam import CHAINS
+from ..judged.benchmarks import benchmark_of
+from ..judged.evaluation import name_of
 from ..scene_request import BLIND
 from ..scene_requests import PARTS, WORLD_PARTS
 from ..score import Prediction, digest
@@ -191,6 +193,16 @@ def _tokenizer(result: Result) -> Iterable[Item]:
                 yield Item(measure, ALL, key, key, *worth)
 
 
+def _judged(result: Result) -> Iterable[Item]:
+    """Yield each prompt as an item of each score that is the mean of all prompts."""
+    name = name_of(result.recipe)
+    benchmark = benchmark_of(_text(result.recipe, "task", result))
+    for score, prompts in benchmark.prompt_values(result.predictions).items():
+        for item, value in prompts.items():
+            worth = _worth({"value": value}, result, item)
+            yield Item(f"{name}_{score}", ALL, item, item, *worth)
+
+
 def _others(result: Result) -> Iterable[Item]:
     """Yield the items of an evaluator of one's own."""
     for number, p in enumerate(result.predictions):
@@ -202,6 +214,7 @@ def _others(result: Result) -> Iterable[Item]:
 
 ITEMS: dict[str, Callable[[Result], Iterable[Item]]] = {
     "scenes": _scenes, "things": _scenes, "geneval": _geneval, "vqa": _vqa, "tokenizer": _tokenizer,
+    "judged": _judged,
 }  # fmt: skip
 
 

@@ -1,6 +1,9 @@
 """The score writer: scores by kind, what is held out, the recipe, files whole or absent."""
 
 import json
+import sys
+from importlib import metadata
+from types import ModuleType
 
 import pytest
 
@@ -65,6 +68,13 @@ def test_recipe_tells_where_and_with_what():
     found = recipe(evaluation="scenes", seed=3)
     assert found["seed"] == 3 and found["versions"]["torch"] and found["python"]
     assert found["commit"] == commit()
+
+
+def test_packages_that_score_are_told_where_they_are_loaded(monkeypatch):
+    monkeypatch.delitem(sys.modules, "transformers", raising=False)
+    assert "transformers" not in recipe()["versions"]
+    monkeypatch.setitem(sys.modules, "transformers", ModuleType("transformers"))
+    assert recipe()["versions"]["transformers"] == metadata.version("transformers")
 
 
 def test_the_file_holds_everything(tmp_path):

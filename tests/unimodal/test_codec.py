@@ -149,19 +149,35 @@ def test_a_codec_does_not_train(tiny_model) -> None:
     assert codec.geometry.size_of(codec.geometry.grid_of(16, 24)) == (16, 24)
 
 
-def test_a_drawing_alone_has_the_pixels_that_it_has_among_others() -> None:
-    """The default decoder, whose small images torch would convolve in another order alone."""
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_drawing_alone_has_the_pixels_that_it_has_among_others(threads: int) -> None:
+    """The default decoder, whose small images torch would convolve in another order alone, and of
+    1 x 1 with one thread.
+    """
     codec, generator = unimodal.load().codec, np.random.default_rng(1)
-    blank = Image(pixels=np.zeros((64, 64, 3), np.uint8))
-    (first,) = codec.encode([blank])
+    (first,) = codec.encode([Image(pixels=np.zeros((64, 64, 3), np.uint8))])
     drawn = [
         replace(first, pixels=None, codes=generator.integers(0, codec.num_codes, (64, 1)))
         for _ in range(7)
     ]
-    together = codec.decode(drawn)
-    for image, found in zip(drawn, together, strict=True):
-        np.testing.assert_array_equal(codec.decode([image])[0].pixels, found.pixels)
-    documents = [Document((Text("one"), drawn[0])), Document(()), Document(tuple(drawn[1:3]))]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        together = codec.decode(drawn)
+        alone = [codec.decode([image])[0] for image in drawn]
+    finally:
+        torch.set_num_threads(before)
+    for one, found in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.pixels, found.pixels)
+
+
+def test_images_of_several_documents_are_decoded_together(codec) -> None:
+    images = codec.encode([Image(pixels=pixels(16, 24, seed)) for seed in range(3)])
+    drawn = [replace(image, pixels=None) for image in images]
+    documents = [Document((Text("one"), drawn[0])), Document(()), Document(tuple(drawn[1:]))]
     turned = codec.decode_documents(documents)
     assert [len(one.parts) for one in turned] == [2, 0, 2]
-    np.testing.assert_array_equal(turned[2].parts[1].pixels, together[2].pixels)
+    assert turned[0].parts[0] == Text("one")
+    found = [turned[0].parts[1], *turned[2].parts]
+    for one, together in zip(found, codec.decode(drawn), strict=True):
+        np.testing.assert_array_equal(one.pixels, together.pixels)
