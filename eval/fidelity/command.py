@@ -69,7 +69,7 @@ def fidelity_(
     ]
     measured = [step(reference, images) for step in steps]
     report: dict[str, Any] = {"scores": {}, "predictions": []}
-    settings: dict[str, Any] = {"evaluation": "fidelity"}
+    settings = {"evaluation": "fidelity", "device": device, "precision": "float32"}
     for one in measured:
         report["scores"] |= one["scores"]
         report["predictions"] += one.get("predictions", [])

@@ -153,7 +153,9 @@ def _hugging_face(name: str, side: int) -> _Loaded:
         processor, _ = ImageProcessingMixin.get_image_processor_dict(name)
         mean, std = processor["image_mean"], processor["image_std"]
         vision = getattr(config, "vision_config", config)
-        network, told = AutoModel.from_pretrained(name, config=vision, output_loading_info=True)
+        network, told = AutoModel.from_pretrained(
+            name, config=vision, dtype=torch.float32, output_loading_info=True
+        )
     except (OSError, KeyError, ValueError) as error:
         first_line = str(error).strip().partition("\n")[0]
         raise ValueError(

@@ -18,6 +18,7 @@ from ..options import (
     files,
     option,
     sampling_of,
+    training_option,
 )
 from .benchmarks import NAMES
 
@@ -97,6 +98,7 @@ def draw_(
 @click.option("--ranks", envvar="WORLD_SIZE", default=1, type=click.IntRange(1),
               help="Processes that share the work [env WORLD_SIZE; default: 1].")  # fmt: skip
 @option("--batch-size", 8, "Questions at a time.", click.IntRange(1))
+@training_option
 @files
 def judged_(
     benchmark: str,
@@ -112,6 +114,7 @@ def judged_(
     rank: int,
     ranks: int,
     batch_size: int,
+    training: tuple[str, ...],
     device: str,
     json: Path | None,
     markdown: Path | None,
@@ -130,6 +133,8 @@ def judged_(
         raise click.UsageError("a rank of several has no scores to write: `eval score` has them")
     if not 0 <= rank < ranks:
         raise click.UsageError(f"--rank {rank} of {ranks}: ranks are 0 to {ranks - 1}")
+    if ranks > 1 and training:
+        raise click.UsageError("--training is of a run that scores: a rank of several only asks")
     if ranks > 1 and predictions is None:
         raise click.UsageError("a rank of several keeps its answers: give --predictions")
     if server is not None and device != "cpu":
@@ -137,10 +142,13 @@ def judged_(
     if server is None and top_tokens is not None:
         raise click.UsageError("--top-tokens is of --server: --judge tells all; leave it out")
     check_device(device)
+    from ..overlap import Probe, check_shards, overlap, with_overlap
     from ..results.shown import show
     from .benchmarks import benchmark_of
     from .drawing import drawn_recipe
     from .evaluation import evaluate
+
+    check_shards(training)
 
     asked = benchmark_of(benchmark)
     num_cells = _cells(asked, cells)
@@ -156,7 +164,9 @@ def judged_(
     if report is None:
         click.echo(f"rank {rank} of {ranks} has asked: {file}; score all by `eval score judged`")
         return
-    show(f"judged: {benchmark}", report, json, markdown)
+    probes = [Probe(item, words) for item, words in {one.item: one.prompt for one in made}.items()]
+    found = overlap(probes, (), training) if training else None
+    show(f"judged: {benchmark}", with_overlap(report, found), json, markdown)
 
 
 def _cells(asked: "Benchmark", cells: str | None) -> int:

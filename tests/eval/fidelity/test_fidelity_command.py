@@ -104,6 +104,7 @@ def test_nearer_sets_have_smaller_distances(convnext: Path, tmp_path: Path) -> N
         found = json.loads(out.read_text())
         ((label, scores[name]),) = found["scores"].items()
         digest = found["recipe"]["reference"]
+        assert (found["recipe"]["device"], found["recipe"]["precision"]) == ("cpu", "float32")
         wanted = f"tiny-convnext_pooled_bicubic-32_n{len(images)}_reference_photos-{digest[:8]}_n24"
         assert label == wanted and len(found["recipe"]["backbone_hash"]) == 64
     value = {name: {k: one["value"] for k, one in row.items()} for name, row in scores.items()}

@@ -10,6 +10,8 @@ from judges import server, write_judge
 from PIL import Image
 
 from unimodal.command import main
+from unimodal.data.shards import ShardWriter
+from unimodal.document import Document, Text
 from unimodal.eval.judged.compbench import CompBench
 from unimodal.eval.judged.evaluation import evaluate
 from unimodal.eval.judged.judge import Begun, Judge
@@ -113,6 +115,26 @@ def test_recipes_that_were_changed(tmp_path: Path, kept: str, old: str, new: str
     (tmp_path / "kept.jsonl").write_text(kept.replace(old, new, 1))
     done = command("eval", "score", "judged", tmp_path / "kept.jsonl")
     assert done.exit_code == 2 and told in done.output, done.output
+
+
+def test_prompts_that_were_trained_on_are_counted(
+    asked: tuple, judge: Path, tmp_path: Path
+) -> None:
+    with ShardWriter(tmp_path / "shards") as writer:
+        for number, text in enumerate(["A red dog!", "a blue dog", "nothing"]):
+            writer.write(str(number), Document((Text(text, role="user"),)))
+    words = (*asked, "--judge", judge, "--json", tmp_path / "found.json")
+    assert command(*words).exit_code == 0
+    assert report(tmp_path / "found.json")["recipe"]["training_overlap"] == "not checked"
+    done = command(*words, "--training", tmp_path / "shards")
+    assert done.exit_code == 0, done.output
+    found = report(tmp_path / "found.json")["overlap"]["prompts"]
+    assert (found["of"], found["exact"], found["near"]) == (3, 1, 0)
+    kept = ("--predictions", tmp_path / "kept.jsonl", "--ranks", 2)
+    refused = command(*asked, "--judge", judge, *kept, "--training", tmp_path / "shards")
+    assert refused.exit_code == 2 and "--training is of a run that scores" in refused.output
+    missing = command(*words, "--training", tmp_path / "none")
+    assert missing.exit_code == 2 and "none" in missing.output
 
 
 def test_ranks_answer_what_one_would(asked: tuple, judge: Path, tmp_path: Path) -> None:
