@@ -251,7 +251,10 @@ def same(ours: list[dict], expected: list[dict]) -> None:
     for step, (one, other) in enumerate(zip(ours, expected, strict=True)):
         assert one.keys() == other.keys()
         for name in one:
-            close = pytest.approx(other[name], rel=1e-5, abs=1e-5)
+            # AdamW's first steps are signs of gradients: where one is nearly 0, rounding, which
+            # differs between processors, moves a weight. Norms of later gradients show it most.
+            rel = 5e-5 if name == "norm" else 1e-5
+            close = pytest.approx(other[name], rel=rel, abs=1e-5)
             assert one[name] == close, f"{name} of step {step}"
 
 
