@@ -4,9 +4,8 @@
 
 The default model is asked two sets of requests: those of its exam (`unimodal eval scenes`:
 drawings, questions, captions and edits, as many of each), and questions and captions alone,
-answered in words and greedily as `unimodal eval vqa` does. The first set has the bar; the second
-one has none, for most of it is reading prompts, which takes one by one hardly longer. Each side is
-timed at each number of threads, in turns, and its fastest is taken; encoding the images is part of
+answered in words and greedily as `unimodal eval vqa` does; both have the bar. Each side
+is timed at each number of threads, in turns, and its fastest is taken; encoding the images is part of
 both. The exit status is 1 where an answer or a code differs. Timings mean something on a quiet
 machine only: the load is printed beside them, and the CPU seconds of both sides, which neighbours
 change less.
@@ -124,7 +123,7 @@ def main(items: int, batch: int, repeats: int) -> None:
     model = unimodal.load()
     found = [
         line("requests of the exam", model, exam(model, items), batch, repeats, BAR),
-        line("questions and captions", model, words(model, items), batch, repeats, None),
+        line("questions and captions", model, words(model, items), batch, repeats, BAR),
     ]
     machine = platform.processor() or platform.machine()
     load = f"load {before:.1f} before and {os.getloadavg()[0]:.1f} after"
