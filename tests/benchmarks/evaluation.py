@@ -4,11 +4,10 @@
 
 The default model is asked two sets of requests: those of its exam (`unimodal eval scenes`:
 drawings, questions, captions and edits, as many of each), and questions and captions alone,
-answered in words and greedily as `unimodal eval vqa` does; both have the bar. Each side
-is timed at each number of threads, in turns, and its fastest is taken; encoding the images is part of
-both. The exit status is 1 where an answer or a code differs. Timings mean something on a quiet
-machine only: the load is printed beside them, and the CPU seconds of both sides, which neighbours
-change less.
+answered in words and greedily as `unimodal eval vqa` does; both have the bar. Each side is timed at
+each number of threads, in turns, and its fastest is taken; encoding the images is part of both. The
+exit status is 1 where an answer or a code differs. Timings mean something on a quiet machine only:
+the load is printed beside them, and the CPU seconds of both sides, which neighbours change less.
 """
 
 import os
