@@ -8,7 +8,6 @@ Tables print the closed forms (intervals.py): of few prompts a bootstrap is too 
 point where all answers are right. It is a check of them that assumes nothing of how answers vary.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .items import OVERALL, Item, has_items, is_macro, items
-from .paired import RESAMPLES, bootstrap, interval
+from .paired import RESAMPLES, bootstrap, cluster_sums, interval
 from .stored import Result
 
 SEED = 0  # of the samples: a report is a function of its predictions
@@ -63,11 +62,5 @@ def _replicates(
     members: Sequence[Item], rng: np.random.Generator, resamples: int
 ) -> np.ndarray | None:
     """Return the means of samples of whole prompts, or None where there is one prompt alone."""
-    clusters: dict[str, list[float]] = {}
-    for item in members:
-        clusters.setdefault(item.cluster, []).append(item.value)
-    if len(clusters) == 1:
-        return None
-    sums_C = np.array([math.fsum(one) for one in clusters.values()])
-    sizes_C = np.array([float(len(one)) for one in clusters.values()])
-    return bootstrap(sums_C, sizes_C, rng, resamples)
+    sums_C, sizes_C = cluster_sums((item.cluster, item.value) for item in members)
+    return bootstrap(sums_C, sizes_C, rng, resamples) if len(sums_C) > 1 else None

@@ -24,7 +24,7 @@ from ..geneval.rules import Rules
 from ..intervals import Estimate
 from ..score import recipe
 from .items import ALL, OVERALL, Item, asked, is_macro, items
-from .paired import RESAMPLES, bootstrap, exchange_p, holm, interval
+from .paired import RESAMPLES, bootstrap, cluster_sums, exchange_p, holm, interval
 from .stored import Result, names_of
 
 LEVEL = 0.05
@@ -278,13 +278,7 @@ def _mean_of_kinds(
 
 def _clusters(pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
     """Return each cluster's sum of differences and number of items, both float64 (clusters,)."""
-    sums: dict[str, list[float]] = {}
-    for a, b in pairs:
-        sums.setdefault(a.cluster, []).append(b.value - a.value)
-    return (
-        np.array([math.fsum(one) for one in sums.values()]),
-        np.array([float(len(one)) for one in sums.values()]),
-    )
+    return cluster_sums((a.cluster, b.value - a.value) for a, b in pairs)
 
 
 def _corrected(rows: Sequence[Row]) -> list[Row]:

@@ -14,7 +14,7 @@ Out: replicates of the mean difference, its 95 % interval, a p-value.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -23,6 +23,20 @@ FLIPS = 20_000  # where signs are drawn: p-values are at least 1 / 20,001
 MOST_WORK = 20_000_000  # additions of an exact count
 CHUNK = 4_000_000  # numbers held at a time
 SLACK = 1e-9  # by which sums of floats that are equal may differ
+
+
+def cluster_sums(values: Iterable[tuple[str, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sum and the number of each cluster's values, both float64 (clusters,).
+
+    values: each with the name of its cluster.
+    """
+    clusters: dict[str, list[float]] = {}
+    for name, value in values:
+        clusters.setdefault(name, []).append(value)
+    return (
+        np.array([math.fsum(one) for one in clusters.values()]),
+        np.array([float(len(one)) for one in clusters.values()]),
+    )
 
 
 def bootstrap(
