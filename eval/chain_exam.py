@@ -170,12 +170,14 @@ class ChainEvaluator(Evaluator[ChainRequest]):
         """Return the conversations in order."""
         return self._requests
 
+    def shown(self, request: ChainRequest) -> np.ndarray | None:
+        """Return the image that the user shows first, uint8 (canvas, canvas, 3), or None."""
+        return None if request.shown is None else render(request.shown, self.canvas)
+
     def turns(self, request: ChainRequest) -> Turns:
         """Say each step behind what was said and drawn before, with noise of its own."""
-        shown = request.shown
-        parts: list[Part] = []
-        if shown is not None:
-            parts.append(Image(pixels=render(shown, self.canvas), role="user"))
+        shown = self.shown(request)
+        parts: list[Part] = [] if shown is None else [Image(pixels=shown, role="user")]
         steps, turn = request.steps(), 0
         step = next(steps, None)
         while step is not None:

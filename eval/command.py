@@ -34,6 +34,7 @@ from .options import (
     option,
     outputs,
     sampling_of,
+    training_option,
 )
 from .results.command import compare_, report_
 from .score_command import score_
@@ -69,6 +70,7 @@ def eval_() -> None:
     help="The most objects in a scene [default: as many as the canvas holds].",
 )
 @option("--candidates", 1, CANDIDATES, click.IntRange(1, 8))
+@training_option
 @model_options
 @outputs("Write a PNG of samples here.")
 def scenes_(
@@ -77,6 +79,7 @@ def scenes_(
     tasks: str | None,
     max_objects: int | None,
     candidates: int,
+    training: tuple[str, ...],
     guidance: float | None,
     temperature: float | None,
     image_steps: int | None,
@@ -113,8 +116,9 @@ def scenes_(
     loaded = unimodal.load(model, device)
     sampling = sampling_of(loaded, guidance, temperature, image_steps, image_solver)
     report, cells = evaluate(
-        loaded, samples, seed, sampling, batch_size, parts, predictions, max_objects, candidates
-    )
+        loaded, samples, seed, sampling, batch_size, parts, predictions, max_objects, candidates,
+        training,
+    )  # fmt: skip
     show("scenes", report, json, markdown)
     if contact_sheet:
         save_image(sheet_of(cells), contact_sheet)

@@ -64,18 +64,21 @@ def read_predictions(path: Path) -> tuple[dict[str, Any], dict[str, Prediction]]
 
     Raises ValueError for a file that holds something else, or two predictions of an id that differ.
     """
+    place = ""
     try:
         *lines, _ = path.read_text(encoding="utf-8").split("\n")
         recipe = json.loads(lines[0])["recipe"] if lines else None
         found: dict[str, Prediction] = {}
-        for line in lines[1:]:
+        for number, line in enumerate(lines[1:], 2):
+            place = f"line {number}: "
             id, prediction = json.loads(line)["id"], _prediction(line)
             if not isinstance(id, str):
                 raise TypeError(f"the id {id!r:.80} is no text")
             if found.setdefault(id, prediction) != prediction:
                 raise ValueError(f"{id} is there twice")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is no file of predictions ({error}): name another") from error
+        told = f"{place}{error}"
+        raise ValueError(f"{path} is no file of predictions ({told}): name another") from error
     if not isinstance(recipe, dict):
         raise ValueError(f"{path} is no file of predictions: name another")
     return recipe, found

@@ -55,7 +55,9 @@ class SceneEvaluator(Evaluator[SceneRequest]):
         """Show the image, say the prompt; the noise is that of seed * 2^20 + the number."""
         words = Text(request.prompt, role="user")
         noise = (self._seed * 2**20 + request.number) % 2**64
-        document = Document((*self._shown(request), words, *request.boxes))
+        shown = self.shown(request)
+        images = () if shown is None else (Image(pixels=shown, role="user"),)
+        document = Document((*images, words, *request.boxes))
         yield Turn(document, replace(self._sampling, seed=noise))
 
     def score(self, request: SceneRequest, answer: Answer) -> Prediction:
@@ -92,12 +94,11 @@ class SceneEvaluator(Evaluator[SceneRequest]):
             **refused(self._requests, predictions),
         }
 
-    def _shown(self, request: SceneRequest) -> list[Image]:
-        if request.image is not None:
-            return [Image(pixels=request.image, role="user")]
-        if request.shown is None:
-            return []
-        return [Image(pixels=self.picture(request.shown), role="user")]
+    def shown(self, request: SceneRequest) -> np.ndarray | None:
+        """Return the image that comes before the prompt, uint8 (H, W, 3), if there is one."""
+        if request.image is not None or request.shown is None:
+            return request.image
+        return self.picture(request.shown)
 
 
 def _counts(predictions: Sequence[Prediction]) -> dict[str, Any]:

@@ -35,11 +35,13 @@ from .answer import Answer, kept_image
 from .candidates import candidate_scores, chosen, parts_that_draw
 from .chain_exam import CHAINS, ChainEvaluator, make_chains
 from .intervals import gain, ratio
+from .overlap import with_overlap
 from .predictions import PredictionsFile
 from .report import Cell
 from .round_trip import round_trip
 from .run import Evaluator, run
 from .scene_evaluator import SceneEvaluator
+from .scene_overlap import exam_overlap
 from .scene_request import BLIND, SceneRequest
 from .scene_requests import LAYOUT, WORLD_PARTS, make_requests
 from .score import Prediction, by_kind, digest, recipe
@@ -59,13 +61,15 @@ def evaluate(
     file: Path | None = None,
     max_objects: int | None = None,
     candidates: int = 1,
+    training: Sequence[str] = (),
 ) -> tuple[dict[str, Any], list[Cell]]:
     """Return the report (scores, recipe, predictions) and the cells of the contact sheet.
 
     samples: of each task or kind; sampling: None takes the model's own, its seed is ignored; file:
     where predictions are kept as they come, and taken from when it is there; max_objects: the most
     objects in a scene, at least 2; None: as many as the canvas has room for; candidates: above 1,
-    drawings are also scored as the best of so many (see candidates.py).
+    drawings are also scored as the best of so many (see candidates.py); training: shards in which
+    requests and images are looked for first.
 
     Raises ValueError when the model's images are not square or not of 64 to 512 pixels, when it was
     trained on this seed, for the part layout of a model without boxes, when the file holds
@@ -81,6 +85,7 @@ def evaluate(
     if max_objects is not None:
         settings["max_objects"] = max_objects
     several = _several(evaluators, candidates)
+    found_again = exam_overlap(evaluators, training)
     with kept_in(file, settings) as kept:
         found = {name: run(model, one, kept, batch) for name, one in evaluators.items()}
         best = {
@@ -106,7 +111,7 @@ def evaluate(
         for name, one in evaluators.items()
         if name != BLIND
     ]
-    return report, [cell for of_part in cells for cell in of_part]
+    return with_overlap(report, found_again), [cell for of_part in cells for cell in of_part]
 
 
 def _evaluators(

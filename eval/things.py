@@ -28,11 +28,13 @@ from unimodal.model import Model
 from unimodal.sampling import Sampling
 
 from .intervals import mean, ratio, share
+from .overlap import with_overlap
 from .reconstruction import psnr, ssim
 from .report import Cell, progress
 from .round_trip import RoundTrip, round_trip
 from .run import run
 from .scene_evaluator import SceneEvaluator, refused
+from .scene_overlap import exam_overlap
 from .scene_request import BLIND, SceneRequest
 from .scenes import baselines, canvas_of, cells_of, how_asked, judged, kept_in, perfect_images
 from .score import Prediction, apart, by_kind, digest, recipe
@@ -98,11 +100,13 @@ def evaluate(
     batch: int = 32,
     parts: Sequence[str] = tuple(PARTS),
     file: Path | None = None,
+    training: Sequence[str] = (),
 ) -> tuple[dict[str, Any], list[Cell]]:
     """Return the report (scores, recipe, predictions) and the cells of the contact sheet.
 
     samples: of each kind, where nothing is held out; sampling: None takes the model's own, its seed
-    is ignored; file: where predictions are kept as they come, and taken from when it is there.
+    is ignored; file: where predictions are kept as they come, and taken from when it is there;
+    training: shards in which requests and images are looked for first.
 
     Raises ValueError when the model's images are not square or not of 64 to 512 pixels, when it was
     trained on this seed, when no icon of the table is held out, and when the file holds something
@@ -125,6 +129,7 @@ def evaluate(
         **how_asked(model, samples, seed, sampling, batch),
     }
     asking = asked | ({BLIND: asked["questions"].blind()} if "questions" in asked else {})
+    found_again = exam_overlap(asked, training)
     with kept_in(file, settings) as kept:
         found = {name: run(model, one, kept, batch) for name, one in asking.items()}
     report = {
@@ -133,7 +138,7 @@ def evaluate(
         "recipe": recipe(**settings),
     }
     cells = [cells_of(model, one, found[part], one.picture) for part, one in asked.items()]
-    return report, [cell for of_part in cells for cell in of_part]
+    return with_overlap(report, found_again), [cell for of_part in cells for cell in of_part]
 
 
 def _digest(asked: Mapping[str, ThingEvaluator]) -> str:

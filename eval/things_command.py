@@ -14,6 +14,7 @@ from .options import (
     option,
     outputs,
     sampling_of,
+    training_option,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ PARTS = ("drawing", "questions")
 @option("--samples", 100, "Requests of each kind; a quarter more of what is held out.",
         click.IntRange(1))  # fmt: skip
 @option("--tasks", "all", "drawing, questions, or all.", click.Choice([*PARTS, "all"]))
+@training_option
 @model_options
 @outputs("Write a PNG of samples here.")
 def things_(
@@ -38,6 +40,7 @@ def things_(
     model: Path | None,
     samples: int,
     tasks: str,
+    training: tuple[str, ...],
     guidance: float | None,
     temperature: float | None,
     image_steps: int | None,
@@ -71,7 +74,7 @@ def things_(
     sampling = sampling_of(loaded, guidance, temperature, image_steps, image_solver)
     parts = PARTS if tasks == "all" else (tasks,)
     report, cells = evaluate(
-        loaded, things, samples, seed, sampling, batch_size, parts, predictions
+        loaded, things, samples, seed, sampling, batch_size, parts, predictions, training
     )
     show("things", report, json, markdown)
     if contact_sheet:

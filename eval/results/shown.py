@@ -21,6 +21,7 @@ def show(
     console.print(terminal_table(report["scores"], title))
     console.print(recipe_line(report["recipe"]), highlight=False)
     if json_file:
+        write(json_file, report)  # first too: a program's own predictions may not be resampled
         write(json_file, report | bootstrapped(report))
     if markdown_file:
         markdown_file.parent.mkdir(parents=True, exist_ok=True)

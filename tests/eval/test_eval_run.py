@@ -263,6 +263,15 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
     assert path.read_text() == content
 
 
+def test_a_broken_line_is_named(tmp_path):
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(
+        f'{json.dumps({"recipe": RECIPE})}\n{{"id": "1"}}\n{{"id": "2", "wo\n{{"id": "3"}}\n'
+    )
+    with pytest.raises(ValueError, match=r"no file of predictions \(line 3: Unterminated string"):
+        PredictionsFile(path, RECIPE)
+
+
 @pytest.mark.parametrize("num_bytes", [0, 1, 30])
 def test_a_run_killed_before_its_first_line_begins_again(tmp_path, num_bytes):
     path = tmp_path / "predictions.jsonl"

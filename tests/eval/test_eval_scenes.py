@@ -13,9 +13,11 @@ from unimodal.command import main
 from unimodal.data.scenes.edits import KINDS as EDITS
 from unimodal.data.scenes.questions import KINDS as QUESTIONS
 from unimodal.data.scenes.requests import TASKS
-from unimodal.data.scenes.world import COLOURS, SHAPES, World, render
-from unimodal.document import Image, Text
+from unimodal.data.scenes.world import COLOURS, SHAPES, SMALL, World, render
+from unimodal.data.shards import ShardWriter
+from unimodal.document import Document, Image, Text
 from unimodal.eval.answer import Answer
+from unimodal.eval.chain_exam import make_chains
 from unimodal.eval.run import run
 from unimodal.eval.scene_evaluator import SceneEvaluator, counted
 from unimodal.eval.scene_requests import WORLD_PARTS, make_requests
@@ -255,3 +257,32 @@ def test_command_names_what_is_wrong(tmp_path):
     assert device.exit_code == 2 and "--device gpu: " in device.output
     missing = CliRunner().invoke(main, f"eval scenes --model {tmp_path / 'none'}".split())
     assert missing.exit_code == 2 and "there is no such directory" in missing.output
+
+
+def test_requests_and_images_of_the_exam_are_looked_for_in_training_shards(model, tmp_path):
+    """Questions need their image, chains count by their first turn, blind ones are not twice."""
+    seed, parts = 21, ("drawing", "questions", "chains")
+    drawn, asked = (make_requests(part, 1, seed) for part in parts[:2])
+    (_, chain) = make_chains(1, seed, SMALL)
+    with ShardWriter(tmp_path / "shards") as writer:
+        writer.write("drawn", Document((Text(drawn[0].prompt.upper(), role="user"),)))
+        for key, one, words in (
+            ("whole", asked[0], asked[0].prompt),
+            ("image", asked[1], "what else?"),
+            ("chain", chain, chain.prompt),
+        ):
+            image = Image(pixels=render(one.shown, 64), role="user")
+            writer.write(key, Document((image, Text(words, role="user"))))
+    report, _ = evaluate(model, 1, seed, parts=parts, training=[str(tmp_path / "shards")])
+    found = report["overlap"]
+    assert {one["what"]: one["training"] for one in found["items"]["examples"]} == {
+        drawn[0].id: "shard-000000.tar, drawn",
+        asked[0].id: "shard-000000.tar, whole",
+        chain.id: "shard-000000.tar, chain",
+    }
+    assert found["items"]["of"] == len(TASKS) + len(QUESTIONS) + 2
+    assert (found["images"]["exact"], found["images"]["of"]) == (3, len(QUESTIONS) + 1)
+    assert report["recipe"]["items_in_training"].startswith("3 exact")
+    with pytest.raises(ValueError, match="holds no .tar shard"):
+        (tmp_path / "none").mkdir()
+        evaluate(model, 1, seed, parts=("drawing",), training=[str(tmp_path / "none")])
