@@ -170,9 +170,17 @@ class Request:
             sequencer.layout, grid, self.sampling, self.state.ids[-1],
             lambda count, part: noises(self.sampling.seed, first, count, part),
             partial(normal_noise, self.sampling.seed, first), sequencer.codec_hash,
+            self._image_before(grid),
         )  # fmt: skip
         self._draw = self._model.transformer.head.draw(drawing)
         yield from self._go_on_drawing(None)
+
+    def _image_before(self, grid: Grid) -> Image | None:
+        """Return the latest image, given or drawn, that has codes of a grid."""
+        images = (
+            one for one in reversed((*self._document.parts, *self.parts)) if isinstance(one, Image)
+        )
+        return next((one for one in images if one.codes is not None and one.grid == grid), None)
 
     def _go_on_drawing(self, found: Any) -> Iterator[Event]:
         """Send the head's generator the result of its Ask; run it to its next Ask or its end."""

@@ -49,8 +49,8 @@ class Sampling:
     """The steps in which a head that draws all of an image at once draws it; None: the head's own
     number."""
     image_drafts: int | None = None
-    """How many codes `next_code` guesses and checks in one pass at most; the images are distributed
-    as without it (heads/jacobi.py). None: it draws code by code."""
+    """How many codes `next_code` guesses and checks in one pass at most; the image is the one that
+    the seed draws without it (heads/jacobi.py). None: it draws code by code."""
     image_solver: Solver = "euler"
     """How `flow` takes a step: `heun` is more exact, and evaluates the model twice."""
     guidance_interval: tuple[float, float] | None = None

@@ -202,6 +202,8 @@ class Drawing:
     normal: Callable[[tuple[int, ...]], np.ndarray]
     """normal(shape) is normal noise for the whole image, float32 of `shape`."""
     codec_hash: str
+    before: Image | None = None
+    """The latest image before this one that has codes of its grid."""
 
 
 Draw = Generator[Ask, Any, Image]

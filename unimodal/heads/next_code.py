@@ -100,6 +100,15 @@ class NextCode(CodeRowsHead):
         """Return the codes of rows of the slice of the output table."""
         return self.code_of_id[self.first + rows_n].tolist()
 
+    def rows_before(self, drawing: Drawing) -> np.ndarray | None:
+        """Return the codes of the image before a drawing, if there is one, as rows of the slice,
+        int64 (N,).
+        """
+        if drawing.before is None:
+            return None
+        assert drawing.before.codes is not None, "it has codes"
+        return drawing.layout.vocabulary.code_ids[drawing.before.codes[:, 0]] - self.first
+
 
 @dataclass(frozen=True, eq=False)
 class CodeTokens:
@@ -119,6 +128,12 @@ class CodeTokens:
         ):
             return ids
         return [*ids, layout.vocabulary.special(image.row_end.name)]
+
+    def uniform(self, part: int = 0) -> np.ndarray:
+        """Return the number in [0, 1) that samples each code, or a part of it, float64 (N,)."""
+        grid = self.drawing.grid
+        lengths = [len(self.of(number, 0)) for number in range(grid.size)]
+        return self.drawing.noises(sum(lengths), part)[np.cumsum(lengths) - lengths]
 
     def address(self, number: int, ids: list[int]) -> list[tuple[int, int]]:
         """Return the address of each of the ids before a code: the last one has that of the code,
@@ -143,18 +158,16 @@ def draw_in_order(drawing: Drawing, look: Callable[..., list[int]], num_parts: i
     tokens, size, sampling = CodeTokens(drawing), drawing.grid.size, drawing.sampling
     branches = Branching(sampling)
     settings = sampling.image_temperature, sampling.image_top_k, sampling.image_top_p
-    length = drawing.layout.content_length(drawing.grid)
-    noise_tP = np.stack([drawing.noises(length, part) for part in range(num_parts)], 1).tolist()
-    ids, place, codes_n = [drawing.opened], 0, np.zeros(size, np.int64)
+    noise_NP = np.stack([tokens.uniform(part) for part in range(num_parts)], 1).tolist()
+    ids, codes_n = [drawing.opened], np.zeros(size, np.int64)
     for number in range(size):
         read = Read(ids, address=tokens.address(number, ids))
-        arg, reads = (noise_tP[place], sampling.scale), branches.reads(read, number / size)
+        arg, reads = (noise_NP[number], sampling.scale), branches.reads(read, number / size)
         branches.has_read(read)
         partial, known = tokens.image(codes_n) if number else None, np.arange(size) < number
         code = yield Ask(reads, look, settings, arg, number, partial=partial, known=known)
         codes_n[number:] = code  # a picture of what is drawn so far has something in each place
         ids = tokens.of(number, code)
-        place += len(ids)
     # The last ids are read together with what follows the image.
     yield Ask(branches.last(Read(ids)), done=size)
     return tokens.image(codes_n)

@@ -1,4 +1,4 @@
-"""Several codes in a pass: the very distribution of drawing one by one, in fewer passes."""
+"""Several codes in a pass: the images of drawing one by one, in fewer passes."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from head_models import deviation, next_code_model, request
 
 from unimodal.attention import DenseAttention
 from unimodal.branches import Branches
-from unimodal.document import Document
+from unimodal.document import Document, Image
 from unimodal.events import ImageProgress
 from unimodal.generation import Generation, generate, stream
 from unimodal.model import Model
@@ -92,6 +92,53 @@ def test_the_likeliest_codes_are_those_of_drawing_one_by_one(
     one_by_one = codes_of(generate(model, documents, plain, "image"))
     together = codes_of(generate(model, documents, replace(plain, image_drafts=drafts), "image"))
     assert one_by_one == together
+
+
+@pytest.mark.parametrize("drafts", [1, 5, 16])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {}, {"guidance": 2.0, "image_top_p": 0.9}, {"image_temperature": 1.5, "image_top_k": 7},
+    ],
+)  # fmt: skip
+def test_a_seed_draws_what_it_draws_one_by_one(model: Model, drafts: int, settings: dict) -> None:
+    """Alone, and behind images, whose codes are the first drafts: of its grid, and of another."""
+    rng = np.random.default_rng(0)
+    given = [
+        Image(codes=rng.integers(0, 64, (grid.size, 1)), grid=grid, role="user",
+              codec_hash=model.sequencer.codec_hash)
+        for grid in (Grid(3, 4), Grid(2, 2))
+    ]  # fmt: skip
+    documents = [
+        request("draw a star"), *(Document((one, *request("a star").parts)) for one in given),
+    ]  # fmt: skip
+    samplings = [Sampling(seed=seed, **settings) for seed in range(12) for _ in documents]
+    drafted = [replace(one, image_drafts=drafts) for one in samplings]
+    one_by_one, together = (
+        codes_of(generate(model, documents * 12, each, "image")) for each in (samplings, drafted)
+    )
+    assert one_by_one == together
+    assert len({tuple(codes) for codes in one_by_one}) > 30
+
+
+def test_an_image_that_is_kept_takes_a_pass_or_two(model: Model, monkeypatch) -> None:
+    """What a seed draws anyway, shown before: all drafts hold."""
+    forwards: list[int] = []
+    original = Branches._forward
+    monkeypatch.setattr(Branches, "_forward", lambda *args: forwards.append(1) or original(*args))
+    transformer = UnifiedModel(model.transformer.architecture).eval()
+    transformer.load_state_dict(model.transformer.state_dict())
+    with torch.no_grad():
+        transformer.model.norm.weight.zero_()  # all codes are as likely, whatever stands before
+    even, counts = replace(model, transformer=transformer), {}
+    (parts,) = generate(even, [request("draw")], Sampling(seed=1), "image")
+    for name, before in (("new", ()), ("kept", parts)):
+        forwards.clear()
+        asked = Document((*before, *request("draw").parts))
+        sampling = Sampling(seed=1, image_drafts=4)
+        assert codes_of(generate(even, [asked], sampling, "image")) == codes_of([parts])
+        counts[name] = len(forwards)
+    assert counts == {"new": 4, "kept": 3}, "12 codes: 1, 5, 5 and 1; and 5, 5, 2"
 
 
 def test_a_request_beside_strangers_draws_what_it_draws_alone(model: Model) -> None:
