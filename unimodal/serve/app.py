@@ -84,12 +84,13 @@ def _model(request: Request) -> dict[str, Any]:
 def _settings(server: Server) -> dict[str, Any]:
     """Return the settings of drawings that the model has, with what holds where none is given."""
     sampling, follows = server.model.sampling, server.model.transformer.head.follows
-    steps = {"steps": sampling.image_steps} if "image_steps" in follows else {}
+    own = {"steps": "image_steps", "drafts": "image_drafts"}
+    of_head = {name: getattr(sampling, one) for name, one in own.items() if one in follows}
     return {
         "guidance": 1.0 if sampling.guidance is None else sampling.guidance,
         "negative_prompt": sampling.negative,
         "partial_images": server.limits.max_partial_images, "candidates": MAX_CANDIDATES,
-        **({"boxes": MAX_BOXES} if server.model.takes_boxes else {}), **steps,
+        **({"boxes": MAX_BOXES} if server.model.takes_boxes else {}), **of_head,
     }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Settings of replies that all endpoints share: OpenAI's, and extensions that are named in
-docs/serving.md (`guidance`, `negative_prompt`, `steps`, `candidates`, `others`, `seed` of images).
+docs/serving.md (`guidance`, `negative_prompt`, `steps`, `drafts`, `candidates`, `others`, `seed` of
+images).
 """
 
 import secrets
@@ -16,6 +17,7 @@ from .fields import Fields
 from .limits import Limits
 
 RANDOM_BITS = 32  # of a seed that nobody gave: every client's numbers hold it
+MAX_DRAFTS = 32  # each is read, and scored for all codes, beside other clients' replies
 MAX_USER = 256  # characters of what a client calls its user
 
 
@@ -42,6 +44,7 @@ class Settings(Fields):
     guidance: float | None = None
     negative_prompt: str | None = None
     steps: int | None = None
+    drafts: int | None = None
     candidates: int = 1
     """Of how many drawings the best is kept, as the model's own answers judge them."""
     others: bool = False
@@ -59,6 +62,7 @@ class Settings(Fields):
         most_partial = limits.max_partial_images if self.stream else 0
         whole = {"n": (self.n, 1, limits.max_n),
                  "candidates": (self.candidates, 1, MAX_CANDIDATES),
+                 "drafts": (1 if self.drafts is None else self.drafts, 1, MAX_DRAFTS),
                  "partial_images": (self.partial_images, 0, most_partial)}  # fmt: skip
         for field, (value, least, most) in whole.items():
             if not least <= value <= most:
@@ -102,6 +106,7 @@ class Settings(Fields):
             "guidance": {"guidance": self.guidance},
             "negative_prompt": {"negative": self.negative_prompt},
             "steps": {"image_steps": self.steps},
+            "drafts": {"image_drafts": self.drafts},
             "temperature": temperatures(model, self.temperature),
         }
         try:

@@ -77,6 +77,16 @@ def test_a_seed_means_the_same_alone_and_among_strangers(served: Served, monkeyp
     assert sha256(images(answers[0].result())[0]) == sha256(alone[0])
 
 
+def test_drafts_give_the_same_bytes_in_fewer_steps(served: Served, monkeypatch) -> None:
+    asked = {"prompt": PROMPT, "seed": 7, "guidance": 3}
+    steps, step = [], Generation.step
+    monkeypatch.setattr(Generation, "step", lambda own: steps.append(1) or step(own))
+    plain, taken = images(served.ask(IMAGES, asked)), len(steps)
+    steps.clear()
+    assert images(served.ask(IMAGES, asked | {"drafts": 8})) == plain
+    assert len(steps) < taken / 2
+
+
 def test_json_and_forms_give_the_same_bytes(small: Served) -> None:
     files = [png(seed=1), png(seed=2)]
     settings = {"prompt": "put both together", "seed": 11, "guidance": 2.5, "n": 2}

@@ -98,6 +98,7 @@ BAD: list[tuple[str, str, Any, int, str | None, str]] = [
     ("size", IMAGES, DRAW | {"size": "../16x24"}, 400, "size", "this model draws 16x24"),
     ("number", IMAGES, DRAW | {"n": 0}, 400, "n", "from 1 to 8"),
     ("number", IMAGES, DRAW | {"n": 10**9}, 400, "n", "from 1 to 8"),
+    ("number", IMAGES, DRAW | {"drafts": 33}, 400, "drafts", "from 1 to 32"),
     ("number", IMAGES, DRAW | {"n": 2, "stream": True}, 400, "n", "a stream is of one reply"),
     ("number", IMAGES, DRAW | {"partial_images": 2}, 400, "partial_images", "without stream"),
     ("number", CHAT, ask(max_tokens=10**9), 400, "max_tokens", "from 1 to 512"),
