@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
+
 from unimodal.document import Document, Part
 from unimodal.events import ReplyDone
 from unimodal.generation import Generation
@@ -75,6 +77,10 @@ class Evaluator(ABC, Generic[R]):
 
         Images of the reply have pixels and codes, so that the next turn may contain them.
         """
+
+    def shown(self, request: R) -> np.ndarray | None:
+        """Return the image that a request begins with, uint8 (H, W, 3); here there is none."""
+        return None
 
     @abstractmethod
     def score(self, request: R, answer: Answer) -> Prediction:

@@ -6,35 +6,20 @@ what an exam must not share with it are items: a request together with the image
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from .overlap import Picture, Probe, overlap
+from .run import Evaluator
 from .scene_request import BLIND
 
 
-class Asked(Protocol):
-    """A request of an exam: its id, and what is said first."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def prompt(self) -> str: ...
-
-
-class Shows(Protocol):
-    """An evaluator whose requests may begin with an image."""
-
-    def requests(self) -> Iterable[Any]: ...
-    def shown(self, request: Any) -> np.ndarray | None: ...
-
-
-def exam_overlap(evaluators: Mapping[str, Shows], training: Sequence[str]) -> dict[str, Any] | None:
+def exam_overlap(
+    evaluators: Mapping[str, Evaluator[Any]], training: Sequence[str]
+) -> dict[str, Any] | None:
     """Return how much of the requests of all parts is in training shards; None without shards.
 
-    Of a conversation the first turn counts; questions without their images are those with them.
-    ValueError (ShardError) where there are no shards.
+    Requests have an id and a prompt. Of a conversation the first turn counts; questions without
+    their images are those with them. ValueError (ShardError) where there are no shards.
     """
     if not training:
         return None
@@ -46,13 +31,13 @@ def exam_overlap(evaluators: Mapping[str, Shows], training: Sequence[str]) -> di
     return overlap(probes, _images(asked), training)
 
 
-def _asked(evaluators: Mapping[str, Shows]) -> Iterator[tuple[Shows, Asked]]:
+def _asked(evaluators: Mapping[str, Evaluator[Any]]) -> Iterator[tuple[Evaluator[Any], Any]]:
     for part, one in evaluators.items():
         if part != BLIND:
             yield from ((one, request) for request in one.requests())
 
 
-def _images(asked: Iterable[tuple[Shows, Asked]]) -> Iterator[tuple[str, Picture]]:
+def _images(asked: Iterable[tuple[Evaluator[Any], Any]]) -> Iterator[tuple[str, Picture]]:
     for one, request in asked:
         image = one.shown(request)
         if image is not None:
