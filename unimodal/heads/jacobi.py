@@ -14,9 +14,9 @@ system of equations, x_n = F^-1(u_n; x_1 ... x_n-1), and any drafts of it can be
    are those of the image before, which an edit mostly keeps; where there is none, they are sampled
    from the last distribution with the u of their own places.
 
-What is drawn depends on no draft: a common source of chance in place of the test of speculative
-sampling (Daliri et al., arXiv:2408.07978, call it drafter-invariant). Tests of that kind keep more
-drafts only where distributions are wide.
+What is drawn depends on no draft: a source of chance that draft and check share stands in place of
+the test of speculative sampling (Daliri et al., arXiv:2408.07978, call this drafter-invariant),
+which keeps a few more drafts and draws another image.
 
 Letters: N codes of an image, R requests, M places whose codes a pass predicts, m drafts, C codes.
 """
