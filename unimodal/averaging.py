@@ -62,7 +62,11 @@ def _differing(
     there: dict[str, StoredTensor],
 ) -> list[str]:
     """Return in what respects a weight would mean another thing in each of the two."""
-    plans = ours.config.architecture, theirs.config.architecture
+    # That a model was taught boxes changes what it is asked, and no weight's meaning.
+    plans = [
+        replace(one, image=replace(one.image, boxes=False))
+        for one in (ours.config.architecture, theirs.config.architecture)
+    ]
     parts = ("transformer", "vocabulary", "image")
     found = [part for part in parts if getattr(plans[0], part) != getattr(plans[1], part)]
     if ours.text_tokenizer.hash != theirs.text_tokenizer.hash:

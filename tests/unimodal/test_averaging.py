@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from boxed_models import with_boxes
 from checkpoints import CARD
 
 from unimodal.averaging import average
@@ -50,6 +51,15 @@ def test_the_mean_of_a_model_and_itself_has_its_bytes(pair, tmp_path):
 def test_a_share_that_is_no_mean_is_refused(pair, tmp_path, share):
     with pytest.raises(ValueError, match="between 0 and 1"):
         average(*pair, tmp_path / "mean", share)
+
+
+def test_one_of_the_two_may_have_been_taught_boxes(pair, tmp_path):
+    second = load(pair[1])
+    taught = save_bundle(tmp_path / "taught", with_boxes(second))
+    mean = average(pair[0], taught, tmp_path / "mean", 0.3)
+    plain = average(pair[0], pair[1], tmp_path / "plain", 0.3)
+    assert load(mean).takes_boxes and not load(plain).takes_boxes
+    assert (mean / "model.safetensors").read_bytes() == (plain / "model.safetensors").read_bytes()
 
 
 def test_models_of_other_kinds_are_refused(pair, drawing_model, tmp_path):
