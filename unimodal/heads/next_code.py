@@ -107,7 +107,7 @@ class NextCode(CodeRowsHead):
         if drawing.before is None:
             return None
         assert drawing.before.codes is not None, "it has codes"
-        return drawing.layout.vocabulary.code_ids[drawing.before.codes[:, 0]] - self.first
+        return drawing.layout.vocabulary.code_to_id(drawing.before.codes[:, 0]) - self.first
 
 
 @dataclass(frozen=True, eq=False)
