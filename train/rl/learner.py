@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from unimodal.cross_entropy import product_dtype
-from unimodal.kernels import Kernel, attention
+from unimodal.kernels import Kernel, attention, why_unavailable
 from unimodal.sampling import log_probability
 from unimodal.unified import UnifiedModel
 
@@ -74,7 +74,7 @@ class PolicyLearner(Learner[list[Sample]]):
             "replies": len(batch),
             "choices": sum(map(len, batch)),
             "taught": sum(map(len, self.taught(batch))),
-            "tokens": sum(len(one.trajectory.sequence) for one in batch),
+            "tokens": sum(len(one.trajectory.ids) for one in batch),
             **sums(batch, self.kinds),
         }
 
@@ -87,7 +87,7 @@ class PolicyLearner(Learner[list[Sample]]):
         taught = micro_batch if norms is None else self.taught(micro_batch)
         some = taught or micro_batch[:1]  # so that all parameters have gradients, of 0
         pad = self.model.architecture.vocabulary.special("pad")
-        packed = pack(some, pad, self.device)
+        packed = pack(some, pad, self.device, self._shares_prompts)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
             log_p_M, entropy_M = self.scores(packed)
         self.scored = _apart(log_p_M, entropy_M, packed.lengths)
@@ -98,6 +98,15 @@ class PolicyLearner(Learner[list[Sample]]):
         entropy = len(taught) and entropy_M.detach().sum() / norms["taught"]
         reports["entropy"] = torch.as_tensor(entropy).to(reward)
         return {TOTAL: total, "loss": total.detach(), "reward": reward, **reports}
+
+    @property
+    def _shares_prompts(self) -> bool:
+        """Return whether replies to one prompt are one document: not with flash-attn's kernels,
+        which know causal documents alone.
+        """
+        dtype = product_dtype(self.model.lm_head_weight)
+        why_no_flash = why_unavailable("flash", torch.device(self.device), dtype)
+        return self.attention in ("flex", "sdpa") or why_no_flash is not None
 
     def scores(self, packed: Packed) -> Scored:
         """Return the log-probability and the entropy of each choice, float32 (M,) both."""
@@ -136,7 +145,7 @@ class PolicyLearner(Learner[list[Sample]]):
     def digests(self, batch: list[Sample]) -> list[str]:
         """Of each sample's ids and reward."""
         return [
-            hashlib.sha256(one.trajectory.sequence.ids.tobytes() + repr(one.reward).encode())
+            hashlib.sha256(one.trajectory.ids.tobytes() + repr(one.reward).encode())
             .hexdigest()[:16] for one in batch
         ]  # fmt: skip
 

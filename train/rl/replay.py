@@ -1,11 +1,12 @@
-"""Replay a sampled reply: which of its ids the policy chose, and among which ids.
+"""Replay sampled replies: which of their ids the policy chose, and among which ids.
 
-In: a prompt and the ids of its reply. Out: a `Trajectory`, the tokens to run the transformer over
-and the choices that were made: exactly those that generation samples, for the same grammar walks
-through the reply. Ids that must follow are read, and are no choices.
+In: a prompt and the ids of replies to it. Out: a `Trajectory` of each, the tokens to run the
+transformer over and the choices that were made: exactly those that generation samples, for the same
+grammar walks through the reply. Ids that must follow are read, and are no choices.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,13 +24,17 @@ CODE = -1  # in place of a mask's number: the image head chooses the code
 class Trajectory:
     """A Trajectory holds a prompt and its reply as tokens, and the n choices of the reply.
 
-    at_n int64: the token whose hidden vector each choice was sampled from, in rising order.
+    prompt: the same object for all replies that were replayed together.
+    reply: its ids but the last one, behind which nothing is chosen, at the prompt's next positions.
+    at_n int64: the token of the reply whose hidden vector each choice was sampled from, in rising
+        order; -1 is the prompt's last token.
     ids_n int64: the id that was chosen.
     reply_ids: all ids of the reply.
     mask_n int64: which of the Replay's masks says what was allowed; CODE for codes of an image.
     """
 
-    sequence: Sequence
+    prompt: Sequence
+    reply: Sequence
     at_n: np.ndarray
     ids_n: np.ndarray
     mask_n: np.ndarray
@@ -37,6 +42,11 @@ class Trajectory:
 
     def __len__(self) -> int:
         return len(self.at_n)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Return the ids of the prompt and of the reply but its last one, int64."""
+        return np.concatenate([self.prompt.ids, self.reply.ids])
 
 
 class Replay:
@@ -52,9 +62,12 @@ class Replay:
         """Of the ids from 0 on, which are allowed, bool."""
         self._numbers: dict[Choice, int] = {}
 
-    def __call__(self, document: Document, reply_ids: tuple[int, ...]) -> Trajectory:
-        """Return the trajectory of a reply, of which generation gave these ids."""
+    def __call__(self, document: Document, replies: Iterable[tuple[int, ...]]) -> list[Trajectory]:
+        """Return the trajectories of replies to a document, of which generation gave these ids."""
         prompt = self._sequencer.prompt(document)
+        return [self._replayed(prompt, ids) for ids in replies]
+
+    def _replayed(self, prompt: Sequence, reply_ids: tuple[int, ...]) -> Trajectory:
         ids = np.array(reply_ids, np.int64)
         state = ReplyState(
             self._grammar, self._context - len(prompt), self._sampling.max_text_tokens,
@@ -76,10 +89,9 @@ class Replay:
             state.take(int(ids[at]))
         assert len(state.ids) == len(ids), "the grammar ends where the reply does"
         chosen = (mask_n >= CODE).nonzero()[0]
-        sequence = _behind(prompt, ids, address_n2)
-        return Trajectory(
-            sequence, len(prompt) + chosen - 1, ids[chosen], mask_n[chosen], reply_ids
-        )
+        assert not address_n2[:1].any(), "no reply begins amid an image"
+        reply = replace(_behind(prompt, ids[:-1]), address=address_n2[1:])
+        return Trajectory(prompt, reply, chosen - 1, ids[chosen], mask_n[chosen], reply_ids)
 
     def _number(self, choice: Choice) -> int:
         """Return the number of a choice's mask; the grammar makes each choice once."""
@@ -90,17 +102,7 @@ class Replay:
         return self._numbers[choice]
 
 
-def _behind(prompt: Sequence, ids_n: np.ndarray, address_n2: np.ndarray) -> Sequence:
-    """Return a prompt and the ids of a reply, but the last one, behind which nothing is chosen.
-
-    Each token has the address of the code that it predicts.
-    """
-    reply = Sequence.causal(ids_n[:-1])
-    start = int(prompt.positions.max(initial=-1)) + 1
-    joined = {
-        name: np.concatenate([getattr(prompt, name), getattr(reply, name)])
-        for name in Sequence.ARRAYS
-    }
-    joined["positions"][len(prompt) :] += start
-    joined["address"][len(prompt) - 1 :] = address_n2
-    return Sequence(**joined, spans=prompt.spans)
+def _behind(prompt: Sequence, ids_n: np.ndarray) -> Sequence:
+    """Return ids at the positions behind a prompt."""
+    reply = Sequence.causal(ids_n)
+    return replace(reply, positions=reply.positions + int(prompt.positions.max(initial=-1)) + 1)

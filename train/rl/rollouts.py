@@ -138,13 +138,11 @@ class Rollouts:
         groups = []
         for prompt, group, advantage_G in zip(asked, judged, compared_PG.tolist(), strict=True):
             alike = {"no_signal": float(_are_equal(group))}
+            replayed = self.replay(prompt.document, [one.ids for one in group])
             made = [
-                Sample(
-                    prompt.kind, self.replay(prompt.document, one.ids), one.mark.reward,
-                    advantage, one.mark.facts | alike,
-                )
-                for one, advantage in zip(group, advantage_G, strict=True)
-            ]  # fmt: skip
+                Sample(prompt.kind, trajectory, one.mark.reward, advantage, one.mark.facts | alike)
+                for trajectory, one, advantage in zip(replayed, group, advantage_G, strict=True)
+            ]
             groups.append(made if self.config.dpo is None else _pair(made))
         return groups
 
@@ -208,10 +206,11 @@ class Rollouts:
             )
         groups = []
         for at in numbers:
-            prompt = self.prompts(at)
+            prompt, group = self.prompts(at), kept[str(at)]
+            replayed = self.replay(prompt.document, [tuple(one["ids"]) for one in group])
             groups.append([
-                _sample(prompt.kind, self.replay(prompt.document, tuple(one["ids"])), one)
-                for one in kept[str(at)]
+                _sample(prompt.kind, trajectory, one)
+                for trajectory, one in zip(replayed, group, strict=True)
             ])  # fmt: skip
         return groups
 

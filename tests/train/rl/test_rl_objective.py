@@ -33,14 +33,14 @@ def one_word(model: Model) -> tuple[Replay, np.ndarray]:
     """A policy of one choice: a reply of one text token; and the ids that it may choose."""
     replay = Replay(model, Sampling(max_text_tokens=1), "text")
     stop = model.sequencer.layout.stops[0]
-    replay(ASKED, (int(np.flatnonzero(model.text_tokenizer.spelled)[0]), stop))
+    replay(ASKED, [(int(np.flatnonzero(model.text_tokenizer.spelled)[0]), stop)])
     return replay, np.flatnonzero(replay.masks[0])
 
 
 def every_reply(model: Model, replay: Replay, ids: np.ndarray) -> list[Sample]:
     """Every reply that there is, with the reward of its id: its sine."""
     stop = model.sequencer.layout.stops[0]
-    made = [replay(ASKED, (int(token), stop)) for token in ids]
+    made = replay(ASKED, [(int(token), stop) for token in ids])
     return [Sample("words", one, math.sin(float(one.ids_n[0])), 0.0) for one in made]
 
 
@@ -201,7 +201,7 @@ def test_how_choices_are_weighed(tiny_model: Model, mean: str, expected: float) 
     replay = Replay(tiny_model, Sampling(max_text_tokens=8), "text")
     words = np.flatnonzero(tiny_model.text_tokenizer.spelled)
     stop = tiny_model.sequencer.layout.stops[0]
-    made = [replay(ASKED, (*map(int, words[:count]), stop)) for count in (1, 3)]
+    made = replay(ASKED, [(*map(int, words[:count]), stop) for count in (1, 3)])
     assert [len(one) for one in made] == [2, 4]
     samples = [Sample("words", made[0], 1.0, 1.0), Sample("words", made[1], 0.0, 0.0)]
     learner = GrpoLearner(GrpoConfig(mean=mean), tiny_model.transformer, replay.masks)  # type: ignore[arg-type]

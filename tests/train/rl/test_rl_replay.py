@@ -18,7 +18,7 @@ from unimodal.sequence import IMAGE
 from unimodal.train.rl.actor import sampled
 from unimodal.train.rl.learner import PolicyLearner
 from unimodal.train.rl.replay import CODE, Replay
-from unimodal.train.rl.samples import Sample
+from unimodal.train.rl.samples import Sample, pack
 from unimodal.unified import UnifiedModel
 
 SAMPLING = Sampling(text_temperature=1.0, max_text_tokens=12, max_images=1)
@@ -66,7 +66,7 @@ def test_probabilities_are_those_that_were_sampled_with(
         recorded.clear()
         sampling = replace(SAMPLING, seed=number)
         ((parts, ids),) = sampled(model, [document], [sampling], modality, 1)
-        trajectory = replay(document, ids)
+        (trajectory,) = replay(document, [ids])
         assert len(recorded) == len(trajectory)
         drawn += sum(isinstance(part, Image) for part in parts)
         first = model.vocabulary.code_slice[0]
@@ -79,6 +79,39 @@ def test_probabilities_are_those_that_were_sampled_with(
     found = np.concatenate([one.log_p_n for one in learner.scored])
     assert drawn == 12 if modality == "image" or (draws and modality is None) else drawn < 12
     assert np.allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("modality", [None, "text", "image"])
+def test_replies_that_share_a_prompt_are_what_they_are_alone(
+    drawing_model: Model, modality: Modality | None
+) -> None:
+    """Scores and gradients of groups and of single replies, the prompt once and for each reply."""
+    model = drawing_model
+    replay = Replay(model, SAMPLING, modality)
+    samples = []
+    for number, document in enumerate(asked(model)[:3]):
+        seeds = [replace(SAMPLING, seed=10 * number + k) for k in range(1, 5)]
+        replies = sampled(model, [document] * len(seeds), seeds, modality, 8)
+        made = replay(document, [ids for _, ids in replies])
+        assert len({one.reply.ids.tobytes() for one in made}) > 1, "the replies are different"
+        samples += [Sample("any", one, 0.0, 0.0) for one in made]
+    samples += [samples[0]]  # after others: a document of its own
+    learner = PolicyLearner(model.transformer, replay.masks)
+    packs = [pack(samples, 0, "cpu", shared) for shared in (True, False)]
+    prompts = [int((one.batch.doc.diff() != 0).sum()) + 1 for one in packs]
+    assert prompts == [4, 13]
+    saved = sum(len(one.trajectory.prompt) for one in samples[:12]) * 3 // 4
+    assert packs[1].batch.ids.numel() - packs[0].batch.ids.numel() == saved
+    weights_M = torch.randn(len(packs[0].at_M), generator=torch.Generator().manual_seed(0))
+    found = []
+    for packed in packs:
+        log_p_M, entropy_M = learner.scores(packed)
+        total = (weights_M * log_p_M).sum() + entropy_M.sum()
+        wanted = [one for one in model.transformer.parameters() if one.requires_grad]
+        grads = torch.autograd.grad(total, wanted, allow_unused=True)
+        found.append([log_p_M, entropy_M, *(one for one in grads if one is not None)])
+    for ours, alone in zip(*found, strict=True):
+        torch.testing.assert_close(ours, alone, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("head", ["next_code", "independent_levels", "causal_levels"])
@@ -101,15 +134,16 @@ def test_a_batch_of_any_head_equals_its_recomputation(
     replies = sampled(model, documents, seeds, "image", 8)
     replay = Replay(model, SAMPLING, "image")
     for document, (parts, ids) in zip(documents, replies, strict=True):
-        made = replay(document, ids)
+        (made,) = replay(document, [ids])
         trained = model.sequencer.sequence(Document((*document.parts, *parts)))
-        length = len(made.sequence)
+        start, stop = len(made.prompt), len(made.prompt) + len(made.reply)
         for name in ("ids", "positions", "address"):
-            ours, theirs = getattr(made.sequence, name), getattr(trained, name)
-            assert np.array_equal(ours, theirs[:length]), name
+            theirs = getattr(trained, name)
+            assert np.array_equal(getattr(made.prompt, name), theirs[:start]), name
+            assert np.array_equal(getattr(made.reply, name), theirs[start:stop]), name
         codes = np.flatnonzero(trained.modality == IMAGE)
-        codes = codes[codes >= len(model.sequencer.prompt(document)) - 1]
-        assert np.array_equal(made.at_n[made.mask_n == CODE], codes)
+        codes = codes[codes >= start - 1]
+        assert np.array_equal(made.at_n[made.mask_n == CODE] + start, codes)
     hidden = torch.randn(1, config.width, generator=torch.Generator().manual_seed(0))
     every = torch.from_numpy(model.vocabulary.code_ids)
     log_p, entropy = model.transformer.head.log_probability(
