@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from .samples import Sample
 
 FACTS = (
-    "reward", "right", "second", "words_instead", "refused", "no_signal", "words", "images",
+    "reward", "right", "second", "planned", "words_instead", "refused", "no_signal", "words",
+    "images",
 )  # fmt: skip
 SUM, COUNT = "sum of ", "count of "
 

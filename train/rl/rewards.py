@@ -18,6 +18,7 @@ from PIL import Image as PILImage
 
 from unimodal.data.scenes.edits import Edit, done
 from unimodal.data.scenes.layouts import Placed
+from unimodal.data.scenes.plans import agrees, planned
 from unimodal.data.scenes.questions import Question
 from unimodal.data.scenes.reading import Unreadable, read_scene
 from unimodal.data.scenes.refusals import is_refusal
@@ -79,8 +80,8 @@ def judged_scene(shape: ScenesReward, prompt: Prompt, parts: Parts) -> Mark:
     """Return the mark of a reply to a request in the world of scenes.
 
     `right` is the verdict; `second` that of the second reader on an image, which is no part of the
-    reward; `refused` whether the words say that it cannot be granted; `words_instead` whether an
-    image was wanted and none came.
+    reward; `planned` whether a plan in words before an image is right; `refused` whether the words
+    say that it cannot be granted; `words_instead` whether an image was wanted and none came.
     """
     assert prompt.wish is not None, "it was asked in the world of scenes"
     answer, wish = Answer.of(parts), prompt.wish
@@ -94,6 +95,11 @@ def judged_scene(shape: ScenesReward, prompt: Prompt, parts: Parts) -> Mark:
     if isinstance(wish, DrawingRequest | Edit | tuple):
         facts["words_instead"] = float(not answer.images)
         facts["second"] = float(_second(wish, answer))
+    if isinstance(wish, DrawingRequest | Edit) and answer.images:
+        claims = planned(answer.text)
+        if claims is not None:
+            facts["planned"] = float(agrees(claims, wish))
+            reward += shape.plan * facts["planned"] if reason else 0.0
     return Mark(reward, facts)
 
 

@@ -52,19 +52,22 @@ class PromptsConfig:
 class ScenesReward:
     """Shape the reward in the world of scenes: `right` for a right answer, `wrong` + `share` x s
     for an image that can be read, or a caption that can be parsed, and shows the share s of what
-    was asked for, and 0 for all else. All or nothing: wrong=0 share=0.
+    was asked for, and 0 for all else; and `plan` more for a wrong image behind a right plan in
+    words. All or nothing: wrong=0 share=0.
     """
 
     right: float = 1.0
     wrong: float = 0.1
     share: float = 0.3
+    plan: float = 0.0
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
-        if not 0 <= self.wrong <= self.wrong + self.share < self.right:
+        parts = (self.wrong, self.share, self.plan)
+        if min(parts) < 0 or sum(parts) >= self.right:
             return [
-                f"right {self.right}, wrong {self.wrong}, share {self.share}: wrong and share at "
-                "least 0, and together below right"
+                f"right {self.right}, wrong {self.wrong}, share {self.share}, plan {self.plan}: "
+                "wrong, share and plan at least 0, and together below right"
             ]
         return []
 

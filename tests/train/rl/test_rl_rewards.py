@@ -9,6 +9,7 @@ import pytest
 
 from unimodal.data.scenes.edits import edit
 from unimodal.data.scenes.layouts import placed
+from unimodal.data.scenes.plans import plan
 from unimodal.data.scenes.questions import ask
 from unimodal.data.scenes.refusals import NO_SUMS
 from unimodal.data.scenes.requests import granted, request
@@ -66,6 +67,24 @@ def test_a_drawing_is_judged_by_both_readers() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     assert mark(wish, replace(drawn(right), pixels=noise)).reward == 0.0
     assert mark(wish, drawn(right), drawn(right)).reward == 0.0, "one image was asked for"
+
+
+def test_a_right_plan_is_worth_something_where_the_image_is_wrong() -> None:
+    rng = generator(3, 1)
+    wish = request("two objects", rng)
+    right = granted(wish, rng)
+    half = replace(right, objects=right.objects[:1])
+    shape = replace(SHAPED, plan=0.2)
+    found = mark(wish, said(plan(right)), drawn(half), shape=shape)
+    assert (found.reward, found.facts["planned"]) == (pytest.approx(0.1 + 0.15 + 0.2), 1.0)
+    assert mark(wish, said(plan(right)), drawn(half)).reward == pytest.approx(0.25), "by default"
+    found = mark(wish, said(plan(half)), drawn(half), shape=shape)
+    assert (found.reward, found.facts["planned"]) == (pytest.approx(0.25), 0.0)
+    found = mark(wish, said(plan(half)), drawn(right), shape=shape)
+    assert (found.reward, found.facts["planned"]) == (1.0, 0.0), "an image is judged by itself"
+    assert "planned" not in mark(wish, said("here it is"), drawn(right), shape=shape).facts
+    assert mark(wish, said(plan(right)), shape=shape).reward == 0.0, "no image came"
+    assert ScenesReward(plan=0.6).problems() and not ScenesReward(plan=0.5).problems()
 
 
 def test_boxes_are_judged_by_what_stands_in_them() -> None:
