@@ -63,7 +63,7 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
         "sampling": (
             SAMPLING,
             ("negative", "image_steps", "image_drafts", "image_solver", "guidance_interval",
-             "image_guidance"),
+             "image_guidance", "max_plan_tokens"),
         ),
     }  # fmt: skip
     for section, (plain, names) in newer.items():

@@ -138,18 +138,19 @@ class ReplyState:
         max_text_tokens: int,
         max_images: int,
         modality: Modality | None = None,
+        max_plan_tokens: int = 0,
     ):
         """Begin a reply.
 
         room: how many tokens the context has left. modality: the modality constraint: 'text' allows
-        no images, 'image' one image and nothing else, None what the model chooses. Raise ValueError
-        for another modality.
+        no images, 'image' one image, behind at most `max_plan_tokens` tokens of text, None what the
+        model chooses. Raise ValueError for another modality.
         """
         if modality not in MODALITY_CONSTRAINTS:
             raise ValueError(f"modality {modality!r}: one of {MODALITY_CONSTRAINTS}")
         self._grammar, self._layout = grammar, grammar.layout
         self._modality, self._room = modality, room
-        self._max_text_tokens = 0 if modality == "image" else max_text_tokens
+        self._max_text_tokens = max_plan_tokens if modality == "image" else max_text_tokens
         self.max_images = {None: max_images, "text": 0, "image": 1}[modality]
         self._num_text_tokens = self._num_images = 0
         self._node: _Node | None = None  # the place within an opening; None outside of one
@@ -242,7 +243,7 @@ class ReplyState:
         image = fits and self._num_images < self.max_images
         begins, stops = self._grammar.begins, self._layout.stops
         if self._modality == "image":
-            return self._grammar.next(self._grammar.root) if image else stops[0]
+            return self._after_plan() if image else stops[0]
         if self._num_text_tokens >= self._max_text_tokens or self._room <= 1:
             self._cut = "context" if self._room <= 1 else "text budget"
             return stops[0]
@@ -250,3 +251,10 @@ class ReplyState:
         if image:
             return self._grammar.text(*begins, *ends)
         return self._grammar.text(*ends, withheld=() if self._modality == "text" else begins)
+
+    def _after_plan(self) -> int | Choice:
+        """Return what may follow before an image that has to come: more of a plan, or the image."""
+        fits = self._room - 1 > self._grammar.longest_image  # behind one more token too
+        if self._num_text_tokens < self._max_text_tokens and fits:
+            return self._grammar.text(*self._grammar.begins)
+        return self._grammar.next(self._grammar.root)

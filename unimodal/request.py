@@ -58,7 +58,7 @@ class Request:
             num_tokens = max(num_tokens, len(self._unconditional))
         room = model.context - num_tokens
         budget = sampling.max_text_tokens, sampling.max_images
-        self.state = ReplyState(grammar, room, *budget, modality)
+        self.state = ReplyState(grammar, room, *budget, modality, sampling.max_plan_tokens)
         least = (grammar.longest_image if self.state.max_images else 1) + 1
         if room < least:
             said = refusal(model.sequencer, document, model.context, least)

@@ -62,6 +62,9 @@ class Sampling:
     """The most text tokens in a reply, which is ended there."""
     max_images: int = 4
     """The most images in a reply."""
+    max_plan_tokens: int = 0
+    """The most text tokens before the image where an image alone is asked for: models that were
+    taught to plan in words draw worse without. 0: the image comes at once."""
 
     def __post_init__(self) -> None:
         number = "a number of at least 0"
@@ -111,6 +114,7 @@ class Sampling:
             "seed": (_is_whole(self.seed, 0) and self.seed < 2**64, "a whole number below 2^64"),
             "max_text_tokens": (_is_whole(self.max_text_tokens, 1), "a whole number from 1"),
             "max_images": (_is_whole(self.max_images, 0), "a whole number from 0"),
+            "max_plan_tokens": (_is_whole(self.max_plan_tokens, 0), "a whole number from 0"),
         }
         problems = [
             f"{name} {getattr(self, name)!r}: {wanted} is wanted"

@@ -175,3 +175,28 @@ def test_bad_arguments_are_said() -> None:
         Grammar(LAYOUT, [])
     with pytest.raises(ValueError, match="modality 'both'"):
         a_state(modality="both")
+
+
+@pytest.mark.parametrize("grids", [ONE, SEVERAL], ids=["one size", "several sizes"])
+def test_an_image_alone_may_come_behind_a_plan(grids: list[Grid]) -> None:
+    """Text up to the budget, then the image, whether it was begun or not; no stop before it."""
+    grammar, random = Grammar(LAYOUT, grids), np.random.default_rng(0)
+    lengths = set()
+    for _ in range(60):
+        state = ReplyState(grammar, 100, 256, 4, "image", max_plan_tokens=5)
+        assert isinstance(state.next, Choice)
+        assert not any(stop in state.next for stop in LAYOUT.stops)
+        ids = sampled(state, random)
+        begins = next(at for at, one in enumerate(ids) if one in grammar.begins)
+        assert begins <= 5 and ids[-1] in LAYOUT.stops and len(ids) <= state.max_ids
+        assert sum(one in grammar.begins for one in ids) == 1
+        lengths.add(begins)
+    assert lengths == set(range(6))
+
+
+def test_a_plan_leaves_room_for_the_image() -> None:
+    grammar = Grammar(LAYOUT, ONE)
+    for room in range(grammar.longest_image + 1, grammar.longest_image + 5):
+        state = ReplyState(grammar, room, 256, 4, "image", max_plan_tokens=9)
+        ids = sampled(state, np.random.default_rng(room), special_share=0)
+        assert any(one in grammar.begins for one in ids) and len(ids) <= room

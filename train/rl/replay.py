@@ -71,7 +71,7 @@ class Replay:
         ids = np.array(reply_ids, np.int64)
         state = ReplyState(
             self._grammar, self._context - len(prompt), self._sampling.max_text_tokens,
-            self._sampling.max_images, self._modality,
+            self._sampling.max_images, self._modality, self._sampling.max_plan_tokens,
         )  # fmt: skip
         mask_n = np.full(len(ids), CODE - 1)  # below CODE: no choice
         address_n2 = np.zeros((len(ids), 2), np.int16)
