@@ -77,8 +77,9 @@ def test_a_conversation_is_a_chat_and_costs_its_new_turn(served: Served, shipped
 def test_partial_images_and_interleaved_words_stream(served: Served) -> None:
     body = {"messages": [user("draw a red circle")], "seed": 2, "modalities": ["image"]}
     _, whole = served.ask(CHAT, body)
-    (image,) = whole["choices"][0]["message"]["images"]
-    assert (image["index"], image["position"]) == (0, 0)
+    message = whole["choices"][0]["message"]
+    (image,), plan = message["images"], message["content"] or ""
+    assert (image["index"], image["position"]) == (0, len(plan))
     streamed = {"stream": True, "partial_images": 1}
     _, head, content = served.send(
         "POST", CHAT, json.dumps(body | streamed).encode(), Content_Type="application/json"
@@ -87,11 +88,12 @@ def test_partial_images_and_interleaved_words_stream(served: Served) -> None:
     lines = [line[6:] for line in content.decode().splitlines() if line.startswith("data: ")]
     assert lines[-1] == "[DONE]"
     deltas = [json.loads(line)["choices"][0]["delta"] for line in lines[:-1]]
-    assert [sorted(delta) for delta in deltas] == [
-        ["content", "role"], ["partial_images"], ["images"], []
-    ]  # fmt: skip
-    assert deltas[2]["images"] == [image]
-    half = pixels(deltas[1]["partial_images"][0]["image_url"]["url"])
+    assert "".join(delta.get("content", "") for delta in deltas) == plan
+    first, *words, partial, drawn, last = (sorted(delta) for delta in deltas)
+    assert first == ["content", "role"] and all(one == ["content"] for one in words)
+    assert (partial, drawn, last) == (["partial_images"], ["images"], [])
+    assert deltas[-2]["images"] == [image]
+    half = pixels(deltas[-3]["partial_images"][0]["image_url"]["url"])
     assert int((half == 128).all(-1).sum()) == 32 * 64
 
 

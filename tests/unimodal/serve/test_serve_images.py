@@ -39,12 +39,14 @@ def test_the_openai_client_draws_what_a_chat_draws(served: Served, shipped: Mode
         model="tiny", prompt=PROMPT, n=2, size="64x64", response_format="b64_json",
         extra_body={"seed": 5, "guidance": 2.0},
     )  # fmt: skip
+    num_planned = 0
     for number, one in enumerate(answer.data):
-        chat = unimodal.Chat(shipped, seed=5 + number, guidance=2.0)
-        expected = np.asarray(chat(PROMPT, modality="image").images[0])
-        assert np.array_equal(pixels(one.b64_json), expected)
+        reply = unimodal.Chat(shipped, seed=5 + number, guidance=2.0)(PROMPT, modality="image")
+        assert np.array_equal(pixels(one.b64_json), np.asarray(reply.images[0]))
+        num_planned += len(shipped.text_tokenizer.encode(reply.text))
     assert answer.size == "64x64" and answer.output_format == "png"
-    assert answer.usage.output_tokens == 2 * (shipped.sequencer.layout.length(shipped.grid) + 1)
+    drawn = 2 * (shipped.sequencer.layout.length(shipped.grid) + 1)
+    assert answer.usage.output_tokens == drawn + num_planned
     assert answer.usage.input_tokens == answer.usage.input_tokens_details.text_tokens > 5
 
 
