@@ -68,7 +68,8 @@ def test_the_best_is_that_of_a_chat_and_the_others_are_there(
     assert verdict.startswith("Best of 4.")
     assert all(lack in verdict for lack in choice["unsatisfied"])
     status = chat.page.locator("#status").inner_text()
-    assert status == f"Answer: One image drawn, seed {choice['seed']}. {verdict}"
+    said = f"{reply.text} " if reply.text else ""
+    assert status == f"Answer: {said}One image drawn, seed {choice['seed']}. {verdict}"
     others = chat.page.locator(".others img")
     assert [one.get_attribute("src") for one in others.all()] == [*map(url_of, choice["others"])]
     for one, other in zip(others.all(), choice["others"], strict=True):
