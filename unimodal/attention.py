@@ -53,15 +53,15 @@ class _Part:
         """
         # Queries of padding see all keys: a softmax over none would be 0 / 0.
         if self.mask_QK is None:
-            seen = torch.ones(padded(length), padded(length), dtype=torch.bool).tril()
+            seen = torch.ones(_padded(length), _padded(length), dtype=torch.bool).tril()
         else:
             (num, seen_K), seen = self.mask_QK.shape, self.mask_QK
-            seen = F.pad(seen, (0, padded(seen_K) - seen_K))
-            seen = F.pad(seen, (0, 0, 0, padded(num) - num), value=True)
+            seen = F.pad(seen, (0, _padded(seen_K) - seen_K))
+            seen = F.pad(seen, (0, 0, 0, _padded(num) - num), value=True)
         return torch.zeros_like(seen, dtype=torch.bfloat16).masked_fill(~seen, -torch.inf)
 
 
-def padded(length: int) -> int:
+def _padded(length: int) -> int:
     """Return the next multiple of MULTIPLE."""
     return length + -length % MULTIPLE
 
@@ -192,8 +192,8 @@ def _segments(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> list[_Seg
                 continue
             mask_LL = span_mask(doc_BT[here], block_BT[here], private_BT[here])[0]
             private_L = private_BT[here][0].cpu()
-            lengths = torch.unique_consecutive(private_L, return_counts=True)[1].tolist()
-            segments.append(_Segment(lengths, False, _parts(private_L, lengths, mask_LL)))
+            runs = torch.unique_consecutive(private_L, return_counts=True)[1].tolist()
+            segments.append(_Segment(runs, False, _parts(private_L, runs, mask_LL)))
     return segments
 
 
