@@ -75,8 +75,8 @@ class Chain:
         self.say(pick_phrasing(self.talk.rng, table, held_out=False)[1].format(**slots))
 
     def draw(self, drawn: Scene) -> None:
-        """Draw a scene and put it onto the stack."""
-        self.talk.draw_planned(drawn)
+        """Draw a scene in place of the one last shown and put it onto the stack."""
+        self.talk.draw_planned(drawn, self.talk.scene)
         self.drawn.append(drawn)
 
 
@@ -110,7 +110,7 @@ def _begin_with_image(one: Chain) -> None:
         talk.reply(caption(one.scene, talk.rng))
         return
     talk.show(change.instruction)
-    talk.draw_planned(change.after)
+    talk.draw_planned(change.after, change.before)
     one.drawn.append(change.after)
     talk.subject = change.subject
 

@@ -145,7 +145,7 @@ def _edit(talk: Talk) -> None:
     if change is None:
         return _describe(talk)
     talk.show(change.instruction)
-    talk.draw_planned(change.after)
+    talk.draw_planned(change.after, change.before)
     talk.subject = change.subject
     _follow(talk)
 

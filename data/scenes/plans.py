@@ -1,8 +1,10 @@
 """A plan in words: what a drawing will show and where, said by the assistant before it draws.
 
 In: a scene. Out: "a plan: small red circle top left, large blue star middle." To plan in words
-first helps autoregressive models with positions (PlanGen, arXiv:2503.10127). Read again, a plan is
-claims, and `agrees` says whether a drawing of them would be what was asked for.
+first helps autoregressive models with positions (PlanGen, arXiv:2503.10127). The plan of an edit of
+an image that no plan told of yet begins with what the image shows: "it shows: .... a plan: ....";
+to change words is easier than to read and change at once. Read again, a plan is claims, and
+`agrees` says whether a drawing of them would be what was asked for.
 """
 
 import re
@@ -16,20 +18,23 @@ from .wording import PLACES, Claim, is_in_place, place_bounds, place_of
 from .world import COLOURS, SHAPES, SIZES, Background, Scene, SceneObject
 
 _SHEET = Background("plain", "white")  # a plan says nothing of the page
+_SHOWN, _PLAN = "it shows: ", "a plan: "
+_WHOLE = re.compile(rf"(?:{_SHOWN}[^.]+\. )?{_PLAN}([^.]+)\.")
 _OBJECT = re.compile(" ".join(f"({'|'.join(words)})" for words in (SIZES, COLOURS, SHAPES, PLACES)))
 MOST = 6  # objects of a plan; the worlds have fewer
 
 
-def plan(scene: Scene) -> str:
-    """Return the plan of a scene: size, colour, shape and place of each object, row by row."""
-    objects = sorted(scene.objects, key=lambda one: (PLACES.index(place_of(one)), one.y, one.x))
-    said = [f"{one.size} {one.colour} {one.shape} {place_of(one)}" for one in objects]
-    return f"a plan: {', '.join(said)}."
+def plan(scene: Scene, before: Scene | None = None) -> str:
+    """Return the plan of a scene: size, colour, shape and place of each object, row by row; behind
+    those of the scene `before` it, which an edit changes, where that is given.
+    """
+    shown = f"{_SHOWN}{_listed(before)}. " if before is not None else ""
+    return f"{shown}{_PLAN}{_listed(scene)}."
 
 
 def planned(text: str) -> tuple[Claim, ...] | None:
     """Return what a plan claims, an object each; None where the words are no plan."""
-    whole = re.fullmatch(r"a plan: (.+)\.", text.strip())
+    whole = _WHOLE.fullmatch(text.strip())
     found = [_OBJECT.fullmatch(one) for one in whole[1].split(", ")] if whole else []
     claims = tuple(Claim(1, *one.groups()) for one in found if one is not None)
     return claims if 0 < len(claims) == len(found) <= MOST else None
@@ -47,6 +52,11 @@ def agrees(claims: Sequence[Claim], wish: Request | Edit) -> bool:
         all(_fits(claim, wish, k) for claim, k in zip(claims, order, strict=True))
         for order in permutations(numbers)
     )
+
+
+def _listed(scene: Scene) -> str:
+    objects = sorted(scene.objects, key=lambda one: (PLACES.index(place_of(one)), one.y, one.x))
+    return ", ".join(f"{one.size} {one.colour} {one.shape} {place_of(one)}" for one in objects)
 
 
 def _fits(claim: Claim, edit: Edit, k: int) -> bool:

@@ -36,6 +36,7 @@ class Talk:
         self.seed, self.index, self.world, self.canvas, self.mix = seed, index, world, canvas, mix
         self.parts: list[Part] = []
         self.scene: Scene | None = None
+        self.told: Scene | None = None  # of which the last plan told
         self.subject: int | None = None
 
     def new_scene(self) -> Scene:
@@ -69,10 +70,13 @@ class Talk:
         self.scene = drawn
         self.parts.append(self.image(drawn, "assistant", 1.0))
 
-    def draw_planned(self, drawn: Scene) -> None:
-        """Let the assistant draw a scene, planned in words first as often as the mix has it."""
+    def draw_planned(self, drawn: Scene, before: Scene | None = None) -> None:
+        """Let the assistant draw a scene, planned in words first as often as the mix has it. The
+        plan of what changes a scene `before` it tells first what that shows, if no plan did.
+        """
         if self.mix.plan > 0 and self.chance(self.mix.plan):
-            self.reply(plan(drawn))
+            self.reply(plan(drawn, before if before != self.told else None))
+            self.told = drawn
         self.draw(drawn)
 
     def image(self, drawn: Scene, role: str, weight: float) -> Image:
@@ -142,7 +146,7 @@ def edit_turn(talk: Talk) -> None:
     if change is None:
         return
     talk.say(change.instruction)
-    talk.draw_planned(change.after)
+    talk.draw_planned(change.after, change.before)
     talk.subject = change.subject
 
 
