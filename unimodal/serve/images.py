@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 
 from ..candidates import samplings_of
 from ..document import Document, Image, Text
-from ..events import ReplyDone
+from ..events import ReplyDone, TextDelta
 from ..room import asked as asked_in
 from .errors import ApiError
 from .fields import Fields, Items, checked
@@ -149,8 +149,9 @@ async def _draw(
 def _told(one: Chosen, server: Server, with_others: bool) -> list[dict[str, Any]]:
     """Return the images of a reply as an answer tells them, the first with those not kept."""
     told: list[dict[str, Any]] = [
-        {"b64_json": base64_of(pixels, one.job, server), **one.fields}
-        for _, pixels in one.heard.images
+        {"b64_json": base64_of(pixels, one.job, server), **_planned(one.heard.text[:at])}
+        | one.fields
+        for at, pixels in one.heard.images
     ]
     if with_others:
         told[0]["others"] = [
@@ -168,21 +169,28 @@ def _usage(accepted: Accepted, replies: Sequence[ReplyDone]) -> dict[str, Any]:
 async def _stream(work: Work, shape: Shape, accepted: Accepted) -> AsyncIterator[str]:
     """Yield the server-sent events of a drawing."""
     (job,) = work.jobs
-    image = ""
+    image, words = "", ""
 
     def told(name: str, **more: Any) -> str:
         kind = f"{shape.kind}.{name}"
         return event({"type": kind, "created_at": shape.created} | shape.head | more, kind)
 
     async for one in job.events():
-        if isinstance(one, Partial):
+        if isinstance(one, TextDelta):
+            words += one.text
+        elif isinstance(one, Partial):
             image = base64_of(one.pixels, job, shape.server)
             yield told("partial_image", b64_json=image, partial_image_index=one.number)
         elif isinstance(one, Drawn):
             image = base64_of(one.pixels, job, shape.server)
         elif isinstance(one, ReplyDone):
-            spent, said = _usage(accepted, [one]), _said(shape.notes)
+            spent, said = _usage(accepted, [one]), _planned(words) | _said(shape.notes)
             yield told("completed", b64_json=image, usage=spent, seed=job.sampling.seed, **said)
+
+
+def _planned(words: str) -> dict[str, str]:
+    """Return the field that tells what the model planned in words before it drew, if it did."""
+    return {"revised_prompt": words.strip()} if words.strip() else {}
 
 
 def _said(notes: tuple[str, ...]) -> dict[str, list[str]]:

@@ -43,6 +43,7 @@ def test_the_openai_client_draws_what_a_chat_draws(served: Served, shipped: Mode
     for number, one in enumerate(answer.data):
         reply = unimodal.Chat(shipped, seed=5 + number, guidance=2.0)(PROMPT, modality="image")
         assert np.array_equal(pixels(one.b64_json), np.asarray(reply.images[0]))
+        assert (one.revised_prompt or "") == reply.text.strip()
         num_planned += len(shipped.text_tokenizer.encode(reply.text))
     assert answer.size == "64x64" and answer.output_format == "png"
     drawn = 2 * (shipped.sequencer.layout.length(shipped.grid) + 1)
@@ -148,7 +149,10 @@ def test_a_stream_shows_the_image_while_it_is_drawn(served: Served) -> None:
     shown = [pixels(event.b64_json) for event in events]
     grey = [int((one == 128).all(-1).sum()) // 64 for one in shown]  # patches of 8 x 8
     assert grey == [48, 32, 16, 0], "the partial images part the drawing into equal shares"
-    (whole,) = images(served.ask(IMAGES, {"prompt": PROMPT, "seed": 6}))
+    answer = served.ask(IMAGES, {"prompt": PROMPT, "seed": 6})
+    (whole,) = images(answer)
+    (planned,) = (one.get("revised_prompt") for one in answer[1]["data"])
+    assert getattr(events[-1], "revised_prompt", None) == planned
     assert events[-1].b64_json == whole and events[-1].usage.total_tokens > 70
 
 
