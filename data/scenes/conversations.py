@@ -61,6 +61,7 @@ class Mix:
     max_follows: int = 2
     min_questions: int = 4
     max_questions: int = 6
+    varied: float = 0.0  # share of questions in many more phrasings (varied_questions.py)
     hard: float = 0.0  # share of the questions about an image that are of the kinds questions.HARD
     asked_weight: float = 0.1  # loss weight of the user's words
     seen_weight: float = 0.3  # loss weight of the user's images
@@ -70,7 +71,9 @@ class Mix:
         if wrong:
             raise ValueError(f"{', '.join(wrong)}: every field of a Mix is a number of at least 0")
         shares = [
-            name for name in ("free", "unknown_icons", "hard", "plan") if getattr(self, name) > 1
+            name
+            for name in ("free", "unknown_icons", "hard", "plan", "varied")
+            if getattr(self, name) > 1
         ]
         if shares:
             raise ValueError(f"{', '.join(shares)}: a share is at most 1")

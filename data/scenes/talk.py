@@ -18,6 +18,7 @@ from .free_words import asked_freely, free_request, open_request, said_freely
 from .phrasings import EDITS, QUESTIONS
 from .plans import plan
 from .requests import EXTRAS, TASKS, Request, granted, request
+from .varied_questions import VARIED
 from .wording import pick
 from .world import Scene, World, generator, render, scene
 
@@ -136,7 +137,10 @@ def question_turn(talk: Talk) -> None:
 def new_question(talk: Talk, kind: str) -> questions.Question | None:
     """Draw a question of a kind about the image last shown; None if it offers none."""
     assert talk.scene is not None, "questions need an image"
-    phrasings = FREE_QUESTIONS if talk.is_free() else QUESTIONS
+    if talk.mix.varied > 0 and talk.chance(talk.mix.varied):
+        phrasings = VARIED
+    else:
+        phrasings = FREE_QUESTIONS if talk.is_free() else QUESTIONS
     return questions.ask(talk.scene, kind, talk.rng, phrasings=phrasings)
 
 

@@ -7,8 +7,8 @@ import pytest
 from unimodal.data.scenes.conversations import Mix, conversation
 from unimodal.data.scenes.edits import KINDS, edit
 from unimodal.data.scenes.plans import agrees, plan, planned
-from unimodal.data.scenes.requests import TASKS, granted, request
 from unimodal.data.scenes.reading import Unreadable, read_scene
+from unimodal.data.scenes.requests import TASKS, granted, request
 from unimodal.data.scenes.wording import place_of
 from unimodal.data.scenes.world import Scene, generator, scene
 from unimodal.document import Image
