@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 from PIL import Image as PILImage
 
-from ..scenes.reading import smooth
+from ..scenes.templates import smooth
 from ..scenes.world import COLOURS, coverage
 from .table import Things
 from .world import PAGES, Item, icon

@@ -22,7 +22,8 @@ from itertools import product
 
 import numpy as np
 
-from ..scenes.reading import Unreadable, label, smooth, smoothed_canvas
+from ..scenes.reading import Unreadable, label, smoothed_canvas
+from ..scenes.templates import smooth
 from ..scenes.world import COLOURS, MARGIN, SHAPES
 from .icons import STYLES
 from .matching import PAD, Box, Match, Moments, Seen, Template, moments, off_page, sketch

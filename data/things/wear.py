@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from ..scenes.damage import compressed
-from ..scenes.reading import smooth
+from ..scenes.templates import smooth
 
 Generator = np.random.Generator
 FILTERS = (
