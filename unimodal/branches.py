@@ -221,6 +221,8 @@ class Branches:
             if branch.row is None:
                 continue
             more = len(branch.held) * self._cache.token_bytes
+            if self._cache.num_bytes(0, 0) + more > allowed:
+                continue  # no older prefix that makes way would give it room
             while self.held_bytes + more > allowed and self.prefixes.num_bytes:
                 self.prefixes.drop_oldest()
             if self.held_bytes + more <= allowed:
@@ -247,7 +249,7 @@ class Branches:
         fresh = [branch for branch in branches if branch.row is None]
         first_of = _firsts(fresh)
         distinct = [branch for branch in fresh if first_of[branch] is branch]
-        prefixes = {branch: self._begin(branch) for branch in distinct}
+        prefixes = {branch: self._begin(branch, num or 1) for branch in distinct}
         tokens = max((len(one.held) + len(one.queue) for one in branches), default=0)
         self.reserve(len(self._rows) + len(fresh), tokens + 1)  # padding has a slot
         self._seen, self._place = [], []
@@ -279,9 +281,11 @@ class Branches:
             yield left[:num]
             left = left[num:]
 
-    def _begin(self, branch: Branch) -> Prefix | None:
-        """Let a new branch begin with what is kept of its first tokens; return where that is."""
-        found = self.prefixes.best(branch.queue, branch.owner)
+    def _begin(self, branch: Branch, num: int) -> Prefix | None:
+        """Let a new branch begin with what is kept of its first tokens, all but the last `num`,
+        whose hidden vectors are looked at; return where that is.
+        """
+        found = self.prefixes.best(branch.queue, branch.owner, num)
         if found is None:
             return None
         branch.begins_with(found[1])

@@ -184,11 +184,13 @@ class ReplyState:
         self._next = self._after(token)
 
     def miss(self, token: int) -> None:
-        """Note what it would have gone on with, had nothing been withheld."""
+        """Note what it would have gone on with, had nothing been withheld: what is withheld at the
+        end has cut the reply.
+        """
         assert isinstance(self._next, Choice) and self._next.withheld is not None, "nothing was"
-        if self._next.withheld[token - self._next.first]:
-            full = self._num_images >= self.max_images
-            self._cut = "image budget" if full else "context"
+        wished = self._next.withheld[token - self._next.first]
+        full = self._num_images >= self.max_images
+        self._cut = ("image budget" if full else "context") if wished else None
 
     def take_image(self, ids: Sequence[int]) -> None:
         """Add the ids of a drawn image, without its opening and closing."""

@@ -67,15 +67,18 @@ class Prefixes:
         """Drop the oldest prefix."""
         self._kept = self._kept[1:]
 
-    def best(self, wanted: Tokens, owner: int | None) -> tuple[Prefix, int] | None:
+    def best(
+        self, wanted: Tokens, owner: int | None, num_read: int = 1
+    ) -> tuple[Prefix, int] | None:
         """Return the prefix with which tokens share most, and how many; None: they share none.
 
-        At least one token is left to be read, so that there is a hidden vector to look at.
+        num_read: how many of the last tokens are left to be read, at least 1, so that there are
+        hidden vectors to look at: drafts of a drawing may be those of a kept one.
         """
         found: tuple[Prefix, int] | None = None
         for prefix in self._kept:
             if prefix.owner is None or prefix.owner == owner:
-                num = shared(prefix.tokens, wanted, len(wanted) - 1)
+                num = shared(prefix.tokens, wanted, max(0, len(wanted) - num_read))
                 if num > (found[1] if found else 0):
                     found = prefix, num
         return found

@@ -54,7 +54,8 @@ class Request:
         self._model, self._document = model, document
         prompt = model.sequencer.prompt(document)
         self.num_prompt_tokens = num_tokens = len(prompt)
-        if sampling.guided and modality != "text":
+        draws = modality == "image" or (modality is None and sampling.max_images > 0)
+        if sampling.guided and draws:
             num_tokens = max(num_tokens, len(self._unconditional))
         room = model.context - num_tokens
         budget = sampling.max_text_tokens, sampling.max_images
@@ -144,9 +145,8 @@ class Request:
         """Add one id to the reply, queue it in the branches, and yield the events."""
         state, was_drawing, begun = self.state, self.state.drawing, len(self._reply_tokens)
         state.take(token)
-        if not isinstance(
-            state.next, Grid
-        ):  # the id before an image's content is the head's to read
+        # The id before an image's content is the head's to read.
+        if not isinstance(state.next, Grid):
             self._give([token])
         if state.drawing and not was_drawing:
             self._begun = begun

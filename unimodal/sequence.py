@@ -7,7 +7,7 @@ q's private number. Pieces of an image that are noised or masked for learning ar
 what is public, and only they see themselves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
@@ -126,6 +126,19 @@ class Sequence:
             address=np.zeros((n, 2), np.int16),
         )
 
+    @classmethod
+    def joined(cls, pieces: Iterable["Sequence"]) -> "Sequence":
+        """Return pieces, at least one, as one sequence; positions and numbers stay theirs."""
+        placed = list(pieces)
+        starts = np.cumsum([0, *map(len, placed)]).tolist()
+        spans = [
+            span.moved(start)
+            for start, piece in zip(starts, placed, strict=False)
+            for span in piece.spans
+        ]
+        arrays = {name: np.concatenate([getattr(p, name) for p in placed]) for name in cls.ARRAYS}
+        return cls(**arrays, spans=tuple(spans))
+
 
 @dataclass(frozen=True, eq=False)
 class Row:
@@ -171,20 +184,12 @@ class Row:
         origins = [PADDING if doc == PADDING else one for doc, one in zip(docs, of, strict=True)]
         placed.append(_padding(length - used, pad))
         counts.append(length - used)
-        starts = np.cumsum([0, *counts]).tolist()
-        arrays = {
-            name: np.concatenate([getattr(sequence, name) for sequence in placed])
-            for name in Sequence.ARRAYS
-        }
+        joined = Sequence.joined(placed)
         return cls(
-            **arrays,
+            **{name: getattr(joined, name) for name in Sequence.ARRAYS},
             doc=np.repeat(np.array([*docs, PADDING], np.int32), counts),
             source=np.repeat(np.array([*origins, PADDING], np.int16), counts),
-            spans=tuple(
-                span.moved(start)
-                for start, sequence in zip(starts, placed, strict=False)
-                for span in sequence.spans
-            ),
+            spans=joined.spans,
         )
 
 

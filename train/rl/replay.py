@@ -54,9 +54,9 @@ class Replay:
 
     def __init__(self, model: Model, sampling: Sampling, modality: Modality | None) -> None:
         """Take the budget and the modality constraint that replies are sampled with."""
-        self._sequencer, self._context = model.sequencer, model.context
-        self._sampling, self._modality = sampling, modality
-        layout, spelled = model.sequencer.layout, model.text_tokenizer.spelled
+        self._model, self._sampling = model, sampling
+        self._modality = model.constraint(modality)
+        layout, spelled = model.drawer.sequencer.layout, model.text_tokenizer.spelled
         self._grammar, self._layout = Grammar(layout, [model.grid], spelled), layout
         self.masks: list[np.ndarray] = []
         """Of the ids from 0 on, which are allowed, bool."""
@@ -64,13 +64,14 @@ class Replay:
 
     def __call__(self, document: Document, replies: Iterable[tuple[int, ...]]) -> list[Trajectory]:
         """Return the trajectories of replies to a document, of which generation gave these ids."""
-        prompt = self._sequencer.prompt(document)
+        reader, read = self._model.asked(document, self._modality)
+        prompt = reader.sequencer.prompt(read)
         return [self._replayed(prompt, ids) for ids in replies]
 
     def _replayed(self, prompt: Sequence, reply_ids: tuple[int, ...]) -> Trajectory:
         ids = np.array(reply_ids, np.int64)
         state = ReplyState(
-            self._grammar, self._context - len(prompt), self._sampling.max_text_tokens,
+            self._grammar, self._model.context - len(prompt), self._sampling.max_text_tokens,
             self._sampling.max_images, self._modality, self._sampling.max_plan_tokens,
         )  # fmt: skip
         mask_n = np.full(len(ids), CODE - 1)  # below CODE: no choice

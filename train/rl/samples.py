@@ -106,11 +106,7 @@ def _document(group: Sequence[Trajectory]) -> TokenSequence:
     for number, one in enumerate(group, start=1):
         private = np.full(len(one.reply), number if len(group) > 1 else 0, np.int32)
         pieces.append(replace(one.reply, private=private))
-    arrays = {
-        name: np.concatenate([getattr(piece, name) for piece in pieces])
-        for name in TokenSequence.ARRAYS
-    }
-    return TokenSequence(**arrays, spans=group[0].prompt.spans)
+    return TokenSequence.joined(pieces)
 
 
 def _places(group: Sequence[Trajectory]) -> Iterator[np.ndarray]:

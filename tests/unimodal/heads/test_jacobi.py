@@ -172,15 +172,34 @@ def test_the_cache_holds_what_was_drawn_and_nothing_else(model: Model) -> None:
     assert cost < 2 * len(model.sequencer.prompt(Document(parts)))
 
 
-def test_passes_are_fewer_where_codes_repeat(model: Model, monkeypatch) -> None:
-    """All codes are the likeliest whatever stands before: each pass keeps all drafts but the first,
-    which has none.
+def test_drafts_that_equal_a_kept_drawing_are_read_again(model: Model) -> None:
+    """All codes are as likely, so an edit draws the image before it: what was kept of the first
+    drawing begins with the drafts of the next, whose hidden vectors are looked at.
     """
+    even = replace(model, transformer=sure_of_nothing(model))
+    (parts,) = generate(even, [request("draw")], Sampling(seed=1), "image")
+    asked = Document((*parts, *request("draw").parts))
+    generation = Generation(even, 1, num_prefixes=4)
+    for _ in range(2):
+        generation.submit(asked, Sampling(seed=1, image_drafts=8), "image")
+        *_, done = generation.run()
+        assert codes_of([done.parts]) == codes_of([parts])  # type: ignore[union-attr]
+
+
+def sure_of_nothing(model: Model) -> UnifiedModel:
+    """Return a copy of the transformer to which all ids are as likely."""
     transformer = UnifiedModel(model.transformer.architecture).eval()
     transformer.load_state_dict(model.transformer.state_dict())
     with torch.no_grad():
-        transformer.model.norm.weight.zero_()  # all logits are equal: the first code is taken
-    sure = replace(model, transformer=transformer)
+        transformer.model.norm.weight.zero_()
+    return transformer
+
+
+def test_passes_are_fewer_where_codes_repeat(model: Model, monkeypatch) -> None:
+    """All logits are equal, so the first code is the likeliest everywhere: each pass keeps all
+    drafts but the first, which has none.
+    """
+    sure = replace(model, transformer=sure_of_nothing(model))
     forwards: list[int] = []
     original = Branches._forward
     monkeypatch.setattr(Branches, "_forward", lambda *args: forwards.append(1) or original(*args))
