@@ -1,10 +1,10 @@
-"""A plan in words: what a drawing will show and where, said by the assistant before it draws.
+"""Plans in words: what a drawing will show and where, said by the assistant before it draws.
 
 In: a scene. Out: "a plan: small red circle top left, large blue star middle." To plan in words
-first helps autoregressive models with positions (PlanGen, arXiv:2503.10127). The plan of an edit of
-an image that no plan told of yet begins with what the image shows: "it shows: .... a plan: ....";
-to change words is easier than to read and change at once. Read again, a plan is claims, and
-`agrees` says whether a drawing of them would be what was asked for.
+first helps autoregressive models with positions (PlanGen, arXiv:2503.10127). The plan of an edit
+says what changes alone: "a change: small red circle top left to small blue circle top left."; what
+comes or goes changes from or to nothing. Read again, a plan is claims, and `agrees` says whether a
+drawing of them would be what was asked for.
 """
 
 import re
@@ -18,26 +18,65 @@ from .wording import PLACES, Claim, is_in_place, place_bounds, place_of
 from .world import COLOURS, SHAPES, SIZES, Background, Scene, SceneObject
 
 _SHEET = Background("plain", "white")  # a plan says nothing of the page
-_SHOWN, _PLAN = "it shows: ", "a plan: "
-_WHOLE = re.compile(rf"(?:{_SHOWN}[^.]+\. )?{_PLAN}([^.]+)\.")
+_PLAN, _CHANGE, _NOTHING = "a plan: ", "a change: ", "nothing"
 _OBJECT = re.compile(" ".join(f"({'|'.join(words)})" for words in (SIZES, COLOURS, SHAPES, PLACES)))
 MOST = 6  # objects of a plan; the worlds have fewer
 
 
-def plan(scene: Scene, before: Scene | None = None) -> str:
-    """Return the plan of a scene: size, colour, shape and place of each object, row by row; behind
-    those of the scene `before` it, which an edit changes, where that is given.
+def plan(scene: Scene) -> str:
+    """Return the plan of a scene: size, colour, shape and place of each object, row by row."""
+    objects = sorted(scene.objects, key=lambda one: (PLACES.index(place_of(one)), one.y, one.x))
+    return f"{_PLAN}{', '.join(map(_said, objects))}."
+
+
+def plan_of_edit(before: Scene, after: Scene) -> str:
+    """Return the plan of an edit: each object that changes, and what it changes to."""
+    gone = [one for one in before.objects if one not in after.objects]
+    new = [one for one in after.objects if one not in before.objects]
+    changes: list[tuple[str, str]] = []
+    for is_same in (
+        _has_attributes,
+        _has_place,
+    ):  # moved and swapped ones, and others where they were
+        for old in tuple(gone):
+            found = next((one for one in new if is_same(old, one)), None)
+            if found is not None:
+                changes.append((_said(old), _said(found)))
+                gone.remove(old)
+                new.remove(found)
+    changes += [(_said(one), _NOTHING) for one in gone] + [(_NOTHING, _said(one)) for one in new]
+    return f"{_CHANGE}{', '.join(f'{old} to {one}' for old, one in changes)}."
+
+
+def planned(text: str, before: Scene | None = None) -> tuple[Claim, ...] | None:
+    """Return what a plan claims, an object each; None where the words are no plan. A plan that says
+    what changes is one of the scene `before` it, whose other objects stay.
     """
-    shown = f"{_SHOWN}{_listed(before)}. " if before is not None else ""
-    return f"{shown}{_PLAN}{_listed(scene)}."
+    said = text.strip()
+    if before is not None and said.startswith(_CHANGE):
+        return _changed(said.removeprefix(_CHANGE), before)
+    whole = re.fullmatch(rf"{_PLAN}(.+)\.", said)
+    claims = [_claim(one) for one in whole[1].split(", ")] if whole else []
+    found = tuple(claim for claim in claims if claim is not None)
+    return found if 0 < len(found) == len(claims) <= MOST else None
 
 
-def planned(text: str) -> tuple[Claim, ...] | None:
-    """Return what a plan claims, an object each; None where the words are no plan."""
-    whole = _WHOLE.fullmatch(text.strip())
-    found = [_OBJECT.fullmatch(one) for one in whole[1].split(", ")] if whole else []
-    claims = tuple(Claim(1, *one.groups()) for one in found if one is not None)
-    return claims if 0 < len(claims) == len(found) <= MOST else None
+def _changed(said: str, before: Scene) -> tuple[Claim, ...] | None:
+    """Return what is there after changes of a scene; None where one is of no object of it."""
+    kept, new = list(before.objects), []
+    for one in said.removesuffix(".").split(", "):
+        old, _, then = one.partition(" to ")
+        was, is_now = _claim(old), _claim(then)
+        if (was is None and old != _NOTHING) or (is_now is None and then != _NOTHING):
+            return None
+        if was is not None:
+            meant = next((k for k, obj in enumerate(kept) if _is(was, obj)), None)
+            if meant is None:
+                return None
+            del kept[meant]
+        new += [] if is_now is None else [is_now]
+    claims = (*(Claim(1, one.size, one.colour, one.shape, place_of(one)) for one in kept), *new)
+    return claims if 0 < len(claims) <= MOST else None
 
 
 def agrees(claims: Sequence[Claim], wish: Request | Edit) -> bool:
@@ -54,9 +93,26 @@ def agrees(claims: Sequence[Claim], wish: Request | Edit) -> bool:
     )
 
 
-def _listed(scene: Scene) -> str:
-    objects = sorted(scene.objects, key=lambda one: (PLACES.index(place_of(one)), one.y, one.x))
-    return ", ".join(f"{one.size} {one.colour} {one.shape} {place_of(one)}" for one in objects)
+def _said(one: SceneObject) -> str:
+    return f"{one.size} {one.colour} {one.shape} {place_of(one)}"
+
+
+def _claim(said: str) -> Claim | None:
+    found = _OBJECT.fullmatch(said)
+    return Claim(1, *found.groups()) if found else None
+
+
+def _is(claim: Claim, one: SceneObject) -> bool:
+    same = (claim.size, claim.colour, claim.shape) == (one.size, one.colour, one.shape)
+    return same and is_in_place(one, str(claim.place))
+
+
+def _has_attributes(old: SceneObject, new: SceneObject) -> bool:
+    return old.attributes == new.attributes
+
+
+def _has_place(old: SceneObject, new: SceneObject) -> bool:
+    return (old.x, old.y) == (new.x, new.y)
 
 
 def _fits(claim: Claim, edit: Edit, k: int) -> bool:

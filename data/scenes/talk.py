@@ -16,7 +16,7 @@ from .free_phrasings import EDITS as FREE_EDITS
 from .free_questions import QUESTIONS as FREE_QUESTIONS
 from .free_words import asked_freely, free_request, open_request, said_freely
 from .phrasings import EDITS, QUESTIONS
-from .plans import plan
+from .plans import plan, plan_of_edit
 from .requests import EXTRAS, TASKS, Request, granted, request
 from .varied_questions import VARIED
 from .wording import pick
@@ -37,7 +37,6 @@ class Talk:
         self.seed, self.index, self.world, self.canvas, self.mix = seed, index, world, canvas, mix
         self.parts: list[Part] = []
         self.scene: Scene | None = None
-        self.told: Scene | None = None  # of which the last plan told
         self.subject: int | None = None
 
     def new_scene(self) -> Scene:
@@ -72,12 +71,12 @@ class Talk:
         self.parts.append(self.image(drawn, "assistant", 1.0))
 
     def draw_planned(self, drawn: Scene, before: Scene | None = None) -> None:
-        """Let the assistant draw a scene, planned in words first as often as the mix has it. The
-        plan of what changes a scene `before` it tells first what that shows, if no plan did.
+        """Let the assistant draw a scene, planned in words first as often as the mix has it: all of
+        it, or what changes the scene `before` it.
         """
         if self.mix.plan > 0 and self.chance(self.mix.plan):
-            self.reply(plan(drawn, before if before != self.told else None))
-            self.told = drawn
+            is_edit = before is not None and before.objects != drawn.objects
+            self.reply(plan_of_edit(before, drawn) if before and is_edit else plan(drawn))
         self.draw(drawn)
 
     def image(self, drawn: Scene, role: str, weight: float) -> Image:

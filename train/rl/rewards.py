@@ -96,7 +96,7 @@ def judged_scene(shape: ScenesReward, prompt: Prompt, parts: Parts) -> Mark:
         facts["words_instead"] = float(not answer.images)
         facts["second"] = float(_second(wish, answer))
     if isinstance(wish, DrawingRequest | Edit) and answer.images:
-        claims = planned(answer.text)
+        claims = planned(answer.text, wish.before if isinstance(wish, Edit) else None)
         if claims is not None:
             facts["planned"] = float(agrees(claims, wish))
             reward += shape.plan * facts["planned"] if reason else 0.0
