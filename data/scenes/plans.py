@@ -52,19 +52,19 @@ def planned(text: str, before: Scene | None = None) -> tuple[Claim, ...] | None:
     """Return what a plan claims, an object each; None where the words are no plan. A plan that says
     what changes is one of the scene `before` it, whose other objects stay.
     """
-    said = text.strip()
-    if before is not None and said.startswith(_CHANGE):
-        return _changed(said.removeprefix(_CHANGE), before)
-    whole = re.fullmatch(rf"{_PLAN}(.+)\.", said)
+    change = re.fullmatch(rf"{_CHANGE}(.+)\.", text.strip())
+    if change and before is not None:
+        return _changed(change[1].split(", "), before)
+    whole = re.fullmatch(rf"{_PLAN}(.+)\.", text.strip())
     claims = [_claim(one) for one in whole[1].split(", ")] if whole else []
     found = tuple(claim for claim in claims if claim is not None)
     return found if 0 < len(found) == len(claims) <= MOST else None
 
 
-def _changed(said: str, before: Scene) -> tuple[Claim, ...] | None:
+def _changed(changes: Sequence[str], before: Scene) -> tuple[Claim, ...] | None:
     """Return what is there after changes of a scene; None where one is of no object of it."""
     kept, new = list(before.objects), []
-    for one in said.removesuffix(".").split(", "):
+    for one in changes:
         old, _, then = one.partition(" to ")
         was, is_now = _claim(old), _claim(then)
         if (was is None and old != _NOTHING) or (is_now is None and then != _NOTHING):

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from unimodal.data.scenes.edits import KINDS, edit
-from unimodal.data.scenes.plans import agrees, plan, planned
+from unimodal.data.scenes.plans import agrees, plan, plan_of_edit, planned
 from unimodal.data.scenes.requests import TASKS, granted, request
 from unimodal.data.scenes.wording import place_of
-from unimodal.data.scenes.world import generator, scene
+from unimodal.data.scenes.world import Background, Scene, SceneObject, generator, scene
 
 
 def test_a_plan_is_read_again() -> None:
@@ -84,7 +84,50 @@ def test_the_plan_of_an_edit_is_that_of_its_result(kind: str) -> None:
         assert before is not None and after is not None
         assert agrees(after, change)
         assert not agrees(after[:-1], change)
+        changed = planned(plan_of_edit(shown, change.after), shown)
+        assert changed is not None and agrees(changed, change)
+        assert planned(plan_of_edit(shown, change.after)) is None, "of which scene?"
         stays = kind == "move" and plan(shown) == plan(change.after)  # within its place
         assert agrees(before, change) <= (kind == "move"), "a copy does no edit"
         seen += not stays
     assert seen > 15
+
+
+RED, BLUE = (
+    SceneObject("circle", "red", "small", 0.2, 0.2),
+    SceneObject("star", "blue", "large", 0.7, 0.7),
+)
+SCENE = Scene(Background("plain", "white"), (RED, BLUE))
+
+
+def test_the_plan_of_an_edit_says_what_changes_and_nothing_else() -> None:
+    swapped = replace(RED, x=0.7, y=0.7), replace(BLUE, x=0.2, y=0.2)
+    said = {
+        (
+            replace(RED, colour="pink"),
+            BLUE,
+        ): "small red circle top left to small pink circle top left",
+        (BLUE,): "small red circle top left to nothing",
+        (RED, BLUE, replace(RED, y=0.8)): "nothing to small red circle bottom left",
+        (RED, replace(BLUE, x=0.2)): "large blue star bottom right to large blue star bottom left",
+        swapped: "small red circle top left to small red circle bottom right, "
+        "large blue star bottom right to large blue star top left",
+    }
+    for objects, words in said.items():
+        assert plan_of_edit(SCENE, Scene(SCENE.background, objects)) == f"a change: {words}."
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "a change: .",
+        "a change: small green circle top left to nothing.",  # there is none
+        "a change: small red circle bottom left to nothing.",  # it is elsewhere
+        "a change: small red circle top left to nothing, small red circle top left to nothing.",
+        "a change: small red circle top left to a dog.",
+        "a change: small red circle top left.",
+        "a change: small red circle top left to nothing, large blue star bottom right to nothing.",
+    ],
+)
+def test_changes_of_what_is_not_there_are_no_plan(words: str) -> None:
+    assert planned(words, SCENE) is None
