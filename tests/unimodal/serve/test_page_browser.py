@@ -3,15 +3,13 @@
 import base64
 import io
 import json
-import re
 import time
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
-from api_server import CHAT, Served, data_url, pixels, png, serving
-from chat_page import DROP, PHONE, ChatPage, opened
+from api_server import CHAT, Served, data_url, pixels, png
+from chat_page import ChatPage
 from PIL import Image
 
 import unimodal
@@ -119,6 +117,30 @@ def test_undo_redo_and_retry(chat: ChatPage) -> None:
     assert chat.asked() == ["draw a red circle"]
 
 
+def test_redo_brings_back_what_was_undone(chat: ChatPage) -> None:
+    chat.ask("draw a red circle")
+    chat.ask("make it blue")
+    chat.button("Answer again, with another seed").click()
+    chat.page.get_by_text("2 / 2").wait_for()
+    chat.wait()
+    second = chat.drawn()
+    chat.button("The version before").click()
+    first = chat.drawn()
+    assert first != second
+    for num_turns in (1, 2):
+        for _ in range(num_turns):
+            chat.button("Undo the last turn").click()
+        chat.page.reload()
+        chat.page.locator("body[data-ready]").wait_for(state="attached")
+        for _ in range(num_turns):
+            chat.button("Redo the turn").click()
+        assert chat.drawn() == first, num_turns
+    chat.button("The next version").click()
+    chat.button("Undo the last turn").click()
+    chat.button("Redo the turn").click()
+    assert chat.drawn() == second
+
+
 def test_an_edited_message_is_a_branch_and_a_reload_keeps_all(chat: ChatPage) -> None:
     chat.ask("draw a red circle")
     chat.ask("what do you see?")
@@ -164,39 +186,6 @@ def test_a_conversation_that_is_deleted_while_it_is_answered_stays_away(chat: Ch
     assert chat.page.locator("#conversations .row").all_inner_texts() == ["what do you see?"]
 
 
-@pytest.mark.parametrize("kind", ["drop", "paste", "button"])
-def test_a_given_image_is_seen_as_the_api_sees_it(
-    chat: ChatPage, served: Served, kind: str
-) -> None:
-    file = png((128, 96), seed=5)
-    encoded = base64.b64encode(file).decode()
-    if kind == "button":
-        given = {"name": "mine.png", "mimeType": "image/png", "buffer": file}
-        chat.page.locator("#files").set_input_files(given)
-    else:
-        chat.page.evaluate(DROP, [encoded, "mine.png", kind])
-    assert chat.page.locator("#given img").get_attribute("alt") == "mine.png"
-    assert chat.page.locator("#drop").is_hidden()
-    chat.set(seed="3")
-    chat.ask("what do you see?")
-    assert chat.page.locator("#given img").count() == 0
-    url = f"data:image/png;base64,{encoded}"
-    assert chat.page.locator("img.given").get_attribute("src") == url, "it is sent as it is"
-    parts = [{"type": "image_url", "image_url": {"url": url}},
-             {"type": "text", "text": "what do you see?"}]  # fmt: skip
-    _, answer = served.ask(CHAT, {"messages": [{"role": "user", "content": parts}], "seed": 3})
-    assert chat.said() == [answer["choices"][0]["message"]["content"].strip()]
-    note = "Your image was resized and cropped from 128 x 96 to 64 x 64 pixels."
-    assert chat.page.locator(".note").inner_text() == note
-
-
-def test_what_is_no_image_is_refused_in_a_sentence(chat: ChatPage) -> None:
-    chat.page.evaluate(DROP, [base64.b64encode(b"words").decode(), "words.png", "drop"])
-    toast = chat.page.locator("#toast")
-    toast.wait_for()
-    assert toast.inner_text().startswith("words.png is no image that this browser can open.")
-
-
 def test_stop_ends_the_work_and_the_turn_is_no_part_of_the_talk(
     chat: ChatPage, served: Served, unhurried: None
 ) -> None:
@@ -228,154 +217,6 @@ def test_a_download_is_the_file_with_its_provenance(chat: ChatPage, shipped: Mod
     assert (noted["unimodal:model"], noted["unimodal:seed"]) == (shipped.hash, "5")
 
 
-def test_with_the_keyboard_alone(chat: ChatPage) -> None:
-    page, keys = chat.page, chat.page.keyboard
-    for _ in range(20):
-        keys.press("Shift+Tab")
-        if page.evaluate("document.activeElement.className") == "skip":
-            break
-    keys.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "words"
-    keys.type("draw a red circle")
-    keys.press("Shift+Enter")
-    keys.type("please")
-    assert chat.words.input_value() == "draw a red circle\nplease"
-    keys.press("Enter")
-    page.locator("figure.drawing").wait_for()
-    keys.press("Escape")
-    page.locator(".stopped").wait_for()
-    keys.press("ArrowUp")
-    assert page.evaluate("document.activeElement.value") == "draw a red circle\nplease"
-    keys.press("Escape")
-    assert page.evaluate("document.activeElement.title").startswith("Edit this message")
-    keys.press("Enter")
-    keys.press("Control+A")
-    keys.type("draw a blue star")
-    keys.press("Enter")
-    page.locator("figure.drawn").wait_for()
-    assert chat.asked() == ["draw a blue star"]
-    names = []
-    for _ in range(40):  # backwards through all that can be reached
-        keys.press("Shift+Tab")
-        names.append(page.evaluate(
-            "(document.activeElement.ariaLabel ?? document.activeElement.innerText ?? '').trim()"
-        ))  # fmt: skip
-        if names[-1].startswith("Answer again"):
-            break
-    assert "" not in names[:-1] and names[-1].startswith("Answer again"), names
-    keys.press("Enter")
-    page.locator("article.answer").get_by_text("2 / 2").wait_for()
-    chat.wait()
-    focused = page.evaluate("document.activeElement.ariaLabel")
-    assert focused.startswith("Answer again"), "the focus stays where it was"
-
-
-def test_everything_has_a_name_and_the_page_has_its_regions(chat: ChatPage) -> None:
-    chat.ask("draw a red circle")
-    chat.ask("make it blue")
-    chat.button("Settings").click()
-    seen = chat.page.locator("body").aria_snapshot()
-    unnamed = re.findall(r"- (?:button|textbox|combobox|img|link|progressbar)(?: \[.*\])?:?$",
-                         seen, re.MULTILINE)  # fmt: skip
-    assert unnamed == [], seen
-    for region in ('complementary "Conversations"', "main", 'form "Your message"',
-                   'region "Conversation"', 'heading "You" [level=2]', 'group "Settings of',
-                   'heading "Answer" [level=2]', "status"):  # fmt: skip
-        assert f"- {region}" in seen, region
-
-
-def test_nothing_scrolls_sideways_on_a_phone(browser: Any, served: Served) -> None:
-    with opened(browser, served, PHONE) as chat:
-        assert chat.is_as_wide_as_its_window(), "empty"
-        chat.set(seed="20", guidance="1")
-        chat.ask("draw a big red circle, " + "please, " * 20)
-        assert chat.is_as_wide_as_its_window(), "a long title"
-        chat.ask("draw a big red circle")
-        chat.ask("make it blue")
-        button = chat.button("Before and after")
-        if button.get_attribute("aria-pressed") == "false":
-            button.click()
-        assert chat.page.locator("figure.drawn").last.locator("img").count() == 2
-        assert chat.is_as_wide_as_its_window(), "before and after"
-        chat.ask("w" * 300)
-        assert chat.is_as_wide_as_its_window(), "a long word"
-        chat.page.locator("#settings-button").click()
-        assert chat.is_as_wide_as_its_window(), "settings"
-        chat.page.locator("#settings-button").click()
-        assert not chat.page.locator("#sidebar").is_visible()
-        chat.button("Conversations").click()
-        assert chat.page.locator("#sidebar").is_visible() and chat.is_as_wide_as_its_window()
-        chat.page.keyboard.press("Escape")
-        assert chat.page.evaluate("document.activeElement.id") == "open-sidebar"
-        chat.page.locator("#sidebar").wait_for(state="hidden")
-        small = "[...document.querySelectorAll('#main button')].filter((one) =>"
-        small += " one.offsetParent && one.getBoundingClientRect().height < 24).length"
-        assert chat.page.evaluate(small) == 0, "WCAG 2.2, 2.5.8: targets of 24 pixels"
-
-
-def test_light_and_dark(browser: Any, served: Served) -> None:
-    paper = "getComputedStyle(document.body).backgroundColor"
-
-    def is_dark(chat: ChatPage) -> bool:
-        return max(map(int, re.findall(r"\d+", chat.page.evaluate(paper))[:3])) < 100
-
-    for dark in (False, True):
-        with opened(browser, served, dark=dark) as chat:
-            assert is_dark(chat) == dark
-            for theme, looks_dark in (("light", False), ("dark", True)):
-                chat.button("Theme").click()
-                assert chat.button("Theme").inner_text() == f"Theme: {theme}"
-                assert is_dark(chat) == looks_dark
-            chat.page.reload()
-            assert is_dark(chat), "the choice is kept"
-
-
-def test_a_server_with_keys_is_asked_with_one(browser: Any, shipped: Model) -> None:
-    with serving(shipped, KEY, memory_bytes=2**28) as keyed:
-        context = browser.new_context()
-        page = context.new_page()
-        page.goto(keyed.url.removesuffix("v1"))
-        field = page.get_by_label("API key", exact=True)
-        field.fill("wrong")
-        field.press("Enter")
-        page.get_by_text("The server does not know this key.").wait_for()
-        field.fill(KEY)
-        field.press("Enter")
-        page.locator("body[data-ready]").wait_for(state="attached")
-        chat = ChatPage(page)
-        chat.ask("draw a red circle")
-        assert len(chat.drawn()) == 1
-        page.reload()
-        page.locator("body[data-ready]").wait_for(state="attached")
-        assert not page.locator("#key-dialog").is_visible(), "it lasts until the page is closed"
-        assert page.evaluate("localStorage.getItem('unimodal-key')") is None
-        context.close()
-
-
-def test_errors_are_sentences_with_a_way_out(chat: ChatPage) -> None:
-    chat.set(seed="0.5")
-    chat.send("draw a red circle")
-    problem = "“0.5”: a whole number from 0 to 9007199254740991 is wanted."
-    assert chat.page.locator("#settings-problem").inner_text() == problem
-    assert chat.page.evaluate("document.activeElement.name") == "seed" and chat.asked() == []
-    chat.set(seed="1", guidance="5000")
-    chat.ask("draw a red circle")
-    card = chat.page.locator(".problem-card")
-    assert "a number from 0 to 1000 is wanted" in card.inner_text()
-    chat.set(guidance="2")
-    chat.button("Try again").click()
-    chat.page.locator("figure.drawn").wait_for()
-    chat.wait()
-    assert card.count() == 0
-    chat.page.route("**/v1/chat/completions", lambda route: route.abort())
-    chat.ask("make it blue")
-    said = "The server does not answer. See whether it still runs, then try again."
-    assert card.locator("p").inner_text() == said
-    chat.page.unroute("**/v1/chat/completions")
-    chat.button("Try again").click()
-    chat.page.locator("figure.drawn").nth(1).wait_for()
-
-
 def test_what_a_model_says_is_never_markup(chat: ChatPage) -> None:
     evil = "<img src=x onerror=document.title='broken'><script>document.title='broken'</script>"
     chunk = {"choices": [{"index": 0, "delta": {"content": evil}}], "seed": 1}
@@ -403,15 +244,3 @@ def test_an_image_stands_where_the_server_says(chat: ChatPage) -> None:
     chat.page.route("**/v1/chat/completions", lambda route: route.fulfill(body=body, headers=kind))
     chat.ask("one of each")
     assert chat.said() == ["\U0001f534:", "\U0001f535!"] and chat.drawn() == [url["url"]]
-
-
-def test_long_conversations_are_cut_at_whole_turns(browser: Any, shipped: Model) -> None:
-    with (
-        serving(shipped, memory_bytes=2**28, max_images=2) as small,
-        opened(browser, small) as chat,
-    ):
-        for colour in ("red", "blue", "green", "yellow"):
-            chat.ask(f"draw a {colour} circle")
-        assert len(chat.drawn()) == 4
-        notice = "From here on the model no longer sees the oldest turn: its memory is full."
-        assert chat.page.locator(".cut").all_inner_texts() == [notice]

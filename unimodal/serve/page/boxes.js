@@ -2,7 +2,7 @@
 //
 // A box has name, left, top, right and bottom, in pixels of the drawing.
 
-import { byId, element, iconButton } from "./dom.js";
+import { byId, element, iconButton, markWrong, showPanel } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const SIDES = ["left", "top", "right", "bottom"];
@@ -66,8 +66,7 @@ export class Boxes {
   }
 
   show(isShown) {
-    this.panel.hidden = !isShown;
-    this.button.setAttribute("aria-expanded", String(isShown));
+    showPanel(this.panel, this.button, isShown);
   }
 
   clear() {
@@ -84,7 +83,7 @@ export class Boxes {
     this.show(true);
     const { name } = this.#problem(this.boxes[wrong]);
     const field = byId("boxes").children[wrong].querySelector(`[name=${name}]`);
-    field.setAttribute("aria-invalid", "true");
+    markWrong(field, true, byId("boxes-problem"));
     field.focus();
     return null;
   }
@@ -110,9 +109,7 @@ export class Boxes {
     const problem = byId("boxes-problem");
     problem.hidden = !words;
     problem.textContent = words ?? "";
-    for (const one of this.panel.querySelectorAll("[aria-invalid]")) {
-      one.removeAttribute("aria-invalid");
-    }
+    for (const one of this.panel.querySelectorAll("[aria-invalid]")) markWrong(one, false, problem);
   }
 
   /** The middle of the canvas, a little further for each box that is there. */

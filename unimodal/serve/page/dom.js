@@ -19,6 +19,22 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
+/** Show a panel below its button, or hide it. */
+export function showPanel(panel, button, isShown) {
+  panel.hidden = !isShown;
+  button.setAttribute("aria-expanded", String(isShown));
+  if (isShown) panel.scrollIntoView({ block: "nearest" }); // in a low window the message scrolls
+}
+
+/** Mark a field as wrong or right; `problem` is the element that says what is wrong. */
+export function markWrong(field, isWrong, problem) {
+  const marks = { "aria-invalid": "true", "aria-describedby": problem.id };
+  for (const [name, value] of Object.entries(marks)) {
+    if (isWrong) field.setAttribute(name, value);
+    else field.removeAttribute(name);
+  }
+}
+
 /** Return an icon of the sprite in index.html. */
 export function icon(name) {
   const drawn = document.createElementNS(SVG, "svg");

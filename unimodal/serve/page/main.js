@@ -16,7 +16,7 @@ import { Conversation } from "./tree.js";
 const EXAMPLES = ["draw a red circle", "draw a purple heart", "draw two yellow stars"];
 const THEMES = { system: "light", light: "dark", dark: "system" }; // what follows which
 const OPEN = "unimodal-open"; // the conversation that a reload opens again
-const TOAST_MS = 8000;
+const TOAST_MS = 8000; // for each line
 
 const api = new Api();
 const history = new History((words) => toast(words));
@@ -80,10 +80,19 @@ function show(how) {
   byId("welcome").hidden = path.length > 0;
   byId("title").textContent = current.title || "New conversation";
   document.title = current.title ? `${current.title} · unimodal` : "unimodal";
-  byId("undo").disabled = !current.canUndo;
-  byId("redo").disabled = isWorking || !current.canRedo;
+  enableTurns(current.canUndo, current.canRedo && !isWorking);
   composer.setWorking(isWorking);
   thread.show(current, how);
+}
+
+/** Enable undo and redo as far as they do something. The focus of one that does not goes to the
+ * other, or to the message. */
+function enableTurns(canUndo, canRedo) {
+  const buttons = [byId("undo"), byId("redo")];
+  const focused = buttons.find((one) => one === document.activeElement);
+  buttons[0].disabled = !canUndo;
+  buttons[1].disabled = !canRedo;
+  if (focused?.disabled) (buttons.find((one) => !one.disabled) ?? byId("words")).focus();
 }
 
 /** Show what has changed with the next frame. */
@@ -112,7 +121,7 @@ function toast(words, action, act) {
   bar.replaceChildren(element("p", { text: words }), ...(button ? [button] : []));
   bar.hidden = false;
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(leave, TOAST_MS);
+  toastTimer = setTimeout(leave, TOAST_MS * words.split("\n").length);
 }
 
 // --- conversations --------------------------------------------------------------------------

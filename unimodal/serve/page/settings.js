@@ -1,18 +1,22 @@
 // The settings of answers: the fields that the model has, kept in this browser.
 
-import { byId, element } from "./dom.js";
+import { byId, element, markWrong, showPanel } from "./dom.js";
 
 const KEPT = "unimodal-settings";
 const CALLED = { seed: "seed", guidance: "guidance", candidates: "best of", steps: "steps",
   negative_prompt: "without" };
 const NUMBERS = ["seed", "guidance", "steps", "candidates"];
 const COUNTS = [1, 2, 4, 8]; // of candidates, as far as the server takes so many
-const CHECKS = { // of a text, and of all by name
+const MOST_GUIDANCE = 1000; // the server's bounds
+const MOST_STEPS = 1000;
+const CHECKS = { // of a text, of all by name, and of the model's own
   seed: [(text) => /^\d+$/.test(text) && Number.isSafeInteger(Number(text)),
     `a whole number from 0 to ${Number.MAX_SAFE_INTEGER}`],
-  guidance: [(text) => Number.isFinite(Number(text)) && Number(text) >= 0, "a number from 0"],
-  steps: [(text) => /^[1-9]\d*$/.test(text), "a whole number from 1"],
-  negative_prompt: [(_, { guidance }) => Number(guidance ?? NaN) !== 1,
+  guidance: [(text) => Number(text) >= 0 && Number(text) <= MOST_GUIDANCE,
+    `a number from 0 to ${MOST_GUIDANCE}`],
+  steps: [(text) => /^[1-9]\d*$/.test(text) && Number(text) <= MOST_STEPS,
+    `a whole number from 1 to ${MOST_STEPS}`],
+  negative_prompt: [(_, { guidance }, own) => Number(guidance ?? own.guidance ?? 1) !== 1,
     "a guidance other than 1, with words to leave out,"],
   candidates: [(_, { modalities }) => modalities !== "text", "an answer that may be an image"],
 };
@@ -23,6 +27,7 @@ export class Settings {
     this.button = byId("settings-button");
     this.fields = [...this.panel.querySelectorAll("[name]")];
     this.partialImages = 0;
+    this.own = {}; // the model's own, by name
     this.button.addEventListener("click", () => this.show(this.panel.hidden));
     byId("reset").addEventListener("click", () => this.#fill({}));
     this.panel.addEventListener("input", () => this.#changed());
@@ -30,6 +35,7 @@ export class Settings {
 
   /** Show the fields that a model has, as /v1/models tells of it, and what was kept. */
   offer({ sizes, settings }) {
+    this.own = settings;
     const has = { image: sizes.length > 0, sizes: sizes.length > 0 };
     for (const name of ["guidance", "steps", "negative_prompt", "candidates"]) {
       has[name] = name in settings;
@@ -51,8 +57,7 @@ export class Settings {
   }
 
   show(isShown) {
-    this.panel.hidden = !isShown;
-    this.button.setAttribute("aria-expanded", String(isShown));
+    showPanel(this.panel, this.button, isShown);
   }
 
   /** Write a seed into its field. */
@@ -90,16 +95,13 @@ export class Settings {
 
   #wrong() {
     const values = this.#values();
-    const isWrong = (name) => values[name] && CHECKS[name] && !CHECKS[name][0](values[name], values);
-    return this.fields.find(({ name }) => isWrong(name));
+    return this.fields.find(({ name }) =>
+      values[name] && CHECKS[name] && !CHECKS[name][0](values[name], values, this.own));
   }
 
   #tell(wrong) {
-    for (const field of this.fields) {
-      if (field === wrong) field.setAttribute("aria-invalid", "true");
-      else field.removeAttribute("aria-invalid");
-    }
     const problem = byId("settings-problem");
+    for (const field of this.fields) markWrong(field, field === wrong, problem);
     problem.hidden = !wrong;
     if (!wrong) return;
     problem.textContent = `“${wrong.value.trim()}”: ${CHECKS[wrong.name][1]} is wanted.`;

@@ -18,6 +18,15 @@ export class Sidebar {
       event.preventDefault();
       this.show(false);
     });
+    addEventListener("resize", () => this.#closeOnWide());
+  }
+
+  /** Close it where the window is no longer narrow, as when a telephone is turned: what opens and
+   * closes it, which style.css hides then, could not. */
+  #closeOnWide() {
+    if (!byId("main").inert || byId("close-sidebar").checkVisibility()) return;
+    this.show(false);
+    byId("new").focus();
   }
 
   /** Open or close it on a narrow window; on a wide one it is always there. */

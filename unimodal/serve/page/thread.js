@@ -52,8 +52,9 @@ export class Thread {
   /** Give the focus back to the button that had it, as soon as it is there again. */
   #refocus() {
     const active = document.activeElement;
+    const named = `[data-key="${this.focused}"]`;
     if (active !== document.body) this.focused = active?.dataset?.key;
-    else if (this.focused) byId("thread").querySelector(`[data-key="${this.focused}"]`)?.focus();
+    else if (this.focused) focusOrOther(byId("thread").querySelector(named));
   }
 
   /** Put elements into the thread; those that stay are not touched, nor is what they hold. */
@@ -318,6 +319,12 @@ export class Thread {
 
 function isNearEnd({ scrollHeight, scrollTop, clientHeight }) {
   return scrollHeight - scrollTop - clientHeight < NEAR_END;
+}
+
+/** Focus a button or, of two arrows where the way ends at it, the other one. */
+function focusOrOther(button) {
+  const able = button?.disabled ? button.parentElement.querySelector("button:enabled") : button;
+  able?.focus();
 }
 
 /** Yield a paragraph of words, if there are any. */

@@ -1,5 +1,6 @@
 // A conversation is a tree of messages: an edited message, or another answer, is a new branch
-// beside the old one. `leaf` is the id of the message with which the branch that is shown ends.
+// beside the old one. `leaf` is the id of the message with which the branch that is shown ends,
+// `undone` of the one with which it ended before turns were undone.
 //
 // A message has id, conversation, parent (an id, or null), role (user or assistant), order, text
 // and images ({url, position}: how many characters of the text come before each); one of the user
@@ -18,12 +19,14 @@ export class Conversation {
     this.title = kept.title ?? "";
     this.updated = kept.updated ?? Date.now();
     this.leaf = kept.leaf ?? null;
+    this.undone = kept.undone ?? null;
     this.messages = new Map(messages.map((message) => [message.id, message]));
   }
 
   /** What is kept of it beside its messages. */
   get head() {
-    return { id: this.id, title: this.title, updated: this.updated, leaf: this.leaf };
+    const { id, title, updated, leaf, undone } = this;
+    return { id, title, updated, leaf, undone };
   }
 
   /** The messages of the branch that is shown, from the first. */
@@ -71,14 +74,21 @@ export class Conversation {
   /** Show one turn less; it stays where `redo` finds it. */
   undo() {
     const asked = this.path.findLast((one) => one.role === "user");
-    if (asked) this.leaf = asked.parent;
+    if (!asked) return;
+    if (!this.#towardsUndone(this.leaf)) this.undone = this.leaf;
+    this.leaf = asked.parent;
   }
 
-  /** Show the latest turn that follows the end. */
+  /** Show the turn that was undone here; where none was, the latest that follows. */
   redo() {
-    const asked = this.after(this.leaf).at(-1);
-    if (!asked) return;
-    this.leaf = this.after(asked.id).at(-1)?.id ?? asked.id;
+    const next = (id) => this.#towardsUndone(id) ?? this.after(id).at(-1);
+    const asked = next(this.leaf);
+    if (asked) this.leaf = next(asked.id)?.id ?? asked.id;
+  }
+
+  /** The message that follows one on the way to what was undone, if it is on that way. */
+  #towardsUndone(id) {
+    return this.pathTo(this.undone).find((one) => one.parent === id);
   }
 
   get canUndo() {
