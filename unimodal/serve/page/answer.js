@@ -67,12 +67,12 @@ export function exchange(answer, index) {
   answer.others[index] = { text, seed, unsatisfied, images };
 }
 
-/** Return the notes on the images of the message that is asked, and on candidates that were not
- * judged, as sentences. */
+/** Return the notes on the images of the message that is asked, in the server's words, and on
+ * candidates that were not judged, as sentences. */
 function notesOf(answer, index) {
   const [notes, head] = [answer.notes ?? [], `messages.${index}: `];
   const own = notes.filter((note) => note.startsWith(head))
-    .map((note) => `your image was ${note.slice(head.length)}`);
+    .map((note) => `your image: ${note.slice(head.length)}`);
   const isJudged = !answer.asked.candidates || answer.unsatisfied;
   const others = isJudged ? [] : notes.filter((note) => !note.startsWith("messages."));
   return [...new Set([...own, ...others])].map(sentence);

@@ -22,7 +22,8 @@ export class Refusal extends Error {
   /** Whether a conversation without its oldest turns may be answered. */
   get isTooLong() {
     const tooMany = this.code === "too_long" && this.param === "messages";
-    return this.code === "context_length_exceeded" || tooMany;
+    const tooLarge = this.status === 413; // all of the request, its images above all
+    return this.code === "context_length_exceeded" || tooMany || tooLarge;
   }
 }
 
@@ -59,16 +60,29 @@ async function* events(body) {
 
 export class Api {
   constructor() {
-    this.key = stored(sessionStorage) ?? stored(localStorage) ?? "";
+    this.key = stored("sessionStorage") ?? stored("localStorage") ?? "";
   }
 
-  /** Use an API key, and keep it until the page is closed or, if `forLong`, in this browser. */
-  use(key, forLong) {
+  /** Use an API key if the server knows it; else the one before stays, and is kept where it was.
+   * Throws a Refusal. */
+  async take(key, forLong) {
+    const before = this.key;
     this.key = key;
+    try {
+      await this.model();
+    } catch (error) {
+      this.key = before;
+      throw error;
+    }
+    this.#keep(key, forLong);
+  }
+
+  /** Keep an API key until the page is closed or, if `forLong`, in this browser. */
+  #keep(key, forLong) {
     for (const storage of ["sessionStorage", "localStorage"]) {
       try {
         window[storage].removeItem(KEY);
-        if (key && (storage === "localStorage") === forLong) window[storage].setItem(KEY, key);
+        if ((storage === "localStorage") === forLong) window[storage].setItem(KEY, key);
       } catch {
         // A browser that keeps nothing knows the key until the page is closed.
       }
@@ -129,9 +143,11 @@ export class Api {
   }
 }
 
+/** Return the key that a storage has, by the storage's name: a browser that blocks storage throws
+ * as soon as it is named. */
 function stored(storage) {
   try {
-    return storage.getItem(KEY);
+    return window[storage].getItem(KEY);
   } catch {
     return null;
   }

@@ -4,8 +4,8 @@ import { byId, element, iconButton } from "./dom.js";
 import { given } from "./images.js";
 
 export class Composer {
-  /** `boxes` says where things go; `send` is called with {text, images, boxes} and returns whether the message was taken; `tell` with a
-   * sentence where an image cannot be used. */
+  /** `boxes` says where things go; `send` is called with {text, images, boxes} and returns whether
+   * the message was taken; `tell` with sentences, one a line, where images cannot be used. */
   constructor({ boxes, send, stop, editLast, tell }) {
     this.words = byId("words");
     this.boxes = boxes;
@@ -31,12 +31,7 @@ export class Composer {
       target.value = "";
     });
     this.#takeDropped();
-    document.addEventListener("paste", (event) => {
-      const files = [...event.clipboardData.files];
-      if (!files.length) return;
-      event.preventDefault();
-      this.give(files);
-    });
+    document.addEventListener("paste", (event) => this.#takePasted(event));
   }
 
   /** Show whether an answer is in work: then the button stops it. */
@@ -49,13 +44,15 @@ export class Composer {
 
   /** Add image files to the message. */
   async give(files) {
+    const problems = [];
     for (const file of files) {
       try {
         this.add(await given(file), file.name);
       } catch (error) {
-        this.tell(error.message);
+        problems.push(error.message);
       }
     }
+    if (problems.length) this.tell(problems.join("\n"));
     this.words.focus();
   }
 
@@ -92,6 +89,17 @@ export class Composer {
         this.#showImages();
         this.words.focus();
       }))));
+  }
+
+  /** Take pasted images, wherever on the page but in other fields. What a word processor copies is
+   * words and a picture of these: in the message, the words alone are meant. */
+  #takePasted(event) {
+    const { files, types } = event.clipboardData;
+    const field = event.target.closest?.("input, select, textarea, dialog");
+    const isMeant = !field || (field === this.words && !types.includes("text/plain"));
+    if (!files.length || !isMeant) return;
+    event.preventDefault();
+    this.give([...files]);
   }
 
   #takeDropped() {

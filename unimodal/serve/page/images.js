@@ -1,5 +1,7 @@
 // Images as data: URLs: those that are given, and what is told of two of them.
 
+import { element } from "./dom.js";
+
 const MOST_BYTES = 4_000_000; // of an image that is sent as it is; every turn sends it again
 const MOST_PIXELS = 16_000_000; // the server's bound
 const SIDE = 1024; // of one that is made smaller
@@ -18,6 +20,12 @@ function urlOf(blob) {
   });
 }
 
+/** Return a canvas as a PNG, a data: URL. An OffscreenCanvas would give it an alpha channel,
+ * always. */
+async function pngOf(canvas) {
+  return urlOf(await new Promise((resolve) => { canvas.toBlob(resolve, "image/png"); }));
+}
+
 /** Return an image file as a data: URL: its own bytes or, where the server would not take them, a
  * PNG of at most SIDE pixels a side. Throws an Error, a sentence, for what is no image. */
 export async function given(file) {
@@ -32,10 +40,20 @@ export async function given(file) {
   const fits = file.size <= MOST_BYTES && width * height <= MOST_PIXELS;
   if (fits && KINDS.includes(file.type)) return urlOf(file);
   const scale = Math.min(1, SIDE / Math.max(width, height));
-  const canvas = new OffscreenCanvas(
-    Math.max(1, Math.round(width * scale)), Math.max(1, Math.round(height * scale)));
-  canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  return urlOf(await canvas.convertToBlob({ type: "image/png" }));
+  const size = [width, height].map((side) => Math.max(1, Math.round(side * scale)));
+  const context = drawn(bitmap, size);
+  const { data } = context.getImageData(0, 0, ...size);
+  const isOpaque = data.every((value, at) => at % 4 !== 3 || value === 255);
+  // Without an alpha channel that nothing shines through: the server notes what it does to one.
+  const { canvas } = isOpaque ? drawn(bitmap, size, { alpha: false }) : context;
+  return pngOf(canvas);
+}
+
+/** Return the context of a canvas of a size, with an image all over it. */
+function drawn(bitmap, [width, height], settings = {}) {
+  const context = element("canvas", { width, height }).getContext("2d", settings);
+  context.drawImage(bitmap, 0, 0, width, height);
+  return context;
 }
 
 /** Return the bytes of a data: URL as a file of their own. */
@@ -48,10 +66,8 @@ export function blobOf(url) {
 /** Return LOOKED_AT x LOOKED_AT pixels of an image, RGBA. */
 async function smaller(url) {
   const bitmap = await createImageBitmap(blobOf(url));
-  const canvas = new OffscreenCanvas(LOOKED_AT, LOOKED_AT);
-  const context = canvas.getContext("2d");
-  context.drawImage(bitmap, 0, 0, LOOKED_AT, LOOKED_AT);
-  return context.getImageData(0, 0, LOOKED_AT, LOOKED_AT).data;
+  const size = [LOOKED_AT, LOOKED_AT];
+  return drawn(bitmap, size).getImageData(0, 0, ...size).data;
 }
 
 /** Return whether an image looks like another that was edited: most of it is as it was. */
@@ -68,16 +84,15 @@ export async function isEdit(before, after) {
 /** Return a drawing in the making without the grey of what is not drawn yet. */
 export async function unveiled(url) {
   const bitmap = await createImageBitmap(blobOf(url));
-  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
-  const context = canvas.getContext("2d");
-  context.drawImage(bitmap, 0, 0);
-  const pixels = context.getImageData(0, 0, bitmap.width, bitmap.height);
+  const size = [bitmap.width, bitmap.height];
+  const context = drawn(bitmap, size);
+  const pixels = context.getImageData(0, 0, ...size);
   const { data } = pixels;
   for (let at = 0; at < data.length; at += 4) {
     if ([at, at + 1, at + 2].every((one) => data[one] === UNDRAWN)) data[at + 3] = 0;
   }
   context.putImageData(pixels, 0, 0);
-  return urlOf(await canvas.convertToBlob({ type: "image/png" }));
+  return pngOf(context.canvas);
 }
 
 /** Save an image as a file, byte for byte: a PNG of the server says what it comes from. */

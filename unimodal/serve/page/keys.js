@@ -2,11 +2,18 @@
 
 import { byId } from "./dom.js";
 
+const SPELLED = /^[!-~]+$/; // as the server's keys are; a browser sends no other letters
+
 /** Ask for an API key until one is right; return whether one was given. */
 export function askForKey(api) {
   const dialog = byId("key-dialog");
   const field = byId("key");
   const problem = byId("key-problem");
+  const tell = (words) => {
+    problem.textContent = words;
+    problem.hidden = false;
+    field.select();
+  };
   problem.hidden = true;
   field.value = "";
   dialog.showModal();
@@ -22,16 +29,16 @@ export function askForKey(api) {
     on(dialog, "cancel", () => end(false));
     on(byId("key-form"), "submit", async (event) => {
       event.preventDefault();
-      const before = api.key;
-      api.use(field.value.trim(), byId("remember").checked);
+      const key = field.value.trim();
+      if (!SPELLED.test(key)) {
+        tell("An API key has only Latin letters, digits and signs, without spaces.");
+        return;
+      }
       try {
-        await api.model();
+        await api.take(key, byId("remember").checked);
         end(true);
       } catch (error) {
-        api.use(before, false);
-        problem.textContent = error.wantsKey ? "The server does not know this key." : error.message;
-        problem.hidden = false;
-        field.select();
+        tell(error.wantsKey ? "The server does not know this key." : error.message);
       }
     });
   });
