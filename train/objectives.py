@@ -25,8 +25,8 @@ class LossConfig:
     text: float = 1.0
     image: float = 1.0
     z: float = 0.0
-    """Weight of the z-loss beside each target's loss: the square of log Z, which keeps logits from
-    drifting."""
+    """Weight of the z-loss: the square of log Z, which keeps logits from drifting, beside
+    the loss of text, and of codes that have rows of the output table: other heads have no Z."""
     sliced: bool = True
     """A text target normalises over text and control ids, an image target over codes: what the
     grammar lets stand there. False: over all ids, for a sampler without a grammar."""

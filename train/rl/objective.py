@@ -17,10 +17,12 @@ def advantages(rewards_PG: Tensor, normalise: bool) -> Tensor:
     (DeepSeekMath, arXiv:2402.03300, sec. 4.1.2); without that it is the advantage of Dr. GRPO
     (arXiv:2503.20783, sec. 3.2).
     """
-    centred_PG = rewards_PG - rewards_PG.mean(dim=1, keepdim=True)
+    # From the first reply's on: a sum of equal rewards, divided, may be another in its last bit.
+    above_PG = rewards_PG - rewards_PG[:, :1]
+    centred_PG = above_PG - above_PG.mean(dim=1, keepdim=True)
     if not normalise:
         return centred_PG
-    return centred_PG / (rewards_PG.std(dim=1, keepdim=True) + SMALL_STD)
+    return centred_PG / (above_PG.std(dim=1, keepdim=True) + SMALL_STD)
 
 
 def clipped(

@@ -5,7 +5,6 @@ from typing import Protocol
 
 import numpy as np
 
-from unimodal.codec import ImageCodec
 from unimodal.data.scenes.edits import Edit, edit
 from unimodal.data.scenes.layouts import Placed, placed, words_beside
 from unimodal.data.scenes.phrasings import DESCRIBE
@@ -15,11 +14,14 @@ from unimodal.data.scenes.requests import request
 from unimodal.data.scenes.wording import dressed, pick_phrasing
 from unimodal.data.scenes.world import Scene, generator, render, scene, world_of
 from unimodal.document import Document, Image, Part, Text
+from unimodal.model import Model
+from unimodal.room import refusal
 
 from . import kinds
 from .run import PromptsConfig
 
 KIND, WORDS = 11, 12  # parts of the counter that draw a prompt's kind and its words
+TRIED = 256  # scenes, of which one must offer a prompt
 ATTEMPT = 40  # bits of the counter, above which scenes are counted that offered nothing of a kind
 Wish = DrawingRequest | Edit | Question | Scene | tuple[Placed, ...]
 """What a prompt in the world of scenes asks for; a scene: its caption; things: each in its box."""
@@ -50,19 +52,33 @@ class ScenePrompts:
     held-out phrasing, and without held-out pairs of attributes.
     """
 
-    def __init__(self, config: PromptsConfig, codec: ImageCodec, canvas: int) -> None:
-        self._seed, self._codec, self._canvas = config.seed, codec, canvas
+    def __init__(self, config: PromptsConfig, model: Model, canvas: int, least: int) -> None:
+        """`least`: how many tokens a reply must have room for. Raise ValueError where the context
+        has no room for some kind.
+        """
+        self._seed, self._model, self._canvas, self._least = config.seed, model, canvas, least
         self._shares = kinds.shares(config.mix)
         self.kinds = tuple(self._shares)
+        for kind in self.kinds:
+            self._prompt(kind, 0)
 
     def __call__(self, number: int) -> Prompt:
         """Return the prompt of a number."""
-        kind = kinds.draw(self._shares, generator(self._seed, number, KIND))
-        attempt = 0
-        while (made := self._made(kind, number + (attempt << ATTEMPT))) is None:
-            attempt += 1
-        parts, wish = made
-        return Prompt(kind, self._codec.encode_document(Document(parts)), wish)
+        return self._prompt(kinds.draw(self._shares, generator(self._seed, number, KIND)), number)
+
+    def _prompt(self, kind: str, number: int) -> Prompt:
+        """Return the first request of a kind that a scene offers and the context has room for."""
+        model = self._model
+        for attempt in range(TRIED):
+            if (made := self._made(kind, number + (attempt << ATTEMPT))) is None:
+                continue
+            document = model.codec.encode_document(Document(made[0]))
+            if refusal(model.sequencer, document, model.context, self._least) is None:
+                return Prompt(kind, document, made[1])
+        raise ValueError(
+            f"prompts.mix: none of {TRIED} requests of {kind} leaves a reply of {self._least} "
+            f"tokens room in the model's context of {model.context}"
+        )
 
     def _made(self, kind: str, index: int) -> tuple[tuple[Part, ...], Wish] | None:
         """Return what is said and wished of a scene; None where it offers nothing of the kind."""

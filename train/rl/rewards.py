@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -154,12 +154,15 @@ def imported(name: str) -> Function:
     """Return the function `module:function`. Raise ValueError where there is none."""
     module, _, function = name.partition(":")
     try:
-        return getattr(import_module(module), function)
+        found = getattr(import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"reward.python {name}: {error}; a module is found where python finds it, such as in a "
             "folder that PYTHONPATH names"
         ) from error
+    if not callable(found):
+        raise ValueError(f"reward.python {name}: {found!r} is no function")
+    return found
 
 
 def checked(name: str, value: Any) -> float:
@@ -202,9 +205,10 @@ def asked(
 def _told(begin: Path, prompt: Prompt, parts: Parts) -> dict[str, Any]:
     """Return a prompt and a reply as JSON; images are written to files whose path begins so."""
 
-    def told(part: Part, name: str) -> dict[str, str | None]:
+    def told(part: Part, name: str) -> dict[str, Any]:
         if isinstance(part, Text):
-            return {"role": part.role, "text": part.text}
+            box = {"box": astuple(part.box)} if part.box is not None else {}
+            return {"role": part.role, "text": part.text} | box
         assert part.pixels is not None, "an image that is judged has pixels"
         path = begin.with_name(f"{begin.name}_{name}.png")
         save_image(PILImage.fromarray(part.pixels), path)

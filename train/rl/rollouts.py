@@ -12,6 +12,7 @@ from a checkpoint amid a rollout too.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any, cast
 
 import numpy as np
@@ -189,11 +190,19 @@ class Rollouts:
         if update == self.config.rollout.updates:
             return {"rollout": number + 1, "update": 0}
         numbers = self._numbers(number)
-        mine = {n: [_plain(one) for one in group] for n, group in zip(numbers, groups, strict=True)}
+        mine = {
+            n: [_plain(one) | {"asked": self._asked(one.trajectory)} for one in group]
+            for n, group in zip(numbers, groups, strict=True)
+        }
         kept: dict[str, Any] = {}
         for text in self.ranks.all_gather(json.dumps(mine)):
             kept |= json.loads(text)
         return {"rollout": number, "update": update, "samples": kept}
+
+    def _asked(self, trajectory: Trajectory) -> str:
+        """Return a digest of the prompt that a reply answers, and of how it was sampled."""
+        how = repr((self.config.rollout.modality, self.sampling))
+        return sha256(trajectory.prompt.ids.tobytes() + how.encode()).hexdigest()[:16]
 
     def _restored(self, number: int, kept: dict[str, Any]) -> list[list[Sample]]:
         """Return this rank's groups of a rollout that was kept."""
@@ -208,6 +217,14 @@ class Rollouts:
         for at in numbers:
             prompt, group = self.prompts(at), kept[str(at)]
             replayed = self.replay(prompt.document, [tuple(one["ids"]) for one in group])
+            if any(
+                one["asked"] != self._asked(here) for one, here in zip(group, replayed, strict=True)
+            ):
+                raise ValueError(
+                    "prompts, rollout: the checkpoint lies amid a rollout whose replies answer "
+                    "other prompts or were sampled otherwise; put them back, and change them where "
+                    "a rollout ends"
+                )
             groups.append([
                 _sample(prompt.kind, trajectory, one)
                 for trajectory, one in zip(replayed, group, strict=True)

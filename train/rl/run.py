@@ -1,5 +1,6 @@
 """Say what a run of learning from rewards is told: what is asked, rewarded, and learned."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -64,10 +65,10 @@ class ScenesReward:
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
         parts = (self.wrong, self.share, self.plan)
-        if min(parts) < 0 or sum(parts) >= self.right:
+        if not (min(parts) >= 0 and sum(parts) < self.right < math.inf):
             return [
                 f"right {self.right}, wrong {self.wrong}, share {self.share}, plan {self.plan}: "
-                "wrong, share and plan at least 0, and together below right"
+                "wrong, share and plan at least 0, and together below right, a finite number"
             ]
         return []
 
@@ -92,6 +93,8 @@ class RewardConfig:
         found = [] if len(given) == 1 else ["scenes, python, command: give one of them"]
         if self.python is not None and not all(self.python.partition(":")):
             found.append(f"python {self.python!r}: module:function")
+        if self.command is None and self.timeout_s != RewardConfig.timeout_s:
+            found.append("timeout_s: only a command is waited for; leave it out")
         return found if self.timeout_s > 0 else [*found, f"timeout_s {self.timeout_s}: above 0"]
 
 
@@ -130,6 +133,12 @@ class RolloutConfig:
             for name, value in vars(self).items()
             if isinstance(value, int) and value < 1
         ]
+        unused = {"image": ("max_text_tokens", "max_images"), "text": ("max_images",), None: ()}
+        found += [
+            f"{name}: of no reply with modality {self.modality}; leave it out"
+            for name in unused[self.modality]
+            if getattr(self, name) != getattr(RolloutConfig, name)
+        ]
         if self.samples < 2:
             found.append(f"samples {self.samples}: at least 2, for replies are compared")
         if not found and self.prompts % self.minibatches:
@@ -167,7 +176,7 @@ class GrpoConfig:
         found = [
             f"{name} {value}: at least 0"
             for name in ("clip_low", "clip_high", "kl", "entropy", "rest_weight")
-            if not (value := getattr(self, name)) >= 0
+            if not 0 <= (value := getattr(self, name)) < math.inf
         ]
         if self.clip_low >= 1:
             found.append(f"clip_low {self.clip_low}: below 1")
@@ -193,7 +202,7 @@ class DpoConfig:
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
-        return [] if self.beta > 0 else [f"beta {self.beta}: above 0"]
+        return [] if 0 < self.beta < math.inf else [f"beta {self.beta}: above 0, and finite"]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from unimodal.sequencer import REPLY_ROLE
 from . import kinds
 from .prompts import KIND, Prompt
 
-TRIED = 256  # documents that follow each other, of which one must be a prompt
+TRIED = 256  # documents, of which one must be a prompt
 
 
 class ShardPrompts:
@@ -43,14 +43,17 @@ class ShardPrompts:
         """Return the prompt of a number. Raise ValueError where its source has none to ask."""
         kind = kinds.draw(self._shares, generator(self._seed, number, KIND))
         at = self.kinds.index(kind)
+        stream = self._streams[at]
         for attempt in range(TRIED):
-            place = _place(self._streams[at], at, number + attempt, self._seed)
+            # The same place of a later pass: the next one is that of another prompt.
+            unit = number + attempt * sum(stream.sizes)
+            place = _place(stream, at, unit, self._seed)
             document = asked_of(self._rows.document(place))
             if document is None:
                 continue
             encoded = self._model.codec.encode_document(document)
             if refusal(self._model.sequencer, encoded, self._model.context, self._least) is None:
-                return Prompt(kind, encoded)
+                return Prompt(kind, self._model.codec.decode_document(encoded))
         raise ValueError(
             f"prompts.sources.{kind}: {TRIED} documents have nothing to ask: a conversation that "
             "a user begins, and that leaves the model's context room for a reply, is wanted"

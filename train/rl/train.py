@@ -17,6 +17,7 @@ from unimodal.eval.scenes import canvas_of
 from unimodal.heads import head_class
 from unimodal.manifest import MANIFEST
 from unimodal.model import Model
+from unimodal.sampling import Sampling
 from unimodal.sequencer import NO_BOXES
 from unimodal.tensors import find_tensors
 from unimodal.unified import UnifiedModel
@@ -84,7 +85,7 @@ def read_given(config: RlRun, world_size: int) -> Given:
     config.engine.zero(config.replies // world_size, config.optimizer.clip, False)
     weights = directory_of(config.weights)
     contents = read_contents(weights)
-    _check_head(contents.config.architecture)
+    _check_head(contents.config.architecture, config.sampling)
     judge = judge_of(config.reward)
     inputs: dict[str, Any] = {"weights": contents.hash}
     places = {name: source.place for name, source in config.prompts.sources.items()}
@@ -93,8 +94,10 @@ def read_given(config: RlRun, world_size: int) -> Given:
     return Given(weights, contents, judge, inputs)
 
 
-def _check_head(shape: Architecture) -> None:
-    """ValueError where the image head's drawings have no probability."""
+def _check_head(shape: Architecture, sampling: Sampling | None) -> None:
+    """ValueError where the image head's drawings have no probability, or it has not the settings
+    that the bundle is to have.
+    """
     with torch.device("meta"):
         head = head_class(shape.image.head)(shape)
     if not head.has_log_probability:
@@ -103,6 +106,8 @@ def _check_head(shape: Architecture) -> None:
             "(log_probability), so it cannot be taught by rewards; next_code, independent_levels "
             "and causal_levels do"
         )
+    if sampling is not None:
+        sampling.check(head.follows, shape.image.head)
 
 
 def train_on(
@@ -148,10 +153,10 @@ def train_on(
 def _prompts(config: RlRun, actor: Model, ranks: Ranks) -> Prompts:
     if LAYOUT in config.prompts.mix and not actor.takes_boxes:
         raise ValueError(f"prompts.mix.{LAYOUT}: {NO_BOXES}")
-    if config.prompts.mix:
-        return ScenePrompts(config.prompts, actor.codec, canvas_of(actor))
     draws = config.rollout.modality != "text"
     least = 1 + (actor.sequencer.layout.length(actor.grid) if draws else 1)
+    if config.prompts.mix:
+        return ScenePrompts(config.prompts, actor, canvas_of(actor), least)
     sources = config.prompts.sources
     # What one rank measures the others find.
     return ranks.in_turn(lambda: ShardPrompts(sources, actor, config.seed, least))

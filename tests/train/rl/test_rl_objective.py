@@ -122,6 +122,13 @@ def test_old_log_probabilities_are_those_of_now_where_none_are_recorded(tiny_mod
     assert float(found[2]["clip_share"]) == pytest.approx(better / taught)
 
 
+@pytest.mark.parametrize("num", [2, 3, 5, 6, 7, 9, 12, 24])
+def test_equal_rewards_have_no_advantage_at_all(num: int) -> None:
+    rewards_PG = torch.tensor([0.1, 0.2, 0.37, 1 / 3, 1.0], dtype=torch.float64)[:, None]
+    for normalise in (False, True):
+        assert not advantages(rewards_PG.expand(5, num), normalise).any()
+
+
 def test_advantages_by_hand() -> None:
     rewards_PG = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.5, 0.5, 0.5, 0.5]])
     assert advantages(rewards_PG, False).tolist() == [[0.5, -0.5, -0.5, 0.5], [0.0] * 4]

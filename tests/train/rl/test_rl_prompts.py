@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from boxed_models import with_boxes
@@ -13,7 +14,7 @@ from unimodal.data.sources import SourceConfig
 from unimodal.document import Document, Image, Text
 from unimodal.model import Model
 from unimodal.tokenizer.grid import Grid
-from unimodal.train.rl import kinds
+from unimodal.train.rl import kinds, shard_prompts
 from unimodal.train.rl.prompts import ScenePrompts, noise_seeds
 from unimodal.train.rl.run import PromptsConfig
 from unimodal.train.rl.shard_prompts import ShardPrompts, asked_of
@@ -22,7 +23,7 @@ from unimodal.train.rl.shard_prompts import ShardPrompts, asked_of
 def test_the_mix_says_how_often_each_kind_comes(tiny_model: Model) -> None:
     mix = {"drawing": 3.0, "drawing/position": 1.0, "questions/count": 2.0, "edits": 1.0,
            "captions": 1.0}  # fmt: skip
-    prompts = ScenePrompts(PromptsConfig(mix), tiny_model.codec, 64)
+    prompts = ScenePrompts(PromptsConfig(mix), tiny_model, 64, 2)
     found = [prompts(number) for number in range(400)]
     counts = Counter(one.kind for one in found)
     shares = kinds.shares(mix)
@@ -40,7 +41,7 @@ def test_the_mix_says_how_often_each_kind_comes(tiny_model: Model) -> None:
 
 
 def test_boxes_are_around_what_is_wished_for(tiny_model: Model) -> None:
-    prompts = ScenePrompts(PromptsConfig({"layout": 1.0}), with_boxes(tiny_model).codec, 64)
+    prompts = ScenePrompts(PromptsConfig({"layout": 1.0}), with_boxes(tiny_model), 64, 2)
     for number in range(20):
         made = prompts(number)
         words, *things = made.document.parts
@@ -50,8 +51,8 @@ def test_boxes_are_around_what_is_wished_for(tiny_model: Model) -> None:
 
 def test_a_prompt_is_a_function_of_its_number(tiny_model: Model) -> None:
     config = PromptsConfig({"drawing": 1.0, "edits": 1.0})
-    first, second = (ScenePrompts(config, tiny_model.codec, 64) for _ in range(2))
-    other = ScenePrompts(replace(config, seed=12), tiny_model.codec, 64)
+    first, second = (ScenePrompts(config, tiny_model, 64, 2) for _ in range(2))
+    other = ScenePrompts(replace(config, seed=12), tiny_model, 64, 2)
     texts = [[made(n).document.parts[-1] for n in (5, 3, 9)] for made in (first, second, other)]
     assert texts[0] == texts[1] != texts[2]
     assert noise_seeds(0, 7, 3) == noise_seeds(0, 7, 3) != noise_seeds(0, 8, 3)
@@ -70,6 +71,34 @@ def test_prompts_of_shards_end_before_the_last_reply(tiny_model: Model, tmp_path
     words = [[str(part) for part in one.document.parts if isinstance(part, Text)] for one in found]
     assert words[7] == [str(part) for part in again(7).document.parts if isinstance(part, Text)]
     assert len({tuple(one) for one in words}) > 10
+
+
+def test_documents_that_ask_nothing_do_not_repeat_others(
+    tiny_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where three of four are captions, the prompts of a rollout are no copies of a few."""
+    model = replace(tiny_model, grid=Grid(8, 8), context=2048)
+    write_conversations(tmp_path / "talks", 40, 40)
+    prompts = ShardPrompts({"talks": SourceConfig(str(tmp_path / "talks"))}, model, 0, 80)
+    places: list[int] = []
+    place = shard_prompts._place
+
+    def recorded(*args: Any) -> Any:
+        found = place(*args)
+        places.append(found.record)
+        return found
+
+    monkeypatch.setattr(shard_prompts, "_place", recorded)
+    monkeypatch.setattr(
+        shard_prompts, "asked_of", lambda document: None if places[-1] % 4 else asked_of(document)
+    )
+    used = []
+    for number in range(40):
+        prompts(number)
+        used.append(places[-1])
+    assert len(set(used)) == 10, "all that can be asked are asked"
+    following = sum(one == other for one, other in zip(used, used[1:], strict=False))
+    assert following < 12, "and not the same one again and again"
 
 
 def test_what_asks_nothing_is_no_prompt() -> None:

@@ -1,20 +1,25 @@
 """A sampled batch, replayed: its choices and their probabilities are those of generation."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from published_families import MAKERS
 
+import unimodal
 from unimodal import generation
 from unimodal.architecture import Architecture, ImageConfig
+from unimodal.branches import Branch
 from unimodal.document import Document, Image, Text
 from unimodal.generation import Generation
 from unimodal.grammar import Modality
 from unimodal.heads import next_code
 from unimodal.model import Model
 from unimodal.sampling import Sampling
-from unimodal.sequence import IMAGE
+from unimodal.sequence import IMAGE, Sequence
 from unimodal.train.rl.actor import sampled
 from unimodal.train.rl.learner import PolicyLearner
 from unimodal.train.rl.replay import CODE, Replay
@@ -79,6 +84,38 @@ def test_probabilities_are_those_that_were_sampled_with(
     found = np.concatenate([one.log_p_n for one in learner.scored])
     assert drawn == 12 if modality == "image" or (draws and modality is None) else drawn < 12
     assert np.allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "modality"),
+    [
+        ("lumina", "image"),
+        ("emu3", None),
+        ("emu3", "image"),
+        ("janus", "image"),
+        ("liquid", "image"),
+    ],
+)
+def test_a_reply_of_a_family_is_replayed_after_the_prompt_that_it_answered(
+    family: str, modality: Modality | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A family may lay a request to draw out in another way than a conversation."""
+    MAKERS[family](tmp_path)
+    model = unimodal.load(tmp_path)
+    asked = Document((Text("a dog", role="user"),))
+    read: list[Sequence] = []
+    init = Branch.__init__
+
+    def begin(branch: Branch, prompt: Sequence, *args: Any, **names: Any) -> None:
+        read.append(prompt)
+        init(branch, prompt, *args, **names)
+
+    monkeypatch.setattr(Branch, "__init__", begin)
+    sampling = replace(SAMPLING, max_text_tokens=8)
+    ((_, ids),) = sampled(model, [asked], [sampling], modality, 1)
+    (trajectory,) = Replay(model, sampling, modality)(asked, [ids])
+    assert trajectory.prompt.ids.tolist() == read[0].ids.tolist()
+    assert trajectory.reply_ids == ids
 
 
 @pytest.mark.parametrize("modality", [None, "text", "image"])

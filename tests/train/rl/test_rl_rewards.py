@@ -15,7 +15,7 @@ from unimodal.data.scenes.refusals import NO_SUMS
 from unimodal.data.scenes.requests import granted, request
 from unimodal.data.scenes.wording import caption
 from unimodal.data.scenes.world import Background, Scene, SceneObject, generator, render, scene
-from unimodal.document import Document, Image, Part, Text
+from unimodal.document import Box, Document, Image, Part, Text
 from unimodal.tokenizer.grid import Grid
 from unimodal.train.rl.prompts import Prompt, Wish
 from unimodal.train.rl.rewards import Mark, asked, judge_of, judged_scene
@@ -145,7 +145,21 @@ def test_a_command_reads_what_was_said_and_drawn(tmp_path: Path) -> None:
         ("import time; time.sleep(9)", "timed out"),
     ],
 )
-def test_a_command_that_fails_is_an_error(tmp_path: Path, code: str, problem: str) -> None:
+def test_a_command_is_told_what_is_to_stand_where(tmp_path: Path) -> None:
+    """The width of the box is the mark."""
+    script = tmp_path / "width.py"
+    script.write_text(
+        "import json\nleft, _, right, _ = json.loads(input())['prompt'][1]['box']\n"
+        "print(right - left)"
+    )
+    boxed = Text("a red dot", role="user", box=Box(0.25, 0.0, 0.75, 0.5))
+    prompt = Prompt("mine", Document((*ASKED.parts, boxed)))
+    (mark,) = asked(f"{sys.executable} {script}", 60.0, [prompt], [(said("one"),)])
+    assert mark.reward == 0.5
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),_is_an_error(tmp_path: Path, code: str, problem: str) -> None:
     script = tmp_path / "taste.py"
     script.write_text(code)
     timeout_s = 1.0 if "sleep" in code else 60.0

@@ -13,6 +13,7 @@ from tiny_runs import metrics
 
 from unimodal import bundle
 from unimodal.model import Model
+from unimodal.sampling import Sampling
 from unimodal.train.checkpoint import newest
 from unimodal.train.rl.run import DpoConfig, GrpoConfig, PromptsConfig, RewardConfig, ScenesReward
 from unimodal.train.rl.train import train
@@ -85,13 +86,19 @@ def test_two_ranks_take_the_steps_of_one_process(
         (lambda c: replace(c, grpo=GrpoConfig(mean="constant")), "constant_tokens"),
         (lambda c: replace(c, rollout=replace(c.rollout, samples=1)), "at least 2"),
         (lambda c: replace(c, rollout=replace(c.rollout, minibatches=3)), "do not divide"),
+        (lambda c: replace(c, rollout=replace(c.rollout, max_images=2)), "max_images: of no reply"),
+        (lambda c: replace(c, reward=replace(c.reward, timeout_s=5.0)), "only a command"),
+        (lambda c: replace(c, reward=RewardConfig(python="rl_cases:ZERO")), "is no function"),
+        (lambda c: replace(c, dpo=DpoConfig(float("inf"))), "finite"),
+        (lambda c: replace(c, grpo=GrpoConfig(kl=float("nan"))), "kl nan"),
+        (lambda c: replace(c, sampling=Sampling(image_steps=4)), "no image_steps 4"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(
     weights: Path, tmp_path: Path, change: Callable, said: str
 ) -> None:
     config = change(recipe(tmp_path / "run", weights, 2))
-    parts = [config, config.prompts, config.reward, config.rollout, config.grpo]
+    parts = [config, config.prompts, config.reward, config.rollout, config.grpo, config.dpo]
     problems = [p for part in parts if part is not None for p in part.problems()]
     if problems:
         assert said in " ".join(problems)
@@ -99,6 +106,26 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=said):
         train(config)
     assert not (tmp_path / "run").exists()
+
+
+def test_prompts_without_room_for_a_reply_are_refused_at_the_start(
+    tiny_model: Model, tmp_path: Path
+) -> None:
+    narrow = rl_cases.write_bundle(replace(tiny_model, context=100), tmp_path / "narrow")
+    config = replace(recipe(tmp_path / "run", narrow, 2), prompts=PromptsConfig({"edits": 1.0}))
+    with pytest.raises(ValueError, match="none of 256 requests of edits/"):
+        train(config)
+    assert not [*(tmp_path / "run").iterdir()], "nothing is kept of it"
+
+
+def test_replies_are_not_taken_for_those_to_other_prompts(weights: Path, tmp_path: Path) -> None:
+    """A run that stopped amid a rollout goes on with prompts that were changed."""
+    config = recipe(tmp_path / "run", weights, 1, epochs=2)
+    train(config)
+    config = replace(config, schedule=replace(config.schedule, num_steps=2))
+    with pytest.raises(ValueError, match="amid a rollout whose replies answer other prompts"):
+        train(replace(config, prompts=PromptsConfig({"drawing": 1.0}, 99)), accept_change=True)
+    train(config, accept_change=True)
 
 
 def test_the_exact_reward_is_that_of_the_verdicts(weights: Path, tmp_path: Path) -> None:
