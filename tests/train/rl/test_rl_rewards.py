@@ -135,16 +135,6 @@ def test_a_command_reads_what_was_said_and_drawn(tmp_path: Path) -> None:
     assert [one.facts["images"] for one in found] == [0.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize(
-    "code,problem",
-    [
-        ("print(1)", "wrote 1 numbers for 2 replies"),
-        ("print('nan'); print(2)", "finite number"),
-        ("print('good'); print(2)", "finite number"),
-        ("raise SystemExit('out of taste')", "out of taste"),
-        ("import time; time.sleep(9)", "timed out"),
-    ],
-)
 def test_a_command_is_told_what_is_to_stand_where(tmp_path: Path) -> None:
     """The width of the box is the mark."""
     script = tmp_path / "width.py"
@@ -159,7 +149,16 @@ def test_a_command_is_told_what_is_to_stand_where(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "problem"),_is_an_error(tmp_path: Path, code: str, problem: str) -> None:
+    "code,problem",
+    [
+        ("print(1)", "wrote 1 numbers for 2 replies"),
+        ("print('nan'); print(2)", "finite number"),
+        ("print('good'); print(2)", "finite number"),
+        ("raise SystemExit('out of taste')", "out of taste"),
+        ("import time; time.sleep(9)", "timed out"),
+    ],
+)
+def test_a_command_that_fails_is_an_error(tmp_path: Path, code: str, problem: str) -> None:
     script = tmp_path / "taste.py"
     script.write_text(code)
     timeout_s = 1.0 if "sleep" in code else 60.0
