@@ -162,7 +162,7 @@ def read_conversation(directory: Path, model: "Model") -> tuple[Document, list[s
     """
     path = directory / CONVERSATION
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = _stored(path)
         turns = [(turn["role"], turn["parts"]) for turn in stored["turns"]]
         is_own, kept = stored["model"] == model.hash, directory / CODES
         coded = read_codes(kept, model.image_tokenizer) if is_own and kept.is_file() else {}
@@ -174,7 +174,7 @@ def read_conversation(directory: Path, model: "Model") -> tuple[Document, list[s
             for part in shown:
                 if "image" not in part:
                     box = Box(*part["box"]) if "box" in part else None
-                    parts.append(Text(str(part["text"]), role=role, box=box))
+                    parts.append(Text(_words(part["text"]), role=role, box=box))
                     continue
                 name = Path(part["image"]).name  # never a file elsewhere
                 pixels, said = model.fitted(directory / name)
@@ -182,9 +182,32 @@ def read_conversation(directory: Path, model: "Model") -> tuple[Document, list[s
                 parts.append(_seen(pixels, coded.get(name), model, role))
     except FileNotFoundError as error:
         raise ValueError(f"{directory} holds no saved conversation: no {path.name}") from error
-    except (LookupError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (LookupError, TypeError, OverflowError) as error:
         raise ValueError(f"{path} is no saved conversation, or damaged ({error!r})") from error
     return Document(tuple(parts)), notes
+
+
+def _stored(path: Path) -> Any:
+    """Return what a file of JSON holds; raise TypeError, saying why, where it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise TypeError("it is nested too deeply") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise TypeError(f"it is no JSON: {error}") from error
+    except ValueError as error:  # what Python says names a setting of its own
+        raise TypeError("a number has thousands of digits") from error
+
+
+def _words(stored: Any) -> str:
+    """Return a text; raise TypeError where it is none, or no text of Unicode."""
+    if not isinstance(stored, str):
+        raise TypeError("a text is wanted")
+    try:
+        stored.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TypeError(f"half of a character (a lone surrogate) at {error.start}") from error
+    return stored
 
 
 def _seen(

@@ -1,6 +1,7 @@
 """Drawings and conversations as files: nothing is written over, and a full disk is said."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -90,3 +91,40 @@ def test_on_a_full_disk_the_conversation_goes_on(drawing_model, full_disk, capsy
     assert captured.out == "ok\nok\n"
     assert captured.err.count("No space left") == 2
     assert len(session.chat.document.turns()) == 4
+
+
+def saved(text: str, box: str = "") -> str:
+    part = f'{{"text": {text}{box}}}'
+    return (
+        f'{{"model": "another", "turns": [{{"role": "user", "parts": [{part}]}},'
+        ' {"role": "assistant", "parts": [{"text": "yes"}]}]}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[" * 200_000, "nested too deeply"),
+        ("{", "no JSON: Expecting property name"),
+        ("[]", "indices must be integers"),
+        (saved(r'"red \ud800"'), "half of a character .* at 4"),
+        (saved('["red"]'), "a text is wanted"),
+        (saved("1" * 5001), "a number has thousands of digits"),
+        (saved('"red"', f', "box": [0, 0, 1, {"1" * 400}]'), "too large"),
+    ],
+)
+def test_a_damaged_conversation_is_refused_and_the_session_goes_on(
+    session, tmp_path, capsys, content, reason
+):
+    (tmp_path / "conversation.json").write_text(content)
+    feed(session, f"/load {tmp_path}")
+    refused = capsys.readouterr().err.replace("\n", " ")
+    assert re.search(f"is no saved conversation, or damaged .*{reason}", refused), refused
+    feed(session, "draw")
+    assert capsys.readouterr().out.startswith("ok\n")
+
+
+def test_a_conversation_of_another_model_is_loaded(session, tmp_path, capsys):
+    (tmp_path / "conversation.json").write_text(saved('"red"'))
+    feed(session, f"/load {tmp_path}", "draw")
+    assert capsys.readouterr().out.startswith("ok\n")
