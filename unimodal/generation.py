@@ -111,6 +111,11 @@ def _spread(value: object, num: int, name: str) -> list:
     return list(value)
 
 
+def _only(logits_BV: Tensor, allowed: np.ndarray) -> Tensor:
+    """Return logits with -inf where an id is not allowed."""
+    return logits_BV.masked_fill(torch.from_numpy(~allowed).to(logits_BV.device), -torch.inf)
+
+
 def _scored(
     choice: Choice, members: Sequence[Request], logits_BV: Tensor, picked_B: Sequence[int]
 ) -> Iterator[Event]:
@@ -311,14 +316,15 @@ class Generation:
                 groups.setdefault((choice, request.settings(choice)), []).append(request)
         tokens: dict[int, int] = {}
         for (choice, settings), members in groups.items():
-            logits_BV = self._logits(choice, members)
+            every_BV = self._logits(choice, members)
+            logits_BV = _only(every_BV, choice.allowed)
             uniform_B = self._noise(settings, members)
             picked_B = pick(logits_BV, uniform_B, *settings).tolist()
             if not choice.drawing:
                 events += _scored(choice, members, logits_BV, picked_B)
             tokens |= {m.number: choice.first + k for m, k in zip(members, picked_B, strict=True)}
             if choice.withheld is not None:
-                wished_BV = self._logits_of(choice, choice.withheld | choice.allowed, members)
+                wished_BV = _only(every_BV, choice.withheld | choice.allowed)
                 wished_B = pick(wished_BV, uniform_B, *settings).tolist()
                 for member, k in zip(members, wished_B, strict=True):
                     member.state.miss(choice.first + k)
@@ -335,19 +341,15 @@ class Generation:
         return torch.tensor(noise_B, dtype=torch.float64, device=device)
 
     def _logits(self, choice: Choice, members: Sequence[Request]) -> Tensor:
-        """Return the logits of a choice's slice, float32 (B, V), -inf where not allowed.
+        """Return the logits of a choice's slice, float32 (B, V), whether allowed or not.
 
         Raise ValueError where logits are not finite.
         """
-        return self._logits_of(choice, choice.allowed, members)
-
-    def _logits_of(self, choice: Choice, allowed: np.ndarray, members: Sequence[Request]) -> Tensor:
         hidden_BD = self._branches.last([member.branches[None] for member in members])[:, 0]
         table_VD = self._model.transformer.output_table()[choice.first : choice.last]
         logits_BV = linear(hidden_BD, table_VD).float()
         check_finite(logits_BV)
-        forbidden_V = torch.from_numpy(~allowed).to(logits_BV.device)
-        return logits_BV.masked_fill(forbidden_V, -torch.inf)
+        return logits_BV
 
     def _run_heads(self, requests: Sequence[Request]) -> dict[int, Any]:
         """Call the head for each request that draws; return its results by request number."""

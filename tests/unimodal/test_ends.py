@@ -14,7 +14,7 @@ from unimodal.chat_events import Reply
 from unimodal.document import Document, Image, Part, Text
 from unimodal.events import ReplyDone
 from unimodal.generation import Generation, generate
-from unimodal.grammar import Modality
+from unimodal.grammar import Grammar, Modality, ReplyState
 from unimodal.model import Model
 from unimodal.room import exchanges, refusal
 from unimodal.sampling import Sampling
@@ -104,6 +104,17 @@ def test_an_image_that_was_not_wanted_is_no_reason(drawing_model: Model, polite:
 def test_the_last_reason_counts(painter: Model) -> None:
     found = done(painter, Sampling(max_images=1, max_text_tokens=4))
     assert (found.end, num_images(found)) == ("text budget", 1)
+
+
+def test_a_wish_that_passed_is_no_reason(drawing_model: Model) -> None:
+    """An image was withheld once; words followed that were free, and the end."""
+    layout = drawing_model.sequencer.layout
+    state = ReplyState(Grammar(layout, [drawing_model.grid]), 200, 50, max_images=0)
+    opening, stop = layout.opening(drawing_model.grid)[0], layout.stops[0]
+    for token, wished in ((5, opening), (6, 6), (stop, stop)):
+        state.miss(wished)
+        state.take(token)
+    assert state.end == "stop"
 
 
 def test_the_contexts_end_is_said(looping: Model, polite: Model) -> None:

@@ -13,7 +13,7 @@ from unimodal.attention import DenseAttention
 from unimodal.branches import Branches
 from unimodal.document import Document, Image, Text
 from unimodal.events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
-from unimodal.generation import Generation, generate, stream
+from unimodal.generation import Generation, _only, generate, stream
 from unimodal.grammar import Choice, Grammar, Modality, ReplyState
 from unimodal.heads import next_code
 from unimodal.model import Model
@@ -61,7 +61,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Logits:
 
     def record_logits(self, choice, members):  # type: ignore[no-untyped-def]
         logits_BV = logits_of(self, choice, members)
-        for member, logits_V in zip(members, logits_BV, strict=True):
+        for member, logits_V in zip(members, _only(logits_BV, choice.allowed), strict=True):
             logits[member.number, len(member.state.ids)] = logits_V
         return logits_BV
 

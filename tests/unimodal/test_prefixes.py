@@ -168,3 +168,21 @@ def test_two_replies_at_once_do_not_meet(lively: Model) -> None:  # noqa: F811
     assert isinstance(reply, Reply)
     expected = alone("draw", modality="image")
     assert reply.images[0].tobytes() == other.images[0].tobytes() == expected.images[0].tobytes()
+
+
+def test_what_cannot_be_kept_leaves_what_is(lively: Model) -> None:  # noqa: F811
+    """A branch for which there would be no room however many make way."""
+    branches = Branches(lively, num_prefixes=4)
+
+    def kept(words: str, room: int) -> int:
+        """Read a prompt, keep it where so many tokens fit beside the cache; return the bytes."""
+        branch = Branch(lively.sequencer.prompt(question(words)))
+        branches.read([branch])
+        cache = branches.held_bytes - branches.prefixes.num_bytes
+        branches.keep([branch], cache + room * branches._cache.token_bytes)
+        branches.drop([branch])
+        return branches.prefixes.num_bytes
+
+    first = kept("draw", room=1000)
+    assert first > 0
+    assert kept("draw two red circles and a large blue star beside them", room=5) == first

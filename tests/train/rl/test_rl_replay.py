@@ -76,8 +76,12 @@ def test_probabilities_are_those_that_were_sampled_with(
         drawn += sum(isinstance(part, Image) for part in parts)
         first = model.vocabulary.code_slice[0]
         for logits, token, mask in zip(recorded, trajectory.ids_n, trajectory.mask_n, strict=True):
-            at = token - first if mask == CODE else token
-            expected.append(float(logits[0].log_softmax(-1)[at]))
+            if mask == CODE:
+                of_choice, at = logits[0], token - first
+            else:
+                allowed = torch.from_numpy(replay.masks[mask])
+                of_choice, at = logits[0].masked_fill(~allowed, -torch.inf), token
+            expected.append(float(of_choice.log_softmax(-1)[at]))
         samples.append(Sample("any", trajectory, 0.0, 0.0))
     with torch.no_grad():
         learner(samples, None)
