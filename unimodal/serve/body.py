@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
@@ -20,7 +21,9 @@ from .errors import ApiError, client_left
 from .limits import Limits
 
 JSON, FORM = "application/json", "multipart/form-data"
-MAX_FIELDS = 64  # of a form
+CHARSETS = ("utf-8", "us-ascii")  # others take up to seconds to decode (punycode: their square)
+MAX_FIELDS = 64  # of a form, or of an object: errors tell of each
+MAX_DIGITS = 400  # of a whole number; no field wants more than 20
 LISTS = ("image", "boxes")  # fields of a form that may come several times
 
 
@@ -88,13 +91,7 @@ async def read_body(request: Request, limits: Limits, forms: bool = False) -> Bo
     Raise ApiError for another type, a body that is too long or comes too slowly, and for one that
     is not what its type says.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    known = (JSON, FORM) if forms else (JSON,)
-    if kind not in known:
-        raise ApiError(
-            415, f"the header Content-Type says {kind[:80]!r}: {' or '.join(known)} is read",
-            code="unsupported_media_type",
-        )  # fmt: skip
+    kind = _kind(request, (JSON, FORM) if forms else (JSON,))
     try:
         async with asyncio.timeout(limits.body_seconds):
             content = await _content(request, limits)
@@ -106,6 +103,28 @@ async def read_body(request: Request, limits: Limits, forms: bool = False) -> Bo
     if kind == JSON:
         return Body(parse_json(content, limits), is_form=False)
     return Body(await _parse_form(request, content, limits), is_form=True)
+
+
+def _kind(request: Request, known: tuple[str, ...]) -> str:
+    """Return the type of a request's body; raise ApiError for another than those known, and for
+    one that is compressed or in other characters than CHARSETS.
+    """
+    of_type, options = parse_options_header(request.headers.get("content-type", ""))
+    kind, charset = of_type.decode("latin-1"), options.get(b"charset", b"utf-8").decode("latin-1")
+    if kind not in known:
+        raise _unread("Content-Type", kind, " or ".join(known))
+    if charset.lower() not in CHARSETS:
+        said = f"the header Content-Type names the charset {charset[:80]!r}: utf-8 is read"
+        raise ApiError(400, said, code="unsupported_charset")
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.strip().lower() not in ("identity", ""):
+        raise _unread("Content-Encoding", coding, "a body as it is, without that header,")
+    return kind
+
+
+def _unread(header: str, value: str, known: str) -> ApiError:
+    said = f"the header {header} says {value[:80]!r}: {known} is read"
+    return ApiError(415, said, code="unsupported_media_type")
 
 
 async def _content(request: Request, limits: Limits) -> bytes:
@@ -124,20 +143,23 @@ def _too_long(limits: Limits) -> ApiError:
 
 
 def parse_json(content: bytes, limits: Limits) -> dict[str, Any]:
-    """Return a JSON object; raise ApiError for anything else, NaN and names given twice too."""
+    """Return a JSON object, in which null is as if a field were not there; raise ApiError for
+    anything else, NaN and names given twice too.
+    """
     if sum(content.count(mark) for mark in (b",", b"[", b"{")) > limits.max_values:
         raise _no_json(f"it has more than {limits.max_values:,} values")
     try:
         found = json.loads(
-            content.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_once
-        )
+            content.decode("utf-8"), parse_constant=_no_number, parse_int=_whole,
+            object_pairs_hook=_fields,
+        )  # fmt: skip
     except UnicodeDecodeError as error:
         raise _no_json(f"byte {error.start} is not UTF-8") from error
     except json.JSONDecodeError as error:
         raise _no_json(f"{error.msg} at line {error.lineno}, column {error.colno}") from error
     except RecursionError as error:
         raise _no_json("it is nested too deeply") from error
-    except ValueError as error:  # of the two functions below, or a number of thousands of digits
+    except ValueError as error:  # of the three functions below
         raise _no_json(str(error)) from error
     if not isinstance(found, dict):
         raise _no_json("an object, {...}, is wanted")
@@ -152,12 +174,20 @@ def _no_number(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name[:80]!r} is given twice")
-        found[name] = value
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number has {len(digits):,} digits: {MAX_DIGITS} are the most")
+    return int(digits)
+
+
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_FIELDS:
+        raise ValueError(f"an object has {len(pairs):,} fields: {MAX_FIELDS} are the most")
+    found = {name: value for name, value in pairs if value is not None}
+    if len(found) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        if twice := [name for name, count in counts.items() if count > 1]:
+            raise ValueError(f"{twice[0][:80]!r} is given twice")
     return found
 
 
@@ -176,9 +206,6 @@ async def _parse_form(request: Request, content: bytes, limits: Limits) -> dict[
         form = await parser.parse()
     except MultiPartException as error:
         said = f"the body is no form that can be used: {error.message}"
-        raise ApiError(400, said, code="invalid_form") from error
-    except UnicodeError as error:  # of a codec, as `undefined`, that decodes nothing
-        said = "the header Content-Type names a charset that cannot be read; utf-8 is"
         raise ApiError(400, said, code="invalid_form") from error
     found: dict[str, Any] = {}
     for name, value in form.multi_items():

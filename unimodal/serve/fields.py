@@ -13,6 +13,7 @@ from .errors import ApiError
 
 MOST_ERRORS = 5  # told of one request
 MOST_SHOWN = 80  # characters of a value
+TYPES = ("union_tag_invalid", "union_tag_not_found")  # errors of `type` that pydantic has one above
 
 
 class Fields(BaseModel):
@@ -29,7 +30,7 @@ Items = Annotated[list[V], Field(fail_fast=True)]
 
 
 def checked(kind: type[T], fields: Mapping[str, Any], is_form: bool = False) -> T:
-    """Return the fields as `kind` has them; null is as if a field were not there.
+    """Return the fields as `kind` has them.
 
     is_form: whether numbers and truth values are given as texts. Raise ApiError for a field that is
     unknown, of another type, or asks for what is not there.
@@ -40,14 +41,14 @@ def checked(kind: type[T], fields: Mapping[str, Any], is_form: bool = False) -> 
             400, f"Unknown parameter: {name[:MOST_SHOWN]!r}. What is read here: {known}",
             name[:MOST_SHOWN], "unknown_parameter",
         )  # fmt: skip
-    given = {name: value for name, value in fields.items() if value is not None}
+    given = dict(fields)
     for name, only in kind.ONLY.items():
         if name in given and not _is_one_of(given.pop(name), only, is_form):
             raise _not_that(name, fields[name], only)
     try:
         return kind.model_validate(given, strict=not is_form)
     except ValidationError as error:
-        raise _refusal(error) from error
+        raise _refusal(error, given) from error
 
 
 def _is_one_of(value: Any, only: tuple[Any, ...], is_form: bool) -> bool:
@@ -67,11 +68,47 @@ def _not_that(name: str, value: Any, only: tuple[Any, ...]) -> ApiError:
                     "unsupported_value")  # fmt: skip
 
 
-def _refusal(error: ValidationError) -> ApiError:
+def _refusal(error: ValidationError, given: Mapping[str, Any]) -> ApiError:
     """Return what is wrong, field by field, without the values."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    places = [".".join(map(str, one["loc"]))[:MOST_SHOWN] for one in found]
-    said = [f"{place}: {one['msg']}" for place, one in zip(places, found, strict=True)]
-    more = f"; and {len(said) - MOST_ERRORS} more" if len(said) > MOST_ERRORS else ""
-    code = "unknown_parameter" if found[0]["type"] == "extra_forbidden" else "invalid_value"
-    return ApiError(400, "; ".join(said[:MOST_ERRORS]) + more, places[0], code)
+    places: dict[str, Any] = {}  # an error of each, that of the first branch of a union
+    for one in error.errors(include_url=False, include_input=False):
+        places.setdefault(".".join(_place(one, given)), one)
+    # What is told of a whole besides a part of it comes from what else the whole could have been.
+    wholes = {whole for whole in places if any(part.startswith(f"{whole}.") for part in places)}
+    wrong = {place: one for place, one in places.items() if place not in wholes}
+    told = [f"{place[:MOST_SHOWN]}: {_words(one)}" for place, one in wrong.items()]
+    more = f"; and {len(told) - MOST_ERRORS} more" if len(told) > MOST_ERRORS else ""
+    place, first = next(iter(wrong.items()))
+    code = "unknown_parameter" if first["type"] == "extra_forbidden" else "invalid_value"
+    return ApiError(400, "; ".join(told[:MOST_ERRORS]) + more, place[:MOST_SHOWN], code)
+
+
+def _place(error: Mapping[str, Any], given: Any) -> list[str]:
+    """Return where an error is in what was given: the names of fields and the numbers of items,
+    without the branches of unions, which pydantic has among them.
+    """
+    found, value, is_branch = [], given, False
+    for number, part in enumerate(error["loc"], start=1):
+        is_last = number == len(error["loc"])
+        if isinstance(value, Mapping):
+            # Of objects that are told apart by their type, the type stands before the field.
+            is_branch = part == value.get("type") and not is_branch and not is_last
+            is_missing = error["type"] == "missing" and is_last
+            is_here = not is_branch and (part in value or is_missing)
+        else:
+            is_here = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if is_here:
+            found.append(str(part))
+            value = None if is_last else value[part]
+    return [*found, "type"] if error["type"] in TYPES else found
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    """Return what an error is, in the words of who sends JSON."""
+    if error["type"] in ("model_type", "model_attributes_type"):
+        return "Input should be an object"
+    if error["type"] == "union_tag_invalid":
+        return (
+            f"{error['ctx']['tag'][:MOST_SHOWN]!r}: what can be is {error['ctx']['expected_tags']}"
+        )
+    return "Field required" if error["type"] == "union_tag_not_found" else str(error["msg"])
