@@ -9,6 +9,7 @@ GET  /health                   whether it works; needs no key
 GET  /metrics                  for Prometheus
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..boxes import MAX_BOXES
 from ..candidates import MAX_CANDIDATES
 from . import completions, images, responses, web
-from .errors import ApiError, failed
+from .errors import ApiError, failed, stopping
 from .metrics import CONTENT_TYPE, Metrics
 from .server import Server
 
@@ -121,6 +122,7 @@ async def metrics(request: Request) -> Response:
 
 
 MODELS = "/v1/models"
+MODEL = f"{MODELS}/{{name:path}}"  # names may have slashes, as org/model
 PAGE = "/page/{file}"
 ROUTES = {
     "/": ("GET", web.show),
@@ -130,7 +132,7 @@ ROUTES = {
     "/v1/images/edits": ("POST", images.edit),
     "/v1/responses": ("POST", responses.respond),
     MODELS: ("GET", list_models),
-    f"{MODELS}/{{name}}": ("GET", show_model),
+    MODEL: ("GET", show_model),
     "/health": ("GET", health),
     "/metrics": ("GET", metrics),
 }
@@ -138,7 +140,7 @@ ROUTES = {
 
 async def _refuse(_: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError), "the handler of ApiError"
-    return JSONResponse(error.body(), error.status, error.headers)
+    return _answered(error)
 
 
 async def _refuse_route(request: Request, error: Exception) -> Response:
@@ -150,7 +152,11 @@ async def _refuse_route(request: Request, error: Exception) -> Response:
 
 
 async def _fail(_: Request, __: Exception) -> Response:
-    return JSONResponse(failed().body(), 500)
+    return _answered(failed())
+
+
+def _answered(error: ApiError) -> JSONResponse:
+    return JSONResponse(error.body(), error.status, error.headers)
 
 
 class _Counted:
@@ -163,18 +169,21 @@ class _Counted:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, start = 500, time.monotonic()
+        status, start, is_begun = 500, time.monotonic(), False
 
         async def noting(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, is_begun = message["status"], True
                 more = [(name.lower().encode(), value.encode()) for name, value in NOSNIFF.items()]
                 message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
         try:
             await self._app(scope, receive, noting)
+        except asyncio.CancelledError:  # the server stops and waits no longer
+            if not is_begun:
+                await _answered(stopping())(scope, receive, noting)
         finally:
             self._metrics.add(_route(scope["path"]), status, time.monotonic() - start)
 
@@ -182,7 +191,7 @@ class _Counted:
 def _route(path: str) -> str:
     """Return a route of ROUTES, `other` for what a client made up."""
     if path.startswith(f"{MODELS}/"):
-        return f"{MODELS}/{{name}}"
+        return MODEL
     if path.startswith("/page/"):
         return PAGE
     return path if path in ROUTES else "other"

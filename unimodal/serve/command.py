@@ -11,7 +11,7 @@ from ..bundle import DEFAULT, directory_of
 from ..model import Weights
 from ..terminal import load_named
 from .keys import VARIABLE, Keys, read_keys
-from .limits import Limits
+from .limits import IDLE_S, MAX_CONNECTIONS, STOP_S, Limits
 
 if TYPE_CHECKING:
     import uvicorn
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from .server import Server
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-IDLE_S = 30  # for which a connection that says nothing is kept
-STOP_S = 5  # for which replies may go on after Ctrl-C
-MAX_CONNECTIONS = 1000
+CLOSE_S = 3  # for the last answers, once replies go on no more
 
 
 def run(
@@ -56,7 +54,8 @@ def run(
         raise ValueError(
             f"a server needs {error.name}: pip install 'unimodal[serve]', or make install"
         ) from error
-    assert fastapi and httpcore2 and python_multipart, "they are there"
+    assert fastapi and httpcore2 and python_multipart and uvicorn, "they are there"
+    from .connections import HttpServer
     from .fetcher import Fetcher
     from .server import Server
 
@@ -72,7 +71,7 @@ def run(
     shown = f"[{host}]" if ":" in host else host
     root = f"http://{shown}:{listening.getsockname()[1]}/"
     print(f"serving {root}v1; the page is {root}; Ctrl-C stops it", flush=True)
-    uvicorn.Server(configured(server)).run(sockets=[listening])
+    HttpServer(configured(server), server.loop.end).run(sockets=[listening])
 
 
 def configured(server: "Server") -> "uvicorn.Config":
@@ -80,11 +79,12 @@ def configured(server: "Server") -> "uvicorn.Config":
     import uvicorn
 
     from .app import application
+    from .connections import Connection
 
     return uvicorn.Config(
         application(server), log_level="warning", server_header=False, proxy_headers=False,
-        ws="none", timeout_keep_alive=IDLE_S, timeout_graceful_shutdown=STOP_S,
-        limit_concurrency=MAX_CONNECTIONS,
+        http=Connection, ws="none", timeout_keep_alive=IDLE_S,
+        timeout_graceful_shutdown=STOP_S + CLOSE_S,
     )  # fmt: skip
 
 

@@ -60,6 +60,12 @@ def failed() -> ApiError:
     return ApiError(500, "the server failed at this request; its log says why", code="failed")
 
 
+def stopping() -> ApiError:
+    """Return what is told of a request that does not end before the server does."""
+    return ApiError(503, "the server is stopping: try again later", code="stopping",
+                    retry_after_s=5)  # fmt: skip
+
+
 def plain(message: str) -> str:
     """Return a message without objects' addresses, paths of this machine and a long tail."""
     message = ADDRESS.sub("...", OBJECT.sub("an object", message))

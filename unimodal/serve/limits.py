@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass, fields
 
+MAX_CONNECTIONS = 1000
+HEAD_S = 10  # in which the head of a request must have come
+IDLE_S = 30  # for which a connection that was answered is kept
+STOP_S = 5  # for which replies may go on after Ctrl-C
+
 
 @dataclass(frozen=True)
 class Limits:

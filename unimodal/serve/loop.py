@@ -30,13 +30,14 @@ from ..memory import free_for_layers
 from ..model import Model
 from ..room import NoRoom
 from .drawn import DrawnImages
-from .errors import ApiError, client_left, failed
+from .errors import ApiError, client_left, failed, stopping
 from .job import Accepted, Drawn, Job, Partial
 from .judging import Judging
 from .limits import Limits
 from .queue import FairQueue
 
 LOG = logging.getLogger("unimodal.serve")
+NOT_OURS = " (max_images, max_text_tokens)"  # fields that requests here do not have
 RETRY_S = 5  # when a queue that is full may have room again
 
 
@@ -70,11 +71,15 @@ class ServingLoop:
         """Begin to work."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Finish the step in work, and leave everything else undone."""
+    def end(self) -> None:
+        """Let the step in work be the last one; whoever waits is told so."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
+
+    def stop(self) -> None:
+        """End, and wait for that."""
+        self.end()
         self._thread.join()
 
     def offer(self, jobs: Sequence[Job]) -> None:
@@ -82,9 +87,17 @@ class ServingLoop:
         where the queue has no room.
         """
         limits, name = self._limits, jobs[0].client[0]
+        most = min(limits.max_waiting, limits.max_waiting_of_client)
+        if len(jobs) > most:
+            raise ApiError(
+                400, f"n x candidates is {len(jobs)}: {most} replies of a client may wait here, so"
+                " ask for fewer at a time", "n", "invalid_value",
+            )  # fmt: skip
         with self._changed:
             if not self.is_alive:
                 raise ApiError(503, "the server has stopped; its log says why", code="stopped")
+            if self._stopping:
+                raise stopping()
             if sum(self._waits.values()) + len(jobs) > limits.max_waiting:
                 raise ApiError(
                     503, f"{limits.max_waiting} replies wait already: try again later",
@@ -102,6 +115,9 @@ class ServingLoop:
     def judge(self, judging: Judging) -> None:
         """Choose among the candidates of a request soon."""
         with self._changed:
+            if self._stopping:
+                judging.tell(stopping())
+                return
             self._judgings.append(judging)
             self._changed.notify()
 
@@ -139,6 +155,7 @@ class ServingLoop:
         while True:
             new, left = self._wait()
             if self._stopping:
+                self._tell_all([job for jobs in new for job in jobs])
                 return
             for job in left:
                 self._drop(job)
@@ -157,6 +174,16 @@ class ServingLoop:
             self._new.clear()
             self._left.clear()
         return new, left
+
+    def _tell_all(self, new: list[Job]) -> None:
+        """Tell whoever waits that the server is stopping."""
+        with self._changed:
+            new += [job for jobs in self._new for job in jobs]
+        queued = [self._queue.pop() for _ in range(len(self._queue))]
+        for job in (*new, *queued, *self._working.values()):
+            job.tell(stopping())
+        for judging in self._judgings:
+            judging.tell(stopping())
 
     def _has_work(self) -> bool:
         return bool(len(self._queue) or self._working or self._judgings)
@@ -193,7 +220,7 @@ class ServingLoop:
             accepted = Accepted(num_tokens, self._num_image_tokens(document, first.modality))
         except ValueError as error:
             code = "context_length_exceeded" if isinstance(error, NoRoom) else None
-            self._turn_away(jobs, ApiError(400, str(error), code=code))
+            self._turn_away(jobs, ApiError(400, str(error).replace(NOT_OURS, ""), code=code))
             return
         except Exception:
             LOG.exception("a request could not be checked")
@@ -251,7 +278,7 @@ class ServingLoop:
                     job.document, job.sampling, job.modality, job.likeliest
                 )
             except ValueError as error:  # the memory that was free when it was checked is not now
-                job.tell(ApiError(400, str(error)))
+                job.tell(ApiError(400, str(error).replace(NOT_OURS, "")))
                 continue
             except Exception:
                 LOG.exception("a request could not be begun")
