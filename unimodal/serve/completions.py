@@ -64,6 +64,10 @@ class Completion(Settings):
     top_logprobs: int | None = None
     """How many of the likeliest tokens in its place are told beside each."""
 
+    def of_drawings(self) -> dict[str, Any]:
+        """Return the settings of drawings that ask for more than words have."""
+        return super().of_drawings() | ({} if self.size == "auto" else {"size": self.size})
+
     @property
     def modality(self) -> Modality | None:
         """Return the modality constraint; raise ApiError where nothing is left to answer with."""
@@ -140,10 +144,8 @@ async def complete(request: Request) -> Response:
             raise ApiError(400, "stream_options are of a stream", "stream_options", "invalid_value")
         server.size_of(asked.size)
         modality, likeliest = asked.modality, asked.likeliest
-        if asked.candidates > 1 and server.model.constraint(modality) == "text":
-            raise ApiError(400, f"candidates {asked.candidates}: this reply is of words alone, of"
-                           " which there are none; leave candidates or modalities out",
-                           "candidates", "unsupported_value")  # fmt: skip
+        or_else = "or modalities out" if asked.modalities else "out"
+        asked.check_used(server.constraint(modality), asked.most_tokens, or_else)
         samplings = asked.samplings(server.model, asked.most_tokens)
         messages = {f"messages.{number}": one for number, one in enumerate(asked.messages)}
         given = await conversation(messages, "messages", server, client, modality)

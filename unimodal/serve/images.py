@@ -55,6 +55,11 @@ class Edit(Generation):
     image: str | Items[str | bytes] | None = None
     images: Items[ImageReference] | None = None
 
+    @property
+    def field(self) -> str:
+        """Return the name of the field that has the images."""
+        return "image" if self.images is None else "images"
+
     def given(self) -> list[str | bytes]:
         """Return the images as files or URLs; raise ApiError where there are none, or two fields of
         them.
@@ -102,8 +107,8 @@ async def edit(request: Request) -> Response:
         given = asked.given()
         if not 1 <= len(given) <= server.limits.max_images:
             said = f"{len(given)} images: from 1 to {server.limits.max_images}"
-            raise ApiError(400, said, "image", "invalid_value")
-        opened = [await server.shown(one, "image", client) for one in given]
+            raise ApiError(400, said, asked.field, "invalid_value")
+        opened = [await server.shown(one, asked.field, client) for one in given]
     shown = tuple(Image(one.pixels, role="user") for one in opened)
     notes = tuple(f"image {n}: {note}" for n, one in enumerate(opened) for note in one.notes)
     return await _draw(request, server, client, asked, shown, notes, "image_edit")
@@ -119,7 +124,7 @@ async def _draw(
     kind: KINDS,
 ) -> Response:
     """Draw, and answer with the images or a stream of events."""
-    server.check_replies("image")
+    server.constraint("image")
     asked.check(server.name, server.limits)
     size = server.size_of(asked.size)
     words = checked_words(asked.prompt, "prompt", server.limits)

@@ -5,7 +5,7 @@ either form: within its content, or beside it as an answer has them, in `images`
 says how many characters of the content come before each.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,7 +16,7 @@ from ..grammar import Modality
 from .errors import ApiError
 from .fields import Fields, Items
 from .server import Server
-from .settings import checked_words
+from .settings import check_length, checked_words
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
@@ -79,7 +79,7 @@ async def conversation(
 
     messages: by what errors call each of them; field: what they call all of them.
     """
-    server.check_replies(modality)
+    server.constraint(modality)
     _check(messages, field, server)
     parts: list[Part] = []
     notes: list[str] = []
@@ -87,8 +87,9 @@ async def conversation(
         role = ROLES[message.role]
         pieces = [one for one in _pieces(message, place) if one != ""]
         placed = server.boxed(message.boxes or (), f"{place}.boxes")
-        if not pieces and not placed:
-            raise ApiError(400, "the message is empty", place, "invalid_value")
+        says_something = placed or any(not isinstance(one, str) or one.strip() for one in pieces)
+        if message.role == "user" and not says_something:
+            raise ApiError(400, "the message is empty: ask something", place, "invalid_value")
         for piece in pieces:
             if isinstance(piece, str):
                 parts.append(Text(piece, role=role))
@@ -118,36 +119,57 @@ def _check(messages: Mapping[str, Message], field: str, server: Server) -> None:
     if len(messages) > limits.max_turns:
         said = f"{len(messages)} messages: {limits.max_turns} are the most"
         raise ApiError(400, said, field, "too_long")
-    pieces = [piece for place, one in messages.items() for piece in _pieces(one, place)]
-    words = [one for one in pieces if isinstance(one, str)]
-    words += [box for one in messages.values() for box in one.boxes or ()]
-    checked_words("".join(words), field, limits)
-    num_images = sum(isinstance(one, ImageUrl) for one in pieces)
+    pieces = {place: [*_pieces(one, place)] for place, one in messages.items()}
+    words = {
+        place: "".join(
+            [*(one for one in pieces[place] if isinstance(one, str)), *(one.boxes or ())]
+        )
+        for place, one in messages.items()
+    }
+    check_length(sum(map(len, words.values())), field, limits)
+    for place, said in words.items():
+        checked_words(said, place, limits)
+    num_images = sum(isinstance(one, ImageUrl) for some in pieces.values() for one in some)
     if num_images > limits.max_images:
         said = f"{num_images} images: {limits.max_images} are the most"
         raise ApiError(400, said, field, "too_long")
 
 
 def _pieces(message: Message, place: str) -> Iterator[str | ImageUrl]:
-    """Yield a message's texts and images in order; raise ApiError for images in two places, or of
-    another's message than the assistant's beside its content.
+    """Yield a message's texts and images in order; raise ApiError for images in two places, beside
+    the content of another than the assistant, or that say another place than theirs.
     """
-    if not message.images:
-        if isinstance(message.content, list):
-            for part in message.content:
-                if isinstance(part, ImagePart) and message.role != "assistant":
-                    _check_unplaced(part, place)
-                yield part.text if isinstance(part, TextPart) else part.image_url
-        else:
-            yield message.content or ""
+    text, images = message.content or "", message.images
+    if isinstance(text, str):
+        yield from _beside(text, images, message.role, place) if images else [text]
         return
-    if message.role != "assistant" or isinstance(message.content, list):
-        raise ApiError(
-            400, "`images` are those of an answer, beside a content that is a text; others are"
-            " parts of the content", f"{place}.images", "invalid_value",
-        )  # fmt: skip
-    text, at = message.content or "", 0
-    for image in message.images:
+    if images:
+        raise _not_beside(place)
+    num_characters = num_images = 0
+    for part in text:
+        if isinstance(part, TextPart):
+            num_characters += len(part.text)
+            yield part.text
+            continue
+        if message.role != "assistant":
+            _check_unplaced(part, place)
+        _check_number(part, num_images, f"{place}.content")
+        if part.position not in (None, num_characters):
+            said = f"position {part.position}: {num_characters} characters come before that image"
+            raise ApiError(400, said, f"{place}.content", "invalid_value")
+        num_images += 1
+        yield part.image_url
+
+
+def _beside(
+    text: str, images: Sequence[ImagePart], role: str, place: str
+) -> Iterator[str | ImageUrl]:
+    """Yield a text and the images that stand beside it."""
+    if role != "assistant":
+        raise _not_beside(place)
+    at = 0
+    for number, image in enumerate(images):
+        _check_number(image, number, f"{place}.images")
         position = len(text) if image.position is None else image.position
         if not at <= position <= len(text):
             said = f"position {position}: images stand in order, within {len(text)} characters"
@@ -156,6 +178,20 @@ def _pieces(message: Message, place: str) -> Iterator[str | ImageUrl]:
         yield image.image_url
         at = position
     yield text[at:]
+
+
+def _not_beside(place: str) -> ApiError:
+    return ApiError(
+        400, "`images` are those of an answer, beside a content that is a text; others are parts of"
+        " the content", f"{place}.images", "invalid_value",
+    )  # fmt: skip
+
+
+def _check_number(image: ImagePart, number: int, param: str) -> None:
+    """Raise ApiError where an image says that it is another one of its message than it is."""
+    if image.index not in (None, number):
+        said = f"index {image.index}: that image is number {number} of its message"
+        raise ApiError(400, said, param, "invalid_value")
 
 
 def _check_unplaced(part: ImagePart, place: str) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unimodal.tokenizer.pixels import ImageError, image_size, open_image
+from unimodal.tokenizer.pixels import MAX_PIXELS, ImageError, image_size, open_image
 from unimodal.tokenizer.signatures import stream_kind
 
 from ..model import Model
@@ -21,6 +21,7 @@ from .limits import Limits
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF")
 DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.ASCII | re.IGNORECASE)
+NOT_OURS = f"{MAX_PIXELS // 10**6} million pixels in all"  # a bound of pixels.py, above ours
 ONLY_FRAME = "frames is used"  # what pixels.py notes of an animation
 
 
@@ -62,7 +63,7 @@ def opened(content: bytes, model: Model, limits: Limits, param: str) -> OpenedIm
     """
     kind = stream_kind(io.BytesIO(content))
     if kind is None or kind.name not in KINDS:
-        found = "of no known kind" if kind is None else f"a {kind.name} file"
+        found = "of no known kind" if kind is None else f"of the kind {kind.name}"
         raise ApiError(
             400, f"the image is {found}; {', '.join(KINDS)} are opened", param, "invalid_image"
         )
@@ -76,7 +77,8 @@ def opened(content: bytes, model: Model, limits: Limits, param: str) -> OpenedIm
         opened = open_image(content)
         pixels, notes = model.fitted(opened)
     except ImageError as error:
-        raise ApiError(400, str(error), param, "invalid_image") from error
+        said = str(error).replace(NOT_OURS, f"{limits.max_pixels:,} pixels in all")
+        raise ApiError(400, said, param, "invalid_image") from error
     if any(note.endswith(ONLY_FRAME) for note in opened.notes):
         raise ApiError(
             400, "the image is animated: send the frame that is meant, as PNG or JPEG",

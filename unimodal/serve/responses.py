@@ -6,13 +6,14 @@ stored: a client sends what was said before as items.
 
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from ..events import ReplyDone
 from ..grammar import Modality
@@ -26,7 +27,7 @@ from .settings import MostTokens, Settings
 from .sse import streamed
 from .work import Heard, Work
 
-DRAWS = "image_generation"
+ITS_TOOL = "tools, [{'type': 'image_generation'}]"
 
 
 class InputText(Fields):
@@ -47,7 +48,7 @@ class InputImage(Fields):
 
 
 class InputMessage(Fields):
-    """A message; `id`, `status` and `phase` are those of an answer."""
+    """A message; `id` and `status` are those of an answer."""
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
@@ -85,6 +86,19 @@ class DrawnBefore(Fields):
         return Message(role="assistant", content=[ImagePart(type="image_url", image_url=url)])
 
 
+def _kind(item: Any) -> str:
+    """Return the type of an item, which a message need not name."""
+    if isinstance(item, Mapping):
+        return str(item.get("type", "message"))
+    return str(getattr(item, "type", "message"))
+
+
+Item = Annotated[
+    Annotated[InputMessage, Tag("message")] | Annotated[DrawnBefore, Tag("image_generation_call")],
+    Discriminator(_kind),
+]
+
+
 class Tool(Fields):
     """The tool that draws; its values are those of /v1/images/generations."""
 
@@ -113,23 +127,24 @@ class Asked(Settings):
         "n": (1,), "candidates": (1,), "others": (False,), "partial_images": (),
         "background": (False,),
         "store": (False,), "include": ([],), "metadata": ({},), "top_p": (1,),
-        "parallel_tool_calls": (True, False),
         "truncation": ("disabled",), "text": ({"format": {"type": "text"}},), "reasoning": (),
         "service_tier": ("auto", "default"), "top_logprobs": (0,), "previous_response_id": (),
         "conversation": (), "prompt": (), "max_tool_calls": (),
     }  # fmt: skip
-    input: str | Items[InputMessage | DrawnBefore]
+    input: str | Items[Item]
     instructions: str | None = None
     max_output_tokens: int | None = None
     tools: Annotated[list[Tool], Field(max_length=1)] = []
     tool_choice: Literal["auto", "none", "required"] | Choice = "auto"
+    parallel_tool_calls: bool = True
+    """Either is so of one tool, whose images come one after another."""
 
     @property
     def modality(self) -> Modality | None:
         """Return the modality constraint; raise ApiError for a tool that is chosen, not given."""
         must_draw = isinstance(self.tool_choice, Choice) or self.tool_choice == "required"
         if must_draw and not self.tools:
-            said = f"tool_choice wants a tool: give tools, [{{'type': '{DRAWS}'}}]"
+            said = f"tool_choice wants a tool: give {ITS_TOOL}"
             raise ApiError(400, said, "tool_choice", "invalid_value")
         if must_draw:
             return "image"
@@ -141,10 +156,18 @@ class Asked(Settings):
         most = self.max_output_tokens
         return None if most is None else MostTokens("max_output_tokens", most)
 
-    def check_tool(self, server: Server) -> None:
-        """Raise ApiError for a size, or a number of partial images, that there is not."""
+    def check_with(self, server: Server) -> None:
+        """Raise ApiError for what the server's model has not: a size of the tool's drawings or of
+        one that comes back, a number of partial images, a setting without an effect.
+        """
+        for number, item in enumerate(self.input):
+            if isinstance(item, DrawnBefore) and item.size is not None:
+                server.size_of(item.size, f"input.{number}.size")
+        must_draw = self.modality == "image"
+        or_else = "or tool_choice out" if must_draw else f"out, or give {ITS_TOOL}"
+        self.check_used(server.constraint(self.modality), self.most_tokens, or_else)
         for tool in self.tools:
-            server.check_replies("image")
+            server.constraint("image")
             server.size_of(tool.size)
             partial = tool.partial_images
             drawn = Settings(model=tool.model, stream=self.stream, partial_images=partial)
@@ -183,14 +206,24 @@ class Answer:
             "id": self.id, "object": "response", "created_at": self.created, "status": status,
             "error": None, "incomplete_details": cut, "instructions": self.asked.instructions,
             "max_output_tokens": self.asked.max_output_tokens, "metadata": {},
-            "model": self.server.name, "output": output, "parallel_tool_calls": True,
+            "model": self.server.name, "output": output,
+            "parallel_tool_calls": self.asked.parallel_tool_calls,
             "previous_response_id": None, "store": False,
             "temperature": self.asked.temperature, "text": {"format": {"type": "text"}},
             "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
             "tools": tools, "top_p": 1, "truncation": "disabled",
-            "usage": None if done is None else self.accepted.usage([done]),
+            "usage": None if done is None else self.usage(done),
             "seed": self.job.sampling.seed, "notes": list(self.notes),
         }  # fmt: skip
+
+    def usage(self, done: ReplyDone) -> dict[str, Any]:
+        """Return what it cost, with the details that OpenAI's client wants; here nothing is counted
+        apart, kept keys and values neither.
+        """
+        return self.accepted.usage([done]) | {
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": 0},
+        }
 
     def image(self, number: int, pixels: np.ndarray | None) -> dict[str, Any]:
         """Return an image's item; without pixels it is being drawn."""
@@ -250,7 +283,7 @@ async def respond(request: Request) -> Response:
     async with server.body(request, client) as body:
         asked = checked(Asked, body.fields)
         asked.check(server.name, server.limits)
-        asked.check_tool(server)
+        asked.check_with(server)
         modality = asked.modality
         (sampling,) = asked.samplings(server.model, asked.most_tokens)
         given = await conversation(asked.messages(), "input", server, client, modality)

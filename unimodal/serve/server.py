@@ -141,19 +141,21 @@ class Server:
             code = "invalid_value" if self.model.takes_boxes else "unsupported_value"
             raise ApiError(400, str(error), param, code) from error
 
-    def check_replies(self, modality: Modality | None) -> None:
-        """Raise ApiError where the model has no replies of a modality."""
+    def constraint(self, modality: Modality | None) -> Modality | None:
+        """Return the modality constraint of a reply, where none is asked for the model's own; raise
+        ApiError where it has no such replies.
+        """
         try:
-            self.model.constraint(modality)
+            return self.model.constraint(modality)
         except ValueError as error:
             raise ApiError(400, str(error), code="unsupported_value") from error
 
-    def size_of(self, size: str) -> str:
+    def size_of(self, size: str, param: str = "size") -> str:
         """Return the size of drawings, as 64x64; raise ApiError where none are so large."""
         sizes = [f"{width}x{height}" for width, height in self.model.sizes]
         if size not in ("auto", *sizes):
             raise ApiError(
                 400, f"size {size[:40]!r}: this model draws {' or '.join(sizes)}; auto is that",
-                "size", "unsupported_value",
+                param, "unsupported_value",
             )  # fmt: skip
         return sizes[0] if size == "auto" else size

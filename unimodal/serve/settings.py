@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..candidates import MAX_CANDIDATES, seed_of
+from ..grammar import Modality
 from ..model import Model
 from ..sampling import Sampling
 from ..terminal import temperatures
@@ -66,10 +67,9 @@ class Settings(Fields):
                  "partial_images": (self.partial_images, 0, most_partial)}  # fmt: skip
         for field, (value, least, most) in whole.items():
             if not least <= value <= most:
+                bounds = f"from {least} to {most}" if least < most else f"{most} is what can be"
                 how = " without stream" if field == "partial_images" and not self.stream else ""
-                raise ApiError(
-                    400, f"{field} {value}: from {least} to {most}{how}", field, "invalid_value"
-                )
+                raise ApiError(400, f"{field} {value}: {bounds}{how}", field, "invalid_value")
         if self.stream and self.n > 1:
             raise ApiError(400, f"n {self.n}: a stream is of one reply; leave stream or n out",
                            "n", "unsupported_value")  # fmt: skip
@@ -84,6 +84,35 @@ class Settings(Fields):
             checked_words(self.negative_prompt, "negative_prompt", limits)
         if len(self.user) > MAX_USER:
             raise ApiError(400, f"user: at most {MAX_USER} characters", "user", "invalid_value")
+
+    def of_drawings(self) -> dict[str, Any]:
+        """Return the settings of drawings that are given and ask for more than words have: 1 is one
+        candidate, a code in a pass, and no guidance.
+        """
+        names = ("guidance", "negative_prompt", "steps", "drafts", "candidates")
+        given = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in given.items() if value not in (None, 1)}
+
+    def check_used(
+        self, constraint: Modality | None, most: MostTokens | None, or_else: str
+    ) -> None:
+        """Raise ApiError for a setting of drawings where a reply is of words alone, and for a limit
+        of words where it is an image alone.
+
+        or_else: how an error goes on behind `leave it`.
+        """
+        if constraint == "text":
+            for name, value in self.of_drawings().items():
+                raise ApiError(
+                    400, f"{name} {value!r:.80}: this reply is of words alone, which have no such"
+                    f" thing; leave {name} {or_else}", name, "unsupported_value",
+                )  # fmt: skip
+        if constraint == "image" and most is not None:
+            raise ApiError(
+                400, f"{most.field} {most.number}: this reply is an image alone, and the words that"
+                f" plan it are not limited; leave {most.field} {or_else}", most.field,
+                "unsupported_value",
+            )  # fmt: skip
 
     def samplings(self, model: Model, most: MostTokens | None = None) -> list[Sampling]:
         """Return the sampling of each of n replies, of its first candidate; raise ApiError for what
@@ -134,13 +163,16 @@ def _would_do_without(model: Model, changes: Mapping[str, Mapping[str, Any]], fi
     return True
 
 
+def check_length(num_characters: int, param: str, limits: Limits) -> None:
+    """Raise ApiError where words are too many."""
+    if num_characters > limits.max_characters:
+        said = f"{num_characters:,} characters: {limits.max_characters:,} are the most"
+        raise ApiError(400, said, param, "too_long")
+
+
 def checked_words(words: str, param: str, limits: Limits) -> str:
     """Return the words; raise ApiError where they are too many, or no text of Unicode."""
-    if len(words) > limits.max_characters:
-        raise ApiError(
-            400, f"{len(words):,} characters: {limits.max_characters:,} are the most",
-            param, "too_long",
-        )  # fmt: skip
+    check_length(len(words), param, limits)
     try:
         words.encode("utf-8")
     except UnicodeEncodeError as error:
