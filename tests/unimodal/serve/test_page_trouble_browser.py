@@ -1,5 +1,6 @@
 """The web page in Chromium where something is wrong or blocked: it says so, and goes on."""
 
+import json
 from typing import Any
 
 import pytest
@@ -102,6 +103,22 @@ def test_what_the_server_would_refuse_is_said_before(
     assert field.get_attribute("aria-describedby") is None
     assert chat.page.locator("#settings-problem").is_hidden()
     chat.ask("draw a red circle")
+    assert len(chat.drawn()) == 1
+
+
+def test_settings_of_drawings_are_no_part_of_a_request_for_words(chat: ChatPage) -> None:
+    """The server refuses what would have no effect; the fields keep their values."""
+    sent: list[dict] = []
+    chat.page.on("request", lambda one: one.post_data and sent.append(json.loads(one.post_data)))
+    chat.set(guidance="2")
+    for answer in ("text", "image"):
+        chat.button("Settings").click()
+        chat.page.locator("select[name=modalities]").select_option(answer)
+        chat.page.locator("#settings-button").click()
+        chat.ask("draw a red circle")
+    words, image = sent
+    assert words["modalities"] == ["text"] and "guidance" not in words
+    assert image["modalities"] == ["image"] and image["guidance"] == 2
     assert len(chat.drawn()) == 1
 
 

@@ -6,6 +6,7 @@ const KEPT = "unimodal-settings";
 const CALLED = { seed: "seed", guidance: "guidance", candidates: "best of", steps: "steps",
   negative_prompt: "without" };
 const NUMBERS = ["seed", "guidance", "steps", "candidates"];
+const OF_DRAWINGS = ["guidance", "negative_prompt", "steps", "size"]; // refused beside words alone
 const COUNTS = [1, 2, 4, 8]; // of candidates, as far as the server takes so many
 const MOST_GUIDANCE = 1000; // the server's bounds
 const MOST_STEPS = 1000;
@@ -76,7 +77,9 @@ export class Settings {
       wrong.focus();
       return null;
     }
-    const given = Object.entries(this.#values()).map(([name, text]) => {
+    const values = this.#values();
+    const isUsed = ([name]) => values.modalities !== "text" || !OF_DRAWINGS.includes(name);
+    const given = Object.entries(values).filter(isUsed).map(([name, text]) => {
       if (name === "modalities") return [name, [text]];
       return [name, NUMBERS.includes(name) ? Number(text) : text];
     });
