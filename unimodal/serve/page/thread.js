@@ -263,9 +263,13 @@ export class Thread {
   #other(message, index, canBeKept) {
     const { seed, unsatisfied, images: [{ url }] } = message.others[index];
     const lacks = unsatisfied.length ? `lacks ${unsatisfied.join("; ")}` : "has all of it";
+    const click = () => {
+      message.showsOthers = true; // they are, though `toggle` may come only after this
+      this.acts.exchange(message, index);
+    };
     const keep = canBeKept && element("button", { type: "button", text: "Keep this one",
       "aria-label": `Keep the drawing with seed ${seed} instead`,
-      "data-key": `${message.id}-keep-${index}`, click: () => this.acts.exchange(message, index) });
+      "data-key": `${message.id}-keep-${index}`, click });
     return element("li", {},
       element("figure", { "aria-label": `Candidate, seed ${seed}` },
         this.#picture(url, `Candidate with seed ${seed}, which ${lacks}`),
