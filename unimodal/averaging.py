@@ -49,7 +49,7 @@ def average(
             f"{first} and {second} differ in {', '.join(differing)}: a mean is of two models that "
             "were trained from the same one"
         )
-    planned = [_between(name, here[name], tensor, share) for name, tensor in there.items()]
+    planned = [_between(name, here.get(name), tensor, share) for name, tensor in there.items()]
     contents = replace(theirs, card=_card(ours, theirs, share), hash=None)
     write_bundle(output, contents, planned, on_progress, MAX_SHARD_BYTES)
     return output
@@ -62,28 +62,42 @@ def _differing(
     there: dict[str, StoredTensor],
 ) -> list[str]:
     """Return in what respects a weight would mean another thing in each of the two."""
-    # That a model was taught boxes changes what it is asked, and no weight's meaning.
+    # That a model was taught boxes changes what it is asked, and no weight's meaning; one without
+    # addresses is one whose tables of them are zero.
+    first, second = ours.config.architecture, theirs.config.architecture
+    addresses = first.image.addresses or second.image.addresses
     plans = [
-        replace(one, image=replace(one.image, boxes=False))
-        for one in (ours.config.architecture, theirs.config.architecture)
+        replace(first, image=replace(first.image, boxes=False, addresses=addresses)),
+        replace(second, image=replace(second.image, boxes=False)),
     ]
     parts = ("transformer", "vocabulary", "image")
     found = [part for part in parts if getattr(plans[0], part) != getattr(plans[1], part)]
     if ours.text_tokenizer.hash != theirs.text_tokenizer.hash:
         found.append("text tokenizer")
-    if not found and any(here[name].dtype != tensor.dtype for name, tensor in there.items()):
+    both = here.keys() & there.keys()
+    if not found and any(here[name].dtype != there[name].dtype for name in both):
         found.append("dtype of weights")
     return found
 
 
-def _between(name: str, ours: StoredTensor, theirs: StoredTensor, share: float) -> PlannedTensor:
+def _between(
+    name: str, ours: StoredTensor | None, theirs: StoredTensor, share: float
+) -> PlannedTensor:
+    """Plan the mean of a tensor of both; a table that the first has not is zero there."""
+
     def chunks() -> Iterator[bytes]:
+        if ours is None:
+            for b in theirs.chunks():
+                yield as_bytes(share * _floats(b, theirs), theirs.dtype)
+            return
         for a, b in zip(ours.chunks(), theirs.chunks(), strict=True):
-            here = torch.frombuffer(bytearray(a), dtype=DTYPES[ours.dtype]).float()
-            there = torch.frombuffer(bytearray(b), dtype=DTYPES[theirs.dtype]).float()
-            yield as_bytes(here.lerp(there, share), theirs.dtype)
+            yield as_bytes(_floats(a, ours).lerp(_floats(b, theirs), share), theirs.dtype)
 
     return PlannedTensor(name, theirs.dtype, theirs.shape, chunks)
+
+
+def _floats(some: bytes, of: StoredTensor) -> torch.Tensor:
+    return torch.frombuffer(bytearray(some), dtype=DTYPES[of.dtype]).float()
 
 
 def _card(ours: BundleContents, theirs: BundleContents, share: float) -> dict[str, object]:

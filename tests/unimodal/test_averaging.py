@@ -62,6 +62,30 @@ def test_one_of_the_two_may_have_been_taught_boxes(pair, tmp_path):
     assert (mean / "model.safetensors").read_bytes() == (plain / "model.safetensors").read_bytes()
 
 
+def test_the_second_may_have_been_given_addresses(pair, tmp_path):
+    """The first is as if its tables of them were zero; the other way round they would be lost."""
+    second = load(pair[1])
+    shape = second.transformer.architecture
+    shape = dataclasses.replace(shape, image=dataclasses.replace(shape.image, addresses=True))
+    addressed = UnifiedModel(shape)
+    addressed.load_state_dict(second.transformer.state_dict(), strict=False)
+    tables = {
+        name for name in addressed.state_dict() if name not in second.transformer.state_dict()
+    }
+    with torch.no_grad():
+        for name in tables:
+            addressed.get_parameter(name).normal_()
+    given = save_bundle(tmp_path / "given", dataclasses.replace(second, transformer=addressed))
+    mean = load(average(pair[0], given, tmp_path / "mean", 0.25)).transformer.state_dict()
+    plain = load(average(*pair, tmp_path / "plain", 0.25)).transformer.state_dict()
+    assert tables and mean.keys() == plain.keys() | tables
+    for name, tensor in mean.items():
+        expected = plain[name] if name in plain else 0.25 * addressed.state_dict()[name]
+        torch.testing.assert_close(tensor, expected, rtol=2**-8, atol=1e-6)
+    with pytest.raises(BundleError, match="differ in image"):
+        average(given, pair[0], tmp_path / "lost")
+
+
 def test_models_of_other_kinds_are_refused(pair, drawing_model, tmp_path):
     other = save_bundle(tmp_path / "other", drawing_model)
     with pytest.raises(BundleError, match="differ in transformer"):
