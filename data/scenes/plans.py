@@ -34,10 +34,8 @@ def plan_of_edit(before: Scene, after: Scene) -> str:
     gone = [one for one in before.objects if one not in after.objects]
     new = [one for one in after.objects if one not in before.objects]
     changes: list[tuple[str, str]] = []
-    for is_same in (
-        _has_attributes,
-        _has_place,
-    ):  # moved and swapped ones, and others where they were
+    # Moved and swapped ones keep their attributes; others that change keep their place.
+    for is_same in (_has_attributes, _has_place):
         for old in tuple(gone):
             found = next((one for one in new if is_same(old, one)), None)
             if found is not None:
