@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from unimodal.codec import ImageCodec
 from unimodal.data.loader import Loader, LoaderConfig
 from unimodal.data.scenes.world import generator
 from unimodal.data.sources import SourceConfig
 from unimodal.data.streams import Stream
 from unimodal.data.windows import Placement
-from unimodal.document import Document
+from unimodal.document import Document, Image
 from unimodal.model import Model
 from unimodal.room import refusal
 from unimodal.sequencer import REPLY_ROLE
@@ -53,11 +54,22 @@ class ShardPrompts:
                 continue
             encoded = self._model.codec.encode_document(document)
             if refusal(self._model.sequencer, encoded, self._model.context, self._least) is None:
-                return Prompt(kind, self._model.codec.decode_document(encoded))
+                return Prompt(kind, seen(encoded, self._model.codec))
         raise ValueError(
             f"prompts.sources.{kind}: {TRIED} documents have nothing to ask: a conversation that "
             "a user begins, and that leaves the model's context room for a reply, is wanted"
         )
+
+
+def seen(document: Document, codec: ImageCodec) -> Document:
+    """Return a document whose images have pixels, to be judged: their own, or those of codes that
+    were stored alone.
+    """
+    parts = (
+        codec.decode([part])[0] if isinstance(part, Image) and part.pixels is None else part
+        for part in document.parts
+    )
+    return Document(tuple(parts))
 
 
 def asked_of(document: Document) -> Document | None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from boxed_models import with_boxes
 from tiny_runs import write_conversations
@@ -17,7 +18,7 @@ from unimodal.tokenizer.grid import Grid
 from unimodal.train.rl import kinds, shard_prompts
 from unimodal.train.rl.prompts import ScenePrompts, noise_seeds
 from unimodal.train.rl.run import PromptsConfig
-from unimodal.train.rl.shard_prompts import ShardPrompts, asked_of
+from unimodal.train.rl.shard_prompts import ShardPrompts, asked_of, seen
 
 
 def test_the_mix_says_how_often_each_kind_comes(tiny_model: Model) -> None:
@@ -99,6 +100,19 @@ def test_documents_that_ask_nothing_do_not_repeat_others(
     assert len(set(used)) == 10, "all that can be asked are asked"
     following = sum(one == other for one, other in zip(used, used[1:], strict=False))
     assert following < 12, "and not the same one again and again"
+
+
+def test_images_are_judged_by_their_own_pixels_or_those_of_their_codes(tiny_model: Model) -> None:
+    model = replace(tiny_model, grid=Grid(8, 8))
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    given = Document((Image(pixels=pixels, role="user"),))
+    encoded = model.codec.encode_document(given)
+    (own,) = seen(encoded, model.codec).parts
+    assert isinstance(own, Image) and np.array_equal(own.pixels, pixels)
+    bare = Document(tuple(replace(part, pixels=None) for part in encoded.parts))
+    (decoded,) = seen(bare, model.codec).parts
+    (expected,) = model.codec.decode_document(bare).parts
+    assert np.array_equal(decoded.pixels, expected.pixels)
 
 
 def test_what_asks_nothing_is_no_prompt() -> None:
