@@ -38,7 +38,7 @@ from PIL import Image
 from unimodal.atomic import publish
 from unimodal.document import Document, Text
 
-from . import formats
+from . import codes_member, formats
 from .samples import find_samples
 from .tar import END, Bytes, Fault, ShardError, key_and_extension, padded, sample_files
 
@@ -88,9 +88,12 @@ class ShardWriter:
         """Return the final name of the shard in work, or of the next one."""
         return self.directory / shard_name(self.number)
 
-    def write(self, key: str, document: Document) -> None:
-        """Append one sample; ShardError for a bad key or an image without pixels."""
-        self._append(key, _pack(key, document, self.path))
+    def write(self, key: str, document: Document, num_codes: int | None = None) -> None:
+        """Append one sample; ShardError for a bad key or an image without pixels.
+
+        num_codes: of the image tokenizer whose codes are written in place of all pixels.
+        """
+        self._append(key, _pack(key, document, self.path, num_codes))
 
     def write_files(self, key: str, files: dict[str, bytes]) -> None:
         """Append one sample of these files (contents by extension), in their order.
@@ -285,7 +288,7 @@ def _part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
-def _pack(key: str, document: Document, path: Path) -> bytes:
+def _pack(key: str, document: Document, path: Path, num_codes: int | None) -> bytes:
     """Return the tar members of one sample, header and contents of each."""
     if not key or "." in key or "/" in key or len(key) > 80:
         raise ShardError(f"{path}: key {key!r}: 1 to 80 characters without dots and slashes")
@@ -296,6 +299,10 @@ def _pack(key: str, document: Document, path: Path) -> bytes:
         if isinstance(part, Text):
             box = {} if part.box is None else {"box": astuple(part.box)}
             parts.append({"text": part.text, **about, **box})
+        elif num_codes is not None:
+            name = f"{key}.{len(images)}.{codes_member.EXTENSION}"
+            parts.append({"image": len(images), **about})
+            images.append(_member(name, codes_member.to_bytes(part, num_codes)))
         elif part.pixels is None:
             raise ShardError(
                 f"{path}, key {key}: an image without pixels; image shards hold pixels"

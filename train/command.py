@@ -20,6 +20,7 @@ def train() -> None:
       unimodal train tokenizer scenes_tokenizer
       unimodal train lm scenes_lm optimizer.lr=5e-4
       unimodal train rl scenes_rl
+      unimodal train select scenes_own
       unimodal train plan lm_1.7b --gpus 8 --memory-gb 80
       unimodal train teach my_pictures --output runs/mine
 
@@ -91,6 +92,29 @@ def rl(config: str, overrides: tuple[str, ...], accept_change: bool, verify: boo
     finished = train(load(RlRun, config, overrides + more), accept_change)
     if os.environ.get("RANK", "0") == "0":
         click.echo(finished)
+
+
+@train.command()
+@click.argument("config")
+@click.argument("overrides", nargs=-1)
+def select(config: str, overrides: tuple[str, ...]) -> None:
+    """Let a bundle answer as CONFIG says, and keep the replies that are right, as shards to train
+    on.
+
+    \b
+    unimodal train select scenes_own
+    unimodal train select scenes_own weights=runs/mine/bundle output=runs/own replies=1000
+
+    The same command goes on where it was stopped.
+    """
+    from unimodal.config import load
+
+    from .rl.selection import SelectionRun
+    from .rl.selection import select as selected
+
+    run = load(SelectionRun, config, overrides)
+    note = selected(run)
+    click.echo(f"{run.output}: {note.kept:,} replies of {note.asked:,}")
 
 
 train.add_command(plan)

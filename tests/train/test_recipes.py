@@ -25,6 +25,10 @@ def recipe_class(verb: str) -> type:
         from unimodal.train.rl.run import RlRun
 
         return RlRun
+    if verb == "select":
+        from unimodal.train.rl.selection import SelectionRun
+
+        return SelectionRun
     from unimodal.train.run import LmRun
 
     assert verb == "lm", f"no verb of `unimodal train`: {verb}"
@@ -59,7 +63,7 @@ def test_there_are_recipes():
 def test_the_head_says_what_to_expect(path: Path):
     entries = head(path)
     assert [word for word in HEAD if not entries.get(word)] == []
-    assert verb(path) in ("lm", "rl", "tokenizer")
+    assert verb(path) in ("lm", "rl", "select", "tokenizer")
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)

@@ -1,4 +1,4 @@
-"""Prompts from the user's own shards: conversations, up to their last reply."""
+"""Prompts from the user's own shards, conversations up to their last reply; or those of scenes."""
 
 from collections.abc import Mapping
 
@@ -11,14 +11,33 @@ from unimodal.data.sources import SourceConfig
 from unimodal.data.streams import Stream
 from unimodal.data.windows import Placement
 from unimodal.document import Document, Image
+from unimodal.eval.scenes import canvas_of
+from unimodal.grammar import Modality
 from unimodal.model import Model
 from unimodal.room import refusal
-from unimodal.sequencer import REPLY_ROLE
+from unimodal.sequencer import NO_BOXES, REPLY_ROLE
 
 from . import kinds
-from .prompts import KIND, Prompt
+from .prompts import KIND, Prompt, Prompts, ScenePrompts
+from .run import PromptsConfig
 
 TRIED = 256  # documents, of which one must be a prompt
+
+
+def prompts_of(
+    config: PromptsConfig, model: Model, modality: Modality | None, seed: int
+) -> Prompts:
+    """Return what a config asks a model that is to reply so; `seed` orders the documents of shards.
+
+    Raise ValueError where the model's context, or its vocabulary, has no room for some kind.
+    """
+    if kinds.LAYOUT in config.mix and not model.takes_boxes:
+        raise ValueError(f"prompts.mix.{kinds.LAYOUT}: {NO_BOXES}")
+    draws = modality != "text"
+    least = 1 + (model.sequencer.layout.length(model.grid) if draws else 1)
+    if config.mix:
+        return ScenePrompts(config, model, canvas_of(model), least)
+    return ShardPrompts(config.sources, model, seed, least)
 
 
 class ShardPrompts:

@@ -13,12 +13,9 @@ import torch
 from unimodal.architecture import Architecture
 from unimodal.bundle import BundleContents, directory_of, read_contents
 from unimodal.data.found import find
-from unimodal.eval.scenes import canvas_of
 from unimodal.heads import head_class
 from unimodal.manifest import MANIFEST
-from unimodal.model import Model
 from unimodal.sampling import Sampling
-from unimodal.sequencer import NO_BOXES
 from unimodal.tensors import find_tensors
 from unimodal.unified import UnifiedModel
 
@@ -33,15 +30,13 @@ from ..mirror import send_finished
 from ..ranks import Ranks, connect
 from ..zero import Build, engine, sharded
 from .actor import actor_of, filled
-from .kinds import LAYOUT
 from .learner import DpoLearner, GrpoLearner, PolicyLearner
-from .prompts import Prompts, ScenePrompts
 from .replay import Replay
 from .report import means
 from .rewards import Judge, judge_of
 from .rollouts import Rollouts, sampling_of
 from .run import GrpoConfig, RlRun
-from .shard_prompts import ShardPrompts
+from .shard_prompts import prompts_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +117,10 @@ def train_on(
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     actor = actor_of(given.contents, device, dtype)
     replay = Replay(actor, sampling_of(config), config.rollout.modality)
-    prompts = _prompts(config, actor, ranks)
+    # What one rank measures of shards the others find.
+    prompts = ranks.in_turn(
+        lambda: prompts_of(config.prompts, actor, config.rollout.modality, config.seed)
+    )
     newest = prepare(config, config.output, given.inputs, ranks, accept_change)
     ranks.together(lambda: provenance.begin(config.output) if ranks.is_first else None)
     set_threads(config.loop)
@@ -148,18 +146,6 @@ def train_on(
     )
     ranks.together(lambda: _finish(config, given, device) if ranks.is_first else None)
     return config.output / "bundle"
-
-
-def _prompts(config: RlRun, actor: Model, ranks: Ranks) -> Prompts:
-    if LAYOUT in config.prompts.mix and not actor.takes_boxes:
-        raise ValueError(f"prompts.mix.{LAYOUT}: {NO_BOXES}")
-    draws = config.rollout.modality != "text"
-    least = 1 + (actor.sequencer.layout.length(actor.grid) if draws else 1)
-    if config.prompts.mix:
-        return ScenePrompts(config.prompts, actor, canvas_of(actor), least)
-    sources = config.prompts.sources
-    # What one rank measures the others find.
-    return ranks.in_turn(lambda: ShardPrompts(sources, actor, config.seed, least))
 
 
 def _learner(config: RlRun) -> Callable[..., PolicyLearner]:
