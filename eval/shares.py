@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from unimodal.data.scenes.edits import SAME_PLACE, Edit
+from unimodal.data.scenes.edits import SAME_PLACE, Edit, done
 from unimodal.data.scenes.layouts import Placed
 from unimodal.data.scenes.requests import Request as DrawingRequest
 from unimodal.data.scenes.requests import grants
@@ -47,11 +47,14 @@ def share_placed(wanted: Sequence[Placed], read: Scene) -> float:
 
 
 def share_done(wanted: Edit, read: Scene) -> float:
-    """Return how much of the way from the scene before an edit to its result a scene has come.
+    """Return how much of the way from the scene before an edit to its result a scene has come; 1
+    where it is done.
 
     What is no nearer to the result than the scene before, such as its copy, has come none of it: a
     share of the result alone would reward copies, which show most of it.
     """
+    if done(wanted, read):
+        return 1.0
     start, now = _alike(wanted.before, wanted.after), _alike(read, wanted.after)
     return min(max(now - start, 0.0) / (1 - start), NEARLY)
 

@@ -16,14 +16,13 @@ from typing import Any
 
 from PIL import Image as PILImage
 
-from unimodal.data.scenes.edits import Edit, done
+from unimodal.data.scenes.edits import Edit
 from unimodal.data.scenes.layouts import Placed
 from unimodal.data.scenes.plans import agrees, planned
 from unimodal.data.scenes.questions import Question
 from unimodal.data.scenes.reading import Unreadable, read_scene
 from unimodal.data.scenes.refusals import is_refusal
 from unimodal.data.scenes.requests import Request as DrawingRequest
-from unimodal.data.scenes.requests import grants
 from unimodal.data.scenes.second_reading import read_again
 from unimodal.data.scenes.world import Scene
 from unimodal.document import Document, Image, Part, Text
@@ -128,26 +127,25 @@ def _share(wish: Wish, answer: Answer) -> float | None:
         return None
     if isinstance(wish, Scene):
         return None if answer.images else share_told(answer.text, wish)
-    if len(answer.images) != 1:
-        return None
-    read = read_scene(answer.images[0])
-    if isinstance(read, Unreadable):
-        return None
-    if isinstance(wish, tuple):
-        return share_placed(wish, read)
-    return share_done(wish, read) if isinstance(wish, Edit) else share_granted(wish, read)
+    return _shown(wish, read_scene(answer.images[0])) if len(answer.images) == 1 else None
 
 
 def _second(wish: DrawingRequest | Edit | tuple[Placed, ...], answer: Answer) -> bool:
     """Return whether the second reader finds a drawing, or an edit, right."""
-    if len(answer.images) != 1:
-        return False
-    read = read_again(answer.images[0])
-    if read is None:
-        return False
+    return len(answer.images) == 1 and _shown(wish, read_again(answer.images[0])) == 1
+
+
+def _shown(
+    wish: DrawingRequest | Edit | tuple[Placed, ...], read: Scene | Unreadable | None
+) -> float | None:
+    """Return how much of a wish an image shows as it was read, 1 where it is granted; None where
+    it cannot be read.
+    """
+    if not isinstance(read, Scene):
+        return None
     if isinstance(wish, tuple):
-        return share_placed(wish, read) == 1
-    return done(wish, read) if isinstance(wish, Edit) else grants(wish, read)
+        return share_placed(wish, read)
+    return share_done(wish, read) if isinstance(wish, Edit) else share_granted(wish, read)
 
 
 def imported(name: str) -> Function:
