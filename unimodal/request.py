@@ -4,7 +4,7 @@ It takes a sampled id, or the result of the image head, adds all that must follo
 an id must be sampled (`state.next` is a Choice) or the head must be called (`asked` is an Ask).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -44,14 +44,19 @@ class Request:
         document: Document,
         sampling: Sampling,
         modality: Modality | None,
+        room_in_pass: Callable[[], int],
     ):
-        """Lay the prompt out and check its length; arguments are those of Generation.submit."""
+        """Lay the prompt out and check its length; arguments are those of Generation.submit.
+
+        room_in_pass: the `room` of its drawings.
+        """
         sampling.check(model.transformer.head.follows, model.transformer.architecture.image.head)
         if not any(isinstance(part, Image) for part in document.parts):
             sampling = replace(sampling, image_guidance=None)  # the third branch equals the second
         self.number, self.sampling = number, sampling
         self.likeliest: int | None = None  # how many ids are told beside each of words
         self._model, self._document = model, document
+        self._room_in_pass = room_in_pass
         prompt = model.sequencer.prompt(document)
         self.num_prompt_tokens = num_tokens = len(prompt)
         draws = modality == "image" or (modality is None and sampling.max_images > 0)
@@ -170,7 +175,7 @@ class Request:
             sequencer.layout, grid, self.sampling, self.state.ids[-1],
             lambda count, part: noises(self.sampling.seed, first, count, part),
             partial(normal_noise, self.sampling.seed, first), sequencer.codec_hash,
-            self._image_before(grid),
+            self._room_in_pass, self._image_before(grid),
         )  # fmt: skip
         self._draw = self._model.transformer.head.draw(drawing)
         yield from self._go_on_drawing(None)

@@ -230,14 +230,16 @@ def pick(
     """
     if temperature == 0:
         return logits_BV.argmax(dim=-1)
-    return invert(probabilities(logits_BV, temperature, top_k, top_p), uniform_B)
+    return invert(probabilities(logits_BV, temperature, top_k, top_p), uniform_B[:, None])[:, 0]
 
 
-def invert(share_BV: Tensor, uniform_B: Tensor) -> Tensor:
-    """Return sampled ids, int64 (B,), as `pick`; share_BV: float64, of any sum above 0."""
+def invert(share_BV: Tensor, uniform_BK: Tensor) -> Tensor:
+    """Return K ids that are sampled from each distribution, int64 (B, K), as `pick` does; share_BV:
+    float64, of any sum above 0.
+    """
     cumulative_BV = share_BV.cumsum(dim=-1)
-    target_B1 = uniform_B[:, None] * cumulative_BV[:, -1:]
-    return torch.searchsorted(cumulative_BV, target_B1, right=True)[:, 0]
+    target_BK = uniform_BK * cumulative_BV[:, -1:]
+    return torch.searchsorted(cumulative_BV, target_BK, right=True)
 
 
 def log_probability(logits_BV: Tensor, ids_B: Tensor) -> tuple[Tensor, Tensor]:

@@ -202,6 +202,9 @@ class Drawing:
     normal: Callable[[tuple[int, ...]], np.ndarray]
     """normal(shape) is normal noise for the whole image, float32 of `shape`."""
     codec_hash: str
+    room: Callable[[], int]
+    """How many tokens a branch may read in the next pass before those that were guessed cost the
+    other branches in it more than they save."""
     before: Image | None = None
     """The latest image before this one that has codes of its grid."""
 

@@ -14,9 +14,10 @@ system of equations, x_n = F^-1(u_n; x_1 ... x_n-1), and any drafts of it can be
    are those of the image before, which an edit mostly keeps; where there is none, they are sampled
    from the last distribution with the u of their own places.
 
-What is drawn depends on no draft: a source of chance that draft and check share stands in place of
-the test of speculative sampling (Daliri et al., arXiv:2408.07978, call this drafter-invariant),
-which keeps a few more drafts and draws another image.
+Requests that draw together share a pass, and each token of it costs: the more of them, the fewer
+drafts each has, down to none. What is drawn depends on no draft: a source of chance that draft and
+check share stands in place of the test of speculative sampling (Daliri et al., arXiv:2408.07978,
+call this drafter-invariant), which keeps a few more drafts and draws another image.
 
 Letters: N codes of an image, R requests, M places whose codes a pass predicts, m drafts, C codes.
 """
@@ -55,16 +56,22 @@ class Pass:
     most: int
     guidance: Scale
 
-    def checked(self, p_MC: Tensor) -> Found:
-        """Return the rows of the codes that are drawn, and those of the next drafts."""
-        m = len(self.rows)
-        known = min(m + 1 + self.most, len(self.uniform))
-        # Places behind the last one that was predicted are taken to be distributed as it is.
-        of = torch.arange(known, device=p_MC.device).clamp(max=m)
-        uniform_K = torch.from_numpy(self.uniform[:known]).to(p_MC.device)
-        rows_K = invert(p_MC[of], uniform_K).cpu().numpy()
-        if self.before is not None:
-            rows_K[m + 1 :] = self.before[m + 1 : known]
+    @property
+    def uniform_behind(self) -> np.ndarray:
+        """Return the numbers of the places behind those that are predicted, as many as may have
+        drafts.
+        """
+        return self.uniform[len(self.places) :][: self.most]
+
+    def checked(self, sampled_n: np.ndarray, guessed_k: np.ndarray) -> Found:
+        """Return the rows of the codes that are drawn, and those of the next drafts.
+
+        sampled_n: the rows that the places predict, int64 (m + 1,). guessed_k: those of the places
+        behind, if they are distributed as the last of them, int64 (most,) or more.
+        """
+        m, known = len(self.rows), min(len(self.places) + self.most, len(self.uniform))
+        behind = guessed_k if self.before is None else self.before[m + 1 :]
+        rows_K = np.concatenate([sampled_n, behind])[:known]
         wrong = np.flatnonzero(rows_K[:m] != self.rows)
         num = 1 + (int(wrong[0]) if len(wrong) else m)
         return rows_K[:num], rows_K[num : min(num + self.most, len(self.uniform) - 1)]
@@ -80,13 +87,15 @@ def draw_by_drafts(head: "NextCode", drawing: Drawing, tokens: "CodeTokens", mos
     pending = [drawing.opened]
     rows = np.zeros(0, np.int64) if before_N is None else before_N[: min(most, size - 1)]
     while done < size:
+        now = min(most, max(drawing.room() - 1, 0))
+        rows = rows[:now]
         drafts = [tokens.of(done + k, code) for k, code in enumerate(head.code_of_rows(rows))]
         groups = [pending, *drafts]
         address = [one for k, ids in enumerate(groups) for one in tokens.address(done + k, ids)]
         read = Read([one for ids in groups for one in ids], address=address, forget=forget)
         places = np.cumsum([len(ids) for ids in groups]) - 1
         before_n = None if before_N is None else before_N[done:]
-        arg = Pass(places, rows, uniform_N[done:], before_n, most, sampling.scale)
+        arg = Pass(places, rows, uniform_N[done:], before_n, now, sampling.scale)
         drawn, rows = yield Ask(
             dict.fromkeys(branches, read), check_drafts, settings, arg, done, len(read.ids),
             tokens.image(codes_N) if done else None, np.arange(size) < done,
@@ -116,6 +125,19 @@ def check_drafts(
     places = [one.places for one in args]
     logits_MC = head.logits_at(hidden, table_VD, places, [one.guidance for one in args])
     p_MC = probabilities(logits_MC, *settings)
-    return [
-        one.checked(p_mC) for one, p_mC in zip(args, p_MC.split([*map(len, places)]), strict=True)
-    ]
+    lengths = [*map(len, places)]
+    last_R = np.cumsum(lengths) - 1
+    uniform_M = np.concatenate([one.uniform[: len(one.places)] for one in args])
+    uniform_RK = np.zeros((len(args), max(one.most for one in args)))
+    for uniform_K, one in zip(uniform_RK, args, strict=True):
+        uniform_K[: len(one.uniform_behind)] = one.uniform_behind
+    sampled_M1, guessed_RK = (
+        _inverted(p_MC, uniform_M[:, None]),
+        _inverted(p_MC[last_R], uniform_RK),
+    )
+    sampled = np.split(sampled_M1[:, 0], last_R[:-1] + 1)
+    return [one.checked(*rows) for one, *rows in zip(args, sampled, guessed_RK, strict=True)]
+
+
+def _inverted(p_MC: Tensor, uniform_MK: np.ndarray) -> np.ndarray:
+    return invert(p_MC, torch.from_numpy(uniform_MK).to(p_MC.device)).cpu().numpy()

@@ -9,11 +9,13 @@ import pytest
 import torch
 from head_models import deviation, next_code_model, request
 
+from unimodal import generation
 from unimodal.attention import DenseAttention
 from unimodal.branches import Branches
 from unimodal.document import Document, Image
 from unimodal.events import ImageProgress
 from unimodal.generation import Generation, generate, stream
+from unimodal.heads import jacobi
 from unimodal.model import Model
 from unimodal.sampling import Sampling, guide, probabilities
 from unimodal.sequence import Batch, Row, span_mask
@@ -208,6 +210,31 @@ def test_passes_are_fewer_where_codes_repeat(model: Model, monkeypatch) -> None:
     assert len(forwards) == 1 + math.ceil(11 / 5)
     progress = [event for event in events if isinstance(event, ImageProgress)]
     assert [event.done for event in progress] == [1, 6, 11, 12]
+
+
+@pytest.mark.parametrize("requests", [1, 2, 4, 9, 13])
+def test_requests_that_draw_together_have_fewer_drafts(
+    model: Model, monkeypatch, requests: int
+) -> None:
+    """A pass reads no more tokens than are worth it; the images are those of each alone."""
+    passes: list[tuple[int, int]] = []
+    original = jacobi.check_drafts
+
+    def watched(head, table, hidden, settings, args):
+        passes.append((len(args), sum(len(one.rows) for one in args)))
+        return original(head, table, hidden, settings, args)
+
+    monkeypatch.setattr(jacobi, "check_drafts", watched)
+    monkeypatch.setattr(generation, "WORTH_READING", 24)
+    asked = [request(f"draw {n}") for n in range(requests)]
+    samplings = [Sampling(seed=n, image_drafts=8) for n in range(requests)]
+    together = codes_of(generate(model, asked, samplings, "image"))
+    assert all(drafts == 0 or drafts + number <= 24 for number, drafts in passes)
+    assert passes[1] == (requests, requests * min(8, 24 // requests - 1))
+    passes.clear()
+    alone = [codes_of(generate(model, [one], how, "image"))[0]
+             for one, how in zip(asked, samplings, strict=True)]  # fmt: skip
+    assert together == alone
 
 
 def test_drafts_are_refused_where_they_mean_nothing() -> None:
