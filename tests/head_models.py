@@ -134,7 +134,7 @@ def draw_by_hand(model: Model, branches: Branches, branch: Branch, opened: int) 
     """Draw an image at the end of a branch, as a request does; the last tokens stay queued."""
     drawing = Drawing(
         model.sequencer.layout, model.grid, Sampling(), opened,
-        partial(noises, 0, 0), partial(normal_noise, 0, 0), model.codec.hash,
+        partial(noises, 0, 0), partial(normal_noise, 0, 0), model.codec.hash, lambda: 1,
     )  # fmt: skip
     head, table = model.transformer.head, model.transformer.output_table()
     draw, found = head.draw(drawing), None
