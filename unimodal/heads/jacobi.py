@@ -131,10 +131,8 @@ def check_drafts(
     uniform_RK = np.zeros((len(args), max(one.most for one in args)))
     for uniform_K, one in zip(uniform_RK, args, strict=True):
         uniform_K[: len(one.uniform_behind)] = one.uniform_behind
-    sampled_M1, guessed_RK = (
-        _inverted(p_MC, uniform_M[:, None]),
-        _inverted(p_MC[last_R], uniform_RK),
-    )
+    sampled_M1 = _inverted(p_MC, uniform_M[:, None])
+    guessed_RK = _inverted(p_MC[last_R], uniform_RK)
     sampled = np.split(sampled_M1[:, 0], last_R[:-1] + 1)
     return [one.checked(*rows) for one, *rows in zip(args, sampled, guessed_RK, strict=True)]
 
