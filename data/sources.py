@@ -6,6 +6,7 @@ In: for each source the location of its shards, its weight and format; stages of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from unimodal.document import MAX_WEIGHT
 
@@ -56,6 +57,12 @@ class SourceConfig:
     def place(self) -> Place:
         """Return where its shards are."""
         return Place(self.shards, self.index)
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder that its shards lie in."""
+        shards = Path(self.shards)
+        return shards.parent if shards.suffix == ".tar" else shards
 
     def problems(self) -> list[str]:
         """List what is wrong with the values, one sentence each."""

@@ -228,5 +228,4 @@ def find_shards(
 
 def folders(config: LmRun) -> list[Path]:
     """Return the folders that a run's shards lie in."""
-    places = [Path(source.shards) for source in config.sources.values()]
-    return [place.parent if place.suffix == ".tar" else place for place in places]
+    return [source.folder for source in config.sources.values()]

@@ -98,6 +98,8 @@ def select(run: SelectionRun) -> Note:
         raise ValueError("train select is one process: launch it without torchrun or deepspeed")
     judge = judge_of(run.reward)
     model = load(run.weights, "cuda" if torch.cuda.is_available() else "cpu")
+    if model.codec.content != "codes":
+        raise ValueError(f"weights {run.weights}: it draws without codes, and shards hold codes")
     prompts = prompts_of(run.prompts, model, run.modality, run.seed)
     claim(run.output, ENCODED, _settings(run, model))
     note, number = Note(0, 0), 0
@@ -127,8 +129,7 @@ def _settings(run: SelectionRun, model: Model) -> dict[str, Any]:
     """
     seeds = [run.prompts.seed] if run.prompts.mix else []
     for source in run.prompts.sources.values():
-        place = Path(source.shards)
-        seeds += data_seeds(place.parent if place.suffix == ".tar" else place)
+        seeds += data_seeds(source.folder)
     told = asdict(replace(run, weights=Path(model.hash)))
     apart = ("output", "replies", "batch")  # may be others where it goes on
     selected = {name: value for name, value in told.items() if name not in apart}
@@ -162,7 +163,8 @@ def _kept(
             holds = all(mark.facts.get(fact, 1.0) == 1.0 for fact in run.facts)
             if mark.reward >= run.least and holds:
                 last = first + at
-                yield last, Document((*documents[at].parts, *parts[at]))
+                given = (replace(part, weight=0.0) for part in documents[at].parts)
+                yield last, Document((*given, *parts[at]))  # the reply alone is learned
         if first + run.batch - last > ASKED_IN_VAIN:
             raise ValueError(
                 f"of prompts {last + 1} to {first + run.batch - 1} none was answered well enough "

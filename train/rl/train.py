@@ -203,9 +203,8 @@ def _finish(config: RlRun, given: Given, device: str) -> None:
     """Write the bundle of the last checkpoint, and say how the reward went."""
     last = checkpoint.newest(config.output)
     assert last is not None, "the last step was saved"
-    folders = [Path(source.shards) for source in config.prompts.sources.values()]
-    shards = [one.parent if one.suffix == ".tar" else one for one in folders]
-    card = provenance.card(config, device, shards, provenance.read(given.weights))
+    folders = [source.folder for source in config.prompts.sources.values()]
+    card = provenance.card(config, device, folders, provenance.read(given.weights))
     if config.prompts.mix:  # scenes of this seed are no exam any more
         card["data_seeds"] = sorted({*card["data_seeds"], config.prompts.seed})
     contents = given.contents

@@ -46,7 +46,7 @@ def test_what_is_kept_was_asked_and_is_right(tmp_path: Path) -> None:
     for number, document in kept:
         asked, plan, drawing = document.parts
         wanted = prompts(number)
-        assert isinstance(asked, Text) and asked == wanted.document.parts[0]
+        assert asked == replace(wanted.document.parts[0], weight=0.0), "it is not learned"
         assert isinstance(plan, Text) and plan.role == "assistant" and plan.weight == 1
         assert isinstance(drawing, Image) and drawing.codec_hash == model.codec.hash
         (image,) = model.codec.decode([drawing])
