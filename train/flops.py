@@ -22,24 +22,39 @@ def document_counts(batch: Batch) -> dict[str, float]:
     them that it sees: of causal tokens half of a document's square, the diagonal included; more
     where blocks see both ways, fewer where copies are private.
     """
-    marks_B3T = torch.stack((batch.doc, batch.block, batch.private), dim=1)
-    rows = [marks_3T[:, marks_3T[0] != PADDING] for marks_3T in marks_B3T]
+    marks_BT3 = torch.stack((batch.doc, batch.block, batch.private), dim=2)
+    rows = _runs(marks_BT3)
     return {
-        "tokens": float(sum(marks_3T.shape[1] for marks_3T in rows)),
-        "pairs": sum(map(_pairs, rows)),
+        "tokens": float(sum(lengths_R.sum() for _, lengths_R in rows)),
+        "pairs": sum(_pairs(runs_R3, lengths_R) for runs_R3, lengths_R in rows),
     }
 
 
-def _pairs(marks_3T: torch.Tensor) -> float:
-    """Return how many keys all queries of a row see together; marks: `doc`, `block`, `private`.
-
-    Neighbours of equal marks are a run, and runs see each other as tokens do, all of one all of
-    another; within a run that is no block only the past is seen.
+def _runs(marks_BT3: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return for each row the marks of its runs, neighbours of equal `doc`, `block` and `private`,
+    and their lengths; padding is left out.
     """
-    runs_3R, lengths_R = torch.unique_consecutive(marks_3T, dim=1, return_counts=True)
-    doc_1R, block_1R, private_1R = runs_3R[:, None]
+    # All rows at once, and not by torch.unique_consecutive, which compares slice by slice along a
+    # dimension: milliseconds a row, in which a GPU has nothing to do.
+    begins_BT = torch.ones(marks_BT3.shape[:2], dtype=torch.bool, device=marks_BT3.device)
+    begins_BT[:, 1:] = (marks_BT3[:, 1:] != marks_BT3[:, :-1]).any(2)
+    at_R = begins_BT.flatten().nonzero()[:, 0]
+    lengths_R = torch.diff(at_R, append=at_R.new_tensor([begins_BT.numel()])).double()
+    runs_R3 = marks_BT3.flatten(0, 1)[at_R]
+    kept_R = runs_R3[:, 0] != PADDING
+    row_R = at_R[kept_R] // marks_BT3.shape[1]
+    counts = torch.bincount(row_R, minlength=len(marks_BT3)).tolist()
+    return list(zip(runs_R3[kept_R].split(counts), lengths_R[kept_R].split(counts), strict=True))
+
+
+def _pairs(runs_R3: torch.Tensor, lengths_R: torch.Tensor) -> float:
+    """Return how many keys all queries of a row's runs see together.
+
+    Runs see each other as tokens do, all of one all of another; within a run that is no block only
+    the past is seen.
+    """
+    doc_1R, block_1R, private_1R = runs_R3.T[:, None]
     sees_RR = span_mask(doc_1R, block_1R, private_1R)[0].double()
-    lengths_R = lengths_R.double()
     future_R = lengths_R * (lengths_R - 1) / 2 * (block_1R[0] == 0)
     return float(lengths_R @ sees_RR @ lengths_R - future_R.sum())
 

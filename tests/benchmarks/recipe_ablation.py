@@ -5,18 +5,19 @@
 Every run is the language model of configs/laboratory.yaml without addresses and factorised codes on
 conversations about one or two objects, changed by one lever. They are screened with one seed; the
 best few are trained longer, with more seeds, and so is all of them together. Each command does what
-is not done yet, writes `FOLDER/screened.md` and `confirmed.md` after each run, and goes on where it
-was stopped. With --lever it screens these alone and prints them, so that several processes can
-share the work: first `--lever nothing`, which writes what all share, and last a call without it,
-which does the rest.
+is not done yet, writes `FOLDER/screened.md` and `confirmed.md` after each lever, and goes on where
+it was stopped. Conversations are encoded once for all runs, and --workers of these run at a time,
+on a GPU if there is one. With --lever it screens these alone and prints them.
 """
 
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ import numpy as np
 
 sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched by its path
 
-from benchmarks.commands import cpu_minutes, scenes
+from benchmarks.commands import call, cpu_minutes, scenes
 from benchmarks.head_costs import one_thread
 from benchmarks.head_exams import SWEEP_SEED, Scores, exam
 from benchmarks.laboratory import MAX_OBJECTS, MIX, TALKS_SEED, Budget, Head, Laboratory, Trial
@@ -93,9 +94,16 @@ NOTHING = Lever("nothing")
 @click.option("--tokenizer-steps", default=Budget.tokenizer_steps, show_default=True)
 @click.option("--samples", "asked", default=Budget.samples, show_default=True)
 @click.option("--precision", default=Budget.precision, show_default=True)
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Runs at a time, each with a thread of its own.",
+)
 def main(
     folder: Path, names: tuple[str, ...], screened: int, confirmed: int, best: int, seeds: int,
-    samples: int, tokenizer_steps: int, asked: int, precision: str,
+    samples: int, tokenizer_steps: int, asked: int, precision: str, workers: int,
 ) -> None:  # fmt: skip
     """Screen levers of a recipe in FOLDER, and confirm the best."""
     one_thread()
@@ -108,22 +116,22 @@ def main(
         NOTHING, *LEVERS.values()
     ]  # fmt: skip
     found = Rows(lab, "screened.md", f"{screened:,} positions, one seed")
-    for lever in chosen:
-        found.add(lever, [_scores(lab, lever, screened, 0, SWEEP_SEED)])
+    for lever, runs in _runs(lab, chosen, screened, 1, SWEEP_SEED, workers):
+        found.add(lever, runs)
         if not names:
             found.write()
     if names:
         print("\n".join(" | ".join(row) for row in (HEAD, *found.cells)))
     else:
-        _confirm(lab, found.best(best), confirmed, seeds)
+        _confirm(lab, found.best(best), confirmed, seeds, workers)
 
 
-def _confirm(lab: Laboratory, best: list[Lever], positions: int, seeds: int) -> None:
-    """Train the best longer, with more seeds, and then all of them together."""
+def _confirm(lab: Laboratory, best: list[Lever], positions: int, seeds: int, workers: int) -> None:
+    """Train the best longer, with more seeds, and all of them together."""
     found = Rows(lab, "confirmed.md", f"{positions:,} positions, {seeds} seeds")
-    for lever in (NOTHING, *best, together(best)):
-        scores = [_scores(lab, lever, positions, seed, EVAL_SEED) for seed in range(seeds)]
-        found.add(lever, scores)
+    levers = (NOTHING, *best, together(best))
+    for lever, runs in _runs(lab, levers, positions, seeds, EVAL_SEED, workers):
+        found.add(lever, runs)
         found.write()
     for name in ("screened.md", "confirmed.md"):
         print((lab.folder / name).read_text())
@@ -136,12 +144,25 @@ def together(levers: Sequence[Lever]) -> Lever:
     return replace(whole, name=f"together: {', '.join(lever.name for lever in ordered)}")
 
 
-def _scores(lab: Laboratory, lever: Lever, positions: int, seed: int, asked: int) -> "Run":
+def _runs(
+    lab: Laboratory, levers: Sequence[Lever], positions: int, seeds: int, asked: int, workers: int
+) -> Iterator[tuple[Lever, list["Run"]]]:
+    """Yield each lever with its runs, of which `workers` are made at a time."""
+    for lever in levers:
+        _encoded(lab, lever)  # files that runs share are written by one process
+    run = partial(_run, lab, positions, asked)
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        made = [[pool.submit(run, lever, seed) for seed in range(seeds)] for lever in levers]
+        for lever, runs in zip(levers, made, strict=True):
+            yield lever, [one.result() for one in runs]
+
+
+def _run(lab: Laboratory, positions: int, asked: int, lever: Lever, seed: int) -> "Run":
     """Train a lever and let it sit the exam of the seed `asked`, as far as that is not done."""
+    one_thread()
     steps = math.ceil(positions / ROW_POSITIONS)
     settings = [one.replace("LONGEST", str(steps - _warmup(steps))) for one in lever.settings]
-    data = _conversations(lab, lever)
-    lab.train_tokenizer(lever.tokenizer)
+    data = _encoded(lab, lever)
     name = "-".join([*re.findall(r"\w+", lever.name), str(positions)])
     own = (*BASE, f"sources.scenes.shards={data}", *settings)
     trial = Trial(Head(name, "next_code", lever.tokenizer, settings=own), LR, seed)
@@ -155,6 +176,18 @@ def _scores(lab: Laboratory, lever: Lever, positions: int, seed: int, asked: int
 
 def _warmup(steps: int) -> int:
     return min(100, steps // 10)
+
+
+def _encoded(lab: Laboratory, lever: Lever) -> Path:
+    """Encode the conversations of a lever, unless that is done, and return the folder."""
+    talks = _conversations(lab, lever)
+    codes = lab.folder / f"{talks.name}-{lever.tokenizer}"
+    if not codes.exists():
+        tokenizer = lab.train_tokenizer(lever.tokenizer) / "tokenizer"
+        part = codes.with_suffix(".part")
+        call("data", "encode", talks, part, "--tokenizer", tokenizer, log=lab.log("data"))
+        part.rename(codes)
+    return codes
 
 
 def _conversations(lab: Laboratory, lever: Lever) -> Path:

@@ -94,7 +94,7 @@ def test_a_tiny_ablation_runs_and_goes_on(tmp_path: Path) -> None:
     assert first.exit_code == 0, first.output
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "scores").glob("*.json")}
     assert len(kept) == 2
-    whole = CliRunner().invoke(main, [str(tmp_path), *words])
+    whole = CliRunner().invoke(main, [str(tmp_path), *words, "--workers", "2"])
     assert whole.exit_code == 0, whole.output
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     screened, confirmed = (

@@ -15,7 +15,7 @@ from itertools import chain
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unimodal.tokenizer.codec import Codec
 from unimodal.tokenizer.initial import generator
@@ -110,7 +110,7 @@ def code_rows(
     codes: which codes; None: all. ValueError for a tokenizer that has several codes at a place.
     """
     codes = range(image.num_codes) if codes is None else codes
-    vectors_Vd = image.code_vectors(torch.arange(codes.start, codes.stop)[:, None])
+    vectors_Vd = _vectors(image, codes)
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
     w_dD = torch.from_numpy(rng.standard_normal((vectors_Vd.shape[1], width))).float()
     b_D = torch.from_numpy(rng.uniform(0, 2 * np.pi, width)).float()
@@ -125,9 +125,17 @@ def linear_code_rows(image: Codec, width: int, seed: int, std: float) -> Tensor:
     So a weighted sum of rows is the row of the sum of the vectors, as residual codes are added up.
     std: the root mean square of the rows' numbers.
     """
-    vectors_Vd = image.code_vectors(torch.arange(image.num_codes)[:, None])
+    vectors_Vd = _vectors(image, range(image.num_codes))
     w_dD = np.random.Generator(np.random.Philox(key=[seed, 0])).standard_normal(
         (vectors_Vd.shape[1], width)
     )
     rows_VD = vectors_Vd @ torch.from_numpy(w_dD).float()
     return rows_VD * (std / rows_VD.square().mean().sqrt())
+
+
+def _vectors(image: Codec, codes: range) -> Tensor:
+    """Return the vectors of codes on the CPU, also of a tokenizer that encodes on a GPU."""
+    weights = image.parameters() if isinstance(image, nn.Module) else ()
+    device = next((one.device for one in weights), torch.device("cpu"))
+    codes_n1 = torch.arange(codes.start, codes.stop, device=device)[:, None]
+    return image.code_vectors(codes_n1).cpu()

@@ -75,3 +75,9 @@ def test_rows_of_codes_have_the_old_mean_and_spread_and_are_alike_for_like_codes
         assert len(np.unique(rows[NUM_OLD:], axis=0)) == len(SPECIAL_TOKENS) + 64
     if not tied:
         assert not torch.equal(*(after[name][NUM_OLD:] for name in names))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_rows_do_not_depend_on_where_the_tokenizer_encodes(image):
+    expected = code_rows(image, 16, 0, 1.0)
+    torch.testing.assert_close(code_rows(image.to("cuda"), 16, 0, 1.0), expected)
