@@ -124,11 +124,12 @@ class FlexAttention:
         Raise ValueError where a document lies in several pieces of a row.
         """
         self.mask = block_mask(doc_BT, block_BT, private_BT)
+        self._attend = _compiled()  # here, for a compiled layer cannot look into a cache
 
     def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
         """Return attention under the mask, out_BHTd."""
         gqa = q_BHTd.shape[1] != k_BGTd.shape[1]
-        return _compiled()(q_BHTd, k_BGTd, v_BGTd, block_mask=self.mask, enable_gqa=gqa)
+        return self._attend(q_BHTd, k_BGTd, v_BGTd, block_mask=self.mask, enable_gqa=gqa)
 
 
 @cache
