@@ -50,7 +50,8 @@ class Sampling:
     number."""
     image_drafts: int | None = None
     """How many codes `next_code` guesses and checks in one pass at most; the image is the one that
-    the seed draws without it (heads/jacobi.py). None: it draws code by code."""
+    the seed draws without it (heads/jacobi.py). None, and where `guidance_interval` lets guidance
+    begin or end on the way: it draws code by code."""
     image_solver: Solver = "euler"
     """How `flow` takes a step: `heun` is more exact, and evaluates the model twice."""
     guidance_interval: tuple[float, float] | None = None
@@ -107,9 +108,8 @@ class Sampling:
             ),
             "image_solver": (self.image_solver in get_args(Solver), " or ".join(get_args(Solver))),
             "guidance_interval": (
-                self.guidance_interval is None
-                or (_is_interval(self.guidance_interval) and self.image_drafts is None),
-                "None or, without image_drafts, two numbers, 0 <= first < last <= 1,",
+                self.guidance_interval is None or _is_interval(self.guidance_interval),
+                "None or two numbers, 0 <= first < last <= 1,",
             ),
             "seed": (_is_whole(self.seed, 0) and self.seed < 2**64, "a whole number below 2^64"),
             "max_text_tokens": (_is_whole(self.max_text_tokens, 1), "a whole number from 1"),

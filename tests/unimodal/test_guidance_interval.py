@@ -1,5 +1,7 @@
 """Guidance within an interval: its branch is read there and nowhere else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from masked_models import masked_model
@@ -85,6 +87,15 @@ def test_strangers_with_other_intervals_change_nothing(lively: Model) -> None:  
         np.testing.assert_array_equal(alone.codes, drawn.codes)  # type: ignore[union-attr]
 
 
-def test_drafts_and_intervals_are_not_mixed() -> None:
-    with pytest.raises(ValueError, match="guidance_interval .* without image_drafts"):
-        Sampling(guidance=2.0, guidance_interval=(0.1, 0.5), image_drafts=4)
+def test_with_an_interval_there_are_no_drafts(
+    lively: Model,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes, document = counted(monkeypatch), question("draw a star")
+    sampling = Sampling(guidance=2.0, guidance_interval=(0.1, 0.5), seed=4)
+    ((plain,),) = generate(lively, [document], sampling, "image")
+    passes = sizes.copy()
+    sizes.clear()
+    ((drawn,),) = generate(lively, [document], replace(sampling, image_drafts=4), "image")
+    np.testing.assert_array_equal(drawn.codes, plain.codes)  # type: ignore[union-attr]
+    assert sizes == passes

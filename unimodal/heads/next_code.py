@@ -91,9 +91,9 @@ class NextCode(CodeRowsHead):
 
     def draw(self, drawing: Drawing) -> Draw:
         """Draw code by code (see draw_in_order), or several in a pass where there are drafts."""
-        if drawing.sampling.image_drafts is not None:
-            tokens = CodeTokens(drawing)
-            return draw_by_drafts(self, drawing, tokens, drawing.sampling.image_drafts)
+        sampling = drawing.sampling
+        if sampling.image_drafts is not None and sampling.guidance_interval is None:
+            return draw_by_drafts(self, drawing, CodeTokens(drawing), sampling.image_drafts)
         return draw_in_order(drawing, pick_codes, 1)
 
     def code_of_rows(self, rows_n: np.ndarray) -> list[int]:
