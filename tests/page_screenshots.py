@@ -6,6 +6,7 @@ The model that ships answers, each turn with SEED; nothing is chosen.
 """
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ TALK = ("draw a purple heart", "make it blue", "what do you see?")
 
 def main() -> None:
     """Take all pictures."""
-    with driven() as browser, serving(unimodal.load(), name="unimodal") as served:
+    model = unimodal.load()
+    # Code by code, the same images: with drafts they are there before a picture can be taken.
+    model = replace(model, sampling=replace(model.sampling, image_drafts=None))
+    with driven() as browser, serving(model, name="unimodal") as served:
         for name, size, dark in (("light", WIDE, False), ("dark", WIDE, True),
                                  ("phone", PHONE, False)):  # fmt: skip
             take(browser, served, name, size, dark)

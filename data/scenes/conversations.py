@@ -176,7 +176,7 @@ def _count(talk: Talk) -> None:
     asked += [count_question(drawn, talk.rng) for _ in range(int(talk.rng.integers(*_MORE_COUNTS)))]
     if talk.chance(0.5):
         talk.say(listed_words(drawn, talk.rng))
-        talk.draw(drawn)
+        talk.draw_planned(drawn)
         talk.say(asked[0].text)
     else:
         talk.scene = drawn
