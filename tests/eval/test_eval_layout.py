@@ -18,7 +18,7 @@ from unimodal.model import Model
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return with_boxes(unimodal.load())
+    return unimodal.load()
 
 
 def evaluator(model: Model, samples: int) -> SceneEvaluator:
@@ -79,11 +79,10 @@ def test_another_thing_in_the_box_and_no_image_are_wrong(model: Model) -> None:
 
 def test_a_model_without_boxes_is_not_measured() -> None:
     with pytest.raises(ValueError, match="layout: this model was not trained on boxes"):
-        evaluate(unimodal.load(), 1, 5, parts=("layout",))
+        evaluate(with_boxes(unimodal.load(), False), 1, 5, parts=("layout",))
 
 
 def test_the_score_has_an_interval(model: Model) -> None:
-    """The model that ships was not trained on boxes; that it is told so makes it no worse."""
     report, _ = evaluate(model, 1, 5, parts=("layout",), max_objects=2)
     scores = report["scores"]["layout"]
     assert scores["overall"].low <= scores["overall"].value <= scores["overall"].high
