@@ -365,17 +365,18 @@ def average(first: Path, second: Path, share: float, output: Path) -> None:
 
 
 @main.command()
-@click.argument("bundle", type=PATH, required=False)
+@click.argument("bundle", type=PATH)
 @click.option(
     "--format", "format", type=click.Choice(["hf"]), required=True, help="Hugging Face's."
 )
 @click.option("--like", help="Of a bundle of a published model: that, a directory or a hub's id.")
 @_output_option("Directory to be written.")
-def export(bundle: Path | None, format: str, output: Path, like: str | None) -> None:
-    """Write a bundle [default: the one shipped] as a checkpoint that transformers loads.
+def export(bundle: Path, format: str, output: Path, like: str | None) -> None:
+    """Write a bundle as a checkpoint that transformers loads.
+
+    One with addresses of rows and columns, as the one shipped, has no such form.
 
     \b
-    unimodal export --format hf --output exported
     unimodal export runs/mine/bundle --format hf --output exported
     unimodal export janus --like deepseek-community/Janus-Pro-1B --format hf --output exported
     """

@@ -34,9 +34,11 @@ from transformers import AutoModelForCausalLM, LogitsProcessor, PreTrainedModel
 sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched by its path
 
 from benchmarks.measured import Line, interleaved, ratios, spread, table
+from boxed_models import without_addresses
 
 import unimodal
 from unimodal.attention import DenseAttention
+from unimodal.bundle import save_bundle
 from unimodal.document import Document, Image, Text
 from unimodal.events import ImageProgress, ReplyDone
 from unimodal.generation import Generation, generate
@@ -312,13 +314,15 @@ def lines(parts: tuple[str, ...], scale: DrawingScale) -> Iterator[Line]:
     if not {"one", "many"} & set(parts):
         return
     with tempfile.TemporaryDirectory() as folder:
-        exported = run_export(None, Path(folder) / "exported")
+        # A plain model of transformers has no embeddings of rows and columns.
+        plain = save_bundle(Path(folder) / "plain", without_addresses(model))
+        exported = run_export(plain, Path(folder) / "exported")
+        model, int4 = unimodal.load(plain), unimodal.load(plain, weights="int4")
+        int8 = unimodal.load(plain, weights="int8") if torch.cpu._is_vnni_supported() else None
         logging.getLogger("transformers").setLevel(logging.ERROR)
         peer = AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float32).eval()
     documents = [request(WORDS[n % len(WORDS)]) for n in range(scale.batch)]
-    ways = {"fp32": Way(model), "int4": Way(unimodal.load(weights="int4"))}
-    if torch.cpu._is_vnni_supported():
-        ways["int8"] = Way(unimodal.load(weights="int8"))
+    ways = {"fp32": Way(model), "int4": Way(int4)} | ({"int8": Way(int8)} if int8 else {})
     drafted = {f"{name}, {DRAFTS} drafts": Way(way.model, DRAFTS) for name, way in ways.items()}
     if "one" in parts:
         for name, guidance in (("guided", GUIDANCE), ("plain", None)):

@@ -8,6 +8,7 @@ from pathlib import Path
 import checkpoints
 import pytest
 import torch
+from boxed_models import without_addresses
 from checkpoints import logits
 from click.testing import CliRunner
 from growth_cases import GROWTH
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from unimodal import load
-from unimodal.bundle import DEFAULT, read_contents
+from unimodal.bundle import DEFAULT, read_contents, save_bundle
 from unimodal.command import main
 from unimodal.document import Document, Image, Text
 from unimodal.generation import generate
@@ -51,7 +52,7 @@ KINDS = {
 @pytest.fixture(scope="module", params=[*KINDS, "default"])
 def bundle(request, image, tmp_path_factory) -> Path:  # noqa: F811
     if request.param == "default":
-        return DEFAULT
+        return save_bundle(tmp_path_factory.mktemp("plain") / "plain", without_addresses(load()))
     family, tied, kind, dtype, values = KINDS[request.param]
     folder = tmp_path_factory.mktemp("grown")
     checkpoints.save(folder / "old", family, tied, dtype=dtype, tokenizer=kind, **values)
@@ -192,7 +193,7 @@ def test_the_template_refuses_what_our_layout_would_read_otherwise(exported):
 
 def test_the_way_back_gives_the_same_bundle(bundle, exported, tmp_path):
     back = restore(exported, tmp_path / "back", max_shard_bytes=40_000)
-    if bundle != DEFAULT:  # whose weights are in one file
+    if bundle.name != "plain":  # whose weights are in one file
         assert read_contents(back).hash == read_contents(bundle).hash
         assert (back / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()
     again = export(back, tmp_path / "again", max_shard_bytes=40_000)
@@ -205,8 +206,9 @@ def test_the_way_back_gives_the_same_bundle(bundle, exported, tmp_path):
 
 def test_the_default_bundle_comes_back_with_plain_rows(tmp_path):
     """What its codes' levels add is in their rows then: the same logits, one export further too."""
-    back = load(restore(export(None, tmp_path / "out"), tmp_path / "back"))
-    default = load()
+    default = without_addresses(load())
+    bundle = save_bundle(tmp_path / "plain", default)
+    back = load(restore(export(bundle, tmp_path / "out"), tmp_path / "back"))
     assert default.transformer.architecture.is_factorised
     assert not back.transformer.architecture.is_factorised
     expected = plain_state(default)
@@ -356,9 +358,12 @@ def test_numbers_that_are_not_finite_are_met(exported, image, tmp_path):  # noqa
 
 def test_the_commands(tmp_path, tokenizer):  # noqa: F811
     out, back = tmp_path / "out", tmp_path / "back"
-    done = invoke("export", "--format", "hf", "--output", out)
+    plain = save_bundle(tmp_path / "plain", without_addresses(load()))
+    shipped = invoke("export", DEFAULT, "--format", "hf", "--output", out)
+    assert shipped.exit_code == 2 and "adds the row and column" in shipped.output
+    done = invoke("export", plain, "--format", "hf", "--output", out)
     assert (done.exit_code, done.stdout) == (0, f"{out}\n"), done.output
-    again = invoke("export", "--format", "hf", "--output", out)
+    again = invoke("export", plain, "--format", "hf", "--output", out)
     assert again.exit_code == 2 and "exists: choose another place" in again.output
     nowhere = invoke("export", tmp_path / "no", "--format", "hf", "--output", tmp_path / "x")
     assert nowhere.exit_code == 2 and "is no model: there is no such directory" in nowhere.output
