@@ -84,10 +84,13 @@ def feed(shards: str | None, path: str | Path | None, text: Path | None = None) 
     fresh = Vocabulary.new(tokenizer.num_ids, image.num_codes)
     vocabulary = fresh if recipe.weights is None else model.vocabulary
     known = model.sequencer
-    sequencer = Sequencer(
-        vocabulary, tokenizer, image.hash, known.inputs, known.layout.max_side,
-        known.tower, boxes=known.boxes,
-    )  # fmt: skip
+    if recipe.weights is None:  # the shipped model's addresses, tower and boxes are its own
+        sequencer = Sequencer(vocabulary, tokenizer, image.hash, known.inputs)
+    else:
+        sequencer = Sequencer(
+            vocabulary, tokenizer, image.hash, known.inputs, known.layout.max_side, known.tower,
+            boxes=known.boxes,
+        )  # fmt: skip
     return Feed(recipe.sources, sequencer, ImageCodec(image), recipe.loader)
 
 

@@ -76,11 +76,8 @@ def test_verbs_take_the_name(elsewhere: Path):
         invoke("eval", "tokenizer", *words, "--samples", 2, "--json", name)
     found = [json.loads((elsewhere / name).read_text()) for name in ("s.json", "t.json")]
     assert found[0]["predictions"] == found[1]["predictions"]
-    invoke("export", "default", "--format", "hf", "--output", "hf")
-    invoke("grow", "hf", "--output", "back")
-    back, default = read_contents(elsewhere / "back"), read_contents(DEFAULT)
-    assert back.config.vocabulary == default.config.vocabulary
-    assert back.image_tokenizer.hash == default.image_tokenizer.hash
+    said = refused("export", "default", "--format", "hf", "--output", "hf")
+    assert f"{DEFAULT} adds the row and column" in said.replace("\n", " ")
 
 
 def test_growth_takes_the_name(elsewhere: Path):

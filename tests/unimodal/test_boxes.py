@@ -155,5 +155,6 @@ def test_terminal_and_command_have_the_pixels_of_a_chat(
     drawn = load(bundle)
     reply = Chat(drawn, seed=3)("draw this", (), "image", [RED])
     assert np.array_equal(np.asarray(PILImage.open(tmp_path / "one.png")), reply.images[0])
-    refused = CliRunner().invoke(main, ["chat", "--prompt", "draw this", "--box", RED])
+    other = str(save_bundle(tmp_path / "other", with_boxes(model, False)))
+    refused = CliRunner().invoke(main, ["chat", other, "--prompt", "draw this", "--box", RED])
     assert refused.exit_code != 0 and "was not trained on boxes" in refused.output

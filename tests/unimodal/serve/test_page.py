@@ -86,7 +86,7 @@ def test_the_model_tells_what_the_page_offers(small: Served, served: Served) -> 
     assert model["sizes"] == ["64x64"] and model["max_images"] == 16
     assert model["settings"] == {
         "guidance": 1.0, "negative_prompt": None, "partial_images": 3, "candidates": 8,
-        "drafts": None,
+        "drafts": 8, "boxes": 16,
     }  # fmt: skip
     refused = served.ask(IMAGES, {"prompt": "a", "steps": 4})
     assert refused[0] == 400, "what is not among the settings is refused"
