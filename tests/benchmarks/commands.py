@@ -5,11 +5,14 @@ what it took of a processor to a file beside its run. Whoever calls asks first w
 there, so that the same benchmark goes on where it was stopped.
 """
 
+import fcntl
 import json
 import os
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +68,38 @@ def cpu_minutes(run: Path) -> float:
     return sum(map(float, cpu_file(run).read_text().split())) / 60
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Let one process at a time make what is at a path; the others wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[Path | None]:
+    """Yield a folder to fill, which then takes the name of this one; None where this is there."""
+    with alone(folder):
+        part = folder.with_name(f"{folder.name}.part")
+        yield None if folder.exists() else part
+        if not folder.exists():
+            part.rename(folder)
+
+
 def scenes(folder: Path, samples: int, seed: int, log: Path, *more: str) -> Path:
     """Write shards of scenes, unless they are there, and return their folder."""
-    if not folder.exists():
-        part = folder.with_suffix(".part")
-        call("data", "scenes", part, "--samples", samples, "--seed", seed, *more, log=log)
-        part.rename(folder)
+    with made(folder) as part:
+        if part is not None:
+            call("data", "scenes", part, "--samples", samples, "--seed", seed, *more, log=log)
+    return folder
+
+
+def encoded(talks: Path, tokenizer: Path, folder: Path, log: Path) -> Path:
+    """Encode the images of shards, unless that is done, and return the folder of the new ones."""
+    with made(folder) as part:
+        if part is not None:
+            call("data", "encode", talks, part, "--tokenizer", tokenizer, log=log)
     return folder
 
 

@@ -3,16 +3,18 @@
     python tests/benchmarks/head_comparison.py FOLDER --dry-run
     python tests/benchmarks/head_comparison.py FOLDER
 
-The first says what all of it takes; the second does what is not done yet, one head after the other,
-and goes on where it was stopped. Each head gets the FLOPs of training `next_code` on `--positions`,
-at each of the learning rates with one seed; at the best, by an exam of other requests, it gets the
-other seeds. `FOLDER/*.md` are written after each row, `FOLDER/*.png` after each head. docs/
-comparison.md says more.
+The first says what all of it takes; the second does what is not done yet, --workers runs at a time,
+on a GPU if there is one, and goes on where it was stopped. Each head gets the FLOPs of training
+`next_code` on `--positions`, at each of the learning rates with one seed; at the best, by an exam
+of other requests, it gets the other seeds. `FOLDER/*.md` are written after each row, `FOLDER/*.png`
+at the end. docs/comparison.md says more.
 """
 
 import math
 import sys
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import fields
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
@@ -31,9 +33,9 @@ from benchmarks.head_costs import (
     plan_cells,
     text_tokenizer,
 )
-from benchmarks.head_exams import SWEEP_SEED, curve, exam, seconds, trained_flops
+from benchmarks.head_exams import SWEEP_SEED, Scores, curve, exam, seconds, trained_flops
 from benchmarks.head_tables import Result
-from benchmarks.laboratory import HEADS, REFERENCE, Budget, Head, Laboratory, Trial
+from benchmarks.laboratory import HEADS, REFERENCE, Budget, Drawing, Head, Laboratory, Trial
 from benchmarks.markdown import write
 
 from unimodal.eval.options import EVAL_SEED
@@ -42,6 +44,8 @@ RATES = (1e-3, 2e-3, 4e-3)
 DEFAULT_HEADS = ("next_code", "masked", "flow", "scale")
 PLANNED_SCENES = 400  # conversations that a dry run is counted on
 DEFAULTS = Budget()
+First = tuple[dict[Drawing, tuple[Scores, float]], list[tuple[float, Scores]]]
+"""Of a first seed: scores and CPU seconds an image by drawing, (FLOPs, scores) of checkpoints."""
 
 
 @click.command()
@@ -66,10 +70,12 @@ DEFAULTS = Budget()
 @click.option("--layers", default=DEFAULTS.layers, show_default=True, type=click.IntRange(1))
 @click.option("--precision", default=DEFAULTS.precision, show_default=True,
               type=click.Choice(["bf16", "fp32"]))  # fmt: skip
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1),
+              help="Runs at a time, each with a thread of its own.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what it takes, and do nothing.")
 def main(
-    folder: Path, names: tuple[str, ...], rates: tuple[float, ...], seeds: int, dry_run: bool,
-    **budget: int | str,
+    folder: Path, names: tuple[str, ...], rates: tuple[float, ...], seeds: int, workers: int,
+    dry_run: bool, **budget: int | str,
 ) -> None:  # fmt: skip
     """Compare image heads at equal FLOPs in FOLDER."""
     one_thread()
@@ -83,14 +89,18 @@ def main(
     print((folder / "plan.md").read_text())
     if dry_run:
         return
-    results: list[Result] = []
-    for head in heads:
-        minutes = cpu_minutes(lab.train_tokenizer(head.tokenizer))
-        cost = costs[head.name]
-        results.append(Result(head, cost, cost.steps(flops), minutes))
-        _compare(lab, results, rates, seeds)
+    results = [_result(lab, head, costs[head.name], flops) for head in heads]
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        _compare(lab, results, rates, seeds, pool)
     for name in ("heads", "costs", "rates", "drawings"):
         print((folder / f"{name}.md").read_text())
+
+
+def _result(lab: Laboratory, head: Head, cost: HeadCost, flops: float) -> Result:
+    """Return what is known of a head before it is trained; its tokenizer is."""
+    minutes = cpu_minutes(lab.train_tokenizer(head.tokenizer))
+    lab.encode(head.tokenizer)
+    return Result(head, cost, cost.steps(flops), minutes)
 
 
 def _planned(
@@ -119,57 +129,90 @@ def _title(lab: Laboratory, flops: float, seeds: int) -> str:
     )
 
 
-def _compare(lab: Laboratory, results: list[Result], rates: tuple[float, ...], seeds: int) -> None:
-    """Do all there is to do for the last head, and write the tables as they grow."""
-    result, budget = results[-1], lab.budget
-    head = result.head
-    for lr in rates:
-        trial = Trial(head, lr)
-        run = lab.train(trial, result.steps)
-        if run is None:
-            result.sweep[lr] = None
-        else:
-            name = f"{trial.name}-sweep"
-            result.sweep[lr] = exam(
-                lab, run / "bundle", name, head.main, budget.sweep_samples, SWEEP_SEED
-            )
-        _write(lab, results)
-    finite = {lr: scores for lr, scores in result.sweep.items() if scores is not None}
-    if not finite:
-        print(f"{head.name}: no learning rate of {', '.join(map(str, rates))} kept a finite loss")
-        return
-    result.lr = max(finite, key=lambda lr: finite[lr].mean)
-    for seed in range(seeds):
-        trial = Trial(head, result.lr, seed)
-        run = lab.train(trial, result.steps)
-        if run is None:
-            print(f"{trial.name}: its loss was not finite, and it is left out")
+def _compare(
+    lab: Laboratory, results: list[Result], rates: tuple[float, ...], seeds: int, pool: Executor
+) -> None:
+    """Do all there is to do, and write the tables as they grow: all heads at all learning rates,
+    then their seeds at the best, then what is asked of the first of them.
+    """
+    swept = [
+        {lr: pool.submit(_sweep, lab, one.head, lr, one.steps) for lr in rates} for one in results
+    ]
+    more = []
+    for result, scores in zip(results, swept, strict=True):
+        for lr, found in scores.items():
+            result.sweep[lr] = found.result()
+            _write(lab, results)
+        finite = {lr: scores for lr, scores in result.sweep.items() if scores is not None}
+        if not finite:
+            said = ", ".join(map(str, rates))
+            print(f"{result.head.name}: no learning rate of {said} kept a finite loss")
             continue
-        bundle = run / "bundle"
-        result.seeds.append(exam(lab, bundle, trial.name, head.main, budget.samples, EVAL_SEED))
-        if seed == 0:
-            result.flops, result.model_minutes = trained_flops(run), cpu_minutes(run)
+        result.lr = max(finite, key=lambda lr: finite[lr].mean)
+        trials = [Trial(result.head, result.lr, seed) for seed in range(seeds)]
+        sat = {trial.name: pool.submit(_seed, lab, trial, result.steps) for trial in trials}
+        more.append((result, sat))
+    firsts = [(result, _seeds(lab, results, result, sat, pool)) for result, sat in more]
+    for result, found in firsts:
+        result.drawings, result.curve = found.result()
+        result.curve.append((result.flops, result.seeds[0]))
         _write(lab, results)
-    _first_seed(lab, results, Trial(head, result.lr))
+        tables.save(tables.compute_plot(results), lab.folder / "compute.png")
+        tables.save(tables.drawing_plot(results), lab.folder / "drawing.png")
 
 
-def _first_seed(lab: Laboratory, results: list[Result], trial: Trial) -> None:
+def _sweep(lab: Laboratory, head: Head, lr: float, steps: int) -> Scores | None:
+    """Train a head at a learning rate and ask it; None where its loss was not finite."""
+    one_thread()
+    trial = Trial(head, lr)
+    run = lab.train(trial, steps)
+    if run is None:
+        return None
+    samples = lab.budget.sweep_samples
+    return exam(lab, run / "bundle", f"{trial.name}-sweep", head.main, samples, SWEEP_SEED)
+
+
+def _seed(lab: Laboratory, trial: Trial, steps: int) -> Scores | None:
+    """Train a head with a seed and let it sit the exam; None where its loss was not finite."""
+    one_thread()
+    run = lab.train(trial, steps)
+    if run is None:
+        return None
+    main, samples = trial.head.main, lab.budget.samples
+    return exam(lab, run / "bundle", trial.name, main, samples, EVAL_SEED)
+
+
+def _seeds(
+    lab: Laboratory, results: list[Result], result: Result,
+    sat: dict[str, "Future[Scores | None]"], pool: Executor,
+) -> "Future[First]":  # fmt: skip
+    """Take the exams of a head's seeds, and return what is to come of the first."""
+    for name, found in sat.items():
+        scores = found.result()
+        if scores is None:
+            print(f"{name}: its loss was not finite, and it is left out")
+            continue
+        result.seeds.append(scores)
+        _write(lab, results)
+    assert result.lr is not None, "the best learning rate is known"
+    trial = Trial(result.head, result.lr)
+    run = lab.run(trial)
+    result.flops, result.model_minutes = trained_flops(run), cpu_minutes(run)
+    return pool.submit(_first_seed, lab, trial, result.seeds[0])
+
+
+def _first_seed(lab: Laboratory, trial: Trial, scores: Scores) -> First:
     """Examine the drawing steps and the checkpoints of a head's first seed."""
-    result, bundle = results[-1], lab.run(trial) / "bundle"
+    one_thread()
+    bundle, drawings = lab.run(trial) / "bundle", {}
     for drawing in trial.head.drawings:
         name = f"{trial.name}-drawn-{drawing.name}"
-        each_s = seconds(lab, bundle, name, drawing)
-        scores = result.seeds[0]
+        each_s, found = seconds(lab, bundle, name, drawing), scores
         if drawing != trial.head.main:
             samples = lab.budget.samples
-            scores = exam(lab, bundle, name, drawing, samples, EVAL_SEED, ("drawing",))
-        result.drawings[drawing] = scores, each_s
-        _write(lab, results)
-    assert result.flops is not None, "the first seed was trained"
-    result.curve = [*curve(lab, trial), (result.flops, result.seeds[0])]
-    _write(lab, results)
-    tables.save(tables.compute_plot(results), lab.folder / "compute.png")
-    tables.save(tables.drawing_plot(results), lab.folder / "drawing.png")
+            found = exam(lab, bundle, name, drawing, samples, EVAL_SEED, ("drawing",))
+        drawings[drawing] = found, each_s
+    return drawings, curve(lab, trial)
 
 
 def _write(lab: Laboratory, results: list[Result]) -> None:

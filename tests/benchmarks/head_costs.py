@@ -18,6 +18,7 @@ from unimodal.codec import ImageCodec
 from unimodal.data.learned_text import TEXT_IDS
 from unimodal.data.loader import Loader
 from unimodal.data.scenes.world import render, scene
+from unimodal.data.sources import SourceConfig
 from unimodal.data.streams import texts
 from unimodal.document import Document, Image, Text
 from unimodal.eval.options import EVAL_SEED
@@ -98,7 +99,8 @@ def head_cost(lab: Laboratory, head: Head, text: TextTokenizer, times: Times) ->
         model, run.loss, ("scenes",), autocast=lab.budget.precision == "bf16"
     ).train()
     sequencer = Sequencer(vocabulary, text, codec.hash, model.head.inputs, shape.max_side)
-    loader = Loader(run.sources, sequencer, codec, run.loader)
+    talks = {name: replace(one, shards=str(lab.conversations)) for name, one in run.sources.items()}
+    loader = Loader(talks, sequencer, codec, run.loader)
     with closing(iter(loader)) as rows:
         batches = [batch for batch, _ in islice(rows, times.counted_steps)]
     counts = _means([_counts(learner, batch) for batch in batches])
@@ -129,7 +131,8 @@ def head_cost(lab: Laboratory, head: Head, text: TextTokenizer, times: Times) ->
 def text_tokenizer(lab: Laboratory) -> TextTokenizer:
     """Return a text tokenizer of the laboratory's conversations, as a run trains its own."""
     recipe = lab.recipe(Trial(REFERENCE, 1e-3), 1)
-    return TextTokenizer.train(texts(recipe.sources, TEXT_SAMPLES), recipe.text_ids or TEXT_IDS)
+    talks = {"scenes": SourceConfig(str(lab.conversations))}
+    return TextTokenizer.train(texts(talks, TEXT_SAMPLES), recipe.text_ids or TEXT_IDS)
 
 
 def draw_s(model: Model, drawing: Drawing, requests: int = ASKED) -> float:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import unimodal
 from unimodal import config
 from unimodal.atomic import write_bytes
@@ -65,7 +67,7 @@ def exam(
     """Ask a model so many requests of each kind, once, and keep scores and predictions."""
     file = lab.folder / "scores" / f"{name}.json"
     if not file.exists():
-        model = unimodal.load(bundle)
+        model = unimodal.load(bundle, "cuda" if torch.cuda.is_available() else "cpu")
         file.parent.mkdir(parents=True, exist_ok=True)
         report, _ = evaluate(
             model, samples, seed, drawing.of(model.sampling), parts=parts,

@@ -18,13 +18,13 @@ from unimodal.train.loop import STOPPED
 from unimodal.train.run import LmRun
 from unimodal.train.tokenizer import TokenizerRun
 
-from .commands import ROOT, call, cpu_file, scenes, status_of
+from .commands import ROOT, alone, call, cpu_file, encoded, scenes, status_of
 
 RECIPE = ROOT / "configs/laboratory.yaml"
 MAX_OBJECTS = 2
 MIX = {
     "draw": 0.6, "ask": 0.15, "edit": 0.25, "describe": 0, "story": 0, "greet": 0, "plan": 1,
-    "seen_weight": 0.1,
+    "seen_weight": 0,
 }  # fmt: skip
 IMAGES_SEED, TALKS_SEED = 1, 2
 HEAD_WIDTH = 64
@@ -40,6 +40,7 @@ TOKENIZERS = {  # recipes, and what of them is changed
     "pixels": ("scenes_flow_tokenizer", PIXELS),
     "scales": ("scenes_scale_tokenizer", ()),
 }
+AS_NUMBERS = ("latents", "pixels")  # tokenizers without codes: rows are encoded as they are made
 PIXEL_BATCHES = 100  # that are measured where nothing is learned
 
 
@@ -207,12 +208,25 @@ class Laboratory:
     def train_tokenizer(self, kind: str) -> Path:
         """Train a tokenizer, as far as it is not, and return its run's directory."""
         run = self.tokenizer_run(kind)
-        if not (run / "tokenizer").exists():
-            self.write_images()
-            path = ROOT / f"configs/{TOKENIZERS[kind][0]}.yaml"
-            words = ("train", "tokenizer", path, *self.tokenizer_words(kind))
-            call(*words, log=self.log(f"tokenizer-{kind}"), cpu=cpu_file(run))
+        with alone(run):
+            if not (run / "tokenizer").exists():
+                self.write_images()
+                path = ROOT / f"configs/{TOKENIZERS[kind][0]}.yaml"
+                words = ("train", "tokenizer", path, *self.tokenizer_words(kind))
+                call(*words, log=self.log(f"tokenizer-{kind}"), cpu=cpu_file(run))
         return run
+
+    def shards(self, kind: str) -> Path:
+        """Where the conversations lie that heads of a tokenizer learn from: as codes, where it has
+        some.
+        """
+        return self.conversations if kind in AS_NUMBERS else self.folder / f"conversations-{kind}"
+
+    def encode(self, kind: str) -> None:
+        """Encode the conversations by a tokenizer with codes, unless that is done."""
+        if kind not in AS_NUMBERS:
+            tokenizer = self.train_tokenizer(kind) / "tokenizer"
+            encoded(self.conversations, tokenizer, self.shards(kind), self.log("data"))
 
     def run(self, trial: Trial) -> Path:
         """The directory of the run of a trial."""
@@ -224,7 +238,8 @@ class Laboratory:
         heads = max(1, budget.width // HEAD_WIDTH)
         every = math.ceil(steps / budget.checkpoints)
         return (
-            f"output={self.run(trial)}", f"sources.scenes.shards={self.conversations}",
+            f"output={self.run(trial)}",
+            f"sources.scenes.shards={self.shards(head.tokenizer)}",
             f"tokenizer={self.tokenizer_run(head.tokenizer) / 'tokenizer'}",
             f"model.head={head.head}", f"model.width={budget.width}",
             f"model.num_layers={budget.layers}", f"model.num_heads={heads}",

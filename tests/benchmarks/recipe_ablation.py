@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched by its path
 
-from benchmarks.commands import call, cpu_minutes, scenes
+from benchmarks.commands import cpu_minutes, encoded, scenes
 from benchmarks.head_costs import one_thread
 from benchmarks.head_exams import SWEEP_SEED, Scores, exam
 from benchmarks.laboratory import MAX_OBJECTS, MIX, TALKS_SEED, Budget, Head, Laboratory, Trial
@@ -148,8 +148,6 @@ def _runs(
     lab: Laboratory, levers: Sequence[Lever], positions: int, seeds: int, asked: int, workers: int
 ) -> Iterator[tuple[Lever, list["Run"]]]:
     """Yield each lever with its runs, of which `workers` are made at a time."""
-    for lever in levers:
-        _encoded(lab, lever)  # files that runs share are written by one process
     run = partial(_run, lab, positions, asked)
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         made = [[pool.submit(run, lever, seed) for seed in range(seeds)] for lever in levers]
@@ -181,13 +179,9 @@ def _warmup(steps: int) -> int:
 def _encoded(lab: Laboratory, lever: Lever) -> Path:
     """Encode the conversations of a lever, unless that is done, and return the folder."""
     talks = _conversations(lab, lever)
-    codes = lab.folder / f"{talks.name}-{lever.tokenizer}"
-    if not codes.exists():
-        tokenizer = lab.train_tokenizer(lever.tokenizer) / "tokenizer"
-        part = codes.with_suffix(".part")
-        call("data", "encode", talks, part, "--tokenizer", tokenizer, log=lab.log("data"))
-        part.rename(codes)
-    return codes
+    tokenizer = lab.train_tokenizer(lever.tokenizer) / "tokenizer"
+    folder = lab.folder / f"{talks.name}-{lever.tokenizer}"
+    return encoded(talks, tokenizer, folder, lab.log("data"))
 
 
 def _conversations(lab: Laboratory, lever: Lever) -> Path:
