@@ -26,7 +26,7 @@ LAB = Laboratory(Path("out"), Budget())
 CHANGES = {
     "factorised": {"model.factorised"},
     "addresses": {"model.addresses"},
-    "1,024 codes": {"tokenizer"},
+    "1,024 codes": {"tokenizer", "sources.scenes.shards"},
     "changed codes x 4": {"sources.scenes.changed_weight"},
     "more edits": set(),
     "contrast pairs": set(),
