@@ -26,6 +26,8 @@ from .peers import ALONE, CacheMates, Peers, cache_mates
 from .tables import spread
 from .tar import ShardError
 
+SMALL_BYTES = 1 << 30  # of shards to hash: one process is through them before others have started
+
 
 @dataclass(frozen=True)
 class Place:
@@ -73,7 +75,8 @@ def find(
 ) -> dict[Place, FoundShards]:
     """Return the shards of these places, by what they are wanted for; all peers call it.
 
-    `workers` processes hash; with `reread` all contents are read, whatever is known of them.
+    `workers` processes hash, where that takes longer than they take to start; with `reread` all
+    contents are read, whatever is known of them.
     ShardError with all that is wrong, each with its name in `wanted`.
     """
     names: dict[Place, list[str]] = {}
@@ -90,7 +93,9 @@ def find(
     paths = _shared(partial(_fetched, finder), list(chain(*lists.values())), users, peers, sharing)
     shards = list(zip(paths, known, strict=True))
     everybody = tuple(range(peers.world_size))
-    hashes = _shared(partial(_hashed, reread), shards, users, peers, everybody, workers)
+    few = sum(Path(path).stat().st_size for path in paths if Path(path).exists()) < SMALL_BYTES
+    hashed = partial(_hashed, reread)
+    hashes = _shared(hashed, shards, users, peers, everybody, 1 if few else workers)
     each = iter(zip(map(Path, paths), hashes, strict=True))
     found = {}
     for place, listed in lists.items():
