@@ -31,17 +31,10 @@ class FlowConfig:
     base_latents: int | None = None
     """The number of latents of an image whose times are what they are; those of larger images, of
     which the same noise hides less, are shifted to noisier ones. None: of none."""
-    copies: int = 1
-    """In how many copies, each with a time and noise of its own, an image is learned behind one
-    prompt."""
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
-        found = [
-            f"{name} {value}: at least 1"
-            for name, value in (("patch", self.patch), ("copies", self.copies))
-            if value < 1
-        ]
+        found = [] if self.patch >= 1 else [f"patch {self.patch}: at least 1"]
         if not math.isfinite(self.time_mean):
             found.append(f"time_mean {self.time_mean}: a finite number")
         if not 0 < self.time_std < math.inf:

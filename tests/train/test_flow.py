@@ -28,7 +28,6 @@ from unimodal.eval.scenes import cells_of
 from unimodal.events import ImageDone, ImageProgress
 from unimodal.generation import Generation, generate, stream
 from unimodal.heads import flow
-from unimodal.heads.flow import FlowInputs, flow_layout
 from unimodal.hub.grow import grow
 from unimodal.image_tokenizers import load_tokenizer
 from unimodal.model import Model
@@ -95,8 +94,7 @@ def test_rows_hold_both_copies_of_an_image(model: Model) -> None:
     document = Document((Text("draw", role="user"), image, Text("there", role="assistant")))
     sequence = model.sequencer.sequence(document, key=(1, 2))
     assert len(sequence) == model.sequencer.measure(document)[None]
-    noised = sequence.private > 0
-    clean = (sequence.block > 0) & ~noised
+    noised, clean = sequence.private > 0, sequence.block == 1
     n = 16  # tokens of 2 x 2 of 8 x 8 latents
     assert noised.sum() == clean.sum() == n
     np.testing.assert_array_equal(sequence.positions[noised], sequence.positions[clean])
@@ -113,33 +111,6 @@ def test_rows_hold_both_copies_of_an_image(model: Model) -> None:
     assert not mask[np.ix_(noised, clean)].any() and mask[np.ix_(clean, clean)].all()
     names = model.sequencer.layout.opening(model.grid)[1:]
     assert names == [model.vocabulary.special("size_4")] * 2
-
-
-def test_copies_have_times_of_their_own_and_one_place(model: Model) -> None:
-    inputs = FlowInputs(flow_layout(2), FlowConfig(patch=2, copies=3))
-    layout, image = model.sequencer.layout, drawing(model, 0, role="assistant")
-    made, given = (inputs(layout, image, learned, (1, 2)) for learned in (True, False))
-    n = 16
-    assert len(made.ids) == len(given.ids) + inputs.extra_length(image.grid, True)
-    assert (
-        inputs.extra_length(image.grid, True) == 3 * n and inputs.key != model.sequencer.inputs.key
-    )
-    *copies, clean = made.spans
-    assert (
-        len({span.time for span in copies}) == len({span.noise.tobytes() for span in copies}) == 3
-    )
-    assert (copies[0].time, clean.time) == (FlowConfig().noised((1, 2), 64, (n, 16))[0], 1.0)
-    for number, span in enumerate(copies, start=1):
-        mine = np.arange(span.start, span.stop)
-        assert (np.flatnonzero(made.private == number) == mine).all()
-        for name in ("positions", "address"):
-            values = getattr(made, name)
-            np.testing.assert_array_equal(values[mine], values[clean.start : clean.stop])
-        np.testing.assert_array_equal(span.latents, clean.latents)
-    public = made.private == 0
-    for name in ("ids", "positions", "address"):
-        np.testing.assert_array_equal(getattr(made, name)[public], getattr(given, name))
-    assert (made.own_weights > 0).sum() == 3 * n and made.num_positions == given.num_positions
 
 
 def test_latents_become_tokens_and_come_back() -> None:

@@ -3,9 +3,9 @@
 One transformer predicts the next token of text and the velocity of noised images (Transfusion: Zhou
 et al., arXiv:2408.11039): it sees an image both ways and all else causally. An image that is
 learned stands twice, in the same positions: as x_t, private, each token of which predicts its part
-of the velocity, once or at several times (copies.py); then as it is, at time 1, for what follows.
-Of the patches of an image a linear map makes tokens, to which the embedding of the time is added,
-and another one makes velocities of hidden vectors.
+of the velocity; then as it is, at time 1, for what follows. Of the patches of an image a linear map
+makes tokens, to which the embedding of the time is added, and another one makes velocities of
+hidden vectors.
 
     loss of a token = mean over its d numbers of (v(x_t, t) - (data - noise))^2
 
@@ -31,7 +31,6 @@ from ..layout import OWN_LAYOUT, BoundLayout, Layout, Side, Special
 from ..rectified_flow import FlowConfig, mixed, solve
 from ..sampling import guide
 from ..sequence import IGNORE, IMAGE, Batch, Span, placed_spans
-from .copies import copied, copy_keys
 from .head import UNCONDITIONAL, Ask, Draw, Drawing, ImageHead, ImageTokens, Read, targets_of
 
 NUM_STEPS = 25  # of a drawing, unless the sampling says another number
@@ -78,16 +77,16 @@ class FlowInputs:
     @property
     def key(self) -> str:
         """Return what, beside the layout, an image's number of tokens depends on."""
-        return copied(f"flow of patches of {self.flow.patch}", self.flow.copies)
+        return f"flow of patches of {self.flow.patch}"
 
     def extra_length(self, grid: Grid, learned: bool) -> int:
-        """Return how many tokens the noised copies take."""
-        return self.layout.image.content_length(grid) * self.flow.copies if learned else 0
+        """Return how many tokens the noised copy takes."""
+        return self.layout.image.content_length(grid) if learned else 0
 
     def __call__(
         self, layout: BoundLayout, image: Image, learned: bool, key: tuple[int, ...]
     ) -> ImageTokens:
-        """Return opening, noised copies, clean copy and closing.
+        """Return opening, noised copy, clean copy and closing.
 
         Raise ValueError for an image without latents.
         """
@@ -98,18 +97,15 @@ class FlowInputs:
         data_nd = to_tokens(image.latents, image.grid, self.flow.patch)
         k, n, c = len(opening), len(data_nd), len(closing)
         clean = Span(k, k + n, image.grid, latents=data_nd)
-        copies: list[Span] = []
-        for number, one in enumerate(copy_keys(key, self.flow.copies) if learned else ()):
-            time, noise_nd = self.flow.noised(one, image.grid.size, data_nd.shape)
-            noisy = replace(clean, noise=noise_nd, time=time, key=one)
-            copies.append(noisy.moved(number * n))
-        copies.append(clean.moved(len(copies) * n))
-        # Of each token: the opening's, those of the noised copies, the rest.
+        copies = [clean]
+        if learned:
+            time, noise_nd = self.flow.noised(key, image.grid.size, data_nd.shape)
+            copies = [replace(clean, noise=noise_nd, time=time, key=key), clean.moved(n)]
+        # Of each token: the opening's, those of the noised copy (no times or once), the rest.
         noised, total = n * (len(copies) - 1), k + n * len(copies) + c
         place = np.arange(total)
         is_noised = (k <= place) & (place < k + noised)
-        is_image = (k <= place) & (place < total - c)
-        number = 1 + (place - k) // n  # of the copy that an image's token is of
+        is_clean = (k + noised <= place) & (place < total - c)
         address = np.zeros((total, 2), np.int16)
         address[k : total - c] = np.tile(addresses(image.grid, self.flow.patch), (len(copies), 1))
         pad = layout.vocabulary.special("pad")
@@ -121,11 +117,9 @@ class FlowInputs:
             is_image=np.zeros(total, bool),
             own_labels=np.full(total, IGNORE, np.int64),
             own_weights=np.where(is_noised, weight, 0).astype(np.float32),
-            block=np.where(is_image, number, 0).astype(np.int32),
-            private=np.where(is_noised, number, 0).astype(np.int32),
-            positions=np.where(
-                is_image, k + (place - k) % n, np.where(place < k, place, place - noised)
-            ),
+            block=(is_clean + 2 * is_noised).astype(np.int32),
+            private=is_noised.astype(np.int32),
+            positions=np.where(place < k + noised, place, place - noised),
             address=address,
             num_positions=total - noised,
             spans=tuple(copies),

@@ -22,16 +22,10 @@ class MaskSchedule:
     """How much chance has a say in which codes a pass keeps, beside the model's confidence; it
     falls to 0 with the last pass. None: places are chosen by chance alone, so that with as many
     passes as codes an image is drawn from exactly the distribution that the model gives it."""
-    copies: int = 1
-    """In how many copies, each with masks of its own, an image is learned behind one prompt."""
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
-        found = [
-            f"{name} {value}: at least 1"
-            for name, value in (("steps", self.steps), ("copies", self.copies))
-            if value < 1
-        ]
+        found = [] if self.steps >= 1 else [f"steps {self.steps}: at least 1"]
         temperature = self.choice_temperature
         if temperature is not None and not 0 <= temperature < math.inf:
             found.append(f"choice_temperature {temperature}: a number of at least 0, or null")

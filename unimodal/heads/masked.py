@@ -1,10 +1,10 @@
 """The `masked` head predicts masked codes of an image from the others, all at once.
 
 MaskGIT (arXiv:2202.04200) beside text, as in Show-o (arXiv:2408.12528). An image that is learned
-stands twice in its sequence: first a private copy, or several (copies.py), with some codes replaced
-by the special token `mask`, whose tokens see each other both ways and predict the code in their own
-place; then its codes, a bidirectional block for what comes after, at the same positions. An image
-that is only given stands once, as its codes.
+stands twice in its sequence: first a private copy with some codes replaced by the special token
+`mask`, whose tokens see each other both ways and predict the code in their own place; then its
+codes, a bidirectional block for what comes after, at the same positions. An image that is only
+given stands once, as its codes.
 
 An image is drawn in a few passes. Each reads what is known of it, the rest masked, samples a code
 for every masked place, keeps those that it is most confident of, and forgets the reading; the last
@@ -29,7 +29,6 @@ from ..layout import OWN_LAYOUT, BoundLayout, Layout
 from ..sampling import pick
 from ..sequence import IGNORE, Span
 from .code_rows import CodeRowsHead
-from .copies import copied, copy_keys
 from .head import UNCONDITIONAL, Ask, Draw, Drawing, ImageTokens, Read
 from .mask_schedule import MaskSchedule
 
@@ -44,20 +43,16 @@ class MaskedInputs:
 
     schedule: MaskSchedule
     layout: Layout = MASKED_LAYOUT
-
-    @property
-    def key(self) -> str:
-        """Return what, beside the layout, an image's number of tokens depends on."""
-        return copied("masked", self.schedule.copies)
+    key: str = "masked"
 
     def extra_length(self, grid: Grid, learned: bool) -> int:
-        """Return how many tokens the masked copies take."""
-        return grid.size * self.schedule.copies if learned else 0
+        """Return how many tokens the masked copy takes."""
+        return grid.size if learned else 0
 
     def __call__(
         self, layout: BoundLayout, image: Image, learned: bool, key: tuple[int, ...]
     ) -> ImageTokens:
-        """Return the image's opening, masked copies if it is learned, its codes and its closing.
+        """Return the image's opening, its masked copy if it is learned, its codes and its closing.
 
         Raise ValueError for an image without codes, or with several codes in one place.
         """
@@ -65,19 +60,17 @@ class MaskedInputs:
         if not learned:
             return clean
         (span,) = clean.spans
-        n, copies = span.stop - span.start, self.schedule.copies
-        copy = slice(span.start, span.start + copies * n)
-        is_masked = np.concatenate([self.masked(n, one) for one in copy_keys(key, copies)])
-        # The copies have the positions and addresses of the codes behind them.
-        within = np.tile(np.arange(span.start, span.stop), copies)
-        order = np.r_[: span.start, within, span.start : len(clean.ids)]
-        block, private = (copies + 1) * clean.block[order], np.zeros(len(order), np.int32)
-        block[copy] = private[copy] = 1 + np.arange(copies * n) // n
+        copy, n = slice(span.start, span.stop), span.stop - span.start
+        is_masked_n = self.masked(n, key)
+        # The copy has the positions and addresses of the codes behind it.
+        order = np.r_[: span.stop, span.start : len(clean.ids)]
+        block, private = 2 * clean.block[order], np.zeros(len(order), np.int32)
+        block[copy], private[copy] = 1, 1
         ids, own_labels = clean.ids[order], np.full(len(order), IGNORE, np.int64)
-        own_labels[copy] = np.where(is_masked, ids[copy], IGNORE)
-        ids[copy] = np.where(is_masked, layout.vocabulary.special(MASK), ids[copy])
+        own_labels[copy] = np.where(is_masked_n, ids[copy], IGNORE)
+        ids[copy] = np.where(is_masked_n, layout.vocabulary.special(MASK), ids[copy])
         own_weights = np.zeros(len(order), np.float32)
-        own_weights[copy] = image.weight * is_masked
+        own_weights[copy] = image.weight * is_masked_n
         return ImageTokens(
             ids=ids,
             weights=clean.weights[order],
@@ -89,7 +82,7 @@ class MaskedInputs:
             positions=clean.positions[order],
             address=clean.address[order],
             num_positions=clean.num_positions,
-            spans=(span.moved(copies * n),),
+            spans=(span.moved(n),),
         )
 
     def _clean(self, layout: BoundLayout, image: Image, weight: float) -> ImageTokens:

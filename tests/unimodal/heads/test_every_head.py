@@ -55,9 +55,6 @@ CASES = {
         lambda: replace(masked_model(MaskSchedule(steps=4)), grid=GRID), masked,
         settings={"image_steps": (None, 2, 9), "image_temperature": (1.0,) * 4 + (0.0,) * 4},
     ),
-    "masked, in 3 copies": Case(
-        lambda: replace(masked_model(MaskSchedule(steps=4, copies=3)), grid=GRID), masked
-    ),
     "scale": Case(
         scale_model, scale,
         settings={"image_temperature": (1.0,) * 4 + (0.0,) * 4, "image_top_k": (None, 9)},
