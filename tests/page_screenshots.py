@@ -6,6 +6,7 @@ The model that ships answers, each turn with SEED; nothing is chosen.
 """
 
 import io
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 WIDE, BEST = (1100, 800), (820, 860)
 CHECKED = "draw two red circles and a blue star"
 SEED = "0"
+LATE_S = 0.02
 EARLIER = ("draw two yellow stars", "draw a red circle")
 TALK = ("draw a purple heart", "make it blue", "what do you see?")
 
@@ -28,8 +30,9 @@ TALK = ("draw a purple heart", "make it blue", "what do you see?")
 def main() -> None:
     """Take all pictures."""
     model = unimodal.load()
-    # Code by code, the same images: with drafts they are there before a picture can be taken.
+    # Code by code, and each one late: or images are there before a picture can be taken of them.
     model = replace(model, sampling=replace(model.sampling, image_drafts=None))
+    model.transformer.model.norm.register_forward_pre_hook(lambda *_: time.sleep(LATE_S))
     with driven() as browser, serving(model, name="unimodal") as served:
         for name, size, dark in (("light", WIDE, False), ("dark", WIDE, True),
                                  ("phone", PHONE, False)):  # fmt: skip
