@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from .branches import Branch, Branches
 from .checks import NUMBERS, Check
@@ -121,12 +122,24 @@ def _probability(model: "Model", question: _Question) -> float:
     reading = Branches(model)
     with enough_threads(reading.flops([*branches.values()]), once=True):
         reading.read([*branches.values()])
-    table_VD, found = model.transformer.output_table(), 0.0
+    found = 0.0
     for ids in question.spelled:
         hidden_TD = reading.last([branches[tuple(ids[:-1])]], len(ids))[0]
-        log_TV = F.linear(hidden_TD, table_VD).double().log_softmax(dim=-1)
-        found += math.exp(float(log_TV[range(len(ids)), ids].sum()))
+        found += math.exp(float(_word_log_p(model, hidden_TD)[range(len(ids)), ids].sum()))
     return found
+
+
+def _word_log_p(model: "Model", hidden_TD: Tensor) -> Tensor:
+    """Return the log-probability of each text and special token, float64 (T, words).
+
+    Codes are left out, as where text is learned: what their rows say of it means nothing.
+    """
+    vocabulary = model.vocabulary
+    words_TV = F.linear(hidden_TD, model.transformer.output_table()[: vocabulary.num_words])
+    if vocabulary.word_mask is not None:
+        is_code_V = torch.from_numpy(~vocabulary.word_mask).to(words_TV.device)
+        words_TV = words_TV.masked_fill(is_code_V, -math.inf)
+    return words_TV.double().log_softmax(dim=-1)
 
 
 def _spellings(word: str) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ def image(model: Model, seed: int) -> Image:
 
 
 def probability(model: Model, shown: Image, question: str, word: str) -> float:
-    """The probability of a word as the start of the answer, by one forward over all ids."""
+    """The probability of a word as the start of the answer, by one forward, among all words."""
     parts = (Image(shown.pixels, shown.codes, grid=shown.grid, codec_hash=shown.codec_hash,
                    role="user"), Text(question, role="user"))  # fmt: skip
     prompt = model.sequencer.prompt(Document(parts)).ids.tolist()
@@ -35,7 +35,8 @@ def probability(model: Model, shown: Image, question: str, word: str) -> float:
         x_1TD = model.transformer.embed(torch.tensor([ids]))
         positions_1T = torch.arange(len(ids))[None]
         hidden_1TD = model.transformer(x_1TD, positions_1T, DenseAttention(causal_1TT))
-        log_TV = model.transformer.logits(hidden_1TD)[0].double().log_softmax(-1)
+        words_TV = model.transformer.logits(hidden_1TD)[0, :, : model.vocabulary.num_words]
+        log_TV = words_TV.double().log_softmax(-1)
     start = len(prompt) - 1
     return math.exp(sum(float(log_TV[start + k, token]) for k, token in enumerate(answer)))
 
@@ -76,6 +77,20 @@ def test_another_image_has_another_judgement(tiny_model: Model) -> None:
     checks = checks_of(WORDS)
     one, other, again = (judged(tiny_model, image(tiny_model, seed), checks) for seed in (1, 2, 1))
     assert one == again and one.probabilities != other.probabilities
+
+
+def test_what_rows_of_codes_say_of_words_has_no_part(tiny_model: Model) -> None:
+    """Nothing is learned of codes where words stand: a model may find all of them likely there."""
+    checks, shown = checks_of(WORDS), image(tiny_model, 1)
+    before = judged(tiny_model, shown, checks).probabilities
+    table_VD = tiny_model.transformer.output_table().detach()
+    likely_VD = table_VD.clone()
+    likely_VD[slice(*tiny_model.vocabulary.code_slice)] *= 100
+    tiny_model.transformer.output_table = lambda: likely_VD
+    try:
+        assert judged(tiny_model, shown, checks).probabilities == before
+    finally:
+        del tiny_model.transformer.output_table
 
 
 def test_the_best_is_the_likeliest_and_of_equal_ones_the_first() -> None:
