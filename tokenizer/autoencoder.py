@@ -211,7 +211,8 @@ class ImageTokenizer(nn.Module):
         shape = read_shape(config)
         try:
             tensors = load_file(str(weights))
-            decodes = any(name.startswith("decoder.") for name in tensors)
+            # Codes alone may lack a decoder; that of patches of pixels has no weights.
+            decodes = shape.is_continuous or any(name.startswith("decoder.") for name in tensors)
             tokenizer = cls(shape, decodes=decodes)
             tokenizer.load_state_dict(tensors)
         except (SafetensorError, RuntimeError) as error:  # cut or foreign; of another shape

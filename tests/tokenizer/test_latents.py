@@ -89,7 +89,9 @@ def test_they_survive_saving_with_their_statistics(config: TokenizerConfig, tmp_
     model.save(tmp_path)
     again = load_tokenizer(tmp_path)
     assert again.hash == model.hash and again.config == config
-    assert torch.equal(again.encode(images(2))[0], model.encode(images(2))[0])
+    (latents, grid), (same, _) = again.encode(images(2)), model.encode(images(2))
+    assert torch.equal(latents, same) and again.decodes
+    assert torch.equal(again.decode(latents, grid), model.decode(same, grid))
 
 
 def test_a_codec_makes_latents_of_pixels_and_pixels_of_latents() -> None:
