@@ -13,6 +13,7 @@ from .errors import ApiError
 
 MOST_ERRORS = 5  # told of one request
 MOST_SHOWN = 80  # characters of a value
+MOST_ITEMS = 4096  # of a list of a request: to look at each of a million would hold up the others
 TYPES = ("union_tag_invalid", "union_tag_not_found")  # errors of `type` that pydantic has one above
 
 
@@ -41,6 +42,10 @@ def checked(kind: type[T], fields: Mapping[str, Any], is_form: bool = False) -> 
             400, f"Unknown parameter: {name[:MOST_SHOWN]!r}. What is read here: {known}",
             name[:MOST_SHOWN], "unknown_parameter",
         )  # fmt: skip
+    for name, value in fields.items():
+        if isinstance(value, list) and len(value) > MOST_ITEMS:
+            raise ApiError(400, f"{name}: {len(value):,} items: {MOST_ITEMS:,} are the most", name,
+                           "invalid_value")  # fmt: skip
     given = dict(fields)
     for name, only in kind.ONLY.items():
         if name in given and not _is_one_of(given.pop(name), only, is_form):

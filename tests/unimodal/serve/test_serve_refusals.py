@@ -134,6 +134,8 @@ BAD: list[tuple[str, str, Any, int, str | None, str]] = [
     ("too long", IMAGES, {"prompt": "circle " * 2000}, 400, None, "of the model's 512 tokens"),
     ("too long", CHAT, {"messages": [{"role": "user", "content": "a"}] * 257}, 400, "messages",
      "256 are the most"),
+    ("too long", CHAT, {"messages": [{"role": "user", "content": "a"}] * 5000}, 400, "messages",
+     "5,000 items: 4,096 are the most"),
     ("too long", IMAGES, b" " * (2**20 + 1), 413, None, "1,048,576 bytes are the most"),
     ("place", CHAT, ask([{"type": "image_url", "image_url": {"url": data_url(png())}, "index": 0}]),
      400, "messages.0.content", "in their order"),
