@@ -34,7 +34,7 @@ from transformers import AutoModelForCausalLM, LogitsProcessor, PreTrainedModel
 sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched by its path
 
 from benchmarks.measured import Line, interleaved, ratios, spread, table
-from boxed_models import without_addresses
+from other_architectures import without_addresses
 
 import unimodal
 from unimodal.attention import DenseAttention

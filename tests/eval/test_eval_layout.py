@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from boxed_models import with_boxes
+from other_architectures import with_boxes
 
 import unimodal
 from unimodal.data.scenes.world import Scene, fits, render

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from boxed_models import with_boxes
+from other_architectures import with_boxes
 from tiny_models import tiny
 
 from unimodal.boxes import spelled

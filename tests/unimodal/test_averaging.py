@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 import torch
-from boxed_models import with_boxes
 from checkpoints import CARD
+from other_architectures import with_boxes
 
 from unimodal.averaging import average
 from unimodal.bundle import BundleError, load, save_bundle

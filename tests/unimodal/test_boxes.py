@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from boxed_models import with_boxes
 from click.testing import CliRunner
+from other_architectures import with_boxes
 from PIL import Image as PILImage
 
 from unimodal.boxes import MAX_BOXES, boxed, spelled

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from boxed_models import with_boxes
+from other_architectures import with_boxes
 from tiny_runs import write_conversations
 
 from unimodal.data.scenes.world import Scene, has_held_out_pair

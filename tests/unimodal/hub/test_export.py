@@ -8,12 +8,12 @@ from pathlib import Path
 import checkpoints
 import pytest
 import torch
-from boxed_models import without_addresses
 from checkpoints import logits
 from click.testing import CliRunner
 from growth_cases import GROWTH
 from growth_cases import image as image
 from growth_cases import tokenizer as tokenizer
+from other_architectures import without_addresses
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from api_server import CHAT, Served, pixels, serving
-from boxed_models import with_boxes
 from chat_page import PHONE, ChatPage, opened
+from other_architectures import with_boxes
 
 import unimodal
 from unimodal.model import Model

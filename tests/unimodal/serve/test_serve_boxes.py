@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from api_server import CHAT, EDITS, IMAGES, Served, data_url, pixels, png, serving
-from boxed_models import with_boxes
+from other_architectures import with_boxes
 from PIL import Image
 
 from unimodal.chat import Chat
