@@ -135,9 +135,12 @@ def _compare(
     """Do all there is to do, and write the tables as they grow: all heads at all learning rates,
     then their seeds at the best, then what is asked of the first of them.
     """
+    few, many = lab.budget.sweep_samples, lab.budget.samples
     swept = [
-        {lr: pool.submit(_sweep, lab, one.head, lr, one.steps) for lr in rates} for one in results
-    ]
+        {lr: pool.submit(_sat, lab, Trial(one.head, lr), one.steps, "-sweep", few, SWEEP_SEED)
+         for lr in rates}
+        for one in results
+    ]  # fmt: skip
     more = []
     for result, scores in zip(results, swept, strict=True):
         for lr, found in scores.items():
@@ -150,7 +153,8 @@ def _compare(
             continue
         result.lr = max(finite, key=lambda lr: finite[lr].mean)
         trials = [Trial(result.head, result.lr, seed) for seed in range(seeds)]
-        sat = {trial.name: pool.submit(_seed, lab, trial, result.steps) for trial in trials}
+        sat = {trial.name: pool.submit(_sat, lab, trial, result.steps, "", many, EVAL_SEED)
+               for trial in trials}  # fmt: skip
         more.append((result, sat))
     firsts = [(result, _seeds(lab, results, result, sat, pool)) for result, sat in more]
     for result, found in firsts:
@@ -161,25 +165,15 @@ def _compare(
         tables.save(tables.drawing_plot(results), lab.folder / "drawing.png")
 
 
-def _sweep(lab: Laboratory, head: Head, lr: float, steps: int) -> Scores | None:
-    """Train a head at a learning rate and ask it; None where its loss was not finite."""
-    one_thread()
-    trial = Trial(head, lr)
-    run = lab.train(trial, steps)
-    if run is None:
-        return None
-    samples = lab.budget.sweep_samples
-    return exam(lab, run / "bundle", f"{trial.name}-sweep", head.main, samples, SWEEP_SEED)
-
-
-def _seed(lab: Laboratory, trial: Trial, steps: int) -> Scores | None:
-    """Train a head with a seed and let it sit the exam; None where its loss was not finite."""
+def _sat(
+    lab: Laboratory, trial: Trial, steps: int, exam_of: str, samples: int, asked: int
+) -> Scores | None:
+    """Train a head and let it sit an exam; None where its loss was not finite."""
     one_thread()
     run = lab.train(trial, steps)
     if run is None:
         return None
-    main, samples = trial.head.main, lab.budget.samples
-    return exam(lab, run / "bundle", trial.name, main, samples, EVAL_SEED)
+    return exam(lab, run / "bundle", f"{trial.name}{exam_of}", trial.head.main, samples, asked)
 
 
 def _seeds(
