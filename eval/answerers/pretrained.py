@@ -21,6 +21,7 @@ from PIL import Image as PILImage
 from unimodal.document import Document, Image, Text
 from unimodal.hub.checkpoint import fetch
 
+from ..loading import quiet_loading
 from ..score import digest
 from .answerer import UNKNOWN, Answerer, Question
 from .options import PRECISIONS
@@ -115,10 +116,11 @@ def load(folder: Path, dtype: torch.dtype | str) -> tuple[Any, Any]:
 
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
-        model, told = AutoModelForImageTextToText.from_pretrained(
-            folder, trust_remote_code=False, use_safetensors=True, dtype=dtype,
-            output_loading_info=True,
-        )  # fmt: skip
+        with quiet_loading():
+            model, told = AutoModelForImageTextToText.from_pretrained(
+                folder, trust_remote_code=False, use_safetensors=True, dtype=dtype,
+                output_loading_info=True,
+            )  # fmt: skip
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise ValueError(
             f"{folder} is no image-text-to-text model of transformers that needs no code of its "

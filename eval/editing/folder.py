@@ -79,11 +79,11 @@ def read_folder(root: Path, edits: Sequence[Edit], needs_sources: bool = False) 
     known = {*wanted, *(source_file(root, edit) for edit in edits)}
     others = [str(f.relative_to(root)) for f in sorted(root.rglob("*.png")) if f not in known]
     problems = [
-        f"{len(names)} of {of} {what}: {', '.join(names[:MOST_TOLD])}"
+        f"{len(names)}{of} {what}: {', '.join(names[:MOST_TOLD])}"
         for names, of, what in (
-            (missing, len(wanted), "images are missing"),
-            (broken, len(wanted), "images are broken"),
-            (others, len(others), "images belong to no edit that was asked for"),
+            (missing, f" of {len(wanted)}", "images are missing"),
+            (broken, f" of {len(wanted)}", "images are broken"),
+            (others, "", "images are of no edit that was asked for"),
         )
         if names
     ]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from unimodal.tokenizer import backbone
 from unimodal.tokenizer.pixels import to_tensor
 
+from ..loading import quiet_loading
 from ..report import progress
 from ..round_trip import batches
 from .images import ImageSet
@@ -153,9 +154,10 @@ def _hugging_face(name: str, side: int) -> _Loaded:
         processor, _ = ImageProcessingMixin.get_image_processor_dict(name)
         mean, std = processor["image_mean"], processor["image_std"]
         vision = getattr(config, "vision_config", config)
-        network, told = AutoModel.from_pretrained(
-            name, config=vision, dtype=torch.float32, output_loading_info=True
-        )
+        with quiet_loading():
+            network, told = AutoModel.from_pretrained(
+                name, config=vision, dtype=torch.float32, output_loading_info=True
+            )
     except (OSError, KeyError, ValueError) as error:
         first_line = str(error).strip().partition("\n")[0]
         raise ValueError(

@@ -22,12 +22,16 @@ from PIL import Image as PILImage
 from torch.nn import functional as F
 
 from ..intervals import mean
+from ..loading import quiet_loading
 from ..lpips import read_weights
 from ..report import progress
 from ..score import Prediction, digest
 from .embedder import weights_hash
 from .prompted import Prompted
 
+PICKSCORE = (
+    "download yuvalkirstain/PickScore_v1, and laion/CLIP-ViT-H-14-laion2B-s32B-b79K for --processor"
+)
 MOST_TOKENS = 77  # of a prompt, as CLIP reads them
 
 
@@ -49,18 +53,21 @@ class PickScore(Preference):
         """Load it; ValueError where weights or processor are missing."""
         from transformers import CLIPModel, CLIPProcessor
 
+        if not weights.exists():
+            raise ValueError(f"there is no {weights}: {PICKSCORE}")
         try:
-            model, told = CLIPModel.from_pretrained(
-                weights, local_files_only=True, output_loading_info=True
-            )
+            with quiet_loading():
+                model, told = CLIPModel.from_pretrained(
+                    weights, local_files_only=True, output_loading_info=True
+                )
             self._processor = CLIPProcessor.from_pretrained(
                 processor or weights, local_files_only=True
             )
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            first_line = str(error).strip().partition("\n")[0]
             raise ValueError(
-                f"{processor or weights} and {weights} hold no CLIP with its processor ({error}): "
-                "download yuvalkirstain/PickScore_v1, and laion/CLIP-ViT-H-14-laion2B-s32B-b79K "
-                "for --processor"
+                f"{processor or weights} and {weights} hold no CLIP with its processor "
+                f"({first_line}): {PICKSCORE}"
             ) from error
         if told["missing_keys"]:
             raise ValueError(

@@ -14,6 +14,8 @@ from .inception import WIDTH, inception_score
 from .kid import SUBSETS, default_size, kid
 from .manifold import NEIGHBOURS, precision_and_recall
 
+IN_BOTH = "images_in_both_sets"
+
 
 def compare(
     embedder: Embedder, reference: Features, images: Features, kid_size: int | None = None
@@ -56,4 +58,5 @@ def name_of(embedder: Embedder, reference: Features, images: Features) -> str:
 
 
 def _of_both(reference: Features, images: Features) -> dict[str, Any]:
-    return {"reference": reference.digest, "images": images.digest}
+    shared = len({*reference.pixels} & {*images.pixels})
+    return {"reference": reference.digest, "images": images.digest, IN_BOTH: shared}

@@ -25,8 +25,10 @@ def check(path: Path) -> list[str]:
     try:
         vectors = json.loads(path.read_text(encoding="utf-8"))
         images, boxes = vectors["images"], vectors["relative_position"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} has no GenEval golden vectors ({error!r})") from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} has no GenEval golden vectors: it lacks {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} has no GenEval golden vectors: {error}") from error
     if not images or not boxes:
         raise ValueError(f"{path} has no GenEval golden vectors: it checks nothing")
     try:

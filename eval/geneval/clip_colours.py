@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..loading import quiet_loading
 from .prompts import COLOURS
 
 TEMPLATES = (
@@ -51,7 +52,8 @@ class ClipColours:
                 "model.safetensors, tokenizer files) and give its folder"
             )
         try:
-            model = CLIPModel.from_pretrained(folder, local_files_only=True)
+            with quiet_loading():
+                model = CLIPModel.from_pretrained(folder, local_files_only=True)
             tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ValueError(f"{folder} holds no CLIP of transformers: {error}") from error

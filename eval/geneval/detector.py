@@ -98,19 +98,25 @@ def detect(drawn: Drawn, detector: Detector, file: Path, settings: Mapping[str, 
 
     settings: more of the recipe, such as the rewriter of images that somebody else drew. ValueError
     for a class that the detector does not know, a detector that is unproven, an image that is
-    broken, and a file of other detections.
+    broken or was changed since it was looked at, and a file of other detections.
     """
     check_asked(detector, drawn.prompts)
     recipe = _recipe(drawn, detector) | dict(settings)
     with PredictionsFile(file, recipe) as kept:
+        for id, _, path in drawn.images():
+            if id in kept and kept[id].get("image") not in (None, _hash(path)):
+                raise ValueError(
+                    f"{path} is not the image that {file} has detections of: it was changed; "
+                    f"remove {file} to detect again"
+                )
         images = [one for one in drawn.images() if one[0] not in kept]
         for id, prompt, path in progress(images, f"detecting ({detector.name})"):
             found = detector.find(read_image(path), prompt)
-            kept[id] = {
-                "metadata": prompt.json(),
-                "image": hashlib.sha256(path.read_bytes()).hexdigest(),
-                **found.json(),
-            }
+            kept[id] = {"metadata": prompt.json(), "image": _hash(path), **found.json()}
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _recipe(drawn: Drawn, detector: Detector) -> dict[str, Any]:

@@ -147,11 +147,11 @@ def _check_counts(drawn: Drawn) -> None:
     """Raise ValueError unless each prompt has as many images, and as many as were to be drawn."""
     wanted = drawn.recipe.get("samples_per_prompt") or max(1, *map(len, drawn.files))
     for number, files in enumerate(drawn.files):
-        if len(files) != wanted:
-            raise ValueError(
-                f"{drawn.root / f'{number:05d}'} has {len(files)} of {wanted} images: it is "
-                "half-finished, draw again to go on"
-            )
+        told = f"{drawn.root / f'{number:05d}'} has {len(files)} of {wanted} images"
+        if len(files) < wanted:
+            raise ValueError(f"{told}: it is half-finished, draw again to go on")
+        if len(files) > wanted:
+            raise ValueError(f"{told}: take {files[wanted].name} and what follows it away")
 
 
 def _recipe(root: Path) -> dict[str, Any]:

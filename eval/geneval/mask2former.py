@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from transformers import Mask2FormerConfig, Mask2FormerModel, SwinConfig
 from transformers import __version__ as transformers_version
 
+from ..loading import quiet_loading
 from .clip_colours import ClipColours
 from .detector import Detector, Known
 from .known_images import known_photos
@@ -162,7 +163,8 @@ def _of_folder(folder: Path, device: str) -> tuple[Mask2Former, str]:
         )
     try:
         config = Mask2FormerConfig.from_pretrained(folder, local_files_only=True)
-        model = Mask2FormerModel.from_pretrained(folder, local_files_only=True)
+        with quiet_loading():
+            model = Mask2FormerModel.from_pretrained(folder, local_files_only=True)
         state = load_file(weights)
     except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{folder} holds no Mask2Former of transformers: {error}") from error

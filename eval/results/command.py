@@ -32,7 +32,8 @@ def report_(runs: tuple[Path, ...], output: Path) -> None:
     content = page(results).encode()
     output.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(output, content)
-    click.echo(f"{output}: {len(results)} results, {len(content):,} bytes")
+    many = "s" * (len(results) > 1)
+    click.echo(f"{output}: {len(results)} result{many}, {len(content):,} bytes")
 
 
 @click.command("compare")

@@ -17,7 +17,7 @@ from ..intervals import Estimate
 from ..report import main_rows, recipe_line, rows
 from .items import HASHES
 from .plot import Row, plot
-from .sheets import Sheet, Tile, sheets_beside, tiles_beside
+from .sheets import Sheet, Tile, drawn_beside, sheets_beside, tiles_of
 from .stored import Result, names_of
 from .style import style
 
@@ -35,7 +35,7 @@ def page(results: Sequence[Result]) -> str:
         groups.setdefault(result.evaluation, []).append((name, result))
     body = "".join(_group(evaluation, runs) for evaluation, runs in groups.items())
     most = max(len(runs) for runs in groups.values())
-    told = f"{len(results)} results; intervals are of 95 %"
+    told = f"{len(results)} result{'s' * (len(results) > 1)}; intervals are of 95 %"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -190,8 +190,15 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
 
 def _images(result: Result) -> str:
     """Return the contact sheets of a run, or where there are none the images that were drawn."""
-    sheets = sheets_beside(result)
-    return "".join(map(_sheet, sheets)) if sheets else _tiles(tiles_beside(result))
+    if sheets := sheets_beside(result):
+        return "".join(map(_sheet, sheets))
+    folders = drawn_beside(result)
+    if len(folders) > 1:
+        names = ", ".join(one.name for one in folders)
+        return (
+            f"<p>{_text(f'Images of several folders fit: {names}. With one, they stand here.')}</p>"
+        )
+    return _tiles(tiles_of(result, folders[0])) if folders else ""
 
 
 def _sheet(sheet: Sheet) -> str:

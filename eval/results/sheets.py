@@ -59,14 +59,18 @@ def sheets_beside(result: Result) -> list[Sheet]:
     return [_sheet(file) for file in files]
 
 
-def tiles_beside(result: Result) -> list[Tile]:
-    """Return the first images of each task that a GenEval result rests on, where they are found."""
+def drawn_beside(result: Result) -> list[Path]:
+    """Return the folders whose images a GenEval result may rest on, by all that is known of both;
+    of several that fit nobody can tell which was scored.
+    """
     if result.recipe["evaluation"] != "geneval":
         return []
-    folders = [folder for folder in _folders(result.path.parent) if _is_of(folder, result)]
-    if len(folders) != 1:  # of two that fit nobody could tell which was scored
-        return []
-    return [_tile(cell) for cell in cells_of(result.predictions, folders[0])]
+    return [folder for folder in _folders(result.path.parent) if _is_of(folder, result)]
+
+
+def tiles_of(result: Result, folder: Path) -> list[Tile]:
+    """Return the first images of each task that a GenEval result rests on."""
+    return [_tile(cell) for cell in cells_of(result.predictions, folder)]
 
 
 def _is_other(file: Path, result: Result) -> bool:

@@ -104,6 +104,7 @@ def vqa_(
     import unimodal
 
     from ..results.shown import show
+    from .asking import BLIND, SHUFFLED
     from .evaluation import evaluate
     from .tasks import task_of
 
@@ -118,6 +119,10 @@ def vqa_(
     if report is None:
         click.echo(f"rank {rank} of {ranks} has answered: {file}; score all by `eval score vqa`")
         return
+    passes = {one["pass"] for one in report["predictions"]}
+    if BLIND in passes and SHUFFLED not in passes:
+        told = "all questions have the same images, so that there are no wrong ones to show"
+        click.echo(f"note: no rows `{SHUFFLED}`: {told}", err=True)
     show(f"vqa: {task}", report, json, markdown)
 
 

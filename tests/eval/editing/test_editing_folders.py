@@ -129,7 +129,7 @@ def test_all_that_is_wrong_with_a_folder_is_named(tmp_path: Path):
     told = run("check", out, "--edits", edits)
     assert told.exit_code != 0 and len(told.output.strip().splitlines()) == 1
     assert "1 of 2 images are missing: 673.png" in told.output
-    assert "1 of 1 images belong to no edit that was asked for: 999.png" in told.output
+    assert "1 images are of no edit that was asked for: 999.png" in told.output
     (out / "999.png").rename(out / "673.png")
     assert run("check", out, "--edits", edits).exit_code == 0
     (out / "673.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")

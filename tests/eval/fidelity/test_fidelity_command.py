@@ -102,6 +102,9 @@ def test_nearer_sets_have_smaller_distances(convnext: Path, tmp_path: Path) -> N
         )  # fmt: skip
         assert done.exit_code == 0, done.output
         found = json.loads(out.read_text())
+        shared = 24 if name == "same" else 0
+        assert found["recipe"]["images_in_both_sets"] == shared
+        assert ("note: 24 images are in both sets" in done.output) == bool(shared)
         ((label, scores[name]),) = found["scores"].items()
         digest = found["recipe"]["reference"]
         assert (found["recipe"]["device"], found["recipe"]["precision"]) == ("cpu", "float32")

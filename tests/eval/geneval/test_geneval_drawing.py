@@ -146,7 +146,7 @@ def spoil(root: Path, how: str) -> None:
     [
         ("no folder", "lacks 1 of 3 prompts, 00001 first: it is half-finished"),
         ("no image", "00001 has 1 of 2 images: it is half-finished"),
-        ("one image more", "00001 has 3 of 2 images"),
+        ("one image more", "00001 has 3 of 2 images: take .*png and what follows it away"),
         ("no prompt", "metadata.jsonl is missing"),
         ("no text", "metadata.jsonl is no UTF-8"),
         ("a prompt twice", "are the same prompt"),
@@ -189,6 +189,16 @@ def test_a_broken_image_stops_detection_and_is_no_zero(drawn, tmp_path, content)
     sample_file(drawn, 1, 0).write_bytes(whole)
     detect(found, SceneDetector(), file, {})  # goes on
     assert len(read_detections(file).images) == 6
+
+
+def test_an_image_that_was_changed_since_it_was_looked_at_is_refused(drawn, tmp_path):
+    file, found = tmp_path / "found.jsonl", read_folder(drawn)
+    detect(found, SceneDetector(), file, {})
+    before = file.read_bytes()
+    sample_file(drawn, 1, 1).write_bytes(sample_file(drawn, 0, 0).read_bytes())
+    with pytest.raises(ValueError, match="00001/samples/0001.png is not the image that .* remove"):
+        detect(read_folder(drawn), SceneDetector(), file, {})
+    assert file.read_bytes() == before
 
 
 def test_the_detector_of_scenes_finds_boxes_and_colours_to_the_pixel():

@@ -4,6 +4,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -207,6 +208,9 @@ def test_images_that_were_scored_are_shown_and_no_others(tmp_path):
         for p in [p for p in result.predictions if p["kind"] == kind][:6]
     ]
     assert shown == firsts and found.text.count("right") >= 5
+    copytree(tmp_path / "mine", tmp_path / "copy")
+    twice = page([read_result(run)])
+    assert "<figure" not in twice and "Images of several folders fit: copy, mine." in twice
 
 
 # --- what is refused ----------------------------------------------------------------------------

@@ -270,6 +270,15 @@ def test_the_commands(data, tmp_path):
     run("eval", "score", "vqa", kept, "--json", again)
     one, other = (json.loads(path.read_text()) for path in (first, again))
     assert one["scores"] == other["scores"] and one["recipe"]["items"] == 4
+    assert "note: no rows" not in told
+
+
+def test_a_single_image_has_no_wrong_one_and_that_is_told(data, tmp_path):
+    lines = (data / "coco_pope_random.json").read_text().splitlines()
+    (tmp_path / "coco_pope_random.json").write_text("\n".join(lines[:2]) + "\n")
+    told = run("eval", "vqa", "--task", POPE, "--data", tmp_path, "--images", data)
+    assert "note: no rows `shuffled`: all questions have the same images" in told
+    assert "shuffled" not in told.replace("`shuffled`", "")
 
 
 @pytest.mark.parametrize(
