@@ -92,7 +92,7 @@ def main_rows(scores: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Esti
 def terminal_table(scores: Mapping[str, Any], title: str) -> Table:
     """Return the scores as a rich table; the `overall` rows are bold."""
     table = Table(title=title)
-    table.add_column("score")
+    table.add_column("score", overflow="fold")
     for heading in ("value", "95 % interval", "n"):
         table.add_column(heading, justify="right")
     for path, score in main_rows(scores):

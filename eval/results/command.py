@@ -73,7 +73,7 @@ def _show(found: "Comparison") -> None:
     for part in dict.fromkeys(row.part for row in found.rows):
         title = f"{part.replace('_', ' ')}: {found.names[1]} less {found.names[0]}"
         table = Table(title=title, box=SIMPLE, padding=(0, 0, 0, 1))
-        table.add_column("score")
+        table.add_column("score", overflow="fold")
         for heading in (*found.names, "change", "95 % interval", "n", "p (Holm)", "real"):
             table.add_column(heading, justify="right", no_wrap=True)
         for row in (row for row in found.rows if row.part == part):
