@@ -133,8 +133,11 @@ def test_a_trial_is_stopped_within_a_step(chat: ChatPage, served: Served) -> Non
     assert chat.drawn() == []
 
 
-def test_boxes_are_for_models_that_take_them(chat: ChatPage) -> None:
-    assert chat.page.locator("#place").is_hidden()
+def test_boxes_are_for_models_that_take_them(browser: Any, shipped: Model) -> None:
+    for takes_boxes in (False, True):
+        model = with_boxes(shipped, takes_boxes)
+        with serving(model, memory_bytes=2**28) as served, opened(browser, served) as chat:
+            assert chat.page.locator("#place").is_hidden() != takes_boxes
 
 
 def test_boxes_are_dragged_and_written(browser: Any, boxed: Served, shipped: Model) -> None:
