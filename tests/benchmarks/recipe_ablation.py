@@ -35,7 +35,7 @@ from unimodal.eval.options import EVAL_SEED
 
 # The 97.5 % quantiles of Student's t, by degrees of freedom.
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571}
-LR = 3e-3  # the laboratory's
+LR = 3e-3  # of AdamW, all levers'
 STEP_POSITIONS = 4 * 1024
 PARTS = ("drawing", "questions", "edits")
 HEAD = ("lever", "drawing", "questions", "edits", "mean", "gain of the mean", "CPU min")
