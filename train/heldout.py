@@ -78,8 +78,8 @@ class HeldOut:
 
     @torch.no_grad()
     def __call__(self, measure: Callable[[Batch], dict[str, float]]) -> dict[str, float]:
-        """held_out.NAME.text and .image: mean losses in nats; with _unigram behind: entropies;
-        .bits_per_byte of plain text.
+        """held_out.NAME.text and .image: mean losses in nats, of latents of the velocity; with
+        _unigram behind: entropies of ids; .bits_per_byte of plain text.
 
         `measure` gives the reports of a batch (see `reported`).
         """
@@ -96,14 +96,20 @@ class HeldOut:
                     if one[f"weight_{modality}"]
                 )
                 found[f"held_out.{name}.{modality}"] = total / weight
-                found[f"held_out.{name}.{modality}_unigram"] = self._unigram(batches, modality)
+                entropy = self._unigram(batches, modality)
+                if entropy is not None:
+                    found[f"held_out.{name}.{modality}_unigram"] = entropy
             if name in self.plain:
                 found[f"held_out.{name}.{BITS}"] = self.plain[name].bits_per_byte(measure)
         return found
 
-    def _unigram(self, batches: list[Batch], modality: str) -> float:
-        """Entropy in nats of the targets of a modality, weighted as in the loss."""
+    def _unigram(self, batches: list[Batch], modality: str) -> float | None:
+        """Entropy in nats of the targets of a modality, weighted as in the loss; None: they are
+        latents, which have no ids.
+        """
         labels, weights = map(torch.cat, zip(*self._targets(batches, modality), strict=True))
+        if (labels == IGNORE).any():
+            return None
         share_V = torch.bincount(labels, weights.double())
         share_V = share_V[share_V > 0] / share_V.sum()
         return float(-(share_V * share_V.log()).sum())

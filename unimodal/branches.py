@@ -69,10 +69,7 @@ class Branch:
     def add_read(self, read: Read) -> None:
         """Queue what an image head asks to be read."""
         assert not self.num_temporary, "what is not kept must be seen before more is read"
-        if read.forget:
-            assert not self.queue.ids, "what has not been read cannot be forgotten"
-            self.num_forgotten += read.forget
-            self._position -= read.forget
+        self.forget(read.forget)
         start = len(self.queue)
         self._add_ids(read.ids, read.address)
         if read.offsets is not None:
@@ -87,6 +84,12 @@ class Branch:
             self.num_temporary = len(read.ids)
             # Tokens that are rolled back take no positions: the next ones stand in their place.
             self._position -= self.num_temporary
+
+    def forget(self, num: int) -> None:
+        """Let the last `num` tokens leave the cache before more are read."""
+        assert not num or not self.queue.ids, "what has not been read cannot be forgotten"
+        self.num_forgotten += num
+        self._position -= num
 
     def _add_ids(self, ids: list[int], address: list[tuple[int, int]] | None) -> None:
         n, queue = len(ids), self.queue
@@ -340,12 +343,26 @@ class Branches:
 
     def last(self, branches: Sequence[Branch], num: int = 1) -> Tensor:
         """Return the last `num` hidden vectors of each of these branches, (B, num, D)."""
-        found = [None if branch.row is None else self._place[branch.row] for branch in branches]
-        places = [place for place in found if place is not None]
-        assert len(places) == len(branches), "a branch was looked at that has read nothing"
+        places = self._places(branches)
         if num == 1:
             return self._last_BD[places][:, None]
         return torch.stack([self._last_of(place, num) for place in places])
+
+    def before(self, branches: Sequence[Branch], behind_B: Sequence[int]) -> Tensor:
+        """Return of each of these branches the hidden vector behind which so many of its last ones
+        stand, (B, D).
+        """
+        places = self._places(branches)
+        if not any(behind_B):
+            return self._last_BD[places]
+        found = zip(places, behind_B, strict=True)
+        return torch.stack([self._last_of(place, 1 + behind)[0] for place, behind in found])
+
+    def _places(self, branches: Sequence[Branch]) -> list[int]:
+        found = [None if branch.row is None else self._place[branch.row] for branch in branches]
+        places = [place for place in found if place is not None]
+        assert len(places) == len(branches), "a branch was looked at that has read nothing"
+        return places
 
     def _last_of(self, place: int, num: int) -> Tensor:
         for hidden_BTD, counts_B in self._seen:

@@ -8,7 +8,8 @@ al., Orca, OSDI 2022).
    guidance, it also has an unconditional one: its prompt without the user's text.
 2. A step runs the transformer over what each branch has not read yet: the prompt at first, later
    the sampled id and the ids that must follow it, which thus cost no step of their own. Equal
-   prompts are read once.
+   prompts are read once. Where few requests share a step, words are guessed and checked
+   (lookup.py).
 3. Requests in the same state of the grammar are sampled together, from the slice of the output
    table that holds their choice. Within an image the image head draws (heads/head.py): its Asks say
    what is read, and its function is called once for all requests that wait with equal Asks.
@@ -263,7 +264,9 @@ class Generation:
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
-        """Advance every request in work by one token or one Ask; return the events by request."""
+        """Advance every request in work by a token, or all that its drafts had right, or one Ask;
+        return the events, those of each request in order.
+        """
         events = self._admit()
         requests = list(self._active.values())
         going_on = [one for one in requests if not one.state.over]
@@ -272,9 +275,7 @@ class Generation:
             has_prompt = any(branch.row is None for branch in branches)
             with enough_threads(self._branches.flops(branches), once=has_prompt):
                 self._branches.read(branches, max(one.num_looked_at for one in going_on))
-                found = self._sample(going_on, events) | self._run_heads(going_on)
-            for request in going_on:
-                events += request.go_on(found[request.number])
+                events += self._advance(going_on)
         gone = [branch for one in requests for branch in one.unwanted()]
         if gone and self._branches.prefixes.are_kept:
             self._branches.keep(gone, self._allowed())
@@ -283,6 +284,16 @@ class Generation:
             if request.state.over:
                 del self._active[request.number]
                 self._branches.prefixes.settle(request.number)
+        return events
+
+    def _advance(self, requests: Sequence[Request]) -> list[Event]:
+        """Give each request what comes next, and what comes behind drafts that were right."""
+        events: list[Event] = []
+        while requests:
+            found = self._sample(requests, events) | self._run_heads(requests)
+            for request in requests:
+                events += request.go_on(found[request.number])
+            requests = [one for one in requests if one.is_ahead and not one.state.over]
         return events
 
     def _admit(self) -> list[Event]:
@@ -359,7 +370,9 @@ class Generation:
 
         Raise ValueError where logits are not finite.
         """
-        hidden_BD = self._branches.last([member.branches[None] for member in members])[:, 0]
+        hidden_BD = self._branches.before(
+            [member.branches[None] for member in members], [one.num_drafts for one in members]
+        )
         table_VD = self._model.transformer.output_table()[choice.first : choice.last]
         logits_BV = linear(hidden_BD, table_VD).float()
         check_finite(logits_BV)

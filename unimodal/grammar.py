@@ -83,6 +83,7 @@ class Grammar:
         for grid in grids:
             self._add(grid)
         self.begins = list(self.root.after)
+        self._word_ids = np.setdiff1d(np.flatnonzero(self._spelled), self.begins)
 
     def _add(self, grid: Grid) -> None:
         """Add a grid's opening to the trie."""
@@ -99,6 +100,11 @@ class Grammar:
                 " so give one grid"
             )
         node.grid = grid
+
+    def num_words(self, ids_N: np.ndarray) -> int:
+        """Return how many ids (int (N,)), from the first, are of text and begin no image."""
+        is_word_N = np.isin(ids_N, self._word_ids)
+        return len(ids_N) if is_word_N.all() else int(is_word_N.argmin())
 
     def text(self, *ids: int, withheld: Sequence[int] = ()) -> Choice:
         """Return the choice of any id of text, and of `ids`; those withheld are not in it."""

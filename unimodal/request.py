@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from unimodal.tokenizer.grid import Grid
 
 from .branches import Branch
@@ -16,6 +18,7 @@ from .document import Document, Image, Part, Text
 from .events import Event, ImageDone, ImageProgress, ReplyDone, TextDelta
 from .grammar import Choice, Grammar, Modality, ReplyState
 from .heads.head import UNCONDITIONAL, Ask, Draw, Drawing, ImageTokens, branches_of
+from .lookup import continuation
 from .room import NoRoom, refusal
 from .sampling import Sampling, noise, noises, normal_noise
 from .sequence import Sequence
@@ -48,16 +51,17 @@ class Request:
     ):
         """Lay the prompt out and check its length; arguments are those of Generation.submit.
 
-        room_in_pass: the `room` of its drawings.
+        room_in_pass: the `room` of its drawings, and of words.
         """
         sampling.check(model.transformer.head.follows, model.transformer.architecture.image.head)
         if not any(isinstance(part, Image) for part in document.parts):
             sampling = replace(sampling, image_guidance=None)  # the third branch equals the second
         self.number, self.sampling = number, sampling
         self.likeliest: int | None = None  # how many ids are told beside each of words
-        self._model, self._document = model, document
+        self._model, self._document, self._grammar = model, document, grammar
         self._room_in_pass = room_in_pass
         prompt = model.sequencer.prompt(document)
+        self._prompt_ids = prompt.ids
         self.num_prompt_tokens = num_tokens = len(prompt)
         draws = modality == "image" or (modality is None and sampling.max_images > 0)
         if sampling.guided and draws:
@@ -85,6 +89,9 @@ class Request:
         self._begun = 0  # the index in it where the latest image begins
         self._decoder = IncrementalDecoder(model.text_tokenizer)
         self._text = ""
+        self._drafts: list[int] = []  # of words: guessed, read, and not yet checked
+        self.is_ahead = False
+        """Whether the latest id was a draft: what samples the next one is known already."""
 
     @cached_property
     def _unconditional(self) -> Sequence:
@@ -110,7 +117,12 @@ class Request:
     @property
     def num_looked_at(self) -> int:
         """Return how many of the last hidden vectors of a branch the next id or Ask looks at."""
-        return 1 if self.asked is None else self.asked.num_hidden
+        return 1 + self.num_drafts if self.asked is None else self.asked.num_hidden
+
+    @property
+    def num_drafts(self) -> int:
+        """Return how many drafts of words stand behind the token that samples the next id."""
+        return len(self._drafts)
 
     def settings(self, choice: Choice) -> Settings:
         """Return the temperature, top k and top p that a choice is sampled with."""
@@ -128,7 +140,10 @@ class Request:
         yield from self._follow()
 
     def go_on(self, found: Any) -> Iterator[Event]:
-        """Take a sampled id, or the head's result, and all that must follow; yield the events."""
+        """Take a sampled id, or the head's result, and all that must follow; yield the events.
+
+        Where `is_ahead` is true then, the next id can be sampled at once.
+        """
         if self.asked is not None:
             yield from self._go_on_drawing(found)
         else:
@@ -144,15 +159,35 @@ class Request:
             elif isinstance(following, int):
                 yield from self._take(following)
             else:
+                self._guess(following)
                 return
+
+    def _guess(self, following: Choice | None) -> None:
+        """Queue drafts of the words that may follow, where nothing read is left to check."""
+        is_plain = following is not None and not following.drawing and following.withheld is None
+        if self.is_ahead or not is_plain or self.likeliest is not None:
+            return
+        most = min(self._room_in_pass() - 1, self.state.max_ids - len(self.state.ids) - 1)
+        if most < 1:
+            return
+        said = np.array(self.state.ids, self._prompt_ids.dtype)
+        drafts_M = continuation(np.concatenate([self._prompt_ids, said]))[:most]
+        self._drafts = drafts_M[: self._grammar.num_words(drafts_M)].tolist()
+        self.branches[None].add(self._drafts)
 
     def _take(self, token: int) -> Iterator[Event]:
         """Add one id to the reply, queue it in the branches, and yield the events."""
         state, was_drawing, begun = self.state, self.state.drawing, len(self._reply_tokens)
         state.take(token)
-        # The id before an image's content is the head's to read.
-        if not isinstance(state.next, Grid):
-            self._give([token])
+        self.is_ahead = self._drafts[:1] == [token]
+        if self.is_ahead:
+            self._reply_tokens.append([self._drafts.pop(0)])
+        else:
+            self.branches[None].forget(len(self._drafts))
+            self._drafts.clear()
+            # The id before an image's content is the head's to read.
+            if not isinstance(state.next, Grid):
+                self._give([token])
         if state.drawing and not was_drawing:
             self._begun = begun
             yield from self._end_text()

@@ -26,6 +26,7 @@ from unimodal.hub.export import export
 from unimodal.model import Model
 from unimodal.train import lm
 from unimodal.train.checkpoint import EMA, MASTER, newest
+from unimodal.train.heldout import HeldOutConfig
 from unimodal.train.plan.plan import plan
 from unimodal.train.run import LmRun
 
@@ -104,6 +105,17 @@ def test_its_bundle_has_the_averaged_weights(case: Case, run: LmRun) -> None:
     for name in {"model.layers.0.mlp.up_proj.weight", case.weight}:
         mean, master = saved.whole(name, EMA), saved.whole(name, MASTER)
         assert torch.equal(state[name], mean.bfloat16().float()) and not torch.equal(mean, master)
+
+
+def test_held_out_losses_of_images(tmp_path: Path, case: Case, run: LmRun) -> None:
+    """They come beside the entropy of codes; latents have none."""
+    steps = replace(run.schedule, num_steps=1, decay_steps=0, warmup_steps=0)
+    held_out = HeldOutConfig(run.sources, rows=1, every_steps=1)
+    lm.train(replace(run, output=tmp_path / "run", schedule=steps, held_out=held_out))
+    (name,) = run.sources
+    found = metrics(tmp_path / "run")[-1]
+    assert found[f"held_out.{name}.image"] > 0 and found[f"held_out.{name}.text_unigram"] > 0
+    assert (f"held_out.{name}.image_unigram" in found) == (case.head != "flow")
 
 
 def test_a_bundle_is_gone_on_from(tmp_path, case: Case, run: LmRun) -> None:
