@@ -13,7 +13,7 @@ Letters: N ids of a conversation, K places where the last of them stands before,
 
 import numpy as np
 
-LONGEST = 4
+LONGEST = 8
 """How many of the latest ids are compared at most."""
 DRAFTS_AN_ID = 2
 """How many ids are guessed for each that agrees."""

@@ -6,9 +6,9 @@ conversation, and how soon a drawing is seen.
 
 Many clients ask for images, words about images and edits in turns; every answer is compared with
 what the same request gave alone. Before that, and alone: conversations of ten drawings, whose tenth
-turn should cost what the second did, and streams, whose first partial image should come at a
-quarter of the drawing. Prints Markdown. Other processes of the machine are in the times of the
-clock, and not in those of the processor.
+turn should cost what the second did, and streams, whose first partial image should come when the
+model alone, without a server, has a quarter of the codes. Prints Markdown. Other processes of the
+machine are in the times of the clock, and not in those of the processor.
 """
 
 import argparse
@@ -20,16 +20,25 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 sys.path.extend(map(str, Path(__file__).resolve().parents[2:0:-1]))  # launched by its path
 from api_server import CHAT, EDITS, IMAGES, Served, data_url, png
 
+import unimodal
+from unimodal.document import Document, Text
+from unimodal.events import ImageProgress
+from unimodal.generation import stream
+from unimodal.model import Model
+
 KINDS = 12  # different requests
 TURNS = 10  # of a conversation
 CPUCLOCK_SCHED = 2  # clock_getcpuclockid(3): the time that all threads of a process have run
 PARTS = ("turns", "seen", "crowd")
+DRAWN = "draw a red circle"
+PARTIAL_IMAGES = 3  # and the whole one: each comes a quarter later
 Asked = tuple[str, dict[str, Any]]
 
 
@@ -70,7 +79,7 @@ def turn_costs(served: Served, process: int, seed: int) -> list[float]:
     messages: list[dict[str, Any]] = []
     costs = []
     for turn in range(TURNS):
-        words = "make it blue" if turn % 2 else "draw a red circle"
+        words = "make it blue" if turn % 2 else DRAWN
         messages.append({"role": "user", "content": words})
         before = processor_s(process)
         body = {"messages": messages, "modalities": ["image"], "seed": seed}
@@ -84,7 +93,7 @@ def turn_costs(served: Served, process: int, seed: int) -> list[float]:
 def seen_after_s(served: Served, seed: int) -> tuple[float, float]:
     """The seconds to the first of three partial images of a drawing, and to its end."""
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
-    body = {"prompt": "draw a red circle", "seed": seed, "stream": True, "partial_images": 3}
+    body = {"prompt": DRAWN, "seed": seed, "stream": True, "partial_images": PARTIAL_IMAGES}
     start = time.monotonic()
     connection.request("POST", IMAGES, json.dumps(body), {"Content-Type": "application/json"})
     answer = connection.getresponse()
@@ -92,6 +101,16 @@ def seen_after_s(served: Served, seed: int) -> tuple[float, float]:
     answer.read()
     connection.close()
     return first - start, time.monotonic() - start
+
+
+def quarter_s(model: Model, seed: int) -> float:
+    """The seconds in which the model alone has a quarter of the codes of the same drawing."""
+    document = Document((Text(DRAWN, role="user"),))
+    start = time.monotonic()
+    for event in stream(model, [document], replace(model.sampling, seed=seed), "image"):
+        if isinstance(event, ImageProgress) and event.done * (PARTIAL_IMAGES + 1) >= event.total:
+            return time.monotonic() - start
+    raise AssertionError("the drawing ended before its first quarter")
 
 
 def measure_turns(served: Served, process: int, times: int) -> None:
@@ -105,11 +124,14 @@ def measure_turns(served: Served, process: int, times: int) -> None:
 
 def measure_seen(served: Served, times: int) -> None:
     """Print how soon a drawing is seen."""
-    seen = [seen_after_s(served, seed) for seed in range(times)]
-    quarters = statistics.median(4 * first / whole for first, whole in seen)
-    whole_s = statistics.median(whole for _, whole in seen)
-    print(f"The first partial image came after {quarters:.2f} quarters of a drawing of"
-          f" {whole_s:.2f} s (medians of {len(seen)}).\n")  # fmt: skip
+    model = unimodal.load()
+    quarter_s(model, 0)  # the first one prepares
+    seen = [(*seen_after_s(served, seed), quarter_s(model, seed)) for seed in range(times)]
+    ratio = statistics.median(first / alone for first, _, alone in seen)
+    first_s, whole_s, alone_s = map(statistics.median, zip(*seen, strict=True))
+    print(f"The first partial image came after {first_s:.3f} s of {whole_s:.3f}, {ratio:.2f} times"
+          f" the {alone_s:.3f} s that the model alone takes for the plan and a quarter of the codes"
+          f" (medians of {len(seen)}).\n")  # fmt: skip
 
 
 class Crowd:
