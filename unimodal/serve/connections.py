@@ -45,6 +45,15 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._watch_head()
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request of HTTP, in the words of `msg`, and close."""
+        answer = JSONResponse(ApiError(400, msg, code="invalid_http").body(), 400)
+        head = [*answer.raw_headers, (b"connection", b"close")]
+        events = (h11.Response(status_code=400, headers=head), h11.Data(data=answer.body))
+        for event in (*events, h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
     def on_response_complete(self) -> None:
         """Rest."""
         self._rests_since = self.loop.time()

@@ -87,6 +87,20 @@ def test_a_head_that_does_not_come_ends_its_connection(
         assert again.sock.recv(1) == b"", "the head of another request is awaited no longer"
 
 
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00", b"GET / HTTP/9\r\n\r\n", b"G T /x\r\n\r\n"])
+def test_what_is_no_request_is_refused_as_openai_does(tiny_model: Model, sent: bytes) -> None:
+    with serving(tiny_model) as found:
+        other = connected(found)
+        other.sendall(sent + b"\r\n\r\n")
+        answer = http.client.HTTPResponse(other)
+        answer.begin()
+        assert answer.status == 400 and answer.headers["Content-Type"] == "application/json"
+        error = json.loads(answer.read())["error"]
+        assert error["type"] == "invalid_request_error" and error["code"] == "invalid_http"
+        assert "HTTP" in error["message"] and other.recv(1) == b""
+        assert found.ask(IMAGES, DRAW)[0] == 200
+
+
 def test_a_long_answer_is_not_cut(tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEAD_S", 0.1)
     with serving(tiny_model) as found, slowed(monkeypatch, 0.02):
