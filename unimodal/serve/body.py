@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
@@ -198,18 +198,25 @@ async def _parse_form(request: Request, content: bytes, limits: Limits) -> dict[
         yield content
         yield b""
 
+    _, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary = options.get(b"boundary", b"")
+    # Read as Latin-1, which keeps all bytes, since the parser falls back to it where UTF-8 fails.
+    kind = f'{FORM}; boundary="{boundary.decode("latin-1")}"; charset=latin-1'
     parser = _InMemory(
-        request.headers, stream(), max_files=limits.max_images + 1, max_fields=MAX_FIELDS,
-        max_part_size=limits.max_body_bytes,
+        Headers({"content-type": kind}), stream(), max_files=limits.max_images + 1,
+        max_fields=MAX_FIELDS, max_part_size=limits.max_body_bytes,
     )  # fmt: skip
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        said = f"the body is no form that can be used: {error.message}"
-        raise ApiError(400, said, code="invalid_form") from error
+        raise _no_form(error.message) from error
+    if boundary and b"--" + boundary + b"--" not in content:
+        raise _no_form("its last boundary is missing, so it was cut")
     found: dict[str, Any] = {}
     for name, value in form.multi_items():
-        content_or_text = await value.read() if isinstance(value, UploadFile) else value
+        name = _as_utf8(name, "the name of a field")
+        is_file = isinstance(value, UploadFile)
+        content_or_text = await value.read() if is_file else _as_utf8(value, repr(name[:80]))
         if name.removesuffix("[]") in LISTS:
             found.setdefault(name.removesuffix("[]"), []).append(content_or_text)
         elif name in found:
@@ -218,3 +225,16 @@ async def _parse_form(request: Request, content: bytes, limits: Limits) -> dict[
             found[name] = content_or_text
     await form.close()
     return found
+
+
+def _as_utf8(text: str, what: str) -> str:
+    """Return a text of a form, whose bytes are given as Latin-1."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _no_form(f"byte {error.start} of {what} is not UTF-8") from error
+
+
+def _no_form(reason: str) -> ApiError:
+    said = f"the body is no form that can be used: {reason}"
+    return ApiError(400, said, code="invalid_form")

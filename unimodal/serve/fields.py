@@ -13,7 +13,7 @@ from .errors import ApiError
 
 MOST_ERRORS = 5  # told of one request
 MOST_SHOWN = 80  # characters of a value
-MOST_ITEMS = 4096  # of a list of a request: to look at each of a million would hold up the others
+MOST_ITEMS = 4096  # of a field's lists, at any depth: to look at a million would hold up the others
 TYPES = ("union_tag_invalid", "union_tag_not_found")  # errors of `type` that pydantic has one above
 
 
@@ -43,8 +43,8 @@ def checked(kind: type[T], fields: Mapping[str, Any], is_form: bool = False) -> 
             name[:MOST_SHOWN], "unknown_parameter",
         )  # fmt: skip
     for name, value in fields.items():
-        if isinstance(value, list) and len(value) > MOST_ITEMS:
-            raise ApiError(400, f"{name}: {len(value):,} items: {MOST_ITEMS:,} are the most", name,
+        if (count := _num_items(value)) > MOST_ITEMS:
+            raise ApiError(400, f"{name}: {count:,} items: {MOST_ITEMS:,} are the most", name,
                            "invalid_value")  # fmt: skip
     given = dict(fields)
     for name, only in kind.ONLY.items():
@@ -54,6 +54,19 @@ def checked(kind: type[T], fields: Mapping[str, Any], is_form: bool = False) -> 
         return kind.model_validate(given, strict=not is_form)
     except ValidationError as error:
         raise _refusal(error, given) from error
+
+
+def _num_items(value: Any) -> int:
+    """Return how many items the lists in a field have together."""
+    count, left = 0, [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, list):
+            count += len(one)
+            left += one
+        elif isinstance(one, dict):
+            left += one.values()
+    return count
 
 
 def _is_one_of(value: Any, only: tuple[Any, ...], is_form: bool) -> bool:

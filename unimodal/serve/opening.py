@@ -17,6 +17,7 @@ from unimodal.tokenizer.signatures import stream_kind
 
 from ..model import Model
 from .errors import ApiError
+from .image_pieces import is_sound
 from .limits import Limits
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF")
@@ -67,6 +68,11 @@ def opened(content: bytes, model: Model, limits: Limits, param: str) -> OpenedIm
         raise ApiError(
             400, f"the image is {found}; {', '.join(KINDS)} are opened", param, "invalid_image"
         )
+    if not is_sound(content, kind.name):
+        raise ApiError(
+            400, "the image file is in far more pieces than an image needs: save it anew, as a"
+            " plain PNG or JPEG", param, "invalid_image",
+        )  # fmt: skip
     try:
         width, height = image_size(content)
         if width * height > limits.max_pixels:

@@ -5,7 +5,9 @@ import time
 from typing import Any
 
 import pytest
-from api_server import CHAT, IMAGES, Served, data_url, png
+from api_server import CHAT, IMAGES, Served, data_url, png, serving
+
+from unimodal.model import Model
 
 RESPONSES = "/v1/responses"
 DRAW = {"prompt": "draw a red circle", "seed": 1}
@@ -36,6 +38,41 @@ def test_a_form_of_another_charset_is_refused_at_once(small: Served, charset: st
 @pytest.mark.parametrize("charset", ["utf-8", '"UTF-8"', "us-ascii"])
 def test_forms_of_the_usual_charsets_are_read(small: Served, charset: str) -> None:
     assert form_of("draw a red circle", charset, small)[0] == 200
+
+
+@pytest.mark.parametrize("ending", [b"", b"\r\n", b"\r\n--x", b"\r\n--x\r\n"])
+def test_a_form_that_was_cut_is_refused(small: Served, ending: bytes) -> None:
+    """Its last field would be dropped."""
+    field = b'--x\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b'
+    content = field % (b"prompt", b"a red circle") + b"\r\n" + field % (b"seed", b"7") + ending
+    kind = "multipart/form-data; boundary=x"
+    status, _, answer = small.send("POST", IMAGES, content, Content_Type=kind)
+    assert status == 400 and json.loads(answer)["error"]["code"] == "invalid_form"
+
+
+def test_forms_are_utf_8(small: Served) -> None:
+    """Latin-1 would be another prompt; a name may have letters of any kind."""
+    head = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n'
+    kind = "multipart/form-data; boundary=x"
+    for words, expected in (("r\u00e9d \u5186".encode(), 200), (b"r\xe9d", 400), (b"\xff", 400)):
+        content = head + words + b"\r\n--x--\r\n"
+        status, _, answer = small.send("POST", IMAGES, content, Content_Type=kind)
+        assert status == expected
+        if status == 400:
+            assert "of 'prompt' is not UTF-8" in json.loads(answer)["error"]["message"]
+
+
+def test_too_many_parts_are_refused_before_they_are_looked_at(tiny_model: Model) -> None:
+    """80,000 parts of one message took 4.5 s, in which nobody was answered."""
+    parts = [{"type": "text", "text": "a"}] * 80_000
+    spread = [{"role": "user", "content": parts[:300]}] * 200
+    whole = [{"role": "user", "content": parts}]
+    with serving(tiny_model) as found:
+        for messages, count in ((whole, "80,001"), (spread, "60,200")):
+            started = time.monotonic()
+            status, answer = found.ask(CHAT, {"messages": messages})
+            assert status == 400 and f"messages: {count} items: 4,096" in answer["error"]["message"]
+            assert time.monotonic() - started < 2
 
 
 def test_json_of_another_charset_or_coding_is_refused(small: Served) -> None:

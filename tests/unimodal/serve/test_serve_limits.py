@@ -87,7 +87,9 @@ def test_a_head_that_does_not_come_ends_its_connection(
         assert again.sock.recv(1) == b"", "the head of another request is awaited no longer"
 
 
-@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00", b"GET / HTTP/9\r\n\r\n", b"G T /x\r\n\r\n"])
+@pytest.mark.parametrize(
+    "sent", [b"\x16\x03\x01\x02\x00", b"GET / HTTP/9\r\n\r\n", b"G T /x\r\n\r\n"]
+)
 def test_what_is_no_request_is_refused_as_openai_does(tiny_model: Model, sent: bytes) -> None:
     with serving(tiny_model) as found:
         other = connected(found)
