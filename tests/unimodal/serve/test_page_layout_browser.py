@@ -39,6 +39,23 @@ def test_nothing_scrolls_sideways_on_a_phone(browser: Any, served: Served) -> No
         assert chat.page.evaluate(small) == 0, "WCAG 2.2, 2.5.8: targets of 24 pixels"
 
 
+@pytest.mark.parametrize("size", [(1280, 800), PHONE], ids=["desktop", "phone"])
+def test_the_conversation_scrolls_and_not_the_page(
+    browser: Any, served: Served, size: tuple[int, int]
+) -> None:
+    """Hidden headings behind the window made the page longer, which then scrolled into blank."""
+    with opened(browser, served, size) as chat:
+        for _ in range(5):
+            chat.ask("draw a big red circle")
+        inside = "document.getElementById('scroller')"
+        assert chat.page.evaluate(f"{inside}.scrollHeight > {inside}.clientHeight")
+        page = "document.documentElement.scrollHeight <= window.innerHeight"
+        assert chat.page.evaluate(page)
+        chat.page.mouse.move(size[0] / 2, size[1] - 60)
+        chat.page.mouse.wheel(0, 2000)
+        assert chat.page.evaluate("window.scrollY") == 0
+
+
 def test_a_telephone_that_is_turned_closes_the_list(browser: Any, served: Served) -> None:
     with opened(browser, served, PHONE) as chat:
         chat.button("Conversations").click()
