@@ -85,7 +85,7 @@ def test_candidates_that_are_left_leave_no_trace(tiny_model: Model) -> None:
 
 
 def test_the_next_turn_reads_only_itself(drawing_model: Model) -> None:
-    chat = Chat(drawing_model, candidates=3, guidance=2.0)
+    chat = Chat(drawing_model, candidates=3, guidance=2.0, max_text_tokens=8)
     chat(WORDS)
     length = len(drawing_model.sequencer.prompt(chat.document))
     generation = chat._generation
