@@ -176,7 +176,9 @@ def test_an_edited_message_is_a_branch_and_a_reload_keeps_all(chat: ChatPage) ->
     assert (chat.drawn(), chat.said()) == old
 
 
-def test_a_conversation_that_is_deleted_while_it_is_answered_stays_away(chat: ChatPage) -> None:
+def test_a_conversation_that_is_deleted_while_it_is_answered_stays_away(
+    chat: ChatPage, unhurried: None
+) -> None:
     chat.send("draw a red circle")
     chat.page.locator("figure.drawing").wait_for()
     chat.page.locator("#conversations li").hover()
