@@ -99,7 +99,7 @@ HEADS = {
         Head("next_code", "next_code", "codes", settings=("sampling.image_temperature=0.7",)),
         Head("masked", "masked", "codes", tuple(map(Drawing, MASKED_STEPS)), Drawing(16)),
         Head("flow", "flow", "latents", FLOW, Drawing(50, "euler"), NO_ROWS),
-        Head("scale", "scale", "scales", settings=NO_ROWS),
+        Head("scale", "scale", "scales", settings=(*NO_ROWS, "sampling.image_temperature=0.2")),
         Head("pixel_flow", "flow", "pixels", FLOW, Drawing(50, "euler"), NO_ROWS),
     )
 }
