@@ -6,29 +6,48 @@ few bytes are enough, are read one by one. Pieces are counted here no further th
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
 
 MOST_SCANS = 32  # cameras and programs write up to some 14
 MOST_PIECES = 100_000  # of 16 million pixels a GIF has some 65,000, and a PNG 6,000
-SCAN = b"\xff\xda"
 # Within the data of a scan 0xFF comes before 0, and before the numbers of restarts, alone.
-SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+JPEG_SCAN, JPEG_END = 0xDA, 0xD9
+ALONE = (0x01, 0xD8, JPEG_END)  # markers of a JPEG behind which no length stands
 GIF_EXTENSION, GIF_IMAGE = 0x21, 0x2C
 
 
 def is_sound(content: bytes, kind: str) -> bool:
     """Return whether an image file of a kind has no more pieces than an image needs."""
-    if kind == "JPEG" and content.count(SCAN) > MOST_SCANS:
-        return False
-    pieces = PIECES.get(kind)
-    return pieces is None or next(islice(pieces(content), MOST_PIECES, None), None) is None
+    if kind not in PIECES:
+        return True
+    num_pieces = num_scans = 0
+    for piece in PIECES[kind](content):
+        num_pieces += 1
+        num_scans += kind == "JPEG" and piece == JPEG_SCAN
+        if num_pieces > MOST_PIECES or num_scans > MOST_SCANS:
+            return False
+    return True
+
+
+def _segments(content: bytes) -> Iterator[int]:
+    """Yield the marker of each segment of a JPEG. What lies within one, as a small picture does, or
+    behind the end, as the film of a telephone does, is not looked at.
+    """
+    found, has_scan = MARKER.search(content), False
+    # Pillow reads on behind an end that comes before the first scan.
+    while found and not (has_scan and found[1][0] == JPEG_END):
+        marker, at = found[1][0], found.end()
+        yield marker
+        has_scan = has_scan or marker == JPEG_SCAN
+        length = 0 if marker in ALONE else int.from_bytes(content[at : at + 2])
+        found = MARKER.search(content, at + length)
 
 
 def _chunks(content: bytes) -> Iterator[int]:
     """Yield where each chunk of a PNG begins, as far as there are any."""
     at = 8
-    while at + 8 <= len(content):
+    while at + 8 <= len(content) and content[at + 4 : at + 8] != b"IEND":
         yield at
         at += 12 + int.from_bytes(content[at : at + 4])
 
@@ -52,8 +71,8 @@ def _table(content: bytes, at: int) -> int:
     return 3 * 2 ** (1 + flags % 8) if flags & 0x80 else 0
 
 
-PIECES: dict[str, Callable[[bytes], Iterable[object]]] = {
-    "JPEG": SEGMENT.finditer,
+PIECES: dict[str, Callable[[bytes], Iterator[int]]] = {
+    "JPEG": _segments,
     "PNG": _chunks,
     "GIF": _blocks,
 }

@@ -12,7 +12,6 @@ from api_server import CHAT, Served, data_url, png, serving
 from PIL import Image
 
 from unimodal.model import Model
-from unimodal.serve import image_pieces
 from unimodal.serve.image_pieces import MOST_PIECES, MOST_SCANS, is_sound
 
 
@@ -32,7 +31,7 @@ def saved(kind: str, side: int = 64, **more: object) -> bytes:
 def scans(num: int) -> bytes:
     """A progressive JPEG whose last scan stands there `num` times more."""
     whole = saved("JPEG", progressive=True)
-    last = whole[whole.rindex(image_pieces.SCAN) : -2]
+    last = whole[whole.rindex(b"\xff\xda") : -2]
     return whole[:-2] + last * num + whole[-2:]
 
 
@@ -66,9 +65,18 @@ def test_usual_progressive_files_are_sound() -> None:
     assert is_sound(saved("GIF", interlace=1, transparency=3, comment=b"a" * 2000), "GIF")
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF"])
+@pytest.mark.parametrize("byte", [None, 0])
+def test_what_stands_behind_an_image_is_no_piece_of_it(kind: str, byte: int | None) -> None:
+    """Telephones put a film there."""
+    noise = np.random.default_rng(2).integers(0, 256, 2**23, np.uint8).tobytes()
+    assert is_sound(saved(kind) + (noise if byte is None else bytes(2**23)), kind)
+
+
 BOMBS = {
     "scans": (scans(100), "JPEG"),
     "segments": (commented_jpeg(MOST_PIECES + 1), "JPEG"),
+    "an end before them": (b"\xff\xd8\xff\xd9" + commented_jpeg(MOST_PIECES + 1)[2:], "JPEG"),
     "chunks": (commented_png(MOST_PIECES + 1), "PNG"),
     "comments": (commented_gif(MOST_PIECES + 1, False), "GIF"),
     "blocks": (commented_gif(MOST_PIECES + 1, True), "GIF"),
@@ -101,9 +109,9 @@ def test_damaged_files_end_somewhere(kind: str) -> None:
     """Cut anywhere or with any bytes within, a file has an end; what is wrong is told later."""
     whole, rng = saved(kind, 20), np.random.default_rng(1)
     for stop in range(len(whole)):
-        is_sound(whole[:stop], kind)
+        assert is_sound(whole[:stop], kind)
     for _ in range(200):
         noise = bytearray(whole)
         for at in rng.integers(0, len(noise), 20):
             noise[at] = rng.integers(256)
-        is_sound(bytes(noise), kind)
+        assert is_sound(bytes(noise), kind)
