@@ -21,7 +21,7 @@ from .sizes import ImageRule, bucket
 
 Opener = Callable[[StoredFile], Image]
 
-VERSION = 6  # of what measured.py writes
+VERSION = 7  # of what measured.py writes
 
 
 @dataclass(frozen=True)

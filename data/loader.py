@@ -66,6 +66,10 @@ class LoaderConfig:
     """Decides the order, the variants, the crops and the dropped prompts."""
     caption_dropout: float = 0.1
     """Share of documents with a learned image whose prompt is dropped (0 to 1)."""
+    unread_share: float = 0.0
+    """Share of documents ending with a learned image (0 to 1) of which nothing is read behind what
+    predicts it: of heads that learn an image from a copy of its own. Below 1, or a model that draws
+    in conversations does not learn to end its turn."""
     code_noise: float = 0.0
     """Share of the codes of learned images that enter as any other codes (0 to below 1); what they
     predict stays."""
@@ -82,8 +86,8 @@ class LoaderConfig:
         rule = self.images
         fixed = replace(rule, random_crop=False, flip=0.0) if rule is not None else None
         return replace(
-            self, batch_rows=1, group_rows=1, caption_dropout=0.0, code_noise=0.0, images=fixed,
-            stages=(),
+            self, batch_rows=1, group_rows=1, caption_dropout=0.0, unread_share=0.0, code_noise=0.0,
+            images=fixed, stages=(),
         )  # fmt: skip
 
     def problems(self) -> list[str]:
@@ -100,7 +104,7 @@ class LoaderConfig:
             for name in ("batch_rows", "window_rows")
             if self.group_rows > 0 and getattr(self, name) % self.group_rows
         ]
-        for name in ("caption_dropout", "bad_share"):
+        for name in ("caption_dropout", "unread_share", "bad_share"):
             if not 0 <= getattr(self, name) <= 1:
                 found.append(f"{name} {getattr(self, name)}: from 0 to 1")
         if not 0 <= self.code_noise < 1:
@@ -163,6 +167,11 @@ class Loader:
         problems += patch_problems(config.images, codec.geometry.patch)
         if not isinstance(sequencer.inputs, NextCodeInputs):
             problems += _of_codes_in_order(config, sources)
+        elif config.unread_share:
+            problems.append(
+                f"loader.unread_share {config.unread_share}: the image head learns images as they "
+                "stand, so that all of a document is read; leave it out"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         mixed = mixtures(sources, config.stages, config.images)
@@ -175,7 +184,7 @@ class Loader:
             self.quarantine.add_measured(stream.lengths.bad(), samples, stream.name)
         self.planner = WindowPlanner(
             made, mixed, config.seed, config.sequence_length, config.window_rows,
-            config.batch_rows, config.caption_dropout, config.group_rows,
+            config.batch_rows, config.caption_dropout, config.group_rows, config.unread_share,
         )  # fmt: skip
         self.row_builder = RowBuilder(
             made, sequencer, codec, config.sequence_length, config.seed, config.code_noise

@@ -33,6 +33,7 @@ from .sizes import ImageRule, bucket, fitted, may_mirror
 from .sources import SourceConfig
 from .streams import IMAGES, Stream
 from .tar import ShardError
+from .unread import begun
 from .windows import Placement
 
 FIRST_UNITS = 1000  # of each stream, among which an image is looked for
@@ -94,13 +95,15 @@ class RowBuilder:
             drop = DROPS[place.drop]
             whole_one = encoded(document, images, self._enters(document))
             sequence = self.sequencer.sequence(whole_one, drop, key)
-            if len(sequence) != place.length:
+            record = self.streams[place.stream].lengths.records[place.record]
+            measured = int(record["lengths"][place.drop])
+            if len(sequence) != measured:
                 name = f"{self._shard(place)}, key {self._read(place).key}"
                 raise ShardError(
-                    f"{name}: {len(sequence)} tokens, but {place.length} were measured: was the "
+                    f"{name}: {len(sequence)} tokens, but {measured} were measured: was the "
                     "shard changed under way?"
                 )
-            sequences.append(self._learned(sequence, place, key))
+            sequences.append(self._learned(begun(sequence, place.length), place, key))
         pad = self.sequencer.vocabulary.special("pad")
         sources = [self.sources.index(self.streams[place.stream].name) for place in places]
         row = Row.pack(sequences, self.sequence_length, pad, sources)

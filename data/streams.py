@@ -29,7 +29,7 @@ from .sizes import ImageRule, buckets
 from .sources import Mixture, SourceConfig
 from .tar import ShardError
 
-ORDER, VARIANT, DROP, IMAGES, GROUPS = range(5)  # what a hash decides
+ORDER, VARIANT, DROP, IMAGES, GROUPS, UNREAD = range(6)  # what a hash decides
 
 Taken = tuple[int, int]
 """How many length groups, and how many units that stand alone, a stream has given."""
@@ -116,11 +116,14 @@ class Stream:
         num_groups = self.lengths.num_length_groups(self.group_rows)
         return num_groups, len(self.lengths) - self.group_rows * num_groups
 
-    def units(self, taken: Taken, count: int, seed: int, dropout: float) -> Units:
+    def units(
+        self, taken: Taken, count: int, seed: int, dropout: float, unread: float = 0.0
+    ) -> Units:
         """Return at least `count` units that follow what was taken, of endless passes.
 
         Length groups and units that stand alone are each in a random order, and both are spread
-        evenly over a pass. `dropout`: the chance of guidance dropout, 0 to 1.
+        evenly over a pass. `dropout`: the chance of guidance dropout, 0 to 1. `unread`: the chance
+        that what nothing has to read at a document's end is left out.
         """
         kinds, epochs, at = self._items(taken, count)
         numbers = np.empty(len(at), np.int64)
@@ -136,7 +139,8 @@ class Stream:
         inside = np.arange(sizes.sum()) - np.repeat(sizes.cumsum() - sizes, sizes)
         units = self.lengths.members[np.repeat(begins, sizes) + inside].astype(np.int64)
         in_group = np.repeat(is_group, sizes)
-        return self._drawn(units, np.repeat(epochs, sizes), inside == 0, in_group, seed, dropout)
+        drawn = (seed, dropout, unread)
+        return self._drawn(units, np.repeat(epochs, sizes), inside == 0, in_group, *drawn)
 
     def _items(self, taken: Taken, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the items that follow: kind (0: length group), epoch, and number in the epoch.
@@ -158,9 +162,11 @@ class Stream:
 
     def _drawn(
         self, numbers: np.ndarray, epochs: np.ndarray, begins_item: np.ndarray,
-        in_group: np.ndarray, seed: int, dropout: float,
+        in_group: np.ndarray, seed: int, dropout: float, unread: float,
     ) -> Units:  # fmt: skip
-        """Draw for each unit which of its Documents it is in its epoch, and what is dropped."""
+        """Draw for each unit which of its Documents it is in its epoch, what is dropped, and
+        whether it is read to its end.
+        """
         begins = self.lengths.units["record"][numbers].astype(np.int64)
         counts = self.lengths.units["record"][numbers + 1].astype(np.int64) - begins
         chance = order.uniform(seed, VARIANT, self.word, epochs, numbers)
@@ -169,6 +175,8 @@ class Stream:
         hashes = order.hashed(seed, DROP, self.word, epochs, numbers)
         drops = _drops(table["drops"], hashes, dropout)
         lengths = table["lengths"][np.arange(len(numbers)), drops].astype(np.int64)
+        is_cut = order.uniform(seed, UNREAD, self.word, epochs, numbers) < unread
+        lengths -= np.where(is_cut, table["unread"], 0)
         return Units(epochs, numbers, records, drops, lengths, begins_item, in_group)
 
 

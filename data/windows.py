@@ -113,6 +113,8 @@ class WindowPlanner:
     dropout: float
     group_rows: int = 1
     """Rows that cost the same."""
+    unread: float = 0.0
+    """Share of documents that are not read to their end."""
 
     @property
     def _window_tokens(self) -> int:
@@ -199,7 +201,7 @@ class WindowPlanner:
         offered = self._ahead * self._window_tokens
         count, wanted = OFFER_UNITS, offered * share + owed  # units, tokens
         while True:
-            units = stream.units(taken, count, self.seed, self.dropout)
+            units = stream.units(taken, count, self.seed, self.dropout, self.unread)
             begins = np.flatnonzero(units.begins_item)
             sizes = np.diff(begins, append=len(units.lengths))
             totals = np.add.reduceat(units.lengths, begins)

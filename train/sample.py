@@ -86,7 +86,9 @@ def _replies(model: Model, asked: Sequence[Asked], seed: int) -> list[tuple[Part
 def _asked(recipe: LmRun, model: Model) -> Iterator[Asked]:
     """Yield what is asked of the documents that can be, some rows apart from one another."""
     sources = recipe.held_out.sources or recipe.sources
-    settings = replace(recipe.loader, caption_dropout=0.0, code_noise=0.0, stages=())
+    settings = replace(
+        recipe.loader, caption_dropout=0.0, unread_share=0.0, code_noise=0.0, stages=()
+    )
     loader = Loader(sources, model.sequencer, model.codec, settings)
     needed = model.sequencer.layout.length(model.grid) + 1
     found = 0

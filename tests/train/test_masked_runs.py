@@ -58,6 +58,22 @@ def test_other_shapes_train(tmp_path, shards, tokenizer, changes: dict) -> None:
     assert found.transformer.state_dict()["embedder.rows.weight"].any()
 
 
+def test_a_run_goes_on_reading_less(tmp_path, shards, tokenizer) -> None:
+    begun = masked(recipe(tmp_path / "run", shards, tokenizer, 2))
+    lm.train(begun)
+    less = replace(begun.loader, unread_share=0.8)
+    on = replace(begun, loader=less, schedule=replace(begun.schedule, num_steps=8))
+    with pytest.raises(ValueError, match=r"loader.unread_share 0.0 -> 0.8; holds from the next"):
+        lm.train(on)
+    lm.train(on, accept_change=True)
+    found = metrics(begun.output)
+    assert [line["step"] for line in found] == list(range(8))
+    before, after = (
+        np.mean([line["documents"] for line in part]) for part in (found[:2], found[3:])
+    )
+    assert after > before, "more documents in as many positions"
+
+
 # --- bundles, chat, scores ----------------------------------------------------------------------
 
 
