@@ -200,6 +200,11 @@ class Branches:
         """Return the bytes of all keys and values, those of prefixes included."""
         return self.num_bytes(0, 0)
 
+    @property
+    def resident_bytes(self) -> int:
+        """Return how many of these the system has given already."""
+        return self._cache.resident_bytes + self.prefixes.num_bytes
+
     def num_bytes(self, rows: int, tokens: int) -> int:
         """Return the bytes of all keys and values once there is such room in the cache."""
         return self._cache.num_bytes(rows, tokens) + self.prefixes.num_bytes

@@ -34,6 +34,7 @@ from torch import Tensor
 from .decode_attention import DecodeAttention, serves, slot_places
 from .sequence import may_see, same_block
 from .transformer import TransformerConfig
+from .zeros import zeros
 
 
 class Appended(NamedTuple):
@@ -85,15 +86,14 @@ class KVCache:
         # The run of each layer, and its number there.
         self._places = [(run, at) for run, (_, num) in enumerate(runs) for at in range(num)]
         shape = (batch, config.num_kv_heads, capacity, config.head_width)
-        # Memory must be zeroed: a masked slot has weight 0, but 0 times a stray NaN is NaN.
         self._keys, self._values = (
-            [torch.zeros((num, *shape), dtype=dtype, device=there) for there, num in runs]
-            for _ in range(2)
+            [zeros((num, *shape), dtype, there) for there, num in runs] for _ in range(2)
         )
         """The keys and the values of each run, (L, B, G, S, d)."""
         self._dtype, first = dtype, self._devices[0]
         self._committed_B = np.zeros(batch, dtype=np.int64)
         self._appended_B = np.zeros(batch, dtype=np.int64)
+        self._reached_B = np.zeros(batch, dtype=np.int64)  # most slots of a row that were in use
         self.num_rows = 0
         # What `append` prepared for the next forward: its rows, the largest length of a row after
         # it, the slots of its tokens, and the first one where that is the same in all rows and
@@ -151,6 +151,13 @@ class KVCache:
         return rows * tokens * self.token_bytes
 
     @property
+    def resident_bytes(self) -> int:
+        """Return how many of the bytes the system has given: on a CPU those that were in use."""
+        if any(device.type != "cpu" for device in self._devices):
+            return self.num_bytes(0, 0)
+        return int(self._reached_B.sum()) * self.token_bytes
+
+    @property
     def token_bytes(self) -> int:
         """Return the bytes of the keys and values of a token, in all layers."""
         held = [one[:, 0, :, 0] for one in self._memory]
@@ -167,10 +174,14 @@ class KVCache:
             return
         rows, tokens = self._grown(batch, capacity)
         more, self._places_BHC = rows - self.batch, None
+        used = int((self._committed_B + self._appended_B)[: self.num_rows].max(initial=0))
         for memory in (self._keys, self._values):
             for run, stored in enumerate(memory):
                 L, _, G, _, d = stored.shape
-                memory[run] = _enlarged(stored, (L, rows, G, tokens, d))
+                held = stored[:, : self.num_rows, :, :used]
+                memory[run] = _enlarged(held, (L, rows, G, tokens, d))
+        self._reached_B = np.zeros(rows, dtype=np.int64)
+        self._reached_B[: self.num_rows] = used
         if self._block_BS is not None and self._private_BS is not None:
             self._block_BS = _enlarged(self._block_BS, (rows, tokens))
             self._private_BS = _enlarged(self._private_BS, (rows, tokens))
@@ -197,6 +208,7 @@ class KVCache:
         for own_LBGSd, one_LGSd in zip(self._memory, stored, strict=True):
             own_LBGSd[:, row, :, :length] = one_LGSd[:, :, :length]
         self._committed_B[row] = length
+        self._reached_B[row] = max(self._reached_B[row], length)
         if any(block) or any(private) or self._block_BS is not None:
             device = self._devices[0]
             numbers = [torch.tensor([one], device=device) for one in (block, private)]
@@ -212,6 +224,7 @@ class KVCache:
             if stored_BS is not None:
                 stored_BS[row] = stored_BS[source]
         self._committed_B[row] = length
+        self._reached_B[row] = max(self._reached_B[row], length)
 
     def truncate(self, row: int, num: int) -> None:
         """Forget the last `num` committed tokens of a row; raise ValueError where it has fewer."""
@@ -259,6 +272,8 @@ class KVCache:
         if end > self.capacity:
             raise ValueError(f"{end} tokens do not fit into a cache of {self.capacity}")
         self._appended_B[first:last] += num
+        reached_B = self._reached_B[first:last]
+        np.maximum(reached_B, slots_BT.max(axis=1) + 1, out=reached_B)
         self._rows, self._end = slice(first, last), end
         # Padding may then lie behind a row's tokens: nobody sees it before it is overwritten.
         abreast = bool((starts_B == starts_B[0]).all()) and starts_B[0] + num == end
@@ -394,6 +409,6 @@ class KVCache:
 
 def _enlarged(stored: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return a tensor of a larger shape that starts with `stored` and is zero elsewhere."""
-    larger = torch.zeros(shape, dtype=stored.dtype, device=stored.device)
+    larger = zeros(shape, stored.dtype, stored.device)
     larger[tuple(map(slice, stored.shape))] = stored
     return larger

@@ -54,8 +54,7 @@ class DecodeAttention:
         B, H, T, d = q_BHTd.shape
         G, S = keys_BGSd.shape[1:3]
         q_XRd = (q_BHTd * d**-0.5).reshape(B * G, H // G * T, d)
-        scores_XSR = torch.bmm(keys_BGSd.flatten(0, 1), q_XRd.mT)
-        scores_BHTS = scores_XSR.mT.reshape(B, H, T, S)
+        scores_BHTS = torch.bmm(q_XRd, keys_BGSd.flatten(0, 1).mT).view(B, H, T, S)
         if mask_B1TS is not None:
             scores_BHTS.add_(mask_B1TS)
         weights_N = scores_BHTS.softmax(-1).view(-1)

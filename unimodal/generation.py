@@ -230,7 +230,7 @@ class Generation:
         if self._max_bytes is not None:
             return self._max_bytes
         free = free_for_layers(self._model.transformer.layer_devices)
-        return free + self._branches.held_bytes
+        return free + self._branches.resident_bytes
 
     def make_way(self, num_bytes: int) -> bool:
         """Return whether so many bytes of other keys and values are allowed beside those of all

@@ -77,8 +77,9 @@ class Request:
         # An upper bound for all branches: one token may replace a dropped text that has none.
         beside = num_tokens + len(document.parts) + model.transformer.head.extra_tokens(model.grid)
         self.max_tokens = beside + self.state.max_ids
-        # Of most replies: few words, or one image.
-        likely = LIKELY_TEXT_IDS + (grammar.longest_image if self.state.max_images else 0)
+        # Of most replies: few words, or a plan and one image.
+        plan, image = sampling.max_plan_tokens, grammar.longest_image
+        likely = LIKELY_TEXT_IDS + (plan + image if self.state.max_images else 0)
         self.likely_tokens = beside + min(likely, self.state.max_ids)
         self.parts: list[Part] = []
         self.asked: Ask | None = None  # the step of the drawing that waits for the head

@@ -1,6 +1,9 @@
 """The cache against attention over whole sequences, for rows of any lengths and any detours."""
 
+import resource
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +134,32 @@ def test_a_dropped_row_gives_its_place_to_the_last(transformer: Transformer) -> 
     close(fresh[0], whole(transformer, d)[:10])
     for hidden, row, at in zip(rest, (c, b, d), (8, 8, 10), strict=True):
         close(hidden, whole(transformer, row)[at : at + 2])
+
+
+def resident() -> int:
+    """The bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory is taken")
+def test_memory_is_taken_as_it_is_used(transformer: Transformer) -> None:
+    before = resident()
+    cache = KVCache(CONFIG, batch=256, capacity=4096)
+    assert cache.num_bytes(0, 0) == 256 * 4096 * cache.token_bytes == 402_653_184
+    assert not any(one.count_nonzero() for one in cache.stored(200)) and cache.resident_bytes == 0
+    first, second = sequences(5, 300, 300)
+    cache.add(2)
+    read(transformer, cache, [first, second])
+    cache.rollback(100)
+    cache.commit(200)
+    assert cache.resident_bytes == 2 * 300 * cache.token_bytes
+    cache.drop(0)
+    cache.grow(512, 4096)
+    assert cache.resident_bytes == 200 * cache.token_bytes, "what is held is copied, no more"
+    close(
+        read(transformer, cache, [first[:3]])[0], whole(transformer, second[:200] + first[:3])[-3:]
+    )
+    assert resident() - before < 100_000_000
 
 
 def test_limits_are_said() -> None:

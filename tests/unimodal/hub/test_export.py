@@ -88,7 +88,9 @@ def test_logits_are_the_same(model, theirs):
     generator = torch.Generator().manual_seed(0)
     random_BT = torch.randint(0, model.vocabulary.size, (2, 200), generator=generator)
     for ids_BT in (real_BT, random_BT):
-        assert (logits(model.transformer, ids_BT) - theirs(ids_BT).logits).abs().max() <= 1e-5
+        ours_BTV, theirs_BTV = logits(model.transformer, ids_BT), theirs(ids_BT).logits
+        # Sums of 320 products in other orders: the default model's logits are as large as 20.
+        assert (ours_BTV - theirs_BTV).abs().max() <= 1e-5 * max(1.0, theirs_BTV.abs().max())
 
 
 def plain_state(model: Model) -> dict[str, torch.Tensor]:
