@@ -287,16 +287,20 @@ def _settings(
     evaluators: Mapping[str, Evaluator[Any]],
 ) -> dict[str, Any]:
     asked = [r for name, one in evaluators.items() if name != BLIND for r in one.requests()]
-    of_world = [r for r in asked if r.part in WORLD_PARTS]
-    others = [r for r in asked if r.part not in WORLD_PARTS]
+    of_world = [_asked_for(r) for r in asked if r.part in WORLD_PARTS]
+    others = [_asked_for(r) for r in asked if r.part not in WORLD_PARTS]
+    groups = {"prompts": of_world, "people_prompts": others}
     return {
         "evaluation": "scenes",
         "model": model.hash,
         "tokenizer": model.sequencer.codec_hash,
-        "prompts": digest([r.part, r.kind, r.prompt, r.expected] for r in of_world),
-        "people_prompts": digest([r.part, r.kind, r.prompt, r.expected] for r in others),
+        **{name: digest(told) for name, told in groups.items() if told},
         **how_asked(model, samples, seed, sampling, batch),
     }
+
+
+def _asked_for(request: Any) -> list[Any]:
+    return [request.part, request.kind, request.prompt, request.expected]
 
 
 def how_asked(

@@ -51,7 +51,8 @@ def _wrong(said: str, canvas: tuple[int, int]) -> ValueError:
     width, height = canvas
     return ValueError(
         f"box {said[:80]!r}: write a thing, then left, top, right and bottom in pixels of the"
-        f" drawing, 0 to {width} and 0 to {height}, such as {EXAMPLE!r}"
+        f" drawing, 0 to {width} and 0 to {height}, left below right and top below bottom, such as"
+        f" {EXAMPLE!r}"
     )
 
 

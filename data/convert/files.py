@@ -49,7 +49,9 @@ def _delimited(source: str, folder: Path, delimiter: str) -> Table:
     csv.field_size_limit(LONGEST_CELL)
     lines = _lines(source, delimiter)
     _, names = next(lines, (0, []))
-    if not names or len(set(names)) < len(names) or not all(name.strip() for name in names):
+    if not names:
+        raise ValueError(f"{source} is empty: its first line names the columns")
+    if len(set(names)) < len(names) or not all(name.strip() for name in names):
         raise ValueError(f"{source}: its first line names the columns, each differently: {names}")
     length = Path(source).stat().st_size
     return Table(source, _cells(lines, names), length, tuple(names), folder)

@@ -66,8 +66,8 @@ def folder_table(source: str, images: Path | None, format: str | None) -> Table:
     else:
         rows, length, left = _of_texts(groups, sandbox, format == "text")
     if not length:
-        there = by_suffix(shown) or "nothing"
-        found = f"{source} holds no images and no texts ({', '.join(TEXTS)}) but {there}"
+        there = f"no images and no texts ({', '.join(TEXTS)}) but {by_suffix(shown)}"
+        found = f"{source} {f'holds {there}' if shown else 'is empty'}"
         raise ValueError(f"{found}: give {KINDS}")
     return Table(
         source, numbered(rows), length, None, images or path,

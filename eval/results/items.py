@@ -29,6 +29,7 @@ ALL = "all"  # the kind of items that have none
 OVERALL = "overall"  # the score of all kinds of a part
 MEASURED = ("right", "psnr_db", "ssim")  # of a tokenizer's images
 HASHES = ("prompts", "people_prompts", "questions", "images", "things")  # in recipes
+NOTHING = digest([])  # which recipes once named where nothing was asked
 LACKING = (KeyError, IndexError, TypeError)  # what a prediction of another shape raises
 CIRCULAR = ("mmbench",)  # tasks whose question is right when all of its rotations are
 
@@ -96,7 +97,7 @@ def asked(result: Result) -> dict[str, str]:
                 f"{hash[:12]}, and its recipe names {named[name][:12]}: it is half-finished or was "
                 "altered; run the same evaluation again, which goes on from what is there"
             )
-    return named
+    return {name: hash for name, hash in named.items() if hash != NOTHING}
 
 
 def _counted(result: Result) -> dict[str, str]:

@@ -35,6 +35,7 @@ from unimodal.eval.options import EVAL_SEED
 
 # The 97.5 % quantiles of Student's t, by degrees of freedom.
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571}
+AT_LEAST_ONE = click.IntRange(1)
 LR = 3e-3  # of AdamW, all levers'
 STEP_POSITIONS = 4 * 1024
 PARTS = ("drawing", "questions", "edits")
@@ -88,19 +89,34 @@ NOTHING = Lever("nothing")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--lever", "names", type=click.Choice([NOTHING.name, *LEVERS]), multiple=True,
               help="Screen these alone, and end; repeatable.")  # fmt: skip
-@click.option("--screened", default=4_000_000, show_default=True, help="Positions of each lever.")
-@click.option("--confirmed", default=8_000_000, show_default=True, help="Those of the best.")
+@click.option(
+    "--screened",
+    default=4_000_000,
+    show_default=True,
+    type=AT_LEAST_ONE,
+    help="Positions of each lever.",
+)
+@click.option(
+    "--confirmed",
+    default=8_000_000,
+    show_default=True,
+    type=AT_LEAST_ONE,
+    help="Those of the best.",
+)
 @click.option("--best", default=5, show_default=True, type=click.IntRange(1, len(LEVERS)))
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(2, len(STUDENT) + 1))
-@click.option("--scenes", "samples", default=Budget.scenes, show_default=True)
-@click.option("--tokenizer-steps", default=Budget.tokenizer_steps, show_default=True)
-@click.option("--samples", "asked", default=Budget.samples, show_default=True)
-@click.option("--precision", default=Budget.precision, show_default=True)
+@click.option("--scenes", "samples", default=Budget.scenes, show_default=True, type=AT_LEAST_ONE)
+@click.option(
+    "--tokenizer-steps", default=Budget.tokenizer_steps, show_default=True, type=AT_LEAST_ONE
+)
+@click.option("--samples", "asked", default=Budget.samples, show_default=True, type=AT_LEAST_ONE)
+@click.option("--precision", default=Budget.precision, show_default=True,
+              type=click.Choice(["bf16", "fp32"]))  # fmt: skip
 @click.option(
     "--workers",
     default=1,
     show_default=True,
-    type=click.IntRange(1),
+    type=AT_LEAST_ONE,
     help="Runs at a time, each with a thread of its own.",
 )
 def main(

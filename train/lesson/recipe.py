@@ -98,10 +98,18 @@ def run_of(lesson: Lesson, model: Model, num_steps: int) -> LmRun:
         schedule=ScheduleConfig(num_steps, num_steps // 10, num_steps // 5),
         lora=None if lesson.all_weights else LoraConfig(),
         seed=lesson.seed,
-        loader=LoaderConfig(length_of(model), BATCH_ROWS, window_rows=16, seed=lesson.seed),
+        loader=_loader(lesson, model),
         optimizer=_all_weights() if lesson.all_weights else _adapters(),
         loop=LoopConfig(save_every_steps=max(10, num_steps // 4), keep_checkpoints=1),
         sampling=model.sampling,
+    )
+
+
+def _loader(lesson: Lesson, model: Model) -> LoaderConfig:
+    """Prompts are dropped for guidance alone: it draws from none where there is no plan either."""
+    dropout = LoaderConfig.caption_dropout if model.sampling.guided else 0.0
+    return LoaderConfig(
+        length_of(model), BATCH_ROWS, window_rows=16, seed=lesson.seed, caption_dropout=dropout
     )
 
 

@@ -6,8 +6,10 @@ In: prompts, and the parts of a reply to each, images with pixels. Out: a `Mark`
 import json
 import math
 import shlex
+import shutil
 import subprocess
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field
 from importlib import import_module
@@ -57,7 +59,9 @@ Judge = Callable[[Sequence[Prompt], Sequence[Parts]], list[Mark]]
 
 
 def judge_of(config: RewardConfig) -> Judge:
-    """Return what judges replies. Raise ValueError where a function cannot be imported."""
+    """Return what judges replies. Raise ValueError where a function cannot be imported, or a
+    command is not there.
+    """
     if config.scenes is not None:
         shape = config.scenes
         return lambda prompts, replies: [
@@ -67,11 +71,12 @@ def judge_of(config: RewardConfig) -> Judge:
     if config.python is not None:
         function, name = imported(config.python), config.python
         return lambda prompts, replies: [
-            Mark(checked(name, function(prompt.document, parts)), common_facts(parts))
+            Mark(checked(name, called(name, function, prompt, parts)), common_facts(parts))
             for prompt, parts in zip(prompts, replies, strict=True)
         ]
     assert config.command is not None, "one of them was given"
     command, timeout_s = config.command, config.timeout_s
+    check_command(command)
     return lambda prompts, replies: asked(command, timeout_s, prompts, replies)
 
 
@@ -163,6 +168,29 @@ def imported(name: str) -> Function:
     return found
 
 
+def called(name: str, function: Function, prompt: Prompt, parts: Parts) -> Any:
+    """Return what the user's function says of a reply. Raise ValueError where it raises."""
+    try:
+        return function(prompt.document, parts)
+    except Exception as error:  # whatever it is: it is the user's
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        words = " ".join(one.text for one in prompt.document.parts if isinstance(one, Text))
+        raise ValueError(
+            f"reward.python {name} raised {type(error).__name__}: {error} ({where.filename}, line "
+            f"{where.lineno}) for a reply to {words[:80]!r}: it is called with (document, reply)"
+        ) from error
+
+
+def check_command(command: str) -> None:
+    """Raise ValueError where a command cannot be found, before anything is asked."""
+    try:
+        program = shlex.split(command)[0]
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"reward.command {command!r} is no command: {error}") from error
+    if shutil.which(program) is None:
+        raise ValueError(f"reward.command {command!r}: there is no program {program}")
+
+
 def checked(name: str, value: Any) -> float:
     """Return a reward. Raise ValueError where it is no finite number."""
     try:
@@ -226,7 +254,12 @@ def _run(command: str, timeout_s: float, lines: str) -> str:
             shlex.split(command), input=lines, capture_output=True, text=True, timeout=timeout_s,
             check=False,
         )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(
+            f"reward.command {command!r} was not done in {timeout_s:g} s: give more "
+            "reward.timeout_s, or judge faster"
+        ) from error
+    except OSError as error:
         raise ValueError(f"reward.command {command!r}: {error}") from error
     if done.returncode:
         said = "\n".join(done.stderr.splitlines()[-SHOWN_LINES:])

@@ -76,6 +76,9 @@ class SelectionRun:
             found.append("facts: they are told by reward.scenes; leave them out")
         if self.reward.scenes is not None and not self.prompts.mix:
             found.append("reward.scenes: it judges prompts.mix; with sources give python, command")
+        shape = self.reward.scenes
+        if shape is not None and self.least > shape.right:
+            found.append(f"least {self.least:g}: reward.scenes gives {shape.right:g} at most")
         if self.sampling is not None and self.sampling.seed:
             found.append(f"sampling.seed {self.sampling.seed}: each reply has its own, from `seed`")
         return found if 0 <= self.seed < 2**40 else [*found, f"seed {self.seed}: 0 to 2^40"]

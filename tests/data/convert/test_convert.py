@@ -186,7 +186,7 @@ def test_a_folder_with_shards_is_left_alone(tmp_path):
     [
         ("gone.csv", "there is no .*gone.csv: give a folder of images or texts, .csv"),
         ("t.xlsx", "t.xlsx is of no known kind: give a folder"),
-        ("empty", "empty holds no images and no texts"),
+        ("empty", "empty is empty"),
     ],
 )
 def test_what_is_no_source_is_named(tmp_path, name, message):

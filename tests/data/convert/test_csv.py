@@ -48,7 +48,7 @@ def test_bad_cells_cost_their_row(tmp_path):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("", "t.csv: its first line names the columns"),
+        ("", "t.csv is empty: its first line names the columns"),
         ("text,text\na,b\n", "names the columns, each differently: .'text', 'text'"),
         ("text\n", "t.csv holds no rows"),
         ('text\nfine\n"open\nend\n', "t.csv, line 4: unexpected end of data; fix the quotes"),

@@ -155,7 +155,7 @@ def test_a_command_is_told_what_is_to_stand_where(tmp_path: Path) -> None:
         ("print('nan'); print(2)", "finite number"),
         ("print('good'); print(2)", "finite number"),
         ("raise SystemExit('out of taste')", "out of taste"),
-        ("import time; time.sleep(9)", "timed out"),
+        ("import time; time.sleep(9)", r"not done in 1 s: give more reward.timeout_s"),
     ],
 )
 def test_a_command_that_fails_is_an_error(tmp_path: Path, code: str, problem: str) -> None:
@@ -170,8 +170,24 @@ def test_a_command_that_fails_is_an_error(tmp_path: Path, code: str, problem: st
 
 
 def test_a_function_that_gives_no_number_is_an_error() -> None:
-    judge = judge_of(RewardConfig(python="builtins:max"))
-    with pytest.raises(TypeError):
-        judge([Prompt("mine", ASKED)], [(said("one"),)])
+    for name, problem in (
+        ("builtins:max", "builtins:max raised TypeError: .*called with .document, reply."),
+        ("operator:truediv", "operator:truediv raised TypeError: .* for a reply to 'draw"),
+        ("operator:is_not", None),
+        ("operator:contains", "operator:contains raised TypeError"),
+    ):
+        judge = judge_of(RewardConfig(python=name))
+        if problem is None:
+            assert [one.reward for one in judge([Prompt("mine", ASKED)], [(said("one"),)])] == [1.0]
+            continue
+        with pytest.raises(ValueError, match=problem):
+            judge([Prompt("mine", ASKED)], [(said("one"),)])
     with pytest.raises(ValueError, match="a module is found where python finds it"):
         judge_of(RewardConfig(python="json:no_such"))
+
+
+def test_a_command_that_is_not_there_is_told_before_anything_is_asked() -> None:
+    with pytest.raises(ValueError, match="'no-such-judge --fast': there is no program no-such"):
+        judge_of(RewardConfig(command="no-such-judge --fast"))
+    with pytest.raises(ValueError, match="is no command: No closing quotation"):
+        judge_of(RewardConfig(command="judge 'me"))

@@ -101,6 +101,7 @@ def test_nothing_right_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         (("facts=[pretty]",), "facts pretty: one of second, planned"),
         (("replies=0",), "replies 0: at least 1"),
+        (("least=7",), "least 7: reward.scenes gives 1 at most"),
         (("sampling.seed=3",), "each reply has its own"),
         (("reward={command: cat}",), "facts: they are told by reward.scenes"),
         (("prompts={sources: {a: {shards: x}}}",), "reward.scenes: it judges prompts.mix"),
