@@ -18,18 +18,20 @@ from tiny_runs import recipe, write_conversations
 from unimodal import manifest
 from unimodal.bundle import load
 from unimodal.command import main
+from unimodal.config import load as load_config
 from unimodal.data.folder import write_json
 from unimodal.data.formats import detect_format, document, variants
 from unimodal.data.loader import Loader
 from unimodal.data.shards import Shard
 from unimodal.data.windows import planned_rows
-from unimodal.document import Image
+from unimodal.document import Document, Image, Text
 from unimodal.eval.options import EVAL_SEED
 from unimodal.sampling import Sampling
 from unimodal.train import lm
 from unimodal.train.lesson import recipe as lessons
 from unimodal.train.lesson.album import read_album
 from unimodal.train.lesson.lesson import Lesson
+from unimodal.train.run import LmRun
 
 pytest.importorskip("peft")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -220,6 +222,35 @@ def test_the_share_of_replay_is_exact(tmp_path: Path, pictures: Path, bundle: Pa
     assert abs(conversations.samples - units) <= 1, "about what is read is made"
 
 
+def has_drawing(talk: Document) -> bool:
+    return any(isinstance(part, Image) and part.role == "assistant" for part in talk.parts)
+
+
+def is_planned(talk: Document) -> bool:
+    texts = [part.text for part in talk.parts if isinstance(part, Text)]
+    return any(text.startswith(("a plan: ", "a change: ")) for text in texts)
+
+
+def test_the_shipped_bundle_replays_its_own_drawings_and_plans(pictures: Path, tmp_path: Path):
+    """What rewards taught it stands in no conversation that is made, and neither do its plans by
+    the usual mix.
+    """
+    output = tmp_path / "mine"
+    result = teach(pictures, "--output", output, "--steps", 6, "--exam", 0)
+    assert result.exit_code == 0, result.stderr
+    run = load_config(LmRun, output / "config.yaml")
+    own, replay = run.sources["own"].weight, run.sources["replay"].weight
+    assert 0.2 < own <= 0.25 and own + replay == 0.5 == run.sources["images"].weight
+    assert run.loader.caption_dropout == 0.0, "it draws without guidance"
+    kept = [Shard(path).document(0) for path in sorted((output / "own").glob("*.tar"))]
+    assert kept and all(map(is_planned, kept))
+    (shard,) = (output / "replay").glob("*.tar")
+    talks = [document(Shard(shard).sample(at), "document") for at in range(len(Shard(shard)))]
+    drawn = [one for one in talks if has_drawing(one)]
+    assert len(list(filter(is_planned, drawn))) > 0.8 * len(drawn) > 0
+    assert "half of that are its own right drawings" in result.stderr
+
+
 # --- what is checked before time is spent -------------------------------------------------------
 
 
@@ -264,7 +295,7 @@ def test_folders_that_will_not_do(pictures: Path, tmp_path: Path, bundle: Path):
     assert "lies in" in refused(pictures, *options, pictures / "mine")
     assert "there is no" in refused(tmp_path / "gone", *options, tmp_path / "mine")
     (tmp_path / "empty").mkdir()
-    assert "holds no images" in refused(tmp_path / "empty", *options, tmp_path / "mine")
+    assert "empty is empty" in refused(tmp_path / "empty", *options, tmp_path / "mine")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     assert "exists" in refused(pictures, *options, tmp_path / "full")

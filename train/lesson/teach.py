@@ -69,6 +69,7 @@ def settled(lesson: Lesson, model: Model, say: Say) -> Lesson:
         exam = EXAM if lesson.exam is None else lesson.exam
         lesson = replace(lesson, replay=replay, exam=exam)
         if lesson.replay:
+            lesson = replace(lesson, mix=lesson.mix or recipe.usual_mix(model))
             recipe.replay_of(lesson, model, 1).note()  # a mix or icons that there are not stop here
         return lesson
     why = "by its card the bundle has not learned the world of scenes"
@@ -121,6 +122,9 @@ def _prepared(lesson: Lesson, album: Album, model: Model, say: Say) -> int:
         replay = recipe.replay_of(lesson, model, num_steps)
         say(f"replay: {replay.samples:,} conversations, {lesson.replay:.0%} of the tokens")
         recipe.write_replay(lesson.output / recipe.REPLAY, replay)
+        if model.codec.content == "codes":
+            say("half of that are its own right drawings and edits, for which it is asked now")
+            recipe.write_own(lesson, model, num_steps)
     return num_steps
 
 

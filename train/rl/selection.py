@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ class SelectionRun:
     reward: RewardConfig
     replies: int = 5000
     """How many are kept."""
+    most_asked: int | None = None
+    """How many prompts are asked at most, however few replies are kept; null: until there are."""
     least: float = 1.0
     """The reward from which on a reply is kept."""
     facts: tuple[str, ...] = ()
@@ -79,6 +82,8 @@ class SelectionRun:
         shape = self.reward.scenes
         if shape is not None and self.least > shape.right:
             found.append(f"least {self.least:g}: reward.scenes gives {shape.right:g} at most")
+        if self.most_asked is not None and self.most_asked < 1:
+            found.append(f"most_asked {self.most_asked}: at least 1")
         if self.sampling is not None and self.sampling.seed:
             found.append(f"sampling.seed {self.sampling.seed}: each reply has its own, from `seed`")
         return found if 0 <= self.seed < 2**40 else [*found, f"seed {self.seed}: 0 to 2^40"]
@@ -95,7 +100,8 @@ class Note:
 def select(run: SelectionRun) -> Note:
     """Fill the folder, or the rest of it, and return how many were asked and kept.
 
-    Raise ValueError where the folder holds something else, and where nothing is right.
+    Raise ValueError where the folder holds something else, and where nothing is right, unless
+    `most_asked` says when that is enough.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ValueError("train select is one process: launch it without torchrun or deepspeed")
@@ -114,13 +120,14 @@ def select(run: SelectionRun) -> Note:
         for _ in range(note.kept):
             advance()
         while note.kept < run.replies:
-            wanted = min(run.shard_samples, run.replies - note.kept)
+            before, wanted = note, min(run.shard_samples, run.replies - note.kept)
             with ShardWriter(run.output, wanted, first=number) as writer:
-                for _ in range(wanted):
-                    asked, document = next(kept)
+                for asked, document in islice(kept, wanted):
                     writer.write(f"{asked:09d}", document, model.codec.num_codes)
+                    note = Note(asked + 1, note.kept + 1)
                     advance()
-            note = Note(asked + 1, note.kept + wanted)
+            if note.asked == before.asked:
+                break  # all were asked
             write_json(_note_of(run.output, number), asdict(note))
             number += 1
     return note
@@ -134,7 +141,7 @@ def _settings(run: SelectionRun, model: Model) -> dict[str, Any]:
     for source in run.prompts.sources.values():
         seeds += data_seeds(source.folder)
     told = asdict(replace(run, weights=Path(model.hash)))
-    apart = ("output", "replies", "batch")  # may be others where it goes on
+    apart = ("output", "replies", "most_asked", "batch")  # may be others where it goes on
     selected = {name: value for name, value in told.items() if name not in apart}
     return {
         "tokenizer": model.codec.hash, "target_pixels": None, "max_aspect_ratio": None,
@@ -149,14 +156,17 @@ def _note_of(folder: Path, number: int) -> Path:
 def _kept(
     run: SelectionRun, model: Model, prompts: Prompts, judge: Judge, note: Note
 ) -> Iterator[tuple[int, Document]]:
-    """Yield the number of each prompt that was answered well, and the conversation, for ever.
+    """Yield the number of each prompt that was answered well, and the conversation, up to
+    `most_asked`.
 
-    Raise ValueError where no more are.
+    Raise ValueError where no more are and nothing says how many to ask.
     """
     sampling, last = run.sampling or model.sampling, note.asked - 1
-    for first in range(note.asked, sys.maxsize, run.batch):
-        asked = [prompts(number) for number in range(first, first + run.batch)]
-        seeds = [noise_seeds(run.seed, first + at, 1)[0] for at in range(run.batch)]
+    most = sys.maxsize if run.most_asked is None else run.most_asked
+    for first in range(note.asked, most, run.batch):
+        numbers = range(first, min(first + run.batch, most))
+        asked = [prompts(number) for number in numbers]
+        seeds = [noise_seeds(run.seed, number, 1)[0] for number in numbers]
         samplings = [replace(sampling, seed=seed) for seed in seeds]
         documents = [prompt.document for prompt in asked]
         replies = sampled(model, documents, samplings, run.modality, run.batch)
@@ -169,6 +179,8 @@ def _kept(
                 given = (replace(part, weight=0.0) for part in documents[at].parts)
                 yield last, Document((*given, *parts[at]))  # the reply alone is learned
         if first + run.batch - last > ASKED_IN_VAIN:
+            if run.most_asked is not None:
+                return
             raise ValueError(
                 f"of prompts {last + 1} to {first + run.batch - 1} none was answered well enough "
                 f"(least {run.least}): ask what the model can do, or less of it"

@@ -96,11 +96,26 @@ def test_nothing_right_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         select(replace(recipe(tmp_path / "own", 4), least=2.0))
 
 
+def test_no_more_are_asked_than_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is right of them is kept, though it is less than was wanted, and not asked for twice."""
+    bounded = replace(recipe(tmp_path / "own", 50), most_asked=7)
+    note = select(bounded)
+    whole = select(recipe(tmp_path / "whole", 8))
+    numbers = [number for number, _ in documents(tmp_path / "whole") if number < 7]
+    assert [number for number, _ in documents(bounded.output)] == numbers and whole.kept == 8
+    assert note.kept == len(numbers) > 2 and note.asked == numbers[-1] + 1
+    assert select(bounded) == note
+    monkeypatch.setattr(selection, "ASKED_IN_VAIN", 3)
+    hopeless = replace(bounded, output=tmp_path / "none", least=2.0)
+    assert select(hopeless).kept == 0 and not list(hopeless.output.glob("*.tar"))
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
         (("facts=[pretty]",), "facts pretty: one of second, planned"),
         (("replies=0",), "replies 0: at least 1"),
+        (("most_asked=0",), "most_asked 0: at least 1"),
         (("least=7",), "least 7: reward.scenes gives 1 at most"),
         (("sampling.seed=3",), "each reply has its own"),
         (("reward={command: cat}",), "facts: they are told by reward.scenes"),
