@@ -108,8 +108,8 @@ def scenes_(
     from unimodal.bundle import directory_of, save_bundle, url_of
     from unimodal.transcript import save_image
 
-    from .report import card_scores, recipe_line
     from .report import contact_sheet as sheet_of
+    from .report import with_scores
     from .results.shown import show
     from .scenes import evaluate
 
@@ -123,11 +123,10 @@ def scenes_(
     if contact_sheet:
         save_image(sheet_of(cells), contact_sheet)
     if card:
-        told = {
-            "scores": card_scores(report["scores"]),
-            "scores_recipe": recipe_line(report["recipe"]),
-        }
-        save_bundle(url_of(model) or directory_of(model), replace(loaded, card=loaded.card | told))
+        hashes = {"prompts": "scores_recipe", "people_prompts": "people_scores_recipe"}
+        recipes = [name for hash, name in hashes.items() if hash in report["recipe"]]
+        told = with_scores(loaded.card, report, recipes)
+        save_bundle(url_of(model) or directory_of(model), replace(loaded, card=told))
 
 
 eval_.add_command(arena_)

@@ -75,13 +75,23 @@ def rows(
             yield from rows(score, (*path, name))
 
 
-def card_scores(scores: Mapping[str, Any]) -> dict[str, dict[str, float | int | None]]:
-    """Return what a model's card tells: each part's overall and kinds, and the blind overall."""
-    return {
-        ".".join(path): score.json()
-        for path, score in rows(scores)
-        if len(path) == 2 or path[1:] == ("blind", "overall")
+def with_scores(
+    card: Mapping[str, Any], report: Mapping[str, Any], recipes: Sequence[str], before: str = ""
+) -> dict[str, Any]:
+    """Return a model's card that tells the scores of a report, as its table does.
+
+    They take the places of those of the same parts, and the others stay. recipes: the names under
+    which the report's recipe is told. before: what the names of scores begin with.
+    """
+    measured = {
+        before + ".".join(path): score.json()
+        for path, score in main_rows(report["scores"])
+        if score.n
     }
+    parts = tuple(f"{before}{part}." for part in report["scores"])
+    others = {k: v for k, v in card.get("scores", {}).items() if not k.startswith(parts)}
+    line = recipe_line(report["recipe"])
+    return {**card, "scores": others | measured, **dict.fromkeys(recipes, line)}
 
 
 def main_rows(scores: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Estimate]]:

@@ -84,15 +84,7 @@ def things_(
     if card:
         from unimodal.bundle import directory_of, save_bundle, url_of
 
-        save_bundle(
-            url_of(model) or directory_of(model), replace(loaded, card=_told(loaded.card, report))
-        )
+        from .report import with_scores
 
-
-def _told(card: dict, report: dict) -> dict:
-    """Return a card with the scores beside those of scenes, under names that begin with things."""
-    from .report import card_scores, recipe_line
-
-    scores = {f"things.{name}": score for name, score in card_scores(report["scores"]).items()}
-    told = card.get("scores", {}) | scores
-    return card | {"scores": told, "things_scores_recipe": recipe_line(report["recipe"])}
+        told = with_scores(loaded.card, report, ["things_scores_recipe"], before="things.")
+        save_bundle(url_of(model) or directory_of(model), replace(loaded, card=told))

@@ -51,6 +51,8 @@ It reads and writes text and images. `unimodal chat --model DIRECTORY` talks wit
 
 ## Configuration
 
+Of its latest run, as are the documents above; card.json tells what that began from.
+
 ```json
 {config}
 ```

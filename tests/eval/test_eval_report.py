@@ -9,12 +9,12 @@ from unimodal.eval.report import (
     GREEN,
     RED,
     Cell,
-    card_scores,
     contact_sheet,
     markdown,
     recipe_line,
     rows,
     terminal_table,
+    with_scores,
 )
 from unimodal.eval.results.shown import show
 
@@ -113,17 +113,28 @@ def test_long_words_are_wrapped_inside_the_cell():
     assert long.width == short.width and long.height > short.height + 40
 
 
-def test_the_card_tells_overall_kinds_and_the_blind_baseline():
-    half = Estimate(0.5, 0.4, 0.6, 10)
+def test_the_card_tells_what_the_table_does():
+    half, none = Estimate(0.5, 0.4, 0.6, 10), Estimate(None, None, None, 0)
     scores = {
-        "questions": {"overall": half, "count": half, "blind": {"overall": half, "count": half}},
+        "questions": {
+            "overall": half, "count": half, "blind": {"overall": half, "count": half},
+            "by_words": {"held_out": {"overall": half, "count": half}, "seen": {"overall": none}},
+        },
         "tokenizer": {"right": half},
-    }
-    told = card_scores(scores)
+    }  # fmt: skip
+    report = {"scores": scores, "recipe": {"evaluation": "scenes", "seed": 3}}
+    before = {"questions.size": {"value": 1.0}, "free.overall": {"value": 0.1}}
+    card = with_scores({"hours": 2, "scores": before, "scores_recipe": "old"}, report, ["new"])
+    told = card["scores"]
     assert list(told) == [
+        "free.overall",
         "questions.overall",
         "questions.count",
         "questions.blind.overall",
+        "questions.by_words.held_out.overall",
         "tokenizer.right",
     ]
     assert told["tokenizer.right"] == {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10}
+    assert (card["hours"], card["scores_recipe"]) == (2, "old") and "seed 3" in card["new"]
+    things = with_scores(card, report, ["things_scores_recipe"], before="things.")["scores"]
+    assert set(things) == {*told, *(f"things.{name}" for name in told if name != "free.overall")}
