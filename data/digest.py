@@ -89,7 +89,7 @@ def feed(shards: str | None, path: str | Path | None, text: Path | None = None) 
     else:
         sequencer = Sequencer(
             vocabulary, tokenizer, image.hash, known.inputs, known.layout.max_side, known.tower,
-            boxes=known.boxes,
+            boxes=known.boxes, two_way=known.two_way,
         )  # fmt: skip
     return Feed(recipe.sources, sequencer, ImageCodec(image), recipe.loader)
 

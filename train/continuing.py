@@ -36,6 +36,7 @@ class Continuing(Model):
         return Sequencer(
             self.vocabulary, self.text_tokenizer, codec_hash, replace(inputs, layout=bare),
             architecture.max_side, architecture.image.tower, boxes=architecture.image.boxes,
+            two_way=architecture.image.two_way,
         )  # fmt: skip
 
 

@@ -70,6 +70,9 @@ class ShapeConfig:
     boxes: bool = False
     """Requests may say what is to stand where, as those of `data scenes --mix layout=` do; the
     bundle says so, and another model refuses boxes."""
+    two_way: bool = False
+    """The tokens of a user's turn see each other both ways; it is context then, whatever its loss
+    weight. With heads that draw code by code: others see images both ways as it is."""
     masked: MaskSchedule | None = None
     """With `head: masked`, what is masked and how images are drawn; null: as the default is."""
     flow: FlowConfig | None = None
@@ -117,6 +120,10 @@ class ShapeConfig:
                 f"model.factorised: with model.head {self.head} codes have no rows that their "
                 "levels could be added to; leave it out"
             )
+        if self.two_way and not self.head_kind.in_order:
+            raise ValueError(
+                f"model.two_way: model.head {self.head} does not draw code by code; leave it out"
+            )
         if self.uses_levels and not levels:
             asked = "model.factorised" if self.factorised else f"model.head {self.head}"
             other = "leave it out" if self.factorised else "take next_code"
@@ -127,7 +134,7 @@ class ShapeConfig:
         used = levels if self.uses_levels else ()
         image = ImageConfig(
             self.head, used, self.addresses, rows, latent_width=latent_width, boxes=self.boxes,
-            **self._section(),
+            two_way=self.two_way, **self._section(),
         )  # fmt: skip
         num_ids = vocabulary.size if rows else vocabulary.num_words
         return Architecture(self.transformer(num_ids), vocabulary, image)
@@ -226,6 +233,9 @@ def shape_problems(
         ):
             if before and not now:
                 wrong.append(f"model.{name} false is true there")
+        if old.image.two_way != new.image.two_way:
+            words = [str(one.image.two_way).lower() for one in (new, old)]
+            wrong.append("model.two_way {} is {} there".format(*words))
     if text_ids is not None and text_ids != old.vocabulary.num_text:
         wrong.append(f"text_ids {text_ids} is {old.vocabulary.num_text} there")
     return wrong

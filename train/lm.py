@@ -172,7 +172,7 @@ def _sequencer(config: LmRun, initial: InitialState, codec: ImageCodec) -> Seque
     shape = initial.shape
     return Sequencer(
         initial.vocabulary, initial.text, codec.hash, inputs, shape.max_side, shape.image.tower,
-        boxes=shape.image.boxes,
+        boxes=shape.image.boxes, two_way=shape.image.two_way,
     )  # fmt: skip
 
 

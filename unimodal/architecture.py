@@ -37,6 +37,8 @@ class ImageConfig:
     learned; None: of another head."""
     boxes: bool = False
     """Whether requests may say what is to stand where (document.Box): the model was trained so."""
+    two_way: bool = False
+    """Whether the tokens of a user's turn see each other both ways."""
     tower: Tower | None = None
     """The vision tower by which images that are given enter; None: they enter as drawn ones do."""
 

@@ -21,6 +21,7 @@ class Assembly:
         self._weights: list[float] = []
         self._runs: list[ImageTokens] = []  # images, and runs of text between them
         self._blocks = self._privates = 0  # the largest numbers in use
+        self._two_way: list[slice] = []  # tokens that see each other both ways, beside images
 
     def add(self, ids: list[int], weight: float) -> None:
         """Add causal tokens."""
@@ -52,6 +53,17 @@ class Assembly:
         self._blocks += int(tokens.block.max(initial=0))
         self._privates += int(tokens.private.max(initial=0))
 
+    @property
+    def length(self) -> int:
+        """Return how many tokens there are so far."""
+        self.end_words()
+        return sum(len(run.ids) for run in self._runs) + len(self._ids)
+
+    def two_way(self, start: int) -> None:
+        """Let all tokens from `start` on see each other both ways, as one block."""
+        if start < self.length:
+            self._two_way.append(slice(start, self.length))
+
     def mask(self, ids: list[int]) -> None:
         """Replace each token so far but the first by `ids`, which are one; none is learned."""
         self._end_run()
@@ -80,6 +92,8 @@ class Assembly:
             np.concatenate([getattr(run, name) for run in runs])
             for name in ("is_image", "own_weights")
         )
+        for number, tokens in enumerate(self._two_way, start=self._blocks + 1):
+            block[tokens] = number
         next_weights = _ahead(weights, 0)
         labels = np.where(next_weights > 0, _ahead(ids, IGNORE), IGNORE)
         next_modality = np.where(_ahead(is_image, False), IMAGE_TARGET, TEXT_TARGET)

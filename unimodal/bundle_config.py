@@ -58,7 +58,8 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
         ),
         "image": (
             ImageConfig(),
-            ("code_rows", "code_width", "latent_width", "masked", "flow", "boxes", "tower"),
+            ("code_rows", "code_width", "latent_width", "masked", "flow", "boxes", "two_way",
+             "tower"),
         ),
         "sampling": (
             SAMPLING,

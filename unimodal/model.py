@@ -52,6 +52,7 @@ class Model:
         return Sequencer(
             self.vocabulary, self.text_tokenizer, self.image_tokenizer.hash, inputs,
             architecture.max_side, architecture.image.tower, self.layout, architecture.image.boxes,
+            architecture.image.two_way,
         )  # fmt: skip
 
     @cached_property

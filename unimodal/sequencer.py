@@ -16,7 +16,7 @@ With a vision tower (tower.py) an image that is given enters as soft vectors; it
 whatever its weight.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
@@ -51,11 +51,13 @@ class Sequencer:
         tower: Tower | None = None,
         layout: Layout | None = None,
         boxes: bool = False,
+        two_way: bool = False,
     ):
         """Bind the layout. inputs: the image head's `inputs`. max_side: that of the architecture,
         which a grid's sides may not exceed. tower: the vision tower by which images that are given
         enter; None: they enter as drawn ones do. layout: None: the image head's own. boxes: whether
-        texts may have boxes.
+        texts may have boxes. two_way: whether the tokens of a user's turn, which is context then
+        whatever its weight, see each other both ways.
 
         Raise ValueError where the text tokenizer does not fit the vocabulary.
         """
@@ -64,7 +66,7 @@ class Sequencer:
                 f"{text.num_ids} text ids, but the vocabulary holds {vocabulary.num_text}"
             )
         self.vocabulary, self.text_tokenizer, self.codec_hash = vocabulary, text, codec_hash
-        self.inputs, self.tower, self.boxes = inputs, tower, boxes
+        self.inputs, self.tower, self.boxes, self.two_way = inputs, tower, boxes, two_way
         self.layout = (layout or inputs.layout).bind(vocabulary, text, max_side)
 
     @cached_property
@@ -86,7 +88,7 @@ class Sequencer:
     def _with(self, layout: Layout) -> "Sequencer":
         return Sequencer(
             self.vocabulary, self.text_tokenizer, self.codec_hash, self.inputs,
-            self.layout.max_side, self.tower, layout, self.boxes,
+            self.layout.max_side, self.tower, layout, self.boxes, self.two_way,
         )  # fmt: skip
 
     def of(self, document: Document) -> "Sequencer":
@@ -315,8 +317,13 @@ class Sequencer:
             made.end_words()
             if last and options.closed:
                 self._mask(made, options)
+        is_two_way, start = self.two_way and role == "user", made.length if self.two_way else 0
+        if is_two_way:
+            parts = [replace(part, weight=0.0) for part in parts]
         for number, part in enumerate(parts, start=first):
             self._add_part(made, part, options, number)
+        if is_two_way:
+            made.two_way(start)
         if role == REPLY_ROLE:
             made.end_words()
         if around is not None:

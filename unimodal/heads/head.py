@@ -240,6 +240,8 @@ class ImageHead(nn.Module):
     """Whether the codes of an image are those of several scales; False: of one."""
     follows: ClassVar[tuple[str, ...]] = ("image_temperature", "image_top_k", "image_top_p")
     """Which of sampling.OF_HEADS, the settings that not every head has, `draw` follows."""
+    in_order: ClassVar[bool] = False
+    """Whether images are drawn, and learned, code by code in reading order, from public tokens."""
     exports: ClassVar[bool] = False
     """Whether a plain language model predicts the same, so that a Hugging Face export exists."""
 

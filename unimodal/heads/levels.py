@@ -27,7 +27,7 @@ from .next_code import NextCodeInputs, draw_in_order
 class LevelsHead(ImageHead):
     """A LevelsHead scores codes level by level; a subclass gives the logits of the levels."""
 
-    code_rows = False
+    code_rows, in_order = False, True
     follows = (*ImageHead.follows, "guidance_interval")
 
     def __init__(self, architecture: Architecture) -> None:

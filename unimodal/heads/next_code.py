@@ -75,7 +75,7 @@ def address_ahead(is_code_n: np.ndarray, grid: Grid) -> np.ndarray:
 class NextCode(CodeRowsHead):
     """NextCode predicts a code from those before it."""
 
-    exports = True
+    in_order = exports = True
     follows = (*CodeRowsHead.follows, "image_drafts")
 
     def __init__(self, architecture: Architecture) -> None:

@@ -98,6 +98,11 @@ def check_exports(directory: Path, config: BundleConfig) -> None:
             f"{directory} is given images by a vision tower, which a plain language model lacks: "
             "only one trained without `tower` has an export"
         )
+    if config.image.two_way:
+        raise ValueError(
+            f"{directory} reads a user's turn both ways, which no plain language model does: only"
+            " one trained without model.two_way has an export"
+        )
     if config.image.addresses:
         raise ValueError(
             f"{directory} adds the row and column of image tokens to their embeddings, which no"

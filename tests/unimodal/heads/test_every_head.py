@@ -51,6 +51,9 @@ CASES = {
     "next_code, residual lambdas": Case(
         lambda: next_code_model(64, GRID, False, residual_lambdas=True), next_code
     ),
+    "next_code, two-way": Case(
+        lambda: next_code_model(64, GRID, addresses=True, two_way=True), next_code
+    ),
     "masked": Case(
         lambda: replace(masked_model(MaskSchedule(steps=4)), grid=GRID), masked,
         settings={"image_steps": (None, 2, 9), "image_temperature": (1.0,) * 4 + (0.0,) * 4},
