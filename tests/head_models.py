@@ -37,14 +37,16 @@ def lively(transformer: UnifiedModel, head_std: float = 0.5) -> UnifiedModel:
 
 
 def next_code_model(
-    num_codes: int, grid: Grid, addresses: bool, residual_lambdas: bool = False,
-    two_way: bool = False,
-) -> Model:  # fmt: skip
-    """Untied, with rows of unequal lengths, so that its distributions are far from uniform."""
+    num_codes: int, grid: Grid, addresses: bool, two_way: bool = False, **parts: bool
+) -> Model:
+    """Untied, with rows of unequal lengths, so that its distributions are far from uniform.
+
+    parts: optional parts of the transformer.
+    """
     base = tiny(width=32, num_layers=2, num_heads=4, num_kv_heads=2, head_width=8, mlp_width=64)
     vocabulary = Vocabulary.new(base.vocabulary.num_text, num_codes)
-    shape = {"num_ids": vocabulary.size, "residual_lambdas": residual_lambdas}
-    config = replace(base.transformer.config, **shape, tied_head=False)
+    shape = {"num_ids": vocabulary.size, "tied_head": False, **parts}
+    config = replace(base.transformer.config, **shape)
     image = ImageConfig("next_code", addresses=addresses, two_way=two_way)
     transformer = lively(UnifiedModel(Architecture(config, vocabulary, image)), 0.35)
     return replace(base, transformer=transformer, grid=grid)

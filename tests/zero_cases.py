@@ -69,6 +69,7 @@ class Case:
     factorised: bool = False
     addresses: bool = False
     residual_lambdas: bool = False
+    value_embeddings: bool = False
     head: str = "next_code"
     tower: str = ""
     """Whether images of the second half of the rows are given to a vision tower that is `frozen` or
@@ -100,7 +101,11 @@ def shape(case: Case) -> Architecture:
     num_ids = vocabulary.size if has_rows else vocabulary.num_words
     sizes = num_ids, 32, 2, case.num_heads, case.num_kv_heads, 16, 64
     transformer = TransformerConfig(
-        *sizes, tied_head=case.tied, qk_norm=True, residual_lambdas=case.residual_lambdas
+        *sizes,
+        tied_head=case.tied,
+        qk_norm=True,
+        residual_lambdas=case.residual_lambdas,
+        value_embeddings=case.value_embeddings,
     )
     levels = LEVELS if case.factorised or not has_rows else ()
     tower = replace(towers.SMALL, trained=case.tower == "trained") if case.tower else None

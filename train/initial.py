@@ -56,6 +56,10 @@ class ShapeConfig:
     """Each layer reads a learned mix of the residual stream and the embeddings, and projections
     into the stream begin at zero; an export refuses.
     """
+    value_embeddings: bool = False
+    """Every second layer adds an embedding of each token's id to its values, from a table of its
+    own; an export refuses. Not with a head whose codes have no rows.
+    """
     head: str = "next_code"
     """How images are predicted: a file of unimodal/heads, or `module:Class` of one's own.
     next_code, masked (which draws an image in a few passes) and scale (of tokenizers with scales,
@@ -119,6 +123,11 @@ class ShapeConfig:
             raise ValueError(
                 f"model.factorised: with model.head {self.head} codes have no rows that their "
                 "levels could be added to; leave it out"
+            )
+        if self.value_embeddings and not rows:
+            raise ValueError(
+                f"model.value_embeddings: with model.head {self.head} codes have no rows, so these "
+                "tables would have none either; leave it out"
             )
         if self.two_way and not self.head_kind.in_order:
             raise ValueError(
@@ -197,6 +206,8 @@ def parent_of(
     old = parent.config.architecture
     wrong = shape_problems(old, shape, text_ids, image.levels, image.latent_width)
     wrong += _tokenizer_problems(parent.image_tokenizer, image, new_tokenizer)
+    if new_tokenizer and old.transformer.value_embeddings:
+        wrong.append("new_tokenizer true: its value embeddings have rows of the old codes")
     if wrong:
         raise ValueError(f"weights {weights} do not fit: {'; '.join(wrong)}")
     return parent

@@ -72,7 +72,8 @@ class SequenceGroup:
         start, stop = self.bounds(batch.ids.shape[1])
         part, (around, before) = batch.part(start, stop), batch.around(start, stop)
         x_BtD = model.input_vectors(around)[:, before : before + stop - start]
-        return model(x_BtD, part.positions, SharedHeads(attend, self)), part
+        attend, ids_Bt = SharedHeads(attend, self), model.value_ids(part)
+        return model(x_BtD, part.positions, attend, ids_BT=ids_Bt), part
 
     def summed(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the sums over the group of scalars, without gradients."""

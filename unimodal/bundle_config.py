@@ -52,9 +52,10 @@ def write_config(path: Path, bundle_config: BundleConfig) -> None:
     newer: dict[str, tuple[Any, tuple[str, ...]]] = {
         "transformer": (
             TransformerConfig,
-            ("rope", "head_norms", "post_norm", "residual_lambdas", "joint_qk_norm", "norm_places",
-             "centred_norms", "scaled_embedding", "activation", "rope_layers", "local_rope_theta",
-             "rotary_width", "score_width", "query_beta", "experts", "joined_export"),
+            ("rope", "head_norms", "post_norm", "residual_lambdas", "value_embeddings",
+             "joint_qk_norm", "norm_places", "centred_norms", "scaled_embedding", "activation",
+             "rope_layers", "local_rope_theta", "rotary_width", "score_width", "query_beta",
+             "experts", "joined_export"),
         ),
         "image": (
             ImageConfig(),

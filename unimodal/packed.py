@@ -109,6 +109,7 @@ class PackedTrunk:
         layers = [layer for layer in trunk.layers if isinstance(layer, Layer)]
         self._layers = [PackedLayer(layer) for layer in layers]
         self._mixes = trunk.residual_lambdas if config.residual_lambdas else None
+        self._more_values = trunk.more_values
         self._norm = PackedNorm(trunk.norm.scale, trunk.norm.eps)
         used = _inside(trunk)  # as they are, whatever they hold
         wholes = trunk.layers, trunk.norm
@@ -131,7 +132,12 @@ class PackedTrunk:
         )
 
     def __call__(
-        self, x_BTD: Tensor, positions_BT: Tensor, attend: Attend, seen_BN: Tensor | None
+        self,
+        x_BTD: Tensor,
+        positions_BT: Tensor,
+        attend: Attend,
+        seen_BN: Tensor | None,
+        ids_BT: Tensor | None,
     ) -> Tensor:
         """Return hidden_BTD, or hidden_BND, as Transformer.forward does."""
         num = int(positions_BT.max()) + 1
@@ -144,7 +150,8 @@ class PackedTrunk:
             if self._mixes is not None:
                 x_BTD = self._mixes[number](x_BTD, first_BTD)
             rotate, seen = rotations[self._kinds[number]], seen_BN if number == last else None
-            x_BTD = layer(x_BTD, rotate, attend, number, seen)
+            more_BTE = self._more_values(number, ids_BT)
+            x_BTD = layer(x_BTD, rotate, attend, number, seen, more_BTE)
         return self._norm(x_BTD)
 
     def _rotations(self, num: int) -> dict[RopeKind, Rotation]:
@@ -180,11 +187,13 @@ class PackedLayer:
         attend: Attend,
         layer: int,
         seen_BN: Tensor | None = None,
+        more_values_BTE: Tensor | None = None,
     ) -> Tensor:
         """Return the residual stream after this layer, (B, T, D); with seen_BN, of these tokens
         alone, (B, N, D): the others are read by their keys and values.
         """
-        out_BND = self._attention(self._normed(0, x_BTD), rotate, attend, layer, seen_BN)
+        read = self._normed(0, x_BTD), rotate, attend, layer
+        out_BND = self._attention(*read, seen_BN, more_values_BTE)
         x_BND = x_BTD if seen_BN is None else tokens_at(x_BTD, seen_BN)
         x_BND = self._normed(1, out_BND).add_(x_BND)
         out_BND = self._mlp(self._normed(2, x_BND))
@@ -201,11 +210,14 @@ class PackedLayer:
         attend: Attend,
         layer: int,
         seen_BN: Tensor | None,
+        more_values_BTE: Tensor | None,
     ) -> Tensor:
         """Return what Attention does, of all tokens or of those seen."""
         B, T, _ = x_BTD.shape
         H, G = self._counts
         qkv_BTE = self._qkv(x_BTD)
+        if more_values_BTE is not None:
+            qkv_BTE[..., (H + G) * self._head_width :].add_(more_values_BTE)
         if self._joint_norms:
             q_norm, k_norm = self._joint_norms
             q_BTE, k_BTE, v_BTE = qkv_BTE.split_with_sizes(

@@ -83,12 +83,23 @@ class Attention(nn.Module):
             _norm(config, config.num_kv_heads),
         )
 
-    def forward(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
-        """Return the attention output of x_BTD, (B, T, D)."""
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rotate: Rotation,
+        attend: Attend,
+        layer: int,
+        more_values_BTE: Tensor | None = None,
+    ) -> Tensor:
+        """Return the attention output of x_BTD, (B, T, D). more_values_BTE: what is added to the
+        values of all heads side by side.
+        """
         # Grouped-query attention (arXiv:2305.13245): H query heads share G key-value heads.
         q_BTE, k_BTE, v_BTE = self.project(x_BTD)
         q_BHTd = rotate(self._normed(self.q_norm, q_BTE))
         k_BGTd = rotate(self._normed(self.k_norm, k_BTE))
+        if more_values_BTE is not None:
+            v_BTE = v_BTE + more_values_BTE.to(v_BTE.dtype)
         v_BGTd = self._heads(v_BTE)
         out_BHTd = attend(layer, rotate.scaled(q_BHTd), k_BGTd, v_BGTd)
         return self.o_proj(out_BHTd.transpose(1, 2).flatten(2))
@@ -129,10 +140,20 @@ class Layer(nn.Module):
             norm = RMSNorm(config.width, config.norm_eps, config.centred_norms)
             self.add_module(name, norm)
 
-    def forward(self, x_BTD: Tensor, rotate: Rotation, attend: Attend, layer: int) -> Tensor:
-        """Return the residual stream after this layer, (B, T, D)."""
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rotate: Rotation,
+        attend: Attend,
+        layer: int,
+        more_values_BTE: Tensor | None = None,
+    ) -> Tensor:
+        """Return the residual stream after this layer, (B, T, D); more_values_BTE: as for
+        Attention.
+        """
         before, behind, before_mlp, behind_mlp = self.norms
-        x_BTD = x_BTD + behind(self.self_attn(before(x_BTD), rotate, attend, layer))
+        out_BTD = self.self_attn(before(x_BTD), rotate, attend, layer, more_values_BTE)
+        x_BTD = x_BTD + behind(out_BTD)
         return x_BTD + behind_mlp(self.mlp(before_mlp(x_BTD)))
 
     @property
@@ -173,7 +194,12 @@ class TrunkCopy(Protocol):
         ...
 
     def __call__(
-        self, x_BTD: Tensor, positions_BT: Tensor, attend: Attend, seen_BN: Tensor | None
+        self,
+        x_BTD: Tensor,
+        positions_BT: Tensor,
+        attend: Attend,
+        seen_BN: Tensor | None,
+        ids_BT: Tensor | None,
     ) -> Tensor:
         """Return hidden_BTD, or hidden_BND, as Transformer.forward does."""
         ...
@@ -186,9 +212,21 @@ class Trunk(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(config.num_ids, config.width)
         self.layers = nn.ModuleList(Layer(config, n) for n in range(config.num_layers))
+        if config.value_embeddings:
+            width = config.num_kv_heads * config.head_width
+            self.value_embeddings = nn.ModuleDict(
+                {str(n): nn.Embedding(config.num_ids, width) for n in config.value_layers}
+            )
         if config.residual_lambdas:
             self.residual_lambdas = nn.ModuleList(ResidualLambdas() for _ in self.layers)
         self.norm = RMSNorm(config.width, config.norm_eps, config.centred_norms)
+
+    def more_values(self, layer: int, ids_BT: Tensor | None) -> Tensor | None:
+        """Return what a layer's values get by their tokens' ids, (B, T, E); None: nothing."""
+        if not hasattr(self, "value_embeddings") or str(layer) not in self.value_embeddings:
+            return None
+        assert ids_BT is not None, "value embeddings are those of ids"
+        return self.value_embeddings[str(layer)](ids_BT)
 
 
 class Transformer(nn.Module):
@@ -235,15 +273,17 @@ class Transformer(nn.Module):
         positions_BT: Tensor,
         attend: Attend,
         seen_BN: Tensor | None = None,
+        ids_BT: Tensor | None = None,
     ) -> Tensor:
         """Return hidden_BTD, after the final norm, of x_BTD at positions_BT.
 
         positions_BT: int, from 0 in each document. attend: see attention.Attend. seen_BN: the
         tokens of each row whose hidden vectors are wanted, int, as places in 0 .. T - 1: hidden_BND
-        is then returned, and `attend` may be asked for the attention of these alone.
+        is then returned, and `attend` may be asked for the attention of these alone. ids_BT: the
+        tokens' ids, for value embeddings.
         """
         if self.copy is not None and is_plain(x_BTD) and self.copy.is_current:
-            return self.copy(x_BTD, positions_BT, attend, seen_BN)
+            return self.copy(x_BTD, positions_BT, attend, seen_BN, ids_BT)
         kinds = self.config.layer_ropes
         rotations = {
             kind: Rotation.at(positions_BT, self.config, x_BTD.dtype, kind) for kind in set(kinds)
@@ -258,10 +298,13 @@ class Transformer(nn.Module):
             rotate = rotations[kinds[number]]
             if self.config.residual_lambdas:
                 x_BTD = self.model.residual_lambdas[number](x_BTD, first_BTD)
+            more_BTE = self.model.more_values(number, ids_BT)
+            more_BTE = None if more_BTE is None else more_BTE.to(x_BTD.device)
+            given = x_BTD, rotate, attend, number, more_BTE
             if number < self.recompute and torch.is_grad_enabled():
-                x_BTD = checkpoint(layer, x_BTD, rotate, attend, number, use_reentrant=False)
+                x_BTD = checkpoint(layer, *given, use_reentrant=False)
             else:
-                x_BTD = layer(x_BTD, rotate, attend, number)
+                x_BTD = layer(*given)
         x_BTD = x_BTD if seen_BN is None else tokens_at(x_BTD, seen_BN.to(x_BTD.device))
         if (end := len(self.model.layers)) in borders:
             x_BTD = x_BTD.to(borders[end])
@@ -316,8 +359,10 @@ def initial_transformer_weight(
     Norms multiply by one, and biases are zero. Matrices are normal with standard deviation
     INIT_STD; those that write to the residual stream are divided by sqrt(2 * num_layers), so that
     its variance does not grow with depth (GPT-2: Radford et al. 2019, sec. 2.3). With residual
-    lambdas, which begin as the stream alone, these are zero.
+    lambdas, which begin as the stream alone, these are zero. Value embeddings are zero.
     """
+    if ".value_embeddings." in name:
+        return torch.zeros(shape)
     if ".residual_lambdas." in name:
         start = torch.zeros(shape)
         start[:1] = 1  # the stream alone

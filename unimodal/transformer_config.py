@@ -54,6 +54,9 @@ class TransformerConfig:
     residual_lambdas: bool = False
     """Whether each layer reads a learned mix of the residual stream and the embeddings that it
     began as (modded-nanogpt), and projections into the stream begin at zero."""
+    value_embeddings: bool = False
+    """Whether every second layer, the last one among them, adds an embedding of each token's id to
+    its values, from a table of its own (modded-nanogpt, nanochat)."""
     joint_qk_norm: bool = False
     """Whether the queries of all heads together, and the keys, pass an RMSNorm before the rotation
     (as in OLMo-2)."""
@@ -124,6 +127,12 @@ class TransformerConfig:
         """Return the rotation of each layer."""
         full: RopeKind = "full"
         return self.rope_layers or (full,) * self.num_layers
+
+    @property
+    def value_layers(self) -> range:
+        """Return the layers that have value embeddings."""
+        last = self.num_layers - 1
+        return range(last % 2, self.num_layers, 2) if self.value_embeddings else range(0)
 
     @property
     def norm_names(self) -> tuple[str | None, ...]:

@@ -89,7 +89,12 @@ class UnifiedModel(Transformer):
 
         seen_BN: as for `forward`.
         """
-        return self(self.input_vectors(tokens), positions_BT, attend, seen_BN)
+        x_BTD, ids_BT = self.input_vectors(tokens), self.value_ids(tokens)
+        return self(x_BTD, positions_BT, attend, seen_BN, ids_BT)
+
+    def value_ids(self, tokens: ModelInput) -> Tensor | None:
+        """Return the ids whose value embeddings are read, (B, T); None where there are none."""
+        return tokens.ids if self.config.value_embeddings else None
 
     def input_vectors(self, tokens: ModelInput) -> Tensor:
         """Return the vectors with which texts and images enter, x_BTD."""

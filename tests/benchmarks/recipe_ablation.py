@@ -79,6 +79,7 @@ LEVERS = {
         Lever(
             "cautious weight decay", ("optimizer.weight_decay=0.1", "optimizer.cautious=true")
         ),
+        Lever("value embeddings", ("model.value_embeddings=true",)),
         Lever("two-way prompts", ("model.two_way=true",)),
         Lever("decay from the start", ("schedule.decay_steps=LONGEST",)),
     )

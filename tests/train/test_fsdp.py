@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = [Case(fsdp=True, tied=False, accumulation=2, ema_decay=0.5)]
 CASES = [
     Case(fsdp=True, recompute=True, accumulation=4),
-    Case(fsdp=True, factorised=True, addresses=True, residual_lambdas=True),
+    Case(fsdp=True, factorised=True, addresses=True, residual_lambdas=True, value_embeddings=True),
     Case(fsdp=True, head="flow", addresses=True, recompute=True, ema_decay=0.5),
     Case(fsdp=True, head="scale", addresses=True, tied=False),
     Case(fsdp=True, head="causal_levels"),

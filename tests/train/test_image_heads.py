@@ -171,7 +171,8 @@ def test_a_bundle_may_not_import_what_its_user_did_not(toy_run: LmRun) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"factorised": True}, {"addresses": True},
-                                     {"residual_lambdas": True},
+                                     {"residual_lambdas": True, "two_way": True},
+                                     {"value_embeddings": True},
                                      {"factorised": True, "addresses": True}])  # fmt: skip
 def test_they_train_resume_and_draw(tmp_path, shards, tokenizer, changes: dict[str, bool]) -> None:
     whole = shaped(recipe(tmp_path / "a", shards, tokenizer, 6, save_every_steps=3), **changes)
@@ -185,7 +186,8 @@ def test_they_train_resume_and_draw(tmp_path, shards, tokenizer, changes: dict[s
     assert exact(tmp_path / "b") == exact(whole.output)
     model = load(whole.output / "bundle")
     trained = [name for name in model.transformer.state_dict()
-               if name.startswith(("embedder.", "code_factors.", "model.residual"))]  # fmt: skip
+               if name.startswith(("embedder.", "code_factors.", "model.residual",
+                                   "model.value_embeddings"))]  # fmt: skip
     state = model.transformer.state_dict()
     begun = {"model.residual": torch.tensor([1.0, 0.0])}
     assert trained and all(
@@ -314,9 +316,10 @@ def test_the_export_of_factorised_codes_has_equal_logits(
 def test_what_no_plain_model_can_be_is_not_exported(toy_run, both_model, tmp_path) -> None:
     with pytest.raises(ValueError, match="toy_head:ToyHead, which no model of"):
         export(toy_run.output / "bundle", tmp_path / "toy")
-    mixed = save_bundle(tmp_path / "mixed", next_code_model(64, Grid(3, 4), False, True))
-    with pytest.raises(ValueError, match="trained without model.residual_lambdas has an export"):
-        export(mixed, tmp_path / "exported")
+    for part in ("residual_lambdas", "value_embeddings"):
+        model = next_code_model(64, Grid(3, 4), addresses=False, **{part: True})
+        with pytest.raises(ValueError, match=f"trained without model.{part} has an export"):
+            export(save_bundle(tmp_path / part, model), tmp_path / "exported")
     bundle = save_bundle(tmp_path / "both", both_model)
     with pytest.raises(ValueError, match="row and column .* trained without model.addresses"):
         export(bundle, tmp_path / "exported")

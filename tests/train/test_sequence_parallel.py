@@ -40,7 +40,7 @@ CASES = [
     replace(SHARED, head="scale", addresses=True, factorised=True, length=36),
     replace(SHARED, stage=3, head="causal_levels", tied=False),
     replace(SHARED, stage=3, tower="trained", num_kv_heads=1),
-    replace(SHARED, stage=3, tower="frozen", residual_lambdas=True),
+    replace(SHARED, stage=3, tower="frozen", residual_lambdas=True, value_embeddings=True),
 ]
 
 

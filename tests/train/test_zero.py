@@ -25,7 +25,7 @@ QUICK = [
     Case(stage=3, tied=False, accumulation=4, recompute=True, ema_decay=0.5),
     Case(stage=3, compile=True),
     Case(stage=2, accumulation=4),
-    Case(stage=3, factorised=True, addresses=True, residual_lambdas=True),
+    Case(stage=3, factorised=True, addresses=True, residual_lambdas=True, value_embeddings=True),
     Case(stage=3, factorised=True, tied=False, accumulation=2),
     Case(stage=3, head="independent_levels", addresses=True),
     Case(stage=3, head="causal_levels", tied=False, accumulation=2),

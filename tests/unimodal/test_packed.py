@@ -36,13 +36,14 @@ def hidden(transformer: Transformer) -> Tensor:
     ids_BT = torch.arange(14).view(2, 7)
     attend = DenseAttention(torch.ones(7, 7, dtype=torch.bool).tril().expand(2, 7, 7))
     with torch.inference_mode():
-        return transformer(transformer.embed(ids_BT), torch.arange(7).expand(2, 7), attend)
+        places_BT = torch.arange(7).expand(2, 7)
+        return transformer(transformer.embed(ids_BT), places_BT, attend, ids_BT=ids_BT)
 
 
 @pytest.mark.parametrize(
     "changed",
     [{}, {"qk_norm": True}, {"head_norms": True}, {"post_norm": True}, {"attention_bias": True},
-     {"num_kv_heads": 4}, {"residual_lambdas": True}],
+     {"num_kv_heads": 4}, {"residual_lambdas": True}, {"value_embeddings": True}],
     ids=lambda one: next(iter(one), "plain"),
 )  # fmt: skip
 def test_packed_layers_compute_what_layers_do(changed: dict) -> None:
@@ -56,7 +57,7 @@ def test_packed_layers_compute_what_layers_do(changed: dict) -> None:
     assert not calls, "packed layers stood in for all"
     ids_1T = torch.arange(7)[None]
     attend = DenseAttention(torch.ones(1, 7, 7, dtype=torch.bool).tril())
-    transformer(transformer.embed(ids_1T), ids_1T, attend).sum().backward()
+    transformer(transformer.embed(ids_1T), ids_1T, attend, ids_BT=ids_1T).sum().backward()
     assert len(calls) == 2, "gradients are the layers'"
 
 

@@ -139,7 +139,9 @@ def test_keys_and_values_are_bounded_by_the_fullest_device(monkeypatch: pytest.M
 @pytest.fixture(scope="module")
 def whole() -> Model:
     """Untied, with mixes of the residual stream and addresses."""
-    return head_models.next_code_model(64, Grid(3, 2), addresses=True, residual_lambdas=True)
+    return head_models.next_code_model(
+        64, Grid(3, 2), addresses=True, residual_lambdas=True, value_embeddings=True
+    )
 
 
 @pytest.fixture(scope="module")

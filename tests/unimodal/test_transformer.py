@@ -225,6 +225,38 @@ def test_residual_lambdas_mix_the_embeddings_into_each_layer() -> None:
     torch.testing.assert_close(model(x_BTD, positions_BT, attend), expected_BTD)
 
 
+def test_value_embeddings_add_to_the_values_of_every_second_layer() -> None:
+    """Values of the last layer are its projection's and the rows of the tokens' ids."""
+    config = replace(SMALL, value_embeddings=True)
+    assert [*config.value_layers] == [1] and [*replace(config, num_layers=5).value_layers] == [
+        0, 2, 4
+    ]  # fmt: skip
+    ids_BT = torch.randint(61, (2, 9), generator=torch.Generator().manual_seed(0))
+    positions_BT = torch.arange(9).expand(2, 9)
+    none_BT = torch.zeros(2, 9, dtype=torch.int32)
+    attention = PackedAttention(none_BT, none_BT, none_BT)
+    model, plain = Transformer(config, seed=5), Transformer(SMALL, seed=5)
+    x_BTD, seen = model.embed(ids_BT), {}
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        seen[layer] = v
+        return attention(layer, q, k, v)
+
+    expected_BTD = plain(x_BTD, positions_BT, attend)
+    values = dict(seen)
+    assert torch.equal(model(x_BTD, positions_BT, attend, ids_BT=ids_BT), expected_BTD), "zero"
+    table = model.model.value_embeddings["1"].weight
+    torch.nn.init.normal_(table, generator=torch.Generator().manual_seed(1))
+    changed_BTD = model(x_BTD, positions_BT, attend, ids_BT=ids_BT)
+    assert not torch.allclose(changed_BTD, expected_BTD)
+    torch.testing.assert_close(seen[0], values[0])
+    more_BGTd = table[ids_BT].unflatten(-1, (SMALL.num_kv_heads, -1)).transpose(1, 2)
+    torch.testing.assert_close(seen[1], values[1] + more_BGTd)
+    model(x_BTD, positions_BT, attend, ids_BT=ids_BT).sum().backward()
+    met = torch.zeros(61, dtype=torch.bool).index_fill(0, ids_BT.flatten(), True)
+    assert torch.equal(table.grad.abs().sum(1) > 0, met)
+
+
 def test_every_problem_of_a_config_is_told_at_once() -> None:
     with pytest.raises(ValueError) as caught:
         TransformerConfig(

@@ -27,6 +27,11 @@ def config_json(config: TransformerConfig, dtype: str, ids: dict[str, int]) -> d
             "no plain language model of Hugging Face mixes embeddings into its layers: only one"
             " trained without model.residual_lambdas has an export"
         )
+    if config.value_embeddings:
+        raise ValueError(
+            "no plain language model of Hugging Face has value embeddings: only one trained without"
+            " model.value_embeddings has an export"
+        )
     family = family_of(config)
     if config.joined_export and config.rope is not None and config.rope.kind != "longrope":
         raise ValueError(

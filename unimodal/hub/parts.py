@@ -17,9 +17,9 @@ from ..transformer_config import TransformerConfig
 
 Values = dict[str, Any]
 OPTIONAL = (
-    "qk_norm", "attention_bias", "head_norms", "post_norm", "residual_lambdas", "joint_qk_norm",
-    "norm_places", "centred_norms", "scaled_embedding", "activation", "rope_layers", "rotary_width",
-    "score_width", "query_beta", "experts", "joined_export",
+    "qk_norm", "attention_bias", "head_norms", "post_norm", "residual_lambdas", "value_embeddings",
+    "joint_qk_norm", "norm_places", "centred_norms", "scaled_embedding", "activation",
+    "rope_layers", "rotary_width", "score_width", "query_beta", "experts", "joined_export",
 )  # fmt: skip
 LOCAL = "sliding_attention"  # of layer_types
 JOINED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}

@@ -48,8 +48,9 @@ CASES = {
         lambda: next_code_model(64, GRID, addresses=True), next_code,
         settings={"image_temperature": (1.0, 0.0, 1.0), "image_top_p": (None, 0.9)},
     ),
-    "next_code, residual lambdas": Case(
-        lambda: next_code_model(64, GRID, False, residual_lambdas=True), next_code
+    "next_code, residual lambdas, value embeddings": Case(
+        lambda: next_code_model(64, GRID, False, residual_lambdas=True, value_embeddings=True),
+        next_code,
     ),
     "next_code, two-way": Case(
         lambda: next_code_model(64, GRID, addresses=True, two_way=True), next_code
