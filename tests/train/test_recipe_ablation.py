@@ -33,6 +33,8 @@ CHANGES = {
     "no plan in words": set(),
     "code noise": {"loader.code_noise"},
     "residual lambdas": {"model.residual_lambdas"},
+    "value embeddings": {"model.value_embeddings"},
+    "two-way prompts": {"model.two_way"},
     "weight decay": {"optimizer.weight_decay"},
     "cautious weight decay": {"optimizer.weight_decay", "optimizer.cautious"},
     "decay from the start": {"schedule.decay_steps"},
