@@ -93,14 +93,21 @@ MASKED_STEPS, FLOW_STEPS = (4, 8, 16, 32), (4, 8, 16, 50)
 SOLVERS: tuple[Solver, ...] = ("euler", "heun")
 FLOW = tuple(Drawing(steps, solver) for solver in SOLVERS for steps in FLOW_STEPS)
 NO_ROWS = ("model.factorised=false",)  # there are no rows of codes whose levels they could share
+# Of heads that learn an image from a copy: behind a last image the clean one teaches the end alone.
+UNREAD = ("loader.unread_share=0.8",)
 HEADS = {
     head.name: head
     for head in (
         Head("next_code", "next_code", "codes", settings=("sampling.image_temperature=0.7",)),
-        Head("masked", "masked", "codes", tuple(map(Drawing, MASKED_STEPS)), Drawing(16)),
-        Head("flow", "flow", "latents", FLOW, Drawing(50, "euler"), NO_ROWS),
-        Head("scale", "scale", "scales", settings=(*NO_ROWS, "sampling.image_temperature=0.2")),
-        Head("pixel_flow", "flow", "pixels", FLOW, Drawing(50, "euler"), NO_ROWS),
+        Head("masked", "masked", "codes", tuple(map(Drawing, MASKED_STEPS)), Drawing(16), UNREAD),
+        Head("flow", "flow", "latents", FLOW, Drawing(50, "euler"), (*NO_ROWS, *UNREAD)),
+        Head(
+            "scale",
+            "scale",
+            "scales",
+            settings=(*NO_ROWS, *UNREAD, "sampling.image_temperature=0.2"),
+        ),
+        Head("pixel_flow", "flow", "pixels", FLOW, Drawing(50, "euler"), (*NO_ROWS, *UNREAD)),
     )
 }
 REFERENCE = HEADS["next_code"]  # whose positions say what a budget is

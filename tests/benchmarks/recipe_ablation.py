@@ -42,7 +42,10 @@ PARTS = ("drawing", "questions", "edits")
 HEAD = ("lever", "drawing", "questions", "edits", "mean", "gain of the mean", "CPU min")
 # Beside the laboratory's mix: by next_code images that are given are learned at no cost.
 GIVEN = {"seen_weight": 0.1}
-BASE = ("model.factorised=false", "model.addresses=false", "sampling.image_temperature=0.7")
+BASE = (
+    "model.factorised=false", "model.addresses=false", "sampling.image_temperature=0.7",
+    f"loader.batch_rows={STEP_POSITIONS // 1024}", "loader.caption_dropout=0.1",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

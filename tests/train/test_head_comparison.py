@@ -55,6 +55,7 @@ def test_all_heads_have_one_recipe_but_for_what_is_compared(name: str) -> None:
     named = {key for key, _, _ in config.changes(other, run)}
     rows = {"model.factorised"} if name in ("flow", "pixel_flow", "scale") else set()
     kinds = {"model.head", "tokenizer", "sources.scenes.shards", "sampling.image_temperature"}
+    kinds |= {"loader.unread_share"} if name != "next_code" else set()
     assert named <= {"output"} | kinds | rows
     assert run.model is not None and run.model.head == head.head
     assert (run.optimizer.lr, run.optimizer.muon_lr, run.seed, run.loader.seed) == (
