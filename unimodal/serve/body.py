@@ -73,11 +73,13 @@ class _InMemory(MultiPartParser):
 
 def length_of(request: Request, limits: Limits) -> int:
     """Return how long a body is or, where it is not said, may be; raise ApiError where that is too
-    long.
+    long, or said in two ways, of which a proxy may believe the other one (RFC 9112, section 6.3).
     """
     said = request.headers.get("content-length")
     if said is None:
         return limits.max_body_bytes
+    if "transfer-encoding" in request.headers:
+        raise ApiError(400, "Content-Length and Transfer-Encoding: one of them ends a body")
     if not (said.isascii() and said.isdigit()):
         raise ApiError(400, "the header Content-Length is no number")
     if len(said) > 18 or int(said) > limits.max_body_bytes:

@@ -45,6 +45,9 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._watch_head()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing of a protocol that is offered and not taken, as RFC 9110, 7.8 has it."""
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no request of HTTP, in the words of `msg`, and close."""
         answer = JSONResponse(ApiError(400, msg, code="invalid_http").body(), 400)

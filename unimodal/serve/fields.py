@@ -4,6 +4,7 @@ A model of pydantic names what is honoured. Its ONLY names fields of OpenAI's th
 here, with the values that ask for that effect.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ApiError
 
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 MOST_ERRORS = 5  # told of one request
 MOST_SHOWN = 80  # characters of a value
 MOST_ITEMS = 4096  # of a field's lists, at any depth: to look at a million would hold up the others
@@ -51,9 +53,22 @@ def checked(kind: type[T], fields: Mapping[str, Any], is_form: bool = False) -> 
         if name in given and not _is_one_of(given.pop(name), only, is_form):
             raise _not_that(name, fields[name], only)
     try:
-        return kind.model_validate(given, strict=not is_form)
+        found = kind.model_validate(given, strict=not is_form)
     except ValidationError as error:
         raise _refusal(error, given) from error
+    if is_form:
+        _check_numbers(found, given)
+    return found
+
+
+def _check_numbers(found: Fields, given: Mapping[str, Any]) -> None:
+    """Raise ApiError for a number that is not written as JSON has it: pydantic reads `1_0` too."""
+    for name, text in given.items():
+        value = getattr(found, name)
+        is_number = isinstance(value, float | int) and not isinstance(value, bool)
+        if is_number and not NUMBER.fullmatch(text):
+            raise ApiError(400, f"{name}: Input should be a number, written as in JSON", name,
+                           "invalid_value")  # fmt: skip
 
 
 def _num_items(value: Any) -> int:

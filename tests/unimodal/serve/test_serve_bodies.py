@@ -50,6 +50,31 @@ def test_a_form_that_was_cut_is_refused(small: Served, ending: bytes) -> None:
     assert status == 400 and json.loads(answer)["error"]["code"] == "invalid_form"
 
 
+@pytest.mark.parametrize("name, text", [("seed", "1_0"), ("seed", " 7"), ("guidance", "inf"),
+                                        ("guidance", "1_0.5"), ("n", "+1")])  # fmt: skip
+def test_numbers_of_forms_are_those_of_json(small: Served, name: str, text: str) -> None:
+    status, answer = small.form(IMAGES, [("prompt", "a red circle"), (name, text)])
+    assert status == 400 and answer["error"]["param"] == name, "python would read most of them"
+
+
+def test_a_body_ends_in_one_way(small: Served) -> None:
+    """A proxy that believes the other header would take the rest for a request of its own."""
+    talk = json.dumps(TALK).encode()
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(talk), talk)
+    kind = {"Content_Type": "application/json", "Transfer_Encoding": "chunked"}
+    status, _, _ = small.send("POST", CHAT, chunked, **kind)
+    assert status == 200
+    status, _, answer = small.send("POST", CHAT, chunked, Content_Length=str(len(talk)), **kind)
+    assert status == 400 and b"Transfer-Encoding" in answer
+
+
+def test_an_offer_of_another_protocol_is_passed_over(small: Served, caplog) -> None:
+    talk = json.dumps(TALK).encode()
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c"}
+    status, _, _ = small.send("POST", CHAT, talk, Content_Type="application/json", **offer)
+    assert status == 200 and not caplog.records
+
+
 def test_forms_are_utf_8(small: Served) -> None:
     """Latin-1 would be another prompt; a name may have letters of any kind."""
     head = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n'
