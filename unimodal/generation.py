@@ -158,6 +158,7 @@ class Generation:
         self._grammar = Grammar(layout, [model.grid], model.text_tokenizer.spelled)
         self._waiting: deque[Request] = deque()
         self._active: dict[int, Request] = {}
+        self._num_branches = 1  # that were read last
         self._branches = Branches(model, num_prefixes)
         self._max_bytes = max_bytes
         self._count = 0
@@ -210,9 +211,8 @@ class Generation:
         """Return how many tokens each branch may read in a pass before guessed ones cost more than
         they save.
         """
-        branches = sum(len(one.branches) for one in self._active.values())
         on_cpu = next(self._model.transformer.parameters()).device.type == "cpu"
-        return (WORTH_READING if on_cpu else WORTH_READING_ON_GPU) // max(branches, 1)
+        return (WORTH_READING if on_cpu else WORTH_READING_ON_GPU) // self._num_branches
 
     def _check_bytes(self, request: Request) -> None:
         """Raise ValueError where a request alone needs more memory than is allowed."""
@@ -272,6 +272,7 @@ class Generation:
         going_on = [one for one in requests if not one.state.over]
         if going_on:
             branches = [branch for one in going_on for branch in one.branches.values()]
+            self._num_branches = len(branches)
             has_prompt = any(branch.row is None for branch in branches)
             with enough_threads(self._branches.flops(branches), once=has_prompt):
                 self._branches.read(branches, max(one.num_looked_at for one in going_on))
