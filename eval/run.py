@@ -6,9 +6,9 @@ other people's. Out: one prediction for each request, kept as soon as it is know
 1. `Evaluator.requests` names what is asked. Those whose predictions are there are passed over.
 2. `Evaluator.turns` holds the conversation of a request: it yields a `Turn` to answer and is sent
    the parts of the reply, until it returns. Most requests have one turn.
-3. Images that have no codes are encoded, `batch` requests are answered at a time, and images that
-   were drawn are decoded. The noise of a turn is its sampling's seed alone, so that an answer
-   depends on no batch size, no neighbour and no rank.
+3. Images that have no codes are encoded, `batch` requests are answered at a time (on a CPU by
+   several processes: processes.py), and images that were drawn are decoded. The noise of a turn is
+   its sampling's seed alone, so that an answer depends on no batch size, no neighbour and no rank.
 4. `Evaluator.score` judges the answer; `Evaluator.summary` makes scores of all predictions.
 
 Conversations that go on are answered together with new ones. A few thousand are open at a time,
@@ -19,6 +19,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -33,6 +34,7 @@ from unimodal.sampling import Sampling
 
 from .answer import Answer
 from .answerers.answerer import Answerer, answers_of
+from .processes import answered, num_processes
 from .report import bar
 from .score import Prediction, by_kind
 
@@ -116,7 +118,9 @@ def run(
     if isinstance(model, Answerer):
         answers = answers_of(model, evaluator, missing, batch)
     else:
-        answers = _answers(model, evaluator, missing, batch)
+        processes = num_processes(model, batch, len(missing))
+        each = partial(_answers, model, evaluator, batch=-(-batch // processes))
+        answers = answered(each, missing, processes)
     with bar(len(missing), evaluator.name) as advance:
         for request, answer in answers:
             kept[request.id] = evaluator.score(request, answer)
