@@ -4,6 +4,7 @@ Weights are asked for one parameter at a time, by name, so that a model which fi
 can be filled in shards.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -229,7 +230,7 @@ def shape_problems(
         new = shape.of(old.vocabulary, levels, latent_width)
         there = asdict(old.transformer)
         wrong = [
-            f"model.{name} {value} is {there[name]} there"
+            f"model.{name} {json.dumps(value)} is {json.dumps(there[name])} there"
             for name, value in asdict(new.transformer).items()
             if name in asdict(shape) and there[name] != value
         ]

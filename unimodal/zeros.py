@@ -13,11 +13,13 @@ def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> T
     """Return zeros of a shape without an empty side.
 
     On a CPU they take neither time nor memory at first: the system's pages are zeros, and come when
-    they are written to. So there may be room for the longest replies, of which most are short.
+    they are written to. So there may be room for the longest replies, of which most are short. They
+    are this process's own: a fork has a copy. Raise OSError where the system grants no such room.
     """
-    if device.type != "cpu":
+    if device.type != "cpu" or sys.platform == "win32":
         return torch.zeros(shape, dtype=dtype, device=device)
-    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # shared pages would come by reading them too
+    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize, flags=kind)
     if sys.platform == "linux":
         with suppress(OSError):  # of a kernel that has no huge pages
             pages.madvise(mmap.MADV_NOHUGEPAGE)  # or one number could take 2 MiB

@@ -26,11 +26,14 @@ from unimodal.data.shards import Shard
 from unimodal.data.windows import planned_rows
 from unimodal.document import Document, Image, Text
 from unimodal.eval.options import EVAL_SEED
+from unimodal.eval.predictions import read_predictions
+from unimodal.eval.results.stored import Result as Stored
 from unimodal.sampling import Sampling
 from unimodal.train import lm
 from unimodal.train.lesson import recipe as lessons
 from unimodal.train.lesson.album import read_album
 from unimodal.train.lesson.lesson import Lesson
+from unimodal.train.lesson.report import lost
 from unimodal.train.run import LmRun
 
 pytest.importorskip("peft")
@@ -103,6 +106,28 @@ def test_a_lesson_ends_with_a_bundle_a_sheet_and_a_report(taught: tuple[Path, Re
     assert f"talk with it: unimodal chat --model {output / 'bundle'}" in result.stdout
     assert "6 images, 0 left out, 5 taught, 1 held out" in result.stderr
     assert "6 of 6 images: resized and cropped from 50 x 40 to 64 x 64 pixels" in result.stderr
+
+
+def test_what_fell_is_told_request_by_request(taught: tuple[Path, Result]):
+    """All eleven questions: sure. All six drawings, among four parts: perhaps."""
+    output, _ = taught
+    path = output / "exams" / "scenes_after.jsonl"
+    recipe, kept = read_predictions(path)
+    fell = {"questions": 11, "drawing": 6}
+    answers = [
+        [one | {"right": was or one["part"] not in fell} for one in kept.values()]
+        for was in (True, False)
+    ]
+    assert all(sum(one["part"] == part for one in answers[0]) == n for part, n in fell.items())
+    before, after = (
+        Stored(path.with_name(f"{name}.jsonl"), {}, recipe, some)
+        for name, some in zip(("before", "after"), answers, strict=True)
+    )
+    words = lost(before, after)
+    assert "Worse than before: questions / overall (1.000 to 0.000, p 0.00" in words
+    assert "Perhaps worse: drawing / overall (1.000 to 0.000, p 0.0" in words
+    assert lost(before, replace(before, path=after.path)).startswith("No fall is sure")
+    assert lost(after, before).startswith("No fall is sure"), "a gain is none"
 
 
 def test_both_exams_ask_the_same(taught: tuple[Path, Result]):
@@ -248,7 +273,7 @@ def test_the_shipped_bundle_replays_its_own_drawings_and_plans(pictures: Path, t
     talks = [document(Shard(shard).sample(at), "document") for at in range(len(Shard(shard)))]
     drawn = [one for one in talks if has_drawing(one)]
     assert len(list(filter(is_planned, drawn))) > 0.8 * len(drawn) > 0
-    assert "half of that are its own right drawings" in result.stderr
+    assert "up to half of that: its own right drawings" in result.stderr
 
 
 # --- what is checked before time is spent -------------------------------------------------------
@@ -290,12 +315,23 @@ def test_what_does_not_fit_is_refused(
     assert not (tmp_path / "mine").exists()
 
 
+@pytest.mark.parametrize("name", ["minutes", "replay"])
+def test_nan_is_no_number(pictures: Path, tmp_path: Path, bundle: Path, name: str):
+    options = ("--output", tmp_path / "mine", "--bundle", bundle)
+    assert f"--{name} nan: no number" in refused(pictures, *options, f"--{name}", "nan")
+
+
 def test_folders_that_will_not_do(pictures: Path, tmp_path: Path, bundle: Path):
     options = ("--bundle", bundle, "--output")
     assert "lies in" in refused(pictures, *options, pictures / "mine")
     assert "there is no" in refused(tmp_path / "gone", *options, tmp_path / "mine")
     (tmp_path / "empty").mkdir()
-    assert "empty is empty" in refused(tmp_path / "empty", *options, tmp_path / "mine")
+    empty = refused(tmp_path / "empty", *options, tmp_path / "mine")
+    assert "empty is empty: give a folder of images, each with its caption" in empty
+    image = next(pictures.glob("*.png"))
+    assert f"{image.name} is one image: give a folder" in refused(
+        image, *options, tmp_path / "mine"
+    )
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     assert "exists" in refused(pictures, *options, tmp_path / "full")

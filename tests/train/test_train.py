@@ -105,7 +105,7 @@ def test_a_run_begins_with_the_weights_of_a_bundle(
     assert card["began_from"]["config"]["schedule"]["num_steps"] == 30
     assert card["hours"] >= card["began_from"]["hours"]
     other = replace(config, weights=first, text_ids=400, model=replace(SHAPE, qk_norm=False))
-    with pytest.raises(ValueError, match="qk_norm False is True there; text_ids 400 is 300 there"):
+    with pytest.raises(ValueError, match="qk_norm false is true there; text_ids 400 is 300 there"):
         lm.train(replace(other, output=tmp_path / "third"))
     assert not (tmp_path / "third").exists()
 

@@ -1,5 +1,6 @@
 """The cache against attention over whole sequences, for rows of any lengths and any detours."""
 
+import os
 import resource
 import sys
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from unimodal.attention import DenseAttention
 from unimodal.cache import KVCache
 from unimodal.sequence import span_mask
 from unimodal.transformer import Transformer, TransformerConfig
+from unimodal.zeros import zeros
 
 CONFIG = TransformerConfig(
     num_ids=50, width=32, num_layers=3, num_heads=4, num_kv_heads=2, head_width=8, mlp_width=48
@@ -160,6 +162,20 @@ def test_memory_is_taken_as_it_is_used(transformer: Transformer) -> None:
         read(transformer, cache, [first[:3]])[0], whole(transformer, second[:200] + first[:3])[-3:]
     )
     assert resident() - before < 100_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory is taken")
+def test_zeros_are_read_at_no_cost_and_are_those_of_one_process() -> None:
+    before = resident()
+    made = zeros((64, 1 << 20), torch.float32, torch.device("cpu"))
+    assert not made.count_nonzero() and resident() - before < 30_000_000
+    child = os.fork()
+    if not child:
+        made[:, 0] = 7
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0 and not made[:, 0].count_nonzero()
+    made[:32] = 1
+    assert resident() - before > 128_000_000 and made.count_nonzero() == 32 << 20
 
 
 def test_limits_are_said() -> None:

@@ -36,6 +36,10 @@ from unimodal.room import refusal
 from unimodal.tokenizer.pixels import ImageError, open_image
 
 TABLES = ("captions.csv", "captions.tsv", "captions.jsonl")
+WANTED = (
+    "give a folder of images, each with its caption in a .txt or .json of the same name, or all in "
+    "one captions.csv (docs/teaching.md)"
+)
 SHOWN = 256  # pixels: the longer side of an original that is kept for the sheet
 POOR_DB = 20.0  # PSNR below which an image is hardly what it was
 FEW = 5  # images, below which a warning is due
@@ -145,7 +149,11 @@ def _table(source: Path) -> Table:
     none, or where a folder has two.
     """
     if not source.exists():
-        raise ValueError(f"there is no {source}: give a folder of images with captions")
+        raise ValueError(f"there is no {source}: {WANTED}")
+    if source.suffix.lower() in IMAGE_FILES:
+        raise ValueError(f"{source} is one image: {WANTED}")
+    if source.is_dir() and not any(source.iterdir()):
+        raise ValueError(f"{source} is empty: {WANTED}")
     tables = [source / name for name in TABLES if source.is_dir() and (source / name).is_file()]
     if len(tables) > 1:
         raise ValueError(f"{' and '.join(map(str, tables))}: which one has the captions?")

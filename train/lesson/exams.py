@@ -11,6 +11,7 @@ from typing import Any
 from unimodal.eval.captioned import Captioned, CaptionedEvaluator
 from unimodal.eval.options import EVAL_SEED
 from unimodal.eval.predictions import PredictionsFile
+from unimodal.eval.results.stored import Result
 from unimodal.eval.run import run
 from unimodal.eval.scenes import WORLD_PARTS, evaluate
 from unimodal.eval.score import Prediction
@@ -32,7 +33,8 @@ class Marks:
     """Of the world of scenes, part by part; empty where it was not asked."""
     recipe: dict[str, Any]
     """What the scores of images depend on."""
-    scenes_recipe: dict[str, Any]
+    answered: Result | None
+    """Every answer of the exam of scenes; None where it was not asked."""
 
 
 def examine(model: Model, images: Sequence[Captioned], lesson: Lesson, when: str) -> Marks:
@@ -49,9 +51,11 @@ def examine(model: Model, images: Sequence[Captioned], lesson: Lesson, when: str
     }
     with PredictionsFile(lesson.exams / f"images_{when}.jsonl", recipe) as kept:
         predictions = run(model, evaluator, kept, BATCH)
-    report: dict[str, Any] = {"scores": {}, "recipe": {}}
-    if lesson.exam:
-        file = lesson.exams / f"scenes_{when}.jsonl"
-        report, _ = evaluate(model, lesson.exam, EVAL_SEED, batch=BATCH, file=file)
-    scenes = {part: report["scores"][part] for part in WORLD_PARTS if part in report["scores"]}
-    return Marks(evaluator.summary(predictions), predictions, scenes, recipe, report["recipe"])
+    scores = evaluator.summary(predictions)
+    if not lesson.exam:
+        return Marks(scores, predictions, {}, recipe, None)
+    file = lesson.exams / f"scenes_{when}.jsonl"
+    report, _ = evaluate(model, lesson.exam, EVAL_SEED, batch=BATCH, file=file)
+    answered = Result(file, report["scores"], report["recipe"], report["predictions"])
+    scenes = {part: answered.scores[part] for part in WORLD_PARTS if part in answered.scores}
+    return Marks(scores, predictions, scenes, recipe, answered)

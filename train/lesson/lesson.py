@@ -6,6 +6,7 @@ end `before_after.png` and `report.md`. The same command goes on where it was st
 also keeps what was measured once: the number of steps.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ class Lesson:
         found = []
         if self.steps is not None and self.minutes is not None:
             found.append(f"--steps {self.steps} and --minutes {self.minutes:g}: give one of them")
+        found += [
+            f"--{name} {value}: no number of any size"
+            for name, value in (("minutes", self.minutes), ("replay", self.replay))
+            if value is not None and not math.isfinite(value)
+        ]
         if self.replay == 0 and (self.mix or self.things):
             given = f"--mix {self.mix[0]}" if self.mix else f"--things {self.things}"
             found.append(f"{given}: says what is replayed, and --replay 0 replays nothing")

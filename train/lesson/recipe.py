@@ -224,4 +224,5 @@ def step_seconds(model: Model, config: LmRun) -> float:
 
 def threads() -> str:
     """Say on what it runs."""
-    return "a GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    return "a GPU" if torch.cuda.is_available() else f"{count} thread{'s' if count > 1 else ''}"

@@ -17,7 +17,10 @@ from unimodal.data.sheet import PAPER, Cell, Paragraph, Strip, sheet
 from unimodal.document import Image
 from unimodal.eval.captioned import DRAWING, Captioned
 from unimodal.eval.intervals import Estimate
+from unimodal.eval.options import EVAL_SEED
 from unimodal.eval.report import FAINT, GREEN, RED, recipe_line, rows
+from unimodal.eval.results.comparison import LEVEL, compare, told_p
+from unimodal.eval.results.stored import Result
 from unimodal.eval.score import Prediction
 from unimodal.model import Model
 
@@ -90,11 +93,12 @@ def report(
         if lesson.replay
         else ("nothing is replayed, so old skills may be lost")
     )
+    steps = f"{num_steps} step{'s' * (num_steps > 1)}"
     lines = [
         f"# {lesson.source.resolve().name}, taught",
         "",
         f"{len(album.taught)} images taught, {len(album.images) - len(album.taught)} held out; "
-        f"{num_steps} steps of {weights}, {minutes:.1f} minutes; {replay}. {SHEET} shows them all.",
+        f"{steps} of {weights}, {minutes:.1f} minutes; {replay}. {SHEET} shows them all.",
         "",
         "```sh",
         *talk(lesson, album),
@@ -131,7 +135,9 @@ def chat(lesson: Lesson) -> str:
 def _recipes(before: Marks, after: Marks) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield what the numbers depend on."""
     for when, marks in (("before", before), ("after", after)):
-        yield from ((when, one) for one in (marks.recipe, marks.scenes_recipe) if one)
+        yield when, marks.recipe
+        if marks.answered is not None:
+            yield when, marks.answered.recipe
 
 
 def _scenes(before: Marks, after: Marks) -> Iterator[str]:
@@ -145,20 +151,31 @@ def _scenes(before: Marks, after: Marks) -> Iterator[str]:
     old, new = (_kinds(marks.scenes) for marks in (before, after))
     yield from _table(old, new)
     yield ""
-    yield lost(old, new)
+    assert before.answered is not None and after.answered is not None, "both were asked"
+    yield lost(before.answered, after.answered)
     yield ""
 
 
-def lost(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Say which scores fell so far that their intervals do not meet."""
-    fallen = [
-        " / ".join(path)
-        for (path, old), (_, new) in zip(rows(before), rows(after), strict=True)
-        if old.low is not None and new.high is not None and new.high < old.low
-    ]
-    if not fallen:
-        return "No interval lies below that of before; more samples (--exam) would tell more."
-    return f"Clearly worse than before: {', '.join(fallen)}. More --replay keeps more."
+def lost(before: Result, after: Result) -> str:
+    """Say which skills fell, request by request, and which seem to have."""
+    fell = [
+        row for row in compare(before, after, EVAL_SEED).rows
+        if row.p < LEVEL and row.b < row.a
+    ]  # fmt: skip
+    sure, seeming = (
+        [
+            f"{row.label} ({row.a:.3f} to {row.b:.3f}, p {told_p(row.p_corrected)})"
+            for row in fell if (row.p_corrected < LEVEL) is is_sure
+        ]
+        for is_sure in (True, False)
+    )  # fmt: skip
+    sentences = [
+        f"Worse than before: {', '.join(sure)}. More --replay keeps more." if sure
+        else "No fall is sure, request by request.",
+        *([f"Perhaps worse: {', '.join(seeming)}."] if seeming else []),
+    ]  # fmt: skip
+    return " ".join([*sentences, "p is corrected for the number of rows; more samples (--exam) "
+                     "would tell more."])  # fmt: skip
 
 
 def _kinds(scenes: Mapping[str, Any]) -> dict[str, dict[str, Estimate]]:

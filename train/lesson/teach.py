@@ -123,7 +123,7 @@ def _prepared(lesson: Lesson, album: Album, model: Model, say: Say) -> int:
         say(f"replay: {replay.samples:,} conversations, {lesson.replay:.0%} of the tokens")
         recipe.write_replay(lesson.output / recipe.REPLAY, replay)
         if model.codec.content == "codes":
-            say("half of that are its own right drawings and edits, for which it is asked now")
+            say("up to half of that: its own right drawings and edits, for which it is asked now")
             recipe.write_own(lesson, model, num_steps)
     return num_steps
 
@@ -147,8 +147,9 @@ def _planned(lesson: Lesson, album: Album, model: Model, say: Say) -> int:
         num_steps = recipe.steps_needed(model, album.taught, lesson.replay)
     what = "all weights" if lesson.all_weights else "adapters beside the weights"
     exams = f"; two exams of your images{' and of scenes' if lesson.exam else ''}"
+    steps = f"{num_steps} step{'s' * (num_steps > 1)}"
     say(
-        f"training {what}: {num_steps} steps of about {step_s:.1f} s on {recipe.threads()}, "
+        f"training {what}: {steps} of about {step_s:.1f} s on {recipe.threads()}, "
         f"{num_steps * step_s / 60:.1f} minutes{exams}, some minutes more"
     )
     return num_steps

@@ -3,6 +3,7 @@
 In: prompts, and the parts of a reply to each, images with pixels. Out: a `Mark` for each.
 """
 
+import inspect
 import json
 import math
 import shlex
@@ -45,6 +46,7 @@ from .run import RewardConfig, ScenesReward
 Parts = tuple[Part, ...]
 Function = Callable[[Document, Parts], float]
 SHOWN_LINES = 10  # of what a command that fails has said
+MOST_SHOWN = 80  # characters of what is no number
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,16 @@ def imported(name: str) -> Function:
         ) from error
     if not callable(found):
         raise ValueError(f"reward.python {name}: {found!r} is no function")
+    try:
+        signature = inspect.signature(found)
+    except ValueError:  # of one that is not written in Python
+        return found
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise ValueError(
+            f"reward.python {name}{signature}: {error}; it is called with (document, reply)"
+        ) from error
     return found
 
 
@@ -172,23 +184,26 @@ def called(name: str, function: Function, prompt: Prompt, parts: Parts) -> Any:
     """Return what the user's function says of a reply. Raise ValueError where it raises."""
     try:
         return function(prompt.document, parts)
-    except Exception as error:  # whatever it is: it is the user's
+    except (Exception, SystemExit) as error:  # whatever it is: it is the user's
         where = traceback.extract_tb(error.__traceback__)[-1]
         words = " ".join(one.text for one in prompt.document.parts if isinstance(one, Text))
         raise ValueError(
-            f"reward.python {name} raised {type(error).__name__}: {error} ({where.filename}, line "
-            f"{where.lineno}) for a reply to {words[:80]!r}: it is called with (document, reply)"
+            f"reward.python {name} raised {type(error).__name__}: {' '.join(str(error).split())} "
+            f"({where.filename}, line {where.lineno}) for a reply to {words[:80]!r}: it is called "
+            "with (document, reply)"
         ) from error
 
 
 def check_command(command: str) -> None:
     """Raise ValueError where a command cannot be found, before anything is asked."""
     try:
-        program = shlex.split(command)[0]
-    except (ValueError, IndexError) as error:
+        words = shlex.split(command)
+    except ValueError as error:
         raise ValueError(f"reward.command {command!r} is no command: {error}") from error
-    if shutil.which(program) is None:
-        raise ValueError(f"reward.command {command!r}: there is no program {program}")
+    if not words:
+        raise ValueError(f"reward.command {command!r} is empty: name a program, and its arguments")
+    if shutil.which(words[0]) is None:
+        raise ValueError(f"reward.command {command!r}: there is no program {words[0]}")
 
 
 def checked(name: str, value: Any) -> float:
@@ -198,7 +213,9 @@ def checked(name: str, value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"the reward of {name} is {value!r}: a finite number is wanted")
+        raise ValueError(
+            f"the reward of {name} is {repr(value)[:MOST_SHOWN]}: a finite number is wanted"
+        )
     return number
 
 
@@ -216,11 +233,11 @@ def asked(
             for number, one in enumerate(zip(prompts, replies, strict=True))
         ]
         said = _run(command, timeout_s, "\n".join(lines) + "\n")
-    numbers = said.split()
+    numbers = [line for line in said.splitlines() if line.strip()]
     if len(numbers) != len(replies):
         raise ValueError(
-            f"reward.command {command!r} wrote {len(numbers)} numbers for {len(replies)} replies: "
-            "one a line, in order"
+            f"reward.command {command!r} wrote {len(numbers)} lines for {len(replies)} replies: "
+            "a number for each, in order"
         )
     return [
         Mark(checked(command, number), common_facts(parts))
@@ -263,5 +280,6 @@ def _run(command: str, timeout_s: float, lines: str) -> str:
         raise ValueError(f"reward.command {command!r}: {error}") from error
     if done.returncode:
         said = "\n".join(done.stderr.splitlines()[-SHOWN_LINES:])
-        raise ValueError(f"reward.command {command!r} ended with {done.returncode}:\n{said}")
+        told = f":\n{said}" if said else ", and wrote no error"
+        raise ValueError(f"reward.command {command!r} ended with {done.returncode}{told}")
     return done.stdout

@@ -151,7 +151,10 @@ def test_a_command_is_told_what_is_to_stand_where(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "code,problem",
     [
-        ("print(1)", "wrote 1 numbers for 2 replies"),
+        ("print(1)", "wrote 1 lines for 2 replies: a number for each"),
+        ("print('3 4'); print(2)", "the reward of .* is '3 4': a finite number"),
+        ("print('x' * 999); print(2)", "is 'x{79}: a finite number"),
+        ("raise SystemExit(3)", "ended with 3, and wrote no error"),
         ("print('nan'); print(2)", "finite number"),
         ("print('good'); print(2)", "finite number"),
         ("raise SystemExit('out of taste')", "out of taste"),
@@ -184,6 +187,23 @@ def test_a_function_that_gives_no_number_is_an_error() -> None:
             judge([Prompt("mine", ASKED)], [(said("one"),)])
     with pytest.raises(ValueError, match="a module is found where python finds it"):
         judge_of(RewardConfig(python="json:no_such"))
+    with pytest.raises(
+        ValueError, match=r"json:loads\(s.*\): too many positional arguments; it is"
+    ):
+        judge_of(RewardConfig(python="json:loads"))
+
+
+def test_what_a_function_raises_is_told_in_a_line(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "my_taste.py").write_text(
+        "def leaves(document, reply):\n    raise SystemExit(2)\n\n\n"
+        "def explains(document, reply):\n    raise KeyError('no\\nsuch')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, told in (("leaves", "SystemExit: 2"), ("explains", "KeyError: ")):
+        judge = judge_of(RewardConfig(python=f"my_taste:{name}"))
+        with pytest.raises(ValueError, match=rf"{told}.*my_taste\.py, line \d") as error:
+            judge([Prompt("mine", ASKED)], [(said("one"),)])
+        assert "\n" not in str(error.value)
 
 
 def test_a_command_that_is_not_there_is_told_before_anything_is_asked() -> None:
@@ -191,3 +211,5 @@ def test_a_command_that_is_not_there_is_told_before_anything_is_asked() -> None:
         judge_of(RewardConfig(command="no-such-judge --fast"))
     with pytest.raises(ValueError, match="is no command: No closing quotation"):
         judge_of(RewardConfig(command="judge 'me"))
+    with pytest.raises(ValueError, match="reward.command '' is empty: name a program"):
+        judge_of(RewardConfig(command=""))
