@@ -28,7 +28,7 @@ IMAGES, TOKENIZER_STEPS = 20_000, {"bf16": 4_000, "fp32": 2_400}
 CONVERSATIONS, LM_STEPS = 36_000, {"bf16": 2_200, "fp32": 680}
 MIX = ("draw=0.6", "ask=0.15", "edit=0.25", "describe=0", "story=0", "greet=0", "plan=1",
        "seen_weight=0.1")  # fmt: skip
-# As it was measured; configs/laboratory.yaml, which compares heads, learns more slowly and drops none.
+# As it was measured; configs/laboratory.yaml, which compares heads, learns more slowly.
 LEARNING = ("optimizer.lr=2e-3", "optimizer.muon_lr=1e-3", "loader.caption_dropout=0.1")
 SAMPLING = ("sampling.image_temperature=0.7", "sampling.guidance=1")
 SAMPLES = 40  # of each task and kind of the evaluation
