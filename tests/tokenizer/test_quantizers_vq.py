@@ -1,5 +1,8 @@
 """VQ: moving averages as vector-quantize-pytorch makes them, and codes that start anew."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from vector_quantize_pytorch import VectorQuantize
@@ -48,6 +51,32 @@ def test_codes_are_the_nearest_also_in_pieces(monkeypatch: pytest.MonkeyPatch):
     assert torch.equal(whole[0, :, 0], nearest)
     monkeypatch.setattr(module, "MAX_DISTANCES", 700)
     assert torch.equal(vq(z).codes, whole)
+
+
+def test_codes_that_are_used_often_are_preferred_where_images_are_encoded():
+    """By -log p of their use in training, in parts of the mean squared distance there."""
+    config = VqConfig(8, 3, decay=0.5, restart_below=NEVER, rate_weight=0.7)
+    vq, plain = VQ(config).train(), VQ(replace(config, rate_weight=0.0)).train()
+    distance = 0.0
+    for seed in range(6):
+        x = batch(seed, 64, 3)[0, 0] * torch.linspace(0.1, 2, 64)[:, None]
+        squared = torch.cdist(x, vq.codebook).square()
+        nearest = squared.argmin(-1)
+        assert torch.equal(vq.nearest(x), nearest), "training takes the nearest"
+        distance += 0.5 * (float(squared.min(-1).values.mean()) - distance)
+        for one in (vq, plain):
+            one.learn(x, nearest)
+    assert torch.equal(vq.codebook, plain.codebook)
+    assert set(vq.state_dict()) - set(plain.state_dict()) == {"distance"}
+    assert float(vq.distance) == pytest.approx(distance, rel=1e-5)
+    x = batch(7, 500, 3)[0, 0]
+    squared, nats = torch.cdist(x, vq.codebook).square(), -(vq.counts / vq.counts.sum()).log()
+    codes, nearest = vq.eval().nearest(x), plain.eval().nearest(x)
+    assert torch.equal(codes, (squared + 0.7 * distance * nats).argmin(-1))
+    assert torch.equal(nearest, squared.argmin(-1)) and not torch.equal(codes, nearest)
+    assert nats[codes].sum() < nats[nearest].sum() - 10
+    for wrong in (-0.1, math.inf, math.nan):
+        assert "rate_weight" in VqConfig(rate_weight=wrong).problems()[0]
 
 
 def test_evaluation_learns_nothing():

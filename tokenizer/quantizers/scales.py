@@ -4,7 +4,9 @@ Tian et al., "Visual Autoregressive Modeling" (VAR, arXiv:2404.02905), alg. 1 an
 have 1, 2, 3, 4, 5, 6, 8, 10, 13 and 16 codes a side. What coarser grids have left is averaged over
 the cells of the next grid and quantized there; the vectors of a grid are enlarged and added. All
 grids share one codebook. The paper's convolutions after enlarging are left out: they would need a
-loss of their own, for gradients pass the quantizer straight through.
+loss of their own, for gradients pass the quantizer straight through. Without them a vector is
+repeated over its cell: what the paper's bicubic interpolation spreads into cells around it, finer
+grids would have to take back, by other codes at each place of an even page.
 
 Codes follow one another grid by grid, coarse to fine, each in reading order.
 """
@@ -82,7 +84,7 @@ def smaller(x_BhwD: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def larger(x_BhwD: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Return vectors for `size` rows and columns, by bicubic interpolation."""
+    """Return vectors for `size` rows and columns, each that of the cell it lies in."""
     if x_BhwD.shape[1:3] == size:
         return x_BhwD
-    return F.interpolate(x_BhwD.movedim(-1, 1), tuple(size), mode="bicubic").movedim(1, -1)
+    return F.interpolate(x_BhwD.movedim(-1, 1), tuple(size), mode="nearest").movedim(1, -1)

@@ -8,6 +8,7 @@ vector of the batch, as in Jukebox (arXiv:2005.00341, sec. 3.1).
 Shapes: C codes of vectors of D numbers; n latent vectors.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,9 @@ class VqConfig:
     restart_below: float = 0.1
     """A code starts anew when its share of the latent vectors, averaged over steps, falls below
     this part of an equal share."""
+    rate_weight: float = 0.0
+    """Where images are encoded, but not in training, what a code costs for each nat that it is less
+    likely, in parts of the mean squared distance; 0: the nearest code is taken."""
 
     def problems(self) -> list[str]:
         """Return what is wrong with the values, one sentence each."""
@@ -51,6 +55,8 @@ class VqConfig:
             found.append(f"decay {self.decay}: from 0 to below 1")
         if self.commitment_weight < 0:
             found.append(f"commitment_weight {self.commitment_weight}: at least 0")
+        if not 0 <= self.rate_weight < math.inf:
+            found.append(f"rate_weight {self.rate_weight}: at least 0")
         if not 0 < self.restart_below < 1:
             found.append(f"restart_below {self.restart_below}: between 0 and 1")
         return found
@@ -67,6 +73,7 @@ class VQ(Codebook):
     counts: Tensor
     sums: Tensor
     num_updates: Tensor
+    distance: Tensor
 
     def __init__(self, config: VqConfig, seed: int = 0, name: str = "codebook") -> None:
         """Draw the first vectors of a config that has no problems; the first batches replace all
@@ -80,16 +87,25 @@ class VQ(Codebook):
         self.register_buffer("counts", torch.zeros(config.num_codes))
         self.register_buffer("sums", torch.zeros(shape))
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))
+        if config.rate_weight:
+            self.register_buffer("distance", torch.zeros(()))
 
     def nearest(self, x: Tensor) -> Tensor:
-        """Return argmin_k |x - e_k| (VQ-VAE, eq. 1)."""
+        """Return argmin_k |x - e_k|^2 - lambda log p_k (VQ-VAE, eq. 1; its lambda is 0)."""
         rows = max(1, MAX_DISTANCES // self.num_codes)
-        norms_C = self.codebook.square().sum(-1)
+        costs_C = self.codebook.square().sum(-1)
+        if self.config.rate_weight and not self.training:
+            costs_C = costs_C + self.config.rate_weight * self.distance * self._nats()
         codes = [
-            torch.addmm(norms_C, x_nD, self.codebook.T, alpha=-2).argmin(-1)  # |x|^2 left out
+            torch.addmm(costs_C, x_nD, self.codebook.T, alpha=-2).argmin(-1)  # |x|^2 left out
             for x_nD in x.reshape(-1, self.width).split(rows)
         ]
         return torch.cat(codes).reshape(x.shape[:-1])
+
+    def _nats(self) -> Tensor:
+        """Return -log p of each code, by how often training used it lately; float32 (C,)."""
+        smoothed_C = self.counts + SMOOTHING
+        return smoothed_C.sum().log() - smoothed_C.log()
 
     def vectors_of(self, codes: Tensor) -> Tensor:
         """Return the rows of the codebook."""
@@ -103,6 +119,10 @@ class VQ(Codebook):
     def learn(self, x: Tensor, codes: Tensor) -> None:
         """Update the moving averages (VQ-VAE, eq. 6 to 8), then restart dead codes."""
         x_nD, codes_n = x.reshape(-1, self.width), codes.flatten()
+        if self.config.rate_weight:
+            squared = (x_nD - self.codebook[codes_n]).square().sum()
+            mean = ranks.total(squared) / ranks.total(squared.new_tensor(len(x_nD)))
+            self.distance.lerp_(mean, 1 - self.config.decay)
         counts_C = torch.bincount(codes_n, minlength=self.num_codes)
         # In the order of codes, so that a GPU too adds in the same order each time.
         sorted_nD = x_nD[codes_n.argsort(stable=True)]
