@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkProcess
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -21,6 +20,8 @@ from unimodal.model import Model
 from .answer import Answer
 
 if TYPE_CHECKING:
+    from multiprocessing.context import ForkProcess  # Windows has none
+
     from .run import Request
 
 R = TypeVar("R", bound="Request")
@@ -88,7 +89,7 @@ def _work(answers: Callable[[Sequence[R]], Answers[R]], mine: Sequence[R], to: C
         to.send(error)
 
 
-def _end(process: ForkProcess) -> None:
+def _end(process: "ForkProcess") -> None:
     """Wait for the end of a process whose pipe has ended."""
     process.join()
     if process.exitcode:

@@ -150,7 +150,7 @@ def _table(source: Path) -> Table:
     """
     if not source.exists():
         raise ValueError(f"there is no {source}: {WANTED}")
-    if source.suffix.lower() in IMAGE_FILES:
+    if source.is_file() and source.suffix.lower() in IMAGE_FILES:
         raise ValueError(f"{source} is one image: {WANTED}")
     if source.is_dir() and not any(source.iterdir()):
         raise ValueError(f"{source} is empty: {WANTED}")
