@@ -83,7 +83,7 @@ def orthogonalised(matrix_BMN: torch.Tensor, num_steps: int = 5) -> torch.Tensor
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(num_steps):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
 
 

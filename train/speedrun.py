@@ -25,7 +25,7 @@ from . import precision
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 IMAGES, TOKENIZER_STEPS = 20_000, {"bf16": 4_000, "fp32": 2_400}
-CONVERSATIONS, LM_STEPS = 36_000, {"bf16": 2_200, "fp32": 680}
+CONVERSATIONS, LM_STEPS = 40_000, {"bf16": 2_800, "fp32": 680}
 MIX = ("draw=0.6", "ask=0.15", "edit=0.25", "describe=0", "story=0", "greet=0", "plan=1",
        "seen_weight=0.1")  # fmt: skip
 # As it was measured; configs/laboratory.yaml, which compares heads, learns more slowly.

@@ -63,8 +63,9 @@ class EngineConfig:
     compile: bool = False
     """Compile each layer with torch.compile (needs a C++ compiler or a GPU)."""
     attention: Kernel = "auto"
-    """The kernel that computes attention: flash (flash-attn), flex (FlexAttention), sdpa (a
-    document at a time), or auto, the first of them that runs here; without a GPU it is sdpa."""
+    """The kernel that computes attention: flash (flash-attn), flex (FlexAttention), sdpa
+    (documents of one length together), or auto, the first of them that runs here; without a GPU it
+    is sdpa."""
     sequence_parallel: int = 1
     """How many neighbouring ranks share rows: each takes a part of their tokens, for documents that
     are too long for one GPU. It divides the model's heads, loader.sequence_length and the ranks."""

@@ -1,12 +1,14 @@
 """Compute attention within the documents of packed rows, by the rule of `sequence.span_mask`.
 
 Letters: B rows, T tokens, H query heads, G key-value heads, d head width, L tokens of a document, Q
-queries and K keys among them, P either with padding, N tokens of all rows end to end.
+queries and K keys among them, P and R with padding, n parts of a stack, N tokens of all rows end to
+end.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,10 @@ from torch import Tensor
 from .sequence import PADDING, span_mask
 
 MULTIPLE = 64
-"""Documents are padded to multiples of this where products are compiled for each shape."""
+"""Parts of documents are padded to multiples of this, so that many have one size."""
+
+PAIRS = 2**20
+"""Of a query and a key: as many at most are computed together, which caches hold."""
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """An attention function: (layer, q_BHTd, k_BGTd, v_BGTd) -> out_BHTd. Queries and keys are rotated
@@ -36,29 +41,21 @@ class DenseAttention:
 
 @dataclass(frozen=True)
 class _Part:
-    """A _Part is the runs of a document that share a private number, and the runs that they see.
+    """A _Part is the tokens of a document that share a private number, and the tokens they see.
 
     So nothing is computed between pieces that are private, such as replies to one prompt.
     """
 
-    queries: tuple[int, ...]
-    """The numbers of the runs."""
-    keys: tuple[int, ...]
+    queries_Q: Tensor
+    """Their places in the flattened rows."""
+    keys_K: Tensor
     mask_QK: Tensor | None
     """Which query sees which key; None where the two are the same tokens, and causal."""
 
-    def bias(self, length: int) -> Tensor:
-        """Return the mask of `length` queries as bfloat16 numbers, 0 or -inf, that are added to
-        scores, padded to multiples.
-        """
-        # Queries of padding see all keys: a softmax over none would be 0 / 0.
-        if self.mask_QK is None:
-            seen = torch.ones(_padded(length), _padded(length), dtype=torch.bool).tril()
-        else:
-            (num, seen_K), seen = self.mask_QK.shape, self.mask_QK
-            seen = F.pad(seen, (0, _padded(seen_K) - seen_K))
-            seen = F.pad(seen, (0, 0, 0, _padded(num) - num), value=True)
-        return torch.zeros_like(seen, dtype=torch.bfloat16).masked_fill(~seen, -torch.inf)
+    @property
+    def size(self) -> tuple[int, int, bool]:
+        """Return what the parts of a stack have in common."""
+        return _padded(len(self.queries_Q)), _padded(len(self.keys_K)), self.mask_QK is None
 
 
 def _padded(length: int) -> int:
@@ -66,30 +63,65 @@ def _padded(length: int) -> int:
     return length + -length % MULTIPLE
 
 
-@dataclass(frozen=True)
-class _Segment:
-    """A _Segment is a run of tokens of one document, or of padding, in the flattened rows."""
+class _Stack:
+    """A _Stack is n parts of one size, whose attention is one product, filled up with padding.
 
-    lengths: list[int]
-    """Of the runs of one private number that it consists of."""
-    padding: bool
-    parts: list[_Part]
+    Padding repeats tokens of the same part: as keys they are seen by no query that counts, and what
+    they find as queries is left out. Causal parts need no mask for that, since padding is last.
+    """
 
-    def num_tokens(self, runs: Sequence[int]) -> int:
-        """Return how many tokens some of the runs have."""
-        return sum(self.lengths[run] for run in runs)
+    def __init__(self, parts: list[_Part], device: torch.device) -> None:
+        """Take parts of one size; index and mask are put on the device."""
+        P, R, causal = parts[0].size
+        self.lengths = [len(part.queries_Q) for part in parts]
+        self.queries_nP = torch.stack([_filled(part.queries_Q, P) for part in parts]).to(device)
+        self.keys_nR = torch.stack([_filled(part.keys_K, R) for part in parts]).to(device)
+        self.mask_n1PR: Tensor | None = None
+        if not causal:
+            # Queries of padding see all keys: a softmax over none would be 0 / 0.
+            mask_nPR = torch.ones(len(parts), P, R, dtype=torch.bool, device=device)
+            for mask_PR, part in zip(mask_nPR, parts, strict=True):
+                assert part.mask_QK is not None
+                num, seen = part.mask_QK.shape
+                mask_PR[:num] = F.pad(part.mask_QK, (0, R - seen))
+            self.mask_n1PR = mask_nPR[:, None]
 
     @cached_property
-    def biases(self) -> list[Tensor]:
-        """Return the bias of each part."""
-        return [part.bias(self.num_tokens(part.queries)) for part in self.parts]
+    def bias(self) -> Tensor:
+        """Return the mask as bfloat16 numbers, 0 or -inf, that are added to scores: (n or 1, 1, P,
+        R)."""
+        if (seen := self.mask_n1PR) is None:
+            P, R = self.queries_nP.shape[1], self.keys_nR.shape[1]
+            seen = torch.ones(1, 1, P, R, dtype=torch.bool, device=self.keys_nR.device).tril()
+        return torch.zeros_like(seen, dtype=torch.bfloat16).masked_fill(~seen, -torch.inf)
+
+    def __call__(self, q_NHd: Tensor, k_NGd: Tensor, v_NGd: Tensor) -> Tensor:
+        """Return the attention of the queries, out_MHd; M is n P."""
+        q_nHPd = _taken(q_NHd, self.queries_nP)
+        k_nGRd, v_nGRd = (_taken(x, self.keys_nR) for x in (k_NGd, v_NGd))
+        # In bfloat16 torch's fused attention on the CPU takes twice the time of plain products.
+        if q_NHd.dtype == torch.bfloat16 and q_NHd.device.type == "cpu":
+            out_nHPd = _by_products(q_nHPd, k_nGRd, v_nGRd, self.bias)
+        else:
+            out_nHPd = _fused(q_nHPd, k_nGRd, v_nGRd, self.mask_n1PR)
+        return out_nHPd.transpose(1, 2).flatten(0, 1)
+
+
+def _filled(places: Tensor, length: int) -> Tensor:
+    """Return the places, and the first of them again and again up to a length."""
+    return torch.cat((places, places[:1].expand(length - len(places))))
+
+
+def _taken(x_NHd: Tensor, places_nP: Tensor) -> Tensor:
+    """Return the vectors at some places, x_nHPd."""
+    return x_NHd.index_select(0, places_nP.flatten()).unflatten(0, places_nP.shape).transpose(1, 2)
 
 
 class PackedAttention:
-    """PackedAttention computes attention in packed rows, one document at a time.
+    """PackedAttention computes attention in packed rows, within documents alone.
 
-    So no work is done between documents. Bounds and masks are found once for a batch, on the CPU,
-    and used by all layers.
+    Documents of about one length are computed together. Which, and their masks, are found once for
+    a batch, on the CPU, and used by all layers.
     """
 
     def __init__(self, doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> None:
@@ -97,53 +129,47 @@ class PackedAttention:
 
         Raise ValueError where a document lies in several pieces of a row.
         """
-        self.segments = _segments(doc_BT, block_BT, private_BT)
-        self.lengths = [sum(segment.lengths) for segment in self.segments]
+        device = doc_BT.device
+        stacks = _alike(_parts(doc_BT.cpu(), block_BT.cpu(), private_BT.cpu()))
+        self.stacks = [_Stack(parts, device) for parts in stacks]
+        # Where the output of each token lies among those of all stacks, with padding's behind.
+        alone_M = (doc_BT.cpu() == PADDING).flatten().nonzero()[:, 0]
+        place_N, offset = torch.empty(doc_BT.numel(), dtype=torch.long), 0
+        for stack in self.stacks:
+            n, P = stack.queries_nP.shape
+            rows = zip(stack.queries_nP.cpu(), stack.lengths, strict=True)
+            for start, (places_P, length) in zip(
+                range(offset, offset + n * P, P), rows, strict=True
+            ):
+                place_N[places_P[:length]] = torch.arange(start, start + length)
+            offset += n * P
+        place_N[alone_M] = torch.arange(offset, offset + len(alone_M))
+        self._place_N, self._alone_M = place_N.to(device), alone_M.to(device)
 
     def __call__(self, layer: int, q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor) -> Tensor:
         """Return attention within each document, out_BHTd."""
         B, H, T, d = q_BHTd.shape
-        # One split (and its one concatenation in the backward pass) instead of many slices,
-        # whose gradients would each fill a whole batch with zeros.
-        qkv = (self._split(x) for x in (q_BHTd, k_BGTd, v_BGTd))
-        pieces = zip(self.segments, *qkv, strict=True)
-        out_NHd = torch.cat([_within(segment, q, k, v) for segment, q, k, v in pieces])
-        if all(segment.padding for segment in self.segments):
+        q_NHd, k_NGd, v_NGd = (x.transpose(1, 2).flatten(0, 1) for x in (q_BHTd, k_BGTd, v_BGTd))
+        outs = [stack(q_NHd, k_NGd, v_NGd) for stack in self.stacks]
+        if len(self._alone_M):  # each sees only itself, and the softmax over one key is 1
+            alone_MGd = v_NGd.index_select(0, self._alone_M)
+            outs.append(alone_MGd.repeat_interleave(H // v_NGd.shape[1], dim=1))
+        out_NHd = torch.cat(outs).index_select(0, self._place_N)
+        if not self.stacks:
             # A rank whose rows are all padding needs gradients too, of zero: the other ranks wait
             # for them in the reduction.
             out_NHd = out_NHd + (q_BHTd[:0].sum() + k_BGTd[:0].sum())
         return out_NHd.view(B, T, H, d).transpose(1, 2)
 
-    def _split(self, x_BHTd: Tensor) -> tuple[Tensor, ...]:
-        """Return the rows end to end, cut into segments of (L, H, d)."""
-        return x_BHTd.transpose(1, 2).flatten(0, 1).split(self.lengths)
 
-
-def _within(segment: _Segment, q_LHd: Tensor, k_LGd: Tensor, v_LGd: Tensor) -> Tensor:
-    """Return the attention within one segment, out_LHd."""
-    if segment.padding:  # each token sees only itself, and the softmax over one key is 1
-        return v_LGd.repeat_interleave(q_LHd.shape[1] // v_LGd.shape[1], dim=1)
-    # In bfloat16 torch's fused attention on the CPU takes twice the time of plain matrix products.
-    by_products = q_LHd.dtype == torch.bfloat16 and q_LHd.device.type == "cpu"
-    runs = [x.split(segment.lengths) for x in (q_LHd, k_LGd, v_LGd)]
-    found: dict[int, Tensor] = {}
-    for number, part in enumerate(segment.parts):
-        chosen = (part.queries, part.keys, part.keys)
-        q_HQd, k_GKd, v_GKd = (
-            _joined(of, some).transpose(0, 1) for of, some in zip(runs, chosen, strict=True)
-        )
-        if by_products:
-            out_HQd = _by_products(q_HQd, k_GKd, v_GKd, segment.biases[number])
-        else:
-            out_HQd = _fused(q_HQd[None], k_GKd[None], v_GKd[None], part.mask_QK)[0]
-        outs = out_HQd.transpose(0, 1).split([segment.lengths[run] for run in part.queries])
-        found |= zip(part.queries, outs, strict=True)
-    return _joined([found[run] for run in range(len(found))], range(len(found)))
-
-
-def _joined(runs: Sequence[Tensor], some: Sequence[int]) -> Tensor:
-    """Return some of the runs end to end."""
-    return runs[some[0]] if len(some) == 1 else torch.cat([runs[run] for run in some])
+def _alike(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
+    """Yield the parts of each size, as many at a time as have PAIRS scores."""
+    by_size: dict[tuple[int, int, bool], list[_Part]] = {}
+    for part in parts:
+        by_size.setdefault(part.size, []).append(part)
+    for (P, R, _), some in sorted(by_size.items(), key=itemgetter(0)):
+        most = max(1, PAIRS // (P * R))
+        yield from (some[start : start + most] for start in range(0, len(some), most))
 
 
 def _fused(q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor, mask: Tensor | None) -> Tensor:
@@ -161,56 +187,46 @@ def _fused(q_BHTd: Tensor, k_BGTd: Tensor, v_BGTd: Tensor, mask: Tensor | None) 
     )
 
 
-def _by_products(q_HQd: Tensor, k_GKd: Tensor, v_GKd: Tensor, bias: Tensor) -> Tensor:
-    """Return softmax(q k' / sqrt(d) + bias) v by two matrix products, out_HQd.
-
-    The bias has room for padding.
-    """
-    (H, Q, d), (G, K, _), most = q_HQd.shape, k_GKd.shape, bias.shape
-    q_HPd = F.pad(q_HQd, (0, 0, 0, most[0] - Q))
-    k_GPd, v_GPd = (F.pad(x, (0, 0, 0, most[1] - K)) for x in (k_GKd, v_GKd))
+def _by_products(q_nHPd: Tensor, k_nGRd: Tensor, v_nGRd: Tensor, bias: Tensor) -> Tensor:
+    """Return softmax(q k' / sqrt(d) + bias) v by two matrix products, out_nHPd."""
+    (n, H, P, d), (_, G, R, _) = q_nHPd.shape, k_nGRd.shape
     # The query heads that share a key-value head, end to end, make one product (GQA).
-    q_GRd = (q_HPd * d**-0.5).reshape(G, -1, d)
-    scores_HPP = torch.bmm(q_GRd, k_GPd.mT).view(H, *most) + bias
-    out_GRd = torch.bmm(scores_HPP.softmax(-1).view(G, -1, most[1]), v_GPd)
-    return out_GRd.view(H, most[0], d)[:, :Q]
+    q_NQd = (q_nHPd * d**-0.5).reshape(n * G, -1, d)
+    k_NRd, v_NRd = (x.reshape(n * G, R, d) for x in (k_nGRd, v_nGRd))
+    scores_nHPR = torch.bmm(q_NQd, k_NRd.mT).view(n, H, P, R) + bias
+    out_NQd = torch.bmm(scores_nHPR.softmax(-1).view(n * G, -1, R), v_NRd)
+    return out_NQd.view(n, H, P, d)
 
 
-def _segments(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> list[_Segment]:
-    """Return the segments of the rows end to end; masks are on the device of doc_BT."""
-    special_BT = ((block_BT > 0) | (private_BT > 0)).cpu()
-    segments = []
-    for row, docs_T in enumerate(doc_BT.cpu()):
+def _parts(doc_BT: Tensor, block_BT: Tensor, private_BT: Tensor) -> Iterator[_Part]:
+    """Yield the parts of all documents; the rows lie end to end."""
+    special_BT = (block_BT > 0) | (private_BT > 0)
+    for row, docs_T in enumerate(doc_BT):
         values, lengths = (x.tolist() for x in torch.unique_consecutive(docs_T, return_counts=True))
         _require_whole(values)
         stop = 0
         for doc, length in zip(values, lengths, strict=True):
             start, stop = stop, stop + length
             here = (slice(row, row + 1), slice(start, stop))
-            if doc == PADDING or not special_BT[here].any():
-                segments.append(_Segment([length], doc == PADDING, [_Part((0,), (0,), None)]))
+            places_L = torch.arange(start, stop) + row * len(docs_T)
+            if doc == PADDING:
                 continue
-            mask_LL = span_mask(doc_BT[here], block_BT[here], private_BT[here])[0]
-            private_L = private_BT[here][0].cpu()
-            runs = torch.unique_consecutive(private_L, return_counts=True)[1].tolist()
-            segments.append(_Segment(runs, False, _parts(private_L, runs, mask_LL)))
-    return segments
+            if special_BT[here].any():
+                mask_LL = span_mask(doc_BT[here], block_BT[here], private_BT[here])[0]
+                yield from _pieces(places_L, private_BT[here][0], mask_LL)
+            else:
+                yield _Part(places_L, places_L, None)
 
 
-def _parts(private_L: Tensor, lengths: list[int], mask_LL: Tensor) -> list[_Part]:
-    """Return the parts of a document that has runs of such lengths."""
-    places = torch.arange(len(private_L)).split(lengths)
-    number_of = [int(private_L[place[0]]) for place in places]
-    parts = []
-    for number in dict.fromkeys(number_of):
-        queries = tuple(run for run, one in enumerate(number_of) if one == number)
-        mask_QL = mask_LL[torch.cat([places[run] for run in queries])]
-        seen_L = mask_QL.any(0).cpu()
-        keys = tuple(run for run, place in enumerate(places) if seen_L[place].any())
-        mask_QK = mask_QL[:, torch.cat([places[run] for run in keys])]
-        causal = queries == keys and mask_QK.equal(torch.ones_like(mask_QK).tril())
-        parts.append(_Part(queries, keys, None if causal else mask_QK))
-    return parts
+def _pieces(places_L: Tensor, private_L: Tensor, mask_LL: Tensor) -> Iterator[_Part]:
+    """Yield the parts of a document that has blocks or private tokens."""
+    for number in torch.unique(private_L):
+        mine_L = private_L == number
+        mask_QL = mask_LL[mine_L]
+        seen_L = mask_QL.any(0)
+        mask_QK = mask_QL[:, seen_L]
+        causal = mine_L.equal(seen_L) and mask_QK.equal(torch.ones_like(mask_QK).tril())
+        yield _Part(places_L[mine_L], places_L[seen_L], None if causal else mask_QK)
 
 
 def _require_whole(docs: list[int]) -> None:

@@ -72,6 +72,13 @@ class CodeLevels:
         firsts = [rows.start for rows in self.slices[: values.shape[-1]]]
         return values + values.new_tensor(firsts)
 
+    def sums(self, table_SD: Tensor) -> Tensor:
+        """Return for each code the sum of its levels' rows of a table, (C, D)."""
+        sums_ND, *others = (table_SD[rows] for rows in self.slices)
+        for level_nD in others:  # of higher and higher digits
+            sums_ND = (level_nD[:, None] + sums_ND).flatten(0, 1)
+        return sums_ND
+
     @cached_property
     def _radices(self) -> tuple[int, ...]:
         return tuple(prod(self.counts[:k]) for k in range(len(self.counts)))

@@ -138,10 +138,9 @@ class FactorisedCodes(nn.Module):
         state = weight.data_ptr(), weight._version, weight.dtype, weight.device
         if fixed and self._kept and self._kept[0] == state:
             return self._kept[2]
-        codes_CD = self.table(self.index(weight.device)).sum(dim=1)
         ids_C = torch.from_numpy(self.vocabulary.code_ids).to(weight.device)
-        added_VD = codes_CD.new_zeros(self.vocabulary.size, codes_CD.shape[1])
-        added_VD = added_VD.index_copy(0, ids_C, codes_CD)
+        added_VD = weight.new_zeros(self.vocabulary.size, weight.shape[1])
+        added_VD.index_copy_(0, ids_C, self._levels.sums(weight))
         self._kept = (state, weight.detach(), added_VD) if fixed else None
         return added_VD
 

@@ -5,7 +5,7 @@ layers, whose bounds or masks are made once.
 
     flash   flash-attn's variable-length kernels: causal rows on a GPU, in half precision
     flex    torch's FlexAttention: any rows on a GPU
-    sdpa    torch's scaled_dot_product_attention, a document at a time: any rows, anywhere
+    sdpa    torch's scaled_dot_product_attention, documents of like lengths together: any rows
 
 Letters: B rows, T tokens, H query heads, G key-value heads, d head width, N tokens of all rows end
 to end; I tiles of TILE queries or keys in a row.
