@@ -2,11 +2,13 @@
 
 Runs the project's own commands one after another, each printed as a user would type it:
 
-    data scenes (images) -> train tokenizer -> data scenes (conversations) -> train lm -> eval
-    scenes -> chat
+    data scenes (images) -> train tokenizer -> data scenes (conversations) -> data encode ->
+    train lm -> eval scenes -> chat
 
 A stopped speedrun goes on where it was. Lengths are chosen for 20 minutes on two CPU cores, with
-bfloat16 arithmetic or without; `--scale 0.01` is the same path in about a minute, for tests.
+bfloat16 arithmetic or without; `--scale 0.01` is the same path in about a minute, for tests. Images
+are encoded once and for all: a step that encodes its own shares its cores with that, and takes
+nearly twice the time.
 
 Scenes have one or two objects, and drawings are planned in words first: a small model learns what
 words mean from plans, which say all of an image, long before it does from requests.
@@ -47,7 +49,9 @@ def commands(output: Path, scale: float) -> list[list[str]]:
                 f"schedule.warmup_steps={min(50, int(num_steps) // 10)}"]  # fmt: skip
 
     arithmetic = "bf16" if precision.has_bf16() else "fp32"
-    images, conversations = str(output / "images"), str(output / "conversations")
+    images, conversations, codes = (
+        str(output / name) for name in ("images", "conversations", "codes")
+    )
     tokenizer, lm = output / "tokenizer", output / "lm"
     recipe = {
         "tokenizer": str(CONFIGS / "scenes_tokenizer.yaml"),
@@ -62,16 +66,18 @@ def commands(output: Path, scale: float) -> list[list[str]]:
         "tokenizer": schedule(times(TOKENIZER_STEPS[arithmetic], 20)),
         "lm": schedule(times(LM_STEPS[arithmetic], 4)),
     }
-    image = [f"output={tokenizer}", f"shards={images}", *steps["tokenizer"]]
-    language = [f"output={lm}", f"sources.scenes.shards={conversations}"]
-    language += [f"tokenizer={tokenizer / 'tokenizer'}", *LEARNING, *SAMPLING]
+    image = [f"output={tokenizer}", f"shards={images}", f"precision={arithmetic}"]
+    encoder = str(tokenizer / "tokenizer")
+    language = [f"output={lm}", f"sources.scenes.shards={codes}", f"tokenizer={encoder}"]
+    language += [*LEARNING, *SAMPLING]
     files = {"json": "scores.json", "markdown": "scores.md", "contact-sheet": "sheet.png"}
     reports = [word for kind, name in files.items() for word in (f"--{kind}", str(output / name))]
     bundle, scored = ["--model", str(lm / "bundle")], ["--samples", times(SAMPLES, 1)]
     return [
         ["data", "scenes", images, "--kind", "images", "--seed", "1", *samples["images"]],
-        ["train", "tokenizer", recipe["tokenizer"], *image],
+        ["train", "tokenizer", recipe["tokenizer"], *image, *steps["tokenizer"]],
         ["data", "scenes", conversations, "--seed", "2", *samples["conversations"], *mix],
+        ["data", "encode", conversations, codes, "--tokenizer", encoder, "--workers", "2"],
         ["train", "lm", recipe["lm"], *language, *steps["lm"]],
         ["eval", "scenes", *bundle, *scored, *reports],
         ["chat", *bundle, "--prompt", "draw a red circle", "--output", str(output)],
