@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from unimodal.finite_range import FiniteRange
+
 Decorator = Callable[[Any], Any]
 
 shards = click.argument("shards")
@@ -24,7 +26,7 @@ def workers(default: int) -> Decorator:
 
 def bad_share(words: str) -> Decorator:
     """Declare how many samples may be bad before the command stops, of 1."""
-    kind = click.FloatRange(0, 1)
+    kind = FiniteRange(0, 1)
     return click.option("--bad-share", type=kind, default=0.01, show_default=True, help=words)
 
 
@@ -59,7 +61,7 @@ def reading(command: Any) -> Any:
 
 def max_aspect_ratio(words: str, default: float | None = None) -> Decorator:
     """Declare the largest ratio of an image's sides."""
-    kind = click.FloatRange(1)
+    kind = FiniteRange(1)
     return click.option(
         "--max-aspect-ratio", type=kind, default=default, show_default=True, help=words
     )

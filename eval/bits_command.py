@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from unimodal.finite_range import FiniteRange
+
 from .options import IN_PATH, check_device, files, option
 
 
@@ -13,7 +15,7 @@ from .options import IN_PATH, check_device, files, option
 @click.option("--samples", type=click.IntRange(1), help="The first so many [default: all].")
 @click.option("--target-pixels", type=click.IntRange(1), help="Of an image [default: the model's].")
 @option("--max-aspect-ratio", 1.0, "Of an image, which is cropped to it; 1: squares.",
-        click.FloatRange(1))  # fmt: skip
+        FiniteRange(1))  # fmt: skip
 @option("--batch-size", 8, "Documents at a time.", click.IntRange(1))
 @files
 def bits_(

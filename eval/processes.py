@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -56,7 +57,8 @@ def answered(
     try:
         for number in range(processes):
             reader, writer = context.Pipe(duplex=False)
-            args = answers, requests[number::processes], writer
+            readers = [*working, reader]
+            args = answers, requests[number::processes], writer, readers
             process = context.Process(target=_work, args=args, daemon=True)
             process.start()
             writer.close()  # so that the pipe ends with the process
@@ -77,23 +79,51 @@ def answered(
             process.join()
 
 
-def _work(answers: Callable[[Sequence[R]], Answers[R]], mine: Sequence[R], to: Connection) -> None:
-    """Answer a process's requests; what it is asked to stop by comes from the first process."""
+def _work(
+    answers: Callable[[Sequence[R]], Answers[R]],
+    mine: Sequence[R],
+    to: Connection,
+    readers: Sequence[Connection],
+) -> None:
+    """Answer a process's requests; what it is asked to stop by comes from the first process.
+
+    `readers` are the first process's ends of pipes, which a fork holds too: closed here, so that
+    the next answer finds nobody to read it, and ends this process, where the first was killed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    for reader in readers:
+        reader.close()
     try:
         for request, answer in answers(mine):
             to.send((request.id, answer))
-    except Exception as error:
-        error.add_note(traceback.format_exc())
-        to.send(error)
+    except BrokenPipeError:
+        return
+    except (Exception, SystemExit) as error:
+        to.send(_portable(error))
+
+
+def _portable(error: BaseException) -> Exception:
+    """Return the error with where it was raised as a note, or one that says the same, where it does
+    not pass a pipe."""
+    where = traceback.format_exc()
+    try:
+        passed = ForkingPickler.loads(ForkingPickler.dumps(error))  # as a pipe does
+    except Exception:
+        passed = None
+    if not isinstance(passed, Exception):
+        passed = ChildProcessError(f"{type(error).__name__}: {error}")
+    passed.add_note(where)
+    return passed
 
 
 def _end(process: "ForkProcess") -> None:
     """Wait for the end of a process whose pipe has ended."""
     process.join()
-    if process.exitcode:
+    if process.exitcode == -signal.SIGKILL:
         raise ChildProcessError(
-            f"a process that answered was ended ({process.exitcode}; -9 is a lack of memory, as a "
-            "rule): a smaller --batch-size takes less"
+            f"a process that answered was ended ({process.exitcode}; a lack of memory, as a rule): "
+            "a smaller --batch-size takes less"
         )
+    if process.exitcode:
+        raise ChildProcessError(f"a process that answered was ended ({process.exitcode})")

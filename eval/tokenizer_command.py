@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unimodal.data import options as data_options
+from unimodal.finite_range import FiniteRange
 
 from .options import IN_PATH, check_device, option, outputs
 
@@ -51,7 +52,7 @@ def _was_option(name: str) -> Any:
 @data_options.target_pixels("Resize and crop IMAGES to about so many pixels [default: as is].")
 @data_options.max_aspect_ratio("With --target-pixels: the largest ratio of the sides [default: 1].")
 @data_options.bad_share("Share of IMAGES that may be left out before the command stops.")
-@click.option("--min-usage", type=click.FloatRange(0, 1), help="Fail below this share of codes.")
+@click.option("--min-usage", type=FiniteRange(0, 1), help="Fail below this share of codes.")
 @click.option(
     "--frechet", is_flag=True,
     help="The Frechet distance too, on features of EfficientNet-Lite0: about 20 images a second "

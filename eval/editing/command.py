@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unimodal.finite_range import FiniteRange
+
 from ..options import (
     EVAL_SEED,
     IN_FOLDER,
@@ -73,7 +75,7 @@ def scenes_(folder: Path, samples: int, canvas: int, seed: int) -> None:
 @click.option("--images", type=IN_FOLDER, help="Of the images before [default: that of --edits].")
 @click.option("--model", type=IN_PATH, help="A bundle's directory [default: the shipped].")
 @click.option("--target-pixels", type=click.IntRange(1), help="Of an image [default: the model's].")
-@option("--max-aspect-ratio", 1.0, "Of an image, which is cropped to it.", click.FloatRange(1))
+@option("--max-aspect-ratio", 1.0, "Of an image, which is cropped to it.", FiniteRange(1))
 @option("--batch-size", 32, "Images at a time; results do not depend on it.", click.IntRange(1))
 @click.option("--guidance", type=float, help="1 is off [default: the model's].")
 @click.option("--temperature", type=float, help="Of drawing [default: the model's].")

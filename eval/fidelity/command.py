@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from unimodal.finite_range import FiniteRange
+
 from ..options import IN_FILE, IN_FOLDER, IN_PATH, OUT_FILE, check_device, files, option
 
 DATA = click.Path(exists=True, path_type=Path)
@@ -137,7 +139,7 @@ def _by_inception(weights: Path, device: str):
 @option("--backbone", DEFAULT, f"{BACKBONE}.", click.STRING)
 @option("--resize", 224, "Side in pixels that it sees.", click.IntRange(8))
 @option("--alpha", 0.5, "A copy is nearer than this times the mean of the nearest.",
-        click.FloatRange(0, 1, min_open=True, max_open=True))  # fmt: skip
+        FiniteRange(0, 1, min_open=True, max_open=True))  # fmt: skip
 @option("--neighbours", 50, "How many nearest training images that mean is of.", click.IntRange(2))
 @click.option("--contact-sheet", type=OUT_FILE, help="Write a PNG of the nearest pairs here.")
 @files

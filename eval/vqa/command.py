@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from unimodal.finite_range import FiniteRange
+
 from ..answerers.options import answerer_of, answerer_options
 from ..options import (
     EVAL_SEED,
@@ -58,7 +60,7 @@ def source_of(data: Path, images: Path | None, split: str | None):
 @click.option("--prompt", help="With {question}, and {options} [default: the benchmark's own].")
 @answerer_options
 @click.option("--target-pixels", type=click.IntRange(1), help="Of an image [default: the model's].")
-@click.option("--max-aspect-ratio", type=click.FloatRange(1),
+@click.option("--max-aspect-ratio", type=FiniteRange(1),
               help="Of an image, which is cropped to it; 1: squares [default: 4].")  # fmt: skip
 @click.option("--predictions", type=OUT_FILE, help="Keep answers here as they come; resume.")
 @click.option("--rank", envvar="RANK", default=0, help="Of this process [env RANK; default: 0].")

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -123,3 +123,57 @@ def test_answers_that_nobody_wants_any_more_are_not_made() -> None:
     assert next(answers)[0] in ASKED
     answers.close()
     assert not multiprocessing.active_children()
+
+
+class TwoWords(Exception):
+    """An error that is made of two words, and so does not pass a pipe."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} {other}")
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [(TwoWords("no", "room"), "TwoWords: no room"), (SystemExit("enough"), "SystemExit: enough")],
+)
+def test_errors_that_pass_no_pipe_are_told(raised: BaseException, told: str) -> None:
+    def fails(requests: Sequence[Said]) -> Iterator[tuple[Said, Answer]]:
+        yield requests[0], Answer(requests[0].id)
+        raise raised
+
+    with pytest.raises(ChildProcessError, match=told) as error:
+        list(answered(fails, ASKED, 2))
+    assert "in fails" in error.value.__notes__[0]
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_is_left_where_the_first_is_killed(tmp_path: Path, by: signal.Signals) -> None:
+    def is_slow(requests: Sequence[Said]) -> Iterator[tuple[Said, Answer]]:
+        (tmp_path / str(os.getpid())).touch()
+        for request in requests * 1000:
+            time.sleep(0.01)
+            yield request, Answer("word " * 1000)
+
+    context = multiprocessing.get_context("fork")
+    first = context.Process(target=lambda: list(answered(is_slow, ASKED, 2)))
+    first.start()
+    _wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+    os.kill(first.pid or 0, by)
+    first.join()
+    pids = [int(path.name) for path in tmp_path.iterdir()]
+    _wait_until(lambda: not any(_runs(pid) for pid in pids))
+
+
+def _wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

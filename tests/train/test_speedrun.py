@@ -67,6 +67,7 @@ def test_whole_speedrun_trains_what_its_recipes_say(tmp_path: Path) -> None:
         ("data", "scenes"),
         ("train", "tokenizer"),
         ("data", "scenes"),
+        ("data", "encode"),
         ("train", "lm"),
         ("eval", "scenes"),
         ("chat", "--model"),

@@ -53,7 +53,7 @@ class VqConfig:
             found.append(f"width {self.width}: at least 1")
         if not 0 <= self.decay < 1:
             found.append(f"decay {self.decay}: from 0 to below 1")
-        if self.commitment_weight < 0:
+        if not 0 <= self.commitment_weight < math.inf:
             found.append(f"commitment_weight {self.commitment_weight}: at least 0")
         if not 0 <= self.rate_weight < math.inf:
             found.append(f"rate_weight {self.rate_weight}: at least 0")

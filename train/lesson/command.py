@@ -4,6 +4,10 @@ from pathlib import Path
 
 import click
 
+from unimodal.finite_range import FiniteRange
+
+MOST_MINUTES = 7 * 24 * 60  # a week: more is a slip of the keys
+
 
 @click.command()
 @click.argument("pictures", type=click.Path(path_type=Path))
@@ -17,11 +21,11 @@ import click
 )  # fmt: skip
 @click.option("--steps", type=click.IntRange(1), help="Steps [default: about 60 passes].")
 @click.option(
-    "--minutes", type=click.FloatRange(0, min_open=True),
+    "--minutes", type=FiniteRange(0, MOST_MINUTES, min_open=True),
     help="Of training, in place of --steps; steps are timed first.",
 )  # fmt: skip
 @click.option(
-    "--replay", type=click.FloatRange(0, 1, max_open=True),
+    "--replay", type=FiniteRange(0, 1, max_open=True),
     help="The share of tokens that are conversations of the world of scenes, so that old skills "
     "stay [default: 0.5 where the bundle has learned scenes].",
 )  # fmt: skip

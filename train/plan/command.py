@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unimodal.finite_range import FiniteRange
+
 if TYPE_CHECKING:
     from ..run import LmRun
     from .assumptions import Assumptions
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--memory-gb",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     required=True,
     help="Memory of each, in 10^9 bytes: 80 of an H100, 141 of an H200.",
 )
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     help="Of the vocabulary, where neither bundle nor image tokenizer is there yet.",
 )
-@click.option("--usd-per-gpu-hour", type=click.FloatRange(0), help="The price of a GPU.")
+@click.option("--usd-per-gpu-hour", type=FiniteRange(0), help="The price of a GPU.")
 @click.option(
     "--assume",
     multiple=True,

@@ -160,10 +160,10 @@ def imported(name: str) -> Function:
     module, _, function = name.partition(":")
     try:
         found = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (Exception, SystemExit) as error:  # whatever it is: it is the user's
         raise ValueError(
-            f"reward.python {name}: {error}; a module is found where python finds it, such as in a "
-            "folder that PYTHONPATH names"
+            f"reward.python {name}: {_said(error)}; a module is found where python finds it, such "
+            "as in a folder that PYTHONPATH names"
         ) from error
     if not callable(found):
         raise ValueError(f"reward.python {name}: {found!r} is no function")
@@ -180,6 +180,11 @@ def imported(name: str) -> Function:
     return found
 
 
+def _said(error: BaseException) -> str:
+    """Return the kind of an error, and what it says, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def called(name: str, function: Function, prompt: Prompt, parts: Parts) -> Any:
     """Return what the user's function says of a reply. Raise ValueError where it raises."""
     try:
@@ -188,7 +193,7 @@ def called(name: str, function: Function, prompt: Prompt, parts: Parts) -> Any:
         where = traceback.extract_tb(error.__traceback__)[-1]
         words = " ".join(one.text for one in prompt.document.parts if isinstance(one, Text))
         raise ValueError(
-            f"reward.python {name} raised {type(error).__name__}: {' '.join(str(error).split())} "
+            f"reward.python {name} raised {_said(error)} "
             f"({where.filename}, line {where.lineno}) for a reply to {words[:80]!r}: it is called "
             "with (document, reply)"
         ) from error
@@ -210,7 +215,7 @@ def checked(name: str, value: Any) -> float:
     """Return a reward. Raise ValueError where it is no finite number."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(
@@ -268,8 +273,8 @@ def _run(command: str, timeout_s: float, lines: str) -> str:
     """Return what a command writes when it is given these lines."""
     try:
         done = subprocess.run(
-            shlex.split(command), input=lines, capture_output=True, text=True, timeout=timeout_s,
-            check=False,
+            shlex.split(command), input=lines, capture_output=True, timeout=timeout_s, check=False,
+            encoding="utf-8", errors="backslashreplace",  # what is no number is then shown
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise ValueError(

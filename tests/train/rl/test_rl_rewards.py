@@ -158,6 +158,7 @@ def test_a_command_is_told_what_is_to_stand_where(tmp_path: Path) -> None:
         ("print('nan'); print(2)", "finite number"),
         ("print('good'); print(2)", "finite number"),
         ("raise SystemExit('out of taste')", "out of taste"),
+        ("import os; os.write(1, b'\\xff\\n2\\n')", r"the reward of .*taste.py is '.{4}': a finite"),
         ("import time; time.sleep(9)", r"not done in 1 s: give more reward.timeout_s"),
     ],
 )
@@ -213,3 +214,26 @@ def test_a_command_that_is_not_there_is_told_before_anything_is_asked() -> None:
         judge_of(RewardConfig(command="judge 'me"))
     with pytest.raises(ValueError, match="reward.command '' is empty: name a program"):
         judge_of(RewardConfig(command=""))
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero; a module is found"),
+        ("raise SystemExit(3)", "SystemExit: 3; a module"),
+        ("def taste(document", "SyntaxError: .* was never closed"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_told(
+    tmp_path: Path, monkeypatch, code: str, problem: str
+) -> None:
+    name = f"unusable_{len(code)}"
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=f"reward.python {name}:taste: {problem}"):
+        judge_of(RewardConfig(python=f"{name}:taste"))
+
+
+def test_a_number_that_no_float_holds_is_no_reward() -> None:
+    with pytest.raises(ValueError, match="a finite number is wanted"):
+        checked("mine", 10**400)
