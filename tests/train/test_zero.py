@@ -73,7 +73,10 @@ def test_a_checkpoint_goes_on_on_any_number_of_ranks(pair: Pair, tmp_path: Path)
     saves = [Checkpoint(Path(run) / "step_00000002") for run in (one, two)]
     for name in saves[0].shapes:
         for kind in (MASTER, EMA, "exp_avg", "exp_avg_sq"):
-            torch.testing.assert_close(*(saved.whole(name, kind) for saved in saves))
+            # AdamW divides by the size of the gradient: where that is of rounding's, which the
+            # order of sums decides, a part of an update of 1e-2 is rounding too.
+            mine, theirs = (saved.whole(name, kind) for saved in saves)
+            torch.testing.assert_close(mine, theirs, atol=3e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("tied", [True, False])

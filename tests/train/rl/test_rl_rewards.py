@@ -158,7 +158,10 @@ def test_a_command_is_told_what_is_to_stand_where(tmp_path: Path) -> None:
         ("print('nan'); print(2)", "finite number"),
         ("print('good'); print(2)", "finite number"),
         ("raise SystemExit('out of taste')", "out of taste"),
-        ("import os; os.write(1, b'\\xff\\n2\\n')", r"the reward of .*taste.py is '.*xff': a finite"),
+        (
+            "import os; os.write(1, b'\\xff\\n2\\n')",
+            r"the reward of .*taste.py is '.*xff': a finite",
+        ),
         ("import time; time.sleep(9)", r"not done in 1 s: give more reward.timeout_s"),
     ],
 )
