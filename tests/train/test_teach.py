@@ -1,6 +1,7 @@
 """`unimodal train teach`: from a folder of captioned images to a bundle and its report."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -320,6 +321,8 @@ def test_nan_is_no_number(pictures: Path, tmp_path: Path, bundle: Path, name: st
     options = ("--output", tmp_path / "mine", "--bundle", bundle)
     said = refused(pictures, *options, f"--{name}", "nan")
     assert f"Invalid value for '--{name}': nan is not in the range 0" in said
+    lesson = replace(Lesson(pictures, tmp_path / "mine", bundle), **{name: math.nan})
+    assert f"--{name} nan: no number of any size" in lesson.problems()
 
 
 def test_folders_that_will_not_do(pictures: Path, tmp_path: Path, bundle: Path):
