@@ -53,7 +53,7 @@ def answered(
         return
     asked = {request.id: request for request in requests}
     context = get_context("fork")
-    working = {}
+    working: dict[Connection, ForkProcess] = {}
     try:
         for number in range(processes):
             reader, writer = context.Pipe(duplex=False)
